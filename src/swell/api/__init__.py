@@ -1,0 +1,1 @@
+"""The control API: what CLI, SDK and console ask of control."""

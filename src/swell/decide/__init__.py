@@ -1,0 +1,1 @@
+"""Every decision, pure: a snapshot and the time in, a value out."""

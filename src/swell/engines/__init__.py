@@ -1,0 +1,1 @@
+"""Places that can run replicas, each behind the Engine port."""

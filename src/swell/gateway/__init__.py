@@ -1,0 +1,1 @@
+"""The data plane: authenticate, route, hold, pick, proxy, count."""

@@ -1,0 +1,55 @@
+"""How much a pool is wanted right now: soft, absolute levels that gateways report and that expire."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Demand(msgspec.Struct, frozen=True):
+    """The level of one pool, summed over gateways, with the peaks that scaling down looks at."""
+
+    held: int = 0
+    """Requests waiting at a gateway for a free slot."""
+    in_flight: int = 0
+    """Requests being worked on."""
+    queued: int = 0
+    """Calls waiting in the durable queue."""
+    used_at: float = 0.0
+    """Last time any of the above was above zero (seconds since the epoch); 0 = never."""
+    peaks: tuple[tuple[float, int], ...] = ()
+    """(time, level) with falling levels: the maxima of every window that ends now."""
+
+    @property
+    def level(self) -> int:
+        return self.held + self.in_flight + self.queued
+
+    def peak_since(self, since: float) -> int:
+        """The highest level at or after `since`."""
+        best = self.level
+        for at, level in self.peaks:
+            if at >= since and level > best:
+                best = level
+        return best
+
+
+IDLE = Demand()
+
+PEAKS_MAX = 32
+"""Distinct peaks remembered. When there are more, neighbours merge upwards: capacity then leaves later, never sooner."""
+
+
+def seen(before: Demand, held: int, in_flight: int, queued: int, now: float) -> Demand:
+    """`before` with a new level at `now`. A peak holds until the moment the level falls below it."""
+    level = held + in_flight + queued
+    peaks = [*before.peaks]
+    if before.level > level:
+        # The old level held until now: that is when its idle time starts.
+        while peaks and peaks[-1][1] <= before.level:
+            peaks.pop()
+        peaks.append((now, before.level))
+    while peaks and peaks[-1][1] <= level:
+        peaks.pop()
+    if len(peaks) > PEAKS_MAX:
+        del peaks[1]
+    used_at = now if level or before.level else before.used_at
+    return Demand(held, in_flight, queued, used_at, tuple(peaks))

@@ -1,0 +1,16 @@
+"""What can go wrong in words a user can act on: one exception type with a stable code."""
+
+
+class SwellError(Exception):
+    """An error with a stable `code`, a sentence for people, and the HTTP `status` it maps to.
+
+    `message` says what is wrong and names the way out. `detail` may hold more lines
+    (a traceback, say) and is never needed to understand the message.
+    """
+
+    def __init__(self, code: str, message: str, *, status: int = 400, detail: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+        self.detail = detail

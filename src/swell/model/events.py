@@ -1,0 +1,74 @@
+"""Facts that change the world. A closed union: nothing else does."""
+
+from __future__ import annotations
+
+import msgspec
+
+from swell.model.demand import Demand
+from swell.model.node import Node
+from swell.model.plan import Plan
+from swell.model.replica import Phase, Role
+from swell.model.workload import App, Workload
+
+
+class AppDeployed(msgspec.Struct, frozen=True, tag="app_deployed"):
+    """An app's set of workloads was replaced as a whole."""
+
+    at: float
+    app: App
+
+
+class AppStopped(msgspec.Struct, frozen=True, tag="app_stopped"):
+    """An app was taken away by its owner; its replicas drain."""
+
+    at: float
+    namespace: str
+    name: str
+
+
+class WorkloadSet(msgspec.Struct, frozen=True, tag="workload_set"):
+    """One workload's scaling or tags changed; its revision is the same or one the app already has."""
+
+    at: float
+    workload: Workload
+
+
+class NodeSeen(msgspec.Struct, frozen=True, tag="node_seen"):
+    """A runner reported its node, or (alive=False) is no longer heard."""
+
+    at: float
+    node: Node
+
+
+class ReplicaSeen(msgspec.Struct, frozen=True, tag="replica_seen"):
+    """What an engine says of one replica. `pool`, `role` and `node` let a fresh control adopt it."""
+
+    at: float
+    replica: str
+    phase: Phase
+    pool: str
+    role: Role
+    node: str
+    pid: int | None = None
+    address: str = ""
+    rss_mib: float = 0.0
+    timings_ms: tuple[tuple[str, float], ...] = ()
+    applied: tuple[str, ...] = ()
+    reason: str = ""
+    detail: str = ""
+    """Human words for the reason: the last lines of a traceback, the exit code, …"""
+    template: str | None = None
+    fork_refused: str = ""
+    stuck: int = 0
+    """Inputs whose caller left and whose code could not be stopped: still running."""
+
+
+class PlanCommitted(msgspec.Struct, frozen=True, tag="plan_committed"):
+    """A plan became part of the world. Demand is kept so that the decision can be replayed."""
+
+    at: float
+    plan: Plan
+    demand: tuple[tuple[str, Demand], ...]
+
+
+Event = AppDeployed | AppStopped | WorkloadSet | NodeSeen | ReplicaSeen | PlanCommitted

@@ -1,0 +1,24 @@
+"""The server's own limits and fixed policies: each with a default and a unit in its name."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """Settings that decisions take as an argument. `swell up --set name=value` or swell.toml [policy]."""
+
+    templates: bool = True
+    """Keep loaded templates to fork replicas from."""
+    template_idle_s: float = 600.0
+    """A template goes when its pool was not used for this long."""
+    template_memory_share: float = 0.5
+    """Share of a node's memory that templates may hold; beyond it the longest unused goes first."""
+    restart_backoff_s: float = 1.0
+    """A pool whose start failed is started again after this long, doubled each time…"""
+    restart_backoff_max_s: float = 60.0
+    """…up to this long."""
+    stop_grace_s: float = 30.0
+    """A drain longer than the input's own timeout plus this is cut."""
+    reclaim_after_s: float = 1.0
+    """Under pressure a replica idle for at least this long may go before its `idle_s`."""

@@ -1,0 +1,130 @@
+"""The doors to the outside: what stores, engines and clocks must do. Every adapter passes its port's conformance suite."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from swell.model.events import Event, NodeSeen, ReplicaSeen
+from swell.model.orders import BuildReport, Inventory, Order
+from swell.model.request import PoolCount, RequestRecord, Usage
+from swell.model.workload import App, Revision
+
+Fact = NodeSeen | ReplicaSeen | Inventory
+
+
+class Clock(Protocol):
+    """Time. `now` is seconds since the epoch and never goes back."""
+
+    def now(self) -> float: ...
+
+    async def sleep_until(self, at: float) -> None: ...
+
+
+class LogLine(Protocol):
+    """One line a replica wrote."""
+
+    at: float
+    replica: str
+    pool: str
+    request: str
+    stream: str
+    text: str
+
+
+class Engine(Protocol):
+    """A place that can run replicas. `apply` never waits and may be repeated at will.
+
+    An order with an epoch below one seen before is refused (not obeyed, not acknowledged): its
+    sender has been replaced.
+    """
+
+    @property
+    def capabilities(self) -> frozenset[str]: ...
+
+    def apply(self, order: Order, epoch: int) -> None: ...
+
+    def inventory(self) -> Inventory | None:
+        """The newest full inventory; None while the engine has not been heard."""
+        ...
+
+    def listen(self, heard: Callable[[Fact], None]) -> None:
+        """Facts go to `heard`, in order, from the event loop's own thread."""
+        ...
+
+    async def build(self, revision: Revision, progress: Callable[[str], None]) -> BuildReport:
+        """Make the revision's environment exist and import its module there once."""
+        ...
+
+
+class WorldLog(Protocol):
+    """The events that made the world, in order."""
+
+    def open_epoch(self) -> int:
+        """A new, higher incarnation number; on disk before it returns."""
+        ...
+
+    def append(self, events: Sequence[Event], durable: bool = False) -> None:
+        """Add events. `durable`: on disk before it returns; otherwise within a second."""
+        ...
+
+    def apps(self) -> list[App]:
+        """The apps deployed and not stopped: what a restart begins from."""
+        ...
+
+    def events(self, since: int = 0) -> Iterable[tuple[int, Event]]:
+        """(sequence number, event) from `since` on."""
+        ...
+
+
+class UsageLog(Protocol):
+    """Metered use and the request records that are kept."""
+
+    def add_usage(self, rows: Sequence[Usage]) -> None: ...
+
+    def add_counts(self, rows: Sequence[PoolCount]) -> None: ...
+
+    def add_requests(self, rows: Sequence[RequestRecord]) -> None:
+        """Keep records: errors, cold and slow ones, and the last `N` per pool."""
+        ...
+
+    def request(self, id: str) -> RequestRecord | None: ...
+
+    def requests(self, pool: str, most: int) -> list[RequestRecord]:
+        """The newest records kept for a pool."""
+        ...
+
+    def usage(self, since: float, until: float) -> list[Usage]:
+        """One row per (pool, role): sums over the time asked for."""
+        ...
+
+    def counts(self, since: float, until: float) -> list[PoolCount]: ...
+
+
+class Store(Protocol):
+    """One database behind several ports, with transactions that may span them."""
+
+    @property
+    def world(self) -> WorldLog: ...
+
+    @property
+    def usage(self) -> UsageLog: ...
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """What is written inside is on disk together or not at all."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Blobs(Protocol):
+    """Bytes by the digest of their content ("sha256-…" hex)."""
+
+    def has(self, digest: str) -> bool: ...
+
+    async def put(self, digest: str, chunks: AsyncIterator[bytes]) -> None:
+        """Store a stream; refuses it if the content does not have that digest."""
+        ...
+
+    def path(self, digest: str) -> str: ...

@@ -1,0 +1,76 @@
+"""One placed copy of a pool, and which phase may follow which."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+Role = Literal["serving", "template"]
+
+
+class Phase(StrEnum):
+    """Where a replica is in its life. The order of the members is the order of life."""
+
+    PLANNED = "planned"
+    """Committed by a plan; the engine has not said that it started."""
+    STARTING = "starting"
+    """A process exists; it loads and runs its start-up hooks."""
+    READY = "ready"
+    """Takes inputs (serving) or can be forked (template)."""
+    DRAINING = "draining"
+    """Finishes what it has; takes nothing new."""
+    GONE = "gone"
+    """Over, with a reason."""
+    LOST = "lost"
+    """Its engine no longer knows it."""
+
+
+NEXT: dict[Phase, frozenset[Phase]] = {
+    Phase.PLANNED: frozenset({Phase.STARTING, Phase.READY, Phase.DRAINING, Phase.GONE, Phase.LOST}),
+    Phase.STARTING: frozenset({Phase.READY, Phase.DRAINING, Phase.GONE, Phase.LOST}),
+    Phase.READY: frozenset({Phase.DRAINING, Phase.GONE, Phase.LOST}),
+    Phase.DRAINING: frozenset({Phase.GONE, Phase.LOST}),
+    Phase.GONE: frozenset(),
+    Phase.LOST: frozenset(),
+}
+"""Life only goes forward. A report that would go back is late or repeated, and is ignored."""
+
+LIVE = frozenset({Phase.PLANNED, Phase.STARTING, Phase.READY, Phase.DRAINING})
+OVER = frozenset({Phase.GONE, Phase.LOST})
+
+
+class Replica(msgspec.Struct, frozen=True):
+    """One placed copy of a pool. Times are seconds since the epoch."""
+
+    id: str
+    """Unique for ever: "r{epoch}-{n}" in hex, epoch = incarnation of the control that planned it."""
+    pool: str
+    node: str
+    role: Role
+    phase: Phase
+    planned_at: float
+    template: str | None = None
+    """Id of the template it is to be forked from; None = a fresh process."""
+    ready_at: float | None = None
+    phase_at: float = 0.0
+    """When it entered its present phase."""
+    pid: int | None = None
+    address: str = ""
+    """Where it listens: "unix:/path" or "tcp:host:port"; empty until ready and for templates."""
+    rss_mib: float = 0.0
+    timings_ms: tuple[tuple[str, float], ...] = ()
+    """Start-up broken down, in order: e.g. (("order", .2), ("fork", 4.1), ("enter", .3), ("listen", .1))."""
+    applied: tuple[str, ...] = ()
+    """Limits and isolation that were really applied, in words ("memory 512 MiB (cgroup v1)")."""
+    reason: str = ""
+    """Why it is draining or gone: a code ("idle", "superseded", "crashed", "startup_timeout", …)."""
+    detail: str = ""
+    grace_s: float = 0.0
+    """How long a drain may take before it is cut."""
+    fork_refused: str = ""
+    """Template: why it may not be forked any more (a failed probe); fresh processes are started instead."""
+
+    def may_become(self, phase: Phase) -> bool:
+        return phase in NEXT[self.phase]

@@ -1,0 +1,66 @@
+"""What is remembered of a request and of the resources a replica used."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class RequestRecord(msgspec.Struct, frozen=True):
+    """One request through a gateway. Durations in ms, times in seconds since the epoch."""
+
+    id: str
+    pool: str
+    method: str
+    """Function or method called, or "WEB /path"."""
+    received_at: float
+    status: int
+    """HTTP status sent; 499 = the caller left first."""
+    total_ms: float
+    phases_ms: tuple[tuple[str, float], ...] = ()
+    """In order: ("held", …) ("connect", …) ("run", …) ("send", …)."""
+    replica: str = ""
+    cold: bool = False
+    """True: no replica was ready when it arrived."""
+    cpu_us: int = 0
+    cost_usd: float = 0.0
+    """Marginal cost: what this request itself used."""
+    attempts: int = 1
+    error: str = ""
+    """Error code, when refused or failed."""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What one replica used in one interval, measured from outside (cgroup or /proc)."""
+
+    replica: str
+    pool: str
+    role: str
+    at: float
+    """End of the interval, seconds since the epoch."""
+    wall_s: float
+    cpu_s: float
+    memory_mib_s: float
+    """Resident memory integrated over the interval."""
+    starting_s: float = 0.0
+    """Part of wall_s before it was ready (cold start)."""
+
+
+class PoolCount(msgspec.Struct, frozen=True):
+    """What a gateway counted for one pool in one interval."""
+
+    pool: str
+    at: float
+    requests: int
+    errors: int
+    cold: int
+    busy_s: float
+    """Replica-seconds in which at least one input was worked on, summed over replicas."""
+    cpu_s: float
+
+
+class Prices(msgspec.Struct, frozen=True):
+    """USD per unit, from prices.toml; the defaults are a plain cloud VM's list price, split."""
+
+    cpu_core_hour_usd: float = 0.0316
+    memory_gib_hour_usd: float = 0.0042
+    template_memory_gib_hour_usd: float = 0.0042

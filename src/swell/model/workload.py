@@ -1,0 +1,180 @@
+"""What a user deployed: apps, workloads, and the immutable revisions they point at."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from swell.model.resources import Needs
+
+DEFAULT_NAMESPACE = "default"
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """The Python a revision runs in. No packages → `interpreter` itself is used, nothing is built."""
+
+    interpreter: str
+    """Path of the user's own interpreter (local engine) that templates are exec'ed from."""
+    python: str
+    """"3.11": the version a built environment must have."""
+    packages: tuple[str, ...] = ()
+    """Requirement lines, in the order given."""
+    index_options: tuple[str, ...] = ()
+    """Extra words for the installer, e.g. ("--extra-index-url", "…", "--pre")."""
+    variables: tuple[tuple[str, str], ...] = ()
+    """Environment variables for user code."""
+    workdir: str | None = None
+
+
+WebKind = Literal["endpoint", "asgi", "server"]
+
+
+class Web(msgspec.Struct, frozen=True):
+    """How a method is exposed as a web endpoint."""
+
+    kind: WebKind
+    """endpoint: a plain function; asgi: returns an ASGI app; server: starts a process that listens."""
+    label: str
+    """Host label (`{label}.localhost`) and path (`/web/{label}/…`)."""
+    http_method: str = "GET"
+    port: int | None = None
+    docs: bool = False
+    needs_key: bool = False
+    """True: callers must send the API key even on loopback (`requires_proxy_auth`)."""
+    startup_timeout_s: float = 5.0
+
+
+class Method(msgspec.Struct, frozen=True):
+    """One callable of an entry point: the function itself (name == entry name) or a class's method."""
+
+    name: str
+    generator: bool = False
+    asynchronous: bool = False
+    web: Web | None = None
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """Where user code is found inside the bundle, and what it offers."""
+
+    module: str
+    """Import name inside the bundle, e.g. "ocr" or "package.module"."""
+    qualname: str
+    """Function or class name in the module."""
+    kind: Literal["function", "cls"]
+    methods: tuple[Method, ...]
+    enter_snap: tuple[str, ...] = ()
+    """Names of `@enter(snap=True)` methods: run once in the template, before it is forked."""
+    enter: tuple[str, ...] = ()
+    """Names of `@enter()` methods: run in each replica."""
+    exit: tuple[str, ...] = ()
+
+
+class Retrying(msgspec.Struct, frozen=True):
+    """How often a failed call is tried again, and after how long (seconds)."""
+
+    max_retries: int = 0
+    backoff_coefficient: float = 2.0
+    initial_delay_s: float = 1.0
+    max_delay_s: float = 60.0
+
+
+class Revision(msgspec.Struct, frozen=True):
+    """What to run. Its `id` is a digest of its content, so a revision never changes."""
+
+    environment: Environment
+    bundle: str
+    """Digest of the source bundle blob."""
+    entry: Entry
+    needs: Needs = Needs()
+    max_inputs: int = 1
+    """Inputs one replica works on at the same time (hard)."""
+    target_inputs: int = 1
+    """Inputs per replica that scaling aims at (≤ max_inputs)."""
+    timeout_s: float = 300.0
+    """End-to-end deadline of one input, holding included."""
+    startup_timeout_s: float = 300.0
+    """A replica that is not ready by then is stopped, with that reason."""
+    template: bool = True
+    """May a loaded template be kept and forked? (`enable_memory_snapshot`, or the server's default.)"""
+    single_use: bool = False
+    """The replica is replaced after one input."""
+    retrying: Retrying = Retrying()
+
+    @property
+    def id(self) -> str:
+        return revision_id(self)
+
+
+def revision_id(revision: Revision) -> str:
+    """ "rv-" and 12 hex digits of the content's digest. Not cached: keep it where it is needed often."""
+    return "rv-" + hashlib.sha256(msgspec.msgpack.encode(revision)).hexdigest()[:12]
+
+
+class Scaling(msgspec.Struct, frozen=True):
+    """How many replicas a workload may have and when an idle one goes."""
+
+    min_replicas: int = 0
+    max_replicas: int = 100
+    buffer_replicas: int = 0
+    """Extra ready replicas beside the busy ones while the workload is in use."""
+    idle_s: float = 60.0
+    """A replica unneeded for this long is stopped (`scaledown_window`)."""
+
+
+class Workload(msgspec.Struct, frozen=True):
+    """A name in an app: the revision it wants, its scaling, and what the door must know of it."""
+
+    namespace: str
+    app: str
+    name: str
+    revision: str
+    """Id of the revision that takes its traffic."""
+    scaling: Scaling = Scaling()
+    tags: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.app}/{self.name}"
+
+    @property
+    def pool(self) -> str:
+        return pool_key(self.key, self.revision)
+
+
+class App(msgspec.Struct, frozen=True):
+    """One atomic set of workloads and their revisions: what deploy makes."""
+
+    namespace: str
+    name: str
+    workloads: tuple[Workload, ...]
+    revisions: tuple[Revision, ...]
+    tags: tuple[tuple[str, str], ...] = ()
+    ephemeral: bool = False
+    """True: belongs to one `swell run`, and is stopped when that ends."""
+    source: str = ""
+    """File it was deployed from, as the user named it; shown, never read."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def pool_key(workload_key: str, revision: str) -> str:
+    """The unit of demand, scale and templates: one revision of one workload.
+
+    "namespace/app/name@rv-…". A digest of parameters and options is appended after "#" where a
+    workload has them, so that every such combination is a pool of its own.
+    """
+    return f"{workload_key}@{revision}"
+
+
+def workload_of(pool: str) -> str:
+    """The workload key a pool belongs to."""
+    return pool.partition("@")[0]
+
+
+def revision_of(pool: str) -> str:
+    """The revision id a pool runs."""
+    return pool.partition("@")[2].partition("#")[0]

@@ -1,0 +1,273 @@
+"""Everything the planner knows at one version, and how each event changes it.
+
+The world is kept live: `apply` updates it and its indexes in place, so that an event costs the same
+in a world of ten pools and of ten thousand. It never does I/O and never looks at a clock.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from swell.model.events import (
+    AppDeployed,
+    AppStopped,
+    Event,
+    NodeSeen,
+    PlanCommitted,
+    ReplicaSeen,
+    WorkloadSet,
+)
+from swell.model.node import Node
+from swell.model.plan import Plan, Start, Stop
+from swell.model.replica import LIVE, OVER, Phase, Replica
+from swell.model.resources import Needs, Room
+from swell.model.workload import App, Revision, Workload, revision_of
+
+
+class Failures(msgspec.Struct, frozen=True):
+    """Starts of a pool that failed in a row, and when the last one did."""
+
+    count: int
+    at: float
+    reason: str
+    detail: str
+
+
+class World:
+    """Apps, workloads, nodes and live replicas at `version`."""
+
+    def __init__(self, epoch: int = 0) -> None:
+        self.epoch = epoch
+        self.version = 0
+        self.started = 0
+        """Replicas ever planned in this epoch: the source of new ids."""
+        self.apps: dict[str, App] = {}
+        self.workloads: dict[str, Workload] = {}
+        self.revisions: dict[str, Revision] = {}
+        self.nodes: dict[str, Node] = {}
+        self.replicas: dict[str, Replica] = {}
+        """Live ones only; one that is gone or lost leaves the world."""
+        self.by_pool: dict[str, dict[str, Replica]] = {}
+        self.failures: dict[str, Failures] = {}
+        self._rooms: dict[str, Room] = {}
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def in_pool(self, pool: str) -> list[Replica]:
+        """The pool's live replicas and templates, oldest first."""
+        return list(self.by_pool.get(pool, {}).values())
+
+    def workload(self, pool: str) -> Workload | None:
+        """The workload that still wants this pool's revision; None once superseded or stopped."""
+        workload = self.workloads.get(pool.partition("@")[0])
+        return workload if workload is not None and workload.pool == pool else None
+
+    def revision(self, pool: str) -> Revision | None:
+        return self.revisions.get(revision_of(pool))
+
+    def needs(self, replica: Replica) -> Needs:
+        """What a live replica takes from its node. A template holds memory, but no CPU and no port."""
+        revision = self.revision(replica.pool)
+        if revision is None:
+            return Needs(cpu=0.0, memory_mib=0)
+        return template_needs(revision.needs) if replica.role == "template" else revision.needs
+
+    def room(self, node: str) -> Room:
+        """A copy of the node's free capacity, for a plan to spend."""
+        room = self._rooms[node]
+        return Room(room.cpu, room.memory_mib, set(room.ports))
+
+    # -- changing ----------------------------------------------------------------------------
+
+    def apply(self, event: Event) -> tuple[str, ...]:
+        """Take one fact in; returns the pools it touched. Late and repeated facts change nothing."""
+        self.version += 1
+        match event:
+            case AppDeployed():
+                return self._deployed(event.app)
+            case AppStopped():
+                return self._stopped(f"{event.namespace}/{event.name}")
+            case WorkloadSet():
+                self.workloads[event.workload.key] = event.workload
+                return (event.workload.pool,)
+            case NodeSeen():
+                return self._node(event)
+            case ReplicaSeen():
+                return self._seen(event)
+            case PlanCommitted():
+                return self._committed(event.plan)
+
+    def _deployed(self, app: App) -> tuple[str, ...]:
+        touched = self._stopped(app.key)
+        self.apps[app.key] = app
+        for revision in app.revisions:
+            self.revisions[revision.id] = revision
+        for workload in app.workloads:
+            self.workloads[workload.key] = workload
+            self.failures.pop(workload.pool, None)
+            touched += (workload.pool,)
+        return touched
+
+    def _stopped(self, key: str) -> tuple[str, ...]:
+        app = self.apps.pop(key, None)
+        if app is None:
+            return ()
+        touched = []
+        for workload in app.workloads:
+            touched.append(workload.pool)
+            self.workloads.pop(workload.key, None)
+            self._forget(workload.pool)
+        return tuple(touched)
+
+    def _forget(self, pool: str) -> None:
+        """Drop a revision that nobody wants and nobody runs any more."""
+        revision = revision_of(pool)
+        if self.by_pool.get(pool) or self.workload(pool) is not None:
+            return
+        self.failures.pop(pool, None)
+        wanted = any(w.revision == revision for w in self.workloads.values())
+        running = any(revision_of(p) == revision for p, members in self.by_pool.items() if members)
+        if not wanted and not running:
+            self.revisions.pop(revision, None)
+
+    def _node(self, event: NodeSeen) -> tuple[str, ...]:
+        node = event.node
+        self.nodes[node.id] = node
+        touched = []
+        room = node.room()
+        for replica in list(self.replicas.values()):
+            if replica.node != node.id:
+                continue
+            touched.append(replica.pool)
+            if node.alive:
+                room.take(self.needs(replica))
+            else:
+                self._end(replica, failed=None)
+        if node.alive:
+            self._rooms[node.id] = room
+        else:
+            self._rooms.pop(node.id, None)
+        return tuple(dict.fromkeys(touched))
+
+    def _committed(self, plan: Plan) -> tuple[str, ...]:
+        touched = []
+        for action in plan.actions:
+            match action:
+                case Start():
+                    self.started += 1
+                    self._put(
+                        Replica(
+                            id=action.replica,
+                            pool=action.pool,
+                            node=action.node,
+                            role=action.role,
+                            phase=Phase.PLANNED,
+                            planned_at=plan.at,
+                            phase_at=plan.at,
+                            template=action.template,
+                        )
+                    )
+                    touched.append(action.pool)
+                case Stop():
+                    replica = self.replicas.get(action.replica)
+                    if replica is not None and replica.may_become(Phase.DRAINING):
+                        self._put(
+                            msgspec.structs.replace(
+                                replica,
+                                phase=Phase.DRAINING,
+                                phase_at=plan.at,
+                                reason=action.reason,
+                                grace_s=action.grace_s,
+                            )
+                        )
+                        touched.append(replica.pool)
+        return tuple(dict.fromkeys(touched))
+
+    def _seen(self, event: ReplicaSeen) -> tuple[str, ...]:
+        before = self.replicas.get(event.replica)
+        if before is None:
+            return self._adopt(event)
+        if event.phase in OVER:
+            failed = event if before.phase in (Phase.PLANNED, Phase.STARTING) else None
+            self._end(before, failed)
+            return (before.pool,)
+        if event.phase is not before.phase and not before.may_become(event.phase):
+            return ()
+        entered = event.phase is not before.phase
+        if event.phase is Phase.READY and entered and not event.fork_refused:
+            self.failures.pop(before.pool, None)
+        self._put(
+            msgspec.structs.replace(
+                before,
+                phase=event.phase,
+                phase_at=event.at if entered else before.phase_at,
+                ready_at=event.at if event.phase is Phase.READY and entered else before.ready_at,
+                pid=event.pid or before.pid,
+                address=event.address or before.address,
+                rss_mib=event.rss_mib or before.rss_mib,
+                timings_ms=event.timings_ms or before.timings_ms,
+                applied=event.applied or before.applied,
+                reason=before.reason or event.reason,
+                detail=event.detail or before.detail,
+                fork_refused=event.fork_refused or before.fork_refused,
+            )
+        )
+        return (before.pool,)
+
+    def _adopt(self, event: ReplicaSeen) -> tuple[str, ...]:
+        """A live replica this world did not plan: an earlier control did, and its runner kept it.
+
+        Only a pool whose revision is still known is adopted; `drive` stops the others.
+        """
+        if event.phase not in LIVE or self.revision(event.pool) is None or event.node not in self._rooms:
+            return ()
+        if int(event.replica[1:].partition("-")[0], 16) >= self.epoch:
+            # One of ours that already ended: a late report must not bring it back.
+            return ()
+        self._put(
+            Replica(
+                id=event.replica,
+                pool=event.pool,
+                node=event.node,
+                role=event.role,
+                phase=event.phase,
+                planned_at=event.at,
+                phase_at=event.at,
+                ready_at=event.at if event.phase is Phase.READY else None,
+                template=event.template,
+                pid=event.pid,
+                address=event.address,
+                rss_mib=event.rss_mib,
+                timings_ms=event.timings_ms,
+                applied=event.applied,
+                fork_refused=event.fork_refused,
+            )
+        )
+        return (event.pool,)
+
+    def _put(self, replica: Replica) -> None:
+        known = replica.id in self.replicas
+        self.replicas[replica.id] = replica
+        self.by_pool.setdefault(replica.pool, {})[replica.id] = replica
+        if not known and replica.node in self._rooms:
+            self._rooms[replica.node].take(self.needs(replica))
+
+    def _end(self, replica: Replica, failed: ReplicaSeen | None) -> None:
+        """Take a replica out. `failed` is the report, when it ended before it was ready."""
+        if replica.node in self._rooms:
+            self._rooms[replica.node].give_back(self.needs(replica))
+        del self.replicas[replica.id]
+        members = self.by_pool[replica.pool]
+        del members[replica.id]
+        if not members:
+            del self.by_pool[replica.pool]
+        if failed is not None and failed.phase is Phase.GONE:
+            count = self.failures[replica.pool].count if replica.pool in self.failures else 0
+            self.failures[replica.pool] = Failures(count + 1, failed.at, failed.reason, failed.detail)
+        if self.workload(replica.pool) is None:
+            self._forget(replica.pool)
+
+
+def template_needs(needs: Needs) -> Needs:
+    """A template's share of what its replicas need: the memory, but neither CPU nor ports."""
+    return Needs(cpu=0.0, memory_mib=needs.memory_mib)

@@ -1,0 +1,1 @@
+"""What runs beside and inside user code: runner, template, replica."""

@@ -1,0 +1,1 @@
+"""A seeded cluster: the real planner and loop over a fake engine and clock."""

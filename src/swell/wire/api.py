@@ -1,0 +1,134 @@
+"""Bodies of the control API (`/api/…`): what the CLI and the SDK send and receive as JSON."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from swell.model.workload import App
+
+
+class Deploy(msgspec.Struct, frozen=True):
+    """POST /api/apps. Answered by lines of `DeployLine` (application/x-ndjson) until one is not progress.
+
+    Every blob the revisions name must have been put before (PUT /api/blobs/{digest}).
+    """
+
+    app: App
+
+
+class DeployLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of the answer to a deploy."""
+
+    kind: Literal["progress", "done", "error"]
+    message: str = ""
+    code: str = ""
+    """With "error": "environment", "import", "invalid", …; nothing was changed."""
+    detail: str = ""
+    """With "error": the traceback or the installer's words."""
+    urls: tuple[tuple[str, str], ...] = ()
+    """With "done": (workload or method, URL) of web endpoints and of calls."""
+
+
+class WorkloadRow(msgspec.Struct, frozen=True):
+    name: str
+    revision: str
+    kind: str
+    methods: tuple[str, ...]
+    url: str
+    ready: int
+    live: int
+    held: int
+    in_flight: int
+
+
+class AppRow(msgspec.Struct, frozen=True):
+    """GET /api/apps → list of these."""
+
+    namespace: str
+    name: str
+    deployed_at: float
+    ephemeral: bool
+    source: str
+    workloads: tuple[WorkloadRow, ...]
+
+
+class ReplicaRow(msgspec.Struct, frozen=True):
+    """GET /api/replicas → list of these; what `swell ps --json` prints."""
+
+    id: str
+    workload: str
+    revision: str
+    role: str
+    phase: str
+    node: str
+    pid: int | None
+    age_s: float
+    in_flight: int
+    """Known per pool only: the pool's in-flight inputs divided over its ready replicas is never guessed;
+    with one replica it is exact, with more it is the pool's total shown on each with `shared` true."""
+    shared: bool
+    memory_mib: float
+    why: str
+    """Why it is there, or why it is going."""
+    applied: tuple[str, ...]
+
+
+class LogRow(msgspec.Struct, frozen=True):
+    """GET /api/logs?app=&since_s=&request=&follow=1&tail=100 → lines of these (application/x-ndjson)."""
+
+    at: float
+    pool: str
+    replica: str
+    request: str
+    stream: str
+    """"out", "err", or "sys" (Swell's own notes about the replica)."""
+    text: str
+
+
+class WhyStep(msgspec.Struct, frozen=True):
+    """One line of an answer: what took this time, in order."""
+
+    what: str
+    ms: float
+    note: str = ""
+
+
+class Why(msgspec.Struct, frozen=True):
+    """GET /api/requests/{id}: where the time went and what it cost."""
+
+    request: str
+    workload: str
+    method: str
+    status: int
+    error: str
+    received_at: float
+    total_ms: float
+    cold: bool
+    replica: str
+    steps: tuple[WhyStep, ...]
+    reasons: tuple[str, ...]
+    """The decisions behind it, in words ("1 request waits, one replica takes 1 → 1 replica")."""
+    cpu_us: int
+    marginal_usd: float
+    idle_share_usd: float
+    """This request's share of the idle time of the replicas that served it."""
+    cold_share_usd: float
+    """Its share of their start-up time."""
+
+
+class PoolUsage(msgspec.Struct, frozen=True):
+    """GET /api/usage?since_s= → list of these."""
+
+    pool: str
+    requests: int
+    errors: int
+    cold: int
+    cpu_s: float
+    replica_s: float
+    template_s: float
+    starting_s: float
+    busy_s: float
+    memory_gib_s: float
+    cost_usd: float

@@ -1,0 +1,34 @@
+"""What user code may know of the input it is working on. The runtime sets it, the SDK reads it."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+
+import msgspec
+
+
+class Input(msgspec.Struct, frozen=True):
+    """The input being worked on."""
+
+    request: str
+    deadline_monotonic_s: float
+    """On this process's monotonic clock."""
+
+    def remaining_s(self) -> float:
+        """Seconds until the caller's deadline; below zero once it has passed."""
+        return self.deadline_monotonic_s - time.monotonic()
+
+
+class Inside(msgspec.Struct, frozen=True):
+    """Set once in a replica: how its code reaches the platform it runs on."""
+
+    app: str
+    replica: str
+    gateway_url: str
+    call_key: str
+
+
+current: ContextVar[Input | None] = ContextVar("swell_input", default=None)
+inside: list[Inside] = []
+"""Empty outside a replica; one entry within. A list, so that a fork can replace it in place."""

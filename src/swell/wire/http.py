@@ -1,0 +1,63 @@
+"""Names on the HTTP surface: headers, reserved paths, content types, limits, and error bodies."""
+
+from __future__ import annotations
+
+import msgspec
+
+# Gateway → client
+REQUEST_ID = "Swell-Request-Id"
+COST_USD = "Swell-Cost-Usd"
+SERVER_TIMING = "Server-Timing"
+
+# Gateway → replica
+REMAINING_MS = "Swell-Remaining-Ms"
+"""Time left of the request's deadline: relative, because clocks differ."""
+
+# Replica → gateway
+BUSY = "Swell-Busy"
+"""On a 503: refused before the body was read; safe to try another replica."""
+CPU_US = "Swell-Cpu-Us"
+"""CPU time of the input, µs: header when the body has a length, else the last chunk's trailer."""
+RUN_US = "Swell-Run-Us"
+"""Time in user code, µs."""
+
+# Client → gateway; every other Swell-* header from a client is dropped at the door
+TIMEOUT = "Swell-Timeout"
+"""Seconds the caller is willing to wait; the function's own timeout still holds."""
+CLIENT_HEADERS = frozenset({"swell-timeout", "swell-async", "swell-priority", "swell-delay"})
+
+RESERVED_PATHS = ("/api", "/call", "/calls", "/events", "/healthz", "/metrics", "/openai", "/ui", "/v1", "/v2", "/web")
+"""First path segments the gateway keeps for itself; web endpoints by path live under /web."""
+
+JSON = "application/json"
+MSGPACK = "application/msgpack"
+OCTETS = "application/octet-stream"
+PICKLE = "application/x-swell-pickle"
+"""Python objects, for the SDK. Taken only with the API key, since unpickling runs code."""
+FRAMES = "application/x-swell-frames"
+"""A typed stream: each frame a 4-byte length, one kind byte (i item, e error, z end), payload."""
+SSE = "text/event-stream"
+
+BODY_MAX = 100 * 1024 * 1024
+HEADER_MAX = 64 * 1024
+HEADERS_MAX_COUNT = 100
+
+
+class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of every error Swell itself answers: {"error": {"code", "message", …}}."""
+
+    code: str
+    message: str
+    request: str = ""
+    detail: str = ""
+    exception: str = ""
+    """Base64 pickle of the user's exception, only to callers that may send pickles."""
+
+
+class ErrorEnvelope(msgspec.Struct, frozen=True):
+    error: ErrorBody
+
+
+def error_body(code: str, message: str, request: str = "", detail: str = "", exception: str = "") -> bytes:
+    """An error as JSON bytes."""
+    return msgspec.json.encode(ErrorEnvelope(ErrorBody(code, message, request, detail, exception)))

@@ -1,0 +1,182 @@
+"""What control says with gateways and runners over the control link.
+
+Control listens on `run/control.sock`; gateways and runners connect, say `Hello`, and connect again
+whenever the link breaks. Everything is level: after a reconnect each side sends its whole state.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from swell.model.events import NodeSeen, ReplicaSeen
+from swell.model.orders import BuildReport, Inventory, StartOrder, StopOrder
+from swell.model.request import PoolCount, Prices, RequestRecord, Usage
+from swell.model.workload import Method, Revision
+
+# -- up: gateway or runner → control ----------------------------------------------------------
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """First message on the link. `incarnation` is new at each start of the process."""
+
+    role: str
+    """"gateway" or "runner"."""
+    incarnation: str
+    pid: int
+
+
+class Level(msgspec.Struct, frozen=True):
+    """One pool's absolute level at one gateway."""
+
+    pool: str
+    held: int
+    in_flight: int
+
+
+class DemandReport(msgspec.Struct, frozen=True, tag="demand"):
+    """Levels that changed since the last report. Pools not named keep theirs until `ttl_s` passes."""
+
+    levels: tuple[Level, ...]
+    ttl_s: float
+    """Without another report (or `KeepAlive`) within this time, all levels of this gateway count as zero."""
+
+
+class KeepAlive(msgspec.Struct, frozen=True, tag="keep_alive"):
+    """Nothing changed; I am here."""
+
+
+class Requests(msgspec.Struct, frozen=True, tag="requests"):
+    """Finished requests worth keeping, and counts of all of them. At most 1 s old."""
+
+    records: tuple[RequestRecord, ...]
+    counts: tuple[PoolCount, ...]
+
+
+class UsageReport(msgspec.Struct, frozen=True, tag="usage"):
+    """Runner: what replicas used since the last report (at most 1 s)."""
+
+    rows: tuple[Usage, ...]
+
+
+class Built(msgspec.Struct, frozen=True, tag="built"):
+    """Runner: a `Build` is over."""
+
+    ask: int
+    report: BuildReport
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """Runner: a line about a `Build` under way."""
+
+    ask: int
+    text: str
+
+
+class RunnerNode(msgspec.Struct, frozen=True, tag="runner_node"):
+    seen: NodeSeen
+
+
+class RunnerReplica(msgspec.Struct, frozen=True, tag="runner_replica"):
+    seen: ReplicaSeen
+
+
+class RunnerInventory(msgspec.Struct, frozen=True, tag="runner_inventory"):
+    """Sent right after `Welcome` and then every few seconds."""
+
+    inventory: Inventory
+
+
+Up = (
+    Hello
+    | DemandReport
+    | KeepAlive
+    | Requests
+    | UsageReport
+    | Built
+    | Progress
+    | RunnerNode
+    | RunnerReplica
+    | RunnerInventory
+)
+
+# -- down: control → gateway or runner --------------------------------------------------------
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A ready replica."""
+
+    replica: str
+    address: str
+    """"unix:/path" or "tcp:host:port"."""
+
+
+class PoolRow(msgspec.Struct, frozen=True):
+    """What a gateway must know of one pool."""
+
+    pool: str
+    revision: str
+    max_inputs: int
+    timeout_s: float
+    cpu: float
+    """Cores and MiB each replica was given: what a second of it costs."""
+    memory_mib: int
+    single_use: bool
+    native: bool
+    """True: our runtime answers (Swell-* headers, busy refusals); False: a foreign process that listens."""
+    replicas: tuple[Endpoint, ...]
+    closed: str = ""
+    """Why no replica can be had at all right now (start-up keeps failing, nothing fits): held requests
+    still wait for their deadline, but the refusal says this."""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One workload's name and the pool that takes its traffic."""
+
+    namespace: str
+    app: str
+    name: str
+    pool: str
+    methods: tuple[Method, ...]
+    is_class: bool
+
+
+class Table(msgspec.Struct, frozen=True, tag="table"):
+    """Everything a gateway needs; replaces what it had."""
+
+    version: int
+    routes: tuple[Route, ...]
+    pools: tuple[PoolRow, ...]
+    prices: Prices
+
+
+class TableDelta(msgspec.Struct, frozen=True, tag="table_delta"):
+    """Rows that changed since `base`. A gateway whose version is not `base` reconnects for a `Table`."""
+
+    base: int
+    version: int
+    routes: tuple[Route, ...] = ()
+    gone_routes: tuple[str, ...] = ()
+    """Workload keys."""
+    pools: tuple[PoolRow, ...] = ()
+    gone_pools: tuple[str, ...] = ()
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    """To a runner: the epoch whose orders it is to obey from now on."""
+
+    epoch: int
+
+
+class Order(msgspec.Struct, frozen=True, tag="order"):
+    epoch: int
+    order: StartOrder | StopOrder
+
+
+class Build(msgspec.Struct, frozen=True, tag="build"):
+    """Make the environment exist and import the module in it; answered by `Built` with the same `ask`."""
+
+    ask: int
+    revision: Revision
+
+
+Down = Table | TableDelta | Welcome | Order | Build

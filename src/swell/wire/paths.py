@@ -1,0 +1,58 @@
+"""Where things live in a state directory (SWELL_HOME)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from swell.model.errors import SwellError
+
+SOCKET_PATH_MAX = 107
+"""Bytes the kernel takes for a unix socket's path."""
+
+
+def default_home() -> Path:
+    """$SWELL_HOME, else the XDG state directory."""
+    home = os.environ.get("SWELL_HOME")
+    if home:
+        return Path(home).expanduser().absolute()
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "swell"
+
+
+class Home:
+    """Names inside one state directory. Nothing is created here."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.lock = root / "lock"
+        self.key = root / "key"
+        self.database = root / "control.db"
+        self.prices = root / "prices.toml"
+        self.run = root / "run"
+        """Sockets; mode 0700."""
+        self.control_socket = self.run / "control.sock"
+        self.api_socket = self.run / "api.sock"
+        self.runner_socket = self.run / "runner.sock"
+        self.supervisor_socket = self.run / "supervisor.sock"
+        self.replica_sockets = self.run / "r"
+        self.replica_records = self.run / "p"
+        """One small file per process the runner owns, for the next runner to find."""
+        self.environments = root / "envs"
+        self.bundles = root / "bundles"
+        self.blobs = root / "blobs"
+        self.logs = root / "logs"
+        """`{namespace}/{app}.ndjson` of user output, and `swell.log` of our own processes."""
+
+    def replica_socket(self, replica: str) -> Path:
+        return self.replica_sockets / f"{replica}.s"
+
+    def check_socket_length(self) -> None:
+        """Refuse a root so long that sockets below it cannot be bound."""
+        longest = len(os.fsencode(self.replica_socket("r" + "f" * 6 + "-" + "f" * 8)))
+        if longest > SOCKET_PATH_MAX:
+            raise SwellError(
+                "home_too_long",
+                f"The state directory {self.root} is {longest - SOCKET_PATH_MAX} bytes too long for unix sockets. "
+                f"Set SWELL_HOME (or --home) to a shorter path.",
+            )
