@@ -35,7 +35,7 @@ class Demand(msgspec.Struct, frozen=True):
 IDLE = Demand()
 
 PEAKS_MAX = 32
-"""Distinct peaks remembered. When there are more, neighbours merge upwards: capacity then leaves later, never sooner."""
+"""Distinct peaks remembered. Beyond it the second oldest goes: the oldest, higher, still covers its time."""
 
 
 def seen(before: Demand, held: int, in_flight: int, queued: int, now: float) -> Demand:

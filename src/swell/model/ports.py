@@ -1,4 +1,7 @@
-"""The doors to the outside: what stores, engines and clocks must do. Every adapter passes its port's conformance suite."""
+"""The doors to the outside: what stores, engines and clocks must do.
+
+Every adapter passes its port's conformance suite.
+"""
 
 from __future__ import annotations
 

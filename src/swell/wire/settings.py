@@ -1,4 +1,7 @@
-"""Where a setting comes from: flag, then environment, then swell.toml, then [tool.swell] in pyproject.toml, then its default."""
+"""Where a setting comes from.
+
+Flag, then environment, then swell.toml, then [tool.swell] in pyproject.toml, then its default.
+"""
 
 from __future__ import annotations
 

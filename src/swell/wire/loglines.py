@@ -1,0 +1,42 @@
+"""How a line of user output carries the request it belongs to through a plain pipe.
+
+A replica's stdout and stderr are one pipe to the runner. Python-level writes are marked
+(`\\x1e{stream}{request}\\x1f{text}`); what C code or a subprocess writes arrives unmarked. The runner
+turns each line into a JSON object of the shape `LogLine` in the app's log file.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+LINE_MAX = 16 * 1024
+"""Characters of one line that are kept; the rest is cut and counted."""
+
+STREAMS = {"o": "out", "e": "err"}
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """One line in `logs/{namespace}/{app}.ndjson`."""
+
+    at: float
+    pool: str
+    replica: str
+    request: str
+    stream: str
+    """"out", "err", or "sys": Swell's own notes about the replica (start, crash, traceback)."""
+    text: str
+
+
+def mark(stream: str, request: str, text: str) -> str:
+    """One line (without its newline) with its origin. `stream` is "o" or "e"."""
+    return f"\x1e{stream}{request}\x1f{text}"
+
+
+def unmark(line: str) -> tuple[str, str, str]:
+    """(stream, request, text) of a line; unmarked lines are ("out", "", line)."""
+    if not line.startswith("\x1e"):
+        return "out", "", line
+    head, separator, text = line[1:].partition("\x1f")
+    if not separator or head[:1] not in STREAMS:
+        return "out", "", line
+    return STREAMS[head[0]], head[1:], text
