@@ -35,7 +35,8 @@ class Demand(msgspec.Struct, frozen=True):
 IDLE = Demand()
 
 PEAKS_MAX = 32
-"""Distinct peaks remembered. Beyond it the second oldest goes: the oldest, higher, still covers its time."""
+"""Distinct peaks remembered. Beyond it the two oldest become one, the higher level at the later time:
+capacity then leaves later, never sooner."""
 
 
 def seen(before: Demand, held: int, in_flight: int, queued: int, now: float) -> Demand:
@@ -50,6 +51,6 @@ def seen(before: Demand, held: int, in_flight: int, queued: int, now: float) -> 
     while peaks and peaks[-1][1] <= level:
         peaks.pop()
     if len(peaks) > PEAKS_MAX:
-        del peaks[1]
+        peaks[0:2] = [(peaks[1][0], peaks[0][1])]
     used_at = now if level or before.level else before.used_at
     return Demand(held, in_flight, queued, used_at, tuple(peaks))
