@@ -1,0 +1,179 @@
+"""How does control speak with its gateways and runners? Accepts them on `run/control.sock`.
+
+One connection per peer, frames of `wire.link`. A gateway is sent the whole table when it says hello
+and deltas afterwards; a runner is welcomed with this control's epoch and then ordered. What peers
+say is handed to a `Listener`, in the order it arrives, on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from swell.model.errors import SwellError
+from swell.model.orders import BuildReport, Order
+from swell.model.ports import Fact
+from swell.model.request import PoolCount, RequestRecord, Usage
+from swell.model.workload import Revision
+from swell.wire import link as wire
+from swell.wire.frames import Unpacker, pack
+
+log = logging.getLogger("swell.control")
+
+
+class Listener(Protocol):
+    """What control does with what it hears."""
+
+    def table(self) -> wire.Table: ...
+
+    def heard_fact(self, fact: Fact) -> None: ...
+
+    def heard_demand(self, gateway: str, levels: Sequence[wire.Level], ttl_s: float) -> None: ...
+
+    def heard_nothing_new(self, gateway: str) -> None: ...
+
+    def heard_requests(self, records: Sequence[RequestRecord], counts: Sequence[PoolCount]) -> None: ...
+
+    def heard_usage(self, rows: Sequence[Usage]) -> None: ...
+
+    def gateway_left(self, gateway: str) -> None: ...
+
+    def runner_left(self, node: str) -> None: ...
+
+
+class ControlLink:
+    """The listening end of the control link."""
+
+    def __init__(self, epoch: int, listener: Listener) -> None:
+        self.epoch = epoch
+        self.listener = listener
+        self.gateways: dict[str, Peer] = {}
+        self.runners: dict[str, Peer] = {}
+        self.asks: dict[int, tuple[asyncio.Future[BuildReport], Callable[[str], None]]] = {}
+        self._numbers = itertools.count(1)
+        self._server: asyncio.Server | None = None
+
+    async def serve(self, listening: socket.socket) -> None:
+        """Start accepting; returns at once."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(lambda: Peer(self), sock=listening)
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for peer in [*self.gateways.values(), *self.runners.values()]:
+            peer.close()
+
+    def publish(self, delta: wire.TableDelta) -> None:
+        """To every gateway."""
+        if self.gateways:
+            frame = pack(delta)
+            for peer in self.gateways.values():
+                peer.write(frame)
+
+    def order(self, order: Order, epoch: int, node: str) -> None:
+        """To the node's runner, if it is connected; `drive` repeats what was not heard."""
+        peer = self.runners.get(node)
+        if peer is not None:
+            peer.write(pack(wire.Order(epoch=epoch, order=order)))
+
+    async def build(self, revision: Revision, progress: Callable[[str], None]) -> BuildReport:
+        """Ask a runner to build a revision; `progress` gets its lines."""
+        if not self.runners:
+            raise SwellError("no_runner", "No runner is connected yet, so nothing can be built. Try again.", status=503)
+        ask = next(self._numbers)
+        future: asyncio.Future[BuildReport] = asyncio.get_running_loop().create_future()
+        self.asks[ask] = (future, progress)
+        next(iter(self.runners.values())).write(pack(wire.Build(ask=ask, revision=revision)))
+        try:
+            return await future
+        finally:
+            del self.asks[ask]
+
+    def fail_asks(self, why: str) -> None:
+        for future, _ in self.asks.values():
+            if not future.done():
+                future.set_exception(SwellError("runner_lost", why, status=503))
+
+
+class Peer(asyncio.Protocol):
+    """One gateway's or runner's connection."""
+
+    def __init__(self, link: ControlLink) -> None:
+        self.link = link
+        self.unpacker: Unpacker[wire.Up] = Unpacker(wire.Up)
+        self.role = ""
+        self.name = ""
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def write(self, frame: bytes) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(frame)
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self.unpacker.feed(data):
+                self._heard(message)
+        except Exception:
+            log.exception("a %s on the control link sent what cannot be used; it is cut off", self.role or "peer")
+            self.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        link = self.link
+        if self.role == "gateway" and link.gateways.get(self.name) is self:
+            del link.gateways[self.name]
+            link.listener.gateway_left(self.name)
+        if self.role == "runner" and link.runners.get(self.name) is self:
+            del link.runners[self.name]
+            link.fail_asks("The runner went away while it built; deploy again.")
+            link.listener.runner_left(self.name)
+
+    def _heard(self, message: wire.Up) -> None:
+        listener = self.link.listener
+        match message:
+            case wire.DemandReport():
+                listener.heard_demand(self.name, message.levels, message.ttl_s)
+            case wire.RunnerReplica():
+                listener.heard_fact(message.seen)
+            case wire.RunnerInventory():
+                listener.heard_fact(message.inventory)
+            case wire.RunnerNode():
+                self.name = message.seen.node.id
+                self.link.runners[self.name] = self
+                listener.heard_fact(message.seen)
+            case wire.KeepAlive():
+                listener.heard_nothing_new(self.name)
+            case wire.Requests():
+                listener.heard_requests(message.records, message.counts)
+            case wire.UsageReport():
+                listener.heard_usage(message.rows)
+            case wire.Progress():
+                if message.ask in self.link.asks:
+                    self.link.asks[message.ask][1](message.text)
+            case wire.Built():
+                if message.ask in self.link.asks and not self.link.asks[message.ask][0].done():
+                    self.link.asks[message.ask][0].set_result(message.report)
+            case wire.Hello():
+                self._hello(message)
+
+    def _hello(self, hello: wire.Hello) -> None:
+        self.role = hello.role
+        if hello.role == "gateway":
+            self.name = hello.incarnation
+            self.link.gateways[self.name] = self
+            self.write(pack(self.link.listener.table()))
+        else:
+            # A runner is known by its node, which it names next.
+            self.write(pack(wire.Welcome(epoch=self.link.epoch)))
