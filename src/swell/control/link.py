@@ -130,7 +130,7 @@ class Peer(asyncio.Protocol):
             log.exception("a %s on the control link sent what cannot be used; it is cut off", self.role or "peer")
             self.close()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         link = self.link
         if self.role == "gateway" and link.gateways.get(self.name) is self:
             del link.gateways[self.name]

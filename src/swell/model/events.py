@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from swell.model.demand import Demand
 from swell.model.node import Node
 from swell.model.plan import Plan
 from swell.model.replica import Phase, Role
@@ -64,11 +63,10 @@ class ReplicaSeen(msgspec.Struct, frozen=True, tag="replica_seen"):
 
 
 class PlanCommitted(msgspec.Struct, frozen=True, tag="plan_committed"):
-    """A plan became part of the world. Demand is kept so that the decision can be replayed."""
+    """A plan became part of the world."""
 
     at: float
     plan: Plan
-    demand: tuple[tuple[str, Demand], ...]
 
 
 Event = AppDeployed | AppStopped | WorkloadSet | NodeSeen | ReplicaSeen | PlanCommitted

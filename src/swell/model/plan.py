@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from swell.model.demand import Demand
 from swell.model.replica import Role
 
 
@@ -43,6 +44,8 @@ class Plan(msgspec.Struct, frozen=True):
     at: float
     pools: tuple[str, ...]
     """The pools it looked at."""
+    demand: tuple[tuple[str, Demand], ...] = ()
+    """The levels it was decided on: with the world before it, all that is needed to decide again."""
     actions: tuple[Action, ...] = ()
     waits: tuple[Wait, ...] = ()
     look_again: tuple[tuple[str, float], ...] = ()

@@ -48,8 +48,14 @@ class World:
         self.replicas: dict[str, Replica] = {}
         """Live ones only; one that is gone or lost leaves the world."""
         self.by_pool: dict[str, dict[str, Replica]] = {}
+        self.templates: dict[str, Replica] = {}
+        """The live templates among the replicas."""
         self.failures: dict[str, Failures] = {}
+        self.refused: dict[str, str] = {}
+        """Pool → why its template may not be forked; its replicas start fresh."""
         self._rooms: dict[str, Room] = {}
+        self._uses: dict[str, int] = {}
+        """Revision → workloads that want it + pools that run it; at zero it is forgotten."""
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -88,8 +94,7 @@ class World:
             case AppStopped():
                 return self._stopped(f"{event.namespace}/{event.name}")
             case WorkloadSet():
-                self.workloads[event.workload.key] = event.workload
-                return (event.workload.pool,)
+                return self._set(event.workload)
             case NodeSeen():
                 return self._node(event)
             case ReplicaSeen():
@@ -98,36 +103,49 @@ class World:
                 return self._committed(event.plan)
 
     def _deployed(self, app: App) -> tuple[str, ...]:
-        touched = self._stopped(app.key)
+        before = self.apps.get(app.key)
+        touched: tuple[str, ...] = ()
         self.apps[app.key] = app
         for revision in app.revisions:
             self.revisions[revision.id] = revision
         for workload in app.workloads:
-            self.workloads[workload.key] = workload
-            self.failures.pop(workload.pool, None)
-            touched += (workload.pool,)
+            touched += self._set(workload)
+        kept = {workload.key for workload in app.workloads}
+        for workload in before.workloads if before is not None else ():
+            if workload.key not in kept:
+                touched += self._unset(workload.key)
         return touched
 
     def _stopped(self, key: str) -> tuple[str, ...]:
         app = self.apps.pop(key, None)
-        if app is None:
-            return ()
-        touched = []
-        for workload in app.workloads:
-            touched.append(workload.pool)
-            self.workloads.pop(workload.key, None)
-            self._forget(workload.pool)
-        return tuple(touched)
+        touched: tuple[str, ...] = ()
+        for workload in app.workloads if app is not None else ():
+            touched += self._unset(workload.key)
+        return touched
 
-    def _forget(self, pool: str) -> None:
-        """Drop a revision that nobody wants and nobody runs any more."""
-        revision = revision_of(pool)
-        if self.by_pool.get(pool) or self.workload(pool) is not None:
-            return
-        self.failures.pop(pool, None)
-        wanted = any(w.revision == revision for w in self.workloads.values())
-        running = any(revision_of(p) == revision for p, members in self.by_pool.items() if members)
-        if not wanted and not running:
+    def _set(self, workload: Workload) -> tuple[str, ...]:
+        """Make this the workload of its name; a deploy also clears what earlier failures taught."""
+        self._use(workload.revision, +1)
+        touched = self._unset(workload.key)
+        self.workloads[workload.key] = workload
+        self.failures.pop(workload.pool, None)
+        self.refused.pop(workload.pool, None)
+        return tuple(dict.fromkeys((*touched, workload.pool)))
+
+    def _unset(self, key: str) -> tuple[str, ...]:
+        before = self.workloads.pop(key, None)
+        if before is None:
+            return ()
+        self._use(before.revision, -1)
+        return (before.pool,)
+
+    def _use(self, revision: str, step: int) -> None:
+        """Count one user of a revision more or less; one that nobody wants or runs is forgotten."""
+        uses = self._uses.get(revision, 0) + step
+        if uses:
+            self._uses[revision] = uses
+        else:
+            del self._uses[revision]
             self.revisions.pop(revision, None)
 
     def _node(self, event: NodeSeen) -> tuple[str, ...]:
@@ -193,6 +211,8 @@ class World:
             return (before.pool,)
         if event.phase is not before.phase and not before.may_become(event.phase):
             return ()
+        if event.fork_refused:
+            self.refused[before.pool] = event.fork_refused
         entered = event.phase is not before.phase
         if event.phase is Phase.READY and entered and not event.fork_refused:
             self.failures.pop(before.pool, None)
@@ -248,7 +268,13 @@ class World:
     def _put(self, replica: Replica) -> None:
         known = replica.id in self.replicas
         self.replicas[replica.id] = replica
-        self.by_pool.setdefault(replica.pool, {})[replica.id] = replica
+        members = self.by_pool.get(replica.pool)
+        if members is None:
+            members = self.by_pool[replica.pool] = {}
+            self._use(revision_of(replica.pool), +1)
+        members[replica.id] = replica
+        if replica.role == "template":
+            self.templates[replica.id] = replica
         if not known and replica.node in self._rooms:
             self._rooms[replica.node].take(self.needs(replica))
 
@@ -257,15 +283,18 @@ class World:
         if replica.node in self._rooms:
             self._rooms[replica.node].give_back(self.needs(replica))
         del self.replicas[replica.id]
+        self.templates.pop(replica.id, None)
         members = self.by_pool[replica.pool]
         del members[replica.id]
-        if not members:
-            del self.by_pool[replica.pool]
         if failed is not None and failed.phase is Phase.GONE:
             count = self.failures[replica.pool].count if replica.pool in self.failures else 0
             self.failures[replica.pool] = Failures(count + 1, failed.at, failed.reason, failed.detail)
-        if self.workload(replica.pool) is None:
-            self._forget(replica.pool)
+        if not members:
+            del self.by_pool[replica.pool]
+            self._use(revision_of(replica.pool), -1)
+            if self.workload(replica.pool) is None:
+                self.failures.pop(replica.pool, None)
+                self.refused.pop(replica.pool, None)
 
 
 def template_needs(needs: Needs) -> Needs:

@@ -1,0 +1,168 @@
+"""What follows from what was heard? The loop's whole step without I/O: observe, plan, check, commit, drive.
+
+Facts and demand go in, effects come out: orders, a table delta, events to log, and when to wake. The live
+loop and the simulator run this same object, with a real and a fake world around it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Sequence
+
+import msgspec
+
+from swell.control.demand import DemandBook
+from swell.control.table import TableKeeper
+from swell.decide.check import check
+from swell.decide.drive import drive, order_for
+from swell.decide.plan import plan
+from swell.model.events import Event, NodeSeen, PlanCommitted, ReplicaSeen
+from swell.model.orders import Inventory, Order
+from swell.model.plan import Plan
+from swell.model.policy import Policy
+from swell.model.ports import Fact
+from swell.model.replica import OVER
+from swell.model.request import Prices
+from swell.model.world import World
+from swell.wire.link import Level, TableDelta
+
+log = logging.getLogger("swell.control")
+
+
+class Effects(msgspec.Struct, frozen=True):
+    """What the shell is to do after a step."""
+
+    orders: tuple[tuple[str, Order], ...]
+    """(node, order)."""
+    delta: TableDelta | None
+    events: tuple[Event, ...]
+    """To append to the world log."""
+    plan: Plan
+    wake_at: float | None
+    """Step again by then even if nothing is heard."""
+
+
+class Core:
+    """The planner's state between steps: the live world, demand, and which pools are due when."""
+
+    def __init__(self, world: World, policy: Policy, prices: Prices) -> None:
+        self.world = world
+        self.policy = policy
+        self.book = DemandBook()
+        self.keeper = TableKeeper(world, policy, prices)
+        self.waiting: dict[str, str] = {}
+        """Pool → why it waits for room or for another try."""
+        self._due: dict[str, None] = {}
+        self._stale: dict[str, None] = {}
+        self._agenda: list[tuple[float, str]] = []
+        self._look_at: dict[str, float] = {}
+        self._events: list[Event] = []
+        self._orders: list[tuple[str, Order]] = []
+
+    # -- hearing -----------------------------------------------------------------------------
+
+    def take(self, event: Event) -> None:
+        """A fact that is not an inventory: the world changes, and the pools it touches are due."""
+        if isinstance(event, ReplicaSeen) and not self._news(event):
+            return
+        touched = self.world.apply(event)
+        self._events.append(event)
+        for pool in touched:
+            self._due[pool] = None
+            self._stale[pool] = None
+        if isinstance(event, NodeSeen) or (isinstance(event, ReplicaSeen) and event.phase in OVER):
+            # Room may have come free: whoever waits for it is looked at again.
+            self._due.update(dict.fromkeys(self.waiting))
+
+    def fact(self, fact: Fact) -> None:
+        """Anything an engine says."""
+        if not isinstance(fact, Inventory):
+            self.take(fact)
+            return
+        for seen in fact.replicas:
+            self.take(seen)
+        owed = drive(self.world, fact)
+        for seen in owed.lost:
+            self.take(seen)
+        self._orders += [(fact.node, order) for order in owed.orders]
+
+    def demand(self, gateway: str, levels: Sequence[Level], ttl_s: float, now: float) -> None:
+        self._due.update(dict.fromkeys(self.book.report(gateway, levels, ttl_s, now)))
+
+    def gateway_left(self, gateway: str, now: float) -> None:
+        self._due.update(dict.fromkeys(self.book.drop(gateway, now)))
+
+    # -- deciding ----------------------------------------------------------------------------
+
+    def step(self, now: float) -> Effects:
+        """Decide about every pool that is due, and say what is to be done."""
+        self._due.update(dict.fromkeys(self.book.expire(now)))
+        self._pop_agenda(now)
+        pools = tuple(self._due)
+        self._due.clear()
+        decided = plan(self.world, self.book.demand, now, pools, self.policy)
+        if decided.actions:
+            self._commit(decided, now)
+        self._remember(decided)
+        self._stale.update(dict.fromkeys(pools))
+        delta = self.keeper.refresh(self._stale, now)
+        for pool in self._stale:
+            if pool not in self.keeper.pools:
+                self.book.forget(pool)
+        self._stale.clear()
+        effects = Effects(tuple(self._orders), delta, tuple(self._events), decided, self._wake_at())
+        self._orders.clear()
+        self._events.clear()
+        return effects
+
+    def _commit(self, decided: Plan, now: float) -> None:
+        world = self.world
+        touched = world.apply(PlanCommitted(at=now, plan=decided))
+        broken = check(world, touched)
+        if broken:
+            # The world already holds it; what must not happen is that nobody hears of it.
+            log.error("a plan broke an invariant: %s", "; ".join(broken))
+        self._events.append(PlanCommitted(at=now, plan=decided))
+        self._stale.update(dict.fromkeys(touched))
+        for action in decided.actions:
+            replica = world.replicas.get(action.replica)
+            order = order_for(world, replica) if replica is not None else None
+            if replica is not None and order is not None:
+                self._orders.append((replica.node, order))
+
+    def _remember(self, decided: Plan) -> None:
+        for pool in decided.pools:
+            self.waiting.pop(pool, None)
+            self._look_at.pop(pool, None)
+        for wait in decided.waits:
+            self.waiting[wait.pool] = wait.why_not
+        for pool, at in decided.look_again:
+            self._look_at[pool] = at
+            heapq.heappush(self._agenda, (at, pool))
+
+    def _pop_agenda(self, now: float) -> None:
+        while self._agenda and self._agenda[0][0] <= now:
+            at, pool = heapq.heappop(self._agenda)
+            if self._look_at.get(pool) == at:
+                self._due[pool] = None
+
+    def _wake_at(self) -> float | None:
+        while self._agenda and self._look_at.get(self._agenda[0][1]) != self._agenda[0][0]:
+            heapq.heappop(self._agenda)
+        moments = [at for at in (self.book.next_expiry(), self._agenda[0][0] if self._agenda else None) if at]
+        return min(moments, default=None)
+
+    def _news(self, seen: ReplicaSeen) -> bool:
+        """Inventories repeat what is known; only what changes something is an event."""
+        before = self.world.replicas.get(seen.replica)
+        if before is None:
+            return seen.phase not in OVER
+        if seen.phase is not before.phase:
+            return before.may_become(seen.phase)
+        return bool(
+            (seen.address and seen.address != before.address)
+            or (seen.pid and seen.pid != before.pid)
+            or (seen.fork_refused and seen.fork_refused != before.fork_refused)
+            or abs(seen.rss_mib - before.rss_mib) > max(8.0, before.rss_mib * 0.1)
+        )

@@ -1,0 +1,69 @@
+"""How much is each pool wanted, by all gateways together? Absolute levels, which expire with their gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from swell.model.demand import IDLE, Demand, seen
+from swell.wire.link import Level
+
+
+class DemandBook:
+    """Levels per gateway and pool, and their sums. Reads like a mapping of pool → Demand."""
+
+    def __init__(self) -> None:
+        self.demand: dict[str, Demand] = {}
+        self._levels: dict[str, dict[str, Level]] = {}
+        self._expires_at: dict[str, float] = {}
+        self._ttl_s: dict[str, float] = {}
+
+    def report(self, gateway: str, levels: Sequence[Level], ttl_s: float, now: float) -> list[str]:
+        """Take a gateway's changed levels in; returns the pools whose demand changed."""
+        own = self._levels.setdefault(gateway, {})
+        self._ttl_s[gateway] = ttl_s
+        self.renew(gateway, now)
+        for level in levels:
+            if level.held or level.in_flight:
+                own[level.pool] = level
+            else:
+                own.pop(level.pool, None)
+        return [level.pool for level in levels if self._sum(level.pool, now)]
+
+    def renew(self, gateway: str, now: float) -> None:
+        """The gateway is there; its levels stand."""
+        if gateway in self._levels:
+            self._expires_at[gateway] = now + self._ttl_s[gateway]
+
+    def expire(self, now: float) -> list[str]:
+        """Forget gateways not heard within their time to live; returns the pools whose demand changed."""
+        changed: list[str] = []
+        for gateway in [g for g, at in self._expires_at.items() if at <= now]:
+            changed += self.drop(gateway, now)
+        return changed
+
+    def drop(self, gateway: str, now: float) -> list[str]:
+        """This gateway is gone, and what it held with it."""
+        levels = self._levels.pop(gateway, {})
+        self._expires_at.pop(gateway, None)
+        self._ttl_s.pop(gateway, None)
+        return [pool for pool in levels if self._sum(pool, now)]
+
+    def next_expiry(self) -> float | None:
+        return min(self._expires_at.values(), default=None)
+
+    def forget(self, pool: str) -> None:
+        """The pool is gone for good."""
+        self.demand.pop(pool, None)
+
+    def _sum(self, pool: str, now: float) -> bool:
+        held = in_flight = 0
+        for levels in self._levels.values():
+            level = levels.get(pool)
+            if level is not None:
+                held += level.held
+                in_flight += level.in_flight
+        before = self.demand.get(pool, IDLE)
+        if (held, in_flight) == (before.held, before.in_flight):
+            return False
+        self.demand[pool] = seen(before, held, in_flight, 0, now)
+        return True

@@ -1,0 +1,106 @@
+"""What must the gateways know? Rows made from the world, and deltas of the ones that changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from swell.decide.scale import restart_at
+from swell.model.policy import Policy
+from swell.model.replica import Phase
+from swell.model.request import Prices
+from swell.model.workload import Workload
+from swell.model.world import World
+from swell.wire.link import Endpoint, PoolRow, Route, Table, TableDelta
+
+FAILURES_BEFORE_CLOSED = 3
+"""Starts that fail in a row before requests are refused at once instead of held for another try."""
+
+
+class TableKeeper:
+    """The rows last sent, so that only changed ones are sent again."""
+
+    def __init__(self, world: World, policy: Policy, prices: Prices) -> None:
+        self.world = world
+        self.policy = policy
+        self.prices = prices
+        self.version = 0
+        self.pools: dict[str, PoolRow] = {}
+        self.routes: dict[str, Route] = {}
+
+    def whole(self) -> Table:
+        """What a gateway that just connected is sent."""
+        return Table(self.version, tuple(self.routes.values()), tuple(self.pools.values()), self.prices)
+
+    def refresh(self, pools: Iterable[str], now: float) -> TableDelta | None:
+        """Look at these pools (and their workloads' routes) again; None when no row changed."""
+        changed_pools, gone_pools, changed_routes, gone_routes = [], [], [], []
+        for pool in pools:
+            row = pool_row(self.world, pool, self.policy, now)
+            if row is None:
+                if self.pools.pop(pool, None) is not None:
+                    gone_pools.append(pool)
+            elif row != self.pools.get(pool):
+                self.pools[pool] = row
+                changed_pools.append(row)
+            key = pool.partition("@")[0]
+            workload = self.world.workloads.get(key)
+            route = self.route(workload) if workload is not None else None
+            if route is None:
+                if self.routes.pop(key, None) is not None:
+                    gone_routes.append(key)
+            elif route != self.routes.get(key):
+                self.routes[key] = route
+                changed_routes.append(route)
+        if not (changed_pools or gone_pools or changed_routes or gone_routes):
+            return None
+        base, self.version = self.version, self.version + 1
+        return TableDelta(
+            base, self.version, tuple(changed_routes), tuple(gone_routes), tuple(changed_pools), tuple(gone_pools)
+        )
+
+    def route(self, workload: Workload) -> Route | None:
+        revision = self.world.revisions.get(workload.revision)
+        if revision is None:
+            return None
+        return Route(
+            namespace=workload.namespace,
+            app=workload.app,
+            name=workload.name,
+            pool=workload.pool,
+            methods=revision.entry.methods,
+            is_class=revision.entry.kind == "cls",
+        )
+
+
+def pool_row(world: World, pool: str, policy: Policy, now: float) -> PoolRow | None:
+    """One pool's row; None when nobody wants the pool and nothing of it runs."""
+    revision = world.revision(pool)
+    members = world.in_pool(pool)
+    if revision is None or (not members and world.workload(pool) is None):
+        return None
+    ready = [
+        Endpoint(replica.id, replica.address)
+        for replica in members
+        if replica.role == "serving" and replica.phase is Phase.READY
+    ]
+    return PoolRow(
+        pool=pool,
+        revision=pool.partition("@")[2],
+        max_inputs=revision.max_inputs,
+        timeout_s=revision.timeout_s,
+        cpu=revision.needs.cpu,
+        memory_mib=revision.needs.memory_mib,
+        single_use=revision.single_use,
+        native=not any(m.web is not None and m.web.kind == "server" for m in revision.entry.methods),
+        replicas=tuple(ready),
+        closed="" if ready else closed(world, pool, policy, now),
+    )
+
+
+def closed(world: World, pool: str, policy: Policy, now: float) -> str:
+    """Why requests are refused rather than held: starts keep failing and the next try is not due."""
+    failures = world.failures.get(pool)
+    if failures is None or failures.count < FAILURES_BEFORE_CLOSED or restart_at(failures, policy) <= now:
+        return ""
+    last = failures.detail.strip().splitlines()[-1:] or [""]
+    return f"its start failed {failures.count} times in a row ({failures.reason}). {last[0]}".strip()

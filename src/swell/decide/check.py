@@ -1,0 +1,65 @@
+"""Which invariants does this world break? Run after every step in the simulator and before every commit live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from swell.model.replica import LIVE, Phase
+from swell.model.resources import Room
+from swell.model.world import World
+
+
+def check(world: World, pools: Iterable[str] | None = None) -> list[str]:
+    """Sentences about what is wrong; empty when all holds. `pools` limits the look to those."""
+    broken: list[str] = []
+    for pool in world.by_pool if pools is None else pools:
+        broken += _pool(world, pool)
+    if pools is None:
+        broken += _rooms(world)
+        broken += _indexes(world)
+    return broken
+
+
+def _pool(world: World, pool: str) -> list[str]:
+    broken = []
+    members = world.by_pool.get(pool, {}).values()
+    serving = [r for r in members if r.role == "serving" and r.phase is not Phase.DRAINING]
+    workload = world.workload(pool)
+    if workload is not None and len(serving) > max(workload.scaling.max_replicas, workload.scaling.min_replicas):
+        broken.append(f"{pool} has {len(serving)} replicas; its max_replicas is {workload.scaling.max_replicas}")
+    if members and world.revision(pool) is None:
+        broken.append(f"{pool} has replicas but its revision is unknown")
+    for replica in members:
+        if replica.phase not in LIVE:
+            broken.append(f"{replica.id} is {replica.phase} but still in the world")
+        if replica.phase is Phase.READY and replica.role == "serving" and not replica.address:
+            broken.append(f"{replica.id} is ready but has no address")
+        if replica.node not in world.nodes:
+            broken.append(f"{replica.id} is on {replica.node}, which is not a node")
+    return broken
+
+
+def _rooms(world: World) -> list[str]:
+    """Free capacity, counted anew, is what the world keeps and never below zero."""
+    broken = []
+    rooms: dict[str, Room] = {id: node.room() for id, node in world.nodes.items() if node.alive}
+    for replica in world.replicas.values():
+        if replica.node in rooms:
+            rooms[replica.node].take(world.needs(replica))
+    for id, room in rooms.items():
+        kept = world.room(id)
+        if abs(kept.cpu - room.cpu) > 1e-6 or abs(kept.memory_mib - room.memory_mib) > 1e-6:
+            broken.append(f"{id}: kept free capacity {kept} is not what its replicas leave, {room}")
+        if kept.ports != room.ports:
+            broken.append(f"{id}: kept ports {sorted(kept.ports)} are not its replicas' ports {sorted(room.ports)}")
+    return broken
+
+
+def _indexes(world: World) -> list[str]:
+    broken = []
+    flat = {id: r for members in world.by_pool.values() for id, r in members.items()}
+    if flat != world.replicas:
+        broken.append("by_pool does not hold exactly the live replicas")
+    if {id for id, r in world.replicas.items() if r.role == "template"} != set(world.templates):
+        broken.append("templates does not hold exactly the live templates")
+    return broken

@@ -1,0 +1,74 @@
+"""Which orders are still owed, and which replicas are lost? Compares what should be with what is.
+
+Level-triggered: it never remembers having said something, so a lost order is said again and a repeated
+one is harmless.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from swell.model.events import ReplicaSeen
+from swell.model.orders import Inventory, Order, StartOrder, StopOrder
+from swell.model.replica import Phase, Replica
+from swell.model.world import World
+
+UNKNOWN_GRACE_S = 5.0
+"""A replica nobody wants any more still gets this long for what it has in flight."""
+
+
+class Owed(msgspec.Struct, frozen=True):
+    """Orders to give now, and facts to take in first."""
+
+    orders: tuple[Order, ...]
+    lost: tuple[ReplicaSeen, ...]
+
+
+def drive(world: World, inventory: Inventory) -> Owed:
+    """What is owed to one node, given everything its runner has."""
+    has = {seen.replica: seen for seen in inventory.replicas}
+    orders: list[Order] = []
+    lost: list[ReplicaSeen] = []
+    for replica in world.replicas.values():
+        if replica.node != inventory.node:
+            continue
+        if replica.id in has or replica.phase is Phase.PLANNED:
+            order = order_for(world, replica)
+            if order is not None:
+                orders.append(order)
+        else:
+            lost.append(_lost(replica, inventory.at))
+    orders += [
+        StopOrder(replica=id, reason="unknown", grace_s=UNKNOWN_GRACE_S) for id in has if id not in world.replicas
+    ]
+    return Owed(tuple(orders), tuple(lost))
+
+
+def order_for(world: World, replica: Replica) -> Order | None:
+    """The order this replica's phase calls for: planned → start, draining → stop, else none."""
+    if replica.phase is Phase.DRAINING:
+        return StopOrder(replica=replica.id, reason=replica.reason, grace_s=replica.grace_s)
+    revision = world.revision(replica.pool)
+    if replica.phase is not Phase.PLANNED or revision is None:
+        return None
+    return StartOrder(
+        replica=replica.id,
+        pool=replica.pool,
+        role=replica.role,
+        node=replica.node,
+        revision=revision,
+        template=replica.template,
+    )
+
+
+def _lost(replica: Replica, at: float) -> ReplicaSeen:
+    return ReplicaSeen(
+        at=at,
+        replica=replica.id,
+        phase=Phase.LOST,
+        pool=replica.pool,
+        role=replica.role,
+        node=replica.node,
+        reason="lost",
+        detail="its runner no longer has it",
+    )

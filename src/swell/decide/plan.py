@@ -1,0 +1,230 @@
+"""What should be done now about these pools, why, what has to wait, and when should they be looked at again?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from swell.decide.place import place
+from swell.decide.scale import NEVER, Scaled, scale
+from swell.decide.warm import evict, idle_at, may_have_template, usable
+from swell.model.demand import IDLE, Demand
+from swell.model.plan import Action, Plan, Start, Stop, Wait
+from swell.model.policy import Policy
+from swell.model.replica import Phase, Replica
+from swell.model.resources import Room
+from swell.model.workload import Revision
+from swell.model.world import World, template_needs
+
+STARTUP_GRACE_S = 0.0
+"""A replica that never took an input has nothing to finish."""
+
+
+def plan(world: World, demand: Mapping[str, Demand], now: float, pools: Iterable[str], policy: Policy) -> Plan:
+    """Decide about `pools`; the others need no look before an event, demand or their `look_again` says so.
+
+    Pure: neither `world` nor `demand` is changed, and the same arguments give the same plan.
+    """
+    return _Planner(world, demand, now, policy).plan(tuple(dict.fromkeys(pools)))
+
+
+class _Planner:
+    """One plan in the making: what it has decided so far, and the capacity that is left."""
+
+    def __init__(self, world: World, demand: Mapping[str, Demand], now: float, policy: Policy) -> None:
+        self.world = world
+        self.demand = demand
+        self.now = now
+        self.policy = policy
+        self.rooms: dict[str, Room] | None = None
+        self.actions: list[Action] = []
+        self.waits: list[Wait] = []
+        self.look_again: dict[str, float] = {}
+        self.stopping: set[str] = set()
+        self.read: dict[str, Demand] = {}
+        self.started = world.started
+
+    def plan(self, pools: tuple[str, ...]) -> Plan:
+        for pool in pools:
+            revision = self.world.revision(pool)
+            if revision is not None:
+                self._pool(pool, revision)
+        self._evict()
+        return Plan(
+            at=self.now,
+            pools=pools,
+            demand=tuple(self.read.items()),
+            actions=tuple(self.actions),
+            waits=tuple(self.waits),
+            look_again=tuple((p, at) for p, at in self.look_again.items() if at != NEVER),
+        )
+
+    # -- one pool ----------------------------------------------------------------------------
+
+    def _pool(self, pool: str, revision: Revision) -> None:
+        world, now = self.world, self.now
+        workload = world.workload(pool)
+        demand = self._level(pool)
+        members = world.in_pool(pool)
+        serving = [r for r in members if r.role == "serving" and r.phase is not Phase.DRAINING]
+        templates = [r for r in members if r.role == "template" and r.phase is not Phase.DRAINING]
+        failures = world.failures.get(pool)
+        if workload is None and pool.partition("@")[0] not in world.workloads:
+            self._stop_all(serving + templates)
+            return
+        scaled = scale(workload, revision, demand, serving, failures, self.policy, now)
+        self._look(pool, scaled.look_again_at)
+        if scaled.wait:
+            self.waits.append(Wait(pool, scaled.wait))
+        for id in scaled.stop:
+            self._stop(id, scaled.reason, self._grace_s(revision), scaled.why)
+        allowed = may_have_template(workload, revision, world.refused.get(pool, ""), self.policy)
+        if scaled.add:
+            self._grow(pool, revision, templates, scaled, allowed)
+        elif templates and not (serving and allowed):
+            self._rest(pool, templates, demand, allowed)
+
+    def _grow(self, pool: str, revision: Revision, templates: list[Replica], scaled: Scaled, allowed: bool) -> None:
+        templates = list(templates)
+        for _ in range(scaled.add):
+            node, why_not = place(
+                revision.needs, self._free(), lambda node: 1 if usable(templates, node) is not None else 0
+            )
+            if node is None:
+                self._wait_for_room(pool, why_not)
+                return
+            template = usable(templates, node) if allowed else None
+            if allowed and template is None:
+                template = self._start_template(pool, revision, node)
+                if template is not None:
+                    templates.append(template)
+            self._free()[node].take(revision.needs)
+            self.actions.append(
+                Start(self._new_id(), pool, node, "serving", scaled.why, template.id if template is not None else None)
+            )
+
+    def _start_template(self, pool: str, revision: Revision, node: str) -> Replica | None:
+        """A template on the node, if its memory fits beside the replica it is for."""
+        room = self._free()[node]
+        room.take(revision.needs)
+        fits = room.lacks(template_needs(revision.needs)) is None
+        room.give_back(revision.needs)
+        if not fits:
+            return None
+        room.take(template_needs(revision.needs))
+        id = self._new_id()
+        self.actions.append(Start(id, pool, node, "template", "its pool is in use: later replicas are forked from it"))
+        return Replica(id, pool, node, "template", Phase.PLANNED, self.now, phase_at=self.now)
+
+    def _rest(self, pool: str, templates: list[Replica], demand: Demand, allowed: bool) -> None:
+        """Templates of a pool that serves nobody now: kept while recently used."""
+        for template in templates:
+            until = idle_at(template, demand, self.policy)
+            if not allowed:
+                self._stop(template.id, "superseded", STARTUP_GRACE_S, "its pool takes no template any more")
+            elif template.phase is not Phase.READY:
+                continue
+            elif until <= self.now and not demand.level:
+                why = f"not used for {self.policy.template_idle_s:g} s"
+                self._stop(template.id, "idle", STARTUP_GRACE_S, why)
+            else:
+                self._look(pool, until)
+
+    def _stop_all(self, members: list[Replica]) -> None:
+        for replica in members:
+            self._stop(replica.id, "stopped", self.policy.stop_grace_s, "its app was stopped")
+
+    # -- memory and room ---------------------------------------------------------------------
+
+    def _wait_for_room(self, pool: str, why_not: str) -> None:
+        """Nothing fits: say so, and take back what is idle elsewhere, longest unused first."""
+        self.waits.append(Wait(pool, why_not))
+        again_at = NEVER
+        for idle_since, replica in sorted(self._reclaimable(pool), key=lambda pair: (pair[0], pair[1].id)):
+            may_go_at = idle_since + self.policy.reclaim_after_s
+            if may_go_at > self.now:
+                again_at = may_go_at
+                break
+            self._stop(replica.id, "reclaimed", self._grace_of(replica), f"{pool} waits for room: {why_not}")
+            return
+        # Unless an idle one ripens sooner, room comes back only by an event: whoever leaves wakes the waiting.
+        self._look(pool, again_at)
+
+    def _reclaimable(self, for_pool: str) -> Iterable[tuple[float, Replica]]:
+        """(idle since, replica) of ready ones nobody uses now, beyond their pool's minimum."""
+        for pool, members in self.world.by_pool.items():
+            demand = self._level(pool)
+            workload = self.world.workload(pool)
+            if pool == for_pool or demand.level or (workload is not None and workload.scaling.min_replicas):
+                continue
+            if any(r.phase in (Phase.PLANNED, Phase.STARTING) for r in members.values()):
+                continue
+            for replica in members.values():
+                if replica.phase is Phase.READY and replica.id not in self.stopping:
+                    yield max(demand.used_at, replica.ready_at or self.now), replica
+
+    def _evict(self) -> None:
+        """Keep templates inside their share of memory wherever this plan started one."""
+        nodes = {a.node for a in self.actions if isinstance(a, Start) and a.role == "template"}
+        for id in sorted(nodes):
+            node = self.world.nodes[id]
+            there = [
+                t
+                for t in self.world.templates.values()
+                if t.node == id and t.id not in self.stopping and self._unused(t)
+            ]
+            new = sum(self._template_mib(a.pool) for a in self.actions if isinstance(a, Start) and a.role == "template")
+            share = self.policy.template_memory_share - new / node.memory_mib
+            for template in evict(there, node, share, self._memory_mib, self._used_at):
+                why = f"templates on {id} may hold {self.policy.template_memory_share:.0%} of its memory"
+                self._stop(template.id, "evicted", STARTUP_GRACE_S, why)
+
+    def _unused(self, template: Replica) -> bool:
+        """No replica is about to be forked from it."""
+        if self._level(template.pool).level:
+            return False
+        members = self.world.by_pool.get(template.pool, {}).values()
+        return not any(r.template == template.id and r.phase in (Phase.PLANNED, Phase.STARTING) for r in members)
+
+    def _memory_mib(self, template: Replica) -> float:
+        return template.rss_mib or self._template_mib(template.pool)
+
+    def _template_mib(self, pool: str) -> float:
+        revision = self.world.revision(pool)
+        return float(revision.needs.memory_mib) if revision is not None else 0.0
+
+    def _used_at(self, template: Replica) -> float:
+        return max(self._level(template.pool).used_at, template.ready_at or template.planned_at)
+
+    def _free(self) -> dict[str, Room]:
+        if self.rooms is None:
+            self.rooms = {id: self.world.room(id) for id, node in self.world.nodes.items() if node.alive}
+        return self.rooms
+
+    def _level(self, pool: str) -> Demand:
+        """The pool's demand; what was looked at is kept in the plan."""
+        level = self.demand.get(pool, IDLE)
+        if level is not IDLE:
+            self.read[pool] = level
+        return level
+
+    # -- the words of a plan -----------------------------------------------------------------
+
+    def _new_id(self) -> str:
+        self.started += 1
+        return f"r{self.world.epoch:x}-{self.started:x}"
+
+    def _stop(self, id: str, reason: str, grace_s: float, why: str) -> None:
+        if id not in self.stopping:
+            self.stopping.add(id)
+            self.actions.append(Stop(id, reason, grace_s, why))
+
+    def _look(self, pool: str, at: float) -> None:
+        self.look_again[pool] = min(at, self.look_again.get(pool, NEVER))
+
+    def _grace_of(self, replica: Replica) -> float:
+        revision = self.world.revision(replica.pool)
+        return self._grace_s(revision) if revision is not None and replica.role == "serving" else STARTUP_GRACE_S
+
+    def _grace_s(self, revision: Revision) -> float:
+        """What is in flight may use its whole timeout, and its exit hooks a little more."""
+        return revision.timeout_s + self.policy.stop_grace_s

@@ -1,0 +1,58 @@
+"""Does this pool deserve a template, and which templates give way when memory is short?
+
+The fixed rule: a pool that was used within `template_idle_s` keeps one template per node, while all
+templates of a node stay inside their share of its memory; beyond it the longest unused goes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from swell.model.demand import Demand
+from swell.model.node import Node
+from swell.model.policy import Policy
+from swell.model.replica import Phase, Replica
+from swell.model.workload import Revision, Workload
+
+
+def may_have_template(workload: Workload | None, revision: Revision, refused: str, policy: Policy) -> bool:
+    """Could a template serve this pool at all?"""
+    return policy.templates and revision.template and not refused and workload is not None
+
+
+def usable(templates: Sequence[Replica], node: str) -> Replica | None:
+    """The pool's template on a node that replicas may be forked from (loaded, or still loading)."""
+    for template in templates:
+        if template.node == node and template.phase is not Phase.DRAINING and not template.fork_refused:
+            return template
+    return None
+
+
+def idle_at(template: Replica, demand: Demand, policy: Policy) -> float:
+    """When this template has been unused for too long. Its own loading counts as use."""
+    used_at = max(demand.used_at, template.ready_at or template.planned_at)
+    return used_at + policy.template_idle_s
+
+
+def evict(
+    templates: Sequence[Replica],
+    node: Node,
+    share: float,
+    memory_mib: Callable[[Replica], float],
+    used_at: Callable[[Replica], float],
+) -> list[Replica]:
+    """Templates of `node` to stop so that the rest fit their share of its memory, longest unused first.
+
+    `templates` are the node's live ones that no replica waits for. One that is not loaded yet is never
+    evicted: it would be paid for and never used.
+    """
+    budget_mib = node.memory_mib * share
+    held_mib = sum(memory_mib(t) for t in templates if t.phase is not Phase.DRAINING)
+    going: list[Replica] = []
+    for template in sorted(templates, key=lambda t: (used_at(t), t.id)):
+        if held_mib <= budget_mib:
+            break
+        if template.phase is Phase.READY:
+            going.append(template)
+            held_mib -= memory_mib(template)
+    return going
