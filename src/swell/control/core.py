@@ -66,9 +66,12 @@ class Core:
         """A fact that is not an inventory: the world changes, and the pools it touches are due."""
         if isinstance(event, ReplicaSeen) and not self._news(event):
             return
-        touched = self.world.apply(event)
         self._events.append(event)
-        for pool in touched:
+        self.applied(event)
+
+    def applied(self, event: Event) -> None:
+        """Take in an event that is in the log already (a deploy is, before anyone is told)."""
+        for pool in self.world.apply(event):
             self._due[pool] = None
             self._stale[pool] = None
         if isinstance(event, NodeSeen) or (isinstance(event, ReplicaSeen) and event.phase in OVER):

@@ -1,0 +1,140 @@
+"""Who turns the core's answers into deeds? The live loop: one step for everything heard at once.
+
+A thin shell: it reads the clock, runs `Core.step`, and hands orders to the engine, rows to the gateways
+and events to the store. It waits for none of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import msgspec
+
+from swell.control.core import Core
+from swell.control.history import History
+from swell.control.link import ControlLink
+from swell.model.events import Event, NodeSeen, ReplicaSeen
+from swell.model.orders import Inventory
+from swell.model.ports import Clock, Engine, Fact, Store
+from swell.model.request import PoolCount, RequestRecord, Usage
+from swell.wire.link import Level, Table
+
+log = logging.getLogger("swell.control")
+
+NODE_LEASE_S = 15.0
+"""A node whose runner is not heard for this long is taken as dead. Longer than a runner's restart."""
+
+
+class Loop:
+    """The control loop over one engine and one store; also what the control link reports to."""
+
+    def __init__(self, core: Core, engine: Engine, store: Store, clock: Clock, epoch: int) -> None:
+        self.core = core
+        self.engine = engine
+        self.store = store
+        self.clock = clock
+        self.epoch = epoch
+        self.history = History()
+        self.link: ControlLink | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._soon = False
+        self._leases: dict[str, asyncio.TimerHandle] = {}
+        engine.listen(self._fact)
+
+    # -- what the link hears -----------------------------------------------------------------
+
+    def table(self) -> Table:
+        return self.core.keeper.whole()
+
+    def heard_demand(self, gateway: str, levels: Sequence[Level], ttl_s: float) -> None:
+        self.core.demand(gateway, levels, ttl_s, self.clock.now())
+        self.wake()
+
+    def heard_nothing_new(self, gateway: str) -> None:
+        self.core.book.renew(gateway, self.clock.now())
+
+    def gateway_left(self, gateway: str) -> None:
+        self.core.gateway_left(gateway, self.clock.now())
+        self.wake()
+
+    def heard_requests(self, records: Sequence[RequestRecord], counts: Sequence[PoolCount]) -> None:
+        if records:
+            self.store.usage.add_requests(records)
+        if counts:
+            self.store.usage.add_counts(counts)
+
+    def heard_usage(self, rows: Sequence[Usage]) -> None:
+        if rows:
+            self.store.usage.add_usage(rows)
+
+    def runner_left(self, node: str) -> None:
+        loop = asyncio.get_running_loop()
+        self._leases[node] = loop.call_later(NODE_LEASE_S, self._lease_over, node)
+
+    def _lease_over(self, node: str) -> None:
+        known = self.core.world.nodes.get(node)
+        if known is not None and known.alive:
+            log.error("node %s was not heard for %g s; its replicas count as lost", node, NODE_LEASE_S)
+            self.take(NodeSeen(at=self.clock.now(), node=msgspec.structs.replace(known, alive=False)))
+
+    # -- facts -------------------------------------------------------------------------------
+
+    def _fact(self, fact: Fact) -> None:
+        if isinstance(fact, NodeSeen):
+            lease = self._leases.pop(fact.node.id, None)
+            if lease is not None:
+                lease.cancel()
+        elif isinstance(fact, ReplicaSeen):
+            self.history.seen(fact)
+        elif isinstance(fact, Inventory):
+            for seen in fact.replicas:
+                self.history.seen(seen)
+        self.core.fact(fact)
+        self.wake()
+
+    def take(self, event: Event) -> None:
+        """A fact from within control: a deploy, a stop, a changed workload."""
+        self.core.take(event)
+        self.wake()
+
+    # -- stepping ----------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Step as soon as what is being heard now has been taken in."""
+        if not self._soon:
+            self._soon = True
+            asyncio.get_running_loop().call_soon(self._step)
+
+    def _step(self) -> None:
+        self._soon = False
+        try:
+            effects = self.core.step(self.clock.now())
+        except Exception:
+            log.exception("a step of the control loop failed; it is tried again in a second")
+            self._wake_at(self.clock.now() + 1.0)
+            return
+        # The order of these three is the order of urgency on the path of a wake.
+        for _, order in effects.orders:
+            self.engine.apply(order, self.epoch)
+        if effects.delta is not None and self.link is not None:
+            self.link.publish(effects.delta)
+        if effects.plan.actions:
+            self.history.planned(effects.plan)
+            for action in effects.plan.actions:
+                log.info("%s", action)
+        if effects.events:
+            self.store.world.append(effects.events)
+        if effects.wake_at is not None:
+            self._wake_at(effects.wake_at)
+
+    def _wake_at(self, at: float) -> None:
+        if self._timer is not None:
+            if self._timer_at <= at and not self._timer.cancelled() and self._timer_at > self.clock.now():
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        delay_s = max(at - self.clock.now(), 0.001)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self.wake)

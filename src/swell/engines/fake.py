@@ -1,0 +1,222 @@
+"""How would an engine behave that takes no time and no machine, but can fail in every way a real one can?
+
+The simulator, the planner's benchmark and the conformance suite run on it. Time comes from outside: what
+is to happen later is handed to `after`, which calls it when its clock gets there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import msgspec
+
+from swell.model.events import NodeSeen, ReplicaSeen
+from swell.model.node import Node
+from swell.model.orders import BuildReport, Inventory, Order, StartOrder, StopOrder
+from swell.model.ports import Fact
+from swell.model.replica import OVER, Phase
+from swell.model.workload import Revision
+
+After = Callable[[float, Callable[[], None]], None]
+"""(seconds from now, what to do then)."""
+
+
+class Behaviour(msgspec.Struct, frozen=True):
+    """How long things take (seconds) and how often they go wrong (probabilities)."""
+
+    start_s: float = 1.0
+    """A fresh process until it is ready."""
+    fork_s: float = 0.005
+    """A fork of a loaded template until it is ready."""
+    stop_s: float = 0.01
+    fail_start: float = 0.0
+    refuse_fork: float = 0.0
+    """A template turns out not to be forkable; its replicas start fresh."""
+    lose_order: float = 0.0
+    repeat_fact: float = 0.0
+    delay_fact_s: float = 0.0
+    """Facts arrive up to this much late, and so out of order."""
+
+
+class _Fake(msgspec.Struct):
+    order: StartOrder
+    phase: Phase = Phase.STARTING
+    waiting: bool = False
+    """For its template to be loaded."""
+
+
+class FakeEngine:
+    """One node's worth of replicas that only exist as values."""
+
+    capabilities: frozenset[str] = frozenset({"templates"})
+
+    def __init__(
+        self, node: Node, now: Callable[[], float], after: After, chance: Random, behaviour: Behaviour | None = None
+    ) -> None:
+        self.node = node
+        self.now = now
+        self.after = after
+        self.chance = chance
+        self.behaviour = behaviour or Behaviour()
+        self.replicas: dict[str, _Fake] = {}
+        self.ended: set[str] = set()
+        self.starts: dict[str, int] = {}
+        """Replica → times a process was really made for it; never above one."""
+        self.epoch = 0
+        self.alive = True
+        self._listeners: list[Callable[[Fact], None]] = []
+
+    # -- the Engine port ---------------------------------------------------------------------
+
+    def listen(self, heard: Callable[[Fact], None]) -> None:
+        self._listeners.append(heard)
+
+    def apply(self, order: Order, epoch: int) -> None:
+        if not self.alive or epoch < self.epoch or self._happens(self.behaviour.lose_order):
+            return
+        self.epoch = epoch
+        if isinstance(order, StopOrder):
+            self._stop(order)
+        elif order.replica not in self.replicas and order.replica not in self.ended:
+            self._start(order)
+
+    def inventory(self) -> Inventory | None:
+        if not self.alive:
+            return None
+        return Inventory(self.node.id, self.now(), self.epoch, tuple(self._seen(id) for id in self.replicas))
+
+    async def build(self, revision: Revision, progress: Callable[[str], None]) -> BuildReport:
+        progress(f"{revision.entry.module}: nothing to build on the fake engine")
+        return BuildReport(ok=True)
+
+    # -- what a test or the simulator does to it -------------------------------------------------
+
+    def report_node(self) -> None:
+        """As a runner does when it connects: the node, then everything it has."""
+        if self.alive:
+            self._tell(NodeSeen(self.now(), self.node))
+            self.report_inventory()
+
+    def report_inventory(self) -> None:
+        """In one piece and on time, as a link that keeps order does after what was said before it."""
+        inventory = self.inventory()
+        if inventory is not None:
+            self._tell(inventory)
+
+    def crash(self, id: str, reason: str = "crashed") -> None:
+        """One replica dies."""
+        if id in self.replicas:
+            self._end(id, reason)
+
+    def lose(self) -> None:
+        """The node is gone, with all that ran on it."""
+        self.alive = False
+        self.ended.update(self.replicas)
+        self.replicas.clear()
+
+    def come_back(self) -> None:
+        """The node is there again, empty."""
+        self.alive = True
+        self.report_node()
+
+    # -- lives -------------------------------------------------------------------------------
+
+    def _start(self, order: StartOrder) -> None:
+        fake = _Fake(order)
+        self.replicas[order.replica] = fake
+        self.starts[order.replica] = self.starts.get(order.replica, 0) + 1
+        self._report(order.replica)
+        template = self.replicas.get(order.template) if order.template else None
+        if template is None:
+            self.after(self.behaviour.start_s, lambda: self._started(order.replica))
+        elif template.phase is Phase.READY:
+            self.after(self.behaviour.fork_s, lambda: self._started(order.replica))
+        else:
+            fake.waiting = True
+
+    def _started(self, id: str) -> None:
+        fake = self.replicas.get(id)
+        if fake is None or fake.phase is not Phase.STARTING:
+            return
+        if self._happens(self.behaviour.fail_start):
+            self._end(id, "enter_error")
+            return
+        fake.phase = Phase.READY
+        self._report(id)
+        if fake.order.role == "template":
+            self._loaded(id)
+
+    def _loaded(self, template: str) -> None:
+        refused = self._happens(self.behaviour.refuse_fork)
+        if refused:
+            self._report(template, fork_refused="its first fork hung")
+        for id, fake in self.replicas.items():
+            if fake.waiting and fake.order.template == template:
+                fake.waiting = False
+                self._later(id, self.behaviour.start_s if refused else self.behaviour.fork_s)
+
+    def _later(self, id: str, delay_s: float) -> None:
+        self.after(delay_s, lambda: self._started(id))
+
+    def _stop(self, order: StopOrder) -> None:
+        fake = self.replicas.get(order.replica)
+        if fake is None:
+            # It never came to be, and never may: a start order that is still on its way must not make it.
+            self.ended.add(order.replica)
+            return
+        if fake.phase is not Phase.DRAINING:
+            fake.phase = Phase.DRAINING
+            self._report(order.replica)
+            self.after(self.behaviour.stop_s, lambda: self._end(order.replica, order.reason))
+
+    def _end(self, id: str, reason: str) -> None:
+        fake = self.replicas.pop(id, None)
+        if fake is None:
+            return
+        self.ended.add(id)
+        fake.phase = Phase.GONE
+        self._emit(self._fact(id, fake, reason))
+        if fake.order.role == "template":
+            for other, waiting in list(self.replicas.items()):
+                if waiting.waiting and waiting.order.template == id:
+                    waiting.waiting = False
+                    self._later(other, self.behaviour.start_s)
+
+    # -- telling -----------------------------------------------------------------------------
+
+    def _seen(self, id: str) -> ReplicaSeen:
+        return self._fact(id, self.replicas[id])
+
+    def _fact(self, id: str, fake: _Fake, reason: str = "", fork_refused: str = "") -> ReplicaSeen:
+        serving = fake.order.role == "serving" and fake.phase not in OVER and fake.phase is not Phase.STARTING
+        return ReplicaSeen(
+            at=self.now(),
+            replica=id,
+            phase=fake.phase,
+            pool=fake.order.pool,
+            role=fake.order.role,
+            node=self.node.id,
+            address=f"unix:/fake/{id}" if serving else "",
+            reason=reason,
+            template=fake.order.template,
+            fork_refused=fork_refused,
+        )
+
+    def _report(self, id: str, fork_refused: str = "") -> None:
+        self._emit(self._fact(id, self.replicas[id], fork_refused=fork_refused))
+
+    def _emit(self, fact: Fact) -> None:
+        """Tell, perhaps late, perhaps twice."""
+        for _ in range(2 if self._happens(self.behaviour.repeat_fact) else 1):
+            if self.behaviour.delay_fact_s:
+                self.after(self.chance.uniform(0, self.behaviour.delay_fact_s), lambda: self._tell(fact))
+            else:
+                self._tell(fact)
+
+    def _tell(self, fact: Fact) -> None:
+        for heard in self._listeners:
+            heard(fact)
+
+    def _happens(self, probability: float) -> bool:
+        return probability > 0 and self.chance.random() < probability
