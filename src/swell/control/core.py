@@ -17,7 +17,7 @@ from swell.control.table import TableKeeper
 from swell.decide.check import check
 from swell.decide.drive import drive, order_for
 from swell.decide.plan import plan
-from swell.model.events import Event, NodeSeen, PlanCommitted, ReplicaSeen
+from swell.model.events import Event, NodeSeen, PlanCommitted, ReplicaAdopted, ReplicaSeen
 from swell.model.orders import Inventory, Order
 from swell.model.plan import Plan
 from swell.model.policy import Policy
@@ -84,7 +84,10 @@ class Core:
             self.take(fact)
             return
         for seen in fact.replicas:
-            self.take(seen)
+            if seen.replica in self.world.replicas:
+                self.take(seen)
+            elif self.world.adoptable(seen):
+                self.take(ReplicaAdopted(at=fact.at, seen=seen))
         owed = drive(self.world, fact)
         for seen in owed.lost:
             self.take(seen)
@@ -160,7 +163,7 @@ class Core:
         """Inventories repeat what is known; only what changes something is an event."""
         before = self.world.replicas.get(seen.replica)
         if before is None:
-            return seen.phase not in OVER
+            return False
         if seen.phase is not before.phase:
             return before.may_become(seen.phase)
         return bool(

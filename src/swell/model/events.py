@@ -40,7 +40,7 @@ class NodeSeen(msgspec.Struct, frozen=True, tag="node_seen"):
 
 
 class ReplicaSeen(msgspec.Struct, frozen=True, tag="replica_seen"):
-    """What an engine says of one replica. `pool`, `role` and `node` let a fresh control adopt it."""
+    """What an engine says of one replica. `pool`, `role`, `node` and `template` let a fresh control adopt it."""
 
     at: float
     replica: str
@@ -62,6 +62,16 @@ class ReplicaSeen(msgspec.Struct, frozen=True, tag="replica_seen"):
     """Inputs whose caller left and whose code could not be stopped: still running."""
 
 
+class ReplicaAdopted(msgspec.Struct, frozen=True, tag="replica_adopted"):
+    """A runner's inventory holds a live replica that an earlier control planned; this one takes it over.
+
+    Only an inventory may say so: a lone report can be late, and its replica long gone.
+    """
+
+    at: float
+    seen: ReplicaSeen
+
+
 class PlanCommitted(msgspec.Struct, frozen=True, tag="plan_committed"):
     """A plan became part of the world."""
 
@@ -69,4 +79,4 @@ class PlanCommitted(msgspec.Struct, frozen=True, tag="plan_committed"):
     plan: Plan
 
 
-Event = AppDeployed | AppStopped | WorkloadSet | NodeSeen | ReplicaSeen | PlanCommitted
+Event = AppDeployed | AppStopped | WorkloadSet | NodeSeen | ReplicaSeen | ReplicaAdopted | PlanCommitted

@@ -14,6 +14,7 @@ from swell.model.events import (
     Event,
     NodeSeen,
     PlanCommitted,
+    ReplicaAdopted,
     ReplicaSeen,
     WorkloadSet,
 )
@@ -83,6 +84,12 @@ class World:
         room = self._rooms[node]
         return Room(room.cpu, room.memory_mib, set(room.ports))
 
+    def adoptable(self, seen: ReplicaSeen) -> bool:
+        """May a replica this world does not know be taken over? Not one of this epoch: that one has ended."""
+        ours = int(seen.replica[1:].partition("-")[0], 16) >= self.epoch
+        known = self.revision(seen.pool) is not None and seen.node in self._rooms
+        return seen.phase in LIVE and known and not ours
+
     # -- changing ----------------------------------------------------------------------------
 
     def apply(self, event: Event) -> tuple[str, ...]:
@@ -99,6 +106,8 @@ class World:
                 return self._node(event)
             case ReplicaSeen():
                 return self._seen(event)
+            case ReplicaAdopted():
+                return self._adopt(event.seen)
             case PlanCommitted():
                 return self._committed(event.plan)
 
@@ -204,7 +213,7 @@ class World:
     def _seen(self, event: ReplicaSeen) -> tuple[str, ...]:
         before = self.replicas.get(event.replica)
         if before is None:
-            return self._adopt(event)
+            return ()
         if event.phase in OVER:
             failed = event if before.phase in (Phase.PLANNED, Phase.STARTING) else None
             self._end(before, failed)
@@ -235,14 +244,8 @@ class World:
         return (before.pool,)
 
     def _adopt(self, event: ReplicaSeen) -> tuple[str, ...]:
-        """A live replica this world did not plan: an earlier control did, and its runner kept it.
-
-        Only a pool whose revision is still known is adopted; `drive` stops the others.
-        """
-        if event.phase not in LIVE or self.revision(event.pool) is None or event.node not in self._rooms:
-            return ()
-        if int(event.replica[1:].partition("-")[0], 16) >= self.epoch:
-            # One of ours that already ended: a late report must not bring it back.
+        """Take over a live replica of a pool whose revision is still known; `drive` stops the others."""
+        if event.replica in self.replicas or not self.adoptable(event):
             return ()
         self._put(
             Replica(

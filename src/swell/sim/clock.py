@@ -1,0 +1,34 @@
+"""What happens next, and when? A clock that jumps to the next thing that is due."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+
+class Timeline:
+    """Things to do at times; `run` does them in order. Ties keep the order they were added in."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.done = 0
+        self._number = 0
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+
+    def now(self) -> float:
+        return self.now_s
+
+    def after(self, delay_s: float, do: Callable[[], None]) -> None:
+        self.at(self.now_s + max(delay_s, 0.0), do)
+
+    def at(self, time_s: float, do: Callable[[], None]) -> None:
+        self._number += 1
+        heapq.heappush(self._heap, (max(time_s, self.now_s), self._number, do))
+
+    def run(self, until_s: float) -> None:
+        """Do everything due until then; the clock ends there."""
+        while self._heap and self._heap[0][0] <= until_s:
+            self.now_s, _, do = heapq.heappop(self._heap)
+            self.done += 1
+            do()
+        self.now_s = until_s

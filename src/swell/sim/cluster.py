@@ -1,0 +1,313 @@
+"""Does it hold under faults? A whole seeded cluster in one process: real planner and core, fake engine and clock.
+
+Everything random comes from streams made of the seed, one per concern, so that the same seed gives the
+same history (its hash says so) and a new kind of fault does not move the demand of old seeds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from random import Random
+
+import msgspec
+
+from swell.control.core import Core
+from swell.decide.check import check
+from swell.engines.fake import Behaviour, FakeEngine
+from swell.model.events import AppDeployed, Event, NodeSeen, PlanCommitted, ReplicaSeen
+from swell.model.node import Node
+from swell.model.policy import Policy
+from swell.model.ports import Fact
+from swell.model.replica import OVER
+from swell.model.request import Prices
+from swell.model.resources import Needs
+from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.model.world import World
+from swell.sim.clock import Timeline
+from swell.sim.gateway import Request, SimGateway
+from swell.wire.link import Level
+
+REACTION_S = 0.0005
+"""From hearing something to the step that follows: what else is heard meanwhile is taken together."""
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """What a run is made of. Times in seconds, rates per second, the rest probabilities."""
+
+    workloads: int = 4
+    nodes: int = 2
+    node_cpu: float = 4.0
+    node_memory_mib: int = 4096
+    busy_s: float = 120.0
+    """Requests and faults come during this time; after it the cluster is left alone."""
+    quiet_s: float = 1800.0
+    """Long enough for everything to fall to zero."""
+    rate: float = 2.0
+    work_s: float = 0.5
+    deadline_s: float = 60.0
+    behaviour: Behaviour = Behaviour()
+    replica_crash_every_s: float = 0.0
+    node_loss_every_s: float = 0.0
+    control_crash_every_s: float = 0.0
+    redeploy_every_s: float = 0.0
+    policy: Policy = Policy(template_idle_s=120.0)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of a run."""
+
+    history: str
+    """Hash of everything that happened, in order."""
+    events: int
+    requests: int
+    answered: int
+    refused: int
+    deadline: int
+    starts: int
+    faults: dict[str, int]
+    broken: tuple[str, ...]
+    """Promises not kept; empty when all were."""
+
+
+class Cluster:
+    """One run. Make it, `run()` it, look at the outcome."""
+
+    def __init__(self, seed: int, scenario: Scenario) -> None:
+        self.seed = seed
+        self.scenario = scenario
+        self.time = Timeline()
+        self.hash = hashlib.sha256()
+        self.broken: list[str] = []
+        self.faults: dict[str, int] = {}
+        self.log: list[Event] = []
+        self.epoch = 1
+        self.apps: dict[str, App] = {}
+        self.requests: list[Request] = []
+        self._soon = False
+        self.gateway = SimGateway("g1", self.time.now, self.time.after, self._demand, self.stream("gateway"))
+        self.engines = {f"n{i}": self._engine(f"n{i}") for i in range(1, scenario.nodes + 1)}
+        self.core = self._core()
+
+    def stream(self, name: str) -> Random:
+        """Chance for one concern, independent of all others."""
+        return Random(f"{self.seed}/{name}")
+
+    def run(self) -> Outcome:
+        """Deploy, let demand and faults come, then leave it alone until it should be at zero."""
+        for i in range(self.scenario.workloads):
+            self._deploy(i, generation=0)
+        for engine in self.engines.values():
+            engine.report_node()
+        self._schedule_requests()
+        self._schedule_faults()
+        self.time.run(self.scenario.busy_s)
+        self.time.run(self.scenario.busy_s + self.scenario.quiet_s)
+        self._expect_rest()
+        outcomes = [request.outcome for request in self.requests]
+        return Outcome(
+            history=self.hash.hexdigest(),
+            events=self.time.done,
+            requests=len(outcomes),
+            answered=outcomes.count("answered"),
+            refused=outcomes.count("refused"),
+            deadline=outcomes.count("deadline"),
+            starts=sum(len(engine.starts) for engine in self.engines.values()),
+            faults=self.faults,
+            broken=tuple(self.broken),
+        )
+
+    # -- parts -------------------------------------------------------------------------------
+
+    def _engine(self, name: str) -> FakeEngine:
+        node = Node(name, self.scenario.node_cpu, self.scenario.node_memory_mib)
+        engine = FakeEngine(
+            node, self.time.now, self.time.after, self.stream(f"engine {name}"), self.scenario.behaviour
+        )
+        engine.listen(self._fact)
+        self._every(5.0, engine.report_inventory)
+        return engine
+
+    def _core(self) -> Core:
+        core = Core(World(self.epoch), self.scenario.policy, Prices())
+        for app in self.apps.values():
+            core.applied(AppDeployed(at=self.time.now(), app=app))
+        return core
+
+    def _every(self, period_s: float, do: object) -> None:
+        assert callable(do)
+
+        def again() -> None:
+            do()
+            self.time.after(period_s, again)
+
+        self.time.after(period_s, again)
+
+    # -- control -----------------------------------------------------------------------------
+
+    def _fact(self, fact: Fact) -> None:
+        self._note("fact", fact)
+        self.core.fact(fact)
+        if isinstance(fact, ReplicaSeen) and fact.phase in OVER:
+            self.gateway.replica_died(fact.replica)
+        self._wake()
+
+    def _demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None:
+        self.core.demand(gateway, levels, ttl_s, self.time.now())
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._soon:
+            self._soon = True
+            self.time.after(REACTION_S, self._step)
+
+    def _step(self) -> None:
+        self._soon = False
+        core, now = self.core, self.time.now()
+        core.book.renew("g1", now)
+        effects = core.step(now)
+        for event in effects.events:
+            self._note("event", event)
+            self.log.append(event)
+        self._never_reclaimed_unready(effects.events)
+        for problem in check(core.world):
+            self._break(problem)
+        for node, order in effects.orders:
+            self._note("order", order)
+            self.engines[node].apply(order, self.epoch)
+        if effects.delta is not None:
+            self.gateway.take_table(effects.delta)
+        if effects.wake_at is not None:
+            self.time.at(max(effects.wake_at, now + REACTION_S), self._wake)
+
+    def _never_reclaimed_unready(self, events: tuple[Event, ...]) -> None:
+        for event in events:
+            for action in event.plan.actions if isinstance(event, PlanCommitted) else ():
+                replica = self.core.world.replicas.get(action.replica)
+                if replica is not None and replica.reason in ("idle", "reclaimed", "evicted") and not replica.ready_at:
+                    self._break(f"{replica.id} was given up ({replica.reason}) before it was ever ready")
+
+    # -- what comes from outside -------------------------------------------------------------
+
+    def _deploy(self, number: int, generation: int) -> None:
+        app = an_app(number, generation)
+        self.apps[app.key] = app
+        self.core.take(AppDeployed(at=self.time.now(), app=app))
+        self._wake()
+
+    def _schedule_requests(self) -> None:
+        scenario, chance = self.scenario, self.stream("demand")
+        for number in range(scenario.workloads):
+            at = chance.expovariate(scenario.rate)
+            while at < scenario.busy_s:
+                request = Request(
+                    number=len(self.requests),
+                    workload=f"default/app{number}/f",
+                    arrived_at=at,
+                    deadline_at=at + scenario.deadline_s,
+                    work_s=chance.expovariate(1 / scenario.work_s),
+                )
+                self.requests.append(request)
+                self.time.at(at, lambda request=request: self.gateway.arrive(request))  # type: ignore[misc]
+                # Bursts and silences: now and then nothing comes for longer than an idle time.
+                at += chance.expovariate(scenario.rate) if chance.random() > 0.02 else chance.uniform(10, 60)
+
+    def _schedule_faults(self) -> None:
+        scenario = self.scenario
+        for name, period_s, do in (
+            ("replica crash", scenario.replica_crash_every_s, self._crash_replica),
+            ("node loss", scenario.node_loss_every_s, self._lose_node),
+            ("control crash", scenario.control_crash_every_s, self._crash_control),
+            ("redeploy", scenario.redeploy_every_s, self._redeploy),
+        ):
+            chance = self.stream(name)
+            at = chance.expovariate(1 / period_s) if period_s else scenario.busy_s
+            while at < scenario.busy_s:
+                self.time.at(at, lambda name=name, do=do, chance=chance: self._fault(name, do, chance))  # type: ignore[misc]
+                at += chance.expovariate(1 / period_s)
+
+    def _fault(self, name: str, do: object, chance: Random) -> None:
+        assert callable(do)
+        if do(chance):
+            self.faults[name] = self.faults.get(name, 0) + 1
+
+    def _crash_replica(self, chance: Random) -> bool:
+        alive = sorted((id, node) for node, engine in self.engines.items() for id in engine.replicas)
+        if alive:
+            id, node = chance.choice(alive)
+            self.engines[node].crash(id)
+        return bool(alive)
+
+    def _lose_node(self, chance: Random) -> bool:
+        name = chance.choice(sorted(self.engines))
+        engine = self.engines[name]
+        if not engine.alive:
+            return False
+        for id in list(engine.replicas):
+            self.gateway.replica_died(id)
+        engine.lose()
+        self.time.after(15.0, lambda: self._node_lost(name))
+        self.time.after(chance.uniform(1.0, 60.0), engine.come_back)
+        return True
+
+    def _node_lost(self, name: str) -> None:
+        if not self.engines[name].alive:
+            self.core.take(NodeSeen(self.time.now(), msgspec.structs.replace(self.engines[name].node, alive=False)))
+            self._wake()
+
+    def _crash_control(self, _chance: Random) -> bool:
+        """A new incarnation: apps from disk, everything else from what runners and gateways say."""
+        self.epoch += 1
+        self.core = self._core()
+        self.core.step(self.time.now())
+        self.gateway.take_table(self.core.keeper.whole())
+        for engine in self.engines.values():
+            engine.report_node()
+        self.gateway.tell_all()
+        self._wake()
+        return True
+
+    def _redeploy(self, chance: Random) -> bool:
+        self._deploy(chance.randrange(self.scenario.workloads), generation=self.time.done)
+        return True
+
+    # -- promises ----------------------------------------------------------------------------
+
+    def _expect_rest(self) -> None:
+        for request in self.requests:
+            if not request.outcome:
+                self._break(f"request {request.number} was never answered or refused")
+            elif request.ended_at > request.deadline_at + 1e-6:
+                self._break(f"request {request.number} ended {request.ended_at - request.deadline_at:.3f} s late")
+        left = [id for engine in self.engines.values() for id in engine.replicas]
+        if left:
+            self._break(f"not back to zero: {sorted(left)[:5]} still run on an engine")
+        if self.core.world.replicas:
+            self._break(f"not back to zero: the world still has {sorted(self.core.world.replicas)[:5]}")
+        for engine in self.engines.values():
+            for id, times in engine.starts.items():
+                if times > 1:
+                    self._break(f"{id} was started {times} times")
+
+    def _break(self, problem: str) -> None:
+        self.broken.append(f"t={self.time.now():.3f}: {problem}")
+
+    def _note(self, kind: str, what: object) -> None:
+        self.hash.update(f"{self.time.now():.6f} {kind} ".encode())
+        self.hash.update(msgspec.msgpack.encode(what))
+
+
+def an_app(number: int, generation: int) -> App:
+    """A small app of one function; its number gives it another shape, its generation another revision."""
+    revision = Revision(
+        environment=Environment("/usr/bin/python3", "3.11"),
+        bundle=f"sha256-{number:x}-{generation:x}",
+        entry=Entry("main", "f", "function", (Method("f"),)),
+        needs=Needs(cpu=0.5 + 0.5 * (number % 2), memory_mib=256 * (1 + number % 3)),
+        max_inputs=1 + number % 3,
+        target_inputs=1 + number % 3,
+        template=number % 4 != 3,
+        timeout_s=60.0,
+    )
+    scaling = Scaling(max_replicas=4, buffer_replicas=number % 2, idle_s=10.0 + 5 * number)
+    workload = Workload("default", f"app{number}", "f", revision.id, scaling)
+    return App("default", f"app{number}", (workload,), (revision,))

@@ -1,0 +1,177 @@
+"""How would requests fare? A gateway of values: holds, picks, counts slots and reports demand.
+
+It follows the same table the real gateway is sent, and keeps the same promises: a request is answered
+or refused by its deadline, and no replica is given more than its `max_inputs`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from random import Random
+
+import msgspec
+
+from swell.wire.link import Endpoint, Level, PoolRow, Table, TableDelta
+
+DEMAND_TTL_S = 5.0
+
+
+class Request(msgspec.Struct):
+    """One simulated request."""
+
+    number: int
+    workload: str
+    arrived_at: float
+    deadline_at: float
+    work_s: float
+    outcome: str = ""
+    """"answered", "refused" or "deadline"; empty while it is under way."""
+    ended_at: float = 0.0
+    pool: str = ""
+    replica: str = ""
+
+
+class SimGateway:
+    """One gateway. `after` is the timeline's; `send` takes its demand to control."""
+
+    def __init__(
+        self,
+        name: str,
+        now: Callable[[], float],
+        after: Callable[[float, Callable[[], None]], None],
+        send: Callable[[str, list[Level], float], None],
+        chance: Random,
+    ) -> None:
+        self.name = name
+        self.now = now
+        self.after = after
+        self.send = send
+        self.chance = chance
+        self.routes: dict[str, str] = {}
+        self.pools: dict[str, PoolRow] = {}
+        self.held: dict[str, deque[Request]] = {}
+        self.running: dict[str, list[Request]] = {}
+        """Replica → what it works on."""
+        self.most_at_once: Counter[str] = Counter()
+        self.finished: list[Request] = []
+        self._told: dict[str, tuple[int, int]] = {}
+
+    # -- the table ---------------------------------------------------------------------------
+
+    def take_table(self, table: Table | TableDelta) -> None:
+        if isinstance(table, Table):
+            self.routes.clear()
+            self.pools.clear()
+        else:
+            for key in table.gone_routes:
+                self.routes.pop(key, None)
+            for pool in table.gone_pools:
+                self.pools.pop(pool, None)
+        self.routes.update({f"{r.namespace}/{r.app}/{r.name}": r.pool for r in table.routes})
+        self.pools.update({row.pool: row for row in table.pools})
+        for pool in list(self.held):
+            self._dispatch(pool)
+
+    # -- requests ----------------------------------------------------------------------------
+
+    def arrive(self, request: Request) -> None:
+        pool = self.routes.get(request.workload)
+        if pool is None:
+            self._finish(request, "refused")
+            return
+        request.pool = pool
+        self.held.setdefault(pool, deque()).append(request)
+        self.after(request.deadline_at - self.now(), lambda: self._deadline(request))
+        self._dispatch(pool)
+        self._report(pool)
+
+    def replica_died(self, replica: str) -> None:
+        """Its connections broke: what it worked on is answered with an error, once."""
+        for request in self.running.pop(replica, []):
+            self._finish(request, "refused")
+            self._report(request.pool)
+
+    def tell_all(self) -> None:
+        """After control came back: everything, since levels are absolute."""
+        self._told.clear()
+        for pool in {*self.held, *(r.pool for rs in self.running.values() for r in rs)}:
+            self._report(pool)
+
+    def _dispatch(self, pool: str) -> None:
+        waiting, row = self.held.get(pool), self.pools.get(pool)
+        if not waiting:
+            return
+        if row is None:
+            self._moved(pool, waiting)
+            return
+        if row.closed:
+            while waiting:
+                self._finish(waiting.popleft(), "refused")
+        while waiting and (endpoint := self._free(row)) is not None:
+            self._run(waiting.popleft(), endpoint, row)
+        self._report(pool)
+
+    def _moved(self, pool: str, waiting: deque[Request]) -> None:
+        """The pool is gone: what it held goes where its workload's traffic goes now."""
+        del self.held[pool]
+        for request in waiting:
+            target = self.routes.get(request.workload)
+            if target is None or target == pool:
+                self._finish(request, "refused")
+            else:
+                request.pool = target
+                self.held.setdefault(target, deque()).append(request)
+                self._dispatch(target)
+        self._report(pool)
+
+    def _free(self, row: PoolRow) -> Endpoint | None:
+        free = [e for e in row.replicas if len(self.running.get(e.replica, ())) < row.max_inputs]
+        return self.chance.choice(free) if free else None
+
+    def _run(self, request: Request, endpoint: Endpoint, row: PoolRow) -> None:
+        request.replica = endpoint.replica
+        running = self.running.setdefault(endpoint.replica, [])
+        running.append(request)
+        assert len(running) <= row.max_inputs, f"{endpoint.replica} was given {len(running)} at once"
+        self.most_at_once[endpoint.replica] = max(self.most_at_once[endpoint.replica], len(running))
+        self.after(request.work_s, lambda: self._worked(request))
+
+    def _worked(self, request: Request) -> None:
+        if not request.outcome:
+            self._leave(request)
+            self._finish(request, "answered")
+            self._dispatch(request.pool)
+            self._report(request.pool)
+
+    def _deadline(self, request: Request) -> None:
+        if request.outcome:
+            return
+        waiting = self.held.get(request.pool)
+        if waiting is not None and request in waiting:
+            waiting.remove(request)
+        self._leave(request)
+        self._finish(request, "deadline")
+        self._dispatch(request.pool)
+        self._report(request.pool)
+
+    def _leave(self, request: Request) -> None:
+        running = self.running.get(request.replica, [])
+        if request in running:
+            running.remove(request)
+            if not running:
+                self.running.pop(request.replica, None)
+
+    def _finish(self, request: Request, outcome: str) -> None:
+        request.outcome = outcome
+        request.ended_at = self.now()
+        self.finished.append(request)
+
+    # -- demand ------------------------------------------------------------------------------
+
+    def _report(self, pool: str) -> None:
+        held = len(self.held.get(pool, ()))
+        in_flight = sum(request.pool == pool for requests in self.running.values() for request in requests)
+        if self._told.get(pool, (0, 0)) != (held, in_flight):
+            self._told[pool] = (held, in_flight)
+            self.send(self.name, [Level(pool, held, in_flight)], DEMAND_TTL_S)

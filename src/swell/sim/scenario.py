@@ -1,0 +1,40 @@
+"""Which cluster, demand and faults does a seed stand for?"""
+
+from __future__ import annotations
+
+from random import Random
+
+from swell.engines.fake import Behaviour
+from swell.model.policy import Policy
+from swell.sim.cluster import Cluster, Outcome, Scenario
+
+
+def scenario(seed: int) -> Scenario:
+    """A scenario drawn from the seed: every kind of fault is absent in some and present in others."""
+    draw = Random(f"{seed}/scenario")
+    behaviour = Behaviour(
+        start_s=draw.choice([0.2, 2.0, 10.0]),
+        fork_s=draw.choice([0.005, 0.05]),
+        fail_start=draw.choice([0.0, 0.1, 0.4]),
+        refuse_fork=draw.choice([0.0, 0.2]),
+        lose_order=draw.choice([0.0, 0.3]),
+        repeat_fact=draw.choice([0.0, 0.3]),
+        delay_fact_s=draw.choice([0.0, 0.05]),
+    )
+    return Scenario(
+        workloads=draw.randint(1, 6),
+        nodes=draw.randint(1, 3),
+        rate=draw.choice([0.2, 1.0, 4.0]),
+        work_s=draw.choice([0.05, 0.5, 3.0]),
+        behaviour=behaviour,
+        replica_crash_every_s=draw.choice([0.0, 10.0]),
+        node_loss_every_s=draw.choice([0.0, 40.0]),
+        control_crash_every_s=draw.choice([0.0, 30.0]),
+        redeploy_every_s=draw.choice([0.0, 20.0]),
+        policy=Policy(templates=draw.random() < 0.8, template_idle_s=draw.choice([5.0, 120.0])),
+    )
+
+
+def run(seed: int) -> Outcome:
+    """One seed's whole run."""
+    return Cluster(seed, scenario(seed)).run()

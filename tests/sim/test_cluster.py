@@ -1,0 +1,112 @@
+"""Promises under faults: many seeds keep them, the same seed tells the same story, and a broken planner is noticed."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from swell.control import core as core_module
+from swell.decide import drive as drive_module
+from swell.decide import plan as plan_module
+from swell.decide.drive import Owed
+from swell.decide.scale import Scaled, scale
+from swell.model.events import PlanCommitted
+from swell.model.plan import Start, Stop
+from swell.model.replica import Phase
+from swell.model.resources import Room
+from swell.model.world import World
+from swell.sim.cluster import Cluster
+from swell.sim.scenario import run, scenario
+
+
+def test_every_promise_is_kept_on_sixty_seeds() -> None:
+    broken = {seed: outcome.broken[:2] for seed in range(60) if (outcome := run(seed)).broken}
+    assert not broken
+
+
+@pytest.mark.slow
+def test_every_promise_is_kept_on_a_hundred_more_seeds() -> None:
+    broken = {seed: outcome.broken[:2] for seed in range(1000, 1100) if (outcome := run(seed)).broken}
+    assert not broken
+
+
+def test_the_same_seed_tells_the_same_story() -> None:
+    for seed in (3, 11, 42):
+        assert run(seed) == run(seed)
+    assert run(3).history != run(4).history
+
+
+def test_the_seeds_reach_every_kind_of_fault_and_decision() -> None:
+    """A simulator that never meets a fault proves nothing: count what the seeds really did."""
+    seen: Counter[str] = Counter()
+    for seed in range(40):
+        cluster = Cluster(seed, scenario(seed))
+        outcome = cluster.run()
+        seen.update(outcome.faults)
+        seen["refused"] += outcome.refused
+        for event in cluster.log:
+            for action in event.plan.actions if isinstance(event, PlanCommitted) else ():
+                match action:
+                    case Start():
+                        seen[f"start {action.role} {'forked' if action.template else 'fresh'}"] += 1
+                    case Stop():
+                        seen[f"stop {action.reason}"] += 1
+    print(dict(sorted(seen.items())))
+    for kind in (
+        "replica crash",
+        "node loss",
+        "control crash",
+        "redeploy",
+        "refused",
+        "start serving forked",
+        "start serving fresh",
+        "start template fresh",
+        "stop idle",
+        "stop superseded",
+        "stop reclaimed",
+    ):
+        assert seen[kind] > 0, f"no seed ever reached: {kind}"
+
+
+def _broken_by(seeds: range) -> list[str]:
+    return [problem for seed in seeds for problem in run(seed).broken]
+
+
+def test_it_notices_orders_that_are_said_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = drive_module.drive
+    monkeypatch.setattr(core_module, "drive", lambda world, inventory: Owed((), real(world, inventory).lost))
+    assert _broken_by(range(20))
+
+
+def test_it_notices_replicas_that_are_never_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "scale", lambda *a: _without_stops(scale(*a)))
+    assert any("not back to zero" in problem for problem in _broken_by(range(5)))
+
+
+def _without_stops(scaled: Scaled) -> Scaled:
+    return Scaled(scaled.add, (), "", "", scaled.look_again_at, scaled.wait)
+
+
+def test_it_notices_a_forgotten_look_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module._Planner, "_look", lambda self, pool, at: None)
+    assert any("not back to zero" in problem for problem in _broken_by(range(5)))
+
+
+def test_it_notices_capacity_that_is_promised_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "room", lambda self, node: _without_memory_taken(self, node))
+    assert any("kept free capacity" in problem for problem in _broken_by(range(20)))
+
+
+def _without_memory_taken(world: World, node: str) -> Room:
+    room = world.nodes[node].room()
+    return Room(room.cpu, room.memory_mib, set())
+
+
+def test_it_notices_replicas_given_up_before_they_were_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hasty(workload, revision, demand, serving, failures, policy, now):  # type: ignore[no-untyped-def]
+        scaled = scale(workload, revision, demand, serving, failures, policy, now)
+        unready = tuple(r.id for r in serving if r.phase is not Phase.READY and not demand.level)
+        return Scaled(scaled.add, (*scaled.stop, *unready), "idle", "hasty", scaled.look_again_at, scaled.wait)
+
+    monkeypatch.setattr(plan_module, "scale", hasty)
+    assert any("before it was ever ready" in problem for problem in _broken_by(range(40)))
