@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+
 from swell.control import core as core_module
 from swell.decide import drive as drive_module
 from swell.decide import plan as plan_module

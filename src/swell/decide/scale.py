@@ -26,7 +26,7 @@ class Scaled(msgspec.Struct, frozen=True):
     add: int
     stop: tuple[str, ...]
     reason: str
-    """Code of the stop: "idle" or "superseded"."""
+    """Code of the stop: "idle", "superseded" or "over_max"."""
     why: str
     look_again_at: float
     wait: str = ""
@@ -50,10 +50,12 @@ def scale(
     need = _replicas_for(demand.level, revision.target_inputs)
     wanted = min(max(need + (buffer if demand.level else 0), least), most)
     have = len(serving)
+    if have > most:
+        return _shrink_to(most, serving)
     if wanted > have:
         return _grow(wanted, have, demand, revision, failures, policy, now)
     peak = _replicas_for(demand.peak_since(now - idle_s), revision.target_inputs)
-    keep = min(max(peak + (buffer if peak else 0), wanted), max(most, 0))
+    keep = min(max(peak + (buffer if peak else 0), wanted), most)
     spare = have - keep
     idle = [r for r in serving if r.phase is Phase.READY and (r.ready_at or now) + idle_s <= now]
     # The newest go first: the oldest have the warmest caches and the longest record of working.
@@ -110,6 +112,18 @@ def _grow(
         stop=(),
         reason="",
         why=f"{inputs}, {each}: {wanted} wanted, {have} there",
+        look_again_at=NEVER,
+    )
+
+
+def _shrink_to(most: int, serving: Sequence[Replica]) -> Scaled:
+    """More than the owner allows (the limit was lowered, or two controls' replicas met): the newest drain now."""
+    newest = sorted(serving, key=lambda r: (r.planned_at, r.id), reverse=True)
+    return Scaled(
+        add=0,
+        stop=tuple(r.id for r in newest[: len(serving) - most]),
+        reason="over_max",
+        why=f"{len(serving)} are more than max_replicas = {most}",
         look_again_at=NEVER,
     )
 

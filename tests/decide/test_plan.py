@@ -1,0 +1,138 @@
+"""What must hold of every plan, whatever the world: nothing promised twice, nothing unready given up, nothing undecided."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from decide.worlds import POLICY, Setting, report, settings
+from swell.decide.check import check
+from swell.decide.drive import drive
+from swell.decide.plan import plan
+from swell.model.orders import Inventory, StartOrder, StopOrder
+from swell.model.plan import Start, Stop
+from swell.model.replica import Phase
+
+
+@given(settings())
+def test_a_committed_plan_breaks_no_invariant(it: Setting) -> None:
+    it.step()
+    assert check(it.world) == []
+
+
+@given(settings())
+def test_planning_is_settled_after_a_few_rounds(it: Setting) -> None:
+    """A plan may lead to another (room freed by a stop), but with nothing new it comes to rest."""
+    for _ in range(3):
+        it.step()
+    assert it.step().plan.actions == ()
+
+
+@given(settings())
+def test_the_same_arguments_give_the_same_plan_and_change_nothing(it: Setting) -> None:
+    pools = tuple(w.pool for w in it.world.workloads.values())
+    before = (dict(it.world.replicas), dict(it.demand), it.world.version)
+    assert plan(it.world, it.demand, it.now, pools, POLICY) == plan(it.world, it.demand, it.now, pools, POLICY)
+    assert before == (it.world.replicas, it.demand, it.world.version)
+
+
+@given(settings())
+def test_the_demand_kept_in_a_plan_is_enough_to_make_it_again(it: Setting) -> None:
+    pools = tuple({*it.world.by_pool, *(w.pool for w in it.world.workloads.values())})
+    decided = plan(it.world, it.demand, it.now, pools, POLICY)
+    assert plan(it.world, dict(decided.demand), decided.at, decided.pools, POLICY) == decided
+
+
+@given(settings())
+def test_what_is_not_ready_is_never_given_up_for_idleness(it: Setting) -> None:
+    replicas = dict(it.world.replicas)
+    for action in it.step().plan.actions:
+        if isinstance(action, Stop) and action.reason in ("idle", "reclaimed", "evicted"):
+            assert replicas[action.replica].phase is Phase.READY
+
+
+@given(settings())
+def test_every_action_says_why_and_every_unmet_wish_why_not(it: Setting) -> None:
+    decided = it.step().plan
+    for action in decided.actions:
+        assert action.why
+    for wait in decided.waits:
+        assert wait.why_not
+    waiting = {wait.pool for wait in decided.waits}
+    for workload in it.world.workloads.values():
+        serving = [r for r in it.world.in_pool(workload.pool) if r.role == "serving" and r.phase is not Phase.DRAINING]
+        demand = it.demand.get(workload.pool)
+        if demand is not None and demand.level and not serving:
+            assert workload.pool in waiting, "wanted, not there, and nobody says why"
+
+
+@given(settings())
+def test_nothing_is_left_to_decide_before_look_again(it: Setting) -> None:
+    """With nothing new, planning just before the named time does nothing; so sleeping until then loses nothing."""
+    for _ in range(4):
+        decided = it.step().plan
+    for pool, at in decided.look_again:
+        if at > it.now + 1e-3:
+            assert plan(it.world, it.demand, at - 1e-4, (pool,), POLICY).actions == ()
+
+
+@given(settings())
+def test_ids_are_never_used_twice(it: Setting) -> None:
+    before = set(it.world.replicas)
+    started = [a.replica for a in it.step().plan.actions if isinstance(a, Start)]
+    assert len(set(started)) == len(started)
+    assert not before & set(started)
+
+
+@given(settings(), st.data())
+def test_drive_says_what_is_owed_and_then_nothing_more(it: Setting, data: st.DataObject) -> None:
+    """Whatever part of the orders arrived, driving against the new inventory gives the rest."""
+    it.step()
+    for node in it.world.nodes:
+        live = [r for r in it.world.replicas.values() if r.node == node]
+        has = [r for r in live if r.phase is not Phase.PLANNED or data.draw(st.booleans())]
+        stranger = report(live[0], Phase.READY, it.now) if live and data.draw(st.booleans()) else None
+        seen = [report(r, Phase.STARTING, it.now) for r in has]
+        owed = drive(it.world, Inventory(node, it.now, 1, tuple(seen)))
+        assert not owed.lost
+        starts = {o.replica for o in owed.orders if isinstance(o, StartOrder)}
+        assert starts == {r.id for r in live if r.phase is Phase.PLANNED}
+        assert {o.replica for o in owed.orders if isinstance(o, StopOrder)} == {
+            r.id for r in live if r.phase is Phase.DRAINING
+        }
+        if stranger is not None:
+            foreign = report(live[0], Phase.READY, it.now)
+            foreign = type(foreign)(
+                **{f: getattr(foreign, f) for f in foreign.__struct_fields__} | {"replica": "r0-99"}
+            )
+            orders = drive(it.world, Inventory(node, it.now, 1, (*seen, foreign))).orders
+            assert StopOrder("r0-99", "unknown", 5.0) in orders
+
+
+@given(settings())
+def test_what_a_runner_no_longer_has_is_lost_and_leaves_the_world(it: Setting) -> None:
+    for node in it.world.nodes:
+        owed = drive(it.world, Inventory(node, it.now, 1, ()))
+        for lost in owed.lost:
+            it.world.apply(lost)
+        assert all(r.phase in (Phase.PLANNED,) for r in it.world.replicas.values() if r.node == node)
+    assert check(it.world) == []
+
+
+@given(settings(), st.integers(1, 5))
+@hypothesis_settings(max_examples=50)
+def test_more_demand_never_wants_fewer(it: Setting, more: int) -> None:
+    from swell.decide.scale import scale
+    from swell.model.demand import seen
+
+    for workload in it.world.workloads.values():
+        revision = it.world.revisions[workload.revision]
+        demand = it.demand.get(workload.pool)
+        if demand is None:
+            continue
+        higher = seen(demand, demand.held + more, demand.in_flight, 0, it.now)
+        low = scale(workload, revision, demand, [], None, POLICY, it.now)
+        high = scale(workload, revision, higher, [], None, POLICY, it.now)
+        assert high.add >= low.add
+        assert workload.scaling.min_replicas <= high.add <= max(workload.scaling.max_replicas, 1)

@@ -1,0 +1,105 @@
+"""Random worlds for property tests: made only by events, as real ones are."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from swell.decide.plan import plan
+from swell.model.demand import Demand, seen
+from swell.model.events import AppDeployed, NodeSeen, PlanCommitted, ReplicaSeen
+from swell.model.node import Node
+from swell.model.policy import Policy
+from swell.model.replica import NEXT, Phase, Replica
+from swell.model.resources import Needs
+from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.model.world import World
+
+POLICY = Policy(template_idle_s=60.0)
+
+needs = st.builds(
+    Needs,
+    cpu=st.sampled_from([0.125, 0.5, 1.0, 2.0]),
+    memory_mib=st.sampled_from([64, 128, 500, 1024]),
+    ports=st.sampled_from([(), (), (), (8000,)]),
+)
+scalings = st.builds(
+    Scaling,
+    min_replicas=st.integers(0, 1),
+    max_replicas=st.integers(1, 6),
+    buffer_replicas=st.integers(0, 2),
+    idle_s=st.sampled_from([0.0, 5.0, 60.0]),
+)
+
+
+@st.composite
+def revisions(draw: st.DrawFn) -> Revision:
+    max_inputs = draw(st.integers(1, 4))
+    return Revision(
+        environment=Environment("/usr/bin/python3", "3.11"),
+        bundle=f"sha256-{draw(st.integers(0, 3)):x}",
+        entry=Entry("main", "f", "function", (Method("f"),)),
+        needs=draw(needs),
+        max_inputs=max_inputs,
+        target_inputs=draw(st.integers(1, max_inputs)),
+        template=draw(st.booleans()),
+    )
+
+
+@st.composite
+def apps(draw: st.DrawFn, number: int = 0) -> App:
+    revision = draw(revisions())
+    workload = Workload("default", f"a{number}", "f", revision.id, draw(scalings))
+    return App("default", f"a{number}", (workload,), (revision,))
+
+
+class Setting:
+    """A world with demand and a clock that only goes on."""
+
+    def __init__(self) -> None:
+        self.world = World(epoch=1)
+        self.demand: dict[str, Demand] = {}
+        self.now = 1000.0
+        self.times_ready = 0
+
+    def step(self, pools: tuple[str, ...] | None = None) -> PlanCommitted:
+        """Plan and commit, as the loop does."""
+        every = tuple({*self.world.by_pool, *(w.pool for w in self.world.workloads.values())})
+        decided = plan(self.world, self.demand, self.now, every if pools is None else pools, POLICY)
+        event = PlanCommitted(self.now, decided)
+        self.world.apply(event)
+        return event
+
+
+@st.composite
+def settings(draw: st.DrawFn, steps: int = 12) -> Setting:
+    """A world after some random history."""
+    it = Setting()
+    for n in range(draw(st.integers(1, 2))):
+        it.world.apply(NodeSeen(it.now, Node(f"n{n}", draw(st.sampled_from([1.0, 4.0])), 2048)))
+    for n in range(draw(st.integers(1, 3))):
+        it.world.apply(AppDeployed(it.now, draw(apps(n))))
+    for _ in range(draw(st.integers(0, steps))):
+        _happen(draw, it)
+    return it
+
+
+def _happen(draw: st.DrawFn, it: Setting) -> None:
+    it.now += draw(st.sampled_from([0.0, 0.5, 3.0, 70.0]))
+    what = draw(st.sampled_from(["demand", "demand", "plan", "report", "report", "deploy"]))
+    if what == "demand":
+        pool = draw(st.sampled_from(sorted(w.pool for w in it.world.workloads.values())))
+        held, in_flight = draw(st.integers(0, 5)), draw(st.integers(0, 5))
+        it.demand[pool] = seen(it.demand.get(pool, Demand()), held, in_flight, 0, it.now)
+    elif what == "plan":
+        it.step()
+    elif what == "deploy":
+        it.world.apply(AppDeployed(it.now, draw(apps(0))))
+    elif it.world.replicas:
+        replica = it.world.replicas[draw(st.sampled_from(sorted(it.world.replicas)))]
+        phase = draw(st.sampled_from(sorted(NEXT[replica.phase]) or [Phase.GONE]))
+        it.world.apply(report(replica, phase, it.now))
+
+
+def report(replica: Replica, phase: Phase, now: float) -> ReplicaSeen:
+    address = f"unix:/x/{replica.id}" if phase is Phase.READY and replica.role == "serving" else ""
+    return ReplicaSeen(now, replica.id, phase, replica.pool, replica.role, replica.node, address=address, reason="said")
