@@ -1,0 +1,76 @@
+"""In which order do tests run, how long did each part take, and may a test be skipped?"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--minutes", action="store_true", help="say how many minutes each part of the suite took")
+    parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Minutes(), "minutes")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tests first, so that a plain mistake shows within a minute."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+class Minutes:
+    """Adds up what each part (folder under tests/, quick and slow apart) took, and counts skips."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[tuple[bool, str], float] = defaultdict(float)
+        self.tests: dict[tuple[bool, str], int] = defaultdict(int)
+        self.skipped: list[str] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item):
+        part = (item.get_closest_marker("slow") is not None, _part(item.path))
+        begun = time.monotonic()
+        try:
+            return (yield)
+        finally:
+            self.seconds[part] += time.monotonic() - begun
+            self.tests[part] += 1
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped:
+            self.skipped.append(report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:
+            self.skipped.append(report.nodeid)
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if self.skipped and session.config.getoption("--no-skips") and exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+        if config.getoption("--minutes"):
+            terminalreporter.section("minutes")
+            for slow in (False, True):
+                parts = [key for key in self.seconds if key[0] is slow]
+                if parts:
+                    total = sum(self.seconds[key] for key in parts)
+                    terminalreporter.write_line(f"{'slow' if slow else 'quick':<16}{total / 60:7.2f}")
+                for key in sorted(parts, key=lambda key: -self.seconds[key]):
+                    terminalreporter.write_line(f"  {key[1]:<14}{self.seconds[key] / 60:7.2f}{self.tests[key]:6} tests")
+        if config.getoption("--no-skips"):
+            for test in self.skipped:
+                terminalreporter.write_line(f"SKIPPED, which counts as failed here: {test}", red=True)
+
+
+def _part(path: Path) -> str:
+    inside = path.relative_to(HERE).parts if path.is_relative_to(HERE) else ()
+    return inside[0] if len(inside) > 1 else "project"
