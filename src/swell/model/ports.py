@@ -76,6 +76,10 @@ class WorldLog(Protocol):
         """The apps deployed and not stopped: what a restart begins from."""
         ...
 
+    def deployed_at(self) -> dict[str, float]:
+        """When each of those was last deployed, by "namespace/name"."""
+        ...
+
     def events(self, since: int = 0) -> Iterable[tuple[int, Event]]:
         """(sequence number, event) from `since` on."""
         ...
@@ -113,6 +117,11 @@ class Store(Protocol):
 
     @property
     def usage(self) -> UsageLog: ...
+
+    @property
+    def trouble(self) -> str:
+        """What keeps writes from the disk now, or has cost some; empty when all is well."""
+        ...
 
     def transaction(self) -> AbstractContextManager[None]:
         """What is written inside is on disk together or not at all."""

@@ -1,0 +1,281 @@
+"""How does control's state outlive it? In one SQLite database: events, apps, usage and request records.
+
+Writes go through one thread with group commit (`writer`); reads have their own connection and
+first wait for what was written before them, so a caller always reads its own writes. Any thread
+may call; a durable write and a read block for a commit, a few ms on a healthy disk.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from swell.model.errors import SwellError
+from swell.model.events import AppDeployed, AppStopped, Event, WorkloadSet
+from swell.model.request import PoolCount, RequestRecord, Usage
+from swell.model.workload import App
+from swell.store import faults, schema
+from swell.store import statements as sql
+from swell.store.retention import Keep, minute_of, with_workload
+from swell.store.transaction import Transactions
+from swell.store.writer import Op, Writer
+
+BUSY_S = 2.0
+"""How long another process may hold the database before it counts as locked."""
+TRIM_EVERY_S = 600.0
+"""Time between two rounds of forgetting what is too old."""
+EVENTS_PER_READ = 1000
+"""Rows of one read of the world log; a long reading never holds the database open in between."""
+
+Put = Callable[[Op, int, bool], int]
+Read = Callable[..., list[Any]]
+
+_encode = msgspec.msgpack.Encoder().encode
+_event: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
+_app = msgspec.msgpack.Decoder(App)
+_record = msgspec.msgpack.Decoder(RequestRecord)
+Row = TypeVar("Row")
+
+
+class SqliteStore:
+    """The `Store` port over one database file, which is made when missing and brought forward when older."""
+
+    def __init__(self, path: Path, keep: Keep | None = None, now: Callable[[], float] = time.time) -> None:
+        """`now` (seconds since the epoch) is only asked when old rows are forgotten."""
+        self.path = path
+        self._keep = keep or Keep()
+        self._now = now
+        self._reading = threading.Lock()
+        writing = _open(path)
+        try:
+            self._connection = _connect(path)
+            self._connection.execute(sql.ONLY_READ)
+        except BaseException:
+            writing.close()
+            raise
+        self._writer = Writer(writing, path, self._trim, TRIM_EVERY_S)
+        self._transactions: Transactions[tuple[Op, int]] = Transactions(self._commit)
+        self.world = SqliteWorldLog(self._put, self._writer, self._read)
+        self.usage = SqliteUsageLog(self._put, self._read, self._keep)
+
+    @property
+    def trouble(self) -> str:
+        """What keeps writes from the disk now, or has cost some; empty when all is well."""
+        lost = f"{self._writer.dropped} rows were lost." if self._writer.dropped else ""
+        return f"{self._writer.trouble} {lost}".strip()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """What is written inside is on disk together or not at all; it is when the block has ended.
+
+        Reads inside do not see it yet.
+        """
+        return self._transactions.begin()
+
+    def trim(self) -> None:
+        """Forget what is older than `history_days` or beyond `events_max`; done by itself now and then."""
+        self._writer.do([self._trim], 0)
+
+    def close(self) -> None:
+        """Write what waits and close the file. Raises when something could not be written."""
+        try:
+            self._writer.close()
+        finally:
+            with self._reading:
+                self._connection.close()
+
+    def _put(self, op: Op, rows: int, durable: bool) -> int:
+        if self._transactions.takes((op, rows)):
+            return 0
+        if durable:
+            return self._writer.do([op], rows)
+        self._writer.put([op], rows)
+        return 0
+
+    def _commit(self, ops: list[tuple[Op, int]]) -> None:
+        self._writer.do([op for op, _ in ops], sum(rows for _, rows in ops))
+
+    def _read(self, statement: str, *values: object) -> list[Any]:
+        """All rows of a query, after what was written before."""
+        self._writer.flush()
+        try:
+            with self._reading:
+                return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise faults.of_database(self.path, error) from error
+
+    def _trim(self, connection: sqlite3.Connection) -> int:
+        cutoff = self._keep.cutoff(self._now())
+        connection.execute(sql.TRIM_EVENTS_AGE, (cutoff,))
+        connection.execute(sql.TRIM_EVENTS_COUNT, (self._keep.events_max,))
+        connection.execute(sql.TRIM_USAGE, (minute_of(cutoff),))
+        connection.execute(sql.TRIM_COUNTS, (minute_of(cutoff),))
+        return connection.execute(sql.TRIM_REQUESTS_AGE, (cutoff,)).rowcount
+
+
+class SqliteWorldLog:
+    """The `WorldLog` port."""
+
+    def __init__(self, put: Put, writer: Writer, read: Read) -> None:
+        self._put = put
+        self._writer = writer
+        self._read = read
+
+    def open_epoch(self) -> int:
+        """A new, higher incarnation number, on disk before it returns; never part of a transaction."""
+        return self._writer.do([_next_epoch], 1)
+
+    def append(self, events: Sequence[Event], durable: bool = False) -> None:
+        """Add events. `durable`: on disk before it returns, or raises; otherwise soon."""
+        rows = [(event, _encode(event)) for event in events]
+        self._put(partial(_append, rows), len(rows), durable)
+
+    def apps(self) -> list[App]:
+        """The apps deployed and not stopped, oldest deploy first."""
+        return [_decode(_app, body) for (body,) in self._read(sql.APPS)]
+
+    def deployed_at(self) -> dict[str, float]:
+        """When each of those was deployed, by "namespace/name"."""
+        return dict(self._read(sql.DEPLOYED_AT))
+
+    def events(self, since: int = 0) -> Iterable[tuple[int, Event]]:
+        """(sequence number, event) from `since` on."""
+        while rows := self._read(sql.EVENTS, since, EVENTS_PER_READ):
+            yield from ((seq, _decode(_event, body)) for seq, body in rows)
+            since = rows[-1][0] + 1
+
+
+class SqliteUsageLog:
+    """The `UsageLog` port."""
+
+    def __init__(self, put: Put, read: Read, keep: Keep) -> None:
+        self._put = put
+        self._read = read
+        self._keep = keep
+
+    def add_usage(self, rows: Sequence[Usage]) -> None:
+        """Add to the sums of each row's minute."""
+        values = [
+            (minute_of(r.at), r.pool, r.role, r.at, r.wall_s, r.cpu_s, r.memory_mib_s, r.starting_s) for r in rows
+        ]
+        self._put(partial(_many, sql.ADD_USAGE, values), len(values), False)
+
+    def add_counts(self, rows: Sequence[PoolCount]) -> None:
+        """Add to the sums of each row's minute."""
+        values = [(minute_of(r.at), r.pool, r.at, r.requests, r.errors, r.cold, r.busy_s, r.cpu_s) for r in rows]
+        self._put(partial(_many, sql.ADD_COUNT, values), len(values), False)
+
+    def add_requests(self, rows: Sequence[RequestRecord]) -> None:
+        """Keep records as `Keep` says; a repeated id changes nothing."""
+        values = [(r.id, r.pool, self._keep.notable(r), r.received_at, _encode(r)) for r in rows]
+        self._put(partial(_add_requests, self._keep, values), len(values), False)
+
+    def request(self, id: str) -> RequestRecord | None:
+        """One record, if it is still kept."""
+        rows = self._read(sql.REQUEST, id)
+        return _decode(_record, rows[0][0]) if rows else None
+
+    def requests(self, pool: str, most: int) -> list[RequestRecord]:
+        """The newest records kept for a pool, newest first."""
+        return [_decode(_record, body) for (body,) in self._read(sql.REQUESTS, pool, max(most, 0))]
+
+    def usage(self, since: float, until: float) -> list[Usage]:
+        """One row per (pool, role): sums over the whole minutes that [since, until) touches."""
+        return [Usage("", *row) for row in self._read(sql.USAGE, minute_of(since), until)]
+
+    def counts(self, since: float, until: float) -> list[PoolCount]:
+        """One row per pool: sums over the whole minutes that [since, until) touches."""
+        return [PoolCount(*row) for row in self._read(sql.COUNTS, minute_of(since), until)]
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[Row], body: bytes) -> Row:
+    try:
+        return decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise SwellError(
+            "state_unreadable",
+            f"The database holds a row that this build of Swell cannot read ({error}). Start the build that wrote it, "
+            "or move the database away and deploy your apps again.",
+            status=500,
+        ) from None
+
+
+# -- opening --------------------------------------------------------------------------------------
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """The writing connection, with the present schema."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise faults.of_file(path, error) from error
+    connection = _connect(path)
+    try:
+        connection.execute(sql.USE_WAL)
+        connection.execute(sql.SYNC_EVERY_COMMIT)
+        schema.migrate(connection, path, schema.migrations())
+    except sqlite3.Error as error:
+        connection.close()
+        raise faults.of_database(path, error) from error
+    except SwellError:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise faults.of_database(path, error) from error
+
+
+# -- writes, run by the writing thread ------------------------------------------------------------
+
+
+def _next_epoch(connection: sqlite3.Connection) -> int:
+    connection.execute(sql.NEXT_EPOCH)
+    return int(connection.execute(sql.EPOCH).fetchone()[0])
+
+
+def _append(rows: Sequence[tuple[Event, bytes]], connection: sqlite3.Connection) -> int:
+    """Add events and keep the table of present apps in step."""
+    for event, body in rows:
+        seq = connection.execute(sql.ADD_EVENT, (event.at, body)).lastrowid
+        match event:
+            case AppDeployed():
+                connection.execute(sql.SET_APP, (event.app.key, seq, event.at, _encode(event.app)))
+            case AppStopped():
+                connection.execute(sql.DROP_APP, (f"{event.namespace}/{event.name}",))
+            case WorkloadSet():
+                _change_app(connection, event)
+    return len(rows)
+
+
+def _change_app(connection: sqlite3.Connection, event: WorkloadSet) -> None:
+    key = f"{event.workload.namespace}/{event.workload.app}"
+    for (body,) in connection.execute(sql.APP, (key,)).fetchall():
+        connection.execute(sql.CHANGE_APP, (_encode(with_workload(_app.decode(body), event.workload)), key))
+
+
+def _many(statement: str, rows: Sequence[tuple[object, ...]], connection: sqlite3.Connection) -> int:
+    connection.executemany(statement, rows)
+    return len(rows)
+
+
+def _add_requests(keep: Keep, rows: Sequence[tuple[Any, ...]], connection: sqlite3.Connection) -> int:
+    """Add records, then drop the oldest beyond the bounds."""
+    connection.executemany(sql.ADD_REQUEST, rows)
+    for pool in {pool for _, pool, *_ in rows}:
+        connection.execute(sql.TRIM_ORDINARY, (pool, keep.records_per_pool))
+    connection.execute(sql.TRIM_NOTABLE, (keep.notable_max,))
+    return len(rows)

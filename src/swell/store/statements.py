@@ -1,0 +1,95 @@
+"""Which SQL is ever run? All of it stands here, beside the numbered files in `sql/` that make the tables."""
+
+from __future__ import annotations
+
+# -- connection -------------------------------------------------------------------------------
+
+USE_WAL = "PRAGMA journal_mode = WAL"
+SYNC_EVERY_COMMIT = "PRAGMA synchronous = FULL"
+ONLY_READ = "PRAGMA query_only = ON"
+BEGIN = "BEGIN IMMEDIATE"
+COMMIT = "COMMIT"
+ROLLBACK = "ROLLBACK"
+SAVEPOINT = "SAVEPOINT op"
+RELEASE = "RELEASE op"
+ROLLBACK_TO = "ROLLBACK TO op"
+
+# -- migrations -------------------------------------------------------------------------------
+
+TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+MAKE_MIGRATIONS = """
+CREATE TABLE IF NOT EXISTS migrations (
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at REAL NOT NULL
+)"""
+MIGRATIONS = "SELECT number, name, checksum FROM migrations ORDER BY number"
+ADD_MIGRATION = "INSERT INTO migrations (number, name, checksum, applied_at) VALUES (?, ?, ?, ?)"
+
+# -- world ------------------------------------------------------------------------------------
+
+NEXT_EPOCH = "UPDATE counters SET value = value + 1 WHERE name = 'epoch'"
+EPOCH = "SELECT value FROM counters WHERE name = 'epoch'"
+ADD_EVENT = "INSERT INTO events (at, body) VALUES (?, ?)"
+EVENTS = "SELECT seq, body FROM events WHERE seq >= ? ORDER BY seq LIMIT ?"
+SET_APP = """
+INSERT INTO apps (key, seq, at, body) VALUES (?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET seq = excluded.seq, at = excluded.at, body = excluded.body"""
+CHANGE_APP = "UPDATE apps SET body = ? WHERE key = ?"
+DROP_APP = "DELETE FROM apps WHERE key = ?"
+APP = "SELECT body FROM apps WHERE key = ?"
+APPS = "SELECT body FROM apps ORDER BY seq"
+DEPLOYED_AT = "SELECT key, at FROM apps ORDER BY seq"
+TRIM_EVENTS_AGE = """
+DELETE FROM events WHERE seq < coalesce(
+    (SELECT seq FROM events WHERE at >= ? ORDER BY seq LIMIT 1),
+    (SELECT max(seq) + 1 FROM events)
+)"""
+TRIM_EVENTS_COUNT = "DELETE FROM events WHERE seq <= (SELECT max(seq) FROM events) - ?"
+
+# -- usage ------------------------------------------------------------------------------------
+
+ADD_USAGE = """
+INSERT INTO usage (minute, pool, role, at, wall_s, cpu_s, memory_mib_s, starting_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (minute, pool, role) DO UPDATE SET
+    at = max(at, excluded.at),
+    wall_s = wall_s + excluded.wall_s,
+    cpu_s = cpu_s + excluded.cpu_s,
+    memory_mib_s = memory_mib_s + excluded.memory_mib_s,
+    starting_s = starting_s + excluded.starting_s"""
+USAGE = """
+SELECT pool, role, max(at), sum(wall_s), sum(cpu_s), sum(memory_mib_s), sum(starting_s)
+FROM usage WHERE minute >= ? AND minute * 60.0 < ? GROUP BY pool, role ORDER BY pool, role"""
+ADD_COUNT = """
+INSERT INTO counts (minute, pool, at, requests, errors, cold, busy_s, cpu_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (minute, pool) DO UPDATE SET
+    at = max(at, excluded.at),
+    requests = requests + excluded.requests,
+    errors = errors + excluded.errors,
+    cold = cold + excluded.cold,
+    busy_s = busy_s + excluded.busy_s,
+    cpu_s = cpu_s + excluded.cpu_s"""
+COUNTS = """
+SELECT pool, max(at), sum(requests), sum(errors), sum(cold), sum(busy_s), sum(cpu_s)
+FROM counts WHERE minute >= ? AND minute * 60.0 < ? GROUP BY pool ORDER BY pool"""
+TRIM_USAGE = "DELETE FROM usage WHERE minute < ?"
+TRIM_COUNTS = "DELETE FROM counts WHERE minute < ?"
+
+# -- requests ---------------------------------------------------------------------------------
+
+ADD_REQUEST = """
+INSERT INTO requests (id, pool, notable, received_at, body) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (id) DO NOTHING"""
+REQUEST = "SELECT body FROM requests WHERE id = ?"
+REQUESTS = "SELECT body FROM requests WHERE pool = ? ORDER BY seq DESC LIMIT ?"
+TRIM_ORDINARY = """
+DELETE FROM requests WHERE notable = 0 AND pool = ?1 AND seq <= (
+    SELECT seq FROM requests WHERE notable = 0 AND pool = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2
+)"""
+TRIM_NOTABLE = """
+DELETE FROM requests WHERE notable = 1 AND seq <= (
+    SELECT seq FROM requests WHERE notable = 1 ORDER BY seq DESC LIMIT 1 OFFSET ?
+)"""
+TRIM_REQUESTS_AGE = """
+DELETE FROM requests WHERE seq < coalesce(
+    (SELECT seq FROM requests WHERE received_at >= ? ORDER BY seq LIMIT 1),
+    (SELECT max(seq) + 1 FROM requests)
+)"""

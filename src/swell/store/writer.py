@@ -1,0 +1,204 @@
+"""How do many small writes become few commits? One thread owns the writing connection.
+
+Writes queue up; the thread takes everything that waits into one transaction and syncs it to disk.
+Somebody waiting (a durable write, a read) makes it start at once, otherwise it first gathers for a
+moment. When the disk fails, whoever waits gets the error; the rest is kept in order, up to a
+bound, and tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+from swell.model.errors import SwellError
+from swell.store import faults
+from swell.store import statements as sql
+
+log = logging.getLogger("swell.store")
+
+GATHER_S = 0.1
+"""How long writes that nobody waits for may gather before they are committed."""
+RETRY_S = 1.0
+"""Time between attempts while the disk fails."""
+ROWS_WAITING_MAX = 20_000
+"""Rows kept in memory while they cannot be written; further ones are dropped and counted."""
+
+Op = Callable[[sqlite3.Connection], int]
+"""Writes its rows inside the thread's transaction; its number goes to whoever waits for it."""
+
+
+class Group:
+    """Writes that are on disk together or not at all. `done` is there when somebody waits."""
+
+    __slots__ = ("done", "ops", "rows")
+
+    def __init__(self, ops: Sequence[Op], rows: int, done: Future[int] | None) -> None:
+        self.ops = ops
+        self.rows = rows
+        self.done = done
+
+
+class Writer:
+    """The writing thread over one connection, which it closes at the end."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, chore: Op, chore_s: float) -> None:
+        """`chore` runs in a commit of its own after the first write and then, while there are any, each `chore_s`."""
+        self.trouble = ""
+        """Why the last commit failed; empty when it did not."""
+        self.dropped = 0
+        """Rows lost so far because they could not be written."""
+        self._connection = connection
+        self._path = path
+        self._chore = chore
+        self._chore_s = chore_s
+        self._queue: deque[Group] = deque()
+        self._rows = 0
+        self._committing = False
+        self._urgent = False
+        self._closing = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, ops: Sequence[Op], rows: int) -> None:
+        """Write soon, without waiting."""
+        with self._changed:
+            self._refuse_closed()
+            if self._rows + rows > ROWS_WAITING_MAX:
+                self.dropped += rows
+                return
+            self._add(Group(ops, rows, None))
+
+    def do(self, ops: Sequence[Op], rows: int) -> int:
+        """Write now and wait until it is on disk. Returns the last op's number; raises when it failed."""
+        done: Future[int] = Future()
+        with self._changed:
+            self._refuse_closed()
+            self._urgent = True
+            self._add(Group(ops, rows, done))
+        return done.result()
+
+    def flush(self) -> None:
+        """Wait until what was put before has been tried."""
+        with self._changed:
+            if not self._queue and not self._committing:
+                return
+        try:
+            self.do((), 0)
+        except SwellError as error:
+            log.debug("a flush met %s", error.code)
+
+    def close(self) -> None:
+        """Write what waits and end the thread. Raises if rows had to be given up."""
+        with self._changed:
+            if self._closing:
+                return
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+        if self._rows:
+            raise SwellError("state_lost", f"{self._rows} rows could not be written at the end. {self.trouble}")
+
+    def _refuse_closed(self) -> None:
+        if self._closing:
+            raise SwellError("state_closed", f"The database {self._path} is closed.", status=503)
+
+    def _add(self, group: Group) -> None:
+        self._queue.append(group)
+        self._rows += group.rows
+        self._changed.notify()
+
+    # -- the thread ------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        chore_at = 0.0
+        while batch := self._gather():
+            self._commit(batch)
+            if not self.trouble and time.monotonic() >= chore_at:
+                self._commit([Group([self._chore], 0, None)])
+                chore_at = time.monotonic() + self._chore_s
+            with self._changed:
+                self._committing = False
+                if self._closing and self.trouble:
+                    break
+        self._connection.close()
+
+    def _gather(self) -> list[Group]:
+        """Everything that waits; empty when it is time to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._closing)
+            pause_s = RETRY_S if self.trouble else GATHER_S
+            self._changed.wait_for(lambda: self._urgent or self._closing, pause_s)
+            batch = list(self._queue)
+            self._queue.clear()
+            self._urgent = False
+            self._committing = bool(batch)
+            return batch
+
+    def _commit(self, batch: Sequence[Group]) -> None:
+        try:
+            self._connection.execute(sql.BEGIN)
+            answers = [self._apply(group) for group in batch]
+            self._connection.execute(sql.COMMIT)
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute(sql.ROLLBACK)
+            self._keep_for_later(batch, faults.of_database(self._path, error))
+            return
+        if self.trouble:
+            log.warning("%s can be written again", self._path)
+        self.trouble = ""
+        for group, answer in zip(batch, answers, strict=True):
+            self._settle(group, answer)
+
+    def _apply(self, group: Group) -> int | SwellError:
+        """Run one group's writes. One that cannot be written for its own content spoils nobody else's."""
+        self._connection.execute(sql.SAVEPOINT)
+        answer: int | SwellError = 0
+        try:
+            for op in group.ops:
+                answer = op(self._connection)
+        except Exception as error:
+            if _is_of_the_disk(error):
+                raise
+            self._connection.execute(sql.ROLLBACK_TO)
+            answer = SwellError("row_refused", f"The database {self._path} cannot hold a row: {error}", status=500)
+        self._connection.execute(sql.RELEASE)
+        return answer
+
+    def _settle(self, group: Group, answer: int | SwellError) -> None:
+        with self._changed:
+            self._rows -= group.rows
+            if isinstance(answer, SwellError) and group.done is None:
+                self.dropped += group.rows
+        if isinstance(answer, int):
+            if group.done is not None:
+                group.done.set_result(answer)
+        elif group.done is not None:
+            group.done.set_exception(answer)
+        else:
+            log.error("%s", answer.message)
+
+    def _keep_for_later(self, batch: Sequence[Group], error: SwellError) -> None:
+        """Those who wait are told; the others' writes go back to the head of the queue, in order."""
+        if not self.trouble:
+            log.error("%s", error.message)
+        self.trouble = error.message
+        with self._changed:
+            self._queue.extendleft(reversed([group for group in batch if group.done is None and group.rows]))
+        for group in batch:
+            if group.done is not None:
+                self._settle(group, error)
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """The disk or the file failed, not this row."""
+    of_row = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
+    return isinstance(error, sqlite3.Error) and not isinstance(error, of_row)

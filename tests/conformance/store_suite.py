@@ -1,0 +1,220 @@
+"""What must every store do? Runs against each adapter of the `Store` port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from swell.model.demand import Demand
+from swell.model.events import AppDeployed, AppStopped, Event, NodeSeen, PlanCommitted, ReplicaSeen, WorkloadSet
+from swell.model.node import Node
+from swell.model.plan import Plan, Start, Stop, Wait
+from swell.model.ports import Store
+from swell.model.replica import Phase
+from swell.model.request import PoolCount, RequestRecord, Usage
+from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.store.retention import Keep
+
+NOW = 1_000_000_000.0
+DAY_S = 86_400.0
+KEEP = Keep(history_days=2, events_max=50, records_per_pool=3, notable_max=5, slow_ms=100)
+
+
+class Trimming(Store, Protocol):
+    """Both stores can be told to forget what is too old."""
+
+    def trim(self) -> None: ...
+
+
+Open = Callable[[], Trimming]
+
+
+def app(name: str, *workloads: str, namespace: str = "default", memory: str = "a") -> App:
+    revision = Revision(
+        environment=Environment(interpreter="/usr/bin/python3", python="3.11"),
+        bundle="sha256-" + memory * 64,
+        entry=Entry("mod", "f", "function", (Method("f"),)),
+    )
+    rows = tuple(Workload(namespace, name, w, revision.id) for w in workloads)
+    return App(namespace, name, rows, (revision,))
+
+
+def record(
+    id: str, pool: str = "p", at: float = NOW, status: int = 200, ms: float = 5, **more: object
+) -> RequestRecord:
+    return RequestRecord(id=id, pool=pool, method="f", received_at=at, status=status, total_ms=ms, **more)  # type: ignore[arg-type]
+
+
+def usage(pool: str, role: str, at: float, cpu_s: float) -> Usage:
+    return Usage("r1-1", pool, role, at, wall_s=1.0, cpu_s=cpu_s, memory_mib_s=64.0, starting_s=0.25)
+
+
+EVENTS: list[Event] = [
+    AppDeployed(NOW, app("a", "f", "g")),
+    NodeSeen(NOW, Node("n1", cpu=2.0, memory_mib=1024, labels=(("zone", "é"),))),
+    PlanCommitted(
+        NOW,
+        Plan(
+            at=NOW,
+            pools=("p",),
+            demand=(("p", Demand(held=1, peaks=((NOW, 3),))),),
+            actions=(Start("r1-1", "p", "n1", "serving", "1 waits"), Stop("r1-2", "idle", 30.0, "idle")),
+        ),
+    ),
+    PlanCommitted(NOW, Plan(NOW, ("q",), waits=(Wait("q", "no room"),), look_again=(("q", NOW + 1),))),
+    ReplicaSeen(NOW, "r1-1", Phase.READY, "p", "serving", "n1", pid=12, timings_ms=(("fork", 4.0),)),
+    WorkloadSet(NOW, app("a", "f").workloads[0]),
+    AppStopped(NOW, "default", "a"),
+]
+
+
+class StoreSuite:
+    """Subclasses give `opener`: each call opens the same state (again)."""
+
+    @pytest.fixture
+    def opener(self, tmp_path: Path) -> Open:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, opener: Open) -> Iterator[Trimming]:
+        store = opener()
+        yield store
+        store.close()
+
+    def test_an_epoch_is_higher_than_every_one_before(self, store: Store) -> None:
+        epochs = [store.world.open_epoch() for _ in range(3)]
+        assert epochs == sorted(set(epochs))
+        assert epochs[0] > 0
+
+    def test_events_come_back_as_they_were_in_order_and_numbered_from_one(self, store: Store) -> None:
+        store.world.append(EVENTS[:3])
+        store.world.append(EVENTS[3:], durable=True)
+        assert list(store.world.events()) == list(enumerate(EVENTS, 1))
+        assert list(store.world.events(since=6)) == [(6, EVENTS[5]), (7, EVENTS[6])]
+        assert list(store.world.events(since=99)) == []
+
+    def test_apps_are_those_deployed_and_not_stopped(self, store: Store) -> None:
+        one, two, again = app("one", "f"), app("two", "f"), app("one", "f", "g")
+        store.world.append([AppDeployed(1.0, one), AppDeployed(2.0, two), AppStopped(3.0, "default", "nobody")])
+        assert store.world.apps() == [one, two]
+        store.world.append([AppDeployed(4.0, again)], durable=True)
+        assert store.world.apps() == [two, again]
+        assert store.world.deployed_at() == {"default/two": 2.0, "default/one": 4.0}
+        store.world.append([AppStopped(5.0, "default", "two")])
+        assert store.world.apps() == [again]
+
+    def test_a_workload_that_was_set_shows_in_its_app(self, store: Store) -> None:
+        store.world.append([AppDeployed(1.0, app("a", "f", "g"))])
+        busier = Workload("default", "a", "g", app("a").revisions[0].id, Scaling(min_replicas=2))
+        store.world.append([WorkloadSet(2.0, busier)])
+        assert [w.scaling.min_replicas for w in store.world.apps()[0].workloads] == [0, 2]
+        store.world.append([WorkloadSet(3.0, Workload("default", "gone", "g", "rv-0"))])
+        assert store.world.deployed_at() == {"default/a": 1.0}
+
+    def test_usage_is_summed_by_pool_and_role_over_whole_minutes(self, store: Store) -> None:
+        store.usage.add_usage([usage("p", "serving", NOW + s, 0.5) for s in (1, 2, 65)])
+        store.usage.add_usage([usage("p", "template", NOW + 1, 0.125), usage("o", "serving", NOW + 1, 0.25)])
+        everything = store.usage.usage(NOW - DAY_S, NOW + DAY_S)
+        assert [(u.pool, u.role, u.cpu_s, u.wall_s) for u in everything] == [
+            ("o", "serving", 0.25, 1.0),
+            ("p", "serving", 1.5, 3.0),
+            ("p", "template", 0.125, 1.0),
+        ]
+        assert everything[1] == Usage("", "p", "serving", NOW + 65, 3.0, 1.5, 192.0, 0.75)
+        minute = NOW // 60 * 60
+        assert [u.cpu_s for u in store.usage.usage(minute, minute + 60) if u.pool == "p"] == [1.0, 0.125]
+        assert store.usage.usage(NOW + DAY_S, NOW + 2 * DAY_S) == []
+
+    def test_counts_are_summed_by_pool(self, store: Store) -> None:
+        store.usage.add_counts([PoolCount("p", NOW + s, 10, 1, 2, 0.5, 0.25) for s in (0, 1, 70)])
+        assert store.usage.counts(NOW - 60, NOW + 120) == [PoolCount("p", NOW + 70, 30, 3, 6, 1.5, 0.75)]
+
+    def test_the_newest_ordinary_records_of_each_pool_are_kept(self, store: Store) -> None:
+        store.usage.add_requests([record(f"p{i}") for i in range(5)])
+        store.usage.add_requests([record("q0", "q")])
+        store.usage.add_requests([record("p5")])
+        assert [r.id for r in store.usage.requests("p", 10)] == ["p5", "p4", "p3"]
+        assert [r.id for r in store.usage.requests("p", 2)] == ["p5", "p4"]
+        assert [r.id for r in store.usage.requests("q", 10)] == ["q0"]
+        assert store.usage.requests("nobody", 10) == []
+        assert store.usage.requests("p", -1) == []
+
+    def test_notable_records_outlive_ordinary_ones_up_to_their_own_bound(self, store: Store) -> None:
+        notable = [
+            record("failed", status=500),
+            record("refused", error="deadline"),
+            record("cold", cold=True),
+            record("slow", ms=100),
+        ]
+        store.usage.add_requests([*notable, *(record(f"o{i}") for i in range(9))])
+        assert [store.usage.request(r.id) for r in notable] == notable
+        store.usage.add_requests([record(f"e{i}", "q", status=404) for i in range(4)])
+        kept = [r.id for r in notable if store.usage.request(r.id)]
+        assert kept == ["slow"]
+
+    def test_a_record_is_found_whole_and_its_repetition_is_ignored(self, store: Store) -> None:
+        whole = record("x", phases_ms=(("held", 1.5),), replica="r1-1", cpu_us=12, cost_usd=1e-9, attempts=2)
+        store.usage.add_requests([whole])
+        store.usage.add_requests([record("x", status=500)])
+        assert store.usage.request("x") == whole
+        assert store.usage.request("y") is None
+
+    def test_a_transaction_shows_at_its_end_and_as_a_whole(self, store: Store) -> None:
+        with store.transaction():
+            store.world.append([EVENTS[0]])
+            with store.transaction():
+                store.usage.add_requests([record("x")])
+            assert store.world.apps() == []
+            assert store.usage.request("x") is None
+        assert len(store.world.apps()) == 1
+        assert store.usage.request("x") == record("x")
+
+    def test_a_transaction_that_raises_leaves_nothing(self, store: Store) -> None:
+        def fail_inside() -> None:
+            with store.transaction():
+                store.world.append([EVENTS[0]], durable=True)
+                store.usage.add_requests([record("x")])
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fail_inside()
+        assert list(store.world.events()) == []
+        assert store.usage.request("x") is None
+        store.world.append([EVENTS[0]])
+        assert list(store.world.events()) == [(1, EVENTS[0])]
+
+    def test_what_is_too_old_is_forgotten_but_no_app(self, store: Trimming) -> None:
+        old, young = NOW - 3 * DAY_S, NOW - DAY_S
+        store.world.append(
+            [AppDeployed(old, app("a", "f")), NodeSeen(old, Node("n", 1.0, 1)), NodeSeen(young, Node("m", 1.0, 1))]
+        )
+        store.usage.add_usage([usage("p", "serving", old, 1.0), usage("p", "serving", young, 2.0)])
+        store.usage.add_counts([PoolCount("p", old, 1, 0, 0, 0.0, 0.0), PoolCount("p", young, 2, 0, 0, 0.0, 0.0)])
+        store.usage.add_requests([record("old", at=old, status=500), record("young", at=young)])
+        store.trim()
+        assert [seq for seq, _ in store.world.events()] == [3]
+        assert [a.name for a in store.world.apps()] == ["a"]
+        assert [u.cpu_s for u in store.usage.usage(0, NOW)] == [2.0]
+        assert [c.requests for c in store.usage.counts(0, NOW)] == [2]
+        assert store.usage.request("old") is None
+        assert store.usage.request("young") is not None
+
+    def test_the_world_log_is_bounded_and_its_numbers_go_on(self, store: Trimming) -> None:
+        for i in range(60):
+            store.world.append([NodeSeen(NOW, Node(f"n{i}", 1.0, 1))])
+        store.trim()
+        assert [seq for seq, _ in store.world.events()] == list(range(11, 61))
+        store.world.append([NodeSeen(NOW, Node("next", 1.0, 1))])
+        assert [seq for seq, _ in store.world.events(since=60)] == [60, 61]
+
+    def test_numbers_go_on_after_everything_was_forgotten(self, store: Trimming) -> None:
+        store.world.append([NodeSeen(NOW - 9 * DAY_S, Node("n", 1.0, 1))] * 3)
+        store.trim()
+        store.world.append([NodeSeen(NOW, Node("n", 1.0, 1))])
+        assert [seq for seq, _ in store.world.events()] == [4]
+
+    def test_all_is_well(self, store: Store) -> None:
+        assert store.trouble == ""
