@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from swell.control import core as core_module
@@ -11,12 +13,13 @@ from swell.decide import drive as drive_module
 from swell.decide import plan as plan_module
 from swell.decide.drive import Owed
 from swell.decide.scale import Scaled, scale
-from swell.model.events import PlanCommitted
+from swell.model.events import Event, PlanCommitted
 from swell.model.plan import Start, Stop
 from swell.model.replica import Phase
 from swell.model.resources import Room
 from swell.model.world import World
 from swell.sim.cluster import Cluster
+from swell.sim.replay import replay
 from swell.sim.scenario import run, scenario
 
 
@@ -111,3 +114,29 @@ def test_it_notices_replicas_given_up_before_they_were_ready(monkeypatch: pytest
 
     monkeypatch.setattr(plan_module, "scale", hasty)
     assert any("before it was ever ready" in problem for problem in _broken_by(range(40)))
+
+
+def test_a_recorded_history_replays_to_the_same_decisions() -> None:
+    """Also over restarts of control, and also after its events went through their encoding."""
+    for seed in (1, 7, 13, 1004):
+        cluster = Cluster(seed, scenario(seed))
+        cluster.run()
+        recorded = [msgspec.msgpack.decode(msgspec.msgpack.encode(event), type=Event) for event in cluster.log]
+        again = replay(recorded)
+        assert again.plans > 0
+        assert again.differences == ()
+
+
+def test_a_replay_notices_a_decision_made_otherwise() -> None:
+    cluster = Cluster(1, scenario(1))
+    cluster.run()
+    at, event = next((i, e) for i, e in enumerate(cluster.log) if isinstance(e, PlanCommitted) and e.plan.actions)
+    other = msgspec.structs.replace(event, plan=msgspec.structs.replace(event.plan, actions=()))
+    assert len(replay([*cluster.log[:at], other]).differences) == 1
+
+
+def test_seeds_that_once_failed_keep_passing() -> None:
+    kept = (Path(__file__).parent / "kept_seeds.txt").read_text().splitlines()
+    for line in kept:
+        seed = int(line.split()[0])
+        assert not run(seed).broken, line

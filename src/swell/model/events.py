@@ -1,4 +1,4 @@
-"""Facts that change the world. A closed union: nothing else does."""
+"""What can change the world? Facts, in a closed union: nothing else does."""
 
 from __future__ import annotations
 
@@ -6,8 +6,19 @@ import msgspec
 
 from swell.model.node import Node
 from swell.model.plan import Plan
+from swell.model.policy import Policy
 from swell.model.replica import Phase, Role
 from swell.model.workload import App, Workload
+
+
+class Opened(msgspec.Struct, frozen=True, tag="opened"):
+    """A control began: the world is the apps on disk and nothing else. Nodes and replicas come back by report."""
+
+    at: float
+    epoch: int
+    apps: tuple[App, ...]
+    policy: Policy
+    """What it decides by: with the events that follow, all that is needed to decide everything again."""
 
 
 class AppDeployed(msgspec.Struct, frozen=True, tag="app_deployed"):
@@ -79,4 +90,4 @@ class PlanCommitted(msgspec.Struct, frozen=True, tag="plan_committed"):
     plan: Plan
 
 
-Event = AppDeployed | AppStopped | WorkloadSet | NodeSeen | ReplicaSeen | ReplicaAdopted | PlanCommitted
+Event = Opened | AppDeployed | AppStopped | WorkloadSet | NodeSeen | ReplicaSeen | ReplicaAdopted | PlanCommitted

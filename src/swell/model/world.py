@@ -13,6 +13,7 @@ from swell.model.events import (
     AppStopped,
     Event,
     NodeSeen,
+    Opened,
     PlanCommitted,
     ReplicaAdopted,
     ReplicaSeen,
@@ -38,6 +39,10 @@ class World:
     """Apps, workloads, nodes and live replicas at `version`."""
 
     def __init__(self, epoch: int = 0) -> None:
+        self._begin(epoch)
+
+    def _begin(self, epoch: int) -> None:
+        """Nothing known yet, in this incarnation of control."""
         self.epoch = epoch
         self.version = 0
         self.started = 0
@@ -96,6 +101,8 @@ class World:
         """Take one fact in; returns the pools it touched. Late and repeated facts change nothing."""
         self.version += 1
         match event:
+            case Opened():
+                return self._opened(event)
             case AppDeployed():
                 return self._deployed(event.app)
             case AppStopped():
@@ -110,6 +117,13 @@ class World:
                 return self._adopt(event.seen)
             case PlanCommitted():
                 return self._committed(event.plan)
+
+    def _opened(self, event: Opened) -> tuple[str, ...]:
+        self._begin(event.epoch)
+        touched: tuple[str, ...] = ()
+        for app in event.apps:
+            touched += self._deployed(app)
+        return touched
 
     def _deployed(self, app: App) -> tuple[str, ...]:
         before = self.apps.get(app.key)

@@ -14,7 +14,7 @@ import msgspec
 from swell.control.core import Core
 from swell.decide.check import check
 from swell.engines.fake import Behaviour, FakeEngine
-from swell.model.events import AppDeployed, Event, NodeSeen, PlanCommitted, ReplicaSeen
+from swell.model.events import AppDeployed, Event, NodeSeen, Opened, PlanCommitted, ReplicaSeen
 from swell.model.node import Node
 from swell.model.policy import Policy
 from swell.model.ports import Fact
@@ -128,9 +128,8 @@ class Cluster:
         return engine
 
     def _core(self) -> Core:
-        core = Core(World(self.epoch), self.scenario.policy, Prices())
-        for app in self.apps.values():
-            core.applied(AppDeployed(at=self.time.now(), app=app))
+        core = Core(World(), self.scenario.policy, Prices())
+        core.take(Opened(self.time.now(), self.epoch, tuple(self.apps.values()), self.scenario.policy))
         return core
 
     def _every(self, period_s: float, do: object) -> None:
@@ -258,7 +257,7 @@ class Cluster:
         """A new incarnation: apps from disk, everything else from what runners and gateways say."""
         self.epoch += 1
         self.core = self._core()
-        self.core.step(self.time.now())
+        self._step()
         self.gateway.take_table(self.core.keeper.whole())
         for engine in self.engines.values():
             engine.report_node()
