@@ -32,3 +32,7 @@ class Inside(msgspec.Struct, frozen=True):
 current: ContextVar[Input | None] = ContextVar("swell_input", default=None)
 inside: list[Inside] = []
 """Empty outside a replica; one entry within. A list, so that a fork can replace it in place."""
+
+
+class InputCancellation(BaseException):
+    """Raised in synchronous user code whose caller left or whose deadline passed: clean up and let it through."""

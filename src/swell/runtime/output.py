@@ -1,0 +1,129 @@
+"""How does a printed line find its request? stdout and stderr become writers that mark every line.
+
+A line is written to the pipe as a whole, so that lines of several threads and tasks never mix. What has
+no newline yet is kept apart per thread and input, and is written when the input ends.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+import threading
+from typing import Any
+
+from swell.wire.context import current
+from swell.wire.loglines import LINE_MAX, mark
+
+
+class MarkedText(io.TextIOBase):
+    """A text stream on a descriptor, whose lines carry the request they were printed for."""
+
+    def __init__(self, stream: str, descriptor: int) -> None:
+        self._stream = stream
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+        self._partial: dict[tuple[int, str], str] = {}
+        self.buffer = MarkedBytes(self)
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+    line_buffering = True
+
+    def write(self, text: str, /) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        now = current.get()
+        request = now.request if now is not None else ""
+        key = (threading.get_ident(), request)
+        held = self._partial.pop(key, "") + text
+        *lines, rest = held.split("\n")
+        if len(rest) > LINE_MAX:
+            lines.append(rest)
+        elif rest:
+            self._partial[key] = rest
+        if lines:
+            self._put("".join([mark(self._stream, request, line) + "\n" for line in lines]))
+        return len(text)
+
+    def end_input(self, request: str) -> None:
+        """Write what an input printed without a newline."""
+        if not self._partial:
+            return
+        for key in [key for key in self._partial if key[1] == request]:
+            rest = self._partial.pop(key, "")
+            if rest:
+                self._put(mark(self._stream, request, rest) + "\n")
+
+    def end(self) -> None:
+        """Write every partial line: the process ends."""
+        for _, request in list(self._partial):
+            self.end_input(request)
+
+    def _put(self, lines: str) -> None:
+        data = memoryview(lines.encode("utf-8", "backslashreplace"))
+        with self._lock:
+            while data:
+                try:
+                    data = data[os.write(self._descriptor, data) :]
+                except OSError:
+                    return  # Whoever read our log is gone: losing lines must not break user code.
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        """Whole lines are already written; a partial one waits for its end."""
+
+    def close(self) -> None:
+        """Stays open: user code that closes sys.stdout must not lose the lines of others."""
+
+    @property
+    def name(self) -> str:
+        return "<stdout>" if self._stream == "o" else "<stderr>"
+
+
+class MarkedBytes(io.RawIOBase):
+    """`sys.stdout.buffer`: bytes that are lines of text like any other."""
+
+    def __init__(self, text: MarkedText) -> None:
+        self._text = text
+
+    def write(self, data: Any, /) -> int:
+        view = bytes(data)
+        self._text.write(view.decode("utf-8", "backslashreplace"))
+        return len(view)
+
+    def fileno(self) -> int:
+        return self._text.fileno()
+
+    def writable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Stays open, as the text stream does."""
+
+
+def install() -> tuple[MarkedText, MarkedText]:
+    """Replace sys.stdout and sys.stderr, also in log handlers that already hold the old ones."""
+    before = {id(stream): mark for stream, mark in ((sys.stdout, "o"), (sys.stderr, "e")) if stream is not None}
+    before |= {
+        id(stream): mark for stream, mark in ((sys.__stdout__, "o"), (sys.__stderr__, "e")) if stream is not None
+    }
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    marked = {"o": MarkedText("o", 1), "e": MarkedText("e", 2)}
+    sys.stdout, sys.stderr = marked["o"], marked["e"]
+    loggers = [logging.getLogger(), *(logging.getLogger(name) for name in list(logging.root.manager.loggerDict))]
+    for handler in {handler for logger in loggers for handler in logger.handlers}:
+        if isinstance(handler, logging.StreamHandler) and id(handler.stream) in before:
+            handler.setStream(marked[before[id(handler.stream)]])
+    return marked["o"], marked["e"]
