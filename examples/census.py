@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +60,6 @@ def _from_proc(home: Path) -> list[Process]:
 
 def _from_ps(home: Path) -> list[Process]:
     """Without /proc (macOS): `ps` shows the environment of one's own processes; ages come in whole seconds."""
-    import time
-
     lines = subprocess.run(["ps", "-Eaxww", "-o", "pid=,etime=,command="], capture_output=True, text=True).stdout
     found = []
     for line in lines.splitlines():
