@@ -108,6 +108,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     replica: str
     address: str
     """"unix:/path" or "tcp:host:port"."""
+    timings_ms: tuple[tuple[str, float], ...] = ()
+    """How its start-up went, by phase: told to the callers who waited for it."""
 
 
 class PoolRow(msgspec.Struct, frozen=True):

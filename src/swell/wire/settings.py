@@ -35,6 +35,8 @@ class Settings(msgspec.Struct, frozen=True):
     body_max: int = 100 * 1024 * 1024
     header_timeout_s: float = 10.0
     """A client must have sent its whole header by then."""
+    body_timeout_s: float = 30.0
+    """A body must go on arriving: a client silent for this long in the middle of one is refused."""
     idle_timeout_s: float = 75.0
     """A kept-alive connection without a request is closed after this long."""
     records_per_pool: int = 200
