@@ -1,4 +1,4 @@
-"""What must hold of every plan, whatever the world: nothing promised twice, nothing unready given up, nothing undecided."""
+"""What must hold of every plan, whatever the world: nothing promised twice, given up unready or left undecided."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from decide.worlds import POLICY, Setting, report, settings
 from swell.decide.check import check
 from swell.decide.drive import drive
 from swell.decide.plan import plan
+from swell.decide.scale import scale
+from swell.model.demand import seen
 from swell.model.orders import Inventory, StartOrder, StopOrder
 from swell.model.plan import Start, Stop
 from swell.model.replica import Phase
@@ -78,6 +80,28 @@ def test_nothing_is_left_to_decide_before_look_again(it: Setting) -> None:
 
 
 @given(settings())
+def test_following_look_again_alone_leads_to_rest(it: Setting) -> None:
+    """No demand, every order obeyed, nobody rings: sleeping from one named time to the next ends at the minimum."""
+    for pool in list(it.demand):
+        it.demand[pool] = seen(it.demand[pool], 0, 0, 0, it.now)
+    for _ in range(100):
+        decided = it.step().plan
+        owed = [r for r in it.world.replicas.values() if r.phase is not Phase.READY]
+        for replica in owed:
+            it.world.apply(report(replica, Phase.GONE if replica.phase is Phase.DRAINING else Phase.READY, it.now))
+        if owed or decided.actions:
+            continue
+        if not decided.look_again:
+            break
+        it.now = max(it.now, min(at for _, at in decided.look_again))
+    for pool, members in it.world.by_pool.items():
+        workload = it.world.workload(pool)
+        assert workload is not None, f"{pool} is superseded and still runs"
+        assert workload.scaling.min_replicas, f"{pool} still runs: {[r.id for r in members.values()]}"
+        assert len([r for r in members.values() if r.role == "serving"]) == workload.scaling.min_replicas
+
+
+@given(settings())
 def test_ids_are_never_used_twice(it: Setting) -> None:
     before = set(it.world.replicas)
     started = [a.replica for a in it.step().plan.actions if isinstance(a, Start)]
@@ -93,8 +117,8 @@ def test_drive_says_what_is_owed_and_then_nothing_more(it: Setting, data: st.Dat
         live = [r for r in it.world.replicas.values() if r.node == node]
         has = [r for r in live if r.phase is not Phase.PLANNED or data.draw(st.booleans())]
         stranger = report(live[0], Phase.READY, it.now) if live and data.draw(st.booleans()) else None
-        seen = [report(r, Phase.STARTING, it.now) for r in has]
-        owed = drive(it.world, Inventory(node, it.now, 1, tuple(seen)))
+        reports = [report(r, Phase.STARTING, it.now) for r in has]
+        owed = drive(it.world, Inventory(node, it.now, 1, tuple(reports)))
         assert not owed.lost
         starts = {o.replica for o in owed.orders if isinstance(o, StartOrder)}
         assert starts == {r.id for r in live if r.phase is Phase.PLANNED}
@@ -106,7 +130,7 @@ def test_drive_says_what_is_owed_and_then_nothing_more(it: Setting, data: st.Dat
             foreign = type(foreign)(
                 **{f: getattr(foreign, f) for f in foreign.__struct_fields__} | {"replica": "r0-99"}
             )
-            orders = drive(it.world, Inventory(node, it.now, 1, (*seen, foreign))).orders
+            orders = drive(it.world, Inventory(node, it.now, 1, (*reports, foreign))).orders
             assert StopOrder("r0-99", "unknown", 5.0) in orders
 
 
@@ -123,9 +147,6 @@ def test_what_a_runner_no_longer_has_is_lost_and_leaves_the_world(it: Setting) -
 @given(settings(), st.integers(1, 5))
 @hypothesis_settings(max_examples=50)
 def test_more_demand_never_wants_fewer(it: Setting, more: int) -> None:
-    from swell.decide.scale import scale
-    from swell.model.demand import seen
-
     for workload in it.world.workloads.values():
         revision = it.world.revisions[workload.revision]
         demand = it.demand.get(workload.pool)

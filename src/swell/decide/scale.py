@@ -66,7 +66,7 @@ def scale(
         stop=stop,
         reason=reason,
         why=_why_stop(workload, keep, idle_s) if stop else "",
-        look_again_at=_next_look(demand, serving, least, have - len(stop), idle_s, now),
+        look_again_at=_next_look(demand, [r for r in serving if r.id not in stop], least, keep, idle_s, now),
         wait=_at_most(need, most, demand) if need > most else "",
     )
 
@@ -138,10 +138,12 @@ def _at_most(need: int, most: int, demand: Demand) -> str:
     return f"{demand.level} inputs need {need} replicas; its max_replicas is {most}"
 
 
-def _next_look(demand: Demand, serving: Sequence[Replica], least: int, left: int, idle_s: float, now: float) -> float:
-    """The first moment at which, with nothing new, a replica could become spare."""
-    if left <= least:
+def _next_look(demand: Demand, staying: Sequence[Replica], least: int, keep: int, idle_s: float, now: float) -> float:
+    """The first moment at which, with nothing new, one of those that stay could become spare."""
+    if len(staying) <= least:
         return NEVER
-    moments = [at + idle_s for at, _ in demand.peaks if at + idle_s > now]
-    moments += [r.ready_at + idle_s for r in serving if r.ready_at is not None and r.ready_at + idle_s > now]
-    return min(moments, default=NEVER)
+    unneeded_at = now
+    if len(staying) <= keep:
+        unneeded_at = min((at + idle_s for at, _ in demand.peaks if at + idle_s > now), default=NEVER)
+    idle_at = min((r.ready_at + idle_s for r in staying if r.ready_at is not None), default=NEVER)
+    return max(unneeded_at, idle_at)

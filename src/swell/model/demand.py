@@ -24,10 +24,10 @@ class Demand(msgspec.Struct, frozen=True):
         return self.held + self.in_flight + self.queued
 
     def peak_since(self, since: float) -> int:
-        """The highest level at or after `since`."""
+        """The highest level after `since`. A level that ended just then no longer counts."""
         best = self.level
         for at, level in self.peaks:
-            if at >= since and level > best:
+            if at > since and level > best:
                 best = level
         return best
 

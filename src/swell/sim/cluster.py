@@ -175,6 +175,8 @@ class Cluster:
             self.engines[node].apply(order, self.epoch)
         if effects.delta is not None:
             self.gateway.take_table(effects.delta)
+        if self.gateway.pools != core.keeper.pools:
+            self._break("the gateway's table, made of deltas, is not the table control would send whole")
         if effects.wake_at is not None:
             self.time.at(max(effects.wake_at, now + REACTION_S), self._wake)
 
@@ -257,8 +259,8 @@ class Cluster:
         """A new incarnation: apps from disk, everything else from what runners and gateways say."""
         self.epoch += 1
         self.core = self._core()
-        self._step()
         self.gateway.take_table(self.core.keeper.whole())
+        self._step()
         for engine in self.engines.values():
             engine.report_node()
         self.gateway.tell_all()

@@ -27,6 +27,7 @@ class Home:
         self.root = root
         self.lock = root / "lock"
         self.key = root / "key"
+        self.call_key = root / "call-key"
         self.database = root / "control.db"
         self.prices = root / "prices.toml"
         self.run = root / "run"
@@ -34,7 +35,10 @@ class Home:
         self.control_socket = self.run / "control.sock"
         self.api_socket = self.run / "api.sock"
         self.runner_socket = self.run / "runner.sock"
-        self.supervisor_socket = self.run / "supervisor.sock"
+        self.port_file = self.run / "port"
+        """The port the gateway listens on, while a server runs."""
+        self.attached = self.run / "attached"
+        """One file per client (its pid) that a server started for clients lives for."""
         self.replica_sockets = self.run / "r"
         self.replica_records = self.run / "p"
         """One small file per process the runner owns, for the next runner to find."""
@@ -43,9 +47,14 @@ class Home:
         self.blobs = root / "blobs"
         self.logs = root / "logs"
         """`{namespace}/{app}.ndjson` of user output, and `swell.log` of our own processes."""
+        self.server_log = self.logs / "swell.log"
 
     def replica_socket(self, replica: str) -> Path:
         return self.replica_sockets / f"{replica}.s"
+
+    def process_record(self, name: str) -> Path:
+        """Where the supervisor notes the pid and start time of its child of that name."""
+        return self.run / f"{name}.pid"
 
     def check_socket_length(self) -> None:
         """Refuse a root so long that sockets below it cannot be bound."""

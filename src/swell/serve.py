@@ -1,0 +1,202 @@
+"""How do the parts become processes? The composition root: picks adapters, wires them, runs one of them.
+
+`python -m swell.serve control|gateway …` is what the supervisor starts. Listening sockets come as
+inherited descriptors; readiness goes out as a line on `--ready-fd`; the end of `--supervisor-fd` means
+that the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+import tomllib
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from swell.model.errors import SwellError
+from swell.model.request import Prices
+from swell.wire.settings import Settings
+
+log = logging.getLogger("swell")
+
+DRAIN_S = 5.0
+"""How long a gateway that is told to stop waits for what is in flight."""
+
+
+class SystemClock:
+    """The machine's clock, kept from going back."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def now(self) -> float:
+        self._last = max(self._last, time.time())
+        return self._last
+
+    async def sleep_until(self, at: float) -> None:
+        await asyncio.sleep(max(at - self.now(), 0.0))
+
+
+def read_prices(path: Path) -> Prices:
+    """Prices from a TOML file; the defaults where it or a line of it is missing."""
+    if not path.exists():
+        return Prices()
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), Prices)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise SwellError("bad_prices", f"{path} cannot be used: {error}. Mend it, or remove it for defaults.") from None
+
+
+# -- processes -------------------------------------------------------------------------------
+
+
+async def control(settings: Settings, link_socket: socket.socket, api_socket: socket.socket, up: Up) -> None:
+    """The loop, the store and the control API, until `up` says stop."""
+    import uvicorn
+
+    from swell import __version__
+    from swell.api.app import make_api
+    from swell.control.core import Core
+    from swell.control.link import ControlLink
+    from swell.control.loop import Loop
+    from swell.control.views import Views
+    from swell.engines.local import LocalEngine
+    from swell.model.events import Opened
+    from swell.model.world import World
+    from swell.store.blobs import FileBlobs
+    from swell.store.keys import ensure_keys
+    from swell.store.logs import LogFiles
+    from swell.store.sqlite import SqliteStore
+
+    paths = settings.paths
+    keys = ensure_keys(paths.key, paths.call_key)
+    prices = read_prices(paths.prices)
+    store = SqliteStore(paths.database)
+    clock = SystemClock()
+    epoch = store.world.open_epoch()
+    core = Core(World(), settings.policy, prices)
+    link: ControlLink
+    engine = LocalEngine(lambda order, epoch: link.order(order, epoch, "local"), lambda r, p: link.build(r, p))
+    loop = Loop(core, engine, store, clock, epoch)
+    link = loop.link = ControlLink(epoch, loop)
+    loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy))
+    await link.serve(link_socket)
+    views = Views(loop, prices, settings.base_url, __version__)
+    api = make_api(views, keys.api, FileBlobs(paths.blobs), LogFiles(paths.logs))
+    server = uvicorn.Server(uvicorn.Config(api, log_config=None, access_log=False, lifespan="off", server_header=False))
+    serving = asyncio.create_task(server._serve([api_socket]))
+    up.ready()
+    await up.stopped()
+    server.should_exit = True
+    await serving
+    await link.close()
+    store.close()
+
+
+async def gateway(settings: Settings, listener: socket.socket, up: Up) -> None:
+    """The data plane, until `up` says stop; then what is in flight may finish."""
+    from swell.gateway.app import Gateway
+
+    paths = settings.paths
+    gate = Gateway(
+        settings=settings,
+        key=paths.key.read_text().strip(),
+        call_key=paths.call_key.read_text().strip(),
+        incarnation=uuid.uuid4().hex[:12],
+    )
+    serving = asyncio.create_task(gate.serve(listener))
+    up.ready()
+    await up.stopped()
+    await gate.close(DRAIN_S)
+    await serving
+
+
+# -- a process's frame -----------------------------------------------------------------------
+
+
+class Up:
+    """A process's relation to its supervisor: says when it is ready, hears when to stop."""
+
+    def __init__(self, ready_fd: int, supervisor_fd: int) -> None:
+        self._ready_fd = ready_fd
+        self._supervisor_fd = supervisor_fd
+        self._stop = asyncio.Event()
+
+    def listen(self) -> None:
+        """Hear SIGTERM, and the end of the supervisor."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
+        if self._supervisor_fd >= 0:
+            os.set_blocking(self._supervisor_fd, False)
+            loop.add_reader(self._supervisor_fd, self._supervisor_said)
+
+    def ready(self) -> None:
+        if self._ready_fd >= 0:
+            os.write(self._ready_fd, b"ready\n")
+            os.close(self._ready_fd)
+            self._ready_fd = -1
+
+    async def stopped(self) -> None:
+        await self._stop.wait()
+
+    def _supervisor_said(self) -> None:
+        if os.read(self._supervisor_fd, 64) == b"":
+            asyncio.get_running_loop().remove_reader(self._supervisor_fd)
+            log.error("the supervisor is gone; ending")
+            self._stop.set()
+
+
+def _run(main: Callable[[Up], Awaitable[None]], up_fds: tuple[int, int]) -> None:
+    async def framed() -> None:
+        up = Up(*up_fds)
+        up.listen()
+        await main(up)
+
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(framed())
+    else:
+        uvloop.run(framed())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry of a process; the arguments are the supervisor's, not for people."""
+    parser = argparse.ArgumentParser(prog="swell.serve")
+    parser.add_argument("process", choices=("control", "gateway"))
+    parser.add_argument("--home", required=True)
+    parser.add_argument("--settings", required=True, help="all settings as JSON")
+    parser.add_argument("--control-fd", type=int, default=-1)
+    parser.add_argument("--api-fd", type=int, default=-1)
+    parser.add_argument("--listener-fd", type=int, default=-1)
+    parser.add_argument("--ready-fd", type=int, default=-1)
+    parser.add_argument("--supervisor-fd", type=int, default=-1)
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {args.process} %(levelname)s %(message)s")
+    settings = msgspec.json.decode(args.settings, type=Settings)
+    fds = (args.ready_fd, args.supervisor_fd)
+    try:
+        if args.process == "control":
+            link, api = socket.socket(fileno=args.control_fd), socket.socket(fileno=args.api_fd)
+            _run(lambda up: control(settings, link, api, up), fds)
+        else:
+            listener = socket.socket(fileno=args.listener_fd)
+            _run(lambda up: gateway(settings, listener, up), fds)
+    except SwellError as error:
+        log.error("%s", error.message)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
