@@ -1,0 +1,106 @@
+"""How does a runner take over what the one before it left? By its records, and by who connects."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections import deque
+
+from swell.model.replica import Phase
+from swell.runtime import meter, processes, records
+from swell.runtime.child_link import ChildLink
+from swell.runtime.children import Child
+from swell.runtime.fleet import Fleet
+from swell.runtime.meter import Meter
+from swell.runtime.records import Record
+from swell.wire.child import Here, Up
+
+log = logging.getLogger("swell.runner")
+
+
+def adopt(fleet: Fleet) -> None:
+    """Take over every recorded process that still lives, and remove what is left of the others."""
+    for record in records.read_all(fleet.home.replica_records):
+        pidfd = processes.open_pidfd(record.pid)
+        # Asked after the pidfd was opened: from here on it is this very process, or none.
+        if processes.start_ticks(record.pid) == record.start_ticks and not processes.is_over(record.pid):
+            _take_over(fleet, record, pidfd)
+        elif pidfd is not None:
+            os.close(pidfd)
+    _sweep(fleet)
+
+
+def _take_over(fleet: Fleet, record: Record, pidfd: int | None) -> None:
+    child = Child(
+        record.replica, record.pool, record.role, record.template, record.startup_timeout_s, record.ordered_at
+    )
+    child.pid = record.pid
+    child.address = record.address
+    child.applied = record.applied
+    child.group = fleet.groups.open(record.group)
+    child.awaited = True
+    child.meter = Meter(child.id, child.pool, child.role, time.time(), meter.cpu_s(child.group, child.pid))
+    fleet.children[child.id] = child
+    fleet.by_pid[record.pid] = child
+    fleet.watch(child, pidfd, ours=False)
+    fleet.open_log(child)
+    fleet.unheard(child)
+    log.info("took over %s (pid %d)", child.id, record.pid)
+
+
+def _sweep(fleet: Fleet) -> None:
+    """Remove groups (with whatever runs in them), sockets, pipes and records that belong to nobody."""
+    groups = {child.group_name for child in fleet.children.values()}
+    for name in fleet.groups.names() - groups:
+        fleet.discard(fleet.groups.open(name))
+    for folder in (fleet.home.replica_sockets, fleet.home.replica_records):
+        for path in folder.iterdir():
+            if path.name.partition(".")[0] not in fleet.children:
+                path.unlink(missing_ok=True)
+
+
+class Arrivals:
+    """Listens on `run/runner.sock` for children whose channel broke with the runner before."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        path = fleet.home.runner_socket
+        path.unlink(missing_ok=True)
+        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listening.bind(str(path))
+        path.chmod(0o600)
+        self._listening.listen(1024)
+        self._listening.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._listening.fileno(), self._accept)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._listening.fileno())
+        self._listening.close()
+        self.fleet.home.runner_socket.unlink(missing_ok=True)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listening.accept()
+        except OSError:
+            return
+        link = ChildLink(connection)
+        link.heard = lambda message, _fds: self._introduced(link, message, _fds)
+
+    def _introduced(self, link: ChildLink, message: Up, _fds: deque[int]) -> None:
+        """The first message must say who it is; one that is not ours is hung up on, and ends itself."""
+        child = self.fleet.children.get(message.replica) if isinstance(message, Here) else None
+        if not isinstance(message, Here) or child is None or child.pid != message.pid:
+            link.close()
+            return
+        if link.peer_pid() not in (None, message.pid):
+            log.warning("process %s claims to be %s; it is not", link.peer_pid(), message.replica)
+            link.close()
+            return
+        if child.link is not None:
+            child.link.close()
+        if message.ready and child.phase is Phase.STARTING:
+            child.phase = Phase.READY
+        self.fleet.returned(child, link)

@@ -1,0 +1,108 @@
+"""Can this revision run here? Its environment made, its source unpacked, its module imported once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from swell.model.errors import SwellError
+from swell.model.orders import BuildReport
+from swell.model.workload import Revision
+from swell.runtime import bundle, commands, environment, launching
+from swell.runtime.processes import Reaper
+from swell.wire.paths import Home
+
+IMPORT_TIMEOUT_S = 60.0
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """What a replica is exec'ed from."""
+
+    python: Path
+    folder: Path
+    """The unpacked bundle."""
+
+
+class Builder:
+    """Environments and bundles of one server, made at most once each."""
+
+    def __init__(self, home: Home, reaper: Reaper) -> None:
+        self.home = home
+        self.reaper = reaper
+        self._usable: set[str] = set()
+        """Interpreters that were seen to run the runtime."""
+        self._imported: set[tuple[str, ...]] = set()
+
+    def ready(self, revision: Revision) -> Prepared | None:
+        """What was prepared before; None when there is something to make first. Never waits."""
+        wanted = revision.environment
+        python: Path | None
+        if wanted.packages:
+            python = environment.built(wanted, self.home.environments)
+        else:
+            python = Path(wanted.interpreter) if wanted.interpreter in self._usable else None
+        folder = self.home.bundles / revision.bundle
+        return Prepared(python, folder) if python is not None and folder.is_dir() else None
+
+    async def prepare(self, revision: Revision, progress: Callable[[str], None]) -> Prepared:
+        """Make what is missing. Raises SwellError ("environment", "bad_bundle") that says what failed."""
+        ready = self.ready(revision)
+        if ready is not None:
+            return ready
+        wanted = revision.environment
+        python = await environment.ensure(wanted, self.home.environments, self.reaper, progress)
+        if not wanted.packages:
+            self._usable.add(wanted.interpreter)
+        folder = await asyncio.to_thread(bundle.unpack, self.home.blobs / revision.bundle, self.home.bundles)
+        return Prepared(python, folder)
+
+    async def build(self, revision: Revision, progress: Callable[[str], None]) -> BuildReport:
+        """Prepare and import once. Every failure is a report, never an exception."""
+        started = time.monotonic()
+        try:
+            prepared = await self.prepare(revision, progress)
+            await self._import(revision, prepared)
+        except SwellError as error:
+            code = "import" if error.code == "import" else "environment"
+            return BuildReport(False, code, error.message, error.detail, time.monotonic() - started)
+        except OSError as error:
+            message = f"The server could not write the environment: {error}. Check its state directory's disk."
+            return BuildReport(False, "environment", message, "", time.monotonic() - started)
+        return BuildReport(True, seconds=time.monotonic() - started)
+
+    async def _import(self, revision: Revision, prepared: Prepared) -> None:
+        entry = revision.entry
+        key = (str(prepared.python), *revision.environment.packages, revision.bundle, entry.module, entry.qualname)
+        if key in self._imported:
+            return
+        output: list[str] = []
+        status = await commands.run(
+            self.reaper,
+            [str(prepared.python), "-P", "-m", "swell.runtime.check"],
+            launching.environ(revision, prepared.python, os.environ),
+            output.append,
+            IMPORT_TIMEOUT_S,
+            cwd=revision.environment.workdir or str(prepared.folder),
+            said=msgspec.msgpack.encode((revision, str(prepared.folder))),
+        )
+        if status is None:
+            raise SwellError(
+                "import",
+                f"Importing module {entry.module!r} took longer than {IMPORT_TIMEOUT_S:g} s. "
+                "Move slow work out of the module's top level, into @enter methods.",
+                detail="\n".join(output),
+            )
+        if status != 0:
+            raise SwellError(
+                "import",
+                f"Module {entry.module!r} could not be imported with {prepared.python} "
+                f"(Python {revision.environment.python or sys.version_info[0]}).",
+                detail="\n".join(output),
+            )
+        self._imported.add(key)

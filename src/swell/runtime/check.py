@@ -1,0 +1,35 @@
+"""Can a revision's module be imported, and is its entry point there? Run once, when it is deployed.
+
+Reads (revision, bundle folder) as msgpack from stdin; exits 0, or 1 with the reason on stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import msgspec
+
+from swell.model.errors import SwellError
+from swell.model.workload import Revision
+from swell.runtime import load
+
+
+def main() -> int:
+    """Import and resolve only: asked for as a plain callable, a class is not instantiated."""
+    revision, folder = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=tuple[Revision, str])
+    entry = msgspec.structs.replace(revision.entry, kind="function", methods=())
+    try:
+        load.load(msgspec.structs.replace(revision, entry=entry), folder, snap=False)
+    except SwellError as error:
+        sys.stderr.write(load.failure_detail(error) + "\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Without atexit: a thread that the module started must not keep this process.
+    os._exit(status)

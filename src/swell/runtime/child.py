@@ -1,0 +1,60 @@
+"""What does a process do that the runner exec'ed? Reads its launch, loads the program, serves or is forked."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+import msgspec
+
+from swell.model.errors import SwellError
+from swell.runtime import load, template
+from swell.wire.child import CHANNEL_FD, Failed, Launch
+from swell.wire.frames import pack
+
+
+def main() -> None:
+    """Never returns: leaves by `os._exit`, since what user code left running must not be joined."""
+    started = time.monotonic()
+    channel = socket.socket(fileno=CHANNEL_FD)
+    os.set_inheritable(CHANNEL_FD, False)
+    status = 1
+    try:
+        launch = read_launch(channel)
+        try:
+            program = load.load(launch.revision, launch.bundle_dir, snap=launch.role == "template")
+        except SwellError as error:
+            channel.sendall(pack(Failed(reason=error.code, detail=load.failure_detail(error))))
+        else:
+            timings = [("load", (time.monotonic() - started) * 1000)]
+            if launch.role == "template":
+                template.serve(program, launch, channel, timings)
+            if launch.listener_fd >= 0:
+                os.set_inheritable(launch.listener_fd, False)
+            template.run_replica(program, launch, channel, started, timings)
+            status = 0
+    except BaseException:
+        template.report_crash()
+    finally:
+        template.flush_and_exit(status)
+
+
+def read_launch(channel: socket.socket) -> Launch:
+    """The first frame, and not a byte more: what follows is for whoever owns the channel then."""
+    size = int.from_bytes(_exactly(channel, 4), "big")
+    return msgspec.msgpack.decode(_exactly(channel, size), type=Launch)
+
+
+def _exactly(channel: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = channel.recv(size - len(data))
+        if not piece:
+            raise SwellError("no_launch", "The runner went away before it said what to run.")
+        data += piece
+    return data
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""What is one replica or template on this node: its process, what it said, and why it ended?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from swell.model.events import ReplicaSeen
+from swell.model.orders import StartOrder, StopOrder
+from swell.model.replica import Phase, Role
+from swell.runtime.cgroup import Group
+from swell.runtime.child_link import ChildLink
+from swell.runtime.meter import Meter
+from swell.runtime.processes import Exit
+from swell.runtime.spool import LogPipe
+from swell.wire.child import Failed
+
+
+class Trial(StrEnum):
+    """Whether a template is known to survive being forked."""
+
+    UNTRIED = "untried"
+    RUNNING = "running"
+    PASSED = "passed"
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """Why the runner, or the replica itself, decided that it ends."""
+
+    reason: str
+    detail: str = ""
+
+
+class Child:
+    """One replica or template, from the order to its end. The fleet changes it; this only knows it."""
+
+    def __init__(
+        self, id: str, pool: str, role: Role, template: str | None, startup_timeout_s: float, ordered_at: float
+    ) -> None:
+        self.id = id
+        self.pool = pool
+        self.role: Role = role
+        self.template = template
+        self.startup_timeout_s = startup_timeout_s
+        self.ordered_at = ordered_at
+        self.ordered_monotonic_s = time.monotonic()
+        self.begun_monotonic_s = self.ordered_monotonic_s
+        """When its process was asked for."""
+        self.order: StartOrder | None = None
+        """None when it was adopted from an earlier runner."""
+        self.phase = Phase.STARTING
+        self.address = ""
+        self.applied: tuple[str, ...] = ()
+        self.timings_ms: tuple[tuple[str, float], ...] = ()
+        self.memory_mib = 0.0
+        self.stuck = 0
+        # Its process and what is held for it
+        self.pid: int | None = None
+        self.pidfd: int | None = None
+        self.link: ChildLink | None = None
+        self.log: LogPipe | None = None
+        self.group: Group | None = None
+        self.meter: Meter | None = None
+        self.preparing: asyncio.Task[None] | None = None
+        self.timers: dict[str, asyncio.TimerHandle] = {}
+        # Why it ends
+        self.stop: StopOrder | None = None
+        self.ending: Ending | None = None
+        self.failed: Failed | None = None
+        self.again = False
+        """Its process was a failed trial of a fork: once it is gone, start it fresh under the same id."""
+        self.attempt = 0
+        self.forked = False
+        self.awaited = False
+        """Adopted, and its process has not connected to this runner yet."""
+        # A template's forks
+        self.trial = Trial.UNTRIED
+        self.fork_refused = ""
+        self.waiting: list[Child] = []
+        self.forking: set[str] = set()
+        """Replicas whose fork was ordered and not confirmed."""
+
+    @classmethod
+    def ordered(cls, order: StartOrder, now: float) -> Child:
+        child = cls(order.replica, order.pool, order.role, order.template, order.revision.startup_timeout_s, now)
+        child.order = order
+        return child
+
+    @property
+    def group_name(self) -> str:
+        """Another one for another attempt: what is left of the last may still die in the old one."""
+        return f"{self.id}.{self.attempt}" if self.attempt else self.id
+
+    def seen(self, node: str) -> ReplicaSeen:
+        """It as control hears of it."""
+        return ReplicaSeen(
+            at=time.time(),
+            replica=self.id,
+            phase=self.phase,
+            pool=self.pool,
+            role=self.role,
+            node=node,
+            pid=self.pid,
+            address=self.address if self.phase is not Phase.STARTING else "",
+            rss_mib=self.memory_mib,
+            timings_ms=self.timings_ms,
+            applied=self.applied,
+            reason=self.stop.reason if self.stop else "",
+            template=self.template,
+            fork_refused=self.fork_refused,
+            stuck=self.stuck,
+        )
+
+    def after(self, delay_s: float, name: str, then: Callable[[], None]) -> None:
+        """Do `then` in a while, unless it is over before; a timer of the same name is replaced."""
+        self.cancel_timer(name)
+        self.timers[name] = asyncio.get_running_loop().call_later(delay_s, then)
+
+    def cancel_timer(self, name: str) -> None:
+        timer = self.timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+    def cancel_timers(self) -> None:
+        for name in list(self.timers):
+            self.cancel_timer(name)
+
+
+def verdict(child: Child, exit: Exit | None, oom_kills: int, tail: Sequence[str]) -> Ending:
+    """Why it is over: its own words first, then what was ordered, then what the kernel says."""
+    if child.failed is not None:
+        return Ending(child.failed.reason, child.failed.detail)
+    if child.stop is not None:
+        return Ending(child.stop.reason, child.ending.detail if child.ending else "")
+    if child.ending is not None:
+        return child.ending
+    status = exit.status if exit is not None else None
+    last = "\n".join(tail)
+    if oom_kills and status in (None, -9):
+        return Ending("out_of_memory", "\n".join(["the kernel ended it: its memory limit was reached", last]).strip())
+    if status == 0:
+        return Ending("exited", "")
+    how = "it is not known how it ended" if status is None else _how(status)
+    return Ending("crashed", "\n".join([how, last]).strip())
+
+
+def _how(status: int) -> str:
+    return f"ended by signal {-status}" if status < 0 else f"exit code {status}"

@@ -1,0 +1,73 @@
+"""How is a helper command run from the runner's loop? Its lines as they come, its end, and a time limit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+from swell.runtime import processes
+from swell.runtime.processes import Reaper
+from swell.runtime.spool import Lines
+
+_LAST_WORDS_S = 1.0
+
+
+async def run(
+    reaper: Reaper,
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    heard: Callable[[str], None],
+    timeout_s: float,
+    cwd: str = "/",
+    said: bytes = b"",
+) -> int | None:
+    """Run to the end; `heard` gets each line of its stdout and stderr, `said` is its stdin.
+
+    Returns the exit status (negative = signal), None when it was killed for taking longer than `timeout_s`.
+    """
+    reading, writing = os.pipe()
+    source = os.memfd_create("stdin") if said else os.open(os.devnull, os.O_RDONLY)
+    try:
+        if said:
+            os.write(source, said)
+            os.lseek(source, 0, os.SEEK_SET)
+        pid = processes.spawn(argv, environ, {0: source, 1: writing, 2: writing}, cwd)
+    finally:
+        os.close(source)
+        os.close(writing)
+    output = asyncio.ensure_future(_lines(reading, heard))
+    ended = asyncio.ensure_future(reaper.wait(pid))
+    try:
+        return (await asyncio.wait_for(asyncio.shield(ended), timeout_s)).status
+    except TimeoutError:
+        return None
+    finally:
+        if not ended.done():
+            processes.kill(pid, None)
+        processes.kill_session(pid)
+        # A process it left in another session may hold the pipe for ever: that one is not waited for.
+        await asyncio.wait([output], timeout=_LAST_WORDS_S)
+        output.cancel()
+
+
+async def _lines(reading: int, heard: Callable[[str], None]) -> None:
+    """Read a pipe to its end, and close it."""
+    loop = asyncio.get_running_loop()
+    lines = Lines()
+    over = loop.create_future()
+
+    def readable() -> None:
+        data = os.read(reading, 65536)
+        for line in lines.feed(data, final=not data):
+            heard(line)
+        if not data:
+            loop.remove_reader(reading)
+            over.set_result(None)
+
+    loop.add_reader(reading, readable)
+    try:
+        await over
+    finally:
+        loop.remove_reader(reading)
+        os.close(reading)

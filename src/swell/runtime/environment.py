@@ -1,0 +1,181 @@
+"""Which Python does a revision run in? The user's own interpreter, or a virtual environment built by uv.
+
+An environment is named by the digest of what it is made from, built in place, and complete once its
+marker is there; one without marker was interrupted and is thrown away. The runtime's own requirements
+are resolved together with the user's, so that a conflict is an error that names both sides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+import swell
+from swell.model.errors import SwellError
+from swell.model.workload import Environment
+from swell.runtime import commands
+from swell.runtime.processes import Reaper
+
+RUNTIME = ("msgspec>=0.20,<1", "httptools>=0.7,<1")
+"""What the runtime needs beside the user's packages."""
+_MARKER = "swell-complete"
+_PROBE = "import sys, swell.runtime, msgspec, httptools; print('%d.%d' % sys.version_info[:2])"
+_PROBE_TIMEOUT_S = 30.0
+_BUILD_TIMEOUT_S = 1800.0
+_LOCK_PAUSE_S = 0.2
+
+
+def digest(environment: Environment) -> str:
+    """Names what is built: equal requirements share one environment."""
+    content = (environment.python, environment.packages, environment.index_options, RUNTIME)
+    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:24]
+
+
+def built(environment: Environment, folder: Path) -> Path | None:
+    """The interpreter of an environment that is complete; None when it has yet to be made."""
+    home = folder / digest(environment)
+    return home / "bin" / "python" if (home / _MARKER).exists() else None
+
+
+async def ensure(environment: Environment, folder: Path, reaper: Reaper, progress: Callable[[str], None]) -> Path:
+    """The interpreter to run user code with, built where need be. Raises SwellError("environment")."""
+    if not environment.packages:
+        await _check_interpreter(environment.interpreter, reaper)
+        return Path(environment.interpreter)
+    home = folder / digest(environment)
+    async with _locked(folder / f"{home.name}.lock"):
+        if built(environment, folder) is None:
+            await asyncio.to_thread(shutil.rmtree, home, ignore_errors=True)
+            await _build(environment, home, reaper, progress)
+    return home / "bin" / "python"
+
+
+async def _check_interpreter(interpreter: str, reaper: Reaper) -> None:
+    if not os.access(interpreter, os.X_OK):
+        raise SwellError(
+            "environment",
+            f"The interpreter {interpreter!r} is not there or cannot be run. "
+            "Deploy with the Python that Swell is installed in, or name packages so that an environment is built.",
+        )
+    output: list[str] = []
+    argv = [interpreter, "-P", "-c", _PROBE]
+    status = await commands.run(reaper, argv, plain_environ(os.environ), output.append, _PROBE_TIMEOUT_S)
+    if status != 0:
+        raise SwellError(
+            "environment",
+            f"{interpreter} cannot run Swell's runtime (swell, msgspec and httptools must be importable). Deploy with "
+            "the Python that Swell is installed in, or name packages so that an environment is built.",
+            detail="\n".join(output),
+        )
+
+
+async def _build(environment: Environment, home: Path, reaper: Reaper, progress: Callable[[str], None]) -> None:
+    environ = uv_environ(os.environ)
+    output: list[str] = []
+
+    def heard(line: str) -> None:
+        output.append(line)
+        progress(line)
+
+    async def uv(*words: str) -> None:
+        output.clear()
+        status = await commands.run(reaper, [*_uv(), *words], environ, heard, _BUILD_TIMEOUT_S)
+        if status != 0:
+            raise SwellError("environment", _failure(environment, status, output), detail="\n".join(output))
+
+    progress(f"making an environment for {', '.join(environment.packages)}")
+    python = await _matching(environment, reaper)
+    await uv("venv", "--quiet", "--python", python, str(home))
+    requirements = home / "swell-requirements.txt"
+    requirements.write_text("\n".join((*environment.packages, *RUNTIME)) + "\n")
+    interpreter = str(home / "bin" / "python")
+    await uv("pip", "install", "--python", interpreter, *environment.index_options, "-r", str(requirements))
+    _complete(home)
+
+
+def _complete(home: Path) -> None:
+    """Make this very Swell importable in it, and mark it as whole."""
+    for site in home.glob("lib/python*/site-packages"):
+        (site / "swell").symlink_to(Path(swell.__file__).parent)
+    (home / _MARKER).touch()
+
+
+async def _matching(environment: Environment, reaper: Reaper) -> str:
+    """The user's own interpreter where its version is the one asked for, else the version, for uv to find."""
+    output: list[str] = []
+    argv = [environment.interpreter, "-P", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    if os.access(environment.interpreter, os.X_OK):
+        await commands.run(reaper, argv, plain_environ(os.environ), output.append, _PROBE_TIMEOUT_S)
+    return environment.interpreter if output[-1:] == [environment.python] else environment.python
+
+
+def _failure(environment: Environment, status: int | None, output: list[str]) -> str:
+    if status is None:
+        return f"Installing the packages took longer than {_BUILD_TIMEOUT_S:g} s and was given up."
+    if any(name in line for line in output if "unsatisfiable" in line or "because" in line.lower() for name in RUNTIME):
+        return f"The packages conflict with what Swell's runtime needs ({', '.join(RUNTIME)}): change their versions."
+    return (
+        f"The packages could not be installed with Python {environment.python}: the installer's words say why. "
+        "Change the image's packages or index options."
+    )
+
+
+def _uv() -> list[str]:
+    beside = Path(sys.executable).with_name("uv")
+    return [str(beside)] if beside.exists() else [sys.executable, "-m", "uv"]
+
+
+def plain_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """The part of the server's environment that user code gets: nothing that could be a secret."""
+    return {name: environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "TZ") if name in environ}
+
+
+def uv_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """The server's environment with pip's settings in the names uv reads. uv's own settings win."""
+    translated = {
+        "UV_FIND_LINKS": ",".join(_present(environ.get("PIP_FIND_LINKS", ""))),
+        "UV_DEFAULT_INDEX": " ".join(_present(environ.get("PIP_INDEX_URL", ""))),
+        "UV_INDEX": " ".join(_present(environ.get("PIP_EXTRA_INDEX_URL", ""))),
+        "SSL_CERT_FILE": environ.get("PIP_CERT", ""),
+    }
+    return {**{name: value for name, value in translated.items() if value}, **environ, "NO_COLOR": "1"}
+
+
+def _present(places: str) -> list[str]:
+    """The places that exist: pip only warns of a folder that is not there, uv stops."""
+
+    def there(place: str) -> bool:
+        url = urllib.parse.urlsplit(place)
+        if url.scheme not in ("", "file"):
+            return True
+        return Path(urllib.request.url2pathname(url.path)).exists()
+
+    return [place for place in places.split() if there(place)]
+
+
+@asynccontextmanager
+async def _locked(path: Path) -> AsyncIterator[None]:
+    """Only one builder of an environment at a time, in whichever process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(_LOCK_PAUSE_S)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,132 @@
+"""What does a user's process find around it? Its environment variables, address and working folder."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from swell.model.orders import StartOrder
+from swell.model.workload import Revision
+from swell.runtime import environment
+from swell.wire.child import CHANNEL_FD, Launch
+from swell.wire.paths import Home
+
+LISTENER_FD = 4
+
+BACKLOG = 1024
+"""Connections the kernel keeps for a replica that has not accepted them yet."""
+
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""For a replica of at most one core: more threads only wait for each other, and a thread pool that was
+used before a fork hangs in the child."""
+
+ALWAYS = {
+    "PYTHONUNBUFFERED": "1",
+    # Importing onnxruntime starts a telemetry thread otherwise, which hangs a forked child at its exit.
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """A runner's own settings."""
+
+    node: str = "local"
+    gateway_url: str = ""
+    """What user code in replicas calls other workloads through."""
+    orphan_s: float = 10.0
+    """A runner without supervisor, and a replica without runner, ends itself after this long."""
+    cancel_grace_s: float = 0.5
+    fork_probe_s: float = 5.0
+    """A template whose first fork is not ready by then is not forked again."""
+
+
+class Ends:
+    """The descriptors a new process is to get. Leaving the block closes our copies."""
+
+    def __init__(self, channel: socket.socket, listener: socket.socket | None, output: int) -> None:
+        self.channel = channel
+        self.listener = listener
+        self.output = output
+        self._nothing = os.open(os.devnull, os.O_RDONLY)
+
+    def numbered(self) -> dict[int, int]:
+        """For exec: number in the child → our descriptor."""
+        numbered = {0: self._nothing, 1: self.output, 2: self.output, CHANNEL_FD: self.channel.fileno()}
+        if self.listener is not None:
+            numbered[LISTENER_FD] = self.listener.fileno()
+        return numbered
+
+    def three(self) -> list[int]:
+        """For a fork: channel, listener, output. A process that listens by itself ignores the second."""
+        return [self.channel.fileno(), (self.listener or self.channel).fileno(), self.output]
+
+    def __enter__(self) -> Ends:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._nothing)
+        os.close(self.output)
+        self.channel.close()
+        if self.listener is not None:
+            self.listener.close()
+
+
+def launch(home: Home, terms: Terms, order: StartOrder, address: str, folder: str) -> Launch:
+    """The first message to an exec'ed process."""
+    return Launch(
+        replica=order.replica,
+        pool=order.pool,
+        role=order.role,
+        revision=order.revision,
+        bundle_dir=folder,
+        runner_socket=str(home.runner_socket),
+        address=address,
+        listener_fd=LISTENER_FD if address.startswith("unix:") else -1,
+        gateway_url=terms.gateway_url,
+        call_key=_call_key(home),
+        orphan_s=terms.orphan_s,
+        cancel_grace_s=terms.cancel_grace_s,
+    )
+
+
+def _call_key(home: Home) -> str:
+    try:
+        return home.key.read_text().strip()
+    except OSError:
+        return ""
+
+
+def environ(revision: Revision, python: Path, server: Mapping[str, str]) -> dict[str, str]:
+    """The environment variables of a process that runs `revision`; the user's own win over all others."""
+    plain = environment.plain_environ(server)
+    plain["PATH"] = f"{python.parent}:{plain.get('PATH', '/usr/bin:/bin')}"
+    caps = ONE_THREAD if revision.needs.cpu <= 1 else {}
+    return {"LANG": "C.UTF-8", **plain, **ALWAYS, **caps, **dict(revision.environment.variables)}
+
+
+def address(home: Home, replica: str, revision: Revision) -> str:
+    """Where the replica listens: its own unix socket, or the port its foreign process listens on."""
+    for method in revision.entry.methods:
+        if method.web is not None and method.web.kind == "server" and method.web.port is not None:
+            return f"tcp:127.0.0.1:{method.web.port}"
+    return f"unix:{home.replica_socket(replica)}"
+
+
+def listen(path: Path) -> socket.socket:
+    """A bound and listening unix socket, so that whoever connects early waits instead of being refused."""
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening.bind(str(path))
+    listening.listen(BACKLOG)
+    return listening

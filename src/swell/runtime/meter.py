@@ -1,0 +1,75 @@
+"""How much did a replica use? Sampled from outside, about once a second, and exactly at its end.
+
+CPU is what the kernel accounted: the cpuacct (v1) or cpu (v2) group of the replica with all its
+processes; where there is no group, /proc/{pid}/stat with the children it waited for, and at the end
+what wait4 gives. Memory is what is charged to its memory group: pages a fork shares with its template
+are the template's. Without such a group it is the resident set of the process, shared pages included.
+"""
+
+from __future__ import annotations
+
+from swell.model.replica import Role
+from swell.model.request import Usage
+from swell.runtime import processes
+from swell.runtime.cgroup import Group
+
+
+def cpu_s(group: Group, pid: int | None) -> float:
+    """CPU seconds used so far."""
+    used = group.cpu_s()
+    if used is None:
+        return processes.cpu_s(pid) if pid is not None else 0.0
+    return used
+
+
+def memory_mib(group: Group, pid: int | None) -> float:
+    """Memory used now."""
+    charged = group.memory_mib()
+    if charged is None:
+        return processes.rss_mib(pid) if pid is not None else 0.0
+    return charged
+
+
+class Meter:
+    """Turns readings of one replica's counters into what it used since the last one."""
+
+    def __init__(self, replica: str, pool: str, role: Role, now: float, cpu_s: float = 0.0) -> None:
+        """`now`: seconds since the epoch. `cpu_s`: already accounted for by someone else (an earlier runner)."""
+        self._who = (replica, pool, role)
+        self._at = now
+        self._cpu_s = cpu_s
+        self._memory_mib = 0.0
+
+    def sample(self, now: float, cpu_s: float, memory_mib: float, starting: bool) -> Usage:
+        """Use since the last sample. Counters never run back, so a failed (zero) reading costs nothing."""
+        wall_s = max(0.0, now - self._at)
+        used_s = max(0.0, cpu_s - self._cpu_s)
+        replica, pool, role = self._who
+        usage = Usage(
+            replica=replica,
+            pool=pool,
+            role=role,
+            at=now,
+            wall_s=wall_s,
+            cpu_s=used_s,
+            memory_mib_s=(self._memory_mib + memory_mib) / 2 * wall_s,
+            starting_s=wall_s if starting else 0.0,
+        )
+        self._at = max(now, self._at)
+        self._cpu_s = max(cpu_s, self._cpu_s)
+        self._memory_mib = memory_mib
+        return usage
+
+
+def add(first: Usage, second: Usage) -> Usage:
+    """Two neighbouring intervals of one replica as one."""
+    return Usage(
+        replica=first.replica,
+        pool=first.pool,
+        role=first.role,
+        at=max(first.at, second.at),
+        wall_s=first.wall_s + second.wall_s,
+        cpu_s=first.cpu_s + second.cpu_s,
+        memory_mib_s=first.memory_mib_s + second.memory_mib_s,
+        starting_s=first.starting_s + second.starting_s,
+    )

@@ -1,0 +1,164 @@
+"""How is a process started, watched, told apart from a later one with its pid, and ended for good?"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from swell.runtime import limits
+
+_FIRST_SPARE_FD = 32
+"""Descriptors are first copied above the numbers a child is promised, so that none is overwritten."""
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """How a process ended. What nobody could know is None."""
+
+    status: int | None
+    """As os.waitstatus_to_exitcode gives it: negative = signal."""
+    cpu_s: float | None
+
+
+def spawn(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    descriptors: Mapping[int, int],
+    cwd: str = "/",
+    membership: Sequence[str] = (),
+) -> int:
+    """Fork and exec; returns the pid. `descriptors`: number in the child → our descriptor.
+
+    The child leads its own session and joins the cgroups before it becomes `argv`, so that its very
+    first moments are limited and counted as well. If it cannot, it says so on its stderr and exits 127.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        spare = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_SPARE_FD) for number, fd in descriptors.items()}
+        for number, fd in spare.items():
+            os.dup2(fd, number, inheritable=True)
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        limits.enter(membership)
+        os.chdir(cwd)
+        os.execve(argv[0], list(argv), dict(environ))
+    except BaseException as error:
+        os.write(2, f"{argv[0]} could not be started: {error}\n".encode())
+    os._exit(127)
+
+
+def open_pidfd(pid: int) -> int | None:
+    """A descriptor that names this very process; None where the system has none or it is gone."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def start_ticks(pid: int) -> int | None:
+    """When the process started, in clock ticks after boot: with its pid, its identity. None: no such process."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def is_over(pid: int) -> bool:
+    """No such process, or only its zombie."""
+    fields = _stat(pid)
+    if fields:
+        return fields[0] in "ZX"
+    if sys.platform == "linux":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of the process and of children it has waited for; 0.0 once it is gone."""
+    fields = _stat(pid)
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
+
+
+def rss_mib(pid: int) -> float:
+    """Resident memory, shared pages included; 0.0 once it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+    except (OSError, IndexError):
+        return 0.0
+
+
+def kill(pid: int, pidfd: int | None, number: signal.Signals = signal.SIGKILL) -> None:
+    """Send a signal to this very process; nothing happens when it is over."""
+    try:
+        if pidfd is not None:
+            signal.pidfd_send_signal(pidfd, number)
+        else:
+            os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def kill_session(leader: int) -> None:
+    """SIGKILL every process of the group a replica leads."""
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/{pid}/stat from the state on; empty when there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return []
+    # The name before it is in parentheses and may hold anything.
+    return text[text.rindex(")") + 2 :].split()
+
+
+class Reaper:
+    """Waits for every child there is: ours, and the orphans a subreaper inherits."""
+
+    def __init__(self, unclaimed: Callable[[int, Exit], None]) -> None:
+        """`unclaimed(pid, exit)` is told of every child nobody awaits."""
+        self._unclaimed = unclaimed
+        self._awaited: dict[int, asyncio.Future[Exit]] = {}
+
+    def start(self) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self.reap)
+
+    def stop(self) -> None:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+
+    def reap(self) -> None:
+        while True:
+            try:
+                pid, status, used = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            exit = Exit(os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime)
+            future = self._awaited.pop(pid, None)
+            if future is None:
+                self._unclaimed(pid, exit)
+            elif not future.done():
+                future.set_result(exit)
+
+    async def wait(self, pid: int) -> Exit:
+        """The end of a child that was just spawned."""
+        future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._awaited[pid] = future
+        return await future

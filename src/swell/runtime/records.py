@@ -1,0 +1,51 @@
+"""Which processes did the runner before this one own? One small file each, for the next to find."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from swell.model.replica import Role
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What the next runner must know to take a process over."""
+
+    replica: str
+    pool: str
+    role: Role
+    pid: int
+    start_ticks: int
+    """With the pid, its identity: a pid alone may have been given to another process since."""
+    address: str
+    template: str | None
+    ordered_at: float
+    startup_timeout_s: float
+    group: str
+    """Name of its cgroup."""
+    applied: tuple[str, ...] = ()
+
+
+def write(folder: Path, record: Record) -> None:
+    """Make or replace one record. Not synced: after a power cut there is no process to adopt either."""
+    path = folder / f"{record.replica}.json"
+    fresh = folder / f"{record.replica}.tmp"
+    fresh.write_bytes(msgspec.json.encode(record))
+    os.replace(fresh, path)
+
+
+def read_all(folder: Path) -> list[Record]:
+    """Every readable record; what cannot be read belongs to nobody and is removed."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(msgspec.json.decode(path.read_bytes(), type=Record))
+        except (OSError, msgspec.DecodeError):
+            path.unlink(missing_ok=True)
+    return found
+
+
+def remove(folder: Path, replica: str) -> None:
+    (folder / f"{replica}.json").unlink(missing_ok=True)

@@ -1,0 +1,256 @@
+"""What owns the processes of one node? The runner: it obeys control, and outlives it.
+
+`python -m swell.runtime.runner --home DIR`. It ends on SIGTERM, or `orphan_s` after its supervisor did,
+and leaves nothing behind; killed outright, it leaves its children to the next runner of the same home.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import hashlib
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+
+from swell.model.errors import SwellError
+from swell.model.events import NodeSeen, ReplicaSeen
+from swell.model.node import Node
+from swell.model.orders import Inventory
+from swell.model.replica import Phase
+from swell.model.request import Usage
+from swell.runtime import adoption, capacity, cgroup, limits, meter
+from swell.runtime.adoption import Arrivals
+from swell.runtime.builds import Builder
+from swell.runtime.fleet import ENDED_KEPT, Fleet
+from swell.runtime.launching import Terms
+from swell.runtime.processes import Reaper
+from swell.runtime.runner_link import RunnerLink
+from swell.runtime.spool import Spool
+from swell.wire import link as wire
+from swell.wire.paths import Home
+
+log = logging.getLogger("swell.runner")
+
+TICK_S = 1.0
+INVENTORY_TICKS = 5
+CPU_OVERCOMMIT = 16.0
+_LOCK_PAUSE_S = 0.05
+
+
+class Runner:
+    """Wires the fleet to the link, and says once a second what was used."""
+
+    def __init__(self, home: Home, terms: Terms, log_max_mib: int) -> None:
+        self.home = home
+        self.terms = terms
+        self.epoch = 0
+        self.link = RunnerLink(home.control_socket, self._heard)
+        self.reaper = Reaper(lambda pid, exit: self.fleet.reaped(pid, exit))
+        self.builder = Builder(home, self.reaper)
+        self.spool = Spool(home.logs, log_max_mib * 2**20)
+        self.groups = cgroup.find("swell-" + hashlib.sha256(os.fsencode(home.root.resolve())).hexdigest()[:12])
+        self.fleet = Fleet(home, terms, self.groups, self.builder, self.spool, self._tell, self._use)
+        self._untold: deque[ReplicaSeen] = deque(maxlen=ENDED_KEPT)
+        """Ends that nobody heard: said again when control is back, since no inventory says why one ended."""
+        self._used: dict[str, Usage] = {}
+        self._builds: set[asyncio.Task[None]] = set()
+
+    # -- to control --------------------------------------------------------------------------
+
+    def _tell(self, seen: ReplicaSeen) -> None:
+        if not self.link.send(wire.RunnerReplica(seen)) and seen.phase is Phase.GONE:
+            self._untold.append(seen)
+
+    def _use(self, usage: Usage) -> None:
+        before = self._used.get(usage.replica)
+        self._used[usage.replica] = meter.add(before, usage) if before is not None else usage
+
+    def _tell_usage(self) -> None:
+        """What was used since the last report; kept, and added to, while nobody listens."""
+        if self._used and self.link.send(wire.UsageReport(tuple(self._used.values()))):
+            self._used.clear()
+
+    def _tell_all(self) -> None:
+        self.link.send(wire.RunnerNode(NodeSeen(at=time.time(), node=self._node())))
+        while self._untold and self.link.send(wire.RunnerReplica(self._untold[0])):
+            self._untold.popleft()
+        self._tell_inventory()
+
+    def _tell_inventory(self) -> None:
+        self.link.send(
+            wire.RunnerInventory(
+                Inventory(node=self.terms.node, at=time.time(), epoch=self.epoch, replicas=self.fleet.inventory())
+            )
+        )
+
+    def _node(self) -> Node:
+        return Node(
+            id=self.terms.node,
+            cpu=float(capacity.cores()),
+            memory_mib=capacity.memory_mib(),
+            cpu_overcommit=CPU_OVERCOMMIT,
+        )
+
+    # -- from control ------------------------------------------------------------------------
+
+    def _heard(self, message: wire.Down) -> None:
+        match message:
+            case wire.Welcome():
+                self._accept_epoch(message.epoch)
+                self._tell_all()
+            case wire.Order():
+                if self._accept_epoch(message.epoch):
+                    self.fleet.obey(message.order)
+            case wire.Build():
+                task = asyncio.get_running_loop().create_task(self._build(message))
+                self._builds.add(task)
+                task.add_done_callback(self._builds.discard)
+
+    def _accept_epoch(self, epoch: int) -> bool:
+        if epoch < self.epoch:
+            log.warning("an order of epoch %d is refused: epoch %d has been seen", epoch, self.epoch)
+            return False
+        self.epoch = epoch
+        return True
+
+    async def _build(self, message: wire.Build) -> None:
+        def progress(line: str) -> None:
+            self.link.send(wire.Progress(message.ask, line))
+
+        report = await self.builder.build(message.revision, progress)
+        self.link.send(wire.Built(message.ask, report))
+
+    # -- life --------------------------------------------------------------------------------
+
+    async def run(self, supervisor_fd: int | None, stop_grace_s: float) -> None:
+        """Until told to end."""
+        loop = asyncio.get_running_loop()
+        ending = asyncio.Event()
+        supervision = Supervision(supervisor_fd, self.terms.orphan_s, ending)
+        # A runner that starts while this one is an orphan asks it to leave its children to it.
+        loop.add_signal_handler(signal.SIGUSR1, supervision.give_way)
+        await self._only_one()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ending.set)
+        limits.become_subreaper()
+        self.reaper.start()
+        adoption.adopt(self.fleet)
+        arrivals = Arrivals(self.fleet)
+        self.link.start()
+        ticking = loop.create_task(self._tick())
+        try:
+            await ending.wait()
+        finally:
+            for task in (ticking, *self._builds):
+                task.cancel()
+            await self.fleet.stop_all("shutdown", stop_grace_s)
+            self._tell_usage()
+            arrivals.close()
+            await self.link.close()
+            self.spool.close()
+            self.groups.remove()
+
+    async def _tick(self) -> None:
+        ticks = 0
+        while True:
+            await asyncio.sleep(TICK_S)
+            ticks += 1
+            self.fleet.tick()
+            self._tell_usage()
+            if ticks % INVENTORY_TICKS == 0:
+                self._tell_inventory()
+
+    async def _only_one(self) -> None:
+        """Hold the lock of this home's runner; ask one whose supervisor is gone to make room."""
+        path = self.home.run / "runner.lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                # First the pause: a holder that just took the lock has yet to write its own pid.
+                await asyncio.sleep(_LOCK_PAUSE_S)
+                holder = os.pread(descriptor, 32, 0)
+                if holder.isdigit():
+                    with suppress(ProcessLookupError):
+                        os.kill(int(holder), signal.SIGUSR1)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+
+
+class Supervision:
+    """Whether the supervisor lives: its end of a pipe is open for as long."""
+
+    def __init__(self, descriptor: int | None, orphan_s: float, ending: asyncio.Event) -> None:
+        self.descriptor = descriptor
+        self.orphan_s = orphan_s
+        self.ending = ending
+        self.orphaned = False
+        if descriptor is not None:
+            os.set_inheritable(descriptor, False)
+            os.set_blocking(descriptor, False)
+            asyncio.get_running_loop().add_reader(descriptor, self._readable)
+
+    def _readable(self) -> None:
+        assert self.descriptor is not None
+        if os.read(self.descriptor, 1024):
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self.descriptor)
+        self.orphaned = True
+        log.warning("the supervisor is gone; everything ends in %g s", self.orphan_s)
+        loop.call_later(self.orphan_s, self.ending.set)
+
+    def give_way(self) -> None:
+        """Leave at once, as if killed: what runs is adopted by the runner that asks."""
+        if self.orphaned:
+            os._exit(0)
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="swell.runtime.runner", description="Owns the processes of one node.")
+    parser.add_argument("--home", type=Path, required=True, help="state directory")
+    parser.add_argument("--node", default="local", help="name of this node")
+    parser.add_argument("--gateway-url", default="", help="what replicas call other workloads through")
+    parser.add_argument("--orphan-s", type=float, default=10.0)
+    parser.add_argument("--cancel-grace-s", type=float, default=0.5)
+    parser.add_argument("--fork-probe-s", type=float, default=5.0)
+    parser.add_argument("--stop-grace-s", type=float, default=5.0, help="time for inputs in flight on SIGTERM")
+    parser.add_argument("--log-max-mib", type=int, default=64)
+    parser.add_argument("--supervisor-fd", type=int, default=None, help="a pipe that ends when the supervisor does")
+    given = parser.parse_args(words)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    home = Home(given.home.absolute())
+    try:
+        home.check_socket_length()
+        make_folders(home)
+    except (SwellError, OSError) as error:
+        log.error("%s", error)
+        return 1
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    terms = Terms(given.node, given.gateway_url, given.orphan_s, given.cancel_grace_s, given.fork_probe_s)
+    asyncio.run(Runner(home, terms, given.log_max_mib).run(given.supervisor_fd, given.stop_grace_s))
+    return 0
+
+
+def make_folders(home: Home) -> None:
+    """The folders a runner writes to; sockets' folder for the owner only."""
+    for folder in (home.run, home.replica_sockets, home.replica_records):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    for folder in (home.environments, home.bundles, home.logs):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""How does a runner stay in touch with control? Connects, says who it is, and connects again for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from swell.wire import link as wire
+from swell.wire.frames import Unpacker, pack
+
+log = logging.getLogger("swell.runner")
+
+BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Pauses between attempts; the last one repeats."""
+UNSENT_MAX = 64 * 1024 * 1024
+"""Bytes a control that does not read may leave standing before the link is cut."""
+
+
+class RunnerLink:
+    """The connection to control. While it is down, what is sent is dropped: every fact is said again
+    after a reconnect, so the caller is told by `connected` and need not care otherwise."""
+
+    def __init__(self, path: Path, heard: Callable[[wire.Down], None]) -> None:
+        """`heard` gets each message, on the loop; `Welcome` is the first one after every connect."""
+        self.path = path
+        self.heard = heard
+        self.hello = wire.Hello(role="runner", incarnation=uuid.uuid4().hex, pid=os.getpid())
+        self._transport: asyncio.Transport | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._stay_connected())
+
+    @property
+    def connected(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def send(self, message: wire.Up) -> bool:
+        """Say something; False when nobody listens."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        self._transport.write(pack(message))
+        if self._transport.get_write_buffer_size() > UNSENT_MAX:
+            log.warning("control does not read what it is sent; the link is cut")
+            self._transport.abort()
+        return True
+
+    async def close(self) -> None:
+        """Send what is still buffered, for a second at most, and hang up."""
+        if self._task is not None:
+            self._task.cancel()
+        transport = self._transport
+        if transport is None:
+            return
+        transport.close()
+        for _ in range(100):
+            if self._transport is None:
+                return
+            await asyncio.sleep(0.01)
+        transport.abort()
+
+    async def _stay_connected(self) -> None:
+        attempt = 0
+        while True:
+            ended = asyncio.get_running_loop().create_future()
+            try:
+                await asyncio.get_running_loop().create_unix_connection(lambda: _Peer(self, ended), str(self.path))  # noqa: B023
+            except OSError:
+                await asyncio.sleep(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)])
+                attempt += 1
+                continue
+            welcomed = await ended
+            attempt = 0 if welcomed else attempt + 1
+            # A control that hangs up at once must not be called in a tight loop.
+            await asyncio.sleep(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)])
+
+
+class _Peer(asyncio.Protocol):
+    def __init__(self, link: RunnerLink, ended: asyncio.Future[bool]) -> None:
+        self.link = link
+        self.ended = ended
+        self.welcomed = False
+        self.unpacker: Unpacker[wire.Down] = Unpacker(wire.Down)
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = self.link._transport = transport
+        transport.write(pack(self.link.hello))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self.unpacker.feed(data):
+                self.welcomed = True
+                self.link.heard(message)
+        except Exception:
+            log.exception("control sent what cannot be used; connecting again")
+            if self.transport is not None:
+                self.transport.abort()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self.link._transport = None
+        if not self.ended.done():
+            self.ended.set_result(self.welcomed)

@@ -1,0 +1,159 @@
+"""Where does what a replica prints go? From its pipe, line by line, into its app's log file.
+
+The pipe is a named FIFO that the replica holds open for reading as well, so a runner that dies does not
+break it: nothing the user's code prints fails, and the next runner opens the same FIFO and reads on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from swell.model.workload import workload_of
+from swell.wire.loglines import LINE_MAX, LogLine, unmark
+
+TAIL_LINES = 20
+"""Last lines of a replica that are kept, to be told when it crashes."""
+_CHUNK = 64 * 1024
+_encoder = msgspec.json.Encoder()
+
+
+class Spool:
+    """The log files of one server: `{namespace}/{app}.ndjson`, each turned over at `max_bytes`, one older kept."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self.lost = 0
+        """Lines that could not be written (a full disk, say): logs never stop a replica."""
+        self._files: dict[str, _File] = {}
+
+    def write(self, lines: list[LogLine]) -> None:
+        """Append lines of one pool."""
+        if not lines:
+            return
+        namespace, app, _ = workload_of(lines[0].pool).split("/", 2)
+        key = f"{namespace}/{app}"
+        try:
+            if key not in self._files:
+                self._files[key] = _File(self.folder / f"{key}.ndjson")
+            self._files[key].append(b"".join(_encoder.encode(line) + b"\n" for line in lines), self.max_bytes)
+        except OSError:
+            self.lost += len(lines)
+
+    def note(self, pool: str, replica: str, text: str) -> None:
+        """A remark of Swell's own about a replica."""
+        now = time.time()
+        self.write([LogLine(now, pool, replica, "", "sys", line) for line in text.splitlines()])
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+
+class _File:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._open()
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._size = os.fstat(self._descriptor).st_size
+
+    def append(self, data: bytes, max_bytes: int) -> None:
+        if self._size and self._size + len(data) > max_bytes:
+            self.close()
+            self.path.replace(self.path.with_name(self.path.name + ".1"))
+            self._open()
+        os.write(self._descriptor, data)
+        self._size += len(data)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class Lines:
+    """Bytes of a pipe into lines; an overlong line is cut, and says by how much."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._partial = ""
+        self._cut = 0
+
+    def feed(self, data: bytes, final: bool = False) -> list[str]:
+        """The lines that `data` completes; with `final` the unfinished last one too."""
+        *whole, rest = (self._decoder.decode(data, final)).split("\n")
+        lines = []
+        for piece in whole:
+            self._add(piece)
+            lines.append(self._take())
+        self._add(rest)
+        if final and (self._partial or self._cut):
+            lines.append(self._take())
+        return lines
+
+    def _add(self, piece: str) -> None:
+        room = LINE_MAX - len(self._partial)
+        self._partial += piece[:room]
+        self._cut += len(piece[room:])
+
+    def _take(self) -> str:
+        line = self._partial.removesuffix("\r") + (f" … [{self._cut} more characters]" if self._cut else "")
+        self._partial, self._cut = "", 0
+        return line
+
+
+class LogPipe:
+    """One replica's FIFO, read on the event loop."""
+
+    def __init__(self, path: Path, heard: Callable[[list[tuple[str, str, str]]], None]) -> None:
+        """Opens (and makes, unless it is there) the FIFO. `heard` gets (stream, request, text) of new lines."""
+        self.path = path
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._heard = heard
+        self._lines = Lines()
+        if not path.exists():
+            os.mkfifo(path, 0o600)
+        self._reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        asyncio.get_running_loop().add_reader(self._reading, self._readable)
+
+    def open_end(self) -> int:
+        """The end to give to the replica as its stdout and stderr. Close it once it was given."""
+        return os.open(self.path, os.O_RDWR)
+
+    def close(self) -> None:
+        """Read what is left, hand over the unfinished line, and take the FIFO away."""
+        while self._readable():
+            pass
+        self._take(self._lines.feed(b"", final=True))
+        asyncio.get_running_loop().remove_reader(self._reading)
+        os.close(self._reading)
+        self.path.unlink(missing_ok=True)
+
+    def _readable(self) -> bool:
+        """Read once; True when there may be more."""
+        try:
+            data = os.read(self._reading, _CHUNK)
+        except BlockingIOError:
+            return False
+        if not data:
+            # No writer: before the replica has its end, or after it closed it. `close` follows the latter.
+            asyncio.get_running_loop().remove_reader(self._reading)
+            return False
+        self._take(self._lines.feed(data))
+        return True
+
+    def _take(self, lines: list[str]) -> None:
+        if lines:
+            parts = [unmark(line) for line in lines]
+            self.tail.extend(text for _, _, text in parts)
+            self._heard(parts)

@@ -1,0 +1,249 @@
+"""How does a loaded program wait to be forked? One thread, one blocking loop, no event loop.
+
+What a fork inherits must be quiet: a thread that holds a lock at the moment of the fork holds it for
+ever in the child. So a template starts no thread of its own, reports those that the user's code started,
+and refuses to be forked where that is known to break (an initialised CUDA context).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from swell.runtime import limits, processes, replica
+from swell.runtime.load import Program
+from swell.wire.child import Down, Drain, Exited, Fork, Forked, Here, Launch, Ready
+from swell.wire.frames import Unpacker, pack
+
+_FDS_PER_FORK = 3
+_RECONNECT_PAUSE_S = 0.05
+_NO_PIDFD_POLL_MS = 100
+_CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+
+def serve(program: Program, launch: Launch, channel: socket.socket, timings: list[tuple[str, float]]) -> NoReturn:
+    """Say that the program is loaded, then fork on order until told to end. Never returns."""
+    # Collected once and then frozen: a collection in a child would touch, and so copy, every page.
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    channel.sendall(
+        pack(Ready(pid=os.getpid(), timings_ms=tuple(timings), threads=other_threads(), refused=unforkable()))
+    )
+    _Template(program, launch, channel).loop()
+
+
+def other_threads() -> tuple[str, ...]:
+    """Names of the threads of this process beyond the one that asks."""
+    mine = str(os.getpid())
+    try:
+        tasks = [task for task in os.listdir("/proc/self/task") if task != mine]
+    except OSError:
+        return ()
+    names = []
+    for task in tasks:
+        try:
+            names.append(Path(f"/proc/self/task/{task}/comm").read_text().strip())
+        except OSError:
+            continue
+    return tuple(sorted(names))
+
+
+def unforkable() -> str:
+    """Why this process must not be forked; empty when nothing is known against it."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        cuda = getattr(torch, "cuda", None)
+        if cuda is not None and cuda.is_initialized():
+            return "torch has initialised a CUDA context, which does not survive a fork: do that in enter(snap=False)"
+        return ""
+    try:
+        if "/libcuda.so" in Path("/proc/self/maps").read_text():
+            return (
+                "libcuda is loaded, and whether it holds a CUDA context, which would not survive a fork, "
+                "cannot be told: load it in enter(snap=False)"
+            )
+    except OSError:
+        pass
+    return ""
+
+
+class _Template:
+    def __init__(self, program: Program, launch: Launch, channel: socket.socket) -> None:
+        self.program = program
+        self.launch = launch
+        self.channel = channel
+        self.unpacker: Unpacker[Down] = Unpacker(Down)
+        self.fds: deque[int] = deque()
+        self.children: dict[int, tuple[str, int | None]] = {}
+        """Pid → (replica, pidfd)."""
+        self.poll = select.poll()
+        self.poll.register(channel, select.POLLIN)
+
+    def loop(self) -> NoReturn:
+        while True:
+            blind = any(pidfd is None for _, pidfd in self.children.values())
+            events = self.poll.poll(_NO_PIDFD_POLL_MS if blind else None)
+            if any(fd == self.channel.fileno() for fd, _ in events):
+                self.read()
+            if blind or len(events) > 1 or (events and events[0][0] != self.channel.fileno()):
+                self.reap()
+
+    def read(self) -> None:
+        """Take in what the runner says."""
+        received = time.monotonic()
+        try:
+            data, fds, _, _ = socket.recv_fds(self.channel, 65536, 64, _CLOEXEC)
+        except OSError:
+            data, fds = b"", []
+        self.fds.extend(fds)
+        if not data:
+            self.reconnect()
+            return
+        for message in self.unpacker.feed(data):
+            if isinstance(message, Fork):
+                self.fork(message, received)
+            elif isinstance(message, Drain):
+                os._exit(0)
+
+    def fork(self, order: Fork, received: float) -> None:
+        fds = [self.fds.popleft() for _ in range(_FDS_PER_FORK)]
+        pid = os.fork()
+        if pid == 0:
+            self.become(order, fds, received)
+        for fd in fds:
+            os.close(fd)
+        pidfd = processes.open_pidfd(pid)
+        self.children[pid] = (order.replica, pidfd)
+        if pidfd is not None:
+            self.poll.register(pidfd, select.POLLIN)
+        self.send(Forked(replica=order.replica, pid=pid), [pidfd] if pidfd is not None else [])
+
+    def become(self, order: Fork, fds: list[int], received: float) -> NoReturn:
+        """In the fork: be the replica, and leave without running what the template registered for its exit."""
+        status = 1
+        try:
+            own, listening, output = fds
+            limits.enter(order.cgroup_procs, order.rlimits)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.close(output)
+            self.channel.close()
+            for fd in self.fds:
+                os.close(fd)
+            for _, pidfd in self.children.values():
+                if pidfd is not None:
+                    os.close(pidfd)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            gc.enable()
+            launch = msgspec.structs.replace(
+                self.launch, replica=order.replica, role="serving", address=order.address, listener_fd=listening
+            )
+            run_replica(self.program, launch, socket.socket(fileno=own), received, [("fork", _ms_since(received))])
+            status = 0
+        except BaseException:
+            report_crash()
+        finally:
+            flush_and_exit(status)
+
+    def reap(self) -> None:
+        """Report the forks that have ended, with the CPU the kernel accounted to them."""
+        for pid, (name, pidfd) in list(self.children.items()):
+            reaped, status, used = os.wait4(pid, os.WNOHANG)
+            if not reaped:
+                continue
+            del self.children[pid]
+            if pidfd is not None:
+                self.poll.unregister(pidfd)
+                os.close(pidfd)
+            self.send(
+                Exited(
+                    replica=name,
+                    pid=pid,
+                    status=os.waitstatus_to_exitcode(status),
+                    cpu_s=used.ru_utime + used.ru_stime,
+                )
+            )
+
+    def send(self, message: Forked | Exited | Here, fds: list[int] | None = None) -> None:
+        """Tell the runner. If it is gone, the next one asks for nothing that is lost here."""
+        try:
+            frame = pack(message)
+            if fds:
+                sent = socket.send_fds(self.channel, [frame], fds)
+                self.channel.sendall(frame[sent:])
+            else:
+                self.channel.sendall(frame)
+        except OSError:
+            pass
+
+    def reconnect(self) -> None:
+        """The runner is gone: wait `orphan_s` for the next, or end."""
+        self.poll.unregister(self.channel)
+        self.channel.close()
+        while self.fds:
+            os.close(self.fds.popleft())
+        self.unpacker = Unpacker(Down)
+        until = time.monotonic() + self.launch.orphan_s
+        while time.monotonic() < until:
+            self.channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                self.channel.connect(self.launch.runner_socket)
+            except OSError:
+                self.channel.close()
+                time.sleep(_RECONNECT_PAUSE_S)
+                continue
+            self.poll.register(self.channel, select.POLLIN)
+            self.send(
+                Here(
+                    replica=self.launch.replica,
+                    pool=self.launch.pool,
+                    role="template",
+                    pid=os.getpid(),
+                    ready=True,
+                    address="",
+                )
+            )
+            return
+        os._exit(0)
+
+
+def run_replica(
+    program: Program, launch: Launch, channel: socket.socket, started: float, timings: list[tuple[str, float]]
+) -> None:
+    """Serve until the replica is over. `started`: monotonic time its start-up began."""
+    listener = socket.socket(fileno=launch.listener_fd) if launch.listener_fd >= 0 else None
+    if listener is not None and not launch.address.startswith("unix:"):
+        listener.close()
+        listener = None
+    replica.run(program, launch, channel, listener, started, timings)
+
+
+def report_crash() -> None:
+    """The traceback of what is being handled, to the log pipe."""
+    sys.excepthook(*sys.exc_info())
+
+
+def flush_and_exit(status: int) -> NoReturn:
+    """End without destructors or atexit: threads they would join do not exist in a fork."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue
+    os._exit(status)
+
+
+def _ms_since(moment: float) -> float:
+    return (time.monotonic() - moment) * 1000
