@@ -79,7 +79,7 @@ def pool_row(world: World, pool: str, policy: Policy, now: float) -> PoolRow | N
     if revision is None or (not members and world.workload(pool) is None):
         return None
     ready = [
-        Endpoint(replica.id, replica.address)
+        Endpoint(replica.id, replica.address, replica.timings_ms)
         for replica in members
         if replica.role == "serving" and replica.phase is Phase.READY
     ]

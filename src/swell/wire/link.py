@@ -127,8 +127,8 @@ class PoolRow(msgspec.Struct, frozen=True):
     """True: our runtime answers (Swell-* headers, busy refusals); False: a foreign process that listens."""
     replicas: tuple[Endpoint, ...]
     closed: str = ""
-    """Why no replica can be had at all right now (start-up keeps failing, nothing fits): held requests
-    still wait for their deadline, but the refusal says this."""
+    """Why no replica can be had at all right now (its start keeps failing): requests, held ones too, are refused
+    with this. Empty again when the next try is due, so that a request can ask for it."""
 
 
 class Route(msgspec.Struct, frozen=True):
