@@ -1,0 +1,61 @@
+"""How is a result, a stream or an error written as an HTTP response?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from swell.model.errors import SwellError
+from swell.wire.http import JSON, error_body
+
+NDJSON = "application/x-ndjson"
+
+
+def result(value: Any) -> Response:
+    """A value as JSON."""
+    return Response(msgspec.json.encode(value), media_type=JSON)
+
+
+def refusal(error: SwellError, id: str = "", headers: Mapping[str, str] | None = None) -> Response:
+    """An error, with its status and the one body all errors have."""
+    body = error_body(error.code, error.message, request=id, detail=error.detail)
+    return Response(body, status_code=error.status, media_type=JSON, headers=headers)
+
+
+class LineStream:
+    """Lines as they come, as an ASGI application. A client that leaves closes the source at once."""
+
+    def __init__(self, lines: AsyncGenerator[bytes, None]) -> None:
+        self._lines = lines
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        pump = asyncio.create_task(self._pump(send))
+        leaves = asyncio.create_task(_left(receive))
+        try:
+            await asyncio.wait({pump, leaves}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaves.cancel()
+            cut = pump.cancel()
+            await asyncio.wait({pump, leaves})
+        if not cut:
+            pump.result()
+
+    async def _pump(self, send: Send) -> None:
+        headers = [(b"content-type", NDJSON.encode())]
+        async with aclosing(self._lines):
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            async for line in self._lines:
+                await send({"type": "http.response.body", "body": line + b"\n", "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _left(receive: Receive) -> None:
+    """Returns when the client has."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,210 @@
+"""What can be asked of control over HTTP? The routes of `/api`, and the application that serves them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
+from typing import Annotated, Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as Path
+
+from swell.api.answers import refusal
+from swell.api.door import Door
+from swell.api.openapi import document
+from swell.api.port import ControlPort, LogReader
+from swell.api.routes import Ask, Resource, Route, unexpected
+from swell.api.validate import name_problem, problems
+from swell.model.errors import SwellError
+from swell.model.ports import Blobs
+from swell.model.workload import DEFAULT_NAMESPACE, App
+from swell.wire.api import AppRow, Deploy, DeployLine, LogRow, PoolUsage, ReplicaRow, Why
+
+PROGRESS_MAX = 1000
+"""Lines of progress kept for a client that reads slowly; further ones are dropped."""
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e10)]
+
+
+class LogsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which lines of output."""
+
+    namespace: str = DEFAULT_NAMESPACE
+    app: str = ""
+    """Empty: all apps of the namespace."""
+    since_s: Seconds = 0.0
+    """Only lines of the last so many seconds; 0 = whenever."""
+    request: str = ""
+    tail: Annotated[int, msgspec.Meta(ge=-1, le=1_000_000)] = 100
+    """Only the last so many lines; -1 = all."""
+    follow: bool = False
+
+
+class UsageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which time."""
+
+    since_s: Seconds = 0.0
+    """The last so many seconds; 0 = all that is kept."""
+
+
+def make_api(
+    control: ControlPort,
+    blobs: Blobs,
+    logs: LogReader,
+    *,
+    key: str,
+    version: str = "0",
+    allowed_hosts: Collection[str] = (),
+    allowed_origins: Collection[str] = (),
+) -> Starlette:
+    """The application. Loopback hosts are always allowed; an Origin only when it is named ("http://host:port")."""
+    handlers = Handlers(control, blobs, logs)
+    routes = handlers.routes()
+    handlers.openapi_document = msgspec.Raw(msgspec.json.encode(document(routes, version)))
+    by_path: dict[str, list[Route]] = {}
+    for route in routes:
+        by_path.setdefault(route.path, []).append(route)
+    app = Starlette(
+        routes=[Path(path, Resource(members)) for path, members in by_path.items()],
+        middleware=[
+            Middleware(Door, key=key, allowed_hosts=allowed_hosts, allowed_origins=allowed_origins),
+        ],
+        exception_handlers={HTTPException: _not_found},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class Handlers:
+    """Answers, one method per route, over the ports."""
+
+    def __init__(self, control: ControlPort, blobs: Blobs, logs: LogReader) -> None:
+        self._control = control
+        self._blobs = blobs
+        self._logs = logs
+        self.openapi_document = msgspec.Raw(b"{}")
+
+    def routes(self) -> list[Route]:
+        """Every operation there is."""
+        app, blob = "/api/apps/{namespace}/{name}", "/api/blobs/{digest}"
+        return [
+            Route("GET", "/api/health", "State of control.", self.health, gives=dict[str, Any]),
+            Route("HEAD", blob, "Is this blob here? 404 if not.", self.has_blob),
+            Route("PUT", blob, "Store a blob; its content must have that digest.", self.put_blob, takes=bytes),
+            Route("GET", "/api/apps", "The apps that are deployed.", self.apps, gives=list[AppRow]),
+            Route(
+                "POST",
+                "/api/apps",
+                "Deploy an app as a whole, or change nothing. Ends with one line that is not progress.",
+                self.deploy,
+                takes=Deploy,
+                gives=DeployLine,
+                lines=True,
+            ),
+            Route("DELETE", app, "Stop an app; its replicas drain.", self.stop_app),
+            Route("GET", "/api/replicas", "Replicas and templates.", self.replicas, gives=list[ReplicaRow]),
+            Route("GET", "/api/logs", "Lines of output.", self.logs, query=LogsQuery, gives=LogRow, lines=True),
+            Route("GET", "/api/requests/{id}", "Where a request's time and money went.", self.why, gives=Why),
+            Route("GET", "/api/usage", "Use by pool.", self.usage, query=UsageQuery, gives=list[PoolUsage]),
+            Route("GET", "/api/openapi.json", "This description.", self.openapi, gives=dict[str, Any]),
+        ]
+
+    async def health(self, _: Ask) -> dict[str, object]:
+        return self._control.health()
+
+    async def openapi(self, _: Ask) -> msgspec.Raw:
+        return self.openapi_document
+
+    async def has_blob(self, ask: Ask) -> None:
+        if not self._blobs.has(ask.path["digest"]):
+            raise SwellError("unknown_blob", "There is no such blob here: put it first.", status=404)
+
+    async def put_blob(self, ask: Ask) -> None:
+        await self._blobs.put(ask.path["digest"], ask.chunks)
+
+    async def apps(self, _: Ask) -> list[AppRow]:
+        return self._control.apps()
+
+    async def stop_app(self, ask: Ask) -> None:
+        await self._control.stop_app(ask.path["namespace"], ask.path["name"])
+
+    async def replicas(self, _: Ask) -> list[ReplicaRow]:
+        return self._control.replicas()
+
+    async def why(self, ask: Ask) -> Why:
+        return await self._control.why(ask.path["id"])
+
+    async def usage(self, ask: Ask) -> list[PoolUsage]:
+        return await self._control.usage(ask.query.since_s)
+
+    async def logs(self, ask: Ask) -> AsyncGenerator[bytes, None]:
+        query: LogsQuery = ask.query
+        names = [("namespace", query.namespace), *([("app", query.app)] if query.app else [])]
+        for kind, name in names:
+            problem = name_problem(kind, name)
+            if problem is not None:
+                raise SwellError("bad_request", f"{problem}.")
+        return _lines(self._logs, query)
+
+    async def deploy(self, ask: Ask) -> AsyncGenerator[bytes, None]:
+        app: App = ask.body.app
+        wrong = problems(app)
+        if not wrong:
+            digests = sorted({revision.bundle for revision in app.revisions})
+            wrong = [f"blob {digest} was not put" for digest in digests if not self._blobs.has(digest)]
+        if wrong:
+            count = "1 problem" if len(wrong) == 1 else f"{len(wrong)} problems"
+            words = f"The app cannot be deployed as it is ({count}): {'; '.join(wrong[:20])}."
+            raise SwellError("invalid", words, status=422, detail="\n".join(wrong))
+        return self._deploying(app)
+
+    async def _deploying(self, app: App) -> AsyncGenerator[bytes, None]:
+        """Progress and outcome, as lines. Closed before its end, it cancels the deploy and waits for that."""
+        lines: asyncio.Queue[DeployLine | None] = asyncio.Queue()
+
+        def progress(text: str) -> None:
+            if lines.qsize() < PROGRESS_MAX:
+                lines.put_nowait(DeployLine("progress", text))
+
+        deploying = asyncio.create_task(self._control.deploy(app, progress))
+        deploying.add_done_callback(lambda _: lines.put_nowait(None))
+        try:
+            while (line := await lines.get()) is not None:
+                yield msgspec.json.encode(line)
+            yield msgspec.json.encode(_outcome(deploying))
+        finally:
+            deploying.cancel()
+            await asyncio.wait({deploying})
+
+
+def _outcome(deploying: asyncio.Task[DeployLine]) -> DeployLine:
+    """The last line of a deploy that is over."""
+    if deploying.cancelled():
+        return DeployLine("error", "The server is stopping; nothing was changed.", code="stopping")
+    error = deploying.exception()
+    if error is None:
+        return deploying.result()
+    told = error if isinstance(error, SwellError) else unexpected(error)[1]
+    return DeployLine("error", told.message, code=told.code, detail=told.detail)
+
+
+async def _lines(logs: LogReader, query: LogsQuery) -> AsyncGenerator[bytes, None]:
+    since = time.time() - query.since_s if query.since_s else 0.0
+    tail = query.tail if query.tail >= 0 else None
+    found = logs(query.namespace, query.app, since=since, request=query.request, tail=tail, follow=query.follow)
+    async with aclosing(found):
+        async for line in found:
+            yield line
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals, in our words: nothing but an unknown path is left to it."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return refusal(SwellError("unknown_path", f"There is nothing at {request.url.path}.", status=status))

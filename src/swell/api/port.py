@@ -1,0 +1,57 @@
+"""What must stand behind the API? Control, a place for blobs, and a reader of logs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Protocol
+
+from swell.model.workload import App
+from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, Why
+
+
+class ControlPort(Protocol):
+    """What people ask of control. Everything raises SwellError in words a user can act on."""
+
+    async def deploy(self, app: App, progress: Callable[[str], None]) -> DeployLine:
+        """Build, import and put an app in place; returns the "done" line, raises when nothing was changed.
+
+        `app` has no `problems` and its blobs are there. `progress` takes a line about a build, on the
+        event loop. It is cancelled when the client leaves: waiting for builds then ends and nothing
+        is changed, but a commit that has begun is finished.
+        """
+        ...
+
+    async def stop_app(self, namespace: str, name: str) -> None:
+        """Take an app away. Unknown: SwellError with status 404."""
+        ...
+
+    def apps(self) -> list[AppRow]: ...
+
+    def replicas(self) -> list[ReplicaRow]: ...
+
+    async def why(self, request_id: str) -> Why:
+        """Where a request's time went. Unknown or forgotten: SwellError with status 404."""
+        ...
+
+    async def usage(self, since_s: float) -> list[PoolUsage]:
+        """Use of each pool in the last `since_s` seconds; 0 = all that is kept."""
+        ...
+
+    def health(self) -> dict[str, object]:
+        """State of control itself, as JSON values."""
+        ...
+
+
+class LogReader(Protocol):
+    """Lines of output, each a JSON object without its newline. Closed by the caller."""
+
+    def __call__(
+        self,
+        namespace: str,
+        app: str,
+        *,
+        since: float = 0,
+        request: str = "",
+        tail: int | None = 100,
+        follow: bool = False,
+    ) -> AsyncGenerator[bytes, None]: ...

@@ -1,0 +1,126 @@
+"""What is a route? Its path, what it takes and what it gives, declared once: it answers and is documented by that."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from swell.api.answers import LineStream, refusal, result
+from swell.model.errors import SwellError
+
+log = logging.getLogger("swell.api")
+
+JSON_MAX = 32 * 1024 * 1024
+"""Bytes of a JSON body."""
+
+
+class Ask(NamedTuple):
+    """One request, as its route declared it."""
+
+    path: Mapping[str, str]
+    query: Any
+    body: Any
+    """The decoded JSON; None where the route takes bytes or nothing."""
+    chunks: AsyncIterator[bytes]
+    """The body of a route that takes bytes."""
+
+
+class Route(NamedTuple):
+    """One operation of the API."""
+
+    method: str
+    path: str
+    does: str
+    """In a sentence."""
+    handle: Callable[[Ask], Awaitable[Any]]
+    """Returns what `gives` says; with `lines` an async generator of encoded ones."""
+    query: type[msgspec.Struct] | None = None
+    takes: Any = None
+    """Type of the JSON body; `bytes`: any body, streamed; None: no body."""
+    gives: Any = None
+    """Type of the answer; None: 204 without a body."""
+    lines: bool = False
+    """The answer is a stream of lines, each one a `gives`."""
+
+
+class Resource:
+    """The routes of one path, as an ASGI application."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes = {route.method: route for route in routes}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._answer(Request(scope, receive))
+        except ClientDisconnect:
+            return
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> ASGIApp:
+        route = self._routes.get(request.method)
+        if route is None:
+            allowed = ", ".join(sorted(self._routes))
+            error = SwellError(
+                "method_not_allowed", f"{request.url.path} takes {allowed}, not {request.method}.", status=405
+            )
+            return refusal(error, headers={"Allow": allowed})
+        try:
+            value = await route.handle(await _ask(route, request))
+        except SwellError as error:
+            return refusal(error)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            id, told = unexpected(error)
+            return refusal(told, id)
+        if route.lines:
+            return LineStream(value)
+        return Response(status_code=204) if route.gives is None else result(value)
+
+
+def unexpected(error: BaseException) -> tuple[str, SwellError]:
+    """Log an error nobody foresaw; returns the id it is logged under, and what the client may know of it."""
+    id = f"e-{secrets.token_hex(6)}"
+    log.error("unexpected error %s", id, exc_info=error)
+    words = f"Something unforeseen went wrong. The server's log says what, under {id}."
+    return id, SwellError("internal", words, status=500)
+
+
+async def _ask(route: Route, request: Request) -> Ask:
+    query = _query(route.query, request) if route.query is not None else None
+    body = None
+    if route.takes is not None and route.takes is not bytes:
+        body = _decode(route.takes, await _read(request))
+    return Ask(request.path_params, query, body, request.stream())
+
+
+def _query(kind: type[msgspec.Struct], request: Request) -> Any:
+    try:
+        return msgspec.convert(dict(request.query_params), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise SwellError("bad_request", f"The query cannot be used: {error}.") from None
+
+
+async def _read(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > JSON_MAX:
+            raise SwellError("body_too_large", f"A JSON body may have {JSON_MAX} bytes; this one has more.", status=413)
+    return bytes(body)
+
+
+def _decode(kind: Any, body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise SwellError("invalid", f"The document does not fit: {error}.", status=422) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SwellError("bad_body", f"The body is no JSON that can be read: {error}.") from None

@@ -1,0 +1,239 @@
+"""What is wrong with a document to deploy? Everything at once, in sentences; nothing wrong is an empty list.
+
+The schema has checked types already. Here is what a type cannot say: names, ranges, and how the
+parts of an app refer to each other.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from swell.model.resources import Needs
+from swell.model.workload import App, Entry, Environment, Method, Retrying, Revision, Scaling, Web, Workload
+
+SECONDS_MAX = 366 * 86_400.0
+"""A time longer than a year is a mistake; the event loop's timers could not hold it either."""
+COUNT_MAX = 1_000_000
+"""Inputs, replicas, retries."""
+MEMORY_MAX_MIB = 1 << 30
+CORES_MAX = 100_000.0
+TEXT_MAX = 4096
+"""Characters of one tag, path, option or environment variable's name."""
+HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+_WORKLOAD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}\Z")
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+_DIGEST = re.compile(r"sha256-[0-9a-f]{64}\Z")
+_PYTHON = re.compile(r"\d{1,2}\.\d{1,2}\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def problems(app: App) -> list[str]:
+    """Everything that is wrong with an app, each a sentence that names where."""
+    return [*_app(app), *_workloads(app), *_revisions(app)]
+
+
+def name_problem(kind: str, name: str) -> str | None:
+    """What is wrong with the name of a namespace or an app."""
+    if _NAME.match(name):
+        return None
+    return (
+        f"{kind} {name[:80]!r} is no name: use up to 63 letters, digits, dots, dashes and underscores, "
+        "beginning with a letter or digit"
+    )
+
+
+def _app(app: App) -> Iterator[str]:
+    for kind, name in (("namespace", app.namespace), ("app", app.name)):
+        problem = name_problem(kind, name)
+        if problem is not None:
+            yield problem
+    yield from _pairs("app: tag", app.tags)
+    yield from _text("app: source", app.source)
+
+
+def _workloads(app: App) -> Iterator[str]:
+    given = {revision.id for revision in app.revisions if _has_id(revision)}
+    for name in _repeated(workload.name for workload in app.workloads):
+        yield f"workload {name!r} is there more than once"
+    for workload in app.workloads:
+        yield from (f"workload {workload.name[:80]!r}: {problem}" for problem in _workload(app, workload, given))
+
+
+def _workload(app: App, workload: Workload, given: set[str]) -> Iterator[str]:
+    if not _WORKLOAD.match(workload.name):
+        yield "is no name: use up to 63 letters, digits, dashes and underscores"
+    if (workload.namespace, workload.app) != (app.namespace, app.name):
+        yield f"belongs to {workload.namespace[:80]}/{workload.app[:80]}, not to this app"
+    if workload.revision not in given and len(given) == len(app.revisions):
+        yield f"wants the revision {workload.revision[:80]!r}, which is not given"
+    yield from _scaling(workload.scaling)
+    yield from _pairs("tag", workload.tags)
+
+
+def _scaling(scaling: Scaling) -> Iterator[str]:
+    yield from _number("min_replicas", scaling.min_replicas, 0, COUNT_MAX)
+    yield from _number("max_replicas", scaling.max_replicas, 1, COUNT_MAX)
+    yield from _number("buffer_replicas", scaling.buffer_replicas, 0, COUNT_MAX)
+    yield from _number("idle_s", scaling.idle_s, 0, SECONDS_MAX)
+    if scaling.min_replicas > scaling.max_replicas:
+        yield f"min_replicas {scaling.min_replicas} is more than max_replicas {scaling.max_replicas}"
+
+
+def _revisions(app: App) -> Iterator[str]:
+    ids = [revision.id for revision in app.revisions if _has_id(revision)]
+    for id in _repeated(ids):
+        yield f"revision {id} is given more than once"
+    for id in sorted(set(ids) - {workload.revision for workload in app.workloads}):
+        yield f"revision {id} is given but no workload wants it"
+    for revision in app.revisions:
+        where = f"revision of {revision.entry.module[:80]}:{revision.entry.qualname[:80]}"
+        yield from (f"{where}: {problem}" for problem in _revision(revision))
+    webs = [m.web for r in app.revisions for m in r.entry.methods if m.web is not None]
+    for label in _repeated(web.label for web in webs):
+        yield f"web label {label[:80]!r} is there more than once"
+
+
+def _revision(revision: Revision) -> Iterator[str]:
+    yield from _environment(revision.environment)
+    if not _DIGEST.match(revision.bundle):
+        yield f"bundle {revision.bundle[:80]!r} is no digest (sha256- and 64 hex digits)"
+    yield from _entry(revision.entry)
+    yield from _needs(revision.needs)
+    yield from _number("max_inputs", revision.max_inputs, 1, COUNT_MAX)
+    yield from _number("target_inputs", revision.target_inputs, 1, COUNT_MAX)
+    if revision.target_inputs > revision.max_inputs:
+        yield f"target_inputs {revision.target_inputs} is more than max_inputs {revision.max_inputs}"
+    yield from _number("timeout_s", revision.timeout_s, 0, SECONDS_MAX, above=True)
+    yield from _number("startup_timeout_s", revision.startup_timeout_s, 0, SECONDS_MAX, above=True)
+    yield from _retrying(revision.retrying)
+
+
+def _environment(environment: Environment) -> Iterator[str]:
+    if not environment.interpreter.startswith("/"):
+        yield f"interpreter {environment.interpreter[:80]!r} is no absolute path"
+    yield from _text("interpreter", environment.interpreter)
+    if not _PYTHON.match(environment.python):
+        yield f"python {environment.python[:80]!r} is no version such as '3.11'"
+    for kind, words in (("package", environment.packages), ("index option", environment.index_options)):
+        for word in words:
+            if not word.strip():
+                yield f"{kind} is empty"
+            yield from _text(kind, word)
+    yield from _text("workdir", environment.workdir or "")
+    for name in _repeated(name for name, _ in environment.variables):
+        yield f"environment variable {name[:80]!r} is there more than once"
+    for name, value in environment.variables:
+        if not name or "=" in name:
+            yield f"environment variable {name[:80]!r} has no name the system takes"
+        yield from _text("environment variable", name)
+        if "\0" in value:
+            yield f"environment variable {name[:80]!r} has a NUL character in its value"
+
+
+def _entry(entry: Entry) -> Iterator[str]:
+    for kind, dotted in (("module", entry.module), ("qualname", entry.qualname)):
+        if not all(part.isidentifier() for part in dotted.split(".")):
+            yield f"{kind} {dotted[:80]!r} is no Python name that can be imported"
+    if not entry.methods:
+        yield "has no method that could be called"
+    if entry.kind == "function" and len(entry.methods) > 1:
+        yield f"is a function and has {len(entry.methods)} methods"
+    for name in _repeated(method.name for method in entry.methods):
+        yield f"method {name[:80]!r} is there more than once"
+    for method in entry.methods:
+        yield from _method(method)
+    for name in (*entry.enter_snap, *entry.enter, *entry.exit):
+        if not name.isidentifier():
+            yield f"hook {name[:80]!r} is no Python identifier"
+
+
+def _method(method: Method) -> Iterator[str]:
+    if not method.name.isidentifier():
+        yield f"method {method.name[:80]!r} is no Python identifier"
+    if method.web is not None:
+        yield from (f"web endpoint {method.web.label[:80]!r}: {problem}" for problem in _web(method.web))
+
+
+def _web(web: Web) -> Iterator[str]:
+    if not _LABEL.match(web.label):
+        yield "its label is no host name: use up to 63 small letters, digits and inner dashes"
+    if web.http_method not in HTTP_METHODS:
+        yield f"http_method {web.http_method[:80]!r} is none of {', '.join(HTTP_METHODS)}"
+    if web.port is not None:
+        yield from _number("port", web.port, 1, 65_535)
+    elif web.kind == "server":
+        yield "a web server needs the port it listens on"
+    yield from _number("startup_timeout_s", web.startup_timeout_s, 0, SECONDS_MAX, above=True)
+
+
+def _needs(needs: Needs) -> Iterator[str]:
+    yield from _number("cpu", needs.cpu, 0, CORES_MAX, above=True)
+    yield from _number("memory_mib", needs.memory_mib, 1, MEMORY_MAX_MIB)
+    if needs.cpu_limit is not None:
+        yield from _number("cpu_limit", needs.cpu_limit, 0, CORES_MAX, above=True)
+        if needs.cpu_limit < needs.cpu:
+            yield f"cpu_limit {needs.cpu_limit:g} is less than cpu {needs.cpu:g}"
+    if needs.memory_limit_mib is not None:
+        yield from _number("memory_limit_mib", needs.memory_limit_mib, 1, MEMORY_MAX_MIB)
+        if needs.memory_limit_mib < needs.memory_mib:
+            yield f"memory_limit_mib {needs.memory_limit_mib} is less than memory_mib {needs.memory_mib}"
+    for kind in needs.gpu:
+        if not kind.strip():
+            yield "gpu has an empty kind"
+        yield from _text("gpu", kind)
+    for port in needs.ports:
+        yield from _number("port", port, 1, 65_535)
+    for twice in _repeated(map(str, needs.ports)):
+        yield f"port {twice} is there more than once"
+
+
+def _retrying(retrying: Retrying) -> Iterator[str]:
+    yield from _number("max_retries", retrying.max_retries, 0, COUNT_MAX)
+    yield from _number("backoff_coefficient", retrying.backoff_coefficient, 1, 1000)
+    yield from _number("initial_delay_s", retrying.initial_delay_s, 0, SECONDS_MAX)
+    yield from _number("max_delay_s", retrying.max_delay_s, 0, SECONDS_MAX)
+
+
+# -- one value ------------------------------------------------------------------------------------
+
+
+def _number(name: str, value: float, least: float, most: float, above: bool = False) -> Iterator[str]:
+    """`above`: `least` itself is too little."""
+    if not math.isfinite(value) or value > most or value < least or (above and value == least):
+        bounds = f"above {least:g} and at most {most:g}" if above else f"from {least:g} to {most:g}"
+        yield f"{name} must be {bounds}, not {value:g}"
+
+
+def _text(what: str, text: str) -> Iterator[str]:
+    if len(text) > TEXT_MAX:
+        yield f"{what} has {len(text)} characters, more than {TEXT_MAX}"
+    if _CONTROL.search(text):
+        yield f"{what} {text[:80]!r} has a control character"
+
+
+def _pairs(what: str, pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
+    pairs = list(pairs)
+    for name in _repeated(name for name, _ in pairs):
+        yield f"{what} {name[:80]!r} is there more than once"
+    for name, value in pairs:
+        if not name:
+            yield f"{what} has no name"
+        yield from _text(what, name)
+        yield from _text(what, value)
+
+
+def _repeated(values: Iterable[str]) -> list[str]:
+    return [value for value, times in Counter(values).items() if times > 1]
+
+
+def _has_id(revision: Revision) -> bool:
+    """Its id can be computed: an integer beyond 64 bits, reported as out of range, has no encoding."""
+    try:
+        return bool(revision.id)
+    except OverflowError:
+        return False

@@ -1,0 +1,123 @@
+"""Where are the bytes that have this digest? In a folder of files named by the digest of their content."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+from swell.model.errors import SwellError
+from swell.store import faults
+
+BLOB_MAX = 4 * 1024**3
+"""Bytes one blob may have."""
+PIECE = 1024 * 1024
+"""Bytes gathered before they are hashed and written, and read at a time."""
+
+_DIGEST = re.compile(r"sha256-[0-9a-f]{64}\Z")
+_UNFINISHED = ".put-"
+
+
+def check_digest(digest: str) -> None:
+    """Refuse what is not "sha256-" and 64 hex digits, and so any path in its place."""
+    if not _DIGEST.match(digest):
+        raise SwellError(
+            "bad_digest", f"{digest[:80]!r} is no digest: it must be sha256- and 64 lower-case hex digits."
+        )
+
+
+class BlobFolder:
+    """The `Blobs` port over a directory. Memory stays bounded whatever the size of a blob."""
+
+    def __init__(self, folder: Path, most: int = BLOB_MAX) -> None:
+        self.folder = folder
+        self.most = most
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for left in folder.glob(f"{_UNFINISHED}*"):
+                left.unlink()
+        except OSError as error:
+            raise faults.of_file(folder, error) from error
+
+    def has(self, digest: str) -> bool:
+        """Is it there, whole?"""
+        return os.path.exists(self.path(digest))
+
+    def path(self, digest: str) -> str:
+        """The file that holds it, or would."""
+        check_digest(digest)
+        return str(self.folder / digest)
+
+    async def put(self, digest: str, chunks: AsyncIterator[bytes]) -> None:
+        """Store a stream. It shows only once it is whole, has that digest, and is on disk."""
+        target = self.path(digest)
+        try:
+            descriptor, name = tempfile.mkstemp(prefix=_UNFINISHED, dir=self.folder)
+        except OSError as error:
+            raise faults.of_file(self.folder, error) from error
+        try:
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                found = await self._copy(chunks, file.fileno())
+                if found != digest:
+                    raise SwellError(
+                        "wrong_digest", f"The content sent as {digest} has the digest {found}: send it again."
+                    )
+                await asyncio.to_thread(os.fsync, file.fileno())
+            os.replace(name, target)
+            await asyncio.to_thread(_sync_folder, self.folder)
+        except OSError as error:
+            raise faults.of_file(self.folder / digest, error) from error
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+
+    async def read(self, digest: str, start: int = 0, size: int | None = None) -> AsyncIterator[bytes]:
+        """Its bytes from `start` on, at most `size` of them."""
+        path = self.path(digest)
+        try:
+            file = await asyncio.to_thread(open, path, "rb", 0)
+        except FileNotFoundError:
+            raise SwellError("unknown_blob", f"There is no blob {digest} here: put it first.", status=404) from None
+        with file:
+            file.seek(start)
+            left = size if size is not None else BLOB_MAX
+            while left > 0 and (piece := await asyncio.to_thread(file.read, min(left, PIECE))):
+                left -= len(piece)
+                yield piece
+
+    async def _copy(self, chunks: AsyncIterator[bytes], descriptor: int) -> str:
+        """Write a stream to a file; returns its digest."""
+        digest = hashlib.sha256()
+        total = 0
+        piece = bytearray()
+        async for chunk in chunks:
+            total += len(chunk)
+            if total > self.most:
+                raise SwellError("blob_too_large", f"A blob may have {self.most} bytes; this one has more.", status=413)
+            piece += chunk
+            if len(piece) >= PIECE:
+                await asyncio.to_thread(_write, descriptor, piece, digest)
+                piece = bytearray()
+        await asyncio.to_thread(_write, descriptor, piece, digest)
+        return f"sha256-{digest.hexdigest()}"
+
+
+def _write(descriptor: int, piece: bytes | bytearray, digest: hashlib._Hash) -> None:
+    digest.update(piece)
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in it last."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
