@@ -1,0 +1,102 @@
+"""How many replicas can be started per second of CPU: demand, plan, commit, order, ready, table.
+
+With the fake engine it is the planner alone, at 1, 100 and 5,000 known pools: what it costs must not grow
+with what is merely known. Frames and log entries are encoded as the live loop does.
+"""
+
+from __future__ import annotations
+
+import time
+from random import Random
+
+import msgspec
+
+from bench.row import Options, Row, row
+from swell.control.core import Core, Effects
+from swell.engines.fake import Behaviour, FakeEngine
+from swell.model.events import AppDeployed, Opened
+from swell.model.node import Node
+from swell.model.policy import Policy
+from swell.model.request import Prices
+from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.model.world import World
+from swell.sim.clock import Timeline
+from swell.wire.frames import pack
+from swell.wire.link import Level, Order
+
+KNOWN_POOLS = (1, 100, 5000)
+IDLE_S = 1.0
+POLICY = Policy(templates=False)
+
+
+def run(options: Options) -> list[Row]:
+    """Starts per CPU-second at each number of known pools."""
+    starts = options.rounds(3000, 500)
+    rows = []
+    for pools in KNOWN_POOLS:
+        rates = [_rate(pools, starts) for _ in range(options.rounds(5, 2))]
+        name = f"starts per CPU-second, fake engine, {pools:,} pools known"
+        rows.append(row("churn", name, "1/s", rates, "≥ 1000"))
+    return rows
+
+
+def _rate(pools: int, starts: int) -> float:
+    churn = _Churn(pools)
+    begun = time.process_time()
+    for _ in range(starts):
+        churn.once()
+    return starts / (time.process_time() - begun)
+
+
+class _Churn:
+    """The core, a fake engine, and somebody who calls one pool after another."""
+
+    def __init__(self, pools: int) -> None:
+        self.time = Timeline()
+        node = Node("n1", cpu=1e5, memory_mib=100_000_000)
+        quick = Behaviour(start_s=0.001, fork_s=0.001, stop_s=0.001)
+        self.engine = FakeEngine(node, self.time.now, self.time.after, Random(1), quick)
+        self.core = Core(World(), POLICY, Prices())
+        self.engine.listen(self.core.fact)
+        self.core.take(Opened(0.0, 1, (), POLICY))
+        self.engine.report_node()
+        revision = Revision(
+            Environment("/usr/bin/python3", "3.11"), "sha256-0", Entry("m", "f", "function", (Method("f"),))
+        )
+        workloads = tuple(
+            Workload("default", "churn", f"f{i}", revision.id, Scaling(idle_s=IDLE_S)) for i in range(pools)
+        )
+        self.core.take(AppDeployed(0.0, App("default", "churn", workloads, (revision,))))
+        self.core.step(0.0)
+        self.pools = [workload.pool for workload in workloads]
+        self.turn = 0
+
+    def once(self) -> None:
+        """One call to a pool at zero: held, started, answered; and the clock goes on."""
+        pool = self.pools[self.turn % len(self.pools)]
+        self.turn += 1
+        self._level(pool, held=1)
+        self._pass(0.01)
+        if not self.core.keeper.pools[pool].replicas:
+            raise AssertionError(f"{pool} did not come up")
+        self._level(pool, held=0)
+        # Often enough that a pool is at zero again when its turn comes back.
+        self._pass(IDLE_S + 0.1 if len(self.pools) == 1 else 0.05)
+        self._pass(0.01)
+
+    def _level(self, pool: str, held: int) -> None:
+        self.core.demand("g1", [Level(pool, held, 0)], 1e9, self.time.now())
+        self._do(self.core.step(self.time.now()))
+
+    def _pass(self, seconds: float) -> None:
+        self.time.run(self.time.now() + seconds)
+        self._do(self.core.step(self.time.now()))
+
+    def _do(self, effects: Effects) -> None:
+        for _, order in effects.orders:
+            pack(Order(1, order))
+            self.engine.apply(order, 1)
+        if effects.delta is not None:
+            pack(effects.delta)
+        for event in effects.events:
+            msgspec.msgpack.encode(event)
