@@ -46,14 +46,14 @@ OUTSIDE: dict[str, frozenset[str]] = {
 }
 """Packages from outside the standard library a folder may name; folders not listed may use any dependency."""
 
-LAZY = frozenset({"uvloop", "fastapi", "httpx2", "cloudpickle"})
-"""…and of these, the ones `runtime` and `sdk` may only import inside a function or a try."""
+LAZY = frozenset({"uvloop", "fastapi", "cloudpickle"})
+"""…and of these, the ones that may be missing: only imported inside a function or a try."""
 
 # fmt: off
 IMPURE_MODULES = frozenset({
     "asyncio", "concurrent", "datetime", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",
     "select", "selectors", "shutil", "signal", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "threading",
-    "time", "urllib", "uuid",
+    "time", "urllib.request", "uuid",
 })
 # fmt: on
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "breakpoint", "id"})
@@ -204,7 +204,7 @@ def purity(source: Source) -> Iterator[Complaint]:
     if source.folder not in PURE:
         return
     for found in source.imports:
-        if found.name.split(".")[0] in IMPURE_MODULES:
+        if found.name in IMPURE_MODULES or found.name.split(".")[0] in IMPURE_MODULES:
             yield Complaint(source.path, found.line, f"{source.folder} is pure: no {found.name}")
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS:

@@ -1,0 +1,69 @@
+"""What does it cost to have a thousand services that nobody calls?
+
+Each is called once, so that everything that is ever made for a service has been made; then all are at zero.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from bench.crowd import source
+from bench.platform import SERVERS, Platform, cpu_s, memory_mib, platform, wait_until
+from bench.row import Options, Row, row
+
+PER_APP = 50
+AT_ONCE = 4
+SETTLE_S = 5
+
+
+def run(options: Options) -> list[Row]:
+    """Memory and CPU of our own processes, before any service and with all of them at rest."""
+    services = options.rounds(1000, 100)
+    seconds = options.rounds(60, 5)
+    with platform(template_idle_s=1) as here:
+        empty = _memory(here)
+        deploy_s = _deploy(here, services)
+        call_s = _call(here, services)
+        wait_until("all at zero", lambda: not here.replicas(), pause_s=1)
+        time.sleep(SETTLE_S)
+        before = {name: cpu_s(here.server(name)) for name in SERVERS}
+        time.sleep(seconds)
+        used = {name: cpu_s(here.server(name)) - before[name] for name in SERVERS}
+        full = _memory(here)
+    note = f"{empty['control']:.0f}, {empty['gateway']:.0f}, {empty['runner']:.0f} MiB with none"
+    rows = [row("rest", f"deploying {services} services, {PER_APP} to an app", "s", [deploy_s])]
+    rows.append(row("rest", f"calling each once, {AT_ONCE} at a time", "s", [call_s]))
+    for name in SERVERS:
+        rows.append(row("rest", f"{services} at zero: {name}, resident", "MiB", [full[name]], note=note))
+        note = ""
+    rows += [row("rest", f"{services} at zero: {name}, CPU", "ms/s", [used[name] / seconds * 1000]) for name in SERVERS]
+    return rows
+
+
+def _memory(here: Platform) -> dict[str, float]:
+    return {name: memory_mib(here.server(name))["rss"] for name in SERVERS}
+
+
+def _deploy(here: Platform, services: int) -> float:
+    begun = time.monotonic()
+    for number in range(services // PER_APP):
+        file = here.home / "tmp" / f"rest{number}.py"
+        file.write_text(source(f"bench-rest{number}", PER_APP, scaledown_window=2))
+        here.swell("deploy", str(file), wait_s=600)
+    return time.monotonic() - begun
+
+
+def _call(here: Platform, services: int) -> float:
+    def call(number: int) -> None:
+        app, function = divmod(number, PER_APP)
+        with here.connect() as client:
+            answer = client.call(f"bench-rest{app}/f{function}")
+        if json.loads(answer.body) != function:
+            raise AssertionError(f"f{function} answered {answer.body!r}")
+
+    begun = time.monotonic()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(call, range(services)))
+    return time.monotonic() - begun
