@@ -1,0 +1,414 @@
+"""Does the control API keep its word, over a real server on a unix socket?"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+import uvicorn
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from swell.api.app import make_api
+from swell.model.errors import SwellError
+from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
+from swell.store.blobs import BlobFolder
+from swell.store.logs import lines
+from swell.wire.api import AppRow, Deploy, DeployLine, PoolUsage, ReplicaRow, Why
+
+KEY = "sk-" + "a" * 64
+WAIT_S = 10.0
+
+
+class Desk:
+    """Control as the API knows it, kept in dictionaries."""
+
+    def __init__(self) -> None:
+        self.deployed: dict[str, App] = {}
+        self.waiting = threading.Event()
+        self.cancelled = threading.Event()
+
+    async def deploy(self, app: App, progress: Callable[[str], None]) -> DeployLine:
+        progress("building")
+        if app.name == "forever":
+            self.waiting.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+        if app.name == "unimportable":
+            raise SwellError("import", "No module named 'nope'.", status=422, detail="Traceback …")
+        if app.name == "broken":
+            raise RuntimeError("secret words")
+        progress("importing")
+        self.deployed[app.key] = app
+        return DeployLine("done", f"{app.name} deployed", urls=(("f", "http://127.0.0.1/call/a/f"),))
+
+    async def stop_app(self, namespace: str, name: str) -> None:
+        if self.deployed.pop(f"{namespace}/{name}", None) is None:
+            raise SwellError("unknown_app", f"There is no app {name!r}.", status=404)
+
+    def apps(self) -> list[AppRow]:
+        return [AppRow(a.namespace, a.name, 1.0, a.ephemeral, a.source, ()) for a in self.deployed.values()]
+
+    def replicas(self) -> list[ReplicaRow]:
+        return [ReplicaRow("r1-1", "default/a/f", "rv-0", "serving", "ready", "n", 7, 1.5, 0, False, 12.0, "why", ())]
+
+    async def why(self, request_id: str) -> Why:
+        if request_id == "broken":
+            raise RuntimeError("secret words")
+        return Why(request_id, "default/a/f", "f", 200, "", 1.0, 2.0, False, "r1-1", (), ("because",), 1, 0.0, 0.0, 0.0)
+
+    async def usage(self, since_s: float) -> list[PoolUsage]:
+        return [PoolUsage("p", 1, 0, 0, since_s, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)]
+
+    def health(self) -> dict[str, object]:
+        return {"ok": True, "trouble": ""}
+
+
+class Server:
+    """The API in a thread of its own, and a client that speaks to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.desk = Desk()
+        self.logs = folder / "logs"
+        api = make_api(
+            self.desk,
+            BlobFolder(folder / "blobs", most=1_000_000),
+            partial(lines, self.logs),
+            key=KEY,
+            version="1.2.3",
+            allowed_hosts=["swell.example"],
+            allowed_origins=["http://console.example"],
+        )
+        socket = str(folder / "api.sock")
+        self._server = uvicorn.Server(uvicorn.Config(api, uds=socket, lifespan="off", log_config=None))
+        self._thread = threading.Thread(target=self._server.run)
+        self._thread.start()
+        started = threading.Event()
+        while not self._server.started:
+            assert self._thread.is_alive()
+            started.wait(0.01)
+        self.client = httpx2.Client(
+            transport=httpx2.HTTPTransport(uds=socket),
+            base_url="http://127.0.0.1",
+            headers={"Authorization": f"Bearer {KEY}"},
+            timeout=WAIT_S,
+        )
+
+    def close(self) -> None:
+        self.client.close()
+        self._server.should_exit = True
+        self._thread.join()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    folder = Path(tempfile.mkdtemp(prefix="sw", dir="/tmp"))
+    server = Server(folder)
+    yield server
+    server.close()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def client(server: Server) -> httpx2.Client:
+    return server.client
+
+
+def error(response: httpx2.Response, status: int) -> dict[str, str]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    return response.json()["error"]
+
+
+def put_blob(client: httpx2.Client, content: bytes) -> str:
+    digest = "sha256-" + hashlib.sha256(content).hexdigest()
+    assert client.put(f"/api/blobs/{digest}", content=content).status_code == 204
+    return digest
+
+
+def document(client: httpx2.Client, name: str = "a", blob: str = "") -> dict[str, Any]:
+    revision = Revision(
+        environment=Environment("/usr/bin/python3", "3.11"),
+        bundle=blob or put_blob(client, b"source"),
+        entry=Entry("mod", "f", "function", (Method("f"),)),
+    )
+    app = App("default", name, (Workload("default", name, "f", revision.id),), (revision,))
+    return msgspec.to_builtins(Deploy(app))
+
+
+def deploy(client: httpx2.Client, name: str) -> list[DeployLine]:
+    response = client.post("/api/apps", json=document(client, name))
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/x-ndjson"
+    return [msgspec.json.decode(line, type=DeployLine) for line in response.content.splitlines()]
+
+
+# -- the door -------------------------------------------------------------------------------------
+
+PATHS = ["/api/health", "/api/openapi.json", "/api/apps", "/api/nothing", "/"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        (None, "no_key"),
+        ("", "bad_key"),
+        ("Bearer", "bad_key"),
+        (f"Bearer {KEY}x", "bad_key"),
+        (f"Bearer {KEY[:-1]}", "bad_key"),
+        (f"Basic {KEY}", "bad_key"),
+        (KEY, "bad_key"),
+    ],
+)
+def test_nothing_is_answered_without_the_key(client: httpx2.Client, path: str, value: str | None, code: str) -> None:
+    request = client.build_request("GET", path)
+    del request.headers["authorization"]
+    if value is not None:
+        request.headers["authorization"] = value
+    response = client.send(request)
+    assert error(response, 401)["code"] == code
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert KEY not in response.text
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8470", "localhost:1", "[::1]:80", "SWELL.example:8470"])
+def test_hosts_that_are_ours_are_served(client: httpx2.Client, host: str) -> None:
+    assert client.get("/api/health", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "10.0.0.1", "", "[::2]", "127.0.0.1.evil.example"]
+)
+def test_other_hosts_are_refused(client: httpx2.Client, host: str) -> None:
+    assert error(client.get("/api/health", headers={"host": host}), 403)["code"] == "bad_host"
+
+
+def test_only_allowed_origins_may_ask(client: httpx2.Client) -> None:
+    assert client.get("/api/health", headers={"origin": "http://console.example"}).status_code == 200
+    for origin in ("http://evil.example", "null", "https://console.example", "http://127.0.0.1"):
+        assert error(client.get("/api/health", headers={"origin": origin}), 403)["code"] == "bad_origin"
+
+
+# -- deploying ------------------------------------------------------------------------------------
+
+
+def test_an_app_is_deployed_listed_and_stopped(server: Server, client: httpx2.Client) -> None:
+    assert [line.kind for line in deploy(client, "whole")] == ["progress", "progress", "done"]
+    listed = msgspec.json.decode(client.get("/api/apps").content, type=list[AppRow])
+    assert "whole" in [row.name for row in listed]
+    response = client.delete("/api/apps/default/whole")
+    assert (response.status_code, response.content) == (204, b"")
+    assert error(client.delete("/api/apps/default/whole"), 404)["code"] == "unknown_app"
+    assert "default/whole" not in server.desk.deployed
+
+
+def test_a_deploy_that_fails_ends_with_the_error(client: httpx2.Client) -> None:
+    last = deploy(client, "unimportable")[-1]
+    assert (last.kind, last.code, last.detail) == ("error", "import", "Traceback …")
+
+
+def test_an_unforeseen_error_is_in_the_log_only(client: httpx2.Client, caplog: pytest.LogCaptureFixture) -> None:
+    last = deploy(client, "broken")[-1]
+    told = error(client.get("/api/requests/broken"), 500)
+    assert (last.kind, last.code, told["code"]) == ("error", "internal", "internal")
+    assert "secret" not in last.message + last.detail + json.dumps(told)
+    assert told["request"] in told["message"]
+    for words in (told["request"], "secret words", "Traceback"):
+        assert words in caplog.text
+
+
+def test_a_client_that_leaves_cancels_its_deploy(server: Server, client: httpx2.Client) -> None:
+    with client.stream("POST", "/api/apps", json=document(client, "forever")) as response:
+        assert next(response.iter_lines()) == '{"kind":"progress","message":"building"}'
+        assert server.desk.waiting.wait(WAIT_S)
+        assert not server.desk.cancelled.is_set()
+    assert server.desk.cancelled.wait(WAIT_S)
+    assert "default/forever" not in server.desk.deployed
+
+
+def test_all_that_is_wrong_is_said_at_once(server: Server, client: httpx2.Client) -> None:
+    wrong = document(client, "bad name")
+    wrong["app"]["revisions"][0]["max_inputs"] = 0
+    wrong["app"]["workloads"][0]["scaling"]["idle_s"] = -1
+    told = error(client.post("/api/apps", json=wrong), 422)
+    assert told["code"] == "invalid"
+    for words in ("bad name", "max_inputs", "idle_s"):
+        assert words in told["message"]
+        assert words in told["detail"]
+    assert not [key for key in server.desk.deployed if "bad" in key]
+
+
+def test_a_blob_that_was_not_put_is_named(client: httpx2.Client) -> None:
+    missing = "sha256-" + "0" * 64
+    told = error(client.post("/api/apps", json=document(client, blob=missing)), 422)
+    assert missing in told["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "bad_body"),
+        (b"{", 400, "bad_body"),
+        (b'{"app": {"namespace": "\xff"}}', 400, "bad_body"),
+        (b'{"more":' + b"[" * 100_000, 400, "bad_body"),
+        (b"{}", 422, "invalid"),
+        (b'{"app": 1}', 422, "invalid"),
+        (b" " * (32 * 1024 * 1024 + 1), 413, "body_too_large"),
+    ],
+)
+def test_a_body_that_cannot_be_used_is_refused(client: httpx2.Client, body: bytes, status: int, code: str) -> None:
+    assert error(client.post("/api/apps", content=body), status)["code"] == code
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 70), 1 << 70) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def paths(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where every value in a document is."""
+    yield at
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        yield from paths(inner, (*at, key))
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_document_breaks_the_server(client: httpx2.Client, data: st.DataObject) -> None:
+    whole = json.loads(json.dumps(document(client)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.sampled_from(list(paths(whole))[1:]))
+        holder = whole
+        for key in place[:-1]:
+            holder = holder[key]
+        holder[place[-1]] = data.draw(json_values)
+    response = client.post("/api/apps", content=json.dumps(whole).encode("utf-8", "surrogatepass"))
+    assert response.status_code < 500, (whole, response.text)
+    if response.status_code == 200:
+        assert '"kind":"error"' not in response.text.replace("unimportable", ""), (whole, response.text)
+
+
+# -- blobs ----------------------------------------------------------------------------------------
+
+
+def test_a_blob_is_there_after_it_was_put(client: httpx2.Client) -> None:
+    content = b"x" * 300_000
+    digest = "sha256-" + hashlib.sha256(content).hexdigest()
+    assert client.head(f"/api/blobs/{digest}").status_code == 404
+    assert put_blob(client, content) == digest
+    assert put_blob(client, content) == digest
+    response = client.head(f"/api/blobs/{digest}")
+    assert (response.status_code, response.content) == (204, b"")
+
+
+def test_a_blob_is_refused_with_a_wrong_digest_or_size(client: httpx2.Client) -> None:
+    digest = "sha256-" + "1" * 64
+    assert error(client.put(f"/api/blobs/{digest}", content=b"other"), 400)["code"] == "wrong_digest"
+    assert error(client.put(f"/api/blobs/{digest}", content=b"x" * 1_000_001), 413)["code"] == "blob_too_large"
+    assert error(client.put("/api/blobs/nonsense", content=b"x"), 400)["code"] == "bad_digest"
+    assert client.head(f"/api/blobs/{digest}").status_code == 404
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def test_listings_have_their_declared_types(client: httpx2.Client) -> None:
+    assert client.get("/api/health").json() == {"ok": True, "trouble": ""}
+    assert msgspec.json.decode(client.get("/api/replicas").content, type=list[ReplicaRow])[0].id == "r1-1"
+    assert msgspec.json.decode(client.get("/api/requests/q1").content, type=Why).request == "q1"
+    assert msgspec.json.decode(client.get("/api/usage?since_s=60").content, type=list[PoolUsage])[0].cpu_s == 60.0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "usage?since_s=x",
+        "usage?since_s=-1",
+        "usage?since_s=nan",
+        "usage?since=1",
+        "logs?tail=-2",
+        "logs?app=../x",
+        "logs?namespace=",
+        "logs?follow=perhaps",
+    ],
+)
+def test_a_query_that_cannot_be_used_is_refused(client: httpx2.Client, path: str) -> None:
+    assert error(client.get(f"/api/{path}"), 400)["code"] == "bad_request"
+
+
+def test_logs_are_lines_and_can_be_followed(server: Server, client: httpx2.Client) -> None:
+    file = server.logs / "default" / "talky.ndjson"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"at": float(n), "request": "q" if n % 2 else "", "text": str(n)} for n in range(6)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    got = client.get("/api/logs?app=talky&tail=2&request=q")
+    assert [json.loads(line)["text"] for line in got.text.splitlines()] == ["3", "5"]
+    assert client.get("/api/logs?app=talky&since_s=60").text == ""
+    with client.stream("GET", "/api/logs?app=talky&tail=1&follow=1") as response:
+        got_lines = response.iter_lines()
+        assert json.loads(next(got_lines))["text"] == "5"
+        with file.open("a") as log:
+            log.write('{"at": 9, "text": "new"}\n')
+        assert json.loads(next(got_lines))["text"] == "new"
+
+
+def test_unknown_paths_and_methods_are_told(client: httpx2.Client) -> None:
+    for path in ("/api", "/api/", "/api/apps/", "/api/apps/a", "/apps", "/api/requests/a/b"):
+        assert error(client.get(path), 404)["code"] == "unknown_path"
+    response = client.patch("/api/apps")
+    assert error(response, 405)["code"] == "method_not_allowed"
+    assert response.headers["allow"] == "GET, POST"
+    assert client.get("/api/blobs/x").headers["allow"] == "HEAD, PUT"
+
+
+def test_the_description_covers_every_route_and_type(client: httpx2.Client) -> None:
+    described = client.get("/api/openapi.json").json()
+    assert described["openapi"] == "3.1.0"
+    assert described["info"]["version"] == "1.2.3"
+    assert set(described["paths"]["/api/apps"]) == {"get", "post"}
+    assert set(described["paths"]) == {
+        "/api/health",
+        "/api/blobs/{digest}",
+        "/api/apps",
+        "/api/apps/{namespace}/{name}",
+        "/api/replicas",
+        "/api/logs",
+        "/api/requests/{id}",
+        "/api/usage",
+        "/api/openapi.json",
+    }
+    queries = [p["name"] for p in described["paths"]["/api/logs"]["get"]["parameters"]]
+    assert queries == ["namespace", "app", "since_s", "request", "tail", "follow"]
+    schemas = described["components"]["schemas"]
+    assert {"Deploy", "App", "Revision", "ReplicaRow", "Why", "ErrorEnvelope"} <= set(schemas)
+    for reference in find_references(described):
+        assert reference.removeprefix("#/components/schemas/") in schemas
+
+
+def find_references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "$ref" in value:
+            yield value["$ref"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from find_references(inner)
