@@ -13,8 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from bench.platform import BenchError
+from bench import ROOT
 from bench.row import Options, Row, table
+from private_swell import Failed
 
 PARTS = ("echo", "wake", "churn", "memory", "rest")
 OUT = Path(__file__).with_name("out")
@@ -36,7 +37,7 @@ def main() -> int:
         sys.stderr.write(f"bench: {part} …\n")
         try:
             rows += importlib.import_module(f"bench.{part}").run(Options(quick=chosen.quick))
-        except BenchError as error:
+        except Failed as error:
             failed[part] = str(error)
         sys.stderr.write(f"bench: {part} took {(time.monotonic() - begun) / 60:.1f} min\n")
     sys.stdout.write(f"\n{table(rows)}\n\n" if rows else "")
@@ -59,7 +60,7 @@ def _write(rows: list[Row], failed: dict[str, str], quick: bool) -> None:
         "failed": failed,
     }
     (OUT / "bench.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-    sys.stdout.write(f"written to {(OUT / 'bench.json').relative_to(Path.cwd())}\n")
+    sys.stdout.write(f"written to {(OUT / 'bench.json').relative_to(ROOT)}\n")
 
 
 if __name__ == "__main__":

@@ -19,9 +19,11 @@ from contextlib import contextmanager
 
 import msgspec
 
+from bench import APPS, ROOT
+from bench.kernel import cpu_s
 from bench.load import Load
-from bench.platform import APPS, ROOT, BenchError, Platform, cpu_s, free_port, platform, wait_until
 from bench.row import Options, Row, row
+from private_swell import Failed, PrivateSwell, free_port, private_swell, wait_until
 
 TARGET = "bench-echo/double"
 PATH = f"/call/{TARGET}"
@@ -33,9 +35,9 @@ def run(options: Options) -> list[Row]:
     """RPS beside the floor, CPU per request, and the tail at a fixed rate."""
     wrk = shutil.which("wrk")
     if wrk is None:
-        raise BenchError("wrk is not here, and nothing else is as light. As root: apt-get install wrk")
-    with platform() as here, floor() as floor_port:
-        here.swell("deploy", str(APPS / "echo_app.py"))
+        raise Failed("wrk is not here, and nothing else is as light. As root: apt-get install wrk")
+    with private_swell() as here, floor() as floor_port:
+        here.run("deploy", str(APPS / "echo_app.py"))
         with here.connect() as client:
             client.call(TARGET, json.loads(BODY))
         wait_until("one ready replica", lambda: [r["phase"] for r in here.serving()] == ["ready"])
@@ -43,7 +45,7 @@ def run(options: Options) -> list[Row]:
         return rows + _tail(here.port, floor_port, floor_rps / 2, options)
 
 
-def _throughput(wrk: str, here: Platform, floor_port: int, options: Options) -> tuple[list[Row], float]:
+def _throughput(wrk: str, here: PrivateSwell, floor_port: int, options: Options) -> tuple[list[Row], float]:
     """Slices in turn; each ratio is of two neighbours, so that a neighbour's load hits both."""
     replica = here.serving()[0]["pid"]
     gateway = here.server("gateway")
@@ -102,10 +104,10 @@ def _slice(wrk: str, port: int, connections: int, seconds: int) -> float:
         words = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script.name, url]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
     if bad := re.search(r"Non-2xx.*|Socket errors:.*", done.stdout):
-        raise BenchError(f"wrk saw {bad.group()} at {url}")
+        raise Failed(f"wrk saw {bad.group()} at {url}")
     found = re.search(r"Requests/sec:\s*([\d.]+)", done.stdout)
     if found is None:
-        raise BenchError(f"wrk said:\n{done.stdout}{done.stderr}")
+        raise Failed(f"wrk said:\n{done.stdout}{done.stderr}")
     return float(found.group(1))
 
 

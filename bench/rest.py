@@ -5,13 +5,13 @@ Each is called once, so that everything that is ever made for a service has been
 
 from __future__ import annotations
 
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from bench.crowd import source
-from bench.platform import SERVERS, Platform, cpu_s, memory_mib, platform, wait_until
+from bench.kernel import cpu_s, memory_mib
 from bench.row import Options, Row, row
+from private_swell import SERVERS, PrivateSwell, private_swell, wait_until
 
 PER_APP = 50
 AT_ONCE = 4
@@ -22,7 +22,7 @@ def run(options: Options) -> list[Row]:
     """Memory and CPU of our own processes, before any service and with all of them at rest."""
     services = options.rounds(1000, 100)
     seconds = options.rounds(60, 5)
-    with platform(template_idle_s=1) as here:
+    with private_swell(template_idle_s=1) as here:
         empty = _memory(here)
         deploy_s = _deploy(here, services)
         call_s = _call(here, services)
@@ -42,25 +42,25 @@ def run(options: Options) -> list[Row]:
     return rows
 
 
-def _memory(here: Platform) -> dict[str, float]:
+def _memory(here: PrivateSwell) -> dict[str, float]:
     return {name: memory_mib(here.server(name))["rss"] for name in SERVERS}
 
 
-def _deploy(here: Platform, services: int) -> float:
+def _deploy(here: PrivateSwell, services: int) -> float:
     begun = time.monotonic()
     for number in range(services // PER_APP):
-        file = here.home / "tmp" / f"rest{number}.py"
+        file = here.scratch / f"rest{number}.py"
         file.write_text(source(f"bench-rest{number}", PER_APP, scaledown_window=2))
-        here.swell("deploy", str(file), wait_s=600)
+        here.run("deploy", str(file), wait_s=600)
     return time.monotonic() - begun
 
 
-def _call(here: Platform, services: int) -> float:
+def _call(here: PrivateSwell, services: int) -> float:
     def call(number: int) -> None:
         app, function = divmod(number, PER_APP)
         with here.connect() as client:
             answer = client.call(f"bench-rest{app}/f{function}")
-        if json.loads(answer.body) != function:
+        if answer.value != function:
             raise AssertionError(f"f{function} answered {answer.body!r}")
 
     begun = time.monotonic()

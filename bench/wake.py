@@ -6,7 +6,6 @@ a hundred services at once.
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
@@ -16,9 +15,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from bench import APPS, ROOT
 from bench.crowd import source
-from bench.platform import APPS, ROOT, SERVERS, Answer, Platform, children_cpu_s, cpu_s, platform, wait_until
+from bench.kernel import children_cpu_s, cpu_s
 from bench.row import Options, Row, quantile, row
+from private_swell import SERVERS, Answer, PrivateSwell, private_swell, wait_until
 
 PIXELS = {"pixels": [0.5] * 64}
 SETTLE_S = 0.1
@@ -27,15 +28,15 @@ SETTLE_S = 0.1
 
 def run(options: Options) -> list[Row]:
     """Wakes from a template, from a fresh process, and many at once."""
-    with platform(template_idle_s=600) as here:
-        here.swell("deploy", str(APPS / "wake_app.py"))
+    with private_swell(template_idle_s=600) as here:
+        here.run("deploy", str(APPS / "wake_app.py"))
         rows = _parked(here, options)
         rows += _fresh(here, options)
-    with platform(template_idle_s=600) as here:
+    with private_swell(template_idle_s=600) as here:
         return rows + _at_once(here, options)
 
 
-def _parked(here: Platform, options: Options) -> list[Row]:
+def _parked(here: PrivateSwell, options: Options) -> list[Row]:
     with here.connect() as client:
         client.call("bench-wake/Parked.predict", PIXELS)
     wait_until("a loaded template", here.parked)
@@ -81,7 +82,7 @@ def _told(wakes: list[Answer], bare: list[float], cpu_ms: dict[str, list[float]]
     return rows
 
 
-def _fresh(here: Platform, options: Options) -> list[Row]:
+def _fresh(here: PrivateSwell, options: Options) -> list[Row]:
     """The same model without a template."""
     answers = []
     with here.connect() as client:
@@ -91,17 +92,17 @@ def _fresh(here: Platform, options: Options) -> list[Row]:
     return [row("wake", "fresh process, no template", "ms", answers)]
 
 
-def _at_once(here: Platform, options: Options) -> list[Row]:
+def _at_once(here: PrivateSwell, options: Options) -> list[Row]:
     """Parked services of a plain function, all called in the same moment."""
     count = options.rounds(100, 10)
-    file = here.home / "tmp" / "crowd.py"
+    file = here.scratch / "crowd.py"
     file.write_text(source("bench-crowd", count, scaledown_window=2, enable_memory_snapshot=True))
-    here.swell("deploy", str(file))
+    here.run("deploy", str(file))
 
     def call(number: int) -> float:
         with here.connect() as client:
             answer = client.call(f"bench-crowd/f{number}")
-        if json.loads(answer.body) != number:
+        if answer.value != number:
             raise AssertionError(f"f{number} answered {answer.body!r}")
         return answer.ms
 

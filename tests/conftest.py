@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from private_swell import PrivateSwell, private_swell
 
 HERE = Path(__file__).parent
 
@@ -74,3 +77,10 @@ class Minutes:
 def _part(path: Path) -> str:
     inside = path.relative_to(HERE).parts if path.is_relative_to(HERE) else ()
     return inside[0] if len(inside) > 1 else "project"
+
+
+@pytest.fixture(scope="module")
+def own_swell() -> Iterator[PrivateSwell]:
+    """A running platform for the tests of one module; at the end it is stopped, and nothing of it may be left."""
+    with private_swell(template_idle_s=60) as swell:
+        yield swell
