@@ -1,7 +1,8 @@
-"""Where things live in a state directory (SWELL_HOME)."""
+"""Where things live in a state directory (SWELL_HOME), and where the server on it listens."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -18,6 +19,12 @@ def default_home() -> Path:
         return Path(home).expanduser().absolute()
     state = os.environ.get("XDG_STATE_HOME")
     return (Path(state) if state else Path.home() / ".local" / "state") / "swell"
+
+
+def local_url(host: str, port: int) -> str:
+    """Where clients on this machine reach a server that listens on `host`, which may be a wildcard."""
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
 
 
 class Home:
@@ -51,6 +58,14 @@ class Home:
 
     def replica_socket(self, replica: str) -> Path:
         return self.replica_sockets / f"{replica}.s"
+
+    def server_url(self) -> str | None:
+        """Where the server on this state directory says that it listens; None when it says nothing."""
+        try:
+            said = json.loads(self.lock.read_text())
+            return local_url(said["host"], said["port"]) if said["port"] else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def process_record(self, name: str) -> Path:
         """Where the supervisor notes the pid and start time of its child of that name."""

@@ -1,0 +1,113 @@
+"""How is a server started in the background, found, and stopped, from another process?"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from swell.model.errors import SwellError
+from swell.supervise import clients
+from swell.supervise.lock import Holder, holder
+from swell.supervise.server import CONTROL_GRACE_S, GATEWAY_GRACE_S, RUNNER_GRACE_S, end_leftovers
+from swell.wire.paths import Home
+
+UP_S = 120.0
+"""How long a server may take to come up: each of its processes has its own, shorter limit."""
+DOWN_S = GATEWAY_GRACE_S + RUNNER_GRACE_S + CONTROL_GRACE_S + 10.0
+"""How long a server may take to end."""
+_LOOK_S = 0.05
+
+
+def start(settings: Mapping[str, Any], attached: Sequence[int] = ()) -> Holder:
+    """Start a server in a session of its own; returns once it is ready. Raises SwellError when it does not come up.
+
+    With `attached` it lives as long as one of these processes (and of those that attach later).
+    """
+    import tempfile
+
+    reading, writing = os.pipe()
+    argv = [sys.executable, "-P", "-m", "swell.supervise", "--settings", json.dumps(settings)]
+    argv += ["--report-fd", str(writing), *(word for pid in attached for word in ("--attach-pid", str(pid)))]
+    # What it says before it has a log of its own is kept here; a pipe would break once we are gone.
+    with tempfile.TemporaryFile() as words:
+        try:
+            process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=words, stderr=words, pass_fds=[writing], start_new_session=True
+            )
+        finally:
+            os.close(writing)
+        try:
+            answer = _answer(reading)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+        finally:
+            os.close(reading)
+        if "up" in answer:
+            # It is on its own now; Popen need not complain that nobody waits for it.
+            process.returncode = 0
+            return Holder(**answer["up"])
+        process.wait()
+        if "error" in answer:
+            raise SwellError(answer["error"]["code"], answer["error"]["message"])
+        words.seek(0)
+        detail = words.read().decode(errors="replace")
+    log = Home(Path(settings["home"])).server_log
+    raise SwellError("start_failed", f"The server ended before it was ready; see {log}.", detail=detail)
+
+
+def _answer(reading: int) -> dict[str, Any]:
+    """What it reports; empty when it ended without a word."""
+    if not select.select([reading], [], [], UP_S)[0]:
+        raise SwellError("start_failed", f"The server was not ready within {UP_S:g} s and was stopped.")
+    line = os.read(reading, 1 << 20)
+    return json.loads(line) if line else {}
+
+
+def ensure(settings: Mapping[str, Any], pid: int, say: Callable[[str], None]) -> Holder:
+    """The server on this state directory, running at least as long as process `pid`; started if there is none."""
+    home = Home(Path(settings["home"]))
+    until = time.monotonic() + UP_S
+    while time.monotonic() < until:
+        found = holder(home)
+        if found is None:
+            say("starting a server")
+            try:
+                return start(settings, [pid])
+            except SwellError as error:
+                if error.code != "home_in_use":
+                    raise
+        elif found.state == "ready" and (not found.attached or clients.attach(home, pid)):
+            return found
+        time.sleep(_LOOK_S)
+    raise SwellError("start_failed", f"The server on {home.root} neither came up nor ended within {UP_S:g} s.")
+
+
+def stop(home: Home, say: Callable[[str], None], now: bool = False) -> int | None:
+    """Stop the server on this state directory and wait for its end; returns its pid, None when none ran.
+
+    `now` cuts what is in flight short. What a server that was killed left behind is ended too.
+    """
+    found = holder(home)
+    if found is None:
+        return None if end_leftovers(home, say, keep_replicas=False) == 0 else 0
+    found.identity.signal(signal.SIGTERM)
+    if now:
+        # Another signal, since two of the same may arrive as one.
+        found.identity.signal(signal.SIGINT)
+    if not found.identity.wait(DOWN_S):
+        raise SwellError(
+            "still_running",
+            f"The server (pid {found.pid}) did not end within {DOWN_S:g} s; see {home.server_log}. "
+            f"`kill -9 {found.pid}` and `swell down` again end it for certain.",
+        )
+    return found.pid

@@ -1,0 +1,66 @@
+"""What do our own processes say, where is it kept, and what of it does a terminal show?"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+SIZE_MAX = 8 * 1024 * 1024
+"""Bytes at which the log is turned over when a server starts; one older file is kept."""
+
+_LEVEL = re.compile(r"\b(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
+_STAMPED = re.compile(r"\d{4}-\d\d-\d\d[ T]")
+_LEVEL_WITHIN = 64
+"""A level stands near the start of a line; further on the word is only a word."""
+
+
+def quiet(line: str, before: bool) -> bool:
+    """Is this line of no concern to a terminal? Indented lines go with the line before them."""
+    if line[:1].isspace() or not line:
+        return before
+    level = _LEVEL.search(line[:_LEVEL_WITHIN])
+    return level is not None and level[1] in ("DEBUG", "INFO")
+
+
+class Log:
+    """home/logs/swell.log, and on a terminal what is worth a look."""
+
+    def __init__(self, path: Path, show: Callable[[str], None], verbose: bool = False) -> None:
+        """`show` takes lines for people; with `verbose` every line of every process goes there."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size > SIZE_MAX:
+            path.replace(path.with_suffix(".log.1"))
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._show = show
+        self._verbose = verbose
+        self._quiet: dict[str, bool] = {}
+
+    def say(self, text: str) -> None:
+        """The supervisor's own word, kept and shown."""
+        self._keep("supervisor", text)
+        self._show(text)
+
+    def heard(self, name: str, line: str) -> None:
+        """One line that a process wrote."""
+        self._keep(name, line)
+        self._quiet[name] = quiet(line, self._quiet.get(name, False))
+        if self._verbose or not self._quiet[name]:
+            self._show(f"{name} | {line}")
+
+    def take_over(self, fd: int) -> None:
+        """Let what is written to this descriptor of ours go to the log as well."""
+        os.dup2(self._fd, fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _keep(self, name: str, line: str) -> None:
+        stamp = "" if _STAMPED.match(line) else f"{time.strftime('%Y-%m-%d %H:%M:%S')} {name} "
+        try:
+            os.write(self._fd, f"{stamp}{line}\n".encode(errors="replace"))
+        except OSError:
+            # A full disk must not end the server; the terminal still shows what matters.
+            pass

@@ -1,0 +1,152 @@
+"""What is a server made of? Its lock, sockets and processes, from settings; started and, at the end, cleared away."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from swell.supervise import clients
+from swell.supervise.child import Child
+from swell.supervise.identity import read
+from swell.supervise.lock import Holder, Lock, unwritable
+from swell.supervise.log import Log
+from swell.supervise.sockets import listen_tcp, listen_unix
+from swell.supervise.supervisor import Supervisor
+from swell.wire.paths import Home, local_url
+
+NAMES = ("control", "runner", "gateway")
+"""In the order in which they start; they stop in reverse."""
+LEFT_S = 5.0
+"""How long processes of a server that died may take to notice it."""
+GATEWAY_GRACE_S = 15.0
+RUNNER_GRACE_S = 30.0
+CONTROL_GRACE_S = 10.0
+
+Command = Callable[[str, Sequence[str]], Sequence[str]]
+
+
+def command(name: str, words: Sequence[str]) -> Sequence[str]:
+    """The program of one of our processes. -P: a file of the user's in the working directory never shadows ours."""
+    program = ["swell.runtime.runner"] if name == "runner" else ["swell.serve", name]
+    return [sys.executable, "-P", "-m", *program, *words]
+
+
+def run(
+    settings: Mapping[str, Any],
+    up: Callable[[Holder], None],
+    show: Callable[[str], None],
+    attached: Sequence[int] = (),
+    verbose: bool = False,
+    log_fds: Sequence[int] = (),
+    command: Command = command,
+) -> None:
+    """Serve until told to stop (SIGTERM, SIGINT) or, with `attached`, until the last of these processes is gone.
+
+    `settings` are those of `wire.settings` as plain values; `up` is called once requests can come; `show`
+    takes lines for people; `log_fds` are descriptors of ours to redirect to the log. Raises SwellError when the
+    server cannot start or had to be given up; by then nothing of it is left.
+    """
+    home = Home(Path(settings["home"]))
+    home.check_socket_length()
+    lock = Lock(home, attached=bool(attached))
+    try:
+        with _files(home), ExitStack() as opened:
+            log = Log(home.server_log, show, verbose)
+            opened.callback(log.close)
+            for fd in log_fds:
+                log.take_over(fd)
+            end_leftovers(home, log.say)
+            listener = opened.enter_context(listen_tcp(settings["host"], settings["port"]))
+            control = opened.enter_context(listen_unix(home.control_socket))
+            api = opened.enter_context(listen_unix(home.api_socket))
+            port = listener.getsockname()[1]
+            home.port_file.write_text(f"{port}\n")
+            lock.say("starting", settings["host"], port)
+            for pid in attached:
+                clients.attach(home, pid)
+            supervisor = Supervisor(
+                _children(home, {**settings, "port": port}, listener, control, api, command),
+                log,
+                (lambda: clients.wanted(home, lock)) if attached else None,
+            )
+
+            def ready() -> None:
+                lock.say("ready")
+                up(lock.holder)
+
+            supervisor.run(ready)
+    except OSError as error:
+        raise unwritable(home, error) from None
+    finally:
+        lock.release()
+
+
+def _children(
+    home: Home,
+    settings: Mapping[str, Any],
+    listener: socket.socket,
+    control: socket.socket,
+    api: socket.socket,
+    command: Command,
+) -> list[Child]:
+    """What the three processes are given."""
+    everything = {"settings": json.dumps(settings)}
+    runner = {name: settings[name] for name in ("orphan_s", "log_max_mib") if name in settings}
+    runner["gateway_url"] = local_url(settings["host"], settings["port"])
+
+    def child(name: str, grace_s: float, values: Mapping[str, Any], **fds: int) -> Child:
+        given = {"home": home.root, **values, **fds}
+        words = [word for flag, value in given.items() for word in (f"--{flag.replace('_', '-')}", str(value))]
+        return Child(name, command(name, words), tuple(fds.values()), grace_s, record=home.process_record(name))
+
+    return [
+        child("control", CONTROL_GRACE_S, everything, control_fd=control.fileno(), api_fd=api.fileno()),
+        child("runner", RUNNER_GRACE_S, runner),
+        child("gateway", GATEWAY_GRACE_S, everything, listener_fd=listener.fileno()),
+    ]
+
+
+@contextmanager
+def _files(home: Home) -> Iterator[None]:
+    """The folders a server needs; afterwards, what is only of use while it runs is removed."""
+    for folder in (home.run, home.logs):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    home.run.chmod(0o700)
+    try:
+        yield
+    finally:
+        for path in (home.control_socket, home.api_socket, home.runner_socket, home.port_file):
+            path.unlink(missing_ok=True)
+        clients.forget(home)
+
+
+def end_leftovers(home: Home, say: Callable[[str], None], keep_replicas: bool = True) -> int:
+    """End what a server that was killed left on this state directory; returns how many processes that were.
+
+    With `keep_replicas` the old runner is killed at once: its replicas then wait for the next runner, and go
+    on serving there. Without, it is asked to stop them, and those of a runner that died are ended too.
+    """
+    found = [(name, identity) for name in reversed(NAMES) if (identity := read(home.process_record(name)))]
+    if not keep_replicas:
+        found += [(path.stem, identity) for path in home.replica_records.glob("*.json") if (identity := read(path))]
+    living = [(name, identity) for name, identity in found if identity.alive]
+    if living:
+        names = ", ".join(f"{name} (pid {identity.pid})" for name, identity in living)
+        say(f"an earlier server here was killed; ending what is left of it: {names}")
+    for name, identity in living:
+        if name == "runner" and keep_replicas:
+            identity.signal(signal.SIGKILL)
+        elif name not in NAMES or name == "runner":
+            identity.signal(signal.SIGTERM)
+        if not identity.wait(RUNNER_GRACE_S if name == "runner" else LEFT_S):
+            identity.signal(signal.SIGKILL)
+            identity.wait(LEFT_S)
+    for name in NAMES:
+        home.process_record(name).unlink(missing_ok=True)
+    return len(living)

@@ -1,0 +1,246 @@
+"""Which processes run, which are started again, and when is it over? Starts in order, stops in reverse."""
+
+from __future__ import annotations
+
+import math
+import os
+import selectors
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from swell.model.errors import SwellError
+from swell.supervise.child import Child, Process
+from swell.supervise.identity import adopt_orphans, children
+from swell.supervise.log import Log
+
+RESTARTS_MAX = 5
+"""How often a child that ends is started again within `RESTARTS_WITHIN_S`; once more, and all is stopped."""
+RESTARTS_WITHIN_S = 60.0
+RESTART_DELAY_S = 0.1
+"""Pause before the first of these restarts; doubled each time."""
+HURRY_S = 1.0
+"""What is left of any grace after a second signal."""
+SWEEP_S = 10.0
+"""How long what is left of our descendants may take to end after SIGKILL."""
+WANTED_EVERY_S = 0.25
+REST_S = 3600.0
+"""Between events there is nothing to look at."""
+
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Post:
+    """A child's place: its present process, and its past ones as far as they count against the budget."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.process: Process | None = None
+        self.again_at: float | None = None
+        """When it is to be started again (monotonic)."""
+        self.restarts: deque[float] = deque()
+
+    @property
+    def due(self) -> float:
+        """When something must happen here by itself: a new start, or the end of waiting for readiness."""
+        if self.process is None:
+            return math.inf if self.again_at is None else self.again_at
+        return math.inf if self.process.ready or self.process.late else self.process.ready_by
+
+    def restart_delay(self, now: float) -> float | None:
+        """Seconds until it may be started again; None when the budget is spent."""
+        while self.restarts and self.restarts[0] <= now - RESTARTS_WITHIN_S:
+            self.restarts.popleft()
+        if len(self.restarts) >= RESTARTS_MAX:
+            return None
+        self.restarts.append(now)
+        return RESTART_DELAY_S * 2.0 ** (len(self.restarts) - 1)
+
+
+class Supervisor:
+    """Keeps children running until told to stop. It owns its process: signals, and all children there are."""
+
+    def __init__(self, children: Sequence[Child], log: Log, wanted: Callable[[], bool] | None = None) -> None:
+        """`wanted`, where given, is asked again and again; once it says no, everything is stopped."""
+        self.log = log
+        self._posts = [Post(child) for child in children]
+        self._wanted = wanted
+        self._asked = 0
+        """Signals to end that came: the first stops in order, the second hurries."""
+        self._stopping = False
+        self._selector = selectors.DefaultSelector()
+        # Its end tells children that the supervisor is gone, however it went.
+        self._alive_read, self._alive_write = os.pipe()
+
+    def run(self, up: Callable[[], None]) -> None:
+        """Start all, call `up`, and return once all have been stopped on request.
+
+        Raises SwellError when a child does not come up or does not stay, after everything was stopped.
+        """
+        adopt_orphans()
+        with self._signals():
+            try:
+                self._start_all()
+                if not self._asked:
+                    up()
+                while not self._asked and (self._wanted is None or self._wanted()):
+                    self._turn(REST_S if self._wanted is None else WANTED_EVERY_S)
+            finally:
+                self._stop_all()
+
+    # -- starting ----------------------------------------------------------------------------
+
+    def _start_all(self) -> None:
+        for post in self._posts:
+            if not self._asked:
+                process = self._start(post)
+            while not process.ready and not self._asked:
+                self._turn(REST_S)
+
+    def _start(self, post: Post) -> Process:
+        post.again_at = None
+        try:
+            post.process = process = Process(post.child, self._alive_read)
+        except OSError as error:
+            raise SwellError("start_failed", f"The {post.child.name} could not be executed: {error}.") from None
+        self._selector.register(process.output_fd, selectors.EVENT_READ, lambda: self._output(process))
+        self._selector.register(process.ready_fd, selectors.EVENT_READ, lambda: self._ready(process))
+        return process
+
+    def _over(self, post: Post, process: Process) -> None:
+        """A child ended: start it again after a while, or give up."""
+        if self._stopping:
+            return
+        name, how = post.child.name, process.how_it_ended()
+        first = not process.ready and not post.restarts
+        delay = None if first else post.restart_delay(time.monotonic())
+        if delay is None:
+            often = "" if first else f" {RESTARTS_MAX + 1} times within {RESTARTS_WITHIN_S:g} s"
+            what = "did not come up" if first else f"ended{often}"
+            raise SwellError("child_failed", f"The {name} {what} ({how}). {process.last_words()}", status=500)
+        self.log.say(f"the {name} ended ({how}); starting it again in {delay:g} s")
+        post.again_at = time.monotonic() + delay
+
+    # -- one turn ----------------------------------------------------------------------------
+
+    def _turn(self, longest_s: float) -> None:
+        """Wait for something to happen, for at most this long, and deal with it."""
+        now = time.monotonic()
+        due = min((post.due for post in self._posts), default=now + longest_s)
+        for key, _ in self._selector.select(max(min(now + longest_s, due) - now, 0.0)):
+            key.data()
+        now = time.monotonic()
+        for post in self._posts:
+            if post.due > now:
+                continue
+            if post.process is None:
+                self._start(post)
+            else:
+                post.process.late = True
+                post.process.signal(signal.SIGKILL)
+
+    def _output(self, process: Process, final: bool = False) -> None:
+        lines, more = process.read_output(final)
+        for line in lines:
+            self.log.heard(process.child.name, line)
+        if not more:
+            self._selector.unregister(process.output_fd)
+
+    def _ready(self, process: Process) -> None:
+        if not process.read_ready():
+            self._selector.unregister(process.ready_fd)
+
+    def _signalled(self, wakeup_fd: int) -> None:
+        for number in os.read(wakeup_fd, 64):
+            if number != signal.SIGCHLD:
+                self._asked += 1
+        self._reap()
+
+    def _reap(self) -> None:
+        """Wait for all children that ended: ours, and the orphans we are the parent of now."""
+        ended: list[tuple[Post, Process]] = []
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            for post in self._posts:
+                if post.process is not None and post.process.pid == pid:
+                    post.process.ended(os.waitstatus_to_exitcode(status))
+                    self._close(post.process)
+                    ended.append((post, post.process))
+                    post.process = None
+        for post, process in ended:
+            self._over(post, process)
+
+    def _close(self, process: Process) -> None:
+        """Take in what a process wrote last. What descendants of it may still write is not waited for."""
+        if process.output_fd in self._selector.get_map():
+            self._output(process, final=True)
+        process.read_ready()
+        for fd in (process.output_fd, process.ready_fd):
+            if fd in self._selector.get_map():
+                self._selector.unregister(fd)
+        process.close()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Signals become readable on a pipe; as they were before, afterwards."""
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        os.set_blocking(writing, False)
+        # What was ignored when we were started (nohup, a shell's &) stays so.
+        heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, lambda *_: None) for number in (*heard, signal.SIGCHLD)}
+        wakeup_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        self._selector.register(reading, selectors.EVENT_READ, lambda: self._signalled(reading))
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup_before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._selector.close()
+            for fd in (reading, writing, self._alive_read, self._alive_write):
+                os.close(fd)
+
+    # -- stopping ----------------------------------------------------------------------------
+
+    def _stop_all(self) -> None:
+        self._stopping = True
+        for post in reversed(self._posts):
+            post.again_at = None
+            if post.process is not None:
+                self._stop(post, post.process)
+        self._sweep()
+
+    def _stop(self, post: Post, process: Process) -> None:
+        """SIGTERM, its grace, SIGKILL. A second signal to us cuts the grace short."""
+        process.signal(signal.SIGTERM)
+        begun = time.monotonic()
+        hurried_at: float | None = None
+        while post.process is not None:
+            now = time.monotonic()
+            if self._asked > 1 and hurried_at is None:
+                hurried_at = now
+            until = begun + post.child.grace_s
+            if hurried_at is not None:
+                until = min(until, hurried_at + HURRY_S)
+            if now >= until:
+                self.log.say(f"the {post.child.name} did not end within its grace; it is killed")
+                process.signal(signal.SIGKILL)
+                until = now + SWEEP_S
+            self._turn(until - now)
+
+    def _sweep(self) -> None:
+        """Kill every descendant that is left, until there is none: their parents' deaths make them our children."""
+        until = time.monotonic() + SWEEP_S
+        self._reap()
+        while (left := list(children(os.getpid()))) and time.monotonic() < until:
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            self._turn(WANTED_EVERY_S)

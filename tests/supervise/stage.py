@@ -1,0 +1,49 @@
+"""A server of actors: `python stage.py HOME SETTINGS PARTS` runs the real one with these programs in its places.
+
+SETTINGS and PARTS are JSON; PARTS maps a process's name to the parts its actor plays.
+Writes "up URL" to stdout once ready; ends with 1 and the message on stderr when it cannot start or stay.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from swell.model.errors import SwellError
+from swell.supervise.server import run
+
+ACTOR = str(Path(__file__).with_name("actor.py"))
+
+
+def main() -> int:
+    home, settings, parts = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
+
+    def command(name: str, words: Sequence[str]) -> Sequence[str]:
+        return [sys.executable, ACTOR, str(home.with_suffix(".notes")), name, *parts.get(name, ()), *words]
+
+    def say(line: str) -> None:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+    def up(holder: object) -> None:
+        sys.stdout.write(f"up {holder.url}\n")
+        sys.stdout.flush()
+
+    try:
+        run(
+            {"home": str(home), "host": "127.0.0.1", "port": 0, **settings},
+            up,
+            say,
+            attached=[int(word) for word in sys.argv[4:]],
+            command=command,
+        )
+    except SwellError as error:
+        say(f"{error.code}: {error.message}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""What can keep a server from starting, and does each say so, with nothing left behind?"""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from theatre import Stage
+
+from swell.model.errors import SwellError
+from swell.supervise.identity import myself
+from swell.supervise.lock import Lock, holder
+from swell.supervise.sockets import listen_tcp, listening
+from swell.wire.paths import Home
+
+Stages = Callable[..., Stage]
+
+
+def test_a_second_server_on_one_home(stage: Stages) -> None:
+    first = stage()
+    url = first.up()
+    code, said = stage().end()
+    assert code == 1
+    assert f"A server already runs on {first.home.root}: pid {first.process.pid} at {url}." in said
+    assert f"`swell down --home {first.home.root}`" in said
+    assert holder(first.home) is not None
+    assert first.end(signal.SIGTERM)[0] == 0
+
+
+def test_a_port_in_use_names_who_listens(stage: Stages) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = stage(settings={"port": port})
+        code, said = server.end()
+        assert listening(port) == [myself().pid]
+    assert code == 1
+    assert f"Port {port} on 127.0.0.1 is in use by " in said
+    assert f"(pid {myself().pid})" in said
+    assert "--port" in said
+    assert server.everyone() == []
+    assert list(server.home.run.iterdir()) == []
+    assert server.home.lock.read_text() == ""
+
+
+@pytest.mark.parametrize("host", ["no such host", "192.0.2.1", "x" * 300])
+def test_a_host_that_is_not_ours(host: str) -> None:
+    with pytest.raises(SwellError) as refused:
+        listen_tcp(host, 0)
+    assert refused.value.code == "bad_host"
+    assert "--host" in refused.value.message
+
+
+def test_a_home_that_is_a_file_or_cannot_be_made(root: Path) -> None:
+    (root / "file").write_text("")
+    for place in (root / "file", root / "file" / "h", Path("/proc/h")):
+        with pytest.raises(SwellError) as refused:
+            Lock(Home(place))
+        assert refused.value.code == "home_unwritable"
+        assert str(place) in refused.value.message
+        assert "SWELL_HOME" in refused.value.message
+
+
+def test_a_home_too_long_for_sockets(stage: Stages) -> None:
+    server = stage(home="h" * 120)
+    code, said = server.end()
+    assert code == 1
+    assert "home_too_long" in said
+    assert "SWELL_HOME" in said
+    assert not server.home.root.exists()
+
+
+def test_a_lock_left_by_a_killed_server_is_taken(root: Path) -> None:
+    home = Home(root / "h")
+    home.root.mkdir()
+    home.lock.write_text(
+        '{"pid": 4194304, "start_ticks": 1, "state": "ready", "host": "127.0.0.1", "port": 1}' + " " * 99
+    )
+    assert holder(home) is None
+    lock = Lock(home)
+    found = holder(home)
+    assert found is not None
+    assert found.identity == myself()
+    lock.release()
+    assert holder(home) is None
+
+
+def test_a_pid_given_to_another_process_is_not_the_server(root: Path) -> None:
+    home = Home(root)
+    lock = Lock(home)
+    lock.holder = lock.holder._replace(start_ticks=lock.holder.start_ticks - 1)
+    lock.say("ready")
+    assert holder(home) is None
+    lock.release()

@@ -1,0 +1,190 @@
+"""Do processes start in order, come back when they die, and stop in reverse with nothing left?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from theatre import Stage, until
+
+from swell.supervise.identity import identify
+from swell.supervise.lock import holder
+from swell.supervise.supervisor import RESTARTS_MAX
+
+Stages = Callable[..., Stage]
+
+
+def gone(pids: list[int]) -> bool:
+    return all(identify(pid) is None for pid in pids)
+
+
+def nothing_left(stage: Stage) -> None:
+    """No process, socket, port file, or name in the lock."""
+    assert gone(stage.everyone())
+    assert holder(stage.home) is None
+    assert stage.home.lock.read_text() == ""
+    assert [path.name for path in stage.home.run.iterdir()] == []
+
+
+def test_starts_in_order_and_stops_in_reverse(stage: Stages) -> None:
+    server = stage()
+    url = server.up()
+    names = [line.split()[0] for line in server.notes]
+    assert names == ["control", "runner", "gateway"]
+    found = holder(server.home)
+    assert found is not None
+    assert (found.pid, found.state, found.url) == (server.process.pid, "ready", url)
+    assert server.home.server_url() == url
+    assert server.home.port_file.read_text() == url.rpartition(":")[2] + "\n"
+    assert stat.S_IMODE(server.home.run.stat().st_mode) == 0o700
+    code, _ = server.end(signal.SIGTERM)
+    assert code == 0
+    assert [line.split()[0] for line in server.notes if line.endswith("down")] == ["gateway", "runner", "control"]
+    nothing_left(server)
+
+
+def test_an_interrupt_at_the_terminal_reaches_only_the_supervisor(stage: Stages) -> None:
+    server = stage()
+    server.up()
+    sessions = {os.getsid(pid) for pid in server.everyone()}
+    assert len(sessions) == 3
+    assert os.getsid(server.process.pid) not in sessions
+    code, _ = server.end(signal.SIGINT)
+    assert code == 0
+    assert not [line for line in server.notes if line.endswith("interrupted")]
+    nothing_left(server)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["control", "runner", "gateway"])
+def test_a_killed_child_is_started_again(stage: Stages, name: str) -> None:
+    server = stage()
+    server.up()
+    os.kill(server.pids(name)[0], signal.SIGKILL)
+    until(lambda: len(server.pids(name)) == 2)
+    others = [len(server.pids(other)) for other in ("control", "runner", "gateway") if other != name]
+    assert others == [1, 1]
+    code, said = server.end(signal.SIGTERM)
+    assert code == 0
+    assert f"the {name} ended (killed by SIGKILL); starting it again" in said
+    nothing_left(server)
+
+
+def test_listeners_outlive_the_processes_behind_them(stage: Stages) -> None:
+    server = stage(gateway=["ends"])
+    host, _, port = server.up().removeprefix("http://").partition(":")
+    until(lambda: len(server.pids("gateway")) == 2)
+    for _ in range(20):
+        socket.create_connection((host, int(port)), timeout=5).close()
+    for path in (server.home.control_socket, server.home.api_socket):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+    server.end(signal.SIGTERM)
+    nothing_left(server)
+
+
+@pytest.mark.slow
+def test_a_child_that_keeps_ending_stops_everything(stage: Stages) -> None:
+    server = stage(gateway=["talks", "ends"])
+    server.up()
+    code, said = server.end()
+    assert code == 1
+    assert f"The gateway ended {RESTARTS_MAX + 1} times within 60 s (exit code 3)" in said
+    assert "ERROR a word" in said
+    assert len(server.pids("gateway")) == RESTARTS_MAX + 1
+    nothing_left(server)
+
+
+def test_a_child_that_does_not_come_up_is_shown_with_its_last_words(stage: Stages) -> None:
+    server = stage(runner=["dies"])
+    code, said = server.end()
+    assert code == 1
+    assert "The runner did not come up (exit code 1)" in said
+    assert "runner cannot go on" in said
+    assert server.pids("gateway") == []
+    nothing_left(server)
+
+
+def test_a_stop_while_starting_starts_nothing_more(stage: Stages) -> None:
+    server = stage(runner=["silent"])
+    until(lambda: server.pids("runner"))
+    code, _ = server.end(signal.SIGTERM)
+    assert code == 0
+    assert server.pids("gateway") == []
+    nothing_left(server)
+
+
+@pytest.mark.slow
+def test_a_second_signal_hurries(stage: Stages) -> None:
+    server = stage(gateway=["stubborn"], runner=["stubborn"])
+    server.up()
+    code, said = server.end(signal.SIGTERM, signal.SIGINT)
+    assert code == 0
+    assert "the gateway did not end within its grace; it is killed" in said
+    nothing_left(server)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans can only be found on Linux")
+def test_what_children_leave_behind_is_ended(stage: Stages) -> None:
+    server = stage(runner=["parent"])
+    server.up()
+    os.kill(server.pids("runner")[0], signal.SIGKILL)
+    until(lambda: len(server.pids("runner", "left")) == 2)
+    assert not gone(server.pids("runner", "left"))
+    server.end(signal.SIGTERM)
+    nothing_left(server)
+
+
+def test_children_notice_that_the_supervisor_was_killed(stage: Stages) -> None:
+    server = stage()
+    server.up()
+    server.process.kill()
+    until(lambda: gone(server.everyone()))
+    assert holder(server.home) is None
+
+
+def test_a_new_server_ends_what_a_killed_one_left(stage: Stages) -> None:
+    first = stage(runner=["parent"])
+    first.up()
+    # A runner that neither notices nor obeys: only killing it by its record frees the home.
+    runner = first.pids("runner")[0]
+    os.kill(runner, signal.SIGSTOP)
+    first.process.kill()
+    second = stage()
+    second.up()
+    assert identify(runner) is None
+    _, said = second.end(signal.SIGTERM)
+    assert f"an earlier server here was killed; ending what is left of it: runner (pid {runner})" in said
+    # The killed runner's own children are for the next runner to adopt, not for us to end.
+    assert not gone(first.pids("runner", "left"))
+
+
+def test_the_terminal_shows_what_matters_and_the_log_keeps_all(stage: Stages) -> None:
+    server = stage(control=["talks"])
+    server.up()
+    _, said = server.end(signal.SIGTERM)
+    shown = [line for line in said.splitlines() if line.startswith("control | ")]
+    assert [line.split()[-1] for line in shown] == ["word", "more", "word", "more"]
+    assert "INFO" not in said
+    kept = server.home.server_log.read_text()
+    assert all(f"control {level} a word" in kept for level in ("INFO", "WARNING", "ERROR"))
+
+
+def test_a_server_for_clients_ends_after_the_last_of_them(stage: Stages, root: Path) -> None:
+    client = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    server = stage(attached=[client.pid])
+    server.up()
+    found = holder(server.home)
+    assert found is not None
+    assert found.attached
+    client.communicate(b"\n")
+    code, _ = server.end()
+    assert code == 0
+    nothing_left(server)
