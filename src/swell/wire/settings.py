@@ -22,8 +22,11 @@ class Settings(msgspec.Struct, frozen=True):
     """One resolved set of settings for a server or a client."""
 
     home: str
+    """State directory; default $XDG_STATE_HOME/swell, else ~/.local/state/swell."""
     host: str = "127.0.0.1"
+    """Address the gateway listens on. Anywhere but on loopback, every call needs the key."""
     port: int = 8470
+    """Port the gateway listens on."""
     url: str = ""
     """What clients call; empty = http://{host}:{port}."""
     orphan_s: float = 10.0
@@ -33,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True):
     hold_bytes_max: int = 256 * 1024 * 1024
     """Bytes of bodies all held requests may take together."""
     body_max: int = 100 * 1024 * 1024
+    """Bytes of one request's body."""
     header_timeout_s: float = 10.0
     """A client must have sent its whole header by then."""
     body_timeout_s: float = 30.0
@@ -42,7 +46,9 @@ class Settings(msgspec.Struct, frozen=True):
     records_per_pool: int = 200
     """Ordinary request records kept per pool (errors, cold and slow ones are kept apart)."""
     slow_ms: float = 1000.0
+    """A request that took longer is a slow one."""
     history_days: float = 7.0
+    """Records of requests, usage and the log of events are kept for this long."""
     log_max_mib: int = 64
     """Size at which an app's log file is turned over; one older file is kept."""
     policy: Policy = Policy()
