@@ -25,7 +25,7 @@ def gone(pids: list[int]) -> bool:
     return all(identify(pid) is None for pid in pids)
 
 
-def nothing_left(stage: Stage) -> None:
+def check_nothing_left(stage: Stage) -> None:
     """No process, socket, port file, or name in the lock."""
     assert gone(stage.everyone())
     assert holder(stage.home) is None
@@ -47,7 +47,7 @@ def test_starts_in_order_and_stops_in_reverse(stage: Stages) -> None:
     code, _ = server.end(signal.SIGTERM)
     assert code == 0
     assert [line.split()[0] for line in server.notes if line.endswith("down")] == ["gateway", "runner", "control"]
-    nothing_left(server)
+    check_nothing_left(server)
 
 
 def test_an_interrupt_at_the_terminal_reaches_only_the_supervisor(stage: Stages) -> None:
@@ -59,7 +59,7 @@ def test_an_interrupt_at_the_terminal_reaches_only_the_supervisor(stage: Stages)
     code, _ = server.end(signal.SIGINT)
     assert code == 0
     assert not [line for line in server.notes if line.endswith("interrupted")]
-    nothing_left(server)
+    check_nothing_left(server)
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def test_a_killed_child_is_started_again(stage: Stages, name: str) -> None:
     code, said = server.end(signal.SIGTERM)
     assert code == 0
     assert f"the {name} ended (killed by SIGKILL); starting it again" in said
-    nothing_left(server)
+    check_nothing_left(server)
 
 
 def test_listeners_outlive_the_processes_behind_them(stage: Stages) -> None:
@@ -87,7 +87,7 @@ def test_listeners_outlive_the_processes_behind_them(stage: Stages) -> None:
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
     server.end(signal.SIGTERM)
-    nothing_left(server)
+    check_nothing_left(server)
 
 
 @pytest.mark.slow
@@ -99,7 +99,7 @@ def test_a_child_that_keeps_ending_stops_everything(stage: Stages) -> None:
     assert f"The gateway ended {RESTARTS_MAX + 1} times within 60 s (exit code 3)" in said
     assert "ERROR a word" in said
     assert len(server.pids("gateway")) == RESTARTS_MAX + 1
-    nothing_left(server)
+    check_nothing_left(server)
 
 
 def test_a_child_that_does_not_come_up_is_shown_with_its_last_words(stage: Stages) -> None:
@@ -109,7 +109,7 @@ def test_a_child_that_does_not_come_up_is_shown_with_its_last_words(stage: Stage
     assert "The runner did not come up (exit code 1)" in said
     assert "runner cannot go on" in said
     assert server.pids("gateway") == []
-    nothing_left(server)
+    check_nothing_left(server)
 
 
 def test_a_stop_while_starting_starts_nothing_more(stage: Stages) -> None:
@@ -118,7 +118,7 @@ def test_a_stop_while_starting_starts_nothing_more(stage: Stages) -> None:
     code, _ = server.end(signal.SIGTERM)
     assert code == 0
     assert server.pids("gateway") == []
-    nothing_left(server)
+    check_nothing_left(server)
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def test_a_second_signal_hurries(stage: Stages) -> None:
     code, said = server.end(signal.SIGTERM, signal.SIGINT)
     assert code == 0
     assert "the gateway did not end within its grace; it is killed" in said
-    nothing_left(server)
+    check_nothing_left(server)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="orphans can only be found on Linux")
@@ -139,7 +139,7 @@ def test_what_children_leave_behind_is_ended(stage: Stages) -> None:
     until(lambda: len(server.pids("runner", "left")) == 2)
     assert not gone(server.pids("runner", "left"))
     server.end(signal.SIGTERM)
-    nothing_left(server)
+    check_nothing_left(server)
 
 
 def test_children_notice_that_the_supervisor_was_killed(stage: Stages) -> None:
@@ -187,4 +187,4 @@ def test_a_server_for_clients_ends_after_the_last_of_them(stage: Stages, root: P
     client.communicate(b"\n")
     code, _ = server.end()
     assert code == 0
-    nothing_left(server)
+    check_nothing_left(server)

@@ -5,9 +5,11 @@ Flag, then environment, then swell.toml, then [tool.swell] in pyproject.toml, th
 
 from __future__ import annotations
 
+import difflib
+import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.policy import Policy
-from swell.wire.paths import Home, default_home
+from swell.wire.paths import Home, default_home, local_url
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -28,7 +30,7 @@ class Settings(msgspec.Struct, frozen=True):
     port: int = 8470
     """Port the gateway listens on."""
     url: str = ""
-    """What clients call; empty = http://{host}:{port}."""
+    """Where clients find a server that is elsewhere; empty = the one on `home`."""
     orphan_s: float = 10.0
     """A runner without supervisor, or a replica without runner, ends itself after this long."""
     hold_max: int = 1000
@@ -55,65 +57,100 @@ class Settings(msgspec.Struct, frozen=True):
 
     @property
     def base_url(self) -> str:
-        return (self.url or f"http://{self.host}:{self.port}").rstrip("/")
+        """What clients call: `url`, else where the server on `home` says it listens, else where one would."""
+        return (self.url or self.paths.server_url() or local_url(self.host, self.port)).rstrip("/")
 
     @property
     def paths(self) -> Home:
         return Home(Path(self.home))
 
 
-_PLAIN = {f.name: f for f in msgspec.structs.fields(Settings) if f.name not in ("home", "policy")}
+_PLAIN = tuple(name for name in Settings.__struct_fields__ if name not in ("home", "policy"))
+_POLICY = Policy.__struct_fields__
+NAMES = (*_PLAIN, *_POLICY)
+"""What `--set`, SWELL_… and swell.toml can set, beside the home."""
 
 
 def load(
     flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> Settings:
-    """Resolve all settings. Unknown names and values of the wrong type are refused, naming where they stand."""
+    """Resolve all settings; `flags` that are None count as not given.
+
+    Policies may be given by their own name or in a table `policy`. Raises SwellError for an unknown name and for
+    a value that does not fit, naming where it stands.
+    """
     env = os.environ if environ is None else environ
-    folder = Path.cwd() if cwd is None else cwd
     chosen: dict[str, Any] = {}
-    for origin, values in _files(folder):
+    for origin, values in _files(Path.cwd() if cwd is None else cwd):
         _take(chosen, values, origin)
-    if "SWELL_HOME" in env:
-        chosen["home"] = env["SWELL_HOME"]
-    for name in _PLAIN:
-        value = env.get(f"SWELL_{name.upper()}")
-        if value is not None:
-            chosen[name] = value
-    policy = {f: env[f"SWELL_{f.upper()}"] for f in Policy.__struct_fields__ if f"SWELL_{f.upper()}" in env}
-    if policy:
-        chosen["policy"] = {**chosen.get("policy", {}), **policy}
-    for name, value in (flags or {}).items():
-        if value is not None:
-            chosen[name] = {**chosen.get("policy", {}), **value} if name == "policy" else value
-    chosen["home"] = str(Path(chosen["home"]).expanduser().absolute()) if chosen.get("home") else str(default_home())
+    variables = {name: env[f"SWELL_{name.upper()}"] for name in ("home", *NAMES) if f"SWELL_{name.upper()}" in env}
+    _take(chosen, variables, "the environment")
+    _take(chosen, {name: value for name, value in (flags or {}).items() if value is not None}, "the command line")
+    home = chosen.pop("home", None)
+    chosen["home"] = str(Path(home).expanduser().absolute() if home else default_home())
+    chosen["policy"] = {name: chosen.pop(name) for name in _POLICY if name in chosen}
     try:
-        return msgspec.convert(chosen, Settings, strict=False)
+        settings = msgspec.convert(chosen, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SwellError(
-            "bad_setting", f"A setting cannot be used: {error}. See `swell up --help` for names and units."
-        ) from None
+        raise _unfit(str(error)) from None
+    _check(settings)
+    return settings
+
+
+def assignments(words: Sequence[str]) -> dict[str, str]:
+    """The flags that `--set name=value` words stand for."""
+    flags = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise SwellError("bad_setting", f"--set takes name=value, not {word!r}.")
+        flags[name.strip().removeprefix("policy.")] = value.strip()
+    return flags
+
+
+def _check(settings: Settings) -> None:
+    """Numbers that no type keeps from being nonsense."""
+    if not 0 <= settings.port <= 65535:
+        raise _unfit(f"port is {settings.port}; it must be 0 (any free one) to 65535")
+    for owner in (settings, settings.policy):
+        for name in owner.__struct_fields__:
+            value = getattr(owner, name)
+            if isinstance(value, int | float) and not 0 <= value < math.inf:
+                raise _unfit(f"{name} is {value}; it must be a number that is not below 0")
+    if settings.policy.template_memory_share > 1:
+        raise _unfit("template_memory_share is above 1, which is all of a node's memory")
+
+
+def _unfit(why: str) -> SwellError:
+    return SwellError("bad_setting", f"A setting cannot be used: {why}. docs/operations.md lists names and units.")
 
 
 def _files(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     """[tool.swell] first, swell.toml over it."""
     found = []
-    for name, table in (("pyproject.toml", ("tool", "swell")), ("swell.toml", ())):
+    for name, tables in (("pyproject.toml", ("tool", "swell")), ("swell.toml", ())):
         path = folder / name
         if not path.is_file():
             continue
         try:
             values: Any = tomllib.loads(path.read_text())
-        except tomllib.TOMLDecodeError as error:
-            raise SwellError("bad_setting", f"{path} is not valid TOML: {error}.") from None
-        for key in table:
-            values = values.get(key, {})
-        found.append((str(path), values))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SwellError("bad_setting", f"{path} cannot be read as TOML: {error}.") from None
+        for table in tables:
+            values = values.get(table, {}) if isinstance(values, dict) else {}
+        if isinstance(values, dict):
+            found.append((str(path), values))
     return found
 
 
-def _take(chosen: dict[str, Any], values: dict[str, Any], origin: str) -> None:
-    for name, value in values.items():
-        if name not in _PLAIN and name not in ("home", "policy"):
-            raise SwellError("bad_setting", f"{origin}: there is no setting called {name!r}.")
+def _take(chosen: dict[str, Any], values: Mapping[str, Any], origin: str) -> None:
+    """Put values over those chosen so far. A table `policy` is the same as its entries."""
+    policy = values.get("policy", {})
+    if not isinstance(policy, Mapping):
+        raise SwellError("bad_setting", f"{origin}: policy is a table of settings, not {policy!r}.")
+    for name, value in {**{n: v for n, v in values.items() if n != "policy"}, **policy}.items():
+        if name not in NAMES and name != "home":
+            near = difflib.get_close_matches(name, NAMES, n=3)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise SwellError("bad_setting", f"{origin}: there is no setting called {name!r}.{hint}")
         chosen[name] = value
