@@ -93,7 +93,7 @@ class _Churn:
         self._do(self.core.step(self.time.now()))
 
     def _do(self, effects: Effects) -> None:
-        for _, order in effects.orders:
+        for order in effects.orders:
             pack(Order(1, order))
             self.engine.apply(order, 1)
         if effects.delta is not None:

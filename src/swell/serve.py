@@ -17,7 +17,10 @@ import sys
 import time
 import tomllib
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -63,7 +66,6 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     """The loop, the store and the control API, until `up` says stop."""
     import uvicorn
 
-    from swell import __version__
     from swell.api.app import make_api
     from swell.control.core import Core
     from swell.control.link import ControlLink
@@ -72,28 +74,37 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     from swell.engines.local import LocalEngine
     from swell.model.events import Opened
     from swell.model.world import World
-    from swell.store.blobs import FileBlobs
+    from swell.store.blobs import BlobFolder
     from swell.store.keys import ensure_keys
-    from swell.store.logs import LogFiles
+    from swell.store.logs import lines
+    from swell.store.retention import Keep
     from swell.store.sqlite import SqliteStore
 
     paths = settings.paths
     keys = ensure_keys(paths.key, paths.call_key)
     prices = read_prices(paths.prices)
-    store = SqliteStore(paths.database)
+    keep = Keep(settings.history_days, records_per_pool=settings.records_per_pool, slow_ms=settings.slow_ms)
+    store = SqliteStore(paths.database, keep)
     clock = SystemClock()
     epoch = store.world.open_epoch()
-    core = Core(World(), settings.policy, prices)
-    link: ControlLink
-    engine = LocalEngine(lambda order, epoch: link.order(order, epoch, "local"), lambda r, p: link.build(r, p))
-    loop = Loop(core, engine, store, clock, epoch)
+    engine = LocalEngine(
+        lambda order, epoch: link.order(order, epoch, order.node), lambda revision, say: link.build(revision, say)
+    )
+    loop = Loop(Core(World(), settings.policy, prices), engine, store, clock, epoch)
     link = loop.link = ControlLink(epoch, loop)
     loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy))
     await link.serve(link_socket)
-    views = Views(loop, prices, settings.base_url, __version__)
-    api = make_api(views, keys.api, FileBlobs(paths.blobs), LogFiles(paths.logs))
-    server = uvicorn.Server(uvicorn.Config(api, log_config=None, access_log=False, lifespan="off", server_header=False))
-    serving = asyncio.create_task(server._serve([api_socket]))
+    views = Views(loop, prices, settings.base_url, version("swell"))
+    api = make_api(views, BlobFolder(paths.blobs), partial(lines, paths.logs), key=keys.api, version=views.version)
+
+    class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Signals are this process's own business (`Up`)."""
+            yield
+
+    server = Server(uvicorn.Config(api, log_config=None, access_log=False, lifespan="off", server_header=False))
+    serving = asyncio.create_task(server.serve([api_socket]))
     up.ready()
     await up.stopped()
     server.should_exit = True

@@ -32,11 +32,11 @@ def a_core(scaling: Scaling | None = None, policy: Policy = POLICY) -> tuple[Cor
 
 
 def starts(effects: Effects) -> list[StartOrder]:
-    return [order for _, order in effects.orders if isinstance(order, StartOrder)]
+    return [order for order in effects.orders if isinstance(order, StartOrder)]
 
 
 def stops(effects: Effects) -> list[StopOrder]:
-    return [order for _, order in effects.orders if isinstance(order, StopOrder)]
+    return [order for order in effects.orders if isinstance(order, StopOrder)]
 
 
 def seen(order: StartOrder, phase: Phase, at: float, reason: str = "") -> ReplicaSeen:

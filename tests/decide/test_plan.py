@@ -131,7 +131,7 @@ def test_drive_says_what_is_owed_and_then_nothing_more(it: Setting, data: st.Dat
                 **{f: getattr(foreign, f) for f in foreign.__struct_fields__} | {"replica": "r0-99"}
             )
             orders = drive(it.world, Inventory(node, it.now, 1, (*reports, foreign))).orders
-            assert StopOrder("r0-99", "unknown", 5.0) in orders
+            assert StopOrder("r0-99", "unknown", 5.0, node) in orders
 
 
 @given(settings())

@@ -33,8 +33,7 @@ log = logging.getLogger("swell.control")
 class Effects(msgspec.Struct, frozen=True):
     """What the shell is to do after a step."""
 
-    orders: tuple[tuple[str, Order], ...]
-    """(node, order)."""
+    orders: tuple[Order, ...]
     delta: TableDelta | None
     events: tuple[Event, ...]
     """To append to the world log."""
@@ -58,7 +57,7 @@ class Core:
         self._agenda: list[tuple[float, str]] = []
         self._look_at: dict[str, float] = {}
         self._events: list[Event] = []
-        self._orders: list[tuple[str, Order]] = []
+        self._orders: list[Order] = []
 
     # -- hearing -----------------------------------------------------------------------------
 
@@ -91,7 +90,7 @@ class Core:
         owed = drive(self.world, fact)
         for seen in owed.lost:
             self.take(seen)
-        self._orders += [(fact.node, order) for order in owed.orders]
+        self._orders += owed.orders
 
     def demand(self, gateway: str, levels: Sequence[Level], ttl_s: float, now: float) -> None:
         self._due.update(dict.fromkeys(self.book.report(gateway, levels, ttl_s, now)))
@@ -134,8 +133,8 @@ class Core:
         for action in decided.actions:
             replica = world.replicas.get(action.replica)
             order = order_for(world, replica) if replica is not None else None
-            if replica is not None and order is not None:
-                self._orders.append((replica.node, order))
+            if order is not None:
+                self._orders.append(order)
 
     def _remember(self, decided: Plan) -> None:
         for pool in decided.pools:

@@ -49,6 +49,10 @@ class Loop:
     def table(self) -> Table:
         return self.core.keeper.whole()
 
+    def heard_fact(self, fact: Fact) -> None:
+        """The engine stands for the runners: it hears first, and tells everyone who listens."""
+        self.engine.hear(fact)
+
     def heard_demand(self, gateway: str, levels: Sequence[Level], ttl_s: float) -> None:
         self.core.demand(gateway, levels, ttl_s, self.clock.now())
         self.wake()
@@ -117,7 +121,7 @@ class Loop:
             self._wake_at(self.clock.now() + 1.0)
             return
         # The order of these three is the order of urgency on the path of a wake.
-        for _, order in effects.orders:
+        for order in effects.orders:
             self.engine.apply(order, self.epoch)
         if effects.delta is not None and self.link is not None:
             self.link.publish(effects.delta)

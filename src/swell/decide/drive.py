@@ -39,7 +39,9 @@ def drive(world: World, inventory: Inventory) -> Owed:
         else:
             lost.append(_lost(replica, inventory.at))
     orders += [
-        StopOrder(replica=id, reason="unknown", grace_s=UNKNOWN_GRACE_S) for id in has if id not in world.replicas
+        StopOrder(replica=id, reason="unknown", grace_s=UNKNOWN_GRACE_S, node=inventory.node)
+        for id in has
+        if id not in world.replicas
     ]
     return Owed(tuple(orders), tuple(lost))
 
@@ -47,7 +49,7 @@ def drive(world: World, inventory: Inventory) -> Owed:
 def order_for(world: World, replica: Replica) -> Order | None:
     """The order this replica's phase calls for: planned → start, draining → stop, else none."""
     if replica.phase is Phase.DRAINING:
-        return StopOrder(replica=replica.id, reason=replica.reason, grace_s=replica.grace_s)
+        return StopOrder(replica=replica.id, reason=replica.reason, grace_s=replica.grace_s, node=replica.node)
     revision = world.revision(replica.pool)
     if replica.phase is not Phase.PLANNED or revision is None:
         return None

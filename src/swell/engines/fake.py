@@ -72,6 +72,10 @@ class FakeEngine:
     def listen(self, heard: Callable[[Fact], None]) -> None:
         self._listeners.append(heard)
 
+    def hear(self, fact: Fact) -> None:
+        for heard in self._listeners:
+            heard(fact)
+
     def apply(self, order: Order, epoch: int) -> None:
         if not self.alive or epoch < self.epoch or self._happens(self.behaviour.lose_order):
             return
@@ -95,14 +99,14 @@ class FakeEngine:
     def report_node(self) -> None:
         """As a runner does when it connects: the node, then everything it has."""
         if self.alive:
-            self._tell(NodeSeen(self.now(), self.node))
+            self.hear(NodeSeen(self.now(), self.node))
             self.report_inventory()
 
     def report_inventory(self) -> None:
         """In one piece and on time, as a link that keeps order does after what was said before it."""
         inventory = self.inventory()
         if inventory is not None:
-            self._tell(inventory)
+            self.hear(inventory)
 
     def crash(self, id: str, reason: str = "crashed") -> None:
         """One replica dies."""
@@ -210,13 +214,9 @@ class FakeEngine:
         """Tell, perhaps late, perhaps twice."""
         for _ in range(2 if self._happens(self.behaviour.repeat_fact) else 1):
             if self.behaviour.delay_fact_s:
-                self.after(self.chance.uniform(0, self.behaviour.delay_fact_s), lambda: self._tell(fact))
+                self.after(self.chance.uniform(0, self.behaviour.delay_fact_s), lambda: self.hear(fact))
             else:
-                self._tell(fact)
-
-    def _tell(self, fact: Fact) -> None:
-        for heard in self._listeners:
-            heard(fact)
+                self.hear(fact)
 
     def _happens(self, probability: float) -> bool:
         return probability > 0 and self.chance.random() < probability

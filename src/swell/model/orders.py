@@ -26,6 +26,7 @@ class StopOrder(msgspec.Struct, frozen=True, tag="stop"):
     replica: str
     reason: str
     grace_s: float
+    node: str = ""
 
 
 Order = StartOrder | StopOrder

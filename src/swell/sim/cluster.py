@@ -170,9 +170,9 @@ class Cluster:
         self._never_reclaimed_unready(effects.events)
         for problem in check(core.world):
             self._break(problem)
-        for node, order in effects.orders:
+        for order in effects.orders:
             self._note("order", order)
-            self.engines[node].apply(order, self.epoch)
+            self.engines[order.node].apply(order, self.epoch)
         if effects.delta is not None:
             self.gateway.take_table(effects.delta)
         if self.gateway.pools != core.keeper.pools:

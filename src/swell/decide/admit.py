@@ -1,0 +1,51 @@
+"""May a request that finds no free slot wait for one, or must it be refused, and in which words?"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a request is not held. `status` is the HTTP status; the caller may try again after `retry_after_s`."""
+
+    status: int
+    code: str
+    message: str
+    retry_after_s: int
+
+
+def admit(
+    workload: str,
+    *,
+    held: int,
+    hold_max: int,
+    held_bytes: int,
+    body_bytes: int,
+    hold_bytes_max: int,
+    closed: str = "",
+) -> Refusal | None:
+    """None: hold it. Limits are inclusive: exactly `hold_max` requests and `hold_bytes_max` bytes may be held.
+
+    `held` counts the pool's own waiting requests, `held_bytes` the bodies of all that wait at this gateway,
+    `body_bytes` what has arrived of this one. `closed` says why no replica can be had at all; with it set,
+    waiting is pointless and is not begun.
+    """
+    if closed:
+        return Refusal(503, "no_replica", f"{workload} cannot be started now: {closed}", 5)
+    if held >= hold_max:
+        return Refusal(
+            429,
+            "too_many_held",
+            f"{held} requests already wait for a replica of {workload}, which is the most that may (hold_max). "
+            f"Try again later, or give it more replicas (max_containers).",
+            1,
+        )
+    if body_bytes and held_bytes + body_bytes > hold_bytes_max:
+        return Refusal(
+            429,
+            "too_many_held",
+            f"Requests that wait for a replica already hold {held_bytes} bytes of bodies, and the limit is "
+            f"{hold_bytes_max} (hold_bytes_max). Try again later.",
+            1,
+        )
+    return None

@@ -1,0 +1,32 @@
+"""Which of a pool's free replicas takes the next request? The less loaded of two drawn at random.
+
+Two choices keep the longest queue short without looking at all of them, and unlike "always the least
+loaded" they do not send a herd to one replica when several gateways see the same stale loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+
+class Loaded(Protocol):
+    """Anything with a number of requests under way."""
+
+    in_flight: int
+
+
+L = TypeVar("L", bound=Loaded)
+
+
+def pick(free: Sequence[L], draw: float) -> L:
+    """One of `free` (never empty; each has a slot left). `draw` is uniform in [0, 1)."""
+    count = len(free)
+    if count == 1:
+        return free[0]
+    # One draw gives an ordered pair of different places, each pair as likely as any other.
+    first, second = divmod(int(draw * count * (count - 1)), count - 1)
+    if second >= first:
+        second += 1
+    one, other = free[first], free[second]
+    return one if one.in_flight <= other.in_flight else other

@@ -1,0 +1,165 @@
+"""Which workload is a request for? From the host and the path, with near names when there is none."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+from urllib.parse import unquote
+
+import msgspec
+
+from swell.model.workload import DEFAULT_NAMESPACE, Method, Web
+
+WEB_HOST = ".localhost"
+"""`{label}.localhost`: browsers resolve it to the loopback by themselves."""
+NEAR_MOST = 3
+NEAR_AMONG = 200
+"""Names compared at most: near names are a courtesy, and a wrong path must stay cheap."""
+
+
+class Row(Protocol):
+    """One workload's name and the pool that takes its traffic."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def app(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def pool(self) -> str: ...
+    @property
+    def methods(self) -> tuple[Method, ...]: ...
+    @property
+    def is_class(self) -> bool: ...
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A method of a workload. `path` and `root_path` are the endpoint's own path and the prefix cut off (web only)."""
+
+    workload: str
+    pool: str
+    method: str
+    web: Web | None = None
+    path: str = ""
+    root_path: str = ""
+
+
+class Own(msgspec.Struct, frozen=True):
+    """A path of Swell itself: "api" (forwarded to control) or "healthz"."""
+
+    name: str
+
+
+class NoRoute(msgspec.Struct, frozen=True):
+    """Nothing there; `message` names the way out."""
+
+    code: str
+    message: str
+    status: int = 404
+
+
+Destination = Found | Own | NoRoute
+
+
+class Routes:
+    """Rows indexed by name and by web label. Replaced as a whole when a row changes."""
+
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        self.apps: dict[tuple[str, str], dict[str, Row]] = {}
+        self.labels: dict[str, tuple[Row, Method]] = {}
+        for row in sorted(rows, key=lambda r: (r.namespace, r.app, r.name)):
+            self.apps.setdefault((row.namespace, row.app), {})[row.name] = row
+            for method in row.methods:
+                if method.web is not None:
+                    # Deploying refuses a label twice; should two be here, the first by name keeps it.
+                    self.labels.setdefault(method.web.label.lower(), (row, method))
+
+
+def route(routes: Routes, host: str, path: str) -> Destination:
+    """Where a request goes. `host` may carry a port; `path` is as received (percent-encoded), without its query."""
+    label = _label(host)
+    if label is not None:
+        return _web(routes, label, path, root_path="")
+    first, _, rest = path.removeprefix("/").partition("/")
+    match first:
+        case "call":
+            return _call(routes, [unquote(part) for part in rest.split("/")])
+        case "web" if rest:
+            name, slash, below = rest.partition("/")
+            return _web(routes, unquote(name).lower(), slash + below or "/", root_path=f"/web/{name}")
+        case "api" | "ui":
+            return Own("api")
+        case "healthz" if not rest:
+            return Own("healthz")
+    return NoRoute(
+        "unknown_path",
+        "There is nothing at this path. Functions are called at POST /call/{app}/{function}, "
+        "web endpoints answer at /web/{label}/ and at http://{label}.localhost.",
+    )
+
+
+def _label(host: str) -> str | None:
+    """The web label that a host names, lower case; None for every other host."""
+    if WEB_HOST not in host.lower():
+        return None
+    name = host.lower().partition(":")[0].removesuffix(".")
+    return name.removesuffix(WEB_HOST) if name.endswith(WEB_HOST) else None
+
+
+def _web(routes: Routes, label: str, path: str, root_path: str) -> Destination:
+    found = routes.labels.get(label)
+    if found is None:
+        return NoRoute("unknown_app", f"There is no web endpoint {label!r}.{_near(label, routes.labels)}")
+    row, method = found
+    return Found(_key(row), row.pool, method.name, method.web, path, root_path)
+
+
+def _call(routes: Routes, parts: Sequence[str]) -> Destination:
+    if len(parts) not in (2, 3) or not all(parts):
+        return NoRoute("unknown_path", "A call's path is /call/{app}/{function} or /call/{namespace}/{app}/{function}.")
+    namespace, app, name = (DEFAULT_NAMESPACE, *parts) if len(parts) == 2 else parts
+    workloads = routes.apps.get((namespace, app))
+    if workloads is None:
+        others = [a for n, a in routes.apps if n == namespace]
+        return NoRoute("unknown_app", f"There is no app {app!r} in namespace {namespace!r}.{_near(app, others)}")
+    workload, dot, method_name = name.partition(".")
+    row = workloads.get(workload)
+    if row is None or row.is_class != bool(dot):
+        return NoRoute("unknown_function", _no_function(app, name, workloads))
+    wanted = method_name if dot else workload
+    method = next((m for m in row.methods if m.name == wanted), None)
+    if method is None:
+        return NoRoute("unknown_function", _no_function(app, name, workloads))
+    if method.web is not None:
+        return NoRoute(
+            "unknown_function",
+            f"{app}/{name} is a web endpoint and cannot be called. It answers at /web/{method.web.label}/ "
+            f"and at http://{method.web.label}.localhost.",
+        )
+    return Found(_key(row), row.pool, method.name)
+
+
+def _no_function(app: str, name: str, workloads: dict[str, Row]) -> str:
+    offers = [
+        f"{row.name}.{method.name}" if row.is_class else row.name
+        for row in workloads.values()
+        for method in row.methods
+    ]
+    own = [offer for offer in offers if offer.startswith(name + ".")]
+    near = f" {name} is a class; it has {', '.join(own[:10])}." if own else _near(name, offers)
+    if not near and offers:
+        near = f" It has {', '.join(offers[:10])}{', …' if len(offers) > 10 else ''}."
+    return f"App {app!r} has no function {name!r}.{near}"
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    """ " Did you mean …?" with the names most like this one; "" when none is."""
+    alike = [other for other in names if abs(len(other) - len(name)) <= 4][:NEAR_AMONG]
+    close = difflib.get_close_matches(name, alike, n=NEAR_MOST, cutoff=0.6)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def _key(row: Row) -> str:
+    return f"{row.namespace}/{row.app}/{row.name}"
