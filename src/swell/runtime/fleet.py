@@ -102,7 +102,8 @@ class Fleet:
         """Drain a ready replica; end at once what has nothing in flight."""
         child = self.children.get(order.replica)
         if child is None:
-            self._tell(self.ended.get(order.replica) or self._unknown(order.replica))
+            # It never may come to be either: its start order could still be on the way.
+            self._tell(self.ended.get(order.replica) or self._remember(self._unknown(order.replica)))
             return
         if child.stop is not None:
             return
@@ -394,6 +395,7 @@ class Fleet:
         if not child.again:
             self.forks.settled(child, None if oom_kills or child.ending or child.stop else killed_by)
         child.cancel_timers()
+        pid = child.pid
         tail = self._clean(child, exit)
         if child.again and child.stop is None:
             child.again = False
@@ -405,14 +407,18 @@ class Fleet:
         del self.children[child.id]
         end = verdict(child, exit, oom_kills, tail)
         child.phase = Phase.GONE
-        seen = msgspec.structs.replace(child.seen(self.terms.node), reason=end.reason, detail=end.detail)
-        self.ended[child.id] = seen
-        while len(self.ended) > ENDED_KEPT:
-            self.ended.popitem(last=False)
+        seen = msgspec.structs.replace(child.seen(self.terms.node), pid=pid, reason=end.reason, detail=end.detail)
+        self._remember(seen)
         self.spool.note(child.pool, child.id, " · ".join(filter(None, ("over", end.reason, end.detail))))
         self._tell(seen)
         if child.role == "template":
             self.forks.over(child)
+
+    def _remember(self, seen: ReplicaSeen) -> ReplicaSeen:
+        self.ended[seen.replica] = seen
+        while len(self.ended) > ENDED_KEPT:
+            self.ended.popitem(last=False)
+        return seen
 
     def _clean(self, child: Child, exit: Exit | None) -> list[str]:
         """Take away what was made for its process; returns the last lines it wrote."""

@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,7 +41,7 @@ from swell.wire.paths import Home
 log = logging.getLogger("swell.runner")
 
 TICK_S = 1.0
-INVENTORY_TICKS = 5
+INVENTORY_S = 5.0
 CPU_OVERCOMMIT = 16.0
 _LOCK_PAUSE_S = 0.05
 
@@ -61,7 +62,7 @@ class Runner:
         self._untold: deque[ReplicaSeen] = deque(maxlen=ENDED_KEPT)
         """Ends that nobody heard: said again when control is back, since no inventory says why one ended."""
         self._used: dict[str, Usage] = {}
-        self._builds: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # -- to control --------------------------------------------------------------------------
 
@@ -110,9 +111,13 @@ class Runner:
                 if self._accept_epoch(message.epoch):
                     self.fleet.obey(message.order)
             case wire.Build():
-                task = asyncio.get_running_loop().create_task(self._build(message))
-                self._builds.add(task)
-                task.add_done_callback(self._builds.discard)
+                self._do(self._build(message))
+
+    def _do(self, work: Coroutine[None, None, None]) -> None:
+        """In the background, until it is done or the runner ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _accept_epoch(self, epoch: int) -> bool:
         if epoch < self.epoch:
@@ -130,7 +135,7 @@ class Runner:
 
     # -- life --------------------------------------------------------------------------------
 
-    async def run(self, supervisor_fd: int | None, stop_grace_s: float) -> None:
+    async def run(self, supervisor_fd: int | None, stop_grace_s: float, inventory_s: float) -> None:
         """Until told to end."""
         loop = asyncio.get_running_loop()
         ending = asyncio.Event()
@@ -145,11 +150,12 @@ class Runner:
         adoption.adopt(self.fleet)
         arrivals = Arrivals(self.fleet)
         self.link.start()
-        ticking = loop.create_task(self._tick())
+        self._do(every(TICK_S, self._tick))
+        self._do(every(inventory_s, self._tell_inventory))
         try:
             await ending.wait()
         finally:
-            for task in (ticking, *self._builds):
+            for task in list(self._tasks):
                 task.cancel()
             await self.fleet.stop_all("shutdown", stop_grace_s)
             self._tell_usage()
@@ -158,15 +164,9 @@ class Runner:
             self.spool.close()
             self.groups.remove()
 
-    async def _tick(self) -> None:
-        ticks = 0
-        while True:
-            await asyncio.sleep(TICK_S)
-            ticks += 1
-            self.fleet.tick()
-            self._tell_usage()
-            if ticks % INVENTORY_TICKS == 0:
-                self._tell_inventory()
+    def _tick(self) -> None:
+        self.fleet.tick()
+        self._tell_usage()
 
     async def _only_one(self) -> None:
         """Hold the lock of this home's runner; ask one whose supervisor is gone to make room."""
@@ -185,6 +185,16 @@ class Runner:
                         os.kill(int(holder), signal.SIGUSR1)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+
+
+async def every(seconds: float, do: Callable[[], None]) -> None:
+    """Again and again; what goes wrong once is logged and does not end it."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            do()
+        except Exception:
+            log.exception("a periodic task failed")
 
 
 class Supervision:
@@ -225,6 +235,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--cancel-grace-s", type=float, default=0.5)
     parser.add_argument("--fork-probe-s", type=float, default=5.0)
     parser.add_argument("--stop-grace-s", type=float, default=5.0, help="time for inputs in flight on SIGTERM")
+    parser.add_argument("--inventory-s", type=float, default=INVENTORY_S, help="time between full inventories")
     parser.add_argument("--log-max-mib", type=int, default=64)
     parser.add_argument("--supervisor-fd", type=int, default=None, help="a pipe that ends when the supervisor does")
     given = parser.parse_args(words)
@@ -239,7 +250,7 @@ def main(words: list[str] | None = None) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     terms = Terms(given.node, given.gateway_url, given.orphan_s, given.cancel_grace_s, given.fork_probe_s)
-    asyncio.run(Runner(home, terms, given.log_max_mib).run(given.supervisor_fd, given.stop_grace_s))
+    asyncio.run(Runner(home, terms, given.log_max_mib).run(given.supervisor_fd, given.stop_grace_s, given.inventory_s))
     return 0
 
 

@@ -1,0 +1,132 @@
+"""Are a replica's limits written where its kernel reads them, and said truthfully where they cannot be?"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from swell.model.resources import Needs
+from swell.runtime import cgroup
+from swell.runtime.cgroup import Groups
+
+LIMITED = Needs(cpu_limit=0.5, memory_limit_mib=64)
+
+
+def fake_v1(root: Path) -> tuple[str, str]:
+    """Mount points of version 1 as plain folders: (mounts, own groups)."""
+    for controller in cgroup.CONTROLLERS:
+        (root / controller).mkdir()
+    mounts = "\n".join(f"cgroup {root}/{c} cgroup rw,relatime,{c} 0 0" for c in cgroup.CONTROLLERS)
+    own = "\n".join(f"{n}:{c}:/" for n, c in enumerate(cgroup.CONTROLLERS, 1))
+    return mounts + f"\ncgroup2 {root}/unified cgroup2 rw 0 0", own + "\n0::/"
+
+
+def fake_v2(root: Path, own: str = "/", delegated: str = "memory cpu pids") -> tuple[str, str]:
+    """A unified hierarchy as plain folders."""
+    here = root / own.lstrip("/")
+    here.mkdir(parents=True, exist_ok=True)
+    (here / "cgroup.subtree_control").write_text(delegated)
+    return f"cgroup2 {root} cgroup2 rw 0 0", f"0::{own}"
+
+
+def test_version_1_writes_each_limit_into_its_controller(tmp_path: Path) -> None:
+    group = cgroup.find("swell-x", *fake_v1(tmp_path)).create("r1-1", LIMITED)
+    assert (tmp_path / "memory/swell-x/r1-1/memory.limit_in_bytes").read_text() == str(64 * 2**20)
+    assert (tmp_path / "cpu/swell-x/r1-1/cpu.cfs_quota_us").read_text() == "50000"
+    assert (tmp_path / "pids/swell-x/r1-1/pids.max").read_text() == str(cgroup.PIDS_MAX)
+    assert group.applied == ("4096 processes (cgroup v1)", "memory 64 MiB (cgroup v1)", "cpu 0.5 cores (cgroup v1)")
+    assert {Path(p).name for p in group.membership} == {"tasks"}
+    assert len(group.membership) == len(cgroup.CONTROLLERS)
+
+
+def test_version_2_writes_into_one_folder_and_delegates_its_controllers(tmp_path: Path) -> None:
+    mounts, own = fake_v2(tmp_path)
+    base = tmp_path / "swell-x"
+    base.mkdir()
+    (base / "cgroup.subtree_control").write_text("")
+    group = cgroup.find("swell-x", mounts, own).create("r1-1", LIMITED)
+    folder = base / "r1-1"
+    assert (base / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+    assert (folder / "memory.max").read_text() == str(64 * 2**20)
+    assert (folder / "cpu.max").read_text() == "50000 100000"
+    assert group.membership == (str(folder / "cgroup.procs"),)
+    assert "memory 64 MiB (cgroup v2)" in group.applied
+    (folder / "cpu.stat").write_text("usage_usec 2500000\nuser_usec 1\n")
+    (folder / "memory.current").write_text(str(3 * 2**20))
+    (folder / "memory.events").write_text("oom 1\noom_kill 2\n")
+    assert (group.cpu_s(), group.memory_mib(), group.oom_kills()) == (2.5, 3.0, 2)
+
+
+def test_version_2_without_delegation_says_so(tmp_path: Path) -> None:
+    mounts = f"cgroup2 {tmp_path} cgroup2 rw 0 0"
+    groups = cgroup.find("swell-x", mounts, "0::/user.slice")
+    group = groups.create("r1-1", LIMITED)
+    assert groups.bases == {}
+    assert any(said.startswith("no memory limit: cgroups not writable") for said in group.applied)
+
+
+def test_without_any_cgroup_everything_still_answers() -> None:
+    group = cgroup.find("swell-x", "proc /proc proc rw 0 0", "").create("r1-1", LIMITED)
+    assert group.applied == tuple(f"no {n} limit: no cgroups on this system" for n in ("process", "memory", "cpu"))
+    assert (group.cpu_s(), group.memory_mib(), group.oom_kills(), group.membership) == (None, None, 0, ())
+    assert group.kill()
+    assert group.remove()
+
+
+# -- the kernel's own ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def groups() -> Iterator[Groups]:
+    found = cgroup.find(f"swell-test-{uuid.uuid4().hex[:8]}")
+    if not found.bases:
+        pytest.skip(found.missing)
+    yield found
+    for name in found.names():
+        found.open(name).kill()
+        found.open(name).remove()
+    found.remove()
+
+
+def run_in(membership: tuple[str, ...], code: str) -> subprocess.CompletedProcess[str]:
+    joining = f"from swell.runtime import limits; limits.enter({membership!r})\n"
+    return subprocess.run([sys.executable, "-c", joining + code], capture_output=True, text=True, timeout=60)
+
+
+def test_a_process_that_takes_too_much_memory_is_killed_and_that_is_known(groups: Groups) -> None:
+    group = groups.create("r1-1", Needs(memory_limit_mib=64))
+    if "no memory limit" in " ".join(group.applied):
+        pytest.skip("the memory controller cannot be used here")
+    assert group.oom_kills() == 0
+    assert run_in(group.membership, "x = bytearray(200 << 20)").returncode == -9
+    assert group.oom_kills() == 1
+
+
+def test_cpu_and_memory_are_counted_and_the_groups_can_go(groups: Groups) -> None:
+    group = groups.create("r1-2", Needs())
+    code = "import time\nend = time.process_time() + .3\nwhile time.process_time() < end: pass"
+    done = run_in(group.membership, code)
+    assert done.returncode == 0, done.stderr
+    used = group.cpu_s()
+    assert used is not None
+    assert used >= 0.3
+    assert group.kill()
+    assert group.remove()
+    assert "r1-2" not in groups.names()
+
+
+def test_kill_ends_what_left_its_session(groups: Groups) -> None:
+    group = groups.create("r1-3", Needs())
+    quiet = "start_new_session=True, stdout=-3, stderr=-3"
+    code = f"import subprocess\np = subprocess.Popen(['sleep', '60'], {quiet})\nprint(p.pid)"
+    pid = int(run_in(group.membership, code).stdout)
+    assert group.pids() == {pid}
+    while not group.kill():
+        pass
+    assert not os.path.exists(f"/proc/{pid}") or "Z" in Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1]

@@ -1,0 +1,246 @@
+"""Is the Python a revision runs in the one it asked for, and is every failure said in useful words?"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import hashlib
+import importlib.metadata
+import io
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swell.model.errors import SwellError
+from swell.model.workload import Environment
+from swell.runtime import bundle, environment
+from swell.runtime.processes import Reaper
+
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def with_reaper(work: Callable[[Reaper], Awaitable[Any]]) -> Any:
+    async def main() -> Any:
+        reaper = Reaper(lambda _pid, _exit: None)
+        reaper.start()
+        try:
+            return await asyncio.wait_for(work(reaper), 100)
+        finally:
+            reaper.stop()
+
+    return asyncio.run(main())
+
+
+def make_wheel(folder: Path, name: str, version: str, files: dict[str, bytes], tag: str = "py3-none-any") -> None:
+    """A wheel with these files; `{name}-{version}.dist-info` is made unless it is among them."""
+    info = f"{name}-{version}.dist-info"
+    files = dict(files)
+    files.setdefault(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode())
+    files.setdefault(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n".encode())
+    record = ""
+    for path, data in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+        record += f"{path},sha256={digest},{len(data)}\n"
+    with zipfile.ZipFile(folder / f"{name}-{version}-{tag}.whl", "w") as archive:
+        for path, data in {**files, f"{info}/RECORD": (record + f"{info}/RECORD,,\n").encode()}.items():
+            archive.writestr(path, data)
+
+
+def repack(folder: Path, name: str) -> None:
+    """The wheel an installed distribution came from, made again from its files."""
+    found = importlib.metadata.distribution(name)
+    files = {}
+    for path in found.files or ():
+        where = Path(str(path.locate()))
+        if where.suffix != ".pyc" and path.name not in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json"):
+            files[str(path)] = where.read_bytes()
+    wheel = next(data for path, data in files.items() if path.endswith("dist-info/WHEEL")).decode()
+    tag = next(line.split(": ")[1] for line in wheel.splitlines() if line.startswith("Tag: "))
+    make_wheel(folder, name, found.version, files, tag)
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of wheels that stands for a package index."""
+    folder = tmp_path_factory.mktemp("wheels")
+    for name in ("msgspec", "httptools"):
+        repack(folder, name)
+    make_wheel(folder, "leek", "1.0", {"leek.py": b"taste = 'mild'\n"})
+    make_wheel(folder, "onion", "2.0", {"onion.py": b"taste = 'sharp'\n"})
+    old = "Metadata-Version: 2.1\nName: garlic\nVersion: 1.0\nRequires-Dist: msgspec<0.10\n"
+    make_wheel(folder, "garlic", "1.0", {"garlic.py": b"", "garlic-1.0.dist-info/METADATA": old.encode()})
+    return folder
+
+
+def wanted(shelf: Path, *packages: str) -> Environment:
+    return Environment(
+        interpreter=sys.executable,
+        python=PYTHON,
+        packages=packages,
+        index_options=("--no-index", "--find-links", str(shelf)),
+    )
+
+
+@pytest.mark.slow
+def test_packages_and_the_runtime_share_one_environment_built_once(shelf: Path, tmp_path: Path) -> None:
+    want = wanted(shelf, "leek==1.0")
+    assert environment.built(want, tmp_path) is None
+    lines: list[str] = []
+    both = with_reaper(
+        lambda reaper: asyncio.gather(
+            *(environment.ensure(want, tmp_path, reaper, progress) for progress in (lines.append, lines.append))
+        )
+    )
+    assert both[0] == both[1] == environment.built(want, tmp_path)
+    assert sum("making an environment" in line for line in lines) == 1
+    assert any("leek" in line for line in lines)
+    code = "import leek, swell.runtime.child, swell, sys; print(leek.taste, swell.__file__, sys.prefix)"
+    out = subprocess.run([both[0], "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
+    import swell
+
+    taste, where, prefix = out.split()
+    assert taste == "mild"
+    assert Path(where).resolve() == Path(swell.__file__).resolve()
+    assert Path(prefix) == tmp_path / environment.digest(want)
+
+
+@pytest.mark.slow
+def test_an_interrupted_build_is_thrown_away(shelf: Path, tmp_path: Path) -> None:
+    want = wanted(shelf, "onion")
+    half = tmp_path / environment.digest(want)
+    (half / "bin").mkdir(parents=True)
+    (half / "bin" / "python").write_text("not a python")
+    assert environment.built(want, tmp_path) is None
+    python = with_reaper(lambda reaper: environment.ensure(want, tmp_path, reaper, lambda _: None))
+    subprocess.run([python, "-c", "import onion"], check=True, timeout=60)
+
+
+@pytest.mark.slow
+def test_a_conflict_with_the_runtime_names_both_sides(shelf: Path, tmp_path: Path) -> None:
+    want = wanted(shelf, "garlic")
+    with pytest.raises(SwellError) as caught:
+        with_reaper(lambda reaper: environment.ensure(want, tmp_path, reaper, lambda _: None))
+    assert caught.value.code == "environment"
+    assert "runtime needs" in caught.value.message
+    assert "garlic" in caught.value.detail
+    assert "msgspec>=0.20" in caught.value.detail
+    assert environment.built(want, tmp_path) is None
+
+
+@pytest.mark.slow
+def test_a_package_that_is_not_there_is_said_in_the_installers_words(shelf: Path, tmp_path: Path) -> None:
+    with pytest.raises(SwellError) as caught:
+        with_reaper(lambda reaper: environment.ensure(wanted(shelf, "celery-root"), tmp_path, reaper, lambda _: None))
+    assert "celery-root" in caught.value.detail
+    assert "could not be installed" in caught.value.message
+
+
+def test_the_digest_is_of_what_is_installed_and_nothing_else(shelf: Path) -> None:
+    base = wanted(shelf, "leek", "onion")
+    import msgspec
+
+    def but(**changes: Any) -> str:
+        return environment.digest(msgspec.structs.replace(base, **changes))
+
+    assert but(variables=(("A", "1"),), workdir="/tmp", interpreter="/usr/bin/python3") == environment.digest(base)
+    changed = [but(python="3.99"), but(packages=("leek",)), but(packages=("onion", "leek")), but(index_options=())]
+    assert len({environment.digest(base), *changed}) == 5
+
+
+def test_the_users_own_interpreter_is_used_as_it_is(tmp_path: Path) -> None:
+    plain = Environment(interpreter=sys.executable, python=PYTHON)
+    assert with_reaper(lambda reaper: environment.ensure(plain, tmp_path, reaper, lambda _: None)) == Path(
+        sys.executable
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["missing", "without swell"])
+def test_an_interpreter_that_cannot_serve_is_refused_with_the_way_out(kind: str, tmp_path: Path) -> None:
+    interpreter = tmp_path / "python"
+    if kind == "without swell":
+        interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+        interpreter.chmod(0o700)
+    want = Environment(interpreter=str(interpreter), python=PYTHON)
+    with pytest.raises(SwellError, match="environment is built") as caught:
+        with_reaper(lambda reaper: environment.ensure(want, tmp_path, reaper, lambda _: None))
+    assert caught.value.code == "environment"
+    assert ("No module named" in caught.value.detail) == (kind == "without swell")
+
+
+def test_pips_settings_reach_uv_and_missing_folders_do_not(tmp_path: Path) -> None:
+    made = environment.uv_environ(
+        {
+            "PIP_FIND_LINKS": f"{tmp_path} {tmp_path}/none",
+            "PIP_EXTRA_INDEX_URL": f"file://{tmp_path}/none file://{tmp_path} https://index.example/simple",
+            "PIP_INDEX_URL": "https://main.example/simple",
+            "PIP_CERT": "/etc/ca.pem",
+            "UV_DEFAULT_INDEX": "https://own.example/simple",
+            "KEPT": "yes",
+        }
+    )
+    assert made["UV_FIND_LINKS"] == str(tmp_path)
+    assert made["UV_INDEX"] == f"file://{tmp_path} https://index.example/simple"
+    assert made["UV_DEFAULT_INDEX"] == "https://own.example/simple"
+    assert (made["SSL_CERT_FILE"], made["KEPT"]) == ("/etc/ca.pem", "yes")
+    assert "UV_FIND_LINKS" not in environment.uv_environ({"PIP_FIND_LINKS": str(tmp_path / "none")})
+
+
+# -- source bundles --------------------------------------------------------------------------
+
+
+def archive(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as made:
+        for member, data in members:
+            member.size = len(data)
+            made.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def test_a_bundle_is_unpacked_once_whole_and_named_by_its_blob(tmp_path: Path) -> None:
+    blob = tmp_path / "sha256-1"
+    blob.write_bytes(archive((tarfile.TarInfo("pkg/mod.py"), b"x = 1"), (tarfile.TarInfo("./top.py"), b"y = 2")))
+    folder = bundle.unpack(blob, tmp_path / "bundles")
+    assert folder == tmp_path / "bundles" / "sha256-1"
+    assert (folder / "pkg/mod.py").read_bytes() == b"x = 1"
+    assert (folder / "top.py").read_bytes() == b"y = 2"
+    blob.unlink()
+    assert bundle.unpack(blob, tmp_path / "bundles") == folder
+    assert [p.name for p in (tmp_path / "bundles").iterdir()] == ["sha256-1"]
+
+
+def link(name: str, kind: bytes, target: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        archive((tarfile.TarInfo("/tmp/evil"), b"")),
+        archive((tarfile.TarInfo("a/../../evil"), b"")),
+        archive((link("evil", tarfile.SYMTYPE, "/etc/passwd"), b"")),
+        archive((link("evil", tarfile.LNKTYPE, "top"), b"")),
+        archive((link("evil", tarfile.FIFOTYPE, ""), b"")),
+        archive((tarfile.TarInfo("twice"), b"1"), (tarfile.TarInfo("twice"), b"2")),
+        b"not a gzip file",
+        gzip.compress(b"not a tar file" * 100),
+        archive((tarfile.TarInfo("cut"), b"x" * 5000))[:60],
+    ],
+)
+def test_a_bundle_that_is_not_plain_files_inside_it_leaves_nothing(content: bytes, tmp_path: Path) -> None:
+    blob = tmp_path / "sha256-2"
+    blob.write_bytes(content)
+    with pytest.raises(SwellError, match="sha256-2") as caught:
+        bundle.unpack(blob, tmp_path / "bundles")
+    assert caught.value.code == "bad_bundle"
+    assert list((tmp_path / "bundles").iterdir()) == []

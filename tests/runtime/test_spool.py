@@ -1,0 +1,100 @@
+"""Does every printed line arrive in its app's file, whole, marked, and bounded?"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swell.runtime.spool import TAIL_LINES, Lines, LogPipe, Spool
+from swell.wire.loglines import LINE_MAX, LogLine, mark
+
+POOL = "default/app/f@rv-1"
+
+
+def read(path: Path) -> list[LogLine]:
+    return [msgspec.json.decode(line, type=LogLine) for line in path.read_bytes().splitlines()]
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\n\r", codec="utf-8"), max_size=40)), st.data())
+def test_lines_do_not_depend_on_how_the_pipe_cuts_them(texts: list[str], data: st.DataObject) -> None:
+    whole = "".join(text + "\n" for text in texts).encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=8)))
+    lines = Lines()
+    got: list[str] = []
+    for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
+        got += lines.feed(whole[start:end])
+    assert got + lines.feed(b"", final=True) == texts
+
+
+@given(st.integers(LINE_MAX - 2, LINE_MAX + 5), st.integers(1, 5000))
+def test_an_overlong_line_is_cut_and_says_by_how_much(length: int, piece: int) -> None:
+    lines = Lines()
+    text = b"x" * length + b"\nnext\n"
+    got = [line for at in range(0, len(text), piece) for line in lines.feed(text[at : at + piece])]
+    more = length - LINE_MAX
+    assert got == ["x" * min(length, LINE_MAX) + (f" … [{more} more characters]" if more > 0 else ""), "next"]
+
+
+def test_bytes_that_are_not_text_and_a_last_line_without_end() -> None:
+    lines = Lines()
+    assert lines.feed(b"\xff\xfe ok\nrest") == ["�� ok"]
+    assert lines.feed(b"", final=True) == ["rest"]
+
+
+def test_files_are_per_app_and_turned_over_keeping_one(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, max_bytes=1000)
+    for n in range(40):
+        spool.write([LogLine(float(n), POOL, "r1-1", "", "out", f"line {n}")])
+    spool.note("other/web/g@rv-2", "r1-2", "two\nlines")
+    spool.close()
+    newest, older = tmp_path / "default/app.ndjson", tmp_path / "default/app.ndjson.1"
+    assert newest.stat().st_size <= 1000
+    assert older.stat().st_size <= 1000
+    numbers = [int(line.text.split()[1]) for line in read(older) + read(newest)]
+    assert numbers == list(range(numbers[0], 40))
+    assert sorted(p.name for p in (tmp_path / "default").iterdir()) == ["app.ndjson", "app.ndjson.1"]
+    assert [(line.stream, line.text) for line in read(tmp_path / "other/web.ndjson")] == [
+        ("sys", "two"),
+        ("sys", "lines"),
+    ]
+
+
+def test_what_cannot_be_written_is_counted_and_hurts_nobody(tmp_path: Path) -> None:
+    (tmp_path / "default").write_text("a file where a folder should be")
+    spool = Spool(tmp_path, max_bytes=1000)
+    spool.write([LogLine(1.0, POOL, "r1-1", "", "out", "lost")])
+    assert spool.lost == 1
+
+
+def test_a_pipe_is_read_on_by_the_next_reader_and_writing_never_fails(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        got: list[tuple[str, str, str]] = []
+        both = asyncio.Event()
+
+        def heard(parts: list[tuple[str, str, str]]) -> None:
+            got.extend(parts)
+            both.set()
+
+        first = LogPipe(tmp_path / "p", heard)
+        end = first.open_end()
+        os.write(end, (mark("e", "q7", "said") + "\nplain\n").encode())
+        await asyncio.wait_for(both.wait(), 30)
+        # The first reader dies without a word, as a killed runner does.
+        asyncio.get_running_loop().remove_reader(first._reading)
+        os.close(first._reading)
+        os.write(end, b"meanwhile\n")
+        second = LogPipe(tmp_path / "p", got.extend)
+        os.write(end, b"".join(b"%d\n" % n for n in range(30)) + b"unfinished")
+        os.close(end)
+        second.close()
+        assert got[:3] == [("err", "q7", "said"), ("out", "", "plain"), ("out", "", "meanwhile")]
+        assert got[-1] == ("out", "", "unfinished")
+        assert len(second.tail) == TAIL_LINES
+        assert not (tmp_path / "p").exists()
+
+    asyncio.run(scenario())
