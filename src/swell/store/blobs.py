@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from swell.model.errors import SwellError
 from swell.store import faults
@@ -37,12 +38,10 @@ class BlobFolder:
     def __init__(self, folder: Path, most: int = BLOB_MAX) -> None:
         self.folder = folder
         self.most = most
-        try:
+        with faults.told(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for left in folder.glob(f"{_UNFINISHED}*"):
                 left.unlink()
-        except OSError as error:
-            raise faults.of_file(folder, error) from error
 
     def has(self, digest: str) -> bool:
         """Is it there, whole?"""
@@ -56,22 +55,16 @@ class BlobFolder:
     async def put(self, digest: str, chunks: AsyncIterator[bytes]) -> None:
         """Store a stream. It shows only once it is whole, has that digest, and is on disk."""
         target = self.path(digest)
-        try:
+        with faults.told(self.folder):
             descriptor, name = tempfile.mkstemp(prefix=_UNFINISHED, dir=self.folder)
-        except OSError as error:
-            raise faults.of_file(self.folder, error) from error
         try:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
-                found = await self._copy(chunks, file.fileno())
+                found = await self._copy(chunks, file)
                 if found != digest:
                     raise SwellError(
                         "wrong_digest", f"The content sent as {digest} has the digest {found}: send it again."
                     )
-                await asyncio.to_thread(os.fsync, file.fileno())
-            os.replace(name, target)
-            await asyncio.to_thread(_sync_folder, self.folder)
-        except OSError as error:
-            raise faults.of_file(self.folder / digest, error) from error
+                await asyncio.to_thread(self._settle, file, name, target)
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(name)
@@ -90,7 +83,7 @@ class BlobFolder:
                 left -= len(piece)
                 yield piece
 
-    async def _copy(self, chunks: AsyncIterator[bytes], descriptor: int) -> str:
+    async def _copy(self, chunks: AsyncIterator[bytes], file: BinaryIO) -> str:
         """Write a stream to a file; returns its digest."""
         digest = hashlib.sha256()
         total = 0
@@ -101,23 +94,25 @@ class BlobFolder:
                 raise SwellError("blob_too_large", f"A blob may have {self.most} bytes; this one has more.", status=413)
             piece += chunk
             if len(piece) >= PIECE:
-                await asyncio.to_thread(_write, descriptor, piece, digest)
+                await asyncio.to_thread(self._write, file, piece, digest)
                 piece = bytearray()
-        await asyncio.to_thread(_write, descriptor, piece, digest)
+        await asyncio.to_thread(self._write, file, piece, digest)
         return f"sha256-{digest.hexdigest()}"
 
+    def _write(self, file: BinaryIO, piece: bytearray, digest: hashlib._Hash) -> None:
+        digest.update(piece)
+        rest = memoryview(piece)
+        with faults.told(self.folder):
+            while rest:
+                rest = rest[file.write(rest) :]
 
-def _write(descriptor: int, piece: bytes | bytearray, digest: hashlib._Hash) -> None:
-    digest.update(piece)
-    rest = memoryview(piece)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in it last."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _settle(self, file: BinaryIO, name: str, target: str) -> None:
+        """Give a whole file its name, so that both last."""
+        with faults.told(self.folder):
+            os.fsync(file.fileno())
+            os.replace(name, target)
+            folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from swell.model.errors import SwellError
@@ -36,6 +38,15 @@ def of_database(path: Path, error: sqlite3.Error) -> SwellError:
             status=500,
         )
     return SwellError("state_failed", f"The database {path} could not be used: {error}.", status=500)
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """File system errors inside become ones that name the file and the way out."""
+    try:
+        yield
+    except OSError as error:
+        raise of_file(path, error) from error
 
 
 def of_file(path: Path, error: OSError) -> SwellError:

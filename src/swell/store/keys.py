@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +57,7 @@ def read_key(path: Path) -> str:
 def _ensure(path: Path) -> str:
     """Make the file if it is missing. Of several that start at once, one wins and all read its key."""
     draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    try:
+    with faults.told(path):
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -65,11 +66,8 @@ def _ensure(path: Path) -> str:
                 file.flush()
                 os.fsync(file.fileno())
             try:
-                os.link(draft, path)
-            except FileExistsError:
-                pass
+                with suppress(FileExistsError):
+                    os.link(draft, path)
             finally:
                 draft.unlink()
-    except OSError as error:
-        raise faults.of_file(path, error) from error
     return read_key(path)

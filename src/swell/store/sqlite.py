@@ -93,7 +93,7 @@ class SqliteStore:
                 self._connection.close()
 
     def _put(self, op: Op, rows: int, durable: bool) -> int:
-        if self._transactions.takes((op, rows)):
+        if not rows or self._transactions.takes((op, rows)):
             return 0
         if durable:
             return self._writer.do([op], rows)
@@ -213,11 +213,9 @@ def _decode(decoder: msgspec.msgpack.Decoder[Row], body: bytes) -> Row:
 
 def _open(path: Path) -> sqlite3.Connection:
     """The writing connection, with the present schema."""
-    try:
+    with faults.told(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise faults.of_file(path, error) from error
     connection = _connect(path)
     try:
         connection.execute(sql.USE_WAL)

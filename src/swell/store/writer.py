@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 
 from swell.model.errors import SwellError
@@ -126,7 +127,7 @@ class Writer:
                 chore_at = time.monotonic() + self._chore_s
             with self._changed:
                 self._committing = False
-                if self._closing and self.trouble:
+                if self._closing and self.trouble and not any(group.done for group in self._queue):
                     break
         self._connection.close()
 
@@ -148,7 +149,7 @@ class Writer:
             answers = [self._apply(group) for group in batch]
             self._connection.execute(sql.COMMIT)
         except sqlite3.Error as error:
-            if self._connection.in_transaction:
+            with suppress(sqlite3.Error):
                 self._connection.execute(sql.ROLLBACK)
             self._keep_for_later(batch, faults.of_database(self._path, error))
             return
