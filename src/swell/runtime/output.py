@@ -113,17 +113,15 @@ class MarkedBytes(io.RawIOBase):
 
 def install() -> tuple[MarkedText, MarkedText]:
     """Replace sys.stdout and sys.stderr, also in log handlers that already hold the old ones."""
-    before = {id(stream): mark for stream, mark in ((sys.stdout, "o"), (sys.stderr, "e")) if stream is not None}
-    before |= {
-        id(stream): mark for stream, mark in ((sys.__stdout__, "o"), (sys.__stderr__, "e")) if stream is not None
-    }
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-    marked = {"o": MarkedText("o", 1), "e": MarkedText("e", 2)}
-    sys.stdout, sys.stderr = marked["o"], marked["e"]
+    out, err = MarkedText("o", 1), MarkedText("e", 2)
+    successor: dict[int, MarkedText] = {}
+    for before, after in ((sys.__stdout__, out), (sys.__stderr__, err), (sys.stdout, out), (sys.stderr, err)):
+        if before is not None:
+            before.flush()
+            successor[id(before)] = after
+    sys.stdout, sys.stderr = out, err
     loggers = [logging.getLogger(), *(logging.getLogger(name) for name in list(logging.root.manager.loggerDict))]
     for handler in {handler for logger in loggers for handler in logger.handlers}:
-        if isinstance(handler, logging.StreamHandler) and id(handler.stream) in before:
-            handler.setStream(marked[before[id(handler.stream)]])
-    return marked["o"], marked["e"]
+        if isinstance(handler, logging.StreamHandler) and id(handler.stream) in successor:
+            handler.setStream(successor[id(handler.stream)])
+    return out, err

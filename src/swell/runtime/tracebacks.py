@@ -6,7 +6,8 @@ import os
 import traceback
 
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_MACHINERY = ("<frozen importlib", os.sep + os.path.join("importlib", "__init__.py"))
+_IMPORT_FROZEN = "<frozen importlib"
+_IMPORT_FILE = os.path.join(os.sep, "importlib", "__init__.py")
 
 
 def user_traceback(error: BaseException) -> str:
@@ -35,4 +36,4 @@ def summary(error: BaseException) -> str:
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith(_OURS) or filename.startswith(_MACHINERY[0]) or filename.endswith(_MACHINERY[1])
+    return filename.startswith((_OURS, _IMPORT_FROZEN)) or filename.endswith(_IMPORT_FILE)

@@ -1,0 +1,249 @@
+"""What does a callable take? A request's body as the arguments its signature asks for.
+
+The signature becomes a msgspec type once, at load, so that one pass parses, checks and converts.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import re
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, Optional
+
+import msgspec
+import msgspec.inspect
+
+from swell.model.errors import SwellError
+from swell.runtime.tracebacks import summary
+from swell.wire.http import JSON, MSGPACK, OCTETS, PICKLE
+
+Given = tuple[tuple[Any, ...], dict[str, Any]]
+
+_OMITTED = object()
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_SEQUENCES = (list, tuple, set, frozenset)
+_OBJECTS = (
+    msgspec.inspect.DictType,
+    msgspec.inspect.TypedDictType,
+    msgspec.inspect.StructType,
+    msgspec.inspect.DataclassType,
+    msgspec.inspect.CustomType,
+)
+_TYPES = {kind.encode(): kind for kind in (JSON, MSGPACK, OCTETS, PICKLE)}
+_FIELD = re.compile(r"^Object (missing required|contains unknown) field `(.*)`$")
+_PLACE = re.compile(r"^(?P<said>.*) - at `(?P<path>(?:key in )?\$.*)`$", re.DOTALL)
+
+
+class Arguments:
+    """The parameters of one callable. A parameter whose annotation msgspec does not know is passed as it is."""
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.name = name
+        signature = _signature(function)
+        self._signature = signature
+        self.text = f"{name}{signature}"
+        """The signature as people write it."""
+        hints = _hints(function)
+        named = [p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        kinds = {p.kind for p in signature.parameters.values()}
+        self._any_more = inspect.Parameter.VAR_POSITIONAL in kinds
+        self._any_named = inspect.Parameter.VAR_KEYWORD in kinds
+        self._positional = [p.name for p in named if p.kind in _POSITIONAL]
+        self._unnamed = [p.name for p in named if p.kind is p.POSITIONAL_ONLY]
+        self._optional = any(p.default is not p.empty for p in named)
+        self._types = {p.name: _type(p, hints) for p in named}
+        objects = [name for name, kind in self._types.items() if _is_object(kind)]
+        self._object = objects[0] if len(objects) == 1 else None
+        fields = [
+            (p.name, self._types[p.name]) if p.default is p.empty else (p.name, self._types[p.name], _OMITTED)
+            for p in named
+        ]
+        self._all: Any = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
+        self._json: Any = msgspec.json.Decoder(self._all, dec_hook=_convert)
+        self._msgpack: Any = msgspec.msgpack.Decoder(self._all, dec_hook=_convert)
+
+    def read(self, content_type: bytes, body: bytes, trusted: bool) -> Given:
+        """The arguments in a call's body. SwellError 400 bad_body, 403 bad_key or 422 bad_arguments."""
+        kind = _TYPES.get(content_type) or _media_type(content_type)
+        if kind == PICKLE:
+            return self._unpickle(body, trusted)
+        if kind == OCTETS:
+            return self._bind([body], {})
+        if not body:
+            return self._spread(self._whole({}))
+        try:
+            if kind == JSON:
+                keyword = body.lstrip()[:1] == b"{" and not self._any_named
+                return self._spread(self._json.decode(body)) if keyword else self._loose(msgspec.json.decode(body))
+            keyword = (0x80 <= body[0] <= 0x8F or body[0] in (0xDE, 0xDF)) and not self._any_named
+            return self._spread(self._msgpack.decode(body)) if keyword else self._loose(msgspec.msgpack.decode(body))
+        except msgspec.ValidationError as error:
+            raise self._misfit(str(error)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise SwellError("bad_body", f"The body is not valid {kind}: {error}.") from None
+
+    def from_query(self, pairs: Iterable[tuple[str, str]], body: dict[str, Any]) -> Given:
+        """Arguments of a web endpoint: query parameters as text, and the fields of a JSON object.
+
+        The only parameter of an object's type (a dict, dataclass or model) takes that object whole. What the
+        signature does not name is ignored, since browsers and proxies add parameters of their own.
+        """
+        given: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in self._types and _is_sequence(self._types[name]):
+                given.setdefault(name, []).append(value)
+            elif name in self._types or self._any_named:
+                given[name] = value
+        if self._object is not None and body:
+            given[self._object] = body
+        else:
+            given |= {name: value for name, value in body.items() if name in self._types or self._any_named}
+        return self._bind([], given, strict=False)
+
+    def _loose(self, given: Any) -> Given:
+        if isinstance(given, list):
+            return self._bind(given, {})
+        if isinstance(given, dict):
+            return self._bind([], given)
+        raise self._error(
+            f"the body is a bare {type(given).__name__}: send an object of keyword arguments "
+            f"or an array of positional ones"
+        )
+
+    def _bind(self, values: list[Any], named: dict[str, Any], strict: bool = True) -> Given:
+        """Positional and keyword values, converted; extra ones as they are where the signature takes any."""
+        extra = values[len(self._positional) :]
+        if extra and not self._any_more:
+            raise self._error(f"{len(values)} positional arguments were given and at most {len(self._positional)} fit")
+        given = dict(zip(self._positional, values, strict=False))
+        given |= {name: value for name, value in named.items() if name in self._types or not self._any_named}
+        args, kwargs = self._spread(self._whole(given, strict))
+        if extra:
+            args = (*args, *(kwargs.pop(name) for name in self._positional if name in kwargs), *extra)
+        if self._any_named:
+            kwargs |= {name: value for name, value in named.items() if name not in self._types}
+        return args, kwargs
+
+    def _whole(self, given: dict[str, Any], strict: bool = True) -> Any:
+        try:
+            return msgspec.convert(given, self._all, strict=strict, dec_hook=_convert)
+        except msgspec.ValidationError as error:
+            raise self._misfit(str(error)) from None
+
+    def _spread(self, whole: Any) -> Given:
+        kwargs = msgspec.structs.asdict(whole)
+        if self._optional:
+            kwargs = {name: value for name, value in kwargs.items() if value is not _OMITTED}
+        if not self._unnamed:
+            return (), kwargs
+        return tuple([kwargs.pop(name) for name in self._unnamed if name in kwargs]), kwargs
+
+    def _unpickle(self, body: bytes, trusted: bool) -> Given:
+        if not trusted:
+            raise SwellError(
+                "bad_key",
+                f"Pickled arguments are taken only with the API key, since unpickling runs code. "
+                f"Send the key, or {JSON}.",
+                status=403,
+            )
+        try:
+            args, kwargs = pickle.loads(body)
+            args, kwargs = tuple(args), dict(kwargs)
+        except Exception as error:
+            raise SwellError(
+                "bad_body", f"The body is not a pickle of (args, kwargs) that can be read here: {summary(error)}."
+            ) from None
+        try:
+            self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise self._error(str(error)) from None
+        return args, kwargs
+
+    def _misfit(self, said: str) -> SwellError:
+        place = _PLACE.match(said)
+        if place is not None:
+            path = place["path"].replace("key in ", "").removeprefix("$").removeprefix(".")
+            said = place["said"]
+            return self._error(f"argument {path!r}: {said[:1].lower()}{said[1:]}" if path else said)
+        field = _FIELD.match(said)
+        if field is None:
+            return self._error(said[:1].lower() + said[1:])
+        if field[1] == "missing required":
+            return self._error(f"argument {field[2]!r} is missing")
+        return self._error(f"there is no argument {field[2]!r}")
+
+    def _error(self, said: str) -> SwellError:
+        return SwellError("bad_arguments", f"{said[:1].upper()}{said[1:]}. It takes {self.text}.", status=422)
+
+
+def _media_type(content_type: bytes) -> str:
+    """The body's type without its parameters; JSON when none is named."""
+    bare = content_type.partition(b";")[0].strip().lower()
+    if not bare:
+        return JSON
+    if bare not in _TYPES:
+        raise SwellError(
+            "bad_body",
+            f"A body of type {bare.decode('latin-1')!r} is not taken. "
+            f"Send `Content-Type: {JSON}`, {MSGPACK} or {OCTETS}.",
+        )
+    return _TYPES[bare]
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature; of a callable that has none to show, one that takes anything."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        kinds = (("args", inspect.Parameter.VAR_POSITIONAL), ("kwargs", inspect.Parameter.VAR_KEYWORD))
+        return inspect.Signature([inspect.Parameter(name, kind) for name, kind in kinds])
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations; names that exist only for type checkers make them unknown, not wrong."""
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except Exception:
+        raw = getattr(function, "__annotations__", {})
+        return {name: hint for name, hint in raw.items() if not isinstance(hint, str)}
+
+
+def _type(parameter: inspect.Parameter, hints: dict[str, Any]) -> Any:
+    """The type a parameter's value is converted to; Any when msgspec cannot."""
+    hint = hints.get(parameter.name, Any)
+    if parameter.default is None:
+        hint = Optional[hint]  # noqa: UP045 — `|` does not take every annotation
+    try:
+        known = _is_known(msgspec.inspect.type_info(hint), set())
+    except Exception:
+        known = False
+    return hint if known else Any
+
+
+def _is_known(info: Any, seen: set[int]) -> bool:
+    """No part of the type is a class that only its own code could make."""
+    if isinstance(info, msgspec.inspect.CustomType):
+        return hasattr(info.cls, "model_validate")
+    if isinstance(info, tuple):
+        return all(_is_known(part, seen) for part in info)
+    if not isinstance(info, msgspec.Struct) or id(info) in seen:
+        return True
+    seen.add(id(info))
+    return all(_is_known(getattr(info, field), seen) for field in info.__struct_fields__ if field != "cls")
+
+
+def _is_sequence(kind: Any) -> bool:
+    options = typing.get_args(kind) if type(None) in typing.get_args(kind) else (kind,)
+    return any(option in _SEQUENCES or typing.get_origin(option) in _SEQUENCES for option in options)
+
+
+def _is_object(kind: Any) -> bool:
+    info = msgspec.inspect.type_info(kind)
+    return isinstance(info, _OBJECTS)
+
+
+def _convert(kind: type, value: Any) -> Any:
+    """A model class of the user's libraries (pydantic and its like) makes itself."""
+    return kind.model_validate(value)  # type: ignore[attr-defined]

@@ -1,0 +1,250 @@
+"""How is an ASGI application served? Its lifespan around the replica's, and one task per request."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from time import perf_counter_ns, process_time_ns
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from swell.model.errors import SwellError
+from swell.runtime.call import Host
+from swell.runtime.http import Exchange
+from swell.runtime.steps import Steps
+from swell.runtime.stream import TRAILERS
+from swell.runtime.tracebacks import summary, user_traceback
+from swell.wire.context import Input
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+BODY_AHEAD_MAX = 256 * 1024
+"""Bytes of a request's body that wait for the application before the connection is not read any more."""
+
+
+class AsgiApp:
+    """One application of the program's, with its lifespan."""
+
+    def __init__(self, host: Host, name: str, app: App) -> None:
+        self._host = host
+        self._name = name
+        self._app = app
+        self._state: dict[str, Any] = {}
+        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._outbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._lifespan: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Run its start-up. An application without lifespan has none; one whose start-up fails is an enter_error."""
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self._state}
+        self._lifespan = asyncio.ensure_future(self._app(scope, self._inbox.get, self._outbox.put))
+        await self._inbox.put({"type": "lifespan.startup"})
+        answer = await self._lifespan_says()
+        if answer is None:
+            self._lifespan = None
+        elif answer["type"] == "lifespan.startup.failed":
+            message = answer.get("message") or "it gave no reason"
+            raise SwellError(
+                "enter_error", f"The start-up of the ASGI app of {self._name} failed.", status=500, detail=message
+            )
+
+    async def stop(self) -> None:
+        """Run its shutdown."""
+        if self._lifespan is not None and not self._lifespan.done():
+            await self._inbox.put({"type": "lifespan.shutdown"})
+            await self._lifespan_says()
+
+    def open(self, exchange: Exchange) -> AsgiCall:
+        """Take one admitted request."""
+        return AsgiCall(self._host, exchange, self._app, self._state)
+
+    async def _lifespan_says(self) -> Message | None:
+        """Its next message; None when it ended without one (it does not speak lifespan)."""
+        assert self._lifespan is not None
+        said = asyncio.ensure_future(self._outbox.get())
+        await asyncio.wait({said, self._lifespan}, return_when=asyncio.FIRST_COMPLETED)
+        if said.done():
+            return said.result()
+        said.cancel()
+        self._lifespan.exception()
+        return None
+
+
+class AsgiCall:
+    """One request to an application."""
+
+    def __init__(self, host: Host, exchange: Exchange, app: App, state: dict[str, Any]) -> None:
+        request = exchange.request
+        self.request = request.id
+        self.deadline = request.deadline
+        self.alone = True
+        self._host = host
+        self._exchange = exchange
+        self._body: deque[bytes] = deque()
+        self._body_size = 0
+        self._whole = False
+        self._body_told = False
+        """The application has been given the end of the body."""
+        self._gone = False
+        self._news = asyncio.Event()
+        self._head: tuple[int, list[tuple[bytes, bytes]]] | None = None
+        self._begun = False
+        self._ended = False
+        self._stopping = False
+        self._began_ns = perf_counter_ns()
+        self._process_ns = process_time_ns()
+        self._steps = Steps(self._run(app, _scope(exchange, state)))
+        self._task: asyncio.Task[None] = host.loop.create_task(
+            self._steps, context=host.context_for(Input(self.request, self.deadline))
+        )
+        self._task.add_done_callback(self._over)
+
+    # -- handler ------------------------------------------------------------------------------
+
+    def data(self, chunk: bytes) -> None:
+        self._body.append(chunk)
+        self._body_size += len(chunk)
+        if self._body_size > BODY_AHEAD_MAX:
+            self._exchange.pause_reading()
+        self._news.set()
+
+    def complete(self) -> None:
+        self._whole = True
+        self._news.set()
+
+    def disconnected(self) -> None:
+        self._gone = True
+        self._news.set()
+        self._host.slots.stop(self)
+
+    # -- work ---------------------------------------------------------------------------------
+
+    def interrupt(self, attempt: int) -> None:
+        """An application that was told `http.disconnect` may end by itself at first; then it is cancelled."""
+        self._stopping = True
+        if attempt > 0 or not self._gone:
+            self._task.cancel()
+
+    def expire(self) -> None:
+        if self._begun:
+            self._exchange.abort()
+        else:
+            self._exchange.refuse(504, "deadline", "The deadline passed while the app worked; it was told to stop.")
+
+    # -- the application ----------------------------------------------------------------------
+
+    async def _run(self, app: App, scope: dict[str, Any]) -> None:
+        try:
+            await app(scope, self._receive, self._send)
+        except BaseException as error:
+            if self._stopping and isinstance(error, asyncio.CancelledError):
+                return
+            sys.stderr.write(user_traceback(error))
+            if self._begun:
+                self._exchange.abort()
+            else:
+                self._exchange.refuse(500, "exception", summary(error), self._spent())
+            return
+        if not self._ended and not self._exchange.closed:
+            sys.stderr.write("The ASGI app returned before its response was over.\n")
+            if self._begun:
+                self._exchange.abort()
+            else:
+                self._exchange.refuse(500, "exception", "The ASGI app returned without a response.", self._spent())
+
+    async def _receive(self) -> Message:
+        while not (self._body or self._whole or self._gone):
+            self._news.clear()
+            await self._news.wait()
+        if self._body:
+            chunk = b"".join(self._body)
+            self._body.clear()
+            self._body_size = 0
+            self._exchange.resume_reading()
+            self._body_told = self._whole
+            return {"type": "http.request", "body": chunk, "more_body": not self._whole}
+        if self._whole and not self._body_told and not self._gone:
+            self._body_told = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        while not (self._gone or self._ended):
+            self._news.clear()
+            await self._news.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        if self._exchange.closed and not self._ended:
+            return  # Nobody reads any more: the app hears of it by http.disconnect.
+        kind = message["type"]
+        if kind == "http.response.start" and self._head is None:
+            self._head = (message["status"], [(bytes(n), bytes(v)) for n, v in message.get("headers", ())])
+        elif kind == "http.response.body" and self._head is not None and not self._ended:
+            await self._send_body(message.get("body", b""), message.get("more_body", False), *self._head)
+        else:
+            raise RuntimeError(f"ASGI message {kind!r} is out of place here.")
+
+    async def _send_body(self, body: bytes, more: bool, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        exchange = self._exchange
+        if not self._begun:
+            self._begun = True
+            if more:
+                exchange.begin(status, headers, TRAILERS)
+            else:
+                spent = [tuple(line.split(b": ")) for line in self._spent().splitlines()]
+                length = [] if any(n.lower() == b"content-length" for n, _ in headers) else [_length(body)]
+                exchange.begin(status, [*headers, *spent, *length])  # type: ignore[list-item]
+        exchange.write(bytes(body))
+        if more:
+            await exchange.drained()
+        else:
+            self._ended = True
+            self._news.set()
+            exchange.end(self._spent())
+
+    # -- its end ------------------------------------------------------------------------------
+
+    def _spent(self) -> bytes:
+        cpu_ns = process_time_ns() - self._process_ns if self.alone else self._steps.cpu_ns
+        run_ns = perf_counter_ns() - self._began_ns
+        return b"Swell-Cpu-Us: %d\r\nSwell-Run-Us: %d\r\n" % (cpu_ns // 1000, run_ns // 1000)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() and not self._exchange.closed:
+            self._exchange.abort()
+        for stream in self._host.output:
+            stream.end_input(self.request)
+        self._host.slots.end(self)
+
+
+def _scope(exchange: Exchange, state: dict[str, Any]) -> dict[str, Any]:
+    """The HTTP scope. `path` has `root_path` in front, as ASGI wants it."""
+    request = exchange.request
+    root = request.header(b"swell-root-path").decode("latin-1").rstrip("/")
+    path, _, query = request.target.partition(b"?")
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": request.method,
+        "scheme": request.header(b"x-forwarded-proto").decode("latin-1") or "http",
+        "path": root + unquote_to_bytes(path).decode("utf-8", "replace"),
+        "raw_path": root.encode("latin-1") + path,
+        "query_string": query,
+        "root_path": root,
+        "headers": [
+            (name, value)
+            for name, value in request.headers
+            if not name.startswith(b"swell-") or name == b"swell-request-id"
+        ],
+        "client": None,
+        "server": None,
+        "state": state.copy(),
+    }
+
+
+def _length(body: bytes) -> tuple[bytes, bytes]:
+    return b"Content-Length", str(len(body)).encode()

@@ -1,0 +1,306 @@
+"""What happens to one call, from its body to its answer?
+
+A synchronous function runs on a worker thread, arguments and result decoded and encoded there; an
+asynchronous one is a task on the loop. A generator is streamed as it goes. However it ends, the slot is
+free before the answer's last byte leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Callable, Generator
+from contextvars import Context, copy_context
+from time import perf_counter_ns, process_time_ns, thread_time_ns
+from types import AsyncGeneratorType, GeneratorType
+from typing import Any
+
+import msgspec
+
+from swell.model.errors import SwellError
+from swell.runtime import results
+from swell.runtime.arguments import Arguments, Given
+from swell.runtime.http import Exchange, Request
+from swell.runtime.output import MarkedText
+from swell.runtime.results import Accepted, Answer
+from swell.runtime.slots import Slots
+from swell.runtime.steps import Steps
+from swell.runtime.stream import TRAILERS, Format, Pipe
+from swell.runtime.tracebacks import user_traceback
+from swell.runtime.worker import Job, Workers
+from swell.wire.context import Input, InputCancellation, current
+from swell.wire.http import JSON, error_body
+
+
+class Host(msgspec.Struct):
+    """What every input of one replica shares."""
+
+    loop: asyncio.AbstractEventLoop
+    workers: Workers
+    slots: Slots
+    context: Context
+    """The context that async start-up hooks left: each input works on a copy."""
+    output: tuple[MarkedText, MarkedText]
+
+    def context_for(self, work: Input) -> Context:
+        """A context for one async input."""
+        own = self.context.copy()
+        own.run(current.set, work)
+        return own
+
+
+class Callee:
+    """One method of the program, prepared to be called."""
+
+    def __init__(self, name: str, function: Callable[..., Any], asynchronous: bool) -> None:
+        self.name = name
+        self.function = function
+        self.asynchronous = (
+            asynchronous or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        )
+        self.arguments = Arguments(name, function)
+
+    def read(self, request: Request, body: bytes) -> Given:
+        """The arguments of a call with this body. Raises SwellError."""
+        return self.arguments.read(request.header(b"content-type"), body, request.trusted)
+
+
+class Call:
+    """One admitted call; the handler of its request and the work its slot counts."""
+
+    def __init__(self, host: Host, exchange: Exchange, callee: Callee, wanted: Accepted) -> None:
+        request = exchange.request
+        self.request = request.id
+        self.deadline = request.deadline
+        self.alone = True
+        self._host = host
+        self._exchange = exchange
+        self._callee = callee
+        self._wanted = wanted
+        self._chunks: list[bytes] = []
+        self._answer: Answer | None = None
+        self._job: Job | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._steps: Steps | None = None
+        self._pipe: Pipe | None = None
+        self._streaming: Format | None = None
+        self._begun = False
+        self._in_user_code = False
+        self._stopping = False
+        self._process_ns = 0
+        self._cpu_ns = 0
+        self._run_ns = 0
+
+    # -- handler ------------------------------------------------------------------------------
+
+    def data(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+
+    def complete(self) -> None:
+        """Start the user's code."""
+        host = self._host
+        if self._callee.asynchronous:
+            self._process_ns = -process_time_ns()
+            self._steps = Steps(self._asynchronous())
+            context = host.context_for(Input(self.request, self.deadline))
+            self._task = host.loop.create_task(self._steps, context=context)
+            self._task.add_done_callback(self._task_over)
+        else:
+            self._job = Job(self._synchronous, self._job_over)
+            host.workers.submit(self._job)
+
+    def disconnected(self) -> None:
+        self._host.slots.stop(self)
+
+    # -- work ---------------------------------------------------------------------------------
+
+    def interrupt(self, attempt: int) -> None:
+        """A waiting pump is woken and closes its generator itself; running code gets an exception."""
+        self._stopping = True
+        if self._task is None and self._job is None:
+            self._host.slots.end(self)  # Its body never came: there is nothing to stop.
+            return
+        if self._task is not None:
+            self._task.cancel()
+            return
+        waits = False
+        if self._pipe is not None:
+            self._pipe.close()
+            waits = not self._in_user_code
+        if self._job is not None and (attempt > 0 or not waits):
+            self._host.workers.interrupt(self._job)
+
+    def expire(self) -> None:
+        message = "The deadline passed while the input was worked on; it was told to stop."
+        if self._streaming is None or not self._begun:
+            self._exchange.refuse(504, "deadline", message)
+            return
+        self._exchange.write(self._streaming.error(error_body("deadline", message, self.request)))
+        self._exchange.end()
+
+    # -- synchronous code, on a worker thread --------------------------------------------------
+
+    def _synchronous(self) -> None:
+        self._cpu_ns = -thread_time_ns()
+        copy_context().run(self._invoke)
+
+    def _invoke(self) -> None:
+        current.set(Input(self.request, self.deadline))
+        given = self._given()
+        if given is None:
+            return
+        args, kwargs = given
+        began = perf_counter_ns()
+        try:
+            result = self._callee.function(*args, **kwargs)
+            if isinstance(result, GeneratorType):
+                self._pump(result)
+                return
+        except InputCancellation:
+            raise
+        except BaseException as error:
+            self._failed(error)
+            return
+        finally:
+            self._run_ns = perf_counter_ns() - began
+        self._answer = results.value_answer(self._callee.name, result, self._wanted.kind, self.request)
+
+    def _pump(self, generator: Generator[Any, Any, Any]) -> None:
+        """Send each item on its way; whatever happens, the generator is closed in this thread."""
+        form = self._streaming = Format(self._wanted)
+        pipe = self._pipe = Pipe(self._host.loop, self._exchange)
+        self._host.loop.call_soon_threadsafe(self._begin_stream)
+        try:
+            while True:
+                self._in_user_code = True
+                if pipe.closed:
+                    raise InputCancellation
+                item = next(generator, _END)
+                self._in_user_code = False
+                if item is _END:
+                    break
+                pipe.put(self._item(form, item))
+            pipe.put(form.end())
+        except _Unencodable as error:
+            pipe.put(form.error(error.body))
+        except InputCancellation:
+            raise
+        except BaseException as error:
+            pipe.put(form.error(self._exception(error)))
+        finally:
+            self._in_user_code = False
+            generator.close()
+
+    def _job_over(self) -> None:
+        self._cpu_ns += thread_time_ns() if self._cpu_ns else 0
+        self._host.loop.call_soon_threadsafe(self._over)
+
+    # -- asynchronous code, on the loop --------------------------------------------------------
+
+    async def _asynchronous(self) -> None:
+        given = self._given()
+        if given is None:
+            return
+        args, kwargs = given
+        began = perf_counter_ns()
+        try:
+            result = self._callee.function(*args, **kwargs)
+            if isinstance(result, AsyncGeneratorType):
+                await self._pump_async(result)
+                return
+            if inspect.isawaitable(result):
+                result = await result
+        except BaseException as error:
+            if not (self._stopping and isinstance(error, asyncio.CancelledError)):
+                self._failed(error)
+            return
+        finally:
+            self._run_ns = perf_counter_ns() - began
+        self._answer = results.value_answer(self._callee.name, result, self._wanted.kind, self.request)
+
+    async def _pump_async(self, generator: AsyncGeneratorType[Any, Any]) -> None:
+        form = self._streaming = Format(self._wanted)
+        exchange = self._exchange
+        self._begin_stream()
+        try:
+            async for item in generator:
+                exchange.write(self._item(form, item))
+                await exchange.drained()
+            exchange.write(form.end())
+        except _Unencodable as error:
+            exchange.write(form.error(error.body))
+        except BaseException as error:
+            if self._stopping and isinstance(error, asyncio.CancelledError):
+                return
+            exchange.write(form.error(self._exception(error)))
+        finally:
+            await generator.aclose()
+
+    def _task_over(self, task: asyncio.Task[None]) -> None:
+        assert self._steps is not None
+        self._cpu_ns = self._process_ns + process_time_ns() if self.alone else self._steps.cpu_ns
+        if not task.cancelled() and task.exception() is not None:
+            self._exchange.abort()  # A generator that raised while it was closed: its answer is broken.
+        self._over()
+
+    # -- both ---------------------------------------------------------------------------------
+
+    def _given(self) -> Given | None:
+        """The arguments, or None with the refusal as the answer."""
+        chunks, self._chunks = self._chunks, []
+        try:
+            return self._callee.read(self._exchange.request, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        except SwellError as error:
+            body = error_body(error.code, error.message, self.request, error.detail)
+            self._answer = Answer(error.status, JSON.encode(), body)
+            return None
+
+    def _item(self, form: Format, item: Any) -> bytes:
+        try:
+            return form.item(item)
+        except Exception as error:
+            raise _Unencodable(self.request, results.bad_result(self._callee.name, item, error)) from None
+
+    def _failed(self, error: BaseException) -> None:
+        self._answer = Answer(500, JSON.encode(), self._exception(error))
+
+    def _exception(self, error: BaseException) -> bytes:
+        """User code raised: the traceback to the log, the type and text to the caller."""
+        sys.stderr.write(user_traceback(error))
+        pickled = self._exchange.request.trusted and b"pickle" in self._exchange.request.header(b"accept")
+        return results.exception_body(error, self.request, pickled)
+
+    def _begin_stream(self) -> None:
+        assert self._streaming is not None
+        self._begun = True
+        self._exchange.begin(200, self._streaming.headers, TRAILERS)
+
+    def _over(self) -> None:
+        """Loop: the user's code is over."""
+        for stream in self._host.output:
+            stream.end_input(self.request)
+        self._host.slots.end(self)
+        exchange = self._exchange
+        if exchange.closed:
+            return
+        spent = b"Swell-Cpu-Us: %d\r\nSwell-Run-Us: %d\r\n" % (self._cpu_ns // 1000, self._run_ns // 1000)
+        if self._pipe is not None:
+            self._pipe.finish(lambda: exchange.end(spent))
+        elif self._streaming is not None:
+            exchange.end(spent)
+        elif self._answer is not None:
+            exchange.answer(*self._answer, spent)
+        else:
+            exchange.refuse(500, "exception", "InputCancellation: the code stopped itself", spent)
+
+
+class _Unencodable(Exception):
+    """An item of a stream that cannot be encoded."""
+
+    def __init__(self, request: str, message: str) -> None:
+        super().__init__(message)
+        self.body = error_body("bad_result", message, request)
+
+
+_END = object()

@@ -1,0 +1,98 @@
+"""How does a replica hear its runner, and find the next one when it dies?"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import Callable
+
+from swell.wire.child import Down, Drain, Here, Up
+from swell.wire.frames import Unpacker, pack
+
+_SEND_S = 1.0
+"""A runner that does not read for this long is not waited for."""
+_RETRY_S = 0.05
+
+
+class Channel:
+    """The replica's end of the link. `here` makes what is said to a new runner; `end(reason)` is called once,
+    when a drain is ordered or no runner adopts us within `orphan_s`."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        runner_socket: str,
+        orphan_s: float,
+        here: Callable[[], Here],
+        end: Callable[[str], None],
+    ) -> None:
+        self._sock = sock
+        self._runner_socket = runner_socket
+        self._orphan_s = orphan_s
+        self._here = here
+        self._end = end
+        self._unpacker: Unpacker[Down] = Unpacker(Down)
+        self._adopted_at = float("-inf")
+        self._seeking: asyncio.Task[None] | None = None
+        sock.setblocking(False)
+
+    def listen(self) -> None:
+        """Start to hear. On the loop."""
+        asyncio.get_running_loop().add_reader(self._sock, self._readable)
+
+    def send(self, message: Up) -> None:
+        """Say it now, before returning. Lost when the runner is gone: the next one is told the whole state."""
+        data = memoryview(pack(message))
+        try:
+            while data:
+                _, writable, _ = select.select((), (self._sock,), (), _SEND_S)
+                if not writable:
+                    return
+                data = data[self._sock.send(data) :]
+        except (OSError, ValueError):
+            return
+
+    def _readable(self) -> None:
+        try:
+            data = self._sock.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lost()
+            return
+        for message in self._unpacker.feed(data):
+            if isinstance(message, Drain):
+                self._end(message.reason)
+
+    def _lost(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._sock)
+        self._sock.close()
+        if loop.time() - self._adopted_at < self._orphan_s:
+            self._end("the runner did not adopt this replica")
+        else:
+            self._seeking = loop.create_task(self._seek())
+
+    async def _seek(self) -> None:
+        """Connect to the next runner, or end."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._orphan_s
+        while loop.time() < until:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            try:
+                sock.connect(self._runner_socket)
+            except OSError:
+                sock.close()
+                await asyncio.sleep(_RETRY_S)
+                continue
+            self._sock = sock
+            self._unpacker = Unpacker(Down)
+            self._adopted_at = loop.time()
+            self.send(self._here())
+            self.listen()
+            return
+        self._end(f"no runner came back within {self._orphan_s:g} s")

@@ -1,0 +1,313 @@
+"""How does a replica speak HTTP/1.1? One request at a time per connection, kept alive, answered in order.
+
+This side only ever talks to the gateway, which does not pipeline. A connection that closes while its
+request is worked on is a cancel, and is passed on as `Handler.disconnected`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any, Protocol
+
+import httptools
+
+from swell.wire.http import JSON, error_body
+
+DISCARD_MAX = 256 * 1024
+"""Bytes of an unwanted body that are read away to keep the connection; a longer one costs the connection."""
+LINGER_S = 5.0
+"""How long an answered connection with a long unread body is drained before it is closed."""
+WRITE_HIGH = 64 * 1024
+"""Unsent bytes of one connection above which a stream waits for its reader."""
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
+_JSON = JSON.encode()
+
+
+class Request:
+    """What a request's head says. Header names are lower case."""
+
+    __slots__ = ("_fields", "deadline", "headers", "id", "method", "target", "trusted")
+
+    def __init__(self, method: str, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        fields = dict(headers)
+        self._fields = fields
+        self.id = fields.get(b"swell-request-id", b"").decode("latin-1")
+        self.trusted = fields.get(b"swell-trusted") == b"1"
+        self.deadline = _deadline(fields.get(b"swell-remaining-ms"))
+        """On the monotonic clock; infinite when the gateway named none."""
+
+    def header(self, name: bytes) -> bytes:
+        """The (last) value of a header; empty when it is not there."""
+        return self._fields.get(name, b"")
+
+
+class Handler(Protocol):
+    """What takes one admitted request from its body to its answer."""
+
+    def data(self, chunk: bytes) -> None: ...
+
+    def complete(self) -> None:
+        """The body has arrived as a whole."""
+        ...
+
+    def disconnected(self) -> None:
+        """The gateway closed the connection before the answer was over."""
+        ...
+
+
+class Exchange:
+    """One request and its answer: `answer`, or `begin`, `write`… and `end`. Loop thread only."""
+
+    __slots__ = ("_chunked", "_connection", "_silent", "closed", "on_writable", "request")
+
+    def __init__(self, connection: Connection, request: Request) -> None:
+        self._connection = connection
+        self._chunked = False
+        self._silent = request.method == "HEAD"
+        self.request = request
+        self.closed = False
+        """The answer is over or nobody is there to read it: writes are dropped."""
+        self.on_writable: Callable[[], None] | None = None
+
+    def answer(self, status: int, content_type: bytes, body: bytes, head: bytes = b"") -> None:
+        """The whole answer at once. `head`: further header lines, each with its CRLF."""
+        if self.closed:
+            return
+        lead = b"%sContent-Type: %s\r\n%s%sContent-Length: %d\r\n\r\n" % (
+            _LINES[status],
+            content_type,
+            head,
+            self._connection.closing_line(),
+            len(body),
+        )
+        self._connection.send(lead if self._silent else lead + body)
+        self._finish()
+
+    def refuse(self, status: int, code: str, message: str, head: bytes = b"", detail: str = "") -> None:
+        """An error of Swell's own."""
+        self.answer(status, _JSON, error_body(code, message, self.request.id, detail), head)
+
+    def begin(self, status: int, headers: Headers, trailers: bytes = b"") -> None:
+        """Start an answer; chunked unless the headers name its length. `trailers`: names that `end` will send."""
+        if self.closed:
+            return
+        lines = [_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        bodiless = status < 200 or status in (204, 304)
+        self._chunked = not bodiless and not self._silent
+        for name, value in headers:
+            if name.lower() == b"content-length":
+                self._chunked = False
+            if name.lower() not in (b"transfer-encoding", b"connection"):
+                lines.append(b"%s: %s\r\n" % (name, value))
+        self._silent = self._silent or bodiless
+        if self._chunked:
+            lines.append(b"Transfer-Encoding: chunked\r\n")
+            if trailers:
+                lines.append(b"Trailer: %s\r\n" % trailers)
+        lines += (self._connection.closing_line(), b"\r\n")
+        self._connection.send(b"".join(lines))
+
+    def write(self, data: bytes) -> None:
+        """A piece of the body."""
+        if self.closed or self._silent or not data:
+            return
+        self._connection.send(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
+
+    def end(self, trailers: bytes = b"") -> None:
+        """The answer is over. `trailers`: lines, each with its CRLF; dropped where the body is not chunked."""
+        if self.closed:
+            return
+        if self._chunked:
+            self._connection.send(b"0\r\n%s\r\n" % trailers)
+        self._finish()
+
+    def abort(self) -> None:
+        """The answer cannot be ended as it was begun: only a broken connection tells the reader."""
+        if not self.closed:
+            self.closed = True
+            self._connection.abort()
+
+    @property
+    def writable(self) -> bool:
+        """Less than `WRITE_HIGH` waits to be sent, or nobody reads any more."""
+        return self.closed or not self._connection.full
+
+    async def drained(self) -> None:
+        """Wait until `writable`."""
+        if self.writable:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.on_writable = lambda: None if waiter.done() else waiter.set_result(None)
+        await waiter
+
+    def pause_reading(self) -> None:
+        """Take no more of the body until `resume_reading`."""
+        if not self.closed:
+            self._connection.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self.closed:
+            self._connection.resume_reading()
+
+    def _finish(self) -> None:
+        self.closed = True
+        self._connection.answered()
+
+
+class Connection(asyncio.Protocol):
+    """One connection from the gateway. `accept` gets each request's head and returns what handles it, or
+    None when it answered at once (the body is then read away)."""
+
+    def __init__(self, accept: Callable[[Exchange], Handler | None], connections: set[Connection]) -> None:
+        self._accept = accept
+        self._connections = connections
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._transport: Any = None
+        self._exchange: Exchange | None = None
+        self._handler: Handler | None = None
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._reading = False
+        self._last = False
+        self.full = False
+
+    # -- asyncio ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH)
+        self._connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._last = True
+        except httptools.HttpParserError:
+            self._broken()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 — asyncio's signature
+        self._connections.discard(self)
+        exchange, handler = self._exchange, self._handler
+        self._exchange = self._handler = None
+        if exchange is not None:
+            exchange.closed = True
+            if exchange.on_writable is not None:
+                exchange.on_writable()
+            if handler is not None:
+                handler.disconnected()
+
+    def pause_writing(self) -> None:
+        self.full = True
+
+    def resume_writing(self) -> None:
+        self.full = False
+        exchange = self._exchange
+        if exchange is not None and exchange.on_writable is not None:
+            exchange.on_writable()
+
+    # -- httptools ----------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._exchange is not None or self._last:
+            raise ValueError("a request arrived before the one before it was answered")
+        self._target = b""
+        self._headers = []
+        self._reading = True
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        self._last = not parser.should_keep_alive()
+        request = Request(parser.get_method().decode(), self._target, self._headers)
+        exchange = self._exchange = Exchange(self, request)
+        handler = self._accept(exchange)
+        if not exchange.closed:
+            self._handler = handler
+            if request.header(b"expect").lower() == b"100-continue":
+                self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        if self._handler is not None:
+            self._handler.data(body)
+
+    def on_message_complete(self) -> None:
+        self._reading = False
+        if self._handler is not None:
+            self._handler.complete()
+        elif self._exchange is None and self._last:
+            self._transport.close()
+
+    # -- for the exchange ---------------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def closing_line(self) -> bytes:
+        """The header line that ends the connection with this answer, where it has to."""
+        if self._reading and not self._last:
+            length = self._exchange.request.header(b"content-length") if self._exchange is not None else b""
+            chunked = self._exchange is not None and self._exchange.request.header(b"transfer-encoding") != b""
+            self._last = chunked or int(length or 0) > DISCARD_MAX
+        return b"Connection: close\r\n" if self._last else b""
+
+    def answered(self) -> None:
+        """The answer is over: take the next request, or close."""
+        self._exchange = self._handler = None
+        self._transport.resume_reading()
+        if not self._last:
+            return
+        if self._reading:
+            # Closing with unread bytes would reset the connection and could lose the answer on its way.
+            asyncio.get_running_loop().call_later(LINGER_S, self._transport.close)
+        else:
+            self._transport.close()
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _broken(self) -> None:
+        """Not HTTP, or pipelined: answer if no answer is under way, and close."""
+        if self._exchange is None and not self._last:
+            self._last = True
+            body = error_body("bad_request", "The request is not well-formed HTTP/1.1, or came before its turn.")
+            self.send(
+                b"%sContent-Type: %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+                % (_LINES[400], _JSON, len(body), body)
+            )
+            self._transport.close()
+        else:
+            self._transport.abort()
+
+
+def _deadline(remaining_ms: bytes | None) -> float:
+    if remaining_ms is None:
+        return math.inf
+    try:
+        return time.monotonic() + float(remaining_ms) / 1000
+    except ValueError:
+        return math.inf

@@ -1,0 +1,258 @@
+"""What does a replica do with its life? Start-up hooks, listen, say Ready, serve, drain, exit hooks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from swell.model.errors import SwellError
+from swell.model.workload import Method, workload_of
+from swell.runtime import output
+from swell.runtime.asgi import AsgiApp
+from swell.runtime.call import Callee, Host
+from swell.runtime.channel import Channel
+from swell.runtime.endpoint import Endpoint, EndpointCallee, fastapi_app, has_fastapi
+from swell.runtime.http import Connection
+from swell.runtime.listener import Listener, end_children
+from swell.runtime.load import Hook, Program, enter_error, failure_detail
+from swell.runtime.service import Service
+from swell.runtime.slots import Slots
+from swell.runtime.tracebacks import user_traceback
+from swell.runtime.worker import Workers
+from swell.wire.child import Failed, Here, Launch, Ready, Served, Stuck
+from swell.wire.context import Inside, inside
+
+new_event_loop: Callable[[], asyncio.AbstractEventLoop]
+try:
+    from uvloop import new_event_loop
+except ImportError:
+    from asyncio import new_event_loop
+
+BACKLOG = 128
+STUCK_STATUS = 75
+"""Exit status of a replica that ended because its input could not be stopped."""
+LATE_S = 0.1
+"""How long an empty draining replica still tells late requests that it is busy, before it closes its door."""
+
+
+def run(
+    program: Program,
+    launch: Launch,
+    channel: socket.socket,
+    listener: socket.socket | None,
+    started: float,
+    timings: list[tuple[str, float]],
+) -> None:
+    """Be the replica until it is over: drained, orphaned, served (single use), or failed to start.
+
+    `started` is the monotonic time its start-up began, and `timings` the phases (name, ms) so far. Has to
+    be called on the main thread of a process without an event loop: a fresh one, or a fork of a template.
+    The caller ends the process with os._exit, since what user code left running must not be waited for.
+    """
+    marked = output.install()
+    if os.getpid() != program.pid:
+        _reseed()
+    app = workload_of(launch.pool).split("/")[1]
+    inside[:] = [Inside(app, launch.replica, launch.gateway_url, launch.call_key)]
+    loop = new_event_loop()
+    asyncio.set_event_loop(loop)
+    replica = Replica(program, launch, channel, loop, marked)
+    try:
+        loop.run_until_complete(replica.live(listener, started, timings))
+    finally:
+        for stream in marked:
+            stream.end()
+
+
+class Replica:
+    """One replica's parts, and the order of its life."""
+
+    def __init__(
+        self,
+        program: Program,
+        launch: Launch,
+        channel: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        marked: tuple[output.MarkedText, output.MarkedText],
+    ) -> None:
+        revision = launch.revision
+        self._program = program
+        self._launch = launch
+        self._ready = False
+        self._over: asyncio.Future[None] = loop.create_future()
+        self._used = False
+        self._channel = Channel(channel, launch.runner_socket, launch.orphan_s, self._here, self._end)
+        slots = Slots(revision.max_inputs, launch.cancel_grace_s, loop, self._stuck)
+        self._host = Host(loop, Workers(revision.max_inputs), slots, contextvars.copy_context(), marked)
+        self._service = Service(self._host, self._use if revision.single_use else None)
+        self._connections: set[Connection] = set()
+        self._apps: list[AsgiApp] = []
+        self._foreign = False
+
+    async def live(self, listener: socket.socket | None, started: float, timings: list[tuple[str, float]]) -> None:
+        """From the first hook to the last."""
+        self._channel.listen()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end, "SIGTERM")
+        starting = asyncio.ensure_future(self._start(listener, timings))
+        await asyncio.wait({starting, self._over}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            await self._end_children()
+            return
+        error = starting.exception()
+        if error is not None:
+            await self._end_children()
+            self._fail(error)
+            return
+        self._ready = True
+        spent = sum(ms for _, ms in timings)
+        timings.append(("listen", max(0.0, (time.monotonic() - started) * 1000 - spent)))
+        self._channel.send(Ready(pid=os.getpid(), timings_ms=tuple(timings)))
+        await self._over
+        await self._drain()
+
+    # -- start --------------------------------------------------------------------------------
+
+    async def _start(self, listener: socket.socket | None, timings: list[tuple[str, float]]) -> None:
+        began = time.monotonic()
+        for hook in self._program.enter(self._program.snapped):
+            try:
+                await self._run_hook(hook)
+            except Exception as error:
+                raise enter_error(_name(hook), error) from error
+        timings.append(("enter", (time.monotonic() - began) * 1000))
+        for method in self._program.entry.methods:
+            await self._offer(method)
+        if listener is not None:
+            loop = asyncio.get_running_loop()
+            await loop.create_unix_server(
+                lambda: Connection(self._service.accept, self._connections), sock=listener, backlog=BACKLOG
+            )
+
+    async def _run_hook(self, hook: Hook) -> Any:
+        """An async hook on the loop; any other in the worker thread, so that what it makes lives where
+        methods run."""
+        if not inspect.iscoroutinefunction(hook):
+            return await self._host.workers.call(hook, keep_context=True)
+        return await self._host.loop.create_task(hook(), context=self._host.context)
+
+    async def _offer(self, method: Method) -> None:
+        """Make one method callable, in the way it is exposed."""
+        function = self._program.method(method.name)
+        web = method.web
+        if web is None:
+            self._service.add_call(Callee(method.name, function, method.asynchronous))
+        elif web.kind == "endpoint" and not has_fastapi():
+            callee = EndpointCallee(method.name, function, method.asynchronous)
+            self._service.add_web(method.name, Endpoint(self._host, callee, web))
+        elif web.kind == "endpoint":
+            callee = EndpointCallee(method.name, function, method.asynchronous)
+            await self._add_app(method.name, fastapi_app(self._host, callee, web))
+        elif web.kind == "asgi":
+            try:
+                app = await self._run_hook(function)
+            except Exception as error:
+                raise enter_error(method.name, error) from error
+            if not callable(app):
+                raise SwellError("bad_entry", f"{method.name} returned a {type(app).__name__}, not an ASGI app.")
+            await self._add_app(method.name, app)
+        else:
+            assert web.port is not None
+            self._foreign = True
+            run = functools.partial(self._run_hook, function)
+            await Listener(method.name, web.port, web.startup_timeout_s).start(run, self._foreign_ended)
+
+    async def _add_app(self, name: str, app: Callable[..., Any]) -> None:
+        served = AsgiApp(self._host, name, app)
+        await served.start()
+        self._apps.append(served)
+        self._service.add_web(name, served)
+
+    def _fail(self, error: BaseException) -> None:
+        if not isinstance(error, SwellError):
+            error = enter_error("The replica", error)
+        sys.stderr.write(failure_detail(error) + "\n")
+        self._channel.send(Failed(reason=error.code, detail=failure_detail(error)))
+
+    # -- end ----------------------------------------------------------------------------------
+
+    def _end(self, reason: str) -> None:
+        """Start to drain. Repeating it changes nothing."""
+        self._host.slots.close(reason)
+        if not self._over.done():
+            self._over.set_result(None)
+
+    async def _drain(self) -> None:
+        """Finish what is in flight, then run the exit hooks."""
+        await self._host.slots.emptied()
+        if self._used:
+            self._channel.send(Served())
+        await asyncio.sleep(LATE_S)
+        for connection in list(self._connections):
+            connection.close()
+        for app in self._apps:
+            await app.stop()
+        for hook in self._program.exit():
+            try:
+                await self._run_hook(hook)
+            except Exception as error:
+                sys.stderr.write(f"{_name(hook)} raised at exit:\n{user_traceback(error)}")
+        await self._end_children()
+
+    async def _end_children(self) -> None:
+        if self._foreign:
+            await end_children()
+
+    # -- what others tell it ------------------------------------------------------------------
+
+    def _use(self) -> None:
+        """The one input of a single-use replica was admitted."""
+        self._used = True
+        self._end("single use")
+
+    def _foreign_ended(self, why: str) -> None:
+        sys.stderr.write(f"{why[:1].upper()}{why[1:]}.\n")
+        self._channel.send(Failed(reason="not_listening", detail=why))
+        self._end(why)
+
+    def _stuck(self, requests: tuple[str, ...]) -> None:
+        """With one slot there is no use in going on: another replica takes over."""
+        ending = self._launch.revision.max_inputs == 1
+        self._channel.send(Stuck(count=len(requests), requests=requests, ending=ending))
+        if ending:
+            sys.stderr.write(f"Input {requests[0]} could not be stopped: the replica ends.\n")
+            for stream in self._host.output:
+                stream.end()
+            os._exit(STUCK_STATUS)
+
+    def _here(self) -> Here:
+        launch = self._launch
+        return Here(
+            replica=launch.replica,
+            pool=launch.pool,
+            role="serving",
+            pid=os.getpid(),
+            ready=self._ready,
+            address=launch.address,
+        )
+
+
+def _name(hook: Hook) -> str:
+    return getattr(hook, "__name__", type(hook).__name__)
+
+
+def _reseed() -> None:
+    """Forks of one template must not draw the same random numbers."""
+    random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()

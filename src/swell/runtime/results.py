@@ -1,0 +1,105 @@
+"""How is a result answered? Encoding values and errors in the type the caller accepts."""
+
+from __future__ import annotations
+
+import base64
+import pickle
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from swell.model.errors import SwellError
+from swell.runtime.tracebacks import summary
+from swell.wire.http import FRAMES, JSON, MSGPACK, OCTETS, PICKLE, error_body
+
+_VALUES = (JSON, MSGPACK, OCTETS, PICKLE)
+_BYTES = (bytes, bytearray, memoryview)
+
+
+class Answer(NamedTuple):
+    """A whole answer, as bytes."""
+
+    status: int
+    content_type: bytes
+    body: bytes
+
+
+class Accepted(NamedTuple):
+    """What the caller's `Accept` asks for."""
+
+    kind: str
+    """Type of the result or of a stream's items; empty = none was named."""
+    frames: bool
+    """A stream comes as frames instead of server-sent events."""
+
+
+@lru_cache(256)
+def accepted(accept: bytes, trusted: bool) -> Accepted:
+    """The first known type decides. SwellError 403 bad_key when that is a pickle and no key came with it."""
+    named = [part.partition(";")[0].strip().lower() for part in accept.decode("latin-1").split(",")]
+    kind = next((name for name in named if name in _VALUES), "")
+    if kind == PICKLE and not trusted:
+        raise SwellError("bad_key", f"Pickled results need the API key. Send it, or accept {JSON}.", status=403)
+    return Accepted(kind, FRAMES in named)
+
+
+def value_answer(name: str, value: Any, kind: str, request: str) -> Answer:
+    """`value` as a 200, or a 500 bad_result that says which types work."""
+    try:
+        content_type, body = encode(value, kind)
+    except Exception as error:
+        return Answer(500, JSON.encode(), error_body("bad_result", bad_result(name, value, error), request))
+    return Answer(200, content_type, body)
+
+
+def encode(value: Any, kind: str) -> tuple[bytes, bytes]:
+    """(content type, bytes). Raises whatever the encoder raises. NaN and infinities are null in JSON."""
+    if isinstance(value, _BYTES) and kind in ("", OCTETS):
+        return OCTETS.encode(), bytes(value)
+    content_type, encoder = _ENCODERS[kind]
+    return content_type, encoder(value)
+
+
+def encode_item(kind: str) -> Callable[[Any], bytes]:
+    """The encoder of a stream's items."""
+    return _ENCODERS[kind][1]
+
+
+def bad_result(name: str, value: Any, error: BaseException) -> str:
+    """Why a value could not be answered, and what to do."""
+    return (
+        f"{name} returned a value of type {type(value).__qualname__} that cannot be encoded: {summary(error)}. "
+        f"JSON and msgpack take None, bool, numbers, str, bytes, lists, tuples, sets, dicts, dataclasses, "
+        f"arrays (anything with tolist() or item()) and models (anything with model_dump()). "
+        f"Called from the SDK it may be any object that pickles."
+    )
+
+
+def exception_body(error: BaseException, request: str, pickled: bool) -> bytes:
+    """The error body of an exception in user code; `pickled` adds the exception itself."""
+    packed = ""
+    if pickled:
+        try:
+            packed = base64.b64encode(pickle.dumps(error, 5)).decode()
+        except Exception:
+            packed = ""
+    return error_body("exception", summary(error), request, exception=packed)
+
+
+def _plain(value: Any) -> Any:
+    """What msgspec does not know, as something it does."""
+    for method in ("model_dump", "tolist", "item"):
+        convert = getattr(value, method, None)
+        if callable(convert) and not isinstance(value, type):
+            return convert()
+    raise NotImplementedError
+
+
+_ENCODERS: dict[str, tuple[bytes, Callable[[Any], bytes]]] = {
+    JSON: (JSON.encode(), msgspec.json.Encoder(enc_hook=_plain).encode),
+    MSGPACK: (MSGPACK.encode(), msgspec.msgpack.Encoder(enc_hook=_plain).encode),
+    PICKLE: (PICKLE.encode(), lambda value: pickle.dumps(value, 5)),
+}
+_ENCODERS[""] = _ENCODERS[OCTETS] = _ENCODERS[JSON]

@@ -1,0 +1,94 @@
+"""Which of the program's methods answers a request, and is there a slot for it?"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Protocol
+
+from swell.model.errors import SwellError
+from swell.runtime.call import Call, Callee, Host
+from swell.runtime.http import Exchange, Handler
+from swell.runtime.results import accepted
+from swell.runtime.slots import Work
+from swell.wire.http import BUSY
+
+_BUSY = f"{BUSY}: 1\r\n".encode()
+
+
+class Admitted(Handler, Work, Protocol):
+    """What an open request is: it handles its connection's news and fills a slot."""
+
+
+class Endpoint(Protocol):
+    """A web endpoint: makes the handler of a request, or refuses it and returns None."""
+
+    def open(self, exchange: Exchange) -> Admitted | None: ...
+
+
+class Service:
+    """The routes of one replica. `single_use`: nothing is admitted after the first input, and `used` is called
+    once it is over."""
+
+    def __init__(self, host: Host, single_use: Callable[[], None] | None = None) -> None:
+        self._host = host
+        self._calls: dict[bytes, Callee] = {}
+        self._web: dict[bytes, Endpoint] = {}
+        self._single_use = single_use
+
+    def add_call(self, callee: Callee) -> None:
+        """Offer `POST /call/{name}`."""
+        self._calls[f"/call/{callee.name}".encode()] = callee
+
+    def add_web(self, name: str, endpoint: Endpoint) -> None:
+        """Offer a web endpoint to requests that name this method in `Swell-Web`."""
+        self._web[name.encode()] = endpoint
+
+    def accept(self, exchange: Exchange) -> Handler | None:
+        """A handler for this request, or None when it was refused at once."""
+        request = exchange.request
+        slots = self._host.slots
+        callee = self._calls.get(request.target)
+        name = request.header(b"swell-web")
+        endpoint = self._web.get(name) if name else None
+        if endpoint is None and (callee is None or name or request.method != "POST"):
+            self._refuse_unknown(exchange, callee, name)
+            return None
+        if name and request.header(b"upgrade").lower() == b"websocket":
+            exchange.refuse(501, "no_websocket", "WebSockets are not offered here yet: use HTTP, or stream the answer.")
+            return None
+        if not slots.free():
+            exchange.refuse(503, "busy", self._why_busy(), _BUSY)
+            return None
+        try:
+            work = endpoint.open(exchange) if endpoint is not None else self._call(exchange, callee)
+        except SwellError as error:
+            exchange.refuse(error.status, error.code, error.message)
+            return None
+        if work is not None:
+            slots.take(work)
+            if self._single_use is not None:
+                self._single_use()
+        return work
+
+    def _call(self, exchange: Exchange, callee: Callee | None) -> Call:
+        assert callee is not None
+        request = exchange.request
+        return Call(self._host, exchange, callee, accepted(request.header(b"accept"), request.trusted))
+
+    def _why_busy(self) -> str:
+        slots = self._host.slots
+        if slots.closed:
+            return f"This replica takes nothing new: {slots.closed}."
+        return f"This replica works on {slots.limit} of {slots.limit} inputs."
+
+    def _refuse_unknown(self, exchange: Exchange, callee: Callee | None, name: bytes) -> None:
+        if callee is not None and not name:
+            exchange.refuse(405, "method_not_allowed", "Calls are sent with POST.", b"Allow: POST\r\n")
+            return
+        wanted = name.decode("latin-1") or exchange.request.target.decode("latin-1").rpartition("/")[2]
+        offered = [key.decode() for key in self._web] if name else [callee.name for callee in self._calls.values()]
+        near = difflib.get_close_matches(wanted, offered, n=3) or offered
+        exchange.refuse(
+            404, "unknown_function", f"There is no {wanted!r} here. There is: {', '.join(near) or 'nothing'}."
+        )

@@ -1,0 +1,119 @@
+"""Which inputs does this replica work on, and which of them must be stopped? The one slot counter.
+
+It bounds the inputs, watches their deadlines, and stops those whose caller left. What has not stopped
+within the grace ends the replica when it has one slot, and is listed as stuck when it has more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Work(Protocol):
+    """One admitted input."""
+
+    request: str
+    deadline: float
+    """Monotonic seconds."""
+    alone: bool
+    """No other input was worked on since this one began."""
+
+    def interrupt(self, attempt: int) -> None:
+        """Try to make its code stop; `attempt` counts from 0."""
+        ...
+
+    def expire(self) -> None:
+        """Tell the caller that the deadline has passed."""
+        ...
+
+
+class Slots:
+    """At most `limit` inputs at a time. `stuck(requests)` is told whenever the list of stuck inputs changes."""
+
+    _ATTEMPTS = 2
+
+    def __init__(
+        self, limit: int, grace_s: float, loop: asyncio.AbstractEventLoop, stuck: Callable[[tuple[str, ...]], None]
+    ) -> None:
+        self.limit = limit
+        self.grace_s = grace_s
+        self.closed = ""
+        """Why nothing new is admitted; empty while it is."""
+        self.running: set[Work] = set()
+        self._loop = loop
+        self._report = stuck
+        self._stopping: dict[Work, asyncio.TimerHandle] = {}
+        self._stuck: list[Work] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._empty: asyncio.Future[None] | None = None
+
+    def free(self) -> bool:
+        """Would an input be admitted now?"""
+        return not self.closed and len(self.running) < self.limit
+
+    def take(self, work: Work) -> None:
+        """Start counting an input. Ask `free` first."""
+        if self.running:
+            work.alone = False
+            for other in self.running:
+                other.alone = False
+        self.running.add(work)
+        if work.deadline < self._timer_at:
+            self._watch(work.deadline)
+
+    def end(self, work: Work) -> None:
+        """The input's code is over."""
+        self.running.discard(work)
+        handle = self._stopping.pop(work, None)
+        if handle is not None:
+            handle.cancel()
+            if work in self._stuck:
+                self._stuck.remove(work)
+                self._report(tuple(one.request for one in self._stuck))
+        if not self.running and self._empty is not None and not self._empty.done():
+            self._empty.set_result(None)
+
+    def stop(self, work: Work) -> None:
+        """Nobody waits for this input any more: make its code stop."""
+        if work in self.running and work not in self._stopping:
+            self._attempt(work, 0)
+
+    def close(self, reason: str) -> None:
+        """Admit nothing from now on."""
+        self.closed = self.closed or reason
+
+    async def emptied(self) -> None:
+        """Wait until no input is worked on."""
+        if self.running:
+            self._empty = self._loop.create_future()
+            await self._empty
+
+    def _attempt(self, work: Work, attempt: int) -> None:
+        if attempt < self._ATTEMPTS:
+            pause = self.grace_s / self._ATTEMPTS
+            self._stopping[work] = self._loop.call_later(pause, self._attempt, work, attempt + 1)
+            work.interrupt(attempt)
+        else:
+            self._stuck.append(work)
+            self._report(tuple(one.request for one in self._stuck))
+
+    def _watch(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_later(max(0.0, at - time.monotonic()), self._overdue)
+
+    def _overdue(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        now = time.monotonic()
+        for work in [work for work in self.running if work.deadline <= now and work not in self._stopping]:
+            work.expire()
+            self.stop(work)
+        ahead = [work.deadline for work in self.running if work not in self._stopping]
+        if ahead and min(ahead) < math.inf:
+            self._watch(min(ahead))

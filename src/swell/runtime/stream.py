@@ -1,0 +1,109 @@
+"""How does a generator become a body? Items as server-sent events or as frames, and a bounded way to the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from swell.runtime.http import Exchange
+from swell.runtime.results import Accepted, encode_item
+from swell.wire.context import InputCancellation
+from swell.wire.http import CPU_US, FRAMES, JSON, PICKLE, RUN_US, SSE
+
+AHEAD_MAX = 64 * 1024
+"""Encoded bytes a synchronous generator may be ahead of what the connection took."""
+
+TRAILERS = f"{CPU_US}, {RUN_US}".encode()
+
+
+class Format:
+    """The bytes of a stream's parts, in the form the caller accepts."""
+
+    def __init__(self, wanted: Accepted) -> None:
+        self.frames = wanted.frames
+        kind = (wanted.kind or JSON) if wanted.frames else JSON
+        self._encode: Callable[[Any], bytes] = encode_item(kind)
+        self.pickled = kind == PICKLE
+        self.headers = (
+            [(b"Content-Type", FRAMES.encode()), (b"Swell-Item-Type", kind.encode())]
+            if wanted.frames
+            else [(b"Content-Type", SSE.encode()), (b"Cache-Control", b"no-cache")]
+        )
+
+    def item(self, value: Any) -> bytes:
+        """One item. Raises what the encoder raises."""
+        data = self._encode(value)
+        return _frame(b"i", data) if self.frames else b"data: %s\n\n" % data
+
+    def error(self, body: bytes) -> bytes:
+        """The generator raised; nothing follows."""
+        return _frame(b"e", body) if self.frames else b"event: error\ndata: %s\n\n" % body
+
+    def end(self) -> bytes:
+        """The generator is over."""
+        return _frame(b"z", b"") if self.frames else b"event: end\ndata:\n\n"
+
+
+class Pipe:
+    """Bytes from a worker thread to an exchange. `put` waits while the reader is too far behind."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, exchange: Exchange) -> None:
+        self._loop = loop
+        self._exchange = exchange
+        self._ahead: deque[bytes] = deque()
+        self._put = 0
+        """Bytes handed over; only the worker adds to it."""
+        self._taken = 0
+        """Bytes taken out; only the loop adds to it."""
+        self._progress = threading.Lock()
+        """Held = nothing was taken out since the worker last looked."""
+        self._progress.acquire()
+        self._awake = False
+        self.closed = False
+
+    def put(self, data: bytes) -> None:
+        """Worker: hand over bytes. Raises InputCancellation once the pipe was closed."""
+        self._ahead.append(data)
+        self._put += len(data)
+        if not self._awake:
+            self._awake = True
+            self._loop.call_soon_threadsafe(self.flush)
+        while self._put - self._taken > AHEAD_MAX and not self.closed:
+            self._progress.acquire()
+        if self.closed:
+            raise InputCancellation
+
+    def close(self) -> None:
+        """Loop: nobody reads any more."""
+        self.closed = True
+        self._signal()
+
+    def flush(self) -> None:
+        """Loop: pass on what the connection has room for."""
+        self._awake = False
+        while self._ahead and self._exchange.writable:
+            data = self._ahead.popleft()
+            self._exchange.write(data)
+            self._taken += len(data)
+        self._exchange.on_writable = self.flush
+        self._signal()
+
+    def finish(self, end: Callable[[], None]) -> None:
+        """Loop, after the worker's last `put`: pass on the rest, then call `end`."""
+        self.flush()
+        if not self._ahead:
+            self._exchange.on_writable = None
+            end()
+        else:
+            self._exchange.on_writable = lambda: self.finish(end)
+
+    def _signal(self) -> None:
+        if self._progress.locked():
+            self._progress.release()
+
+
+def _frame(kind: bytes, payload: bytes) -> bytes:
+    return (1 + len(payload)).to_bytes(4, "big") + kind + payload
