@@ -1,0 +1,91 @@
+"""What is the gateway process? Accepts clients on one listener and serves them until it is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+
+from swell.gateway.door import Client
+from swell.gateway.front import Front
+from swell.gateway.link import Link
+from swell.gateway.pool import ApiPool
+from swell.gateway.shared import Shared
+from swell.wire.settings import Settings
+
+log = logging.getLogger("swell.gateway")
+
+BACKLOG = 2048
+
+
+class Gateway:
+    """The data plane. `key` and `call_key` are the two secrets that make a caller trusted.
+
+    `incarnation` is new at each start of the process; request ids begin with it.
+    """
+
+    def __init__(self, settings: Settings, key: str, incarnation: str, call_key: str = "") -> None:
+        self.settings = settings
+        self.key = key
+        self.call_key = call_key
+        self.incarnation = incarnation
+        self.clients: set[Client] = set()
+        self._closed: asyncio.Event | None = None
+        self._shared: Shared | None = None
+        self._server: asyncio.Server | None = None
+        self._link: Link | None = None
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Serve clients of a bound, listening socket until cancelled or `close` is done. Runs once."""
+        loop = asyncio.get_running_loop()
+        home = self.settings.paths
+        shared = self._shared = Shared(self.settings, self.incarnation, loop)
+        front = Front(shared, self.key, self.call_key, ApiPool(shared, f"unix:{home.api_socket}"))
+        front.locked = not is_loopback(listener)
+        self._closed = asyncio.Event()
+        self._link = Link(shared, front, home.control_socket, self.incarnation)
+        link_task = loop.create_task(self._link.run())
+        listener.setblocking(False)
+        self._server = await loop.create_server(
+            lambda: Client(shared, self.clients, front.handle), sock=listener, backlog=BACKLOG
+        )
+        try:
+            await self._closed.wait()
+        finally:
+            self._server.close()
+            shared.closing = True
+            self._cut_all()
+            self._link.flush()
+            link_task.cancel()
+            await asyncio.gather(link_task, return_exceptions=True)
+            for task in [*shared.tasks]:
+                task.cancel()
+
+    async def close(self, grace_s: float) -> None:
+        """Accept no more, let what runs finish for at most `grace_s`, refuse what still waits then, and end `serve`."""
+        if self._closed is None or self._shared is None or self._server is None:
+            return
+        loop = asyncio.get_running_loop()
+        self._server.close()
+        self._shared.closing = True
+        until = loop.time() + grace_s
+        while self.clients and loop.time() < until:
+            for client in [c for c in self.clients if c.current is None and not c.queue]:
+                client.transport.close()
+            await asyncio.sleep(min(0.02, max(until - loop.time(), 0.0)))
+        self._closed.set()
+
+    def _cut_all(self) -> None:
+        for client in [*self.clients]:
+            if client.current is not None:
+                message = "The gateway is being stopped. Try again in a moment."
+                client.current.fail(503, "stopping", message, b"retry-after: 1\r\n")
+            client.transport.close()
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine can reach the listener."""
+    if listener.family not in (socket.AF_INET, socket.AF_INET6):
+        return True
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback

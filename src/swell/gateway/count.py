@@ -1,0 +1,107 @@
+"""What happened at this gateway? Counts of every request, and records of those worth remembering."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Protocol
+
+from swell.model.request import PoolCount, RequestRecord
+
+ORDINARY_PER_FLUSH = 50
+"""Records kept per pool between two flushes (1 s) of requests that are neither failed, cold nor slow."""
+WAITING_MAX = 10_000
+"""Records kept while control is away; beyond it the oldest are lost, the counts are not."""
+
+
+class Busy(Protocol):
+    """A replica that may be at work since `busy_since` (0: it is idle)."""
+
+    busy_since: float
+
+
+class Tally:
+    """One pool's counts since the last flush."""
+
+    def __init__(self, pool: str) -> None:
+        self.pool = pool
+        self.listed = False
+        self.requests = 0
+        self.errors = 0
+        self.cold = 0
+        self.ordinary = 0
+        self.cpu_us = 0
+        self.busy_s = 0.0
+        self.busy: set[Busy] = set()
+        """Replicas at work: their time so far is counted at each flush."""
+
+
+class Ledger:
+    """Counts and records that wait to be sent to control."""
+
+    def __init__(self, slow_ms: float, ordinary_max: int) -> None:
+        self.slow_ms = slow_ms
+        self.ordinary_max = min(ordinary_max, ORDINARY_PER_FLUSH)
+        self.records: deque[RequestRecord] = deque(maxlen=WAITING_MAX)
+        self._active: list[Tally] = []
+
+    def wants(self, tally: Tally, total_ms: float, status: int, error: str, cold: bool, cpu_us: int) -> bool:
+        """Count a finished request; True when its record is to be kept."""
+        if not tally.listed:
+            tally.listed = True
+            self._active.append(tally)
+        tally.requests += 1
+        tally.cpu_us += cpu_us
+        if error or status >= 500:
+            tally.errors += 1
+            tally.cold += cold
+            return True
+        if cold:
+            tally.cold += 1
+            return True
+        if total_ms >= self.slow_ms:
+            return True
+        tally.ordinary += 1
+        return tally.ordinary <= self.ordinary_max
+
+    def working(self, tally: Tally, replica: Busy, now: float) -> None:
+        """A replica got its first request."""
+        replica.busy_since = now
+        tally.busy.add(replica)
+        if not tally.listed:
+            tally.listed = True
+            self._active.append(tally)
+
+    def idle(self, tally: Tally, replica: Busy, now: float) -> None:
+        """A replica finished its last request."""
+        tally.busy_s += now - replica.busy_since
+        tally.busy.discard(replica)
+
+    def flush(self, now: float) -> tuple[tuple[RequestRecord, ...], tuple[PoolCount, ...]]:
+        """What was gathered since the last flush, and begin anew. `now` is of the loop's clock."""
+        at = time.time()
+        tallies, self._active = self._active, []
+        counts = []
+        for tally in tallies:
+            for replica in tally.busy:
+                tally.busy_s += now - replica.busy_since
+                replica.busy_since = now
+            counts.append(
+                PoolCount(
+                    pool=tally.pool,
+                    at=at,
+                    requests=tally.requests,
+                    errors=tally.errors,
+                    cold=tally.cold,
+                    busy_s=tally.busy_s,
+                    cpu_s=tally.cpu_us / 1e6,
+                )
+            )
+            tally.requests = tally.errors = tally.cold = tally.ordinary = tally.cpu_us = 0
+            tally.busy_s = 0.0
+            tally.listed = bool(tally.busy)
+            if tally.listed:
+                self._active.append(tally)
+        records = tuple(self.records)
+        self.records.clear()
+        return records, tuple(counts)

@@ -1,0 +1,265 @@
+"""What is a request for, and may its caller have it? Routes, checks the key, and hands it to a pool."""
+
+from __future__ import annotations
+
+import hmac
+import math
+
+from swell.decide.route import WEB_HOST, Found, NoRoute, Own, Routes, route
+from swell.gateway.heads import CLOSE_LINE, KEEP_ALIVE_LINE, answer_start
+from swell.gateway.pool import ApiPool, Pool
+from swell.gateway.request import Request
+from swell.gateway.shared import Shared
+from swell.wire.link import PoolRow, Route, Table, TableDelta
+
+KNOWN_MAX = 4096
+"""Targets of calls whose route is remembered; beyond it all are forgotten and found again."""
+_WEB_HOST = WEB_HOST.encode()
+_HEALTHY = b"ok\n"
+
+
+class Call:
+    """A target of `/call/…` that was routed before: everything about it that is the same for every request."""
+
+    __slots__ = ("line", "method", "pool")
+
+    def __init__(self, pool: Pool, method: str) -> None:
+        self.pool = pool
+        self.method = method
+        self.line = b"POST /call/%b HTTP/1.1\r\nSwell-Request-Id: " % method.encode()
+
+
+class Front:
+    """The gateway's table, and where it sends each request. Goes on with the last table when control is away."""
+
+    def __init__(self, shared: Shared, key: str, call_key: str, api: ApiPool) -> None:
+        self.shared = shared
+        self.keys = [k.encode() for k in (key, call_key) if k]
+        self.api = api
+        self.locked = False
+        """True: reachable from elsewhere, so that everything needs the key."""
+        self.version = 0
+        self.rows: dict[str, Route] = {}
+        self.routes = Routes()
+        self.pools: dict[str, Pool] = {}
+        self.known: dict[bytes, Call] = {}
+
+    # -- the table ------------------------------------------------------------------------
+
+    def take_table(self, table: Table) -> None:
+        """Replace everything. Pools that stay keep what they hold and run."""
+        self.shared.prices = table.prices
+        listed = {row.pool for row in table.pools}
+        gone = [pool for pool in self.pools if pool not in listed]
+        self._take(table.pools, gone, {_key(row): row for row in table.routes}, changed=True)
+        self.version = table.version
+
+    def take_delta(self, delta: TableDelta) -> bool:
+        """Take in changed rows; False when it does not follow what is here, and a whole table is needed."""
+        if delta.base != self.version:
+            return False
+        rows = self.rows
+        changed = bool(delta.routes or delta.gone_routes)
+        if changed:
+            rows = {key: row for key, row in rows.items() if key not in delta.gone_routes}
+            rows.update((_key(row), row) for row in delta.routes)
+        self._take(delta.pools, delta.gone_pools, rows, changed)
+        self.version = delta.version
+        return True
+
+    def _take(
+        self, pools: tuple[PoolRow, ...], gone: tuple[str, ...] | list[str], rows: dict[str, Route], changed: bool
+    ) -> None:
+        for row in pools:
+            pool = self.pools.get(row.pool)
+            if pool is None:
+                self.pools[row.pool] = Pool(self.shared, row)
+            else:
+                pool.update(row)
+        left = [self.pools.pop(name) for name in gone if name in self.pools]
+        if changed:
+            before, self.rows = self.rows, rows
+            self.routes = Routes(rows.values())
+            moved = [r.pool for key, r in before.items() if key not in rows or rows[key].pool != r.pool]
+            left += [self.pools[name] for name in moved if name in self.pools]
+        if changed or left:
+            self.known.clear()
+        for pool in left:
+            if pool.key not in self.pools:
+                pool.close()
+            for request in pool.take_held():
+                self._follow(request, pool.workload)
+
+    # -- requests -------------------------------------------------------------------------
+
+    def handle(self, request: Request) -> None:
+        """Send a request on its way, or answer it."""
+        call = self.known.get(request.target)
+        if call is None or _WEB_HOST in request.host:
+            self._find(request)
+            return
+        self._call(request, call)
+
+    def _follow(self, request: Request, workload: str) -> None:
+        """Nothing of a held request was sent: it goes to the pool that has its workload's traffic now."""
+        row = self.rows.get(workload)
+        pool = self.pools.get(row.pool) if row is not None else None
+        if pool is None:
+            request.fail(404, "unknown_app", f"{workload} was taken away while the request waited.")
+        else:
+            request.pool = pool
+            pool.submit(request)
+
+    def _find(self, request: Request) -> None:
+        host, target = request.host.decode("latin-1"), request.target
+        if not target.startswith(b"/"):
+            scheme, _, rest = target.partition(b"://")
+            authority, slash, below = rest.partition(b"/")
+            if scheme.lower() not in (b"http", b"https") or not authority:
+                request.fail(400, "bad_request", "The target of a request is a path that begins with a slash.")
+                return
+            host, target = authority.decode("latin-1"), slash + below or b"/"
+        raw_path, question, query = target.partition(b"?")
+        found = route(self.routes, host, raw_path.decode("latin-1"))
+        if isinstance(found, Found):
+            pool = self.pools.get(found.pool)
+            if pool is None:
+                request.fail(
+                    503, "no_replica", f"{found.workload} was just deployed; try again.", b"retry-after: 1\r\n"
+                )
+            elif found.web is None:
+                call = Call(pool, found.method)
+                if not question and target is request.target:
+                    self._remember(target, call)
+                self._call(request, call)
+            else:
+                self._web(request, found, pool, question + query)
+        elif isinstance(found, NoRoute):
+            request.fail(found.status, found.code, found.message)
+        else:
+            self._own(request, found, target)
+
+    def _remember(self, target: bytes, call: Call) -> None:
+        if len(self.known) >= KNOWN_MAX:
+            self.known.clear()
+        self.known[target] = call
+
+    def _call(self, request: Request, call: Call) -> None:
+        if request.method != b"POST":
+            request.fail(405, "method_not_allowed", "Functions are called with POST.", b"allow: POST\r\n")
+            return
+        if self.locked or request.authorization is not None:
+            known = self._knows_key(request)
+            if known is False:
+                request.fail(403, "bad_key", "The key in the Authorization header is not this server's key.")
+                return
+            if self.locked and not known:
+                self._ask_key(request)
+                return
+        request.call = call.method
+        request.line = call.line
+        self._submit(request, call.pool)
+
+    def _web(self, request: Request, found: Found, pool: Pool, query: bytes) -> None:
+        known = self._knows_key(request)
+        if (self.locked or (found.web is not None and found.web.needs_key)) and not known:
+            if known is None:
+                self._ask_key(request)
+            else:
+                request.fail(403, "bad_key", "The key in the Authorization header is not this server's key.")
+            return
+        path = found.path.encode("latin-1")
+        request.call = f"WEB {found.path}"
+        request.line = b"%b %b%b HTTP/1.1\r\nSwell-Request-Id: " % (request.method, path, query)
+        if pool.native:
+            request.extra += b"Swell-Web: %b\r\n" % found.method.encode()
+            if found.root_path:
+                request.extra += b"Swell-Root-Path: %b\r\n" % found.root_path.encode("latin-1")
+        if known is None and request.authorization is not None:
+            # Not our key, so it is for the endpoint itself.
+            request.head += b"authorization: %b\r\n" % request.authorization
+        self._submit(request, pool)
+
+    def _submit(self, request: Request, pool: Pool) -> None:
+        settings = self.shared.settings
+        if request.length > settings.body_max:
+            request.fail(413, "body_too_large", f"A body may have {settings.body_max} bytes (body_max).")
+            return
+        request.body_max = settings.body_max
+        timeout_s = pool.timeout_s
+        if request.timeout is not None:
+            wanted_s = _seconds(request.timeout)
+            if wanted_s is None:
+                request.fail(400, "bad_request", "Swell-Timeout takes a number of seconds above zero.")
+                return
+            timeout_s = min(timeout_s, wanted_s)
+        request.deadline = request.at + timeout_s
+        self.shared.wheel.add(request, request.deadline)
+        if not pool.native:
+            request.extra = b""
+        request.pool = pool
+        pool.submit(request)
+
+    def _own(self, request: Request, own: Own, target: bytes) -> None:
+        if own.name == "api":
+            request.call = "API"
+            request.line = b"%b %b HTTP/1.1\r\nSwell-Request-Id: " % (request.method, target)
+            if request.authorization is not None:
+                request.head += b"authorization: %b\r\n" % request.authorization
+            request.pool = self.api
+            self.api.submit(request)
+        elif request.method not in (b"GET", b"HEAD"):
+            request.fail(
+                405, "method_not_allowed", "The health of the gateway is read with GET.", b"allow: GET, HEAD\r\n"
+            )
+        else:
+            self._healthz(request)
+
+    def _healthz(self, request: Request) -> None:
+        request.decide_keep_alive()
+        connection = CLOSE_LINE if not request.keep_alive else b"" if request.http11 else KEEP_ALIVE_LINE
+        head = b"%b%b\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n%b\r\n" % (
+            answer_start(503 if self.shared.closing else 200),
+            request.id,
+            len(_HEALTHY),
+            connection,
+        )
+        request.finish(200)
+        request.client.write(head if request.method == b"HEAD" else head + _HEALTHY)
+        request.client.answered(request)
+
+    # -- the key --------------------------------------------------------------------------
+
+    def _knows_key(self, request: Request) -> bool | None:
+        """True: the caller sent a key of ours. False: another bearer token. None: none at all."""
+        value = request.authorization
+        if value is None or value[:7].lower() != b"bearer ":
+            return None
+        token = value[7:].strip()
+        # Both are compared whatever the first says: the time must not tell which one was nearly right.
+        matches = [hmac.compare_digest(token, key) for key in self.keys]
+        if any(matches):
+            request.extra += b"Swell-Trusted: 1\r\n"
+            return True
+        return False
+
+    def _ask_key(self, request: Request) -> None:
+        request.fail(
+            401,
+            "no_key",
+            "This needs the server's key: send it as `Authorization: Bearer KEY`. It is in the file `key` of the "
+            "server's state directory.",
+            b"www-authenticate: Bearer\r\n",
+        )
+
+
+def _key(row: Route) -> str:
+    return f"{row.namespace}/{row.app}/{row.name}"
+
+
+def _seconds(value: bytes) -> float | None:
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return seconds if 0.0 < seconds < math.inf else None

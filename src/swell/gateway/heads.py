@@ -1,0 +1,76 @@
+"""How do the heads of requests and answers look as bytes? Encoded once here, joined everywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from swell.wire.http import error_body
+
+CRLF = b"\r\n"
+COLON = b": "
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+CHUNKED_LINE = b"transfer-encoding: chunked\r\n"
+CLOSE_LINE = b"connection: close\r\n"
+KEEP_ALIVE_LINE = b"connection: keep-alive\r\n"
+
+NOT_FORWARDED = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+        b"expect",
+    }
+)
+"""Headers about one connection, not about the message: never passed on."""
+
+NOT_IN_TRAILERS = NOT_FORWARDED | {b"content-length", b"host", b"content-type", b"set-cookie", b"authorization"}
+
+_STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\nSwell-Request-Id: ".encode() for s in HTTPStatus}
+
+
+def answer_start(status: int) -> bytes:
+    """The status line and the name of the header that always comes first: the request's id follows."""
+    return _STATUS.get(status) or b"HTTP/1.1 %d Status\r\nSwell-Request-Id: " % status
+
+
+def without(lines: list[bytes], names: Sequence[bytes]) -> list[bytes]:
+    """Header lines (name, colon, value, CRLF, name, …) without those of these lower-case names."""
+    kept: list[bytes] = []
+    for at in range(0, len(lines), 4):
+        if lines[at] not in names:
+            kept += lines[at : at + 4]
+    return kept
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """The comma-separated words of a header's value, lower case."""
+    return [word for word in (part.strip().lower() for part in value.split(b",")) if word]
+
+
+def chunk(pieces: Sequence[bytes]) -> bytes:
+    """All pieces as one chunk; nothing for nothing, since an empty chunk would end the body."""
+    size = sum(map(len, pieces))
+    return b"".join((b"%x\r\n" % size, *pieces, CRLF)) if size else b""
+
+
+def error_answer(
+    status: int, code: str, message: str, request_id: bytes, *, extra: bytes = b"", bodiless: bool = False
+) -> bytes:
+    """A whole answer of Swell's own. `bodiless` is for HEAD: the length is told, the body is not sent."""
+    body = error_body(code, message, request_id.decode())
+    head = b"%b%b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n" % (
+        answer_start(status),
+        request_id,
+        len(body),
+        extra,
+    )
+    return head if bodiless else head + body

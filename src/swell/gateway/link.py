@@ -1,0 +1,174 @@
+"""How does the gateway speak with control? Takes the table, and tells levels and finished requests.
+
+Everything is level: after a reconnect control sends its whole table and is sent every level that is not
+zero. While control is away the gateway goes on with the last table and keeps counting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import cast
+
+from swell.gateway.front import Front
+from swell.gateway.shared import HasLevel, Shared
+from swell.model.errors import SwellError
+from swell.wire.frames import Unpacker, pack
+from swell.wire.link import DemandReport, Down, Hello, KeepAlive, Level, Requests, Table, TableDelta
+
+log = logging.getLogger("swell.gateway")
+
+REPORT_S = 0.1
+"""Levels are told at most this often, but for a pool that begins to wait with nothing to serve it."""
+BEAT_S = 1.0
+TTL_S = 5.0
+RETRY_S = 0.05
+RETRY_MAX_S = 1.0
+
+
+class Link:
+    """The gateway's end of the control link; connects again for ever."""
+
+    def __init__(self, shared: Shared, front: Front, control_socket: Path, incarnation: str) -> None:
+        self.shared = shared
+        self.front = front
+        self.path = str(control_socket)
+        self.incarnation = incarnation
+        self.wire: Wire | None = None
+        self.dirty: list[HasLevel] = []
+        self.told: dict[str, tuple[int, int]] = {}
+        """Levels as control knows them."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._reported_at = 0.0
+        shared.touched = self.touched
+        shared.wanted = self.wanted
+
+    async def run(self) -> None:
+        """Keep the link up, and say once a second that the gateway is there. Ends when cancelled."""
+        retry_s = RETRY_S
+        while True:
+            try:
+                _, wire = await self.shared.loop.create_unix_connection(lambda: Wire(self), self.path)
+            except OSError:
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 2, RETRY_MAX_S)
+                continue
+            retry_s = RETRY_S
+            self.told.clear()
+            wire.send(Hello(role="gateway", incarnation=self.incarnation, pid=os.getpid()))
+            self.wire = wire
+            self._tell_all()
+            try:
+                await self._beat(wire)
+            finally:
+                self.wire = None
+                wire.close()
+
+    async def _beat(self, wire: Wire) -> None:
+        """Once a second, until the connection is lost."""
+        while not wire.lost.is_set():
+            try:
+                await asyncio.wait_for(wire.lost.wait(), BEAT_S)
+            except TimeoutError:
+                self.flush()
+
+    def flush(self) -> None:
+        """Send what finished since the last time, and a sign of life."""
+        wire = self.wire
+        if wire is not None:
+            records, counts = self.shared.ledger.flush(self.shared.now())
+            if records or counts:
+                wire.send(Requests(records=records, counts=counts))
+            wire.send(KeepAlive())
+
+    # -- levels ---------------------------------------------------------------------------
+
+    def touched(self, pool: HasLevel) -> None:
+        """A pool's level changed: tell it soon."""
+        self.dirty.append(pool)
+        if self._timer is None:
+            self._timer = self.shared.loop.call_later(REPORT_S, self.report)
+
+    def wanted(self, pool: HasLevel) -> None:
+        """A pool begins to hold requests: tell it now if nothing serves it, or if nothing was told just before."""
+        self.dirty.append(pool)
+        if not pool.ready or self.shared.now() - self._reported_at >= REPORT_S:
+            self.report()
+        elif self._timer is None:
+            self._timer = self.shared.loop.call_later(REPORT_S, self.report)
+
+    def report(self) -> None:
+        """Tell the levels that changed. Of what came and went between two reports, the peak is told first."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._reported_at = self.shared.now()
+        dirty, self.dirty = self.dirty, []
+        levels: list[Level] = []
+        for pool in dirty:
+            pool.dirty = False
+            in_flight = max(pool.peak, pool.in_flight)
+            pool.peak = pool.in_flight
+            level = (pool.held_count, in_flight)
+            if in_flight != pool.in_flight:
+                pool.dirty = True
+                self.touched(pool)
+            if level != self.told.get(pool.key, (0, 0)):
+                levels.append(Level(pool.key, *level))
+                if any(level):
+                    self.told[pool.key] = level
+                else:
+                    del self.told[pool.key]
+        if levels and self.wire is not None:
+            self.wire.send(DemandReport(levels=tuple(levels), ttl_s=TTL_S))
+
+    def _tell_all(self) -> None:
+        """Every level, to a control that knows none."""
+        known = {pool.key for pool in self.dirty}
+        self.dirty += [pool for pool in self.front.pools.values() if pool.key not in known]
+        self.report()
+
+    # -- what control says ----------------------------------------------------------------
+
+    def heard(self, message: Down, wire: Wire) -> None:
+        if isinstance(message, Table):
+            self.front.take_table(message)
+        elif isinstance(message, TableDelta) and not self.front.take_delta(message):
+            log.info("a change of the table was missed; asking for all of it")
+            wire.close()
+
+
+class Wire(asyncio.Protocol):
+    """One connection to control."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.lost = asyncio.Event()
+        self.unpacker: Unpacker[Down] = Unpacker(Down)
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not asserted: uvloop's transports do not derive from asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
+
+    def send(self, message: object) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(pack(message))
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self.unpacker.feed(data):
+                self.link.heard(message, self)
+        except (SwellError, ValueError):
+            # msgspec's errors are ValueErrors. The frame's content stays out of the log.
+            log.exception("control sent a frame that cannot be read; connecting anew")
+            self.close()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self.lost.set()

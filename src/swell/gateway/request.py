@@ -1,0 +1,226 @@
+"""Where is one request on its way through the gateway, and how does it end?
+
+A request is parsed by its client's connection, waits in a pool or has a slot in a replica, and is
+answered through an upstream connection or by the gateway itself. Whatever happens, it ends exactly once.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from enum import IntEnum
+from typing import Protocol
+
+from swell.gateway.count import Tally
+from swell.gateway.heads import CLOSE_LINE, KEEP_ALIVE_LINE, error_answer
+from swell.gateway.shared import Shared
+from swell.gateway.wheel import Timed
+from swell.model.request import RequestRecord
+
+REPLAY_MAX = 256 * 1024
+"""Bytes of a body that are kept until the replica has taken it, so that a refusal as busy can be tried
+elsewhere; also what one held request may take in before its client is made to wait."""
+DRAIN_MAX = 256 * 1024
+"""Bytes of an unwanted body that are read and thrown away to keep a connection; beyond it, it is closed."""
+
+
+class Framing(IntEnum):
+    """How the client is told where the answer's body ends."""
+
+    NONE = 0
+    LENGTH = 1
+    CHUNKED = 2
+    CLOSE = 3
+
+
+class ClientSide(Protocol):
+    """The connection a request came on."""
+
+    def write(self, data: bytes) -> None: ...
+    def answered(self, request: Request) -> None: ...
+    def cut(self, request: Request) -> None: ...
+    def stop_reading(self, why: int) -> None: ...
+    def read_on(self, why: int) -> None: ...
+    @property
+    def clogged(self) -> bool: ...
+
+
+class UpstreamSide(Protocol):
+    """The connection a request was sent on."""
+
+    def push_body(self) -> None: ...
+    def abort(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class PoolSide(Protocol):
+    """The pool a request is for."""
+
+    key: str
+    native: bool
+    memory_mib: int
+    timeout_s: float
+    closed: str
+    tally: Tally | None
+
+    def submit(self, request: Request) -> None: ...
+    def drop(self, request: Request) -> None: ...
+    def grown(self, request: Request) -> None: ...
+
+
+class ReplicaSide(Protocol):
+    """The replica a request has a slot in."""
+
+    id: str
+    timings_ms: tuple[tuple[str, float], ...]
+
+
+class Request:
+    """One request. Times are of the loop's clock. Class attributes are the defaults of a request not yet placed."""
+
+    # As parsed
+    http11: bool = True
+    keep_alive: bool = True
+    length: int = 0
+    chunked: bool = False
+    expects: bool = False
+    host: bytes = b""
+    authorization: bytes | None = None
+    timeout: bytes | None = None
+    head: bytes = b""
+    """Header lines to pass on."""
+    refusal: tuple[int, str, str] | None = None
+    """(status, code, message) when it cannot be served whatever it is for."""
+    # The body
+    size: int = 0
+    sent: int = 0
+    """Pieces of `body` already written upstream."""
+    complete: bool = False
+    replayable: bool = True
+    body_max: float = math.inf
+    # As routed
+    pool: PoolSide | None = None
+    call: str = ""
+    """What it calls, for records: the method, or "WEB /path"."""
+    line: bytes = b""
+    """The upstream request line and the name of the header that carries the id."""
+    extra: bytes = b""
+    """Further header lines for the replica."""
+    deadline: float = math.inf
+    # As placed
+    slot: set[Timed] | None = None
+    replica: ReplicaSide | None = None
+    upstream: UpstreamSide | None = None
+    held_bytes: int = 0
+    assigned_at: float = 0.0
+    sent_at: float = 0.0
+    cold: bool = False
+    attempts: int = 0
+    # As answered
+    framing: Framing = Framing.NONE
+    answering: bool = False
+    """The answer's head was sent: from now on failure can only be shown by cutting the connection."""
+    done: bool = False
+
+    def __init__(self, shared: Shared, client: ClientSide, at: float, method: bytes, target: bytes) -> None:
+        self.shared = shared
+        self.client = client
+        self.at = at
+        self.method = method
+        self.target = target
+        self.id = shared.next_id()
+        self.body: list[bytes] = []
+
+    def due(self, _now: float) -> None:
+        """The deadline passed."""
+        pool = self.pool
+        if self.replica is None and pool is not None and pool.closed:
+            self.fail(503, "no_replica", f"No replica could be had in time: {pool.closed}", b"retry-after: 5\r\n")
+            return
+        where = "it ran" if self.upstream is not None else "it waited for a free replica"
+        self.fail(504, "deadline", f"The deadline of {self.deadline - self.at:g} s passed while {where}.")
+
+    def fail(self, status: int, code: str, message: str, extra: bytes = b"") -> None:
+        """End it with an error, wherever it is: being read, held, connecting, running or half answered."""
+        if self.done:
+            return
+        self.finish(status, code)
+        if self.pool is not None:
+            self.pool.drop(self)
+        if self.answering:
+            self.client.cut(self)
+            return
+        self.decide_keep_alive()
+        if not self.keep_alive:
+            extra += CLOSE_LINE
+        elif not self.http11:
+            extra += KEEP_ALIVE_LINE
+        bodiless = self.method == b"HEAD"
+        self.client.write(error_answer(status, code, message, self.id, extra=extra, bodiless=bodiless))
+        self.client.answered(self)
+
+    def abandon(self) -> None:
+        """The caller left."""
+        if not self.done:
+            self.finish(499, "client_left")
+            if self.pool is not None:
+                self.pool.drop(self)
+
+    def decide_keep_alive(self) -> None:
+        """Settle, before an answer's head is sent, whether its connection can carry another request."""
+        if self.shared.closing or not self.framed:
+            self.keep_alive = False
+        elif not self.complete:
+            # A client that was not told to continue may or may not send its body now: the next bytes cannot be read
+            # safely. A long rest of a body is not worth reading.
+            unsure = self.expects and not self.size
+            if unsure or self.length - self.size > DRAIN_MAX:
+                self.keep_alive = False
+
+    @property
+    def framed(self) -> bool:
+        """False once its bytes could not be understood: nothing after them can be either."""
+        return self.refusal is None
+
+    def finish(
+        self, status: int, error: str = "", cpu_us: int = 0, cost_usd: float = 0.0, run_ms: float = -1.0
+    ) -> None:
+        """It is over: count it, and remember it if it is worth that. Exactly once."""
+        self.done = True
+        self.shared.wheel.discard(self)
+        pool = self.pool
+        if pool is None or pool.tally is None:
+            return
+        total_ms = (self.shared.now() - self.at) * 1e3
+        ledger = self.shared.ledger
+        if ledger.wants(pool.tally, total_ms, status, error, self.cold, cpu_us):
+            ledger.records.append(
+                RequestRecord(
+                    id=self.id.decode(),
+                    pool=pool.key,
+                    method=self.call,
+                    received_at=time.time() - total_ms / 1e3,
+                    status=status,
+                    total_ms=total_ms,
+                    phases_ms=self._phases(total_ms, run_ms),
+                    replica=self.replica.id if self.replica is not None else "",
+                    cold=self.cold,
+                    cpu_us=cpu_us,
+                    cost_usd=cost_usd,
+                    attempts=max(self.attempts, 1),
+                    error=error,
+                )
+            )
+
+    def _phases(self, total_ms: float, run_ms: float) -> tuple[tuple[str, float], ...]:
+        if not self.assigned_at:
+            return (("held", total_ms),)
+        held_ms = (self.assigned_at - self.at) * 1e3
+        if not self.sent_at:
+            return (("held", held_ms), ("connect", total_ms - held_ms))
+        connect_ms = (self.sent_at - self.assigned_at) * 1e3
+        rest_ms = total_ms - held_ms - connect_ms
+        if run_ms < 0.0:
+            return (("held", held_ms), ("connect", connect_ms), ("run", rest_ms))
+        return (("held", held_ms), ("connect", connect_ms), ("run", run_ms), ("send", max(rest_ms - run_ms, 0.0)))

@@ -1,0 +1,376 @@
+"""How does a request reach a replica, and the answer its caller? One kept connection to one replica.
+
+What is read together is written together: a small answer leaves in one write. Nothing is buffered
+beyond what the parser completes in one read, and each side is made to wait when the other is slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import Protocol, cast
+
+import httptools
+
+from swell.decide.price import marginal
+from swell.gateway.heads import (
+    CHUNKED_LINE,
+    CLOSE_LINE,
+    COLON,
+    CONTINUE,
+    CRLF,
+    KEEP_ALIVE_LINE,
+    LAST_CHUNK,
+    NOT_FORWARDED,
+    NOT_IN_TRAILERS,
+    answer_start,
+    chunk,
+    tokens,
+    without,
+)
+from swell.gateway.request import REPLAY_MAX, Framing, Request
+
+READING_UPSTREAM = 1
+"""Why a client is not read: the replica takes its body more slowly."""
+JOIN_MAX = 64 * 1024
+"""Bodies up to this size are joined with their head into one write."""
+
+_SPECIAL = NOT_FORWARDED | {
+    b"content-length",
+    b"swell-request-id",
+    b"swell-cpu-us",
+    b"swell-run-us",
+    b"swell-busy",
+    b"swell-cost-usd",
+}
+_TRAILER_LINE = b"trailer: Server-Timing, Swell-Cost-Usd\r\n"
+
+
+class Owner(Protocol):
+    """The pool side of a replica: who gets the connection, and the slot, back."""
+
+    def ended(self, request: Request, upstream: Upstream | None) -> None: ...
+    def busy(self, request: Request, upstream: Upstream | None) -> None: ...
+    def died(self, request: Request) -> None: ...
+    def lost(self, upstream: Upstream) -> None: ...
+
+
+class Upstream(asyncio.Protocol):
+    """One connection. Carries one request at a time; `request` is None while it is idle."""
+
+    def __init__(self, owner: Owner, native: bool) -> None:
+        self.owner = owner
+        self.native = native
+        self.request: Request | None = None
+        self.idle_at = 0.0
+        self.paused = False
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything is sent
+        self.parser = httptools.HttpResponseParser(self)
+        self._clear()
+
+    def _clear(self) -> None:
+        """Ready for the next answer."""
+        self.status = 0
+        self.headed = False
+        self.ended = False
+        self.length = -1
+        self.coded = False
+        self.said_busy = False
+        self.cpu_us = 0
+        self.run_us = -1
+        self.named: list[bytes] = []
+        self.lines: list[bytes] = []
+        self.trailers: list[bytes] = []
+        self.pieces: list[bytes] = []
+
+    # -- to the replica -------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not asserted: uvloop's transports do not derive from asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
+
+    def send(self, request: Request, now: float) -> None:
+        """Send a request, with as much of its body as has arrived."""
+        self.request = request
+        request.upstream = self
+        request.sent_at = now
+        if self.native:
+            remaining_ms = int((request.deadline - now) * 1000)
+            head = b"%b%b\r\nSwell-Remaining-Ms: %d\r\n%b%b\r\n" % (
+                request.line,
+                request.id,
+                remaining_ms,
+                request.extra,
+                request.head,
+            )
+        else:
+            head = b"%b%b\r\n%b%b\r\n" % (request.line, request.id, request.extra, request.head)
+        if request.complete and request.size <= JOIN_MAX and not request.chunked:
+            request.sent = len(request.body)
+            self.transport.write(b"".join((head, *request.body)) if request.body else head)
+            return
+        if request.expects and not request.size and request.http11 and not request.complete:
+            request.client.write(CONTINUE)
+            request.expects = False
+        self.transport.write(head)
+        self.push_body()
+
+    def push_body(self) -> None:
+        """Send what has arrived of the body and was not sent."""
+        request = self.request
+        if request is None:
+            return
+        body = request.body
+        pieces = body[request.sent :] if request.sent else body
+        request.sent = len(body)
+        if request.chunked:
+            data = chunk(pieces) + LAST_CHUNK if request.complete else chunk(pieces)
+            if data:
+                self.transport.write(data)
+        else:
+            for piece in pieces:
+                self.transport.write(piece)
+        if request.size > REPLAY_MAX:
+            request.body = []
+            request.sent = 0
+            request.replayable = False
+
+    def abort(self) -> None:
+        """Close at once: to a replica that is the order to cancel."""
+        self.request = None
+        self.transport.abort()
+
+    def pause(self) -> None:
+        """The client is slower than the replica."""
+        if not self.paused and not self.transport.is_closing():
+            self.paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.paused and not self.transport.is_closing():
+            self.paused = False
+            self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        if self.request is not None:
+            self.request.client.stop_reading(READING_UPSTREAM)
+
+    def resume_writing(self) -> None:
+        if self.request is not None:
+            self.request.client.read_on(READING_UPSTREAM)
+
+    # -- from the replica: parsing --------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self.request is None:
+            # Nothing was asked: whatever this is, the connection cannot be trusted.
+            self.transport.abort()
+            return
+        try:
+            self.parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if not self.ended:
+                self._die()
+                return
+            self.transport.abort()
+        if self.headed:
+            self._relay(self.request)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if self.headed:
+            if name in _SPECIAL or name in NOT_IN_TRAILERS:
+                self._special(name, value)
+            else:
+                self.trailers += (name, COLON, value, CRLF)
+        elif name in _SPECIAL:
+            self._special(name, value)
+        else:
+            self.lines += (name, COLON, value, CRLF)
+
+    def _special(self, name: bytes, value: bytes) -> None:
+        if name == b"content-length" and not self.headed:
+            self.length = int(value)
+            self.lines += (name, COLON, value, CRLF)
+        elif name == b"transfer-encoding" and not self.headed:
+            self.coded = True
+            if value.strip().lower() != b"chunked":
+                raise ValueError("only chunked can be passed on")
+        elif name == b"connection":
+            self.named += tokens(value)
+        elif self.native:
+            if name == b"swell-cpu-us" and value.isdigit():
+                self.cpu_us = int(value)
+            elif name == b"swell-run-us" and value.isdigit():
+                self.run_us = int(value)
+            elif name == b"swell-busy":
+                self.said_busy = True
+
+    def on_headers_complete(self) -> None:
+        self.status = self.parser.get_status_code()
+        if self.status >= 200:
+            self.headed = True
+            request = self.request
+            if request is not None and request.method == b"HEAD":
+                self.ended = True
+        elif self.status == 101:
+            raise ValueError("nothing was asked to be upgraded")
+
+    def on_body(self, piece: bytes) -> None:
+        if self.ended:
+            raise ValueError("a body where none may be")
+        self.pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        if self.headed:
+            self.ended = True
+        else:
+            self._clear()
+
+    # -- from the replica: relaying -------------------------------------------------------
+
+    def _relay(self, request: Request) -> None:
+        """Pass on what one read completed: the head, some of the body, the end."""
+        client = request.client
+        pieces = self.pieces
+        if not request.answering:
+            if self.said_busy and self.status == 503:
+                self._refused(request)
+                return
+            head = self._answer_head(request)
+            request.answering = True
+        else:
+            head = b""
+        if request.framing is Framing.CHUNKED:
+            data = head + chunk(pieces)
+            if self.ended:
+                data = b"".join((data, b"0\r\n", self._metering(request), *self.trailers, CRLF))
+            client.write(data)
+        elif len(pieces) == 1 and len(pieces[0]) > JOIN_MAX:
+            if head:
+                client.write(head)
+            client.write(pieces[0])
+        elif pieces:
+            client.write(b"".join((head, *pieces)))
+        elif head:
+            client.write(head)
+        if self.ended:
+            self._end(request)
+            return
+        if pieces:
+            self.pieces = []
+        if client.clogged:
+            self.pause()
+
+    def _answer_head(self, request: Request) -> bytes:
+        status = self.status
+        lines = self.lines
+        if self.named:
+            named = [name for name in self.named if name != b"content-length"]
+            lines = without(lines, named)
+        if request.method == b"HEAD" or status in (204, 304):
+            request.framing = Framing.NONE
+            if status == 204 and self.length >= 0:
+                lines = without(lines, (b"content-length",))
+        elif self.length >= 0:
+            request.framing = Framing.LENGTH
+        elif request.http11:
+            request.framing = Framing.CHUNKED
+            lines = [*lines, CHUNKED_LINE, _TRAILER_LINE]
+        else:
+            request.framing = Framing.CLOSE
+            request.keep_alive = False
+        request.decide_keep_alive()
+        connection = b"" if request.http11 else KEEP_ALIVE_LINE
+        if not request.keep_alive:
+            connection = CLOSE_LINE
+        return b"".join(
+            (
+                answer_start(status),
+                request.id,
+                CRLF,
+                *lines,
+                b"Swell-Cold: 1\r\n" if request.cold else b"",
+                connection,
+                self._metering(request) if request.framing <= Framing.LENGTH else b"",
+                CRLF,
+            )
+        )
+
+    def _metering(self, request: Request) -> bytes:
+        """Server-Timing and, where the replica told its CPU time, the cost: header lines or trailers."""
+        now = request.shared.now()
+        run_ms = self.run_us / 1e3 if self.run_us >= 0 else (now - request.sent_at) * 1e3
+        timing = b"Server-Timing: held;dur=%.2f, connect;dur=%.2f, run;dur=%.2f, total;dur=%.2f" % (
+            (request.assigned_at - request.at) * 1e3,
+            (request.sent_at - request.assigned_at) * 1e3,
+            run_ms,
+            (now - request.at) * 1e3,
+        )
+        if request.cold and request.replica is not None:
+            phases = (f", start-{name};dur={ms:.2f}" for name, ms in request.replica.timings_ms)
+            timing += "".join(phases).encode("ascii", "replace")
+        if self.run_us < 0:
+            return timing + CRLF
+        return b"%b\r\nSwell-Cost-Usd: %.12f\r\n" % (timing, self._cost_usd(request))
+
+    def _cost_usd(self, request: Request) -> float:
+        memory_mib = request.pool.memory_mib if request.pool is not None else 0
+        return marginal(request.shared.prices, self.cpu_us / 1e6, self.run_us / 1e6, memory_mib)
+
+    # -- the ends -------------------------------------------------------------------------
+
+    def _end(self, request: Request) -> None:
+        """The whole answer was passed on."""
+        if self.run_us >= 0:
+            error = "exception" if self.status == 500 else ""
+            request.finish(self.status, error, self.cpu_us, self._cost_usd(request), self.run_us / 1e3)
+        else:
+            request.finish(self.status)
+        self.owner.ended(request, self._detach(request))
+        request.client.answered(request)
+
+    def _refused(self, request: Request) -> None:
+        self.owner.busy(request, self._detach(request))
+
+    def _detach(self, request: Request) -> Upstream | None:
+        """Let go of the request. The connection itself if it can carry another one, else None (and it is closed)."""
+        self.request = None
+        request.upstream = None
+        self.resume()
+        if not request.complete:
+            request.client.read_on(READING_UPSTREAM)
+        whole = self.ended and request.complete and request.sent == len(request.body)
+        if not whole or request.method == b"HEAD" or not self.parser.should_keep_alive() or self.transport.is_closing():
+            self.transport.abort()
+            return None
+        self._clear()
+        return self
+
+    def _die(self) -> None:
+        request = self.request
+        if request is not None:
+            self.abort()
+            self.owner.died(request)
+
+    def eof_received(self) -> bool:
+        request = self.request
+        if request is not None and self.headed and not self.ended and self.length < 0 and not self.coded:
+            # An answer without a length ends with its connection.
+            self.ended = True
+            self._relay(request)
+        return False
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if self.request is None:
+            self.owner.lost(self)
+        else:
+            self._die()
+
+
+def reset_on_close(transport: asyncio.Transport) -> None:
+    """Make closing show as a reset: the only way to tell a reader-until-close that its answer is not whole."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,0 +1,32 @@
+"""Every scenario is played on both event loops the gateway runs on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import uvloop
+from rig import Rig
+
+Scenario = Callable[[Rig], Awaitable[None]]
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def play(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Run a scenario against a fresh gateway; keyword arguments are its settings."""
+
+    def run(scenario: Scenario, host: str = "127.0.0.1", control: bool = True, **settings: Any) -> None:
+        async def act() -> None:
+            rig = Rig(**settings)
+            await rig.start(host, control)
+            try:
+                await scenario(rig)
+            finally:
+                await rig.stop()
+
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(act())
+
+    return run
