@@ -114,7 +114,9 @@ class Writer:
     def _add(self, group: Group) -> None:
         self._queue.append(group)
         self._rows += group.rows
-        self._changed.notify()
+        if group.done is not None or len(self._queue) == 1:
+            # Otherwise the thread is awake or gathering already: it need not be disturbed.
+            self._changed.notify()
 
     # -- the thread ------------------------------------------------------------------------------
 
