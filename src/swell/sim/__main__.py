@@ -1,0 +1,44 @@
+"""Does it hold on these seeds? `python -m swell.sim --seeds 0-199`; exit code 1 if a promise was broken."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+
+from swell.sim.scenario import run
+
+
+def seeds(words: str) -> range:
+    """ "7" or "100-199", the last one included."""
+    first, _, last = words.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def main() -> int:
+    """Run each seed, say which broke a promise, and what happened in all of them together."""
+    parser = argparse.ArgumentParser(prog="make sim", description=__doc__)
+    parser.add_argument("--seeds", type=seeds, default=seeds("0-199"), help="one, or first-last (0-199)")
+    chosen: range = parser.parse_args().seeds
+    begun = time.monotonic()
+    total: Counter[str] = Counter()
+    broken = 0
+    for seed in chosen:
+        outcome = run(seed)
+        total.update(outcome.faults)
+        total.update(
+            {name: getattr(outcome, name) for name in ("requests", "answered", "refused", "deadline", "starts")}
+        )
+        broken += bool(outcome.broken)
+        for promise in outcome.broken:
+            sys.stdout.write(f"seed {seed}: {promise}\n")
+    for name, count in total.items():
+        sys.stdout.write(f"  {name:<20}{count:10,}\n")
+    verdict = f"{broken} broke a promise" if broken else "every promise kept"
+    sys.stdout.write(f"{len(chosen)} seeds in {time.monotonic() - begun:.1f} s: {verdict}\n")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
