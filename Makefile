@@ -7,9 +7,11 @@ venv := .venv
 python := $(venv)/bin/python
 stamp := $(venv)/.set-up
 
-# The first interpreter that is new enough. PYTHON=… overrides.
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
-	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# The first interpreter that is new enough. make setup PYTHON=… overrides.
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+endif
 
 # What `make test` says first: how long setting up took is part of the wait.
 begun := $(shell date +%s)
@@ -25,7 +27,7 @@ setup: $(stamp)  ## .venv with everything in it; does nothing when nothing chang
 $(stamp): pyproject.toml
 	@$(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	if [ -z "$(PYTHON)" ]; then \
-		echo "Swell needs Python 3.11 or newer; here is: $$(python3 --version 2>&1 || echo none)." >&2; \
+		echo "Swell needs Python 3.11 or newer; here is $$(python3 --version 2>/dev/null || echo none)." >&2; \
 		echo "On Debian 12 or Ubuntu 24.04: apt-get install python3 python3-venv" >&2; \
 		echo "On Ubuntu 22.04:              apt-get install python3.11 python3.11-venv" >&2; \
 		echo "Or name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
