@@ -1,1 +1,79 @@
 """Swell: functions, model services, jobs and pipelines on capacity that swells with demand and falls to zero."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from swell.model.errors import SwellError as Error
+    from swell.model.errors import SwellError as SwellError
+    from swell.sdk.app import App as App
+    from swell.sdk.cls import Cls as Cls
+    from swell.sdk.function import Function as Function
+    from swell.sdk.here import current_input_id as current_input_id
+    from swell.sdk.here import is_local as is_local
+    from swell.sdk.here import remaining_s as remaining_s
+    from swell.sdk.image import Image as Image
+    from swell.sdk.marks import asgi_app as asgi_app
+    from swell.sdk.marks import concurrent as concurrent
+    from swell.sdk.marks import enter as enter
+    from swell.sdk.marks import exit as exit
+    from swell.sdk.marks import fastapi_endpoint as fastapi_endpoint
+    from swell.sdk.marks import method as method
+    from swell.sdk.marks import web_endpoint as web_endpoint
+    from swell.sdk.marks import web_server as web_server
+    from swell.sdk.retries import Retries as Retries
+    from swell.sdk.run import enable_output as enable_output
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "App": "swell.sdk.app",
+    "Cls": "swell.sdk.cls",
+    "Function": "swell.sdk.function",
+    "Image": "swell.sdk.image",
+    "Retries": "swell.sdk.retries",
+    "SwellError": "swell.model.errors",
+    "asgi_app": "swell.sdk.marks",
+    "concurrent": "swell.sdk.marks",
+    "current_input_id": "swell.sdk.here",
+    "enable_output": "swell.sdk.run",
+    "enter": "swell.sdk.marks",
+    "exit": "swell.sdk.marks",
+    "fastapi_endpoint": "swell.sdk.marks",
+    "is_local": "swell.sdk.here",
+    "method": "swell.sdk.marks",
+    "remaining_s": "swell.sdk.here",
+    "web_endpoint": "swell.sdk.marks",
+    "web_server": "swell.sdk.marks",
+}
+
+__all__ = ["Error", "__version__", *_WHERE]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used: the platform's own processes import `swell` without the SDK."""
+    if name == "Error":
+        value: Any = import_module("swell.model.errors").SwellError
+    elif name in _WHERE:
+        value = getattr(import_module(_WHERE[name]), name)
+    else:
+        value = _not_yet(name)
+    globals()[name] = value
+    return value
+
+
+def _not_yet(name: str) -> Any:
+    """What stands in for a name that is known and not there yet: an error that says so once it is used."""
+    if not name.startswith("_"):
+        later = import_module("swell.sdk.later")
+        if name in later.NOUNS:
+            return later.noun(name)
+        if name in later.FUNCTIONS:
+            return later.refusing(name, later.FUNCTIONS[name])
+    raise AttributeError(f"module 'swell' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

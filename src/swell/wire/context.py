@@ -27,6 +27,8 @@ class Inside(msgspec.Struct, frozen=True):
     replica: str
     gateway_url: str
     call_key: str
+    workload: str = ""
+    """Name of the workload it is a replica of: tells which App of the source is the deployed one."""
 
 
 current: ContextVar[Input | None] = ContextVar("swell_input", default=None)

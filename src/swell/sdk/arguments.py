@@ -1,0 +1,212 @@
+"""What does each public argument do? Every one has an effect or is refused at deploy; a test holds the list complete.
+
+Values that differ from the default of a refused argument are an error that says what to do instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from typing import Any
+
+from swell.model.errors import SwellError
+from swell.sdk.marks import Given
+
+_ONE_NODE = "there is one node, and it is where `swell up` runs"
+_SECRETS = "secrets are not available yet; pass what is not secret with env="
+_NO_BUILD_STEPS = "packages are installed as they are; there is no build step to set up"
+_CACHED = "environments are cached by what is in them; change a version to get a new one"
+_NO_LAYERS = "files always travel with the source, and there are no later build steps that could see them"
+_CLIENT = "set SWELL_URL and SWELL_KEY to choose the server"
+_VERSION = "only the newest deploy of an app is kept"
+
+_RESOURCES_REFUSED: dict[str, str] = {
+    "secrets": _SECRETS,
+    "serialized": "code is imported from source, never pickled; put the function at the top level of a file",
+    "network_file_systems": "network file systems are not available; use a folder of the node",
+    "volumes": "volumes are not available yet; use a folder of the node",
+    "ephemeral_disk": "a replica uses its node's own disk, without a quota",
+    "proxy": "the function reaches the network as its node does",
+    "cloud": _ONE_NODE,
+    "region": _ONE_NODE,
+    "routing_region": _ONE_NODE,
+    "nonpreemptible": "the node is never taken away, so every replica is that already; leave it out",
+    "block_network": "network isolation is not available yet",
+    "restrict_modal_access": "replicas always have the key of their own server; isolation is not available yet",
+    "i6pn": "replicas do not talk to each other directly",
+    "experimental_options": "there are none",
+    "max_inputs": "use single_use_containers=True for one input per replica",
+}
+
+_BUILD_REFUSED = {"force_build": _CACHED, "env": _NO_BUILD_STEPS, "secrets": _SECRETS, "gpu": _NO_BUILD_STEPS}
+
+REFUSED: dict[str, dict[str, str]] = {
+    "App": {"secrets": _SECRETS, "volumes": "volumes are not available yet; use a folder of the node"},
+    "App.function": {"schedule": "schedules are not available yet; call it from cron"} | _RESOURCES_REFUSED,
+    "App.cls": _RESOURCES_REFUSED,
+    "App.run": {"client": _CLIENT, "interactive": "interactive sessions in a replica are not available"},
+    "App.deploy": {
+        "tag": _VERSION,
+        "client": _CLIENT,
+        "strategy": "new replicas take over one by one ('rolling'); nothing else is available",
+    },
+    "App.lookup": {"client": _CLIENT, "create_if_missing": "an app is made by deploying functions"},
+    "App.stop": {"client": _CLIENT},
+    "Function.from_name": {"version": _VERSION, "client": _CLIENT},
+    "Cls.from_name": {"version": _VERSION, "client": _CLIENT},
+    "fastapi_endpoint": {"custom_domains": "web endpoints are reached at {label}.localhost and /web/{label}/"},
+    "asgi_app": {"custom_domains": "web endpoints are reached at {label}.localhost and /web/{label}/"},
+    "web_server": {"custom_domains": "web endpoints are reached at {label}.localhost and /web/{label}/"},
+    "Image.debian_slim": {"force_build": _CACHED},
+    "Image.pip_install": _BUILD_REFUSED,
+    "Image.uv_pip_install": {**_BUILD_REFUSED, "uv_version": "the server's own uv is used"},
+    "Image.add_local_file": {"copy": _NO_LAYERS},
+    "Image.add_local_dir": {"copy": _NO_LAYERS},
+    "Image.add_local_python_source": {"copy": _NO_LAYERS},
+}
+"""Public callable → refused argument → why, and what to do instead."""
+
+_RESOURCES_EFFECTS: dict[str, str] = {
+    "image": "packages, variables and files of the environment; default: the app's",
+    "env": "environment variables, over those of the image",
+    "gpu": "Needs.gpu: a node must have one of these kinds",
+    "cpu": "Needs.cpu in cores, and with a pair Needs.cpu_limit",
+    "memory": "Needs.memory_mib, and with a pair Needs.memory_limit_mib",
+    "min_containers": "Scaling.min_replicas",
+    "max_containers": "Scaling.max_replicas",
+    "buffer_containers": "Scaling.buffer_replicas",
+    "scaledown_window": "Scaling.idle_s in seconds",
+    "retries": "Revision.retrying: failed calls are sent again by the caller",
+    "timeout": "Revision.timeout_s",
+    "startup_timeout": "Revision.startup_timeout_s; default 300 s",
+    "enable_memory_snapshot": "@enter(snap=True) hooks run once, in the template that replicas are forked from; "
+    "without it they run in every replica. The loaded module is kept as a template either way",
+    "single_use_containers": "Revision.single_use: a fresh replica for each input",
+    "include_source": "False leaves the file (or package) that defines it out of the bundle",
+}
+
+_INDEX_EFFECTS = {
+    "packages": "Environment.packages",
+    "find_links": "Environment.index_options",
+    "index_url": "Environment.index_options",
+    "extra_index_url": "Environment.index_options",
+    "pre": "Environment.index_options",
+    "extra_options": "Environment.index_options, split like a shell's words",
+}
+
+_WEB_EFFECTS = {
+    "label": "Web.label; default {app}--{function}, or {app}--{class}-{method}",
+    "requires_proxy_auth": "Web.needs_key: callers must send the API key",
+}
+
+_MAP_EFFECTS = {"kwargs": "given to every call"}
+
+_LOOKUP_EFFECTS = {"app_name": "the app", "name": "its function or class", "environment_name": "the namespace"}
+
+EFFECTS: dict[str, dict[str, str]] = {
+    "App": {
+        "name": "App.name; needed to deploy",
+        "tags": "App.tags",
+        "image": "default image of its functions",
+        "include_source": "default include_source of its functions",
+    },
+    "App.function": {
+        **_RESOURCES_EFFECTS,
+        "name": "Workload.name; default: the function's own",
+        "is_generator": "Method.generator; default: what the code says",
+    },
+    "App.cls": _RESOURCES_EFFECTS,
+    "App.local_entrypoint": {"name": "its name in registered_entrypoints and for `swell run`"},
+    "App.include": {
+        "other_app": "its functions and classes become part of this app",
+        "inherit_tags": "its tags too, where this app does not have them",
+    },
+    "App.run": {
+        "name": "stem of the ephemeral app's name",
+        "detach": "True leaves the app on the server at the end",
+        "environment_name": "the namespace",
+    },
+    "App.deploy": {"name": "name to deploy under", "environment_name": "the namespace"},
+    "App.lookup": {"name": "the deployed app", "environment_name": "the namespace"},
+    "Function.remote": {"args": "sent to the function", "kwargs": "sent to the function"},
+    "Function.remote_gen": {"args": "sent to the function", "kwargs": "sent to the function"},
+    "Function.local": {"args": "given to the function", "kwargs": "given to the function"},
+    "Function.map": {
+        **_MAP_EFFECTS,
+        "input_iterators": "one argument of each call",
+        "order_outputs": "False gives results as they come",
+        "return_exceptions": "exceptions are given as results",
+    },
+    "Function.starmap": {
+        **_MAP_EFFECTS,
+        "input_iterator": "the arguments of each call",
+        "order_outputs": "False gives results as they come",
+        "return_exceptions": "exceptions are given as results",
+    },
+    "Function.for_each": {
+        **_MAP_EFFECTS,
+        "input_iterators": "one argument of each call",
+        "ignore_exceptions": "an exception does not end it",
+    },
+    "Function.from_name": _LOOKUP_EFFECTS,
+    "Cls.from_name": _LOOKUP_EFFECTS,
+    "method": {"is_generator": "Method.generator; default: what the code says"},
+    "enter": {"snap": "Entry.enter_snap instead of Entry.enter (with enable_memory_snapshot)"},
+    "concurrent": {
+        "max_inputs": "Revision.max_inputs",
+        "target_inputs": "Revision.target_inputs; default: max_inputs",
+    },
+    "fastapi_endpoint": {**_WEB_EFFECTS, "method": "Web.http_method", "docs": "Web.docs"},
+    "asgi_app": _WEB_EFFECTS,
+    "web_server": {
+        **_WEB_EFFECTS,
+        "port": "Web.port and Needs.ports",
+        "startup_timeout": "Web.startup_timeout_s",
+    },
+    "Retries": {
+        "max_retries": "Retrying.max_retries",
+        "backoff_coefficient": "Retrying.backoff_coefficient",
+        "initial_delay": "Retrying.initial_delay_s",
+        "max_delay": "Retrying.max_delay_s",
+    },
+    "Image.debian_slim": {"python_version": "Environment.python; default: the deploying interpreter's"},
+    "Image.pip_install": _INDEX_EFFECTS,
+    "Image.uv_pip_install": {**_INDEX_EFFECTS, "requirements": "lines of these files, in Environment.packages"},
+    "Image.env": {"vars": "Environment.variables"},
+    "Image.workdir": {"path": "Environment.workdir"},
+    "Image.add_local_file": {"local_path": "a file in the bundle", "remote_path": "its place there"},
+    "Image.add_local_dir": {
+        "local_path": "a folder in the bundle",
+        "remote_path": "its place there",
+        "ignore": "leaves files out",
+    },
+    "Image.add_local_python_source": {"modules": "in the bundle, by their import names", "ignore": "leaves files out"},
+    "Image.pipe": {
+        "func": "called with the image",
+        "args": "given to func",
+        "kwargs": "given to func",
+    },
+}
+"""Public callable → argument → what it changes."""
+
+
+def refuse(given: Given) -> None:
+    """Raise SwellError when a refused argument has another value than its default."""
+    for name, why in REFUSED.get(given.callable, {}).items():
+        if name in given.values and not _is_default(given, name):
+            raise SwellError(
+                "unsupported_argument",
+                f"{given.callable}({name}={_shown(given.values[name])}) cannot be honoured: {why}.",
+                status=422,
+            )
+
+
+def _is_default(given: Given, name: str) -> bool:
+    value = given.values[name]
+    if name == "strategy":
+        return bool(value == "rolling")
+    return value is None or value is False or (isinstance(value, (str, Sized)) and len(value) == 0)
+
+
+def _shown(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "…"

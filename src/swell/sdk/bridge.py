@@ -1,0 +1,172 @@
+"""How does one coroutine serve plain callers and asyncio alike?
+
+An operation is written once, as a coroutine (or async generator) that waits for nothing but `Pending`: the
+result of I/O that a background loop does. A plain caller drives it by blocking on each; within asyncio
+each is awaited. User code (pickling, iterators) runs in the caller's own thread either way.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from concurrent.futures import Future
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from swell.model.errors import SwellError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+class Pending(Generic[T]):
+    """Wait for a future of another thread, whoever drives the operation."""
+
+    def __init__(self, future: Future[T]) -> None:
+        self.future = future
+
+    def __await__(self) -> Generator[Future[T], T, T]:
+        return (yield self.future)
+
+
+def drive(operation: Awaitable[T]) -> T:
+    """Run an operation in this thread, blocking for each `Pending`. An interrupt cancels what it waits for."""
+    steps = operation.__await__()
+    advance: Callable[[], Any] = functools.partial(next, steps)
+    while True:
+        try:
+            waited = advance()
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        if not isinstance(waited, Future):
+            advance = functools.partial(steps.throw, _foreign())
+            continue
+        try:
+            advance = functools.partial(steps.send, waited.result())
+        except BaseException as error:
+            waited.cancel()
+            advance = functools.partial(steps.throw, error)
+
+
+@types.coroutine
+def adopt(operation: Awaitable[T]) -> Generator[Any, Any, T]:
+    """Run an operation inside asyncio: each `Pending` is awaited, anything else goes to the event loop."""
+    import asyncio
+
+    steps = operation.__await__()
+    advance: Callable[[], Any] = functools.partial(next, steps)
+    while True:
+        try:
+            waited = advance()
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        try:
+            if isinstance(waited, Future):
+                value = yield from asyncio.wrap_future(waited)
+            else:
+                value = yield waited
+        except BaseException as error:
+            advance = functools.partial(steps.throw, error)
+        else:
+            advance = functools.partial(steps.send, value)
+
+
+def iterate(stream: AsyncGenerator[T, None]) -> Iterator[T]:
+    """A stream as a plain iterator; closed when its consumer stops."""
+    try:
+        while True:
+            try:
+                item = drive(anext(stream))
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        drive(stream.aclose())
+
+
+async def adopt_stream(stream: AsyncGenerator[T, None]) -> AsyncIterator[T]:
+    """A stream inside asyncio; closed when its consumer stops."""
+    try:
+        while True:
+            try:
+                item = await adopt(anext(stream))
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        await adopt(stream.aclose())
+
+
+class Call(Generic[P, T]):
+    """A bound operation: call it and block, or await its `.aio` form."""
+
+    def __init__(self, start: Callable[P, Coroutine[Any, Any, T]]) -> None:
+        self.start = start
+        """The operation itself, for another one to await."""
+        functools.update_wrapper(self, start)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        return drive(self.start(*args, **kwargs))
+
+    async def aio(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same, without blocking the event loop."""
+        return await adopt(self.start(*args, **kwargs))
+
+
+class StreamCall(Generic[P, T]):
+    """A bound operation that gives items: iterate over it, or over its `.aio` form with `async for`."""
+
+    def __init__(self, start: Callable[P, AsyncGenerator[T, None]]) -> None:
+        self.start = start
+        """The operation itself, for another one to iterate over and close."""
+        functools.update_wrapper(self, start)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        return iterate(self.start(*args, **kwargs))
+
+    def aio(self, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        """The same, without blocking the event loop."""
+        return adopt_stream(self.start(*args, **kwargs))
+
+
+class operation(Generic[S, P, T]):
+    """Makes a method written as a coroutine one that has a plain and an `.aio` form."""
+
+    def __init__(self, method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]]) -> None:
+        self.method = self.__wrapped__ = method
+        self.__doc__ = method.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type[S]) -> operation[S, P, T]: ...
+    @overload
+    def __get__(self, instance: S, owner: type[S]) -> Call[P, T]: ...
+    def __get__(self, instance: S | None, owner: type[S]) -> operation[S, P, T] | Call[P, T]:
+        if instance is None:
+            return self
+        return Call(types.MethodType(self.method, instance))
+
+
+class stream_operation(Generic[S, P, T]):
+    """Makes a method written as an async generator one that has a plain and an `.aio` form."""
+
+    def __init__(self, method: Callable[Concatenate[S, P], AsyncGenerator[T, None]]) -> None:
+        self.method = self.__wrapped__ = method
+        self.__doc__ = method.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type[S]) -> stream_operation[S, P, T]: ...
+    @overload
+    def __get__(self, instance: S, owner: type[S]) -> StreamCall[P, T]: ...
+    def __get__(self, instance: S | None, owner: type[S]) -> stream_operation[S, P, T] | StreamCall[P, T]:
+        if instance is None:
+            return self
+        return StreamCall(types.MethodType(self.method, instance))
+
+
+def _foreign() -> SwellError:
+    return SwellError(
+        "needs_asyncio", "An asynchronous iterator was passed to a plain call: use the .aio form inside asyncio."
+    )

@@ -1,0 +1,237 @@
+"""What can be asked of a server? Its control API and its calls, for plain callers and (`.aio`) for asyncio."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+
+from swell.model.errors import SwellError
+from swell.model.workload import DEFAULT_NAMESPACE, App, Retrying
+from swell.sdk import protocol
+from swell.sdk.bridge import operation, stream_operation
+from swell.sdk.protocol import Answer, Request
+from swell.sdk.retries import NEVER
+from swell.wire import http, settings
+from swell.wire.api import AppRow, Deploy, DeployLine, LogRow, PoolUsage, ReplicaRow, Why
+
+if TYPE_CHECKING:
+    from swell.sdk.transport import Transport
+
+T = TypeVar("T")
+
+
+class Client:
+    """One server, by the URL of its gateway. Nothing is sent before it is used."""
+
+    def __init__(self, url: str, key: str = "") -> None:
+        self.url = url.rstrip("/")
+        self.key = key
+
+    @classmethod
+    def from_settings(cls, chosen: settings.Settings | None = None) -> Client:
+        """The server that settings name, with the key from SWELL_KEY or from the state directory."""
+        chosen = settings.load() if chosen is None else chosen
+        return cls(chosen.base_url, read_key(chosen))
+
+    @cached_property
+    def transport(self) -> Transport:
+        """Connections to the server."""
+        try:
+            from swell.sdk.transport import Transport
+        except ModuleNotFoundError as error:
+            raise SwellError(
+                "no_http_client",
+                f"Calls need the package httpx2, and {error.name} is not installed here: add 'httpx2>=2.10,<3' "
+                "(and, with --no-deps, what it depends on) to the image's packages.",
+            ) from None
+        return Transport(self.url, self.key)
+
+    # -- calls -----------------------------------------------------------------------------------
+
+    def submit(
+        self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any], retrying: Retrying = NEVER
+    ) -> Future[Answer]:
+        """Start a call of "app/function"; `protocol.result` reads its answer."""
+        return self.transport.submit(protocol.call(target, args, kwargs), retrying)
+
+    @operation
+    async def call(
+        self,
+        target: str,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        retrying: Retrying = NEVER,
+    ) -> Any:
+        """Call "app/function", "app/Class.method", or either below a namespace; returns its result.
+
+        Raises what the function raised, or SwellError where the platform failed.
+        """
+        answer = await self.transport.send(protocol.call(target, args, kwargs or {}), retrying)
+        return protocol.result(answer, target)
+
+    @stream_operation
+    async def call_gen(
+        self, target: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> AsyncGenerator[Any, None]:
+        """Call a generator function; gives its items as they come. Closing it stops the work."""
+
+        def reader(head: Answer) -> protocol.Frames:
+            if not head.ok:
+                raise protocol.failure(head)
+            if head.content_type != http.FRAMES:
+                raise SwellError("not_generator", f"{target} gives one result: use .remote() instead of .remote_gen().")
+            return protocol.Frames(head.headers.get("swell-item-type", ""))
+
+        stream = self.transport.stream(protocol.call(target, args, kwargs or {}, stream=True), reader)
+        try:
+            async for item in stream:
+                yield item
+        finally:
+            await stream.aclose()
+
+    # -- control ---------------------------------------------------------------------------------
+
+    async def _ask(self, request: Request, kind: type[T]) -> T:
+        answer = await self.transport.send(request)
+        if not answer.ok:
+            raise protocol.failure(answer)
+        return msgspec.json.decode(answer.body or b"null", type=kind)
+
+    async def _lines(self, request: Request, kind: type[T]) -> AsyncGenerator[T, None]:
+        stream = self.transport.stream(request, _lines_of(kind))
+        try:
+            async for line in stream:
+                yield line
+        finally:
+            await stream.aclose()
+
+    @operation
+    async def serving(self) -> bool:
+        """Does the gateway answer?"""
+        try:
+            return (await self.transport.send(Request("GET", "/healthz"))).ok
+        except SwellError as error:
+            if error.code in ("no_server", "connection_lost"):
+                return False
+            raise
+
+    @operation
+    async def health(self) -> dict[str, Any]:
+        """State of control. Also tells whether the key is right."""
+        return await self._ask(Request("GET", "/api/health"), dict[str, Any])
+
+    @operation
+    async def has_blob(self, digest: str) -> bool:
+        """Has a bundle of this digest been put before?"""
+        answer = await self.transport.send(Request("HEAD", f"/api/blobs/{digest}"))
+        return answer.ok
+
+    @operation
+    async def put_blob(self, digest: str, data: bytes) -> None:
+        """Store a bundle."""
+        headers = {"content-type": http.OCTETS}
+        await self._ask(Request("PUT", f"/api/blobs/{digest}", headers, data), type(None))
+
+    @operation
+    async def deploy(self, app: App, progress: Callable[[str], None] | None = None) -> dict[str, str]:
+        """Put an app in place as a whole; returns URLs by workload or method. An error changes nothing."""
+        body = msgspec.json.encode(Deploy(app))
+        lines = self._lines(Request("POST", "/api/apps", {"content-type": http.JSON}, body), DeployLine)
+        try:
+            async for line in lines:
+                if line.kind == "done":
+                    return dict(line.urls)
+                if line.kind == "error":
+                    raise _failed(line)
+                if progress is not None:
+                    progress(line.message)
+        finally:
+            await lines.aclose()
+        raise SwellError("connection_lost", "The server ended before the deploy did; nothing was changed.", status=502)
+
+    @operation
+    async def stop(self, name: str, namespace: str = DEFAULT_NAMESPACE) -> None:
+        """Take an app away; its replicas finish what they have."""
+        await self._ask(Request("DELETE", f"/api/apps/{namespace}/{name}"), type(None))
+
+    @operation
+    async def apps(self) -> list[AppRow]:
+        """The apps that are deployed."""
+        return await self._ask(Request("GET", "/api/apps"), list[AppRow])
+
+    @operation
+    async def replicas(self) -> list[ReplicaRow]:
+        """Replicas and templates."""
+        return await self._ask(Request("GET", "/api/replicas"), list[ReplicaRow])
+
+    @operation
+    async def why(self, request: str) -> Why:
+        """Where a request's time and money went."""
+        return await self._ask(Request("GET", f"/api/requests/{request}"), Why)
+
+    @operation
+    async def usage(self, since_s: float = 0.0) -> list[PoolUsage]:
+        """Use by pool, of the last `since_s` seconds (0 = all that is kept)."""
+        return await self._ask(Request("GET", f"/api/usage?{urlencode({'since_s': since_s})}"), list[PoolUsage])
+
+    @stream_operation
+    async def logs(
+        self,
+        app: str = "",
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        since_s: float = 0.0,
+        request: str = "",
+        tail: int = 100,
+        follow: bool = False,
+    ) -> AsyncGenerator[LogRow, None]:
+        """Lines of output: the last `tail` (-1 = all) of the last `since_s` seconds, and with `follow` what comes."""
+        lines = self._lines(_logs(app, namespace, since_s, request, tail, follow), LogRow)
+        try:
+            async for line in lines:
+                yield line
+        finally:
+            await lines.aclose()
+
+    def follow_logs(self, app: str, namespace: str, heard: Callable[[LogRow], None]) -> Future[None]:
+        """Every line of an app goes to `heard`, on another thread, until the future is cancelled."""
+        request = _logs(app, namespace, 0.0, "", -1, True)
+        return self.transport.follow(request, _lines_of(LogRow), heard)
+
+
+def _logs(app: str, namespace: str, since_s: float, request: str, tail: int, follow: bool) -> Request:
+    asked = {"app": app, "namespace": namespace, "since_s": since_s, "request": request, "tail": tail}
+    return Request("GET", f"/api/logs?{urlencode({**asked, 'follow': int(follow)})}")
+
+
+def _lines_of(kind: type[Any]) -> Callable[[Answer], protocol.Lines]:
+    def reader(head: Answer) -> protocol.Lines:
+        if not head.ok:
+            raise protocol.failure(head)
+        return protocol.Lines(kind)
+
+    return reader
+
+
+def read_key(chosen: settings.Settings) -> str:
+    """The API key: SWELL_KEY, else the file the server made; empty where there is neither."""
+    key = os.environ.get("SWELL_KEY", "").strip()
+    if key:
+        return key
+    try:
+        return chosen.paths.key.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _failed(line: DeployLine) -> SwellError:
+    error = SwellError(line.code or "deploy_failed", line.message, detail=line.detail)
+    if line.detail:
+        error.add_note(line.detail)
+    return error

@@ -1,0 +1,123 @@
+"""How does a user call the methods of a class that lives in replicas?"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from swell.model.errors import SwellError
+from swell.model.workload import Retrying
+from swell.sdk import arguments
+from swell.sdk.binding import Binding, Named
+from swell.sdk.function import Function, Local, is_generator
+from swell.sdk.marks import Given, Marks
+
+
+class Cls:
+    """A class whose instances live in replicas. Call it to get an object with remote methods."""
+
+    def __init__(
+        self,
+        name: str,
+        binding: Binding | Named,
+        raw: type[Any] | None = None,
+        members: dict[str, tuple[Callable[..., Any], Marks]] | None = None,
+        retrying: Retrying | None = None,
+    ) -> None:
+        self.name = name
+        self._binding = binding
+        self._members = members
+        self._retrying = retrying or Retrying()
+        self._raw = raw
+        if raw is not None:
+            functools.update_wrapper(self, raw, updated=())
+            self.__swell_raw__ = raw
+
+    def __repr__(self) -> str:
+        return f"<swell.Cls {self.name}>"
+
+    @classmethod
+    def from_name(
+        cls,
+        app_name: str,
+        name: str,
+        *,
+        version: int | None = None,
+        environment_name: str | None = None,
+        client: None = None,
+    ) -> Cls:
+        """A class of a deployed app. It is looked up when a method is called."""
+        arguments.refuse(Given("Cls.from_name", {k: v for k, v in locals().items() if k != "cls"}))
+        return cls(name, Named(app_name, environment_name))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Obj:
+        """An object whose methods run in replicas."""
+        if args or kwargs:
+            raise SwellError(
+                "not_available",
+                f"{self.name}(…) takes no arguments: class parameters are not available yet. Pass them to the methods.",
+            )
+        return Obj(self)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or self._raw is None:
+            raise AttributeError(name)
+        if self._members is not None and name in self._members and self._members[name][1].remote:
+            raise SwellError("bad_call", f"Make an object first: {self.name}().{name}.remote(…).")
+        return getattr(self._raw, name)
+
+
+class Obj:
+    """An object of a remote class: each method is a `Function`; other attributes are those of a local instance."""
+
+    def __init__(self, cls: Cls) -> None:
+        self._cls = cls
+        self._functions: dict[str, Function] = {}
+
+    def __repr__(self) -> str:
+        return f"<swell.Obj {self._cls.name}()>"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name not in self._functions:
+            members = self._cls._members
+            if members is None:
+                self._functions[name] = Function(f"{self._cls.name}.{name}", self._cls._binding)
+            elif name in members and members[name][1].remote:
+                self._functions[name] = self._bind(name, *members[name])
+            else:
+                return getattr(self._instance, name)
+        return self._functions[name]
+
+    def _bind(self, name: str, raw: Callable[..., Any], marked: Marks) -> Function:
+        @functools.wraps(raw)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return raw(self._instance, *args, **kwargs)
+
+        generator = is_generator(raw) if marked.generator is None else marked.generator
+        local = Local(call, raw, generator, marked.web, self._cls._retrying)
+        return Function(f"{self._cls.name}.{name}", self._cls._binding, local)
+
+    @functools.cached_property
+    def _instance(self) -> Any:
+        """Made here on first use, with its start-up hooks run as a replica would."""
+        assert self._cls._raw is not None
+        made = self._cls._raw()
+        for hook in ("enter_snap", "enter"):
+            for name, (_, marked) in (self._cls._members or {}).items():
+                if marked.hook == hook:
+                    _finish(getattr(made, name)())
+        return made
+
+
+def _finish(result: Any) -> None:
+    if inspect.isawaitable(result):
+        import asyncio
+
+        async def wait() -> None:
+            await result
+
+        asyncio.run(wait())

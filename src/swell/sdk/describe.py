@@ -1,0 +1,254 @@
+"""What is to be deployed? From decorated functions and classes to the document that control takes. No I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from swell.model import workload as model
+from swell.model.errors import SwellError
+from swell.sdk import arguments, marks, quantities
+from swell.sdk.function import is_generator
+from swell.sdk.image import Image, variables
+from swell.sdk.marks import Given, Marks, WebMark
+from swell.sdk.retries import retrying
+
+LABEL_MAX = 63
+"""Characters of a host name's label."""
+
+CALLER_REQUIREMENT = "httpx2>=2.10,<3"
+"""What code in a built environment needs to call other functions."""
+
+_Raw = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One function or class of an app, as it was registered."""
+
+    name: str
+    raw: _Raw
+    """The user's function or class."""
+    given: Given
+    image: Image | None
+    include_source: bool
+
+    @property
+    def is_class(self) -> bool:
+        return inspect.isclass(self.raw)
+
+    def members(self) -> dict[str, tuple[_Raw, Marks]]:
+        """What is marked in it, by name: the function itself, or a class's methods and hooks, bases first."""
+        if not self.is_class:
+            return {self.raw.__name__: (self.raw, marks.of(self.raw))}
+        found: dict[str, tuple[_Raw, Marks]] = {}
+        for base in reversed(inspect.getmro(self.raw)):  # type: ignore[arg-type]
+            for name, value in vars(base).items():
+                marked = marks.of(value)
+                if marked != marks.NONE:
+                    found[name] = (value, marked)
+                else:
+                    found.pop(name, None)
+        return found
+
+
+@dataclass(frozen=True)
+class Place:
+    """Under which name an app is deployed."""
+
+    name: str
+    namespace: str
+    tags: Mapping[str, str]
+    ephemeral: bool = False
+    source: str = ""
+
+
+def app(declared: Iterable[Declared], place: Place, sources: Mapping[str, tuple[str, str]]) -> model.App:
+    """The whole app. `sources`: workload name → (module inside the bundle, digest of the bundle)."""
+    workloads: list[model.Workload] = []
+    revisions: dict[str, model.Revision] = {}
+    for each in declared:
+        check(each)
+        revision = _revision(each, place, *sources[each.name])
+        id = revision.id
+        revisions[id] = revision
+        workloads.append(
+            model.Workload(place.namespace, place.name, each.name, id, scaling=quantities.scaling(each.given))
+        )
+    _check_labels(revisions.values())
+    return model.App(
+        namespace=place.namespace,
+        name=place.name,
+        workloads=tuple(workloads),
+        revisions=tuple(revisions.values()),
+        tags=tuple(sorted((str(name), str(value)) for name, value in place.tags.items())),
+        ephemeral=place.ephemeral,
+        source=place.source,
+    )
+
+
+def check(declared: Declared) -> None:
+    """Refuse what cannot be deployed, naming the argument or decorator."""
+    arguments.refuse(declared.given)
+    for given in declared.image.given if declared.image is not None else ():
+        arguments.refuse(given)
+    members = declared.members()
+    for _, marked in [(declared.raw, marks.of(declared.raw)), *members.values()]:
+        for given in marked.given:
+            arguments.refuse(given)
+    what = f"{'class' if declared.is_class else 'function'} {declared.raw.__qualname__}"
+    if not declared.raw.__qualname__.isidentifier():
+        raise SwellError("bad_function", f"{what} must be at the top level of its file, so that it can be imported.")
+    for name, (raw, marked) in members.items():
+        if marked.web is not None and marked.web.kind != "endpoint" and _needed(raw, declared.is_class):
+            raise SwellError("bad_function", f"{name} serves a web app: give its arguments defaults.")
+    if declared.is_class:
+        _check_class(what, declared.raw, members)
+    elif marks.of(declared.raw).method or marks.of(declared.raw).hook:
+        raise SwellError("bad_function", f"{what}: @method, @enter and @exit are for the methods of an @app.cls.")
+
+
+def _check_class(what: str, raw: Any, members: Mapping[str, tuple[_Raw, Marks]]) -> None:
+    if not any(marked.remote for _, marked in members.values()):
+        raise SwellError("bad_class", f"{what} has no method to call: decorate one with @swell.method().")
+    if any(marked.max_inputs is not None for _, marked in members.values()):
+        raise SwellError("bad_class", f"{what}: put @concurrent on the class (below @app.cls), not on a method.")
+    if "__init__" in {name for base in raw.__mro__[:-1] for name in vars(base)} and _needed(raw.__init__, True):
+        raise SwellError(
+            "bad_class",
+            f"{what} has an __init__ that needs arguments, and class parameters are not available yet: "
+            "give them defaults, or pass the values to the methods.",
+        )
+
+
+def _needed(function: _Raw, bound: bool) -> list[str]:
+    """Names of arguments without a default."""
+    parameters = list(inspect.signature(function).parameters.values())[1 if bound else 0 :]
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
+
+
+def _revision(declared: Declared, place: Place, module: str, bundle: str) -> model.Revision:
+    given, values = declared.given, declared.given.values
+    own = marks.of(declared.raw)
+    entry = _entry(declared, place, module)
+    ports = tuple(m.web.port for m in entry.methods if m.web is not None and m.web.port is not None)
+    max_inputs = own.max_inputs or 1
+    return model.Revision(
+        environment=_environment(declared),
+        bundle=bundle,
+        entry=entry,
+        needs=quantities.needs(given, ports),
+        max_inputs=max_inputs,
+        target_inputs=own.target_inputs or max_inputs,
+        timeout_s=quantities.seconds(given, "timeout", 300.0),
+        startup_timeout_s=quantities.seconds(given, "startup_timeout", 300.0),
+        single_use=bool(values["single_use_containers"]),
+        retrying=retrying(values["retries"]),
+    )
+
+
+def _entry(declared: Declared, place: Place, module: str) -> model.Entry:
+    members = declared.members()
+    hooks: dict[str, list[str]] = {"enter_snap": [], "enter": [], "exit": []}
+    for name, (_, marked) in members.items():
+        if marked.hook:
+            hooks[marked.hook].append(name)
+    if not declared.given.values["enable_memory_snapshot"]:
+        hooks = {**hooks, "enter_snap": [], "enter": hooks["enter_snap"] + hooks["enter"]}
+    remote = [
+        _method(declared, place, name, raw, marked)
+        for name, (raw, marked) in members.items()
+        if marked.remote or not declared.is_class
+    ]
+    return model.Entry(
+        module=module,
+        qualname=declared.raw.__qualname__,
+        kind="cls" if declared.is_class else "function",
+        methods=tuple(remote),
+        enter_snap=tuple(hooks["enter_snap"]),
+        enter=tuple(hooks["enter"]),
+        exit=tuple(hooks["exit"]),
+    )
+
+
+def _method(declared: Declared, place: Place, name: str, raw: _Raw, marked: Marks) -> model.Method:
+    chosen = marked.generator if declared.is_class else declared.given.values["is_generator"]
+    return model.Method(
+        name=name,
+        generator=is_generator(raw) if chosen is None else bool(chosen),
+        asynchronous=inspect.iscoroutinefunction(raw) or inspect.isasyncgenfunction(raw),
+        web=None if marked.web is None else _web(marked.web, _label(declared, place, name, marked.web)),
+    )
+
+
+def _web(mark: WebMark, label: str) -> model.Web:
+    return model.Web(
+        kind=mark.kind,
+        label=label,
+        http_method=mark.http_method,
+        port=mark.port,
+        docs=mark.docs,
+        needs_key=mark.needs_key,
+        startup_timeout_s=mark.startup_timeout_s,
+    )
+
+
+def _label(declared: Declared, place: Place, method: str, mark: WebMark) -> str:
+    if mark.label is not None:
+        if slug(mark.label) != mark.label:
+            raise SwellError(
+                "bad_argument",
+                f"label={mark.label!r} of {method} cannot be a host name: use small letters, digits and dashes, "
+                f"at most {LABEL_MAX}, like {slug(mark.label)!r}.",
+            )
+        return mark.label
+    return slug(f"{place.name}--{declared.name}{f'-{method}' if declared.is_class else ''}")
+
+
+def slug(text: str) -> str:
+    """`text` as a host name's label; a long one keeps its beginning and a digest of all of it."""
+    plain = re.sub(r"[^a-z0-9-]", "-", text.lower()).strip("-") or "x"
+    if len(plain) <= LABEL_MAX:
+        return plain
+    return f"{plain[: LABEL_MAX - 9].rstrip('-')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _check_labels(revisions: Iterable[model.Revision]) -> None:
+    taken: dict[str, str] = {}
+    for revision, method, web in _webs(revisions):
+        where = f"{revision.entry.qualname}.{method}" if revision.entry.kind == "cls" else method
+        before = taken.setdefault(web.label, where)
+        if before != where:
+            raise SwellError(
+                "label_taken", f"{before} and {where} would both be the web endpoint {web.label!r}: give one a label=."
+            )
+
+
+def _webs(revisions: Iterable[model.Revision]) -> Iterator[tuple[model.Revision, str, model.Web]]:
+    for revision in revisions:
+        for method in revision.entry.methods:
+            if method.web is not None:
+                yield revision, method.name, method.web
+
+
+def _environment(declared: Declared) -> model.Environment:
+    image = declared.image or Image()
+    own = dict(image.variables)
+    own.update(variables(f"{declared.given.callable}(env=…)", declared.given.values["env"] or {}))
+    packages = image.packages
+    if packages and "--no-deps" not in image.index_options:
+        packages += (CALLER_REQUIREMENT,)
+    return model.Environment(
+        interpreter=sys.executable,
+        python=image.python_version or f"{sys.version_info.major}.{sys.version_info.minor}",
+        packages=packages,
+        index_options=image.index_options,
+        variables=tuple(sorted(own.items())),
+        workdir=image.folder,
+    )

@@ -1,0 +1,22 @@
+"""What may user code know of where it runs and of the input it works on?"""
+
+from __future__ import annotations
+
+from swell.wire import context
+
+
+def is_local() -> bool:
+    """False in a replica, True anywhere else."""
+    return not context.inside
+
+
+def current_input_id() -> str | None:
+    """The id of the request being worked on; None outside one."""
+    current = context.current.get()
+    return None if current is None else current.request
+
+
+def remaining_s() -> float | None:
+    """Seconds until the caller's deadline, below zero once it has passed; None outside a request."""
+    current = context.current.get()
+    return None if current is None else current.remaining_s()

@@ -1,0 +1,266 @@
+"""What is beside the user's code in a replica: Python packages, environment variables, files.
+
+An image is a virtual environment, not a container: what only a container can hold is refused with the reason.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from swell.model.errors import SwellError
+from swell.sdk.later import refusing
+from swell.sdk.marks import Given
+from swell.sdk.patterns import Ignore, ignored, only_python
+from swell.wire import context
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+NO_FILES: Sequence[str] = ()
+SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".venv", "venv", ".mypy_cache", ".ruff_cache", ".tox"})
+"""Folders that never travel with source code."""
+
+_CONTAINER_HOME = PurePosixPath("/root")
+"""Where programs written for containers put their files; here it stands for the folder of the source."""
+
+
+@dataclass(frozen=True)
+class Local:
+    """A local file or folder and its place (a relative path) in the bundle."""
+
+    source: Path
+    place: PurePosixPath
+    ignore: Ignore = NO_FILES
+
+
+@dataclass(frozen=True)
+class Image:
+    """A Python environment. Each method returns a new image that has what it adds."""
+
+    python_version: str | None = None
+    packages: tuple[str, ...] = ()
+    index_options: tuple[str, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
+    folder: str | None = None
+    attached: tuple[Local, ...] = ()
+    given: tuple[Given, ...] = ()
+
+    @staticmethod
+    def debian_slim(python_version: str | None = None, force_build: bool = False) -> Image:
+        """An environment with Python and what is added to it. Default: the version that deploys it."""
+        given = Given("Image.debian_slim", locals().copy())
+        if python_version is not None and not re.fullmatch(r"3\.\d+(\.\d+)?", str(python_version)):
+            raise SwellError("bad_argument", f"debian_slim(python_version={python_version!r}): write it as '3.12'.")
+        version = None if python_version is None else ".".join(str(python_version).split(".")[:2])
+        return Image(python_version=version, given=(given,))
+
+    def pip_install(
+        self,
+        *packages: str | list[str],
+        find_links: str | None = None,
+        index_url: str | None = None,
+        extra_index_url: str | None = None,
+        pre: bool = False,
+        extra_options: str = "",
+        force_build: bool = False,
+        env: dict[str, str | None] | None = None,
+        secrets: Collection[Any] | None = None,
+        gpu: str | None = None,
+    ) -> Image:
+        """Add packages. All packages of an image, and all index options, are resolved together."""
+        given = Given("Image.pip_install", {k: v for k, v in locals().items() if k != "self"})
+        options = _index_options(find_links, index_url, extra_index_url, pre, extra_options)
+        return self._with(given, packages=_flat("pip_install", packages), index_options=options)
+
+    def uv_pip_install(
+        self,
+        *packages: str | list[str],
+        requirements: list[str] | None = None,
+        find_links: str | None = None,
+        index_url: str | None = None,
+        extra_index_url: str | None = None,
+        pre: bool = False,
+        extra_options: str = "",
+        force_build: bool = False,
+        uv_version: str | None = None,
+        env: dict[str, str | None] | None = None,
+        secrets: Collection[Any] | None = None,
+        gpu: str | None = None,
+    ) -> Image:
+        """Add packages, and those that requirements files name."""
+        given = Given("Image.uv_pip_install", {k: v for k, v in locals().items() if k != "self"})
+        lines = tuple(line for path in requirements or () for line in _requirements(Path(path)))
+        options = _index_options(find_links, index_url, extra_index_url, pre, extra_options)
+        return self._with(given, packages=_flat("uv_pip_install", packages) + lines, index_options=options)
+
+    def env(self, vars: Mapping[str, str]) -> Image:
+        """Add environment variables for user code."""
+        return self._with(None, variables=variables("Image.env", vars))
+
+    def workdir(self, path: str | PurePosixPath) -> Image:
+        """The folder user code runs in: absolute on the node, or relative to the source."""
+        return replace(self, folder=str(path))
+
+    def add_local_file(self, local_path: str | Path, remote_path: str, *, copy: bool = False) -> Image:
+        """Send a file along with the source. A `remote_path` that ends in "/" is a folder to put it in."""
+        given = Given("Image.add_local_file", {k: v for k, v in locals().items() if k != "self"})
+        source = Path(local_path).absolute()
+        if not source.is_file():
+            raise SwellError("no_such_file", f"add_local_file({str(local_path)!r}): there is no such file.")
+        place = _place("add_local_file", remote_path)
+        return self._with(given, attached=(Local(source, place / source.name if remote_path.endswith("/") else place),))
+
+    def add_local_dir(
+        self, local_path: str | Path, remote_path: str, *, copy: bool = False, ignore: Ignore = NO_FILES
+    ) -> Image:
+        """Send a folder along with the source, without what `ignore` leaves out."""
+        given = Given("Image.add_local_dir", {k: v for k, v in locals().items() if k != "self"})
+        source = Path(local_path).absolute()
+        if not source.is_dir():
+            raise SwellError("no_such_file", f"add_local_dir({str(local_path)!r}): there is no such folder.")
+        return self._with(given, attached=(Local(source, _place("add_local_dir", remote_path), ignore),))
+
+    def add_local_python_source(self, *modules: str, copy: bool = False, ignore: Ignore | None = None) -> Image:
+        """Send local modules and packages along, importable by their names. Default: their .py files only."""
+        given = Given("Image.add_local_python_source", {k: v for k, v in locals().items() if k != "self"})
+        found = tuple(_module(name, only_python if ignore is None else ignore) for name in modules)
+        return self._with(given, attached=found)
+
+    @contextmanager
+    def imports(self) -> Iterator[None]:
+        """Around imports that only this image has: where it is not, an ImportError is passed over."""
+        try:
+            yield
+        except ImportError:
+            if context.inside:
+                raise
+
+    def pipe(self, func: Callable[Concatenate[Image, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """`func(image, …)`, to write steps of one's own in a chain."""
+        return func(self, *args, **kwargs)
+
+    def _with(self, given: Given | None, **added: tuple[Any, ...]) -> Image:
+        if given is not None:
+            added["given"] = (given,)
+        grown: dict[str, Any] = {name: (*getattr(self, name), *values) for name, values in added.items()}
+        return replace(self, **grown)
+
+
+def files(local: Local) -> Iterator[tuple[PurePosixPath, Path]]:
+    """(place in the bundle, file) of everything a local entry holds."""
+    if local.source.is_file():
+        yield local.place, local.source
+        return
+    for path in sorted(local.source.rglob("*")):
+        inside = PurePosixPath(path.relative_to(local.source).as_posix())
+        if path.is_file() and SKIPPED_FOLDERS.isdisjoint(inside.parts) and not ignored(local.ignore, inside):
+            yield local.place / inside, path
+
+
+def variables(callable: str, given: Mapping[str, str | None]) -> tuple[tuple[str, str], ...]:
+    """Environment variables, sorted; None leaves one out."""
+    for name, value in given.items():
+        if not isinstance(name, str) or not name or "=" in name or not isinstance(value, (str, type(None))):
+            raise SwellError("bad_argument", f"{callable}: {name!r} and its value must be text.")
+    return tuple(sorted((name, value) for name, value in given.items() if value is not None))
+
+
+def _flat(method: str, packages: Sequence[str | list[str]]) -> tuple[str, ...]:
+    lines: list[str] = []
+    for package in packages:
+        lines += [package] if isinstance(package, str) else package
+    for line in lines:
+        if not isinstance(line, str) or not line.strip() or line.lstrip().startswith("-"):
+            raise SwellError("bad_argument", f"{method}({line!r}): a package is written like 'numpy' or 'numpy>=2,<3'.")
+    return tuple(lines)
+
+
+def _requirements(path: Path) -> list[str]:
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise SwellError("no_such_file", f"Requirements file {path} cannot be read: {error.strerror}.") from None
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in text.replace("\\\n", " ").splitlines()]
+    for line in lines:
+        if line.startswith("-"):
+            raise SwellError(
+                "bad_argument", f"{path}: the option {line!r} is not read; pass it as an argument of uv_pip_install."
+            )
+    return [line for line in lines if line]
+
+
+def _index_options(
+    find_links: str | None, index_url: str | None, extra_index_url: str | None, pre: bool, extra_options: str
+) -> tuple[str, ...]:
+    words: list[str] = []
+    for name, value in (("find-links", find_links), ("index-url", index_url), ("extra-index-url", extra_index_url)):
+        if value is not None:
+            words += [f"--{name}", value]
+    return (*words, *(["--pre"] if pre else []), *shlex.split(extra_options))
+
+
+def _place(method: str, remote_path: str) -> PurePosixPath:
+    path = PurePosixPath(remote_path)
+    if path.is_relative_to(_CONTAINER_HOME):
+        path = path.relative_to(_CONTAINER_HOME)
+    if path.is_absolute() or ".." in path.parts:
+        raise SwellError(
+            "bad_argument",
+            f"{method}(…, {remote_path!r}): there is no container to put files at an absolute path of. Give a path "
+            "relative to the source, and open it with Path(__file__).parent / that path.",
+        )
+    return path
+
+
+def _module(name: str, ignore: Ignore) -> Local:
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or (spec.origin is None and not spec.submodule_search_locations):
+        raise SwellError("no_such_module", f"add_local_python_source({name!r}): no such module can be imported here.")
+    place = PurePosixPath(*name.split("."))
+    if spec.submodule_search_locations:
+        return Local(Path(next(iter(spec.submodule_search_locations))).absolute(), place, ignore)
+    assert spec.origin is not None
+    return Local(Path(spec.origin).absolute(), place.with_suffix(".py"))
+
+
+_CONTAINER = "a virtual environment has no operating system of its own"
+_WORK_IN_ENTER = "do it in an @enter(snap=True) method, which runs once per template"
+REFUSED: dict[str, str] = {
+    "apt_install": f"{_CONTAINER}: install the package on the node, or find it as a Python wheel",
+    "build": "environments are built at deploy; there is nothing to build before",
+    "cmd": f"{_CONTAINER}: start a process with @web_server(port)",
+    "dockerfile_commands": f"{_CONTAINER}: use pip_install, env and add_local_*",
+    "entrypoint": f"{_CONTAINER}: start a process with @web_server(port)",
+    "from_aws_ecr": f"{_CONTAINER}: start from Image.debian_slim() and pip_install",
+    "from_dockerfile": f"{_CONTAINER}: start from Image.debian_slim() and pip_install",
+    "from_gcp_artifact_registry": f"{_CONTAINER}: start from Image.debian_slim() and pip_install",
+    "from_id": "environments have no lasting id: describe it in code",
+    "from_name": "environments are not published: describe it in code",
+    "from_registry": f"{_CONTAINER}: start from Image.debian_slim() and pip_install",
+    "from_scratch": f"{_CONTAINER}: start from Image.debian_slim()",
+    "micromamba": "conda environments are not available: use Image.debian_slim() and pip_install",
+    "micromamba_install": "conda environments are not available: use pip_install",
+    "pip_install_from_pyproject": "pyproject files are not read: list the packages with pip_install",
+    "pip_install_from_requirements": "use uv_pip_install(requirements=['requirements.txt'])",
+    "pip_install_private_repos": "secrets are not available yet: use pip_install('name @ git+https://…')",
+    "poetry_install_from_file": "lock files are not read: list the packages with pip_install",
+    "publish": "environments are not published: share the code that describes it",
+    "run_commands": f"{_CONTAINER} and no build steps: {_WORK_IN_ENTER}",
+    "run_function": f"a virtual environment has no build steps: {_WORK_IN_ENTER}",
+    "shell": f"{_CONTAINER} and no build steps: {_WORK_IN_ENTER}",
+    "uv_sync": "lock files are not read: list the packages with uv_pip_install",
+}
+"""Method → what a virtual environment cannot honour, and what to do instead."""
+
+for _name, _why in REFUSED.items():
+    setattr(Image, _name, staticmethod(refusing(f"Image.{_name}", f"Image.{_name}() cannot be used: {_why}.")))

@@ -1,0 +1,83 @@
+"""Which names of the platform are not there yet, and what does a user who reaches for one read?
+
+Each noun is a real class, so that it can be imported and stand in annotations; using it raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from swell.model.errors import SwellError
+
+NOUNS: dict[str, str] = {
+    "CloudBucketMount": "Bucket mounts are not available yet: read the bucket with its own client in the function.",
+    "Client": "There is no Client to make by hand: set SWELL_URL and SWELL_KEY, and App, Function and Cls use them.",
+    "Cluster": "Clusters are not available yet: each replica works alone.",
+    "Cron": "Schedules are not available yet: call the function from cron (`swell call app/function`).",
+    "Dict": "Dicts are not available yet: keep shared state in a database or a file.",
+    "Environment": "Environments are plain names here: pass environment_name= to App.run, App.deploy or from_name.",
+    "FilePatternMatcher": "Pattern matchers are not available: give ignore= patterns or a function of a path.",
+    "FunctionCall": "FunctionCall is not available yet (it needs the durable queue): use .remote(), or .remote.aio() "
+    "in a task of your own.",
+    "NetworkFileSystem": "Network file systems are not available: use a folder that every node can reach.",
+    "Period": "Schedules are not available yet: call the function from cron (`swell call app/function`).",
+    "Probe": "Sandboxes are not available yet.",
+    "Proxy": "Proxies are not available: the function reaches the network as its node does.",
+    "Queue": "Queues are not available yet: pass data as arguments and results.",
+    "Sandbox": "Sandboxes are not available yet: deploy the code as a function.",
+    "SandboxSnapshot": "Sandboxes are not available yet.",
+    "SchedulerPlacement": "Placement by region is not available: there is one node.",
+    "Secret": "Secrets are not available yet: pass what is not secret with env=, and read the rest from a file.",
+    "Server": "Server handles are not available yet: use @app.function() with @web_server(port).",
+    "Tunnel": "Tunnels are not available: use @web_server(port).",
+    "Volume": "Volumes are not available yet: the function sees its node's own disk; use a path there.",
+    "Workspace": "Workspaces are not available: there is one per server.",
+}
+"""Class → what to say when it is used."""
+
+FUNCTIONS: dict[str, str] = {
+    "batched": "Dynamic batching is not available yet: use @concurrent, or take a list as the argument.",
+    "clustered": "Clusters are not available yet: each replica works alone.",
+    "current_function_call_id": "Calls have no lasting id yet (it needs the durable queue): use current_input_id().",
+    "forward": "Tunnels are not available: use @web_server(port).",
+    "interact": "Interactive sessions in a replica are not available.",
+    "parameter": "Class parameters are not available yet: pass the value to the method, or read it in @enter.",
+    "sessioned": "Sessions are not available yet.",
+    "wsgi_app": "WSGI apps are not available yet: serve it with a WSGI server under @web_server(port).",
+}
+"""Function or decorator → what to say when it is called."""
+
+
+def refuse(message: str) -> NoReturn:
+    """Say that something is not there."""
+    raise SwellError("not_available", message)
+
+
+class Later(type):
+    """Kind of a class that is not there yet: importable and annotatable, an error when used."""
+
+    def __call__(cls, *_args: Any, **_kwargs: Any) -> NoReturn:
+        refuse(NOUNS[cls.__name__])
+
+    def __getattr__(cls, name: str) -> NoReturn:
+        # Python itself looks for such names: it must hear that they are not there, not why.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        refuse(NOUNS[cls.__name__])
+
+
+def noun(name: str) -> Later:
+    """The class that stands in for `name`."""
+    return Later(name, (), {"__doc__": NOUNS[name], "__module__": "swell"})
+
+
+def refusing(name: str, message: str) -> Callable[..., NoReturn]:
+    """A function or method called `name` that only says `message`."""
+
+    def refused(*_args: Any, **_kwargs: Any) -> NoReturn:
+        refuse(message)
+
+    refused.__name__ = refused.__qualname__ = name
+    refused.__doc__ = message
+    return refused

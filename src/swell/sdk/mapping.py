@@ -1,0 +1,124 @@
+"""How are many calls kept going at once? A bounded number in flight, results in order or as they come."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from concurrent.futures import Future
+from threading import Lock
+from typing import Any
+
+from swell.sdk.bridge import Pending
+from swell.sdk.protocol import Answer
+
+IN_FLIGHT_MAX = max(16, 4 * (os.cpu_count() or 1))
+"""Calls of one map that are under way at the same time."""
+AHEAD_MAX = 2 * IN_FLIGHT_MAX
+"""Inputs taken whose results the consumer has not had yet."""
+
+
+class Arrivals:
+    """Futures in the order in which they finish."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._finished: deque[Future[Answer]] = deque()
+        self._bell: Future[None] | None = None
+
+    def expect(self, future: Future[Answer]) -> None:
+        """Give it out once it has finished."""
+        future.add_done_callback(self._arrived)
+
+    def _arrived(self, future: Future[Answer]) -> None:
+        with self._lock:
+            self._finished.append(future)
+            bell, self._bell = self._bell, None
+        if bell is not None and bell.set_running_or_notify_cancel():
+            bell.set_result(None)
+
+    def any(self) -> bool:
+        """Has one finished that was not given out?"""
+        return bool(self._finished)
+
+    async def next(self) -> Future[Answer]:
+        """The next one that has finished."""
+        while True:
+            with self._lock:
+                if self._finished:
+                    return self._finished.popleft()
+                bell = self._bell = Future()
+            await Pending(bell)
+
+
+async def run(
+    inputs: AsyncIterator[tuple[Any, ...]],
+    submit: Callable[[tuple[Any, ...]], Future[Answer]],
+    read: Callable[[Answer], Any],
+    *,
+    ordered: bool,
+    return_exceptions: bool,
+) -> AsyncGenerator[Any, None]:
+    """The result of each input. Inputs are taken as there is room; what is in flight at the end is cancelled."""
+    arrivals = Arrivals()
+    places: dict[Future[Answer], int] = {}
+    outcomes: dict[int, Any] = {}
+    taken = given = 0
+    more = True
+    try:
+        while True:
+            if more and not arrivals.any() and len(places) < IN_FLIGHT_MAX and taken - given < AHEAD_MAX:
+                try:
+                    future = submit(await anext(inputs))
+                except StopAsyncIteration:
+                    more = False
+                    continue
+                places[future] = taken
+                taken += 1
+                arrivals.expect(future)
+                continue
+            if not places:
+                return
+            future = await arrivals.next()
+            outcomes[places.pop(future)] = _outcome(future, read, return_exceptions)
+            while outcomes and (not ordered or given in outcomes):
+                yield outcomes.pop(given if ordered else next(iter(outcomes)))
+                given += 1
+    finally:
+        for future in places:
+            future.cancel()
+
+
+def _outcome(future: Future[Answer], read: Callable[[Answer], Any], return_exceptions: bool) -> Any:
+    try:
+        return read(future.result())
+    except Exception as error:
+        if return_exceptions:
+            return error
+        raise
+
+
+async def zipped(*sources: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[tuple[Any, ...], None]:
+    """Tuples of one item from each, until the shortest ends."""
+    iterators = [_each(source) for source in sources]
+    while iterators:
+        try:
+            items = [await anext(iterator) for iterator in iterators]
+        except StopAsyncIteration:
+            return
+        yield tuple(items)
+
+
+async def spread(source: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[tuple[Any, ...], None]:
+    """Each item as the arguments of one call."""
+    async for item in _each(source):
+        yield tuple(item)
+
+
+async def _each(source: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
+    if isinstance(source, AsyncIterable):
+        async for item in source:
+            yield item
+    else:
+        for item in source:
+            yield item

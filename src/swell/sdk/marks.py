@@ -1,0 +1,164 @@
+"""What do `@method`, `@enter`, `@fastapi_endpoint` and the other stackable decorators say of a function?
+
+They return the very function they were given, with a note on it: user code stays plain functions, which the
+runtime imports, and `App` reads the notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+from swell.model.errors import SwellError
+from swell.model.workload import WebKind
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ATTRIBUTE = "__swell_marks__"
+
+
+@dataclass(frozen=True)
+class Given:
+    """The arguments one public callable was called with, by name, defaults included."""
+
+    callable: str
+    """Name in the table of arguments, e.g. "App.function"."""
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class WebMark:
+    """How a function is exposed on the web."""
+
+    kind: WebKind
+    label: str | None
+    http_method: str = "GET"
+    docs: bool = False
+    needs_key: bool = False
+    port: int | None = None
+    startup_timeout_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Everything noted on one function or class."""
+
+    method: bool = False
+    generator: bool | None = None
+    hook: Literal["", "enter", "enter_snap", "exit"] = ""
+    web: WebMark | None = None
+    max_inputs: int | None = None
+    target_inputs: int | None = None
+    given: tuple[Given, ...] = ()
+
+    @property
+    def remote(self) -> bool:
+        """Can it be reached from outside: by a call or on the web?"""
+        return self.method or self.web is not None
+
+
+NONE = Marks()
+
+
+def of(obj: Any) -> Marks:
+    """The notes on this very function or class (not on a base class)."""
+    marks = getattr(obj, "__dict__", {}).get(_ATTRIBUTE, NONE)
+    assert isinstance(marks, Marks)
+    return marks
+
+
+def _mark(given: Given, **changes: Any) -> Callable[[F], F]:
+    """A decorator that adds a note."""
+
+    def decorate(function: F) -> F:
+        name = given.callable
+        if not callable(function) or isinstance(function, (staticmethod, classmethod)):
+            raise SwellError("bad_decorator", f"@{name}() goes on a function, not on {type(function).__name__}.")
+        if hasattr(function, "__swell_raw__"):
+            raise SwellError("bad_decorator", f"Put @{name}() below @app.function() or @app.cls(), not above it.")
+        before = of(function)
+        if "web" in changes and before.web is not None:
+            raise SwellError("bad_decorator", f"{function.__name__} has two web decorators; keep one.")
+        if "hook" in changes and before.hook:
+            raise SwellError("bad_decorator", f"{function.__name__} is two hooks at once; keep one of them.")
+        setattr(function, _ATTRIBUTE, replace(before, given=(*before.given, given), **changes))
+        return function
+
+    return decorate
+
+
+def method(*, is_generator: bool | None = None) -> Callable[[F], F]:
+    """A method of an `@app.cls` that can be called from outside."""
+    return _mark(Given("method", locals().copy()), method=True, generator=is_generator)
+
+
+def enter(*, snap: bool = False) -> Callable[[F], F]:
+    """Run when a replica starts; with `snap=True`, once in the template that replicas are forked from."""
+    return _mark(Given("enter", locals().copy()), hook="enter_snap" if snap else "enter")
+
+
+def exit() -> Callable[[F], F]:
+    """Run when a replica ends in an orderly way."""
+    return _mark(Given("exit", {}), hook="exit")
+
+
+def concurrent(*, max_inputs: int | None = None, target_inputs: int | None = None) -> Callable[[F], F]:
+    """Inputs one replica works on at the same time: at most `max_inputs`; scaling aims at `target_inputs`."""
+    if max_inputs is None:
+        raise SwellError("bad_argument", "@concurrent(max_inputs=…) is needed: how many inputs at the same time?")
+    _count("concurrent", "max_inputs", max_inputs)
+    if target_inputs is not None:
+        _count("concurrent", "target_inputs", target_inputs)
+        if target_inputs > max_inputs:
+            raise SwellError("bad_argument", f"@concurrent(target_inputs={target_inputs}) is above its max_inputs.")
+    return _mark(Given("concurrent", locals().copy()), max_inputs=max_inputs, target_inputs=target_inputs)
+
+
+def fastapi_endpoint(
+    *,
+    method: str = "GET",
+    label: str | None = None,
+    custom_domains: Iterable[str] | None = None,
+    docs: bool = False,
+    requires_proxy_auth: bool = False,
+) -> Callable[[F], F]:
+    """A web endpoint: query parameters or a JSON body become arguments, the result becomes the answer."""
+    given = Given("fastapi_endpoint", locals().copy())
+    if method not in ("GET", "POST", "PUT", "DELETE", "PATCH"):
+        raise SwellError("bad_argument", f"@fastapi_endpoint(method={method!r}): use GET, POST, PUT, DELETE or PATCH.")
+    return _mark(given, web=WebMark("endpoint", label, method, docs, requires_proxy_auth))
+
+
+web_endpoint = fastapi_endpoint
+
+
+def asgi_app(
+    *, label: str | None = None, custom_domains: Iterable[str] | None = None, requires_proxy_auth: bool = False
+) -> Callable[[F], F]:
+    """The function returns an ASGI application, which is served."""
+    given = Given("asgi_app", locals().copy())
+    return _mark(given, web=WebMark("asgi", label, needs_key=requires_proxy_auth))
+
+
+def web_server(
+    port: int,
+    *,
+    startup_timeout: float = 5.0,
+    label: str | None = None,
+    custom_domains: Iterable[str] | None = None,
+    requires_proxy_auth: bool = False,
+) -> Callable[[F], F]:
+    """The function starts a process that listens on `port`; requests go there."""
+    given = Given("web_server", locals().copy())
+    if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
+        raise SwellError("bad_argument", f"@web_server(port={port!r}): a port is a number from 1 to 65535.")
+    if isinstance(startup_timeout, bool) or not isinstance(startup_timeout, (int, float)) or startup_timeout <= 0:
+        raise SwellError("bad_argument", f"@web_server(startup_timeout={startup_timeout!r}): seconds above 0.")
+    mark = WebMark("server", label, needs_key=requires_proxy_auth, port=port, startup_timeout_s=float(startup_timeout))
+    return _mark(given, web=mark)
+
+
+def _count(callable: str, name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise SwellError("bad_argument", f"@{callable}({name}={value!r}): must be a whole number of at least 1.")

@@ -1,0 +1,186 @@
+"""Which HTTP request is a call, and what does its answer mean? No I/O: bytes in, values out (docs/wire.md)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from swell.model.errors import SwellError
+from swell.wire import http
+
+RETRIED = frozenset({"exception", "replica_died"})
+"""Failures of a call that its function's `retries` cover: user code raised, or its replica went away."""
+
+
+class CallError(SwellError):
+    """The platform could not answer a request. `request` is its id, for `swell why` and `swell logs --request`."""
+
+    def __init__(self, error: http.ErrorBody, status: int) -> None:
+        super().__init__(error.code, error.message, status=status, detail=error.detail)
+        self.request = error.request
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request, without the server's address."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def call(target: str, args: Sequence[Any], kwargs: Mapping[str, Any], stream: bool = False) -> Request:
+    """A call of `target` ("app/function" or "namespace/app/Class.method") with pickled arguments."""
+    accept = f"{http.FRAMES}, {http.PICKLE}" if stream else http.PICKLE
+    headers = {"content-type": http.PICKLE, "accept": accept}
+    return Request("POST", f"/call/{target}", headers, _pickle(target, tuple(args), dict(kwargs)))
+
+
+def _pickle(target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    try:
+        return pickle.dumps((args, kwargs), protocol=5)
+    except Exception:
+        named = {**{f"number {at + 1}": value for at, value in enumerate(args)}, **kwargs}
+        for name, value in named.items():
+            try:
+                pickle.dumps(value, protocol=5)
+            except Exception as error:
+                raise SwellError(
+                    "cannot_pickle",
+                    f"Argument {name} of {target} ({type(value).__name__}) cannot be sent: {error}. Pass plain data, "
+                    "or objects of classes that the function's source can import.",
+                ) from error
+        raise
+
+
+def result(answer: Answer, target: str) -> Any:
+    """The value a call returned. Raises what the function raised, or SwellError."""
+    if not answer.ok:
+        raise failure(answer)
+    if answer.content_type in (http.SSE, http.FRAMES):
+        raise SwellError("is_generator", f"{target} gives a stream of items: use .remote_gen() instead of .remote().")
+    return value(answer.content_type, answer.body)
+
+
+def value(content_type: str, body: bytes) -> Any:
+    """One value in its type on the wire."""
+    if content_type == http.PICKLE:
+        return pickle.loads(body)
+    if content_type == http.MSGPACK:
+        return msgspec.msgpack.decode(body)
+    if content_type == http.OCTETS:
+        return body
+    return json.loads(body) if body else None
+
+
+def failure(answer: Answer) -> Exception:
+    """The exception an answer stands for."""
+    return exception(error_of(answer), answer.status)
+
+
+def error_of(answer: Answer) -> http.ErrorBody:
+    """What an answer says went wrong, also where it was not Swell that answered."""
+    try:
+        return msgspec.json.decode(answer.body, type=http.ErrorEnvelope).error
+    except msgspec.MsgspecError:
+        said = answer.body[:200].decode("utf-8", "replace").strip()
+        request = answer.headers.get(http.REQUEST_ID.lower(), "")
+        return http.ErrorBody("bad_answer", f"The server answered {answer.status}: {said or 'nothing more'}", request)
+
+
+def exception(error: http.ErrorBody, status: int) -> Exception:
+    """An error body as the user's own exception where it carries one, else as a CallError."""
+    if error.exception:
+        try:
+            raised = pickle.loads(base64.b64decode(error.exception))
+        except Exception as reason:
+            raised = CallError(error, status)
+            raised.add_note(f"(The exception itself could not be read here: {reason})")
+        if isinstance(raised, Exception):
+            raised.add_note(_note(error))
+            return raised
+    failed = CallError(error, status)
+    if error.detail or error.request:
+        failed.add_note(_note(error))
+    return failed
+
+
+def _note(error: http.ErrorBody) -> str:
+    where = f"Request {error.request}." if error.request else "In the replica."
+    return f"{where}\n{error.detail}".rstrip()
+
+
+class Frames:
+    """Items out of the bytes of an `application/x-swell-frames` body."""
+
+    def __init__(self, item_type: str) -> None:
+        self._item_type = item_type or http.JSON
+        self._buffer = bytearray()
+        self.ended = False
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """The items that `data` completes. Raises the exception of an error frame."""
+        buffer = self._buffer
+        buffer += data
+        while not self.ended and len(buffer) >= 4:
+            end = 4 + int.from_bytes(buffer[:4], "big")
+            if len(buffer) < end:
+                return
+            kind, payload = bytes(buffer[4:5]), bytes(buffer[5:end])
+            del buffer[:end]
+            if kind == b"i":
+                yield value(self._item_type, payload)
+            elif kind == b"e":
+                self.ended = True
+                raise failure(Answer(500, {}, payload))
+            else:
+                self.ended = True
+
+    def close(self) -> None:
+        """The body is over: was the stream?"""
+        if not self.ended:
+            raise SwellError("stream_cut", "The stream ended before the function did; its replica may have died.")
+
+
+class Lines:
+    """Values out of the bytes of an `application/x-ndjson` body."""
+
+    def __init__(self, kind: type[Any]) -> None:
+        self._decoder = msgspec.json.Decoder(kind)
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """The values that `data` completes."""
+        self._buffer += data
+        *lines, rest = self._buffer.split(b"\n")
+        self._buffer = bytearray(rest)
+        for line in lines:
+            if line.strip():
+                yield self._decoder.decode(line)
+
+    def close(self) -> None:
+        """The body is over. A line that has no end yet is not one."""

@@ -1,0 +1,88 @@
+"""Which needs, scaling and times do the arguments of a function mean?"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from swell.model.errors import SwellError
+from swell.model.resources import Needs
+from swell.model.workload import Scaling
+from swell.sdk.marks import Given
+
+_SECONDS_MAX = 366 * 86_400.0
+
+
+def needs(given: Given, ports: tuple[int, ...]) -> Needs:
+    """What one replica asks for."""
+    default = Needs()
+    cpu, cpu_limit = _pair(given, "cpu", whole=False)
+    memory, memory_limit = _pair(given, "memory", whole=True)
+    return Needs(
+        cpu=default.cpu if cpu is None else float(cpu),
+        cpu_limit=None if cpu_limit is None else float(cpu_limit),
+        memory_mib=default.memory_mib if memory is None else int(memory),
+        memory_limit_mib=None if memory_limit is None else int(memory_limit),
+        gpu=_gpu(given),
+        ports=ports,
+    )
+
+
+def scaling(given: Given) -> Scaling:
+    """How many replicas, and when an idle one goes."""
+    default = Scaling()
+    low = _count(given, "min_containers", 0, default.min_replicas)
+    high = _count(given, "max_containers", 1, max(default.max_replicas, low))
+    if low > high:
+        raise bad(given, "min_containers", f"it is above max_containers={high}")
+    idle_s = seconds(given, "scaledown_window", default.idle_s)
+    return Scaling(low, high, _count(given, "buffer_containers", 0, default.buffer_replicas), idle_s)
+
+
+def seconds(given: Given, name: str, default: float) -> float:
+    """A time above zero."""
+    value = given.values[name]
+    if value is None:
+        return default
+    if not _is_number(value) or not 0 < value <= _SECONDS_MAX:
+        raise bad(given, name, "give seconds above 0, at most a year")
+    return float(value)
+
+
+def bad(given: Given, name: str, why: str) -> SwellError:
+    """An argument that cannot be used."""
+    value = given.values[name]
+    return SwellError("bad_argument", f"{given.callable}({name}={value!r}): {why}.", status=422)
+
+
+def _count(given: Given, name: str, least: int, default: int) -> int:
+    value = given.values[name]
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 1_000_000:
+        raise bad(given, name, f"give a whole number of at least {least}")
+    return value
+
+
+def _pair(given: Given, name: str, whole: bool) -> tuple[float | None, float | None]:
+    value = given.values[name]
+    request, limit = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
+    words = "whole MiB" if whole else "cores"
+    for part in (request, limit):
+        if part is not None and (not _is_number(part) or part <= 0 or (whole and part != int(part))):
+            raise bad(given, name, f"give {words} above 0, or a pair (request, limit)")
+    if request is not None and limit is not None and limit < request:
+        raise bad(given, name, "the limit is below the request")
+    return request, limit
+
+
+def _gpu(given: Given) -> tuple[str, ...]:
+    value = given.values["gpu"]
+    kinds = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(kinds, (list, tuple)) or not all(isinstance(kind, str) and kind.strip() for kind in kinds):
+        raise bad(given, "gpu", "give a kind like 'L4' or 'A100:2', or a list of kinds in order of preference")
+    return tuple(kinds)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,266 @@
+"""How does an app get onto a server: for a while (`with app.run()`) or to stay (`app.deploy()`)?"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import inspect
+import os
+import re
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar
+
+from swell.model import workload as model
+from swell.model.errors import SwellError
+from swell.model.workload import DEFAULT_NAMESPACE
+from swell.sdk import bundle, describe
+from swell.sdk.bridge import adopt, drive
+from swell.sdk.client import Client
+from swell.sdk.server import serving
+from swell.wire.api import LogRow
+
+_LOG_GRACE_S = 0.3
+_NAME_MAX = 48
+
+
+class Deployable(Protocol):
+    """What is needed of an App."""
+
+    name: str | None
+    tags: dict[str, str]
+    declared: dict[str, describe.Declared]
+
+    def describing(self) -> None: ...
+
+    def runs_at(self, client: Client, namespace: str, name: str, urls: Mapping[str, str]) -> None: ...
+
+    def stops(self) -> None: ...
+
+
+A = TypeVar("A", bound=Deployable)
+
+
+class Output:
+    """Where progress and the functions' output go. Nowhere, unless asked for."""
+
+    def __init__(
+        self, progress: Callable[[str], None] | None = None, log: Callable[[LogRow], None] | None = None
+    ) -> None:
+        self.progress = progress
+        self.log = log
+
+
+output = Output()
+
+
+@contextmanager
+def enable_output() -> Iterator[None]:
+    """Within it, deploys say how they go, and what functions write appears here, on standard error."""
+    global output
+    before = output
+    output = Output(lambda text: _say(text), lambda row: _say(row.text))
+    try:
+        yield
+    finally:
+        output = before
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+# -- describing -----------------------------------------------------------------------------------
+
+
+class Prepared:
+    """An app as control takes it, and the bundles it names, by digest."""
+
+    def __init__(self, app: model.App, bundles: dict[str, bytes]) -> None:
+        self.app = app
+        self.bundles = bundles
+
+
+def prepare(app: Deployable, place: describe.Place) -> Prepared:
+    """Describe an app and pack its source. Everything that cannot be deployed is refused here."""
+    app.describing()
+    if not app.declared:
+        raise SwellError("empty_app", f"App {place.name!r} has no function: decorate one with @app.function().")
+    packed: dict[tuple[tuple[str, Path], ...], bundle.Bundle] = {}
+    sources: dict[str, tuple[str, str]] = {}
+    for name, declared in app.declared.items():
+        describe.check(declared)
+        source = bundle.source(_file(declared.raw))
+        _rename_main(declared.raw, source.module)
+        entries = [source.local] if declared.include_source else []
+        contents = bundle.gather(entries + list(declared.image.attached if declared.image is not None else ()))
+        key = tuple(sorted(contents.items()))
+        if key not in packed:
+            packed[key] = bundle.pack(contents)
+        sources[name] = (source.module, packed[key].digest)
+    described = describe.app(app.declared.values(), place, sources)
+    return Prepared(described, {found.digest: found.data for found in packed.values()})
+
+
+def _file(raw: Callable[..., Any]) -> Path:
+    module = sys.modules.get(raw.__module__)
+    path = getattr(module, "__file__", None)
+    if path is None or not Path(path).is_file():
+        raise SwellError(
+            "no_source_file", f"{raw.__qualname__} is not defined in a file: put it in one, so that it can be imported."
+        )
+    return Path(path)
+
+
+def _rename_main(raw: Callable[..., Any], module: str) -> None:
+    """In a replica the script is a module of its file's name: let pickles call it so here too."""
+    if raw.__module__ != "__main__":
+        return
+    main = sys.modules["__main__"]
+    sys.modules.setdefault(module, main)
+    for value in vars(main).values():
+        plain = inspect.isclass(value) or inspect.isfunction(value)
+        if plain and value.__module__ == "__main__":
+            value.__module__ = module
+
+
+# -- deploying ------------------------------------------------------------------------------------
+
+
+async def deploy(
+    app: Deployable,
+    *,
+    name: str | None = None,
+    namespace: str | None = None,
+    ephemeral: bool = False,
+    progress: Callable[[str], None] | None = None,
+    client: Client | None = None,
+) -> dict[str, str]:
+    """Put an app on the server (an operation); returns URLs by function or method."""
+    chosen = name or app.name
+    if chosen is None:
+        raise SwellError("no_name", "An app needs a name to be deployed: write swell.App('name'), or give name=.")
+    space = namespace or DEFAULT_NAMESPACE
+    client = client or Client.from_settings()
+    place = describe.Place(chosen, space, app.tags, ephemeral, source=_shown_source(app))
+    prepared = prepare(app, place)
+    for digest, data in prepared.bundles.items():
+        if not await client.has_blob.start(digest):
+            await client.put_blob.start(digest, data)
+    try:
+        urls = await client.deploy.start(prepared.app, progress)
+    except SwellError as error:
+        _hint(error, app)
+        raise
+    app.runs_at(client, space, chosen, urls)
+    return urls
+
+
+def _shown_source(app: Deployable) -> str:
+    files = {os.path.relpath(_file(declared.raw)) for declared in app.declared.values()}
+    return min(files, default="")
+
+
+def _hint(error: SwellError, app: Deployable) -> None:
+    """A module that is missing there and lies beside the source here was most likely forgotten."""
+    missing = re.search(r"No module named '([A-Za-z0-9_]+)'", f"{error.message}\n{error.detail}")
+    if missing is None:
+        return
+    for declared in app.declared.values():
+        found = importlib.machinery.PathFinder.find_spec(missing[1], [str(_file(declared.raw).parent)])
+        if found is not None:
+            error.add_note(
+                f"{missing[1]} lies beside {_file(declared.raw).name} and was not sent along: "
+                f"add .add_local_python_source({missing[1]!r}) to the image."
+            )
+            return
+
+
+# -- running for a while --------------------------------------------------------------------------
+
+
+class Running(Generic[A]):
+    """An app that is on the server between entering and leaving, for `with` and `async with`."""
+
+    def __init__(
+        self,
+        app: A,
+        *,
+        name: str | None = None,
+        namespace: str | None = None,
+        detach: bool = False,
+        progress: Callable[[str], None] | None = None,
+        log: Callable[[LogRow], None] | None = None,
+    ) -> None:
+        self._app = app
+        self._stem = name
+        self._namespace = namespace or DEFAULT_NAMESPACE
+        self._detach = detach
+        self._progress = progress
+        self._log = log
+        self._name = ""
+        self._client: Client | None = None
+        self._following: Future[None] | None = None
+
+    def __enter__(self) -> A:
+        return drive(self._start())
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        drive(self._end(error))
+
+    async def __aenter__(self) -> A:
+        return await adopt(self._start())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await adopt(self._end(error))
+
+    async def _start(self) -> A:
+        app = self._app
+        self._name = ephemeral_name(self._stem or app.name or Path(_shown_source(app)).stem or "app")
+        progress = self._progress or output.progress
+        self._client = client = await serving(progress)
+        try:
+            await deploy(
+                app,
+                name=self._name,
+                namespace=self._namespace,
+                ephemeral=not self._detach,
+                progress=progress,
+                client=client,
+            )
+        except BaseException as error:
+            await self._end(error)
+            raise
+        log = self._log or output.log
+        if log is not None:
+            self._following = client.follow_logs(self._name, self._namespace, log)
+        return app
+
+    async def _end(self, error: BaseException | None) -> None:
+        client = self._client
+        assert client is not None
+        self._app.stops()
+        if self._following is not None:
+            # What was written last may still be on its way here.
+            await client.transport.pause(_LOG_GRACE_S)
+            self._following.cancel()
+        if self._detach and error is None:
+            return
+        try:
+            await client.stop.start(self._name, self._namespace)
+        except SwellError:
+            # What went wrong inside matters more than that nothing was there to stop.
+            if error is None:
+                raise
+
+
+def ephemeral_name(stem: str) -> str:
+    """A name that no other run has."""
+    return f"{stem[:_NAME_MAX]}--{secrets.token_hex(4)}"

@@ -1,0 +1,203 @@
+"""How do requests leave this process? One background event loop with one connection pool, for all callers.
+
+The loop's thread starts with the first request, so `import swell` costs nothing, and a forked child starts its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+
+from swell.model.errors import SwellError
+from swell.model.workload import Retrying
+from swell.sdk.bridge import Pending
+from swell.sdk.protocol import RETRIED, Answer, Request, error_of
+from swell.sdk.retries import NEVER, delay_s
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_S = 5.0
+CONNECTIONS_MAX = 512
+
+
+class Reader(Protocol):
+    """Finds items in the bytes of a body."""
+
+    def feed(self, data: bytes) -> Iterable[Any]: ...
+
+    def close(self) -> None: ...
+
+
+class _Background:
+    """The process's one event loop, made when first needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="swell-requests", daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+_background = _Background()
+
+
+def _forked() -> None:
+    global _background
+    _background = _Background()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+class Transport:
+    """Requests to one server. Its methods may be used from any thread."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.url = url
+        self._headers = {"accept-encoding": "identity", "user-agent": "swell"}
+        if key:
+            self._headers["authorization"] = f"Bearer {key}"
+        self._pool: tuple[asyncio.AbstractEventLoop, httpx2.AsyncClient] | None = None
+
+    def submit(self, request: Request, retrying: Retrying = NEVER) -> Future[Answer]:
+        """Send; failures that `retrying` covers are sent again. Cancelling it closes the connection."""
+        return _background.submit(self._tried(request, retrying))
+
+    async def send(self, request: Request, retrying: Retrying = NEVER) -> Answer:
+        """The same, for an operation to await."""
+        answer: Answer = await Pending(self.submit(request, retrying))
+        return answer
+
+    async def stream(self, request: Request, reader: Callable[[Answer], Reader]) -> AsyncGenerator[Any, None]:
+        """The items of a body, as they come. `reader` is given the head (with the body, if it is an error).
+
+        Closing the stream closes the connection.
+        """
+        opened = await Pending(_background.submit(self._opened(request)))
+        try:
+            found = reader(opened.head)
+            while data := await Pending(_background.submit(opened.chunk())):
+                for item in found.feed(data):
+                    yield item
+            found.close()
+        finally:
+            _background.submit(opened.stack.aclose())
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, in an operation."""
+        await Pending(_background.submit(asyncio.sleep(seconds)))
+
+    def follow(
+        self, request: Request, reader: Callable[[Answer], Reader], heard: Callable[[Any], None]
+    ) -> Future[None]:
+        """Every item of a body goes to `heard`, on the loop's thread, until the future is cancelled."""
+        return _background.submit(self._followed(request, reader, heard))
+
+    async def _followed(
+        self, request: Request, reader: Callable[[Answer], Reader], heard: Callable[[Any], None]
+    ) -> None:
+        opened = await self._opened(request)
+        async with opened.stack:
+            found = reader(opened.head)
+            while data := await opened.chunk():
+                for item in found.feed(data):
+                    heard(item)
+
+    async def _tried(self, request: Request, retrying: Retrying) -> Answer:
+        failed = 0
+        while True:
+            async with AsyncExitStack() as stack:
+                with _explained(self.url):
+                    response = await stack.enter_async_context(self._sent(request))
+                    answer = _answer(response, await response.aread())
+            if answer.ok or not retrying.max_retries or error_of(answer).code not in RETRIED:
+                return answer
+            failed += 1
+            delay = delay_s(retrying, failed)
+            if delay is None:
+                return answer
+            await asyncio.sleep(delay)
+
+    async def _opened(self, request: Request) -> _Opened:
+        async with AsyncExitStack() as stack:
+            with _explained(self.url):
+                response = await stack.enter_async_context(self._sent(request))
+                body = b"" if response.is_success else await response.aread()
+            return _Opened(self.url, response, _answer(response, body), stack.pop_all())
+
+    def _sent(self, request: Request) -> AbstractAsyncContextManager[httpx2.Response]:
+        loop = asyncio.get_running_loop()
+        if self._pool is None or self._pool[0] is not loop:
+            self._pool = (loop, self._connections())
+        return self._pool[1].stream(
+            request.method, self.url + request.path, headers=dict(request.headers), content=request.body
+        )
+
+    def _connections(self) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(
+            headers=self._headers,
+            timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
+            limits=httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=64, keepalive_expiry=5.0),
+            trust_env=not is_loopback(self.url),
+        )
+
+
+class _Opened:
+    """An answer whose body is still coming."""
+
+    def __init__(self, url: str, response: httpx2.Response, head: Answer, stack: AsyncExitStack) -> None:
+        self.url = url
+        self.head = head
+        self.stack = stack
+        self._chunks = response.aiter_raw()
+
+    async def chunk(self) -> bytes:
+        """The next bytes; empty at the end."""
+        with _explained(self.url):
+            return await anext(self._chunks, b"")
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """What a connection can suffer, in words a user can act on."""
+    try:
+        yield
+    except (httpx2.ConnectError, httpx2.ConnectTimeout):
+        raise SwellError(
+            "no_server",
+            f"No Swell server at {url}. Start one with `swell up`, or use `swell run`, which starts one; "
+            "or set SWELL_URL to where it is.",
+            status=503,
+        ) from None
+    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+        raise SwellError("bad_setting", f"{url!r} is not a URL to send requests to: {error}. Set SWELL_URL.") from None
+    except httpx2.TransportError as error:
+        raise SwellError(
+            "connection_lost",
+            f"The connection to {url} broke off before the answer was complete ({type(error).__name__}: {error}). "
+            "The work may have been done. Is the server still there? `swell ps` shows it.",
+            status=502,
+        ) from error
+
+
+def _answer(response: httpx2.Response, body: bytes) -> Answer:
+    return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+
+
+def is_loopback(url: str) -> bool:
+    """Does the URL lead to this machine?"""
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
