@@ -94,7 +94,8 @@ class Server:
             allowed_origins=["http://console.example"],
         )
         socket = str(folder / "api.sock")
-        self._server = uvicorn.Server(uvicorn.Config(api, uds=socket, lifespan="off", log_config=None))
+        config = uvicorn.Config(api, uds=socket, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
         started = threading.Event()
@@ -108,19 +109,30 @@ class Server:
             timeout=WAIT_S,
         )
 
+    def stop(self) -> bool:
+        """True when the server ended by itself in time."""
+        self._server.should_exit = True
+        self._thread.join(WAIT_S)
+        return not self._thread.is_alive()
+
     def close(self) -> None:
         self.client.close()
-        self._server.should_exit = True
-        self._thread.join()
+        assert self.stop()
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def folder() -> Iterator[Path]:
+    """Short enough for a socket."""
     folder = Path(tempfile.mkdtemp(prefix="sw", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Server]:
     server = Server(folder)
     yield server
     server.close()
-    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -234,7 +246,8 @@ def test_an_unforeseen_error_is_in_the_log_only(client: httpx2.Client, caplog: p
 
 def test_a_client_that_leaves_cancels_its_deploy(server: Server, client: httpx2.Client) -> None:
     with client.stream("POST", "/api/apps", json=document(client, "forever")) as response:
-        assert next(response.iter_lines()) == '{"kind":"progress","message":"building"}'
+        told = response.iter_lines()
+        assert next(told) == '{"kind":"progress","message":"building"}'
         assert server.desk.waiting.wait(WAIT_S)
         assert not server.desk.cancelled.is_set()
     assert server.desk.cancelled.wait(WAIT_S)
@@ -369,6 +382,23 @@ def test_logs_are_lines_and_can_be_followed(server: Server, client: httpx2.Clien
         with file.open("a") as log:
             log.write('{"at": 9, "text": "new"}\n')
         assert json.loads(next(got_lines))["text"] == "new"
+
+
+@pytest.mark.slow
+def test_a_server_that_stops_waits_for_no_follower(folder: Path) -> None:
+    (folder / "other").mkdir()
+    stopping = Server(folder / "other")
+    with (
+        stopping.client.stream("GET", "/api/logs?app=quiet&follow=1") as following,
+        stopping.client.stream("POST", "/api/apps", json=document(stopping.client, "forever")) as deploying,
+    ):
+        assert following.status_code == 200
+        told = deploying.iter_lines()
+        next(told)
+        assert stopping.desk.waiting.wait(WAIT_S)
+        assert stopping.stop()
+    assert stopping.desk.cancelled.is_set()
+    stopping.close()
 
 
 def test_unknown_paths_and_methods_are_told(client: httpx2.Client) -> None:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 import pytest
 
 from swell.model.demand import Demand
-from swell.model.events import AppDeployed, AppStopped, Event, NodeSeen, PlanCommitted, ReplicaSeen, WorkloadSet
+from swell.model.events import (
+    AppDeployed,
+    AppStopped,
+    Event,
+    NodeSeen,
+    Opened,
+    PlanCommitted,
+    ReplicaAdopted,
+    ReplicaSeen,
+    WorkloadSet,
+)
 from swell.model.node import Node
 from swell.model.plan import Plan, Start, Stop, Wait
+from swell.model.policy import Policy
 from swell.model.ports import Store
 from swell.model.replica import Phase
 from swell.model.request import PoolCount, RequestRecord, Usage
@@ -54,6 +65,7 @@ def usage(pool: str, role: str, at: float, cpu_s: float) -> Usage:
 
 EVENTS: list[Event] = [
     AppDeployed(NOW, app("a", "f", "g")),
+    Opened(NOW, 1, (app("z", "f"),), Policy()),
     NodeSeen(NOW, Node("n1", cpu=2.0, memory_mib=1024, labels=(("zone", "é"),))),
     PlanCommitted(
         NOW,
@@ -66,6 +78,7 @@ EVENTS: list[Event] = [
     ),
     PlanCommitted(NOW, Plan(NOW, ("q",), waits=(Wait("q", "no room"),), look_again=(("q", NOW + 1),))),
     ReplicaSeen(NOW, "r1-1", Phase.READY, "p", "serving", "n1", pid=12, timings_ms=(("fork", 4.0),)),
+    ReplicaAdopted(NOW, ReplicaSeen(NOW, "r0-9", Phase.READY, "p", "serving", "n1", address="unix:/r")),
     WorkloadSet(NOW, app("a", "f").workloads[0]),
     AppStopped(NOW, "default", "a"),
 ]
@@ -89,11 +102,14 @@ class StoreSuite:
         assert epochs == sorted(set(epochs))
         assert epochs[0] > 0
 
+    def test_every_kind_of_event_is_tried(self) -> None:
+        assert {type(event) for event in EVENTS} == set(get_args(Event))
+
     def test_events_come_back_as_they_were_in_order_and_numbered_from_one(self, store: Store) -> None:
         store.world.append(EVENTS[:3])
         store.world.append(EVENTS[3:], durable=True)
         assert list(store.world.events()) == list(enumerate(EVENTS, 1))
-        assert list(store.world.events(since=6)) == [(6, EVENTS[5]), (7, EVENTS[6])]
+        assert list(store.world.events(since=8)) == [(8, EVENTS[7]), (9, EVENTS[8])]
         assert list(store.world.events(since=99)) == []
 
     def test_apps_are_those_deployed_and_not_stopped(self, store: Store) -> None:
