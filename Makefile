@@ -22,6 +22,7 @@ help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: $(stamp)  ## .venv with everything in it; does nothing when nothing changed
+	@echo "ready: . $(venv)/bin/activate"
 
 # Installed editable, so only a changed pyproject.toml needs a new install.
 $(stamp): pyproject.toml
@@ -33,7 +34,7 @@ $(stamp): pyproject.toml
 		echo "Or name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
 	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 		echo "$(PYTHON) cannot make virtual environments: its venv module is packed separately." >&2; \
-		echo "Try: apt-get install python3-venv  (or $$(basename $(PYTHON))-venv)" >&2; exit 1; }; \
+		echo "Try: apt-get install $(notdir $(PYTHON))-venv" >&2; exit 1; }; \
 	echo "making $(venv) with $$($(PYTHON) --version)"; \
 	$(PYTHON) -m venv --clear $(venv); }
 	@$(venv)/bin/uv --version >/dev/null 2>&1 || $(python) -m pip install --quiet --disable-pip-version-check uv

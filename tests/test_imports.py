@@ -34,7 +34,9 @@ def loaded(code: str) -> set[str]:
 
 
 def outside_packages(modules: set[str]) -> set[str]:
-    return {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - {"__mp_main__"}
+    """Top-level packages, without what compiled ones put there themselves, and what msgspec takes if it finds it."""
+    packages = {name.partition(".")[0] for name in modules if "cython" not in name}
+    return packages - set(sys.stdlib_module_names) - {"__mp_main__", "typing_extensions"}
 
 
 def server_parts(modules: set[str]) -> set[str]:
