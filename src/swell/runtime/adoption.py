@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections import deque
+from contextlib import suppress
 
 from swell.model.replica import Phase
 from swell.runtime import meter, processes, records
@@ -16,7 +17,7 @@ from swell.runtime.children import Child
 from swell.runtime.fleet import Fleet
 from swell.runtime.meter import Meter
 from swell.runtime.records import Record
-from swell.wire.child import Here, Up
+from swell.wire.child import Drain, Here, Up
 
 log = logging.getLogger("swell.runner")
 
@@ -90,13 +91,17 @@ class Arrivals:
         link.heard = lambda message, _fds: self._introduced(link, message, _fds)
 
     def _introduced(self, link: ChildLink, message: Up, _fds: deque[int]) -> None:
-        """The first message must say who it is; one that is not ours is hung up on, and ends itself."""
+        """The first message must say who it is; one that is not ours is told to end."""
         child = self.fleet.children.get(message.replica) if isinstance(message, Here) else None
-        if not isinstance(message, Here) or child is None or child.pid != message.pid:
-            link.close()
-            return
-        if link.peer_pid() not in (None, message.pid):
-            log.warning("process %s claims to be %s; it is not", link.peer_pid(), message.replica)
+        if (
+            not isinstance(message, Here)
+            or child is None
+            or {message.pid, link.peer_pid() or message.pid} != {child.pid}
+        ):
+            log.warning("process %s is none of this runner's: %s", link.peer_pid(), message)
+            # Said, not only hung up on: a broken channel alone means that the runner died, and is come back to.
+            with suppress(OSError):
+                link.send(Drain(grace_s=0.0, reason="the runner did not adopt this replica"))
             link.close()
             return
         if child.link is not None:

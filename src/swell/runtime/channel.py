@@ -33,7 +33,6 @@ class Channel:
         self._here = here
         self._end = end
         self._unpacker: Unpacker[Down] = Unpacker(Down)
-        self._adopted_at = float("-inf")
         self._seeking: asyncio.Task[None] | None = None
         sock.setblocking(False)
 
@@ -71,10 +70,8 @@ class Channel:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._sock)
         self._sock.close()
-        if loop.time() - self._adopted_at < self._orphan_s:
-            self._end("the runner did not adopt this replica")
-        else:
-            self._seeking = loop.create_task(self._seek())
+        # A runner that does not want us says Drain first: this one died, perhaps while we came back to it.
+        self._seeking = loop.create_task(self._seek())
 
     async def _seek(self) -> None:
         """Connect to the next runner, or end."""
@@ -91,7 +88,6 @@ class Channel:
                 continue
             self._sock = sock
             self._unpacker = Unpacker(Down)
-            self._adopted_at = loop.time()
             self.send(self._here())
             self.listen()
             return

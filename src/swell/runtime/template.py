@@ -27,8 +27,6 @@ from swell.wire.frames import Unpacker, pack
 
 _FDS_PER_FORK = 3
 _RECONNECT_PAUSE_S = 0.05
-_REFUSAL_S = 1.0
-"""A runner that hangs up this soon after a reconnect did not adopt us."""
 _NO_PIDFD_POLL_MS = 100
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
@@ -89,8 +87,6 @@ class _Template:
         self.fds: deque[int] = deque()
         self.children: dict[int, tuple[str, int | None]] = {}
         """Pid → (replica, pidfd)."""
-        self.returned_at = float("-inf")
-        """When it last connected to a new runner, on the monotonic clock."""
         self.poll = select.poll()
         self.poll.register(channel, select.POLLIN)
 
@@ -199,8 +195,6 @@ class _Template:
         while self.fds:
             os.close(self.fds.popleft())
         self.unpacker = Unpacker(Down)
-        if time.monotonic() - self.returned_at < _REFUSAL_S:
-            os._exit(0)
         until = time.monotonic() + self.launch.orphan_s
         while time.monotonic() < until:
             self.channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -211,7 +205,6 @@ class _Template:
                 time.sleep(_RECONNECT_PAUSE_S)
                 continue
             self.poll.register(self.channel, select.POLLIN)
-            self.returned_at = time.monotonic()
             self.send(
                 Here(
                     replica=self.launch.replica,

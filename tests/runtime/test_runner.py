@@ -1,0 +1,349 @@
+"""Does a runner start, limit, watch, account for and end the replicas it is told to?"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from node import Node, alive, call, within
+
+from swell.model.replica import Phase
+from swell.model.resources import Needs
+from swell.runtime import cgroup
+
+pytestmark = pytest.mark.slow
+
+DOUBLE = "def f(x=1):\n    return x * 2\n"
+
+
+def run(scenario: Callable[[Node], Awaitable[None]], *flags: str) -> None:
+    async def main() -> None:
+        async with Node(*flags) as node:
+            await scenario(node)
+            if node.runners[-1].returncode is None:
+                assert await node.stop_runner() == 0
+            assert node.leftovers() == []
+
+    asyncio.run(main())
+
+
+# -- starts that fail --------------------------------------------------------------------------
+
+
+def test_failed_starts_say_why() -> None:
+    async def scenario(node: Node) -> None:
+        cases = [
+            ("import", node.revision("import not_there\n"), "import_error", "No module named 'not_there'"),
+            ("enter", node.revision(ENTER_RAISES, "C", enter=("warm",)), "enter_error", "no weights"),
+            ("missing", node.revision(DOUBLE, "g"), "bad_entry", "'g'"),
+            (
+                "exit",
+                node.revision("import os\nprint('last words', flush=True)\nos._exit(3)\n"),
+                "crashed",
+                "last words",
+            ),
+            ("signal", node.revision("import os\nos.kill(os.getpid(), 11)\n"), "crashed", "signal 11"),
+        ]
+        for name, revision, reason, words in cases:
+            over = await node.gone(node.start(revision))
+            assert (over.phase, over.reason) == (Phase.GONE, reason), (name, over)
+            assert words in over.detail, (name, over)
+
+    run(scenario)
+
+
+ENTER_RAISES = """
+class C:
+    def warm(self):
+        raise RuntimeError("no weights")
+    def f(self):
+        return 1
+"""
+
+
+def test_a_bundle_or_interpreter_that_is_not_there_fails_the_start_with_its_name() -> None:
+    async def scenario(node: Node) -> None:
+        import msgspec
+
+        good = node.revision(DOUBLE)
+        over = await node.gone(node.start(msgspec.structs.replace(good, bundle="sha256-none")))
+        assert (over.reason, "sha256-none" in over.detail) == ("bad_bundle", True)
+        nowhere = msgspec.structs.replace(good.environment, interpreter="/nowhere/python")
+        over = await node.gone(node.start(msgspec.structs.replace(good, environment=nowhere)))
+        assert (over.reason, "/nowhere/python" in over.detail) == ("environment", True)
+
+    run(scenario)
+
+
+def test_builds_tell_import_errors_with_the_users_traceback() -> None:
+    async def scenario(node: Node) -> None:
+        assert (await node.build(node.revision(DOUBLE))).ok
+        for source, words in (
+            ("def f(:\n", "SyntaxError"),
+            ("def helper():\n    return 1 / 0\nhelper()\n", "ZeroDivisionError"),
+            ("raise SystemExit(0)\n", "SystemExit"),
+            ("x = 1\n", "'f'"),
+        ):
+            report = await node.build(node.revision(source))
+            assert (report.ok, report.error) == (False, "import"), report
+            assert words in report.detail
+        # A class is looked up and not made: what it does when it starts is no concern of a deploy.
+        assert (
+            await node.build(node.revision("class C:\n    def __init__(self): 1 / 0\n    def f(self): 0\n", "C"))
+        ).ok
+
+    run(scenario)
+
+
+# -- what a replica finds ----------------------------------------------------------------------
+
+AROUND = """
+import os
+def f():
+    status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
+    limits = open("/proc/self/limits").read()
+    return {
+        "environ": dict(os.environ), "cwd": os.getcwd(), "new": status["NoNewPrivs"].strip(),
+        "core": [line.split()[4:6] for line in limits.splitlines() if line.startswith("Max core")][0],
+        "leads": os.getsid(0) == os.getpid() == os.getpgid(0), "groups": open("/proc/self/cgroup").read(),
+        "stdin": os.readlink("/proc/self/fd/0"),
+    }
+"""
+
+
+def test_a_replica_is_limited_and_finds_a_clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVER_SECRET", "hush")
+
+    async def scenario(node: Node) -> None:
+        for template in (False, True):
+            limited = node.revision(AROUND, needs=Needs(cpu_limit=0.5, memory_limit_mib=512))
+            origin = node.start(limited, role="template") if template else None
+            seen = await node.ready(node.start(limited, template=origin))
+            _, around = await call(seen.address)
+            environ = around["environ"]
+            assert environ["WHO"] == "me"
+            assert (environ["OMP_NUM_THREADS"], environ["ORT_DISABLE_TELEMETRY"]) == ("1", "1")
+            assert "SERVER_SECRET" not in environ
+            assert (around["new"], around["core"], around["leads"]) == ("1", ["0", "0"], True)
+            assert around["cwd"] == str(node.home.bundles / limited.bundle)
+            assert around["stdin"] == "/dev/null"
+            held = [said for said in seen.applied if "cgroup v" in said]
+            if cgroup.find("swell-probe").bases:
+                assert any("memory 512 MiB" in said for said in held)
+                assert seen.replica in around["groups"]
+            else:
+                assert any(said.startswith("no memory limit") for said in seen.applied)
+        wide = await node.ready(node.start(node.revision(AROUND, needs=Needs(cpu=2.0))))
+        assert "OMP_NUM_THREADS" not in (await call(wide.address))[1]["environ"]
+
+    run(scenario)
+
+
+def test_what_is_printed_is_in_the_apps_log_with_its_request() -> None:
+    async def scenario(node: Node) -> None:
+        source = """
+        import os, sys
+        def f():
+            print("to out")
+            print("to err", file=sys.stderr)
+            os.write(1, b"from C\\n")
+            return 1
+        """
+        a = (await node.ready(node.start(node.revision(source)))).replica
+        await call(str(node.home.replica_socket(a)))
+        node.stop(a)
+        await node.gone(a)
+        lines = {(row["stream"], row["request"], row["text"]) for row in node.log() if row["replica"] == a}
+        assert {("out", "q1", "to out"), ("err", "q1", "to err"), ("out", "", "from C")} <= lines
+        assert ("sys", "", "over · idle") in lines
+
+    run(scenario)
+
+
+# -- ends --------------------------------------------------------------------------------------
+
+SLOW = """
+import asyncio, pathlib
+class C:
+    async def f(self, seconds):
+        print("begun", flush=True)
+        await asyncio.sleep(seconds)
+        return "done"
+    def bye(self):
+        print("bye", flush=True)
+"""
+
+
+def test_a_drain_lets_inputs_finish_and_runs_exit_hooks() -> None:
+    async def scenario(node: Node) -> None:
+        a = await node.ready(node.start(node.revision(SLOW, "C", exit=("bye",))))
+        answer = asyncio.create_task(call(a.address, body=b'{"seconds": 1}'))
+        await node.until(lambda: any(row["text"] == "begun" for row in node.log()))
+        node.stop(a.replica, grace_s=20)
+        assert await within(answer) == (200, "done")
+        assert (await node.gone(a.replica)).reason == "idle"
+        assert "bye" in [row["text"] for row in node.log()]
+
+    run(scenario)
+
+
+def test_a_drain_that_takes_longer_than_its_grace_is_cut() -> None:
+    async def scenario(node: Node) -> None:
+        a = await node.ready(node.start(node.revision(SLOW, "C")))
+        answer = asyncio.create_task(call(a.address, body=b'{"seconds": 600}'))
+        await node.until(lambda: any(row["text"] == "begun" for row in node.log()))
+        node.stop(a.replica, reason="superseded", grace_s=0.3)
+        over = await node.gone(a.replica)
+        assert (over.reason, over.detail) == ("superseded", "cut after 0.3 s of draining")
+        assert a.pid is not None
+        assert not alive(a.pid)
+        with pytest.raises((OSError, IndexError)):
+            await answer
+
+    run(scenario)
+
+
+def test_what_user_code_started_ends_with_its_replica() -> None:
+    async def scenario(node: Node) -> None:
+        source = """
+        import subprocess
+        def f():
+            quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            near = subprocess.Popen(["sleep", "600"], **quiet)
+            far = subprocess.Popen(["sleep", "600"], start_new_session=True, **quiet)
+            return [near.pid, far.pid]
+        """
+        a = await node.ready(node.start(node.revision(source)))
+        _, (near, far) = await call(a.address)
+        assert alive(near)
+        assert alive(far)
+        os.kill(a.pid or 0, signal.SIGKILL)
+        assert (await node.gone(a.replica)).reason == "crashed"
+        await node.until(lambda: not alive(near))
+        if cgroup.find("swell-probe").bases:
+            await node.until(lambda: not alive(far))
+        else:
+            os.kill(far, signal.SIGKILL)
+
+    run(scenario)
+
+
+def test_too_much_memory_is_told_as_such() -> None:
+    async def scenario(node: Node) -> None:
+        source = "def f(mib):\n    return len(bytearray(mib << 20))\n"
+        a = await node.ready(node.start(node.revision(source, needs=Needs(memory_limit_mib=128))))
+        if any(said.startswith("no memory limit") for said in a.applied):
+            pytest.skip("the memory controller cannot be used here")
+        with pytest.raises((OSError, IndexError)):
+            await call(a.address, body=b'{"mib": 400}')
+        over = await node.gone(a.replica)
+        assert over.reason == "out_of_memory"
+        assert "memory limit" in over.detail
+
+    run(scenario)
+
+
+def test_a_stop_of_what_is_not_there_is_answered() -> None:
+    async def scenario(node: Node) -> None:
+        node.stop("r1-nobody")
+        over = await node.gone("r1-nobody")
+        assert (over.phase, over.reason) == (Phase.GONE, "unknown")
+
+    run(scenario)
+
+
+# -- accounts ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_usage_is_what_the_kernel_accounted(forked: bool) -> None:
+    """Within 5 %, for a fresh process and for a fork, the last moments included."""
+
+    async def scenario(node: Node) -> None:
+        source = """
+        import resource, time
+        def f(seconds):
+            end = time.process_time() + seconds
+            while time.process_time() < end: pass
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            return used.ru_utime + used.ru_stime
+        """
+        revision = node.revision(source)
+        template = node.start(revision, role="template") if forked else None
+        a = await node.ready(node.start(revision, template=template))
+        await call(a.address, body=b"[0.8]")
+        _, kernels = await call(a.address, body=b"[0.8]")
+        node.stop(a.replica)
+        over = await node.gone(a.replica)
+        await node.until(lambda: any(row.replica == a.replica and row.at >= over.at - 0.01 for row in node.used))
+        rows = [row for row in node.used if row.replica == a.replica]
+        assert sum(row.cpu_s for row in rows) == pytest.approx(kernels, rel=0.05)
+        assert len(rows) >= 2
+        assert sum(row.wall_s for row in rows) == pytest.approx(over.at - node.seen(a.replica)[0].at, abs=0.2)
+        assert 0 < sum(row.starting_s for row in rows) < sum(row.wall_s for row in rows)
+        assert sum(row.memory_mib_s for row in rows) > 0
+
+    run(scenario)
+
+
+# -- who watches the runner --------------------------------------------------------------------
+
+
+def test_a_runner_whose_supervisor_is_gone_ends_everything() -> None:
+    async def scenario(node: Node) -> None:
+        reading, writing = os.pipe()
+        await node.stop_runner()
+        await node.until(lambda: not node.connected.is_set())
+        node.flags = ("--supervisor-fd", str(reading), "--orphan-s", "0.3")
+        await node.start_runner(pass_fds=(reading,))
+        os.close(reading)
+        await within(node.connected.wait())
+        a = await node.ready(node.start(node.revision(DOUBLE)))
+        os.close(writing)
+        assert await within(node.runners[-1].wait()) == 0
+        assert not alive(a.pid or 0)
+        assert (await node.gone(a.replica)).reason == "shutdown"
+
+    run(scenario)
+
+
+def test_an_orphaned_runner_makes_room_for_the_next_and_no_other_does() -> None:
+    async def scenario(node: Node) -> None:
+        reading, writing = os.pipe()
+        await node.stop_runner()
+        await node.until(lambda: not node.connected.is_set())
+        node.flags = ("--supervisor-fd", str(reading), "--orphan-s", "60")
+        await node.start_runner(pass_fds=(reading,))
+        first = node.runners[-1]
+        os.close(reading)
+        await within(node.connected.wait())
+        a = await node.ready(node.start(node.revision(DOUBLE)))
+        node.flags = ()
+        await node.start_runner()
+        await asyncio.sleep(0.5)
+        assert first.returncode is None
+        os.close(writing)
+        await within(first.wait())
+        node.facts.clear()
+        await node.ready(a.replica)
+        assert await call(a.address) == (200, 2)
+        assert alive(a.pid or 0)
+        await within(node.connected.wait())
+
+    run(scenario)
+
+
+def test_a_home_that_cannot_be_used_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    long = tmp_path / ("x" * 100)
+    argv = [sys.executable, "-m", "swell.runtime.runner", "--home", str(long)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "too long" in done.stderr
+    assert "SWELL_HOME" in done.stderr

@@ -1,0 +1,217 @@
+"""What of a killed runner's replicas is lost? Nothing: they serve on, and the next runner owns them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+
+import pytest
+from node import Node, alive, call, kill, within
+
+from swell.model.orders import Inventory
+from swell.model.replica import Phase
+from swell.runtime import processes, records
+from swell.runtime.records import Record
+
+pytestmark = pytest.mark.slow
+
+SERVICE = """
+import asyncio, os
+async def f(seconds=0):
+    print(f"at work for {seconds} s", flush=True)
+    await asyncio.sleep(seconds)
+    return os.getpid()
+"""
+
+
+def run(scenario: Callable[[Node], Awaitable[None]], *flags: str) -> None:
+    async def main() -> None:
+        async with Node(*flags) as node:
+            await scenario(node)
+            if node.runners[-1].returncode is None:
+                assert await node.stop_runner() == 0
+            assert node.leftovers() == []
+
+    asyncio.run(main())
+
+
+def said(node: Node, text: str) -> Callable[[], bool]:
+    return lambda: any(row["text"] == text for row in node.log())
+
+
+async def next_runner(node: Node) -> None:
+    """A new runner process, adopting; returns once its inventory was heard."""
+    node.facts.clear()
+    await node.start_runner()
+    await within(node.connected.wait())
+
+
+def test_everything_is_adopted_and_requests_in_flight_are_answered() -> None:
+    async def scenario(node: Node) -> None:
+        revision = node.revision(SERVICE, max_inputs=2)
+        fresh = await node.ready(node.start(revision))
+        template = await node.ready(node.start(revision, role="template"))
+        fork = await node.ready(node.start(revision, template=template.replica))
+        answers = [asyncio.create_task(call(one.address, body=b"[1.5]")) for one in (fresh, fork)]
+        await node.until(lambda: sum(row["text"] == "at work for 1.5 s" for row in node.log()) == 2)
+        await node.kill_runner()
+        # Warm traffic needs no runner, and what is printed meanwhile neither fails nor is lost.
+        assert await call(fork.address, body=b"[0.001]") == (200, fork.pid)
+        await next_runner(node)
+        for one in (fresh, template, fork):
+            again = await node.ready(one.replica)
+            assert (again.pid, again.address, again.template) == (one.pid, one.address, one.template)
+        inventory = next(fact for fact in node.facts if isinstance(fact, Inventory))
+        assert {seen.replica for seen in inventory.replicas} == {fresh.replica, template.replica, fork.replica}
+        assert await within(asyncio.gather(*answers)) == [(200, fresh.pid), (200, fork.pid)]
+        await node.until(said(node, "at work for 0.001 s"))
+        # The adopted template forks, and the adopted replicas stop as they should.
+        another = await node.ready(node.start(revision, template=template.replica))
+        assert another.pid not in (fresh.pid, fork.pid)
+        for one in (fresh, fork, template, another):
+            node.stop(one.replica)
+            assert (await node.gone(one.replica)).reason == "idle"
+            assert not alive(one.pid or 0)
+
+    run(scenario)
+
+
+def test_a_crash_is_noticed_by_a_runner_that_did_not_start_the_process() -> None:
+    async def scenario(node: Node) -> None:
+        a = await node.ready(node.start(node.revision(SERVICE)))
+        await node.kill_runner()
+        await next_runner(node)
+        await node.ready(a.replica)
+        kill(a.pid or 0)
+        over = await node.gone(a.replica)
+        assert over.reason == "crashed"
+
+    run(scenario)
+
+
+def test_usage_of_the_time_between_is_not_lost_and_not_counted_twice() -> None:
+    async def scenario(node: Node) -> None:
+        source = """
+        import resource, time
+        def f(seconds):
+            end = time.process_time() + seconds
+            while time.process_time() < end: pass
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            return used.ru_utime + used.ru_stime
+        """
+        a = await node.ready(node.start(node.revision(source)))
+        _, before = await call(a.address, body=b"[0.5]")
+        await node.until(lambda: sum(row.cpu_s for row in node.used) > 0.95 * before)
+        await node.kill_runner()
+        await next_runner(node)
+        await node.ready(a.replica)
+        _, after = await call(a.address, body=b"[0.5]")
+        node.stop(a.replica)
+        over = await node.gone(a.replica)
+        await node.until(lambda: any(row.at >= over.at - 0.01 for row in node.used))
+        assert sum(row.cpu_s for row in node.used) == pytest.approx(after, rel=0.05)
+
+    run(scenario)
+
+
+def test_replicas_that_no_runner_comes_for_end_themselves() -> None:
+    async def scenario(node: Node) -> None:
+        revision = node.revision(SERVICE)
+        template = await node.ready(node.start(revision, role="template"))
+        fork = await node.ready(node.start(revision, template=template.replica))
+        fresh = await node.ready(node.start(revision))
+        await node.kill_runner()
+        await node.until(lambda: not any(alive(one.pid or 0) for one in (template, fork, fresh)))
+        await next_runner(node)
+
+    run(scenario, "--orphan-s", "0.5")
+
+
+def test_a_replica_that_died_with_the_runner_is_swept_up() -> None:
+    async def scenario(node: Node) -> None:
+        a = await node.ready(node.start(node.revision(SERVICE)))
+        await node.kill_runner()
+        kill(a.pid or 0)
+        await node.until(lambda: not alive(a.pid or 0))
+        assert node.leftovers() != []
+        await next_runner(node)
+        await node.until(lambda: node.leftovers() == [])
+        inventory = next(fact for fact in node.facts if isinstance(fact, Inventory))
+        assert inventory.replicas == ()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_only_the_very_process_of_a_record_is_touched(same: bool) -> None:
+    """A recorded process that does not connect in time is killed; one that merely has its pid is left alone."""
+
+    async def scenario(node: Node) -> None:
+        await node.stop_runner()
+        await node.until(lambda: not node.connected.is_set())
+        bystander = await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(600)")
+        try:
+            ticks = processes.start_ticks(bystander.pid)
+            assert ticks is not None
+            record = Record(
+                "r1-x",
+                "default/app/f@rv-1",
+                "serving",
+                bystander.pid,
+                ticks if same else ticks - 1,
+                "",
+                None,
+                ordered_at=0.0,
+                startup_timeout_s=300.0,
+                group="r1-x",
+            )
+            records.write(node.home.replica_records, record)
+            await next_runner(node)
+            if same:
+                over = await node.gone("r1-x")
+                assert "did not come back" in over.detail
+                await node.until(lambda: not alive(bystander.pid))
+            else:
+                assert node.leftovers() == []
+                assert alive(bystander.pid)
+                assert node.seen("r1-x") == []
+        finally:
+            if bystander.returncode is None:
+                bystander.kill()
+            await bystander.wait()
+
+    run(scenario, "--orphan-s", "0.5")
+
+
+def test_ends_that_control_did_not_hear_are_told_when_it_is_back() -> None:
+    async def scenario(node: Node) -> None:
+        a = await node.ready(node.start(node.revision(SERVICE)))
+        await node.link.close()
+        await node.until(lambda: not node.connected.is_set())
+        kill(a.pid or 0)
+        await node.until(lambda: node.leftovers() == [])
+        node.facts.clear()
+        node.epoch += 1
+        await node.open_link()
+        await within(node.connected.wait())
+        kinds = [type(fact).__name__ for fact in node.facts]
+        assert kinds.index("ReplicaSeen") < kinds.index("Inventory")
+        over = await node.gone(a.replica)
+        assert (over.phase, over.reason) == (Phase.GONE, "crashed")
+
+    run(scenario)
+
+
+def test_a_stop_ordered_before_the_replica_was_heard_still_drains_it() -> None:
+    async def scenario(node: Node) -> None:
+        a = await node.ready(node.start(node.revision(SERVICE)))
+        answer = asyncio.create_task(call(a.address, body=b"[1]"))
+        await node.until(said(node, "at work for 1 s"))
+        await node.kill_runner()
+        node.hear = lambda fact: node.stop(a.replica, grace_s=20) if isinstance(fact, Inventory) else None
+        await next_runner(node)
+        assert await within(answer) == (200, a.pid)
+        assert (await node.gone(a.replica)).reason == "idle"
+
+    run(scenario)
