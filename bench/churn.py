@@ -12,7 +12,7 @@ from random import Random
 import msgspec
 
 from bench.row import Options, Row, row
-from swell.control.core import Core, Effects
+from swell.control.reactor import Effects, Reactor
 from swell.engines.fake import Behaviour, FakeEngine
 from swell.model.events import AppDeployed, Opened
 from swell.model.node import Node
@@ -56,9 +56,9 @@ class _Churn:
         node = Node("n1", cpu=1e5, memory_mib=100_000_000)
         quick = Behaviour(start_s=0.001, fork_s=0.001, stop_s=0.001)
         self.engine = FakeEngine(node, self.time.now, self.time.after, Random(1), quick)
-        self.core = Core(World(), POLICY, Prices())
-        self.engine.listen(self.core.fact)
-        self.core.take(Opened(0.0, 1, (), POLICY))
+        self.reactor = Reactor(World(), POLICY, Prices())
+        self.engine.listen(self.reactor.fact)
+        self.reactor.take(Opened(0.0, 1, (), POLICY))
         self.engine.report_node()
         revision = Revision(
             Environment("/usr/bin/python3", "3.11"), "sha256-0", Entry("m", "f", "function", (Method("f"),))
@@ -66,8 +66,8 @@ class _Churn:
         workloads = tuple(
             Workload("default", "churn", f"f{i}", revision.id, Scaling(idle_s=IDLE_S)) for i in range(pools)
         )
-        self.core.take(AppDeployed(0.0, App("default", "churn", workloads, (revision,))))
-        self.core.step(0.0)
+        self.reactor.take(AppDeployed(0.0, App("default", "churn", workloads, (revision,))))
+        self.reactor.step(0.0)
         self.pools = [workload.pool for workload in workloads]
         self.turn = 0
 
@@ -77,7 +77,7 @@ class _Churn:
         self.turn += 1
         self._level(pool, held=1)
         self._pass(0.01)
-        if not self.core.keeper.pools[pool].replicas:
+        if not self.reactor.keeper.pools[pool].replicas:
             raise AssertionError(f"{pool} did not come up")
         self._level(pool, held=0)
         # Often enough that a pool is at zero again when its turn comes back.
@@ -85,12 +85,12 @@ class _Churn:
         self._pass(0.01)
 
     def _level(self, pool: str, held: int) -> None:
-        self.core.demand("g1", [Level(pool, held, 0)], 1e9, self.time.now())
-        self._do(self.core.step(self.time.now()))
+        self.reactor.demand("g1", [Level(pool, held, 0)], 1e9, self.time.now())
+        self._do(self.reactor.step(self.time.now()))
 
     def _pass(self, seconds: float) -> None:
         self.time.run(self.time.now() + seconds)
-        self._do(self.core.step(self.time.now()))
+        self._do(self.reactor.step(self.time.now()))
 
     def _do(self, effects: Effects) -> None:
         for order in effects.orders:

@@ -67,9 +67,9 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     import uvicorn
 
     from swell.api.app import make_api
-    from swell.control.core import Core
     from swell.control.link import ControlLink
     from swell.control.loop import Loop
+    from swell.control.reactor import Reactor
     from swell.control.views import Views
     from swell.engines.local import LocalEngine
     from swell.model.events import Opened
@@ -90,7 +90,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     engine = LocalEngine(
         lambda order, epoch: link.order(order, epoch, order.node), lambda revision, say: link.build(revision, say)
     )
-    loop = Loop(Core(World(), settings.policy, prices), engine, store, clock, epoch)
+    loop = Loop(Reactor(World(), settings.policy, prices), engine, store, clock, epoch)
     link = loop.link = ControlLink(epoch, loop)
     loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy))
     await link.serve(link_socket)
@@ -103,14 +103,21 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
             """Signals are this process's own business (`Up`)."""
             yield
 
-    server = Server(uvicorn.Config(api, log_config=None, access_log=False, lifespan="off", server_header=False))
+    # A client that follows a log never ends by itself: it gets a second.
+    config = uvicorn.Config(
+        api, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=1
+    )
+    server = Server(config)
     serving = asyncio.create_task(server.serve([api_socket]))
     up.ready()
     await up.stopped()
     server.should_exit = True
     await serving
     await link.close()
-    store.close()
+    try:
+        store.close()
+    except SwellError as error:
+        log.error("%s", error.message)
 
 
 async def gateway(settings: Settings, listener: socket.socket, up: Up) -> None:

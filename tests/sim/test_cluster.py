@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from swell.control import core as core_module
+from swell.control import reactor as reactor_module
 from swell.decide import drive as drive_module
 from swell.decide import plan as plan_module
 from swell.decide.drive import Owed
@@ -78,7 +78,7 @@ def _broken_by(seeds: range) -> list[str]:
 
 def test_it_notices_orders_that_are_said_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
     real = drive_module.drive
-    monkeypatch.setattr(core_module, "drive", lambda world, inventory: Owed((), real(world, inventory).lost))
+    monkeypatch.setattr(reactor_module, "drive", lambda world, inventory: Owed((), real(world, inventory).lost))
     assert _broken_by(range(20))
 
 

@@ -1,6 +1,6 @@
 """Who turns the core's answers into deeds? The live loop: one step for everything heard at once.
 
-A thin shell: it reads the clock, runs `Core.step`, and hands orders to the engine, rows to the gateways
+A thin shell: it reads the clock, runs `Reactor.step`, and hands orders to the engine, rows to the gateways
 and events to the store. It waits for none of them.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from swell.control.core import Core
 from swell.control.history import History
 from swell.control.link import ControlLink
+from swell.control.reactor import Reactor
 from swell.model.events import Event, NodeSeen, ReplicaSeen
 from swell.model.orders import Inventory
 from swell.model.ports import Clock, Engine, Fact, Store
@@ -30,8 +30,8 @@ NODE_LEASE_S = 15.0
 class Loop:
     """The control loop over one engine and one store; also what the control link reports to."""
 
-    def __init__(self, core: Core, engine: Engine, store: Store, clock: Clock, epoch: int) -> None:
-        self.core = core
+    def __init__(self, reactor: Reactor, engine: Engine, store: Store, clock: Clock, epoch: int) -> None:
+        self.reactor = reactor
         self.engine = engine
         self.store = store
         self.clock = clock
@@ -47,21 +47,21 @@ class Loop:
     # -- what the link hears -----------------------------------------------------------------
 
     def table(self) -> Table:
-        return self.core.keeper.whole()
+        return self.reactor.keeper.whole()
 
     def heard_fact(self, fact: Fact) -> None:
         """The engine stands for the runners: it hears first, and tells everyone who listens."""
         self.engine.hear(fact)
 
     def heard_demand(self, gateway: str, levels: Sequence[Level], ttl_s: float) -> None:
-        self.core.demand(gateway, levels, ttl_s, self.clock.now())
+        self.reactor.demand(gateway, levels, ttl_s, self.clock.now())
         self.wake()
 
     def heard_nothing_new(self, gateway: str) -> None:
-        self.core.book.renew(gateway, self.clock.now())
+        self.reactor.book.renew(gateway, self.clock.now())
 
     def gateway_left(self, gateway: str) -> None:
-        self.core.gateway_left(gateway, self.clock.now())
+        self.reactor.gateway_left(gateway, self.clock.now())
         self.wake()
 
     def heard_requests(self, records: Sequence[RequestRecord], counts: Sequence[PoolCount]) -> None:
@@ -79,7 +79,7 @@ class Loop:
         self._leases[node] = loop.call_later(NODE_LEASE_S, self._lease_over, node)
 
     def _lease_over(self, node: str) -> None:
-        known = self.core.world.nodes.get(node)
+        known = self.reactor.world.nodes.get(node)
         if known is not None and known.alive:
             log.error("node %s was not heard for %g s; its replicas count as lost", node, NODE_LEASE_S)
             self.take(NodeSeen(at=self.clock.now(), node=msgspec.structs.replace(known, alive=False)))
@@ -96,12 +96,12 @@ class Loop:
         elif isinstance(fact, Inventory):
             for seen in fact.replicas:
                 self.history.seen(seen)
-        self.core.fact(fact)
+        self.reactor.fact(fact)
         self.wake()
 
     def take(self, event: Event) -> None:
         """A fact from within control: a deploy, a stop, a changed workload."""
-        self.core.take(event)
+        self.reactor.take(event)
         self.wake()
 
     # -- stepping ----------------------------------------------------------------------------
@@ -115,7 +115,7 @@ class Loop:
     def _step(self) -> None:
         self._soon = False
         try:
-            effects = self.core.step(self.clock.now())
+            effects = self.reactor.step(self.clock.now())
         except Exception:
             log.exception("a step of the control loop failed; it is tried again in a second")
             self._wake_at(self.clock.now() + 1.0)

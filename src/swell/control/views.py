@@ -18,6 +18,9 @@ from swell.model.request import Prices
 from swell.model.workload import App, Method, Revision, Workload, workload_of
 from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, Why, WorkloadRow
 
+WHY_WINDOW_S = 86_400.0
+"""A request's share of idle and start-up time is an average over its pool's last day."""
+
 
 class Views:
     """Deploys, stops and listings. Reads the live world; never plans."""
@@ -27,27 +30,26 @@ class Views:
         self.prices = prices
         self.base_url = base_url
         self.version = version
-        self._deployed_at: dict[str, float] = {}
-        self._deploying = asyncio.Lock()
+        self._writing = asyncio.Lock()
 
     def health(self) -> dict[str, object]:
-        core = self.loop.core
+        reactor = self.loop.reactor
         return {
             "ok": True,
             "version": self.version,
             "pid": os.getpid(),
             "epoch": self.loop.epoch,
-            "nodes": sum(node.alive for node in core.world.nodes.values()),
+            "nodes": sum(node.alive for node in reactor.world.nodes.values()),
             "gateways": len(self.loop.link.gateways) if self.loop.link is not None else 0,
-            "waiting": dict(core.waiting),
-            "trouble": getattr(self.loop.store, "trouble", ""),
+            "waiting": dict(reactor.waiting),
+            "trouble": self.loop.store.trouble,
         }
 
     # -- deploying ---------------------------------------------------------------------------
 
     async def deploy(self, app: App, progress: Callable[[str], None]) -> DeployLine:
         """Build and import every revision, then put the app in place in one event; or change nothing."""
-        known = self.loop.core.world.apps.get(app.key)
+        known = self.loop.reactor.world.apps.get(app.key)
         self._check_fits(app)
         built: set[tuple[object, str, str]] = set()
         for revision in app.revisions:
@@ -56,12 +58,7 @@ class Views:
                 continue
             built.add(what)
             await self._build(revision, progress)
-        async with self._deploying:
-            event = AppDeployed(at=self.loop.clock.now(), app=app)
-            await asyncio.to_thread(self.loop.store.world.append, [event], True)
-            self.loop.core.applied(event)
-            self._deployed_at[app.key] = event.at
-            self.loop.wake()
+        await self._commit(AppDeployed(at=self.loop.clock.now(), app=app))
         verb = "deployed" if known is None else "deployed again"
         return DeployLine("done", f"{app.name} {verb}: {len(app.workloads)} workloads", urls=tuple(self._urls(app)))
 
@@ -72,7 +69,7 @@ class Views:
 
     def _check_fits(self, app: App) -> None:
         revisions = {revision.id: revision for revision in app.revisions}
-        nodes = [node for node in self.loop.core.world.nodes.values() if node.alive]
+        nodes = [node for node in self.loop.reactor.world.nodes.values() if node.alive]
         for workload in app.workloads:
             why = never_fits(revisions[workload.revision].needs, nodes)
             if why is not None:
@@ -84,32 +81,39 @@ class Views:
                 )
 
     async def stop_app(self, namespace: str, name: str) -> None:
-        if f"{namespace}/{name}" not in self.loop.core.world.apps:
-            names = sorted(a.name for a in self.loop.core.world.apps.values() if a.namespace == namespace)
+        if f"{namespace}/{name}" not in self.loop.reactor.world.apps:
+            names = sorted(a.name for a in self.loop.reactor.world.apps.values() if a.namespace == namespace)
             there = f"There are: {', '.join(names)}." if names else "No app is deployed."
             raise SwellError("unknown_app", f"There is no app {name!r}. {there}", status=404)
-        async with self._deploying:
-            event = AppStopped(at=self.loop.clock.now(), namespace=namespace, name=name)
+        await self._commit(AppStopped(at=self.loop.clock.now(), namespace=namespace, name=name))
+
+    async def _commit(self, event: AppDeployed | AppStopped) -> None:
+        """On disk first, then in the world. Whoever asked may leave; what has begun is finished."""
+        await asyncio.shield(self._write(event))
+
+    async def _write(self, event: AppDeployed | AppStopped) -> None:
+        async with self._writing:
             await asyncio.to_thread(self.loop.store.world.append, [event], True)
-            self.loop.core.applied(event)
+            self.loop.reactor.applied(event)
             self.loop.wake()
 
     # -- listings ----------------------------------------------------------------------------
 
     def apps(self) -> list[AppRow]:
-        world = self.loop.core.world
+        world = self.loop.reactor.world
         rows = []
+        deployed_at = self.loop.store.world.deployed_at()
         for app in sorted(world.apps.values(), key=lambda a: a.key):
             workloads = tuple(self._workload_row(world.workloads[w.key]) for w in app.workloads)
-            deployed_at = self._deployed_at.get(app.key, 0.0)
-            rows.append(AppRow(app.namespace, app.name, deployed_at, app.ephemeral, app.source, workloads))
+            at = deployed_at.get(app.key, 0.0)
+            rows.append(AppRow(app.namespace, app.name, at, app.ephemeral, app.source, workloads))
         return rows
 
     def _workload_row(self, workload: Workload) -> WorkloadRow:
-        core = self.loop.core
-        members = [r for r in core.world.in_pool(workload.pool) if r.role == "serving"]
-        demand = core.book.demand.get(workload.pool, IDLE)
-        entry = core.world.revisions[workload.revision].entry
+        reactor = self.loop.reactor
+        members = [r for r in reactor.world.in_pool(workload.pool) if r.role == "serving"]
+        demand = reactor.book.demand.get(workload.pool, IDLE)
+        entry = reactor.world.revisions[workload.revision].entry
         return WorkloadRow(
             name=workload.name,
             revision=workload.revision,
@@ -124,14 +128,14 @@ class Views:
 
     def replicas(self) -> list[ReplicaRow]:
         now = self.loop.clock.now()
-        rows = sorted(self.loop.core.world.replicas.values(), key=lambda r: (r.pool, r.role, r.planned_at, r.id))
+        rows = sorted(self.loop.reactor.world.replicas.values(), key=lambda r: (r.pool, r.role, r.planned_at, r.id))
         return [self._replica_row(replica, now) for replica in rows]
 
     def _replica_row(self, replica: Replica, now: float) -> ReplicaRow:
-        core = self.loop.core
+        reactor = self.loop.reactor
         ready = [
             r
-            for r in core.world.in_pool(replica.pool)
+            for r in reactor.world.in_pool(replica.pool)
             if r.role == "serving" and r.phase in (Phase.READY, Phase.DRAINING)
         ]
         story = self.loop.history.get(replica.id)
@@ -148,7 +152,7 @@ class Views:
             node=replica.node,
             pid=replica.pid,
             age_s=round(now - replica.planned_at, 3),
-            in_flight=core.book.demand.get(replica.pool, IDLE).in_flight if replica in ready else 0,
+            in_flight=reactor.book.demand.get(replica.pool, IDLE).in_flight if replica in ready else 0,
             shared=len(ready) > 1 and replica in ready,
             memory_mib=round(replica.rss_mib, 1),
             why=why,
@@ -164,7 +168,7 @@ class Views:
                 "a request shows up within two seconds of its end.",
                 status=404,
             )
-        cost = (await self._costs(0.0)).get(record.pool, PoolCost())
+        cost = (await self._costs(WHY_WINDOW_S)).get(record.pool, PoolCost())
         return explain(record, self.loop.history.get(record.replica), cost)
 
     async def usage(self, since_s: float) -> list[PoolUsage]:
@@ -212,7 +216,7 @@ class Views:
     def _url(self, workload: Workload, method: Method) -> str:
         if method.web is not None:
             return f"{self.base_url}/web/{method.web.label}/"
-        entry = self.loop.core.world.revisions.get(workload.revision)
+        entry = self.loop.reactor.world.revisions.get(workload.revision)
         is_class = entry is not None and entry.entry.kind == "cls"
         name = f"{workload.name}.{method.name}" if is_class else workload.name
         space = "" if workload.namespace == "default" else f"{workload.namespace}/"

@@ -11,7 +11,7 @@ from random import Random
 
 import msgspec
 
-from swell.control.core import Core
+from swell.control.reactor import Reactor
 from swell.decide.check import check
 from swell.engines.fake import Behaviour, FakeEngine
 from swell.model.events import AppDeployed, Event, NodeSeen, Opened, PlanCommitted, ReplicaSeen
@@ -86,7 +86,7 @@ class Cluster:
         self._soon = False
         self.gateway = SimGateway("g1", self.time.now, self.time.after, self._demand, self.stream("gateway"))
         self.engines = {f"n{i}": self._engine(f"n{i}") for i in range(1, scenario.nodes + 1)}
-        self.core = self._core()
+        self.reactor = self._core()
 
     def stream(self, name: str) -> Random:
         """Chance for one concern, independent of all others."""
@@ -127,10 +127,10 @@ class Cluster:
         self._every(5.0, engine.report_inventory)
         return engine
 
-    def _core(self) -> Core:
-        core = Core(World(), self.scenario.policy, Prices())
-        core.take(Opened(self.time.now(), self.epoch, tuple(self.apps.values()), self.scenario.policy))
-        return core
+    def _core(self) -> Reactor:
+        reactor = Reactor(World(), self.scenario.policy, Prices())
+        reactor.take(Opened(self.time.now(), self.epoch, tuple(self.apps.values()), self.scenario.policy))
+        return reactor
 
     def _every(self, period_s: float, do: object) -> None:
         assert callable(do)
@@ -145,13 +145,13 @@ class Cluster:
 
     def _fact(self, fact: Fact) -> None:
         self._note("fact", fact)
-        self.core.fact(fact)
+        self.reactor.fact(fact)
         if isinstance(fact, ReplicaSeen) and fact.phase in OVER:
             self.gateway.replica_died(fact.replica)
         self._wake()
 
     def _demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None:
-        self.core.demand(gateway, levels, ttl_s, self.time.now())
+        self.reactor.demand(gateway, levels, ttl_s, self.time.now())
         self._wake()
 
     def _wake(self) -> None:
@@ -161,21 +161,21 @@ class Cluster:
 
     def _step(self) -> None:
         self._soon = False
-        core, now = self.core, self.time.now()
-        core.book.renew("g1", now)
-        effects = core.step(now)
+        core, now = self.reactor, self.time.now()
+        reactor.book.renew("g1", now)
+        effects = reactor.step(now)
         for event in effects.events:
             self._note("event", event)
             self.log.append(event)
         self._never_reclaimed_unready(effects.events)
-        for problem in check(core.world):
+        for problem in check(reactor.world):
             self._break(problem)
         for order in effects.orders:
             self._note("order", order)
             self.engines[order.node].apply(order, self.epoch)
         if effects.delta is not None:
             self.gateway.take_table(effects.delta)
-        if self.gateway.pools != core.keeper.pools:
+        if self.gateway.pools != reactor.keeper.pools:
             self._break("the gateway's table, made of deltas, is not the table control would send whole")
         if effects.wake_at is not None:
             self.time.at(max(effects.wake_at, now + REACTION_S), self._wake)
@@ -183,7 +183,7 @@ class Cluster:
     def _never_reclaimed_unready(self, events: tuple[Event, ...]) -> None:
         for event in events:
             for action in event.plan.actions if isinstance(event, PlanCommitted) else ():
-                replica = self.core.world.replicas.get(action.replica)
+                replica = self.reactor.world.replicas.get(action.replica)
                 if replica is not None and replica.reason in ("idle", "reclaimed", "evicted") and not replica.ready_at:
                     self._break(f"{replica.id} was given up ({replica.reason}) before it was ever ready")
 
@@ -192,7 +192,7 @@ class Cluster:
     def _deploy(self, number: int, generation: int) -> None:
         app = an_app(number, generation)
         self.apps[app.key] = app
-        self.core.take(AppDeployed(at=self.time.now(), app=app))
+        self.reactor.take(AppDeployed(at=self.time.now(), app=app))
         self._wake()
 
     def _schedule_requests(self) -> None:
@@ -252,14 +252,14 @@ class Cluster:
 
     def _node_lost(self, name: str) -> None:
         if not self.engines[name].alive:
-            self.core.take(NodeSeen(self.time.now(), msgspec.structs.replace(self.engines[name].node, alive=False)))
+            self.reactor.take(NodeSeen(self.time.now(), msgspec.structs.replace(self.engines[name].node, alive=False)))
             self._wake()
 
     def _crash_control(self, _chance: Random) -> bool:
         """A new incarnation: apps from disk, everything else from what runners and gateways say."""
         self.epoch += 1
-        self.core = self._core()
-        self.gateway.take_table(self.core.keeper.whole())
+        self.reactor = self._core()
+        self.gateway.take_table(self.reactor.keeper.whole())
         self._step()
         for engine in self.engines.values():
             engine.report_node()
@@ -282,8 +282,8 @@ class Cluster:
         left = [id for engine in self.engines.values() for id in engine.replicas]
         if left:
             self._break(f"not back to zero: {sorted(left)[:5]} still run on an engine")
-        if self.core.world.replicas:
-            self._break(f"not back to zero: the world still has {sorted(self.core.world.replicas)[:5]}")
+        if self.reactor.world.replicas:
+            self._break(f"not back to zero: the world still has {sorted(self.reactor.world.replicas)[:5]}")
         for engine in self.engines.values():
             for id, times in engine.starts.items():
                 if times > 1:

@@ -42,7 +42,7 @@ class Effects(msgspec.Struct, frozen=True):
     """Step again by then even if nothing is heard."""
 
 
-class Core:
+class Reactor:
     """The planner's state between steps: the live world, demand, and which pools are due when."""
 
     def __init__(self, world: World, policy: Policy, prices: Prices) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from swell.control.core import Core, Effects
 from swell.control.demand import DemandBook
+from swell.control.reactor import Effects, Reactor
 from swell.model.events import AppDeployed, NodeSeen, Opened, ReplicaSeen
 from swell.model.node import Node
 from swell.model.orders import Inventory, StartOrder, StopOrder
@@ -17,18 +17,18 @@ from swell.wire.link import Level
 POLICY = Policy(templates=False)
 
 
-def a_core(scaling: Scaling | None = None, policy: Policy = POLICY) -> tuple[Core, str]:
+def a_reactor(scaling: Scaling | None = None, policy: Policy = POLICY) -> tuple[Reactor, str]:
     """A core with one node and one function; and the function's pool."""
     revision = Revision(
         Environment("/usr/bin/python3", "3.11"), "sha256-0", Entry("m", "f", "function", (Method("f"),))
     )
     workload = Workload("default", "a", "f", revision.id, scaling or Scaling(idle_s=10.0))
-    core = Core(World(), policy, Prices())
-    core.take(Opened(100.0, 1, (), policy))
-    core.take(NodeSeen(100.0, Node("n1", 4.0, 4096)))
-    core.take(AppDeployed(100.0, App("default", "a", (workload,), (revision,))))
-    core.step(100.0)
-    return core, workload.pool
+    reactor = Reactor(World(), policy, Prices())
+    reactor.take(Opened(100.0, 1, (), policy))
+    reactor.take(NodeSeen(100.0, Node("n1", 4.0, 4096)))
+    reactor.take(AppDeployed(100.0, App("default", "a", (workload,), (revision,))))
+    reactor.step(100.0)
+    return reactor, workload.pool
 
 
 def starts(effects: Effects) -> list[StartOrder]:
@@ -45,88 +45,88 @@ def seen(order: StartOrder, phase: Phase, at: float, reason: str = "") -> Replic
 
 
 def test_a_held_request_starts_a_replica_and_its_readiness_reaches_the_table() -> None:
-    core, pool = a_core()
-    core.demand("g1", [Level(pool, 1, 0)], 5.0, 101.0)
-    effects = core.step(101.0)
+    reactor, pool = a_reactor()
+    reactor.demand("g1", [Level(pool, 1, 0)], 5.0, 101.0)
+    effects = reactor.step(101.0)
     (order,) = starts(effects)
-    core.fact(seen(order, Phase.STARTING, 101.1))
-    assert core.step(101.1).delta is None
-    core.fact(seen(order, Phase.READY, 101.2))
-    delta = core.step(101.2).delta
+    reactor.fact(seen(order, Phase.STARTING, 101.1))
+    assert reactor.step(101.1).delta is None
+    reactor.fact(seen(order, Phase.READY, 101.2))
+    delta = reactor.step(101.2).delta
     assert delta is not None
     assert [e.replica for e in delta.pools[0].replicas] == [order.replica]
 
 
 def test_an_idle_replica_goes_exactly_when_the_step_before_said_to_look_again() -> None:
-    core, pool = a_core()
-    core.demand("g1", [Level(pool, 1, 0)], 50.0, 101.0)
-    (order,) = starts(core.step(101.0))
-    core.fact(seen(order, Phase.READY, 102.0))
-    core.step(102.0)
-    core.demand("g1", [Level(pool, 0, 0)], 50.0, 103.0)
-    effects = core.step(103.0)
+    reactor, pool = a_reactor()
+    reactor.demand("g1", [Level(pool, 1, 0)], 50.0, 101.0)
+    (order,) = starts(reactor.step(101.0))
+    reactor.fact(seen(order, Phase.READY, 102.0))
+    reactor.step(102.0)
+    reactor.demand("g1", [Level(pool, 0, 0)], 50.0, 103.0)
+    effects = reactor.step(103.0)
     assert effects.wake_at == 113.0
-    assert not stops(core.step(112.999))
-    (stop,) = stops(core.step(113.0))
+    assert not stops(reactor.step(112.999))
+    (stop,) = stops(reactor.step(113.0))
     assert (stop.replica, stop.reason) == (order.replica, "idle")
 
 
 def test_a_gateway_that_is_not_heard_stops_being_counted() -> None:
-    core, pool = a_core()
-    core.demand("g1", [Level(pool, 3, 0)], 5.0, 101.0)
-    core.demand("g2", [Level(pool, 1, 0)], 5.0, 101.0)
-    core.step(101.0)
-    assert core.book.demand[pool].level == 4
-    core.book.renew("g2", 105.0)
-    core.step(106.5)
-    assert core.book.demand[pool].level == 1
+    reactor, pool = a_reactor()
+    reactor.demand("g1", [Level(pool, 3, 0)], 5.0, 101.0)
+    reactor.demand("g2", [Level(pool, 1, 0)], 5.0, 101.0)
+    reactor.step(101.0)
+    assert reactor.book.demand[pool].level == 4
+    reactor.book.renew("g2", 105.0)
+    reactor.step(106.5)
+    assert reactor.book.demand[pool].level == 1
 
 
 def test_starts_that_keep_failing_are_spaced_out_and_then_refused_with_the_reason() -> None:
-    core, pool = a_core()
-    core.demand("g1", [Level(pool, 1, 0)], 1e9, 101.0)
+    reactor, pool = a_reactor()
+    reactor.demand("g1", [Level(pool, 1, 0)], 1e9, 101.0)
     now, tries, gaps = 101.0, 0, []
     last = now
     while tries < 5:
-        effects = core.step(now)
+        effects = reactor.step(now)
         if starts(effects):
             gaps.append(round(now - last, 3))
             last = now
             tries += 1
             (order,) = starts(effects)
-            core.fact(seen(order, Phase.GONE, now, "enter_error"))
-            effects = core.step(now)
+            reactor.fact(seen(order, Phase.GONE, now, "enter_error"))
+            effects = reactor.step(now)
         assert effects.wake_at is not None
         now = effects.wake_at
     assert gaps == [0.0, 1.0, 2.0, 4.0, 8.0]
-    row = core.keeper.pools[pool]
+    row = reactor.keeper.pools[pool]
     assert "failed" in row.closed
     assert "enter_error" in row.closed
-    core.step(now)
-    assert core.keeper.pools[pool].closed == "", "when the next try is due, requests are held again"
+    reactor.step(now)
+    assert reactor.keeper.pools[pool].closed == "", "when the next try is due, requests are held again"
 
 
 def test_what_waits_for_room_is_tried_again_when_somebody_leaves() -> None:
-    core, pool = a_core(Scaling(max_replicas=1000, idle_s=10.0))
-    core.demand("g1", [Level(pool, 40, 0)], 1e9, 101.0)
-    effects = core.step(101.0)
+    reactor, pool = a_reactor(Scaling(max_replicas=1000, idle_s=10.0))
+    reactor.demand("g1", [Level(pool, 40, 0)], 1e9, 101.0)
+    effects = reactor.step(101.0)
     assert len(starts(effects)) == 32, "4 cores hold 32 replicas of an eighth"
-    assert "cores free" in core.waiting[pool]
-    core.fact(seen(starts(effects)[0], Phase.GONE, 102.0, "crashed"))
-    core.step(102.0)
-    again = core.step(103.0)
+    assert "cores free" in reactor.waiting[pool]
+    reactor.fact(seen(starts(effects)[0], Phase.GONE, 102.0, "crashed"))
+    reactor.step(102.0)
+    again = reactor.step(103.0)
     assert len(starts(again)) == 1
 
 
 def test_an_inventory_without_a_running_replica_loses_it_and_a_new_one_is_started() -> None:
-    core, pool = a_core()
-    core.demand("g1", [Level(pool, 1, 0)], 1e9, 101.0)
-    (order,) = starts(core.step(101.0))
-    core.fact(seen(order, Phase.READY, 102.0))
-    core.step(102.0)
-    core.fact(Inventory("n1", 103.0, 1, ()))
-    effects = core.step(103.0)
-    assert core.world.replicas.keys() == {starts(effects)[0].replica}
+    reactor, pool = a_reactor()
+    reactor.demand("g1", [Level(pool, 1, 0)], 1e9, 101.0)
+    (order,) = starts(reactor.step(101.0))
+    reactor.fact(seen(order, Phase.READY, 102.0))
+    reactor.step(102.0)
+    reactor.fact(Inventory("n1", 103.0, 1, ()))
+    effects = reactor.step(103.0)
+    assert reactor.world.replicas.keys() == {starts(effects)[0].replica}
     assert effects.delta is not None
     assert effects.delta.pools[0].replicas == ()
 
