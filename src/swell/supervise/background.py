@@ -84,7 +84,10 @@ def ensure(settings: Mapping[str, Any], pid: int, say: Callable[[str], None]) ->
             try:
                 return start(settings, [pid])
             except SwellError as error:
-                if error.code != "home_in_use":
+                if error.code == "port_in_use" and settings["port"]:
+                    # Nobody else needs to find it: any port will do.
+                    settings = {**settings, "port": 0}
+                elif error.code != "home_in_use":
                     raise
         elif found.state == "ready" and (not found.attached or clients.attach(home, pid)):
             return found

@@ -11,9 +11,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from swell.model.errors import SwellError
 from swell.supervise import clients
 from swell.supervise.child import Child
-from swell.supervise.identity import read
+from swell.supervise.identity import identify, read
 from swell.supervise.lock import Holder, Lock, unwritable
 from swell.supervise.log import Log
 from swell.supervise.sockets import listen_tcp, listen_unix
@@ -54,6 +55,9 @@ def run(
     """
     home = Home(Path(settings["home"]))
     home.check_socket_length()
+    for pid in attached:
+        if identify(pid) is None:
+            raise SwellError("no_such_process", f"There is no process {pid} to run for.")
     lock = Lock(home, attached=bool(attached))
     try:
         with _files(home), ExitStack() as opened:

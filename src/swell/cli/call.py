@@ -1,0 +1,112 @@
+"""`swell call`: one call from the shell."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import click
+
+from swell.cli import options
+
+if TYPE_CHECKING:
+    from swell.sdk.protocol import Answer, Frames
+
+SHOWN = ("swell-cold", "server-timing", "swell-cost-usd")
+
+
+@click.command()
+@click.argument("target", metavar="APP/FUNCTION")
+@click.argument("arguments", default="", metavar="[JSON]")
+@click.option("-v", "--verbose", is_flag=True, help="Show the request's id, timing and cost on stderr.")
+@options.home
+def call(target: str, arguments: str, verbose: bool, home: str | None) -> None:
+    """Call a function (or APP/CLASS.METHOD) and print its result as JSON.
+
+    The arguments are a JSON object of names or an array of positions: in the command line, in a file (@FILE),
+    or on stdin (-). The items of a generator are printed line by line as they come.
+    """
+    from swell.sdk.bridge import iterate
+    from swell.sdk.protocol import Frames, Request
+    from swell.wire import http
+
+    if "/" not in target.strip("/"):
+        raise click.UsageError(f"{target!r} is not APP/FUNCTION.")
+    client = options.connect(home)
+    headers = {"content-type": http.JSON, "accept": f"{http.FRAMES}, {http.JSON}"}
+    request = Request("POST", f"/call/{quote(target.strip('/'))}", headers, _body(arguments))
+
+    whole = Whole()
+
+    def reader(head: Answer) -> Whole | Frames:
+        if verbose:
+            _tell(head)
+        if not head.ok:
+            raise _refusal(head)
+        return Frames(head.headers.get("swell-item-type", "")) if head.content_type == http.FRAMES else whole
+
+    for item in iterate(client.transport.stream(request, reader)):
+        click.echo(json.dumps(item, ensure_ascii=False))
+    if whole.body:
+        click.echo(bytes(whole.body))
+
+
+class Whole:
+    """Reads a body that is one value: it has no items on the way."""
+
+    def __init__(self) -> None:
+        self.body = bytearray()
+
+    def feed(self, data: bytes) -> Iterable[Any]:
+        """Add some of it."""
+        self.body += data
+        return ()
+
+    def close(self) -> None:
+        """It is complete."""
+
+
+def _refusal(head: Answer) -> Exception:
+    """The server's error with the ways to learn more about this very request."""
+    from swell.sdk.protocol import CallError, error_of
+
+    error = error_of(head)
+    failed = CallError(error, head.status)
+    if error.request and error.code not in ("unknown_app", "unknown_function", "bad_arguments", "bad_body"):
+        failed.message += f" More: `swell logs --request {error.request}`, `swell why {error.request}`."
+    return failed
+
+
+def _tell(head: Answer) -> None:
+    from swell.wire import http
+
+    click.echo(f"{http.REQUEST_ID}: {head.headers.get(http.REQUEST_ID.lower(), '-')}", err=True)
+    for name in SHOWN:
+        if name in head.headers:
+            click.echo(f"{name.title()}: {head.headers[name]}", err=True)
+
+
+def _body(arguments: str) -> bytes:
+    """The arguments' JSON, checked here so that a slip of the pen is not sent."""
+    if arguments == "-":
+        text = sys.stdin.read()
+    elif arguments.startswith("@"):
+        try:
+            text = Path(arguments[1:]).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.UsageError(f"{arguments[1:]} cannot be read: {error}.") from None
+    else:
+        text = arguments
+    if not text.strip():
+        return b""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f'The arguments are not JSON: {error}. Example: \'{{"name": "Ada"}}\'') from None
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        raise click.UsageError("The arguments are a JSON object of names or an array of positions, not one bare value.")
+    return text.encode()

@@ -1,0 +1,50 @@
+"""`swell logs`: what apps printed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from swell.cli import options
+from swell.cli.output import clock
+
+if TYPE_CHECKING:
+    from swell.wire.api import LogRow
+
+
+@click.command()
+@click.argument("app", default="")
+@click.option("-f", "--follow", is_flag=True, help="Go on with lines as they come, until Ctrl-C.")
+@click.option("--since", type=options.Duration(), default=0.0, help="Only lines of the last 90s, 10m, 1h30m, 2d, …")
+@click.option("--request", default="", metavar="ID", help="Only lines of this request.")
+@click.option("--tail", type=click.IntRange(min=-1), default=None, help="Only the last so many lines; -1 = all. [100]")
+@options.namespace
+@options.as_json
+@options.home
+def logs(
+    app: str,
+    follow: bool,
+    since: float,
+    request: str,
+    tail: int | None,
+    namespace: str,
+    as_json: bool,
+    home: str | None,
+) -> None:
+    """Print what APP (or all apps) wrote: the last 100 lines, or all that --since or --request name."""
+    import msgspec
+
+    space, name = options.split_app(app, namespace)
+    last = tail if tail is not None else -1 if since or request else 100
+    client = options.connect(home)
+    for row in client.logs(name, namespace=space, since_s=since, request=request, tail=last, follow=follow):
+        click.echo(msgspec.json.encode(row).decode() if as_json else _line(row, bool(name)))
+
+
+def _line(row: LogRow, one_app: bool) -> str:
+    """One line; the app is named where several are shown, the stream where it is not plain output."""
+    _, app, workload = row.pool.partition("@")[0].split("/")
+    where = workload if one_app else f"{app}/{workload}"
+    stream = "" if row.stream == "out" else f" {row.stream}"
+    return f"{clock(row.at)} {where} {row.replica}{stream} | {row.text}"

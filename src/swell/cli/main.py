@@ -1,0 +1,89 @@
+"""What does `swell …` mean? Finds the command, and turns every failure into a sentence and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from swell.model.errors import SwellError
+
+COMMANDS = ("up", "down", "run", "deploy", "app", "call", "ps", "logs", "why", "usage")
+"""In the order of the help. Command `x` is `swell.cli.x.x`."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported when they are named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(importlib.import_module(f"swell.cli.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="swell", message="swell %(version)s")
+def swell() -> None:
+    """Functions and model services that wake from zero in milliseconds.
+
+    \b
+    swell run FILE          run a program; what it calls runs in replicas
+    swell up -d             start a server in the background
+    swell deploy FILE       give it an app; swell call APP/FUNCTION '{"name": "Ada"}'
+    """
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Entry point. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    sys.exit(run(words))
+
+
+def run(words: Sequence[str] | None = None) -> int:
+    """One command; returns its exit code."""
+    try:
+        code = swell.main(None if words is None else list(words), prog_name="swell", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as ending:
+        return ending.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has what it wanted (`swell logs | head`); nothing more may be written to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except SwellError as error:
+        return _failed(error, error.message, error.detail)
+    except Exception as error:
+        return _failed(error, f"Swell itself failed: {type(error).__name__}: {error}. SWELL_DEBUG=1 shows where.", "")
+
+
+def _failed(error: Exception, message: str, detail: str) -> int:
+    if os.environ.get("SWELL_DEBUG", "") not in ("", "0"):
+        traceback.print_exception(error)
+    elif detail:
+        click.echo(detail.rstrip(), err=True)
+    click.echo(f"Error: {message}", err=True)
+    for note in getattr(error, "__notes__", ()):
+        # The detail is often also a note, for those who see the exception itself.
+        if detail.strip() not in note or not detail:
+            click.echo(note, err=True)
+    return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Which words do several commands understand? Options and kinds of values they share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from swell.sdk.client import Client
+    from swell.wire.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")
+
+
+class Duration(click.ParamType[float]):
+    """A length of time: "90s", "10m", "1h30m", "2d"; a bare number is seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """In seconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        text = value.strip().lower()
+        if _DURATION.fullmatch(text):
+            return sum(float(part[:-1]) * _UNITS_S[part[-1]] for part in re.findall(r"[\d.]+[smhdw]", text))
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds < float("inf"):
+            self.fail(f"{value!r} is not a length of time such as 90s, 10m, 1h30m or 2d.", param, ctx)
+        return seconds
+
+
+def home(command: F) -> F:
+    """--home: which server."""
+    return click.option("--home", metavar="DIR", help="State directory of the server (SWELL_HOME).")(command)
+
+
+def as_json(command: F) -> F:
+    """--json: the same for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def namespace(command: F) -> F:
+    """--namespace, of which an app's name may also have one in front."""
+    return click.option(
+        "-e", "--env", "--namespace", "namespace", metavar="NAME", default="default", help="Namespace of the app."
+    )(command)
+
+
+def chosen(home: str | None) -> Settings:
+    """Settings with the home given on the command line."""
+    from swell.wire import settings
+
+    return settings.load({"home": home})
+
+
+def connect(home: str | None) -> Client:
+    """The server that the settings lead to."""
+    from swell.sdk.client import Client
+
+    return Client.from_settings(chosen(home))
+
+
+def split_app(name: str, namespace: str) -> tuple[str, str]:
+    """(namespace, app) of "app" or "namespace/app"."""
+    before, slash, after = name.partition("/")
+    return (before, after) if slash else (namespace, name)

@@ -1,0 +1,104 @@
+"""How do values read in a terminal? Plain text that needs no colour: tables, times, sizes, money, bars."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from shutil import get_terminal_size
+from typing import Any
+
+import click
+
+GAP = "  "
+_BAR = " ▏▎▍▌▋▊▉█"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
+    """Aligned columns; those named in `right` end at the same place. On a terminal lines are cut to its width."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        placed = (
+            cell.rjust(width) if head in right else cell.ljust(width)
+            for head, cell, width in zip(heads, cells, widths, strict=True)
+        )
+        return GAP.join(placed).rstrip()
+
+    lines = [line(heads), *map(line, rows)]
+    if sys.stdout.isatty():
+        width = get_terminal_size().columns
+        lines = [text if len(text) <= width else text[: width - 1] + "…" for text in lines]
+    return "\n".join(lines)
+
+
+def json_text(value: Any) -> str:
+    """Any of our rows, or plain values, as JSON for people and programs."""
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def duration(seconds: float) -> str:
+    """ "0.4s", "12s", "3m20s", "5h01m", "2d04h"."""
+    if seconds < 10:
+        return f"{max(seconds, 0.0):.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def money(usd: float) -> str:
+    """US dollars with three significant digits, never in scientific notation."""
+    if usd == 0:
+        return "$0"
+    digits = 2
+    while abs(usd) < 10.0 ** (2 - digits) and digits < 15:
+        digits += 1
+    return f"${usd:.{digits}f}"
+
+
+def mebibytes(mib: float) -> str:
+    """ "512M", "1.5G"."""
+    return f"{mib:.0f}M" if mib < 1024 else f"{mib / 1024:.1f}G"
+
+
+def bar(value: float, whole: float, width: int = 24) -> str:
+    """A bar as long as the share of `value` in `whole`; the least there is for anything above zero."""
+    eighths = round(min(value / whole, 1.0) * width * 8) if whole > 0 else 0
+    eighths = max(eighths, 1) if value > 0 else 0
+    return ("█" * (eighths // 8) + _BAR[eighths % 8]).strip()
+
+
+def clock(at: float) -> str:
+    """Local time of day with milliseconds."""
+    return time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at % 1 * 1000):03d}"
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[str], None]]:
+    """Says on stderr that something is under way; the function it gives tells how far it is.
+
+    A spinner with the newest line on a terminal; elsewhere the plain lines one after the other.
+    """
+    if not sys.stderr.isatty():
+        click.echo(f"{title} …", err=True)
+        yield lambda line: click.echo(f"  {line}", err=True)
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(stderr=True)
+    with console.status(f"{escape(title)} …") as status:
+
+        def tell(line: str) -> None:
+            shown = line if len(line) < console.width - 6 else line[: console.width - 7] + "…"
+            status.update(f"{escape(title)} … [dim]{escape(shown)}[/dim]")
+
+        yield tell

@@ -1,0 +1,71 @@
+"""`swell up`: start a server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from swell.cli import options
+from swell.cli.output import progress
+
+if TYPE_CHECKING:
+    from swell.supervise.lock import Holder
+
+
+@click.command()
+@click.option("-d", "--detach", is_flag=True, help="In the background: return once it is ready.")
+@click.option("--host", metavar="HOST", help="Address to listen on (SWELL_HOST; 127.0.0.1).")
+@click.option("--port", type=int, metavar="PORT", help="Port to listen on; 0 picks a free one (SWELL_PORT; 8470).")
+@options.home
+@click.option("--set", "assigned", multiple=True, metavar="NAME=VALUE", help="Any other setting; may be repeated.")
+@click.option(
+    "--attach-pid",
+    "attached",
+    type=int,
+    multiple=True,
+    metavar="PID",
+    help="End when this process has ended; may be repeated.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="In the foreground: show all that the server's processes say.")
+def up(
+    detach: bool,
+    host: str | None,
+    port: int | None,
+    home: str | None,
+    assigned: tuple[str, ...],
+    attached: tuple[int, ...],
+    verbose: bool,
+) -> None:
+    """Start a server: here, until Ctrl-C, or with -d in the background."""
+    import msgspec
+
+    from swell.wire import settings
+
+    flags: dict[str, Any] = settings.assignments(assigned)
+    flags |= {name: value for name, value in (("host", host), ("port", port), ("home", home)) if value is not None}
+    chosen = msgspec.to_builtins(settings.load(flags))
+    if detach:
+        from swell.supervise import background
+
+        with progress("Starting the server"):
+            holder = background.start(chosen, attached)
+        _say_up(holder, chosen["home"], f"Stop it with `{_down(home)}`.")
+        return
+    from swell.supervise import server
+
+    server.run(
+        chosen,
+        up=lambda holder: _say_up(holder, chosen["home"], f"Stop it with Ctrl-C, or with `{_down(home)}`."),
+        show=lambda line: click.echo(line, err=True),
+        attached=attached,
+        verbose=verbose,
+    )
+
+
+def _say_up(holder: Holder, home: str, stop: str) -> None:
+    click.echo(f"Swell is up at {holder.url} (pid {holder.pid}, state in {home}). {stop}")
+
+
+def _down(home: str | None) -> str:
+    return "swell down" if home is None else f"swell down --home {home}"

@@ -1,0 +1,117 @@
+"""Is the command line light, does it say what went wrong in a sentence, and does it end with the right code?"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from swell.cli.main import COMMANDS
+
+HEAVY = ("rich", "httpx2", "httptools", "uvloop", "starlette", "uvicorn", "prometheus_client", "asyncio")
+OURS = ("api", "control", "decide", "engines", "gateway", "runtime", "sdk", "serve", "store", "supervise")
+
+
+def swell(*words: str, said: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "swell.cli.main", *words],
+        input=said,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**{k: v for k, v in os.environ.items() if not k.startswith("SWELL_")}, **environ},
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], *([command, "--help"] for command in COMMANDS)], ids=" ".join)
+def test_help_imports_no_server_and_nothing_heavy(words: list[str]) -> None:
+    program = f"import sys, json; from swell.cli.main import run; run({words}); print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    *shown, modules = done.stdout.splitlines()
+    assert shown[0].startswith("Usage: swell")
+    loaded = json.loads(modules)
+    unwanted = [*HEAVY, *(f"swell.{name}" for name in OURS)]
+    assert [
+        name for name in loaded if name.startswith(tuple(f"{each}." for each in unwanted)) or name in unwanted
+    ] == []
+
+
+def test_the_help_lists_every_command_with_a_sentence() -> None:
+    shown = swell("--help").stdout
+    listed = [line.split() for line in shown.partition("Commands:")[2].splitlines() if line.strip()]
+    assert [words[0] for words in listed] == list(COMMANDS)
+    assert all(len(words) > 3 for words in listed)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nonsense"], "No such command"),
+        (["ps", "--nonsense"], "No such option"),
+        (["logs", "--since", "yesterday"], "1h30m"),
+        (["call", "no-slash"], "APP/FUNCTION"),
+        (["call", "a/f", "{"], "not JSON"),
+        (["call", "a/f", "3"], "one bare value"),
+        (["call", "a/f", "@/nonexistent"], "cannot be read"),
+        (["why"], "Missing argument"),
+        (["up", "--port", "many"], "not a valid integer"),
+    ],
+)
+def test_wrong_usage_is_code_2_and_says_how(words: list[str], said: str, tmp_path: Path) -> None:
+    done = swell(*words, SWELL_HOME=str(tmp_path))
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["ps"], ["app", "list"], ["app", "stop", "x"], ["call", "a/f"], ["logs"], ["why", "q"], ["usage", "--json"]],
+)
+def test_without_a_server_each_command_says_so(words: list[str], tmp_path: Path) -> None:
+    done = swell(*words, SWELL_HOME=str(tmp_path), SWELL_PORT="1")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: No Swell server at http://127.0.0.1:1.")
+    assert "swell up" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--set", "nonsense=1"], "no setting called 'nonsense'"),
+        (["--set", "templates"], "name=value"),
+        (["--port", "70000"], "65535"),
+        (["-d", "--port", "70000"], "65535"),
+        (["--home", "/proc/nothing"], "cannot be used"),
+        (["-d", "--home", "/proc/nothing"], "cannot be used"),
+        (["-d", "--home", "/tmp/" + "h" * 120], "too long for unix sockets"),
+        (["--attach-pid", "4194304"], "no process 4194304"),
+    ],
+)
+def test_up_refuses_in_a_sentence(words: list[str], said: str, tmp_path: Path) -> None:
+    done = swell("up", *words, SWELL_HOME=str(tmp_path / "h"))
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_down_without_a_server_is_fine(tmp_path: Path) -> None:
+    done = swell("down", "--home", str(tmp_path / "none"))
+    assert done.returncode == 0
+    assert done.stdout == f"No server runs on {tmp_path / 'none'}.\n"
+
+
+def test_a_traceback_of_ours_only_for_those_who_ask(tmp_path: Path) -> None:
+    done = swell("ps", SWELL_HOME=str(tmp_path), SWELL_PORT="1", SWELL_DEBUG="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_the_version() -> None:
+    assert swell("--version").stdout.startswith("swell 0.")

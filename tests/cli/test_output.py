@@ -1,0 +1,93 @@
+"""Do values read well, and does nothing of them get lost?"""
+
+from __future__ import annotations
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swell.cli.options import Duration, split_app
+from swell.cli.output import bar, duration, mebibytes, money, table
+from swell.cli.why import story
+from swell.wire.api import Why, WhyStep
+
+words = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=12)
+
+
+@given(st.lists(st.tuples(words, words, words), max_size=5))
+def test_a_table_keeps_every_cell_in_its_column(rows: list[tuple[str, str, str]]) -> None:
+    heads = ("A", "BB", "CCC")
+    lines = table(heads, rows, right=("BB",)).splitlines()
+    assert [tuple(line.split()) for line in lines] == [heads, *rows]
+    assert len({len(line) - len(cells[2]) for line, cells in zip(lines, [heads, *rows], strict=True)}) == 1
+
+
+@given(st.floats(0, 1e7))
+def test_a_duration_is_short_and_true(seconds: float) -> None:
+    text = duration(seconds)
+    assert len(text) <= 7
+    read = Duration().convert(text, None, None)
+    assert abs(read - seconds) <= (
+        0.051 if seconds < 10 else 0.5 if seconds < 3599 else 60 if seconds < 86399 else 3600
+    )
+
+
+@given(st.floats(1e-12, 1e6))
+def test_money_keeps_its_leading_digits(usd: float) -> None:
+    text = money(usd)
+    assert "e" not in text
+    assert float(text[1:]) == pytest.approx(usd, rel=0.01, abs=0.005 if usd >= 1 else 0)
+
+
+@given(st.floats(0, 1e6), st.floats(0.001, 1e6))
+def test_a_bar_is_within_its_width_and_there_for_anything(value: float, whole: float) -> None:
+    drawn = bar(value, whole, width=10)
+    assert len(drawn) <= 10
+    assert bool(drawn) == (value > 0)
+    assert value < whole or drawn == "█" * 10
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("2d", 172800), ("1.5", 1.5), (7, 7), ("0", 0)]
+)
+def test_lengths_of_time(text: object, seconds: float) -> None:
+    assert Duration().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "10 minutes", "-5", "nan", "inf", "1m2"])
+def test_what_is_no_length_of_time(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        Duration().convert(text, None, None)
+
+
+def test_names_and_sizes() -> None:
+    assert split_app("a", "n") == ("n", "a")
+    assert split_app("m/a", "n") == ("m", "a")
+    assert [mebibytes(size) for size in (12.4, 1023, 1536)] == ["12M", "1023M", "1.5G"]
+
+
+def test_the_story_of_a_request() -> None:
+    answer = Why(
+        request="q-1",
+        workload="default/hello/greet",
+        method="greet",
+        status=200,
+        error="",
+        received_at=0.0,
+        total_ms=40.0,
+        cold=True,
+        replica="r1-1",
+        steps=(WhyStep("held", 30.0, "waited"), WhyStep("  fork", 4.0), WhyStep("run", 10.0, "in the replica")),
+        reasons=("one request waits → 1 replica",),
+        cpu_us=2500,
+        marginal_usd=1e-6,
+        idle_share_usd=2e-6,
+        cold_share_usd=0.0,
+    )
+    text = story(answer)
+    for part in ("q-1", "hello/greet greet", "200", "40.0 ms", "no replica was ready", "held", "30.0", "waited"):
+        assert part in text
+    assert "- one request waits → 1 replica" in text
+    assert "cost $0.00000300: its own work (2.5 ms CPU) $0.00000100, share of start-ups $0, " in text
+    assert text.index("held") < text.index("fork") < text.index("in the replica")
