@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "examples"))
 
 from private_swell import PrivateSwell, unstarted_swell  # noqa: E402 - also when run as a script
+from swell.cli.main import COMMANDS  # noqa: E402
 from swell.model.policy import Policy  # noqa: E402
 from swell.model.request import Prices  # noqa: E402
 from swell.wire.settings import Settings, load  # noqa: E402
@@ -124,6 +125,11 @@ def test_every_make_target_is_in_the_readme() -> None:
     assert targets == {
         target for target in targets if re.search(rf"`(?:make )?{target}`|^make {target} ", readme, re.M)
     }
+
+
+def test_every_command_is_in_operations() -> None:
+    text = OPERATIONS.read_text()
+    assert [command for command in COMMANDS if f"`swell {command}" not in text] == []
 
 
 def test_settings_table_is_the_code() -> None:
