@@ -49,7 +49,7 @@ def _rate(pools: int, starts: int) -> float:
 
 
 class _Churn:
-    """The core, a fake engine, and somebody who calls one pool after another."""
+    """The reactor, a fake engine, and somebody who calls one pool after another."""
 
     def __init__(self, pools: int) -> None:
         self.time = Timeline()

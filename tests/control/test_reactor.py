@@ -18,7 +18,7 @@ POLICY = Policy(templates=False)
 
 
 def a_reactor(scaling: Scaling | None = None, policy: Policy = POLICY) -> tuple[Reactor, str]:
-    """A core with one node and one function; and the function's pool."""
+    """A reactor with one node and one function; and the function's pool."""
     revision = Revision(
         Environment("/usr/bin/python3", "3.11"), "sha256-0", Entry("m", "f", "function", (Method("f"),))
     )

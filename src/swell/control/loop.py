@@ -1,4 +1,4 @@
-"""Who turns the core's answers into deeds? The live loop: one step for everything heard at once.
+"""Who turns the reactor's answers into deeds? The live loop: one step for everything heard at once.
 
 A thin shell: it reads the clock, runs `Reactor.step`, and hands orders to the engine, rows to the gateways
 and events to the store. It waits for none of them.

@@ -1,4 +1,4 @@
-"""Does it hold under faults? A whole seeded cluster in one process: real planner and core, fake engine and clock.
+"""Does it hold under faults? A whole seeded cluster in one process: real planner and reactor, fake engine and clock.
 
 Everything random comes from streams made of the seed, one per concern, so that the same seed gives the
 same history (its hash says so) and a new kind of fault does not move the demand of old seeds.
@@ -161,7 +161,7 @@ class Cluster:
 
     def _step(self) -> None:
         self._soon = False
-        core, now = self.reactor, self.time.now()
+        reactor, now = self.reactor, self.time.now()
         reactor.book.renew("g1", now)
         effects = reactor.step(now)
         for event in effects.events:
