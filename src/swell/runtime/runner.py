@@ -135,8 +135,10 @@ class Runner:
 
     # -- life --------------------------------------------------------------------------------
 
-    async def run(self, supervisor_fd: int | None, stop_grace_s: float, inventory_s: float) -> None:
-        """Until told to end."""
+    async def run(
+        self, supervisor_fd: int | None, stop_grace_s: float, inventory_s: float, ready_fd: int | None = None
+    ) -> None:
+        """Until told to end. Once it obeys, it says so on `ready_fd`."""
         loop = asyncio.get_running_loop()
         ending = asyncio.Event()
         supervision = Supervision(supervisor_fd, self.terms.orphan_s, ending)
@@ -150,6 +152,9 @@ class Runner:
         adoption.adopt(self.fleet)
         arrivals = Arrivals(self.fleet)
         self.link.start()
+        if ready_fd is not None:
+            os.write(ready_fd, b"ready\n")
+            os.close(ready_fd)
         self._do(every(TICK_S, self._tick))
         self._do(every(inventory_s, self._tell_inventory))
         try:
@@ -237,6 +242,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--stop-grace-s", type=float, default=5.0, help="time for inputs in flight on SIGTERM")
     parser.add_argument("--inventory-s", type=float, default=INVENTORY_S, help="time between full inventories")
     parser.add_argument("--log-max-mib", type=int, default=64)
+    parser.add_argument("--ready-fd", type=int, default=None, help="a pipe that hears when it is ready")
     parser.add_argument("--supervisor-fd", type=int, default=None, help="a pipe that ends when the supervisor does")
     given = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
@@ -250,7 +256,8 @@ def main(words: list[str] | None = None) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     terms = Terms(given.node, given.gateway_url, given.orphan_s, given.cancel_grace_s, given.fork_probe_s)
-    asyncio.run(Runner(home, terms, given.log_max_mib).run(given.supervisor_fd, given.stop_grace_s, given.inventory_s))
+    runner = Runner(home, terms, given.log_max_mib)
+    asyncio.run(runner.run(given.supervisor_fd, given.stop_grace_s, given.inventory_s, given.ready_fd))
     return 0
 
 
