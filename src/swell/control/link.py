@@ -12,7 +12,7 @@ import itertools
 import logging
 import socket
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from swell.model.errors import SwellError
 from swell.model.orders import BuildReport, Order
@@ -111,8 +111,8 @@ class Peer(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # Not an isinstance: uvloop has transports of its own.
+        self.transport = cast(asyncio.Transport, transport)
 
     def write(self, frame: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():
