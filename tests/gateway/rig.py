@@ -34,6 +34,10 @@ async def until(true: Callable[[], Any], what: str = "") -> None:
         await asyncio.sleep(0.005)
 
 
+def forget(path: str) -> None:
+    Path(path).unlink(missing_ok=True)
+
+
 class Control:
     """The other end of the control link, and what it was told."""
 
@@ -55,7 +59,7 @@ class Control:
         for writer in self.writers:
             writer.close()
         self.writers.clear()
-        Path(self.path).unlink(missing_ok=True)
+        forget(self.path)
 
     async def _peer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         unpacker: Unpacker[Up] = Unpacker(Up)
@@ -192,7 +196,7 @@ class Replica:
             self.server = None
         for writer in [*self.writers]:
             writer.transport.abort()
-        Path(self.path).unlink(missing_ok=True)
+        forget(self.path)
 
     async def _peer(self, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -301,7 +305,10 @@ class Browser:
 def request(path: str, body: bytes = b"", method: str = "POST", **headers: str) -> bytes:
     fields = {"host": "127.0.0.1", **({"content-length": str(len(body))} if body or method == "POST" else {})}
     fields |= _names(headers)
-    return f"{method} {path} HTTP/1.1\r\n{''.join(f'{k}: {v}{chr(13)}{chr(10)}' for k, v in fields.items())}\r\n".encode() + body
+    return (
+        f"{method} {path} HTTP/1.1\r\n{''.join(f'{k}: {v}{chr(13)}{chr(10)}' for k, v in fields.items())}\r\n".encode()
+        + body
+    )
 
 
 class Rig:
@@ -354,7 +361,9 @@ class Rig:
         """Make a workload `default/app/{name}` known with these replicas; returns its pool's key."""
         key = f"default/app/{name}"
         pool = pool_row(name, *replicas, **row)
-        route = Route("default", "app", name, pool.pool, methods or (Method(name),), any(m.name != name for m in methods))
+        route = Route(
+            "default", "app", name, pool.pool, methods or (Method(name),), any(m.name != name for m in methods)
+        )
         self.control.publish(routes=(route,), pools=(pool,))
         await self.seen()
         assert key in pool.pool

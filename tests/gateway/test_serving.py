@@ -9,6 +9,8 @@ from collections.abc import Callable
 import h11
 from rig import CALL_KEY, KEY, Exchange, Reader, Rig, echo, request, until, web
 
+from swell.model.workload import Method
+
 Play = Callable[..., None]
 
 
@@ -362,6 +364,7 @@ def test_web_endpoints_by_path_and_by_host(play: Play) -> None:
         browser.send(b"GET http://shop.localhost/there?x HTTP/1.1\r\nHost: elsewhere\r\n\r\n")
         assert (await browser.answer("GET")).status == 200
         assert replica.seen[-1].target == "/there?x"
+        assert replica.seen[-1].headers["host"] == "shop.localhost"
         assert (await browser.call("/call/app/fn")).error["code"] == "unknown_function"
         assert "shop" in (await browser.call("/web/shpo/", method="GET")).error["message"]
 
@@ -415,7 +418,7 @@ def test_healthz(play: Play) -> None:
 def test_the_key_on_loopback(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         replica = await rig.replica()
-        await rig.deploy(replica, methods=(Method_fn(), web("open", "page"), web("shut", "vault", needs_key=True)))
+        await rig.deploy(replica, methods=(Method("run"), web("open", "page"), web("shut", "vault", needs_key=True)))
         browser = await rig.browser()
         for key in (KEY, CALL_KEY):
             assert (await browser.call("/call/app/fn.run", authorization=f"Bearer {key}")).status == 200
@@ -435,15 +438,9 @@ def test_the_key_on_loopback(play: Play) -> None:
     play(scenario)
 
 
-def Method_fn() -> object:
-    from swell.model.workload import Method
-
-    return Method("run")
-
-
 def test_everything_but_health_needs_the_key_elsewhere(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
-        await rig.deploy(await rig.replica(), methods=(Method_fn(), web("open", "page")))
+        await rig.deploy(await rig.replica(), methods=(Method("run"), web("open", "page")))
         browser = await rig.browser()
         for path in ("/call/app/fn.run", "/web/open/"):
             assert (await browser.call(path)).status == 401

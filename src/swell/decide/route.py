@@ -157,7 +157,7 @@ def _no_function(app: str, name: str, workloads: dict[str, Row]) -> str:
 def _near(name: str, names: Iterable[str]) -> str:
     """ " Did you mean …?" with the names most like this one; "" when none is."""
     alike = [other for other in names if abs(len(other) - len(name)) <= 4][:NEAR_AMONG]
-    close = difflib.get_close_matches(name, alike, n=NEAR_MOST, cutoff=0.6)
+    close = difflib.get_close_matches(name, alike, n=NEAR_MOST, cutoff=0.5)
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 

@@ -166,7 +166,6 @@ class Client(asyncio.Protocol):
         """Headers the gateway itself reads. Those about the connection, and Swell's own, go no further."""
         if name == b"host":
             self.hosts.append(value)
-            self.lines += (name, COLON, value, CRLF)
         elif name == b"content-length":
             self.length = int(value)
             self.lines += (name, COLON, value, CRLF)
@@ -190,7 +189,7 @@ class Client(asyncio.Protocol):
         method = parser.get_method()
         http11 = parser.get_http_version() == "1.1"
         if self.named:
-            self.lines = without(self.lines, [n for n in self.named if n not in (b"host", b"content-length")])
+            self.lines = without(self.lines, [n for n in self.named if n != b"content-length"])
         if self.coding:
             self.lines += (b"transfer-encoding", COLON, b"chunked", CRLF)
         head = b"".join(self.lines)
@@ -200,7 +199,7 @@ class Client(asyncio.Protocol):
         request.keep_alive = parser.should_keep_alive()
         request.head = head
         if self.hosts:
-            request.host = self.hosts[0]
+            request.host = self.hosts[0].strip()
         if self.coding:
             request.chunked = True
         elif self.length > 0:
@@ -284,10 +283,10 @@ class Client(asyncio.Protocol):
         if current is None:
             self._advance()
             current = self.current
+        elif current.done:
+            self._drained(current)
         elif current is self.last:
-            if current.done:
-                self._drained(current)
-            elif current.upstream is not None:
+            if current.upstream is not None:
                 current.upstream.push_body()
             elif current.pool is not None:
                 current.pool.grown(current)

@@ -118,6 +118,7 @@ class Front:
             if scheme.lower() not in (b"http", b"https") or not authority:
                 request.fail(400, "bad_request", "The target of a request is a path that begins with a slash.")
                 return
+            request.host = authority
             host, target = authority.decode("latin-1"), slash + below or b"/"
         raw_path, question, query = target.partition(b"?")
         found = route(self.routes, host, raw_path.decode("latin-1"))
@@ -175,7 +176,7 @@ class Front:
             request.extra += b"Swell-Web: %b\r\n" % found.method.encode()
             if found.root_path:
                 request.extra += b"Swell-Root-Path: %b\r\n" % found.root_path.encode("latin-1")
-        if known is None and request.authorization is not None:
+        if known is not True and request.authorization is not None:
             # Not our key, so it is for the endpoint itself.
             request.head += b"authorization: %b\r\n" % request.authorization
         self._submit(request, pool)
@@ -195,8 +196,6 @@ class Front:
             timeout_s = min(timeout_s, wanted_s)
         request.deadline = request.at + timeout_s
         self.shared.wheel.add(request, request.deadline)
-        if not pool.native:
-            request.extra = b""
         request.pool = pool
         pool.submit(request)
 

@@ -85,11 +85,12 @@ class Request:
     length: int = 0
     chunked: bool = False
     expects: bool = False
-    host: bytes = b""
+    host: bytes = b"localhost"
+    """Of HTTP/1.0 clients that name none, this."""
     authorization: bytes | None = None
     timeout: bytes | None = None
     head: bytes = b""
-    """Header lines to pass on."""
+    """Header lines to pass on, but for Host."""
     refusal: tuple[int, str, str] | None = None
     """(status, code, message) when it cannot be served whatever it is for."""
     # The body
@@ -106,7 +107,7 @@ class Request:
     line: bytes = b""
     """The upstream request line and the name of the header that carries the id."""
     extra: bytes = b""
-    """Further header lines for the replica."""
+    """Further header lines, for replicas of ours."""
     deadline: float = math.inf
     # As placed
     slot: set[Timed] | None = None

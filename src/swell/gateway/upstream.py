@@ -76,6 +76,7 @@ class Upstream(asyncio.Protocol):
         self.ended = False
         self.length = -1
         self.coded = False
+        self.keeps = False
         self.said_busy = False
         self.cpu_us = 0
         self.run_us = -1
@@ -97,15 +98,16 @@ class Upstream(asyncio.Protocol):
         request.sent_at = now
         if self.native:
             remaining_ms = int((request.deadline - now) * 1000)
-            head = b"%b%b\r\nSwell-Remaining-Ms: %d\r\n%b%b\r\n" % (
+            head = b"%b%b\r\nhost: %b\r\nSwell-Remaining-Ms: %d\r\n%b%b\r\n" % (
                 request.line,
                 request.id,
+                request.host,
                 remaining_ms,
                 request.extra,
                 request.head,
             )
         else:
-            head = b"%b%b\r\n%b%b\r\n" % (request.line, request.id, request.extra, request.head)
+            head = b"%b%b\r\nhost: %b\r\n%b\r\n" % (request.line, request.id, request.host, request.head)
         if request.complete and request.size <= JOIN_MAX and not request.chunked:
             request.sent = len(request.body)
             self.transport.write(b"".join((head, *request.body)) if request.body else head)
@@ -211,6 +213,7 @@ class Upstream(asyncio.Protocol):
         self.status = self.parser.get_status_code()
         if self.status >= 200:
             self.headed = True
+            self.keeps = self.parser.should_keep_alive()
             request = self.request
             if request is not None and request.method == b"HEAD":
                 self.ended = True
@@ -342,7 +345,7 @@ class Upstream(asyncio.Protocol):
         if not request.complete:
             request.client.read_on(READING_UPSTREAM)
         whole = self.ended and request.complete and request.sent == len(request.body)
-        if not whole or request.method == b"HEAD" or not self.parser.should_keep_alive() or self.transport.is_closing():
+        if not whole or request.method == b"HEAD" or not self.keeps or self.transport.is_closing():
             self.transport.abort()
             return None
         self._clear()

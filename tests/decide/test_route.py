@@ -1,0 +1,130 @@
+"""Does every deployed method have exactly the paths it should, and nothing else any?"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swell.decide.route import Found, NoRoute, Own, Routes, route
+from swell.model.workload import Method, Web
+
+
+class Row(msgspec.Struct, frozen=True):
+    namespace: str
+    app: str
+    name: str
+    pool: str
+    methods: tuple[Method, ...]
+    is_class: bool = False
+
+
+names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,12}", fullmatch=True)
+labels = st.from_regex(r"[a-z][a-z0-9-]{0,20}", fullmatch=True)
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> list[Row]:
+    made = []
+    free_labels = iter(draw(st.lists(labels, min_size=40, max_size=40, unique=True)))
+    keys = draw(st.lists(st.tuples(st.sampled_from(["default", "team"]), names, names), max_size=8, unique=True))
+    for namespace, app, name in keys:
+        if draw(st.booleans()):
+            members = draw(st.lists(names, min_size=1, max_size=3, unique=True))
+            methods = [Method(m, web=Web("asgi", next(free_labels)) if draw(st.booleans()) else None) for m in members]
+            made.append(Row(namespace, app, name, f"{namespace}/{app}/{name}@rv-1", tuple(methods), True))
+        else:
+            web = Web("endpoint", next(free_labels)) if draw(st.booleans()) else None
+            made.append(Row(namespace, app, name, f"{namespace}/{app}/{name}@rv-1", (Method(name, web=web),)))
+    return made
+
+
+@given(rows(), st.text(alphabet="abc/%20?-.", max_size=10))
+def test_every_method_is_found_where_it_belongs(table: list[Row], rest: str) -> None:
+    routes = Routes(table)
+    for row in table:
+        key = f"{row.namespace}/{row.app}/{row.name}"
+        for method in row.methods:
+            called = f"{row.name}.{method.name}" if row.is_class else row.name
+            paths = [f"/call/{row.namespace}/{row.app}/{called}", f"/call/{row.namespace}/{quote(row.app)}/{called}"]
+            if row.namespace == "default":
+                paths.append(f"/call/{row.app}/{called}")
+            for path in paths:
+                found = route(routes, "127.0.0.1:8470", path)
+                if method.web is None:
+                    assert found == Found(key, row.pool, method.name)
+                else:
+                    assert isinstance(found, NoRoute)
+                    assert f"/web/{method.web.label}/" in found.message
+            if method.web is not None:
+                label, web = method.web.label, method.web
+                assert route(routes, "x", f"/web/{label}/{rest}") == Found(
+                    key, row.pool, method.name, web, f"/{rest}", f"/web/{label}"
+                )
+                for host in (f"{label}.localhost", f"{label.upper()}.LOCALHOST:80", f"{label}.localhost."):
+                    assert route(routes, host, f"/{rest}") == Found(key, row.pool, method.name, web, f"/{rest}", "")
+
+
+@given(rows(), st.text(max_size=30), st.text(max_size=60))
+def test_any_host_and_path_has_an_answer(table: list[Row], host: str, path: str) -> None:
+    found = route(Routes(table), host, path)
+    if isinstance(found, NoRoute):
+        assert found.status == 404
+        assert found.message
+    elif isinstance(found, Own):
+        assert found.name in ("api", "healthz")
+    else:
+        assert found.workload in {f"{row.namespace}/{row.app}/{row.name}" for row in table}
+
+
+@given(rows(), names)
+def test_unknown_names_are_unknown(table: list[Row], name: str) -> None:
+    routes = Routes(table)
+    found = route(routes, "x", f"/call/default/{name}-/fn")
+    assert isinstance(found, NoRoute)
+    assert found.code == "unknown_app"
+
+
+TABLE = Routes(
+    [
+        Row("default", "shop", "price", "p1", (Method("price"),)),
+        Row("default", "shop", "Model", "p2", (Method("predict"), Method("train")), True),
+        Row("default", "shop", "page", "p3", (Method("page", web=Web("endpoint", "shop-page")),)),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "words"),
+    [
+        ("/call/shp/price", "unknown_app", "Did you mean shop?"),
+        ("/call/shop/pric", "unknown_function", "Did you mean price?"),
+        ("/call/shop/Model", "unknown_function", "Model.predict, Model.train"),
+        ("/call/shop/Model.predic", "unknown_function", "Did you mean Model.predict"),
+        ("/call/shop/price.x", "unknown_function", "Did you mean price"),
+        ("/call/shop/zzz", "unknown_function", "It has"),
+        ("/call/shop/page", "unknown_function", "/web/shop-page/"),
+        ("/call/shop/price/", "unknown_path", "/call/{app}/{function}"),
+        ("/call//price", "unknown_path", "/call/{app}/{function}"),
+        ("/web/shop-pag/", "unknown_app", "Did you mean shop-page?"),
+        ("/web", "unknown_path", "/web/{label}/"),
+        ("/v1/chat", "unknown_path", "/web/{label}/"),
+        ("/healthz/x", "unknown_path", "POST /call"),
+        ("/", "unknown_path", "POST /call"),
+    ],
+)
+def test_what_is_not_there_is_named_with_what_is_near(path: str, code: str, words: str) -> None:
+    found = route(TABLE, "127.0.0.1:8470", path)
+    assert isinstance(found, NoRoute)
+    assert found.code == code
+    assert words in found.message
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/api", "api"), ("/api/apps", "api"), ("/ui", "api"), ("/healthz", "healthz")]
+)
+def test_own_paths(path: str, name: str) -> None:
+    assert route(TABLE, "localhost:8470", path) == Own(name)

@@ -1,0 +1,401 @@
+"""Do requests wait, get the next slot, and give it back, whatever replicas and callers do?"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import h11
+import pytest
+from rig import Browser, Exchange, Reader, Replica, Rig, echo, request, until
+
+Play = Callable[..., None]
+POOL = "default/app/fn@rv-000000000001"
+
+
+async def held(rig: Rig, count: int) -> None:
+    """Wait until control was told that this many wait."""
+    await until(lambda: rig.control.levels(POOL)[-1:] == [(count, 0)], f"{count} held")
+
+
+@pytest.mark.slow
+def test_a_thousand_held_requests_are_answered_in_order(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        replica = await rig.replica()
+        await rig.deploy(max_inputs=1)
+        browsers = [await rig.browser() for _ in range(1000)]
+        for n, browser in enumerate(browsers):
+            browser.send(request("/call/app/fn", b"%d" % n))
+            await browser.writer.drain()
+            if n % 50 == 0:
+                await asyncio.sleep(0)
+        await held(rig, 1000)
+        refused = await (await rig.browser()).call("/call/app/fn")
+        assert (refused.status, refused.error["code"], refused.headers["retry-after"]) == (429, "too_many_held", "1")
+        arrived = [request.body[0] for request in rig.gateway._link.front.pools[POOL].held]  # type: ignore[union-attr]
+        await rig.endpoints("fn", replica, max_inputs=1)
+        answers = await asyncio.gather(*(browser.answer() for browser in browsers))
+        assert [answer.body for answer in answers] == [b"%d" % n for n in range(1000)]
+        assert all(answer.headers["swell-cold"] == "1" for answer in answers)
+        assert "start-fork;dur=4.10" in answers[0].headers["server-timing"]
+        assert [exchange.body for exchange in replica.seen] == arrived
+        assert replica.most_running == 1
+
+    play(scenario, hold_max=1000)
+
+
+def test_one_input_at_a_time_and_none_waits_beside_a_free_replica(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        chance = random.Random(7)
+        idle_while_held = 0
+
+        async def work(exchange: Exchange, reader: Reader) -> None:
+            await exchange.read_body(reader)
+            await asyncio.sleep(chance.random() * 0.004)
+            await exchange.answer()
+
+        replicas = [await rig.replica(work) for _ in range(4)]
+        await rig.deploy(*replicas, max_inputs=1)
+        pool = rig.gateway._link.front.pools[POOL]  # type: ignore[union-attr]
+        browsers = [await rig.browser() for _ in range(12)]
+
+        async def caller(browser: Browser) -> None:
+            nonlocal idle_while_held
+            for _ in range(25):
+                assert (await browser.call("/call/app/fn", b"x")).status == 200
+                if pool.held and (pool.free or pool.in_flight < 4):
+                    idle_while_held += 1
+
+        await asyncio.gather(*map(caller, browsers))
+        assert sum(len(replica.seen) for replica in replicas) == 300
+        assert [replica.most_running for replica in replicas] == [1, 1, 1, 1]
+        assert idle_while_held == 0
+        assert (pool.in_flight, len(pool.free), len(pool.held)) == (0, 4, 0)
+
+    play(scenario)
+
+
+def test_a_busy_refusal_is_tried_elsewhere_or_waits_at_the_front(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        full = True
+
+        async def refusing(exchange: Exchange, reader: Reader) -> None:
+            if full:
+                await exchange.answer(503, b"", swell_busy="1")
+            else:
+                await echo(exchange, reader)
+
+        one = await rig.replica(refusing)
+        two = await rig.replica()
+        await rig.deploy(one, two)
+        browser = await rig.browser()
+        for n in range(8):
+            assert (await browser.call("/call/app/fn", b"%d" % n)).body == b"%d" % n
+        assert len(two.seen) == 8
+        await rig.endpoints("fn", one)
+        await rig.seen()
+        browser.send(request("/call/app/fn", b"patient" * 1000))
+        before = len(one.seen)
+        await until(lambda: len(one.seen) >= before + 3, "tries of a busy replica")
+        full = False
+        assert (await browser.answer()).body == b"patient" * 1000
+
+    play(scenario)
+
+
+def test_an_unreachable_replica_is_passed_over(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        dead = await rig.replica(start=False)
+        alive = await rig.replica()
+        await rig.deploy(dead, alive, max_inputs=1)
+        browser = await rig.browser()
+        for _ in range(10):
+            assert (await browser.call("/call/app/fn", b"x")).status == 200
+        assert len(alive.seen) == 10
+        # Alone, it is tried again until it is there.
+        await rig.endpoints("fn", dead, max_inputs=1)
+        await rig.seen()
+        browser.send(request("/call/app/fn", b"later"))
+        await held(rig, 1)
+        await dead.start()
+        assert (await browser.answer()).body == b"later"
+
+    play(scenario)
+
+
+def test_a_single_use_replica_gets_one_request(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        replicas = [await rig.replica() for _ in range(3)]
+        await rig.deploy(*replicas[:2], max_inputs=1, single_use=True)
+        browsers = [await rig.browser() for _ in range(3)]
+        for browser in browsers:
+            browser.send(request("/call/app/fn", b"x"))
+        await held(rig, 1)
+        await rig.endpoints("fn", *replicas, max_inputs=1, single_use=True)
+        for browser in browsers:
+            assert (await browser.answer()).status == 200
+        assert [len(replica.seen) for replica in replicas] == [1, 1, 1]
+
+    play(scenario)
+
+
+def test_deadlines_end_what_is_held_and_what_runs(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        cancelled = asyncio.Event()
+
+        async def stuck(exchange: Exchange, reader: Reader) -> None:
+            await exchange.read_body(reader)
+            assert int(exchange.headers["swell-remaining-ms"]) <= 200
+            await reader.event()
+            cancelled.set()
+
+        replica = await rig.replica(stuck)
+        await rig.deploy(timeout_s=5.0)
+        browser = await rig.browser()
+        late = await browser.call("/call/app/fn", swell_timeout="0.1")
+        assert (late.status, late.error["code"]) == (504, "deadline")
+        assert late.error["request"] == late.headers["swell-request-id"]
+        assert "waited" in late.error["message"]
+        await rig.endpoints("fn", replica, timeout_s=5.0)
+        await rig.seen()
+        late = await browser.call("/call/app/fn", swell_timeout="0.2")
+        assert (late.status, late.error["code"]) == (504, "deadline")
+        assert "ran" in late.error["message"]
+        await asyncio.wait_for(cancelled.wait(), 5)
+        await until(lambda: [r.error for r in rig.control.records()] == ["deadline", "deadline"])
+
+    play(scenario)
+
+
+def test_a_deadline_in_the_middle_of_an_answer_cuts_it(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        async def endless(exchange: Exchange, reader: Reader) -> None:
+            exchange.send(h11.Response(status_code=200, headers=[]))
+            exchange.send(h11.Data(data=b"some"))
+            await reader.event()
+            await reader.event()
+
+        await rig.deploy(await rig.replica(endless))
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn", swell_timeout="0.2"))
+        whole = await browser.rest()
+        assert b"some" in whole
+        assert not whole.endswith(b"0\r\n\r\n")
+        await until(lambda: [(r.status, r.error) for r in rig.control.records()] == [(504, "deadline")])
+
+    play(scenario)
+
+
+def test_a_closed_pool_refuses_at_once_and_says_why(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy()
+        waiting = await rig.browser()
+        waiting.send(request("/call/app/fn", swell_timeout="0.4"))
+        await held(rig, 1)
+        await rig.endpoints("fn", closed="its start failed 3 times in a row (import_error).")
+        await rig.seen()
+        refused = await (await rig.browser()).call("/call/app/fn")
+        for answer in (refused, await waiting.answer()):
+            assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "no_replica", "5")
+            assert "import_error" in answer.error["message"]
+
+    play(scenario)
+
+
+def test_held_requests_follow_a_deploy_to_the_new_revision(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy()
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn", b"moved"))
+        await held(rig, 1)
+        await rig.deploy(await rig.replica(), pool="default/app/fn@rv-000000000002", revision="rv-000000000002")
+        assert (await browser.answer()).body == b"moved"
+        browser.send(request("/call/app/fn", b"orphan"))
+        assert (await browser.answer()).status == 200
+        await rig.endpoints("fn", pool="default/app/fn@rv-000000000002")
+        browser.send(request("/call/app/fn", b"orphan"))
+        await until(lambda: rig.control.levels("default/app/fn@rv-000000000002")[-1:] == [(1, 0)])
+        rig.control.publish(gone_routes=("default/app/fn",), gone_pools=("default/app/fn@rv-000000000002",))
+        gone = await browser.answer()
+        assert (gone.status, gone.error["code"]) == (404, "unknown_app")
+
+    play(scenario)
+
+
+async def read_and_die(exchange: Exchange, reader: Reader) -> None:
+    await exchange.read_body(reader)
+    exchange.writer.transport.abort()
+    raise ConnectionError
+
+
+async def die_mid_answer(exchange: Exchange, reader: Reader) -> None:
+    await exchange.read_body(reader)
+    head = b"content-length: 10\r\n" if exchange.body == b"length" else b"transfer-encoding: chunked\r\n"
+    exchange.writer.write(b"HTTP/1.1 200 OK\r\n%b\r\n4\r\nhalf\r\n" % head)
+    await exchange.writer.drain()
+    await asyncio.sleep(0.05)
+    raise ConnectionError
+
+
+async def talk_nonsense(exchange: Exchange, reader: Reader) -> None:
+    await exchange.read_body(reader)
+    exchange.writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+    await asyncio.sleep(0.05)
+    raise ConnectionError
+
+
+@pytest.mark.parametrize("death", [read_and_die, talk_nonsense])
+def test_a_replica_that_dies_before_its_answer_is_a_502_and_no_second_try(
+    play: Play, death: Callable[..., None]
+) -> None:
+    async def scenario(rig: Rig) -> None:
+        bad, good = await rig.replica(death), await rig.replica()
+        await rig.deploy(bad)
+        browser = await rig.browser()
+        died = await browser.call("/call/app/fn", b"x")
+        assert (died.status, died.error["code"]) == (502, "replica_died")
+        await rig.endpoints("fn", good)
+        await rig.seen()
+        assert (await browser.call("/call/app/fn", b"y")).body == b"y"
+        assert (len(bad.seen), len(good.seen)) == (1, 1)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("kind", [b"length", b"chunked", b"http10"])
+def test_a_replica_that_dies_in_its_answer_breaks_the_connection(play: Play, kind: bytes) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy(await rig.replica(die_mid_answer))
+        browser = await rig.browser()
+        raw = request("/call/app/fn", kind)
+        browser.send(raw.replace(b"HTTP/1.1", b"HTTP/1.0") if kind == b"http10" else raw)
+        if kind == b"http10":
+            # Nothing but a reset can tell a client that reads to the end.
+            with pytest.raises(ConnectionResetError):
+                await browser.reader.read(-1)
+        else:
+            whole = await browser.rest()
+            assert b"half" in whole
+            assert not whole.endswith(b"0\r\n\r\n")
+        await until(lambda: [r.error for r in rig.control.records()] == ["replica_died"])
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("state", ["held", "running", "streaming", "sending"])
+def test_a_caller_that_leaves_stops_the_work(play: Play, state: str) -> None:
+    async def scenario(rig: Rig) -> None:
+        stopped = asyncio.Event()
+        begun = asyncio.Event()
+
+        async def work(exchange: Exchange, reader: Reader) -> None:
+            if state != "sending":
+                await exchange.read_body(reader)
+            if state == "streaming":
+                exchange.send(h11.Response(status_code=200, headers=[]))
+                exchange.send(h11.Data(data=b"first"))
+            begun.set()
+            try:
+                while not isinstance(await reader.event(), h11.ConnectionClosed):
+                    pass
+            except h11.RemoteProtocolError:
+                pass
+            stopped.set()
+            raise ConnectionError
+
+        replica = await rig.replica(work)
+        await rig.deploy(*([] if state == "held" else [replica]), max_inputs=1)
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn", content_length="10") + b"x" * (5 if state == "sending" else 10))
+        if state == "held":
+            await held(rig, 1)
+        else:
+            await begun.wait()
+        browser.close()
+        if state == "held":
+            await held(rig, 0)
+        else:
+            await asyncio.wait_for(stopped.wait(), 5)
+            await until(lambda: rig.control.levels(POOL)[-1:] == [(0, 0)])
+        await until(rig.control.records, "the record")
+        assert [(r.status, r.error) for r in rig.control.records()] == [(499, "client_left")]
+
+    play(scenario)
+
+
+def test_long_bodies_of_held_requests_wait_in_the_socket(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        replica = await rig.replica()
+        await rig.deploy()
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn", b"z" * 20_000_000))
+        await held(rig, 1)
+        last = -1
+        while last != (left := browser.writer.transport.get_write_buffer_size()):
+            last = left
+            await asyncio.sleep(0.2)
+        shared = rig.gateway._shared
+        assert shared is not None
+        assert 0 < shared.held_bytes < 1_000_000
+        assert left > 10_000_000
+        await rig.endpoints("fn", replica)
+        assert (await browser.answer()).body == b"z" * 20_000_000
+        assert shared.held_bytes == 0
+
+    play(scenario)
+
+
+def test_bytes_that_are_held_are_bounded(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy()
+        first = await rig.browser()
+        first.send(request("/call/app/fn", b"a" * 900))
+        await held(rig, 1)
+        refused = await (await rig.browser()).call("/call/app/fn", b"b" * 200)
+        assert (refused.status, refused.error["code"]) == (429, "too_many_held")
+        assert "hold_bytes_max" in refused.error["message"]
+        small = await rig.browser()
+        small.send(request("/call/app/fn", b"c" * 50))
+        await held(rig, 2)
+
+    play(scenario, hold_bytes_max=1000)
+
+
+def test_closing_lets_what_runs_finish_and_refuses_the_rest(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        gate = asyncio.Event()
+
+        async def slow(exchange: Exchange, reader: Reader) -> None:
+            await gate.wait()
+            await echo(exchange, reader)
+
+        replica: Replica = await rig.replica(slow)
+        await rig.deploy(replica, max_inputs=1)
+        idle, running, waiting = [await rig.browser() for _ in range(3)]
+        assert (await idle.call("/healthz", method="GET")).status == 200
+        running.send(request("/call/app/fn", b"run"))
+        await until(lambda: replica.seen)
+        closing = asyncio.ensure_future(rig.gateway.close(0.5))
+        assert await idle.rest() == b""
+        gate.set()
+        answer = await running.answer()
+        assert (answer.body, answer.headers["connection"]) == (b"run", "close")
+        await closing
+        await asyncio.wait_for(asyncio.shield(rig.serving), 5)  # type: ignore[arg-type]
+        assert waiting.reader.at_eof() or await waiting.rest() == b""
+
+    play(scenario)
+
+
+def test_closing_refuses_what_still_waits_at_the_end(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy()
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn", b"run"))
+        await held(rig, 1)
+        await rig.gateway.close(0.1)
+        answer = await browser.answer()
+        assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "stopping", "1")
+
+    play(scenario)

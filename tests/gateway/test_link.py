@@ -1,0 +1,133 @@
+"""Does control hear the levels and the finished requests, and does traffic go on without it?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from rig import Exchange, Reader, Rig, request, until
+
+from swell.model.request import PoolCount
+from swell.wire.link import DemandReport, KeepAlive, Requests
+
+Play = Callable[..., None]
+POOL = "default/app/fn@rv-000000000001"
+
+
+def test_the_first_held_request_is_told_at_once(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy()
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn"))
+        await until(lambda: rig.control.of(DemandReport), "the report")
+        report = rig.control.of(DemandReport)[0]
+        assert [(x.pool, x.held, x.in_flight) for x in report.levels] == [(POOL, 1, 0)]
+        assert report.ttl_s == 5.0
+
+    play(scenario)
+
+
+def test_reports_are_few_and_end_at_zero(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        replica = await rig.replica()
+        await rig.deploy(replica)
+        browser = await rig.browser()
+        for _ in range(300):
+            await browser.call("/call/app/fn", b"x")
+        await until(lambda: rig.control.levels(POOL)[-1:] == [(0, 0)], "the last level")
+        reports = rig.control.of(DemandReport)
+        # Each request was far shorter than the time between reports, and still it was seen.
+        assert (0, 1) in rig.control.levels(POOL)
+        spent_s = rig.control.arrived[-1] - rig.control.arrived[0]
+        assert len(reports) <= spent_s / 0.1 + 2
+
+    play(scenario)
+
+
+def test_control_goes_and_comes_back(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        gate = asyncio.Event()
+
+        async def slow(exchange: Exchange, reader: Reader) -> None:
+            await exchange.read_body(reader)
+            if exchange.body == b"wait":
+                await gate.wait()
+            await exchange.answer(body=exchange.body)
+
+        await rig.deploy(await rig.replica(slow))
+        browser, other = await rig.browser(), await rig.browser()
+        await rig.control.stop()
+        for n in range(5):
+            assert (await browser.call("/call/app/fn", b"%d" % n)).body == b"%d" % n
+        other.send(request("/call/app/fn", b"wait"))
+        await asyncio.sleep(0.15)
+        rig.control.heard.clear()
+        await rig.control.start()
+        await until(lambda: rig.control.levels(POOL) == [(0, 1)], "every level")
+        gate.set()
+        assert (await other.answer()).body == b"wait"
+        await until(lambda: sum(c.requests for m in rig.control.of(Requests) for c in m.counts) == 6, "all counts")
+
+    play(scenario)
+
+
+def test_a_missed_change_is_made_good_with_a_whole_table(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy(await rig.replica())
+        rig.control.publish(base=99)
+        await until(lambda: rig.control.hellos == 2, "another hello")
+        await rig.seen()
+        assert (await (await rig.browser()).call("/call/app/fn", b"x")).body == b"x"
+
+    play(scenario)
+
+
+def test_the_gateway_says_that_it_is_there(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await until(lambda: len(rig.control.of(KeepAlive)) >= 2)
+        assert rig.control.hellos == 1
+
+    play(scenario)
+
+
+def test_records_and_counts(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        async def work(exchange: Exchange, reader: Reader) -> None:
+            body = await exchange.read_body(reader)
+            if body == b"slow":
+                await asyncio.sleep(0.2)
+            await exchange.answer(500 if body == b"bad" else 200, b"{}")
+
+        replica = await rig.replica(work)
+        await rig.deploy()
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn", b"cold"))
+        await until(lambda: rig.control.levels(POOL))
+        await rig.endpoints("fn", replica)
+        ids = [(await browser.answer()).headers["swell-request-id"]]
+        for n in range(100):
+            body = {40: b"bad", 80: b"slow"}.get(n, b"fine")
+            ids.append((await browser.call("/call/app/fn", body)).headers["swell-request-id"])
+
+        def counts() -> list[PoolCount]:
+            return [c for m in rig.control.of(Requests) for c in m.counts if c.pool == POOL]
+
+        await until(lambda: sum(c.requests for c in counts()) == 101, "all counted")
+        assert sum(c.errors for c in counts()) == 1
+        assert sum(c.cold for c in counts()) == 1
+        assert abs(sum(c.cpu_s for c in counts()) - 101 * 120e-6) < 1e-9
+        assert sum(c.busy_s for c in counts()) > 0.2
+        records = {record.id: record for record in rig.control.records()}
+        assert {ids[0], ids[41], ids[81]} <= set(records)
+        assert records[ids[0]].cold
+        assert (records[ids[41]].status, records[ids[41]].error) == (500, "exception")
+        slow = records[ids[81]]
+        assert slow.total_ms >= 200
+        assert [name for name, _ in slow.phases_ms] == ["held", "connect", "run", "send"]
+        assert slow.replica == replica.name
+        assert (slow.cpu_us, slow.method, slow.attempts) == (120, "fn", 1)
+        assert slow.cost_usd > 0
+        # A sample of the ordinary ones, not all of them, in each second.
+        assert 10 <= len(records) <= 3 + 10 * len(counts())
+
+    play(scenario, slow_ms=150.0, records_per_pool=10)
