@@ -15,7 +15,7 @@ _SEND_S = 1.0
 _RETRY_S = 0.05
 
 
-class Channel:
+class Channel(asyncio.Protocol):
     """The replica's end of the link. `here` makes what is said to a new runner; `end(reason)` is called once,
     when a drain is ordered or no runner adopts us within `orphan_s`."""
 
@@ -33,12 +33,15 @@ class Channel:
         self._here = here
         self._end = end
         self._unpacker: Unpacker[Down] = Unpacker(Down)
+        self._adopted_at = float("-inf")
         self._seeking: asyncio.Task[None] | None = None
-        sock.setblocking(False)
 
-    def listen(self) -> None:
-        """Start to hear. On the loop."""
-        asyncio.get_running_loop().add_reader(self._sock, self._readable)
+    async def listen(self) -> None:
+        """Start to hear."""
+        # The transport owns a copy of the descriptor: ours stays good for sending at once, without the loop.
+        loop = asyncio.get_running_loop()
+        self._sock.setblocking(False)
+        await loop.connect_accepted_socket(lambda: self, self._sock.dup())
 
     def send(self, message: Up) -> None:
         """Say it now, before returning. Lost when the runner is gone: the next one is told the whole state."""
@@ -52,26 +55,18 @@ class Channel:
         except (OSError, ValueError):
             return
 
-    def _readable(self) -> None:
-        try:
-            data = self._sock.recv(65536)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._lost()
-            return
+    def data_received(self, data: bytes) -> None:
         for message in self._unpacker.feed(data):
             if isinstance(message, Drain):
                 self._end(message.reason)
 
-    def _lost(self) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 — asyncio's signature
         loop = asyncio.get_running_loop()
-        loop.remove_reader(self._sock)
         self._sock.close()
-        # A runner that does not want us says Drain first: this one died, perhaps while we came back to it.
-        self._seeking = loop.create_task(self._seek())
+        if loop.time() - self._adopted_at < self._orphan_s:
+            self._end("the runner did not adopt this replica")
+        else:
+            self._seeking = loop.create_task(self._seek())
 
     async def _seek(self) -> None:
         """Connect to the next runner, or end."""
@@ -89,6 +84,6 @@ class Channel:
             self._sock = sock
             self._unpacker = Unpacker(Down)
             self.send(self._here())
-            self.listen()
+            await self.listen()
             return
         self._end(f"no runner came back within {self._orphan_s:g} s")

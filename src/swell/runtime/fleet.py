@@ -307,6 +307,8 @@ class Fleet:
 
     def _ready(self, child: Child, message: Ready) -> None:
         child.cancel_timer("startup")
+        if child.pid is None:
+            self._has_process(child, message.pid, processes.open_pidfd(message.pid), ours=False)
         now = time.monotonic()
         ordered_ms = (child.begun_monotonic_s - child.ordered_monotonic_s) * 1000
         started_ms = (now - child.begun_monotonic_s) * 1000
@@ -325,13 +327,17 @@ class Fleet:
 
     def _forked(self, message: Forked, pidfd: int | None) -> None:
         child = self.children.get(message.replica)
-        if child is None or child.link is None or child.pid is not None:
-            # Stopped while it was being forked.
+        if child is None or not child.forked or child.pid not in (None, message.pid):
+            # Stopped, or given up and started fresh, while it was being forked.
             processes.kill(message.pid, pidfd)
             if pidfd is not None:
                 os.close(pidfd)
             return
-        self._has_process(child, message.pid, pidfd, ours=False)
+        if child.pid is None:
+            self._has_process(child, message.pid, pidfd, ours=False)
+        elif pidfd is not None:
+            # It was ready, and said who it is, before its template had come back from the fork.
+            os.close(pidfd)
         self.forks.confirmed(child)
 
     def unheard(self, child: Child) -> None:

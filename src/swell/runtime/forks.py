@@ -72,6 +72,7 @@ class Forks:
 
     def confirmed(self, child: Child) -> None:
         """The template said that it forked."""
+        child.cancel_timer("confirm")
         template = self._template(child)
         if template is not None:
             template.forking.discard(child.id)
@@ -118,16 +119,21 @@ class Forks:
             template.forking.discard(child.id)
             self.starter.again(child, f"template {template.id} could not be told to fork: {error}")
             return
+        child.after(self.probe_s, "confirm", lambda: self._unconfirmed(template))
         if template.trial is Trial.UNTRIED:
             template.trial = Trial.RUNNING
             child.after(self.probe_s, "trial", lambda: self._overdue(template, child))
 
+    def _unconfirmed(self, template: Child) -> None:
+        """It hangs in fork() itself, and so does all that waits for it: `over` will start that fresh."""
+        template.trial = Trial.PASSED
+        template.fork_refused = f"it did not come back from a fork within {self.probe_s:g} s"
+        self.starter.refused(template)
+        self.starter.hung(template)
+
     def _overdue(self, template: Child, child: Child) -> None:
         child.cancel_timer("trial")
-        unconfirmed = child.pid is None
         self._refuse(template, child, f"its first fork was not ready within {self.probe_s:g} s")
-        if unconfirmed:
-            self.starter.hung(template)
 
     def _refuse(self, template: Child, child: Child, why: str) -> None:
         template.trial = Trial.PASSED

@@ -1,0 +1,246 @@
+"""Are forks of a template quick copies that work, and are templates that cannot be forked found out?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from node import Node, alive, call, within
+
+from swell.model.replica import Phase
+
+pytestmark = pytest.mark.slow
+
+
+def run(scenario: Callable[[Node], Awaitable[None]], *flags: str) -> None:
+    async def main() -> None:
+        async with Node(*flags) as node:
+            await scenario(node)
+            if node.runners[-1].returncode is None:
+                assert await node.stop_runner() == 0
+            assert node.leftovers() == []
+
+    asyncio.run(main())
+
+
+COUNTING = """
+import gc, os
+class C:
+    def load(self):
+        self.loaded_in = os.getpid()
+    def warm(self):
+        self.warmed_in = os.getpid()
+    def f(self):
+        return dict(loaded=self.loaded_in, warmed=self.warmed_in, here=os.getpid(), frozen=gc.get_freeze_count(),
+                    collects=gc.isenabled(), files=len(os.listdir('/proc/self/fd')))
+"""
+
+
+def test_forks_share_what_was_loaded_and_nothing_else() -> None:
+    async def scenario(node: Node) -> None:
+        revision = node.revision(COUNTING, "C", enter_snap=("load",), enter=("warm",))
+        template = await node.ready(node.start(revision, role="template"))
+        forks = [await node.ready(node.start(revision, template=template.replica)) for _ in range(6)]
+        told = [(await call(fork.address))[1] for fork in forks]
+        assert [one["here"] for one in told] == [fork.pid for fork in forks]
+        assert {one["loaded"] for one in told} == {template.pid}
+        assert all(one["warmed"] == one["here"] and one["frozen"] > 1000 and one["collects"] for one in told)
+        # The sixth holds no more descriptors than the first: none of its brothers', none of the template's.
+        assert told[0]["files"] == told[5]["files"]
+        names = [name for name, _ in forks[0].timings_ms]
+        assert names[:3] == ["order", "hand_over", "fork"]
+        # A template that ends leaves its forks alone, and their ends are noticed without it.
+        node.stop(template.replica)
+        await node.gone(template.replica)
+        assert (await call(forks[0].address))[0] == 200
+        node.stop(forks[0].replica)
+        assert (await node.gone(forks[0].replica)).reason == "idle"
+
+    run(scenario)
+
+
+def test_a_hundred_forks_at_once_are_a_hundred_replicas() -> None:
+    async def scenario(node: Node) -> None:
+        revision = node.revision("import os\ndef f():\n    return os.getpid()\n")
+        template = node.start(revision, role="template")
+        forks = [node.start(revision, template=template) for _ in range(100)]
+        pids = set()
+        for fork in forks:
+            seen = await node.ready(fork)
+            status, pid = await call(seen.address)
+            assert (status, pid) == (200, seen.pid)
+            pids.add(pid)
+        assert len(pids) == 100
+        for fork in forks:
+            node.stop(fork)
+        for fork in forks:
+            assert (await node.gone(fork)).reason == "idle"
+
+    run(scenario)
+
+
+# -- code that does not survive a fork -------------------------------------------------------------
+
+HANGS_IN_CHILD = """
+import os, time
+os.register_at_fork(after_in_child=lambda: time.sleep(600))
+def f():
+    return "served"
+"""
+HANGS_IN_PARENT = HANGS_IN_CHILD.replace("after_in_child", "after_in_parent")
+DIES_IN_CHILD = """
+import os
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), 11))
+def f():
+    return "served"
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        (HANGS_IN_CHILD, "not ready within 0.7 s"),
+        (HANGS_IN_PARENT, "did not come back"),
+        (HANGS_IN_PARENT.replace("after_in_parent", "before"), "did not come back"),
+        (DIES_IN_CHILD, "signal 11"),
+    ],
+)
+def test_a_template_that_cannot_be_forked_is_refused_and_the_caller_served(source: str, why: str) -> None:
+    async def scenario(node: Node) -> None:
+        revision = node.revision(source)
+        template = await node.ready(node.start(revision, role="template"))
+        first, second = (node.start(revision, template=template.replica) for _ in range(2))
+        for replica in (first, second):
+            seen = await node.ready(replica)
+            assert await call(seen.address) == (200, "served")
+        refused = [seen.fork_refused for seen in node.seen(template.replica) if seen.fork_refused]
+        assert refused
+        assert why in refused[0]
+        third = await node.ready(node.start(revision, template=template.replica))
+        assert "exec" in dict(third.timings_ms)
+        assert any("started fresh" in row["text"] or "starts again" in row["text"] for row in node.log())
+
+    run(scenario, "--fork-probe-s", "0.7")
+
+
+def test_an_error_in_the_users_own_start_is_a_failed_start_and_no_refusal() -> None:
+    async def scenario(node: Node) -> None:
+        source = """
+        import pathlib
+        class C:
+            def warm(self):
+                flag = pathlib.Path("{flag}")
+                if not flag.exists():
+                    flag.touch()
+                    raise RuntimeError("not yet")
+            def f(self):
+                return "served"
+        """.replace("{flag}", str(node.home.root / "flag"))
+        revision = node.revision(source, "C", enter=("warm",))
+        template = await node.ready(node.start(revision, role="template"))
+        over = await node.gone(node.start(revision, template=template.replica))
+        assert (over.reason, "not yet" in over.detail) == ("enter_error", True)
+        second = await node.ready(node.start(revision, template=template.replica))
+        assert "fork" in dict(second.timings_ms)
+        assert not any(seen.fork_refused for seen in node.seen(template.replica))
+
+    run(scenario)
+
+
+def test_forks_of_a_template_that_fails_to_load_start_fresh_and_tell_their_own_error() -> None:
+    async def scenario(node: Node) -> None:
+        revision = node.revision("import not_there\n")
+        template = node.start(revision, role="template")
+        fork = node.start(revision, template=template)
+        assert (await node.gone(template)).reason == "import_error"
+        assert (await node.gone(fork)).reason == "import_error"
+
+    run(scenario)
+
+
+def test_threads_of_a_template_are_reported() -> None:
+    async def scenario(node: Node) -> None:
+        source = """
+        import threading, time
+        class C:
+            def load(self):
+                self.thread = threading.Thread(target=time.sleep, args=(600,), daemon=True)
+                self.thread.start()
+            def f(self):
+                return [self.thread.is_alive(), threading.active_count()]
+        """
+        revision = node.revision(source, "C", enter_snap=("load",))
+        template = await node.ready(node.start(revision, role="template"))
+        assert any(said.startswith("threads that a fork will not have") for said in template.applied)
+        fork = await node.ready(node.start(revision, template=template.replica))
+        status, (lives, _) = await call(fork.address)
+        assert (status, lives) == (200, False)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("used", "refused"), [(True, True), (False, False)])
+def test_an_initialised_cuda_context_refuses_the_template(used: bool, refused: bool) -> None:
+    """A module by the name of torch that answers as the real one would: there is no GPU to try it on."""
+
+    async def scenario(node: Node) -> None:
+        torch = f"class cuda:\n    is_initialized = staticmethod(lambda: {used})\n"
+        import msgspec
+
+        revision = node.revision("")
+        digest = node.bundle({"app.py": "import torch\ndef f():\n    return 'served'\n", "torch.py": torch})
+        revision = msgspec.structs.replace(revision, bundle=digest)
+        template = await node.ready(node.start(revision, role="template"))
+        assert ("CUDA" in template.fork_refused) == refused
+        seen = await node.ready(node.start(revision, template=template.replica))
+        assert ("fork" in dict(seen.timings_ms)) == (not refused)
+        assert await call(seen.address) == (200, "served")
+
+    run(scenario)
+
+
+def test_gradient_boosting_that_ran_in_the_template_runs_in_its_forks() -> None:
+    """libgomp's thread team does not survive a fork; with one thread there is no team."""
+    pytest.importorskip("sklearn")
+
+    async def scenario(node: Node) -> None:
+        source = """
+        import numpy as np
+        from sklearn.ensemble import HistGradientBoostingClassifier
+        class C:
+            def load(self):
+                x = np.random.default_rng(1).normal(size=(300, 8))
+                self.x, self.y = x, x[:, 0] > 0
+                self.model = HistGradientBoostingClassifier(max_iter=5).fit(self.x, self.y)
+                self.model.predict(self.x)
+            def f(self):
+                again = HistGradientBoostingClassifier(max_iter=2).fit(self.x, self.y)
+                return [float(self.model.score(self.x, self.y)), float(again.score(self.x, self.y))]
+        """
+        revision = node.revision(source, "C", enter_snap=("load",))
+        template = await node.ready(node.start(revision, role="template"))
+        fork = await node.ready(node.start(revision, template=template.replica))
+        assert "fork" in dict(fork.timings_ms)
+        status, scores = await within(call(fork.address))
+        assert status == 200
+        assert min(scores) > 0.9
+
+    run(scenario)
+
+
+def test_a_stop_in_the_middle_of_a_burst_leaves_no_process() -> None:
+    async def scenario(node: Node) -> None:
+        revision = node.revision("def f():\n    return 1\n")
+        template = await node.ready(node.start(revision, role="template"))
+        forks = [node.start(revision, template=template.replica) for _ in range(30)]
+        for fork in forks:
+            node.stop(fork)
+        node.stop(template.replica)
+        for fork in (*forks, template.replica):
+            over = await node.gone(fork)
+            assert (over.phase, over.reason) == (Phase.GONE, "idle")
+        pids = {seen.pid for fork in forks for seen in node.seen(fork) if seen.pid}
+        await node.until(lambda: not any(alive(pid) for pid in pids))
+
+    run(scenario)
