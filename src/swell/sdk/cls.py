@@ -52,6 +52,11 @@ class Cls:
         arguments.refuse(Given("Cls.from_name", {k: v for k, v in locals().items() if k != "cls"}))
         return cls(name, Named(app_name, environment_name))
 
+    @property
+    def methods(self) -> list[str]:
+        """Names of what can be reached from outside; empty for a class found by its name."""
+        return [name for name, (_, marked) in (self._members or {}).items() if marked.remote]
+
     def __call__(self, *args: Any, **kwargs: Any) -> Obj:
         """An object whose methods run in replicas."""
         if args or kwargs:

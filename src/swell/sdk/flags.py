@@ -1,0 +1,179 @@
+"""Which flags does a function take on the command line, and what value does a text given for one mean?
+
+Pure: the CLI asks `flags` for the list, gathers texts, and hands them to `arguments`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from swell.model.errors import SwellError
+
+_PLAIN: dict[Any, str] = {str: "text", int: "int", float: "float", bool: "bool", datetime: "datetime", Any: "any"}
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One argument of a function as `--name`."""
+
+    name: str
+    """The argument's name; on the command line with dashes for underscores."""
+    kind: str
+    """ "text", "int", "float", "bool" (`--name` / `--no-name`), "datetime" (ISO 8601), "choice" or "any"."""
+    required: bool
+    default: Any = None
+    choices: tuple[Any, ...] = ()
+    """Values of a `Literal`."""
+    repeated: bool = False
+    """A list: the flag may be given more than once."""
+
+    @property
+    def option(self) -> str:
+        """How it is written: "--max-size"."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def help(self) -> str:
+        """What may be given, and what it is otherwise."""
+        shown = "|".join(map(str, self.choices)) if self.choices else _words(self.kind)
+        several = ", more than once" if self.repeated else ""
+        return f"{shown}{several}{', required' if self.required else f' (default: {self.default!r})'}"
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Everything a function takes on the command line."""
+
+    flags: tuple[Flag, ...]
+    variadic: bool = False
+    """It takes `*args`, and no flags: the words of the command line, as they are."""
+
+
+def flags(function: Callable[..., Any], bound: bool = False) -> Flags:
+    """The flags of a function; `bound` leaves out the first argument (`self`). Raises on a type without a text form."""
+    raw = getattr(function, "__swell_raw__", function)
+    parameters = list(inspect.signature(raw).parameters.values())[1 if bound else 0 :]
+    if [p.kind for p in parameters] == [inspect.Parameter.VAR_POSITIONAL]:
+        return Flags((), variadic=True)
+    hints = _hints(raw)
+    return Flags(tuple(_flag(raw.__name__, parameter, hints) for parameter in parameters))
+
+
+def arguments(found: Flags, given: Mapping[str, Sequence[str | bool]]) -> dict[str, Any]:
+    """Keyword arguments from the texts given, by argument name: one each, more for a repeated flag.
+
+    For a "bool" a bool may stand in place of a text. What was not given and has a default is left out.
+    """
+    unknown = sorted(set(given) - {flag.name for flag in found.flags})
+    if unknown:
+        known = ", ".join(flag.option for flag in found.flags) or "none"
+        raise SwellError("bad_arguments", f"Unknown flag {unknown[0]!r}. Flags are: {known}.", status=422)
+    values: dict[str, Any] = {}
+    for flag in found.flags:
+        texts = given.get(flag.name, ())
+        if texts:
+            values[flag.name] = [value(flag, text) for text in texts] if flag.repeated else value(flag, texts[-1])
+        elif flag.required:
+            raise SwellError("bad_arguments", f"{flag.option} is missing ({flag.help}).", status=422)
+    return values
+
+
+def value(flag: Flag, text: str | bool) -> Any:
+    """What one text means."""
+    if isinstance(text, bool):
+        return text
+    for choice in flag.choices:
+        if str(choice) == text:
+            return choice
+    read = _READERS.get(flag.kind)
+    try:
+        if read is not None:
+            return read(text)
+    except ValueError:
+        pass
+    wanted = " or ".join(map(str, flag.choices)) if flag.choices else _words(flag.kind)
+    raise SwellError("bad_arguments", f"{flag.option} {text!r}: give {wanted}.", status=422)
+
+
+def _hints(raw: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(raw)
+    except Exception as error:
+        raise SwellError(
+            "bad_function", f"The annotations of {raw.__name__} cannot be read, so it has no flags: {error}."
+        ) from error
+
+
+def _flag(function: str, parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Flag:
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+        raise SwellError(
+            "bad_function",
+            f"{function} takes {parameter}, which has no flag: use arguments with names, or *args alone.",
+        )
+    hint = _without_none(hints.get(parameter.name, Any))
+    repeated = typing.get_origin(hint) is list or hint is list
+    if repeated:
+        hint = _without_none((*typing.get_args(hint), str)[0])
+    choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+    kind = "choice" if choices else _PLAIN.get(hint)
+    if kind is None:
+        raise SwellError(
+            "bad_function",
+            f"{function} has an argument {parameter.name} of a type that no flag can give "
+            f"({getattr(hint, '__name__', hint)}). Use str, int, float, bool, datetime, Literal or a list of those.",
+        )
+    required = parameter.default is parameter.empty
+    return Flag(parameter.name, kind, required, None if required else parameter.default, choices, repeated)
+
+
+def _without_none(hint: Any) -> Any:
+    """`X` of `X | None`."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        rest = [each for each in typing.get_args(hint) if each is not type(None)]
+        if len(rest) == 1:
+            return rest[0]
+    return hint
+
+
+def _bool(text: str) -> bool:
+    if text.lower() in _TRUE | _FALSE:
+        return text.lower() in _TRUE
+    raise ValueError(text)
+
+
+def _any(text: str) -> Any:
+    """A Python literal where it is one, else the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "text": str,
+    "int": int,
+    "float": float,
+    "bool": _bool,
+    "datetime": datetime.fromisoformat,
+    "any": _any,
+}
+
+
+def _words(kind: str) -> str:
+    return {
+        "text": "text",
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "datetime": "a time like 2026-01-31T12:00",
+        "any": "text or a Python value",
+    }[kind]

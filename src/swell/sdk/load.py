@@ -1,0 +1,162 @@
+"""Which app, and which function in it, does `file.py::name` or `package.module::name` mean?"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from swell.model.errors import SwellError
+from swell.sdk import bundle
+from swell.sdk.app import App, LocalEntrypoint
+from swell.sdk.function import Function
+
+Runnable = LocalEntrypoint | Function
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a reference names."""
+
+    app: App
+    name: str
+    """Of the entry point or function; "Class.method" for a method."""
+    run: Runnable
+
+    @property
+    def is_method(self) -> bool:
+        """Its first argument is `self`, which callers do not give."""
+        return "." in self.name
+
+
+def app(reference: str) -> App:
+    """The app of a file or module; `…::name` chooses among several by variable or by the app's own name."""
+    place, _, name = reference.partition("::")
+    return _choose(place, _apps(module(place)), name)
+
+
+def target(reference: str) -> Target:
+    """The entry point or function to run: the one that is named, or the only one there is."""
+    place, _, name = reference.partition("::")
+    found = _apps(module(place))
+    first, _, rest = name.partition(".")
+    if first in found:
+        return _in_app(place, found[first], rest)
+    if name:
+        holders = {id(each): each for each in found.values() if name in _runnables(each)}
+        if len(holders) == 1:
+            return _in_app(place, next(iter(holders.values())), name)
+        if not holders:
+            listed = ", ".join(sorted({each for held in found.values() for each in _runnables(held)})) or "nothing"
+            raise SwellError("unknown_function", f"There is no {name!r} to run in {place}. There is: {listed}.")
+        raise SwellError("ambiguous", f"Several apps in {place} have {name!r}: write {place}::APP.{name}.")
+    return _in_app(place, _choose(place, found, ""), "")
+
+
+def module(place: str) -> ModuleType:
+    """Import a user's file by its path, under the name it has in a replica, or a module by its name."""
+    path = Path(place)
+    if path.suffix == ".py" or path.is_file():
+        if not path.is_file():
+            raise SwellError("no_such_file", f"There is no file {place!r} (in {Path.cwd()}).")
+        return _import_file(path)
+    if not all(part.isidentifier() for part in place.split(".")):
+        raise SwellError("no_such_file", f"{place!r} is neither a Python file nor a module's name.")
+    _first_on_path(Path.cwd())
+    if importlib.util.find_spec(place.partition(".")[0]) is None:
+        raise SwellError("no_such_module", f"There is no module {place!r} here; a file is named with its .py.")
+    return _import(place, place)
+
+
+def _import_file(path: Path) -> ModuleType:
+    source = bundle.source(path)
+    if not all(part.isidentifier() for part in source.module.split(".")):
+        raise SwellError(
+            "bad_file_name", f"{path.name} cannot be imported: use letters, digits and underscores, like my_app.py."
+        )
+    root = source.local.source.parent
+    _first_on_path(root)
+    taken = sys.modules.get(source.module)
+    where = getattr(taken, "__file__", None)
+    if taken is not None and (where is None or Path(where).absolute() != path.absolute()):
+        raise SwellError("bad_file_name", f"{path.name} has the name of a module that is in use: rename the file.")
+    importlib.invalidate_caches()
+    found = _import(source.module, str(path))
+    where = getattr(found, "__file__", None)
+    if where is None or Path(where).resolve() != path.resolve():
+        raise SwellError("bad_file_name", f"{path.name} has the name of another module ({where}): rename the file.")
+    return found
+
+
+def _first_on_path(folder: Path) -> None:
+    """As Python does it for a script."""
+    if sys.path[:1] != [str(folder)]:
+        sys.path.insert(0, str(folder))
+
+
+def _import(name: str, shown: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except SwellError as error:
+        error.detail = error.detail or _user_traceback(error)
+        raise
+    except (Exception, SystemExit) as error:
+        told = SwellError(
+            "import", f"Importing {shown} raised {type(error).__name__}: {error}", detail=_user_traceback(error)
+        )
+        raise told from error
+
+
+def _user_traceback(error: BaseException) -> str:
+    """Without the frames of the import machinery and of this module."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename != __file__ and "importlib" not in frame.filename]
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(own)] if own else []
+    return "".join([*lines, *traceback.format_exception_only(error)]).rstrip()
+
+
+def _apps(module: ModuleType) -> dict[str, App]:
+    """Apps by the variables that hold them."""
+    return {name: value for name, value in vars(module).items() if isinstance(value, App)}
+
+
+def _choose(place: str, found: dict[str, App], name: str) -> App:
+    chosen = {id(each): each for variable, each in found.items() if name in ("", variable, each.name)}
+    if len(chosen) == 1:
+        return next(iter(chosen.values()))
+    names = ", ".join(sorted(found))
+    if not found:
+        raise SwellError("no_app", f"There is no app in {place}: make one with `app = swell.App('name')`.")
+    if not chosen:
+        raise SwellError("no_app", f"There is no app {name!r} in {place}. There is: {names}.")
+    raise SwellError("ambiguous", f"There are several apps in {place}: name one, like {place}::{min(found)} ({names}).")
+
+
+def _runnables(app: App) -> dict[str, Runnable]:
+    """Entry points, functions, and methods of classes, by name."""
+    found: dict[str, Runnable] = {**app.registered_functions}
+    for name, cls in app.registered_classes.items():
+        made = cls()
+        found.update({f"{name}.{method}": getattr(made, method) for method in cls.methods})
+    return {**found, **app.registered_entrypoints}
+
+
+def _in_app(place: str, app: App, name: str) -> Target:
+    runnables = _runnables(app)
+    if name:
+        if name not in runnables:
+            listed = ", ".join(sorted(runnables)) or "nothing"
+            raise SwellError("unknown_function", f"There is no {name!r} to run in {place}. There is: {listed}.")
+        return Target(app, name, runnables[name])
+    for candidates in (app.registered_entrypoints, runnables):
+        if len(candidates) == 1:
+            only = next(iter(candidates))
+            return Target(app, only, runnables[only])
+        if candidates:
+            listed = ", ".join(sorted(candidates))
+            raise SwellError("ambiguous", f"Which one? Write {place}::{min(candidates)}; there is: {listed}.")
+    raise SwellError("empty_app", f"There is nothing to run in {place}: decorate a function with @app.function().")

@@ -1,0 +1,208 @@
+"""A real HTTP server on loopback that speaks docs/wire.md as far as a client can see, with functions that run in it."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import json
+import pickle
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from swell.wire import api, http
+
+KEY = "sk-test"
+
+
+class Server:
+    """What is deployed, what was asked, and the functions that answer calls by their name."""
+
+    def __init__(self, functions: dict[str, Callable[..., Any]]) -> None:
+        self.functions = functions
+        self.blobs: dict[str, bytes] = {}
+        self.apps: dict[str, Any] = {}
+        self.stopped: list[str] = []
+        self.calls: list[str] = []
+        self.authorizations: list[str] = []
+        self.deploy_error: api.DeployLine | None = None
+        self.left = threading.Event()
+        """A caller went away in the middle of an answer."""
+        self.url = ""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Any
+
+    @property
+    def state(self) -> Server:
+        return self.server.state
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
+        if path == "/healthz":
+            self.answer(200, b"ok", "text/plain")
+        elif not self.allowed():
+            return
+        elif path == "/api/health":
+            self.answer(200, b'{"state": "live"}')
+        elif path == "/api/apps":
+            rows = [
+                {"namespace": app.namespace, "name": app.name, "deployed_at": 0.0, "ephemeral": app.ephemeral,
+                 "source": app.source, "workloads": [
+                     {"name": w.name, "revision": w.revision, "kind": "function", "methods": [w.name],
+                      "url": f"{self.state.url}/web/{w.name}/", "ready": 0, "live": 0, "held": 0, "in_flight": 0}
+                     for w in app.workloads]}
+                for app in self.state.apps.values()
+            ]  # fmt: skip
+            self.answer(200, json.dumps(rows).encode())
+        elif path == "/api/logs":
+            rows = [api.LogRow(1.0, "p", "r1-1", "q1", "out", f"{query['app'][0]} says {n}") for n in range(3)]
+            self.chunks(200, "application/x-ndjson", [msgspec.json.encode(row) + b"\n" for row in rows])
+        else:
+            self.fail(404, "unknown_path", f"nothing at {path}")
+
+    def do_HEAD(self) -> None:
+        self.send_response(204 if self.path.rsplit("/", 1)[1] in self.state.blobs else 404)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def do_PUT(self) -> None:
+        self.state.blobs[self.path.rsplit("/", 1)[1]] = self.body()
+        self.answer(204, b"")
+
+    def do_DELETE(self) -> None:
+        name = self.path.removeprefix("/api/apps/")
+        if self.state.apps.pop(name, None) is None:
+            self.fail(404, "unknown_app", f"no app {name}")
+        else:
+            self.state.stopped.append(name)
+            self.answer(204, b"")
+
+    def do_POST(self) -> None:
+        body = self.body()
+        if not self.allowed():
+            return
+        if self.path == "/api/apps":
+            app = msgspec.json.decode(body, type=api.Deploy).app
+            lines = [api.DeployLine("progress", "building"), self.state.deploy_error]
+            if self.state.deploy_error is None:
+                assert all(revision.bundle in self.state.blobs for revision in app.revisions)
+                self.state.apps[app.key] = app
+                urls = tuple((w.name, f"{self.state.url}/call/{app.name}/{w.name}") for w in app.workloads)
+                lines[1] = api.DeployLine("done", urls=urls)
+            self.chunks(200, "application/x-ndjson", [msgspec.json.encode(line) + b"\n" for line in lines if line])
+        else:
+            self.call(self.path.removeprefix("/call/"), body)
+
+    def call(self, target: str, body: bytes) -> None:
+        self.state.calls.append(target)
+        function = self.state.functions.get(target.rsplit("/", 1)[1])
+        if function is None:
+            self.fail(404, "unknown_function", f"no function {target}")
+            return
+        args, kwargs = pickle.loads(body)
+        accept = [word.strip() for word in self.headers["accept"].split(",")]
+        try:
+            result = function(*args, **kwargs)
+        except Exception as error:
+            self.answer(500, failure(error))
+            return
+        if not inspect.isgenerator(result):
+            self.answer(200, pickle.dumps(result), http.PICKLE)
+        elif http.FRAMES in accept:
+            assert accept[1] == http.PICKLE
+            self.chunks(200, http.FRAMES, frames(result), {"Swell-Item-Type": http.PICKLE})
+        else:
+            self.chunks(200, http.SSE, [b"data: 1\n\n"])
+
+    def allowed(self) -> bool:
+        self.state.authorizations.append(self.headers.get("authorization", ""))
+        if self.state.authorizations[-1] != f"Bearer {KEY}":
+            self.fail(401, "bad_key", "The key is not this server's.")
+            return False
+        return True
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("content-length", 0)))
+
+    def fail(self, status: int, code: str, message: str) -> None:
+        self.answer(status, http.error_body(code, message, "q7"))
+
+    def answer(self, status: int, body: bytes, kind: str = http.JSON) -> None:
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def chunks(self, status: int, kind: str, pieces: Any, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"content-type": kind, "transfer-encoding": "chunked", **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        try:
+            for piece in pieces:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                self.wfile.flush()
+            self.wfile.write(b"0\r\n\r\n")
+        except (BrokenPipeError, ConnectionResetError):
+            self.state.left.set()
+            self.close_connection = True
+
+
+def failure(error: Exception) -> bytes:
+    """The body of an error that user code raised."""
+    pickled = base64.b64encode(pickle.dumps(error)).decode()
+    return http.error_body("exception", f"{type(error).__name__}: {error}", "q7", traceback.format_exc(), pickled)
+
+
+def frame(kind: bytes, payload: bytes = b"") -> bytes:
+    return (1 + len(payload)).to_bytes(4, "big") + kind + payload
+
+
+def frames(items: Iterator[Any]) -> Iterator[bytes]:
+    try:
+        for item in items:
+            yield frame(b"i", pickle.dumps(item))
+        yield frame(b"z")
+    except Exception as error:
+        yield frame(b"e", failure(error))
+
+
+class Listening(ThreadingHTTPServer):
+    """Threads that may be left behind, a queue for many callers at once, and no words about those who leave."""
+
+    daemon_threads = True
+    request_queue_size = 1024
+    state: Server
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass
+
+
+@contextmanager
+def serving(functions: dict[str, Callable[..., Any]]) -> Iterator[Server]:
+    """A server that runs until the end of the block."""
+    state = Server(functions)
+    listening = Listening(("127.0.0.1", 0), Handler)
+    listening.state = state
+    state.url = f"http://127.0.0.1:{listening.server_port}"
+    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield state
+    finally:
+        listening.shutdown()
+        listening.server_close()
+        thread.join()

@@ -1,0 +1,302 @@
+"""Do calls reach a server and come back as values, as the function's own exceptions, or as clear errors?"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import swell
+from sdk.server import KEY, Server, serving
+from swell.model.workload import Retrying
+from swell.sdk.client import Client
+from swell.sdk.protocol import CallError
+
+
+class Odd(Exception):
+    """An exception of the user's own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def double(x: int, plus: int = 0) -> int:
+    return 2 * x + plus
+
+
+def even(x: int) -> int:
+    if x % 2:
+        raise Odd(x)
+    return x
+
+
+def count(n: int) -> Iterator[int]:
+    for at in range(n):
+        if at == 5:
+            raise Odd(at)
+        yield at
+
+
+def forever() -> Iterator[int]:
+    at = 0
+    while True:
+        yield at
+        at += 1
+
+
+class Flaky:
+    """Fails a number of times, then answers."""
+
+    def __init__(self, failures: int) -> None:
+        self.left = failures
+
+    def __call__(self) -> str:
+        self.left -= 1
+        if self.left >= 0:
+            raise ConnectionError("not yet")
+        return "there"
+
+
+class Unpickled:
+    def __reduce__(self) -> Any:
+        raise TypeError("it holds a socket")
+
+
+@pytest.fixture()
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    with serving({"double": double, "even": even, "count": count, "forever": forever, "C.m": double}) as state:
+        monkeypatch.setenv("SWELL_URL", state.url)
+        monkeypatch.setenv("SWELL_KEY", KEY)
+        yield state
+
+
+def named(name: str) -> swell.Function:
+    return swell.Function.from_name("app", name)
+
+
+def test_a_call_gives_the_value(server: Server) -> None:
+    assert named("double").remote(3, plus=1) == 7
+    assert asyncio.run(named("double").remote.aio(4)) == 8
+    assert swell.Cls.from_name("app", "C", environment_name="staging")().m.remote(5) == 10
+    assert server.calls == ["app/double", "app/double", "staging/app/C.m"]
+
+
+def test_an_exception_is_raised_as_itself_with_a_note_of_where(server: Server) -> None:
+    with pytest.raises(Odd) as raised:
+        named("even").remote(3)
+    assert raised.value.number == 3
+    assert "Request q7" in raised.value.__notes__[0]
+    assert "raise Odd(x)" in raised.value.__notes__[0]
+
+
+def test_an_error_of_the_platform_has_code_message_and_request(server: Server) -> None:
+    with pytest.raises(CallError) as raised:
+        named("missing").remote()
+    assert (raised.value.code, raised.value.request, raised.value.status) == ("unknown_function", "q7", 404)
+    assert "no function app/missing" in str(raised.value)
+
+
+def test_an_argument_that_cannot_be_sent_is_named(server: Server) -> None:
+    with pytest.raises(swell.Error, match=r"Argument plus of app/double \(Unpickled\).*it holds a socket"):
+        named("double").remote(1, plus=Unpickled())
+    with pytest.raises(swell.Error, match="Argument number 1 of app/double"):
+        named("double").remote(Unpickled())
+    assert server.calls == []
+
+
+def test_no_server_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("SWELL_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+    with pytest.raises(swell.Error, match="No Swell server at http://127.0.0.1:.*swell up") as raised:
+        named("double").remote(1)
+    assert raised.value.code == "no_server"
+
+
+def test_a_wrong_key_is_the_servers_own_message(server: Server) -> None:
+    with pytest.raises(swell.Error, match="The key is not this server's"):
+        Client(server.url, "sk-other").apps()
+
+
+def test_the_key_comes_from_the_state_directory_when_the_environment_has_none(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.delenv("SWELL_KEY")
+    monkeypatch.setenv("SWELL_HOME", str(tmp_path))
+    (tmp_path / "key").write_text(KEY + "\n")
+    assert named("double").remote(1) == 2
+    assert server.authorizations == [f"Bearer {KEY}"]
+
+
+def test_a_generator_streams_and_raises_where_it_failed(server: Server) -> None:
+    assert list(named("count").remote_gen(4)) == [0, 1, 2, 3]
+    seen = []
+    with pytest.raises(Odd) as raised:
+        for item in named("count").remote_gen(9):
+            seen.append(item)  # noqa: PERF402 (what came before the error is the point)
+    assert seen == [0, 1, 2, 3, 4]
+    assert raised.value.number == 5
+
+    async def gather() -> list[int]:
+        return [item async for item in named("count").remote_gen.aio(4)]
+
+    assert asyncio.run(gather()) == [0, 1, 2, 3]
+
+
+def test_leaving_a_stream_closes_the_connection(server: Server) -> None:
+    for item in named("forever").remote_gen():
+        if item == 3:
+            break
+    assert server.left.wait(10)
+
+    async def peek() -> None:
+        stream = named("forever").remote_gen.aio()
+        assert await anext(stream) == 0
+        await stream.aclose()
+
+    server.left.clear()
+    asyncio.run(peek())
+    assert server.left.wait(10)
+
+
+def test_a_call_of_the_wrong_kind_says_which_is_right(server: Server) -> None:
+    with pytest.raises(swell.Error, match=r"use \.remote_gen\(\)"):
+        named("count").remote(3)
+    with pytest.raises(swell.Error, match=r"use \.remote\(\)"):
+        list(named("double").remote_gen(3))
+
+
+def test_failures_are_sent_again_as_often_as_allowed(server: Server) -> None:
+    server.functions["flaky"] = Flaky(2)
+    retrying = Retrying(max_retries=2, initial_delay_s=0.0)
+    assert Client(server.url, KEY).call("app/flaky", retrying=retrying) == "there"
+    assert server.calls == ["app/flaky"] * 3
+    server.functions["flaky"] = Flaky(3)
+    with pytest.raises(ConnectionError, match="not yet"):
+        Client(server.url, KEY).call("app/flaky", retrying=retrying)
+    with pytest.raises(swell.Error):
+        Client(server.url, KEY).call("app/missing", retrying=retrying)
+    assert server.calls.count("app/missing") == 1
+
+
+def test_map_keeps_order_and_takes_several_iterators(server: Server) -> None:
+    assert list(named("double").map(range(200))) == [2 * x for x in range(200)]
+    assert list(named("double").map([1, 2, 3], [10, 20])) == [12, 24]
+    assert sorted(named("double").map(range(50), kwargs={"plus": 1}, order_outputs=False)) == list(range(1, 100, 2))
+    assert list(named("double").starmap([(1, 2), (3, 4)])) == [4, 10]
+    assert named("double").for_each(range(5)) is None
+    assert list(named("double").map([])) == []
+    assert list(named("double").map()) == []
+
+
+def test_map_stops_at_the_first_exception_unless_told_otherwise(server: Server) -> None:
+    with pytest.raises(Odd):
+        list(named("even").map(range(10)))
+    kept = list(named("even").map(range(4), return_exceptions=True))
+    assert [getattr(item, "number", item) for item in kept] == [0, 1, 2, 3]
+    with pytest.raises(Odd):
+        named("even").for_each(range(10))
+    named("even").for_each(range(10), ignore_exceptions=True)
+
+
+def test_map_reads_its_input_only_as_far_as_it_must(server: Server) -> None:
+    from swell.sdk.mapping import AHEAD_MAX
+
+    taken = []
+
+    def inputs() -> Iterator[int]:
+        at = 0
+        while True:
+            taken.append(threading.current_thread())
+            yield at
+            at += 1
+
+    results = named("double").map(inputs())
+    assert [next(results) for _ in range(3)] == [0, 2, 4]
+    results.close()  # type: ignore[attr-defined]
+    assert len(taken) <= AHEAD_MAX + 3
+    assert set(taken) == {threading.current_thread()}
+
+
+def test_leaving_a_map_cancels_what_is_in_flight(server: Server) -> None:
+    release = threading.Event()
+    server.functions["wait"] = lambda x: (x == 0 or release.wait(30)) and x
+    results = named("wait").map(range(100))
+    assert next(results) == 0
+    results.close()  # type: ignore[attr-defined]
+    release.set()
+    time.sleep(0.2)
+    sent = len(server.calls)
+    assert named("double").remote(1) == 2
+    assert len(server.calls) == sent + 1 < 100
+
+
+def test_map_within_asyncio_takes_asynchronous_input(server: Server) -> None:
+    async def numbers() -> Any:
+        for x in range(5):
+            await asyncio.sleep(0)
+            yield x
+
+    async def go() -> tuple[list[int], list[int], int]:
+        function = named("double")
+        first = [item async for item in function.map.aio(numbers(), range(100))]
+        second = [item async for item in function.starmap.aio([(1,), (2,)])]
+        await function.for_each.aio(range(3))
+        alone = await asyncio.gather(*(function.remote.aio(x) for x in range(20)))
+        return first, second, sum(alone)
+
+    assert asyncio.run(go()) == ([0, 3, 6, 9, 12], [2, 4], 380)
+
+    with pytest.raises(swell.Error, match=r"use the \.aio form"):
+        list(named("double").map(numbers_that_wait()))
+
+
+async def numbers_that_wait() -> Any:
+    await asyncio.sleep(0)
+    yield 1
+
+
+def test_cancelling_a_task_cancels_its_call(server: Server) -> None:
+    release = threading.Event()
+    server.functions["wait"] = lambda: release.wait(30)
+
+    async def go() -> None:
+        task = asyncio.create_task(named("wait").remote.aio())
+        while not server.calls:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(go())
+    release.set()
+
+
+def test_the_control_api(server: Server) -> None:
+    client = Client(server.url, KEY)
+    assert client.serving()
+    assert client.health() == {"state": "live"}
+    assert not client.has_blob("sha256-0")
+    client.put_blob("sha256-0", b"x")
+    assert client.has_blob("sha256-0")
+    assert server.blobs == {"sha256-0": b"x"}
+    assert [row.text for row in client.logs("app")] == ["app says 0", "app says 1", "app says 2"]
+    assert not Client("http://127.0.0.1:9", KEY).serving()
+    with pytest.raises(swell.Error, match="no app default/none"):
+        client.stop("none")
+
+
+def test_a_forked_child_calls_too(server: Server) -> None:
+    import os
+
+    assert named("double").remote(1) == 2
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if named("double").remote(21) == 42 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
