@@ -25,6 +25,8 @@ DEPLOY_WAIT_S = 1800.0
 """The first deploy downloads and installs the model's packages."""
 WAIT_S = 120.0
 BAR = 28
+SMALLEST_MS = 0.05
+"""Phases below it are not shown."""
 
 
 def step(words: str, act: Callable[[], str]) -> None:
@@ -89,7 +91,7 @@ class Story:
         lines: list[str] = answer.value
         if missing := [words for words in TO_READ if words not in lines]:
             raise Failed(f"the answer lacks {missing}: {lines}")
-        self.swell.run("why", answer.request)
+        wait_until("`swell why` knows the request", lambda: self.explained(answer.request), WAIT_S, pause_s=0.25)
         return "\n".join(
             [
                 f"{PICTURE.name}, {PICTURE.stat().st_size / 1000:.0f} kB, holds {len(lines)} texts:",
@@ -98,6 +100,13 @@ class Story:
                 f"marginal cost ${float(answer.headers['swell-cost-usd']):.7f}, more in: swell why {answer.request}",
             ]
         )
+
+    def explained(self, request: str) -> bool:
+        """Can the platform say where this request's time went? Records take a moment to arrive."""
+        try:
+            return request in self.swell.run("why", request)
+        except Failed:
+            return False
 
     def parked(self) -> str:
         wait_until("a template and nothing else", lambda: self.look() and self.swell.parked(), WAIT_S, pause_s=0.25)
@@ -144,10 +153,17 @@ def _wrap(lines: list[str], width: int = 72) -> list[str]:
 
 
 def _bars(answer: Answer) -> list[str]:
-    """Where the time went, drawn to scale."""
-    whole = max(answer.ms, *answer.phases_ms.values())
-    rows = {**answer.phases_ms, "at client": answer.ms}
-    return [f"{name:<10}{ms:9.1f} ms  {'█' * round(BAR * ms / whole)}".rstrip() for name, ms in rows.items()]
+    """Where the time went, drawn to scale; what a start-up was made of is indented below the time held for it."""
+    phases = dict(answer.phases_ms)
+    starting = {f"  {name.removeprefix('start-')}": ms for name, ms in phases.items() if name.startswith("start-")}
+    total = phases.pop("total")
+    rows: dict[str, float] = {}
+    for name, ms in phases.items():
+        if not name.startswith("start-"):
+            rows[name] = ms
+            rows.update(starting if name == "held" else {})
+    shown = {name: ms for name, ms in rows.items() if ms >= SMALLEST_MS} | {"total": total, "at the client": answer.ms}
+    return [f"{name:<14}{ms:8.1f} ms  {'█' * round(BAR * ms / answer.ms)}".rstrip() for name, ms in shown.items()]
 
 
 def templates_on(environ: Mapping[str, str]) -> bool:
