@@ -68,7 +68,7 @@ class Unpickled:
         raise TypeError("it holds a socket")
 
 
-@pytest.fixture()
+@pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     with serving({"double": double, "even": even, "count": count, "forever": forever, "C.m": double}) as state:
         monkeypatch.setenv("SWELL_URL", state.url)

@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 
 from swell.model.errors import SwellError
 from swell.sdk import arguments, describe, marks, run
-from swell.sdk.binding import Binding, Deployed, Named
+from swell.sdk.binding import Binding, Named
 from swell.sdk.bridge import operation
-from swell.sdk.client import Client
 from swell.sdk.cls import Cls
 from swell.sdk.function import Function, Local, is_generator
 from swell.sdk.image import Image
@@ -55,7 +54,7 @@ class App:
     ) -> None:
         if name is not None and not isinstance(name, str):
             raise SwellError("bad_argument", f"App({name!r}): the name must be text.")
-        self._given = Given("App", {k: v for k, v in locals().items() if k != "self"})
+        self.given = Given("App", {k: v for k, v in locals().items() if k != "self"})
         self.name = name
         self.tags = dict(tags or {})
         self.image = image
@@ -307,18 +306,6 @@ class App:
         arguments.refuse(Given("App.stop", {"client": client}))
         at = self.binding.resolve(repr(self))
         await at.client.stop.start(at.app, at.namespace)
-        self.stops()
-
-    def describing(self) -> None:
-        """Refuse what the app itself was given and cannot have."""
-        arguments.refuse(self._given)
-
-    def runs_at(self, client: Client, namespace: str, name: str, urls: Mapping[str, str]) -> None:
-        """Its functions are called there from now on."""
-        self.binding.deployed = Deployed(client, namespace, name, urls)
-
-    def stops(self) -> None:
-        """Its functions cannot be called any more."""
         self.binding.deployed = None
 
 

@@ -105,7 +105,9 @@ class Image:
         return self._with(None, variables=variables("Image.env", vars))
 
     def workdir(self, path: str | PurePosixPath) -> Image:
-        """The folder user code runs in: absolute on the node, or relative to the source."""
+        """The folder on the node that user code runs in. Default: that of the source."""
+        if not PurePosixPath(path).is_absolute():
+            raise SwellError("bad_argument", f"workdir({str(path)!r}): give an absolute path of a folder on the node.")
         return replace(self, folder=str(path))
 
     def add_local_file(self, local_path: str | Path, remote_path: str, *, copy: bool = False) -> Image:

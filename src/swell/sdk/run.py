@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +18,11 @@ from typing import Any, Generic, Protocol, TypeVar
 from swell.model import workload as model
 from swell.model.errors import SwellError
 from swell.model.workload import DEFAULT_NAMESPACE
-from swell.sdk import bundle, describe
+from swell.sdk import arguments, bundle, describe
+from swell.sdk.binding import Binding, Deployed
 from swell.sdk.bridge import adopt, drive
 from swell.sdk.client import Client
+from swell.sdk.marks import Given
 from swell.sdk.server import serving
 from swell.wire.api import LogRow
 
@@ -33,13 +35,9 @@ class Deployable(Protocol):
 
     name: str | None
     tags: dict[str, str]
+    given: Given
     declared: dict[str, describe.Declared]
-
-    def describing(self) -> None: ...
-
-    def runs_at(self, client: Client, namespace: str, name: str, urls: Mapping[str, str]) -> None: ...
-
-    def stops(self) -> None: ...
+    binding: Binding
 
 
 A = TypeVar("A", bound=Deployable)
@@ -88,7 +86,7 @@ class Prepared:
 
 def prepare(app: Deployable, place: describe.Place) -> Prepared:
     """Describe an app and pack its source. Everything that cannot be deployed is refused here."""
-    app.describing()
+    arguments.refuse(app.given)
     if not app.declared:
         raise SwellError("empty_app", f"App {place.name!r} has no function: decorate one with @app.function().")
     packed: dict[tuple[tuple[str, Path], ...], bundle.Bundle] = {}
@@ -157,7 +155,7 @@ async def deploy(
     except SwellError as error:
         _hint(error, app)
         raise
-    app.runs_at(client, space, chosen, urls)
+    app.binding.deployed = Deployed(client, space, chosen, urls)
     return urls
 
 
@@ -246,7 +244,7 @@ class Running(Generic[A]):
     async def _end(self, error: BaseException | None) -> None:
         client = self._client
         assert client is not None
-        self._app.stops()
+        self._app.binding.deployed = None
         if self._following is not None:
             # What was written last may still be on its way here.
             await client.transport.pause(_LOG_GRACE_S)

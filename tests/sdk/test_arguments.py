@@ -1,0 +1,457 @@
+"""Does every public argument have an effect, or is it refused? The list comes from the signatures."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import swell
+from sdk import deployable
+from sdk.server import KEY, Server, serving
+from swell.model.workload import App
+from swell.sdk import arguments, describe, later, run
+
+CLASSES = (swell.App, swell.Function, swell.Cls, swell.Image, swell.Retries)
+BUILT_BY_METHODS = (swell.Image, swell.Cls, swell.Function)
+"""Nobody calls these classes: their methods and decorators make them."""
+
+
+def public_callables() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Everything a user may call, by its name in the table."""
+    for name in swell.__all__:
+        value = getattr(swell, name)
+        if value in CLASSES:
+            yield from ((f"{name}.{method}", found) for method, found in methods(value))
+            if value not in BUILT_BY_METHODS:
+                yield name, value.__init__
+        elif callable(value) and not inspect.isclass(value):
+            yield name, value
+
+
+def methods(kind: type) -> Iterator[tuple[str, Callable[..., Any]]]:
+    for name, value in vars(kind).items():
+        found = getattr(value, "__wrapped__", None) or getattr(value, "__func__", None) or value
+        if not name.startswith("_") and callable(found) and not isinstance(value, property):
+            yield name, found
+
+
+def public_arguments() -> Iterator[tuple[str, str]]:
+    for callable, function in public_callables():
+        if later_says(function):
+            continue
+        for name in inspect.signature(function).parameters:
+            if name not in ("self", "cls"):
+                yield callable, name
+
+
+def later_says(function: Callable[..., Any]) -> bool:
+    """It only says that it is not there: see the last test."""
+    return getattr(function, "__code__", None) is later.refusing("", "").__code__
+
+
+def test_every_argument_is_in_the_table_once_and_nothing_else_is() -> None:
+    effects = {(callable, name) for callable, names in arguments.EFFECTS.items() for name in names}
+    refused = {(callable, name) for callable, names in arguments.REFUSED.items() for name in names}
+    there = {(callable.replace("web_endpoint", "fastapi_endpoint"), name) for callable, name in public_arguments()}
+    assert effects & refused == set()
+    assert effects | refused == there
+
+
+def described(app: swell.App, name: str = "a") -> App:
+    return run.prepare(app, describe.Place(name, "default", app.tags)).app
+
+
+def image() -> swell.Image:
+    return swell.Image.debian_slim()
+
+
+def with_function(**given: Any) -> App:
+    app = swell.App("a", image=image())
+    app.function(**given)(deployable.plain)
+    return described(app)
+
+
+def with_class(**given: Any) -> App:
+    app = swell.App("a", image=image())
+    app.cls(**given)(deployable.Model)
+    return described(app)
+
+
+def with_image(made: swell.Image) -> App:
+    app = swell.App("a", image=made)
+    app.function()(deployable.plain)
+    return described(app)
+
+
+def marked(decorator: Callable[[Any], Any]) -> App:
+    """`plain` below a decorator of its own."""
+
+    def plain() -> int:
+        return 1
+
+    plain.__qualname__, plain.__module__ = "plain", deployable.__name__
+    app = swell.App("a")
+    app.function()(decorator(plain))
+    return described(app)
+
+
+def with_method(**given: Any) -> App:
+    app = swell.App("a")
+    made = type("Made", (), {"plain": swell.method(**given)(lambda self: 1), "__module__": deployable.__name__})
+    app.cls()(made)
+    return described(app)
+
+
+def with_enter(**given: Any) -> App:
+    app = swell.App("a")
+    hook, method = swell.enter(**given)(lambda self: None), swell.method()(lambda self: 1)
+    made = type("Made", (), {"hook": hook, "method": method, "__module__": deployable.__name__})
+    app.cls(enable_memory_snapshot=True)(made)
+    return described(app)
+
+
+RESOURCES: dict[str, Any] = {
+    "image": swell.Image.debian_slim().env({"A": "1"}),
+    "env": {"A": "1", "B": None},
+    "gpu": ["L4", "A100"],
+    "cpu": (0.5, 2),
+    "memory": (256, 512),
+    "min_containers": 1,
+    "max_containers": 3,
+    "buffer_containers": 2,
+    "scaledown_window": 5,
+    "retries": 2,
+    "timeout": 7,
+    "startup_timeout": 8,
+    "single_use_containers": True,
+    "include_source": False,
+}
+WEB = {"label": "own", "requires_proxy_auth": True}
+INDEX = {"find_links": "/wheels", "index_url": "https://a", "extra_index_url": "https://b", "pre": True}
+PIP = {**INDEX, "extra_options": "--no-deps --quiet"}
+
+DIFFERENCES: dict[str, tuple[Callable[..., App], dict[str, Any]]] = {
+    "App.function": (with_function, {**RESOURCES, "name": "other", "is_generator": True}),
+    "App.cls": (with_class, {**RESOURCES, "enable_memory_snapshot": True}),
+    "method": (with_method, {"is_generator": True}),
+    "enter": (with_enter, {"snap": True}),
+    "fastapi_endpoint": (
+        lambda **given: marked(swell.fastapi_endpoint(**given)),
+        {**WEB, "method": "POST", "docs": True},
+    ),
+    "asgi_app": (lambda **given: marked(swell.asgi_app(**given)), WEB),
+    "web_server": (
+        lambda **given: marked(swell.web_server(**{"port": 8000, **given})),
+        {**WEB, "port": 9000, "startup_timeout": 3.0},
+    ),
+    "concurrent": (
+        lambda **given: marked(swell.concurrent(**{"max_inputs": 4, **given})),
+        {"max_inputs": 9, "target_inputs": 2},
+    ),
+    "Retries": (
+        lambda **given: with_function(retries=swell.Retries(**{"max_retries": 1, **given})),
+        {"max_retries": 3, "backoff_coefficient": 3.0, "initial_delay": 0.5, "max_delay": 9.0},
+    ),
+    "Image.debian_slim": (
+        lambda **given: with_image(swell.Image.debian_slim(**given)),
+        {"python_version": "3.13"},
+    ),
+    "Image.pip_install": (lambda **given: with_image(image().pip_install("numpy", **given)), PIP),
+    "Image.uv_pip_install": (lambda **given: with_image(image().uv_pip_install("numpy", **given)), PIP),
+    "App": (
+        lambda **given: described_app(swell.App("a", **given)),
+        {"tags": {"team": "x"}, "image": image().env({"A": "1"}), "include_source": False},
+    ),
+}
+"""Callable → how to deploy with arguments of it, and a value of each that must change what is deployed."""
+
+
+def described_app(app: swell.App) -> App:
+    app.function()(deployable.plain)
+    return described(app)
+
+
+@pytest.mark.parametrize(("callable", "name"), [(c, name) for c, (_, values) in DIFFERENCES.items() for name in values])
+def test_an_argument_changes_what_is_deployed(callable: str, name: str) -> None:
+    deploy, values = DIFFERENCES[callable]
+    assert deploy(**{name: values[name]}) != deploy()
+
+
+ALSO_TESTED = {
+    ("App", "name"): "test_the_name_of_an_app",
+    ("App.function", "enable_memory_snapshot"): "test_a_function_has_no_hooks_to_snapshot",
+    ("App.local_entrypoint", "name"): "test_a_local_entry_point_may_have_another_name",
+    ("App.include", "other_app"): "test_include_takes_functions_classes_entry_points_and_tags",
+    ("App.include", "inherit_tags"): "test_include_takes_functions_classes_entry_points_and_tags",
+    ("App.run", "name"): "test_run_arguments",
+    ("App.run", "detach"): "test_run_arguments",
+    ("App.run", "environment_name"): "test_run_arguments",
+    ("App.deploy", "name"): "test_deploy_and_lookup_arguments",
+    ("App.deploy", "environment_name"): "test_deploy_and_lookup_arguments",
+    ("App.lookup", "name"): "test_deploy_and_lookup_arguments",
+    ("App.lookup", "environment_name"): "test_deploy_and_lookup_arguments",
+    ("Function.from_name", "app_name"): "test_from_name_arguments",
+    ("Function.from_name", "name"): "test_from_name_arguments",
+    ("Function.from_name", "environment_name"): "test_from_name_arguments",
+    ("Cls.from_name", "app_name"): "test_from_name_arguments",
+    ("Cls.from_name", "name"): "test_from_name_arguments",
+    ("Cls.from_name", "environment_name"): "test_from_name_arguments",
+    **{
+        (f"Function.{name}", argument): "test_call_arguments"
+        for name in ("remote", "remote_gen", "local", "map", "starmap", "for_each")
+        for argument in arguments.EFFECTS[f"Function.{name}"]
+    },
+    **{
+        (f"Image.{name}", argument): "test_image_arguments"
+        for name in (
+            "env",
+            "workdir",
+            "add_local_file",
+            "add_local_dir",
+            "add_local_python_source",
+            "pipe",
+        )
+        for argument in arguments.EFFECTS[f"Image.{name}"]
+    },
+    ("Image.pip_install", "packages"): "test_image_arguments",
+    ("Image.uv_pip_install", "packages"): "test_image_arguments",
+    ("Image.uv_pip_install", "requirements"): "test_image_arguments",
+}
+
+
+def test_every_effect_has_a_test() -> None:
+    shown = {(callable, name) for callable, (_, values) in DIFFERENCES.items() for name in values}
+    listed = {(callable, name) for callable, names in arguments.EFFECTS.items() for name in names}
+    assert listed == shown | set(ALSO_TESTED)
+    assert set(ALSO_TESTED.values()) <= set(globals())
+
+
+# -- refusals --------------------------------------------------------------------------------------
+
+VALUES: dict[str, Any] = {
+    "secrets": ["x"],
+    "volumes": {"/data": "x"},
+    "network_file_systems": {"/data": "x"},
+    "experimental_options": {"x": 1},
+    "ephemeral_disk": 1024,
+    "max_inputs": 1,
+    "strategy": "recreate",
+    "tag": "v2",
+    "version": 3,
+    "custom_domains": ["x.example"],
+    "region": "eu",
+    "env": {"A": "1"},
+}
+"""A value that is not the default; True for the others."""
+
+
+def refuse(callable: str, **given: Any) -> None:
+    """Use `callable` with an argument and deploy (or make the call, where it is a call)."""
+    if callable in ("App.run", "App.deploy", "App.stop"):
+        app = swell.App("a")
+        app.function()(deployable.plain)
+        getattr(app, callable.partition(".")[2])(**given)
+    elif callable == "App.lookup":
+        swell.App.lookup("a", **given)
+    elif callable.endswith(".from_name"):
+        getattr(swell, callable.partition(".")[0]).from_name("a", "b", **given)
+    elif callable.startswith("Image.add_local"):
+        words = {"file": (__file__, "x"), "dir": (str(Path(__file__).parent), "x"), "python_source": ("swell",)}
+        with_image(getattr(image(), callable[6:])(*words[callable.removeprefix("Image.add_local_")], **given))
+    else:
+        DIFFERENCES[callable][0](**given)
+
+
+@pytest.mark.parametrize(
+    ("callable", "name"), [(callable, name) for callable, names in arguments.REFUSED.items() for name in names]
+)
+def test_an_argument_without_effect_is_refused_by_its_name(callable: str, name: str) -> None:
+    with pytest.raises(swell.Error) as raised:
+        refuse(callable, **{name: VALUES.get(name, True)})
+    assert raised.value.code == "unsupported_argument"
+    assert f"{callable}({name}=" in str(raised.value)
+    assert arguments.REFUSED[callable][name] in str(raised.value)
+
+
+# -- effects that are not in what is deployed ---------------------------------------------------------
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    with serving({"plain": lambda *a, **k: (a, k), "numbers": lambda n: iter_of(n), "C.m": lambda x: x}) as state:
+        monkeypatch.setenv("SWELL_URL", state.url)
+        monkeypatch.setenv("SWELL_KEY", KEY)
+        yield state
+
+
+def iter_of(n: int) -> Iterator[int]:
+    yield from range(n)
+
+
+def test_the_name_of_an_app() -> None:
+    assert described_app(swell.App("a")) == described_app(swell.App("b"))
+    with pytest.raises(swell.Error, match="needs a name to be deployed"):
+        app = swell.App()
+        app.function()(deployable.plain)
+        app.deploy()
+
+
+def test_a_function_has_no_hooks_to_snapshot() -> None:
+    """The flag moves hooks into the template; see App.cls. On a function the module is all there is, and is kept."""
+    assert with_function(enable_memory_snapshot=True).revisions[0].template
+    assert with_function().revisions[0].template
+
+
+def test_a_local_entry_point_may_have_another_name() -> None:
+    app = swell.App("a")
+    app.local_entrypoint(name="go")(deployable.plain)
+    assert list(app.registered_entrypoints) == ["go"]
+    assert app.registered_entrypoints["go"](5) == 5
+
+
+def test_include_takes_functions_classes_entry_points_and_tags() -> None:
+    other = swell.App("b", tags={"x": "b", "y": "b"})
+    function = other.function()(deployable.plain)
+    other.cls()(deployable.Model)
+    other.local_entrypoint()(deployable.numbers)
+    app = swell.App("a", tags={"x": "a"}).include(other)
+    assert app.registered_functions == {"plain": function}
+    assert list(app.registered_classes) == ["Model"]
+    assert list(app.registered_entrypoints) == ["numbers"]
+    assert app.tags == {"x": "a", "y": "b"}
+    assert {workload.name for workload in described(app).workloads} == {"plain", "Model"}
+    assert swell.App("c").include(other, inherit_tags=False).tags == {}
+
+
+def test_run_arguments(server: Server) -> None:
+    app = swell.App("a")
+    function = app.function()(deployable.plain)
+    with app.run(name="mine", environment_name="staging"):
+        (key,) = server.apps
+        assert key.startswith("staging/mine--")
+        assert server.apps[key].ephemeral
+        assert function.remote(1) == ((1,), {})
+        assert server.calls == [f"{key}/plain"]
+    assert server.stopped == [key]
+    with app.run(detach=True):
+        assert not any(deployed.ephemeral for deployed in server.apps.values())
+    assert len(server.apps) == 1
+
+
+def test_deploy_and_lookup_arguments(server: Server) -> None:
+    app = swell.App("a")
+    function = app.function()(deployable.plain)
+    app.deploy(name="b", environment_name="staging")
+    assert list(server.apps) == ["staging/b"]
+    assert function.remote() == ((), {})
+    found = swell.App.lookup("b", environment_name="staging")
+    with pytest.raises(swell.Error, match="There is no app 'b'"):
+        swell.App.lookup("b")
+    found.stop()
+    assert server.apps == {}
+
+
+def test_from_name_arguments(server: Server) -> None:
+    assert swell.Function.from_name("a", "plain").remote(1) == ((1,), {})
+    assert swell.Function.from_name("a", "plain", environment_name="staging").remote(1) == ((1,), {})
+    assert swell.Cls.from_name("a", "C", environment_name="staging")().m.remote(2) == 2
+    assert server.calls == ["a/plain", "staging/a/plain", "staging/a/C.m"]
+
+
+def test_call_arguments(server: Server) -> None:
+    app = swell.App("a")
+    plain, numbers = app.function()(deployable.plain), app.function()(deployable.numbers)
+    with app.run():
+        assert plain.remote(1, b=2) == ((1,), {"b": 2})
+        assert plain.local(x=5) == plain.local(5) == plain(5) == 5
+        assert list(numbers.remote_gen(3)) == list(numbers.remote_gen(n=3)) == [0, 1, 2]
+        assert list(plain.map([1, 2], [3, 4], kwargs={"k": 1})) == [((1, 3), {"k": 1}), ((2, 4), {"k": 1})]
+        assert list(plain.starmap([(1, 2)], kwargs={"k": 1})) == [((1, 2), {"k": 1})]
+        server.functions["plain"] = slow_first
+        assert list(plain.map([0, 1])) == [0, 1]
+        assert list(plain.map([0, 1], order_outputs=False)) == [1, 0]
+        assert list(plain.starmap([(0,), (1,)], order_outputs=False)) == [1, 0]
+        server.functions["plain"] = fails
+        assert [str(each) for each in plain.map([0, 1], return_exceptions=True)] == ["0", "1"]
+        assert [str(each) for each in plain.starmap([(0,)], return_exceptions=True)] == ["0"]
+        plain.for_each([0, 1], ignore_exceptions=True)
+        with pytest.raises(LookupError):
+            plain.for_each([0], kwargs={})
+
+
+def slow_first(x: int) -> int:
+    import time
+
+    time.sleep(0 if x else 0.3)
+    return x
+
+
+def fails(x: int) -> None:
+    raise LookupError(x)
+
+
+def test_image_arguments(tmp_path: Path) -> None:
+    (tmp_path / "r.txt").write_text("scipy>=1  # why\n\nrich\n")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "keep.txt").write_text("k")
+    (tmp_path / "d" / "drop.log").write_text("d")
+
+    def environment(made: swell.Image) -> Any:
+        return with_image(made).revisions[0].environment
+
+    def places(made: swell.Image) -> list[str]:
+        from swell.sdk import bundle
+
+        return sorted(bundle.gather(list(made.attached)))
+
+    assert environment(image().pip_install("a", ["b", "c"])).packages[:3] == ("a", "b", "c")
+    found = environment(image().uv_pip_install("a", requirements=[str(tmp_path / "r.txt")]))
+    assert found.packages[:3] == ("a", "scipy>=1", "rich")
+    assert environment(image().env({"B": "2", "A": "1"})).variables == (("A", "1"), ("B", "2"))
+    assert environment(image().workdir("/srv")).workdir == "/srv"
+    assert places(image().add_local_file(tmp_path / "r.txt", "in/req.txt")) == ["in/req.txt"]
+    assert places(image().add_local_file(tmp_path / "r.txt", "/root/")) == ["r.txt"]
+    assert places(image().add_local_dir(tmp_path / "d", "data")) == ["data/drop.log", "data/keep.txt"]
+    assert places(image().add_local_dir(tmp_path / "d", "data", ignore=["*.log"])) == ["data/keep.txt"]
+    assert places(image().add_local_dir(tmp_path / "d", "x", ignore=lambda path: path.suffix == ".txt")) == [
+        "x/drop.log"
+    ]
+    assert places(image().add_local_python_source("swell.sdk.flags")) == ["swell/sdk/flags.py"]
+    assert places(image().add_local_python_source("swell.sdk", ignore=["a*"])) != places(
+        image().add_local_python_source("swell.sdk")
+    )
+    assert image().pipe(lambda made, name, value: made.env({name: value}), "A", value="1") == image().env({"A": "1"})
+
+
+# -- what is not there yet --------------------------------------------------------------------------
+
+
+def not_yet() -> Iterator[tuple[str, Callable[[], Any]]]:
+    for name in later.NOUNS:
+        yield f"{name}.from_name", lambda name=name: getattr(swell, name).from_name("x")
+        yield name, lambda name=name: getattr(swell, name)("x", y=1)
+    for name in later.FUNCTIONS:
+        yield name, lambda name=name: getattr(swell, name)(size=1)
+    for callable, function in public_callables():
+        if later_says(function):
+            yield callable, function
+
+
+@pytest.mark.parametrize(("name", "use"), list(not_yet()), ids=lambda value: value if isinstance(value, str) else "")
+def test_what_is_not_there_says_so_when_it_is_used(name: str, use: Callable[[], Any]) -> None:
+    with pytest.raises(swell.Error) as raised:
+        use()
+    assert raised.value.code == "not_available"
+    assert len(str(raised.value)) > 20
+
+
+def test_what_is_not_there_can_stand_in_annotations() -> None:
+    assert (swell.Volume | None) is not None
+    assert inspect.isclass(swell.Secret)
+    assert not hasattr(swell.Secret, "__wrapped__")
+    with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
+        swell.Nonsense

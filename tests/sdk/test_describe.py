@@ -1,0 +1,210 @@
+"""Is what is deployed what the decorators said?"""
+
+from __future__ import annotations
+
+import pickle
+import string
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import swell
+from sdk import deployable
+from swell.model.workload import App, Entry, Method, Needs, Scaling
+from swell.sdk import describe, marks, run
+
+
+def described(app: swell.App, **place: object) -> App:
+    return run.prepare(app, describe.Place("a", "default", app.tags, **place)).app  # type: ignore[arg-type]
+
+
+def test_a_function() -> None:
+    app = swell.App("a", tags={"team": "x"})
+    app.function(cpu=(1, 2), memory=(300, 400), gpu="L4", min_containers=1, max_containers=2, scaledown_window=9)(
+        deployable.plain
+    )
+    found = described(app, ephemeral=True, source="x.py")
+    (revision,), (workload,) = found.revisions, found.workloads
+    assert (found.name, found.namespace, found.tags, found.ephemeral) == ("a", "default", (("team", "x"),), True)
+    assert workload.key == "default/a/plain"
+    assert workload.revision == revision.id
+    assert workload.scaling == Scaling(1, 2, 0, 9.0)
+    assert revision.entry == Entry("deployable", "plain", "function", (Method("plain"),))
+    assert revision.needs == Needs(1.0, 2.0, 300, 400, ("L4",))
+    assert revision.environment.interpreter == sys.executable
+    assert revision.environment.python == f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert revision.environment.packages == ()
+    assert revision.max_inputs == revision.target_inputs == 1
+
+
+def test_kinds_of_functions_are_seen() -> None:
+    app = swell.App("a")
+    app.function()(deployable.numbers)
+    app.function()(deployable.waits)
+    methods = [revision.entry.methods[0] for revision in described(app).revisions]
+    assert methods == [Method("numbers", generator=True), Method("waits", asynchronous=True)]
+
+
+def test_a_class_has_its_methods_and_hooks_bases_first() -> None:
+    app = swell.App("a")
+    app.cls(enable_memory_snapshot=True)(deployable.Model)
+    app.cls()(deployable.Child)
+    model, child = (revision.entry for revision in described(app).revisions)
+    assert model.methods == (Method("seen"), Method("later", asynchronous=True))
+    assert (model.enter_snap, model.enter, model.exit) == (("load",), ("ready",), ("done",))
+    assert [method.name for method in child.methods] == ["seen", "later", "more"]
+    assert child.methods[-1].generator
+    assert (child.enter_snap, child.enter, child.exit) == ((), ("load",), ("done",))
+
+
+def test_a_class_stays_a_class_of_plain_functions() -> None:
+    handle = swell.App("a").cls()(deployable.Model)
+    assert handle.__swell_raw__ is deployable.Model
+    assert deployable.Model().helper() == "helped"
+    assert type(deployable.Model.seen) is type(deployable.plain)
+
+
+def test_a_local_object_runs_its_hooks_once_and_its_methods_here() -> None:
+    made = swell.App("a").cls()(deployable.Model)()
+    assert made.seen.local("x") == ["snap", "enter", "x"]
+    assert made.seen("y") == ["snap", "enter", "y"]
+    assert made.helper() == "helped"
+    assert made.log == ["snap", "enter"]
+    with pytest.raises(swell.Error, match=r"Make an object first: Model\(\)\.seen\.remote"):
+        swell.App("a").cls()(deployable.Model).seen
+
+
+@pytest.mark.parametrize(
+    ("use", "says"),
+    [
+        (lambda app: app.function()(lambda: 1), "must be at the top level"),
+        (lambda app: app.function()(deployable.Model.seen), "must be at the top level"),
+        (lambda app: app.cls()(type("Empty", (), {})), "has no method to call"),
+        (lambda app: app.cls()(deployable.Needy), "__init__ that needs arguments"),
+        (lambda app: app.function(cpu=-1)(deployable.plain), r"App.function\(cpu=-1\): give cores above 0"),
+        (lambda app: app.function(cpu=(2, 1))(deployable.plain), "the limit is below the request"),
+        (lambda app: app.function(memory=1.5)(deployable.plain), "give whole MiB"),
+        (lambda app: app.function(timeout=0)(deployable.plain), "give seconds above 0"),
+        (lambda app: app.function(gpu=[1])(deployable.plain), "give a kind like 'L4'"),
+        (lambda app: app.function(min_containers=3, max_containers=2)(deployable.plain), "above max_containers=2"),
+        (lambda app: app.function(max_containers=0)(deployable.plain), "at least 1"),
+        (lambda app: app.function(env={"A": 1})(deployable.plain), "must be text"),
+        (lambda app: None, "has no function"),
+    ],
+)
+def test_what_cannot_be_deployed_is_refused_with_its_reason(use, says: str) -> None:
+    def deploy() -> App:
+        app = swell.App("a")
+        use(app)
+        return described(app)
+
+    with pytest.raises(swell.Error, match=says):
+        deploy()
+
+
+@pytest.mark.parametrize(
+    ("use", "says"),
+    [
+        (lambda: swell.App("a").function()(deployable.Model), "classes take @app.cls"),
+        (lambda: swell.App("a").cls()(deployable.plain), "functions take @app.function"),
+        (lambda: swell.App("a").function(retries="3")(deployable.plain), "retries='3'"),
+        (lambda: swell.App("a").function(retries=11)(deployable.plain), "between 0 and 10"),
+        (lambda: swell.App("a").function(image="debian")(deployable.plain), r"give a swell\.Image"),
+        (lambda: swell.App(3), "the name must be text"),
+        (lambda: swell.Retries(max_retries=1, backoff_coefficient=0.5), "between 1 and 10"),
+        (lambda: swell.concurrent(), "how many inputs"),
+        (lambda: swell.concurrent(max_inputs=2, target_inputs=3), "above its max_inputs"),
+        (lambda: swell.web_server(0), "from 1 to 65535"),
+        (lambda: swell.web_server(80, startup_timeout=0), "seconds above 0"),
+        (lambda: swell.fastapi_endpoint(method="FETCH"), "use GET, POST"),
+        (lambda: swell.method()(swell.App("a").function()(deployable.plain)), "below @app.function"),
+        (lambda: swell.method()(staticmethod(deployable.plain)), "goes on a function"),
+        (lambda: swell.Image.debian_slim("2.7"), "write it as '3.12'"),
+        (lambda: swell.Image.debian_slim().pip_install("-r x"), "a package is written like"),
+        (lambda: swell.Image.debian_slim().add_local_file("nowhere", "x"), "there is no such file"),
+        (lambda: swell.Image.debian_slim().add_local_file(__file__, "/etc/x"), "no container"),
+        (lambda: swell.Image.debian_slim().add_local_dir("nowhere", "x"), "there is no such folder"),
+        (lambda: swell.Image.debian_slim().add_local_python_source("nowhere"), "no such module"),
+        (lambda: swell.Image.debian_slim().workdir("here"), "absolute path"),
+        (lambda: swell.Image.debian_slim().apt_install("git"), "no operating system of its own"),
+        (lambda: swell.Image.from_registry("x"), "start from Image.debian_slim"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_where_it_is_written(use, says: str) -> None:
+    with pytest.raises(swell.Error, match=says):
+        use()
+
+
+def test_two_of_one_name_are_refused() -> None:
+    app = swell.App("a")
+    app.function(name="x")(deployable.plain)
+    with pytest.raises(swell.Error, match="two functions or classes called 'x'"):
+        app.function(name="x")(deployable.numbers)
+    app.local_entrypoint(name="x")(deployable.plain)
+    with pytest.raises(swell.Error, match="two local entry points called 'x'"):
+        app.local_entrypoint(name="x")(deployable.plain)
+
+
+def web(label: str | None = None) -> swell.App:
+    app = swell.App("My App")
+    for name in ("a_b", "a-b"):
+        mark = swell.fastapi_endpoint(label=label)
+        function = mark(lambda: 1)
+        function.__qualname__ = function.__name__ = name.replace("-", "__")
+        app.function(name=name)(function)
+    return app
+
+
+def test_labels_are_host_names_and_never_shared() -> None:
+    with pytest.raises(swell.Error, match=r"both be the web endpoint 'a--a-b'.*label="):
+        described(web())
+    with pytest.raises(swell.Error, match="like 'my-label'"):
+        described(web("My Label"))
+
+
+@given(st.text(alphabet=string.printable, max_size=200))
+def test_a_slug_is_always_a_label(text: str) -> None:
+    made = describe.slug(text)
+    assert 1 <= len(made) <= describe.LABEL_MAX
+    assert set(made) <= set(string.ascii_lowercase + string.digits + "-")
+    assert made[0] != "-" != made[-1]
+    assert describe.slug(made) == made
+
+
+def test_marks_are_a_functions_own() -> None:
+    class Base:
+        pass
+
+    marked = swell.concurrent(max_inputs=3)(Base)
+    assert marked is Base
+    assert marks.of(Base).max_inputs == 3
+    assert marks.of(type("Sub", (Base,), {})).max_inputs is None
+
+
+def test_functions_of_two_images_have_two_bundles(tmp_path) -> None:
+    (tmp_path / "x.txt").write_text("x")
+    app = swell.App("a")
+    app.function(image=swell.Image.debian_slim().add_local_file(tmp_path / "x.txt", "x.txt"))(deployable.plain)
+    app.function()(deployable.numbers)
+    app.function()(deployable.waits)
+    prepared = run.prepare(app, describe.Place("a", "default", {}))
+    assert len({revision.bundle for revision in prepared.app.revisions}) == 2
+    assert {revision.bundle for revision in prepared.app.revisions} == set(prepared.bundles)
+
+
+def test_a_built_environment_can_call_other_functions_unless_dependencies_are_left_out() -> None:
+    def packages(image: swell.Image) -> tuple[str, ...]:
+        app = swell.App("a", image=image)
+        app.function()(deployable.plain)
+        return described(app).revisions[0].environment.packages
+
+    assert packages(swell.Image.debian_slim().pip_install("x")) == ("x", describe.CALLER_REQUIREMENT)
+    assert packages(swell.Image.debian_slim().pip_install("x", extra_options="--no-deps")) == ("x",)
+
+
+def test_a_function_travels_as_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWELL_URL", "http://127.0.0.1:9")
+    function = swell.Function.from_name("app", "f", environment_name="staging")
+    assert repr(pickle.loads(pickle.dumps(function))) == repr(function)
