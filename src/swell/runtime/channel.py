@@ -33,7 +33,6 @@ class Channel(asyncio.Protocol):
         self._here = here
         self._end = end
         self._unpacker: Unpacker[Down] = Unpacker(Down)
-        self._adopted_at = float("-inf")
         self._seeking: asyncio.Task[None] | None = None
 
     async def listen(self) -> None:
@@ -61,12 +60,9 @@ class Channel(asyncio.Protocol):
                 self._end(message.reason)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 — asyncio's signature
-        loop = asyncio.get_running_loop()
         self._sock.close()
-        if loop.time() - self._adopted_at < self._orphan_s:
-            self._end("the runner did not adopt this replica")
-        else:
-            self._seeking = loop.create_task(self._seek())
+        # A runner that does not want us says Drain first: this one died, perhaps while we came back to it.
+        self._seeking = asyncio.get_running_loop().create_task(self._seek())
 
     async def _seek(self) -> None:
         """Connect to the next runner, or end."""

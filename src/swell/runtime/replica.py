@@ -101,7 +101,7 @@ class Replica:
 
     async def live(self, listener: socket.socket | None, started: float, timings: list[tuple[str, float]]) -> None:
         """From the first hook to the last."""
-        self._channel.listen()
+        await self._channel.listen()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end, "SIGTERM")
         starting = asyncio.ensure_future(self._start(listener, timings))
         await asyncio.wait({starting, self._over}, return_when=asyncio.FIRST_COMPLETED)

@@ -69,8 +69,9 @@ def encode_item(kind: str) -> Callable[[Any], bytes]:
 
 def bad_result(name: str, value: Any, error: BaseException) -> str:
     """Why a value could not be answered, and what to do."""
+    why = str(error) if isinstance(error, TypeError) else summary(error)
     return (
-        f"{name} returned a value of type {type(value).__qualname__} that cannot be encoded: {summary(error)}. "
+        f"{name} returned a value of type {type(value).__qualname__} that cannot be encoded: {why}. "
         f"JSON and msgpack take None, bool, numbers, str, bytes, lists, tuples, sets, dicts, dataclasses, "
         f"arrays (anything with tolist() or item()) and models (anything with model_dump()). "
         f"Called from the SDK it may be any object that pickles."
@@ -94,7 +95,7 @@ def _plain(value: Any) -> Any:
         convert = getattr(value, method, None)
         if callable(convert) and not isinstance(value, type):
             return convert()
-    raise NotImplementedError
+    raise TypeError(f"there is no encoding for a {type(value).__module__}.{type(value).__qualname__}")
 
 
 _ENCODERS: dict[str, tuple[bytes, Callable[[Any], bytes]]] = {

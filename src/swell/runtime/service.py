@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -56,6 +57,9 @@ class Service:
             return None
         if name and request.header(b"upgrade").lower() == b"websocket":
             exchange.refuse(501, "no_websocket", "WebSockets are not offered here yet: use HTTP, or stream the answer.")
+            return None
+        if request.deadline <= time.monotonic():
+            exchange.refuse(504, "deadline", "The deadline had passed when the input reached its replica.")
             return None
         if not slots.free():
             exchange.refuse(503, "busy", self._why_busy(), _BUSY)

@@ -65,7 +65,7 @@ Down = Launch | Fork | Drain
 
 
 class Here(msgspec.Struct, frozen=True, tag="here"):
-    """After a reconnect: who I am. The runner adopts me or closes the channel (then I end)."""
+    """After a reconnect: who I am. The runner adopts me, or says `Drain` (then I end)."""
 
     replica: str
     pool: str

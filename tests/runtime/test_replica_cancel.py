@@ -1,0 +1,203 @@
+"""Work stops when its caller leaves or its deadline passes: proved by a file that the user's code appends to."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+import pytest
+from replica_harness import ReplicaProcess, function, stops_growing, until
+
+from swell.model.workload import Entry, Method
+from swell.wire.child import Stuck
+
+SOURCE = """
+    import asyncio, time
+    from swell.wire.context import InputCancellation
+    counter = open("counter", "ab", buffering=0)
+
+    class Thing:
+        def loop(self):
+            while True:
+                counter.write(b".")
+
+        def loop_deaf(self):
+            for _ in range(2):
+                try:
+                    while True: counter.write(b".")
+                except InputCancellation:
+                    pass
+
+        def loop_tidy(self):
+            try:
+                while True: counter.write(b".")
+            finally:
+                print("tidied up")
+
+        async def wait(self):
+            try:
+                while True:
+                    counter.write(b".")
+                    await asyncio.sleep(0.005)
+            finally:
+                print("tidied up")
+
+        def items(self):
+            try:
+                while True:
+                    counter.write(b".")
+                    time.sleep(0.005)
+                    yield 1
+            finally:
+                print("tidied up")
+
+        def big_items(self):
+            try:
+                while True:
+                    counter.write(b".")
+                    yield "x" * 100_000
+            finally:
+                print("tidied up")
+
+        async def items_async(self):
+            try:
+                while True:
+                    counter.write(b".")
+                    await asyncio.sleep(0.005)
+                    yield 1
+            finally:
+                print("tidied up")
+
+        async def big_items_async(self):
+            try:
+                while True:
+                    counter.write(b".")
+                    yield "x" * 100_000
+            finally:
+                print("tidied up")
+
+        def sleep(self, seconds: float):
+            counter.write(b".")
+            time.sleep(seconds)
+
+        async def deaf(self, seconds: float):
+            counter.write(b".")
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                try:
+                    await asyncio.sleep(0.05)
+                except asyncio.CancelledError:
+                    pass
+
+        def echo(self, value: int):
+            return value
+"""
+TIDY = ["loop_tidy", "wait", "items", "items_async", "big_items", "big_items_async"]
+NAMES = [*TIDY, "loop", "loop_deaf", "sleep", "deaf", "echo"]
+ENTRY = Entry("user_code", "Thing", "cls", tuple(Method(name) for name in NAMES))
+
+
+def _run_and_leave(replica: ReplicaProcess, method: str, body: bytes = b"") -> None:
+    counter = replica.folder / "counter"
+    before = counter.stat().st_size
+    sock = replica.begin(f"/call/{method}", body)
+    until(lambda: counter.stat().st_size > before, "it runs")
+    sock.close()
+
+
+@pytest.mark.parametrize("method", ["loop", *TIDY])
+def test_a_caller_that_leaves_stops_the_work(method: str) -> None:
+    with ReplicaProcess(SOURCE, ENTRY) as replica:
+        replica.ready()
+        for round_ in range(3):
+            _run_and_leave(replica, method)
+            until(lambda: replica.request("/call/echo", b"[5]")[2] == b"5", "the slot is free")
+            assert stops_growing(replica.folder / "counter")
+            if method in TIDY:
+                until(lambda n=round_: len(replica.printed("tidied up")) == n + 1, "the cleanup")
+        assert not replica.printed("Traceback")
+        assert replica.process.poll() is None
+
+
+@pytest.mark.parametrize("method", ["loop", *TIDY])
+def test_a_deadline_stops_the_work_and_tells_the_caller(method: str) -> None:
+    with ReplicaProcess(SOURCE, ENTRY) as replica:
+        replica.ready()
+        status, _, body = replica.request(f"/call/{method}", headers={"Swell-Remaining-Ms": "200"})
+        assert b'"code":"deadline"' in body
+        assert status == (200 if "items" in method else 504)
+        until(lambda: replica.request("/call/echo", b"[5]")[2] == b"5", "the slot is free")
+        assert stops_growing(replica.folder / "counter")
+
+
+def test_an_interruption_never_reaches_the_next_input() -> None:
+    """Inputs that end at about the moment they are cancelled, one after the other on one thread."""
+    with ReplicaProcess(SOURCE, ENTRY) as replica:
+        replica.ready()
+        for n in range(300):
+            sock = replica.begin("/call/sleep", b"[0.0005]")
+            time.sleep(0.0001 * (n % 12))
+            sock.close()
+            status, _, body = replica.request("/call/echo", b"[%d]" % n)
+            assert (status, body) in [(200, b"%d" % n), (503, body)]
+        assert replica.call("echo", [1]) == 1
+        assert replica.process.poll() is None
+        assert not replica.printed("Traceback")
+
+
+@pytest.mark.parametrize("method", ["sleep", "deaf"])
+def test_what_cannot_be_stopped_ends_a_replica_with_one_slot(method: str) -> None:
+    with ReplicaProcess(SOURCE, ENTRY, cancel_grace_s=0.2) as replica:
+        replica.ready()
+        _run_and_leave(replica, method, b"[60]")
+        assert replica.hear() == Stuck(count=1, requests=("q9",), ending=True)
+        assert replica.wait() == 75
+
+
+@pytest.mark.parametrize("method", ["sleep", "deaf"])
+def test_what_cannot_be_stopped_is_listed_where_there_are_more_slots(method: str) -> None:
+    with ReplicaProcess(SOURCE, ENTRY, cancel_grace_s=0.2, max_inputs=2) as replica:
+        replica.ready()
+        _run_and_leave(replica, method, b"[2.0]")
+        assert replica.hear() == Stuck(count=1, requests=("q9",), ending=False)
+        assert replica.call("echo", [1]) == 1
+        other = replica.begin("/call/sleep", b"[0.3]")
+        until(lambda: replica.request("/call/echo", b"[1]")[0] == 503, "it still fills its slot")
+        assert replica.hear() == Stuck(count=0, requests=(), ending=False)
+        other.close()
+
+
+def test_code_that_ignores_the_first_interruption_gets_a_second() -> None:
+    with ReplicaProcess(SOURCE, ENTRY) as replica:
+        replica.ready()
+        _run_and_leave(replica, "loop_deaf")
+        until(lambda: replica.request("/call/echo", b"[5]")[2] == b"5", "the slot is free")
+        assert replica.process.poll() is None
+
+
+def test_a_body_that_never_ends_fills_its_slot_no_longer_than_its_caller_or_deadline() -> None:
+    with ReplicaProcess(SOURCE, ENTRY) as replica:
+        replica.ready()
+        sock = replica.begin_incomplete("/call/echo")
+        until(lambda: replica.request("/call/echo", b"[5]")[0] == 503, "the slot is taken")
+        sock.close()
+        until(lambda: replica.request("/call/echo", b"[5]")[0] == 200, "the slot is free")
+        sock = replica.begin_incomplete("/call/echo", "Swell-Remaining-Ms: 200\r\n")
+        assert b" 504 " in sock.recv(4096)
+        assert replica.call("echo", [1]) == 1
+        sock.close()
+
+
+def test_deadlines_are_kept_with_many_inputs_at_once() -> None:
+    source = """
+        import asyncio
+        async def thing(): await asyncio.sleep(60)
+    """
+    with ReplicaProcess(source, function(asynchronous=True), max_inputs=10) as replica:
+        replica.ready()
+        socks = [replica.begin("/call/thing", headers=f"Swell-Remaining-Ms: {300 - 30 * n}\r\n") for n in range(8)]
+        for sock in socks:
+            answer = sock.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 504")
+            assert msgspec.json.decode(answer.partition(b"\r\n\r\n")[2])["error"]["request"] == "q9"
+            sock.close()

@@ -1,0 +1,131 @@
+"""A replica's start, its failures, its runner's death and its end."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from replica_harness import ReplicaProcess, cls, function, until
+
+from swell.model.workload import Entry, Method
+from swell.wire.child import Drain, Here
+
+PLAIN = """
+    def thing(value: int = 1):
+        return value
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "entry", "says"),
+    [
+        ("class Thing:\n    def start(self): raise ValueError('no model')", cls(enter=("start",)), "no model"),
+        ("class Thing:\n    async def start(self): raise ValueError('no model')", cls(enter=("start",)), "no model"),
+    ],
+)
+def test_a_start_up_hook_that_raises_is_told_with_its_traceback(source: str, entry: Entry, says: str) -> None:
+    with ReplicaProcess(source, entry) as replica:
+        failed = replica.failed()
+        assert failed.reason == "enter_error"
+        assert says in failed.detail
+        assert "user_code.py" in failed.detail
+        assert "swell/runtime" not in failed.detail
+        assert replica.wait() == 0
+        assert replica.printed(says)
+
+
+def test_a_drain_during_start_up_ends_it() -> None:
+    source = """
+        import time
+        class Thing:
+            def start(self):
+                print("starting")
+                time.sleep(600)
+    """
+    with ReplicaProcess(source, cls(enter=("start",))) as replica:
+        until(lambda: replica.printed("starting"), "the hook runs")
+        replica.tell(Drain(grace_s=1.0, reason="test"))
+        assert replica.wait() == 0
+
+
+def test_it_serves_on_when_its_runner_dies_and_is_adopted_by_the_next() -> None:
+    with ReplicaProcess(PLAIN, function()) as replica:
+        pid = replica.ready().pid
+        replica.channel.close()
+        assert replica.call("thing") == 1
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as runner:
+            runner.settimeout(20)
+            runner.bind(replica.runner_path)
+            runner.listen()
+            channel, _ = runner.accept()
+        here = replica.hear(channel)
+        assert here == Here("r1-1", "default/app/thing@rv-1", "serving", pid, True, f"unix:{replica.path}")
+        assert replica.call("thing", [2]) == 2
+        replica.channel = channel
+        replica.tell(Drain(grace_s=1.0, reason="test"))
+        assert replica.wait() == 0
+
+
+def test_it_comes_back_as_often_as_its_runner_dies_and_ends_when_it_is_not_wanted() -> None:
+    with ReplicaProcess(PLAIN, function()) as replica:
+        replica.ready()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as runner:
+            runner.settimeout(20)
+            runner.bind(replica.runner_path)
+            runner.listen()
+            replica.channel.close()
+            for _ in range(3):
+                replica.channel, _ = runner.accept()
+                assert isinstance(replica.hear(), Here)
+                replica.channel.close()
+            replica.channel, _ = runner.accept()
+            assert isinstance(replica.hear(), Here)
+            replica.tell(Drain(grace_s=1.0, reason="not wanted"))
+            assert replica.wait() == 0
+
+
+def test_it_ends_when_no_runner_comes_back() -> None:
+    with ReplicaProcess(PLAIN, function(), orphan_s=0.3) as replica:
+        replica.ready()
+        replica.channel.close()
+        assert replica.wait() == 0
+
+
+def test_exit_hooks_all_run_even_when_one_raises() -> None:
+    source = """
+        import asyncio
+        class Thing:
+            def one(self): raise ValueError("first")
+            async def two(self): print("second")
+    """
+    with ReplicaProcess(source, cls(exit=("one", "two"))) as replica:
+        replica.ready()
+        replica.tell(Drain(grace_s=1.0, reason="test"))
+        assert replica.wait() == 0
+        assert replica.printed("ValueError: first")
+        assert replica.printed("second")
+
+
+def test_what_start_up_hooks_put_in_context_is_seen_by_inputs_and_not_changed_by_them() -> None:
+    source = """
+        from contextvars import ContextVar
+        model = ContextVar("model", default="none")
+        other = ContextVar("other", default="none")
+        class Thing:
+            def start(self): model.set("loaded")
+            async def start_async(self): other.set("loaded")
+            def read(self):
+                seen = model.get()
+                model.set("spoilt")
+                return seen
+            async def read_async(self):
+                seen = other.get()
+                other.set("spoilt")
+                return seen
+    """
+    entry = Entry("user_code", "Thing", "cls", (Method("read"), Method("read_async")), enter=("start", "start_async"))
+    with ReplicaProcess(source, entry) as replica:
+        replica.ready()
+        for _ in range(2):
+            assert replica.call("read") == "loaded"
+            assert replica.call("read_async") == "loaded"

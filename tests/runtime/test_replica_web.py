@@ -1,0 +1,322 @@
+"""Web endpoints of a replica: ASGI applications, plain functions, processes that listen by themselves."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+import msgspec
+import pytest
+from replica_harness import ReplicaProcess, stops_growing, until
+
+from swell.model.workload import Entry, Method, Web
+from swell.wire.child import Drain, Failed
+
+ASGI = """
+    import asyncio
+    counter = open("counter", "ab", buffering=0)
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            while True:
+                message = await receive()
+                print(message["type"])
+                if message["type"] == "lifespan.startup":
+                    scope["state"]["model"] = "loaded"
+                await send({"type": message["type"] + ".complete"})
+                if message["type"] == "lifespan.shutdown":
+                    return
+        path = scope["path"].removeprefix(scope["root_path"])
+        if path == "/echo":
+            await echo(scope, receive, send)
+        elif path == "/upper":
+            await upper(receive, send)
+        elif path == "/forever":
+            await forever(send)
+        elif path == "/told":
+            await told(receive, send)
+        elif path == "/raise":
+            raise ValueError("no")
+        elif path == "/late":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"some", "more_body": True})
+            raise ValueError("no")
+        elif path == "/nothing":
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body"})
+
+    async def echo(scope, receive, send):
+        body = b""
+        while True:
+            message = await receive()
+            body += message["body"]
+            if not message["more_body"]:
+                break
+        headers = [(b"x-seen", name) for name, _ in scope["headers"] if name.startswith(b"swell-")]
+        headers += [(b"x-path", scope["path"].encode()), (b"x-query", scope["query_string"])]
+        headers += [(b"x-root", scope["root_path"].encode()), (b"x-state", scope["state"]["model"].encode())]
+        await send({"type": "http.response.start", "status": 201, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def upper(receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        more = True
+        while more:
+            message = await receive()
+            more = message["more_body"]
+            await send({"type": "http.response.body", "body": message["body"].upper(), "more_body": more})
+
+    async def forever(send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            while True:
+                counter.write(b".")
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+                await asyncio.sleep(0.005)
+        finally:
+            print("cancelled")
+
+    async def told(receive, send):
+        await receive()
+        counter.write(b".")
+        message = await receive()
+        print("heard", message["type"])
+
+    def thing():
+        return app
+"""
+
+
+def _web(kind: str, name: str = "thing", **web: object) -> Entry:
+    return Entry("user_code", name, "function", (Method(name, web=Web(kind, "label", **web)),))  # type: ignore[arg-type]
+
+
+HEAD = {"Swell-Web": "thing"}
+
+
+def test_an_asgi_app_gets_its_scope_and_its_lifespan() -> None:
+    with ReplicaProcess(ASGI, _web("asgi")) as replica:
+        replica.ready()
+        status, headers, body = replica.request(
+            "/echo?a=1", b"hello", {**HEAD, "Swell-Root-Path": "/web/label", "Swell-Remaining-Ms": "9000"}
+        )
+        assert (status, body) == (201, b"hello")
+        assert headers["x-path"] == "/web/label/echo"
+        assert (headers["x-root"], headers["x-query"], headers["x-state"]) == ("/web/label", "a=1", "loaded")
+        assert headers["x-seen"] == "swell-request-id"
+        assert int(headers["swell-run-us"]) > 0
+        assert replica.request("/nothing", headers=HEAD)[::2] == (204, b"")
+        assert replica.request("/echo", method="HEAD", headers=HEAD)[0] == 201
+        replica.tell(Drain(grace_s=1.0, reason="test"))
+        assert replica.wait() == 0
+        assert replica.printed("lifespan.startup")
+        assert replica.printed("lifespan.shutdown")
+
+
+def test_an_asgi_app_streams_both_ways_at_once() -> None:
+    with ReplicaProcess(ASGI, _web("asgi")) as replica:
+        replica.ready()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(20)
+        sock.connect(replica.path)
+        sock.sendall(b"POST /upper HTTP/1.1\r\nHost: x\r\nSwell-Web: thing\r\nTransfer-Encoding: chunked\r\n\r\n")
+        seen = b""
+        for word in (b"one", b"two"):
+            sock.sendall(b"%x\r\n%s\r\n" % (len(word), word))
+            while word.upper() not in seen:
+                seen += sock.recv(4096)
+        sock.sendall(b"0\r\n\r\n")
+        while not seen.endswith(b"\r\n\r\n") or b"0\r\nSwell-Cpu-Us" not in seen:
+            seen += sock.recv(4096)
+        sock.close()
+        big = os.urandom(3_000_000)
+        assert replica.request("/echo", big, HEAD)[2] == big
+
+
+def test_a_caller_that_leaves_an_asgi_app_is_told_to_it_and_then_ends_it() -> None:
+    with ReplicaProcess(ASGI, _web("asgi")) as replica:
+        replica.ready()
+        counter = replica.folder / "counter"
+        sock = replica.begin("/forever", headers="Swell-Web: thing\r\n", method="GET")
+        until(lambda: counter.stat().st_size > 3, "it streams")
+        sock.close()
+        until(lambda: replica.request("/echo", headers=HEAD)[0] == 201, "the slot is free")
+        assert stops_growing(counter)
+        assert replica.printed("cancelled")
+        sock = replica.begin("/told", headers="Swell-Web: thing\r\n", method="GET")
+        before = counter.stat().st_size
+        until(lambda: counter.stat().st_size > before or replica.printed("heard"), "it waits")
+        sock.close()
+        until(lambda: replica.printed("heard http.disconnect"), "the message")
+
+
+def test_errors_of_an_asgi_app() -> None:
+    with ReplicaProcess(ASGI, _web("asgi")) as replica:
+        replica.ready()
+        status, _, body = replica.request("/raise", headers=HEAD)
+        assert status == 500
+        assert msgspec.json.decode(body)["error"]["message"] == "ValueError: no"
+        sock = replica.begin("/late", headers="Swell-Web: thing\r\n")
+        seen = b""
+        while data := sock.recv(4096):
+            seen += data
+        assert seen.startswith(b"HTTP/1.1 200")
+        assert b"\r\n0\r\n" not in seen
+        sock.close()
+        assert replica.request("/unanswered", headers=HEAD)[0] == 500
+        status, _, body = replica.request("/x", headers={**HEAD, "Upgrade": "websocket", "Connection": "upgrade"})
+        assert status == 501
+        assert replica.request("/echo", headers={"Swell-Web": "other"})[0] == 404
+        assert replica.request("/forever", headers={**HEAD, "Swell-Remaining-Ms": "0"})[0] == 504
+
+
+def test_an_asgi_app_whose_start_up_fails_or_that_is_none() -> None:
+    source = """
+        async def app(scope, receive, send):
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": "no database"})
+        def thing():
+            return app
+        def wrong():
+            return 5
+    """
+    with ReplicaProcess(source, _web("asgi")) as replica:
+        assert "no database" in replica.failed().detail
+    with ReplicaProcess(source, _web("asgi", "wrong")) as replica:
+        failed = replica.failed()
+        assert failed.reason == "bad_entry"
+        assert "int" in failed.detail
+
+
+def test_an_app_without_lifespan_of_a_starlette_kind() -> None:
+    source = """
+        from starlette.applications import Starlette
+        from starlette.responses import JSONResponse
+        from starlette.routing import Route
+        async def home(request):
+            return JSONResponse({"q": request.query_params["q"], "url": str(request.url_for("home").path)})
+        async def thing():
+            return Starlette(routes=[Route("/home", home)])
+    """
+    with ReplicaProcess(source, _web("asgi")) as replica:
+        replica.ready()
+        _, _, body = replica.request("/home?q=5", method="GET", headers={**HEAD, "Swell-Root-Path": "/web/label"})
+        assert msgspec.json.decode(body) == {"q": "5", "url": "/web/label/home"}
+
+
+ENDPOINT = """
+    from dataclasses import dataclass
+    @dataclass
+    class Item:
+        name: str
+        price: float = 1.0
+    def thing(n: int, tags: list[str] = [], loud: bool = False):
+        return {"n": n, "tags": tags, "loud": loud}
+    def item(item: Item, times: int = 1):
+        return {"name": item.name * times, "price": item.price}
+    def items(n: int):
+        yield from range(n)
+    async def hello():
+        return "hello"
+"""
+
+
+def test_a_plain_function_takes_its_arguments_from_the_query_and_from_json() -> None:
+    with ReplicaProcess(ENDPOINT, _web("endpoint")) as replica:
+        replica.ready()
+        _, headers, body = replica.request("/?n=3&tags=a&tags=b&loud=true&utm_source=x", method="GET", headers=HEAD)
+        assert msgspec.json.decode(body) == {"n": 3, "tags": ["a", "b"], "loud": True}
+        assert headers["content-type"] == "application/json"
+        status, _, body = replica.request("/?n=three", method="GET", headers=HEAD)
+        assert status == 422
+        assert b"'n'" in body
+        assert replica.request("/", method="GET", headers=HEAD)[0] == 422
+        status, headers, _ = replica.request("/?n=3", headers=HEAD)
+        assert (status, headers["allow"]) == (405, "GET")
+        assert replica.request("/other?n=3", method="GET", headers=HEAD)[0] == 404
+    with ReplicaProcess(ENDPOINT, _web("endpoint", "item", http_method="POST")) as replica:
+        replica.ready()
+        head = {"Swell-Web": "item"}
+        _, _, body = replica.request("/?times=2", b'{"name": "tea"}', head)
+        assert msgspec.json.decode(body) == {"name": "teatea", "price": 1.0}
+        assert replica.request("/", b"[1]", head)[0] == 400
+    with ReplicaProcess(ENDPOINT, _web("endpoint", "items")) as replica:
+        replica.ready()
+        _, _, body = replica.request("/?n=2", method="GET", headers={"Swell-Web": "items"})
+        assert body == b"data: 0\n\ndata: 1\n\nevent: end\ndata:\n\n"
+    with ReplicaProcess(ENDPOINT, _web("endpoint", "hello")) as replica:
+        replica.ready()
+        assert replica.request("/", method="GET", headers={"Swell-Web": "hello"})[2] == b'"hello"'
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+SERVER = """
+    import subprocess, sys
+    SERVE = '''
+    import http.server, os, sys
+    print("server pid", os.getpid(), flush=True)
+    http.server.test(http.server.SimpleHTTPRequestHandler, port=%d, bind="127.0.0.1")
+    '''.replace("\\n    ", "\\n")
+    def thing():
+        subprocess.Popen([{python!r}, "-c", SERVE % {port}])
+    def blocking():
+        subprocess.run([{python!r}, "-c", SERVE % {port}])
+    def absent():
+        pass
+    def broken():
+        raise OSError("no such program")
+"""
+
+
+@pytest.mark.parametrize("name", ["thing", "blocking"])
+def test_a_process_that_listens_is_ready_when_it_does_and_ends_with_the_replica(name: str) -> None:
+    port = _free_port()
+    source = SERVER.format(python=sys.executable, port=port)
+    with ReplicaProcess(source, _web("server", name, port=port), listen=False) as replica:
+        replica.ready()
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        until(lambda: replica.printed("server pid"), "its pid")
+        pid = int(replica.printed("server pid")[0][2].split()[-1])
+        replica.tell(Drain(grace_s=5.0, reason="test"))
+        assert replica.wait() == 0
+        until(lambda: not os.path.exists(f"/proc/{pid}"), "the server is gone")
+
+
+def test_a_process_that_ends_takes_the_replica_with_it() -> None:
+    port = _free_port()
+    source = SERVER.format(python=sys.executable, port=port)
+    with ReplicaProcess(source, _web("server", port=port), listen=False) as replica:
+        replica.ready()
+        until(lambda: replica.printed("server pid"), "its pid")
+        os.kill(int(replica.printed("server pid")[0][2].split()[-1]), 15)
+        told = replica.hear()
+        assert isinstance(told, Failed)
+        assert told.reason == "not_listening"
+        assert replica.wait() == 0
+
+
+def test_a_process_that_never_listens_is_a_failed_start() -> None:
+    port = _free_port()
+    source = SERVER.format(python=sys.executable, port=port)
+    web = _web("server", "absent", port=port, startup_timeout_s=0.3)
+    with ReplicaProcess(source, web, listen=False) as replica:
+        failed = replica.failed()
+        assert failed.reason == "not_listening"
+        assert "startup_timeout" in failed.detail
+        assert replica.wait() == 0
+    with ReplicaProcess(source, _web("server", "broken", port=port), listen=False) as replica:
+        failed = replica.failed()
+        assert failed.reason == "enter_error"
+        assert "no such program" in failed.detail
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        with ReplicaProcess(source, _web("server", port=port), listen=False) as replica:
+            assert "already taken" in replica.failed().detail
