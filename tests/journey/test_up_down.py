@@ -1,0 +1,197 @@
+"""Does a server come up, stay up whatever dies, and go down with nothing of it left?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from private_swell import Answer, PrivateSwell, unstarted_swell, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+PROGRAM = """
+import os, time
+import swell
+
+app = swell.App("naps")
+
+@app.function()
+def nap(seconds: float = 0.0) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+"""
+
+
+@pytest.fixture
+def idle() -> Iterator[PrivateSwell]:
+    """A platform that is not started; whatever a test does with it, nothing of it may be left."""
+    with unstarted_swell() as swell:
+        yield swell
+
+
+@pytest.fixture
+def naps(tmp_path: Path) -> str:
+    path = tmp_path / "naps.py"
+    path.write_text(PROGRAM)
+    return str(path)
+
+
+def attempt(swell: PrivateSwell, *words: str) -> tuple[int, str]:
+    """Exit code and everything that was said."""
+    done = subprocess.run(
+        ["swell", *words], env=swell.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120
+    )
+    return done.returncode, done.stdout
+
+
+def supervisor(swell: PrivateSwell) -> int:
+    found = [one.pid for one in swell.processes() if "swell.supervise" in one.command]
+    assert len(found) == 1
+    return found[0]
+
+
+def nap(swell: PrivateSwell, seconds: float = 0.0) -> Answer:
+    with swell.connect() as client:
+        return client.call("naps/nap", {"seconds": seconds})
+
+
+def test_up_in_the_background_and_down(idle: PrivateSwell, naps: str) -> None:
+    said = idle.run("up", "-d")
+    assert f"http://127.0.0.1:{idle.port} (pid {supervisor(idle)}, state in {idle.home})" in said
+    assert len(idle.processes()) == 4
+    code, refused = attempt(idle, "up", "-d")
+    assert code == 1
+    assert f"A server already runs on {idle.home}: pid {supervisor(idle)}" in refused
+    idle.run("deploy", naps)
+    nap(idle)
+    pid = supervisor(idle)
+    assert idle.run("down") == f"The server (pid {pid}) is stopped.\n"
+    assert idle.processes() == []
+    assert [path.name for path in (idle.home / "run").rglob("*") if path.is_socket()] == []
+    assert not (idle.home / "run" / "port").exists()
+    assert idle.run("down") == f"No server runs on {idle.home}.\n"
+
+
+def test_apps_outlive_the_server(idle: PrivateSwell, naps: str) -> None:
+    idle.run("up", "-d")
+    idle.run("deploy", naps)
+    idle.run("down")
+    idle.run("up", "-d")
+    assert nap(idle).status == 200
+
+
+def test_in_the_foreground_until_an_interrupt(idle: PrivateSwell, naps: str) -> None:
+    server = subprocess.Popen(
+        ["swell", "up"],
+        env=idle.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert server.stdout is not None
+    assert f"pid {server.pid}" in server.stdout.readline()
+    idle.run("deploy", naps)
+    nap(idle)
+    # As a terminal does it: to the whole foreground group.
+    os.killpg(server.pid, signal.SIGINT)
+    _, said = server.communicate(timeout=60)
+    assert server.returncode == 0
+    assert "Traceback" not in said
+    assert idle.processes() == []
+
+
+@pytest.mark.parametrize("name", ["control", "gateway", "runner"])
+def test_a_killed_process_is_replaced_and_calls_go_on(idle: PrivateSwell, naps: str, name: str) -> None:
+    idle.run("up", "-d")
+    idle.run("deploy", naps)
+    replica = nap(idle).value
+    killed = idle.server(name)
+    os.kill(killed, signal.SIGKILL)
+    wait_until(f"another {name}", lambda: _pid(idle, name) not in (0, killed), wait_s=30)
+    wait_until("an answer", lambda: _answers(idle), wait_s=30)
+    assert nap(idle).value == replica
+
+
+def test_a_killed_supervisor_takes_all_with_it(idle: PrivateSwell, naps: str) -> None:
+    idle.run("up", "-d")
+    idle.run("deploy", naps)
+    nap(idle)
+    os.kill(supervisor(idle), signal.SIGKILL)
+    wait_until("no process left", lambda: not idle.processes(), wait_s=30)
+
+
+def test_down_after_a_kill_ends_what_is_left(idle: PrivateSwell, naps: str) -> None:
+    idle.run("up", "-d")
+    idle.run("deploy", naps)
+    nap(idle)
+    runner = idle.server("runner")
+    os.kill(supervisor(idle), signal.SIGKILL)
+    code, said = attempt(idle, "down")
+    assert code == 0
+    assert f"runner (pid {runner})" in said
+    assert idle.processes() == []
+
+
+def test_up_after_a_kill_keeps_the_replicas(idle: PrivateSwell, naps: str) -> None:
+    idle.run("up", "-d")
+    idle.run("deploy", naps)
+    replica = nap(idle).value
+    os.kill(supervisor(idle), signal.SIGKILL)
+    idle.run("up", "-d")
+    wait_until("an answer", lambda: _answers(idle), wait_s=30)
+    assert nap(idle).value == replica
+
+
+def test_down_lets_requests_finish(idle: PrivateSwell, naps: str) -> None:
+    idle.run("up", "-d")
+    idle.run("deploy", naps)
+    nap(idle)
+    answers: list[Answer] = []
+    caller = threading.Thread(target=lambda: answers.append(nap(idle, 1.5)))
+    caller.start()
+    wait_until("it is in flight", lambda: any(one["in_flight"] for one in idle.serving()))
+    idle.run("down")
+    caller.join(60)
+    assert [answer.status for answer in answers] == [200]
+
+
+def test_down_now_does_not_wait(idle: PrivateSwell, naps: str) -> None:
+    idle.run("up", "-d")
+    idle.run("deploy", naps)
+    nap(idle)
+    caller = subprocess.Popen(
+        ["swell", "call", "naps/nap", '{"seconds": 200}'],
+        env=idle.environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until("it is in flight", lambda: any(one["in_flight"] for one in idle.serving()))
+    idle.run("down", "--now")
+    _, said = caller.communicate(timeout=60)
+    assert caller.returncode == 1
+    assert said.startswith("Error: ")
+
+
+def test_a_server_for_a_process_ends_with_it(idle: PrivateSwell) -> None:
+    client = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    idle.run("up", "-d", "--attach-pid", str(client.pid))
+    assert len(idle.processes()) == 4
+    client.communicate(b"\n")
+    wait_until("no process left", lambda: not idle.processes(), wait_s=30)
+
+
+def _pid(swell: PrivateSwell, name: str) -> int:
+    return next((one.pid for one in swell.processes() if name in one.command.split() or f".{name}" in one.command), 0)
+
+
+def _answers(swell: PrivateSwell) -> bool:
+    return attempt(swell, "call", "naps/nap")[0] == 0
