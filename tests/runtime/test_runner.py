@@ -295,13 +295,17 @@ def test_usage_is_what_the_kernel_accounted(forked: bool) -> None:
 
 def test_a_runner_whose_supervisor_is_gone_ends_everything() -> None:
     async def scenario(node: Node) -> None:
-        reading, writing = os.pipe()
+        (reading, writing), (ready, saying) = os.pipe(), os.pipe()
         await node.stop_runner()
         await node.until(lambda: not node.connected.is_set())
-        node.flags = ("--supervisor-fd", str(reading), "--orphan-s", "0.3")
-        await node.start_runner(pass_fds=(reading,))
+        node.flags = ("--supervisor-fd", str(reading), "--orphan-s", "0.3", "--ready-fd", str(saying))
+        await node.start_runner(pass_fds=(reading, saying))
         os.close(reading)
-        await within(node.connected.wait())
+        os.close(saying)
+        assert await within(asyncio.to_thread(os.read, ready, 100)) == b"ready\n"
+        assert os.read(ready, 100) == b""
+        os.close(ready)
+        assert node.connected.is_set()
         a = await node.ready(node.start(node.revision(DOUBLE)))
         os.close(writing)
         assert await within(node.runners[-1].wait()) == 0

@@ -102,7 +102,7 @@ def launch(home: Home, terms: Terms, order: StartOrder, address: str, folder: st
 
 def _call_key(home: Home) -> str:
     try:
-        return home.key.read_text().strip()
+        return home.call_key.read_text().strip()
     except OSError:
         return ""
 

@@ -42,6 +42,7 @@ log = logging.getLogger("swell.runner")
 
 TICK_S = 1.0
 INVENTORY_S = 5.0
+READY_WAIT_S = 5.0
 CPU_OVERCOMMIT = 16.0
 _LOCK_PAUSE_S = 0.05
 
@@ -62,6 +63,7 @@ class Runner:
         self._untold: deque[ReplicaSeen] = deque(maxlen=ENDED_KEPT)
         """Ends that nobody heard: said again when control is back, since no inventory says why one ended."""
         self._used: dict[str, Usage] = {}
+        self._welcomed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- to control --------------------------------------------------------------------------
@@ -107,6 +109,7 @@ class Runner:
             case wire.Welcome():
                 self._accept_epoch(message.epoch)
                 self._tell_all()
+                self._welcomed.set()
             case wire.Order():
                 if self._accept_epoch(message.epoch):
                     self.fleet.obey(message.order)
@@ -152,9 +155,7 @@ class Runner:
         adoption.adopt(self.fleet)
         arrivals = Arrivals(self.fleet)
         self.link.start()
-        if ready_fd is not None:
-            os.write(ready_fd, b"ready\n")
-            os.close(ready_fd)
+        self._do(self._say_ready(ready_fd))
         self._do(every(TICK_S, self._tick))
         self._do(every(inventory_s, self._tell_inventory))
         try:
@@ -168,6 +169,16 @@ class Runner:
             await self.link.close()
             self.spool.close()
             self.groups.remove()
+
+    async def _say_ready(self, descriptor: int | None) -> None:
+        """Once control was found, so that a deploy finds a runner; without control, after a while all the same."""
+        if descriptor is None:
+            return
+        os.set_inheritable(descriptor, False)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._welcomed.wait(), READY_WAIT_S)
+        os.write(descriptor, b"ready\n")
+        os.close(descriptor)
 
     def _tick(self) -> None:
         self.fleet.tick()
@@ -242,7 +253,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--stop-grace-s", type=float, default=5.0, help="time for inputs in flight on SIGTERM")
     parser.add_argument("--inventory-s", type=float, default=INVENTORY_S, help="time between full inventories")
     parser.add_argument("--log-max-mib", type=int, default=64)
-    parser.add_argument("--ready-fd", type=int, default=None, help="a pipe that hears when it is ready")
+    parser.add_argument("--ready-fd", type=int, default=None, help='where to write "ready" to, once')
     parser.add_argument("--supervisor-fd", type=int, default=None, help="a pipe that ends when the supervisor does")
     given = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
