@@ -294,9 +294,9 @@ def iter_of(n: int) -> Iterator[int]:
 
 def test_the_name_of_an_app() -> None:
     assert described_app(swell.App("a")) == described_app(swell.App("b"))
+    app = swell.App()
+    app.function()(deployable.plain)
     with pytest.raises(swell.Error, match="needs a name to be deployed"):
-        app = swell.App()
-        app.function()(deployable.plain)
         app.deploy()
 
 

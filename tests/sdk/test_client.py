@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import threading
 import time
@@ -114,7 +116,7 @@ def test_no_server_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("SWELL_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
-    with pytest.raises(swell.Error, match="No Swell server at http://127.0.0.1:.*swell up") as raised:
+    with pytest.raises(swell.Error, match=r"No Swell server at http://127\.0\.0\.1:.*swell up") as raised:
         named("double").remote(1)
     assert raised.value.code == "no_server"
 
@@ -136,11 +138,10 @@ def test_the_key_comes_from_the_state_directory_when_the_environment_has_none(
 
 def test_a_generator_streams_and_raises_where_it_failed(server: Server) -> None:
     assert list(named("count").remote_gen(4)) == [0, 1, 2, 3]
-    seen = []
+    items = named("count").remote_gen(9)
+    assert [next(items) for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(Odd) as raised:
-        for item in named("count").remote_gen(9):
-            seen.append(item)  # noqa: PERF402 (what came before the error is the point)
-    assert seen == [0, 1, 2, 3, 4]
+        next(items)
     assert raised.value.number == 5
 
     async def gather() -> list[int]:
@@ -263,19 +264,32 @@ async def numbers_that_wait() -> Any:
 
 
 def test_cancelling_a_task_cancels_its_call(server: Server) -> None:
-    release = threading.Event()
-    server.functions["wait"] = lambda: release.wait(30)
+    begun, release = threading.Event(), threading.Event()
+    server.functions["wait"] = lambda: (begun.set(), release.wait(30))
 
     async def go() -> None:
         task = asyncio.create_task(named("wait").remote.aio())
-        while not server.calls:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(begun.wait, 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     asyncio.run(go())
     release.set()
+
+
+def test_an_interrupt_ends_a_call(server: Server) -> None:
+    release = threading.Event()
+
+    def interrupt() -> None:
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        release.wait(30)
+
+    server.functions["wait"] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        named("wait").remote()
+    release.set()
+    assert named("double").remote(2) == 4
 
 
 def test_the_control_api(server: Server) -> None:
@@ -293,8 +307,6 @@ def test_the_control_api(server: Server) -> None:
 
 
 def test_a_forked_child_calls_too(server: Server) -> None:
-    import os
-
     assert named("double").remote(1) == 2
     child = os.fork()
     if child == 0:

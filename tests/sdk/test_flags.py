@@ -1,0 +1,127 @@
+"""Do a function's arguments become flags, and texts the values they mean?"""
+
+from __future__ import annotations
+
+import datetime as time
+from datetime import datetime
+from typing import Any, Literal, Optional
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import swell
+from swell.sdk import flags
+
+
+def many(
+    text: str,
+    number: int,
+    ratio: float = 0.5,
+    dry_run: bool = False,
+    at: datetime | None = None,
+    mode: Literal["fast", "slow"] = "fast",
+    level: Literal[1, 2] = 1,
+    old: Optional[int] = None,  # noqa: UP045 (people write it)
+    names: list[str] = [],
+    sizes: list[int] | None = None,
+    anything: Any = None,
+    bare=3,
+) -> None:
+    """An argument of each kind."""
+
+
+FLAGS = {flag.name: flag for flag in flags.flags(many).flags}
+
+
+def test_each_argument_is_a_flag_of_its_kind() -> None:
+    kinds = {name: (flag.kind, flag.required, flag.repeated) for name, flag in FLAGS.items()}
+    assert kinds == {
+        "text": ("text", True, False),
+        "number": ("int", True, False),
+        "ratio": ("float", False, False),
+        "dry_run": ("bool", False, False),
+        "at": ("datetime", False, False),
+        "mode": ("choice", False, False),
+        "level": ("choice", False, False),
+        "old": ("int", False, False),
+        "names": ("text", False, True),
+        "sizes": ("int", False, True),
+        "anything": ("any", False, False),
+        "bare": ("any", False, False),
+    }
+    assert FLAGS["dry_run"].option == "--dry-run"
+    assert FLAGS["text"].help == "text, required"
+    assert FLAGS["mode"].help == "fast|slow (default: 'fast')"
+
+
+def test_texts_become_the_values_they_mean() -> None:
+    given = {
+        "text": ["a"], "number": ["-3"], "ratio": ["1e3"], "dry_run": [True], "at": ["2026-01-31T12:00"],
+        "mode": ["slow"], "level": ["2"], "old": ["4"], "names": ["a", "b"], "sizes": ["1", "2"],
+        "anything": ["[1, 2]"], "bare": ["plain words"],
+    }  # fmt: skip
+    assert flags.arguments(flags.flags(many), given) == {
+        "text": "a", "number": -3, "ratio": 1000.0, "dry_run": True, "at": time.datetime(2026, 1, 31, 12),
+        "mode": "slow", "level": 2, "old": 4, "names": ["a", "b"], "sizes": [1, 2],
+        "anything": [1, 2], "bare": "plain words",
+    }  # fmt: skip
+    assert flags.arguments(flags.flags(many), {"text": [""], "number": ["1"]}) == {"text": "", "number": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("number", "1.5", r"--number '1\.5': give a whole number"),
+        ("ratio", "much", "give a number"),
+        ("dry_run", "maybe", "--dry-run 'maybe': give true or false"),
+        ("at", "soon", "give a time like"),
+        ("mode", "medium", "give fast or slow"),
+        ("level", "3", "give 1 or 2"),
+        ("sizes", "x", "--sizes 'x': give a whole number"),
+    ],
+)
+def test_a_text_that_means_nothing_is_refused(name: str, text: str, says: str) -> None:
+    with pytest.raises(swell.Error, match=says):
+        flags.arguments(flags.flags(many), {"text": ["a"], "number": ["1"], name: [text]})
+
+
+def test_missing_and_unknown_flags_are_named() -> None:
+    with pytest.raises(swell.Error, match=r"--number is missing \(a whole number, required\)"):
+        flags.arguments(flags.flags(many), {"text": ["a"]})
+    with pytest.raises(swell.Error, match=r"Unknown flag 'size'\. Flags are: --text, --number"):
+        flags.arguments(flags.flags(many), {"size": ["a"]})
+
+
+@given(st.one_of(st.integers(), st.floats(allow_nan=False), st.text(), st.booleans(), st.datetimes()))
+def test_what_is_written_is_read_back(value: Any) -> None:
+    kind = {int: "int", float: "float", str: "text", bool: "bool", datetime: "datetime"}[type(value)]
+    text = value.isoformat() if isinstance(value, datetime) else str(value)
+    assert flags.value(flags.Flag("x", kind, True), text) == value
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.tuples(inner)))
+def test_any_reads_python_values(value: Any) -> None:
+    assert flags.value(FLAGS["anything"], repr(value)) == value
+
+
+def test_what_cannot_be_a_flag_is_refused() -> None:
+    def takes_dict(x: dict[str, int]) -> None: ...
+
+    def takes_more(x: int, **more: int) -> None: ...
+
+    def misspelt(x: Nonsense) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    for function, says in ((takes_dict, "of a type that no flag"), (takes_more, "no flag"), (misspelt, "Nonsense")):
+        with pytest.raises(swell.Error, match=says):
+            flags.flags(function)
+
+
+def test_methods_leave_out_self_and_star_arguments_take_words() -> None:
+    class Thing:
+        def method(self, x: int) -> None: ...
+
+    assert [flag.name for flag in flags.flags(Thing.method, bound=True).flags] == ["x"]
+    assert flags.flags(lambda *words: None) == flags.Flags((), variadic=True)
+    handle = swell.App("a").function()(many)
+    assert flags.flags(handle) == flags.flags(many)
