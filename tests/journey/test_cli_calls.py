@@ -1,0 +1,203 @@
+"""What does a user see of a deployed app from the shell: deploy, call, ps, app, logs, why, usage?"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from private_swell import PrivateSwell, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+PROGRAM = """
+import swell
+
+app = swell.App("shop")
+
+@app.function()
+def price(item: str, count: int = 1) -> dict:
+    print("pricing", item)
+    return {"item": item, "total": 2 * count}
+
+@app.function()
+def items(to: int = 3):
+    for n in range(to):
+        yield {"n": n}
+
+@app.function()
+def fail() -> None:
+    raise RuntimeError("sold out")
+
+@app.function()
+def size(picture: bytes) -> int:
+    return len(picture)
+"""
+FIELDS = {"id", "workload", "revision", "role", "phase", "node", "pid", "age_s", "in_flight"}
+
+
+@pytest.fixture(scope="module")
+def shop(own_swell: PrivateSwell, tmp_path_factory: pytest.TempPathFactory) -> PrivateSwell:
+    path = tmp_path_factory.mktemp("shop") / "shop.py"
+    path.write_text(PROGRAM)
+    own_swell.run("deploy", str(path))
+    return own_swell
+
+
+def swell(server: PrivateSwell, *words: str, said: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["swell", *words], env=server.environ, input=said, capture_output=True, text=True, timeout=120
+    )
+
+
+def called(server: PrivateSwell, *words: str) -> str:
+    """The id of a call's request."""
+    done = swell(server, "call", "-v", *words)
+    return next(line.split()[1] for line in done.stderr.splitlines() if line.startswith("Swell-Request-Id"))
+
+
+def test_deploy_lists_workloads_and_a_line_to_try(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    path = tmp_path / "shop.py"
+    path.write_text(PROGRAM.replace('"shop"', '"other"'))
+    done = swell(own_swell, "deploy", str(path), "--name", "corner")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()[1:5]]
+    assert rows == [
+        [name, f"http://127.0.0.1:{own_swell.port}/call/corner/{name}"] for name in ("fail", "items", "price", "size")
+    ]
+    line = done.stdout.partition("Try: ")[2]
+    tried = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
+    assert json.loads(tried.stdout) == {"item": "…", "total": 2}
+    assert swell(own_swell, "app", "stop", "corner").stdout == "corner is stopped.\n"
+
+
+def test_a_deploy_that_cannot_be_imported_changes_nothing(shop: PrivateSwell, tmp_path: Path) -> None:
+    before = shop.run("app", "list")
+    path = tmp_path / "shop.py"
+    path.write_text(PROGRAM + "\nprice.nonsense()\n")
+    done = swell(shop, "deploy", str(path))
+    assert done.returncode == 1
+    assert "price.nonsense()" in done.stderr
+    assert "AttributeError" in done.stderr
+    assert _without_age(shop.run("app", "list")) == _without_age(before)
+
+
+def test_call_prints_the_bare_result_wherever_the_arguments_come_from(shop: PrivateSwell, tmp_path: Path) -> None:
+    expected = {"item": "tea", "total": 4}
+    words = '{"item": "tea", "count": 2}'
+    (tmp_path / "words.json").write_text(words)
+    assert json.loads(swell(shop, "call", "shop/price", words).stdout) == expected
+    assert json.loads(swell(shop, "call", "shop/price", '["tea", 2]').stdout) == expected
+    assert json.loads(swell(shop, "call", "shop/price", "-", said=words).stdout) == expected
+    assert json.loads(swell(shop, "call", "default/shop/price", f"@{tmp_path}/words.json").stdout) == expected
+
+
+def test_call_prints_items_line_by_line(shop: PrivateSwell) -> None:
+    lines = swell(shop, "call", "shop/items", '{"to": 2}').stdout.splitlines()
+    assert [json.loads(line) for line in lines] == [{"n": 0}, {"n": 1}]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["shop/price"], "item"),
+        (["shop/prise", "{}"], "price"),
+        (["shap/price", "{}"], "shop"),
+        (["shop/price", '{"item": 1, "count": "many"}'], "count"),
+        (["shop/fail"], "swell logs --request"),
+    ],
+)
+def test_a_call_that_fails_says_why_in_a_sentence(shop: PrivateSwell, words: list[str], said: str) -> None:
+    done = swell(shop, "call", *words)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: ")
+    assert said in done.stderr
+
+
+def test_ps_lists_replicas_and_says_when_there_is_none(shop: PrivateSwell) -> None:
+    swell(shop, "call", "shop/items")
+    rows = json.loads(shop.run("ps", "--json"))
+    assert rows
+    assert all(set(row) >= FIELDS for row in rows)
+    heads, *lines = shop.run("ps").splitlines()
+    assert heads.split()[:3] == ["ID", "WORKLOAD", "REVISION"]
+    assert {line.split()[0] for line in lines} >= {row["id"] for row in rows if row["role"] == "serving"}
+
+
+def test_the_log_of_one_request(shop: PrivateSwell) -> None:
+    request = called(shop, "shop/price", '{"item": "this one"}')
+    called(shop, "shop/price", '{"item": "another"}')
+    wait_until(
+        "it is logged", lambda: "pricing this one" in swell(shop, "logs", "--request", request).stdout, wait_s=30
+    )
+    assert "another" not in swell(shop, "logs", "shop", "--request", request).stdout
+    both = swell(shop, "logs", "shop", "--since", "10m").stdout
+    assert "pricing this one" in both
+    assert "pricing another" in both
+    line = json.loads(swell(shop, "logs", "--request", request, "--json").stdout.splitlines()[0])
+    assert (line["request"], line["text"]) == (request, "pricing this one")
+
+
+def test_a_followed_log_goes_on(shop: PrivateSwell) -> None:
+    following = subprocess.Popen(
+        ["swell", "logs", "shop", "-f", "--tail", "0"], env=shop.environ, stdout=subprocess.PIPE, text=True
+    )
+    assert following.stdout is not None
+    seen: list[str] = []
+    reader = threading.Thread(target=seen.extend, args=(following.stdout,))
+    reader.start()
+    try:
+        wait_until("it follows", lambda: _sells(shop, "first") and any("pricing first" in line for line in seen))
+        wait_until("it goes on", lambda: _sells(shop, "second") and any("pricing second" in line for line in seen))
+    finally:
+        following.terminate()
+        reader.join(60)
+        following.communicate()
+    assert following.returncode == -signal.SIGTERM
+
+
+def test_why_tells_steps_reasons_and_cost(shop: PrivateSwell) -> None:
+    request = called(shop, "shop/fail")
+    wait_until("it is kept", lambda: swell(shop, "why", request).returncode == 0, wait_s=30)
+    told = shop.run("why", request)
+    for word in (request, "shop/fail", "500 exception", "held", "run", "was started", "cost $"):
+        assert word in told
+    assert json.loads(shop.run("why", request, "--json"))["request"] == request
+    unknown = swell(shop, "why", "nothing-1")
+    assert unknown.returncode == 1
+    assert "nothing-1" in unknown.stderr
+
+
+def test_usage_by_pool(shop: PrivateSwell) -> None:
+    swell(shop, "call", "shop/size", "[]")
+    swell(shop, "call", "shop/items")
+    wait_until("it is counted", lambda: _requests(shop, "items") > 0, wait_s=30)
+    told = shop.run("usage", "--since", "1h")
+    assert "shop/items@rv-" in told
+    assert told.splitlines()[-1].startswith("total $")
+
+
+def test_an_app_that_is_not_there_cannot_be_stopped(shop: PrivateSwell) -> None:
+    done = swell(shop, "app", "stop", "shap")
+    assert done.returncode == 1
+    assert "shop" in done.stderr
+
+
+def _sells(shop: PrivateSwell, item: str) -> bool:
+    with shop.connect() as client:
+        return client.call("shop/price", {"item": item}).status == 200
+
+
+def _requests(shop: PrivateSwell, name: str) -> int:
+    pools = json.loads(shop.run("usage", "--json"))
+    return sum(pool["requests"] for pool in pools if f"shop/{name}@" in pool["pool"])
+
+
+def _without_age(listing: str) -> list[list[str]]:
+    """Rows without the columns that change by themselves."""
+    return [[line.split()[n] for n in (0, 1, 2)] for line in listing.splitlines()]

@@ -1,0 +1,200 @@
+"""Does `swell run` run a program as its author expects: flags, output, failures, interrupts, no server needed?"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from private_swell import PrivateSwell, unstarted_swell, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+PROGRAM = """
+import sys, time
+import swell
+
+app = swell.App("tools")
+
+@app.function()
+def add(a: int, b: float = 1.5, *, loud: bool = False, words: list[str] = []) -> str:
+    print("adding")
+    return f"{a + b}{'!' if loud else ''}{'+'.join(words)}"
+
+@app.function()
+def count(to: int):
+    yield from range(to)
+
+@app.function()
+def fail(code: int = 0):
+    raise ValueError(f"no {code}")
+
+@app.cls()
+class Box:
+    @swell.method()
+    def open(self, name: str) -> str:
+        return f"opened {name}"
+
+@app.local_entrypoint()
+def main(code: int = 0, remote: bool = False):
+    print("here", add.remote(1))
+    if remote:
+        fail.remote(code)
+    if code == 7:
+        raise KeyError("mine")
+    sys.exit(code)
+
+@app.local_entrypoint()
+def wait():
+    print("waiting", flush=True)
+    time.sleep(200)
+
+@app.local_entrypoint()
+async def later(*words: str):
+    print("words", *words, await add.remote.aio(2))
+"""
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> str:
+    path = tmp_path / "tools.py"
+    path.write_text(PROGRAM)
+    return str(path)
+
+
+def swell_run(swell: PrivateSwell, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["swell", "run", *words], env=swell.environ, capture_output=True, text=True, timeout=120)
+
+
+def test_a_function_runs_in_a_replica_with_typed_flags(own_swell: PrivateSwell, tools: str) -> None:
+    done = swell_run(own_swell, f"{tools}::add", "--a", "2", "--b=0.5", "--loud", "--words", "x", "--words", "y")
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["2.5!x+y", "adding"]
+
+
+def test_a_generator_prints_its_items_and_a_method_its_result(own_swell: PrivateSwell, tools: str) -> None:
+    assert swell_run(own_swell, f"{tools}::count", "--to", "3").stdout == "0\n1\n2\n"
+    assert swell_run(own_swell, f"{tools}::Box.open", "--name", "it").stdout == "opened it\n"
+
+
+def test_an_asynchronous_entry_point_takes_bare_words(own_swell: PrivateSwell, tools: str) -> None:
+    done = swell_run(own_swell, f"{tools}::later", "-x", "y")
+    assert "words -x y 3.5" in done.stdout.splitlines()
+
+
+def test_help_lists_the_flags_and_starts_nothing(tools: str) -> None:
+    with unstarted_swell() as swell:
+        done = swell_run(swell, f"{tools}::add", "--help")
+        assert done.returncode == 0
+        for word in ("--a", "--b", "--loud / --no-loud", "--words", "a whole number", "required", "1.5"):
+            assert word in done.stdout
+        assert not (swell.home / "lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["::add"], "--a is missing"),
+        (["::add", "--a", "two"], "a whole number"),
+        (["::add", "--a", "2", "--c", "3"], "No such option"),
+    ],
+)
+def test_wrong_flags_are_code_2(own_swell: PrivateSwell, tools: str, words: list[str], said: str) -> None:
+    done = swell_run(own_swell, tools + words[0], *words[1:])
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_there_is_is_listed_where_it_is_not_clear(own_swell: PrivateSwell, tools: str) -> None:
+    done = swell_run(own_swell, tools)
+    assert done.returncode == 1
+    assert "later, main, wait" in done.stderr
+    done = swell_run(own_swell, f"{tools}::nothing")
+    assert done.returncode == 1
+    assert "Box.open" in done.stderr
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_programs_exit_code_is_ours(own_swell: PrivateSwell, tools: str, code: int) -> None:
+    done = swell_run(own_swell, f"{tools}::main", "--code", str(code))
+    assert done.returncode == code, done.stderr
+    assert "here 2.5" in done.stdout.splitlines()
+
+
+def test_the_users_traceback_and_nothing_of_ours(own_swell: PrivateSwell, tools: str) -> None:
+    done = swell_run(own_swell, f"{tools}::main", "--code", "7")
+    assert done.returncode == 1
+    trace = done.stderr[done.stderr.index("Traceback") :]
+    assert trace.splitlines()[-1] == "KeyError: 'mine'"
+    assert 'raise KeyError("mine")' in trace
+    assert "swell/cli" not in trace
+
+
+@pytest.mark.parametrize("words", [["::fail", "--code", "5"], ["::main", "--code", "5", "--remote"]])
+def test_what_failed_in_a_replica_fails_here(own_swell: PrivateSwell, tools: str, words: list[str]) -> None:
+    done = swell_run(own_swell, tools + words[0], *words[1:])
+    assert done.returncode == 1
+    assert "ValueError: no 5" in done.stderr
+    assert 'raise ValueError(f"no {code}")' in done.stderr
+    assert "swell/sdk" not in done.stderr
+    assert "swell/cli" not in done.stderr
+
+
+def test_a_file_that_does_not_import_shows_where(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text("import swell\nx = 1 / 0\n")
+    done = swell_run(own_swell, str(path))
+    assert done.returncode == 1
+    assert "x = 1 / 0" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+    assert "swell/" not in done.stderr.replace(str(path), "")
+
+
+def test_the_app_is_gone_afterwards_also_after_an_interrupt(own_swell: PrivateSwell, tools: str) -> None:
+    running = subprocess.Popen(
+        ["swell", "run", f"{tools}::wait"],
+        env=own_swell.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stdout is not None
+    assert running.stdout.readline() == "waiting\n"
+    names = [row["name"] for row in json.loads(own_swell.run("app", "list", "--json"))]
+    assert len(names) == 1
+    assert names[0].startswith("tools--")
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in said
+    assert json.loads(own_swell.run("app", "list", "--json")) == []
+
+
+@pytest.fixture
+def alone() -> Iterator[PrivateSwell]:
+    """No server."""
+    with unstarted_swell() as swell:
+        yield swell
+
+
+def test_without_a_server_one_is_started_and_ends_with_the_program(alone: PrivateSwell, tools: str) -> None:
+    done = swell_run(alone, f"{tools}::add", "--a", "1")
+    assert "2.5" in done.stdout.splitlines(), done.stderr
+    wait_until("no process left", lambda: not alone.processes(), wait_s=30)
+
+
+def test_programs_at_once_share_one_server_until_the_last_ends(alone: PrivateSwell, tools: str) -> None:
+    words = ["swell", "run", f"{tools}::add", "--a"]
+    running = [
+        subprocess.Popen([*words, str(n)], env=alone.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for n in range(3)
+    ]
+    said = [one.communicate(timeout=120) for one in running]
+    assert [sorted(out.splitlines())[0] for out, _ in said] == ["1.5", "2.5", "3.5"], said
+    wait_until("no process left", lambda: not alone.processes(), wait_s=30)
