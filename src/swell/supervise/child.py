@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,7 +76,9 @@ class Process:
             os.set_blocking(fd, False)
         identity = identify(self.pid)
         if child.record is not None and identity is not None:
-            identity.write(child.record)
+            # Only a supervisor after a crash misses it: no reason to go down over a full disk.
+            with suppress(OSError):
+                identity.write(child.record)
 
     def read_output(self, final: bool = False) -> tuple[list[str], bool]:
         """(lines that are complete, whether there may be more). `final`: what is there is all there will be."""
@@ -101,7 +104,8 @@ class Process:
         # Popen must not wait for a pid that may be another process's by now.
         self._popen.returncode = status
         if self.child.record is not None:
-            self.child.record.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.child.record.unlink()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal. Safe while `status` is None: the pid stays ours until it is waited for."""

@@ -6,10 +6,11 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 SIZE_MAX = 8 * 1024 * 1024
-"""Bytes at which the log is turned over when a server starts; one older file is kept."""
+"""Bytes at which the log is turned over; one older file is kept."""
 
 _LEVEL = re.compile(r"\b(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
 _STAMPED = re.compile(r"\d{4}-\d\d-\d\d[ T]")
@@ -31,36 +32,51 @@ class Log:
     def __init__(self, path: Path, show: Callable[[str], None], verbose: bool = False) -> None:
         """`show` takes lines for people; with `verbose` every line of every process goes there."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_size > SIZE_MAX:
-            path.replace(path.with_suffix(".log.1"))
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._path = path
         self._show = show
         self._verbose = verbose
         self._quiet: dict[str, bool] = {}
+        self._redirected: list[int] = []
+        self._open()
 
     def say(self, text: str) -> None:
         """The supervisor's own word, kept and shown."""
         self._keep("supervisor", text)
-        self._show(text)
+        self._tell(text)
 
     def heard(self, name: str, line: str) -> None:
         """One line that a process wrote."""
         self._keep(name, line)
         self._quiet[name] = quiet(line, self._quiet.get(name, False))
         if self._verbose or not self._quiet[name]:
-            self._show(f"{name} | {line}")
+            self._tell(f"{name} | {line}")
 
-    def take_over(self, fd: int) -> None:
+    def redirect(self, fd: int) -> None:
         """Let what is written to this descriptor of ours go to the log as well."""
+        self._redirected.append(fd)
         os.dup2(self._fd, fd)
 
     def close(self) -> None:
         os.close(self._fd)
 
+    def _tell(self, line: str) -> None:
+        # A terminal that went away must not end the server, let alone keep it from stopping in order.
+        with suppress(OSError):
+            self._show(line)
+
+    def _open(self) -> None:
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._room = SIZE_MAX - os.fstat(self._fd).st_size
+        for fd in self._redirected:
+            os.dup2(self._fd, fd)
+
     def _keep(self, name: str, line: str) -> None:
         stamp = "" if _STAMPED.match(line) else f"{time.strftime('%Y-%m-%d %H:%M:%S')} {name} "
-        try:
-            os.write(self._fd, f"{stamp}{line}\n".encode(errors="replace"))
-        except OSError:
-            # A full disk must not end the server; the terminal still shows what matters.
-            pass
+        text = f"{stamp}{line}\n".encode(errors="replace")
+        # A full disk must not end the server; the terminal still shows what matters.
+        with suppress(OSError):
+            if self._room < len(text):
+                os.close(self._fd)
+                self._path.replace(self._path.with_name(self._path.name + ".1"))
+                self._open()
+            self._room -= os.write(self._fd, text)

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def run(
             log = Log(home.server_log, show, verbose)
             opened.callback(log.close)
             for fd in log_fds:
-                log.take_over(fd)
+                log.redirect(fd)
             end_leftovers(home, log.say)
             listener = opened.enter_context(listen_tcp(settings["host"], settings["port"]))
             control = opened.enter_context(listen_unix(home.control_socket))
@@ -84,7 +84,11 @@ def run(
                 lock.say("ready")
                 up(lock.holder)
 
-            supervisor.run(ready)
+            def stopping() -> None:
+                with suppress(OSError):
+                    lock.say("stopping")
+
+            supervisor.run(ready, stopping)
     except OSError as error:
         raise unwritable(home, error) from None
     finally:

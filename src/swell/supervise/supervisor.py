@@ -74,8 +74,8 @@ class Supervisor:
         # Its end tells children that the supervisor is gone, however it went.
         self._alive_read, self._alive_write = os.pipe()
 
-    def run(self, up: Callable[[], None]) -> None:
-        """Start all, call `up`, and return once all have been stopped on request.
+    def run(self, up: Callable[[], None], down: Callable[[], None] = lambda: None) -> None:
+        """Start all, call `up`, and return once all have been stopped on request; `down` is called before they are.
 
         Raises SwellError when a child does not come up or does not stay, after everything was stopped.
         """
@@ -88,6 +88,7 @@ class Supervisor:
                 while not self._asked and (self._wanted is None or self._wanted()):
                     self._turn(REST_S if self._wanted is None else WANTED_EVERY_S)
             finally:
+                down()
                 self._stop_all()
 
     # -- starting ----------------------------------------------------------------------------
