@@ -11,7 +11,7 @@ from node import Node, alive, call, kill, within
 
 from swell.model.orders import Inventory
 from swell.model.replica import Phase
-from swell.runtime import processes, records
+from swell.runtime import cgroup, processes, records, sweep
 from swell.runtime.records import Record
 
 pytestmark = pytest.mark.slow
@@ -213,5 +213,23 @@ def test_a_stop_ordered_before_the_replica_was_heard_still_drains_it() -> None:
         await next_runner(node)
         assert await within(answer) == (200, a.pid)
         assert (await node.gone(a.replica)).reason == "idle"
+
+    run(scenario)
+
+
+def test_what_a_killed_server_left_can_be_swept_away_without_a_runner() -> None:
+    async def scenario(node: Node) -> None:
+        revision = node.revision(SERVICE)
+        template = await node.ready(node.start(revision, role="template"))
+        pids = [(await node.ready(node.start(revision, template=template.replica))).pid for _ in range(2)]
+        groups = cgroup.find(cgroup.name_for(node.home.root))
+        assert not sweep.sweep(node.home)
+        assert all(alive(pid or 0) for pid in pids)
+        await node.kill_runner()
+        assert sweep.sweep(node.home)
+        await node.until(lambda: not any(alive(pid or 0) for pid in (*pids, template.pid)))
+        assert node.leftovers() == []
+        assert groups.names() == set()
+        assert not any(base.exists() for base in groups.bases.values())
 
     run(scenario)

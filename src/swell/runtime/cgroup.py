@@ -6,6 +6,7 @@ then gets a `Group`: a folder per controller (v1) or one folder (v2) below `swel
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 from collections.abc import Mapping
@@ -116,6 +117,11 @@ class Group(msgspec.Struct, frozen=True):
             return (folder / name).read_text().strip()
         except OSError:
             return ""
+
+
+def name_for(home: Path) -> str:
+    """What one server calls its groups: servers of other homes are never touched."""
+    return "swell-" + hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:12]
 
 
 def find(name: str, mounts: str | None = None, own: str | None = None) -> Groups:

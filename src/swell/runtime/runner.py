@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import fcntl
-import hashlib
 import logging
 import os
 import resource
@@ -58,7 +57,7 @@ class Runner:
         self.reaper = Reaper(lambda pid, exit: self.fleet.reaped(pid, exit))
         self.builder = Builder(home, self.reaper)
         self.spool = Spool(home.logs, log_max_mib * 2**20)
-        self.groups = cgroup.find("swell-" + hashlib.sha256(os.fsencode(home.root.resolve())).hexdigest()[:12])
+        self.groups = cgroup.find(cgroup.name_for(home.root))
         self.fleet = Fleet(home, terms, self.groups, self.builder, self.spool, self._tell, self._use)
         self._untold: deque[ReplicaSeen] = deque(maxlen=ENDED_KEPT)
         """Ends that nobody heard: said again when control is back, since no inventory says why one ended."""
