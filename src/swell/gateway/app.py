@@ -71,7 +71,7 @@ class Gateway:
         self._shared.closing = True
         until = loop.time() + grace_s
         while self.clients and loop.time() < until:
-            for client in [c for c in self.clients if c.current is None and not c.queue]:
+            for client in [c for c in self.clients if c.current is None and not c.inbound.queue]:
                 client.transport.close()
             await asyncio.sleep(min(0.02, max(until - loop.time(), 0.0)))
         self._closed.set()

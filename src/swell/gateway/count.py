@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Protocol
 
 from swell.model.request import PoolCount, RequestRecord
@@ -15,16 +16,18 @@ WAITING_MAX = 10_000
 
 
 class Busy(Protocol):
-    """A replica that may be at work since `busy_since` (0: it is idle)."""
+    """A replica: at work since `busy_since` while `in_flight` is above zero."""
 
     busy_since: float
+    in_flight: int
 
 
 class Tally:
     """One pool's counts since the last flush."""
 
-    def __init__(self, pool: str) -> None:
+    def __init__(self, pool: str, replicas: Mapping[str, Busy]) -> None:
         self.pool = pool
+        self.replicas = replicas
         self.listed = False
         self.requests = 0
         self.errors = 0
@@ -32,8 +35,7 @@ class Tally:
         self.ordinary = 0
         self.cpu_us = 0
         self.busy_s = 0.0
-        self.busy: set[Busy] = set()
-        """Replicas at work: their time so far is counted at each flush."""
+        """Of replicas that were at work and are idle now; the others are added at each flush."""
 
 
 class Ledger:
@@ -48,8 +50,7 @@ class Ledger:
     def wants(self, tally: Tally, total_ms: float, status: int, error: str, cold: bool, cpu_us: int) -> bool:
         """Count a finished request; True when its record is to be kept."""
         if not tally.listed:
-            tally.listed = True
-            self._active.append(tally)
+            self.list(tally)
         tally.requests += 1
         tally.cpu_us += cpu_us
         if error or status >= 500:
@@ -64,18 +65,10 @@ class Ledger:
         tally.ordinary += 1
         return tally.ordinary <= self.ordinary_max
 
-    def working(self, tally: Tally, replica: Busy, now: float) -> None:
-        """A replica got its first request."""
-        replica.busy_since = now
-        tally.busy.add(replica)
-        if not tally.listed:
-            tally.listed = True
-            self._active.append(tally)
-
-    def idle(self, tally: Tally, replica: Busy, now: float) -> None:
-        """A replica finished its last request."""
-        tally.busy_s += now - replica.busy_since
-        tally.busy.discard(replica)
+    def list(self, tally: Tally) -> None:
+        """It has something to tell at the next flush."""
+        tally.listed = True
+        self._active.append(tally)
 
     def flush(self, now: float) -> tuple[tuple[RequestRecord, ...], tuple[PoolCount, ...]]:
         """What was gathered since the last flush, and begin anew. `now` is of the loop's clock."""
@@ -83,9 +76,12 @@ class Ledger:
         tallies, self._active = self._active, []
         counts = []
         for tally in tallies:
-            for replica in tally.busy:
-                tally.busy_s += now - replica.busy_since
-                replica.busy_since = now
+            tally.listed = False
+            for replica in tally.replicas.values():
+                if replica.in_flight:
+                    tally.busy_s += now - replica.busy_since
+                    replica.busy_since = now
+                    tally.listed = True
             counts.append(
                 PoolCount(
                     pool=tally.pool,
@@ -99,7 +95,6 @@ class Ledger:
             )
             tally.requests = tally.errors = tally.cold = tally.ordinary = tally.cpu_us = 0
             tally.busy_s = 0.0
-            tally.listed = bool(tally.busy)
             if tally.listed:
                 self._active.append(tally)
         records = tuple(self.records)

@@ -1,4 +1,4 @@
-"""What does a client say, and may it? One client connection: parsing, framing checks, limits, timeouts, order.
+"""Whose turn is it on a client's connection? Order, timeouts, and how a connection ends.
 
 Requests are answered in the order they came: while one is under way the next is parsed at most as far as
 one read brought it, and then the connection is not read. A client that closed only its sending side
@@ -8,18 +8,15 @@ still gets its answer; since a client that left altogether looks the same, it is
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-import httptools
-
-from swell.gateway.heads import COLON, CONTINUE, CRLF, NOT_FORWARDED, tokens, without
+from swell.gateway.heads import CONTINUE
+from swell.gateway.inbound import Inbound, Malformed
 from swell.gateway.request import DRAIN_MAX, Framing, Request
 from swell.gateway.shared import Shared
 from swell.gateway.upstream import reset_on_close
 from swell.gateway.wheel import Timed
-from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT
 
 READING_ORDER = 4
 """Why a client is not read: it already sent the next request."""
@@ -30,13 +27,6 @@ PROBE_S = 0.1
 PROBES_MAX = 8
 """Probes per request: a chunk's size may start with zeros, but peers bound its length."""
 
-_SPECIAL = NOT_FORWARDED | {b"host", b"content-length", b"authorization"}
-_HOST_BAD = b"/\\@?#, \t\"<>'"
-
-
-class Malformed(Exception):
-    """The bytes are not a request that can be served: (status, code, message)."""
-
 
 class Client(asyncio.Protocol):
     """One connection from a client. `start` is given each request when its turn has come."""
@@ -46,44 +36,21 @@ class Client(asyncio.Protocol):
         self.clients = clients
         self.start = start
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything is received
-        self.parser = httptools.HttpRequestParser(self)
+        self.inbound: Inbound = None  # type: ignore[assignment]  # made with the connection
         self.slot: set[Timed] | None = None
-        self.queue: deque[Request] = deque()
-        """Parsed as far as they came, waiting for their turn."""
         self.current: Request | None = None
-        self.last: Request | None = None
-        """The newest request: the one whose body is being read."""
         self.advancing = False
         self.unread = 0
         """Reasons not to read, as bits."""
         self.clogged = False
         """The client reads more slowly than it is written to."""
         self.heard_at = 0.0
-        self.head_since = 0.0
-        """When the head being read began; 0: none is."""
         self.deaf = False
         """Nothing that still comes can be understood: it is thrown away."""
         self.lingering_until = 0.0
         """When a connection that only waits for the client's end is closed; 0: it is in use."""
         self.half_closed = False
         self.probes = 0
-        self._clear()
-
-    def _clear(self) -> None:
-        """Ready for the next head."""
-        self.in_head = False
-        self.head_bytes = 0
-        self.url = b""
-        self.lines: list[bytes] = []
-        self.headers = 0
-        self.hosts: list[bytes] = []
-        self.length = -1
-        self.coding = b""
-        self.named: list[bytes] = []
-        self.expects = False
-        self.upgrade = b""
-        self.authorization: bytes | None = None
-        self.timeout: bytes | None = None
 
     # -- the transport --------------------------------------------------------------------
 
@@ -91,38 +58,24 @@ class Client(asyncio.Protocol):
         # Not asserted: uvloop's transports do not derive from asyncio's.
         self.transport = cast(asyncio.Transport, transport)
         self.clients.add(self)
-        self.heard_at = self.head_since = self.shared.now()
+        self.heard_at = self.shared.now()
+        self.inbound = Inbound(self.shared, self, self.heard_at)
         self.shared.wheel.add(self, self.heard_at + self._check_s)
 
     def data_received(self, data: bytes) -> None:
         now = self.heard_at = self.shared.now()
         if self.deaf:
             return
-        last = self.last
-        if not self.head_since and (last is None or last.complete):
-            self.head_since = now
-        began = self.in_head
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # What was asked to change was ignored; the parser stopped because it cannot know that.
-            self.parser = httptools.HttpRequestParser(self)
-            rest = data[upgrade.args[0] :]
-            if rest:
-                self.data_received(rest)
-                return
-        except httptools.HttpParserError as error:
-            self._not_understood(error)
-        if self.in_head and began:
-            self.head_bytes += len(data)
-            if self.head_bytes > HEADER_MAX:
-                self._refuse_rest(431, "headers_too_large", _TOO_LARGE)
+            self.inbound.feed(data, now)
+        except Malformed as malformed:
+            self._refuse_rest(*malformed.args)
         self._heard()
 
     def eof_received(self) -> bool:
         self.half_closed = True
-        last = self.last
-        waiting = self.queue or (self.current is not None and not self.current.done)
+        last = self.inbound.last
+        waiting = self.inbound.queue or (self.current is not None and not self.current.done)
         if not waiting or last is None or not last.complete:
             return False
         self._probe()
@@ -131,7 +84,7 @@ class Client(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         self.clients.discard(self)
         self.shared.wheel.discard(self)
-        self.queue.clear()
+        self.inbound.queue.clear()
         current, self.current = self.current, None
         if current is not None:
             current.abandon()
@@ -146,127 +99,11 @@ class Client(asyncio.Protocol):
         if self.current is not None and self.current.upstream is not None:
             self.current.upstream.resume()
 
-    # -- parsing --------------------------------------------------------------------------
-
-    def on_url(self, url: bytes) -> None:
-        self.in_head = True
-        self.url = self.url + url if self.url else url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.in_head:
-            return  # a trailer: nothing downstream could use it
-        self.headers += 1
-        name = name.lower()
-        if name in _SPECIAL or name[:6] == b"swell-":
-            self._special(name, value)
-        else:
-            self.lines += (name, COLON, value, CRLF)
-
-    def _special(self, name: bytes, value: bytes) -> None:
-        """Headers the gateway itself reads. Those about the connection, and Swell's own, go no further."""
-        if name == b"host":
-            self.hosts.append(value)
-        elif name == b"content-length":
-            self.length = int(value)
-            self.lines += (name, COLON, value, CRLF)
-        elif name == b"authorization":
-            if self.authorization is not None:
-                raise Malformed(400, "bad_request", "The request has more than one Authorization header.")
-            self.authorization = value
-        elif name == b"connection":
-            self.named += tokens(value)
-        elif name == b"transfer-encoding":
-            self.coding = value.strip().lower()
-        elif name == b"expect":
-            self.expects = value.strip().lower() == b"100-continue"
-        elif name == b"upgrade":
-            self.upgrade = value.strip().lower()
-        elif name == b"swell-timeout":
-            self.timeout = value
-
-    def on_headers_complete(self) -> None:
-        parser = self.parser
-        method = parser.get_method()
-        http11 = parser.get_http_version() == "1.1"
-        if self.named:
-            self.lines = without(self.lines, [n for n in self.named if n != b"content-length"])
-        if self.coding:
-            self.lines += (b"transfer-encoding", COLON, b"chunked", CRLF)
-        head = b"".join(self.lines)
-        self._check_head(method, http11, len(head) + len(self.url))
-        request = Request(self.shared, self, self.heard_at, method, self.url)
-        request.http11 = http11
-        request.keep_alive = parser.should_keep_alive()
-        request.head = head
-        if self.hosts:
-            request.host = self.hosts[0].strip()
-        if self.coding:
-            request.chunked = True
-        elif self.length > 0:
-            request.length = self.length
-        request.expects = self.expects and http11 and (self.length > 0 or request.chunked)
-        request.authorization = self.authorization
-        request.timeout = self.timeout
-        self.last = request
-        self.queue.append(request)
-        self.head_since = 0.0
-        self._clear()
-
-    def _check_head(self, method: bytes, http11: bool, size: int) -> None:
-        """What the parser lets pass and HTTP (or this gateway) does not. Raises Malformed."""
-        if not http11 and self.parser.get_http_version() != "1.0":
-            raise Malformed(505, "bad_request", "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
-        if self.headers > HEADERS_MAX_COUNT:
-            raise Malformed(431, "headers_too_large", f"A request may have {HEADERS_MAX_COUNT} headers.")
-        if size > HEADER_MAX:
-            raise Malformed(431, "headers_too_large", _TOO_LARGE)
-        if len(self.hosts) != 1 and (http11 or self.hosts):
-            raise Malformed(400, "bad_request", "A request needs exactly one Host header.")
-        if self.hosts and self.hosts[0].translate(None, _HOST_BAD) != self.hosts[0]:
-            raise Malformed(400, "bad_request", "The Host header is not a host name with an optional port.")
-        if self.coding and not http11:
-            raise Malformed(400, "bad_request", "HTTP/1.0 has no Transfer-Encoding.")
-        if self.coding not in (b"", b"chunked"):
-            raise Malformed(501, "bad_request", "The only Transfer-Encoding taken is chunked.")
-        if method == b"CONNECT":
-            raise Malformed(501, "bad_request", "CONNECT is not served here.")
-        if self.upgrade and (self.upgrade == b"websocket" or self.length > 0 or self.coding):
-            raise Malformed(501, "bad_request", "Upgrading the connection (WebSocket) is not served here.")
-
-    def on_body(self, piece: bytes) -> None:
-        request = self.last
-        assert request is not None
-        request.size += len(piece)
-        if not request.done:
-            if request.size > request.body_max:
-                raise Malformed(413, "body_too_large", _too_long(request.body_max))
-            request.body.append(piece)
-
-    def on_message_complete(self) -> None:
-        if self.last is not None:
-            self.last.complete = True
-
-    def _not_understood(self, error: httptools.HttpParserError) -> None:
-        cause = error.__context__
-        if isinstance(cause, Malformed):
-            self._refuse_rest(*cause.args)
-        elif isinstance(error, httptools.HttpParserCallbackError):
-            raise error
-        elif not (self.last is not None and self.last.complete and not self.last.keep_alive):
-            self._refuse_rest(400, "bad_request", f"The request is not valid HTTP/1.1: {error}.")
+    # -- what cannot be served ------------------------------------------------------------
 
     def _refuse_rest(self, status: int, code: str, message: str) -> None:
         """Nothing more can be read: what was read before is answered, then this refusal, then the end."""
-        request = self.last
-        if request is None or request.complete:
-            request = Request(self.shared, self, self.heard_at, b"", b"")
-            request.complete = True
-            self.last = request
-            self.queue.append(request)
-        request.refusal = (status, code, message)
-        request.keep_alive = False
-        self.head_since = 0.0
-        self.in_head = False
+        request = self.inbound.refused((status, code, message))
         self.deaf = True
         if request is self.current:
             if request.done:
@@ -285,12 +122,12 @@ class Client(asyncio.Protocol):
             current = self.current
         elif current.done:
             self._drained(current)
-        elif current is self.last:
+        elif current is self.inbound.last:
             if current.upstream is not None:
                 current.upstream.push_body()
             elif current.pool is not None:
                 current.pool.grown(current)
-        if self.queue:
+        if self.inbound.queue:
             self.stop_reading(READING_ORDER)
 
     def _advance(self) -> None:
@@ -298,15 +135,15 @@ class Client(asyncio.Protocol):
         if self.advancing:
             return
         self.advancing = True
-        while self.current is None and self.queue and not self.transport.is_closing():
-            request = self.current = self.queue.popleft()
+        while self.current is None and self.inbound.queue and not self.transport.is_closing():
+            request = self.current = self.inbound.queue.popleft()
             self.probes = 0
             if request.refusal is not None:
                 request.fail(*request.refusal)
             else:
                 self.start(request)
         self.advancing = False
-        if not self.queue and self.unread:
+        if not self.inbound.queue and self.unread:
             self.read_on(READING_ORDER)
 
     def write(self, data: bytes) -> None:
@@ -317,7 +154,7 @@ class Client(asyncio.Protocol):
         """The current request's answer was written whole."""
         if not request.keep_alive:
             self.current = None
-            self.queue.clear()
+            self.inbound.queue.clear()
             self._end()
             return
         if not request.complete:
@@ -331,7 +168,7 @@ class Client(asyncio.Protocol):
     def _next(self) -> None:
         self.current = None
         self.heard_at = self.shared.now()
-        if self.queue:
+        if self.inbound.queue:
             self._advance()
         elif self.half_closed:
             self.transport.close()
@@ -355,7 +192,9 @@ class Client(asyncio.Protocol):
         """No more answers. Wait a little for the client to close, so that it gets to read the last one."""
         if self.transport.is_closing():
             return
-        if self.half_closed or (self.last is not None and self.last.complete and self.last.refusal is None):
+        if self.half_closed or (
+            self.inbound.last is not None and self.inbound.last.complete and self.inbound.last.refusal is None
+        ):
             self.transport.close()
             return
         self.deaf = True
@@ -393,9 +232,9 @@ class Client(asyncio.Protocol):
                 self.transport.abort()
                 return
         elif current is None:
-            if self.head_since:
-                if now - self.head_since > settings.header_timeout_s:
-                    if not self.in_head:
+            if self.inbound.head_since:
+                if now - self.inbound.head_since > settings.header_timeout_s:
+                    if not self.inbound.in_head:
                         self.transport.close()
                         return
                     self._refuse_rest(408, "slow_client", "The head of the request did not arrive in time.")
@@ -412,7 +251,7 @@ class Client(asyncio.Protocol):
 
     def _body_stalled(self, request: Request, now: float) -> bool:
         """The rest of its body is due, and nothing came of it for too long."""
-        waiting = request is self.last and not request.complete and not request.expects and not self.unread
+        waiting = request is self.inbound.last and not request.complete and not request.expects and not self.unread
         return waiting and now - self.heard_at > self.shared.settings.body_timeout_s
 
     def _probe(self) -> None:
@@ -426,10 +265,3 @@ class Client(asyncio.Protocol):
                 self.transport.write(b"0")
         self.probes += 1
         self.shared.wheel.add(self, self.shared.now() + (PROBE_S if self.probes == 1 else 1.0))
-
-
-_TOO_LARGE = f"The head of a request may have {HEADER_MAX} bytes."
-
-
-def _too_long(most: float) -> str:
-    return f"A body may have {most:.0f} bytes (body_max)."

@@ -223,7 +223,7 @@ class Front:
             len(_HEALTHY),
             connection,
         )
-        request.finish(200)
+        request.finish(self.shared.now(), 200)
         request.client.write(head if request.method == b"HEAD" else head + _HEALTHY)
         request.client.answered(request)
 

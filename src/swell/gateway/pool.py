@@ -88,8 +88,8 @@ class Pool:
         self.native = row.native
         self.closed = ""
         self.reuse_s = math.inf if row.native else FOREIGN_REUSE_S
-        self.tally: Tally | None = Tally(row.pool)
         self.replicas: dict[str, Replica] = {}
+        self.tally: Tally | None = Tally(row.pool, self.replicas)
         self.free: list[Replica] = []
         """Those with a free slot, in no order."""
         self.held: OrderedDict[Request, None] = OrderedDict()
@@ -147,7 +147,8 @@ class Pool:
 
     def submit(self, request: Request) -> None:
         """A request arrives: it gets a slot, is held, or is refused."""
-        request.cold = not self.replicas
+        if not self.replicas:
+            request.cold = True
         if self.free:
             self._assign(request, pick(self.free, random.random()))
             return
@@ -185,24 +186,24 @@ class Pool:
             upstream, request.upstream = request.upstream, None
             if upstream is not None:
                 upstream.abort()
-            self._release(replica)
+            self._release(replica, self.shared.now())
 
     # -- what replicas do -----------------------------------------------------------------
 
-    def ended(self, request: Request, upstream: Upstream | None) -> None:
+    def ended(self, request: Request, upstream: Upstream | None, now: float) -> None:
         """The answer is complete; the connection comes back if it can be used again."""
         replica = request.replica
         assert isinstance(replica, Replica)
         if upstream is not None:
-            self._keep(replica, upstream)
-        self._release(replica)
+            self._keep(replica, upstream, now)
+        self._release(replica, now)
 
     def busy(self, request: Request, upstream: Upstream | None) -> None:
         """Refused before it was read: the next free replica gets it, or it goes back to the front of the queue."""
         replica = request.replica
         assert isinstance(replica, Replica)
         if upstream is not None:
-            self._keep(replica, upstream)
+            self._keep(replica, upstream, self.shared.now())
         self._rest(replica, BUSY_REST_S)
         if request.replayable:
             self._again(request, replica)
@@ -252,8 +253,10 @@ class Pool:
         self.in_flight += 1
         if self.in_flight > self.peak:
             self.peak = self.in_flight
-        if replica.in_flight == 1 and self.tally is not None:
-            self.shared.ledger.working(self.tally, replica, now)
+        if replica.in_flight == 1:
+            replica.busy_since = now
+            if self.tally is not None and not self.tally.listed:
+                self.shared.ledger.list(self.tally)
         if self.single_use:
             replica.spent = True
         if replica.place >= 0 and (replica.in_flight >= self.max_inputs or replica.spent):
@@ -274,11 +277,11 @@ class Pool:
         self.shared.tasks.add(task)
         task.add_done_callback(self.shared.tasks.discard)
 
-    def _release(self, replica: Replica) -> None:
+    def _release(self, replica: Replica, now: float) -> None:
         replica.in_flight -= 1
         self.in_flight -= 1
         if not replica.in_flight and self.tally is not None:
-            self.shared.ledger.idle(self.tally, replica, self.shared.now())
+            self.tally.busy_s += now - replica.busy_since
         if not self.dirty:
             self.dirty = True
             self.shared.touched(self)
@@ -290,7 +293,7 @@ class Pool:
         request.replica = None
         request.upstream = None
         request.sent = 0
-        self._release(replica)
+        self._release(replica, self.shared.now())
         if self.free:
             self._assign(request, pick(self.free, random.random()))
         else:
@@ -303,11 +306,11 @@ class Pool:
             self.shared.wheel.add(replica, self.shared.now() + for_s)
             self.settle(replica)
 
-    def _keep(self, replica: Replica, upstream: Upstream) -> None:
+    def _keep(self, replica: Replica, upstream: Upstream, now: float) -> None:
         if replica.gone or not self.reuse_s:
             upstream.abort()
         else:
-            upstream.idle_at = self.shared.now()
+            upstream.idle_at = now
             replica.idle.append(upstream)
 
     # -- the queue ------------------------------------------------------------------------
@@ -352,7 +355,7 @@ class Pool:
             request.client.read_on(READING_HELD)
             upstream.send(request, self.shared.now())
         else:
-            self._keep(replica, upstream)
+            self._keep(replica, upstream, self.shared.now())
 
     def unreachable(self, request: Request) -> None:
         """Nothing was sent: another replica may have it."""

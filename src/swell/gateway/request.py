@@ -146,7 +146,7 @@ class Request:
         """End it with an error, wherever it is: being read, held, connecting, running or half answered."""
         if self.done:
             return
-        self.finish(status, code)
+        self.finish(self.shared.now(), status, code)
         if self.pool is not None:
             self.pool.drop(self)
         if self.answering:
@@ -164,7 +164,7 @@ class Request:
     def abandon(self) -> None:
         """The caller left."""
         if not self.done:
-            self.finish(499, "client_left")
+            self.finish(self.shared.now(), 499, "client_left")
             if self.pool is not None:
                 self.pool.drop(self)
 
@@ -185,7 +185,13 @@ class Request:
         return self.refusal is None
 
     def finish(
-        self, status: int, error: str = "", cpu_us: int = 0, cost_usd: float = 0.0, run_ms: float = -1.0
+        self,
+        now: float,
+        status: int,
+        error: str = "",
+        cpu_us: int = 0,
+        cost_usd: float = 0.0,
+        run_ms: float = -1.0,
     ) -> None:
         """It is over: count it, and remember it if it is worth that. Exactly once."""
         self.done = True
@@ -193,7 +199,7 @@ class Request:
         pool = self.pool
         if pool is None or pool.tally is None:
             return
-        total_ms = (self.shared.now() - self.at) * 1e3
+        total_ms = (now - self.at) * 1e3
         ledger = self.shared.ledger
         if ledger.wants(pool.tally, total_ms, status, error, self.cold, cpu_us):
             ledger.records.append(

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from swell.gateway.count import Ledger
 from swell.gateway.wheel import Wheel
 from swell.model.request import Prices
 from swell.wire.settings import Settings
+
+
+class Head(NamedTuple):
+    """What a plain head says, once it was found in order: the same bytes say the same again."""
+
+    method: bytes
+    target: bytes
+    host: bytes
+    head: bytes
+    length: int
+    authorization: bytes | None
+    timeout: bytes | None
 
 
 class HasLevel(Protocol):
@@ -32,12 +45,17 @@ class Shared:
     def __init__(self, settings: Settings, incarnation: str, loop: asyncio.AbstractEventLoop) -> None:
         self.settings = settings
         self.loop = loop
-        self.now: Callable[[], float] = loop.time
+        self.now: Callable[[], float] = time.monotonic
+        """The loop's clock, but exact: uvloop's own stands still within one turn of the loop."""
         self.wheel = Wheel(loop)
         self.ledger = Ledger(settings.slow_ms, settings.records_per_pool)
         self.prices = Prices()
         self.held_bytes = 0
         """Bodies of all held requests together."""
+        self.good_hosts: set[bytes] = set()
+        """Host headers that were found in order, so that each is looked at once."""
+        self.heads: dict[bytes, Head] = {}
+        """Heads as they came, and what they say: callers that repeat themselves are parsed once."""
         self.closing = False
         """True: no new work, and every answer closes its connection."""
         self.touched: Callable[[HasLevel], None] = _nobody

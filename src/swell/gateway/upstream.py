@@ -50,7 +50,7 @@ _TRAILER_LINE = b"trailer: Server-Timing, Swell-Cost-Usd\r\n"
 class Owner(Protocol):
     """The pool side of a replica: who gets the connection, and the slot, back."""
 
-    def ended(self, request: Request, upstream: Upstream | None) -> None: ...
+    def ended(self, request: Request, upstream: Upstream | None, now: float) -> None: ...
     def busy(self, request: Request, upstream: Upstream | None) -> None: ...
     def died(self, request: Request) -> None: ...
     def lost(self, upstream: Upstream) -> None: ...
@@ -80,6 +80,7 @@ class Upstream(asyncio.Protocol):
         self.said_busy = False
         self.cpu_us = 0
         self.run_us = -1
+        self.cost_usd = 0.0
         self.named: list[bytes] = []
         self.lines: list[bytes] = []
         self.trailers: list[bytes] = []
@@ -237,18 +238,19 @@ class Upstream(asyncio.Protocol):
         """Pass on what one read completed: the head, some of the body, the end."""
         client = request.client
         pieces = self.pieces
+        now = request.shared.now()
         if not request.answering:
             if self.said_busy and self.status == 503:
                 self._refused(request)
                 return
-            head = self._answer_head(request)
+            head = self._answer_head(request, now)
             request.answering = True
         else:
             head = b""
         if request.framing is Framing.CHUNKED:
             data = head + chunk(pieces)
             if self.ended:
-                data = b"".join((data, b"0\r\n", self._metering(request), *self.trailers, CRLF))
+                data = b"".join((data, b"0\r\n", self._metering(request, now), *self.trailers, CRLF))
             client.write(data)
         elif len(pieces) == 1 and len(pieces[0]) > JOIN_MAX:
             if head:
@@ -259,31 +261,32 @@ class Upstream(asyncio.Protocol):
         elif head:
             client.write(head)
         if self.ended:
-            self._end(request)
+            self._end(request, now)
             return
         if pieces:
             self.pieces = []
         if client.clogged:
             self.pause()
 
-    def _answer_head(self, request: Request) -> bytes:
+    def _answer_head(self, request: Request, now: float) -> bytes:
         status = self.status
         lines = self.lines
         if self.named:
             named = [name for name in self.named if name != b"content-length"]
             lines = without(lines, named)
         if request.method == b"HEAD" or status in (204, 304):
-            request.framing = Framing.NONE
+            framing = Framing.NONE
             if status == 204 and self.length >= 0:
                 lines = without(lines, (b"content-length",))
         elif self.length >= 0:
-            request.framing = Framing.LENGTH
+            framing = Framing.LENGTH
         elif request.http11:
-            request.framing = Framing.CHUNKED
+            framing = Framing.CHUNKED
             lines = [*lines, CHUNKED_LINE, _TRAILER_LINE]
         else:
-            request.framing = Framing.CLOSE
+            framing = Framing.CLOSE
             request.keep_alive = False
+        request.framing = framing
         request.decide_keep_alive()
         connection = b"" if request.http11 else KEEP_ALIVE_LINE
         if not request.keep_alive:
@@ -296,14 +299,13 @@ class Upstream(asyncio.Protocol):
                 *lines,
                 b"Swell-Cold: 1\r\n" if request.cold else b"",
                 connection,
-                self._metering(request) if request.framing <= Framing.LENGTH else b"",
+                self._metering(request, now) if framing is Framing.LENGTH or framing is Framing.NONE else b"",
                 CRLF,
             )
         )
 
-    def _metering(self, request: Request) -> bytes:
+    def _metering(self, request: Request, now: float) -> bytes:
         """Server-Timing and, where the replica told its CPU time, the cost: header lines or trailers."""
-        now = request.shared.now()
         run_ms = self.run_us / 1e3 if self.run_us >= 0 else (now - request.sent_at) * 1e3
         timing = b"Server-Timing: held;dur=%.2f, connect;dur=%.2f, run;dur=%.2f, total;dur=%.2f" % (
             (request.assigned_at - request.at) * 1e3,
@@ -316,22 +318,20 @@ class Upstream(asyncio.Protocol):
             timing += "".join(phases).encode("ascii", "replace")
         if self.run_us < 0:
             return timing + CRLF
-        return b"%b\r\nSwell-Cost-Usd: %.12f\r\n" % (timing, self._cost_usd(request))
-
-    def _cost_usd(self, request: Request) -> float:
         memory_mib = request.pool.memory_mib if request.pool is not None else 0
-        return marginal(request.shared.prices, self.cpu_us / 1e6, self.run_us / 1e6, memory_mib)
+        self.cost_usd = marginal(request.shared.prices, self.cpu_us / 1e6, self.run_us / 1e6, memory_mib)
+        return b"%b\r\nSwell-Cost-Usd: %.12f\r\n" % (timing, self.cost_usd)
 
     # -- the ends -------------------------------------------------------------------------
 
-    def _end(self, request: Request) -> None:
+    def _end(self, request: Request, now: float) -> None:
         """The whole answer was passed on."""
         if self.run_us >= 0:
             error = "exception" if self.status == 500 else ""
-            request.finish(self.status, error, self.cpu_us, self._cost_usd(request), self.run_us / 1e3)
+            request.finish(now, self.status, error, self.cpu_us, self.cost_usd, self.run_us / 1e3)
         else:
-            request.finish(self.status)
-        self.owner.ended(request, self._detach(request))
+            request.finish(now, self.status)
+        self.owner.ended(request, self._detach(request), now)
         request.client.answered(request)
 
     def _refused(self, request: Request) -> None:

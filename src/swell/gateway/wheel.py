@@ -7,6 +7,7 @@ and no timer runs while nothing is waiting. Something due is told at most one ti
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Protocol
 
 TICK_S = 0.05
@@ -22,7 +23,7 @@ class Timed(Protocol):
 
 
 class Wheel:
-    """Slots of things by the moment (seconds, `loop.time()`) they are due. Each thing is in it at most once."""
+    """Slots of things by the moment (seconds, of the loop's clock) they are due. Each thing is in it at most once."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -36,7 +37,7 @@ class Wheel:
         if thing.slot is not None:
             thing.slot.discard(thing)
         if self._timer is None:
-            self._turned = int(self._loop.time() / TICK_S)
+            self._turned = int(time.monotonic() / TICK_S)
             self._timer = self._loop.call_at((self._turned + 1) * TICK_S, self._turn)
         number = max(int(at / TICK_S) + 1, self._turned + 1)
         slot = self._slots.get(number)
@@ -52,7 +53,7 @@ class Wheel:
             thing.slot = None
 
     def _turn(self) -> None:
-        now = self._loop.time()
+        now = time.monotonic()
         last = int(now / TICK_S)
         # After a long stall only slots that exist are looked at, in the order of their time.
         for number in range(self._turned + 1, last + 1) if last - self._turned < 100 else sorted(self._slots):

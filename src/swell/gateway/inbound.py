@@ -1,0 +1,292 @@
+"""What does a client say? Its bytes as requests: parsing, framing checks and limits.
+
+httptools' strict parser refuses what smuggling is made of; what it lets pass and HTTP does not (the host,
+sizes and counts, codings we do not speak) is refused here. Heads that were found in order are remembered
+byte for byte, since most callers send the same one again and again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import httptools
+
+from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, tokens, without
+from swell.gateway.request import ClientSide, Request
+from swell.gateway.shared import Head, Shared
+from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT
+
+KNOWN_HEADS_MAX = 1024
+KNOWN_HEAD_MAX = 4096
+"""Bytes of a head that is remembered."""
+GOOD_HOSTS_MAX = 1000
+"""Hosts remembered as being in order."""
+
+_SPECIAL = NOT_FORWARDED | {b"host", b"content-length", b"authorization"}
+_HOST_BAD = b"/\\@?#, \t\"<>'"
+_ONE_HOST = "A request needs exactly one Host header."
+_TOO_LARGE = f"The head of a request may have {HEADER_MAX} bytes."
+
+
+class Malformed(Exception):
+    """The bytes are not a request that can be served: (status, code, message). Nothing after them can be read."""
+
+
+class Inbound:
+    """The requests of one connection, in the order they came. `now` is when bytes arrived, on the loop's clock."""
+
+    def __init__(self, shared: Shared, client: ClientSide, now: float) -> None:
+        self.shared = shared
+        self.client = client
+        self.parser = httptools.HttpRequestParser(self)
+        self.queue: deque[Request] = deque()
+        """Parsed as far as they came, waiting for their turn."""
+        self.last: Request | None = None
+        """The newest request: the one whose body is being read."""
+        self.now = now
+        self.head_since = now
+        """When the head being read began, or the connection without one; 0: none is."""
+        self.between = True
+        """The parser stands between two requests: what comes next begins one."""
+        self.raw = b""
+        """The bytes of the head that is about to be parsed, if it came whole; empty otherwise."""
+        self._clear()
+
+    def _clear(self) -> None:
+        """Ready for the next head."""
+        self.in_head = False
+        self.head_bytes = 0
+        self.url = b""
+        self.lines: list[bytes] = []
+        self.host: bytes | None = None
+        self.length = -1
+        self.odd = False
+        """A header was seen that most requests do not have: those below."""
+        self.others = 0
+        self.coding = b""
+        self.named: list[bytes] = []
+        self.expects = False
+        self.upgrade = b""
+        self.authorization: bytes | None = None
+        self.timeout: bytes | None = None
+
+    def feed(self, data: bytes, now: float) -> None:
+        """Parse bytes into `queue` and `last`. Raises Malformed."""
+        self.now = now
+        if self.between and self._seen_before(data):
+            return
+        began = self.in_head
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # What was asked to change is ignored; the parser stopped because it cannot know that.
+            self.parser = httptools.HttpRequestParser(self)
+            rest = data[upgrade.args[0] :]
+            if rest:
+                self.feed(rest, now)
+                return
+        except httptools.HttpParserError as error:
+            self._not_understood(error)
+        if self.in_head and began:
+            self.head_bytes += len(data)
+            if self.head_bytes > HEADER_MAX:
+                raise Malformed(431, "headers_too_large", _TOO_LARGE)
+
+    def _not_understood(self, error: httptools.HttpParserError) -> None:
+        cause = error.__context__
+        if isinstance(cause, Malformed):
+            raise cause
+        if isinstance(error, httptools.HttpParserCallbackError):
+            raise error
+        # After a request that asked to close, nothing counts any more.
+        if not (self.last is not None and self.last.complete and not self.last.keep_alive):
+            raise Malformed(400, "bad_request", f"The request is not valid HTTP/1.1: {error}.")
+
+    def refused(self, refusal: tuple[int, str, str]) -> Request:
+        """Mark the request that could not be read as refused; a new one if it was not even begun."""
+        request = self.last
+        if request is None or request.complete:
+            request = Request(self.shared, self.client, self.now, b"", b"")
+            request.complete = True
+            self.last = request
+            self.queue.append(request)
+        request.refusal = refusal
+        request.keep_alive = False
+        self.head_since = 0.0
+        return request
+
+    # -- the parser's callbacks -----------------------------------------------------------
+
+    def _seen_before(self, data: bytes) -> bool:
+        """Take in one whole request whose head, byte for byte, was parsed before; else remember where its head ends."""
+        end = data.find(b"\r\n\r\n") + 4
+        raw = data[:end]
+        known = self.shared.heads.get(raw)
+        if known is None:
+            # Empty lines may come before a request: only what begins with a method is a head and nothing else.
+            self.raw = raw if 4 < end <= KNOWN_HEAD_MAX and data[:1].isalpha() else b""
+            return False
+        if len(data) - end != known.length:
+            return False
+        request = Request(self.shared, self.client, self.now, known.method, known.target)
+        request.host = known.host
+        request.head = known.head
+        if known.length:
+            request.length = request.size = known.length
+            request.body.append(data[end:])
+        if known.authorization is not None:
+            request.authorization = known.authorization
+        if known.timeout is not None:
+            request.timeout = known.timeout
+        request.complete = True
+        self.last = request
+        self.queue.append(request)
+        self.head_since = 0.0
+        return True
+
+    def on_message_begin(self) -> None:
+        self.between = False
+        self.in_head = True
+        self.head_since = self.now
+
+    def on_url(self, url: bytes) -> None:
+        self.url = self.url + url if self.url else url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.in_head:
+            return  # a trailer: nothing downstream could use it
+        name = name.lower()
+        if name in _SPECIAL or name[:6] == b"swell-":
+            self._special(name, value)
+        else:
+            self.lines += (name, COLON, value, CRLF)
+
+    def _special(self, name: bytes, value: bytes) -> None:
+        """Headers the gateway itself reads. Those about the connection, and Swell's own, go no further."""
+        if name == b"host" and self.host is None:
+            self.host = value
+            return
+        if name == b"content-length":
+            self.length = int(value)
+            self.lines += (name, COLON, value, CRLF)
+            return
+        self.odd = True
+        self.others += 1
+        if name == b"host":
+            raise Malformed(400, "bad_request", _ONE_HOST)
+        if name == b"authorization":
+            if self.authorization is not None:
+                raise Malformed(400, "bad_request", "The request has more than one Authorization header.")
+            self.authorization = value
+        elif name == b"connection":
+            self.named += tokens(value)
+        elif name == b"transfer-encoding":
+            self.coding = value.strip().lower()
+        elif name == b"expect":
+            self.expects = value.strip().lower() == b"100-continue"
+        elif name == b"upgrade":
+            self.upgrade = value.strip().lower()
+        elif name == b"swell-timeout":
+            self.timeout = value
+
+    def on_headers_complete(self) -> None:
+        parser = self.parser
+        request = Request(self.shared, self.client, self.now, parser.get_method(), self.url)
+        if self.host not in self.shared.good_hosts:
+            self._check_host(parser.get_http_version())
+        if self.host is not None:
+            request.host = self.host
+        if self.length > 0:
+            request.length = self.length
+        if self.odd or parser.get_http_version() != "1.1" or request.method == b"CONNECT":
+            self._odd_head(request)
+        request.head = head = b"".join(self.lines)
+        if len(head) + len(self.url) > HEADER_MAX:
+            raise Malformed(431, "headers_too_large", _TOO_LARGE)
+        if len(self.lines) // 4 + self.others > HEADERS_MAX_COUNT:
+            raise Malformed(431, "headers_too_large", f"A request may have {HEADERS_MAX_COUNT} headers.")
+        if self.raw:
+            self._remember(request)
+        self.last = request
+        self.queue.append(request)
+        self.head_since = 0.0
+        self.in_head = False
+        self.url = b""
+        self.host = None
+        self.length = -1
+        self.lines = []
+        if self.odd:
+            self._clear()
+
+    def _remember(self, request: Request) -> None:
+        """Keep what a plain head says, for `_seen_before`."""
+        plain = request.http11 and request.keep_alive and not request.chunked and not self.upgrade and not self.expects
+        if plain:
+            heads = self.shared.heads
+            if len(heads) >= KNOWN_HEADS_MAX:
+                heads.clear()
+            heads[self.raw] = Head(
+                request.method,
+                request.target,
+                request.host,
+                request.head,
+                request.length,
+                request.authorization,
+                request.timeout,
+            )
+        self.raw = b""
+
+    def _check_host(self, version: str) -> None:
+        """Exactly one host, and one that is a host; HTTP/1.0 may do without. Raises Malformed."""
+        if self.host is None:
+            if version == "1.1":
+                raise Malformed(400, "bad_request", _ONE_HOST)
+            return
+        self.host = self.host.strip()
+        if self.host.translate(None, _HOST_BAD) != self.host:
+            raise Malformed(400, "bad_request", "The Host header is not a host name with an optional port.")
+        good = self.shared.good_hosts
+        if len(good) >= GOOD_HOSTS_MAX:
+            good.clear()
+        good.add(self.host)
+
+    def _odd_head(self, request: Request) -> None:
+        """Everything that most requests do without. Raises Malformed for what cannot be served."""
+        parser = self.parser
+        version = parser.get_http_version()
+        request.http11 = version == "1.1"
+        request.keep_alive = parser.should_keep_alive()
+        if version not in ("1.1", "1.0"):
+            raise Malformed(505, "bad_request", "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+        if request.method == b"CONNECT":
+            raise Malformed(501, "bad_request", "CONNECT is not served here.")
+        if self.coding:
+            if not request.http11:
+                raise Malformed(400, "bad_request", "HTTP/1.0 has no Transfer-Encoding.")
+            if self.coding != b"chunked":
+                raise Malformed(501, "bad_request", "The only Transfer-Encoding taken is chunked.")
+            request.chunked = True
+        if self.upgrade and (self.upgrade == b"websocket" or self.length > 0 or self.coding):
+            raise Malformed(501, "bad_request", "Upgrading the connection (WebSocket) is not served here.")
+        if self.named:
+            self.lines = without(self.lines, [n for n in self.named if n != b"content-length"])
+        if self.coding:
+            self.lines += (b"transfer-encoding", COLON, b"chunked", CRLF)
+        request.expects = self.expects and request.http11 and (self.length > 0 or request.chunked)
+        request.authorization = self.authorization
+        request.timeout = self.timeout
+
+    def on_body(self, piece: bytes) -> None:
+        request = self.last
+        assert request is not None
+        request.size += len(piece)
+        if not request.done:
+            if request.size > request.body_max:
+                raise Malformed(413, "body_too_large", f"A body may have {request.body_max:.0f} bytes (body_max).")
+            request.body.append(piece)
+
+    def on_message_complete(self) -> None:
+        self.between = True
+        self.raw = b""
+        if self.last is not None:
+            self.last.complete = True
