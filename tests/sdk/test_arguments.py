@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -371,10 +372,16 @@ def test_call_arguments(server: Server) -> None:
         assert list(numbers.remote_gen(3)) == list(numbers.remote_gen(n=3)) == [0, 1, 2]
         assert list(plain.map([1, 2], [3, 4], kwargs={"k": 1})) == [((1, 3), {"k": 1}), ((2, 4), {"k": 1})]
         assert list(plain.starmap([(1, 2)], kwargs={"k": 1})) == [((1, 2), {"k": 1})]
-        server.functions["plain"] = slow_first
-        assert list(plain.map([0, 1])) == [0, 1]
-        assert list(plain.map([0, 1], order_outputs=False)) == [1, 0]
-        assert list(plain.starmap([(0,), (1,)], order_outputs=False)) == [1, 0]
+        for results in (
+            lambda: plain.map([0, 1], order_outputs=False),
+            lambda: plain.starmap([(0,), (1,)], order_outputs=False),
+        ):
+            server.functions["plain"], release = held_first()
+            found = results()
+            assert next(found) == 1
+            release.set()
+            assert list(found) == [0]
+        assert list(plain.map([0, 1])) == list(plain.starmap([(0,), (1,)])) == [0, 1]
         server.functions["plain"] = fails
         assert [str(each) for each in plain.map([0, 1], return_exceptions=True)] == ["0", "1"]
         assert [str(each) for each in plain.starmap([(0,)], return_exceptions=True)] == ["0"]
@@ -383,11 +390,10 @@ def test_call_arguments(server: Server) -> None:
             plain.for_each([0], kwargs={})
 
 
-def slow_first(x: int) -> int:
-    import time
-
-    time.sleep(0 if x else 0.3)
-    return x
+def held_first() -> tuple[Callable[[int], int], Event]:
+    """A function that answers 0 only once it is released."""
+    release = Event()
+    return lambda x: x if x or release.wait(30) else -1, release
 
 
 def fails(x: int) -> None:

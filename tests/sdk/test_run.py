@@ -251,13 +251,14 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_program_for_modal_runs_as_it_is_and_starts_its_own_server(home: Path, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=100, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "all of it\n"), done.stderr
+    # The second finds the first one's server, which is about to end.
+    for _ in range(2):
+        done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=100, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (0, "all of it\n"), done.stderr
 
 
 @pytest.mark.slow
 def test_a_server_that_does_not_come_up_is_quoted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWELL_HOME", str(home / ("long" * 30)))
-    with pytest.raises(swell.Error, match=r"did not come up.*swell up") as raised, app().run():
+    with pytest.raises(swell.Error, match=r"none could be started(.|\n)*too long(.|\n)*for unix sockets"), app().run():
         pass
-    assert "too long for unix sockets" in raised.value.detail

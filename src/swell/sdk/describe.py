@@ -241,12 +241,15 @@ def _environment(declared: Declared) -> model.Environment:
     image = declared.image or Image()
     own = dict(image.variables)
     own.update(variables(f"{declared.given.callable}(env=…)", declared.given.values["env"] or {}))
+    own_python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    python = image.python_version or own_python
     packages = image.packages
-    if packages and "--no-deps" not in image.index_options:
+    # Another version of Python has to be built, too; and an environment is built for its packages alone.
+    if (packages or python != own_python) and "--no-deps" not in image.index_options:
         packages += (CALLER_REQUIREMENT,)
     return model.Environment(
         interpreter=sys.executable,
-        python=image.python_version or f"{sys.version_info.major}.{sys.version_info.minor}",
+        python=python,
         packages=packages,
         index_options=image.index_options,
         variables=tuple(sorted(own.items())),

@@ -1,84 +1,68 @@
-"""Is there a server to talk to? One that answers, or one that is started for this process and ends with it."""
+"""Is there a server to talk to? One that is up, or one that is started for this process and ends after it."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
 
 from swell.model.errors import SwellError
+from swell.sdk.bridge import Pending
 from swell.sdk.client import Client
 from swell.wire import settings
+from swell.wire.paths import Home
 
-START_TIMEOUT_S = 30.0
-"""A server that was started must answer by then."""
-_EXIT_GRACE_S = 3.0
-"""One that ended while starting may have lost to another that starts: that one may still come up."""
-_POLL_S = 0.05
-_TAIL_LINES = 20
+_ENSURE = """
+import json, sys
+from swell.model.errors import SwellError
+from swell.supervise.background import ensure
+try:
+    ensure(json.loads(sys.argv[1]), int(sys.argv[2]), str)
+except SwellError as error:
+    sys.exit(f"{error.message} {error.detail}".rstrip())
+"""
+"""Run in a process of its own, so that nothing of the server is loaded into the user's."""
 
 
 async def serving(progress: Callable[[str], None] | None = None) -> Client:
-    """A client of a server that answers (an operation). One is started where none does and no URL was set."""
+    """A client of the server that settings name (an operation). Where they name none, one is started on their home."""
     chosen = settings.load()
+    client = Client.from_settings(chosen)
+    if chosen.url or (_stays(chosen.paths) and await client.serving.start()):
+        return client
+    if progress is not None:
+        progress("starting a server")
+    with ThreadPoolExecutor(1) as threads:
+        done = await Pending(threads.submit(_ensure, chosen))
+    # Asked for anew: it may listen elsewhere, and a first start makes the key.
     client = Client.from_settings(chosen)
     if await client.serving.start():
         return client
-    if chosen.url:
-        await client.health.start()
-        return client
-    if progress is not None:
-        progress(f"starting a server at {chosen.base_url}")
-    log = chosen.paths.logs / "swell.log"
-    process, before = _launch(log)
-    deadline, ended = time.monotonic() + START_TIMEOUT_S, False
-    while time.monotonic() < deadline:
-        # Made anew each time: a first start also makes the key.
-        client = Client.from_settings(chosen)
-        with suppress(SwellError):
-            if await client.serving.start():
-                await client.health.start()
-                return client
-        await client.transport.pause(_POLL_S)
-        if process.poll() is not None and not ended:
-            deadline, ended = min(deadline, time.monotonic() + _EXIT_GRACE_S), True
-    process.terminate()
-    raise _failed(chosen.base_url, log, before)
-
-
-def _launch(log: Path) -> tuple[subprocess.Popen[bytes], int]:
-    """The server's process, and where in the log its words begin."""
-    command = [sys.executable, "-m", "swell.cli.main", "up", "--attach-pid", str(os.getpid())]
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with log.open("ab") as out:
-            before = out.tell()
-            # A session of its own: Ctrl-C here must leave it there until the app has been stopped.
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-            )
-            return process, before
-    except OSError as error:
-        raise SwellError(
-            "server_failed", f"No server could be started: {error}. Set SWELL_HOME to a folder that can be written."
-        ) from None
-
-
-def _failed(url: str, log: Path, before: int) -> SwellError:
-    with log.open("rb") as file:
-        file.seek(before)
-        said = file.read().decode("utf-8", "replace").strip()
-    error = SwellError(
+    raise SwellError(
         "server_failed",
-        f"No server answers at {url}, and one that was started did not come up. Its words are in {log}; "
-        "`swell up` starts one in the foreground.",
+        f"No server answers at {client.url}, and none could be started: {done.stderr.strip()}",
         status=503,
-        detail="\n".join(said.splitlines()[-_TAIL_LINES:]),
     )
-    if error.detail:
-        error.add_note(error.detail)
-    return error
+
+
+def _stays(home: Home) -> bool:
+    """Is there a server on it that lives as long as we do?"""
+    ours = home.attached / str(os.getpid())
+    return home.server_url() is not None and (ours.exists() or not home.attached.exists())
+
+
+def _ensure(chosen: settings.Settings) -> subprocess.CompletedProcess[str]:
+    """Returns once a server is ready that lives as long as this process, or cannot be had."""
+    said = msgspec.json.encode(chosen).decode()
+    return subprocess.run(
+        [sys.executable, "-P", "-c", _ENSURE, said, str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
