@@ -140,6 +140,20 @@ def test_down_after_a_kill_ends_what_is_left(idle: PrivateSwell, naps: str) -> N
     assert idle.processes() == []
 
 
+def test_down_after_everything_was_killed_ends_the_replicas(idle: PrivateSwell, naps: str) -> None:
+    idle.run("up", "-d")
+    idle.run("deploy", naps)
+    nap(idle)
+    servers = [supervisor(idle), *map(idle.server, ("runner", "control", "gateway"))]
+    for pid in servers:
+        os.kill(pid, signal.SIGKILL)
+    wait_until("servers gone", lambda: not any(one.pid in servers for one in idle.processes()))
+    assert idle.processes() != []
+    assert "what a killed one had left is ended" in idle.run("down")
+    assert idle.processes() == []
+    assert list((idle.home / "run" / "p").iterdir()) == []
+
+
 def test_up_after_a_kill_keeps_the_replicas(idle: PrivateSwell, naps: str) -> None:
     idle.run("up", "-d")
     idle.run("deploy", naps)

@@ -98,11 +98,11 @@ def ensure(settings: Mapping[str, Any], pid: int, say: Callable[[str], None]) ->
 def stop(home: Home, say: Callable[[str], None], now: bool = False) -> int | None:
     """Stop the server on this state directory and wait for its end; returns its pid, None when none ran.
 
-    `now` cuts what is in flight short. What a server that was killed left behind is ended too.
+    `now` cuts what is in flight short. What a server that was killed left behind is ended too: 0 then.
     """
     found = holder(home)
     if found is None:
-        return None if end_leftovers(home, say, keep_replicas=False) == 0 else 0
+        return 0 if end_leftovers(home, say, keep_replicas=False) else None
     found.identity.signal(signal.SIGTERM)
     if now:
         # Another signal, since two of the same may arrive as one.

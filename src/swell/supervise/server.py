@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,6 +28,7 @@ LEFT_S = 5.0
 """How long processes of a server that died may take to notice it."""
 GATEWAY_GRACE_S = 15.0
 RUNNER_GRACE_S = 30.0
+SWEEP_S = 30.0
 CONTROL_GRACE_S = 10.0
 
 Command = Callable[[str, Sequence[str]], Sequence[str]]
@@ -132,29 +134,37 @@ def _files(home: Home) -> Iterator[None]:
         for path in (home.control_socket, home.api_socket, home.runner_socket, home.port_file):
             path.unlink(missing_ok=True)
         clients.forget(home)
+        if any(home.replica_records.glob("*")):
+            sweep_replicas(home)
 
 
-def end_leftovers(home: Home, say: Callable[[str], None], keep_replicas: bool = True) -> int:
-    """End what a server that was killed left on this state directory; returns how many processes that were.
+def end_leftovers(home: Home, say: Callable[[str], None], keep_replicas: bool = True) -> bool:
+    """End what a server that was killed left on this state directory; returns whether there was anything.
 
     With `keep_replicas` the old runner is killed at once: its replicas then wait for the next runner, and go
-    on serving there. Without, it is asked to stop them, and those of a runner that died are ended too.
+    on serving there. Without, it is asked to stop them, and what is left of them is swept away.
     """
     found = [(name, identity) for name in reversed(NAMES) if (identity := read(home.process_record(name)))]
-    if not keep_replicas:
-        found += [(path.stem, identity) for path in home.replica_records.glob("*.json") if (identity := read(path))]
     living = [(name, identity) for name, identity in found if identity.alive]
     if living:
         names = ", ".join(f"{name} (pid {identity.pid})" for name, identity in living)
         say(f"an earlier server here was killed; ending what is left of it: {names}")
     for name, identity in living:
-        if name == "runner" and keep_replicas:
-            identity.signal(signal.SIGKILL)
-        elif name not in NAMES or name == "runner":
-            identity.signal(signal.SIGTERM)
+        if name == "runner":
+            identity.signal(signal.SIGKILL if keep_replicas else signal.SIGTERM)
         if not identity.wait(RUNNER_GRACE_S if name == "runner" else LEFT_S):
             identity.signal(signal.SIGKILL)
             identity.wait(LEFT_S)
     for name in NAMES:
         home.process_record(name).unlink(missing_ok=True)
-    return len(living)
+    if not keep_replicas and any(home.replica_records.glob("*")):
+        sweep_replicas(home)
+        return True
+    return bool(living)
+
+
+def sweep_replicas(home: Home) -> None:
+    """End the replicas whose runner ended without doing so, and remove their groups, sockets and records."""
+    argv = [sys.executable, "-P", "-m", "swell.runtime.sweep", "--home", str(home.root)]
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(argv, stdin=subprocess.DEVNULL, timeout=SWEEP_S, check=False)
