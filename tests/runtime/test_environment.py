@@ -101,6 +101,8 @@ def test_packages_and_the_runtime_share_one_environment_built_once(shelf: Path, 
     assert both[0] == both[1] == environment.built(want, tmp_path)
     assert sum("making an environment" in line for line in lines) == 1
     assert any("leek" in line for line in lines)
+    # The shelf has no uvloop: that is said, and stops nothing.
+    assert any("standard event loop" in line for line in lines)
     code = "import leek, swell.runtime.child, swell, sys; print(leek.taste, swell.__file__, sys.prefix)"
     out = subprocess.run([both[0], "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
     import swell
@@ -109,6 +111,21 @@ def test_packages_and_the_runtime_share_one_environment_built_once(shelf: Path, 
     assert taste == "mild"
     assert Path(where).resolve() == Path(swell.__file__).resolve()
     assert Path(prefix) == tmp_path / environment.digest(want)
+
+
+@pytest.mark.slow
+def test_a_uvloop_of_the_users_own_choice_is_left_alone(shelf: Path, tmp_path: Path) -> None:
+    make_wheel(shelf, "uvloop", "0.17", {"uvloop/__init__.py": b"__version__ = '0.17'\n"})
+    make_wheel(shelf, "uvloop", "0.22", {"uvloop/__init__.py": b"__version__ = '0.22'\n"})
+    try:
+        for packages, version in ((("leek", "uvloop==0.17"), "0.17"), (("leek",), "0.22")):
+            want = wanted(shelf, *packages)
+            python = with_reaper(lambda reaper: environment.ensure(want, tmp_path, reaper, lambda _: None))
+            argv = [python, "-c", "import uvloop; print(uvloop.__version__)"]
+            assert subprocess.run(argv, capture_output=True, text=True, timeout=60).stdout.strip() == version
+    finally:
+        for wheel in shelf.glob("uvloop-*"):
+            wheel.unlink()
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import hashlib
 import os
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,7 @@ PIDS_MAX = 4096
 """Processes and threads one replica may have."""
 _PERIOD_US = 100_000
 _QUOTA_MIN_US = 1_000
+_READ_BYTES = 64 * 1024
 
 
 class Groups(msgspec.Struct, frozen=True):
@@ -36,12 +38,13 @@ class Groups(msgspec.Struct, frozen=True):
         """A group with the limits `needs` asks for. What could not be had is told in `Group.applied`."""
         group = self.open(name)
         for folder in dict.fromkeys(group.folders.values()):
-            folder.mkdir(exist_ok=True)
+            with suppress(FileExistsError):
+                os.mkdir(folder)
         return msgspec.structs.replace(group, applied=_limit(group, needs, self.missing))
 
     def open(self, name: str) -> Group:
         """A group made before, by this runner or an earlier one."""
-        return Group(self.version, {c: base / name for c, base in self.bases.items()})
+        return Group(self.version, {c: f"{base}/{name}" for c, base in self.bases.items()})
 
     def names(self) -> set[str]:
         """Every group that exists below our folders."""
@@ -57,14 +60,15 @@ class Group(msgspec.Struct, frozen=True):
     """One replica's groups. Every reading is None where its controller is not there."""
 
     version: int
-    folders: Mapping[str, Path]
+    folders: Mapping[str, str]
+    """Controller → folder. (Plain strings: these files are on the path of every wake and every second.)"""
     applied: tuple[str, ...] = ()
 
     @property
     def membership(self) -> tuple[str, ...]:
         """Files a process writes "0" into to join. (`tasks`: one thread, which is all it then has.)"""
         name = "tasks" if self.version == 1 else "cgroup.procs"
-        return tuple(str(folder / name) for folder in dict.fromkeys(self.folders.values()))
+        return tuple(f"{folder}/{name}" for folder in dict.fromkeys(self.folders.values()))
 
     def cpu_s(self) -> float | None:
         """CPU seconds used so far by everything that ever ran in it."""
@@ -86,13 +90,10 @@ class Group(msgspec.Struct, frozen=True):
         )
 
     def pids(self) -> set[int]:
-        found: set[int] = set()
-        for folder in dict.fromkeys(self.folders.values()):
-            try:
-                found.update(map(int, (folder / "cgroup.procs").read_text().split()))
-            except OSError:
-                continue
-        return found
+        """What runs in it. Every process joins all of its folders, so one of them tells."""
+        for controller in self.folders:
+            return set(map(int, self._read(controller, "cgroup.procs").split()))
+        return set()
 
     def kill(self) -> bool:
         """SIGKILL everything in it; True when nothing was left to kill. Repeat until then: it may fork."""
@@ -114,9 +115,18 @@ class Group(msgspec.Struct, frozen=True):
         if folder is None:
             return ""
         try:
-            return (folder / name).read_text().strip()
+            descriptor = os.open(f"{folder}/{name}", os.O_RDONLY)
         except OSError:
             return ""
+        try:
+            parts = []
+            while part := os.read(descriptor, _READ_BYTES):
+                parts.append(part)
+            return b"".join(parts).decode().strip()
+        except OSError:
+            return ""
+        finally:
+            os.close(descriptor)
 
 
 def name_for(home: Path) -> str:
@@ -237,13 +247,16 @@ def _limit(group: Group, needs: Needs, missing: str) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _write(folder: Path, files: tuple[tuple[str, str], ...]) -> None:
+def _write(folder: str, files: tuple[tuple[str, str], ...]) -> None:
     """The first file is the limit itself; the others only exist on some kernels (swap accounting, say)."""
-    (name, value), *others = files
-    (folder / name).write_text(value)
-    for name, value in others:
-        if (folder / name).exists():
-            (folder / name).write_text(value)
+    for n, (name, value) in enumerate(files):
+        path = f"{folder}/{name}"
+        if n == 0 or os.path.exists(path):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            try:
+                os.write(descriptor, value.encode())
+            finally:
+                os.close(descriptor)
 
 
 def _memory_files(version: int, mib: int) -> tuple[tuple[str, str], ...]:
@@ -264,9 +277,9 @@ def _keyed(text: str) -> dict[str, int]:
     return {key: int(value) for key, _, value in (line.partition(" ") for line in text.splitlines()) if value.isdigit()}
 
 
-def _rmdir(folder: Path) -> bool:
+def _rmdir(folder: Path | str) -> bool:
     try:
-        folder.rmdir()
+        os.rmdir(folder)
     except FileNotFoundError:
         return True
     except OSError:

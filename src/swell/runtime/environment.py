@@ -29,6 +29,8 @@ from swell.runtime.processes import Reaper
 
 RUNTIME = ("msgspec>=0.20,<1", "httptools>=0.7,<1")
 """What the runtime needs beside the user's packages."""
+OPTIONAL = "uvloop>=0.21,<1"
+"""Makes replicas faster. Installed afterwards where it can be had: it must never be what stops a deploy."""
 _MARKER = "swell-complete"
 _PROBE = "import sys, swell.runtime, msgspec, httptools; print('%d.%d' % sys.version_info[:2])"
 _PROBE_TIMEOUT_S = 30.0
@@ -38,7 +40,7 @@ _LOCK_PAUSE_S = 0.2
 
 def digest(environment: Environment) -> str:
     """Names what is built: equal requirements share one environment."""
-    content = (environment.python, environment.packages, environment.index_options, RUNTIME)
+    content = (environment.python, environment.packages, environment.index_options, RUNTIME, OPTIONAL)
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:24]
 
 
@@ -99,9 +101,18 @@ async def _build(environment: Environment, home: Path, reaper: Reaper, progress:
     await uv("venv", "--quiet", "--python", python, str(home))
     requirements = home / "swell-requirements.txt"
     requirements.write_text("\n".join((*environment.packages, *RUNTIME)) + "\n")
-    interpreter = str(home / "bin" / "python")
-    await uv("pip", "install", "--python", interpreter, *environment.index_options, "-r", str(requirements))
+    install = ("pip", "install", "--python", str(home / "bin" / "python"), *environment.index_options)
+    await uv(*install, "-r", str(requirements))
+    if not _has(home, "uvloop"):
+        try:
+            await uv(*install, "--no-deps", OPTIONAL)
+        except SwellError:
+            progress(f"{OPTIONAL} is not to be had; replicas use the standard event loop")
     _complete(home)
+
+
+def _has(home: Path, package: str) -> bool:
+    return any(home.glob(f"lib/python*/site-packages/{package}"))
 
 
 def _complete(home: Path) -> None:
@@ -123,7 +134,8 @@ async def _matching(environment: Environment, reaper: Reaper) -> str:
 def _failure(environment: Environment, status: int | None, output: list[str]) -> str:
     if status is None:
         return f"Installing the packages took longer than {_BUILD_TIMEOUT_S:g} s and was given up."
-    if any(name in line for line in output if "unsatisfiable" in line or "because" in line.lower() for name in RUNTIME):
+    said = " ".join(output)
+    if "unsatisfiable" in said and any(requirement in said for requirement in RUNTIME):
         return f"The packages conflict with what Swell's runtime needs ({', '.join(RUNTIME)}): change their versions."
     return (
         f"The packages could not be installed with Python {environment.python}: the installer's words say why. "
