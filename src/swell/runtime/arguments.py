@@ -10,6 +10,7 @@ import pickle
 import re
 import typing
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any, Optional
 
 import msgspec
@@ -202,12 +203,17 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations; names that exist only for type checkers make them unknown, not wrong."""
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except Exception:
-        raw = getattr(function, "__annotations__", {})
-        return {name: hint for name, hint in raw.items() if not isinstance(hint, str)}
+    """The annotations; a name that exists only for type checkers makes its own one unknown, not the others."""
+    raw = getattr(function, "__annotations__", {})
+    scope = getattr(inspect.unwrap(function), "__globals__", {})
+    found = {}
+    for name, hint in raw.items():
+        try:
+            alone = SimpleNamespace(__annotations__={name: hint})
+            found |= typing.get_type_hints(alone, globalns=scope, include_extras=True)
+        except Exception:
+            continue
+    return found
 
 
 def _type(parameter: inspect.Parameter, hints: dict[str, Any]) -> Any:

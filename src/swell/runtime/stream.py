@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -50,8 +49,8 @@ class Format:
 class Pipe:
     """Bytes from a worker thread to an exchange. `put` waits while the reader is too far behind."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, exchange: Exchange) -> None:
-        self._loop = loop
+    def __init__(self, post: Callable[[Callable[[], None]], None], exchange: Exchange) -> None:
+        self._post = post
         self._exchange = exchange
         self._ahead: deque[bytes] = deque()
         self._put = 0
@@ -70,7 +69,7 @@ class Pipe:
         self._put += len(data)
         if not self._awake:
             self._awake = True
-            self._loop.call_soon_threadsafe(self.flush)
+            self._post(self.flush)
         while self._put - self._taken > AHEAD_MAX and not self.closed:
             self._progress.acquire()
         if self.closed:

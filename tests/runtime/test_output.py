@@ -1,0 +1,120 @@
+"""Printed lines carry their request and never mix."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextvars import copy_context
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swell.runtime.output import MarkedText
+from swell.wire.context import Input, current
+from swell.wire.loglines import unmark
+
+
+class Pipe:
+    """A marked stream and what came out of it."""
+
+    def __init__(self) -> None:
+        self._out, write_end = os.pipe()
+        self._write_end = write_end
+        self.stream = MarkedText("o", write_end)
+        self._data = b""
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while data := os.read(self._out, 65536):
+            self._data += data
+
+    def lines(self) -> list[tuple[str, str, str]]:
+        self.stream.end()
+        os.close(self._write_end)
+        self._reader.join()
+        os.close(self._out)
+        assert self._data.endswith(b"\n") or not self._data
+        return [unmark(line) for line in self._data.decode().split("\n")[:-1]]
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    return Pipe()
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), max_size=20))
+def test_however_a_text_is_written_its_lines_are_the_same(pieces: list[str]) -> None:
+    pipe = Pipe()
+    for piece in pieces:
+        assert pipe.stream.write(piece) == len(piece)
+    text = "".join(pieces)
+    wanted = text.split("\n")
+    assert [line[2] for line in pipe.lines()] == (wanted[:-1] if wanted[-1] == "" else wanted)
+
+
+def test_lines_of_many_threads_do_not_mix(pipe: Pipe) -> None:
+    def talk(name: str) -> None:
+        current.set(Input(name, 0.0))
+        for n in range(200):
+            print(name, "x" * 50, n, sep="-", file=pipe.stream)
+
+    threads = [threading.Thread(target=copy_context().run, args=(talk, f"q{n}")) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = pipe.lines()
+    for n in range(8):
+        mine = [text for _, request, text in lines if request == f"q{n}"]
+        assert mine == [f"q{n}-{'x' * 50}-{i}" for i in range(200)]
+    assert len(lines) == 1600
+
+
+def test_what_has_no_newline_comes_when_its_input_ends(pipe: Pipe) -> None:
+    def talk() -> None:
+        current.set(Input("q1", 0.0))
+        print("half", end="", file=pipe.stream)
+
+    copy_context().run(talk)
+    print("whole", file=pipe.stream)
+    pipe.stream.end_input("q1")
+    assert pipe.lines() == [("out", "", "whole"), ("out", "q1", "half")]
+
+
+def test_bytes_written_below_are_lines_too(pipe: Pipe) -> None:
+    pipe.stream.buffer.write("grüße\n".encode())
+    pipe.stream.write("\ud800\n")
+    assert [text for _, _, text in pipe.lines()] == ["grüße", "\\ud800"]
+    assert not pipe.stream.isatty()
+
+
+def test_install_takes_prints_and_log_handlers_from_before_and_after() -> None:
+    script = """
+import logging, sys
+early = logging.StreamHandler()
+logging.getLogger("early").addHandler(early)
+logging.getLogger("early").propagate = False
+from swell.runtime import output
+streams = output.install()
+logging.basicConfig(level="INFO")
+logging.getLogger("late").info("late one")
+logging.getLogger("early").warning("early one")
+print("printed")
+print("cut", end="")
+assert sys.stdout.fileno() == 1 and sys.stderr.fileno() == 2
+for stream in streams: stream.end()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, timeout=60)
+    assert [unmark(line) for line in done.stdout.decode().split("\n")[:-1]] == [
+        ("out", "", "printed"),
+        ("out", "", "cut"),
+    ]
+    assert [unmark(line)[::2] for line in done.stderr.decode().split("\n")[:-1]] == [
+        ("err", "INFO:late:late one"),
+        ("err", "early one"),
+    ]
