@@ -213,14 +213,19 @@ def test_map_reads_its_input_only_as_far_as_it_must(server: Server) -> None:
 
     def inputs() -> Iterator[int]:
         at = 0
-        while True:
-            taken.append(threading.current_thread())
-            yield at
-            at += 1
+        try:
+            while True:
+                taken.append(threading.current_thread())
+                yield at
+                at += 1
+        finally:
+            closed.set()
 
+    closed = threading.Event()
     results = named("double").map(inputs())
     assert [next(results) for _ in range(3)] == [0, 2, 4]
     results.close()  # type: ignore[attr-defined]
+    assert closed.is_set()
     assert len(taken) <= AHEAD_MAX + 3
     assert set(taken) == {threading.current_thread()}
 

@@ -6,10 +6,10 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from swell.model.errors import SwellError
-from swell.sdk import arguments, describe, marks, run
+from swell.sdk import arguments, describe, marks
 from swell.sdk.binding import Binding, Named
 from swell.sdk.bridge import operation
 from swell.sdk.cls import Cls
@@ -18,6 +18,9 @@ from swell.sdk.image import Image
 from swell.sdk.later import refusing
 from swell.sdk.marks import Given
 from swell.sdk.retries import Retries, retrying
+
+if TYPE_CHECKING:
+    from swell.sdk.run import Running
 
 C = TypeVar("C", bound=type[Any])
 
@@ -264,13 +267,15 @@ class App:
         detach: bool = False,
         interactive: bool = False,
         environment_name: str | None = None,
-    ) -> run.Running[App]:
+    ) -> Running[App]:
         """`with app.run():` (or `async with`) deploys it under a name of its own and stops it at the end.
 
         A server is started where none answers. `detach=True` leaves the app there.
         """
         arguments.refuse(Given("App.run", {k: v for k, v in locals().items() if k != "self"}))
-        return run.Running(self, name=name, namespace=environment_name, detach=detach)
+        from swell.sdk.run import Running
+
+        return Running(self, name=name, namespace=environment_name, detach=detach)
 
     @operation
     async def deploy(
@@ -284,6 +289,8 @@ class App:
     ) -> App:
         """Put it on the server, to stay. All of it is there afterwards, or nothing has changed."""
         arguments.refuse(Given("App.deploy", {k: v for k, v in locals().items() if k != "self"}))
+        from swell.sdk import run
+
         await run.deploy(self, name=name, namespace=environment_name, progress=run.output.progress)
         return self
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from swell.model.errors import SwellError
 from swell.model.workload import DEFAULT_NAMESPACE
-from swell.sdk.client import Client
 from swell.wire import context
+
+if TYPE_CHECKING:
+    from swell.sdk.client import Client
 
 
 class Deployed(NamedTuple):
@@ -32,6 +34,8 @@ _inside: dict[context.Inside, Client] = {}
 def platform(here: context.Inside) -> Client:
     """How code in a replica reaches the platform."""
     if here not in _inside:
+        from swell.sdk.client import Client
+
         _inside.clear()
         _inside[here] = Client(here.gateway_url, here.call_key)
     return _inside[here]
@@ -88,4 +92,6 @@ class Named:
             here = context.inside[0]
             namespace = self._namespace or here.app.rpartition("/")[0] or DEFAULT_NAMESPACE
             return Deployed(platform(here), namespace, self._app)
+        from swell.sdk.client import Client
+
         return Deployed(Client.from_settings(), self._namespace or DEFAULT_NAMESPACE, self._app)

@@ -150,7 +150,7 @@ class operation(Generic[S, P, T]):
 
 
 class stream_operation(Generic[S, P, T]):
-    """Makes a method written as an async generator one that has a plain and an `.aio` form."""
+    """Makes a method that gives an async generator one that has a plain and an `.aio` form."""
 
     def __init__(self, method: Callable[Concatenate[S, P], AsyncGenerator[T, None]]) -> None:
         self.method = self.__wrapped__ = method

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
+from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
@@ -76,7 +77,7 @@ class Client:
         return protocol.result(answer, target)
 
     @stream_operation
-    async def call_gen(
+    def call_gen(
         self, target: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> AsyncGenerator[Any, None]:
         """Call a generator function; gives its items as they come. Closing it stops the work."""
@@ -88,12 +89,7 @@ class Client:
                 raise SwellError("not_generator", f"{target} gives one result: use .remote() instead of .remote_gen().")
             return protocol.Frames(head.headers.get("swell-item-type", ""))
 
-        stream = self.transport.stream(protocol.call(target, args, kwargs or {}, stream=True), reader)
-        try:
-            async for item in stream:
-                yield item
-        finally:
-            await stream.aclose()
+        return self.transport.stream(protocol.call(target, args, kwargs or {}, stream=True), reader)
 
     # -- control ---------------------------------------------------------------------------------
 
@@ -102,14 +98,6 @@ class Client:
         if not answer.ok:
             raise protocol.failure(answer)
         return msgspec.json.decode(answer.body or b"null", type=kind)
-
-    async def _lines(self, request: Request, kind: type[T]) -> AsyncGenerator[T, None]:
-        stream = self.transport.stream(request, _lines_of(kind))
-        try:
-            async for line in stream:
-                yield line
-        finally:
-            await stream.aclose()
 
     @operation
     async def serving(self) -> bool:
@@ -142,8 +130,8 @@ class Client:
     async def deploy(self, app: App, progress: Callable[[str], None] | None = None) -> dict[str, str]:
         """Put an app in place as a whole; returns URLs by workload or method. An error changes nothing."""
         body = msgspec.json.encode(Deploy(app))
-        lines = self._lines(Request("POST", "/api/apps", {"content-type": http.JSON}, body), DeployLine)
-        try:
+        request = Request("POST", "/api/apps", {"content-type": http.JSON}, body)
+        async with aclosing(self.transport.stream(request, _lines_of(DeployLine))) as lines:
             async for line in lines:
                 if line.kind == "done":
                     return dict(line.urls)
@@ -151,8 +139,6 @@ class Client:
                     raise _failed(line)
                 if progress is not None:
                     progress(line.message)
-        finally:
-            await lines.aclose()
         raise SwellError("connection_lost", "The server ended before the deploy did; nothing was changed.", status=502)
 
     @operation
@@ -181,7 +167,7 @@ class Client:
         return await self._ask(Request("GET", f"/api/usage?{urlencode({'since_s': since_s})}"), list[PoolUsage])
 
     @stream_operation
-    async def logs(
+    def logs(
         self,
         app: str = "",
         *,
@@ -192,12 +178,7 @@ class Client:
         follow: bool = False,
     ) -> AsyncGenerator[LogRow, None]:
         """Lines of output: the last `tail` (-1 = all) of the last `since_s` seconds, and with `follow` what comes."""
-        lines = self._lines(_logs(app, namespace, since_s, request, tail, follow), LogRow)
-        try:
-            async for line in lines:
-                yield line
-        finally:
-            await lines.aclose()
+        return self.transport.stream(_logs(app, namespace, since_s, request, tail, follow), _lines_of(LogRow))
 
     def follow_logs(self, app: str, namespace: str, heard: Callable[[LogRow], None]) -> Future[None]:
         """Every line of an app goes to `heard`, on another thread, until the future is cancelled."""

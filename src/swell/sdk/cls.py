@@ -12,6 +12,7 @@ from swell.model.workload import Retrying
 from swell.sdk import arguments
 from swell.sdk.binding import Binding, Named
 from swell.sdk.function import Function, Local, is_generator
+from swell.sdk.later import refusing
 from swell.sdk.marks import Given, Marks
 
 
@@ -116,6 +117,15 @@ class Obj:
                 if marked.hook == hook:
                     _finish(getattr(made, name)())
         return made
+
+
+_LATER = {
+    "with_options": "Cls.with_options() is not available yet: give the options to @app.cls().",
+    "with_concurrency": "Cls.with_concurrency() is not available yet: use @concurrent.",
+    "with_batching": "Dynamic batching is not available yet.",
+}
+for _name, _why in _LATER.items():
+    setattr(Cls, _name, refusing(f"Cls.{_name}", _why))
 
 
 def _finish(result: Any) -> None:

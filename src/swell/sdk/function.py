@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,19 +87,14 @@ class Function:
         return protocol.result(await self._send(args, kwargs), self.name)
 
     @stream_operation
-    async def remote_gen(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+    def remote_gen(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         """Run a generator in a replica; its items as they come. Closing it stops the work."""
         self._must_generate(True)
         at = self._resolve()
-        stream = at.client.call_gen.start(at.target(self.name), args, kwargs)
-        try:
-            async for item in stream:
-                yield item
-        finally:
-            await stream.aclose()
+        return at.client.call_gen.start(at.target(self.name), args, kwargs)
 
     @stream_operation
-    async def map(
+    def map(
         self,
         *input_iterators: Iterable[Any] | AsyncIterable[Any],
         kwargs: Mapping[str, Any] = {},
@@ -110,12 +106,10 @@ class Function:
         Inputs are taken lazily, in the caller's thread, at most `mapping.AHEAD_MAX` ahead of what was
         consumed. `kwargs` are given to every call. The first exception ends it, unless `return_exceptions`.
         """
-        inputs = mapping.zipped(*input_iterators)
-        async for item in self._mapped(inputs, kwargs, order_outputs, return_exceptions):
-            yield item
+        return self._mapped(mapping.zipped(*input_iterators), kwargs, order_outputs, return_exceptions)
 
     @stream_operation
-    async def starmap(
+    def starmap(
         self,
         input_iterator: Iterable[Any] | AsyncIterable[Any],
         *,
@@ -124,9 +118,7 @@ class Function:
         return_exceptions: bool = False,
     ) -> AsyncGenerator[Any, None]:
         """Like `map`, with each item spread as the arguments of a call."""
-        inputs = mapping.spread(input_iterator)
-        async for item in self._mapped(inputs, kwargs, order_outputs, return_exceptions):
-            yield item
+        return self._mapped(mapping.spread(input_iterator), kwargs, order_outputs, return_exceptions)
 
     @operation
     async def for_each(
@@ -136,9 +128,9 @@ class Function:
         ignore_exceptions: bool = False,
     ) -> None:
         """Like `map`, for the effect alone: returns when all are done."""
-        inputs = mapping.zipped(*input_iterators)
-        async for _ in self._mapped(inputs, kwargs, False, ignore_exceptions):
-            pass
+        async with aclosing(self._mapped(mapping.zipped(*input_iterators), kwargs, False, ignore_exceptions)) as done:
+            async for _ in done:
+                pass
 
     @operation
     async def get_web_url(self) -> str | None:
@@ -161,7 +153,7 @@ class Function:
         at = self._resolve()
         return await at.client.transport.send(protocol.call(at.target(self.name), args, kwargs), self._retrying)
 
-    async def _mapped(
+    def _mapped(
         self, inputs: AsyncGenerator[tuple[Any, ...], None], kwargs: Mapping[str, Any], ordered: bool, keep: bool
     ) -> AsyncGenerator[Any, None]:
         self._must_generate(False)
@@ -174,12 +166,7 @@ class Function:
         def read(answer: protocol.Answer) -> Any:
             return protocol.result(answer, self.name)
 
-        stream = mapping.run(inputs, submit, read, ordered=ordered, return_exceptions=keep)
-        try:
-            async for item in stream:
-                yield item
-        finally:
-            await stream.aclose()
+        return mapping.run(inputs, submit, read, ordered=ordered, return_exceptions=keep)
 
     @property
     def _retrying(self) -> Retrying:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from concurrent.futures import Future
 from threading import Lock
 from typing import Any
@@ -52,7 +52,7 @@ class Arrivals:
 
 
 async def run(
-    inputs: AsyncIterator[tuple[Any, ...]],
+    inputs: AsyncGenerator[tuple[Any, ...], None],
     submit: Callable[[tuple[Any, ...]], Future[Answer]],
     read: Callable[[Answer], Any],
     *,
@@ -87,6 +87,7 @@ async def run(
     finally:
         for future in places:
             future.cancel()
+        await inputs.aclose()
 
 
 def _outcome(future: Future[Answer], read: Callable[[Answer], Any], return_exceptions: bool) -> Any:
