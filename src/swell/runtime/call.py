@@ -21,7 +21,7 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.runtime import results
 from swell.runtime.arguments import Arguments, Given
-from swell.runtime.http import Exchange, Request
+from swell.runtime.http import Exchange, Request, error_line
 from swell.runtime.output import MarkedText
 from swell.runtime.results import Accepted, Answer
 from swell.runtime.slots import Slots
@@ -85,6 +85,8 @@ class Call:
         self._steps: Steps | None = None
         self._pipe: Pipe | None = None
         self._streaming: Format | None = None
+        self._error = b""
+        """The line that names the error it ended in."""
         self._begun = False
         self._in_user_code = False
         self._stopping = False
@@ -137,7 +139,7 @@ class Call:
             self._exchange.refuse(504, "deadline", message)
             return
         self._exchange.write(self._streaming.error(error_body("deadline", message, self.request)))
-        self._exchange.end()
+        self._exchange.end(error_line(504, "deadline"))
 
     # -- synchronous code, on a worker thread --------------------------------------------------
 
@@ -164,7 +166,7 @@ class Call:
             return
         finally:
             self._run_ns = perf_counter_ns() - began
-        self._answer = results.value_answer(self._callee.name, result, self._wanted.kind, self.request)
+        self._take(result)
 
     def _pump(self, generator: Generator[Any, Any, Any]) -> None:
         """Send each item on its way; whatever happens, the generator is closed in this thread."""
@@ -217,7 +219,7 @@ class Call:
             return
         finally:
             self._run_ns = perf_counter_ns() - began
-        self._answer = results.value_answer(self._callee.name, result, self._wanted.kind, self.request)
+        self._take(result)
 
     async def _pump_async(self, generator: AsyncGeneratorType[Any, Any]) -> None:
         form = self._streaming = Format(self._wanted)
@@ -252,14 +254,26 @@ class Call:
         try:
             return self._callee.read(self._exchange.request, chunks[0] if len(chunks) == 1 else b"".join(chunks))
         except SwellError as error:
-            body = error_body(error.code, error.message, self.request, error.detail)
-            self._answer = Answer(error.status, JSON.encode(), body)
+            self._refuse(error)
             return None
+
+    def _take(self, result: Any) -> None:
+        """What the function returned is the answer, if it can be encoded."""
+        try:
+            self._answer = results.value_answer(self._callee.name, result, self._wanted.kind)
+        except SwellError as error:
+            self._refuse(error)
+
+    def _refuse(self, error: SwellError) -> None:
+        self._error = error_line(error.status, error.code)
+        body = error_body(error.code, error.message, self.request, error.detail)
+        self._answer = Answer(error.status, JSON.encode(), body)
 
     def _item(self, form: Format, item: Any) -> bytes:
         try:
             return form.item(item)
         except Exception as error:
+            self._error = error_line(500, "bad_result")
             raise _Unencodable(self.request, results.bad_result(self._callee.name, item, error)) from None
 
     def _failed(self, error: BaseException) -> None:
@@ -268,6 +282,7 @@ class Call:
     def _exception(self, error: BaseException) -> bytes:
         """User code raised: the traceback to the log, the type and text to the caller."""
         sys.stderr.write(user_traceback(error))
+        self._error = error_line(500, "exception")
         pickled = self._exchange.request.trusted and b"pickle" in self._exchange.request.header(b"accept")
         return results.exception_body(error, self.request, pickled)
 
@@ -285,6 +300,7 @@ class Call:
         if exchange.closed:
             return
         spent = b"Swell-Cpu-Us: %d\r\nSwell-Run-Us: %d\r\n" % (self._cpu_ns // 1000, self._run_ns // 1000)
+        spent += self._error
         if self._pipe is not None:
             self._pipe.finish(lambda: exchange.end(spent))
         elif self._streaming is not None:

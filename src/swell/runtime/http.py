@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import httptools
 
-from swell.wire.http import JSON, error_body
+from swell.wire.http import ERROR, JSON, error_body
 
 DISCARD_MAX = 256 * 1024
 """Bytes of an unwanted body that are read away to keep the connection; a longer one costs the connection."""
@@ -95,7 +95,8 @@ class Exchange:
 
     def refuse(self, status: int, code: str, message: str, head: bytes = b"", detail: str = "") -> None:
         """An error of Swell's own."""
-        self.answer(status, _JSON, error_body(code, message, self.request.id, detail), head)
+        body = error_body(code, message, self.request.id, detail)
+        self.answer(status, _JSON, body, head + error_line(status, code))
 
     def begin(self, status: int, headers: Headers, trailers: bytes = b"") -> None:
         """Start an answer; chunked unless the headers name its length. `trailers`: names that `end` will send."""
@@ -302,6 +303,11 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         else:
             self._transport.abort()
+
+
+def error_line(status: int, code: str) -> bytes:
+    """The header line, or trailer, that tells the gateway which error an input ended in."""
+    return f"{ERROR}: {status} {code}\r\n".encode()
 
 
 def _deadline(remaining_ms: bytes | None) -> float:

@@ -45,12 +45,12 @@ def accepted(accept: bytes, trusted: bool) -> Accepted:
     return Accepted(kind, FRAMES in named)
 
 
-def value_answer(name: str, value: Any, kind: str, request: str) -> Answer:
-    """`value` as a 200, or a 500 bad_result that says which types work."""
+def value_answer(name: str, value: Any, kind: str) -> Answer:
+    """`value` as a 200. Raises SwellError 500 bad_result that says which types work."""
     try:
         content_type, body = encode(value, kind)
     except Exception as error:
-        return Answer(500, JSON.encode(), error_body("bad_result", bad_result(name, value, error), request))
+        raise SwellError("bad_result", bad_result(name, value, error), status=500) from None
     return Answer(200, content_type, body)
 
 

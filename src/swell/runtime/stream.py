@@ -16,6 +16,7 @@ AHEAD_MAX = 64 * 1024
 """Encoded bytes a synchronous generator may be ahead of what the connection took."""
 
 TRAILERS = f"{CPU_US}, {RUN_US}".encode()
+"""Sent with every stream; that of one that failed has the error too."""
 
 
 class Format:

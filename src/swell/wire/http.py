@@ -20,6 +20,9 @@ CPU_US = "Swell-Cpu-Us"
 """CPU time of the input, µs: header when the body has a length, else the last chunk's trailer."""
 RUN_US = "Swell-Run-Us"
 """Time in user code, µs."""
+ERROR = "Swell-Error"
+"""Status and code of the error an input ended in ("504 deadline"): header, or the last chunk's trailer of a stream
+whose own status had been sent before."""
 
 # Client → gateway; every other Swell-* header from a client is dropped at the door
 TIMEOUT = "Swell-Timeout"
