@@ -201,3 +201,35 @@ def test_deadlines_are_kept_with_many_inputs_at_once() -> None:
             assert answer.startswith(b"HTTP/1.1 504")
             assert msgspec.json.decode(answer.partition(b"\r\n\r\n")[2])["error"]["request"] == "q9"
             sock.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["blocks_the_loop", "holds_the_lock"])
+def test_code_that_stops_everything_is_ended_after_its_deadline_with_its_traceback(name: str) -> None:
+    source = """
+        import re
+        async def blocks_the_loop():
+            while True: pass
+        def holds_the_lock():
+            re.match("(a|aa)+$", "a" * 60 + "b")
+    """
+    with ReplicaProcess(source, function(name), cancel_grace_s=0.2) as replica:
+        replica.ready()
+        sock = replica.begin(f"/call/{name}", headers="Swell-Remaining-Ms: 300\r\n")
+        assert replica.wait() == 1
+        assert replica.printed(f"in {name}")
+        sock.close()
+
+
+@pytest.mark.slow
+def test_a_loop_that_is_blocked_within_its_deadline_is_let_be() -> None:
+    source = """
+        import time
+        async def thing(seconds: float): time.sleep(seconds)
+    """
+    with ReplicaProcess(source, function(), cancel_grace_s=0.2) as replica:
+        replica.ready()
+        assert replica.call("thing", [0.01], Swell_Remaining_Ms="200") is None
+        assert replica.call("thing", [4.0], Swell_Remaining_Ms="60000") is None
+        time.sleep(1.5)
+        assert replica.call("thing", [0.01], Swell_Remaining_Ms="60000") is None

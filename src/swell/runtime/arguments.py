@@ -206,7 +206,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     """The annotations; a name that exists only for type checkers makes its own one unknown, not the others."""
     raw = getattr(function, "__annotations__", {})
     scope = getattr(inspect.unwrap(function), "__globals__", {})
-    found = {}
+    found: dict[str, Any] = {}
     for name, hint in raw.items():
         try:
             alone = SimpleNamespace(__annotations__={name: hint})

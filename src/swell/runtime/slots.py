@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from swell.runtime.watchdog import Watchdog
+
 
 class Work(Protocol):
     """One admitted input."""
@@ -51,6 +53,8 @@ class Slots:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._empty: asyncio.Future[None] | None = None
+        self._watchdog = Watchdog(loop, grace_s)
+        self._earliest = math.inf
 
     def free(self) -> bool:
         """Would an input be admitted now?"""
@@ -63,6 +67,8 @@ class Slots:
             for other in self.running:
                 other.alone = False
         self.running.add(work)
+        self._earliest = work.deadline if work.alone else min(self._earliest, work.deadline)
+        self._watchdog.expect(self._earliest)
         if work.deadline < self._timer_at:
             self._watch(work.deadline)
 
@@ -75,6 +81,11 @@ class Slots:
             if work in self._stuck:
                 self._stuck.remove(work)
                 self._report(tuple(one.request for one in self._stuck))
+        if not self.running:
+            self._watchdog.rest()
+        elif work.deadline <= self._earliest:
+            self._earliest = min(other.deadline for other in self.running)
+            self._watchdog.expect(self._earliest)
         if not self.running and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 
