@@ -1,0 +1,97 @@
+"""What does a plain caller see? HTTP requests whose answers may be refusals, and commands that may fail."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from private_swell import PrivateSwell
+
+APPS = Path(__file__).parent / "apps"
+WAIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One HTTP answer, whatever its status. `headers` are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def value(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> Any:
+        """The error's fields, as docs/wire.md lists them."""
+        return self.value["error"]
+
+    @property
+    def id(self) -> str:
+        return self.headers["swell-request-id"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def ask(
+    swell: PrivateSwell, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> Reply:
+    """One request on a connection of its own, without the key unless `headers` has it."""
+    connection = http.client.HTTPConnection("127.0.0.1", swell.port, timeout=WAIT_S)
+    try:
+        connection.request(method, path, body, dict(headers or {}))
+        response = connection.getresponse()
+        return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+    finally:
+        connection.close()
+
+
+def call(swell: PrivateSwell, target: str, arguments: object = None, **headers: str) -> Reply:
+    """Call `app/function` with JSON; `swell_timeout="1"` is the header Swell-Timeout."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return ask(swell, "POST", f"/call/{target}", json.dumps(arguments or {}).encode(), named)
+
+
+def command(swell: PrivateSwell, *words: str, cwd: Path | None = None) -> Said:
+    """Run `swell …`."""
+    done = subprocess.run(["swell", *words], env=swell.environ, capture_output=True, text=True, timeout=WAIT_S, cwd=cwd)
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+def key(swell: PrivateSwell) -> dict[str, str]:
+    """The header that makes a caller trusted."""
+    return {"Authorization": f"Bearer {(swell.home / 'key').read_text().strip()}"}
+
+
+def why(swell: PrivateSwell, request: str) -> dict[str, Any]:
+    """The record of a request, once it is there."""
+    for _ in range(100):
+        said = command(swell, "why", request, "--json")
+        if said.code == 0:
+            found: dict[str, Any] = json.loads(said.out)
+            return found
+    raise AssertionError(said.err)
+
+
+def events(body: bytes) -> list[tuple[str, Any]]:
+    """Server-sent events as (event, data from JSON)."""
+    found = []
+    for event in body.decode().strip().split("\n\n"):
+        fields = dict(line.partition(":")[::2] for line in event.splitlines())
+        data = fields.get("data", "").strip()
+        found.append((fields.get("event", "message").strip(), json.loads(data) if data else None))
+    return found

@@ -1,0 +1,155 @@
+"""Are inputs counted right: never more in a replica than it takes, and none kept waiting beside a free one?"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from callers import APPS, Reply, call, why
+from private_swell import PrivateSwell, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+CLIENTS = 30
+
+Interval = tuple[float, float]
+
+
+@pytest.fixture(scope="module")
+def crowd(own_swell: PrivateSwell) -> PrivateSwell:
+    own_swell.run("deploy", str(APPS / "crowd.py"))
+    return own_swell
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    return tmp_path / "notes"
+
+
+def flood(swell: PrivateSwell, function: str, file: Path, seconds: float, calls: int = CLIENTS) -> list[Reply]:
+    """This many clients at once, each with one call; all are answered 200."""
+    arguments = {"file": str(file), "seconds": seconds}
+    with ThreadPoolExecutor(calls) as clients:
+        replies = list(clients.map(lambda _: call(swell, f"crowd/{function}", arguments), range(calls)))
+    assert [reply.status for reply in replies] == [200] * calls
+    return replies
+
+
+def worked(file: Path) -> dict[int, list[Interval]]:
+    """What each process noted, in order of beginning."""
+    by_pid = defaultdict(list)
+    for line in file.read_text().splitlines():
+        pid, began, ended = line.split()
+        by_pid[int(pid)].append((float(began), float(ended)))
+    return {pid: sorted(intervals) for pid, intervals in by_pid.items()}
+
+
+def at_once(intervals: Sequence[Interval]) -> int:
+    """Most intervals that were open at the same moment."""
+    steps = sorted([(began, 1) for began, _ in intervals] + [(ended, -1) for _, ended in intervals])
+    return max(itertools.accumulate(step for _, step in steps))
+
+
+def serving(swell: PrivateSwell, function: str) -> list[dict[str, object]]:
+    return [one for one in swell.serving() if one["workload"].endswith(f"/{function}") and one["phase"] == "ready"]
+
+
+def test_one_input_at_a_time(crowd: PrivateSwell, notes: Path) -> None:
+    """30 slow calls over at most 5 replicas: never two in one process, none held beside a free one."""
+    flood(crowd, "alone", notes, 0.0, calls=1)
+    notes.unlink()
+    began = time.monotonic()
+    replies = flood(crowd, "alone", notes, 0.3)
+    took_s = time.monotonic() - began
+    by_pid = worked(notes)
+    assert sum(map(len, by_pid.values())) == CLIENTS
+    assert {at_once(intervals) for intervals in by_pid.values()} == {1}
+    assert len(by_pid) == 5
+    assert at_once([one for intervals in by_pid.values() for one in intervals]) == 5
+    # 30 calls of 0.3 s on 5 replicas take 1.8 s; what waits goes on at once when a replica is free.
+    assert took_s < 3 * CLIENTS * 0.3 / 5
+    gaps = [after[0] - before[1] for one in by_pid.values() for before, after in itertools.pairwise(one)]
+    assert sorted(gaps)[len(gaps) // 2] < 0.1
+    held_ms = sorted(float(timing(reply)["held"]) for reply in replies)
+    assert held_ms[0] < 300 < held_ms[-1]
+
+
+def test_none_is_held_beside_free_ones(crowd: PrivateSwell, notes: Path) -> None:
+    """Fewer calls than ready replicas: nothing waits for a slot."""
+    flood(crowd, "alone", notes, 0.3, calls=10)
+    assert len(serving(crowd, "alone")) == 5
+    notes.unlink()
+    replies = flood(crowd, "alone", notes, 0.3, calls=5)
+    assert len(worked(notes)) == 5
+    assert max(timing(reply)["held"] for reply in replies) < 50
+    assert not any("swell-cold" in reply.headers for reply in replies)
+
+
+def test_back_to_zero(crowd: PrivateSwell, notes: Path) -> None:
+    flood(crowd, "alone", notes, 0.0, calls=5)
+    wait_until("nothing serves", lambda: not serving(crowd, "alone"), wait_s=30)
+    reply = flood(crowd, "alone", notes, 0.0, calls=1)[0]
+    assert reply.headers["swell-cold"] == "1"
+    reasons = " ".join(why(crowd, reply.id)["reasons"])
+    assert "1 wanted, 0 there" in reasons
+
+
+@pytest.mark.parametrize("function", ["together", "together_async"])
+def test_eight_inputs_at_a_time(crowd: PrivateSwell, notes: Path, function: str) -> None:
+    flood(crowd, function, notes, 0.0, calls=1)
+    notes.unlink()
+    flood(crowd, function, notes, 0.3)
+    (intervals,) = worked(notes).values()
+    assert len(intervals) == CLIENTS
+    assert at_once(intervals) == 8
+
+
+def test_a_replica_for_each_input(crowd: PrivateSwell, notes: Path) -> None:
+    replies = flood(crowd, "once", notes, 0.1, calls=8)
+    assert len({reply.value for reply in replies}) == 8
+    by_pid = worked(notes)
+    assert {len(intervals) for intervals in by_pid.values()} == {1}
+    assert at_once([one for intervals in by_pid.values() for one in intervals]) <= 4
+
+
+@pytest.fixture(scope="module")
+def standing(own_swell: PrivateSwell) -> Iterator[PrivateSwell]:
+    own_swell.run("deploy", str(APPS / "standing.py"))
+    yield own_swell
+    own_swell.run("app", "stop", "standing")
+
+
+def test_one_is_kept(standing: PrivateSwell) -> None:
+    wait_until("one is there before anyone asked", lambda: len(serving(standing, "kept")) == 1, wait_s=30)
+    reply = call(standing, "standing/kept")
+    assert "swell-cold" not in reply.headers
+    with ThreadPoolExecutor(3) as clients:
+        pids = {one.value for one in clients.map(lambda _: call(standing, "standing/kept", {"seconds": 1}), range(3))}
+    assert len(pids) == 3
+    wait_until("one is left", lambda: len(serving(standing, "kept")) == 1, wait_s=30)
+    time.sleep(3)
+    assert [one["pid"] for one in serving(standing, "kept")] == [reply.value]
+
+
+def test_one_is_spare(standing: PrivateSwell) -> None:
+    assert serving(standing, "spared") == []
+    with ThreadPoolExecutor(1) as clients:
+        slow = clients.submit(call, standing, "standing/spared", {"seconds": 3})
+        wait_until("a spare one", lambda: len(serving(standing, "spared")) == 2, wait_s=30)
+        other = call(standing, "standing/spared")
+        assert timing(other)["held"] < 50
+        assert "swell-cold" not in other.headers
+        assert slow.result().value != other.value
+    wait_until("nothing serves", lambda: not serving(standing, "spared"), wait_s=30)
+
+
+def timing(reply: Reply) -> dict[str, float]:
+    """Server-Timing in ms."""
+    entries = (entry.strip().partition(";dur=") for entry in reply.headers["server-timing"].split(","))
+    return {name: float(ms) for name, _, ms in entries}
