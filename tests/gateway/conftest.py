@@ -17,10 +17,12 @@ Scenario = Callable[[Rig], Awaitable[None]]
 def play(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Run a scenario against a fresh gateway; keyword arguments are its settings."""
 
-    def run(scenario: Scenario, host: str = "127.0.0.1", control: bool = True, **settings: Any) -> None:
+    def run(
+        scenario: Scenario, host: str = "127.0.0.1", control: bool = True, wait_s: float = 0.0, **settings: Any
+    ) -> None:
         async def act() -> None:
             rig = Rig(**settings)
-            await rig.start(host, control)
+            await rig.start(host, control, wait_s)
             try:
                 await scenario(rig)
             finally:

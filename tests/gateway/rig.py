@@ -325,9 +325,12 @@ class Rig:
         self.port = 0
         self.serving: asyncio.Task[None] | None = None
 
-    async def start(self, host: str = "127.0.0.1", control: bool = True) -> None:
+    async def start(self, host: str = "127.0.0.1", control: bool = True, wait_s: float = 0.0) -> None:
+        """`wait_s`: how long clients wait for a table where there is no control."""
         if control:
             await self.control.start()
+        else:
+            self.gateway.table_wait_s = wait_s
         listener = socket.create_server((host, 0))
         self.port = listener.getsockname()[1]
         self.serving = asyncio.get_running_loop().create_task(self.gateway.serve(listener))
@@ -361,10 +364,7 @@ class Rig:
         """Make a workload `default/app/{name}` known with these replicas; returns its pool's key."""
         key = f"default/app/{name}"
         pool = pool_row(name, *replicas, **row)
-        route = Route(
-            "default", "app", name, pool.pool, methods or (Method(name),), any(m.name != name for m in methods)
-        )
-        self.control.publish(routes=(route,), pools=(pool,))
+        self.control.publish(routes=(route(name, *methods),), pools=(pool,))
         await self.seen()
         assert key in pool.pool
         return pool.pool
@@ -378,6 +378,11 @@ class Rig:
         link = self.gateway._link
         assert link is not None
         await until(lambda: link.front.version == self.control.table.version, "the table")
+
+
+def route(name: str, *methods: Method) -> Route:
+    pool = pool_row(name).pool
+    return Route("default", "app", name, pool, methods or (Method(name),), any(m.name != name for m in methods))
 
 
 def pool_row(name: str, *replicas: Replica, **changes: Any) -> PoolRow:

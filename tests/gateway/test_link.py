@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from rig import Exchange, Reader, Rig, request, until
+from rig import PATIENCE_S, Exchange, Reader, Rig, pool_row, request, route, until
 
 from swell.model.request import PoolCount
 from swell.wire.link import DemandReport, KeepAlive, Requests
@@ -69,6 +69,25 @@ def test_control_goes_and_comes_back(play: Play) -> None:
         await until(lambda: sum(c.requests for m in rig.control.of(Requests) for c in m.counts) == 6, "all counts")
 
     play(scenario)
+
+
+def test_clients_wait_for_the_first_table(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn", b"x"))
+        rig.control.publish(routes=(route("fn"),), pools=(pool_row("fn", await rig.replica()),))
+        await rig.control.start()
+        assert (await browser.answer()).body == b"x"
+
+    play(scenario, control=False, wait_s=PATIENCE_S)
+
+
+def test_without_a_table_nothing_is_said_to_be_unknown(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        answer = await (await rig.browser()).call("/call/app/fn", b"x")
+        assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "control_down", "1")
+
+    play(scenario, control=False)
 
 
 def test_a_missed_change_is_made_good_with_a_whole_table(play: Play) -> None:

@@ -24,6 +24,9 @@ from swell.wire.frames import Unpacker, pack
 
 log = logging.getLogger("swell.control")
 
+OPEN_AFTER_S = 5.0
+"""Gateways are told the table once a runner said what runs; if none does, after this long all the same."""
+
 
 class Listener(Protocol):
     """What control does with what it hears."""
@@ -54,15 +57,30 @@ class ControlLink:
         self.gateways: dict[str, Peer] = {}
         self.runners: dict[str, Peer] = {}
         self.asks: dict[int, tuple[asyncio.Future[BuildReport], Callable[[str], None]]] = {}
+        self.opened = False
+        """Gateways are told the table. A control that just began knows of no replica: until runners have said
+        what they have, a gateway goes on with the table it got from the control before."""
         self._numbers = itertools.count(1)
+        self._opening: asyncio.TimerHandle | None = None
         self._server: asyncio.Server | None = None
 
     async def serve(self, listening: socket.socket) -> None:
         """Start accepting; returns at once."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: Peer(self), sock=listening)
+        self._opening = loop.call_later(OPEN_AFTER_S, self.open)
+
+    def open(self) -> None:
+        """Tell gateways the table from now on, and those that wait for it at once."""
+        if self.opened:
+            return
+        self.opened = True
+        for peer in self.gateways.values():
+            peer.write(pack(self.listener.table()))
 
     async def close(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
         if self._server is not None:
             self._server.close()
         for peer in [*self.gateways.values(), *self.runners.values()]:
@@ -70,7 +88,7 @@ class ControlLink:
 
     def publish(self, delta: wire.TableDelta) -> None:
         """To every gateway."""
-        if self.gateways:
+        if self.gateways and self.opened:
             frame = pack(delta)
             for peer in self.gateways.values():
                 peer.write(frame)
@@ -173,7 +191,8 @@ class Peer(asyncio.Protocol):
         if hello.role == "gateway":
             self.name = hello.incarnation
             self.link.gateways[self.name] = self
-            self.write(pack(self.link.listener.table()))
+            if self.link.opened:
+                self.write(pack(self.link.listener.table()))
         else:
             # A runner is known by its node, which it names next.
             self.write(pack(wire.Welcome(epoch=self.link.epoch)))

@@ -125,6 +125,8 @@ class Loop:
             self.engine.apply(order, self.epoch)
         if effects.delta is not None and self.link is not None:
             self.link.publish(effects.delta)
+        if self.link is not None and self.engine.inventory() is not None:
+            self.link.open()
         if effects.plan.actions:
             self.history.planned(effects.plan)
             for action in effects.plan.actions:

@@ -6,6 +6,8 @@ import asyncio
 import ipaddress
 import logging
 import socket
+from collections.abc import Callable
+from contextlib import suppress
 
 from swell.gateway.door import Client
 from swell.gateway.front import Front
@@ -17,6 +19,8 @@ from swell.wire.settings import Settings
 log = logging.getLogger("swell.gateway")
 
 BACKLOG = 2048
+TABLE_WAIT_S = 5.0
+"""Clients are not accepted before control told what there is; without control, after this long all the same."""
 
 
 class Gateway:
@@ -30,26 +34,35 @@ class Gateway:
         self.key = key
         self.call_key = call_key
         self.incarnation = incarnation
+        self.table_wait_s = TABLE_WAIT_S
         self.clients: set[Client] = set()
         self._closed: asyncio.Event | None = None
         self._shared: Shared | None = None
         self._server: asyncio.Server | None = None
         self._link: Link | None = None
+        self._front: Front | None = None
 
-    async def serve(self, listener: socket.socket) -> None:
-        """Serve clients of a bound, listening socket until cancelled or `close` is done. Runs once."""
+    async def serve(self, listener: socket.socket, accepting: Callable[[], None] = lambda: None) -> None:
+        """Serve clients of a bound, listening socket until cancelled or `close` is done. Runs once.
+
+        `accepting` is called once it does. Until then clients wait in the socket's own queue: a gateway that
+        knows no app yet would refuse what the one before it served.
+        """
         loop = asyncio.get_running_loop()
         home = self.settings.paths
         shared = self._shared = Shared(self.settings, self.incarnation, loop)
-        front = Front(shared, self.key, self.call_key, ApiPool(shared, f"unix:{home.api_socket}"))
+        front = self._front = Front(shared, self.key, self.call_key, ApiPool(shared, f"unix:{home.api_socket}"))
         front.locked = not is_loopback(listener)
         self._closed = asyncio.Event()
         self._link = Link(shared, front, home.control_socket, self.incarnation)
         link_task = loop.create_task(self._link.run())
         listener.setblocking(False)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(front.told.wait(), self.table_wait_s)
         self._server = await loop.create_server(
             lambda: Client(shared, self.clients, front.handle), sock=listener, backlog=BACKLOG
         )
+        accepting()
         try:
             await self._closed.wait()
         finally:
@@ -64,7 +77,11 @@ class Gateway:
 
     async def close(self, grace_s: float) -> None:
         """Accept no more, let what runs finish for at most `grace_s`, refuse what still waits then, and end `serve`."""
-        if self._closed is None or self._shared is None or self._server is None:
+        if self._closed is None or self._shared is None or self._front is None:
+            return
+        if self._server is None:
+            self._front.told.set()
+            self._closed.set()
             return
         loop = asyncio.get_running_loop()
         self._server.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import math
 
@@ -38,6 +39,8 @@ class Front:
         self.api = api
         self.locked = False
         """True: reachable from elsewhere, so that everything needs the key."""
+        self.told = asyncio.Event()
+        """A table was heard. Before that nothing can be said to be unknown."""
         self.version = 0
         self.rows: dict[str, Route] = {}
         self.routes = Routes()
@@ -53,6 +56,7 @@ class Front:
         gone = [pool for pool in self.pools if pool not in listed]
         self._take(table.pools, gone, {_key(row): row for row in table.routes}, changed=True)
         self.version = table.version
+        self.told.set()
 
     def take_delta(self, delta: TableDelta) -> bool:
         """Take in changed rows; False when it does not follow what is here, and a whole table is needed."""
@@ -135,6 +139,9 @@ class Front:
                 self._call(request, call)
             else:
                 self._web(request, found, pool, question + query)
+        elif isinstance(found, NoRoute) and not self.told.is_set():
+            message = "What is deployed is not known here yet: control has not been heard. Try again in a moment."
+            request.fail(503, "control_down", message, b"retry-after: 1\r\n")
         elif isinstance(found, NoRoute):
             request.fail(found.status, found.code, found.message)
         else:
