@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import Callable
 
 import h11
@@ -259,6 +260,29 @@ def test_a_replica_that_dies_before_its_answer_is_a_502_and_no_second_try(
         await rig.seen()
         assert (await browser.call("/call/app/fn", b"y")).body == b"y"
         assert (len(bad.seen), len(good.seen)) == (1, 1)
+
+    play(scenario)
+
+
+def test_a_request_that_a_dying_replica_never_read_is_tried_again(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        deaf = await rig.replica(start=False)
+        good = await rig.replica()
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(deaf.path)
+            listener.listen()
+            listener.setblocking(False)
+            await rig.deploy(deaf)
+            browser = await rig.browser()
+            browser.send(request("/call/app/fn", b"once"))
+            connection, _ = await loop.sock_accept(listener)
+            await asyncio.sleep(0.05)
+            await rig.endpoints("fn", deaf, good)
+            await rig.seen()
+            connection.close()
+        assert (await browser.answer()).body == b"once"
+        assert len(good.seen) == 1
 
     play(scenario)
 

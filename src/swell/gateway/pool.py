@@ -211,13 +211,16 @@ class Pool:
             message = f"Every replica of {self.workload} is busy, and the body is too long to be sent again. Try again."
             request.fail(503, "no_replica", message, b"retry-after: 1\r\n")
 
-    def died(self, request: Request) -> None:
-        """The connection broke under a request that had been sent."""
+    def died(self, request: Request, unread: bool) -> None:
+        """The connection broke under a request that had been sent. `unread`: the replica cannot have begun it."""
         replica = request.replica
         assert isinstance(replica, Replica)
         request.upstream = None
         if self.native:
             self._rest(replica, DEAD_REST_S)
+        if unread:
+            self._again(request, replica)
+            return
         request.fail(
             502, "replica_died", "The replica went away with the request. It is not tried again, since it ran."
         )

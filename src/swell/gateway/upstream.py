@@ -35,6 +35,8 @@ READING_UPSTREAM = 1
 """Why a client is not read: the replica takes its body more slowly."""
 JOIN_MAX = 64 * 1024
 """Bodies up to this size are joined with their head into one write."""
+ATOMIC_MAX = 16 * 1024
+"""Bytes a unix socket takes, and gives to a reader with room for them, in one piece."""
 
 _SPECIAL = NOT_FORWARDED | {
     b"content-length",
@@ -44,6 +46,8 @@ _SPECIAL = NOT_FORWARDED | {
     b"swell-busy",
     b"swell-cost-usd",
 }
+_ERRORS = {500: "exception", 504: "deadline"}
+"""What these statuses mean in an answer of our runtime."""
 _TRAILER_LINE = b"trailer: Server-Timing, Swell-Cost-Usd\r\n"
 
 
@@ -52,7 +56,7 @@ class Owner(Protocol):
 
     def ended(self, request: Request, upstream: Upstream | None, now: float) -> None: ...
     def busy(self, request: Request, upstream: Upstream | None) -> None: ...
-    def died(self, request: Request) -> None: ...
+    def died(self, request: Request, unread: bool) -> None: ...
     def lost(self, upstream: Upstream) -> None: ...
 
 
@@ -64,6 +68,8 @@ class Upstream(asyncio.Protocol):
         self.native = native
         self.request: Request | None = None
         self.idle_at = 0.0
+        self.local = False
+        """A unix socket."""
         self.paused = False
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything is sent
         self.parser = httptools.HttpResponseParser(self)
@@ -71,6 +77,10 @@ class Upstream(asyncio.Protocol):
 
     def _clear(self) -> None:
         """Ready for the next answer."""
+        self.atomic = False
+        """The whole request went out in one write so small that it is read whole or not at all."""
+        self.answered = False
+        """Something came back."""
         self.status = 0
         self.headed = False
         self.ended = False
@@ -91,6 +101,7 @@ class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not asserted: uvloop's transports do not derive from asyncio's.
         self.transport = cast(asyncio.Transport, transport)
+        self.local = transport.get_extra_info("socket").family == socket.AF_UNIX
 
     def send(self, request: Request, now: float) -> None:
         """Send a request, with as much of its body as has arrived."""
@@ -111,7 +122,9 @@ class Upstream(asyncio.Protocol):
             head = b"%b%b\r\nhost: %b\r\n%b\r\n" % (request.line, request.id, request.host, request.head)
         if request.complete and request.size <= JOIN_MAX and not request.chunked:
             request.sent = len(request.body)
-            self.transport.write(b"".join((head, *request.body)) if request.body else head)
+            data = b"".join((head, *request.body)) if request.body else head
+            self.atomic = self.local and len(data) <= ATOMIC_MAX
+            self.transport.write(data)
             return
         if request.expects and not request.size and request.http11 and not request.complete:
             request.client.write(CONTINUE)
@@ -170,11 +183,12 @@ class Upstream(asyncio.Protocol):
             # Nothing was asked: whatever this is, the connection cannot be trusted.
             self.transport.abort()
             return
+        self.answered = True
         try:
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if not self.ended:
-                self._die()
+                self._die(unread=False)
                 return
             self.transport.abort()
         if self.headed:
@@ -327,7 +341,7 @@ class Upstream(asyncio.Protocol):
     def _end(self, request: Request, now: float) -> None:
         """The whole answer was passed on."""
         if self.run_us >= 0:
-            error = "exception" if self.status == 500 else ""
+            error = _ERRORS.get(self.status, "")
             request.finish(now, self.status, error, self.cpu_us, self.cost_usd, self.run_us / 1e3)
         else:
             request.finish(now, self.status)
@@ -351,11 +365,11 @@ class Upstream(asyncio.Protocol):
         self._clear()
         return self
 
-    def _die(self) -> None:
+    def _die(self, unread: bool) -> None:
         request = self.request
         if request is not None:
             self.abort()
-            self.owner.died(request)
+            self.owner.died(request, unread)
 
     def eof_received(self) -> bool:
         request = self.request
@@ -365,11 +379,13 @@ class Upstream(asyncio.Protocol):
             self._relay(request)
         return False
 
-    def connection_lost(self, _error: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
         if self.request is None:
             self.owner.lost(self)
         else:
-            self._die()
+            # A unix socket is reset, rather than ended, exactly when it is closed with bytes that nobody read.
+            reset = isinstance(error, (ConnectionResetError, BrokenPipeError))
+            self._die(unread=reset and self.atomic and not self.answered)
 
 
 def reset_on_close(transport: asyncio.Transport) -> None:
