@@ -18,18 +18,26 @@ import time
 import tomllib
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.request import Prices
+from swell.wire.identity import Identity
 from swell.wire.settings import Settings
 
+if TYPE_CHECKING:
+    from swell.control.views import Views
+
 log = logging.getLogger("swell")
+
+OWNER_LOOK_S = 2.0
+"""How often it is looked whether the programs that apps belong to still run."""
 
 DRAIN_S = 5.0
 """How long a gateway that is told to stop waits for what is in flight."""
@@ -109,8 +117,10 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     )
     server = Server(config)
     serving = asyncio.create_task(server.serve([api_socket]))
+    watching = asyncio.create_task(stop_orphaned_apps(views))
     up.ready()
     await up.stopped()
+    watching.cancel()
     server.should_exit = True
     await serving
     await link.close()
@@ -118,6 +128,18 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
         store.close()
     except SwellError as error:
         log.error("%s", error.message)
+
+
+async def stop_orphaned_apps(views: Views) -> None:
+    """Stop apps whose owner (a `swell run`) ended without stopping them, killed for example."""
+    while True:
+        for app in views.owned():
+            owner = app.owner
+            if owner is not None and not Identity(owner.pid, owner.start_ticks).alive:
+                log.info("%s is stopped: the program it belonged to has ended", app.key)
+                with suppress(SwellError):
+                    await views.stop_app(app.namespace, app.name)
+        await asyncio.sleep(OWNER_LOOK_S)
 
 
 async def gateway(settings: Settings, listener: socket.socket, up: Up) -> None:
@@ -131,8 +153,7 @@ async def gateway(settings: Settings, listener: socket.socket, up: Up) -> None:
         call_key=paths.call_key.read_text().strip(),
         incarnation=uuid.uuid4().hex[:12],
     )
-    serving = asyncio.create_task(gate.serve(listener))
-    up.ready()
+    serving = asyncio.create_task(gate.serve(listener, up.ready))
     await up.stopped()
     await gate.close(DRAIN_S)
     await serving

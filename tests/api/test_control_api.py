@@ -61,7 +61,7 @@ class Desk:
             raise SwellError("unknown_app", f"There is no app {name!r}.", status=404)
 
     def apps(self) -> list[AppRow]:
-        return [AppRow(a.namespace, a.name, 1.0, a.ephemeral, a.source, ()) for a in self.deployed.values()]
+        return [AppRow(a.namespace, a.name, 1.0, a.owner is not None, a.source, ()) for a in self.deployed.values()]
 
     def replicas(self) -> list[ReplicaRow]:
         return [ReplicaRow("r1-1", "default/a/f", "rv-0", "serving", "ready", "n", 7, 1.5, 0, False, 12.0, "why", ())]

@@ -58,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, b'{"state": "live"}')
         elif path == "/api/apps":
             rows = [
-                {"namespace": app.namespace, "name": app.name, "deployed_at": 0.0, "ephemeral": app.ephemeral,
+                {"namespace": app.namespace, "name": app.name, "deployed_at": 0.0, "ephemeral": app.owner is not None,
                  "source": app.source, "workloads": [
                      {"name": w.name, "revision": w.revision, "kind": "function", "methods": [w.name],
                       "url": f"{self.state.url}/web/{w.name}/", "ready": 0, "live": 0, "held": 0, "in_flight": 0}

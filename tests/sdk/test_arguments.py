@@ -334,12 +334,12 @@ def test_run_arguments(server: Server) -> None:
     with app.run(name="mine", environment_name="staging"):
         (key,) = server.apps
         assert key.startswith("staging/mine--")
-        assert server.apps[key].ephemeral
+        assert server.apps[key].owner is not None
         assert function.remote(1) == ((1,), {})
         assert server.calls == [f"{key}/plain"]
     assert server.stopped == [key]
     with app.run(detach=True):
-        assert not any(deployed.ephemeral for deployed in server.apps.values())
+        assert not any(deployed.owner for deployed in server.apps.values())
     assert len(server.apps) == 1
 
 

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 import swell
 from sdk import deployable
-from swell.model.workload import App, Entry, Method, Needs, Scaling
+from swell.model.workload import App, Entry, Method, Needs, Owner, Scaling
 from swell.sdk import describe, marks, run
+
+OWNER = Owner(7, 8)
 
 
 def described(app: swell.App, **place: object) -> App:
@@ -25,9 +27,14 @@ def test_a_function() -> None:
     app.function(cpu=(1, 2), memory=(300, 400), gpu="L4", min_containers=1, max_containers=2, scaledown_window=9)(
         deployable.plain
     )
-    found = described(app, ephemeral=True, source="x.py")
+    found = described(app, owner=OWNER, source="x.py")
     (revision,), (workload,) = found.revisions, found.workloads
-    assert (found.name, found.namespace, found.tags, found.ephemeral) == ("a", "default", (("team", "x"),), True)
+    assert (found.name, found.namespace, found.tags, found.owner) == (
+        "a",
+        "default",
+        (("team", "x"),),
+        OWNER,
+    )
     assert workload.key == "default/a/plain"
     assert workload.revision == revision.id
     assert workload.scaling == Scaling(1, 2, 0, 9.0)

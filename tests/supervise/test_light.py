@@ -18,6 +18,13 @@ def test_what_a_running_supervisor_imports() -> None:
     )
     loaded = set(json.loads(done.stdout))
     ours = {name for name in loaded if name.split(".")[0] == "swell" and not name.startswith("swell.supervise")}
-    assert ours <= {"swell", "swell.model", "swell.model.errors", "swell.wire", "swell.wire.paths"}
+    assert ours <= {
+        "swell",
+        "swell.model",
+        "swell.model.errors",
+        "swell.wire",
+        "swell.wire.identity",
+        "swell.wire.paths",
+    }
     assert {name.split(".")[0] for name in loaded} - {"swell", "__main__"} <= set(sys.stdlib_module_names)
     assert loaded & SLOW == set()

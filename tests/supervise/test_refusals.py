@@ -11,9 +11,9 @@ import pytest
 from theatre import Stage
 
 from swell.model.errors import SwellError
-from swell.supervise.identity import myself
 from swell.supervise.lock import Lock, holder
 from swell.supervise.sockets import listen_tcp, listening
+from swell.wire.identity import myself
 from swell.wire.paths import Home
 
 Stages = Callable[..., Stage]

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from theatre import Stage, until
 
-from swell.supervise.identity import identify
 from swell.supervise.lock import holder
 from swell.supervise.supervisor import RESTARTS_MAX
+from swell.wire.identity import identify
 
 Stages = Callable[..., Stage]
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from swell.supervise.identity import children
+from swell.wire.identity import children
 from swell.wire.paths import Home
 
 STAGE = str(Path(__file__).with_name("stage.py"))

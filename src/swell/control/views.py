@@ -97,6 +97,10 @@ class Views:
             self.loop.reactor.applied(event)
             self.loop.wake()
 
+    def owned(self) -> list[App]:
+        """Apps that belong to a program and end with it."""
+        return [app for app in self.loop.reactor.world.apps.values() if app.owner is not None]
+
     # -- listings ----------------------------------------------------------------------------
 
     def apps(self) -> list[AppRow]:
@@ -106,7 +110,7 @@ class Views:
         for app in sorted(world.apps.values(), key=lambda a: a.key):
             workloads = tuple(self._workload_row(world.workloads[w.key]) for w in app.workloads)
             at = deployed_at.get(app.key, 0.0)
-            rows.append(AppRow(app.namespace, app.name, at, app.ephemeral, app.source, workloads))
+            rows.append(AppRow(app.namespace, app.name, at, app.owner is not None, app.source, workloads))
         return rows
 
     def _workload_row(self, workload: Workload) -> WorkloadRow:

@@ -143,6 +143,14 @@ class Workload(msgspec.Struct, frozen=True):
         return pool_key(self.key, self.revision)
 
 
+class Owner(msgspec.Struct, frozen=True):
+    """A process on this machine; its pid alone may have been given to another since."""
+
+    pid: int
+    start_ticks: int
+    """Clock ticks after boot at which it started; 0 where the system does not say."""
+
+
 class App(msgspec.Struct, frozen=True):
     """One atomic set of workloads and their revisions: what deploy makes."""
 
@@ -151,8 +159,8 @@ class App(msgspec.Struct, frozen=True):
     workloads: tuple[Workload, ...]
     revisions: tuple[Revision, ...]
     tags: tuple[tuple[str, str], ...] = ()
-    ephemeral: bool = False
-    """True: belongs to one `swell run`, and is stopped when that ends."""
+    owner: Owner | None = None
+    """The process it belongs to (`swell run`, `with app.run()`): when that has ended, the app is stopped."""
     source: str = ""
     """File it was deployed from, as the user named it; shown, never read."""
 

@@ -64,7 +64,7 @@ class Place:
     name: str
     namespace: str
     tags: Mapping[str, str]
-    ephemeral: bool = False
+    owner: model.Owner | None = None
     source: str = ""
 
 
@@ -87,7 +87,7 @@ def app(declared: Iterable[Declared], place: Place, sources: Mapping[str, tuple[
         workloads=tuple(workloads),
         revisions=tuple(revisions.values()),
         tags=tuple(sorted((str(name), str(value)) for name, value in place.tags.items())),
-        ephemeral=place.ephemeral,
+        owner=place.owner,
         source=place.source,
     )
 

@@ -25,6 +25,7 @@ from swell.sdk.client import Client
 from swell.sdk.marks import Given
 from swell.sdk.server import serving
 from swell.wire.api import LogRow
+from swell.wire.identity import myself
 
 _LOG_GRACE_S = 0.3
 _NAME_MAX = 48
@@ -145,7 +146,7 @@ async def deploy(
         raise SwellError("no_name", "An app needs a name to be deployed: write swell.App('name'), or give name=.")
     space = namespace or DEFAULT_NAMESPACE
     client = client or Client.from_settings()
-    place = describe.Place(chosen, space, app.tags, ephemeral, source=_shown_source(app))
+    place = describe.Place(chosen, space, app.tags, _me() if ephemeral else None, source=_shown_source(app))
     prepared = prepare(app, place)
     for digest, data in prepared.bundles.items():
         if not await client.has_blob.start(digest):
@@ -257,6 +258,11 @@ class Running(Generic[A]):
             # What went wrong inside matters more than that nothing was there to stop.
             if error is None:
                 raise
+
+
+def _me() -> model.Owner:
+    me = myself()
+    return model.Owner(me.pid, me.start_ticks)
 
 
 def ephemeral_name(stem: str) -> str:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from swell.supervise.identity import identify
+from swell.wire.identity import identify
 
 TAIL_LINES = 20
 """Last lines of a process that are shown when it does not come up or does not stay."""

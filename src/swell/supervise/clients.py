@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from swell.supervise.identity import identify, read
 from swell.supervise.lock import Lock, holder
+from swell.wire.identity import identify, read
 from swell.wire.paths import Home
 
 

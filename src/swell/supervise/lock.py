@@ -9,7 +9,7 @@ import time
 from typing import Literal, NamedTuple
 
 from swell.model.errors import SwellError
-from swell.supervise.identity import Identity, myself
+from swell.wire.identity import Identity, myself
 from swell.wire.paths import Home, local_url
 
 State = Literal["starting", "ready", "stopping"]

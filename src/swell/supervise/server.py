@@ -15,11 +15,11 @@ from typing import Any
 from swell.model.errors import SwellError
 from swell.supervise import clients
 from swell.supervise.child import Child
-from swell.supervise.identity import identify, read
 from swell.supervise.lock import Holder, Lock, unwritable
 from swell.supervise.log import Log
 from swell.supervise.sockets import listen_tcp, listen_unix
 from swell.supervise.supervisor import Supervisor
+from swell.wire.identity import identify, read
 from swell.wire.paths import Home, local_url
 
 NAMES = ("control", "runner", "gateway")

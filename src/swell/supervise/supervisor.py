@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 from swell.model.errors import SwellError
 from swell.supervise.child import Child, Process
-from swell.supervise.identity import adopt_orphans, children
 from swell.supervise.log import Log
+from swell.wire.identity import adopt_orphans, children
 
 RESTARTS_MAX = 5
 """How often a child that ends is started again within `RESTARTS_WITHIN_S`; once more, and all is stopped."""

@@ -1,0 +1,48 @@
+"""An app that belongs to a program ends with it, however the program ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from private_swell import PrivateSwell, wait_until
+
+PROGRAM = """
+import time
+import swell
+
+app = swell.App("mine")
+
+
+@app.function()
+def f() -> int:
+    return 1
+
+
+if __name__ == "__main__":
+    with app.run():
+        print(f.remote(), flush=True)
+        time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_programs_app_is_stopped(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(PROGRAM)
+    program = subprocess.Popen([sys.executable, str(file)], env=own_swell.environ, stdout=subprocess.PIPE, text=True)
+    try:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "1\n"
+        with own_swell.connect() as client:
+            assert [app["ephemeral"] for app in client.get("/api/apps").value] == [True]
+            program.send_signal(signal.SIGKILL)
+            wait_until("its app is stopped", lambda: client.get("/api/apps").value == [], wait_s=30)
+            wait_until("its replicas are gone", lambda: own_swell.replicas() == [], wait_s=60)
+    finally:
+        program.kill()
+        program.wait()
