@@ -22,6 +22,7 @@ from bench.row import Options, Row, quantile, row
 from private_swell import SERVERS, Answer, PrivateSwell, private_swell, wait_until
 
 PIXELS = {"pixels": [0.5] * 64}
+GONE_S = 30.0
 SETTLE_S = 0.1
 """For what is done after the answer to be counted too: records, reaping, metering."""
 
@@ -41,45 +42,44 @@ def _parked(here: PrivateSwell, options: Options) -> list[Row]:
         client.call("bench-wake/Parked.predict", PIXELS)
     wait_until("a loaded template", here.parked)
     template = here.replicas()[0]["pid"]
-    servers = {name: here.server(name) for name in SERVERS}
+    pids = {**{name: here.server(name) for name in SERVERS}, "template": template}
     wakes: list[Answer] = []
     bare: list[float] = []
     cpu_ms: dict[str, list[float]] = defaultdict(list)
+    reaped_s = children_cpu_s(template)
     with here.connect() as client, _bare() as fork:
         for _ in range(options.rounds(200, 10)):
-            before = {name: cpu_s(pid) for name, pid in servers.items()}
-            before_template = cpu_s(template), children_cpu_s(template)
+            before = {name: cpu_s(pid) for name, pid in pids.items()}
             wakes.append(client.call("bench-wake/Parked.predict", PIXELS))
             time.sleep(SETTLE_S)
-            for name, pid in servers.items():
+            for name, pid in pids.items():
                 cpu_ms[name].append((cpu_s(pid) - before[name]) * 1000)
-            cpu_ms["template"].append((cpu_s(template) - before_template[0]) * 1000)
-            cpu_ms["replica"].append((children_cpu_s(template) - before_template[1]) * 1000)
             bare.append(fork())
-            wait_until("the replica is gone", here.parked)
-    return _told(wakes, bare, cpu_ms)
+            wait_until("the replica is gone", here.parked, GONE_S)
+    # A reaped child's CPU time is counted in ticks of 10 ms: only the mean of many means something.
+    replica_ms = (children_cpu_s(template) - reaped_s) * 1000 / len(wakes)
+    return [
+        *_told(wakes, bare),
+        *(row("wake", f"CPU per wake: {name}", "ms", values) for name, values in cpu_ms.items()),
+        row("wake", "CPU per wake: replica", "ms", [replica_ms], note="its whole life; a mean, from kernel ticks"),
+    ]
 
 
-def _told(wakes: list[Answer], bare: list[float], cpu_ms: dict[str, list[float]]) -> list[Row]:
+def _told(wakes: list[Answer], bare: list[float]) -> list[Row]:
     ms = [one.ms for one in wakes]
     over = statistics.median(ms) - statistics.median(bare)
-    rows = [
+    phases: dict[str, list[float]] = defaultdict(list)
+    for one in wakes:
+        for name, value in one.phases_ms.items():
+            phases[name].append(value)
+    return [
         row("wake", "bare fork, connect, answer", "ms", bare, note="same imports, same prediction"),
         row("wake", "from a template, request to answer", "ms", ms),
         Row("wake", "p50 over the bare fork", "ms", over, over, over, 1, "≤ 15"),
         Row("wake", "p99 of the bare fork", "ms", *[quantile(bare, 0.99)] * 3, 1),
         Row("wake", "p99 from a template", "ms", *[quantile(ms, 0.99)] * 3, 1),
+        *(row("wake", f"  of it: {name}", "ms", values) for name, values in phases.items()),
     ]
-    phases: dict[str, list[float]] = defaultdict(list)
-    for one in wakes:
-        for name, value in one.phases_ms.items():
-            phases[name].append(value)
-    rows += [row("wake", f"  of it: {name}", "ms", values) for name, values in phases.items()]
-    for name, values in cpu_ms.items():
-        # A reaped child's CPU time is counted in ticks of 10 ms: only the mean of many means something.
-        shown, note = ([statistics.mean(values)], "mean, from kernel ticks") if name == "replica" else (values, "")
-        rows.append(row("wake", f"CPU per wake: {name}", "ms", shown, note=note))
-    return rows
 
 
 def _fresh(here: PrivateSwell, options: Options) -> list[Row]:
@@ -88,7 +88,7 @@ def _fresh(here: PrivateSwell, options: Options) -> list[Row]:
     with here.connect() as client:
         for _ in range(options.rounds(20, 3)):
             answers.append(client.call("bench-wake/Fresh.predict", PIXELS).ms)
-            wait_until("the replica is gone", lambda: not here.serving())
+            wait_until("the replica is gone", lambda: not here.serving(), GONE_S)
     return [row("wake", "fresh process, no template", "ms", answers)]
 
 

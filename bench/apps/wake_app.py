@@ -1,6 +1,6 @@
 """A small scikit-learn model behind a class: loaded in a template, or in each process where there is none.
 
-Each replica serves one input and goes, so that every call is a wake.
+A replica goes after a second without work, so that there can be a wake every other second.
 """
 
 import swell
@@ -23,7 +23,7 @@ class Model:
         return int(self.network.predict([pixels])[0])
 
 
-@app.cls(single_use_containers=True, enable_memory_snapshot=True)
+@app.cls(scaledown_window=1, enable_memory_snapshot=True)
 class Parked:
     """Forked from a template that has the model."""
 
@@ -38,7 +38,7 @@ class Parked:
         return self.model.predict(pixels)
 
 
-@app.cls(single_use_containers=True, enable_memory_snapshot=False)
+@app.cls(scaledown_window=1, enable_memory_snapshot=False)
 class Fresh:
     """A process of its own each time."""
 
