@@ -227,6 +227,7 @@ def test_prints_carry_their_request_even_without_a_newline(replica: ReplicaProce
     }
 
 
+@pytest.mark.slow
 def test_above_its_slots_it_says_busy_before_it_reads(replica: ReplicaProcess) -> None:
     running = replica.begin("/call/sleep", b"[1.0]")
     until(lambda: replica.request("/call/echo", b"[[1]]")[0] == 503, "busy")
@@ -392,6 +393,7 @@ def _frames(body: bytes) -> list[tuple[bytes, bytes]]:
     return found
 
 
+@pytest.mark.slow
 def test_drain_finishes_what_runs_refuses_the_rest_and_runs_exit_hooks() -> None:
     with ReplicaProcess(SOURCE, cls(*NAMES, **HOOKS), max_inputs=4) as replica:
         replica.ready()

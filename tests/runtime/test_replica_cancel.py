@@ -11,6 +11,8 @@ from replica_harness import ReplicaProcess, function, stops_growing, until
 from swell.model.workload import Entry, Method
 from swell.wire.child import Stuck
 
+pytestmark = pytest.mark.slow
+
 SOURCE = """
     import asyncio, time
     from swell.wire.context import InputCancellation
@@ -203,7 +205,6 @@ def test_deadlines_are_kept_with_many_inputs_at_once() -> None:
             sock.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["blocks_the_loop", "holds_the_lock"])
 def test_code_that_stops_everything_is_ended_after_its_deadline_with_its_traceback(name: str) -> None:
     source = """
@@ -221,7 +222,6 @@ def test_code_that_stops_everything_is_ended_after_its_deadline_with_its_traceba
         sock.close()
 
 
-@pytest.mark.slow
 def test_a_loop_that_is_blocked_within_its_deadline_is_let_be() -> None:
     source = """
         import time

@@ -171,8 +171,8 @@ class Call:
     def _pump(self, generator: Generator[Any, Any, Any]) -> None:
         """Send each item on its way; whatever happens, the generator is closed in this thread."""
         form = self._streaming = Format(self._wanted)
-        pipe = self._pipe = Pipe(self._host.workers.post, self._exchange)
-        self._host.workers.post(self._begin_stream)
+        pipe = self._pipe = Pipe(self._host.loop.call_soon_threadsafe, self._exchange)
+        self._host.loop.call_soon_threadsafe(self._begin_stream)
         try:
             while True:
                 self._in_user_code = True
@@ -196,7 +196,7 @@ class Call:
 
     def _job_over(self) -> None:
         self._cpu_ns += thread_time_ns() if self._cpu_ns else 0
-        self._host.workers.post(self._over)
+        self._host.loop.call_soon_threadsafe(self._over)
 
     # -- asynchronous code, on the loop --------------------------------------------------------
 

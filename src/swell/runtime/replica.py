@@ -93,7 +93,7 @@ class Replica:
         self._used = False
         self._channel = Channel(channel, launch.runner_socket, launch.orphan_s, self._here, self._end)
         slots = Slots(revision.max_inputs, launch.cancel_grace_s, loop, self._stuck)
-        self._host = Host(loop, Workers(revision.max_inputs, loop), slots, contextvars.copy_context(), marked)
+        self._host = Host(loop, Workers(revision.max_inputs), slots, contextvars.copy_context(), marked)
         self._service = Service(self._host, self._use if revision.single_use else None)
         self._connections: set[Connection] = set()
         self._apps: list[AsgiApp] = []

@@ -48,9 +48,12 @@ class Format:
 
 
 class Pipe:
-    """Bytes from a worker thread to an exchange. `put` waits while the reader is too far behind."""
+    """Bytes from a worker thread to an exchange, by way of `post` (calls on the loop, from any thread).
 
-    def __init__(self, post: Callable[[Callable[[], None]], None], exchange: Exchange) -> None:
+    `put` waits while the reader is too far behind.
+    """
+
+    def __init__(self, post: Callable[[Callable[[], None]], object], exchange: Exchange) -> None:
         self._post = post
         self._exchange = exchange
         self._ahead: deque[bytes] = deque()

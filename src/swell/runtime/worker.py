@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import functools
-import os
 import threading
-from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from queue import SimpleQueue
@@ -38,18 +36,12 @@ class Job:
 class Workers:
     """At most `limit` threads, each started when there is more to do than threads are free."""
 
-    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
         self._jobs: SimpleQueue[Job] = SimpleQueue()
         self._threads: list[_Worker] = []
         self._unfinished = 0
         self._count = threading.Lock()
-        self._news: deque[Callable[[], None]] = deque()
-        # The loop is woken by a pipe and not by call_soon_threadsafe, whose eventfd wakes it on the other
-        # core at once, to wait there for the interpreter lock: a third of the CPU time of a small call.
-        self._bell, self._ring = os.pipe()
-        self._rung = False
-        loop.add_reader(self._bell, self._read_news)
 
     def submit(self, job: Job) -> None:
         """Have the job run on a free thread."""
@@ -58,23 +50,6 @@ class Workers:
             if len(self._threads) < min(self._unfinished, self._limit):
                 self._threads.append(_Worker(self._jobs, self, f"swell-worker-{len(self._threads)}"))
         self._jobs.put(job)
-
-    def post(self, callback: Callable[[], None]) -> None:
-        """From any thread: have it called on the loop, in order."""
-        self._news.append(callback)
-        if not self._rung:
-            self._rung = True
-            self.ring()
-
-    def ring(self) -> None:
-        """Wake the loop for what was posted."""
-        os.write(self._ring, b"!")
-
-    def _read_news(self) -> None:
-        os.read(self._bell, 4096)
-        self._rung = False
-        while self._news:
-            self._news.popleft()()
 
     def interrupt(self, job: Job) -> None:
         """Raise InputCancellation in the job's code, or keep it from starting."""
@@ -100,7 +75,7 @@ class Workers:
                 outcome.append((False, error))
 
         def done() -> None:
-            self.post(lambda: None if over.done() else over.set_result(None))
+            loop.call_soon_threadsafe(lambda: None if over.done() else over.set_result(None))
 
         job = Job(run, done)
         self.submit(job)
@@ -159,8 +134,6 @@ class _Worker:
             self._current = None
             self._workers.finished()
             job.done()
-            if job.cancelled:
-                self._workers.ring()  # The interruption may have come between two lines of `post`.
             del job  # or its arguments and result would live until the next one comes
 
     def _work(self, job: Job) -> None:
