@@ -137,3 +137,16 @@ def test_levels_are_absolute_so_a_repeated_report_changes_nothing() -> None:
     assert book.report("g", [Level("p", 2, 1)], 5.0, 2.0) == []
     assert book.drop("g", 3.0) == ["p"]
     assert book.demand["p"].level == 0
+
+
+def test_nothing_is_placed_on_a_node_before_it_said_what_runs_there() -> None:
+    planned, pool = a_reactor(Scaling(min_replicas=1))
+    (replica,) = planned.world.replicas.values()
+    seen_there = ReplicaSeen(101.0, replica.id, Phase.READY, pool, "serving", "n1", pid=7, address="unix:/x")
+    fresh = Reactor(World(), POLICY, Prices())
+    fresh.take(Opened(102.0, 2, tuple(planned.world.apps.values()), POLICY))
+    fresh.fact(NodeSeen(102.0, Node("n1", 4.0, 4096)))
+    assert fresh.step(102.0).orders == ()
+    fresh.fact(Inventory("n1", 102.1, 1, (seen_there,)))
+    assert fresh.step(102.1).orders == ()
+    assert [one.id for one in fresh.world.in_pool(pool)] == [replica.id]

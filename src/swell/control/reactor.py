@@ -52,6 +52,8 @@ class Reactor:
         self.keeper = TableKeeper(world, policy, prices)
         self.waiting: dict[str, str] = {}
         """Pool → why it waits for room or for another try."""
+        self._arriving: dict[str, NodeSeen] = {}
+        """Nodes heard of whose inventory was not: what runs there would be started a second time."""
         self._due: dict[str, None] = {}
         self._stale: dict[str, None] = {}
         self._agenda: list[tuple[float, str]] = []
@@ -79,9 +81,15 @@ class Reactor:
 
     def fact(self, fact: Fact) -> None:
         """Anything an engine says."""
+        if isinstance(fact, NodeSeen) and fact.node.alive and not self._alive(fact.node.id):
+            self._arriving[fact.node.id] = fact
+            return
         if not isinstance(fact, Inventory):
             self.take(fact)
             return
+        arrived = self._arriving.pop(fact.node, None)
+        if arrived is not None:
+            self.take(arrived)
         for seen in fact.replicas:
             if seen.replica in self.world.replicas:
                 self.take(seen)
@@ -157,6 +165,10 @@ class Reactor:
             heapq.heappop(self._agenda)
         moments = [at for at in (self.book.next_expiry(), self._agenda[0][0] if self._agenda else None) if at]
         return min(moments, default=None)
+
+    def _alive(self, node: str) -> bool:
+        known = self.world.nodes.get(node)
+        return known is not None and known.alive
 
     def _news(self, seen: ReplicaSeen) -> bool:
         """Inventories repeat what is known; only what changes something is an event."""
