@@ -322,6 +322,24 @@ def test_a_runner_whose_supervisor_is_gone_ends_everything() -> None:
     run(scenario)
 
 
+def test_a_runner_that_ends_starts_nothing_more() -> None:
+    async def scenario(node: Node) -> None:
+        busy = await node.ready(node.start(node.revision("import time\ndef f():\n    time.sleep(1)")))
+        idle = await node.ready(node.start(node.revision(DOUBLE)))
+        answer = asyncio.create_task(call(busy.address))
+        await asyncio.sleep(0.2)
+        runner = node.runners[-1]
+        runner.send_signal(signal.SIGTERM)
+        await node.gone(idle.replica)
+        # What control does when one of those it wants is over.
+        wanted = node.start(node.revision(DOUBLE))
+        assert await within(runner.wait()) == 0
+        assert (await answer)[0] == 200
+        assert node.seen(wanted) == []
+
+    run(scenario)
+
+
 def test_an_orphaned_runner_makes_room_for_the_next_and_no_other_does() -> None:
     async def scenario(node: Node) -> None:
         reading, writing = os.pipe()

@@ -63,6 +63,7 @@ class Runner:
         """Ends that nobody heard: said again when control is back, since no inventory says why one ended."""
         self._used: dict[str, Usage] = {}
         self._welcomed = asyncio.Event()
+        self._ending = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- to control --------------------------------------------------------------------------
@@ -110,7 +111,8 @@ class Runner:
                 self._tell_all()
                 self._welcomed.set()
             case wire.Order():
-                if self._accept_epoch(message.epoch):
+                # One that ends obeys no more: it would be given new replicas for those it stops.
+                if self._accept_epoch(message.epoch) and not self._ending:
                     self.fleet.obey(message.order)
             case wire.Build():
                 self._do(self._build(message))
@@ -160,6 +162,7 @@ class Runner:
         try:
             await ending.wait()
         finally:
+            self._ending = True
             for task in list(self._tasks):
                 task.cancel()
             await self.fleet.stop_all("shutdown", stop_grace_s)
