@@ -36,6 +36,9 @@ NOT_BELOW: dict[str, frozenset[str]] = {
 }
 """What lies lower and is still none of a folder's business."""
 
+SUPERVISOR_MAY = frozenset({"swell.wire.identity", "swell.wire.paths"})
+"""The parts of wire that need nothing outside the standard library."""
+
 OUTSIDE: dict[str, frozenset[str]] = {
     "model": frozenset({"msgspec"}),
     "decide": frozenset({"msgspec"}),
@@ -180,8 +183,9 @@ def floors(source: Source) -> Iterator[Complaint]:
         other = parts[1]
         if FLOORS.get(other, 99) >= FLOORS[own] or other in NOT_BELOW.get(own, ()):
             yield Complaint(source.path, found.line, f"{own} may not import {other}")
-        if own == "supervise" and other == "wire" and found.name != "swell.wire.paths":
-            yield Complaint(source.path, found.line, "the supervisor imports nothing but swell.wire.paths")
+        if own == "supervise" and other == "wire" and found.name not in SUPERVISOR_MAY:
+            words = f"of wire, the supervisor may only import {', '.join(sorted(SUPERVISOR_MAY))}"
+            yield Complaint(source.path, found.line, words)
 
 
 def outside(source: Source) -> Iterator[Complaint]:

@@ -177,6 +177,21 @@ def test_the_terminal_shows_what_matters_and_the_log_keeps_all(stage: Stages) ->
     assert all(f"control {level} a word" in kept for level in ("INFO", "WARNING", "ERROR"))
 
 
+def test_a_server_waits_for_one_whose_clients_are_gone(stage: Stages) -> None:
+    """`swell run` and then `swell up`, in one breath, is no conflict."""
+    client = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    first = stage(attached=[client.pid])
+    first.up()
+    client.communicate(b"\n")
+    second = stage()
+    second.up()
+    assert first.end()[0] == 0
+    found = holder(second.home)
+    assert found is not None
+    assert (found.pid, found.attached) == (second.process.pid, False)
+    assert second.end(signal.SIGTERM)[0] == 0
+
+
 def test_a_server_for_clients_ends_after_the_last_of_them(stage: Stages, root: Path) -> None:
     client = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     server = stage(attached=[client.pid])

@@ -41,6 +41,12 @@ def wanted(home: Home, lock: Lock) -> bool:
     return False
 
 
+def ending(home: Home) -> bool:
+    """Will the server here end by itself soon: told to stop, or started for clients that are gone?"""
+    found = holder(home)
+    return found is not None and (found.state == "stopping" or (found.attached and not _any_alive(home)))
+
+
 def forget(home: Home) -> None:
     """Remove all notes: the server has ended."""
     for path in home.attached.glob("*"):

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,9 @@ from swell.wire.paths import Home, local_url
 
 NAMES = ("control", "runner", "gateway")
 """In the order in which they start; they stop in reverse."""
+ENDING_S = 60.0
+"""How long a server that is ending may take before another on its state directory is refused."""
+_LOOK_S = 0.05
 LEFT_S = 5.0
 """How long processes of a server that died may take to notice it."""
 GATEWAY_GRACE_S = 15.0
@@ -60,7 +64,7 @@ def run(
     for pid in attached:
         if identify(pid) is None:
             raise SwellError("no_such_process", f"There is no process {pid} to run for.")
-    lock = Lock(home, attached=bool(attached))
+    lock = _lock(home, attached=bool(attached))
     try:
         with _files(home), ExitStack() as opened:
             log = Log(home.server_log, show, verbose)
@@ -95,6 +99,20 @@ def run(
         raise unwritable(home, error) from None
     finally:
         lock.release()
+
+
+def _lock(home: Home, attached: bool) -> Lock:
+    """The state directory. A server that is ending there anyway may end first: one after the other is no conflict."""
+    until = time.monotonic() + ENDING_S
+    while True:
+        # Looked at before: whoever is ending now may be gone by the time we ask for the lock.
+        may_wait = clients.ending(home) and time.monotonic() < until
+        try:
+            return Lock(home, attached)
+        except SwellError as error:
+            if error.code != "home_in_use" or not may_wait:
+                raise
+        time.sleep(_LOOK_S)
 
 
 def _children(
