@@ -96,6 +96,8 @@ class Replica:
         self._host = Host(loop, Workers(revision.max_inputs), slots, contextvars.copy_context(), marked)
         self._service = Service(self._host, self._use if revision.single_use else None)
         self._connections: set[Connection] = set()
+        self._server: asyncio.AbstractServer | None = None
+        """Kept: uvloop closes the listening socket of a server that is garbage-collected."""
         self._apps: list[AsgiApp] = []
         self._foreign = False
 
@@ -134,7 +136,7 @@ class Replica:
             await self._offer(method)
         if listener is not None:
             loop = asyncio.get_running_loop()
-            await loop.create_unix_server(
+            self._server = await loop.create_unix_server(
                 lambda: Connection(self._service.accept, self._connections), sock=listener, backlog=BACKLOG
             )
 
