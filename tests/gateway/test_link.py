@@ -115,7 +115,8 @@ def test_records_and_counts(play: Play) -> None:
             body = await exchange.read_body(reader)
             if body == b"slow":
                 await asyncio.sleep(0.2)
-            await exchange.answer(500 if body == b"bad" else 200, b"{}")
+            bad = body == b"bad"
+            await exchange.answer(500 if bad else 200, b"{}", **({"swell_error": "500 exception"} if bad else {}))
 
         replica = await rig.replica(work)
         await rig.deploy()

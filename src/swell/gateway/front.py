@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 import math
 
 from swell.decide.route import WEB_HOST, Found, NoRoute, Own, Routes, route
@@ -156,13 +157,16 @@ class Front:
         if request.method != b"POST":
             request.fail(405, "method_not_allowed", "Functions are called with POST.", b"allow: POST\r\n")
             return
-        if self.locked or request.authorization is not None:
+        if self.locked or request.authorization is not None or request.origin is not None:
             known = self._knows_key(request)
             if known is False:
                 request.fail(403, "bad_key", "The key in the Authorization header is not this server's key.")
                 return
             if self.locked and not known:
                 self._ask_key(request)
+                return
+            if request.origin is not None and not known and not is_own_page(request.origin, request.host):
+                self._refuse_page(request)
                 return
         request.call = call.method
         request.line = call.line
@@ -249,6 +253,11 @@ class Front:
             return True
         return False
 
+    def _refuse_page(self, request: Request) -> None:
+        origin = (request.origin or b"")[:200].decode("latin-1")
+        message = f"Pages of {origin!r} may not call functions here. Send the server's key as well, or no Origin."
+        request.fail(403, "bad_origin", message)
+
     def _ask_key(self, request: Request) -> None:
         request.fail(
             401,
@@ -261,6 +270,21 @@ class Front:
 
 def _key(row: Route) -> str:
     return f"{row.namespace}/{row.app}/{row.name}"
+
+
+def is_own_page(origin: bytes, host: bytes) -> bool:
+    """Was a page that this gateway itself served the sender? `host` has to be of this machine: any other name
+    can be made to point here by whoever owns it."""
+    own = host.lower()
+    if origin.lower().partition(b"://")[2] != own:
+        return False
+    name = own.partition(b"]")[0].removeprefix(b"[") if own[:1] == b"[" else own.partition(b":")[0]
+    if name == b"localhost" or name.endswith(_WEB_HOST):
+        return True
+    try:
+        return ipaddress.ip_address(name.decode("latin-1")).is_loopback
+    except ValueError:
+        return False
 
 
 def _seconds(value: bytes) -> float | None:

@@ -22,7 +22,7 @@ KNOWN_HEAD_MAX = 4096
 GOOD_HOSTS_MAX = 1000
 """Hosts remembered as being in order."""
 
-_SPECIAL = NOT_FORWARDED | {b"host", b"content-length", b"authorization"}
+_SPECIAL = NOT_FORWARDED | {b"host", b"content-length", b"authorization", b"origin"}
 _HOST_BAD = b"/\\@?#, \t\"<>'"
 _ONE_HOST = "A request needs exactly one Host header."
 _TOO_LARGE = f"The head of a request may have {HEADER_MAX} bytes."
@@ -68,6 +68,7 @@ class Inbound:
         self.expects = False
         self.upgrade = b""
         self.authorization: bytes | None = None
+        self.origin: bytes | None = None
         self.timeout: bytes | None = None
 
     def feed(self, data: bytes, now: float) -> None:
@@ -136,6 +137,8 @@ class Inbound:
             request.body.append(data[end:])
         if known.authorization is not None:
             request.authorization = known.authorization
+        if known.origin is not None:
+            request.origin = known.origin
         if known.timeout is not None:
             request.timeout = known.timeout
         request.complete = True
@@ -186,6 +189,9 @@ class Inbound:
             self.expects = value.strip().lower() == b"100-continue"
         elif name == b"upgrade":
             self.upgrade = value.strip().lower()
+        elif name == b"origin":
+            self.origin = value
+            self.lines += (name, COLON, value, CRLF)
         elif name == b"swell-timeout":
             self.timeout = value
 
@@ -232,6 +238,7 @@ class Inbound:
                 request.head,
                 request.length,
                 request.authorization,
+                request.origin,
                 request.timeout,
             )
         self.raw = b""
@@ -274,6 +281,7 @@ class Inbound:
             self.lines += (b"transfer-encoding", COLON, b"chunked", CRLF)
         request.expects = self.expects and request.http11 and (self.length > 0 or request.chunked)
         request.authorization = self.authorization
+        request.origin = self.origin
         request.timeout = self.timeout
 
     def on_body(self, piece: bytes) -> None:

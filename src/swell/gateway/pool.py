@@ -215,6 +215,11 @@ class Pool:
         """The connection broke under a request that had been sent. `unread`: the replica cannot have begun it."""
         replica = request.replica
         assert isinstance(replica, Replica)
+        now = self.shared.now()
+        if now >= request.deadline:
+            # A stream that cannot say so otherwise is broken off by the replica at its deadline.
+            request.due(now)
+            return
         request.upstream = None
         if self.native:
             self._rest(replica, DEAD_REST_S)

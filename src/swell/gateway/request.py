@@ -88,6 +88,8 @@ class Request:
     host: bytes = b"localhost"
     """Of HTTP/1.0 clients that name none, this."""
     authorization: bytes | None = None
+    origin: bytes | None = None
+    """The page that a browser sent it for."""
     timeout: bytes | None = None
     head: bytes = b""
     """Header lines to pass on, but for Host."""

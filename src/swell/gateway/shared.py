@@ -22,6 +22,7 @@ class Head(NamedTuple):
     head: bytes
     length: int
     authorization: bytes | None
+    origin: bytes | None
     timeout: bytes | None
 
 

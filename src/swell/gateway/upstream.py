@@ -45,9 +45,8 @@ _SPECIAL = NOT_FORWARDED | {
     b"swell-run-us",
     b"swell-busy",
     b"swell-cost-usd",
+    b"swell-error",
 }
-_ERRORS = {500: "exception", 504: "deadline"}
-"""What these statuses mean in an answer of our runtime."""
 _TRAILER_LINE = b"trailer: Server-Timing, Swell-Cost-Usd\r\n"
 
 
@@ -88,6 +87,8 @@ class Upstream(asyncio.Protocol):
         self.coded = False
         self.keeps = False
         self.said_busy = False
+        self.said_error = b""
+        """Status and code, where the input ended in an error."""
         self.cpu_us = 0
         self.run_us = -1
         self.cost_usd = 0.0
@@ -109,7 +110,8 @@ class Upstream(asyncio.Protocol):
         request.upstream = self
         request.sent_at = now
         if self.native:
-            remaining_ms = int((request.deadline - now) * 1000)
+            # Rounded up, so that whatever a deadline ends in the replica, it has passed here too.
+            remaining_ms = int((request.deadline - now) * 1000) + 1
             head = b"%b%b\r\nhost: %b\r\nSwell-Remaining-Ms: %d\r\n%b%b\r\n" % (
                 request.line,
                 request.id,
@@ -223,6 +225,8 @@ class Upstream(asyncio.Protocol):
                 self.run_us = int(value)
             elif name == b"swell-busy":
                 self.said_busy = True
+            elif name == b"swell-error":
+                self.said_error = value
 
     def on_headers_complete(self) -> None:
         self.status = self.parser.get_status_code()
@@ -340,11 +344,12 @@ class Upstream(asyncio.Protocol):
 
     def _end(self, request: Request, now: float) -> None:
         """The whole answer was passed on."""
-        if self.run_us >= 0:
-            error = _ERRORS.get(self.status, "")
-            request.finish(now, self.status, error, self.cpu_us, self.cost_usd, self.run_us / 1e3)
-        else:
-            request.finish(now, self.status)
+        status, error = self.status, ""
+        if self.said_error:
+            word, _, code = self.said_error.partition(b" ")
+            status, error = int(word), code.decode("latin-1")
+        run_ms = self.run_us / 1e3 if self.run_us >= 0 else -1.0
+        request.finish(now, status, error, self.cpu_us, self.cost_usd, run_ms)
         self.owner.ended(request, self._detach(request), now)
         request.client.answered(request)
 

@@ -32,6 +32,7 @@ _OBJECTS = (
     msgspec.inspect.DataclassType,
     msgspec.inspect.CustomType,
 )
+FORM = b"application/x-www-form-urlencoded"
 _TYPES = {kind.encode(): kind for kind in (JSON, MSGPACK, OCTETS, PICKLE)}
 _FIELD = re.compile(r"^Object (missing required|contains unknown) field `(.*)`$")
 _PLACE = re.compile(r"^(?P<said>.*) - at `(?P<path>(?:key in )?\$.*)`$", re.DOTALL)
@@ -67,7 +68,7 @@ class Arguments:
 
     def read(self, content_type: bytes, body: bytes, trusted: bool) -> Given:
         """The arguments in a call's body. SwellError 400 bad_body, 403 bad_key or 422 bad_arguments."""
-        kind = _TYPES.get(content_type) or _media_type(content_type)
+        kind = _TYPES.get(content_type) or _media_type(content_type, body)
         if kind == PICKLE:
             return self._unpickle(body, trusted)
         if kind == OCTETS:
@@ -179,10 +180,10 @@ class Arguments:
         return SwellError("bad_arguments", f"{said[:1].upper()}{said[1:]}. It takes {self.text}.", status=422)
 
 
-def _media_type(content_type: bytes) -> str:
-    """The body's type without its parameters; JSON when none is named."""
+def _media_type(content_type: bytes, body: bytes) -> str:
+    """The body's type without its parameters; JSON when none is named, and for what `curl -d '{}'` calls a form."""
     bare = content_type.partition(b";")[0].strip().lower()
-    if not bare:
+    if not bare or (bare == FORM and body.lstrip()[:1] in (b"", b"{", b"[")):
         return JSON
     if bare not in _TYPES:
         raise SwellError(
