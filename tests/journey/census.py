@@ -1,0 +1,72 @@
+"""Does what the platform says of itself agree with what is there? Processes, sockets, records and cgroups, counted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from private_swell import PrivateSwell
+
+OWN = ("swell.supervise", "swell.serve control", "swell.serve gateway", "swell.runtime.runner")
+"""What the commands of the platform's own processes hold; every other process is a replica or template."""
+
+
+def groups(home: Path) -> list[Path]:
+    """Folders of this server's control groups, in every hierarchy."""
+    name = "swell-" + hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:12]
+    return [path for path in Path("/sys/fs/cgroup").rglob(name) if path.is_dir()]
+
+
+def unreconciled(swell: PrivateSwell) -> list[str]:
+    """Every way in which `swell ps` and the machine differ; empty when they agree."""
+    rows = json.loads(swell.run("ps", "--json"))
+    wrong = [f"{row['id']} is {row['phase']}" for row in rows if row["phase"] != "ready"]
+    wrong += [f"{row['id']} has {row['in_flight']} in flight" for row in rows if row["in_flight"]]
+    ids = {row["id"] for row in rows}
+    said, there = {row["pid"] for row in rows}, set(replica_pids(swell))
+    run = swell.home / "run"
+    wrong += _differ("pids", said, there)
+    serving = {f"{row['id']}.s" for row in rows if row["role"] == "serving"}
+    wrong += _differ("sockets", serving, {path.name for path in (run / "r").iterdir()})
+    records = {f"{id}.{kind}" for id in ids for kind in ("json", "log")}
+    wrong += _differ("records", records, {path.name for path in (run / "p").iterdir()})
+    for base in groups(swell.home):
+        inside = [path for path in base.iterdir() if path.is_dir()]
+        wrong += _differ(f"groups in {base.parent.name}", ids, {path.name.partition(".")[0] for path in inside})
+        members = {int(pid) for path in inside for pid in (path / "cgroup.procs").read_text().split()}
+        wrong += _differ(f"pids of {base.parent.name}", said, members)
+    return wrong
+
+
+def replica_pids(swell: PrivateSwell) -> list[int]:
+    """Processes of replicas and templates, as the machine knows them."""
+    return [one.pid for one in swell.processes() if not any(words in one.command for words in OWN)]
+
+
+def supervisor(swell: PrivateSwell) -> int:
+    (pid,) = (one.pid for one in swell.processes() if "swell.supervise" in one.command)
+    return pid
+
+
+def left_over(swell: PrivateSwell) -> list[str]:
+    """What a server that is down should not have left behind."""
+    sockets = Path("/proc/net/unix").read_text().splitlines()
+    return [
+        *(f"process {one}" for one in swell.processes()),
+        *(f"group {path}" for path in groups(swell.home)),
+        *(f"socket {line}" for line in sockets if f"{swell.home}/" in line),
+        *(f"file {path}" for path in _files(swell.home / "run") if path.name not in ("runner.lock",)),
+        *(f"temporary file {path}" for path in _files(swell.scratch)),
+    ]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if not path.is_dir()]
+
+
+def _differ(what: str, said: set, there: set) -> list[str]:
+    if said == there:
+        return []
+    return [f"{what}: only said {sorted(said - there, key=str)}, only there {sorted(there - said, key=str)}"]

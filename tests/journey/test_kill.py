@@ -1,0 +1,205 @@
+"""Whatever of ours is killed while many requests are in flight: does every request end well, and all come back?
+
+`SWELL_KILL_SEED` repeats a run; `SWELL_KILL_ROUNDS` makes it longer.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from census import left_over, supervisor, unreconciled
+from traffic import PROGRAM, SINGLE, STEADY, WAKING, Outcome, Traffic, repeated, traffic, unbegun
+
+from private_swell import Failed, PrivateSwell, unstarted_swell, wait_until
+
+pytestmark = [pytest.mark.slow]
+
+VICTIMS = ("control", "gateway", "runner", "template", "replica", "supervisor")
+ROUNDS = int(os.environ.get("SWELL_KILL_ROUNDS", "24"))
+CALLERS = [STEADY] * 44 + [SINGLE] * 12 + [WAKING] * 4
+IN_FLIGHT_MIN = 50
+ORPHAN_S = 3.0
+KEPT = 1 + 4
+"""Replicas of the pools that are always in use, as many as they may be."""
+BACK_S = 20.0
+"""How long the platform may take to answer again after a kill."""
+QUIET_S = 30.0
+"""How long it may take to say and be the same once nobody calls."""
+AFTER_S = 0.5
+"""Traffic that still goes on once it answers again."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """What was killed, and when."""
+
+    victim: str
+    pid: int
+    at: float
+
+
+@pytest.fixture
+def swell(tmp_path: Path) -> Iterator[PrivateSwell]:
+    with unstarted_swell() as made:
+        up(made)
+        program = tmp_path / "fire.py"
+        program.write_text(PROGRAM)
+        made.run("deploy", str(program))
+        wait_until("the warm ones are there", lambda: len(kept(made)) == 3, wait_s=BACK_S)
+        try:
+            yield made
+        finally:
+            # Shown only where the test failed.
+            print(made.log(300))
+
+
+@pytest.mark.timeout(60 + 40 * ROUNDS)
+def test_kills_under_load(swell: PrivateSwell, tmp_path: Path) -> None:
+    seed = int(os.environ.get("SWELL_KILL_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"SWELL_KILL_SEED={seed} SWELL_KILL_ROUNDS={ROUNDS}")
+    chance = random.Random(seed)
+    victims: list[str] = []
+    while len(victims) < ROUNDS:
+        victims += chance.sample(VICTIMS, len(VICTIMS))
+    for number, victim in enumerate(victims[:ROUNDS]):
+        print(f"round {number}: {victim}")
+        begun = time.monotonic()
+        one_round(swell, victim, chance, tmp_path / f"book-{number}")
+        print(f"{time.monotonic() - begun:.1f} s")
+    swell.run("down")
+    assert left_over(swell) == []
+    said = swell.log(lines=100_000)
+    assert "over_max" not in said, "more were started than may be"
+    assert "did not end within its grace" not in said
+
+
+def one_round(swell: PrivateSwell, victim: str, chance: random.Random, book: Path) -> None:
+    """Kill one under load; see what became of every request, and of everything else."""
+    with traffic(swell.port, book, chance, CALLERS) as calls:
+        time.sleep(chance.uniform(0.0, 1.0))
+        wait_until("all there", lambda: len(kept(swell)) == KEPT, wait_s=BACK_S)
+        wait_until("many in flight", lambda: len(calls.in_flight) >= IN_FLIGHT_MIN, wait_s=BACK_S, pause_s=0.001)
+        before = kept(swell)
+        killed = kill(swell, victim, chance)
+        stays = victim in ("control", "gateway", "runner")
+        if victim == "supervisor":
+            stays = chance.random() < 0.5
+            if not stays:
+                wait_until("the rest ended by itself", lambda: not swell.processes(), wait_s=ORPHAN_S + 10)
+            up(swell)
+        answers_again(swell, calls, killed)
+        time.sleep(AFTER_S)
+    check_outcomes(killed, calls.outcomes)
+    assert repeated(book) == []
+    assert unbegun(book, calls.outcomes) == []
+    reconcile(swell)
+    if stays:
+        assert kept(swell) == before, "these were there, and no others were needed"
+
+
+def kill(swell: PrivateSwell, victim: str, chance: random.Random) -> Kill:
+    """kill -9 of it, or of one of it."""
+    if victim == "supervisor":
+        pid = supervisor(swell)
+    elif victim in ("template", "replica"):
+        role = "template" if victim == "template" else "serving"
+        rows = [row for row in swell.replicas() if row["role"] == role and row["phase"] == "ready"]
+        pid = chance.choice(sorted(rows, key=lambda row: str(row["id"])))["pid"]
+    else:
+        pid = swell.server(victim)
+    os.kill(pid, signal.SIGKILL)
+    return Kill(victim, pid, time.monotonic())
+
+
+def answers_again(swell: PrivateSwell, calls: Traffic, killed: Kill) -> None:
+    """Another one is there, and requests that begin now are answered."""
+    if killed.victim in ("control", "gateway", "runner"):
+        wait_until(f"another {killed.victim}", lambda: other(swell, killed), wait_s=BACK_S)
+    wait_until("control answers", lambda: asked(swell), wait_s=BACK_S)
+    since = time.monotonic()
+    if killed.victim == "control":
+        warm_while_down(calls.outcomes, killed, since)
+    wanted = {STEADY, SINGLE}
+    wait_until(
+        f"answers after the {killed.victim} was killed",
+        lambda: {one.function for one in calls.outcomes if one.answered and one.begun > since} >= wanted,
+        wait_s=BACK_S,
+    )
+
+
+def warm_while_down(outcomes: list[Outcome], killed: Kill, back: float) -> None:
+    """Requests that began and ended while there was no control."""
+    while_down = [one for one in outcomes if one.function == STEADY and one.begun > killed.at and one.ended < back]
+    assert while_down
+    assert all(one.answered for one in while_down)
+
+
+def check_outcomes(killed: Kill, outcomes: list[Outcome]) -> None:
+    """Each its own answer, or an error with an id; connections only break with who holds them."""
+    assert len({one.id for one in outcomes}) == len(outcomes)
+    hung = [str(one) for one in outcomes if "hangs" in one.trouble]
+    assert hung == []
+    bad = [str(one) for one in outcomes if not (one.answered or one.refused or one.broken)]
+    assert bad == []
+    broken = [str(one) for one in outcomes if one.broken]
+    if killed.victim not in ("gateway", "supervisor"):
+        assert broken == []
+    refused = [str(one) for one in outcomes if one.refused]
+    if killed.victim in ("control", "gateway", "runner", "template"):
+        assert refused == [], "nobody who holds a request was killed"
+    elif killed.victim == "replica":
+        assert {one.code for one in outcomes if one.refused} <= {"replica_died"}
+    if killed.victim in ("control", "gateway", "runner"):
+        assert [str(one) for one in outcomes if one.cold and one.function != WAKING] == [], "its replicas were there"
+    early = [str(one) for one in outcomes if not one.answered and one.ended < killed.at]
+    assert early == [], "before anything was killed"
+
+
+def reconcile(swell: PrivateSwell) -> None:
+    """Once all is quiet, what it says of itself is what is there."""
+    wrong: list[str] = ["never asked"]
+
+    def agrees() -> bool:
+        wrong[:] = unreconciled(swell)
+        return not wrong
+
+    try:
+        wait_until("it agrees with itself", agrees, wait_s=QUIET_S, pause_s=0.2)
+    except Failed:
+        pytest.fail("; ".join(wrong) + "\n" + swell.log(40))
+
+
+def kept(swell: PrivateSwell) -> dict[str, int]:
+    """Id → pid of the ready replicas that stay however little they are used."""
+    return {
+        str(row["id"]): int(row["pid"])
+        for row in swell.serving()
+        if row["phase"] == "ready" and row["workload"].rpartition("/")[2] in (STEADY, SINGLE)
+    }
+
+
+def other(swell: PrivateSwell, killed: Kill) -> bool:
+    """Is there a process of that name again?"""
+    try:
+        return swell.server(killed.victim) != killed.pid
+    except Failed:
+        return False
+
+
+def asked(swell: PrivateSwell) -> bool:
+    """Does control answer?"""
+    try:
+        return len(swell.replicas()) >= 0
+    except Failed:
+        return False
+
+
+def up(swell: PrivateSwell) -> None:
+    swell.run("up", "-d", "--set", f"orphan_s={ORPHAN_S:g}")
