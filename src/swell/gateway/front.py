@@ -109,8 +109,10 @@ class Front:
         """Nothing of a held request was sent: it goes to the pool that has its workload's traffic now."""
         row = self.rows.get(workload)
         pool = self.pools.get(row.pool) if row is not None else None
-        if pool is None:
+        if row is None:
             request.fail(404, "unknown_app", f"{workload} was taken away while the request waited.")
+        elif pool is None:
+            request.fail(503, "no_replica", f"{workload} was just deployed; try again.", b"retry-after: 1\r\n")
         else:
             request.pool = pool
             pool.submit(request)

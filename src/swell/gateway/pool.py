@@ -329,12 +329,11 @@ class Pool:
             self.held.move_to_end(request, last=False)
         request.held_bytes = 0
         self.grown(request)
-        if len(self.held) == 1:
-            self.dirty = True
-            self.shared.wanted(self)
-        elif not self.dirty:
+        if not self.dirty:
             self.dirty = True
             self.shared.touched(self)
+        if len(self.held) == 1:
+            self.shared.wanted(self)
 
     def _unhold(self, request: Request) -> None:
         del self.held[request]
@@ -413,6 +412,15 @@ class ApiPool(Pool):
         """Control is down: say so at once."""
         message = "The control plane is not running now. It is started again by itself; try again in a moment."
         request.fail(503, "control_down", message, b"retry-after: 1\r\n")
+
+    def died(self, request: Request, unread: bool) -> None:
+        """Control ended with the request; unless it never read it, what it did of it is not known."""
+        request.upstream = None
+        if unread:
+            self.unreachable(request)
+            return
+        message = "The control plane went away with the request. Look whether it was done before trying again."
+        request.fail(502, "control_down", message)
 
     def _rest(self, replica: Replica, for_s: float) -> None:
         """It is asked again at once: nothing else can be."""
