@@ -364,7 +364,7 @@ class Rig:
         """Make a workload `default/app/{name}` known with these replicas; returns its pool's key."""
         key = f"default/app/{name}"
         pool = pool_row(name, *replicas, **row)
-        self.control.publish(routes=(route(name, *methods),), pools=(pool,))
+        self.control.publish(routes=(route(name, *methods, pool=pool.pool),), pools=(pool,))
         await self.seen()
         assert key in pool.pool
         return pool.pool
@@ -380,8 +380,8 @@ class Rig:
         await until(lambda: link.front.version == self.control.table.version, "the table")
 
 
-def route(name: str, *methods: Method) -> Route:
-    pool = pool_row(name).pool
+def route(name: str, *methods: Method, pool: str = "") -> Route:
+    pool = pool or pool_row(name).pool
     return Route("default", "app", name, pool, methods or (Method(name),), any(m.name != name for m in methods))
 
 

@@ -215,6 +215,7 @@ def test_held_requests_follow_a_deploy_to_the_new_revision(play: Play) -> None:
         browser.send(request("/call/app/fn", b"orphan"))
         assert (await browser.answer()).status == 200
         await rig.endpoints("fn", pool="default/app/fn@rv-000000000002")
+        await rig.seen()
         browser.send(request("/call/app/fn", b"orphan"))
         await until(lambda: rig.control.levels("default/app/fn@rv-000000000002")[-1:] == [(1, 0)])
         rig.control.publish(gone_routes=("default/app/fn",), gone_pools=("default/app/fn@rv-000000000002",))

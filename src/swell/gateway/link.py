@@ -92,12 +92,9 @@ class Link:
             self._timer = self.shared.loop.call_later(REPORT_S, self.report)
 
     def wanted(self, pool: HasLevel) -> None:
-        """A pool begins to hold requests: tell it now if nothing serves it, or if nothing was told just before."""
-        self.dirty.append(pool)
+        """A touched pool begins to hold: tell it now if nothing serves it, or if nothing was told just before."""
         if not pool.ready or self.shared.now() - self._reported_at >= REPORT_S:
             self.report()
-        elif self._timer is None:
-            self._timer = self.shared.loop.call_later(REPORT_S, self.report)
 
     def report(self) -> None:
         """Tell the levels that changed. Of what came and went between two reports, the peak is told first."""

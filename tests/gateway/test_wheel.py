@@ -1,0 +1,74 @@
+"""Is everything told once its time has come, once, and nothing that was taken away?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swell.gateway.wheel import TICK_S, Timed, Wheel
+
+
+class Thing:
+    def __init__(self) -> None:
+        self.slot: set[Timed] | None = None
+        self.told: list[float] = []
+
+    def due(self, now: float) -> None:
+        self.told.append(now)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.floats(-0.1, 0.25), st.sampled_from(["keep", "discard", "later"])), max_size=20))
+def test_everything_is_told_after_its_time_and_once(plan: list[tuple[float, str]]) -> None:
+    async def scenario() -> None:
+        wheel = Wheel(asyncio.get_running_loop())
+        now = time.monotonic()
+        waiting: list[tuple[Thing, float]] = []
+        for wait_s, fate in plan:
+            thing = Thing()
+            at = now + wait_s
+            wheel.add(thing, at)
+            if fate == "discard":
+                wheel.discard(thing)
+                at = -1.0
+            elif fate == "later":
+                at += 0.1
+                wheel.add(thing, at)
+            waiting.append((thing, at))
+        end = time.monotonic() + 10
+        while any(at >= 0 and not thing.told for thing, at in waiting):
+            assert time.monotonic() < end
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(2 * TICK_S)
+        for thing, at in waiting:
+            assert len(thing.told) == (at >= 0)
+            assert all(told >= at for told in thing.told)
+            assert thing.slot is None
+        assert wheel._timer is None
+
+    asyncio.run(scenario())
+
+
+def test_a_thing_may_wait_again_when_it_is_told() -> None:
+    class Again(Thing):
+        def due(self, now: float) -> None:
+            super().due(now)
+            if len(self.told) < 3:
+                wheel.add(self, now)
+
+    async def scenario() -> None:
+        nonlocal wheel
+        wheel = Wheel(asyncio.get_running_loop())
+        thing = Again()
+        wheel.add(thing, 0.0)
+        end = time.monotonic() + 10
+        while len(thing.told) < 3:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.01)
+        assert thing.told == sorted(set(thing.told))
+
+    wheel: Wheel
+    asyncio.run(scenario())
