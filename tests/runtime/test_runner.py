@@ -171,6 +171,25 @@ def test_what_is_printed_is_in_the_apps_log_with_its_request() -> None:
     run(scenario)
 
 
+def test_a_garbage_collection_between_requests_leaves_the_door_open() -> None:
+    async def scenario(node: Node) -> None:
+        source = """
+        import gc, threading
+        def collect():
+            gc.collect()
+            print("collected", flush=True)
+        def f():
+            threading.Timer(0.2, collect).start()
+            return 1
+        """
+        a = await node.ready(node.start(node.revision(source)))
+        assert await call(a.address) == (200, 1)
+        await node.until(lambda: any(row["text"] == "collected" for row in node.log()))
+        assert await call(a.address) == (200, 1)
+
+    run(scenario)
+
+
 # -- ends --------------------------------------------------------------------------------------
 
 SLOW = """
