@@ -51,6 +51,11 @@ def single(id: str, pause_s: float, book: str) -> list:
     finally:
         busy = False
 
+@app.function(single_use_containers=True)
+def once(id: str, pause_s: float, book: str) -> list:
+    begun(id, book)
+    return [id, os.getpid()]
+
 @app.function(scaledown_window=2)
 @swell.concurrent(max_inputs=2)
 def waking(id: str, pause_s: float, book: str) -> list:
@@ -59,11 +64,13 @@ def waking(id: str, pause_s: float, book: str) -> list:
     return [id, os.getpid()]
 """
 
-STEADY, SINGLE, WAKING = "steady", "single", "waking"
+STEADY, SINGLE, ONCE, WAKING = "steady", "single", "once", "waking"
 TIMEOUT_S = 20.0
 """What every request asks for as its deadline."""
 SLACK_S = 5.0
 """How long after its deadline a request may end: a gateway that dies takes its clocks with it."""
+RESTS_S = {WAKING: 5.0, ONCE: 0.5}
+"""Longest pause between two requests of a caller: pools that come from zero and go there again."""
 DRY_S = 0.05
 """Pause after a connection that could not be opened."""
 
@@ -149,9 +156,7 @@ class Traffic:
     async def _caller(self, function: str, chance: random.Random) -> None:
         connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         while not self._over:
-            if function == WAKING:
-                # Now and then, so that its pool comes from zero and goes there again.
-                await self._rest(chance.uniform(0.0, 5.0))
+            await self._rest(chance.uniform(0.0, RESTS_S.get(function, 0.0)))
             id, begun = uuid.uuid4().hex, time.monotonic()
             pause_s = chance.uniform(0.05, 0.4)
             fields: dict[str, Any] = {}
