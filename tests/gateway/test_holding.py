@@ -188,11 +188,25 @@ def test_a_deadline_in_the_middle_of_an_answer_cuts_it(play: Play) -> None:
     play(scenario)
 
 
-def test_a_closed_pool_refuses_at_once_and_says_why(play: Play) -> None:
+def test_a_request_held_in_vain_is_told_why_starts_failed(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.deploy()
         waiting = await rig.browser()
         waiting.send(request("/call/app/fn", swell_timeout="0.4"))
+        await held(rig, 1)
+        await rig.endpoints("fn", failing="its start failed once (startup_timeout).")
+        answer = await waiting.answer()
+        assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "no_replica", "5")
+        assert "startup_timeout" in answer.error["message"]
+
+    play(scenario)
+
+
+def test_a_closed_pool_refuses_at_once_and_says_why(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy()
+        waiting = await rig.browser()
+        waiting.send(request("/call/app/fn"))
         await held(rig, 1)
         await rig.endpoints("fn", closed="its start failed 3 times in a row (import_error).")
         await rig.seen()

@@ -94,6 +94,7 @@ def pool_row(world: World, pool: str, policy: Policy, now: float) -> PoolRow | N
         native=not any(m.web is not None and m.web.kind == "server" for m in revision.entry.methods),
         replicas=tuple(ready),
         closed="" if ready else closed(world, pool, policy, now),
+        failing="" if ready else failing(world, pool),
     )
 
 
@@ -102,5 +103,15 @@ def closed(world: World, pool: str, policy: Policy, now: float) -> str:
     failures = world.failures.get(pool)
     if failures is None or failures.count < FAILURES_BEFORE_CLOSED or restart_at(failures, policy) <= now:
         return ""
-    last = failures.detail.strip().splitlines()[-1:] or [""]
-    return f"its start failed {failures.count} times in a row ({failures.reason}). {last[0]}".strip()
+    return failing(world, pool)
+
+
+def failing(world: World, pool: str) -> str:
+    """How often, and why, the pool's start failed; empty when it did not, or worked since."""
+    failures = world.failures.get(pool)
+    if failures is None:
+        return ""
+    times = "once" if failures.count == 1 else f"{failures.count} times in a row"
+    # Its first line is the message, or how the process ended; a traceback, or its last words, may follow.
+    first = failures.detail.strip().partition("\n")[0]
+    return f"its start failed {times} ({failures.reason}). {first}".strip()

@@ -31,7 +31,7 @@ def admit(
     waiting is pointless and is not begun.
     """
     if closed:
-        return Refusal(503, "no_replica", f"{workload} cannot be started now: {closed}", 5)
+        return unavailable(workload, closed)
     if held >= hold_max:
         return Refusal(
             429,
@@ -49,3 +49,8 @@ def admit(
             1,
         )
     return None
+
+
+def unavailable(workload: str, closed: str) -> Refusal:
+    """What a request is told when no replica can be had at all, whether it comes now or was held."""
+    return Refusal(503, "no_replica", f"{workload} cannot be started now: {closed}", 5)

@@ -11,7 +11,7 @@ import math
 import random
 from collections import OrderedDict
 
-from swell.decide.admit import admit
+from swell.decide.admit import Refusal, admit, unavailable
 from swell.decide.pick import pick
 from swell.gateway.count import Tally
 from swell.gateway.request import REPLAY_MAX, Request
@@ -87,6 +87,7 @@ class Pool:
         self.single_use = row.single_use
         self.native = row.native
         self.closed = ""
+        self.failing = ""
         self.reuse_s = math.inf if row.native else FOREIGN_REUSE_S
         self.replicas: dict[str, Replica] = {}
         self.tally: Tally | None = Tally(row.pool, self.replicas)
@@ -113,6 +114,7 @@ class Pool:
     def update(self, row: PoolRow) -> None:
         """Take in a row: endpoints that came and went, and why none can be had."""
         self.closed = row.closed
+        self.failing = row.failing
         self.timeout_s = row.timeout_s
         listed = {endpoint.replica: endpoint for endpoint in row.replicas}
         for replica in [r for r in self.replicas.values() if r.id not in listed]:
@@ -121,6 +123,9 @@ class Pool:
             if id not in self.replicas:
                 replica = self.replicas[id] = Replica(self, endpoint)
                 self.settle(replica)
+        if self.closed:
+            for request in self.take_held():
+                self._refuse(request, unavailable(self.workload, self.closed))
 
     def close(self) -> None:
         """Control no longer knows it: nothing new goes there. What runs may finish."""
@@ -165,8 +170,7 @@ class Pool:
         if refusal is None:
             self._hold(request, first=False)
         else:
-            retry = b"retry-after: %d\r\n" % refusal.retry_after_s
-            request.fail(refusal.status, refusal.code, refusal.message, retry)
+            self._refuse(request, refusal)
 
     def grown(self, request: Request) -> None:
         """More of the body of a request that is not sent yet has arrived."""
@@ -252,6 +256,10 @@ class Pool:
                 self.free[replica.place] = last
                 last.place = replica.place
             replica.place = -1
+
+    def _refuse(self, request: Request, refusal: Refusal) -> None:
+        retry = b"retry-after: %d\r\n" % refusal.retry_after_s
+        request.fail(refusal.status, refusal.code, refusal.message, retry)
 
     # -- slots ----------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ class PoolSide(Protocol):
     native: bool
     memory_mib: int
     timeout_s: float
-    closed: str
+    failing: str
     tally: Tally | None
 
     def submit(self, request: Request) -> None: ...
@@ -138,8 +138,8 @@ class Request:
     def due(self, _now: float) -> None:
         """The deadline passed."""
         pool = self.pool
-        if self.replica is None and pool is not None and pool.closed:
-            self.fail(503, "no_replica", f"No replica could be had in time: {pool.closed}", b"retry-after: 5\r\n")
+        if self.replica is None and pool is not None and pool.failing:
+            self.fail(503, "no_replica", f"No replica could be had in time: {pool.failing}", b"retry-after: 5\r\n")
             return
         where = "it ran" if self.upstream is not None else "it waited for a free replica"
         self.fail(504, "deadline", f"The deadline of {self.deadline - self.at:g} s passed while {where}.")

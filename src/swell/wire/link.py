@@ -129,6 +129,8 @@ class PoolRow(msgspec.Struct, frozen=True):
     closed: str = ""
     """Why no replica can be had at all right now (its start keeps failing): requests, held ones too, are refused
     with this. Empty again when the next try is due, so that a request can ask for it."""
+    failing: str = ""
+    """Why the last start failed, if none has worked since: what a request whose deadline passes while held is told."""
 
 
 class Route(msgspec.Struct, frozen=True):
