@@ -175,7 +175,13 @@ def test_headers_about_the_connection_are_not_passed_on(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         async def hop(exchange: Exchange, reader: Reader) -> None:
             await exchange.read_body(reader)
-            await exchange.answer(connection="x-secret", x_secret="hidden", keep_alive="timeout=9", x_open="shown")
+            await exchange.answer(
+                connection="x-secret",
+                x_secret="hidden",
+                keep_alive="timeout=9",
+                x_open="shown",
+                swell_error="no number",
+            )
 
         replica = await rig.replica(hop)
         await rig.deploy(replica)

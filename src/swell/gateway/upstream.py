@@ -290,8 +290,7 @@ class Upstream(asyncio.Protocol):
         status = self.status
         lines = self.lines
         if self.named:
-            named = [name for name in self.named if name != b"content-length"]
-            lines = without(lines, named)
+            lines = without(lines, [name for name in self.named if name != b"content-length"])
         if request.method == b"HEAD" or status in (204, 304):
             framing = Framing.NONE
             if status == 204 and self.length >= 0:
@@ -347,7 +346,9 @@ class Upstream(asyncio.Protocol):
         status, error = self.status, ""
         if self.said_error:
             word, _, code = self.said_error.partition(b" ")
-            status, error = int(word), code.decode("latin-1")
+            # User code can set any header: what is not as the runtime writes it is not from the runtime.
+            if word.isdigit() and len(word) == 3:
+                status, error = int(word), code.decode("latin-1")
         run_ms = self.run_us / 1e3 if self.run_us >= 0 else -1.0
         request.finish(now, status, error, self.cpu_us, self.cost_usd, run_ms)
         self.owner.ended(request, self._detach(request), now)
