@@ -1,4 +1,4 @@
-"""Every scenario is played on both event loops the gateway runs on."""
+"""Every scenario is played on both event loops the gateway runs on; on the plain one not in the quick run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from rig import Rig
 Scenario = Callable[[Rig], Awaitable[None]]
 
 
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.fixture(
+    params=[
+        pytest.param(asyncio.new_event_loop, id="asyncio", marks=pytest.mark.slow),
+        pytest.param(uvloop.new_event_loop, id="uvloop"),
+    ]
+)
 def play(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Run a scenario against a fresh gateway; keyword arguments are its settings."""
 

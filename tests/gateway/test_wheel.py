@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ class Thing:
         self.told.append(now)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(st.floats(-0.1, 0.25), st.sampled_from(["keep", "discard", "later"])), max_size=20))
 def test_everything_is_told_after_its_time_and_once(plan: list[tuple[float, str]]) -> None:

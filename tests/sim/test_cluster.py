@@ -40,6 +40,7 @@ def test_the_same_seed_tells_the_same_story() -> None:
     assert run(3).history != run(4).history
 
 
+@pytest.mark.slow
 def test_the_seeds_reach_every_kind_of_fault_and_decision() -> None:
     """A simulator that never meets a fault proves nothing: count what the seeds really did."""
     seen: Counter[str] = Counter()
@@ -76,6 +77,7 @@ def _broken_by(seeds: range) -> list[str]:
     return [problem for seed in seeds for problem in run(seed).broken]
 
 
+@pytest.mark.slow
 def test_it_notices_orders_that_are_said_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
     real = drive_module.drive
     monkeypatch.setattr(reactor_module, "drive", lambda world, inventory: Owed((), real(world, inventory).lost))
@@ -96,6 +98,7 @@ def test_it_notices_a_forgotten_look_again(monkeypatch: pytest.MonkeyPatch) -> N
     assert any("not back to zero" in problem for problem in _broken_by(range(1)))
 
 
+@pytest.mark.slow
 def test_it_notices_capacity_that_is_promised_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(World, "room", lambda self, node: _without_memory_taken(self, node))
     assert any("kept free capacity" in problem for problem in _broken_by(range(20)))
@@ -106,6 +109,7 @@ def _without_memory_taken(world: World, node: str) -> Room:
     return Room(room.cpu, room.memory_mib, set())
 
 
+@pytest.mark.slow
 def test_it_notices_replicas_given_up_before_they_were_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     def hasty(workload, revision, demand, serving, failures, policy, now):  # type: ignore[no-untyped-def]
         scaled = scale(workload, revision, demand, serving, failures, policy, now)
