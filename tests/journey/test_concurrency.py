@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from callers import APPS, Reply, call, why
+from journey.callers import APPS, Reply, call, why
 from private_swell import PrivateSwell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -13,6 +13,11 @@ app = swell.App("endless")
 LIMIT_S = 2
 
 
+def opened(file: str) -> BinaryIO:
+    """Unbuffered: a line is in the file as soon as it is written."""
+    return open(file, "ab", buffering=0)
+
+
 def step(steps: BinaryIO) -> None:
     """One line: when, and for which request."""
     steps.write(f"{time.time()} {swell.current_input_id()}\n".encode())
@@ -20,7 +25,7 @@ def step(steps: BinaryIO) -> None:
 
 @app.function(timeout=LIMIT_S)
 def loop(file: str, turns: int = 0) -> int:
-    with open(file, "ab", buffering=0) as steps:
+    with opened(file) as steps:
         number = 0
         while not turns or number < turns:
             number += 1
@@ -31,7 +36,7 @@ def loop(file: str, turns: int = 0) -> int:
 
 @app.function(timeout=LIMIT_S)
 async def wait(file: str, turns: int = 0) -> int:
-    with open(file, "ab", buffering=0) as steps:
+    with opened(file) as steps:
         number = 0
         while not turns or number < turns:
             number += 1
@@ -42,7 +47,7 @@ async def wait(file: str, turns: int = 0) -> int:
 
 @app.function(timeout=LIMIT_S)
 def generate(file: str, turns: int = 0) -> Iterator[int]:
-    with open(file, "ab", buffering=0) as steps:
+    with opened(file) as steps:
         number = 0
         while not turns or number < turns:
             number += 1
@@ -53,7 +58,7 @@ def generate(file: str, turns: int = 0) -> Iterator[int]:
 
 @app.function(timeout=LIMIT_S)
 async def generate_async(file: str, turns: int = 0) -> AsyncIterator[int]:
-    with open(file, "ab", buffering=0) as steps:
+    with opened(file) as steps:
         number = 0
         while not turns or number < turns:
             number += 1

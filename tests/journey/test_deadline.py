@@ -1,0 +1,140 @@
+"""Does work stop when nobody waits for it any more? Counted outside, in a file every step is written to."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from journey.callers import APPS, Reply, call, command, events, why
+from private_swell import PrivateSwell, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+KINDS = ["loop", "wait", "generate", "generate_async"]
+STREAMED = KINDS[2:]
+STOP_S = 1.0
+"""Work has to stop within this long after its deadline, or after its caller left…"""
+SLACK_S = 0.7
+"""…and a machine that is busy with something else may be this late with everything."""
+LIMIT_S = 2.0
+"""The functions' own timeout."""
+
+
+@pytest.fixture(scope="module")
+def endless(own_swell: PrivateSwell, tmp_path_factory: pytest.TempPathFactory) -> PrivateSwell:
+    own_swell.run("deploy", str(APPS / "endless.py"))
+    file = tmp_path_factory.mktemp("warm") / "steps"
+    for kind in KINDS:
+        reply = call(own_swell, f"endless/{kind}", {"file": str(file), "turns": 1}, swell_timeout="60")
+        assert reply.status == 200, reply.body
+    return own_swell
+
+
+def steps(file: Path) -> list[tuple[float, str]]:
+    """When each step was, and the request it was for."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [(float(at), request) for at, request in (line.split() for line in lines if " " in line)]
+
+
+def assert_stopped(file: Path, after: float) -> None:
+    """The last step came at most STOP_S after that moment (epoch), and none follows."""
+    wait_until("a time in which it would have gone on", lambda: time.time() > after + STOP_S + SLACK_S)
+    seen = steps(file)
+    time.sleep(0.5)
+    assert len(steps(file)) == len(seen) > 1
+    assert seen[-1][0] - after < STOP_S + SLACK_S
+
+
+def assert_refused(kind: str, reply: Reply) -> None:
+    """A call is answered 504; a stream that has begun ends with the same as an event. Both name the request."""
+    error = events(reply.body)[-1][1]["error"] if kind in STREAMED else reply.error
+    assert reply.status == (200 if kind in STREAMED else 504)
+    assert (error["code"], error["request"]) == ("deadline", reply.id)
+    if kind in STREAMED:
+        assert events(reply.body)[-1][0] == "error"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("header", [None, "1"])
+def test_deadline_stops_the_work(endless: PrivateSwell, tmp_path: Path, kind: str, header: str | None) -> None:
+    file = tmp_path / "steps"
+    began = time.time()
+    headers = {"swell_timeout": header} if header else {}
+    reply = call(endless, f"endless/{kind}", {"file": str(file)}, **headers)
+    took_s = time.time() - began
+    limit_s = float(header) if header else LIMIT_S
+    assert_refused(kind, reply)
+    assert limit_s <= took_s < limit_s + STOP_S + SLACK_S
+    assert_stopped(file, after=began + limit_s)
+    record = why(endless, reply.id)
+    assert (record["status"], record["error"]) == (504, "deadline")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_caller_that_leaves_stops_the_work(endless: PrivateSwell, tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "steps"
+    connection = http.client.HTTPConnection("127.0.0.1", endless.port, timeout=30)
+    connection.request("POST", f"/call/endless/{kind}", json.dumps({"file": str(file)}))
+    wait_until("it works", lambda: len(steps(file)) > 1, wait_s=LIMIT_S)
+    left = time.time()
+    connection.close()
+    assert_stopped(file, after=left)
+    assert steps(file)[-1][0] < left + LIMIT_S
+    record = why(endless, steps(file)[0][1])
+    assert record["status"] == 499
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_replica_goes_on_serving(endless: PrivateSwell, tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "steps"
+    before = {one["pid"] for one in endless.serving() if one["workload"].endswith(f"/{kind}")}
+    call(endless, f"endless/{kind}", {"file": str(file)}, swell_timeout="0.5")
+    reply = call(endless, f"endless/{kind}", {"file": str(file), "turns": 1})
+    assert reply.status == 200
+    after = {one["pid"] for one in endless.serving() if one["workload"].endswith(f"/{kind}")}
+    assert before == after
+
+
+def test_what_cannot_be_stopped_ends_its_replica(endless: PrivateSwell) -> None:
+    pid = call(endless, "endless/nap").value
+    reply = call(endless, "endless/nap", {"seconds": 30}, swell_timeout="1")
+    assert (reply.status, reply.error["code"]) == (504, "deadline")
+    wait_until("its process has ended", lambda: not alive(pid), wait_s=5)
+    other = call(endless, "endless/nap")
+    assert other.status == 200
+    assert other.value != pid
+    assert why(endless, reply.id)["status"] == 504
+
+
+def test_what_cannot_be_stopped_beside_others_is_listed(endless: PrivateSwell) -> None:
+    pid = call(endless, "endless/nap_beside").value
+    beside: list[Reply] = []
+    other = threading.Thread(target=lambda: beside.append(call(endless, "endless/nap_beside", {"seconds": 6})))
+    other.start()
+    reply = call(endless, "endless/nap_beside", {"seconds": 30}, swell_timeout="1")
+    assert reply.status == 504
+    wait_until("it is listed", lambda: "cannot be stopped" in listed(endless, pid)["why"], wait_s=5)
+    assert call(endless, "endless/nap_beside").value == pid
+    other.join(60)
+    assert [one.value for one in beside] == [pid]
+    assert "1 input" in listed(endless, pid)["why"]
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def listed(swell: PrivateSwell, pid: int) -> dict[str, str]:
+    """The row of `swell ps --json` for a process."""
+    rows = json.loads(command(swell, "ps", "--json").out)
+    return next(row for row in rows if row["pid"] == pid)
