@@ -43,7 +43,11 @@ def server_parts(modules: set[str]) -> set[str]:
     return {name.split(".")[1] for name in modules if name.startswith("swell.")} & SERVER_PARTS
 
 
-RUNTIME = [f"swell.runtime.{found.name}" for found in pkgutil.iter_modules([str(Path(swell.runtime.__file__).parent)])]
+RUNTIME = [
+    found.name
+    for found in pkgutil.walk_packages([str(Path(swell.runtime.__file__).parent)], "swell.runtime.")
+    if not found.name.endswith("__main__")
+]
 
 
 @pytest.mark.slow
