@@ -1,0 +1,123 @@
+"""Do web endpoints of every kind answer, by path and by host, and do their answers come as they are made?"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from journey.callers import APPS, Reply, ask, call, events, key, why
+from private_swell import PrivateSwell, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def pages(own_swell: PrivateSwell) -> PrivateSwell:
+    own_swell.run("deploy", str(APPS / "pages.py"))
+    return own_swell
+
+
+def by_both(swell: PrivateSwell, method: str, label: str, below: str = "/", body: bytes | None = None) -> Reply:
+    """The same request by path and by host; both have to say the same."""
+    headers = {"Content-Type": "application/json"} if body is not None else {}
+    path = ask(swell, method, f"/web/{label}{below}", body, headers)
+    host = ask(swell, method, below, body, {**headers, "Host": f"{label}.localhost:{swell.port}"})
+    assert (path.status, path.body) == (host.status, host.body)
+    return path
+
+
+def test_a_get_endpoint_without_a_framework(pages: PrivateSwell) -> None:
+    reply = by_both(pages, "GET", "square", "/?x=7")
+    assert (reply.status, reply.value) == (200, {"x": 7, "square": 49, "fastapi": False})
+    assert by_both(pages, "GET", "square", "/?x=7&times=2").value["square"] == 98
+
+
+def test_what_does_not_fit_is_named(pages: PrivateSwell) -> None:
+    for below, word in (("/?x=seven", "'x'"), ("/", "'x'")):
+        reply = ask(pages, "GET", f"/web/square{below}")
+        assert (reply.status, reply.error["code"], word in reply.error["message"]) == (422, "bad_arguments", True)
+    wrong = ask(pages, "POST", "/web/square/", b"{}")
+    assert (wrong.status, wrong.error["code"], wrong.headers["allow"]) == (405, "method_not_allowed", "GET")
+    assert ask(pages, "GET", "/web/square/below").status == 404
+
+
+def test_a_post_endpoint_takes_a_body(pages: PrivateSwell) -> None:
+    reply = by_both(pages, "POST", "total", "/", json.dumps({"values": [1, 2.5], "name": "all"}).encode())
+    assert (reply.status, reply.value) == (200, {"all": 3.5})
+
+
+def test_endpoints_of_one_class_share_its_object(pages: PrivateSwell) -> None:
+    assert by_both(pages, "GET", "book", "/?number=1").value["title"] == "Emma"
+    added = ask(pages, "POST", "/web/add-book/", b'{"number": "2", "title": "Ulysses"}')
+    found = ask(pages, "GET", "/web/book/?number=2").value
+    assert found == {"title": "Ulysses", "pid": added.value}
+
+
+def test_an_endpoint_with_fastapi(pages: PrivateSwell) -> None:
+    assert by_both(pages, "GET", "square-with-fastapi", "/?x=3").value == {"square": 9, "fastapi": True}
+    assert ask(pages, "GET", "/web/square-with-fastapi/?x=three").status == 422
+
+
+def test_an_endpoint_that_needs_the_key(pages: PrivateSwell) -> None:
+    refused = ask(pages, "GET", "/web/locked/")
+    assert (refused.status, refused.error["code"]) == (401, "no_key")
+    assert ask(pages, "GET", "/web/locked/", headers=key(pages)).value == "inside"
+
+
+def test_a_web_endpoint_is_not_called(pages: PrivateSwell) -> None:
+    reply = call(pages, "pages/square", {"x": 1})
+    assert (reply.status, reply.error["code"]) == (404, "unknown_function")
+    assert "/web/square/" in reply.error["message"]
+
+
+def test_a_generator_comes_as_server_sent_events(pages: PrivateSwell) -> None:
+    reply = by_both(pages, "GET", "ticks", "/?to=3")
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    assert events(reply.body) == [("message", 0), ("message", 1), ("message", 2), ("end", None)]
+
+
+def test_an_asgi_answer_comes_as_it_is_made(pages: PrivateSwell) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", pages.port, timeout=60)
+    connection.request("GET", "/web/raw/any?20")
+    response = connection.getresponse()
+    assert (response.status, response.getheader("x-root")) == (200, "/web/raw")
+    assert response.readline() == b"1\n"
+    first = time.monotonic()
+    rest = response.read()
+    assert rest.split() == [str(n).encode() for n in range(2, 21)]
+    # 19 more lines, one every 50 ms: they were not there when the first one came.
+    assert time.monotonic() - first > 0.5
+    connection.close()
+
+
+def test_an_asgi_answer_ends_broken_at_its_deadline(pages: PrivateSwell) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", pages.port, timeout=60)
+    connection.request("GET", "/", headers={"Host": "raw.localhost"})
+    response = connection.getresponse()
+    request = response.getheader("Swell-Request-Id")
+    assert request is not None
+    assert (response.status, response.getheader("x-root")) == (200, "")
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        response.read()
+    connection.close()
+    record = why(pages, request)
+    assert (record["status"], record["error"]) == (504, "deadline")
+    assert ask(pages, "GET", "/web/raw/?1").body == b"1\n"
+
+
+def test_a_process_that_listens(pages: PrivateSwell) -> None:
+    pages.run("deploy", str(EXAMPLES / "listener.py"))
+    for headers, path in (({}, "/web/listener/a/b"), ({"Host": "listener.localhost"}, "/a/b")):
+        reply = ask(pages, "POST", path, b"12345", headers)
+        assert reply.status == 200
+        assert re.fullmatch(rb"perl \d+ saw POST \S*/a/b with 5 bytes\n", reply.body)
+        assert reply.id
+    pages.run("app", "stop", "listener")
+    wait_until("it is gone", lambda: not any("perl" in one.command for one in pages.processes()), wait_s=30)
