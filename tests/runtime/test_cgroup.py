@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from swell.model.resources import Needs
-from swell.runtime import cgroup
-from swell.runtime.cgroup import Groups
+from swell.runtime.runner import cgroup
+from swell.runtime.runner.cgroup import Groups
 
 LIMITED = Needs(cpu_limit=0.5, memory_limit_mib=64)
 

@@ -20,8 +20,8 @@ import pytest
 
 from swell.model.errors import SwellError
 from swell.model.workload import Environment
-from swell.runtime import bundle, environment
-from swell.runtime.processes import Reaper
+from swell.runtime.runner import bundle, environment
+from swell.runtime.runner.processes import Reaper
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 

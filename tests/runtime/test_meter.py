@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.runtime import meter, processes
-from swell.runtime.cgroup import Group
-from swell.runtime.meter import Meter
+from swell.runtime.runner import meter, processes
+from swell.runtime.runner.cgroup import Group
+from swell.runtime.runner.meter import Meter
 
 steps = st.lists(
     st.tuples(st.floats(0, 100), st.floats(0, 10), st.floats(0, 4096), st.booleans()), min_size=1, max_size=20

@@ -206,6 +206,8 @@ def test_an_app_without_lifespan_of_a_starlette_kind() -> None:
 
 
 ENDPOINT = """
+    import sys
+    sys.modules["fastapi"] = None  # as where it is not installed
     from dataclasses import dataclass
     @dataclass
     class Item:
@@ -323,7 +325,6 @@ def test_a_process_that_never_listens_is_a_failed_start() -> None:
 
 
 def test_a_plain_function_goes_through_fastapi_where_there_is_one() -> None:
-    pytest.importorskip("fastapi")
     source = """
         import time, threading
         from fastapi import HTTPException, Request

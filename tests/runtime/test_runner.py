@@ -13,7 +13,7 @@ from node import Node, alive, call, within
 
 from swell.model.replica import Phase
 from swell.model.resources import Needs
-from swell.runtime import cgroup
+from swell.runtime.runner import cgroup
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from node import Node, alive, call, kill, within
 
 from swell.model.orders import Inventory
 from swell.model.replica import Phase
-from swell.runtime import cgroup, processes, records, sweep
-from swell.runtime.records import Record
+from swell.runtime.runner import cgroup, processes, records, sweep
+from swell.runtime.runner.records import Record
 
 pytestmark = pytest.mark.slow
 

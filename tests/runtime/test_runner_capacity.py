@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from swell.runtime import capacity
+from swell.runtime.runner import capacity
 
 MIB = 2**20
 

@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.runtime.spool import TAIL_LINES, Lines, LogPipe, Spool
+from swell.runtime.runner.spool import TAIL_LINES, Lines, LogPipe, Spool
 from swell.wire.loglines import LINE_MAX, LogLine, mark
 
 POOL = "default/app/f@rv-1"

@@ -60,7 +60,12 @@ def _body(raw: Callable[..., Any]) -> list[str]:
     needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     if [str(getattr(p.annotation, "__name__", p.annotation)) for p in needed] == ["bytes"]:
         return ["-H", "Content-Type: application/octet-stream", "--data-binary", "@FILE"]
-    return ["-H", "Content-Type: application/json", "-d", json.dumps({p.name: _sample(p) for p in needed}, ensure_ascii=False)]
+    return [
+        "-H",
+        "Content-Type: application/json",
+        "-d",
+        json.dumps({p.name: _sample(p) for p in needed}, ensure_ascii=False),
+    ]
 
 
 def _sample(parameter: inspect.Parameter) -> Any:

@@ -1,1 +1,1 @@
-"""What runs beside and inside user code: runner, template, replica."""
+"""What runs inside a user's process: load, template, replica; and beside it, in `runner/`, what owns such processes."""

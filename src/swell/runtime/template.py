@@ -20,10 +20,11 @@ from typing import NoReturn
 
 import msgspec
 
-from swell.runtime import limits, processes, replica
+from swell.runtime import limits, replica
 from swell.runtime.load import Program
 from swell.wire.child import Down, Drain, Exited, Fork, Forked, Here, Launch, Ready
 from swell.wire.frames import Unpacker, pack
+from swell.wire.identity import open_pidfd
 
 _FDS_PER_FORK = 3
 _RECONNECT_PAUSE_S = 0.05
@@ -123,7 +124,7 @@ class _Template:
             self.become(order, fds, received)
         for fd in fds:
             os.close(fd)
-        pidfd = processes.open_pidfd(pid)
+        pidfd = open_pidfd(pid)
         self.children[pid] = (order.replica, pidfd)
         if pidfd is not None:
             self.poll.register(pidfd, select.POLLIN)

@@ -183,6 +183,6 @@ def end_leftovers(home: Home, say: Callable[[str], None], keep_replicas: bool = 
 
 def sweep_replicas(home: Home) -> None:
     """End the replicas whose runner ended without doing so, and remove their groups, sockets and records."""
-    argv = [sys.executable, "-P", "-m", "swell.runtime.sweep", "--home", str(home.root)]
+    argv = [sys.executable, "-P", "-m", "swell.runtime.runner.sweep", "--home", str(home.root)]
     with suppress(subprocess.TimeoutExpired):
         subprocess.run(argv, stdin=subprocess.DEVNULL, timeout=SWEEP_S, check=False)

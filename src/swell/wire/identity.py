@@ -59,7 +59,7 @@ def identify(pid: int) -> Identity | None:
         except PermissionError:
             pass
         return Identity(pid, 0)
-    fields = _stat(pid)
+    fields = stat(pid)
     return Identity(pid, int(fields[19])) if fields and fields[0] not in "ZX" else None
 
 
@@ -82,9 +82,17 @@ def read(path: Path) -> Identity | None:
 def children(pid: int) -> Iterator[int]:
     """Pids of a process's children, zombies included. Linux only; elsewhere none are known."""
     for entry in Path("/proc").glob("[0-9]*"):
-        fields = _stat(int(entry.name))
+        fields = stat(int(entry.name))
         if fields and int(fields[1]) == pid:
             yield int(entry.name)
+
+
+def open_pidfd(pid: int) -> int | None:
+    """A descriptor that becomes readable when the process is over; None where the system has none."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
 
 
 def adopt_orphans() -> None:
@@ -95,7 +103,7 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _stat(pid: int) -> list[str]:
+def stat(pid: int) -> list[str]:
     """Fields of /proc/{pid}/stat from the state on; empty when there is no such process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()

@@ -11,13 +11,14 @@ from collections import deque
 from contextlib import suppress
 
 from swell.model.replica import Phase
-from swell.runtime import meter, processes, records
-from swell.runtime.child_link import ChildLink
-from swell.runtime.children import Child
-from swell.runtime.fleet import Fleet
-from swell.runtime.meter import Meter
-from swell.runtime.records import Record
+from swell.runtime.runner import meter, processes, records
+from swell.runtime.runner.child_link import ChildLink
+from swell.runtime.runner.children import Child
+from swell.runtime.runner.fleet import Fleet
+from swell.runtime.runner.meter import Meter
+from swell.runtime.runner.records import Record
 from swell.wire.child import Drain, Here, Up
+from swell.wire.identity import open_pidfd
 
 log = logging.getLogger("swell.runner")
 
@@ -25,7 +26,7 @@ log = logging.getLogger("swell.runner")
 def adopt(fleet: Fleet) -> None:
     """Take over every recorded process that still lives, and remove what is left of the others."""
     for record in records.read_all(fleet.home.replica_records):
-        pidfd = processes.open_pidfd(record.pid)
+        pidfd = open_pidfd(record.pid)
         # Asked after the pidfd was opened: from here on it is this very process, or none.
         if processes.start_ticks(record.pid) == record.start_ticks and not processes.is_over(record.pid):
             _take_over(fleet, record, pidfd)

@@ -12,11 +12,11 @@ import msgspec
 from swell.model.events import ReplicaSeen
 from swell.model.orders import StartOrder, StopOrder
 from swell.model.replica import Phase, Role
-from swell.runtime.cgroup import Group
-from swell.runtime.child_link import ChildLink
-from swell.runtime.meter import Meter
-from swell.runtime.processes import Exit
-from swell.runtime.spool import LogPipe
+from swell.runtime.runner.cgroup import Group
+from swell.runtime.runner.child_link import ChildLink
+from swell.runtime.runner.meter import Meter
+from swell.runtime.runner.processes import Exit
+from swell.runtime.runner.spool import LogPipe
 from swell.wire.child import Failed
 
 

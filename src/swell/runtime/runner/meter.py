@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from swell.model.replica import Role
 from swell.model.request import Usage
-from swell.runtime import processes
-from swell.runtime.cgroup import Group
+from swell.runtime.runner import processes
+from swell.runtime.runner.cgroup import Group
 
 
 def cpu_s(group: Group, pid: int | None) -> float:

@@ -14,8 +14,8 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.model.orders import BuildReport
 from swell.model.workload import Revision
-from swell.runtime import bundle, commands, environment, launching
-from swell.runtime.processes import Reaper
+from swell.runtime.runner import bundle, commands, environment, launching
+from swell.runtime.runner.processes import Reaper
 from swell.wire.paths import Home
 
 IMPORT_TIMEOUT_S = 60.0

@@ -1,4 +1,4 @@
-"""What is left of replicas when the whole server was killed, and who ends it? `python -m swell.runtime.sweep`.
+"""What is left of replicas when the whole server was killed, and who ends it? `python -m swell.runtime.runner.sweep`.
 
 For a state directory whose runner is gone and will not be followed by another: processes that are
 recorded or in our cgroups are killed; groups, sockets, pipes and records are removed. While a runner
@@ -14,7 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from swell.runtime import cgroup, processes, records
+from swell.runtime.runner import cgroup, processes, records
+from swell.wire.identity import open_pidfd
 from swell.wire.paths import Home
 
 _PATIENCE_S = 5.0
@@ -38,7 +39,7 @@ def sweep(home: Home) -> bool:
 
 def _sweep(home: Home) -> bool:
     for record in records.read_all(home.replica_records):
-        pidfd = processes.open_pidfd(record.pid)
+        pidfd = open_pidfd(record.pid)
         # Asked after the pidfd was opened: from here on it is this very process, or none.
         if processes.start_ticks(record.pid) == record.start_ticks:
             processes.kill(record.pid, pidfd)
@@ -61,7 +62,7 @@ def _sweep(home: Home) -> bool:
 
 
 def main(words: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="swell.runtime.sweep", description="Removes what a killed server left.")
+    parser = argparse.ArgumentParser(prog="swell.runtime.runner.sweep", description="Remove what a killed server left.")
     parser.add_argument("--home", type=Path, required=True, help="state directory")
     return 0 if sweep(Home(parser.parse_args(words).home.absolute())) else 1
 

@@ -6,9 +6,9 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-from swell.runtime import processes
-from swell.runtime.processes import Reaper
-from swell.runtime.spool import Lines
+from swell.runtime.runner import processes
+from swell.runtime.runner.processes import Reaper
+from swell.runtime.runner.spool import Lines
 
 _LAST_WORDS_S = 1.0
 

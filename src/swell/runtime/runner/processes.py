@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from swell.runtime import limits
+from swell.wire.identity import stat
 
 _FIRST_SPARE_FD = 32
 """Descriptors are first copied above the numbers a child is promised, so that none is overwritten."""
@@ -57,23 +58,15 @@ def spawn(
     os._exit(127)
 
 
-def open_pidfd(pid: int) -> int | None:
-    """A descriptor that names this very process; None where the system has none or it is gone."""
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return None
-
-
 def start_ticks(pid: int) -> int | None:
     """When the process started, in clock ticks after boot: with its pid, its identity. None: no such process."""
-    fields = _stat(pid)
+    fields = stat(pid)
     return int(fields[19]) if fields else None
 
 
 def is_over(pid: int) -> bool:
     """No such process, or only its zombie."""
-    fields = _stat(pid)
+    fields = stat(pid)
     if fields:
         return fields[0] in "ZX"
     if sys.platform == "linux":
@@ -87,7 +80,7 @@ def is_over(pid: int) -> bool:
 
 def cpu_s(pid: int) -> float:
     """CPU seconds of the process and of children it has waited for; 0.0 once it is gone."""
-    fields = _stat(pid)
+    fields = stat(pid)
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
 
@@ -116,16 +109,6 @@ def kill_session(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         pass
-
-
-def _stat(pid: int) -> list[str]:
-    """Fields of /proc/{pid}/stat from the state on; empty when there is no such process."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return []
-    # The name before it is in parentheses and may hold anything.
-    return text[text.rindex(")") + 2 :].split()
 
 
 class Reaper:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from swell.model.replica import Phase
-from swell.runtime.children import Child, Trial
+from swell.runtime.runner.children import Child, Trial
 
 OUTSTANDING_MAX = 16
 """Forks ordered of one template and not yet confirmed: it forks one after the other anyway."""

@@ -24,8 +24,8 @@ import msgspec
 import swell
 from swell.model.errors import SwellError
 from swell.model.workload import Environment
-from swell.runtime import commands
-from swell.runtime.processes import Reaper
+from swell.runtime.runner import commands
+from swell.runtime.runner.processes import Reaper
 
 RUNTIME = ("msgspec>=0.20,<1", "httptools>=0.7,<1")
 """What the runtime needs beside the user's packages."""

@@ -13,7 +13,6 @@ import logging
 import os
 import resource
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -26,14 +25,15 @@ from swell.model.node import Node
 from swell.model.orders import Inventory
 from swell.model.replica import Phase
 from swell.model.request import Usage
-from swell.runtime import adoption, capacity, cgroup, limits, meter
-from swell.runtime.adoption import Arrivals
-from swell.runtime.builds import Builder
-from swell.runtime.fleet import ENDED_KEPT, Fleet
-from swell.runtime.launching import Terms
-from swell.runtime.processes import Reaper
-from swell.runtime.runner_link import RunnerLink
-from swell.runtime.spool import Spool
+from swell.runtime import limits
+from swell.runtime.runner import adoption, capacity, cgroup, meter
+from swell.runtime.runner.adoption import Arrivals
+from swell.runtime.runner.builds import Builder
+from swell.runtime.runner.fleet import ENDED_KEPT, Fleet
+from swell.runtime.runner.launching import Terms
+from swell.runtime.runner.link import RunnerLink
+from swell.runtime.runner.processes import Reaper
+from swell.runtime.runner.spool import Spool
 from swell.wire import link as wire
 from swell.wire.paths import Home
 
@@ -281,7 +281,3 @@ def make_folders(home: Home) -> None:
         folder.chmod(0o700)
     for folder in (home.environments, home.bundles, home.logs):
         folder.mkdir(parents=True, exist_ok=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

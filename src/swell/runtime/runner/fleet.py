@@ -18,18 +18,20 @@ from swell.model.orders import Order, StartOrder, StopOrder
 from swell.model.replica import Phase
 from swell.model.request import Usage
 from swell.model.resources import Needs
-from swell.runtime import launching, limits, meter, processes, records
-from swell.runtime.builds import Builder, Prepared
-from swell.runtime.cgroup import Group, Groups
-from swell.runtime.child_link import ChildLink
-from swell.runtime.children import Child, Ending, verdict
-from swell.runtime.forks import Forks
-from swell.runtime.launching import Ends, Terms
-from swell.runtime.meter import Meter
-from swell.runtime.processes import Exit
-from swell.runtime.records import Record
-from swell.runtime.spool import LogPipe, Spool
+from swell.runtime import limits
+from swell.runtime.runner import launching, meter, processes, records
+from swell.runtime.runner.builds import Builder, Prepared
+from swell.runtime.runner.cgroup import Group, Groups
+from swell.runtime.runner.child_link import ChildLink
+from swell.runtime.runner.children import Child, Ending, verdict
+from swell.runtime.runner.forks import Forks
+from swell.runtime.runner.launching import Ends, Terms
+from swell.runtime.runner.meter import Meter
+from swell.runtime.runner.processes import Exit
+from swell.runtime.runner.records import Record
+from swell.runtime.runner.spool import LogPipe, Spool
 from swell.wire.child import Drain, Exited, Failed, Fork, Forked, Ready, Served, Stuck, Up
+from swell.wire.identity import open_pidfd
 from swell.wire.loglines import LogLine
 from swell.wire.paths import Home
 
@@ -182,7 +184,7 @@ class Fleet:
                 order.revision.environment.workdir or str(prepared.folder),
                 child.group.membership if child.group else (),
             )
-        self._has_process(child, pid, processes.open_pidfd(pid), ours=True)
+        self._has_process(child, pid, open_pidfd(pid), ours=True)
         launch = launching.launch(self.home, self.terms, order, child.address, str(prepared.folder))
         if child.link is not None:
             with suppress(OSError):
@@ -308,7 +310,7 @@ class Fleet:
     def _ready(self, child: Child, message: Ready) -> None:
         child.cancel_timer("startup")
         if child.pid is None:
-            self._has_process(child, message.pid, processes.open_pidfd(message.pid), ours=False)
+            self._has_process(child, message.pid, open_pidfd(message.pid), ours=False)
         now = time.monotonic()
         ordered_ms = (child.begun_monotonic_s - child.ordered_monotonic_s) * 1000
         started_ms = (now - child.begun_monotonic_s) * 1000

@@ -11,7 +11,7 @@ import msgspec
 
 from swell.model.orders import StartOrder
 from swell.model.workload import Revision
-from swell.runtime import environment
+from swell.runtime.runner import environment
 from swell.wire.child import CHANNEL_FD, Launch
 from swell.wire.paths import Home
 

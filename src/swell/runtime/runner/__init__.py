@@ -1,0 +1,1 @@
+"""What owns the processes of one node: starts, forks, watches, limits, meters and ends them; runs no user code."""
