@@ -1,0 +1,172 @@
+"""Does a program written for Modal do here what it does there?"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from journey.callers import APPS, call, command
+from private_swell import PrivateSwell, unstarted_swell, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+PROGRAM = APPS / "plain.py"
+
+
+def run(swell: PrivateSwell, entry: str, *flags: str) -> Any:
+    """What an entry point of the program showed."""
+    said = command(swell, "run", f"{PROGRAM}::{entry}", *flags)
+    assert said.code == 0, said.err
+    return json.loads(said.out.splitlines()[-1])
+
+
+def test_calls(own_swell: PrivateSwell) -> None:
+    assert run(own_swell, "calls", "--n", "4", "--name", "Ada", "--loud", "--ratio", "0.25") == {
+        "flags": [4, "Ada", True, 0.25],
+        "remote": 16,
+        "local": 16,
+        "keyword": 16,
+        "inner": 16 + 14,
+        "remote_gen": [{"n": 0}, {"n": 1}, {"n": 2}, {"n": 3}],
+        "remote_gen_async": [0, 1, 2, 3],
+        "methods": [1, 5],
+        "method_gen": [5, 6],
+        "packaged": "hello 3.0 MB",
+    }
+    assert run(own_swell, "calls")["flags"] == [3, "nobody", False, 0.5]
+
+
+def test_flags_have_their_types(own_swell: PrivateSwell) -> None:
+    said = command(own_swell, "run", f"{PROGRAM}::calls", "--n", "many")
+    assert said.code == 2
+    assert "--n" in said.err
+    said = command(own_swell, "run", f"{PROGRAM}::calls", "--help")
+    assert all(flag in said.out for flag in ("--n", "--name", "--loud", "--ratio"))
+
+
+def test_maps(own_swell: PrivateSwell) -> None:
+    assert run(own_swell, "maps") == {
+        "map": [n * n for n in range(30)],
+        "unordered": [n * n for n in range(10)],
+        "two": [8, 9],
+        "kwargs": [2, 3],
+        "starmap": [32, 9],
+        "kept": [0, "TooOdd", 2],
+    }
+
+
+def test_asyncio_forms(own_swell: PrivateSwell) -> None:
+    assert run(own_swell, "aios") == {
+        "remote": 16,
+        "gathered": [0, 1, 4, 9, 16],
+        "remote_gen": [0, 1, 2],
+        "map": [1, 4, 9],
+        "starmap": [8],
+        "method": 5,
+    }
+
+
+def test_failures_and_what_is_not_there_yet(own_swell: PrivateSwell) -> None:
+    found = run(own_swell, "failures")
+    assert (found["itself"], found["in_map"], found["retried"], found["gave_up"]) == (7, 3, 3, "try 3")
+    assert "durable queue" in found["spawn"]
+    assert ".remote()" in found["spawn"]
+    assert "FunctionCall" in found["function_call"]
+
+
+def test_arrays_go_there_and_back(own_swell: PrivateSwell) -> None:
+    assert run(own_swell, "arrays") == {"type": "ndarray", "dtype": "float32", "values": [0.6, 0.8]}
+
+
+def test_exit_hooks_run(own_swell: PrivateSwell) -> None:
+    own_swell.run("deploy", str(PROGRAM))
+    assert call(own_swell, "plain/Counter.add", {"step": 5}).value[0] == 5
+    own_swell.run("app", "stop", "plain")
+    wait_until(
+        "its last words", lambda: "counter leaves at 5" in command(own_swell, "logs", "plain", "--tail", "-1").out, 30
+    )
+
+
+FROM_OUTSIDE = """
+import asyncio, json
+import swell as modal
+
+square = modal.Function.from_name("plain", "square")
+Counter = modal.Cls.from_name("plain", "Counter")
+even = modal.Function.from_name("plain", "even")
+try:
+    even.remote(1)
+    refused = None
+except Exception as error:
+    refused = f"{type(error).__name__}: {error}"
+try:
+    modal.Function.from_name("plain", "sqare").remote(1)
+except modal.Error as error:
+    unknown = str(error)
+print(json.dumps({
+    "remote": square.remote(9),
+    "map": list(square.map([1, 2])),
+    "aio": asyncio.run(square.remote.aio(3)),
+    "method": Counter().add.remote(2)[0],
+    "generated": list(modal.Function.from_name("plain", "count").remote_gen(2)),
+    "refused": refused,
+    "unknown": unknown,
+}))
+"""
+
+
+def test_a_deployed_app_is_called_from_another_program(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    own_swell.run("deploy", str(PROGRAM))
+    file = tmp_path / "outside.py"
+    file.write_text(FROM_OUTSIDE)
+    done = subprocess.run(
+        [sys.executable, str(file)], env=own_swell.environ, capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["remote"], found["map"], found["aio"], found["method"]) == (81, [1, 4], 9, 2)
+    assert found["generated"] == [{"n": 0}, {"n": 1}]
+    assert "TooOdd" in found["refused"]
+    assert "square" in found["unknown"]
+    own_swell.run("app", "stop", "plain")
+
+
+def test_without_a_server_one_is_started_and_nothing_is_left() -> None:
+    with unstarted_swell() as swell:
+        assert run(swell, "arrays")["values"] == [0.6, 0.8]
+        wait_until("no process left", lambda: not swell.processes(), wait_s=30)
+        assert [path.name for path in (swell.home / "run").rglob("*") if path.is_socket()] == []
+        assert command(swell, "ps").code == 1
+
+
+def test_a_plain_script_runs_with_app_run(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    with unstarted_swell() as swell:
+        done = subprocess.run(
+            [sys.executable, str(script)], env=swell.environ, capture_output=True, text=True, timeout=120
+        )
+        assert (done.returncode, done.stdout) == (0, "42 True\n"), done.stderr
+        wait_until("no process left", lambda: not swell.processes(), wait_s=30)
+
+
+SCRIPT = """
+import os
+import swell as modal
+
+app = modal.App("script")
+
+@app.function()
+def there(x):
+    return x * 2, os.getpid()
+
+if __name__ == "__main__":
+    with app.run():
+        value, pid = there.remote(21)
+        print(value, pid != os.getpid())
+"""
