@@ -46,3 +46,25 @@ def test_a_killed_programs_app_is_stopped(own_swell: PrivateSwell, tmp_path: Pat
     finally:
         program.kill()
         program.wait()
+
+
+TOP_LEVEL = PROGRAM.replace('if __name__ == "__main__":', "if True:")
+
+
+def test_a_program_that_runs_its_app_when_imported_is_told_so(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(TOP_LEVEL)
+    done = subprocess.run([sys.executable, str(file)], env=own_swell.environ, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert 'if __name__ == "__main__":' in done.stderr
+
+
+def test_a_start_from_nothing_tells_how_long_the_template_loaded(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    file = tmp_path / "one.py"
+    file.write_text('import swell\napp = swell.App("one")\n\n\n@app.function()\ndef f() -> int:\n    return 1\n')
+    own_swell.run("deploy", str(file))
+    with own_swell.connect() as client:
+        phases = client.call("one/f").phases_ms
+    assert {"start-order", "start-template_exec", "start-template_load", "start-fork"} <= phases.keys()
+    assert sum(ms for name, ms in phases.items() if name.startswith("start-")) <= phases["held"] + 1
+    own_swell.run("app", "stop", "one")

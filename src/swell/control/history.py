@@ -30,6 +30,8 @@ class Story(msgspec.Struct):
     reason: str = ""
     detail: str = ""
     stuck: int = 0
+    unforked: str = ""
+    """Why it is a fresh process although it was to be forked."""
 
 
 class History:
@@ -63,6 +65,7 @@ class History:
             self._add(story)
         story.timings_ms = seen.timings_ms or story.timings_ms
         story.stuck = seen.stuck
+        story.unforked = seen.unforked or story.unforked
         if seen.phase is Phase.READY and story.ready_at is None:
             story.ready_at = seen.at
         if seen.phase in OVER and story.ended_at is None:

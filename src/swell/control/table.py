@@ -112,6 +112,8 @@ def failing(world: World, pool: str) -> str:
     if failures is None:
         return ""
     times = "once" if failures.count == 1 else f"{failures.count} times in a row"
-    # Its first line is the message, or how the process ended; a traceback, or its last words, may follow.
-    first = failures.detail.strip().partition("\n")[0]
-    return f"its start failed {times} ({failures.reason}). {first}".strip()
+    # First comes the message, or how the process ended; a traceback, or its last words, may follow.
+    lines = failures.detail.strip().splitlines() or [""]
+    first, last = lines[0], lines[-1].strip()
+    told = first if last in first else f"{first}: {last}"
+    return f"its start failed {times} ({failures.reason}). {told}".strip()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from swell.control.loop import Loop
-from swell.control.why import explain
+from swell.control.why import explain, origin
 from swell.decide.place import never_fits
 from swell.decide.price import PoolCost, pool_cost
 from swell.model.demand import IDLE
@@ -145,6 +145,8 @@ class Views:
         story = self.loop.history.get(replica.id)
         going = f"{replica.reason}: {story.stop_why}" if story is not None and story.stop_why else replica.reason
         why = going or (story.why if story is not None else "")
+        if story is not None and replica.role == "serving":
+            why += f"; {origin(story, reactor.world.refused.get(replica.pool, ''))}"
         if story is not None and story.stuck:
             why += f"; {story.stuck} inputs go on after their caller left and cannot be stopped"
         return ReplicaRow(
@@ -173,7 +175,8 @@ class Views:
                 status=404,
             )
         cost = (await self._costs(WHY_WINDOW_S)).get(record.pool, PoolCost())
-        return explain(record, self.loop.history.get(record.replica), cost)
+        refused = self.loop.reactor.world.refused.get(record.pool, "")
+        return explain(record, self.loop.history.get(record.replica), cost, refused)
 
     async def usage(self, since_s: float) -> list[PoolUsage]:
         return [

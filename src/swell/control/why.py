@@ -16,8 +16,11 @@ NOTES = {
 }
 
 
-def explain(record: RequestRecord, story: Story | None, cost: PoolCost) -> Why:
-    """Join what the gateway recorded with what is known of the replica that answered. Pure."""
+def explain(record: RequestRecord, story: Story | None, cost: PoolCost, refused: str = "") -> Why:
+    """Join what the gateway recorded with what is known of the replica that answered. Pure.
+
+    `refused` says why templates of the pool may not be forked; empty when they may.
+    """
     requests = max(cost.requests, 1)
     return Why(
         request=record.id,
@@ -30,7 +33,7 @@ def explain(record: RequestRecord, story: Story | None, cost: PoolCost) -> Why:
         cold=record.cold,
         replica=record.replica,
         steps=tuple(_steps(record, story)),
-        reasons=tuple(_reasons(record, story)),
+        reasons=tuple(_reasons(record, story, refused)),
         cpu_us=record.cpu_us,
         marginal_usd=record.cost_usd,
         idle_share_usd=cost.idle_usd / requests,
@@ -65,11 +68,18 @@ def _wake_steps(record: RequestRecord, story: Story, held_ms: float) -> list[Why
     return steps
 
 
-def _reasons(record: RequestRecord, story: Story | None) -> list[str]:
+def origin(story: Story, refused: str) -> str:
+    """How a replica came to be, in words; with the reason where it was not forked because that does not work."""
+    if story.template is not None and not story.unforked:
+        return f"forked from template {story.template}"
+    why = story.unforked or (f"its template is refused: {refused}" if refused else "")
+    return f"a fresh process, since {why}" if why else "a fresh process"
+
+
+def _reasons(record: RequestRecord, story: Story | None, refused: str) -> list[str]:
     if story is None:
         return [f"replica {record.replica}: no longer remembered"] if record.replica else []
-    origin = f"forked from template {story.template}" if story.template else "a fresh process"
-    reasons = [f"{story.replica} was started ({origin}): {story.why}"]
+    reasons = [f"{story.replica} was started ({origin(story, refused)}): {story.why}"]
     if not record.cold:
         reasons.append("it was ready when the request came")
     if story.ended_at is not None:

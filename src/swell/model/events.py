@@ -68,6 +68,8 @@ class ReplicaSeen(msgspec.Struct, frozen=True, tag="replica_seen"):
     detail: str = ""
     """Human words for the reason: the last lines of a traceback, the exit code, …"""
     template: str | None = None
+    unforked: str = ""
+    """Why it is a fresh process although it was to be forked from `template`."""
     fork_refused: str = ""
     stuck: int = 0
     """Inputs whose caller left and whose code could not be stopped: still running."""

@@ -13,12 +13,15 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.model.workload import Revision
 from swell.runtime import load
+from swell.wire.context import Inside, inside
 
 
 def main() -> int:
     """Import and resolve only: asked for as a plain callable, a class is not instantiated."""
     revision, folder = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=tuple[Revision, str])
     entry = msgspec.structs.replace(revision.entry, kind="function", methods=())
+    # As in a replica: what a program does only where it is run by hand must not be done here.
+    inside[:] = [Inside(app="", replica="", gateway_url="", call_key="")]
     try:
         load.load(msgspec.structs.replace(revision, entry=entry), folder, snap=False)
     except SwellError as error:

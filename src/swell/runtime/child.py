@@ -22,6 +22,7 @@ def main() -> None:
     status = 1
     try:
         launch = read_launch(channel)
+        load.place(launch)
         try:
             program = load.load(launch.revision, launch.bundle_dir, snap=launch.role == "template")
         except SwellError as error:

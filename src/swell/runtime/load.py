@@ -18,8 +18,10 @@ from types import ModuleType
 from typing import Any
 
 from swell.model.errors import SwellError
-from swell.model.workload import Entry, Revision
+from swell.model.workload import Entry, Revision, workload_of
 from swell.runtime.tracebacks import summary, user_traceback
+from swell.wire.child import Launch
+from swell.wire.context import Inside, inside
 
 Hook = Callable[[], Any]
 
@@ -160,3 +162,9 @@ def _resolve(module: ModuleType, entry: Entry) -> Any:
 
 async def _awaited(result: Any) -> Any:
     return await result
+
+
+def place(launch: Launch) -> None:
+    """Tell code in this process which replica it is in. Before its module is imported, and again after a fork."""
+    app, _, workload = workload_of(launch.pool).rpartition("/")
+    inside[:] = [Inside(app, launch.replica, launch.gateway_url, launch.call_key, workload)]

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from swell.model.errors import SwellError
-from swell.model.workload import Method, workload_of
-from swell.runtime import output
+from swell.model.workload import Method
+from swell.runtime import load, output
 from swell.runtime.asgi import AsgiApp
 from swell.runtime.call import Callee, Host
 from swell.runtime.channel import Channel
@@ -30,7 +30,6 @@ from swell.runtime.slots import Slots
 from swell.runtime.tracebacks import user_traceback
 from swell.runtime.worker import Workers
 from swell.wire.child import Failed, Here, Launch, Ready, Served, Stuck
-from swell.wire.context import Inside, inside
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
 try:
@@ -62,8 +61,7 @@ def run(
     marked = output.install()
     if os.getpid() != program.pid:
         _reseed()
-    app = workload_of(launch.pool).split("/")[1]
-    inside[:] = [Inside(app, launch.replica, launch.gateway_url, launch.call_key)]
+    load.place(launch)
     loop = new_event_loop()
     asyncio.set_event_loop(loop)
     replica = Replica(program, launch, channel, loop, marked)

@@ -24,6 +24,7 @@ from swell.sdk.bridge import adopt, drive
 from swell.sdk.client import Client
 from swell.sdk.marks import Given
 from swell.sdk.server import serving
+from swell.wire import context
 from swell.wire.api import LogRow
 from swell.wire.identity import myself
 
@@ -221,6 +222,12 @@ class Running(Generic[A]):
         await adopt(self._end(error))
 
     async def _start(self) -> A:
+        if context.inside:
+            raise SwellError(
+                "in_a_replica",
+                "`app.run()` was reached while this module was imported in a replica, or to check that it can be. "
+                'Put it under `if __name__ == "__main__":`, or into an @app.local_entrypoint().',
+            )
         app = self._app
         self._name = ephemeral_name(self._stem or app.name or Path(_shown_source(app)).stem or "app")
         progress = self._progress or output.progress

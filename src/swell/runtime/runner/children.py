@@ -50,6 +50,7 @@ class Child:
         self.ordered_monotonic_s = time.monotonic()
         self.begun_monotonic_s = self.ordered_monotonic_s
         """When its process was asked for."""
+        self.ready_monotonic_s: float | None = None
         self.order: StartOrder | None = None
         """None when it was adopted from an earlier runner."""
         self.phase = Phase.STARTING
@@ -75,6 +76,8 @@ class Child:
         """Its process was a failed trial of a fork: once it is gone, start it fresh under the same id."""
         self.attempt = 0
         self.forked = False
+        self.unforked = ""
+        """Why it was started fresh although it was to be forked."""
         self.awaited = False
         """Adopted, and its process has not connected to this runner yet."""
         # A template's forks
@@ -111,6 +114,7 @@ class Child:
             applied=self.applied,
             reason=self.stop.reason if self.stop else "",
             template=self.template,
+            unforked=self.unforked,
             fork_refused=self.fork_refused,
             stuck=self.stuck,
         )
@@ -128,6 +132,23 @@ class Child:
     def cancel_timers(self) -> None:
         for name in list(self.timers):
             self.cancel_timer(name)
+
+
+def waited_ms(child: Child, template: Child | None) -> tuple[tuple[str, float], ...]:
+    """From the order to the start of its process, by phase: a fork may have waited for its template to load."""
+    waited = (child.begun_monotonic_s - child.ordered_monotonic_s) * 1000
+    if template is None or (template.ready_monotonic_s or 0.0) <= child.ordered_monotonic_s:
+        return (("order", waited),)
+    assert template.ready_monotonic_s is not None
+    loading = (template.ready_monotonic_s - child.ordered_monotonic_s) * 1000
+    # It may have begun to load before the order: only the end of its phases was waited for.
+    parts: list[tuple[str, float]] = []
+    left = loading
+    for name, ms in reversed(template.timings_ms):
+        if left > 0 and name != "order":
+            parts.insert(0, (f"template_{name}", min(ms, left)))
+            left -= ms
+    return (("order", waited - sum(ms for _, ms in parts)), *parts)
 
 
 def verdict(child: Child, exit: Exit | None, oom_kills: int, tail: Sequence[str]) -> Ending:

@@ -23,7 +23,7 @@ from swell.runtime.runner import launching, meter, processes, records
 from swell.runtime.runner.builds import Builder, Prepared
 from swell.runtime.runner.cgroup import Group, Groups
 from swell.runtime.runner.child_link import ChildLink
-from swell.runtime.runner.children import Child, Ending, verdict
+from swell.runtime.runner.children import Child, Ending, verdict, waited_ms
 from swell.runtime.runner.forks import Forks
 from swell.runtime.runner.launching import Ends, Terms
 from swell.runtime.runner.meter import Meter
@@ -145,8 +145,9 @@ class Fleet:
         return self.children.get(replica)
 
     def fresh(self, child: Child, why: str) -> None:
-        """Start by exec. `why`: what kept it from being forked, for the log."""
+        """Start by exec. `why`: what kept it from being forked."""
         if why:
+            child.unforked = why
             self.spool.note(child.pool, child.id, f"started fresh instead of forked: {why}")
         if child.order is None:
             self._end(child, "crashed", f"{why}; it cannot be started again by a runner that did not start it")
@@ -312,12 +313,13 @@ class Fleet:
         if child.pid is None:
             self._has_process(child, message.pid, open_pidfd(message.pid), ours=False)
         now = time.monotonic()
-        ordered_ms = (child.begun_monotonic_s - child.ordered_monotonic_s) * 1000
+        child.ready_monotonic_s = now
         started_ms = (now - child.begun_monotonic_s) * 1000
         own_ms = sum(ms for _, ms in message.timings_ms)
         # What nobody timed in the process itself: the interpreter's start, or the hand-over to a template.
         rest = ("hand_over" if child.forked else "exec", max(0.0, started_ms - own_ms))
-        child.timings_ms = (("order", ordered_ms), rest, *message.timings_ms)
+        template = self.children.get(child.template or "") if child.forked else None
+        child.timings_ms = (*waited_ms(child, template), rest, *message.timings_ms)
         if message.threads:
             child.applied += (f"threads that a fork will not have: {', '.join(message.threads)}",)
         child.fork_refused = message.refused
@@ -379,6 +381,7 @@ class Fleet:
     def again(self, child: Child, why: str) -> None:
         """End its process and start it fresh under the same id."""
         child.again = True
+        child.unforked = why
         self.spool.note(child.pool, child.id, f"starts again: {why}")
         if self.children.get(child.id) is child:
             self._end(child)

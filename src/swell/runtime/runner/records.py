@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 import msgspec
 
 from swell.model.replica import Role
+
+log = logging.getLogger("swell.runner")
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -29,11 +32,19 @@ class Record(msgspec.Struct, frozen=True):
 
 
 def write(folder: Path, record: Record) -> None:
-    """Make or replace one record. Not synced: after a power cut there is no process to adopt either."""
+    """Make or replace one record. Not synced: after a power cut there is no process to adopt either.
+
+    Where it cannot be written (a full disk) the process runs all the same; it ends with this runner.
+    """
     path = folder / f"{record.replica}.json"
     fresh = folder / f"{record.replica}.tmp"
-    fresh.write_bytes(msgspec.json.encode(record))
-    os.replace(fresh, path)
+    try:
+        fresh.write_bytes(msgspec.json.encode(record))
+        os.replace(fresh, path)
+    except OSError as error:
+        log.warning("%s could not be noted down: %s", record.replica, error.strerror)
+        fresh.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def read_all(folder: Path) -> list[Record]:
