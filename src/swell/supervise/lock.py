@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -89,10 +90,11 @@ class Lock:
 
 def unwritable(home: Home, error: OSError) -> SwellError:
     """The error of a state directory that is read-only, full, or no directory."""
+    mend = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Make it writable"
     return SwellError(
         "home_unwritable",
         f"The state directory {home.root} cannot be used: {error.strerror or error}. "
-        "Make it writable, or set SWELL_HOME (or --home) to another.",
+        f"{mend}, or set SWELL_HOME (or --home) to another.",
     )
 
 

@@ -67,8 +67,8 @@ class Supervisor:
         self.log = log
         self._posts = [Post(child) for child in children]
         self._wanted = wanted
-        self._asked = 0
-        """Signals to end that came: the first stops in order, the second hurries."""
+        self._asked: list[int] = []
+        """Signals to end that came: the first stops in order."""
         self._stopping = False
         self._selector = selectors.DefaultSelector()
         # Its end tells children that the supervisor is gone, however it went.
@@ -156,7 +156,7 @@ class Supervisor:
     def _signalled(self, wakeup_fd: int) -> None:
         for number in os.read(wakeup_fd, 64):
             if number != signal.SIGCHLD:
-                self._asked += 1
+                self._asked.append(number)
         self._reap()
 
     def _reap(self) -> None:
@@ -220,22 +220,25 @@ class Supervisor:
         self._sweep()
 
     def _stop(self, post: Post, process: Process) -> None:
-        """SIGTERM, its grace, SIGKILL. A second signal to us cuts the grace short."""
+        """SIGTERM, its grace, SIGKILL. A hurry cuts the grace short."""
         process.signal(signal.SIGTERM)
-        begun = time.monotonic()
-        hurried_at: float | None = None
+        until = time.monotonic() + post.child.grace_s
+        hurried = killed = False
         while post.process is not None:
             now = time.monotonic()
-            if self._asked > 1 and hurried_at is None:
-                hurried_at = now
-            until = begun + post.child.grace_s
-            if hurried_at is not None:
-                until = min(until, hurried_at + HURRY_S)
-            if now >= until:
+            if self._hurried and not hurried:
+                hurried = True
+                until = min(until, now + HURRY_S)
+            if now >= until and not killed:
+                killed = True
                 self.log.say(f"the {post.child.name} did not end within its grace; it is killed")
                 process.signal(signal.SIGKILL)
-                until = now + SWEEP_S
-            self._turn(until - now)
+            self._turn(SWEEP_S if killed else until - now)
+
+    @property
+    def _hurried(self) -> bool:
+        """A second signal hurries. Not a second SIGTERM: `swell down` of two people at once is not impatience."""
+        return len(self._asked) > 1 and any(number != signal.SIGTERM for number in self._asked)
 
     def _sweep(self) -> None:
         """Kill every descendant that is left, until there is none: their parents' deaths make them our children."""
