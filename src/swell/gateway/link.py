@@ -92,8 +92,8 @@ class Link:
             self._timer = self.shared.loop.call_later(REPORT_S, self.report)
 
     def wanted(self, pool: HasLevel) -> None:
-        """A touched pool begins to hold: tell it now if nothing serves it, or if nothing was told just before."""
-        if not pool.ready or self.shared.now() - self._reported_at >= REPORT_S:
+        """A touched pool's level matters now: tell it if nothing serves it, or if nothing was told just before."""
+        if not pool.ready or pool.single_use or self.shared.now() - self._reported_at >= REPORT_S:
             self.report()
 
     def report(self) -> None:

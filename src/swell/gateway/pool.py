@@ -301,6 +301,10 @@ class Pool:
         if not self.dirty:
             self.dirty = True
             self.shared.touched(self)
+        if self.single_use:
+            # Its replica is about to be gone: told late, the same input would seem to want another one.
+            self.peak = self.in_flight
+            self.shared.wanted(self)
         if replica.place < 0 or self.held:
             self.settle(replica)
 

@@ -33,6 +33,7 @@ class HasLevel(Protocol):
     dirty: bool
     in_flight: int
     peak: int
+    single_use: bool
 
     @property
     def held_count(self) -> int: ...
