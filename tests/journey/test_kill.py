@@ -9,6 +9,7 @@ import itertools
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,6 +65,70 @@ def swell(tmp_path: Path) -> Iterator[PrivateSwell]:
         finally:
             # Shown only where the test failed.
             print(made.log(300))
+
+
+SLOW_TO_IMPORT = """
+import pathlib, time
+import swell
+
+app = swell.App("slow")
+pathlib.Path(MARK).touch()
+time.sleep(PAUSE_S)
+
+@app.function()
+def version() -> int:
+    return VERSION
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("victim", SERVERS)
+def test_a_deploy_cut_short_says_so_and_changes_nothing(tmp_path: Path, victim: str) -> None:
+    program, mark = tmp_path / "slow.py", tmp_path / "imported"
+
+    def write(version: int, pause_s: float) -> None:
+        text = SLOW_TO_IMPORT.replace("MARK", repr(str(mark))).replace("PAUSE_S", f"{pause_s:g}")
+        program.write_text(text.replace("VERSION", str(version)))
+        mark.unlink(missing_ok=True)
+
+    def version() -> int:
+        with swell.connect() as client:
+            return int(client.call("slow/version").value)
+
+    with unstarted_swell() as swell:
+        up(swell)
+        write(1, 0.0)
+        swell.run("deploy", str(program))
+        assert version() == 1
+        write(2, 2.0)
+        deploy = subprocess.Popen(
+            ["swell", "deploy", str(program)], env=swell.environ, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        wait_until("it is imported here", mark.exists, wait_s=BACK_S)
+        mark.unlink()
+        wait_until("it is imported there", mark.exists, wait_s=BACK_S)
+        os.kill(swell.server(victim), signal.SIGKILL)
+        said = deploy.communicate(timeout=60)[1].decode()
+        assert deploy.returncode == 1, said
+        assert any(line.startswith("Error: ") for line in said.splitlines()), said
+        assert "Traceback" not in said
+        wait_until("control answers", lambda: asked(swell), wait_s=BACK_S)
+        if victim != "gateway":
+            # With the gateway only the one who waits is cut off: what control began it ends.
+            assert version() == 1
+        write(3, 0.0)
+        wait_until("it can be deployed", lambda: deploys(swell, program), wait_s=BACK_S)
+        wait_until("it serves", lambda: version() == 3, wait_s=BACK_S)
+        swell.run("down")
+        assert left_over(swell) == []
+
+
+def deploys(swell: PrivateSwell, program: Path) -> bool:
+    try:
+        swell.run("deploy", str(program))
+    except Failed:
+        return False
+    return True
 
 
 @pytest.mark.timeout(60 + 40 * ROUNDS)
