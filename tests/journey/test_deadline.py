@@ -98,7 +98,8 @@ def test_the_replica_goes_on_serving(endless: PrivateSwell, tmp_path: Path, kind
     reply = call(endless, f"endless/{kind}", {"file": str(file), "turns": 1})
     assert reply.status == 200
     after = {one["pid"] for one in endless.serving() if one["workload"].endswith(f"/{kind}")}
-    assert before == after
+    # Another one may have been started for the moment in which the first was still being stopped.
+    assert before <= after
 
 
 def test_what_cannot_be_stopped_ends_its_replica(endless: PrivateSwell) -> None:

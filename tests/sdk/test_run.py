@@ -152,6 +152,12 @@ def test_imports_of_an_image_are_passed_over_where_it_is_not(monkeypatch: pytest
         1 / 0
     monkeypatch.setattr(context, "inside", [context.Inside("a", "r1-1", "", "")])
     with pytest.raises(ImportError), image.imports():
+        import nowhere_to_be_found
+    with_more = image.pip_install("nowhere-to-be-found", "other")
+    with with_more.imports():
+        import nowhere_to_be_found
+    monkeypatch.setattr(context, "inside", [context.Inside("a", "r1-1", "", "", packages=(*with_more.packages, "x"))])
+    with pytest.raises(ImportError), with_more.imports():
         import nowhere_to_be_found  # noqa: F401
 
 

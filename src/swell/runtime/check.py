@@ -21,7 +21,8 @@ def main() -> int:
     revision, folder = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=tuple[Revision, str])
     entry = msgspec.structs.replace(revision.entry, kind="function", methods=())
     # As in a replica: what a program does only where it is run by hand must not be done here.
-    inside[:] = [Inside(app="", replica="", gateway_url="", call_key="")]
+    packages = revision.environment.packages
+    inside[:] = [Inside(app="", replica="", gateway_url="", call_key="", packages=packages)]
     try:
         load.load(msgspec.structs.replace(revision, entry=entry), folder, snap=False)
     except SwellError as error:

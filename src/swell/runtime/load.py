@@ -167,4 +167,5 @@ async def _awaited(result: Any) -> Any:
 def place(launch: Launch) -> None:
     """Tell code in this process which replica it is in. Before its module is imported, and again after a fork."""
     app, _, workload = workload_of(launch.pool).rpartition("/")
-    inside[:] = [Inside(app, launch.replica, launch.gateway_url, launch.call_key, workload)]
+    packages = launch.revision.environment.packages
+    inside[:] = [Inside(app, launch.replica, launch.gateway_url, launch.call_key, workload, packages)]

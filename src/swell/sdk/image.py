@@ -137,11 +137,14 @@ class Image:
 
     @contextmanager
     def imports(self) -> Iterator[None]:
-        """Around imports that only this image has: where it is not, an ImportError is passed over."""
+        """Around imports that only this image has: where it is not, an ImportError is passed over.
+
+        It is where all its packages are: not on the caller's machine, and not in replicas of another image.
+        """
         try:
             yield
         except ImportError:
-            if context.inside:
+            if context.inside and set(self.packages) <= set(context.inside[0].packages):
                 raise
 
     def pipe(self, func: Callable[Concatenate[Image, P], R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -29,6 +29,8 @@ class Inside(msgspec.Struct, frozen=True):
     call_key: str
     workload: str = ""
     """Name of the workload it is a replica of: tells which App of the source is the deployed one."""
+    packages: tuple[str, ...] = ()
+    """Requirement lines of the environment it runs in: tells which Image of the source that is."""
 
 
 current: ContextVar[Input | None] = ContextVar("swell_input", default=None)
