@@ -149,6 +149,9 @@ def test_a_call_from_a_foreign_page_needs_the_key(moody: PrivateSwell) -> None:
     assert_refused(opaque, 403, "bad_origin", "null")
     other_port = ask(moody, "POST", "/call/moody/add", body, {"Origin": f"http://127.0.0.1:{moody.port + 1}"})
     assert_refused(other_port, 403, "bad_origin")
+    # A foreign name that was made to point here is as foreign as any other.
+    rebound = {"Origin": f"http://evil.test:{moody.port}", "Host": f"evil.test:{moody.port}"}
+    assert_refused(ask(moody, "POST", "/call/moody/add", body, rebound), 403, "bad_origin", "evil.test")
     own = {"Origin": f"http://127.0.0.1:{moody.port}"}
     assert ask(moody, "POST", "/call/moody/add", body, own).value == 2
     assert ask(moody, "POST", "/call/moody/add", body, {"Origin": "http://evil.test", **key(moody)}).value == 2

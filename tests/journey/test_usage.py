@@ -93,3 +93,14 @@ def test_marginal_cost_is_the_formula(own_swell: PrivateSwell) -> None:
     assert float(reply.headers["swell-cost-usd"]) == pytest.approx(cpu_usd + memory_usd, rel=1e-3)
     assert record["marginal_usd"] == pytest.approx(cpu_usd + memory_usd, rel=1e-6)
     assert record["cpu_us"] >= 0.3e6
+
+
+def test_phases_are_finer_than_a_millisecond(own_swell: PrivateSwell) -> None:
+    own_swell.run("deploy", str(APPS / "burning.py"))
+    with own_swell.connect() as client:
+        client.call("burning/burn", {"seconds": 0})
+        phases = [client.call("burning/burn", {"seconds": 0}).phases_ms for _ in range(20)]
+    for name in ("run", "total"):
+        assert any(one[name] % 1 for one in phases), name
+    for one in phases:
+        assert one["held"] + one["connect"] + one["run"] <= one["total"] + 0.05
