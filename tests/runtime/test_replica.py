@@ -160,7 +160,7 @@ def test_unknown_types_and_methods_are_refused(replica: ReplicaProcess) -> None:
 
 def test_user_code_sees_its_request_and_its_thread(replica: ReplicaProcess) -> None:
     request, remaining, app, key = replica.call("where", Swell_Request_Id="abc", Swell_Remaining_Ms="60000")
-    assert (request, app, key) == ("abc", "app", "call-key")
+    assert (request, app, key) == ("abc", "default/app", "call-key")
     assert 50 < remaining <= 60
     assert replica.call("wait", Swell_Request_Id="def") == "def"
 
