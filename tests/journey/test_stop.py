@@ -6,18 +6,16 @@ import os
 import random
 import signal
 import socket
-import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from census import left_over, supervisor
-from traffic import ONCE, PROGRAM, SINGLE, STEADY, WAKING, traffic
+from shell import ended, launch, refusal
+from traffic import ONCE, PROGRAM, SINGLE, STEADY, WAKING, OneCall, traffic
 
-from private_swell import Answer, Failed, PrivateSwell, unstarted_swell, wait_until
+from private_swell import PrivateSwell, unstarted_swell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -42,58 +40,6 @@ def program(tmp_path: Path) -> str:
     return str(path)
 
 
-def launch(swell: PrivateSwell, *words: str) -> subprocess.Popen[str]:
-    """`swell …` in a group of its own, as a shell starts it."""
-    return subprocess.Popen(
-        ["swell", *words],
-        env=swell.environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit code and everything that was said."""
-    out, err = process.communicate(timeout=WAIT_S)
-    return process.returncode, out + err
-
-
-def refusal(swell: PrivateSwell, *words: str) -> str:
-    """What was said by a command that refused in a sentence, with nothing of it left."""
-    code, said = ended(launch(swell, *words))
-    assert code == 1, said
-    assert any(line.startswith("Error: ") for line in said.splitlines()), said
-    assert "Traceback" not in said
-    return said
-
-
-class Caller:
-    """One request on a thread of its own."""
-
-    def __init__(self, swell: PrivateSwell, pause_s: float, book: Path) -> None:
-        self._swell = swell
-        self._arguments = {"id": "long", "pause_s": pause_s, "book": str(book)}
-        self.answer: Answer | None = None
-        self.failure = ""
-        self._thread = threading.Thread(target=self._call)
-        self._thread.start()
-        wait_until("it has begun", lambda: book.exists() and "long" in book.read_text().split(), wait_s=WAIT_S)
-
-    def _call(self) -> None:
-        try:
-            with self._swell.connect() as client:
-                self.answer = client.call(f"fire/{STEADY}", self._arguments)
-        except Failed as failure:
-            self.failure = str(failure)
-
-    def join(self) -> None:
-        self._thread.join(WAIT_S)
-        assert not self._thread.is_alive(), "it hangs"
-
-
 # -- stopping ----------------------------------------------------------------------------------
 
 
@@ -110,7 +56,7 @@ def test_a_stop_under_load_answers_or_refuses_all_in_flight(
         assert "Swell is up" in server.stdout.readline()
     idle.run("deploy", program)
     book = tmp_path / "book"
-    long = Caller(idle, LONG_S, tmp_path / "long")
+    long = OneCall(idle, LONG_S, tmp_path / "long")
     with traffic(idle.port, book, random.Random(0), CALLERS) as calls:
         wait_until("it runs", lambda: sum(one.answered for one in calls.outcomes) > IN_FLIGHT_MIN, wait_s=WAIT_S)
         wait_until("many in flight", lambda: len(calls.in_flight) >= IN_FLIGHT_MIN, wait_s=WAIT_S, pause_s=0.001)
@@ -136,7 +82,7 @@ def test_two_stops_at_once_do_not_hurry(idle: PrivateSwell, program: str, tmp_pa
     idle.run("up", "-d")
     idle.run("deploy", program)
     pid = supervisor(idle)
-    call = Caller(idle, 3.0, tmp_path / "book")
+    call = OneCall(idle, 3.0, tmp_path / "book")
     stops = [launch(idle, "down") for _ in range(2)]
     for stop in stops:
         code, said = ended(stop)
@@ -184,76 +130,3 @@ def test_a_home_that_cannot_be(idle: PrivateSwell, tmp_path: Path, program: str,
 
 def flags(words: list[str]) -> list[str]:
     return ["--id", "x", "--pause-s", "0", "--book", "/dev/null"] if words[0] == "run" else []
-
-
-# -- a disk that is full, or read-only ---------------------------------------------------------
-
-
-def test_a_full_disk(idle: PrivateSwell, program: str, tmp_path: Path) -> None:
-    with small_disk(idle):
-        filler = idle.home / "filler"
-        fill(filler)
-        said = refusal(idle, "up", "-d")
-        assert f"The state directory {idle.home} cannot be used: No space left on device. Free some space" in said
-        assert idle.processes() == []
-        filler.unlink()
-        idle.run("up", "-d")
-        idle.run("deploy", program)
-        Caller(idle, 0.0, tmp_path / "book-1").join()
-        fill(filler)
-        # What runs goes on, what sleeps is woken, and what must be kept is refused.
-        warm, woken = Caller(idle, 0.0, tmp_path / "book-2"), tmp_path / "book-3"
-        warm.join()
-        assert warm.answer is not None, warm.failure
-        with idle.connect() as client:
-            arguments = {"id": "woken", "pause_s": 0.0, "book": str(woken)}
-            assert client.call(f"fire/{WAKING}", arguments).value[0] == "woken"
-        Path(program).write_text(PROGRAM + "\n# changed\n")
-        said = refusal(idle, "deploy", program)
-        assert "space" in said
-        assert str(idle.home) in said
-        filler.unlink()
-        wait_until("it takes deploys again", lambda: deploys(idle, program), wait_s=WAIT_S)
-        idle.run("down")
-        assert left_over(idle) == []
-
-
-def test_a_read_only_disk(idle: PrivateSwell) -> None:
-    with small_disk(idle, "ro"):
-        said = refusal(idle, "up", "-d")
-        assert str(idle.home) in said
-        assert "SWELL_HOME" in said
-        assert idle.processes() == []
-
-
-def deploys(swell: PrivateSwell, program: str) -> bool:
-    return ended(launch(swell, "deploy", program))[0] == 0
-
-
-def fill(filler: Path) -> None:
-    """Until nothing more goes in."""
-    with filler.open("wb", buffering=0) as file:
-        for size in (1 << 16, 1):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError:
-                continue
-
-
-@contextmanager
-def small_disk(swell: PrivateSwell, options: str = "rw") -> Iterator[None]:
-    """Its state directory on a small disk of its own."""
-    disk = swell.home / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"{options},size=8m,mode=700", "tmpfs", str(disk)])
-    if mounted.returncode:
-        pytest.skip("disks cannot be mounted here")
-    swell.home = disk
-    swell.environ["SWELL_HOME"] = str(disk)
-    try:
-        yield
-    finally:
-        if swell.processes():
-            swell.run("down")
-        subprocess.run(["umount", str(disk)], check=True)

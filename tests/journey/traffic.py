@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from private_swell import Answer, Failed, PrivateSwell, wait_until
+
 PROGRAM = """
 import asyncio, os, time
 import swell
@@ -71,6 +73,7 @@ SLACK_S = 5.0
 """How long after its deadline a request may end: a gateway that dies takes its clocks with it."""
 RESTS_S = {WAKING: 5.0, ONCE: 0.5}
 """Longest pause between two requests of a caller: pools that come from zero and go there again."""
+WAIT_S = 60.0
 DRY_S = 0.05
 """Pause after a connection that could not be opened."""
 
@@ -224,3 +227,27 @@ def unbegun(book: Path, outcomes: Iterable[Outcome]) -> list[Outcome]:
     """Answers to what no replica ever began."""
     begun = set(book.read_text().split())
     return [outcome for outcome in outcomes if outcome.answered and outcome.id not in begun]
+
+
+class OneCall:
+    """One request on a thread of its own."""
+
+    def __init__(self, swell: PrivateSwell, pause_s: float, book: Path) -> None:
+        self._swell = swell
+        self._arguments = {"id": "long", "pause_s": pause_s, "book": str(book)}
+        self.answer: Answer | None = None
+        self.failure = ""
+        self._thread = threading.Thread(target=self._call)
+        self._thread.start()
+        wait_until("it has begun", lambda: book.exists() and "long" in book.read_text().split(), wait_s=WAIT_S)
+
+    def _call(self) -> None:
+        try:
+            with self._swell.connect() as client:
+                self.answer = client.call(f"fire/{STEADY}", self._arguments)
+        except Failed as failure:
+            self.failure = str(failure)
+
+    def join(self) -> None:
+        self._thread.join(WAIT_S)
+        assert not self._thread.is_alive(), "it hangs"

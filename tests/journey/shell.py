@@ -1,0 +1,37 @@
+"""How does `swell` end, and what does it say, when it is run as a shell runs it?"""
+
+from __future__ import annotations
+
+import subprocess
+
+from private_swell import PrivateSwell
+
+WAIT_S = 60.0
+
+
+def launch(swell: PrivateSwell, *words: str) -> subprocess.Popen[str]:
+    """`swell …` in a group of its own, as a shell starts it."""
+    return subprocess.Popen(
+        ["swell", *words],
+        env=swell.environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code and everything that was said."""
+    out, err = process.communicate(timeout=WAIT_S)
+    return process.returncode, out + err
+
+
+def refusal(swell: PrivateSwell, *words: str) -> str:
+    """What was said by a command that refused in a sentence, with nothing of it left."""
+    code, said = ended(launch(swell, *words))
+    assert code == 1, said
+    assert any(line.startswith("Error: ") for line in said.splitlines()), said
+    assert "Traceback" not in said
+    return said

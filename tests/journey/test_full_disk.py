@@ -1,0 +1,104 @@
+"""What still works on a state directory whose disk is full or read-only, and what is refused?
+
+Collected only where a small disk can be mounted (conftest.py).
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from census import left_over
+from shell import ended, launch, refusal
+from traffic import PROGRAM, WAKING, OneCall
+
+from private_swell import PrivateSwell, unstarted_swell, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+WAIT_S = 60.0
+
+
+@pytest.fixture
+def idle() -> Iterator[PrivateSwell]:
+    """A platform that is not started; whatever a test does with it, nothing of it may be left."""
+    with unstarted_swell() as swell:
+        yield swell
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    path = tmp_path / "fire.py"
+    path.write_text(PROGRAM)
+    return str(path)
+
+
+def test_a_full_disk(idle: PrivateSwell, program: str, tmp_path: Path) -> None:
+    with small_disk(idle):
+        filler = idle.home / "filler"
+        fill(filler)
+        said = refusal(idle, "up", "-d")
+        assert f"The state directory {idle.home} cannot be used: No space left on device. Free some space" in said
+        assert idle.processes() == []
+        filler.unlink()
+        idle.run("up", "-d")
+        idle.run("deploy", program)
+        OneCall(idle, 0.0, tmp_path / "book-1").join()
+        fill(filler)
+        # What runs goes on, what sleeps is woken, and what must be kept is refused.
+        warm, woken = OneCall(idle, 0.0, tmp_path / "book-2"), tmp_path / "book-3"
+        warm.join()
+        assert warm.answer is not None, warm.failure
+        with idle.connect() as client:
+            arguments = {"id": "woken", "pause_s": 0.0, "book": str(woken)}
+            assert client.call(f"fire/{WAKING}", arguments).value[0] == "woken"
+        Path(program).write_text(PROGRAM + "\n# changed\n")
+        said = refusal(idle, "deploy", program)
+        assert "space" in said
+        assert str(idle.home) in said
+        filler.unlink()
+        wait_until("it takes deploys again", lambda: deploys(idle, program), wait_s=WAIT_S)
+        idle.run("down")
+        assert left_over(idle) == []
+
+
+def test_a_read_only_disk(idle: PrivateSwell) -> None:
+    with small_disk(idle, "ro"):
+        said = refusal(idle, "up", "-d")
+        assert str(idle.home) in said
+        assert "SWELL_HOME" in said
+        assert idle.processes() == []
+
+
+def deploys(swell: PrivateSwell, program: str) -> bool:
+    return ended(launch(swell, "deploy", program))[0] == 0
+
+
+def fill(filler: Path) -> None:
+    """Until nothing more goes in."""
+    with filler.open("wb", buffering=0) as file:
+        for size in (1 << 16, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+
+
+@contextmanager
+def small_disk(swell: PrivateSwell, options: str = "rw") -> Iterator[None]:
+    """Its state directory on a small disk of its own."""
+    disk = swell.home / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"{options},size=8m,mode=700", "tmpfs", str(disk)], check=True)
+    swell.home = disk
+    swell.environ["SWELL_HOME"] = str(disk)
+    try:
+        yield
+    finally:
+        if swell.processes():
+            swell.run("down")
+        subprocess.run(["umount", str(disk)], check=True)
