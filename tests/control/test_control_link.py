@@ -72,9 +72,9 @@ def test_gateways_are_told_the_table_once_a_runner_said_what_runs() -> None:
         listening.bind(str(folder / "s"))
         await link.serve(listening)
         gateway = Caller(*await asyncio.open_unix_connection(folder / "s"))
-        gateway.say(Hello("gateway", "g1", 1))
+        gateway.say(Hello("gateway", "g1"))
         runner = Caller(*await asyncio.open_unix_connection(folder / "s"))
-        runner.say(Hello("runner", "n", 2))
+        runner.say(Hello("runner", "n"))
         assert await runner.hear() == [Welcome(EPOCH)]
         # Both were heard by now, and the app is known; its replica is not.
         assert list(link.gateways) == ["g1"]
@@ -83,7 +83,7 @@ def test_gateways_are_told_the_table_once_a_runner_said_what_runs() -> None:
         assert isinstance(table, Table)
         assert [endpoint.replica for row in table.pools for endpoint in row.replicas] == ["r1-1"]
         later = Caller(*await asyncio.open_unix_connection(folder / "s"))
-        later.say(Hello("gateway", "g2", 3))
+        later.say(Hello("gateway", "g2"))
         assert await later.hear() == [table]
         for caller in (gateway, runner, later):
             caller.writer.close()

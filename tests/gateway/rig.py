@@ -102,6 +102,11 @@ class Control:
     def levels(self, pool: str) -> list[tuple[int, int]]:
         return [(x.held, x.in_flight) for m in self.of(DemandReport) for x in m.levels if x.pool == pool]
 
+    def loads(self, pool: str) -> dict[str, int]:
+        """In flight by replica, as told last."""
+        told = [x.replicas for m in self.of(DemandReport) for x in m.levels if x.pool == pool]
+        return dict(told[-1]) if told else {}
+
 
 class Exchange:
     """One request as a replica sees it, and the means to answer it well or badly."""
@@ -388,10 +393,8 @@ def route(name: str, *methods: Method, pool: str = "") -> Route:
 def pool_row(name: str, *replicas: Replica, **changes: Any) -> PoolRow:
     row: dict[str, Any] = {
         "pool": f"default/app/{name}@rv-000000000001",
-        "revision": "rv-000000000001",
         "max_inputs": 100,
         "timeout_s": 30.0,
-        "cpu": 1.0,
         "memory_mib": 512,
         "single_use": False,
         "native": True,

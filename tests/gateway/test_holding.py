@@ -224,7 +224,7 @@ def test_held_requests_follow_a_deploy_to_the_new_revision(play: Play) -> None:
         browser = await rig.browser()
         browser.send(request("/call/app/fn", b"moved"))
         await held(rig, 1)
-        await rig.deploy(await rig.replica(), pool="default/app/fn@rv-000000000002", revision="rv-000000000002")
+        await rig.deploy(await rig.replica(), pool="default/app/fn@rv-000000000002")
         assert (await browser.answer()).body == b"moved"
         browser.send(request("/call/app/fn", b"orphan"))
         assert (await browser.answer()).status == 200

@@ -85,10 +85,8 @@ def pool_row(world: World, pool: str, policy: Policy, now: float) -> PoolRow | N
     ]
     return PoolRow(
         pool=pool,
-        revision=pool.partition("@")[2],
         max_inputs=revision.max_inputs,
         timeout_s=revision.timeout_s,
-        cpu=revision.needs.cpu,
         memory_mib=revision.needs.memory_mib,
         single_use=revision.single_use,
         native=not any(m.web is not None and m.web.kind == "server" for m in revision.entry.methods),

@@ -46,6 +46,8 @@ class Front:
         self.rows: dict[str, Route] = {}
         self.routes = Routes()
         self.pools: dict[str, Pool] = {}
+        self.leaving: dict[str, Pool] = {}
+        """Pools that control no longer knows, and that have something to tell of still: what they run, or its end."""
         self.known: dict[bytes, Call] = {}
 
     # -- the table ------------------------------------------------------------------------
@@ -75,11 +77,14 @@ class Front:
     def _take(
         self, pools: tuple[PoolRow, ...], gone: tuple[str, ...] | list[str], rows: dict[str, Route], changed: bool
     ) -> None:
+        self.leaving = {name: pool for name, pool in self.leaving.items() if pool.in_flight or pool.dirty}
         for row in pools:
-            pool = self.pools.get(row.pool)
+            # One that comes back while it is still at work goes on: two of one name would deny each other's level.
+            pool = self.pools.get(row.pool) or self.leaving.pop(row.pool, None)
             if pool is None:
-                self.pools[row.pool] = Pool(self.shared, row)
+                self.pools[row.pool] = Pool(self.shared, row, self._moved)
             else:
+                self.pools[row.pool] = pool
                 pool.update(row)
         left = [self.pools.pop(name) for name in gone if name in self.pools]
         if changed:
@@ -91,6 +96,7 @@ class Front:
             self.known.clear()
         for pool in left:
             if pool.key not in self.pools:
+                self.leaving[pool.key] = pool
                 pool.close()
             for request in pool.take_held():
                 self._follow(request, pool.workload)
@@ -104,6 +110,16 @@ class Front:
             self._find(request)
             return
         self._call(request, call)
+
+    def _moved(self, request: Request) -> bool:
+        """Whether the pool it was in lost its workload's traffic; it was placed anew then, or answered."""
+        old = request.pool
+        assert isinstance(old, Pool)
+        row = self.rows.get(old.workload)
+        if row is not None and row.pool == old.key and old.key in self.pools:
+            return False
+        self._follow(request, old.workload)
+        return True
 
     def _follow(self, request: Request, workload: str) -> None:
         """Nothing of a held request was sent: it goes to the pool that has its workload's traffic now."""

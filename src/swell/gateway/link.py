@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from pathlib import Path
 from typing import cast
 
@@ -38,7 +37,7 @@ class Link:
         self.incarnation = incarnation
         self.wire: Wire | None = None
         self.dirty: list[HasLevel] = []
-        self.told: dict[str, tuple[int, int]] = {}
+        self.told: dict[str, Level] = {}
         """Levels as control knows them."""
         self._timer: asyncio.TimerHandle | None = None
         self._reported_at = 0.0
@@ -57,7 +56,7 @@ class Link:
                 continue
             retry_s = RETRY_S
             self.told.clear()
-            wire.send(Hello(role="gateway", incarnation=self.incarnation, pid=os.getpid()))
+            wire.send(Hello(role="gateway", incarnation=self.incarnation))
             self.wire = wire
             self._tell_all()
             try:
@@ -108,23 +107,24 @@ class Link:
             pool.dirty = False
             in_flight = max(pool.peak, pool.in_flight)
             pool.peak = pool.in_flight
-            level = (pool.held_count, in_flight)
+            level = Level(pool.key, pool.held_count, in_flight, pool.loads())
             if in_flight != pool.in_flight:
                 pool.dirty = True
                 self.touched(pool)
-            if level != self.told.get(pool.key, (0, 0)):
-                levels.append(Level(pool.key, *level))
-                if any(level):
+            if level.held or level.in_flight:
+                if level != self.told.get(pool.key):
                     self.told[pool.key] = level
-                else:
-                    del self.told[pool.key]
+                    levels.append(level)
+            elif self.told.pop(pool.key, None) is not None:
+                levels.append(level)
         if levels and self.wire is not None:
             self.wire.send(DemandReport(levels=tuple(levels), ttl_s=TTL_S))
 
     def _tell_all(self) -> None:
         """Every level, to a control that knows none."""
         known = {pool.key for pool in self.dirty}
-        self.dirty += [pool for pool in self.front.pools.values() if pool.key not in known]
+        every = (*self.front.pools.values(), *self.front.leaving.values())
+        self.dirty += [pool for pool in every if pool.key not in known]
         self.report()
 
     # -- what control says ----------------------------------------------------------------

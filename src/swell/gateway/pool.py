@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections import OrderedDict
+from collections.abc import Callable
 
 from swell.decide.admit import Refusal, admit, unavailable
 from swell.decide.pick import pick
@@ -32,6 +33,9 @@ DEAD_REST_MAX_S = 2.0
 """…up to this long; control takes it off the table before that if it is gone."""
 FOREIGN_REUSE_S = 1.0
 """An idle connection to a process that is not ours is used again only this soon: it may close it when it likes."""
+
+LOADS_MAX = 64
+"""Replicas of a pool whose loads are told one by one."""
 
 
 class Replica:
@@ -74,11 +78,21 @@ class Connection(Upstream):
         self.replica = replica
 
 
-class Pool:
-    """One pool as the gateway sees it."""
+def _stays(_request: Request) -> bool:
+    """Of a pool that is its workload's only one."""
+    return False
 
-    def __init__(self, shared: Shared, row: PoolRow) -> None:
+
+class Pool:
+    """One pool as the gateway sees it.
+
+    `moved` is asked with a request that would have to wait here a second time: True when another pool has its
+    workload's traffic by now, and took it.
+    """
+
+    def __init__(self, shared: Shared, row: PoolRow, moved: Callable[[Request], bool] = _stays) -> None:
         self.shared = shared
+        self.moved = moved
         self.key = row.pool
         self.workload = workload_of(row.pool)
         self.max_inputs = row.max_inputs
@@ -90,6 +104,8 @@ class Pool:
         self.failing = ""
         self.reuse_s = math.inf if row.native else FOREIGN_REUSE_S
         self.replicas: dict[str, Replica] = {}
+        self.ending: list[Replica] = []
+        """Taken off the table while at work."""
         self.tally: Tally | None = Tally(row.pool, self.replicas)
         self.free: list[Replica] = []
         """Those with a free slot, in no order."""
@@ -108,6 +124,12 @@ class Pool:
     @property
     def ready(self) -> int:
         return len(self.replicas)
+
+    def loads(self) -> tuple[tuple[str, int], ...]:
+        """Requests in flight by replica, where there are any; nothing for a pool of more than LOADS_MAX."""
+        if len(self.replicas) + len(self.ending) > LOADS_MAX:
+            return ()
+        return tuple((r.id, r.in_flight) for r in (*self.replicas.values(), *self.ending) if r.in_flight)
 
     # -- what control says ----------------------------------------------------------------
 
@@ -142,6 +164,7 @@ class Pool:
     def _remove(self, replica: Replica) -> None:
         replica.gone = True
         del self.replicas[replica.id]
+        self.ending = [one for one in (*self.ending, replica) if one.in_flight]
         self.shared.wheel.discard(replica)
         self.settle(replica)
         idle, replica.idle = replica.idle, []
@@ -156,21 +179,8 @@ class Pool:
             request.cold = True
         if self.free:
             self._assign(request, pick(self.free, random.random()))
-            return
-        settings = self.shared.settings
-        refusal = admit(
-            self.workload,
-            held=len(self.held),
-            hold_max=settings.hold_max,
-            held_bytes=self.shared.held_bytes,
-            body_bytes=request.size,
-            hold_bytes_max=settings.hold_bytes_max,
-            closed=self.closed,
-        )
-        if refusal is None:
-            self._hold(request, first=False)
         else:
-            self._refuse(request, refusal)
+            self._wait(request, first=False)
 
     def grown(self, request: Request) -> None:
         """More of the body of a request that is not sent yet has arrived."""
@@ -316,8 +326,8 @@ class Pool:
         self._release(replica, self.shared.now())
         if self.free:
             self._assign(request, pick(self.free, random.random()))
-        else:
-            self._hold(request, first=True)
+        elif not self.moved(request):
+            self._wait(request, first=True)
 
     def _rest(self, replica: Replica, for_s: float) -> None:
         """Give it no work for a while."""
@@ -334,6 +344,23 @@ class Pool:
             replica.idle.append(upstream)
 
     # -- the queue ------------------------------------------------------------------------
+
+    def _wait(self, request: Request, first: bool) -> None:
+        """No slot is free: hold it, before (`first`) or behind the others, or refuse it."""
+        settings = self.shared.settings
+        refusal = admit(
+            self.workload,
+            held=len(self.held),
+            hold_max=settings.hold_max,
+            held_bytes=self.shared.held_bytes,
+            body_bytes=request.size,
+            hold_bytes_max=settings.hold_bytes_max,
+            closed=self.closed,
+        )
+        if refusal is None:
+            self._hold(request, first)
+        else:
+            self._refuse(request, refusal)
 
     def _hold(self, request: Request, first: bool) -> None:
         self.held[request] = None
@@ -405,10 +432,8 @@ class ApiPool(Pool):
             shared,
             PoolRow(
                 pool="api",
-                revision="",
                 max_inputs=1_000_000,
                 timeout_s=math.inf,
-                cpu=0.0,
                 memory_mib=0,
                 single_use=False,
                 native=False,

@@ -22,7 +22,6 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     role: str
     """"gateway" or "runner"."""
     incarnation: str
-    pid: int
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -31,6 +30,9 @@ class Level(msgspec.Struct, frozen=True):
     pool: str
     held: int
     in_flight: int
+    replicas: tuple[tuple[str, int], ...] = ()
+    """In flight by replica, where there are any: at the moment of the report, while `in_flight` may be the peak since
+    the last one. Empty for a pool of many replicas."""
 
 
 class DemandReport(msgspec.Struct, frozen=True, tag="demand"):
@@ -116,12 +118,10 @@ class PoolRow(msgspec.Struct, frozen=True):
     """What a gateway must know of one pool."""
 
     pool: str
-    revision: str
     max_inputs: int
     timeout_s: float
-    cpu: float
-    """Cores and MiB each replica was given: what a second of it costs."""
     memory_mib: int
+    """What each replica was given: holding it for a second is part of what a request costs."""
     single_use: bool
     native: bool
     """True: our runtime answers (Swell-* headers, busy refusals); False: a foreign process that listens."""

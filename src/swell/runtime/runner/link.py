@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +27,7 @@ class RunnerLink:
         """`heard` gets each message, on the loop; `Welcome` is the first one after every connect."""
         self.path = path
         self.heard = heard
-        self.hello = wire.Hello(role="runner", incarnation=uuid.uuid4().hex, pid=os.getpid())
+        self.hello = wire.Hello(role="runner", incarnation=uuid.uuid4().hex)
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
 

@@ -1,0 +1,160 @@
+"""What becomes of requests, and of the levels told, when their pool closes, moves, or comes back while they run?"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from rig import Exchange, Reader, Rig, echo, pool_row, request, route, until
+
+Play = Callable[..., None]
+POOL = "default/app/fn@rv-000000000001"
+NEXT = "default/app/fn@rv-000000000002"
+
+
+@asynccontextmanager
+async def given_to_a_deaf_replica(rig: Rig, **row: int) -> AsyncIterator[None]:
+    """A request that a replica has and never read; at the end the replica dies, so that it is placed anew."""
+    deaf = await rig.replica(start=False)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(deaf.path)
+        listener.listen()
+        listener.setblocking(False)
+        await rig.deploy(deaf, **row)
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn", b"once"))
+        connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+        await until(lambda: rig.control.levels(POOL)[-1:] == [(0, 1)], "it has a slot")
+        yield
+        connection.close()
+
+
+def test_what_is_placed_anew_is_refused_at_once_where_none_can_be_had(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        async with given_to_a_deaf_replica(rig):
+            await rig.endpoints("fn", closed="its start failed 3 times in a row (import_error).")
+            await rig.seen()
+        answer = await rig.browsers[0].answer()
+        assert (answer.status, answer.error["code"]) == (503, "no_replica")
+        assert "import_error" in answer.error["message"]
+
+    play(scenario)
+
+
+def test_what_is_placed_anew_is_held_within_the_limit(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        async with given_to_a_deaf_replica(rig, max_inputs=1):
+            waiting = await rig.browser()
+            waiting.send(request("/call/app/fn", b"second"))
+            await until(lambda: rig.control.levels(POOL)[-1:] == [(1, 1)], "the other is held")
+        refused = await rig.browsers[0].answer()
+        assert (refused.status, refused.error["code"]) == (429, "too_many_held")
+        await rig.endpoints("fn", await rig.replica(), max_inputs=1)
+        assert (await waiting.answer()).body == b"second"
+
+    play(scenario, hold_max=1)
+
+
+def test_what_is_placed_anew_goes_to_the_pool_that_has_the_traffic_now(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        async with given_to_a_deaf_replica(rig):
+            await rig.deploy(await rig.replica(), pool=NEXT)
+            await rig.endpoints("fn")
+            await rig.seen()
+        assert (await rig.browsers[0].answer()).body == b"once"
+
+    play(scenario)
+
+
+def test_what_is_placed_anew_after_its_app_was_stopped_is_told_so(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        async with given_to_a_deaf_replica(rig):
+            rig.control.publish(gone_routes=("default/app/fn",), gone_pools=(POOL,))
+            await rig.seen()
+        answer = await rig.browsers[0].answer()
+        assert (answer.status, answer.error["code"]) == (404, "unknown_app")
+
+    play(scenario)
+
+
+def test_a_pool_that_was_taken_away_and_came_back_has_one_level(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        gate = asyncio.Event()
+
+        async def gated(exchange: Exchange, reader: Reader) -> None:
+            await gate.wait()
+            await echo(exchange, reader)
+
+        replica, other = await rig.replica(gated), await rig.replica(gated)
+        await rig.deploy(replica, max_inputs=1)
+        old, new = await rig.browser(), await rig.browser()
+        old.send(request("/call/app/fn", b"old"))
+        await until(lambda: rig.control.levels(POOL)[-1:] == [(0, 1)], "the old one runs")
+        rig.control.publish(gone_routes=("default/app/fn",), gone_pools=(POOL,))
+        await rig.seen()
+        # A control that comes anew is told of what still runs there, too.
+        await rig.control.stop()
+        rig.control.heard.clear()
+        await rig.control.start()
+        await until(lambda: rig.control.levels(POOL) == [(0, 1)], "what still runs")
+        rig.control.publish(routes=(route("fn"),), pools=(pool_row("fn", other, max_inputs=1),))
+        await rig.seen()
+        new.send(request("/call/app/fn", b"new"))
+        await until(lambda: rig.control.levels(POOL)[-1:] == [(0, 2)], "both")
+        gate.set()
+        assert [(await one.answer()).body for one in (old, new)] == [b"old", b"new"]
+        await until(lambda: rig.control.levels(POOL)[-1:] == [(0, 0)], "none")
+
+    play(scenario)
+
+
+def test_loads_are_told_by_replica(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        gates = {b"one": asyncio.Event(), b"two": asyncio.Event()}
+
+        async def gated(exchange: Exchange, reader: Reader) -> None:
+            body = await exchange.read_body(reader)
+            await gates[body].wait()
+            await exchange.answer(body=body)
+
+        first, second = await rig.replica(gated), await rig.replica(gated)
+        await rig.deploy(first, max_inputs=2)
+        one, two = await rig.browser(), await rig.browser()
+        one.send(request("/call/app/fn", b"one"))
+        await until(lambda: rig.control.loads(POOL) == {first.name: 1}, "one in the first")
+        # It is taken off the table, and still at work.
+        await rig.endpoints("fn", second, max_inputs=2)
+        await rig.seen()
+        two.send(request("/call/app/fn", b"two"))
+        await until(lambda: rig.control.loads(POOL) == {first.name: 1, second.name: 1}, "one in each")
+        gates[b"one"].set()
+        assert (await one.answer()).body == b"one"
+        await until(lambda: rig.control.loads(POOL) == {second.name: 1}, "one in the second")
+        gates[b"two"].set()
+        assert (await two.answer()).body == b"two"
+        await until(lambda: rig.control.levels(POOL)[-1:] == [(0, 0)], "none")
+        assert rig.control.loads(POOL) == {}
+
+    play(scenario)
+
+
+def test_loads_of_very_many_replicas_are_not_told(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        gate = asyncio.Event()
+
+        async def gated(exchange: Exchange, reader: Reader) -> None:
+            await gate.wait()
+            await echo(exchange, reader)
+
+        replicas = [await rig.replica(gated) for _ in range(65)]
+        await rig.deploy(*replicas)
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn", b"x"))
+        await until(lambda: rig.control.levels(POOL)[-1:] == [(0, 1)], "one runs")
+        assert rig.control.loads(POOL) == {}
+        gate.set()
+        assert (await browser.answer()).status == 200
+
+    play(scenario)
