@@ -29,6 +29,7 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.model.request import Prices
 from swell.wire.identity import Identity
+from swell.wire.paths import WILDCARDS
 from swell.wire.settings import Settings
 
 if TYPE_CHECKING:
@@ -103,7 +104,17 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy))
     await link.serve(link_socket)
     views = Views(loop, prices, settings.base_url, version("swell"))
-    api = make_api(views, BlobFolder(paths.blobs), partial(lines, paths.logs), key=keys.api, version=views.version)
+    wildcard, hosts = served_hosts(settings)
+    api = make_api(
+        views,
+        BlobFolder(paths.blobs),
+        partial(lines, paths.logs),
+        key=keys.api,
+        version=views.version,
+        allowed_hosts=hosts,
+        allowed_origins=settings.allowed_origins,
+        any_address=wildcard,
+    )
 
     class Server(uvicorn.Server):
         @contextmanager
@@ -130,6 +141,12 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
         log.error("%s", error.message)
 
 
+def served_hosts(settings: Settings) -> tuple[bool, tuple[str, ...]]:
+    """Is every address of this machine listened on? And the names, beside loopback, by which it may be called."""
+    wildcard = settings.host in WILDCARDS
+    return wildcard, (socket.gethostname() if wildcard else settings.host, *settings.allowed_hosts)
+
+
 async def stop_orphaned_apps(views: Views) -> None:
     """Stop apps whose owner (a `swell run`) ended without stopping them, killed for example."""
     while True:
@@ -145,12 +162,13 @@ async def stop_orphaned_apps(views: Views) -> None:
 async def gateway(settings: Settings, listener: socket.socket, up: Up) -> None:
     """The data plane, until `up` says stop; then what is in flight may finish."""
     from swell.gateway.app import Gateway
+    from swell.store.keys import read_key
 
     paths = settings.paths
     gate = Gateway(
         settings=settings,
-        key=paths.key.read_text().strip(),
-        call_key=paths.call_key.read_text().strip(),
+        key=read_key(paths.key),
+        call_key=read_key(paths.call_key),
         incarnation=uuid.uuid4().hex[:12],
     )
     serving = asyncio.create_task(gate.serve(listener, up.ready))

@@ -20,7 +20,9 @@ import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from swell.api.answers import refusal
 from swell.api.app import make_api
+from swell.api.door import Door
 from swell.model.errors import SwellError
 from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
 from swell.store.blobs import BlobFolder
@@ -208,6 +210,17 @@ def test_hosts_that_are_ours_are_served(client: httpx2.Client, host: str) -> Non
 )
 def test_other_hosts_are_refused(client: httpx2.Client, host: str) -> None:
     assert error(client.get("/api/health", headers={"host": host}), 403)["code"] == "bad_host"
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "192.0.2.7:8470", "[2001:db8::1]:8470", "swell.example"])
+def test_on_every_address_any_address_is_served_but_no_other_name(host: str) -> None:
+    door = Door(refusal(SwellError("x", "x")), KEY, ["swell.example"], [], any_address=True)
+    key = (b"authorization", f"Bearer {KEY}".encode())
+    door.check([(b"host", host.encode()), key])
+    for other in ("evil.example", "10.0.0.1.evil.example", ""):
+        with pytest.raises(SwellError) as refused:
+            door.check([(b"host", other.encode()), key])
+        assert refused.value.code == "bad_host"
 
 
 def test_only_allowed_origins_may_ask(client: httpx2.Client) -> None:

@@ -88,7 +88,7 @@ def apps(draw: st.DrawFn) -> App:
         least = draw(st.integers(0, 5))
         scaling = Scaling(least, least + draw(st.integers(1, 5)), draw(st.integers(0, 3)), draw(seconds))
         found.append(revision)
-        rows.append(Workload(namespace, name, workload, revision.id, scaling, draw(pairs)))
+        rows.append(Workload(namespace, name, workload, revision.id, scaling))
     return App(namespace, name, tuple(rows), tuple(found), draw(pairs), draw(st.booleans()), draw(texts))
 
 
@@ -208,7 +208,7 @@ APPS = {
     "buffer_replicas": [good_workload(scaling=Scaling(buffer_replicas=n)) for n in (-1, 1 << 70)],
     "idle_s": [good_workload(scaling=Scaling(idle_s=x)) for x in BAD_NUMBERS],
     "tag": [
-        good_workload(tags=(("", "v"),)),
+        wrap(GOOD, tags=(("", "v"),)),
         wrap(GOOD, tags=(("a", "1"), ("a", "2"))),
         wrap(GOOD, tags=(("a", "\0"),)),
     ],

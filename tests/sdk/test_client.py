@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -317,3 +318,47 @@ def test_a_forked_child_calls_too(server: Server) -> None:
     if child == 0:
         os._exit(0 if named("double").remote(21) == 42 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# -- the key -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state directory with a key, on which a server says that it listens at 192.0.2.1."""
+    for name in ("SWELL_KEY", "SWELL_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SWELL_HOME", str(tmp_path))
+    (tmp_path / "key").write_text("sk-local\n")
+    (tmp_path / "lock").write_text('{"host": "192.0.2.1", "port": 8470}')
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "url", ["", "http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1/", "http://192.0.2.1:8470/"]
+)
+def test_the_local_key_goes_to_servers_here(home: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("SWELL_URL", url)
+    assert Client.from_settings().key == "sk-local"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://far.example:8470",
+        "https://far.example",
+        "http://127.evil.example",
+        "http://localhost.evil.example",
+        "http://127.0.0.1@evil.example",
+        "http://192.0.2.1:9999",
+        "http://10.0.0.1",
+        "far.example",
+    ],
+)
+def test_the_local_key_goes_nowhere_else(home: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("SWELL_URL", url)
+    with pytest.raises(swell.Error, match="Set SWELL_KEY") as refused:
+        Client.from_settings()
+    assert refused.value.code == "no_key"
+    monkeypatch.setenv("SWELL_KEY", "sk-far")
+    assert Client.from_settings().key == "sk-far"

@@ -32,6 +32,18 @@ def test_a_flag_wins_over_the_environment_over_swell_toml_over_pyproject(tmp_pat
     assert chosen.host == "127.0.0.1"
 
 
+def test_a_list_is_words_between_commas_or_a_list_of_toml(tmp_path: Path) -> None:
+    assert load().allowed_hosts == ()
+    assert load(**settings.assignments(["allowed_hosts=a.example, b.example,"])).allowed_hosts == (
+        "a.example",
+        "b.example",
+    )
+    environ = {"SWELL_HOME": "/h", "SWELL_ALLOWED_ORIGINS": "http://a:1"}
+    assert settings.load({}, environ, EMPTY).allowed_origins == ("http://a:1",)
+    (tmp_path / "swell.toml").write_text('allowed_hosts = ["a.example", "b.example"]\n')
+    assert settings.load({}, {"SWELL_HOME": "/h"}, tmp_path).allowed_hosts == ("a.example", "b.example")
+
+
 def test_policies_merge_by_name_over_all_sources(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.swell.policy]\ntemplates = false\ntemplate_idle_s = 1\n")
     (tmp_path / "swell.toml").write_text("[policy]\ntemplate_idle_s = 2\nstop_grace_s = 2\n")

@@ -63,8 +63,10 @@ def make_api(
     version: str = "0",
     allowed_hosts: Collection[str] = (),
     allowed_origins: Collection[str] = (),
+    any_address: bool = False,
 ) -> Starlette:
-    """The application. Loopback hosts are always allowed; an Origin only when it is named ("http://host:port")."""
+    """The application. Loopback hosts are always allowed, other addresses with `any_address`, names when they are
+    named; an Origin only when it is named ("http://host:port")."""
     handlers = Handlers(control, blobs, logs)
     routes = handlers.routes()
     handlers.openapi_document = msgspec.Raw(msgspec.json.encode(document(routes, version)))
@@ -74,7 +76,13 @@ def make_api(
     app = Starlette(
         routes=[Path(path, Resource(members)) for path, members in by_path.items()],
         middleware=[
-            Middleware(Door, key=key, allowed_hosts=allowed_hosts, allowed_origins=allowed_origins),
+            Middleware(
+                Door,
+                key=key,
+                allowed_hosts=allowed_hosts,
+                allowed_origins=allowed_origins,
+                any_address=any_address,
+            ),
         ],
         exception_handlers={HTTPException: _not_found},
     )

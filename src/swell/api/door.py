@@ -23,9 +23,15 @@ class Door:
     """ASGI middleware that answers 401 or 403 itself and lets the rest through."""
 
     def __init__(
-        self, app: ASGIApp, key: str, allowed_hosts: Collection[str], allowed_origins: Collection[str]
+        self,
+        app: ASGIApp,
+        key: str,
+        allowed_hosts: Collection[str],
+        allowed_origins: Collection[str],
+        any_address: bool = False,
     ) -> None:
         self.app = app
+        self._any_address = any_address
         self._key = hashlib.sha256(key.encode()).digest()
         self._hosts = {host.lower() for host in allowed_hosts}
         self._origins = {origin.lower().rstrip("/") for origin in allowed_origins}
@@ -47,17 +53,19 @@ class Door:
             if origin.lower() not in self._origins:
                 raise SwellError(
                     "bad_origin",
-                    f"Pages of {origin[:200]!r} may not use this API: allow that origin first.",
+                    f"Pages of {origin[:200]!r} may not use this API: "
+                    "start the server with that origin among its allowed_origins.",
                     status=403,
                 )
         self._check_key(_values(headers, b"authorization"))
 
     def _check_host(self, hosts: list[str]) -> None:
         host = _without_port(hosts[0].lower()) if len(hosts) == 1 else ""
-        if not (host in self._hosts or _is_loopback(host)):
+        if not (host in self._hosts or _is_loopback(host) or (self._any_address and _is_address(host))):
             raise SwellError(
                 "bad_host",
-                f"This API is not served for the host {host[:200]!r}. Use 127.0.0.1 or localhost, or allow that host.",
+                f"This API is not served for the host {host[:200]!r}. "
+                "Use 127.0.0.1 or localhost, or start it with that host among its allowed_hosts.",
                 status=403,
             )
 
@@ -91,9 +99,13 @@ def _without_port(host: str) -> str:
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _is_address(host: str) -> bool:
+    """An address in the place of a name: what DNS rebinding cannot forge, since it needs a name."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
         return False
+    return True

@@ -72,7 +72,6 @@ def _workload(app: App, workload: Workload, given: set[str]) -> Iterator[str]:
     if workload.revision not in given and len(given) == len(app.revisions):
         yield f"wants the revision {workload.revision[:80]!r}, which is not given"
     yield from _scaling(workload.scaling)
-    yield from _pairs("tag", workload.tags)
 
 
 def _scaling(scaling: Scaling) -> Iterator[str]:

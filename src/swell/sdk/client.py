@@ -20,6 +20,7 @@ from swell.sdk.protocol import Answer, Request
 from swell.sdk.retries import NEVER
 from swell.wire import http, settings
 from swell.wire.api import AppRow, Deploy, DeployLine, LogRow, PoolUsage, ReplicaRow, Why
+from swell.wire.paths import is_loopback
 
 if TYPE_CHECKING:
     from swell.sdk.transport import Transport
@@ -201,10 +202,20 @@ def _lines_of(kind: type[Any]) -> Callable[[Answer], protocol.Lines]:
 
 
 def read_key(chosen: settings.Settings) -> str:
-    """The API key: SWELL_KEY, else the file the server made; empty where there is neither."""
+    """The API key: SWELL_KEY, else the file the server made; empty where there is neither.
+
+    The file's key is as good as a shell here, and is never sent to another machine's server.
+    """
     key = os.environ.get("SWELL_KEY", "").strip()
     if key:
         return key
+    if chosen.url and not is_loopback(chosen.url) and chosen.base_url != chosen.paths.server_url():
+        raise SwellError(
+            "no_key",
+            f"The server at {chosen.base_url} is not the one on {chosen.home}, whose key is not sent elsewhere. "
+            "Set SWELL_KEY to that server's own key (the file `key` in its state directory).",
+            status=401,
+        )
     try:
         return chosen.paths.key.read_text().strip()
     except OSError:

@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Itera
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit
 
 import httpx2
 
@@ -21,6 +20,7 @@ from swell.model.workload import Retrying
 from swell.sdk.bridge import Pending
 from swell.sdk.protocol import RETRIED, Answer, Request, error_of
 from swell.sdk.retries import NEVER, delay_s
+from swell.wire.paths import is_loopback
 
 T = TypeVar("T")
 
@@ -195,9 +195,3 @@ def _explained(url: str) -> Iterator[None]:
 
 def _answer(response: httpx2.Response, body: bytes) -> Answer:
     return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
-
-
-def is_loopback(url: str) -> bool:
-    """Does the URL lead to this machine?"""
-    host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")

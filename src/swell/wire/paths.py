@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from swell.model.errors import SwellError
 
 SOCKET_PATH_MAX = 107
 """Bytes the kernel takes for a unix socket's path."""
+
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+"""What a server listens on that listens on every address of its machine → where it is reached from there."""
 
 
 def default_home() -> Path:
@@ -23,8 +28,17 @@ def default_home() -> Path:
 
 def local_url(host: str, port: int) -> str:
     """Where clients on this machine reach a server that listens on `host`, which may be a wildcard."""
-    near = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    near = WILDCARDS.get(host, host)
     return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
+
+
+def is_loopback(url: str) -> bool:
+    """Does what is sent to this URL stay on this machine?"""
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Home:

@@ -31,6 +31,11 @@ class Settings(msgspec.Struct, frozen=True):
     """Port the gateway listens on."""
     url: str = ""
     """Where clients find a server that is elsewhere; empty = the one on `home`."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names `/api` may be reached by (as in Host), beside loopback, `host` and, where `host` is a wildcard,
+    this machine's name and any address. A list in a file, else names between commas."""
+    allowed_origins: tuple[str, ...] = ()
+    """Web pages that may use `/api` from a browser, as `http://host:port`; none by default."""
     orphan_s: float = 10.0
     """A runner without supervisor, or a replica without runner, ends itself after this long."""
     hold_max: int = 1000
@@ -66,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 _PLAIN = tuple(name for name in Settings.__struct_fields__ if name not in ("home", "policy"))
+_LISTS = ("allowed_hosts", "allowed_origins")
 _POLICY = Policy.__struct_fields__
 NAMES = (*_PLAIN, *_POLICY)
 """What `--set`, SWELL_… and swell.toml can set, beside the home."""
@@ -89,6 +95,9 @@ def load(
     home = chosen.pop("home", None)
     chosen["home"] = str(Path(home).expanduser().absolute() if home else default_home())
     chosen["policy"] = {name: chosen.pop(name) for name in _POLICY if name in chosen}
+    for name in _LISTS:
+        if isinstance(chosen.get(name), str):
+            chosen[name] = [word.strip() for word in chosen[name].split(",") if word.strip()]
     try:
         settings = msgspec.convert(chosen, Settings, strict=False)
     except msgspec.ValidationError as error:
