@@ -8,15 +8,20 @@ import gzip
 import hashlib
 import importlib.metadata
 import io
+import random
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from swell.model.errors import SwellError
 from swell.model.workload import Environment
@@ -261,3 +266,17 @@ def test_a_bundle_that_is_not_plain_files_inside_it_leaves_nothing(content: byte
         bundle.unpack(blob, tmp_path / "bundles")
     assert caught.value.code == "bad_bundle"
     assert list((tmp_path / "bundles").iterdir()) == []
+
+
+WHOLE = archive(*((tarfile.TarInfo(f"pkg/m{n}.py"), random.Random(n).randbytes(600)) for n in range(3)))
+
+
+@given(st.integers(0, len(WHOLE) - 1), st.binary(max_size=30))
+@example(12, b"\xff" * 20)
+def test_a_damaged_bundle_is_refused_as_such_and_never_in_part(at: int, damage: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        blob, bundles = Path(folder) / "sha256-3", Path(folder) / "bundles"
+        blob.write_bytes(WHOLE[:at] + damage + WHOLE[at + len(damage) :])
+        with suppress(SwellError):
+            bundle.unpack(blob, bundles)
+        assert [path.name for path in bundles.iterdir()] in ([], [blob.name])

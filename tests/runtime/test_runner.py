@@ -8,6 +8,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from node import Node, alive, call, within
 
@@ -74,14 +75,42 @@ class C:
 
 def test_a_bundle_or_interpreter_that_is_not_there_fails_the_start_with_its_name() -> None:
     async def scenario(node: Node) -> None:
-        import msgspec
-
         good = node.revision(DOUBLE)
         over = await node.gone(node.start(msgspec.structs.replace(good, bundle="sha256-none")))
         assert (over.reason, "sha256-none" in over.detail) == ("bad_bundle", True)
         nowhere = msgspec.structs.replace(good.environment, interpreter="/nowhere/python")
         over = await node.gone(node.start(msgspec.structs.replace(good, environment=nowhere)))
         assert (over.reason, "/nowhere/python" in over.detail) == ("environment", True)
+
+    run(scenario)
+
+
+def test_what_nobody_foresaw_is_told_without_a_traceback_and_ends_what_waited_for_it() -> None:
+    async def scenario(node: Node) -> None:
+        good = node.revision(DOUBLE)
+        # No path has a zero byte: nothing in the runner expects the ValueError that this makes.
+        impossible = msgspec.structs.replace(good.environment, interpreter="/usr/bin/py\0thon")
+        revision = msgspec.structs.replace(good, environment=impossible)
+        report = await node.build(revision)
+        assert (report.ok, report.error, report.detail) == (False, "internal", "")
+        assert "logs/swell.log" in report.message
+        over = await node.gone(node.start(revision))
+        assert (over.phase, over.reason) == (Phase.GONE, "internal")
+        assert over.detail == report.message
+        # Nor does it end anything else.
+        await node.ready(node.start(good))
+
+    run(scenario)
+
+
+def test_a_damaged_bundle_is_told_by_the_build() -> None:
+    async def scenario(node: Node) -> None:
+        revision = node.revision(DOUBLE)
+        blob = node.home.blobs / revision.bundle
+        blob.write_bytes(blob.read_bytes()[:15] + b"\xff" * 20 + blob.read_bytes()[35:])
+        report = await node.build(revision)
+        assert (report.ok, report.error) == (False, "environment")
+        assert "Deploy again" in report.message
 
     run(scenario)
 

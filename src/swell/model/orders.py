@@ -47,7 +47,7 @@ class BuildReport(msgspec.Struct, frozen=True):
 
     ok: bool
     error: str = ""
-    """Code: "environment" (packages do not resolve or install) or "import" (user code raised)."""
+    """Code: "environment" (packages do not resolve or install), "import" (user code raised) or "internal"."""
     message: str = ""
     detail: str = ""
     """The installer's own words, or the traceback."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import time
@@ -16,9 +17,17 @@ from swell.model.orders import BuildReport
 from swell.model.workload import Revision
 from swell.runtime.runner import bundle, commands, environment, launching
 from swell.runtime.runner.processes import Reaper
+from swell.wire.child import Failed
 from swell.wire.paths import Home
 
+log = logging.getLogger("swell.runner")
+
 IMPORT_TIMEOUT_S = 60.0
+INTERNAL = (
+    "The server made a mistake of its own while it prepared this, and wrote down where in logs/swell.log of its "
+    "state directory. Deploy again; if that does not help, restart it (swell down, swell up)."
+)
+"""What is said of an exception that nobody foresaw; its traceback is in the log alone."""
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -74,6 +83,9 @@ class Builder:
         except OSError as error:
             message = f"The server could not write the environment: {error}. Check its state directory's disk."
             return BuildReport(False, "environment", message, "", time.monotonic() - started)
+        except Exception:
+            log.exception("the build of %s went wrong", revision.id)
+            return BuildReport(False, "internal", INTERNAL, "", time.monotonic() - started)
         return BuildReport(True, seconds=time.monotonic() - started)
 
     async def _import(self, revision: Revision, prepared: Prepared) -> None:
@@ -106,3 +118,13 @@ class Builder:
                 detail="\n".join(output),
             )
         self._imported.add(key)
+
+
+def unprepared(replica: str, error: Exception) -> Failed:
+    """What a replica that could not be prepared is reported as."""
+    if isinstance(error, SwellError):
+        return Failed(error.code, "\n".join(filter(None, (error.message, error.detail))))
+    if isinstance(error, OSError):
+        return Failed("environment", str(error))
+    log.error("the start of %s went wrong", replica, exc_info=error)
+    return Failed("internal", INTERNAL)

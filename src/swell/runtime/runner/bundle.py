@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path
 
 from swell.model.errors import SwellError
@@ -13,10 +15,16 @@ from swell.model.errors import SwellError
 MEMBERS_MAX = 100_000
 BYTES_MAX = 2 * 1024**3
 """Unpacked size of one bundle, at most."""
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
+"""Faults of the disk, not of the bundle."""
 
 
 def unpack(blob: Path, bundles: Path) -> Path:
-    """The folder with the blob's (.tar.gz) content; unpacked unless it is there. Whole or not at all."""
+    """The folder with the blob's (.tar.gz) content; unpacked unless it is there. Whole or not at all.
+
+    Raises SwellError("bad_bundle") when the blob is missing, damaged or not what it should be, and OSError
+    when the disk does not take it.
+    """
     folder = bundles / blob.name
     if folder.is_dir():
         return folder
@@ -44,7 +52,12 @@ def _extract(blob: Path, folder: Path) -> None:
                 if count > MEMBERS_MAX or total > BYTES_MAX:
                     raise _bad(blob, f"it holds more than {MEMBERS_MAX} files or {BYTES_MAX // 2**30} GiB")
                 _extract_one(archive, member, folder, blob)
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except OSError as error:
+        if error.errno in _DISK:
+            raise
+        raise _bad(blob, str(error)) from None
+    except (tarfile.TarError, EOFError, zlib.error, ValueError, OverflowError) as error:
+        # What a damaged archive makes of gzip, of tar, and (a name with a zero byte, say) of the names in it.
         raise _bad(blob, str(error)) from None
 
 

@@ -134,6 +134,20 @@ class Child:
             self.cancel_timer(name)
 
 
+def unknown(replica: str, node: str) -> ReplicaSeen:
+    """What is said of a replica that nobody here has heard of."""
+    return ReplicaSeen(
+        at=time.time(),
+        replica=replica,
+        phase=Phase.GONE,
+        pool="",
+        role="serving",
+        node=node,
+        reason="unknown",
+        detail="this node has no such replica",
+    )
+
+
 def waited_ms(child: Child, template: Child | None) -> tuple[tuple[str, float], ...]:
     """From the order to the start of its process, by phase: a fork may have waited for its template to load."""
     waited = (child.begun_monotonic_s - child.ordered_monotonic_s) * 1000

@@ -12,7 +12,6 @@ from contextlib import suppress
 
 import msgspec
 
-from swell.model.errors import SwellError
 from swell.model.events import ReplicaSeen
 from swell.model.orders import Order, StartOrder, StopOrder
 from swell.model.replica import Phase
@@ -20,10 +19,10 @@ from swell.model.request import Usage
 from swell.model.resources import Needs
 from swell.runtime import limits
 from swell.runtime.runner import launching, meter, processes, records
-from swell.runtime.runner.builds import Builder, Prepared
+from swell.runtime.runner.builds import Builder, Prepared, unprepared
 from swell.runtime.runner.cgroup import Group, Groups
 from swell.runtime.runner.child_link import ChildLink
-from swell.runtime.runner.children import Child, Ending, verdict, waited_ms
+from swell.runtime.runner.children import Child, Ending, unknown, verdict, waited_ms
 from swell.runtime.runner.forks import Forks
 from swell.runtime.runner.launching import Ends, Terms
 from swell.runtime.runner.meter import Meter
@@ -105,7 +104,7 @@ class Fleet:
         child = self.children.get(order.replica)
         if child is None:
             # It never may come to be either: its start order could still be on the way.
-            self._tell(self.ended.get(order.replica) or self._remember(self._unknown(order.replica)))
+            self._tell(self.ended.get(order.replica) or self._remember(unknown(order.replica, self.terms.node)))
             return
         if child.stop is not None:
             return
@@ -126,18 +125,6 @@ class Fleet:
         if child.link is not None:
             with suppress(OSError):
                 child.link.send(Drain(grace_s=order.grace_s, reason=order.reason))
-
-    def _unknown(self, replica: str) -> ReplicaSeen:
-        return ReplicaSeen(
-            at=time.time(),
-            replica=replica,
-            phase=Phase.GONE,
-            pool="",
-            role="serving",
-            node=self.terms.node,
-            reason="unknown",
-            detail="this node has no such replica",
-        )
 
     # -- starting ----------------------------------------------------------------------------
 
@@ -163,9 +150,8 @@ class Fleet:
             prepared = await self.builder.prepare(
                 order.revision, lambda line: self.spool.note(child.pool, child.id, line)
             )
-        except (SwellError, OSError) as error:
-            code, detail = (error.code, error.detail) if isinstance(error, SwellError) else ("environment", "")
-            child.failed = Failed(code, "\n".join(filter(None, (str(error), detail))))
+        except Exception as error:
+            child.failed = unprepared(child.id, error)
             self.over(child, None)
         else:
             child.preparing = None
@@ -173,18 +159,17 @@ class Fleet:
 
     def _exec(self, child: Child, order: StartOrder, prepared: Prepared) -> None:
         try:
-            ends = self._equip(child, order.revision.needs)
+            with self._equip(child, order.revision.needs) as ends:
+                pid = processes.spawn(
+                    [str(prepared.python), "-P", "-m", "swell.runtime.child"],
+                    launching.environ(order.revision, prepared.python, os.environ),
+                    ends.numbered(),
+                    order.revision.environment.workdir or str(prepared.folder),
+                    child.group.membership if child.group else (),
+                )
         except OSError as error:
             self._end(child, "crashed", f"the runner could not prepare its start: {error}")
             return
-        with ends:
-            pid = processes.spawn(
-                [str(prepared.python), "-P", "-m", "swell.runtime.child"],
-                launching.environ(order.revision, prepared.python, os.environ),
-                ends.numbered(),
-                order.revision.environment.workdir or str(prepared.folder),
-                child.group.membership if child.group else (),
-            )
         self._has_process(child, pid, open_pidfd(pid), ours=True)
         launch = launching.launch(self.home, self.terms, order, child.address, str(prepared.folder))
         if child.link is not None:
