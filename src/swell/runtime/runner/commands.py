@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 
 from swell.runtime.runner import processes
@@ -26,16 +27,17 @@ async def run(
 
     Returns the exit status (negative = signal), None when it was killed for taking longer than `timeout_s`.
     """
-    reading, writing = os.pipe()
-    source = os.memfd_create("stdin") if said else os.open(os.devnull, os.O_RDONLY)
-    try:
-        if said:
-            os.write(source, said)
-            os.lseek(source, 0, os.SEEK_SET)
-        pid = processes.spawn(argv, environ, {0: source, 1: writing, 2: writing}, cwd)
-    finally:
-        os.close(source)
-        os.close(writing)
+    with tempfile.TemporaryFile() as source:
+        source.write(said)
+        source.seek(0)
+        reading, writing = os.pipe()
+        try:
+            pid = processes.spawn(argv, environ, {0: source.fileno(), 1: writing, 2: writing}, cwd)
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
     output = asyncio.ensure_future(_lines(reading, heard))
     ended = asyncio.ensure_future(reaper.wait(pid))
     try:
