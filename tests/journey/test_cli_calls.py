@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 PROGRAM = """
 import swell
 
-app = swell.App("shop")
+app = swell.App("shop", tags={"team": "till", "area": "front"})
 
 @app.function()
 def price(item: str, count: int = 1) -> dict:
@@ -73,6 +73,12 @@ def test_deploy_lists_workloads_and_a_line_to_try(own_swell: PrivateSwell, tmp_p
     tried = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
     assert json.loads(tried.stdout) == {"item": "…", "total": 2}
     assert swell(own_swell, "app", "stop", "corner").stdout == "corner is stopped.\n"
+
+
+def test_the_tags_of_an_app_are_listed(shop: PrivateSwell) -> None:
+    assert "  area=front team=till  " in shop.run("app", "list")
+    (app,) = json.loads(shop.run("app", "list", "--json"))
+    assert app["tags"] == [["area", "front"], ["team", "till"]]
 
 
 def test_a_deploy_that_cannot_be_imported_changes_nothing(shop: PrivateSwell, tmp_path: Path) -> None:

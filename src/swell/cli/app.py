@@ -9,7 +9,7 @@ import click
 from swell.cli import options
 from swell.cli.output import duration, json_text, table
 
-HEADS = ("APP", "WORKLOAD", "REVISION", "READY", "LIVE", "HELD", "IN FLIGHT", "AGE", "URL")
+HEADS = ("APP", "WORKLOAD", "REVISION", "READY", "LIVE", "HELD", "IN FLIGHT", "AGE", "TAGS", "URL")
 
 
 @click.group()
@@ -39,6 +39,7 @@ def list_apps(as_json: bool, home: str | None) -> None:
             str(workload.held),
             str(workload.in_flight),
             duration(time.time() - row.deployed_at) if row.deployed_at else "-",
+            " ".join(f"{name}={value}" for name, value in row.tags) or "-",
             workload.url,
         )
         for row in apps

@@ -110,7 +110,7 @@ class Views:
         for app in sorted(world.apps.values(), key=lambda a: a.key):
             workloads = tuple(self._workload_row(world.workloads[w.key]) for w in app.workloads)
             at = deployed_at.get(app.key, 0.0)
-            rows.append(AppRow(app.namespace, app.name, at, app.owner is not None, app.source, workloads))
+            rows.append(AppRow(app.namespace, app.name, at, app.owner is not None, app.source, workloads, app.tags))
         return rows
 
     def _workload_row(self, workload: Workload) -> WorkloadRow:

@@ -52,6 +52,8 @@ class AppRow(msgspec.Struct, frozen=True):
     ephemeral: bool
     source: str
     workloads: tuple[WorkloadRow, ...]
+    tags: tuple[tuple[str, str], ...] = ()
+    """(name, value), as `App(tags=…)` gave them, by name."""
 
 
 class ReplicaRow(msgspec.Struct, frozen=True):
