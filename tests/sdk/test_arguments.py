@@ -128,6 +128,7 @@ RESOURCES: dict[str, Any] = {
     "retries": 2,
     "timeout": 7,
     "startup_timeout": 8,
+    "enable_memory_snapshot": True,
     "single_use_containers": True,
     "include_source": False,
 }
@@ -137,7 +138,7 @@ PIP = {**INDEX, "extra_options": "--no-deps --quiet"}
 
 DIFFERENCES: dict[str, tuple[Callable[..., App], dict[str, Any]]] = {
     "App.function": (with_function, {**RESOURCES, "name": "other", "is_generator": True}),
-    "App.cls": (with_class, {**RESOURCES, "enable_memory_snapshot": True}),
+    "App.cls": (with_class, RESOURCES),
     "method": (with_method, {"is_generator": True}),
     "enter": (with_enter, {"snap": True}),
     "fastapi_endpoint": (
@@ -184,7 +185,6 @@ def test_an_argument_changes_what_is_deployed(callable: str, name: str) -> None:
 
 ALSO_TESTED = {
     ("App", "name"): "test_the_name_of_an_app",
-    ("App.function", "enable_memory_snapshot"): "test_a_function_has_no_hooks_to_snapshot",
     ("App.local_entrypoint", "name"): "test_a_local_entry_point_may_have_another_name",
     ("App.include", "other_app"): "test_include_takes_functions_classes_entry_points_and_tags",
     ("App.include", "inherit_tags"): "test_include_takes_functions_classes_entry_points_and_tags",
@@ -301,10 +301,15 @@ def test_the_name_of_an_app() -> None:
         app.deploy()
 
 
-def test_a_function_has_no_hooks_to_snapshot() -> None:
-    """The flag moves hooks into the template; see App.cls. On a function the module is all there is, and is kept."""
-    assert with_function(enable_memory_snapshot=True).revisions[0].template
-    assert with_function().revisions[0].template
+@pytest.mark.parametrize("deploy", [with_function, with_class])
+def test_a_snapshot_that_is_asked_for_is_marked_and_holds_the_hooks(deploy: Callable[..., App]) -> None:
+    (plain,), (asked,) = deploy().revisions, deploy(enable_memory_snapshot=True).revisions
+    assert (plain.snapshot, plain.template) == (False, True)
+    assert (asked.snapshot, asked.template) == (True, True)
+    assert plain.entry.enter_snap == ()
+    # Nothing is lost or run twice; only where it runs is another.
+    assert asked.entry.enter_snap + asked.entry.enter == plain.entry.enter
+    assert bool(asked.entry.enter_snap) == (deploy is with_class)
 
 
 def test_a_local_entry_point_may_have_another_name() -> None:

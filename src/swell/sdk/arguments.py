@@ -78,8 +78,8 @@ _RESOURCES_EFFECTS: dict[str, str] = {
     "retries": "Revision.retrying: failed calls are sent again by the caller",
     "timeout": "Revision.timeout_s",
     "startup_timeout": "Revision.startup_timeout_s; default 300 s",
-    "enable_memory_snapshot": "@enter(snap=True) hooks run once, in the template that replicas are forked from; "
-    "without it they run in every replica. The loaded module is kept as a template either way",
+    "enable_memory_snapshot": "Revision.snapshot: its template goes last when memory is short. @enter(snap=True) "
+    "hooks run once, in that template; without it, in every replica. The loaded module is kept as a template either way",
     "single_use_containers": "Revision.single_use: a fresh replica for each input",
     "include_source": "False leaves the file (or package) that defines it out of the bundle",
 }

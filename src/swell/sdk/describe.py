@@ -148,6 +148,7 @@ def _revision(declared: Declared, place: Place, module: str, bundle: str) -> mod
         target_inputs=own.target_inputs or max_inputs,
         timeout_s=quantities.seconds(given, "timeout", 300.0),
         startup_timeout_s=quantities.seconds(given, "startup_timeout", 300.0),
+        snapshot=bool(values["enable_memory_snapshot"]),
         single_use=bool(values["single_use_containers"]),
         retrying=retrying(values["retries"]),
     )
