@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import math
 
 from swell.decide.route import WEB_HOST, Found, NoRoute, Own, Routes, route
 from swell.gateway.heads import CLOSE_LINE, KEEP_ALIVE_LINE, answer_start
+from swell.gateway.host import is_host, is_of_this_machine, is_own_page, name_of
 from swell.gateway.pool import ApiPool, Pool
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
@@ -36,6 +36,8 @@ class Front:
 
     def __init__(self, shared: Shared, key: str, call_key: str, api: ApiPool) -> None:
         self.shared = shared
+        self.hosts = {host.lower() for host in shared.settings.allowed_hosts}
+        """Names, beside those of this machine, that web endpoints answer to."""
         self.keys = [k.encode() for k in (key, call_key) if k]
         self.api = api
         self.locked = False
@@ -106,7 +108,7 @@ class Front:
     def handle(self, request: Request) -> None:
         """Send a request on its way, or answer it."""
         call = self.known.get(request.target)
-        if call is None or _WEB_HOST in request.host:
+        if call is None or _WEB_HOST in request.host.lower():
             self._find(request)
             return
         self._call(request, call)
@@ -140,6 +142,9 @@ class Front:
             authority, slash, below = rest.partition(b"/")
             if scheme.lower() not in (b"http", b"https") or not authority:
                 request.fail(400, "bad_request", "The target of a request is a path that begins with a slash.")
+                return
+            if not is_host(authority):
+                request.fail(400, "bad_request", "The target of a request names no host with an optional port.")
                 return
             request.host = authority
             host, target = authority.decode("latin-1"), slash + below or b"/"
@@ -197,6 +202,9 @@ class Front:
                 self._ask_key(request)
             else:
                 request.fail(403, "bad_key", "The key in the Authorization header is not this server's key.")
+            return
+        if not known and not (is_of_this_machine(request.host) or name_of(request.host) in self.hosts):
+            self._refuse_host(request)
             return
         path = found.path.encode("latin-1")
         request.call = f"WEB {found.path}"
@@ -276,6 +284,14 @@ class Front:
         message = f"Pages of {origin!r} may not call functions here. Send the server's key as well, or no Origin."
         request.fail(403, "bad_origin", message)
 
+    def _refuse_host(self, request: Request) -> None:
+        host = request.host[:200].decode("latin-1")
+        message = (
+            f"Web endpoints are not served for the host {host!r}. Use 127.0.0.1, localhost or {{label}}.localhost, "
+            "start the server with that host among its allowed_hosts, or send its key."
+        )
+        request.fail(403, "bad_host", message)
+
     def _ask_key(self, request: Request) -> None:
         request.fail(
             401,
@@ -288,21 +304,6 @@ class Front:
 
 def _key(row: Route) -> str:
     return f"{row.namespace}/{row.app}/{row.name}"
-
-
-def is_own_page(origin: bytes, host: bytes) -> bool:
-    """Was a page that this gateway itself served the sender? `host` has to be of this machine: any other name
-    can be made to point here by whoever owns it."""
-    own = host.lower()
-    if origin.lower().partition(b"://")[2] != own:
-        return False
-    name = own.partition(b"]")[0].removeprefix(b"[") if own[:1] == b"[" else own.partition(b":")[0]
-    if name == b"localhost" or name.endswith(_WEB_HOST):
-        return True
-    try:
-        return ipaddress.ip_address(name.decode("latin-1")).is_loopback
-    except ValueError:
-        return False
 
 
 def _seconds(value: bytes) -> float | None:

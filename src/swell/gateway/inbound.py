@@ -12,6 +12,7 @@ from collections import deque
 import httptools
 
 from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, tokens, without
+from swell.gateway.host import is_host
 from swell.gateway.request import ClientSide, Request
 from swell.gateway.shared import Head, Shared
 from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT
@@ -23,7 +24,6 @@ GOOD_HOSTS_MAX = 1000
 """Hosts remembered as being in order."""
 
 _SPECIAL = NOT_FORWARDED | {b"host", b"content-length", b"authorization", b"origin"}
-_HOST_BAD = b"/\\@?#, \t\"<>'"
 _ONE_HOST = "A request needs exactly one Host header."
 _TOO_LARGE = f"The head of a request may have {HEADER_MAX} bytes."
 
@@ -250,7 +250,7 @@ class Inbound:
                 raise Malformed(400, "bad_request", _ONE_HOST)
             return
         self.host = self.host.strip()
-        if self.host.translate(None, _HOST_BAD) != self.host:
+        if not is_host(self.host):
             raise Malformed(400, "bad_request", "The Host header is not a host name with an optional port.")
         good = self.shared.good_hosts
         if len(good) >= GOOD_HOSTS_MAX:

@@ -32,8 +32,8 @@ class Settings(msgspec.Struct, frozen=True):
     url: str = ""
     """Where clients find a server that is elsewhere; empty = the one on `home`."""
     allowed_hosts: tuple[str, ...] = ()
-    """Further names `/api` may be reached by (as in Host), beside loopback, `host` and, where `host` is a wildcard,
-    this machine's name and any address. A list in a file, else names between commas."""
+    """Further names web endpoints and `/api` may be reached by (as in Host), beside loopback; `/api` also by `host` and,
+    where `host` is a wildcard, by this machine's name and any address. A list in a file, else names between commas."""
     allowed_origins: tuple[str, ...] = ()
     """Web pages that may use `/api` from a browser, as `http://host:port`; none by default."""
     orphan_s: float = 10.0
