@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
 
+import msgspec
 import pytest
 
 import swell
@@ -180,7 +182,24 @@ def described_app(app: swell.App) -> App:
 @pytest.mark.parametrize(("callable", "name"), [(c, name) for c, (_, values) in DIFFERENCES.items() for name in values])
 def test_an_argument_changes_what_is_deployed(callable: str, name: str) -> None:
     deploy, values = DIFFERENCES[callable]
-    assert deploy(**{name: values[name]}) != deploy()
+    changed = set(differences(deploy(), deploy(**{name: values[name]}))) - {"Workload.revision"}
+    assert changed
+    assert changed <= set(FIELD.findall(arguments.EFFECTS[callable][name])), "its words do not say so"
+
+
+def differences(one: Any, other: Any) -> Iterator[str]:
+    """Fields, as `Type.field`, in which two documents differ: the innermost that the table speaks of."""
+    for field in one.__struct_fields__:
+        before, after = getattr(one, field), getattr(other, field)
+        parts = list(zip(before, after, strict=False)) if isinstance(before, tuple) else [(before, after)]
+        if before != after and isinstance(parts[0][0] if parts else None, msgspec.Struct) and field != "retrying":
+            for part in parts:
+                yield from differences(*part)
+        elif before != after:
+            yield f"{type(one).__name__}.{field}"
+
+
+FIELD = re.compile(r"\b[A-Z]\w+\.[a-z_]+")
 
 
 ALSO_TESTED = {

@@ -65,9 +65,15 @@ REFUSED: dict[str, dict[str, str]] = {
 }
 """Public callable → refused argument → why, and what to do instead."""
 
+CALLER = "at the caller"
+"""How the effects begin that are not the platform's doing."""
+
+_RETRIED = f"{CALLER} (Revision.retrying): failed calls are sent again; of a function found by its name they are not"
+_STREAMED = f"{CALLER} (Method.generator): .remote_gen() instead of .remote(); default: what the code says"
+
 _RESOURCES_EFFECTS: dict[str, str] = {
-    "image": "packages, variables and files of the environment; default: the app's",
-    "env": "environment variables, over those of the image",
+    "image": "Environment.packages, Environment.variables and the files in Revision.bundle; default: the app's",
+    "env": "Environment.variables, over those of the image",
     "gpu": "Needs.gpu: a node must have one of these kinds",
     "cpu": "Needs.cpu in cores, and with a pair Needs.cpu_limit",
     "memory": "Needs.memory_mib, and with a pair Needs.memory_limit_mib",
@@ -75,13 +81,14 @@ _RESOURCES_EFFECTS: dict[str, str] = {
     "max_containers": "Scaling.max_replicas",
     "buffer_containers": "Scaling.buffer_replicas",
     "scaledown_window": "Scaling.idle_s in seconds",
-    "retries": "Revision.retrying: failed calls are sent again by the caller",
+    "retries": _RETRIED,
     "timeout": "Revision.timeout_s",
     "startup_timeout": "Revision.startup_timeout_s; default 300 s",
-    "enable_memory_snapshot": "Revision.snapshot: its template goes last when memory is short. @enter(snap=True) "
-    "hooks run once, in that template; without it, in every replica. The loaded module is kept as a template either way",
+    "enable_memory_snapshot": "Revision.snapshot: its template goes last when memory is short; and Entry.enter_snap: "
+    "@enter(snap=True) hooks run once, in that template, instead of in every replica (Entry.enter). "
+    "The loaded module is kept as a template either way",
     "single_use_containers": "Revision.single_use: a fresh replica for each input",
-    "include_source": "False leaves the file (or package) that defines it out of the bundle",
+    "include_source": "Revision.bundle: False leaves the file (or package) that defines it out",
 }
 
 _INDEX_EFFECTS = {
@@ -90,7 +97,8 @@ _INDEX_EFFECTS = {
     "index_url": "Environment.index_options",
     "extra_index_url": "Environment.index_options",
     "pre": "Environment.index_options",
-    "extra_options": "Environment.index_options, split like a shell's words",
+    "extra_options": "Environment.index_options, split like a shell's words; with --no-deps what calls need is not "
+    "added to Environment.packages",
 }
 
 _WEB_EFFECTS = {
@@ -106,13 +114,13 @@ EFFECTS: dict[str, dict[str, str]] = {
     "App": {
         "name": "App.name; needed to deploy",
         "tags": "App.tags",
-        "image": "default image of its functions",
-        "include_source": "default include_source of its functions",
+        "image": "default of its functions: Environment.packages, Environment.variables, the files in Revision.bundle",
+        "include_source": "default of its functions: what is in Revision.bundle",
     },
     "App.function": {
         **_RESOURCES_EFFECTS,
         "name": "Workload.name; default: the function's own",
-        "is_generator": "Method.generator; default: what the code says",
+        "is_generator": _STREAMED,
     },
     "App.cls": _RESOURCES_EFFECTS,
     "App.local_entrypoint": {"name": "its name in registered_entrypoints and for `swell run`"},
@@ -149,10 +157,10 @@ EFFECTS: dict[str, dict[str, str]] = {
     },
     "Function.from_name": _LOOKUP_EFFECTS,
     "Cls.from_name": _LOOKUP_EFFECTS,
-    "method": {"is_generator": "Method.generator; default: what the code says"},
+    "method": {"is_generator": _STREAMED},
     "enter": {"snap": "Entry.enter_snap instead of Entry.enter (with enable_memory_snapshot)"},
     "concurrent": {
-        "max_inputs": "Revision.max_inputs",
+        "max_inputs": "Revision.max_inputs and, where target_inputs is not given, Revision.target_inputs",
         "target_inputs": "Revision.target_inputs; default: max_inputs",
     },
     "fastapi_endpoint": {**_WEB_EFFECTS, "method": "Web.http_method", "docs": "Web.docs"},
@@ -163,12 +171,15 @@ EFFECTS: dict[str, dict[str, str]] = {
         "startup_timeout": "Web.startup_timeout_s",
     },
     "Retries": {
-        "max_retries": "Retrying.max_retries",
-        "backoff_coefficient": "Retrying.backoff_coefficient",
-        "initial_delay": "Retrying.initial_delay_s",
-        "max_delay": "Retrying.max_delay_s",
+        "max_retries": _RETRIED,
+        "backoff_coefficient": _RETRIED,
+        "initial_delay": _RETRIED,
+        "max_delay": _RETRIED,
     },
-    "Image.debian_slim": {"python_version": "Environment.python; default: the deploying interpreter's"},
+    "Image.debian_slim": {
+        "python_version": "Environment.python, and what calls need there in Environment.packages; "
+        "default: the deploying interpreter's"
+    },
     "Image.pip_install": _INDEX_EFFECTS,
     "Image.uv_pip_install": {**_INDEX_EFFECTS, "requirements": "lines of these files, in Environment.packages"},
     "Image.env": {"vars": "Environment.variables"},
@@ -186,7 +197,44 @@ EFFECTS: dict[str, dict[str, str]] = {
         "kwargs": "given to func",
     },
 }
-"""Public callable → argument → what it changes."""
+"""Public callable → argument → what it changes. Fields of what is deployed are named as `Type.field`."""
+
+READERS: dict[str, str] = {
+    "App.name": "swell.control.views:name",
+    "App.tags": "swell.control.views:tags",
+    "Workload.name": "swell.control.table:name",
+    "Environment.python": "swell.runtime.runner.environment:python",
+    "Environment.packages": "swell.runtime.runner.environment:packages",
+    "Environment.index_options": "swell.runtime.runner.environment:index_options",
+    "Environment.variables": "swell.runtime.runner.launching:variables",
+    "Environment.workdir": "swell.runtime.runner.fleet:workdir",
+    "Needs.cpu": "swell.model.resources:cpu",
+    "Needs.cpu_limit": "swell.runtime.runner.cgroup:cpu_limit",
+    "Needs.memory_mib": "swell.model.resources:memory_mib",
+    "Needs.memory_limit_mib": "swell.runtime.runner.cgroup:memory_limit_mib",
+    "Needs.gpu": "swell.model.resources:gpu",
+    "Needs.ports": "swell.model.resources:ports",
+    "Scaling.min_replicas": "swell.decide.scale:min_replicas",
+    "Scaling.max_replicas": "swell.decide.scale:max_replicas",
+    "Scaling.buffer_replicas": "swell.decide.scale:buffer_replicas",
+    "Scaling.idle_s": "swell.decide.scale:idle_s",
+    "Revision.bundle": "swell.runtime.runner.builds:bundle",
+    "Revision.max_inputs": "swell.runtime.replica:max_inputs",
+    "Revision.target_inputs": "swell.decide.scale:target_inputs",
+    "Revision.timeout_s": "swell.gateway.front:timeout_s",
+    "Revision.startup_timeout_s": "swell.runtime.runner.children:startup_timeout_s",
+    "Revision.snapshot": "swell.decide.plan:snapshot",
+    "Revision.single_use": "swell.runtime.replica:single_use",
+    "Entry.enter": "swell.runtime.load:enter",
+    "Entry.enter_snap": "swell.runtime.load:enter_snap",
+    "Web.label": "swell.decide.route:label",
+    "Web.needs_key": "swell.gateway.front:needs_key",
+    "Web.http_method": "swell.runtime.endpoint:http_method",
+    "Web.docs": "swell.runtime.endpoint:docs",
+    "Web.port": "swell.runtime.replica:port",
+    "Web.startup_timeout_s": "swell.runtime.replica:startup_timeout_s",
+}
+"""Field that an effect names → module:attribute of what acts on it, outside the SDK."""
 
 
 def refuse(given: Given) -> None:

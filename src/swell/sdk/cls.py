@@ -49,7 +49,7 @@ class Cls:
         environment_name: str | None = None,
         client: None = None,
     ) -> Cls:
-        """A class of a deployed app. It is looked up when a method is called."""
+        """A class of a deployed app. It is looked up when a method is called; its `retries=` are not known here."""
         arguments.refuse(Given("Cls.from_name", {k: v for k, v in locals().items() if k != "cls"}))
         return cls(name, Named(app_name, environment_name))
 

@@ -66,7 +66,10 @@ class Function:
         environment_name: str | None = None,
         client: None = None,
     ) -> Function:
-        """A function (or "Class.method") of a deployed app. It is looked up when it is called."""
+        """A function (or "Class.method") of a deployed app. It is looked up when it is called.
+
+        Its `retries=` are not known here: a failed call raises at once.
+        """
         arguments.refuse(Given("Function.from_name", locals().copy()))
         return cls(name, Named(app_name, environment_name))
 
