@@ -106,6 +106,6 @@ def test_a_module_whose_forks_hang_is_served_fresh(own_swell: PrivateSwell) -> N
     rows = [row for row in json.loads(command(own_swell, "ps", "--json").out) if "unforkable" in row["workload"]]
     for told in (*record["reasons"][:1], *(row["why"] for row in rows)):
         assert "a fresh process, since" in told
-        assert "its first fork was not ready within" in told
+        assert "its first fork did not come to life within" in told
     assert [row["role"] for row in rows] == ["serving"]
     assert call(own_swell, "unforkable/answer", {"x": 41}).value == 42

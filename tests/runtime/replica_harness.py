@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from swell.model.workload import Entry, Environment, Method, Revision
-from swell.wire.child import Down, Failed, Launch, Ready, Up
+from swell.wire.child import Alive, Down, Failed, Launch, Ready, Up
 from swell.wire.frames import Unpacker, pack
 from swell.wire.loglines import unmark
 
@@ -115,14 +115,14 @@ class ReplicaProcess:
     # -- as its runner ------------------------------------------------------------------------
 
     def hear(self, channel: socket.socket | None = None) -> Up | None:
-        """Its next message; None when it has closed the channel."""
+        """Its next message (that a fork is alive is passed over); None when it has closed the channel."""
         channel = channel or self.channel
         channel.settimeout(WAIT_S)
         while not self._heard:
             data = channel.recv(65536)
             if not data:
                 return None
-            self._heard += self._unpacker.feed(data)
+            self._heard += [message for message in self._unpacker.feed(data) if not isinstance(message, Alive)]
         return self._heard.pop(0)
 
     def ready(self) -> Ready:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from node import Node, alive, call, within
@@ -100,7 +101,7 @@ def f():
 @pytest.mark.parametrize(
     ("source", "why"),
     [
-        (HANGS_IN_CHILD, "not ready within 0.7 s"),
+        (HANGS_IN_CHILD, "did not come to life within 0.7 s"),
         (HANGS_IN_PARENT, "did not come back"),
         (HANGS_IN_PARENT.replace("after_in_parent", "before"), "did not come back"),
         (DIES_IN_CHILD, "signal 11"),
@@ -122,6 +123,59 @@ def test_a_template_that_cannot_be_forked_is_refused_and_the_caller_served(sourc
         assert any("started fresh" in row["text"] or "starts again" in row["text"] for row in node.log())
 
     run(scenario, "--fork-probe-s", "0.7")
+
+
+def test_start_up_hooks_may_take_longer_than_a_fork_is_waited_for(tmp_path: Path) -> None:
+    async def scenario(node: Node) -> None:
+        source = """
+        import os, pathlib, time
+        class C:
+            def load(self):
+                self.loaded_in = os.getpid()
+            def warm(self):
+                begun = pathlib.Path("{folder}")
+                (begun / str(os.getpid())).touch()
+                # The second must not have to wait for the first one's hooks.
+                while len(list(begun.iterdir())) < 2:
+                    time.sleep(0.01)
+                time.sleep(1.5)
+            def f(self):
+                return self.loaded_in
+        """.replace("{folder}", str(tmp_path))
+        revision = node.revision(source, "C", enter_snap=("load",), enter=("warm",))
+        template = await node.ready(node.start(revision, role="template"))
+        forks = [node.start(revision, template=template.replica) for _ in range(2)]
+        ready = [await node.ready(fork) for fork in forks]
+        assert [await call(seen.address) for seen in ready] == [(200, template.pid)] * 2
+        assert not any(seen.fork_refused for seen in node.seen(template.replica))
+
+    run(scenario, "--fork-probe-s", "0.7")
+
+
+def test_a_hook_that_a_fork_does_not_survive_refuses_the_template_and_all_are_served() -> None:
+    async def scenario(node: Node) -> None:
+        source = """
+        import os, time
+        class C:
+            def load(self):
+                self.loaded_in = os.getpid()
+            def warm(self):
+                if os.getpid() != self.loaded_in:
+                    time.sleep(0.3)
+                    os.kill(os.getpid(), 11)
+            def f(self):
+                return "served"
+        """
+        revision = node.revision(source, "C", enter_snap=("load",), enter=("warm",))
+        template = await node.ready(node.start(revision, role="template"))
+        for fork in [node.start(revision, template=template.replica) for _ in range(3)]:
+            seen = await node.ready(fork)
+            assert "exec" in dict(seen.timings_ms)
+            assert await call(seen.address) == (200, "served")
+        refused = {seen.fork_refused for seen in node.seen(template.replica) if seen.fork_refused}
+        assert refused == {"a fork was ended by signal 11 before any was ready"}
+
+    run(scenario)
 
 
 def test_an_error_in_the_users_own_start_is_a_failed_start_and_no_refusal() -> None:

@@ -29,7 +29,7 @@ from swell.runtime.service import Service
 from swell.runtime.slots import Slots
 from swell.runtime.tracebacks import user_traceback
 from swell.runtime.worker import Workers
-from swell.wire.child import Failed, Here, Launch, Ready, Served, Stuck
+from swell.wire.child import Alive, Failed, Here, Launch, Ready, Served, Stuck
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
 try:
@@ -102,6 +102,8 @@ class Replica:
     async def live(self, listener: socket.socket | None, started: float, timings: list[tuple[str, float]]) -> None:
         """From the first hook to the last."""
         await self._channel.listen()
+        if os.getpid() != self._program.pid:
+            self._channel.send(Alive())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end, "SIGTERM")
         starting = asyncio.ensure_future(self._start(listener, timings))
         await asyncio.wait({starting, self._over}, return_when=asyncio.FIRST_COMPLETED)

@@ -25,6 +25,7 @@ from swell.wire.paths import Home, local_url
 
 NAMES = ("control", "runner", "gateway")
 """In the order in which they start; they stop in reverse."""
+RUNNER_SETTINGS = ("orphan_s", "cancel_grace_s", "fork_probe_s", "log_max_mib")
 ENDING_S = 60.0
 """How long a server that is ending may take before another on its state directory is refused."""
 _LOOK_S = 0.05
@@ -125,7 +126,7 @@ def _children(
 ) -> list[Child]:
     """What the three processes are given."""
     everything = {"settings": json.dumps(settings)}
-    runner = {name: settings[name] for name in ("orphan_s", "log_max_mib") if name in settings}
+    runner = {name: settings[name] for name in RUNNER_SETTINGS if name in settings}
     runner["gateway_url"] = local_url(settings["host"], settings["port"])
 
     def child(name: str, grace_s: float, values: Mapping[str, Any], **fds: int) -> Child:

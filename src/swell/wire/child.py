@@ -76,6 +76,11 @@ class Here(msgspec.Struct, frozen=True, tag="here"):
     template: str | None = None
 
 
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """A fork of a template runs: it came out of the fork whole and its event loop turns. Said before the user's
+    start-up hooks, so that a fork that hangs is told from hooks that take their time."""
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """A replica listens, or a template is loaded."""
 
@@ -126,4 +131,4 @@ class Served(msgspec.Struct, frozen=True, tag="served"):
     """A single-use replica has done its input and ends."""
 
 
-Up = Here | Ready | Failed | Forked | Exited | Stuck | Served
+Up = Here | Alive | Ready | Failed | Forked | Exited | Stuck | Served

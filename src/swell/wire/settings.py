@@ -39,6 +39,10 @@ class Settings(msgspec.Struct, frozen=True):
     orphan_s: float = 10.0
     """A runner without supervisor, or a replica without runner, ends itself after this long."""
     hold_max: int = 1000
+    cancel_grace_s: float = 0.5
+    """An input whose caller left has this long to stop; then its replica is ended, or lists it if it has others."""
+    fork_probe_s: float = 5.0
+    """A template whose first fork has not come to life by then is not forked again. Hooks are not counted."""
     """Requests one pool may hold at a gateway while none of its replicas has a free slot."""
     hold_bytes_max: int = 256 * 1024 * 1024
     """Bytes of bodies all held requests may take together."""

@@ -25,6 +25,9 @@ class Trial(StrEnum):
 
     UNTRIED = "untried"
     RUNNING = "running"
+    """One fork was ordered, and has to say that it lives before there is another."""
+    ALIVE = "alive"
+    """A fork runs the user's start-up hooks; none has come to their end yet."""
     PASSED = "passed"
 
 

@@ -29,7 +29,7 @@ from swell.runtime.runner.meter import Meter
 from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.records import Record
 from swell.runtime.runner.spool import LogPipe, Spool
-from swell.wire.child import Drain, Exited, Failed, Fork, Forked, Ready, Served, Stuck, Up
+from swell.wire.child import Alive, Drain, Exited, Failed, Fork, Forked, Ready, Served, Stuck, Up
 from swell.wire.identity import open_pidfd
 from swell.wire.loglines import LogLine
 from swell.wire.paths import Home
@@ -272,6 +272,8 @@ class Fleet:
 
     def _heard(self, child: Child, message: Up, fds: deque[int]) -> None:
         match message:
+            case Alive():
+                self.forks.alive(child)
             case Ready():
                 self._ready(child, message)
             case Failed():

@@ -1,8 +1,9 @@
 """Which template is forked now, which fork has to wait, and which template is never forked again?
 
-The first fork of a template is its trial: code that hangs or dies when forked (a thread pool whose
-threads are gone, a lock that nobody holds any more) does so before it is ready, and the template is
-then refused for good. What was to be forked is started fresh instead, so the caller only waits longer.
+The first fork of a template is its trial. One that hangs in the fork itself (a lock that nobody holds any
+more) does not say that it is alive, and one that cannot bear it dies before it is ready; the template is then
+refused for good. What was to be forked is started fresh instead, so the caller only waits longer. A fork that
+said it is alive runs the user's start-up hooks, and may take as long as any other start.
 """
 
 from __future__ import annotations
@@ -78,6 +79,14 @@ class Forks:
             template.forking.discard(child.id)
             self.flush(template)
 
+    def alive(self, child: Child) -> None:
+        """A fork came out of it whole: others may follow, and only its start-up's own limit holds from here on."""
+        child.cancel_timer("trial")
+        template = self._template(child)
+        if template is not None and template.trial is Trial.RUNNING:
+            template.trial = Trial.ALIVE
+            self.flush(template)
+
     def settled(self, child: Child, killed_by: int | None = None) -> None:
         """A fork became ready, failed in the user's own code, or is over (`killed_by` a signal)."""
         template = self._template(child)
@@ -86,14 +95,21 @@ class Forks:
         template.forking.discard(child.id)
         if child in template.waiting:
             template.waiting.remove(child)
-        if child.timers.get("trial") is not None:
-            child.cancel_timer("trial")
-            if killed_by is not None:
-                self._refuse(template, child, f"its first fork was ended by signal {killed_by} before it was ready")
-                return
+        on_trial = child.timers.get("trial") is not None
+        child.cancel_timer("trial")
+        if child.forked:
+            self._learn(template, child, on_trial, killed_by)
+        self.flush(template)
+
+    def _learn(self, template: Child, child: Child, on_trial: bool, killed_by: int | None) -> None:
+        """What the start of a fork, or its end, says about its template."""
+        if child.ready_monotonic_s is not None or child.failed is not None:
+            template.trial = Trial.PASSED
+        elif killed_by is not None and (template.trial is not Trial.PASSED or template.fork_refused):
+            self._refuse(template, child, f"a fork was ended by signal {killed_by} before any was ready")
+        elif on_trial:
             # Cut short from outside, it has shown nothing: the next one is the trial.
             template.trial = Trial.UNTRIED if child.ending or child.stop else Trial.PASSED
-        self.flush(template)
 
     def over(self, template: Child) -> None:
         """A template is over. What waited for it, or was lost between order and fork, starts fresh."""
@@ -133,13 +149,15 @@ class Forks:
 
     def _overdue(self, template: Child, child: Child) -> None:
         child.cancel_timer("trial")
-        self._refuse(template, child, f"its first fork was not ready within {self.probe_s:g} s")
+        self._refuse(template, child, f"its first fork did not come to life within {self.probe_s:g} s")
 
     def _refuse(self, template: Child, child: Child, why: str) -> None:
+        """Never fork it again; `child`, which did not survive it, starts fresh."""
         template.trial = Trial.PASSED
-        template.fork_refused = why
-        self.starter.refused(template)
-        self.starter.again(child, f"template {template.id} is refused: {why}")
+        if not template.fork_refused:
+            template.fork_refused = why
+            self.starter.refused(template)
+        self.starter.again(child, _unusable(template))
         self.flush(template)
 
 

@@ -48,7 +48,7 @@ class Terms(msgspec.Struct, frozen=True):
     """A runner without supervisor, and a replica without runner, ends itself after this long."""
     cancel_grace_s: float = 0.5
     fork_probe_s: float = 5.0
-    """A template whose first fork is not ready by then is not forked again."""
+    """A template whose first fork has not come to life by then is not forked again."""
 
 
 class Ends:
