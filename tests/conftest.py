@@ -1,4 +1,4 @@
-"""In which order do tests run, how long did each part take, and may a test be skipped?"""
+"""In which order and how thoroughly do tests run, how long did each part take, and may a test be skipped?"""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from private_swell import PrivateSwell, private_swell
 
 HERE = Path(__file__).parent
+
+# No deadline for one example: how long it takes is the machine's business.
+settings.register_profile("thorough", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=25)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,6 +26,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Minutes(), "minutes")
+    # A run of the quick tests alone has a minute; the whole suite tries four times as many examples.
+    settings.load_profile("quick" if config.getoption("-m") == "not slow" else "thorough")
 
 
 @pytest.hookimpl(trylast=True)

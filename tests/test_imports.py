@@ -50,7 +50,6 @@ RUNTIME = [
 ]
 
 
-@pytest.mark.slow
 def test_the_worker_runtime_loads_nothing_of_the_server() -> None:
     modules = loaded("import " + ", ".join(["swell.runtime", *RUNTIME]))
     assert not HEAVY & modules
@@ -58,7 +57,6 @@ def test_the_worker_runtime_loads_nothing_of_the_server() -> None:
     assert outside_packages(modules) <= RUNTIME_MAY
 
 
-@pytest.mark.slow
 def test_import_swell_loads_the_sdk_alone() -> None:
     modules = loaded("import swell\napp = swell.App('a')\n@app.function()\ndef f(): pass")
     assert not HEAVY & modules
@@ -67,7 +65,6 @@ def test_import_swell_loads_the_sdk_alone() -> None:
     assert outside_packages(modules) <= SDK_MAY
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["deploy", "--help"]], ids=" ".join)
 def test_help_loads_no_server_and_no_heavy_package(words: list[str]) -> None:
     code = (

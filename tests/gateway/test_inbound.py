@@ -80,7 +80,7 @@ def cut(raw: bytes, places: list[int]) -> list[bytes]:
     return [raw[a:b] for a, b in pairwise(edges)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(st.lists(requests(), min_size=1, max_size=4), st.data())
 def test_requests_mean_the_same_however_they_are_cut_and_repeated(
     loop: asyncio.AbstractEventLoop, sent: list[bytes], data: st.DataObject
@@ -96,7 +96,7 @@ def test_requests_mean_the_same_however_they_are_cut_and_repeated(
             assert gateway_says(inbound, [one]) == h11_says(one)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(requests(), st.integers(0, 400), st.binary(min_size=1, max_size=4), st.lists(st.integers(0, 10_000), max_size=4))
 def test_damaged_requests_are_refused_or_mean_what_h11_says(
     loop: asyncio.AbstractEventLoop, sent: bytes, at: int, damage: bytes, places: list[int]

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from swell.gateway.door import Client
 from swell.gateway.front import Front
-from swell.gateway.link import Link
+from swell.gateway.link import BEAT_S, Link
 from swell.gateway.pool import ApiPool
 from swell.gateway.shared import Shared
 from swell.wire.settings import Settings
@@ -35,6 +35,7 @@ class Gateway:
         self.call_key = call_key
         self.incarnation = incarnation
         self.table_wait_s = TABLE_WAIT_S
+        self.beat_s = BEAT_S
         self.clients: set[Client] = set()
         self._closed: asyncio.Event | None = None
         self._shared: Shared | None = None
@@ -54,7 +55,7 @@ class Gateway:
         front = self._front = Front(shared, self.key, self.call_key, ApiPool(shared, f"unix:{home.api_socket}"))
         front.locked = not is_loopback(listener)
         self._closed = asyncio.Event()
-        self._link = Link(shared, front, home.control_socket, self.incarnation)
+        self._link = Link(shared, front, home.control_socket, self.incarnation, self.beat_s)
         link_task = loop.create_task(self._link.run())
         listener.setblocking(False)
         with suppress(TimeoutError):

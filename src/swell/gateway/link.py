@@ -22,6 +22,7 @@ log = logging.getLogger("swell.gateway")
 REPORT_S = 0.1
 """Levels are told at most this often, but for a pool that begins to wait with nothing to serve it."""
 BEAT_S = 1.0
+"""Between two signs of life, and what finished meanwhile."""
 TTL_S = 5.0
 RETRY_S = 0.05
 RETRY_MAX_S = 1.0
@@ -30,11 +31,12 @@ RETRY_MAX_S = 1.0
 class Link:
     """The gateway's end of the control link; connects again for ever."""
 
-    def __init__(self, shared: Shared, front: Front, control_socket: Path, incarnation: str) -> None:
+    def __init__(self, shared: Shared, front: Front, control_socket: Path, incarnation: str, beat_s: float) -> None:
         self.shared = shared
         self.front = front
         self.path = str(control_socket)
         self.incarnation = incarnation
+        self.beat_s = beat_s
         self.wire: Wire | None = None
         self.dirty: list[HasLevel] = []
         self.told: dict[str, Level] = {}
@@ -45,7 +47,7 @@ class Link:
         shared.wanted = self.wanted
 
     async def run(self) -> None:
-        """Keep the link up, and say once a second that the gateway is there. Ends when cancelled."""
+        """Keep the link up, and say every `beat_s` that the gateway is there. Ends when cancelled."""
         retry_s = RETRY_S
         while True:
             try:
@@ -66,10 +68,10 @@ class Link:
                 wire.close()
 
     async def _beat(self, wire: Wire) -> None:
-        """Once a second, until the connection is lost."""
+        """Every `beat_s`, until the connection is lost."""
         while not wire.lost.is_set():
             try:
-                await asyncio.wait_for(wire.lost.wait(), BEAT_S)
+                await asyncio.wait_for(wire.lost.wait(), self.beat_s)
             except TimeoutError:
                 self.flush()
 

@@ -32,17 +32,18 @@ class Settings(msgspec.Struct, frozen=True):
     url: str = ""
     """Where clients find a server that is elsewhere; empty = the one on `home`."""
     allowed_hosts: tuple[str, ...] = ()
-    """Further names web endpoints and `/api` may be reached by (as in Host), beside loopback; `/api` also by `host` and,
-    where `host` is a wildcard, by this machine's name and any address. A list in a file, else names between commas."""
+    """Further names that web endpoints and `/api` may be reached by (as in Host), beside loopback. `/api` also takes
+    `host` and, where that is a wildcard, this machine's name and any address. A list in a file, else names between
+    commas."""
     allowed_origins: tuple[str, ...] = ()
     """Web pages that may use `/api` from a browser, as `http://host:port`; none by default."""
     orphan_s: float = 10.0
     """A runner without supervisor, or a replica without runner, ends itself after this long."""
-    hold_max: int = 1000
     cancel_grace_s: float = 0.5
     """An input whose caller left has this long to stop; then its replica is ended, or lists it if it has others."""
     fork_probe_s: float = 5.0
     """A template whose first fork has not come to life by then is not forked again. Hooks are not counted."""
+    hold_max: int = 1000
     """Requests one pool may hold at a gateway while none of its replicas has a free slot."""
     hold_bytes_max: int = 256 * 1024 * 1024
     """Bytes of bodies all held requests may take together."""
