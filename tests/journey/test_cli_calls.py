@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import threading
@@ -15,6 +17,9 @@ from private_swell import PrivateSwell, wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PROGRAM = """
+import os
+import time
+
 import swell
 
 app = swell.App("shop", tags={"team": "till", "area": "front"})
@@ -33,6 +38,17 @@ def items(to: int = 3):
 def fail() -> None:
     raise RuntimeError("sold out")
 
+@app.cls(image=swell.Image.debian_slim().env({"OPENING": "@OPENING@"}), timeout=120)
+class Till:
+    @swell.enter()
+    def open(self) -> None:
+        while not os.path.exists(os.environ["OPENING"]):
+            time.sleep(0.01)
+
+    @swell.method()
+    def count(self) -> int:
+        return 7
+
 @app.function()
 def size(picture: bytes) -> int:
     return len(picture)
@@ -43,7 +59,7 @@ FIELDS = {"id", "workload", "revision", "role", "phase", "node", "pid", "age_s",
 @pytest.fixture(scope="module")
 def shop(own_swell: PrivateSwell, tmp_path_factory: pytest.TempPathFactory) -> PrivateSwell:
     path = tmp_path_factory.mktemp("shop") / "shop.py"
-    path.write_text(PROGRAM)
+    path.write_text(PROGRAM.replace("@OPENING@", str(own_swell.home / "opening")))
     own_swell.run("deploy", str(path))
     return own_swell
 
@@ -65,10 +81,9 @@ def test_deploy_lists_workloads_and_a_line_to_try(own_swell: PrivateSwell, tmp_p
     path.write_text(PROGRAM.replace('"shop"', '"other"'))
     done = swell(own_swell, "deploy", str(path), "--name", "corner")
     assert done.returncode == 0, done.stderr
-    rows = [line.split() for line in done.stdout.splitlines()[1:5]]
-    assert rows == [
-        [name, f"http://127.0.0.1:{own_swell.port}/call/corner/{name}"] for name in ("fail", "items", "price", "size")
-    ]
+    rows = [line.split() for line in done.stdout.splitlines()[1:6]]
+    names = ("Till.count", "fail", "items", "price", "size")
+    assert rows == [[name, f"http://127.0.0.1:{own_swell.port}/call/corner/{name}"] for name in names]
     line = done.stdout.partition("Try: ")[2]
     tried = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
     assert json.loads(tried.stdout) == {"item": "…", "total": 2}
@@ -77,7 +92,7 @@ def test_deploy_lists_workloads_and_a_line_to_try(own_swell: PrivateSwell, tmp_p
 
 def test_the_tags_of_an_app_are_listed(shop: PrivateSwell) -> None:
     assert "  area=front team=till  " in shop.run("app", "list")
-    (app,) = json.loads(shop.run("app", "list", "--json"))
+    (app,) = (row for row in json.loads(shop.run("app", "list", "--json")) if row["name"] == "shop")
     assert app["tags"] == [["area", "front"], ["team", "till"]]
 
 
@@ -100,6 +115,25 @@ def test_call_prints_the_bare_result_wherever_the_arguments_come_from(shop: Priv
     assert json.loads(swell(shop, "call", "shop/price", '["tea", 2]').stdout) == expected
     assert json.loads(swell(shop, "call", "shop/price", "-", said=words).stdout) == expected
     assert json.loads(swell(shop, "call", "default/shop/price", f"@{tmp_path}/words.json").stdout) == expected
+
+
+def test_a_call_that_takes_long_says_on_a_terminal_what_it_waits_for(shop: PrivateSwell) -> None:
+    ours, theirs = pty.openpty()
+    environ = {**shop.environ, "TERM": "xterm", "COLUMNS": "200"}
+    words = ["swell", "call", "shop/Till.count"]
+    with (
+        subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, stderr=theirs) as shown,
+        subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as piped,
+    ):
+        os.close(theirs)
+        said = b""
+        while b"waiting for a replica: " not in said or b" is starting" not in said:
+            said += os.read(ours, 4096)
+        (shop.home / "opening").touch()
+        assert shown.communicate(timeout=120) == (b"7\n", None)
+        assert piped.communicate(timeout=120) == (b"7\n", b"")
+    os.close(ours)
+    assert b"Calling shop/Till.count" in said
 
 
 def test_call_prints_items_line_by_line(shop: PrivateSwell) -> None:

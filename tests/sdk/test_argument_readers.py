@@ -35,7 +35,8 @@ def test_what_an_argument_sets_is_read_by_the_platform(field: str, reader: str) 
     assert attribute == field.partition(".")[2]
     assert module.split(".")[1] in ("model", "decide", "control", "gateway", "runtime")
     spec = importlib.util.find_spec(module)
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     nodes = ast.walk(ast.parse(Path(spec.origin).read_text()))
     assert any(isinstance(n, ast.Attribute) and n.attr == attribute and isinstance(n.ctx, ast.Load) for n in nodes)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -12,8 +13,12 @@ from urllib.parse import quote
 import click
 
 from swell.cli import options
+from swell.cli.output import patience
+from swell.model.errors import SwellError
+from swell.model.workload import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
+    from swell.sdk.client import Client
     from swell.sdk.protocol import Answer, Frames
 
 SHOWN = ("swell-cold", "server-timing", "swell-cost-usd")
@@ -43,16 +48,32 @@ def call(target: str, arguments: str, verbose: bool, home: str | None) -> None:
     whole = Whole()
 
     def reader(head: Answer) -> Whole | Frames:
+        answered()
         if verbose:
             _tell(head)
         if not head.ok:
             raise _refusal(head)
         return Frames(head.headers.get("swell-item-type", "")) if head.content_type == http.FRAMES else whole
 
-    for item in iterate(client.transport.stream(request, reader)):
-        click.echo(json.dumps(item, ensure_ascii=False))
+    with patience(f"Calling {target}", partial(_state, client, target)) as answered:
+        for item in iterate(client.transport.stream(request, reader)):
+            click.echo(json.dumps(item, ensure_ascii=False))
     if whole.body:
         click.echo(bytes(whole.body))
+
+
+def _state(client: Client, target: str) -> str:
+    """What a call that is not answered yet waits for."""
+    *space, app, name = target.strip("/").split("/")
+    key = "/".join((*(space or [DEFAULT_NAMESPACE]), app, name.partition(".")[0]))
+    try:
+        rows = [row for row in client.replicas() if row.workload == key]
+    except SwellError:
+        return "waiting for an answer"
+    if any(row.role == "serving" and row.phase == "ready" for row in rows):
+        return "a replica is ready; waiting for its answer"
+    steps = ", ".join(f"{row.role} {row.id} is {row.phase}" for row in rows)
+    return f"waiting for a replica{': ' if steps else ''}{steps}"
 
 
 class Whole:

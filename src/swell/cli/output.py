@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from typing import Any
 import click
 
 GAP = "  "
+PATIENCE_S = 1.0
+"""What takes longer than this says what it waits for."""
+_LOOK_S = 0.5
 _BAR = " ▏▎▍▌▋▊▉█"
 
 
@@ -102,3 +106,34 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
             status.update(f"{escape(title)} … [dim]{escape(shown)}[/dim]")
 
         yield tell
+
+
+@contextmanager
+def patience(title: str, look: Callable[[], str]) -> Iterator[Callable[[], None]]:
+    """On a terminal, says after a while what is waited for, as `look` (called on another thread) tells it.
+
+    Calling what it gives, or leaving, takes that away again. Elsewhere nothing is said.
+    """
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    over = threading.Event()
+
+    def watch() -> None:
+        if over.wait(PATIENCE_S):
+            return
+        with progress(title) as tell:
+            while not over.wait(_LOOK_S):
+                tell(look())
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+
+    def end() -> None:
+        over.set()
+        watching.join()
+
+    try:
+        yield end
+    finally:
+        end()
