@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+import pytest
+
+from swell.control import reactor as reactor_module
 from swell.control.demand import DemandBook
 from swell.control.reactor import Effects, Reactor
+from swell.decide.plan import plan
 from swell.model.events import AppDeployed, NodeSeen, Opened, ReplicaSeen
 from swell.model.node import Node
 from swell.model.orders import Inventory, StartOrder, StopOrder
+from swell.model.plan import Plan, Start
 from swell.model.policy import Policy
 from swell.model.replica import Phase
 from swell.model.request import Prices
@@ -150,3 +158,36 @@ def test_nothing_is_placed_on_a_node_before_it_said_what_runs_there() -> None:
     fresh.fact(Inventory("n1", 102.1, 1, (seen_there,)))
     assert fresh.step(102.1).orders == ()
     assert [one.id for one in fresh.world.in_pool(pool)] == [replica.id]
+
+
+def test_a_plan_that_would_break_something_is_not_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    reactor, pool = a_reactor(Scaling(max_replicas=1))
+
+    def greedy(*given: Any) -> Plan:
+        decided = plan(*given)
+        start = next(a for a in decided.actions if isinstance(a, Start))
+        return msgspec.structs.replace(decided, actions=(start, msgspec.structs.replace(start, replica="r1-77")))
+
+    monkeypatch.setattr(reactor_module, "plan", greedy)
+    reactor.demand("g1", [Level(pool, 1, 0)], 1e9, 101.0)
+    effects = reactor.step(101.0)
+    assert effects.orders == ()
+    assert "max_replicas" in effects.refused[0]
+    assert reactor.world.replicas == {}
+    monkeypatch.undo()
+    assert effects.wake_at == 102.0
+    assert len(starts(reactor.step(102.0))) == 1
+
+
+def test_pools_stay_due_when_planning_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    reactor, pool = a_reactor()
+
+    def fails(*_: Any) -> Plan:
+        raise ValueError("no")
+
+    monkeypatch.setattr(reactor_module, "plan", fails)
+    reactor.demand("g1", [Level(pool, 1, 0)], 1e9, 101.0)
+    with pytest.raises(ValueError, match="no"):
+        reactor.step(101.0)
+    monkeypatch.undo()
+    assert len(starts(reactor.step(102.0))) == 1

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from decide.worlds import POLICY, Setting, report, settings
-from swell.decide.check import check
+from swell.decide.check import check, would_break
 from swell.decide.drive import drive
 from swell.decide.plan import plan
 from swell.decide.scale import scale
 from swell.model.demand import seen
+from swell.model.events import PlanCommitted
 from swell.model.orders import Inventory, StartOrder, StopOrder
 from swell.model.plan import Start, Stop
 from swell.model.replica import Phase
@@ -141,6 +143,7 @@ def test_what_a_runner_no_longer_has_is_lost_and_leaves_the_world(it: Setting) -
         for lost in owed.lost:
             it.world.apply(lost)
         assert all(r.phase in (Phase.PLANNED,) for r in it.world.replicas.values() if r.node == node)
+    it.step()
     assert check(it.world) == []
 
 
@@ -157,3 +160,29 @@ def test_more_demand_never_wants_fewer(it: Setting, more: int) -> None:
         high = scale(workload, revision, higher, [], None, POLICY, it.now)
         assert high.add >= low.add
         assert workload.scaling.min_replicas <= high.add <= max(workload.scaling.max_replicas, 1)
+
+
+@given(settings(), st.sampled_from([0.05, 0.3, 0.6]))
+def test_templates_started_by_a_plan_stay_inside_their_share(it: Setting, share: float) -> None:
+    """Counting what is being stopped as gone: a plan never plans for more templates than their share holds."""
+    policy = msgspec.structs.replace(POLICY, template_memory_share=share)
+    pools = tuple({*it.world.by_pool, *(w.pool for w in it.world.workloads.values())})
+    decided = plan(it.world, it.demand, it.now, pools, policy)
+    stopped = {a.replica for a in decided.actions if isinstance(a, Stop)}
+    for id, node in it.world.nodes.items():
+        new = [a for a in decided.actions if isinstance(a, Start) and a.role == "template" and a.node == id]
+        if not new:
+            continue
+        new_mib = sum(it.world.revisions[a.pool.partition("@")[2]].needs.memory_mib for a in new)
+        kept = [t for t in it.world.templates.values() if t.node == id and t.id not in stopped]
+        assert new_mib + sum(it.world.memory_mib(t) for t in kept) <= node.memory_mib * share
+
+
+@given(settings())
+def test_a_plan_that_may_be_committed_breaks_nothing_and_one_made_twice_may_not(it: Setting) -> None:
+    pools = tuple(w.pool for w in it.world.workloads.values())
+    decided = plan(it.world, it.demand, it.now, pools, POLICY)
+    assert would_break(it.world, decided) == []
+    it.world.apply(PlanCommitted(it.now, decided))
+    if any(isinstance(a, Start) for a in decided.actions):
+        assert would_break(it.world, decided), "its ids are in use now"

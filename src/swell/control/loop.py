@@ -100,9 +100,9 @@ class Loop:
         self.wake()
 
     def take(self, event: Event) -> None:
-        """A fact from within control: a deploy, a stop, a changed workload."""
+        """A fact from within control: a deploy, a stop. What follows from it is done, and in the log, on return."""
         self.reactor.take(event)
-        self.wake()
+        self._step()
 
     # -- stepping ----------------------------------------------------------------------------
 
@@ -120,6 +120,8 @@ class Loop:
             log.exception("a step of the control loop failed; it is tried again in a second")
             self._wake_at(self.clock.now() + 1.0)
             return
+        for problem in effects.refused:
+            log.error("a plan is not committed: %s", problem)
         # The order of these three is the order of urgency on the path of a wake.
         for order in effects.orders:
             self.engine.apply(order, self.epoch)

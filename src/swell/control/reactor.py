@@ -14,7 +14,7 @@ import msgspec
 
 from swell.control.demand import DemandBook
 from swell.control.table import TableKeeper
-from swell.decide.check import check
+from swell.decide.check import would_break
 from swell.decide.drive import drive, order_for
 from swell.decide.plan import plan
 from swell.model.events import Event, NodeSeen, PlanCommitted, ReplicaAdopted, ReplicaSeen
@@ -30,6 +30,10 @@ from swell.wire.link import Level, TableDelta
 log = logging.getLogger("swell.control")
 
 
+REFUSED_AGAIN_S = 1.0
+"""A plan that must not be committed is made anew after this long."""
+
+
 class Effects(msgspec.Struct, frozen=True):
     """What the shell is to do after a step."""
 
@@ -40,6 +44,8 @@ class Effects(msgspec.Struct, frozen=True):
     plan: Plan
     wake_at: float | None
     """Step again by then even if nothing is heard."""
+    refused: tuple[str, ...] = ()
+    """Why the plan was not committed: a defect of the planner. The old state stands."""
 
 
 class Reactor:
@@ -113,10 +119,16 @@ class Reactor:
         self._due.update(dict.fromkeys(self.book.expire(now)))
         self._pop_agenda(now)
         pools = tuple(self._due)
-        self._due.clear()
         decided = plan(self.world, self.book.demand, now, pools, self.policy)
-        if decided.actions:
+        broken = would_break(self.world, decided)
+        if broken:
+            again = tuple((pool, now + REFUSED_AGAIN_S) for pool in pools)
+            decided = msgspec.structs.replace(decided, actions=(), look_again=again)
+        elif decided.actions:
             self._commit(decided, now)
+        # Only now: had planning failed, the same pools would be due at the next try.
+        for pool in pools:
+            self._due.pop(pool, None)
         self._remember(decided)
         self._stale.update(dict.fromkeys(pools))
         delta = self.keeper.refresh(self._stale, now)
@@ -124,20 +136,16 @@ class Reactor:
             if pool not in self.keeper.pools:
                 self.book.forget(pool)
         self._stale.clear()
-        effects = Effects(tuple(self._orders), delta, tuple(self._events), decided, self._wake_at())
+        effects = Effects(tuple(self._orders), delta, tuple(self._events), decided, self._wake_at(), tuple(broken))
         self._orders.clear()
         self._events.clear()
         return effects
 
     def _commit(self, decided: Plan, now: float) -> None:
         world = self.world
-        touched = world.apply(PlanCommitted(at=now, plan=decided))
-        broken = check(world, touched)
-        if broken:
-            # The world already holds it; what must not happen is that nobody hears of it.
-            log.error("a plan broke an invariant: %s", "; ".join(broken))
-        self._events.append(PlanCommitted(at=now, plan=decided))
-        self._stale.update(dict.fromkeys(touched))
+        event = PlanCommitted(at=now, plan=decided)
+        self._stale.update(dict.fromkeys(world.apply(event)))
+        self._events.append(event)
         for action in decided.actions:
             replica = world.replicas.get(action.replica)
             order = order_for(world, replica) if replica is not None else None

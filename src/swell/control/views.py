@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import defaultdict
 from collections.abc import Callable
 
 from swell.control.loop import Loop
@@ -14,7 +15,7 @@ from swell.model.demand import IDLE
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped
 from swell.model.replica import Phase, Replica
-from swell.model.request import Prices
+from swell.model.request import PoolCount, Prices, Usage
 from swell.model.workload import App, Method, Revision, Workload, workload_of
 from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, Why, WorkloadRow
 
@@ -31,6 +32,7 @@ class Views:
         self.base_url = base_url
         self.version = version
         self._writing = asyncio.Lock()
+        self._deployed_at = loop.store.world.deployed_at()
 
     def health(self) -> dict[str, object]:
         reactor = self.loop.reactor
@@ -88,14 +90,44 @@ class Views:
         await self._commit(AppStopped(at=self.loop.clock.now(), namespace=namespace, name=name))
 
     async def _commit(self, event: AppDeployed | AppStopped) -> None:
-        """On disk first, then in the world. Whoever asked may leave; what has begun is finished."""
+        """In the world and on disk. Whoever asked may leave; what has begun is finished."""
         await asyncio.shield(self._write(event))
 
     async def _write(self, event: AppDeployed | AppStopped) -> None:
+        """Taken in and logged in one turn, so that the log's order is the order of what was decided; then waited for.
+
+        If the disk refuses, it is taken back: what nobody was promised must not stay.
+        """
+        world, log = self.loop.reactor.world, self.loop.store.world
         async with self._writing:
-            await asyncio.to_thread(self.loop.store.world.append, [event], True)
-            self.loop.reactor.applied(event)
-            self.loop.wake()
+            if isinstance(event, AppDeployed):
+                self._check_labels(event.app)
+                key = event.app.key
+            else:
+                key = f"{event.namespace}/{event.name}"
+            before = world.apps.get(key)
+            self.loop.take(event)
+            try:
+                await asyncio.to_thread(log.flush)
+            except SwellError:
+                namespace, _, name = key.partition("/")
+                at = self.loop.clock.now()
+                self.loop.take(AppStopped(at, namespace, name) if before is None else AppDeployed(at, before))
+                raise
+            self._deployed_at[key] = event.at
+
+    def _check_labels(self, app: App) -> None:
+        """A web label leads to one app only."""
+        wanted = labels(app)
+        for other in self.loop.reactor.world.apps.values():
+            taken = wanted & labels(other) if other.key != app.key else set()
+            if taken:
+                raise SwellError(
+                    "label_taken",
+                    f"The web label {min(taken)!r} belongs to app {other.name!r}. Give the endpoint another label=, "
+                    f"or stop that app: `swell app stop {other.name}`.",
+                    status=409,
+                )
 
     def owned(self) -> list[App]:
         """Apps that belong to a program and end with it."""
@@ -106,10 +138,9 @@ class Views:
     def apps(self) -> list[AppRow]:
         world = self.loop.reactor.world
         rows = []
-        deployed_at = self.loop.store.world.deployed_at()
         for app in sorted(world.apps.values(), key=lambda a: a.key):
             workloads = tuple(self._workload_row(world.workloads[w.key]) for w in app.workloads)
-            at = deployed_at.get(app.key, 0.0)
+            at = self._deployed_at.get(app.key, 0.0)
             rows.append(AppRow(app.namespace, app.name, at, app.owner is not None, app.source, workloads, app.tags))
         return rows
 
@@ -202,11 +233,12 @@ class Views:
         since = now - since_s if since_s else 0.0
         usage = await asyncio.to_thread(self.loop.store.usage.usage, since, now + 60)
         counts = await asyncio.to_thread(self.loop.store.usage.counts, since, now + 60)
-        pools = dict.fromkeys([*(u.pool for u in usage), *(c.pool for c in counts)])
-        return {
-            pool: pool_cost((u for u in usage if u.pool == pool), (c for c in counts if c.pool == pool), self.prices)
-            for pool in pools
-        }
+        rows: dict[str, tuple[list[Usage], list[PoolCount]]] = defaultdict(lambda: ([], []))
+        for used in usage:
+            rows[used.pool][0].append(used)
+        for counted in counts:
+            rows[counted.pool][1].append(counted)
+        return {pool: pool_cost(*both, self.prices) for pool, both in rows.items()}
 
     # -- addresses ---------------------------------------------------------------------------
 
@@ -228,3 +260,8 @@ class Views:
         name = f"{workload.name}.{method.name}" if is_class else workload.name
         space = "" if workload.namespace == "default" else f"{workload.namespace}/"
         return f"{self.base_url}/call/{space}{workload.app}/{name}"
+
+
+def labels(app: App) -> set[str]:
+    """The web labels an app's endpoints have."""
+    return {m.web.label for revision in app.revisions for m in revision.entry.methods if m.web is not None}

@@ -1,12 +1,14 @@
-"""Which invariants does this world break? Run after every step in the simulator and before every commit live."""
+"""Which invariants does this world break, or would this plan break? The second is asked before every commit."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
+from swell.model.plan import Plan, Start
 from swell.model.replica import LIVE, Phase
 from swell.model.resources import Room
-from swell.model.world import World
+from swell.model.world import World, template_needs
 
 
 def check(world: World, pools: Iterable[str] | None = None) -> list[str]:
@@ -17,6 +19,33 @@ def check(world: World, pools: Iterable[str] | None = None) -> list[str]:
     if pools is None:
         broken += _rooms(world)
         broken += _indexes(world)
+    return broken
+
+
+def would_break(world: World, plan: Plan) -> list[str]:
+    """What committing this plan would break: room promised twice, a limit passed, an id used again."""
+    broken: list[str] = []
+    rooms: dict[str, Room] = {}
+    added: Counter[str] = Counter()
+    for action in plan.actions:
+        if not isinstance(action, Start):
+            continue
+        revision, node = world.revision(action.pool), world.nodes.get(action.node)
+        if action.replica in world.replicas or revision is None or node is None or not node.alive:
+            broken.append(f"{action} has an id in use, an unknown revision, or no living node")
+            continue
+        room = rooms.setdefault(action.node, world.room(action.node))
+        needs = template_needs(revision.needs) if action.role == "template" else revision.needs
+        lacking = room.lacks(needs)
+        if lacking is not None:
+            broken.append(f"{action.replica} does not fit: {action.node} {lacking}")
+        room.take(needs)
+        added[action.pool] += action.role == "serving"
+    for pool, count in added.items():
+        serving = [r for r in world.in_pool(pool) if r.role == "serving" and r.phase is not Phase.DRAINING]
+        workload = world.workload(pool)
+        if workload is None or len(serving) + count > workload.scaling.max_replicas:
+            broken.append(f"{pool} would have {len(serving) + count} replicas, more than its max_replicas")
     return broken
 
 
@@ -62,4 +91,8 @@ def _indexes(world: World) -> list[str]:
         broken.append("by_pool does not hold exactly the live replicas")
     if {id for id, r in world.replicas.items() if r.role == "template"} != set(world.templates):
         broken.append("templates does not hold exactly the live templates")
+    for node, kept_mib in world.template_mib.items():
+        held_mib = sum(world.memory_mib(t) for t in world.templates.values() if t.node == node)
+        if abs(kept_mib - held_mib) > 0.01:
+            broken.append(f"{node}: templates hold {held_mib:g} MiB, kept is {kept_mib:g}")
     return broken

@@ -41,6 +41,7 @@ class _Planner:
         self.look_again: dict[str, float] = {}
         self.stopping: set[str] = set()
         self.read: dict[str, Demand] = {}
+        self.new_template_mib: dict[str, float] = {}
         self.started = world.started
 
     def plan(self, pools: tuple[str, ...]) -> Plan:
@@ -48,7 +49,6 @@ class _Planner:
             revision = self.world.revision(pool)
             if revision is not None:
                 self._pool(pool, revision)
-        self._evict()
         return Plan(
             at=self.now,
             pools=pools,
@@ -103,14 +103,15 @@ class _Planner:
             )
 
     def _start_template(self, pool: str, revision: Revision, node: str) -> Replica | None:
-        """A template on the node, if its memory fits beside the replica it is for."""
+        """A template on the node, if its memory fits beside the replica it is for, and in the templates' share."""
         room = self._free()[node]
         room.take(revision.needs)
         fits = room.lacks(template_needs(revision.needs)) is None
         room.give_back(revision.needs)
-        if not fits:
+        if not fits or not self._make_share(node, float(revision.needs.memory_mib)):
             return None
         room.take(template_needs(revision.needs))
+        self.new_template_mib[node] = self.new_template_mib.get(node, 0.0) + revision.needs.memory_mib
         id = self._new_id()
         self.actions.append(Start(id, pool, node, "template", "its pool is in use: later replicas are forked from it"))
         return Replica(id, pool, node, "template", Phase.PLANNED, self.now, phase_at=self.now)
@@ -154,7 +155,12 @@ class _Planner:
         for pool, members in self.world.by_pool.items():
             demand = self._level(pool)
             workload = self.world.workload(pool)
-            if pool == for_pool or demand.level or (workload is not None and workload.scaling.min_replicas):
+            if pool == for_pool:
+                # Better a replica started fresh than a template that keeps its own replicas out.
+                mine = [r for r in members.values() if r.role == "template" and r.phase is Phase.READY]
+                yield from ((t.ready_at or self.now, t) for t in mine if t.id not in self.stopping)
+                continue
+            if demand.level or (workload is not None and workload.scaling.min_replicas):
                 continue
             if any(r.phase in (Phase.PLANNED, Phase.STARTING) for r in members.values()):
                 continue
@@ -162,21 +168,21 @@ class _Planner:
                 if replica.phase is Phase.READY and replica.id not in self.stopping:
                     yield max(demand.used_at, replica.ready_at or self.now), replica
 
-    def _evict(self) -> None:
-        """Keep templates inside their share of memory wherever this plan started one."""
-        nodes = {a.node for a in self.actions if isinstance(a, Start) and a.role == "template"}
-        for id in sorted(nodes):
-            node = self.world.nodes[id]
-            there = [
-                t
-                for t in self.world.templates.values()
-                if t.node == id and t.id not in self.stopping and self._unused(t)
-            ]
-            new = sum(self._template_mib(a.pool) for a in self.actions if isinstance(a, Start) and a.role == "template")
-            share = self.policy.template_memory_share - new / node.memory_mib
-            for template in evict(there, node, share, self._memory_mib, self._used_at):
-                why = f"templates on {id} may hold {self.policy.template_memory_share:.0%} of its memory"
-                self._stop(template.id, "evicted", STARTUP_GRACE_S, why)
+    def _make_share(self, node: str, new_mib: float) -> bool:
+        """Is there room for one more template in their share of the node's memory, if need be by evicting some?"""
+        share_mib = self.world.nodes[node].memory_mib * self.policy.template_memory_share
+        held_mib = self.world.template_mib.get(node, 0.0) + self.new_template_mib.get(node, 0.0)
+        excess_mib = held_mib + new_mib - share_mib
+        if excess_mib <= 0:
+            return True
+        going = [t for t in self.world.templates.values() if t.id in self.stopping and t.node == node]
+        excess_mib -= sum(self.world.memory_mib(t) for t in going)
+        there = [t for t in self.world.templates.values() if t.node == node and t not in going and self._unused(t)]
+        evicted = evict(there, excess_mib, self.world.memory_mib, self._worth)
+        for template in evicted or ():
+            why = f"templates on {node} may hold {self.policy.template_memory_share:.0%} of its memory"
+            self._stop(template.id, "evicted", STARTUP_GRACE_S, why)
+        return evicted is not None
 
     def _unused(self, template: Replica) -> bool:
         """No replica is about to be forked from it."""
@@ -185,15 +191,11 @@ class _Planner:
         members = self.world.by_pool.get(template.pool, {}).values()
         return not any(r.template == template.id and r.phase in (Phase.PLANNED, Phase.STARTING) for r in members)
 
-    def _memory_mib(self, template: Replica) -> float:
-        return template.rss_mib or self._template_mib(template.pool)
-
-    def _template_mib(self, pool: str) -> float:
-        revision = self.world.revision(pool)
-        return float(revision.needs.memory_mib) if revision is not None else 0.0
-
-    def _used_at(self, template: Replica) -> float:
-        return max(self._level(template.pool).used_at, template.ready_at or template.planned_at)
+    def _worth(self, template: Replica) -> tuple[bool, float]:
+        """What goes first is worth least: unasked for, and longest unused."""
+        revision = self.world.revision(template.pool)
+        used_at = max(self._level(template.pool).used_at, template.ready_at or template.planned_at)
+        return (revision is not None and revision.snapshot, used_at)
 
     def _free(self) -> dict[str, Room]:
         if self.rooms is None:

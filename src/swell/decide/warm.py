@@ -1,15 +1,16 @@
 """Does this pool deserve a template, and which templates give way when memory is short?
 
 The fixed rule: a pool that was used within `template_idle_s` keeps one template per node, while all
-templates of a node stay inside their share of its memory; beyond it the longest unused goes first.
+templates of a node stay inside their share of its memory; beyond it the longest unused goes first, and
+those whose author asked for a snapshot go last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from swell.model.demand import Demand
-from swell.model.node import Node
 from swell.model.policy import Policy
 from swell.model.replica import Phase, Replica
 from swell.model.workload import Revision, Workload
@@ -36,23 +37,19 @@ def idle_at(template: Replica, demand: Demand, policy: Policy) -> float:
 
 def evict(
     templates: Sequence[Replica],
-    node: Node,
-    share: float,
+    excess_mib: float,
     memory_mib: Callable[[Replica], float],
-    used_at: Callable[[Replica], float],
-) -> list[Replica]:
-    """Templates of `node` to stop so that the rest fit their share of its memory, longest unused first.
+    worth: Callable[[Replica], Any],
+) -> list[Replica] | None:
+    """Templates to stop so that `excess_mib` comes free, the least worth first; None when all would not do.
 
-    `templates` are the node's live ones that no replica waits for. One that is not loaded yet is never
+    `templates` are those of one node that no replica waits for. One that is not loaded yet is never
     evicted: it would be paid for and never used.
     """
-    budget_mib = node.memory_mib * share
-    held_mib = sum(memory_mib(t) for t in templates if t.phase is not Phase.DRAINING)
     going: list[Replica] = []
-    for template in sorted(templates, key=lambda t: (used_at(t), t.id)):
-        if held_mib <= budget_mib:
+    for template in sorted((t for t in templates if t.phase is Phase.READY), key=lambda t: (worth(t), t.id)):
+        if excess_mib <= 0:
             break
-        if template.phase is Phase.READY:
-            going.append(template)
-            held_mib -= memory_mib(template)
-    return going
+        going.append(template)
+        excess_mib -= memory_mib(template)
+    return going if excess_mib <= 0 else None

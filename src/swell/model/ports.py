@@ -76,6 +76,10 @@ class WorldLog(Protocol):
         """Add events. `durable`: on disk before it returns; otherwise within a second."""
         ...
 
+    def flush(self) -> None:
+        """Returns when everything appended so far is on disk, or raises."""
+        ...
+
     def apps(self) -> list[App]:
         """The apps deployed and not stopped: what a restart begins from."""
         ...

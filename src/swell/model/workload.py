@@ -97,7 +97,10 @@ class Revision(msgspec.Struct, frozen=True):
     startup_timeout_s: float = 300.0
     """A replica that is not ready by then is stopped, with that reason."""
     template: bool = True
-    """May a loaded template be kept and forked? (`enable_memory_snapshot`, or the server's default.)"""
+    """May a loaded template be kept and forked?"""
+    snapshot: bool = False
+    """Its author asked for a snapshot: `@enter(snap=True)` hooks run in the template, and when memory for
+    templates is short it goes after those nobody asked for."""
     single_use: bool = False
     """The replica is replaced after one input."""
     retrying: Retrying = Retrying()
@@ -132,7 +135,6 @@ class Workload(msgspec.Struct, frozen=True):
     revision: str
     """Id of the revision that takes its traffic."""
     scaling: Scaling = Scaling()
-    tags: tuple[tuple[str, str], ...] = ()
 
     @property
     def key(self) -> str:

@@ -56,6 +56,8 @@ class World:
         self.by_pool: dict[str, dict[str, Replica]] = {}
         self.templates: dict[str, Replica] = {}
         """The live templates among the replicas."""
+        self.template_mib: dict[str, float] = {}
+        """Node → memory its templates hold, those that are being stopped included, MiB."""
         self.failures: dict[str, Failures] = {}
         self.refused: dict[str, str] = {}
         """Pool → why its template may not be forked; its replicas start fresh."""
@@ -83,6 +85,10 @@ class World:
         if revision is None:
             return Needs(cpu=0.0, memory_mib=0)
         return template_needs(revision.needs) if replica.role == "template" else revision.needs
+
+    def memory_mib(self, template: Replica) -> float:
+        """What a template holds: as measured, or as declared while it was not measured yet."""
+        return template.rss_mib or float(self.needs(template).memory_mib)
 
     def room(self, node: str) -> Room:
         """A copy of the node's free capacity, for a plan to spend."""
@@ -159,6 +165,9 @@ class World:
         before = self.workloads.pop(key, None)
         if before is None:
             return ()
+        if before.pool not in self.by_pool:
+            self.failures.pop(before.pool, None)
+            self.refused.pop(before.pool, None)
         self._use(before.revision, -1)
         return (before.pool,)
 
@@ -291,16 +300,26 @@ class World:
             self._use(revision_of(replica.pool), +1)
         members[replica.id] = replica
         if replica.role == "template":
-            self.templates[replica.id] = replica
+            self._count_template(replica)
         if not known and replica.node in self._rooms:
             self._rooms[replica.node].take(self.needs(replica))
+
+    def _count_template(self, template: Replica) -> None:
+        self._uncount_template(template.id)
+        self.templates[template.id] = template
+        self.template_mib[template.node] = self.template_mib.get(template.node, 0.0) + self.memory_mib(template)
+
+    def _uncount_template(self, id: str) -> None:
+        before = self.templates.pop(id, None)
+        if before is not None:
+            self.template_mib[before.node] -= self.memory_mib(before)
 
     def _end(self, replica: Replica, failed: ReplicaSeen | None) -> None:
         """Take a replica out. `failed` is the report, when it ended before it was ready."""
         if replica.node in self._rooms:
             self._rooms[replica.node].give_back(self.needs(replica))
         del self.replicas[replica.id]
-        self.templates.pop(replica.id, None)
+        self._uncount_template(replica.id)
         members = self.by_pool[replica.pool]
         del members[replica.id]
         if failed is not None and failed.phase is Phase.GONE:

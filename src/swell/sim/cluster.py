@@ -168,7 +168,7 @@ class Cluster:
             self._note("event", event)
             self.log.append(event)
         self._never_reclaimed_unready(effects.events)
-        for problem in check(reactor.world):
+        for problem in (*effects.refused, *check(reactor.world)):
             self._break(problem)
         for order in effects.orders:
             self._note("order", order)

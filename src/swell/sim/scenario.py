@@ -31,7 +31,11 @@ def scenario(seed: int) -> Scenario:
         node_loss_every_s=draw.choice([0.0, 40.0]),
         control_crash_every_s=draw.choice([0.0, 30.0]),
         redeploy_every_s=draw.choice([0.0, 20.0]),
-        policy=Policy(templates=draw.random() < 0.8, template_idle_s=draw.choice([5.0, 120.0])),
+        policy=Policy(
+            templates=draw.random() < 0.8,
+            template_idle_s=draw.choice([5.0, 120.0]),
+            template_memory_share=draw.choice([0.5, 0.15]),
+        ),
     )
 
 

@@ -81,6 +81,9 @@ class MemoryWorldLog:
         kept = tuple(events)
         self._write(lambda: self._append(kept))
 
+    def flush(self) -> None:
+        """Nothing is on its way."""
+
     def apps(self) -> list[App]:
         """The apps deployed and not stopped, oldest deploy first."""
         return [deployed.app for deployed in self._deployed.values()]

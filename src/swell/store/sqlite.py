@@ -138,6 +138,10 @@ class SqliteWorldLog:
         rows = [(event, _encode(event)) for event in events]
         self._put(partial(_append, rows), len(rows), durable)
 
+    def flush(self) -> None:
+        """Returns when everything appended so far is on disk, or raises."""
+        self.append((), durable=True)
+
     def apps(self) -> list[App]:
         """The apps deployed and not stopped, oldest deploy first."""
         return [_decode(_app, body) for (body,) in self._read(sql.APPS)]

@@ -1,0 +1,31 @@
+"""Who gives way when templates hold too much: the least worth, loaded ones only, and nobody in vain."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swell.decide.warm import evict
+from swell.model.replica import Phase, Replica
+
+replicas = st.lists(
+    st.tuples(st.sampled_from([Phase.STARTING, Phase.READY]), st.integers(1, 500), st.booleans(), st.integers(0, 9)),
+    max_size=8,
+)
+
+
+@given(replicas, st.integers(0, 2000))
+def test_enough_goes_and_the_least_worth_first(rows: list[tuple[Phase, int, bool, int]], excess_mib: int) -> None:
+    templates = [Replica(f"r1-{i}", "p", "n", "template", row[0], 0.0) for i, row in enumerate(rows)]
+    mib = {t.id: float(row[1]) for t, row in zip(templates, rows, strict=True)}
+    worth = {t.id: row[2:] for t, row in zip(templates, rows, strict=True)}
+    going = evict(templates, excess_mib, lambda t: mib[t.id], lambda t: worth[t.id])
+    loaded = [t for t in templates if t.phase is Phase.READY]
+    if going is None:
+        assert sum(mib[t.id] for t in loaded) < excess_mib
+        return
+    assert sum(mib[t.id] for t in going) >= excess_mib
+    assert all(t.phase is Phase.READY for t in going)
+    staying = [worth[t.id] for t in loaded if t not in going]
+    assert all(worth[t.id] <= other for t in going for other in staying)
+    assert not going or sum(mib[t.id] for t in going[:-1]) < excess_mib, "one more than needed"
