@@ -16,17 +16,6 @@ from swell.sdk.client import Client
 from swell.wire import settings
 from swell.wire.paths import Home
 
-_ENSURE = """
-import json, sys
-from swell.model.errors import SwellError
-from swell.supervise.background import ensure
-try:
-    ensure(json.loads(sys.argv[1]), int(sys.argv[2]), str)
-except SwellError as error:
-    sys.exit(f"{error.message} {error.detail}".rstrip())
-"""
-"""Run in a process of its own, so that nothing of the server is loaded into the user's."""
-
 
 async def serving(progress: Callable[[str], None] | None = None) -> Client:
     """A client of the server that settings name (an operation). Where they name none, one is started on their home."""
@@ -56,10 +45,13 @@ def _stays(home: Home) -> bool:
 
 
 def _ensure(chosen: settings.Settings) -> subprocess.CompletedProcess[str]:
-    """Returns once a server is ready that lives as long as this process, or cannot be had."""
+    """Returns once a server is ready that lives as long as this process, or cannot be had.
+
+    In a process of its own, so that nothing of the server is loaded into the user's.
+    """
     said = msgspec.json.encode(chosen).decode()
     return subprocess.run(
-        [sys.executable, "-P", "-c", _ENSURE, said, str(os.getpid())],
+        [sys.executable, "-P", "-m", "swell.supervise", "--settings", said, "--join", str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

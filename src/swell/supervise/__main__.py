@@ -1,4 +1,8 @@
-"""A server in the background: `python -m swell.supervise` with settings as JSON; says on a descriptor how it went."""
+"""How does another program get a server? `python -m swell.supervise`, with settings as JSON.
+
+With `--report-fd` this process becomes a server in the background, and says there how it went. With `--join PID` it
+sees to it that there is one for as long as that process lives, and ends: 0 when it is ready, else 1 and a sentence.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +11,50 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from swell.model.errors import SwellError
+from swell.supervise.background import ensure
 from swell.supervise.server import run
 
 
 def main() -> int:
-    """The arguments are for `background.start`, not for people."""
+    """The arguments are for `background.start` and the SDK, not for people."""
     parser = argparse.ArgumentParser(prog="swell.supervise")
-    parser.add_argument("--settings", required=True)
-    parser.add_argument("--report-fd", type=int, required=True)
+    parser.add_argument("--settings", type=json.loads, required=True)
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("--report-fd", type=int)
+    task.add_argument("--join", type=int, metavar="PID")
     parser.add_argument("--attach-pid", type=int, action="append", default=[])
     args = parser.parse_args()
+    if args.join is not None:
+        return _join(args.settings, args.join)
+    return _serve(args.settings, args.report_fd, args.attach_pid)
 
+
+def _join(settings: Mapping[str, Any], pid: int) -> int:
+    try:
+        ensure(settings, pid, lambda _line: None)
+    except SwellError as error:
+        sys.stderr.write(f"{error.message} {error.detail}".rstrip() + "\n")
+        return 1
+    return 0
+
+
+def _serve(settings: Mapping[str, Any], report_fd: int, attached: Sequence[int]) -> int:
     def report(answer: Mapping[str, Any]) -> None:
-        os.write(args.report_fd, json.dumps(answer).encode() + b"\n")
-        os.close(args.report_fd)
+        os.write(report_fd, json.dumps(answer).encode() + b"\n")
+        os.close(report_fd)
 
     # The terminal it was started from may close; this server goes on.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         run(
-            json.loads(args.settings),
+            settings,
             up=lambda holder: report({"up": holder._asdict()}),
             show=lambda _line: None,
-            attached=args.attach_pid,
+            attached=attached,
             log_fds=(1, 2),
         )
     except SwellError as error:
