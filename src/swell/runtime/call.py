@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextvars import Context, copy_context
 from time import perf_counter_ns, process_time_ns, thread_time_ns
 from types import AsyncGeneratorType, GeneratorType
@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from swell.model.errors import SwellError
+from swell.model.workload import Method
 from swell.runtime import results
 from swell.runtime.arguments import Arguments, Given
 from swell.runtime.http import Exchange, Request, error_line
@@ -53,17 +54,34 @@ class Host(msgspec.Struct):
 class Callee:
     """One method of the program, prepared to be called."""
 
-    def __init__(self, name: str, function: Callable[..., Any], asynchronous: bool) -> None:
-        self.name = name
+    def __init__(self, method: Method, function: Callable[..., Any]) -> None:
+        self.name = method.name
         self.function = function
         self.asynchronous = (
-            asynchronous or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+            method.asynchronous or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
         )
-        self.arguments = Arguments(name, function)
+        self.generator = method.generator
+        """Whatever it returns is streamed; without, what is seen to be a generator is."""
+        self.arguments = Arguments(method.name, function)
 
     def read(self, request: Request, body: bytes) -> Given:
         """The arguments of a call with this body. Raises SwellError."""
         return self.arguments.read(request.header(b"content-type"), body, request.trusted)
+
+    def stream(self, result: Any) -> Iterator[Any] | None:
+        """The items of a result that is to be streamed, else None. Raises _NoItems when it should have some."""
+        if isinstance(result, GeneratorType):
+            return result
+        if self.generator and not isinstance(result, Iterable):
+            raise _NoItems(self.name, result)
+        return iter(result) if self.generator else None
+
+    def stream_async(self, result: Any) -> AsyncIterator[Any] | None:
+        """The same of what asynchronous code gave."""
+        if isinstance(result, AsyncGeneratorType) or (self.generator and isinstance(result, AsyncIterable)):
+            return aiter(result)
+        items = self.stream(result) if self.generator else None
+        return _each(items) if items is not None else None
 
 
 class Call:
@@ -156,11 +174,15 @@ class Call:
         began = perf_counter_ns()
         try:
             result = self._callee.function(*args, **kwargs)
-            if isinstance(result, GeneratorType):
-                self._pump(result)
+            items = self._callee.stream(result)
+            if items is not None:
+                self._pump(items)
                 return
         except InputCancellation:
             raise
+        except _NoItems as error:
+            self._refuse(error)
+            return
         except BaseException as error:
             self._failed(error)
             return
@@ -168,8 +190,8 @@ class Call:
             self._run_ns = perf_counter_ns() - began
         self._take(result)
 
-    def _pump(self, generator: Generator[Any, Any, Any]) -> None:
-        """Send each item on its way; whatever happens, the generator is closed in this thread."""
+    def _pump(self, items: Iterator[Any]) -> None:
+        """Send each item on its way; whatever happens, a generator is closed in this thread."""
         form = self._streaming = Format(self._wanted)
         pipe = self._pipe = Pipe(self._host.loop.call_soon_threadsafe, self._exchange)
         self._host.loop.call_soon_threadsafe(self._begin_stream)
@@ -178,7 +200,7 @@ class Call:
                 self._in_user_code = True
                 if pipe.closed:
                     raise InputCancellation
-                item = next(generator, _END)
+                item = next(items, _END)
                 self._in_user_code = False
                 if item is _END:
                     break
@@ -192,7 +214,8 @@ class Call:
             pipe.put(form.error(self._exception(error)))
         finally:
             self._in_user_code = False
-            generator.close()
+            if isinstance(items, GeneratorType):
+                items.close()
 
     def _job_over(self) -> None:
         self._cpu_ns += thread_time_ns() if self._cpu_ns else 0
@@ -208,11 +231,15 @@ class Call:
         began = perf_counter_ns()
         try:
             result = self._callee.function(*args, **kwargs)
-            if isinstance(result, AsyncGeneratorType):
-                await self._pump_async(result)
-                return
             if inspect.isawaitable(result):
                 result = await result
+            items = self._callee.stream_async(result)
+            if items is not None:
+                await self._pump_async(items)
+                return
+        except _NoItems as error:
+            self._refuse(error)
+            return
         except BaseException as error:
             if not (self._stopping and isinstance(error, asyncio.CancelledError)):
                 self._failed(error)
@@ -221,12 +248,12 @@ class Call:
             self._run_ns = perf_counter_ns() - began
         self._take(result)
 
-    async def _pump_async(self, generator: AsyncGeneratorType[Any, Any]) -> None:
+    async def _pump_async(self, items: AsyncIterator[Any]) -> None:
         form = self._streaming = Format(self._wanted)
         exchange = self._exchange
         self._begin_stream()
         try:
-            async for item in generator:
+            async for item in items:
                 exchange.write(self._item(form, item))
                 await exchange.drained()
             exchange.write(form.end())
@@ -237,7 +264,8 @@ class Call:
                 return
             exchange.write(form.error(self._exception(error)))
         finally:
-            await generator.aclose()
+            if isinstance(items, AsyncGeneratorType):
+                await items.aclose()
 
     def _task_over(self, task: asyncio.Task[None]) -> None:
         assert self._steps is not None
@@ -319,4 +347,20 @@ class _Unencodable(Exception):
         self.body = error_body("bad_result", message, request)
 
 
+class _NoItems(SwellError):
+    """A function declared as a generator returned what cannot be streamed."""
+
+    def __init__(self, name: str, result: Any) -> None:
+        message = (
+            f"{name} has is_generator=True and returned a {type(result).__qualname__}, which cannot be iterated: "
+            "return an iterator (an async def may return an asynchronous one), or leave is_generator out."
+        )
+        super().__init__("bad_result", message, status=500)
+
+
 _END = object()
+
+
+async def _each(items: Iterator[Any]) -> AsyncGenerator[Any, None]:
+    for item in items:
+        yield item

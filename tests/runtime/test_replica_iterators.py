@@ -1,0 +1,61 @@
+"""Is what a function declared with is_generator=True returns a stream, whatever kind of iterator it is?"""
+
+from __future__ import annotations
+
+import pytest
+from replica_harness import ReplicaProcess, function
+
+ITERATORS = """
+class Countdown:
+    def __init__(self, n): self.n = n
+    def __iter__(self): return self
+    def __next__(self):
+        if not self.n: raise StopIteration
+        self.n -= 1
+        return self.n
+
+class Later(Countdown):
+    __iter__ = None
+    def __aiter__(self): return self
+    async def __anext__(self):
+        try: return next(self)
+        except StopIteration: raise StopAsyncIteration
+
+def mapped(n): return map(lambda x: x - 1, range(n, 0, -1))
+def own(n): return Countdown(n)
+def listed(n): return [*range(n - 1, -1, -1)]
+async def later(n): return Later(n)
+async def listed_later(n): return listed(n)
+def breaks(n): return map(lambda x: 1 // 0, range(n))
+def none(n): return n
+async def none_later(n): return n
+"""
+
+
+@pytest.mark.parametrize("name", ["mapped", "own", "listed", "later", "listed_later"])
+def test_what_a_declared_generator_returns_is_streamed(name: str) -> None:
+    with ReplicaProcess(ITERATORS, function(name, generator=True)) as replica:
+        replica.ready()
+        status, headers, body = replica.request(f"/call/{name}", b'{"n": 3}')
+        assert (status, headers["content-type"]) == (200, "text/event-stream")
+        assert body == b"data: 2\n\ndata: 1\n\ndata: 0\n\nevent: end\ndata:\n\n"
+
+
+def test_a_list_is_a_value_where_nothing_was_declared() -> None:
+    with ReplicaProcess(ITERATORS, function("listed")) as replica:
+        replica.ready()
+        assert replica.call("listed", {"n": 3}) == [2, 1, 0]
+
+
+def test_an_iterator_that_raises_ends_its_stream_with_the_error() -> None:
+    with ReplicaProcess(ITERATORS, function("breaks", generator=True)) as replica:
+        replica.ready()
+        assert b"event: error\ndata: " in replica.request("/call/breaks", b'{"n": 3}')[2]
+
+
+@pytest.mark.parametrize("name", ["none", "none_later"])
+def test_a_result_without_items_is_refused_with_the_way_out(name: str) -> None:
+    with ReplicaProcess(ITERATORS, function(name, generator=True)) as replica:
+        replica.ready()
+        status, _, body = replica.request(f"/call/{name}", b'{"n": 3}')
+        assert (status, b"bad_result" in body, b"is_generator=True" in body) == (500, True, True)
