@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from node import Node, alive, call, within
 
 from swell.model.replica import Phase
 from swell.model.resources import Needs
+from swell.model.workload import Method, Web
 from swell.runtime.runner import cgroup
 
 pytestmark = pytest.mark.slow
@@ -131,6 +135,27 @@ def test_builds_tell_import_errors_with_the_users_traceback() -> None:
         assert (
             await node.build(node.revision("class C:\n    def __init__(self): 1 / 0\n    def f(self): 0\n", "C"))
         ).ok
+
+    run(scenario)
+
+
+def test_docs_without_fastapi_are_refused_when_deployed(tmp_path: Path) -> None:
+    for package in ("swell", "msgspec", "httptools"):
+        (tmp_path / package).symlink_to(Path(importlib.import_module(package).__file__ or "").parent)
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} -S "$@"\n')
+    bare.chmod(0o755)
+
+    async def scenario(node: Node) -> None:
+        revision = node.revision(DOUBLE)
+        without = msgspec.structs.replace(revision.environment, interpreter=str(bare))
+        for docs in (False, True):
+            method = Method("f", web=Web("endpoint", "label", docs=docs))
+            entry = msgspec.structs.replace(revision.entry, methods=(method,))
+            report = await node.build(msgspec.structs.replace(revision, environment=without, entry=entry))
+            assert report.ok is not docs
+        assert report.error == "environment"
+        assert report.message == 'docs=True needs FastAPI in the image: add .uv_pip_install("fastapi").'
 
     run(scenario)
 
@@ -415,9 +440,6 @@ def test_an_orphaned_runner_makes_room_for_the_next_and_no_other_does() -> None:
 
 
 def test_a_home_that_cannot_be_used_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     long = tmp_path / ("x" * 100)
     argv = [sys.executable, "-m", "swell.runtime.runner", "--home", str(long)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)

@@ -1,6 +1,7 @@
 """Can a revision's module be imported, and is its entry point there? Run once, when it is deployed.
 
-Reads (revision, bundle folder) as msgpack from stdin; exits 0, or 1 with the reason on stderr.
+Reads (revision, bundle folder) as msgpack from stdin; exits 0, or with the reason on stderr: 1 when the
+module cannot be imported, LACKING_STATUS when its environment has not what it was deployed with.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.model.workload import Revision
 from swell.runtime import load
+from swell.runtime.endpoint import has_fastapi
+from swell.wire.child import LACKING_STATUS
 from swell.wire.context import Inside, inside
 
 
@@ -28,6 +31,9 @@ def main() -> int:
     except SwellError as error:
         sys.stderr.write(load.failure_detail(error) + "\n")
         return 1
+    if not has_fastapi() and any(method.web is not None and method.web.docs for method in revision.entry.methods):
+        sys.stderr.write('docs=True needs FastAPI in the image: add .uv_pip_install("fastapi").\n')
+        return LACKING_STATUS
     return 0
 
 

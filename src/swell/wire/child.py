@@ -14,6 +14,8 @@ from swell.model.workload import Revision
 
 CHANNEL_FD = 3
 """File descriptor of the channel in an exec'ed child."""
+LACKING_STATUS = 78
+"""Exit status of the check at deploy: the environment lacks something; the last line says what, and the way out."""
 
 # -- down: runner → child ---------------------------------------------------------------------
 

@@ -14,10 +14,10 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.orders import BuildReport
-from swell.model.workload import Revision
+from swell.model.workload import Entry, Revision
 from swell.runtime.runner import bundle, commands, environment, launching
 from swell.runtime.runner.processes import Reaper
-from swell.wire.child import Failed
+from swell.wire.child import LACKING_STATUS, Failed
 from swell.wire.paths import Home
 
 log = logging.getLogger("swell.runner")
@@ -46,7 +46,7 @@ class Builder:
         self.reaper = reaper
         self._usable: set[str] = set()
         """Interpreters that were seen to run the runtime."""
-        self._imported: set[tuple[str, ...]] = set()
+        self._imported: set[tuple[str, tuple[str, ...], str, Entry]] = set()
 
     def ready(self, revision: Revision) -> Prepared | None:
         """What was prepared before; None when there is something to make first. Never waits."""
@@ -90,7 +90,7 @@ class Builder:
 
     async def _import(self, revision: Revision, prepared: Prepared) -> None:
         entry = revision.entry
-        key = (str(prepared.python), *revision.environment.packages, revision.bundle, entry.module, entry.qualname)
+        key = (str(prepared.python), revision.environment.packages, revision.bundle, entry)
         if key in self._imported:
             return
         output: list[str] = []
@@ -110,6 +110,8 @@ class Builder:
                 "Move slow work out of the module's top level, into @enter methods.",
                 detail="\n".join(output),
             )
+        if status == LACKING_STATUS:
+            raise SwellError("environment", output[-1])
         if status != 0:
             raise SwellError(
                 "import",
