@@ -33,6 +33,8 @@ from swell.wire.paths import WILDCARDS
 from swell.wire.settings import Settings
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from swell.control.views import Views
 
 log = logging.getLogger("swell")
@@ -75,7 +77,6 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     """The loop, the store and the control API, until `up` says stop."""
     import uvicorn
 
-    from swell.api.app import make_api
     from swell.control.link import ControlLink
     from swell.control.loop import Loop
     from swell.control.reactor import Reactor
@@ -83,9 +84,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     from swell.engines.local import LocalEngine
     from swell.model.events import Opened
     from swell.model.world import World
-    from swell.store.blobs import BlobFolder
     from swell.store.keys import ensure_keys
-    from swell.store.logs import lines
     from swell.store.retention import Keep
     from swell.store.sqlite import SqliteStore
 
@@ -104,17 +103,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy))
     await link.serve(link_socket)
     views = Views(loop, prices, settings.base_url, version("swell"))
-    wildcard, hosts = served_hosts(settings)
-    api = make_api(
-        views,
-        BlobFolder(paths.blobs),
-        partial(lines, paths.logs),
-        key=keys.api,
-        version=views.version,
-        allowed_hosts=hosts,
-        allowed_origins=settings.allowed_origins,
-        any_address=wildcard,
-    )
+    api = control_api(settings, views, keys.api)
 
     class Server(uvicorn.Server):
         @contextmanager
@@ -139,6 +128,25 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
         store.close()
     except SwellError as error:
         log.error("%s", error.message)
+
+
+def control_api(settings: Settings, views: Views, key: str) -> ASGIApp:
+    """What answers `/api`."""
+    from swell.api.app import make_api
+    from swell.store.blobs import BlobFolder
+    from swell.store.logs import lines
+
+    wildcard, hosts = served_hosts(settings)
+    return make_api(
+        views,
+        BlobFolder(settings.paths.blobs),
+        partial(lines, settings.paths.logs),
+        key=key,
+        version=views.version,
+        allowed_hosts=hosts,
+        allowed_origins=settings.allowed_origins,
+        any_address=wildcard,
+    )
 
 
 def served_hosts(settings: Settings) -> tuple[bool, tuple[str, ...]]:
