@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import io
 import random
+import re
 import subprocess
 import sys
 import tarfile
@@ -112,10 +113,32 @@ def test_packages_and_the_runtime_share_one_environment_built_once(shelf: Path, 
     out = subprocess.run([both[0], "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
     import swell
 
+    lock = (tmp_path / environment.digest(want) / environment.LOCK).read_text()
+    installed = {name: importlib.metadata.version(name) for name in ("msgspec", "httptools")}
+    assert pinned(lock) == {"leek": "1.0", **installed}
     taste, where, prefix = out.split()
     assert taste == "mild"
     assert Path(where).resolve() == Path(swell.__file__).resolve()
     assert Path(prefix) == tmp_path / environment.digest(want)
+
+
+def pinned(lock: str) -> dict[str, str]:
+    """Name → version of every line of a lock file."""
+    return dict(line.split("==") for line in lock.splitlines() if "==" in line)
+
+
+@pytest.mark.slow
+def test_what_is_installed_is_what_was_locked_and_says_who_wants_it(shelf: Path, tmp_path: Path) -> None:
+    """A package that another one brings is in the lock, and nothing but the lock is installed."""
+    stew = b"Metadata-Version: 2.1\nName: stew\nVersion: 3.0\nRequires-Dist: onion\n"
+    make_wheel(shelf, "stew", "3.0", {"stew.py": b"", "stew-3.0.dist-info/METADATA": stew})
+    want = wanted(shelf, "stew")
+    python = with_reaper(lambda reaper: environment.ensure(want, tmp_path, reaper, lambda _: None))
+    lock = (tmp_path / environment.digest(want) / environment.LOCK).read_text()
+    assert re.search(r"^onion==2\.0\n +# via stew$", lock, re.MULTILINE), lock
+    code = "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()))"
+    done = subprocess.run([python, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert pinned(done.stdout.replace(" ", "\n")) == pinned(lock)
 
 
 @pytest.mark.slow

@@ -2,7 +2,8 @@
 
 An environment is named by the digest of what it is made from, built in place, and complete once its
 marker is there; one without marker was interrupted and is thrown away. The runtime's own requirements
-are resolved together with the user's, so that a conflict is an error that names both sides.
+are resolved together with the user's, so that a conflict is an error that names both sides. What they
+resolved to is a lock file, which is what is installed, and stays beside the marker for who wants to know.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import sys
 import urllib.parse
@@ -30,7 +32,9 @@ from swell.runtime.runner.processes import Reaper
 RUNTIME = ("msgspec>=0.20,<1", "httptools>=0.7,<1")
 """What the runtime needs beside the user's packages."""
 OPTIONAL = "uvloop>=0.21,<1"
-"""Makes replicas faster. Installed afterwards where it can be had: it must never be what stops a deploy."""
+"""Makes replicas faster. Left out where it cannot be had together with the rest: it must never stop a deploy."""
+LOCK = "swell-lock.txt"
+"""In an environment: every package with its version, and who wants it."""
 _MARKER = "swell-complete"
 _PROBE = "import sys, swell.runtime, msgspec, httptools; print('%d.%d' % sys.version_info[:2])"
 _PROBE_TIMEOUT_S = 30.0
@@ -84,35 +88,40 @@ async def _check_interpreter(interpreter: str, reaper: Reaper) -> None:
 
 async def _build(environment: Environment, home: Path, reaper: Reaper, progress: Callable[[str], None]) -> None:
     environ = uv_environ(os.environ)
-    output: list[str] = []
 
-    def heard(line: str) -> None:
-        output.append(line)
-        progress(line)
+    async def uv(*words: str, heard: Callable[[str], None] = progress) -> None:
+        output: list[str] = []
 
-    async def uv(*words: str) -> None:
-        output.clear()
-        status = await commands.run(reaper, [*_uv(), *words], environ, heard, _BUILD_TIMEOUT_S)
+        def both(line: str) -> None:
+            output.append(line)
+            heard(line)
+
+        status = await commands.run(reaper, [*_uv(), *words], environ, both, _BUILD_TIMEOUT_S)
         if status != 0:
             raise SwellError("environment", _failure(environment, status, output), detail="\n".join(output))
 
     progress(f"making an environment for {', '.join(environment.packages)}")
-    python = await _matching(environment, reaper)
-    await uv("venv", "--quiet", "--python", python, str(home))
-    requirements = home / "swell-requirements.txt"
-    requirements.write_text("\n".join((*environment.packages, *RUNTIME)) + "\n")
-    install = ("pip", "install", "--python", str(home / "bin" / "python"), *environment.index_options)
-    await uv(*install, "-r", str(requirements))
-    if not _has(home, "uvloop"):
-        try:
-            await uv(*install, "--no-deps", OPTIONAL)
-        except SwellError:
-            progress(f"{OPTIONAL} is not to be had; replicas use the standard event loop")
+    await uv("venv", "--quiet", "--python", await _matching(environment, reaper), str(home))
+    wanted, lock = home / "swell-requirements.txt", home / LOCK
+    into = ("--python", str(home / "bin" / "python"), *environment.index_options)
+    resolve = ("pip", "compile", "--quiet", "--no-header", *into, "--output-file", str(lock), str(wanted))
+    try:
+        wanted.write_text("\n".join((*environment.packages, *RUNTIME, OPTIONAL)) + "\n")
+        # Only as a wheel: to compile it takes minutes and a compiler.
+        await uv(*resolve, "--only-binary", "uvloop", heard=lambda _: None)
+    except SwellError:
+        wanted.write_text("\n".join((*environment.packages, *RUNTIME)) + "\n")
+        await uv(*resolve)
+        if not _names(lock, "uvloop"):
+            progress(f"{OPTIONAL} is not to be had with these; replicas use the standard event loop")
+    exactly = () if "--no-deps" in environment.index_options else ("--no-deps",)
+    await uv("pip", "install", *exactly, *into, "-r", str(lock))
     _complete(home)
 
 
-def _has(home: Path, package: str) -> bool:
-    return any(home.glob(f"lib/python*/site-packages/{package}"))
+def _names(lock: Path, package: str) -> bool:
+    """Is the package in the lock?"""
+    return re.search(rf"^{package}\b", lock.read_text(), re.MULTILINE) is not None
 
 
 def _complete(home: Path) -> None:
