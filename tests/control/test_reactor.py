@@ -191,3 +191,14 @@ def test_pools_stay_due_when_planning_fails(monkeypatch: pytest.MonkeyPatch) -> 
         reactor.step(101.0)
     monkeypatch.undo()
     assert len(starts(reactor.step(102.0))) == 1
+
+
+def test_a_fresh_control_knows_how_old_an_adopted_replica_is_and_what_it_works_on() -> None:
+    reactor, pool = a_reactor()
+    seen_there = ReplicaSeen(
+        500.0, "r0-5", Phase.READY, pool, "serving", "n1", pid=7, address="unix:/x", ordered_at=200.0
+    )
+    reactor.fact(Inventory("n1", 500.0, 0, (seen_there,)))
+    assert reactor.world.replicas["r0-5"].planned_at == 200.0
+    reactor.demand("g1", [Level(pool, 0, 3, (("r0-5", 2), ("r0-6", 1)))], 5.0, 501.0)
+    assert [reactor.book.in_flight(pool, id) for id in ("r0-5", "r0-6", "r0-7")] == [2, 1, 0]

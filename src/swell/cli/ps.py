@@ -27,8 +27,6 @@ def ps(as_json: bool, home: str | None) -> None:
     elif replicas:
         rows = [_cells(replica) for replica in replicas]
         click.echo(table(HEADS, rows, right=("PID", "AGE", "IN FLIGHT", "MEMORY")))
-        if any(replica.shared for replica in replicas):
-            click.echo("* in flight over all ready replicas of the pool")
     else:
         click.echo(_at_zero(client.apps()))
 
@@ -43,7 +41,7 @@ def _cells(replica: ReplicaRow) -> tuple[str, ...]:
         replica.node,
         str(replica.pid or "-"),
         duration(replica.age_s),
-        f"{replica.in_flight}{'*' if replica.shared else ''}",
+        str(replica.in_flight),
         mebibytes(replica.memory_mib),
         replica.why,
     )

@@ -51,6 +51,11 @@ class DemandBook:
     def next_expiry(self) -> float | None:
         return min(self._expires_at.values(), default=None)
 
+    def in_flight(self, pool: str, replica: str) -> int:
+        """Inputs one replica works on, as the gateways last said."""
+        found = (levels[pool].replicas for levels in self._levels.values() if pool in levels)
+        return sum(count for replicas in found for id, count in replicas if id == replica)
+
     def forget(self, pool: str) -> None:
         """The pool is gone for good."""
         self.demand.pop(pool, None)

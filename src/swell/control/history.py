@@ -61,7 +61,8 @@ class History:
             if seen.phase in OVER:
                 return
             why = "kept over a restart of control"
-            story = Story(seen.replica, seen.pool, seen.role, why, seen.at, template=seen.template)
+            begun = seen.ordered_at or seen.at
+            story = Story(seen.replica, seen.pool, seen.role, why, begun, template=seen.template)
             self._add(story)
         story.timings_ms = seen.timings_ms or story.timings_ms
         story.stuck = seen.stuck

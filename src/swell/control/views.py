@@ -168,11 +168,6 @@ class Views:
 
     def _replica_row(self, replica: Replica, now: float) -> ReplicaRow:
         reactor = self.loop.reactor
-        ready = [
-            r
-            for r in reactor.world.in_pool(replica.pool)
-            if r.role == "serving" and r.phase in (Phase.READY, Phase.DRAINING)
-        ]
         story = self.loop.history.get(replica.id)
         going = f"{replica.reason}: {story.stop_why}" if story is not None and story.stop_why else replica.reason
         why = going or (story.why if story is not None else "")
@@ -189,8 +184,7 @@ class Views:
             node=replica.node,
             pid=replica.pid,
             age_s=round(now - replica.planned_at, 3),
-            in_flight=reactor.book.demand.get(replica.pool, IDLE).in_flight if replica in ready else 0,
-            shared=len(ready) > 1 and replica in ready,
+            in_flight=reactor.book.in_flight(replica.pool, replica.id),
             memory_mib=round(replica.rss_mib, 1),
             why=why,
             applied=replica.applied,
@@ -207,7 +201,8 @@ class Views:
             )
         cost = (await self._costs(WHY_WINDOW_S)).get(record.pool, PoolCost())
         refused = self.loop.reactor.world.refused.get(record.pool, "")
-        return explain(record, self.loop.history.get(record.replica), cost, refused)
+        failures = self.loop.reactor.world.failures.get(record.pool)
+        return explain(record, self.loop.history.get(record.replica), cost, refused, failures)
 
     async def usage(self, since_s: float) -> list[PoolUsage]:
         return [

@@ -34,7 +34,7 @@ class PoolCost(msgspec.Struct, frozen=True):
     idle_usd: float = 0.0
     """Part of cost_usd for ready replicas with nothing to do, and for templates."""
     starting_usd: float = 0.0
-    """Part of cost_usd for replicas that were not ready yet."""
+    """Part of cost_usd for replicas that were not ready yet, and for loading templates (all of their CPU)."""
 
 
 def pool_cost(usage: Iterable[Usage], counts: Iterable[PoolCount], prices: Prices) -> PoolCost:
@@ -65,7 +65,8 @@ def pool_cost(usage: Iterable[Usage], counts: Iterable[PoolCount], prices: Price
         cold=sum(c.cold for c in counts),
         cost_usd=cpu_s * prices.cpu_core_hour_usd / SECONDS_PER_HOUR + serving_usd + template_usd,
         idle_usd=per_second * idle_s + template_usd,
-        starting_usd=per_second * starting_s,
+        starting_usd=per_second * starting_s
+        + sum(u.cpu_s for u in templates) * prices.cpu_core_hour_usd / SECONDS_PER_HOUR,
     )
 
 

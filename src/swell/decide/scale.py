@@ -53,7 +53,7 @@ def scale(
     if have > most:
         return _shrink_to(most, serving)
     if wanted > have:
-        return _grow(wanted, have, demand, revision, failures, policy, now)
+        return _grow(wanted, have, demand, revision, failures, policy, now, _kept(least, buffer, demand))
     peak = _replicas_for(demand.peak_since(now - idle_s), revision.target_inputs)
     keep = min(max(peak + (buffer if peak else 0), wanted), most)
     spare = have - keep
@@ -92,7 +92,14 @@ def _replicas_for(level: int, inputs: int) -> int:
 
 
 def _grow(
-    wanted: int, have: int, demand: Demand, revision: Revision, failures: Failures | None, policy: Policy, now: float
+    wanted: int,
+    have: int,
+    demand: Demand,
+    revision: Revision,
+    failures: Failures | None,
+    policy: Policy,
+    now: float,
+    kept: str,
 ) -> Scaled:
     again_at = restart_at(failures, policy)
     if failures is not None and again_at > now:
@@ -111,7 +118,7 @@ def _grow(
         add=wanted - have,
         stop=(),
         reason="",
-        why=f"{inputs}, {each}: {wanted} wanted, {have} there",
+        why=f"{inputs}, {each}{kept}: {wanted} wanted, {have} there",
         look_again_at=NEVER,
     )
 
@@ -126,6 +133,12 @@ def _shrink_to(most: int, serving: Sequence[Replica]) -> Scaled:
         why=f"{len(serving)} are more than max_replicas = {most}",
         look_again_at=NEVER,
     )
+
+
+def _kept(least: int, buffer: int, demand: Demand) -> str:
+    """What the owner asked for beyond the demand, in words."""
+    words = f", {buffer} in reserve" if buffer and demand.level else ""
+    return f"{words}, never fewer than {least}" if least else words
 
 
 def _why_stop(workload: Workload | None, keep: int, idle_s: float) -> str:

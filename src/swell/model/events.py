@@ -71,6 +71,8 @@ class ReplicaSeen(msgspec.Struct, frozen=True, tag="replica_seen"):
     unforked: str = ""
     """Why it is a fresh process although it was to be forked from `template`."""
     fork_refused: str = ""
+    ordered_at: float = 0.0
+    """When its runner was ordered to start it: how old it is, to a control that did not plan it; 0 = not said."""
     stuck: int = 0
     """Inputs whose caller left and whose code could not be stopped: still running."""
 

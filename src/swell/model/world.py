@@ -277,7 +277,7 @@ class World:
                 node=event.node,
                 role=event.role,
                 phase=event.phase,
-                planned_at=event.at,
+                planned_at=event.ordered_at or event.at,
                 phase_at=event.at,
                 ready_at=event.at if event.phase is Phase.READY else None,
                 template=event.template,

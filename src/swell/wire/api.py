@@ -68,9 +68,7 @@ class ReplicaRow(msgspec.Struct, frozen=True):
     pid: int | None
     age_s: float
     in_flight: int
-    """Known per pool only: the pool's in-flight inputs divided over its ready replicas is never guessed;
-    with one replica it is exact, with more it is the pool's total shown on each with `shared` true."""
-    shared: bool
+    """Inputs it works on, as the gateways last said; not known for one of more than 64 replicas (0)."""
     memory_mib: float
     why: str
     """Why it is there, or why it is going."""

@@ -118,6 +118,7 @@ class Child:
             reason=self.stop.reason if self.stop else "",
             template=self.template,
             unforked=self.unforked,
+            ordered_at=self.ordered_at,
             fork_refused=self.fork_refused,
             stuck=self.stuck,
         )
