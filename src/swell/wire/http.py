@@ -1,4 +1,4 @@
-"""Names on the HTTP surface: headers, reserved paths, content types, limits, and error bodies."""
+"""Names on the HTTP surface: headers, content types, limits, and error bodies."""
 
 from __future__ import annotations
 
@@ -27,10 +27,6 @@ whose own status had been sent before."""
 # Client → gateway; every other Swell-* header from a client is dropped at the door
 TIMEOUT = "Swell-Timeout"
 """Seconds the caller is willing to wait; the function's own timeout still holds."""
-CLIENT_HEADERS = frozenset({"swell-timeout", "swell-async", "swell-priority", "swell-delay"})
-
-RESERVED_PATHS = ("/api", "/call", "/calls", "/events", "/healthz", "/metrics", "/openai", "/ui", "/v1", "/v2", "/web")
-"""First path segments the gateway keeps for itself; web endpoints by path live under /web."""
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -41,8 +37,8 @@ FRAMES = "application/x-swell-frames"
 """A typed stream: each frame a 4-byte length, one kind byte (i item, e error, z end), payload."""
 SSE = "text/event-stream"
 
-BODY_MAX = 100 * 1024 * 1024
 HEADER_MAX = 64 * 1024
+"""Bytes of a request's line and headers."""
 HEADERS_MAX_COUNT = 100
 
 
