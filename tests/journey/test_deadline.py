@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 KINDS = ["loop", "wait", "generate", "generate_async"]
 STREAMED = KINDS[2:]
 STOP_S = 1.0
-"""Work has to stop within this long after its deadline, or after its caller left…"""
-SLACK_S = 0.7
-"""…and a machine that is busy with something else may be this late with everything."""
+"""Work has to stop within this long after its deadline, or after its caller left: by what it wrote itself."""
+MORE_S = 0.5
+"""How long it is then watched for a step more."""
 LIMIT_S = 2.0
 """The functions' own timeout."""
 
@@ -43,12 +43,12 @@ def steps(file: Path) -> list[tuple[float, str]]:
 
 
 def assert_stopped(file: Path, after: float) -> None:
-    """The last step came at most STOP_S after that moment (epoch), and none follows."""
-    wait_until("a time in which it would have gone on", lambda: time.time() > after + STOP_S + SLACK_S)
+    """The last step was taken at most STOP_S after that moment (epoch), and none follows."""
+    wait_until("the time it has to stop in", lambda: time.time() > after + STOP_S)
     seen = steps(file)
-    time.sleep(0.5)
+    time.sleep(MORE_S)
     assert len(steps(file)) == len(seen) > 1
-    assert seen[-1][0] - after < STOP_S + SLACK_S
+    assert seen[-1][0] - after <= STOP_S
 
 
 def assert_refused(kind: str, reply: Reply) -> None:
@@ -70,10 +70,10 @@ def test_deadline_stops_the_work(endless: PrivateSwell, tmp_path: Path, kind: st
     took_s = time.time() - began
     limit_s = float(header) if header else LIMIT_S
     assert_refused(kind, reply)
-    assert limit_s <= took_s < limit_s + STOP_S + SLACK_S
-    assert_stopped(file, after=began + limit_s)
+    assert limit_s <= took_s
     record = why(endless, reply.id)
     assert (record["status"], record["error"]) == (504, "deadline")
+    assert_stopped(file, after=record["received_at"] + limit_s)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -85,7 +85,6 @@ def test_a_caller_that_leaves_stops_the_work(endless: PrivateSwell, tmp_path: Pa
     left = time.time()
     connection.close()
     assert_stopped(file, after=left)
-    assert steps(file)[-1][0] < left + LIMIT_S
     record = why(endless, steps(file)[0][1])
     assert record["status"] == 499
 
@@ -106,7 +105,7 @@ def test_what_cannot_be_stopped_ends_its_replica(endless: PrivateSwell) -> None:
     pid = call(endless, "endless/nap").value
     reply = call(endless, "endless/nap", {"seconds": 30}, swell_timeout="1")
     assert (reply.status, reply.error["code"]) == (504, "deadline")
-    wait_until("its process has ended", lambda: not alive(pid), wait_s=5)
+    wait_until("its process has ended", lambda: not alive(pid), wait_s=30)
     other = call(endless, "endless/nap")
     assert other.status == 200
     assert other.value != pid
@@ -120,7 +119,7 @@ def test_what_cannot_be_stopped_beside_others_is_listed(endless: PrivateSwell) -
     other.start()
     reply = call(endless, "endless/nap_beside", {"seconds": 30}, swell_timeout="1")
     assert reply.status == 504
-    wait_until("it is listed", lambda: "cannot be stopped" in listed(endless, pid)["why"], wait_s=5)
+    wait_until("it is listed", lambda: "cannot be stopped" in listed(endless, pid)["why"], wait_s=30)
     assert call(endless, "endless/nap_beside").value == pid
     other.join(60)
     assert [one.value for one in beside] == [pid]

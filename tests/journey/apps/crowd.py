@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from pathlib import Path
 
 import swell
 
@@ -21,6 +22,15 @@ def alone(file: str, seconds: float) -> int:
     began = time.monotonic()
     time.sleep(seconds)
     return note(file, began)
+
+
+@app.function(max_containers=5, scaledown_window=60)
+def meet(file: str, number: int) -> int:
+    """Ends once this many are at work at the same time; alone it waits for the others."""
+    pid = note(file, time.monotonic())
+    while len(Path(file).read_text().splitlines()) < number:
+        time.sleep(0.01)
+    return pid
 
 
 @app.function(max_containers=1)

@@ -63,6 +63,27 @@ def locked() -> str:
     return "inside"
 
 
+@app.function()
+@swell.concurrent(max_inputs=2)
+@swell.asgi_app(label="halting")
+def halting() -> Callable[..., Awaitable[None]]:
+    """Two lines; the second one once somebody has asked for /go-on."""
+    gate = asyncio.Event()
+
+    async def site(scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[..., Any]) -> None:
+        if scope["type"] != "http":
+            return
+        headers = [(b"content-type", b"text/plain"), (b"x-root", scope.get("root_path", "").encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"before\n", "more_body": True})
+        if scope["path"].endswith("/go-on"):
+            gate.set()
+        await gate.wait()
+        await send({"type": "http.response.body", "body": b"after\n"})
+
+    return site
+
+
 @app.function(timeout=2)
 @swell.concurrent(max_inputs=10)
 @swell.asgi_app(label="raw")

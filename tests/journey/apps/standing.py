@@ -8,13 +8,18 @@ import swell
 app = swell.App("standing")
 
 
-@app.function(min_containers=1, max_containers=3, scaledown_window=2)
-def kept(seconds: float = 0.0) -> int:
-    time.sleep(seconds)
+def work_until(file: str) -> int:
+    """At work until the file is there; without one, not at all."""
+    while file and not os.path.exists(file):
+        time.sleep(0.01)
     return os.getpid()
+
+
+@app.function(min_containers=1, max_containers=3, scaledown_window=2)
+def kept(until: str = "") -> int:
+    return work_until(until)
 
 
 @app.function(buffer_containers=1, max_containers=5, scaledown_window=2)
-def spared(seconds: float = 0.0) -> int:
-    time.sleep(seconds)
-    return os.getpid()
+def spared(until: str = "") -> int:
+    return work_until(until)
