@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,6 +74,54 @@ def test_what_cannot_be_written_is_counted_and_hurts_nobody(tmp_path: Path) -> N
     spool = Spool(tmp_path, max_bytes=1000)
     spool.write([LogLine(1.0, POOL, "r1-1", "", "out", "lost")])
     assert spool.lost == 1
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """As if the disk were full once a file has this size: the last write that fits is a short one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@given(st.lists(st.text(max_size=60), min_size=1, max_size=20), st.integers(1, 1500))
+def test_a_full_disk_cuts_between_lines_and_every_lost_one_is_counted(texts: list[str], size: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        spool = Spool(Path(folder), max_bytes=100_000)
+        lines = [LogLine(float(n), POOL, "r1-1", "", "out", text) for n, text in enumerate(texts)]
+        with largest_file(size):
+            spool.write(lines)
+        after = LogLine(99.0, POOL, "r1-1", "", "out", "there is room again")
+        spool.write([after])
+        spool.close()
+        kept = read(Path(folder) / "default/app.ndjson")
+        assert kept == [*lines[: len(lines) - spool.lost], after]
+
+
+def test_lost_lines_are_told_once_a_minute_and_at_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "default").write_text("a file where a folder should be")
+    now = [0.0]
+    spool = Spool(tmp_path, max_bytes=1000, now=lambda: now[0])
+    for now[0] in (0.0, 10.0, 20.0, 61.0, 62.0):
+        spool.write([LogLine(1.0, POOL, "r1-1", "", "out", "lost")] * 2)
+    assert [record.args[:2] for record in caplog.records] == [(2, 2), (6, 8)]
+    spool.close()
+    assert "2 lines that replicas printed are lost (10 in all): default/app.ndjson" in caplog.records[-1].getMessage()
+
+
+def test_a_file_that_cannot_be_turned_over_is_opened_anew(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, max_bytes=200)
+    line = LogLine(1.0, POOL, "r1-1", "", "out", "x" * 100)
+    spool.write([line])
+    (tmp_path / "default/app.ndjson").unlink()
+    spool.write([line])
+    assert spool.lost == 1
+    spool.write([line])
+    spool.close()
+    assert read(tmp_path / "default/app.ndjson") == [line]
 
 
 def test_a_pipe_is_read_on_by_the_next_reader_and_writing_never_fails(tmp_path: Path) -> None:

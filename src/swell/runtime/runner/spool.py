@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import logging
+import math
 import os
 import time
 from collections import deque
@@ -19,6 +21,10 @@ import msgspec
 from swell.model.workload import workload_of
 from swell.wire.loglines import LINE_MAX, LogLine, unmark
 
+log = logging.getLogger("swell.runner")
+
+SAY_S = 60.0
+"""At most so often is it told that lines are lost."""
 TAIL_LINES = 20
 """Last lines of a replica that are kept, to be told when it crashes."""
 _CHUNK = 64 * 1024
@@ -26,13 +32,22 @@ _encoder = msgspec.json.Encoder()
 
 
 class Spool:
-    """The log files of one server: `{namespace}/{app}.ndjson`, each turned over at `max_bytes`, one older kept."""
+    """The log files of one server: `{namespace}/{app}.ndjson`, each turned over at `max_bytes`, one older kept.
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    A line is written whole or not at all. What cannot be written (a full disk) is counted and, at most once in
+    `SAY_S` seconds, told in the runner's own log: it never stops a replica.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int, now: Callable[[], float] = time.monotonic) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
         self.lost = 0
-        """Lines that could not be written (a full disk, say): logs never stop a replica."""
+        """Lines that could not be written."""
+        self._now = now
+        self._said = 0
+        """Of the lost ones, how many were told."""
+        self._say_at = -math.inf
+        self._why = ""
         self._files: dict[str, _File] = {}
 
     def write(self, lines: list[LogLine]) -> None:
@@ -41,12 +56,13 @@ class Spool:
             return
         namespace, app, _ = workload_of(lines[0].pool).split("/", 2)
         key = f"{namespace}/{app}"
+        data = b"".join(_encoder.encode(line) + b"\n" for line in lines)
         try:
-            if key not in self._files:
-                self._files[key] = _File(self.folder / f"{key}.ndjson")
-            self._files[key].append(b"".join(_encoder.encode(line) + b"\n" for line in lines), self.max_bytes)
-        except OSError:
-            self.lost += len(lines)
+            kept, error = self._file(key, len(data)).append(data)
+        except OSError as failure:
+            kept, error = 0, failure
+        if error is not None:
+            self._lose(key, data.count(b"\n", kept), error)
 
     def note(self, pool: str, replica: str, text: str) -> None:
         """A remark of Swell's own about a replica."""
@@ -57,25 +73,51 @@ class Spool:
         for file in self._files.values():
             file.close()
         self._files.clear()
+        self._say()
+
+    def _file(self, key: str, more: int) -> _File:
+        """The app's file, with room for `more` bytes: a full one is put aside."""
+        path = self.folder / f"{key}.ndjson"
+        file = self._files.get(key)
+        if file is not None and file.size and file.size + more > self.max_bytes:
+            self._files.pop(key).close()
+            path.replace(path.with_name(path.name + ".1"))
+            file = None
+        if file is None:
+            file = self._files[key] = _File(path)
+        return file
+
+    def _lose(self, key: str, lines: int, error: OSError) -> None:
+        self.lost += lines
+        self._why = f"{key}.ndjson: {error.strerror}"
+        if self._now() >= self._say_at:
+            self._say_at = self._now() + SAY_S
+            self._say()
+
+    def _say(self) -> None:
+        if self.lost > self._said:
+            more, self._said = self.lost - self._said, self.lost
+            log.warning("%d lines that replicas printed are lost (%d in all): %s", more, self.lost, self._why)
 
 
 class _File:
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._open()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self.size = os.fstat(self._descriptor).st_size
 
-    def _open(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        self._size = os.fstat(self._descriptor).st_size
-
-    def append(self, data: bytes, max_bytes: int) -> None:
-        if self._size and self._size + len(data) > max_bytes:
-            self.close()
-            self.path.replace(self.path.with_name(self.path.name + ".1"))
-            self._open()
-        os.write(self._descriptor, data)
-        self._size += len(data)
+    def append(self, data: bytes) -> tuple[int, OSError | None]:
+        """Write whole lines; returns how many bytes of them are kept, and what kept out the rest."""
+        written, failure = 0, None
+        try:
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:])
+        except OSError as error:
+            # Half a line would spoil the one that follows it.
+            written, failure = data.rfind(b"\n", 0, written) + 1, error
+            os.ftruncate(self._descriptor, self.size + written)
+        self.size += written
+        return written, failure
 
     def close(self) -> None:
         os.close(self._descriptor)
