@@ -1,17 +1,22 @@
 """How many replicas can be started per second of CPU: demand, plan, commit, order, ready, table.
 
 With the fake engine it is the planner alone, at 1, 100 and 5,000 known pools: what it costs must not grow
-with what is merely known. Frames and log entries are encoded as the live loop does.
+with what is merely known. Frames and log entries are encoded as the live loop does. With real forks it is
+the whole platform: every call to a single-use function forks a replica, is answered by it, and ends it.
 """
 
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import msgspec
 
+from bench import APPS
+from bench.kernel import children_cpu_s, cpu_s
 from bench.row import Options, Row, row
+from private_swell import PrivateSwell, private_swell, wait_until
 from swell.control.reactor import Effects, Reactor
 from swell.engines.fake import Behaviour, FakeEngine
 from swell.model.events import AppDeployed, Opened
@@ -25,6 +30,8 @@ from swell.wire.frames import pack
 from swell.wire.link import Level, Order
 
 KNOWN_POOLS = (1, 100, 5000)
+CALLERS = 4
+"""Connections that call at the same time."""
 IDLE_S = 1.0
 POLICY = Policy(templates=False)
 
@@ -37,7 +44,43 @@ def run(options: Options) -> list[Row]:
         rates = [_rate(pools, starts) for _ in range(options.rounds(5, 2))]
         name = f"starts per CPU-second, fake engine, {pools:,} pools known"
         rows.append(row("churn", name, "1/s", rates, "≥ 1000"))
-    return rows
+    return rows + _real(options)
+
+
+def _real(options: Options) -> list[Row]:
+    """Forks for real: starts per second of time and of CPU, over control, gateway, runner, template and replicas."""
+    rates, per_cpu_s = [], []
+    with private_swell() as here:
+        here.run("deploy", str(APPS / "churn_app.py"))
+        with here.connect() as client:
+            client.call("bench-churn/once", {"number": 0})
+        each = options.rounds(200, 40) // CALLERS
+        for _ in range(options.rounds(5, 1)):
+            before_s, begun = _platform_cpu_s(here), time.monotonic()
+            with ThreadPoolExecutor(CALLERS) as callers:
+                answers = list(callers.map(lambda caller: _calls(here, each, caller), range(CALLERS)))
+            took_s = time.monotonic() - begun
+            wait_until("the replicas are gone", lambda: not here.serving())
+            rates.append(sum(answers) / took_s)
+            per_cpu_s.append(sum(answers) / (_platform_cpu_s(here) - before_s))
+    return [
+        row("churn", f"starts per second, real forks, {CALLERS} callers", "1/s", rates, note="each answered a call"),
+        row("churn", "starts per CPU-second, real forks", "1/s", per_cpu_s, note="all processes, replicas included"),
+    ]
+
+
+def _calls(here: PrivateSwell, count: int, caller: int) -> int:
+    with here.connect() as client:
+        for turn in range(count):
+            number = caller * count + turn
+            if client.call("bench-churn/once", {"number": number}).value != number:
+                raise AssertionError(f"call {number} was answered with another's number")
+    return count
+
+
+def _platform_cpu_s(here: PrivateSwell) -> float:
+    """Everything of ours that lives, and what its ended children used."""
+    return sum(cpu_s(one.pid) + children_cpu_s(one.pid) for one in here.processes())
 
 
 def _rate(pools: int, starts: int) -> float:
