@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import click
 import pytest
 from hypothesis import given
@@ -21,6 +24,35 @@ def test_a_table_keeps_every_cell_in_its_column(rows: list[tuple[str, str, str]]
     lines = table(heads, rows, right=("BB",)).splitlines()
     assert [tuple(line.split()) for line in lines] == [heads, *rows]
     assert len({len(line) - len(cells[2]) for line, cells in zip(lines, [heads, *rows], strict=True)}) == 1
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@given(st.lists(st.tuples(words, words, st.lists(words, max_size=30)), max_size=3), st.integers(20, 120))
+def test_on_a_terminal_a_long_last_cell_goes_on_and_nothing_is_wider(
+    rows: list[tuple[str, str, list[str]]], width: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", Terminal())
+        patch.setenv("COLUMNS", str(width))
+        text = table(("A", "B", "WHY"), [(a, b, " ".join(why)) for a, b, why in rows])
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    # No word of the last cell is lost, however little room there is.
+    assert [word for _, _, why in rows for word in why] == [
+        word for line in lines for word in (line.split() if line.startswith(" ") else line.split()[2:]) if word != "WHY"
+    ]
+
+
+def test_a_row_too_wide_for_its_terminal_is_cut_but_for_its_last_cell() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", Terminal())
+        patch.setenv("COLUMNS", "20")
+        text = table(("ID", "NAME", "WHY"), [("r1-1", "n" * 30, "one request waits for it")])
+    assert text.splitlines()[-3:] == ["r1-1  nnnnnnnnnnnnn…", "    one request", "    waits for it"]
 
 
 @given(st.floats(0, 1e7))

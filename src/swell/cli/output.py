@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,9 @@ from typing import Any
 import click
 
 GAP = "  "
+LAST_MIN = 24
+"""Columns that the last cell of a row must have left for it to stay beside the others."""
+BELOW = "    "
 PATIENCE_S = 1.0
 """What takes longer than this says what it waits for."""
 _LOOK_S = 0.5
@@ -20,21 +24,31 @@ _BAR = " ▏▎▍▌▋▊▉█"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
-    """Aligned columns; those named in `right` end at the same place. On a terminal lines are cut to its width."""
+    """Aligned columns; those named in `right` end at the same place. On a terminal nothing is wider than it."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        placed = (
-            cell.rjust(width) if head in right else cell.ljust(width)
-            for head, cell, width in zip(heads, cells, widths, strict=True)
-        )
-        return GAP.join(placed).rstrip()
-
-    lines = [line(heads), *map(line, rows)]
-    if sys.stdout.isatty():
-        width = get_terminal_size().columns
-        lines = [text if len(text) <= width else text[: width - 1] + "…" for text in lines]
+    width = get_terminal_size().columns if sys.stdout.isatty() else None
+    lines = []
+    for cells in (heads, *rows):
+        placed = [
+            cell.rjust(wide) if head in right else cell.ljust(wide)
+            for head, cell, wide in zip(heads, cells, widths, strict=True)
+        ]
+        lines += [GAP.join(placed).rstrip()] if width is None else _fitted(placed, width)
     return "\n".join(lines)
+
+
+def _fitted(placed: Sequence[str], width: int) -> list[str]:
+    """A row in lines of at most `width`: the last cell goes on beside or, for want of room, below the others."""
+    whole = GAP.join(placed).rstrip()
+    if len(whole) <= width:
+        return [whole]
+    others, last = "".join(cell + GAP for cell in placed[:-1]), placed[-1].strip()
+    if width - len(others) >= LAST_MIN:
+        first, *more = textwrap.wrap(last, width - len(others)) or [""]
+        return [others + first, *(" " * len(others) + line for line in more)]
+    others = others.rstrip()
+    shown = others if len(others) <= width else others[: width - 1] + "…"
+    return [shown, *textwrap.wrap(last, width, initial_indent=BELOW, subsequent_indent=BELOW)]
 
 
 def json_text(value: Any) -> str:
