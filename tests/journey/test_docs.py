@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import msgspec
 import pytest
 
@@ -25,6 +26,7 @@ sys.path.insert(0, str(ROOT / "examples"))
 
 from private_swell import PrivateSwell, unstarted_swell  # noqa: E402 - also when run as a script
 from swell.cli.main import COMMANDS  # noqa: E402
+from swell.cli.main import swell as program  # noqa: E402
 from swell.model.policy import Policy  # noqa: E402
 from swell.model.request import Prices  # noqa: E402
 from swell.wire.settings import Settings, load  # noqa: E402
@@ -130,6 +132,20 @@ def test_every_make_target_is_in_the_readme() -> None:
 def test_every_command_is_in_operations() -> None:
     text = OPERATIONS.read_text()
     assert [command for command in COMMANDS if f"`swell {command}" not in text] == []
+
+
+def test_every_flag_is_in_operations() -> None:
+    text = OPERATIONS.read_text()
+    flags = {
+        flag
+        for command in (program.get_command(click.Context(program), name) for name in COMMANDS)
+        for one in (command, *getattr(command, "commands", {}).values())
+        for parameter in one.params
+        for flag in parameter.opts
+        if isinstance(parameter, click.Option) and flag != "--help"
+    }
+    assert {"--now", "--attach-pid", "-f"} <= flags
+    assert sorted(flag for flag in flags if f"`{flag}" not in text) == []
 
 
 def test_settings_table_is_the_code() -> None:

@@ -56,7 +56,8 @@ class Settings(msgspec.Struct, frozen=True):
     idle_timeout_s: float = 75.0
     """A kept-alive connection without a request is closed after this long."""
     records_per_pool: int = 200
-    """Ordinary request records kept per pool (errors, cold and slow ones are kept apart)."""
+    """Ordinary request records kept per pool (errors, cold and slow ones are kept apart). Of one second, at most the
+    first 50 are."""
     slow_ms: float = 1000.0
     """A request that took longer is a slow one."""
     history_days: float = 7.0
