@@ -16,13 +16,16 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
-RLIMITS: tuple[tuple[int, int, int], ...] = ((resource.RLIMIT_CORE, 0, 0),)
-"""(resource, soft, hard) every replica gets: a crash must not fill the disk with a model's memory."""
+Rlimits = tuple[tuple[int, int, int], ...]
+"""(resource, soft, hard) of each limit."""
+
+RLIMITS: Rlimits = ((resource.RLIMIT_CORE, 0, 0),)
+"""What every replica gets: a crash must not fill the disk with a model's memory."""
 
 RLIMITS_APPLIED = ("no core dumps", "no new privileges") if _libc else ("no core dumps",)
 
 
-def enter(groups: Iterable[str] = (), rlimits: Iterable[tuple[int, int, int]] = RLIMITS) -> None:
+def enter(groups: Iterable[str] = (), rlimits: Rlimits = RLIMITS) -> None:
     """Lead a new session, join the cgroups whose membership files are named, and take the limits.
 
     Must be called while the process has one thread. "0" means the writer itself: on cgroup v1 that
@@ -39,6 +42,22 @@ def enter(groups: Iterable[str] = (), rlimits: Iterable[tuple[int, int, int]] = 
         resource.setrlimit(kind, (soft, hard))
     if _libc is not None:
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def address_space(limit_mib: int | None) -> tuple[Rlimits, tuple[str, ...]]:
+    """What stands in for a memory limit that no control group enforces: limits, and what to say of them.
+
+    It bounds each process by itself, and counts what is reserved as well as what is used: an allocation beyond
+    it fails (MemoryError) where a control group would have the process killed. Linux only.
+    """
+    if limit_mib is None or _libc is None:
+        return (), ()
+    size = limit_mib * 2**20
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard != resource.RLIM_INFINITY:
+        size = min(size, hard)
+    words = f"{size // 2**20} MiB of address space per process instead (rlimit)"
+    return ((resource.RLIMIT_AS, size, size),), (words,)
 
 
 def become_subreaper() -> None:

@@ -40,7 +40,8 @@ class Groups(msgspec.Struct, frozen=True):
         for folder in dict.fromkeys(group.folders.values()):
             with suppress(FileExistsError):
                 os.mkdir(folder)
-        return msgspec.structs.replace(group, applied=_limit(group, needs, self.missing))
+        applied, unmet = _limit(group, needs, self.missing)
+        return msgspec.structs.replace(group, applied=applied, unmet=unmet)
 
     def open(self, name: str) -> Group:
         """A group made before, by this runner or an earlier one."""
@@ -63,6 +64,8 @@ class Group(msgspec.Struct, frozen=True):
     folders: Mapping[str, str]
     """Controller → folder. (Plain strings: these files are on the path of every wake and every second.)"""
     applied: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()
+    """Controllers that were to limit something and could not."""
 
     @property
     def membership(self) -> tuple[str, ...]:
@@ -221,8 +224,8 @@ def _text(source: str | Path) -> str:
         return ""
 
 
-def _limit(group: Group, needs: Needs, missing: str) -> tuple[str, ...]:
-    """Write the limits; returns in words what holds and what does not."""
+def _limit(group: Group, needs: Needs, missing: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Write the limits; returns in words what holds and what does not, and the controllers of the latter."""
     version = f"cgroup v{group.version}"
     wanted: list[tuple[str, str, str, tuple[tuple[str, str], ...]]] = [
         ("pids", "process", f"{PIDS_MAX} processes", (("pids.max", str(PIDS_MAX)),))
@@ -232,7 +235,7 @@ def _limit(group: Group, needs: Needs, missing: str) -> tuple[str, ...]:
         wanted.append(("memory", "memory", f"memory {needs.memory_limit_mib} MiB", files))
     if needs.cpu_limit is not None:
         wanted.append(("cpu", "cpu", f"cpu {needs.cpu_limit:g} cores", _cpu_files(group.version, needs.cpu_limit)))
-    said = []
+    said, unmet = [], []
     for controller, noun, words, files in wanted:
         why = missing or "cgroups not writable"
         folder = group.folders.get(controller)
@@ -244,7 +247,8 @@ def _limit(group: Group, needs: Needs, missing: str) -> tuple[str, ...]:
             except OSError as error:
                 why = f"{version}: {error.strerror}"
         said.append(f"no {noun} limit: {why}")
-    return tuple(said)
+        unmet.append(controller)
+    return tuple(said), tuple(unmet)
 
 
 def _write(folder: str, files: tuple[tuple[str, str], ...]) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from swell.model.events import ReplicaSeen
 from swell.model.orders import StartOrder, StopOrder
 from swell.model.replica import Phase, Role
+from swell.runtime import limits
 from swell.runtime.runner.cgroup import Group
 from swell.runtime.runner.child_link import ChildLink
 from swell.runtime.runner.meter import Meter
@@ -59,6 +60,7 @@ class Child:
         self.phase = Phase.STARTING
         self.address = ""
         self.applied: tuple[str, ...] = ()
+        self.rlimits = limits.RLIMITS
         self.timings_ms: tuple[tuple[str, float], ...] = ()
         self.memory_mib = 0.0
         self.stuck = 0

@@ -166,6 +166,7 @@ class Fleet:
                     ends.numbered(),
                     order.revision.environment.workdir or str(prepared.folder),
                     child.group.membership if child.group else (),
+                    child.rlimits,
                 )
         except OSError as error:
             self._end(child, "crashed", f"the runner could not prepare its start: {error}")
@@ -182,7 +183,7 @@ class Fleet:
         assert template.link is not None
         with self._equip(child, child.order.revision.needs) as ends:
             groups = child.group.membership if child.group else ()
-            order = Fork(replica=child.id, address=child.address, cgroup_procs=groups, rlimits=limits.RLIMITS)
+            order = Fork(replica=child.id, address=child.address, cgroup_procs=groups, rlimits=child.rlimits)
             child.forked = True
             template.link.send(order, ends.three())
 
@@ -191,7 +192,9 @@ class Fleet:
         child.begun_monotonic_s = time.monotonic()
         child.forked = False
         child.group = self.groups.create(child.group_name, needs)
-        child.applied = (*child.group.applied, *limits.RLIMITS_APPLIED)
+        bounds, said = limits.address_space(needs.memory_limit_mib if "memory" in child.group.unmet else None)
+        child.rlimits = (*limits.RLIMITS, *bounds)
+        child.applied = (*child.group.applied, *said, *limits.RLIMITS_APPLIED)
         self.open_log(child)
         ours, theirs = socket.socketpair()
         self.attach(child, ChildLink(ours))

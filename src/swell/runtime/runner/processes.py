@@ -34,10 +34,11 @@ def spawn(
     descriptors: Mapping[int, int],
     cwd: str = "/",
     membership: Sequence[str] = (),
+    rlimits: limits.Rlimits = limits.RLIMITS,
 ) -> int:
     """Fork and exec; returns the pid. `descriptors`: number in the child → our descriptor.
 
-    The child leads its own session and joins the cgroups before it becomes `argv`, so that its very
+    The child leads its own session, joins the cgroups and takes the limits before it becomes `argv`, so that its very
     first moments are limited and counted as well. If it cannot, it says so on its stderr and exits 127.
     """
     pid = os.fork()
@@ -50,7 +51,7 @@ def spawn(
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
-        limits.enter(membership)
+        limits.enter(membership, rlimits)
         os.chdir(cwd)
         os.execve(argv[0], list(argv), dict(environ))
     except BaseException as error:
