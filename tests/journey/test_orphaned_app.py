@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from private_swell import PrivateSwell, wait_until
+from private_swell import PrivateSwell, unstarted_swell, wait_until
 
 PROGRAM = """
 import time
@@ -68,3 +68,11 @@ def test_a_start_from_nothing_tells_how_long_the_template_loaded(own_swell: Priv
     assert {"start-order", "start-template_exec", "start-template_load", "start-fork"} <= phases.keys()
     assert sum(ms for name, ms in phases.items() if name.startswith("start-")) <= phases["held"] + 1
     own_swell.run("app", "stop", "one")
+
+
+def test_a_server_started_for_a_run_has_ended_when_the_run_has(tmp_path: Path) -> None:
+    file = tmp_path / "two.py"
+    file.write_text('import swell\napp = swell.App("two")\n\n\n@app.function()\ndef f() -> int:\n    return 2\n')
+    with unstarted_swell() as swell:
+        assert swell.run("run", str(file)) == "2\n"
+        assert swell.processes() == []

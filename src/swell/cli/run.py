@@ -6,8 +6,8 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,7 @@ def run(
     args, kwargs = _arguments(flags.flags(target.run, target.is_method), f"swell run {reference}", words)
     with ExitStack() as stack:
         with progress(f"Starting {target.name}") as tell:
-            _ensure_server(tell)
+            stack.enter_context(_server(tell))
             running = Running(target.app, name=name, namespace=namespace, detach=detach, progress=tell, log=_show)
             stack.enter_context(running)
         try:
@@ -61,15 +61,25 @@ def run(
             raise click.exceptions.Exit(1) from error
 
 
-def _ensure_server(tell: Any) -> None:
-    """A server on this state directory that lives as long as we do, unless settings lead to one elsewhere."""
+@contextmanager
+def _server(tell: Any) -> Iterator[None]:
+    """A server on this state directory for as long as we need one, unless settings lead to one elsewhere.
+
+    One that was started for us has ended on return: the next command does not meet it dying.
+    """
     import msgspec
 
     from swell.supervise import background
 
     chosen = options.chosen(None)
-    if not chosen.url:
-        background.ensure(msgspec.to_builtins(chosen), os.getpid(), tell)
+    if chosen.url:
+        yield
+        return
+    background.ensure(msgspec.to_builtins(chosen), os.getpid(), tell)
+    try:
+        yield
+    finally:
+        background.leave(chosen.paths, os.getpid())
 
 
 def _call(target: Target, args: Sequence[str], kwargs: Mapping[str, Any]) -> None:

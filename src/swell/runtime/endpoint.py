@@ -7,6 +7,7 @@ of a call is: JSON, bytes as they are, a generator as server-sent events.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from swell.model.errors import SwellError
-from swell.model.workload import Web
+from swell.model.workload import Entry, Web
 from swell.runtime.arguments import Given
 from swell.runtime.asgi import App
 from swell.runtime.call import Call, Callee, Host
@@ -66,6 +67,12 @@ class Endpoint:
 def has_fastapi() -> bool:
     """Does the user's environment have FastAPI?"""
     return importlib.util.find_spec("fastapi") is not None
+
+
+def preload(entry: Entry) -> None:
+    """Import what the entry point's web endpoints will need, once for all forks of a template."""
+    if any(m.web is not None and m.web.kind == "endpoint" for m in entry.methods) and has_fastapi():
+        importlib.import_module("fastapi")
 
 
 def fastapi_app(host: Host, callee: Callee, web: Web) -> App:

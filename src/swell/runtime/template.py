@@ -20,7 +20,7 @@ from typing import NoReturn
 
 import msgspec
 
-from swell.runtime import limits, replica
+from swell.runtime import endpoint, limits, replica
 from swell.runtime.load import Program
 from swell.wire.child import Down, Drain, Exited, Fork, Forked, Here, Launch, Ready
 from swell.wire.frames import Unpacker, pack
@@ -34,6 +34,7 @@ _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 def serve(program: Program, launch: Launch, channel: socket.socket, timings: list[tuple[str, float]]) -> NoReturn:
     """Say that the program is loaded, then fork on order until told to end. Never returns."""
+    endpoint.preload(launch.revision.entry)
     # Collected once and then frozen: a collection in a child would touch, and so copy, every page.
     gc.collect()
     gc.disable()

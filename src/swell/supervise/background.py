@@ -95,6 +95,14 @@ def ensure(settings: Mapping[str, Any], pid: int, say: Callable[[str], None]) ->
     raise SwellError("start_failed", f"The server on {home.root} neither came up nor ended within {UP_S:g} s.")
 
 
+def leave(home: Home, pid: int) -> None:
+    """Process `pid` needs the server no more. If it was the last that did, this waits until the server has ended."""
+    clients.detach(home, pid)
+    found = holder(home)
+    if found is not None and clients.ending(home):
+        found.identity.wait(DOWN_S)
+
+
 def stop(home: Home, say: Callable[[str], None], now: bool = False) -> int | None:
     """Stop the server on this state directory and wait for its end; returns its pid, None when none ran.
 
