@@ -36,6 +36,10 @@ class Rig(Protocol):
         """Its process dies."""
         ...
 
+    async def lose(self) -> None:
+        """The node loses all it has, templates too, at once and without a word; then it is there again."""
+        ...
+
     async def replace_control(self, epoch: int) -> None:
         """A new control of this epoch takes over; `engine` is its own from then on."""
         ...
@@ -245,6 +249,29 @@ class EngineSuite:
             assert {a, b, c} == holds(rig).keys()
             assert {fact.phase for fact in seen(rig, a)} <= {Phase.READY, Phase.STARTING}
             assert seen(rig, "r1-fff") == []
+
+        run(make, scenario)
+
+    def test_what_was_lost_without_a_word_is_in_no_inventory_and_its_pool_can_start_again(self, make: Make) -> None:
+        async def scenario(rig: Rig) -> None:
+            t = start(rig, role="template")
+            await phase(rig, t, Phase.READY)
+            lost = [start(rig, template=t), start(rig)]
+            for replica in lost:
+                await phase(rig, replica, Phase.READY)
+            await rig.until(lambda: {t, *lost} <= holds(rig).keys())
+            before = len(rig.facts)
+            await rig.lose()
+            await rig.until(lambda: any(isinstance(fact, Inventory) for fact in rig.facts[before:]))
+            assert holds(rig) == {}
+            # Nobody said how they ended: that they are not in it is all there is.
+            told = [fact for fact in rig.facts[before:] if isinstance(fact, ReplicaSeen)]
+            assert [fact for fact in told if fact.replica in (t, *lost)] == []
+            # A fork of the template that is no more, and a fresh one.
+            for replica in (start(rig, template=t), start(rig)):
+                assert (await phase(rig, replica, Phase.READY, *OVER)).phase is Phase.READY
+            stop(rig, lost[0])
+            await rig.until(lambda: len(holds(rig)) == 2)
 
         run(make, scenario)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random
 from typing import Any
 
@@ -16,7 +16,7 @@ from node import Node, alive, kill, within
 from swell.engines.fake import FakeEngine
 from swell.engines.local import LocalEngine
 from swell.model.node import Node as Place
-from swell.model.orders import StartOrder
+from swell.model.orders import StartOrder, StopOrder
 from swell.model.ports import Engine, Fact
 from swell.model.replica import OVER, Phase
 from swell.model.workload import Entry, Environment, Method, Revision, pool_key
@@ -54,6 +54,10 @@ class FakeRig:
     async def crash(self, replica: str) -> None:
         self.fake.crash(replica)
 
+    async def lose(self) -> None:
+        self.fake.lose()
+        self.fake.come_back()
+
     async def replace_control(self, epoch: int) -> None:
         self.epoch = epoch
         self.fake.report_node()
@@ -62,7 +66,15 @@ class FakeRig:
         return self.fake.starts.get(replica, 0)
 
     async def close(self) -> list[str]:
-        return []
+        """Stop everything that it says it has; what does not end by that would be an orphan."""
+        inventory = self.fake.inventory()
+        for seen in inventory.replicas if inventory is not None else ():
+            self.fake.apply(StopOrder(seen.replica, "shutdown", 0.0), self.epoch)
+        while self.agenda:
+            self.now, _, then = heapq.heappop(self.agenda)
+            then()
+        unended = self.fake.starts.keys() - self.fake.ended
+        return sorted(f"replica {replica}" for replica in unended | self.fake.replicas.keys())
 
 
 class LocalRig:
@@ -100,6 +112,15 @@ class LocalRig:
     async def crash(self, replica: str) -> None:
         (pid,) = self.pids[replica]
         kill(pid)
+
+    async def lose(self) -> None:
+        # The runner first: it would tell of the others.
+        await self.node.kill_runner()
+        for pid in {pid for pids in self.pids.values() for pid in pids}:
+            with suppress(ProcessLookupError):
+                kill(pid)
+        await self.node.start_runner()
+        await within(self.node.connected.wait())
 
     async def replace_control(self, epoch: int) -> None:
         await self.node.link.close()
