@@ -66,7 +66,7 @@ class Desk:
         return [AppRow(a.namespace, a.name, 1.0, a.owner is not None, a.source, ()) for a in self.deployed.values()]
 
     def replicas(self) -> list[ReplicaRow]:
-        return [ReplicaRow("r1-1", "default/a/f", "rv-0", "serving", "ready", "n", 7, 1.5, 0, False, 12.0, "why", ())]
+        return [ReplicaRow("r1-1", "default/a/f", "rv-0", "serving", "ready", "n", 7, 1.5, 0, 12.0, "why", ())]
 
     async def why(self, request_id: str) -> Why:
         if request_id == "broken":
