@@ -1,7 +1,7 @@
 """Words one by one, as a language model would send them.
 
 `swell deploy examples/stream.py`, then watch them come as server-sent events:
-curl -N http://127.0.0.1:8470/call/stream/words --json '{"text": "to be or not to be"}'
+curl -N http://127.0.0.1:8470/call/stream/words -d '{"text": "to be or not to be"}'
 """
 
 import asyncio

@@ -43,7 +43,17 @@ def _try(app: App, urls: Mapping[str, str]) -> str:
     for name, url in urls.items():
         if "/call/" in url:
             return shlex.join(["curl", url, *_body(_raw(app, name))])
-    return shlex.join(["curl", next(iter(urls.values()))])
+    name, url = next(iter(urls.items()))
+    verb = _verb(app, name)
+    return shlex.join(["curl", *(["-X", verb] if verb != "GET" else []), url])
+
+
+def _verb(app: App, name: str) -> str:
+    """The HTTP method that a web endpoint takes."""
+    workload, _, method = name.partition(".")
+    members = app.declared[workload].members()
+    web = (members[method] if method else next(iter(members.values())))[1].web
+    return web.http_method.upper() if web is not None and web.kind == "endpoint" else "GET"
 
 
 def _raw(app: App, name: str) -> Callable[..., Any]:
