@@ -81,6 +81,15 @@ def test_without_a_server_each_command_says_so(words: list[str], tmp_path: Path)
     assert "Traceback" not in done.stderr
 
 
+def test_another_machines_server_needs_its_own_key(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sk-local\n")
+    done = swell("ps", SWELL_HOME=str(tmp_path), SWELL_URL="http://far.example:8470")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: The server at http://far.example:8470 is not the one on")
+    assert "Set SWELL_KEY" in done.stderr
+    assert "sk-local" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
+from pathlib import Path
 
 import pytest
 from shell import refusal
 
 from private_swell import PrivateSwell, private_swell, unstarted_swell
-from swell.serve import served_hosts
+from swell.model.errors import SwellError
+from swell.serve import Up, gateway, served_hosts
 from swell.wire.settings import Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -42,6 +45,20 @@ def test_a_server_is_called_by_what_it_listens_on() -> None:
     assert served_hosts(Settings("/h", host="swell.lan", allowed_hosts=("a",))) == (False, ("swell.lan", "a"))
     for host in ("0.0.0.0", "::", ""):
         assert served_hosts(Settings("/h", host=host)) == (True, (socket.gethostname(),))
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "code"),
+    [(None, 0, "no_key_file"), ("sk-" + "a" * 64, 0o644, "key_exposed"), ("", 0o600, "bad_key_file")],
+)
+def test_a_gateway_takes_no_key_that_is_none(tmp_path: Path, text: str | None, mode: int, code: str) -> None:
+    if text is not None:
+        (tmp_path / "key").write_text(text)
+        (tmp_path / "key").chmod(mode)
+    with socket.socket() as listener, pytest.raises(SwellError) as refused:
+        asyncio.run(gateway(Settings(str(tmp_path)), listener, Up(-1, -1)))
+    assert refused.value.code == code
+    assert str(tmp_path / "key") in refused.value.message
 
 
 def test_a_key_that_others_can_read_is_refused_at_start() -> None:
