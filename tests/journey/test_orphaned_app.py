@@ -70,6 +70,14 @@ def test_a_start_from_nothing_tells_how_long_the_template_loaded(own_swell: Priv
     own_swell.run("app", "stop", "one")
 
 
+def test_a_program_of_local_entry_points_only_runs(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    file = tmp_path / "here.py"
+    file.write_text(
+        'import swell\napp = swell.App("here")\n\n\n@app.local_entrypoint()\ndef main() -> None:\n    print(3)\n'
+    )
+    assert own_swell.run("run", str(file)) == "3\n"
+
+
 def test_a_server_started_for_a_run_has_ended_when_the_run_has(tmp_path: Path) -> None:
     file = tmp_path / "two.py"
     file.write_text('import swell\napp = swell.App("two")\n\n\n@app.function()\ndef f() -> int:\n    return 2\n')

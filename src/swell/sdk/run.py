@@ -229,6 +229,9 @@ class Running(Generic[A]):
                 'Put it under `if __name__ == "__main__":`, or into an @app.local_entrypoint().',
             )
         app = self._app
+        if not app.declared:
+            # Only local entry points, perhaps over apps that are deployed: nothing of it runs elsewhere.
+            return app
         self._name = ephemeral_name(self._stem or app.name or Path(_shown_source(app)).stem or "app")
         progress = self._progress or output.progress
         self._client = client = await serving(progress)
@@ -251,7 +254,8 @@ class Running(Generic[A]):
 
     async def _end(self, error: BaseException | None) -> None:
         client = self._client
-        assert client is not None
+        if client is None:
+            return
         self._app.binding.deployed = None
         if self._following is not None:
             # What was written last may still be on its way here.
