@@ -136,13 +136,13 @@ def test_records_and_counts(play: Play) -> None:
         assert sum(c.errors for c in counts()) == 1
         assert sum(c.cold for c in counts()) == 1
         assert abs(sum(c.cpu_s for c in counts()) - 101 * 120e-6) < 1e-9
-        assert sum(c.busy_s for c in counts()) > 0.2
+        assert sum(c.busy_s for c in counts()) > 0.15
         records = {record.id: record for record in rig.control.records()}
         assert {ids[0], ids[41], ids[81]} <= set(records)
         assert records[ids[0]].cold
         assert (records[ids[41]].status, records[ids[41]].error) == (500, "exception")
         slow = records[ids[81]]
-        assert slow.total_ms >= 200
+        assert slow.total_ms >= 150
         assert [name for name, _ in slow.phases_ms] == ["held", "connect", "run", "send"]
         assert slow.replica == replica.name
         assert (slow.cpu_us, slow.method, slow.attempts) == (120, "fn", 1)

@@ -263,10 +263,10 @@ def test_a_half_closed_client_still_gets_its_answer(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         async def slow(exchange: Exchange, reader: Reader) -> None:
             await exchange.read_body(reader)
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(0.2)
             exchange.send(h11.Response(status_code=200, headers=[]))
             exchange.send(h11.Data(data=b"one "))
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(0.2)
             exchange.send(h11.Data(data=b"two"))
             exchange.send(h11.EndOfMessage())
 
