@@ -25,11 +25,10 @@ from swell.wire.link import Level
 POLICY = Policy(templates=False)
 
 
-def a_reactor(scaling: Scaling | None = None, policy: Policy = POLICY) -> tuple[Reactor, str]:
+def a_reactor(scaling: Scaling | None = None, policy: Policy = POLICY, single_use: bool = False) -> tuple[Reactor, str]:
     """A reactor with one node and one function; and the function's pool."""
-    revision = Revision(
-        Environment("/usr/bin/python3", "3.11"), "sha256-0", Entry("m", "f", "function", (Method("f"),))
-    )
+    entry = Entry("m", "f", "function", (Method("f"),))
+    revision = Revision(Environment("/usr/bin/python3", "3.11"), "sha256-0", entry, single_use=single_use)
     workload = Workload("default", "a", "f", revision.id, scaling or Scaling(idle_s=10.0))
     reactor = Reactor(World(), policy, Prices())
     reactor.take(Opened(100.0, 1, (), policy))
@@ -202,3 +201,19 @@ def test_a_fresh_control_knows_how_old_an_adopted_replica_is_and_what_it_works_o
     assert reactor.world.replicas["r0-5"].planned_at == 200.0
     reactor.demand("g1", [Level(pool, 0, 3, (("r0-5", 2), ("r0-6", 1)))], 5.0, 501.0)
     assert [reactor.book.in_flight(pool, id) for id in ("r0-5", "r0-6", "r0-7")] == [2, 1, 0]
+
+
+def test_an_input_that_is_over_wants_no_second_single_use_replica() -> None:
+    """The runner's word may overtake the gateway's: what the level still counts is not wanted again."""
+    reactor, pool = a_reactor(single_use=True)
+    reactor.demand("g1", [Level(pool, 1, 0)], 50.0, 101.0)
+    (order,) = starts(reactor.step(101.0))
+    reactor.fact(seen(order, Phase.READY, 102.0))
+    reactor.step(102.0)
+    reactor.fact(seen(order, Phase.DRAINING, 103.0))
+    assert starts(reactor.step(103.0)) == []
+    reactor.demand("g1", [Level(pool, 0, 0)], 50.0, 103.1)
+    reactor.fact(seen(order, Phase.GONE, 103.2, "served"))
+    assert starts(reactor.step(103.2)) == []
+    reactor.demand("g1", [Level(pool, 1, 0)], 50.0, 104.0)
+    assert len(starts(reactor.step(104.0))) == 1

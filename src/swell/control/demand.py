@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from swell.model.demand import IDLE, Demand, seen
 from swell.wire.link import Level
 
@@ -69,6 +71,8 @@ class DemandBook:
                 in_flight += level.in_flight
         before = self.demand.get(pool, IDLE)
         if (held, in_flight) == (before.held, before.in_flight):
+            if before is not IDLE:
+                self.demand[pool] = msgspec.structs.replace(before, heard_at=now)
             return False
         self.demand[pool] = seen(before, held, in_flight, 0, now)
         return True

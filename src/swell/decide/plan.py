@@ -71,7 +71,8 @@ class _Planner:
         if workload is None and pool.partition("@")[0] not in world.workloads:
             self._stop_all(serving + templates)
             return
-        scaled = scale(workload, revision, demand, serving, failures, self.policy, now)
+        spent = sum(_just_served(r, demand) for r in members) if revision.single_use else 0
+        scaled = scale(workload, revision, demand, serving, failures, self.policy, now, spent)
         self._look(pool, scaled.look_again_at)
         if scaled.wait:
             self.waits.append(Wait(pool, scaled.wait))
@@ -230,3 +231,8 @@ class _Planner:
     def _grace_s(self, revision: Revision) -> float:
         """What is in flight may use its whole timeout, and its exit hooks a little more."""
         return revision.timeout_s + self.policy.stop_grace_s
+
+
+def _just_served(replica: Replica, demand: Demand) -> bool:
+    """A single-use replica that drains unasked: its one input is over, but the demand last heard of still counts it."""
+    return replica.phase is Phase.DRAINING and not replica.reason and demand.heard_at < replica.phase_at

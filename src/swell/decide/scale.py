@@ -41,13 +41,15 @@ def scale(
     failures: Failures | None,
     policy: Policy,
     now: float,
+    spent: int = 0,
 ) -> Scaled:
     """Size one pool. `workload` is None once its revision is superseded; `serving` are its live, not draining replicas.
+    `spent` inputs are over, but still in the demand that was last heard of.
 
     Times in seconds since the epoch; `look_again_at` is infinite when only an event can change the answer.
     """
     least, most, buffer, idle_s = _bounds(workload, len(serving))
-    need = _replicas_for(demand.level, revision.target_inputs)
+    need = _replicas_for(max(demand.level - spent, 0), revision.target_inputs)
     wanted = min(max(need + (buffer if demand.level else 0), least), most)
     have = len(serving)
     if have > most:

@@ -16,6 +16,8 @@ class Demand(msgspec.Struct, frozen=True):
     """Calls waiting in the durable queue."""
     used_at: float = 0.0
     """Last time any of the above was above zero (seconds since the epoch); 0 = never."""
+    heard_at: float = 0.0
+    """When a gateway last spoke of it: what ended after that is still in the level."""
     peaks: tuple[tuple[float, int], ...] = ()
     """(time, level) with falling levels: the maxima of every window that ends now."""
 
@@ -53,4 +55,4 @@ def seen(before: Demand, held: int, in_flight: int, queued: int, now: float) -> 
     if len(peaks) > PEAKS_MAX:
         peaks[0:2] = [(peaks[1][0], peaks[0][1])]
     used_at = now if level or before.level else before.used_at
-    return Demand(held, in_flight, queued, used_at, tuple(peaks))
+    return Demand(held, in_flight, queued, used_at, now, tuple(peaks))
