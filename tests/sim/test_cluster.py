@@ -113,8 +113,8 @@ def _without_memory_taken(world: World, node: str) -> Room:
 
 @pytest.mark.slow
 def test_it_notices_replicas_given_up_before_they_were_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hasty(workload, revision, demand, serving, failures, policy, now):  # type: ignore[no-untyped-def]
-        scaled = scale(workload, revision, demand, serving, failures, policy, now)
+    def hasty(workload, revision, demand, serving, failures, policy, now, spent):  # type: ignore[no-untyped-def]
+        scaled = scale(workload, revision, demand, serving, failures, policy, now, spent)
         unready = tuple(r.id for r in serving if r.phase is not Phase.READY and not demand.level)
         return Scaled(scaled.add, (*scaled.stop, *unready), "idle", "hasty", scaled.look_again_at, scaled.wait)
 
