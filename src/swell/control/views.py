@@ -148,7 +148,8 @@ class Views:
         reactor = self.loop.reactor
         members = [r for r in reactor.world.in_pool(workload.pool) if r.role == "serving"]
         demand = reactor.book.demand.get(workload.pool, IDLE)
-        entry = reactor.world.revisions[workload.revision].entry
+        revision = reactor.world.revisions[workload.revision]
+        entry = revision.entry
         return WorkloadRow(
             name=workload.name,
             revision=workload.revision,
@@ -159,6 +160,8 @@ class Views:
             live=len(members),
             held=demand.held,
             in_flight=demand.in_flight,
+            generators=tuple(m.name for m in entry.methods if m.generator),
+            retrying=revision.retrying,
         )
 
     def replicas(self) -> list[ReplicaRow]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from swell.model.workload import App
+from swell.model.workload import App, Retrying
 
 
 class Deploy(msgspec.Struct, frozen=True):
@@ -29,6 +29,8 @@ class DeployLine(msgspec.Struct, frozen=True, omit_defaults=True):
     """With "error": the traceback or the installer's words."""
     urls: tuple[tuple[str, str], ...] = ()
     """With "done": (workload or method, URL) of web endpoints and of calls."""
+    changes: tuple[tuple[str, str], ...] = ()
+    """With "done": (workload, "new", "changed", "unchanged" or "removed"), by name."""
 
 
 class WorkloadRow(msgspec.Struct, frozen=True):
@@ -41,6 +43,10 @@ class WorkloadRow(msgspec.Struct, frozen=True):
     live: int
     held: int
     in_flight: int
+    generators: tuple[str, ...] = ()
+    """Those of `methods` that answer with a stream."""
+    retrying: Retrying = Retrying()
+    """What its author asked of callers: how often a failed call is tried again."""
 
 
 class AppRow(msgspec.Struct, frozen=True):
@@ -116,6 +122,20 @@ class Why(msgspec.Struct, frozen=True):
     """This request's share of the idle time of the replicas that served it."""
     cold_share_usd: float
     """Its share of their start-up time."""
+
+
+class RequestRow(msgspec.Struct, frozen=True):
+    """GET /api/requests?app=&limit=20 → list of these: the newest requests whose records are kept, newest first."""
+
+    id: str
+    workload: str
+    method: str
+    received_at: float
+    status: int
+    error: str
+    total_ms: float
+    cold: bool
+    cost_usd: float
 
 
 class PoolUsage(msgspec.Struct, frozen=True):

@@ -51,12 +51,16 @@ class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str = ""
     exception: str = ""
     """Base64 pickle of the user's exception, only to callers that may send pickles."""
+    traceback: str = ""
+    """The user's frames of that exception, as Python prints them, to the same callers."""
 
 
 class ErrorEnvelope(msgspec.Struct, frozen=True):
     error: ErrorBody
 
 
-def error_body(code: str, message: str, request: str = "", detail: str = "", exception: str = "") -> bytes:
+def error_body(
+    code: str, message: str, request: str = "", detail: str = "", exception: str = "", traceback: str = ""
+) -> bytes:
     """An error as JSON bytes."""
-    return msgspec.json.encode(ErrorEnvelope(ErrorBody(code, message, request, detail, exception)))
+    return msgspec.json.encode(ErrorEnvelope(ErrorBody(code, message, request, detail, exception, traceback)))
