@@ -13,9 +13,11 @@ from swell.decide import drive as drive_module
 from swell.decide import plan as plan_module
 from swell.decide.drive import Owed
 from swell.decide.scale import Scaled, scale
+from swell.engines.fake import FakeEngine
 from swell.model.events import Event, PlanCommitted
+from swell.model.orders import Order, StartOrder
 from swell.model.plan import Start, Stop
-from swell.model.replica import Phase
+from swell.model.replica import Phase, Replica
 from swell.model.resources import Room
 from swell.model.world import World
 from swell.sim.cluster import Cluster
@@ -63,6 +65,10 @@ def test_the_seeds_reach_every_kind_of_fault_and_decision() -> None:
         "node loss",
         "control crash",
         "redeploy",
+        "order lost",
+        "order repeated",
+        "order from before a node loss",
+        "report repeated",
         "refused",
         "start serving forked",
         "start serving fresh",
@@ -84,6 +90,23 @@ def test_it_notices_orders_that_are_said_only_once(monkeypatch: pytest.MonkeyPat
     real = drive_module.drive
     monkeypatch.setattr(reactor_module, "drive", lambda world, inventory: Owed((), real(world, inventory).lost))
     assert _broken_by(range(20))
+
+
+def test_it_notices_an_engine_that_starts_a_replica_for_each_copy_of_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    def obey(self: FakeEngine, order: Order, epoch: int, losses: int) -> None:
+        if isinstance(order, StartOrder) and self.alive:
+            self._start(order)
+        else:
+            real(self, order, epoch, losses)
+
+    real = FakeEngine._obey
+    monkeypatch.setattr(FakeEngine, "_obey", obey)
+    assert any("was started 2 times" in problem for problem in _broken_by(range(3)))
+
+
+def test_it_notices_a_world_that_believes_late_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Replica, "may_become", lambda self, phase: True)
+    assert any("was ready and is starting" in problem for problem in _broken_by(range(5)))
 
 
 def test_it_notices_replicas_that_are_never_given_back(monkeypatch: pytest.MonkeyPatch) -> None:

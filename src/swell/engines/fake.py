@@ -6,7 +6,9 @@ is to happen later is handed to `after`, which calls it when its clock gets ther
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 import msgspec
@@ -34,6 +36,10 @@ class Behaviour(msgspec.Struct, frozen=True):
     refuse_fork: float = 0.0
     """A template turns out not to be forkable; its replicas start fresh."""
     lose_order: float = 0.0
+    repeat_order: float = 0.0
+    """An order arrives a second time; each copy may be lost or late by itself."""
+    delay_order_s: float = 0.0
+    """Orders arrive up to this much late, and so out of order: also after the node was lost and came back."""
     repeat_fact: float = 0.0
     delay_fact_s: float = 0.0
     """Facts arrive up to this much late, and so out of order."""
@@ -63,8 +69,11 @@ class FakeEngine:
         self.ended: set[str] = set()
         self.starts: dict[str, int] = {}
         """Replica → times a process was really made for it; never above one."""
+        self.faults: Counter[str] = Counter()
+        """What went wrong on the way, and how often."""
         self.epoch = 0
         self.alive = True
+        self._losses = 0
         self._listeners: list[Callable[[Fact], None]] = []
 
     # -- the Engine port ---------------------------------------------------------------------
@@ -77,8 +86,20 @@ class FakeEngine:
             heard(fact)
 
     def apply(self, order: Order, epoch: int) -> None:
-        if not self.alive or epoch < self.epoch or self._happens(self.behaviour.lose_order):
+        for _ in self._copies("order", self.behaviour.repeat_order):
+            if self._happens(self.behaviour.lose_order):
+                self.faults["order lost"] += 1
+            elif self.behaviour.delay_order_s:
+                late_s = self.chance.uniform(0, self.behaviour.delay_order_s)
+                self.after(late_s, partial(self._obey, order, epoch, self._losses))
+            else:
+                self._obey(order, epoch, self._losses)
+
+    def _obey(self, order: Order, epoch: int, losses: int) -> None:
+        """An order arrives, which was given when the node had been lost `losses` times."""
+        if not self.alive or epoch < self.epoch:
             return
+        self.faults["order from before a node loss"] += losses < self._losses
         self.epoch = epoch
         if isinstance(order, StopOrder):
             self._stop(order)
@@ -108,6 +129,10 @@ class FakeEngine:
         if inventory is not None:
             self.hear(inventory)
 
+    def listens(self, id: str) -> bool:
+        """Would this replica take a connection now?"""
+        return id in self.replicas and self.replicas[id].phase is Phase.READY
+
     def crash(self, id: str, reason: str = "crashed") -> None:
         """One replica dies."""
         if id in self.replicas:
@@ -116,6 +141,7 @@ class FakeEngine:
     def lose(self) -> None:
         """The node is gone, with all that ran on it."""
         self.alive = False
+        self._losses += 1
         self.ended.update(self.replicas)
         self.replicas.clear()
 
@@ -212,11 +238,18 @@ class FakeEngine:
 
     def _emit(self, fact: Fact) -> None:
         """Tell, perhaps late, perhaps twice."""
-        for _ in range(2 if self._happens(self.behaviour.repeat_fact) else 1):
+        for _ in self._copies("report", self.behaviour.repeat_fact):
             if self.behaviour.delay_fact_s:
                 self.after(self.chance.uniform(0, self.behaviour.delay_fact_s), lambda: self.hear(fact))
             else:
                 self.hear(fact)
+
+    def _copies(self, what: str, repeat: float) -> range:
+        """Once, or twice."""
+        if not self._happens(repeat):
+            return range(1)
+        self.faults[f"{what} repeated"] += 1
+        return range(2)
 
     def _happens(self, probability: float) -> bool:
         return probability > 0 and self.chance.random() < probability

@@ -7,6 +7,7 @@ same history (its hash says so) and a new kind of fault does not move the demand
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from random import Random
 
 import msgspec
@@ -18,7 +19,7 @@ from swell.model.events import AppDeployed, Event, NodeSeen, Opened, PlanCommitt
 from swell.model.node import Node
 from swell.model.policy import Policy
 from swell.model.ports import Fact
-from swell.model.replica import OVER
+from swell.model.replica import NEXT, OVER, Phase
 from swell.model.request import Prices
 from swell.model.resources import Needs
 from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
@@ -84,7 +85,12 @@ class Cluster:
         self.apps: dict[str, App] = {}
         self.requests: list[Request] = []
         self._soon = False
-        self.gateway = SimGateway("g1", self.time.now, self.time.after, self._demand, self.stream("gateway"))
+        self._checked = 0
+        """Version of the world that was found to hold."""
+        self._phases: dict[str, Phase] = {}
+        self.gateway = SimGateway(
+            "g1", self.time.now, self.time.after, self._demand, self._listens, self.stream("gateway")
+        )
         self.engines = {f"n{i}": self._engine(f"n{i}") for i in range(1, scenario.nodes + 1)}
         self.reactor = self._core()
 
@@ -112,7 +118,7 @@ class Cluster:
             refused=outcomes.count("refused"),
             deadline=outcomes.count("deadline"),
             starts=sum(len(engine.starts) for engine in self.engines.values()),
-            faults=self.faults,
+            faults=dict(sum((engine.faults for engine in self.engines.values()), Counter(self.faults))),
             broken=tuple(self.broken),
         )
 
@@ -150,6 +156,9 @@ class Cluster:
             self.gateway.replica_died(fact.replica)
         self._wake()
 
+    def _listens(self, replica: str) -> bool:
+        return any(engine.listens(replica) for engine in self.engines.values())
+
     def _demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None:
         self.reactor.demand(gateway, levels, ttl_s, self.time.now())
         self._wake()
@@ -168,8 +177,11 @@ class Cluster:
             self._note("event", event)
             self.log.append(event)
         self._never_reclaimed_unready(effects.events)
-        for problem in (*effects.refused, *check(reactor.world)):
+        for problem in effects.refused:
             self._break(problem)
+        if reactor.world.version != self._checked:
+            self._checked = reactor.world.version
+            self._world_holds()
         for order in effects.orders:
             self._note("order", order)
             self.engines[order.node].apply(order, self.epoch)
@@ -186,6 +198,17 @@ class Cluster:
                 replica = self.reactor.world.replicas.get(action.replica)
                 if replica is not None and replica.reason in ("idle", "reclaimed", "evicted") and not replica.ready_at:
                     self._break(f"{replica.id} was given up ({replica.reason}) before it was ever ready")
+
+    def _world_holds(self) -> None:
+        """Its invariants do, and lives only went forward."""
+        for problem in check(self.reactor.world):
+            self._break(problem)
+        phases = {id: replica.phase for id, replica in self.reactor.world.replicas.items()}
+        for id, phase in phases.items():
+            before = self._phases.get(id, phase)
+            if phase is not before and phase not in NEXT[before]:
+                self._break(f"{id} was {before} and is {phase}")
+        self._phases = phases
 
     # -- what comes from outside -------------------------------------------------------------
 
@@ -235,6 +258,7 @@ class Cluster:
         alive = sorted((id, node) for node, engine in self.engines.items() for id in engine.replicas)
         if alive:
             id, node = chance.choice(alive)
+            self.gateway.replica_died(id)
             self.engines[node].crash(id)
         return bool(alive)
 
@@ -259,6 +283,8 @@ class Cluster:
         """A new incarnation: apps from disk, everything else from what runners and gateways say."""
         self.epoch += 1
         self.reactor = self._core()
+        self._phases.clear()
+        self._checked = 0
         self.gateway.take_table(self.reactor.keeper.whole())
         self._step()
         for engine in self.engines.values():

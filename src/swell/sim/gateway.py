@@ -33,7 +33,8 @@ class Request(msgspec.Struct):
 
 
 class SimGateway:
-    """One gateway. `after` is the timeline's; `send` takes its demand to control."""
+    """One gateway. `after` is the timeline's; `send` takes its demand to control; `listens` says whether a replica
+    takes connections: the table may be late."""
 
     def __init__(
         self,
@@ -41,12 +42,14 @@ class SimGateway:
         now: Callable[[], float],
         after: Callable[[float, Callable[[], None]], None],
         send: Callable[[str, list[Level], float], None],
+        listens: Callable[[str], bool],
         chance: Random,
     ) -> None:
         self.name = name
         self.now = now
         self.after = after
         self.send = send
+        self.listens = listens
         self.chance = chance
         self.routes: dict[str, str] = {}
         self.pools: dict[str, PoolRow] = {}
@@ -127,6 +130,7 @@ class SimGateway:
 
     def _free(self, row: PoolRow) -> Endpoint | None:
         free = [e for e in row.replicas if len(self.running.get(e.replica, ())) < row.max_inputs]
+        free = [e for e in free if self.listens(e.replica)]
         return self.chance.choice(free) if free else None
 
     def _run(self, request: Request, endpoint: Endpoint, row: PoolRow) -> None:

@@ -12,14 +12,18 @@ from swell.sim.cluster import Cluster, Outcome, Scenario
 def scenario(seed: int) -> Scenario:
     """A scenario drawn from the seed: every kind of fault is absent in some and present in others."""
     draw = Random(f"{seed}/scenario")
+    # A stream of its own, so that older seeds stay what they were in everything else.
+    link = Random(f"{seed}/link")
     behaviour = Behaviour(
         start_s=draw.choice([0.2, 2.0, 10.0]),
         fork_s=draw.choice([0.005, 0.05]),
         fail_start=draw.choice([0.0, 0.1, 0.4]),
         refuse_fork=draw.choice([0.0, 0.2]),
         lose_order=draw.choice([0.0, 0.3]),
+        repeat_order=link.choice([0.0, 0.3]),
+        delay_order_s=link.choice([0.0, 0.05, 20.0]),
         repeat_fact=draw.choice([0.0, 0.3]),
-        delay_fact_s=draw.choice([0.0, 0.05]),
+        delay_fact_s=draw.choice([0.0, 0.05]) * link.choice([1, 1, 100]),
     )
     return Scenario(
         workloads=draw.randint(1, 6),
