@@ -57,7 +57,7 @@ def _sweep(fleet: Fleet) -> None:
     """Remove groups (with whatever runs in them), sockets, pipes and records that belong to nobody."""
     groups = {child.group_name for child in fleet.children.values()}
     for name in fleet.groups.names() - groups:
-        fleet.discard(fleet.groups.open(name))
+        fleet.endings.discard(fleet.groups.open(name))
     for folder in (fleet.home.replica_sockets, fleet.home.replica_records):
         for path in folder.iterdir():
             if path.name.partition(".")[0] not in fleet.children:

@@ -29,7 +29,8 @@ from swell.runtime import limits
 from swell.runtime.runner import adoption, capacity, cgroup, meter
 from swell.runtime.runner.adoption import Arrivals
 from swell.runtime.runner.builds import Builder
-from swell.runtime.runner.fleet import ENDED_KEPT, Fleet
+from swell.runtime.runner.ending import ENDED_KEPT
+from swell.runtime.runner.fleet import Fleet
 from swell.runtime.runner.launching import Terms
 from swell.runtime.runner.link import RunnerLink
 from swell.runtime.runner.processes import Reaper
@@ -54,7 +55,7 @@ class Runner:
         self.terms = terms
         self.epoch = 0
         self.link = RunnerLink(home.control_socket, self._heard)
-        self.reaper = Reaper(lambda pid, exit: self.fleet.reaped(pid, exit))
+        self.reaper = Reaper(lambda pid, exit: self.fleet.endings.reaped(pid, exit))
         self.builder = Builder(home, self.reaper)
         self.spool = Spool(home.logs, log_max_mib * 2**20)
         self.groups = cgroup.find(cgroup.name_for(home.root))
@@ -165,7 +166,7 @@ class Runner:
             self._ending = True
             for task in list(self._tasks):
                 task.cancel()
-            await self.fleet.stop_all("shutdown", stop_grace_s)
+            await self.fleet.endings.stop_all("shutdown", stop_grace_s)
             self._tell_usage()
             arrivals.close()
             await self.link.close()

@@ -1,0 +1,209 @@
+"""How does a replica end? Asked to drain, killed with all it started, accounted for, cleaned up after and told of."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+import msgspec
+
+from swell.model.events import ReplicaSeen
+from swell.model.orders import StopOrder
+from swell.model.replica import Phase
+from swell.runtime.runner import processes, records
+from swell.runtime.runner.cgroup import Group
+from swell.runtime.runner.children import Child, Ending, unknown, verdict
+from swell.runtime.runner.forks import Forks
+from swell.runtime.runner.processes import Exit
+from swell.runtime.runner.spool import Spool
+from swell.wire.child import Drain
+from swell.wire.paths import Home
+
+ENDED_KEPT = 10_000
+"""Ids of replicas that are over: an order repeated for one of them must not bring it back."""
+
+
+class Owner(Protocol):
+    """What the fleet is to what ends its replicas."""
+
+    home: Home
+    node: str
+    spool: Spool
+    forks: Forks
+    children: dict[str, Child]
+    """Everything that is not over, by id."""
+    by_pid: dict[int, Child]
+
+    def report(self, child: Child) -> None:
+        """Tell control how it is."""
+        ...
+
+    def measure(self, child: Child, exit: Exit | None = None) -> None:
+        """Account for what it used; `exit`: for the last time."""
+        ...
+
+    def restart(self, child: Child) -> None:
+        """Its process is over and cleaned up after: start it fresh under the same id."""
+        ...
+
+
+class Endings:
+    """Ends the replicas of one fleet, and remembers how they ended."""
+
+    def __init__(self, owner: Owner, tell: Callable[[ReplicaSeen], None]) -> None:
+        self.owner = owner
+        self._tell = tell
+        self._ended: OrderedDict[str, ReplicaSeen] = OrderedDict()
+        self._dying: list[Group] = []
+        """Groups that could not be removed yet."""
+
+    def told(self, replica: str) -> bool:
+        """Is it over? If so, control hears once more how it ended."""
+        if replica in self._ended:
+            self._tell(self._ended[replica])
+        return replica in self._ended
+
+    # -- asked to --------------------------------------------------------------------------------
+
+    def stop(self, order: StopOrder) -> None:
+        """Drain a ready replica; end at once what has nothing in flight."""
+        child = self.owner.children.get(order.replica)
+        if child is None:
+            # It never may come to be either: its start order could still be on the way.
+            self._tell(self._ended.get(order.replica) or self._remember(unknown(order.replica, self.owner.node)))
+            return
+        if child.stop is not None:
+            return
+        child.stop = order
+        # One that was adopted and not heard yet may have inputs in flight: it is told when it is heard.
+        idle = child.role == "template" or (child.phase is Phase.STARTING and not child.awaited)
+        child.phase = Phase.DRAINING
+        self.owner.report(child)
+        if idle:
+            self.end(child)
+            return
+        say_drain(child, order)
+        words = f"cut after {order.grace_s:g} s of draining"
+        child.after(order.grace_s, "grace", lambda: self.end(child, order.reason, words))
+
+    async def stop_all(self, reason: str, grace_s: float) -> None:
+        """Drain and end everything; returns when nothing is left."""
+        for child in list(self.owner.children.values()):
+            self.stop(StopOrder(replica=child.id, reason=reason, grace_s=grace_s))
+        while self.owner.children or self._dying:
+            await asyncio.sleep(0.02)
+            self.tick()
+
+    # -- made to ---------------------------------------------------------------------------------
+
+    def end(self, child: Child, reason: str = "", detail: str = "") -> None:
+        """Kill it with all it started. Its end is told when its process is really over."""
+        if reason and child.ending is None:
+            child.ending = Ending(reason, detail)
+        if child.pid is None:
+            self.over(child, None)
+            return
+        processes.kill(child.pid, child.pidfd)
+        processes.kill_session(child.pid)
+
+    def again(self, child: Child, why: str) -> None:
+        """End its process and start it fresh under the same id."""
+        child.again = True
+        child.unforked = why
+        self.owner.spool.note(child.pool, child.id, f"starts again: {why}")
+        if self.owner.children.get(child.id) is child:
+            self.end(child)
+
+    def discard(self, group: Group) -> None:
+        """Kill what runs in the group and take it away, now or in a moment."""
+        if not _remove(group):
+            self._dying.append(group)
+
+    # -- over ------------------------------------------------------------------------------------
+
+    def reaped(self, pid: int, exit: Exit) -> None:
+        """A child process of the runner is over: one we started, or one whose parent died below us."""
+        child = self.owner.by_pid.get(pid)
+        if child is not None:
+            self.over(child, exit)
+
+    def tick(self) -> None:
+        """Notice ends that nothing tells of, and finish what could not be finished at once."""
+        for child in list(self.owner.children.values()):
+            if child.pid is not None and child.pidfd is None and processes.is_over(child.pid):
+                self.over(child, Exit(None, None))
+        self._dying = [group for group in self._dying if not _remove(group)]
+
+    def over(self, child: Child, exit: Exit | None) -> None:
+        """Nothing of it runs any more: account for it, clean up after it, and tell why."""
+        owner = self.owner
+        if owner.children.get(child.id) is not child:
+            return
+        if child.link is not None:
+            # It may have said why just before it ended.
+            child.link.drain()
+        if child.preparing is not None and child.preparing is not asyncio.current_task():
+            child.preparing.cancel()
+        killed_by = -exit.status if exit is not None and exit.status is not None and exit.status < 0 else None
+        oom_kills = child.group.oom_kills() if child.group else 0
+        if not child.again:
+            owner.forks.settled(child, None if oom_kills or child.ending or child.stop else killed_by)
+        child.cancel_timers()
+        pid = child.pid
+        tail = self._clean(child, exit)
+        if child.again and child.stop is None:
+            owner.restart(child)
+            return
+        del owner.children[child.id]
+        end = verdict(child, exit, oom_kills, tail)
+        child.phase = Phase.GONE
+        seen = msgspec.structs.replace(child.seen(owner.node), pid=pid, reason=end.reason, detail=end.detail)
+        self._remember(seen)
+        owner.spool.note(child.pool, child.id, " · ".join(filter(None, ("over", end.reason, end.detail))))
+        self._tell(seen)
+        if child.role == "template":
+            owner.forks.over(child)
+
+    def _remember(self, seen: ReplicaSeen) -> ReplicaSeen:
+        self._ended[seen.replica] = seen
+        while len(self._ended) > ENDED_KEPT:
+            self._ended.popitem(last=False)
+        return seen
+
+    def _clean(self, child: Child, exit: Exit | None) -> list[str]:
+        """Take away what was made for its process; returns the last lines it wrote."""
+        owner = self.owner
+        tail: list[str] = []
+        if child.pid is not None:
+            processes.kill_session(child.pid)
+            owner.by_pid.pop(child.pid, None)
+        if child.log is not None:
+            child.log.close()
+            tail = list(child.log.tail)
+        owner.measure(child, exit)
+        if child.pidfd is not None:
+            asyncio.get_running_loop().remove_reader(child.pidfd)
+            os.close(child.pidfd)
+        if child.link is not None:
+            child.link.close()
+        if child.group is not None:
+            self.discard(child.group)
+        owner.home.replica_socket(child.id).unlink(missing_ok=True)
+        records.remove(owner.home.replica_records, child.id)
+        child.pid = child.pidfd = child.link = child.log = child.group = None
+        return tail
+
+
+def say_drain(child: Child, order: StopOrder) -> None:
+    """Tell it to finish what it has; one that cannot be told is told when it is heard again."""
+    if child.link is not None:
+        with suppress(OSError):
+            child.link.send(Drain(grace_s=order.grace_s, reason=order.reason))
+
+
+def _remove(group: Group) -> bool:
+    return group.kill() and group.remove()
