@@ -126,7 +126,7 @@ class Exchange:
     async def answer(self, status: int = 200, body: bytes = b"{}", **headers: str) -> None:
         fields = {"content-type": "application/json", "content-length": str(len(body)), **_names(headers)}
         if self.replica.native:
-            fields = {"swell-cpu-us": "120", "swell-run-us": "1500", **fields}
+            fields |= {"Swell-Cpu-Us": "120", "Swell-Run-Us": "1500"}
         self.send(h11.Response(status_code=status, headers=list(fields.items())))
         if body and self.method != "HEAD":
             self.send(h11.Data(data=body))

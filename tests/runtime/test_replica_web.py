@@ -53,7 +53,7 @@ ASGI = """
             body += message["body"]
             if not message["more_body"]:
                 break
-        headers = [(b"x-seen", name) for name, _ in scope["headers"] if name.startswith(b"swell-")]
+        headers = [(b"x-seen", name + b"=" + value) for name, value in scope["headers"] if name.startswith(b"swell-")]
         headers += [(b"x-path", scope["path"].encode()), (b"x-query", scope["query_string"])]
         headers += [(b"x-root", scope["root_path"].encode()), (b"x-state", scope["state"]["model"].encode())]
         await send({"type": "http.response.start", "status": 201, "headers": headers})
@@ -104,7 +104,7 @@ def test_an_asgi_app_gets_its_scope_and_its_lifespan() -> None:
         assert (status, body) == (201, b"hello")
         assert headers["x-path"] == "/web/label/echo"
         assert (headers["x-root"], headers["x-query"], headers["x-state"]) == ("/web/label", "a=1", "loaded")
-        assert headers["x-seen"] == "swell-request-id"
+        assert headers["x-seen"] == "swell-request-id=q1"
         assert int(headers["swell-run-us"]) > 0
         assert replica.request("/nothing", headers=HEAD)[::2] == (204, b"")
         assert replica.request("/echo", method="HEAD", headers=HEAD)[0] == 201
@@ -112,6 +112,18 @@ def test_an_asgi_app_gets_its_scope_and_its_lifespan() -> None:
         assert replica.wait() == 0
         assert replica.printed("lifespan.startup")
         assert replica.printed("lifespan.shutdown")
+
+
+def test_an_asgi_app_sees_the_id_of_each_request_on_one_connection() -> None:
+    with ReplicaProcess(ASGI, _web("asgi")) as replica:
+        replica.ready()
+        connection = replica.connect()
+        for number in range(3):
+            own = {"Swell-Request-Id": f"q{number}", "Swell-Remaining-Ms": f"{9000 - number}"}
+            connection.request("POST", "/echo", b"hello", {**own, **HEAD})
+            answer = connection.getresponse()
+            assert (answer.headers["x-seen"], answer.read()) == (f"swell-request-id=q{number}", b"hello")
+        connection.close()
 
 
 def test_an_asgi_app_streams_both_ways_at_once() -> None:

@@ -26,6 +26,14 @@ class Head(NamedTuple):
     timeout: bytes | None
 
 
+class AnswerHead(NamedTuple):
+    """What a plain head of a replica's answer says, but for what was used."""
+
+    status: int
+    lines: bytes
+    length: int
+
+
 class HasLevel(Protocol):
     """A pool whose level control wants to know."""
 
@@ -59,6 +67,8 @@ class Shared:
         """Host headers that were found in order, so that each is looked at once."""
         self.heads: dict[bytes, Head] = {}
         """Heads as they came, and what they say: callers that repeat themselves are parsed once."""
+        self.answers: dict[bytes, AnswerHead] = {}
+        """The same of answers."""
         self.closing = False
         """True: no new work, and every answer closes its connection."""
         self.touched: Callable[[HasLevel], None] = _nobody

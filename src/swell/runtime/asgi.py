@@ -235,11 +235,7 @@ def _scope(exchange: Exchange, state: dict[str, Any]) -> dict[str, Any]:
         "raw_path": root.encode("latin-1") + path,
         "query_string": query,
         "root_path": root,
-        "headers": [
-            (name, value)
-            for name, value in request.headers
-            if not name.startswith(b"swell-") or name == b"swell-request-id"
-        ],
+        "headers": [(b"swell-request-id", request.id.encode("latin-1")), *request.headers],
         "client": None,
         "server": None,
         "state": state.copy(),

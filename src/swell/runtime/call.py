@@ -12,7 +12,7 @@ import inspect
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextvars import Context, copy_context
-from time import perf_counter_ns, process_time_ns, thread_time_ns
+from time import perf_counter_ns, process_time_ns
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
@@ -127,7 +127,7 @@ class Call:
             self._task = host.loop.create_task(self._steps, context=context)
             self._task.add_done_callback(self._task_over)
         else:
-            self._job = Job(self._synchronous, self._job_over)
+            self._job = Job(self._synchronous, self._over)
             host.workers.submit(self._job)
 
     def disconnected(self) -> None:
@@ -162,7 +162,6 @@ class Call:
     # -- synchronous code, on a worker thread --------------------------------------------------
 
     def _synchronous(self) -> None:
-        self._cpu_ns = -thread_time_ns()
         copy_context().run(self._invoke)
 
     def _invoke(self) -> None:
@@ -216,10 +215,6 @@ class Call:
             self._in_user_code = False
             if isinstance(items, GeneratorType):
                 items.close()
-
-    def _job_over(self) -> None:
-        self._cpu_ns += thread_time_ns() if self._cpu_ns else 0
-        self._host.loop.call_soon_threadsafe(self._over)
 
     # -- asynchronous code, on the loop --------------------------------------------------------
 
@@ -321,6 +316,9 @@ class Call:
 
     def _over(self) -> None:
         """Loop: the user's code is over."""
+        if self._job is not None:
+            self._cpu_ns = self._job.cpu_ns
+            self._job = None  # It knows this call: the two would keep each other for the garbage collector.
         for stream in self._host.output:
             stream.end_input(self.request)
         self._host.slots.end(self)

@@ -15,12 +15,15 @@ from typing import Any, Protocol
 
 import httptools
 
-from swell.wire.http import ERROR, JSON, error_body
+from swell.wire.http import ERROR, JSON, REMAINING_MS, REQUEST_ID, error_body
 
 DISCARD_MAX = 256 * 1024
 """Bytes of an unwanted body that are read away to keep the connection; a longer one costs the connection."""
 LINGER_S = 5.0
 """How long an answered connection with a long unread body is drained before it is closed."""
+KNOWN_HEADS_MAX = 256
+KNOWN_HEAD_MAX = 4096
+"""Bytes of a head that is remembered."""
 WRITE_HIGH = 64 * 1024
 """Unsent bytes of one connection above which a stream waits for its reader."""
 
@@ -28,27 +31,47 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 _LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 _JSON = JSON.encode()
+_ID = f"{REQUEST_ID}: ".encode()
+_ID_AT = len(_ID)
+_REMAINING = f"{REMAINING_MS}: ".encode()
+_REMAINING_AT = len(_REMAINING)
+_UNLIKE = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+"""Headers of requests whose heads are not worth remembering."""
 
 
-class Request:
-    """What a request's head says. Header names are lower case."""
+class Head:
+    """What a request's head says and others like it say too. Header names are lower case."""
 
-    __slots__ = ("_fields", "deadline", "headers", "id", "method", "target", "trusted")
+    __slots__ = ("fields", "headers", "length", "method", "target", "trusted")
 
     def __init__(self, method: str, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         self.method = method
         self.target = target
-        self.headers = headers
-        fields = dict(headers)
-        self._fields = fields
-        self.id = fields.get(b"swell-request-id", b"").decode("latin-1")
-        self.trusted = fields.get(b"swell-trusted") == b"1"
-        self.deadline = _deadline(fields.get(b"swell-remaining-ms"))
-        """On the monotonic clock; infinite when the gateway named none."""
+        self.fields = dict(headers)
+        self.headers = [(name, value) for name, value in headers if not name.startswith(b"swell-")]
+        """Those that are not Swell's own, in order."""
+        self.trusted = self.fields.get(b"swell-trusted") == b"1"
+        self.length = int(self.fields.get(b"content-length", 0))
+
+
+class Request:
+    """One request: its head, its id, and until when (monotonic seconds) its answer is waited for."""
+
+    __slots__ = ("deadline", "head", "headers", "id", "method", "target", "trusted")
+
+    def __init__(self, head: Head, id: bytes, remaining_ms: bytes) -> None:
+        self.head = head
+        self.method = head.method
+        self.target = head.target
+        self.headers = head.headers
+        self.trusted = head.trusted
+        self.id = id.decode("latin-1")
+        self.deadline = _deadline(remaining_ms)
+        """Infinite when the gateway named none."""
 
     def header(self, name: bytes) -> bytes:
         """The (last) value of a header; empty when it is not there."""
-        return self._fields.get(name, b"")
+        return self.head.fields.get(name, b"")
 
 
 class Handler(Protocol):
@@ -83,12 +106,13 @@ class Exchange:
         """The whole answer at once. `head`: further header lines, each with its CRLF."""
         if self.closed:
             return
-        lead = b"%sContent-Type: %s\r\n%s%sContent-Length: %d\r\n\r\n" % (
+        # The further lines come last: what they say differs each time, and the gateway knows the rest again.
+        lead = b"%sContent-Type: %s\r\nContent-Length: %d\r\n%s%s\r\n" % (
             _LINES[status],
             content_type,
-            head,
-            self._connection.closing_line(),
             len(body),
+            self._connection.closing_line(),
+            head,
         )
         self._connection.send(lead if self._silent else lead + body)
         self._finish()
@@ -167,17 +191,25 @@ class Exchange:
 
 class Connection(asyncio.Protocol):
     """One connection from the gateway. `accept` gets each request's head and returns what handles it, or
-    None when it answered at once (the body is then read away)."""
+    None when it answered at once (the body is then read away). `heads` are those seen before, on any connection."""
 
-    def __init__(self, accept: Callable[[Exchange], Handler | None], connections: set[Connection]) -> None:
+    def __init__(
+        self,
+        accept: Callable[[Exchange], Handler | None],
+        connections: set[Connection],
+        heads: dict[tuple[bytes, bytes], Head],
+    ) -> None:
         self._accept = accept
         self._connections = connections
+        self._heads = heads
         self._parser: Any = httptools.HttpRequestParser(self)
         self._transport: Any = None
         self._exchange: Exchange | None = None
         self._handler: Handler | None = None
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._raw: tuple[bytes, bytes] | None = None
+        """The lines that a head which came whole shares with others like it, if they are not known yet."""
         self._reading = False
         self._last = False
         self.full = False
@@ -190,6 +222,8 @@ class Connection(asyncio.Protocol):
         self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if not self._reading and self._seen_before(data):
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -217,6 +251,37 @@ class Connection(asyncio.Protocol):
         if exchange is not None and exchange.on_writable is not None:
             exchange.on_writable()
 
+    # -- requests -----------------------------------------------------------------------------
+
+    def _seen_before(self, data: bytes) -> bool:
+        """Take in one whole request whose head, but for its id and time left, was parsed before; else note how it
+        looks. The gateway writes these two right after the first line."""
+        head, end, body = data.partition(b"\r\n\r\n")
+        parts = head.split(b"\r\n", 3)
+        self._raw = None
+        if not end or len(parts) < 4 or self._exchange is not None or self._last:
+            return False
+        line, id, remaining, rest = parts
+        if id[:_ID_AT] != _ID or remaining[:_REMAINING_AT] != _REMAINING or len(rest) > KNOWN_HEAD_MAX:
+            return False
+        known = self._heads.get((line, rest))
+        if known is None:
+            self._raw = (line, rest)
+            return False
+        if len(body) != known.length:
+            return False
+        self._open(Request(known, id[_ID_AT:], remaining[_REMAINING_AT:]))
+        if body:
+            self.on_body(body)
+        self.on_message_complete()
+        return True
+
+    def _open(self, request: Request) -> None:
+        exchange = self._exchange = Exchange(self, request)
+        handler = self._accept(exchange)
+        if not exchange.closed:
+            self._handler = handler
+
     # -- httptools ----------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
@@ -235,13 +300,16 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         parser = self._parser
         self._last = not parser.should_keep_alive()
-        request = Request(parser.get_method().decode(), self._target, self._headers)
-        exchange = self._exchange = Exchange(self, request)
-        handler = self._accept(exchange)
-        if not exchange.closed:
-            self._handler = handler
-            if request.header(b"expect").lower() == b"100-continue":
-                self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        head = Head(parser.get_method().decode(), self._target, self._headers)
+        fields = head.fields
+        if self._raw is not None and not self._last and not _UNLIKE.intersection(fields):
+            if len(self._heads) >= KNOWN_HEADS_MAX:
+                self._heads.clear()
+            self._heads[self._raw] = head
+        request = Request(head, fields.get(b"swell-request-id", b""), fields.get(b"swell-remaining-ms", b""))
+        self._open(request)
+        if self._handler is not None and fields.get(b"expect", b"").lower() == b"100-continue":
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         if self._handler is not None:
@@ -310,8 +378,8 @@ def error_line(status: int, code: str) -> bytes:
     return f"{ERROR}: {status} {code}\r\n".encode()
 
 
-def _deadline(remaining_ms: bytes | None) -> float:
-    if remaining_ms is None:
+def _deadline(remaining_ms: bytes) -> float:
+    if not remaining_ms:
         return math.inf
     try:
         return time.monotonic() + float(remaining_ms) / 1000

@@ -22,7 +22,7 @@ from swell.runtime.asgi import AsgiApp
 from swell.runtime.call import Callee, Host
 from swell.runtime.channel import Channel
 from swell.runtime.endpoint import Endpoint, EndpointCallee, fastapi_app, has_fastapi
-from swell.runtime.http import Connection
+from swell.runtime.http import Connection, Head
 from swell.runtime.listener import Listener, end_children
 from swell.runtime.load import Hook, Program, enter_error, failure_detail
 from swell.runtime.service import Service
@@ -91,9 +91,10 @@ class Replica:
         self._used = False
         self._channel = Channel(channel, launch.runner_socket, launch.orphan_s, self._here, self._end)
         slots = Slots(revision.max_inputs, launch.cancel_grace_s, loop, self._stuck)
-        self._host = Host(loop, Workers(revision.max_inputs), slots, contextvars.copy_context(), marked)
+        self._host = Host(loop, Workers(revision.max_inputs, loop), slots, contextvars.copy_context(), marked)
         self._service = Service(self._host, self._use if revision.single_use else None)
         self._connections: set[Connection] = set()
+        self._heads: dict[tuple[bytes, bytes], Head] = {}
         self._server: asyncio.AbstractServer | None = None
         """Kept: uvloop closes the listening socket of a server that is garbage-collected."""
         self._apps: list[AsgiApp] = []
@@ -137,7 +138,7 @@ class Replica:
         if listener is not None:
             loop = asyncio.get_running_loop()
             self._server = await loop.create_unix_server(
-                lambda: Connection(self._service.accept, self._connections), sock=listener, backlog=BACKLOG
+                lambda: Connection(self._service.accept, self._connections, self._heads), sock=listener, backlog=BACKLOG
             )
 
     async def _run_hook(self, hook: Hook) -> Any:

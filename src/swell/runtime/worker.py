@@ -1,5 +1,9 @@
 """Where does synchronous user code run, and how is it interrupted? On threads that live as long as the replica.
 
+Short jobs are run by one thread, one after the other: waking a thread, and handing it the interpreter's lock,
+costs more than they do. As soon as jobs take longer, or the thread is held up by one, every job that waits
+gets a thread of its own.
+
 Interrupting raises `InputCancellation` in the thread. It must never reach the input after the one it was
 meant for: it is only set while the job is armed, under the worker's lock, and what was set but not yet
 raised when the job's code is over is taken back.
@@ -11,45 +15,76 @@ import asyncio
 import ctypes
 import functools
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
-from queue import SimpleQueue
+from time import perf_counter_ns, thread_time_ns
 from typing import Any, TypeVar
 
 from swell.wire.context import InputCancellation
 
 T = TypeVar("T")
 
+SHORT_NS = 200_000
+"""Jobs that take less than this on average are short."""
+MEAN_OVER = 16
+"""Jobs over which that average is taken, the newest counting most."""
+RECONSIDER_AFTER = 1000
+"""Long jobs after which it is seen anew whether they still are."""
+STALL_S = 0.001
+"""When jobs wait and none was done for this long, more threads are woken, twice as many each time."""
+
 
 class Job:
-    """A piece of user code: `run` may be interrupted, `done` follows in the same thread and is not."""
+    """A piece of user code: `run` may be interrupted; `over` follows, on the loop, and is not."""
 
-    __slots__ = ("cancelled", "done", "run", "worker")
+    __slots__ = ("cancelled", "cpu_ns", "over", "run", "worker")
 
-    def __init__(self, run: Callable[[], None], done: Callable[[], None]) -> None:
+    def __init__(self, run: Callable[[], None], over: Callable[[], None]) -> None:
         self.run = run
-        self.done = done
+        self.over = over
         self.cancelled = False
+        self.cpu_ns = 0
+        """CPU time of the thread that ran it, once it is over."""
         self.worker: _Worker | None = None
 
 
 class Workers:
-    """At most `limit` threads, each started when there is more to do than threads are free."""
+    """At most `limit` threads, each started when it is first needed. Used from the loop's thread."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
         self._limit = limit
-        self._jobs: SimpleQueue[Job] = SimpleQueue()
-        self._threads: list[_Worker] = []
-        self._unfinished = 0
-        self._count = threading.Lock()
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._waiting: deque[Job] = deque()
+        self._idle: list[_Worker] = []
+        """The one that worked last is woken first: its memory is still near."""
+        self._threads = 0
+        self._busy = 0
+        """Threads that work or were woken to."""
+        self._width = 1
+        """Threads that may be busy now."""
+        self._short = True
+        self._mean_ns = 0.0
+        self._until_reconsidered = 0
+        self._done = 0
+        """Jobs done; with what it was at the last look, what shows a stall."""
+        self._done_before = 0
+        self._looking = False
+        self._ended: deque[Job] = deque()
+        self._told = False
 
     def submit(self, job: Job) -> None:
-        """Have the job run on a free thread."""
-        with self._count:
-            self._unfinished += 1
-            if len(self._threads) < min(self._unfinished, self._limit):
-                self._threads.append(_Worker(self._jobs, self, f"swell-worker-{len(self._threads)}"))
-        self._jobs.put(job)
+        """Have the job run on a thread."""
+        with self._lock:
+            self._waiting.append(job)
+            woken = self._wake(1)
+        for worker in woken:
+            worker.wake()
+        if not woken and not self._looking:
+            self._looking = True
+            self._done_before = self._done
+            self._loop.call_later(STALL_S, self._look)
 
     def interrupt(self, job: Job) -> None:
         """Raise InputCancellation in the job's code, or keep it from starting."""
@@ -63,8 +98,7 @@ class Workers:
 
         It works on a copy of the caller's context; `keep_context`: in the thread's own, for later jobs to see.
         """
-        loop = asyncio.get_running_loop()
-        over: asyncio.Future[None] = loop.create_future()
+        over: asyncio.Future[None] = self._loop.create_future()
         work = function if keep_context else functools.partial(copy_context().run, function)
         outcome: list[Any] = []
 
@@ -74,10 +108,7 @@ class Workers:
             except Exception as error:
                 outcome.append((False, error))
 
-        def done() -> None:
-            loop.call_soon_threadsafe(lambda: None if over.done() else over.set_result(None))
-
-        job = Job(run, done)
+        job = Job(run, lambda: None if over.done() else over.set_result(None))
         self.submit(job)
         cancelled = False
         while not over.done():
@@ -94,23 +125,104 @@ class Workers:
         result: T = value
         return result
 
-    def finished(self) -> None:
-        """From a worker: one job less."""
-        with self._count:
-            self._unfinished -= 1
+    # -- from the workers' threads ------------------------------------------------------------
+
+    def next(self, worker: _Worker) -> Job | None:
+        """A job to run, or None: then the worker sleeps until it is woken.
+
+        One too many sleeps even while jobs wait, if somebody looks after them.
+        """
+        with self._lock:
+            if self._waiting and (self._busy <= self._width or not self._looking):
+                return self._waiting.popleft()
+            self._busy -= 1
+            self._idle.append(worker)
+            return None
+
+    def ended(self, job: Job, took_ns: int) -> None:
+        """The job's code is over: learn from it, and have the loop told, once for all that end meanwhile."""
+        self._learn(took_ns)
+        self._done += 1
+        self._ended.append(job)
+        if not self._told:
+            self._told = True
+            self._loop.call_soon_threadsafe(self._tell)
+
+    def _learn(self, took_ns: int) -> None:
+        """Are jobs short? Long ones are not measured further, since threads side by side hold each other up."""
+        if self._short:
+            self._mean_ns += (took_ns - self._mean_ns) / MEAN_OVER
+            if self._mean_ns > SHORT_NS:
+                self._short = False
+                self._until_reconsidered = RECONSIDER_AFTER
+                self._width = self._limit
+        else:
+            self._until_reconsidered -= 1
+            if self._until_reconsidered <= 0:
+                self._short = True
+                self._mean_ns = 0.0
+                self._width = 1
+
+    # -- on the loop --------------------------------------------------------------------------
+
+    def _wake(self, count: int) -> list[_Worker]:
+        """Up to so many more workers, as far as they may work now; each has to be woken then. Under the lock."""
+        woken = []
+        for _ in range(min(count, self._width - self._busy)):
+            if self._idle:
+                woken.append(self._idle.pop())
+            elif self._threads < self._limit:
+                woken.append(_Worker(self, f"swell-worker-{self._threads}"))
+                self._threads += 1
+            else:
+                break
+            self._busy += 1
+        return woken
+
+    def _look(self) -> None:
+        """While jobs wait: is one done now and then?"""
+        with self._lock:
+            if self._waiting and self._done == self._done_before:
+                self._width = min(self._limit, 2 * self._width)
+            elif self._short and not self._waiting:
+                self._width = 1
+            woken = self._wake(len(self._waiting))
+            self._looking = bool(self._waiting)
+            self._done_before = self._done
+        for worker in woken:
+            worker.wake()
+        if self._looking:
+            self._loop.call_later(STALL_S, self._look)
+
+    def _tell(self) -> None:
+        self._told = False
+        try:
+            while self._ended:
+                self._ended.popleft().over()
+        finally:
+            if self._ended:
+                self._loop.call_soon(self._tell)
 
 
 class _Worker:
-    def __init__(self, jobs: SimpleQueue[Job], workers: Workers, name: str) -> None:
-        self._jobs = jobs
+    def __init__(self, workers: Workers, name: str) -> None:
         self._workers = workers
+        self._awake = threading.Lock()
+        """Held, but for the moment in which it is woken."""
+        self._awake.acquire()
         self._lock = threading.Lock()
         self._armed: Job | None = None
         """The job that may be interrupted now."""
         self._current: Job | None = None
         self._begun = False
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
-        self._thread.start()
+
+    def wake(self) -> None:
+        """Have it look for jobs."""
+        if self._thread.ident is None:
+            self._thread.start()
+        else:
+            self._awake.release()
 
     def interrupt(self, job: Job) -> None:
         with self._lock:
@@ -125,15 +237,20 @@ class _Worker:
                 continue  # A repeated one landed between two instructions of `_work`; `_current` is still there.
 
     def _serve(self) -> None:
+        workers = self._workers
         while True:
             if self._current is None:
-                self._current = self._jobs.get()
+                self._current = workers.next(self)
+                if self._current is None:
+                    self._awake.acquire()
+                    continue
                 self._begun = False
             job = self._current
+            began, cpu_ns = perf_counter_ns(), thread_time_ns()
             self._work(job)
             self._current = None
-            self._workers.finished()
-            job.done()
+            job.cpu_ns = thread_time_ns() - cpu_ns
+            workers.ended(job, perf_counter_ns() - began)
             del job  # or its arguments and result would live until the next one comes
 
     def _work(self, job: Job) -> None:

@@ -1,0 +1,151 @@
+"""Is a replica's answer passed on the same whether one like it was seen before, and however its bytes were cut?"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swell.gateway.request import Request
+from swell.gateway.shared import Shared
+from swell.gateway.upstream import Upstream
+from swell.wire.settings import Settings
+
+TIMES = re.compile(rb"server-timing: [^\r]*", re.IGNORECASE)
+
+words = st.from_regex(rb"[a-z]{1,8}", fullmatch=True)
+values = st.from_regex(rb"[!-~]([ -~]{0,20}[!-~])?", fullmatch=True)
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+class UnixSocket:
+    family = socket.AF_UNIX
+
+
+class Ends:
+    """Both ends of an upstream connection, and the pool that owns it: what reached the caller, and how it ended."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.shared = Shared(Settings(home="/"), "g1", loop)
+        self.told = b""
+        self.clogged = False
+        self.ends: list[str] = []
+        self.upstream = Upstream(self, native=True)
+        self.upstream.connection_made(self)  # type: ignore[arg-type]  # all of a transport that is used
+
+    # as a transport
+
+    def get_extra_info(self, _name: str) -> Any:
+        return UnixSocket
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        self.ends.append("aborted")
+
+    # as a client
+
+    def write(self, data: bytes) -> None:
+        self.told += data
+
+    def answered(self, _request: Request) -> None:
+        self.ends.append("answered")
+
+    def cut(self, _request: Request) -> None:
+        self.ends.append("cut")
+
+    def read_on(self, _why: int) -> None: ...
+
+    # as the pool
+
+    def ended(self, _request: Request, upstream: Upstream | None, _now: float) -> None:
+        self.ends.append("kept" if upstream is not None else "not kept")
+
+    def busy(self, _request: Request, upstream: Upstream | None) -> None:
+        self.ends.append("busy, kept" if upstream is not None else "busy")
+
+    def died(self, request: Request, unread: bool) -> None:
+        self.ends.append("died")
+        request.fail(502, "replica_died", f"unread: {unread}")
+
+    def ask(self, method: bytes, pieces: list[bytes]) -> tuple[bytes, list[str]]:
+        """What the caller is told of an answer in these pieces, times left out, and what it came to."""
+        request = Request(self.shared, self, 0.0, method, b"/call/f")  # type: ignore[arg-type]  # as above
+        request.id = b"q1"
+        request.complete = True
+        request.deadline = 1e12
+        self.told, self.ends = b"", []
+        self.upstream.send(request, 0.0)
+        self.told = b""
+        for piece in pieces:
+            if self.upstream.request is not None:
+                self.upstream.data_received(piece)
+        return TIMES.sub(b"", self.told), self.ends
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """An answer as our runtime writes it, without what was used: (up to there, the rest)."""
+    status = draw(st.sampled_from([200, 200, 200, 201, 204, 404, 500, 503]))
+    head = b"HTTP/1.1 %d Word\r\nContent-Type: %b/%b\r\n" % (status, draw(words), draw(words))
+    for name in draw(st.lists(words.map(lambda word: b"x-" + word), max_size=2, unique=True)):
+        head += b"%b: %b\r\n" % (name, draw(values))
+    body = b"" if status == 204 else draw(st.binary(max_size=30))
+    form = draw(st.sampled_from(["plain", "plain", "plain", "close", "busy", "error", "odd"]))
+    if status != 204:
+        head += b"Content-Length: %d\r\n" % len(body)
+    if form == "close":
+        head += b"Connection: close\r\n"
+    after = {"busy": b"Swell-Busy: 1\r\n", "error": b"Swell-Error: 500 exception\r\n", "odd": b"x-odd: 1\r\n"}
+    return head, after.get(form, b"") + b"\r\n" + body
+
+
+@given(st.lists(st.tuples(answers(), st.integers(0, 3)), min_size=1, max_size=5), st.data())
+def test_answers_are_passed_on_alike_seen_before_or_not(
+    loop: asyncio.AbstractEventLoop, sent: list[tuple[tuple[bytes, bytes], int]], data: st.DataObject
+) -> None:
+    kept = Ends(loop)
+    for (head, rest), repeats in sent:
+        for _ in range(1 + repeats):
+            used = data.draw(st.sampled_from([b"%d", b"%d", b"-%d"])) % data.draw(st.integers(0, 10**9))
+            raw = b"%bSwell-Cpu-Us: %b\r\nSwell-Run-Us: 7\r\n%b" % (head, used, rest)
+            method = data.draw(st.sampled_from([b"POST", b"POST", b"HEAD"]))
+            raw = raw[: raw.index(b"\r\n\r\n") + 4] if method == b"HEAD" else raw
+            places = data.draw(st.lists(st.integers(0, len(raw)), max_size=2))
+            edges = sorted({0, len(raw), *places})
+            fresh = Ends(loop)
+            expected = fresh.ask(method, [raw[at : at + 9] for at in range(0, len(raw), 9)])
+            assert _joined(kept.ask(method, [raw[a:b] for a, b in pairwise(edges)])) == _joined(expected)
+            if "kept" not in kept.ends and "busy, kept" not in kept.ends:
+                kept = Ends(loop)
+
+
+def _joined(said: tuple[bytes, list[str]]) -> tuple[bytes, list[str]]:
+    """Without what depends on the cuts: a refusal is acted on before all of it is there, at the connection's cost."""
+    return said[0], [end.partition(",")[0] for end in said[1] if end != "aborted"]
+
+
+def test_what_was_used_is_never_remembered(loop: asyncio.AbstractEventLoop) -> None:
+    ends = Ends(loop)
+    costs = []
+    for cpu_us in (5, 5000, 5_000_000):
+        raw = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nSwell-Cpu-Us: %d\r\nSwell-Run-Us: 9\r\n\r\nok" % cpu_us
+        told, ended = ends.ask(b"POST", [raw])
+        assert ended == ["kept", "answered"]
+        costs.append(float(re.search(rb"Swell-Cost-Usd: ([\d.]+)", told)[1]))  # type: ignore[index]
+    assert costs[0] < costs[1] < costs[2]
+    assert len(ends.shared.answers) == 1

@@ -1,0 +1,119 @@
+"""Does a replica read a request the same way whether its head was seen before, and however its bytes were cut?"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swell.runtime.http import Connection, Exchange, Head
+
+Seen = tuple[str, bytes, str, bool, bool, tuple[tuple[bytes, bytes], ...], bytes]
+
+words = st.from_regex(rb"[a-z]{1,8}", fullmatch=True)
+values = st.from_regex(rb"[!-~]([ -~]{0,20}[!-~])?", fullmatch=True)
+
+
+class Wire:
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+    def set_write_buffer_limits(self, high: int) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
+class Side:
+    """One connection, and every request that came whole on it; each is answered at once."""
+
+    def __init__(self, heads: dict[tuple[bytes, bytes], Head]) -> None:
+        self.seen: list[Seen] = []
+        self.wire = Wire()
+        self.connection = Connection(self._accept, set(), heads)
+        self.connection.connection_made(self.wire)  # type: ignore[arg-type]  # all of a transport that is used
+
+    def _accept(self, exchange: Exchange) -> Any:
+        side, body = self, bytearray()
+
+        class Handler:
+            def data(self, chunk: bytes) -> None:
+                body.extend(chunk)
+
+            def complete(self) -> None:
+                request = exchange.request
+                timed = request.deadline < float("inf")
+                headers = tuple(request.headers)
+                side.seen.append(
+                    (request.method, request.target, request.id, request.trusted, timed, headers, bytes(body))
+                )
+                exchange.answer(200, b"text/plain", bytes(body))
+
+            def disconnected(self) -> None: ...
+
+        return Handler()
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """A request as the gateway writes it, without its id: (first line, the rest)."""
+    line = b"POST /call/%b HTTP/1.1\r\n" % draw(st.sampled_from([b"f", b"g"]))
+    rest = b"host: %b\r\n" % draw(words)
+    if draw(st.booleans()):
+        rest += b"Swell-Trusted: 1\r\n"
+    for name in draw(st.lists(words.map(lambda word: b"x-" + word), max_size=3, unique=True)):
+        rest += b"%b: %b\r\n" % (name, draw(values))
+    body = draw(st.binary(max_size=30))
+    if draw(st.booleans()):
+        return line, rest + b"content-length: %d\r\n\r\n%b" % (len(body), body)
+    if draw(st.booleans()):
+        return line, rest + b"\r\n"
+    piece = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+    return line, rest + b"transfer-encoding: chunked\r\n\r\n" + piece + b"0\r\n\r\n"
+
+
+@given(st.lists(st.tuples(requests(), st.integers(0, 3)), min_size=1, max_size=6), st.data())
+def test_requests_mean_the_same_seen_before_or_not(
+    sent: list[tuple[tuple[bytes, bytes], int]], data: st.DataObject
+) -> None:
+    heads: dict[tuple[bytes, bytes], Head] = {}
+    kept, number = Side(heads), 0
+    for (line, rest), repeats in sent:
+        for _ in range(1 + repeats):
+            number += 1
+            own = b"%bSwell-Request-Id: q%d\r\nSwell-Remaining-Ms: %d\r\n%b" % (line, number, 1000 + number, rest)
+            fresh = Side({})
+            for at in range(0, len(own), 9):
+                fresh.connection.data_received(own[at : at + 9])
+            places = data.draw(st.lists(st.integers(0, len(own)), max_size=2))
+            before = len(kept.wire.written)
+            for start, end in pairwise(sorted({0, len(own), *places})):
+                kept.connection.data_received(own[start:end])
+            assert kept.seen[-1:] == fresh.seen
+            assert kept.seen[-1][2] == f"q{number}"
+            assert kept.wire.written[before:] == fresh.wire.written
+    assert len(kept.seen) == number
+
+
+def test_a_second_request_behind_one_seen_before_is_refused_as_ever() -> None:
+    heads: dict[tuple[bytes, bytes], Head] = {}
+    one = b"POST /call/f HTTP/1.1\r\nSwell-Request-Id: q1\r\nSwell-Remaining-Ms: 9\r\ncontent-length: 1\r\n\r\nx"
+    taught = Side(heads)
+    taught.connection.data_received(one)
+    assert len(heads) == 1
+    for rest in (one, b"y", one[:20]):
+        side, fresh = Side(heads), Side({})
+        side.connection.data_received(one + rest)
+        fresh.connection.data_received(one + rest)
+        assert (side.seen, side.wire.written, side.wire.closed) == (fresh.seen, fresh.wire.written, fresh.wire.closed)
