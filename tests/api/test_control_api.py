@@ -27,7 +27,7 @@ from swell.model.errors import SwellError
 from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
 from swell.store.blobs import BlobFolder
 from swell.store.logs import lines
-from swell.wire.api import AppRow, Deploy, DeployLine, PoolUsage, ReplicaRow, Why
+from swell.wire.api import AppRow, Deploy, DeployLine, PoolUsage, ReplicaRow, RequestRow, Why
 
 KEY = "sk-" + "a" * 64
 WAIT_S = 10.0
@@ -72,6 +72,9 @@ class Desk:
         if request_id == "broken":
             raise RuntimeError("secret words")
         return Why(request_id, "default/a/f", "f", 200, "", 1.0, 2.0, False, "r1-1", (), ("because",), 1, 0.0, 0.0, 0.0)
+
+    async def requests(self, namespace: str, app: str, most: int) -> list[RequestRow]:
+        return [RequestRow("q", f"{namespace}/{app}/f", "f", float(most), 200, "", 2.0, True, 0.0)]
 
     async def usage(self, since_s: float) -> list[PoolUsage]:
         return [PoolUsage("p", 1, 0, 0, since_s, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)]
@@ -397,6 +400,14 @@ def test_logs_are_lines_and_can_be_followed(server: Server, client: httpx2.Clien
         assert json.loads(next(got_lines))["text"] == "new"
 
 
+def test_requests_are_listed(client: httpx2.Client) -> None:
+    (row,) = client.get("/api/requests?app=a&limit=3").json()
+    assert (row["workload"], row["received_at"]) == ("default/a/f", 3.0)
+    assert client.get("/api/requests").json()[0]["workload"] == "default//f"
+    for query in ("limit=0", "limit=many", "app=../a", "namespace=", "pool=p"):
+        assert error(client.get(f"/api/requests?{query}"), 400)["code"] == "bad_request"
+
+
 @pytest.mark.slow
 def test_a_server_that_stops_waits_for_no_follower(folder: Path) -> None:
     (folder / "other").mkdir()
@@ -435,6 +446,7 @@ def test_the_description_covers_every_route_and_type(client: httpx2.Client) -> N
         "/api/apps/{namespace}/{name}",
         "/api/replicas",
         "/api/logs",
+        "/api/requests",
         "/api/requests/{id}",
         "/api/usage",
         "/api/openapi.json",

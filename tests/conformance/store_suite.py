@@ -155,7 +155,9 @@ class StoreSuite:
         assert [r.id for r in store.usage.requests("p", 10)] == ["p5", "p4", "p3"]
         assert [r.id for r in store.usage.requests("p", 2)] == ["p5", "p4"]
         assert [r.id for r in store.usage.requests("q", 10)] == ["q0"]
+        assert [r.id for r in store.usage.requests("", 3)] == ["p5", "q0", "p4"]
         assert store.usage.requests("nobody", 10) == []
+        assert store.usage.requests("%", 10) == store.usage.requests("_", 10) == []
         assert store.usage.requests("p", -1) == []
 
     def test_notable_records_outlive_ordinary_ones_up_to_their_own_bound(self, store: Store) -> None:

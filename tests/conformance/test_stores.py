@@ -165,8 +165,8 @@ class SameAnswers(RuleBasedStateMachine):
         for since, until in ((0.0, self.now + DAY_S), (self.now - 90, self.now + 30), (self.now, self.now)):
             assert ours.usage.usage(since, until) == theirs.usage.usage(since, until)
             assert ours.usage.counts(since, until) == theirs.usage.counts(since, until)
-        for pool in ("p", "q"):
-            assert ours.usage.requests(pool, 100) == theirs.usage.requests(pool, 100)
+        for prefix in ("p", "q", ""):
+            assert ours.usage.requests(prefix, 100) == theirs.usage.requests(prefix, 100)
         assert ours.usage.request("id0") == theirs.usage.request("id0")
 
     def teardown(self) -> None:

@@ -15,9 +15,9 @@ from swell.model.demand import IDLE
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped
 from swell.model.replica import Phase, Replica
-from swell.model.request import PoolCount, Prices, Usage
+from swell.model.request import PoolCount, Prices, Usage, is_id
 from swell.model.workload import App, Method, Revision, Workload, workload_of
-from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, Why, WorkloadRow
+from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, RequestRow, Why, WorkloadRow
 
 WHY_WINDOW_S = 86_400.0
 """A request's share of idle and start-up time is an average over its pool's last day."""
@@ -194,18 +194,41 @@ class Views:
         )
 
     async def why(self, request_id: str) -> Why:
+        if not is_id(request_id):
+            raise SwellError(
+                "no_request_id",
+                f"{request_id!r} is no request's id: one looks like 0b30b5fa04e1-2b, and stands in each answer's "
+                "Swell-Request-Id header. `swell why` lists the newest that are kept.",
+                status=404,
+            )
         record = await asyncio.to_thread(self.loop.store.usage.request, request_id)
         if record is None:
             raise SwellError(
                 "not_kept",
-                f"Request {request_id} is not kept. Errors, cold and slow requests and the last of each pool are; "
-                "a request shows up within two seconds of its end.",
+                f"Request {request_id} is not kept. Kept are errors, cold starts, slow requests and the newest others "
+                "of each workload, from two seconds after their end. `swell why` lists them.",
                 status=404,
             )
         cost = (await self._costs(WHY_WINDOW_S)).get(record.pool, PoolCost())
-        refused = self.loop.reactor.world.refused.get(record.pool, "")
-        failures = self.loop.reactor.world.failures.get(record.pool)
-        return explain(record, self.loop.history.get(record.replica), cost, refused, failures)
+        return explain(record, self.loop.history.get(record.replica), cost)
+
+    async def requests(self, namespace: str, app: str, most: int) -> list[RequestRow]:
+        prefix = f"{namespace}/{app}/" if app else f"{namespace}/"
+        records = await asyncio.to_thread(self.loop.store.usage.requests, prefix, most)
+        return [
+            RequestRow(
+                id=record.id,
+                workload=workload_of(record.pool),
+                method=record.method,
+                received_at=record.received_at,
+                status=record.status,
+                error=record.error,
+                total_ms=record.total_ms,
+                cold=record.cold,
+                cost_usd=record.cost_usd,
+            )
+            for record in records
+        ]
 
     async def usage(self, since_s: float) -> list[PoolUsage]:
         return [

@@ -106,8 +106,8 @@ class UsageLog(Protocol):
 
     def request(self, id: str) -> RequestRecord | None: ...
 
-    def requests(self, pool: str, most: int) -> list[RequestRecord]:
-        """The newest records kept for a pool."""
+    def requests(self, prefix: str, most: int) -> list[RequestRecord]:
+        """The newest records kept of pools whose name begins so ("namespace/app/", say), newest first."""
         ...
 
     def usage(self, since: float, until: float) -> list[Usage]:

@@ -19,7 +19,7 @@ from swell.sdk.bridge import operation, stream_operation
 from swell.sdk.protocol import Answer, Request
 from swell.sdk.retries import NEVER
 from swell.wire import http, settings
-from swell.wire.api import AppRow, Deploy, DeployLine, LogRow, PoolUsage, ReplicaRow, Why
+from swell.wire.api import AppRow, Deploy, DeployLine, LogRow, PoolUsage, ReplicaRow, RequestRow, Why
 from swell.wire.paths import is_loopback
 
 if TYPE_CHECKING:
@@ -161,6 +161,14 @@ class Client:
     async def why(self, request: str) -> Why:
         """Where a request's time and money went."""
         return await self._ask(Request("GET", f"/api/requests/{request}"), Why)
+
+    @operation
+    async def requests(
+        self, app: str = "", *, namespace: str = DEFAULT_NAMESPACE, limit: int = 20
+    ) -> list[RequestRow]:
+        """The newest requests that `why` knows, newest first."""
+        asked = urlencode({"app": app, "namespace": namespace, "limit": limit})
+        return await self._ask(Request("GET", f"/api/requests?{asked}"), list[RequestRow])
 
     @operation
     async def usage(self, since_s: float = 0.0) -> list[PoolUsage]:

@@ -128,7 +128,6 @@ class MemoryUsageLog:
         self._usage: dict[tuple[int, str, str], Usage] = {}
         self._counts: dict[tuple[int, str], PoolCount] = {}
         self._records: dict[str, RequestRecord] = {}
-        self._by_pool: dict[str, dict[str, RequestRecord]] = {}
         self._ordinary: dict[str, deque[str]] = {}
         self._notable: deque[str] = deque()
 
@@ -151,9 +150,10 @@ class MemoryUsageLog:
         """One record, if it is still kept."""
         return self._records.get(id)
 
-    def requests(self, pool: str, most: int) -> list[RequestRecord]:
-        """The newest records kept for a pool, newest first."""
-        return list(islice(reversed(self._by_pool.get(pool, {}).values()), max(most, 0)))
+    def requests(self, prefix: str, most: int) -> list[RequestRecord]:
+        """The newest records kept of pools whose name begins so, newest first."""
+        newest = (record for record in reversed(self._records.values()) if record.pool.startswith(prefix))
+        return list(islice(newest, max(most, 0)))
 
     def usage(self, since: float, until: float) -> list[Usage]:
         """One row per (pool, role): sums over the whole minutes that [since, until) touches."""
@@ -200,7 +200,6 @@ class MemoryUsageLog:
             if row.id in self._records:
                 continue
             self._records[row.id] = row
-            self._by_pool.setdefault(row.pool, {})[row.id] = row
             if self._keep.notable(row):
                 self._notable.append(row.id)
             else:
@@ -215,10 +214,6 @@ class MemoryUsageLog:
     def _forget(self, id: str) -> None:
         """Drop the oldest record of its kind."""
         row = self._records.pop(id)
-        members = self._by_pool[row.pool]
-        del members[id]
-        if not members:
-            del self._by_pool[row.pool]
         if self._keep.notable(row):
             self._notable.remove(id)
             return

@@ -187,9 +187,9 @@ class SqliteUsageLog:
         rows = self._read(sql.REQUEST, id)
         return _decode(_record, rows[0][0]) if rows else None
 
-    def requests(self, pool: str, most: int) -> list[RequestRecord]:
-        """The newest records kept for a pool, newest first."""
-        return [_decode(_record, body) for (body,) in self._read(sql.REQUESTS, pool, max(most, 0))]
+    def requests(self, prefix: str, most: int) -> list[RequestRecord]:
+        """The newest records kept of pools whose name begins so, newest first."""
+        return [_decode(_record, body) for (body,) in self._read(sql.REQUESTS, prefix, max(most, 0))]
 
     def usage(self, since: float, until: float) -> list[Usage]:
         """One row per (pool, role): sums over the whole minutes that [since, until) touches."""

@@ -79,7 +79,7 @@ ADD_REQUEST = """
 INSERT INTO requests (id, pool, notable, received_at, body) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (id) DO NOTHING"""
 REQUEST = "SELECT body FROM requests WHERE id = ?"
-REQUESTS = "SELECT body FROM requests WHERE pool = ? ORDER BY seq DESC LIMIT ?"
+REQUESTS = "SELECT body FROM requests WHERE pool BETWEEN ?1 AND ?1 || char(0x10ffff) ORDER BY seq DESC LIMIT ?2"
 TRIM_ORDINARY = """
 DELETE FROM requests WHERE notable = 0 AND pool = ?1 AND seq <= (
     SELECT seq FROM requests WHERE notable = 0 AND pool = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2
