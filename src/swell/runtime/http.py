@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import select
 import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -28,6 +29,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 _LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 _JSON = JSON.encode()
+_HUNG_UP = select.POLLHUP | getattr(select, "POLLRDHUP", 0)
 
 
 class Request:
@@ -160,6 +162,10 @@ class Exchange:
         if not self.closed:
             self._connection.resume_reading()
 
+    def left(self) -> bool:
+        """Has whoever waits for the answer hung up? From any thread, for when the loop cannot say."""
+        return not self.closed and self._connection.hung_up()
+
     def _finish(self) -> None:
         self.closed = True
         self._connection.answered()
@@ -284,6 +290,15 @@ class Connection(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         self._transport.resume_reading()
+
+    def hung_up(self) -> bool:
+        """Asked of the kernel: the loop has yet to hear of it."""
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        if descriptor < 0:
+            return False
+        asked = select.poll()
+        asked.register(descriptor, _HUNG_UP)
+        return any(event & _HUNG_UP for _, event in asked.poll(0))
 
     def abort(self) -> None:
         self._transport.abort()
