@@ -395,9 +395,26 @@ def test_logs_are_lines_and_can_be_followed(server: Server, client: httpx2.Clien
     with client.stream("GET", "/api/logs?app=talky&tail=1&follow=1") as response:
         got_lines = response.iter_lines()
         assert json.loads(next(got_lines))["text"] == "5"
+        # Here begins what is written from now on.
+        assert next(got_lines) == ""
         with file.open("a") as log:
             log.write('{"at": 9, "text": "new"}\n')
         assert json.loads(next(got_lines))["text"] == "new"
+
+
+def test_the_log_of_an_app_that_never_was_is_an_error_that_names_those_that_are(
+    server: Server, client: httpx2.Client
+) -> None:
+    server.desk.deployed = {}
+    assert "No app is deployed." in error(client.get("/api/logs?app=bogus"), 404)["message"]
+    silent = msgspec.convert(document(client, "silent")["app"], App)
+    server.desk.deployed = {silent.key: silent}
+    assert client.get("/api/logs?app=silent").text == ""
+    refused = error(client.get("/api/logs?app=bogus&follow=1"), 404)
+    assert refused["code"] == "unknown_app"
+    assert "There are: silent." in refused["message"]
+    (server.logs / "default" / "ended.ndjson").write_text('{"at": 1, "text": "x"}\n')
+    assert client.get("/api/logs?app=ended").text == '{"at": 1, "text": "x"}\n'
 
 
 def test_requests_are_listed(client: httpx2.Client) -> None:
@@ -413,7 +430,7 @@ def test_a_server_that_stops_waits_for_no_follower(folder: Path) -> None:
     (folder / "other").mkdir()
     stopping = Server(folder / "other")
     with (
-        stopping.client.stream("GET", "/api/logs?app=quiet&follow=1") as following,
+        stopping.client.stream("GET", "/api/logs?follow=1") as following,
         stopping.client.stream("POST", "/api/apps", json=document(stopping.client, "forever")) as deploying,
     ):
         assert following.status_code == 200

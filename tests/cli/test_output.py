@@ -103,7 +103,7 @@ def test_more_money_never_reads_as_less(one: float, other: float) -> None:
     assert (worth(money(one)) <= worth(money(other))) or one > other
 
 
-@given(st.floats(0, 0.009))
+@given(st.floats(1e-12, 0.009))
 def test_a_request_is_counted_by_the_million_with_its_parts(usd: float) -> None:
     text = cost(replace(WHY, marginal_usd=usd / 2, idle_share_usd=usd / 4, cold_share_usd=usd / 4))
     head, *parts = text.splitlines()
@@ -113,6 +113,11 @@ def test_a_request_is_counted_by_the_million_with_its_parts(usd: float) -> None:
     assert money(usd / 2 * 1e6) in parts[0]
     assert [line.split()[0] for line in parts[1:]] == ["idle", "cold"]
     assert all(money(usd / 4 * 1e6) in line for line in parts[1:])
+
+
+def test_who_had_no_replica_costs_nothing() -> None:
+    free = replace(WHY, marginal_usd=0.0, idle_share_usd=0.0, cold_share_usd=0.0)
+    assert cost(free) == "cost nothing: no replica worked on it"
 
 
 def test_a_dear_request_has_a_price_of_its_own() -> None:

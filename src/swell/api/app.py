@@ -178,7 +178,18 @@ class Handlers:
     async def logs(self, ask: Ask) -> AsyncGenerator[bytes, None]:
         query: LogsQuery = ask.query
         _check_names(query.namespace, query.app)
+        if query.app and not await self._has_lines(query.namespace, query.app):
+            names = [row.name for row in self._control.apps() if row.namespace == query.namespace]
+            if query.app not in names:
+                there = f"There are: {', '.join(names)}." if names else "No app is deployed."
+                words = f"There is no app {query.app!r}, and none of that name has written anything. {there}"
+                raise SwellError("unknown_app", words, status=404)
         return _lines(self._logs, query)
+
+    async def _has_lines(self, namespace: str, app: str) -> bool:
+        """Has the app written anything that is kept, be it deployed or not?"""
+        async with aclosing(self._logs(namespace, app, tail=1)) as found:
+            return await anext(found, None) is not None
 
     async def deploy(self, ask: Ask) -> AsyncGenerator[bytes, None]:
         app: App = ask.body.app

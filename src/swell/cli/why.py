@@ -107,6 +107,8 @@ def _target(workload: str, method: str) -> str:
 def cost(answer: Why) -> str:
     """What the request cost, and what of it is for what: of one, or of a million like it."""
     whole = answer.marginal_usd + answer.idle_share_usd + answer.cold_share_usd
+    if not whole:
+        return "cost nothing: no replica worked on it"
     many, unit = (1, "for this request") if whole >= DEAR_USD else (MILLION, "per million such requests")
     rows = [
         ("its own work", answer.marginal_usd, f"{answer.cpu_us / 1000:.1f} ms CPU, and memory while it ran"),

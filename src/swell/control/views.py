@@ -62,7 +62,12 @@ class Views:
             await self._build(revision, progress)
         await self._commit(AppDeployed(at=self.loop.clock.now(), app=app))
         verb = "deployed" if known is None else "deployed again"
-        return DeployLine("done", f"{app.name} {verb}: {len(app.workloads)} workloads", urls=tuple(self._urls(app)))
+        return DeployLine(
+            "done",
+            f"{app.name} {verb}: {len(app.workloads)} workloads",
+            urls=tuple(self._urls(app)),
+            changes=tuple(changes(known, app)),
+        )
 
     async def _build(self, revision: Revision, progress: Callable[[str], None]) -> None:
         report = await self.loop.engine.build(revision, progress)
@@ -209,7 +214,7 @@ class Views:
                 "of each workload, from two seconds after their end. `swell why` lists them.",
                 status=404,
             )
-        cost = (await self._costs(WHY_WINDOW_S)).get(record.pool, PoolCost())
+        cost = (await self._costs(WHY_WINDOW_S, record.pool)).get(record.pool, PoolCost())
         return explain(record, self.loop.history.get(record.replica), cost)
 
     async def requests(self, namespace: str, app: str, most: int) -> list[RequestRow]:
@@ -248,12 +253,12 @@ class Views:
             for pool, cost in sorted((await self._costs(since_s)).items())
         ]
 
-    async def _costs(self, since_s: float) -> dict[str, PoolCost]:
-        """Cost per pool over the last `since_s` seconds; 0 = all that is kept."""
+    async def _costs(self, since_s: float, pool: str = "") -> dict[str, PoolCost]:
+        """Cost per pool, of one or of all, over the last `since_s` seconds; 0 = all that is kept."""
         now = self.loop.clock.now()
         since = now - since_s if since_s else 0.0
-        usage = await asyncio.to_thread(self.loop.store.usage.usage, since, now + 60)
-        counts = await asyncio.to_thread(self.loop.store.usage.counts, since, now + 60)
+        usage = await asyncio.to_thread(self.loop.store.usage.usage, since, now + 60, pool)
+        counts = await asyncio.to_thread(self.loop.store.usage.counts, since, now + 60, pool)
         rows: dict[str, tuple[list[Usage], list[PoolCount]]] = defaultdict(lambda: ([], []))
         for used in usage:
             rows[used.pool][0].append(used)
@@ -281,6 +286,16 @@ class Views:
         name = f"{workload.name}.{method.name}" if is_class else workload.name
         space = "" if workload.namespace == "default" else f"{workload.namespace}/"
         return f"{self.base_url}/call/{space}{workload.app}/{name}"
+
+
+def changes(known: App | None, app: App) -> list[tuple[str, str]]:
+    """(workload, "new", "changed", "unchanged" or "removed"), by name: what a deploy over `known` does."""
+    before = {workload.name: workload for workload in known.workloads} if known is not None else {}
+    after = {workload.name: workload for workload in app.workloads}
+    told = dict.fromkeys(before.keys() - after.keys(), "removed")
+    for name, workload in after.items():
+        told[name] = "new" if name not in before else "unchanged" if workload == before[name] else "changed"
+    return sorted(told.items())
 
 
 def labels(app: App) -> set[str]:

@@ -6,7 +6,6 @@ import re
 
 import msgspec
 
-
 _ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{1,16}")
 
 
@@ -78,7 +77,6 @@ class PoolCount(msgspec.Struct, frozen=True):
     cold: int
     busy_s: float
     """Replica-seconds in which at least one input was worked on, summed over replicas."""
-    cpu_s: float
 
 
 class Prices(msgspec.Struct, frozen=True):

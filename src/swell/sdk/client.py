@@ -94,8 +94,8 @@ class Client:
 
     # -- control ---------------------------------------------------------------------------------
 
-    async def _ask(self, request: Request, kind: type[T]) -> T:
-        answer = await self.transport.send(request)
+    async def _ask(self, request: Request, kind: type[T], within_s: float | None = None) -> T:
+        answer = await self.transport.send(request, within_s=within_s)
         if not answer.ok:
             raise protocol.failure(answer)
         return msgspec.json.decode(answer.body or b"null", type=kind)
@@ -148,9 +148,9 @@ class Client:
         await self._ask(Request("DELETE", f"/api/apps/{namespace}/{name}"), type(None))
 
     @operation
-    async def apps(self) -> list[AppRow]:
-        """The apps that are deployed."""
-        return await self._ask(Request("GET", "/api/apps"), list[AppRow])
+    async def apps(self, within_s: float | None = None) -> list[AppRow]:
+        """The apps that are deployed. SwellError no_answer when that takes longer than `within_s`."""
+        return await self._ask(Request("GET", "/api/apps"), list[AppRow], within_s)
 
     @operation
     async def replicas(self) -> list[ReplicaRow]:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from swell.model.errors import SwellError
+from swell.sdk.frames import RemoteTraceback
 from swell.wire import http
 
 RETRIED = frozenset({"exception", "replica_died"})
@@ -113,25 +114,33 @@ def error_of(answer: Answer) -> http.ErrorBody:
 
 
 def exception(error: http.ErrorBody, status: int) -> Exception:
-    """An error body as the user's own exception where it carries one, else as a CallError."""
-    if error.exception:
-        try:
-            raised = pickle.loads(base64.b64decode(error.exception))
-        except Exception as reason:
-            raised = CallError(error, status)
-            raised.add_note(f"(The exception itself could not be read here: {reason})")
-        if isinstance(raised, Exception):
-            raised.add_note(_note(error))
-            return raised
+    """An error body as the user's own exception where it carries one, else as a CallError.
+
+    Its cause is the traceback in the replica, its notes say where to learn more.
+    """
+    raised = _own_exception(error, status)
+    if error.traceback:
+        raised.__cause__ = RemoteTraceback(error.traceback)
+    if error.detail:
+        raised.add_note(error.detail.rstrip())
+    if error.request:
+        raised.add_note(f"Request {error.request}{_WAYS.format(error.request) if status >= 500 else '.'}")
+    return raised
+
+
+_WAYS = ": `swell why {0}` shows where its time went, `swell logs --request {0}` what it printed."
+
+
+def _own_exception(error: http.ErrorBody, status: int) -> Exception:
     failed = CallError(error, status)
-    if error.detail or error.request:
-        failed.add_note(_note(error))
-    return failed
-
-
-def _note(error: http.ErrorBody) -> str:
-    where = f"Request {error.request}." if error.request else "In the replica."
-    return f"{where}\n{error.detail}".rstrip()
+    if not error.exception:
+        return failed
+    try:
+        raised = pickle.loads(base64.b64decode(error.exception))
+    except Exception as reason:
+        failed.add_note(f"(This is its text alone: the exception itself cannot be made here: {reason})")
+        return failed
+    return raised if isinstance(raised, Exception) else failed
 
 
 class Frames:
