@@ -206,7 +206,7 @@ class Request:
             return
         total_ms = (now - self.at) * 1e3
         ledger = self.shared.ledger
-        if ledger.wants(pool.tally, total_ms, status, error, self.cold, cpu_us):
+        if ledger.wants(pool.tally, total_ms, status, error, self.cold):
             ledger.records.append(
                 RequestRecord(
                     id=self.id.decode(),

@@ -110,11 +110,14 @@ class UsageLog(Protocol):
         """The newest records kept of pools whose name begins so ("namespace/app/", say), newest first."""
         ...
 
-    def usage(self, since: float, until: float) -> list[Usage]:
-        """One row per (pool, role): sums over the time asked for."""
+    def usage(self, since: float, until: float, pool: str = "") -> list[Usage]:
+        """One row per (pool, role), of one pool or of all: sums over the whole minutes that [since, until) touches,
+        and whole hours of times before the last day."""
         ...
 
-    def counts(self, since: float, until: float) -> list[PoolCount]: ...
+    def counts(self, since: float, until: float, pool: str = "") -> list[PoolCount]:
+        """One row per pool, likewise."""
+        ...
 
 
 class Store(Protocol):
