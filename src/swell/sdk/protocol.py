@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -176,10 +176,11 @@ class Frames:
 
 
 class Lines:
-    """Values out of the bytes of an `application/x-ndjson` body."""
+    """Values out of the bytes of an `application/x-ndjson` body. `empty` is called at each empty line."""
 
-    def __init__(self, kind: type[Any]) -> None:
+    def __init__(self, kind: type[Any], empty: Callable[[], None] | None = None) -> None:
         self._decoder = msgspec.json.Decoder(kind)
+        self._empty = empty
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Any]:
@@ -190,6 +191,8 @@ class Lines:
         for line in lines:
             if line.strip():
                 yield self._decoder.decode(line)
+            elif self._empty is not None:
+                self._empty()
 
     def close(self) -> None:
         """The body is over. A line that has no end yet is not one."""

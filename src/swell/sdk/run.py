@@ -26,7 +26,7 @@ from swell.sdk.marks import Given
 from swell.sdk.server import serving
 from swell.sdk.signatures import public
 from swell.wire import context
-from swell.wire.api import LogRow
+from swell.wire.api import DeployLine, LogRow
 from swell.wire.identity import myself
 
 _LOG_GRACE_S = 0.3
@@ -150,8 +150,8 @@ async def deploy(
     ephemeral: bool = False,
     progress: Callable[[str], None] | None = None,
     client: Client | None = None,
-) -> dict[str, str]:
-    """Put an app on the server (an operation); returns URLs by function or method."""
+) -> DeployLine:
+    """Put an app on the server (an operation); returns URLs by function or method, and what changed."""
     chosen = name or app.name
     if chosen is None:
         raise SwellError("no_name", "An app needs a name to be deployed: write swell.App('name'), or give name=.")
@@ -163,12 +163,12 @@ async def deploy(
         if not await client.has_blob.start(digest):
             await client.put_blob.start(digest, data)
     try:
-        urls = await client.deploy.start(prepared.app, progress)
+        done = await client.deploy.start(prepared.app, progress)
     except SwellError as error:
         _hint(error, app)
         raise
-    app.binding.deployed = Deployed(client, space, chosen, urls)
-    return urls
+    app.binding.deployed = Deployed(client, space, chosen, dict(done.urls))
+    return done
 
 
 def _shown_source(app: Deployable) -> str:
