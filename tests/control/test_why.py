@@ -34,12 +34,14 @@ def test_the_steps_of_a_cold_request_add_up_to_what_it_was_held() -> None:
 
 def test_who_never_had_a_replica_pays_for_none_and_is_told_why_there_was_none() -> None:
     record = RequestRecord("q", POOL, "f", 100.0, 503, 4000.0, (("held", 4000.0),), error="no_replica", cold=True)
-    failures = Failures(3, 103.0, "enter_error", "Traceback …\nValueError: no weights")
+    failures = Failures(
+        3, 103.0, "enter_error", "warm raised: ValueError: no weights\nTraceback …\nValueError: no weights"
+    )
     answer = explain(complete(record, None, failures=failures), None, COST)
     assert (answer.idle_share_usd, answer.cold_share_usd) == (0.0, 0.0)
     assert answer.reasons == (
         "no replica: its start failed 3 times in a row (an @enter hook raised)",
-        "ValueError: no weights",
+        "warm raised: ValueError: no weights",
     )
 
 

@@ -101,8 +101,12 @@ def pool_row(world: World, pool: str, policy: Policy) -> PoolRow | None:
 def failing(failures: Failures) -> str:
     """How often, and why, a pool's start failed."""
     times = "once" if failures.count == 1 else f"{failures.count} times in a row"
-    # First comes the message, or how the process ended; a traceback, or its last words, may follow.
-    lines = failures.detail.strip().splitlines() or [""]
+    return f"its start failed {times} ({failures.reason}). {in_short(failures.detail)}".strip()
+
+
+def in_short(detail: str) -> str:
+    """Of how something ended: the message, or how its process did, and the end of what followed (a traceback, what it
+    printed last)."""
+    lines = detail.strip().splitlines() or [""]
     first, last = lines[0], lines[-1].strip()
-    told = first if last in first else f"{first}: {last}"
-    return f"its start failed {times} ({failures.reason}). {told}".strip()
+    return first if last in first else f"{first}: {last}"

@@ -7,6 +7,7 @@ import math
 import msgspec
 
 from swell.control.history import Story
+from swell.control.table import in_short
 from swell.decide.price import PoolCost
 from swell.model.request import RequestRecord, Start
 from swell.model.workload import workload_of
@@ -142,8 +143,7 @@ def _reasons(
 ) -> list[str]:
     if not record.replica and failures is not None:
         times = "once" if failures.count == 1 else f"{failures.count} times in a row"
-        last = failures.detail.strip().splitlines()[-1:]
-        return [f"no replica: its start failed {times} ({in_words(failures.reason)})", *last]
+        return [f"no replica: its start failed {times} ({in_words(failures.reason)})", in_short(failures.detail)]
     if not record.replica:
         return [f"no replica: {waiting}"] if waiting else []
     if story is None:
@@ -159,5 +159,5 @@ def _ending(story: Story) -> list[str]:
     if story.ended_at is None:
         return []
     because = f" ({story.stop_why})" if story.stop_why else ""
-    last_words = story.detail.strip().splitlines()[-1:] if story.reason not in ORDINARY_ENDS else []
-    return [f"it is gone since: {in_words(story.reason)}{because}", *last_words]
+    last_words = in_short(story.detail) if story.reason not in ORDINARY_ENDS else ""
+    return [f"it is gone since: {in_words(story.reason)}{because}", *filter(None, (last_words,))]
