@@ -231,8 +231,10 @@ def test_a_closed_pool_holds_again_once_the_next_try_is_due(play: Play) -> None:
         await rig.seen()
         await asyncio.sleep(retry_at - time.time() + 0.01)
         waiting = await rig.browser()
-        waiting.send(request("/call/app/fn"))
+        waiting.send(request("/call/app/fn", b"at last"))
         await held(rig, 1)
+        await rig.endpoints("fn", await rig.replica())
+        assert (await waiting.answer()).body == b"at last"
 
     play(scenario)
 

@@ -32,6 +32,7 @@ class Views:
         self.base_url = base_url
         self.version = version
         self._writing = asyncio.Lock()
+        self._deploying: list[App] = []
         self._deployed_at = loop.store.world.deployed_at()
 
     def health(self) -> dict[str, object]:
@@ -51,6 +52,13 @@ class Views:
 
     async def deploy(self, app: App, progress: Callable[[str], None]) -> DeployLine:
         """Build and import every revision, then put the app in place in one event; or change nothing."""
+        self._deploying.append(app)
+        try:
+            return await self._put_in_place(app, progress)
+        finally:
+            self._deploying.remove(app)
+
+    async def _put_in_place(self, app: App, progress: Callable[[str], None]) -> DeployLine:
         known = self.loop.reactor.world.apps.get(app.key)
         self._check_fits(app)
         built: set[tuple[object, str, str]] = set()
@@ -133,6 +141,11 @@ class Views:
                     f"or stop that app: `swell app stop {other.name}`.",
                     status=409,
                 )
+
+    def bundles(self) -> set[str]:
+        """Digests of the source that is wanted, runs, or is being deployed."""
+        coming = (revision for app in self._deploying for revision in app.revisions)
+        return {revision.bundle for revision in (*self.loop.reactor.world.revisions.values(), *coming)}
 
     def owned(self) -> list[App]:
         """Apps that belong to a program and end with it."""
