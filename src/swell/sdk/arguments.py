@@ -103,7 +103,8 @@ _INDEX_EFFECTS = {
 }
 
 _WEB_EFFECTS = {
-    "label": "Web.label; default {app}--{function}, or {app}--{class}-{method}",
+    "label": "Web.label, with -dev at its end in an app that runs for a while; default {app}--{function}, or "
+    "{app}--{class}-{method}",
     "requires_proxy_auth": "Web.needs_key: callers must send the API key",
 }
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from swell.sdk.client import Client
     from swell.wire.api import WorkloadRow
 
+_FRESH_S = 1.0
+"""Settings are read from files: not for every call."""
 _PATIENCE_S = 2.0
 """A call waits this long to hear what is known of its function, and then goes without."""
 _AGAIN_S = 10.0
@@ -105,6 +107,9 @@ class Named:
     def __init__(self, app: str, namespace: str | None) -> None:
         self._app = app
         self._namespace = namespace
+        self._client: Client
+        self._fresh_until = -math.inf
+        """Then settings are read again (on the monotonic clock)."""
         self._known: dict[str, Known] = {}
         self._ask_at = -math.inf
         """Not before then (on the monotonic clock): what was asked for last time was not there."""
@@ -115,10 +120,13 @@ class Named:
             here = context.inside[0]
             namespace = self._namespace or here.app.rpartition("/")[0] or DEFAULT_NAMESPACE
             return Deployed(platform(here), namespace, self._app)
-        from swell.sdk.client import Client
+        if time.monotonic() > self._fresh_until:
+            from swell.sdk.client import Client
 
-        found = Client.from_settings()
-        return Deployed(_client(found.url, found.key), self._namespace or DEFAULT_NAMESPACE, self._app)
+            found = Client.from_settings()
+            self._client = _client(found.url, found.key)
+            self._fresh_until = time.monotonic() + _FRESH_S
+        return Deployed(self._client, self._namespace or DEFAULT_NAMESPACE, self._app)
 
     async def known(self, function: str) -> Known | None:
         """What the server says of one of its functions (an operation): asked for once, for all of the app.

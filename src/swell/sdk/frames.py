@@ -19,7 +19,7 @@ class RemoteTraceback(Exception):
     """The cause of an exception that was raised in a replica: its text is the traceback there."""
 
     def __str__(self) -> str:
-        return f"in a replica\n{super().__str__().rstrip()}\n"
+        return f"in a replica\n{super().__str__().rstrip()}"
 
 
 # As it stands above the text.

@@ -6,13 +6,14 @@ import base64
 import json
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from swell.model.errors import SwellError
-from swell.sdk.frames import RemoteTraceback
+from swell.sdk.frames import RemoteTraceback, users
 from swell.wire import http
 
 RETRIED = frozenset({"exception", "replica_died"})
@@ -62,20 +63,21 @@ def call(target: str, args: Sequence[Any], kwargs: Mapping[str, Any], stream: bo
 
 
 def _pickle(target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    try:
+    with suppress(Exception):
         return pickle.dumps((args, kwargs), protocol=5)
-    except Exception:
-        named = {**{f"number {at + 1}": value for at, value in enumerate(args)}, **kwargs}
-        for name, value in named.items():
-            try:
-                pickle.dumps(value, protocol=5)
-            except Exception as error:
-                raise SwellError(
-                    "cannot_pickle",
-                    f"Argument {name} of {target} ({type(value).__name__}) cannot be sent: {error}. Pass plain data, "
-                    "or objects of classes that the function's source can import.",
-                ) from error
-        raise
+    named = {**{f"number {at + 1}": value for at, value in enumerate(args)}, **kwargs}
+    for name, value in named.items():
+        try:
+            pickle.dumps(value, protocol=5)
+        except Exception as error:
+            error.__traceback__ = users(error.__traceback__)
+            raise SwellError(
+                "cannot_pickle",
+                f"Argument {name} of {target} ({type(value).__name__}) cannot be sent: {error}. Pass plain data, "
+                "or objects of classes that the function's source can import.",
+            ) from error
+    # Each can be sent, and all together cannot: let Python say why.
+    return pickle.dumps((args, kwargs), protocol=5)
 
 
 def result(answer: Answer, target: str) -> Any:
@@ -124,11 +126,9 @@ def exception(error: http.ErrorBody, status: int) -> Exception:
     if error.detail:
         raised.add_note(error.detail.rstrip())
     if error.request:
-        raised.add_note(f"Request {error.request}{_WAYS.format(error.request) if status >= 500 else '.'}")
+        way = f"; `swell why {error.request}` tells more" if status >= 500 else ""
+        raised.add_note(f"(request {error.request}{way})")
     return raised
-
-
-_WAYS = ": `swell why {0}` shows where its time went, `swell logs --request {0}` what it printed."
 
 
 def _own_exception(error: http.ErrorBody, status: int) -> Exception:

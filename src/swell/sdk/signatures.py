@@ -74,7 +74,7 @@ def _misfit(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[s
         if each not in takes:
             return SwellError("bad_argument", f"{name}({each}=…): {_unknown(each, takes)}")
     if len(given) == 1 and (inspect.isfunction(given[0]) or inspect.isclass(given[0])):
-        return SwellError("bad_decorator", f"Write @{name}() with parentheses.")
+        return SwellError("bad_decorator", f"Write @{name.replace('App.', 'app.')}() with parentheses.")
     try:
         signature.bind(*args, **kwargs)
         why = "the arguments do not fit"
