@@ -13,6 +13,9 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 endif
 
+# Suites and benchmarks start hundreds of interpreters: each would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # What `make test` says first: how long setting up took is part of the wait.
 begun := $(shell date +%s)
 
@@ -49,7 +52,7 @@ test: $(stamp)  ## the whole suite, quick tests first; a skipped test is a faile
 	@$(python) -m pytest --minutes --no-skips
 
 test-fast: $(stamp)  ## what runs in under a minute
-	@$(python) -m pytest -q --minutes --no-skips -m "not slow"
+	@$(python) -m pytest -q --minutes --no-skips -m "not slow" -n 2 --dist loadfile
 
 check: $(stamp)  ## lint, format, types, import contracts, tidiness
 	@$(venv)/bin/ruff check

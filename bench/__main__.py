@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from bench import ROOT
+from bench.kernel import cores
 from bench.row import Options, Row, table
 from private_swell import Failed
 
@@ -54,7 +55,7 @@ def _write(rows: list[Row], failed: dict[str, str], quick: bool) -> None:
         "quick": quick,
         "python": machine.python_version(),
         "system": f"{machine.system()} {machine.release()} {machine.machine()}",
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "load_1m": os.getloadavg()[0],
         "rows": rows,
         "failed": failed,

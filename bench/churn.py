@@ -48,25 +48,44 @@ def run(options: Options) -> list[Row]:
 
 
 def _real(options: Options) -> list[Row]:
-    """Forks for real: starts per second of time and of CPU, over control, gateway, runner, template and replicas."""
-    rates, per_cpu_s = [], []
+    """Forks for real: starts per second of time and of CPU; that of the replicas themselves, and that of the rest."""
+    rates, per_cpu_s, ours_ms, theirs_ms = [], [], [], []
     with private_swell() as here:
         here.run("deploy", str(APPS / "churn_app.py"))
         with here.connect() as client:
             client.call("bench-churn/once", {"number": 0})
+        wait_until("a template and nothing else", here.parked)
+        pids = [one.pid for one in here.processes()]
         each = options.rounds(200, 40) // CALLERS
         for _ in range(options.rounds(5, 1)):
-            before_s, begun = _platform_cpu_s(here), time.monotonic()
+            ours_s, theirs_s, begun = _ours_s(pids), _replicas_s(pids), time.monotonic()
             with ThreadPoolExecutor(CALLERS) as callers:
-                answers = list(callers.map(lambda caller: _calls(here, each, caller), range(CALLERS)))
-            took_s = time.monotonic() - begun
-            wait_until("the replicas are gone", lambda: not here.serving())
-            rates.append(sum(answers) / took_s)
-            per_cpu_s.append(sum(answers) / (_platform_cpu_s(here) - before_s))
+                starts = sum(callers.map(lambda caller: _calls(here, each, caller), range(CALLERS)))
+            rates.append(starts / (time.monotonic() - begun))
+            wait_until("the replicas are gone", lambda: not here.serving(), pause_s=0.5)
+            ours_s, theirs_s = _ours_s(pids) - ours_s, _replicas_s(pids) - theirs_s
+            per_cpu_s.append(starts / (ours_s + theirs_s))
+            ours_ms.append(ours_s / starts * 1000)
+            theirs_ms.append(theirs_s / starts * 1000)
+    what = "CPU per start, real forks"
     return [
         row("churn", f"starts per second, real forks, {CALLERS} callers", "1/s", rates, note="each answered a call"),
         row("churn", "starts per CPU-second, real forks", "1/s", per_cpu_s, note="all processes, replicas included"),
+        row("churn", f"{what}: the platform", "ms", ours_ms, note="gateway, control, runner, supervisor, template"),
+        row(
+            "churn", f"{what}: the replica itself", "ms", theirs_ms, note="from its fork to its end, the call included"
+        ),
     ]
+
+
+def _ours_s(pids: list[int]) -> float:
+    """CPU seconds of what was there before the replicas, and stays."""
+    return sum(map(cpu_s, pids))
+
+
+def _replicas_s(pids: list[int]) -> float:
+    """CPU seconds of those that are over: children of a template, or of the runner where they were not forked."""
+    return sum(map(children_cpu_s, pids))
 
 
 def _calls(here: PrivateSwell, count: int, caller: int) -> int:
@@ -76,11 +95,6 @@ def _calls(here: PrivateSwell, count: int, caller: int) -> int:
             if client.call("bench-churn/once", {"number": number}).value != number:
                 raise AssertionError(f"call {number} was answered with another's number")
     return count
-
-
-def _platform_cpu_s(here: PrivateSwell) -> float:
-    """Everything of ours that lives, and what its ended children used."""
-    return sum(cpu_s(one.pid) + children_cpu_s(one.pid) for one in here.processes())
 
 
 def _rate(pools: int, starts: int) -> float:

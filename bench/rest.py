@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from bench.crowd import source
 from bench.kernel import cpu_s, memory_mib
 from bench.row import Options, Row, row
 from private_swell import SERVERS, PrivateSwell, private_swell, wait_until
@@ -50,7 +49,7 @@ def _deploy(here: PrivateSwell, services: int) -> float:
     begun = time.monotonic()
     for number in range(services // PER_APP):
         file = here.scratch / f"rest{number}.py"
-        file.write_text(source(f"bench-rest{number}", PER_APP, scaledown_window=2))
+        file.write_text(_source(f"bench-rest{number}", PER_APP))
         here.run("deploy", str(file), wait_s=600)
     return time.monotonic() - begun
 
@@ -67,3 +66,10 @@ def _call(here: PrivateSwell, services: int) -> float:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(call, range(services)))
     return time.monotonic() - begun
+
+
+def _source(app: str, functions: int) -> str:
+    """Python source of an app whose functions `f0`, `f1`, … answer their own number."""
+    parts = [f'"""One of many."""\n\nimport swell\n\napp = swell.App({app!r})\n']
+    parts += [f"\n\n@app.function(scaledown_window=2)\ndef f{n}() -> int:\n    return {n}\n" for n in range(functions)]
+    return "".join(parts)

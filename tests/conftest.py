@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from private_swell import PrivateSwell, private_swell
-
-HERE = Path(__file__).parent
 
 # No deadline for one example: how long it takes is the machine's business.
 settings.register_profile("thorough", deadline=None)
@@ -37,24 +33,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Minutes:
-    """Adds up what each part (folder under tests/, quick and slow apart) took, and counts skips."""
+    """Adds up what each part (folder under tests/, quick and slow apart) took, and counts skips.
+
+    By the reports of tests, which come here also from workers that run them side by side.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[tuple[bool, str], float] = defaultdict(float)
         self.tests: dict[tuple[bool, str], int] = defaultdict(int)
         self.skipped: list[str] = []
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item):
-        part = (item.get_closest_marker("slow") is not None, _part(item.path))
-        begun = time.monotonic()
-        try:
-            return (yield)
-        finally:
-            self.seconds[part] += time.monotonic() - begun
-            self.tests[part] += 1
-
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        part = ("slow" in report.keywords, _part(report.nodeid))
+        self.seconds[part] += report.duration
+        self.tests[part] += report.when == "teardown"
         if report.skipped:
             self.skipped.append(report.nodeid)
 
@@ -81,9 +73,10 @@ class Minutes:
                 terminalreporter.write_line(f"SKIPPED, which counts as failed here: {test}", red=True)
 
 
-def _part(path: Path) -> str:
-    inside = path.relative_to(HERE).parts if path.is_relative_to(HERE) else ()
-    return inside[0] if len(inside) > 1 else "project"
+def _part(nodeid: str) -> str:
+    """`tests/gateway/test_link.py::…` → gateway."""
+    folders = nodeid.partition("::")[0].split("/")[1:-1]
+    return folders[0] if folders else "project"
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 A replica goes after a second without work, so that there can be a wake every other second.
 """
 
+import time
+
 import swell
 
 app = swell.App("bench-wake")
@@ -38,6 +40,33 @@ class Parked:
         return self.model.predict(pixels)
 
 
+@app.cls(scaledown_window=1, enable_memory_snapshot=True)
+class Stamped:
+    """As Parked, and reads the CPU clock of its process on the way: a fork's begins at zero."""
+
+    @swell.enter(snap=True)
+    def load(self) -> None:
+        """In the template."""
+        self.model = Model()
+
+    @swell.enter()
+    def wake(self) -> None:
+        """In the fork, before it listens."""
+        self.woken_ms = _cpu_ms()
+
+    @swell.method()
+    def predict(self, pixels: list[float]) -> dict[str, float]:
+        """CPU ms of this process so far: when woken, when called, when the digit was found."""
+        called_ms = _cpu_ms()
+        self.model.predict(pixels)
+        return {"woken": self.woken_ms, "called": called_ms, "found": _cpu_ms()}
+
+    @swell.exit()
+    def leave(self) -> None:
+        """To the log, since nobody else is there to be told."""
+        print(_cpu_ms())
+
+
 @app.cls(scaledown_window=1, enable_memory_snapshot=False)
 class Fresh:
     """A process of its own each time."""
@@ -51,3 +80,7 @@ class Fresh:
     def predict(self, pixels: list[float]) -> int:
         """The digit."""
         return self.model.predict(pixels)
+
+
+def _cpu_ms() -> float:
+    return time.process_time() * 1000

@@ -36,11 +36,15 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from swell.control.views import Views
+    from swell.model.ports import Blobs, Clock
 
 log = logging.getLogger("swell")
 
 OWNER_LOOK_S = 2.0
 """How often it is looked whether the programs that apps belong to still run."""
+
+BLOBS_KEPT_S = 3600.0
+"""Source that no app names is kept this long after it was put or asked for: a deploy may be about to name it."""
 
 DRAIN_S = 5.0
 """How long a gateway that is told to stop waits for what is in flight."""
@@ -55,9 +59,6 @@ class SystemClock:
     def now(self) -> float:
         self._last = max(self._last, time.time())
         return self._last
-
-    async def sleep_until(self, at: float) -> None:
-        await asyncio.sleep(max(at - self.now(), 0.0))
 
 
 def read_prices(path: Path) -> Prices:
@@ -84,6 +85,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     from swell.engines.local import LocalEngine
     from swell.model.events import Opened
     from swell.model.world import World
+    from swell.store.blobs import BlobFolder
     from swell.store.keys import ensure_keys
     from swell.store.retention import Keep
     from swell.store.sqlite import SqliteStore
@@ -103,7 +105,8 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy))
     await link.serve(link_socket)
     views = Views(loop, prices, settings.base_url, version("swell"))
-    api = control_api(settings, views, keys.api)
+    blobs = BlobFolder(paths.blobs)
+    api = control_api(settings, views, blobs, keys.api)
 
     class Server(uvicorn.Server):
         @contextmanager
@@ -117,10 +120,11 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     )
     server = Server(config)
     serving = asyncio.create_task(server.serve([api_socket]))
-    watching = asyncio.create_task(stop_orphaned_apps(views))
+    chores = [asyncio.create_task(stop_orphaned_apps(views)), asyncio.create_task(sweep_blobs(views, blobs, clock))]
     up.ready()
     await up.stopped()
-    watching.cancel()
+    for chore in chores:
+        chore.cancel()
     server.should_exit = True
     await serving
     await link.close()
@@ -130,16 +134,15 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
         log.error("%s", error.message)
 
 
-def control_api(settings: Settings, views: Views, key: str) -> ASGIApp:
+def control_api(settings: Settings, views: Views, blobs: Blobs, key: str) -> ASGIApp:
     """What answers `/api`."""
     from swell.api.app import make_api
-    from swell.store.blobs import BlobFolder
     from swell.store.logs import lines
 
     wildcard, hosts = served_hosts(settings)
     return make_api(
         views,
-        BlobFolder(settings.paths.blobs),
+        blobs,
         partial(lines, settings.paths.logs),
         key=key,
         version=views.version,
@@ -165,6 +168,19 @@ async def stop_orphaned_apps(views: Views) -> None:
                 with suppress(SwellError):
                     await views.stop_app(app.namespace, app.name)
         await asyncio.sleep(OWNER_LOOK_S)
+
+
+async def sweep_blobs(views: Views, blobs: Blobs, clock: Clock) -> None:
+    """Remove source that no app has any more, now and every so often."""
+    while True:
+        try:
+            removed = blobs.sweep(views.bundles(), clock.now() - BLOBS_KEPT_S)
+        except SwellError as error:
+            log.error("%s", error.message)
+        else:
+            if removed:
+                log.info("%d bundles of source that no app has were removed", removed)
+        await asyncio.sleep(BLOBS_KEPT_S)
 
 
 async def gateway(settings: Settings, listener: socket.socket, up: Up) -> None:

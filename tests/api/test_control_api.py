@@ -27,7 +27,7 @@ from swell.model.errors import SwellError
 from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
 from swell.store.blobs import BlobFolder
 from swell.store.logs import lines
-from swell.wire.api import AppRow, Deploy, DeployLine, PoolUsage, ReplicaRow, Why
+from swell.wire.api import AppRow, Deploy, DeployLine, PoolUsage, ReplicaRow, RequestRow, Why
 
 KEY = "sk-" + "a" * 64
 WAIT_S = 10.0
@@ -72,6 +72,9 @@ class Desk:
         if request_id == "broken":
             raise RuntimeError("secret words")
         return Why(request_id, "default/a/f", "f", 200, "", 1.0, 2.0, False, "r1-1", (), ("because",), 1, 0.0, 0.0, 0.0)
+
+    async def requests(self, namespace: str, app: str, most: int) -> list[RequestRow]:
+        return [RequestRow("q", f"{namespace}/{app}/f", "f", float(most), 200, "", 2.0, True, 0.0)]
 
     async def usage(self, since_s: float) -> list[PoolUsage]:
         return [PoolUsage("p", 1, 0, 0, since_s, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)]
@@ -392,9 +395,34 @@ def test_logs_are_lines_and_can_be_followed(server: Server, client: httpx2.Clien
     with client.stream("GET", "/api/logs?app=talky&tail=1&follow=1") as response:
         got_lines = response.iter_lines()
         assert json.loads(next(got_lines))["text"] == "5"
+        # Here begins what is written from now on.
+        assert next(got_lines) == ""
         with file.open("a") as log:
             log.write('{"at": 9, "text": "new"}\n')
         assert json.loads(next(got_lines))["text"] == "new"
+
+
+def test_the_log_of_an_app_that_never_was_is_an_error_that_names_those_that_are(
+    server: Server, client: httpx2.Client
+) -> None:
+    server.desk.deployed = {}
+    assert "No app is deployed." in error(client.get("/api/logs?app=bogus"), 404)["message"]
+    silent = msgspec.convert(document(client, "silent")["app"], App)
+    server.desk.deployed = {silent.key: silent}
+    assert client.get("/api/logs?app=silent").text == ""
+    refused = error(client.get("/api/logs?app=bogus&follow=1"), 404)
+    assert refused["code"] == "unknown_app"
+    assert "There are: silent." in refused["message"]
+    (server.logs / "default" / "ended.ndjson").write_text('{"at": 1, "text": "x"}\n')
+    assert client.get("/api/logs?app=ended").text == '{"at": 1, "text": "x"}\n'
+
+
+def test_requests_are_listed(client: httpx2.Client) -> None:
+    (row,) = client.get("/api/requests?app=a&limit=3").json()
+    assert (row["workload"], row["received_at"]) == ("default/a/f", 3.0)
+    assert client.get("/api/requests").json()[0]["workload"] == "default//f"
+    for query in ("limit=0", "limit=many", "app=../a", "namespace=", "pool=p"):
+        assert error(client.get(f"/api/requests?{query}"), 400)["code"] == "bad_request"
 
 
 @pytest.mark.slow
@@ -402,7 +430,7 @@ def test_a_server_that_stops_waits_for_no_follower(folder: Path) -> None:
     (folder / "other").mkdir()
     stopping = Server(folder / "other")
     with (
-        stopping.client.stream("GET", "/api/logs?app=quiet&follow=1") as following,
+        stopping.client.stream("GET", "/api/logs?follow=1") as following,
         stopping.client.stream("POST", "/api/apps", json=document(stopping.client, "forever")) as deploying,
     ):
         assert following.status_code == 200
@@ -435,6 +463,7 @@ def test_the_description_covers_every_route_and_type(client: httpx2.Client) -> N
         "/api/apps/{namespace}/{name}",
         "/api/replicas",
         "/api/logs",
+        "/api/requests",
         "/api/requests/{id}",
         "/api/usage",
         "/api/openapi.json",

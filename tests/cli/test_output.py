@@ -9,11 +9,30 @@ import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from swell.cli.options import Duration, split_app
 from swell.cli.output import bar, duration, mebibytes, money, table
-from swell.cli.why import story
-from swell.wire.api import Why, WhyStep
+from swell.cli.why import cost, listing, story
+from swell.wire.api import RequestRow, Why, WhyStep
+
+WHY = Why(
+    request="0b30b5fa04e1-2b",
+    workload="default/hello/greet",
+    method="greet",
+    status=200,
+    error="",
+    received_at=0.0,
+    total_ms=40.0,
+    cold=True,
+    replica="r1-1",
+    steps=(WhyStep("held", 30.0, "waited"), WhyStep("  fork", 4.0), WhyStep("run", 10.0, "in the replica")),
+    reasons=("one request waits → 1 replica",),
+    cpu_us=2500,
+    marginal_usd=1e-6,
+    idle_share_usd=2e-6,
+    cold_share_usd=0.0,
+)
 
 words = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=12)
 
@@ -65,11 +84,44 @@ def test_a_duration_is_short_and_true(seconds: float) -> None:
     )
 
 
-@given(st.floats(1e-12, 1e6))
-def test_money_keeps_its_leading_digits(usd: float) -> None:
+@given(st.floats(0, 1e7))
+def test_money_is_short_and_true(usd: float) -> None:
     text = money(usd)
+    assert len(text) <= len("$10,000,000.00")
     assert "e" not in text
-    assert float(text[1:]) == pytest.approx(usd, rel=0.01, abs=0.005 if usd >= 1 else 0)
+    if text.startswith("<"):
+        assert 0 < usd < float(text.removeprefix("< $"))
+    else:
+        assert float(text[1:].replace(",", "")) == pytest.approx(usd, rel=0.05, abs=0.00005)
+
+
+@given(st.floats(0, 1e7), st.floats(0, 1e7))
+def test_more_money_never_reads_as_less(one: float, other: float) -> None:
+    def worth(text: str) -> float:
+        return float(text[1:].replace(",", "")) if text.startswith("$") else 1e-9
+
+    assert (worth(money(one)) <= worth(money(other))) or one > other
+
+
+@given(st.floats(1e-12, 0.009))
+def test_a_request_is_counted_by_the_million_with_its_parts(usd: float) -> None:
+    text = cost(replace(WHY, marginal_usd=usd / 2, idle_share_usd=usd / 4, cold_share_usd=usd / 4))
+    head, *parts = text.splitlines()
+    assert head.startswith("cost ")
+    assert head.endswith(" per million such requests:")
+    assert parts[0].startswith("its own work")
+    assert money(usd / 2 * 1e6) in parts[0]
+    assert [line.split()[0] for line in parts[1:]] == ["idle", "cold"]
+    assert all(money(usd / 4 * 1e6) in line for line in parts[1:])
+
+
+def test_who_had_no_replica_costs_nothing() -> None:
+    free = replace(WHY, marginal_usd=0.0, idle_share_usd=0.0, cold_share_usd=0.0)
+    assert cost(free) == "cost nothing: no replica worked on it"
+
+
+def test_a_dear_request_has_a_price_of_its_own() -> None:
+    assert cost(replace(WHY, marginal_usd=0.25)).startswith("cost $0.25 for this request:")
 
 
 @given(st.floats(0, 1e6), st.floats(0.001, 1e6))
@@ -100,26 +152,20 @@ def test_names_and_sizes() -> None:
 
 
 def test_the_story_of_a_request() -> None:
-    answer = Why(
-        request="q-1",
-        workload="default/hello/greet",
-        method="greet",
-        status=200,
-        error="",
-        received_at=0.0,
-        total_ms=40.0,
-        cold=True,
-        replica="r1-1",
-        steps=(WhyStep("held", 30.0, "waited"), WhyStep("  fork", 4.0), WhyStep("run", 10.0, "in the replica")),
-        reasons=("one request waits → 1 replica",),
-        cpu_us=2500,
-        marginal_usd=1e-6,
-        idle_share_usd=2e-6,
-        cold_share_usd=0.0,
-    )
-    text = story(answer)
-    for part in ("q-1", "hello/greet greet", "200", "40.0 ms", "no replica was ready", "held", "30.0", "waited"):
+    text = story(WHY)
+    for part in ("0b30b5fa04e1-2b  hello/greet  200  40.0 ms", "no replica was ready", "held", "30.0", "waited"):
         assert part in text
     assert "- one request waits → 1 replica" in text
-    assert "cost $0.00000300: its own work (2.5 ms CPU) $0.00000100, share of start-ups $0, " in text
+    assert "cost $3.00 per million such requests:\nits own work  $1.00  2.5 ms CPU" in text
     assert text.index("held") < text.index("fork") < text.index("in the replica")
+
+
+def test_requests_are_listed_as_they_would_be_called() -> None:
+    row = RequestRow("0b30b5fa04e1-2b", "default/mood/Mood", "score", 100.0, 500, "exception", 12.34, True, 0.0)
+    text = listing(
+        [row, replace(row, workload="team/hello/greet", method="greet", status=200, error="", cold=False)], 160.0
+    )
+    assert [line.split() for line in text.splitlines()[1:3]] == [
+        ["0b30b5fa04e1-2b", "1m00s", "mood/Mood.score", "500", "exception", "12.3", "cold"],
+        ["0b30b5fa04e1-2b", "1m00s", "team/hello/greet", "200", "12.3"],
+    ]

@@ -144,9 +144,25 @@ class StoreSuite:
         assert [u.cpu_s for u in store.usage.usage(minute, minute + 60) if u.pool == "p"] == [1.0, 0.125]
         assert store.usage.usage(NOW + DAY_S, NOW + 2 * DAY_S) == []
 
+    def test_usage_and_counts_of_one_pool_can_be_asked_for(self, store: Store) -> None:
+        store.usage.add_usage([usage(pool, "serving", NOW, 0.5) for pool in ("p", "pq", "q")])
+        store.usage.add_counts([PoolCount(pool, NOW, 1, 0, 0, 0.5) for pool in ("p", "pq", "q")])
+        assert [u.pool for u in store.usage.usage(NOW - DAY_S, NOW + 60, "p")] == ["p"]
+        assert [c.pool for c in store.usage.counts(NOW - DAY_S, NOW + 60, "p")] == ["p"]
+        assert store.usage.usage(NOW - DAY_S, NOW + 60, "nobody") == []
+
+    def test_before_the_last_day_there_are_whole_hours(self, store: Trimming) -> None:
+        hour = (NOW - 1.5 * DAY_S) // 3600 * 3600
+        store.usage.add_usage([usage("p", "serving", hour + s, 1.0) for s in (0, 1800, 3599, 3600)])
+        store.usage.add_counts([PoolCount("p", hour + s, 1, 0, 0, 0.0) for s in (0, 1800, 3599, 3600)])
+        store.trim()
+        for since, until, found in ((0, 60, 3), (1800, 1801, 3), (3599, 3601, 4), (-60, 0, None), (-60, 7200, 4)):
+            assert [u.cpu_s for u in store.usage.usage(hour + since, hour + until)] == [found] * (found is not None)
+            assert [c.requests for c in store.usage.counts(hour + since, hour + until)] == [found] * (found is not None)
+
     def test_counts_are_summed_by_pool(self, store: Store) -> None:
-        store.usage.add_counts([PoolCount("p", NOW + s, 10, 1, 2, 0.5, 0.25) for s in (0, 1, 70)])
-        assert store.usage.counts(NOW - 60, NOW + 120) == [PoolCount("p", NOW + 70, 30, 3, 6, 1.5, 0.75)]
+        store.usage.add_counts([PoolCount("p", NOW + s, 10, 1, 2, 0.5) for s in (0, 1, 70)])
+        assert store.usage.counts(NOW - 60, NOW + 120) == [PoolCount("p", NOW + 70, 30, 3, 6, 1.5)]
 
     def test_the_newest_ordinary_records_of_each_pool_are_kept(self, store: Store) -> None:
         store.usage.add_requests([record(f"p{i}") for i in range(5)])
@@ -155,7 +171,9 @@ class StoreSuite:
         assert [r.id for r in store.usage.requests("p", 10)] == ["p5", "p4", "p3"]
         assert [r.id for r in store.usage.requests("p", 2)] == ["p5", "p4"]
         assert [r.id for r in store.usage.requests("q", 10)] == ["q0"]
+        assert [r.id for r in store.usage.requests("", 3)] == ["p5", "q0", "p4"]
         assert store.usage.requests("nobody", 10) == []
+        assert store.usage.requests("%", 10) == store.usage.requests("_", 10) == []
         assert store.usage.requests("p", -1) == []
 
     def test_notable_records_outlive_ordinary_ones_up_to_their_own_bound(self, store: Store) -> None:
@@ -208,7 +226,7 @@ class StoreSuite:
             [AppDeployed(old, app("a", "f")), NodeSeen(old, Node("n", 1.0, 1)), NodeSeen(young, Node("m", 1.0, 1))]
         )
         store.usage.add_usage([usage("p", "serving", old, 1.0), usage("p", "serving", young, 2.0)])
-        store.usage.add_counts([PoolCount("p", old, 1, 0, 0, 0.0, 0.0), PoolCount("p", young, 2, 0, 0, 0.0, 0.0)])
+        store.usage.add_counts([PoolCount("p", old, 1, 0, 0, 0.0), PoolCount("p", young, 2, 0, 0, 0.0)])
         store.usage.add_requests([record("old", at=old, status=500), record("young", at=young)])
         store.trim()
         assert [seq for seq, _ in store.world.events()] == [3]

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from store_suite import DAY_S, EVENTS, KEEP, NOW, Open, StoreSuite, app, record
@@ -19,6 +19,7 @@ from swell.model.node import Node
 from swell.model.request import PoolCount, RequestRecord, Usage
 from swell.model.workload import Scaling, Workload
 from swell.store.memory import MemoryStore
+from swell.store.retention import Keep
 from swell.store.sqlite import SqliteStore
 
 
@@ -74,7 +75,7 @@ events = st.one_of(
 usages = st.builds(
     Usage, st.just("r"), pools, st.sampled_from(["serving", "template"]), times, amounts, amounts, amounts, amounts
 )
-counts = st.builds(PoolCount, pools, times, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), amounts, amounts)
+counts = st.builds(PoolCount, pools, times, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), amounts)
 records = st.builds(
     lambda n, pool, at, status, ms, cold: record(f"id{n}", pool, at, status, ms, cold=cold),
     st.integers(0, 40),
@@ -84,6 +85,27 @@ records = st.builds(
     st.sampled_from([1.0, 100.0]),
     st.booleans(),
 )
+
+
+@settings(deadline=None)
+@given(
+    ats=st.lists(st.integers(-3 * 86_400, 7200), max_size=30),
+    since=st.integers(-3 * 86_400, 7200),
+    length=st.integers(1, 3 * 86_400),
+)
+def test_any_time_is_the_sum_of_what_was_in_its_minutes_or_hours(ats: list[int], since: int, length: int) -> None:
+    """However it is made of rows by the minute and by the hour, and whatever of them was forgotten by then."""
+    store = MemoryStore(Keep(), now=lambda: NOW)
+    store.usage.add_usage([Usage("r", "p", "serving", NOW + at, 1.0, 0.0, 0.0) for at in ats])
+    store.usage.add_counts([PoolCount("p", NOW + at, 1, 0, 0, 0.0) for at in ats])
+    store.trim()
+    first, end = NOW + since, NOW + since + length
+    fine = (NOW - DAY_S) // 3600 * 3600
+    first -= first % (3600 if first < fine else 60)
+    end += -end % (3600 if end < fine else 60)
+    inside = sum(first <= NOW + at < end for at in ats)
+    assert sum(u.wall_s for u in store.usage.usage(NOW + since, NOW + since + length)) == inside
+    assert sum(c.requests for c in store.usage.counts(NOW + since, NOW + since + length)) == inside
 
 
 class SameAnswers(RuleBasedStateMachine):
@@ -162,11 +184,17 @@ class SameAnswers(RuleBasedStateMachine):
         assert list(ours.world.events()) == list(theirs.world.events())
         assert ours.world.apps() == theirs.world.apps()
         assert ours.world.deployed_at() == theirs.world.deployed_at()
-        for since, until in ((0.0, self.now + DAY_S), (self.now - 90, self.now + 30), (self.now, self.now)):
+        for since, until in (
+            (0.0, self.now + DAY_S),
+            (self.now - 90, self.now + 30),
+            (self.now - 7000, self.now - 90),
+            (self.now - 1.5 * DAY_S, self.now - DAY_S),
+            (self.now, self.now),
+        ):
             assert ours.usage.usage(since, until) == theirs.usage.usage(since, until)
             assert ours.usage.counts(since, until) == theirs.usage.counts(since, until)
-        for pool in ("p", "q"):
-            assert ours.usage.requests(pool, 100) == theirs.usage.requests(pool, 100)
+        for prefix in ("p", "q", ""):
+            assert ours.usage.requests(prefix, 100) == theirs.usage.requests(prefix, 100)
         assert ours.usage.request("id0") == theirs.usage.request("id0")
 
     def teardown(self) -> None:

@@ -35,9 +35,6 @@ class Clock:
     def now(self) -> float:
         return 100.0
 
-    async def sleep_until(self, at: float) -> None:
-        await asyncio.sleep(max(at - self.now(), 0.0))
-
 
 class Caller:
     """One end of a connection to control."""

@@ -107,10 +107,10 @@ def test_starts_that_keep_failing_are_spaced_out_and_then_refused_with_the_reaso
         now = effects.wake_at
     assert gaps == [0.0, 1.0, 2.0, 4.0, 8.0]
     row = reactor.keeper.pools[pool]
-    assert "failed" in row.closed
-    assert "enter_error" in row.closed
-    reactor.step(now)
-    assert reactor.keeper.pools[pool].closed == "", "when the next try is due, requests are held again"
+    assert row.closed
+    assert "failed 5 times" in row.failing
+    assert "enter_error" in row.failing
+    assert row.retry_at == now == last + 16.0, "from then on requests are held again, and one can ask for the next try"
 
 
 def test_what_waits_for_room_is_tried_again_when_somebody_leaves() -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from swell.control.history import Story
-from swell.control.why import NOTES, explain
+from swell.control.why import NOTES, complete, explain
 from swell.decide.price import PoolCost
-from swell.model.request import RequestRecord
+from swell.model.request import RequestRecord, is_id
 from swell.model.world import Failures
 
 POOL = "default/a/f@rv-1"
@@ -17,7 +24,7 @@ TIMINGS = (("order", 1.0), ("template_exec", 20.0), ("template_load", 10.0), ("h
 def test_the_steps_of_a_cold_request_add_up_to_what_it_was_held() -> None:
     record = RequestRecord("q", POOL, "f", 100.0, 200, 56.5, PHASES, "r1-2", cold=True)
     story = Story("r1-2", POOL, "serving", "1 input", 100.001, "r1-1", 100.049, (*TIMINGS, ("listen", 3.0)))
-    answer = explain(record, story, COST)
+    answer = explain(complete(record, story), story, COST)
     inner = [step for step in answer.steps if step.what.startswith("  ")]
     assert abs(sum(step.ms for step in inner) - 50.0) < 0.01
     assert all(step.note == NOTES[step.what.strip()] for step in answer.steps)
@@ -27,13 +34,50 @@ def test_the_steps_of_a_cold_request_add_up_to_what_it_was_held() -> None:
 
 def test_who_never_had_a_replica_pays_for_none_and_is_told_why_there_was_none() -> None:
     record = RequestRecord("q", POOL, "f", 100.0, 503, 4000.0, (("held", 4000.0),), error="no_replica", cold=True)
-    failures = Failures(3, 103.0, "enter_error", "Traceback …\nValueError: no weights")
-    answer = explain(record, None, COST, "", failures)
+    failures = Failures(
+        3, 103.0, "enter_error", "warm raised: ValueError: no weights\nTraceback …\nValueError: no weights"
+    )
+    answer = explain(complete(record, None, failures=failures), None, COST)
     assert (answer.idle_share_usd, answer.cold_share_usd) == (0.0, 0.0)
-    assert answer.reasons == ("no replica: its start failed 3 times in a row (enter_error)", "ValueError: no weights")
+    assert answer.reasons == (
+        "no replica: its start failed 3 times in a row (an @enter hook raised)",
+        "warm raised: ValueError: no weights",
+    )
 
 
 def test_how_its_replica_ended_is_told_with_its_last_words() -> None:
     record = RequestRecord("q", POOL, "f", 100.0, 502, 40.0, PHASES, "r1-2", error="replica_died")
     story = Story("r1-2", POOL, "serving", "1 input", 90.0, ended_at=101.0, reason="out_of_memory", detail="limit")
-    assert explain(record, story, COST).reasons[-2:] == ("it is gone since: out_of_memory", "limit")
+    alive = msgspec.structs.replace(story, ended_at=None)
+    for kept in (complete(record, story), complete(record, alive)):
+        assert explain(kept, story, COST).reasons[-2:] == ("it is gone since: its memory limit was reached", "limit")
+
+
+def test_a_record_tells_the_same_after_its_replica_is_forgotten() -> None:
+    record = RequestRecord("q", POOL, "f", 100.0, 200, 56.5, PHASES, "r1-2", cold=True)
+    story = Story("r1-2", POOL, "serving", "1 input", 100.001, "r1-1", 100.049, TIMINGS, ended_at=101.0, reason="idle")
+    kept = complete(record, story)
+    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(kept), type=RequestRecord)
+    assert explain(stored, None, COST) == explain(kept, story, COST)
+
+
+def test_a_record_of_an_older_build_is_read_as_one_nothing_more_is_known_of() -> None:
+    older = RequestRecord("q", POOL, "f", 100.0, 200, 56.5, PHASES, "r1-2", cold=True)
+    fields = {name: value for name, value in msgspec.structs.asdict(older).items() if name not in ("start", "reasons")}
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(fields), type=RequestRecord) == older
+
+
+def test_who_waits_for_room_is_told_so() -> None:
+    record = RequestRecord("q", POOL, "f", 100.0, 504, 4000.0, (("held", 4000.0),), error="deadline", cold=True)
+    told = explain(complete(record, None, waiting="local has 0 of 8 cores free"), None, COST).reasons
+    assert told == ("no replica: local has 0 of 8 cores free",)
+
+
+@pytest.mark.parametrize("text", ["BOGUS", "", "nothing-1", "0b30b5fa04e1", "0b30b5fa04e1-", "0B30B5FA04E1-1", "a/b"])
+def test_what_can_be_no_request_id(text: str) -> None:
+    assert not is_id(text)
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_every_id_a_gateway_gives_can_be_one(number: int) -> None:
+    assert is_id(f"{uuid.uuid4().hex[:12]}-{number:x}")

@@ -21,13 +21,20 @@ def test_held_if_and_only_if_within_the_limits(held: int, most: int, there: int,
         assert ("hold_max" in refusal.message) == (held >= most)
 
 
-@given(sizes, sizes, sizes, st.text(min_size=1))
-def test_a_closed_pool_holds_nothing_and_says_why(held: int, most: int, body: int, why: str) -> None:
+@given(sizes, sizes, sizes, st.text(min_size=1), st.integers(1, 60))
+def test_a_closed_pool_holds_nothing_and_says_why(held: int, most: int, body: int, why: str, again_s: int) -> None:
     refusal = admit(
-        "default/app/fn", held=held, hold_max=most, held_bytes=0, body_bytes=body, hold_bytes_max=10**9, closed=why
+        "default/app/fn",
+        held=held,
+        hold_max=most,
+        held_bytes=0,
+        body_bytes=body,
+        hold_bytes_max=10**9,
+        closed=why,
+        retry_after_s=again_s,
     )
     assert refusal is not None
-    assert (refusal.status, refusal.code) == (503, "no_replica")
+    assert (refusal.status, refusal.code, refusal.retry_after_s) == (503, "no_replica", again_s)
     assert why in refusal.message
 
 

@@ -21,11 +21,10 @@ def test_the_peak_of_a_window_is_its_true_maximum(history: list[tuple[float, int
         now += gap_s
         levels.append((now, now, level))
         demand = seen(demand, level, 0, 0, now)
-    since = now - window_s
-    true = max([level for start, end, level in levels if end > since] + [history[-1][1]])
-    assert demand.peak_since(since) >= true
+    true = max([level for start, end, level in levels if end + window_s > now] + [history[-1][1]])
+    assert demand.peak_within(window_s, now) >= true
     if len(history) <= PEAKS_MAX:
-        assert demand.peak_since(since) == true
+        assert demand.peak_within(window_s, now) == true
     assert demand.level == history[-1][1]
 
 

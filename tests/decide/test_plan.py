@@ -11,12 +11,13 @@ from decide.worlds import POLICY, Setting, report, settings
 from swell.decide.check import check, would_break
 from swell.decide.drive import drive
 from swell.decide.plan import plan
-from swell.decide.scale import scale
-from swell.model.demand import seen
+from swell.decide.scale import NEVER, scale
+from swell.model.demand import Demand, seen
 from swell.model.events import PlanCommitted
 from swell.model.orders import Inventory, StartOrder, StopOrder
 from swell.model.plan import Start, Stop
-from swell.model.replica import Phase
+from swell.model.replica import Phase, Replica
+from swell.model.workload import Entry, Environment, Method, Revision, Scaling, Workload
 
 
 @given(settings())
@@ -69,6 +70,19 @@ def test_every_action_says_why_and_every_unmet_wish_why_not(it: Setting) -> None
         demand = it.demand.get(workload.pool)
         if demand is not None and demand.level and not serving:
             assert workload.pool in waiting, "wanted, not there, and nobody says why"
+
+
+@given(st.floats(1.0, 2e9), st.floats(0.001, 3600.0))
+def test_at_the_moment_a_peak_has_passed_its_replica_goes_or_another_moment_is_named(at: float, idle_s: float) -> None:
+    """Whatever the floats: sums and differences round differently, and a look that is left out is never made up for."""
+    entry = Entry("m", "f", "function", (Method("f"),))
+    revision = Revision(Environment("python", "3.11"), "sha256-0", entry)
+    workload = Workload("default", "a", "f", revision.id, Scaling(idle_s=idle_s))
+    replica = Replica("r1-1", workload.pool, "n1", "serving", Phase.READY, planned_at=0.5, ready_at=0.5)
+    demand = Demand(used_at=at, peaks=((at, 1),))
+    now = at + idle_s
+    scaled = scale(workload, revision, demand, [replica], None, POLICY, now)
+    assert scaled.stop == ("r1-1",) or now < scaled.look_again_at < NEVER
 
 
 @given(settings())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import time
 from collections.abc import Callable
 
 import h11
@@ -194,9 +195,9 @@ def test_a_request_held_in_vain_is_told_why_starts_failed(play: Play) -> None:
         waiting = await rig.browser()
         waiting.send(request("/call/app/fn", swell_timeout="0.4"))
         await held(rig, 1)
-        await rig.endpoints("fn", failing="its start failed once (startup_timeout).")
+        await rig.endpoints("fn", failing="its start failed once (startup_timeout).", retry_at=0.0)
         answer = await waiting.answer()
-        assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "no_replica", "5")
+        assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "no_replica", "1")
         assert "startup_timeout" in answer.error["message"]
 
     play(scenario)
@@ -208,12 +209,32 @@ def test_a_closed_pool_refuses_at_once_and_says_why(play: Play) -> None:
         waiting = await rig.browser()
         waiting.send(request("/call/app/fn"))
         await held(rig, 1)
-        await rig.endpoints("fn", closed="its start failed 3 times in a row (import_error).")
+        failing = "its start failed 3 times in a row (import_error)."
+        await rig.endpoints("fn", failing=failing, closed=True, retry_at=time.time() + 1000)
         await rig.seen()
         refused = await (await rig.browser()).call("/call/app/fn")
         for answer in (refused, await waiting.answer()):
-            assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "no_replica", "5")
+            assert (answer.status, answer.error["code"]) == (503, "no_replica")
+            assert 900 < int(answer.headers["retry-after"]) <= 1000
             assert "import_error" in answer.error["message"]
+
+    play(scenario)
+
+
+def test_a_closed_pool_holds_again_once_the_next_try_is_due(play: Play) -> None:
+    """Without another word of control, which has none to say while nobody asks for the pool."""
+
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy()
+        retry_at = time.time() + 0.3
+        await rig.endpoints("fn", failing="its start failed 3 times in a row.", closed=True, retry_at=retry_at)
+        await rig.seen()
+        await asyncio.sleep(retry_at - time.time() + 0.01)
+        waiting = await rig.browser()
+        waiting.send(request("/call/app/fn", b"at last"))
+        await held(rig, 1)
+        await rig.endpoints("fn", await rig.replica())
+        assert (await waiting.answer()).body == b"at last"
 
     play(scenario)
 

@@ -135,7 +135,6 @@ def test_records_and_counts(play: Play) -> None:
         await until(lambda: sum(c.requests for c in counts()) == 101, "all counted")
         assert sum(c.errors for c in counts()) == 1
         assert sum(c.cold for c in counts()) == 1
-        assert abs(sum(c.cpu_s for c in counts()) - 101 * 120e-6) < 1e-9
         assert sum(c.busy_s for c in counts()) > 0.15
         records = {record.id: record for record in rig.control.records()}
         assert {ids[0], ids[41], ids[81]} <= set(records)

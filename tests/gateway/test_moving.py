@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -34,7 +35,7 @@ async def given_to_a_deaf_replica(rig: Rig, **row: int) -> AsyncIterator[None]:
 def test_what_is_placed_anew_is_refused_at_once_where_none_can_be_had(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         async with given_to_a_deaf_replica(rig):
-            await rig.endpoints("fn", closed="its start failed 3 times in a row (import_error).")
+            await rig.endpoints("fn", failing="import_error", closed=True, retry_at=time.time() + 1000)
             await rig.seen()
         answer = await rig.browsers[0].answer()
         assert (answer.status, answer.error["code"]) == (503, "no_replica")

@@ -83,10 +83,20 @@ def test_deploy_lists_workloads_and_a_line_to_try(own_swell: PrivateSwell, tmp_p
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()[1:6]]
     names = ("Till.count", "fail", "items", "price", "size")
-    assert rows == [[name, f"http://127.0.0.1:{own_swell.port}/call/corner/{name}"] for name in names]
+    assert rows == [[name, "new", f"http://127.0.0.1:{own_swell.port}/call/corner/{name}"] for name in names]
     line = done.stdout.partition("Try: ")[2]
     tried = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
     assert json.loads(tried.stdout) == {"item": "…", "total": 2}
+    path.write_text(PROGRAM.replace('"shop"', '"other"').replace("2 * count", "3 * count").replace("size", "weight"))
+    again = swell(own_swell, "deploy", str(path), "--name", "corner").stdout.splitlines()
+    assert [line.split()[:2] for line in again[1:7]] == [
+        ["Till.count", "unchanged"],
+        ["fail", "unchanged"],
+        ["items", "unchanged"],
+        ["price", "changed"],
+        ["weight", "new"],
+        ["size", "removed"],
+    ]
     assert swell(own_swell, "app", "stop", "corner").stdout == "corner is stopped.\n"
 
 
@@ -183,6 +193,26 @@ def test_the_log_of_one_request(shop: PrivateSwell) -> None:
     assert (line["request"], line["text"]) == (request, "pricing this one")
 
 
+def test_the_log_of_an_app_that_never_was_is_an_error(shop: PrivateSwell) -> None:
+    for words in (["shap"], ["shap", "-f"], ["other/shop"]):
+        done = swell(shop, "logs", *words)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "There is no app" in done.stderr
+    assert "shop" in swell(shop, "logs", "shap").stderr
+
+
+def test_on_a_terminal_a_followed_log_shows_where_live_begins(shop: PrivateSwell) -> None:
+    ours, theirs = pty.openpty()
+    words = ["swell", "logs", "shop", "-f"]
+    with subprocess.Popen(words, env=shop.environ, stdout=subprocess.PIPE, stderr=theirs) as following:
+        os.close(theirs)
+        said = b""
+        while b"live, Ctrl-C ends" not in said:
+            said += os.read(ours, 4096)
+        following.terminate()
+    os.close(ours)
+
+
 def test_a_followed_log_goes_on(shop: PrivateSwell) -> None:
     following = subprocess.Popen(
         ["swell", "logs", "shop", "-f", "--tail", "0"], env=shop.environ, stdout=subprocess.PIPE, text=True
@@ -205,21 +235,36 @@ def test_why_tells_steps_reasons_and_cost(shop: PrivateSwell) -> None:
     request = called(shop, "shop/fail")
     wait_until("it is kept", lambda: swell(shop, "why", request).returncode == 0, wait_s=30)
     told = shop.run("why", request)
-    for word in (request, "shop/fail", "500 exception", "held", "run", "was started", "cost $"):
+    for word in (request, "shop/fail", "500 exception", "held", "run", "was started", "per million such requests"):
         assert word in told
     assert json.loads(shop.run("why", request, "--json"))["request"] == request
     unknown = swell(shop, "why", "nothing-1")
     assert unknown.returncode == 1
-    assert "nothing-1" in unknown.stderr
+    assert "'nothing-1' is no request's id" in unknown.stderr
+    forgotten = swell(shop, "why", "0123456789ab-1")
+    assert forgotten.returncode == 1
+    assert "Request 0123456789ab-1 is not kept." in forgotten.stderr
 
 
-def test_usage_by_pool(shop: PrivateSwell) -> None:
+def test_why_finds_the_newest_requests(shop: PrivateSwell) -> None:
+    request = called(shop, "shop/fail")
+    wait_until("it is listed", lambda: request in shop.run("why"), wait_s=30)
+    line = next(line for line in shop.run("why", "--app", "shop").splitlines() if line.startswith(request))
+    assert line.split()[2:5] == ["shop/fail", "500", "exception"]
+    assert json.loads(shop.run("why", "--app", "shop", "--json"))[0]["id"] == request
+    assert json.loads(shop.run("why", "--app", "elsewhere", "--json")) == []
+
+
+def test_usage_by_workload_app_and_pool(shop: PrivateSwell) -> None:
     swell(shop, "call", "shop/size", "[]")
     swell(shop, "call", "shop/items")
     wait_until("it is counted", lambda: _requests(shop, "items") > 0, wait_s=30)
     told = shop.run("usage", "--since", "1h")
-    assert "shop/items@rv-" in told
-    assert told.splitlines()[-1].startswith("total $")
+    assert told.startswith("Since ")
+    assert any(line.endswith("  shop/items") for line in told.splitlines())
+    assert told.splitlines()[-1].endswith("  total")
+    assert any(line.endswith("  shop") for line in shop.run("usage", "--by", "app").splitlines())
+    assert "shop/items@rv-" in shop.run("usage", "--by", "pool")
 
 
 def test_an_app_that_is_not_there_cannot_be_stopped(shop: PrivateSwell) -> None:
@@ -234,7 +279,7 @@ def _sells(shop: PrivateSwell, item: str) -> bool:
 
 
 def _requests(shop: PrivateSwell, name: str) -> int:
-    pools = json.loads(shop.run("usage", "--json"))
+    pools = json.loads(shop.run("usage", "--by", "pool", "--json"))
     return sum(pool["requests"] for pool in pools if f"shop/{name}@" in pool["pool"])
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ MORE_S = 0.5
 """How long it is then watched for a step more."""
 LIMIT_S = 2.0
 """The functions' own timeout."""
+BLOCKED_S = 5.0
+"""A loop that is blocked shares the interpreter with the thread that sees it. Its timeout is minutes away."""
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +45,23 @@ def steps(file: Path) -> list[tuple[float, str]]:
     return [(float(at), request) for at, request in (line.split() for line in lines if " " in line)]
 
 
-def assert_stopped(file: Path, after: float) -> None:
-    """The last step was taken at most STOP_S after that moment (epoch), and none follows."""
-    wait_until("the time it has to stop in", lambda: time.time() > after + STOP_S)
+def leave(swell: PrivateSwell, function: str, arguments: dict[str, object], works: Callable[[], bool]) -> float:
+    """Call, hang up once it works, and say when that was (epoch)."""
+    connection = http.client.HTTPConnection("127.0.0.1", swell.port, timeout=30)
+    connection.request("POST", f"/call/{function}", json.dumps(arguments))
+    wait_until("it works", works, wait_s=30)
+    left = time.time()
+    connection.close()
+    return left
+
+
+def assert_stopped(file: Path, after: float, within_s: float = STOP_S) -> None:
+    """The last step was taken at most so long after that moment (epoch), and none follows."""
+    wait_until("the time it has to stop in", lambda: time.time() > after + within_s)
     seen = steps(file)
     time.sleep(MORE_S)
     assert len(steps(file)) == len(seen) > 1
-    assert seen[-1][0] - after <= STOP_S
+    assert seen[-1][0] - after <= within_s
 
 
 def assert_refused(kind: str, reply: Reply) -> None:
@@ -79,14 +92,36 @@ def test_deadline_stops_the_work(endless: PrivateSwell, tmp_path: Path, kind: st
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_caller_that_leaves_stops_the_work(endless: PrivateSwell, tmp_path: Path, kind: str) -> None:
     file = tmp_path / "steps"
-    connection = http.client.HTTPConnection("127.0.0.1", endless.port, timeout=30)
-    connection.request("POST", f"/call/endless/{kind}", json.dumps({"file": str(file)}))
-    wait_until("it works", lambda: len(steps(file)) > 1, wait_s=LIMIT_S)
-    left = time.time()
-    connection.close()
+    left = leave(endless, f"endless/{kind}", {"file": str(file)}, lambda: len(steps(file)) > 1)
     assert_stopped(file, after=left)
     record = why(endless, steps(file)[0][1])
     assert record["status"] == 499
+
+
+def test_code_that_blocks_the_loop_stops_with_its_replica_when_its_caller_leaves(
+    endless: PrivateSwell, tmp_path: Path
+) -> None:
+    file = tmp_path / "steps"
+    pid = call(endless, "endless/spin", {"file": str(tmp_path / "warm"), "turns": 1}).value
+    left = leave(endless, "endless/spin", {"file": str(file)}, lambda: len(steps(file)) > 1)
+    assert_stopped(file, after=left, within_s=BLOCKED_S)
+    assert not alive(pid)
+    assert why(endless, steps(file)[0][1])["status"] == 499
+    lines = command(endless, "logs", "endless", "--tail", "100").out
+    assert "blocks the event loop" in lines
+    assert ", line " in lines.split("blocks the event loop")[1]
+
+
+def test_code_that_blocks_the_loop_beside_others_is_listed(endless: PrivateSwell, tmp_path: Path) -> None:
+    file = tmp_path / "steps"
+    pid = call(endless, "endless/block_beside", {"file": str(file)}).value
+    done = len(steps(file))
+    leave(endless, "endless/block_beside", {"file": str(file), "seconds": 6}, lambda: len(steps(file)) > done)
+    wait_until("it is listed", lambda: "cannot be stopped" in listed(endless, pid)["why"], wait_s=30)
+    # It was not ended for it: it took its last step, is listed no more, and takes others.
+    wait_until("it has ended", lambda: len(steps(file)) == done + 2, wait_s=30)
+    wait_until("it is listed no more", lambda: "cannot be stopped" not in listed(endless, pid)["why"], wait_s=30)
+    assert call(endless, "endless/block_beside", {"file": str(file)}).value == pid
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -33,7 +33,7 @@ def burning(request: pytest.FixtureRequest) -> Iterator[PrivateSwell]:
 
 def usage(swell: PrivateSwell) -> dict[str, Any]:
     """The only pool's row; empty before there is one."""
-    rows = json.loads(command(swell, "usage", "--json").out)
+    rows = json.loads(command(swell, "usage", "--by", "pool", "--json").out)
     found: list[dict[str, Any]] = [row for row in rows if "/burn@" in row["pool"]]
     return found[0] if found else {}
 

@@ -281,6 +281,7 @@ def link(name: str, kind: bytes, target: str) -> tarfile.TarInfo:
         gzip.compress(b"not a tar file" * 100),
         archive((tarfile.TarInfo("cut"), b"x" * 5000))[:60],
     ],
+    ids=["absolute", "above", "symlink", "hard link", "fifo", "twice", "no gzip", "no tar", "cut"],
 )
 def test_a_bundle_that_is_not_plain_files_inside_it_leaves_nothing(content: bytes, tmp_path: Path) -> None:
     blob = tmp_path / "sha256-2"

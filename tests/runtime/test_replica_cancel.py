@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from replica_harness import ReplicaProcess, function, stops_growing, until
 
-from swell.model.workload import Entry, Method
+from swell.model.workload import Entry, Method, Web
 from swell.wire.child import Stuck
 
 pytestmark = pytest.mark.slow
@@ -142,7 +142,7 @@ def test_an_interruption_never_reaches_the_next_input() -> None:
             sock.close()
             status, _, body = replica.request("/call/echo", b"[%d]" % n)
             assert (status, body) in [(200, b"%d" % n), (503, body)]
-        assert replica.call("echo", [1]) == 1
+        until(lambda: replica.request("/call/echo", b"[1]")[2] == b"1", "the slot is free")
         assert replica.process.poll() is None
         assert not replica.printed("Traceback")
 
@@ -220,6 +220,82 @@ def test_code_that_stops_everything_is_ended_after_its_deadline_with_its_traceba
         assert replica.wait() == 1
         assert replica.printed(f"in {name}")
         sock.close()
+
+
+BLOCKING = """
+    import os, time
+    counter = open("counter", "ab", buffering=0)
+
+    class Thing:
+        async def naps(self, seconds: float):
+            counter.write(b".")
+            time.sleep(seconds)
+
+        async def spins(self, seconds: float):
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                counter.write(b".")
+
+        async def yields(self, seconds: float):
+            yield 1
+            await self.spins(seconds)
+
+        async def page(self, scope, receive, send):
+            if scope["type"] == "http":
+                await self.spins(60.0)
+
+        def pages(self):
+            return self.page
+"""
+BLOCKS = ["naps", "spins", "yields"]
+BLOCKING_ENTRY = Entry(
+    "user_code", "Thing", "cls", (*(Method(name) for name in BLOCKS), Method("pages", web=Web("asgi", "label")))
+)
+
+
+@pytest.mark.parametrize("method", BLOCKS)
+def test_code_that_blocks_the_loop_after_its_caller_left_ends_a_replica_with_one_slot(method: str) -> None:
+    with ReplicaProcess(BLOCKING, BLOCKING_ENTRY, cancel_grace_s=0.2) as replica:
+        replica.ready()
+        _run_and_leave(replica, method, b"[60]")
+        assert replica.hear() == Stuck(count=1, requests=("q9",), ending=True)
+        assert replica.wait() == 75
+        assert replica.printed("blocks the event loop")
+        assert replica.printed("naps" if method == "naps" else "spins")
+
+
+def test_a_web_app_that_blocks_the_loop_after_its_caller_left_ends_too() -> None:
+    with ReplicaProcess(BLOCKING, BLOCKING_ENTRY, cancel_grace_s=0.2) as replica:
+        replica.ready()
+        counter = replica.folder / "counter"
+        sock = replica.begin("/", headers="Swell-Web: pages\r\n", method="GET")
+        until(lambda: counter.stat().st_size > 0, "it runs")
+        sock.close()
+        assert replica.hear() == Stuck(count=1, requests=("q9",), ending=True)
+        assert replica.wait() == 75
+
+
+@pytest.mark.parametrize("method", BLOCKS)
+def test_code_that_blocks_the_loop_is_listed_where_there_are_more_slots(method: str) -> None:
+    with ReplicaProcess(BLOCKING, BLOCKING_ENTRY, cancel_grace_s=0.2, max_inputs=2) as replica:
+        replica.ready()
+        for _ in range(2):
+            _run_and_leave(replica, method, b"[2.0]")
+            assert replica.hear() == Stuck(count=1, requests=("q9",), ending=False)
+            assert replica.hear() == Stuck(count=0, requests=(), ending=False)
+            assert replica.call("naps", [0.0]) is None
+        assert replica.process.poll() is None
+
+
+def test_code_that_blocks_the_loop_for_a_caller_that_waits_is_let_be_whatever_others_do() -> None:
+    with ReplicaProcess(BLOCKING, BLOCKING_ENTRY, cancel_grace_s=0.2, max_inputs=1) as replica:
+        replica.ready()
+        assert replica.call("naps", [2.0]) is None
+        # Shorter than the grace, again and again, with a caller that left each time.
+        for _ in range(5):
+            _run_and_leave(replica, "naps", b"[0.05]")
+            until(lambda: replica.request("/call/naps", b"[0.0]")[0] == 200, "the slot is free")
+        assert replica.process.poll() is None
 
 
 def test_a_loop_that_is_blocked_within_its_deadline_is_let_be() -> None:

@@ -8,7 +8,7 @@ import sys
 
 import msgspec
 import pytest
-from replica_harness import ReplicaProcess, function, stops_growing, until
+from replica_harness import ReplicaProcess, stops_growing, until
 
 from swell.model.workload import Entry, Method, Web
 from swell.wire.child import Drain, Failed
@@ -338,26 +338,13 @@ def test_a_process_that_never_listens_is_a_failed_start() -> None:
 
 def test_a_plain_function_goes_through_fastapi_where_there_is_one() -> None:
     source = """
-        import time, threading
+        import threading
         from fastapi import HTTPException, Request
-        from fastapi.responses import StreamingResponse
-        from pydantic import BaseModel
         from swell.wire.context import current
-        counter = open("counter", "ab", buffering=0)
-        class Item(BaseModel):
-            name: str
         def thing(n: int, request: Request):
             if n > 5:
                 raise HTTPException(418, "too many")
             return [n, current.get().request, threading.current_thread().name, request.url.path]
-        def item(item: Item):
-            return item
-        def loop():
-            while True: counter.write(b".")
-        async def stream():
-            return StreamingResponse(iter(["a", "b"]), media_type="text/plain")
-        def call(item: Item) -> Item:
-            return item
     """
     with ReplicaProcess(source, _web("endpoint", docs=True)) as replica:
         replica.ready()
@@ -367,22 +354,38 @@ def test_a_plain_function_goes_through_fastapi_where_there_is_one() -> None:
         assert replica.request("/?n=x", method="GET", headers=HEAD)[0] == 422
         assert replica.request("/", method="POST", headers=HEAD)[0] == 405
         assert replica.request("/docs", method="GET", headers=HEAD)[0] == 200
-    with ReplicaProcess(source, _web("endpoint", "item", http_method="POST")) as replica:
+
+
+def test_methods_go_through_fastapi_each_as_it_is_exposed() -> None:
+    source = """
+        from fastapi.responses import StreamingResponse
+        from pydantic import BaseModel
+        counter = open("counter", "ab", buffering=0)
+        class Item(BaseModel):
+            name: str
+        class Thing:
+            def item(self, item: Item):
+                return item
+            async def stream(self):
+                return StreamingResponse(iter(["a", "b"]), media_type="text/plain")
+            def loop(self):
+                while True: counter.write(b".")
+            def call(self, item: Item) -> Item:
+                return item
+    """
+    web = {"item": Web("endpoint", "item", http_method="POST"), "stream": Web("endpoint", "stream")}
+    web["loop"] = Web("endpoint", "loop")
+    methods = (*(Method(name, web=how) for name, how in web.items()), Method("call"))
+    with ReplicaProcess(source, Entry("user_code", "Thing", "cls", methods)) as replica:
         replica.ready()
         head = {"Swell-Web": "item", "Content-Type": "application/json"}
         assert replica.request("/", b'{"name": "tea"}', head)[2] == b'{"name":"tea"}'
         assert replica.request("/docs", method="GET", headers={"Swell-Web": "item"})[0] == 404
-    with ReplicaProcess(source, _web("endpoint", "stream")) as replica:
-        replica.ready()
         assert replica.request("/", method="GET", headers={"Swell-Web": "stream"})[2] == b"ab"
-    with ReplicaProcess(source, _web("endpoint", "loop")) as replica:
-        replica.ready()
+        assert replica.call("call", {"item": {"name": "tea"}}) == {"name": "tea"}
+        assert replica.request("/call/call", b'{"item": {"name": 5}}')[0] == 422
         sock = replica.begin("/", headers="Swell-Web: loop\r\n", method="GET")
         until(lambda: (replica.folder / "counter").stat().st_size > 0, "it runs")
         sock.close()
         until(lambda: replica.request("/none", method="GET", headers={"Swell-Web": "loop"})[0] == 404, "a free slot")
         assert stops_growing(replica.folder / "counter")
-    with ReplicaProcess(source, function("call")) as replica:
-        replica.ready()
-        assert replica.call("call", {"item": {"name": "tea"}}) == {"name": "tea"}
-        assert replica.request("/call/call", b'{"item": {"name": 5}}')[0] == 422

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import pickle
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +12,8 @@ import msgspec
 import pytest
 
 from swell.model.errors import SwellError
-from swell.runtime.results import accepted, encode, value_answer
-from swell.wire.http import FRAMES, JSON, MSGPACK, OCTETS, PICKLE
+from swell.runtime.results import accepted, encode, exception_body, value_answer
+from swell.wire.http import FRAMES, JSON, MSGPACK, OCTETS, PICKLE, ErrorBody, ErrorEnvelope
 
 
 @pytest.mark.parametrize(
@@ -87,3 +90,73 @@ def test_what_cannot_be_encoded_is_named() -> None:
 
 def test_numbers_beyond_64_bits() -> None:
     assert msgspec.json.decode(encode(2**63, JSON)[1]) == 2**63
+
+
+# -- exceptions --------------------------------------------------------------------------------------
+
+
+class Needy(Exception):
+    """What it is made with is not what it says."""
+
+    def __init__(self, code: int, *, where: str) -> None:
+        super().__init__(f"code {code} at {where}")
+        self.code = code
+
+
+class Prefixed(ValueError):
+    def __init__(self, what: object) -> None:
+        super().__init__(f"it failed: {what}")
+
+
+class Reduced(Exception):
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__("reduced")
+        self.both = (a, b)
+
+    def __reduce__(self) -> Any:
+        return Reduced, self.both
+
+
+def body_of(error: BaseException, pickled: bool = True) -> ErrorBody:
+    try:
+        raise error
+    except BaseException as raised:
+        return msgspec.json.decode(exception_body(raised, "q1", pickled), type=ErrorEnvelope).error
+
+
+def unpacked(error: BaseException) -> Any:
+    return pickle.loads(base64.b64decode(body_of(error).exception))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Needy(7, where="here"),
+        Prefixed("x"),
+        Reduced(1, 2),
+        SwellError("bad_thing", "It is bad.", status=422),
+        ExceptionGroup("several", [Needy(1, where="a"), KeyError("k")]),
+        UnicodeDecodeError("utf-8", b"x", 0, 1, "why"),
+        FileNotFoundError(2, "No such file", "x.txt"),
+    ],
+)
+def test_an_exception_comes_back_as_it_was(error: Exception) -> None:
+    again = unpacked(error)
+    assert (type(again), str(again), repr(again)) == (type(error), str(error), repr(error))
+    assert again.__dict__ == error.__dict__
+
+
+def test_an_exception_that_cannot_be_sent_is_told_with_its_traceback() -> None:
+    error = ValueError("mine")
+    error.lock = threading.Lock()  # type: ignore[attr-defined]
+    body = body_of(error)
+    assert (body.code, body.message, body.exception) == ("exception", "ValueError: mine", "")
+    assert body.traceback.endswith("ValueError: mine\n")
+
+
+def test_the_traceback_goes_to_those_alone_who_may_send_pickles() -> None:
+    told = body_of(Prefixed("x"))
+    assert told.traceback.startswith("Traceback (most recent call last):\n")
+    assert "    raise error\n" in told.traceback
+    stranger = body_of(Prefixed("x"), pickled=False)
+    assert (stranger.traceback, stranger.exception, stranger.message) == ("", "", told.message)

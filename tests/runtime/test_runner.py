@@ -77,6 +77,41 @@ class C:
 """
 
 
+def test_a_failed_start_is_in_the_log_once_with_the_users_own_frames() -> None:
+    async def scenario(node: Node) -> None:
+        cases = {
+            "import": (node.revision("import not_there\n"), "Importing app raised ModuleNotFoundError"),
+            "init": (node.revision(INIT_RAISES, "C"), "__init__ raised at start-up: RuntimeError: no weights"),
+            "enter": (node.revision(ENTER_RAISES, "C", enter=("warm",)), "warm raised at start-up: RuntimeError: no w"),
+            "snap": (node.revision(ENTER_RAISES, "C", enter_snap=("warm",)), "warm raised at start-up: RuntimeError"),
+        }
+        for name, (revision, words) in cases.items():
+            for role in ("serving", "template") if name != "enter" else ("serving",):
+                over = await node.gone(node.start(revision, role=role))
+                lines = [(row["stream"], row["text"]) for row in node.log() if row["replica"] == over.replica]
+                told = [text for stream, text in lines if stream == "sys"]
+                assert len(told) == 1, (name, lines)
+                assert told[0].startswith(f"its start failed: {words}"), (name, told)
+                printed = [text for stream, text in lines if stream != "sys"]
+                assert printed[0] == "Traceback (most recent call last):"
+                assert printed.count(printed[0]) == 1
+                frames = [text for text in printed if text.startswith("  File ")]
+                assert frames
+                assert all(text.startswith('  File "app.py", line ') for text in frames), frames
+                assert "Error: " in printed[-1]
+
+    run(scenario)
+
+
+INIT_RAISES = """
+class C:
+    def __init__(self):
+        raise RuntimeError("no weights")
+    def f(self):
+        return 1
+"""
+
+
 def test_a_bundle_or_interpreter_that_is_not_there_fails_the_start_with_its_name() -> None:
     async def scenario(node: Node) -> None:
         good = node.revision(DOUBLE)
@@ -221,7 +256,7 @@ def test_what_is_printed_is_in_the_apps_log_with_its_request() -> None:
         await node.gone(a)
         lines = {(row["stream"], row["request"], row["text"]) for row in node.log() if row["replica"] == a}
         assert {("out", "q1", "to out"), ("err", "q1", "to err"), ("out", "", "from C")} <= lines
-        assert ("sys", "", "over · idle") in lines
+        assert ("sys", "", "stopped (idle)") in lines
 
     run(scenario)
 
@@ -329,6 +364,44 @@ def test_too_much_memory_is_told_as_such() -> None:
         over = await node.gone(a.replica)
         assert over.reason == "out_of_memory"
         assert "memory limit" in over.detail
+
+    run(scenario)
+
+
+DIES = """
+import os, signal
+def f(how):
+    print("last words", flush=True)
+    if how == "memory":
+        return len(bytearray(400 << 20))
+    if how == "exit":
+        os._exit(3)
+    os.kill(os.getpid(), getattr(signal, how))
+"""
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_how_a_replica_died_under_a_request_is_one_line_in_its_log(forked: bool) -> None:
+    async def scenario(node: Node) -> None:
+        revision = node.revision(DIES, needs=Needs(memory_limit_mib=256))
+        template = node.start(revision, role="template") if forked else None
+        cases = {
+            "exit": ("crashed", "its process died: exit code 3"),
+            "SIGKILL": ("crashed", "its process died: signal 9 (SIGKILL)"),
+            "SIGSEGV": ("crashed", "its process died: signal 11 (SIGSEGV)"),
+        }
+        if can_group():
+            words = "its process ran out of memory: the kernel killed it when its memory limit was reached"
+            cases["memory"] = ("out_of_memory", words)
+        for how, (reason, line) in cases.items():
+            a = await node.ready(node.start(revision, template=template))
+            with pytest.raises((OSError, IndexError)):
+                await call(a.address, body=msgspec.json.encode([how]))
+            over = await node.gone(a.replica)
+            assert over.reason == reason
+            assert over.detail.endswith("last words")
+            lines = [(row["stream"], row["text"]) for row in node.log() if row["replica"] == a.replica]
+            assert lines == [("out", "last words"), ("sys", line)]
 
     run(scenario)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import inspect
-import json
 import pickle
 import threading
 import traceback
@@ -16,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
+from swell.model.workload import App
 from swell.wire import api, http
 
 KEY = "sk-test"
@@ -32,6 +32,9 @@ class Server:
         self.calls: list[str] = []
         self.authorizations: list[str] = []
         self.deploy_error: api.DeployLine | None = None
+        self.lookups = 0
+        self.control_answers = threading.Event()
+        self.control_answers.set()
         self.left = threading.Event()
         """A caller went away in the middle of an answer."""
         self.url = ""
@@ -57,20 +60,36 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/api/health":
             self.answer(200, b'{"state": "live"}')
         elif path == "/api/apps":
-            rows = [
-                {"namespace": app.namespace, "name": app.name, "deployed_at": 0.0, "ephemeral": app.owner is not None,
-                 "source": app.source, "workloads": [
-                     {"name": w.name, "revision": w.revision, "kind": "function", "methods": [w.name],
-                      "url": f"{self.state.url}/web/{w.name}/", "ready": 0, "live": 0, "held": 0, "in_flight": 0}
-                     for w in app.workloads]}
-                for app in self.state.apps.values()
-            ]  # fmt: skip
-            self.answer(200, json.dumps(rows).encode())
+            self.state.lookups += 1
+            self.state.control_answers.wait(30)
+            self.answer(200, msgspec.json.encode([self.row(app) for app in self.state.apps.values()]))
         elif path == "/api/logs":
             rows = [api.LogRow(1.0, "p", "r1-1", "q1", "out", f"{query['app'][0]} says {n}") for n in range(3)]
             self.chunks(200, "application/x-ndjson", [msgspec.json.encode(row) + b"\n" for row in rows])
         else:
             self.fail(404, "unknown_path", f"nothing at {path}")
+
+    def row(self, app: App) -> api.AppRow:
+        workloads = []
+        for workload in app.workloads:
+            revision = next(one for one in app.revisions if one.id == workload.revision)
+            methods = revision.entry.methods
+            workloads.append(
+                api.WorkloadRow(
+                    name=workload.name,
+                    revision=workload.revision,
+                    kind=revision.entry.kind,
+                    methods=tuple(method.name for method in methods),
+                    url=f"{self.state.url}/web/{workload.name}/",
+                    ready=0,
+                    live=0,
+                    held=0,
+                    in_flight=0,
+                    generators=tuple(method.name for method in methods if method.generator),
+                    retrying=revision.retrying,
+                )
+            )
+        return api.AppRow(app.namespace, app.name, 0.0, app.owner is not None, app.source, tuple(workloads))
 
     def do_HEAD(self) -> None:
         self.send_response(204 if self.path.rsplit("/", 1)[1] in self.state.blobs else 404)
@@ -164,7 +183,8 @@ class Handler(BaseHTTPRequestHandler):
 def failure(error: Exception) -> bytes:
     """The body of an error that user code raised."""
     pickled = base64.b64encode(pickle.dumps(error)).decode()
-    return http.error_body("exception", f"{type(error).__name__}: {error}", "q7", traceback.format_exc(), pickled)
+    told = f"{type(error).__name__}: {error}"
+    return http.error_body("exception", told, "q7", exception=pickled, traceback=traceback.format_exc())
 
 
 def frame(kind: bytes, payload: bytes = b"") -> bytes:

@@ -36,7 +36,7 @@ def public_callables() -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def methods(kind: type) -> Iterator[tuple[str, Callable[..., Any]]]:
-    for name, value in vars(kind).items():
+    for name, value in ((name, value) for base in kind.__mro__[:-1] for name, value in vars(base).items()):
         found = getattr(value, "__wrapped__", None) or getattr(value, "__func__", None) or value
         if not name.startswith("_") and callable(found) and not isinstance(value, property):
             yield name, found

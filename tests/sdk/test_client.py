@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +92,65 @@ def test_a_call_gives_the_value(server: Server) -> None:
     assert server.calls == ["app/double", "app/double", "staging/app/C.m"]
 
 
-def test_an_exception_is_raised_as_itself_with_a_note_of_where(server: Server) -> None:
+def printed(error: BaseException) -> str:
+    """What Python prints where nobody catches it."""
+    return "".join(traceback.format_exception(error))
+
+
+def failed_call() -> None:
+    named("even").remote(3)
+
+
+def failed_stream() -> None:
+    list(named("count").remote_gen(9))
+
+
+def failed_map() -> None:
+    list(named("even").map([3]))
+
+
+async def failed_aio() -> None:
+    await named("even").remote.aio(3)
+
+
+@pytest.mark.parametrize("call", [failed_call, failed_stream, failed_map, lambda: asyncio.run(failed_aio())])
+def test_an_exception_is_raised_as_itself_with_the_line_that_failed_there(
+    server: Server, call: Callable[[], None]
+) -> None:
     with pytest.raises(Odd) as raised:
-        named("even").remote(3)
-    assert raised.value.number == 3
-    assert "Request q7" in raised.value.__notes__[0]
-    assert "raise Odd(x)" in raised.value.__notes__[0]
+        call()
+    assert raised.value.number in (3, 5)
+    there, here = printed(raised.value).split("The above exception was the direct cause of the following exception")
+    assert there.startswith("swell.RemoteTraceback: in a replica\nTraceback (most recent call last):\n")
+    assert "    raise Odd(" in there
+    assert "swell why q7" in here.splitlines()[-1]
+    assert "/swell/sdk/" not in here
+
+
+def test_an_exception_that_map_returns_has_its_traceback(server: Server) -> None:
+    (kept,) = named("even").map([3], return_exceptions=True)
+    assert "    raise Odd(x)" in printed(kept)
+    assert "swell why q7" in kept.__notes__[-1]
+
+
+def test_an_exception_whose_class_is_not_here_is_told_with_its_traceback(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.functions["loses"] = loses
+    monkeypatch.setattr(Lost, "__reduce__", lambda self: (pickle.loads, (b"cnowhere_at_all\nLost\n.",)))
+    with pytest.raises(CallError, match="Lost: gone") as raised:
+        named("loses").remote()
+    assert raised.value.code == "exception"
+    assert "No module named 'nowhere_at_all'" in raised.value.__notes__[0]
+    assert '    raise Lost("gone")' in printed(raised.value)
+
+
+class Lost(Exception):
+    """Of a module that only the replica has."""
+
+
+def loses() -> None:
+    raise Lost("gone")
 
 
 def test_an_error_of_the_platform_has_code_message_and_request(server: Server) -> None:
@@ -134,7 +189,7 @@ def test_the_key_comes_from_the_state_directory_when_the_environment_has_none(
     monkeypatch.setenv("SWELL_HOME", str(tmp_path))
     (tmp_path / "key").write_text(KEY + "\n")
     assert named("double").remote(1) == 2
-    assert server.authorizations == [f"Bearer {KEY}"]
+    assert set(server.authorizations) == {f"Bearer {KEY}"}
 
 
 def test_a_generator_streams_and_raises_where_it_failed(server: Server) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import string
 import sys
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -169,6 +170,23 @@ def test_labels_are_host_names_and_never_shared() -> None:
         described(web())
     with pytest.raises(swell.Error, match="like 'my-label'"):
         described(web("My Label"))
+
+
+def endpoint() -> Callable[[], int]:
+    """`plain` without the marks of other tests."""
+
+    def plain() -> int:
+        return 1
+
+    plain.__qualname__, plain.__module__ = "plain", deployable.__name__
+    return plain
+
+
+def test_a_label_of_ones_own_is_not_taken_by_an_app_that_runs_for_a_while() -> None:
+    app = swell.App("a")
+    app.function()(swell.fastapi_endpoint(label="mine")(endpoint()))
+    webs = [described(app, owner=owner).revisions[0].entry.methods[0].web for owner in (None, OWNER)]
+    assert [web.label for web in webs if web is not None] == ["mine", "mine-dev"]
 
 
 @given(st.text(alphabet=string.printable, max_size=200))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import swell
-from swell.sdk import load
+from swell.sdk import describe, load, run
 
 ONE = """
 import swell
@@ -149,3 +150,70 @@ def test_a_file_that_raises_shows_the_users_own_traceback(tmp_path: Path) -> Non
     with pytest.raises(swell.Error, match="SyntaxError") as raised:
         load.app(syntax)
     assert "def f(:" in raised.value.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("import swell\n\nv = swell.Volume.from_name('x')\n", 3),
+        ("import swell\nstub = swell.Stub('x')\n", 2),
+        ("import swell\ni = (\n    swell.Image.debian_slim()\n    .apt_install('x')\n)\n", 4),
+        ("import swell\n@swell.web_server(port='x')\ndef f(): pass\n", 2),
+        ("import swell\n@swell.App('a').function(timout=1)\ndef f(): pass\n", 2),
+    ],
+)
+def test_a_refusal_while_importing_shows_the_users_line_alone(tmp_path: Path, text: str, line: int) -> None:
+    place = write(tmp_path, "refused.py", text)
+    with pytest.raises(swell.Error) as raised:
+        load.app(place)
+    first, *rest = raised.value.detail.splitlines()
+    assert first == f'  File "{place}", line {line}, in <module>'
+    assert rest[0].strip() == text.splitlines()[line - 1].strip()
+    assert "Traceback" not in raised.value.detail
+    assert "Error" not in raised.value.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("import swell\napp = swell.App('a')\n@app.function(region='eu')\ndef f(): pass\n", 3),
+        ("import swell\napp = swell.App('a')\n@app.function(\n    timeout=-1,\n)\ndef f(): pass\n", 3),
+        (
+            "import swell\ni = swell.Image().pip_install('x', gpu='T4')\n"
+            "app = swell.App('a', image=i)\n@app.function()\ndef f(): pass\n",
+            2,
+        ),
+        ("import swell\napp = swell.App('a', volumes={'/x': 1})\n@app.function()\ndef f(): pass\n", 2),
+        ("import swell\napp = swell.App('a')\n@app.cls()\nclass A: pass\n", 3),
+    ],
+)
+def test_a_refusal_at_deploy_shows_the_line_that_asked_for_it(tmp_path: Path, text: str, line: int) -> None:
+    place = write(tmp_path, "refused_later.py", text)
+    with pytest.raises(swell.Error) as raised:
+        run.prepare(load.app(place), describe.Place("a", "default", {}))
+    assert raised.value.detail.splitlines()[0] == f'  File "{place}", line {line}, in <module>'
+    assert raised.value.__notes__ == [raised.value.detail]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("import swell\nv = swell.Volume.from_name('x')\n", "    v = swell.Volume.from_name('x')"),
+        (
+            "import swell\napp = swell.App('a')\n@app.function(keep_warm=1)\ndef f(): pass\n",
+            "    @app.function(keep_warm=1)",
+        ),
+        ("import swell\napp = swell.App('a')\n@app.function()\ndef f(): pass\nf.remote()\n", "    f.remote()"),
+        (
+            "import swell\nswell.Function.from_name('a', 'f', version=1)\n",
+            "    swell.Function.from_name('a', 'f', version=1)",
+        ),
+    ],
+)
+def test_a_plain_program_ends_in_the_users_line_and_the_message(tmp_path: Path, text: str, line: str) -> None:
+    place = write(tmp_path, "plainly.py", text)
+    done = subprocess.run([sys.executable, place], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert line in done.stderr.splitlines()
+    assert "swell.SwellError: " in done.stderr
+    assert "/sdk/" not in done.stderr

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import shutil
+import time
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -26,25 +29,19 @@ async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def collect(blobs: BlobFolder, digest: str, start: int = 0, size: int | None = None) -> bytes:
-    return b"".join([piece async for piece in blobs.read(digest, start, size)])
+def content_of(blobs: BlobFolder, digest: str) -> bytes:
+    return Path(blobs.path(digest)).read_bytes()
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    chunks=st.lists(st.binary(max_size=50), max_size=8), start=st.integers(0, 60), size=st.none() | st.integers(0, 60)
-)
-def test_what_was_put_in_chunks_is_read_by_any_range(
-    tmp_path: Path, chunks: list[bytes], start: int, size: int | None
-) -> None:
+@given(chunks=st.lists(st.binary(max_size=50), max_size=8))
+def test_what_was_put_in_chunks_is_there_as_one(tmp_path: Path, chunks: list[bytes]) -> None:
     blobs = BlobFolder(tmp_path)
     content = b"".join(chunks)
     digest = digest_of(content)
     asyncio.run(blobs.put(digest, stream(*chunks)))
     assert blobs.has(digest)
-    assert Path(blobs.path(digest)).read_bytes() == content
-    end = None if size is None else start + size
-    assert asyncio.run(collect(blobs, digest, start, size)) == content[start:end]
+    assert content_of(blobs, digest) == content
 
 
 def test_content_of_another_digest_leaves_nothing(tmp_path: Path) -> None:
@@ -79,7 +76,7 @@ def test_many_put_the_same_at_once(tmp_path: Path) -> None:
 
     asyncio.run(all_at_once())
     assert [file.name for file in tmp_path.iterdir()] == [digest]
-    assert asyncio.run(collect(blobs, digest)) == content
+    assert content_of(blobs, digest) == content
 
 
 @pytest.mark.parametrize(
@@ -91,12 +88,6 @@ def test_what_is_no_digest_is_refused(tmp_path: Path, digest: str) -> None:
         with pytest.raises(SwellError, match="no digest"):
             ask(digest)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_blob_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SwellError) as caught:
-        asyncio.run(collect(BlobFolder(tmp_path), "sha256-" + "0" * 64))
-    assert (caught.value.code, caught.value.status) == ("unknown_blob", 404)
 
 
 def test_a_blob_over_the_limit_is_refused_while_it_comes(tmp_path: Path) -> None:
@@ -123,6 +114,54 @@ def test_unfinished_files_of_a_crash_are_cleared_away(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [digest_of(b"a")]
 
 
+# -- what nobody needs ------------------------------------------------------------------------------
+
+
+def aged(blobs: BlobFolder, content: bytes) -> str:
+    """A blob that was put two hours ago."""
+    digest = digest_of(content)
+    asyncio.run(blobs.put(digest, stream(content)))
+    os.utime(blobs.path(digest), times=(time.time() - 7200, time.time() - 7200))
+    return digest
+
+
+def test_a_sweep_takes_what_is_old_and_not_needed_and_nothing_else(tmp_path: Path) -> None:
+    blobs = BlobFolder(tmp_path)
+    needed, old = aged(blobs, b"needed"), aged(blobs, b"old")
+    young = digest_of(b"young")
+    asyncio.run(blobs.put(young, stream(b"young")))
+    (tmp_path / ".put-underway").write_bytes(b"half")
+    (tmp_path / "of-somebody-else").write_bytes(b"")
+    os.utime(tmp_path / "of-somebody-else", times=(0, 0))
+    assert blobs.sweep({needed}, time.time() - 3600) == 1
+    assert not blobs.has(old)
+    left = {needed, young, ".put-underway", "of-somebody-else"}
+    assert {file.name for file in tmp_path.iterdir()} == left
+
+
+def test_what_was_asked_for_is_about_to_be_needed(tmp_path: Path) -> None:
+    blobs = BlobFolder(tmp_path)
+    digest = aged(blobs, b"deployed last month")
+    assert blobs.has(digest)
+    assert blobs.sweep((), time.time() - 3600) == 0
+    assert blobs.has(digest)
+
+
+def test_what_is_put_again_is_as_good_as_new(tmp_path: Path) -> None:
+    blobs = BlobFolder(tmp_path)
+    digest = aged(blobs, b"once more")
+    asyncio.run(blobs.put(digest, stream(b"once more")))
+    assert blobs.sweep((), time.time() - 3600) == 0
+
+
+def test_what_can_not_be_removed_is_told(tmp_path: Path) -> None:
+    blobs = BlobFolder(tmp_path / "blobs")
+    shutil.rmtree(blobs.folder)
+    with pytest.raises(SwellError) as caught:
+        blobs.sweep((), time.time())
+    assert caught.value.code == "state_not_writable"
+
+
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SwellError) as caught:
@@ -138,15 +177,12 @@ def test_memory_stays_bounded_whatever_the_size(tmp_path: Path) -> None:
         whole.update(chunk)
     digest = f"sha256-{whole.hexdigest()}"
 
-    async def there_and_back() -> int:
-        blobs = BlobFolder(tmp_path)
-        await blobs.put(digest, stream(*(chunk for _ in range(count))))
-        return sum([len(piece) async for piece in blobs.read(digest)])
-
+    blobs = BlobFolder(tmp_path)
     tracemalloc.start()
     try:
-        assert asyncio.run(there_and_back()) == count * len(chunk)
+        asyncio.run(blobs.put(digest, stream(*(chunk for _ in range(count)))))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+    assert Path(blobs.path(digest)).stat().st_size == count * len(chunk)
     assert peak < 8 * PIECE

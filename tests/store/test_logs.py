@@ -113,9 +113,10 @@ def follow(folder: Path, app: str, steps: list[Callable[[], object]], each: int,
         async with asyncio.timeout(WAIT_S), aclosing(
             logs.lines(folder, "default", app, tail=tail, follow=True)
         ) as lines:  # fmt: skip
+            written = (line async for line in lines if line)
             for step in steps:
                 step()
-                got += [json.loads(await anext(lines))["text"] for _ in range(each)]
+                got += [json.loads(await anext(written))["text"] for _ in range(each)]
         return got
 
     return asyncio.run(run())
@@ -129,6 +130,19 @@ def add(path: Path, *rows: bytes) -> None:
 
 def turn(path: Path) -> None:
     path.replace(path.with_name(f"{path.name}.1"))
+
+
+def test_an_empty_line_stands_between_what_was_written_before_and_what_comes(tmp_path: Path) -> None:
+    path = write(tmp_path, "a", row(1, "1"), row(2, "2"))
+
+    async def run() -> list[bytes]:
+        async with asyncio.timeout(WAIT_S), aclosing(logs.lines(tmp_path, "default", "a", follow=True)) as lines:
+            got = [await anext(lines) for _ in range(3)]
+            add(path, row(3, "3"))
+            return [*got, await anext(lines)]
+
+    assert [json.loads(line)["text"] if line else None for line in asyncio.run(run())] == ["1", "2", None, "3"]
+    assert b"" not in read(tmp_path, app="a")
 
 
 def test_following_goes_on_over_turned_over_files(tmp_path: Path) -> None:

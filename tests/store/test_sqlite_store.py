@@ -20,7 +20,7 @@ import pytest
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, NodeSeen
 from swell.model.node import Node
-from swell.model.request import PoolCount, RequestRecord
+from swell.model.request import PoolCount, RequestRecord, Usage
 from swell.model.workload import App
 from swell.store import schema, writer
 from swell.store.schema import Migration
@@ -234,14 +234,14 @@ def test_a_row_that_cannot_be_held_spoils_no_other(path: Path) -> None:
         # Waits in one commit with what follows, as far as the writer has not begun yet.
         waiting = threads.submit(lambda: (gate.wait(), store.world.append([seen("b")], durable=True)))
         gate.wait()
-        store.usage.add_counts([PoolCount("p", time.time(), 1 << 70, 0, 0, 0.0, 0.0)])
-        store.usage.add_counts([PoolCount("q", time.time(), 1, 0, 0, 0.0, 0.0)])
+        store.usage.add_counts([PoolCount("p", time.time(), 1 << 70, 0, 0, 0.0)])
+        store.usage.add_counts([PoolCount("q", time.time(), 1, 0, 0, 0.0)])
         waiting.result(WAIT_S)
     assert [count.pool for count in store.usage.counts(0, time.time() + 60)] == ["q"]
     assert len(list(store.world.events())) == 2
     assert store.trouble == "1 rows were lost."
     with pytest.raises(SwellError) as caught, store.transaction():
-        store.usage.add_counts([PoolCount("r", 1.0, 1 << 70, 0, 0, 0.0, 0.0)])
+        store.usage.add_counts([PoolCount("r", 1.0, 1 << 70, 0, 0, 0.0)])
     assert caught.value.code == "row_refused"
     store.close()
 
@@ -399,6 +399,23 @@ def test_a_database_of_another_program_is_refused(path: Path) -> None:
 
 def test_the_real_steps_are_numbered_without_a_hole() -> None:
     assert [step.number for step in schema.migrations()] == list(range(1, len(schema.migrations()) + 1))
+
+
+def test_use_that_was_kept_by_the_minute_alone_is_there_by_the_hour_too(path: Path) -> None:
+    path.parent.mkdir()
+    old = migrated(path, schema.migrations()[:1])
+    now = time.time()
+    minutes = [int(now // 60) - ago for ago in (1, 70, 200, 3000)]
+    old.executemany(
+        "INSERT INTO usage VALUES (?, 'p', 'serving', ?, 1.0, 0.5, 64.0, 0.25)", [(m, m * 60.0) for m in minutes]
+    )
+    old.executemany("INSERT INTO counts VALUES (?, 'p', ?, 10, 1, 2, 0.5, 0.125)", [(m, m * 60.0) for m in minutes])
+    old.close()
+    store = SqliteStore(path)
+    newest = minutes[0] * 60.0
+    assert store.usage.usage(0, now) == [Usage("", "p", "serving", newest, 4.0, 2.0, 256.0, 1.0)]
+    assert store.usage.counts(0, now) == [PoolCount("p", newest, 40, 4, 8, 2.0)]
+    store.close()
 
 
 def test_a_read_meets_a_store_in_use_by_many_threads(path: Path) -> None:

@@ -33,7 +33,14 @@ def main() -> int:
 
     try:
         run(
-            {"home": str(home), "host": "127.0.0.1", "port": 0, **settings},
+            {
+                "home": str(home),
+                "host": "127.0.0.1",
+                "port": 0,
+                "restarts_max": 5,
+                "restarts_within_s": 60.0,
+                **settings,
+            },
             up,
             say,
             attached=[int(word) for word in sys.argv[4:]],

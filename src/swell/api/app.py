@@ -25,7 +25,7 @@ from swell.api.validate import name_problem, problems
 from swell.model.errors import SwellError
 from swell.model.ports import Blobs
 from swell.model.workload import DEFAULT_NAMESPACE, App
-from swell.wire.api import AppRow, Deploy, DeployLine, LogRow, PoolUsage, ReplicaRow, Why
+from swell.wire.api import AppRow, Deploy, DeployLine, LogRow, PoolUsage, ReplicaRow, RequestRow, Why
 
 PROGRESS_MAX = 1000
 """Lines of progress kept for a client that reads slowly; further ones are dropped."""
@@ -45,6 +45,16 @@ class LogsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tail: Annotated[int, msgspec.Meta(ge=-1, le=1_000_000)] = 100
     """Only the last so many lines; -1 = all."""
     follow: bool = False
+
+
+class RequestsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which requests."""
+
+    namespace: str = DEFAULT_NAMESPACE
+    app: str = ""
+    """Empty: all apps of the namespace."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
+    """The newest so many."""
 
 
 class UsageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,6 +129,14 @@ class Handlers:
             Route("DELETE", app, "Stop an app; its replicas drain.", self.stop_app),
             Route("GET", "/api/replicas", "Replicas and templates.", self.replicas, gives=list[ReplicaRow]),
             Route("GET", "/api/logs", "Lines of output.", self.logs, query=LogsQuery, gives=LogRow, lines=True),
+            Route(
+                "GET",
+                "/api/requests",
+                "The newest requests whose records are kept, newest first.",
+                self.requests,
+                query=RequestsQuery,
+                gives=list[RequestRow],
+            ),
             Route("GET", "/api/requests/{id}", "Where a request's time and money went.", self.why, gives=Why),
             Route("GET", "/api/usage", "Use by pool.", self.usage, query=UsageQuery, gives=list[PoolUsage]),
             Route("GET", "/api/openapi.json", "This description.", self.openapi, gives=dict[str, Any]),
@@ -149,17 +167,29 @@ class Handlers:
     async def why(self, ask: Ask) -> Why:
         return await self._control.why(ask.path["id"])
 
+    async def requests(self, ask: Ask) -> list[RequestRow]:
+        query: RequestsQuery = ask.query
+        _check_names(query.namespace, query.app)
+        return await self._control.requests(query.namespace, query.app, query.limit)
+
     async def usage(self, ask: Ask) -> list[PoolUsage]:
         return await self._control.usage(ask.query.since_s)
 
     async def logs(self, ask: Ask) -> AsyncGenerator[bytes, None]:
         query: LogsQuery = ask.query
-        names = [("namespace", query.namespace), *([("app", query.app)] if query.app else [])]
-        for kind, name in names:
-            problem = name_problem(kind, name)
-            if problem is not None:
-                raise SwellError("bad_request", f"{problem}.")
+        _check_names(query.namespace, query.app)
+        if query.app and not await self._has_lines(query.namespace, query.app):
+            names = [row.name for row in self._control.apps() if row.namespace == query.namespace]
+            if query.app not in names:
+                there = f"There are: {', '.join(names)}." if names else "No app is deployed."
+                words = f"There is no app {query.app!r}, and none of that name has written anything. {there}"
+                raise SwellError("unknown_app", words, status=404)
         return _lines(self._logs, query)
+
+    async def _has_lines(self, namespace: str, app: str) -> bool:
+        """Has the app written anything that is kept, be it deployed or not?"""
+        async with aclosing(self._logs(namespace, app, tail=1)) as found:
+            return await anext(found, None) is not None
 
     async def deploy(self, ask: Ask) -> AsyncGenerator[bytes, None]:
         app: App = ask.body.app
@@ -190,6 +220,14 @@ class Handlers:
         finally:
             deploying.cancel()
             await asyncio.wait({deploying})
+
+
+def _check_names(namespace: str, app: str) -> None:
+    """Refuse what can be no name. An empty `app` stands for all."""
+    for kind, name in [("namespace", namespace), *([("app", app)] if app else [])]:
+        problem = name_problem(kind, name)
+        if problem is not None:
+            raise SwellError("bad_request", f"{problem}.")
 
 
 def _outcome(deploying: asyncio.Task[DeployLine]) -> DeployLine:

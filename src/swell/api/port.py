@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 from swell.model.workload import App
-from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, Why
+from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, RequestRow, Why
 
 
 class ControlPort(Protocol):
@@ -31,6 +31,10 @@ class ControlPort(Protocol):
 
     async def why(self, request_id: str) -> Why:
         """Where a request's time went. Unknown or forgotten: SwellError with status 404."""
+        ...
+
+    async def requests(self, namespace: str, app: str, most: int) -> list[RequestRow]:
+        """The newest requests whose records are kept, of one app or (app "") of all of the namespace."""
         ...
 
     async def usage(self, since_s: float) -> list[PoolUsage]:

@@ -6,7 +6,9 @@ import inspect
 import json
 import os
 import shlex
-from collections.abc import Callable, Mapping
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +18,7 @@ from swell.cli.output import progress, table
 
 if TYPE_CHECKING:
     from swell.sdk.app import App
+    from swell.wire.api import DeployLine
 
 
 @click.command()
@@ -33,9 +36,16 @@ def deploy(reference: str, name: str | None, namespace: str, home: str | None) -
         os.environ["SWELL_HOME"] = home
     with progress(f"Deploying {reference}") as tell:
         app = load.app(reference)
-        urls = drive(run.deploy(app, name=name, namespace=namespace, progress=tell))
-    click.echo(table(("WORKLOAD", "URL"), sorted(urls.items())))
-    click.echo(f"\nTry: {_try(app, urls)}")
+        done = drive(run.deploy(app, name=name, namespace=namespace, progress=tell))
+    click.echo(table(("WORKLOAD", "CHANGE", "URL"), _rows(done)))
+    click.echo(f"\nTry: {_try(app, dict(done.urls))}")
+
+
+def _rows(done: DeployLine) -> list[tuple[str, str, str]]:
+    """(function or "Class.method", what changed, URL), and the workloads that are not there any more."""
+    changes = dict(done.changes)
+    rows = [(name, changes.get(name.partition(".")[0], ""), url) for name, url in sorted(done.urls)]
+    return rows + [(name, change, "") for name, change in done.changes if change == "removed"]
 
 
 def _try(app: App, urls: Mapping[str, str]) -> str:
@@ -66,18 +76,38 @@ def _raw(app: App, name: str) -> Callable[..., Any]:
 
 def _body(raw: Callable[..., Any]) -> list[str]:
     """curl's words for arguments of the right kinds."""
+    kinds = _kinds(raw)
     parameters = [p for p in inspect.signature(raw).parameters.values() if p.name != "self"]
-    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    if [str(getattr(p.annotation, "__name__", p.annotation)) for p in needed] == ["bytes"]:
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if [kinds.get(name) for name in needed] == [bytes]:
         return ["-H", "Content-Type: application/octet-stream", "--data-binary", "@FILE"]
-    return [
-        "-H",
-        "Content-Type: application/json",
-        "-d",
-        json.dumps({p.name: _sample(p) for p in needed}, ensure_ascii=False),
-    ]
+    body = {name: sample(kinds.get(name)) for name in needed}
+    return ["-H", "Content-Type: application/json", "-d", json.dumps(body, ensure_ascii=False)]
 
 
-def _sample(parameter: inspect.Parameter) -> Any:
-    kind = str(getattr(parameter.annotation, "__name__", parameter.annotation))
-    return {"str": "…", "int": 1, "float": 1.0, "bool": True, "list": [], "dict": {}}.get(kind.partition("[")[0])
+def _kinds(raw: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations, also where they are written as text; those that cannot be read are left out."""
+    try:
+        return typing.get_type_hints(raw)
+    except Exception:
+        return {}
+
+
+def sample(kind: Any, nth: int = 1) -> Any:
+    """A JSON value that fits an annotation: list[float] → [1.0, 2.0]. None for what is not known."""
+    origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return sample(next((each for each in inner if each is not types.NoneType), None), nth)
+    if origin is typing.Annotated:
+        return sample(inner[0], nth)
+    if origin is typing.Literal:
+        return inner[0]
+    if not inspect.isclass(origin):
+        return None
+    if origin is tuple and inner and inner[-1] is not ...:
+        return [sample(each) for each in inner]
+    if issubclass(origin, Mapping):
+        return {sample(inner[0]): sample(inner[1])} if len(inner) == 2 and inner[0] is str else {}
+    if issubclass(origin, Collection) and not issubclass(origin, str | bytes):
+        return [sample(inner[0], n) for n in (1, 2)] if inner else [1, 2]
+    return {str: "…", int: nth, float: float(nth), bool: True}.get(origin)

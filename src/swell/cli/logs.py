@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -37,9 +38,17 @@ def logs(
 
     space, name = options.split_app(app, namespace)
     last = tail if tail is not None else -1 if since or request else 100
-    client = options.connect(home)
-    for row in client.logs(name, namespace=space, since_s=since, request=request, tail=last, follow=follow):
+    found = options.connect(home).logs(
+        name, namespace=space, since_s=since, request=request, tail=last, follow=follow, live=_mark_live
+    )
+    for row in found:
         click.echo(msgspec.json.encode(row).decode() if as_json else _line(row, bool(name)))
+
+
+def _mark_live() -> None:
+    """On a terminal, where what was written before ends."""
+    if sys.stderr.isatty():
+        click.secho("— live, Ctrl-C ends —", dim=True, err=True)
 
 
 def _line(row: LogRow, one_app: bool) -> str:

@@ -17,6 +17,8 @@ GAP = "  "
 LAST_MIN = 24
 """Columns that the last cell of a row must have left for it to stay beside the others."""
 BELOW = "    "
+LEAST_USD = 0.0001
+"""Less money than this is not written out."""
 PATIENCE_S = 1.0
 """What takes longer than this says what it waits for."""
 _LOOK_S = 0.5
@@ -73,13 +75,14 @@ def duration(seconds: float) -> str:
 
 
 def money(usd: float) -> str:
-    """US dollars with three significant digits, never in scientific notation."""
+    """US dollars to look at: "$1,234.50", "$0.12", "$0.0012"; what is below is "< $0.0001"."""
     if usd == 0:
         return "$0"
-    digits = 2
-    while abs(usd) < 10.0 ** (2 - digits) and digits < 15:
-        digits += 1
-    return f"${usd:.{digits}f}"
+    if usd < LEAST_USD:
+        return f"< ${LEAST_USD}"
+    if usd >= 0.1:
+        return f"${usd:,.2f}"
+    return f"${usd:.4f}" if usd < 0.01 else f"${usd:.3f}"
 
 
 def mebibytes(mib: float) -> str:

@@ -1,39 +1,95 @@
-"""`swell usage`: what each pool used and cost."""
+"""`swell usage`: what was used, and what it cost."""
 
 from __future__ import annotations
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from swell.cli import options
 from swell.cli.output import duration, json_text, money, table
 
-HEADS = ("POOL", "REQUESTS", "ERRORS", "COLD", "CPU", "BUSY", "REPLICA", "STARTING", "TEMPLATE", "GIB HOURS", "COST")
+if TYPE_CHECKING:
+    from swell.wire.api import PoolUsage
+
+HEADS = ("COST", "REQUESTS", "ERRORS", "COLD", "CPU", "REPLICAS", "TEMPLATES")
+GROUPS = ("app", "workload", "pool")
+MINUTE_S = 60.0
+"""Use is kept by the minute."""
+_RUN = re.compile(r"(?P<stem>.+)--[0-9a-f]{8}")
+"""An app of `swell run`: its name is new at each run."""
 
 
-@click.command()
+@click.command(short_help="Show requests, time and cost of each workload.")
 @click.option("--since", type=options.Duration(), default=0.0, help="Only the last 90s, 10m, 2d, …; all by default.")
+@click.option("--by", type=click.Choice(GROUPS), default="workload", help="A row for each … [workload]")
 @options.as_json
 @options.home
-def usage(since: float, as_json: bool, home: str | None) -> None:
-    """Show requests, time, memory and cost by pool (one revision of one workload)."""
-    pools = options.connect(home).usage(since)
+def usage(since: float, by: str, as_json: bool, home: str | None) -> None:
+    """Show requests, time and cost, the dearest first; all runs (`swell run`) of a program are one row.
+
+    CPU is time of processors. REPLICAS and TEMPLATES are the time they were there, each counted. A pool is one
+    revision of a workload. --json has more: seconds busy and starting, and GiB-seconds of memory.
+    """
+    begun = (time.time() - since) // MINUTE_S * MINUTE_S if since else 0.0
+    rows = grouped(options.connect(home).usage(time.time() - begun if since else 0.0), by)
     if as_json:
-        click.echo(json_text(pools))
+        click.echo(json_text(rows))
         return
-    if not pools:
-        click.echo("Nothing was used.")
-        return
-    rows = [
-        (
-            pool.pool.removeprefix("default/"),
-            str(pool.requests),
-            str(pool.errors),
-            str(pool.cold),
-            *map(duration, (pool.cpu_s, pool.busy_s, pool.replica_s, pool.starting_s, pool.template_s)),
-            f"{pool.memory_gib_s / 3600:.3f}",
-            money(pool.cost_usd),
-        )
-        for pool in pools
-    ]
-    click.echo(table(HEADS, rows, right=HEADS[1:]))
-    click.echo(f"total {money(sum(pool.cost_usd for pool in pools))}")
+    if since:
+        click.echo(time.strftime("Since %H:%M on %d %b (use is kept by the minute):\n", time.localtime(begun)))
+    click.echo(listing(rows, by) if rows else "Nothing was used.")
+
+
+def grouped(pools: Iterable[PoolUsage], by: str) -> list[dict[str, Any]]:
+    """Sums of the pools' use by "app", "workload" or "pool", the dearest first.
+
+    Each row has its name under `by`; `runs` tells how many runs of `swell run` it sums up: 0 for what was deployed.
+    """
+    from msgspec.structs import asdict
+
+    members: dict[tuple[str, bool], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for pool in pools:
+        app = pool.pool.split("/")[1]
+        members[_group(pool.pool, by)][app].append(asdict(pool))
+    rows = []
+    for (name, of_runs), apps in members.items():
+        parts = [part for parts in apps.values() for part in parts]
+        sums = {field: sum(part[field] for part in parts) for field in parts[0] if field != "pool"}
+        rows.append({by: name, "runs": len(apps) if of_runs else 0, **sums})
+    return sorted(rows, key=lambda row: (-row["cost_usd"], row[by]))
+
+
+def _group(pool: str, by: str) -> tuple[str, bool]:
+    """(name, is it one of runs) of the group that a pool ("namespace/app/workload@revision") is in."""
+    namespace, app, workload = pool.partition("@")[0].split("/", 2)
+    run = _RUN.fullmatch(app)
+    if by == "pool":
+        return pool, run is not None
+    app = run["stem"] if run else app
+    return (f"{namespace}/{app}" if by == "app" else f"{namespace}/{app}/{workload}"), run is not None
+
+
+def listing(rows: list[dict[str, Any]], by: str) -> str:
+    """The rows as a table, and their total."""
+    total = {name: sum(row[name] for row in rows) for name in rows[0] if name not in (by, "runs")}
+    lines = [(*_cells(row), _shown(row, by)) for row in rows]
+    return table((*HEADS, by.upper()), [*lines, (*_cells(total), "total")], right=HEADS)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        money(row["cost_usd"]),
+        *(str(row[name]) for name in ("requests", "errors", "cold")),
+        *(duration(row[name]) for name in ("cpu_s", "replica_s", "template_s")),
+    )
+
+
+def _shown(row: dict[str, Any], by: str) -> str:
+    runs = row["runs"]
+    mark = f" ({runs} run{'s' if runs != 1 else ''})" if runs and by != "pool" else ""
+    return f"{row[by].removeprefix('default/')}{mark}"

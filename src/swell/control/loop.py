@@ -15,6 +15,7 @@ import msgspec
 from swell.control.history import History
 from swell.control.link import ControlLink
 from swell.control.reactor import Reactor
+from swell.control.why import complete
 from swell.model.events import Event, NodeSeen, ReplicaSeen
 from swell.model.orders import Inventory
 from swell.model.ports import Clock, Engine, Fact, Store
@@ -66,9 +67,20 @@ class Loop:
 
     def heard_requests(self, records: Sequence[RequestRecord], counts: Sequence[PoolCount]) -> None:
         if records:
-            self.store.usage.add_requests(records)
+            self.store.usage.add_requests([self._completed(record) for record in records])
         if counts:
             self.store.usage.add_counts(counts)
+
+    def _completed(self, record: RequestRecord) -> RequestRecord:
+        """With what is known now of its replica, or of why it had none: both are forgotten sooner than the record."""
+        world = self.reactor.world
+        return complete(
+            record,
+            self.history.get(record.replica),
+            refused=world.refused.get(record.pool, ""),
+            failures=world.failures.get(record.pool),
+            waiting=self.reactor.waiting.get(record.pool, ""),
+        )
 
     def heard_usage(self, rows: Sequence[Usage]) -> None:
         if rows:

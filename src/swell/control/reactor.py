@@ -131,7 +131,7 @@ class Reactor:
             self._due.pop(pool, None)
         self._remember(decided)
         self._stale.update(dict.fromkeys(pools))
-        delta = self.keeper.refresh(self._stale, now)
+        delta = self.keeper.refresh(self._stale)
         for pool in self._stale:
             if pool not in self.keeper.pools:
                 self.book.forget(pool)

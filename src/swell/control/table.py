@@ -9,7 +9,7 @@ from swell.model.policy import Policy
 from swell.model.replica import Phase
 from swell.model.request import Prices
 from swell.model.workload import Workload
-from swell.model.world import World
+from swell.model.world import Failures, World
 from swell.wire.link import Endpoint, PoolRow, Route, Table, TableDelta
 
 FAILURES_BEFORE_CLOSED = 3
@@ -31,11 +31,11 @@ class TableKeeper:
         """What a gateway that just connected is sent."""
         return Table(self.version, tuple(self.routes.values()), tuple(self.pools.values()), self.prices)
 
-    def refresh(self, pools: Iterable[str], now: float) -> TableDelta | None:
+    def refresh(self, pools: Iterable[str]) -> TableDelta | None:
         """Look at these pools (and their workloads' routes) again; None when no row changed."""
         changed_pools, gone_pools, changed_routes, gone_routes = [], [], [], []
         for pool in pools:
-            row = pool_row(self.world, pool, self.policy, now)
+            row = pool_row(self.world, pool, self.policy)
             if row is None:
                 if self.pools.pop(pool, None) is not None:
                     gone_pools.append(pool)
@@ -72,7 +72,7 @@ class TableKeeper:
         )
 
 
-def pool_row(world: World, pool: str, policy: Policy, now: float) -> PoolRow | None:
+def pool_row(world: World, pool: str, policy: Policy) -> PoolRow | None:
     """One pool's row; None when nobody wants the pool and nothing of it runs."""
     revision = world.revision(pool)
     members = world.in_pool(pool)
@@ -83,6 +83,7 @@ def pool_row(world: World, pool: str, policy: Policy, now: float) -> PoolRow | N
         for replica in members
         if replica.role == "serving" and replica.phase is Phase.READY
     ]
+    failures = world.failures.get(pool) if not ready else None
     return PoolRow(
         pool=pool,
         max_inputs=revision.max_inputs,
@@ -91,27 +92,21 @@ def pool_row(world: World, pool: str, policy: Policy, now: float) -> PoolRow | N
         single_use=revision.single_use,
         native=not any(m.web is not None and m.web.kind == "server" for m in revision.entry.methods),
         replicas=tuple(ready),
-        closed="" if ready else closed(world, pool, policy, now),
-        failing="" if ready else failing(world, pool),
+        failing=failing(failures) if failures is not None else "",
+        retry_at=restart_at(failures, policy),
+        closed=failures is not None and failures.count >= FAILURES_BEFORE_CLOSED,
     )
 
 
-def closed(world: World, pool: str, policy: Policy, now: float) -> str:
-    """Why requests are refused rather than held: starts keep failing and the next try is not due."""
-    failures = world.failures.get(pool)
-    if failures is None or failures.count < FAILURES_BEFORE_CLOSED or restart_at(failures, policy) <= now:
-        return ""
-    return failing(world, pool)
-
-
-def failing(world: World, pool: str) -> str:
-    """How often, and why, the pool's start failed; empty when it did not, or worked since."""
-    failures = world.failures.get(pool)
-    if failures is None:
-        return ""
+def failing(failures: Failures) -> str:
+    """How often, and why, a pool's start failed."""
     times = "once" if failures.count == 1 else f"{failures.count} times in a row"
-    # First comes the message, or how the process ended; a traceback, or its last words, may follow.
-    lines = failures.detail.strip().splitlines() or [""]
+    return f"its start failed {times} ({failures.reason}). {in_short(failures.detail)}".strip()
+
+
+def in_short(detail: str) -> str:
+    """Of how something ended: the message, or how its process did, and the end of what followed (a traceback, what it
+    printed last)."""
+    lines = detail.strip().splitlines() or [""]
     first, last = lines[0], lines[-1].strip()
-    told = first if last in first else f"{first}: {last}"
-    return f"its start failed {times} ({failures.reason}). {told}".strip()
+    return first if last in first else f"{first}: {last}"

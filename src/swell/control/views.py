@@ -15,9 +15,9 @@ from swell.model.demand import IDLE
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped
 from swell.model.replica import Phase, Replica
-from swell.model.request import PoolCount, Prices, Usage
+from swell.model.request import PoolCount, Prices, Usage, is_id
 from swell.model.workload import App, Method, Revision, Workload, workload_of
-from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, Why, WorkloadRow
+from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, RequestRow, Why, WorkloadRow
 
 WHY_WINDOW_S = 86_400.0
 """A request's share of idle and start-up time is an average over its pool's last day."""
@@ -32,6 +32,7 @@ class Views:
         self.base_url = base_url
         self.version = version
         self._writing = asyncio.Lock()
+        self._deploying: list[App] = []
         self._deployed_at = loop.store.world.deployed_at()
 
     def health(self) -> dict[str, object]:
@@ -51,6 +52,13 @@ class Views:
 
     async def deploy(self, app: App, progress: Callable[[str], None]) -> DeployLine:
         """Build and import every revision, then put the app in place in one event; or change nothing."""
+        self._deploying.append(app)
+        try:
+            return await self._put_in_place(app, progress)
+        finally:
+            self._deploying.remove(app)
+
+    async def _put_in_place(self, app: App, progress: Callable[[str], None]) -> DeployLine:
         known = self.loop.reactor.world.apps.get(app.key)
         self._check_fits(app)
         built: set[tuple[object, str, str]] = set()
@@ -62,7 +70,12 @@ class Views:
             await self._build(revision, progress)
         await self._commit(AppDeployed(at=self.loop.clock.now(), app=app))
         verb = "deployed" if known is None else "deployed again"
-        return DeployLine("done", f"{app.name} {verb}: {len(app.workloads)} workloads", urls=tuple(self._urls(app)))
+        return DeployLine(
+            "done",
+            f"{app.name} {verb}: {len(app.workloads)} workloads",
+            urls=tuple(self._urls(app)),
+            changes=tuple(changes(known, app)),
+        )
 
     async def _build(self, revision: Revision, progress: Callable[[str], None]) -> None:
         report = await self.loop.engine.build(revision, progress)
@@ -129,6 +142,11 @@ class Views:
                     status=409,
                 )
 
+    def bundles(self) -> set[str]:
+        """Digests of the source that is wanted, runs, or is being deployed."""
+        coming = (revision for app in self._deploying for revision in app.revisions)
+        return {revision.bundle for revision in (*self.loop.reactor.world.revisions.values(), *coming)}
+
     def owned(self) -> list[App]:
         """Apps that belong to a program and end with it."""
         return [app for app in self.loop.reactor.world.apps.values() if app.owner is not None]
@@ -194,18 +212,41 @@ class Views:
         )
 
     async def why(self, request_id: str) -> Why:
+        if not is_id(request_id):
+            raise SwellError(
+                "no_request_id",
+                f"{request_id!r} is no request's id: one looks like 0b30b5fa04e1-2b, and stands in each answer's "
+                "Swell-Request-Id header. `swell why` lists the newest that are kept.",
+                status=404,
+            )
         record = await asyncio.to_thread(self.loop.store.usage.request, request_id)
         if record is None:
             raise SwellError(
                 "not_kept",
-                f"Request {request_id} is not kept. Errors, cold and slow requests and the last of each pool are; "
-                "a request shows up within two seconds of its end.",
+                f"Request {request_id} is not kept. Kept are errors, cold starts, slow requests and the newest others "
+                "of each workload, from two seconds after their end. `swell why` lists them.",
                 status=404,
             )
-        cost = (await self._costs(WHY_WINDOW_S)).get(record.pool, PoolCost())
-        refused = self.loop.reactor.world.refused.get(record.pool, "")
-        failures = self.loop.reactor.world.failures.get(record.pool)
-        return explain(record, self.loop.history.get(record.replica), cost, refused, failures)
+        cost = (await self._costs(WHY_WINDOW_S, record.pool)).get(record.pool, PoolCost())
+        return explain(record, self.loop.history.get(record.replica), cost)
+
+    async def requests(self, namespace: str, app: str, most: int) -> list[RequestRow]:
+        prefix = f"{namespace}/{app}/" if app else f"{namespace}/"
+        records = await asyncio.to_thread(self.loop.store.usage.requests, prefix, most)
+        return [
+            RequestRow(
+                id=record.id,
+                workload=workload_of(record.pool),
+                method=record.method,
+                received_at=record.received_at,
+                status=record.status,
+                error=record.error,
+                total_ms=record.total_ms,
+                cold=record.cold,
+                cost_usd=record.cost_usd,
+            )
+            for record in records
+        ]
 
     async def usage(self, since_s: float) -> list[PoolUsage]:
         return [
@@ -225,12 +266,12 @@ class Views:
             for pool, cost in sorted((await self._costs(since_s)).items())
         ]
 
-    async def _costs(self, since_s: float) -> dict[str, PoolCost]:
-        """Cost per pool over the last `since_s` seconds; 0 = all that is kept."""
+    async def _costs(self, since_s: float, pool: str = "") -> dict[str, PoolCost]:
+        """Cost per pool, of one or of all, over the last `since_s` seconds; 0 = all that is kept."""
         now = self.loop.clock.now()
         since = now - since_s if since_s else 0.0
-        usage = await asyncio.to_thread(self.loop.store.usage.usage, since, now + 60)
-        counts = await asyncio.to_thread(self.loop.store.usage.counts, since, now + 60)
+        usage = await asyncio.to_thread(self.loop.store.usage.usage, since, now + 60, pool)
+        counts = await asyncio.to_thread(self.loop.store.usage.counts, since, now + 60, pool)
         rows: dict[str, tuple[list[Usage], list[PoolCount]]] = defaultdict(lambda: ([], []))
         for used in usage:
             rows[used.pool][0].append(used)
@@ -258,6 +299,16 @@ class Views:
         name = f"{workload.name}.{method.name}" if is_class else workload.name
         space = "" if workload.namespace == "default" else f"{workload.namespace}/"
         return f"{self.base_url}/call/{space}{workload.app}/{name}"
+
+
+def changes(known: App | None, app: App) -> list[tuple[str, str]]:
+    """(workload, "new", "changed", "unchanged" or "removed"), by name: what a deploy over `known` does."""
+    before = {workload.name: workload for workload in known.workloads} if known is not None else {}
+    after = {workload.name: workload for workload in app.workloads}
+    told = dict.fromkeys(before.keys() - after.keys(), "removed")
+    for name, workload in after.items():
+        told[name] = "new" if name not in before else "unchanged" if workload == before[name] else "changed"
+    return sorted(told.items())
 
 
 def labels(app: App) -> set[str]:

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+
 from swell.control.history import Story
+from swell.control.table import in_short
 from swell.decide.price import PoolCost
-from swell.model.request import RequestRecord
+from swell.model.request import RequestRecord, Start
 from swell.model.workload import workload_of
 from swell.model.world import Failures
 from swell.wire.api import Why, WhyStep
 
 ORDINARY_ENDS = frozenset({"idle", "superseded", "stopped", "reclaimed", "evicted", "over_max", "served", "shutdown"})
 """Ends that were ordered: they need no last words."""
+
+ENDS = {
+    "idle": "nobody needed it any longer",
+    "superseded": "its revision gets no more requests",
+    "stopped": "its app was stopped",
+    "reclaimed": "its room was needed",
+    "evicted": "templates held too much memory",
+    "over_max": "there were more than max_replicas",
+    "served": "it had served its one request",
+    "shutdown": "the server was stopped",
+    "lost": "its node no longer had it",
+    "stuck": "an input could not be stopped",
+    "enter_error": "an @enter hook raised",
+    "startup_timeout": "it was not ready in time",
+    "out_of_memory": "its memory limit was reached",
+    "crashed": "its process crashed",
+    "exited": "its process ended by itself",
+    "not_listening": "nothing listened on its port",
+}
+"""What the reasons of an end mean, in words."""
 
 NOTES = {
     "held": "waited at the gateway for a free replica",
@@ -36,16 +59,31 @@ NOTES = {
 """What each phase is, in words."""
 
 
-def explain(
-    record: RequestRecord, story: Story | None, cost: PoolCost, refused: str = "", failures: Failures | None = None
-) -> Why:
-    """Join what the gateway recorded with what is known of the replica that answered. Pure.
+def complete(
+    record: RequestRecord,
+    story: Story | None,
+    *,
+    refused: str = "",
+    failures: Failures | None = None,
+    waiting: str = "",
+) -> RequestRecord:
+    """A gateway's record with what control knows of the replica that answered. Pure.
 
-    `refused` says why templates of the pool may not be forked; empty when they may. `failures` are its
-    failed starts in a row.
+    `refused` says why templates of the pool may not be forked; empty when they may. `failures` are its failed
+    starts in a row, `waiting` is what the pool waits for.
     """
+    start = None
+    if record.cold and story is not None and story.ready_at is not None:
+        start = Start(story.planned_at, story.ready_at, story.timings_ms)
+    reasons = _reasons(record, story, refused, failures, waiting)
+    return msgspec.structs.replace(record, start=start, reasons=tuple(reasons))
+
+
+def explain(record: RequestRecord, story: Story | None, cost: PoolCost) -> Why:
+    """What a person is told of a request. `story`: what has become of its replica, if that is remembered. Pure."""
     # Who never had a replica pays for none.
     requests = max(cost.requests, 1) if record.replica else math.inf
+    since = [line for line in _ending(story) if line not in record.reasons] if story is not None else []
     return Why(
         request=record.id,
         workload=workload_of(record.pool),
@@ -56,8 +94,8 @@ def explain(
         total_ms=record.total_ms,
         cold=record.cold,
         replica=record.replica,
-        steps=tuple(_steps(record, story)),
-        reasons=tuple(_reasons(record, story, refused, failures)),
+        steps=tuple(_steps(record)),
+        reasons=(*record.reasons, *since),
         cpu_us=record.cpu_us,
         marginal_usd=record.cost_usd,
         idle_share_usd=cost.idle_usd / requests,
@@ -65,22 +103,21 @@ def explain(
     )
 
 
-def _steps(record: RequestRecord, story: Story | None) -> list[WhyStep]:
+def _steps(record: RequestRecord) -> list[WhyStep]:
     """The gateway's phases; while held, the part of the replica's start that the request waited for."""
     steps: list[WhyStep] = []
     for name, ms in record.phases_ms:
         steps.append(WhyStep(name, ms, NOTES.get(name, "")))
-        if name == "held" and record.cold and story is not None and story.ready_at is not None:
-            steps += _wake_steps(record, story, ms)
+        if name == "held" and record.start is not None:
+            steps += _wake_steps(record, record.start, ms)
     return steps
 
 
-def _wake_steps(record: RequestRecord, story: Story, held_ms: float) -> list[WhyStep]:
-    assert story.ready_at is not None
-    planned_ms = max(story.planned_at - record.received_at, 0.0) * 1000
-    ready_ms = max(story.ready_at - record.received_at, 0.0) * 1000
-    parts = [("plan", planned_ms), *story.timings_ms]
-    other_ms = ready_ms - planned_ms - sum(ms for _, ms in story.timings_ms)
+def _wake_steps(record: RequestRecord, start: Start, held_ms: float) -> list[WhyStep]:
+    planned_ms = max(start.planned_at - record.received_at, 0.0) * 1000
+    ready_ms = max(start.ready_at - record.received_at, 0.0) * 1000
+    parts = [("plan", planned_ms), *start.timings_ms]
+    other_ms = ready_ms - planned_ms - sum(ms for _, ms in start.timings_ms)
     if other_ms > 0.05:
         parts.append(("report", other_ms))
     if held_ms > ready_ms:
@@ -96,18 +133,31 @@ def origin(story: Story, refused: str) -> str:
     return f"a fresh process, since {why}" if why else "a fresh process"
 
 
-def _reasons(record: RequestRecord, story: Story | None, refused: str, failures: Failures | None) -> list[str]:
+def in_words(reason: str) -> str:
+    """The reason of an end as a person may read it."""
+    return ENDS.get(reason, reason)
+
+
+def _reasons(
+    record: RequestRecord, story: Story | None, refused: str, failures: Failures | None, waiting: str
+) -> list[str]:
     if not record.replica and failures is not None:
         times = "once" if failures.count == 1 else f"{failures.count} times in a row"
-        last = failures.detail.strip().splitlines()[-1:]
-        return [f"no replica: its start failed {times} ({failures.reason})", *last]
+        return [f"no replica: its start failed {times} ({in_words(failures.reason)})", in_short(failures.detail)]
+    if not record.replica:
+        return [f"no replica: {waiting}"] if waiting else []
     if story is None:
-        return [f"replica {record.replica}: no longer remembered"] if record.replica else []
+        return [f"replica {record.replica}: not remembered when this record came"]
     reasons = [f"{story.replica} was started ({origin(story, refused)}): {story.why}"]
     if not record.cold:
         reasons.append("it was ready when the request came")
-    if story.ended_at is not None:
-        because = f" ({story.stop_why})" if story.stop_why else ""
-        reasons.append(f"it is gone since: {story.reason}{because}")
-        reasons += story.detail.strip().splitlines()[-1:] if story.reason not in ORDINARY_ENDS else []
-    return reasons
+    return reasons + _ending(story)
+
+
+def _ending(story: Story) -> list[str]:
+    """How a replica ended; nothing while it lives."""
+    if story.ended_at is None:
+        return []
+    because = f" ({story.stop_why})" if story.stop_why else ""
+    last_words = in_short(story.detail) if story.reason not in ORDINARY_ENDS else ""
+    return [f"it is gone since: {in_words(story.reason)}{because}", *filter(None, (last_words,))]

@@ -23,15 +23,16 @@ def admit(
     body_bytes: int,
     hold_bytes_max: int,
     closed: str = "",
+    retry_after_s: int = 1,
 ) -> Refusal | None:
     """None: hold it. Limits are inclusive: exactly `hold_max` requests and `hold_bytes_max` bytes may be held.
 
     `held` counts the pool's own waiting requests, `held_bytes` the bodies of all that wait at this gateway,
     `body_bytes` what has arrived of this one. `closed` says why no replica can be had at all; with it set,
-    waiting is pointless and is not begun.
+    waiting is pointless and is not begun before `retry_after_s`.
     """
     if closed:
-        return unavailable(workload, closed)
+        return unavailable(workload, closed, retry_after_s)
     if held >= hold_max:
         return Refusal(
             429,
@@ -51,6 +52,7 @@ def admit(
     return None
 
 
-def unavailable(workload: str, closed: str) -> Refusal:
+def unavailable(workload: str, closed: str, retry_after_s: int) -> Refusal:
     """What a request is told when no replica can be had at all, whether it comes now or was held."""
-    return Refusal(503, "no_replica", f"{workload} cannot be started now: {closed}", 5)
+    message = f"{workload} cannot be started now: {closed} A request may ask for another try in {retry_after_s} s."
+    return Refusal(503, "no_replica", message, retry_after_s)

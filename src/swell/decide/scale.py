@@ -56,7 +56,7 @@ def scale(
         return _shrink_to(most, serving)
     if wanted > have:
         return _grow(wanted, have, demand, revision, failures, policy, now, _kept(least, buffer, demand))
-    peak = _replicas_for(demand.peak_since(now - idle_s), revision.target_inputs)
+    peak = _replicas_for(demand.peak_within(idle_s, now), revision.target_inputs)
     keep = min(max(peak + (buffer if peak else 0), wanted), most)
     spare = have - keep
     idle = [r for r in serving if r.phase is Phase.READY and (r.ready_at or now) + idle_s <= now]

@@ -33,7 +33,6 @@ class Tally:
         self.errors = 0
         self.cold = 0
         self.ordinary = 0
-        self.cpu_us = 0
         self.busy_s = 0.0
         """Of replicas that were at work and are idle now; the others are added at each flush."""
 
@@ -47,12 +46,11 @@ class Ledger:
         self.records: deque[RequestRecord] = deque(maxlen=WAITING_MAX)
         self._active: list[Tally] = []
 
-    def wants(self, tally: Tally, total_ms: float, status: int, error: str, cold: bool, cpu_us: int) -> bool:
+    def wants(self, tally: Tally, total_ms: float, status: int, error: str, cold: bool) -> bool:
         """Count a finished request; True when its record is to be kept."""
         if not tally.listed:
             self.list(tally)
         tally.requests += 1
-        tally.cpu_us += cpu_us
         if error or status >= 500:
             tally.errors += 1
             tally.cold += cold
@@ -90,10 +88,9 @@ class Ledger:
                     errors=tally.errors,
                     cold=tally.cold,
                     busy_s=tally.busy_s,
-                    cpu_s=tally.cpu_us / 1e6,
                 )
             )
-            tally.requests = tally.errors = tally.cold = tally.ordinary = tally.cpu_us = 0
+            tally.requests = tally.errors = tally.cold = tally.ordinary = 0
             tally.busy_s = 0.0
             if tally.listed:
                 self._active.append(tally)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -100,8 +101,11 @@ class Pool:
         self.memory_mib = row.memory_mib
         self.single_use = row.single_use
         self.native = row.native
-        self.closed = ""
         self.failing = ""
+        self.retry_at = 0.0
+        """No start is tried before then (on the clock of `shared.now`)."""
+        self.refusing = False
+        """Until then requests are refused rather than held."""
         self.reuse_s = math.inf if row.native else FOREIGN_REUSE_S
         self.replicas: dict[str, Replica] = {}
         self.ending: list[Replica] = []
@@ -125,6 +129,16 @@ class Pool:
     def ready(self) -> int:
         return len(self.replicas)
 
+    @property
+    def closed(self) -> bool:
+        """Nothing can be had before the next try, and that is not due."""
+        return self.refusing and self.shared.now() < self.retry_at
+
+    @property
+    def retry_after_s(self) -> int:
+        """Whole seconds until a start may be tried again, at least one."""
+        return max(math.ceil(self.retry_at - self.shared.now()), 1)
+
     def loads(self) -> tuple[tuple[str, int], ...]:
         """Requests in flight by replica, where there are any; nothing for a pool of more than LOADS_MAX."""
         if len(self.replicas) + len(self.ending) > LOADS_MAX:
@@ -135,8 +149,9 @@ class Pool:
 
     def update(self, row: PoolRow) -> None:
         """Take in a row: endpoints that came and went, and why none can be had."""
-        self.closed = row.closed
         self.failing = row.failing
+        self.retry_at = self.shared.now() + row.retry_at - time.time()
+        self.refusing = row.closed
         self.timeout_s = row.timeout_s
         listed = {endpoint.replica: endpoint for endpoint in row.replicas}
         for replica in [r for r in self.replicas.values() if r.id not in listed]:
@@ -147,7 +162,7 @@ class Pool:
                 self.settle(replica)
         if self.closed:
             for request in self.take_held():
-                self._refuse(request, unavailable(self.workload, self.closed))
+                self._refuse(request, unavailable(self.workload, self.failing, self.retry_after_s))
 
     def close(self) -> None:
         """Control no longer knows it: nothing new goes there. What runs may finish."""
@@ -355,7 +370,8 @@ class Pool:
             held_bytes=self.shared.held_bytes,
             body_bytes=request.size,
             hold_bytes_max=settings.hold_bytes_max,
-            closed=self.closed,
+            closed=self.failing if self.closed else "",
+            retry_after_s=self.retry_after_s,
         )
         if refusal is None:
             self._hold(request, first)

@@ -64,6 +64,8 @@ class PoolSide(Protocol):
     failing: str
     tally: Tally | None
 
+    @property
+    def retry_after_s(self) -> int: ...
     def submit(self, request: Request) -> None: ...
     def drop(self, request: Request) -> None: ...
     def grown(self, request: Request) -> None: ...
@@ -139,7 +141,8 @@ class Request:
         """The deadline passed."""
         pool = self.pool
         if self.replica is None and pool is not None and pool.failing:
-            self.fail(503, "no_replica", f"No replica could be had in time: {pool.failing}", b"retry-after: 5\r\n")
+            retry = b"retry-after: %d\r\n" % pool.retry_after_s
+            self.fail(503, "no_replica", f"No replica could be had in time: {pool.failing}", retry)
             return
         where = "it ran" if self.upstream is not None else "it waited for a free replica"
         self.fail(504, "deadline", f"The deadline of {self.deadline - self.at:g} s passed while {where}.")
@@ -203,7 +206,7 @@ class Request:
             return
         total_ms = (now - self.at) * 1e3
         ledger = self.shared.ledger
-        if ledger.wants(pool.tally, total_ms, status, error, self.cold, cpu_us):
+        if ledger.wants(pool.tally, total_ms, status, error, self.cold):
             ledger.records.append(
                 RequestRecord(
                     id=self.id.decode(),

@@ -25,11 +25,16 @@ class Demand(msgspec.Struct, frozen=True):
     def level(self) -> int:
         return self.held + self.in_flight + self.queued
 
-    def peak_since(self, since: float) -> int:
-        """The highest level after `since`. A level that ended just then no longer counts."""
+    def peak_within(self, window_s: float, now: float) -> int:
+        """The highest level of the last `window_s`. A level that ended `window_s` ago no longer counts.
+
+        It is the sum `at + window_s` that is compared, as by whoever asks when a peak will have passed: the
+        difference `now - window_s` rounds otherwise, and at that very moment one would say "not yet" and the other
+        "nothing to wait for".
+        """
         best = self.level
         for at, level in self.peaks:
-            if at > since and level > best:
+            if at + window_s > now and level > best:
                 best = level
         return best
 

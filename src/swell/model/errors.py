@@ -14,3 +14,7 @@ class SwellError(Exception):
         self.message = message
         self.status = status
         self.detail = detail
+
+
+# As users know it, and as it stands in front of an uncaught one's message.
+SwellError.__module__ = "swell"

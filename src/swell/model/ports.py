@@ -5,7 +5,7 @@ Every adapter passes its port's conformance suite.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -21,8 +21,6 @@ class Clock(Protocol):
     """Time. `now` is seconds since the epoch and never goes back."""
 
     def now(self) -> float: ...
-
-    async def sleep_until(self, at: float) -> None: ...
 
 
 class LogLine(Protocol):
@@ -106,15 +104,18 @@ class UsageLog(Protocol):
 
     def request(self, id: str) -> RequestRecord | None: ...
 
-    def requests(self, pool: str, most: int) -> list[RequestRecord]:
-        """The newest records kept for a pool."""
+    def requests(self, prefix: str, most: int) -> list[RequestRecord]:
+        """The newest records kept of pools whose name begins so ("namespace/app/", say), newest first."""
         ...
 
-    def usage(self, since: float, until: float) -> list[Usage]:
-        """One row per (pool, role): sums over the time asked for."""
+    def usage(self, since: float, until: float, pool: str = "") -> list[Usage]:
+        """One row per (pool, role), of one pool or of all: sums over the whole minutes that [since, until) touches,
+        and whole hours of times before the last day."""
         ...
 
-    def counts(self, since: float, until: float) -> list[PoolCount]: ...
+    def counts(self, since: float, until: float, pool: str = "") -> list[PoolCount]:
+        """One row per pool, likewise."""
+        ...
 
 
 class Store(Protocol):
@@ -141,10 +142,17 @@ class Store(Protocol):
 class Blobs(Protocol):
     """Bytes by the digest of their content ("sha256-…" hex)."""
 
-    def has(self, digest: str) -> bool: ...
+    def has(self, digest: str) -> bool:
+        """Is it there, whole? Who asks is about to need it: to `sweep` it is as good as put just now."""
+        ...
 
     async def put(self, digest: str, chunks: AsyncIterator[bytes]) -> None:
         """Store a stream; refuses it if the content does not have that digest."""
         ...
 
     def path(self, digest: str) -> str: ...
+
+    def sweep(self, needed: Collection[str], before: float) -> int:
+        """Remove those that are not `needed` and were neither put nor asked for since `before` (seconds since the
+        epoch); returns how many."""
+        ...

@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
+
+_ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{1,16}")
+
+
+def is_id(text: str) -> bool:
+    """Could this be the id of a request? Those are a gateway's incarnation and a number: 0b30b5fa04e1-2b."""
+    return _ID.fullmatch(text) is not None
+
+
+class Start(msgspec.Struct, frozen=True):
+    """The start of a replica that a request waited for. Times in seconds since the epoch."""
+
+    planned_at: float
+    ready_at: float
+    timings_ms: tuple[tuple[str, float], ...] = ()
+    """What its processes took, in order."""
 
 
 class RequestRecord(msgspec.Struct, frozen=True):
@@ -27,6 +45,10 @@ class RequestRecord(msgspec.Struct, frozen=True):
     attempts: int = 1
     error: str = ""
     """Error code, when refused or failed."""
+    start: Start | None = None
+    """Of a cold request. Control adds it as the record reaches it, since replicas are forgotten before requests are."""
+    reasons: tuple[str, ...] = ()
+    """The decisions behind it, in words; control adds them likewise."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -55,7 +77,6 @@ class PoolCount(msgspec.Struct, frozen=True):
     cold: int
     busy_s: float
     """Replica-seconds in which at least one input was worked on, summed over replicas."""
-    cpu_s: float
 
 
 class Prices(msgspec.Struct, frozen=True):

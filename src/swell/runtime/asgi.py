@@ -136,6 +136,9 @@ class AsgiCall:
         else:
             self._exchange.refuse(504, "deadline", "The deadline passed while the app worked; it was told to stop.")
 
+    def left(self) -> bool:
+        return self._exchange.left()
+
     # -- the application ----------------------------------------------------------------------
 
     async def _run(self, app: App, scope: dict[str, Any]) -> None:

@@ -159,6 +159,9 @@ class Call:
         self._exchange.write(self._streaming.error(error_body("deadline", message, self.request)))
         self._exchange.end(error_line(504, "deadline"))
 
+    def left(self) -> bool:
+        return self._exchange.left()
+
     # -- synchronous code, on a worker thread --------------------------------------------------
 
     def _synchronous(self) -> None:

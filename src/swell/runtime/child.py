@@ -10,7 +10,7 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.runtime import load, template
-from swell.wire.child import CHANNEL_FD, Failed, Launch
+from swell.wire.child import CHANNEL_FD, Launch
 from swell.wire.frames import pack
 
 
@@ -26,7 +26,7 @@ def main() -> None:
         try:
             program = load.load(launch.revision, launch.bundle_dir, snap=launch.role == "template")
         except SwellError as error:
-            channel.sendall(pack(Failed(reason=error.code, detail=load.failure_detail(error))))
+            channel.sendall(pack(load.report_failure(error)))
         else:
             timings = [("load", (time.monotonic() - started) * 1000)]
             if launch.role == "template":

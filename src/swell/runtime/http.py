@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import select
 import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -37,6 +38,7 @@ _REMAINING = f"{REMAINING_MS}: ".encode()
 _REMAINING_AT = len(_REMAINING)
 _UNLIKE = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 """Headers of requests whose heads are not worth remembering."""
+_HUNG_UP = select.POLLHUP | getattr(select, "POLLRDHUP", 0)
 
 
 class Head:
@@ -183,6 +185,10 @@ class Exchange:
     def resume_reading(self) -> None:
         if not self.closed:
             self._connection.resume_reading()
+
+    def left(self) -> bool:
+        """Has whoever waits for the answer hung up? From any thread, for when the loop cannot say."""
+        return not self.closed and self._connection.hung_up()
 
     def _finish(self) -> None:
         self.closed = True
@@ -352,6 +358,15 @@ class Connection(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         self._transport.resume_reading()
+
+    def hung_up(self) -> bool:
+        """Asked of the kernel: the loop has yet to hear of it."""
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        if descriptor < 0:
+            return False
+        asked = select.poll()
+        asked.register(descriptor, _HUNG_UP)
+        return any(event & _HUNG_UP for _, event in asked.poll(0))
 
     def abort(self) -> None:
         self._transport.abort()

@@ -19,8 +19,8 @@ from typing import Any
 
 from swell.model.errors import SwellError
 from swell.model.workload import Entry, Revision, workload_of
-from swell.runtime.tracebacks import summary, user_traceback
-from swell.wire.child import Launch
+from swell.runtime.tracebacks import summary, unpacked_in, user_traceback
+from swell.wire.child import Failed, Launch
 from swell.wire.context import Inside, inside
 
 Hook = Callable[[], Any]
@@ -82,6 +82,7 @@ def load(revision: Revision, bundle_dir: str, snap: bool) -> Program:
     the user's part of the traceback as detail.
     """
     entry = revision.entry
+    unpacked_in(bundle_dir)
     if bundle_dir not in sys.path[:1]:
         sys.path.insert(0, bundle_dir)
     importlib.invalidate_caches()
@@ -109,6 +110,14 @@ def enter_error(hook: str, error: BaseException) -> SwellError:
 def failure_detail(error: SwellError) -> str:
     """Its message and, below it, the traceback."""
     return f"{error.message}\n{error.detail}".rstrip()
+
+
+def report_failure(error: SwellError) -> Failed:
+    """Print the traceback of a failed start to the log, and make what the runner is told, which logs the message."""
+    if error.detail:
+        sys.stderr.write(error.detail.rstrip() + "\n")
+        sys.stderr.flush()
+    return Failed(reason=error.code, detail=failure_detail(error))
 
 
 def _import(name: str, bundle_dir: str) -> ModuleType:

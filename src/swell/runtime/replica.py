@@ -24,7 +24,7 @@ from swell.runtime.channel import Channel
 from swell.runtime.endpoint import Endpoint, EndpointCallee, fastapi_app, has_fastapi
 from swell.runtime.http import Connection, Head
 from swell.runtime.listener import Listener, end_children
-from swell.runtime.load import Hook, Program, enter_error, failure_detail
+from swell.runtime.load import Hook, Program, enter_error, report_failure
 from swell.runtime.service import Service
 from swell.runtime.slots import Slots
 from swell.runtime.tracebacks import user_traceback
@@ -183,8 +183,7 @@ class Replica:
     def _fail(self, error: BaseException) -> None:
         if not isinstance(error, SwellError):
             error = enter_error("The replica", error)
-        sys.stderr.write(failure_detail(error) + "\n")
-        self._channel.send(Failed(reason=error.code, detail=failure_detail(error)))
+        self._channel.send(report_failure(error))
 
     # -- end ----------------------------------------------------------------------------------
 
@@ -223,7 +222,6 @@ class Replica:
         self._end("single use")
 
     def _foreign_ended(self, why: str) -> None:
-        sys.stderr.write(f"{why[:1].upper()}{why[1:]}.\n")
         self._channel.send(Failed(reason="not_listening", detail=why))
         self._end(why)
 
@@ -232,7 +230,6 @@ class Replica:
         ending = self._launch.revision.max_inputs == 1
         self._channel.send(Stuck(count=len(requests), requests=requests, ending=ending))
         if ending:
-            sys.stderr.write(f"Input {requests[0]} could not be stopped: the replica ends.\n")
             for stream in self._host.output:
                 stream.end()
             os._exit(STUCK_STATUS)

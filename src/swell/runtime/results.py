@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import copyreg
+import io
 import pickle
 from collections.abc import Callable
 from functools import lru_cache
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import msgspec
 
 from swell.model.errors import SwellError
-from swell.runtime.tracebacks import summary
+from swell.runtime.tracebacks import summary, user_traceback
 from swell.wire.http import FRAMES, JSON, MSGPACK, OCTETS, PICKLE, error_body
 
 _VALUES = (JSON, MSGPACK, OCTETS, PICKLE)
@@ -79,14 +82,40 @@ def bad_result(name: str, value: Any, error: BaseException) -> str:
 
 
 def exception_body(error: BaseException, request: str, pickled: bool) -> bytes:
-    """The error body of an exception in user code; `pickled` adds the exception itself."""
-    packed = ""
-    if pickled:
-        try:
-            packed = base64.b64encode(pickle.dumps(error, 5)).decode()
-        except Exception:
-            packed = ""
-    return error_body("exception", summary(error), request, exception=packed)
+    """The error body of an exception in user code; `pickled` adds the exception itself and the user's traceback."""
+    said = summary(error)
+    if not pickled:
+        return error_body("exception", said, request)
+    try:
+        packed = base64.b64encode(_packed(error)).decode()
+    except Exception:
+        packed = ""
+    return error_body("exception", said, request, exception=packed, traceback=user_traceback(error))
+
+
+class _ExceptionPickler(pickle.Pickler):
+    """Has exceptions come back as they are, without a second call of an `__init__` whose arguments are not `args`."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, BaseException) and isinstance(type(value).__init__, FunctionType) and _is_plain(value):
+            return copyreg.__newobj__, (type(value), *value.args), value.__dict__ or None  # type: ignore[attr-defined]
+        return NotImplemented
+
+
+def _is_plain(error: BaseException) -> bool:
+    """Is it all in its `args` and attributes? Some kinds keep more, which their own `__init__` alone sets."""
+    kind = type(error)
+    if kind.__reduce__ is not BaseException.__reduce__:
+        return False
+    again = kind.__new__(kind, *error.args)
+    again.__dict__.update(error.__dict__)
+    return str(again) == str(error)
+
+
+def _packed(error: BaseException) -> bytes:
+    file = io.BytesIO()
+    _ExceptionPickler(file, 5).dump(error)
+    return file.getvalue()
 
 
 def _plain(value: Any) -> Any:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from swell.runtime.watchdog import Watchdog
@@ -32,6 +33,10 @@ class Work(Protocol):
         """Tell the caller that the deadline has passed."""
         ...
 
+    def left(self) -> bool:
+        """Has its caller hung up, as the kernel knows it? Asked by a thread while the loop is blocked."""
+        ...
+
 
 class Slots:
     """At most `limit` inputs at a time. `stuck(requests)` is told whenever the list of stuck inputs changes."""
@@ -50,10 +55,11 @@ class Slots:
         self._report = stuck
         self._stopping: dict[Work, asyncio.TimerHandle] = {}
         self._stuck: list[Work] = []
+        self._listing = threading.Lock()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._empty: asyncio.Future[None] | None = None
-        self._watchdog = Watchdog(loop, grace_s)
+        self._watchdog = Watchdog(loop, grace_s, self._left_behind, self._list)
         self._earliest = math.inf
 
     def free(self) -> bool:
@@ -78,9 +84,8 @@ class Slots:
         handle = self._stopping.pop(work, None)
         if handle is not None:
             handle.cancel()
-            if work in self._stuck:
-                self._stuck.remove(work)
-                self._report(tuple(one.request for one in self._stuck))
+        if self._stuck:
+            self._unlist(work)
         if not self.running:
             self._watchdog.rest()
         elif work.deadline <= self._earliest:
@@ -110,8 +115,27 @@ class Slots:
             self._stopping[work] = self._loop.call_later(pause, self._attempt, work, attempt + 1)
             work.interrupt(attempt)
         else:
-            self._stuck.append(work)
-            self._report(tuple(one.request for one in self._stuck))
+            self._list((work,))
+
+    def _left_behind(self) -> list[Work]:
+        """What runs and nobody waits for. For the watchdog's thread, while the loop is blocked."""
+        return [work for work in tuple(self.running) if work in self._stopping or work.left()]
+
+    def _list(self, works: Sequence[Work]) -> None:
+        """These cannot be stopped. From the loop, or from the watchdog's thread."""
+        with self._listing:
+            new = [work for work in works if work not in self._stuck]
+            self._stuck += new
+            # What ended a moment before it was listed did not find itself on the list.
+            self._stuck = [work for work in self._stuck if work in self.running]
+            if new and self._stuck:
+                self._report(tuple(work.request for work in self._stuck))
+
+    def _unlist(self, work: Work) -> None:
+        with self._listing:
+            if work in self._stuck:
+                self._stuck.remove(work)
+                self._report(tuple(one.request for one in self._stuck))
 
     def _watch(self, at: float) -> None:
         if self._timer is not None:

@@ -1,17 +1,26 @@
-"""Which lines of a traceback are the user's? Those of the runtime and of the import machinery are left out."""
+"""What does a user read of an error? Their own frames, and files by the names they gave them."""
 
 from __future__ import annotations
 
 import os
 import traceback
 
-_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _IMPORT_FROZEN = "<frozen importlib"
 _IMPORT_FILE = os.path.join(os.sep, "importlib", "__init__.py")
 
+_bundle: list[str] = []
+"""How files of the user's source begin here; empty until it is loaded."""
+
+
+def unpacked_in(bundle_dir: str) -> None:
+    """Where the user's source lies in this process: from now on its files are shown by their paths in it."""
+    folders = {folder.rstrip(os.sep) + os.sep for folder in (bundle_dir, os.path.realpath(bundle_dir))}
+    _bundle[:] = sorted(folders, key=len, reverse=True)
+
 
 def user_traceback(error: BaseException) -> str:
-    """The error as Python prints it, causes included, without frames of the runtime."""
+    """The error as Python prints it, causes included, without frames of ours and of the import machinery."""
     report = traceback.TracebackException.from_exception(error)
     seen: set[int] = set()
     waiting: list[traceback.TracebackException | None] = [report]
@@ -22,7 +31,7 @@ def user_traceback(error: BaseException) -> str:
         seen.add(id(one))
         one.stack = traceback.StackSummary.from_list([frame for frame in one.stack if not _is_ours(frame.filename)])
         waiting += [one.__cause__, one.__context__, *(getattr(one, "exceptions", None) or ())]
-    return "".join(report.format())
+    return _as_known("".join(report.format()))
 
 
 def summary(error: BaseException) -> str:
@@ -32,7 +41,14 @@ def summary(error: BaseException) -> str:
         said = str(error)
     except Exception:
         said = "(its text cannot be made)"
-    return f"{name}: {said}" if said else name
+    return _as_known(f"{name}: {said}" if said else name)
+
+
+def _as_known(text: str) -> str:
+    """Errors name files in their messages, too ("cannot import name 'x' from 'y' (…/y.py)")."""
+    for folder in _bundle:
+        text = text.replace(folder, "")
+    return text
 
 
 def _is_ours(filename: str) -> bool:

@@ -1,8 +1,10 @@
-"""What if user code blocks the event loop, or holds the interpreter lock for ever? Then nothing of ours runs.
+"""What if user code blocks the event loop, or holds the interpreter lock for ever? Then nothing of ours runs on it.
 
-Python's faulthandler has a thread of its own that needs neither. While inputs are worked on it is armed to
-end the process, with the traceback of every thread in the log, some time after the latest moment at which
-the loop would have acted on a deadline by itself.
+While inputs are worked on, two look on. A thread of ours sees a loop that does not turn, and asks the kernel
+whether the callers are still there, as the loop would have heard: what blocks it after its caller left is told of.
+And Python's faulthandler, whose own thread needs neither the loop nor the lock, is armed to end the process, with
+the traceback of every thread in the log, some time after the latest moment at which the loop would have acted on a
+deadline by itself.
 """
 
 from __future__ import annotations
@@ -10,47 +12,133 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import math
+import os
+import threading
 import time
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 SLACK_S = 2.0
 """Beyond the deadline and the grace: the loop was late for longer than any load explains."""
 _LOOK_S = 1.0
+_LOOKS_PER_GRACE = 4
+_THREAD_LOOK_MIN_S = 0.05
 _FILE = 2
+_BLOCKED = b"Code that nobody waits for any more blocks the event loop. Where every thread is now:\n"
+
+Work = TypeVar("Work")
 
 
-class Watchdog:
+class Watchdog(Generic[Work]):
     """Armed for the earliest deadline of what runs. Cheap to tell of every input: it re-arms once a second."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, grace_s: float) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        grace_s: float,
+        left: Callable[[], Sequence[Work]],
+        blocked: Callable[[Sequence[Work]], None],
+    ) -> None:
+        """`left` and `blocked` are as those of `Onlooker`."""
         self._loop = loop
         self._late_s = grace_s + SLACK_S
         self._armed_for = math.inf
         self._earliest = math.inf
+        self._resting = True
         self._looking = False
+        self._onlooker = Onlooker(loop, grace_s, left, blocked)
 
     def expect(self, deadline: float) -> None:
-        """The loop will have to act at `deadline` (monotonic seconds), the earliest of all that run."""
+        """Something runs. The loop will have to act at `deadline` (monotonic seconds), the earliest of all that do."""
         self._earliest = deadline
+        self._resting = False
         if abs(deadline - self._armed_for) > _LOOK_S and deadline < math.inf:
             self._arm()
-        if not self._looking and self._armed_for < math.inf:
+        if not self._looking:
             self._looking = True
+            self._onlooker.begin()
             self._loop.call_later(_LOOK_S, self._look)
 
     def rest(self) -> None:
         """Nothing runs."""
         self._earliest = math.inf
+        self._resting = True
 
     def _look(self) -> None:
-        self._looking = self._earliest < math.inf
-        if self._looking:
+        self._looking = not self._resting
+        if self._earliest < math.inf:
             self._arm()
-            self._loop.call_later(_LOOK_S, self._look)
         else:
             faulthandler.cancel_dump_traceback_later()
             self._armed_for = math.inf
+        if self._looking:
+            self._loop.call_later(_LOOK_S, self._look)
+        else:
+            self._onlooker.pause()
 
     def _arm(self) -> None:
         self._armed_for = self._earliest
         ahead_s = max(0.0, self._earliest - time.monotonic()) + self._late_s
         faulthandler.dump_traceback_later(ahead_s, exit=True, file=_FILE)
+
+
+class Onlooker(Generic[Work]):
+    """A thread that knocks at the loop and, while that does not answer, sees for itself who has left.
+
+    `left()` names inputs whose caller hung up; `blocked(inputs)` is told of those whose caller has been gone for
+    `grace_s` in which the loop did not turn once. Both are called on the thread, and only while the loop is blocked.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        grace_s: float,
+        left: Callable[[], Sequence[Work]],
+        blocked: Callable[[Sequence[Work]], None],
+    ) -> None:
+        self._loop = loop
+        self._grace_s = grace_s
+        self._look_s = max(_THREAD_LOOK_MIN_S, grace_s / _LOOKS_PER_GRACE)
+        self._left = left
+        self._blocked = blocked
+        self._on = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Look on, until `pause`."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._live, name="swell-onlooker", daemon=True)
+            self._thread.start()
+        self._on.set()
+
+    def pause(self) -> None:
+        self._on.clear()
+
+    def _live(self) -> None:
+        while self._on.wait():
+            turned = threading.Event()
+            try:
+                self._loop.call_soon_threadsafe(turned.set)
+            except RuntimeError:
+                return  # The loop is closed: the replica is over.
+            # Noticed at the next look and not at once: answering must not make two threads take turns.
+            time.sleep(self._look_s)
+            if not turned.is_set():
+                self._look_on(turned)
+
+    def _look_on(self, turned: threading.Event) -> None:
+        """Until the loop turns again."""
+        since: dict[Work, float] = {}
+        told: set[Work] = set()
+        while not turned.is_set():
+            now = time.monotonic()
+            since = {work: since.get(work, now) for work in self._left()}
+            overdue = [work for work, seen_s in since.items() if now - seen_s >= self._grace_s and work not in told]
+            # Asked once more: what was seen while the loop began to turn again may be of another connection.
+            if overdue and not turned.is_set():
+                told.update(overdue)
+                os.write(_FILE, _BLOCKED)
+                faulthandler.dump_traceback(_FILE)
+                self._blocked(overdue)
+            ahead_s = [seen_s + self._grace_s - now for work, seen_s in since.items() if work not in told]
+            turned.wait(max(0.0, min((self._look_s, *ahead_s))))

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from swell.model.errors import SwellError
 from swell.sdk import arguments, describe, marks
-from swell.sdk.binding import Binding, Named
+from swell.sdk.binding import Binding, Known, Named
 from swell.sdk.bridge import operation
 from swell.sdk.cls import Cls
 from swell.sdk.function import Function, Local, is_generator
 from swell.sdk.image import Image
-from swell.sdk.later import refusing
+from swell.sdk.later import stand_in
 from swell.sdk.marks import Given
 from swell.sdk.retries import Retries, retrying
+from swell.sdk.signatures import public
 
 if TYPE_CHECKING:
     from swell.sdk.run import Running
@@ -45,6 +46,7 @@ class App:
     `with app.run():` runs it for a while; `app.deploy()` puts it on the server to stay.
     """
 
+    @public
     def __init__(
         self,
         name: str | None = None,
@@ -75,6 +77,7 @@ class App:
 
     # -- registering -----------------------------------------------------------------------------
 
+    @public
     def function(
         self,
         *,
@@ -122,6 +125,7 @@ class App:
 
         return decorate
 
+    @public
     def cls(
         self,
         *,
@@ -166,6 +170,7 @@ class App:
 
         return decorate
 
+    @public
     def local_entrypoint(self, *, name: str | None = None) -> Callable[[Callable[..., Any]], LocalEntrypoint]:
         """Makes a function what `swell run file.py` calls here, with its arguments as flags."""
 
@@ -178,6 +183,7 @@ class App:
 
         return decorate
 
+    @public
     def include(self, /, other_app: App, inherit_tags: bool = True) -> App:
         """Take in everything of another app; returns this one."""
         for name, declared in other_app.declared.items():
@@ -193,13 +199,8 @@ class App:
     def _add_function(self, name: str, raw: Callable[..., Any], given: Given) -> Function:
         self._register(name, self._declare(name, raw, given))
         chosen = given.values["is_generator"]
-        local = Local(
-            call=raw,
-            raw=raw,
-            generator=is_generator(raw) if chosen is None else bool(chosen),
-            web=marks.of(raw).web,
-            retrying=retrying(given.values["retries"]),
-        )
+        known = Known(is_generator(raw) if chosen is None else bool(chosen), retrying(given.values["retries"]))
+        local = Local(call=raw, raw=raw, web=marks.of(raw).web, known=known)
         function = Function(name, self.binding, local)
         self._functions[name] = function
         return function
@@ -259,6 +260,7 @@ class App:
 
     # -- running ---------------------------------------------------------------------------------
 
+    @public
     def run(
         self,
         *,
@@ -295,6 +297,7 @@ class App:
         return self
 
     @staticmethod
+    @public
     def lookup(
         name: str, *, client: None = None, environment_name: str | None = None, create_if_missing: bool = False
     ) -> App:
@@ -316,15 +319,22 @@ class App:
         self.binding.deployed = None
 
 
-_LATER = {
-    "server": "App.server() is not available yet: use @app.function() with @web_server(port).",
-    "set_tags": "Tags of a running app cannot be changed yet: give them to App(tags=…) and deploy.",
-    "get_tags": "Read the attribute `tags`.",
-    "logs": "Logs are read with `swell logs APP`.",
-    "stats": "Figures are read with `swell ps`.",
-    "info": "An app's state is read with `swell app list`.",
-    "get_dashboard_url": "There is no dashboard yet: `swell ps` and `swell app list` show what runs.",
-    "sandboxes": "Sandboxes are not available yet.",
-}
-for _name, _why in _LATER.items():
-    setattr(App, _name, refusing(f"App.{_name}", _why))
+stand_in(
+    App,
+    {
+        "asgi": "It is @app.function() with @swell.asgi_app() below it now.",
+        "get_dashboard_url": "There is no dashboard yet: `swell ps` and `swell app list` show what runs.",
+        "get_tags": "Read the attribute `tags`.",
+        "info": "An app's state is read with `swell app list`.",
+        "is_inside": "It is swell.is_local() now (the other way round), and Image.imports() around an image's imports.",
+        "logs": "Logs are read with `swell logs APP`.",
+        "sandboxes": "Sandboxes are not available yet.",
+        "serve": "It is `swell run FILE` or `with app.run():` here.",
+        "server": "App.server() is not available yet: use @app.function() with @web_server(port).",
+        "set_tags": "Tags of a running app cannot be changed yet: give them to App(tags=…) and deploy.",
+        "spawn_sandbox": "Sandboxes are not available yet: deploy the code as a function.",
+        "stats": "Figures are read with `swell ps`.",
+        "webhook": "It is @app.function() with @swell.fastapi_endpoint() below it now.",
+        "wsgi": "WSGI apps are not available yet: use @app.function() with @swell.web_server(port).",
+    },
+)

@@ -9,6 +9,7 @@ from collections.abc import Sized
 from typing import Any
 
 from swell.model.errors import SwellError
+from swell.sdk.frames import point
 from swell.sdk.marks import Given
 
 _ONE_NODE = "there is one node, and it is where `swell up` runs"
@@ -68,7 +69,7 @@ REFUSED: dict[str, dict[str, str]] = {
 CALLER = "at the caller"
 """How the effects begin that are not the platform's doing."""
 
-_RETRIED = f"{CALLER} (Revision.retrying): failed calls are sent again; of a function found by its name they are not"
+_RETRIED = f"{CALLER} (Revision.retrying): failed calls are sent again"
 _STREAMED = f"{CALLER} (Method.generator): .remote_gen() instead of .remote(); default: what the code says"
 
 _RESOURCES_EFFECTS: dict[str, str] = {
@@ -102,7 +103,8 @@ _INDEX_EFFECTS = {
 }
 
 _WEB_EFFECTS = {
-    "label": "Web.label; default {app}--{function}, or {app}--{class}-{method}",
+    "label": "Web.label, with -dev at its end in an app that runs for a while; default {app}--{function}, or "
+    "{app}--{class}-{method}",
     "requires_proxy_auth": "Web.needs_key: callers must send the API key",
 }
 
@@ -241,11 +243,13 @@ def refuse(given: Given) -> None:
     """Raise SwellError when a refused argument has another value than its default."""
     for name, why in REFUSED.get(given.callable, {}).items():
         if name in given.values and not _is_default(given, name):
-            raise SwellError(
+            refusal = SwellError(
                 "unsupported_argument",
                 f"{given.callable}({name}={_shown(given.values[name])}) cannot be honoured: {why}.",
                 status=422,
             )
+            point(refusal, given.where)
+            raise refusal
 
 
 def _is_default(given: Given, name: str) -> bool:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from swell.model.errors import SwellError
-from swell.model.workload import DEFAULT_NAMESPACE
+from swell.model.workload import DEFAULT_NAMESPACE, Retrying
+from swell.sdk.retries import NEVER
 from swell.wire import context
 
 if TYPE_CHECKING:
     from swell.sdk.client import Client
+    from swell.wire.api import WorkloadRow
+
+_FRESH_S = 1.0
+"""Settings are read from files: not for every call."""
+_PATIENCE_S = 2.0
+"""A call waits this long to hear what is known of its function, and then goes without."""
+_AGAIN_S = 10.0
+"""What the server did not tell is not asked for again sooner."""
 
 
 class Deployed(NamedTuple):
@@ -27,18 +39,28 @@ class Deployed(NamedTuple):
         return f"{self.app}/{name}" if self.namespace == DEFAULT_NAMESPACE else f"{self.namespace}/{self.app}/{name}"
 
 
-_inside: dict[context.Inside, Client] = {}
-"""The client of the platform that this replica runs on."""
+class Known(NamedTuple):
+    """What a caller has to know of a function to call it as its author meant it."""
+
+    generator: bool | None
+    """Does it answer with a stream? None = not known: the answer will tell."""
+    retrying: Retrying
+
+
+UNKNOWN = Known(None, NEVER)
+
+
+@lru_cache(8)
+def _client(url: str, key: str) -> Client:
+    """One for all handles, so that they share its connections."""
+    from swell.sdk.client import Client
+
+    return Client(url, key)
 
 
 def platform(here: context.Inside) -> Client:
-    """How code in a replica reaches the platform."""
-    if here not in _inside:
-        from swell.sdk.client import Client
-
-        _inside.clear()
-        _inside[here] = Client(here.gateway_url, here.call_key)
-    return _inside[here]
+    """How code in a replica reaches the platform it runs on."""
+    return _client(here.gateway_url, here.call_key)
 
 
 class Binding:
@@ -85,6 +107,12 @@ class Named:
     def __init__(self, app: str, namespace: str | None) -> None:
         self._app = app
         self._namespace = namespace
+        self._client: Client
+        self._fresh_until = -math.inf
+        """Then settings are read again (on the monotonic clock)."""
+        self._known: dict[str, Known] = {}
+        self._ask_at = -math.inf
+        """Not before then (on the monotonic clock): what was asked for last time was not there."""
 
     def resolve(self, _what: str) -> Deployed:
         """Where calls go."""
@@ -92,6 +120,33 @@ class Named:
             here = context.inside[0]
             namespace = self._namespace or here.app.rpartition("/")[0] or DEFAULT_NAMESPACE
             return Deployed(platform(here), namespace, self._app)
-        from swell.sdk.client import Client
+        if time.monotonic() > self._fresh_until:
+            from swell.sdk.client import Client
 
-        return Deployed(Client.from_settings(), self._namespace or DEFAULT_NAMESPACE, self._app)
+            found = Client.from_settings()
+            self._client = _client(found.url, found.key)
+            self._fresh_until = time.monotonic() + _FRESH_S
+        return Deployed(self._client, self._namespace or DEFAULT_NAMESPACE, self._app)
+
+    async def known(self, function: str) -> Known | None:
+        """What the server says of one of its functions (an operation): asked for once, for all of the app.
+
+        None where it says nothing in time: a call does not depend on the control API. A replica's key is for
+        calls alone.
+        """
+        at = self.resolve(function)
+        if function not in self._known and at.client.key and not context.inside and time.monotonic() > self._ask_at:
+            try:
+                rows = await at.client.apps.start(within_s=_PATIENCE_S)
+            except SwellError:
+                rows = []
+            found = [row.workloads for row in rows if (row.namespace, row.name) == (at.namespace, at.app)]
+            self._known = {name: known for workloads in found for row in workloads for name, known in _of(row)}
+            self._ask_at = time.monotonic() + _AGAIN_S
+        return self._known.get(function)
+
+
+def _of(row: WorkloadRow) -> Iterator[tuple[str, Known]]:
+    for method in row.methods:
+        name = row.name if row.kind == "function" else f"{row.name}.{method}"
+        yield name, Known(method in row.generators, row.retrying)

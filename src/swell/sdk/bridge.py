@@ -14,10 +14,13 @@ from concurrent.futures import Future
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from swell.model.errors import SwellError
+from swell.sdk.frames import hidden
+from swell.sdk.signatures import public
 
 P = ParamSpec("P")
 T = TypeVar("T")
 S = TypeVar("S")
+B = TypeVar("B")
 
 
 class Pending(Generic[T]):
@@ -79,7 +82,8 @@ def iterate(stream: AsyncGenerator[T, None]) -> Iterator[T]:
     try:
         while True:
             try:
-                item = drive(anext(stream))
+                with hidden:
+                    item = drive(anext(stream))
             except StopAsyncIteration:
                 return
             yield item
@@ -92,7 +96,8 @@ async def adopt_stream(stream: AsyncGenerator[T, None]) -> AsyncIterator[T]:
     try:
         while True:
             try:
-                item = await adopt(anext(stream))
+                with hidden:
+                    item = await adopt(anext(stream))
             except StopAsyncIteration:
                 return
             yield item
@@ -109,11 +114,13 @@ class Call(Generic[P, T]):
         functools.update_wrapper(self, start)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        return drive(self.start(*args, **kwargs))
+        with hidden:
+            return drive(self.start(*args, **kwargs))
 
     async def aio(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """The same, without blocking the event loop."""
-        return await adopt(self.start(*args, **kwargs))
+        with hidden:
+            return await adopt(self.start(*args, **kwargs))
 
 
 class StreamCall(Generic[P, T]):
@@ -125,45 +132,42 @@ class StreamCall(Generic[P, T]):
         functools.update_wrapper(self, start)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-        return iterate(self.start(*args, **kwargs))
+        with hidden:
+            return iterate(self.start(*args, **kwargs))
 
     def aio(self, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
         """The same, without blocking the event loop."""
-        return adopt_stream(self.start(*args, **kwargs))
+        with hidden:
+            return adopt_stream(self.start(*args, **kwargs))
 
 
-class operation(Generic[S, P, T]):
+class Method(Generic[S, B]):
+    """A method that becomes, bound to its object, a `Call` or a `StreamCall`."""
+
+    def __init__(self, method: Callable[..., Any], bind: Callable[[Callable[..., Any]], Any]) -> None:
+        self.method = self.__wrapped__ = public(method)
+        self._bind = bind
+        self.__doc__ = method.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type[S]) -> Method[S, B]: ...
+    @overload
+    def __get__(self, instance: S, owner: type[S]) -> B: ...
+    def __get__(self, instance: S | None, owner: type[S]) -> Method[S, B] | B:
+        if instance is None:
+            return self
+        bound: B = self._bind(types.MethodType(self.method, instance))
+        return bound
+
+
+def operation(method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]]) -> Method[S, Call[P, T]]:
     """Makes a method written as a coroutine one that has a plain and an `.aio` form."""
-
-    def __init__(self, method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]]) -> None:
-        self.method = self.__wrapped__ = method
-        self.__doc__ = method.__doc__
-
-    @overload
-    def __get__(self, instance: None, owner: type[S]) -> operation[S, P, T]: ...
-    @overload
-    def __get__(self, instance: S, owner: type[S]) -> Call[P, T]: ...
-    def __get__(self, instance: S | None, owner: type[S]) -> operation[S, P, T] | Call[P, T]:
-        if instance is None:
-            return self
-        return Call(types.MethodType(self.method, instance))
+    return Method(method, Call)
 
 
-class stream_operation(Generic[S, P, T]):
+def stream_operation(method: Callable[Concatenate[S, P], AsyncGenerator[T, None]]) -> Method[S, StreamCall[P, T]]:
     """Makes a method that gives an async generator one that has a plain and an `.aio` form."""
-
-    def __init__(self, method: Callable[Concatenate[S, P], AsyncGenerator[T, None]]) -> None:
-        self.method = self.__wrapped__ = method
-        self.__doc__ = method.__doc__
-
-    @overload
-    def __get__(self, instance: None, owner: type[S]) -> stream_operation[S, P, T]: ...
-    @overload
-    def __get__(self, instance: S, owner: type[S]) -> StreamCall[P, T]: ...
-    def __get__(self, instance: S | None, owner: type[S]) -> stream_operation[S, P, T] | StreamCall[P, T]:
-        if instance is None:
-            return self
-        return StreamCall(types.MethodType(self.method, instance))
+    return Method(method, StreamCall)
 
 
 def _foreign() -> SwellError:

@@ -19,7 +19,7 @@ from swell.sdk.bridge import operation, stream_operation
 from swell.sdk.protocol import Answer, Request
 from swell.sdk.retries import NEVER
 from swell.wire import http, settings
-from swell.wire.api import AppRow, Deploy, DeployLine, LogRow, PoolUsage, ReplicaRow, Why
+from swell.wire.api import AppRow, Deploy, DeployLine, LogRow, PoolUsage, ReplicaRow, RequestRow, Why
 from swell.wire.paths import is_loopback
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ class Client:
 
     # -- control ---------------------------------------------------------------------------------
 
-    async def _ask(self, request: Request, kind: type[T]) -> T:
-        answer = await self.transport.send(request)
+    async def _ask(self, request: Request, kind: type[T], within_s: float | None = None) -> T:
+        answer = await self.transport.send(request, within_s=within_s)
         if not answer.ok:
             raise protocol.failure(answer)
         return msgspec.json.decode(answer.body or b"null", type=kind)
@@ -128,14 +128,15 @@ class Client:
         await self._ask(Request("PUT", f"/api/blobs/{digest}", headers, data), type(None))
 
     @operation
-    async def deploy(self, app: App, progress: Callable[[str], None] | None = None) -> dict[str, str]:
-        """Put an app in place as a whole; returns URLs by workload or method. An error changes nothing."""
+    async def deploy(self, app: App, progress: Callable[[str], None] | None = None) -> DeployLine:
+        """Put an app in place as a whole; returns its URLs and what changed. An error changes nothing."""
         body = msgspec.json.encode(Deploy(app))
         request = Request("POST", "/api/apps", {"content-type": http.JSON}, body)
         async with aclosing(self.transport.stream(request, _lines_of(DeployLine))) as lines:
             async for line in lines:
                 if line.kind == "done":
-                    return dict(line.urls)
+                    done: DeployLine = line
+                    return done
                 if line.kind == "error":
                     raise _failed(line)
                 if progress is not None:
@@ -148,9 +149,9 @@ class Client:
         await self._ask(Request("DELETE", f"/api/apps/{namespace}/{name}"), type(None))
 
     @operation
-    async def apps(self) -> list[AppRow]:
-        """The apps that are deployed."""
-        return await self._ask(Request("GET", "/api/apps"), list[AppRow])
+    async def apps(self, within_s: float | None = None) -> list[AppRow]:
+        """The apps that are deployed. SwellError no_answer when that takes longer than `within_s`."""
+        return await self._ask(Request("GET", "/api/apps"), list[AppRow], within_s)
 
     @operation
     async def replicas(self) -> list[ReplicaRow]:
@@ -161,6 +162,12 @@ class Client:
     async def why(self, request: str) -> Why:
         """Where a request's time and money went."""
         return await self._ask(Request("GET", f"/api/requests/{request}"), Why)
+
+    @operation
+    async def requests(self, app: str = "", *, namespace: str = DEFAULT_NAMESPACE, limit: int = 20) -> list[RequestRow]:
+        """The newest requests that `why` knows, newest first."""
+        asked = urlencode({"app": app, "namespace": namespace, "limit": limit})
+        return await self._ask(Request("GET", f"/api/requests?{asked}"), list[RequestRow])
 
     @operation
     async def usage(self, since_s: float = 0.0) -> list[PoolUsage]:
@@ -177,9 +184,14 @@ class Client:
         request: str = "",
         tail: int = 100,
         follow: bool = False,
+        live: Callable[[], None] | None = None,
     ) -> AsyncGenerator[LogRow, None]:
-        """Lines of output: the last `tail` (-1 = all) of the last `since_s` seconds, and with `follow` what comes."""
-        return self.transport.stream(_logs(app, namespace, since_s, request, tail, follow), _lines_of(LogRow))
+        """Lines of output: the last `tail` (-1 = all) of the last `since_s` seconds, and with `follow` what comes.
+
+        `live` is called once, between the lines there were and those that come.
+        """
+        asked = _logs(app, namespace, since_s, request, tail, follow)
+        return self.transport.stream(asked, _lines_of(LogRow, live))
 
     def follow_logs(self, app: str, namespace: str, heard: Callable[[LogRow], None]) -> Future[None]:
         """Every line of an app goes to `heard`, on another thread, until the future is cancelled."""
@@ -192,11 +204,11 @@ def _logs(app: str, namespace: str, since_s: float, request: str, tail: int, fol
     return Request("GET", f"/api/logs?{urlencode({**asked, 'follow': int(follow)})}")
 
 
-def _lines_of(kind: type[Any]) -> Callable[[Answer], protocol.Lines]:
+def _lines_of(kind: type[Any], empty: Callable[[], None] | None = None) -> Callable[[Answer], protocol.Lines]:
     def reader(head: Answer) -> protocol.Lines:
         if not head.ok:
             raise protocol.failure(head)
-        return protocol.Lines(kind)
+        return protocol.Lines(kind, empty)
 
     return reader
 

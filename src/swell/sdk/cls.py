@@ -9,14 +9,15 @@ from typing import Any
 
 from swell.model.errors import SwellError
 from swell.model.workload import Retrying
-from swell.sdk import arguments
-from swell.sdk.binding import Binding, Named
+from swell.sdk.binding import Binding, Known, Named
 from swell.sdk.function import Function, Local, is_generator
-from swell.sdk.later import refusing
-from swell.sdk.marks import Given, Marks
+from swell.sdk.handle import Handle
+from swell.sdk.later import stand_in
+from swell.sdk.marks import Marks
+from swell.sdk.retries import NEVER
 
 
-class Cls:
+class Cls(Handle):
     """A class whose instances live in replicas. Call it to get an object with remote methods."""
 
     def __init__(
@@ -27,31 +28,13 @@ class Cls:
         members: dict[str, tuple[Callable[..., Any], Marks]] | None = None,
         retrying: Retrying | None = None,
     ) -> None:
-        self.name = name
-        self._binding = binding
+        super().__init__(name, binding)
         self._members = members
-        self._retrying = retrying or Retrying()
+        self._retrying = retrying or NEVER
         self._raw = raw
         if raw is not None:
             functools.update_wrapper(self, raw, updated=())
             self.__swell_raw__ = raw
-
-    def __repr__(self) -> str:
-        return f"<swell.Cls {self.name}>"
-
-    @classmethod
-    def from_name(
-        cls,
-        app_name: str,
-        name: str,
-        *,
-        version: int | None = None,
-        environment_name: str | None = None,
-        client: None = None,
-    ) -> Cls:
-        """A class of a deployed app. It is looked up when a method is called; its `retries=` are not known here."""
-        arguments.refuse(Given("Cls.from_name", {k: v for k, v in locals().items() if k != "cls"}))
-        return cls(name, Named(app_name, environment_name))
 
     @property
     def methods(self) -> list[str]:
@@ -104,7 +87,7 @@ class Obj:
             return raw(self._instance, *args, **kwargs)
 
         generator = is_generator(raw) if marked.generator is None else marked.generator
-        local = Local(call, raw, generator, marked.web, self._cls._retrying)
+        local = Local(call, raw, marked.web, Known(generator, self._cls._retrying))
         return Function(f"{self._cls.name}.{name}", self._cls._binding, local)
 
     @functools.cached_property
@@ -119,13 +102,16 @@ class Obj:
         return made
 
 
-_LATER = {
-    "with_options": "Cls.with_options() is not available yet: give the options to @app.cls().",
-    "with_concurrency": "Cls.with_concurrency() is not available yet: use @concurrent.",
-    "with_batching": "Dynamic batching is not available yet.",
-}
-for _name, _why in _LATER.items():
-    setattr(Cls, _name, refusing(f"Cls.{_name}", _why))
+stand_in(
+    Cls,
+    {
+        "lookup": "Cls.lookup() is called Cls.from_name() now.",
+        "remote": "A class is called as it is: Model().method.remote(…).",
+        "with_batching": "Dynamic batching is not available yet.",
+        "with_concurrency": "Cls.with_concurrency() is not available yet: use @concurrent.",
+        "with_options": "Cls.with_options() is not available yet: give the options to @app.cls().",
+    },
+)
 
 
 def _finish(result: Any) -> None:

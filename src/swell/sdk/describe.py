@@ -208,7 +208,8 @@ def _label(declared: Declared, place: Place, method: str, mark: WebMark) -> str:
                 f"label={mark.label!r} of {method} cannot be a host name: use small letters, digits and dashes, "
                 f"at most {LABEL_MAX}, like {slug(mark.label)!r}.",
             )
-        return mark.label
+        # What runs for a while must not be in the way of what is deployed.
+        return mark.label if place.owner is None else slug(f"{mark.label}-dev")
     return slug(f"{place.name}--{declared.name}{f'-{method}' if declared.is_class else ''}")
 
 

@@ -8,16 +8,15 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, M
 from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from swell.model.errors import SwellError
-from swell.model.workload import Retrying
-from swell.sdk import arguments, mapping, protocol
-from swell.sdk.binding import Binding, Deployed, Named
+from swell.sdk import mapping, protocol
+from swell.sdk.binding import UNKNOWN, Binding, Deployed, Known, Named
 from swell.sdk.bridge import operation, stream_operation
-from swell.sdk.later import refusing
-from swell.sdk.marks import Given, WebMark
-from swell.sdk.retries import NEVER
+from swell.sdk.handle import Handle
+from swell.sdk.later import refuse, stand_in
+from swell.sdk.marks import WebMark
 
 
 @dataclass(frozen=True)
@@ -28,50 +27,30 @@ class Local:
     """Runs it in this process."""
     raw: Callable[..., Any]
     """As the user wrote it."""
-    generator: bool
     web: WebMark | None
-    retrying: Retrying
+    known: Known
 
 
-class Function:
+class Function(Handle):
     """A function, or one method of a class, that runs in replicas.
 
     `.remote(…)` calls it there and `.local(…)` here; each operation also has an `.aio` form for asyncio.
     Calls of one `map`, `starmap` or `for_each` are bounded: `mapping.IN_FLIGHT_MAX` at a time.
     """
 
-    def __init__(self, name: str, binding: Binding | Named, local: Local | None = None) -> None:
-        self.name = name
-        """ "function" or "Class.method"."""
-        self._binding = binding
+    def __init__(
+        self, name: str, binding: Binding | Named, local: Local | None = None, known: Known | None = None
+    ) -> None:
+        super().__init__(name, binding)
         self._local = local
+        self._known = known if local is None else local.known
         if local is not None:
             functools.update_wrapper(self, local.raw, updated=())
             self.__swell_raw__ = local.raw
 
-    def __repr__(self) -> str:
-        return f"<swell.Function {self.name}>"
-
     def __reduce__(self) -> tuple[Any, ...]:
         at = self._resolve()
-        return functools.partial(Function.from_name, environment_name=at.namespace), (at.app, self.name)
-
-    @classmethod
-    def from_name(
-        cls,
-        app_name: str,
-        name: str,
-        *,
-        version: int | None = None,
-        environment_name: str | None = None,
-        client: None = None,
-    ) -> Function:
-        """A function (or "Class.method") of a deployed app. It is looked up when it is called.
-
-        Its `retries=` are not known here: a failed call raises at once.
-        """
-        arguments.refuse(Given("Function.from_name", locals().copy()))
-        return cls(name, Named(app_name, environment_name))
+        return _found, (at.app, self.name, at.namespace, self._known)
 
     # -- running ---------------------------------------------------------------------------------
 
@@ -86,15 +65,16 @@ class Function:
     @operation
     async def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Run it in a replica and return its result, or raise what it raised."""
-        self._must_generate(False)
-        return protocol.result(await self._send(args, kwargs), self.name)
+        known = await self._look_up(generator=False)
+        at = self._resolve()
+        answer = await at.client.transport.send(protocol.call(at.target(self.name), args, kwargs), known.retrying)
+        return protocol.result(answer, self.name)
 
     @stream_operation
     def remote_gen(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         """Run a generator in a replica; its items as they come. Closing it stops the work."""
-        self._must_generate(True)
-        at = self._resolve()
-        return at.client.call_gen.start(at.target(self.name), args, kwargs)
+        self._check(self._known, generator=True)
+        return self._generated(args, kwargs)
 
     @stream_operation
     def map(
@@ -150,41 +130,67 @@ class Function:
                     return found.url if "/web/" in found.url else None
         raise SwellError("unknown_function", f"There is no {self.name!r} in a deployed app {at.app!r}.", status=404)
 
+    @property
+    def web_url(self) -> NoReturn:
+        """What get_web_url() was called before."""
+        refuse("Function.web_url is a method now: get_web_url().")
+
     # -- inside ----------------------------------------------------------------------------------
 
-    async def _send(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> protocol.Answer:
+    async def _generated(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        await self._look_up(generator=True)
         at = self._resolve()
-        return await at.client.transport.send(protocol.call(at.target(self.name), args, kwargs), self._retrying)
+        async with aclosing(at.client.call_gen.start(at.target(self.name), args, kwargs)) as items:
+            async for item in items:
+                yield item
 
     def _mapped(
         self, inputs: AsyncGenerator[tuple[Any, ...], None], kwargs: Mapping[str, Any], ordered: bool, keep: bool
     ) -> AsyncGenerator[Any, None]:
-        self._must_generate(False)
+        self._check(self._known, generator=False)
+        return self._results(inputs, kwargs, ordered, keep)
+
+    async def _results(
+        self, inputs: AsyncGenerator[tuple[Any, ...], None], kwargs: Mapping[str, Any], ordered: bool, keep: bool
+    ) -> AsyncGenerator[Any, None]:
+        known = await self._look_up(generator=False)
         at = self._resolve()
         target = at.target(self.name)
 
         def submit(args: tuple[Any, ...]) -> Future[protocol.Answer]:
-            return at.client.transport.submit(protocol.call(target, args, kwargs), self._retrying)
+            return at.client.transport.submit(protocol.call(target, args, kwargs), known.retrying)
 
         def read(answer: protocol.Answer) -> Any:
             return protocol.result(answer, self.name)
 
-        return mapping.run(inputs, submit, read, ordered=ordered, return_exceptions=keep)
-
-    @property
-    def _retrying(self) -> Retrying:
-        return NEVER if self._local is None else self._local.retrying
+        async with aclosing(mapping.run(inputs, submit, read, ordered=ordered, return_exceptions=keep)) as results:
+            async for result in results:
+                yield result
 
     def _resolve(self) -> Deployed:
         if self._local is not None and self._local.web is not None:
             raise SwellError("is_web", f"{self.name} is a web endpoint: send HTTP requests to its get_web_url().")
         return self._binding.resolve(self.name)
 
-    def _must_generate(self, wanted: bool) -> None:
-        if self._local is None or self._local.generator == wanted:
+    async def _look_up(self, generator: bool) -> Known:
+        """What is known of it; SwellError when it is not of the wanted kind."""
+        known = self._known
+        if known is None and isinstance(self._binding, Named):
+            known = await self._binding.known(self.name)
+        self._check(known, generator)
+        return known or UNKNOWN
+
+    def _check(self, known: Known | None, generator: bool) -> None:
+        if known is None or known.generator == generator:
             return
-        told = ("not a generator: use .remote()", "a generator: use .remote_gen()")[self._local.generator]
-        raise SwellError("is_generator" if self._local.generator else "not_generator", f"{self.name} is {told}.")
+        if known.generator:
+            raise SwellError("is_generator", f"{self.name} is a generator: use .remote_gen().")
+        raise SwellError("not_generator", f"{self.name} is not a generator: use .remote().")
+
+
+def _found(app: str, name: str, namespace: str, known: Known | None) -> Function:
+    """A function that was sent as an argument or result, where it arrives."""
+    return Function(name, Named(app, namespace), known=known)
 
 
 def is_generator(function: Callable[..., Any]) -> bool:
@@ -193,18 +199,24 @@ def is_generator(function: Callable[..., Any]) -> bool:
 
 
 _QUEUE = "it needs the durable queue; use .remote(), or .remote.aio() in a task of your own"
-_LATER = {
-    "spawn": f"Function.spawn() is not available yet: {_QUEUE}.",
-    "spawn_map": f"Function.spawn_map() is not available yet: {_QUEUE}, or .for_each().",
-    "with_options": "Function.with_options() is not available yet: give the options to @app.function().",
-    "with_concurrency": "Function.with_concurrency() is not available yet: use @concurrent.",
-    "with_batching": "Dynamic batching is not available yet.",
-    "update_autoscaler": "Function.update_autoscaler() is not available yet: deploy with other options.",
-    "get_current_stats": "Figures are read with `swell ps`.",
-    "stats": "Figures are read with `swell ps`.",
-    "info": "A function's state is read with `swell app list`.",
-    "from_id": "Functions have no lasting id: use Function.from_name(app, name).",
-    "keep_warm": "Use min_containers= of @app.function().",
-}
-for _name, _why in _LATER.items():
-    setattr(Function, _name, refusing(f"Function.{_name}", _why))
+stand_in(
+    Function,
+    {
+        "call": "Function.call() is called Function.remote() now.",
+        "from_id": "Functions have no lasting id: use Function.from_name(app, name).",
+        "generator": "It is Function.remote_gen() now.",
+        "get_current_stats": "Figures are read with `swell ps`.",
+        "info": "A function's state is read with `swell app list`.",
+        "keep_warm": "Use min_containers= of @app.function().",
+        "lookup": "Function.lookup() is called Function.from_name() now.",
+        "shell": "Interactive sessions in a replica are not available.",
+        "spawn": f"Function.spawn() is not available yet: {_QUEUE}.",
+        "spawn_map": f"Function.spawn_map() is not available yet: {_QUEUE}, or .for_each().",
+        "stats": "Figures are read with `swell ps`.",
+        "submit": "Function.submit() is called Function.spawn() now, which is not available yet: use .remote().",
+        "update_autoscaler": "Function.update_autoscaler() is not available yet: deploy with other options.",
+        "with_batching": "Dynamic batching is not available yet.",
+        "with_concurrency": "Function.with_concurrency() is not available yet: use @concurrent.",
+        "with_options": "Function.with_options() is not available yet: give the options to @app.function().",
+    },
+)

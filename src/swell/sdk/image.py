@@ -15,9 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from swell.model.errors import SwellError
-from swell.sdk.later import refusing
+from swell.sdk.later import stand_in
 from swell.sdk.marks import Given
 from swell.sdk.patterns import Ignore, ignored, only_python
+from swell.sdk.signatures import public
 from swell.wire import context
 
 P = ParamSpec("P")
@@ -53,6 +54,7 @@ class Image:
     given: tuple[Given, ...] = ()
 
     @staticmethod
+    @public
     def debian_slim(python_version: str | None = None, force_build: bool = False) -> Image:
         """An environment with Python and what is added to it. Default: the version that deploys it."""
         given = Given("Image.debian_slim", locals().copy())
@@ -61,6 +63,7 @@ class Image:
         version = None if python_version is None else ".".join(str(python_version).split(".")[:2])
         return Image(python_version=version, given=(given,))
 
+    @public
     def pip_install(
         self,
         *packages: str | list[str],
@@ -79,6 +82,7 @@ class Image:
         options = _index_options(find_links, index_url, extra_index_url, pre, extra_options)
         return self._with(given, packages=_flat("pip_install", packages), index_options=options)
 
+    @public
     def uv_pip_install(
         self,
         *packages: str | list[str],
@@ -100,16 +104,19 @@ class Image:
         options = _index_options(find_links, index_url, extra_index_url, pre, extra_options)
         return self._with(given, packages=_flat("uv_pip_install", packages) + lines, index_options=options)
 
+    @public
     def env(self, vars: Mapping[str, str]) -> Image:
         """Add environment variables for user code."""
         return self._with(None, variables=variables("Image.env", vars))
 
+    @public
     def workdir(self, path: str | PurePosixPath) -> Image:
         """The folder on the node that user code runs in. Default: that of the source."""
         if not PurePosixPath(path).is_absolute():
             raise SwellError("bad_argument", f"workdir({str(path)!r}): give an absolute path of a folder on the node.")
         return replace(self, folder=str(path))
 
+    @public
     def add_local_file(self, local_path: str | Path, remote_path: str, *, copy: bool = False) -> Image:
         """Send a file along with the source. A `remote_path` that ends in "/" is a folder to put it in."""
         given = Given("Image.add_local_file", {k: v for k, v in locals().items() if k != "self"})
@@ -119,6 +126,7 @@ class Image:
         place = _place("add_local_file", remote_path)
         return self._with(given, attached=(Local(source, place / source.name if remote_path.endswith("/") else place),))
 
+    @public
     def add_local_dir(
         self, local_path: str | Path, remote_path: str, *, copy: bool = False, ignore: Ignore = NO_FILES
     ) -> Image:
@@ -129,6 +137,7 @@ class Image:
             raise SwellError("no_such_file", f"add_local_dir({str(local_path)!r}): there is no such folder.")
         return self._with(given, attached=(Local(source, _place("add_local_dir", remote_path), ignore),))
 
+    @public
     def add_local_python_source(self, *modules: str, copy: bool = False, ignore: Ignore | None = None) -> Image:
         """Send local modules and packages along, importable by their names. Default: their .py files only."""
         given = Given("Image.add_local_python_source", {k: v for k, v in locals().items() if k != "self"})
@@ -136,6 +145,7 @@ class Image:
         return self._with(given, attached=found)
 
     @contextmanager
+    @public
     def imports(self) -> Iterator[None]:
         """Around imports that only this image has: where it is not, an ImportError is passed over.
 
@@ -147,6 +157,7 @@ class Image:
             if context.inside and set(self.packages) <= set(context.inside[0].packages):
                 raise
 
+    @public
     def pipe(self, func: Callable[Concatenate[Image, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """`func(image, …)`, to write steps of one's own in a chain."""
         return func(self, *args, **kwargs)
@@ -246,8 +257,15 @@ REFUSED: dict[str, str] = {
     "cmd": f"{_CONTAINER}: start a process with @web_server(port)",
     "dockerfile_commands": f"{_CONTAINER}: use pip_install, env and add_local_*",
     "entrypoint": f"{_CONTAINER}: start a process with @web_server(port)",
+    "conda": "conda environments are not available: use Image.debian_slim() and pip_install",
+    "conda_install": "conda environments are not available: use pip_install",
+    "copy_local_dir": "it is called add_local_dir now",
+    "copy_local_file": "it is called add_local_file now",
+    "copy_mount": "it is add_local_file, add_local_dir or add_local_python_source now",
+    "dockerhub_image": f"{_CONTAINER}: start from Image.debian_slim() and pip_install",
     "from_aws_ecr": f"{_CONTAINER}: start from Image.debian_slim() and pip_install",
     "from_dockerfile": f"{_CONTAINER}: start from Image.debian_slim() and pip_install",
+    "from_dockerhub": f"{_CONTAINER}: start from Image.debian_slim() and pip_install",
     "from_gcp_artifact_registry": f"{_CONTAINER}: start from Image.debian_slim() and pip_install",
     "from_id": "environments have no lasting id: describe it in code",
     "from_name": "environments are not published: describe it in code",
@@ -262,10 +280,10 @@ REFUSED: dict[str, str] = {
     "publish": "environments are not published: share the code that describes it",
     "run_commands": f"{_CONTAINER} and no build steps: {_WORK_IN_ENTER}",
     "run_function": f"a virtual environment has no build steps: {_WORK_IN_ENTER}",
+    "run_inside": "it is called imports now: `with image.imports():`",
     "shell": f"{_CONTAINER} and no build steps: {_WORK_IN_ENTER}",
     "uv_sync": "lock files are not read: list the packages with uv_pip_install",
 }
-"""Method → what a virtual environment cannot honour, and what to do instead."""
+"""Method, of now or of before → why there is none, and what to do instead."""
 
-for _name, _why in REFUSED.items():
-    setattr(Image, _name, staticmethod(refusing(f"Image.{_name}", f"Image.{_name}() cannot be used: {_why}.")))
+stand_in(Image, {name: f"Image.{name}() cannot be used: {why}." for name, why in REFUSED.items()})

@@ -1,14 +1,15 @@
-"""Which names of the platform are not there yet, and what does a user who reaches for one read?
+"""Which names of the convention are not there, yet or any more, and what does a user who reaches for one read?
 
 Each noun is a real class, so that it can be imported and stand in annotations; using it raises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from swell.model.errors import SwellError
+from swell.sdk.frames import hidden
 
 NOUNS: dict[str, str] = {
     "CloudBucketMount": "Bucket mounts are not available yet: read the bucket with its own client in the function.",
@@ -31,19 +32,32 @@ NOUNS: dict[str, str] = {
     "Secret": "Secrets are not available yet: pass what is not secret with env=, and read the rest from a file.",
     "Server": "Server handles are not available yet: use @app.function() with @web_server(port).",
     "Tunnel": "Tunnels are not available: use @web_server(port).",
+    "Mount": "Mounts are part of the image now: Image.add_local_file, add_local_dir or add_local_python_source.",
+    "SharedVolume": "SharedVolume is called NetworkFileSystem now, which is not available: use a folder of the node.",
+    "Stub": "Stub is called App now: swell.App(name).",
     "Volume": "Volumes are not available yet: the function sees its node's own disk; use a path there.",
     "Workspace": "Workspaces are not available: there is one per server.",
+    "exception": "There is one kind of error: swell.Error, whose `code` tells which.",
+    "experimental": "There are no experimental parts.",
+    "gpu": "GPUs are named in text now: gpu='A100', gpu='A100:2', or a list in order of preference.",
 }
-"""Class → what to say when it is used."""
+"""Class (or module of such) → what to say when it is used."""
 
 FUNCTIONS: dict[str, str] = {
+    "asgi": "asgi is called asgi_app now.",
     "batched": "Dynamic batching is not available yet: use @concurrent, or take a list as the argument.",
+    "build": "There are no build steps any more: do it in an @enter(snap=True) method, which runs once per template.",
     "clustered": "Clusters are not available yet: each replica works alone.",
+    "create_package_mounts": "It is Image.add_local_python_source(…) now.",
     "current_function_call_id": "Calls have no lasting id yet (it needs the durable queue): use current_input_id().",
     "forward": "Tunnels are not available: use @web_server(port).",
     "interact": "Interactive sessions in a replica are not available.",
+    "is_inside": "It is swell.is_local() now (the other way round), and Image.imports() around an image's imports.",
+    "lookup": "It is Function.from_name(app, name) and Cls.from_name(app, name) now.",
     "parameter": "Class parameters are not available yet: pass the value to the method, or read it in @enter.",
     "sessioned": "Sessions are not available yet.",
+    "webhook": "webhook is called fastapi_endpoint now.",
+    "wsgi": "wsgi is called wsgi_app now, which is not available yet: serve it under @web_server(port).",
     "wsgi_app": "WSGI apps are not available yet: serve it with a WSGI server under @web_server(port).",
 }
 """Function or decorator → what to say when it is called."""
@@ -58,13 +72,15 @@ class Later(type):
     """Kind of a class that is not there yet: importable and annotatable, an error when used."""
 
     def __call__(cls, *_args: Any, **_kwargs: Any) -> NoReturn:
-        refuse(NOUNS[cls.__name__])
+        with hidden:
+            refuse(str(cls.__doc__))
 
     def __getattr__(cls, name: str) -> NoReturn:
         # Python itself looks for such names: it must hear that they are not there, not why.
         if name.startswith("_"):
             raise AttributeError(name)
-        refuse(NOUNS[cls.__name__])
+        with hidden:
+            refuse(str(cls.__doc__))
 
 
 def noun(name: str) -> Later:
@@ -76,8 +92,15 @@ def refusing(name: str, message: str) -> Callable[..., NoReturn]:
     """A function or method called `name` that only says `message`."""
 
     def refused(*_args: Any, **_kwargs: Any) -> NoReturn:
-        refuse(message)
+        with hidden:
+            refuse(message)
 
     refused.__name__ = refused.__qualname__ = name
     refused.__doc__ = message
     return refused
+
+
+def stand_in(owner: type, messages: Mapping[str, str]) -> None:
+    """Give a class methods that only say that they are not there. `messages`: name → what to say."""
+    for name, message in messages.items():
+        setattr(owner, name, staticmethod(refusing(f"{owner.__name__}.{name}", message)))

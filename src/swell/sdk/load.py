@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from swell.model.errors import SwellError
-from swell.sdk import bundle
+from swell.sdk import bundle, frames
 from swell.sdk.app import App, LocalEntrypoint
 from swell.sdk.function import Function
 
@@ -102,21 +102,13 @@ def _import(name: str, shown: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except SwellError as error:
-        error.detail = error.detail or _user_traceback(error)
+        # Its message says all; the user's lines that led to it are all that is to be added.
+        error.detail = error.detail or frames.listing(error.__traceback__).rstrip()
         raise
     except (Exception, SystemExit) as error:
-        told = SwellError(
-            "import", f"Importing {shown} raised {type(error).__name__}: {error}", detail=_user_traceback(error)
-        )
-        raise told from error
-
-
-def _user_traceback(error: BaseException) -> str:
-    """Without the frames of the import machinery and of this module."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename != __file__ and "importlib" not in frame.filename]
-    lines = ["Traceback (most recent call last):\n", *traceback.format_list(own)] if own else []
-    return "".join([*lines, *traceback.format_exception_only(error)]).rstrip()
+        error.__traceback__ = frames.users(error.__traceback__)
+        told = "".join(traceback.format_exception(error)).rstrip()
+        raise SwellError("import", f"Importing {shown} raised {type(error).__name__}: {error}", detail=told) from error
 
 
 def _apps(module: ModuleType) -> dict[str, App]:

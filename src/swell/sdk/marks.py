@@ -7,11 +7,14 @@ runtime imports, and `App` reads the notes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from traceback import FrameSummary
 from typing import Any, Literal, TypeVar
 
 from swell.model.errors import SwellError
 from swell.model.workload import WebKind
+from swell.sdk.frames import caller
+from swell.sdk.signatures import public
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,6 +28,8 @@ class Given:
     callable: str
     """Name in the table of arguments, e.g. "App.function"."""
     values: Mapping[str, Any]
+    where: FrameSummary | None = field(default_factory=caller, compare=False, repr=False)
+    """The user's line that called it."""
 
 
 @dataclass(frozen=True)
@@ -88,21 +93,25 @@ def _mark(given: Given, **changes: Any) -> Callable[[F], F]:
     return decorate
 
 
+@public
 def method(*, is_generator: bool | None = None) -> Callable[[F], F]:
     """A method of an `@app.cls` that can be called from outside."""
     return _mark(Given("method", locals().copy()), method=True, generator=is_generator)
 
 
+@public
 def enter(*, snap: bool = False) -> Callable[[F], F]:
     """Run when a replica starts; with `snap=True`, once in the template that replicas are forked from."""
     return _mark(Given("enter", locals().copy()), hook="enter_snap" if snap else "enter")
 
 
+@public
 def exit() -> Callable[[F], F]:
     """Run when a replica ends in an orderly way."""
     return _mark(Given("exit", {}), hook="exit")
 
 
+@public
 def concurrent(*, max_inputs: int | None = None, target_inputs: int | None = None) -> Callable[[F], F]:
     """Inputs one replica works on at the same time: at most `max_inputs`; scaling aims at `target_inputs`."""
     if max_inputs is None:
@@ -115,6 +124,7 @@ def concurrent(*, max_inputs: int | None = None, target_inputs: int | None = Non
     return _mark(Given("concurrent", locals().copy()), max_inputs=max_inputs, target_inputs=target_inputs)
 
 
+@public
 def fastapi_endpoint(
     *,
     method: str = "GET",
@@ -133,6 +143,7 @@ def fastapi_endpoint(
 web_endpoint = fastapi_endpoint
 
 
+@public
 def asgi_app(
     *, label: str | None = None, custom_domains: Iterable[str] | None = None, requires_proxy_auth: bool = False
 ) -> Callable[[F], F]:
@@ -141,6 +152,7 @@ def asgi_app(
     return _mark(given, web=WebMark("asgi", label, needs_key=requires_proxy_auth))
 
 
+@public
 def web_server(
     port: int,
     *,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from swell.model.errors import SwellError
+from swell.sdk.frames import RemoteTraceback, users
 from swell.wire import http
 
 RETRIED = frozenset({"exception", "replica_died"})
@@ -61,20 +63,21 @@ def call(target: str, args: Sequence[Any], kwargs: Mapping[str, Any], stream: bo
 
 
 def _pickle(target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    try:
+    with suppress(Exception):
         return pickle.dumps((args, kwargs), protocol=5)
-    except Exception:
-        named = {**{f"number {at + 1}": value for at, value in enumerate(args)}, **kwargs}
-        for name, value in named.items():
-            try:
-                pickle.dumps(value, protocol=5)
-            except Exception as error:
-                raise SwellError(
-                    "cannot_pickle",
-                    f"Argument {name} of {target} ({type(value).__name__}) cannot be sent: {error}. Pass plain data, "
-                    "or objects of classes that the function's source can import.",
-                ) from error
-        raise
+    named = {**{f"number {at + 1}": value for at, value in enumerate(args)}, **kwargs}
+    for name, value in named.items():
+        try:
+            pickle.dumps(value, protocol=5)
+        except Exception as error:
+            error.__traceback__ = users(error.__traceback__)
+            raise SwellError(
+                "cannot_pickle",
+                f"Argument {name} of {target} ({type(value).__name__}) cannot be sent: {error}. Pass plain data, "
+                "or objects of classes that the function's source can import.",
+            ) from error
+    # Each can be sent, and all together cannot: let Python say why.
+    return pickle.dumps((args, kwargs), protocol=5)
 
 
 def result(answer: Answer, target: str) -> Any:
@@ -113,25 +116,31 @@ def error_of(answer: Answer) -> http.ErrorBody:
 
 
 def exception(error: http.ErrorBody, status: int) -> Exception:
-    """An error body as the user's own exception where it carries one, else as a CallError."""
-    if error.exception:
-        try:
-            raised = pickle.loads(base64.b64decode(error.exception))
-        except Exception as reason:
-            raised = CallError(error, status)
-            raised.add_note(f"(The exception itself could not be read here: {reason})")
-        if isinstance(raised, Exception):
-            raised.add_note(_note(error))
-            return raised
+    """An error body as the user's own exception where it carries one, else as a CallError.
+
+    Its cause is the traceback in the replica, its notes say where to learn more.
+    """
+    raised = _own_exception(error, status)
+    if error.traceback:
+        raised.__cause__ = RemoteTraceback(error.traceback)
+    if error.detail:
+        raised.add_note(error.detail.rstrip())
+    if error.request:
+        way = f"; `swell why {error.request}` tells more" if status >= 500 else ""
+        raised.add_note(f"(request {error.request}{way})")
+    return raised
+
+
+def _own_exception(error: http.ErrorBody, status: int) -> Exception:
     failed = CallError(error, status)
-    if error.detail or error.request:
-        failed.add_note(_note(error))
-    return failed
-
-
-def _note(error: http.ErrorBody) -> str:
-    where = f"Request {error.request}." if error.request else "In the replica."
-    return f"{where}\n{error.detail}".rstrip()
+    if not error.exception:
+        return failed
+    try:
+        raised = pickle.loads(base64.b64decode(error.exception))
+    except Exception as reason:
+        failed.add_note(f"(This is its text alone: the exception itself cannot be made here: {reason})")
+        return failed
+    return raised if isinstance(raised, Exception) else failed
 
 
 class Frames:
@@ -167,10 +176,11 @@ class Frames:
 
 
 class Lines:
-    """Values out of the bytes of an `application/x-ndjson` body."""
+    """Values out of the bytes of an `application/x-ndjson` body. `empty` is called at each empty line."""
 
-    def __init__(self, kind: type[Any]) -> None:
+    def __init__(self, kind: type[Any], empty: Callable[[], None] | None = None) -> None:
         self._decoder = msgspec.json.Decoder(kind)
+        self._empty = empty
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Any]:
@@ -181,6 +191,8 @@ class Lines:
         for line in lines:
             if line.strip():
                 yield self._decoder.decode(line)
+            elif self._empty is not None:
+                self._empty()
 
     def close(self) -> None:
         """The body is over. A line that has no end yet is not one."""

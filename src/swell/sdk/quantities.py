@@ -8,6 +8,7 @@ from typing import Any
 from swell.model.errors import SwellError
 from swell.model.resources import Needs
 from swell.model.workload import Scaling
+from swell.sdk.frames import point
 from swell.sdk.marks import Given
 
 _SECONDS_MAX = 366 * 86_400.0
@@ -51,8 +52,9 @@ def seconds(given: Given, name: str, default: float) -> float:
 
 def bad(given: Given, name: str, why: str) -> SwellError:
     """An argument that cannot be used."""
-    value = given.values[name]
-    return SwellError("bad_argument", f"{given.callable}({name}={value!r}): {why}.", status=422)
+    error = SwellError("bad_argument", f"{given.callable}({name}={given.values[name]!r}): {why}.", status=422)
+    point(error, given.where)
+    return error
 
 
 def _count(given: Given, name: str, least: int, default: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from swell.model.errors import SwellError
 from swell.model.workload import Retrying
+from swell.sdk.signatures import public
 
 
 class Retries:
@@ -12,6 +13,7 @@ class Retries:
     `retries=3` on a function is short for `Retries(max_retries=3, backoff_coefficient=1.0, initial_delay=1.0)`.
     """
 
+    @public
     def __init__(
         self,
         *,

@@ -18,14 +18,15 @@ from typing import Any, Generic, Protocol, TypeVar
 from swell.model import workload as model
 from swell.model.errors import SwellError
 from swell.model.workload import DEFAULT_NAMESPACE
-from swell.sdk import arguments, bundle, describe
+from swell.sdk import arguments, bundle, describe, frames
 from swell.sdk.binding import Binding, Deployed
 from swell.sdk.bridge import adopt, drive
 from swell.sdk.client import Client
 from swell.sdk.marks import Given
 from swell.sdk.server import serving
+from swell.sdk.signatures import public
 from swell.wire import context
-from swell.wire.api import LogRow
+from swell.wire.api import DeployLine, LogRow
 from swell.wire.identity import myself
 
 _LOG_GRACE_S = 0.3
@@ -59,6 +60,7 @@ output = Output()
 
 
 @contextmanager
+@public
 def enable_output() -> Iterator[None]:
     """Within it, deploys say how they go, and what functions write appears here, on standard error."""
     global output
@@ -94,7 +96,7 @@ def prepare(app: Deployable, place: describe.Place) -> Prepared:
     packed: dict[tuple[tuple[str, Path], ...], bundle.Bundle] = {}
     sources: dict[str, tuple[str, str]] = {}
     for name, declared in app.declared.items():
-        describe.check(declared)
+        _check(declared)
         source = bundle.source(_file(declared.raw))
         _rename_main(declared.raw, source.module)
         entries = [source.local] if declared.include_source else []
@@ -105,6 +107,14 @@ def prepare(app: Deployable, place: describe.Place) -> Prepared:
         sources[name] = (source.module, packed[key].digest)
     described = describe.app(app.declared.values(), place, sources)
     return Prepared(described, {found.digest: found.data for found in packed.values()})
+
+
+def _check(declared: describe.Declared) -> None:
+    try:
+        describe.check(declared)
+    except SwellError as error:
+        frames.point(error, declared.given.where)
+        raise
 
 
 def _file(raw: Callable[..., Any]) -> Path:
@@ -140,8 +150,8 @@ async def deploy(
     ephemeral: bool = False,
     progress: Callable[[str], None] | None = None,
     client: Client | None = None,
-) -> dict[str, str]:
-    """Put an app on the server (an operation); returns URLs by function or method."""
+) -> DeployLine:
+    """Put an app on the server (an operation); returns URLs by function or method, and what changed."""
     chosen = name or app.name
     if chosen is None:
         raise SwellError("no_name", "An app needs a name to be deployed: write swell.App('name'), or give name=.")
@@ -153,12 +163,12 @@ async def deploy(
         if not await client.has_blob.start(digest):
             await client.put_blob.start(digest, data)
     try:
-        urls = await client.deploy.start(prepared.app, progress)
+        done = await client.deploy.start(prepared.app, progress)
     except SwellError as error:
         _hint(error, app)
         raise
-    app.binding.deployed = Deployed(client, space, chosen, urls)
-    return urls
+    app.binding.deployed = Deployed(client, space, chosen, dict(done.urls))
+    return done
 
 
 def _shown_source(app: Deployable) -> str:
@@ -208,18 +218,22 @@ class Running(Generic[A]):
         self._following: Future[None] | None = None
 
     def __enter__(self) -> A:
-        return drive(self._start())
+        with frames.hidden:
+            return drive(self._start())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        drive(self._end(error))
+        with frames.hidden:
+            drive(self._end(error))
 
     async def __aenter__(self) -> A:
-        return await adopt(self._start())
+        with frames.hidden:
+            return await adopt(self._start())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        await adopt(self._end(error))
+        with frames.hidden:
+            await adopt(self._end(error))
 
     async def _start(self) -> A:
         if context.inside:

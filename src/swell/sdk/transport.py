@@ -72,13 +72,13 @@ class Transport:
             self._headers["authorization"] = f"Bearer {key}"
         self._pool: tuple[asyncio.AbstractEventLoop, httpx2.AsyncClient] | None = None
 
-    def submit(self, request: Request, retrying: Retrying = NEVER) -> Future[Answer]:
+    def submit(self, request: Request, retrying: Retrying = NEVER, within_s: float | None = None) -> Future[Answer]:
         """Send; failures that `retrying` covers are sent again. Cancelling it closes the connection."""
-        return _background.submit(self._tried(request, retrying))
+        return _background.submit(self._within(within_s, self._tried(request, retrying)))
 
-    async def send(self, request: Request, retrying: Retrying = NEVER) -> Answer:
-        """The same, for an operation to await."""
-        answer: Answer = await Pending(self.submit(request, retrying))
+    async def send(self, request: Request, retrying: Retrying = NEVER, within_s: float | None = None) -> Answer:
+        """The same, for an operation to await. SwellError no_answer when it takes longer than `within_s`."""
+        answer: Answer = await Pending(self.submit(request, retrying, within_s))
         return answer
 
     async def stream(self, request: Request, reader: Callable[[Answer], Reader]) -> AsyncGenerator[Any, None]:
@@ -115,6 +115,12 @@ class Transport:
             while data := await opened.chunk():
                 for item in found.feed(data):
                     heard(item)
+
+    async def _within(self, within_s: float | None, work: Coroutine[Any, Any, Answer]) -> Answer:
+        try:
+            return await asyncio.wait_for(work, within_s)
+        except TimeoutError:
+            raise SwellError("no_answer", f"{self.url} did not answer within {within_s} s.", status=504) from None
 
     async def _tried(self, request: Request, retrying: Retrying) -> Answer:
         failed = 0

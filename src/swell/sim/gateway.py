@@ -108,7 +108,7 @@ class SimGateway:
         if row is None:
             self._moved(pool, waiting)
             return
-        if row.closed:
+        if row.closed and self.now() < row.retry_at:
             while waiting:
                 self._finish(waiting.popleft(), "refused")
         while waiting and (endpoint := self._free(row)) is not None:

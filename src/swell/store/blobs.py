@@ -7,7 +7,8 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +19,7 @@ from swell.store import faults
 BLOB_MAX = 4 * 1024**3
 """Bytes one blob may have."""
 PIECE = 1024 * 1024
-"""Bytes gathered before they are hashed and written, and read at a time."""
+"""Bytes gathered before they are hashed and written."""
 
 _DIGEST = re.compile(r"sha256-[0-9a-f]{64}\Z")
 _UNFINISHED = ".put-"
@@ -38,14 +39,23 @@ class BlobFolder:
     def __init__(self, folder: Path, most: int = BLOB_MAX) -> None:
         self.folder = folder
         self.most = most
+        self._moving = threading.Lock()
+        """A blob comes, is asked for, or goes: one at a time."""
         with faults.told(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for left in folder.glob(f"{_UNFINISHED}*"):
                 left.unlink()
 
     def has(self, digest: str) -> bool:
-        """Is it there, whole?"""
-        return os.path.exists(self.path(digest))
+        """Is it there, whole? Who asks is about to need it, which its file's time remembers."""
+        path = self.path(digest)
+        with self._moving:
+            if not os.path.exists(path):
+                return False
+            # Where times cannot be written, nothing can be removed either.
+            with suppress(OSError):
+                os.utime(path)
+            return True
 
     def path(self, digest: str) -> str:
         """The file that holds it, or would."""
@@ -69,19 +79,21 @@ class BlobFolder:
             with suppress(FileNotFoundError):
                 os.unlink(name)
 
-    async def read(self, digest: str, start: int = 0, size: int | None = None) -> AsyncIterator[bytes]:
-        """Its bytes from `start` on, at most `size` of them."""
-        path = self.path(digest)
-        try:
-            file = await asyncio.to_thread(open, path, "rb", 0)
-        except FileNotFoundError:
-            raise SwellError("unknown_blob", f"There is no blob {digest} here: put it first.", status=404) from None
-        with file:
-            file.seek(start)
-            left = size if size is not None else BLOB_MAX
-            while left > 0 and (piece := await asyncio.to_thread(file.read, min(left, PIECE))):
-                left -= len(piece)
-                yield piece
+    def sweep(self, needed: Collection[str], before: float) -> int:
+        """Remove those that are not `needed` and were neither put nor asked for since `before`; returns how many."""
+        removed = 0
+        with faults.told(self.folder):
+            for name in os.listdir(self.folder):
+                if _DIGEST.match(name) and name not in needed:
+                    removed += self._remove(self.folder / name, before)
+        return removed
+
+    def _remove(self, path: Path, before: float) -> bool:
+        with self._moving:
+            old = path.stat().st_mtime < before
+            if old:
+                path.unlink()
+            return old
 
     async def _copy(self, chunks: AsyncIterator[bytes], file: BinaryIO) -> str:
         """Write a stream to a file; returns its digest."""
@@ -110,7 +122,9 @@ class BlobFolder:
         """Give a whole file its name, so that both last."""
         with faults.told(self.folder):
             os.fsync(file.fileno())
-            os.replace(name, target)
+            os.utime(file.fileno())
+            with self._moving:
+                os.replace(name, target)
             folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(folder)

@@ -77,8 +77,9 @@ async def lines(
     """Lines of one app, or (app "") of all apps of the namespace in the order of their times.
 
     `since` is seconds since the epoch; `request` keeps one request's lines; `tail` only the last so
-    many (None = all). With `follow` it goes on, over turned-over files and new apps, until closed.
-    A line is yielded without its newline; one that is not whole, or no JSON, is not.
+    many (None = all). With `follow` it goes on, over turned-over files and new apps, until closed; an empty
+    line stands where what was written before ends. A line is yielded without its newline; one that is not
+    whole, or no JSON, is not.
     """
     for name in (namespace, app):
         if "/" in name or name.startswith("."):
@@ -90,6 +91,8 @@ async def lines(
         while batch := await asyncio.to_thread(lambda: list(islice(found, BATCH))):
             for line in batch:
                 yield line.raw
+    if follow:
+        yield b""
     while follow:
         fresh = await asyncio.to_thread(lambda: _fresh(_logs(folder, namespace, app), wanted, places))
         for line in fresh:

@@ -8,33 +8,31 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
 from swell.model.events import AppDeployed, AppStopped, Event, WorkloadSet
 from swell.model.request import PoolCount, RequestRecord, Usage
 from swell.model.workload import App
-from swell.store.retention import MINUTE_S, Keep, minute_of, with_workload
+from swell.store.retention import Keep, Spans, hour_of, minute_of, spans, with_workload
 from swell.store.transaction import Transactions
 
 Op = Callable[[], None]
-Key = TypeVar("Key", bound=tuple[Any, ...])
-Row = TypeVar("Row")
 
 
 class MemoryStore:
-    """The `Store` port over dictionaries. `now` is only asked when `trim` forgets old rows."""
+    """The `Store` port over dictionaries. `now` says what is too old: for `trim`, or to be known by the minute."""
 
     def __init__(self, keep: Keep | None = None, now: Callable[[], float] = time.time) -> None:
         self._keep = keep or Keep()
         self._now = now
         self._transactions: Transactions[Op] = Transactions(self._run)
         self.world = MemoryWorldLog(self._keep, self._write)
-        self.usage = MemoryUsageLog(self._keep, self._write)
+        self.usage = MemoryUsageLog(self._keep, self._write, now)
         self.trouble = ""
         """Always empty: memory has no disk to fail."""
 
@@ -44,9 +42,8 @@ class MemoryStore:
 
     def trim(self) -> None:
         """Forget what is older than `history_days` or beyond `events_max`."""
-        cutoff = self._keep.cutoff(self._now())
-        self.world.trim(cutoff)
-        self.usage.trim(cutoff)
+        self.world.trim(self._keep.cutoff(self._now()))
+        self.usage.trim()
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -122,25 +119,25 @@ class MemoryWorldLog:
 class MemoryUsageLog:
     """The `UsageLog` port."""
 
-    def __init__(self, keep: Keep, write: Callable[[Op], None]) -> None:
+    def __init__(self, keep: Keep, write: Callable[[Op], None], now: Callable[[], float]) -> None:
         self._keep = keep
         self._write = write
-        self._usage: dict[tuple[int, str, str], Usage] = {}
-        self._counts: dict[tuple[int, str], PoolCount] = {}
+        self._now = now
+        self._usage = Sums[tuple[str, str], Usage](_plus_usage)
+        self._counts = Sums[str, PoolCount](_plus_count)
         self._records: dict[str, RequestRecord] = {}
-        self._by_pool: dict[str, dict[str, RequestRecord]] = {}
         self._ordinary: dict[str, deque[str]] = {}
         self._notable: deque[str] = deque()
 
     def add_usage(self, rows: Sequence[Usage]) -> None:
-        """Add to the sums of each row's minute."""
-        kept = tuple(rows)
-        self._write(lambda: self._add_usage(kept))
+        """Add to the sums of each row's minute and hour."""
+        kept = [((row.pool, row.role), msgspec.structs.replace(row, replica="")) for row in rows]
+        self._write(lambda: self._usage.add(kept))
 
     def add_counts(self, rows: Sequence[PoolCount]) -> None:
-        """Add to the sums of each row's minute."""
-        kept = tuple(rows)
-        self._write(lambda: self._add_counts(kept))
+        """Add to the sums of each row's minute and hour."""
+        kept = [(row.pool, row) for row in rows]
+        self._write(lambda: self._counts.add(kept))
 
     def add_requests(self, rows: Sequence[RequestRecord]) -> None:
         """Keep records as `Keep` says; a repeated id changes nothing."""
@@ -151,56 +148,36 @@ class MemoryUsageLog:
         """One record, if it is still kept."""
         return self._records.get(id)
 
-    def requests(self, pool: str, most: int) -> list[RequestRecord]:
-        """The newest records kept for a pool, newest first."""
-        return list(islice(reversed(self._by_pool.get(pool, {}).values()), max(most, 0)))
+    def requests(self, prefix: str, most: int) -> list[RequestRecord]:
+        """The newest records kept of pools whose name begins so, newest first."""
+        newest = (record for record in reversed(self._records.values()) if record.pool.startswith(prefix))
+        return list(islice(newest, max(most, 0)))
 
-    def usage(self, since: float, until: float) -> list[Usage]:
-        """One row per (pool, role): sums over the whole minutes that [since, until) touches."""
-        sums: dict[tuple[str, str], Usage] = {}
-        for (_, pool, role), row in _within(self._usage, since, until):
-            before = sums.get((pool, role))
-            sums[pool, role] = row if before is None else _plus_usage(before, row)
-        return [sums[key] for key in sorted(sums)]
+    def usage(self, since: float, until: float, pool: str = "") -> list[Usage]:
+        """One row per (pool, role): sums over the `spans` that [since, until) touches."""
+        return [row for row in self._usage.within(spans(since, until, self._now())) if pool in ("", row.pool)]
 
-    def counts(self, since: float, until: float) -> list[PoolCount]:
-        """One row per pool: sums over the whole minutes that [since, until) touches."""
-        sums: dict[str, PoolCount] = {}
-        for (_, pool), row in _within(self._counts, since, until):
-            before = sums.get(pool)
-            sums[pool] = row if before is None else _plus_count(before, row)
-        return [sums[key] for key in sorted(sums)]
+    def counts(self, since: float, until: float, pool: str = "") -> list[PoolCount]:
+        """One row per pool: sums over the `spans` that [since, until) touches."""
+        return [row for row in self._counts.within(spans(since, until, self._now())) if pool in ("", row.pool)]
 
-    def trim(self, cutoff: float) -> None:
-        """Forget minutes and records before `cutoff`."""
-        minute = minute_of(cutoff)
-        self._usage = {key: row for key, row in self._usage.items() if key[0] >= minute}
-        self._counts = {key: row for key, row in self._counts.items() if key[0] >= minute}
+    def trim(self) -> None:
+        """Forget minutes, hours and records that are too old."""
+        now = self._now()
+        cutoff = self._keep.cutoff(now)
+        for sums in (self._usage, self._counts):
+            sums.trim(minute_of(self._keep.minute_cutoff(now)), hour_of(cutoff))
         while self._records:
             oldest = next(iter(self._records.values()))
             if oldest.received_at >= cutoff:
                 return
             self._forget(oldest.id)
 
-    def _add_usage(self, rows: Sequence[Usage]) -> None:
-        for row in rows:
-            key = (minute_of(row.at), row.pool, row.role)
-            anonymous = msgspec.structs.replace(row, replica="")
-            before = self._usage.get(key)
-            self._usage[key] = anonymous if before is None else _plus_usage(before, anonymous)
-
-    def _add_counts(self, rows: Sequence[PoolCount]) -> None:
-        for row in rows:
-            key = (minute_of(row.at), row.pool)
-            before = self._counts.get(key)
-            self._counts[key] = row if before is None else _plus_count(before, row)
-
     def _add_requests(self, rows: Sequence[RequestRecord]) -> None:
         for row in rows:
             if row.id in self._records:
                 continue
             self._records[row.id] = row
-            self._by_pool.setdefault(row.pool, {})[row.id] = row
             if self._keep.notable(row):
                 self._notable.append(row.id)
             else:
@@ -215,10 +192,6 @@ class MemoryUsageLog:
     def _forget(self, id: str) -> None:
         """Drop the oldest record of its kind."""
         row = self._records.pop(id)
-        members = self._by_pool[row.pool]
-        del members[id]
-        if not members:
-            del self._by_pool[row.pool]
         if self._keep.notable(row):
             self._notable.remove(id)
             return
@@ -228,10 +201,47 @@ class MemoryUsageLog:
             del self._ordinary[row.pool]
 
 
-def _within(rows: Mapping[Key, Row], since: float, until: float) -> Iterator[tuple[Key, Row]]:
-    """Rows of the minutes that [since, until) touches, oldest first. Keys begin with the minute."""
-    first = minute_of(since)
-    return ((key, rows[key]) for key in sorted(rows) if key[0] >= first and key[0] * MINUTE_S < until)
+class Timed(Protocol):
+    """A row of some time."""
+
+    @property
+    def at(self) -> float: ...
+
+
+Key = TypeVar("Key", bound=tuple[str, ...] | str)
+Row = TypeVar("Row", bound=Timed)
+
+
+class Sums(Generic[Key, Row]):
+    """Rows added up by minute and by hour."""
+
+    def __init__(self, plus: Callable[[Row, Row], Row]) -> None:
+        self._plus = plus
+        self._minutes: dict[int, dict[Key, Row]] = {}
+        self._hours: dict[int, dict[Key, Row]] = {}
+
+    def add(self, rows: Iterable[tuple[Key, Row]]) -> None:
+        for key, row in rows:
+            self._put(self._minutes.setdefault(minute_of(row.at), {}), key, row)
+            self._put(self._hours.setdefault(hour_of(row.at), {}), key, row)
+
+    def within(self, asked: Spans) -> list[Row]:
+        """One row per key, in the order of keys."""
+        total: dict[Key, Row] = {}
+        for table, span in zip((self._minutes, self._hours, self._minutes), asked, strict=True):
+            for number in sorted(table):
+                for key, row in table[number].items() if span[0] <= number < span[1] else ():
+                    self._put(total, key, row)
+        return [total[key] for key in sorted(total)]
+
+    def trim(self, first_minute: int, first_hour: int) -> None:
+        """Forget those before."""
+        self._minutes = {number: rows for number, rows in self._minutes.items() if number >= first_minute}
+        self._hours = {number: rows for number, rows in self._hours.items() if number >= first_hour}
+
+    def _put(self, sums: dict[Key, Row], key: Key, row: Row) -> None:
+        before = sums.get(key)
+        sums[key] = row if before is None else self._plus(before, row)
 
 
 def _plus_usage(one: Usage, other: Usage) -> Usage:
@@ -255,5 +265,4 @@ def _plus_count(one: PoolCount, other: PoolCount) -> PoolCount:
         errors=one.errors + other.errors,
         cold=one.cold + other.cold,
         busy_s=one.busy_s + other.busy_s,
-        cpu_s=one.cpu_s + other.cpu_s,
     )

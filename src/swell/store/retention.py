@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from swell.model.request import RequestRecord
 from swell.model.workload import App, Workload
 
 MINUTE_S = 60.0
-"""Usage and counts are summed into rows of this length."""
+"""Usage and counts are summed into rows of this length…"""
+HOUR_S = 3600.0
+"""…and once more into rows of this one, so that a long time is read in few rows."""
+MINUTES_KEPT_S = 86_400.0
+"""How long minutes are kept; before that there are hours only."""
 
 
 class Keep(msgspec.Struct, frozen=True):
@@ -29,6 +35,10 @@ class Keep(msgspec.Struct, frozen=True):
         """Times before this are forgotten."""
         return now - self.history_days * 86_400.0
 
+    def minute_cutoff(self, now: float) -> float:
+        """Minutes before this are forgotten."""
+        return max(self.cutoff(now), first_fine(now))
+
     def notable(self, record: RequestRecord) -> bool:
         """Is it worth keeping beyond the newest of its pool?"""
         failed = record.status >= 400 or bool(record.error)
@@ -38,6 +48,36 @@ class Keep(msgspec.Struct, frozen=True):
 def minute_of(at: float) -> int:
     """The number of the minute that holds a time."""
     return int(at // MINUTE_S)
+
+
+def hour_of(at: float) -> int:
+    """The number of the hour that holds a time."""
+    return int(at // HOUR_S)
+
+
+def first_fine(now: float) -> float:
+    """The hour from whose beginning on there are minutes."""
+    return hour_of(now - MINUTES_KEPT_S) * HOUR_S
+
+
+class Spans(NamedTuple):
+    """Which rows make up a time: minutes, then whole hours, then minutes. Each from the first up to the second."""
+
+    before: tuple[int, int]
+    hours: tuple[int, int]
+    after: tuple[int, int]
+
+
+def spans(since: float, until: float, now: float) -> Spans:
+    """The rows that [since, until) touches, grown to whole minutes; to whole hours, where there are only those."""
+    fine = first_fine(now)
+    whole = (HOUR_S if since < fine else MINUTE_S, HOUR_S if until < fine else MINUTE_S)
+    first = int(since // whole[0] * whole[0] // MINUTE_S)
+    end = max(int(-(-until // whole[1]) * whole[1] // MINUTE_S), first)
+    first_hour, end_hour = -(-first // 60), end // 60
+    if first_hour >= end_hour:
+        return Spans((first, end), (0, 0), (0, 0))
+    return Spans((first, first_hour * 60), (first_hour, end_hour), (end_hour * 60, end))
 
 
 def with_workload(app: App, workload: Workload) -> App:

@@ -25,7 +25,7 @@ from swell.model.request import PoolCount, RequestRecord, Usage
 from swell.model.workload import App
 from swell.store import faults, schema
 from swell.store import statements as sql
-from swell.store.retention import Keep, minute_of, with_workload
+from swell.store.retention import Keep, hour_of, minute_of, spans, with_workload
 from swell.store.transaction import Transactions
 from swell.store.writer import Op, Writer
 
@@ -50,7 +50,7 @@ class SqliteStore:
     """The `Store` port over one database file, which is made when missing and brought forward when older."""
 
     def __init__(self, path: Path, keep: Keep | None = None, now: Callable[[], float] = time.time) -> None:
-        """`now` (seconds since the epoch) is only asked when old rows are forgotten."""
+        """`now` (seconds since the epoch) says what is too old: to be kept, or to be known by the minute."""
         self.path = path
         self._keep = keep or Keep()
         self._now = now
@@ -65,7 +65,7 @@ class SqliteStore:
         self._writer = Writer(writing, path, self._trim, TRIM_EVERY_S)
         self._transactions: Transactions[tuple[Op, int]] = Transactions(self._commit)
         self.world = SqliteWorldLog(self._put, self._writer, self._read)
-        self.usage = SqliteUsageLog(self._put, self._read, self._keep)
+        self.usage = SqliteUsageLog(self._put, self._read, self._keep, now)
 
     @property
     def trouble(self) -> str:
@@ -116,8 +116,11 @@ class SqliteStore:
         cutoff = self._keep.cutoff(self._now())
         connection.execute(sql.TRIM_EVENTS_AGE, (cutoff,))
         connection.execute(sql.TRIM_EVENTS_COUNT, (self._keep.events_max,))
-        connection.execute(sql.TRIM_USAGE, (minute_of(cutoff),))
-        connection.execute(sql.TRIM_COUNTS, (minute_of(cutoff),))
+        minute = minute_of(self._keep.minute_cutoff(self._now()))
+        connection.execute(sql.TRIM_USAGE, (minute,))
+        connection.execute(sql.TRIM_COUNTS, (minute,))
+        connection.execute(sql.TRIM_USAGE_HOURS, (hour_of(cutoff),))
+        connection.execute(sql.TRIM_COUNTS_HOURS, (hour_of(cutoff),))
         return connection.execute(sql.TRIM_REQUESTS_AGE, (cutoff,)).rowcount
 
 
@@ -160,22 +163,26 @@ class SqliteWorldLog:
 class SqliteUsageLog:
     """The `UsageLog` port."""
 
-    def __init__(self, put: Put, read: Read, keep: Keep) -> None:
+    def __init__(self, put: Put, read: Read, keep: Keep, now: Callable[[], float]) -> None:
         self._put = put
         self._read = read
         self._keep = keep
+        self._now = now
 
     def add_usage(self, rows: Sequence[Usage]) -> None:
-        """Add to the sums of each row's minute."""
-        values = [
-            (minute_of(r.at), r.pool, r.role, r.at, r.wall_s, r.cpu_s, r.memory_mib_s, r.starting_s) for r in rows
-        ]
-        self._put(partial(_many, sql.ADD_USAGE, values), len(values), False)
+        """Add to the sums of each row's minute and hour."""
+        values = [(r.pool, r.role, r.at, r.wall_s, r.cpu_s, r.memory_mib_s, r.starting_s) for r in rows]
+        self._add((sql.ADD_USAGE, sql.ADD_USAGE_HOUR), [r.at for r in rows], values)
 
     def add_counts(self, rows: Sequence[PoolCount]) -> None:
-        """Add to the sums of each row's minute."""
-        values = [(minute_of(r.at), r.pool, r.at, r.requests, r.errors, r.cold, r.busy_s, r.cpu_s) for r in rows]
-        self._put(partial(_many, sql.ADD_COUNT, values), len(values), False)
+        """Add to the sums of each row's minute and hour."""
+        values = [(r.pool, r.at, r.requests, r.errors, r.cold, r.busy_s) for r in rows]
+        self._add((sql.ADD_COUNT, sql.ADD_COUNT_HOUR), [r.at for r in rows], values)
+
+    def _add(self, statements: tuple[str, str], times: Sequence[float], values: Sequence[tuple[Any, ...]]) -> None:
+        by_minute = [(minute_of(at), *row) for at, row in zip(times, values, strict=True)]
+        by_hour = [(hour_of(at), *row) for at, row in zip(times, values, strict=True)]
+        self._put(partial(_both, statements, by_minute, by_hour), len(values), False)
 
     def add_requests(self, rows: Sequence[RequestRecord]) -> None:
         """Keep records as `Keep` says; a repeated id changes nothing."""
@@ -187,17 +194,21 @@ class SqliteUsageLog:
         rows = self._read(sql.REQUEST, id)
         return _decode(_record, rows[0][0]) if rows else None
 
-    def requests(self, pool: str, most: int) -> list[RequestRecord]:
-        """The newest records kept for a pool, newest first."""
-        return [_decode(_record, body) for (body,) in self._read(sql.REQUESTS, pool, max(most, 0))]
+    def requests(self, prefix: str, most: int) -> list[RequestRecord]:
+        """The newest records kept of pools whose name begins so, newest first."""
+        return [_decode(_record, body) for (body,) in self._read(sql.REQUESTS, prefix, max(most, 0))]
 
-    def usage(self, since: float, until: float) -> list[Usage]:
-        """One row per (pool, role): sums over the whole minutes that [since, until) touches."""
-        return [Usage("", *row) for row in self._read(sql.USAGE, minute_of(since), until)]
+    def usage(self, since: float, until: float, pool: str = "") -> list[Usage]:
+        """One row per (pool, role): sums over the `spans` that [since, until) touches."""
+        return [Usage("", *row) for row in self._sums(sql.USAGE, since, until, pool)]
 
-    def counts(self, since: float, until: float) -> list[PoolCount]:
-        """One row per pool: sums over the whole minutes that [since, until) touches."""
-        return [PoolCount(*row) for row in self._read(sql.COUNTS, minute_of(since), until)]
+    def counts(self, since: float, until: float, pool: str = "") -> list[PoolCount]:
+        """One row per pool: sums over the `spans` that [since, until) touches."""
+        return [PoolCount(*row) for row in self._sums(sql.COUNTS, since, until, pool)]
+
+    def _sums(self, statement: str, since: float, until: float, pool: str) -> list[Any]:
+        before, hours, after = spans(since, until, self._now())
+        return self._read(statement, *before, *hours, *after, pool)
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[Row], body: bytes) -> Row:
@@ -269,9 +280,15 @@ def _change_app(connection: sqlite3.Connection, event: WorkloadSet) -> None:
         connection.execute(sql.CHANGE_APP, (_encode(with_workload(_app.decode(body), event.workload)), key))
 
 
-def _many(statement: str, rows: Sequence[tuple[object, ...]], connection: sqlite3.Connection) -> int:
-    connection.executemany(statement, rows)
-    return len(rows)
+def _both(
+    statements: tuple[str, str],
+    by_minute: Sequence[tuple[Any, ...]],
+    by_hour: Sequence[tuple[Any, ...]],
+    connection: sqlite3.Connection,
+) -> int:
+    connection.executemany(statements[0], by_minute)
+    connection.executemany(statements[1], by_hour)
+    return len(by_minute)
 
 
 def _add_requests(keep: Keep, rows: Sequence[tuple[Any, ...]], connection: sqlite3.Connection) -> int:

@@ -47,31 +47,43 @@ TRIM_EVENTS_COUNT = "DELETE FROM events WHERE seq <= (SELECT max(seq) FROM event
 
 # -- usage ------------------------------------------------------------------------------------
 
-ADD_USAGE = """
-INSERT INTO usage (minute, pool, role, at, wall_s, cpu_s, memory_mib_s, starting_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (minute, pool, role) DO UPDATE SET
+_ADD_USAGE = """
+INSERT INTO {table} ({time}, pool, role, at, wall_s, cpu_s, memory_mib_s, starting_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT ({time}, pool, role) DO UPDATE SET
     at = max(at, excluded.at),
     wall_s = wall_s + excluded.wall_s,
     cpu_s = cpu_s + excluded.cpu_s,
     memory_mib_s = memory_mib_s + excluded.memory_mib_s,
     starting_s = starting_s + excluded.starting_s"""
-USAGE = """
-SELECT pool, role, max(at), sum(wall_s), sum(cpu_s), sum(memory_mib_s), sum(starting_s)
-FROM usage WHERE minute >= ? AND minute * 60.0 < ? GROUP BY pool, role ORDER BY pool, role"""
-ADD_COUNT = """
-INSERT INTO counts (minute, pool, at, requests, errors, cold, busy_s, cpu_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (minute, pool) DO UPDATE SET
+ADD_USAGE = _ADD_USAGE.format(table="usage", time="minute")
+ADD_USAGE_HOUR = _ADD_USAGE.format(table="usage_hours", time="hour")
+_ADD_COUNT = """
+INSERT INTO {table} ({time}, pool, at, requests, errors, cold, busy_s) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT ({time}, pool) DO UPDATE SET
     at = max(at, excluded.at),
     requests = requests + excluded.requests,
     errors = errors + excluded.errors,
     cold = cold + excluded.cold,
-    busy_s = busy_s + excluded.busy_s,
-    cpu_s = cpu_s + excluded.cpu_s"""
-COUNTS = """
-SELECT pool, max(at), sum(requests), sum(errors), sum(cold), sum(busy_s), sum(cpu_s)
-FROM counts WHERE minute >= ? AND minute * 60.0 < ? GROUP BY pool ORDER BY pool"""
+    busy_s = busy_s + excluded.busy_s"""
+ADD_COUNT = _ADD_COUNT.format(table="counts", time="minute")
+ADD_COUNT_HOUR = _ADD_COUNT.format(table="counts_hours", time="hour")
+# Minutes before the first whole hour (?1, ?2), hours (?3, ?4), minutes after the last (?5, ?6); one pool or all (?7).
+_IN_SPANS = """
+FROM (
+    SELECT * FROM {minutes} WHERE minute >= ?1 AND minute < ?2
+    UNION ALL SELECT * FROM {hours} WHERE hour >= ?3 AND hour < ?4
+    UNION ALL SELECT * FROM {minutes} WHERE minute >= ?5 AND minute < ?6
+) WHERE ?7 = '' OR pool = ?7"""
+USAGE = f"""
+SELECT pool, role, max(at), sum(wall_s), sum(cpu_s), sum(memory_mib_s), sum(starting_s)
+{_IN_SPANS.format(minutes="usage", hours="usage_hours")} GROUP BY pool, role ORDER BY pool, role"""
+COUNTS = f"""
+SELECT pool, max(at), sum(requests), sum(errors), sum(cold), sum(busy_s)
+{_IN_SPANS.format(minutes="counts", hours="counts_hours")} GROUP BY pool ORDER BY pool"""
 TRIM_USAGE = "DELETE FROM usage WHERE minute < ?"
+TRIM_USAGE_HOURS = "DELETE FROM usage_hours WHERE hour < ?"
 TRIM_COUNTS = "DELETE FROM counts WHERE minute < ?"
+TRIM_COUNTS_HOURS = "DELETE FROM counts_hours WHERE hour < ?"
 
 # -- requests ---------------------------------------------------------------------------------
 
@@ -79,7 +91,7 @@ ADD_REQUEST = """
 INSERT INTO requests (id, pool, notable, received_at, body) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (id) DO NOTHING"""
 REQUEST = "SELECT body FROM requests WHERE id = ?"
-REQUESTS = "SELECT body FROM requests WHERE pool = ? ORDER BY seq DESC LIMIT ?"
+REQUESTS = "SELECT body FROM requests WHERE pool BETWEEN ?1 AND ?1 || char(0x10ffff) ORDER BY seq DESC LIMIT ?2"
 TRIM_ORDINARY = """
 DELETE FROM requests WHERE notable = 0 AND pool = ?1 AND seq <= (
     SELECT seq FROM requests WHERE notable = 0 AND pool = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2

@@ -19,13 +19,13 @@ from swell.supervise.child import Child
 from swell.supervise.lock import Holder, Lock, unwritable
 from swell.supervise.log import Log
 from swell.supervise.sockets import listen_tcp, listen_unix
-from swell.supervise.supervisor import Supervisor
+from swell.supervise.supervisor import Budget, Supervisor
 from swell.wire.identity import identify, read
 from swell.wire.paths import Home, local_url
 
 NAMES = ("control", "runner", "gateway")
 """In the order in which they start; they stop in reverse."""
-RUNNER_SETTINGS = ("orphan_s", "cancel_grace_s", "fork_probe_s", "log_max_mib")
+RUNNER_SETTINGS = ("cpu_overcommit", "orphan_s", "cancel_grace_s", "fork_probe_s", "log_max_mib")
 ENDING_S = 60.0
 """How long a server that is ending may take before another on its state directory is refused."""
 _LOOK_S = 0.05
@@ -84,6 +84,7 @@ def run(
             supervisor = Supervisor(
                 _children(home, {**settings, "port": port}, listener, control, api, command),
                 log,
+                Budget(settings["restarts_max"], settings["restarts_within_s"]),
                 (lambda: clients.wanted(home, lock)) if attached else None,
             )
 

@@ -10,15 +10,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from swell.model.errors import SwellError
 from swell.supervise.child import Child, Process
 from swell.supervise.log import Log
 from swell.wire.identity import adopt_orphans, children
 
-RESTARTS_MAX = 5
-"""How often a child that ends is started again within `RESTARTS_WITHIN_S`; once more, and all is stopped."""
-RESTARTS_WITHIN_S = 60.0
 RESTART_DELAY_S = 0.1
 """Pause before the first of these restarts; doubled each time."""
 HURRY_S = 1.0
@@ -32,11 +30,19 @@ REST_S = 3600.0
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
+class Budget(NamedTuple):
+    """How often a child that ends is started again within a time; once more, and all is stopped."""
+
+    restarts_max: int
+    within_s: float
+
+
 class Post:
     """A child's place: its present process, and its past ones as far as they count against the budget."""
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: Child, budget: Budget) -> None:
         self.child = child
+        self.budget = budget
         self.process: Process | None = None
         self.again_at: float | None = None
         """When it is to be started again (monotonic)."""
@@ -51,9 +57,9 @@ class Post:
 
     def restart_delay(self, now: float) -> float | None:
         """Seconds until it may be started again; None when the budget is spent."""
-        while self.restarts and self.restarts[0] <= now - RESTARTS_WITHIN_S:
+        while self.restarts and self.restarts[0] <= now - self.budget.within_s:
             self.restarts.popleft()
-        if len(self.restarts) >= RESTARTS_MAX:
+        if len(self.restarts) >= self.budget.restarts_max:
             return None
         self.restarts.append(now)
         return RESTART_DELAY_S * 2.0 ** (len(self.restarts) - 1)
@@ -62,10 +68,13 @@ class Post:
 class Supervisor:
     """Keeps children running until told to stop. It owns its process: signals, and all children there are."""
 
-    def __init__(self, children: Sequence[Child], log: Log, wanted: Callable[[], bool] | None = None) -> None:
-        """`wanted`, where given, is asked again and again; once it says no, everything is stopped."""
+    def __init__(
+        self, children: Sequence[Child], log: Log, budget: Budget, wanted: Callable[[], bool] | None = None
+    ) -> None:
+        """Each child has that `budget`. `wanted`, where given, is asked again and again; once it says no, everything
+        is stopped."""
         self.log = log
-        self._posts = [Post(child) for child in children]
+        self._posts = [Post(child, budget) for child in children]
         self._wanted = wanted
         self._asked: list[int] = []
         """Signals to end that came: the first stops in order."""
@@ -118,7 +127,8 @@ class Supervisor:
         first = not process.ready and not post.restarts
         delay = None if first else post.restart_delay(time.monotonic())
         if delay is None:
-            often = "" if first else f" {RESTARTS_MAX + 1} times within {RESTARTS_WITHIN_S:g} s"
+            budget = post.budget
+            often = "" if first else f" {budget.restarts_max + 1} times within {budget.within_s:g} s"
             what = "did not come up" if first else f"ended{often}"
             raise SwellError("child_failed", f"The {name} {what} ({how}). {process.last_words()}", status=500)
         self.log.say(f"the {name} ended ({how}); starting it again in {delay:g} s")

@@ -126,11 +126,13 @@ class PoolRow(msgspec.Struct, frozen=True):
     native: bool
     """True: our runtime answers (Swell-* headers, busy refusals); False: a foreign process that listens."""
     replicas: tuple[Endpoint, ...]
-    closed: str = ""
-    """Why no replica can be had at all right now (its start keeps failing): requests, held ones too, are refused
-    with this. Empty again when the next try is due, so that a request can ask for it."""
     failing: str = ""
     """Why the last start failed, if none has worked since: what a request whose deadline passes while held is told."""
+    retry_at: float = 0.0
+    """No start is tried again before then (seconds since the epoch)."""
+    closed: bool = False
+    """Starts keep failing: until `retry_at` requests, held ones too, are refused with `failing`; from then on they
+    are held, so that one can ask for the next try."""
 
 
 class Route(msgspec.Struct, frozen=True):

@@ -37,6 +37,13 @@ class Settings(msgspec.Struct, frozen=True):
     commas."""
     allowed_origins: tuple[str, ...] = ()
     """Web pages that may use `/api` from a browser, as `http://host:port`; none by default."""
+    restarts_max: int = 5
+    """A process of the platform (control, gateway, runner) that ends is started again this often…"""
+    restarts_within_s: float = 60.0
+    """…within this time; once more, and everything is stopped."""
+    cpu_overcommit: float = 16.0
+    """CPU requests on a node may add up to this many times its cores: who is idle takes none. Memory is never promised
+    twice."""
     orphan_s: float = 10.0
     """A runner without supervisor, or a replica without runner, ends itself after this long."""
     cancel_grace_s: float = 0.5

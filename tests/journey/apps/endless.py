@@ -68,6 +68,22 @@ async def generate_async(file: str, turns: int = 0) -> AsyncIterator[int]:
 
 
 @app.function()
+async def spin(file: str, turns: int = 0) -> int:
+    """Asynchronous in name only: the event loop never turns."""
+    return loop.local(file, turns)
+
+
+@app.function(max_containers=1)
+@swell.concurrent(max_inputs=4)
+async def block_beside(file: str, seconds: float = 0.0) -> int:
+    with opened(file) as steps:
+        step(steps)
+        nap.local(seconds)
+        step(steps)
+        return os.getpid()
+
+
+@app.function()
 def nap(seconds: float = 0.0) -> int:
     time.sleep(seconds)
     return os.getpid()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -19,6 +20,20 @@ from swell.runtime.runner.meter import Meter
 from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.spool import LogPipe
 from swell.wire.child import Failed
+
+_ENDS = {
+    **dict.fromkeys(
+        ("import_error", "enter_error", "bad_entry", "bad_bundle", "environment", "internal"), "its start failed"
+    ),
+    "startup_timeout": "its start took too long",
+    "not_listening": "nothing listens on its port",
+    "crashed": "its process died",
+    "exited": "its process ended by itself",
+    "out_of_memory": "its process ran out of memory",
+    "stuck": "ended because its code could not be stopped",
+    "served": "ended after its one request",
+}
+"""Ends that nobody ordered, in words."""
 
 
 class Trial(StrEnum):
@@ -172,7 +187,10 @@ def waited_ms(child: Child, template: Child | None) -> tuple[tuple[str, float], 
 
 
 def verdict(child: Child, exit: Exit | None, oom_kills: int, tail: Sequence[str]) -> Ending:
-    """Why it is over: its own words first, then what was ordered, then what the kernel says."""
+    """Why it is over: its own words first, then what was ordered, then what the kernel says.
+
+    The detail's first line says it; the traceback, or the last lines it printed, may follow.
+    """
     if child.failed is not None:
         return Ending(child.failed.reason, child.failed.detail)
     if child.stop is not None:
@@ -181,13 +199,25 @@ def verdict(child: Child, exit: Exit | None, oom_kills: int, tail: Sequence[str]
         return child.ending
     status = exit.status if exit is not None else None
     last = "\n".join(tail)
-    if oom_kills and status in (None, -9):
-        return Ending("out_of_memory", "\n".join(["the kernel ended it: its memory limit was reached", last]).strip())
+    if oom_kills and status in (None, -signal.SIGKILL):
+        return Ending("out_of_memory", f"the kernel killed it when its memory limit was reached\n{last}".strip())
     if status == 0:
         return Ending("exited", "")
-    how = "it is not known how it ended" if status is None else _how(status)
-    return Ending("crashed", "\n".join([how, last]).strip())
+    return Ending("crashed", f"{_how(status)}\n{last}".strip())
 
 
-def _how(status: int) -> str:
-    return f"ended by signal {-status}" if status < 0 else f"exit code {status}"
+def farewell(end: Ending) -> str:
+    """The one line its log gets. What it printed itself, a traceback say, is in the log already."""
+    what = _ENDS.get(end.reason, f"stopped ({end.reason})")
+    return ": ".join(filter(None, (what, *end.detail.splitlines()[:1])))
+
+
+def _how(status: int | None) -> str:
+    if status is None:
+        return "it is not known how"
+    if status >= 0:
+        return f"exit code {status}"
+    try:
+        return f"signal {-status} ({signal.Signals(-status).name})"
+    except ValueError:
+        return f"signal {-status}"

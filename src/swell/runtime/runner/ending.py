@@ -16,7 +16,7 @@ from swell.model.orders import StopOrder
 from swell.model.replica import Phase
 from swell.runtime.runner import processes, records
 from swell.runtime.runner.cgroup import Group
-from swell.runtime.runner.children import Child, Ending, unknown, verdict
+from swell.runtime.runner.children import Child, Ending, farewell, unknown, verdict
 from swell.runtime.runner.forks import Forks
 from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.spool import Spool
@@ -163,7 +163,7 @@ class Endings:
         child.phase = Phase.GONE
         seen = msgspec.structs.replace(child.seen(owner.node), pid=pid, reason=end.reason, detail=end.detail)
         self._remember(seen)
-        owner.spool.note(child.pool, child.id, " · ".join(filter(None, ("over", end.reason, end.detail))))
+        owner.spool.note(child.pool, child.id, farewell(end))
         self._tell(seen)
         if child.role == "template":
             owner.forks.over(child)

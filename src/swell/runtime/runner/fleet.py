@@ -120,6 +120,8 @@ class Fleet:
             )
         except Exception as error:
             child.failed = unprepared(child.id, error)
+            # No process of its own has printed it.
+            self.spool.note(child.pool, child.id, child.failed.detail)
             self.endings.over(child, None)
         else:
             child.preparing = None
@@ -260,7 +262,7 @@ class Fleet:
             case Stuck():
                 child.stuck = message.count
                 if message.ending:
-                    child.ending = child.ending or Ending("stuck", f"inputs that cannot be stopped: {message.requests}")
+                    child.ending = child.ending or Ending("stuck", f"request {', '.join(message.requests)}")
                 self.report(child)
             case Served():
                 child.ending = child.ending or Ending("served")

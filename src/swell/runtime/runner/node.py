@@ -43,16 +43,16 @@ log = logging.getLogger("swell.runner")
 TICK_S = 1.0
 INVENTORY_S = 5.0
 READY_WAIT_S = 5.0
-CPU_OVERCOMMIT = 16.0
 _LOCK_PAUSE_S = 0.05
 
 
 class Runner:
     """Wires the fleet to the link, and says once a second what was used."""
 
-    def __init__(self, home: Home, terms: Terms, log_max_mib: int) -> None:
+    def __init__(self, home: Home, terms: Terms, cpu_overcommit: float, log_max_mib: int) -> None:
         self.home = home
         self.terms = terms
+        self.cpu_overcommit = cpu_overcommit
         self.epoch = 0
         self.link = RunnerLink(home.control_socket, self._heard)
         self.reaper = Reaper(lambda pid, exit: self.fleet.endings.reaped(pid, exit))
@@ -100,7 +100,7 @@ class Runner:
             id=self.terms.node,
             cpu=float(capacity.cores()),
             memory_mib=capacity.memory_mib(),
-            cpu_overcommit=CPU_OVERCOMMIT,
+            cpu_overcommit=self.cpu_overcommit,
         )
 
     # -- from control ------------------------------------------------------------------------
@@ -250,6 +250,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, required=True, help="state directory")
     parser.add_argument("--node", default="local", help="name of this node")
     parser.add_argument("--gateway-url", default="", help="what replicas call other workloads through")
+    parser.add_argument("--cpu-overcommit", type=float, default=16.0)
     parser.add_argument("--orphan-s", type=float, default=10.0)
     parser.add_argument("--cancel-grace-s", type=float, default=0.5)
     parser.add_argument("--fork-probe-s", type=float, default=5.0)
@@ -270,7 +271,7 @@ def main(words: list[str] | None = None) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     terms = Terms(given.node, given.gateway_url, given.orphan_s, given.cancel_grace_s, given.fork_probe_s)
-    runner = Runner(home, terms, given.log_max_mib)
+    runner = Runner(home, terms, given.cpu_overcommit, given.log_max_mib)
     asyncio.run(runner.run(given.supervisor_fd, given.stop_grace_s, given.inventory_s, given.ready_fd))
     return 0
 

@@ -1,0 +1,42 @@
+"""What do functions and classes have in common? A name in an app, by which they can be found."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from swell.sdk import arguments
+from swell.sdk.binding import Binding, Named
+from swell.sdk.marks import Given
+from swell.sdk.signatures import public
+
+
+class Handle:
+    """A function or class that lives in replicas."""
+
+    def __init__(self, name: str, binding: Binding | Named) -> None:
+        self.name = name
+        """ "function", "Class" or "Class.method"."""
+        self._binding = binding
+
+    def __repr__(self) -> str:
+        return f"<swell.{type(self).__name__} {self.name}>"
+
+    @classmethod
+    @public
+    def from_name(
+        cls,
+        app_name: str,
+        name: str,
+        *,
+        version: int | None = None,
+        environment_name: str | None = None,
+        client: None = None,
+    ) -> Self:
+        """One of a deployed app; a single method is "Class.method".
+
+        Nothing is asked before its first call. Then the server tells, once, what streams and which `retries=` its
+        author asked for; where it cannot (without the API key, as in a replica), calls are not tried again.
+        """
+        given = {k: v for k, v in locals().items() if k != "cls"}
+        arguments.refuse(Given(f"{cls.__name__}.from_name", given))
+        return cls(name, Named(app_name, environment_name))

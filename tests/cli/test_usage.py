@@ -1,0 +1,58 @@
+"""Do the rows of `swell usage` sum up what was used, whichever way they are grouped?"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swell.cli.usage import GROUPS, grouped, listing
+from swell.wire.api import PoolUsage
+
+
+def used(pool: str, cost_usd: float, requests: int = 1) -> PoolUsage:
+    return PoolUsage(pool, requests, 0, 1, 0.5, 2.0, 3.0, 0.25, 0.5, 1.0, cost_usd)
+
+
+POOLS = [
+    used("default/shop/price@rv-1", 0.5, 10),
+    used("default/shop/price@rv-2", 0.25, 5),
+    used("default/shop/size@rv-3", 1.0),
+    used("default/tools--0123abcd/add@rv-4", 2.0),
+    used("default/tools--4567cdef/add@rv-4", 2.0),
+    used("default/tools/add@rv-4", 3.0),
+]
+
+
+def test_revisions_are_one_row_and_runs_are_one_row_the_dearest_first() -> None:
+    rows = grouped(POOLS, "workload")
+    assert [(row["workload"], row["runs"], row["cost_usd"]) for row in rows] == [
+        ("default/tools/add", 2, 4.0),
+        ("default/tools/add", 0, 3.0),
+        ("default/shop/size", 0, 1.0),
+        ("default/shop/price", 0, 0.75),
+    ]
+    assert rows[3]["requests"] == 15
+    *lines, total = listing(rows, "workload").splitlines()
+    assert lines[0].split()[-1] == "WORKLOAD"
+    assert lines[1].endswith("  tools/add (2 runs)")
+    assert lines[4].endswith("  shop/price")
+    assert total.split() == ["$8.75", "19", "0", "6", "3.0s", "12s", "18s", "total"]
+
+
+@pytest.mark.parametrize(("by", "count"), [("app", 3), ("workload", 4), ("pool", 6)])
+def test_a_row_for_each_group(by: str, count: int) -> None:
+    assert len(grouped(POOLS, by)) == count
+    assert len({(row[by], row["runs"]) for row in grouped(POOLS, by)}) == count
+
+
+names = st.sampled_from(["a", "b", "a--0123abcd", "a--89abcdef", "b--01234567"])
+pools = st.builds("default/{}/{}@rv-{}".format, names, st.sampled_from("fg"), st.integers(1, 2))
+
+
+@given(st.lists(st.builds(used, pools, st.integers(0, 100).map(float)), min_size=1), st.sampled_from(GROUPS))
+def test_nothing_is_lost_or_counted_twice(pools: list[PoolUsage], by: str) -> None:
+    rows = grouped(pools, by)
+    for field in ("requests", "cold", "cpu_s", "template_s", "cost_usd"):
+        assert sum(row[field] for row in rows) == sum(getattr(pool, field) for pool in pools)
+    assert [row["cost_usd"] for row in rows] == sorted((row["cost_usd"] for row in rows), reverse=True)
