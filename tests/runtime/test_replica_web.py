@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 
 import msgspec
 import pytest
@@ -42,6 +43,11 @@ ASGI = """
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"some", "more_body": True})
             raise ValueError("no")
+        elif path == "/background":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"there"})
+            await asyncio.sleep(1)
+            raise ValueError("after the answer")
         elif path == "/nothing":
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body"})
@@ -114,16 +120,29 @@ def test_an_asgi_app_gets_its_scope_and_its_lifespan() -> None:
         assert replica.printed("lifespan.shutdown")
 
 
-def test_an_asgi_app_sees_the_id_of_each_request_on_one_connection() -> None:
+def test_an_asgi_app_sees_the_id_of_each_request_on_one_connection_and_has_its_slot_free_by_then() -> None:
     with ReplicaProcess(ASGI, _web("asgi")) as replica:
         replica.ready()
         connection = replica.connect()
-        for number in range(3):
+        for number in range(50):
             own = {"Swell-Request-Id": f"q{number}", "Swell-Remaining-Ms": f"{9000 - number}"}
             connection.request("POST", "/echo", b"hello", {**own, **HEAD})
             answer = connection.getresponse()
-            assert (answer.headers["x-seen"], answer.read()) == (f"swell-request-id=q{number}", b"hello")
+            assert (answer.read(), answer.headers["x-seen"]) == (b"hello", f"swell-request-id=q{number}")
         connection.close()
+
+
+def test_an_asgi_app_that_goes_on_after_its_answer_keeps_its_slot_and_the_caller_has_the_answer() -> None:
+    with ReplicaProcess(ASGI, _web("asgi")) as replica:
+        replica.ready()
+        assert replica.request("/background", b"hello", headers=HEAD)[::2] == (200, b"there")
+        status, _, body = replica.request("/echo", b"hello", headers=HEAD)
+        assert (status, msgspec.json.decode(body)["error"]["code"]) == (503, "busy")
+        end = time.monotonic() + 20
+        while replica.request("/echo", b"hello", headers=HEAD)[0] != 201:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert replica.printed("after the answer")
 
 
 def test_an_asgi_app_streams_both_ways_at_once() -> None:

@@ -25,6 +25,9 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 BODY_AHEAD_MAX = 256 * 1024
 """Bytes of a request's body that wait for the application before the connection is not read any more."""
+RETURN_WAIT_S = 0.001
+"""An answer's last piece waits this long for the application to return, so that its slot is free by the time the
+caller has the answer. One that goes on in the background keeps its slot."""
 
 
 class AsgiApp:
@@ -95,6 +98,10 @@ class AsgiCall:
         self._head: tuple[int, list[tuple[bytes, bytes]]] | None = None
         self._begun = False
         self._ended = False
+        """The application has given all of its answer."""
+        self._last: tuple[bytes, int, list[tuple[bytes, bytes]]] | None = None
+        """Its last piece, with status and headers, until it is sent."""
+        self._waiting: asyncio.TimerHandle | None = None
         self._stopping = False
         self._began_ns = perf_counter_ns()
         self._process_ns = process_time_ns()
@@ -148,6 +155,8 @@ class AsgiCall:
             if self._stopping and isinstance(error, asyncio.CancelledError):
                 return
             sys.stderr.write(user_traceback(error))
+            if self._ended:
+                return  # After its answer: whoever asked has it.
             if self._begun:
                 self._exchange.abort()
             else:
@@ -192,21 +201,17 @@ class AsgiCall:
 
     async def _send_body(self, body: bytes, more: bool, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         exchange = self._exchange
-        if not self._begun:
-            self._begun = True
-            if more:
-                exchange.begin(status, headers, TRAILERS)
-            else:
-                spent = [tuple(line.split(b": ")) for line in self._spent().splitlines()]
-                length = [] if any(n.lower() == b"content-length" for n, _ in headers) else [_length(body)]
-                exchange.begin(status, [*headers, *spent, *length])  # type: ignore[list-item]
-        exchange.write(bytes(body))
         if more:
+            if not self._begun:
+                self._begun = True
+                exchange.begin(status, headers, TRAILERS)
+            exchange.write(bytes(body))
             await exchange.drained()
         else:
             self._ended = True
             self._news.set()
-            exchange.end(self._spent())
+            self._last = (bytes(body), status, headers)
+            self._waiting = self._host.loop.call_later(RETURN_WAIT_S, self._end)
 
     # -- its end ------------------------------------------------------------------------------
 
@@ -216,11 +221,29 @@ class AsgiCall:
         return b"Swell-Cpu-Us: %d\r\nSwell-Run-Us: %d\r\n" % (cpu_ns // 1000, run_ns // 1000)
 
     def _over(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() and not self._exchange.closed:
-            self._exchange.abort()
         for stream in self._host.output:
             stream.end_input(self.request)
         self._host.slots.end(self)
+        if self._ended:
+            self._end()
+        elif task.cancelled() and not self._exchange.closed:
+            self._exchange.abort()
+
+    def _end(self) -> None:
+        """Send the answer's last piece, or the answer if it has only one."""
+        if self._last is None:
+            return
+        assert self._waiting is not None
+        self._waiting.cancel()
+        (body, status, headers), self._last = self._last, None
+        exchange = self._exchange
+        if not self._begun:
+            self._begun = True
+            length = [] if any(name.lower() == b"content-length" for name, _ in headers) else [_length(body)]
+            spent = [(name, value) for name, _, value in (line.partition(b": ") for line in self._spent().splitlines())]
+            exchange.begin(status, [*headers, *length, *spent])
+        exchange.write(body)
+        exchange.end(self._spent())
 
 
 def _scope(exchange: Exchange, state: dict[str, Any]) -> dict[str, Any]:
