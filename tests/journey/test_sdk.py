@@ -79,6 +79,29 @@ def test_failures_and_what_is_not_there_yet(own_swell: PrivateSwell) -> None:
     assert "FunctionCall" in found["function_call"]
 
 
+def test_what_failed_in_a_replica_shows_its_line(own_swell: PrivateSwell) -> None:
+    found = run(own_swell, "tracebacks")
+    assert (found["call"]["grade"], found["stream"]["grade"]) == (3, 2)
+    for text in (found["call"]["text"], found["stream"]["text"], found["kept"]):
+        there, here = text.split("The above exception was the direct cause")
+        assert there.startswith("swell.RemoteTraceback: in a replica\nTraceback (most recent call last):\n")
+        assert 'File "plain.py", line' in there
+        assert '    raise Sour(grade, fruit="lemon")' in there
+        assert "swell why " in here.splitlines()[-1]
+        assert "bundles" not in there
+        assert "swell/" not in there.replace(str(PROGRAM), "")
+
+
+def test_logs_name_files_as_their_author_does(own_swell: PrivateSwell) -> None:
+    own_swell.run("deploy", str(PROGRAM))
+    assert call(own_swell, "plain/taste", {"grade": 1}).status == 500
+    wait_until("the traceback", lambda: "raise Sour" in command(own_swell, "logs", "plain", "--tail", "-1").out, 30)
+    logged = command(own_swell, "logs", "plain", "--tail", "-1").out
+    assert 'File "plain.py", line' in logged
+    assert str(own_swell.home) not in logged
+    own_swell.run("app", "stop", "plain")
+
+
 def test_arrays_go_there_and_back(own_swell: PrivateSwell) -> None:
     assert run(own_swell, "arrays") == {"type": "ndarray", "dtype": "float32", "values": [0.6, 0.8]}
 
@@ -93,12 +116,21 @@ def test_exit_hooks_run(own_swell: PrivateSwell) -> None:
 
 
 FROM_OUTSIDE = """
-import asyncio, json
+import asyncio, json, tempfile
 import swell as modal
 
 square = modal.Function.from_name("plain", "square")
 Counter = modal.Cls.from_name("plain", "Counter")
 even = modal.Function.from_name("plain", "even")
+flaky = modal.Function.from_name("plain", "flaky")
+folder = tempfile.mkdtemp()
+
+def told(call):
+    try:
+        call()
+    except modal.Error as error:
+        return str(error)
+
 try:
     even.remote(1)
     refused = None
@@ -116,6 +148,10 @@ print(json.dumps({
     "generated": list(modal.Function.from_name("plain", "count").remote_gen(2)),
     "refused": refused,
     "unknown": unknown,
+    "retried": [flaky.remote(f"{folder}/a", 2), asyncio.run(flaky.remote.aio(f"{folder}/b", 2))],
+    "in_map": list(flaky.map([f"{folder}/c"], [1])),
+    "of_a_generator": told(lambda: modal.Function.from_name("plain", "count").remote(2)),
+    "of_none": told(lambda: list(Counter().add.remote_gen(2))),
 }))
 """
 
@@ -133,6 +169,9 @@ def test_a_deployed_app_is_called_from_another_program(own_swell: PrivateSwell, 
     assert found["generated"] == [{"n": 0}, {"n": 1}]
     assert "TooOdd" in found["refused"]
     assert "square" in found["unknown"]
+    assert (found["retried"], found["in_map"]) == ([3, 3], [2])
+    assert found["of_a_generator"] == "count is a generator: use .remote_gen()."
+    assert found["of_none"] == "Counter.add is not a generator: use .remote()."
     own_swell.run("app", "stop", "plain")
 
 

@@ -54,5 +54,8 @@ def admit(
 
 def unavailable(workload: str, closed: str, retry_after_s: int) -> Refusal:
     """What a request is told when no replica can be had at all, whether it comes now or was held."""
-    message = f"{workload} cannot be started now: {closed} A request may ask for another try in {retry_after_s} s."
+    why = closed.rstrip(".")
+    message = (
+        f"{workload} cannot be started now: {why}. It is tried again for a request made {retry_after_s} s from now."
+    )
     return Refusal(503, "no_replica", message, retry_after_s)

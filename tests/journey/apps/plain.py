@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,29 @@ def flaky(file: str, failures: int) -> int:
     if tried <= failures:
         raise ConnectionError(f"try {tried}")
     return tried
+
+
+class Sour(Exception):
+    """Made with something else than what it says."""
+
+    def __init__(self, grade: int, *, fruit: str) -> None:
+        super().__init__(f"{fruit} of grade {grade}")
+        self.grade = grade
+
+
+@app.function()
+def taste(grade: int) -> None:
+    bite(grade)
+
+
+def bite(grade: int) -> None:
+    raise Sour(grade, fruit="lemon")
+
+
+@app.function()
+def tastes() -> Iterator[int]:
+    yield 1
+    bite(2)
 
 
 @app.function(image=image)
@@ -181,6 +205,22 @@ def failures() -> None:
     except modal.Error as error:
         found["function_call"] = str(error)
     show(**found)
+
+
+@app.local_entrypoint()
+def tracebacks() -> None:
+    def told(call: Callable[[], Any]) -> dict[str, Any]:
+        try:
+            call()
+        except Sour as error:
+            return {"grade": error.grade, "text": "".join(traceback.format_exception(error))}
+        return {}
+
+    show(
+        call=told(lambda: taste.remote(3)),
+        stream=told(lambda: list(tastes.remote_gen())),
+        kept="".join(traceback.format_exception(next(iter(taste.map([4], return_exceptions=True))))),
+    )
 
 
 @app.local_entrypoint()
