@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from swell.sdk.marks import method as method
     from swell.sdk.marks import web_endpoint as web_endpoint
     from swell.sdk.marks import web_server as web_server
+    from swell.sdk.protocol import CallError as CallError
     from swell.sdk.retries import Retries as Retries
     from swell.sdk.run import enable_output as enable_output
 
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "App": "swell.sdk.app",
+    "CallError": "swell.sdk.protocol",
     "Cls": "swell.sdk.cls",
     "Function": "swell.sdk.function",
     "Image": "swell.sdk.image",

@@ -160,6 +160,13 @@ def test_an_error_of_the_platform_has_code_message_and_request(server: Server) -
     assert "no function app/missing" in str(raised.value)
 
 
+def test_an_error_of_the_platform_crosses_processes(server: Server) -> None:
+    with pytest.raises(swell.CallError) as raised:
+        named("missing").remote()
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert (type(again), str(again), again.__dict__) == (swell.CallError, str(raised.value), raised.value.__dict__)
+
+
 def test_an_argument_that_cannot_be_sent_is_named(server: Server) -> None:
     with pytest.raises(swell.Error, match=r"Argument plus of app/double \(Unpickled\).*it holds a socket"):
         named("double").remote(1, plus=Unpickled())

@@ -1,5 +1,8 @@
 """What can go wrong in words a user can act on: one exception type with a stable code."""
 
+import copyreg
+from typing import Any
+
 
 class SwellError(Exception):
     """An error with a stable `code`, a sentence for people, and the HTTP `status` it maps to.
@@ -14,6 +17,10 @@ class SwellError(Exception):
         self.message = message
         self.status = status
         self.detail = detail
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # It crosses processes (pools, replicas), where `__init__` must not be called with `args` alone.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 # As users know it, and as it stands in front of an uncaught one's message.

@@ -28,6 +28,10 @@ class CallError(SwellError):
         self.request = error.request
 
 
+# As users know it, and as it stands in front of an uncaught one's message.
+CallError.__module__ = "swell"
+
+
 @dataclass(frozen=True)
 class Request:
     """One HTTP request, without the server's address."""
