@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Node:
         self.epoch = epoch
         self.facts: list[NodeSeen | ReplicaSeen | Inventory] = []
         self.used: list[Usage] = []
+        self.deployed: list[Revision] = []
+        """What control says is wanted."""
         self.connected = asyncio.Event()
         self.runners: list[asyncio.subprocess.Process] = []
         self.hear: Callable[[Any], None] = lambda _fact: None
@@ -66,6 +68,9 @@ class Node:
         self.connected.clear()
 
     def heard_demand(self, *_: Any) -> None: ...
+
+    def wanted(self) -> Sequence[Revision]:
+        return self.deployed
 
     def heard_nothing_new(self, *_: Any) -> None: ...
 
@@ -220,6 +225,19 @@ class Node:
         """What a stopped node must not leave: sockets, records, pipes."""
         folders = (self.home.replica_sockets, self.home.replica_records)
         return [str(path) for folder in folders for path in folder.iterdir()]
+
+
+def run(scenario: Callable[[Node], Awaitable[None]], *flags: str) -> None:
+    """Play a scenario; at its end the runner stops as it should, and leaves nothing."""
+
+    async def main() -> None:
+        async with Node(*flags) as node:
+            await scenario(node)
+            if node.runners[-1].returncode is None:
+                assert await node.stop_runner() == 0
+            assert node.leftovers() == []
+
+    asyncio.run(main())
 
 
 async def call(address: str, method: str = "f", body: bytes = b"{}") -> tuple[int, Any]:

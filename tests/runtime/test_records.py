@@ -11,7 +11,9 @@ import pytest
 from swell.runtime.runner import records
 from swell.runtime.runner.records import Record
 
-RECORD = Record("r1-1", "default/a/f@rv-1", "serving", 7, 70, "unix:/x", "r1-0", 1.5, 60.0, "r1-1", ("memory 64 MiB",))
+RECORD = Record(
+    "r1-1", "default/a/f@rv-1", "serving", 7, 70, "unix:/x", "r1-0", 1.5, 60.0, "r1-1", ("/b",), ("memory 64 MiB",)
+)
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:

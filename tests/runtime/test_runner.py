@@ -8,12 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 import pytest
-from node import Node, alive, call, within
+from node import Node, alive, call, run, within
 
 from swell.model.replica import Phase
 from swell.model.resources import Needs
@@ -23,17 +22,6 @@ from swell.runtime.runner import cgroup
 pytestmark = pytest.mark.slow
 
 DOUBLE = "def f(x=1):\n    return x * 2\n"
-
-
-def run(scenario: Callable[[Node], Awaitable[None]], *flags: str) -> None:
-    async def main() -> None:
-        async with Node(*flags) as node:
-            await scenario(node)
-            if node.runners[-1].returncode is None:
-                assert await node.stop_runner() == 0
-            assert node.leftovers() == []
-
-    asyncio.run(main())
 
 
 def can_group() -> bool:

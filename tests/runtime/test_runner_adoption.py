@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import pytest
-from node import Node, alive, call, kill, within
+from node import Node, alive, call, kill, run, within
 
 from swell.model.orders import Inventory
 from swell.model.replica import Phase
@@ -23,17 +23,6 @@ async def f(seconds=0):
     await asyncio.sleep(seconds)
     return os.getpid()
 """
-
-
-def run(scenario: Callable[[Node], Awaitable[None]], *flags: str) -> None:
-    async def main() -> None:
-        async with Node(*flags) as node:
-            await scenario(node)
-            if node.runners[-1].returncode is None:
-                assert await node.stop_runner() == 0
-            assert node.leftovers() == []
-
-    asyncio.run(main())
 
 
 def said(node: Node, text: str) -> Callable[[], bool]:
@@ -165,6 +154,7 @@ def test_only_the_very_process_of_a_record_is_touched(same: bool) -> None:
                 ordered_at=0.0,
                 startup_timeout_s=300.0,
                 group="r1-x",
+                uses=(),
             )
             records.write(node.home.replica_records, record)
             await next_runner(node)

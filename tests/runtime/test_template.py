@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from node import Node, alive, call, within
+from node import Node, alive, call, run, within
 
 from swell.model.replica import Phase
 
 pytestmark = pytest.mark.slow
-
-
-def run(scenario: Callable[[Node], Awaitable[None]], *flags: str) -> None:
-    async def main() -> None:
-        async with Node(*flags) as node:
-            await scenario(node)
-            if node.runners[-1].returncode is None:
-                assert await node.stop_runner() == 0
-            assert node.leftovers() == []
-
-    asyncio.run(main())
 
 
 COUNTING = """

@@ -11,7 +11,15 @@ from swell.supervise.server import RUNNER_SETTINGS
 from swell.wire.identity import read
 from swell.wire.settings import Settings
 
-CHOSEN = {"cpu_overcommit": 2.5, "orphan_s": 11.5, "cancel_grace_s": 0.25, "fork_probe_s": 1.5, "log_max_mib": 7}
+CHOSEN = {
+    "cpu_overcommit": 2.5,
+    "orphan_s": 11.5,
+    "cancel_grace_s": 0.25,
+    "fork_probe_s": 1.5,
+    "log_max_mib": 7,
+    "cache_days": 3.5,
+    "cache_max_gib": 0.5,
+}
 
 
 def test_the_runner_is_given_what_was_set(stage: Callable[..., Stage]) -> None:

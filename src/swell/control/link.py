@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, cast
 
 from swell.model.errors import SwellError
@@ -46,6 +46,10 @@ class Listener(Protocol):
     def gateway_left(self, gateway: str) -> None: ...
 
     def runner_left(self, node: str) -> None: ...
+
+    def wanted(self) -> Iterable[Revision]:
+        """The revisions that are deployed, or still run."""
+        ...
 
 
 class ControlLink:
@@ -177,6 +181,11 @@ class Peer(asyncio.Protocol):
                 listener.heard_requests(message.records, message.counts)
             case wire.UsageReport():
                 listener.heard_usage(message.rows)
+            case wire.AskWanted():
+                wanted = tuple(listener.wanted())
+                environments = {revision.environment for revision in wanted if revision.environment.packages}
+                bundles = {revision.bundle for revision in wanted}
+                self.write(pack(wire.Wanted(tuple(environments), tuple(bundles))))
             case wire.Progress():
                 if message.ask in self.link.asks:
                     self.link.asks[message.ask][1](message.text)

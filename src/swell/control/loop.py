@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -20,6 +20,7 @@ from swell.model.events import Event, NodeSeen, ReplicaSeen
 from swell.model.orders import Inventory
 from swell.model.ports import Clock, Engine, Fact, Store
 from swell.model.request import PoolCount, RequestRecord, Usage
+from swell.model.workload import Revision
 from swell.wire.link import Level, Table
 
 log = logging.getLogger("swell.control")
@@ -89,6 +90,9 @@ class Loop:
     def runner_left(self, node: str) -> None:
         loop = asyncio.get_running_loop()
         self._leases[node] = loop.call_later(NODE_LEASE_S, self._lease_over, node)
+
+    def wanted(self) -> Iterable[Revision]:
+        return self.reactor.world.revisions.values()
 
     def _lease_over(self, node: str) -> None:
         known = self.reactor.world.nodes.get(node)

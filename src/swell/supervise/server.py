@@ -25,7 +25,15 @@ from swell.wire.paths import Home, local_url
 
 NAMES = ("control", "runner", "gateway")
 """In the order in which they start; they stop in reverse."""
-RUNNER_SETTINGS = ("cpu_overcommit", "orphan_s", "cancel_grace_s", "fork_probe_s", "log_max_mib")
+RUNNER_SETTINGS = (
+    "cpu_overcommit",
+    "orphan_s",
+    "cancel_grace_s",
+    "fork_probe_s",
+    "log_max_mib",
+    "cache_days",
+    "cache_max_gib",
+)
 ENDING_S = 60.0
 """How long a server that is ending may take before another on its state directory is refused."""
 _LOOK_S = 0.05

@@ -11,7 +11,7 @@ import msgspec
 from swell.model.events import NodeSeen, ReplicaSeen
 from swell.model.orders import BuildReport, Inventory, StartOrder, StopOrder
 from swell.model.request import PoolCount, Prices, RequestRecord, Usage
-from swell.model.workload import Method, Revision
+from swell.model.workload import Environment, Method, Revision
 
 # -- up: gateway or runner → control ----------------------------------------------------------
 
@@ -74,6 +74,10 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     text: str
 
 
+class AskWanted(msgspec.Struct, frozen=True, tag="ask_wanted"):
+    """Runner: which revisions are still wanted? Answered by `Wanted`."""
+
+
 class RunnerNode(msgspec.Struct, frozen=True, tag="runner_node"):
     seen: NodeSeen
 
@@ -96,6 +100,7 @@ Up = (
     | UsageReport
     | Built
     | Progress
+    | AskWanted
     | RunnerNode
     | RunnerReplica
     | RunnerInventory
@@ -185,4 +190,11 @@ class Build(msgspec.Struct, frozen=True, tag="build"):
     revision: Revision
 
 
-Down = Table | TableDelta | Welcome | Order | Build
+class Wanted(msgspec.Struct, frozen=True, tag="wanted"):
+    """To a runner: what the revisions that are deployed, or still run, are made of. Any other may be forgotten."""
+
+    environments: tuple[Environment, ...]
+    bundles: tuple[str, ...]
+
+
+Down = Table | TableDelta | Welcome | Order | Build | Wanted

@@ -71,6 +71,10 @@ class Settings(msgspec.Struct, frozen=True):
     """Records of requests, usage and the log of events are kept for this long."""
     log_max_mib: int = 64
     """Size at which an app's log file is turned over; one older file is kept."""
+    cache_days: float = 30.0
+    """Environments and unpacked bundles that nothing deployed or running uses are removed after this long…"""
+    cache_max_gib: float = 20.0
+    """…or sooner, the longest unused first, once all together take more than this."""
     policy: Policy = Policy()
 
     @property

@@ -42,6 +42,7 @@ def _take_over(fleet: Fleet, record: Record, pidfd: int | None) -> None:
     child.pid = record.pid
     child.address = record.address
     child.applied = record.applied
+    child.uses = record.uses
     child.group = fleet.groups.open(record.group)
     child.awaited = True
     child.meter = Meter(child.id, child.pool, child.role, time.time(), meter.cpu_s(child.group, child.pid))

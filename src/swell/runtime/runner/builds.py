@@ -14,8 +14,8 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.orders import BuildReport
-from swell.model.workload import Entry, Revision
-from swell.runtime.runner import bundle, commands, environment, launching
+from swell.model.workload import Entry, Environment, Revision
+from swell.runtime.runner import bundle, cache, commands, environment, launching
 from swell.runtime.runner.processes import Reaper
 from swell.wire.child import LACKING_STATUS, Failed
 from swell.wire.paths import Home
@@ -44,6 +44,8 @@ class Builder:
     def __init__(self, home: Home, reaper: Reaper) -> None:
         self.home = home
         self.reaper = reaper
+        self.building: list[Revision] = []
+        """What deploys build at this moment."""
         self._usable: set[str] = set()
         """Interpreters that were seen to run the runtime."""
         self._imported: set[tuple[str, tuple[str, ...], str, Entry]] = set()
@@ -74,6 +76,7 @@ class Builder:
     async def build(self, revision: Revision, progress: Callable[[str], None]) -> BuildReport:
         """Prepare and import once. Every failure is a report, never an exception."""
         started = time.monotonic()
+        self.building.append(revision)
         try:
             prepared = await self.prepare(revision, progress)
             await self._import(revision, prepared)
@@ -86,6 +89,10 @@ class Builder:
         except Exception:
             log.exception("the build of %s went wrong", revision.id)
             return BuildReport(False, "internal", INTERNAL, "", time.monotonic() - started)
+        finally:
+            self.building.remove(revision)
+            for folder in made_for(revision.environment, revision.bundle, self.home):
+                cache.touch(folder)
         return BuildReport(True, seconds=time.monotonic() - started)
 
     async def _import(self, revision: Revision, prepared: Prepared) -> None:
@@ -120,6 +127,12 @@ class Builder:
                 detail="\n".join(output),
             )
         self._imported.add(key)
+
+
+def made_for(wanted: Environment, bundle: str, home: Home) -> tuple[Path, ...]:
+    """The folders in the cache that a revision with this environment and bundle runs from."""
+    unpacked = home.bundles / bundle
+    return (unpacked, home.environments / environment.digest(wanted)) if wanted.packages else (unpacked,)
 
 
 def unprepared(replica: str, error: Exception) -> Failed:

@@ -74,6 +74,8 @@ class Child:
         """None when it was adopted from an earlier runner."""
         self.phase = Phase.STARTING
         self.address = ""
+        self.uses: tuple[str, ...] = ()
+        """Folders in the cache that it runs from."""
         self.applied: tuple[str, ...] = ()
         self.rlimits = limits.RLIMITS
         self.timings_ms: tuple[tuple[str, float], ...] = ()

@@ -17,7 +17,7 @@ from swell.model.request import Usage
 from swell.model.resources import Needs
 from swell.runtime import limits
 from swell.runtime.runner import launching, meter, processes, records
-from swell.runtime.runner.builds import Builder, Prepared, unprepared
+from swell.runtime.runner.builds import Builder, Prepared, made_for, unprepared
 from swell.runtime.runner.cgroup import Groups
 from swell.runtime.runner.child_link import ChildLink
 from swell.runtime.runner.children import Child, Ending, waited_ms
@@ -86,6 +86,8 @@ class Fleet:
         self.children[child.id] = child
         child.meter = Meter(child.id, child.pool, child.role, child.ordered_at)
         child.address = "" if child.role == "template" else launching.address(self.home, child.id, order.revision)
+        revision = order.revision
+        child.uses = tuple(map(str, made_for(revision.environment, revision.bundle, self.home)))
         self.limit_startup(child)
         if child.template is not None and child.role == "serving":
             self.forks.request(child)
@@ -201,6 +203,7 @@ class Fleet:
                 startup_timeout_s=child.startup_timeout_s,
                 applied=child.applied,
                 group=child.group_name,
+                uses=child.uses,
             ),
         )
 

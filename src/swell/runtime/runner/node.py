@@ -15,7 +15,7 @@ import resource
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,8 +28,10 @@ from swell.model.request import Usage
 from swell.runtime import limits
 from swell.runtime.runner import adoption, capacity, cgroup, meter
 from swell.runtime.runner.adoption import Arrivals
-from swell.runtime.runner.builds import Builder
+from swell.runtime.runner.builds import Builder, made_for
+from swell.runtime.runner.cache import Cache, remove
 from swell.runtime.runner.ending import ENDED_KEPT
+from swell.runtime.runner.environment import digest
 from swell.runtime.runner.fleet import Fleet
 from swell.runtime.runner.launching import Terms
 from swell.runtime.runner.link import RunnerLink
@@ -41,6 +43,8 @@ from swell.wire.paths import Home
 log = logging.getLogger("swell.runner")
 
 TICK_S = 1.0
+COLLECT_FIRST_S = 60.0
+COLLECT_S = 3600.0
 INVENTORY_S = 5.0
 READY_WAIT_S = 5.0
 _LOCK_PAUSE_S = 0.05
@@ -49,11 +53,12 @@ _LOCK_PAUSE_S = 0.05
 class Runner:
     """Wires the fleet to the link, and says once a second what was used."""
 
-    def __init__(self, home: Home, terms: Terms, cpu_overcommit: float, log_max_mib: int) -> None:
+    def __init__(self, home: Home, terms: Terms, cpu_overcommit: float, log_max_mib: int, cache: Cache) -> None:
         self.home = home
         self.terms = terms
         self.cpu_overcommit = cpu_overcommit
         self.epoch = 0
+        self.cache = cache
         self.link = RunnerLink(home.control_socket, self._heard)
         self.reaper = Reaper(lambda pid, exit: self.fleet.endings.reaped(pid, exit))
         self.builder = Builder(home, self.reaper)
@@ -117,6 +122,8 @@ class Runner:
                     self.fleet.obey(message.order)
             case wire.Build():
                 self._do(self._build(message))
+            case wire.Wanted():
+                self._do(self.cache.collect(lambda: self._held(message)))
 
     def _do(self, work: Coroutine[None, None, None]) -> None:
         """In the background, until it is done or the runner ends."""
@@ -131,6 +138,15 @@ class Runner:
         self.epoch = epoch
         return True
 
+    def _held(self, wanted: wire.Wanted) -> Iterator[Path]:
+        """Folders in the cache that something is made from, now or at its next start."""
+        yield from (self.home.bundles / bundle for bundle in wanted.bundles)
+        yield from (self.home.environments / digest(environment) for environment in wanted.environments)
+        for child in self.fleet.children.values():
+            yield from map(Path, child.uses)
+        for revision in self.builder.building:
+            yield from made_for(revision.environment, revision.bundle, self.home)
+
     async def _build(self, message: wire.Build) -> None:
         def progress(line: str) -> None:
             self.link.send(wire.Progress(message.ask, line))
@@ -141,7 +157,12 @@ class Runner:
     # -- life --------------------------------------------------------------------------------
 
     async def run(
-        self, supervisor_fd: int | None, stop_grace_s: float, inventory_s: float, ready_fd: int | None = None
+        self,
+        supervisor_fd: int | None,
+        stop_grace_s: float,
+        inventory_s: float,
+        collect_first_s: float,
+        ready_fd: int | None = None,
     ) -> None:
         """Until told to end. Once it obeys, it says so on `ready_fd`."""
         loop = asyncio.get_running_loop()
@@ -153,6 +174,7 @@ class Runner:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ending.set)
         limits.become_subreaper()
+        self._do(remove(self.cache.remains()))
         self.reaper.start()
         adoption.adopt(self.fleet)
         arrivals = Arrivals(self.fleet)
@@ -160,6 +182,7 @@ class Runner:
         self._do(self._say_ready(ready_fd))
         self._do(every(TICK_S, self._tick))
         self._do(every(inventory_s, self._tell_inventory))
+        self._do(every(COLLECT_S, self._ask_wanted, first_s=collect_first_s))
         try:
             await ending.wait()
         finally:
@@ -187,6 +210,10 @@ class Runner:
         self.fleet.tick()
         self._tell_usage()
 
+    def _ask_wanted(self) -> None:
+        """What is not wanted may be collected. Without control nobody knows, and nothing is."""
+        self.link.send(wire.AskWanted())
+
     async def _only_one(self) -> None:
         """Hold the lock of this home's runner; ask one whose supervisor is gone to make room."""
         path = self.home.run / "runner.lock"
@@ -206,14 +233,15 @@ class Runner:
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
 
 
-async def every(seconds: float, do: Callable[[], None]) -> None:
-    """Again and again; what goes wrong once is logged and does not end it."""
+async def every(seconds: float, do: Callable[[], None], first_s: float | None = None) -> None:
+    """Again and again, the first time after `first_s`; what goes wrong once is logged and does not end it."""
+    await asyncio.sleep(seconds if first_s is None else first_s)
     while True:
-        await asyncio.sleep(seconds)
         try:
             do()
         except Exception:
             log.exception("a periodic task failed")
+        await asyncio.sleep(seconds)
 
 
 class Supervision:
@@ -257,6 +285,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--stop-grace-s", type=float, default=5.0, help="time for inputs in flight on SIGTERM")
     parser.add_argument("--inventory-s", type=float, default=INVENTORY_S, help="time between full inventories")
     parser.add_argument("--log-max-mib", type=int, default=64)
+    parser.add_argument("--cache-days", type=float, default=30.0)
+    parser.add_argument("--cache-max-gib", type=float, default=20.0)
+    parser.add_argument("--collect-first-s", type=float, default=COLLECT_FIRST_S, help="until the cache is looked at")
     parser.add_argument("--ready-fd", type=int, default=None, help='where to write "ready" to, once')
     parser.add_argument("--supervisor-fd", type=int, default=None, help="a pipe that ends when the supervisor does")
     given = parser.parse_args(words)
@@ -271,8 +302,10 @@ def main(words: list[str] | None = None) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     terms = Terms(given.node, given.gateway_url, given.orphan_s, given.cancel_grace_s, given.fork_probe_s)
-    runner = Runner(home, terms, given.cpu_overcommit, given.log_max_mib)
-    asyncio.run(runner.run(given.supervisor_fd, given.stop_grace_s, given.inventory_s, given.ready_fd))
+    cache = Cache(home, given.cache_days, given.cache_max_gib)
+    runner = Runner(home, terms, given.cpu_overcommit, given.log_max_mib, cache)
+    life = (given.supervisor_fd, given.stop_grace_s, given.inventory_s, given.collect_first_s, given.ready_fd)
+    asyncio.run(runner.run(*life))
     return 0
 
 

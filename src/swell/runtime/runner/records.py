@@ -28,6 +28,8 @@ class Record(msgspec.Struct, frozen=True):
     startup_timeout_s: float
     group: str
     """Name of its cgroup."""
+    uses: tuple[str, ...]
+    """Folders in the cache that it runs from."""
     applied: tuple[str, ...] = ()
 
 
