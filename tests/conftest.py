@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -9,6 +10,9 @@ import pytest
 from hypothesis import settings
 
 from private_swell import PrivateSwell, private_swell
+
+# A shell's background jobs ignore Ctrl-C, and whatever they start would too: some tests interrupt what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline for one example: how long it takes is the machine's business.
 settings.register_profile("thorough", deadline=None)

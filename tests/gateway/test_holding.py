@@ -189,6 +189,24 @@ def test_a_deadline_in_the_middle_of_an_answer_cuts_it(play: Play) -> None:
     play(scenario)
 
 
+def test_a_stream_may_end_in_words_just_after_its_deadline(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        async def late(exchange: Exchange, _reader: Reader) -> None:
+            exchange.send(h11.Response(status_code=200, headers=[]))
+            exchange.send(h11.Data(data=b"some"))
+            await asyncio.sleep(0.4)
+            exchange.send(h11.Data(data=b"event: error"))
+            exchange.send(h11.EndOfMessage(headers=[("Swell-Error", "504 deadline")]))
+
+        await rig.deploy(await rig.replica(late))
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn", swell_timeout="0.2"))
+        assert (await browser.answer()).body == b"someevent: error"
+        await until(lambda: [(r.status, r.error) for r in rig.control.records()] == [(504, "deadline")])
+
+    play(scenario)
+
+
 def test_a_request_held_in_vain_is_told_why_starts_failed(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.deploy()

@@ -56,12 +56,19 @@ def leave(swell: PrivateSwell, function: str, arguments: dict[str, object], work
 
 
 def assert_stopped(file: Path, after: float, within_s: float = STOP_S) -> None:
-    """The last step was taken at most so long after that moment (epoch), and none follows."""
-    wait_until("the time it has to stop in", lambda: time.time() > after + within_s)
+    """The last step was taken at most so long after that moment (epoch), and none follows.
+
+    A machine that lets this process itself wait for a core gets that much longer.
+    """
+    late_s = 0.0
+    while time.time() < after + within_s + late_s:
+        began = time.monotonic()
+        time.sleep(0.01)
+        late_s += max(0.0, time.monotonic() - began - 0.015)
     seen = steps(file)
     time.sleep(MORE_S)
     assert len(steps(file)) == len(seen) > 1
-    assert seen[-1][0] - after <= within_s
+    assert seen[-1][0] - after <= within_s + late_s
 
 
 def assert_refused(kind: str, reply: Reply) -> None:

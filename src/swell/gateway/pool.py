@@ -247,7 +247,7 @@ class Pool:
         now = self.shared.now()
         if now >= request.deadline:
             # A stream that cannot say so otherwise is broken off by the replica at its deadline.
-            request.due(now)
+            request.expire()
             return
         request.upstream = None
         if self.native:

@@ -24,6 +24,10 @@ DRAIN_MAX = 256 * 1024
 """Bytes of an unwanted body that are read and thrown away to keep a connection; beyond it, it is closed."""
 
 
+LAST_WORDS_S = 0.5
+"""A replica has this long, after the deadline, to end a stream that it has begun in words: the gateway can only cut."""
+
+
 class Framing(IntEnum):
     """How the client is told where the answer's body ends."""
 
@@ -137,8 +141,15 @@ class Request:
         self.id = shared.next_id()
         self.body: list[bytes] = []
 
-    def due(self, _now: float) -> None:
+    def due(self, now: float) -> None:
         """The deadline passed."""
+        if self.answering and self.pool is not None and self.pool.native and now < self.deadline + LAST_WORDS_S:
+            self.shared.wheel.add(self, self.deadline + LAST_WORDS_S)
+        else:
+            self.expire()
+
+    def expire(self) -> None:
+        """End it, since its deadline has passed."""
         pool = self.pool
         if self.replica is None and pool is not None and pool.failing:
             retry = b"retry-after: %d\r\n" % pool.retry_after_s
