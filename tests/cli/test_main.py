@@ -45,6 +45,9 @@ def test_the_help_lists_every_command_with_a_sentence() -> None:
     listed = [line.split() for line in shown.partition("Commands:")[2].splitlines() if line.strip()]
     assert [words[0] for words in listed] == list(COMMANDS)
     assert all(len(words) > 3 for words in listed)
+    # None is cut, however narrow the terminal of the usual kind is.
+    assert "..." not in shown.partition("Commands:")[2]
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_ps_lists_replicas_and_says_when_there_is_none(shop: PrivateSwell) -> No
     assert rows
     assert all(set(row) >= FIELDS for row in rows)
     heads, *lines = shop.run("ps").splitlines()
-    assert heads.split()[:3] == ["ID", "WORKLOAD", "REVISION"]
+    assert heads.split()[:3] == ["ID", "WORKLOAD", "ROLE"]
     assert {line.split()[0] for line in lines} >= {row["id"] for row in rows if row["role"] == "serving"}
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import gzip
 import hashlib
 import importlib.metadata
 import io
+import os
 import random
 import re
 import subprocess
@@ -42,6 +44,9 @@ def with_reaper(work: Callable[[Reaper], Awaitable[Any]]) -> Any:
             reaper.stop()
 
     return asyncio.run(main())
+
+
+ensure = functools.partial(environment.ensure, server=os.environ)
 
 
 def make_wheel(folder: Path, name: str, version: str, files: dict[str, bytes], tag: str = "py3-none-any") -> None:
@@ -101,7 +106,7 @@ def test_packages_and_the_runtime_share_one_environment_built_once(shelf: Path, 
     lines: list[str] = []
     both = with_reaper(
         lambda reaper: asyncio.gather(
-            *(environment.ensure(want, tmp_path, reaper, progress) for progress in (lines.append, lines.append))
+            *(ensure(want, tmp_path, reaper, progress) for progress in (lines.append, lines.append))
         )
     )
     assert both[0] == both[1] == environment.built(want, tmp_path)
@@ -133,7 +138,7 @@ def test_what_is_installed_is_what_was_locked_and_says_who_wants_it(shelf: Path,
     stew = b"Metadata-Version: 2.1\nName: stew\nVersion: 3.0\nRequires-Dist: onion\n"
     make_wheel(shelf, "stew", "3.0", {"stew.py": b"", "stew-3.0.dist-info/METADATA": stew})
     want = wanted(shelf, "stew")
-    python = with_reaper(lambda reaper: environment.ensure(want, tmp_path, reaper, lambda _: None))
+    python = with_reaper(lambda reaper: ensure(want, tmp_path, reaper, lambda _: None))
     lock = (tmp_path / environment.digest(want) / environment.LOCK).read_text()
     assert re.search(r"^onion==2\.0\n +# via stew$", lock, re.MULTILINE), lock
     code = "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()))"
@@ -148,7 +153,7 @@ def test_a_uvloop_of_the_users_own_choice_is_left_alone(shelf: Path, tmp_path: P
     try:
         for packages, version in ((("leek", "uvloop==0.17"), "0.17"), (("leek",), "0.22")):
             want = wanted(shelf, *packages)
-            python = with_reaper(lambda reaper: environment.ensure(want, tmp_path, reaper, lambda _: None))
+            python = with_reaper(lambda reaper: ensure(want, tmp_path, reaper, lambda _: None))
             argv = [python, "-c", "import uvloop; print(uvloop.__version__)"]
             assert subprocess.run(argv, capture_output=True, text=True, timeout=60).stdout.strip() == version
     finally:
@@ -163,7 +168,7 @@ def test_an_interrupted_build_is_thrown_away(shelf: Path, tmp_path: Path) -> Non
     (half / "bin").mkdir(parents=True)
     (half / "bin" / "python").write_text("not a python")
     assert environment.built(want, tmp_path) is None
-    python = with_reaper(lambda reaper: environment.ensure(want, tmp_path, reaper, lambda _: None))
+    python = with_reaper(lambda reaper: ensure(want, tmp_path, reaper, lambda _: None))
     subprocess.run([python, "-c", "import onion"], check=True, timeout=60)
 
 
@@ -171,7 +176,7 @@ def test_an_interrupted_build_is_thrown_away(shelf: Path, tmp_path: Path) -> Non
 def test_a_conflict_with_the_runtime_names_both_sides(shelf: Path, tmp_path: Path) -> None:
     want = wanted(shelf, "garlic")
     with pytest.raises(SwellError) as caught:
-        with_reaper(lambda reaper: environment.ensure(want, tmp_path, reaper, lambda _: None))
+        with_reaper(lambda reaper: ensure(want, tmp_path, reaper, lambda _: None))
     assert caught.value.code == "environment"
     assert "runtime needs" in caught.value.message
     assert "garlic" in caught.value.detail
@@ -182,7 +187,7 @@ def test_a_conflict_with_the_runtime_names_both_sides(shelf: Path, tmp_path: Pat
 @pytest.mark.slow
 def test_a_package_that_is_not_there_is_said_in_the_installers_words(shelf: Path, tmp_path: Path) -> None:
     with pytest.raises(SwellError) as caught:
-        with_reaper(lambda reaper: environment.ensure(wanted(shelf, "celery-root"), tmp_path, reaper, lambda _: None))
+        with_reaper(lambda reaper: ensure(wanted(shelf, "celery-root"), tmp_path, reaper, lambda _: None))
     assert "celery-root" in caught.value.detail
     assert "could not be installed" in caught.value.message
 
@@ -201,9 +206,7 @@ def test_the_digest_is_of_what_is_installed_and_nothing_else(shelf: Path) -> Non
 
 def test_the_users_own_interpreter_is_used_as_it_is(tmp_path: Path) -> None:
     plain = Environment(interpreter=sys.executable, python=PYTHON)
-    assert with_reaper(lambda reaper: environment.ensure(plain, tmp_path, reaper, lambda _: None)) == Path(
-        sys.executable
-    )
+    assert with_reaper(lambda reaper: ensure(plain, tmp_path, reaper, lambda _: None)) == Path(sys.executable)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -215,7 +218,7 @@ def test_an_interpreter_that_cannot_serve_is_refused_with_the_way_out(kind: str,
         interpreter.chmod(0o700)
     want = Environment(interpreter=str(interpreter), python=PYTHON)
     with pytest.raises(SwellError, match="environment is built") as caught:
-        with_reaper(lambda reaper: environment.ensure(want, tmp_path, reaper, lambda _: None))
+        with_reaper(lambda reaper: ensure(want, tmp_path, reaper, lambda _: None))
     assert caught.value.code == "environment"
     assert ("No module named" in caught.value.detail) == (kind == "without swell")
 

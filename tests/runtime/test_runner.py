@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import signal
 import subprocess
@@ -16,7 +15,6 @@ from node import Node, alive, call, run, within
 
 from swell.model.replica import Phase
 from swell.model.resources import Needs
-from swell.model.workload import Method, Web
 from swell.runtime.runner import cgroup
 
 pytestmark = pytest.mark.slow
@@ -29,158 +27,6 @@ def can_group() -> bool:
     groups = cgroup.find("swell-probe")
     groups.remove()
     return bool(groups.bases)
-
-
-# -- starts that fail --------------------------------------------------------------------------
-
-
-def test_failed_starts_say_why() -> None:
-    async def scenario(node: Node) -> None:
-        cases = [
-            ("import", node.revision("import not_there\n"), "import_error", "No module named 'not_there'"),
-            ("enter", node.revision(ENTER_RAISES, "C", enter=("warm",)), "enter_error", "no weights"),
-            ("missing", node.revision(DOUBLE, "g"), "bad_entry", "'g'"),
-            (
-                "exit",
-                node.revision("import os\nprint('last words', flush=True)\nos._exit(3)\n"),
-                "crashed",
-                "last words",
-            ),
-            ("signal", node.revision("import os\nos.kill(os.getpid(), 11)\n"), "crashed", "signal 11"),
-        ]
-        for name, revision, reason, words in cases:
-            over = await node.gone(node.start(revision))
-            assert (over.phase, over.reason) == (Phase.GONE, reason), (name, over)
-            assert words in over.detail, (name, over)
-
-    run(scenario)
-
-
-ENTER_RAISES = """
-class C:
-    def warm(self):
-        raise RuntimeError("no weights")
-    def f(self):
-        return 1
-"""
-
-
-def test_a_failed_start_is_in_the_log_once_with_the_users_own_frames() -> None:
-    async def scenario(node: Node) -> None:
-        cases = {
-            "import": (node.revision("import not_there\n"), "Importing app raised ModuleNotFoundError"),
-            "init": (node.revision(INIT_RAISES, "C"), "__init__ raised at start-up: RuntimeError: no weights"),
-            "enter": (node.revision(ENTER_RAISES, "C", enter=("warm",)), "warm raised at start-up: RuntimeError: no w"),
-            "snap": (node.revision(ENTER_RAISES, "C", enter_snap=("warm",)), "warm raised at start-up: RuntimeError"),
-        }
-        for name, (revision, words) in cases.items():
-            for role in ("serving", "template") if name != "enter" else ("serving",):
-                over = await node.gone(node.start(revision, role=role))
-                lines = [(row["stream"], row["text"]) for row in node.log() if row["replica"] == over.replica]
-                told = [text for stream, text in lines if stream == "sys"]
-                assert len(told) == 1, (name, lines)
-                assert told[0].startswith(f"its start failed: {words}"), (name, told)
-                printed = [text for stream, text in lines if stream != "sys"]
-                assert printed[0] == "Traceback (most recent call last):"
-                assert printed.count(printed[0]) == 1
-                frames = [text for text in printed if text.startswith("  File ")]
-                assert frames
-                assert all(text.startswith('  File "app.py", line ') for text in frames), frames
-                assert "Error: " in printed[-1]
-
-    run(scenario)
-
-
-INIT_RAISES = """
-class C:
-    def __init__(self):
-        raise RuntimeError("no weights")
-    def f(self):
-        return 1
-"""
-
-
-def test_a_bundle_or_interpreter_that_is_not_there_fails_the_start_with_its_name() -> None:
-    async def scenario(node: Node) -> None:
-        good = node.revision(DOUBLE)
-        over = await node.gone(node.start(msgspec.structs.replace(good, bundle="sha256-none")))
-        assert (over.reason, "sha256-none" in over.detail) == ("bad_bundle", True)
-        nowhere = msgspec.structs.replace(good.environment, interpreter="/nowhere/python")
-        over = await node.gone(node.start(msgspec.structs.replace(good, environment=nowhere)))
-        assert (over.reason, "/nowhere/python" in over.detail) == ("environment", True)
-
-    run(scenario)
-
-
-def test_what_nobody_foresaw_is_told_without_a_traceback_and_ends_what_waited_for_it() -> None:
-    async def scenario(node: Node) -> None:
-        good = node.revision(DOUBLE)
-        # No path has a zero byte: nothing in the runner expects the ValueError that this makes.
-        impossible = msgspec.structs.replace(good.environment, interpreter="/usr/bin/py\0thon")
-        revision = msgspec.structs.replace(good, environment=impossible)
-        report = await node.build(revision)
-        assert (report.ok, report.error, report.detail) == (False, "internal", "")
-        assert "logs/swell.log" in report.message
-        over = await node.gone(node.start(revision))
-        assert (over.phase, over.reason) == (Phase.GONE, "internal")
-        assert over.detail == report.message
-        # Nor does it end anything else.
-        await node.ready(node.start(good))
-
-    run(scenario)
-
-
-def test_a_damaged_bundle_is_told_by_the_build() -> None:
-    async def scenario(node: Node) -> None:
-        revision = node.revision(DOUBLE)
-        blob = node.home.blobs / revision.bundle
-        blob.write_bytes(blob.read_bytes()[:15] + b"\xff" * 20 + blob.read_bytes()[35:])
-        report = await node.build(revision)
-        assert (report.ok, report.error) == (False, "environment")
-        assert "Deploy again" in report.message
-
-    run(scenario)
-
-
-def test_builds_tell_import_errors_with_the_users_traceback() -> None:
-    async def scenario(node: Node) -> None:
-        assert (await node.build(node.revision(DOUBLE))).ok
-        for source, words in (
-            ("def f(:\n", "SyntaxError"),
-            ("def helper():\n    return 1 / 0\nhelper()\n", "ZeroDivisionError"),
-            ("raise SystemExit(0)\n", "SystemExit"),
-            ("x = 1\n", "'f'"),
-        ):
-            report = await node.build(node.revision(source))
-            assert (report.ok, report.error) == (False, "import"), report
-            assert words in report.detail
-        # A class is looked up and not made: what it does when it starts is no concern of a deploy.
-        assert (
-            await node.build(node.revision("class C:\n    def __init__(self): 1 / 0\n    def f(self): 0\n", "C"))
-        ).ok
-
-    run(scenario)
-
-
-def test_docs_without_fastapi_are_refused_when_deployed(tmp_path: Path) -> None:
-    for package in ("swell", "msgspec", "httptools"):
-        (tmp_path / package).symlink_to(Path(importlib.import_module(package).__file__ or "").parent)
-    bare = tmp_path / "python"
-    bare.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} -S "$@"\n')
-    bare.chmod(0o755)
-
-    async def scenario(node: Node) -> None:
-        revision = node.revision(DOUBLE)
-        without = msgspec.structs.replace(revision.environment, interpreter=str(bare))
-        for docs in (False, True):
-            method = Method("f", web=Web("endpoint", "label", docs=docs))
-            entry = msgspec.structs.replace(revision.entry, methods=(method,))
-            report = await node.build(msgspec.structs.replace(revision, environment=without, entry=entry))
-            assert report.ok is not docs
-        assert report.error == "environment"
-        assert report.message == 'docs=True needs FastAPI in the image: add .uv_pip_install("fastapi").'
-
-    run(scenario)
 
 
 # -- what a replica finds ----------------------------------------------------------------------

@@ -22,7 +22,7 @@ from swell.model.events import AppDeployed, NodeSeen
 from swell.model.node import Node
 from swell.model.request import PoolCount, RequestRecord, Usage
 from swell.model.workload import App
-from swell.store import schema, writer
+from swell.store import schema, sqlite, writer
 from swell.store.schema import Migration
 from swell.store.sqlite import SqliteStore
 
@@ -207,6 +207,32 @@ def test_a_database_that_is_locked_is_told_and_used_again_later(path: Path) -> N
     store.world.append([seen("d")], durable=True)
     assert store.trouble == ""
     assert [e.node.id for _, e in store.world.events() if isinstance(e, NodeSeen)] == ["a", "b", "d"]
+    store.close()
+
+
+def test_after_a_flush_what_was_appended_before_is_on_disk(path: Path) -> None:
+    store = SqliteStore(path)
+    other = sqlite3.connect(path)
+    for count in (1, 2, 3):
+        store.world.append([seen("a")])
+        store.world.flush()
+        assert other.execute("SELECT count(*) FROM events").fetchone() == (count,)
+    other.close()
+    store.close()
+
+
+def test_a_flush_tells_that_what_was_appended_before_is_not_on_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_S", 0.05)
+    store = SqliteStore(path)
+    other = locked(path)
+    store.world.append([seen("a")])
+    with pytest.raises(SwellError, match="locked by another process"):
+        store.world.flush()
+    other.close()
+    store.world.flush()
+    assert len(list(store.world.events())) == 1
     store.close()
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SHOWN = ("swell-cold", "server-timing", "swell-cost-usd")
 
 
-@click.command()
+@click.command(short_help="Call a function and print its result as JSON.")
 @click.argument("target", metavar="APP/FUNCTION")
 @click.argument("arguments", default="", metavar="[JSON]")
 @click.option("-v", "--verbose", is_flag=True, help="Show the request's id, timing and cost on stderr.")
@@ -98,7 +98,11 @@ def _refusal(head: Answer) -> Exception:
     error = error_of(head)
     failed = CallError(error, head.status)
     if error.request and error.code not in ("unknown_app", "unknown_function", "bad_arguments", "bad_body"):
-        failed.message += f" More: `swell logs --request {error.request}`, `swell why {error.request}`."
+        ways = f"`swell why {error.request}`"
+        # A request that code answered for may have printed something; the end of a replica is not in its lines.
+        if error.code == "exception":
+            ways = f"`swell logs --request {error.request}`, {ways}"
+        failed.message = f"{failed.message.rstrip('.')}. More: {ways}."
     return failed
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from swell.wire.api import DeployLine
 
 
-@click.command()
+@click.command(short_help="Put the app in a file on the server, to stay.")
 @click.argument("reference", metavar="FILE[::APP]")
 @click.option("--name", metavar="NAME", help="Deploy under this name instead of the app's own.")
 @options.namespace

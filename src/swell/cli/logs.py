@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from swell.wire.api import LogRow
 
 
-@click.command()
+@click.command(short_help="Print what an app (or every app) wrote.")
 @click.argument("app", default="")
 @click.option("-f", "--follow", is_flag=True, help="Go on with lines as they come, until Ctrl-C.")
 @click.option("--since", type=options.Duration(), default=0.0, help="Only lines of the last 90s, 10m, 1h30m, 2d, …")

@@ -40,7 +40,8 @@ def swell() -> None:
     \b
     swell run FILE          run a program; what it calls runs in replicas
     swell up -d             start a server in the background
-    swell deploy FILE       give it an app; swell call APP/FUNCTION '{"name": "Ada"}'
+    swell deploy FILE       give it an app
+    swell call APP/FUNCTION '{"name": "Ada"}'
     """
 
 

@@ -12,21 +12,24 @@ from swell.cli.output import duration, json_text, mebibytes, table
 if TYPE_CHECKING:
     from swell.wire.api import AppRow, ReplicaRow
 
-HEADS = ("ID", "WORKLOAD", "REVISION", "ROLE", "PHASE", "NODE", "PID", "AGE", "IN FLIGHT", "MEMORY", "WHY")
+HEADS = ("ID", "WORKLOAD", "ROLE", "PHASE", "PID", "AGE", "BUSY", "MEMORY", "WHY")
 
 
-@click.command()
+@click.command(short_help="List replicas and templates.")
 @options.as_json
 @options.home
 def ps(as_json: bool, home: str | None) -> None:
-    """List replicas and templates."""
+    """List replicas and templates: what each is for, and why it is there or going.
+
+    BUSY is the number of requests it works on. --json has more: revision, node, what limits it.
+    """
     client = options.connect(home)
     replicas = client.replicas()
     if as_json:
         click.echo(json_text(replicas))
     elif replicas:
         rows = [_cells(replica) for replica in replicas]
-        click.echo(table(HEADS, rows, right=("PID", "AGE", "IN FLIGHT", "MEMORY")))
+        click.echo(table(HEADS, rows, right=("PID", "AGE", "BUSY", "MEMORY")))
     else:
         click.echo(_at_zero(client.apps()))
 
@@ -35,10 +38,8 @@ def _cells(replica: ReplicaRow) -> tuple[str, ...]:
     return (
         replica.id,
         replica.workload.removeprefix("default/"),
-        replica.revision,
         replica.role,
         replica.phase,
-        replica.node,
         str(replica.pid or "-"),
         duration(replica.age_s),
         str(replica.in_flight),

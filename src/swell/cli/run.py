@@ -8,8 +8,6 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,10 +21,11 @@ if TYPE_CHECKING:
     from swell.sdk.load import Target
     from swell.wire.api import LogRow
 
-OWN_CODE = str(Path(__file__).parents[1])
 
-
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command(
+    context_settings={"allow_interspersed_args": False},
+    short_help="Run a program; the functions it calls run in replicas.",
+)
 @click.option("-d", "--detach", is_flag=True, help="Leave the app on the server at the end.")
 @click.option("-n", "--name", metavar="NAME", help="Begin the run's name with this instead of the app's.")
 @options.namespace
@@ -49,16 +48,30 @@ def run(
         os.environ["SWELL_HOME"] = home
     target = load.target(reference)
     args, kwargs = _arguments(flags.flags(target.run, target.is_method), f"swell run {reference}", words)
-    with ExitStack() as stack:
-        with progress(f"Starting {target.name}") as tell:
-            stack.enter_context(_server(tell))
-            running = Running(target.app, name=name, namespace=namespace, detach=detach, progress=tell, log=_show)
-            stack.enter_context(running)
+    with ExitStack() as server:
         try:
-            _call(target, args, kwargs)
-        except Exception as error:
-            _show_failure(error)
-            raise click.exceptions.Exit(1) from error
+            with ExitStack() as app:
+                with progress(f"Starting {target.name}") as tell:
+                    server.enter_context(_server(tell))
+                    running = Running(
+                        target.app, name=name, namespace=namespace, detach=detach, progress=tell, log=_show
+                    )
+                    app.enter_context(running)
+                result = _call(target, args, kwargs)
+        except _Failed as failed:
+            _show_failure(failed.error)
+            raise click.exceptions.Exit(1) from failed.error
+        # Only now: what replicas printed on the way to it has been shown.
+        if result is not None:
+            click.echo(result)
+
+
+class _Failed(Exception):
+    """The user's program raised."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @contextmanager
@@ -82,49 +95,44 @@ def _server(tell: Any) -> Iterator[None]:
         background.leave(chosen.paths, os.getpid())
 
 
-def _call(target: Target, args: Sequence[str], kwargs: Mapping[str, Any]) -> None:
-    """Run it and print what it gives."""
+def _call(target: Target, args: Sequence[str], kwargs: Mapping[str, Any]) -> Any:
+    """Run it; returns its result. The items of a generator are printed as they come."""
     from swell.sdk.app import LocalEntrypoint
     from swell.sdk.function import is_generator
 
     runnable = target.run
-    if isinstance(runnable, LocalEntrypoint):
-        result = runnable(*args, **kwargs)
-        if inspect.iscoroutine(result):
-            import asyncio
+    try:
+        if isinstance(runnable, LocalEntrypoint):
+            result = runnable(*args, **kwargs)
+            if inspect.iscoroutine(result):
+                import asyncio
 
-            result = asyncio.run(result)
-    elif is_generator(runnable.__swell_raw__):
+                return asyncio.run(result)
+            return result
+        if not is_generator(runnable.__swell_raw__):
+            return runnable.remote(*args, **kwargs)
         for item in runnable.remote_gen(*args, **kwargs):
             click.echo(item)
-        return
-    else:
-        result = runnable.remote(*args, **kwargs)
-    if result is not None:
-        click.echo(result)
+    except Exception as error:
+        raise _Failed(error) from error
+    return None
 
 
 def _show(row: LogRow) -> None:
-    """A line that a replica wrote, where the user's own output goes."""
-    click.echo(row.text, err=row.stream != "out")
+    """A line that the user's code wrote, where the user's own output goes. Notes of ours are in the log."""
+    if row.stream != "sys":
+        click.echo(row.text, err=row.stream == "err")
 
 
 def _show_failure(error: Exception) -> None:
     """The user's traceback, without the frames of ours that lead to it."""
-    user = error.__traceback__
-    while user is not None and user.tb_frame.f_code.co_filename.startswith(OWN_CODE):
-        user = user.tb_next
+    from swell.sdk.frames import users
+
+    user = users(error.__traceback__)
     if user is None and isinstance(error, SwellError):
         raise error
-    for line in traceback.format_exception(type(error), error, _without_own(user)):
+    for line in traceback.format_exception(type(error), error, user):
         sys.stderr.write(line)
-
-
-def _without_own(tb: TracebackType | None) -> TracebackType | None:
-    """The frames up to where the user's code calls ours."""
-    if tb is None or tb.tb_frame.f_code.co_filename.startswith(OWN_CODE):
-        return None
-    return TracebackType(_without_own(tb.tb_next), tb.tb_frame, tb.tb_lasti, tb.tb_lineno)
 
 
 # -- flags -----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from swell.control.loop import Loop
-from swell.control.why import explain, origin
+from swell.control.why import explain, in_words, origin
 from swell.decide.place import never_fits
 from swell.decide.price import PoolCost, pool_cost
 from swell.model.demand import IDLE
@@ -190,7 +190,9 @@ class Views:
     def _replica_row(self, replica: Replica, now: float) -> ReplicaRow:
         reactor = self.loop.reactor
         story = self.loop.history.get(replica.id)
-        going = f"{replica.reason}: {story.stop_why}" if story is not None and story.stop_why else replica.reason
+        going = in_words(replica.reason)
+        if going and story is not None and story.stop_why:
+            going += f" ({story.stop_why})"
         why = going or (story.why if story is not None else "")
         if story is not None and replica.role == "serving":
             why += f"; {origin(story, reactor.world.refused.get(replica.pool, ''))}"

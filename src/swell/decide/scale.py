@@ -114,13 +114,13 @@ def _grow(
             look_again_at=again_at,
             wait=f"its start failed {times} ({failures.reason}); tried again in {again_at - now:.1f} s",
         )
-    inputs = f"{demand.level} input{'s' if demand.level != 1 else ''} ({demand.held} held)"
-    each = f"{revision.target_inputs} per replica"
+    inputs = f"{demand.level} request{'s' if demand.level != 1 else ''}, {demand.held} of them waiting"
+    each = f"a replica takes {revision.target_inputs}"
     return Scaled(
         add=wanted - have,
         stop=(),
         reason="",
-        why=f"{inputs}, {each}{kept}: {wanted} wanted, {have} there",
+        why=f"{inputs}; {each}{kept}: {wanted} needed, {have} there",
         look_again_at=NEVER,
     )
 

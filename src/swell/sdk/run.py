@@ -8,9 +8,11 @@ import os
 import re
 import secrets
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
@@ -29,7 +31,10 @@ from swell.wire import context
 from swell.wire.api import DeployLine, LogRow
 from swell.wire.identity import myself
 
-_LOG_GRACE_S = 0.3
+_LOG_QUIET_S = 0.3
+"""What was printed is taken to be all here when nothing more came for so long."""
+_LOG_WAIT_S = 3.0
+"""At most so long it is waited for that."""
 _NAME_MAX = 48
 
 
@@ -216,6 +221,8 @@ class Running(Generic[A]):
         self._name = ""
         self._client: Client | None = None
         self._following: Future[None] | None = None
+        self._heard_at = 0.0
+        """When a line of output came last, by the monotonic clock."""
 
     def __enter__(self) -> A:
         with frames.hidden:
@@ -263,8 +270,12 @@ class Running(Generic[A]):
             raise
         log = self._log or output.log
         if log is not None:
-            self._following = client.follow_logs(self._name, self._namespace, log)
+            self._following = client.follow_logs(self._name, self._namespace, partial(self._hear, log))
         return app
+
+    def _hear(self, log: Callable[[LogRow], None], row: LogRow) -> None:
+        self._heard_at = time.monotonic()
+        log(row)
 
     async def _end(self, error: BaseException | None) -> None:
         client = self._client
@@ -273,7 +284,11 @@ class Running(Generic[A]):
         self._app.binding.deployed = None
         if self._following is not None:
             # What was written last may still be on its way here.
-            await client.transport.pause(_LOG_GRACE_S)
+            begun = self._heard_at = time.monotonic()
+            while (
+                quiet_s := time.monotonic() - self._heard_at
+            ) < _LOG_QUIET_S and self._heard_at < begun + _LOG_WAIT_S:
+                await client.transport.pause(_LOG_QUIET_S - quiet_s)
             self._following.cancel()
         if self._detach and error is None:
             return

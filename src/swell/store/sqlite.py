@@ -143,7 +143,7 @@ class SqliteWorldLog:
 
     def flush(self) -> None:
         """Returns when everything appended so far is on disk, or raises."""
-        self.append((), durable=True)
+        self._writer.do((), 0)
 
     def apps(self) -> list[App]:
         """The apps deployed and not stopped, oldest deploy first."""

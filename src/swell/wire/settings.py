@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -118,7 +119,7 @@ def load(
     try:
         settings = msgspec.convert(chosen, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise _unfit(str(error)) from None
+        raise _unfit(_misfit(str(error), chosen)) from None
     _check(settings)
     return settings
 
@@ -145,6 +146,20 @@ def _check(settings: Settings) -> None:
                 raise _unfit(f"{name} is {value}; it must be a number that is not below 0")
     if settings.policy.template_memory_share > 1:
         raise _unfit("template_memory_share is above 1, which is all of a node's memory")
+
+
+_MISFIT = re.compile(r"Expected `(\w+)`.*at `\$\.(?:policy\.)?(\w+)`")
+_WORDS = {"bool": "true or false (1 or 0)", "int": "a whole number", "float": "a number", "array": "a list of names"}
+
+
+def _misfit(told: str, chosen: Mapping[str, Any]) -> str:
+    """What a setting is and what it must be, out of a validation error's words."""
+    found = _MISFIT.match(told)
+    if found is None:
+        return told
+    kind, name = found.groups()
+    value = {**chosen, **chosen["policy"]}.get(name)
+    return f"{name} is {value!r}; it must be {_WORDS.get(kind, kind)}"
 
 
 def _unfit(why: str) -> SwellError:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -41,9 +40,11 @@ class Prepared(msgspec.Struct, frozen=True):
 class Builder:
     """Environments and bundles of one server, made at most once each."""
 
-    def __init__(self, home: Home, reaper: Reaper) -> None:
+    def __init__(self, home: Home, reaper: Reaper, server: Mapping[str, str]) -> None:
+        """`server`: the server's environment variables."""
         self.home = home
         self.reaper = reaper
+        self.server = server
         self.building: list[Revision] = []
         """What deploys build at this moment."""
         self._usable: set[str] = set()
@@ -67,7 +68,7 @@ class Builder:
         if ready is not None:
             return ready
         wanted = revision.environment
-        python = await environment.ensure(wanted, self.home.environments, self.reaper, progress)
+        python = await environment.ensure(wanted, self.home.environments, self.reaper, progress, self.server)
         if not wanted.packages:
             self._usable.add(wanted.interpreter)
         folder = await asyncio.to_thread(bundle.unpack, self.home.blobs / revision.bundle, self.home.bundles)
@@ -104,7 +105,7 @@ class Builder:
         status = await commands.run(
             self.reaper,
             [str(prepared.python), "-P", "-m", "swell.runtime.check"],
-            launching.environ(revision, prepared.python, os.environ),
+            launching.environ(revision, prepared.python, self.server),
             output.append,
             IMPORT_TIMEOUT_S,
             cwd=revision.environment.workdir or str(prepared.folder),

@@ -54,20 +54,29 @@ def built(environment: Environment, folder: Path) -> Path | None:
     return home / "bin" / "python" if (home / _MARKER).exists() else None
 
 
-async def ensure(environment: Environment, folder: Path, reaper: Reaper, progress: Callable[[str], None]) -> Path:
-    """The interpreter to run user code with, built where need be. Raises SwellError("environment")."""
+async def ensure(
+    environment: Environment,
+    folder: Path,
+    reaper: Reaper,
+    progress: Callable[[str], None],
+    server: Mapping[str, str],
+) -> Path:
+    """The interpreter to run user code with, built where need be. Raises SwellError("environment").
+
+    `server`: the server's environment variables, which say where packages come from.
+    """
     if not environment.packages:
-        await _check_interpreter(environment.interpreter, reaper)
+        await _check_interpreter(environment.interpreter, reaper, server)
         return Path(environment.interpreter)
     home = folder / digest(environment)
     async with _locked(folder / f"{home.name}.lock"):
         if built(environment, folder) is None:
             await asyncio.to_thread(shutil.rmtree, home, ignore_errors=True)
-            await _build(environment, home, reaper, progress)
+            await _build(environment, home, reaper, progress, server)
     return home / "bin" / "python"
 
 
-async def _check_interpreter(interpreter: str, reaper: Reaper) -> None:
+async def _check_interpreter(interpreter: str, reaper: Reaper, server: Mapping[str, str]) -> None:
     if not os.access(interpreter, os.X_OK):
         raise SwellError(
             "environment",
@@ -76,7 +85,7 @@ async def _check_interpreter(interpreter: str, reaper: Reaper) -> None:
         )
     output: list[str] = []
     argv = [interpreter, "-P", "-c", _PROBE]
-    status = await commands.run(reaper, argv, plain_environ(os.environ), output.append, _PROBE_TIMEOUT_S)
+    status = await commands.run(reaper, argv, plain_environ(server), output.append, _PROBE_TIMEOUT_S)
     if status != 0:
         raise SwellError(
             "environment",
@@ -86,8 +95,14 @@ async def _check_interpreter(interpreter: str, reaper: Reaper) -> None:
         )
 
 
-async def _build(environment: Environment, home: Path, reaper: Reaper, progress: Callable[[str], None]) -> None:
-    environ = uv_environ(os.environ)
+async def _build(
+    environment: Environment,
+    home: Path,
+    reaper: Reaper,
+    progress: Callable[[str], None],
+    server: Mapping[str, str],
+) -> None:
+    environ = uv_environ(server)
 
     async def uv(*words: str, heard: Callable[[str], None] = progress) -> None:
         output: list[str] = []
@@ -101,7 +116,7 @@ async def _build(environment: Environment, home: Path, reaper: Reaper, progress:
             raise SwellError("environment", _failure(environment, status, output), detail="\n".join(output))
 
     progress(f"making an environment for {', '.join(environment.packages)}")
-    await uv("venv", "--quiet", "--python", await _matching(environment, reaper), str(home))
+    await uv("venv", "--quiet", "--python", await _matching(environment, reaper, server), str(home))
     wanted, lock = home / "swell-requirements.txt", home / LOCK
     into = ("--python", str(home / "bin" / "python"), *environment.index_options)
     resolve = ("pip", "compile", "--quiet", "--no-header", *into, "--output-file", str(lock), str(wanted))
@@ -131,12 +146,12 @@ def _complete(home: Path) -> None:
     (home / _MARKER).touch()
 
 
-async def _matching(environment: Environment, reaper: Reaper) -> str:
+async def _matching(environment: Environment, reaper: Reaper, server: Mapping[str, str]) -> str:
     """The user's own interpreter where its version is the one asked for, else the version, for uv to find."""
     output: list[str] = []
     argv = [environment.interpreter, "-P", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
     if os.access(environment.interpreter, os.X_OK):
-        await commands.run(reaper, argv, plain_environ(os.environ), output.append, _PROBE_TIMEOUT_S)
+        await commands.run(reaper, argv, plain_environ(server), output.append, _PROBE_TIMEOUT_S)
     return environment.interpreter if output[-1:] == [environment.python] else environment.python
 
 

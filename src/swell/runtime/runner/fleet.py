@@ -134,7 +134,7 @@ class Fleet:
             with self._equip(child, order.revision.needs) as ends:
                 pid = processes.spawn(
                     [str(prepared.python), "-P", "-m", "swell.runtime.child"],
-                    launching.environ(order.revision, prepared.python, os.environ),
+                    launching.environ(order.revision, prepared.python, self.terms.environ),
                     ends.numbered(),
                     order.revision.environment.workdir or str(prepared.folder),
                     child.group.membership if child.group else (),
@@ -144,7 +144,8 @@ class Fleet:
             self.endings.end(child, "crashed", f"the runner could not prepare its start: {error}")
             return
         self._has_process(child, pid, open_pidfd(pid), ours=True)
-        launch = launching.launch(self.home, self.terms, order, child.address, str(prepared.folder))
+        key = launching.read_key(self.home.call_key)
+        launch = launching.launch(self.home, self.terms, order, child.address, str(prepared.folder), key)
         if child.link is not None:
             with suppress(OSError):
                 child.link.send(launch)

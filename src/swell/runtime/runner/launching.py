@@ -41,6 +41,8 @@ ALWAYS = {
 class Terms(msgspec.Struct, frozen=True):
     """A runner's own settings."""
 
+    environ: Mapping[str, str]
+    """The server's environment variables, of which user code gets a part."""
     node: str = "local"
     gateway_url: str = ""
     """What user code in replicas calls other workloads through."""
@@ -82,8 +84,8 @@ class Ends:
             self.listener.close()
 
 
-def launch(home: Home, terms: Terms, order: StartOrder, address: str, folder: str) -> Launch:
-    """The first message to an exec'ed process."""
+def launch(home: Home, terms: Terms, order: StartOrder, address: str, folder: str, call_key: str) -> Launch:
+    """The first message to an exec'ed process. `folder`: its unpacked source."""
     return Launch(
         replica=order.replica,
         pool=order.pool,
@@ -94,15 +96,16 @@ def launch(home: Home, terms: Terms, order: StartOrder, address: str, folder: st
         address=address,
         listener_fd=LISTENER_FD if address.startswith("unix:") else -1,
         gateway_url=terms.gateway_url,
-        call_key=_call_key(home),
+        call_key=call_key,
         orphan_s=terms.orphan_s,
         cancel_grace_s=terms.cancel_grace_s,
     )
 
 
-def _call_key(home: Home) -> str:
+def read_key(path: Path) -> str:
+    """A key from its file; empty when there is none (yet)."""
     try:
-        return home.call_key.read_text().strip()
+        return path.read_text().strip()
     except OSError:
         return ""
 

@@ -61,7 +61,7 @@ class Runner:
         self.cache = cache
         self.link = RunnerLink(home.control_socket, self._heard)
         self.reaper = Reaper(lambda pid, exit: self.fleet.endings.reaped(pid, exit))
-        self.builder = Builder(home, self.reaper)
+        self.builder = Builder(home, self.reaper, terms.environ)
         self.spool = Spool(home.logs, log_max_mib * 2**20)
         self.groups = cgroup.find(cgroup.name_for(home.root))
         self.fleet = Fleet(home, terms, self.groups, self.builder, self.spool, self._tell, self._use)
@@ -301,7 +301,7 @@ def main(words: list[str] | None = None) -> int:
         return 1
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    terms = Terms(given.node, given.gateway_url, given.orphan_s, given.cancel_grace_s, given.fork_probe_s)
+    terms = Terms(os.environ, given.node, given.gateway_url, given.orphan_s, given.cancel_grace_s, given.fork_probe_s)
     cache = Cache(home, given.cache_days, given.cache_max_gib)
     runner = Runner(home, terms, given.cpu_overcommit, given.log_max_mib, cache)
     life = (given.supervisor_fd, given.stop_grace_s, given.inventory_s, given.collect_first_s, given.ready_fd)

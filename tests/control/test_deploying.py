@@ -1,47 +1,59 @@
-"""Which source does control still need? What is deployed, what runs, and what a deploy under way is about."""
+"""What does a deploy promise? It is on disk when it is answered, or it never was; its source stays as long as it."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import os
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from swell.control.loop import Loop
 from swell.control.reactor import Reactor
 from swell.control.views import Views
 from swell.engines.fake import FakeEngine
+from swell.model.errors import SwellError
 from swell.model.node import Node
 from swell.model.orders import BuildReport
 from swell.model.policy import Policy
+from swell.model.ports import Engine, Store
 from swell.model.request import Prices
 from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
 from swell.model.world import World
 from swell.serve import SystemClock, sweep_blobs
+from swell.store import sqlite
 from swell.store.blobs import BlobFolder
 from swell.store.memory import MemoryStore
+from swell.store.sqlite import SqliteStore
+
+
+def nothing_starts(_after_s: float, _do: Callable[[], None]) -> None:
+    """Nothing is started here."""
 
 
 class SlowBuilds(FakeEngine):
     """Builds that take as long as the test likes."""
 
     def __init__(self) -> None:
-        super().__init__(Node("n1", 4.0, 4096), time.time, self._never, Random(1))
+        super().__init__(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1))
         self.building = asyncio.Event()
         self.go_on = asyncio.Event()
-
-    @staticmethod
-    def _never(_seconds: float, _do: Callable[[], None]) -> None:
-        """Nothing is started here."""
 
     async def build(self, revision: Revision, progress: Callable[[str], None]) -> BuildReport:
         self.building.set()
         await self.go_on.wait()
         return await super().build(revision, progress)
+
+
+def control(engine: Engine, store: Store) -> Views:
+    loop = Loop(Reactor(World(), Policy(), Prices()), engine, store, SystemClock(), 1)
+    return Views(loop, Prices(), "http://127.0.0.1:1", "0")
 
 
 async def put(blobs: BlobFolder, content: bytes) -> str:
@@ -62,11 +74,35 @@ def an_app(name: str, bundle: str) -> App:
     return App("default", name, (Workload("default", name, "f", revision.id),), (revision,))
 
 
+def test_a_deploy_is_on_disk_when_it_is_answered_and_taken_back_when_it_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        store = SqliteStore(tmp_path / "control.db")
+        views = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), store)
+        other = sqlite3.connect(tmp_path / "control.db", isolation_level=None)
+        await views.deploy(an_app("one", "sha256-1"), lambda _line: None)
+        assert other.execute("SELECT key FROM apps").fetchall() == [("default/one",)]
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(SwellError, match="locked by another process"):
+            await views.deploy(an_app("two", "sha256-2"), lambda _line: None)
+        with pytest.raises(SwellError, match="locked by another process"):
+            await views.stop_app("default", "one")
+        assert [app.name for app in views.apps()] == ["one"]
+        other.close()
+        store.close()
+        again = SqliteStore(tmp_path / "control.db")
+        assert [app.name for app in again.world.apps()] == ["one"]
+        again.close()
+
+    monkeypatch.setattr(sqlite, "BUSY_S", 0.05)
+    asyncio.run(scenario())
+
+
 def test_source_goes_only_when_no_app_has_it_or_is_about_to(tmp_path: Path) -> None:
     async def scenario() -> None:
         engine, clock, blobs = SlowBuilds(), SystemClock(), BlobFolder(tmp_path)
-        loop = Loop(Reactor(World(), Policy(), Prices()), engine, MemoryStore(), clock, 1)
-        views = Views(loop, Prices(), "http://127.0.0.1:1", "0")
+        views = control(engine, MemoryStore())
 
         async def sweep() -> None:
             with suppress(TimeoutError):
