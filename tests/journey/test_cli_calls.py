@@ -211,6 +211,7 @@ def test_on_a_terminal_a_followed_log_shows_where_live_begins(shop: PrivateSwell
         said = b""
         while b"live, Ctrl-C ends" not in said:
             said += os.read(ours, 4096)
+        assert following.poll() is None
         following.terminate()
     os.close(ours)
 
