@@ -19,10 +19,10 @@ from bench.row import Row, quantile, row
 from private_swell import Client, PrivateSwell, private_swell, wait_until
 
 APP = "bench-crowd"
-MEMORY_MIB = 96
-"""What each service asks for: its template holds about as much by itself, and a fork far less."""
+MEMORY_MIB = 64
+"""What each service asks for, for its template and for its replica: together they hold about twice that."""
 SHARE = 0.8
-"""Of the node's memory, for templates: a hundred of these want about half of 24 GiB."""
+"""Of the node's memory, for templates: a hundred of these want 10 GiB."""
 SERVICE = """
 
 @app.cls(scaledown_window=10, enable_memory_snapshot=True, memory={memory_mib})

@@ -50,6 +50,10 @@ class Story:
         """The platform's own processes; all that may be there at zero."""
         self.every: set[Process] = set()
         """Every process that was ever seen, for the count at the end."""
+        self.requests: list[str] = []
+        """Calls that `swell why` must be able to explain at the end."""
+        self.bar_ms = 0.0
+        """What a whole bar stands for: the first call. All are drawn to this one scale, so that they compare."""
 
     def tell(self) -> None:
         """All of it, in order."""
@@ -88,16 +92,18 @@ class Story:
         self.look()
         if answer.headers.get("swell-cold") != "1":
             raise Failed("the call found a warm replica; it was to wake one")
+        self.bar_ms = self.bar_ms or answer.ms
         lines: list[str] = answer.value
         if missing := [words for words in TO_READ if words not in lines]:
             raise Failed(f"the answer lacks {missing}: {lines}")
-        self.swell.run("why", answer.request)
+        self.requests.append(answer.request)
         return "\n".join(
             [
                 f"{PICTURE.name}, {PICTURE.stat().st_size / 1000:.0f} kB, holds {len(lines)} texts:",
                 *(f"  {line}" for line in _wrap(lines)),
-                *_bars(answer),
-                f"marginal cost ${float(answer.headers['swell-cost-usd']):.7f}, more in: swell why {answer.request}",
+                *_bars(answer, self.bar_ms),
+                f"its own work costs ${float(answer.headers['swell-cost-usd']) * 1e6:.2f} per million such calls; "
+                f"more in: swell why {answer.request}",
             ]
         )
 
@@ -113,6 +119,8 @@ class Story:
         return f"swell ps is empty; only the {len(self.servers)} processes from the start are there"
 
     def stop(self) -> str:
+        for request in self.requests:
+            self.swell.run("why", request)
         self.swell.run("down")
         wait_until("nothing left at all", lambda: not self.look(), WAIT_S)
         return f"swell down; none of the {len(self.every)} processes seen is left"
@@ -145,8 +153,8 @@ def _wrap(lines: list[str], width: int = 72) -> list[str]:
     return rows
 
 
-def _bars(answer: Answer) -> list[str]:
-    """Where the time went, drawn to scale; what a start-up was made of is indented below the time held for it."""
+def _bars(answer: Answer, bar_ms: float) -> list[str]:
+    """Where the time went, a whole bar being `bar_ms`; what a start-up was made of is indented below the time held."""
     phases = dict(answer.phases_ms)
     starting = {f"  {name.removeprefix('start-')}": ms for name, ms in phases.items() if name.startswith("start-")}
     total = phases.pop("total")
@@ -156,7 +164,13 @@ def _bars(answer: Answer) -> list[str]:
             rows[name] = ms
             rows.update(starting if name == "held" else {})
     shown = {name: ms for name, ms in rows.items() if ms >= SMALLEST_MS} | {"total": total, "at the client": answer.ms}
-    return [f"{name:<14}{ms:8.1f} ms  {'█' * round(BAR * ms / answer.ms)}".rstrip() for name, ms in shown.items()]
+    return [f"{name:<14}{ms:8.1f} ms  {_bar(ms / bar_ms)}".rstrip() for name, ms in shown.items()]
+
+
+def _bar(share: float) -> str:
+    """As long as the share of a whole bar, in eighths of a character; the least there is for anything."""
+    eighths = max(round(BAR * 8 * share), 1)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
 def templates_on(environ: Mapping[str, str]) -> bool:

@@ -1,9 +1,31 @@
-"""Which tests can be tried on this machine? All, but for those that need a disk of their own."""
+"""What do journeys begin with? A platform that is not started, a program; and which need a disk of their own?"""
 
 from __future__ import annotations
 
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from traffic import PROGRAM
+
+from private_swell import PrivateSwell, unstarted_swell
+
+
+@pytest.fixture
+def idle() -> Iterator[PrivateSwell]:
+    """A platform that is not started; whatever a test does with it, nothing of it may be left."""
+    with unstarted_swell() as swell:
+        yield swell
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    """The file of an app that can be called in each way that traffic is."""
+    path = tmp_path / "fire.py"
+    path.write_text(PROGRAM)
+    return str(path)
 
 
 def can_mount() -> bool:

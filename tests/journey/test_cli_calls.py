@@ -87,12 +87,14 @@ def test_deploy_lists_workloads_and_a_line_to_try(own_swell: PrivateSwell, tmp_p
     line = done.stdout.partition("Try: ")[2]
     tried = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
     assert json.loads(tried.stdout) == {"item": "…", "total": 2}
-    path.write_text(PROGRAM.replace('"shop"', '"other"').replace("2 * count", "3 * count").replace("size", "weight"))
+    same = swell(own_swell, "deploy", str(path), "--name", "corner").stdout.splitlines()
+    assert [line.split()[1] for line in same[1:6]] == ["unchanged"] * 5
+    path.write_text(PROGRAM.replace('"shop"', '"other"').replace("size", "weight"))
     again = swell(own_swell, "deploy", str(path), "--name", "corner").stdout.splitlines()
     assert [line.split()[:2] for line in again[1:7]] == [
-        ["Till.count", "unchanged"],
-        ["fail", "unchanged"],
-        ["items", "unchanged"],
+        ["Till.count", "changed"],
+        ["fail", "changed"],
+        ["items", "changed"],
         ["price", "changed"],
         ["weight", "new"],
         ["size", "removed"],
@@ -209,6 +211,7 @@ def test_on_a_terminal_a_followed_log_shows_where_live_begins(shop: PrivateSwell
         said = b""
         while b"live, Ctrl-C ends" not in said:
             said += os.read(ours, 4096)
+        assert following.poll() is None
         following.terminate()
     os.close(ours)
 
@@ -244,6 +247,36 @@ def test_why_tells_steps_reasons_and_cost(shop: PrivateSwell) -> None:
     forgotten = swell(shop, "why", "0123456789ab-1")
     assert forgotten.returncode == 1
     assert "Request 0123456789ab-1 is not kept." in forgotten.stderr
+
+
+def test_why_of_a_cold_request_is_the_same_after_a_restart_of_control(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    path = tmp_path / "shop.py"
+    path.write_text(PROGRAM)
+    own_swell.run("deploy", str(path), "--name", "kiosk")
+    request = called(own_swell, "kiosk/price", '["tea"]')
+    before = json.loads(own_swell.run("why", request, "--json"))
+    assert before["cold"] is True
+    assert len([step for step in before["steps"] if step["what"].startswith("  ")]) > 3
+    control = own_swell.server("control")
+    os.kill(control, signal.SIGKILL)
+    wait_until("control is back", lambda: swell(own_swell, "ps").returncode == 0, wait_s=60)
+    assert own_swell.server("control") != control
+    after = json.loads(own_swell.run("why", request, "--json"))
+    assert (after["steps"], after["reasons"][:1]) == (before["steps"], before["reasons"][:1])
+    own_swell.run("app", "stop", "kiosk")
+
+
+def test_why_points_to_what_ended_a_replica_under_a_request(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    path = tmp_path / "frail.py"
+    path.write_text(
+        'import os\nimport swell\n\napp = swell.App("frail")\n\n@app.function()\ndef crash():\n    os._exit(3)\n'
+    )
+    own_swell.run("deploy", str(path))
+    said = swell(own_swell, "call", "frail/crash").stderr
+    assert "swell logs" not in said
+    request = said.partition("swell why ")[2].partition("`")[0]
+    assert "- it is gone since: its process crashed\n- exit code 3" in own_swell.run("why", request)
+    own_swell.run("app", "stop", "frail")
 
 
 def test_why_finds_the_newest_requests(shop: PrivateSwell) -> None:

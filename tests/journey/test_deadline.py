@@ -116,7 +116,8 @@ def test_code_that_blocks_the_loop_stops_with_its_replica_when_its_caller_leaves
     assert why(endless, steps(file)[0][1])["status"] == 499
     lines = command(endless, "logs", "endless", "--tail", "100").out
     assert "blocks the event loop" in lines
-    assert ", line " in lines.split("blocks the event loop")[1]
+    assert 'File "endless.py", line ' in lines.split("blocks the event loop")[1]
+    assert "sha256-" not in lines
 
 
 def test_code_that_blocks_the_loop_beside_others_is_listed(endless: PrivateSwell, tmp_path: Path) -> None:

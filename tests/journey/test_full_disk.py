@@ -15,25 +15,11 @@ from census import left_over
 from shell import ended, launch, refusal
 from traffic import PROGRAM, WAKING, OneCall
 
-from private_swell import PrivateSwell, unstarted_swell, wait_until
+from private_swell import PrivateSwell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 WAIT_S = 60.0
-
-
-@pytest.fixture
-def idle() -> Iterator[PrivateSwell]:
-    """A platform that is not started; whatever a test does with it, nothing of it may be left."""
-    with unstarted_swell() as swell:
-        yield swell
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> str:
-    path = tmp_path / "fire.py"
-    path.write_text(PROGRAM)
-    return str(path)
 
 
 def test_a_full_disk(idle: PrivateSwell, program: str, tmp_path: Path) -> None:

@@ -7,15 +7,14 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from census import left_over, supervisor
 from shell import ended, launch, refusal
-from traffic import ONCE, PROGRAM, SINGLE, STEADY, WAKING, OneCall, traffic
+from traffic import ONCE, SINGLE, STEADY, WAKING, OneCall, traffic
 
-from private_swell import PrivateSwell, unstarted_swell, wait_until
+from private_swell import PrivateSwell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -24,20 +23,6 @@ IN_FLIGHT_MIN = 50
 WAIT_S = 60.0
 LONG_S = 120.0
 """Longer than a stopping gateway waits."""
-
-
-@pytest.fixture
-def idle() -> Iterator[PrivateSwell]:
-    """A platform that is not started; whatever a test does with it, nothing of it may be left."""
-    with unstarted_swell() as swell:
-        yield swell
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> str:
-    path = tmp_path / "fire.py"
-    path.write_text(PROGRAM)
-    return str(path)
 
 
 # -- stopping ----------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,14 @@ class ReplicaProcess:
         self.process.stdout.close()
         self.channel.close()
         shutil.rmtree(self.folder)
+
+
+@contextmanager
+def ready_replica(source: str, entry: Entry, **options: Any) -> Iterator[ReplicaProcess]:
+    """A replica that has said it is ready."""
+    with ReplicaProcess(source, entry, **options) as replica:
+        replica.ready()
+        yield replica
 
 
 def function(name: str = "thing", **method: Any) -> Entry:

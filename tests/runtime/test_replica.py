@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
-from replica_harness import ReplicaProcess, cls, function, until
+from replica_harness import ReplicaProcess, cls, function, ready_replica, until
 
 from swell.model.workload import Entry, Method
 from swell.wire.child import Drain, Served
@@ -96,8 +96,7 @@ HOOKS = {"enter": ("start", "start_async"), "exit": ("stop",)}
 
 @pytest.fixture(scope="module")
 def replica() -> Iterator[ReplicaProcess]:
-    with ReplicaProcess(SOURCE, cls(*NAMES, **HOOKS)) as process:
-        process.ready()
+    with ready_replica(SOURCE, cls(*NAMES, **HOOKS)) as process:
         yield process
 
 
@@ -322,8 +321,7 @@ both = pytest.mark.parametrize("name", ["thing", "other"])
 
 @both
 def test_a_generator_streams_events(name: str) -> None:
-    with ReplicaProcess(STREAMS, function(name, generator=True)) as replica:
-        replica.ready()
+    with ready_replica(STREAMS, function(name, generator=True)) as replica:
         _, headers, body = replica.request(f"/call/{name}", b"[3]")
         assert headers["content-type"] == "text/event-stream"
         assert body == b"data: 0\n\ndata: 1\n\ndata: 2\n\nevent: end\ndata:\n\n"
@@ -345,8 +343,7 @@ def test_a_generator_streams_events(name: str) -> None:
 
 @both
 def test_a_generator_streams_frames_of_the_accepted_type(name: str) -> None:
-    with ReplicaProcess(STREAMS, function(name, generator=True)) as replica:
-        replica.ready()
+    with ready_replica(STREAMS, function(name, generator=True)) as replica:
         wanted = {"Accept": f"{FRAMES}, {PICKLE}", "Swell-Trusted": "1"}
         _, headers, body = replica.request(f"/call/{name}", b'{"n": 4, "fail": 2}', wanted)
         assert (headers["content-type"], headers["swell-item-type"]) == (FRAMES, PICKLE)
@@ -361,8 +358,7 @@ def test_a_generator_streams_frames_of_the_accepted_type(name: str) -> None:
 
 @both
 def test_a_generator_does_not_run_ahead_of_a_slow_reader(name: str) -> None:
-    with ReplicaProcess(STREAMS, function(name, generator=True)) as replica:
-        replica.ready()
+    with ready_replica(STREAMS, function(name, generator=True)) as replica:
         seen = replica.folder / "seen"
         sock = replica.begin(f"/call/{name}", b'{"n": 10000, "size": 10000}')
         until(lambda: seen.stat().st_size > 0, "the first item")
@@ -395,8 +391,7 @@ def _frames(body: bytes) -> list[tuple[bytes, bytes]]:
 
 @pytest.mark.slow
 def test_drain_finishes_what_runs_refuses_the_rest_and_runs_exit_hooks() -> None:
-    with ReplicaProcess(SOURCE, cls(*NAMES, **HOOKS), max_inputs=4) as replica:
-        replica.ready()
+    with ready_replica(SOURCE, cls(*NAMES, **HOOKS), max_inputs=4) as replica:
         running = replica.begin("/call/sleep", b"[0.8]")
         waiting = replica.begin("/call/wait", b"[0.8]")
         until(lambda: replica.call("echo", [[1]]), "another slot")
@@ -411,16 +406,14 @@ def test_drain_finishes_what_runs_refuses_the_rest_and_runs_exit_hooks() -> None
 
 
 def test_sigterm_drains_too() -> None:
-    with ReplicaProcess(SOURCE, cls(*NAMES, **HOOKS)) as replica:
-        replica.ready()
+    with ready_replica(SOURCE, cls(*NAMES, **HOOKS)) as replica:
         replica.process.terminate()
         assert replica.wait() == 0
         assert replica.printed("stopped well")
 
 
 def test_a_single_use_replica_serves_one_input() -> None:
-    with ReplicaProcess(SOURCE, cls(*NAMES, **HOOKS), single_use=True) as replica:
-        replica.ready()
+    with ready_replica(SOURCE, cls(*NAMES, **HOOKS), single_use=True) as replica:
         running = replica.begin("/call/sleep", b"[0.3]")
         until(lambda: replica.request("/call/echo", b"[[1]]")[0] == 503, "refused")
         assert running.recv(4096).startswith(b"HTTP/1.1 200")
@@ -437,8 +430,7 @@ def test_slots_bound_inputs_of_synchronous_code_on_as_many_threads() -> None:
             meet.wait(10)
             return True
     """
-    with ReplicaProcess(source, function(), max_inputs=3) as replica:
-        replica.ready()
+    with ready_replica(source, function(), max_inputs=3) as replica:
         first, second = replica.begin("/call/thing"), replica.begin("/call/thing")
         assert replica.call("thing") is True
         for sock in (first, second):

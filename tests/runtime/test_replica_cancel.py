@@ -6,7 +6,7 @@ import time
 
 import msgspec
 import pytest
-from replica_harness import ReplicaProcess, function, stops_growing, until
+from replica_harness import ReplicaProcess, function, ready_replica, stops_growing, until
 
 from swell.model.workload import Entry, Method, Web
 from swell.wire.child import Stuck
@@ -109,8 +109,7 @@ def _run_and_leave(replica: ReplicaProcess, method: str, body: bytes = b"") -> N
 
 @pytest.mark.parametrize("method", ["loop", *TIDY])
 def test_a_caller_that_leaves_stops_the_work(method: str) -> None:
-    with ReplicaProcess(SOURCE, ENTRY) as replica:
-        replica.ready()
+    with ready_replica(SOURCE, ENTRY) as replica:
         for round_ in range(3):
             _run_and_leave(replica, method)
             until(lambda: replica.request("/call/echo", b"[5]")[2] == b"5", "the slot is free")
@@ -123,8 +122,7 @@ def test_a_caller_that_leaves_stops_the_work(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["loop", *TIDY])
 def test_a_deadline_stops_the_work_and_tells_the_caller(method: str) -> None:
-    with ReplicaProcess(SOURCE, ENTRY) as replica:
-        replica.ready()
+    with ready_replica(SOURCE, ENTRY) as replica:
         status, _, body = replica.request(f"/call/{method}", headers={"Swell-Remaining-Ms": "200"})
         assert b'"code":"deadline"' in body
         assert status == (200 if "items" in method else 504)
@@ -134,8 +132,7 @@ def test_a_deadline_stops_the_work_and_tells_the_caller(method: str) -> None:
 
 def test_an_interruption_never_reaches_the_next_input() -> None:
     """Inputs that end at about the moment they are cancelled, one after the other on one thread."""
-    with ReplicaProcess(SOURCE, ENTRY) as replica:
-        replica.ready()
+    with ready_replica(SOURCE, ENTRY) as replica:
         for n in range(300):
             sock = replica.begin("/call/sleep", b"[0.0005]")
             time.sleep(0.0001 * (n % 12))
@@ -149,8 +146,7 @@ def test_an_interruption_never_reaches_the_next_input() -> None:
 
 @pytest.mark.parametrize("method", ["sleep", "deaf"])
 def test_what_cannot_be_stopped_ends_a_replica_with_one_slot(method: str) -> None:
-    with ReplicaProcess(SOURCE, ENTRY, cancel_grace_s=0.2) as replica:
-        replica.ready()
+    with ready_replica(SOURCE, ENTRY, cancel_grace_s=0.2) as replica:
         _run_and_leave(replica, method, b"[60]")
         assert replica.hear() == Stuck(count=1, requests=("q9",), ending=True)
         assert replica.wait() == 75
@@ -158,8 +154,7 @@ def test_what_cannot_be_stopped_ends_a_replica_with_one_slot(method: str) -> Non
 
 @pytest.mark.parametrize("method", ["sleep", "deaf"])
 def test_what_cannot_be_stopped_is_listed_where_there_are_more_slots(method: str) -> None:
-    with ReplicaProcess(SOURCE, ENTRY, cancel_grace_s=0.2, max_inputs=2) as replica:
-        replica.ready()
+    with ready_replica(SOURCE, ENTRY, cancel_grace_s=0.2, max_inputs=2) as replica:
         _run_and_leave(replica, method, b"[2.0]")
         assert replica.hear() == Stuck(count=1, requests=("q9",), ending=False)
         assert replica.call("echo", [1]) == 1
@@ -170,16 +165,14 @@ def test_what_cannot_be_stopped_is_listed_where_there_are_more_slots(method: str
 
 
 def test_code_that_ignores_the_first_interruption_gets_a_second() -> None:
-    with ReplicaProcess(SOURCE, ENTRY) as replica:
-        replica.ready()
+    with ready_replica(SOURCE, ENTRY) as replica:
         _run_and_leave(replica, "loop_deaf")
         until(lambda: replica.request("/call/echo", b"[5]")[2] == b"5", "the slot is free")
         assert replica.process.poll() is None
 
 
 def test_a_body_that_never_ends_fills_its_slot_no_longer_than_its_caller_or_deadline() -> None:
-    with ReplicaProcess(SOURCE, ENTRY) as replica:
-        replica.ready()
+    with ready_replica(SOURCE, ENTRY) as replica:
         sock = replica.begin_incomplete("/call/echo")
         until(lambda: replica.request("/call/echo", b"[5]")[0] == 503, "the slot is taken")
         sock.close()
@@ -195,8 +188,7 @@ def test_deadlines_are_kept_with_many_inputs_at_once() -> None:
         import asyncio
         async def thing(): await asyncio.sleep(60)
     """
-    with ReplicaProcess(source, function(asynchronous=True), max_inputs=10) as replica:
-        replica.ready()
+    with ready_replica(source, function(asynchronous=True), max_inputs=10) as replica:
         socks = [replica.begin("/call/thing", headers=f"Swell-Remaining-Ms: {300 - 30 * n}\r\n") for n in range(8)]
         for sock in socks:
             answer = sock.recv(4096)
@@ -214,8 +206,7 @@ def test_code_that_stops_everything_is_ended_after_its_deadline_with_its_traceba
         def holds_the_lock():
             re.match("(a|aa)+$", "a" * 60 + "b")
     """
-    with ReplicaProcess(source, function(name), cancel_grace_s=0.2) as replica:
-        replica.ready()
+    with ready_replica(source, function(name), cancel_grace_s=0.2) as replica:
         sock = replica.begin(f"/call/{name}", headers="Swell-Remaining-Ms: 300\r\n")
         assert replica.wait() == 1
         assert replica.printed(f"in {name}")
@@ -255,18 +246,18 @@ BLOCKING_ENTRY = Entry(
 
 @pytest.mark.parametrize("method", BLOCKS)
 def test_code_that_blocks_the_loop_after_its_caller_left_ends_a_replica_with_one_slot(method: str) -> None:
-    with ReplicaProcess(BLOCKING, BLOCKING_ENTRY, cancel_grace_s=0.2) as replica:
-        replica.ready()
+    with ready_replica(BLOCKING, BLOCKING_ENTRY, cancel_grace_s=0.2) as replica:
         _run_and_leave(replica, method, b"[60]")
         assert replica.hear() == Stuck(count=1, requests=("q9",), ending=True)
         assert replica.wait() == 75
-        assert replica.printed("blocks the event loop")
-        assert replica.printed("naps" if method == "naps" else "spins")
+        assert len(replica.printed("blocks the event loop")) == 1
+        frames = [text for _, _, text in replica.lines if text.startswith("  File ")]
+        assert frames[0].endswith(f", in {method}")
+        assert all(text.startswith('  File "user_code.py", line ') for text in frames), frames
 
 
 def test_a_web_app_that_blocks_the_loop_after_its_caller_left_ends_too() -> None:
-    with ReplicaProcess(BLOCKING, BLOCKING_ENTRY, cancel_grace_s=0.2) as replica:
-        replica.ready()
+    with ready_replica(BLOCKING, BLOCKING_ENTRY, cancel_grace_s=0.2) as replica:
         counter = replica.folder / "counter"
         sock = replica.begin("/", headers="Swell-Web: pages\r\n", method="GET")
         until(lambda: counter.stat().st_size > 0, "it runs")
@@ -277,8 +268,7 @@ def test_a_web_app_that_blocks_the_loop_after_its_caller_left_ends_too() -> None
 
 @pytest.mark.parametrize("method", BLOCKS)
 def test_code_that_blocks_the_loop_is_listed_where_there_are_more_slots(method: str) -> None:
-    with ReplicaProcess(BLOCKING, BLOCKING_ENTRY, cancel_grace_s=0.2, max_inputs=2) as replica:
-        replica.ready()
+    with ready_replica(BLOCKING, BLOCKING_ENTRY, cancel_grace_s=0.2, max_inputs=2) as replica:
         for _ in range(2):
             _run_and_leave(replica, method, b"[2.0]")
             assert replica.hear() == Stuck(count=1, requests=("q9",), ending=False)
@@ -288,8 +278,7 @@ def test_code_that_blocks_the_loop_is_listed_where_there_are_more_slots(method: 
 
 
 def test_code_that_blocks_the_loop_for_a_caller_that_waits_is_let_be_whatever_others_do() -> None:
-    with ReplicaProcess(BLOCKING, BLOCKING_ENTRY, cancel_grace_s=0.2, max_inputs=1) as replica:
-        replica.ready()
+    with ready_replica(BLOCKING, BLOCKING_ENTRY, cancel_grace_s=0.2, max_inputs=1) as replica:
         assert replica.call("naps", [2.0]) is None
         # Shorter than the grace, again and again, with a caller that left each time.
         for _ in range(5):
@@ -303,8 +292,7 @@ def test_a_loop_that_is_blocked_within_its_deadline_is_let_be() -> None:
         import time
         async def thing(seconds: float): time.sleep(seconds)
     """
-    with ReplicaProcess(source, function(), cancel_grace_s=0.2) as replica:
-        replica.ready()
+    with ready_replica(source, function(), cancel_grace_s=0.2) as replica:
         assert replica.call("thing", [0.01], Swell_Remaining_Ms="200") is None
         assert replica.call("thing", [4.0], Swell_Remaining_Ms="60000") is None
         time.sleep(1.5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from replica_harness import ReplicaProcess, function
+from replica_harness import function, ready_replica
 
 ITERATORS = """
 class Countdown:
@@ -34,28 +34,24 @@ async def none_later(n): return n
 
 @pytest.mark.parametrize("name", ["mapped", "own", "listed", "later", "listed_later"])
 def test_what_a_declared_generator_returns_is_streamed(name: str) -> None:
-    with ReplicaProcess(ITERATORS, function(name, generator=True)) as replica:
-        replica.ready()
+    with ready_replica(ITERATORS, function(name, generator=True)) as replica:
         status, headers, body = replica.request(f"/call/{name}", b'{"n": 3}')
         assert (status, headers["content-type"]) == (200, "text/event-stream")
         assert body == b"data: 2\n\ndata: 1\n\ndata: 0\n\nevent: end\ndata:\n\n"
 
 
 def test_a_list_is_a_value_where_nothing_was_declared() -> None:
-    with ReplicaProcess(ITERATORS, function("listed")) as replica:
-        replica.ready()
+    with ready_replica(ITERATORS, function("listed")) as replica:
         assert replica.call("listed", {"n": 3}) == [2, 1, 0]
 
 
 def test_an_iterator_that_raises_ends_its_stream_with_the_error() -> None:
-    with ReplicaProcess(ITERATORS, function("breaks", generator=True)) as replica:
-        replica.ready()
+    with ready_replica(ITERATORS, function("breaks", generator=True)) as replica:
         assert b"event: error\ndata: " in replica.request("/call/breaks", b'{"n": 3}')[2]
 
 
 @pytest.mark.parametrize("name", ["none", "none_later"])
 def test_a_result_without_items_is_refused_with_the_way_out(name: str) -> None:
-    with ReplicaProcess(ITERATORS, function(name, generator=True)) as replica:
-        replica.ready()
+    with ready_replica(ITERATORS, function(name, generator=True)) as replica:
         status, _, body = replica.request(f"/call/{name}", b'{"n": 3}')
         assert (status, b"bad_result" in body, b"is_generator=True" in body) == (500, True, True)

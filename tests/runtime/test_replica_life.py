@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
-from replica_harness import ReplicaProcess, cls, function, until
+from replica_harness import ReplicaProcess, cls, function, ready_replica, until
 
 from swell.model.workload import Entry, Method
 from swell.wire.child import Drain, Here
@@ -67,26 +67,23 @@ def test_it_serves_on_when_its_runner_dies_and_is_adopted_by_the_next() -> None:
 
 
 def test_it_comes_back_as_often_as_its_runner_dies_and_ends_when_it_is_not_wanted() -> None:
-    with ReplicaProcess(PLAIN, function()) as replica:
-        replica.ready()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as runner:
-            runner.settimeout(20)
-            runner.bind(replica.runner_path)
-            runner.listen()
-            replica.channel.close()
-            for _ in range(3):
-                replica.channel, _ = runner.accept()
-                assert isinstance(replica.hear(), Here)
-                replica.channel.close()
+    with ready_replica(PLAIN, function()) as replica, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as runner:
+        runner.settimeout(20)
+        runner.bind(replica.runner_path)
+        runner.listen()
+        replica.channel.close()
+        for _ in range(3):
             replica.channel, _ = runner.accept()
             assert isinstance(replica.hear(), Here)
-            replica.tell(Drain(grace_s=1.0, reason="not wanted"))
-            assert replica.wait() == 0
+            replica.channel.close()
+        replica.channel, _ = runner.accept()
+        assert isinstance(replica.hear(), Here)
+        replica.tell(Drain(grace_s=1.0, reason="not wanted"))
+        assert replica.wait() == 0
 
 
 def test_it_ends_when_no_runner_comes_back() -> None:
-    with ReplicaProcess(PLAIN, function(), orphan_s=0.3) as replica:
-        replica.ready()
+    with ready_replica(PLAIN, function(), orphan_s=0.3) as replica:
         replica.channel.close()
         assert replica.wait() == 0
 
@@ -124,8 +121,7 @@ def test_what_start_up_hooks_put_in_context_is_seen_by_inputs_and_not_changed_by
                 return seen
     """
     entry = Entry("user_code", "Thing", "cls", (Method("read"), Method("read_async")), enter=("start", "start_async"))
-    with ReplicaProcess(source, entry) as replica:
-        replica.ready()
+    with ready_replica(source, entry) as replica:
         for _ in range(2):
             assert replica.call("read") == "loaded"
             assert replica.call("read_async") == "loaded"

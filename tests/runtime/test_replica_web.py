@@ -9,7 +9,7 @@ import time
 
 import msgspec
 import pytest
-from replica_harness import ReplicaProcess, stops_growing, until
+from replica_harness import ReplicaProcess, ready_replica, stops_growing, until
 
 from swell.model.workload import Entry, Method, Web
 from swell.runtime.runner import processes
@@ -103,8 +103,7 @@ HEAD = {"Swell-Web": "thing"}
 
 
 def test_an_asgi_app_gets_its_scope_and_its_lifespan() -> None:
-    with ReplicaProcess(ASGI, _web("asgi")) as replica:
-        replica.ready()
+    with ready_replica(ASGI, _web("asgi")) as replica:
         status, headers, body = replica.request(
             "/echo?a=1", b"hello", {**HEAD, "Swell-Root-Path": "/web/label", "Swell-Remaining-Ms": "9000"}
         )
@@ -122,8 +121,7 @@ def test_an_asgi_app_gets_its_scope_and_its_lifespan() -> None:
 
 
 def test_an_asgi_app_sees_the_id_of_each_request_on_one_connection_and_has_its_slot_free_by_then() -> None:
-    with ReplicaProcess(ASGI, _web("asgi")) as replica:
-        replica.ready()
+    with ready_replica(ASGI, _web("asgi")) as replica:
         connection = replica.connect()
         for number in range(50):
             own = {"Swell-Request-Id": f"q{number}", "Swell-Remaining-Ms": f"{9000 - number}"}
@@ -134,8 +132,7 @@ def test_an_asgi_app_sees_the_id_of_each_request_on_one_connection_and_has_its_s
 
 
 def test_an_asgi_app_that_goes_on_after_its_answer_keeps_its_slot_and_the_caller_has_the_answer() -> None:
-    with ReplicaProcess(ASGI, _web("asgi")) as replica:
-        replica.ready()
+    with ready_replica(ASGI, _web("asgi")) as replica:
         assert replica.request("/background", b"hello", headers=HEAD)[::2] == (200, b"there")
         status, _, body = replica.request("/echo", b"hello", headers=HEAD)
         assert (status, msgspec.json.decode(body)["error"]["code"]) == (503, "busy")
@@ -147,8 +144,7 @@ def test_an_asgi_app_that_goes_on_after_its_answer_keeps_its_slot_and_the_caller
 
 
 def test_an_asgi_app_streams_both_ways_at_once() -> None:
-    with ReplicaProcess(ASGI, _web("asgi")) as replica:
-        replica.ready()
+    with ready_replica(ASGI, _web("asgi")) as replica:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(20)
         sock.connect(replica.path)
@@ -167,8 +163,7 @@ def test_an_asgi_app_streams_both_ways_at_once() -> None:
 
 
 def test_a_caller_that_leaves_an_asgi_app_is_told_to_it_and_then_ends_it() -> None:
-    with ReplicaProcess(ASGI, _web("asgi")) as replica:
-        replica.ready()
+    with ready_replica(ASGI, _web("asgi")) as replica:
         counter = replica.folder / "counter"
         sock = replica.begin("/forever", headers="Swell-Web: thing\r\n", method="GET")
         until(lambda: counter.stat().st_size > 3, "it streams")
@@ -184,8 +179,7 @@ def test_a_caller_that_leaves_an_asgi_app_is_told_to_it_and_then_ends_it() -> No
 
 
 def test_errors_of_an_asgi_app() -> None:
-    with ReplicaProcess(ASGI, _web("asgi")) as replica:
-        replica.ready()
+    with ready_replica(ASGI, _web("asgi")) as replica:
         status, _, body = replica.request("/raise", headers=HEAD)
         assert status == 500
         assert msgspec.json.decode(body)["error"]["message"] == "ValueError: no"
@@ -231,8 +225,7 @@ def test_an_app_without_lifespan_of_a_starlette_kind() -> None:
         async def thing():
             return Starlette(routes=[Route("/home", home)])
     """
-    with ReplicaProcess(source, _web("asgi")) as replica:
-        replica.ready()
+    with ready_replica(source, _web("asgi")) as replica:
         _, _, body = replica.request("/home?q=5", method="GET", headers={**HEAD, "Swell-Root-Path": "/web/label"})
         assert msgspec.json.decode(body) == {"q": "5", "url": "/web/label/home"}
 
@@ -257,8 +250,7 @@ ENDPOINT = """
 
 
 def test_a_plain_function_takes_its_arguments_from_the_query_and_from_json() -> None:
-    with ReplicaProcess(ENDPOINT, _web("endpoint")) as replica:
-        replica.ready()
+    with ready_replica(ENDPOINT, _web("endpoint")) as replica:
         _, headers, body = replica.request("/?n=3&tags=a&tags=b&loud=true&utm_source=x", method="GET", headers=HEAD)
         assert msgspec.json.decode(body) == {"n": 3, "tags": ["a", "b"], "loud": True}
         assert headers["content-type"] == "application/json"
@@ -269,18 +261,15 @@ def test_a_plain_function_takes_its_arguments_from_the_query_and_from_json() -> 
         status, headers, _ = replica.request("/?n=3", headers=HEAD)
         assert (status, headers["allow"]) == (405, "GET")
         assert replica.request("/other?n=3", method="GET", headers=HEAD)[0] == 404
-    with ReplicaProcess(ENDPOINT, _web("endpoint", "item", http_method="POST")) as replica:
-        replica.ready()
+    with ready_replica(ENDPOINT, _web("endpoint", "item", http_method="POST")) as replica:
         head = {"Swell-Web": "item"}
         _, _, body = replica.request("/?times=2", b'{"name": "tea"}', head)
         assert msgspec.json.decode(body) == {"name": "teatea", "price": 1.0}
         assert replica.request("/", b"[1]", head)[0] == 400
-    with ReplicaProcess(ENDPOINT, _web("endpoint", "items")) as replica:
-        replica.ready()
+    with ready_replica(ENDPOINT, _web("endpoint", "items")) as replica:
         _, _, body = replica.request("/?n=2", method="GET", headers={"Swell-Web": "items"})
         assert body == b"data: 0\n\ndata: 1\n\nevent: end\ndata:\n\n"
-    with ReplicaProcess(ENDPOINT, _web("endpoint", "hello")) as replica:
-        replica.ready()
+    with ready_replica(ENDPOINT, _web("endpoint", "hello")) as replica:
         assert replica.request("/", method="GET", headers={"Swell-Web": "hello"})[2] == b'"hello"'
 
 
@@ -313,8 +302,7 @@ SERVER = """
 def test_a_process_that_listens_is_ready_when_it_does_and_ends_with_the_replica(name: str) -> None:
     port = _free_port()
     source = SERVER.format(python=sys.executable, port=port)
-    with ReplicaProcess(source, _web("server", name, port=port), listen=False) as replica:
-        replica.ready()
+    with ready_replica(source, _web("server", name, port=port), listen=False) as replica:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
         until(lambda: replica.printed("server pid"), "its pid")
         pid = int(replica.printed("server pid")[0][2].split()[-1])
@@ -326,8 +314,7 @@ def test_a_process_that_listens_is_ready_when_it_does_and_ends_with_the_replica(
 def test_a_process_that_ends_takes_the_replica_with_it() -> None:
     port = _free_port()
     source = SERVER.format(python=sys.executable, port=port)
-    with ReplicaProcess(source, _web("server", port=port), listen=False) as replica:
-        replica.ready()
+    with ready_replica(source, _web("server", port=port), listen=False) as replica:
         until(lambda: replica.printed("server pid"), "its pid")
         os.kill(int(replica.printed("server pid")[0][2].split()[-1]), 15)
         told = replica.hear()
@@ -366,8 +353,7 @@ def test_a_plain_function_goes_through_fastapi_where_there_is_one() -> None:
                 raise HTTPException(418, "too many")
             return [n, current.get().request, threading.current_thread().name, request.url.path]
     """
-    with ReplicaProcess(source, _web("endpoint", docs=True)) as replica:
-        replica.ready()
+    with ready_replica(source, _web("endpoint", docs=True)) as replica:
         _, _, body = replica.request("/?n=3", method="GET", headers={**HEAD, "Swell-Root-Path": "/web/label"})
         assert msgspec.json.decode(body) == [3, "q1", "swell-worker-0", "/web/label/"]
         assert replica.request("/?n=6", method="GET", headers=HEAD)[0] == 418
@@ -396,8 +382,7 @@ def test_methods_go_through_fastapi_each_as_it_is_exposed() -> None:
     web = {"item": Web("endpoint", "item", http_method="POST"), "stream": Web("endpoint", "stream")}
     web["loop"] = Web("endpoint", "loop")
     methods = (*(Method(name, web=how) for name, how in web.items()), Method("call"))
-    with ReplicaProcess(source, Entry("user_code", "Thing", "cls", methods)) as replica:
-        replica.ready()
+    with ready_replica(source, Entry("user_code", "Thing", "cls", methods)) as replica:
         head = {"Swell-Web": "item", "Content-Type": "application/json"}
         assert replica.request("/", b'{"name": "tea"}', head)[2] == b'{"name":"tea"}'
         assert replica.request("/docs", method="GET", headers={"Swell-Web": "item"})[0] == 404

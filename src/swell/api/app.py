@@ -128,7 +128,15 @@ class Handlers:
             ),
             Route("DELETE", app, "Stop an app; its replicas drain.", self.stop_app),
             Route("GET", "/api/replicas", "Replicas and templates.", self.replicas, gives=list[ReplicaRow]),
-            Route("GET", "/api/logs", "Lines of output.", self.logs, query=LogsQuery, gives=LogRow, lines=True),
+            Route(
+                "GET",
+                "/api/logs",
+                "Lines of output; followed, an empty line stands before those that come.",
+                self.logs,
+                query=LogsQuery,
+                gives=LogRow,
+                lines=True,
+            ),
             Route(
                 "GET",
                 "/api/requests",

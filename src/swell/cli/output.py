@@ -15,7 +15,7 @@ import click
 
 GAP = "  "
 LAST_MIN = 24
-"""Columns that the last cell of a row must have left for it to stay beside the others."""
+"""Columns that the last cell of a row must have left for it to stay beside the others: enough for a sentence."""
 BELOW = "    "
 LEAST_USD = 0.0001
 """Less money than this is not written out."""
@@ -25,8 +25,13 @@ _LOOK_S = 0.5
 _BAR = " ▏▎▍▌▋▊▉█"
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
-    """Aligned columns; those named in `right` end at the same place. On a terminal nothing is wider than it."""
+def table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = (), last_min: int = LAST_MIN
+) -> str:
+    """Aligned columns; those named in `right` end at the same place. On a terminal nothing is wider than it.
+
+    There a long last cell goes on beside the others where `last_min` columns are left for it, else below them.
+    """
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     width = get_terminal_size().columns if sys.stdout.isatty() else None
     lines = []
@@ -35,17 +40,17 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[s
             cell.rjust(wide) if head in right else cell.ljust(wide)
             for head, cell, wide in zip(heads, cells, widths, strict=True)
         ]
-        lines += [GAP.join(placed).rstrip()] if width is None else _fitted(placed, width)
+        lines += [GAP.join(placed).rstrip()] if width is None else _fitted(placed, width, last_min)
     return "\n".join(lines)
 
 
-def _fitted(placed: Sequence[str], width: int) -> list[str]:
+def _fitted(placed: Sequence[str], width: int, last_min: int) -> list[str]:
     """A row in lines of at most `width`: the last cell goes on beside or, for want of room, below the others."""
     whole = GAP.join(placed).rstrip()
     if len(whole) <= width:
         return [whole]
     others, last = "".join(cell + GAP for cell in placed[:-1]), placed[-1].strip()
-    if width - len(others) >= LAST_MIN:
+    if width - len(others) >= last_min:
         first, *more = textwrap.wrap(last, width - len(others)) or [""]
         return [others + first, *(" " * len(others) + line for line in more)]
     others = others.rstrip()

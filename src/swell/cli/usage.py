@@ -16,7 +16,9 @@ from swell.cli.output import duration, json_text, money, table
 if TYPE_CHECKING:
     from swell.wire.api import PoolUsage
 
-HEADS = ("COST", "REQUESTS", "ERRORS", "COLD", "CPU", "REPLICAS", "TEMPLATES")
+HEADS = ("COST", "REQUESTS", "ERRORS", "COLD", "CPU", "REPLICA", "TEMPLATE")
+NAME_MIN = 12
+"""Columns that are enough for a name to go on in the next line."""
 GROUPS = ("app", "workload", "pool")
 MINUTE_S = 60.0
 """Use is kept by the minute."""
@@ -32,7 +34,7 @@ _RUN = re.compile(r"(?P<stem>.+)--[0-9a-f]{8}")
 def usage(since: float, by: str, as_json: bool, home: str | None) -> None:
     """Show requests, time and cost, the dearest first; all runs (`swell run`) of a program are one row.
 
-    CPU is time of processors. REPLICAS and TEMPLATES are the time they were there, each counted. A pool is one
+    CPU is time of processors. REPLICA and TEMPLATE are how long they were there, summed. A pool is one
     revision of a workload. --json has more: seconds busy and starting, and GiB-seconds of memory.
     """
     begun = (time.time() - since) // MINUTE_S * MINUTE_S if since else 0.0
@@ -78,7 +80,7 @@ def listing(rows: list[dict[str, Any]], by: str) -> str:
     """The rows as a table, and their total."""
     total = {name: sum(row[name] for row in rows) for name in rows[0] if name not in (by, "runs")}
     lines = [(*_cells(row), _shown(row, by)) for row in rows]
-    return table((*HEADS, by.upper()), [*lines, (*_cells(total), "total")], right=HEADS)
+    return table((*HEADS, by.upper()), [*lines, (*_cells(total), "total")], right=HEADS, last_min=NAME_MIN)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
+from itertools import dropwhile
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _IMPORT_FROZEN = "<frozen importlib"
@@ -32,6 +34,14 @@ def user_traceback(error: BaseException) -> str:
         one.stack = traceback.StackSummary.from_list([frame for frame in one.stack if not _is_ours(frame.filename)])
         waiting += [one.__cause__, one.__context__, *(getattr(one, "exceptions", None) or ())]
     return _as_known("".join(report.format()))
+
+
+def user_stack(thread: int) -> str:
+    """Where the user's code is now in a thread of ours (its ident), as a traceback puts it; empty where none runs."""
+    frame = sys._current_frames().get(thread)
+    frames = traceback.extract_stack(frame) if frame is not None else []
+    called = dropwhile(lambda one: not _is_ours(one.filename), frames)
+    return _as_known("".join(traceback.format_list(one for one in called if not _is_ours(one.filename))))
 
 
 def summary(error: BaseException) -> str:

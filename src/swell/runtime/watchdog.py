@@ -12,11 +12,13 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import math
-import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
+
+from swell.runtime.tracebacks import user_stack
 
 SLACK_S = 2.0
 """Beyond the deadline and the grace: the loop was late for longer than any load explains."""
@@ -24,7 +26,10 @@ _LOOK_S = 1.0
 _LOOKS_PER_GRACE = 4
 _THREAD_LOOK_MIN_S = 0.05
 _FILE = 2
-_BLOCKED = b"Code that nobody waits for any more blocks the event loop. Where every thread is now:\n"
+_BLOCKED = (
+    "Code that nobody waits for any more blocks the event loop, and cannot be stopped: "
+    "await what waits, or make the function a plain def. It is now at:\n"
+)
 
 Work = TypeVar("Work")
 
@@ -103,10 +108,12 @@ class Onlooker(Generic[Work]):
         self._blocked = blocked
         self._on = threading.Event()
         self._thread: threading.Thread | None = None
+        self._loops_thread = 0
 
     def begin(self) -> None:
-        """Look on, until `pause`."""
+        """Look on, until `pause`. On the loop."""
         if self._thread is None:
+            self._loops_thread = threading.get_ident()
             self._thread = threading.Thread(target=self._live, name="swell-onlooker", daemon=True)
             self._thread.start()
         self._on.set()
@@ -137,8 +144,7 @@ class Onlooker(Generic[Work]):
             # Asked once more: what was seen while the loop began to turn again may be of another connection.
             if overdue and not turned.is_set():
                 told.update(overdue)
-                os.write(_FILE, _BLOCKED)
-                faulthandler.dump_traceback(_FILE)
+                sys.stderr.write(_BLOCKED + user_stack(self._loops_thread))
                 self._blocked(overdue)
             ahead_s = [seen_s + self._grace_s - now for work, seen_s in since.items() if work not in told]
             turned.wait(max(0.0, min((self._look_s, *ahead_s))))
