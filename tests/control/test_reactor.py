@@ -138,10 +138,11 @@ def test_an_inventory_without_a_running_replica_loses_it_and_a_new_one_is_starte
     assert effects.delta.pools[0].replicas == ()
 
 
-def test_levels_are_absolute_so_a_repeated_report_changes_nothing() -> None:
+def test_levels_are_absolute_so_a_repeated_report_adds_nothing() -> None:
     book = DemandBook()
     assert book.report("g", [Level("p", 2, 1)], 5.0, 1.0) == ["p"]
-    assert book.report("g", [Level("p", 2, 1)], 5.0, 2.0) == []
+    assert book.report("g", [Level("p", 2, 1)], 5.0, 2.0) == ["p"]
+    assert book.demand["p"].level == 3
     assert book.drop("g", 3.0) == ["p"]
     assert book.demand["p"].level == 0
 
@@ -217,3 +218,18 @@ def test_an_input_that_is_over_wants_no_second_single_use_replica() -> None:
     assert starts(reactor.step(103.2)) == []
     reactor.demand("g1", [Level(pool, 1, 0)], 50.0, 104.0)
     assert len(starts(reactor.step(104.0))) == 1
+
+
+def test_a_single_use_replica_is_followed_by_another_while_the_level_stays_the_same() -> None:
+    """One input is over and the next has come: the same numbers again, said after the first had ended."""
+    reactor, pool = a_reactor(single_use=True)
+    reactor.demand("g1", [Level(pool, 2, 0)], 50.0, 101.0)
+    one, _other = starts(reactor.step(101.0))
+    reactor.fact(seen(one, Phase.READY, 102.0))
+    reactor.step(102.0)
+    reactor.demand("g1", [Level(pool, 1, 1, ((one.replica, 1),))], 50.0, 102.1)
+    reactor.step(102.1)
+    reactor.fact(seen(one, Phase.DRAINING, 103.0))
+    assert starts(reactor.step(103.0)) == []
+    reactor.demand("g1", [Level(pool, 1, 1)], 50.0, 103.1)
+    assert len(starts(reactor.step(103.1))) == 1

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
 from rig import PATIENCE_S, Exchange, Reader, Rig, pool_row, request, route, until
 
+from swell.gateway import link
 from swell.model.request import PoolCount
 from swell.wire.link import DemandReport, KeepAlive, Requests
 
@@ -40,6 +42,19 @@ def test_reports_are_few_and_end_at_zero(play: Play) -> None:
         assert (0, 1) in rig.control.levels(POOL)
         spent_s = rig.control.arrived[-1] - rig.control.arrived[0]
         assert len(reports) <= spent_s / 0.1 + 2
+
+    play(scenario)
+
+
+def test_a_burst_is_told_whole_without_waiting_for_the_next_report(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "REPORT_S", 3600.0)
+
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy()
+        for _ in range(20):
+            (await rig.browser()).send(request("/call/app/fn", swell_timeout="5"))
+        await until(lambda: (20, 0) in rig.control.levels(POOL), "all that wait")
+        assert rig.control.levels(POOL)[0] == (1, 0)
 
     play(scenario)
 

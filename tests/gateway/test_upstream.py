@@ -43,7 +43,7 @@ class Ends:
         self.told = b""
         self.clogged = False
         self.ends: list[str] = []
-        self.upstream = Upstream(self, native=True)
+        self.upstream = Upstream(self, native=True, shared=self.shared)
         self.upstream.connection_made(self)  # type: ignore[arg-type]  # all of a transport that is used
 
     # as a transport

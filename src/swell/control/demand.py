@@ -20,7 +20,10 @@ class DemandBook:
         self._ttl_s: dict[str, float] = {}
 
     def report(self, gateway: str, levels: Sequence[Level], ttl_s: float, now: float) -> list[str]:
-        """Take a gateway's changed levels in; returns the pools whose demand changed."""
+        """Take a gateway's levels in; returns the pools it spoke of.
+
+        Those too whose level is the same again: inputs that ended before it was said are not in it any more.
+        """
         own = self._levels.setdefault(gateway, {})
         self._ttl_s[gateway] = ttl_s
         self.renew(gateway, now)
@@ -29,7 +32,8 @@ class DemandBook:
                 own[level.pool] = level
             else:
                 own.pop(level.pool, None)
-        return [level.pool for level in levels if self._sum(level.pool, now)]
+            self._sum(level.pool, now)
+        return [level.pool for level in levels]
 
     def renew(self, gateway: str, now: float) -> None:
         """The gateway is there; its levels stand."""

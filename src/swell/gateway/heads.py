@@ -42,7 +42,7 @@ def answer_start(status: int) -> bytes:
     return _STATUS.get(status) or b"HTTP/1.1 %d Status\r\nSwell-Request-Id: " % status
 
 
-def without(lines: list[bytes], names: Sequence[bytes]) -> list[bytes]:
+def without(lines: Sequence[bytes], names: Sequence[bytes]) -> list[bytes]:
     """Header lines (name, colon, value, CRLF, name, …) without those of these lower-case names."""
     kept: list[bytes] = []
     for at in range(0, len(lines), 4):

@@ -20,7 +20,9 @@ from swell.wire.link import DemandReport, Down, Hello, KeepAlive, Level, Request
 log = logging.getLogger("swell.gateway")
 
 REPORT_S = 0.1
-"""Levels are told at most this often, but for a pool that begins to wait with nothing to serve it."""
+"""Levels are told at most this often, but for pools that wait."""
+WAITING_S = 0.01
+"""How often it is told that more requests of a pool wait; that the first one does, where nothing serves it, at once."""
 BEAT_S = 1.0
 """Between two signs of life, and what finished meanwhile."""
 TTL_S = 5.0
@@ -42,6 +44,8 @@ class Link:
         self.told: dict[str, Level] = {}
         """Levels as control knows them."""
         self._timer: asyncio.TimerHandle | None = None
+        self._hurried = False
+        """The timer was set for what waits."""
         self._reported_at = 0.0
         shared.touched = self.touched
         shared.wanted = self.wanted
@@ -90,18 +94,30 @@ class Link:
         """A pool's level changed: tell it soon."""
         self.dirty.append(pool)
         if self._timer is None:
-            self._timer = self.shared.loop.call_later(REPORT_S, self.report)
+            self._tell_in(REPORT_S)
 
     def wanted(self, pool: HasLevel) -> None:
-        """A touched pool's level matters now: tell it if nothing serves it, or if nothing was told just before."""
-        if not pool.ready or pool.single_use or self.shared.now() - self._reported_at >= REPORT_S:
+        """One more request of a touched pool waits, or its replica is used up: tell it at once, or nearly so."""
+        told = self.told.get(pool.key)
+        first = (not pool.ready or pool.single_use) and (told is None or not told.held)
+        since_s = self.shared.now() - self._reported_at
+        if first or since_s >= WAITING_S:
             self.report()
+        elif not self._hurried:
+            self._hurried = True
+            self._tell_in(WAITING_S - since_s)
+
+    def _tell_in(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.shared.loop.call_later(seconds, self.report)
 
     def report(self) -> None:
         """Tell the levels that changed. Of what came and went between two reports, the peak is told first."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._hurried = False
         self._reported_at = self.shared.now()
         dirty, self.dirty = self.dirty, []
         levels: list[Level] = []
@@ -114,7 +130,8 @@ class Link:
                 pool.dirty = True
                 self.touched(pool)
             if level.held or level.in_flight:
-                if level != self.told.get(pool.key):
+                # Of a single-use pool the same again is news: inputs that ended are not in it any more.
+                if level != self.told.get(pool.key) or pool.single_use:
                     self.told[pool.key] = level
                     levels.append(level)
             elif self.told.pop(pool.key, None) is not None:

@@ -75,7 +75,7 @@ class Connection(Upstream):
     """An upstream connection that knows its replica."""
 
     def __init__(self, replica: Replica) -> None:
-        super().__init__(replica.pool, replica.pool.native)
+        super().__init__(replica.pool, replica.pool.native, replica.pool.shared)
         self.replica = replica
 
 
@@ -387,8 +387,7 @@ class Pool:
         if not self.dirty:
             self.dirty = True
             self.shared.touched(self)
-        if len(self.held) == 1:
-            self.shared.wanted(self)
+        self.shared.wanted(self)
 
     def _unhold(self, request: Request) -> None:
         del self.held[request]

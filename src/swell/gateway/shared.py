@@ -30,7 +30,8 @@ class AnswerHead(NamedTuple):
     """What a plain head of a replica's answer says, but for what was used."""
 
     status: int
-    lines: bytes
+    lines: tuple[bytes]
+    """All its header lines, as one."""
     length: int
 
 

@@ -11,27 +11,21 @@ import socket
 import struct
 from typing import Protocol, cast
 
-import httptools
-
 from swell.decide.price import marginal
+from swell.gateway.answers import Answer, Answers, Broken
 from swell.gateway.heads import (
     CHUNKED_LINE,
     CLOSE_LINE,
-    COLON,
     CONTINUE,
     CRLF,
     KEEP_ALIVE_LINE,
     LAST_CHUNK,
-    NOT_FORWARDED,
-    NOT_IN_TRAILERS,
     answer_start,
     chunk,
-    tokens,
     without,
 )
 from swell.gateway.request import REPLAY_MAX, Framing, Request
-from swell.gateway.shared import AnswerHead
-from swell.wire.http import CPU_US, RUN_US
+from swell.gateway.shared import Shared
 
 READING_UPSTREAM = 1
 """Why a client is not read: the replica takes its body more slowly."""
@@ -40,21 +34,6 @@ JOIN_MAX = 64 * 1024
 ATOMIC_MAX = 16 * 1024
 """Bytes a unix socket takes, and gives to a reader with room for them, in one piece."""
 
-KNOWN_ANSWERS_MAX = 1024
-KNOWN_ANSWER_MAX = 1024
-"""Bytes of a head that is remembered."""
-_USED = f"\r\n{CPU_US}: ".encode()
-_RAN = f"\r\n{RUN_US}: ".encode()
-
-_SPECIAL = NOT_FORWARDED | {
-    b"content-length",
-    b"swell-request-id",
-    b"swell-cpu-us",
-    b"swell-run-us",
-    b"swell-busy",
-    b"swell-cost-usd",
-    b"swell-error",
-}
 _TRAILER_LINE = b"trailer: Server-Timing, Swell-Cost-Usd\r\n"
 
 
@@ -70,7 +49,7 @@ class Owner(Protocol):
 class Upstream(asyncio.Protocol):
     """One connection. Carries one request at a time; `request` is None while it is idle."""
 
-    def __init__(self, owner: Owner, native: bool) -> None:
+    def __init__(self, owner: Owner, native: bool, shared: Shared) -> None:
         self.owner = owner
         self.native = native
         self.request: Request | None = None
@@ -79,33 +58,10 @@ class Upstream(asyncio.Protocol):
         """A unix socket."""
         self.paused = False
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything is sent
-        self.parser = httptools.HttpResponseParser(self)
-        self._clear()
-
-    def _clear(self) -> None:
-        """Ready for the next answer."""
+        self.answers = Answers(native, shared.answers)
         self.atomic = False
         """The whole request went out in one write so small that it is read whole or not at all."""
-        self.answered = False
-        """Something came back."""
-        self.begins = b""
-        """How the answer's head begins, if it came whole and is not known yet."""
-        self.status = 0
-        self.headed = False
-        self.ended = False
-        self.length = -1
-        self.coded = False
-        self.keeps = False
-        self.said_busy = False
-        self.said_error = b""
-        """Status and code, where the input ended in an error."""
-        self.cpu_us = 0
-        self.run_us = -1
         self.cost_usd = 0.0
-        self.named: list[bytes] = []
-        self.lines: list[bytes] = []
-        self.trailers: list[bytes] = []
-        self.pieces: list[bytes] = []
 
     # -- to the replica -------------------------------------------------------------------
 
@@ -189,138 +145,43 @@ class Upstream(asyncio.Protocol):
         if self.request is not None:
             self.request.client.read_on(READING_UPSTREAM)
 
-    # -- from the replica: parsing --------------------------------------------------------
+    # -- from the replica -----------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self.request is None:
+        request = self.request
+        if request is None:
             # Nothing was asked: whatever this is, the connection cannot be trusted.
             self.transport.abort()
             return
-        if not self.answered and self.native and self._seen_before(data):
-            self._relay(self.request)
-            return
-        self.answered = True
+        answers = self.answers
         try:
-            self.parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            if not self.ended:
+            answer = answers.feed(data, request.method == b"HEAD")
+        except Broken:
+            answer = answers.answer
+            if not answer.ended:
                 self._die(unread=False)
                 return
             self.transport.abort()
-        if self.headed:
-            self._relay(self.request)
+        if answer.headed:
+            self._relay(request, answer)
 
-    def _seen_before(self, data: bytes) -> bool:
-        """Take in one whole answer whose head, but for what was used, was parsed before; else remember how it begins.
-
-        Our runtime writes what was used last of all.
-        """
-        end = data.find(b"\r\n\r\n")
-        at = data.find(_USED, 0, end)
-        request = self.request
-        if at < 0 or at > KNOWN_ANSWER_MAX or request is None or request.method == b"HEAD":
-            return False
-        known = request.shared.answers.get(data[:at])
-        if known is None:
-            self.begins = data[:at]
-            return False
-        cpu_us, _, run_us = data[at + len(_USED) : end].partition(_RAN)
-        if len(data) - end - 4 != known.length or not (cpu_us.isdigit() and run_us.isdigit()):
-            return False
-        self.answered = self.headed = self.ended = self.keeps = True
-        self.status = known.status
-        self.length = known.length
-        self.lines = [known.lines]
-        self.cpu_us = int(cpu_us)
-        self.run_us = int(run_us)
-        if known.length:
-            self.pieces = [data[end + 4 :]]
-        return True
-
-    def _remember(self) -> None:
-        """Keep what a plain head says, for `_seen_before`."""
-        if self.length >= 0 and self.keeps and not (self.named or self.coded or self.said_busy or self.said_error):
-            assert self.request is not None
-            answers = self.request.shared.answers
-            if len(answers) >= KNOWN_ANSWERS_MAX:
-                answers.clear()
-            answers[self.begins] = AnswerHead(self.status, b"".join(self.lines), self.length)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        if self.headed:
-            if name in _SPECIAL or name in NOT_IN_TRAILERS:
-                self._special(name, value)
-            else:
-                self.trailers += (name, COLON, value, CRLF)
-        elif name in _SPECIAL:
-            self._special(name, value)
-        else:
-            self.lines += (name, COLON, value, CRLF)
-
-    def _special(self, name: bytes, value: bytes) -> None:
-        if name == b"content-length" and not self.headed:
-            self.length = int(value)
-            self.lines += (name, COLON, value, CRLF)
-        elif name == b"transfer-encoding" and not self.headed:
-            self.coded = True
-            if value.strip().lower() != b"chunked":
-                raise ValueError("only chunked can be passed on")
-        elif name == b"connection":
-            self.named += tokens(value)
-        elif self.native:
-            if name == b"swell-cpu-us" and value.isdigit():
-                self.cpu_us = int(value)
-            elif name == b"swell-run-us" and value.isdigit():
-                self.run_us = int(value)
-            elif name == b"swell-busy":
-                self.said_busy = True
-            elif name == b"swell-error":
-                self.said_error = value
-
-    def on_headers_complete(self) -> None:
-        self.status = self.parser.get_status_code()
-        if self.status >= 200:
-            self.headed = True
-            self.keeps = self.parser.should_keep_alive()
-            if self.begins and self.status not in (204, 304):
-                self._remember()
-            request = self.request
-            if request is not None and request.method == b"HEAD":
-                self.ended = True
-        elif self.status == 101:
-            raise ValueError("nothing was asked to be upgraded")
-
-    def on_body(self, piece: bytes) -> None:
-        if self.ended:
-            raise ValueError("a body where none may be")
-        self.pieces.append(piece)
-
-    def on_message_complete(self) -> None:
-        if self.headed:
-            self.ended = True
-        else:
-            self._clear()
-
-    # -- from the replica: relaying -------------------------------------------------------
-
-    def _relay(self, request: Request) -> None:
+    def _relay(self, request: Request, answer: Answer) -> None:
         """Pass on what one read completed: the head, some of the body, the end."""
         client = request.client
-        pieces = self.pieces
+        pieces = answer.pieces
         now = request.shared.now()
         if not request.answering:
-            if self.said_busy and self.status == 503:
-                self._refused(request)
+            if answer.busy and answer.status == 503:
+                self.owner.busy(request, self._detach(request, answer))
                 return
-            head = self._answer_head(request, now)
+            head = self._answer_head(request, answer, now)
             request.answering = True
         else:
             head = b""
         if request.framing is Framing.CHUNKED:
             data = head + chunk(pieces)
-            if self.ended:
-                data = b"".join((data, b"0\r\n", self._metering(request, now), *self.trailers, CRLF))
+            if answer.ended:
+                data = b"".join((data, b"0\r\n", self._metering(request, answer, now), *answer.trailers, CRLF))
             client.write(data)
         elif len(pieces) == 1 and len(pieces[0]) > JOIN_MAX:
             if head:
@@ -330,24 +191,23 @@ class Upstream(asyncio.Protocol):
             client.write(b"".join((head, *pieces)))
         elif head:
             client.write(head)
-        if self.ended:
-            self._end(request, now)
+        if answer.ended:
+            self._end(request, answer, now)
             return
-        if pieces:
-            self.pieces = []
+        self.answers.taken()
         if client.clogged:
             self.pause()
 
-    def _answer_head(self, request: Request, now: float) -> bytes:
-        status = self.status
-        lines = self.lines
-        if self.named:
-            lines = without(lines, [name for name in self.named if name != b"content-length"])
+    def _answer_head(self, request: Request, answer: Answer, now: float) -> bytes:
+        status = answer.status
+        lines = answer.lines
+        if answer.named:
+            lines = without(lines, [name for name in answer.named if name != b"content-length"])
         if request.method == b"HEAD" or status in (204, 304):
             framing = Framing.NONE
-            if status == 204 and self.length >= 0:
+            if status == 204 and answer.length >= 0:
                 lines = without(lines, (b"content-length",))
-        elif self.length >= 0:
+        elif answer.length >= 0:
             framing = Framing.LENGTH
         elif request.http11:
             framing = Framing.CHUNKED
@@ -368,14 +228,14 @@ class Upstream(asyncio.Protocol):
                 *lines,
                 b"Swell-Cold: 1\r\n" if request.cold else b"",
                 connection,
-                self._metering(request, now) if framing is Framing.LENGTH or framing is Framing.NONE else b"",
+                self._metering(request, answer, now) if framing is Framing.LENGTH or framing is Framing.NONE else b"",
                 CRLF,
             )
         )
 
-    def _metering(self, request: Request, now: float) -> bytes:
+    def _metering(self, request: Request, answer: Answer, now: float) -> bytes:
         """Server-Timing and, where the replica told its CPU time, the cost: header lines or trailers."""
-        run_ms = self.run_us / 1e3 if self.run_us >= 0 else (now - request.sent_at) * 1e3
+        run_ms = answer.run_us / 1e3 if answer.run_us >= 0 else (now - request.sent_at) * 1e3
         timing = b"Server-Timing: held;dur=%.2f, connect;dur=%.2f, run;dur=%.2f, total;dur=%.2f" % (
             (request.assigned_at - request.at) * 1e3,
             (request.sent_at - request.assigned_at) * 1e3,
@@ -385,42 +245,41 @@ class Upstream(asyncio.Protocol):
         if request.cold and request.replica is not None:
             phases = (f", start-{name};dur={ms:.2f}" for name, ms in request.replica.timings_ms)
             timing += "".join(phases).encode("ascii", "replace")
-        if self.run_us < 0:
+        if answer.run_us < 0:
             return timing + CRLF
         memory_mib = request.pool.memory_mib if request.pool is not None else 0
-        self.cost_usd = marginal(request.shared.prices, self.cpu_us / 1e6, self.run_us / 1e6, memory_mib)
+        self.cost_usd = marginal(request.shared.prices, answer.cpu_us / 1e6, answer.run_us / 1e6, memory_mib)
         return b"%b\r\nSwell-Cost-Usd: %.12f\r\n" % (timing, self.cost_usd)
 
     # -- the ends -------------------------------------------------------------------------
 
-    def _end(self, request: Request, now: float) -> None:
+    def _end(self, request: Request, answer: Answer, now: float) -> None:
         """The whole answer was passed on."""
-        status, error = self.status, ""
-        if self.said_error:
-            word, _, code = self.said_error.partition(b" ")
+        status, error = answer.status, ""
+        if answer.error:
+            word, _, code = answer.error.partition(b" ")
             # User code can set any header: what is not as the runtime writes it is not from the runtime.
             if word.isdigit() and len(word) == 3:
                 status, error = int(word), code.decode("latin-1")
-        run_ms = self.run_us / 1e3 if self.run_us >= 0 else -1.0
-        request.finish(now, status, error, self.cpu_us, self.cost_usd, run_ms)
-        self.owner.ended(request, self._detach(request), now)
+        run_ms = answer.run_us / 1e3 if answer.run_us >= 0 else -1.0
+        request.finish(now, status, error, answer.cpu_us, self.cost_usd, run_ms)
+        self.owner.ended(request, self._detach(request, answer), now)
         request.client.answered(request)
 
-    def _refused(self, request: Request) -> None:
-        self.owner.busy(request, self._detach(request))
-
-    def _detach(self, request: Request) -> Upstream | None:
+    def _detach(self, request: Request, answer: Answer) -> Upstream | None:
         """Let go of the request. The connection itself if it can carry another one, else None (and it is closed)."""
         self.request = None
         request.upstream = None
         self.resume()
         if not request.complete:
             request.client.read_on(READING_UPSTREAM)
-        whole = self.ended and request.complete and request.sent == len(request.body)
-        if not whole or request.method == b"HEAD" or not self.keeps or self.transport.is_closing():
+        whole = answer.ended and request.complete and request.sent == len(request.body)
+        if not whole or request.method == b"HEAD" or not answer.keeps or self.transport.is_closing():
             self.transport.abort()
             return None
-        self._clear()
+        self.atomic = False
+        self.cost_usd = 0.0
+        self.answers.next()
         return self
 
     def _die(self, unread: bool) -> None:
@@ -430,11 +289,11 @@ class Upstream(asyncio.Protocol):
             self.owner.died(request, unread)
 
     def eof_received(self) -> bool:
-        request = self.request
-        if request is not None and self.headed and not self.ended and self.length < 0 and not self.coded:
+        request, answer = self.request, self.answers.answer
+        if request is not None and answer.headed and not answer.ended and answer.length < 0 and not answer.coded:
             # An answer without a length ends with its connection.
-            self.ended = True
-            self._relay(request)
+            answer.ended = True
+            self._relay(request, answer)
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -443,7 +302,7 @@ class Upstream(asyncio.Protocol):
         else:
             # A unix socket is reset, rather than ended, exactly when it is closed with bytes that nobody read.
             reset = isinstance(error, (ConnectionResetError, BrokenPipeError))
-            self._die(unread=reset and self.atomic and not self.answered)
+            self._die(unread=reset and self.atomic and not self.answers.begun)
 
 
 def reset_on_close(transport: asyncio.Transport) -> None:

@@ -1,0 +1,208 @@
+"""What does a replica answer? Its bytes as status, header lines, pieces of the body, and what was used.
+
+Heads that our runtime writes are remembered byte for byte, but for what was used, which it writes last: most
+answers of one method look the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import httptools
+
+from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, NOT_IN_TRAILERS, tokens
+from swell.gateway.shared import AnswerHead
+from swell.wire.http import CPU_US, RUN_US
+
+KNOWN_ANSWERS_MAX = 1024
+KNOWN_ANSWER_MAX = 1024
+"""Bytes of a head that is remembered."""
+
+_USED = f"\r\n{CPU_US}: ".encode()
+_RAN = f"\r\n{RUN_US}: ".encode()
+_SPECIAL = NOT_FORWARDED | {
+    b"content-length",
+    b"swell-request-id",
+    b"swell-cpu-us",
+    b"swell-run-us",
+    b"swell-busy",
+    b"swell-cost-usd",
+    b"swell-error",
+}
+
+
+class Broken(Exception):
+    """The bytes are no answer that can be passed on."""
+
+
+class Answer:
+    """What came of one answer so far. Class attributes are the defaults of one of which nothing came yet."""
+
+    status: int = 0
+    headed: bool = False
+    """Its head is whole."""
+    ended: bool = False
+    length: int = -1
+    """Of its body, where it says so."""
+    coded: bool = False
+    """In chunks."""
+    keeps: bool = False
+    """The connection can carry another request after it."""
+    busy: bool = False
+    """A replica of ours refused the request before it read it."""
+    error: bytes = b""
+    """Status and code, where the input ended in an error."""
+    cpu_us: int = 0
+    run_us: int = -1
+    """Time in user code; -1: nobody said."""
+    named: Sequence[bytes] = ()
+    """Headers that are about the connection, by what it says itself."""
+    lines: Sequence[bytes] = ()
+    """Header lines to pass on: name, colon, value, CRLF, name…; or all of them as one."""
+    trailers: Sequence[bytes] = ()
+    pieces: Sequence[bytes] = ()
+    """Of the body, since they were last taken."""
+
+
+class Answers:
+    """The answers on one connection to a replica, one after the other. `known` are heads seen before, on any."""
+
+    def __init__(self, native: bool, known: dict[bytes, AnswerHead]) -> None:
+        self.native = native
+        self.known = known
+        self.answer = Answer()
+        self.begun = False
+        """Something of it came."""
+        self._parser = httptools.HttpResponseParser(self)
+        self._begins = b""
+        """How its head begins, if it came whole and is not known yet."""
+        self._bodiless = False
+        self._clear()
+
+    def _clear(self) -> None:
+        self._named: list[bytes] = []
+        self._lines: list[bytes] = []
+        self._trailers: list[bytes] = []
+        self._pieces: list[bytes] = []
+
+    def next(self) -> None:
+        """The answer was dealt with: ready for another one."""
+        self.answer = Answer()
+        self.begun = False
+
+    def taken(self) -> None:
+        """The pieces were passed on."""
+        if self._pieces:
+            self.answer.pieces = self._pieces = []
+
+    def feed(self, data: bytes, bodiless: bool) -> Answer:
+        """Take bytes in. `bodiless`: it answers a HEAD. Raises Broken; what came before it stands in `answer`."""
+        if not self.begun:
+            self.begun = True
+            if self.native and not bodiless and self._seen_before(data):
+                return self.answer
+        self._bodiless = bodiless
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            raise Broken from None
+        return self.answer
+
+    def _seen_before(self, data: bytes) -> bool:
+        """Take in one whole answer whose head, but for what was used, was parsed before; else note how it begins."""
+        end = data.find(b"\r\n\r\n")
+        at = data.find(_USED, 0, end)
+        if at < 0 or at > KNOWN_ANSWER_MAX:
+            return False
+        begins = data[:at]
+        known = self.known.get(begins)
+        if known is None:
+            self._begins = begins
+            return False
+        cpu_us, _, run_us = data[at + len(_USED) : end].partition(_RAN)
+        if len(data) - end - 4 != known.length or not (cpu_us.isdigit() and run_us.isdigit()):
+            return False
+        answer = self.answer
+        answer.headed = answer.ended = answer.keeps = True
+        answer.status = known.status
+        answer.length = known.length
+        answer.lines = known.lines
+        answer.cpu_us = int(cpu_us)
+        answer.run_us = int(run_us)
+        if known.length:
+            answer.pieces = (data[end + 4 :],)
+        return True
+
+    def _remember(self, answer: Answer) -> None:
+        """Keep what a plain head says, for `_seen_before`."""
+        plain = answer.keeps and not (self._named or answer.coded or answer.busy or answer.error)
+        if plain and answer.length >= 0 and answer.status not in (204, 304):
+            if len(self.known) >= KNOWN_ANSWERS_MAX:
+                self.known.clear()
+            self.known[self._begins] = AnswerHead(answer.status, (b"".join(self._lines),), answer.length)
+        self._begins = b""
+
+    # -- the parser's callbacks -----------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._clear()
+        answer = self.answer
+        answer.named, answer.lines = self._named, self._lines
+        answer.trailers, answer.pieces = self._trailers, self._pieces
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if self.answer.headed:
+            if name in _SPECIAL or name in NOT_IN_TRAILERS:
+                self._special(name, value)
+            else:
+                self._trailers += (name, COLON, value, CRLF)
+        elif name in _SPECIAL:
+            self._special(name, value)
+        else:
+            self._lines += (name, COLON, value, CRLF)
+
+    def _special(self, name: bytes, value: bytes) -> None:
+        answer = self.answer
+        if name == b"content-length" and not answer.headed:
+            answer.length = int(value)
+            self._lines += (name, COLON, value, CRLF)
+        elif name == b"transfer-encoding" and not answer.headed:
+            answer.coded = True
+            if value.strip().lower() != b"chunked":
+                raise ValueError("only chunked can be passed on")
+        elif name == b"connection":
+            self._named += tokens(value)
+        elif self.native:
+            if name == b"swell-cpu-us" and value.isdigit():
+                answer.cpu_us = int(value)
+            elif name == b"swell-run-us" and value.isdigit():
+                answer.run_us = int(value)
+            elif name == b"swell-busy":
+                answer.busy = True
+            elif name == b"swell-error":
+                answer.error = value
+
+    def on_headers_complete(self) -> None:
+        answer = self.answer
+        answer.status = self._parser.get_status_code()
+        if answer.status >= 200:
+            answer.headed = True
+            answer.keeps = self._parser.should_keep_alive()
+            if self._begins:
+                self._remember(answer)
+            if self._bodiless:
+                answer.ended = True
+        elif answer.status == 101:
+            raise ValueError("nothing was asked to be upgraded")
+
+    def on_body(self, piece: bytes) -> None:
+        if self.answer.ended:
+            raise ValueError("a body where none may be")
+        self._pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        if self.answer.headed:
+            self.answer.ended = True
+        else:
+            self.next()
