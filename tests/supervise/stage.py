@@ -1,20 +1,34 @@
 """A server of actors: `python stage.py HOME SETTINGS PARTS` runs the real one with these programs in its places.
 
-SETTINGS and PARTS are JSON; PARTS maps a process's name to the parts its actor plays.
+SETTINGS and PARTS are JSON; PARTS maps a process's name to the parts its actor plays; a supervisor that `gathers`
+hears of what happens at nearly the same time at once.
 Writes "up URL" to stdout once ready; ends with 1 and the message on stderr when it cannot start or stay.
 """
 
 from __future__ import annotations
 
 import json
+import selectors
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from swell.model.errors import SwellError
+from swell.supervise import supervisor
 from swell.supervise.server import run
 
 ACTOR = str(Path(__file__).with_name("actor.py"))
+
+
+class Gathering(selectors.DefaultSelector):
+    """What happens within a moment is told together, signals first: a child's death before its last words."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if not super().select(timeout):
+            return []
+        time.sleep(0.05)
+        return sorted(super().select(0), key=lambda told: told[0].fd)
 
 
 def main() -> int:
@@ -22,6 +36,9 @@ def main() -> int:
 
     def command(name: str, words: Sequence[str]) -> Sequence[str]:
         return [sys.executable, ACTOR, str(home.with_suffix(".notes")), name, *parts.get(name, ()), *words]
+
+    if "gathers" in parts.get("supervisor", ()):
+        supervisor.selectors.DefaultSelector = Gathering
 
     def say(line: str) -> None:
         sys.stderr.write(line + "\n")

@@ -129,6 +129,17 @@ def test_a_second_signal_hurries(stage: Stages) -> None:
     check_nothing_left(server)
 
 
+def test_a_child_s_death_and_its_last_words_may_come_in_one_turn(stage: Stages) -> None:
+    server = stage(supervisor=["gathers"], runner=["talks"])
+    server.up()
+    for life in (1, 2):
+        os.kill(server.pids("runner")[-1], signal.SIGKILL)
+        until(lambda: len(server.pids("runner")) == life + 1)
+    code, said = server.end(signal.SIGTERM)
+    assert (code, said.count("the runner ended (killed by SIGKILL)")) == (0, 2)
+    check_nothing_left(server)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="orphans can only be found on Linux")
 def test_what_children_leave_behind_is_ended(stage: Stages) -> None:
     server = stage(runner=["parent"])

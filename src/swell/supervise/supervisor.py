@@ -141,7 +141,9 @@ class Supervisor:
         now = time.monotonic()
         due = min((post.due for post in self._posts), default=now + longest_s)
         for key, _ in self._selector.select(max(min(now + longest_s, due) - now, 0.0)):
-            key.data()
+            # What came before it in this turn may have closed it, and even opened another under its number.
+            if self._selector.get_map().get(key.fd) == key:
+                key.data()
         now = time.monotonic()
         for post in self._posts:
             if post.due > now:
