@@ -125,9 +125,12 @@ def _show(row: LogRow) -> None:
 
 
 def _show_failure(error: Exception) -> None:
-    """The user's traceback, without the frames of ours that lead to it."""
-    from swell.sdk.frames import users
+    """The user's traceback, without the frames of ours that lead to it, and without what the replica's log showed."""
+    from swell.sdk.frames import RemoteTraceback, users
 
+    if isinstance(error.__cause__, RemoteTraceback):
+        error.__cause__ = None
+        error.__suppress_context__ = True
     user = users(error.__traceback__)
     if user is None and isinstance(error, SwellError):
         raise error
