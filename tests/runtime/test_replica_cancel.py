@@ -297,3 +297,20 @@ def test_a_loop_that_is_blocked_within_its_deadline_is_let_be() -> None:
         assert replica.call("thing", [4.0], Swell_Remaining_Ms="60000") is None
         time.sleep(1.5)
         assert replica.call("thing", [0.01], Swell_Remaining_Ms="60000") is None
+
+
+def test_a_thread_looks_on_only_where_code_runs_on_the_loop() -> None:
+    source = """
+        import threading
+
+        class Threads:
+            def plain(self):
+                return [thread.name for thread in threading.enumerate()]
+
+            async def on_loop(self):
+                return self.plain()
+    """
+    entry = Entry("user_code", "Threads", "cls", (Method("plain"), Method("on_loop", asynchronous=True)))
+    with ready_replica(source, entry) as replica:
+        assert "swell-onlooker" not in replica.call("plain")
+        assert "swell-onlooker" in replica.call("on_loop")

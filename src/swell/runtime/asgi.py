@@ -86,6 +86,7 @@ class AsgiCall:
         self.request = request.id
         self.deadline = request.deadline
         self.alone = True
+        self.on_loop = True
         self._host = host
         self._exchange = exchange
         self._body: deque[bytes] = deque()

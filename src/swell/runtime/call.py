@@ -92,6 +92,7 @@ class Call:
         self.request = request.id
         self.deadline = request.deadline
         self.alone = True
+        self.on_loop = callee.asynchronous
         self._host = host
         self._exchange = exchange
         self._callee = callee

@@ -24,6 +24,8 @@ class Work(Protocol):
     """Monotonic seconds."""
     alone: bool
     """No other input was worked on since this one began."""
+    on_loop: bool
+    """Its code runs on the event loop, and can block it."""
 
     def interrupt(self, attempt: int) -> None:
         """Try to make its code stop; `attempt` counts from 0."""
@@ -75,6 +77,8 @@ class Slots:
         self.running.add(work)
         self._earliest = work.deadline if work.alone else min(self._earliest, work.deadline)
         self._watchdog.expect(self._earliest)
+        if work.on_loop:
+            self._watchdog.look_on()
         if work.deadline < self._timer_at:
             self._watch(work.deadline)
 

@@ -1,10 +1,10 @@
 """What if user code blocks the event loop, or holds the interpreter lock for ever? Then nothing of ours runs on it.
 
-While inputs are worked on, two look on. A thread of ours sees a loop that does not turn, and asks the kernel
-whether the callers are still there, as the loop would have heard: what blocks it after its caller left is told of.
-And Python's faulthandler, whose own thread needs neither the loop nor the lock, is armed to end the process, with
-the traceback of every thread in the log, some time after the latest moment at which the loop would have acted on a
-deadline by itself.
+While inputs are worked on, two look on. Where their code runs on the loop, a thread of ours sees one that does not
+turn, and asks the kernel whether the callers are still there, as the loop would have heard: what blocks it after its
+caller left is told of. And Python's faulthandler, whose own thread needs neither the loop nor the lock, is armed to
+end the process, with the traceback of every thread in the log, some time after the latest moment at which the loop
+would have acted on a deadline by itself.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Watchdog(Generic[Work]):
         self._earliest = math.inf
         self._resting = True
         self._looking = False
+        self._onlooking = False
         self._onlooker = Onlooker(loop, grace_s, left, blocked)
 
     def expect(self, deadline: float) -> None:
@@ -61,8 +62,13 @@ class Watchdog(Generic[Work]):
             self._arm()
         if not self._looking:
             self._looking = True
-            self._onlooker.begin()
             self._loop.call_later(_LOOK_S, self._look)
+
+    def look_on(self) -> None:
+        """What runs can block the loop. After `expect`."""
+        if not self._onlooking:
+            self._onlooking = True
+            self._onlooker.begin()
 
     def rest(self) -> None:
         """Nothing runs."""
@@ -78,7 +84,8 @@ class Watchdog(Generic[Work]):
             self._armed_for = math.inf
         if self._looking:
             self._loop.call_later(_LOOK_S, self._look)
-        else:
+        elif self._onlooking:
+            self._onlooking = False
             self._onlooker.pause()
 
     def _arm(self) -> None:
