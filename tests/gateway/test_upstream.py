@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
 
 import pytest
+from ends import Ends
 from hypothesis import given
 from hypothesis import strategies as st
-
-from swell.gateway.request import Request
-from swell.gateway.shared import Shared
-from swell.gateway.upstream import Upstream
-from swell.wire.settings import Settings
-
-TIMES = re.compile(rb"server-timing: [^\r]*", re.IGNORECASE)
 
 words = st.from_regex(rb"[a-z]{1,8}", fullmatch=True)
 values = st.from_regex(rb"[!-~]([ -~]{0,20}[!-~])?", fullmatch=True)
@@ -29,72 +21,6 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
     yield loop
     loop.close()
-
-
-class UnixSocket:
-    family = socket.AF_UNIX
-
-
-class Ends:
-    """Both ends of an upstream connection, and the pool that owns it: what reached the caller, and how it ended."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.shared = Shared(Settings(home="/"), "g1", loop)
-        self.told = b""
-        self.clogged = False
-        self.ends: list[str] = []
-        self.upstream = Upstream(self, native=True, shared=self.shared)
-        self.upstream.connection_made(self)  # type: ignore[arg-type]  # all of a transport that is used
-
-    # as a transport
-
-    def get_extra_info(self, _name: str) -> Any:
-        return UnixSocket
-
-    def is_closing(self) -> bool:
-        return False
-
-    def abort(self) -> None:
-        self.ends.append("aborted")
-
-    # as a client
-
-    def write(self, data: bytes) -> None:
-        self.told += data
-
-    def answered(self, _request: Request) -> None:
-        self.ends.append("answered")
-
-    def cut(self, _request: Request) -> None:
-        self.ends.append("cut")
-
-    def read_on(self, _why: int) -> None: ...
-
-    # as the pool
-
-    def ended(self, _request: Request, upstream: Upstream | None, _now: float) -> None:
-        self.ends.append("kept" if upstream is not None else "not kept")
-
-    def busy(self, _request: Request, upstream: Upstream | None) -> None:
-        self.ends.append("busy, kept" if upstream is not None else "busy")
-
-    def died(self, request: Request, unread: bool) -> None:
-        self.ends.append("died")
-        request.fail(502, "replica_died", f"unread: {unread}")
-
-    def ask(self, method: bytes, pieces: list[bytes]) -> tuple[bytes, list[str]]:
-        """What the caller is told of an answer in these pieces, times left out, and what it came to."""
-        request = Request(self.shared, self, 0.0, method, b"/call/f")  # type: ignore[arg-type]  # as above
-        request.id = b"q1"
-        request.complete = True
-        request.deadline = 1e12
-        self.told, self.ends = b"", []
-        self.upstream.send(request, 0.0)
-        self.told = b""
-        for piece in pieces:
-            if self.upstream.request is not None:
-                self.upstream.data_received(piece)
-        return TIMES.sub(b"", self.told), self.ends
 
 
 @st.composite

@@ -9,6 +9,8 @@ from swell.wire.http import error_body
 
 CRLF = b"\r\n"
 COLON = b": "
+OWS = b" \t"
+"""What may stand around a header's value and is none of it; the parser takes away only what is in front."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 CHUNKED_LINE = b"transfer-encoding: chunked\r\n"

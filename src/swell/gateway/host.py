@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from functools import lru_cache
 
 from swell.decide.route import WEB_HOST
 
-_BAD = b"/\\@?#, \t\"<>'"
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~-]*)(?::[0-9]*)?")
+"""A name, an address, or nothing, which HTTP allows; with a port or without."""
 
 
 def is_host(value: bytes) -> bool:
     """Whether it can be a name or address with an optional port, as far as its characters tell."""
-    return value.translate(None, _BAD) == value
+    return _HOST.fullmatch(value) is not None
 
 
 def name_of(host: bytes) -> str:

@@ -11,7 +11,7 @@ from collections import deque
 
 import httptools
 
-from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, tokens, without
+from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, OWS, tokens, without
 from swell.gateway.host import is_host
 from swell.gateway.request import ClientSide, Request
 from swell.gateway.shared import Head, Shared
@@ -25,7 +25,11 @@ GOOD_HOSTS_MAX = 1000
 
 _SPECIAL = NOT_FORWARDED | {b"host", b"content-length", b"authorization", b"origin"}
 _ONE_HOST = "A request needs exactly one Host header."
-_TOO_LARGE = f"The head of a request may have {HEADER_MAX} bytes."
+_TOO_LARGE = f"The head of a request, and its trailers, may have {HEADER_MAX} bytes."
+_NOT_HTTP = frozenset(
+    b"ANNOUNCE DESCRIBE FLUSH GET_PARAMETER PAUSE PLAY RECORD REDIRECT SETUP SET_PARAMETER SOURCE TEARDOWN".split()
+)
+"""Methods of RTSP and ICE, which the parser takes with a first line of theirs; parsers of HTTP do not know them."""
 
 
 class Malformed(Exception):
@@ -50,12 +54,13 @@ class Inbound:
         """The parser stands between two requests: what comes next begins one."""
         self.raw = b""
         """The bytes of the head that is about to be parsed, if it came whole; empty otherwise."""
+        self.overhead = 0
+        """Bytes read in a row that brought neither a whole head nor any of a body."""
         self._clear()
 
     def _clear(self) -> None:
         """Ready for the next head."""
         self.in_head = False
-        self.head_bytes = 0
         self.url = b""
         self.lines: list[bytes] = []
         self.host: bytes | None = None
@@ -63,10 +68,10 @@ class Inbound:
         self.odd = False
         """A header was seen that most requests do not have: those below."""
         self.others = 0
-        self.coding = b""
+        self.codings: list[bytes] = []
         self.named: list[bytes] = []
         self.expects = False
-        self.upgrade = b""
+        self.upgrades: list[bytes] = []
         self.authorization: bytes | None = None
         self.origin: bytes | None = None
         self.timeout: bytes | None = None
@@ -76,22 +81,21 @@ class Inbound:
         self.now = now
         if self.between and self._seen_before(data):
             return
-        began = self.in_head
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # What was asked to change is ignored; the parser stopped because it cannot know that.
-            self.parser = httptools.HttpRequestParser(self)
-            rest = data[upgrade.args[0] :]
-            if rest:
-                self.feed(rest, now)
-                return
-        except httptools.HttpParserError as error:
-            self._not_understood(error)
-        if self.in_head and began:
-            self.head_bytes += len(data)
-            if self.head_bytes > HEADER_MAX:
-                raise Malformed(431, "headers_too_large", _TOO_LARGE)
+        self.overhead += len(data)
+        rest = memoryview(data)
+        while rest:
+            try:
+                self.parser.feed_data(rest)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                # What was asked to change is ignored; the parser stopped because it cannot know that.
+                self.parser = httptools.HttpRequestParser(self)
+                rest = rest[upgrade.args[0] :]
+            except httptools.HttpParserError as error:
+                self._not_understood(error)
+                break
+        if self.overhead > HEADER_MAX:
+            raise Malformed(431, "headers_too_large", _TOO_LARGE)
 
     def _not_understood(self, error: httptools.HttpParserError) -> None:
         cause = error.__context__
@@ -159,6 +163,7 @@ class Inbound:
         if not self.in_head:
             return  # a trailer: nothing downstream could use it
         name = name.lower()
+        value = value.rstrip(OWS)
         if name in _SPECIAL or name[:6] == b"swell-":
             self._special(name, value)
         else:
@@ -170,8 +175,9 @@ class Inbound:
             self.host = value
             return
         if name == b"content-length":
+            # Written anew: of zeros in front others might make something else.
             self.length = int(value)
-            self.lines += (name, COLON, value, CRLF)
+            self.lines += (name, COLON, b"%d" % self.length, CRLF)
             return
         self.odd = True
         self.others += 1
@@ -184,11 +190,11 @@ class Inbound:
         elif name == b"connection":
             self.named += tokens(value)
         elif name == b"transfer-encoding":
-            self.coding = value.strip().lower()
+            self.codings.append(value.lower())
         elif name == b"expect":
-            self.expects = value.strip().lower() == b"100-continue"
+            self.expects = value.lower() == b"100-continue"
         elif name == b"upgrade":
-            self.upgrade = value.strip().lower()
+            self.upgrades.append(value.lower())
         elif name == b"origin":
             self.origin = value
             self.lines += (name, COLON, value, CRLF)
@@ -197,6 +203,7 @@ class Inbound:
 
     def on_headers_complete(self) -> None:
         parser = self.parser
+        self.overhead = 0
         request = Request(self.shared, self.client, self.now, parser.get_method(), self.url)
         if self.host not in self.shared.good_hosts:
             self._check_host(parser.get_http_version())
@@ -206,6 +213,10 @@ class Inbound:
             request.length = self.length
         if self.odd or parser.get_http_version() != "1.1" or request.method == b"CONNECT":
             self._odd_head(request)
+        if request.method in _NOT_HTTP:
+            raise Malformed(400, "bad_request", f"{request.method.decode()} is not a method of HTTP.")
+        if b"#" in self.url:
+            raise Malformed(400, "bad_request", "The target of a request has no fragment (#…): leave it out.")
         request.head = head = b"".join(self.lines)
         if len(head) + len(self.url) > HEADER_MAX:
             raise Malformed(431, "headers_too_large", _TOO_LARGE)
@@ -226,7 +237,7 @@ class Inbound:
 
     def _remember(self, request: Request) -> None:
         """Keep what a plain head says, for `_seen_before`."""
-        plain = request.http11 and request.keep_alive and not request.chunked and not self.upgrade and not self.expects
+        plain = request.http11 and request.keep_alive and not request.chunked and not self.upgrades and not self.expects
         if plain:
             heads = self.shared.heads
             if len(heads) >= KNOWN_HEADS_MAX:
@@ -249,7 +260,6 @@ class Inbound:
             if version == "1.1":
                 raise Malformed(400, "bad_request", _ONE_HOST)
             return
-        self.host = self.host.strip()
         if not is_host(self.host):
             raise Malformed(400, "bad_request", "The Host header is not a host name with an optional port.")
         good = self.shared.good_hosts
@@ -267,17 +277,18 @@ class Inbound:
             raise Malformed(505, "bad_request", "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
         if request.method == b"CONNECT":
             raise Malformed(501, "bad_request", "CONNECT is not served here.")
-        if self.coding:
+        if self.codings:
             if not request.http11:
                 raise Malformed(400, "bad_request", "HTTP/1.0 has no Transfer-Encoding.")
-            if self.coding != b"chunked":
+            if self.codings != [b"chunked"]:
                 raise Malformed(501, "bad_request", "The only Transfer-Encoding taken is chunked.")
             request.chunked = True
-        if self.upgrade and (self.upgrade == b"websocket" or self.length > 0 or self.coding):
+        # The parser takes a request that offers another protocol, whatever it is called, for one without a body.
+        if self.upgrades and (b"websocket" in b",".join(self.upgrades) or self.length > 0 or self.codings):
             raise Malformed(501, "bad_request", "Upgrading the connection (WebSocket) is not served here.")
         if self.named:
             self.lines = without(self.lines, [n for n in self.named if n != b"content-length"])
-        if self.coding:
+        if self.codings:
             self.lines += (b"transfer-encoding", COLON, b"chunked", CRLF)
         request.expects = self.expects and request.http11 and (self.length > 0 or request.chunked)
         request.authorization = self.authorization
@@ -287,6 +298,7 @@ class Inbound:
     def on_body(self, piece: bytes) -> None:
         request = self.last
         assert request is not None
+        self.overhead = 0
         request.size += len(piece)
         if not request.done:
             if request.size > request.body_max:
@@ -295,6 +307,7 @@ class Inbound:
 
     def on_message_complete(self) -> None:
         self.between = True
+        self.overhead = 0
         self.raw = b""
         if self.last is not None:
             self.last.complete = True
