@@ -72,6 +72,8 @@ class Ends:
     def busy(self, _request: Request, upstream: Upstream | None) -> None:
         self.ends.append("busy, kept" if upstream is not None else "busy")
 
+    def lost(self, _upstream: Upstream) -> None: ...
+
     def died(self, request: Request, unread: bool) -> None:
         self.ends.append("died")
         request.fail(502, "replica_died", f"unread: {unread}")

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 
 import httptools
 
-from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, NOT_IN_TRAILERS, tokens
+from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, NOT_IN_TRAILERS, OWS, tokens
 from swell.gateway.shared import AnswerHead
-from swell.wire.http import CPU_US, RUN_US
+from swell.wire.http import CPU_US, HEADER_MAX, RUN_US
 
 KNOWN_ANSWERS_MAX = 1024
 KNOWN_ANSWER_MAX = 1024
 """Bytes of a head that is remembered."""
+NUMBER_MAX = 18
+"""Digits of a number that is read."""
 
 _USED = f"\r\n{CPU_US}: ".encode()
 _RAN = f"\r\n{RUN_US}: ".encode()
@@ -77,6 +79,8 @@ class Answers:
         self._begins = b""
         """How its head begins, if it came whole and is not known yet."""
         self._bodiless = False
+        self._overhead = 0
+        """Bytes read in a row that brought neither a whole head nor any of a body."""
         self._clear()
 
     def _clear(self) -> None:
@@ -89,6 +93,7 @@ class Answers:
         """The answer was dealt with: ready for another one."""
         self.answer = Answer()
         self.begun = False
+        self._overhead = 0
 
     def taken(self) -> None:
         """The pieces were passed on."""
@@ -102,10 +107,13 @@ class Answers:
             if self.native and not bodiless and self._seen_before(data):
                 return self.answer
         self._bodiless = bodiless
+        self._overhead += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             raise Broken from None
+        if self._overhead > HEADER_MAX:
+            raise Broken
         return self.answer
 
     def _seen_before(self, data: bytes) -> bool:
@@ -114,13 +122,16 @@ class Answers:
         at = data.find(_USED, 0, end)
         if at < 0 or at > KNOWN_ANSWER_MAX:
             return False
+        # Only what was used may follow: other lines would be remembered as those of all that begin alike.
+        cpu_us, _, run_us = data[at + len(_USED) : end].partition(_RAN)
+        if not (_is_number(cpu_us) and _is_number(run_us)):
+            return False
         begins = data[:at]
         known = self.known.get(begins)
         if known is None:
             self._begins = begins
             return False
-        cpu_us, _, run_us = data[at + len(_USED) : end].partition(_RAN)
-        if len(data) - end - 4 != known.length or not (cpu_us.isdigit() and run_us.isdigit()):
+        if len(data) - end - 4 != known.length:
             return False
         answer = self.answer
         answer.headed = answer.ended = answer.keeps = True
@@ -145,8 +156,10 @@ class Answers:
     # -- the parser's callbacks -----------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self._clear()
         answer = self.answer
+        if answer.ended:
+            raise ValueError("another answer than the one that was asked for")
+        self._clear()
         answer.named, answer.lines = self._named, self._lines
         answer.trailers, answer.pieces = self._trailers, self._pieces
 
@@ -156,27 +169,28 @@ class Answers:
             if name in _SPECIAL or name in NOT_IN_TRAILERS:
                 self._special(name, value)
             else:
-                self._trailers += (name, COLON, value, CRLF)
+                self._trailers += (name, COLON, value.rstrip(OWS), CRLF)
         elif name in _SPECIAL:
             self._special(name, value)
         else:
-            self._lines += (name, COLON, value, CRLF)
+            self._lines += (name, COLON, value.rstrip(OWS), CRLF)
 
     def _special(self, name: bytes, value: bytes) -> None:
         answer = self.answer
         if name == b"content-length" and not answer.headed:
             answer.length = int(value)
-            self._lines += (name, COLON, value, CRLF)
+            self._lines += (name, COLON, b"%d" % answer.length, CRLF)
         elif name == b"transfer-encoding" and not answer.headed:
-            answer.coded = True
-            if value.strip().lower() != b"chunked":
+            # As it is, with no space behind it: the parser reads the body of any other to the connection's end.
+            if answer.coded or value.lower() != b"chunked":
                 raise ValueError("only chunked can be passed on")
+            answer.coded = True
         elif name == b"connection":
             self._named += tokens(value)
         elif self.native:
-            if name == b"swell-cpu-us" and value.isdigit():
+            if name == b"swell-cpu-us" and _is_number(value):
                 answer.cpu_us = int(value)
-            elif name == b"swell-run-us" and value.isdigit():
+            elif name == b"swell-run-us" and _is_number(value):
                 answer.run_us = int(value)
             elif name == b"swell-busy":
                 answer.busy = True
@@ -187,18 +201,24 @@ class Answers:
         answer = self.answer
         answer.status = self._parser.get_status_code()
         if answer.status >= 200:
+            if sum(map(len, self._lines)) > HEADER_MAX:
+                raise ValueError("too many headers to pass on")
+            self._overhead = 0
             answer.headed = True
             answer.keeps = self._parser.should_keep_alive()
             if self._begins:
                 self._remember(answer)
             if self._bodiless:
                 answer.ended = True
-        elif answer.status == 101:
-            raise ValueError("nothing was asked to be upgraded")
+        elif answer.status == 101 or answer.status < 100:
+            raise ValueError("nothing was asked to be upgraded, and there is no such status")
+        else:
+            self._begins = b""
 
     def on_body(self, piece: bytes) -> None:
         if self.answer.ended:
             raise ValueError("a body where none may be")
+        self._overhead = 0
         self._pieces.append(piece)
 
     def on_message_complete(self) -> None:
@@ -206,3 +226,7 @@ class Answers:
             self.answer.ended = True
         else:
             self.next()
+
+
+def _is_number(value: bytes) -> bool:
+    return value.isdigit() and len(value) <= NUMBER_MAX
