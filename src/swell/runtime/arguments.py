@@ -17,12 +17,12 @@ import msgspec
 import msgspec.inspect
 
 from swell.model.errors import SwellError
+from swell.runtime.shapes import OMITTED, Shapes
 from swell.runtime.tracebacks import summary
 from swell.wire.http import JSON, MSGPACK, OCTETS, PICKLE
 
 Given = tuple[tuple[Any, ...], dict[str, Any]]
 
-_OMITTED = object()
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _SEQUENCES = (list, tuple, set, frozenset)
 _OBJECTS = (
@@ -55,11 +55,14 @@ class Arguments:
         self._positional = [p.name for p in named if p.kind in _POSITIONAL]
         self._unnamed = [p.name for p in named if p.kind is p.POSITIONAL_ONLY]
         self._optional = any(p.default is not p.empty for p in named)
-        self._types = {p.name: _type(p, hints) for p in named}
+        self._shapes = Shapes()
+        declared = {p.name: _declared(p, hints) for p in named}
+        self._types = {name: _readable(hint, self._shapes) for name, hint in declared.items()}
+        self._nested = [name for name, kind in self._types.items() if kind is not declared[name] and kind is not Any]
         objects = [name for name, kind in self._types.items() if _is_object(kind)]
         self._object = objects[0] if len(objects) == 1 else None
         fields = [
-            (p.name, self._types[p.name]) if p.default is p.empty else (p.name, self._types[p.name], _OMITTED)
+            (p.name, self._types[p.name]) if p.default is p.empty else (p.name, self._types[p.name], OMITTED)
             for p in named
         ]
         self._all: Any = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
@@ -137,10 +140,19 @@ class Arguments:
     def _spread(self, whole: Any) -> Given:
         kwargs = msgspec.structs.asdict(whole)
         if self._optional:
-            kwargs = {name: value for name, value in kwargs.items() if value is not _OMITTED}
+            kwargs = {name: value for name, value in kwargs.items() if value is not OMITTED}
+        for name in self._nested:
+            if name in kwargs:
+                kwargs[name] = self._made(name, kwargs[name])
         if not self._unnamed:
             return (), kwargs
         return tuple([kwargs.pop(name) for name in self._unnamed if name in kwargs]), kwargs
+
+    def _made(self, name: str, read: Any) -> Any:
+        try:
+            return self._shapes.make(read, name)
+        except msgspec.ValidationError as error:
+            raise self._misfit(str(error)) from None
 
     def _unpickle(self, body: bytes, trusted: bool) -> Given:
         if not trusted:
@@ -165,16 +177,17 @@ class Arguments:
 
     def _misfit(self, said: str) -> SwellError:
         place = _PLACE.match(said)
+        path = ""
         if place is not None:
             path = place["path"].replace("key in ", "").removeprefix("$").removeprefix(".")
             said = place["said"]
-            return self._error(f"argument {path!r}: {said[:1].lower()}{said[1:]}" if path else said)
         field = _FIELD.match(said)
-        if field is None:
-            return self._error(said[:1].lower() + said[1:])
-        if field[1] == "missing required":
-            return self._error(f"argument {field[2]!r} is missing")
-        return self._error(f"there is no argument {field[2]!r}")
+        if field is not None:
+            noun = "field" if path else "argument"
+            missing = field[1] == "missing required"
+            said = f"{noun} {field[2]!r} is missing" if missing else f"there is no {noun} {field[2]!r}"
+        said = said[:1].lower() + said[1:]
+        return self._error(f"argument {path!r}: {said}" if path else said)
 
     def _error(self, said: str) -> SwellError:
         return SwellError("bad_arguments", f"{said[:1].upper()}{said[1:]}. It takes {self.text}.", status=422)
@@ -217,16 +230,19 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     return found
 
 
-def _type(parameter: inspect.Parameter, hints: dict[str, Any]) -> Any:
-    """The type a parameter's value is converted to; Any when msgspec cannot."""
+def _declared(parameter: inspect.Parameter, hints: dict[str, Any]) -> Any:
+    """What the signature says a parameter is."""
     hint = hints.get(parameter.name, Any)
-    if parameter.default is None:
-        hint = Optional[hint]  # noqa: UP045 — `|` does not take every annotation
+    return Optional[hint] if parameter.default is None else hint  # noqa: UP045 — `|` does not take every annotation
+
+
+def _readable(hint: Any, shapes: Shapes) -> Any:
+    """The type a parameter's value is read as; Any when msgspec cannot."""
     try:
-        known = _is_known(msgspec.inspect.type_info(hint), set())
+        readable = shapes.readable(hint)
+        return readable if _is_known(msgspec.inspect.type_info(readable), set()) else Any
     except Exception:
-        known = False
-    return hint if known else Any
+        return Any
 
 
 def _is_known(info: Any, seen: set[int]) -> bool:
@@ -248,7 +264,7 @@ def _is_sequence(kind: Any) -> bool:
 
 def _is_object(kind: Any) -> bool:
     info = msgspec.inspect.type_info(kind)
-    return isinstance(info, _OBJECTS)
+    return isinstance(info, _OBJECTS) and not getattr(info, "array_like", False)
 
 
 def _convert(kind: type, value: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from swell.model.errors import SwellError
+from swell.runtime.shapes import encodable
 from swell.runtime.tracebacks import summary, user_traceback
 from swell.wire.http import FRAMES, JSON, MSGPACK, OCTETS, PICKLE, error_body
 
@@ -123,13 +124,15 @@ def _plain(value: Any) -> Any:
     for method in ("model_dump", "tolist", "item"):
         convert = getattr(value, method, None)
         if callable(convert) and not isinstance(value, type):
-            return convert()
+            return encodable(convert())
     raise TypeError(f"there is no encoding for a {type(value).__module__}.{type(value).__qualname__}")
 
 
+_json = msgspec.json.Encoder(enc_hook=_plain)
+_msgpack = msgspec.msgpack.Encoder(enc_hook=_plain)
 _ENCODERS: dict[str, tuple[bytes, Callable[[Any], bytes]]] = {
-    JSON: (JSON.encode(), msgspec.json.Encoder(enc_hook=_plain).encode),
-    MSGPACK: (MSGPACK.encode(), msgspec.msgpack.Encoder(enc_hook=_plain).encode),
+    JSON: (JSON.encode(), lambda value: _json.encode(encodable(value))),
+    MSGPACK: (MSGPACK.encode(), lambda value: _msgpack.encode(encodable(value))),
     PICKLE: (PICKLE.encode(), lambda value: pickle.dumps(value, 5)),
 }
 _ENCODERS[""] = _ENCODERS[OCTETS] = _ENCODERS[JSON]
