@@ -22,7 +22,7 @@ FUNCTION_LINES_MAX = 60
 FLOORS: dict[str, int] = {
     "model": 1,
     **dict.fromkeys(("decide", "engines", "store", "wire"), 2),
-    **dict.fromkeys(("api", "control", "gateway", "runtime", "sdk"), 3),
+    **dict.fromkeys(("api", "control", "exception", "gateway", "runtime", "sdk"), 3),
     **dict.fromkeys(("serve", "supervise", "sim"), 4),
     "cli": 5,
 }

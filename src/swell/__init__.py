@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from swell import exception as exception
     from swell.model.errors import SwellError as Error
-    from swell.model.errors import SwellError as SwellError
     from swell.sdk.app import App as App
     from swell.sdk.cls import Cls as Cls
     from swell.sdk.function import Function as Function
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from swell.sdk.marks import method as method
     from swell.sdk.marks import web_endpoint as web_endpoint
     from swell.sdk.marks import web_server as web_server
-    from swell.sdk.protocol import CallError as CallError
     from swell.sdk.retries import Retries as Retries
     from swell.sdk.run import enable_output as enable_output
 
@@ -31,12 +30,10 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "App": "swell.sdk.app",
-    "CallError": "swell.sdk.protocol",
     "Cls": "swell.sdk.cls",
     "Function": "swell.sdk.function",
     "Image": "swell.sdk.image",
     "Retries": "swell.sdk.retries",
-    "SwellError": "swell.model.errors",
     "asgi_app": "swell.sdk.marks",
     "concurrent": "swell.sdk.marks",
     "current_input_id": "swell.sdk.here",
@@ -51,13 +48,15 @@ _WHERE = {
     "web_server": "swell.sdk.marks",
 }
 
-__all__ = ["Error", "__version__", *_WHERE]
+__all__ = ["Error", "__version__", "exception", *_WHERE]
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used: the platform's own processes import `swell` without the SDK."""
     if name == "Error":
         value: Any = import_module("swell.model.errors").SwellError
+    elif name == "exception":
+        value = import_module("swell.exception")
     elif name in _WHERE:
         value = getattr(import_module(_WHERE[name]), name)
     else:

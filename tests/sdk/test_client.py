@@ -20,7 +20,6 @@ import swell
 from sdk.server import KEY, Server, serving
 from swell.model.workload import Retrying
 from swell.sdk.client import Client
-from swell.sdk.protocol import CallError
 
 
 class Odd(Exception):
@@ -138,7 +137,7 @@ def test_an_exception_whose_class_is_not_here_is_told_with_its_traceback(
 ) -> None:
     server.functions["loses"] = loses
     monkeypatch.setattr(Lost, "__reduce__", lambda self: (pickle.loads, (b"cnowhere_at_all\nLost\n.",)))
-    with pytest.raises(CallError, match="Lost: gone") as raised:
+    with pytest.raises(swell.exception.RemoteError, match="Lost: gone") as raised:
         named("loses").remote()
     assert raised.value.code == "exception"
     assert "No module named 'nowhere_at_all'" in raised.value.__notes__[0]
@@ -154,17 +153,21 @@ def loses() -> None:
 
 
 def test_an_error_of_the_platform_has_code_message_and_request(server: Server) -> None:
-    with pytest.raises(CallError) as raised:
+    with pytest.raises(swell.exception.NotFoundError) as raised:
         named("missing").remote()
     assert (raised.value.code, raised.value.request, raised.value.status) == ("unknown_function", "q7", 404)
     assert "no function app/missing" in str(raised.value)
 
 
 def test_an_error_of_the_platform_crosses_processes(server: Server) -> None:
-    with pytest.raises(swell.CallError) as raised:
+    with pytest.raises(swell.exception.NotFoundError) as raised:
         named("missing").remote()
     again = pickle.loads(pickle.dumps(raised.value))
-    assert (type(again), str(again), again.__dict__) == (swell.CallError, str(raised.value), raised.value.__dict__)
+    assert (type(again), str(again), again.__dict__) == (
+        swell.exception.NotFoundError,
+        str(raised.value),
+        raised.value.__dict__,
+    )
 
 
 def test_an_argument_that_cannot_be_sent_is_named(server: Server) -> None:

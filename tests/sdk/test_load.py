@@ -215,5 +215,5 @@ def test_a_plain_program_ends_in_the_users_line_and_the_message(tmp_path: Path, 
     done = subprocess.run([sys.executable, place], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert line in done.stderr.splitlines()
-    assert "swell.SwellError: " in done.stderr
+    assert "swell.exception." in done.stderr
     assert "/sdk/" not in done.stderr

@@ -14,6 +14,7 @@ import click
 
 from swell.cli import options
 from swell.cli.output import patience
+from swell.cli.why import found, note_end
 from swell.model.errors import SwellError
 from swell.model.workload import DEFAULT_NAMESPACE
 
@@ -46,20 +47,31 @@ def call(target: str, arguments: str, verbose: bool, home: str | None) -> None:
     request = Request("POST", f"/call/{quote(target.strip('/'))}", headers, _body(arguments))
 
     whole = Whole()
+    streamed = ""
 
     def reader(head: Answer) -> Whole | Frames:
+        nonlocal streamed
         answered()
         if verbose:
             _tell(head)
         if not head.ok:
             raise _refusal(head)
-        return Frames(head.headers.get("swell-item-type", "")) if head.content_type == http.FRAMES else whole
+        if head.content_type != http.FRAMES:
+            return whole
+        streamed = head.headers.get(http.REQUEST_ID.lower(), "")
+        return Frames(head.headers.get("swell-item-type", ""))
 
-    with patience(f"Calling {target}", partial(_state, client, target)) as answered:
-        for item in iterate(client.transport.stream(request, reader)):
-            click.echo(json.dumps(item, ensure_ascii=False))
+    try:
+        with patience(f"Calling {target}", partial(_state, client, target)) as answered:
+            for item in iterate(client.transport.stream(request, reader)):
+                click.echo(json.dumps(item, ensure_ascii=False))
+    except SwellError as error:
+        note_end(client, error)
+        raise
     if whole.body:
         click.echo(bytes(whole.body))
+    if streamed and verbose:
+        _tell_use(client, streamed)
 
 
 def _state(client: Client, target: str) -> str:
@@ -93,10 +105,10 @@ class Whole:
 
 def _refusal(head: Answer) -> Exception:
     """The server's error with the ways to learn more about this very request."""
-    from swell.sdk.protocol import CallError, error_of
+    from swell.sdk.protocol import error_of, failed_request
 
     error = error_of(head)
-    failed = CallError(error, head.status)
+    failed = failed_request(error, head.status)
     if error.request and error.code not in ("unknown_app", "unknown_function", "bad_arguments", "bad_body"):
         ways = f"`swell why {error.request}`"
         # A request that code answered for may have printed something; the end of a replica is not in its lines.
@@ -113,6 +125,23 @@ def _tell(head: Answer) -> None:
     for name in SHOWN:
         if name in head.headers:
             click.echo(f"{name.title()}: {head.headers[name]}", err=True)
+
+
+def _tell_use(client: Client, request: str) -> None:
+    """Timing and cost of a stream that is over: they are its trailers, which the HTTP client drops, and in its record."""
+    from swell.wire import http
+
+    try:
+        kept = found(client, request)
+    except SwellError as error:
+        click.echo(error.message, err=True)
+        return
+    steps = (
+        (f"start-{name}" if name != step.what else name, step.ms) for step in kept.steps if (name := step.what.strip())
+    )
+    timing = ", ".join(f"{name};dur={ms:.2f}" for name, ms in (*steps, ("total", kept.total_ms)))
+    click.echo(f"{http.SERVER_TIMING}: {timing}", err=True)
+    click.echo(f"{http.COST_USD}: {kept.marginal_usd:.12f}", err=True)
 
 
 def _body(arguments: str) -> bytes:

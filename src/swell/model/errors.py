@@ -1,27 +1,157 @@
-"""What can go wrong in words a user can act on: one exception type with a stable code."""
+"""What can go wrong in words a user can act on: one base with a stable code, and the kinds that can be caught."""
 
+from __future__ import annotations
+
+import builtins
 import copyreg
-from typing import Any
+from typing import Any, Self
 
 
 class SwellError(Exception):
     """An error with a stable `code`, a sentence for people, and the HTTP `status` it maps to.
 
     `message` says what is wrong and names the way out. `detail` may hold more lines
-    (a traceback, say) and is never needed to understand the message.
+    (a traceback, say) and is never needed to understand the message. `request` is the id of the request
+    that failed, for `swell why` and `swell logs --request`; empty where there was none.
+
+    Its code decides which kind is made, as an `OSError`'s errno does: `SwellError("unknown_app", …)` is a
+    `NotFoundError`. Users know it as `swell.Error`, and the kinds as `swell.exception.NotFoundError` and so on.
     """
 
-    def __init__(self, code: str, message: str, *, status: int = 400, detail: str = "") -> None:
+    def __new__(cls, code: str = "", *_args: Any, **_kwargs: Any) -> Self:
+        kind = _KINDS.get(code, cls) if cls is SwellError else cls
+        return super(SwellError, kind).__new__(kind)  # type: ignore[return-value]
+
+    def __init__(self, code: str, message: str, *, status: int = 400, detail: str = "", request: str = "") -> None:
         super().__init__(message)
+        # What is an OSError too does not do it.
+        self.args = (message,)
         self.code = code
         self.message = message
         self.status = status
         self.detail = detail
+        self.request = request
 
     def __reduce__(self) -> tuple[Any, ...]:
         # It crosses processes (pools, replicas), where `__init__` must not be called with `args` alone.
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+        return copyreg.__newobj__, (type(self), self.code), {**self.__dict__, "args": self.args}  # type: ignore[attr-defined]
 
 
-# As users know it, and as it stands in front of an uncaught one's message.
-SwellError.__module__ = "swell"
+class AlreadyExistsError(SwellError):
+    """Another has that name already."""
+
+
+class AuthError(SwellError):
+    """The API key is missing or another server's."""
+
+
+class ConnectionError(SwellError, builtins.ConnectionError):
+    """The server cannot be reached, or the connection to it broke off."""
+
+
+class DeserializationError(SwellError):
+    """A result cannot be made here out of what was sent."""
+
+
+class ExecutionError(SwellError):
+    """It cannot run: its app does not, or its code cannot be imported."""
+
+
+class InternalError(SwellError):
+    """A fault of the server's own, or of its state directory."""
+
+
+class InvalidError(SwellError):
+    """What was asked for makes no sense, or does not fit."""
+
+
+class NotFoundError(SwellError):
+    """There is nothing of that name."""
+
+
+class PermissionDeniedError(SwellError):
+    """Not from there: another page, or a host name that is not served."""
+
+
+class RemoteError(SwellError):
+    """The call failed in its replica, or no replica could be had.
+
+    An exception of the user's own code is raised as itself; only one that cannot be made here becomes this.
+    """
+
+
+class RequestSizeError(SwellError):
+    """What was to be sent is too large."""
+
+
+class ResourceExhaustedError(SwellError):
+    """A limit is reached: too many calls wait, or the disk is full."""
+
+
+class SerializationError(SwellError):
+    """An argument or result cannot be sent."""
+
+
+class ServiceError(SwellError):
+    """The server answers and cannot do it now."""
+
+
+class TimeoutError(SwellError, builtins.TimeoutError):
+    """It took longer than it may."""
+
+
+class FunctionTimeoutError(TimeoutError):
+    """The deadline of a call passed, while it waited or while it ran."""
+
+
+class UnimplementedError(SwellError):
+    """A part of the convention that is not there."""
+
+
+CODES: dict[type[SwellError], tuple[str, ...]] = {
+    AlreadyExistsError: ("label_taken",),
+    AuthError: ("bad_key", "no_key"),
+    ConnectionError: ("connection_lost", "no_server", "server_failed", "stream_cut"),
+    DeserializationError: ("cannot_unpickle",),
+    ExecutionError: ("import", "no_http_client", "not_running"),
+    FunctionTimeoutError: ("deadline",),
+    InternalError: (
+        *("internal", "row_refused", "state_closed", "state_damaged", "state_failed", "state_locked"),
+        *("state_not_writable", "state_unreadable"),
+    ),
+    InvalidError: (
+        *("ambiguous", "bad_argument", "bad_arguments", "bad_body", "bad_call", "bad_class", "bad_decorator"),
+        *(
+            "bad_digest",
+            "bad_file_name",
+            "bad_function",
+            "bad_name",
+            "bad_request",
+            "bad_setting",
+            "bundle_clash",
+            "empty_app",
+        ),
+        *("in_a_replica", "invalid", "is_generator", "is_web", "method_not_allowed", "name_taken", "needs_asyncio"),
+        *("never_fits", "no_name", "no_request_id", "no_source_file", "not_generator", "wrong_digest"),
+    ),
+    NotFoundError: (
+        *("no_app", "no_source", "no_such_file", "no_such_module", "not_found", "not_kept", "unknown_app"),
+        *("unknown_blob", "unknown_function", "unknown_path"),
+    ),
+    PermissionDeniedError: ("bad_host", "bad_origin"),
+    RemoteError: ("environment", "exception", "no_replica", "replica_died"),
+    RequestSizeError: ("blob_too_large", "body_too_large", "bundle_too_large", "headers_too_large"),
+    ResourceExhaustedError: ("busy", "state_full", "too_many_held"),
+    SerializationError: ("bad_result", "cannot_pickle"),
+    ServiceError: ("bad_answer", "control_down", "deploy_failed", "no_runner", "runner_lost", "stopping"),
+    TimeoutError: ("no_answer", "slow_client"),
+    UnimplementedError: ("no_websocket", "not_available", "unsupported_argument"),
+}
+"""Kind → the codes it stands for, of those that users meet. What has no kind is a plain `swell.Error`."""
+
+_KINDS = {code: kind for kind, codes in CODES.items() for code in codes}
+
+# As users know them, and as they stand in front of an uncaught one's message.
+SwellError.__module__, SwellError.__name__, SwellError.__qualname__ = "swell", "Error", "Error"
+for _kind in CODES:
+    _kind.__module__ = "swell.exception"

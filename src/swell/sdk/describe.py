@@ -21,9 +21,6 @@ from swell.sdk.retries import retrying
 LABEL_MAX = 63
 """Characters of a host name's label."""
 
-CALLER_REQUIREMENT = "httpx2>=2.10,<3"
-"""What code in a built environment needs to call other functions."""
-
 _Raw = Callable[..., Any]
 
 
@@ -248,7 +245,7 @@ def _environment(declared: Declared) -> model.Environment:
     packages = image.packages
     # Another version of Python has to be built, too; and an environment is built for its packages alone.
     if (packages or python != own_python) and "--no-deps" not in image.index_options:
-        packages += (CALLER_REQUIREMENT,)
+        packages += (model.CALLER_REQUIREMENT,)
     return model.Environment(
         interpreter=sys.executable,
         python=python,

@@ -37,7 +37,6 @@ NOUNS: dict[str, str] = {
     "Stub": "Stub is called App now: swell.App(name).",
     "Volume": "Volumes are not available yet: the function sees its node's own disk; use a path there.",
     "Workspace": "Workspaces are not available: there is one per server.",
-    "exception": "There is one kind of error: swell.Error, whose `code` tells which.",
     "experimental": "There are no experimental parts.",
     "gpu": "GPUs are named in text now: gpu='A100', gpu='A100:2', or a list in order of preference.",
 }

@@ -20,18 +20,6 @@ RETRIED = frozenset({"exception", "replica_died"})
 """Failures of a call that its function's `retries` cover: user code raised, or its replica went away."""
 
 
-class CallError(SwellError):
-    """The platform could not answer a request. `request` is its id, for `swell why` and `swell logs --request`."""
-
-    def __init__(self, error: http.ErrorBody, status: int) -> None:
-        super().__init__(error.code, error.message, status=status, detail=error.detail)
-        self.request = error.request
-
-
-# As users know it, and as it stands in front of an uncaught one's message.
-CallError.__module__ = "swell"
-
-
 @dataclass(frozen=True)
 class Request:
     """One HTTP request, without the server's address."""
@@ -96,12 +84,23 @@ def result(answer: Answer, target: str) -> Any:
 def value(content_type: str, body: bytes) -> Any:
     """One value in its type on the wire."""
     if content_type == http.PICKLE:
-        return pickle.loads(body)
+        return _unpickle(body)
     if content_type == http.MSGPACK:
         return msgspec.msgpack.decode(body)
     if content_type == http.OCTETS:
         return body
     return json.loads(body) if body else None
+
+
+def _unpickle(body: bytes) -> Any:
+    try:
+        return pickle.loads(body)
+    except Exception as error:
+        raise SwellError(
+            "cannot_unpickle",
+            f"The result cannot be made here ({type(error).__name__}: {error}). Return plain data, or objects of "
+            "classes that can be imported on both sides.",
+        ) from error
 
 
 def failure(answer: Answer) -> Exception:
@@ -119,8 +118,13 @@ def error_of(answer: Answer) -> http.ErrorBody:
         return http.ErrorBody("bad_answer", f"The server answered {answer.status}: {said or 'nothing more'}", request)
 
 
+def failed_request(error: http.ErrorBody, status: int) -> SwellError:
+    """An error body as the platform's own error."""
+    return SwellError(error.code, error.message, status=status, detail=error.detail, request=error.request)
+
+
 def exception(error: http.ErrorBody, status: int) -> Exception:
-    """An error body as the user's own exception where it carries one, else as a CallError.
+    """An error body as the user's own exception where it carries one, else as a SwellError.
 
     Its cause is the traceback in the replica, its notes say where to learn more.
     """
@@ -136,7 +140,7 @@ def exception(error: http.ErrorBody, status: int) -> Exception:
 
 
 def _own_exception(error: http.ErrorBody, status: int) -> Exception:
-    failed = CallError(error, status)
+    failed = failed_request(error, status)
     if not error.exception:
         return failed
     try:

@@ -196,7 +196,7 @@ def _explained(url: str) -> Iterator[None]:
             f"The connection to {url} broke off before the answer was complete ({type(error).__name__}: {error}). "
             "The work may have been done. Is the server still there? `swell ps` shows it.",
             status=502,
-        ) from error
+        ) from None
 
 
 def _answer(response: httpx2.Response, body: bytes) -> Answer:

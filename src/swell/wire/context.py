@@ -40,3 +40,7 @@ inside: list[Inside] = []
 
 class InputCancellation(BaseException):
     """Raised in synchronous user code whose caller left or whose deadline passed: clean up and let it through."""
+
+
+# As users know it.
+InputCancellation.__module__ = "swell.exception"
