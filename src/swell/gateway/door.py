@@ -43,8 +43,11 @@ class Client(asyncio.Protocol):
         self.unread = 0
         """Reasons not to read, as bits."""
         self.clogged = False
-        """The client reads more slowly than it is written to."""
+        """The client reads more slowly than it is written to: its next request has to wait."""
+        self.unsent = 0
+        """Bytes it had not taken when that was last looked at."""
         self.heard_at = 0.0
+        """When it last did what was waited for: send more of a body that is wanted, or take more of its answers."""
         self.deaf = False
         """Nothing that still comes can be understood: it is thrown away."""
         self.lingering_until = 0.0
@@ -63,7 +66,7 @@ class Client(asyncio.Protocol):
         self.shared.wheel.add(self, self.heard_at + self._check_s)
 
     def data_received(self, data: bytes) -> None:
-        now = self.heard_at = self.shared.now()
+        now = self.shared.now()
         if self.deaf:
             return
         try:
@@ -71,9 +74,12 @@ class Client(asyncio.Protocol):
         except Malformed as malformed:
             self._refuse_rest(*malformed.args)
         self._heard()
+        if self.current is not None and not self.current.done:
+            self.heard_at = now
 
     def eof_received(self) -> bool:
         self.half_closed = True
+        self.heard_at = self.shared.now()
         last = self.inbound.last
         waiting = self.inbound.queue or (self.current is not None and not self.current.done)
         if not waiting or last is None or not last.complete:
@@ -98,6 +104,7 @@ class Client(asyncio.Protocol):
         self.clogged = False
         if self.current is not None and self.current.upstream is not None:
             self.current.upstream.resume()
+        self._advance()
 
     # -- what cannot be served ------------------------------------------------------------
 
@@ -131,11 +138,11 @@ class Client(asyncio.Protocol):
             self.stop_reading(READING_ORDER)
 
     def _advance(self) -> None:
-        """Start requests while none is under way. A loop and not a recursion: many may be refused in a row."""
+        """Start requests while none is under way and answers are taken. A loop, since many may be refused in a row."""
         if self.advancing:
             return
         self.advancing = True
-        while self.current is None and self.inbound.queue and not self.transport.is_closing():
+        while self.current is None and self.inbound.queue and not self.clogged and not self.transport.is_closing():
             request = self.current = self.inbound.queue.popleft()
             self.probes = 0
             if request.refusal is not None:
@@ -171,7 +178,7 @@ class Client(asyncio.Protocol):
         if self.inbound.queue:
             self._advance()
         elif self.half_closed:
-            self.transport.close()
+            self._close()
 
     def _drained(self, request: Request) -> None:
         """Some more of an unwanted body came."""
@@ -195,7 +202,7 @@ class Client(asyncio.Protocol):
         if self.half_closed or (
             self.inbound.last is not None and self.inbound.last.complete and self.inbound.last.refusal is None
         ):
-            self.transport.close()
+            self._close()
             return
         self.deaf = True
         self.lingering_until = self.shared.now() + LINGER_S
@@ -203,6 +210,11 @@ class Client(asyncio.Protocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.shared.wheel.add(self, self.lingering_until)
+
+    def _close(self) -> None:
+        """Close once the client took what it was told; `due` ends it if it does not."""
+        self.heard_at = self.shared.now()
+        self.transport.close()
 
     def stop_reading(self, why: int) -> None:
         if not self.unread and not self.transport.is_closing():
@@ -214,6 +226,8 @@ class Client(asyncio.Protocol):
             self.unread &= ~why
             if not self.unread and not self.transport.is_closing():
                 self.heard_at = self.shared.now()
+                if self.inbound.head_since:
+                    self.inbound.head_since = self.heard_at
                 self.transport.resume_reading()
 
     # -- time -----------------------------------------------------------------------------
@@ -224,30 +238,39 @@ class Client(asyncio.Protocol):
         return min(1.0, s.header_timeout_s / 4, s.body_timeout_s / 4, s.idle_timeout_s / 4)
 
     def due(self, now: float) -> None:
-        """Look whether the client has been silent for too long."""
+        """Look whether the client has been silent, or has not read, for too long."""
         settings = self.shared.settings
         current = self.current
         if self.lingering_until:
             if self.lingering_until <= now:
                 self.transport.abort()
-                return
+        elif self.transport.is_closing():
+            if self._idle(now):
+                self.transport.abort()
         elif current is None:
-            if self.inbound.head_since:
-                if now - self.inbound.head_since > settings.header_timeout_s:
-                    if not self.inbound.in_head:
-                        self.transport.close()
-                        return
+            if self.clogged or not self.inbound.head_since:
+                if self._idle(now):
+                    self._close()
+            elif now - self.inbound.head_since > settings.header_timeout_s:
+                if not self.inbound.in_head:
+                    self._close()
+                else:
                     self._refuse_rest(408, "slow_client", "The head of the request did not arrive in time.")
                     self._advance()
-            elif now - self.heard_at > settings.idle_timeout_s:
-                self.transport.close()
-                return
         elif self._body_stalled(current, now):
             self._refuse_rest(408, "slow_client", "The body of the request did not arrive in time.")
-        if self.half_closed and current is not None:
+        if self.half_closed and current is not None and not self.transport.is_closing():
             self._probe()
-        elif self.slot is None and not self.transport.is_closing():
+        elif self.slot is None:
             self.shared.wheel.add(self, now + self._check_s)
+
+    def _idle(self, now: float) -> bool:
+        """Nothing is under way, and for too long the client took nothing of what it was told either."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent != self.unsent:
+            self.unsent = unsent
+            self.heard_at = now
+        return now - self.heard_at > self.shared.settings.idle_timeout_s
 
     def _body_stalled(self, request: Request, now: float) -> bool:
         """The rest of its body is due, and nothing came of it for too long."""
