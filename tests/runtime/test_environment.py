@@ -27,7 +27,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from swell.model.errors import SwellError
-from swell.model.workload import Environment
+from swell.model.workload import CALLER_REQUIREMENT, Environment
 from swell.runtime.runner import bundle, environment
 from swell.runtime.runner.processes import Reaper
 
@@ -182,6 +182,19 @@ def test_a_conflict_with_the_runtime_names_both_sides(shelf: Path, tmp_path: Pat
     assert "garlic" in caught.value.detail
     assert "msgspec>=0.20" in caught.value.detail
     assert environment.built(want, tmp_path) is None
+
+
+def test_a_python_that_cannot_be_had_is_named_instead_of_the_packages(tmp_path: Path) -> None:
+    lines: list[str] = []
+    want = Environment(interpreter=sys.executable, python="3.99", packages=("onion", CALLER_REQUIREMENT))
+    offline = functools.partial(environment.ensure, server={**os.environ, "UV_PYTHON_DOWNLOADS": "never"})
+    with pytest.raises(SwellError, match="Python 3.99 is not on the server") as caught:
+        with_reaper(lambda reaper: offline(want, tmp_path, reaper, lines.append))
+    assert "python_version=" in caught.value.message
+    assert f"own is {PYTHON}" in caught.value.message
+    assert "packages" not in caught.value.message
+    # What was asked for is named, and not what we add to it.
+    assert lines[0] == "making an environment for onion"
 
 
 @pytest.mark.slow

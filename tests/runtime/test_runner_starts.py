@@ -128,7 +128,10 @@ def test_a_damaged_bundle_is_told_by_the_build() -> None:
 
 def test_builds_tell_import_errors_with_the_users_traceback() -> None:
     async def scenario(node: Node) -> None:
-        assert (await node.build(node.revision(DOUBLE))).ok
+        lines: list[str] = []
+        double = node.revision(DOUBLE)
+        assert (await node.build(double, lines)).ok
+        assert lines == [f"checking the import of {double.entry.module}"]
         for source, words in (
             ("def f(:\n", "SyntaxError"),
             ("def helper():\n    return 1 / 0\nhelper()\n", "ZeroDivisionError"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import swell
 from sdk import deployable
-from swell.model.workload import App, Entry, Method, Needs, Owner, Scaling
+from swell.model.workload import CALLER_REQUIREMENT, App, Entry, Method, Needs, Owner, Scaling
 from swell.sdk import describe, marks, run
 
 OWNER = Owner(7, 8)
@@ -225,8 +225,8 @@ def test_a_built_environment_can_call_other_functions_unless_dependencies_are_le
         app.function()(deployable.plain)
         return described(app).revisions[0].environment.packages
 
-    assert packages(swell.Image.debian_slim().pip_install("x")) == ("x", model.CALLER_REQUIREMENT)
-    assert packages(swell.Image.debian_slim("3.13")) == (model.CALLER_REQUIREMENT,)
+    assert packages(swell.Image.debian_slim().pip_install("x")) == ("x", CALLER_REQUIREMENT)
+    assert packages(swell.Image.debian_slim("3.13")) == (CALLER_REQUIREMENT,)
     assert packages(swell.Image.debian_slim("{}.{}".format(*sys.version_info))) == ()
     assert packages(swell.Image.debian_slim().pip_install("x", extra_options="--no-deps")) == ("x",)
 

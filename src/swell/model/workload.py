@@ -10,6 +10,8 @@ import msgspec
 from swell.model.resources import Needs
 
 DEFAULT_NAMESPACE = "default"
+CALLER_REQUIREMENT = "httpx2>=2.10,<3"
+"""What code in a built environment needs to call other functions. The SDK adds it to the user's packages."""
 
 
 class Environment(msgspec.Struct, frozen=True):

@@ -80,7 +80,7 @@ class Builder:
         self.building.append(revision)
         try:
             prepared = await self.prepare(revision, progress)
-            await self._import(revision, prepared)
+            await self._import(revision, prepared, progress)
         except SwellError as error:
             code = "import" if error.code == "import" else "environment"
             return BuildReport(False, code, error.message, error.detail, time.monotonic() - started)
@@ -96,11 +96,12 @@ class Builder:
                 cache.touch(folder)
         return BuildReport(True, seconds=time.monotonic() - started)
 
-    async def _import(self, revision: Revision, prepared: Prepared) -> None:
+    async def _import(self, revision: Revision, prepared: Prepared, progress: Callable[[str], None]) -> None:
         entry = revision.entry
         key = (str(prepared.python), revision.environment.packages, revision.bundle, entry)
         if key in self._imported:
             return
+        progress(f"checking the import of {entry.module}")
         output: list[str] = []
         status = await commands.run(
             self.reaper,

@@ -25,7 +25,7 @@ import msgspec
 
 import swell
 from swell.model.errors import SwellError
-from swell.model.workload import Environment
+from swell.model.workload import CALLER_REQUIREMENT, Environment
 from swell.runtime.runner import commands
 from swell.runtime.runner.processes import Reaper
 
@@ -113,9 +113,12 @@ async def _build(
 
         status = await commands.run(reaper, [*_uv(), *words], environ, both, _BUILD_TIMEOUT_S)
         if status != 0:
-            raise SwellError("environment", _failure(environment, status, output), detail="\n".join(output))
+            said = _failure(environment, words[0], status, output)
+            raise SwellError("environment", said, detail="\n".join(output))
 
-    progress(f"making an environment for {', '.join(environment.packages)}")
+    # What the SDK itself needs was not asked for.
+    own = [package for package in environment.packages if package != CALLER_REQUIREMENT]
+    progress(f"making an environment for {', '.join(own) or f'Python {environment.python}'}")
     await uv("venv", "--quiet", "--python", await _matching(environment, reaper, server), str(home))
     wanted, lock = home / "swell-requirements.txt", home / LOCK
     into = ("--python", str(home / "bin" / "python"), *environment.index_options)
@@ -155,9 +158,15 @@ async def _matching(environment: Environment, reaper: Reaper, server: Mapping[st
     return environment.interpreter if output[-1:] == [environment.python] else environment.python
 
 
-def _failure(environment: Environment, status: int | None, output: list[str]) -> str:
+def _failure(environment: Environment, step: str, status: int | None, output: list[str]) -> str:
+    """`step` is uv's command; "venv" is the one that looks for the interpreter."""
     if status is None:
         return f"Installing the packages took longer than {_BUILD_TIMEOUT_S:g} s and was given up."
+    if step == "venv":
+        return (
+            f"Python {environment.python} is not on the server and could not be had: the installer's words say why. "
+            f"Install it there, or name another python_version=; the server's own is {_own_python()}."
+        )
     said = " ".join(output)
     if "unsatisfiable" in said and any(requirement in said for requirement in RUNTIME):
         return f"The packages conflict with what Swell's runtime needs ({', '.join(RUNTIME)}): change their versions."
@@ -165,6 +174,10 @@ def _failure(environment: Environment, status: int | None, output: list[str]) ->
         f"The packages could not be installed with Python {environment.python}: the installer's words say why. "
         "Change the image's packages or index options."
     )
+
+
+def _own_python() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def _uv() -> list[str]:
