@@ -82,8 +82,8 @@ class Home:
             return None
 
     def process_record(self, name: str) -> Path:
-        """Where the supervisor notes the pid and start time of its child of that name."""
-        return self.run / f"{name}.pid"
+        """Where the supervisor notes the pid and start time of its child of that name, as JSON."""
+        return self.run / f"{name}.json"
 
     def check_socket_length(self) -> None:
         """Refuse a root so long that sockets below it cannot be bound."""
