@@ -48,6 +48,44 @@ def test_forks_share_what_was_loaded_and_nothing_else() -> None:
     run(scenario)
 
 
+def test_from_outside_a_template_and_its_forks_are_known_by_name() -> None:
+    def name(pid: int | None) -> str:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+
+    async def scenario(node: Node) -> None:
+        revision = node.revision("def f(): pass\n")
+        template = await node.ready(node.start(revision, role="template"))
+        fork = await node.ready(node.start(revision, template=template.replica))
+        fresh = await node.ready(node.start(revision))
+        assert [name(seen.pid) for seen in (template, fork, fresh)] == ["swt:app/f", "sw:app/f", "sw:app/f"]
+
+    run(scenario)
+
+
+def test_a_template_costs_the_same_with_forks_as_without() -> None:
+    async def scenario(node: Node) -> None:
+        def measured_mib() -> float:
+            return [seen.rss_mib for seen in node.seen(template.replica)][-1]
+
+        async def next_measure() -> float:
+            rows = len([row for row in node.used if row.replica == template.replica])
+            await node.until(lambda: len([row for row in node.used if row.replica == template.replica]) >= rows + 2)
+            return measured_mib()
+
+        revision = node.revision("data = bytearray(b'x') * (40 << 20)\ndef f(): pass\n")
+        template = await node.ready(node.start(revision, role="template"))
+        alone = await next_measure()
+        assert alone > 40
+        forks = [await node.ready(node.start(revision, template=template.replica)) for _ in range(20)]
+        assert abs(await next_measure() - alone) < 5
+        for fork in forks:
+            node.stop(fork.replica)
+            await node.gone(fork.replica)
+        assert abs(await next_measure() - alone) < 5
+
+    run(scenario)
+
+
 def test_a_hundred_forks_at_once_are_a_hundred_replicas() -> None:
     async def scenario(node: Node) -> None:
         revision = node.revision("import os\ndef f():\n    return os.getpid()\n")
@@ -206,14 +244,14 @@ def test_threads_of_a_template_are_reported() -> None:
         import threading, time
         class C:
             def load(self):
-                self.thread = threading.Thread(target=time.sleep, args=(600,), daemon=True)
+                self.thread = threading.Thread(target=time.sleep, args=(600,), daemon=True, name="refresh")
                 self.thread.start()
             def f(self):
                 return [self.thread.is_alive(), threading.active_count()]
         """
         revision = node.revision(source, "C", enter_snap=("load",))
         template = await node.ready(node.start(revision, role="template"))
-        assert any(said.startswith("threads that a fork will not have") for said in template.applied)
+        assert "threads that a fork will not have: refresh" in template.applied
         fork = await node.ready(node.start(revision, template=template.replica))
         status, (lives, _) = await call(fork.address)
         assert (status, lives) == (200, False)

@@ -19,6 +19,7 @@ from typing import Any
 
 from swell.model.errors import SwellError
 from swell.model.workload import Entry, Revision, workload_of
+from swell.runtime import limits
 from swell.runtime.tracebacks import summary, unpacked_in, user_traceback
 from swell.wire.child import Failed, Launch
 from swell.wire.context import Inside, inside
@@ -174,7 +175,10 @@ async def _awaited(result: Any) -> Any:
 
 
 def place(launch: Launch) -> None:
-    """Tell code in this process which replica it is in. Before its module is imported, and again after a fork."""
+    """Tell this process which replica it is: its code, and who looks from outside. Before the program's module is
+    imported, and again after a fork."""
     app, _, workload = workload_of(launch.pool).rpartition("/")
     packages = launch.revision.environment.packages
     inside[:] = [Inside(app, launch.replica, launch.gateway_url, launch.call_key, workload, packages)]
+    called = f"{app.rpartition('/')[2]}/{workload}"
+    limits.name_process(f"swt:{called}" if launch.role == "template" else f"sw:{called}")

@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -46,8 +47,9 @@ def serve(program: Program, launch: Launch, channel: socket.socket, timings: lis
 
 
 def other_threads() -> tuple[str, ...]:
-    """Names of the threads of this process beyond the one that asks."""
+    """Names of the threads of this process beyond the one that asks: Python's, and for others the kernel's."""
     mine = str(os.getpid())
+    known = {str(thread.native_id): thread.name for thread in threading.enumerate()}
     try:
         tasks = [task for task in os.listdir("/proc/self/task") if task != mine]
     except OSError:
@@ -55,7 +57,7 @@ def other_threads() -> tuple[str, ...]:
     names = []
     for task in tasks:
         try:
-            names.append(Path(f"/proc/self/task/{task}/comm").read_text().strip())
+            names.append(known.get(task) or Path(f"/proc/self/task/{task}/comm").read_text().strip())
         except OSError:
             continue
     return tuple(sorted(names))

@@ -359,7 +359,7 @@ class Fleet:
         used_s = meter.cpu_s(child.group, child.pid)
         if exit is not None and exit.cpu_s is not None:
             used_s = max(used_s, exit.cpu_s)
-        memory_mib = meter.memory_mib(child.group, child.pid)
+        memory_mib = meter.memory_mib(child.group, child.pid, child.role)
         if exit is None:
             child.memory_mib = memory_mib
         self._use(child.meter.sample(time.time(), used_s, memory_mib, child.phase is Phase.STARTING))

@@ -2,8 +2,13 @@
 
 CPU is what the kernel accounted: the cpuacct (v1) or cpu (v2) group of the replica with all its
 processes; where there is no group, /proc/{pid}/stat with the children it waited for, and at the end
-what wait4 gives. Memory is what is charged to its memory group: pages a fork shares with its template
-are the template's. Without such a group it is the resident set of the process, shared pages included.
+what wait4 gives. Memory of a replica is what is charged to its memory group: pages a fork shares with its
+template are the template's. Without such a group it is the resident set of the process, shared pages included.
+
+A template's group is charged for more than the template holds: what it or a fork writes to first is copied, and the
+old page stays charged to it for as long as any fork has it. That grows with every fork and goes with the forks, and
+would not come free by stopping the template. So a template costs the memory that is resident in its own processes
+and in no file.
 """
 
 from __future__ import annotations
@@ -22,9 +27,13 @@ def cpu_s(group: Group, pid: int | None) -> float:
     return used
 
 
-def memory_mib(group: Group, pid: int | None) -> float:
+def memory_mib(group: Group, pid: int | None, role: Role = "serving") -> float:
     """Memory used now."""
     charged = group.memory_mib()
+    if role == "template":
+        held = sum(map(processes.own_mib, group.pids() or ({pid} if pid is not None else ())))
+        # Processes that a template started by fork share pages too, each of which is charged once.
+        return held if charged is None else min(held, charged)
     if charged is None:
         return processes.rss_mib(pid) if pid is not None else 0.0
     return charged

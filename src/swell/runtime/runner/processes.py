@@ -93,6 +93,15 @@ def rss_mib(pid: int) -> float:
         return 0.0
 
 
+def own_mib(pid: int) -> float:
+    """Resident memory that is in no file (anonymous, and shared without one); 0.0 once it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:"))) / 1024
+
+
 def kill(pid: int, pidfd: int | None, number: signal.Signals = signal.SIGKILL) -> None:
     """Send a signal to this very process; nothing happens when it is over."""
     try:
