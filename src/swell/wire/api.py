@@ -122,6 +122,8 @@ class Why(msgspec.Struct, frozen=True):
     """This request's share of the idle time of the replicas that served it."""
     cold_share_usd: float
     """Its share of their start-up time."""
+    ended: str = ""
+    """What ended its replica since, in words, where that was not asked to end: "its process crashed: exit code 3"."""
 
 
 class RequestRow(msgspec.Struct, frozen=True):
