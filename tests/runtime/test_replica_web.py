@@ -17,6 +17,7 @@ from swell.wire.child import Drain, Failed
 
 ASGI = """
     import asyncio
+    from urllib.parse import unquote_to_bytes
     counter = open("counter", "ab", buffering=0)
 
     async def app(scope, receive, send):
@@ -49,6 +50,14 @@ ASGI = """
             await send({"type": "http.response.body", "body": b"there"})
             await asyncio.sleep(1)
             raise ValueError("after the answer")
+        elif path == "/split":
+            name, value = scope["query_string"].split(b"=", 1)
+            headers = [(unquote_to_bytes(name), unquote_to_bytes(value))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"whole"})
+        elif path == "/early":
+            await send({"type": "http.response.start", "status": 103, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
         elif path == "/nothing":
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body"})
@@ -176,6 +185,25 @@ def test_a_caller_that_leaves_an_asgi_app_is_told_to_it_and_then_ends_it() -> No
         until(lambda: counter.stat().st_size > before, "it waits")
         sock.close()
         until(lambda: replica.printed("heard http.disconnect"), "the message")
+
+
+def test_a_header_that_would_split_the_answer_is_an_error_of_the_app() -> None:
+    with ready_replica(ASGI, _web("asgi")) as replica:
+        status, headers, body = replica.request("/split?x-user=caf%E9%09ok", headers=HEAD)
+        assert (status, headers["x-user"], body) == (200, "caf\xe9\tok", b"whole")
+        for bad in (
+            "x-user=a%0D%0AX-Evil:%201",
+            "x-user=a%0D%0A%0D%0AHTTP/1.1%20200",
+            "x-user=a%0A",
+            "x%0D%0Ay=1",
+            "x:y=1",
+            "=1",
+        ):
+            status, headers, body = replica.request(f"/split?{bad}", headers=HEAD)
+            assert (status, "x-evil" in headers) == (500, False), bad
+            assert "header" in msgspec.json.decode(body)["error"]["message"]
+        status, _, body = replica.request("/early", headers=HEAD)
+        assert (status, b"from 200 to 599" in body) == (500, True)
 
 
 def test_errors_of_an_asgi_app() -> None:

@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from swell.model.errors import SwellError
 from swell.runtime.call import Host
-from swell.runtime.http import Exchange
+from swell.runtime.http import Exchange, checked
 from swell.runtime.steps import Steps
 from swell.runtime.stream import TRAILERS
 from swell.runtime.tracebacks import summary, user_traceback
@@ -194,7 +194,7 @@ class AsgiCall:
             return  # Nobody reads any more: the app hears of it by http.disconnect.
         kind = message["type"]
         if kind == "http.response.start" and self._head is None:
-            self._head = (message["status"], [(bytes(n), bytes(v)) for n, v in message.get("headers", ())])
+            self._head = checked(message["status"], message.get("headers", ()))
         elif kind == "http.response.body" and self._head is not None and not self._ended:
             await self._send_body(message.get("body", b""), message.get("more_body", False), *self._head)
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import select
 import time
 from collections.abc import Callable, Iterable
@@ -38,6 +39,8 @@ _REMAINING = f"{REMAINING_MS}: ".encode()
 _REMAINING_AT = len(_REMAINING)
 _UNLIKE = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 """Headers of requests whose heads are not worth remembering."""
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
 _HUNG_UP = select.POLLHUP | getattr(select, "POLLRDHUP", 0)
 
 
@@ -391,6 +394,23 @@ class Connection(asyncio.Protocol):
 def error_line(status: int, code: str) -> bytes:
     """The header line, or trailer, that tells the gateway which error an input ended in."""
     return f"{ERROR}: {status} {code}\r\n".encode()
+
+
+def checked(status: int, headers: Headers) -> tuple[int, list[tuple[bytes, bytes]]]:
+    """The head of an answer as user code gave it, for `begin`. Raises ValueError for what would not be one head on the
+    wire: a line break in a value, which may come from whoever asked, could begin another answer."""
+    if not 200 <= status <= 599:
+        raise ValueError(f"An answer has a status from 200 to 599, not {status}.")
+    kept = [(bytes(name), bytes(value)) for name, value in headers]
+    for name, value in kept:
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{name.decode('latin-1')!r} cannot be the name of a header: use letters, digits and dashes."
+            )
+        if not _VALUE.fullmatch(value):
+            shown = name.decode("latin-1")
+            raise ValueError(f"The header {shown} has a line break or control character in its value: encode it first.")
+    return status, kept
 
 
 def _deadline(remaining_ms: bytes) -> float:
