@@ -172,8 +172,8 @@ def test_more_demand_never_wants_fewer(it: Setting, more: int) -> None:
         higher = seen(demand, demand.held + more, demand.in_flight, 0, it.now)
         low = scale(workload, revision, demand, [], None, POLICY, it.now)
         high = scale(workload, revision, higher, [], None, POLICY, it.now)
-        assert high.add >= low.add
-        assert workload.scaling.min_replicas <= high.add <= max(workload.scaling.max_replicas, 1)
+        assert len(high.starts) >= len(low.starts)
+        assert workload.scaling.min_replicas <= len(high.starts) <= max(workload.scaling.max_replicas, 1)
 
 
 @given(settings(), st.sampled_from([0.05, 0.3, 0.6]))

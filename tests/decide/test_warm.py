@@ -26,6 +26,8 @@ def test_enough_goes_and_the_least_worth_first(rows: list[tuple[Phase, int, bool
         return
     assert sum(mib[t.id] for t in going) >= excess_mib
     assert all(t.phase is Phase.READY for t in going)
-    staying = [worth[t.id] for t in loaded if t not in going]
-    assert all(worth[t.id] <= other for t in going for other in staying)
-    assert not going or sum(mib[t.id] for t in going[:-1]) < excess_mib, "one more than needed"
+    for spared in going:
+        assert sum(mib[t.id] for t in going if t is not spared) < excess_mib, "one more than needed"
+    most = max(((worth[t.id], t.id) for t in going), default=None)
+    less = [t for t in loaded if most is not None and (worth[t.id], t.id) < most]
+    assert not going or sum(mib[t.id] for t in less) < excess_mib, "those worth less would have done"

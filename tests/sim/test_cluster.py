@@ -18,7 +18,6 @@ from swell.model.events import Event, PlanCommitted
 from swell.model.orders import Order, StartOrder
 from swell.model.plan import Start, Stop
 from swell.model.replica import Phase, Replica
-from swell.model.resources import Room
 from swell.model.world import World
 from swell.sim.cluster import Cluster
 from swell.sim.replay import replay
@@ -115,7 +114,7 @@ def test_it_notices_replicas_that_are_never_given_back(monkeypatch: pytest.Monke
 
 
 def _without_stops(scaled: Scaled) -> Scaled:
-    return Scaled(scaled.add, (), "", "", scaled.look_again_at, scaled.wait)
+    return Scaled(scaled.starts, (), "", "", scaled.look_again_at, scaled.wait)
 
 
 def test_it_notices_a_forgotten_look_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,13 +124,8 @@ def test_it_notices_a_forgotten_look_again(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.slow
 def test_it_notices_capacity_that_is_promised_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(World, "room", lambda self, node: _without_memory_taken(self, node))
+    monkeypatch.setattr(World, "room", lambda self, node: self.nodes[node].room())
     assert any("kept free capacity" in problem for problem in _broken_by(range(20)))
-
-
-def _without_memory_taken(world: World, node: str) -> Room:
-    room = world.nodes[node].room()
-    return Room(room.cpu, room.memory_mib, set())
 
 
 @pytest.mark.slow
@@ -139,7 +133,7 @@ def test_it_notices_replicas_given_up_before_they_were_ready(monkeypatch: pytest
     def hasty(workload, revision, demand, serving, failures, policy, now, spent):  # type: ignore[no-untyped-def]
         scaled = scale(workload, revision, demand, serving, failures, policy, now, spent)
         unready = tuple(r.id for r in serving if r.phase is not Phase.READY and not demand.level)
-        return Scaled(scaled.add, (*scaled.stop, *unready), "idle", "hasty", scaled.look_again_at, scaled.wait)
+        return Scaled(scaled.starts, (*scaled.stop, *unready), "idle", "hasty", scaled.look_again_at, scaled.wait)
 
     monkeypatch.setattr(plan_module, "scale", hasty)
     assert any("before it was ever ready" in problem for problem in _broken_by(range(40)))

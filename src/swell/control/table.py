@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from swell.decide.scale import restart_at
+from swell.decide.scale import failed, restart_at
 from swell.model.policy import Policy
 from swell.model.replica import Phase
 from swell.model.request import Prices
@@ -100,8 +100,7 @@ def pool_row(world: World, pool: str, policy: Policy) -> PoolRow | None:
 
 def failing(failures: Failures) -> str:
     """How often, and why, a pool's start failed."""
-    times = "once" if failures.count == 1 else f"{failures.count} times in a row"
-    return f"its start failed {times} ({failures.reason}). {in_short(failures.detail)}".strip()
+    return f"{failed(failures)}. {in_short(failures.detail)}".strip()
 
 
 def in_short(detail: str) -> str:

@@ -8,10 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from swell.control.loop import Loop
-from swell.control.why import explain, in_words, origin
+from swell.control.why import explain, origin
 from swell.decide.place import never_fits
 from swell.decide.price import PoolCost, pool_cost
 from swell.model.demand import IDLE
+from swell.model.ends import in_words
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped
 from swell.model.replica import Phase, Replica

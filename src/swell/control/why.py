@@ -9,52 +9,34 @@ import msgspec
 from swell.control.history import Story
 from swell.control.table import in_short
 from swell.decide.price import PoolCost
+from swell.decide.scale import failed
+from swell.model.ends import ORDERED, in_words
 from swell.model.request import RequestRecord, Start
 from swell.model.workload import workload_of
 from swell.model.world import Failures
 from swell.wire.api import Why, WhyStep
 
-ORDINARY_ENDS = frozenset({"idle", "superseded", "stopped", "reclaimed", "evicted", "over_max", "served", "shutdown"})
-"""Ends that were ordered: they need no last words."""
-
-ENDS = {
-    "idle": "nobody needed it any longer",
-    "superseded": "its revision gets no more requests",
-    "stopped": "its app was stopped",
-    "reclaimed": "its room was needed",
-    "evicted": "templates held too much memory",
-    "over_max": "there were more than max_replicas",
-    "served": "it had served its one request",
-    "shutdown": "the server was stopped",
-    "lost": "its node no longer had it",
-    "stuck": "an input could not be stopped",
-    "enter_error": "an @enter hook raised",
-    "startup_timeout": "it was not ready in time",
-    "out_of_memory": "its memory limit was reached",
-    "crashed": "its process crashed",
-    "exited": "its process ended by itself",
-    "not_listening": "nothing listened on its port",
-}
-"""What the reasons of an end mean, in words."""
+WAYS_OUT = {"out_of_memory": "memory=(request, limit) gives it more"}
+"""What helps where the reason of an end alone says what happened."""
 
 NOTES = {
     "held": "waited at the gateway for a free replica",
     "connect": "reached the replica's socket",
     "run": "in the replica",
     "send": "answer on its way to the caller",
-    "plan": "demand reached control and a replica was planned",
-    "order": "the runner got the order and made its socket, pipe and limits ready",
+    "plan": "demand reached control, a replica was planned",
+    "order": "the runner made its socket, pipe and limits",
     "template": "the template went on loading",
-    "template_exec": "an interpreter was started for the template",
-    "template_load": "the template imported the module and ran @enter(snap=True)",
+    "template_exec": "an interpreter was started for a template",
+    "template_load": "imported the module, ran @enter(snap=True)",
     "exec": "an interpreter was started",
     "load": "it imported the module",
     "hand_over": "the template took the order up",
     "fork": "the loaded template was forked",
     "enter": "@enter hooks ran",
     "listen": "the event loop and the socket were made",
-    "report": "orders and reports between control, runner and replica",
-    "table": "the gateway learned of it and sent the request",
+    "report": "words between control, runner and replica",
+    "table": "the gateway learned of it",
 }
 """What each phase is, in words."""
 
@@ -96,6 +78,7 @@ def explain(record: RequestRecord, story: Story | None, cost: PoolCost) -> Why:
         replica=record.replica,
         steps=tuple(_steps(record)),
         reasons=(*record.reasons, *since),
+        ended=_end(story) if story is not None else "",
         cpu_us=record.cpu_us,
         marginal_usd=record.cost_usd,
         idle_share_usd=cost.idle_usd / requests,
@@ -133,25 +116,27 @@ def origin(story: Story, refused: str) -> str:
     return f"a fresh process, since {why}" if why else "a fresh process"
 
 
-def in_words(reason: str) -> str:
-    """The reason of an end as a person may read it."""
-    return ENDS.get(reason, reason)
-
-
 def _reasons(
     record: RequestRecord, story: Story | None, refused: str, failures: Failures | None, waiting: str
 ) -> list[str]:
     if not record.replica and failures is not None:
-        times = "once" if failures.count == 1 else f"{failures.count} times in a row"
-        return [f"no replica: its start failed {times} ({in_words(failures.reason)})", in_short(failures.detail)]
+        return [f"no replica: {failed(failures)}", in_short(failures.detail)]
     if not record.replica:
         return [f"no replica: {waiting}"] if waiting else []
     if story is None:
         return [f"replica {record.replica}: not remembered when this record came"]
-    reasons = [f"{story.replica} was started ({origin(story, refused)}): {story.why}"]
+    reasons = [f"replica {story.replica}, {origin(story, refused)}, {story.why}"]
     if not record.cold:
         reasons.append("it was ready when the request came")
     return reasons + _ending(story)
+
+
+def _end(story: Story) -> str:
+    """What ended a replica that was not told to end, in a line; empty where nothing did."""
+    if story.ended_at is None or story.reason in ORDERED:
+        return ""
+    more = WAYS_OUT.get(story.reason) or " ".join(in_short(story.detail).split())
+    return ": ".join(filter(None, (in_words(story.reason), more)))
 
 
 def _ending(story: Story) -> list[str]:
@@ -159,5 +144,5 @@ def _ending(story: Story) -> list[str]:
     if story.ended_at is None:
         return []
     because = f" ({story.stop_why})" if story.stop_why else ""
-    last_words = in_short(story.detail) if story.reason not in ORDINARY_ENDS else ""
+    last_words = in_short(story.detail) if story.reason not in ORDERED else ""
     return [f"it is gone since: {in_words(story.reason)}{because}", *filter(None, (last_words,))]

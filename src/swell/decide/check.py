@@ -38,7 +38,7 @@ def would_break(world: World, plan: Plan) -> list[str]:
         needs = template_needs(revision.needs) if action.role == "template" else revision.needs
         lacking = room.lacks(needs)
         if lacking is not None:
-            broken.append(f"{action.replica} does not fit: {action.node} {lacking}")
+            broken.append(f"{action.replica} does not fit: {lacking}")
         room.take(needs)
         added[action.pool] += action.role == "serving"
     for pool, count in added.items():

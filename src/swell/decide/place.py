@@ -1,10 +1,11 @@
-"""Which node takes this replica, and if none: what is nearest, and can any ever?"""
+"""Which node takes this replica, and if none: what is nearest, what could give way, and can any ever?"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
 from swell.model.node import Node
+from swell.model.replica import Replica
 from swell.model.resources import Needs, Room
 
 
@@ -20,7 +21,7 @@ def place(needs: Needs, rooms: Mapping[str, Room], prefer: Callable[[str], int])
         room = rooms[node]
         lacking = room.lacks(needs)
         if lacking is not None:
-            nearest = f"{node} {lacking}"
+            nearest = lacking
             continue
         rank = (-prefer(node), room.memory_mib, node)
         if best is None or rank < best:
@@ -28,12 +29,37 @@ def place(needs: Needs, rooms: Mapping[str, Room], prefer: Callable[[str], int])
     return (best[2], "") if best is not None else (None, nearest)
 
 
+def make_room(needs: Needs, room: Room, idle: Iterable[tuple[Replica, Needs]]) -> list[Replica] | None:
+    """Which of `idle` must go so that `needs` fit; None when they do not fit even if all of them go.
+
+    The first ones go first, and of those nobody whose going does not help. Only CPU and memory are a reason to take
+    anything back: a port is held for as long as its replica is wanted. `room` is spent.
+    """
+    if room.ports.intersection(needs.ports):
+        return None
+    going: list[tuple[Replica, Needs]] = []
+    left = iter(idle)
+    while room.lacks(needs) is not None:
+        following = next(left, None)
+        if following is None:
+            return None
+        going.append(following)
+        room.give_back(following[1])
+    staying = set()
+    for replica, held in reversed(going):
+        room.take(held)
+        if room.lacks(needs) is None:
+            staying.add(replica.id)
+        else:
+            room.give_back(held)
+    return [replica for replica, _ in going if replica.id not in staying]
+
+
 def never_fits(needs: Needs, nodes: Iterable[Node]) -> str | None:
     """Why no node could take this replica even when empty; None when one could (or none is known yet)."""
     reason = None
     for node in nodes:
-        lacking = node.room().lacks(needs)
-        if lacking is None:
+        reason = node.room().lacks(needs)
+        if reason is None:
             return None
-        reason = f"{node.id} {lacking}, even when empty"
     return reason

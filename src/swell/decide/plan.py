@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
-from swell.decide.place import place
+from swell.decide.place import make_room, place
 from swell.decide.scale import NEVER, Scaled, scale
 from swell.decide.warm import evict, idle_at, may_have_template, usable
 from swell.model.demand import IDLE, Demand
 from swell.model.plan import Action, Plan, Start, Stop, Wait
 from swell.model.policy import Policy
 from swell.model.replica import Phase, Replica
-from swell.model.resources import Room
-from swell.model.workload import Revision
+from swell.model.resources import Needs, Room
+from swell.model.workload import Revision, workload_of
 from swell.model.world import World, template_needs
 
 STARTUP_GRACE_S = 0.0
@@ -42,6 +43,9 @@ class _Planner:
         self.stopping: set[str] = set()
         self.read: dict[str, Demand] = {}
         self.new_template_mib: dict[str, float] = {}
+        self.short: list[tuple[str, Needs, frozenset[str], str]] = []
+        """(pool, what it asks for, where it may be, why not now) of those that found no room."""
+        self.promised: dict[str, list[Needs]] = {}
         self.started = world.started
 
     def plan(self, pools: tuple[str, ...]) -> Plan:
@@ -49,6 +53,9 @@ class _Planner:
             revision = self.world.revision(pool)
             if revision is not None:
                 self._pool(pool, revision)
+        # Only now: what others were given of the free room must not be counted on.
+        for short in self.short:
+            self._make_room(*short)
         return Plan(
             at=self.now,
             pools=pools,
@@ -79,19 +86,25 @@ class _Planner:
         for id in scaled.stop:
             self._stop(id, scaled.reason, self._grace_s(revision), scaled.why)
         allowed = may_have_template(workload, revision, world.refused.get(pool, ""), self.policy)
-        if scaled.add:
-            self._grow(pool, revision, templates, scaled, allowed)
+        if scaled.starts:
+            self._grow(pool, revision, members, scaled, allowed)
         elif templates and not (serving and allowed):
             self._rest(pool, templates, demand, allowed)
 
-    def _grow(self, pool: str, revision: Revision, templates: list[Replica], scaled: Scaled, allowed: bool) -> None:
-        templates = list(templates)
-        for _ in range(scaled.add):
-            node, why_not = place(
-                revision.needs, self._free(), lambda node: 1 if usable(templates, node) is not None else 0
-            )
+    def _grow(self, pool: str, revision: Revision, members: list[Replica], scaled: Scaled, allowed: bool) -> None:
+        staying = [r for r in members if r.phase is not Phase.DRAINING]
+        templates = [r for r in staying if r.role == "template"]
+        # Of replicas that own a port there can be one on a node: another one must not even be wished for there.
+        full = {r.node for r in staying if r.role == "serving"} if revision.needs.ports else set()
+        for why in scaled.starts:
+            rooms = {id: room for id, room in self._free().items() if id not in full}
+            if full and not rooms:
+                self.waits.append(Wait(pool, _one_per_node(revision.needs)))
+                return
+            node, why_not = place(revision.needs, rooms, lambda node: 1 if usable(templates, node) is not None else 0)
             if node is None:
-                self._wait_for_room(pool, why_not)
+                self.waits.append(Wait(pool, why_not))
+                self.short.append((pool, revision.needs, frozenset(rooms), why_not))
                 return
             template = usable(templates, node) if allowed else None
             if allowed and template is None:
@@ -99,8 +112,10 @@ class _Planner:
                 if template is not None:
                     templates.append(template)
             self._free()[node].take(revision.needs)
+            if revision.needs.ports:
+                full.add(node)
             self.actions.append(
-                Start(self._new_id(), pool, node, "serving", scaled.why, template.id if template is not None else None)
+                Start(self._new_id(), pool, node, "serving", why, template.id if template is not None else None)
             )
 
     def _start_template(self, pool: str, revision: Revision, node: str) -> Replica | None:
@@ -137,19 +152,40 @@ class _Planner:
 
     # -- memory and room ---------------------------------------------------------------------
 
-    def _wait_for_room(self, pool: str, why_not: str) -> None:
-        """Nothing fits: say so, and take back what is idle elsewhere, longest unused first."""
-        self.waits.append(Wait(pool, why_not))
-        again_at = NEVER
-        for idle_since, replica in sorted(self._reclaimable(pool), key=lambda pair: (pair[0], pair[1].id)):
-            may_go_at = idle_since + self.policy.reclaim_after_s
-            if may_go_at > self.now:
-                again_at = may_go_at
-                break
-            self._stop(replica.id, "reclaimed", self._grace_of(replica), f"{pool} waits for room: {why_not}")
+    def _make_room(self, pool: str, needs: Needs, nodes: frozenset[str], why_not: str) -> None:
+        """Nothing fits: take back what is idle elsewhere, longest unused first, if that makes it fit."""
+        idle: dict[str, list[tuple[float, Replica]]] = {}
+        for since, replica in sorted(self._reclaimable(pool), key=lambda pair: (pair[0], pair[1].id)):
+            idle.setdefault(replica.node, []).append((since, replica))
+        choices: list[tuple[float, int, str, list[Replica]]] = []
+        for node in nodes:
+            since_of = {replica.id: since for since, replica in idle.get(node, ())}
+            held = [(replica, self.world.needs(replica)) for _, replica in idle.get(node, ())]
+            going = make_room(needs, self._coming(node), held)
+            if going is not None:
+                last_s = max((since_of[replica.id] for replica in going), default=-math.inf)
+                choices.append((max(last_s + self.policy.reclaim_after_s, self.now), len(going), node, going))
+        # Where nothing would do, room comes back only by an event: whoever leaves wakes the waiting.
+        if not choices:
             return
-        # Unless an idle one ripens sooner, room comes back only by an event: whoever leaves wakes the waiting.
-        self._look(pool, again_at)
+        at, _, node, going = min(choices, key=lambda choice: choice[:3])
+        if at > self.now:
+            self._look(pool, at)
+            return
+        self.promised.setdefault(node, []).append(needs)
+        why = f"{workload_of(pool)} waits for room: {why_not}"
+        for replica in going:
+            self._stop(replica.id, "reclaimed", self._grace_of(replica), why)
+
+    def _coming(self, node: str) -> Room:
+        """The node's room once all that is being stopped is gone, but for what others wait there for."""
+        room = self._free()[node].copy()
+        for replica in self.world.replicas.values():
+            if replica.node == node and (replica.phase is Phase.DRAINING or replica.id in self.stopping):
+                room.give_back(self.world.needs(replica))
+        for needs in self.promised.get(node, ()):
+            room.take(needs)
+        return room
 
     def _reclaimable(self, for_pool: str) -> Iterable[tuple[float, Replica]]:
         """(idle since, replica) of ready ones nobody uses now, beyond their pool's minimum."""
@@ -231,6 +267,11 @@ class _Planner:
     def _grace_s(self, revision: Revision) -> float:
         """What is in flight may use its whole timeout, and its exit hooks a little more."""
         return revision.timeout_s + self.policy.stop_grace_s
+
+
+def _one_per_node(needs: Needs) -> str:
+    """Why a pool whose replicas own a port gets no more of them."""
+    return f"port {min(needs.ports)} is taken: one replica per node; give it @concurrent to take more at once"
 
 
 def _just_served(replica: Replica, demand: Demand) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from swell.model.demand import Demand
+from swell.model.ends import in_words
 from swell.model.policy import Policy
 from swell.model.replica import Phase, Replica
 from swell.model.workload import Revision, Workload
@@ -21,13 +22,15 @@ NEVER = math.inf
 
 
 class Scaled(msgspec.Struct, frozen=True):
-    """How many to add, which to stop, and why."""
+    """What to add, which to stop, and why."""
 
-    add: int
+    starts: tuple[str, ...]
+    """One for each to add: why it is started."""
     stop: tuple[str, ...]
     reason: str
     """Code of the stop: "idle", "superseded" or "over_max"."""
     why: str
+    """Of the stop."""
     look_again_at: float
     wait: str = ""
     """Why something wanted is not added now; empty when nothing is held back."""
@@ -55,7 +58,9 @@ def scale(
     if have > most:
         return _shrink_to(most, serving)
     if wanted > have:
-        return _grow(wanted, have, demand, revision, failures, policy, now, _kept(least, buffer, demand))
+        words = _why_start(demand, revision.target_inputs)
+        whys = [words if n < need else _kept(n, least, buffer) for n in range(have, wanted)]
+        return _grow(tuple(whys), failures, policy, now)
     peak = _replicas_for(demand.peak_within(idle_s, now), revision.target_inputs)
     keep = min(max(peak + (buffer if peak else 0), wanted), most)
     spare = have - keep
@@ -64,7 +69,7 @@ def scale(
     stop = tuple(r.id for r in sorted(idle, key=lambda r: (r.planned_at, r.id), reverse=True)[: max(spare, 0)])
     reason = "idle" if workload is not None else "superseded"
     return Scaled(
-        add=0,
+        starts=(),
         stop=stop,
         reason=reason,
         why=_why_stop(workload, keep, idle_s) if stop else "",
@@ -93,54 +98,44 @@ def _replicas_for(level: int, inputs: int) -> int:
     return -(-level // inputs)
 
 
-def _grow(
-    wanted: int,
-    have: int,
-    demand: Demand,
-    revision: Revision,
-    failures: Failures | None,
-    policy: Policy,
-    now: float,
-    kept: str,
-) -> Scaled:
+def failed(failures: Failures) -> str:
+    """How often, and why, a pool's start failed."""
+    times = "once" if failures.count == 1 else f"{failures.count} times in a row"
+    return f"its start failed {times}: {in_words(failures.reason)}"
+
+
+def _grow(whys: tuple[str, ...], failures: Failures | None, policy: Policy, now: float) -> Scaled:
     again_at = restart_at(failures, policy)
     if failures is not None and again_at > now:
-        times = "once" if failures.count == 1 else f"{failures.count} times in a row"
-        return Scaled(
-            add=0,
-            stop=(),
-            reason="",
-            why="",
-            look_again_at=again_at,
-            wait=f"its start failed {times} ({failures.reason}); tried again in {again_at - now:.1f} s",
-        )
-    inputs = f"{demand.level} request{'s' if demand.level != 1 else ''}, {demand.held} of them waiting"
-    each = f"a replica takes {revision.target_inputs}"
-    return Scaled(
-        add=wanted - have,
-        stop=(),
-        reason="",
-        why=f"{inputs}; {each}{kept}: {wanted} needed, {have} there",
-        look_again_at=NEVER,
-    )
+        wait = f"{failed(failures)}; tried again in {again_at - now:.1f} s"
+        return Scaled(starts=(), stop=(), reason="", why="", look_again_at=again_at, wait=wait)
+    return Scaled(starts=whys, stop=(), reason="", why="", look_again_at=NEVER)
 
 
 def _shrink_to(most: int, serving: Sequence[Replica]) -> Scaled:
     """More than the owner allows (the limit was lowered, or two controls' replicas met): the newest drain now."""
     newest = sorted(serving, key=lambda r: (r.planned_at, r.id), reverse=True)
     return Scaled(
-        add=0,
+        starts=(),
         stop=tuple(r.id for r in newest[: len(serving) - most]),
         reason="over_max",
-        why=f"{len(serving)} are more than max_replicas = {most}",
+        why=f"{len(serving)} are more than max_containers={most}",
         look_again_at=NEVER,
     )
 
 
-def _kept(least: int, buffer: int, demand: Demand) -> str:
-    """What the owner asked for beyond the demand, in words."""
-    words = f", {buffer} in reserve" if buffer and demand.level else ""
-    return f"{words}, never fewer than {least}" if least else words
+def _why_start(demand: Demand, inputs: int) -> str:
+    """The demand of this moment, told as what a replica was started for."""
+    each = f", at {inputs} each" if inputs > 1 else ""
+    if demand.held == demand.level:
+        return f"started for {demand.held} waiting request{'s' if demand.held != 1 else ''}{each}"
+    waiting = f", {demand.held} of them waiting" if demand.held else ""
+    return f"started for {demand.level} request{'s' if demand.level != 1 else ''}{waiting}{each}"
+
+
+def _kept(number: int, least: int, buffer: int) -> str:
+    """Why there is a replica that the demand does not need, with so many beside it."""
+    return f"kept by min_containers={least}" if number < least else f"kept in reserve (buffer_containers={buffer})"
 
 
 def _why_stop(workload: Workload | None, keep: int, idle_s: float) -> str:
@@ -150,7 +145,7 @@ def _why_stop(workload: Workload | None, keep: int, idle_s: float) -> str:
 
 
 def _at_most(need: int, most: int, demand: Demand) -> str:
-    return f"{demand.level} inputs need {need} replicas; its max_replicas is {most}"
+    return f"{demand.level} inputs need {need} replicas; max_containers={most} allows no more"
 
 
 def _next_look(demand: Demand, staying: Sequence[Replica], least: int, keep: int, idle_s: float, now: float) -> float:

@@ -41,7 +41,8 @@ def evict(
     memory_mib: Callable[[Replica], float],
     worth: Callable[[Replica], Any],
 ) -> list[Replica] | None:
-    """Templates to stop so that `excess_mib` comes free, the least worth first; None when all would not do.
+    """Templates to stop so that `excess_mib` comes free, the least worth first and none in vain; None when all would
+    not do.
 
     `templates` are those of one node that no replica waits for. One that is not loaded yet is never
     evicted: it would be paid for and never used.
@@ -52,4 +53,10 @@ def evict(
             break
         going.append(template)
         excess_mib -= memory_mib(template)
-    return going if excess_mib <= 0 else None
+    if excess_mib > 0:
+        return None
+    for template in reversed(tuple(going)):
+        if excess_mib + memory_mib(template) <= 0:
+            going.remove(template)
+            excess_mib += memory_mib(template)
+    return going

@@ -26,4 +26,5 @@ class Node(msgspec.Struct, frozen=True):
 
     def room(self) -> Room:
         """Its capacity with nothing placed."""
-        return Room(cpu=self.cpu * self.cpu_overcommit, memory_mib=float(self.memory_mib), ports=set())
+        cpu, memory_mib = self.cpu * self.cpu_overcommit, float(self.memory_mib)
+        return Room(self.id, cpu, memory_mib, set(), cpu_whole=cpu, memory_whole_mib=memory_mib)

@@ -25,22 +25,31 @@ class Needs(msgspec.Struct, frozen=True):
 class Room(msgspec.Struct):
     """Free capacity of one node while a plan is being made. Mutable on purpose: a plan spends it."""
 
+    node: str
     cpu: float
     memory_mib: float
     ports: set[int]
+    """Those in use."""
+    cpu_whole: float
+    """Of the node when nothing is placed on it."""
+    memory_whole_mib: float
+
+    def copy(self) -> Room:
+        return Room(self.node, self.cpu, self.memory_mib, set(self.ports), self.cpu_whole, self.memory_whole_mib)
 
     def lacks(self, needs: Needs) -> str | None:
-        """The first thing that does not fit, as a sentence fragment; None when all fits."""
+        """The first thing that does not fit, as a sentence about who asks; None when all fits."""
         if needs.gpu:
-            return f"has no GPU of kind {' or '.join(needs.gpu)}"
+            return f"it asks for a GPU of kind {' or '.join(needs.gpu)}; {self.node} has none"
         # A hair of slack: sums of decimal CPU shares must not refuse the last one that fits exactly.
         if needs.cpu > self.cpu + 1e-9:
-            return f"has {max(self.cpu, 0.0):g} of {needs.cpu:g} cores free"
+            return f"it asks for {needs.cpu:g} cores; {self.node} has {_free(self.cpu, self.cpu_whole)}"
         if needs.memory_mib > self.memory_mib + 1e-9:
-            return f"has {max(self.memory_mib, 0.0):g} of {needs.memory_mib} MiB memory free"
+            free = _free(self.memory_mib, self.memory_whole_mib)
+            return f"it asks for {needs.memory_mib} MiB of memory; {self.node} has {free}"
         taken = self.ports.intersection(needs.ports)
         if taken:
-            return f"has port {min(taken)} taken by another replica"
+            return f"it asks for port {min(taken)}; another replica has it on {self.node}"
         return None
 
     def take(self, needs: Needs) -> None:
@@ -52,3 +61,14 @@ class Room(msgspec.Struct):
         self.cpu += needs.cpu
         self.memory_mib += needs.memory_mib
         self.ports.difference_update(needs.ports)
+
+
+def _free(left: float, whole: float) -> str:
+    """How much is left of the whole, in words."""
+    if left >= whole:
+        return _short(whole)
+    return f"{_short(max(left, 0.0))} free of {_short(whole)}"
+
+
+def _short(amount: float) -> str:
+    return f"{amount:.2f}".rstrip("0").rstrip(".")

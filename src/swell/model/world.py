@@ -92,8 +92,7 @@ class World:
 
     def room(self, node: str) -> Room:
         """A copy of the node's free capacity, for a plan to spend."""
-        room = self._rooms[node]
-        return Room(room.cpu, room.memory_mib, set(room.ports))
+        return self._rooms[node].copy()
 
     def adoptable(self, seen: ReplicaSeen) -> bool:
         """May a replica this world does not know be taken over? Not one of this epoch: that one has ended."""

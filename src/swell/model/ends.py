@@ -1,0 +1,36 @@
+"""What do the codes say with which a replica ended, in words?"""
+
+from __future__ import annotations
+
+ORDERED = frozenset({"idle", "superseded", "stopped", "reclaimed", "evicted", "over_max", "served", "shutdown"})
+"""Ends that were ordered: they need no last words."""
+
+_WORDS = {
+    "idle": "nobody needed it any longer",
+    "superseded": "its revision gets no more requests",
+    "stopped": "its app was stopped",
+    "reclaimed": "its room was needed",
+    "evicted": "templates held too much memory",
+    "over_max": "there were more than max_containers",
+    "served": "it had served its one request",
+    "shutdown": "the server was stopped",
+    "unknown": "nobody had asked for it any more",
+    "lost": "its node no longer had it",
+    "stuck": "an input could not be stopped",
+    "import_error": "its module could not be imported",
+    "bad_entry": "its module has no such function",
+    "bad_bundle": "its source could not be unpacked",
+    "environment": "its environment could not be made",
+    "internal": "a fault of Swell's own",
+    "enter_error": "an @enter hook raised",
+    "startup_timeout": "it was not ready in time",
+    "out_of_memory": "its memory limit was reached",
+    "crashed": "its process crashed",
+    "exited": "its process ended by itself",
+    "not_listening": "nothing listened on its port",
+}
+
+
+def in_words(reason: str) -> str:
+    """The code of an end as a person may read it."""
+    return _WORDS.get(reason, reason.replace("_", " "))
