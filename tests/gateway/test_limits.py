@@ -87,6 +87,16 @@ def test_malformed_requests_are_refused_and_end_the_connection(play: Play, name:
     play(scenario)
 
 
+def test_a_websocket_is_refused_under_its_own_code(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        browser = await rig.browser()
+        browser.send(b"GET /web/x/ HTTP/1.1\r\nHost: x\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n\r\n")
+        answer = await browser.answer()
+        assert (answer.status, answer.error["code"]) == (501, "no_websocket")
+
+    play(scenario)
+
+
 def test_requests_before_a_malformed_one_are_answered_first(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         async def slow(exchange: Exchange, reader: Reader) -> None:

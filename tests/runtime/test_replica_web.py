@@ -219,8 +219,6 @@ def test_errors_of_an_asgi_app() -> None:
         assert b"\r\n0\r\n" not in seen
         sock.close()
         assert replica.request("/unanswered", headers=HEAD)[0] == 500
-        status, _, body = replica.request("/x", headers={**HEAD, "Upgrade": "websocket", "Connection": "upgrade"})
-        assert status == 501
         assert replica.request("/echo", headers={"Swell-Web": "other"})[0] == 404
         assert replica.request("/forever", headers={**HEAD, "Swell-Remaining-Ms": "0"})[0] == 504
 

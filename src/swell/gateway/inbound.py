@@ -284,8 +284,10 @@ class Inbound:
                 raise Malformed(501, "bad_request", "The only Transfer-Encoding taken is chunked.")
             request.chunked = True
         # The parser takes a request that offers another protocol, whatever it is called, for one without a body.
-        if self.upgrades and (b"websocket" in b",".join(self.upgrades) or self.length > 0 or self.codings):
-            raise Malformed(501, "bad_request", "Upgrading the connection (WebSocket) is not served here.")
+        if b"websocket" in b",".join(self.upgrades):
+            raise Malformed(501, "no_websocket", "WebSockets are not offered yet: use HTTP, or stream the answer.")
+        if self.upgrades and (self.length > 0 or self.codings):
+            raise Malformed(501, "bad_request", "Upgrading the connection is not served here.")
         if self.named:
             self.lines = without(self.lines, [n for n in self.named if n != b"content-length"])
         if self.codings:

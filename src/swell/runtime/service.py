@@ -55,9 +55,6 @@ class Service:
         if endpoint is None and (callee is None or name or request.method != "POST"):
             self._refuse_unknown(exchange, callee, name)
             return None
-        if name and request.header(b"upgrade").lower() == b"websocket":
-            exchange.refuse(501, "no_websocket", "WebSockets are not offered here yet: use HTTP, or stream the answer.")
-            return None
         if request.deadline <= time.monotonic():
             exchange.refuse(504, "deadline", "The deadline had passed when the input reached its replica.")
             return None
