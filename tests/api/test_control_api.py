@@ -74,7 +74,8 @@ class Desk:
         return Why(request_id, "default/a/f", "f", 200, "", 1.0, 2.0, False, "r1-1", (), ("because",), 1, 0.0, 0.0, 0.0)
 
     async def requests(self, namespace: str, app: str, most: int) -> list[RequestRow]:
-        return [RequestRow("q", f"{namespace}/{app}/f", "f", float(most), 200, "", 2.0, True, 0.0)]
+        row = RequestRow("q", f"{namespace}/{app}/f", "f", float(most), 200, "", 2.0, True, 0.0)
+        return [row] if app in ("", "a") else []
 
     async def usage(self, since_s: float) -> list[PoolUsage]:
         return [PoolUsage("p", 1, 0, 0, since_s, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)]
@@ -421,6 +422,10 @@ def test_requests_are_listed(client: httpx2.Client) -> None:
     (row,) = client.get("/api/requests?app=a&limit=3").json()
     assert (row["workload"], row["received_at"]) == ("default/a/f", 3.0)
     assert client.get("/api/requests").json()[0]["workload"] == "default//f"
+    # An app that is not there and of which nothing is kept is a slip of the pen.
+    refused = error(client.get("/api/requests?app=bogus"), 404)
+    assert refused["code"] == "unknown_app"
+    assert "There is no app 'bogus'" in refused["message"]
     for query in ("limit=0", "limit=many", "app=../a", "namespace=", "pool=p"):
         assert error(client.get(f"/api/requests?{query}"), 400)["code"] == "bad_request"
 

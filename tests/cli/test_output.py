@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from contextlib import suppress
 
 import click
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from swell.cli.options import Duration, split_app
-from swell.cli.output import bar, duration, mebibytes, money, table
+from swell.cli.output import bar, duration, mebibytes, money, progress, table
 from swell.cli.why import cost, listing, story
+from swell.model.errors import SwellError
 from swell.wire.api import RequestRow, Why, WhyStep
 
 WHY = Why(
@@ -106,13 +108,15 @@ def test_more_money_never_reads_as_less(one: float, other: float) -> None:
 @given(st.floats(1e-12, 0.009))
 def test_a_request_is_counted_by_the_million_with_its_parts(usd: float) -> None:
     text = cost(replace(WHY, marginal_usd=usd / 2, idle_share_usd=usd / 4, cold_share_usd=usd / 4))
-    head, *parts = text.splitlines()
-    assert head.startswith("cost ")
-    assert head.endswith(" per million such requests:")
-    assert parts[0].startswith("its own work")
-    assert money(usd / 2 * 1e6) in parts[0]
-    assert [line.split()[0] for line in parts[1:]] == ["idle", "cold"]
-    assert all(money(usd / 4 * 1e6) in line for line in parts[1:])
+    part = money(usd / 4 * 1e6)
+    assert text == (
+        f"cost {money(usd * 1e6)} per million such requests: {money(usd / 2 * 1e6)} its own work "
+        f"(2.5 ms CPU, and memory while it ran), {part} its share of idle time, {part} of start-ups"
+    )
+
+
+def test_the_cpu_of_what_was_cut_off_is_not_known() -> None:
+    assert "(CPU not known, and memory" in cost(replace(WHY, cpu_us=-1))
 
 
 def test_who_had_no_replica_costs_nothing() -> None:
@@ -153,11 +157,46 @@ def test_names_and_sizes() -> None:
 
 def test_the_story_of_a_request() -> None:
     text = story(WHY)
-    for part in ("0b30b5fa04e1-2b  hello/greet  200  40.0 ms", "no replica was ready", "held", "30.0", "waited"):
+    for part in ("0b30b5fa04e1-2b  hello/greet  200  40.0 ms", ", cold", "held", "30.0", "waited"):
         assert part in text
     assert "- one request waits → 1 replica" in text
-    assert "cost $3.00 per million such requests:\nits own work  $1.00  2.5 ms CPU" in text
+    assert "cost $3.00 per million such requests: $1.00 its own work (2.5 ms CPU" in text
     assert text.index("held") < text.index("fork") < text.index("in the replica")
+
+
+def test_the_story_of_a_cold_request_fits_a_terminal() -> None:
+    within = [("plan", 0.4), ("order", 0.2), ("hand_over", 1.0), ("fork", 2.9), ("enter", 0.0), ("listen", 3.3)]
+    steps = [WhyStep("held", 15.0, "waited at the gateway for a free replica")]
+    steps += [WhyStep(f"  {name}", ms, f"what {name} is, in a few words") for name, ms in within]
+    steps += [WhyStep("connect", 0.2, "reached the replica's socket"), WhyStep("run", 0.4, "in the replica")]
+    reasons = ("replica r1-7, forked from template r1-6, started for 1 waiting request",)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", Terminal())
+        patch.setenv("COLUMNS", "80")
+        lines = story(replace(WHY, steps=tuple(steps), reasons=reasons)).splitlines()
+    assert len(lines) <= 14
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines[2:9]] == ["held", "hand_over", "fork", "listen", "3", "connect", "run"]
+    # What is short in a start-up is one line, with its sum; what the request itself went through is never joined.
+    assert lines[6].split()[:4] == ["3", "more", "0.6", "ms"]
+    assert lines[6].endswith("each under 1 ms: plan, order, enter")
+
+
+def test_an_error_does_not_say_again_what_was_told_on_the_way(capsys: pytest.CaptureFixture[str]) -> None:
+    def failed(*told: str) -> SwellError:
+        error = SwellError("environment", "It could not be installed.", detail="no leek\n  cause: winter")
+        error.add_note(error.detail)
+        with suppress(SwellError), progress("Deploying") as tell:
+            for line in told:
+                tell(line)
+            raise error
+        return error
+
+    said = failed("making an environment", "no leek", "no leek", "  cause: winter")
+    assert (said.detail, said.__notes__) == ("", [])
+    assert capsys.readouterr().err.count("no leek") == 1
+    unsaid = failed("making an environment")
+    assert (unsaid.detail, unsaid.__notes__) == ("no leek\n  cause: winter", ["no leek\n  cause: winter"])
 
 
 def test_requests_are_listed_as_they_would_be_called() -> None:

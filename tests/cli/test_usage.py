@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.cli.usage import GROUPS, grouped, listing
+from swell.cli.usage import GROUPS, amount, grouped, listing
 from swell.wire.api import PoolUsage
 
 
@@ -33,11 +33,33 @@ def test_revisions_are_one_row_and_runs_are_one_row_the_dearest_first() -> None:
         ("default/shop/price", 0, 0.75),
     ]
     assert rows[3]["requests"] == 15
-    *lines, total = listing(rows, "workload").splitlines()
+    *lines, total, _, unit = listing(rows, "workload").splitlines()
     assert lines[0].split()[-1] == "WORKLOAD"
     assert lines[1].endswith("  tools/add (2 runs)")
     assert lines[4].endswith("  shop/price")
-    assert total.split() == ["$8.75", "19", "0", "6", "3.0s", "12s", "18s", "total"]
+    assert [line.split()[:2] for line in lines[1:]] == [["4.0", "46%"], ["3.0", "34%"], ["1.0", "11%"], ["0.75", "9%"]]
+    assert total.split() == ["8.8", "100%", "19", "0", "6", "3.0s", "12s", "18s", "total"]
+    assert unit == "COST is in US dollars."
+
+
+def test_small_costs_are_in_a_unit_in_which_they_compare() -> None:
+    rows = grouped([used("default/a/f@rv-1", 2.5e-6), used("default/b/f@rv-1", 9e-9)], "app")
+    _, one, other, _, _, unit = listing(rows, "app").splitlines()
+    assert one.split()[:2] == ["2.5", "100%"]
+    assert other.split()[:3] == ["0.0090", "<", "1%"]
+    assert unit == "COST is in millionths of a US dollar."
+
+
+@given(st.floats(1e-6, 1e6))
+def test_an_amount_has_two_digits_that_count(value: float) -> None:
+    text = amount(value)
+    assert float(text.replace(",", "")) == pytest.approx(value, rel=0.051)
+    assert "e" not in text
+
+
+def test_use_that_cost_nothing_is_no_share() -> None:
+    rows = grouped([used("default/a/f@rv-1", 0.0)], "app")
+    assert listing(rows, "app").splitlines()[1].split()[:2] == ["0", "0%"]
 
 
 @pytest.mark.parametrize(("by", "count"), [("app", 3), ("workload", 4), ("pool", 6)])

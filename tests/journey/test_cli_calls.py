@@ -103,20 +103,20 @@ def test_deploy_lists_workloads_and_a_line_to_try(own_swell: PrivateSwell, tmp_p
 
 
 def test_the_tags_of_an_app_are_listed(shop: PrivateSwell) -> None:
-    assert "  area=front team=till  " in shop.run("app", "list")
+    assert all("  area=front team=till" in line for line in shop.run("app", "list").splitlines() if "shop" in line)
     (app,) = (row for row in json.loads(shop.run("app", "list", "--json")) if row["name"] == "shop")
     assert app["tags"] == [["area", "front"], ["team", "till"]]
 
 
 def test_a_deploy_that_cannot_be_imported_changes_nothing(shop: PrivateSwell, tmp_path: Path) -> None:
-    before = shop.run("app", "list")
+    before = shop.run("app", "list", "--json")
     path = tmp_path / "shop.py"
     path.write_text(PROGRAM + "\nprice.nonsense()\n")
     done = swell(shop, "deploy", str(path))
     assert done.returncode == 1
     assert "price.nonsense()" in done.stderr
     assert "AttributeError" in done.stderr
-    assert _without_age(shop.run("app", "list")) == _without_age(before)
+    assert _revisions(shop.run("app", "list", "--json")) == _revisions(before)
 
 
 def test_call_prints_the_bare_result_wherever_the_arguments_come_from(shop: PrivateSwell, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_why_tells_steps_reasons_and_cost(shop: PrivateSwell) -> None:
     request = called(shop, "shop/fail")
     wait_until("it is kept", lambda: swell(shop, "why", request).returncode == 0, wait_s=30)
     told = shop.run("why", request)
-    for word in (request, "shop/fail", "500 exception", "held", "run", "was started", "per million such requests"):
+    for word in (request, "shop/fail", "500 exception", "held", "run", "started for", "per million such requests"):
         assert word in told
     assert json.loads(shop.run("why", request, "--json"))["request"] == request
     unknown = swell(shop, "why", "nothing-1")
@@ -269,11 +269,15 @@ def test_why_of_a_cold_request_is_the_same_after_a_restart_of_control(own_swell:
 def test_why_points_to_what_ended_a_replica_under_a_request(own_swell: PrivateSwell, tmp_path: Path) -> None:
     path = tmp_path / "frail.py"
     path.write_text(
-        'import os\nimport swell\n\napp = swell.App("frail")\n\n@app.function()\ndef crash():\n    os._exit(3)\n'
+        'import os, time, swell\n\napp = swell.App("frail")\n\n@app.function()\ndef crash():\n    os._exit(3)\n'
+        "\n@app.function()\ndef stream():\n    yield 1\n    time.sleep(0.5)\n    os.kill(os.getpid(), 9)\n"
     )
     own_swell.run("deploy", str(path))
     said = swell(own_swell, "call", "frail/crash").stderr
     assert "swell logs" not in said
+    # The caller is told what it was, without asking.
+    assert said.splitlines()[-1] == "What ended the replica: its process crashed: exit code 3."
+    assert "its process crashed: signal 9 (SIGKILL)" in swell(own_swell, "call", "frail/stream").stderr
     request = said.partition("swell why ")[2].partition("`")[0]
     assert "- it is gone since: its process crashed\n- exit code 3" in own_swell.run("why", request)
     own_swell.run("app", "stop", "frail")
@@ -285,7 +289,10 @@ def test_why_finds_the_newest_requests(shop: PrivateSwell) -> None:
     line = next(line for line in shop.run("why", "--app", "shop").splitlines() if line.startswith(request))
     assert line.split()[2:5] == ["shop/fail", "500", "exception"]
     assert json.loads(shop.run("why", "--app", "shop", "--json"))[0]["id"] == request
-    assert json.loads(shop.run("why", "--app", "elsewhere", "--json")) == []
+    unknown = swell(shop, "why", "--app", "elsewhere")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert "There is no app 'elsewhere'" in unknown.stderr
+    assert "shop" in unknown.stderr
 
 
 def test_usage_by_workload_app_and_pool(shop: PrivateSwell) -> None:
@@ -295,7 +302,8 @@ def test_usage_by_workload_app_and_pool(shop: PrivateSwell) -> None:
     told = shop.run("usage", "--since", "1h")
     assert told.startswith("Since ")
     assert any(line.endswith("  shop/items") for line in told.splitlines())
-    assert told.splitlines()[-1].endswith("  total")
+    assert told.splitlines()[-3].endswith("  total")
+    assert told.splitlines()[-1].startswith("COST is in ")
     assert any(line.endswith("  shop") for line in shop.run("usage", "--by", "app").splitlines())
     assert "shop/items@rv-" in shop.run("usage", "--by", "pool")
 
@@ -304,6 +312,28 @@ def test_an_app_that_is_not_there_cannot_be_stopped(shop: PrivateSwell) -> None:
     done = swell(shop, "app", "stop", "shap")
     assert done.returncode == 1
     assert "shop" in done.stderr
+
+
+def test_a_command_that_takes_an_app_says_so_of_a_function(shop: PrivateSwell) -> None:
+    for words in (["app", "stop"], ["why", "--app"], ["logs"], ["ps"]):
+        for named, app in (("shop/price", "shop"), ("default/shop/price", "default/shop")):
+            done = swell(shop, *words, named)
+            assert done.returncode == 2
+            assert f"{' '.join(words)} takes an app: swell {' '.join(words)} {app}\n" in done.stderr
+    assert swell(shop, "ps", "shap").stderr.startswith("Error: There is no app 'shap'. There are: ")
+    assert "shop/" not in swell(shop, "ps", "default/shap").stdout
+
+
+def test_ps_of_one_app_has_no_others(shop: PrivateSwell) -> None:
+    swell(shop, "call", "shop/items")
+    assert {row["workload"].split("/")[1] for row in json.loads(shop.run("ps", "shop", "--json"))} == {"shop"}
+
+
+def test_the_timing_and_cost_of_a_stream_are_told_at_its_end(shop: PrivateSwell) -> None:
+    done = swell(shop, "call", "-v", "shop/items")
+    told = dict(line.split(": ", 1) for line in done.stderr.splitlines())
+    assert {"held", "run", "total"} <= {part.split(";")[0] for part in told["Server-Timing"].split(", ")}
+    assert float(told["Swell-Cost-Usd"]) > 0
 
 
 def _sells(shop: PrivateSwell, item: str) -> bool:
@@ -316,6 +346,6 @@ def _requests(shop: PrivateSwell, name: str) -> int:
     return sum(pool["requests"] for pool in pools if f"shop/{name}@" in pool["pool"])
 
 
-def _without_age(listing: str) -> list[list[str]]:
-    """Rows without the columns that change by themselves."""
-    return [[line.split()[n] for n in (0, 1, 2)] for line in listing.splitlines()]
+def _revisions(listing: str) -> list[list[tuple[str, str]]]:
+    """What is deployed, without what changes by itself."""
+    return [[(row["name"], row["revision"]) for row in app["workloads"]] for app in json.loads(listing)]

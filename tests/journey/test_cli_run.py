@@ -48,6 +48,11 @@ def main(code: int = 0, remote: bool = False):
         raise KeyError("mine")
     sys.exit(code)
 
+@app.function()
+def crash():
+    import os
+    os._exit(3)
+
 @app.local_entrypoint()
 def wait():
     print("waiting", flush=True)
@@ -144,6 +149,19 @@ def test_what_failed_in_a_replica_fails_here(own_swell: PrivateSwell, tools: str
     assert done.stderr.count('raise ValueError(f"no {code}")') == 1
     assert "swell/sdk" not in done.stderr
     assert "swell/cli" not in done.stderr
+
+
+def test_lines_name_their_function_where_several_may_write(own_swell: PrivateSwell, tools: str) -> None:
+    done = swell_run(own_swell, f"{tools}::main", "--code", "5", "--remote")
+    assert "add | adding" in done.stdout.splitlines()
+    assert "fail | ValueError: no 5" in done.stderr.splitlines()
+    assert "here 2.5" in done.stdout.splitlines()
+
+
+def test_what_ended_a_replica_is_said(own_swell: PrivateSwell, tools: str) -> None:
+    done = swell_run(own_swell, f"{tools}::crash")
+    assert done.returncode == 1
+    assert "What ended the replica: its process crashed: exit code 3." in done.stderr
 
 
 def test_a_file_that_does_not_import_shows_where(own_swell: PrivateSwell, tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_a_python_that_cannot_be_had_is_named_instead_of_the_packages(tmp_path: 
     lines: list[str] = []
     want = Environment(interpreter=sys.executable, python="3.99", packages=("onion", CALLER_REQUIREMENT))
     offline = functools.partial(environment.ensure, server={**os.environ, "UV_PYTHON_DOWNLOADS": "never"})
-    with pytest.raises(SwellError, match="Python 3.99 is not on the server") as caught:
+    with pytest.raises(SwellError, match=r"Python 3\.99 is not on the server") as caught:
         with_reaper(lambda reaper: offline(want, tmp_path, reaper, lines.append))
     assert "python_version=" in caught.value.message
     assert f"own is {PYTHON}" in caught.value.message

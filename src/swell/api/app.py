@@ -178,7 +178,10 @@ class Handlers:
     async def requests(self, ask: Ask) -> list[RequestRow]:
         query: RequestsQuery = ask.query
         _check_names(query.namespace, query.app)
-        return await self._control.requests(query.namespace, query.app, query.limit)
+        found = await self._control.requests(query.namespace, query.app, query.limit)
+        if query.app and not found:
+            self._check_deployed(query.namespace, query.app, "no request to one of that name is kept")
+        return found
 
     async def usage(self, ask: Ask) -> list[PoolUsage]:
         return await self._control.usage(ask.query.since_s)
@@ -187,12 +190,15 @@ class Handlers:
         query: LogsQuery = ask.query
         _check_names(query.namespace, query.app)
         if query.app and not await self._has_lines(query.namespace, query.app):
-            names = [row.name for row in self._control.apps() if row.namespace == query.namespace]
-            if query.app not in names:
-                there = f"There are: {', '.join(names)}." if names else "No app is deployed."
-                words = f"There is no app {query.app!r}, and none of that name has written anything. {there}"
-                raise SwellError("unknown_app", words, status=404)
+            self._check_deployed(query.namespace, query.app, "none of that name has written anything")
         return _lines(self._logs, query)
+
+    def _check_deployed(self, namespace: str, app: str, nothing: str) -> None:
+        """Refuse an app that is not there; `nothing` says what one that was has not left."""
+        names = [row.name for row in self._control.apps() if row.namespace == namespace]
+        if app not in names:
+            there = f"There are: {', '.join(names)}." if names else "No app is deployed."
+            raise SwellError("unknown_app", f"There is no app {app!r}, and {nothing}. {there}", status=404)
 
     async def _has_lines(self, namespace: str, app: str) -> bool:
         """Has the app written anything that is kept, be it deployed or not?"""

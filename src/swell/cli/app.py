@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
 from swell.cli import options
 from swell.cli.output import duration, json_text, table
 
-HEADS = ("APP", "WORKLOAD", "REVISION", "READY", "LIVE", "HELD", "IN FLIGHT", "AGE", "TAGS", "URL")
+if TYPE_CHECKING:
+    from swell.wire.api import AppRow
+
+HEADS = ("APP", "WORKLOAD", "READY", "HELD", "BUSY", "AGE", "WEB", "TAGS")
 
 
 @click.group()
@@ -17,43 +23,53 @@ def app() -> None:
     """List and stop apps."""
 
 
-@app.command("list")
+@app.command("list", short_help="List apps and their workloads.")
 @options.as_json
 @options.home
 def list_apps(as_json: bool, home: str | None) -> None:
-    """List apps and their workloads."""
-    apps = options.connect(home).apps()
+    """List apps and their workloads.
+
+    READY is how many replicas are, of those there are; HELD and BUSY are requests that wait and that are worked on.
+    --json has more: URLs, revisions, methods.
+    """
+    client = options.connect(home)
+    apps = client.apps()
     if as_json:
         click.echo(json_text(apps))
-        return
-    if not apps:
+    elif apps:
+        click.echo(listing(apps, time.time()))
+        click.echo(f"\nCalls go to {client.url}/call/APP/WORKLOAD, or /call/APP/CLASS.METHOD.")
+    else:
         click.echo("No app is deployed. `swell deploy FILE` deploys one.")
-        return
+
+
+def listing(apps: Sequence[AppRow], now: float) -> str:
+    """One line for each workload."""
     rows = [
         (
             row.name if row.namespace == "default" else f"{row.namespace}/{row.name}",
             workload.name,
-            workload.revision,
-            str(workload.ready),
-            str(workload.live),
+            f"{workload.ready}/{workload.live}" if workload.live else "0",
             str(workload.held),
             str(workload.in_flight),
-            duration(time.time() - row.deployed_at) if row.deployed_at else "-",
+            duration(now - row.deployed_at) if row.deployed_at else "-",
+            # Where calls go follows from the names; where web endpoints are does not.
+            path if (path := urlsplit(workload.url).path).startswith("/web/") else "-",
             " ".join(f"{name}={value}" for name, value in row.tags) or "-",
-            workload.url,
         )
         for row in apps
         for workload in row.workloads
     ]
-    click.echo(table(HEADS, rows, right=("READY", "LIVE", "HELD", "IN FLIGHT", "AGE")))
+    return table(HEADS, rows, right=("READY", "HELD", "BUSY", "AGE"))
 
 
 @app.command("stop")
-@click.argument("name")
+@click.argument("name", metavar="APP")
 @options.namespace
 @options.home
 def stop_app(name: str, namespace: str, home: str | None) -> None:
     """Take an app away: its replicas finish what they have, then end."""
-    space, short = options.split_app(name, namespace)
-    options.connect(home).stop(short, space)
+    client = options.connect(home)
+    with options.app_named("swell app stop", name, namespace, client) as (space, short):
+        client.stop(short, space)
     click.echo(f"{name} is stopped.")

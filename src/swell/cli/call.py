@@ -66,7 +66,7 @@ def call(target: str, arguments: str, verbose: bool, home: str | None) -> None:
             for item in iterate(client.transport.stream(request, reader)):
                 click.echo(json.dumps(item, ensure_ascii=False))
     except SwellError as error:
-        note_end(client, error)
+        note_end(client, error, streamed)
         raise
     if whole.body:
         click.echo(bytes(whole.body))
@@ -128,7 +128,7 @@ def _tell(head: Answer) -> None:
 
 
 def _tell_use(client: Client, request: str) -> None:
-    """Timing and cost of a stream that is over: they are its trailers, which the HTTP client drops, and in its record."""
+    """Timing and cost of a stream that is over, from its record: the HTTP client drops the trailers they are in."""
     from swell.wire import http
 
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 import json
 import os
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from swell.wire.api import DeployLine
 
 
+WIDTH = 80
+"""Columns of a line to try; one that is longer does not show samples of arguments."""
+REST = "…"
+"""Stands for what the user knows."""
+PLAIN: dict[type, Any] = {str: REST, int: 1, float: 1.0, bool: True, bytes: "AAAA"}
+"""What JSON has for plain kinds; bytes are in base64."""
+
+
 @click.command(short_help="Put the app in a file on the server, to stay.")
 @click.argument("reference", metavar="FILE[::APP]")
 @click.option("--name", metavar="NAME", help="Deploy under this name instead of the app's own.")
@@ -38,7 +47,7 @@ def deploy(reference: str, name: str | None, namespace: str, home: str | None) -
         app = load.app(reference)
         done = drive(run.deploy(app, name=name, namespace=namespace, progress=tell))
     click.echo(table(("WORKLOAD", "CHANGE", "URL"), _rows(done)))
-    click.echo(f"\nTry: {_try(app, dict(done.urls))}")
+    click.echo(f"\n{_try(app, dict(done.urls))}")
 
 
 def _rows(done: DeployLine) -> list[tuple[str, str, str]]:
@@ -49,13 +58,21 @@ def _rows(done: DeployLine) -> list[tuple[str, str, str]]:
 
 
 def _try(app: App, urls: Mapping[str, str]) -> str:
-    """One line to paste, for the first that can be called."""
+    """A line to paste, for the first that can be called; below it, what is to be filled in."""
     for name, url in urls.items():
         if "/call/" in url:
-            return shlex.join(["curl", url, *_body(_raw(app, name))])
+            words, lacking = _body(_raw(app, name))
+            line = _line("curl", url, *words)
+            if len(line) > WIDTH:
+                line, lacking = _line("curl", url, "-d", f"{{{REST}}}"), _needed(_raw(app, name))
+            return line if not lacking else f"{line}\n     with your own {', '.join(lacking)} in place of {REST}"
     name, url = next(iter(urls.items()))
     verb = _verb(app, name)
-    return shlex.join(["curl", *(["-X", verb] if verb != "GET" else []), url])
+    return _line("curl", *(["-X", verb] if verb != "GET" else []), url)
+
+
+def _line(*words: str) -> str:
+    return f"Try: {shlex.join(words)}"
 
 
 def _verb(app: App, name: str) -> str:
@@ -74,15 +91,26 @@ def _raw(app: App, name: str) -> Callable[..., Any]:
     return getattr(raw, "__swell_raw__", raw)
 
 
-def _body(raw: Callable[..., Any]) -> list[str]:
-    """curl's words for arguments of the right kinds."""
-    kinds = _kinds(raw)
-    parameters = [p for p in inspect.signature(raw).parameters.values() if p.name != "self"]
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+def _body(raw: Callable[..., Any]) -> tuple[list[str], list[str]]:
+    """(curl's words for arguments of the right kinds, those whose kind is not known)."""
+    kinds, needed = _kinds(raw), _needed(raw)
     if [kinds.get(name) for name in needed] == [bytes]:
-        return ["-H", "Content-Type: application/octet-stream", "--data-binary", "@FILE"]
-    body = {name: sample(kinds.get(name)) for name in needed}
-    return ["-H", "Content-Type: application/json", "-d", json.dumps(body, ensure_ascii=False)]
+        return ["-H", "Content-Type: application/octet-stream", "--data-binary", "@FILE"], []
+    body: dict[str, Any] = {}
+    unknown = []
+    for name in needed:
+        try:
+            body[name] = sample(kinds.get(name))
+        except LookupError:
+            body[name] = REST
+            unknown.append(name)
+    return ["-d", json.dumps(body, ensure_ascii=False)], unknown
+
+
+def _needed(raw: Callable[..., Any]) -> list[str]:
+    """Names of the arguments that must be given."""
+    parameters = [p for p in inspect.signature(raw).parameters.values() if p.name != "self"]
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
 
 
 def _kinds(raw: Callable[..., Any]) -> dict[str, Any]:
@@ -94,7 +122,7 @@ def _kinds(raw: Callable[..., Any]) -> dict[str, Any]:
 
 
 def sample(kind: Any, nth: int = 1) -> Any:
-    """A JSON value that fits an annotation: list[float] → [1.0, 2.0]. None for what is not known."""
+    """A JSON value that fits an annotation: list[float] → [1.0, 2.0]. LookupError where none is known to fit."""
     origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return sample(next((each for each in inner if each is not types.NoneType), None), nth)
@@ -103,11 +131,25 @@ def sample(kind: Any, nth: int = 1) -> Any:
     if origin is typing.Literal:
         return inner[0]
     if not inspect.isclass(origin):
-        return None
+        raise LookupError
+    if issubclass(origin, enum.Enum):
+        return _first_member(origin)
+    if origin in PLAIN:
+        return nth * PLAIN[origin] if origin in (int, float) else PLAIN[origin]
+    if origin.__module__ not in ("builtins", "collections", "collections.abc"):
+        raise LookupError
     if origin is tuple and inner and inner[-1] is not ...:
         return [sample(each) for each in inner]
     if issubclass(origin, Mapping):
         return {sample(inner[0]): sample(inner[1])} if len(inner) == 2 and inner[0] is str else {}
-    if issubclass(origin, Collection) and not issubclass(origin, str | bytes):
+    if issubclass(origin, Collection):
         return [sample(inner[0], n) for n in (1, 2)] if inner else [1, 2]
-    return {str: "…", int: nth, float: float(nth), bool: True}.get(origin)
+    raise LookupError
+
+
+def _first_member(kind: type[enum.Enum]) -> Any:
+    """What JSON has for an enum's first member: its value."""
+    value = next((member.value for member in kind), None)
+    if not isinstance(value, str | int):
+        raise LookupError
+    return value

@@ -36,13 +36,14 @@ def logs(
     """Print what APP (or all apps) wrote: the last 100 lines, or all that --since or --request name."""
     import msgspec
 
-    space, name = options.split_app(app, namespace)
+    client = options.connect(home)
     last = tail if tail is not None else -1 if since or request else 100
-    found = options.connect(home).logs(
-        name, namespace=space, since_s=since, request=request, tail=last, follow=follow, live=_mark_live
-    )
-    for row in found:
-        click.echo(msgspec.json.encode(row).decode() if as_json else _line(row, bool(name)))
+    with options.app_named("swell logs", app, namespace, client) as (space, name):
+        found = client.logs(
+            name, namespace=space, since_s=since, request=request, tail=last, follow=follow, live=_mark_live
+        )
+        for row in found:
+            click.echo(msgspec.json.encode(row).decode() if as_json else _line(row, bool(name)))
 
 
 def _mark_live() -> None:

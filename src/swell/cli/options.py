@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from swell.model.errors import SwellError
+
 if TYPE_CHECKING:
     from swell.sdk.client import Client
+    from swell.wire.api import AppRow
     from swell.wire.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -74,3 +78,32 @@ def split_app(name: str, namespace: str) -> tuple[str, str]:
     """(namespace, app) of "app" or "namespace/app"."""
     before, slash, after = name.partition("/")
     return (before, after) if slash else (namespace, name)
+
+
+@contextmanager
+def app_named(command: str, given: str, namespace: str, client: Client) -> Iterator[tuple[str, str]]:
+    """(namespace, app) that a command was given. Where it is not there, being a function of an app, says so."""
+    *app, _ = given.strip("/").split("/")
+    if len(app) > 1:
+        raise _takes_app(command, "/".join(app))
+    try:
+        yield split_app(given, namespace)
+    except SwellError as error:
+        if error.code != "unknown_app" or not app:
+            raise
+        if any((row.namespace, row.name) == (namespace, app[0]) for row in client.apps()):
+            raise _takes_app(command, app[0]) from None
+        raise
+
+
+def _takes_app(command: str, app: str) -> click.UsageError:
+    return click.UsageError(f"{command} takes an app: {command} {app}")
+
+
+def deployed(client: Client, name: str, namespace: str) -> AppRow:
+    """The app of that name. SwellError unknown_app lists those that are there."""
+    rows = {row.name: row for row in client.apps() if row.namespace == namespace}
+    if name not in rows:
+        there = f"There are: {', '.join(rows)}." if rows else "No app is deployed."
+        raise SwellError("unknown_app", f"There is no app {name!r}. {there}", status=404)
+    return rows[name]

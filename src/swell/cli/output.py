@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from swell.model.errors import SwellError
+
 GAP = "  "
 LAST_MIN = 24
 """Columns that the last cell of a row must have left for it to stay beside the others: enough for a sentence."""
@@ -33,7 +35,7 @@ def table(
     There a long last cell goes on beside the others where `last_min` columns are left for it, else below them.
     """
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    width = get_terminal_size().columns if sys.stdout.isatty() else None
+    width = _columns()
     lines = []
     for cells in (heads, *rows):
         placed = [
@@ -42,6 +44,17 @@ def table(
         ]
         lines += [GAP.join(placed).rstrip()] if width is None else _fitted(placed, width, last_min)
     return "\n".join(lines)
+
+
+def _columns() -> int | None:
+    """How wide the terminal is; None where output goes elsewhere."""
+    return get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """On a terminal in lines no wider than it, all but the first indented."""
+    width = _columns()
+    return text if width is None else textwrap.fill(text, width, subsequent_indent=indent)
 
 
 def _fitted(placed: Sequence[str], width: int, last_min: int) -> list[str]:
@@ -111,11 +124,26 @@ def clock(at: float) -> str:
 def progress(title: str) -> Iterator[Callable[[str], None]]:
     """Says on stderr that something is under way; the function it gives tells how far it is.
 
-    A spinner with the newest line on a terminal; elsewhere the plain lines one after the other.
+    A spinner with the newest line on a terminal; elsewhere the plain lines one after the other, of which an error
+    does not say in its detail again what they said.
     """
     if not sys.stderr.isatty():
         click.echo(f"{title} …", err=True)
-        yield lambda line: click.echo(f"  {line}", err=True)
+        told: list[str] = []
+
+        def plain(line: str) -> None:
+            # The same is said of each function of a module.
+            if told[-1:] != [line]:
+                told.append(line)
+                click.echo(f"  {line}", err=True)
+
+        try:
+            yield plain
+        except SwellError as error:
+            if set(told).issuperset(error.detail.splitlines()):
+                error.__notes__ = [note for note in getattr(error, "__notes__", ()) if note != error.detail]
+                error.detail = ""
+            raise
         return
     from rich.console import Console
     from rich.markup import escape

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
@@ -13,25 +16,49 @@ if TYPE_CHECKING:
     from swell.wire.api import AppRow, ReplicaRow
 
 HEADS = ("ID", "WORKLOAD", "ROLE", "PHASE", "PID", "AGE", "BUSY", "MEMORY", "WHY")
+SHOWN_MAX = 5
+"""Rows of one workload and role that are shown, unless all are asked for."""
 
 
 @click.command(short_help="List replicas and templates.")
+@click.argument("app", default="")
+@click.option("--all", "everything", is_flag=True, help=f"Also those beyond the first {SHOWN_MAX} of a workload.")
+@options.namespace
 @options.as_json
 @options.home
-def ps(as_json: bool, home: str | None) -> None:
-    """List replicas and templates: what each is for, and why it is there or going.
+def ps(app: str, everything: bool, namespace: str, as_json: bool, home: str | None) -> None:
+    """List replicas and templates (of APP): what each is for, and why it is there or going.
 
-    BUSY is the number of requests it works on. --json has more: revision, node, what limits it.
+    BUSY is the number of requests it works on. --json has all, and more: revision, node, what limits it.
     """
     client = options.connect(home)
     replicas = client.replicas()
+    if app:
+        with options.app_named("swell ps", app, namespace, client) as (space, name):
+            replicas = [row for row in replicas if row.workload.startswith(f"{space}/{name}/")]
+            apps = [] if replicas else [options.deployed(client, name, space)]
+    else:
+        apps = [] if replicas else client.apps()
     if as_json:
         click.echo(json_text(replicas))
     elif replicas:
-        rows = [_cells(replica) for replica in replicas]
-        click.echo(table(HEADS, rows, right=("PID", "AGE", "BUSY", "MEMORY")))
+        click.echo(listing(replicas, everything))
     else:
-        click.echo(_at_zero(client.apps()))
+        click.echo(_at_zero(apps))
+
+
+def listing(replicas: Sequence[ReplicaRow], everything: bool) -> str:
+    """Replicas as a table; of one workload and role only the first few and how many more there are."""
+    rows: list[tuple[str, ...]] = []
+    ordered = sorted(replicas, key=lambda row: (row.workload, row.role))
+    for _, same in groupby(ordered, key=lambda row: (row.workload, row.role)):
+        found = list(same)
+        # One that would stand for just one more is no shorter than that one.
+        shown = len(found) if everything or len(found) == SHOWN_MAX + 1 else SHOWN_MAX
+        rows += [_cells(replica) for replica in found[:shown]]
+        if found[shown:]:
+            rows.append(_more(found[shown:]))
+    return table(HEADS, rows, right=("PID", "AGE", "BUSY", "MEMORY"))
 
 
 def _cells(replica: ReplicaRow) -> tuple[str, ...]:
@@ -48,7 +75,27 @@ def _cells(replica: ReplicaRow) -> tuple[str, ...]:
     )
 
 
-def _at_zero(apps: list[AppRow]) -> str:
+def _more(replicas: Sequence[ReplicaRow]) -> tuple[str, ...]:
+    """One row that stands for the rest of a workload's."""
+    first = replicas[0]
+    phases = ", ".join(f"{count} {phase}" for phase, count in Counter(row.phase for row in replicas).most_common())
+    busy = sum(row.in_flight for row in replicas)
+    memory_mib = sum(row.memory_mib for row in replicas)
+    words = f"{len(replicas)} more (--all): {phases}"
+    return (
+        "…",
+        first.workload.removeprefix("default/"),
+        first.role,
+        "",
+        "",
+        "",
+        str(busy),
+        mebibytes(memory_mib),
+        words,
+    )
+
+
+def _at_zero(apps: Sequence[AppRow]) -> str:
     if not apps:
         return "Nothing runs, and no app is deployed. `swell deploy FILE` deploys one."
     workloads = sum(len(app.workloads) for app in apps)

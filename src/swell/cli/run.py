@@ -6,7 +6,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import click
 
 from swell.cli import options
 from swell.cli.output import progress
+from swell.cli.why import note_end
 from swell.model.errors import SwellError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def run(
                 with progress(f"Starting {target.name}") as tell:
                     server.enter_context(_server(tell))
                     running = Running(
-                        target.app, name=name, namespace=namespace, detach=detach, progress=tell, log=_show
+                        target.app, name=name, namespace=namespace, detach=detach, progress=tell, log=_shower(target)
                     )
                     app.enter_context(running)
                 result = _call(target, args, kwargs)
@@ -118,16 +119,29 @@ def _call(target: Target, args: Sequence[str], kwargs: Mapping[str, Any]) -> Any
     return None
 
 
-def _show(row: LogRow) -> None:
-    """A line that the user's code wrote, where the user's own output goes. Notes of ours are in the log."""
-    if row.stream != "sys":
-        click.echo(row.text, err=row.stream == "err")
+def _shower(target: Target) -> Callable[[LogRow], None]:
+    """Shows lines that the user's code wrote, where the user's own output goes. Notes of ours are in the log.
+
+    Where several functions may write, each line says which did; that of the one that is run needs not.
+    """
+    declared = list(target.app.declared)
+    clear = declared[0] if len(declared) == 1 else target.name.partition(".")[0]
+
+    def show(row: LogRow) -> None:
+        if row.stream == "sys":
+            return
+        workload = row.pool.partition("@")[0].rpartition("/")[2]
+        mark = "" if workload == clear else click.style(f"{workload} | ", dim=True)
+        click.echo(f"{mark}{row.text}", err=row.stream == "err")
+
+    return show
 
 
 def _show_failure(error: Exception) -> None:
     """The user's traceback, without the frames of ours that lead to it, and without what the replica's log showed."""
     from swell.sdk.frames import RemoteTraceback, users
 
+    note_end(options.connect(None), error)
     if isinstance(error.__cause__, RemoteTraceback):
         error.__cause__ = None
         error.__suppress_context__ = True

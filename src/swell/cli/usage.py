@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import defaultdict
@@ -11,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swell.cli import options
-from swell.cli.output import duration, json_text, money, table
+from swell.cli.output import duration, json_text, table
 
 if TYPE_CHECKING:
     from swell.wire.api import PoolUsage
 
-HEADS = ("COST", "REQUESTS", "ERRORS", "COLD", "CPU", "REPLICA", "TEMPLATE")
+HEADS = ("COST", "SHARE", "REQUESTS", "ERRORS", "COLD", "CPU", "REPLICA", "TEMPLATE")
 NAME_MIN = 12
 """Columns that are enough for a name to go on in the next line."""
 GROUPS = ("app", "workload", "pool")
 MINUTE_S = 60.0
 """Use is kept by the minute."""
+UNITS_USD = (("US dollars", 1.0), ("thousandths of a US dollar", 1e-3), ("millionths of a US dollar", 1e-6))
+"""What costs may be counted in: in one unit, they compare."""
 _RUN = re.compile(r"(?P<stem>.+)--[0-9a-f]{8}")
 """An app of `swell run`: its name is new at each run."""
 
@@ -34,8 +37,9 @@ _RUN = re.compile(r"(?P<stem>.+)--[0-9a-f]{8}")
 def usage(since: float, by: str, as_json: bool, home: str | None) -> None:
     """Show requests, time and cost, the dearest first; all runs (`swell run`) of a program are one row.
 
-    CPU is time of processors. REPLICA and TEMPLATE are how long they were there, summed. A pool is one
-    revision of a workload. --json has more: seconds busy and starting, and GiB-seconds of memory.
+    SHARE is that in the cost of all rows. CPU is time of processors. REPLICA and TEMPLATE are how long they were
+    there, summed. A pool is one revision of a workload. --json has more: the cost in dollars, seconds busy and
+    starting, and GiB-seconds of memory.
     """
     begun = (time.time() - since) // MINUTE_S * MINUTE_S if since else 0.0
     rows = grouped(options.connect(home).usage(time.time() - begun if since else 0.0), by)
@@ -77,18 +81,30 @@ def _group(pool: str, by: str) -> tuple[str, bool]:
 
 
 def listing(rows: list[dict[str, Any]], by: str) -> str:
-    """The rows as a table, and their total."""
+    """The rows as a table, their total, and the unit of their cost: the largest of which all together cost one."""
     total = {name: sum(row[name] for row in rows) for name in rows[0] if name not in (by, "runs")}
-    lines = [(*_cells(row), _shown(row, by)) for row in rows]
-    return table((*HEADS, by.upper()), [*lines, (*_cells(total), "total")], right=HEADS, last_min=NAME_MIN)
+    unit, unit_usd = next((each for each in UNITS_USD if total["cost_usd"] >= each[1]), UNITS_USD[-1])
+    lines = [(*_cells(row, unit_usd, total["cost_usd"]), _shown(row, by)) for row in rows]
+    lines.append((*_cells(total, unit_usd, total["cost_usd"]), "total"))
+    shown = table((*HEADS, by.upper()), lines, right=HEADS, last_min=NAME_MIN)
+    return f"{shown}\n\nCOST is in {unit}."
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+def _cells(row: dict[str, Any], unit_usd: float, whole_usd: float) -> tuple[str, ...]:
+    share = row["cost_usd"] / whole_usd if whole_usd else 0.0
     return (
-        money(row["cost_usd"]),
+        amount(row["cost_usd"] / unit_usd),
+        "< 1%" if 0 < share < 0.01 else f"{share:.0%}",
         *(str(row[name]) for name in ("requests", "errors", "cold")),
         *(duration(row[name]) for name in ("cpu_s", "replica_s", "template_s")),
     )
+
+
+def amount(value: float) -> str:
+    """A number to compare with others, with at least two digits that count: "1,234", "12", "1.2", "0.0012"."""
+    if value >= 10 or value == 0:
+        return f"{value:,.0f}"
+    return f"{value:.{max(1 - math.floor(math.log10(value)), 1)}f}"
 
 
 def _shown(row: dict[str, Any], by: str) -> str:

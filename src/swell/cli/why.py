@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
 
 from swell.cli import options
-from swell.cli.output import bar, clock, duration, json_text, money, patience, table
+from swell.cli.output import bar, clock, duration, json_text, money, patience, table, wrapped
+from swell.model.errors import SwellError
 
 if TYPE_CHECKING:
     from swell.sdk.client import Client
-    from swell.wire.api import RequestRow, Why
+    from swell.wire.api import RequestRow, Why, WhyStep
 
 FRESH_S = 2.5
 """A request's record is kept within two seconds of its end."""
+LOOK_S = 0.2
+CUT = ("replica_died", "connection_lost", "stream_cut")
+"""What callers meet when a replica goes away: at the head of an answer, or in the midst of a stream."""
 HEADS = ("REQUEST", "AGO", "FUNCTION", "ENDED", "MS", "COLD")
+BAR = 8
+"""Columns of a whole bar: what a step was stands beside it in a narrow terminal, too."""
+SHORT_MS = 1.0
+"""Steps shorter than this are told together."""
 MILLION = 1_000_000
 DEAR_USD = 0.01
 """A request that costs this much has a price of its own; others are counted by the million."""
@@ -35,18 +46,16 @@ def why(request: str, app: str, namespace: str, as_json: bool, home: str | None)
     """
     client = options.connect(home)
     if request:
-        answer = _found(client, request)
+        answer = found(client, request)
         click.echo(json_text(answer) if as_json else story(answer))
         return
-    space, name = options.split_app(app, namespace)
-    rows = client.requests(name, namespace=space)
+    with options.app_named("swell why --app", app, namespace, client) as (space, name):
+        rows = client.requests(name, namespace=space)
     click.echo(json_text(rows) if as_json else listing(rows, time.time()))
 
 
-def _found(client: Client, request: str) -> Why:
+def found(client: Client, request: str) -> Why:
     """The answer. Who asks right after the request has ended does not meet its record on the way."""
-    from swell.model.errors import SwellError
-
     until = time.monotonic() + FRESH_S
     with patience(f"Looking for {request}", lambda: "its record may still be on its way"):
         while True:
@@ -55,7 +64,23 @@ def _found(client: Client, request: str) -> Why:
             except SwellError as error:
                 if error.code != "not_kept" or time.monotonic() > until:
                     raise
-            time.sleep(FRESH_S / 10)
+            time.sleep(LOOK_S)
+
+
+def note_end(client: Client, error: Exception, streamed: str = "") -> None:
+    """Where a replica went away with a request, note on the error what ended it, once that is known.
+
+    `streamed`: the request whose stream broke off, where the error does not tell.
+    """
+    request = (error.request or streamed) if isinstance(error, SwellError) and error.code in CUT else ""
+    if not request:
+        return
+    until = time.monotonic() + FRESH_S
+    with patience("The replica died", lambda: "its end may still be on its way"), suppress(SwellError):
+        while not (ended := found(client, request).ended) and time.monotonic() < until:
+            time.sleep(LOOK_S)
+        if ended:
+            error.add_note(f"What ended the replica: {ended}.")
 
 
 def listing(rows: list[RequestRow], now: float) -> str:
@@ -79,17 +104,34 @@ def listing(rows: list[RequestRow], now: float) -> str:
 def story(answer: Why) -> str:
     """The whole answer as text."""
     ended = f"{answer.status} {answer.error}".strip()
-    woke = "no replica was ready" if answer.cold else "a replica was ready"
+    woke = "cold" if answer.cold else "warm"
     target = _target(answer.workload, answer.method)
     head = f"{answer.request}  {target}  {ended}  {answer.total_ms:.1f} ms  at {clock(answer.received_at)}, {woke}"
-    rows = [(step.what, f"{step.ms:.1f}", bar(step.ms, answer.total_ms), step.note) for step in answer.steps]
-    parts = [head]
-    if rows:
-        parts.append(table(("STEP", "MS", "", ""), rows, right=("MS",)))
-    if answer.reasons:
-        parts.append("\n".join(f"- {reason}" for reason in answer.reasons))
-    parts.append(cost(answer))
+    parts = [wrapped(head)]
+    if steps := _joined(answer.steps):
+        rows = [(step.what, f"{step.ms:.1f} ms", bar(step.ms, answer.total_ms, BAR), step.note) for step in steps]
+        parts.append(table(("STEP", "MS", "", ""), rows, right=("MS",)).partition("\n")[2])
+    parts.append("\n".join([*(wrapped(f"- {reason}", "  ") for reason in answer.reasons), cost(answer)]))
     return "\n\n".join(parts)
+
+
+def _joined(steps: Sequence[WhyStep]) -> list[WhyStep]:
+    """The steps; several short ones that a start-up is made of are one, after its others."""
+    from swell.wire.api import WhyStep
+
+    shown: list[WhyStep] = []
+    for within, same in groupby(steps, key=lambda step: step.what.startswith(" ")):
+        found = list(same)
+        short = [step for step in found if within and step.ms < SHORT_MS]
+        if len(short) < 2:
+            shown += found
+            continue
+        names = ", ".join(step.what.strip() for step in short)
+        shown += [step for step in found if step not in short]
+        shown.append(
+            WhyStep(f"  {len(short)} more", sum(step.ms for step in short), f"each under {SHORT_MS:g} ms: {names}")
+        )
+    return shown
 
 
 def _target(workload: str, method: str) -> str:
@@ -110,10 +152,10 @@ def cost(answer: Why) -> str:
     if not whole:
         return "cost nothing: no replica worked on it"
     many, unit = (1, "for this request") if whole >= DEAR_USD else (MILLION, "per million such requests")
-    rows = [
-        ("its own work", answer.marginal_usd, f"{answer.cpu_us / 1000:.1f} ms CPU, and memory while it ran"),
-        ("idle share", answer.idle_share_usd, "of replicas and templates that waited for requests"),
-        ("cold share", answer.cold_share_usd, "of start-ups"),
-    ]
-    parts = table(("PART", "USD", ""), [(name, money(usd * many), note) for name, usd, note in rows], right=("USD",))
-    return f"cost {money(whole * many)} {unit}:\n{parts.partition(chr(10))[2]}"
+    own, idle, cold = (money(usd * many) for usd in (answer.marginal_usd, answer.idle_share_usd, answer.cold_share_usd))
+    cpu = f"{answer.cpu_us / 1000:.1f} ms CPU" if answer.cpu_us >= 0 else "CPU not known"
+    return wrapped(
+        f"cost {money(whole * many)} {unit}: {own} its own work ({cpu}, and memory while it ran), "
+        f"{idle} its share of idle time, {cold} of start-ups",
+        "  ",
+    )
