@@ -208,9 +208,16 @@ def verdict(child: Child, exit: Exit | None, oom_kills: int, tail: Sequence[str]
     return Ending("crashed", f"{_how(status)}\n{last}".strip())
 
 
-def farewell(end: Ending) -> str:
-    """The one line its log gets. What it printed itself, a traceback say, is in the log already."""
-    what = _ENDS.get(end.reason, f"stopped ({end.reason})")
+def farewell(end: Ending, attempt: int) -> str:
+    """The one line its log gets. What it printed itself, a traceback say, is in the log already.
+
+    `attempt`: which start in a row it was that did not come to be ready; 0 when it was ready.
+    """
+    what = _ENDS.get(end.reason)
+    if what is None:
+        what = f"stopped ({end.reason})"
+    elif attempt:
+        what += f" (attempt {attempt})"
     return ": ".join(filter(None, (what, *end.detail.splitlines()[:1])))
 
 

@@ -7,6 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import takewhile
 from typing import Protocol
 
 import msgspec
@@ -160,13 +161,22 @@ class Endings:
             return
         del owner.children[child.id]
         end = verdict(child, exit, oom_kills, tail)
+        attempt = self._attempt(child) if child.phase is Phase.STARTING else 0
         child.phase = Phase.GONE
         seen = msgspec.structs.replace(child.seen(owner.node), pid=pid, reason=end.reason, detail=end.detail)
+        owner.spool.note(child.pool, child.id, farewell(end, attempt))
         self._remember(seen)
-        owner.spool.note(child.pool, child.id, farewell(end))
         self._tell(seen)
         if child.role == "template":
             owner.forks.over(child)
+
+    def _attempt(self, child: Child) -> int:
+        """Which start it was since one of its pool and role was last ready."""
+        kind = (child.pool, child.role)
+        if any(c.phase is Phase.READY and (c.pool, c.role) == kind for c in self.owner.children.values()):
+            return 1
+        before = (seen for seen in reversed(self._ended.values()) if (seen.pool, seen.role) == kind)
+        return 1 + sum(1 for _ in takewhile(lambda seen: not seen.timings_ms, before))
 
     def _remember(self, seen: ReplicaSeen) -> ReplicaSeen:
         self._ended[seen.replica] = seen
