@@ -148,8 +148,10 @@ def test_pipelined_requests_of_a_slow_reader_are_all_answered(play: Play) -> Non
     play(scenario, control=False)
 
 
-@pytest.mark.parametrize("ends", ["connection: close", "its deadline", "an end of its requests"])
+@pytest.mark.parametrize("ends", ["connection: close", "its deadline", "its silence", "an end of its requests"])
 def test_a_last_answer_that_is_not_read_is_dropped(play: Play, ends: str) -> None:
+    running = ends in ("its deadline", "its silence")
+
     async def scenario(rig: Rig) -> None:
         async def large(exchange: Exchange, reader: Reader) -> None:
             await exchange.read_body(reader)
@@ -163,7 +165,7 @@ def test_a_last_answer_that_is_not_read_is_dropped(play: Play, ends: str) -> Non
         await rig.deploy(replica, name="small")
         sock = await deaf(rig)
         loop = asyncio.get_running_loop()
-        if ends == "its deadline":
+        if running:
             await loop.sock_sendall(sock, request("/call/app/fn"))
             await until(lambda: rig.control.levels(pool)[-1:] == [(0, 1)], "the request")
         else:
@@ -174,11 +176,11 @@ def test_a_last_answer_that_is_not_read_is_dropped(play: Play, ends: str) -> Non
         await until(lambda: unsent(rig) > 0, "a client that does not read")
         await all_gone(rig)
         await until(lambda: replica.running == 0, "the cancel")
-        if ends == "its deadline":
+        if running:
             await until(lambda: rig.control.levels(pool)[-1:] == [(0, 0)], "the slot")
         sock.close()
 
-    play(scenario, idle_timeout_s=0.4)
+    play(scenario, idle_timeout_s=30.0 if ends == "its deadline" else 0.4)
 
 
 def test_hundreds_of_idle_connections_end_and_leave_nothing(play: Play) -> None:

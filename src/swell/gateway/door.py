@@ -97,6 +97,7 @@ class Client(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.clogged = True
+        self.heard_at = self.shared.now()
         if self.current is not None and self.current.upstream is not None:
             self.current.upstream.pause()
 
@@ -257,6 +258,10 @@ class Client(asyncio.Protocol):
                 else:
                     self._refuse_rest(408, "slow_client", "The head of the request did not arrive in time.")
                     self._advance()
+        elif self.clogged:
+            # Not every request has a deadline, and a far one is no reason to keep a replica from others.
+            if self._idle(now):
+                self.transport.abort()
         elif self._body_stalled(current, now):
             self._refuse_rest(408, "slow_client", "The body of the request did not arrive in time.")
         if self.half_closed and current is not None and not self.transport.is_closing():
@@ -265,7 +270,7 @@ class Client(asyncio.Protocol):
             self.shared.wheel.add(self, now + self._check_s)
 
     def _idle(self, now: float) -> bool:
-        """Nothing is under way, and for too long the client took nothing of what it was told either."""
+        """For too long the client neither did what was waited for nor took any of what it was told."""
         unsent = self.transport.get_write_buffer_size()
         if unsent != self.unsent:
             self.unsent = unsent
