@@ -24,7 +24,10 @@ TEMPLATE_IDLE_S = 20.0
 DEPLOY_WAIT_S = 1800.0
 """The first deploy downloads and installs the model's packages."""
 WAIT_S = 120.0
-BAR = 28
+INDENT = 28
+"""Columns in front of what came of a step."""
+WIDTH = 80 - INDENT
+BAR = 24
 SMALLEST_MS = 0.05
 """Phases below it are not shown."""
 
@@ -37,7 +40,7 @@ def step(words: str, act: Callable[[], str]) -> None:
     first, *more = came.splitlines()
     print(f"{time.monotonic() - begun:7.1f} s   {first}")
     for line in more:
-        print(f"{'':28}{line}")
+        print(f"{'':{INDENT}}{line}")
 
 
 class Story:
@@ -73,18 +76,18 @@ class Story:
     def start(self) -> str:
         self.swell.run("up", "-d", "--set", f"template_idle_s={TEMPLATE_IDLE_S:g}")
         self.servers = set(self.look())
-        return f"swell up -d; {len(self.servers)} processes: {', '.join(str(one.pid) for one in self.look())}"
+        return f"swell up -d; {len(self.servers)} processes:\n{', '.join(str(one.pid) for one in self.look())}"
 
     def deploy(self) -> str:
         self.swell.run("deploy", str(HERE / "ocr.py"), wait_s=DEPLOY_WAIT_S)
-        return "swell deploy examples/ocr.py; environment built, import checked"
+        return "swell deploy examples/ocr.py;\nenvironment built, import checked"
 
     def at_zero(self) -> str:
         if listed := self.listed():
             raise Failed(f"nothing was called, yet `swell ps` lists {listed}")
         if extra := self.extra():
             raise Failed(f"processes that were not there before the deploy: {', '.join(map(str, extra))}")
-        return f"swell ps is empty; only the {len(self.servers)} processes from the start are there"
+        return f"swell ps is empty; only the {len(self.servers)} from the start are there"
 
     def call(self) -> str:
         with self.swell.connect() as client:
@@ -102,7 +105,7 @@ class Story:
                 f"{PICTURE.name}, {PICTURE.stat().st_size / 1000:.0f} kB, holds {len(lines)} texts:",
                 *(f"  {line}" for line in _wrap(lines)),
                 *_bars(answer, self.bar_ms),
-                f"its own work costs ${float(answer.headers['swell-cost-usd']) * 1e6:.2f} per million such calls; "
+                f"its own work costs ${float(answer.headers['swell-cost-usd']) * 1e6:.2f} per million such calls;",
                 f"more in: swell why {answer.request}",
             ]
         )
@@ -112,11 +115,11 @@ class Story:
         (template,) = self.listed()
         if {one.pid for one in self.extra()} != {template["pid"]}:
             raise Failed(f"`swell ps` lists {template['pid']}, and there is {', '.join(map(str, self.extra()))}")
-        return f"template only: pid {template['pid']}, {template['memory_mib']:.0f} MiB, takes no traffic"
+        return f"only a template: pid {template['pid']}, {template['memory_mib']:.0f} MiB, no traffic"
 
     def back_at_zero(self) -> str:
         wait_until("nothing of the model left", lambda: not self.extra() and not self.listed(), WAIT_S, pause_s=0.25)
-        return f"swell ps is empty; only the {len(self.servers)} processes from the start are there"
+        return f"swell ps is empty; only the {len(self.servers)} from the start are there"
 
     def stop(self) -> str:
         for request in self.requests:
@@ -141,7 +144,7 @@ class Story:
         return [one for one in self.look() if one not in self.servers]
 
 
-def _wrap(lines: list[str], width: int = 72) -> list[str]:
+def _wrap(lines: list[str], width: int = WIDTH - 2) -> list[str]:
     """Texts side by side, as many as fit a line."""
     rows = [""]
     for line in lines:

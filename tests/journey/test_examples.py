@@ -113,6 +113,7 @@ def test_demo(templates: str) -> None:
         [sys.executable, EXAMPLES / "demo.py"], env=environ, capture_output=True, text=True, timeout=DEMO_WAIT_S
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for promised in ("at zero", "from zero", "Flat white", "marginal cost", "Everything happened as promised"):
+    for promised in ("at zero", "from zero", "Flat white", "its own work costs", "Everything happened as promised"):
         assert promised in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
     assert ("from parked" in done.stdout) == (templates == "1")
