@@ -58,11 +58,21 @@ def __getattr__(name: str) -> Any:
     elif name == "exception":
         value = import_module("swell.exception")
     elif name in _WHERE:
-        value = getattr(import_module(_WHERE[name]), name)
+        value = _loaded(name)
     else:
         value = _not_yet(name)
     globals()[name] = value
     return value
+
+
+def _loaded(name: str) -> Any:
+    try:
+        return getattr(import_module(_WHERE[name]), name)
+    except (ImportError, AttributeError):
+        shadowing = import_module("swell.sdk.shadow").found()
+        if shadowing is None:
+            raise
+        raise shadowing from None
 
 
 def _not_yet(name: str) -> Any:

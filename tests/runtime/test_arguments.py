@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from swell.model.errors import SwellError
 from swell.runtime.arguments import Arguments
-from swell.wire.http import JSON, MSGPACK
+from swell.wire.http import JSON, MSGPACK, PICKLE
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -107,6 +108,22 @@ def test_a_misfit_names_the_argument_and_the_signature(body: bytes, says: str) -
     assert raised.value.status == 422
     assert says in raised.value.message
     assert "typed(point:" in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("given_", "says"),
+    [
+        (((), {"q": 1}), "There is no argument 'q'"),
+        (((1,), {"tags": [], "q": 1}), "There is no argument 'q'"),
+        (((), {}), "Missing a required argument: 'point'"),
+    ],
+)
+def test_pickled_arguments_that_do_not_fit_are_told_as_others_are(given_: Any, says: str) -> None:
+    with pytest.raises(SwellError) as raised:
+        Arguments("typed", typed).read(PICKLE.encode(), pickle.dumps(given_), True)
+    assert (raised.value.status, raised.value.message.partition(". It takes")[0]) == (422, says)
+    body = pickle.dumps(((1,), {"any": 2}))
+    assert Arguments("greedy", greedy).read(PICKLE.encode(), body, True) == ((1,), {"any": 2})
 
 
 def test_parameters_msgspec_cannot_make_are_passed_as_they_are() -> None:

@@ -19,6 +19,10 @@ async def waits() -> int:
     return 1
 
 
+def serve() -> None:
+    """Would start a process."""
+
+
 class Model:
     """One of each hook, bases first in time."""
 

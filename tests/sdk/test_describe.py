@@ -235,3 +235,18 @@ def test_a_function_travels_as_its_name(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("SWELL_URL", "http://127.0.0.1:9")
     function = swell.Function.from_name("app", "f", environment_name="staging")
     assert repr(pickle.loads(pickle.dumps(function))) == repr(function)
+
+
+def test_a_fixed_port_that_takes_one_request_at_a_time_is_told() -> None:
+    def noted(serve: Callable[[], None]) -> list[str]:
+        app = swell.App("a")
+        app.function(name="web")(serve)
+        app.function()(deployable.plain)
+        return describe.notes(described(app))
+
+    serve = swell.web_server(9301)(deployable.serve)
+    assert noted(serve) == [
+        "web: port 9301 is taken by one replica per node, one request at a time; "
+        "@swell.concurrent(max_inputs=…) lets it take more"
+    ]
+    assert noted(swell.concurrent(max_inputs=10)(serve)) == []

@@ -128,6 +128,7 @@ def test_what_is_not_there(reference: str, code: str) -> None:
         ("empty.py", "import swell\napp = swell.App('a')", "empty_app"),
         ("my-file.py", ONE, "bad_file_name"),
         ("json.py", ONE, "bad_file_name"),
+        ("gc.py", ONE, "bad_file_name"),
         ("uses_volumes.py", "import swell\nv = swell.Volume.from_name('x')", "not_available"),
     ],
 )
@@ -136,6 +137,36 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, text: str, code: 
     with pytest.raises(swell.Error) as raised:
         load.target(place)
     assert raised.value.code == code
+
+
+@pytest.mark.parametrize("name", ["gc", "email", "json"])
+def test_a_file_with_the_name_of_a_module_of_pythons_is_told_exactly_that(tmp_path: Path, name: str) -> None:
+    place = write(tmp_path, f"{name}.py", ONE)
+    said = rf"{name}\.py has the name of Python's own module '{name}'.*rename it, to my_{name}\.py for example"
+    with pytest.raises(swell.exception.InvalidError, match=said):
+        load.target(place)
+    packed = write(tmp_path, f"{name}/__init__.py", ""), write(tmp_path, f"{name}/entry.py", ONE)
+    with pytest.raises(swell.exception.InvalidError, match=rf"'{name}'.*rename it, to my_{name} for example"):
+        load.target(packed[1])
+
+
+@pytest.mark.parametrize("name", ["email", "queue", "json"])
+def test_a_program_in_the_place_of_a_module_of_pythons_is_told_exactly_that(tmp_path: Path, name: str) -> None:
+    place = write(tmp_path, f"{name}.py", "import swell\nswell.Function.from_name('a', 'f').remote()\n")
+    done = subprocess.run(
+        [sys.executable, place], env={"SWELL_URL": "http://127.0.0.1:9"}, capture_output=True, text=True, timeout=60
+    )
+    assert f"{place} has the name of Python's own module '{name}'" in done.stderr.splitlines()[-1], done.stderr
+
+
+@pytest.mark.parametrize("name", ["email", "queue"])
+def test_a_file_beside_the_program_in_the_place_of_a_module_of_pythons_is_named(tmp_path: Path, name: str) -> None:
+    beside = write(tmp_path, f"{name}.py", "x = 1\n")
+    place = write(tmp_path, "program.py", "import swell\nswell.Function.from_name('a', 'f').remote()\n")
+    done = subprocess.run(
+        [sys.executable, place], env={"SWELL_URL": "http://127.0.0.1:9"}, capture_output=True, text=True, timeout=60
+    )
+    assert f"{beside} has the name of Python's own module '{name}'" in done.stderr.splitlines()[-1], done.stderr
 
 
 def test_a_file_that_raises_shows_the_users_own_traceback(tmp_path: Path) -> None:

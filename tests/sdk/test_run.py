@@ -117,6 +117,18 @@ def test_output_appears_where_it_was_asked_for(server: Server, capfd: pytest.Cap
     assert [line.split(" says ")[1] for line in shown.splitlines() if " says " in line] == ["0", "1", "2"]
 
 
+def test_what_is_most_likely_not_meant_is_said_at_deploy(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    alone = swell.App("a")
+    alone.function(name="web")(swell.web_server(9303)(alone_serving))
+    with swell.enable_output():
+        alone.deploy()
+    assert "web: port 9303 is taken by one replica per node, one request at a time" in capfd.readouterr().err
+
+
+def alone_serving() -> None:
+    """Would start a process."""
+
+
 def test_in_a_replica_calls_go_to_the_app_it_is_part_of(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SWELL_URL")
     first, second = swell.App("first"), swell.App("second")

@@ -169,6 +169,9 @@ class Arguments:
             raise SwellError(
                 "bad_body", f"The body is not a pickle of (args, kwargs) that can be read here: {summary(error)}."
             ) from None
+        unknown = [name for name in kwargs if name not in self._types and not self._any_named]
+        if unknown:
+            raise self._error(f"there is no argument {unknown[0]!r}")
         try:
             self._signature.bind(*args, **kwargs)
         except TypeError as error:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from swell.model.errors import SwellError
+from swell.sdk import shadow
 from swell.sdk.image import Local, files
 
 SIZE_MAX = 64 * 1024 * 1024
@@ -35,11 +36,17 @@ class Source(NamedTuple):
 
 
 def source(path: Path) -> Source:
-    """How the file is imported: by its stem, or by its dotted name from the top of the package it lies in."""
+    """How the file is imported: by its stem, or by its dotted name from the top of the package it lies in.
+
+    SwellError bad_file_name where that is the name of one of Python's own modules.
+    """
     path = path.absolute()
     top = path.parent
     while (top / "__init__.py").is_file():
         top = top.parent
+    shadowing = shadow.refusal(str(path if top == path.parent else top / path.relative_to(top).parts[0]))
+    if shadowing is not None:
+        raise shadowing
     if top == path.parent:
         return Source(path.stem, Local(path, PurePosixPath(path.name)))
     parts = path.relative_to(top).with_suffix("").parts

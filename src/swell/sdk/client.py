@@ -14,7 +14,7 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.workload import DEFAULT_NAMESPACE, App, Retrying
-from swell.sdk import protocol
+from swell.sdk import protocol, shadow
 from swell.sdk.bridge import operation, stream_operation
 from swell.sdk.protocol import Answer, Request
 from swell.sdk.retries import NEVER
@@ -44,10 +44,14 @@ class Client:
     @cached_property
     def transport(self) -> Transport:
         """Connections to the server."""
+        # Parts of the HTTP client are imported with the first request, on another thread: too late to say it well.
+        shadowing = shadow.found()
+        if shadowing is not None:
+            raise shadowing
         try:
             from swell.sdk.transport import Transport
-        except ModuleNotFoundError as error:
-            raise SwellError(
+        except ImportError as error:
+            raise shadow.found() or SwellError(
                 "no_http_client",
                 f"Calls need the package httpx2, and {error.name} is not installed here: add 'httpx2>=2.10,<3' "
                 "(and, with --no-deps, what it depends on) to the image's packages.",

@@ -89,6 +89,18 @@ def app(declared: Iterable[Declared], place: Place, sources: Mapping[str, tuple[
     )
 
 
+def notes(app: model.App) -> list[str]:
+    """What is allowed and most likely not meant, a sentence each."""
+    revisions = {revision.id: revision for revision in app.revisions}
+    return [
+        f"{each.name}: port {port} is taken by one replica per node, one request at a time; "
+        "@swell.concurrent(max_inputs=…) lets it take more"
+        for each in app.workloads
+        for port in revisions[each.revision].needs.ports
+        if revisions[each.revision].max_inputs == 1
+    ]
+
+
 def check(declared: Declared) -> None:
     """Refuse what cannot be deployed, naming the argument or decorator."""
     arguments.refuse(declared.given)

@@ -11,7 +11,9 @@ from swell.model.errors import SwellError
 
 _OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
-_WAITING = tuple(_LIBRARY + each for each in ("asyncio" + os.sep, "concurrent" + os.sep, "contextlib.py"))
+_WAITING = tuple(
+    _LIBRARY + each for each in ("asyncio" + os.sep, "concurrent" + os.sep, "contextlib.py", "functools.py")
+)
 _MACHINERY = ("<frozen importlib", "<string>", *_WAITING)
 """How files begin that are nobody's: the import system's, the constructors that dataclasses write, and what carries
 an error from the thread that sends requests to the one that waits."""

@@ -83,7 +83,10 @@ def _import_file(path: Path) -> ModuleType:
     taken = sys.modules.get(source.module)
     where = getattr(taken, "__file__", None)
     if taken is not None and (where is None or Path(where).absolute() != path.absolute()):
-        raise SwellError("bad_file_name", f"{path.name} has the name of a module that is in use: rename the file.")
+        raise SwellError(
+            "bad_file_name",
+            f"{path.name} has the name of a module that is in use ({where or 'built in'}): rename the file.",
+        )
     importlib.invalidate_caches()
     found = _import(source.module, str(path))
     where = getattr(found, "__file__", None)

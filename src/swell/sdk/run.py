@@ -156,7 +156,10 @@ async def deploy(
     progress: Callable[[str], None] | None = None,
     client: Client | None = None,
 ) -> DeployLine:
-    """Put an app on the server (an operation); returns URLs by function or method, and what changed."""
+    """Put an app on the server (an operation); returns URLs by function or method, and what changed.
+
+    `progress` is told how it goes, and last what is most likely not meant.
+    """
     chosen = name or app.name
     if chosen is None:
         raise SwellError("no_name", "An app needs a name to be deployed: write swell.App('name'), or give name=.")
@@ -173,6 +176,9 @@ async def deploy(
         _hint(error, app)
         raise
     app.binding.deployed = Deployed(client, space, chosen, dict(done.urls))
+    if progress is not None:
+        for note in describe.notes(prepared.app):
+            progress(note)
     return done
 
 

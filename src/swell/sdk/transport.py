@@ -17,6 +17,7 @@ import httpx2
 
 from swell.model.errors import SwellError
 from swell.model.workload import Retrying
+from swell.sdk import shadow
 from swell.sdk.bridge import Pending
 from swell.sdk.protocol import RETRIED, Answer, Request, error_of
 from swell.sdk.retries import NEVER, delay_s
@@ -188,6 +189,12 @@ def _explained(url: str) -> Iterator[None]:
             "or set SWELL_URL to where it is.",
             status=503,
         ) from None
+    except ImportError:
+        # Parts of the HTTP client are imported with the first request.
+        shadowing = shadow.found()
+        if shadowing is None:
+            raise
+        raise shadowing from None
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
         raise SwellError("bad_setting", f"{url!r} is not a URL to send requests to: {error}. Set SWELL_URL.") from None
     except httpx2.TransportError as error:
