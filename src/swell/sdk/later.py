@@ -12,6 +12,7 @@ from swell.model.errors import SwellError
 from swell.sdk.frames import hidden
 
 NOUNS: dict[str, str] = {
+    "billing": "There is no bill: what was used and what it cost is read with `swell usage`.",
     "CloudBucketMount": "Bucket mounts are not available yet: read the bucket with its own client in the function.",
     "Client": "There is no Client to make by hand: set SWELL_URL and SWELL_KEY, and App, Function and Cls use them.",
     "Cluster": "Clusters are not available yet: each replica works alone.",

@@ -1,0 +1,178 @@
+"""Is docs/modal.md what the package does? `python tests/sdk/test_modal_page.py` writes its tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import swell
+from swell.model.errors import CODES
+from swell.sdk import arguments, later
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "modal.md"
+TABLE = re.compile(r"<!-- table: (\w+) -->\n(.*?)<!-- end of table -->", re.DOTALL)
+OWN = {"__version__", "remaining_s"}
+"""Public names that are not of the convention."""
+
+CONVENTION = set(
+    [
+        "App",
+        "Client",
+        "CloudBucketMount",
+        "Cls",
+        "Cron",
+        "Dict",
+        "Environment",
+        "Error",
+        "FilePatternMatcher",
+        "Function",
+        "FunctionCall",
+        "Image",
+        "NetworkFileSystem",
+        "Period",
+        "Probe",
+        "Proxy",
+        "Queue",
+        "Retries",
+        "Sandbox",
+        "SandboxSnapshot",
+        "SchedulerPlacement",
+        "Secret",
+        "Server",
+        "Tunnel",
+        "Volume",
+        "Workspace",
+        "asgi_app",
+        "batched",
+        "billing",
+        "clustered",
+        "concurrent",
+        "current_function_call_id",
+        "current_input_id",
+        "enable_output",
+        "enter",
+        "exception",
+        "exit",
+        "experimental",
+        "fastapi_endpoint",
+        "forward",
+        "gpu",
+        "interact",
+        "is_local",
+        "method",
+        "parameter",
+        "sessioned",
+        "web_endpoint",
+        "web_server",
+        "wsgi_app",
+    ]
+)
+"""Public names of the convention, of today."""
+
+DIFFERENCES: dict[str, str] = {
+    "Cls": "no parameters of a class, no with_options",
+    "Error": "has a `.code`, a `.status` and the `.request`",
+    "Function": "no `.spawn()`; see Arguments from Python above",
+    "Image": "describes a virtual environment, not a container",
+    "Retries": "the Python caller sends again; callers over HTTP do not",
+    "asgi_app": "at `{label}.localhost` and `/web/{label}/` of the server; WebSockets are not offered yet",
+    "concurrent": "of a class, it goes below @app.cls(), not on a method",
+    "current_input_id": "is the id of the request, for `swell why`",
+    "enable_output": "writes on standard error",
+    "enter": "snap=True: what it loads is forked from a template process, not read from a snapshot",
+    "exception": "see Errors below",
+    "fastapi_endpoint": "at `{label}.localhost` and `/web/{label}/` of the server",
+    "web_endpoint": "the former name of fastapi_endpoint",
+    "web_server": "one replica per node has the port; without @concurrent it takes one request at a time",
+}
+
+
+def row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def head(*cells: str) -> str:
+    return row(*cells) + "|" + "---|" * len(cells) + "\n"
+
+
+def status(message: str) -> str:
+    return "not yet" if " yet" in message else "refused"
+
+
+def code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def names() -> str:
+    told = head("name", "state", "how, or what instead")
+    for name in sorted({*CONVENTION, *later.NOUNS, *later.FUNCTIONS}, key=str.lower):
+        if name in swell.__all__:
+            told += row(f"`{name}`", "differs" if name in DIFFERENCES else "works", DIFFERENCES.get(name, ""))
+        else:
+            message = later.NOUNS.get(name) or later.FUNCTIONS[name]
+            told += row(f"`{name}`", status(message), message)
+    return told
+
+
+def methods() -> str:
+    told = head("method", "state", "which, or what instead")
+    for owner in (swell.App, swell.Cls, swell.Function, swell.Image):
+        found = {name: value for base in owner.__mro__[:-1] for name, value in vars(base).items() if name[0] != "_"}
+        absent = {name: str(value.__doc__) for name, value in found.items() if is_stand_in(value)}
+        is_method = {
+            name: hasattr(value, "__get__") and not isinstance(value, property) for name, value in found.items()
+        }
+        told += row(f"`{owner.__name__}`", "works", code(sorted(n for n in found if is_method[n] and n not in absent)))
+        for name, message in sorted(absent.items()):
+            told += row(f"`{owner.__name__}.{name}`", status(message), message)
+    return told
+
+
+def is_stand_in(value: object) -> bool:
+    """Does the method only say that it is not there?"""
+    return isinstance(value, staticmethod) and value.__func__.__module__ == later.__name__
+
+
+def arguments_() -> str:
+    told = head("callable", "argument", "state, and what instead")
+    for callable in sorted({*arguments.EFFECTS, *arguments.REFUSED}, key=str.lower):
+        taken = arguments.EFFECTS.get(callable, {})
+        if taken:
+            told += row(f"`{callable}`", code(taken), "works")
+        for name, why in arguments.REFUSED.get(callable, {}).items():
+            told += row(f"`{callable}`", f"`{name}`", f"refused: {why}")
+    return told
+
+
+def errors() -> str:
+    told = head("swell.exception", "codes, or what to write instead")
+    kinds = {kind.__name__: code(codes) for kind, codes in CODES.items()}
+    kinds |= {"Error": "all others", "InputCancellation": "raised inside a function whose caller left"}
+    for name in sorted([*swell.exception.__all__, *swell.exception.ABSENT]):
+        told += row(f"`{name}`", kinds[name] if name in kinds else f"not there: {swell.exception.ABSENT[name]}")
+    return told
+
+
+WRITERS = {"names": names, "methods": methods, "arguments": arguments_, "errors": errors}
+
+
+def written(page: str) -> str:
+    """The page with its tables as they are to be."""
+    return TABLE.sub(lambda m: f"<!-- table: {m[1]} -->\n{WRITERS[m[1]]()}<!-- end of table -->", page)
+
+
+def test_the_page_says_what_the_package_does() -> None:
+    page = PAGE.read_text()
+    assert [found[1] for found in TABLE.finditer(page)] == list(WRITERS)
+    assert page == written(page), "write it with: python tests/sdk/test_modal_page.py"
+
+
+def test_every_name_of_the_convention_has_an_answer() -> None:
+    assert {*swell.__all__, *later.NOUNS, *later.FUNCTIONS} >= CONVENTION
+    assert set(swell.__all__) - OWN <= CONVENTION
+    assert set(DIFFERENCES) <= set(swell.__all__)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text()))
