@@ -113,12 +113,23 @@ def test_starts_that_keep_failing_are_spaced_out_and_then_refused_with_the_reaso
     assert row.retry_at == now == last + 16.0, "from then on requests are held again, and one can ask for the next try"
 
 
+@pytest.mark.parametrize("reason", ["startup_timeout", "not_listening"])
+def test_who_waited_for_a_whole_start_that_failed_does_not_wait_for_another(reason: str) -> None:
+    reactor, pool = a_reactor()
+    reactor.demand("g1", [Level(pool, 1, 0)], 1e9, 101.0)
+    (order,) = starts(reactor.step(101.0))
+    reactor.fact(seen(order, Phase.GONE, 131.0, reason))
+    reactor.step(131.0)
+    row = reactor.keeper.pools[pool]
+    assert (row.closed, row.retry_at) == (True, 132.0)
+
+
 def test_what_waits_for_room_is_tried_again_when_somebody_leaves() -> None:
     reactor, pool = a_reactor(Scaling(max_replicas=1000, idle_s=10.0))
     reactor.demand("g1", [Level(pool, 40, 0)], 1e9, 101.0)
     effects = reactor.step(101.0)
     assert len(starts(effects)) == 32, "4 cores hold 32 replicas of an eighth"
-    assert "it asks for 0.125 cores; n1 has 0 free of 4" == reactor.waiting[pool]
+    assert reactor.waiting[pool] == "it asks for 0.125 cores; n1 has 0 free of 4"
     reactor.fact(seen(starts(effects)[0], Phase.GONE, 102.0, "crashed"))
     reactor.step(102.0)
     again = reactor.step(103.0)

@@ -15,6 +15,7 @@ from shell import ended, launch, refusal
 from traffic import ONCE, SINGLE, STEADY, WAKING, OneCall, traffic
 
 from private_swell import PrivateSwell, wait_until
+from swell.wire.identity import identify
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -61,6 +62,17 @@ def test_a_stop_under_load_answers_or_refuses_all_in_flight(
     assert [str(one) for one in after if not (one.answered or one.refused or one.broken)] == []
     assert left_over(idle) == []
     assert "did not end within its grace" not in idle.log(10_000)
+
+
+@pytest.mark.parametrize("between_s", [0.0, 0.1])
+def test_a_stop_while_the_runner_is_away_leaves_nothing(idle: PrivateSwell, between_s: float) -> None:
+    idle.run("up", "--detach")
+    server = supervisor(idle)
+    os.kill(idle.server("runner"), signal.SIGKILL)
+    time.sleep(between_s)
+    os.kill(server, signal.SIGTERM)
+    wait_until("it has ended", lambda: identify(server) is None, wait_s=WAIT_S)
+    assert left_over(idle) == []
 
 
 def test_two_stops_at_once_do_not_hurry(idle: PrivateSwell, program: str, tmp_path: Path) -> None:

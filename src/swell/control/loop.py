@@ -78,7 +78,7 @@ class Loop:
         return complete(
             record,
             self.history.get(record.replica),
-            refused=world.refused.get(record.pool, ""),
+            unforkable=self.reactor.unforkable(record.pool),
             failures=world.failures.get(record.pool),
             waiting=self.reactor.waiting.get(record.pool, ""),
         )

@@ -17,6 +17,7 @@ from swell.control.table import TableKeeper
 from swell.decide.check import would_break
 from swell.decide.drive import drive, order_for
 from swell.decide.plan import plan
+from swell.decide.warm import unforkable
 from swell.model.events import Event, NodeSeen, PlanCommitted, ReplicaAdopted, ReplicaSeen
 from swell.model.orders import Inventory, Order
 from swell.model.plan import Plan
@@ -111,6 +112,11 @@ class Reactor:
 
     def gateway_left(self, gateway: str, now: float) -> None:
         self._due.update(dict.fromkeys(self.book.drop(gateway, now)))
+
+    def unforkable(self, pool: str) -> str:
+        """Why replicas of a pool are not forked, in words; empty when they may be, or the pool is not known."""
+        revision = self.world.revision(pool)
+        return unforkable(revision, self.world.refused.get(pool, "")) if revision is not None else ""
 
     # -- deciding ----------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ from swell.wire.link import Endpoint, PoolRow, Route, Table, TableDelta
 
 FAILURES_BEFORE_CLOSED = 3
 """Starts that fail in a row before requests are refused at once instead of held for another try."""
+TOOK_ITS_TIME = ("startup_timeout", "not_listening")
+"""A start that failed after all the time it may take is not waited for again: one is enough."""
 
 
 class TableKeeper:
@@ -94,7 +96,7 @@ def pool_row(world: World, pool: str, policy: Policy) -> PoolRow | None:
         replicas=tuple(ready),
         failing=failing(failures) if failures is not None else "",
         retry_at=restart_at(failures, policy),
-        closed=failures is not None and failures.count >= FAILURES_BEFORE_CLOSED,
+        closed=failures is not None and (failures.count >= FAILURES_BEFORE_CLOSED or failures.reason in TOOK_ITS_TIME),
     )
 
 

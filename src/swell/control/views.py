@@ -196,7 +196,7 @@ class Views:
             going += f" ({story.stop_why})"
         why = going or (story.why if story is not None else "")
         if story is not None and replica.role == "serving":
-            why += f"; {origin(story, reactor.world.refused.get(replica.pool, ''))}"
+            why += f"; {origin(story, reactor.unforkable(replica.pool))}"
         if story is not None and story.stuck:
             why += f"; {story.stuck} inputs go on after their caller left and cannot be stopped"
         return ReplicaRow(

@@ -12,7 +12,7 @@ from swell.decide.price import PoolCost
 from swell.decide.scale import failed
 from swell.model.ends import ORDERED, in_words
 from swell.model.request import RequestRecord, Start
-from swell.model.workload import workload_of
+from swell.model.workload import DEFAULT_NAMESPACE, workload_of
 from swell.model.world import Failures
 from swell.wire.api import Why, WhyStep
 
@@ -45,19 +45,19 @@ def complete(
     record: RequestRecord,
     story: Story | None,
     *,
-    refused: str = "",
+    unforkable: str = "",
     failures: Failures | None = None,
     waiting: str = "",
 ) -> RequestRecord:
     """A gateway's record with what control knows of the replica that answered. Pure.
 
-    `refused` says why templates of the pool may not be forked; empty when they may. `failures` are its failed
+    `unforkable` says why replicas of the pool are not forked; empty when they may be. `failures` are its failed
     starts in a row, `waiting` is what the pool waits for.
     """
     start = None
     if record.cold and story is not None and story.ready_at is not None:
         start = Start(story.planned_at, story.ready_at, story.timings_ms)
-    reasons = _reasons(record, story, refused, failures, waiting)
+    reasons = _reasons(record, story, unforkable, failures, waiting)
     return msgspec.structs.replace(record, start=start, reasons=tuple(reasons))
 
 
@@ -65,7 +65,8 @@ def explain(record: RequestRecord, story: Story | None, cost: PoolCost) -> Why:
     """What a person is told of a request. `story`: what has become of its replica, if that is remembered. Pure."""
     # Who never had a replica pays for none.
     requests = max(cost.requests, 1) if record.replica else math.inf
-    since = [line for line in _ending(story) if line not in record.reasons] if story is not None else []
+    fatal = story is not None and _died_with(record, story)
+    since = [line for line in _ending(story) if line not in record.reasons] if story is not None and fatal else []
     return Why(
         request=record.id,
         workload=workload_of(record.pool),
@@ -78,7 +79,7 @@ def explain(record: RequestRecord, story: Story | None, cost: PoolCost) -> Why:
         replica=record.replica,
         steps=tuple(_steps(record)),
         reasons=(*record.reasons, *since),
-        ended=_end(story) if story is not None else "",
+        ended=_end(story) if story is not None and fatal else "",
         cpu_us=record.cpu_us,
         marginal_usd=record.cost_usd,
         idle_share_usd=cost.idle_usd / requests,
@@ -108,16 +109,16 @@ def _wake_steps(record: RequestRecord, start: Start, held_ms: float) -> list[Why
     return [WhyStep(f"  {name}", ms, NOTES.get(name, "")) for name, ms in parts]
 
 
-def origin(story: Story, refused: str) -> str:
+def origin(story: Story, unforkable: str) -> str:
     """How a replica came to be, in words; with the reason where it was not forked because that does not work."""
     if story.template is not None and not story.unforked:
         return f"forked from template {story.template}"
-    why = story.unforked or (f"its template is refused: {refused}" if refused else "")
+    why = story.unforked or unforkable
     return f"a fresh process, since {why}" if why else "a fresh process"
 
 
 def _reasons(
-    record: RequestRecord, story: Story | None, refused: str, failures: Failures | None, waiting: str
+    record: RequestRecord, story: Story | None, unforkable: str, failures: Failures | None, waiting: str
 ) -> list[str]:
     if not record.replica and failures is not None:
         return [f"no replica: {failed(failures)}", in_short(failures.detail)]
@@ -125,10 +126,21 @@ def _reasons(
         return [f"no replica: {waiting}"] if waiting else []
     if story is None:
         return [f"replica {record.replica}: not remembered when this record came"]
-    reasons = [f"replica {story.replica}, {origin(story, refused)}, {story.why}"]
+    reasons = [f"replica {story.replica}, {origin(story, unforkable)}, {story.why}"]
     if not record.cold:
         reasons.append("it was ready when the request came")
-    return reasons + _ending(story)
+    if record.error == "exception":
+        namespace, app, _ = workload_of(record.pool).split("/", 2)
+        target = app if namespace == DEFAULT_NAMESPACE else f"{namespace}/{app}"
+        reasons.append(f"user code raised; the traceback: swell logs {target} --request {record.id}")
+    return reasons + (_ending(story) if _died_with(record, story) else [])
+
+
+def _died_with(record: RequestRecord, story: Story) -> bool:
+    """Was it under way when its replica ended, or what ended it? To all others that end means nothing."""
+    return record.error == "replica_died" or (
+        story.reason == "stuck" and record.id in story.detail.removeprefix("request ").split(", ")
+    )
 
 
 def _end(story: Story) -> str:

@@ -18,7 +18,20 @@ from swell.model.workload import Revision, Workload
 
 def may_have_template(workload: Workload | None, revision: Revision, refused: str, policy: Policy) -> bool:
     """Could a template serve this pool at all?"""
-    return policy.templates and revision.template and not refused and workload is not None
+    forkable = revision.template and not unforkable(revision, refused)
+    return policy.templates and forkable and workload is not None
+
+
+def unforkable(revision: Revision, refused: str) -> str:
+    """Why replicas of this revision are not forked, in words; empty when they may be."""
+    if refused:
+        return f"its template is refused: {refused}"
+    if revision.needs.cpu > 1 and not revision.snapshot:
+        return (
+            "it asks for more than one core, and the threads of a template are not in its forks "
+            "(enable_memory_snapshot=True forks it all the same)"
+        )
+    return ""
 
 
 def usable(templates: Sequence[Replica], node: str) -> Replica | None:

@@ -162,7 +162,7 @@ def _files(home: Home) -> Iterator[None]:
         for path in (home.control_socket, home.api_socket, home.runner_socket, home.port_file):
             path.unlink(missing_ok=True)
         clients.forget(home)
-        if any(home.replica_records.glob("*")):
+        if _runner_left_something(home):
             sweep_replicas(home)
 
 
@@ -185,10 +185,15 @@ def end_leftovers(home: Home, say: Callable[[str], None], keep_replicas: bool = 
             identity.wait(LEFT_S)
     for name in NAMES:
         home.process_record(name).unlink(missing_ok=True)
-    if not keep_replicas and any(home.replica_records.glob("*")):
+    if not keep_replicas and _runner_left_something(home):
         sweep_replicas(home)
         return True
     return bool(living)
+
+
+def _runner_left_something(home: Home) -> bool:
+    """Did the last runner end without taking away what it had: processes or control groups?"""
+    return home.replica_groups.exists() or any(home.replica_records.glob("*"))
 
 
 def sweep_replicas(home: Home) -> None:

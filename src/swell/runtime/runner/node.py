@@ -63,6 +63,7 @@ class Runner:
         self.reaper = Reaper(lambda pid, exit: self.fleet.endings.reaped(pid, exit))
         self.builder = Builder(home, self.reaper, terms.environ)
         self.spool = Spool(home.logs, log_max_mib * 2**20)
+        home.replica_groups.touch()
         self.groups = cgroup.find(cgroup.name_for(home.root))
         self.fleet = Fleet(home, terms, self.groups, self.builder, self.spool, self._tell, self._use)
         self._untold: deque[ReplicaSeen] = deque(maxlen=ENDED_KEPT)
@@ -195,6 +196,7 @@ class Runner:
             await self.link.close()
             self.spool.close()
             self.groups.remove()
+            self.home.replica_groups.unlink(missing_ok=True)
 
     async def _say_ready(self, descriptor: int | None) -> None:
         """Once control was found, so that a deploy finds a runner; without control, after a while all the same."""

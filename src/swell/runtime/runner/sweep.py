@@ -55,6 +55,7 @@ def _sweep(home: Home) -> bool:
         if left:
             time.sleep(_PAUSE_S)
     groups.remove()
+    home.replica_groups.unlink(missing_ok=True)
     for folder in (home.replica_sockets, home.replica_records):
         for path in folder.glob("*"):
             path.unlink(missing_ok=True)
