@@ -209,3 +209,68 @@ if __name__ == "__main__":
         value, pid = there.remote(21)
         print(value, pid != os.getpid())
 """
+
+
+def test_what_goes_wrong_is_caught_by_the_names_of_the_convention(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    program = tmp_path / "caught.py"
+    program.write_text(CAUGHT)
+    said = command(own_swell, "run", str(program))
+    assert said.code == 0, said.err
+    found = json.loads(said.out.splitlines()[-1])
+    assert found["late"] == ["FunctionTimeoutError", "deadline", True]
+    assert found["nowhere"] == ["NotFoundError", "unknown_app", True]
+    assert found["misfit"] == ["InvalidError", "bad_arguments", True]
+    assert found["gone"] == ["RemoteError", "replica_died", True]
+    assert found["unsendable"] == ["SerializationError", "bad_result", True]
+    assert found["said"].startswith("There is no argument 'q'")
+    assert found["as_it_is"] == "int"
+
+
+CAUGHT = """
+import json
+import os
+import threading
+import time
+import swell as modal
+
+app = modal.App("caught")
+
+@app.function(timeout=1)
+def late():
+    time.sleep(30)
+
+@app.function()
+def add(a: float):
+    return type(a).__name__
+
+@app.function()
+def gone():
+    os._exit(3)
+
+@app.function()
+def unsendable():
+    return threading.Lock()
+
+def caught(call, kind):
+    try:
+        call()
+    except kind as error:
+        assert isinstance(error, modal.Error)
+        return [type(error).__name__, error.code, bool(error.request)]
+
+@app.local_entrypoint()
+def main():
+    try:
+        add.remote(q=1)
+    except modal.exception.InvalidError as error:
+        said = str(error)
+    print(json.dumps({
+        "late": caught(late.remote, modal.exception.FunctionTimeoutError),
+        "nowhere": caught(modal.Function.from_name("nowhere", "f").remote, modal.exception.NotFoundError),
+        "misfit": caught(lambda: add.remote(q=1), modal.exception.InvalidError),
+        "gone": caught(gone.remote, modal.exception.RemoteError),
+        "unsendable": caught(unsendable.remote, modal.exception.SerializationError),
+        "said": said,
+        "as_it_is": add.remote(1),
+    }))
+"""

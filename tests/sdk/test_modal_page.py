@@ -15,60 +15,17 @@ TABLE = re.compile(r"<!-- table: (\w+) -->\n(.*?)<!-- end of table -->", re.DOTA
 OWN = {"__version__", "remaining_s"}
 """Public names that are not of the convention."""
 
-CONVENTION = set(
-    [
-        "App",
-        "Client",
-        "CloudBucketMount",
-        "Cls",
-        "Cron",
-        "Dict",
-        "Environment",
-        "Error",
-        "FilePatternMatcher",
-        "Function",
-        "FunctionCall",
-        "Image",
-        "NetworkFileSystem",
-        "Period",
-        "Probe",
-        "Proxy",
-        "Queue",
-        "Retries",
-        "Sandbox",
-        "SandboxSnapshot",
-        "SchedulerPlacement",
-        "Secret",
-        "Server",
-        "Tunnel",
-        "Volume",
-        "Workspace",
-        "asgi_app",
-        "batched",
-        "billing",
-        "clustered",
-        "concurrent",
-        "current_function_call_id",
-        "current_input_id",
-        "enable_output",
-        "enter",
-        "exception",
-        "exit",
-        "experimental",
-        "fastapi_endpoint",
-        "forward",
-        "gpu",
-        "interact",
-        "is_local",
-        "method",
-        "parameter",
-        "sessioned",
-        "web_endpoint",
-        "web_server",
-        "wsgi_app",
-    ]
-)
+# fmt: off
+CONVENTION = {
+    "App", "Client", "CloudBucketMount", "Cls", "Cron", "Dict", "Environment", "Error", "FilePatternMatcher",
+    "Function", "FunctionCall", "Image", "NetworkFileSystem", "Period", "Probe", "Proxy", "Queue", "Retries",
+    "Sandbox", "SandboxSnapshot", "SchedulerPlacement", "Secret", "Server", "Tunnel", "Volume", "Workspace",
+    "asgi_app", "batched", "billing", "clustered", "concurrent", "current_function_call_id", "current_input_id",
+    "enable_output", "enter", "exception", "exit", "experimental", "fastapi_endpoint", "forward", "gpu",
+    "interact", "is_local", "method", "parameter", "sessioned", "web_endpoint", "web_server", "wsgi_app",
+}
 """Public names of the convention, of today."""
+# fmt: on
 
 DIFFERENCES: dict[str, str] = {
     "Cls": "no parameters of a class, no with_options",
