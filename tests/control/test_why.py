@@ -53,6 +53,33 @@ def test_how_its_replica_ended_is_told_with_its_last_words() -> None:
         assert explain(kept, story, COST).reasons[-2:] == ("it is gone since: its memory limit was reached", "limit")
 
 
+@pytest.mark.parametrize(("status", "error"), [(200, ""), (500, "exception"), (422, "bad_arguments")])
+def test_who_was_done_before_its_replica_ended_is_not_told_of_that_end(status: int, error: str) -> None:
+    record = RequestRecord("q", POOL, "f", 100.0, status, 40.0, PHASES, "r1-2", error=error)
+    story = Story("r1-2", POOL, "serving", "1 input", 90.0, ended_at=100.5, reason="crashed", detail="exit code 3")
+    alive = msgspec.structs.replace(story, ended_at=None)
+    for kept in (complete(record, story), complete(record, alive)):
+        answer = explain(kept, story, COST)
+        assert "gone" not in " ".join(answer.reasons)
+        assert answer.ended == ""
+
+
+def test_the_request_that_could_not_be_stopped_is_told_that_it_ended_its_replica() -> None:
+    record = RequestRecord("0b30b5fa04e1-2b", POOL, "f", 100.0, 504, 40.0, PHASES, "r1-2", error="deadline")
+    ended = Story("r1-2", POOL, "serving", "1 input", 90.0, ended_at=101.0, reason="stuck")
+    story = msgspec.structs.replace(ended, detail="request 0b30b5fa04e1-2b")
+    assert "it is gone since: an input could not be stopped" in explain(complete(record, story), story, COST).reasons
+    other = msgspec.structs.replace(record, id="0b30b5fa04e1-2c")
+    assert "gone" not in " ".join(explain(complete(other, story), story, COST).reasons)
+
+
+def test_what_user_code_raised_is_pointed_to_and_unknown_cpu_is_not_told_as_none() -> None:
+    record = RequestRecord("q", POOL, "f", 100.0, 500, 40.0, PHASES, "r1-2", error="exception", cpu_us=-1)
+    answer = explain(complete(record, Story("r1-2", POOL, "serving", "1 input", 90.0)), None, COST)
+    assert "user code raised; the traceback: swell logs a --request q" in answer.reasons
+    assert answer.cpu_us == -1
+
+
 def test_a_record_tells_the_same_after_its_replica_is_forgotten() -> None:
     record = RequestRecord("q", POOL, "f", 100.0, 200, 56.5, PHASES, "r1-2", cold=True)
     story = Story("r1-2", POOL, "serving", "1 input", 100.001, "r1-1", 100.049, TIMINGS, ended_at=101.0, reason="idle")

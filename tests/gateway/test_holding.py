@@ -158,14 +158,25 @@ def test_deadlines_end_what_is_held_and_what_runs(play: Play) -> None:
         late = await browser.call("/call/app/fn", swell_timeout="0.1")
         assert (late.status, late.error["code"]) == (504, "deadline")
         assert late.error["request"] == late.headers["swell-request-id"]
-        assert "waited" in late.error["message"]
+        assert late.error["message"] == (
+            "The deadline of 0.1 s (the caller's Swell-Timeout) passed while it waited for a free replica."
+        )
         await rig.endpoints("fn", replica, timeout_s=5.0)
         await rig.seen()
         late = await browser.call("/call/app/fn", swell_timeout="0.2")
         assert (late.status, late.error["code"]) == (504, "deadline")
-        assert "ran" in late.error["message"]
+        assert late.error["message"] == "The deadline of 0.2 s (the caller's Swell-Timeout) passed while it ran."
         await asyncio.wait_for(cancelled.wait(), 5)
         await until(lambda: [r.error for r in rig.control.records()] == ["deadline", "deadline"])
+        held, ran = rig.control.records()
+        assert (held.cpu_us, held.cost_usd) == (0, 0.0), "no replica worked on it"
+        assert ran.cpu_us == -1, "its replica could not tell"
+        assert ran.cost_usd > 0, "but it held memory for as long as it ran"
+        await rig.endpoints("fn", replica, timeout_s=0.2)
+        await rig.seen()
+        late = await browser.call("/call/app/fn")
+        assert late.error["message"] == "The deadline of 0.2 s (timeout= of the function) passed while it ran."
+        assert replica.seen[-1].headers["swell-limit"] == "0.2 s (timeout= of the function)"
 
     play(scenario)
 
@@ -356,7 +367,8 @@ def test_a_replica_that_dies_in_its_answer_breaks_the_connection(play: Play, kin
             whole = await browser.rest()
             assert b"half" in whole
             assert not whole.endswith(b"0\r\n\r\n")
-        await until(lambda: [r.error for r in rig.control.records()] == ["replica_died"])
+        await until(lambda: [(r.error, r.cpu_us) for r in rig.control.records()] == [("replica_died", -1)])
+        assert rig.control.records()[0].cost_usd > 0
 
     play(scenario)
 

@@ -120,11 +120,17 @@ def test_a_caller_that_leaves_stops_the_work(method: str) -> None:
         assert replica.process.poll() is None
 
 
+LIMIT = "0.2 s (timeout= of the function)"
+
+
 @pytest.mark.parametrize("method", ["loop", *TIDY])
 def test_a_deadline_stops_the_work_and_tells_the_caller(method: str) -> None:
     with ready_replica(SOURCE, ENTRY) as replica:
-        status, _, body = replica.request(f"/call/{method}", headers={"Swell-Remaining-Ms": "200"})
+        status, _, body = replica.request(
+            f"/call/{method}", headers={"Swell-Remaining-Ms": "200", "Swell-Limit": LIMIT}
+        )
         assert b'"code":"deadline"' in body
+        assert f"The deadline of {LIMIT} passed while it ran; it was told to stop.".encode() in body
         assert status == (200 if "items" in method else 504)
         until(lambda: replica.request("/call/echo", b"[5]")[2] == b"5", "the slot is free")
         assert stops_growing(replica.folder / "counter")

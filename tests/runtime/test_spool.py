@@ -151,3 +151,15 @@ def test_a_pipe_is_read_on_by_the_next_reader_and_writing_never_fails(tmp_path: 
         assert not (tmp_path / "p").exists()
 
     asyncio.run(scenario())
+
+
+def test_last_words_are_not_those_of_a_request_that_ended_long_before(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        pipe = LogPipe(tmp_path / "p", lambda _: None)
+        end = pipe.open_end()
+        os.write(end, f"{mark('e', 'q7', 'handled, long ago')}\n{mark('e', '', 'of no request')}\nof C code\n".encode())
+        os.close(end)
+        pipe.close()
+        assert list(pipe.tail) == ["of no request", "of C code"]
+
+    asyncio.run(scenario())

@@ -54,9 +54,9 @@ class Answer:
     """A replica of ours refused the request before it read it."""
     error: bytes = b""
     """Status and code, where the input ended in an error."""
-    cpu_us: int = 0
+    cpu_us: int = -1
     run_us: int = -1
-    """Time in user code; -1: nobody said."""
+    """CPU time of the input and time in user code; -1: nobody said."""
     named: Sequence[bytes] = ()
     """Headers that are about the connection, by what it says itself."""
     lines: Sequence[bytes] = ()

@@ -225,12 +225,17 @@ class Front:
             return
         request.body_max = settings.body_max
         timeout_s = pool.timeout_s
+        request.limit = pool.limit
         if request.timeout is not None:
             wanted_s = _seconds(request.timeout)
             if wanted_s is None:
                 request.fail(400, "bad_request", "Swell-Timeout takes a number of seconds above zero.")
                 return
-            timeout_s = min(timeout_s, wanted_s)
+            if wanted_s < timeout_s:
+                timeout_s = wanted_s
+                request.limit = f"{wanted_s:g} s (the caller's Swell-Timeout)"
+        if pool.native:
+            request.extra += b"Swell-Limit: %b\r\n" % request.limit.encode()
         request.deadline = request.at + timeout_s
         self.shared.wheel.add(request, request.deadline)
         request.pool = pool

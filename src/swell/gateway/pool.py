@@ -98,6 +98,8 @@ class Pool:
         self.workload = workload_of(row.pool)
         self.max_inputs = row.max_inputs
         self.timeout_s = row.timeout_s
+        self.limit = ""
+        """The timeout in words, and what set it."""
         self.memory_mib = row.memory_mib
         self.single_use = row.single_use
         self.native = row.native
@@ -153,6 +155,7 @@ class Pool:
         self.retry_at = self.shared.now() + row.retry_at - time.time()
         self.refusing = row.closed
         self.timeout_s = row.timeout_s
+        self.limit = f"{row.timeout_s:g} s (timeout= of the function)"
         listed = {endpoint.replica: endpoint for endpoint in row.replicas}
         for replica in [r for r in self.replicas.values() if r.id not in listed]:
             self._remove(replica)
@@ -338,6 +341,7 @@ class Pool:
         request.replica = None
         request.upstream = None
         request.sent = 0
+        request.sent_at = 0.0
         self._release(replica, self.shared.now())
         if self.free:
             self._assign(request, pick(self.free, random.random()))

@@ -11,6 +11,7 @@ import time
 from enum import IntEnum
 from typing import Protocol
 
+from swell.decide.price import marginal
 from swell.gateway.count import Tally
 from swell.gateway.heads import CLOSE_LINE, KEEP_ALIVE_LINE, error_answer
 from swell.gateway.shared import Shared
@@ -65,6 +66,7 @@ class PoolSide(Protocol):
     native: bool
     memory_mib: int
     timeout_s: float
+    limit: str
     failing: str
     tally: Tally | None
 
@@ -117,6 +119,8 @@ class Request:
     extra: bytes = b""
     """Further header lines, for replicas of ours."""
     deadline: float = math.inf
+    limit: str = ""
+    """What set the deadline: "1 s (timeout= of the function)"."""
     # As placed
     slot: set[Timed] | None = None
     replica: ReplicaSide | None = None
@@ -156,7 +160,7 @@ class Request:
             self.fail(503, "no_replica", f"No replica could be had in time: {pool.failing}", retry)
             return
         where = "it ran" if self.upstream is not None else "it waited for a free replica"
-        self.fail(504, "deadline", f"The deadline of {self.deadline - self.at:g} s passed while {where}.")
+        self.fail(504, "deadline", f"The deadline of {self.limit} passed while {where}.")
 
     def fail(self, status: int, code: str, message: str, extra: bytes = b"") -> None:
         """End it with an error, wherever it is: being read, held, connecting, running or half answered."""
@@ -205,11 +209,14 @@ class Request:
         now: float,
         status: int,
         error: str = "",
-        cpu_us: int = 0,
+        cpu_us: int = -1,
         cost_usd: float = 0.0,
         run_ms: float = -1.0,
     ) -> None:
-        """It is over: count it, and remember it if it is worth that. Exactly once."""
+        """It is over: count it, and remember it if it is worth that. Exactly once.
+
+        `cpu_us` is -1 where its replica did not tell: what it used is then the memory for as long as it ran.
+        """
         self.done = True
         self.shared.wheel.discard(self)
         pool = self.pool
@@ -218,6 +225,10 @@ class Request:
         total_ms = (now - self.at) * 1e3
         ledger = self.shared.ledger
         if ledger.wants(pool.tally, total_ms, status, error, self.cold):
+            if not self.sent_at:
+                cpu_us = 0
+            elif cpu_us < 0:
+                cost_usd = marginal(self.shared.prices, 0.0, now - self.sent_at, pool.memory_mib)
             ledger.records.append(
                 RequestRecord(
                     id=self.id.decode(),

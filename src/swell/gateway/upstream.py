@@ -248,7 +248,7 @@ class Upstream(asyncio.Protocol):
         if answer.run_us < 0:
             return timing + CRLF
         memory_mib = request.pool.memory_mib if request.pool is not None else 0
-        self.cost_usd = marginal(request.shared.prices, answer.cpu_us / 1e6, answer.run_us / 1e6, memory_mib)
+        self.cost_usd = marginal(request.shared.prices, max(answer.cpu_us, 0) / 1e6, answer.run_us / 1e6, memory_mib)
         return b"%b\r\nSwell-Cost-Usd: %.12f\r\n" % (timing, self.cost_usd)
 
     # -- the ends -------------------------------------------------------------------------

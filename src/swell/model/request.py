@@ -40,8 +40,9 @@ class RequestRecord(msgspec.Struct, frozen=True):
     cold: bool = False
     """True: no replica was ready when it arrived."""
     cpu_us: int = 0
+    """-1: not told, as of one that was cut off."""
     cost_usd: float = 0.0
-    """Marginal cost: what this request itself used."""
+    """Marginal cost: what this request itself used; where its CPU was not told, its memory alone."""
     attempts: int = 1
     error: str = ""
     """Error code, when refused or failed."""

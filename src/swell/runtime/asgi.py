@@ -142,7 +142,8 @@ class AsgiCall:
         if self._begun:
             self._exchange.abort()
         else:
-            self._exchange.refuse(504, "deadline", "The deadline passed while the app worked; it was told to stop.")
+            message = self._exchange.request.past_deadline("it ran; it was told to stop")
+            self._exchange.refuse(504, "deadline", message)
 
     def left(self) -> bool:
         return self._exchange.left()

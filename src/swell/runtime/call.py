@@ -153,7 +153,7 @@ class Call:
             self._host.workers.interrupt(self._job)
 
     def expire(self) -> None:
-        message = "The deadline passed while the input was worked on; it was told to stop."
+        message = self._exchange.request.past_deadline("it ran; it was told to stop")
         if self._streaming is None or not self._begun:
             self._exchange.refuse(504, "deadline", message)
             return

@@ -74,6 +74,11 @@ class Request:
         self.deadline = _deadline(remaining_ms)
         """Infinite when the gateway named none."""
 
+    def past_deadline(self, where: str) -> str:
+        """What its caller is told when its deadline passes: how long it was, what set it, and where it was then."""
+        limit = self.header(b"swell-limit").decode("latin-1")
+        return f"The deadline{' of ' if limit else ''}{limit} passed while {where}."
+
     def header(self, name: bytes) -> bytes:
         """The (last) value of a header; empty when it is not there."""
         return self.head.fields.get(name, b"")

@@ -56,7 +56,7 @@ class Service:
             self._refuse_unknown(exchange, callee, name)
             return None
         if request.deadline <= time.monotonic():
-            exchange.refuse(504, "deadline", "The deadline had passed when the input reached its replica.")
+            exchange.refuse(504, "deadline", request.past_deadline("it was on its way to a replica"))
             return None
         if not slots.free():
             exchange.refuse(503, "busy", self._why_busy(), _BUSY)

@@ -117,6 +117,7 @@ class Why(msgspec.Struct, frozen=True):
     reasons: tuple[str, ...]
     """The decisions behind it, in words ("1 request waits, one replica takes 1 → 1 replica")."""
     cpu_us: int
+    """-1: not known, as of a request that was cut off."""
     marginal_usd: float
     idle_share_usd: float
     """This request's share of the idle time of the replicas that served it."""

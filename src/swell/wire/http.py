@@ -12,6 +12,8 @@ SERVER_TIMING = "Server-Timing"
 # Gateway → replica
 REMAINING_MS = "Swell-Remaining-Ms"
 """Time left of the request's deadline: relative, because clocks differ."""
+LIMIT = "Swell-Limit"
+"""What set that deadline, in words for whom it ends: "1 s (timeout= of the function)"."""
 
 # Replica → gateway
 BUSY = "Swell-Busy"

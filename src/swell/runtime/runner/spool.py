@@ -26,7 +26,8 @@ log = logging.getLogger("swell.runner")
 SAY_S = 60.0
 """At most so often is it told that lines are lost."""
 TAIL_LINES = 20
-"""Last lines of a replica that are kept, to be told when it crashes."""
+"""Last lines of a replica that are kept, to be told when it crashes: of those printed for no request. A request's own
+are in the log under its id, and it may have ended well long before."""
 _CHUNK = 64 * 1024
 _encoder = msgspec.json.Encoder()
 
@@ -197,5 +198,5 @@ class LogPipe:
     def _take(self, lines: list[str]) -> None:
         if lines:
             parts = [unmark(line) for line in lines]
-            self.tail.extend(text for _, _, text in parts)
+            self.tail.extend(text for _, request, text in parts if not request)
             self._heard(parts)
