@@ -13,10 +13,12 @@ from pathlib import Path
 from shutil import rmtree
 
 import pytest
+from click.testing import CliRunner
 
 import swell
 from sdk import deployable
 from sdk.server import KEY, Server, serving
+from swell.cli.deploy import deploy
 from swell.wire import context
 from swell.wire.api import DeployLine
 
@@ -127,6 +129,18 @@ def test_what_is_most_likely_not_meant_is_said_at_deploy(server: Server, capfd: 
 
 def alone_serving() -> None:
     """Would start a process."""
+
+
+def test_the_note_stays_on_the_screen_of_swell_deploy(server: Server, tmp_path: Path) -> None:
+    place = tmp_path / "fixed.py"
+    place.write_text(
+        "import swell\napp = swell.App('fixed')\n@app.function()\n@swell.web_server(9304)\ndef web(): pass\n"
+    )
+    shown = CliRunner().invoke(deploy, [str(place)]).stderr.splitlines()
+    assert [line for line in shown if "9304" in line] == [
+        "Note: web: port 9304 is taken by one replica per node, one request at a time; "
+        "@swell.concurrent(max_inputs=…) lets it take more."
+    ]
 
 
 def test_in_a_replica_calls_go_to_the_app_it_is_part_of(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,11 +43,14 @@ def deploy(reference: str, name: str | None, namespace: str, home: str | None) -
     if home is not None:
         # Not only for us: the user's own code may look up deployed apps while it is imported.
         os.environ["SWELL_HOME"] = home
+    notes: list[str] = []
     with progress(f"Deploying {reference}") as tell:
         app = load.app(reference)
-        done = drive(run.deploy(app, name=name, namespace=namespace, progress=tell))
+        done = drive(run.deploy(app, name=name, namespace=namespace, progress=tell, note=notes.append))
     click.echo(table(("WORKLOAD", "CHANGE", "URL"), _rows(done)))
     click.echo(f"\n{_try(app, dict(done.urls))}")
+    for note in notes:
+        click.echo(f"Note: {note}.", err=True)
 
 
 def _rows(done: DeployLine) -> list[tuple[str, str, str]]:

@@ -154,11 +154,12 @@ async def deploy(
     namespace: str | None = None,
     ephemeral: bool = False,
     progress: Callable[[str], None] | None = None,
+    note: Callable[[str], None] | None = None,
     client: Client | None = None,
 ) -> DeployLine:
     """Put an app on the server (an operation); returns URLs by function or method, and what changed.
 
-    `progress` is told how it goes, and last what is most likely not meant.
+    `progress` is told how it goes, and `note` (else `progress`) at the end what is most likely not meant.
     """
     chosen = name or app.name
     if chosen is None:
@@ -176,9 +177,10 @@ async def deploy(
         _hint(error, app)
         raise
     app.binding.deployed = Deployed(client, space, chosen, dict(done.urls))
-    if progress is not None:
-        for note in describe.notes(prepared.app):
-            progress(note)
+    tell = note or progress
+    if tell is not None:
+        for said in describe.notes(prepared.app):
+            tell(said)
     return done
 
 
