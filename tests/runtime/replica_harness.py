@@ -23,7 +23,7 @@ import msgspec
 from swell.model.workload import Entry, Environment, Method, Revision
 from swell.wire.child import Alive, Down, Failed, Launch, Ready, Up
 from swell.wire.frames import Unpacker, pack
-from swell.wire.loglines import unmark
+from swell.wire.loglines import ENDED, unmark
 
 WAIT_S = 30.0
 
@@ -111,7 +111,9 @@ class ReplicaProcess:
     def _read_lines(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.lines.append(unmark(line.decode().removesuffix("\n")))
+            part = unmark(line.decode().removesuffix("\n"))
+            if part[0] != ENDED:
+                self.lines.append(part)
 
     # -- as its runner ------------------------------------------------------------------------
 

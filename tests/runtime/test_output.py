@@ -83,7 +83,7 @@ def test_what_has_no_newline_comes_when_its_input_ends(pipe: Pipe) -> None:
     copy_context().run(talk)
     print("whole", file=pipe.stream)
     pipe.stream.end_input("q1")
-    assert pipe.lines() == [("out", "", "whole"), ("out", "q1", "half")]
+    assert pipe.lines() == [("out", "", "whole"), ("out", "q1", "half"), ("end", "q1", "")]
 
 
 def test_bytes_written_below_are_lines_too(pipe: Pipe) -> None:

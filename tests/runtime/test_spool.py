@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swell.runtime.runner.spool import TAIL_LINES, Lines, LogPipe, Spool
-from swell.wire.loglines import LINE_MAX, LogLine, mark
+from swell.wire.loglines import LINE_MAX, LogLine, mark, mark_end
 
 POOL = "default/app/f@rv-1"
 
@@ -147,7 +147,7 @@ def test_a_pipe_is_read_on_by_the_next_reader_and_writing_never_fails(tmp_path: 
         second.close()
         assert got[:3] == [("err", "q7", "said"), ("out", "", "plain"), ("out", "", "meanwhile")]
         assert got[-1] == ("out", "", "unfinished")
-        assert len(second.tail) == TAIL_LINES
+        assert len(second.last_words()) == TAIL_LINES
         assert not (tmp_path / "p").exists()
 
     asyncio.run(scenario())
@@ -155,11 +155,14 @@ def test_a_pipe_is_read_on_by_the_next_reader_and_writing_never_fails(tmp_path: 
 
 def test_last_words_are_not_those_of_a_request_that_ended_long_before(tmp_path: Path) -> None:
     async def scenario() -> None:
-        pipe = LogPipe(tmp_path / "p", lambda _: None)
+        heard: list[tuple[str, str, str]] = []
+        pipe = LogPipe(tmp_path / "p", heard.extend)
         end = pipe.open_end()
-        os.write(end, f"{mark('e', 'q7', 'handled, long ago')}\n{mark('e', '', 'of no request')}\nof C code\n".encode())
+        said = [mark("e", "q7", "handled, long ago"), mark("e", "q8", "still at it"), mark_end("q7")]
+        os.write(end, "".join(line + "\n" for line in [*said, mark("o", "", "of no request"), "of C code"]).encode())
         os.close(end)
         pipe.close()
-        assert list(pipe.tail) == ["of no request", "of C code"]
+        assert pipe.last_words() == ["still at it", "of no request", "of C code"]
+        assert len(heard) == 4, "an end is no line"
 
     asyncio.run(scenario())

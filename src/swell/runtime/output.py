@@ -14,7 +14,10 @@ import threading
 from typing import Any
 
 from swell.wire.context import current
-from swell.wire.loglines import LINE_MAX, mark
+from swell.wire.loglines import LINE_MAX, mark, mark_end
+
+SPEAKING_MAX = 1000
+"""Inputs remembered to have printed something. Those that go on to print after their end are never taken off."""
 
 
 class MarkedText(io.TextIOBase):
@@ -25,6 +28,8 @@ class MarkedText(io.TextIOBase):
         self._descriptor = descriptor
         self._lock = threading.Lock()
         self._partial: dict[tuple[int, str], str] = {}
+        self._speaking: dict[str, None] = {}
+        """Inputs that printed something, oldest first."""
         self.buffer = MarkedBytes(self)
 
     encoding = "utf-8"
@@ -44,17 +49,29 @@ class MarkedText(io.TextIOBase):
         elif rest:
             self._partial[key] = rest
         if lines:
+            self._spoken(request)
             self._put("".join([mark(self._stream, request, line) + "\n" for line in lines]))
         return len(text)
 
+    def _spoken(self, request: str) -> None:
+        if request and request not in self._speaking:
+            with self._lock:
+                self._speaking[request] = None
+                if len(self._speaking) > SPEAKING_MAX:
+                    del self._speaking[next(iter(self._speaking))]
+
     def end_input(self, request: str) -> None:
-        """Write what an input printed without a newline."""
-        if not self._partial:
+        """Write what an input printed without a newline, and, if it printed anything, that it has ended."""
+        if not (self._partial or self._speaking):
             return
-        for key in [key for key in self._partial if key[1] == request]:
-            rest = self._partial.pop(key, "")
-            if rest:
-                self._put(mark(self._stream, request, rest) + "\n")
+        rests = [self._partial.pop(key, "") for key in list(self._partial) if key[1] == request]
+        lines = [mark(self._stream, request, rest) for rest in rests if rest]
+        if request and (request in self._speaking or lines):
+            with self._lock:
+                self._speaking.pop(request, None)
+            lines.append(mark_end(request))
+        if lines:
+            self._put("\n".join(lines) + "\n")
 
     def end(self) -> None:
         """Write every partial line: the process ends."""

@@ -2,7 +2,8 @@
 
 A replica's stdout and stderr are one pipe to the runner. Python-level writes are marked
 (`\\x1e{stream}{request}\\x1f{text}`); what C code or a subprocess writes arrives unmarked. The runner
-turns each line into a JSON object of the shape `LogLine` in the app's log file.
+turns each line into a JSON object of the shape `LogLine` in the app's log file. An input that printed something says
+so when it ends (`\\x1e-{request}\\x1f`), so that a crash later on is not put down to its lines.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import msgspec
 LINE_MAX = 16 * 1024
 """Characters of one line that are kept; the rest is cut and counted."""
 
-STREAMS = {"o": "out", "e": "err"}
+ENDED = "end"
+"""The stream of what is no line: the request has ended."""
+STREAMS = {"o": "out", "e": "err", "-": ENDED}
 
 
 class LogLine(msgspec.Struct, frozen=True):
@@ -30,6 +33,11 @@ class LogLine(msgspec.Struct, frozen=True):
 def mark(stream: str, request: str, text: str) -> str:
     """One line (without its newline) with its origin. `stream` is "o" or "e"."""
     return f"\x1e{stream}{request}\x1f{text}"
+
+
+def mark_end(request: str) -> str:
+    """Of an input that printed something: it has ended."""
+    return mark("-", request, "")
 
 
 def unmark(line: str) -> tuple[str, str, str]:

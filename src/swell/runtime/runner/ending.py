@@ -193,7 +193,7 @@ class Endings:
             owner.by_pid.pop(child.pid, None)
         if child.log is not None:
             child.log.close()
-            tail = list(child.log.tail)
+            tail = child.log.last_words()
         owner.measure(child, exit)
         if child.pidfd is not None:
             asyncio.get_running_loop().remove_reader(child.pidfd)

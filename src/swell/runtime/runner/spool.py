@@ -19,15 +19,15 @@ from pathlib import Path
 import msgspec
 
 from swell.model.workload import workload_of
-from swell.wire.loglines import LINE_MAX, LogLine, unmark
+from swell.wire.loglines import ENDED, LINE_MAX, LogLine, unmark
 
 log = logging.getLogger("swell.runner")
 
 SAY_S = 60.0
 """At most so often is it told that lines are lost."""
 TAIL_LINES = 20
-"""Last lines of a replica that are kept, to be told when it crashes: of those printed for no request. A request's own
-are in the log under its id, and it may have ended well long before."""
+"""Last lines of a replica that are kept, to be told when it crashes: of those printed for
+no request, or for one that was not over."""
 _CHUNK = 64 * 1024
 _encoder = msgspec.json.Encoder()
 
@@ -161,7 +161,8 @@ class LogPipe:
     def __init__(self, path: Path, heard: Callable[[list[tuple[str, str, str]]], None]) -> None:
         """Opens (and makes, unless it is there) the FIFO. `heard` gets (stream, request, text) of new lines."""
         self.path = path
-        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._tail: deque[tuple[str, str]] = deque(maxlen=TAIL_LINES)
+        """Request and text of its last lines."""
         self._heard = heard
         self._lines = Lines()
         if not path.exists():
@@ -172,6 +173,10 @@ class LogPipe:
     def open_end(self) -> int:
         """The end to give to the replica as its stdout and stderr. Close it once it was given."""
         return os.open(self.path, os.O_RDWR)
+
+    def last_words(self) -> list[str]:
+        """What it printed last: for no request, or for one that was not over."""
+        return [text for _, text in self._tail]
 
     def close(self) -> None:
         """Read what is left, hand over the unfinished line, and take the FIFO away."""
@@ -196,7 +201,13 @@ class LogPipe:
         return True
 
     def _take(self, lines: list[str]) -> None:
-        if lines:
-            parts = [unmark(line) for line in lines]
-            self.tail.extend(text for _, request, text in parts if not request)
+        parts = []
+        for line in lines:
+            part = stream, request, text = unmark(line)
+            if stream == ENDED:
+                self._tail = deque((kept for kept in self._tail if kept[0] != request), TAIL_LINES)
+            else:
+                self._tail.append((request, text))
+                parts.append(part)
+        if parts:
             self._heard(parts)
