@@ -92,6 +92,12 @@ def test_without_a_server_each_command_says_so(words: list[str], tmp_path: Path)
     assert "Traceback" not in done.stderr
 
 
+def test_what_cannot_be_a_requests_id_is_said_at_once(tmp_path: Path) -> None:
+    done = swell("logs", "shop", "--request", "nope", SWELL_HOME=str(tmp_path))
+    assert done.returncode == 1
+    assert "'nope' is no request's id" in done.stderr
+
+
 def test_another_machines_server_needs_its_own_key(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("sk-local\n")
     done = swell("ps", SWELL_HOME=str(tmp_path), SWELL_URL="http://far.example:8470")

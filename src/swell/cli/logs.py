@@ -9,6 +9,8 @@ import click
 
 from swell.cli import options
 from swell.cli.output import clock
+from swell.model.errors import SwellError
+from swell.model.request import is_id
 
 if TYPE_CHECKING:
     from swell.wire.api import LogRow
@@ -36,6 +38,12 @@ def logs(
     """Print what APP (or all apps) wrote: the last 100 lines, or all that --since or --request name."""
     import msgspec
 
+    if request and not is_id(request):
+        raise SwellError(
+            "no_request_id",
+            f"{request!r} is no request's id: one looks like 0b30b5fa04e1-2b. `swell why` lists the newest.",
+            status=404,
+        )
     client = options.connect(home)
     last = tail if tail is not None else -1 if since or request else 100
     with options.app_named("swell logs", app, namespace, client) as (space, name):
