@@ -223,7 +223,7 @@ READERS: dict[str, str] = {
     "Revision.bundle": "swell.runtime.runner.builds:bundle",
     "Revision.max_inputs": "swell.runtime.replica:max_inputs",
     "Revision.target_inputs": "swell.decide.scale:target_inputs",
-    "Revision.timeout_s": "swell.gateway.front:timeout_s",
+    "Revision.timeout_s": "swell.control.table:timeout_s",
     "Revision.startup_timeout_s": "swell.runtime.runner.children:startup_timeout_s",
     "Revision.snapshot": "swell.decide.plan:snapshot",
     "Revision.single_use": "swell.runtime.replica:single_use",
