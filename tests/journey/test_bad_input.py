@@ -196,7 +196,7 @@ def test_a_result_that_cannot_be_encoded(moody: PrivateSwell) -> None:
 
 def test_a_start_up_that_hangs(moody: PrivateSwell) -> None:
     reply = call(moody, "moody/Slow.answer", swell_timeout="6")
-    assert_refused(reply, 503, "no_replica", "startup_timeout", "2 s")
+    assert_refused(reply, 503, "no_replica", "not ready in time", "startup_timeout= gave it 2 s")
     assert int(reply.headers["retry-after"]) > 0
     assert why(moody, reply.id)["status"] == 503
 
