@@ -87,7 +87,7 @@ class Story:
             raise Failed(f"nothing was called, yet `swell ps` lists {listed}")
         if extra := self.extra():
             raise Failed(f"processes that were not there before the deploy: {', '.join(map(str, extra))}")
-        return f"swell ps is empty; only the {len(self.servers)} from the start are there"
+        return f"swell ps is empty; only the first {len(self.servers)} run"
 
     def call(self) -> str:
         with self.swell.connect() as client:
@@ -119,7 +119,7 @@ class Story:
 
     def back_at_zero(self) -> str:
         wait_until("nothing of the model left", lambda: not self.extra() and not self.listed(), WAIT_S, pause_s=0.25)
-        return f"swell ps is empty; only the {len(self.servers)} from the start are there"
+        return f"swell ps is empty; only the first {len(self.servers)} run"
 
     def stop(self) -> str:
         for request in self.requests:
