@@ -7,12 +7,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from private_swell import Answer, PrivateSwell, unstarted_swell, wait_until
+from private_swell import Answer, PrivateSwell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -27,13 +26,6 @@ def nap(seconds: float = 0.0) -> int:
     time.sleep(seconds)
     return os.getpid()
 """
-
-
-@pytest.fixture
-def idle() -> Iterator[PrivateSwell]:
-    """A platform that is not started; whatever a test does with it, nothing of it may be left."""
-    with unstarted_swell() as swell:
-        yield swell
 
 
 @pytest.fixture
