@@ -226,7 +226,6 @@ class Cluster:
                 request = Request(
                     number=len(self.requests),
                     workload=f"default/app{number}/f",
-                    arrived_at=at,
                     deadline_at=at + scenario.deadline_s,
                     work_s=chance.expovariate(1 / scenario.work_s),
                 )

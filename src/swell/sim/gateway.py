@@ -22,7 +22,6 @@ class Request(msgspec.Struct):
 
     number: int
     workload: str
-    arrived_at: float
     deadline_at: float
     work_s: float
     outcome: str = ""

@@ -20,8 +20,8 @@ UNSENT_MAX = 64 * 1024 * 1024
 
 
 class RunnerLink:
-    """The connection to control. While it is down, what is sent is dropped: every fact is said again
-    after a reconnect, so the caller is told by `connected` and need not care otherwise."""
+    """The connection to control. While it is down, what is sent is dropped, and `send` says so: every fact is said
+    again after a reconnect."""
 
     def __init__(self, path: Path, heard: Callable[[wire.Down], None]) -> None:
         """`heard` gets each message, on the loop; `Welcome` is the first one after every connect."""
@@ -33,10 +33,6 @@ class RunnerLink:
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._stay_connected())
-
-    @property
-    def connected(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
 
     def send(self, message: wire.Up) -> bool:
         """Say something; False when nobody listens."""
