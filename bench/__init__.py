@@ -7,5 +7,5 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 APPS = Path(__file__).with_name("apps")
 
-# The benchmarks run on the same private platform as the demo and the tests.
-sys.path.insert(0, str(EXAMPLES))
+# The benchmarks run on the same private platform as the tests and the demo.
+sys.path.append(str(ROOT / "tests"))

@@ -22,7 +22,7 @@ import msgspec
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "examples"))
+sys.path.append(str(ROOT / "tests"))
 
 from private_swell import PrivateSwell, unstarted_swell  # noqa: E402 - also when run as a script
 from swell.cli.main import COMMANDS  # noqa: E402

@@ -1,6 +1,6 @@
 """A Swell of one's own: in a temporary directory, on a free port, with nothing left of it afterwards.
 
-The demo, the benchmarks and the tests run on it, and so can yours:
+The tests, the benchmarks and the demo run on it:
 
     with private_swell(template_idle_s=5) as swell, swell.connect() as client:
         swell.run("deploy", "hello.py")
@@ -193,20 +193,22 @@ def private_swell(environ: Mapping[str, str] = os.environ, **settings: object) -
 
 
 @contextmanager
-def unstarted_swell(environ: Mapping[str, str] = os.environ) -> Iterator[PrivateSwell]:
-    """The same, for whoever wants to start it; Failed if anything of it is left at the end."""
+def unstarted_swell(environ: Mapping[str, str] = os.environ, home: Path | None = None) -> Iterator[PrivateSwell]:
+    """The same, for whoever wants to start it; Failed if any process of it is left at the end.
+
+    `home`: a new or empty directory for its state, which stays there; without, a temporary one that does not.
+    """
     # Short, since the paths of unix sockets below it may not be long.
-    home = Path(tempfile.mkdtemp(prefix="sw", dir="/tmp"))
-    swell = PrivateSwell(home, environ)
+    swell = PrivateSwell(home or Path(tempfile.mkdtemp(prefix="sw", dir="/tmp")), environ)
     try:
         yield swell
     finally:
         try:
             if swell.processes():
                 swell.run("down")
-            wait_until(f"no process of {home} left", lambda: not swell.processes(), wait_s=30)
+            wait_until(f"no process of {swell.home} left", lambda: not swell.processes(), wait_s=30)
         finally:
-            shutil.rmtree(home, ignore_errors=True)
+            shutil.rmtree(swell.scratch if home else swell.home, ignore_errors=True)
 
 
 def wait_until(what: str, holds: Callable[[], object], wait_s: float = WAIT_S, pause_s: float = 0.02) -> None:
