@@ -1,17 +1,20 @@
 """A model wakes from zero, is parked, wakes from its template, and is gone again. `make demo` runs it.
 
 Everything is proved from outside: `swell ps` says that nothing runs, and a census of processes by pid and
-start time agrees. Exit code 0 only if every step happened.
+start time agrees. Exit code 0 only if every step happened. With `--home DIR` what the platform wrote is left there.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # The tests run on the same private platform.
 
 from private_swell import Answer, Failed, PrivateSwell, Process, unstarted_swell, wait_until
 
@@ -180,12 +183,24 @@ def templates_on(environ: Mapping[str, str]) -> bool:
     return environ.get("SWELL_TEMPLATES", "1").lower() not in ("0", "false", "no", "off")
 
 
+def new_directory(named: str) -> Path:
+    """A state directory that nothing was written to. For argparse."""
+    path = Path(named).resolve()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise argparse.ArgumentTypeError(f"{named} is not empty; the story begins with a directory that is new")
+    return path
+
+
 def main() -> int:
-    """Tell the story on a platform of its own; whatever happens, leave nothing behind."""
+    """Tell the story on a platform of its own; whatever happens, leave no process behind."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    kept = "leave the platform's state in this new or empty directory; without, it is removed at the end"
+    parser.add_argument("--home", type=new_directory, metavar="DIR", help=kept)
+    home: Path | None = parser.parse_args().home
     templates = templates_on(os.environ)
     print("\n  Swell: a model wakes from zero" + ("" if templates else " (templates are off)") + "\n", flush=True)
     try:
-        with unstarted_swell() as swell:
+        with unstarted_swell(home=home) as swell:
             try:
                 Story(swell, templates).tell()
             except Failed:
@@ -194,7 +209,7 @@ def main() -> int:
     except (Failed, KeyboardInterrupt) as error:
         print(f"\n  It did not go as promised: {error or 'interrupted'}\n")
         return 1
-    print("\n  Everything happened as promised.\n")
+    print("\n  Everything happened as promised.\n" + (f"  What the platform wrote is in {home}\n" if home else ""))
     return 0
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,6 @@ import pytest
 from private_swell import PrivateSwell, private_swell
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-DEMO_WAIT_S = 840
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -104,16 +100,3 @@ def test_a_picture_that_is_none_is_a_clean_error() -> None:
         connection.close()
         assert (response.status, error["code"]) == (500, "exception")
         assert "10 bytes that are not a picture" in swell.run("logs", "ocr", "--request", error["request"])
-
-
-@pytest.mark.parametrize("templates", ["1", "0"])
-def test_demo(templates: str) -> None:
-    environ = {**os.environ, "SWELL_TEMPLATES": templates}
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / "demo.py"], env=environ, capture_output=True, text=True, timeout=DEMO_WAIT_S
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    for promised in ("at zero", "from zero", "Flat white", "its own work costs", "Everything happened as promised"):
-        assert promised in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80
-    assert ("from parked" in done.stdout) == (templates == "1")

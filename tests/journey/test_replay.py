@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from journey.journal import actions, world_log
 from private_swell import Failed, PrivateSwell, private_swell, wait_until
 from swell.model.events import AppDeployed, Opened, PlanCommitted, ReplicaAdopted
 from swell.model.plan import Start, Stop
 from swell.sim.replay import replay
-from swell.store.sqlite import SqliteStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -60,18 +60,13 @@ def test_a_live_run_replayed_gives_the_same_plans(tmp_path: Path) -> None:
         assert call_all(swell) == {2}
         wait_until("all at zero, templates too", lambda: swell.replicas() == [], wait_s=60)
         swell.run("down")
-        store = SqliteStore(swell.home / "control.db")
-        try:
-            events = [event for _, event in store.world.events()]
-        finally:
-            store.close()
+        events = world_log(swell.home)
     kinds = [type(event) for event in events]
     assert kinds.count(Opened) == 2
     assert kinds.count(AppDeployed) == 2
     assert ReplicaAdopted in kinds
-    actions = [action for event in events if isinstance(event, PlanCommitted) for action in event.plan.actions]
-    assert sum(isinstance(action, Start) for action in actions) >= 8
-    assert sum(isinstance(action, Stop) for action in actions) >= 8
+    assert sum(isinstance(action, Start) for action in actions(events)) >= 8
+    assert sum(isinstance(action, Stop) for action in actions(events)) >= 8
     again = replay(events)
     assert again.plans == kinds.count(PlanCommitted) > 0
     assert again.differences == ()
