@@ -55,6 +55,14 @@ def test_kinds_of_functions_are_seen() -> None:
     assert methods == [Method("numbers", generator=True), Method("waits", asynchronous=True)]
 
 
+def test_a_function_with_another_name_is_called_by_it() -> None:
+    app = swell.App("a")
+    app.function(name="other")(deployable.plain)
+    found = described(app)
+    assert [workload.name for workload in found.workloads] == ["other"]
+    assert found.revisions[0].entry == Entry("deployable", "plain", "function", (Method("other"),))
+
+
 def test_a_class_has_its_methods_and_hooks_bases_first() -> None:
     app = swell.App("a")
     app.cls(enable_memory_snapshot=True)(deployable.Model)

@@ -121,7 +121,7 @@ EFFECTS: dict[str, dict[str, str]] = {
     },
     "App.function": {
         **_RESOURCES_EFFECTS,
-        "name": "Workload.name; default: the function's own",
+        "name": "Workload.name and Method.name; default: the function's own",
         "is_generator": _STREAMED,
     },
     "App.cls": _RESOURCES_EFFECTS,

@@ -40,9 +40,10 @@ class Declared:
         return inspect.isclass(self.raw)
 
     def members(self) -> dict[str, tuple[_Raw, Marks]]:
-        """What is marked in it, by name: the function itself, or a class's methods and hooks, bases first."""
+        """What is marked in it, by the name it is called by: the function itself, or a class's methods and hooks,
+        bases first."""
         if not self.is_class:
-            return {self.raw.__name__: (self.raw, marks.of(self.raw))}
+            return {self.name: (self.raw, marks.of(self.raw))}
         found: dict[str, tuple[_Raw, Marks]] = {}
         for base in reversed(inspect.getmro(self.raw)):  # type: ignore[arg-type]
             for name, value in vars(base).items():
