@@ -40,7 +40,7 @@ class Wire:
 
 
 class Ends:
-    """The client, and the pool that owns the connection."""
+    """The client, and the replica that owns the connection."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, native: bool = True, shared: Shared | None = None) -> None:
         self.shared = shared or Shared(Settings(home="/"), "g1", loop)
@@ -64,9 +64,9 @@ class Ends:
 
     def read_on(self, _why: int) -> None: ...
 
-    # as the pool
+    # as the replica
 
-    def ended(self, _request: Request, upstream: Upstream | None, _now: float) -> None:
+    def ended(self, upstream: Upstream | None, _now: float) -> None:
         self.ends.append("kept" if upstream is not None else "not kept")
 
     def busy(self, _request: Request, upstream: Upstream | None) -> None:

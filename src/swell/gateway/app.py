@@ -9,10 +9,10 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
+from swell.gateway.api_pool import ApiPool
 from swell.gateway.door import Client
 from swell.gateway.front import Front
 from swell.gateway.link import BEAT_S, Link
-from swell.gateway.pool import ApiPool
 from swell.gateway.shared import Shared
 from swell.wire.settings import Settings
 

@@ -7,9 +7,10 @@ import hmac
 import math
 
 from swell.decide.route import WEB_HOST, Found, NoRoute, Own, Routes, route
+from swell.gateway.api_pool import ApiPool
 from swell.gateway.heads import CLOSE_LINE, KEEP_ALIVE_LINE, answer_start
 from swell.gateway.host import is_host, is_of_this_machine, is_own_page, name_of
-from swell.gateway.pool import ApiPool, Pool
+from swell.gateway.pool import Pool
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
 from swell.wire.link import PoolRow, Route, Table, TableDelta

@@ -38,9 +38,9 @@ _TRAILER_LINE = b"trailer: Server-Timing, Swell-Cost-Usd\r\n"
 
 
 class Owner(Protocol):
-    """The pool side of a replica: who gets the connection, and the slot, back."""
+    """The replica it leads to: who gets the connection, and the slot, back."""
 
-    def ended(self, request: Request, upstream: Upstream | None, now: float) -> None: ...
+    def ended(self, upstream: Upstream | None, now: float) -> None: ...
     def busy(self, request: Request, upstream: Upstream | None) -> None: ...
     def died(self, request: Request, unread: bool) -> None: ...
     def lost(self, upstream: Upstream) -> None: ...
@@ -263,7 +263,7 @@ class Upstream(asyncio.Protocol):
                 status, error = int(word), code.decode("latin-1")
         run_ms = answer.run_us / 1e3 if answer.run_us >= 0 else -1.0
         request.finish(now, status, error, answer.cpu_us, self.cost_usd, run_ms)
-        self.owner.ended(request, self._detach(request, answer), now)
+        self.owner.ended(self._detach(request, answer), now)
         request.client.answered(request)
 
     def _detach(self, request: Request, answer: Answer) -> Upstream | None:
