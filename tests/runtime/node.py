@@ -240,14 +240,14 @@ def run(scenario: Callable[[Node], Awaitable[None]], *flags: str) -> None:
     asyncio.run(main())
 
 
-async def call(address: str, method: str = "f", body: bytes = b"{}") -> tuple[int, Any]:
-    """POST to a replica; returns (status, decoded JSON)."""
+async def call(address: str, method: str = "f", body: bytes = b"{}", remaining_ms: int = 20_000) -> tuple[int, Any]:
+    """POST to a replica, which has so long to answer; returns (status, decoded JSON)."""
     reader, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"))
     try:
         head = (
             f"POST /call/{method} HTTP/1.1\r\nHost: r\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\nSwell-Request-Id: q1\r\n"
-            "Swell-Remaining-Ms: 20000\r\nConnection: close\r\n\r\n"
+            f"Swell-Remaining-Ms: {remaining_ms}\r\nConnection: close\r\n\r\n"
         )
         writer.write(head.encode() + body)
         answer = await within(reader.read())

@@ -47,20 +47,30 @@ def serve(program: Program, launch: Launch, channel: socket.socket, timings: lis
 
 
 def other_threads() -> tuple[str, ...]:
-    """Names of the threads of this process beyond the one that asks: Python's, and for others the kernel's."""
+    """Names of the threads of this process beyond the one that asks: Python's, and for others the kernel's.
+
+    One that a library started and gave no name has the kernel's name of the process: those are only counted.
+    """
     mine = str(os.getpid())
     known = {str(thread.native_id): thread.name for thread in threading.enumerate()}
     try:
         tasks = [task for task in os.listdir("/proc/self/task") if task != mine]
+        process = _kernels_name(mine)
     except OSError:
         return ()
     names = []
     for task in tasks:
         try:
-            names.append(known.get(task) or Path(f"/proc/self/task/{task}/comm").read_text().strip())
+            names.append(known.get(task) or _kernels_name(task))
         except OSError:
             continue
-    return tuple(sorted(names))
+    unnamed = names.count(process)
+    told = sorted(name for name in names if name != process)
+    return (*told, *([f"{unnamed} without a name, of a library"] if unnamed else []))
+
+
+def _kernels_name(task: str) -> str:
+    return Path(f"/proc/self/task/{task}/comm").read_text().strip()
 
 
 def unforkable() -> str:
