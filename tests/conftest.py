@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "shows(callable, *arguments): shows what they do, or that they are refused")
     config.pluginmanager.register(Minutes(), "minutes")
     # A run of the quick tests alone has a minute; the whole suite tries four times as many examples.
     settings.load_profile("quick" if config.getoption("-m") == "not slow" else "thorough")

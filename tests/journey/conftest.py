@@ -20,6 +20,15 @@ def idle() -> Iterator[PrivateSwell]:
         yield swell
 
 
+@pytest.fixture(scope="module")
+def own_server(own_swell: PrivateSwell) -> Iterator[PrivateSwell]:
+    """The platform of this module, and the one that the SDK in this process talks to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWELL_URL", f"http://127.0.0.1:{own_swell.port}")
+        patch.setenv("SWELL_KEY", (own_swell.home / "key").read_text().strip())
+        yield own_swell
+
+
 @pytest.fixture
 def program(tmp_path: Path) -> str:
     """The file of an app that can be called in each way that traffic is."""

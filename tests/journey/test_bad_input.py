@@ -194,6 +194,7 @@ def test_a_result_that_cannot_be_encoded(moody: PrivateSwell) -> None:
     assert why(moody, reply.id)["error"] == "bad_result"
 
 
+@pytest.mark.shows("App.cls", "startup_timeout")
 def test_a_start_up_that_hangs(moody: PrivateSwell) -> None:
     reply = call(moody, "moody/Slow.answer", swell_timeout="6")
     assert_refused(reply, 503, "no_replica", "not ready in time", "startup_timeout= gave it 2 s")

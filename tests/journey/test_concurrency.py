@@ -64,6 +64,7 @@ def serving(swell: PrivateSwell, function: str) -> list[dict[str, object]]:
     return [one for one in swell.serving() if one["workload"].endswith(f"/{function}") and one["phase"] == "ready"]
 
 
+@pytest.mark.shows("App.function", "max_containers")
 def test_one_input_at_a_time(crowd: PrivateSwell, notes: Path) -> None:
     """30 slow calls over at most 5 replicas: never two in one process, and all five at work."""
     flood(crowd, "alone", notes, 0.0, calls=1)
@@ -86,6 +87,7 @@ def test_none_is_held_beside_free_ones(crowd: PrivateSwell, notes: Path, there: 
         assert not any("swell-cold" in reply.headers for reply in replies)
 
 
+@pytest.mark.shows("App.function", "scaledown_window")
 def test_back_to_zero(crowd: PrivateSwell, notes: Path) -> None:
     flood(crowd, "alone", notes, 0.0, calls=5)
     wait_until("nothing serves", lambda: not serving(crowd, "alone"), wait_s=30)
@@ -96,6 +98,7 @@ def test_back_to_zero(crowd: PrivateSwell, notes: Path) -> None:
 
 
 @pytest.mark.parametrize("function", ["together", "together_async"])
+@pytest.mark.shows("concurrent", "max_inputs")
 def test_eight_inputs_at_a_time(crowd: PrivateSwell, notes: Path, function: str) -> None:
     flood(crowd, function, notes, 0.0, calls=1)
     notes.unlink()
@@ -105,6 +108,7 @@ def test_eight_inputs_at_a_time(crowd: PrivateSwell, notes: Path, function: str)
     assert at_once(intervals) == 8
 
 
+@pytest.mark.shows("App.function", "single_use_containers")
 def test_a_replica_for_each_input(crowd: PrivateSwell, notes: Path) -> None:
     replies = flood(crowd, "once", notes, 0.1, calls=8)
     assert len({reply.value for reply in replies}) == 8
@@ -120,6 +124,7 @@ def standing(own_swell: PrivateSwell) -> Iterator[PrivateSwell]:
     own_swell.run("app", "stop", "standing")
 
 
+@pytest.mark.shows("App.function", "min_containers")
 def test_one_is_kept(standing: PrivateSwell, tmp_path: Path) -> None:
     wait_until("one is there before anyone asked", lambda: len(serving(standing, "kept")) == 1, wait_s=30)
     reply = call(standing, "standing/kept")
@@ -134,6 +139,7 @@ def test_one_is_kept(standing: PrivateSwell, tmp_path: Path) -> None:
     assert [one["pid"] for one in serving(standing, "kept")] == [reply.value]
 
 
+@pytest.mark.shows("App.function", "buffer_containers")
 def test_one_is_spare(standing: PrivateSwell, tmp_path: Path) -> None:
     assert serving(standing, "spared") == []
     gate = tmp_path / "gate"

@@ -25,6 +25,7 @@ def run(swell: PrivateSwell, entry: str, *flags: str) -> Any:
     return json.loads(said.out.splitlines()[-1])
 
 
+@pytest.mark.shows("Image.env", "vars")
 def test_calls(own_swell: PrivateSwell) -> None:
     assert run(own_swell, "calls", "--n", "4", "--name", "Ada", "--loud", "--ratio", "0.25") == {
         "flags": [4, "Ada", True, 0.25],
@@ -71,6 +72,7 @@ def test_asyncio_forms(own_swell: PrivateSwell) -> None:
     }
 
 
+@pytest.mark.shows("App.function", "retries")
 def test_failures_and_what_is_not_there_yet(own_swell: PrivateSwell) -> None:
     found = run(own_swell, "failures")
     assert (found["itself"], found["in_map"], found["retried"], found["gave_up"]) == (7, 3, 3, "try 3")
@@ -211,6 +213,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.shows("App.function", "timeout")
 def test_what_goes_wrong_is_caught_by_the_names_of_the_convention(own_swell: PrivateSwell, tmp_path: Path) -> None:
     program = tmp_path / "caught.py"
     program.write_text(CAUGHT)

@@ -49,6 +49,8 @@ def wake(swell: PrivateSwell) -> Reply:
     return reply
 
 
+@pytest.mark.shows("App.cls", "enable_memory_snapshot")
+@pytest.mark.shows("enter", "snap")
 def test_the_second_wake_is_a_fork(snapped: PrivateSwell) -> None:
     wait_until("a template", lambda: templates(snapped, "Model"), wait_s=60)
     reply = wake(snapped)

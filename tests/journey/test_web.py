@@ -32,6 +32,7 @@ def by_both(swell: PrivateSwell, method: str, label: str, below: str = "/", body
     return path
 
 
+@pytest.mark.shows("fastapi_endpoint", "label")
 def test_a_get_endpoint_without_a_framework(pages: PrivateSwell) -> None:
     reply = by_both(pages, "GET", "square", "/?x=7")
     assert (reply.status, reply.value) == (200, {"x": 7, "square": 49, "fastapi": False})
@@ -47,6 +48,7 @@ def test_what_does_not_fit_is_named(pages: PrivateSwell) -> None:
     assert ask(pages, "GET", "/web/square/below").status == 404
 
 
+@pytest.mark.shows("fastapi_endpoint", "method")
 def test_a_post_endpoint_takes_a_body(pages: PrivateSwell) -> None:
     reply = by_both(pages, "POST", "total", "/", json.dumps({"values": [1, 2.5], "name": "all"}).encode())
     assert (reply.status, reply.value) == (200, {"all": 3.5})
@@ -64,6 +66,7 @@ def test_an_endpoint_with_fastapi(pages: PrivateSwell) -> None:
     assert ask(pages, "GET", "/web/square-with-fastapi/?x=three").status == 422
 
 
+@pytest.mark.shows("fastapi_endpoint", "requires_proxy_auth")
 def test_an_endpoint_that_needs_the_key(pages: PrivateSwell) -> None:
     refused = ask(pages, "GET", "/web/locked/")
     assert (refused.status, refused.error["code"]) == (401, "no_key")
@@ -82,6 +85,7 @@ def test_a_generator_comes_as_server_sent_events(pages: PrivateSwell) -> None:
     assert events(reply.body) == [("message", 0), ("message", 1), ("message", 2), ("end", None)]
 
 
+@pytest.mark.shows("asgi_app", "label")
 def test_an_asgi_answer_comes_as_it_is_made(pages: PrivateSwell) -> None:
     """Its second line is not made before the first one was read here."""
     connection = http.client.HTTPConnection("127.0.0.1", pages.port, timeout=60)
@@ -109,6 +113,7 @@ def test_an_asgi_answer_ends_broken_at_its_deadline(pages: PrivateSwell) -> None
     assert ask(pages, "GET", "/web/raw/?1").body == b"1\n"
 
 
+@pytest.mark.shows("web_server", "port", "label")
 def test_a_process_that_listens(pages: PrivateSwell) -> None:
     pages.run("deploy", str(EXAMPLES / "listener.py"))
     for headers, path in (({}, "/web/listener/a/b"), ({"Host": "listener.localhost"}, "/a/b")):

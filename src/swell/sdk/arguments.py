@@ -1,4 +1,4 @@
-"""What does each public argument do? Every one has an effect or is refused at deploy; a test holds the list complete.
+"""What does each public argument do? Every one has an effect or is refused at deploy, and tests show which.
 
 Values that differ from the default of a refused argument are an error that says what to do instead.
 """
@@ -66,11 +66,8 @@ REFUSED: dict[str, dict[str, str]] = {
 }
 """Public callable → refused argument → why, and what to do instead."""
 
-CALLER = "at the caller"
-"""How the effects begin that are not the platform's doing."""
-
-_RETRIED = f"{CALLER} (Revision.retrying): failed calls are sent again"
-_STREAMED = f"{CALLER} (Method.generator): .remote_gen() instead of .remote(); default: what the code says"
+_RETRIED = "Revision.retrying: callers send failed calls again"
+_STREAMED = "Method.generator: .remote_gen() instead of .remote(); default: what the code says"
 
 _RESOURCES_EFFECTS: dict[str, str] = {
     "image": "Environment.packages, Environment.variables and the files in Revision.bundle; default: the app's",
@@ -200,43 +197,6 @@ EFFECTS: dict[str, dict[str, str]] = {
     },
 }
 """Public callable → argument → what it changes. Fields of what is deployed are named as `Type.field`."""
-
-READERS: dict[str, str] = {
-    "App.name": "swell.control.views:name",
-    "App.tags": "swell.control.views:tags",
-    "Workload.name": "swell.control.table:name",
-    "Environment.python": "swell.runtime.runner.environment:python",
-    "Environment.packages": "swell.runtime.runner.environment:packages",
-    "Environment.index_options": "swell.runtime.runner.environment:index_options",
-    "Environment.variables": "swell.runtime.runner.launching:variables",
-    "Environment.workdir": "swell.runtime.runner.fleet:workdir",
-    "Needs.cpu": "swell.model.resources:cpu",
-    "Needs.cpu_limit": "swell.runtime.runner.cgroup:cpu_limit",
-    "Needs.memory_mib": "swell.model.resources:memory_mib",
-    "Needs.memory_limit_mib": "swell.runtime.runner.cgroup:memory_limit_mib",
-    "Needs.gpu": "swell.model.resources:gpu",
-    "Needs.ports": "swell.model.resources:ports",
-    "Scaling.min_replicas": "swell.decide.scale:min_replicas",
-    "Scaling.max_replicas": "swell.decide.scale:max_replicas",
-    "Scaling.buffer_replicas": "swell.decide.scale:buffer_replicas",
-    "Scaling.idle_s": "swell.decide.scale:idle_s",
-    "Revision.bundle": "swell.runtime.runner.builds:bundle",
-    "Revision.max_inputs": "swell.runtime.replica:max_inputs",
-    "Revision.target_inputs": "swell.decide.scale:target_inputs",
-    "Revision.timeout_s": "swell.control.table:timeout_s",
-    "Revision.startup_timeout_s": "swell.runtime.runner.children:startup_timeout_s",
-    "Revision.snapshot": "swell.decide.plan:snapshot",
-    "Revision.single_use": "swell.runtime.replica:single_use",
-    "Entry.enter": "swell.runtime.load:enter",
-    "Entry.enter_snap": "swell.runtime.load:enter_snap",
-    "Web.label": "swell.decide.route:label",
-    "Web.needs_key": "swell.gateway.front:needs_key",
-    "Web.http_method": "swell.runtime.endpoint:http_method",
-    "Web.docs": "swell.runtime.endpoint:docs",
-    "Web.port": "swell.runtime.replica:port",
-    "Web.startup_timeout_s": "swell.runtime.replica:startup_timeout_s",
-}
-"""Field that an effect names → module:attribute of what acts on it, outside the SDK."""
 
 
 def refuse(given: Given) -> None:
