@@ -231,16 +231,52 @@ def test_an_input_that_is_over_wants_no_second_single_use_replica() -> None:
     assert len(starts(reactor.step(104.0))) == 1
 
 
+def test_a_request_that_ended_with_its_replica_wants_no_other_one() -> None:
+    """The runner's word may overtake the gateway's, and what the gateway says first is the most that was in flight."""
+    reactor, pool = a_reactor(Scaling(buffer_replicas=1, idle_s=10.0))
+    reactor.demand("g1", [Level(pool, 1, 0)], 50.0, 101.0)
+    one, other = starts(reactor.step(101.0))
+    for order in (one, other):
+        reactor.fact(seen(order, Phase.READY, 102.0))
+    reactor.step(102.0)
+    reactor.fact(seen(one, Phase.GONE, 102.05, "crashed"))
+    assert starts(reactor.step(102.05)) == [], "it was given to it, and is not told yet"
+    reactor.fact(seen(other, Phase.GONE, 102.06, "crashed"))
+    reactor.step(102.06)
+    reactor.demand("g1", [Level(pool, 0, 1)], 50.0, 102.1)
+    assert starts(reactor.step(102.1)) == [], "nothing that could work on it is there"
+    reactor.demand("g1", [Level(pool, 0, 0)], 50.0, 102.2)
+    effects = reactor.step(102.2)
+    assert starts(effects) == []
+    assert reactor.waiting == {}
+
+
+def test_who_still_waits_when_a_replica_crashed_gets_another_at_the_latest_when_levels_are_sure() -> None:
+    reactor, pool = a_reactor()
+    reactor.demand("g1", [Level(pool, 1, 0)], 50.0, 101.0)
+    (order,) = starts(reactor.step(101.0))
+    reactor.fact(seen(order, Phase.READY, 102.0))
+    reactor.step(102.0)
+    reactor.fact(seen(order, Phase.GONE, 102.001, "crashed"))
+    effects = reactor.step(102.001)
+    assert starts(effects) == []
+    assert effects.wake_at is not None
+    assert effects.wake_at - 102.001 <= 0.5
+    assert len(starts(reactor.step(effects.wake_at))) == 1
+
+
 def test_a_single_use_replica_is_followed_by_another_while_the_level_stays_the_same() -> None:
     """One input is over and the next has come: the same numbers again, said after the first had ended."""
     reactor, pool = a_reactor(single_use=True)
     reactor.demand("g1", [Level(pool, 2, 0)], 50.0, 101.0)
-    one, _other = starts(reactor.step(101.0))
+    one, other = starts(reactor.step(101.0))
     reactor.fact(seen(one, Phase.READY, 102.0))
     reactor.step(102.0)
     reactor.demand("g1", [Level(pool, 1, 1, ((one.replica, 1),))], 50.0, 102.1)
     reactor.step(102.1)
     reactor.fact(seen(one, Phase.DRAINING, 103.0))
     assert starts(reactor.step(103.0)) == []
-    reactor.demand("g1", [Level(pool, 1, 1)], 50.0, 103.1)
+    reactor.fact(seen(other, Phase.READY, 103.05))
+    reactor.step(103.05)
+    reactor.demand("g1", [Level(pool, 1, 1, ((other.replica, 1),))], 50.0, 103.1)
     assert len(starts(reactor.step(103.1))) == 1

@@ -68,7 +68,7 @@ def test_every_action_says_why_and_every_unmet_wish_why_not(it: Setting) -> None
     for workload in it.world.workloads.values():
         serving = [r for r in it.world.in_pool(workload.pool) if r.role == "serving" and r.phase is not Phase.DRAINING]
         demand = it.demand.get(workload.pool)
-        if demand is not None and demand.level and not serving:
+        if demand is not None and demand.held and not serving:
             assert workload.pool in waiting, "wanted, not there, and nobody says why"
 
 

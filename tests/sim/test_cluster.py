@@ -19,7 +19,7 @@ from swell.model.orders import Order, StartOrder
 from swell.model.plan import Start, Stop
 from swell.model.replica import Phase, Replica
 from swell.model.world import World
-from swell.sim.cluster import Cluster
+from swell.sim.cluster import Cluster, Scenario
 from swell.sim.replay import replay
 from swell.sim.scenario import run, scenario
 
@@ -130,13 +130,29 @@ def test_it_notices_capacity_that_is_promised_twice(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.slow
 def test_it_notices_replicas_given_up_before_they_were_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hasty(workload, revision, demand, serving, failures, policy, now, spent):  # type: ignore[no-untyped-def]
-        scaled = scale(workload, revision, demand, serving, failures, policy, now, spent)
+    def hasty(workload, revision, demand, serving, failures, policy, now, ended):  # type: ignore[no-untyped-def]
+        scaled = scale(workload, revision, demand, serving, failures, policy, now, ended)
         unready = tuple(r.id for r in serving if r.phase is not Phase.READY and not demand.level)
         return Scaled(scaled.starts, (*scaled.stop, *unready), "idle", "hasty", scaled.look_again_at, scaled.wait)
 
     monkeypatch.setattr(plan_module, "scale", hasty)
     assert any("before it was ever ready" in problem for problem in _broken_by(range(40)))
+
+
+CRASHES = Scenario(rate=0.2, work_s=2.0, replica_crash_every_s=1.0, report_s=0.1)
+
+
+def test_nobody_is_started_for_requests_that_ended_with_their_replica() -> None:
+    for seed in range(3):
+        outcome = Cluster(seed, CRASHES).run()
+        assert outcome.faults["replica crash"] > 50
+        assert outcome.broken == ()
+
+
+def test_it_notices_replicas_started_for_requests_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "scale", lambda *given: scale(*given[:-1]))
+    broken = [problem for seed in range(3) for problem in Cluster(seed, CRASHES).run().broken]
+    assert any("nobody wants" in problem for problem in broken)
 
 
 def test_a_recorded_history_replays_to_the_same_decisions() -> None:

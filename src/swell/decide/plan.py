@@ -78,8 +78,8 @@ class _Planner:
         if workload is None and pool.partition("@")[0] not in world.workloads:
             self._stop_all(serving + templates)
             return
-        spent = sum(_just_served(r, demand) for r in members) if revision.single_use else 0
-        scaled = scale(workload, revision, demand, serving, failures, self.policy, now, spent)
+        ended = world.ended.get(pool, ())
+        scaled = scale(workload, revision, demand, serving, failures, self.policy, now, ended)
         self._look(pool, scaled.look_again_at)
         if scaled.wait:
             self.waits.append(Wait(pool, scaled.wait))
@@ -272,8 +272,3 @@ class _Planner:
 def _one_per_node(needs: Needs) -> str:
     """Why a pool whose replicas own a port gets no more of them."""
     return f"port {min(needs.ports)} is taken: one replica per node; give it @concurrent to take more at once"
-
-
-def _just_served(replica: Replica, demand: Demand) -> bool:
-    """A single-use replica that drains unasked: its one input is over, but the demand last heard of still counts it."""
-    return replica.phase is Phase.DRAINING and not replica.reason and demand.heard_at < replica.phase_at

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
-from swell.model.demand import Demand
+from swell.model.demand import UNTOLD_S, Demand
 from swell.model.ends import in_words
 from swell.model.policy import Policy
 from swell.model.replica import Phase, Replica
@@ -44,21 +45,52 @@ def scale(
     failures: Failures | None,
     policy: Policy,
     now: float,
-    spent: int = 0,
+    ended: Sequence[float] = (),
 ) -> Scaled:
     """Size one pool. `workload` is None once its revision is superseded; `serving` are its live, not draining replicas.
-    `spent` inputs are over, but still in the demand that was last heard of.
+    `ended` are the times at which replicas of it that had been ready ended unasked.
 
     Times in seconds since the epoch; `look_again_at` is infinite when only an event can change the answer.
     """
+    told = _inputs(demand, revision, serving)
+    untold = [at for at in ended if at > demand.heard_at and at + UNTOLD_S > now]
+    # What such a replica worked on ended with it, and who waited may have been given to it.
+    sure = max(min(told, demand.level - len(untold) * revision.max_inputs), 0)
+    size = partial(_size, workload, revision, demand, serving, failures, policy, now)
+    scaled = size(sure)
+    if sure == told or scaled.starts == size(told).starts:
+        return scaled
+    doubt = f"a replica of it ended just now: whether another is wanted is known within {UNTOLD_S:g} s"
+    until = min(scaled.look_again_at, min(untold) + UNTOLD_S)
+    return msgspec.structs.replace(scaled, look_again_at=until, wait=scaled.wait or doubt)
+
+
+def _inputs(demand: Demand, revision: Revision, serving: Sequence[Replica]) -> int:
+    """Inputs that want a replica. Of those in flight no more than the ready ones can work on: the rest is over, since
+    its replica crashed, or goes on in one that drains."""
+    ready = sum(r.phase is Phase.READY for r in serving)
+    return demand.held + demand.queued + min(demand.in_flight, ready * revision.max_inputs)
+
+
+def _size(
+    workload: Workload | None,
+    revision: Revision,
+    demand: Demand,
+    serving: Sequence[Replica],
+    failures: Failures | None,
+    policy: Policy,
+    now: float,
+    inputs: int,
+) -> Scaled:
+    """For so many `inputs` now, and what the demand was lately."""
     least, most, buffer, idle_s = _bounds(workload, len(serving))
-    need = _replicas_for(max(demand.level - spent, 0), revision.target_inputs)
-    wanted = min(max(need + (buffer if demand.level else 0), least), most)
+    need = _replicas_for(inputs, revision.target_inputs)
+    wanted = min(max(need + (buffer if inputs else 0), least), most)
     have = len(serving)
     if have > most:
         return _shrink_to(most, serving)
     if wanted > have:
-        words = _why_start(demand, revision.target_inputs)
+        words = _why_start(inputs, min(demand.held, inputs), revision.target_inputs)
         whys = [words if n < need else _kept(n, least, buffer) for n in range(have, wanted)]
         return _grow(tuple(whys), failures, policy, now)
     peak = _replicas_for(demand.peak_within(idle_s, now), revision.target_inputs)
@@ -74,7 +106,7 @@ def scale(
         reason=reason,
         why=_why_stop(workload, keep, idle_s) if stop else "",
         look_again_at=_next_look(demand, [r for r in serving if r.id not in stop], least, keep, idle_s, now),
-        wait=_at_most(need, most, demand) if need > most else "",
+        wait=_at_most(need, most, inputs) if need > most else "",
     )
 
 
@@ -124,13 +156,14 @@ def _shrink_to(most: int, serving: Sequence[Replica]) -> Scaled:
     )
 
 
-def _why_start(demand: Demand, inputs: int) -> str:
+def _why_start(inputs: int, held: int, target: int) -> str:
     """The demand of this moment, told as what a replica was started for."""
-    each = f", at {inputs} each" if inputs > 1 else ""
-    if demand.held == demand.level:
-        return f"started for {demand.held} waiting request{'s' if demand.held != 1 else ''}{each}"
-    waiting = f", {demand.held} of them waiting" if demand.held else ""
-    return f"started for {demand.level} request{'s' if demand.level != 1 else ''}{waiting}{each}"
+    each = f", at {target} each" if target > 1 else ""
+    plural = "s" if inputs != 1 else ""
+    if held == inputs:
+        return f"started for {held} waiting request{plural}{each}"
+    waiting = f", {held} of them waiting" if held else ""
+    return f"started for {inputs} request{plural}{waiting}{each}"
 
 
 def _kept(number: int, least: int, buffer: int) -> str:
@@ -144,8 +177,8 @@ def _why_stop(workload: Workload | None, keep: int, idle_s: float) -> str:
     return f"{keep} would have been enough for the last {idle_s:g} s"
 
 
-def _at_most(need: int, most: int, demand: Demand) -> str:
-    return f"{demand.level} inputs need {need} replicas; max_containers={most} allows no more"
+def _at_most(need: int, most: int, inputs: int) -> str:
+    return f"{inputs} inputs need {need} replicas; max_containers={most} allows no more"
 
 
 def _next_look(demand: Demand, staying: Sequence[Replica], least: int, keep: int, idle_s: float, now: float) -> float:

@@ -41,6 +41,9 @@ class Demand(msgspec.Struct, frozen=True):
 
 IDLE = Demand()
 
+UNTOLD_S = 0.5
+"""What happened longer ago than this is in the levels. A gateway tells what changed within a tenth of a second."""
+
 PEAKS_MAX = 32
 """Distinct peaks remembered. Beyond it the two oldest become one, the higher level at the later time:
 capacity then leaves later, never sooner."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from swell.model.demand import UNTOLD_S
 from swell.model.events import (
     AppDeployed,
     AppStopped,
@@ -59,6 +60,9 @@ class World:
         self.template_mib: dict[str, float] = {}
         """Node → memory its templates hold, those that are being stopped included, MiB."""
         self.failures: dict[str, Failures] = {}
+        self.ended: dict[str, list[float]] = {}
+        """Pool → when replicas that had been ready ended unasked, lately: what they worked on may be in its level
+        still."""
         self.refused: dict[str, str] = {}
         """Pool → why its template may not be forked; its replicas start fresh."""
         self._rooms: dict[str, Room] = {}
@@ -165,8 +169,7 @@ class World:
         if before is None:
             return ()
         if before.pool not in self.by_pool:
-            self.failures.pop(before.pool, None)
-            self.refused.pop(before.pool, None)
+            self._forget(before.pool)
         self._use(before.revision, -1)
         return (before.pool,)
 
@@ -236,6 +239,9 @@ class World:
         before = self.replicas.get(event.replica)
         if before is None:
             return ()
+        if before.role == "serving" and before.phase is Phase.READY and event.phase in (Phase.DRAINING, Phase.GONE):
+            lately = [at for at in self.ended.get(before.pool, ()) if at > event.at - UNTOLD_S]
+            self.ended[before.pool] = [*lately, event.at]
         if event.phase in OVER:
             failed = event if before.phase in (Phase.PLANNED, Phase.STARTING) else None
             self._end(before, failed)
@@ -328,8 +334,13 @@ class World:
             del self.by_pool[replica.pool]
             self._use(revision_of(replica.pool), -1)
             if self.workload(replica.pool) is None:
-                self.failures.pop(replica.pool, None)
-                self.refused.pop(replica.pool, None)
+                self._forget(replica.pool)
+
+    def _forget(self, pool: str) -> None:
+        """Nobody wants it and nothing of it runs: what its replicas taught is of no use."""
+        self.failures.pop(pool, None)
+        self.refused.pop(pool, None)
+        self.ended.pop(pool, None)
 
 
 def template_needs(needs: Needs) -> Needs:

@@ -17,6 +17,7 @@ from swell.decide.check import check
 from swell.engines.fake import Behaviour, FakeEngine
 from swell.model.events import AppDeployed, Event, NodeSeen, Opened, PlanCommitted, ReplicaSeen
 from swell.model.node import Node
+from swell.model.plan import Start
 from swell.model.policy import Policy
 from swell.model.ports import Fact
 from swell.model.replica import NEXT, OVER, Phase
@@ -47,6 +48,8 @@ class Scenario(msgspec.Struct, frozen=True):
     work_s: float = 0.5
     deadline_s: float = 60.0
     behaviour: Behaviour = Behaviour()
+    report_s: float = 0.0
+    """What changes at the gateway is told this much later, but for requests that wait."""
     replica_crash_every_s: float = 0.0
     node_loss_every_s: float = 0.0
     control_crash_every_s: float = 0.0
@@ -89,7 +92,7 @@ class Cluster:
         """Version of the world that was found to hold."""
         self._phases: dict[str, Phase] = {}
         self.gateway = SimGateway(
-            "g1", self.time.now, self.time.after, self._demand, self._listens, self.stream("gateway")
+            "g1", self.time.now, self.time.after, self._demand, self._listens, self.stream("gateway"), scenario.report_s
         )
         self.engines = {f"n{i}": self._engine(f"n{i}") for i in range(1, scenario.nodes + 1)}
         self.reactor = self._core()
@@ -177,6 +180,7 @@ class Cluster:
             self._note("event", event)
             self.log.append(event)
         self._never_reclaimed_unready(effects.events)
+        self._never_started_for_nobody(effects.events)
         for problem in effects.refused:
             self._break(problem)
         if reactor.world.version != self._checked:
@@ -198,6 +202,13 @@ class Cluster:
                 replica = self.reactor.world.replicas.get(action.replica)
                 if replica is not None and replica.reason in ("idle", "reclaimed", "evicted") and not replica.ready_at:
                     self._break(f"{replica.id} was given up ({replica.reason}) before it was ever ready")
+
+    def _never_started_for_nobody(self, events: tuple[Event, ...]) -> None:
+        """Who ended with its replica does not wait for another."""
+        for event in events:
+            for action in event.plan.actions if isinstance(event, PlanCommitted) else ():
+                if isinstance(action, Start) and action.pool in self.gateway.bereft:
+                    self._break(f"{action.replica} was {action.why}, but nobody wants {action.pool} any more")
 
     def _world_holds(self) -> None:
         """Its invariants do, and lives only went forward."""

@@ -33,7 +33,8 @@ class Request(msgspec.Struct):
 
 class SimGateway:
     """One gateway. `after` is the timeline's; `send` takes its demand to control; `listens` says whether a replica
-    takes connections: the table may be late."""
+    takes connections: the table may be late. What changes within `report_s` is told together, that somebody waits at
+    once."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class SimGateway:
         send: Callable[[str, list[Level], float], None],
         listens: Callable[[str], bool],
         chance: Random,
+        report_s: float = 0.0,
     ) -> None:
         self.name = name
         self.now = now
@@ -50,6 +52,7 @@ class SimGateway:
         self.send = send
         self.listens = listens
         self.chance = chance
+        self.report_s = report_s
         self.routes: dict[str, str] = {}
         self.pools: dict[str, PoolRow] = {}
         self.held: dict[str, deque[Request]] = {}
@@ -57,7 +60,13 @@ class SimGateway:
         """Replica → what it works on."""
         self.most_at_once: Counter[str] = Counter()
         self.finished: list[Request] = []
+        self.bereft: set[str] = set()
+        """Pools whose last requests ended with their replica: nobody wants them any more."""
         self._told: dict[str, tuple[int, int]] = {}
+        self._peaks: dict[str, int] = {}
+        """Pool → most in flight since it was told last."""
+        self._telling: set[str] = set()
+        """Pools that are told soon."""
 
     # -- the table ---------------------------------------------------------------------------
 
@@ -83,22 +92,28 @@ class SimGateway:
             self._finish(request, "refused")
             return
         request.pool = pool
+        self.bereft.discard(pool)
         self.held.setdefault(pool, deque()).append(request)
         self.after(request.deadline_at - self.now(), lambda: self._deadline(request))
         self._dispatch(pool)
-        self._report(pool)
+        if self.held[pool]:
+            self._tell(pool)
 
     def replica_died(self, replica: str) -> None:
         """Its connections broke: what it worked on is answered with an error, once."""
         for request in self.running.pop(replica, []):
             self._finish(request, "refused")
+            held, in_flight = self._level(request.pool)
+            self._peaks[request.pool] = in_flight
+            if not held and not in_flight:
+                self.bereft.add(request.pool)
             self._report(request.pool)
 
     def tell_all(self) -> None:
         """After control came back: everything, since levels are absolute."""
         self._told.clear()
         for pool in {*self.held, *(r.pool for rs in self.running.values() for r in rs)}:
-            self._report(pool)
+            self._tell(pool)
 
     def _dispatch(self, pool: str) -> None:
         waiting, row = self.held.get(pool), self.pools.get(pool)
@@ -123,6 +138,7 @@ class SimGateway:
                 self._finish(request, "refused")
             else:
                 request.pool = target
+                self.bereft.discard(target)
                 self.held.setdefault(target, deque()).append(request)
                 self._dispatch(target)
         self._report(pool)
@@ -172,9 +188,29 @@ class SimGateway:
 
     # -- demand ------------------------------------------------------------------------------
 
-    def _report(self, pool: str) -> None:
-        held = len(self.held.get(pool, ()))
+    def _level(self, pool: str) -> tuple[int, int]:
+        """(held, in flight) of a pool."""
         in_flight = sum(request.pool == pool for requests in self.running.values() for request in requests)
+        return len(self.held.get(pool, ())), in_flight
+
+    def _report(self, pool: str) -> None:
+        """Its level changed: tell it soon."""
+        _, in_flight = self._level(pool)
+        self._peaks[pool] = max(self._peaks.get(pool, 0), in_flight)
+        if not self.report_s:
+            self._tell(pool)
+        elif pool not in self._telling:
+            self._telling.add(pool)
+            self.after(self.report_s, lambda: self._tell(pool))
+
+    def _tell(self, pool: str) -> None:
+        """Its level now; of what came and went since it was told last, the peak first."""
+        self._telling.discard(pool)
+        held, now_in_flight = self._level(pool)
+        in_flight = max(self._peaks.get(pool, 0), now_in_flight)
+        self._peaks[pool] = now_in_flight
         if self._told.get(pool, (0, 0)) != (held, in_flight):
             self._told[pool] = (held, in_flight)
             self.send(self.name, [Level(pool, held, in_flight)], DEMAND_TTL_S)
+        if in_flight != now_in_flight:
+            self._report(pool)

@@ -12,7 +12,7 @@ from swell.sim.cluster import Cluster, Outcome, Scenario
 def scenario(seed: int) -> Scenario:
     """A scenario drawn from the seed: every kind of fault is absent in some and present in others."""
     draw = Random(f"{seed}/scenario")
-    # A stream of its own, so that older seeds stay what they were in everything else.
+    # Streams of their own, so that older seeds stay what they were in everything else.
     link = Random(f"{seed}/link")
     behaviour = Behaviour(
         start_s=draw.choice([0.2, 2.0, 10.0]),
@@ -31,6 +31,7 @@ def scenario(seed: int) -> Scenario:
         rate=draw.choice([0.2, 1.0, 4.0]),
         work_s=draw.choice([0.05, 0.5, 3.0]),
         behaviour=behaviour,
+        report_s=Random(f"{seed}/telling").choice([0.0, 0.1]),
         replica_crash_every_s=draw.choice([0.0, 10.0]),
         node_loss_every_s=draw.choice([0.0, 40.0]),
         control_crash_every_s=draw.choice([0.0, 30.0]),
