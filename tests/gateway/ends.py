@@ -82,8 +82,7 @@ class Ends:
         self, method: bytes, pieces: list[bytes], eof: bool = False, http11: bool = True
     ) -> tuple[bytes, list[str]]:
         """What the caller is told of an answer in these pieces, times left out, and what it came to."""
-        request = Request(self.shared, self, 0.0, method, b"/call/f")  # type: ignore[arg-type]  # as above
-        request.id = b"q1"
+        request = Request(self.shared, self, 0.0, method, b"/call/f", b"q1")  # type: ignore[arg-type]  # as above
         request.complete = True
         request.http11 = http11
         request.deadline = 1e12

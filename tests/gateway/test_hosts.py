@@ -141,3 +141,16 @@ def test_a_label_is_one_however_it_is_written_and_whatever_was_called_before(pla
         assert len(function.seen) == 1
 
     play(scenario)
+
+
+def test_a_host_that_no_name_can_be_is_served_and_not_remembered(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy(await rig.replica())
+        browser = await rig.browser()
+        for size in (255, 256):
+            assert (await browser.call("/call/app/fn", host="h" * size)).status == 200
+        front = rig.gateway._front
+        assert front is not None
+        assert list(front.known) == [(b"h" * 255, b"/call/app/fn")]
+
+    play(scenario)

@@ -6,13 +6,15 @@ answers of one method look the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import httptools
 
 from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, NOT_IN_TRAILERS, OWS, tokens
 from swell.gateway.shared import AnswerHead
-from swell.wire.http import CPU_US, HEADER_MAX, RUN_US
+from swell.wire.http import BUSY, COST_USD, CPU_US, ERROR, HEADER_MAX, REQUEST_ID, RUN_US, lower
 
 KNOWN_ANSWERS_MAX = 1024
 KNOWN_ANSWER_MAX = 1024
@@ -20,16 +22,19 @@ KNOWN_ANSWER_MAX = 1024
 NUMBER_MAX = 18
 """Digits of a number that is read."""
 
-_USED = f"\r\n{CPU_US}: ".encode()
-_RAN = f"\r\n{RUN_US}: ".encode()
+_USED = re.compile(
+    rb"\r\n%b: (\d{1,%d})\r\n%b: (\d{1,%d})\r\n\r\n" % (CPU_US.encode(), NUMBER_MAX, RUN_US.encode(), NUMBER_MAX)
+)
+"""What was used, and nothing after it: other lines would be remembered as those of all heads that begin alike."""
+_CPU_US, _RUN_US, _BUSY, _ERROR = lower(CPU_US), lower(RUN_US), lower(BUSY), lower(ERROR)
 _SPECIAL = NOT_FORWARDED | {
     b"content-length",
-    b"swell-request-id",
-    b"swell-cpu-us",
-    b"swell-run-us",
-    b"swell-busy",
-    b"swell-cost-usd",
-    b"swell-error",
+    lower(REQUEST_ID),
+    lower(COST_USD),
+    _CPU_US,
+    _RUN_US,
+    _BUSY,
+    _ERROR,
 }
 
 
@@ -37,8 +42,9 @@ class Broken(Exception):
     """The bytes are no answer that can be passed on."""
 
 
+@dataclass(slots=True, eq=False)
 class Answer:
-    """What came of one answer so far. Class attributes are the defaults of one of which nothing came yet."""
+    """What came of one answer so far."""
 
     status: int = 0
     headed: bool = False
@@ -118,30 +124,25 @@ class Answers:
 
     def _seen_before(self, data: bytes) -> bool:
         """Take in one whole answer whose head, but for what was used, was parsed before; else note how it begins."""
-        end = data.find(b"\r\n\r\n")
-        at = data.find(_USED, 0, end)
-        if at < 0 or at > KNOWN_ANSWER_MAX:
+        used = _USED.search(data, 0, KNOWN_ANSWER_MAX)
+        if used is None or data.find(b"\r\n\r\n") != used.end() - 4:
             return False
-        # Only what was used may follow: other lines would be remembered as those of all that begin alike.
-        cpu_us, _, run_us = data[at + len(_USED) : end].partition(_RAN)
-        if not (_is_number(cpu_us) and _is_number(run_us)):
-            return False
-        begins = data[:at]
+        begins = data[: used.start()]
         known = self.known.get(begins)
         if known is None:
             self._begins = begins
             return False
-        if len(data) - end - 4 != known.length:
+        if len(data) - used.end() != known.length:
             return False
         answer = self.answer
         answer.headed = answer.ended = answer.keeps = True
         answer.status = known.status
         answer.length = known.length
         answer.lines = known.lines
-        answer.cpu_us = int(cpu_us)
-        answer.run_us = int(run_us)
+        answer.cpu_us = int(used[1])
+        answer.run_us = int(used[2])
         if known.length:
-            answer.pieces = (data[end + 4 :],)
+            answer.pieces = (data[used.end() :],)
         return True
 
     def _remember(self, answer: Answer) -> None:
@@ -188,13 +189,13 @@ class Answers:
         elif name == b"connection":
             self._named += tokens(value)
         elif self.native:
-            if name == b"swell-cpu-us" and _is_number(value):
+            if name == _CPU_US and _is_number(value):
                 answer.cpu_us = int(value)
-            elif name == b"swell-run-us" and _is_number(value):
+            elif name == _RUN_US and _is_number(value):
                 answer.run_us = int(value)
-            elif name == b"swell-busy":
+            elif name == _BUSY:
                 answer.busy = True
-            elif name == b"swell-error":
+            elif name == _ERROR:
                 answer.error = value
 
     def on_headers_complete(self) -> None:

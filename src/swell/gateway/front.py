@@ -6,19 +6,22 @@ import asyncio
 import hmac
 import math
 
-from swell.decide.route import WEB_HOST, Found, NoRoute, Own, Routes, route
+from swell.decide.route import Found, NoRoute, Own, Routes, route
 from swell.gateway.api_pool import ApiPool
-from swell.gateway.heads import CLOSE_LINE, KEEP_ALIVE_LINE, answer_start
+from swell.gateway.heads import CLOSE_LINE, KEEP_ALIVE_LINE, answer_start, limit_line, request_start
 from swell.gateway.host import is_host, is_of_this_machine, is_own_page, name_of
 from swell.gateway.pool import Pool
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
+from swell.wire.http import ROOT_PATH, TIMEOUT, TRUSTED, WEB
 from swell.wire.link import PoolRow, Route, Table, TableDelta
 
 KNOWN_MAX = 4096
-"""Targets of calls whose route is remembered; beyond it all are forgotten and found again."""
-_WEB_HOST = WEB_HOST.encode()
+"""Calls whose route is remembered; beyond it all are forgotten and found again."""
+KNOWN_HOST_MAX = 255
+"""Bytes of a host with which one is remembered: no name is longer."""
 _HEALTHY = b"ok\n"
+_TRUSTED_LINE = f"{TRUSTED}: 1\r\n".encode()
 
 
 class Call:
@@ -29,7 +32,7 @@ class Call:
     def __init__(self, pool: Pool, method: str) -> None:
         self.pool = pool
         self.method = method
-        self.line = b"POST /call/%b HTTP/1.1\r\nSwell-Request-Id: " % method.encode()
+        self.line = request_start(b"POST", f"/call/{method}".encode())
 
 
 class Front:
@@ -51,7 +54,8 @@ class Front:
         self.pools: dict[str, Pool] = {}
         self.leaving: dict[str, Pool] = {}
         """Pools that control no longer knows, and that have something to tell of still: what they run, or its end."""
-        self.known: dict[bytes, Call] = {}
+        self.known: dict[tuple[bytes, bytes], Call] = {}
+        """Calls by the host and the target that named them."""
 
     # -- the table ------------------------------------------------------------------------
 
@@ -108,11 +112,11 @@ class Front:
 
     def handle(self, request: Request) -> None:
         """Send a request on its way, or answer it."""
-        call = self.known.get(request.target)
-        if call is None or _WEB_HOST in request.host.lower():
+        call = self.known.get((request.host, request.target))
+        if call is None:
             self._find(request)
-            return
-        self._call(request, call)
+        else:
+            self._call(request, call)
 
     def _moved(self, request: Request) -> bool:
         """Whether the pool it was in lost its workload's traffic; it was placed anew then, or answered."""
@@ -159,8 +163,8 @@ class Front:
                 )
             elif found.web is None:
                 call = Call(pool, found.method)
-                if not question and target is request.target:
-                    self._remember(target, call)
+                if not question and target is request.target and len(request.host) <= KNOWN_HOST_MAX:
+                    self._remember((request.host, target), call)
                 self._call(request, call)
             else:
                 self._web(request, found, pool, question + query)
@@ -172,10 +176,10 @@ class Front:
         else:
             self._own(request, found, target)
 
-    def _remember(self, target: bytes, call: Call) -> None:
+    def _remember(self, named: tuple[bytes, bytes], call: Call) -> None:
         if len(self.known) >= KNOWN_MAX:
             self.known.clear()
-        self.known[target] = call
+        self.known[named] = call
 
     def _call(self, request: Request, call: Call) -> None:
         if request.method != b"POST":
@@ -209,11 +213,11 @@ class Front:
             return
         path = found.path.encode("latin-1")
         request.call = f"WEB {found.path}"
-        request.line = b"%b %b%b HTTP/1.1\r\nSwell-Request-Id: " % (request.method, path, query)
+        request.line = request_start(request.method, path + query)
         if pool.native:
-            request.extra += b"Swell-Web: %b\r\n" % found.method.encode()
+            request.extra += f"{WEB}: {found.method}\r\n".encode()
             if found.root_path:
-                request.extra += b"Swell-Root-Path: %b\r\n" % found.root_path.encode("latin-1")
+                request.extra += f"{ROOT_PATH}: {found.root_path}\r\n".encode("latin-1")
         if known is not True and request.authorization is not None:
             # Not our key, so it is for the endpoint itself.
             request.head += b"authorization: %b\r\n" % request.authorization
@@ -227,16 +231,18 @@ class Front:
         request.body_max = settings.body_max
         timeout_s = pool.timeout_s
         request.limit = pool.limit
+        line = pool.limit_line
         if request.timeout is not None:
             wanted_s = _seconds(request.timeout)
             if wanted_s is None:
-                request.fail(400, "bad_request", "Swell-Timeout takes a number of seconds above zero.")
+                request.fail(400, "bad_request", f"{TIMEOUT} takes a number of seconds above zero.")
                 return
             if wanted_s < timeout_s:
                 timeout_s = wanted_s
-                request.limit = f"{wanted_s:g} s (the caller's Swell-Timeout)"
+                request.limit = f"{wanted_s:g} s (the caller's {TIMEOUT})"
+                line = limit_line(request.limit)
         if pool.native:
-            request.extra += b"Swell-Limit: %b\r\n" % request.limit.encode()
+            request.extra += line
         request.deadline = request.at + timeout_s
         self.shared.wheel.add(request, request.deadline)
         request.pool = pool
@@ -245,7 +251,7 @@ class Front:
     def _own(self, request: Request, own: Own, target: bytes) -> None:
         if own.name == "api":
             request.call = "API"
-            request.line = b"%b %b HTTP/1.1\r\nSwell-Request-Id: " % (request.method, target)
+            request.line = request_start(request.method, target)
             if request.authorization is not None:
                 request.head += b"authorization: %b\r\n" % request.authorization
             request.pool = self.api
@@ -281,7 +287,7 @@ class Front:
         # Both are compared whatever the first says: the time must not tell which one was nearly right.
         matches = [hmac.compare_digest(token, key) for key in self.keys]
         if any(matches):
-            request.extra += b"Swell-Trusted: 1\r\n"
+            request.extra += _TRUSTED_LINE
             return True
         return False
 

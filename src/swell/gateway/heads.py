@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from swell.wire.http import error_body
+from swell.wire.http import LIMIT, REQUEST_ID, error_body
 
 CRLF = b"\r\n"
 COLON = b": "
@@ -36,12 +36,24 @@ NOT_FORWARDED = frozenset(
 
 NOT_IN_TRAILERS = NOT_FORWARDED | {b"content-length", b"host", b"content-type", b"set-cookie", b"authorization"}
 
-_STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\nSwell-Request-Id: ".encode() for s in HTTPStatus}
+_STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n{REQUEST_ID}: ".encode() for s in HTTPStatus}
+_ODD_STATUS = f"HTTP/1.1 %d Status\r\n{REQUEST_ID}: ".encode()
+_REQUEST = f"%b %b HTTP/1.1\r\n{REQUEST_ID}: ".encode()
+
+
+def request_start(method: bytes, target: bytes) -> bytes:
+    """The first line of a request to a replica and the name of the header that always comes first: its id follows."""
+    return _REQUEST % (method, target)
+
+
+def limit_line(limit: str) -> bytes:
+    """The header that tells a replica of ours what set the deadline."""
+    return f"{LIMIT}: {limit}\r\n".encode()
 
 
 def answer_start(status: int) -> bytes:
     """The status line and the name of the header that always comes first: the request's id follows."""
-    return _STATUS.get(status) or b"HTTP/1.1 %d Status\r\nSwell-Request-Id: " % status
+    return _STATUS.get(status) or _ODD_STATUS % status
 
 
 def without(lines: Sequence[bytes], names: Sequence[bytes]) -> list[bytes]:

@@ -15,7 +15,7 @@ from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, OWS, tokens, without
 from swell.gateway.host import is_host
 from swell.gateway.request import ClientSide, Request
 from swell.gateway.shared import Head, Shared
-from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT
+from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT, TIMEOUT, lower
 
 KNOWN_HEADS_MAX = 1024
 KNOWN_HEAD_MAX = 4096
@@ -24,6 +24,7 @@ GOOD_HOSTS_MAX = 1000
 """Hosts remembered as being in order."""
 
 _SPECIAL = NOT_FORWARDED | {b"host", b"content-length", b"authorization", b"origin"}
+_TIMEOUT = lower(TIMEOUT)
 _ONE_HOST = "A request needs exactly one Host header."
 _TOO_LARGE = f"The head of a request, and its trailers, may have {HEADER_MAX} bytes."
 _NOT_HTTP = frozenset(
@@ -111,7 +112,7 @@ class Inbound:
         """Mark the request that could not be read as refused; a new one if it was not even begun."""
         request = self.last
         if request is None or request.complete:
-            request = Request(self.shared, self.client, self.now, b"", b"")
+            request = Request(self.shared, self.client, self.now, b"", b"", self.shared.next_id())
             request.complete = True
             self.last = request
             self.queue.append(request)
@@ -133,7 +134,8 @@ class Inbound:
             return False
         if len(data) - end != known.length:
             return False
-        request = Request(self.shared, self.client, self.now, known.method, known.target)
+        shared = self.shared
+        request = Request(shared, self.client, self.now, known.method, known.target, shared.next_id())
         request.host = known.host
         request.head = known.head
         if known.length:
@@ -198,13 +200,13 @@ class Inbound:
         elif name == b"origin":
             self.origin = value
             self.lines += (name, COLON, value, CRLF)
-        elif name == b"swell-timeout":
+        elif name == _TIMEOUT:
             self.timeout = value
 
     def on_headers_complete(self) -> None:
         parser = self.parser
         self.overhead = 0
-        request = Request(self.shared, self.client, self.now, parser.get_method(), self.url)
+        request = Request(self.shared, self.client, self.now, parser.get_method(), self.url, self.shared.next_id())
         if self.host not in self.shared.good_hosts:
             self._check_host(parser.get_http_version())
         if self.host is not None:

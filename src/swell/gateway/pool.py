@@ -14,6 +14,7 @@ from collections.abc import Callable
 from swell.decide.admit import Refusal, unavailable
 from swell.decide.pick import pick
 from swell.gateway.count import Tally
+from swell.gateway.heads import limit_line
 from swell.gateway.held import Held
 from swell.gateway.replicas import Replica
 from swell.gateway.request import Request
@@ -46,6 +47,8 @@ class Pool:
         self.timeout_s = row.timeout_s
         self.limit = ""
         """The timeout in words, and what set it."""
+        self.limit_line = b""
+        """The same as a header for its replicas."""
         self.memory_mib = row.memory_mib
         self.single_use = row.single_use
         self.native = row.native
@@ -101,6 +104,7 @@ class Pool:
         self.refusing = row.closed
         self.timeout_s = row.timeout_s
         self.limit = f"{row.timeout_s:g} s (timeout= of the function)"
+        self.limit_line = limit_line(self.limit)
         listed = {endpoint.replica: endpoint for endpoint in row.replicas}
         for replica in [r for r in self.replicas.values() if r.id not in listed]:
             self._remove(replica)

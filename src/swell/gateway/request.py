@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
@@ -84,9 +85,17 @@ class ReplicaSide(Protocol):
     timings_ms: tuple[tuple[str, float], ...]
 
 
+@dataclass(slots=True, eq=False)
 class Request:
-    """One request. Times are of the loop's clock. Class attributes are the defaults of a request not yet placed."""
+    """One request. Times are of the loop's clock."""
 
+    shared: Shared
+    client: ClientSide
+    at: float
+    """When it began to arrive."""
+    method: bytes
+    target: bytes
+    id: bytes
     # As parsed
     http11: bool = True
     keep_alive: bool = True
@@ -104,6 +113,7 @@ class Request:
     refusal: tuple[int, str, str] | None = None
     """(status, code, message) when it cannot be served whatever it is for."""
     # The body
+    body: list[bytes] = field(default_factory=list)
     size: int = 0
     sent: int = 0
     """Pieces of `body` already written upstream."""
@@ -135,15 +145,6 @@ class Request:
     answering: bool = False
     """The answer's head was sent: from now on failure can only be shown by cutting the connection."""
     done: bool = False
-
-    def __init__(self, shared: Shared, client: ClientSide, at: float, method: bytes, target: bytes) -> None:
-        self.shared = shared
-        self.client = client
-        self.at = at
-        self.method = method
-        self.target = target
-        self.id = shared.next_id()
-        self.body: list[bytes] = []
 
     def due(self, now: float) -> None:
         """The deadline passed."""
@@ -190,7 +191,8 @@ class Request:
 
     def decide_keep_alive(self) -> None:
         """Settle, before an answer's head is sent, whether its connection can carry another request."""
-        if self.shared.closing or not self.framed:
+        if self.shared.closing or self.refusal is not None:
+            # Once its bytes could not be understood, nothing after them can be either.
             self.keep_alive = False
         elif not self.complete:
             # A client that was not told to continue may or may not send its body now: the next bytes cannot be read
@@ -198,11 +200,6 @@ class Request:
             unsure = self.expects and not self.size
             if unsure or self.length - self.size > DRAIN_MAX:
                 self.keep_alive = False
-
-    @property
-    def framed(self) -> bool:
-        """False once its bytes could not be understood: nothing after them can be either."""
-        return self.refusal is None
 
     def finish(
         self,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from swell.gateway.count import Ledger
 from swell.gateway.wheel import Wheel
@@ -13,7 +15,7 @@ from swell.model.request import Prices
 from swell.wire.settings import Settings
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True):
     """What a plain head says, once it was found in order: the same bytes say the same again."""
 
     method: bytes
@@ -26,7 +28,7 @@ class Head(NamedTuple):
     timeout: bytes | None
 
 
-class AnswerHead(NamedTuple):
+class AnswerHead(msgspec.Struct, frozen=True):
     """What a plain head of a replica's answer says, but for what was used."""
 
     status: int

@@ -26,7 +26,10 @@ from swell.gateway.heads import (
 )
 from swell.gateway.request import REPLAY_MAX, Framing, Request
 from swell.gateway.shared import Shared
+from swell.wire.http import COLD, COST_USD, REMAINING_MS, SERVER_TIMING
 
+NONE, LENGTH, CHUNKED, CLOSE = Framing
+"""Looked up once: members of an enum are slow to reach."""
 READING_UPSTREAM = 1
 """Why a client is not read: the replica takes its body more slowly."""
 JOIN_MAX = 64 * 1024
@@ -34,7 +37,13 @@ JOIN_MAX = 64 * 1024
 ATOMIC_MAX = 16 * 1024
 """Bytes a unix socket takes, and gives to a reader with room for them, in one piece."""
 
-_TRAILER_LINE = b"trailer: Server-Timing, Swell-Cost-Usd\r\n"
+# What differs each time comes first: the replica knows the rest again.
+_HEAD = f"%b%b\r\n{REMAINING_MS}: %d\r\nhost: %b\r\n%b%b\r\n".encode()
+_FOREIGN_HEAD = b"%b%b\r\nhost: %b\r\n%b\r\n"
+_TRAILER_LINE = f"trailer: {SERVER_TIMING}, {COST_USD}\r\n".encode()
+_COLD_LINE = f"{COLD}: 1\r\n".encode()
+_TIMES = f"{SERVER_TIMING}: held;dur=%.2f, connect;dur=%.2f, run;dur=%.2f, total;dur=%.2f%b\r\n".encode()
+_TIMES_AND_COST = _TIMES + f"{COST_USD}: %.12f\r\n".encode()
 
 
 class Owner(Protocol):
@@ -78,17 +87,9 @@ class Upstream(asyncio.Protocol):
         if self.native:
             # Rounded up, so that whatever a deadline ends in the replica, it has passed here too.
             remaining_ms = int((request.deadline - now) * 1000) + 1
-            # What differs each time comes first: the replica knows the rest again.
-            head = b"%b%b\r\nSwell-Remaining-Ms: %d\r\nhost: %b\r\n%b%b\r\n" % (
-                request.line,
-                request.id,
-                remaining_ms,
-                request.host,
-                request.extra,
-                request.head,
-            )
+            head = _HEAD % (request.line, request.id, remaining_ms, request.host, request.extra, request.head)
         else:
-            head = b"%b%b\r\nhost: %b\r\n%b\r\n" % (request.line, request.id, request.host, request.head)
+            head = _FOREIGN_HEAD % (request.line, request.id, request.host, request.head)
         if request.complete and request.size <= JOIN_MAX and not request.chunked:
             request.sent = len(request.body)
             data = b"".join((head, *request.body)) if request.body else head
@@ -178,7 +179,7 @@ class Upstream(asyncio.Protocol):
             request.answering = True
         else:
             head = b""
-        if request.framing is Framing.CHUNKED:
+        if request.framing is CHUNKED:
             data = head + chunk(pieces)
             if answer.ended:
                 data = b"".join((data, b"0\r\n", self._metering(request, answer, now), *answer.trailers, CRLF))
@@ -204,16 +205,16 @@ class Upstream(asyncio.Protocol):
         if answer.named:
             lines = without(lines, [name for name in answer.named if name != b"content-length"])
         if request.method == b"HEAD" or status in (204, 304):
-            framing = Framing.NONE
+            framing = NONE
             if status == 204 and answer.length >= 0:
                 lines = without(lines, (b"content-length",))
         elif answer.length >= 0:
-            framing = Framing.LENGTH
+            framing = LENGTH
         elif request.http11:
-            framing = Framing.CHUNKED
+            framing = CHUNKED
             lines = [*lines, CHUNKED_LINE, _TRAILER_LINE]
         else:
-            framing = Framing.CLOSE
+            framing = CLOSE
             request.keep_alive = False
         request.framing = framing
         request.decide_keep_alive()
@@ -226,9 +227,9 @@ class Upstream(asyncio.Protocol):
                 request.id,
                 CRLF,
                 *lines,
-                b"Swell-Cold: 1\r\n" if request.cold else b"",
+                _COLD_LINE if request.cold else b"",
                 connection,
-                self._metering(request, answer, now) if framing is Framing.LENGTH or framing is Framing.NONE else b"",
+                self._metering(request, answer, now) if framing is LENGTH or framing is NONE else b"",
                 CRLF,
             )
         )
@@ -236,20 +237,18 @@ class Upstream(asyncio.Protocol):
     def _metering(self, request: Request, answer: Answer, now: float) -> bytes:
         """Server-Timing and, where the replica told its CPU time, the cost: header lines or trailers."""
         run_ms = answer.run_us / 1e3 if answer.run_us >= 0 else (now - request.sent_at) * 1e3
-        timing = b"Server-Timing: held;dur=%.2f, connect;dur=%.2f, run;dur=%.2f, total;dur=%.2f" % (
-            (request.assigned_at - request.at) * 1e3,
-            (request.sent_at - request.assigned_at) * 1e3,
-            run_ms,
-            (now - request.at) * 1e3,
-        )
+        held_ms = (request.assigned_at - request.at) * 1e3
+        connect_ms = (request.sent_at - request.assigned_at) * 1e3
+        total_ms = (now - request.at) * 1e3
+        start = b""
         if request.cold and request.replica is not None:
             phases = (f", start-{name};dur={ms:.2f}" for name, ms in request.replica.timings_ms)
-            timing += "".join(phases).encode("ascii", "replace")
+            start = "".join(phases).encode("ascii", "replace")
         if answer.run_us < 0:
-            return timing + CRLF
+            return _TIMES % (held_ms, connect_ms, run_ms, total_ms, start)
         memory_mib = request.pool.memory_mib if request.pool is not None else 0
         self.cost_usd = marginal(request.shared.prices, max(answer.cpu_us, 0) / 1e6, answer.run_us / 1e6, memory_mib)
-        return b"%b\r\nSwell-Cost-Usd: %.12f\r\n" % (timing, self.cost_usd)
+        return _TIMES_AND_COST % (held_ms, connect_ms, run_ms, total_ms, start, self.cost_usd)
 
     # -- the ends -------------------------------------------------------------------------
 
@@ -270,7 +269,8 @@ class Upstream(asyncio.Protocol):
         """Let go of the request. The connection itself if it can carry another one, else None (and it is closed)."""
         self.request = None
         request.upstream = None
-        self.resume()
+        if self.paused:
+            self.resume()
         if not request.complete:
             request.client.read_on(READING_UPSTREAM)
         whole = answer.ended and request.complete and request.sent == len(request.body)

@@ -39,7 +39,9 @@ class Wheel:
         if self._timer is None:
             self._turned = int(time.monotonic() / TICK_S)
             self._timer = self._loop.call_at((self._turned + 1) * TICK_S, self._turn)
-        number = max(int(at / TICK_S) + 1, self._turned + 1)
+        number = int(at / TICK_S) + 1
+        if number <= self._turned:
+            number = self._turned + 1
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = set()

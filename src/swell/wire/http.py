@@ -1,4 +1,7 @@
-"""Names on the HTTP surface: headers, content types, limits, and error bodies."""
+"""Which names are on the HTTP surface? Headers, content types, limits, and error bodies.
+
+Headers are named here as they are written; `lower` is how they are compared.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,20 @@ import msgspec
 REQUEST_ID = "Swell-Request-Id"
 COST_USD = "Swell-Cost-Usd"
 SERVER_TIMING = "Server-Timing"
+COLD = "Swell-Cold"
+"""No replica was ready."""
 
 # Gateway → replica
 REMAINING_MS = "Swell-Remaining-Ms"
 """Time left of the request's deadline: relative, because clocks differ."""
 LIMIT = "Swell-Limit"
 """What set that deadline, in words for whom it ends: "1 s (timeout= of the function)"."""
+WEB = "Swell-Web"
+"""A web request, for the method of that name."""
+ROOT_PATH = "Swell-Root-Path"
+"""The prefix that was cut off its path."""
+TRUSTED = "Swell-Trusted"
+"""The caller sent a key: pickles may be read."""
 
 # Replica → gateway
 BUSY = "Swell-Busy"
@@ -42,6 +53,11 @@ SSE = "text/event-stream"
 HEADER_MAX = 64 * 1024
 """Bytes of a request's line and headers."""
 HEADERS_MAX_COUNT = 100
+
+
+def lower(name: str) -> bytes:
+    """A header's name as names are compared."""
+    return name.lower().encode()
 
 
 class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
