@@ -63,6 +63,19 @@ def test_a_home_that_is_a_file_or_cannot_be_made(root: Path) -> None:
         assert "SWELL_HOME" in refused.value.message
 
 
+def test_what_fails_elsewhere_is_not_put_down_to_the_state_directory(stage: Stages) -> None:
+    server = stage()
+    assert server.process.stdout is not None
+    # Whoever is told that it is up has gone.
+    server.process.stdout.close()
+    code, said = server.end()
+    assert code == 1
+    assert "BrokenPipeError" in said
+    assert "cannot be used" not in said
+    assert server.home.lock.read_text() == ""
+    assert list(server.home.run.iterdir()) == []
+
+
 def test_a_home_too_long_for_sockets(stage: Stages) -> None:
     server = stage(home="h" * 120)
     code, said = server.end()

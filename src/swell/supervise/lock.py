@@ -7,6 +7,8 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 from swell.model.errors import SwellError
@@ -56,20 +58,17 @@ class Lock:
         """Take it. Raises SwellError when another server has it, or when it cannot be written."""
         me = myself()
         self.holder = Holder(me.pid, me.start_ticks, attached=attached)
-        try:
+        self._home = home
+        with writing(home):
             home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._fd = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise unwritable(home, error) from None
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with writing(home), _taken(home):
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.say("starting")
-        except BlockingIOError:
+        except SwellError:
             os.close(self._fd)
-            raise _held(home) from None
-        except OSError as error:
-            os.close(self._fd)
-            raise unwritable(home, error) from None
+            raise
 
     def say(self, state: State, host: str | None = None, port: int | None = None) -> None:
         """Write what the server is at now, for others to read."""
@@ -78,9 +77,10 @@ class Lock:
             state=state, host=here.host if host is None else host, port=here.port if port is None else port
         )
         text = json.dumps(self.holder._asdict()).encode()
-        # One write, and only then the cut: a reader never finds half of it.
-        os.pwrite(self._fd, text.ljust(os.fstat(self._fd).st_size), 0)
-        os.ftruncate(self._fd, len(text))
+        with writing(self._home):
+            # One write, and only then the cut: a reader never finds half of it.
+            os.pwrite(self._fd, text.ljust(os.fstat(self._fd).st_size), 0)
+            os.ftruncate(self._fd, len(text))
 
     def release(self) -> None:
         """Give it back. The file stays, empty: removing it could take it from under a server that waits for it."""
@@ -88,14 +88,26 @@ class Lock:
         os.close(self._fd)
 
 
-def unwritable(home: Home, error: OSError) -> SwellError:
-    """The error of a state directory that is read-only, full, or no directory."""
-    mend = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Make it writable"
-    return SwellError(
-        "home_unwritable",
-        f"The state directory {home.root} cannot be used: {error.strerror or error}. "
-        f"{mend}, or set SWELL_HOME (or --home) to another.",
-    )
+@contextmanager
+def writing(home: Home) -> Iterator[None]:
+    """Around what is written to the state directory: one that is read-only, full, or no directory, is said to be."""
+    try:
+        yield
+    except OSError as error:
+        mend = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Make it writable"
+        raise SwellError(
+            "home_unwritable",
+            f"The state directory {home.root} cannot be used: {error.strerror or error}. "
+            f"{mend}, or set SWELL_HOME (or --home) to another.",
+        ) from None
+
+
+@contextmanager
+def _taken(home: Home) -> Iterator[None]:
+    try:
+        yield
+    except BlockingIOError:
+        raise _held(home) from None
 
 
 def _held(home: Home) -> SwellError:

@@ -16,7 +16,7 @@ from typing import Any
 from swell.model.errors import SwellError
 from swell.supervise import clients
 from swell.supervise.child import Child
-from swell.supervise.lock import Holder, Lock, unwritable
+from swell.supervise.lock import Holder, Lock, writing
 from swell.supervise.log import Log
 from swell.supervise.sockets import listen_tcp, listen_unix
 from swell.supervise.supervisor import Budget, Supervisor
@@ -76,19 +76,21 @@ def run(
     lock = _lock(home, attached=bool(attached))
     try:
         with _files(home), ExitStack() as opened:
-            log = Log(home.server_log, show, verbose)
+            with writing(home):
+                log = Log(home.server_log, show, verbose)
             opened.callback(log.close)
             for fd in log_fds:
                 log.redirect(fd)
             end_leftovers(home, log.say)
             listener = opened.enter_context(listen_tcp(settings["host"], settings["port"]))
-            control = opened.enter_context(listen_unix(home.control_socket))
-            api = opened.enter_context(listen_unix(home.api_socket))
             port = listener.getsockname()[1]
-            home.port_file.write_text(f"{port}\n")
+            with writing(home):
+                control = opened.enter_context(listen_unix(home.control_socket))
+                api = opened.enter_context(listen_unix(home.api_socket))
+                home.port_file.write_text(f"{port}\n")
+                for pid in attached:
+                    clients.attach(home, pid)
             lock.say("starting", settings["host"], port)
-            for pid in attached:
-                clients.attach(home, pid)
             supervisor = Supervisor(
                 _children(home, {**settings, "port": port}, listener, control, api, command),
                 log,
@@ -101,12 +103,10 @@ def run(
                 up(lock.holder)
 
             def stopping() -> None:
-                with suppress(OSError):
+                with suppress(SwellError):
                     lock.say("stopping")
 
             supervisor.run(ready, stopping)
-    except OSError as error:
-        raise unwritable(home, error) from None
     finally:
         lock.release()
 
@@ -153,15 +153,17 @@ def _children(
 @contextmanager
 def _files(home: Home) -> Iterator[None]:
     """The folders a server needs; afterwards, what is only of use while it runs is removed."""
-    for folder in (home.run, home.logs):
-        folder.mkdir(mode=0o700, exist_ok=True)
-    home.run.chmod(0o700)
+    with writing(home):
+        for folder in (home.run, home.logs):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        home.run.chmod(0o700)
     try:
         yield
     finally:
-        for path in (home.control_socket, home.api_socket, home.runner_socket, home.port_file):
-            path.unlink(missing_ok=True)
-        clients.forget(home)
+        with writing(home):
+            for path in (home.control_socket, home.api_socket, home.runner_socket, home.port_file):
+                path.unlink(missing_ok=True)
+            clients.forget(home)
         if _runner_left_something(home):
             sweep_replicas(home)
 
@@ -183,8 +185,9 @@ def end_leftovers(home: Home, say: Callable[[str], None], keep_replicas: bool = 
         if not identity.wait(RUNNER_GRACE_S if name == "runner" else LEFT_S):
             identity.signal(signal.SIGKILL)
             identity.wait(LEFT_S)
-    for name in NAMES:
-        home.process_record(name).unlink(missing_ok=True)
+    with writing(home):
+        for name in NAMES:
+            home.process_record(name).unlink(missing_ok=True)
     if not keep_replicas and _runner_left_something(home):
         sweep_replicas(home)
         return True
