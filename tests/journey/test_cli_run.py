@@ -48,6 +48,17 @@ def main(code: int = 0, remote: bool = False):
         raise KeyError("mine")
     sys.exit(code)
 
+@app.function(retries=swell.Retries(max_retries=2, initial_delay=0.0))
+def flaky(folder: str):
+    import pathlib
+    tries = pathlib.Path(folder) / "tries"
+    tries.write_text((tries.read_text() if tries.exists() else "") + "x")
+    if tries.read_text() == "x":
+        raise ValueError("no luck\\nat all")
+    if tries.read_text() == "xx":
+        crash.local()
+    return "luck"
+
 @app.function()
 def crash():
     import os
@@ -156,6 +167,15 @@ def test_lines_name_their_function_where_several_may_write(own_swell: PrivateSwe
     assert "add | adding" in done.stdout.splitlines()
     assert "fail | ValueError: no 5" in done.stderr.splitlines()
     assert "here 2.5" in done.stdout.splitlines()
+
+
+def test_each_try_after_a_failed_one_is_said(own_swell: PrivateSwell, tools: str, tmp_path: Path) -> None:
+    done = swell_run(own_swell, f"{tools}::flaky", "--folder", str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, "luck\n"), done.stderr
+    assert [line for line in done.stderr.splitlines() if "; try " in line] == [
+        "flaky failed with ValueError: no luck; try 2 of 3 now",
+        "flaky lost its replica; try 3 of 3 now",
+    ]
 
 
 def test_what_ended_a_replica_is_said(own_swell: PrivateSwell, tools: str) -> None:

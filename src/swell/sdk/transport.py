@@ -6,6 +6,7 @@ The loop's thread starts with the first request, so `import swell` costs nothing
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
@@ -24,6 +25,8 @@ from swell.sdk.retries import NEVER, delay_s
 from swell.wire.paths import is_loopback
 
 T = TypeVar("T")
+
+log = logging.getLogger("swell")
 
 CONNECT_TIMEOUT_S = 5.0
 CONNECTIONS_MAX = 512
@@ -136,6 +139,7 @@ class Transport:
             delay = delay_s(retrying, failed)
             if delay is None:
                 return answer
+            log.warning("%s", again(request, answer, failed, retrying.max_retries, delay))
             await asyncio.sleep(delay)
 
     async def _opened(self, request: Request) -> _Opened:
@@ -177,6 +181,14 @@ class _Opened:
             return await anext(self._chunks, b"")
 
 
+def again(request: Request, answer: Answer, failed: int, retries_max: int, delay_s: float) -> str:
+    """What is said of a call that failed and is sent again: a line without which its retries would go unseen."""
+    error = error_of(answer)
+    how = f"failed with {error.message.partition(chr(10))[0]}" if error.code == "exception" else "lost its replica"
+    when = f"in {delay_s:g} s" if delay_s else "now"
+    return f"{request.path.rpartition('/')[2]} {how}; try {failed + 1} of {retries_max + 1} {when}"
+
+
 @contextmanager
 def _explained(url: str) -> Iterator[None]:
     """What a connection can suffer, in words a user can act on."""
@@ -196,7 +208,8 @@ def _explained(url: str) -> Iterator[None]:
             raise
         raise shadowing from None
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-        raise SwellError("bad_setting", f"{url!r} is not a URL to send requests to: {error}. Set SWELL_URL.") from None
+        why = str(error).rstrip(".")
+        raise SwellError("bad_setting", f"{url!r} is not a URL to send requests to: {why}. Set SWELL_URL.") from None
     except httpx2.TransportError as error:
         raise SwellError(
             "connection_lost",
