@@ -21,7 +21,7 @@ from swell.api.door import Door
 from swell.api.openapi import document
 from swell.api.port import ControlPort, LogReader
 from swell.api.routes import Ask, Resource, Route, unexpected
-from swell.api.validate import name_problem, problems
+from swell.api.validate import check_names, problems
 from swell.model.errors import SwellError
 from swell.model.ports import Blobs
 from swell.model.workload import DEFAULT_NAMESPACE, App
@@ -177,7 +177,7 @@ class Handlers:
 
     async def requests(self, ask: Ask) -> list[RequestRow]:
         query: RequestsQuery = ask.query
-        _check_names(query.namespace, query.app)
+        check_names(query.namespace, query.app)
         found = await self._control.requests(query.namespace, query.app, query.limit)
         if query.app and not found:
             self._check_deployed(query.namespace, query.app, "no request to one of that name is kept")
@@ -188,7 +188,7 @@ class Handlers:
 
     async def logs(self, ask: Ask) -> AsyncGenerator[bytes, None]:
         query: LogsQuery = ask.query
-        _check_names(query.namespace, query.app)
+        check_names(query.namespace, query.app)
         if query.app and not await self._has_lines(query.namespace, query.app):
             self._check_deployed(query.namespace, query.app, "none of that name has written anything")
         return _lines(self._logs, query)
@@ -212,9 +212,9 @@ class Handlers:
             digests = sorted({revision.bundle for revision in app.revisions})
             wrong = [f"blob {digest} was not put" for digest in digests if not self._blobs.has(digest)]
         if wrong:
-            count = "1 problem" if len(wrong) == 1 else f"{len(wrong)} problems"
-            words = f"The app cannot be deployed as it is ({count}): {'; '.join(wrong[:20])}."
-            raise SwellError("invalid", words, status=422, detail="\n".join(wrong))
+            more = f" (the first of {len(wrong)} problems)" if len(wrong) > 1 else ""
+            words = f"The app cannot be deployed as it is: {wrong[0]}{more}."
+            raise SwellError("invalid", words, status=422, detail="\n".join(wrong) if more else "")
         return self._deploying(app)
 
     async def _deploying(self, app: App) -> AsyncGenerator[bytes, None]:
@@ -234,14 +234,6 @@ class Handlers:
         finally:
             deploying.cancel()
             await asyncio.wait({deploying})
-
-
-def _check_names(namespace: str, app: str) -> None:
-    """Refuse what can be no name. An empty `app` stands for all."""
-    for kind, name in [("namespace", namespace), *([("app", app)] if app else [])]:
-        problem = name_problem(kind, name)
-        if problem is not None:
-            raise SwellError("bad_request", f"{problem}.")
 
 
 def _outcome(deploying: asyncio.Task[DeployLine]) -> DeployLine:

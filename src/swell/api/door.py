@@ -73,8 +73,8 @@ class Door:
         if not values:
             raise SwellError(
                 "no_key",
-                "The API needs the key: send `Authorization: Bearer sk-…`, with the key from the file `key` "
-                "in the server's state directory.",
+                "The API needs the server's key, which stands in the file `key` of its state directory. `swell` reads "
+                "it there (SWELL_HOME), or takes it from SWELL_KEY; over HTTP, send `Authorization: Bearer sk-…`.",
                 status=401,
             )
         scheme, _, key = values[0].partition(" ")

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from swell.model.errors import SwellError
 from swell.model.resources import Needs
 from swell.model.workload import App, Entry, Environment, Method, Retrying, Revision, Scaling, Web, Workload
 
@@ -45,6 +46,14 @@ def name_problem(kind: str, name: str) -> str | None:
         f"{kind} {name[:80]!r} is no name: use up to 63 letters, digits, dots, dashes and underscores, "
         "beginning with a letter or digit"
     )
+
+
+def check_names(namespace: str, app: str) -> None:
+    """Refuse what can be no name. An empty `app` stands for all."""
+    for kind, name in [("namespace", namespace), *([("app", app)] if app else [])]:
+        problem = name_problem(kind, name)
+        if problem is not None:
+            raise SwellError("bad_request", f"{problem}.")
 
 
 def _app(app: App) -> Iterator[str]:
