@@ -16,13 +16,14 @@ HEAVY = ("rich", "httpx2", "httptools", "uvloop", "starlette", "uvicorn", "prome
 OURS = ("api", "control", "decide", "engines", "gateway", "runtime", "sdk", "serve", "store", "supervise")
 
 
-def swell(*words: str, said: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+def swell(*words: str, said: str = "", cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "swell.cli.main", *words],
         input=said,
         capture_output=True,
         text=True,
         timeout=60,
+        cwd=cwd,
         env={**{k: v for k, v in os.environ.items() if not k.startswith("SWELL_")}, **environ},
     )
 
@@ -54,12 +55,18 @@ def test_the_help_lists_every_command_with_a_sentence() -> None:
     ("words", "said"),
     [
         (["nonsense"], "No such command"),
+        (["depoly"], "Did you mean deploy?"),
+        (["app", "lits"], "Did you mean 'list'?"),
         (["ps", "--nonsense"], "No such option"),
         (["logs", "--since", "yesterday"], "1h30m"),
+        (["logs", "--since", "0"], "above 0"),
+        (["usage", "--since", "0s"], "above 0"),
         (["call", "no-slash"], "APP/FUNCTION"),
+        (["call", "a/b/c/d"], "APP/FUNCTION"),
+        (["call", "a/"], "APP/FUNCTION"),
         (["call", "a/f", "{"], "not JSON"),
         (["call", "a/f", "3"], "one bare value"),
-        (["call", "a/f", "@/nonexistent"], "cannot be read"),
+        (["call", "a/f", "@/nonexistent"], "/nonexistent cannot be read: No such file or directory."),
         (["up", "--port", "many"], "not a valid integer"),
     ],
 )
@@ -78,7 +85,7 @@ def test_wrong_usage_is_code_2_and_says_how(words: list[str], said: str, tmp_pat
         ["app", "stop", "x"],
         ["call", "a/f"],
         ["logs"],
-        ["why", "q"],
+        ["why", "0b30b5fa04e1-2b"],
         ["why"],
         ["usage", "--json"],
     ],
@@ -92,10 +99,45 @@ def test_without_a_server_each_command_says_so(words: list[str], tmp_path: Path)
     assert "Traceback" not in done.stderr
 
 
-def test_what_cannot_be_a_requests_id_is_said_at_once(tmp_path: Path) -> None:
-    done = swell("logs", "shop", "--request", "nope", SWELL_HOME=str(tmp_path))
-    assert done.returncode == 1
-    assert "'nope' is no request's id" in done.stderr
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["logs", "shop", "--request", "nope"], "'nope' is no request's id"),
+        (["why", "a/b"], "'a/b' is no request's id"),
+        (["app", "stop", "../x"], "namespace '..' is no name"),
+        (["down", "--home", "{there}/file"], "The state directory {there}/file cannot be used: Not a directory."),
+        (["deploy", "missing.py"], "There is no file 'missing.py' (in {there})."),
+        (["deploy", "missing.txt"], "There is no file or module 'missing.txt' (in {there})."),
+        (["deploy", "file"], "file is not a Python file: its name has to end in .py."),
+        (["run", "folder"], "folder is a folder: name a file in it, like folder/app.py."),
+        (["run", "folder/"], "folder/ is a folder: name a file in it, like folder/app.py."),
+        (["run", "my-app"], "There is no file 'my-app' (in {there}). Did you mean my-app.py?"),
+        (["run", "json.nosuch"], "There is no file or module 'json.nosuch' (in {there})."),
+    ],
+)
+def test_what_cannot_be_meant_is_said_at_once(words: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "my-app.py").write_text("")
+    (tmp_path / "folder").mkdir()
+    done = swell(*[word.format(there=tmp_path) for word in words], cwd=tmp_path, SWELL_HOME=str(tmp_path / "h"))
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = [line for line in done.stderr.splitlines() if not line.endswith("…")]
+    assert line.startswith(f"Error: {said.format(there=tmp_path)}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SWELL_URL", "nowhere", "The server at nowhere is not the one on"),
+        ("SWELL_KEY", "one\ntwo", "SWELL_KEY holds what no key does"),
+        ("SWELL_KEY", "schlüssel", "SWELL_KEY holds what no key does"),
+    ],
+)
+def test_what_leads_to_no_server_is_named(name: str, value: str, said: str, tmp_path: Path) -> None:
+    done = swell("ps", SWELL_HOME=str(tmp_path), **{name: value})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_another_machines_server_needs_its_own_key(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from swell.cli.options import Duration, split_app
-from swell.cli.output import bar, duration, mebibytes, money, progress, table
+from swell.cli.output import bar, beside, duration, mebibytes, money, progress, table
 from swell.cli.why import cost, listing, story
 from swell.model.errors import SwellError
 from swell.wire.api import RequestRow, Why, WhyStep
@@ -76,7 +76,28 @@ def test_a_row_too_wide_for_its_terminal_is_cut_but_for_its_last_cell() -> None:
     assert text.splitlines()[-3:] == ["r1-1  nnnnnnnnnnnnn…", "    one request", "    waits for it"]
 
 
-@given(st.floats(0, 1e7))
+def test_a_name_that_has_no_room_beside_the_others_is_whole_below_them() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", Terminal())
+        patch.setenv("COLUMNS", "40")
+        text = table(("COST", "POOL"), [("1" * 20, "shop/price@rv-0123456789ab")], last_min=12)
+    assert text.splitlines()[1:] == ["1" * 20, "    shop/price@rv-0123456789ab"]
+
+
+@given(st.text(max_size=60), st.text(max_size=200), st.integers(20, 120))
+def test_what_is_under_way_stays_in_one_line(title: str, line: str, width: int) -> None:
+    shown = beside(title, line, width)
+    assert len(shown) <= max(width - len(title) - 5, 1)
+    assert line.startswith(shown.removesuffix("…")) or shown == line
+
+
+@pytest.mark.parametrize("text", ["0", "0s", "0.0m", "-1", "nan", "1e20", "99999999999w", "soon", ""])
+def test_what_is_no_length_of_time_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not a length of time above 0"):
+        Duration().convert(text, None, None)
+
+
+@given(st.floats(0.06, 1e7))
 def test_a_duration_is_short_and_true(seconds: float) -> None:
     text = duration(seconds)
     assert len(text) <= 7
@@ -137,7 +158,7 @@ def test_a_bar_is_within_its_width_and_there_for_anything(value: float, whole: f
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("2d", 172800), ("1.5", 1.5), (7, 7), ("0", 0)]
+    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("2d", 172800), ("1.5", 1.5), (7, 7)]
 )
 def test_lengths_of_time(text: object, seconds: float) -> None:
     assert Duration().convert(text, None, None) == seconds

@@ -129,6 +129,18 @@ def test_call_prints_the_bare_result_wherever_the_arguments_come_from(shop: Priv
     assert json.loads(swell(shop, "call", "default/shop/price", f"@{tmp_path}/words.json").stdout) == expected
 
 
+def test_a_namespace_is_named_alike_by_every_command(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    path = tmp_path / "shop.py"
+    path.write_text(PROGRAM)
+    other = ("--namespace", "branch")
+    own_swell.run("deploy", str(path), "--name", "kiosk", *other)
+    assert json.loads(own_swell.run("call", "kiosk/price", '["tea"]', *other))["total"] == 2
+    assert json.loads(own_swell.run("call", "branch/kiosk/price", '["tea"]'))["total"] == 2
+    assert "in namespace 'default'" in swell(own_swell, "call", "kiosk/price", '["tea"]').stderr
+    assert "branch/kiosk" in own_swell.run("ps", "kiosk", *other)
+    own_swell.run("app", "stop", "kiosk", *other)
+
+
 def test_a_call_that_takes_long_says_on_a_terminal_what_it_waits_for(shop: PrivateSwell) -> None:
     ours, theirs = pty.openpty()
     environ = {**shop.environ, "TERM": "xterm", "COLUMNS": "200"}

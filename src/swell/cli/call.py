@@ -16,12 +16,18 @@ from swell.cli import options
 from swell.cli.output import patience
 from swell.cli.why import found, note_end
 from swell.model.errors import SwellError
-from swell.model.workload import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from swell.sdk.client import Client
     from swell.sdk.protocol import Answer, Frames
 
+OF_THE_CALLER = frozenset(
+    {
+        *("unknown_app", "unknown_function", "unknown_path", "bad_arguments", "bad_body", "bad_request"),
+        *("no_key", "bad_key", "method_not_allowed"),
+    }
+)
+"""Errors whose message is all there is to know: no code of the app had a part in them."""
 SHOWN = ("swell-cold", "server-timing", "swell-cost-usd")
 
 
@@ -29,9 +35,10 @@ SHOWN = ("swell-cold", "server-timing", "swell-cost-usd")
 @click.argument("target", metavar="APP/FUNCTION")
 @click.argument("arguments", default="", metavar="[JSON]")
 @click.option("-v", "--verbose", is_flag=True, help="Show the request's id, timing and cost on stderr.")
+@options.namespace
 @options.home
-def call(target: str, arguments: str, verbose: bool, home: str | None) -> None:
-    """Call a function (or APP/CLASS.METHOD) and print its result as JSON.
+def call(target: str, arguments: str, verbose: bool, namespace: str, home: str | None) -> None:
+    """Call a function (or APP/CLASS.METHOD, or either behind NAMESPACE/) and print its result as JSON.
 
     The arguments are a JSON object of names or an array of positions: in the command line, in a file (@FILE),
     or on stdin (-). The items of a generator are printed line by line as they come.
@@ -40,11 +47,11 @@ def call(target: str, arguments: str, verbose: bool, home: str | None) -> None:
     from swell.sdk.protocol import Frames, Request
     from swell.wire import http
 
-    if "/" not in target.strip("/"):
-        raise click.UsageError(f"{target!r} is not APP/FUNCTION.")
+    at = whole_target(target, namespace)
+    body = _body(arguments)
     client = options.connect(home)
     headers = {"content-type": http.JSON, "accept": f"{http.FRAMES}, {http.JSON}"}
-    request = Request("POST", f"/call/{quote(target.strip('/'))}", headers, _body(arguments))
+    request = Request("POST", f"/call/{quote(at)}", headers, body)
 
     whole = Whole()
     streamed = ""
@@ -62,7 +69,7 @@ def call(target: str, arguments: str, verbose: bool, home: str | None) -> None:
         return Frames(head.headers.get("swell-item-type", ""))
 
     try:
-        with patience(f"Calling {target}", partial(_state, client, target)) as answered:
+        with patience(f"Calling {target}", partial(_state, client, at)) as answered:
             for item in iterate(client.transport.stream(request, reader)):
                 click.echo(json.dumps(item, ensure_ascii=False))
     except SwellError as error:
@@ -74,10 +81,18 @@ def call(target: str, arguments: str, verbose: bool, home: str | None) -> None:
         _tell_use(client, streamed)
 
 
-def _state(client: Client, target: str) -> str:
+def whole_target(target: str, namespace: str) -> str:
+    """ "namespace/app/function" of "app/function", or of that with another namespace in front."""
+    parts = target.strip("/").split("/")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise click.UsageError(f"{target!r} is not APP/FUNCTION: `swell app list` shows what there is.")
+    return "/".join(parts if len(parts) == 3 else (namespace, *parts))
+
+
+def _state(client: Client, at: str) -> str:
     """What a call that is not answered yet waits for."""
-    *space, app, name = target.strip("/").split("/")
-    key = "/".join((*(space or [DEFAULT_NAMESPACE]), app, name.partition(".")[0]))
+    app, _, name = at.rpartition("/")
+    key = f"{app}/{name.partition('.')[0]}"
     try:
         rows = [row for row in client.replicas() if row.workload == key]
     except SwellError:
@@ -109,7 +124,7 @@ def _refusal(head: Answer) -> Exception:
 
     error = error_of(head)
     failed = failed_request(error, head.status)
-    if error.request and error.code not in ("unknown_app", "unknown_function", "bad_arguments", "bad_body"):
+    if error.request and error.code not in OF_THE_CALLER:
         ways = f"`swell why {error.request}`"
         # A request that code answered for may have printed something; the end of a replica is not in its lines.
         if error.code == "exception":
@@ -152,7 +167,8 @@ def _body(arguments: str) -> bytes:
         try:
             text = Path(arguments[1:]).read_text()
         except (OSError, UnicodeDecodeError) as error:
-            raise click.UsageError(f"{arguments[1:]} cannot be read: {error}.") from None
+            reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+            raise click.UsageError(f"{arguments[1:]} cannot be read: {reason}.") from None
     else:
         text = arguments
     if not text.strip():

@@ -9,8 +9,6 @@ import click
 
 from swell.cli import options
 from swell.cli.output import clock
-from swell.model.errors import SwellError
-from swell.model.request import is_id
 
 if TYPE_CHECKING:
     from swell.wire.api import LogRow
@@ -21,7 +19,9 @@ if TYPE_CHECKING:
 @click.option("-f", "--follow", is_flag=True, help="Go on with lines as they come, until Ctrl-C.")
 @click.option("--since", type=options.Duration(), default=0.0, help="Only lines of the last 90s, 10m, 1h30m, 2d, …")
 @click.option("--request", default="", metavar="ID", help="Only lines of this request.")
-@click.option("--tail", type=click.IntRange(min=-1), default=None, help="Only the last so many lines; -1 = all. [100]")
+@click.option(
+    "--tail", type=click.IntRange(min=-1), default=None, metavar="N", help="Only the last N lines; -1 = all. [100]"
+)
 @options.namespace
 @options.as_json
 @options.home
@@ -38,20 +38,20 @@ def logs(
     """Print what APP (or all apps) wrote: the last 100 lines, or all that --since or --request name."""
     import msgspec
 
-    if request and not is_id(request):
-        raise SwellError(
-            "no_request_id",
-            f"{request!r} is no request's id: one looks like 0b30b5fa04e1-2b. `swell why` lists the newest.",
-            status=404,
-        )
+    if request:
+        options.request_id(request)
     client = options.connect(home)
     last = tail if tail is not None else -1 if since or request else 100
     with options.app_named("swell logs", app, namespace, client) as (space, name):
         found = client.logs(
             name, namespace=space, since_s=since, request=request, tail=last, follow=follow, live=_mark_live
         )
+        nothing = True
         for row in found:
+            nothing = False
             click.echo(msgspec.json.encode(row).decode() if as_json else _line(row, bool(name)))
+        if nothing:
+            click.echo("Nothing was written.", err=True)
 
 
 def _mark_live() -> None:

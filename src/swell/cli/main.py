@@ -31,6 +31,18 @@ class Lazy(click.Group):
         command: click.Command = getattr(importlib.import_module(f"swell.cli.{cmd_name}"), cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Which command the words name; of a slip of the pen, which may be meant."""
+        word, known = args[0], self.list_commands(ctx)
+        if word not in known and not word.startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(word, known, n=1)
+            ctx.fail(f"No such command {word!r}." + (f" Did you mean {near[0]}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
 
 @click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="swell", message="swell %(version)s")

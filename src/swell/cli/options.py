@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+LONGEST_S = 1e10
+"""Longer ago than anything is kept; no query takes more."""
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")
 
@@ -31,16 +33,21 @@ class Duration(click.ParamType[float]):
         """In seconds."""
         if isinstance(value, int | float):
             return float(value)
-        text = value.strip().lower()
-        if _DURATION.fullmatch(text):
-            return sum(float(part[:-1]) * _UNITS_S[part[-1]] for part in re.findall(r"[\d.]+[smhdw]", text))
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = -1.0
-        if not 0 <= seconds < float("inf"):
-            self.fail(f"{value!r} is not a length of time such as 90s, 10m, 1h30m or 2d.", param, ctx)
+        seconds = _seconds(value.strip().lower())
+        # Nothing is from the last 0 seconds: who asks for that means something else.
+        if not 0 < seconds <= LONGEST_S:
+            self.fail(f"{value!r} is not a length of time above 0, such as 90s, 10m, 1h30m or 2d.", param, ctx)
         return seconds
+
+
+def _seconds(text: str) -> float:
+    """NaN where it is no length of time."""
+    if _DURATION.fullmatch(text):
+        return sum(float(part[:-1]) * _UNITS_S[part[-1]] for part in re.findall(r"[\d.]+[smhdw]", text))
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def home(command: F) -> F:
@@ -74,6 +81,20 @@ def connect(home: str | None) -> Client:
     return Client.from_settings(chosen(home))
 
 
+def request_id(text: str) -> str:
+    """What may be the id of a request. SwellError no_request_id for anything else."""
+    from swell.model.request import is_id
+
+    if not is_id(text):
+        raise SwellError(
+            "no_request_id",
+            f"{text!r} is no request's id: one looks like 0b30b5fa04e1-2b, and stands in each answer's "
+            "Swell-Request-Id header. `swell why` lists the newest.",
+            status=404,
+        )
+    return text
+
+
 def split_app(name: str, namespace: str) -> tuple[str, str]:
     """(namespace, app) of "app" or "namespace/app"."""
     before, slash, after = name.partition("/")
@@ -86,8 +107,12 @@ def app_named(command: str, given: str, namespace: str, client: Client) -> Itera
     *app, _ = given.strip("/").split("/")
     if len(app) > 1:
         raise _takes_app(command, "/".join(app))
+    from swell.api.validate import check_names
+
+    at = split_app(given, namespace)
+    check_names(*at)
     try:
-        yield split_app(given, namespace)
+        yield at
     except SwellError as error:
         if error.code != "unknown_app" or not app:
             raise

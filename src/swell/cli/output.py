@@ -63,12 +63,15 @@ def _fitted(placed: Sequence[str], width: int, last_min: int) -> list[str]:
     if len(whole) <= width:
         return [whole]
     others, last = "".join(cell + GAP for cell in placed[:-1]), placed[-1].strip()
-    if width - len(others) >= last_min:
-        first, *more = textwrap.wrap(last, width - len(others)) or [""]
+    room = width - len(others)
+    # A name that has no room beside is whole below: it can be copied.
+    if room >= max(last_min, *map(len, last.split()), 0):
+        first, *more = textwrap.wrap(last, room, break_on_hyphens=False) or [""]
         return [others + first, *(" " * len(others) + line for line in more)]
     others = others.rstrip()
     shown = others if len(others) <= width else others[: width - 1] + "…"
-    return [shown, *textwrap.wrap(last, width, initial_indent=BELOW, subsequent_indent=BELOW)]
+    below = textwrap.wrap(last, width, initial_indent=BELOW, subsequent_indent=BELOW, break_on_hyphens=False)
+    return [shown, *below]
 
 
 def json_text(value: Any) -> str:
@@ -152,10 +155,15 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
     with console.status(f"{escape(title)} …") as status:
 
         def tell(line: str) -> None:
-            shown = line if len(line) < console.width - 6 else line[: console.width - 7] + "…"
-            status.update(f"{escape(title)} … [dim]{escape(shown)}[/dim]")
+            status.update(f"{escape(title)} … [dim]{escape(beside(title, line, console.width))}[/dim]")
 
         yield tell
+
+
+def beside(title: str, line: str, width: int) -> str:
+    """As much of a line as there is room for beside the spinner and the title."""
+    room = max(width - len(f"⠋ {title} … ") - 1, 0)
+    return line if len(line) <= room else line[: max(room - 1, 0)] + "…"
 
 
 @contextmanager

@@ -37,7 +37,7 @@ _RUN = re.compile(r"(?P<stem>.+)--[0-9a-f]{8}")
 def usage(since: float, by: str, as_json: bool, home: str | None) -> None:
     """Show requests, time and cost, the dearest first; all runs (`swell run`) of a program are one row.
 
-    SHARE is that in the cost of all rows. CPU is time of processors. REPLICA and TEMPLATE are how long they were
+    SHARE is a row's part of the whole cost. CPU is processor time. REPLICA and TEMPLATE are how long they were
     there, summed. A pool is one revision of a workload. --json has more: the cost in dollars, seconds busy and
     starting, and GiB-seconds of memory.
     """

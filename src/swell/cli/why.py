@@ -46,7 +46,7 @@ def why(request: str, app: str, namespace: str, as_json: bool, home: str | None)
     """
     client = options.connect(home)
     if request:
-        answer = found(client, request)
+        answer = found(client, options.request_id(request))
         click.echo(json_text(answer) if as_json else story(answer))
         return
     with options.app_named("swell why --app", app, namespace, client) as (space, name):

@@ -223,6 +223,8 @@ def read_key(chosen: settings.Settings) -> str:
     The file's key is as good as a shell here, and is never sent to another machine's server.
     """
     key = os.environ.get("SWELL_KEY", "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise SwellError("bad_key", "SWELL_KEY holds what no key does: set it to the text of the server's file `key`.")
     if key:
         return key
     if chosen.url and not is_loopback(chosen.url) and chosen.base_url != chosen.paths.server_url():

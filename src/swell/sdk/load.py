@@ -60,16 +60,27 @@ def target(reference: str) -> Target:
 def module(place: str) -> ModuleType:
     """Import a user's file by its path, under the name it has in a replica, or a module by its name."""
     path = Path(place)
-    if path.suffix == ".py" or path.is_file():
-        if not path.is_file():
-            raise SwellError("no_such_file", f"There is no file {place!r} (in {Path.cwd()}).")
+    if path.is_file():
+        if path.suffix != ".py":
+            raise SwellError("no_such_file", f"{place} is not a Python file: its name has to end in .py.")
         return _import_file(path)
-    if not all(part.isidentifier() for part in place.split(".")):
-        raise SwellError("no_such_file", f"{place!r} is neither a Python file nor a module's name.")
+    if path.suffix == ".py" or not all(part.isidentifier() for part in place.split(".")):
+        raise _nowhere("no_such_file", "file", place)
     _first_on_path(Path.cwd())
-    if importlib.util.find_spec(place.partition(".")[0]) is None:
-        raise SwellError("no_such_module", f"There is no module {place!r} here; a file is named with its .py.")
+    first = importlib.util.find_spec(place.partition(".")[0])
+    if first is None or (first.origin is None and path.is_dir()):
+        raise _nowhere("no_such_module", "file or module", place)
     return _import(place, place)
+
+
+def _nowhere(code: str, what: str, place: str) -> SwellError:
+    """The error of a place where there is no program, with what may be meant."""
+    path = Path(place)
+    if place and path.is_dir():
+        return SwellError("no_such_file", f"{place} is a folder: name a file in it, like {path / 'app.py'}.")
+    meant = Path(f"{place}.py")
+    hint = f" Did you mean {meant}?" if place and meant.is_file() else ""
+    return SwellError(code, f"There is no {what} {place!r} (in {Path.cwd()}).{hint}")
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -109,6 +120,8 @@ def _import(name: str, shown: str) -> ModuleType:
         error.detail = error.detail or frames.listing(error.__traceback__).rstrip()
         raise
     except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            raise _nowhere("no_such_module", "file or module", shown) from None
         error.__traceback__ = frames.users(error.__traceback__)
         told = "".join(traceback.format_exception(error)).rstrip()
         raise SwellError("import", f"Importing {shown} raised {type(error).__name__}: {error}", detail=told) from error

@@ -161,7 +161,7 @@ async def deploy(
 
     `progress` is told how it goes, and `note` (else `progress`) at the end what is most likely not meant.
     """
-    chosen = name or app.name
+    chosen = app.name if name is None else name
     if chosen is None:
         raise SwellError("no_name", "An app needs a name to be deployed: write swell.App('name'), or give name=.")
     space = namespace or DEFAULT_NAMESPACE
