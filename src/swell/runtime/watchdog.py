@@ -23,12 +23,13 @@ from swell.runtime.tracebacks import user_stack
 SLACK_S = 2.0
 """Beyond the deadline and the grace: the loop was late for longer than any load explains."""
 _LOOK_S = 1.0
-_LOOKS_PER_GRACE = 4
-_THREAD_LOOK_MIN_S = 0.05
+_KNOCKS_PER_GRACE = 4
+_ASK_S = 0.05
+"""How often a blocked loop's callers are asked for; no shorter is the time between two knocks."""
 _FILE = 2
 _BLOCKED = (
     "Code that nobody waits for any more blocks the event loop, and cannot be stopped: "
-    "await what waits, or make the function a plain def. It is now at:\n"
+    "await what waits, or make the function a plain def. It was at:\n"
 )
 
 Work = TypeVar("Work")
@@ -110,7 +111,7 @@ class Onlooker(Generic[Work]):
     ) -> None:
         self._loop = loop
         self._grace_s = grace_s
-        self._look_s = max(_THREAD_LOOK_MIN_S, grace_s / _LOOKS_PER_GRACE)
+        self._knock_s = max(_ASK_S, grace_s / _KNOCKS_PER_GRACE)
         self._left = left
         self._blocked = blocked
         self._on = threading.Event()
@@ -135,8 +136,8 @@ class Onlooker(Generic[Work]):
                 self._loop.call_soon_threadsafe(turned.set)
             except RuntimeError:
                 return  # The loop is closed: the replica is over.
-            # Noticed at the next look and not at once: answering must not make two threads take turns.
-            time.sleep(self._look_s)
+            # Noticed at the next knock and not at once: answering must not make two threads take turns.
+            time.sleep(self._knock_s)
             if not turned.is_set():
                 self._look_on(turned)
 
@@ -144,14 +145,20 @@ class Onlooker(Generic[Work]):
         """Until the loop turns again."""
         since: dict[Work, float] = {}
         told: set[Work] = set()
+        words = ""
         while not turned.is_set():
             now = time.monotonic()
-            since = {work: since.get(work, now) for work in self._left()}
-            overdue = [work for work, seen_s in since.items() if now - seen_s >= self._grace_s and work not in told]
+            seen = {work: since.get(work, now) for work in self._left()}
+            if seen.keys() - since.keys():
+                # Read while there is time: at each file, what blocks may take the interpreter, and keep it for long.
+                words = _BLOCKED + user_stack(self._loops_thread)
+            since = seen
+            late = time.monotonic() - self._grace_s
+            overdue = [work for work, seen_s in since.items() if seen_s <= late and work not in told]
             # Asked once more: what was seen while the loop began to turn again may be of another connection.
             if overdue and not turned.is_set():
                 told.update(overdue)
-                sys.stderr.write(_BLOCKED + user_stack(self._loops_thread))
+                sys.stderr.write(words)
                 self._blocked(overdue)
-            ahead_s = [seen_s + self._grace_s - now for work, seen_s in since.items() if work not in told]
-            turned.wait(max(0.0, min((self._look_s, *ahead_s))))
+            ahead_s = [seen_s - late for work, seen_s in since.items() if work not in told]
+            turned.wait(max(0.0, min((_ASK_S, *ahead_s))))

@@ -1,0 +1,43 @@
+"""Is a blocked loop seen in time? What needs the machinery of a whole replica is in test_replica_cancel.py."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from swell.runtime import watchdog
+from swell.runtime.tracebacks import user_stack
+from swell.runtime.watchdog import Onlooker
+
+GRACE_S = 1.0
+
+
+def test_where_it_blocks_is_read_as_soon_as_a_caller_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the source takes long beside code that holds the interpreter: nothing may wait for it at the end."""
+    read: list[float] = []
+    told: list[float] = []
+    over = threading.Event()
+
+    def reading(thread: int) -> str:
+        read.append(time.monotonic())
+        return user_stack(thread)
+
+    def blocked(works: object) -> None:
+        told.append(time.monotonic())
+        over.set()
+
+    async def block() -> None:
+        onlooker.begin()
+        assert over.wait(30)
+        onlooker.pause()
+
+    monkeypatch.setattr(watchdog, "user_stack", reading)
+    loop = asyncio.new_event_loop()
+    onlooker = Onlooker(loop, GRACE_S, lambda: ["work"], blocked)
+    loop.run_until_complete(block())
+    loop.close()
+    assert len(read) == len(told) == 1
+    assert told[0] - read[0] > GRACE_S / 2
