@@ -11,6 +11,7 @@ import pytest
 from theatre import Stage
 
 from swell.model.errors import SwellError
+from swell.supervise import clients
 from swell.supervise.lock import Lock, holder
 from swell.supervise.sockets import listen_tcp, listening
 from swell.wire.identity import myself
@@ -61,6 +62,15 @@ def test_a_home_that_is_a_file_or_cannot_be_made(root: Path) -> None:
         assert refused.value.code == "home_unwritable"
         assert str(place) in refused.value.message
         assert "SWELL_HOME" in refused.value.message
+
+
+def test_a_home_where_no_note_can_be_left(root: Path) -> None:
+    home = Home(root)
+    home.attached.parent.mkdir(parents=True, exist_ok=True)
+    home.attached.write_text("")
+    with pytest.raises(SwellError) as refused:
+        clients.attach(home, myself().pid)
+    assert refused.value.code == "home_unwritable"
 
 
 def test_what_fails_elsewhere_is_not_put_down_to_the_state_directory(stage: Stages) -> None:

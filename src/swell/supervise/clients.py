@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from swell.supervise.lock import Lock, holder
+from swell.supervise.lock import Lock, holder, writing
 from swell.wire.identity import identify, read
 from swell.wire.paths import Home
 
@@ -14,11 +14,12 @@ def attach(home: Home, pid: int) -> bool:
     identity = identify(pid)
     if identity is None:
         return False
-    home.attached.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Complete at once: a server that finds half a note would take it for nobody's.
-    fresh = home.attached / f"{pid}.new"
-    identity.write(fresh)
-    os.replace(fresh, home.attached / str(pid))
+    with writing(home):
+        home.attached.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Complete at once: a server that finds half a note would take it for nobody's.
+        fresh = home.attached / f"{pid}.new"
+        identity.write(fresh)
+        os.replace(fresh, home.attached / str(pid))
     # The server says "stopping" before it looks for the last time: either it sees us, or we see that.
     found = holder(home)
     return found is not None and found.state != "stopping"

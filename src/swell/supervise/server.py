@@ -88,9 +88,9 @@ def run(
                 control = opened.enter_context(listen_unix(home.control_socket))
                 api = opened.enter_context(listen_unix(home.api_socket))
                 home.port_file.write_text(f"{port}\n")
-                for pid in attached:
-                    clients.attach(home, pid)
             lock.say("starting", settings["host"], port)
+            for pid in attached:
+                clients.attach(home, pid)
             supervisor = Supervisor(
                 _children(home, {**settings, "port": port}, listener, control, api, command),
                 log,
