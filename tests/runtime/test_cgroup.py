@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +131,37 @@ def test_cpu_and_memory_are_counted_where_they_can_be_and_the_groups_can_go(grou
     assert group.kill()
     assert group.remove()
     assert "r1-2" not in groups.names()
+
+
+def test_cpu_above_the_limit_has_to_wait(groups: Groups) -> None:
+    group = groups.create("r1-4", Needs(cpu_limit=0.1))
+    code = "import time\nend = time.process_time() + .2\nwhile time.process_time() < end: pass"
+    begun = time.monotonic()
+    done = run_in(group.membership, code)
+    assert done.returncode == 0, done.stderr
+    if "cpu" in group.unmet:
+        assert f"no cpu limit: {groups.missing}" in group.applied
+    else:
+        # Of 0.2 s, at a tenth of a core, no more than the first period's share comes without waiting.
+        assert time.monotonic() - begun > 1.5
+
+
+def test_there_are_no_more_processes_than_the_limit(groups: Groups, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroup, "PIDS_MAX", 20)
+    group = groups.create("r1-5", Needs())
+    code = (
+        "import os, signal, sys\nmade = []\ntry:\n"
+        "    while len(made) < 40:\n        made.append(os.fork())\n        made[-1] or signal.pause()\n"
+        "except BlockingIOError:\n    pass\n"
+        "for pid in made: os.kill(pid, 9)\nprint(len(made))"
+    )
+    done = run_in(group.membership, code)
+    assert done.returncode == 0, done.stderr
+    if "pids" in group.unmet:
+        assert f"no process limit: {groups.missing}" in group.applied
+    else:
+        assert done.stdout == "19\n"
+        assert "20 processes (cgroup v1)" in group.applied or "20 processes (cgroup v2)" in group.applied
 
 
 def test_kill_ends_what_left_its_session_where_a_group_knows_of_it(groups: Groups) -> None:

@@ -14,8 +14,11 @@ import pytest
 from node import Node, alive, call, run, within
 
 from swell.model.replica import Phase
+from swell.model.request import Usage
 from swell.model.resources import Needs
-from swell.runtime.runner import cgroup
+from swell.runtime import limits
+from swell.runtime.runner import cgroup, processes
+from swell.runtime.runner.cgroup import Group
 
 pytestmark = pytest.mark.slow
 
@@ -61,10 +64,12 @@ def test_a_replica_is_limited_and_finds_a_clean_environment(monkeypatch: pytest.
             assert (around["new"], around["core"], around["leads"]) == ("1", ["0", "0"], True)
             assert around["cwd"] == str(node.home.bundles / limited.bundle)
             assert around["stdin"] == "/dev/null"
-            held = [said for said in seen.applied if "cgroup v" in said]
+            assert set(limits.RLIMITS_APPLIED) <= set(seen.applied)
             if can_group():
-                assert any("memory 512 MiB" in said for said in held)
-                assert seen.replica in around["groups"]
+                assert kernels_limits(node, seen.replica, around["groups"]) == (512 << 20, 50_000, cgroup.PIDS_MAX)
+                version = "cgroup v1" if "memory:" in around["groups"] else "cgroup v2"
+                words = (f"{cgroup.PIDS_MAX} processes", "memory 512 MiB", "cpu 0.5 cores")
+                assert {f"{said} ({version})" for said in words} <= set(seen.applied)
             else:
                 assert any(said.startswith("no memory limit") for said in seen.applied)
                 assert "512 MiB of address space per process instead (rlimit)" in seen.applied
@@ -72,6 +77,21 @@ def test_a_replica_is_limited_and_finds_a_clean_environment(monkeypatch: pytest.
         assert "OMP_NUM_THREADS" not in (await call(wide.address))[1]["environ"]
 
     run(scenario)
+
+
+def kernels_limits(node: Node, replica: str, joined: str) -> tuple[int, int, int]:
+    """(bytes of memory, µs of CPU in 100 ms, processes) that hold for a process with this /proc/self/cgroup."""
+    group = cgroup.find(cgroup.name_for(node.home.root)).open(replica)
+    paths = [line.split(":", 2)[2] for line in joined.splitlines()]
+    assert all(any(folder.endswith(path) for path in paths) for folder in group.folders.values())
+    names = {"memory": ("memory.max", "memory.limit_in_bytes"), "cpu": ("cpu.max", "cpu.cfs_quota_us")}
+    read = [
+        next(file for name in names.get(controller, ("pids.max",)) if (file := Path(folder, name)).exists()).read_text()
+        for controller, folder in group.folders.items()
+        if controller != "cpuacct"
+    ]
+    memory, cpu, pids = (int(text.split()[0]) for text in read)
+    return memory, cpu, pids
 
 
 def test_what_is_printed_is_in_the_apps_log_with_its_request() -> None:
@@ -279,6 +299,70 @@ def test_usage_is_what_the_kernel_accounted(forked: bool) -> None:
         assert sum(row.wall_s for row in rows) == pytest.approx(over.at - node.seen(a.replica)[0].at, abs=0.2)
         assert 0 < sum(row.starting_s for row in rows) < sum(row.wall_s for row in rows)
         assert sum(row.memory_mib_s for row in rows) > 0
+
+    run(scenario)
+
+
+@pytest.mark.skipif(not can_group(), reason="the kernel counts for each process alone where there are no groups")
+def test_cpu_of_many_short_lives_is_what_the_kernel_charged_to_all_of_them() -> None:
+    """The group above all replicas' keeps what those used that are gone: forks, their template, what they started."""
+
+    async def scenario(node: Node) -> None:
+        source = """
+        import subprocess, time
+        def f(apart):
+            end = time.process_time() + 0.01
+            while time.process_time() < end: pass
+            if apart:
+                subprocess.run(["sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"])
+        """
+        revision = node.revision(source)
+        template = await node.ready(node.start(revision, role="template"))
+        for n in range(20):
+            fork = await node.ready(node.start(revision, template=template.replica))
+            await call(fork.address, body=b"[true]" if n % 4 == 0 else b"[false]")
+            node.stop(fork.replica)
+            await node.gone(fork.replica)
+        node.stop(template.replica)
+        over = await node.gone(template.replica)
+        await node.until(lambda: any(row.replica == template.replica and row.at >= over.at - 0.01 for row in node.used))
+        groups = cgroup.find(cgroup.name_for(node.home.root))
+        kernels = Group(groups.version, {name: str(base) for name, base in groups.bases.items()}).cpu_s()
+        assert kernels is not None
+        assert len({row.replica for row in node.used}) == 21
+        assert sum(row.cpu_s for row in node.used) == pytest.approx(kernels, rel=0.05)
+
+    run(scenario)
+
+
+def test_memory_is_what_the_kernel_charged_while_it_was_held() -> None:
+    """A replica that holds 200 MiB, and a template that holds 100 of which its fork reads every page."""
+
+    async def scenario(node: Node) -> None:
+        grown = await node.ready(node.start(node.revision("data = bytearray(b'x') * (200 << 20)\ndef f(): pass\n")))
+        shared = node.revision("data = bytearray(b'x') * (100 << 20)\ndef f():\n    return sum(data[::4096])\n")
+        template = await node.ready(node.start(shared, role="template"))
+        fork = await node.ready(node.start(shared, template=template.replica))
+        assert await call(fork.address) == (200, ord("x") * (100 << 20) // 4096)
+
+        def rows(replica: str) -> list[Usage]:
+            return [row for row in node.used if row.replica == replica]
+
+        # The first intervals still have the start in them.
+        skipped = {one.replica: len(rows(one.replica)) + 2 for one in (grown, template, fork)}
+        await node.until(lambda: all(len(rows(replica)) >= least + 2 for replica, least in skipped.items()))
+        mean_mib = {
+            replica: sum(r.memory_mib_s for r in rows(replica)[least:]) / sum(r.wall_s for r in rows(replica)[least:])
+            for replica, least in skipped.items()
+        }
+        charged = cgroup.find(cgroup.name_for(node.home.root)).open(grown.replica).memory_mib()
+        if charged is None:
+            charged = processes.rss_mib(grown.pid or 0)
+        assert charged > 200
+        assert mean_mib[grown.replica] == pytest.approx(charged, rel=0.05)
+        assert 100 < mean_mib[template.replica] < 150
+        if can_group():
+            assert mean_mib[fork.replica] < 50
 
     run(scenario)
 

@@ -45,7 +45,8 @@ def _take_over(fleet: Fleet, record: Record, pidfd: int | None) -> None:
     child.uses = record.uses
     child.group = fleet.groups.open(record.group)
     child.awaited = True
-    child.meter = Meter(child.id, child.pool, child.role, time.time(), meter.cpu_s(child.group, child.pid))
+    used_s = meter.cpu_s(child.group, child.pid, child.role)
+    child.meter = Meter(child.id, child.pool, child.role, time.time(), used_s)
     fleet.children[child.id] = child
     fleet.by_pid[record.pid] = child
     fleet.watch(child, pidfd, ours=False)

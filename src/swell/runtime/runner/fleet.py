@@ -356,9 +356,7 @@ class Fleet:
         """Account for what it used since the last time; `exit`: for the last time."""
         if child.meter is None or child.group is None:
             return
-        used_s = meter.cpu_s(child.group, child.pid)
-        if exit is not None and exit.cpu_s is not None:
-            used_s = max(used_s, exit.cpu_s)
+        used_s = meter.cpu_s(child.group, child.pid, child.role, exit.cpu_s if exit is not None else None)
         memory_mib = meter.memory_mib(child.group, child.pid, child.role)
         if exit is None:
             child.memory_mib = memory_mib

@@ -2,8 +2,10 @@
 
 CPU is what the kernel accounted: the cpuacct (v1) or cpu (v2) group of the replica with all its
 processes; where there is no group, /proc/{pid}/stat with the children it waited for, and at the end
-what wait4 gives. Memory of a replica is what is charged to its memory group: pages a fork shares with its
-template are the template's. Without such a group it is the resident set of the process, shared pages included.
+what wait4 gives. Of a template only its own then, since the children it waits for are replicas.
+
+Memory of a replica is what is charged to its memory group: pages a fork shares with its template are the
+template's. Without such a group it is the resident set of the process, shared pages included.
 
 A template's group is charged for more than the template holds: what it or a fork writes to first is copied, and the
 old page stays charged to it for as long as any fork has it. That grows with every fork and goes with the forks, and
@@ -19,12 +21,14 @@ from swell.runtime.runner import processes
 from swell.runtime.runner.cgroup import Group
 
 
-def cpu_s(group: Group, pid: int | None) -> float:
-    """CPU seconds used so far."""
+def cpu_s(group: Group, pid: int | None, role: Role = "serving", in_all_s: float | None = None) -> float:
+    """CPU seconds used so far. `in_all_s`: what wait4 told, once its process is over."""
     used = group.cpu_s()
-    if used is None:
-        return processes.cpu_s(pid) if pid is not None else 0.0
-    return used
+    if used is not None:
+        return used
+    if role == "serving" and in_all_s is not None:
+        return in_all_s
+    return processes.cpu_s(pid, children=role == "serving") if pid is not None else 0.0
 
 
 def memory_mib(group: Group, pid: int | None, role: Role = "serving") -> float:

@@ -79,10 +79,10 @@ def is_over(pid: int) -> bool:
     return False
 
 
-def cpu_s(pid: int) -> float:
-    """CPU seconds of the process and of children it has waited for; 0.0 once it is gone."""
+def cpu_s(pid: int, children: bool = True) -> float:
+    """CPU seconds of the process, and of `children` it has waited for; 0.0 once it is gone."""
     fields = stat(pid)
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
+    return sum(map(int, fields[11 : 15 if children else 13])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
 
 def rss_mib(pid: int) -> float:
