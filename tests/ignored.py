@@ -1,6 +1,6 @@
 """Do the tests that claim to show an argument fail once it is ignored? They are run on a copy of the SDK that does.
 
-`python tests/ignored.py` takes every argument that has an effect, one by one, which takes a while;
+`python tests/ignored.py` takes every argument, one by one, which takes a while;
 `python tests/ignored.py App.function.timeout Image` those whose name begins so.
 """
 
@@ -60,8 +60,8 @@ def absent(function: Callable[..., Any], argument: tuple[str, str]) -> str:
     return repr("ignored" if parameter.default is parameter.empty else parameter.default)
 
 
-def noticed(tests: Sequence[str], callable: str, name: str) -> bool:
-    """Does one of these tests fail on an SDK that ignores the argument?"""
+def noticed(tests: Sequence[str], callable: str, name: str) -> str:
+    """The first of these tests that fails on an SDK that ignores the argument, and how; empty when none does."""
     function = inspect.unwrap(dict(shown.public_callables())[callable])
     function = getattr(function, "__func__", function)
     with tempfile.TemporaryDirectory(prefix="sw") as folder:
@@ -72,23 +72,24 @@ def noticed(tests: Sequence[str], callable: str, name: str) -> bool:
         done = subprocess.run(
             argv,
             cwd=shown.TESTS.parent,
-            env={**os.environ, "PYTHONPATH": str(copy)},
+            env={**os.environ, "PYTHONPATH": str(copy), "COLUMNS": "200"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
     if done.returncode not in (0, 1):
         raise SystemExit(f"the tests of {callable}({name}=) did not run:\n{done.stdout}")
-    return done.returncode == 1
+    failures = (line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR ")))
+    return next(failures) if done.returncode else ""
 
 
 def unnoticed(chosen: Sequence[str], claims: Mapping[shown.Argument, Sequence[str]]) -> Iterator[str]:
     """Arguments that can be ignored without a test that fails."""
     for callable, name in shown.public_arguments():
         if any(f"{callable}.{name}".startswith(begin) for begin in chosen or [""]):
-            kept = not noticed(claims[callable, name], callable, name)
-            print(f"{callable}({name}=)", "NOBODY NOTICES" if kept else "noticed", flush=True)
-            if kept:
+            found = noticed(claims[callable, name], callable, name)
+            print(f"{callable}({name}=)", found or "NOBODY NOTICES", flush=True)
+            if not found:
                 yield f"{callable}.{name}"
 
 

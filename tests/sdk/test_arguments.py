@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+import ignored
 import swell
 from sdk import deployable
 from sdk.server import KEY, Server, serving
@@ -31,6 +32,14 @@ def test_every_argument_is_in_the_table_once_and_nothing_else_is() -> None:
 def test_every_argument_has_a_test_that_shows_what_it_does() -> None:
     """Claims of all tests there are, whichever of them run now; `tests/ignored.py` tries the claims."""
     assert set(claims()) == set(public_arguments())
+
+
+@pytest.mark.slow
+def test_an_argument_that_is_ignored_is_noticed_by_the_tests_that_show_it() -> None:
+    of_another = ["tests/sdk/test_arguments.py::test_the_name_of_an_app"]
+    assert ignored.noticed(of_another, "App.function", "schedule") == ""
+    shown = "tests/sdk/test_arguments.py::test_an_argument_without_effect_is_refused_by_its_name"
+    assert "DID NOT RAISE" in ignored.noticed([f"{shown}[App.function-schedule]"], "App.function", "schedule")
 
 
 def described(app: swell.App, name: str = "a") -> App:
