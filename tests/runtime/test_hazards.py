@@ -213,7 +213,7 @@ def test_a_library_that_hangs_in_a_fork_is_ended_by_the_deadline(package: str, s
         try:
             status, told = await within(call(fork.address, remaining_ms=1000))
         except (OSError, IndexError):
-            # What holds the interpreter lock as well lets nobody answer: the process is ended from a thread of C.
+            # What blocks the loop, or holds the interpreter lock, lets nobody answer: a thread of C ends the process.
             ends: tuple[str, ...] = ("crashed",)
         else:
             if status == 200:

@@ -108,6 +108,8 @@ class Child:
         self.waiting: list[Child] = []
         self.forking: set[str] = set()
         """Replicas whose fork was ordered and not confirmed."""
+        self.forks_cpu_s = 0.0
+        """CPU seconds of the forks it waited for, which the kernel adds to its own."""
 
     @classmethod
     def ordered(cls, order: StartOrder, now: float) -> Child:

@@ -260,6 +260,7 @@ class Fleet:
             case Forked():
                 self._forked(message, fds.popleft() if fds else None)
             case Exited():
+                child.forks_cpu_s += message.cpu_s
                 gone = self.by_pid.get(message.pid)
                 if gone is not None and gone.id == message.replica:
                     self.endings.over(gone, Exit(message.status, message.cpu_s))
@@ -356,7 +357,8 @@ class Fleet:
         """Account for what it used since the last time; `exit`: for the last time."""
         if child.meter is None or child.group is None:
             return
-        used_s = meter.cpu_s(child.group, child.pid, child.role, exit.cpu_s if exit is not None else None)
+        in_all_s = exit.cpu_s - child.forks_cpu_s if exit is not None and exit.cpu_s is not None else None
+        used_s = meter.cpu_s(child.group, child.pid, child.role, in_all_s)
         memory_mib = meter.memory_mib(child.group, child.pid, child.role)
         if exit is None:
             child.memory_mib = memory_mib

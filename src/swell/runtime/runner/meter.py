@@ -2,7 +2,7 @@
 
 CPU is what the kernel accounted: the cpuacct (v1) or cpu (v2) group of the replica with all its
 processes; where there is no group, /proc/{pid}/stat with the children it waited for, and at the end
-what wait4 gives. Of a template only its own then, since the children it waits for are replicas.
+what wait4 gives. Of a template without its forks: those it waits for are counted as what they are, replicas.
 
 Memory of a replica is what is charged to its memory group: pages a fork shares with its template are the
 template's. Without such a group it is the resident set of the process, shared pages included.
@@ -22,11 +22,11 @@ from swell.runtime.runner.cgroup import Group
 
 
 def cpu_s(group: Group, pid: int | None, role: Role = "serving", in_all_s: float | None = None) -> float:
-    """CPU seconds used so far. `in_all_s`: what wait4 told, once its process is over."""
+    """CPU seconds used so far. `in_all_s`: known once its process is over, without its forks."""
     used = group.cpu_s()
     if used is not None:
         return used
-    if role == "serving" and in_all_s is not None:
+    if in_all_s is not None:
         return in_all_s
     return processes.cpu_s(pid, children=role == "serving") if pid is not None else 0.0
 
