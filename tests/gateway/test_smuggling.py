@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
-from rig import KEY, Exchange, Reader, Rig, request, until, web
+from rig import KEY, Browser, Exchange, Reader, Replica, Rig, request, until, web
 
 Play = Callable[..., None]
+PlayAtShop = Callable[[Callable[[Rig, Replica, Browser], Awaitable[None]]], None]
 
 HOST = b"Host: shop.localhost"
 ADMIN = b"GET /admin HTTP/1.1\r\n" + HOST + b"\r\nX: "
 """What an attacker would have the replica see: a request whose head swallows the beginning of the next one."""
 LAST = b"0\r\n\r\n"
+
+
+@pytest.fixture
+def play_at_shop(play: Play) -> PlayAtShop:
+    """Run a scenario against a fresh gateway with one web endpoint, `shop`: its replica, and a caller of it."""
+
+    def run(scenario: Callable[[Rig, Replica, Browser], Awaitable[None]]) -> None:
+        async def deployed(rig: Rig) -> None:
+            replica = await rig.replica()
+            await rig.deploy(replica, methods=(web("shop"),))
+            await scenario(rig, replica, await rig.browser())
+
+        play(deployed)
+
+    return run
 
 
 @dataclass
@@ -148,13 +164,10 @@ REFUSED: dict[str, tuple[bytes, int]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_could_be_read_in_two_ways_is_refused(play: Play, name: str) -> None:
+def test_what_could_be_read_in_two_ways_is_refused(play_at_shop: PlayAtShop, name: str) -> None:
     raw, status = REFUSED[name]
 
-    async def scenario(rig: Rig) -> None:
-        replica = await rig.replica()
-        await rig.deploy(replica, methods=(web("shop"),))
-        browser = await rig.browser()
+    async def scenario(rig: Rig, replica: Replica, browser: Browser) -> None:
         browser.send(raw + request("/after", host="shop.localhost"))
         answer = await browser.answer()
         assert (answer.status, answer.headers["connection"]) == (status, "close"), answer.body
@@ -164,35 +177,29 @@ def test_what_could_be_read_in_two_ways_is_refused(play: Play, name: str) -> Non
         await until(lambda: replica.running == 0, "the end of what was begun")
         assert (await (await rig.browser()).call("/after", host="shop.localhost")).status == 200
 
-    play(scenario)
+    play_at_shop(scenario)
 
 
 @pytest.mark.parametrize("name", MISDIRECTED)
-def test_a_target_that_names_no_place_is_refused_alone(play: Play, name: str) -> None:
-    async def scenario(rig: Rig) -> None:
-        replica = await rig.replica()
-        await rig.deploy(replica, methods=(web("shop"),))
-        browser = await rig.browser()
+def test_a_target_that_names_no_place_is_refused_alone(play_at_shop: PlayAtShop, name: str) -> None:
+    async def scenario(_rig: Rig, replica: Replica, browser: Browser) -> None:
         browser.send(length(ADMIN).replace(b"/x", MISDIRECTED[name], 1))
         answer = await browser.answer()
         assert (answer.status, answer.error["code"]) == (400, "bad_request")
         assert (await browser.call("/after", b"own", host="shop.localhost")).body == b"own"
         assert [exchange.target for exchange in replica.seen] == ["/after"]
 
-    play(scenario)
+    play_at_shop(scenario)
 
 
-def test_nothing_is_read_after_a_trailer_that_ends_the_connection(play: Play) -> None:
-    async def scenario(rig: Rig) -> None:
-        replica = await rig.replica()
-        await rig.deploy(replica, methods=(web("shop"),))
-        browser = await rig.browser()
+def test_nothing_is_read_after_a_trailer_that_ends_the_connection(play_at_shop: PlayAtShop) -> None:
+    async def scenario(_rig: Rig, replica: Replica, browser: Browser) -> None:
         browser.send(chunks(body=b"0\r\nConnection: close\r\n\r\n") + request("/after", host="shop.localhost"))
         assert [(await browser.answer()).status for _ in range(2)] == [200, 400]
         assert await browser.rest() == b""
         assert [exchange.target for exchange in replica.seen] == ["/x"]
 
-    play(scenario)
+    play_at_shop(scenario)
 
 
 ONE_READING: dict[str, Way] = {
@@ -225,13 +232,10 @@ ONE_READING: dict[str, Way] = {
 
 
 @pytest.mark.parametrize("name", ONE_READING)
-def test_what_is_passed_on_has_one_reading(play: Play, name: str) -> None:
+def test_what_is_passed_on_has_one_reading(play_at_shop: PlayAtShop, name: str) -> None:
     way = ONE_READING[name]
 
-    async def scenario(rig: Rig) -> None:
-        replica = await rig.replica()
-        await rig.deploy(replica, methods=(web("shop"),))
-        browser = await rig.browser()
+    async def scenario(_rig: Rig, replica: Replica, browser: Browser) -> None:
         browser.send(way.raw)
         first = await browser.answer(way.raw.partition(b" ")[0].decode())
         assert first.status == 200, first.body
@@ -244,7 +248,7 @@ def test_what_is_passed_on_has_one_reading(play: Play, name: str) -> None:
         assert told["swell-request-id"] == first.headers["swell-request-id"]
         assert int(told["swell-remaining-ms"]) > 9
 
-    play(scenario)
+    play_at_shop(scenario)
 
 
 def test_a_key_is_asked_for_whatever_the_connection_names(play: Play) -> None:
