@@ -18,6 +18,7 @@ from swell.model.plan import Plan, Start
 from swell.model.policy import Policy
 from swell.model.replica import Phase
 from swell.model.request import Prices
+from swell.model.resources import Needs
 from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
 from swell.model.world import World
 from swell.wire.link import Level
@@ -25,10 +26,15 @@ from swell.wire.link import Level
 POLICY = Policy(templates=False)
 
 
-def a_reactor(scaling: Scaling | None = None, policy: Policy = POLICY, single_use: bool = False) -> tuple[Reactor, str]:
+ENTRY = Entry("m", "f", "function", (Method("f"),))
+
+
+def a_reactor(
+    scaling: Scaling | None = None, policy: Policy = POLICY, single_use: bool = False, needs: Needs | None = None
+) -> tuple[Reactor, str]:
     """A reactor with one node and one function; and the function's pool."""
-    entry = Entry("m", "f", "function", (Method("f"),))
-    revision = Revision(Environment("/usr/bin/python3", "3.11"), "sha256-0", entry, single_use=single_use)
+    environment = Environment("/usr/bin/python3", "3.11")
+    revision = Revision(environment, "sha256-0", ENTRY, needs=needs or Needs(), single_use=single_use)
     workload = Workload("default", "a", "f", revision.id, scaling or Scaling(idle_s=10.0))
     reactor = Reactor(World(), policy, Prices())
     reactor.take(Opened(100.0, 1, (), policy))
@@ -36,6 +42,14 @@ def a_reactor(scaling: Scaling | None = None, policy: Policy = POLICY, single_us
     reactor.take(AppDeployed(100.0, App("default", "a", (workload,), (revision,))))
     reactor.step(100.0)
     return reactor, workload.pool
+
+
+def also_deployed(reactor: Reactor, name: str, needs: Needs) -> str:
+    """Another app's pool."""
+    revision = Revision(Environment("/usr/bin/python3", "3.11"), "sha256-0", ENTRY, needs=needs)
+    workload = Workload("default", name, "f", revision.id)
+    reactor.take(AppDeployed(100.0, App("default", name, (workload,), (revision,))))
+    return workload.pool
 
 
 def starts(effects: Effects) -> list[StartOrder]:
@@ -280,3 +294,27 @@ def test_a_single_use_replica_is_followed_by_another_while_the_level_stays_the_s
     reactor.step(103.05)
     reactor.demand("g1", [Level(pool, 1, 1, ((other.replica, 1),))], 50.0, 103.1)
     assert len(starts(reactor.step(103.1))) == 1
+
+
+@pytest.mark.parametrize("gone", ["idle", "gateway left", "gateway not heard"])
+def test_what_waits_for_room_gets_it_soon_after_another_pool_went_idle(gone: str) -> None:
+    """Not only when that pool's own idle time is over: nobody else would look at who waits."""
+    reactor, busy = a_reactor(Scaling(idle_s=600.0), needs=Needs(memory_mib=3000))
+    reactor.demand("g1", [Level(busy, 1, 0)], 5.0, 101.0)
+    (order,) = starts(reactor.step(101.0))
+    reactor.fact(seen(order, Phase.READY, 102.0))
+    reactor.step(102.0)
+    waiting = also_deployed(reactor, "b", Needs(memory_mib=2000))
+    reactor.demand("g2", [Level(waiting, 1, 0)], 1e9, 103.0)
+    assert stops(reactor.step(103.0)) == []
+    assert "it asks for 2000 MiB" in reactor.waiting[waiting]
+    match gone:
+        case "idle":
+            reactor.demand("g1", [Level(busy, 0, 0)], 1e9, 104.0)
+        case "gateway left":
+            reactor.gateway_left("g1", 104.0)
+    now = 104.0 if gone != "gateway not heard" else 106.0
+    wake_at = reactor.step(now).wake_at
+    assert wake_at == now + reactor.policy.reclaim_after_s
+    (stop,) = stops(reactor.step(wake_at))
+    assert (stop.replica, stop.reason) == (order.replica, "reclaimed")

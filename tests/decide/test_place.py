@@ -1,4 +1,4 @@
-"""Who gives way for a replica that fits nowhere: nobody in vain, nobody more than needed, and never for a port."""
+"""Who gives way for a replica that fits nowhere: nobody in vain, nobody more than needed, and nobody at work."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ rooms = st.builds(
 def test_what_gives_way_makes_it_fit_and_nothing_of_it_could_have_stayed(
     wanted: Needs, room: Room, held: list[Needs]
 ) -> None:
-    for each in held:
-        room.ports.update(each.ports)
+    held = [Needs(each.cpu, memory_mib=each.memory_mib, ports=_taken(room, each.ports)) for each in held]
     idle = [(Replica(f"r1-{n}", "p", "n1", "serving", Phase.READY, 0.0), each) for n, each in enumerate(held)]
     going = make_room(wanted, room.copy(), idle)
     fitted = room.copy()
     for _, each in idle if going is None else ():
-        fitted.give_back(Needs(each.cpu, memory_mib=each.memory_mib))
+        fitted.give_back(each)
     if going is None:
         assert fitted.lacks(wanted) is not None
         return
@@ -42,8 +41,15 @@ def test_what_gives_way_makes_it_fit_and_nothing_of_it_could_have_stayed(
         fitted = room.copy()
         for replica, each in idle:
             if replica in going and replica is not spared:
-                fitted.give_back(Needs(each.cpu, memory_mib=each.memory_mib))
+                fitted.give_back(each)
         assert (fitted.lacks(wanted) is None) is (spared is None)
+
+
+def _taken(room: Room, ports: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of the ports that nobody has there yet: a port has one owner."""
+    free = tuple(port for port in ports if port not in room.ports)
+    room.ports.update(free)
+    return free
 
 
 @st.composite
@@ -78,7 +84,7 @@ def test_whatever_a_plan_reclaims_makes_the_placement_possible(crowd: tuple[Sett
         assert asked & {a.pool for a in started if isinstance(a, Start) and a.role == "serving"}
 
 
-@given(crowds(needs.filter(lambda asked: not asked.ports)))
+@given(crowds())
 def test_with_what_goes_already_nobody_else_has_to(crowd: tuple[Setting, list[str]]) -> None:
     it, waiting = crowd
     it.step(tuple(waiting))
@@ -121,17 +127,28 @@ def test_a_second_request_to_a_server_that_owns_a_port_evicts_nobody() -> None:
     assert wait.why_not == "port 9202 is taken: one replica per node; give it @concurrent to take more at once"
 
 
-def test_a_port_that_another_function_owns_evicts_nobody() -> None:
+def test_a_port_that_an_idle_replica_of_another_function_owns_is_taken_back_and_nothing_else() -> None:
     it = on_one_node()
     idle, first, second = deployed(it, "idle"), deployed(it, "one", (9202,)), deployed(it, "two", (9202,))
     for pool in (idle, first):
         ready(it, pool, 1)
-        it.demand[pool] = seen(it.demand[pool], 0, 0, 0, it.now)
+    it.demand[idle] = seen(it.demand[idle], 0, 0, 0, it.now)
     it.demand[second] = seen(Demand(), 1, 0, 0, it.now)
     it.now += 10.0
     decided = it.step((second,)).plan
-    assert decided.actions == ()
+    assert decided.actions == (), "its owner is at work"
     assert decided.waits[0].why_not == "it asks for port 9202; another replica has it on local"
+    it.demand[first] = seen(it.demand[first], 0, 0, 0, it.now)
+    assert it.step((second,)).plan.look_again == ((second, it.now + POLICY.reclaim_after_s),)
+    it.now += POLICY.reclaim_after_s
+    (stop,) = it.step((second,)).plan.actions
+    (owner,) = [r for r in it.world.in_pool(first) if r.role == "serving"]
+    assert isinstance(stop, Stop)
+    assert (stop.replica, stop.reason) == (owner.id, "reclaimed")
+    assert stop.why == "default/two/f waits: it asks for port 9202; another replica has it on local"
+    it.world.apply(report(it.world.replicas[owner.id], Phase.GONE, it.now))
+    started = [a.pool for a in it.step((second,)).plan.actions if isinstance(a, Start) and a.role == "serving"]
+    assert started == [second]
 
 
 def test_with_two_nodes_a_server_that_owns_a_port_gets_one_replica_on_each() -> None:

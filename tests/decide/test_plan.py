@@ -13,11 +13,12 @@ from swell.decide.drive import drive
 from swell.decide.plan import plan
 from swell.decide.scale import NEVER, scale
 from swell.model.demand import Demand, seen
-from swell.model.events import PlanCommitted
+from swell.model.events import AppDeployed, NodeSeen, PlanCommitted
+from swell.model.node import Node
 from swell.model.orders import Inventory, StartOrder, StopOrder
 from swell.model.plan import Start, Stop
 from swell.model.replica import Phase, Replica
-from swell.model.workload import Entry, Environment, Method, Revision, Scaling, Workload
+from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
 
 
 @given(settings())
@@ -93,6 +94,33 @@ def test_nothing_is_left_to_decide_before_look_again(it: Setting) -> None:
     for pool, at in decided.look_again:
         if at > it.now + 1e-3:
             assert plan(it.world, it.demand, at - 1e-4, (pool,), POLICY).actions == ()
+
+
+@given(settings())
+def test_what_wants_nothing_now_is_not_looked_at_again_at_once(it: Setting) -> None:
+    for _ in range(4):
+        decided = it.step().plan
+    assert all(at > it.now for _, at in decided.look_again)
+
+
+def test_a_template_whose_pool_is_asked_for_and_cannot_start_is_not_looked_at_all_the_time() -> None:
+    """Long after its idle time, while requests wait for the next try: that try is what comes next."""
+    it = Setting()
+    it.world.apply(NodeSeen(it.now, Node("n1", 4.0, 4096)))
+    revision = Revision(Environment("python", "3.11"), "sha256-0", Entry("main", "f", "function", (Method("f"),)))
+    workload = Workload("default", "a", "f", revision.id)
+    it.world.apply(AppDeployed(it.now, App("default", "a", (workload,), (revision,))))
+    it.demand[workload.pool] = seen(Demand(), 1, 0, 0, it.now)
+    while it.now < 1000.0 + 2 * POLICY.template_idle_s:
+        decided = it.step().plan
+        for replica in it.world.in_pool(workload.pool):
+            phase = Phase.GONE if replica.role == "serving" else Phase.READY
+            it.world.apply(report(replica, phase, it.now))
+        if not decided.actions:
+            ((_, at),) = decided.look_again
+            assert at > it.now
+            it.now = at
+    assert [r.role for r in it.world.in_pool(workload.pool)] == ["template"]
 
 
 @given(settings())

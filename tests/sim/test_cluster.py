@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from swell.control import reactor as reactor_module
+from swell.control.reactor import Effects, Reactor
 from swell.decide import drive as drive_module
 from swell.decide import plan as plan_module
 from swell.decide.drive import Owed
@@ -153,6 +154,27 @@ def test_it_notices_replicas_started_for_requests_that_ended(monkeypatch: pytest
     monkeypatch.setattr(plan_module, "scale", lambda *given: scale(*given[:-1]))
     broken = [problem for seed in range(3) for problem in Cluster(seed, CRASHES).run().broken]
     assert any("nobody wants" in problem for problem in broken)
+
+
+def test_when_the_pools_that_are_due_want_nothing_more_no_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for those that wait for room together with others, and are planned without them."""
+    more: list[str] = []
+
+    def step(self: Reactor, now: float) -> Effects:
+        effects = real(self, now)
+        if not effects.plan.actions:
+            all_of_them = (*self.waiting, *self.world.by_pool, *(w.pool for w in self.world.workloads.values()))
+            whole = plan_module.plan(self.world, self.book.demand, now, all_of_them, self.policy)
+            waits = len(self.waiting) > 1
+            forgotten = [a for a in whole.actions if not (waits and isinstance(a, Stop) and a.reason == "reclaimed")]
+            more.extend(f"t={now}: {action}" for action in forgotten)
+        return effects
+
+    real = Reactor.step
+    monkeypatch.setattr(Reactor, "step", step)
+    for seed in (3, 13, 20, 35, 52, 80):
+        run(seed)
+    assert more == []
 
 
 def test_a_recorded_history_replays_to_the_same_decisions() -> None:

@@ -18,12 +18,13 @@ from swell.decide.check import would_break
 from swell.decide.drive import drive, order_for
 from swell.decide.plan import plan
 from swell.decide.warm import unforkable
+from swell.model.demand import IDLE
 from swell.model.events import Event, NodeSeen, PlanCommitted, ReplicaAdopted, ReplicaSeen
 from swell.model.orders import Inventory, Order
 from swell.model.plan import Plan
 from swell.model.policy import Policy
 from swell.model.ports import Fact
-from swell.model.replica import OVER
+from swell.model.replica import OVER, Phase
 from swell.model.request import Prices
 from swell.model.world import World
 from swell.wire.link import Level, TableDelta
@@ -82,9 +83,8 @@ class Reactor:
         for pool in self.world.apply(event):
             self._due[pool] = None
             self._stale[pool] = None
-        if isinstance(event, NodeSeen) or (isinstance(event, ReplicaSeen) and event.phase in OVER):
-            # Room may have come free: whoever waits for it is looked at again.
-            self._due.update(dict.fromkeys(self.waiting))
+        if isinstance(event, NodeSeen) or (isinstance(event, ReplicaSeen) and event.phase in (Phase.READY, *OVER)):
+            self._room_may_come()
 
     def fact(self, fact: Fact) -> None:
         """Anything an engine says."""
@@ -108,10 +108,20 @@ class Reactor:
         self._orders += owed.orders
 
     def demand(self, gateway: str, levels: Sequence[Level], ttl_s: float, now: float) -> None:
-        self._due.update(dict.fromkeys(self.book.report(gateway, levels, ttl_s, now)))
+        self._told(self.book.report(gateway, levels, ttl_s, now))
 
     def gateway_left(self, gateway: str, now: float) -> None:
-        self._due.update(dict.fromkeys(self.book.drop(gateway, now)))
+        self._told(self.book.drop(gateway, now))
+
+    def _told(self, pools: Sequence[str]) -> None:
+        """The levels of these pools are others."""
+        self._due.update(dict.fromkeys(pools))
+        if not all(self.book.demand.get(pool, IDLE).level for pool in pools):
+            self._room_may_come()
+
+    def _room_may_come(self) -> None:
+        """Somebody left, or is idle and may have to: whoever waits for room is looked at again."""
+        self._due.update(dict.fromkeys(self.waiting))
 
     def unforkable(self, pool: str) -> str:
         """Why replicas of a pool are not forked, in words; empty when they may be, or the pool is not known."""
@@ -122,7 +132,7 @@ class Reactor:
 
     def step(self, now: float) -> Effects:
         """Decide about every pool that is due, and say what is to be done."""
-        self._due.update(dict.fromkeys(self.book.expire(now)))
+        self._told(self.book.expire(now))
         self._pop_agenda(now)
         pools = tuple(self._due)
         decided = plan(self.world, self.book.demand, now, pools, self.policy)

@@ -32,11 +32,8 @@ def place(needs: Needs, rooms: Mapping[str, Room], prefer: Callable[[str], int])
 def make_room(needs: Needs, room: Room, idle: Iterable[tuple[Replica, Needs]]) -> list[Replica] | None:
     """Which of `idle` must go so that `needs` fit; None when they do not fit even if all of them go.
 
-    The first ones go first, and of those nobody whose going does not help. Only CPU and memory are a reason to take
-    anything back: a port is held for as long as its replica is wanted. `room` is spent.
+    The first ones go first, and of those nobody whose going does not help. `room` is spent.
     """
-    if room.ports.intersection(needs.ports):
-        return None
     going: list[tuple[Replica, Needs]] = []
     left = iter(idle)
     while room.lacks(needs) is not None:

@@ -43,6 +43,7 @@ class _Planner:
         self.stopping: set[str] = set()
         self.read: dict[str, Demand] = {}
         self.new_template_mib: dict[str, float] = {}
+        self.idle: list[tuple[float, Replica]] | None = None
         self.short: list[tuple[str, Needs, frozenset[str], str]] = []
         """(pool, what it asks for, where it may be, why not now) of those that found no room."""
         self.promised: dict[str, list[Needs]] = {}
@@ -88,7 +89,7 @@ class _Planner:
         allowed = may_have_template(workload, revision, world.refused.get(pool, ""), self.policy)
         if scaled.starts:
             self._grow(pool, revision, members, scaled, allowed)
-        elif templates and not (serving and allowed):
+        if templates and not (allowed and (scaled.starts or len(serving) > len(scaled.stop))):
             self._rest(pool, templates, demand, allowed)
 
     def _grow(self, pool: str, revision: Revision, members: list[Replica], scaled: Scaled, allowed: bool) -> None:
@@ -138,9 +139,10 @@ class _Planner:
             until = idle_at(template, demand, self.policy)
             if not allowed:
                 self._stop(template.id, "superseded", STARTUP_GRACE_S, "its pool takes no template any more")
-            elif template.phase is not Phase.READY:
+            elif template.phase is not Phase.READY or demand.level:
+                # What comes next is an event, or another level.
                 continue
-            elif until <= self.now and not demand.level:
+            elif until <= self.now:
                 why = f"not used for {self.policy.template_idle_s:g} s"
                 self._stop(template.id, "idle", STARTUP_GRACE_S, why)
             else:
@@ -154,13 +156,11 @@ class _Planner:
 
     def _make_room(self, pool: str, needs: Needs, nodes: frozenset[str], why_not: str) -> None:
         """Nothing fits: take back what is idle elsewhere, longest unused first, if that makes it fit."""
-        idle: dict[str, list[tuple[float, Replica]]] = {}
-        for since, replica in sorted(self._reclaimable(pool), key=lambda pair: (pair[0], pair[1].id)):
-            idle.setdefault(replica.node, []).append((since, replica))
+        idle = self._reclaimable(pool)
+        since_of = {replica.id: since for since, replica in idle}
         choices: list[tuple[float, int, str, list[Replica]]] = []
         for node in nodes:
-            since_of = {replica.id: since for since, replica in idle.get(node, ())}
-            held = [(replica, self.world.needs(replica)) for _, replica in idle.get(node, ())]
+            held = [(replica, self.world.needs(replica)) for _, replica in idle if replica.node == node]
             going = make_room(needs, self._coming(node), held)
             if going is not None:
                 last_s = max((since_of[replica.id] for replica in going), default=-math.inf)
@@ -173,9 +173,11 @@ class _Planner:
             self._look(pool, at)
             return
         self.promised.setdefault(node, []).append(needs)
-        why = f"{workload_of(pool)} waits for room: {why_not}"
+        why = f"{workload_of(pool)} waits: {why_not}"
         for replica in going:
             self._stop(replica.id, "reclaimed", self._grace_of(replica), why)
+            # Its pool may be none of those that are planned now, and has less from here on.
+            self._look(replica.pool, self.now)
 
     def _coming(self, node: str) -> Room:
         """The node's room once all that is being stopped is gone, but for what others wait there for."""
@@ -187,23 +189,30 @@ class _Planner:
             room.take(needs)
         return room
 
-    def _reclaimable(self, for_pool: str) -> Iterable[tuple[float, Replica]]:
+    def _reclaimable(self, for_pool: str) -> list[tuple[float, Replica]]:
+        """(idle since, replica) of what may go so that this pool gets room, longest unused first."""
+        if self.idle is None:
+            self.idle = list(self._idle())
+        # Better a replica started fresh than a template that keeps its own replicas out.
+        mine = [(at, r) for at, r in self._ready(for_pool) if r.role == "template"]
+        others = [(since, r) for since, r in self.idle if r.pool != for_pool]
+        staying = [(since, r) for since, r in (*mine, *others) if r.id not in self.stopping]
+        return sorted(staying, key=lambda pair: (pair[0], pair[1].id))
+
+    def _idle(self) -> Iterable[tuple[float, Replica]]:
         """(idle since, replica) of ready ones nobody uses now, beyond their pool's minimum."""
         for pool, members in self.world.by_pool.items():
             demand = self._level(pool)
             workload = self.world.workload(pool)
-            if pool == for_pool:
-                # Better a replica started fresh than a template that keeps its own replicas out.
-                mine = [r for r in members.values() if r.role == "template" and r.phase is Phase.READY]
-                yield from ((t.ready_at or self.now, t) for t in mine if t.id not in self.stopping)
-                continue
             if demand.level or (workload is not None and workload.scaling.min_replicas):
                 continue
             if any(r.phase in (Phase.PLANNED, Phase.STARTING) for r in members.values()):
                 continue
-            for replica in members.values():
-                if replica.phase is Phase.READY and replica.id not in self.stopping:
-                    yield max(demand.used_at, replica.ready_at or self.now), replica
+            yield from ((max(demand.used_at, at), r) for at, r in self._ready(pool))
+
+    def _ready(self, pool: str) -> list[tuple[float, Replica]]:
+        """(ready since, replica)."""
+        return [(r.ready_at or self.now, r) for r in self.world.in_pool(pool) if r.phase is Phase.READY]
 
     def _make_share(self, node: str, new_mib: float) -> bool:
         """Is there room for one more template in their share of the node's memory, if need be by evicting some?"""

@@ -88,7 +88,7 @@ def _size(
     wanted = min(max(need + (buffer if inputs else 0), least), most)
     have = len(serving)
     if have > most:
-        return _shrink_to(most, serving)
+        return _shrink_to(most, serving, now)
     if wanted > have:
         words = _why_start(inputs, min(demand.held, inputs), revision.target_inputs)
         whys = [words if n < need else _kept(n, least, buffer) for n in range(have, wanted)]
@@ -144,15 +144,16 @@ def _grow(whys: tuple[str, ...], failures: Failures | None, policy: Policy, now:
     return Scaled(starts=whys, stop=(), reason="", why="", look_again_at=NEVER)
 
 
-def _shrink_to(most: int, serving: Sequence[Replica]) -> Scaled:
-    """More than the owner allows (the limit was lowered, or two controls' replicas met): the newest drain now."""
+def _shrink_to(most: int, serving: Sequence[Replica], now: float) -> Scaled:
+    """More than the owner allows (the limit was lowered, or two controls' replicas met): the newest drain now, and
+    then those that stay are looked at."""
     newest = sorted(serving, key=lambda r: (r.planned_at, r.id), reverse=True)
     return Scaled(
         starts=(),
         stop=tuple(r.id for r in newest[: len(serving) - most]),
         reason="over_max",
         why=f"{len(serving)} are more than max_containers={most}",
-        look_again_at=NEVER,
+        look_again_at=now,
     )
 
 

@@ -9,7 +9,7 @@ _WORDS = {
     "idle": "nobody needed it any longer",
     "superseded": "its revision gets no more requests",
     "stopped": "its app was stopped",
-    "reclaimed": "its room was needed",
+    "reclaimed": "what it held was needed",
     "evicted": "templates held too much memory",
     "over_max": "there were more than max_containers",
     "served": "it had served its one request",
