@@ -53,7 +53,7 @@ def test_calls_of_a_function(tmp_path: Path) -> None:
 def test_results_come_in_order_or_as_they_are_made(form: str, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     inputs = [("until", str(gate)), ("echo", str(gate))]
-    with running("function") as do:
+    with running("function", timeout=30) as do:
         results = do.starmap if form == "starmap" else lambda pairs, **given: do.map(*zip(*pairs, strict=True), **given)
         found = results(inputs, order_outputs=False)
         # The first is not made before the second was had here.
