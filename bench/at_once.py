@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from statistics import fmean
 
-from bench.apps.wake_app import Model
+from bench.apps.wake_app import Loaded, Model
 from bench.kernel import cores, family_cpu_s, memory_mib
 from bench.row import Row, quantile, row
 from private_swell import Client, PrivateSwell, private_swell, wait_until
@@ -26,14 +26,8 @@ SHARE = 0.8
 SERVICE = """
 
 @app.cls(scaledown_window=10, enable_memory_snapshot=True, memory={memory_mib})
-class Service{number}:
-    @swell.enter(snap=True)
-    def load(self) -> None:
-        self.model = Model()
-
-    @swell.method()
-    def predict(self, pixels: list[float]) -> int:
-        return self.model.predict(pixels)
+class Service{number}(Loaded):
+    '''One of many.'''
 """
 
 
@@ -81,7 +75,8 @@ def _park(here: PrivateSwell, arguments: object, services: int) -> float:
 
 
 def _source(services: int) -> str:
-    head = f'"""Many models."""\n\nimport swell\n\napp = swell.App({APP!r})\n\n\n{inspect.getsource(Model)}'
+    head = f'"""Many models."""\n\nimport swell\n\napp = swell.App({APP!r})\n'
+    head += "".join(f"\n\n{inspect.getsource(part)}" for part in (Model, Loaded))
     return head + "".join(SERVICE.format(number=number, memory_mib=MEMORY_MIB) for number in range(services))
 
 

@@ -25,9 +25,8 @@ class Model:
         return int(self.network.predict([pixels])[0])
 
 
-@app.cls(scaledown_window=1, enable_memory_snapshot=True)
-class Parked:
-    """Forked from a template that has the model."""
+class Loaded:
+    """A service whose templates have the model."""
 
     @swell.enter(snap=True)
     def load(self) -> None:
@@ -38,6 +37,11 @@ class Parked:
     def predict(self, pixels: list[float]) -> int:
         """The digit."""
         return self.model.predict(pixels)
+
+
+@app.cls(scaledown_window=1, enable_memory_snapshot=True)
+class Parked(Loaded):
+    """Forked from a template that has the model."""
 
 
 @app.cls(scaledown_window=1, enable_memory_snapshot=True)

@@ -30,7 +30,7 @@ def test_intervals_add_up_to_the_counters(readings: list[tuple[float, float, flo
         usage = counter.sample(at, cpu_s, memory_mib, starting)
         assert usage.memory_mib_s <= 4096 * wall_s + 1e-6
         starting_s += wall_s if starting else 0.0
-        total = usage if total is None else meter.add(total, usage)
+        total = usage if total is None else total.plus(usage)
     assert total is not None
     assert total.wall_s == pytest.approx(at - start)
     assert total.cpu_s == pytest.approx(cpu_s)

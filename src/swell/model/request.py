@@ -67,6 +67,19 @@ class Usage(msgspec.Struct, frozen=True):
     starting_s: float = 0.0
     """Part of wall_s before it was ready (cold start)."""
 
+    def plus(self, other: Usage) -> Usage:
+        """Both in one, up to the later end."""
+        return Usage(
+            replica=self.replica,
+            pool=self.pool,
+            role=self.role,
+            at=max(self.at, other.at),
+            wall_s=self.wall_s + other.wall_s,
+            cpu_s=self.cpu_s + other.cpu_s,
+            memory_mib_s=self.memory_mib_s + other.memory_mib_s,
+            starting_s=self.starting_s + other.starting_s,
+        )
+
 
 class PoolCount(msgspec.Struct, frozen=True):
     """What a gateway counted for one pool in one interval."""
@@ -78,6 +91,17 @@ class PoolCount(msgspec.Struct, frozen=True):
     cold: int
     busy_s: float
     """Replica-seconds in which at least one input was worked on, summed over replicas."""
+
+    def plus(self, other: PoolCount) -> PoolCount:
+        """Both in one, up to the later end."""
+        return PoolCount(
+            pool=self.pool,
+            at=max(self.at, other.at),
+            requests=self.requests + other.requests,
+            errors=self.errors + other.errors,
+            cold=self.cold + other.cold,
+            busy_s=self.busy_s + other.busy_s,
+        )
 
 
 class Prices(msgspec.Struct, frozen=True):

@@ -123,8 +123,8 @@ class MemoryUsageLog:
         self._keep = keep
         self._write = write
         self._now = now
-        self._usage = Sums[tuple[str, str], Usage](_plus_usage)
-        self._counts = Sums[str, PoolCount](_plus_count)
+        self._usage = Sums[tuple[str, str], Usage](Usage.plus)
+        self._counts = Sums[str, PoolCount](PoolCount.plus)
         self._records: dict[str, RequestRecord] = {}
         self._ordinary: dict[str, deque[str]] = {}
         self._notable: deque[str] = deque()
@@ -242,27 +242,3 @@ class Sums(Generic[Key, Row]):
     def _put(self, sums: dict[Key, Row], key: Key, row: Row) -> None:
         before = sums.get(key)
         sums[key] = row if before is None else self._plus(before, row)
-
-
-def _plus_usage(one: Usage, other: Usage) -> Usage:
-    return Usage(
-        replica="",
-        pool=one.pool,
-        role=one.role,
-        at=max(one.at, other.at),
-        wall_s=one.wall_s + other.wall_s,
-        cpu_s=one.cpu_s + other.cpu_s,
-        memory_mib_s=one.memory_mib_s + other.memory_mib_s,
-        starting_s=one.starting_s + other.starting_s,
-    )
-
-
-def _plus_count(one: PoolCount, other: PoolCount) -> PoolCount:
-    return PoolCount(
-        pool=one.pool,
-        at=max(one.at, other.at),
-        requests=one.requests + other.requests,
-        errors=one.errors + other.errors,
-        cold=one.cold + other.cold,
-        busy_s=one.busy_s + other.busy_s,
-    )

@@ -72,17 +72,3 @@ class Meter:
         self._cpu_s = max(cpu_s, self._cpu_s)
         self._memory_mib = memory_mib
         return usage
-
-
-def add(first: Usage, second: Usage) -> Usage:
-    """Two neighbouring intervals of one replica as one."""
-    return Usage(
-        replica=first.replica,
-        pool=first.pool,
-        role=first.role,
-        at=max(first.at, second.at),
-        wall_s=first.wall_s + second.wall_s,
-        cpu_s=first.cpu_s + second.cpu_s,
-        memory_mib_s=first.memory_mib_s + second.memory_mib_s,
-        starting_s=first.starting_s + second.starting_s,
-    )

@@ -26,7 +26,7 @@ from swell.model.orders import Inventory
 from swell.model.replica import Phase
 from swell.model.request import Usage
 from swell.runtime import limits
-from swell.runtime.runner import adoption, capacity, cgroup, meter
+from swell.runtime.runner import adoption, capacity, cgroup
 from swell.runtime.runner.adoption import Arrivals
 from swell.runtime.runner.builds import Builder, made_for
 from swell.runtime.runner.cache import Cache, remove
@@ -81,7 +81,7 @@ class Runner:
 
     def _use(self, usage: Usage) -> None:
         before = self._used.get(usage.replica)
-        self._used[usage.replica] = meter.add(before, usage) if before is not None else usage
+        self._used[usage.replica] = before.plus(usage) if before is not None else usage
 
     def _tell_usage(self) -> None:
         """What was used since the last report; kept, and added to, while nobody listens."""
