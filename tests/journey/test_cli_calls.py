@@ -138,6 +138,10 @@ def test_a_namespace_is_named_alike_by_every_command(own_swell: PrivateSwell, tm
     assert json.loads(own_swell.run("call", "branch/kiosk/price", '["tea"]'))["total"] == 2
     assert "in namespace 'default'" in swell(own_swell, "call", "kiosk/price", '["tea"]').stderr
     assert "branch/kiosk" in own_swell.run("ps", "kiosk", *other)
+    assert {row["workload"] for row in json.loads(own_swell.run("ps", "--json", *other))} == {"branch/kiosk/price"}
+    assert json.loads(own_swell.run("ps", "--json", "--namespace", "elsewhere")) == []
+    for words in (["ps", "kiosk"], ["logs", "kiosk"], ["why", "--app", "kiosk"]):
+        assert "in namespace 'elsewhere'" in swell(own_swell, *words, "--namespace", "elsewhere").stderr
     own_swell.run("app", "stop", "kiosk", *other)
 
 

@@ -22,6 +22,7 @@ app = swell.App("tools")
 
 @app.function()
 def add(a: int, b: float = 1.5, *, loud: bool = False, words: list[str] = []) -> str:
+    "Sum up, and say some words."
     print("adding")
     return f"{a + b}{'!' if loud else ''}{'+'.join(words)}"
 
@@ -107,7 +108,7 @@ def test_help_lists_the_flags_and_starts_nothing(tools: str) -> None:
     with unstarted_swell() as swell:
         done = swell_run(swell, f"{tools}::add", "--help")
         assert done.returncode == 0
-        for word in ("--a", "--b", "--loud / --no-loud", "--words", "a whole number", "required", "1.5"):
+        for word in ("--a", "--b", "--loud / --no-loud", "--words", "a whole number", "required", "1.5", "Sum up, and"):
             assert word in done.stdout
         assert not (swell.home / "lock").exists()
 
@@ -134,6 +135,16 @@ def test_what_there_is_is_listed_where_it_is_not_clear(own_swell: PrivateSwell, 
     done = swell_run(own_swell, f"{tools}::nothing")
     assert done.returncode == 1
     assert "Box.open" in done.stderr
+
+
+def test_a_web_endpoint_is_not_run_but_deployed(tmp_path: Path) -> None:
+    path = tmp_path / "pages.py"
+    path.write_text("import swell\napp = swell.App('site')\n@app.function()\n@swell.asgi_app()\ndef web(): ...\n")
+    with unstarted_swell() as swell:
+        done = swell_run(swell, str(path))
+        assert done.returncode == 1
+        assert done.stderr == f"Error: web is a web endpoint: it answers once `swell deploy {path}` has put it up.\n"
+        assert not (swell.home / "lock").exists()
 
 
 @pytest.mark.parametrize("code", [0, 3])

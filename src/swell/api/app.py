@@ -197,8 +197,9 @@ class Handlers:
         """Refuse an app that is not there; `nothing` says what one that was has not left."""
         names = [row.name for row in self._control.apps() if row.namespace == namespace]
         if app not in names:
-            there = f"There are: {', '.join(names)}." if names else "No app is deployed."
-            raise SwellError("unknown_app", f"There is no app {app!r}, and {nothing}. {there}", status=404)
+            where = "" if namespace == DEFAULT_NAMESPACE else f" in namespace {namespace!r}"
+            there = f"There are: {', '.join(names)}." if names else f"No app is deployed{where}."
+            raise SwellError("unknown_app", f"There is no app {app!r}{where}, and {nothing}. {there}", status=404)
 
     async def _has_lines(self, namespace: str, app: str) -> bool:
         """Has the app written anything that is kept, be it deployed or not?"""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from swell.model.errors import SwellError
+from swell.model.workload import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from swell.sdk.client import Client
@@ -60,10 +61,10 @@ def as_json(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-def namespace(command: F) -> F:
+def namespace(command: F, default: str | None = DEFAULT_NAMESPACE) -> F:
     """--namespace, of which an app's name may also have one in front."""
     return click.option(
-        "-e", "--env", "--namespace", "namespace", metavar="NAME", default="default", help="Namespace of the app."
+        "-e", "--env", "--namespace", "namespace", metavar="NAME", default=default, help="Namespace of the app."
     )(command)
 
 
@@ -129,6 +130,7 @@ def deployed(client: Client, name: str, namespace: str) -> AppRow:
     """The app of that name. SwellError unknown_app lists those that are there."""
     rows = {row.name: row for row in client.apps() if row.namespace == namespace}
     if name not in rows:
-        there = f"There are: {', '.join(rows)}." if rows else "No app is deployed."
-        raise SwellError("unknown_app", f"There is no app {name!r}. {there}", status=404)
+        where = "" if namespace == DEFAULT_NAMESPACE else f" in namespace {namespace!r}"
+        there = f"There are: {', '.join(rows)}." if rows else f"No app is deployed{where}."
+        raise SwellError("unknown_app", f"There is no app {name!r}{where}. {there}", status=404)
     return rows[name]

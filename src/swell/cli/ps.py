@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import click
 
 from swell.cli import options
 from swell.cli.output import duration, json_text, mebibytes, table
+from swell.model.workload import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from swell.wire.api import AppRow, ReplicaRow
@@ -23,10 +25,10 @@ SHOWN_MAX = 5
 @click.command(short_help="List replicas and templates.")
 @click.argument("app", default="")
 @click.option("--all", "everything", is_flag=True, help=f"Also those beyond the first {SHOWN_MAX} of a workload.")
-@options.namespace
+@partial(options.namespace, default=None)
 @options.as_json
 @options.home
-def ps(app: str, everything: bool, namespace: str, as_json: bool, home: str | None) -> None:
+def ps(app: str, everything: bool, namespace: str | None, as_json: bool, home: str | None) -> None:
     """List replicas and templates (of APP): what each is for, and why it is there or going.
 
     BUSY is the number of requests it works on. --json has all, and more: revision, node, what limits it.
@@ -34,11 +36,12 @@ def ps(app: str, everything: bool, namespace: str, as_json: bool, home: str | No
     client = options.connect(home)
     replicas = client.replicas()
     if app:
-        with options.app_named("swell ps", app, namespace, client) as (space, name):
+        with options.app_named("swell ps", app, namespace or DEFAULT_NAMESPACE, client) as (space, name):
             replicas = [row for row in replicas if row.workload.startswith(f"{space}/{name}/")]
             apps = [] if replicas else [options.deployed(client, name, space)]
     else:
-        apps = [] if replicas else client.apps()
+        replicas = [row for row in replicas if namespace in (None, row.workload.partition("/")[0])]
+        apps = [] if replicas else [row for row in client.apps() if namespace in (None, row.namespace)]
     if as_json:
         click.echo(json_text(replicas))
     elif replicas:

@@ -48,7 +48,13 @@ def run(
         # Not only for us: the user's own code may look up deployed apps, too.
         os.environ["SWELL_HOME"] = home
     target = load.target(reference)
-    args, kwargs = _arguments(flags.flags(target.run, target.is_method), f"swell run {reference}", words)
+    if target.name in target.app.registered_web_endpoints:
+        place = reference.partition("::")[0]
+        raise SwellError(
+            "is_web", f"{target.name} is a web endpoint: it answers once `swell deploy {place}` has put it up."
+        )
+    found = flags.flags(target.run, target.is_method)
+    args, kwargs = _arguments(found, f"swell run {reference}", inspect.getdoc(target.run.__swell_raw__), words)
     with ExitStack() as server:
         try:
             with ExitStack() as app:
@@ -155,13 +161,15 @@ def _show_failure(error: Exception) -> None:
 # -- flags -----------------------------------------------------------------------------------
 
 
-def _arguments(found: Flags, title: str, words: Sequence[str]) -> tuple[Sequence[str], dict[str, Any]]:
-    """(positional, by name) arguments out of the words of the command line."""
+def _arguments(
+    found: Flags, title: str, about: str | None, words: Sequence[str]
+) -> tuple[Sequence[str], dict[str, Any]]:
+    """(positional, by name) arguments out of the words of the command line. `about` is for the help."""
     from swell.sdk import flags
 
     if found.variadic:
         return words, {}
-    command = click.Command(title, params=[_option(flag) for flag in found.flags])
+    command = click.Command(title, help=about, params=[_option(flag) for flag in found.flags])
     command.context_settings = {"help_option_names": ["-h", "--help"]}
     with command.make_context(title, list(words)) as context:
         given = {name: _texts(value) for name, value in context.params.items()}

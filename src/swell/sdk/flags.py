@@ -45,7 +45,7 @@ class Flag:
     def help(self) -> str:
         """What may be given, and what it is otherwise."""
         shown = "|".join(map(str, self.choices)) if self.choices else _words(self.kind)
-        several = ", more than once" if self.repeated else ""
+        several = ", may be repeated" if self.repeated else ""
         return f"{shown}{several}{', required' if self.required else f' (default: {self.default!r})'}"
 
 
