@@ -104,7 +104,8 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     link = loop.link = ControlLink(epoch, loop)
     loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy))
     await link.serve(link_socket)
-    views = Views(loop, prices, settings.base_url, version("swell"))
+    engines = {each.name: each.capabilities for each in (LocalEngine,)}
+    views = Views(loop, prices, settings.base_url, version("swell"), engines)
     blobs = BlobFolder(paths.blobs)
     api = control_api(settings, views, blobs, keys.api)
 

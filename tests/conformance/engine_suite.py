@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from swell.decide.powers import POWERS
 from swell.model.events import ReplicaSeen
 from swell.model.orders import Inventory, StartOrder, StopOrder
 from swell.model.ports import Engine, Fact
@@ -105,6 +106,13 @@ def run(make: Make, scenario: Callable[[Rig], Awaitable[None]]) -> None:
 
 class EngineSuite:
     """Subclass it and give a fixture `make`."""
+
+    def test_it_has_a_name_and_declares_no_power_that_nobody_can_ask_for(self, make: Make) -> None:
+        async def scenario(rig: Rig) -> None:
+            assert rig.engine.name
+            assert rig.engine.capabilities <= POWERS
+
+        run(make, scenario)
 
     def test_a_start_becomes_ready_and_is_in_the_inventory(self, make: Make) -> None:
         async def scenario(rig: Rig) -> None:

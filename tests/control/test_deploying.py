@@ -24,6 +24,7 @@ from swell.model.orders import BuildReport
 from swell.model.policy import Policy
 from swell.model.ports import Engine, Store
 from swell.model.request import Prices
+from swell.model.resources import Needs
 from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
 from swell.model.world import World
 from swell.serve import SystemClock, sweep_blobs
@@ -53,7 +54,7 @@ class SlowBuilds(FakeEngine):
 
 def control(engine: Engine, store: Store) -> Views:
     loop = Loop(Reactor(World(), Policy(), Prices()), engine, store, SystemClock(), 1)
-    return Views(loop, Prices(), "http://127.0.0.1:1", "0")
+    return Views(loop, Prices(), "http://127.0.0.1:1", "0", {"ray": frozenset({"gpu"})})
 
 
 async def put(blobs: BlobFolder, content: bytes) -> str:
@@ -68,9 +69,9 @@ async def put(blobs: BlobFolder, content: bytes) -> str:
     return digest
 
 
-def an_app(name: str, bundle: str) -> App:
+def an_app(name: str, bundle: str, gpu: tuple[str, ...] = ()) -> App:
     entry = Entry("m", "f", "function", (Method("f"),))
-    revision = Revision(Environment("/usr/bin/python3", "3.11"), bundle, entry)
+    revision = Revision(Environment("/usr/bin/python3", "3.11"), bundle, entry, needs=Needs(gpu=gpu))
     return App("default", name, (Workload("default", name, "f", revision.id),), (revision,))
 
 
@@ -96,6 +97,19 @@ def test_a_deploy_is_on_disk_when_it_is_answered_and_taken_back_when_it_cannot_b
         again.close()
 
     monkeypatch.setattr(sqlite, "BUSY_S", 0.05)
+    asyncio.run(scenario())
+
+
+def test_a_power_that_the_engine_lacks_is_refused_before_anything_is_built() -> None:
+    async def scenario() -> None:
+        engine = SlowBuilds()
+        views = control(engine, MemoryStore())
+        with pytest.raises(SwellError, match="the fake engine has no power 'gpu'; ray has it") as refused:
+            await views.deploy(an_app("one", "sha256-1", ("H100",)), lambda _line: None)
+        assert (refused.value.code, refused.value.status) == ("not_available", 422)
+        assert not engine.building.is_set()
+        assert views.apps() == []
+
     asyncio.run(scenario())
 
 

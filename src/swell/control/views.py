@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from swell.control.loop import Loop
 from swell.control.why import explain, origin
 from swell.decide.place import never_fits
+from swell.decide.powers import refusal
 from swell.decide.price import PoolCost, pool_cost
 from swell.model.demand import IDLE
 from swell.model.ends import in_words
@@ -27,8 +28,12 @@ WHY_WINDOW_S = 86_400.0
 class Views:
     """Deploys, stops and listings. Reads the live world; never plans."""
 
-    def __init__(self, loop: Loop, prices: Prices, base_url: str, version: str) -> None:
+    def __init__(
+        self, loop: Loop, prices: Prices, base_url: str, version: str, engines: Mapping[str, frozenset[str]]
+    ) -> None:
+        """`engines`: name → capabilities of every engine there is, to say who has what this one lacks."""
         self.loop = loop
+        self.engines = engines
         self.prices = prices
         self.base_url = base_url
         self.version = version
@@ -84,6 +89,10 @@ class Views:
             raise SwellError(report.error, report.message, status=422, detail=report.detail)
 
     def _check_fits(self, app: App) -> None:
+        engine = self.loop.engine
+        lacking = refusal(app, engine.name, {**self.engines, engine.name: engine.capabilities})
+        if lacking is not None:
+            raise SwellError("not_available", lacking, status=422)
         revisions = {revision.id: revision for revision in app.revisions}
         nodes = [node for node in self.loop.reactor.world.nodes.values() if node.alive]
         for workload in app.workloads:
@@ -91,7 +100,7 @@ class Views:
             if why is not None:
                 raise SwellError(
                     "never_fits",
-                    f"{workload.name} can never be placed here: {why}. Ask for less (cpu=, memory=, gpu=), "
+                    f"{workload.name} can never be placed here: {why}. Ask for less (cpu=, memory=), "
                     "or deploy it where there is more.",
                     status=422,
                 )

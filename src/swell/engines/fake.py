@@ -55,7 +55,8 @@ class _Fake(msgspec.Struct):
 class FakeEngine:
     """One node's worth of replicas that only exist as values."""
 
-    capabilities: frozenset[str] = frozenset({"templates"})
+    name = "fake"
+    capabilities: frozenset[str] = frozenset()
 
     def __init__(
         self, node: Node, now: Callable[[], float], after: After, chance: Random, behaviour: Behaviour | None = None

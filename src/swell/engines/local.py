@@ -18,7 +18,8 @@ log = logging.getLogger("swell.engines")
 class LocalEngine:
     """The engine port for runners that connect to control."""
 
-    capabilities = frozenset({"build", "fork", "limits", "meter"})
+    name = "local"
+    capabilities: frozenset[str] = frozenset()
 
     def __init__(
         self,

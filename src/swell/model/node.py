@@ -8,7 +8,8 @@ from swell.model.resources import Room
 
 
 class Node(msgspec.Struct, frozen=True):
-    """Capacity and labels of one place, as its runner reports them."""
+    """One place, as its runner reports it. What decides today are its capacity and whether it is alive; the rest tells
+    kinds of places apart once there are several."""
 
     id: str
     cpu: float
@@ -19,10 +20,13 @@ class Node(msgspec.Struct, frozen=True):
     cpu_overcommit: float = 1.0
     """Sum of CPU requests may reach `cpu * cpu_overcommit`: CPU gives way, memory does not."""
     labels: tuple[tuple[str, str], ...] = ()
+    """Zone, rack, GPU model and the like."""
     provider: str = "local"
     price_per_hour_usd: float = 0.0
     spot: bool = False
+    """It may be taken away at any time."""
     within: str | None = None
+    """The pod or machine of another system that its runner is in; None = the machine itself."""
 
     def room(self) -> Room:
         """Its capacity with nothing placed."""

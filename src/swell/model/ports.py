@@ -42,7 +42,15 @@ class Engine(Protocol):
     """
 
     @property
-    def capabilities(self) -> frozenset[str]: ...
+    def name(self) -> str:
+        """As users know it: "local", …"""
+        ...
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Of the powers that not every engine has (`decide/powers`), those it has. A deploy that asks for another is
+        refused."""
+        ...
 
     def apply(self, order: Order, epoch: int) -> None: ...
 

@@ -1,0 +1,35 @@
+"""Which powers does an app ask of its engine, and who has those that this one lacks?
+
+A power is what not every engine has. What an engine declares in `capabilities` is of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from swell.model.workload import App, Revision
+
+POWERS = frozenset({"gpu"})
+
+
+def asked(revision: Revision) -> dict[str, str]:
+    """Power → the argument that asks for it."""
+    gpu = revision.needs.gpu
+    if not gpu:
+        return {}
+    return {"gpu": f"gpu={gpu[0]!r}" if len(gpu) == 1 else f"gpu={list(gpu)!r}"}
+
+
+def refusal(app: App, here: str, engines: Mapping[str, frozenset[str]]) -> str | None:
+    """Why the engine `here` cannot take this app, in words; None when it can. `engines`: what each there is can do."""
+    revisions = {revision.id: revision for revision in app.revisions}
+    for workload in app.workloads:
+        for power, argument in asked(revisions[workload.revision]).items():
+            if power in engines[here]:
+                continue
+            able = sorted(name for name, powers in engines.items() if power in powers)
+            lacks = f"{workload.name} asks for {argument}, and the {here} engine has no power {power!r}"
+            if not able:
+                return f"{lacks}; no engine has it yet. Leave {power}= out."
+            return f"{lacks}; {' or '.join(able)} has it. Leave {power}= out, or deploy it there."
+    return None
