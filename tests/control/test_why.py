@@ -53,6 +53,20 @@ def test_how_its_replica_ended_is_told_with_its_last_words() -> None:
         assert explain(kept, story, COST).reasons[-2:] == ("it is gone since: its memory limit was reached", "limit")
 
 
+@pytest.mark.parametrize(
+    ("reason", "why", "words"),
+    [
+        ("stopped", "its app was stopped", "its app was stopped"),
+        ("reclaimed", "default/b/f waits", "what it held was needed (default/b/f waits)"),
+        ("crashed", "", "its process crashed"),
+    ],
+)
+def test_why_its_replica_was_ended_is_told_once(reason: str, why: str, words: str) -> None:
+    record = RequestRecord("q", POOL, "f", 100.0, 502, 40.0, PHASES, "r1-2", error="replica_died")
+    story = Story("r1-2", POOL, "serving", "1 input", 90.0, ended_at=101.0, reason=reason, stop_why=why)
+    assert explain(complete(record, story), story, COST).reasons[-1] == f"it is gone since: {words}"
+
+
 @pytest.mark.parametrize(("status", "error"), [(200, ""), (500, "exception"), (422, "bad_arguments")])
 def test_who_was_done_before_its_replica_ended_is_not_told_of_that_end(status: int, error: str) -> None:
     record = RequestRecord("q", POOL, "f", 100.0, status, 40.0, PHASES, "r1-2", error=error)

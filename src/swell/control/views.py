@@ -200,10 +200,9 @@ class Views:
     def _replica_row(self, replica: Replica, now: float) -> ReplicaRow:
         reactor = self.loop.reactor
         story = self.loop.history.get(replica.id)
-        going = in_words(replica.reason)
-        if going and story is not None and story.stop_why:
-            going += f" ({story.stop_why})"
-        why = going or (story.why if story is not None else "")
+        why = story.why if story is not None else ""
+        if replica.reason:
+            why = in_words(replica.reason, story.stop_why if story is not None else "")
         if story is not None and replica.role == "serving":
             why += f"; {origin(story, reactor.unforkable(replica.pool))}"
         if story is not None and story.stuck:

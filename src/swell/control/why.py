@@ -155,6 +155,5 @@ def _ending(story: Story) -> list[str]:
     """How a replica ended; nothing while it lives."""
     if story.ended_at is None:
         return []
-    because = f" ({story.stop_why})" if story.stop_why else ""
     last_words = in_short(story.detail) if story.reason not in ORDERED else ""
-    return [f"it is gone since: {in_words(story.reason)}{because}", *filter(None, (last_words,))]
+    return [f"it is gone since: {in_words(story.reason, story.stop_why)}", *filter(None, (last_words,))]

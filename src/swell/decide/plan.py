@@ -9,6 +9,7 @@ from swell.decide.place import make_room, place
 from swell.decide.scale import NEVER, Scaled, scale
 from swell.decide.warm import evict, idle_at, may_have_template, usable
 from swell.model.demand import IDLE, Demand
+from swell.model.ends import in_words
 from swell.model.plan import Action, Plan, Start, Stop, Wait
 from swell.model.policy import Policy
 from swell.model.replica import Phase, Replica
@@ -150,7 +151,7 @@ class _Planner:
 
     def _stop_all(self, members: list[Replica]) -> None:
         for replica in members:
-            self._stop(replica.id, "stopped", self.policy.stop_grace_s, "its app was stopped")
+            self._stop(replica.id, "stopped", self.policy.stop_grace_s, in_words("stopped"))
 
     # -- memory and room ---------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ _WORDS = {
 }
 
 
-def in_words(reason: str) -> str:
-    """The code of an end as a person may read it."""
-    return _WORDS.get(reason, reason.replace("_", " "))
+def in_words(reason: str, why: str = "") -> str:
+    """The code of an end as a person may read it, with `why` it was ordered where that says more."""
+    words = _WORDS.get(reason, reason.replace("_", " "))
+    return f"{words} ({why})" if why and why != words else words
