@@ -7,6 +7,8 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from swell.control.loop import Loop
 from swell.control.why import explain, origin
 from swell.decide.place import never_fits
@@ -244,20 +246,7 @@ class Views:
     async def requests(self, namespace: str, app: str, most: int) -> list[RequestRow]:
         prefix = f"{namespace}/{app}/" if app else f"{namespace}/"
         records = await asyncio.to_thread(self.loop.store.usage.requests, prefix, most)
-        return [
-            RequestRow(
-                id=record.id,
-                workload=workload_of(record.pool),
-                method=record.method,
-                received_at=record.received_at,
-                status=record.status,
-                error=record.error,
-                total_ms=record.total_ms,
-                cold=record.cold,
-                cost_usd=record.cost_usd,
-            )
-            for record in records
-        ]
+        return [msgspec.convert(record, RequestRow, from_attributes=True) for record in records]
 
     async def usage(self, since_s: float) -> list[PoolUsage]:
         return [

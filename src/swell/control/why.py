@@ -12,7 +12,7 @@ from swell.decide.price import PoolCost
 from swell.decide.scale import failed
 from swell.model.ends import ORDERED, in_words
 from swell.model.request import RequestRecord, Start
-from swell.model.workload import DEFAULT_NAMESPACE, workload_of
+from swell.model.workload import DEFAULT_NAMESPACE
 from swell.model.world import Failures
 from swell.wire.api import Why, WhyStep
 
@@ -69,7 +69,7 @@ def explain(record: RequestRecord, story: Story | None, cost: PoolCost) -> Why:
     since = [line for line in _ending(story) if line not in record.reasons] if story is not None and fatal else []
     return Why(
         request=record.id,
-        workload=workload_of(record.pool),
+        workload=record.workload,
         method=record.method,
         status=record.status,
         error=record.error,
@@ -130,7 +130,7 @@ def _reasons(
     if not record.cold:
         reasons.append("it was ready when the request came")
     if record.error == "exception":
-        namespace, app, _ = workload_of(record.pool).split("/", 2)
+        namespace, app, _ = record.workload.split("/", 2)
         target = app if namespace == DEFAULT_NAMESPACE else f"{namespace}/{app}"
         reasons.append(f"user code raised; the traceback: swell logs {target} --request {record.id}")
     return reasons + (_ending(story) if _died_with(record, story) else [])

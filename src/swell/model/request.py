@@ -6,6 +6,8 @@ import re
 
 import msgspec
 
+from swell.model.workload import workload_of
+
 _ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{1,16}")
 
 
@@ -50,6 +52,11 @@ class RequestRecord(msgspec.Struct, frozen=True):
     """Of a cold request. Control adds it as the record reaches it, since replicas are forgotten before requests are."""
     reasons: tuple[str, ...] = ()
     """The decisions behind it, in words; control adds them likewise."""
+
+    @property
+    def workload(self) -> str:
+        """Key of the workload that was called."""
+        return workload_of(self.pool)
 
 
 class Usage(msgspec.Struct, frozen=True):
