@@ -25,8 +25,11 @@ SOURCE = Path(swell.__file__).resolve().parents[1]
 VALUES = {
     ("App.include", "other_app"): "App('ignored')",
     ("Function.starmap", "input_iterator"): "()",
+    ("Image.add_local_dir", "local_path"): "Path(__file__).parent",
+    ("Image.add_local_file", "local_path"): "__file__",
     ("Image.env", "vars"): "{}",
     ("Image.pipe", "func"): "lambda image, *args, **kwargs: image",
+    ("Image.workdir", "path"): "'/'",
     ("Retries", "max_retries"): "0",
     ("concurrent", "max_inputs"): "1",
     ("web_server", "port"): "port % 60000 + 1024",
