@@ -48,6 +48,51 @@ def test_forks_share_what_was_loaded_and_nothing_else() -> None:
     run(scenario)
 
 
+def test_signatures_are_read_in_the_template_and_not_in_each_fork() -> None:
+    async def scenario(node: Node) -> None:
+        source = """
+        from __future__ import annotations
+        import os
+        read_in = []
+        def number():
+            read_in.append(os.getpid())
+            return int
+        def f(x: number() = 1):
+            return read_in
+        """
+        revision = node.revision(source)
+        template = await node.ready(node.start(revision, role="template"))
+        fork = await node.ready(node.start(revision, template=template.replica))
+        assert await call(fork.address, body=b'{"x": 2}') == (200, [template.pid])
+        status, told = await call(fork.address, body=b'{"x": "two"}')
+        assert (status, told["error"]["code"]) == (422, "bad_arguments")
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_an_annotation_may_get_its_meaning_in_a_hook(forked: bool) -> None:
+    async def scenario(node: Node) -> None:
+        source = """
+        from __future__ import annotations
+        from dataclasses import dataclass
+        class C:
+            def warm(self):
+                @dataclass
+                class Point:
+                    x: int
+                globals()["Point"] = Point
+            def f(self, at: Point):
+                return at.x
+        """
+        revision = node.revision(source, "C", enter=("warm",))
+        template = node.start(revision, role="template") if forked else None
+        replica = await node.ready(node.start(revision, template=template))
+        assert await call(replica.address, body=b'{"at": {"x": 3}}') == (200, 3)
+
+    run(scenario)
+
+
 def test_from_outside_a_template_and_its_forks_are_known_by_name() -> None:
     def name(pid: int | None) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()

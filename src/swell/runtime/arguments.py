@@ -48,6 +48,8 @@ class Arguments:
         self.text = f"{name}{signature}"
         """The signature as people write it."""
         hints = _hints(function)
+        self.resolved = len(hints) == len(getattr(function, "__annotations__", {}))
+        """Every annotation could be evaluated."""
         named = [p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         kinds = {p.kind for p in signature.parameters.values()}
         self._any_more = inspect.Parameter.VAR_POSITIONAL in kinds

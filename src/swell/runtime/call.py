@@ -54,7 +54,7 @@ class Host(msgspec.Struct):
 class Callee:
     """One method of the program, prepared to be called."""
 
-    def __init__(self, method: Method, function: Callable[..., Any]) -> None:
+    def __init__(self, method: Method, function: Callable[..., Any], arguments: Arguments) -> None:
         self.name = method.name
         self.function = function
         self.asynchronous = (
@@ -62,7 +62,7 @@ class Callee:
         )
         self.generator = method.generator
         """Whatever it returns is streamed; without, what is seen to be a generator is."""
-        self.arguments = Arguments(method.name, function)
+        self.arguments = arguments
 
     def read(self, request: Request, body: bytes) -> Given:
         """The arguments of a call with this body. Raises SwellError."""

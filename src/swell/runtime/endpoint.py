@@ -16,11 +16,12 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from swell.model.errors import SwellError
-from swell.model.workload import Entry, Web
+from swell.model.workload import Web
 from swell.runtime.arguments import Given
 from swell.runtime.asgi import App
 from swell.runtime.call import Call, Callee, Host
 from swell.runtime.http import Exchange, Request
+from swell.runtime.load import Program
 from swell.runtime.results import accepted
 
 
@@ -69,10 +70,14 @@ def has_fastapi() -> bool:
     return importlib.util.find_spec("fastapi") is not None
 
 
-def preload(entry: Entry) -> None:
-    """Import what the entry point's web endpoints will need, once for all forks of a template."""
-    if any(m.web is not None and m.web.kind == "endpoint" for m in entry.methods) and has_fastapi():
-        importlib.import_module("fastapi")
+def prepare(program: Program) -> None:
+    """Do what is the same in every fork of a template: read the signatures, import what web endpoints will need."""
+    for method in program.entry.methods:
+        if method.web is not None and method.web.kind != "endpoint":
+            continue
+        program.arguments(method.name)
+        if method.web is not None and has_fastapi():
+            importlib.import_module("fastapi")
 
 
 def fastapi_app(host: Host, callee: Callee, web: Web) -> App:

@@ -20,6 +20,7 @@ from typing import Any
 from swell.model.errors import SwellError
 from swell.model.workload import Entry, Revision, workload_of
 from swell.runtime import limits
+from swell.runtime.arguments import Arguments
 from swell.runtime.tracebacks import summary, unpacked_in, user_traceback
 from swell.wire.child import Failed, Launch
 from swell.wire.context import Inside, inside
@@ -37,6 +38,7 @@ class Program:
         self.snapped = False
         """The `enter_snap` hooks have run."""
         self._target = target
+        self._arguments: dict[str, Arguments] = {}
 
     def method(self, name: str) -> Callable[..., Any]:
         """The user's function, or a method bound to the instance."""
@@ -44,6 +46,17 @@ class Program:
             found: Callable[..., Any] = self._target
             return found
         return self._bound(name)
+
+    def arguments(self, name: str) -> Arguments:
+        """What a method takes.
+
+        Read of its signature once, in the template where there is one, since that is a good part of what a fork has to
+        do. Read again while an annotation has no meaning: a hook may still give it one.
+        """
+        known = self._arguments.get(name)
+        if known is None or not known.resolved:
+            known = self._arguments[name] = Arguments(name, self.method(name))
+        return known
 
     def enter(self, snap_done: bool) -> list[Hook]:
         """The start-up hooks that are still to run, in order."""

@@ -153,12 +153,12 @@ class Replica:
         function = self._program.method(method.name)
         web = method.web
         if web is None:
-            self._service.add_call(Callee(method, function))
+            self._service.add_call(Callee(method, function, self._program.arguments(method.name)))
         elif web.kind == "endpoint" and not has_fastapi():
-            callee = EndpointCallee(method, function)
+            callee = EndpointCallee(method, function, self._program.arguments(method.name))
             self._service.add_web(method.name, Endpoint(self._host, callee, web))
         elif web.kind == "endpoint":
-            callee = EndpointCallee(method, function)
+            callee = EndpointCallee(method, function, self._program.arguments(method.name))
             await self._add_app(method.name, fastapi_app(self._host, callee, web))
         elif web.kind == "asgi":
             try:

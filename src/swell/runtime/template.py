@@ -35,7 +35,7 @@ _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 def serve(program: Program, launch: Launch, channel: socket.socket, timings: list[tuple[str, float]]) -> NoReturn:
     """Say that the program is loaded, then fork on order until told to end. Never returns."""
-    endpoint.preload(launch.revision.entry)
+    endpoint.prepare(program)
     # Collected once and then frozen: a collection in a child would touch, and so copy, every page.
     gc.collect()
     gc.disable()

@@ -10,10 +10,11 @@ import pytest
 PROGRAM = """
 import sys
 from swell.model.workload import Entry, Method, Web
-from swell.runtime.endpoint import preload
+from swell.runtime.endpoint import prepare
+from swell.runtime.load import Program
 
 web = Web("endpoint", "a--f") if sys.argv[1] == "endpoint" else None
-preload(Entry("m", "f", "function", (Method("f", web=web),)))
+prepare(Program(Entry("m", "f", "function", (Method("f", web=web),)), lambda: None))
 print("fastapi" in sys.modules)
 """
 
