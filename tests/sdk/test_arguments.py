@@ -370,8 +370,9 @@ def test_image_arguments(tmp_path: Path) -> None:
 
     def places(made: swell.Image) -> list[str]:
         from swell.sdk import bundle
+        from swell.sdk.image import read
 
-        return sorted(bundle.gather(list(made.attached)))
+        return sorted(bundle.gather(list(read(made).attached)))
 
     assert environment(image().pip_install("a", ["b", "c"])).packages[:3] == ("a", "b", "c")
     found = environment(image().uv_pip_install("a", requirements=[str(tmp_path / "r.txt")]))
@@ -380,6 +381,7 @@ def test_image_arguments(tmp_path: Path) -> None:
     assert environment(image().workdir("/srv")).workdir == "/srv"
     assert places(image().add_local_file(tmp_path / "r.txt", "in/req.txt")) == ["in/req.txt"]
     assert places(image().add_local_file(tmp_path / "r.txt", "/root/")) == ["r.txt"]
+    assert places(image().add_local_file(tmp_path / "r.txt", "/root")) == ["r.txt"]
     assert places(image().add_local_dir(tmp_path / "d", "data")) == ["data/drop.log", "data/keep.txt"]
     assert places(image().add_local_dir(tmp_path / "d", "data", ignore=["*.log"])) == ["data/keep.txt"]
     assert places(image().add_local_dir(tmp_path / "d", "x", ignore=lambda path: path.suffix == ".txt")) == [

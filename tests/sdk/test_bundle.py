@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import swell
 from swell.sdk import bundle
-from swell.sdk.image import Local
+from swell.sdk.disk import Local
 from swell.sdk.patterns import ignored
 
 names = st.from_regex(r"[a-z]{1,8}(/[a-z]{1,8}){0,2}\.txt", fullmatch=True)

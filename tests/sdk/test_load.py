@@ -26,6 +26,15 @@ class Model:
     def go(self) -> int:
         return 1
 """
+WITH_IMAGE = """import swell
+i = (
+    swell.Image.debian_slim()
+    {}
+)
+app = swell.App('a', image=i)
+@app.function()
+def f(): pass
+"""
 ENTRY = ONE + "\n@app.local_entrypoint()\ndef main(): return 'ran'\n"
 TWO = """
 import swell
@@ -216,6 +225,10 @@ def test_a_refusal_while_importing_shows_the_users_line_alone(tmp_path: Path, te
         ),
         ("import swell\napp = swell.App('a', volumes={'/x': 1})\n@app.function()\ndef f(): pass\n", 2),
         ("import swell\napp = swell.App('a')\n@app.cls()\nclass A: pass\n", 3),
+        (WITH_IMAGE.format(".add_local_file('nowhere.txt', 'x')"), 4),
+        (WITH_IMAGE.format(".add_local_dir('nowhere', 'x')"), 4),
+        (WITH_IMAGE.format(".add_local_python_source('nowhere')"), 4),
+        (WITH_IMAGE.format(".uv_pip_install(requirements=['nowhere.txt'])"), 4),
     ],
 )
 def test_a_refusal_at_deploy_shows_the_line_that_asked_for_it(tmp_path: Path, text: str, line: int) -> None:

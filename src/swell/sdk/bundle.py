@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from swell.model.errors import SwellError
 from swell.sdk import shadow
-from swell.sdk.image import Local, files
+from swell.sdk.disk import Local, files
 
 SIZE_MAX = 64 * 1024 * 1024
 """Bytes of all files of one bundle together."""

@@ -7,38 +7,27 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from swell.model.errors import SwellError
+from swell.sdk import disk
+from swell.sdk.disk import NO_FILES, Local, Unread
 from swell.sdk.later import stand_in
 from swell.sdk.marks import Given
-from swell.sdk.patterns import Ignore, ignored, only_python
+from swell.sdk.patterns import Ignore, only_python
 from swell.sdk.signatures import public
 from swell.wire import context
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-NO_FILES: Sequence[str] = ()
-SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".venv", "venv", ".mypy_cache", ".ruff_cache", ".tox"})
-"""Folders that never travel with source code."""
-
 _CONTAINER_HOME = PurePosixPath("/root")
 """Where programs written for containers put their files; here it stands for the folder of the source."""
-
-
-@dataclass(frozen=True)
-class Local:
-    """A local file or folder and its place (a relative path) in the bundle."""
-
-    source: Path
-    place: PurePosixPath
-    ignore: Ignore = NO_FILES
 
 
 @dataclass(frozen=True)
@@ -51,6 +40,8 @@ class Image:
     variables: tuple[tuple[str, str], ...] = ()
     folder: str | None = None
     attached: tuple[Local, ...] = ()
+    unread: tuple[Unread, ...] = ()
+    """Steps whose packages and files are not yet among those above: see `read`."""
     given: tuple[Given, ...] = ()
 
     @staticmethod
@@ -98,11 +89,16 @@ class Image:
         secrets: Collection[Any] | None = None,
         gpu: str | None = None,
     ) -> Image:
-        """Add packages, and those that requirements files name."""
+        """Add packages, and those that requirements files name. The files are read at deploy; a relative path is meant
+        from the current directory of the program that deploys."""
         given = Given("Image.uv_pip_install", {k: v for k, v in locals().items() if k != "self"})
-        lines = tuple(line for path in requirements or () for line in _requirements(Path(path)))
         options = _index_options(find_links, index_url, extra_index_url, pre, extra_options)
-        return self._with(given, packages=_flat("uv_pip_install", packages) + lines, index_options=options)
+        named = self._with(given, packages=_flat("uv_pip_install", packages), index_options=options)
+        if not requirements:
+            return named
+        paths = [Path(path).absolute() for path in requirements]
+        lines = Unread(given, lambda: {"packages": tuple(line for path in paths for line in disk.requirements(path))})
+        return named._with(None, unread=(lines,))
 
     @public
     def env(self, vars: Mapping[str, str]) -> Image:
@@ -118,44 +114,51 @@ class Image:
 
     @public
     def add_local_file(self, local_path: str | Path, remote_path: str, *, copy: bool = False) -> Image:
-        """Send a file along with the source. A `remote_path` that ends in "/" is a folder to put it in."""
+        """Send a file along with the source. It is looked for at deploy; a relative path is meant from the current
+        directory of the program that deploys. A `remote_path` that ends in "/" is a folder to put it in."""
         given = Given("Image.add_local_file", {k: v for k, v in locals().items() if k != "self"})
-        source = Path(local_path).absolute()
-        if not source.is_file():
-            raise SwellError("no_such_file", f"add_local_file({str(local_path)!r}): there is no such file.")
-        place = _place("add_local_file", remote_path)
-        return self._with(given, attached=(Local(source, place / source.name if remote_path.endswith("/") else place),))
+        source, place = Path(local_path).absolute(), _place("add_local_file", remote_path)
+        # The bundle itself can only be a folder.
+        local = Local(source, place / source.name if remote_path.endswith("/") or not place.parts else place)
+        found = Unread(given, lambda: {"attached": (disk.file(str(local_path), local),)})
+        return self._with(given, unread=(found,))
 
     @public
     def add_local_dir(
         self, local_path: str | Path, remote_path: str, *, copy: bool = False, ignore: Ignore = NO_FILES
     ) -> Image:
-        """Send a folder along with the source, without what `ignore` leaves out."""
+        """Send a folder along with the source, without what `ignore` leaves out. It is looked for at deploy; a relative
+        path is meant from the current directory of the program that deploys."""
         given = Given("Image.add_local_dir", {k: v for k, v in locals().items() if k != "self"})
-        source = Path(local_path).absolute()
-        if not source.is_dir():
-            raise SwellError("no_such_file", f"add_local_dir({str(local_path)!r}): there is no such folder.")
-        return self._with(given, attached=(Local(source, _place("add_local_dir", remote_path), ignore),))
+        local = Local(Path(local_path).absolute(), _place("add_local_dir", remote_path), ignore)
+        found = Unread(given, lambda: {"attached": (disk.folder(str(local_path), local),)})
+        return self._with(given, unread=(found,))
 
     @public
     def add_local_python_source(self, *modules: str, copy: bool = False, ignore: Ignore | None = None) -> Image:
-        """Send local modules and packages along, importable by their names. Default: their .py files only."""
+        """Send local modules and packages along, importable by their names. Default: their .py files only. They are
+        looked for at deploy."""
         given = Given("Image.add_local_python_source", {k: v for k, v in locals().items() if k != "self"})
-        found = tuple(_module(name, only_python if ignore is None else ignore) for name in modules)
-        return self._with(given, attached=found)
+        left_out = only_python if ignore is None else ignore
+        found = Unread(given, lambda: {"attached": tuple(disk.module(name, left_out) for name in modules)})
+        return self._with(given, unread=(found,))
 
     @contextmanager
     @public
     def imports(self) -> Iterator[None]:
         """Around imports that only this image has: where it is not, an ImportError is passed over.
 
-        It is where all its packages are: not on the caller's machine, and not in replicas of another image.
+        It is where all its packages are: not on the caller's machine, and not in replicas of another image. What its
+        requirements files name is not known there: where the rest of it is, an error is passed over, and logged.
         """
         try:
             yield
-        except ImportError:
-            if context.inside and set(self.packages) <= set(context.inside[0].packages):
+        except ImportError as error:
+            if not context.inside or not set(self.packages) <= set(context.inside[0].packages):
+                return
+            if not any(step.given.callable == "Image.uv_pip_install" for step in self.unread):
                 raise
+            sys.stderr.write(f"Image.imports(): {error}; passed over, as it may be of another image.\n")
 
     @public
     def pipe(self, func: Callable[Concatenate[Image, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -169,15 +172,23 @@ class Image:
         return replace(self, **grown)
 
 
-def files(local: Local) -> Iterator[tuple[PurePosixPath, Path]]:
-    """(place in the bundle, file) of everything a local entry holds."""
-    if local.source.is_file():
-        yield local.place, local.source
-        return
-    for path in sorted(local.source.rglob("*")):
-        inside = PurePosixPath(path.relative_to(local.source).as_posix())
-        if path.is_file() and SKIPPED_FOLDERS.isdisjoint(inside.parts) and not ignored(local.ignore, inside):
-            yield local.place / inside, path
+def read(image: Image) -> Image:
+    """The image with all its packages and files. SwellError, with the user's line, where one cannot be found."""
+    found = replace(image, unread=())
+    for step in image.unread:
+        found = found._with(None, **step.read())
+    return found
+
+
+def notes(image: Image) -> list[str]:
+    """Where its files are not where their `remote_path` says, a sentence each."""
+    way = "relative to the working directory" if image.folder is None else "from Path(__file__).parent"
+    return [
+        f"{given.callable}(…, {str(path)!r}): a replica has no {_CONTAINER_HOME} of its own; it is "
+        f"{str(path.relative_to(_CONTAINER_HOME))!r} in the folder of the program: open that, {way}"
+        for given in image.given
+        if (path := PurePosixPath(given.values.get("remote_path", ""))).is_relative_to(_CONTAINER_HOME)
+    ]
 
 
 def variables(callable: str, given: Mapping[str, str | None]) -> tuple[tuple[str, str], ...]:
@@ -196,20 +207,6 @@ def _flat(method: str, packages: Sequence[str | list[str]]) -> tuple[str, ...]:
         if not isinstance(line, str) or not line.strip() or line.lstrip().startswith("-"):
             raise SwellError("bad_argument", f"{method}({line!r}): a package is written like 'numpy' or 'numpy>=2,<3'.")
     return tuple(lines)
-
-
-def _requirements(path: Path) -> list[str]:
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise SwellError("no_such_file", f"Requirements file {path} cannot be read: {error.strerror}.") from None
-    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in text.replace("\\\n", " ").splitlines()]
-    for line in lines:
-        if line.startswith("-"):
-            raise SwellError(
-                "bad_argument", f"{path}: the option {line!r} is not read; pass it as an argument of uv_pip_install."
-            )
-    return [line for line in lines if line]
 
 
 def _index_options(
@@ -233,20 +230,6 @@ def _place(method: str, remote_path: str) -> PurePosixPath:
             "relative to the source, and open it with Path(__file__).parent / that path.",
         )
     return path
-
-
-def _module(name: str, ignore: Ignore) -> Local:
-    try:
-        spec = find_spec(name)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or (spec.origin is None and not spec.submodule_search_locations):
-        raise SwellError("no_such_module", f"add_local_python_source({name!r}): no such module can be imported here.")
-    place = PurePosixPath(*name.split("."))
-    if spec.submodule_search_locations:
-        return Local(Path(next(iter(spec.submodule_search_locations))).absolute(), place, ignore)
-    assert spec.origin is not None
-    return Local(Path(spec.origin).absolute(), place.with_suffix(".py"))
 
 
 _CONTAINER = "a virtual environment has no operating system of its own"

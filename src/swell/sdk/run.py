@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from swell.model import workload as model
 from swell.model.errors import SwellError
 from swell.model.workload import DEFAULT_NAMESPACE
 from swell.sdk import arguments, bundle, describe, frames
+from swell.sdk import image as images
 from swell.sdk.binding import Binding, Deployed
 from swell.sdk.bridge import adopt, drive
 from swell.sdk.client import Client
@@ -86,32 +88,40 @@ def _say(text: str) -> None:
 
 
 class Prepared:
-    """An app as control takes it, and the bundles it names, by digest."""
+    """An app as control takes it, the bundles it names, by digest, and what is most likely not meant."""
 
-    def __init__(self, app: model.App, bundles: dict[str, bytes]) -> None:
+    def __init__(self, app: model.App, bundles: dict[str, bytes], notes: list[str]) -> None:
         self.app = app
         self.bundles = bundles
+        self.notes = notes
 
 
 def prepare(app: Deployable, place: describe.Place) -> Prepared:
-    """Describe an app and pack its source. Everything that cannot be deployed is refused here."""
+    """Describe an app and pack its source, which is all that is read of the disk. Everything that cannot be deployed is
+    refused here."""
     arguments.refuse(app.given)
     if not app.declared:
         raise SwellError("empty_app", f"App {place.name!r} has no function: decorate one with @app.function().")
     packed: dict[tuple[tuple[str, Path], ...], bundle.Bundle] = {}
     sources: dict[str, tuple[str, str]] = {}
+    found: list[describe.Declared] = []
+    noted: list[str] = []
     for name, declared in app.declared.items():
         _check(declared)
+        image = images.read(declared.image or images.Image())
+        found.append(replace(declared, image=image))
+        noted += images.notes(image)
         source = bundle.source(_file(declared.raw))
         _rename_main(declared.raw, source.module)
         entries = [source.local] if declared.include_source else []
-        contents = bundle.gather(entries + list(declared.image.attached if declared.image is not None else ()))
+        contents = bundle.gather([*entries, *image.attached])
         key = tuple(sorted(contents.items()))
         if key not in packed:
             packed[key] = bundle.pack(contents)
         sources[name] = (source.module, packed[key].digest)
-    described = describe.app(app.declared.values(), place, sources)
-    return Prepared(described, {found.digest: found.data for found in packed.values()})
+    described = describe.app(found, place, sources)
+    bundles = {each.digest: each.data for each in packed.values()}
+    return Prepared(described, bundles, list(dict.fromkeys([*describe.notes(described), *noted])))
 
 
 def _check(declared: describe.Declared) -> None:
@@ -179,7 +189,7 @@ async def deploy(
     app.binding.deployed = Deployed(client, space, chosen, dict(done.urls))
     tell = note or progress
     if tell is not None:
-        for said in describe.notes(prepared.app):
+        for said in prepared.notes:
             tell(said)
     return done
 
