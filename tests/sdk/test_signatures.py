@@ -11,7 +11,7 @@ import pytest
 import swell
 from sdk import deployable
 from sdk.test_arguments import later_says, public_callables
-from swell.sdk import signatures
+from swell.sdk import arguments, signatures
 
 
 def takers() -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -64,6 +64,15 @@ def test_near_arguments_are_named() -> None:
         swell.App("a").function(timout=3)
     with pytest.raises(swell.Error, match=r"Function\.map\(return_exception=…\).*Did you mean return_exceptions"):
         use("Function.map", [1], return_exception=True)
+
+
+@pytest.mark.parametrize("name", arguments.REFUSED)
+def test_only_arguments_that_do_something_are_offered(name: str) -> None:
+    with pytest.raises(swell.Error, match="no such argument") as raised:
+        use(name, nonsense_of_mine=1)
+    listed = raised.value.message.partition("There is: ")[2].rstrip(".").split(", ")
+    taken = inspect.signature(dict(takers())[name]).parameters
+    assert listed == ([each for each in taken if each in arguments.EFFECTS.get(name, ())] or ["none"])
 
 
 @pytest.mark.parametrize(

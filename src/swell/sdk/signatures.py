@@ -72,7 +72,7 @@ def _misfit(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[s
         takes, given = takes[1:], args[1:]
     for each in kwargs:
         if each not in takes:
-            return SwellError("bad_argument", f"{name}({each}=…): {_unknown(each, takes)}")
+            return SwellError("bad_argument", f"{name}({each}=…): {_unknown(name, each, takes)}")
     if len(given) == 1 and (inspect.isfunction(given[0]) or inspect.isclass(given[0])):
         return SwellError("bad_decorator", f"Write @{name.replace('App.', 'app.')}() with parentheses.")
     try:
@@ -80,10 +80,10 @@ def _misfit(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[s
         why = "the arguments do not fit"
     except TypeError as error:
         why = str(error)
-    return SwellError("bad_argument", f"{name}(…): {why}. Its arguments: {', '.join(takes) or 'none'}.")
+    return SwellError("bad_argument", f"{name}(…): {why}. Its arguments: {_working(name, takes)}.")
 
 
-def _unknown(given: str, takes: Sequence[str]) -> str:
+def _unknown(name: str, given: str, takes: Sequence[str]) -> str:
     if given in RENAMED:
         now = RENAMED[given]
         return f"{given} is called {now} now{'' if now in takes else ', and this does not take it'}."
@@ -92,4 +92,11 @@ def _unknown(given: str, takes: Sequence[str]) -> str:
     near = difflib.get_close_matches(given, takes, n=3)
     if near:
         return f"there is no such argument. Did you mean {' or '.join(near)}?"
-    return f"there is no such argument. There is: {', '.join(takes) or 'none'}."
+    return f"there is no such argument. There is: {_working(name, takes)}."
+
+
+def _working(name: str, takes: Sequence[str]) -> str:
+    """The arguments that do something, listed. The table of the others is made of our callables: it is read here."""
+    from swell.sdk.arguments import REFUSED
+
+    return ", ".join(each for each in takes if each not in REFUSED.get(name, ())) or "none"
