@@ -45,6 +45,24 @@ DIFFERENCES: dict[str, str] = {
 }
 
 
+_DEFAULT_LABEL = "works; the default is `APP--FUNCTION` or `APP--CLASS-METHOD`, in small letters, digits and dashes"
+_DISK = "works; looked for at deploy, relative paths from the current directory of who deploys"
+_PLACE = (
+    "differs: relative to the folder of the program, as `data/x.json`. It is the working directory (unless "
+    "`workdir` says otherwise): `open('data/x.json')`. Of absolute paths only `/root/…` is taken, for that same "
+    "folder, and noted at deploy: a replica has no `/root` of its own, and opening it by that path finds nothing"
+)
+REMARKS: dict[str, dict[str, str]] = {
+    "Image.add_local_dir": {"local_path": _DISK, "remote_path": _PLACE},
+    "Image.add_local_file": {"local_path": _DISK, "remote_path": _PLACE},
+    "Image.uv_pip_install": {"requirements": _DISK},
+    "asgi_app": {"label": _DEFAULT_LABEL},
+    "fastapi_endpoint": {"label": _DEFAULT_LABEL},
+    "web_server": {"label": _DEFAULT_LABEL},
+}
+"""Callable → argument that works → what is to be known of it."""
+
+
 def row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
@@ -94,9 +112,12 @@ def is_stand_in(value: object) -> bool:
 def arguments_() -> str:
     told = head("callable", "argument", "state, and what instead")
     for callable in sorted({*arguments.EFFECTS, *arguments.REFUSED}, key=str.lower):
-        taken = arguments.EFFECTS.get(callable, {})
-        if taken:
-            told += row(f"`{callable}`", code(taken), "works")
+        remarks = REMARKS.get(callable, {})
+        plain = [name for name in arguments.EFFECTS.get(callable, {}) if name not in remarks]
+        if plain:
+            told += row(f"`{callable}`", code(plain), "works")
+        for name, remark in remarks.items():
+            told += row(f"`{callable}`", f"`{name}`", remark)
         for name, why in arguments.REFUSED.get(callable, {}).items():
             told += row(f"`{callable}`", f"`{name}`", f"refused: {why}")
     return told
@@ -129,6 +150,10 @@ def test_every_name_of_the_convention_has_an_answer() -> None:
     assert {*swell.__all__, *later.NOUNS, *later.FUNCTIONS} >= CONVENTION
     assert set(swell.__all__) - OWN <= CONVENTION
     assert set(DIFFERENCES) <= set(swell.__all__)
+
+
+def test_what_is_remarked_on_works() -> None:
+    assert all(remarks.keys() <= arguments.EFFECTS[callable].keys() for callable, remarks in REMARKS.items())
 
 
 if __name__ == "__main__":
