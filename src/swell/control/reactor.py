@@ -116,7 +116,7 @@ class Reactor:
     def _told(self, pools: Sequence[str]) -> None:
         """The levels of these pools are others."""
         self._due.update(dict.fromkeys(pools))
-        if not all(self.book.demand.get(pool, IDLE).level for pool in pools):
+        if self.waiting and not all(self.book.demand.get(pool, IDLE).level for pool in pools):
             self._room_may_come()
 
     def _room_may_come(self) -> None:

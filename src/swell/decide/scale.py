@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import msgspec
 
@@ -53,23 +52,28 @@ def scale(
     Times in seconds since the epoch; `look_again_at` is infinite when only an event can change the answer.
     """
     told = _inputs(demand, revision, serving)
+    scaled = _size(workload, revision, demand, serving, failures, policy, now, told)
     untold = [at for at in ended if at > demand.heard_at and at + UNTOLD_S > now]
+    if not scaled.starts or not untold:
+        return scaled
     # What such a replica worked on ended with it, and who waited may have been given to it.
     sure = max(min(told, demand.level - len(untold) * revision.max_inputs), 0)
-    size = partial(_size, workload, revision, demand, serving, failures, policy, now)
-    scaled = size(sure)
-    if sure == told or scaled.starts == size(told).starts:
+    surely = _size(workload, revision, demand, serving, failures, policy, now, sure)
+    if len(surely.starts) == len(scaled.starts):
         return scaled
     doubt = f"a replica of it ended just now: whether another is wanted is known within {UNTOLD_S:g} s"
-    until = min(scaled.look_again_at, min(untold) + UNTOLD_S)
-    return msgspec.structs.replace(scaled, look_again_at=until, wait=scaled.wait or doubt)
+    until = min(surely.look_again_at, min(untold) + UNTOLD_S)
+    return msgspec.structs.replace(surely, look_again_at=until, wait=surely.wait or doubt)
 
 
 def _inputs(demand: Demand, revision: Revision, serving: Sequence[Replica]) -> int:
     """Inputs that want a replica. Of those in flight no more than the ready ones can work on: the rest is over, since
     its replica crashed, or goes on in one that drains."""
+    waiting = demand.held + demand.queued
+    if not demand.in_flight:
+        return waiting
     ready = sum(r.phase is Phase.READY for r in serving)
-    return demand.held + demand.queued + min(demand.in_flight, ready * revision.max_inputs)
+    return waiting + min(demand.in_flight, ready * revision.max_inputs)
 
 
 def _size(
