@@ -291,9 +291,9 @@ def test_map_reads_its_input_only_as_far_as_it_must(server: Server) -> None:
     results = named("double").map(inputs())
     assert [next(results) for _ in range(3)] == [0, 2, 4]
     results.close()  # type: ignore[attr-defined]
-    assert closed.is_set()
+    assert closed.wait(10)
     assert len(taken) <= AHEAD_MAX + 3
-    assert set(taken) == {threading.current_thread()}
+    assert len(set(taken)) == 1
 
 
 def test_leaving_a_map_cancels_what_is_in_flight(server: Server) -> None:

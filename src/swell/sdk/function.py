@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from swell.model.errors import SwellError
-from swell.sdk import mapping, protocol
+from swell.sdk import inputs, mapping, protocol
 from swell.sdk.binding import UNKNOWN, Binding, Deployed, Known, Named
 from swell.sdk.bridge import operation, stream_operation
 from swell.sdk.handle import Handle
@@ -86,10 +86,11 @@ class Function(Handle):
     ) -> AsyncGenerator[Any, None]:
         """The results for each item (or for items taken from several iterators side by side), as a stream.
 
-        Inputs are taken lazily, in the caller's thread, at most `mapping.AHEAD_MAX` ahead of what was
-        consumed. `kwargs` are given to every call. The first exception ends it, unless `return_exceptions`.
+        Results come while the next input is still awaited. Inputs are taken lazily, at most `mapping.AHEAD_MAX`
+        ahead of what was consumed; a plain iterator is read on a thread of its own. `kwargs` are given to every call.
+        The first exception ends it, unless `return_exceptions`.
         """
-        return self._mapped(mapping.zipped(*input_iterators), kwargs, order_outputs, return_exceptions)
+        return self._mapped(inputs.zipped(*input_iterators), kwargs, order_outputs, return_exceptions)
 
     @stream_operation
     def starmap(
@@ -101,7 +102,7 @@ class Function(Handle):
         return_exceptions: bool = False,
     ) -> AsyncGenerator[Any, None]:
         """Like `map`, with each item spread as the arguments of a call."""
-        return self._mapped(mapping.spread(input_iterator), kwargs, order_outputs, return_exceptions)
+        return self._mapped(inputs.spread(input_iterator), kwargs, order_outputs, return_exceptions)
 
     @operation
     async def for_each(
@@ -111,7 +112,7 @@ class Function(Handle):
         ignore_exceptions: bool = False,
     ) -> None:
         """Like `map`, for the effect alone: returns when all are done."""
-        async with aclosing(self._mapped(mapping.zipped(*input_iterators), kwargs, False, ignore_exceptions)) as done:
+        async with aclosing(self._mapped(inputs.zipped(*input_iterators), kwargs, False, ignore_exceptions)) as done:
             async for _ in done:
                 pass
 
@@ -145,13 +146,13 @@ class Function(Handle):
                 yield item
 
     def _mapped(
-        self, inputs: AsyncGenerator[tuple[Any, ...], None], kwargs: Mapping[str, Any], ordered: bool, keep: bool
+        self, taken: inputs.Inputs, kwargs: Mapping[str, Any], ordered: bool, keep: bool
     ) -> AsyncGenerator[Any, None]:
         self._check(self._known, generator=False)
-        return self._results(inputs, kwargs, ordered, keep)
+        return self._results(taken, kwargs, ordered, keep)
 
     async def _results(
-        self, inputs: AsyncGenerator[tuple[Any, ...], None], kwargs: Mapping[str, Any], ordered: bool, keep: bool
+        self, taken: inputs.Inputs, kwargs: Mapping[str, Any], ordered: bool, keep: bool
     ) -> AsyncGenerator[Any, None]:
         known = await self._look_up(generator=False)
         at = self._resolve()
@@ -163,7 +164,7 @@ class Function(Handle):
         def read(answer: protocol.Answer) -> Any:
             return protocol.result(answer, self.name)
 
-        async with aclosing(mapping.run(inputs, submit, read, ordered=ordered, return_exceptions=keep)) as results:
+        async with aclosing(mapping.run(taken, submit, read, ordered=ordered, return_exceptions=keep)) as results:
             async for result in results:
                 yield result
 

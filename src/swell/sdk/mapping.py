@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from threading import Lock
 from typing import Any
 
 from swell.sdk.bridge import Pending
+from swell.sdk.inputs import END, Inputs
 from swell.sdk.protocol import Answer
 
 IN_FLIGHT_MAX = max(16, 4 * (os.cpu_count() or 1))
@@ -23,25 +24,21 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._finished: deque[Future[Answer]] = deque()
+        self._finished: deque[Future[Any]] = deque()
         self._bell: Future[None] | None = None
 
-    def expect(self, future: Future[Answer]) -> None:
+    def expect(self, future: Future[Any]) -> None:
         """Give it out once it has finished."""
         future.add_done_callback(self._arrived)
 
-    def _arrived(self, future: Future[Answer]) -> None:
+    def _arrived(self, future: Future[Any]) -> None:
         with self._lock:
             self._finished.append(future)
             bell, self._bell = self._bell, None
         if bell is not None and bell.set_running_or_notify_cancel():
             bell.set_result(None)
 
-    def any(self) -> bool:
-        """Has one finished that was not given out?"""
-        return bool(self._finished)
-
-    async def next(self) -> Future[Answer]:
+    async def next(self) -> Future[Any]:
         """The next one that has finished."""
         while True:
             with self._lock:
@@ -52,7 +49,7 @@ class Arrivals:
 
 
 async def run(
-    inputs: AsyncGenerator[tuple[Any, ...], None],
+    inputs: Inputs,
     submit: Callable[[tuple[Any, ...]], Future[Answer]],
     read: Callable[[Answer], Any],
     *,
@@ -61,25 +58,30 @@ async def run(
 ) -> AsyncGenerator[Any, None]:
     """The result of each input. Inputs are taken as there is room; what is in flight at the end is cancelled."""
     arrivals = Arrivals()
-    places: dict[Future[Answer], int] = {}
+    places: dict[Future[Any], int] = {}
     outcomes: dict[int, Any] = {}
     taken = given = 0
     more = True
+    taking: Future[Any] | None = None
     try:
         while True:
-            if more and not arrivals.any() and len(places) < IN_FLIGHT_MAX and taken - given < AHEAD_MAX:
-                try:
-                    future = submit(await anext(inputs))
-                except StopAsyncIteration:
-                    more = False
-                    continue
-                places[future] = taken
-                taken += 1
-                arrivals.expect(future)
-                continue
-            if not places:
+            if more and taking is None and len(places) < IN_FLIGHT_MAX and taken - given < AHEAD_MAX:
+                taking = await inputs.take()
+                arrivals.expect(taking)
+            if taking is None and not places:
                 return
             future = await arrivals.next()
+            if future is taking:
+                taking = None
+                args = future.result()
+                if args is END:
+                    more = False
+                    continue
+                answer = submit(args)
+                places[answer] = taken
+                taken += 1
+                arrivals.expect(answer)
+                continue
             outcomes[places.pop(future)] = _outcome(future, read, return_exceptions)
             while outcomes and (not ordered or given in outcomes):
                 yield outcomes.pop(given if ordered else next(iter(outcomes)))
@@ -87,7 +89,7 @@ async def run(
     finally:
         for future in places:
             future.cancel()
-        await inputs.aclose()
+        await inputs.close()
 
 
 def _outcome(future: Future[Answer], read: Callable[[Answer], Any], return_exceptions: bool) -> Any:
@@ -97,29 +99,3 @@ def _outcome(future: Future[Answer], read: Callable[[Answer], Any], return_excep
         if return_exceptions:
             return error
         raise
-
-
-async def zipped(*sources: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[tuple[Any, ...], None]:
-    """Tuples of one item from each, until the shortest ends."""
-    iterators = [_each(source) for source in sources]
-    while iterators:
-        try:
-            items = [await anext(iterator) for iterator in iterators]
-        except StopAsyncIteration:
-            return
-        yield tuple(items)
-
-
-async def spread(source: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[tuple[Any, ...], None]:
-    """Each item as the arguments of one call."""
-    async for item in _each(source):
-        yield tuple(item)
-
-
-async def _each(source: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
-    if isinstance(source, AsyncIterable):
-        async for item in source:
-            yield item
-    else:
-        for item in source:
-            yield item
