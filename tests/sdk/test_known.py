@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import pickle
 from collections.abc import Iterator
 
@@ -93,10 +94,12 @@ def test_a_call_of_the_wrong_kind_is_refused_before_it_is_sent(server: Server) -
 
 def test_a_call_does_not_need_what_control_would_tell(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binding, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(binding, "_AGAIN_S", math.inf)
     server.control_answers.clear()
     plain = swell.Function.from_name("a", "plain")
     assert [plain.remote(x) for x in (1, 2, 3)] == [1, 2, 3]
-    assert server.lookups == 1
+    # On a busy machine the patience may end before the question has come here.
+    assert server.lookups <= 1
     server.control_answers.set()
     assert swell.Function.from_name("nowhere", "plain").remote(4) == 4
 
