@@ -82,7 +82,16 @@ def test_the_request_that_could_not_be_stopped_is_told_that_it_ended_its_replica
     record = RequestRecord("0b30b5fa04e1-2b", POOL, "f", 100.0, 504, 40.0, PHASES, "r1-2", error="deadline")
     ended = Story("r1-2", POOL, "serving", "1 input", 90.0, ended_at=101.0, reason="stuck")
     story = msgspec.structs.replace(ended, detail="request 0b30b5fa04e1-2b")
-    assert "it is gone since: an input could not be stopped" in explain(complete(record, story), story, COST).reasons
+
+    def told(record: RequestRecord, story: Story) -> list[str]:
+        reasons = explain(complete(record, story), story, COST).reasons
+        return [line for line in reasons if "gone since" in line or "0b30b5fa04e1" in line]
+
+    assert told(record, story) == ["it is gone since: this request could not be stopped"]
+    both = msgspec.structs.replace(story, detail="request 0b30b5fa04e1-2a, 0b30b5fa04e1-2b")
+    assert told(record, both) == ["it is gone since: this request could not be stopped, nor could 0b30b5fa04e1-2a"]
+    beside = msgspec.structs.replace(record, id="0b30b5fa04e1-2c", status=502, error="replica_died")
+    assert told(beside, story) == ["it is gone since: an input could not be stopped (request 0b30b5fa04e1-2b)"]
     other = msgspec.structs.replace(record, id="0b30b5fa04e1-2c")
     assert "gone" not in " ".join(explain(complete(other, story), story, COST).reasons)
 

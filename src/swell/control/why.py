@@ -66,7 +66,8 @@ def explain(record: RequestRecord, story: Story | None, cost: PoolCost) -> Why:
     # Who never had a replica pays for none.
     requests = max(cost.requests, 1) if record.replica else math.inf
     fatal = story is not None and _died_with(record, story)
-    since = [line for line in _ending(story) if line not in record.reasons] if story is not None and fatal else []
+    told = _ending(record, story) if story is not None and fatal else []
+    since = [line for line in told if line not in record.reasons]
     return Why(
         request=record.id,
         workload=record.workload,
@@ -133,14 +134,17 @@ def _reasons(
         namespace, app, _ = record.workload.split("/", 2)
         target = app if namespace == DEFAULT_NAMESPACE else f"{namespace}/{app}"
         reasons.append(f"user code raised; the traceback: swell logs {target} --request {record.id}")
-    return reasons + (_ending(story) if _died_with(record, story) else [])
+    return reasons + (_ending(record, story) if _died_with(record, story) else [])
 
 
 def _died_with(record: RequestRecord, story: Story) -> bool:
     """Was it under way when its replica ended, or what ended it? To all others that end means nothing."""
-    return record.error == "replica_died" or (
-        story.reason == "stuck" and record.id in story.detail.removeprefix("request ").split(", ")
-    )
+    return record.error == "replica_died" or record.id in _stuck(story)
+
+
+def _stuck(story: Story) -> list[str]:
+    """The requests whose inputs could not be stopped, where that ended the replica."""
+    return story.detail.removeprefix("request ").split(", ") if story.reason == "stuck" else []
 
 
 def _end(story: Story) -> str:
@@ -151,9 +155,15 @@ def _end(story: Story) -> str:
     return ": ".join(filter(None, (in_words(story.reason), more)))
 
 
-def _ending(story: Story) -> list[str]:
+def _ending(record: RequestRecord, story: Story) -> list[str]:
     """How a replica ended; nothing while it lives."""
     if story.ended_at is None:
         return []
+    ended = in_words(story.reason, story.stop_why)
+    if stuck := _stuck(story):
+        others = ", ".join(id for id in stuck if id != record.id)
+        if record.id in stuck:
+            return [f"it is gone since: this request could not be stopped{others and f', nor could {others}'}"]
+        return [f"it is gone since: {ended} (request {others})"]
     last_words = in_short(story.detail) if story.reason not in ORDERED else ""
-    return [f"it is gone since: {in_words(story.reason, story.stop_why)}", *filter(None, (last_words,))]
+    return [f"it is gone since: {ended}", *filter(None, (last_words,))]
