@@ -143,7 +143,7 @@ def test_what_waits_for_room_is_tried_again_when_somebody_leaves() -> None:
     reactor.demand("g1", [Level(pool, 40, 0)], 1e9, 101.0)
     effects = reactor.step(101.0)
     assert len(starts(effects)) == 32, "4 cores hold 32 replicas of an eighth"
-    assert reactor.waiting[pool] == "it asks for 0.125 cores; n1 has 0 free of 4"
+    assert reactor.waiting[pool] == "it asks for 0.125 cores; node n1 has 0 free of 4"
     reactor.fact(seen(starts(effects)[0], Phase.GONE, 102.0, "crashed"))
     reactor.step(102.0)
     again = reactor.step(103.0)

@@ -119,8 +119,8 @@ def test_a_record_of_an_older_build_is_read_as_one_nothing_more_is_known_of() ->
 
 def test_who_waits_for_room_is_told_so() -> None:
     record = RequestRecord("q", POOL, "f", 100.0, 504, 4000.0, (("held", 4000.0),), error="deadline", cold=True)
-    told = explain(complete(record, None, waiting="local has 0 of 8 cores free"), None, COST).reasons
-    assert told == ("no replica: local has 0 of 8 cores free",)
+    told = explain(complete(record, None, waiting="node local has 0 of 8 cores free"), None, COST).reasons
+    assert told == ("no replica: node local has 0 of 8 cores free",)
 
 
 @pytest.mark.parametrize("text", ["BOGUS", "", "nothing-1", "0b30b5fa04e1", "0b30b5fa04e1-", "0B30B5FA04E1-1", "a/b"])

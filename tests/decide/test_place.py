@@ -137,7 +137,7 @@ def test_a_port_that_an_idle_replica_of_another_function_owns_is_taken_back_and_
     it.now += 10.0
     decided = it.step((second,)).plan
     assert decided.actions == (), "its owner is at work"
-    assert decided.waits[0].why_not == "it asks for port 9202; another replica has it on local"
+    assert decided.waits[0].why_not == "it asks for port 9202; another replica has it on node local"
     it.demand[first] = seen(it.demand[first], 0, 0, 0, it.now)
     assert it.step((second,)).plan.look_again == ((second, it.now + POLICY.reclaim_after_s),)
     it.now += POLICY.reclaim_after_s
@@ -145,7 +145,7 @@ def test_a_port_that_an_idle_replica_of_another_function_owns_is_taken_back_and_
     (owner,) = [r for r in it.world.in_pool(first) if r.role == "serving"]
     assert isinstance(stop, Stop)
     assert (stop.replica, stop.reason) == (owner.id, "reclaimed")
-    assert stop.why == "default/two/f waits: it asks for port 9202; another replica has it on local"
+    assert stop.why == "default/two/f waits: it asks for port 9202; another replica has it on node local"
     it.world.apply(report(it.world.replicas[owner.id], Phase.GONE, it.now))
     started = [a.pool for a in it.step((second,)).plan.actions if isinstance(a, Start) and a.role == "serving"]
     assert started == [second]
@@ -188,8 +188,8 @@ def test_what_is_asked_for_and_what_there_is_are_told_the_right_way_round() -> N
     room = node.room()
     room.take(Needs(cpu=0.5, memory_mib=4167))
     asked = Needs(memory_mib=999999)
-    words = "it asks for 999999 MiB of memory; local has 18833 free of 23000"
+    words = "it asks for 999999 MiB of memory; node local has 18833 free of 23000"
     assert place(asked, {"local": room}, lambda _: 0) == (None, words)
-    assert never_fits(asked, [node]) == "it asks for 999999 MiB of memory; local has 23000"
-    assert room.lacks(Needs(cpu=4.0)) == "it asks for 4 cores; local has 1.5 free of 2"
-    assert never_fits(Needs(gpu=("L4",)), [node]) == "it asks for a GPU of kind L4; local has none"
+    assert never_fits(asked, [node]) == "it asks for 999999 MiB of memory; node local has 23000"
+    assert room.lacks(Needs(cpu=4.0)) == "it asks for 4 cores; node local has 1.5 free of 2"
+    assert never_fits(Needs(gpu=("L4",)), [node]) == "it asks for a GPU of kind L4; node local has none"

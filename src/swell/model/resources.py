@@ -40,16 +40,16 @@ class Room(msgspec.Struct):
     def lacks(self, needs: Needs) -> str | None:
         """The first thing that does not fit, as a sentence about who asks; None when all fits."""
         if needs.gpu:
-            return f"it asks for a GPU of kind {' or '.join(needs.gpu)}; {self.node} has none"
+            return f"it asks for a GPU of kind {' or '.join(needs.gpu)}; node {self.node} has none"
         # A hair of slack: sums of decimal CPU shares must not refuse the last one that fits exactly.
         if needs.cpu > self.cpu + 1e-9:
-            return f"it asks for {needs.cpu:g} cores; {self.node} has {_free(self.cpu, self.cpu_whole)}"
+            return f"it asks for {needs.cpu:g} cores; node {self.node} has {_free(self.cpu, self.cpu_whole)}"
         if needs.memory_mib > self.memory_mib + 1e-9:
             free = _free(self.memory_mib, self.memory_whole_mib)
-            return f"it asks for {needs.memory_mib} MiB of memory; {self.node} has {free}"
+            return f"it asks for {needs.memory_mib} MiB of memory; node {self.node} has {free}"
         taken = self.ports.intersection(needs.ports)
         if taken:
-            return f"it asks for port {min(taken)}; another replica has it on {self.node}"
+            return f"it asks for port {min(taken)}; another replica has it on node {self.node}"
         return None
 
     def take(self, needs: Needs) -> None:
