@@ -123,7 +123,7 @@ def test_starts_that_keep_failing_are_spaced_out_and_then_refused_with_the_reaso
     row = reactor.keeper.pools[pool]
     assert row.closed
     assert "failed 5 times" in row.failing
-    assert "an @enter hook raised" in row.failing
+    assert "its start-up code failed" in row.failing
     assert row.retry_at == now == last + 16.0, "from then on requests are held again, and one can ask for the next try"
 
 

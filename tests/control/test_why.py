@@ -40,7 +40,7 @@ def test_who_never_had_a_replica_pays_for_none_and_is_told_why_there_was_none() 
     answer = explain(complete(record, None, failures=failures), None, COST)
     assert (answer.idle_share_usd, answer.cold_share_usd) == (0.0, 0.0)
     assert answer.reasons == (
-        "no replica: its start failed 3 times in a row: an @enter hook raised",
+        "no replica: its start failed 3 times in a row: its start-up code failed",
         "warm raised: ValueError: no weights",
     )
 

@@ -85,8 +85,8 @@ def test_who_waited_when_the_replica_it_was_started_for_crashed_is_not_started_f
 
 def test_a_start_that_failed_is_told_in_words_and_not_by_its_code() -> None:
     scaled = _scaled(Scaling(), Demand(held=1), 1, FAILED)
-    assert scaled.wait == "its start failed 2 times in a row: an @enter hook raised; tried again in 1.5 s"
-    told = "its start failed 2 times in a row: an @enter hook raised. warm raised: ValueError: no weights"
+    assert scaled.wait == "its start failed 2 times in a row: its start-up code failed; tried again in 1.5 s"
+    told = "its start failed 2 times in a row: its start-up code failed. warm raised: ValueError: no weights"
     assert failing(FAILED) == told
 
 

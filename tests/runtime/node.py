@@ -72,7 +72,8 @@ class Node:
     def wanted(self) -> Sequence[Revision]:
         return self.deployed
 
-    def heard_nothing_new(self, *_: Any) -> None: ...
+    def heard_nothing_new(self, *_: Any) -> bool:
+        return True
 
     def heard_requests(self, *_: Any) -> None: ...
 

@@ -272,13 +272,60 @@ def test_an_error_in_the_users_own_start_is_a_failed_start_and_no_refusal() -> N
     run(scenario)
 
 
-def test_forks_of_a_template_that_fails_to_load_start_fresh_and_tell_their_own_error() -> None:
+@pytest.mark.parametrize(
+    ("ends", "reason"),
+    [
+        ("raise FileNotFoundError('no weights')", "enter_error"),
+        ("time.sleep(600)", "startup_timeout"),
+        ("os._exit(3)", "crashed"),
+    ],
+)
+def test_a_template_that_fails_to_load_is_the_failed_start_of_what_waited_for_it(ends: str, reason: str) -> None:
     async def scenario(node: Node) -> None:
-        revision = node.revision("import not_there\n")
+        loads = node.home.root / "loads"
+        source = f"""
+        import os, time
+        class C:
+            def load(self):
+                open({str(loads)!r}, "a").write("once ")
+                {ends}
+            def f(self):
+                return 1
+        """
+        revision = node.revision(source, "C", enter_snap=("load",), startup_timeout_s=3.0)
+        template = node.start(revision, role="template")
+        forks = [node.start(revision, template=template) for _ in range(2)]
+        over = await node.gone(template)
+        assert over.reason == reason
+        for fork in forks:
+            seen = await node.gone(fork)
+            assert (seen.reason, seen.detail) == (over.reason, over.detail)
+        assert loads.read_text() == "once "
+        assert [row["stream"] for row in node.log() if row["replica"] in forks] == ["sys", "sys"]
+
+    run(scenario)
+
+
+def test_what_waited_for_a_template_that_is_not_wanted_any_more_starts_fresh() -> None:
+    async def scenario(node: Node) -> None:
+        gate = node.home.root / "gate"
+        source = f"""
+        import os, time
+        while not os.path.exists({str(gate)!r}):
+            time.sleep(0.01)
+        def f():
+            return 1
+        """
+        revision = node.revision(source)
         template = node.start(revision, role="template")
         fork = node.start(revision, template=template)
-        assert (await node.gone(template)).reason == "import_error"
-        assert (await node.gone(fork)).reason == "import_error"
+        await node.until(lambda: node.seen(fork))
+        node.stop(template, reason="evicted")
+        assert (await node.gone(template)).reason == "evicted"
+        gate.touch()
+        seen = await node.ready(fork)
+        assert "is over" in seen.unforked
+        assert await call(seen.address) == (200, 1)
 
     run(scenario)
 

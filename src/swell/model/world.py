@@ -28,9 +28,10 @@ from swell.model.workload import App, Revision, Workload, revision_of
 
 
 class Failures(msgspec.Struct, frozen=True):
-    """Starts of a pool that failed in a row, and when the last one did."""
+    """Rounds of starts of a pool that failed in a row, and when the last start did."""
 
     count: int
+    """One round is all that was under way at once: a template and what waited for it, say."""
     at: float
     reason: str
     detail: str
@@ -328,13 +329,18 @@ class World:
         members = self.by_pool[replica.pool]
         del members[replica.id]
         if failed is not None and failed.phase is Phase.GONE:
-            count = self.failures[replica.pool].count if replica.pool in self.failures else 0
-            self.failures[replica.pool] = Failures(count + 1, failed.at, failed.reason, failed.detail)
+            self._count_failure(replica, failed)
         if not members:
             del self.by_pool[replica.pool]
             self._use(revision_of(replica.pool), -1)
             if self.workload(replica.pool) is None:
                 self._forget(replica.pool)
+
+    def _count_failure(self, replica: Replica, failed: ReplicaSeen) -> None:
+        """A start failed. It counts, unless it was under way when the last one did: then it is of the same round."""
+        before = self.failures.get(replica.pool)
+        count = before.count + (replica.planned_at > before.at) if before is not None else 1
+        self.failures[replica.pool] = Failures(count, failed.at, failed.reason, failed.detail)
 
     def _forget(self, pool: str) -> None:
         """Nobody wants it and nothing of it runs: what its replicas taught is of no use."""

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
+from swell.model.ends import ORDERED, in_words
 from swell.model.events import ReplicaSeen
 from swell.model.orders import StartOrder, StopOrder
 from swell.model.replica import Phase, Role
@@ -20,20 +21,6 @@ from swell.runtime.runner.meter import Meter
 from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.spool import LogPipe
 from swell.wire.child import Failed
-
-_ENDS = {
-    **dict.fromkeys(
-        ("import_error", "enter_error", "bad_entry", "bad_bundle", "environment", "internal"), "its start failed"
-    ),
-    "startup_timeout": "its start took too long",
-    "not_listening": "nothing listens on its port",
-    "crashed": "its process died",
-    "exited": "its process ended by itself",
-    "out_of_memory": "its process ran out of memory",
-    "stuck": "ended because its code could not be stopped",
-    "served": "ended after its one request",
-}
-"""Ends that nobody ordered, in words."""
 
 
 class Trial(StrEnum):
@@ -193,7 +180,8 @@ def waited_ms(child: Child, template: Child | None) -> tuple[tuple[str, float], 
 def verdict(child: Child, exit: Exit | None, oom_kills: int, tail: Sequence[str]) -> Ending:
     """Why it is over: its own words first, then what was ordered, then what the kernel says.
 
-    The detail's first line says it; the traceback, or the last lines it printed, may follow.
+    The detail's first line says it; the traceback, or the last lines it printed, may follow. What it printed need have
+    nothing to do with its end, and is told as what it is.
     """
     if child.failed is not None:
         return Ending(child.failed.reason, child.failed.detail)
@@ -202,12 +190,12 @@ def verdict(child: Child, exit: Exit | None, oom_kills: int, tail: Sequence[str]
     if child.ending is not None:
         return child.ending
     status = exit.status if exit is not None else None
-    last = "\n".join(tail)
+    printed = (*tail[:-1], *(f"its last output line: {line}" for line in tail[-1:]))
     if oom_kills and status in (None, -signal.SIGKILL):
-        return Ending("out_of_memory", f"the kernel killed it when its memory limit was reached\n{last}".strip())
+        return Ending("out_of_memory", "\n".join(("the kernel killed it", *printed)))
     if status == 0:
         return Ending("exited", "")
-    return Ending("crashed", f"{_how(status)}\n{last}".strip())
+    return Ending("crashed", "\n".join((_how(status), *printed)))
 
 
 def farewell(end: Ending, attempt: int) -> str:
@@ -215,9 +203,9 @@ def farewell(end: Ending, attempt: int) -> str:
 
     `attempt`: which start in a row it was that did not come to be ready; 0 when it was ready.
     """
-    what = _ENDS.get(end.reason)
-    if what is None:
-        what = f"stopped ({end.reason})"
+    what = in_words(end.reason)
+    if end.reason in ORDERED:
+        what = f"stopped: {what}"
     elif attempt:
         what += f" (attempt {attempt})"
     return ": ".join(filter(None, (what, *end.detail.splitlines()[:1])))

@@ -139,8 +139,13 @@ class Endings:
                 self.over(child, Exit(None, None))
         self._dying = [group for group in self._dying if not _remove(group)]
 
-    def over(self, child: Child, exit: Exit | None) -> None:
-        """Nothing of it runs any more: account for it, clean up after it, and tell why."""
+    def failed_with(self, child: Child, template: Child, end: Ending) -> None:
+        """It was to be forked from a template that could not be loaded: that is how its own start failed."""
+        child.ending = end
+        self.over(child, None, f"not started: its template {template.id} failed")
+
+    def over(self, child: Child, exit: Exit | None, said: str = "") -> None:
+        """Nothing of it runs any more: account for it, clean up after it, and tell why. `said`: its log's last line."""
         owner = self.owner
         if owner.children.get(child.id) is not child:
             return
@@ -161,14 +166,15 @@ class Endings:
             return
         del owner.children[child.id]
         end = verdict(child, exit, oom_kills, tail)
-        attempt = self._attempt(child) if child.phase is Phase.STARTING else 0
+        unready = child.phase is Phase.STARTING
+        attempt = self._attempt(child) if unready else 0
         child.phase = Phase.GONE
         seen = msgspec.structs.replace(child.seen(owner.node), pid=pid, reason=end.reason, detail=end.detail)
-        owner.spool.note(child.pool, child.id, farewell(end, attempt))
+        owner.spool.note(child.pool, child.id, said or farewell(end, attempt))
         self._remember(seen)
         self._tell(seen)
         if child.role == "template":
-            owner.forks.over(child)
+            owner.forks.over(child, end if unready else None)
 
     def _attempt(self, child: Child) -> int:
         """Which start it was since one of its pool and role was last ready."""

@@ -328,6 +328,9 @@ class Fleet:
         """It did not even come back from fork()."""
         self.endings.end(template, "crashed", f"it hung when it was to fork: {template.fork_refused}")
 
+    def failed(self, child: Child, template: Child, end: Ending) -> None:
+        self.endings.failed_with(child, template, end)
+
     def refused(self, template: Child) -> None:
         self.spool.note(template.pool, template.id, f"not forked any more: {template.fork_refused}")
         self.report(template)

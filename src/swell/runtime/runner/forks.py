@@ -4,6 +4,8 @@ The first fork of a template is its trial. One that hangs in the fork itself (a 
 more) does not say that it is alive, and one that cannot bear it dies before it is ready; the template is then
 refused for good. What was to be forked is started fresh instead, so the caller only waits longer. A fork that
 said it is alive runs the user's start-up hooks, and may take as long as any other start.
+
+A template that failed to load is no reason to load the same once more: what waited for it failed with it.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from swell.model.replica import Phase
-from swell.runtime.runner.children import Child, Trial
+from swell.runtime.runner.children import Child, Ending, Trial
 
 OUTSTANDING_MAX = 16
 """Forks ordered of one template and not yet confirmed: it forks one after the other anyway."""
@@ -32,6 +34,10 @@ class Starter(Protocol):
 
     def again(self, child: Child, why: str) -> None:
         """End its process, if it has one, and start it fresh under the same id."""
+        ...
+
+    def failed(self, child: Child, template: Child, end: Ending) -> None:
+        """The template did not come to be ready, and `child`, which has no process yet, with it."""
         ...
 
     def refused(self, template: Child) -> None:
@@ -111,8 +117,15 @@ class Forks:
             # Cut short from outside, it has shown nothing: the next one is the trial.
             template.trial = Trial.UNTRIED if child.ending or child.stop else Trial.PASSED
 
-    def over(self, template: Child) -> None:
-        """A template is over. What waited for it, or was lost between order and fork, starts fresh."""
+    def over(self, template: Child, failed: Ending | None) -> None:
+        """A template is over; `failed`: how, if it was never ready and nobody had ordered its end.
+
+        What waited for it failed with it then. Otherwise it starts fresh, as does what was lost between order and fork.
+        """
+        if failed is not None:
+            waiting, template.waiting = template.waiting, []
+            for child in waiting:
+                self.starter.failed(child, template, failed)
         lost = [c for c in map(self.starter.find, template.forking) if c is not None and c.pid is None]
         template.forking.clear()
         self.flush(template)
