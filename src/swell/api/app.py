@@ -24,6 +24,7 @@ from swell.api.routes import Ask, Resource, Route, unexpected
 from swell.api.validate import check_names, problems
 from swell.model.errors import SwellError
 from swell.model.ports import Blobs
+from swell.model.unknown import unknown_app
 from swell.model.workload import DEFAULT_NAMESPACE, App
 from swell.wire.api import AppRow, Deploy, DeployLine, LogRow, PoolUsage, ReplicaRow, RequestRow, Why
 
@@ -195,11 +196,9 @@ class Handlers:
 
     def _check_deployed(self, namespace: str, app: str, nothing: str) -> None:
         """Refuse an app that is not there; `nothing` says what one that was has not left."""
-        names = [row.name for row in self._control.apps() if row.namespace == namespace]
-        if app not in names:
-            where = "" if namespace == DEFAULT_NAMESPACE else f" in namespace {namespace!r}"
-            there = f"There are: {', '.join(names)}." if names else f"No app is deployed{where}."
-            raise SwellError("unknown_app", f"There is no app {app!r}{where}, and {nothing}. {there}", status=404)
+        deployed = [(row.namespace, row.name) for row in self._control.apps()]
+        if (namespace, app) not in deployed:
+            raise unknown_app(app, namespace, deployed, nothing)
 
     async def _has_lines(self, namespace: str, app: str) -> bool:
         """Has the app written anything that is kept, be it deployed or not?"""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from swell.model.errors import SwellError
+from swell.model.unknown import unknown_app
 from swell.model.workload import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
@@ -128,9 +129,7 @@ def _takes_app(command: str, app: str) -> click.UsageError:
 
 def deployed(client: Client, name: str, namespace: str) -> AppRow:
     """The app of that name. SwellError unknown_app lists those that are there."""
-    rows = {row.name: row for row in client.apps() if row.namespace == namespace}
-    if name not in rows:
-        where = "" if namespace == DEFAULT_NAMESPACE else f" in namespace {namespace!r}"
-        there = f"There are: {', '.join(rows)}." if rows else f"No app is deployed{where}."
-        raise SwellError("unknown_app", f"There is no app {name!r}{where}. {there}", status=404)
-    return rows[name]
+    rows = {(row.namespace, row.name): row for row in client.apps()}
+    if (namespace, name) not in rows:
+        raise unknown_app(name, namespace, rows)
+    return rows[namespace, name]

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from swell.model.errors import SwellError
+from swell.model.unknown import unknown_app
 from swell.sdk import arguments, describe, marks
 from swell.sdk.binding import Binding, Known, Named
 from swell.sdk.bridge import operation
@@ -304,8 +305,9 @@ class App:
         """A deployed app by its name. Find its functions with `Function.from_name`."""
         arguments.refuse(Given("App.lookup", locals().copy()))
         at = Named(name, environment_name).resolve(name)
-        if not any((row.namespace, row.name) == (at.namespace, at.app) for row in at.client.apps()):
-            raise SwellError("unknown_app", f"There is no app {name!r}: `swell app list` shows them.", status=404)
+        deployed = [(row.namespace, row.name) for row in at.client.apps()]
+        if (at.namespace, at.app) not in deployed:
+            raise unknown_app(name, at.namespace, deployed)
         app = App(name)
         app.binding.deployed = at
         return app
