@@ -113,6 +113,18 @@ def test_a_power_that_the_engine_lacks_is_refused_before_anything_is_built() -> 
     asyncio.run(scenario())
 
 
+def test_an_app_that_is_not_there_is_not_stopped_and_the_namespace_looked_into_is_named() -> None:
+    async def scenario() -> None:
+        views = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
+        await views.deploy(an_app("one", "sha256-1"), lambda _line: None)
+        with pytest.raises(SwellError, match=r"There is no app 'x'\. There are: one\.$"):
+            await views.stop_app("default", "x")
+        with pytest.raises(SwellError, match=r"There is no app 'one' in namespace 'b'\. No app .* in namespace 'b'\.$"):
+            await views.stop_app("b", "one")
+
+    asyncio.run(scenario())
+
+
 def test_source_goes_only_when_no_app_has_it_or_is_about_to(tmp_path: Path) -> None:
     async def scenario() -> None:
         engine, clock, blobs = SlowBuilds(), SystemClock(), BlobFolder(tmp_path)

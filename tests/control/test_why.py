@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.control.history import Story
+from swell.control.history import History, Story
 from swell.control.why import NOTES, complete, explain
 from swell.decide.price import PoolCost
+from swell.model.plan import Plan, Start, Wait
 from swell.model.request import RequestRecord, is_id
 from swell.model.world import Failures
 
@@ -121,6 +122,20 @@ def test_who_waits_for_room_is_told_so() -> None:
     record = RequestRecord("q", POOL, "f", 100.0, 504, 4000.0, (("held", 4000.0),), error="deadline", cold=True)
     told = explain(complete(record, None, waiting="node local has 0 of 8 cores free"), None, COST).reasons
     assert told == ("no replica: node local has 0 of 8 cores free",)
+
+
+def test_who_waited_for_room_and_got_it_is_told_what_there_was_to_wait_for() -> None:
+    history, port = History(), "it asks for port 8123; another replica has it on node local"
+    history.planned(Plan(100.0, (POOL,), waits=(Wait(POOL, port),)))
+    history.planned(Plan(130.0, ("default/b/g@rv-2",)))
+    begun = Start("r1-2", POOL, "local", "serving", "started for 1 waiting request")
+    history.planned(Plan(160.0, (POOL,), actions=(begun,)))
+    history.planned(Plan(170.0, (POOL,), actions=(msgspec.structs.replace(begun, replica="r1-3"),)))
+    record = RequestRecord("q", POOL, "f", 100.0, 200, 61_000.0, (("held", 60_500.0),), "r1-2", cold=True)
+    told = explain(complete(record, history.get("r1-2")), None, COST).reasons
+    assert told[-1] == f"it could not be started at once: {port}"
+    for other, replica in ((record, "r1-3"), (msgspec.structs.replace(record, cold=False), "r1-2")):
+        assert port not in " ".join(complete(other, history.get(replica)).reasons)
 
 
 @pytest.mark.parametrize("text", ["BOGUS", "", "nothing-1", "0b30b5fa04e1", "0b30b5fa04e1-", "0B30B5FA04E1-1", "a/b"])

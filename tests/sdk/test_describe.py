@@ -251,7 +251,7 @@ def test_a_fixed_port_that_takes_one_request_at_a_time_is_told() -> None:
 
     serve = swell.web_server(9301)(deployable.serve)
     assert noted(serve) == [
-        "web: port 9301 is taken by one replica per node, one request at a time; "
+        "web: one replica per node can listen on its port 9301, and that takes one request at a time; "
         "@swell.concurrent(max_inputs=…) lets it take more"
     ]
     assert noted(swell.concurrent(max_inputs=10)(serve)) == []

@@ -40,6 +40,11 @@ class DemandBook:
         if gateway in self._levels:
             self._expires_at[gateway] = now + self._ttl_s[gateway]
 
+    def knows(self, gateway: str, levels: int) -> bool:
+        """Whether it stands here with that many levels. What is told is taken in as it comes, so these are the same
+        levels then: only forgetting a gateway makes a difference."""
+        return len(self._levels.get(gateway, ())) == levels
+
     def expire(self, now: float) -> list[str]:
         """Forget gateways not heard within their time to live; returns the pools whose demand changed."""
         changed: list[str] = []

@@ -32,6 +32,8 @@ class Story(msgspec.Struct):
     stuck: int = 0
     unforked: str = ""
     """Why it is a fresh process although it was to be forked."""
+    waited: str = ""
+    """What its pool had to wait for before it could be started."""
 
 
 class History:
@@ -39,6 +41,8 @@ class History:
 
     def __init__(self) -> None:
         self._stories: OrderedDict[str, Story] = OrderedDict()
+        self._waiting: dict[str, str] = {}
+        """Pool → what it waits for."""
 
     def get(self, replica: str) -> Story | None:
         return self._stories.get(replica)
@@ -47,13 +51,19 @@ class History:
         for action in plan.actions:
             match action:
                 case Start():
-                    self._add(
-                        Story(action.replica, action.pool, action.role, action.why, plan.at, template=action.template)
+                    story = Story(
+                        action.replica, action.pool, action.role, action.why, plan.at, template=action.template
                     )
+                    story.waited = self._waiting.get(action.pool, "")
+                    self._add(story)
                 case Stop():
-                    story = self._stories.get(action.replica)
-                    if story is not None:
-                        story.stop_why = action.why
+                    stopped = self._stories.get(action.replica)
+                    if stopped is not None:
+                        stopped.stop_why = action.why
+        for pool in plan.pools:
+            self._waiting.pop(pool, None)
+        for wait in plan.waits:
+            self._waiting[wait.pool] = wait.why_not
 
     def seen(self, seen: ReplicaSeen) -> None:
         story = self._stories.get(seen.replica)

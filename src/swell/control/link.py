@@ -37,7 +37,9 @@ class Listener(Protocol):
 
     def heard_demand(self, gateway: str, levels: Sequence[wire.Level], ttl_s: float) -> None: ...
 
-    def heard_nothing_new(self, gateway: str) -> None: ...
+    def heard_nothing_new(self, gateway: str, levels: int) -> bool:
+        """False: other levels are known than the gateway told."""
+        ...
 
     def heard_requests(self, records: Sequence[RequestRecord], counts: Sequence[PoolCount]) -> None: ...
 
@@ -139,6 +141,9 @@ class Peer(asyncio.Protocol):
     def write(self, frame: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(frame)
+            if self.transport.get_write_buffer_size() > wire.UNSENT_MAX:
+                log.warning("a %s does not read what it is sent; the link to it is cut", self.role or "peer")
+                self.transport.abort()
 
     def close(self) -> None:
         if self.transport is not None:
@@ -176,7 +181,8 @@ class Peer(asyncio.Protocol):
                 self.link.runners[self.name] = self
                 listener.heard_fact(message.seen)
             case wire.KeepAlive():
-                listener.heard_nothing_new(self.name)
+                if not listener.heard_nothing_new(self.name, message.levels):
+                    self.write(pack(wire.TellAll()))
             case wire.Requests():
                 listener.heard_requests(message.records, message.counts)
             case wire.UsageReport():

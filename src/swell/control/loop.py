@@ -59,8 +59,9 @@ class Loop:
         self.reactor.demand(gateway, levels, ttl_s, self.clock.now())
         self.wake()
 
-    def heard_nothing_new(self, gateway: str) -> None:
+    def heard_nothing_new(self, gateway: str, levels: int) -> bool:
         self.reactor.book.renew(gateway, self.clock.now())
+        return self.reactor.book.knows(gateway, levels)
 
     def gateway_left(self, gateway: str) -> None:
         self.reactor.gateway_left(gateway, self.clock.now())
@@ -145,10 +146,9 @@ class Loop:
             self.link.publish(effects.delta)
         if self.link is not None and self.engine.inventory() is not None:
             self.link.open()
-        if effects.plan.actions:
-            self.history.planned(effects.plan)
-            for action in effects.plan.actions:
-                log.info("%s", action)
+        self.history.planned(effects.plan)
+        for action in effects.plan.actions:
+            log.info("%s", action)
         if effects.events:
             self.store.world.append(effects.events)
         if effects.wake_at is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from swell.control import ports
 from swell.control.loop import Loop
 from swell.control.why import explain, origin
 from swell.decide.place import never_fits
@@ -20,6 +21,7 @@ from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped
 from swell.model.replica import Phase, Replica
 from swell.model.request import PoolCount, Prices, Usage, is_id
+from swell.model.unknown import unknown_app
 from swell.model.workload import App, Method, Revision, Workload, workload_of
 from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, RequestRow, Why, WorkloadRow
 
@@ -83,6 +85,7 @@ class Views:
             f"{app.name} {verb}: {len(app.workloads)} workloads",
             urls=tuple(self._urls(app)),
             changes=tuple(changes(known, app)),
+            notes=tuple(ports.shared(app, self.loop.reactor.world.apps.values())),
         )
 
     async def _build(self, revision: Revision, progress: Callable[[str], None]) -> None:
@@ -109,9 +112,8 @@ class Views:
 
     async def stop_app(self, namespace: str, name: str) -> None:
         if f"{namespace}/{name}" not in self.loop.reactor.world.apps:
-            names = sorted(a.name for a in self.loop.reactor.world.apps.values() if a.namespace == namespace)
-            there = f"There are: {', '.join(names)}." if names else "No app is deployed."
-            raise SwellError("unknown_app", f"There is no app {name!r}. {there}", status=404)
+            deployed = self.loop.reactor.world.apps.values()
+            raise unknown_app(name, namespace, ((app.namespace, app.name) for app in deployed))
         await self._commit(AppStopped(at=self.loop.clock.now(), namespace=namespace, name=name))
 
     async def _commit(self, event: AppDeployed | AppStopped) -> None:

@@ -130,6 +130,8 @@ def _reasons(
     reasons = [f"replica {story.replica}, {origin(story, unforkable)}, {story.why}"]
     if not record.cold:
         reasons.append("it was ready when the request came")
+    elif story.waited:
+        reasons.append(f"it could not be started at once: {story.waited}")
     if record.error == "exception":
         namespace, app, _ = record.workload.split("/", 2)
         target = app if namespace == DEFAULT_NAMESPACE else f"{namespace}/{app}"

@@ -94,7 +94,7 @@ def notes(app: model.App) -> list[str]:
     """What is allowed and most likely not meant, a sentence each."""
     revisions = {revision.id: revision for revision in app.revisions}
     return [
-        f"{each.name}: port {port} is taken by one replica per node, one request at a time; "
+        f"{each.name}: one replica per node can listen on its port {port}, and that takes one request at a time; "
         "@swell.concurrent(max_inputs=…) lets it take more"
         for each in app.workloads
         for port in revisions[each.revision].needs.ports

@@ -189,7 +189,7 @@ async def deploy(
     app.binding.deployed = Deployed(client, space, chosen, dict(done.urls))
     tell = note or progress
     if tell is not None:
-        for said in prepared.notes:
+        for said in (*prepared.notes, *done.notes):
             tell(said)
     return done
 

@@ -31,6 +31,8 @@ class DeployLine(msgspec.Struct, frozen=True, omit_defaults=True):
     """With "done": (workload or method, URL) of web endpoints and of calls."""
     changes: tuple[tuple[str, str], ...] = ()
     """With "done": (workload, "new", "changed", "unchanged" or "removed"), by name."""
+    notes: tuple[str, ...] = ()
+    """With "done": what is most likely not meant, a sentence each."""
 
 
 class WorkloadRow(msgspec.Struct, frozen=True):

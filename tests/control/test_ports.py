@@ -1,0 +1,29 @@
+"""Is a deploy told that its services and others want the same port, whoever's they are?"""
+
+from __future__ import annotations
+
+from swell.control.ports import shared
+from swell.model.resources import Needs
+from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
+
+
+def app(name: str, *ports: int, namespace: str = "default") -> App:
+    """One workload for each port: web1, web2, …"""
+    environment = Environment("/usr/bin/python3", "3.11")
+    revisions = [
+        Revision(environment, "sha256-1", Entry(name, f"f{at}", "function", (Method("f"),)), Needs(ports=(port,)))
+        for at, port in enumerate(ports)
+    ]
+    workloads = [Workload(namespace, name, f"web{at + 1}", each.id) for at, each in enumerate(revisions)]
+    return App(namespace, name, tuple(workloads), tuple(revisions))
+
+
+def test_each_service_that_wants_the_port_is_named_once() -> None:
+    one = app("one", 8123, 8124)
+    assert shared(one, [one, app("far", 9000)]) == []
+    (note,) = shared(one, [app("far", 9000), app("two", 8123, namespace="staging"), one])
+    assert note.startswith("one/web1: port 8123 is held by one replica per node, and staging/two/web1 wants it too;")
+    (note,) = shared(app("same", 8123, 8123), [])
+    assert note.startswith("same/web2: port 8123 is held by one replica per node, and same/web1 wants it too;")
+    (note,) = shared(one, [app("two", 8123), app("three", 8123)])
+    assert "two/web1, three/web1 want it too" in note
