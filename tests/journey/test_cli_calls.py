@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from journey.callers import ask, key
 from private_swell import PrivateSwell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -263,6 +264,11 @@ def test_why_tells_steps_reasons_and_cost(shop: PrivateSwell) -> None:
     forgotten = swell(shop, "why", "0123456789ab-1")
     assert forgotten.returncode == 1
     assert "Request 0123456789ab-1 is not kept." in forgotten.stderr
+    # Only what may still come is waited for: an id of the gateway that runs, not one of another.
+    fresh = f"/api/requests/{request.partition('-')[0]}-ffffff"
+    for path, code in (("/api/requests/0123456789ab-1", "not_kept"), (fresh, "not_yet")):
+        reply = ask(shop, "GET", path, headers=key(shop))
+        assert (reply.status, reply.error["code"]) == (404, code)
 
 
 def test_why_of_a_cold_request_is_the_same_after_a_restart_of_control(own_swell: PrivateSwell, tmp_path: Path) -> None:

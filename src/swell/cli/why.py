@@ -62,7 +62,7 @@ def found(client: Client, request: str) -> Why:
             try:
                 return client.why(request)
             except SwellError as error:
-                if error.code != "not_kept" or time.monotonic() > until:
+                if error.code != "not_yet" or time.monotonic() > until:
                     raise
             time.sleep(LOOK_S)
 

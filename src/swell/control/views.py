@@ -236,8 +236,10 @@ class Views:
             )
         record = await asyncio.to_thread(self.loop.store.usage.request, request_id)
         if record is None:
+            # Only what a gateway that lives gave an id to may still come.
+            link, gateway = self.loop.link, request_id.partition("-")[0]
             raise SwellError(
-                "not_kept",
+                "not_yet" if link is not None and gateway in link.gateways else "not_kept",
                 f"Request {request_id} is not kept. Kept are errors, cold starts, slow requests and the newest others "
                 "of each workload, from two seconds after their end. `swell why` lists them.",
                 status=404,

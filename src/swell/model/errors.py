@@ -135,8 +135,8 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
         *("never_fits", "no_name", "no_request_id", "no_source_file", "not_generator", "wrong_digest"),
     ),
     NotFoundError: (
-        *("no_app", "no_source", "no_such_file", "no_such_module", "not_found", "not_kept", "unknown_app"),
-        *("unknown_blob", "unknown_function", "unknown_path"),
+        *("no_app", "no_source", "no_such_file", "no_such_module", "not_found", "not_kept", "not_yet"),
+        *("unknown_app", "unknown_blob", "unknown_function", "unknown_path"),
     ),
     PermissionDeniedError: ("bad_host", "bad_origin"),
     RemoteError: ("environment", "exception", "no_replica", "replica_died"),
