@@ -92,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
         return api.AppRow(app.namespace, app.name, 0.0, app.owner is not None, app.source, tuple(workloads))
 
     def do_HEAD(self) -> None:
-        self.send_response(204 if self.path.rsplit("/", 1)[1] in self.state.blobs else 404)
+        self.begin(204 if self.path.rsplit("/", 1)[1] in self.state.blobs else 404)
         self.send_header("content-length", "0")
         self.end_headers()
 
@@ -158,15 +158,19 @@ class Handler(BaseHTTPRequestHandler):
     def fail(self, status: int, code: str, message: str) -> None:
         self.answer(status, http.error_body(code, message, "q7"))
 
-    def answer(self, status: int, body: bytes, kind: str = http.JSON) -> None:
+    def begin(self, status: int) -> None:
         self.send_response(status)
+        self.send_header(http.REQUEST_ID, "q7")
+
+    def answer(self, status: int, body: bytes, kind: str = http.JSON) -> None:
+        self.begin(status)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def chunks(self, status: int, kind: str, pieces: Any, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
+        self.begin(status)
         for name, value in {"content-type": kind, "transfer-encoding": "chunked", **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()

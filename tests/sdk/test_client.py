@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ import pytest
 import swell
 from sdk.server import KEY, Server, serving
 from swell.model.workload import Retrying
+from swell.sdk.bridge import iterate
 from swell.sdk.client import Client
+from swell.sdk.protocol import Lines, Request
 
 
 class Odd(Exception):
@@ -385,6 +388,32 @@ def test_a_forked_child_calls_too(server: Server) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+class Files(SimpleHTTPRequestHandler):
+    """Any server that is not ours."""
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("path", ["call", "apps", "page"])
+def test_what_is_no_swell_server_is_told_so(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Files) as other:
+        threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        client = Client(f"http://127.0.0.1:{other.server_port}", KEY)
+        asked = {
+            "call": lambda: client.call("app/double", (1,)),
+            "apps": client.apps,
+            # It answers with success, and that is no more of a Swell server's.
+            "page": lambda: list(iterate(client.transport.stream(Request("GET", "/"), lambda _: Lines(dict)))),
+        }
+        with pytest.raises(swell.Error, match=r"What answers at http://127\.0\.0\.1:\d+ is no Swell server") as raised:
+            asked[path]()
+        assert raised.value.code == "no_server"
+        assert "<" not in str(raised.value)
+        assert not client.serving()
+        other.shutdown()
+
+
 # -- the key -----------------------------------------------------------------------------------------
 
 
@@ -417,7 +446,6 @@ def test_the_local_key_goes_to_servers_here(home: Path, monkeypatch: pytest.Monk
         "http://127.0.0.1@evil.example",
         "http://192.0.2.1:9999",
         "http://10.0.0.1",
-        "far.example",
     ],
 )
 def test_the_local_key_goes_nowhere_else(home: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
@@ -427,3 +455,24 @@ def test_the_local_key_goes_nowhere_else(home: Path, monkeypatch: pytest.MonkeyP
     assert refused.value.code == "no_key"
     monkeypatch.setenv("SWELL_KEY", "sk-far")
     assert Client.from_settings().key == "sk-far"
+
+
+def test_a_server_of_another_state_directory_is_told_from_a_key_that_is_wrong(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("SWELL_KEY", "SWELL_URL"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SWELL_HOME", str(tmp_path))
+    port = server.url.rpartition(":")[2]
+    monkeypatch.setenv("SWELL_PORT", port)
+    # Nothing runs here, so the port is all there is to go by; with and without a key of our own.
+    for key in ("", "sk-old\n"):
+        (tmp_path / "key").write_text(key)
+        for ask in (lambda: Client.from_settings().apps(), lambda: named("double").remote(1)):
+            with pytest.raises(swell.exception.AuthError, match="belongs to another state directory") as raised:
+                ask()
+            assert f"No server runs on {tmp_path};" in str(raised.value)
+    # One that says it listens there is the one that is meant.
+    (tmp_path / "lock").write_text(f'{{"host": "127.0.0.1", "port": {port}}}')
+    with pytest.raises(swell.exception.AuthError, match="The key is not this server's"):
+        Client.from_settings().apps()

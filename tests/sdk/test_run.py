@@ -124,7 +124,7 @@ def test_what_is_most_likely_not_meant_is_said_at_deploy(server: Server, capfd: 
     alone.function(name="web")(swell.web_server(9303)(alone_serving))
     with swell.enable_output():
         alone.deploy()
-    assert "web: port 9303 is taken by one replica per node, one request at a time" in capfd.readouterr().err
+    assert "web: one replica per node can listen on its port 9303, and that takes one request" in capfd.readouterr().err
 
 
 def alone_serving() -> None:
@@ -138,7 +138,7 @@ def test_the_note_stays_on_the_screen_of_swell_deploy(server: Server, tmp_path: 
     )
     shown = CliRunner().invoke(deploy, [str(place)]).stderr.splitlines()
     assert [line for line in shown if "9304" in line] == [
-        "Note: web: port 9304 is taken by one replica per node, one request at a time; "
+        "Note: web: one replica per node can listen on its port 9304, and that takes one request at a time; "
         "@swell.concurrent(max_inputs=…) lets it take more."
     ]
 

@@ -22,6 +22,7 @@ from swell.sdk import shadow
 from swell.sdk.bridge import Pending
 from swell.sdk.protocol import RETRIED, Answer, Request, error_of
 from swell.sdk.retries import NEVER, delay_s
+from swell.wire.http import REQUEST_ID
 from swell.wire.paths import is_loopback
 
 T = TypeVar("T")
@@ -69,8 +70,9 @@ os.register_at_fork(after_in_child=_forked)
 class Transport:
     """Requests to one server. Its methods may be used from any thread."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, supposed: str = "") -> None:
         self.url = url
+        self._supposed = supposed
         self._headers = {"accept-encoding": "identity", "user-agent": "swell"}
         if key:
             self._headers["authorization"] = f"Bearer {key}"
@@ -132,7 +134,7 @@ class Transport:
             async with AsyncExitStack() as stack:
                 with _explained(self.url):
                     response = await stack.enter_async_context(self._sent(request))
-                    answer = _answer(response, await response.aread())
+                    answer = self._answer(response, await response.aread())
             if answer.ok or not retrying.max_retries or error_of(answer).code not in RETRIED:
                 return answer
             failed += 1
@@ -147,7 +149,7 @@ class Transport:
             with _explained(self.url):
                 response = await stack.enter_async_context(self._sent(request))
                 body = b"" if response.is_success else await response.aread()
-            return _Opened(self.url, response, _answer(response, body), stack.pop_all())
+            return _Opened(self.url, response, self._answer(response, body), stack.pop_all())
 
     def _sent(self, request: Request) -> AbstractAsyncContextManager[httpx2.Response]:
         loop = asyncio.get_running_loop()
@@ -156,6 +158,26 @@ class Transport:
         return self._pool[1].stream(
             request.method, self.url + request.path, headers=dict(request.headers), content=request.body
         )
+
+    def _answer(self, response: httpx2.Response, body: bytes) -> Answer:
+        """What has come; refused where it is not of the server that was asked."""
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        answer = Answer(response.status_code, headers, body)
+        if REQUEST_ID.lower() not in headers:
+            raise SwellError(
+                "no_server",
+                f"What answers at {self.url} is no Swell server (it said {answer.status}, "
+                f"{answer.content_type or 'without a type'}). SWELL_URL, or SWELL_PORT, says where yours is.",
+                status=503,
+            )
+        if self._supposed and not answer.ok and (code := error_of(answer).code) in ("no_key", "bad_key"):
+            raise SwellError(
+                code,
+                f"No server runs on {self._supposed}; the one at {self.url} belongs to another state directory. "
+                "Name that one (SWELL_HOME or --home), or start one here on another port: `swell up -d --port 0`.",
+                status=answer.status,
+            )
+        return answer
 
     def _connections(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(
@@ -217,7 +239,3 @@ def _explained(url: str) -> Iterator[None]:
             "The work may have been done. Is the server still there? `swell ps` shows it.",
             status=502,
         ) from None
-
-
-def _answer(response: httpx2.Response, body: bytes) -> Answer:
-    return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -145,8 +146,19 @@ def _check(settings: Settings) -> None:
             value = getattr(owner, name)
             if isinstance(value, int | float) and not 0 <= value < math.inf:
                 raise _unfit(f"{name} is {value}; it must be a number that is not below 0")
+    if settings.url and not _is_address(settings.url):
+        raise _unfit(f"url is {settings.url!r}; it must begin with http:// or https:// and name a host")
     if settings.policy.template_memory_share > 1:
         raise _unfit("template_memory_share is above 1, which is all of a node's memory")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        # Asking for the port checks it.
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 _MISFIT = re.compile(r"Expected `(\w+)`.*at `\$\.(?:policy\.)?(\w+)`")
@@ -164,7 +176,7 @@ def _misfit(told: str, chosen: Mapping[str, Any]) -> str:
 
 
 def _unfit(why: str) -> SwellError:
-    return SwellError("bad_setting", f"A setting cannot be used: {why}. docs/operations.md lists names and units.")
+    return SwellError("bad_setting", f"A setting cannot be used: {why}.")
 
 
 def _files(folder: Path) -> list[tuple[str, dict[str, Any]]]:
