@@ -1,4 +1,5 @@
-"""When is a gateway told the table: at its hello, and not before the control that tells it knows what runs?"""
+"""What do peers hear on the control link, and when? A gateway not before control knows what runs; what was forgotten
+is asked for; nobody who does not read is waited for."""
 
 from __future__ import annotations
 
@@ -6,7 +7,11 @@ import asyncio
 import shutil
 import socket
 import tempfile
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+import pytest
 
 from swell.control.link import ControlLink
 from swell.control.loop import Loop
@@ -21,8 +26,23 @@ from swell.model.request import Prices
 from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
 from swell.model.world import World
 from swell.store.memory import MemoryStore
+from swell.wire import link as wire
 from swell.wire.frames import Unpacker, pack
-from swell.wire.link import Down, Hello, RunnerInventory, RunnerNode, Table, Welcome
+from swell.wire.link import (
+    AskWanted,
+    DemandReport,
+    Down,
+    Hello,
+    KeepAlive,
+    Level,
+    RunnerInventory,
+    RunnerNode,
+    Table,
+    TableDelta,
+    TellAll,
+    Wanted,
+    Welcome,
+)
 
 WAIT_S = 10.0
 EPOCH = 2
@@ -32,8 +52,11 @@ APP = App("default", "a", (WORKLOAD,), (REVISION,))
 
 
 class Clock:
+    def __init__(self) -> None:
+        self.at = 100.0
+
     def now(self) -> float:
-        return 100.0
+        return self.at
 
 
 class Caller:
@@ -58,20 +81,10 @@ async def no_builds(*_: object) -> BuildReport:
 
 
 def test_gateways_are_told_the_table_once_a_runner_said_what_runs() -> None:
-    folder = Path(tempfile.mkdtemp(prefix="sw", dir="/tmp"))
-
-    async def scenario() -> None:
-        engine = LocalEngine(lambda order, epoch: link.order(order, epoch, order.node), no_builds)
-        loop = Loop(Reactor(World(), Policy(templates=False), Prices()), engine, MemoryStore(), Clock(), EPOCH)
-        link = loop.link = ControlLink(EPOCH, loop)
-        loop.take(Opened(100.0, EPOCH, (APP,), Policy(templates=False)))
-        listening = socket.socket(socket.AF_UNIX)
-        listening.bind(str(folder / "s"))
-        await link.serve(listening)
-        gateway = Caller(*await asyncio.open_unix_connection(folder / "s"))
-        gateway.say(Hello("gateway", "g1"))
-        runner = Caller(*await asyncio.open_unix_connection(folder / "s"))
-        runner.say(Hello("runner", "n"))
+    async def scenario(desk: Desk) -> None:
+        link = desk.link
+        gateway = await desk.call(Hello("gateway", "g1"))
+        runner = await desk.call(Hello("runner", "n"))
         assert await runner.hear() == [Welcome(EPOCH)]
         # Both were heard by now, and the app is known; its replica is not.
         assert list(link.gateways) == ["g1"]
@@ -79,17 +92,106 @@ def test_gateways_are_told_the_table_once_a_runner_said_what_runs() -> None:
         (table,) = await gateway.hear()
         assert isinstance(table, Table)
         assert [endpoint.replica for row in table.pools for endpoint in row.replicas] == ["r1-1"]
-        later = Caller(*await asyncio.open_unix_connection(folder / "s"))
-        later.say(Hello("gateway", "g2"))
+        later = await desk.call(Hello("gateway", "g2"))
         assert await later.hear() == [table]
-        for caller in (gateway, runner, later):
+
+    play(scenario)
+
+
+def test_a_gateway_that_was_forgotten_is_asked_for_its_levels() -> None:
+    async def scenario(desk: Desk) -> None:
+        demand = desk.loop.reactor.book.demand
+        told = DemandReport((Level(WORKLOAD.pool, 2, 0),), ttl_s=5.0)
+        gateway = await desk.call(Hello("gateway", "g1"), KeepAlive(levels=0), told, KeepAlive(levels=1))
+        await until(lambda: WORKLOAD.pool in demand and demand[WORKLOAD.pool].held == 2)
+        # It was stopped for a while, or the machine was, or its clock was set.
+        desk.clock.at += 7.0
+        desk.loop.wake()
+        await until(lambda: demand[WORKLOAD.pool].held == 0)
+        gateway.say(KeepAlive(levels=1))
+        assert await gateway.hear() == [TellAll()]
+        gateway.say(told, KeepAlive(levels=1), AskWanted())
+        # Nothing else is asked before the last of these is answered.
+        assert [type(message) for message in await gateway.hear()] == [Wanted]
+        assert demand[WORKLOAD.pool].held == 2
+
+    play(scenario)
+
+
+def test_a_peer_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "UNSENT_MAX", 100_000)
+
+    async def scenario(desk: Desk) -> None:
+        link = desk.link
+        deaf, other = [await desk.call(Hello("gateway", name)) for name in ("g1", "g2")]
+        await until(lambda: set(link.gateways) == {"g1", "g2"})
+        link.open()
+        deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is of a stream
+        sent = 0
+        while "g1" in link.gateways:
+            assert sent < 10_000
+            sent += 1
+            link.publish(TableDelta(sent, sent + 1, gone_routes=("r" * 1000,)))
+            heard = await other.hear()
+        assert list(link.gateways) == ["g2"]
+        while sent + 1 not in {message.version for message in heard if isinstance(message, Table | TableDelta)}:
+            heard = await other.hear()
+
+    play(scenario)
+
+
+class Desk:
+    """A control with its link on a socket, and who calls it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = Clock()
+        engine = LocalEngine(lambda order, epoch: self.link.order(order, epoch, order.node), no_builds)
+        reactor = Reactor(World(), Policy(templates=False), Prices())
+        self.loop = Loop(reactor, engine, MemoryStore(), self.clock, EPOCH)
+        self.link = self.loop.link = ControlLink(EPOCH, self.loop)
+        self.callers: list[Caller] = []
+
+    async def open(self) -> None:
+        self.loop.take(Opened(100.0, EPOCH, (APP,), Policy(templates=False)))
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(self.path))
+        await self.link.serve(listening)
+
+    async def call(self, *messages: object) -> Caller:
+        caller = Caller(*await asyncio.open_unix_connection(self.path))
+        caller.say(*messages)
+        self.callers.append(caller)
+        return caller
+
+    async def close(self) -> None:
+        for caller in self.callers:
             caller.writer.close()
-        await link.close()
+        await self.link.close()
+
+
+def play(scenario: Callable[[Desk], Awaitable[None]]) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="sw", dir="/tmp"))
+
+    async def act() -> None:
+        desk = Desk(folder / "s")
+        await desk.open()
+        try:
+            await scenario(desk)
+        finally:
+            await desk.close()
 
     try:
-        asyncio.run(scenario())
+        asyncio.run(act())
     finally:
         shutil.rmtree(folder)
+
+
+async def until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + WAIT_S
+    while not true():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.005)
 
 
 def inventory() -> RunnerInventory:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h11
 
@@ -94,6 +94,20 @@ class Control:
         self.table = Table(version, tuple(routes.values()), tuple(pools.values()), self.table.prices)
         for writer in self.writers:
             writer.write(pack(delta))
+
+    def say(self, message: object) -> None:
+        """To every gateway."""
+        for writer in self.writers:
+            writer.write(pack(message))
+
+    def deaf(self, deaf: bool) -> None:
+        """Read nothing from now on, or go on reading."""
+        for writer in self.writers:
+            transport = cast(asyncio.ReadTransport, writer.transport)
+            if deaf:
+                transport.pause_reading()
+            else:
+                transport.resume_reading()
 
     def of(self, kind: type) -> list[Any]:
         return [message for message in self.heard if isinstance(message, kind)]

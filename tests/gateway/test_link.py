@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from rig import PATIENCE_S, Exchange, Reader, Rig, pool_row, request, route, until
+from rig import BEAT_S, PATIENCE_S, Exchange, Reader, Rig, pool_row, request, route, until
 
-from swell.gateway import link
+from swell.gateway import count, link
 from swell.model.request import PoolCount
-from swell.wire.link import DemandReport, KeepAlive, Requests
+from swell.wire.link import DemandReport, KeepAlive, Requests, TellAll
 
 Play = Callable[..., None]
 POOL = "default/app/fn@rv-000000000001"
@@ -165,3 +165,66 @@ def test_records_and_counts(play: Play) -> None:
         assert 10 <= len(records) <= 3 + 10 * len(counts())
 
     play(scenario, slow_ms=150.0, records_per_pool=10)
+
+
+def test_every_level_is_told_again_when_control_forgot_them(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy()
+        await rig.deploy(name="other")
+        for path in ("/call/app/fn", "/call/app/fn", "/call/app/other"):
+            (await rig.browser()).send(request(path))
+        await until(lambda: rig.control.levels(POOL)[-1:] == [(2, 0)], "two wait")
+        await until(lambda: [m.levels for m in rig.control.of(KeepAlive)][-1:] == [2], "as many levels as pools")
+        rig.control.heard.clear()
+        rig.control.say(TellAll())
+        await until(lambda: rig.control.of(DemandReport), "what is held, though it did not change")
+        (report,) = rig.control.of(DemandReport)
+        assert sorted((x.pool, x.held) for x in report.levels) == [(POOL, 2), (POOL.replace("fn", "other"), 1)]
+
+    play(scenario)
+
+
+def test_what_control_does_not_read_waits_within_bounds(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(count, "WAITING_MAX", 50)
+
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy()
+        other = await rig.deploy(name="other")
+        (await rig.browser()).send(request("/call/app/fn"))
+        await until(lambda: rig.control.levels(POOL), "one is held, which is all that may be")
+        assert rig.gateway._link is not None
+        wire = rig.gateway._link.wire
+        assert wire is not None
+        assert wire.transport is not None
+        browser = await rig.browser()
+        refused = 0
+
+        async def refuse(times: int) -> None:
+            nonlocal refused
+            for _ in range(times):
+                assert (await browser.call("/call/app/fn")).status == 429
+            refused += times
+
+        rig.control.deaf(True)
+        for _ in range(200):
+            await refuse(50)
+            rig.gateway._link.flush()
+            if wire.clogged:
+                break
+        assert wire.clogged
+        unsent = wire.transport.get_write_buffer_size()
+        await refuse(200)
+        (await rig.browser()).send(request("/call/app/other"))
+        await asyncio.sleep(3 * BEAT_S)
+        assert wire.transport.get_write_buffer_size() == unsent
+        rig.control.deaf(False)
+        await until(lambda: rig.control.levels(other)[-1:] == [(1, 0)], "what came to be held meanwhile")
+        await until(
+            lambda: sum(c.requests for m in rig.control.of(Requests) for c in m.counts) == refused, "all counts"
+        )
+        assert rig.control.hellos == 1
+        assert "150 were lost" in caplog.text
+
+    play(scenario, hold_max=1)

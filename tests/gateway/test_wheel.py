@@ -79,3 +79,27 @@ def test_a_thing_may_wait_again_when_it_is_told() -> None:
 
     wheel: Wheel
     asyncio.run(scenario())
+
+
+def test_what_fails_at_its_time_does_not_end_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    class Faulty(Thing):
+        def due(self, now: float) -> None:
+            super().due(now)
+            raise RuntimeError("a fault of ours")
+
+    async def scenario() -> None:
+        wheel = Wheel(asyncio.get_running_loop())
+        now = time.monotonic()
+        faulty = [Faulty() for _ in range(3)]
+        beside, later = Thing(), Thing()
+        for thing in (*faulty, beside):
+            wheel.add(thing, now)
+        wheel.add(later, now + 3 * TICK_S)
+        end = now + 10
+        while not later.told:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.01)
+        assert [len(thing.told) for thing in (*faulty, beside)] == [1] * 4
+        assert caplog.text.count("what was due at its time failed") == 3
+
+    asyncio.run(scenario())

@@ -43,7 +43,9 @@ class Ledger:
     def __init__(self, slow_ms: float, ordinary_max: int) -> None:
         self.slow_ms = slow_ms
         self.ordinary_max = min(ordinary_max, ORDINARY_PER_FLUSH)
-        self.records: deque[RequestRecord] = deque(maxlen=WAITING_MAX)
+        self.records: deque[RequestRecord] = deque()
+        self.lost = 0
+        """Records thrown away, since too many waited."""
         self._active: list[Tally] = []
 
     def wants(self, tally: Tally, total_ms: float, status: int, error: str, cold: bool) -> bool:
@@ -62,6 +64,13 @@ class Ledger:
             return True
         tally.ordinary += 1
         return tally.ordinary <= self.ordinary_max
+
+    def keep(self, record: RequestRecord) -> None:
+        """Until the next flush; of too many the oldest is lost."""
+        if len(self.records) >= WAITING_MAX:
+            self.records.popleft()
+            self.lost += 1
+        self.records.append(record)
 
     def list(self, tally: Tally) -> None:
         """It has something to tell at the next flush."""

@@ -1,7 +1,8 @@
 """How does the gateway speak with control? Takes the table, and tells levels and finished requests.
 
 Everything is level: after a reconnect control sends its whole table and is sent every level that is not
-zero. While control is away the gateway goes on with the last table and keeps counting.
+zero; so it is when it asks, since it forgets those of a gateway that it does not hear. While control is away,
+or does not read, the gateway goes on with the last table and keeps counting; what it would say then waits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from swell.gateway.front import Front
 from swell.gateway.shared import HasLevel, Shared
 from swell.model.errors import SwellError
 from swell.wire.frames import Unpacker, pack
-from swell.wire.link import DemandReport, Down, Hello, KeepAlive, Level, Requests, Table, TableDelta
+from swell.wire.link import DemandReport, Down, Hello, KeepAlive, Level, Requests, Table, TableDelta, TellAll
 
 log = logging.getLogger("swell.gateway")
 
@@ -82,11 +83,16 @@ class Link:
     def flush(self) -> None:
         """Send what finished since the last time, and a sign of life."""
         wire = self.wire
-        if wire is not None:
-            records, counts = self.shared.ledger.flush(self.shared.now())
-            if records or counts:
-                wire.send(Requests(records=records, counts=counts))
-            wire.send(KeepAlive())
+        if wire is None or wire.clogged:
+            return
+        ledger = self.shared.ledger
+        if ledger.lost:
+            log.warning("control took no records for a while: %d were lost, the requests are counted", ledger.lost)
+            ledger.lost = 0
+        records, counts = ledger.flush(self.shared.now())
+        if records or counts:
+            wire.send(Requests(records=records, counts=counts))
+        wire.send(KeepAlive(levels=len(self.told)))
 
     # -- levels ---------------------------------------------------------------------------
 
@@ -112,12 +118,18 @@ class Link:
             self._timer.cancel()
         self._timer = self.shared.loop.call_later(seconds, self.report)
 
-    def report(self) -> None:
-        """Tell the levels that changed. Of what came and went between two reports, the peak is told first."""
+    def report(self, every: bool = False) -> None:
+        """Tell the levels that changed. Of what came and went between two reports, the peak is told first.
+
+        With `every` those are told, too, that did not change.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._hurried = False
+        if self.wire is not None and self.wire.clogged:
+            # It all would only be queued: it is told once control reads again, as it is then.
+            return
         self._reported_at = self.shared.now()
         dirty, self.dirty = self.dirty, []
         levels: list[Level] = []
@@ -131,7 +143,7 @@ class Link:
                 self.touched(pool)
             if level.held or level.in_flight:
                 # Of a single-use pool the same again is news: inputs that ended are not in it any more.
-                if level != self.told.get(pool.key) or pool.single_use:
+                if every or level != self.told.get(pool.key) or pool.single_use:
                     self.told[pool.key] = level
                     levels.append(level)
             elif self.told.pop(pool.key, None) is not None:
@@ -144,7 +156,7 @@ class Link:
         known = {pool.key for pool in self.dirty}
         every = (*self.front.pools.values(), *self.front.leaving.values())
         self.dirty += [pool for pool in every if pool.key not in known]
-        self.report()
+        self.report(every=True)
 
     # -- what control says ----------------------------------------------------------------
 
@@ -154,6 +166,8 @@ class Link:
         elif isinstance(message, TableDelta) and not self.front.take_delta(message):
             log.info("a change of the table was missed; asking for all of it")
             wire.close()
+        elif isinstance(message, TellAll):
+            self._tell_all()
 
 
 class Wire(asyncio.Protocol):
@@ -164,6 +178,8 @@ class Wire(asyncio.Protocol):
         self.lost = asyncio.Event()
         self.unpacker: Unpacker[Down] = Unpacker(Down)
         self.transport: asyncio.Transport | None = None
+        self.clogged = False
+        """Control does not read what it was sent."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not asserted: uvloop's transports do not derive from asyncio's.
@@ -185,6 +201,14 @@ class Wire(asyncio.Protocol):
             # msgspec's errors are ValueErrors. The frame's content stays out of the log.
             log.exception("control sent a frame that cannot be read; connecting anew")
             self.close()
+
+    def pause_writing(self) -> None:
+        self.clogged = True
+
+    def resume_writing(self) -> None:
+        self.clogged = False
+        if self.link.wire is self:
+            self.link.report()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self.lost.set()

@@ -226,7 +226,7 @@ class Request:
                 cpu_us = 0
             elif cpu_us < 0:
                 cost_usd = marginal(self.shared.prices, 0.0, now - self.sent_at, pool.memory_mib)
-            ledger.records.append(
+            ledger.keep(
                 RequestRecord(
                     id=self.id.decode(),
                     pool=pool.key,

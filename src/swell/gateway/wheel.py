@@ -7,8 +7,11 @@ and no timer runs while nothing is waiting. Something due is told at most one ti
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Protocol
+
+log = logging.getLogger("swell.gateway")
 
 TICK_S = 0.05
 
@@ -64,7 +67,11 @@ class Wheel:
             self._turned = number
             for thing in self._slots.pop(number, ()):
                 thing.slot = None
-                thing.due(now)
+                # One that fails must not end everyone's time.
+                try:
+                    thing.due(now)
+                except Exception:
+                    log.exception("what was due at its time failed")
         self._turned = last
         if self._slots:
             self._timer = self._loop.call_at((last + 1) * TICK_S, self._turn)

@@ -13,6 +13,9 @@ from swell.model.orders import BuildReport, Inventory, StartOrder, StopOrder
 from swell.model.request import PoolCount, Prices, RequestRecord, Usage
 from swell.model.workload import Environment, Method, Revision
 
+UNSENT_MAX = 64 * 1024 * 1024
+"""Bytes that a peer which does not read may leave standing before the link to it is cut."""
+
 # -- up: gateway or runner → control ----------------------------------------------------------
 
 
@@ -45,6 +48,9 @@ class DemandReport(msgspec.Struct, frozen=True, tag="demand"):
 
 class KeepAlive(msgspec.Struct, frozen=True, tag="keep_alive"):
     """Nothing changed; I am here."""
+
+    levels: int = 0
+    """How many pools have a level, by what was told. Control that knows of another number asks for all (`TellAll`)."""
 
 
 class Requests(msgspec.Struct, frozen=True, tag="requests"):
@@ -197,4 +203,8 @@ class Wanted(msgspec.Struct, frozen=True, tag="wanted"):
     bundles: tuple[str, ...]
 
 
-Down = Table | TableDelta | Welcome | Order | Build | Wanted
+class TellAll(msgspec.Struct, frozen=True, tag="tell_all"):
+    """To a gateway: its levels were forgotten, since it was not heard for their time to live."""
+
+
+Down = Table | TableDelta | Welcome | Order | Build | Wanted | TellAll

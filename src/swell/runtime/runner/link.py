@@ -15,8 +15,6 @@ log = logging.getLogger("swell.runner")
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Pauses between attempts; the last one repeats."""
-UNSENT_MAX = 64 * 1024 * 1024
-"""Bytes a control that does not read may leave standing before the link is cut."""
 
 
 class RunnerLink:
@@ -39,7 +37,7 @@ class RunnerLink:
         if self._transport is None or self._transport.is_closing():
             return False
         self._transport.write(pack(message))
-        if self._transport.get_write_buffer_size() > UNSENT_MAX:
+        if self._transport.get_write_buffer_size() > wire.UNSENT_MAX:
             log.warning("control does not read what it is sent; the link is cut")
             self._transport.abort()
         return True
