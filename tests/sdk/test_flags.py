@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as time
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Optional
 
@@ -106,15 +107,30 @@ def test_any_reads_python_values(value: Any) -> None:
 
 
 def test_what_cannot_be_a_flag_is_refused() -> None:
-    def takes_dict(x: dict[str, int]) -> None: ...
-
     def takes_more(x: int, **more: int) -> None: ...
 
     def misspelt(x: Nonsense) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
-    for function, says in ((takes_dict, "of a type that no flag"), (takes_more, "no flag"), (misspelt, "Nonsense")):
+    for function, says in ((takes_more, "no flag"), (misspelt, "Nonsense")):
         with pytest.raises(swell.Error, match=says):
             flags.flags(function)
+
+
+def test_what_has_no_plain_text_is_given_as_json() -> None:
+    @dataclass
+    class Config:
+        a: int
+
+    def train(config: Config, table: list[list[float]] = [], by_name: dict[str, int] | None = None) -> None: ...
+
+    train.__annotations__["config"] = Config
+    found = {flag.name: flag for flag in flags.flags(train).flags}
+    assert {flag.kind for flag in found.values()} == {"json"}
+    assert found["config"].help == "Config as JSON, required"
+    assert found["table"].help == "list[list[float]] as JSON (default: [])"
+    given = {"config": ['{"a": 1}'], "table": ["[[1, 2]]"], "by_name": ["plain"]}
+    read = {"config": {"a": 1}, "table": [[1, 2]], "by_name": "plain"}
+    assert flags.arguments(flags.flags(train), given) == read
 
 
 def test_methods_leave_out_self_and_star_arguments_take_words() -> None:

@@ -38,8 +38,8 @@ def run(
 ) -> None:
     """Run a local entry point here, or a function in a replica; print its output and result.
 
-    FILE is a path or a module's name; FUNCTION may be left out where there is only one. What comes after it are
-    flags made from its arguments: `swell run FILE --help` lists them.
+    FILE is a path or a module's name; FUNCTION may be left out where there is only one. The options below come
+    before it. What comes after it are flags made from its arguments: `swell run FILE --help` lists them.
     """
     from swell.sdk import flags, load
     from swell.sdk.run import Running
@@ -171,12 +171,51 @@ def _arguments(
         return words, {}
     command = click.Command(title, help=about, params=[_option(flag) for flag in found.flags])
     command.context_settings = {"help_option_names": ["-h", "--help"]}
-    with command.make_context(title, list(words)) as context:
+    try:
+        context = command.make_context(title, list(words))
+    except click.NoSuchOption as error:
+        raise _misplaced(error) from None
+    with context:
         given = {name: _texts(value) for name, value in context.params.items()}
         try:
-            return (), flags.arguments(found, {name: texts for name, texts in given.items() if texts})
+            values = flags.arguments(found, {name: texts for name, texts in given.items() if texts})
+            typed = {flag.name: _typed(flag, values[flag.name]) for flag in found.flags if flag.name in values}
         except SwellError as error:
             raise click.UsageError(error.message, context) from None
+        return (), typed
+
+
+def _misplaced(error: click.NoSuchOption) -> click.UsageError:
+    """An option of `swell run` itself that stands among the flags of the program."""
+    if any(error.option_name in parameter.opts for parameter in run.params):
+        return click.UsageError(
+            f"{error.option_name} is an option of `swell run` and comes before the file: "
+            f"swell run {error.option_name} … FILE.",
+            error.ctx,
+        )
+    return error
+
+
+def _typed(flag: Flag, value: Any) -> Any:
+    """What a flag's annotation makes of its value, as of that in the body of a call."""
+    if flag.kind != "json":
+        return value
+    import msgspec
+
+    from swell.runtime.arguments import Arguments
+    from swell.wire.http import JSON
+
+    def alone(**_: Any) -> None: ...
+
+    only = inspect.Parameter(flag.name, inspect.Parameter.KEYWORD_ONLY, annotation=flag.hint)
+    alone.__signature__ = inspect.Signature([only])  # type: ignore[attr-defined]
+    alone.__annotations__ = {flag.name: flag.hint}
+    try:
+        _, made = Arguments(flag.option, alone).read(JSON.encode(), msgspec.json.encode({flag.name: value}), True)
+    except SwellError as error:
+        said = error.message.partition(". It takes ")[0]
+        raise SwellError("bad_arguments", f"{flag.option}: {said[:1].lower()}{said[1:]}. Give {flag.wanted}.") from None
+    return made[flag.name]
 
 
 def _option(flag: Flag) -> click.Option:

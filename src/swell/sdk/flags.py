@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -28,13 +29,16 @@ class Flag:
     name: str
     """The argument's name; on the command line with dashes for underscores."""
     kind: str
-    """ "text", "int", "float", "bool" (`--name` / `--no-name`), "datetime" (ISO 8601), "choice" or "any"."""
+    """ "text", "int", "float", "bool" (`--name` / `--no-name`), "datetime" (ISO 8601), "choice", "any", or "json": what
+    else a `hint` may ask for, of which the plain value is read."""
     required: bool
     default: Any = None
     choices: tuple[Any, ...] = ()
     """Values of a `Literal`."""
     repeated: bool = False
     """A list: the flag may be given more than once."""
+    hint: Any = None
+    """The annotation, where JSON is wanted."""
 
     @property
     def option(self) -> str:
@@ -42,9 +46,17 @@ class Flag:
         return "--" + self.name.replace("_", "-")
 
     @property
+    def wanted(self) -> str:
+        """What may be given, in a sentence."""
+        if self.kind == "json":
+            name = self.hint.__name__ if inspect.isclass(self.hint) else inspect.formatannotation(self.hint)
+            return f"{name} as JSON"
+        return " or ".join(map(str, self.choices)) or _WORDS[self.kind]
+
+    @property
     def help(self) -> str:
         """What may be given, and what it is otherwise."""
-        shown = "|".join(map(str, self.choices)) if self.choices else _words(self.kind)
+        shown = "|".join(map(str, self.choices)) or self.wanted
         several = ", may be repeated" if self.repeated else ""
         return f"{shown}{several}{', required' if self.required else f' (default: {self.default!r})'}"
 
@@ -100,8 +112,7 @@ def value(flag: Flag, text: str | bool) -> Any:
             return read(text)
     except ValueError:
         pass
-    wanted = " or ".join(map(str, flag.choices)) if flag.choices else _words(flag.kind)
-    raise SwellError("bad_arguments", f"{flag.option} {text!r}: give {wanted}.", status=422)
+    raise SwellError("bad_arguments", f"{flag.option} {text!r}: give {flag.wanted}.", status=422)
 
 
 def _hints(raw: Callable[..., Any]) -> dict[str, Any]:
@@ -119,20 +130,23 @@ def _flag(function: str, parameter: inspect.Parameter, hints: Mapping[str, Any])
             "bad_function",
             f"{function} takes {parameter}, which has no flag: use arguments with names, or *args alone.",
         )
+    required = parameter.default is parameter.empty
+    default = None if required else parameter.default
     hint = _without_none(hints.get(parameter.name, Any))
     repeated = typing.get_origin(hint) is list or hint is list
-    if repeated:
-        hint = _without_none((*typing.get_args(hint), str)[0])
-    choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
-    kind = "choice" if choices else _PLAIN.get(hint)
+    each = _without_none((*typing.get_args(hint), str)[0]) if repeated else hint
+    choices = typing.get_args(each) if typing.get_origin(each) is Literal else ()
+    kind = "choice" if choices else _plain(each)
     if kind is None:
-        raise SwellError(
-            "bad_function",
-            f"{function} has an argument {parameter.name} of a type that no flag can give "
-            f"({getattr(hint, '__name__', hint)}). Use str, int, float, bool, datetime, Literal or a list of those.",
-        )
-    required = parameter.default is parameter.empty
-    return Flag(parameter.name, kind, required, None if required else parameter.default, choices, repeated)
+        return Flag(parameter.name, "json", required, default, hint=hint)
+    return Flag(parameter.name, kind, required, default, choices, repeated)
+
+
+def _plain(hint: Any) -> str | None:
+    try:
+        return _PLAIN.get(hint)
+    except TypeError:
+        return None
 
 
 def _without_none(hint: Any) -> Any:
@@ -158,6 +172,14 @@ def _any(text: str) -> Any:
         return text
 
 
+def _json(text: str) -> Any:
+    """The value that JSON stands for, else the text: `--size small` needs no quotes of its own."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 _READERS: dict[str, Callable[[str], Any]] = {
     "text": str,
     "int": int,
@@ -165,15 +187,15 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "bool": _bool,
     "datetime": datetime.fromisoformat,
     "any": _any,
+    "json": _json,
 }
 
 
-def _words(kind: str) -> str:
-    return {
-        "text": "text",
-        "int": "a whole number",
-        "float": "a number",
-        "bool": "true or false",
-        "datetime": "a time like 2026-01-31T12:00",
-        "any": "text or a Python value",
-    }[kind]
+_WORDS = {
+    "text": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "datetime": "a time like 2026-01-31T12:00",
+    "any": "text or a Python value",
+}
