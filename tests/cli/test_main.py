@@ -128,7 +128,7 @@ def test_what_cannot_be_meant_is_said_at_once(words: list[str], said: str, tmp_p
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("SWELL_URL", "nowhere", "The server at nowhere is not the one on"),
+        ("SWELL_URL", "nowhere", "url is 'nowhere'; it must begin with http:// or https://"),
         ("SWELL_KEY", "one\ntwo", "SWELL_KEY holds what no key does"),
         ("SWELL_KEY", "schlüssel", "SWELL_KEY holds what no key does"),
     ],

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from swell.cli import options
 from swell.cli.output import progress
+from swell.wire.paths import WILDCARDS
 
 if TYPE_CHECKING:
     from swell.supervise.lock import Holder
@@ -65,6 +68,22 @@ def up(
 
 def _say_up(holder: Holder, home: str, stop: str) -> None:
     click.echo(f"Swell is up at {holder.url} (pid {holder.pid}, state in {home}). {stop}")
+    if _is_open(holder.host):
+        click.echo(
+            f"It is open to the network: it listens on {holder.host or 'every address'}, port {holder.port}. Every "
+            f"call needs the key in {home}/key (`Authorization: Bearer KEY`, or SWELL_KEY); who has it can run code here."
+        )
+
+
+def _is_open(host: str) -> bool:
+    """Do other machines reach what listens on it?"""
+    if host in WILDCARDS:
+        return True
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return True
+    return not all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
 
 
 def _down(home: str | None) -> str:
