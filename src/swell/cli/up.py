@@ -70,8 +70,8 @@ def _say_up(holder: Holder, home: str, stop: str) -> None:
     click.echo(f"Swell is up at {holder.url} (pid {holder.pid}, state in {home}). {stop}")
     if _is_open(holder.host):
         click.echo(
-            f"It is open to the network: it listens on {holder.host or 'every address'}, port {holder.port}. Every "
-            f"call needs the key in {home}/key (`Authorization: Bearer KEY`, or SWELL_KEY); who has it can run code here."
+            f"It is open to the network: it listens on {holder.host or 'every address'}, port {holder.port}. Calls "
+            f"need the key in {home}/key (`Authorization: Bearer KEY`, or SWELL_KEY); who has it can run code here."
         )
 
 
