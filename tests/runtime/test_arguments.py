@@ -179,3 +179,44 @@ def test_a_query_is_text_that_is_converted_leniently() -> None:
     assert takes(*args, **kwargs) == (3, ["a", "b"], True, None)
     with pytest.raises(SwellError, match="'n'"):
         arguments.from_query([("n", "three")], {})
+
+
+def many(*points: Point, **sizes: int) -> Any:
+    return points, sizes
+
+
+@pytest.mark.parametrize("kind", [JSON, MSGPACK])
+def test_what_stars_take_is_read_as_annotated(kind: str) -> None:
+    def body(value: Any) -> bytes:
+        return json.dumps(value).encode() if kind == JSON else msgspec.msgpack.encode(value)
+
+    assert _called(many, body([{"x": 1}, {"x": 2, "y": 3}]), kind) == ((Point(1), Point(2, 3.0)), {})
+    assert _called(many, body({"a": 1, "b": 2}), kind) == ((), {"a": 1, "b": 2})
+    for value, said in (
+        ([{"x": 1}, {"x": "y"}], "Argument 'points[1].x': expected `int`, got `str`."),
+        ([5], "Argument 'points[0]': expected `object`, got `int`."),
+        ({"a": 1, "b": "two"}, "Argument 'b': expected `int`, got `str`."),
+    ):
+        with pytest.raises(SwellError) as raised:
+            _called(many, body(value), kind)
+        assert (raised.value.code, raised.value.status) == ("bad_arguments", 422)
+        assert raised.value.message.startswith(said), raised.value.message
+
+
+def test_a_querys_text_becomes_what_stars_take() -> None:
+    arguments = Arguments("many", many)
+    assert arguments.from_query([("a", "1")], {}) == ((), {"a": 1})
+    with pytest.raises(SwellError, match="Argument 'a'"):
+        arguments.from_query([("a", "one")], {})
+
+
+def test_annotations_that_are_text_are_told_without_quotes() -> None:
+    assert (
+        Arguments("typed", typed).text == "typed(point: Point, when: date | None = None, tags: list[str] = []) -> Any"
+    )
+
+
+def test_where_a_body_is_no_text_is_counted_from_its_start() -> None:
+    with pytest.raises(SwellError, match=r"byte 0xff in position 11: invalid start byte") as raised:
+        _called(untyped, b'{"first": "\xff"}')
+    assert raised.value.code == "bad_body"

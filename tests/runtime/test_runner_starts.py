@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from node import Node, run
+from node import Node, call, run
 
+from swell.model.events import ReplicaSeen
 from swell.model.replica import Phase
-from swell.model.workload import Method, Web
+from swell.model.workload import Method, Revision, Web
 
 pytestmark = pytest.mark.slow
 
@@ -95,7 +97,8 @@ def test_a_failed_start_is_in_the_log_once_with_the_users_own_frames() -> None:
                 told = [text for stream, text in lines if stream == "sys"]
                 assert len(told) == 1, (name, lines)
                 assert f" (attempt 1): {words}" in told[0], (name, told)
-                printed = [text for stream, text in lines if stream != "sys"]
+                printed = [text for stream, text in lines if stream == "err"]
+                assert len(printed) == len(lines) - 1
                 assert printed[0] == "Traceback (most recent call last):"
                 assert printed.count(printed[0]) == 1
                 frames = [text for text in printed if text.startswith("  File ")]
@@ -197,5 +200,78 @@ def test_docs_without_fastapi_are_refused_when_deployed(tmp_path: Path) -> None:
             assert report.ok is not docs
         assert report.error == "environment"
         assert report.message == 'docs=True needs FastAPI in the image: add .uv_pip_install("fastapi").'
+
+    run(scenario)
+
+
+def test_what_is_printed_while_loading_is_told_apart_and_is_no_forks() -> None:
+    async def scenario(node: Node) -> None:
+        source = """
+        import logging, sys
+        sys.stdout.reconfigure(line_buffering=True)
+        logging.basicConfig(stream=sys.stderr)
+        kept = sys.stdout
+        print("out")
+        print("begun", end="")
+        logging.warning("err")
+        def f():
+            print(" fork", file=kept)
+            logging.warning("fork err")
+        """
+        revision = node.revision(source)
+        template = await node.ready(node.start(revision, role="template"))
+        fork = await node.ready(node.start(revision, template=template.replica))
+        fresh = await node.ready(node.start(revision))
+        for seen in (fork, fresh):
+            assert (await call(seen.address))[0] == 200
+        loading = {("out", "", "out"), ("out", "", "begun"), ("err", "", "WARNING:root:err")}
+        calling = {("out", "q1", " fork"), ("err", "q1", "WARNING:root:fork err")}
+
+        def lines(seen: ReplicaSeen) -> set[tuple[str, str, str]]:
+            rows = (row for row in node.log() if row["replica"] == seen.replica)
+            return {(row["stream"], row["request"], row["text"]) for row in rows}
+
+        for seen, wanted in ((template, loading), (fork, calling), (fresh, loading | calling)):
+            await node.until(lambda seen=seen, wanted=wanted: lines(seen) == wanted)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [
+        ("return 42", "its entry point cannot be used (attempt 1): f returned an object of type int"),
+        ("return 1 / 0", "its start-up code failed (attempt 1): f raised at start-up: ZeroDivisionError"),
+    ],
+)
+def test_an_asgi_function_that_makes_no_app_is_told_as_that(does: str, told: str) -> None:
+    async def scenario(node: Node) -> None:
+        revision = node.revision(f"def f():\n    {does}\n")
+        entry = msgspec.structs.replace(revision.entry, methods=(Method("f", web=Web("asgi", "label")),))
+        over = await node.gone(node.start(msgspec.structs.replace(revision, entry=entry)))
+        (line,) = (row["text"] for row in node.log() if row["replica"] == over.replica and row["stream"] == "sys")
+        assert line.startswith(told)
+
+    run(scenario)
+
+
+def test_an_import_is_checked_anew_with_other_variables_or_in_another_folder() -> None:
+    async def scenario(node: Node) -> None:
+        revision = node.revision('import os\nLIMIT = int(os.environ["LIMIT"])\ndef f(): pass\n')
+
+        def where(**changes: Any) -> Revision:
+            environment = msgspec.structs.replace(revision.environment, **changes)
+            return msgspec.structs.replace(revision, environment=environment)
+
+        assert (await node.build(where(variables=(("LIMIT", "5"),)))).ok
+        report = await node.build(where(variables=(("LIMIT", "abc"),)))
+        assert (report.ok, report.error) == (False, "import")
+        assert "invalid literal" in report.detail
+        lines: list[str] = []
+        assert (await node.build(where(variables=(("LIMIT", "5"),), workdir="/"), lines)).ok
+        assert lines
+        lines = []
+        assert (await node.build(where(variables=(("LIMIT", "5"),)), lines)).ok
+        assert lines == []
 
     run(scenario)

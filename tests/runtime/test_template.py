@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 from node import Node, alive, call, run
 
@@ -439,8 +441,6 @@ def test_an_initialised_cuda_context_refuses_the_template(used: bool, refused: b
 
     async def scenario(node: Node) -> None:
         torch = f"class cuda:\n    is_initialized = staticmethod(lambda: {used})\n"
-        import msgspec
-
         revision = node.revision("")
         digest = node.bundle({"app.py": "import torch\ndef f():\n    return 'served'\n", "torch.py": torch})
         revision = msgspec.structs.replace(revision, bundle=digest)
@@ -449,6 +449,32 @@ def test_an_initialised_cuda_context_refuses_the_template(used: bool, refused: b
         seen = await node.ready(node.start(revision, template=template.replica))
         assert ("fork" in dict(seen.timings_ms)) == (not refused)
         assert await call(seen.address) == (200, "served")
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("driver", "refused"),
+    [
+        ("int cuDeviceGetCount(int *n) { return 3; }", ""),
+        ("int cuDeviceGetCount(int *n) { return 0; }", "the CUDA driver is initialised"),
+        ("int other;", "cannot be asked"),
+    ],
+)
+def test_the_cuda_driver_is_asked_whoever_loaded_it(driver: str, refused: str, tmp_path: Path) -> None:
+    """A library by the name of the driver that answers as the real one would: there is no GPU to try it on."""
+    library = tmp_path / "libcuda.so.1"
+    subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", library], input=driver, text=True, check=True)
+
+    async def scenario(node: Node) -> None:
+        source = f"import ctypes, torch\nctypes.CDLL({str(library)!r})\ndef f():\n    return 'served'\n"
+        torch = "class cuda:\n    is_initialized = staticmethod(lambda: False)\n"
+        revision = msgspec.structs.replace(node.revision(""), bundle=node.bundle({"app.py": source, "torch.py": torch}))
+        template = await node.ready(node.start(revision, role="template"))
+        assert refused in template.fork_refused
+        assert bool(template.fork_refused) == bool(refused)
+        seen = await node.ready(node.start(revision, template=template.replica))
+        assert ("fork" in dict(seen.timings_ms)) == (not refused)
 
     run(scenario)
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import linecache
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from swell.model.workload import Entry
 from swell.runtime import tracebacks
-from swell.runtime.tracebacks import summary, unpacked_in, user_traceback
+from swell.runtime.load import Program
+from swell.runtime.tracebacks import summary, unpacked_in, user_stack, user_traceback
 
 
 @pytest.fixture
@@ -65,3 +69,15 @@ def test_frames_of_the_platform_are_left_out_wherever_they_are(unpacked: Path) -
     text = user_traceback(raised_by(unpacked, source))
     assert "line 3, in ask" in text
     assert "swell/sdk" not in text
+
+
+def test_only_the_users_files_are_read_to_tell_where_a_thread_is(unpacked: Path) -> None:
+    (unpacked / "traced_parcel" / "waits.py").write_text("class Thing:\n    def hook(self):\n        self.ask()\n")
+    unpacked_in(str(unpacked))
+    thing = importlib.import_module("traced_parcel.waits").Thing()
+    told: list[str] = []
+    thing.ask = lambda: told.append(user_stack(threading.get_ident()))
+    linecache.clearcache()
+    Program(Entry("traced_parcel.waits", "Thing", "cls", (), enter_snap=("hook",)), thing).snap()
+    assert told[0].startswith('  File "traced_parcel/waits.py", line 3, in hook\n    self.ask()\n')
+    assert not any("swell/runtime" in file for file in linecache.cache)

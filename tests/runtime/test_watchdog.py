@@ -41,3 +41,23 @@ def test_where_it_blocks_is_read_as_soon_as_a_caller_leaves(monkeypatch: pytest.
     loop.close()
     assert len(read) == len(told) == 1
     assert told[0] - read[0] > GRACE_S / 2
+
+
+def test_a_long_grace_makes_nobody_see_it_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = threading.Event()
+
+    def reading(thread: int) -> str:
+        seen.set()
+        return user_stack(thread)
+
+    async def block() -> bool:
+        onlooker.begin()
+        in_time = seen.wait(10)
+        onlooker.pause()
+        return in_time
+
+    monkeypatch.setattr(watchdog, "user_stack", reading)
+    loop = asyncio.new_event_loop()
+    onlooker = Onlooker(loop, 60.0, lambda: ["work"], lambda _works: None)
+    assert loop.run_until_complete(block())
+    loop.close()

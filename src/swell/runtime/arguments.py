@@ -11,7 +11,7 @@ import re
 import typing
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import msgspec
 import msgspec.inspect
@@ -24,6 +24,7 @@ from swell.wire.http import JSON, MSGPACK, OCTETS, PICKLE
 Given = tuple[tuple[Any, ...], dict[str, Any]]
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _SEQUENCES = (list, tuple, set, frozenset)
 _OBJECTS = (
     msgspec.inspect.DictType,
@@ -45,15 +46,13 @@ class Arguments:
         self.name = name
         signature = _signature(function)
         self._signature = signature
-        self.text = f"{name}{signature}"
+        self.text = f"{name}{_as_written(signature)}"
         """The signature as people write it."""
         hints = _hints(function)
         self.resolved = len(hints) == len(getattr(function, "__annotations__", {}))
         """Every annotation could be evaluated."""
-        named = [p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-        kinds = {p.kind for p in signature.parameters.values()}
-        self._any_more = inspect.Parameter.VAR_POSITIONAL in kinds
-        self._any_named = inspect.Parameter.VAR_KEYWORD in kinds
+        named = [p for p in signature.parameters.values() if p.kind not in _VARIABLE]
+        variable = {p.kind: p for p in signature.parameters.values() if p.kind in _VARIABLE}
         self._positional = [p.name for p in named if p.kind in _POSITIONAL]
         self._unnamed = [p.name for p in named if p.kind is p.POSITIONAL_ONLY]
         self._optional = any(p.default is not p.empty for p in named)
@@ -61,6 +60,8 @@ class Arguments:
         declared = {p.name: _declared(p, hints) for p in named}
         self._types = {name: _readable(hint, self._shapes) for name, hint in declared.items()}
         self._nested = [name for name, kind in self._types.items() if kind is not declared[name] and kind is not Any]
+        self._any_more = self._extra(variable.get(inspect.Parameter.VAR_POSITIONAL), hints)
+        self._any_named = self._extra(variable.get(inspect.Parameter.VAR_KEYWORD), hints)
         objects = [name for name, kind in self._types.items() if _is_object(kind)]
         self._object = objects[0] if len(objects) == 1 else None
         fields = [
@@ -82,14 +83,14 @@ class Arguments:
             return self._spread(self._whole({}))
         try:
             if kind == JSON:
-                keyword = body.lstrip()[:1] == b"{" and not self._any_named
+                keyword = body.lstrip()[:1] == b"{" and self._any_named is None
                 return self._spread(self._json.decode(body)) if keyword else self._loose(msgspec.json.decode(body))
-            keyword = (0x80 <= body[0] <= 0x8F or body[0] in (0xDE, 0xDF)) and not self._any_named
+            keyword = (0x80 <= body[0] <= 0x8F or body[0] in (0xDE, 0xDF)) and self._any_named is None
             return self._spread(self._msgpack.decode(body)) if keyword else self._loose(msgspec.msgpack.decode(body))
         except msgspec.ValidationError as error:
             raise self._misfit(str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise SwellError("bad_body", f"The body is not valid {kind}: {error}.") from None
+            raise bad_body(kind, body, error) from None
 
     def from_query(self, pairs: Iterable[tuple[str, str]], body: dict[str, Any]) -> Given:
         """Arguments of a web endpoint: query parameters as text, and the fields of a JSON object.
@@ -122,16 +123,35 @@ class Arguments:
     def _bind(self, values: list[Any], named: dict[str, Any], strict: bool = True) -> Given:
         """Positional and keyword values, converted; extra ones as they are where the signature takes any."""
         extra = values[len(self._positional) :]
-        if extra and not self._any_more:
+        if extra and self._any_more is None:
             raise self._error(f"{len(values)} positional arguments were given and at most {len(self._positional)} fit")
         given = dict(zip(self._positional, values, strict=False))
         given |= {name: value for name, value in named.items() if name in self._types or not self._any_named}
         args, kwargs = self._spread(self._whole(given, strict))
-        if extra:
-            args = (*args, *(kwargs.pop(name) for name in self._positional if name in kwargs), *extra)
-        if self._any_named:
-            kwargs |= {name: value for name, value in named.items() if name not in self._types}
+        more, other = self._any_more, self._any_named
+        if extra and more is not None:
+            first = [kwargs.pop(name) for name in self._positional if name in kwargs]
+            read = [self._one(more, f"{more.name}[{at}]", value, strict) for at, value in enumerate(extra)]
+            args = (*args, *first, *read)
+        if other is not None:
+            others = [name for name in named if name not in self._types]
+            kwargs |= {name: self._one(other, name, named[name], strict) for name in others}
         return args, kwargs
+
+    def _one(self, extra: _Extra, place: str, value: Any, strict: bool) -> Any:
+        """One of the values that `*args` or `**kwargs` takes; `place` is what an error calls it."""
+        try:
+            read = msgspec.convert(value, extra.kind, strict=strict, dec_hook=_convert)
+        except msgspec.ValidationError as error:
+            raise self._misfit(str(error), place) from None
+        return self._made(place, read) if extra.nested else read
+
+    def _extra(self, parameter: inspect.Parameter | None, hints: dict[str, Any]) -> _Extra | None:
+        if parameter is None:
+            return None
+        hint = hints.get(parameter.name, Any)
+        kind = _readable(hint, self._shapes)
+        return _Extra(parameter.name, kind, kind is not hint and kind is not Any)
 
     def _whole(self, given: dict[str, Any], strict: bool = True) -> Any:
         try:
@@ -180,11 +200,12 @@ class Arguments:
             raise self._error(str(error)) from None
         return args, kwargs
 
-    def _misfit(self, said: str) -> SwellError:
+    def _misfit(self, said: str, within: str = "") -> SwellError:
+        """`within`: of which value msgspec says it, where that is not all of them."""
         place = _PLACE.match(said)
-        path = ""
+        path = within
         if place is not None:
-            path = place["path"].replace("key in ", "").removeprefix("$").removeprefix(".")
+            path = (within + place["path"].replace("key in ", "").removeprefix("$")).removeprefix(".")
             said = place["said"]
         field = _FIELD.match(said)
         if field is not None:
@@ -196,6 +217,27 @@ class Arguments:
 
     def _error(self, said: str) -> SwellError:
         return SwellError("bad_arguments", f"{said[:1].upper()}{said[1:]}. It takes {self.text}.", status=422)
+
+
+class _Extra(NamedTuple):
+    """`*args` or `**kwargs`."""
+
+    name: str
+    kind: Any
+    """What each of its values is read as."""
+    nested: bool
+    """What was read is not yet what the annotation says."""
+
+
+def bad_body(kind: str, body: bytes, error: Exception) -> SwellError:
+    """What is said of a body that could not be decoded."""
+    if isinstance(error, UnicodeDecodeError) and kind == JSON:
+        # It counts from the start of the string that it is in.
+        try:
+            body.decode()
+        except UnicodeDecodeError as whole:
+            error = whole
+    return SwellError("bad_body", f"The body is not valid {kind}: {error}.")
 
 
 def _media_type(content_type: bytes, body: bytes) -> str:
@@ -219,6 +261,23 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
     except (TypeError, ValueError):
         kinds = (("args", inspect.Parameter.VAR_POSITIONAL), ("kwargs", inspect.Parameter.VAR_KEYWORD))
         return inspect.Signature([inspect.Parameter(name, kind) for name, kind in kinds])
+
+
+def _as_written(signature: inspect.Signature) -> inspect.Signature:
+    """Annotations that are text stand there without quotes."""
+    parameters = [p.replace(annotation=_bare(p.annotation)) for p in signature.parameters.values()]
+    return signature.replace(parameters=parameters, return_annotation=_bare(signature.return_annotation))
+
+
+def _bare(annotation: Any) -> Any:
+    return _Text(annotation) if isinstance(annotation, str) else annotation
+
+
+class _Text(str):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

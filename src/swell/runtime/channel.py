@@ -47,12 +47,19 @@ class Channel(asyncio.Protocol):
         data = memoryview(pack(message))
         try:
             while data:
-                _, writable, _ = select.select((), (self._sock,), (), _SEND_S)
-                if not writable:
-                    return
-                data = data[self._sock.send(data) :]
+                try:
+                    data = data[self._sock.send(data) :]
+                except BlockingIOError:
+                    if not self._writable():
+                        return
         except (OSError, ValueError):
             return
+
+    def _writable(self) -> bool:
+        """Wait until the runner has read some of what it was told."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLOUT)
+        return bool(poll.poll(_SEND_S * 1000))
 
     def data_received(self, data: bytes) -> None:
         for message in self._unpacker.feed(data):

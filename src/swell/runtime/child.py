@@ -9,7 +9,7 @@ import time
 import msgspec
 
 from swell.model.errors import SwellError
-from swell.runtime import load, template
+from swell.runtime import load, output, template
 from swell.wire.child import CHANNEL_FD, Launch
 from swell.wire.frames import pack
 
@@ -23,11 +23,8 @@ def main() -> None:
     try:
         launch = read_launch(channel)
         load.place(launch)
-        try:
-            program = load.load(launch.revision, launch.bundle_dir, snap=launch.role == "template")
-        except SwellError as error:
-            channel.sendall(pack(load.report_failure(error)))
-        else:
+        program = _load(launch, channel)
+        if program is not None:
             timings = [("load", (time.monotonic() - started) * 1000)]
             if launch.role == "template":
                 template.serve(program, launch, channel, timings)
@@ -39,6 +36,20 @@ def main() -> None:
         template.report_crash()
     finally:
         template.flush_and_exit(status)
+
+
+def _load(launch: Launch, channel: socket.socket) -> load.Program | None:
+    """The program; None when it could not be loaded, which the runner is told."""
+    marked = output.install()
+    try:
+        return load.load(launch.revision, launch.bundle_dir, snap=launch.role == "template")
+    except SwellError as error:
+        channel.sendall(pack(load.report_failure(error)))
+        return None
+    finally:
+        # A line that was begun would be a fork's, too.
+        for stream in marked:
+            stream.end()
 
 
 def read_launch(channel: socket.socket) -> Launch:

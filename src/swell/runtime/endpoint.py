@@ -17,12 +17,13 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.workload import Web
-from swell.runtime.arguments import Given
+from swell.runtime.arguments import Given, bad_body
 from swell.runtime.asgi import App
 from swell.runtime.call import Call, Callee, Host
 from swell.runtime.http import Exchange, Request
 from swell.runtime.load import Program
 from swell.runtime.results import accepted
+from swell.wire.http import JSON
 
 
 class EndpointCallee(Callee):
@@ -36,7 +37,7 @@ class EndpointCallee(Callee):
             try:
                 fields = msgspec.json.decode(body)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise SwellError("bad_body", f"The body is not valid JSON: {error}.") from None
+                raise bad_body(JSON, body, error) from None
             if not isinstance(fields, dict):
                 raise SwellError("bad_body", "The body must be a JSON object with the fields this endpoint takes.")
         return self.arguments.from_query(parse_qsl(query, keep_blank_values=True), fields)

@@ -26,11 +26,15 @@ class MarkedText(io.TextIOBase):
     def __init__(self, stream: str, descriptor: int) -> None:
         self._stream = stream
         self._descriptor = descriptor
+        self.buffer = MarkedBytes(self)
+        self.forget()
+
+    def forget(self) -> None:
+        """In a fork: what others were printing is theirs, and a thread that held the lock is not there."""
         self._lock = threading.Lock()
         self._partial: dict[tuple[int, str], str] = {}
         self._speaking: dict[str, None] = {}
         """Inputs that printed something, oldest first."""
-        self.buffer = MarkedBytes(self)
 
     encoding = "utf-8"
     errors = "backslashreplace"
@@ -99,6 +103,9 @@ class MarkedText(io.TextIOBase):
     def flush(self) -> None:
         """Whole lines are already written; a partial one waits for its end."""
 
+    def reconfigure(self, **_options: Any) -> None:
+        """Takes what programs ask of a terminal or file; lines and UTF-8 are what there is."""
+
     def close(self) -> None:
         """Stays open: user code that closes sys.stdout must not lose the lines of others."""
 
@@ -128,9 +135,19 @@ class MarkedBytes(io.RawIOBase):
         """Stays open, as the text stream does."""
 
 
+_installed: list[tuple[MarkedText, MarkedText]] = []
+
+
 def install() -> tuple[MarkedText, MarkedText]:
-    """Replace sys.stdout and sys.stderr, also in log handlers that already hold the old ones."""
-    out, err = MarkedText("o", 1), MarkedText("e", 2)
+    """Replace sys.stdout and sys.stderr, also in log handlers that already hold the old ones.
+
+    In a process where that was done before, and in its forks, by the same two.
+    """
+    if not _installed:
+        _installed.append((MarkedText("o", 1), MarkedText("e", 2)))
+        for stream in _installed[0]:
+            os.register_at_fork(after_in_child=stream.forget)
+    out, err = _installed[0]
     successor: dict[int, MarkedText] = {}
     for before, after in ((sys.__stdout__, out), (sys.__stderr__, err), (sys.stdout, out), (sys.stderr, err)):
         if before is not None:

@@ -7,7 +7,6 @@ import contextvars
 import functools
 import inspect
 import os
-import random
 import signal
 import socket
 import sys
@@ -166,7 +165,8 @@ class Replica:
             except Exception as error:
                 raise enter_error(method.name, error) from error
             if not callable(app):
-                raise SwellError("bad_entry", f"{method.name} returned a {type(app).__name__}, not an ASGI app.")
+                kind = type(app).__qualname__
+                raise SwellError("bad_entry", f"{method.name} returned an object of type {kind}: that is no ASGI app.")
             await self._add_app(method.name, app)
         else:
             assert web.port is not None
@@ -251,8 +251,7 @@ def _name(hook: Hook) -> str:
 
 
 def _reseed() -> None:
-    """Forks of one template must not draw the same random numbers."""
-    random.seed()
+    """Forks of one template must not draw the same random numbers. Python's own generator sees to that by itself."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()

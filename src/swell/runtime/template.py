@@ -2,11 +2,12 @@
 
 What a fork inherits must be quiet: a thread that holds a lock at the moment of the fork holds it for
 ever in the child. So a template starts no thread of its own, reports those that the user's code started,
-and refuses to be forked where that is known to break (an initialised CUDA context).
+and refuses to be forked where that is known to break (an initialised CUDA driver).
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import select
@@ -28,6 +29,8 @@ from swell.wire.frames import Unpacker, pack
 from swell.wire.identity import open_pidfd
 
 _FDS_PER_FORK = 3
+_CUDA_NOT_INITIALIZED = 3
+"""What every function of the driver answers before its cuInit was called."""
 _RECONNECT_PAUSE_S = 0.05
 _NO_PIDFD_POLL_MS = 100
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -75,21 +78,30 @@ def _kernels_name(task: str) -> str:
 
 def unforkable() -> str:
     """Why this process must not be forked; empty when nothing is known against it."""
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        cuda = getattr(torch, "cuda", None)
-        if cuda is not None and cuda.is_initialized():
-            return "torch has initialised a CUDA context, which does not survive a fork: do that in enter(snap=False)"
-        return ""
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    if cuda is not None and cuda.is_initialized():
+        return "torch has initialised a CUDA context, which does not survive a fork: do that in enter()"
+    return next((why for path in _cuda_drivers() if (why := _initialised(path))), "")
+
+
+def _cuda_drivers() -> list[str]:
+    """Files of the CUDA driver that this process has loaded, whichever library wanted it."""
     try:
-        if "/libcuda.so" in Path("/proc/self/maps").read_text():
-            return (
-                "libcuda is loaded, and whether it holds a CUDA context, which would not survive a fork, "
-                "cannot be told: load it in enter(snap=False)"
-            )
+        lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:
-        pass
-    return ""
+        return []
+    return sorted({line[line.index("/") :] for line in lines if "/libcuda.so" in line})
+
+
+def _initialised(driver: str) -> str:
+    """Why a loaded driver forbids a fork; empty where nobody has initialised it: then a fork still can."""
+    try:
+        status = ctypes.CDLL(driver).cuDeviceGetCount(ctypes.byref(ctypes.c_int()))
+    except (OSError, AttributeError) as error:
+        return f"libcuda is loaded and cannot be asked whether it is initialised ({error}): do that in enter()"
+    if status == _CUDA_NOT_INITIALIZED:
+        return ""
+    return "the CUDA driver is initialised, which does not survive a fork: do that in enter()"
 
 
 class _Template:

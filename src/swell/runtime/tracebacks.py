@@ -39,9 +39,11 @@ def user_traceback(error: BaseException) -> str:
 def user_stack(thread: int) -> str:
     """Where the user's code is now in a thread of ours (its ident), as a traceback puts it; empty where none runs."""
     frame = sys._current_frames().get(thread)
-    frames = traceback.extract_stack(frame) if frame is not None else []
-    called = dropwhile(lambda one: not _is_ours(one.filename), frames)
-    return _as_known("".join(traceback.format_list(one for one in called if not _is_ours(one.filename))))
+    frames = list(traceback.walk_stack(frame))[::-1] if frame is not None else []
+    # Chosen before the files are read: that takes long where the stack is deep, or the machine busy.
+    called = dropwhile(lambda one: not _is_ours(one[0].f_code.co_filename), frames)
+    users = [one for one in called if not _is_ours(one[0].f_code.co_filename)]
+    return _as_known("".join(traceback.StackSummary.extract(users).format()))
 
 
 def summary(error: BaseException) -> str:

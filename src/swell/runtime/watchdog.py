@@ -23,9 +23,10 @@ from swell.runtime.tracebacks import user_stack
 SLACK_S = 2.0
 """Beyond the deadline and the grace: the loop was late for longer than any load explains."""
 _LOOK_S = 1.0
-_KNOCKS_PER_GRACE = 4
+_KNOCK_S = 0.125
+"""How often it is seen whether the loop turns."""
 _ASK_S = 0.05
-"""How often a blocked loop's callers are asked for; no shorter is the time between two knocks."""
+"""How often a blocked loop's callers are asked for."""
 _FILE = 2
 _BLOCKED = (
     "Code that nobody waits for any more blocks the event loop, and cannot be stopped: "
@@ -111,7 +112,6 @@ class Onlooker(Generic[Work]):
     ) -> None:
         self._loop = loop
         self._grace_s = grace_s
-        self._knock_s = max(_ASK_S, grace_s / _KNOCKS_PER_GRACE)
         self._left = left
         self._blocked = blocked
         self._on = threading.Event()
@@ -137,7 +137,7 @@ class Onlooker(Generic[Work]):
             except RuntimeError:
                 return  # The loop is closed: the replica is over.
             # Noticed at the next knock and not at once: answering must not make two threads take turns.
-            time.sleep(self._knock_s)
+            time.sleep(_KNOCK_S)
             if not turned.is_set():
                 self._look_on(turned)
 

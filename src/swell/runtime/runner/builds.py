@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from swell.wire.paths import Home
 log = logging.getLogger("swell.runner")
 
 IMPORT_TIMEOUT_S = 60.0
+IMPORTED_KEPT = 1000
+"""Imports that are known to work and not tried again."""
 INTERNAL = (
     "The server made a mistake of its own while it prepared this, and wrote down where in logs/swell.log of its "
     "state directory. Deploy again; if that does not help, restart it (swell down, swell up)."
@@ -49,7 +52,8 @@ class Builder:
         """What deploys build at this moment."""
         self._usable: set[str] = set()
         """Interpreters that were seen to run the runtime."""
-        self._imported: set[tuple[str, tuple[str, ...], str, Entry]] = set()
+        self._imported: OrderedDict[tuple[Path, Environment, str, Entry], None] = OrderedDict()
+        """What was imported well, by all that the import depends on. The latest last."""
 
     def ready(self, revision: Revision) -> Prepared | None:
         """What was prepared before; None when there is something to make first. Never waits."""
@@ -98,7 +102,7 @@ class Builder:
 
     async def _import(self, revision: Revision, prepared: Prepared, progress: Callable[[str], None]) -> None:
         entry = revision.entry
-        key = (str(prepared.python), revision.environment.packages, revision.bundle, entry)
+        key = (prepared.python, revision.environment, revision.bundle, entry)
         if key in self._imported:
             return
         progress(f"checking the import of {entry.module}")
@@ -128,7 +132,9 @@ class Builder:
                 f"(Python {revision.environment.python or sys.version_info[0]}).",
                 detail="\n".join(output),
             )
-        self._imported.add(key)
+        self._imported[key] = None
+        if len(self._imported) > IMPORTED_KEPT:
+            self._imported.popitem(last=False)
 
 
 def made_for(wanted: Environment, bundle: str, home: Home) -> tuple[Path, ...]:
