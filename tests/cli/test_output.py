@@ -91,6 +91,14 @@ def test_what_is_under_way_stays_in_one_line(title: str, line: str, width: int) 
     assert line.startswith(shown.removesuffix("…")) or shown == line
 
 
+def test_what_has_no_room_is_cut_between_words() -> None:
+    line = "waiting for a replica: r14-27 is starting"
+    title = "Calling hello/greet"
+    assert beside(title, line, 80) == line
+    assert beside(title, line, 60) == "waiting for a replica: r14-27 is…"
+    assert beside(title, line, 51) == "waiting for a replica…"
+
+
 @pytest.mark.parametrize("text", ["0", "0s", "0.0m", "-1", "nan", "1e20", "99999999999w", "soon", ""])
 def test_what_is_no_length_of_time_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="is not a length of time above 0"):

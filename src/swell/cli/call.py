@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,12 @@ from swell.cli import options
 from swell.cli.output import patience
 from swell.cli.why import found, note_end
 from swell.model.errors import SwellError
+from swell.model.workload import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from swell.sdk.client import Client
     from swell.sdk.protocol import Answer, Frames
+    from swell.wire.api import ReplicaRow
 
 OF_THE_CALLER = frozenset(
     {
@@ -62,7 +64,7 @@ def call(target: str, arguments: str, verbose: bool, namespace: str, home: str |
         if verbose:
             _tell(head)
         if not head.ok:
-            raise _refusal(head)
+            raise _refusal(head, at)
         if head.content_type != http.FRAMES:
             return whole
         streamed = head.headers.get(http.REQUEST_ID.lower(), "")
@@ -97,10 +99,19 @@ def _state(client: Client, at: str) -> str:
         rows = [row for row in client.replicas() if row.workload == key]
     except SwellError:
         return "waiting for an answer"
-    if any(row.role == "serving" and row.phase == "ready" for row in rows):
+    return waiting_for(rows)
+
+
+def waiting_for(rows: Sequence[ReplicaRow]) -> str:
+    """What a call of their function waits for, short enough to stand beside its name. Pure."""
+    serving = [row for row in rows if row.role == "serving"]
+    if any(row.phase == "ready" for row in serving):
         return "a replica is ready; waiting for its answer"
-    steps = ", ".join(f"{row.role} {row.id} is {row.phase}" for row in rows)
-    return f"waiting for a replica{': ' if steps else ''}{steps}"
+    templates = [row for row in rows if row.role == "template" and row.phase != "ready"]
+    # A replica that is to be forked goes on when its template is loaded.
+    steps = [*(f"its template is {row.phase}" for row in templates), *(f"{row.id} is {row.phase}" for row in serving)]
+    more = f", {len(serving) - 1} more" if len(serving) > 1 and not templates else ""
+    return ": ".join(["waiting for a replica", *steps[:1]]) + more
 
 
 class Whole:
@@ -118,7 +129,7 @@ class Whole:
         """It is complete."""
 
 
-def _refusal(head: Answer) -> Exception:
+def _refusal(head: Answer, at: str) -> SwellError:
     """The server's error with the ways to learn more about this very request."""
     from swell.sdk.protocol import error_of, failed_request
 
@@ -129,6 +140,9 @@ def _refusal(head: Answer) -> Exception:
         # A request that code answered for may have printed something; the end of a replica is not in its lines.
         if error.code == "exception":
             ways = f"`swell logs --request {error.request}`, {ways}"
+        elif error.code == "no_replica":
+            # What kept replicas from starting was of no request.
+            ways = f"`swell logs {at.rpartition('/')[0].removeprefix(f'{DEFAULT_NAMESPACE}/')}`, {ways}"
         failed.message = f"{failed.message.rstrip('.')}. More: {ways}."
     return failed
 

@@ -161,9 +161,14 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
 
 
 def beside(title: str, line: str, width: int) -> str:
-    """As much of a line as there is room for beside the spinner and the title."""
+    """As much of a line as there is room for beside the spinner and the title: whole words, as far as there are."""
     room = max(width - len(f"⠋ {title} … ") - 1, 0)
-    return line if len(line) <= room else line[: max(room - 1, 0)] + "…"
+    if len(line) <= room:
+        return line
+    cut = line[: max(room - 1, 0)]
+    if line[len(cut)] != " ":
+        cut = cut.rpartition(" ")[0] or cut
+    return cut.rstrip(" ,:;") + "…"
 
 
 @contextmanager
