@@ -290,10 +290,10 @@ RULES: tuple[Callable[[Source], Iterable[Complaint]], ...] = (
 
 
 def cycles(sources: Sequence[Source]) -> Iterator[Complaint]:
-    """No module needs itself to be imported. Imports made later (in a function, for types) do not count."""
+    """No module needs itself. An import made later, in a function, is a need as well: it only hides the ring."""
     by_name = {source.module: source for source in sources if source.module}
     needs = {
-        name: sorted({i.name for i in source.imports if not i.lazy and i.name in by_name and i.name != name})
+        name: sorted({i.name for i in source.imports if i.name in by_name and i.name != name})
         for name, source in by_name.items()
     }
     done: set[str] = set()

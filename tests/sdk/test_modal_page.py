@@ -46,6 +46,7 @@ DIFFERENCES: dict[str, str] = {
 
 
 _DEFAULT_LABEL = "works; the default is `APP--FUNCTION` or `APP--CLASS-METHOD`, in small letters, digits and dashes"
+_GPU = "refused at deploy where the engine has no GPUs to give, as today's local one; the refusal says which engine has"
 _DISK = "works; looked for at deploy, relative paths from the current directory of who deploys"
 _PLACE = (
     "differs: relative to the folder of the program, as `data/x.json`. It is the working directory (unless "
@@ -53,6 +54,8 @@ _PLACE = (
     "folder, and noted at deploy: a replica has no `/root` of its own, and opening it by that path finds nothing"
 )
 REMARKS: dict[str, dict[str, str]] = {
+    "App.cls": {"gpu": _GPU},
+    "App.function": {"gpu": _GPU},
     "Image.add_local_dir": {"local_path": _DISK, "remote_path": _PLACE},
     "Image.add_local_file": {"local_path": _DISK, "remote_path": _PLACE},
     "Image.uv_pip_install": {"requirements": _DISK},

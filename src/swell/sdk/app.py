@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from swell.model.errors import SwellError
 from swell.model.unknown import unknown_app
-from swell.sdk import arguments, describe, marks
+from swell.sdk import describe, marks
 from swell.sdk.binding import Binding, Known, Named
 from swell.sdk.bridge import operation
 from swell.sdk.cls import Cls
@@ -18,6 +18,7 @@ from swell.sdk.function import Function, Local, is_generator
 from swell.sdk.image import Image
 from swell.sdk.later import stand_in
 from swell.sdk.marks import Given
+from swell.sdk.refusal import refuse
 from swell.sdk.retries import Retries, retrying
 from swell.sdk.signatures import public
 
@@ -275,7 +276,7 @@ class App:
 
         A server is started where none answers. `detach=True` leaves the app there.
         """
-        arguments.refuse(Given("App.run", {k: v for k, v in locals().items() if k != "self"}))
+        refuse(Given("App.run", {k: v for k, v in locals().items() if k != "self"}))
         from swell.sdk.run import Running
 
         return Running(self, name=name, namespace=environment_name, detach=detach)
@@ -291,7 +292,7 @@ class App:
         strategy: str = "rolling",
     ) -> App:
         """Put it on the server, to stay. All of it is there afterwards, or nothing has changed."""
-        arguments.refuse(Given("App.deploy", {k: v for k, v in locals().items() if k != "self"}))
+        refuse(Given("App.deploy", {k: v for k, v in locals().items() if k != "self"}))
         from swell.sdk import run
 
         await run.deploy(self, name=name, namespace=environment_name, progress=run.output.progress)
@@ -303,7 +304,7 @@ class App:
         name: str, *, client: None = None, environment_name: str | None = None, create_if_missing: bool = False
     ) -> App:
         """A deployed app by its name. Find its functions with `Function.from_name`."""
-        arguments.refuse(Given("App.lookup", locals().copy()))
+        refuse(Given("App.lookup", locals().copy()))
         at = Named(name, environment_name).resolve(name)
         deployed = [(row.namespace, row.name) for row in at.client.apps()]
         if (at.namespace, at.app) not in deployed:
@@ -315,7 +316,7 @@ class App:
     @operation
     async def stop(self, *, client: None = None) -> None:
         """Take the app off the server; its replicas finish what they have."""
-        arguments.refuse(Given("App.stop", {"client": client}))
+        refuse(Given("App.stop", {"client": client}))
         at = self.binding.resolve(repr(self))
         await at.client.stop.start(at.app, at.namespace)
         self.binding.deployed = None

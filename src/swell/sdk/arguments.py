@@ -1,16 +1,6 @@
-"""What does each public argument do? Every one has an effect or is refused at deploy, and tests show which.
-
-Values that differ from the default of a refused argument are an error that says what to do instead.
-"""
+"""What does each public argument do? Every one has an effect or is refused at deploy, and tests show which."""
 
 from __future__ import annotations
-
-from collections.abc import Sized
-from typing import Any
-
-from swell.model.errors import SwellError
-from swell.sdk.frames import point
-from swell.sdk.marks import Given
 
 _ONE_NODE = "there is one node, and it is where `swell up` runs"
 _SECRETS = "secrets are not available yet; pass what is not secret with env="
@@ -197,28 +187,3 @@ EFFECTS: dict[str, dict[str, str]] = {
     },
 }
 """Public callable → argument → what it changes. Fields of what is deployed are named as `Type.field`."""
-
-
-def refuse(given: Given) -> None:
-    """Raise SwellError when a refused argument has another value than its default."""
-    for name, why in REFUSED.get(given.callable, {}).items():
-        if name in given.values and not _is_default(given, name):
-            refusal = SwellError(
-                "unsupported_argument",
-                f"{given.callable}({name}={_shown(given.values[name])}) cannot be honoured: {why}.",
-                status=422,
-            )
-            point(refusal, given.where)
-            raise refusal
-
-
-def _is_default(given: Given, name: str) -> bool:
-    value = given.values[name]
-    if name == "strategy":
-        return bool(value == "rolling")
-    return value is None or value is False or (isinstance(value, (str, Sized)) and len(value) == 0)
-
-
-def _shown(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "…"

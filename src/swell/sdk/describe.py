@@ -12,10 +12,11 @@ from typing import Any
 
 from swell.model import workload as model
 from swell.model.errors import SwellError
-from swell.sdk import arguments, marks, quantities
+from swell.sdk import marks, quantities
 from swell.sdk.function import is_generator
 from swell.sdk.image import Image, variables
 from swell.sdk.marks import Given, Marks, WebMark
+from swell.sdk.refusal import refuse
 from swell.sdk.retries import retrying
 
 LABEL_MAX = 63
@@ -104,13 +105,13 @@ def notes(app: model.App) -> list[str]:
 
 def check(declared: Declared) -> None:
     """Refuse what cannot be deployed, naming the argument or decorator."""
-    arguments.refuse(declared.given)
+    refuse(declared.given)
     for given in declared.image.given if declared.image is not None else ():
-        arguments.refuse(given)
+        refuse(given)
     members = declared.members()
     for _, marked in [(declared.raw, marks.of(declared.raw)), *members.values()]:
         for given in marked.given:
-            arguments.refuse(given)
+            refuse(given)
     what = f"{'class' if declared.is_class else 'function'} {declared.raw.__qualname__}"
     if not declared.raw.__qualname__.isidentifier():
         raise SwellError("bad_function", f"{what} must be at the top level of its file, so that it can be imported.")

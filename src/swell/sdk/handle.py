@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Self
 
-from swell.sdk import arguments
 from swell.sdk.binding import Binding, Named
 from swell.sdk.marks import Given
+from swell.sdk.refusal import refuse
 from swell.sdk.signatures import public
 
 
@@ -38,5 +38,5 @@ class Handle:
         author asked for; where it cannot (without the API key, as in a replica), calls are not tried again.
         """
         given = {k: v for k, v in locals().items() if k != "cls"}
-        arguments.refuse(Given(f"{cls.__name__}.from_name", given))
+        refuse(Given(f"{cls.__name__}.from_name", given))
         return cls(name, Named(app_name, environment_name))

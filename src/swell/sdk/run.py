@@ -21,12 +21,13 @@ from typing import Any, Generic, Protocol, TypeVar
 from swell.model import workload as model
 from swell.model.errors import SwellError
 from swell.model.workload import DEFAULT_NAMESPACE
-from swell.sdk import arguments, bundle, describe, frames
+from swell.sdk import bundle, describe, frames
 from swell.sdk import image as images
 from swell.sdk.binding import Binding, Deployed
 from swell.sdk.bridge import adopt, drive
 from swell.sdk.client import Client
 from swell.sdk.marks import Given
+from swell.sdk.refusal import refuse
 from swell.sdk.server import serving
 from swell.sdk.signatures import public
 from swell.wire import context
@@ -99,7 +100,7 @@ class Prepared:
 def prepare(app: Deployable, place: describe.Place) -> Prepared:
     """Describe an app and pack its source, which is all that is read of the disk. Everything that cannot be deployed is
     refused here."""
-    arguments.refuse(app.given)
+    refuse(app.given)
     if not app.declared:
         raise SwellError("empty_app", f"App {place.name!r} has no function: decorate one with @app.function().")
     packed: dict[tuple[tuple[str, Path], ...], bundle.Bundle] = {}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from swell.model.errors import SwellError
+from swell.sdk.arguments import REFUSED
 from swell.sdk.frames import hidden
 
 P = ParamSpec("P")
@@ -96,7 +97,5 @@ def _unknown(name: str, given: str, takes: Sequence[str]) -> str:
 
 
 def _working(name: str, takes: Sequence[str]) -> str:
-    """The arguments that do something, listed. The table of the others is made of our callables: it is read here."""
-    from swell.sdk.arguments import REFUSED
-
+    """The arguments that do something, listed."""
     return ", ".join(each for each in takes if each not in REFUSED.get(name, ())) or "none"
