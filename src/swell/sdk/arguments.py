@@ -4,6 +4,8 @@ from __future__ import annotations
 
 _ONE_NODE = "there is one node, and it is where `swell up` runs"
 _SECRETS = "secrets are not available yet; pass what is not secret with env="
+_VOLUMES = "volumes are not available yet; use a folder of the node"
+_DOMAINS = "web endpoints are reached at {label}.localhost and /web/{label}/"
 _NO_BUILD_STEPS = "packages are installed as they are; there is no build step to set up"
 _CACHED = "environments are cached by what is in them; change a version to get a new one"
 _NO_LAYERS = "files always travel with the source, and there are no later build steps that could see them"
@@ -14,7 +16,7 @@ _RESOURCES_REFUSED: dict[str, str] = {
     "secrets": _SECRETS,
     "serialized": "code is imported from source, never pickled; put the function at the top level of a file",
     "network_file_systems": "network file systems are not available; use a folder of the node",
-    "volumes": "volumes are not available yet; use a folder of the node",
+    "volumes": _VOLUMES,
     "ephemeral_disk": "a replica uses its node's own disk, without a quota",
     "proxy": "the function reaches the network as its node does",
     "cloud": _ONE_NODE,
@@ -31,7 +33,7 @@ _RESOURCES_REFUSED: dict[str, str] = {
 _BUILD_REFUSED = {"force_build": _CACHED, "env": _NO_BUILD_STEPS, "secrets": _SECRETS, "gpu": _NO_BUILD_STEPS}
 
 REFUSED: dict[str, dict[str, str]] = {
-    "App": {"secrets": _SECRETS, "volumes": "volumes are not available yet; use a folder of the node"},
+    "App": {"secrets": _SECRETS, "volumes": _VOLUMES},
     "App.function": {"schedule": "schedules are not available yet; call it from cron"} | _RESOURCES_REFUSED,
     "App.cls": _RESOURCES_REFUSED,
     "App.run": {"client": _CLIENT, "interactive": "interactive sessions in a replica are not available"},
@@ -44,9 +46,9 @@ REFUSED: dict[str, dict[str, str]] = {
     "App.stop": {"client": _CLIENT},
     "Function.from_name": {"version": _VERSION, "client": _CLIENT},
     "Cls.from_name": {"version": _VERSION, "client": _CLIENT},
-    "fastapi_endpoint": {"custom_domains": "web endpoints are reached at {label}.localhost and /web/{label}/"},
-    "asgi_app": {"custom_domains": "web endpoints are reached at {label}.localhost and /web/{label}/"},
-    "web_server": {"custom_domains": "web endpoints are reached at {label}.localhost and /web/{label}/"},
+    "fastapi_endpoint": {"custom_domains": _DOMAINS},
+    "asgi_app": {"custom_domains": _DOMAINS},
+    "web_server": {"custom_domains": _DOMAINS},
     "Image.debian_slim": {"force_build": _CACHED},
     "Image.pip_install": _BUILD_REFUSED,
     "Image.uv_pip_install": {**_BUILD_REFUSED, "uv_version": "the server's own uv is used"},
