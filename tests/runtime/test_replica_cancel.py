@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import msgspec
 import pytest
-from replica_harness import ReplicaProcess, function, ready_replica, stops_growing, until
+from replica_harness import ReplicaProcess, cls, function, ready_replica, stops_growing, until
 
 from swell.model.workload import Entry, Method, Web
 from swell.wire.child import Stuck
@@ -320,3 +321,38 @@ def test_a_thread_looks_on_only_where_code_runs_on_the_loop() -> None:
     with ready_replica(source, entry) as replica:
         assert "swell-onlooker" not in replica.call("plain")
         assert "swell-onlooker" in replica.call("on_loop")
+
+
+@pytest.mark.parametrize(("kind", "asks"), [("def", "it.call"), ("async def", "await it.call.aio")])
+def test_a_call_that_waits_for_another_ends_with_its_own_deadline_and_the_replica_goes_on(kind: str, asks: str) -> None:
+    source = f"""
+        from swell.sdk.client import Client
+        class Thing:
+            {kind} ask(self, url):
+                it = Client(url, "key")
+                try:
+                    return {asks}("other/f")
+                except Exception as error:
+                    print("went on after", error)
+                finally:
+                    print("tidied up")
+            def other(self):
+                return "served"
+    """
+    with socket.create_server(("127.0.0.1", 0)) as other, ready_replica(source, cls("ask", "other")) as replica:
+        body = msgspec.json.encode([f"http://127.0.0.1:{other.getsockname()[1]}"])
+        answer = replica.begin("/call/ask", body, "Swell-Remaining-Ms: 2000\r\n")
+        other.settimeout(30)
+        inner, _ = other.accept()
+        inner.settimeout(30)
+        left_s = float(inner.recv(65536).lower().partition(b"swell-timeout: ")[2].split()[0])
+        assert 0 < left_s <= 2.0
+        # Nobody answers. At its deadline the one that waits is ended, and so is its connection.
+        assert b" 504 " in answer.recv(65536)
+        while inner.recv(65536):
+            pass
+        inner.close()
+        answer.close()
+        assert replica.call("other") == "served"
+        until(lambda: replica.printed("tidied up"), "it was stopped")
+        assert not replica.printed("went on")

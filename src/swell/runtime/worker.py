@@ -21,7 +21,7 @@ from contextvars import copy_context
 from time import perf_counter_ns, thread_time_ns
 from typing import Any, TypeVar
 
-from swell.wire.context import InputCancellation
+from swell.wire.context import InputCancellation, waits
 
 T = TypeVar("T")
 
@@ -228,6 +228,9 @@ class _Worker:
         with self._lock:
             if self._armed is job:
                 _raise_in(self._thread.ident, InputCancellation)
+                end_wait = waits.get(self._thread.ident or 0)
+                if end_wait is not None:
+                    end_wait()
 
     def _live(self) -> None:
         while True:

@@ -8,6 +8,7 @@ each is awaited. User code (pickling, iterators) runs in the caller's own thread
 from __future__ import annotations
 
 import functools
+import threading
 import types
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future
@@ -16,6 +17,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 from swell.model.errors import SwellError
 from swell.sdk.frames import hidden
 from swell.sdk.signatures import public
+from swell.wire.context import waits
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,10 +49,20 @@ def drive(operation: Awaitable[T]) -> T:
             advance = functools.partial(steps.throw, _foreign())
             continue
         try:
-            advance = functools.partial(steps.send, waited.result())
+            advance = functools.partial(steps.send, _result(waited))
         except BaseException as error:
             waited.cancel()
             advance = functools.partial(steps.throw, error)
+
+
+def _result(waited: Future[T]) -> T:
+    """Blocks for it, and lets whoever interrupts this thread end that."""
+    thread = threading.get_ident()
+    try:
+        waits[thread] = waited.cancel
+        return waited.result()
+    finally:
+        waits.pop(thread, None)
 
 
 @types.coroutine

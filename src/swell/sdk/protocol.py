@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.sdk.frames import RemoteTraceback, users
+from swell.sdk.here import remaining_s
 from swell.wire import http
 
 RETRIED = frozenset({"exception", "replica_died"})
@@ -48,9 +50,15 @@ class Answer:
 
 
 def call(target: str, args: Sequence[Any], kwargs: Mapping[str, Any], stream: bool = False) -> Request:
-    """A call of `target` ("app/function" or "namespace/app/Class.method") with pickled arguments."""
+    """A call of `target` ("app/function" or "namespace/app/Class.method") with pickled arguments.
+
+    Made while an input is worked on, it has no more time than that has left.
+    """
     accept = f"{http.FRAMES}, {http.PICKLE}" if stream else http.PICKLE
     headers = {"content-type": http.PICKLE, "accept": accept}
+    left_s = remaining_s()
+    if left_s is not None and left_s < math.inf:
+        headers[http.TIMEOUT.lower()] = f"{max(left_s, 0.001):.3f}"
     return Request("POST", f"/call/{target}", headers, _pickle(target, tuple(args), dict(kwargs)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 
 import msgspec
@@ -34,6 +35,9 @@ class Inside(msgspec.Struct, frozen=True):
 
 
 current: ContextVar[Input | None] = ContextVar("swell_input", default=None)
+waits: dict[int, Callable[[], object]] = {}
+"""Thread (its ident) → what ends the wait for another call's answer in it: what is raised in a thread from outside
+reaches it only when it runs."""
 inside: list[Inside] = []
 """Empty outside a replica; one entry within. A list, so that a fork can replace it in place."""
 
