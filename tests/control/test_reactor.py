@@ -9,9 +9,9 @@ import pytest
 
 from swell.control import reactor as reactor_module
 from swell.control.demand import DemandBook
-from swell.control.reactor import Effects, Reactor
+from swell.control.reactor import AGENDA_MIN, Effects, Reactor
 from swell.decide.plan import plan
-from swell.model.events import AppDeployed, NodeSeen, Opened, ReplicaSeen
+from swell.model.events import AppDeployed, AppStopped, NodeSeen, Opened, ReplicaSeen, WorkloadSet
 from swell.model.node import Node
 from swell.model.orders import Inventory, StartOrder, StopOrder
 from swell.model.plan import Plan, Start
@@ -318,3 +318,88 @@ def test_what_waits_for_room_gets_it_soon_after_another_pool_went_idle(gone: str
     assert wake_at == now + reactor.policy.reclaim_after_s
     (stop,) = stops(reactor.step(wake_at))
     assert (stop.replica, stop.reason) == (order.replica, "reclaimed")
+
+
+def a_full_node(busy: Scaling) -> tuple[Reactor, str, str]:
+    """One pool's replicas fill the node, and another pool has no room."""
+    reactor, pool = a_reactor(busy, needs=Needs(cpu=0.5, memory_mib=512))
+    reactor.demand("g1", [Level(pool, 8, 0)], 1e9, 101.0)
+    reactor.step(101.0)
+    assert len(reactor.world.replicas) == 8
+    for replica in reactor.world.in_pool(pool):
+        reactor.fact(ReplicaSeen(102.0, replica.id, Phase.READY, pool, "serving", "n1", address="unix:/x"))
+    reactor.step(102.0)
+    reactor.demand("g1", [Level(pool, 0, 8)], 1e9, 102.0)
+    waiting = also_deployed(reactor, "b", Needs(cpu=0.5, memory_mib=512))
+    reactor.demand("g2", [Level(waiting, 1, 0)], 1e9, 103.0)
+    assert stops(reactor.step(103.0)) == []
+    assert reactor.waiting.keys() == {waiting}
+    return reactor, pool, waiting
+
+
+@pytest.mark.parametrize("busy", [Scaling(idle_s=600.0), Scaling(idle_s=600.0, min_replicas=1)])
+def test_who_waits_gets_room_soon_after_another_pool_needs_less_though_not_nothing(busy: Scaling) -> None:
+    reactor, pool, waiting = a_full_node(busy)
+    reactor.demand("g1", [Level(pool, 0, 2)], 1e9, 110.0)
+    assert reactor.step(110.0).wake_at == 111.0
+    (stop,) = stops(reactor.step(111.0))
+    assert (stop.reason, reactor.world.replicas[stop.replica].pool) == ("reclaimed", pool)
+    reactor.fact(ReplicaSeen(112.0, stop.replica, Phase.GONE, pool, "serving", "n1", reason="reclaimed"))
+    (start,) = starts(reactor.step(112.0))
+    assert start.pool == waiting
+
+
+def test_who_waits_gets_room_when_a_minimum_is_lowered() -> None:
+    reactor, pool, _ = a_full_node(Scaling(idle_s=600.0, min_replicas=8))
+    reactor.demand("g1", [Level(pool, 0, 0)], 1e9, 110.0)
+    assert stops(reactor.step(120.0)) == []
+    workload = reactor.world.workload(pool)
+    assert workload is not None
+    lower = msgspec.structs.replace(workload, scaling=Scaling(idle_s=600.0, min_replicas=7))
+    reactor.take(WorkloadSet(130.0, lower))
+    assert [stop.reason for stop in stops(reactor.step(130.0))] == ["reclaimed"]
+
+
+def test_who_waits_gets_room_from_what_an_earlier_control_left_idle() -> None:
+    """No gateway speaks of a pool that nobody calls."""
+    reactor, pool = a_reactor(Scaling(idle_s=600.0), needs=Needs(memory_mib=3000))
+    left = ReplicaSeen(101.0, "r0-5", Phase.READY, pool, "serving", "n1", pid=7, address="unix:/x")
+    reactor.fact(Inventory("n1", 101.0, 0, (left,)))
+    waiting = also_deployed(reactor, "b", Needs(memory_mib=3000))
+    reactor.demand("g1", [Level(waiting, 1, 0)], 1e9, 102.0)
+    assert [(stop.replica, stop.reason) for stop in stops(reactor.step(102.0))] == [("r0-5", "reclaimed")]
+
+
+@pytest.mark.parametrize("gone", ["function", "app"])
+def test_what_is_in_flight_may_use_its_timeout_when_its_function_is_taken_away(gone: str) -> None:
+    reactor, pool = a_reactor()
+    reactor.demand("g1", [Level(pool, 1, 0)], 1e9, 101.0)
+    (order,) = starts(reactor.step(101.0))
+    reactor.fact(seen(order, Phase.READY, 102.0))
+    reactor.step(102.0)
+    app = reactor.world.apps["default/a"]
+    if gone == "app":
+        reactor.take(AppStopped(103.0, "default", "a"))
+    else:
+        reactor.take(AppDeployed(103.0, msgspec.structs.replace(app, workloads=(), revisions=())))
+    (stop,) = stops(reactor.step(103.0))
+    assert stop.grace_s == app.revisions[0].timeout_s + POLICY.stop_grace_s
+    assert stop.reason == ("stopped" if gone == "app" else "removed")
+
+
+def test_the_agenda_is_as_long_as_there_are_pools_however_often_they_are_planned() -> None:
+    """One is looked at sooner, so that none of the times that the other had is ever come to."""
+    reactor, pool = a_reactor(Scaling(idle_s=1e6))
+    sooner = also_deployed(reactor, "b", Needs())
+    reactor.demand("g1", [Level(pool, 1, 0), Level(sooner, 1, 0)], 1e9, 101.0)
+    for order in starts(reactor.step(101.0)):
+        reactor.fact(seen(order, Phase.READY, 102.0))
+    reactor.demand("g1", [Level(sooner, 0, 0)], 1e9, 102.0)
+    for n in range(501):
+        now = 103.0 + n / 10
+        reactor.demand("g1", [Level(pool, 0, n % 2)], 1e9, now)
+        assert reactor.step(now).wake_at == 162.0
+        assert len(reactor._agenda) <= 2 * 2 + AGENDA_MIN
+    (stop,) = stops(reactor.step(162.0))
+    reactor.fact(ReplicaSeen(163.0, stop.replica, Phase.GONE, sooner, "serving", "n1", reason="idle"))
+    assert reactor.step(163.0).wake_at == 153.0 + 1e6

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -17,6 +17,7 @@ from swell.control.table import TableKeeper
 from swell.decide.check import would_break
 from swell.decide.drive import drive, order_for
 from swell.decide.plan import plan
+from swell.decide.spare import spare
 from swell.decide.warm import unforkable
 from swell.model.demand import IDLE
 from swell.model.events import Event, NodeSeen, PlanCommitted, ReplicaAdopted, ReplicaSeen
@@ -34,6 +35,10 @@ log = logging.getLogger("swell.control")
 
 REFUSED_AGAIN_S = 1.0
 """A plan that must not be committed is made anew after this long."""
+
+
+AGENDA_MIN = 16
+"""A shorter agenda is not worth tidying."""
 
 
 class Effects(msgspec.Struct, frozen=True):
@@ -80,10 +85,10 @@ class Reactor:
 
     def applied(self, event: Event) -> None:
         """Take in an event that is in the log already (a deploy is, before anyone is told)."""
-        for pool in self.world.apply(event):
-            self._due[pool] = None
-            self._stale[pool] = None
-        if isinstance(event, NodeSeen) or (isinstance(event, ReplicaSeen) and event.phase in (Phase.READY, *OVER)):
+        touched = self.world.apply(event)
+        self._due.update(dict.fromkeys(touched))
+        self._changed(touched)
+        if not isinstance(event, ReplicaSeen) or event.phase in (Phase.READY, *OVER):
             self._room_may_come()
 
     def fact(self, fact: Fact) -> None:
@@ -113,14 +118,22 @@ class Reactor:
     def gateway_left(self, gateway: str, now: float) -> None:
         self._told(self.book.drop(gateway, now))
 
+    def _changed(self, pools: Iterable[str]) -> None:
+        """What runs of these pools is another. Nobody having spoken of one that runs is a level, too: zero."""
+        for pool in pools:
+            self._stale[pool] = None
+            if pool in self.world.by_pool:
+                self.book.demand.setdefault(pool, IDLE)
+
     def _told(self, pools: Sequence[str]) -> None:
         """The levels of these pools are others."""
         self._due.update(dict.fromkeys(pools))
-        if self.waiting and not all(self.book.demand.get(pool, IDLE).level for pool in pools):
+        levels = self.book.demand
+        if self.waiting and any(any(spare(self.world, pool, levels.get(pool, IDLE))) for pool in pools):
             self._room_may_come()
 
     def _room_may_come(self) -> None:
-        """Somebody left, or is idle and may have to: whoever waits for room is looked at again."""
+        """Somebody left, or has some to spare: whoever waits for room is looked at again."""
         self._due.update(dict.fromkeys(self.waiting))
 
     def unforkable(self, pool: str) -> str:
@@ -160,7 +173,7 @@ class Reactor:
     def _commit(self, decided: Plan, now: float) -> None:
         world = self.world
         event = PlanCommitted(at=now, plan=decided)
-        self._stale.update(dict.fromkeys(world.apply(event)))
+        self._changed(world.apply(event))
         self._events.append(event)
         for action in decided.actions:
             replica = world.replicas.get(action.replica)
@@ -177,6 +190,10 @@ class Reactor:
         for pool, at in decided.look_again:
             self._look_at[pool] = at
             heapq.heappush(self._agenda, (at, pool))
+        if len(self._agenda) > 2 * len(self._look_at) + AGENDA_MIN:
+            # Most of it is of times that no longer hold.
+            self._agenda = [(at, pool) for pool, at in self._look_at.items()]
+            heapq.heapify(self._agenda)
 
     def _pop_agenda(self, now: float) -> None:
         while self._agenda and self._agenda[0][0] <= now:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from swell.decide.scale import failed, restart_at
+from swell.decide.retry import closed, failed, restart_at
 from swell.model.policy import Policy
 from swell.model.replica import Phase
 from swell.model.request import Prices
 from swell.model.workload import Workload
 from swell.model.world import Failures, World
 from swell.wire.link import Endpoint, PoolRow, Route, Table, TableDelta
-
-FAILURES_BEFORE_CLOSED = 3
-"""Starts that fail in a row before requests are refused at once instead of held for another try."""
-TOOK_ITS_TIME = ("startup_timeout", "not_listening")
-"""A start that failed after all the time it may take is not waited for again: one is enough."""
 
 
 class TableKeeper:
@@ -96,7 +91,7 @@ def pool_row(world: World, pool: str, policy: Policy) -> PoolRow | None:
         replicas=tuple(ready),
         failing=failing(failures) if failures is not None else "",
         retry_at=restart_at(failures, policy),
-        closed=failures is not None and (failures.count >= FAILURES_BEFORE_CLOSED or failures.reason in TOOK_ITS_TIME),
+        closed=failures is not None and closed(failures, revision, policy),
     )
 
 

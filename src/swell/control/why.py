@@ -9,7 +9,7 @@ import msgspec
 from swell.control.history import Story
 from swell.control.table import in_short
 from swell.decide.price import PoolCost
-from swell.decide.scale import failed
+from swell.decide.retry import failed
 from swell.model.ends import ORDERED, in_words
 from swell.model.request import RequestRecord, Start
 from swell.model.workload import DEFAULT_NAMESPACE

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from swell.model.node import Node
-from swell.model.replica import Replica
 from swell.model.resources import Needs, Room
+
+T = TypeVar("T")
 
 
 def place(needs: Needs, rooms: Mapping[str, Room], prefer: Callable[[str], int]) -> tuple[str | None, str]:
@@ -29,12 +31,12 @@ def place(needs: Needs, rooms: Mapping[str, Room], prefer: Callable[[str], int])
     return (best[2], "") if best is not None else (None, nearest)
 
 
-def make_room(needs: Needs, room: Room, idle: Iterable[tuple[Replica, Needs]]) -> list[Replica] | None:
-    """Which of `idle` must go so that `needs` fit; None when they do not fit even if all of them go.
+def make_room(needs: Needs, room: Room, idle: Iterable[tuple[T, Needs]]) -> list[T] | None:
+    """Which of `idle` (each with what it holds) must go so that `needs` fit; None when they do not fit even if all go.
 
     The first ones go first, and of those nobody whose going does not help. `room` is spent.
     """
-    going: list[tuple[Replica, Needs]] = []
+    going: list[tuple[T, Needs]] = []
     left = iter(idle)
     while room.lacks(needs) is not None:
         following = next(left, None)
@@ -42,14 +44,13 @@ def make_room(needs: Needs, room: Room, idle: Iterable[tuple[Replica, Needs]]) -
             return None
         going.append(following)
         room.give_back(following[1])
-    staying = set()
-    for replica, held in reversed(going):
+    needed: list[T] = []
+    for each, held in reversed(going):
         room.take(held)
-        if room.lacks(needs) is None:
-            staying.add(replica.id)
-        else:
+        if room.lacks(needs) is not None:
             room.give_back(held)
-    return [replica for replica, _ in going if replica.id not in staying]
+            needed.append(each)
+    return needed[::-1]
 
 
 def never_fits(needs: Needs, nodes: Iterable[Node]) -> str | None:

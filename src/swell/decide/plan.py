@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 
 from swell.decide.place import make_room, place
 from swell.decide.scale import NEVER, Scaled, scale
+from swell.decide.spare import Spare, spare
 from swell.decide.warm import evict, idle_at, may_have_template, usable
 from swell.model.demand import IDLE, Demand
 from swell.model.ends import in_words
@@ -44,10 +44,16 @@ class _Planner:
         self.stopping: set[str] = set()
         self.read: dict[str, Demand] = {}
         self.new_template_mib: dict[str, float] = {}
-        self.idle: list[tuple[float, Replica]] | None = None
+        self.forked: set[str] = set()
+        """Templates that what is started now is forked from."""
         self.short: list[tuple[str, Needs, frozenset[str], str]] = []
         """(pool, what it asks for, where it may be, why not now) of those that found no room."""
-        self.promised: dict[str, list[Needs]] = {}
+        self.spares: dict[str, list[Spare]] = {}
+        """Node → what may be taken back there, in the order in which it goes."""
+        self.coming: dict[str, Room] = {}
+        """Each node's room once all that is being stopped is gone, but for what others wait there for."""
+        self.reach: dict[str, Room] = {}
+        """That room with all that may be taken back there."""
         self.started = world.started
 
     def plan(self, pools: tuple[str, ...]) -> Plan:
@@ -56,6 +62,8 @@ class _Planner:
             if revision is not None:
                 self._pool(pool, revision)
         # Only now: what others were given of the free room must not be counted on.
+        if self.short:
+            self._list_spares()
         for short in self.short:
             self._make_room(*short)
         return Plan(
@@ -78,7 +86,7 @@ class _Planner:
         templates = [r for r in members if r.role == "template" and r.phase is not Phase.DRAINING]
         failures = world.failures.get(pool)
         if workload is None and pool.partition("@")[0] not in world.workloads:
-            self._stop_all(serving + templates)
+            self._remove(pool, revision, serving + templates)
             return
         ended = world.ended.get(pool, ())
         scaled = scale(workload, revision, demand, serving, failures, self.policy, now, ended)
@@ -113,6 +121,8 @@ class _Planner:
                 template = self._start_template(pool, revision, node)
                 if template is not None:
                     templates.append(template)
+            if template is not None:
+                self.forked.add(template.id)
             self._free()[node].take(revision.needs)
             if revision.needs.ports:
                 full.add(node)
@@ -149,71 +159,62 @@ class _Planner:
             else:
                 self._look(pool, until)
 
-    def _stop_all(self, members: list[Replica]) -> None:
+    def _remove(self, pool: str, revision: Revision, members: list[Replica]) -> None:
+        """Its workload is there no more; what is in flight is finished all the same."""
+        reason = "removed" if pool.rpartition("/")[0] in self.world.apps else "stopped"
         for replica in members:
-            self._stop(replica.id, "stopped", self.policy.stop_grace_s, in_words("stopped"))
+            grace_s = self._grace_s(revision) if replica.role == "serving" else STARTUP_GRACE_S
+            self._stop(replica.id, reason, grace_s, in_words(reason))
 
     # -- memory and room ---------------------------------------------------------------------
 
+    def _list_spares(self) -> None:
+        """Once for all that are short. Whose demand is not known gives up nothing: what is used of the known is kept
+        in the plan, and leads to the same choice."""
+        leaving = self.stopping | self.forked
+        pools = [(pool, self.demand.get(pool)) for pool in self.world.by_pool]
+        found = [each for pool, level in pools if level is not None for each in spare(self.world, pool, level, leaving)]
+        self.coming = {node: room.copy() for node, room in self._free().items()}
+        for replica in self.world.replicas.values():
+            if replica.node in self.coming and (replica.phase is Phase.DRAINING or replica.id in self.stopping):
+                self.coming[replica.node].give_back(self.world.needs(replica))
+        self.reach = {node: room.copy() for node, room in self.coming.items()}
+        for each in sorted(found, key=lambda each: each.turn):
+            node = each.replica.node
+            if node in self.reach:
+                self.reach[node].give_back(self.world.needs(each.replica))
+                self.spares.setdefault(node, []).append(each)
+
     def _make_room(self, pool: str, needs: Needs, nodes: frozenset[str], why_not: str) -> None:
         """Nothing fits: take back what is idle elsewhere, longest unused first, if that makes it fit."""
-        idle = self._reclaimable(pool)
-        since_of = {replica.id: since for since, replica in idle}
-        choices: list[tuple[float, int, str, list[Replica]]] = []
+        choices: list[tuple[float, bool, int, str, list[Spare]]] = []
         for node in nodes:
-            held = [(replica, self.world.needs(replica)) for _, replica in idle if replica.node == node]
-            going = make_room(needs, self._coming(node), held)
-            if going is not None:
-                last_s = max((since_of[replica.id] for replica in going), default=-math.inf)
-                choices.append((max(last_s + self.policy.reclaim_after_s, self.now), len(going), node, going))
+            if self.reach[node].lacks(needs) is not None:
+                continue
+            there = (each for each in self.spares.get(node, ()) if each.replica.id not in self.stopping)
+            held = ((each, self.world.needs(each.replica)) for each in there)
+            going = make_room(needs, self.coming[node].copy(), held)
+            if going is None:
+                continue
+            at = max((each.since + self.policy.reclaim_after_s for each in going), default=self.now)
+            choices.append((max(at, self.now), any(each.warm for each in going), len(going), node, going))
+            for each in going:
+                self._level(each.replica.pool)
         # Where nothing would do, room comes back only by an event: whoever leaves wakes the waiting.
         if not choices:
             return
-        at, _, node, going = min(choices, key=lambda choice: choice[:3])
+        at, _, _, node, going = min(choices, key=lambda choice: choice[:4])
         if at > self.now:
             self._look(pool, at)
             return
-        self.promised.setdefault(node, []).append(needs)
+        self.coming[node].take(needs)
+        self.reach[node].take(needs)
         why = f"{workload_of(pool)} waits: {why_not}"
-        for replica in going:
-            self._stop(replica.id, "reclaimed", self._grace_of(replica), why)
+        for each in going:
+            self.coming[node].give_back(self.world.needs(each.replica))
+            self._stop(each.replica.id, "reclaimed", self._grace_of(each.replica), why)
             # Its pool may be none of those that are planned now, and has less from here on.
-            self._look(replica.pool, self.now)
-
-    def _coming(self, node: str) -> Room:
-        """The node's room once all that is being stopped is gone, but for what others wait there for."""
-        room = self._free()[node].copy()
-        for replica in self.world.replicas.values():
-            if replica.node == node and (replica.phase is Phase.DRAINING or replica.id in self.stopping):
-                room.give_back(self.world.needs(replica))
-        for needs in self.promised.get(node, ()):
-            room.take(needs)
-        return room
-
-    def _reclaimable(self, for_pool: str) -> list[tuple[float, Replica]]:
-        """(idle since, replica) of what may go so that this pool gets room, longest unused first."""
-        if self.idle is None:
-            self.idle = list(self._idle())
-        # Better a replica started fresh than a template that keeps its own replicas out.
-        mine = [(at, r) for at, r in self._ready(for_pool) if r.role == "template"]
-        others = [(since, r) for since, r in self.idle if r.pool != for_pool]
-        staying = [(since, r) for since, r in (*mine, *others) if r.id not in self.stopping]
-        return sorted(staying, key=lambda pair: (pair[0], pair[1].id))
-
-    def _idle(self) -> Iterable[tuple[float, Replica]]:
-        """(idle since, replica) of ready ones nobody uses now, beyond their pool's minimum."""
-        for pool, members in self.world.by_pool.items():
-            demand = self._level(pool)
-            workload = self.world.workload(pool)
-            if demand.level or (workload is not None and workload.scaling.min_replicas):
-                continue
-            if any(r.phase in (Phase.PLANNED, Phase.STARTING) for r in members.values()):
-                continue
-            yield from ((max(demand.used_at, at), r) for at, r in self._ready(pool))
-
-    def _ready(self, pool: str) -> list[tuple[float, Replica]]:
-        """(ready since, replica)."""
-        return [(r.ready_at or self.now, r) for r in self.world.in_pool(pool) if r.phase is Phase.READY]
+            self._look(each.replica.pool, self.now)
 
     def _make_share(self, node: str, new_mib: float) -> bool:
         """Is there room for one more template in their share of the node's memory, if need be by evicting some?"""
@@ -227,13 +228,15 @@ class _Planner:
         there = [t for t in self.world.templates.values() if t.node == node and t not in going and self._unused(t)]
         evicted = evict(there, excess_mib, self.world.memory_mib, self._worth)
         for template in evicted or ():
+            self._level(template.pool)
             why = f"templates on {node} may hold {self.policy.template_memory_share:.0%} of its memory"
             self._stop(template.id, "evicted", STARTUP_GRACE_S, why)
         return evicted is not None
 
     def _unused(self, template: Replica) -> bool:
-        """No replica is about to be forked from it."""
-        if self._level(template.pool).level:
+        """Nobody is known to want its pool, and no replica is about to be forked from it."""
+        demand = self.demand.get(template.pool)
+        if demand is None or demand.level or template.id in self.forked:
             return False
         members = self.world.by_pool.get(template.pool, {}).values()
         return not any(r.template == template.id and r.phase in (Phase.PLANNED, Phase.STARTING) for r in members)
@@ -241,7 +244,7 @@ class _Planner:
     def _worth(self, template: Replica) -> tuple[bool, float]:
         """What goes first is worth least: unasked for, and longest unused."""
         revision = self.world.revision(template.pool)
-        used_at = max(self._level(template.pool).used_at, template.ready_at or template.planned_at)
+        used_at = max(self.demand[template.pool].used_at, template.ready_at or template.planned_at)
         return (revision is not None and revision.snapshot, used_at)
 
     def _free(self) -> dict[str, Room]:
@@ -250,11 +253,12 @@ class _Planner:
         return self.rooms
 
     def _level(self, pool: str) -> Demand:
-        """The pool's demand; what was looked at is kept in the plan."""
-        level = self.demand.get(pool, IDLE)
-        if level is not IDLE:
-            self.read[pool] = level
-        return level
+        """The pool's demand, on which something depends: it is kept in the plan."""
+        known = self.demand.get(pool)
+        if known is None:
+            return IDLE
+        self.read[pool] = known
+        return known
 
     # -- the words of a plan -----------------------------------------------------------------
 

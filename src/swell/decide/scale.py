@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from swell.decide.retry import failed, restart_at
 from swell.model.demand import UNTOLD_S, Demand
-from swell.model.ends import in_words
 from swell.model.policy import Policy
 from swell.model.replica import Phase, Replica
 from swell.model.workload import Revision, Workload
@@ -66,6 +66,23 @@ def scale(
     return msgspec.structs.replace(surely, look_again_at=until, wait=surely.wait or doubt)
 
 
+def unneeded(
+    workload: Workload | None, revision: Revision, demand: Demand, serving: Sequence[Replica]
+) -> list[tuple[float, Replica]]:
+    """(since when, replica) of the ready ones beyond what is wanted now, those that would go first in front."""
+    ready = _newest_first([r for r in serving if r.phase is Phase.READY])
+    least, most, buffer, _ = _bounds(workload, len(serving))
+
+    def wanted(inputs: int) -> int:
+        return _wanted(_replicas_for(inputs, revision.target_inputs), least, most, buffer)
+
+    found = []
+    for gone, replica in enumerate(ready[: max(len(ready) - wanted(_inputs(demand, revision, serving)), 0)], 1):
+        needed_until = max((at for at, level in demand.peaks if wanted(level) > len(ready) - gone), default=0.0)
+        found.append((max(needed_until, replica.ready_at or replica.planned_at), replica))
+    return found
+
+
 def _inputs(demand: Demand, revision: Revision, serving: Sequence[Replica]) -> int:
     """Inputs that want a replica. Of those in flight no more than the ready ones can work on: the rest is over, since
     its replica crashed, or goes on in one that drains."""
@@ -89,7 +106,7 @@ def _size(
     """For so many `inputs` now, and what the demand was lately."""
     least, most, buffer, idle_s = _bounds(workload, len(serving))
     need = _replicas_for(inputs, revision.target_inputs)
-    wanted = min(max(need + (buffer if inputs else 0), least), most)
+    wanted = _wanted(need, least, most, buffer)
     have = len(serving)
     if have > most:
         return _shrink_to(most, serving, now)
@@ -98,11 +115,11 @@ def _size(
         whys = [words if n < need else _kept(n, least, buffer) for n in range(have, wanted)]
         return _grow(tuple(whys), failures, policy, now)
     peak = _replicas_for(demand.peak_within(idle_s, now), revision.target_inputs)
-    keep = min(max(peak + (buffer if peak else 0), wanted), most)
+    keep = _wanted(peak, wanted, most, buffer)
     spare = have - keep
     idle = [r for r in serving if r.phase is Phase.READY and (r.ready_at or now) + idle_s <= now]
     # The newest go first: the oldest have the warmest caches and the longest record of working.
-    stop = tuple(r.id for r in sorted(idle, key=lambda r: (r.planned_at, r.id), reverse=True)[: max(spare, 0)])
+    stop = tuple(r.id for r in _newest_first(idle)[: max(spare, 0)])
     reason = "idle" if workload is not None else "superseded"
     return Scaled(
         starts=(),
@@ -114,14 +131,6 @@ def _size(
     )
 
 
-def restart_at(failures: Failures | None, policy: Policy) -> float:
-    """When a pool whose starts failed may be started again; 0 = at once."""
-    if failures is None:
-        return 0.0
-    delay_s = policy.restart_backoff_s * 2.0 ** min(failures.count - 1, 30)
-    return failures.at + min(delay_s, policy.restart_backoff_max_s)
-
-
 def _bounds(workload: Workload | None, have: int) -> tuple[int, int, int, float]:
     """(least, most, buffer, idle_s). A superseded pool only finishes what it has."""
     if workload is None:
@@ -130,14 +139,17 @@ def _bounds(workload: Workload | None, have: int) -> tuple[int, int, int, float]
     return scaling.min_replicas, scaling.max_replicas, scaling.buffer_replicas, scaling.idle_s
 
 
+def _wanted(need: int, least: int, most: int, buffer: int) -> int:
+    """So many are needed; with the reserve beside what works, and inside the owner's limits."""
+    return min(max(need + (buffer if need else 0), least), most)
+
+
+def _newest_first(replicas: Sequence[Replica]) -> list[Replica]:
+    return sorted(replicas, key=lambda r: (r.planned_at, r.id), reverse=True)
+
+
 def _replicas_for(level: int, inputs: int) -> int:
     return -(-level // inputs)
-
-
-def failed(failures: Failures) -> str:
-    """How often, and why, a pool's start failed."""
-    times = "once" if failures.count == 1 else f"{failures.count} times in a row"
-    return f"its start failed {times}: {in_words(failures.reason)}"
 
 
 def _grow(whys: tuple[str, ...], failures: Failures | None, policy: Policy, now: float) -> Scaled:
@@ -151,10 +163,9 @@ def _grow(whys: tuple[str, ...], failures: Failures | None, policy: Policy, now:
 def _shrink_to(most: int, serving: Sequence[Replica], now: float) -> Scaled:
     """More than the owner allows (the limit was lowered, or two controls' replicas met): the newest drain now, and
     then those that stay are looked at."""
-    newest = sorted(serving, key=lambda r: (r.planned_at, r.id), reverse=True)
     return Scaled(
         starts=(),
-        stop=tuple(r.id for r in newest[: len(serving) - most]),
+        stop=tuple(r.id for r in _newest_first(serving)[: len(serving) - most]),
         reason="over_max",
         why=f"{len(serving)} are more than max_containers={most}",
         look_again_at=now,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-ORDERED = frozenset({"idle", "superseded", "stopped", "reclaimed", "evicted", "over_max", "served", "shutdown"})
+ORDERED = frozenset(
+    {"idle", "superseded", "removed", "stopped", "reclaimed", "evicted", "over_max", "served", "shutdown"}
+)
 """Ends that were ordered: they need no last words."""
 
 _WORDS = {
     "idle": "nobody needed it any longer",
     "superseded": "its revision gets no more requests",
+    "removed": "its app was deployed without it",
     "stopped": "its app was stopped",
     "reclaimed": "what it held was needed",
     "evicted": "templates held too much memory",

@@ -18,6 +18,10 @@ class Policy(msgspec.Struct, frozen=True):
     """A pool whose start failed is started again after this long, doubled each time…"""
     restart_backoff_max_s: float = 60.0
     """…up to this long."""
+    failing_max: int = 3
+    """Starts of a pool that fail in a row before its callers are refused until the next try is due."""
+    failing_wait_s: float = 5.0
+    """They are refused sooner once failed starts took this long in all, or one its whole start-up time."""
     stop_grace_s: float = 30.0
     """A drain longer than the input's own timeout plus this is cut."""
     reclaim_after_s: float = 1.0

@@ -35,6 +35,8 @@ class Failures(msgspec.Struct, frozen=True):
     at: float
     reason: str
     detail: str
+    took_s: float = 0.0
+    """How long all of them were under way together."""
 
 
 class World:
@@ -340,7 +342,9 @@ class World:
         """A start failed. It counts, unless it was under way when the last one did: then it is of the same round."""
         before = self.failures.get(replica.pool)
         count = before.count + (replica.planned_at > before.at) if before is not None else 1
-        self.failures[replica.pool] = Failures(count, failed.at, failed.reason, failed.detail)
+        begun_at = max(replica.planned_at, before.at) if before is not None else replica.planned_at
+        took_s = (before.took_s if before is not None else 0.0) + max(failed.at - begun_at, 0.0)
+        self.failures[replica.pool] = Failures(count, failed.at, failed.reason, failed.detail, took_s)
 
     def _forget(self, pool: str) -> None:
         """Nobody wants it and nothing of it runs: what its replicas taught is of no use."""

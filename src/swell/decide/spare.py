@@ -1,0 +1,55 @@
+"""What could a pool do without now, if others waited for its room, and since when?
+
+What it needs it keeps: the replicas of its demand, its reserve and its minimum, and a template that is being forked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator
+from typing import NamedTuple
+
+from swell.decide.scale import unneeded
+from swell.model.demand import Demand
+from swell.model.replica import Phase, Replica
+from swell.model.world import World
+
+
+class Spare(NamedTuple):
+    """Something to take back."""
+
+    warm: bool
+    """A template of a pool in use: better its next replicas are started fresh than that others have none at all."""
+    since: float
+    """Not needed from then on (seconds since the epoch)."""
+    replica: Replica
+
+    @property
+    def turn(self) -> tuple[bool, float]:
+        """What goes first sorts first; of equals the one listed first."""
+        return (self.warm, self.since)
+
+
+def spare(world: World, pool: str, demand: Demand, leaving: Container[str] = ()) -> Iterator[Spare]:
+    """Its ready replicas beyond need and minimum, the newest first, and its templates.
+
+    `leaving`: those that are stopped already, or are about to be forked from.
+    """
+    revision = world.revision(pool)
+    if revision is None:
+        return
+    members = [r for r in world.by_pool.get(pool, {}).values() if r.phase is not Phase.DRAINING and r.id not in leaving]
+    serving = [r for r in members if r.role == "serving"]
+    for since, replica in unneeded(world.workload(pool), revision, demand, serving):
+        yield Spare(False, since, replica)
+    if len(serving) < len(members):
+        yield from _templates(members, demand)
+
+
+def _templates(members: Iterable[Replica], demand: Demand) -> Iterator[Spare]:
+    awaited = {r.template for r in members if r.phase is not Phase.READY}
+    ready = [r for r in members if r.phase is Phase.READY]
+    used_at = max((r.ready_at or r.planned_at for r in ready), default=0.0) if demand.level else demand.used_at
+    for replica in ready:
+        if replica.role == "template" and replica.id not in awaited:
+            since = max(used_at, replica.ready_at or replica.planned_at)
+            yield Spare(bool(demand.level), since, replica)
