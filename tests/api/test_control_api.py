@@ -204,6 +204,12 @@ def test_nothing_is_answered_without_the_key(client: httpx2.Client, path: str, v
     assert KEY not in response.text
 
 
+@pytest.mark.parametrize(("path", "host"), [("/api/blobs/x", "[::1]"), ("/api/apps", "[::1]"), ("/", "x")])
+def test_every_error_names_its_request(client: httpx2.Client, path: str, host: str) -> None:
+    told = client.put(path, headers={"host": host, "swell-request-id": "0b30b5fa04e1-2b"}).json()["error"]
+    assert told["request"] == "0b30b5fa04e1-2b", told
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8470", "localhost:1", "[::1]:80", "SWELL.example:8470"])
 def test_hosts_that_are_ours_are_served(client: httpx2.Client, host: str) -> None:
     assert client.get("/api/health", headers={"host": host}).status_code == 200

@@ -154,3 +154,21 @@ def test_a_host_that_no_name_can_be_is_served_and_not_remembered(play: Play) -> 
         assert list(front.known) == [(b"h" * 255, b"/call/app/fn")]
 
     play(scenario)
+
+
+def test_where_a_web_endpoint_answers_is_told_with_the_port_the_caller_came_to(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy(await rig.replica(), methods=(web("shop"),))
+        browser = await rig.browser()
+        for host, place in (
+            (f"127.0.0.1:{rig.port}", f"http://shop.localhost:{rig.port}."),
+            (f"[::1]:{rig.port}", f"http://shop.localhost:{rig.port}."),
+            ("[::1]", "http://shop.localhost."),
+        ):
+            answer = await browser.call("/call/app/fn", host=host)
+            assert (answer.status, answer.error["code"]) == (404, "unknown_function")
+            assert answer.error["message"].endswith(f"It answers at /web/shop/ and at {place}")
+            nowhere = await browser.call("/nowhere", host=host)
+            assert place.replace("shop", "{label}") in nowhere.error["message"]
+
+    play(scenario)

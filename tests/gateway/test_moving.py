@@ -8,7 +8,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from rig import Exchange, Reader, Rig, echo, pool_row, request, route, until
+from rig import KEY, Exchange, Reader, Rig, echo, pool_row, request, route, until, web
+
+from swell.model.workload import Method
 
 Play = Callable[..., None]
 POOL = "default/app/fn@rv-000000000001"
@@ -157,5 +159,57 @@ def test_loads_of_very_many_replicas_are_not_told(play: Play) -> None:
         assert rig.control.loads(POOL) == {}
         gate.set()
         assert (await browser.answer()).status == 200
+
+    play(scenario)
+
+
+def test_what_waits_over_a_deploy_comes_in_anew(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        old = (Method("get"), Method("gone"), web("open", "page"), web("shut", "vault"))
+        await rig.deploy(methods=old, timeout_s=30.0)
+        sent = {
+            "stays": ("/call/app/fn.get", {"authorization": f"Bearer {KEY}"}),
+            "removed": ("/call/app/fn.gone", {}),
+            "web": ("/web/open/a?b=1", {"authorization": "Bearer theirs"}),
+            "needs the key now": ("/web/shut/", {}),
+        }
+        browsers = {name: await rig.browser() for name in sent}
+        for name, (path, headers) in sent.items():
+            browsers[name].send(request(path, b"", **headers))
+        await until(lambda: rig.control.levels(POOL)[-1:] == [(4, 0)], "all wait")
+        replica = await rig.replica()
+        new = (Method("get"), web("open", "site"), web("shut", "vault", needs_key=True))
+        await rig.deploy(replica, methods=new, timeout_s=500.0, pool=NEXT)
+        answers = {name: await browser.answer() for name, browser in browsers.items()}
+        assert {name: answer.status for name, answer in answers.items()} == {
+            "stays": 200,
+            "removed": 404,
+            "web": 200,
+            "needs the key now": 401,
+        }
+        assert answers["removed"].error["code"] == "unknown_function"
+        seen = {exchange.target: exchange.headers for exchange in replica.seen}
+        assert set(seen) == {"/call/get", "/a?b=1"}
+        call, page = seen["/call/get"], seen["/a?b=1"]
+        assert call["swell-limit"].startswith("500 s")
+        assert int(call["swell-remaining-ms"]) > 400_000
+        assert call["swell-trusted"] == "1"
+        assert page["swell-web"] == "site"
+        # Once, although it came in twice.
+        assert page["authorization"] == "Bearer theirs"
+
+    play(scenario)
+
+
+def test_a_deadline_that_a_deploy_shortens_is_the_new_one(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy(timeout_s=1000.0)
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn"))
+        await until(lambda: rig.control.levels(POOL)[-1:] == [(1, 0)], "it waits")
+        await rig.deploy(timeout_s=0.1, pool=NEXT)
+        answer = await browser.answer()
+        assert (answer.status, answer.error["code"]) == (504, "deadline")
+        assert "0.1 s (timeout= of the function)" in answer.error["message"]
 
     play(scenario)

@@ -433,7 +433,7 @@ def test_the_key_on_loopback(play: Play) -> None:
         assert (await browser.call("/call/app/fn.run")).status == 200
         assert "swell-trusted" not in replica.seen[-1].headers
         wrong = await browser.call("/call/app/fn.run", authorization="Bearer nearly")
-        assert (wrong.status, wrong.error["code"]) == (403, "bad_key")
+        assert (wrong.status, wrong.error["code"]) == (401, "bad_key")
         assert (await browser.call("/web/open/", authorization="Basic eA==")).status == 200
         assert replica.seen[-1].headers["authorization"] == "Basic eA=="
         refused = await browser.call("/web/shut/", method="GET")
@@ -450,7 +450,7 @@ def test_everything_but_health_needs_the_key_elsewhere(play: Play) -> None:
         browser = await rig.browser()
         for path in ("/call/app/fn.run", "/web/open/"):
             assert (await browser.call(path)).status == 401
-            assert (await browser.call(path, authorization="Bearer nearly")).status == 403
+            assert (await browser.call(path, authorization="Bearer nearly")).status == 401
             assert (await browser.call(path, authorization=f"Bearer {CALL_KEY}")).status == 200
         assert (await browser.call("/healthz", method="GET")).status == 200
 

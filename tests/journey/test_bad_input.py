@@ -71,7 +71,7 @@ def test_a_type_of_body_nobody_reads(moody: PrivateSwell) -> None:
 
 def test_pickles_need_the_key(moody: PrivateSwell) -> None:
     reply = ask(moody, "POST", "/call/moody/add", b"\x80\x05.", {"Content-Type": "application/x-swell-pickle"})
-    assert_refused(reply, 403, "bad_key", "key")
+    assert_refused(reply, 401, "no_key", "key")
 
 
 def test_what_curl_sends(moody: PrivateSwell) -> None:

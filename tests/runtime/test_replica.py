@@ -207,8 +207,8 @@ def test_pickles_need_the_key(replica: ReplicaProcess) -> None:
     assert (status, headers["content-type"], pickle.loads(answer)) == (200, PICKLE, [3.0])
     for header in ("Content-Type", "Accept"):
         status, _, answer = replica.request("/call/echo", body, {header: PICKLE})
-        assert status == 403
-        assert msgspec.json.decode(answer)["error"]["code"] == "bad_key"
+        assert status == 401
+        assert msgspec.json.decode(answer)["error"]["code"] == "no_key"
     error = msgspec.json.decode(replica.request("/call/fail", pickle.dumps(((), {})), trusted)[2])["error"]
     assert isinstance(pickle.loads(base64.b64decode(error["exception"])), LookupError)
     status, _, answer = replica.request("/call/echo", pickle.dumps(((), {"wrong": 1})), trusted)

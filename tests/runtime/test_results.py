@@ -35,7 +35,7 @@ def test_the_first_known_type_decides(accept: str, kind: str, frames: bool) -> N
 def test_pickles_are_refused_without_the_key_only_when_they_are_the_choice() -> None:
     with pytest.raises(SwellError) as raised:
         accepted(PICKLE.encode(), False)
-    assert (raised.value.status, raised.value.code) == (403, "bad_key")
+    assert (raised.value.status, raised.value.code) == (401, "no_key")
     assert accepted(f"{JSON}, {PICKLE}".encode(), False).kind == JSON
 
 

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route as Path
 
 from swell.api.answers import refusal
-from swell.api.door import Door
+from swell.api.door import Door, id_of
 from swell.api.openapi import document
 from swell.api.port import ControlPort, LogReader
 from swell.api.routes import Ask, Resource, Route, unexpected
@@ -259,4 +259,5 @@ async def _lines(logs: LogReader, query: LogsQuery) -> AsyncGenerator[bytes, Non
 async def _not_found(request: Request, error: Exception) -> Response:
     """Starlette's own refusals, in our words: nothing but an unknown path is left to it."""
     status = error.status_code if isinstance(error, HTTPException) else 500
-    return refusal(SwellError("unknown_path", f"There is nothing at {request.url.path}.", status=status))
+    told = SwellError("unknown_path", f"There is nothing at {request.url.path}.", status=status)
+    return refusal(told, id_of(request.headers.raw))

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from swell.api.answers import refusal
 from swell.model.errors import SwellError
+from swell.wire.http import REQUEST_ID, lower
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -42,7 +43,7 @@ class Door:
                 self.check(scope["headers"])
             except SwellError as error:
                 headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-                await refusal(error, headers=headers)(scope, receive, send)
+                await refusal(error, id_of(scope["headers"]), headers)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
@@ -85,6 +86,11 @@ class Door:
                 "The key is not this server's. Is SWELL_HOME (or SWELL_URL) that of another one?",
                 status=401,
             )
+
+
+def id_of(headers: Headers) -> str:
+    """The id that the gateway gave a request; empty for one that did not come through it."""
+    return next(iter(_values(headers, lower(REQUEST_ID))), "")
 
 
 def _values(headers: Headers, name: bytes) -> list[str]:

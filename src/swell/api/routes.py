@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from swell.api.answers import LineStream, refusal, result
+from swell.api.door import id_of
 from swell.model.errors import SwellError
 
 log = logging.getLogger("swell.api")
@@ -70,24 +71,25 @@ class Resource:
             error = SwellError(
                 "method_not_allowed", f"{request.url.path} takes {allowed}, not {request.method}.", status=405
             )
-            return refusal(error, headers={"Allow": allowed})
+            return refusal(error, id_of(request.headers.raw), {"Allow": allowed})
         try:
             value = await route.handle(await _ask(route, request))
         except SwellError as error:
-            return refusal(error)
+            return refusal(error, id_of(request.headers.raw))
         except ClientDisconnect:
             raise
         except Exception as error:
-            id, told = unexpected(error)
+            id, told = unexpected(error, id_of(request.headers.raw))
             return refusal(told, id)
         if route.lines:
             return LineStream(value)
         return Response(status_code=204) if route.gives is None else result(value)
 
 
-def unexpected(error: BaseException) -> tuple[str, SwellError]:
-    """Log an error nobody foresaw; returns the id it is logged under, and what the client may know of it."""
-    id = f"e-{secrets.token_hex(6)}"
+def unexpected(error: BaseException, id: str = "") -> tuple[str, SwellError]:
+    """Log an error nobody foresaw; returns the id it is logged under, which is the request's if it has one, and what
+    the client may know of it."""
+    id = id or f"e-{secrets.token_hex(6)}"
     log.error("unexpected error %s", id, exc_info=error)
     words = f"Something unforeseen went wrong. The server's log says what, under {id}."
     return id, SwellError("internal", words, status=500)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 from urllib.parse import unquote
@@ -13,6 +14,7 @@ from swell.model.workload import DEFAULT_NAMESPACE, Method, Web
 
 WEB_HOST = ".localhost"
 """`{label}.localhost`: browsers resolve it to the loopback by themselves."""
+_PORT = re.compile(r":\d+$")
 NEAR_MOST = 3
 NEAR_AMONG = 200
 """Names compared at most: near names are a courtesy, and a wrong path must stay cheap."""
@@ -85,7 +87,7 @@ def route(routes: Routes, host: str, path: str) -> Destination:
     first, _, rest = path.removeprefix("/").partition("/")
     match first:
         case "call":
-            return _call(routes, [unquote(part) for part in rest.split("/")])
+            return _call(routes, host, [unquote(part) for part in rest.split("/")])
         case "web" if rest:
             name, slash, below = rest.partition("/")
             return _web(routes, unquote(name).lower(), slash + below or "/", root_path=f"/web/{name}")
@@ -96,7 +98,7 @@ def route(routes: Routes, host: str, path: str) -> Destination:
     return NoRoute(
         "unknown_path",
         "There is nothing at this path. Functions are called at POST /call/{app}/{function}, "
-        "web endpoints answer at /web/{label}/ and at http://{label}.localhost.",
+        f"web endpoints answer {_places('{label}', host)}.",
     )
 
 
@@ -116,7 +118,13 @@ def _web(routes: Routes, label: str, path: str, root_path: str) -> Destination:
     return Found(_key(row), row.pool, method.name, method.web, path, root_path)
 
 
-def _call(routes: Routes, parts: Sequence[str]) -> Destination:
+def _places(label: str, host: str) -> str:
+    """Where a web endpoint answers, for a caller that came to `host`: the port is the same."""
+    port = _PORT.search(host)
+    return f"at /web/{label}/ and at http://{label}{WEB_HOST}{port[0] if port else ''}"
+
+
+def _call(routes: Routes, host: str, parts: Sequence[str]) -> Destination:
     if len(parts) not in (2, 3) or not all(parts):
         return NoRoute("unknown_path", "A call's path is /call/{app}/{function} or /call/{namespace}/{app}/{function}.")
     namespace, app, name = (DEFAULT_NAMESPACE, *parts) if len(parts) == 2 else parts
@@ -135,8 +143,7 @@ def _call(routes: Routes, parts: Sequence[str]) -> Destination:
     if method.web is not None:
         return NoRoute(
             "unknown_function",
-            f"{app}/{name} is a web endpoint and cannot be called. It answers at /web/{method.web.label}/ "
-            f"and at http://{method.web.label}.localhost.",
+            f"{app}/{name} is a web endpoint and cannot be called. It answers {_places(method.web.label, host)}.",
         )
     return Found(_key(row), row.pool, method.name)
 

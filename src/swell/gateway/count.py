@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Protocol
 
-from swell.model.request import PoolCount, RequestRecord
+from swell.model.request import PoolCount, RequestRecord, failed, notable
 
 ORDINARY_PER_FLUSH = 50
 """Records kept per pool between two flushes (1 s) of requests that are neither failed, cold nor slow."""
@@ -53,14 +53,10 @@ class Ledger:
         if not tally.listed:
             self.list(tally)
         tally.requests += 1
-        if error or status >= 500:
-            tally.errors += 1
-            tally.cold += cold
-            return True
         if cold:
             tally.cold += 1
-            return True
-        if total_ms >= self.slow_ms:
+        if notable(status, error, cold, total_ms, self.slow_ms):
+            tally.errors += failed(status, error)
             return True
         tally.ordinary += 1
         return tally.ordinary <= self.ordinary_max

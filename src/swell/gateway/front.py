@@ -106,7 +106,7 @@ class Front:
                 self.leaving[pool.key] = pool
                 pool.close()
             for request in pool.take_held():
-                self._follow(request, pool.workload)
+                self._follow(request)
 
     # -- requests -------------------------------------------------------------------------
 
@@ -119,26 +119,19 @@ class Front:
             self._call(request, call)
 
     def _moved(self, request: Request) -> bool:
-        """Whether the pool it was in lost its workload's traffic; it was placed anew then, or answered."""
+        """Whether the pool it was in lost its workload's traffic; it came in anew then."""
         old = request.pool
         assert isinstance(old, Pool)
         row = self.rows.get(old.workload)
         if row is not None and row.pool == old.key and old.key in self.pools:
             return False
-        self._follow(request, old.workload)
+        self._follow(request)
         return True
 
-    def _follow(self, request: Request, workload: str) -> None:
-        """Nothing of a held request was sent: it goes to the pool that has its workload's traffic now."""
-        row = self.rows.get(workload)
-        pool = self.pools.get(row.pool) if row is not None else None
-        if row is None:
-            request.fail(404, "unknown_app", f"{workload} was taken away while the request waited.")
-        elif pool is None:
-            request.fail(503, "no_replica", f"{workload} was just deployed; try again.", b"retry-after: 1\r\n")
-        else:
-            request.pool = pool
-            pool.submit(request)
+    def _follow(self, request: Request) -> None:
+        """Its pool lost the traffic while it waited: it comes in anew, by the same door, for what is deployed now."""
+        request.extra = b""
+        self.handle(request)
 
     def _find(self, request: Request) -> None:
         host, target = request.host.decode("latin-1"), request.target
@@ -188,7 +181,7 @@ class Front:
         if self.locked or request.authorization is not None or request.origin is not None:
             known = self._knows_key(request)
             if known is False:
-                request.fail(403, "bad_key", "The key in the Authorization header is not this server's key.")
+                self._refuse_key(request)
                 return
             if self.locked and not known:
                 self._ask_key(request)
@@ -196,6 +189,8 @@ class Front:
             if request.origin is not None and not known and not is_own_page(request.origin, request.host):
                 self._refuse_page(request)
                 return
+            if known:
+                request.extra = _TRUSTED_LINE
         request.call = call.method
         request.line = call.line
         self._submit(request, call.pool)
@@ -206,7 +201,7 @@ class Front:
             if known is None:
                 self._ask_key(request)
             else:
-                request.fail(403, "bad_key", "The key in the Authorization header is not this server's key.")
+                self._refuse_key(request)
             return
         if not known and not (is_of_this_machine(request.host) or name_of(request.host) in self.hosts):
             self._refuse_host(request)
@@ -215,12 +210,14 @@ class Front:
         request.call = f"WEB {found.path}"
         request.line = request_start(request.method, path + query)
         if pool.native:
+            if known:
+                request.extra = _TRUSTED_LINE
             request.extra += f"{WEB}: {found.method}\r\n".encode()
             if found.root_path:
                 request.extra += f"{ROOT_PATH}: {found.root_path}\r\n".encode("latin-1")
         if known is not True and request.authorization is not None:
             # Not our key, so it is for the endpoint itself.
-            request.head += b"authorization: %b\r\n" % request.authorization
+            request.extra += b"authorization: %b\r\n" % request.authorization
         self._submit(request, pool)
 
     def _submit(self, request: Request, pool: Pool) -> None:
@@ -253,7 +250,7 @@ class Front:
             request.call = "API"
             request.line = request_start(request.method, target)
             if request.authorization is not None:
-                request.head += b"authorization: %b\r\n" % request.authorization
+                request.extra = b"authorization: %b\r\n" % request.authorization
             request.pool = self.api
             self.api.submit(request)
         elif request.method not in (b"GET", b"HEAD"):
@@ -286,10 +283,11 @@ class Front:
         token = value[7:].strip()
         # Both are compared whatever the first says: the time must not tell which one was nearly right.
         matches = [hmac.compare_digest(token, key) for key in self.keys]
-        if any(matches):
-            request.extra += _TRUSTED_LINE
-            return True
-        return False
+        return any(matches)
+
+    def _refuse_key(self, request: Request) -> None:
+        message = "The key in the Authorization header is not this server's key."
+        request.fail(401, "bad_key", message, b"www-authenticate: Bearer\r\n")
 
     def _refuse_page(self, request: Request) -> None:
         origin = (request.origin or b"")[:200].decode("latin-1")

@@ -233,6 +233,7 @@ class Pool:
         request.upstream = None
         request.sent = 0
         request.sent_at = 0.0
+        request.assigned_at = 0.0
         self.release(replica, self.shared.now())
         if self.free:
             self._assign(request, pick(self.free, random.random()))

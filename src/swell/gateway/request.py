@@ -127,7 +127,7 @@ class Request:
     line: bytes = b""
     """The upstream request line and the name of the header that carries the id."""
     extra: bytes = b""
-    """Further header lines, for replicas of ours."""
+    """Further header lines, as its way in made them."""
     deadline: float = math.inf
     limit: str = ""
     """What set the deadline: "1 s (timeout= of the function)"."""

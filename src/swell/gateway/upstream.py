@@ -39,10 +39,10 @@ ATOMIC_MAX = 16 * 1024
 
 # What differs each time comes first: the replica knows the rest again.
 _HEAD = f"%b%b\r\n{REMAINING_MS}: %d\r\nhost: %b\r\n%b%b\r\n".encode()
-_FOREIGN_HEAD = b"%b%b\r\nhost: %b\r\n%b\r\n"
+_FOREIGN_HEAD = b"%b%b\r\nhost: %b\r\n%b%b\r\n"
 _TRAILER_LINE = f"trailer: {SERVER_TIMING}, {COST_USD}\r\n".encode()
 _COLD_LINE = f"{COLD}: 1\r\n".encode()
-_TIMES = f"{SERVER_TIMING}: held;dur=%.2f, connect;dur=%.2f, run;dur=%.2f, total;dur=%.2f%b\r\n".encode()
+_TIMES = f"{SERVER_TIMING}: held;dur=%.2f, connect;dur=%.2f, run;dur=%.2f, send;dur=%.2f, total;dur=%.2f%b\r\n".encode()
 _TIMES_AND_COST = _TIMES + f"{COST_USD}: %.12f\r\n".encode()
 
 
@@ -89,7 +89,7 @@ class Upstream(asyncio.Protocol):
             remaining_ms = int((request.deadline - now) * 1000) + 1
             head = _HEAD % (request.line, request.id, remaining_ms, request.host, request.extra, request.head)
         else:
-            head = _FOREIGN_HEAD % (request.line, request.id, request.host, request.head)
+            head = _FOREIGN_HEAD % (request.line, request.id, request.host, request.extra, request.head)
         if request.complete and request.size <= JOIN_MAX and not request.chunked:
             request.sent = len(request.body)
             data = b"".join((head, *request.body)) if request.body else head
@@ -236,7 +236,9 @@ class Upstream(asyncio.Protocol):
 
     def _metering(self, request: Request, answer: Answer, now: float) -> bytes:
         """Server-Timing and, where the replica told its CPU time, the cost: header lines or trailers."""
-        run_ms = answer.run_us / 1e3 if answer.run_us >= 0 else (now - request.sent_at) * 1e3
+        rest_ms = (now - request.sent_at) * 1e3
+        run_ms = answer.run_us / 1e3 if answer.run_us >= 0 else rest_ms
+        send_ms = rest_ms - run_ms if rest_ms > run_ms else 0.0
         held_ms = (request.assigned_at - request.at) * 1e3
         connect_ms = (request.sent_at - request.assigned_at) * 1e3
         total_ms = (now - request.at) * 1e3
@@ -245,10 +247,10 @@ class Upstream(asyncio.Protocol):
             phases = (f", start-{name};dur={ms:.2f}" for name, ms in request.replica.timings_ms)
             start = "".join(phases).encode("ascii", "replace")
         if answer.run_us < 0:
-            return _TIMES % (held_ms, connect_ms, run_ms, total_ms, start)
+            return _TIMES % (held_ms, connect_ms, run_ms, send_ms, total_ms, start)
         memory_mib = request.pool.memory_mib if request.pool is not None else 0
         self.cost_usd = marginal(request.shared.prices, max(answer.cpu_us, 0) / 1e6, answer.run_us / 1e6, memory_mib)
-        return _TIMES_AND_COST % (held_ms, connect_ms, run_ms, total_ms, start, self.cost_usd)
+        return _TIMES_AND_COST % (held_ms, connect_ms, run_ms, send_ms, total_ms, start, self.cost_usd)
 
     # -- the ends -------------------------------------------------------------------------
 

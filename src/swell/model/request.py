@@ -16,6 +16,16 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def failed(status: int, error: str) -> bool:
+    """Did a request end in an error? With a code of Swell's own, or a 5xx; a 404 of a web application is an answer."""
+    return bool(error) or status >= 500
+
+
+def notable(status: int, error: str, cold: bool, total_ms: float, slow_ms: float) -> bool:
+    """Is a request worth remembering among many? One that failed, was cold or was slow."""
+    return cold or total_ms >= slow_ms or failed(status, error)
+
+
 class Start(msgspec.Struct, frozen=True):
     """The start of a replica that a request waited for. Times in seconds since the epoch."""
 

@@ -73,7 +73,7 @@ class Arguments:
         self._msgpack: Any = msgspec.msgpack.Decoder(self._all, dec_hook=_convert)
 
     def read(self, content_type: bytes, body: bytes, trusted: bool) -> Given:
-        """The arguments in a call's body. SwellError 400 bad_body, 403 bad_key or 422 bad_arguments."""
+        """The arguments in a call's body. SwellError 400 bad_body, 401 no_key or 422 bad_arguments."""
         kind = _TYPES.get(content_type) or _media_type(content_type, body)
         if kind == PICKLE:
             return self._unpickle(body, trusted)
@@ -179,10 +179,10 @@ class Arguments:
     def _unpickle(self, body: bytes, trusted: bool) -> Given:
         if not trusted:
             raise SwellError(
-                "bad_key",
+                "no_key",
                 f"Pickled arguments are taken only with the API key, since unpickling runs code. "
                 f"Send the key, or {JSON}.",
-                status=403,
+                status=401,
             )
         try:
             args, kwargs = pickle.loads(body)

@@ -41,11 +41,11 @@ class Accepted(NamedTuple):
 
 @lru_cache(256)
 def accepted(accept: bytes, trusted: bool) -> Accepted:
-    """The first known type decides. SwellError 403 bad_key when that is a pickle and no key came with it."""
+    """The first known type decides. SwellError 401 no_key when that is a pickle and no key came with it."""
     named = [part.partition(";")[0].strip().lower() for part in accept.decode("latin-1").split(",")]
     kind = next((name for name in named if name in _VALUES), "")
     if kind == PICKLE and not trusted:
-        raise SwellError("bad_key", f"Pickled results need the API key. Send it, or accept {JSON}.", status=403)
+        raise SwellError("no_key", f"Pickled results need the API key. Send it, or accept {JSON}.", status=401)
     return Accepted(kind, FRAMES in named)
 
 

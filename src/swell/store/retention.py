@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from swell.model.request import RequestRecord
+from swell.model.request import RequestRecord, notable
 from swell.model.workload import App, Workload
 
 MINUTE_S = 60.0
@@ -41,8 +41,7 @@ class Keep(msgspec.Struct, frozen=True):
 
     def notable(self, record: RequestRecord) -> bool:
         """Is it worth keeping beyond the newest of its pool?"""
-        failed = record.status >= 400 or bool(record.error)
-        return failed or record.cold or record.total_ms >= self.slow_ms
+        return notable(record.status, record.error, record.cold, record.total_ms, self.slow_ms)
 
 
 def minute_of(at: float) -> int:
