@@ -20,7 +20,12 @@ CALLS = (
     *("gateway/*.py", "decide/admit.py", "decide/route.py"),
     *(f"runtime/{name}.py" for name in ("arguments", "asgi", "call", "endpoint", "http", "results", "service")),
 )
-API = ("api/*.py", "control/*.py", *(f"store/{name}.py" for name in ("blobs", "faults", "logs", "sqlite", "writer")))
+API = (
+    "api/*.py",
+    "control/*.py",
+    "model/unknown.py",
+    *(f"store/{name}.py" for name in ("blobs", "faults", "logs", "sqlite", "writer")),
+)
 DEPLOY = ("runtime/runner/builds.py",)
 NOT_ANSWERED = {
     "enter_error": "why a replica did not start: in the log, and in the words of 503 no_replica",

@@ -21,7 +21,7 @@ from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped
 from swell.model.replica import Phase, Replica
 from swell.model.request import PoolCount, Prices, Usage, is_id
-from swell.model.unknown import unknown_app
+from swell.model.unknown import unknown_app, unknown_request
 from swell.model.workload import App, Method, Revision, Workload, workload_of
 from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, RequestRow, Why, WorkloadRow
 
@@ -141,7 +141,10 @@ class Views:
                 at = self.loop.clock.now()
                 self.loop.take(AppStopped(at, namespace, name) if before is None else AppDeployed(at, before))
                 raise
-            self._deployed_at[key] = event.at
+            if isinstance(event, AppDeployed):
+                self._deployed_at[key] = event.at
+            else:
+                self._deployed_at.pop(key, None)
 
     def _check_labels(self, app: App) -> None:
         """A web label leads to one app only."""
@@ -238,12 +241,7 @@ class Views:
         if record is None:
             # Only what a gateway that lives gave an id to may still come.
             link, gateway = self.loop.link, request_id.partition("-")[0]
-            raise SwellError(
-                "not_yet" if link is not None and gateway in link.gateways else "not_kept",
-                f"Request {request_id} is not kept. Kept are errors, cold starts, slow requests and the newest others "
-                "of each workload, from two seconds after their end. `swell why` lists them.",
-                status=404,
-            )
+            raise unknown_request(request_id, may_come=link is not None and gateway in link.gateways)
         cost = (await self._costs(WHY_WINDOW_S, record.pool)).get(record.pool, PoolCost())
         return explain(record, self.loop.history.get(record.replica), cost)
 

@@ -1,4 +1,4 @@
-"""What is said of an app that is not there? That it is not, and which are: in one place for whoever is asked."""
+"""What is said of an app or a request that is not there? In one place, for whoever is asked."""
 
 from __future__ import annotations
 
@@ -9,9 +9,20 @@ from swell.model.workload import DEFAULT_NAMESPACE
 
 
 def unknown_app(name: str, namespace: str, deployed: Iterable[tuple[str, str]], nothing: str = "") -> SwellError:
-    """The error; `deployed` are (namespace, name), `nothing` says what one that was there has not left."""
+    """No app of that name; `deployed` are (namespace, name), `nothing` says what one that was there has not left."""
     names = sorted(app for space, app in deployed if space == namespace)
     where = "" if namespace == DEFAULT_NAMESPACE else f" in namespace {namespace!r}"
     there = f"There are: {', '.join(names)}." if names else f"No app is deployed{where}."
     left = f", and {nothing}" if nothing else ""
     return SwellError("unknown_app", f"There is no app {name!r}{where}{left}. {there}", status=404)
+
+
+def unknown_request(id: str, may_come: bool) -> SwellError:
+    """No record of it; where it may still come, asking again is worth it."""
+    kept = (
+        "Kept are errors, cold starts, slow requests and the newest others of each workload, from two seconds after "
+        "their end. `swell why` lists them."
+    )
+    if may_come:
+        return SwellError("not_yet", f"Request {id} is not kept, or not yet. {kept}", status=404)
+    return SwellError("not_kept", f"Request {id} is not kept. {kept}", status=404)
