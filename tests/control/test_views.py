@@ -58,3 +58,19 @@ def test_the_newest_requests_of_an_app_are_listed_with_what_is_known_of_them() -
         assert [row.id for row in await views.requests("default", "", 10)] == ["q-2", "q-1"]
 
     asyncio.run(scenario())
+
+
+def test_nothing_is_kept_of_an_app_that_is_stopped() -> None:
+    store, reactor = MemoryStore(), Reactor(World(), Policy(), Prices())
+    engine = FakeEngine(Node("n1", 4.0, 4096), time.time, lambda _after_s, _do: None, Random(1))
+    views = Views(Loop(reactor, engine, store, SystemClock(), 1), Prices(), "http://127.0.0.1:1", "0", {})
+
+    async def scenario() -> None:
+        await views.deploy(app(), lambda _line: None)
+        (row,) = views.apps()
+        assert row.deployed_at > 0
+        await views.stop_app("default", "a")
+        assert views.apps() == []
+        assert views._deployed_at == {}
+
+    asyncio.run(scenario())

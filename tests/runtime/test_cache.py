@@ -67,10 +67,9 @@ def test_real_folders_go_and_those_in_use_stay_and_count_as_used(tmp_path: Path)
     home = Home(tmp_path)
     old, held = made(home.environments / "old", 10 * DAY_S), made(home.environments / "held", 10 * DAY_S)
     bundle, new = made(home.bundles / "sha256-old", 10 * DAY_S), made(home.bundles / "sha256-new", 0.0)
-    (home.environments / "old.lock").touch()
     cache = Cache(home, days=5.0, max_gib=1.0)
     asyncio.run(cache.collect(lambda: [held]))
-    assert sorted(path.name for path in home.environments.iterdir()) == ["held", "old.lock"]
+    assert sorted(path.name for path in home.environments.iterdir()) == ["held"]
     assert sorted(path.name for path in home.bundles.iterdir()) == ["sha256-new"]
     assert not old.exists()
     assert not bundle.exists()

@@ -112,6 +112,7 @@ def test_packages_and_the_runtime_share_one_environment_built_once(shelf: Path, 
     assert both[0] == both[1] == environment.built(want, tmp_path)
     assert sum("making an environment" in line for line in lines) == 1
     assert any("leek" in line for line in lines)
+    assert [path.name for path in tmp_path.iterdir()] == [environment.digest(want)]
     # The shelf has no uvloop: that is said, and stops nothing.
     assert any("standard event loop" in line for line in lines)
     code = "import leek, swell.runtime.child, swell, sys; print(leek.taste, swell.__file__, sys.prefix)"

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.runtime.runner.spool import TAIL_LINES, Lines, LogPipe, Spool
+from swell.runtime.runner.spool import OPEN_MAX, TAIL_LINES, Lines, LogPipe, Spool
 from swell.wire.loglines import LINE_MAX, LogLine, mark, mark_end
 
 POOL = "default/app/f@rv-1"
@@ -122,6 +122,45 @@ def test_a_file_that_cannot_be_turned_over_is_opened_anew(tmp_path: Path) -> Non
     spool.write([line])
     spool.close()
     assert read(tmp_path / "default/app.ndjson") == [line]
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_apps_that_come_and_go_leave_no_descriptors_and_lose_no_line(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, max_bytes=100_000)
+    before = descriptors()
+    pools = [f"default/app-{n}/f@rv-1" for n in range(OPEN_MAX + 20)]
+    for at in (1.0, 2.0):
+        for pool in pools:
+            spool.write([LogLine(at, pool, "r1-1", "", "out", "said")])
+    assert descriptors() - before == OPEN_MAX
+    spool.close()
+    for n in range(len(pools)):
+        assert [line.at for line in read(tmp_path / f"default/app-{n}.ndjson")] == [1.0, 2.0]
+
+
+def test_logs_that_nobody_has_written_to_for_long_go(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, max_bytes=150)
+    for text in ("x" * 100, "old"):
+        spool.write([LogLine(1.0, POOL, "r1-1", "", "out", text)])
+    spool.write([LogLine(1.0, "default/new/f@rv-1", "r1-2", "", "out", "new")])
+    (tmp_path / "swell.log").write_text("ours")
+    for path in (*(tmp_path / "default").glob("app.*"), tmp_path / "swell.log"):
+        os.utime(path, (1000.0, 1000.0))
+    before = descriptors()
+    spool.forget(before=2000.0)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("**/*.*")) == [
+        "default/new.ndjson",
+        "swell.log",
+    ]
+    assert descriptors() == before - 1
+    # One that speaks again has a log again.
+    again = LogLine(2.0, POOL, "r1-3", "", "out", "again")
+    spool.write([again])
+    spool.close()
+    assert read(tmp_path / "default/app.ndjson") == [again]
 
 
 def test_a_pipe_is_read_on_by_the_next_reader_and_writing_never_fails(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ CHOSEN = {
     "cancel_grace_s": 0.25,
     "fork_probe_s": 1.5,
     "log_max_mib": 7,
+    "history_days": 2.5,
     "cache_days": 3.5,
     "cache_max_gib": 0.5,
 }

@@ -31,6 +31,7 @@ RUNNER_SETTINGS = (
     "cancel_grace_s",
     "fork_probe_s",
     "log_max_mib",
+    "history_days",
     "cache_days",
     "cache_max_gib",
 )

@@ -71,7 +71,7 @@ class Settings(msgspec.Struct, frozen=True):
     """A request that took longer is a slow one."""
     history_days: float = 7.0
     """Records of requests, usage (the last day by the minute, before that by the hour) and the log of events are kept
-    for this long."""
+    for this long; what an app printed, until it has printed nothing for this long."""
     log_max_mib: int = 64
     """Size at which an app's log file is turned over; one older file is kept."""
     cache_days: float = 30.0

@@ -9,7 +9,6 @@ resolved to is a lock file, which is what is installed, and stays beside the mar
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import os
 import re
@@ -17,9 +16,9 @@ import shutil
 import sys
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -39,7 +38,8 @@ _MARKER = "swell-complete"
 _PROBE = "import sys, swell.runtime, msgspec, httptools; print('%d.%d' % sys.version_info[:2])"
 _PROBE_TIMEOUT_S = 30.0
 _BUILD_TIMEOUT_S = 1800.0
-_LOCK_PAUSE_S = 0.2
+_builds: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
+"""Environments that are being built, or waited for."""
 
 
 def digest(environment: Environment) -> str:
@@ -69,7 +69,8 @@ async def ensure(
         await _check_interpreter(environment.interpreter, reaper, server)
         return Path(environment.interpreter)
     home = folder / digest(environment)
-    async with _locked(folder / f"{home.name}.lock"):
+    # One build of it at a time. Nobody else builds here: there is one runner of a state directory.
+    async with _builds.setdefault(home, asyncio.Lock()):
         if built(environment, folder) is None:
             await asyncio.to_thread(shutil.rmtree, home, ignore_errors=True)
             await _build(environment, home, reaper, progress, server)
@@ -211,20 +212,3 @@ def _present(places: str) -> list[str]:
         return Path(urllib.request.url2pathname(url.path)).exists()
 
     return [place for place in places.split() if there(place)]
-
-
-@asynccontextmanager
-async def _locked(path: Path) -> AsyncIterator[None]:
-    """Only one builder of an environment at a time, in whichever process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                await asyncio.sleep(_LOCK_PAUSE_S)
-        yield
-    finally:
-        os.close(descriptor)

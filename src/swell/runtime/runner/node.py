@@ -19,6 +19,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from swell.model.errors import SwellError
 from swell.model.events import NodeSeen, ReplicaSeen
 from swell.model.node import Node
@@ -50,10 +52,19 @@ READY_WAIT_S = 5.0
 _LOCK_PAUSE_S = 0.05
 
 
+class Logs(msgspec.Struct, frozen=True):
+    """What is kept of what replicas print."""
+
+    max_mib: int
+    """A file of this size is turned over."""
+    days: float
+    """One that nobody has written to for so long goes."""
+
+
 class Runner:
     """Wires the fleet to the link, and says once a second what was used."""
 
-    def __init__(self, home: Home, terms: Terms, cpu_overcommit: float, log_max_mib: int, cache: Cache) -> None:
+    def __init__(self, home: Home, terms: Terms, cpu_overcommit: float, logs: Logs, cache: Cache) -> None:
         self.home = home
         self.terms = terms
         self.cpu_overcommit = cpu_overcommit
@@ -62,7 +73,8 @@ class Runner:
         self.link = RunnerLink(home.control_socket, self._heard)
         self.reaper = Reaper(lambda pid, exit: self.fleet.endings.reaped(pid, exit))
         self.builder = Builder(home, self.reaper, terms.environ)
-        self.spool = Spool(home.logs, log_max_mib * 2**20)
+        self.logs = logs
+        self.spool = Spool(home.logs, logs.max_mib * 2**20)
         home.replica_groups.touch()
         self.groups = cgroup.find(cgroup.name_for(home.root))
         self.fleet = Fleet(home, terms, self.groups, self.builder, self.spool, self._tell, self._use)
@@ -183,7 +195,7 @@ class Runner:
         self._do(self._say_ready(ready_fd))
         self._do(every(TICK_S, self._tick))
         self._do(every(inventory_s, self._tell_inventory))
-        self._do(every(COLLECT_S, self._ask_wanted, first_s=collect_first_s))
+        self._do(every(COLLECT_S, self._collect, first_s=collect_first_s))
         try:
             await ending.wait()
         finally:
@@ -212,8 +224,9 @@ class Runner:
         self.fleet.tick()
         self._tell_usage()
 
-    def _ask_wanted(self) -> None:
-        """What is not wanted may be collected. Without control nobody knows, and nothing is."""
+    def _collect(self) -> None:
+        """Old logs go, and of the cache what is not wanted. Without control nobody knows that, and nothing does."""
+        self.spool.forget(time.time() - self.logs.days * 86400.0)
         self.link.send(wire.AskWanted())
 
     async def _only_one(self) -> None:
@@ -287,6 +300,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--stop-grace-s", type=float, default=5.0, help="time for inputs in flight on SIGTERM")
     parser.add_argument("--inventory-s", type=float, default=INVENTORY_S, help="time between full inventories")
     parser.add_argument("--log-max-mib", type=int, default=64)
+    parser.add_argument("--history-days", type=float, default=7.0, help="logs nobody writes to are kept so long")
     parser.add_argument("--cache-days", type=float, default=30.0)
     parser.add_argument("--cache-max-gib", type=float, default=20.0)
     parser.add_argument("--collect-first-s", type=float, default=COLLECT_FIRST_S, help="until the cache is looked at")
@@ -305,7 +319,8 @@ def main(words: list[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     terms = Terms(os.environ, given.node, given.gateway_url, given.orphan_s, given.cancel_grace_s, given.fork_probe_s)
     cache = Cache(home, given.cache_days, given.cache_max_gib)
-    runner = Runner(home, terms, given.cpu_overcommit, given.log_max_mib, cache)
+    logs = Logs(given.log_max_mib, given.history_days)
+    runner = Runner(home, terms, given.cpu_overcommit, logs, cache)
     life = (given.supervisor_fd, given.stop_grace_s, given.inventory_s, given.collect_first_s, given.ready_fd)
     asyncio.run(runner.run(*life))
     return 0

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from swell.wire.loglines import ENDED, LINE_MAX, LogLine, unmark
 
 log = logging.getLogger("swell.runner")
 
+OPEN_MAX = 64
+"""Log files that are kept open; another one is opened again when it is written to."""
 SAY_S = 60.0
 """At most so often is it told that lines are lost."""
 TAIL_LINES = 20
@@ -34,6 +36,8 @@ _encoder = msgspec.json.Encoder()
 
 class Spool:
     """The log files of one server: `{namespace}/{app}.ndjson`, each turned over at `max_bytes`, one older kept.
+
+    No app need be there for its file to be: what it said is kept as long as what is known of its requests.
 
     A line is written whole or not at all. What cannot be written (a full disk) is counted and, at most once in
     `SAY_S` seconds, told in the runner's own log: it never stops a replica.
@@ -49,7 +53,8 @@ class Spool:
         """Of the lost ones, how many were told."""
         self._say_at = -math.inf
         self._why = ""
-        self._files: dict[str, _File] = {}
+        self._files: OrderedDict[str, _File] = OrderedDict()
+        """The one written to last is last."""
 
     def write(self, lines: list[LogLine]) -> None:
         """Append lines of one pool."""
@@ -70,6 +75,17 @@ class Spool:
         now = time.time()
         self.write([LogLine(now, pool, replica, "", "sys", line) for line in text.splitlines()])
 
+    def forget(self, before: float) -> None:
+        """Remove the files that were last written to before then (seconds since the epoch)."""
+        for path in self.folder.glob("*/*.ndjson*"):
+            try:
+                if path.stat().st_mtime >= before:
+                    continue
+                self._close(f"{path.parent.name}/{path.name.removesuffix('.1').removesuffix('.ndjson')}")
+                path.unlink()
+            except OSError as error:
+                log.warning("%s cannot be removed: %s", path, error.strerror)
+
     def close(self) -> None:
         for file in self._files.values():
             file.close()
@@ -80,13 +96,21 @@ class Spool:
         """The app's file, with room for `more` bytes: a full one is put aside."""
         path = self.folder / f"{key}.ndjson"
         file = self._files.get(key)
-        if file is not None and file.size and file.size + more > self.max_bytes:
-            self._files.pop(key).close()
-            path.replace(path.with_name(path.name + ".1"))
-            file = None
         if file is None:
             file = self._files[key] = _File(path)
+        if file.size and file.size + more > self.max_bytes:
+            self._close(key)
+            path.replace(path.with_name(path.name + ".1"))
+            file = self._files[key] = _File(path)
+        self._files.move_to_end(key)
+        if len(self._files) > OPEN_MAX:
+            self._close(next(iter(self._files)))
         return file
+
+    def _close(self, key: str) -> None:
+        file = self._files.pop(key, None)
+        if file is not None:
+            file.close()
 
     def _lose(self, key: str, lines: int, error: OSError) -> None:
         self.lost += lines
