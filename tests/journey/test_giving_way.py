@@ -64,9 +64,11 @@ def test_a_port_that_an_idle_service_holds_is_given_to_the_one_that_is_asked_for
             swell.run("deploy", str(tmp_path / f"{name}.py"))
         with swell.connect() as client:
             for name in ("one", "other", "one"):
-                assert client.get(f"/web/{name}/").status == 200
+                answer = client.get(f"/web/{name}/")
+                assert answer.status == 200
                 # The one before had gone before this one could listen.
                 assert [replica["workload"] for replica in swell.serving()] == [f"default/{name}/site"]
+        assert f"could not be started at once: it asks for port {port}" in swell.run("why", answer.request)
         swell.run("down")
         given = [a for a in actions(world_log(swell.home)) if isinstance(a, Stop) and a.reason == "reclaimed"]
     assert [f"port {port}" in a.why for a in given] == [True, True]
