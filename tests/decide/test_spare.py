@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from decide.test_place import deployed, on_one_node, ready
 from decide.worlds import POLICY, Setting, report, settings
-from swell.decide.plan import plan
-from swell.decide.spare import spare
+from swell.decide.plan import FOR_OTHERS, plan
+from swell.decide.spare import Use, spare
 from swell.model.demand import IDLE, Demand, seen
 from swell.model.events import NodeSeen, PlanCommitted, WorkloadSet
 from swell.model.node import Node
@@ -74,18 +74,60 @@ def test_who_waits_gets_what_a_pool_at_work_has_beyond_its_need(working: int) ->
     assert stop.grace_s == it.world.revisions[busy.partition("@")[2]].timeout_s + FRESH.stop_grace_s
 
 
-@pytest.mark.parametrize(("working", "scaling"), [(8, {}), (0, {"min_replicas": 8}), (7, {"buffer_replicas": 1})])
-def test_need_minimum_and_reserve_are_kept(working: int, scaling: dict[str, int]) -> None:
+@pytest.mark.parametrize(("working", "scaling"), [(8, {}), (0, {"min_replicas": 8}), (6, {"min_replicas": 8})])
+def test_need_and_minimum_are_kept(working: int, scaling: dict[str, int]) -> None:
     it, _, waits = full(working, **scaling)
     it.now += 400.0
     assert decided(it, (waits,)).actions == ()
+
+
+def test_a_reserve_goes_for_who_waits_after_what_is_idle_and_what_is_warm_and_nobody_goes_for_one() -> None:
+    it, busy, waits = full(6, buffer_replicas=1)
+    it.now += 400.0
+    uses = [each.use for each in spare(it.world, busy, it.demand[busy])]
+    assert uses == [Use.NONE, Use.RESERVE]
+    assert Use.NONE < Use.WARM < Use.RESERVE
+    told(it, waits, 2)
+    assert len(reclaimed(decided(it, (waits, busy)))) == 2
+    told(it, waits, 0)
+    for replica in [r for r in it.world.replicas.values() if r.phase is Phase.DRAINING]:
+        it.world.apply(report(replica, Phase.GONE, it.now))
+    told(it, waits, 2)
+    made = decided(it, (busy, waits))
+    assert [a.pool for a in made.actions if isinstance(a, Start)] == [waits, waits], "they come before the reserve"
+    all_ready(it)
+    told(it, waits, 0)
+    it.now += 30.0
+    made = decided(it, (busy, waits))
+    assert made.actions == (), "what is idle does not go for a reserve"
+    assert [(wait.pool, "asks for 128 MiB" in wait.why_not) for wait in made.waits] == [(busy, True)]
+
+
+def test_a_reserve_does_not_take_the_room_that_is_made_for_who_waits() -> None:
+    """Half of it is free already, and would do for the reserve."""
+    it = on_one_node()
+    idle, busy = deployed(it, "idle", memory_mib=512), deployed(it, "busy", memory_mib=256)
+    waits = deployed(it, "waits", memory_mib=768)
+    for pool in (idle, busy):
+        scaled(it, pool, idle_s=6000.0)
+        told(it, pool, 1)
+    decided(it, (idle, busy))
+    all_ready(it)
+    told(it, idle, 0)
+    scaled(it, busy, buffer_replicas=1)
+    told(it, waits, 1)
+    it.now += 10.0
+    made = decided(it, (busy, waits))
+    assert [it.world.replicas[stop.replica].pool for stop in reclaimed(made)] == [idle]
+    assert not any(isinstance(a, Start) for a in made.actions)
+    assert {wait.pool: wait.why_not for wait in made.waits}[busy] == FOR_OTHERS
 
 
 def test_a_minimum_keeps_no_more_than_itself() -> None:
     it, busy, waits = full(0, min_replicas=1)
     it.now += 400.0
     told(it, waits, 100)
-    assert len(reclaimed(decided(it, (waits,)))) == 1
+    assert len(reclaimed(decided(it, (waits,)))) == 7, "all at once, and not one after the other"
     for _ in range(20):
         told(it, waits, 100)
         for replica in [r for r in it.world.replicas.values() if r.phase is Phase.DRAINING]:

@@ -157,7 +157,8 @@ def test_it_notices_replicas_started_for_requests_that_ended(monkeypatch: pytest
 
 
 def test_when_the_pools_that_are_due_want_nothing_more_no_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for those that wait for room together with others, and are planned without them."""
+    """But for those that wait for a replica that drains: another may have taken what they counted on beside it, and
+    they are looked at again when it is gone."""
     more: list[str] = []
 
     def step(self: Reactor, now: float) -> Effects:
@@ -165,8 +166,8 @@ def test_when_the_pools_that_are_due_want_nothing_more_no_other_does(monkeypatch
         if not effects.plan.actions:
             all_of_them = (*self.waiting, *self.world.by_pool, *(w.pool for w in self.world.workloads.values()))
             whole = plan_module.plan(self.world, self.book.demand, now, all_of_them, self.policy)
-            waits = len(self.waiting) > 1
-            forgotten = [a for a in whole.actions if not (waits and isinstance(a, Stop) and a.reason == "reclaimed")]
+            drains = any(replica.phase is Phase.DRAINING for replica in self.world.replicas.values())
+            forgotten = [a for a in whole.actions if not (drains and isinstance(a, Stop) and a.reason == "reclaimed")]
             more.extend(f"t={now}: {action}" for action in forgotten)
         return effects
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from swell.decide.place import make_room, place
-from swell.decide.scale import NEVER, Scaled, scale
-from swell.decide.spare import Spare, spare
+from swell.decide.scale import NEVER, scale
+from swell.decide.spare import Spare, Use, spare
 from swell.decide.warm import evict, idle_at, may_have_template, usable
 from swell.model.demand import IDLE, Demand
 from swell.model.ends import in_words
@@ -19,6 +21,7 @@ from swell.model.world import World, template_needs
 
 STARTUP_GRACE_S = 0.0
 """A replica that never took an input has nothing to finish."""
+FOR_OTHERS = "the room for its reserve is for those who wait for a replica"
 
 
 def plan(world: World, demand: Mapping[str, Demand], now: float, pools: Iterable[str], policy: Policy) -> Plan:
@@ -27,6 +30,18 @@ def plan(world: World, demand: Mapping[str, Demand], now: float, pools: Iterable
     Pure: neither `world` nor `demand` is changed, and the same arguments give the same plan.
     """
     return _Planner(world, demand, now, policy).plan(tuple(dict.fromkeys(pools)))
+
+
+class _Growth(msgspec.Struct):
+    """A pool that gets replicas: what is there of it, and what is added meanwhile."""
+
+    pool: str
+    revision: Revision
+    templates: list[Replica]
+    full: set[str]
+    """Nodes on which another replica must not even be wished for: it owns a port there already."""
+    forked: bool
+    """Are its replicas forked?"""
 
 
 class _Planner:
@@ -47,7 +62,11 @@ class _Planner:
         self.forked: set[str] = set()
         """Templates that what is started now is forked from."""
         self.short: list[tuple[str, Needs, frozenset[str], str]] = []
-        """(pool, what it asks for, where it may be, why not now) of those that found no room."""
+        """(pool, what it asks for, where it may be, why not now) of each replica that found no room."""
+        self.reserves: list[tuple[_Growth, tuple[str, ...]]] = []
+        """What is added beside what is needed, and why."""
+        self.kept: set[str] = set()
+        """Nodes whose free room is for those who wait."""
         self.spares: dict[str, list[Spare]] = {}
         """Node → what may be taken back there, in the order in which it goes."""
         self.coming: dict[str, Room] = {}
@@ -66,6 +85,9 @@ class _Planner:
             self._list_spares()
         for short in self.short:
             self._make_room(*short)
+        # Last, and out of free room alone: nobody waits for a reserve, nor goes for one.
+        for growth, whys in self.reserves:
+            self._grow(growth, whys, reserve=True)
         return Plan(
             at=self.now,
             pools=pools,
@@ -97,38 +119,49 @@ class _Planner:
             self._stop(id, scaled.reason, self._grace_s(revision), scaled.why)
         allowed = may_have_template(workload, revision, world.refused.get(pool, ""), self.policy)
         if scaled.starts:
-            self._grow(pool, revision, members, scaled, allowed)
+            full = {r.node for r in serving} if revision.needs.ports else set()
+            growth = _Growth(pool, revision, [*templates], full, allowed)
+            needed = len(scaled.starts) - scaled.reserve
+            if self._grow(growth, scaled.starts[:needed]) and scaled.reserve:
+                self.reserves.append((growth, scaled.starts[needed:]))
         if templates and not (allowed and (scaled.starts or len(serving) > len(scaled.stop))):
             self._rest(pool, templates, demand, allowed)
 
-    def _grow(self, pool: str, revision: Revision, members: list[Replica], scaled: Scaled, allowed: bool) -> None:
-        staying = [r for r in members if r.phase is not Phase.DRAINING]
-        templates = [r for r in staying if r.role == "template"]
-        # Of replicas that own a port there can be one on a node: another one must not even be wished for there.
-        full = {r.node for r in staying if r.role == "serving"} if revision.needs.ports else set()
-        for why in scaled.starts:
-            rooms = {id: room for id, room in self._free().items() if id not in full}
-            if full and not rooms:
-                self.waits.append(Wait(pool, _one_per_node(revision.needs)))
-                return
-            node, why_not = place(revision.needs, rooms, lambda node: 1 if usable(templates, node) is not None else 0)
+    def _grow(self, growth: _Growth, whys: tuple[str, ...], reserve: bool = False) -> bool:
+        """Start one for each of `whys`. False: there was no room for all of them."""
+        pool, needs = growth.pool, growth.revision.needs
+        for done, why in enumerate(whys):
+            rooms = {id: room for id, room in self._free().items() if id not in growth.full}
+            if growth.full and not rooms:
+                self.waits.append(Wait(pool, _one_per_node(needs)))
+                return False
+            if reserve:
+                rooms = {id: room for id, room in rooms.items() if id not in self.kept}
+            node, why_not = place(needs, rooms, lambda node: int(usable(growth.templates, node) is not None))
             if node is None:
-                self.waits.append(Wait(pool, why_not))
-                self.short.append((pool, revision.needs, frozenset(rooms), why_not))
-                return
-            template = usable(templates, node) if allowed else None
-            if allowed and template is None:
-                template = self._start_template(pool, revision, node)
-                if template is not None:
-                    templates.append(template)
+                if reserve:
+                    self.waits.append(Wait(pool, FOR_OTHERS if self.kept else why_not))
+                else:
+                    self.waits.append(Wait(pool, why_not))
+                    self.short += [(pool, needs, frozenset(rooms), why_not)] * (len(whys) - done)
+                return False
+            self._start(growth, node, why)
+        return True
+
+    def _start(self, growth: _Growth, node: str, why: str) -> None:
+        needs = growth.revision.needs
+        template = usable(growth.templates, node) if growth.forked else None
+        if growth.forked and template is None:
+            template = self._start_template(growth.pool, growth.revision, node)
             if template is not None:
-                self.forked.add(template.id)
-            self._free()[node].take(revision.needs)
-            if revision.needs.ports:
-                full.add(node)
-            self.actions.append(
-                Start(self._new_id(), pool, node, "serving", why, template.id if template is not None else None)
-            )
+                growth.templates.append(template)
+        if template is not None:
+            self.forked.add(template.id)
+        self._free()[node].take(needs)
+        if needs.ports:
+            growth.full.add(node)
+        forked_from = template.id if template is not None else None
+        self.actions.append(Start(self._new_id(), growth.pool, node, "serving", why, forked_from))
 
     def _start_template(self, pool: str, revision: Revision, node: str) -> Replica | None:
         """A template on the node, if its memory fits beside the replica it is for, and in the templates' share."""
@@ -187,7 +220,7 @@ class _Planner:
 
     def _make_room(self, pool: str, needs: Needs, nodes: frozenset[str], why_not: str) -> None:
         """Nothing fits: take back what is idle elsewhere, longest unused first, if that makes it fit."""
-        choices: list[tuple[float, bool, int, str, list[Spare]]] = []
+        choices: list[tuple[float, Use, int, str, list[Spare]]] = []
         for node in nodes:
             if self.reach[node].lacks(needs) is not None:
                 continue
@@ -197,13 +230,16 @@ class _Planner:
             if going is None:
                 continue
             at = max((each.since + self.policy.reclaim_after_s for each in going), default=self.now)
-            choices.append((max(at, self.now), any(each.warm for each in going), len(going), node, going))
+            choices.append(
+                (max(at, self.now), max((each.use for each in going), default=Use.NONE), len(going), node, going)
+            )
             for each in going:
                 self._level(each.replica.pool)
         # Where nothing would do, room comes back only by an event: whoever leaves wakes the waiting.
         if not choices:
             return
         at, _, _, node, going = min(choices, key=lambda choice: choice[:4])
+        self.kept.add(node)
         if at > self.now:
             self._look(pool, at)
             return

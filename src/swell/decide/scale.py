@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,7 +26,7 @@ class Scaled(msgspec.Struct, frozen=True):
     """What to add, which to stop, and why."""
 
     starts: tuple[str, ...]
-    """One for each to add: why it is started."""
+    """One for each to add: why it is started. What is needed comes before the reserve."""
     stop: tuple[str, ...]
     reason: str
     """Code of the stop: "idle", "superseded" or "over_max"."""
@@ -34,6 +35,8 @@ class Scaled(msgspec.Struct, frozen=True):
     look_again_at: float
     wait: str = ""
     """Why something wanted is not added now; empty when nothing is held back."""
+    reserve: int = 0
+    """How many of the starts, the last ones, are for the reserve: nobody waits for them."""
 
 
 def scale(
@@ -66,20 +69,33 @@ def scale(
     return msgspec.structs.replace(surely, look_again_at=until, wait=surely.wait or doubt)
 
 
+class Unneeded(NamedTuple):
+    """A ready replica beyond what the demand and the minimum need."""
+
+    since: float
+    """Not needed from then on (seconds since the epoch)."""
+    reserve: bool
+    """It is in the reserve that its owner asked for."""
+    replica: Replica
+
+
 def unneeded(
     workload: Workload | None, revision: Revision, demand: Demand, serving: Sequence[Replica]
-) -> list[tuple[float, Replica]]:
-    """(since when, replica) of the ready ones beyond what is wanted now, those that would go first in front."""
+) -> list[Unneeded]:
+    """What is there beyond need and minimum, those that would go first in front."""
     ready = _newest_first([r for r in serving if r.phase is Phase.READY])
     least, most, buffer, _ = _bounds(workload, len(serving))
 
-    def wanted(inputs: int) -> int:
-        return _wanted(_replicas_for(inputs, revision.target_inputs), least, most, buffer)
+    def wanted(inputs: int, reserve: int) -> int:
+        return _wanted(_replicas_for(inputs, revision.target_inputs), least, most, reserve)
 
-    found = []
-    for gone, replica in enumerate(ready[: max(len(ready) - wanted(_inputs(demand, revision, serving)), 0)], 1):
-        needed_until = max((at for at, level in demand.peaks if wanted(level) > len(ready) - gone), default=0.0)
-        found.append((max(needed_until, replica.ready_at or replica.planned_at), replica))
+    inputs, found = _inputs(demand, revision, serving), []
+    for gone, replica in enumerate(ready[: max(len(ready) - wanted(inputs, 0), 0)], 1):
+        left = len(ready) - gone
+        reserve = left < wanted(inputs, buffer)
+        kept = 0 if reserve else buffer
+        needed_until = max((at for at, level in demand.peaks if wanted(level, kept) > left), default=0.0)
+        found.append(Unneeded(max(needed_until, replica.ready_at or replica.planned_at), reserve, replica))
     return found
 
 
@@ -113,7 +129,7 @@ def _size(
     if wanted > have:
         words = _why_start(inputs, min(demand.held, inputs), revision.target_inputs)
         whys = [words if n < need else _kept(n, least, buffer) for n in range(have, wanted)]
-        return _grow(tuple(whys), failures, policy, now)
+        return _grow(tuple(whys), wanted - max(have, _wanted(need, least, most, 0)), failures, policy, now)
     peak = _replicas_for(demand.peak_within(idle_s, now), revision.target_inputs)
     keep = _wanted(peak, wanted, most, buffer)
     spare = have - keep
@@ -152,12 +168,12 @@ def _replicas_for(level: int, inputs: int) -> int:
     return -(-level // inputs)
 
 
-def _grow(whys: tuple[str, ...], failures: Failures | None, policy: Policy, now: float) -> Scaled:
+def _grow(whys: tuple[str, ...], reserve: int, failures: Failures | None, policy: Policy, now: float) -> Scaled:
     again_at = restart_at(failures, policy)
     if failures is not None and again_at > now:
         wait = f"{failed(failures)}; tried again in {again_at - now:.1f} s"
         return Scaled(starts=(), stop=(), reason="", why="", look_again_at=again_at, wait=wait)
-    return Scaled(starts=whys, stop=(), reason="", why="", look_again_at=NEVER)
+    return Scaled(starts=whys, stop=(), reason="", why="", look_again_at=NEVER, reserve=reserve)
 
 
 def _shrink_to(most: int, serving: Sequence[Replica], now: float) -> Scaled:

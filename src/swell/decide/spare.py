@@ -1,11 +1,12 @@
 """What could a pool do without now, if others waited for its room, and since when?
 
-What it needs it keeps: the replicas of its demand, its reserve and its minimum, and a template that is being forked.
+What it needs it keeps: the replicas of its demand and its minimum, and a template that is being forked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
+from enum import IntEnum
 from typing import NamedTuple
 
 from swell.decide.scale import unneeded
@@ -14,19 +15,28 @@ from swell.model.replica import Phase, Replica
 from swell.model.world import World
 
 
+class Use(IntEnum):
+    """What it is still good for. What is of less use goes first."""
+
+    NONE = 0
+    WARM = 1
+    """A template of a pool in use: better its next replicas are started fresh than that others have none at all."""
+    RESERVE = 2
+    """A replica that its owner wants beside those at work; nobody waits for it yet."""
+
+
 class Spare(NamedTuple):
     """Something to take back."""
 
-    warm: bool
-    """A template of a pool in use: better its next replicas are started fresh than that others have none at all."""
+    use: Use
     since: float
     """Not needed from then on (seconds since the epoch)."""
     replica: Replica
 
     @property
-    def turn(self) -> tuple[bool, float]:
+    def turn(self) -> tuple[Use, float]:
         """What goes first sorts first; of equals the one listed first."""
-        return (self.warm, self.since)
+        return (self.use, self.since)
 
 
 def spare(world: World, pool: str, demand: Demand, leaving: Container[str] = ()) -> Iterator[Spare]:
@@ -39,8 +49,8 @@ def spare(world: World, pool: str, demand: Demand, leaving: Container[str] = ())
         return
     members = [r for r in world.by_pool.get(pool, {}).values() if r.phase is not Phase.DRAINING and r.id not in leaving]
     serving = [r for r in members if r.role == "serving"]
-    for since, replica in unneeded(world.workload(pool), revision, demand, serving):
-        yield Spare(False, since, replica)
+    for since, reserve, replica in unneeded(world.workload(pool), revision, demand, serving):
+        yield Spare(Use.RESERVE if reserve else Use.NONE, since, replica)
     if len(serving) < len(members):
         yield from _templates(members, demand)
 
@@ -52,4 +62,4 @@ def _templates(members: Iterable[Replica], demand: Demand) -> Iterator[Spare]:
     for replica in ready:
         if replica.role == "template" and replica.id not in awaited:
             since = max(used_at, replica.ready_at or replica.planned_at)
-            yield Spare(bool(demand.level), since, replica)
+            yield Spare(Use.WARM if demand.level else Use.NONE, since, replica)
