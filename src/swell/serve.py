@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -45,9 +46,6 @@ OWNER_LOOK_S = 2.0
 
 BLOBS_KEPT_S = 3600.0
 """Source that no app names is kept this long after it was put or asked for: a deploy may be about to name it."""
-
-DRAIN_S = 5.0
-"""How long a gateway that is told to stop waits for what is in flight."""
 
 
 class SystemClock:
@@ -197,8 +195,9 @@ async def gateway(settings: Settings, listener: socket.socket, up: Up) -> None:
         incarnation=uuid.uuid4().hex[:12],
     )
     serving = asyncio.create_task(gate.serve(listener, up.ready))
+    up.cut = gate.cut
     await up.stopped()
-    await gate.close(DRAIN_S)
+    await gate.close(settings.drain_s, up.say)
     await serving
 
 
@@ -206,36 +205,56 @@ async def gateway(settings: Settings, listener: socket.socket, up: Up) -> None:
 
 
 class Up:
-    """A process's relation to its supervisor: says when it is ready, hears when to stop."""
+    """A process's relation to its supervisor: says when it is ready and what it waits for, hears when to stop.
+
+    `cut` is called when what it waits for is to be cut short.
+    """
 
     def __init__(self, ready_fd: int, supervisor_fd: int) -> None:
+        self.cut: Callable[[], None] = lambda: None
         self._ready_fd = ready_fd
         self._supervisor_fd = supervisor_fd
         self._stop = asyncio.Event()
 
     def listen(self) -> None:
-        """Hear SIGTERM, and the end of the supervisor."""
+        """Hear SIGTERM, SIGINT (stop, and wait for nothing), and the end of the supervisor, which means the same."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
-        loop.add_signal_handler(signal.SIGINT, lambda: None)
+        loop.add_signal_handler(signal.SIGINT, self._stop_now)
         if self._supervisor_fd >= 0:
             os.set_blocking(self._supervisor_fd, False)
             loop.add_reader(self._supervisor_fd, self._supervisor_said)
 
     def ready(self) -> None:
+        self.say("ready")
+
+    def say(self, line: str) -> None:
+        """To the supervisor, and after "ready" by it to people."""
         if self._ready_fd >= 0:
-            os.write(self._ready_fd, b"ready\n")
-            os.close(self._ready_fd)
-            self._ready_fd = -1
+            # Without a supervisor nobody listens.
+            with suppress(OSError):
+                os.write(self._ready_fd, f"{line}\n".encode())
 
     async def stopped(self) -> None:
         await self._stop.wait()
+
+    def _stop_now(self) -> None:
+        self._stop.set()
+        self.cut()
 
     def _supervisor_said(self) -> None:
         if os.read(self._supervisor_fd, 64) == b"":
             asyncio.get_running_loop().remove_reader(self._supervisor_fd)
             log.error("the supervisor is gone; ending")
-            self._stop.set()
+            self._stop_now()
+
+
+def take_descriptors() -> None:
+    """Have as many open files as the hard limit allows: the usual soft one is for programs that call select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS says "unlimited" and does not mean it.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _run(main: Callable[[Up], Awaitable[None]], up_fds: tuple[int, int]) -> None:
@@ -265,6 +284,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--supervisor-fd", type=int, default=-1)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {args.process} %(levelname)s %(message)s")
+    take_descriptors()
     settings = msgspec.json.decode(args.settings, type=Settings)
     fds = (args.ready_fd, args.supervisor_fd)
     try:

@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 CALLERS = [STEADY] * 44 + [SINGLE] * 12 + [ONCE] * 2 + [WAKING] * 4
 IN_FLIGHT_MIN = 50
 WAIT_S = 60.0
+DRAIN_S = 2.0
 LONG_S = 120.0
 """Longer than a stopping gateway waits."""
 
@@ -34,6 +35,7 @@ def test_a_stop_under_load_answers_or_refuses_all_in_flight(
     idle: PrivateSwell, program: str, tmp_path: Path, way: str
 ) -> None:
     server = None
+    idle.environ["SWELL_DRAIN_S"] = str(DRAIN_S)
     if way == "down":
         idle.run("up", "-d")
     else:
@@ -56,6 +58,7 @@ def test_a_stop_under_load_answers_or_refuses_all_in_flight(
     long.join()
     assert "answered 503" in long.failure
     assert "stopping" in long.failure
+    assert "was cut off" in long.failure
     before = [one for one in calls.outcomes if one.begun < told_at]
     assert [str(one) for one in before if not one.answered] == []
     after = [one for one in calls.outcomes if one.begun >= told_at]
@@ -72,6 +75,26 @@ def test_a_stop_while_the_runner_is_away_leaves_nothing(idle: PrivateSwell, betw
     time.sleep(between_s)
     os.kill(server, signal.SIGTERM)
     wait_until("it has ended", lambda: identify(server) is None, wait_s=WAIT_S)
+    assert left_over(idle) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_cuts_what_is_in_flight(
+    idle: PrivateSwell, program: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    idle.environ["SWELL_DRAIN_S"] = str(LONG_S)
+    server = launch(idle, "up")
+    assert server.stdout is not None
+    assert "Swell is up" in server.stdout.readline()
+    idle.run("deploy", program)
+    call = OneCall(idle, LONG_S, tmp_path / "book")
+    os.kill(server.pid, number)
+    wait_until("it is told", lambda: "waiting for 1 request in flight, at most 120 s" in idle.log(10_000))
+    os.kill(server.pid, number)
+    code, said = ended(server)
+    assert (code, "Traceback" in said) == (0, False)
+    call.join()
+    assert "was cut off" in call.failure
     assert left_over(idle) == []
 
 

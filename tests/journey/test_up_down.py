@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -25,6 +26,18 @@ app = swell.App("naps")
 def nap(seconds: float = 0.0) -> int:
     time.sleep(seconds)
     return os.getpid()
+
+@app.cls()
+class Leaver:
+    @swell.method()
+    def promise(self, path: str) -> int:
+        self.path = path
+        return os.getpid()
+
+    @swell.exit()
+    def leave(self) -> None:
+        time.sleep(7)
+        open(self.path, "w").close()
 """
 
 
@@ -161,12 +174,46 @@ def test_down_lets_requests_finish(idle: PrivateSwell, naps: str) -> None:
     idle.run("deploy", naps)
     nap(idle)
     answers: list[Answer] = []
-    caller = threading.Thread(target=lambda: answers.append(nap(idle, 1.5)))
+    caller = threading.Thread(target=lambda: answers.append(nap(idle, 8.0)))
     caller.start()
     wait_until("it is in flight", lambda: any(one["in_flight"] for one in idle.serving()))
-    idle.run("down")
+    code, said = attempt(idle, "down")
     caller.join(60)
     assert [answer.status for answer in answers] == [200]
+    assert code == 0
+    assert "waiting for 1 request in flight, at most 30 s; `swell down --now`" in said
+
+
+def test_down_gives_exit_hooks_their_time(idle: PrivateSwell, naps: str, tmp_path: Path) -> None:
+    idle.run("up", "-d")
+    idle.run("deploy", naps)
+    with idle.connect() as client:
+        client.call("naps/Leaver.promise", {"path": str(tmp_path / "left")})
+    idle.run("down")
+    assert (tmp_path / "left").exists()
+
+
+def test_down_does_not_wait_for_who_follows_a_log(idle: PrivateSwell, naps: str) -> None:
+    idle.run("up", "-d", "--set", "drain_s=100")
+    idle.run("deploy", naps)
+    nap(idle)
+    following = subprocess.Popen(
+        ["swell", "logs", "-f", "naps"], env=idle.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        said = subprocess.run(["swell", "down"], env=idle.environ, timeout=60, capture_output=True, text=True)
+        assert said.returncode == 0
+        assert "waiting for" not in said.stderr
+    finally:
+        following.kill()
+        following.wait()
+
+
+def test_the_gateway_and_control_may_open_as_many_files_as_anyone(idle: PrivateSwell) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    subprocess.run(["bash", "-c", "ulimit -Sn 256; exec swell up -d"], env=idle.environ, check=True, timeout=120)
+    for name in ("gateway", "control", "runner"):
+        assert resource.prlimit(idle.server(name), resource.RLIMIT_NOFILE) == (hard, hard)
 
 
 def test_down_now_does_not_wait(idle: PrivateSwell, naps: str) -> None:

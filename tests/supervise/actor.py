@@ -2,7 +2,8 @@
 
 `python actor.py NOTES NAME PART…` notes "NAME up PID" and "NAME down" in the file NOTES.
 Parts: `silent` never gets ready, `dies` ends at once, `ends` ends once ready, `stubborn` ignores SIGTERM,
-`parent` leaves a process in a session of its own, `talks` writes a line of each level.
+`parent` leaves a process in a session of its own, `talks` writes a line of each level, `waits` says so when it is to
+end, and goes on until it is interrupted.
 """
 
 from __future__ import annotations
@@ -47,7 +48,12 @@ def main() -> None:
         ready, _, _ = select.select([reading, args.supervisor_fd], [], [])
         if args.supervisor_fd in ready:
             break
-        if signal.SIGTERM in os.read(reading, 64) and "stubborn" not in args.parts:
+        numbers = os.read(reading, 64)
+        if signal.SIGTERM in numbers and "waits" in args.parts:
+            os.write(args.ready_fd, b"waiting for something\n")
+        elif signal.SIGTERM in numbers and "stubborn" not in args.parts:
+            break
+        if signal.SIGINT in numbers and "waits" in args.parts:
             break
     note(args.notes, f"{args.name} down")
 

@@ -56,6 +56,8 @@ def main() -> int:
                 "port": 0,
                 "restarts_max": 5,
                 "restarts_within_s": 60.0,
+                "drain_s": 30.0,
+                "policy": {"stop_grace_s": 30.0},
                 **settings,
             },
             up,

@@ -25,10 +25,10 @@ CHOSEN = {
 
 def test_the_runner_is_given_what_was_set(stage: Callable[..., Stage]) -> None:
     assert CHOSEN.keys() == set(RUNNER_SETTINGS) <= set(Settings.__struct_fields__)
-    server = stage(settings=CHOSEN)
+    server = stage(settings={**CHOSEN, "policy": {"stop_grace_s": 4.5}})
     server.up()
     runner = read(server.home.process_record("runner"))
     assert runner is not None
     words = Path(f"/proc/{runner.pid}/cmdline").read_text().split("\0")
-    for name, value in CHOSEN.items():
+    for name, value in (*CHOSEN.items(), ("stop_grace_s", 4.5)):
         assert words[words.index(f"--{name.replace('_', '-')}") + 1] == str(value)

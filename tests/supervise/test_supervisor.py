@@ -15,6 +15,7 @@ import pytest
 from theatre import Stage, until
 
 from swell.supervise.lock import holder
+from swell.supervise.supervisor import IN_ORDER
 from swell.wire.identity import identify
 
 Stages = Callable[..., Stage]
@@ -126,6 +127,22 @@ def test_a_second_signal_hurries(stage: Stages) -> None:
     code, said = server.end(signal.SIGTERM, signal.SIGINT)
     assert code == 0
     assert "the gateway did not end within its grace; it is killed" in said
+    check_nothing_left(server)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_an_end_waits_for_is_told_and_cut_by_the_same_signal_again(stage: Stages, number: signal.Signals) -> None:
+    server = stage(gateway=["waits"])
+    server.up()
+    server.process.send_signal(number)
+    until(lambda: (found := holder(server.home)) and found.waits_for == "waiting for something")
+    # Others who ask for the same are not impatient.
+    server.process.send_signal(IN_ORDER)
+    server.process.send_signal(IN_ORDER)
+    code, said = server.end(number)
+    assert code == 0
+    assert "waiting for something" in said
+    assert "killed" not in said
     check_nothing_left(server)
 
 

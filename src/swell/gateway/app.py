@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import resource
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 
 from swell.gateway.api_pool import ApiPool
-from swell.gateway.door import Client
+from swell.gateway.door import REFUSED_MAX, Client
 from swell.gateway.front import Front
 from swell.gateway.link import BEAT_S, Link
 from swell.gateway.shared import Shared
@@ -19,6 +20,14 @@ from swell.wire.settings import Settings
 log = logging.getLogger("swell.gateway")
 
 BACKLOG = 2048
+OWN_DESCRIPTORS = 64
+"""For everything but clients and replicas."""
+API_DRAIN_S = 1.0
+"""How long an end waits for calls of the API."""
+SAY_AFTER_S = 0.3
+"""What an end waits for is told after this long…"""
+SAY_EVERY_S = 2.0
+"""…and again, when it changed, so often at most."""
 TABLE_WAIT_S = 5.0
 """Clients are not accepted before control told what there is; without control, after this long all the same."""
 
@@ -42,6 +51,7 @@ class Gateway:
         self._server: asyncio.Server | None = None
         self._link: Link | None = None
         self._front: Front | None = None
+        self._cut = False
 
     async def serve(self, listener: socket.socket, accepting: Callable[[], None] = lambda: None) -> None:
         """Serve clients of a bound, listening socket until cancelled or `close` is done. Runs once.
@@ -52,6 +62,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         home = self.settings.paths
         shared = self._shared = Shared(self.settings, self.incarnation, loop)
+        shared.connections_max = connections_max(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         front = self._front = Front(shared, self.key, self.call_key, ApiPool(shared, f"unix:{home.api_socket}"))
         front.locked = not is_loopback(listener)
         self._closed = asyncio.Event()
@@ -76,8 +87,11 @@ class Gateway:
             for task in [*shared.tasks]:
                 task.cancel()
 
-    async def close(self, grace_s: float) -> None:
-        """Accept no more, let what runs finish for at most `grace_s`, refuse what still waits then, and end `serve`."""
+    async def close(self, grace_s: float, say: Callable[[str], None] = lambda _line: None) -> None:
+        """Accept no more, let requests finish for at most `grace_s` or until `cut`, end the others, and end `serve`.
+
+        `say` is told what is waited for.
+        """
         if self._closed is None or self._shared is None or self._front is None:
             return
         if self._server is None:
@@ -87,19 +101,50 @@ class Gateway:
         loop = asyncio.get_running_loop()
         self._server.close()
         self._shared.closing = True
-        until = loop.time() + grace_s
-        while self.clients and loop.time() < until:
+        now = loop.time()
+        until, api_until, say_at, said = now + grace_s, now + min(grace_s, API_DRAIN_S), now + SAY_AFTER_S, 0
+        while self.clients and now < until and not self._cut:
             for client in [c for c in self.clients if c.current is None and not c.inbound.queue]:
                 client.transport.close()
-            await asyncio.sleep(min(0.02, max(until - loop.time(), 0.0)))
+            calls = sum(self._is_waited_for(client) for client in self.clients)
+            if not calls and now >= api_until:
+                break
+            if now >= say_at and calls not in (0, said):
+                said, say_at = calls, now + SAY_EVERY_S
+                say(
+                    f"waiting for {calls} request{'s' if calls > 1 else ''} in flight, at most {until - now:.0f} s; "
+                    "`swell down --now`, or another Ctrl-C, cuts them"
+                )
+            await asyncio.sleep(min(0.02, until - now))
+            now = loop.time()
         self._closed.set()
+
+    def cut(self) -> None:
+        """Wait no longer for requests: `close` ends them, now or as soon as it is called."""
+        self._cut = True
+
+    def _is_waited_for(self, client: Client) -> bool:
+        """What follows a log by the API would never end by itself; calls and web endpoints have a deadline."""
+        request = client.current
+        return request is not None and (self._front is None or request.pool is not self._front.api)
 
     def _cut_all(self) -> None:
         for client in [*self.clients]:
-            if client.current is not None:
-                message = "The gateway is being stopped. Try again in a moment."
-                client.current.fail(503, "stopping", message, b"retry-after: 1\r\n")
+            request = client.current
+            if request is None:
+                pass
+            elif request.upstream is None:
+                message = "The server is being stopped, and this was not begun. Try again in a moment."
+                request.fail(503, "stopping", message, b"retry-after: 1\r\n")
+            else:
+                message = "The server was stopped while this ran: it was cut off. What it had done by then is done."
+                request.fail(503, "stopping", message)
             client.transport.close()
+
+
+def connections_max(descriptors: int) -> int:
+    """Clients that so many descriptors are enough for: each may need a second one, to a replica."""
+    return max((descriptors - OWN_DESCRIPTORS - REFUSED_MAX) // 2, 1)
 
 
 def is_loopback(listener: socket.socket) -> bool:

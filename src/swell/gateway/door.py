@@ -8,6 +8,7 @@ still gets its answer; since a client that left altogether looks the same, it is
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import cast
 
@@ -18,10 +19,14 @@ from swell.gateway.shared import Shared
 from swell.gateway.upstream import reset_on_close
 from swell.gateway.wheel import Timed
 
+log = logging.getLogger("swell.gateway")
+
 READING_ORDER = 4
 """Why a client is not read: it already sent the next request."""
 LINGER_S = 1.0
 """After a last answer the client's rest is thrown away for this long, so that a reset does not destroy the answer."""
+REFUSED_MAX = 64
+"""Connections, beyond those that may be, that are told so at the same time; more are closed without a word."""
 PROBE_S = 0.1
 """First wait between two probes of a half-closed connection; 1 s after that."""
 PROBES_MAX = 8
@@ -64,6 +69,8 @@ class Client(asyncio.Protocol):
         self.heard_at = self.shared.now()
         self.inbound = Inbound(self.shared, self, self.heard_at)
         self.shared.wheel.add(self, self.heard_at + self._check_s)
+        if len(self.clients) > self.shared.connections_max:
+            self._refuse_connection()
 
     def data_received(self, data: bytes) -> None:
         now = self.shared.now()
@@ -90,6 +97,8 @@ class Client(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         self.clients.discard(self)
         self.shared.wheel.discard(self)
+        if self.shared.full and len(self.clients) < self.shared.connections_max * 0.9:
+            self.shared.full = False
         self.inbound.queue.clear()
         current, self.current = self.current, None
         if current is not None:
@@ -108,6 +117,22 @@ class Client(asyncio.Protocol):
         self._advance()
 
     # -- what cannot be served ------------------------------------------------------------
+
+    def _refuse_connection(self) -> None:
+        """There are as many as may be: say so, whatever it would ask for."""
+        shared = self.shared
+        most = f"{shared.connections_max:.0f}"
+        if not shared.full:
+            shared.full = True
+            log.warning("%s connections are open, which is what the limit of open files allows; more are refused", most)
+        if len(self.clients) > shared.connections_max + REFUSED_MAX:
+            self.transport.abort()
+            return
+        refusal = (503, "busy", f"The gateway has {most} connections, which is all it may have. Try again in a moment.")
+        request = self.current = self.inbound.refused(refusal)
+        self.inbound.queue.clear()
+        self.deaf = True
+        request.fail(*refusal, b"retry-after: 1\r\n")
 
     def _refuse_rest(self, status: int, code: str, message: str) -> None:
         """Nothing more can be read: what was read before is answered, then this refusal, then the end."""

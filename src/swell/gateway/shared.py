@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -72,6 +73,10 @@ class Shared:
         """Heads as they came, and what they say: callers that repeat themselves are parsed once."""
         self.answers: dict[bytes, AnswerHead] = {}
         """The same of answers."""
+        self.connections_max: float = math.inf
+        """More clients are refused."""
+        self.full = False
+        """Some were, and not many of the others have left since."""
         self.closing = False
         """True: no new work, and every answer closes its connection."""
         self.touched: Callable[[HasLevel], None] = _nobody

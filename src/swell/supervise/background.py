@@ -16,13 +16,12 @@ from typing import Any
 from swell.model.errors import SwellError
 from swell.supervise import clients
 from swell.supervise.lock import Holder, holder
-from swell.supervise.server import CONTROL_GRACE_S, GATEWAY_GRACE_S, RUNNER_GRACE_S, end_leftovers
+from swell.supervise.server import end_leftovers
+from swell.supervise.supervisor import IN_ORDER
 from swell.wire.paths import Home
 
 UP_S = 120.0
 """How long a server may take to come up: each of its processes has its own, shorter limit."""
-DOWN_S = GATEWAY_GRACE_S + RUNNER_GRACE_S + CONTROL_GRACE_S + 10.0
-"""How long a server may take to end."""
 _LOOK_S = 0.05
 
 
@@ -100,7 +99,7 @@ def leave(home: Home, pid: int) -> None:
     clients.detach(home, pid)
     found = holder(home)
     if found is not None and clients.ending(home):
-        found.identity.wait(DOWN_S)
+        found.identity.wait(found.end_s)
 
 
 def stop(home: Home, say: Callable[[str], None], now: bool = False) -> int | None:
@@ -111,14 +110,20 @@ def stop(home: Home, say: Callable[[str], None], now: bool = False) -> int | Non
     found = holder(home)
     if found is None:
         return 0 if end_leftovers(home, say, keep_replicas=False) else None
-    found.identity.signal(signal.SIGTERM)
+    if found.state != "stopping":
+        found.identity.signal(IN_ORDER)
     if now:
         # Another signal, since two of the same may arrive as one.
         found.identity.signal(signal.SIGINT)
-    if not found.identity.wait(DOWN_S):
+    until = time.monotonic() + found.end_s
+    while not found.identity.wait(_LOOK_S) and time.monotonic() < until:
+        here = holder(home)
+        if here is not None and here.waits_for:
+            say(here.waits_for)
+    if found.identity.alive:
         raise SwellError(
             "still_running",
-            f"The server (pid {found.pid}) did not end within {DOWN_S:g} s; see {home.server_log}. "
+            f"The server (pid {found.pid}) did not end within {found.end_s:g} s; see {home.server_log}. "
             f"`kill -9 {found.pid}` and `swell down` again end it for certain.",
         )
     return found.pid

@@ -31,7 +31,7 @@ class Child(NamedTuple):
     grace_s: float = 10.0
     """How long after SIGTERM it may take to end."""
     ready_s: float = 30.0
-    """How long it may take to write "ready" to its ready descriptor."""
+    """How long it may take to write a line "ready" to its ready descriptor."""
     record: Path | None = None
     """File that names the running process, for a supervisor that comes after a crash."""
 
@@ -51,6 +51,8 @@ class Process:
         self.status: int | None = None
         """How it ended, as os.waitstatus_to_exitcode gives it; None while it runs."""
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._word = b""
+        """What came of a line on the ready descriptor."""
         self.ready_by = time.monotonic() + child.ready_s
         self._rest = b""
         self.output_fd, output = os.pipe()
@@ -92,11 +94,12 @@ class Process:
         self.tail += said
         return said, bool(data)
 
-    def read_ready(self) -> bool:
-        """Take what came on the ready descriptor in; False once nothing more can come."""
+    def read_ready(self) -> tuple[list[str], bool]:
+        """Take what came on the ready descriptor in: (lines for people after "ready", whether there may be more)."""
         data = _read(self.ready_fd)
-        self.ready = self.ready or bool(data and b"ready" in data)
-        return data is None or bool(data)
+        *lines, self._word = (self._word + (data or b"")).split(b"\n")
+        self.ready = self.ready or b"ready" in lines
+        return [line.decode(errors="replace") for line in lines if line != b"ready"], data is None or bool(data)
 
     def ended(self, status: int) -> None:
         """It was waited for."""

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from swell.model.errors import SwellError
 from swell.wire.identity import Identity, myself
@@ -31,6 +31,10 @@ class Holder(NamedTuple):
     """0 until it listens."""
     attached: bool = False
     """It was started for clients and ends after the last of them."""
+    end_s: float = 60.0
+    """How long it may take to end, once told to."""
+    waits_for: str = ""
+    """What its end waits for, in words."""
 
     @property
     def identity(self) -> Identity:
@@ -70,12 +74,9 @@ class Lock:
             os.close(self._fd)
             raise
 
-    def say(self, state: State, host: str | None = None, port: int | None = None) -> None:
-        """Write what the server is at now, for others to read."""
-        here = self.holder
-        self.holder = here._replace(
-            state=state, host=here.host if host is None else host, port=here.port if port is None else port
-        )
+    def say(self, state: State, **more: Any) -> None:
+        """Write what the server is at now, for others to read; `more` are further fields of `Holder` that changed."""
+        self.holder = self.holder._replace(state=state, **more)
         text = json.dumps(self.holder._asdict()).encode()
         with writing(self._home):
             # One write, and only then the cut: a reader never finds half of it.

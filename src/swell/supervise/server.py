@@ -16,7 +16,7 @@ from typing import Any
 from swell.model.errors import SwellError
 from swell.supervise import clients
 from swell.supervise.child import Child
-from swell.supervise.lock import Holder, Lock, writing
+from swell.supervise.lock import Holder, Lock, holder, writing
 from swell.supervise.log import Log
 from swell.supervise.sockets import listen_tcp, listen_unix
 from swell.supervise.supervisor import Budget, Supervisor
@@ -35,15 +35,17 @@ RUNNER_SETTINGS = (
     "cache_days",
     "cache_max_gib",
 )
-ENDING_S = 60.0
-"""How long a server that is ending may take before another on its state directory is refused."""
 _LOOK_S = 0.05
 LEFT_S = 5.0
 """How long processes of a server that died may take to notice it."""
-GATEWAY_GRACE_S = 15.0
-RUNNER_GRACE_S = 30.0
-SWEEP_S = 30.0
+GATEWAY_ENDING_S = 10.0
+"""How long the gateway may take beyond `drain_s`."""
+RUNNER_ENDING_S = 15.0
+"""How long the runner may take beyond the `stop_grace_s` of its replicas."""
 CONTROL_GRACE_S = 10.0
+RUNNER_LEFT_S = 45.0
+"""How long a runner whose supervisor was killed may take to stop its replicas, when it is asked to."""
+SWEEP_S = 30.0
 
 Command = Callable[[str, Sequence[str]], Sequence[str]]
 
@@ -89,14 +91,22 @@ def run(
                 control = opened.enter_context(listen_unix(home.control_socket))
                 api = opened.enter_context(listen_unix(home.api_socket))
                 home.port_file.write_text(f"{port}\n")
-            lock.say("starting", settings["host"], port)
+            children = _children(home, {**settings, "port": port}, listener, control, api, command)
+            end_s = sum(child.grace_s for child in children) + SWEEP_S
+            lock.say("starting", host=settings["host"], port=port, end_s=end_s)
             for pid in attached:
                 clients.attach(home, pid)
+
+            def waiting(words: str) -> None:
+                with suppress(SwellError):
+                    lock.say(lock.holder.state, waits_for=words)
+
             supervisor = Supervisor(
-                _children(home, {**settings, "port": port}, listener, control, api, command),
+                children,
                 log,
                 Budget(settings["restarts_max"], settings["restarts_within_s"]),
                 (lambda: clients.wanted(home, lock)) if attached else None,
+                waiting,
             )
 
             def ready() -> None:
@@ -114,10 +124,11 @@ def run(
 
 def _lock(home: Home, attached: bool) -> Lock:
     """The state directory. A server that is ending there anyway may end first: one after the other is no conflict."""
-    until = time.monotonic() + ENDING_S
+    since = time.monotonic()
     while True:
         # Looked at before: whoever is ending now may be gone by the time we ask for the lock.
-        may_wait = clients.ending(home) and time.monotonic() < until
+        other = holder(home)
+        may_wait = other is not None and clients.ending(home) and time.monotonic() < since + other.end_s
         try:
             return Lock(home, attached)
         except SwellError as error:
@@ -137,6 +148,8 @@ def _children(
     """What the three processes are given."""
     everything = {"settings": json.dumps(settings)}
     runner = {name: settings[name] for name in RUNNER_SETTINGS if name in settings}
+    stop_grace_s = settings["policy"]["stop_grace_s"]
+    runner["stop_grace_s"] = stop_grace_s
     runner["gateway_url"] = local_url(settings["host"], settings["port"])
 
     def child(name: str, grace_s: float, values: Mapping[str, Any], **fds: int) -> Child:
@@ -146,8 +159,8 @@ def _children(
 
     return [
         child("control", CONTROL_GRACE_S, everything, control_fd=control.fileno(), api_fd=api.fileno()),
-        child("runner", RUNNER_GRACE_S, runner),
-        child("gateway", GATEWAY_GRACE_S, everything, listener_fd=listener.fileno()),
+        child("runner", stop_grace_s + RUNNER_ENDING_S, runner),
+        child("gateway", settings["drain_s"] + GATEWAY_ENDING_S, everything, listener_fd=listener.fileno()),
     ]
 
 
@@ -183,7 +196,7 @@ def end_leftovers(home: Home, say: Callable[[str], None], keep_replicas: bool = 
     for name, identity in living:
         if name == "runner":
             identity.signal(signal.SIGKILL if keep_replicas else signal.SIGTERM)
-        if not identity.wait(RUNNER_GRACE_S if name == "runner" else LEFT_S):
+        if not identity.wait(RUNNER_LEFT_S if name == "runner" else LEFT_S):
             identity.signal(signal.SIGKILL)
             identity.wait(LEFT_S)
     with writing(home):

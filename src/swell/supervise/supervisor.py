@@ -27,7 +27,11 @@ WANTED_EVERY_S = 0.25
 REST_S = 3600.0
 """Between events there is nothing to look at."""
 
-ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+IN_ORDER = signal.SIGUSR1
+"""Asks for the same as any signal to end does, but never hurries: `swell down` of two people is not impatience."""
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, IN_ORDER)
+CUT = signal.SIGINT
+"""Tells a child that is ending not to wait for anything any more."""
 
 
 class Budget(NamedTuple):
@@ -69,13 +73,19 @@ class Supervisor:
     """Keeps children running until told to stop. It owns its process: signals, and all children there are."""
 
     def __init__(
-        self, children: Sequence[Child], log: Log, budget: Budget, wanted: Callable[[], bool] | None = None
+        self,
+        children: Sequence[Child],
+        log: Log,
+        budget: Budget,
+        wanted: Callable[[], bool] | None = None,
+        waiting: Callable[[str], None] = lambda _words: None,
     ) -> None:
         """Each child has that `budget`. `wanted`, where given, is asked again and again; once it says no, everything
-        is stopped."""
+        is stopped. `waiting` is told what a child says it waits for."""
         self.log = log
         self._posts = [Post(child, budget) for child in children]
         self._wanted = wanted
+        self._waiting = waiting
         self._asked: list[int] = []
         """Signals to end that came: the first stops in order."""
         self._stopping = False
@@ -162,7 +172,11 @@ class Supervisor:
             self._selector.unregister(process.output_fd)
 
     def _ready(self, process: Process) -> None:
-        if not process.read_ready():
+        lines, more = process.read_ready()
+        for line in lines:
+            self.log.say(line)
+            self._waiting(line)
+        if not more:
             self._selector.unregister(process.ready_fd)
 
     def _signalled(self, wakeup_fd: int) -> None:
@@ -240,6 +254,7 @@ class Supervisor:
             now = time.monotonic()
             if self._hurried and not hurried:
                 hurried = True
+                process.signal(CUT)
                 until = min(until, now + HURRY_S)
             if now >= until and not killed:
                 killed = True
@@ -249,8 +264,8 @@ class Supervisor:
 
     @property
     def _hurried(self) -> bool:
-        """A second signal hurries. Not a second SIGTERM: `swell down` of two people at once is not impatience."""
-        return len(self._asked) > 1 and any(number != signal.SIGTERM for number in self._asked)
+        """A second signal hurries."""
+        return any(number != IN_ORDER for number in self._asked[1:])
 
     def _sweep(self) -> None:
         """Kill every descendant that is left, until there is none: their parents' deaths make them our children."""

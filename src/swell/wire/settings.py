@@ -43,6 +43,8 @@ class Settings(msgspec.Struct, frozen=True):
     """A process of the platform (control, gateway, runner) that ends is started again this often…"""
     restarts_within_s: float = 60.0
     """…within this time; once more, and everything is stopped."""
+    drain_s: float = 30.0
+    """A server that is stopped waits this long for requests in flight; then they are cut."""
     cpu_overcommit: float = 16.0
     """CPU requests on a node may add up to this many times its cores: who is idle takes none. Memory is never promised
     twice."""
