@@ -138,6 +138,20 @@ def test_who_waited_for_a_whole_start_that_failed_does_not_wait_for_another(reas
     assert (row.closed, row.retry_at) == (True, 132.0)
 
 
+def test_nobody_is_refused_while_another_start_is_under_way() -> None:
+    """One of two failed; the other may serve both."""
+    reactor, pool = a_reactor()
+    reactor.demand("g1", [Level(pool, 2, 0)], 1e9, 101.0)
+    one, other = starts(reactor.step(101.0))
+    reactor.fact(seen(one, Phase.GONE, 131.0, "startup_timeout"))
+    reactor.step(131.0)
+    row = reactor.keeper.pools[pool]
+    assert (row.closed, "not ready in time" in row.failing) == (False, True)
+    reactor.fact(seen(other, Phase.GONE, 131.5, "startup_timeout"))
+    reactor.step(131.5)
+    assert reactor.keeper.pools[pool].closed
+
+
 def test_what_waits_for_room_is_tried_again_when_somebody_leaves() -> None:
     reactor, pool = a_reactor(Scaling(max_replicas=1000, idle_s=10.0))
     reactor.demand("g1", [Level(pool, 40, 0)], 1e9, 101.0)

@@ -48,9 +48,11 @@ def test_callers_are_held_only_while_another_try_is_worth_waiting_for(
     count: int, took_s: float, reason: str, startup_timeout_s: float, refused: bool
 ) -> None:
     revision = msgspec.structs.replace(REVISION, startup_timeout_s=startup_timeout_s)
-    assert closed(Failures(count, 1000.0, reason, "", took_s), revision, POLICY) is refused
-    assert not closed(Failures(2, 0.0, "crashed", "", 9.0), REVISION, Policy(failing_wait_s=10.0))
-    assert not closed(Failures(3, 0.0, "crashed", "", 0.0), REVISION, Policy(failing_max=4))
+    failures = Failures(count, 1000.0, reason, "", took_s)
+    assert closed(failures, revision, POLICY, trying=False) is refused
+    assert not closed(failures, revision, POLICY, trying=True), "another start is under way"
+    assert not closed(Failures(2, 0.0, "crashed", "", 9.0), REVISION, Policy(failing_wait_s=10.0), False)
+    assert not closed(Failures(3, 0.0, "crashed", "", 0.0), REVISION, Policy(failing_max=4), False)
 
 
 @given(st.lists(st.tuples(st.floats(0, 50), st.floats(0, 50)), min_size=1, max_size=6))

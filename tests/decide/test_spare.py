@@ -123,6 +123,20 @@ def test_a_reserve_does_not_take_the_room_that_is_made_for_who_waits() -> None:
     assert {wait.pool: wait.why_not for wait in made.waits}[busy] == FOR_OTHERS
 
 
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=5), st.integers(1, 8))
+def test_of_scarce_room_who_has_least_gets_the_next(wanted: list[int], room: int) -> None:
+    it = Setting()
+    it.world.apply(NodeSeen(it.now, Node("n1", 1000.0, room * 128)))
+    pools = [deployed(it, f"a{n}", memory_mib=128) for n in range(len(wanted))]
+    for pool, level in zip(pools, wanted, strict=True):
+        told(it, pool, level)
+    made = decided(it, tuple(pools))
+    got = [sum(isinstance(a, Start) and a.pool == pool for a in made.actions) for pool in pools]
+    assert sum(got) == min(sum(wanted), room)
+    short = [has for has, level in zip(got, wanted, strict=True) if has < level]
+    assert max(got) - min(short, default=max(got)) <= 1
+
+
 def test_a_minimum_keeps_no_more_than_itself() -> None:
     it, busy, waits = full(0, min_replicas=1)
     it.now += 400.0

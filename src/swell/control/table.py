@@ -81,6 +81,7 @@ def pool_row(world: World, pool: str, policy: Policy) -> PoolRow | None:
         if replica.role == "serving" and replica.phase is Phase.READY
     ]
     failures = world.failures.get(pool) if not ready else None
+    trying = any(r.role == "serving" and r.phase in (Phase.PLANNED, Phase.STARTING) for r in members)
     return PoolRow(
         pool=pool,
         max_inputs=revision.max_inputs,
@@ -91,7 +92,7 @@ def pool_row(world: World, pool: str, policy: Policy) -> PoolRow | None:
         replicas=tuple(ready),
         failing=failing(failures) if failures is not None else "",
         retry_at=restart_at(failures, policy),
-        closed=failures is not None and closed(failures, revision, policy),
+        closed=failures is not None and closed(failures, revision, policy, trying),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -42,6 +43,12 @@ class _Growth(msgspec.Struct):
     """Nodes on which another replica must not even be wished for: it owns a port there already."""
     forked: bool
     """Are its replicas forked?"""
+    have: int
+    """Replicas it has."""
+    needed: list[str]
+    """Why, for each to start; the next one last."""
+    reserve: list[str]
+    """The same for those that nobody waits for."""
 
 
 class _Planner:
@@ -63,8 +70,7 @@ class _Planner:
         """Templates that what is started now is forked from."""
         self.short: list[tuple[str, Needs, frozenset[str], str]] = []
         """(pool, what it asks for, where it may be, why not now) of each replica that found no room."""
-        self.reserves: list[tuple[_Growth, tuple[str, ...]]] = []
-        """What is added beside what is needed, and why."""
+        self.growths: list[_Growth] = []
         self.kept: set[str] = set()
         """Nodes whose free room is for those who wait."""
         self.spares: dict[str, list[Spare]] = {}
@@ -80,14 +86,16 @@ class _Planner:
             revision = self.world.revision(pool)
             if revision is not None:
                 self._pool(pool, revision)
+        self._grow()
         # Only now: what others were given of the free room must not be counted on.
         if self.short:
             self._list_spares()
         for short in self.short:
             self._make_room(*short)
         # Last, and out of free room alone: nobody waits for a reserve, nor goes for one.
-        for growth, whys in self.reserves:
-            self._grow(growth, whys, reserve=True)
+        for growth in self.growths:
+            while growth.reserve and not growth.needed and self._placed(growth, growth.reserve, reserve=True):
+                growth.reserve.pop()
         return Plan(
             at=self.now,
             pools=pools,
@@ -120,33 +128,44 @@ class _Planner:
         allowed = may_have_template(workload, revision, world.refused.get(pool, ""), self.policy)
         if scaled.starts:
             full = {r.node for r in serving} if revision.needs.ports else set()
-            growth = _Growth(pool, revision, [*templates], full, allowed)
-            needed = len(scaled.starts) - scaled.reserve
-            if self._grow(growth, scaled.starts[:needed]) and scaled.reserve:
-                self.reserves.append((growth, scaled.starts[needed:]))
+            whys, needed = scaled.starts, len(scaled.starts) - scaled.reserve
+            have, first, then = len(serving), [*whys[:needed]][::-1], [*whys[needed:]][::-1]
+            self.growths.append(_Growth(pool, revision, [*templates], full, allowed, have, first, then))
         if templates and not (allowed and (scaled.starts or len(serving) > len(scaled.stop))):
             self._rest(pool, templates, demand, allowed)
 
-    def _grow(self, growth: _Growth, whys: tuple[str, ...], reserve: bool = False) -> bool:
-        """Start one for each of `whys`. False: there was no room for all of them."""
+    def _grow(self) -> None:
+        """Start what is needed, one after the other for the pool that has least: a second here is no reason for none
+        there."""
+        turns = [(growth.have, number) for number, growth in enumerate(self.growths) if growth.needed]
+        heapq.heapify(turns)
+        while turns:
+            have, number = turns[0]
+            growth = self.growths[number]
+            if self._placed(growth, growth.needed):
+                growth.needed.pop()
+                if growth.needed:
+                    heapq.heapreplace(turns, (have + 1, number))
+                    continue
+            heapq.heappop(turns)
+
+    def _placed(self, growth: _Growth, whys: list[str], reserve: bool = False) -> bool:
+        """Start the next one of `whys`; False where there is no room for it."""
         pool, needs = growth.pool, growth.revision.needs
-        for done, why in enumerate(whys):
-            rooms = {id: room for id, room in self._free().items() if id not in growth.full}
-            if growth.full and not rooms:
-                self.waits.append(Wait(pool, _one_per_node(needs)))
-                return False
-            if reserve:
-                rooms = {id: room for id, room in rooms.items() if id not in self.kept}
-            node, why_not = place(needs, rooms, lambda node: int(usable(growth.templates, node) is not None))
-            if node is None:
-                if reserve:
-                    self.waits.append(Wait(pool, FOR_OTHERS if self.kept else why_not))
-                else:
-                    self.waits.append(Wait(pool, why_not))
-                    self.short += [(pool, needs, frozenset(rooms), why_not)] * (len(whys) - done)
-                return False
-            self._start(growth, node, why)
-        return True
+        rooms = {id: room for id, room in self._free().items() if id not in growth.full}
+        if growth.full and not rooms:
+            self.waits.append(Wait(pool, _one_per_node(needs)))
+            return False
+        if reserve:
+            rooms = {id: room for id, room in rooms.items() if id not in self.kept}
+        node, why_not = place(needs, rooms, lambda node: int(usable(growth.templates, node) is not None))
+        if node is not None:
+            self._start(growth, node, whys[-1])
+            return True
+        self.waits.append(Wait(pool, FOR_OTHERS if reserve and self.kept else why_not))
+        if not reserve:
+            self.short += [(pool, needs, frozenset(rooms), why_not)] * len(whys)
+        return False
 
     def _start(self, growth: _Growth, node: str, why: str) -> None:
         needs = growth.revision.needs

@@ -19,9 +19,11 @@ def restart_at(failures: Failures | None, policy: Policy) -> float:
     return failures.at + min(delay_s, policy.restart_backoff_max_s)
 
 
-def closed(failures: Failures, revision: Revision, policy: Policy) -> bool:
+def closed(failures: Failures, revision: Revision, policy: Policy, trying: bool) -> bool:
     """Are callers refused until the next try? Once it failed too often, took too long or its whole start-up time, or
-    cannot mend itself."""
+    cannot mend itself; but not while it is tried (`trying`)."""
+    if trying:
+        return False
     waited_s = min(policy.failing_wait_s, revision.startup_timeout_s)
     return failures.count >= policy.failing_max or failures.took_s >= waited_s or failures.reason in HOPELESS
 
