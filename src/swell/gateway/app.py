@@ -126,7 +126,9 @@ class Gateway:
     def _is_waited_for(self, client: Client) -> bool:
         """What follows a log by the API would never end by itself; calls and web endpoints have a deadline."""
         request = client.current
-        return request is not None and (self._front is None or request.pool is not self._front.api)
+        if request is None or request.done:
+            return False
+        return self._front is None or request.pool is not self._front.api
 
     def _cut_all(self) -> None:
         for client in [*self.clients]:

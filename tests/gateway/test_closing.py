@@ -1,0 +1,82 @@
+"""What does a gateway that ends wait for, what does it say meanwhile, and what are those told whom it cuts?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from rig import PATIENCE_S, Exchange, Reader, Replica, Rig, echo, request, until
+
+Play = Callable[..., None]
+LONG_S = 1000.0
+
+
+def test_requests_are_waited_for_held_ones_included(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        gate = asyncio.Event()
+
+        async def gated(exchange: Exchange, reader: Reader) -> None:
+            await gate.wait()
+            await echo(exchange, reader)
+
+        pool = await rig.deploy(await rig.replica(gated), max_inputs=1)
+        runs, waits, idle = await rig.browser(), await rig.browser(), await rig.browser()
+        for browser, body in ((runs, b"runs"), (waits, b"waits")):
+            browser.send(request("/call/app/fn", body))
+        await until(lambda: rig.control.levels(pool)[-1:] == [(1, 1)], "both")
+        said: list[str] = []
+        closing = asyncio.create_task(rig.gateway.close(LONG_S, said.append))
+        assert await idle.rest() == b""
+        await until(lambda: said, "what is waited for")
+        assert said[0].startswith("waiting for 2 requests in flight, at most ")
+        gate.set()
+        assert [(await browser.answer()).body for browser in (runs, waits)] == [b"runs", b"waits"]
+        async with asyncio.timeout(PATIENCE_S):
+            await closing
+
+    play(scenario)
+
+
+def test_what_is_cut_is_told_whether_it_ran(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        async def never(exchange: Exchange, reader: Reader) -> None:
+            await exchange.read_body(reader)
+            await asyncio.Event().wait()
+
+        pool = await rig.deploy(await rig.replica(never), max_inputs=1)
+        runs, waits = await rig.browser(), await rig.browser()
+        for browser in (runs, waits):
+            browser.send(request("/call/app/fn", b"x"))
+            await until(lambda: rig.control.levels(pool)[-1:] != [], "it is there")
+        await until(lambda: rig.control.levels(pool)[-1:] == [(1, 1)], "both")
+        closing = asyncio.create_task(rig.gateway.close(LONG_S))
+        await asyncio.sleep(0.1)
+        assert not closing.done()
+        rig.gateway.cut()
+        ran, waited = await runs.answer(), await waits.answer()
+        assert [(one.status, one.error["code"]) for one in (ran, waited)] == [(503, "stopping")] * 2
+        assert "was cut off" in ran.error["message"]
+        assert "retry-after" not in ran.headers
+        assert "was not begun" in waited.error["message"]
+        assert waited.headers["retry-after"] == "1"
+        async with asyncio.timeout(PATIENCE_S):
+            await closing
+
+    play(scenario)
+
+
+def test_calls_of_the_api_are_not_waited_for_long(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        async def follow(exchange: Exchange, reader: Reader) -> None:
+            await asyncio.Event().wait()
+
+        api = await Replica("control", str(rig.settings.paths.api_socket), follow, native=False).start()
+        follower = await rig.browser()
+        follower.send(request("/api/logs", method="GET"))
+        await until(lambda: api.seen, "it follows")
+        async with asyncio.timeout(PATIENCE_S):
+            await rig.gateway.close(LONG_S)
+        assert (await follower.answer("GET")).status == 503
+        await api.stop()
+
+    play(scenario)
