@@ -185,9 +185,11 @@ class StoreSuite:
         ]
         store.usage.add_requests([*notable, *(record(f"o{i}") for i in range(9))])
         assert [store.usage.request(r.id) for r in notable] == notable
-        store.usage.add_requests([record(f"e{i}", "q", status=404) for i in range(4)])
+        store.usage.add_requests([record(f"e{i}", "q", status=500) for i in range(4)])
         kept = [r.id for r in notable if store.usage.request(r.id)]
         assert kept == ["slow"]
+        store.usage.add_requests([record(f"w{i}", "w", status=404) for i in range(4)])
+        assert store.usage.request("w0") is None, "what a caller got wrong is ordinary"
 
     def test_a_record_is_found_whole_and_its_repetition_is_ignored(self, store: Store) -> None:
         whole = record("x", phases_ms=(("held", 1.5),), replica="r1-1", cpu_us=12, cost_usd=1e-9, attempts=2)

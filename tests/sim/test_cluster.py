@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,11 +16,14 @@ from swell.decide import drive as drive_module
 from swell.decide import plan as plan_module
 from swell.decide.drive import Owed
 from swell.decide.scale import Scaled, scale
+from swell.decide.spare import Spare, spare
 from swell.engines.fake import FakeEngine
+from swell.model.demand import Demand
 from swell.model.events import Event, PlanCommitted
 from swell.model.orders import Order, StartOrder
 from swell.model.plan import Start, Stop
 from swell.model.replica import Phase, Replica
+from swell.model.workload import Workload
 from swell.model.world import World
 from swell.sim.cluster import Cluster, Scenario
 from swell.sim.replay import replay
@@ -138,6 +143,68 @@ def test_it_notices_replicas_given_up_before_they_were_ready(monkeypatch: pytest
 
     monkeypatch.setattr(plan_module, "scale", hasty)
     assert any("before it was ever ready" in problem for problem in _broken_by(range(40)))
+
+
+def test_it_notices_a_planner_that_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*given: Any) -> Scaled:
+        return msgspec.structs.replace(scale(*given), starts=(), reserve=0)
+
+    monkeypatch.setattr(plan_module, "scale", nothing)
+    for seed in range(6):
+        assert any("nothing was started though there is room" in problem for problem in run(seed).broken)
+    assert any("nothing went wrong" in problem for problem in Cluster(1, CALM).run().broken)
+
+
+def test_it_notices_a_planner_that_starves_who_waits_beside_what_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    def miserly(world: World, pool: str, demand: Demand, leaving: Container[str] = ()) -> Iterator[Spare]:
+        workload = world.workload(pool)
+        wanted = demand.level or (workload is not None and workload.scaling.min_replicas)
+        return iter(()) if wanted else spare(world, pool, demand, leaving)
+
+    outcomes = [Cluster(seed, CROWDED).run() for seed in range(3)]
+    assert [outcome.broken for outcome in outcomes] == [(), (), ()]
+    assert sum(outcome.requests for outcome in outcomes) > 100
+    monkeypatch.setattr(plan_module, "spare", miserly)
+    broken = [problem for seed in range(3) for problem in Cluster(seed, CROWDED).run().broken]
+    assert any("nothing was started though there is room" in problem for problem in broken)
+
+
+def test_it_notices_drains_that_cut_what_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module._Planner, "_grace_s", lambda self, revision: 0.0)
+    broken = Cluster(1, msgspec.structs.replace(CALM, work_s=3.0)).run().broken
+    assert any("was cut (superseded) while it worked" in problem for problem in broken)
+
+
+CALM = Scenario(
+    node_cpu=64.0, node_memory_mib=128 * 1024, report_s=0.1, redeploy_every_s=10.0, control_crash_every_s=20.0
+)
+CROWDED = Scenario(workloads=5, nodes=1, rate=0.1, min_replicas=1, idle_s=600.0, work_s=2.0, node_memory_mib=2560)
+
+
+def test_where_nothing_goes_wrong_every_request_is_answered() -> None:
+    """Through redeploys and crashes of control, too."""
+    for seed in range(5):
+        outcome = Cluster(seed, CALM).run()
+        assert outcome.broken == ()
+        assert outcome.answered == outcome.requests > 100
+        assert outcome.faults["redeploy"] > 3
+        assert outcome.faults["control crash"] > 0
+    assert sum(scenario(seed).calm for seed in range(100)) > 3
+
+
+@pytest.mark.slow
+def test_more_are_answered_than_with_one_replica_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all: where everything fails or fills up all the time, a few seeds do better with less."""
+
+    def one(workload: Workload | None, *given: Any) -> Scaled:
+        if workload is not None:
+            scaling = msgspec.structs.replace(workload.scaling, max_replicas=1, buffer_replicas=0)
+            workload = msgspec.structs.replace(workload, scaling=scaling)
+        return scale(workload, *given)
+
+    answered = sum(run(seed).answered for seed in range(40))
+    monkeypatch.setattr(plan_module, "scale", one)
+    assert answered > sum(run(seed).answered for seed in range(40))
 
 
 CRASHES = Scenario(rate=0.2, work_s=2.0, replica_crash_every_s=1.0, report_s=0.1)

@@ -24,6 +24,10 @@ After = Callable[[float, Callable[[], None]], None]
 """(seconds from now, what to do then)."""
 
 
+DRAIN_LOOK_S = 0.25
+"""How often a drain looks whether what was in flight is over."""
+
+
 class Behaviour(msgspec.Struct, frozen=True):
     """How long things take (seconds) and how often they go wrong (probabilities)."""
 
@@ -59,17 +63,27 @@ class FakeEngine:
     capabilities: frozenset[str] = frozenset()
 
     def __init__(
-        self, node: Node, now: Callable[[], float], after: After, chance: Random, behaviour: Behaviour | None = None
+        self,
+        node: Node,
+        now: Callable[[], float],
+        after: After,
+        chance: Random,
+        behaviour: Behaviour | None = None,
+        works: Callable[[str], bool] = lambda _replica: False,
     ) -> None:
         self.node = node
         self.now = now
         self.after = after
         self.chance = chance
         self.behaviour = behaviour or Behaviour()
+        self.works = works
+        """Has a replica something in flight? A drain waits for it."""
         self.replicas: dict[str, _Fake] = {}
         self.ended: set[str] = set()
         self.starts: dict[str, int] = {}
         """Replica → times a process was really made for it; never above one."""
+        self.cut: dict[str, str] = {}
+        """Replica that still worked when the grace of its drain was over → why it was stopped."""
         self.faults: Counter[str] = Counter()
         """What went wrong on the way, and how often."""
         self.epoch = 0
@@ -199,20 +213,34 @@ class FakeEngine:
         if fake.phase is not Phase.DRAINING:
             fake.phase = Phase.DRAINING
             self._report(order.replica)
-            self.after(self.behaviour.stop_s, lambda: self._end(order.replica, order.reason))
+            until = self.now() + order.grace_s
+            self.after(self.behaviour.stop_s, lambda: self._drained(order.replica, order.reason, until))
+
+    def _drained(self, id: str, reason: str, until: float) -> None:
+        if id in self.replicas and self.works(id):
+            if self.now() < until:
+                self.after(DRAIN_LOOK_S, lambda: self._drained(id, reason, until))
+                return
+            self.cut[id] = reason
+        self._end(id, reason)
 
     def _end(self, id: str, reason: str) -> None:
         fake = self.replicas.pop(id, None)
         if fake is None:
             return
         self.ended.add(id)
+        failed = fake.phase is Phase.STARTING
         fake.phase = Phase.GONE
         self._emit(self._fact(id, fake, reason))
         if fake.order.role == "template":
             for other, waiting in list(self.replicas.items()):
                 if waiting.waiting and waiting.order.template == id:
                     waiting.waiting = False
-                    self._later(other, self.behaviour.start_s)
+                    # What could not be loaded is not loaded once more; what was stopped says nothing of that.
+                    if failed:
+                        self._end(other, reason)
+                    else:
+                        self._later(other, self.behaviour.start_s)
 
     # -- telling -----------------------------------------------------------------------------
 

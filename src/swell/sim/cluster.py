@@ -15,7 +15,8 @@ import msgspec
 from swell.control.reactor import Reactor
 from swell.decide.check import check
 from swell.engines.fake import Behaviour, FakeEngine
-from swell.model.events import AppDeployed, Event, NodeSeen, Opened, PlanCommitted, ReplicaSeen
+from swell.model.ends import ORDERED
+from swell.model.events import AppDeployed, Event, NodeSeen, Opened, PlanCommitted, ReplicaSeen, WorkloadSet
 from swell.model.node import Node
 from swell.model.plan import Start
 from swell.model.policy import Policy
@@ -24,13 +25,18 @@ from swell.model.replica import NEXT, OVER, Phase
 from swell.model.request import Prices
 from swell.model.resources import Needs
 from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
-from swell.model.world import World
+from swell.model.world import World, template_needs
 from swell.sim.clock import Timeline
 from swell.sim.gateway import Request, SimGateway
 from swell.wire.link import Level
 
 REACTION_S = 0.0005
 """From hearing something to the step that follows: what else is heard meanwhile is taken together."""
+
+
+IN_VAIN_S = 20.0
+"""Who waits beside room for another replica has one under way sooner: it takes `reclaim_after_s`, and what facts and
+levels take to be heard."""
 
 
 class Scenario(msgspec.Struct, frozen=True):
@@ -55,6 +61,46 @@ class Scenario(msgspec.Struct, frozen=True):
     control_crash_every_s: float = 0.0
     redeploy_every_s: float = 0.0
     policy: Policy = Policy(template_idle_s=120.0)
+    min_replicas: int = 0
+    """Of each workload, until the cluster is left alone."""
+    idle_s: float = 0.0
+    """Of each workload; 0 = another one for each."""
+
+    @property
+    def calm(self) -> bool:
+        """Nothing goes wrong, and there is room for the most that every workload may have."""
+        behaviour = self.behaviour
+        wrong = behaviour.fail_start + behaviour.lose_order + behaviour.delay_order_s
+        crashes = self.replica_crash_every_s + self.node_loss_every_s
+        shapes = [(app.workloads[0].scaling.max_replicas, app.revisions[0].needs) for app in self.apps(0)]
+        # With a template for each replica, and what a redeploy drains beside what follows it.
+        cpu = 2 * sum(most * needs.cpu for most, needs in shapes)
+        memory_mib = 4 * sum(most * needs.memory_mib for most, needs in shapes)
+        return not wrong + crashes and cpu <= self.nodes * self.node_cpu and memory_mib <= self.node_memory_mib
+
+    def apps(self, generation: int) -> list[App]:
+        return [self.app(number, generation) for number in range(self.workloads)]
+
+    def app(self, number: int, generation: int) -> App:
+        """A small app of one function; its number gives it another shape, its generation another revision."""
+        revision = Revision(
+            environment=Environment("/usr/bin/python3", "3.11"),
+            bundle=f"sha256-{number:x}-{generation:x}",
+            entry=Entry("main", "f", "function", (Method("f"),)),
+            needs=Needs(cpu=0.5 + 0.5 * (number % 2), memory_mib=256 * (1 + number % 3)),
+            max_inputs=1 + number % 3,
+            target_inputs=1 + number % 3,
+            template=number % 4 != 3,
+            timeout_s=60.0,
+        )
+        scaling = Scaling(
+            min_replicas=self.min_replicas,
+            max_replicas=4,
+            buffer_replicas=number % 2,
+            idle_s=self.idle_s or 10.0 + 5 * number,
+        )
+        workload = Workload("default", f"app{number}", "f", revision.id, scaling)
+        return App("default", f"app{number}", (workload,), (revision,))
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -88,9 +134,12 @@ class Cluster:
         self.apps: dict[str, App] = {}
         self.requests: list[Request] = []
         self._soon = False
+        self._alarm_at = 0.0
         self._checked = 0
         """Version of the world that was found to hold."""
         self._phases: dict[str, Phase] = {}
+        self._waits: dict[str, float] = {}
+        """Pool → since when it waits beside room for it."""
         self.gateway = SimGateway(
             "g1", self.time.now, self.time.after, self._demand, self._listens, self.stream("gateway"), scenario.report_s
         )
@@ -109,7 +158,9 @@ class Cluster:
             engine.report_node()
         self._schedule_requests()
         self._schedule_faults()
+        self._every(1.0, self._nobody_waits_in_vain)
         self.time.run(self.scenario.busy_s)
+        self._ask_for_no_minimum()
         self.time.run(self.scenario.busy_s + self.scenario.quiet_s)
         self._expect_rest()
         outcomes = [request.outcome for request in self.requests]
@@ -130,7 +181,12 @@ class Cluster:
     def _engine(self, name: str) -> FakeEngine:
         node = Node(name, self.scenario.node_cpu, self.scenario.node_memory_mib)
         engine = FakeEngine(
-            node, self.time.now, self.time.after, self.stream(f"engine {name}"), self.scenario.behaviour
+            node,
+            self.time.now,
+            self.time.after,
+            self.stream(f"engine {name}"),
+            self.scenario.behaviour,
+            self.gateway.works,
         )
         engine.listen(self._fact)
         self._every(5.0, engine.report_inventory)
@@ -171,7 +227,14 @@ class Cluster:
             self._soon = True
             self.time.after(REACTION_S, self._step)
 
-    def _step(self) -> None:
+    def _wake_at(self, at: float) -> None:
+        """One alarm at a time: an earlier one that is no longer meant rings in vain."""
+        if at != self._alarm_at:
+            self._alarm_at = at
+            self.time.at(at, lambda: self._wake() if self._alarm_at == at else None)
+
+    def _step(self, linked: bool = True) -> None:
+        """`linked`: gateways hear of it."""
         self._soon = False
         reactor, now = self.reactor, self.time.now()
         reactor.book.renew("g1", now)
@@ -189,12 +252,12 @@ class Cluster:
         for order in effects.orders:
             self._note("order", order)
             self.engines[order.node].apply(order, self.epoch)
-        if effects.delta is not None:
+        if effects.delta is not None and linked:
             self.gateway.take_table(effects.delta)
-        if self.gateway.pools != reactor.keeper.pools:
+        if linked and self.gateway.pools != reactor.keeper.pools:
             self._break("the gateway's table, made of deltas, is not the table control would send whole")
         if effects.wake_at is not None:
-            self.time.at(max(effects.wake_at, now + REACTION_S), self._wake)
+            self._wake_at(max(effects.wake_at, now + REACTION_S))
 
     def _never_reclaimed_unready(self, events: tuple[Event, ...]) -> None:
         for event in events:
@@ -204,7 +267,9 @@ class Cluster:
                     self._break(f"{replica.id} was given up ({replica.reason}) before it was ever ready")
 
     def _never_started_for_nobody(self, events: tuple[Event, ...]) -> None:
-        """Who ended with its replica does not wait for another."""
+        """Who ended with its replica does not wait for another; but a minimum is kept whoever waits."""
+        if self.scenario.min_replicas:
+            return
         for event in events:
             for action in event.plan.actions if isinstance(event, PlanCommitted) else ():
                 if isinstance(action, Start) and action.pool in self.gateway.bereft:
@@ -221,12 +286,53 @@ class Cluster:
                 self._break(f"{id} was {before} and is {phase}")
         self._phases = phases
 
+    def _nobody_waits_in_vain(self) -> None:
+        """While there is room for another replica, or would be without what is idle, one is under way soon."""
+        now, world, waiting = self.time.now(), self.reactor.world, {}
+        going = {replica.node for replica in world.replicas.values() if replica.phase is Phase.DRAINING}
+        for pool, held in self.gateway.held.items():
+            workload, revision = world.workload(pool), world.revision(pool)
+            if not held or workload is None or revision is None or pool in world.failures:
+                continue
+            serving = [r for r in world.in_pool(pool) if r.role == "serving"]
+            if len(serving) >= workload.scaling.max_replicas or any(r.phase is not Phase.READY for r in serving):
+                continue
+            if any(self._fits(revision.needs, engine) for name, engine in self.engines.items() if name not in going):
+                waiting[pool] = self._waits.get(pool, now)
+                if now - waiting[pool] > IN_VAIN_S:
+                    self._break(f"{pool} waits, and for {IN_VAIN_S:g} s nothing was started though there is room")
+        self._waits = waiting
+
+    def _fits(self, needs: Needs, engine: FakeEngine) -> bool:
+        """Is there room on a node for another replica, beside what works, starts, or is in a minimum?"""
+        if not engine.alive:
+            return False
+        room, idle = engine.node.room(), Counter[str]()
+        for id, fake in engine.replicas.items():
+            order, working = fake.order, self.gateway.works(id)
+            if fake.phase is Phase.READY and not working and not self.gateway.held.get(order.pool):
+                idle[order.pool] += order.role == "serving"
+                if order.role == "template" or idle[order.pool] > self.scenario.min_replicas:
+                    continue
+            room.take(order.revision.needs if order.role == "serving" else template_needs(order.revision.needs))
+        for replica in self.reactor.world.replicas.values():
+            if replica.node == engine.node.id and replica.id not in engine.replicas:
+                # Its order is on the way.
+                room.take(self.reactor.world.needs(replica))
+        return room.lacks(needs) is None
+
     # -- what comes from outside -------------------------------------------------------------
 
     def _deploy(self, number: int, generation: int) -> None:
-        app = an_app(number, generation)
+        app = self.scenario.app(number, generation)
         self.apps[app.key] = app
         self.reactor.take(AppDeployed(at=self.time.now(), app=app))
+        self._wake()
+
+    def _ask_for_no_minimum(self) -> None:
+        for workload in list(self.reactor.world.workloads.values()):
+            scaling = msgspec.structs.replace(workload.scaling, min_replicas=0)
+            self.reactor.take(WorkloadSet(self.time.now(), msgspec.structs.replace(workload, scaling=scaling)))
         self._wake()
 
     def _schedule_requests(self) -> None:
@@ -295,10 +401,11 @@ class Cluster:
         self.reactor = self._core()
         self._phases.clear()
         self._checked = 0
-        self.gateway.take_table(self.reactor.keeper.whole())
-        self._step()
         for engine in self.engines.values():
             engine.report_node()
+        # Gateways keep their last table until the new one is of what really runs.
+        self._step(linked=False)
+        self.gateway.take_table(self.reactor.keeper.whole())
         self.gateway.tell_all()
         self._wake()
         return True
@@ -315,12 +422,17 @@ class Cluster:
                 self._break(f"request {request.number} was never answered or refused")
             elif request.ended_at > request.deadline_at + 1e-6:
                 self._break(f"request {request.number} ended {request.ended_at - request.deadline_at:.3f} s late")
+            elif request.outcome != "answered" and self.scenario.calm:
+                self._break(f"request {request.number} was not answered ({request.outcome}), and nothing went wrong")
         left = [id for engine in self.engines.values() for id in engine.replicas]
         if left:
             self._break(f"not back to zero: {sorted(left)[:5]} still run on an engine")
         if self.reactor.world.replicas:
             self._break(f"not back to zero: the world still has {sorted(self.reactor.world.replicas)[:5]}")
         for engine in self.engines.values():
+            for id, reason in engine.cut.items():
+                if reason in ORDERED:
+                    self._break(f"{id} was cut ({reason}) while it worked")
             for id, times in engine.starts.items():
                 if times > 1:
                     self._break(f"{id} was started {times} times")
@@ -331,20 +443,3 @@ class Cluster:
     def _note(self, kind: str, what: object) -> None:
         self.hash.update(f"{self.time.now():.6f} {kind} ".encode())
         self.hash.update(msgspec.msgpack.encode(what))
-
-
-def an_app(number: int, generation: int) -> App:
-    """A small app of one function; its number gives it another shape, its generation another revision."""
-    revision = Revision(
-        environment=Environment("/usr/bin/python3", "3.11"),
-        bundle=f"sha256-{number:x}-{generation:x}",
-        entry=Entry("main", "f", "function", (Method("f"),)),
-        needs=Needs(cpu=0.5 + 0.5 * (number % 2), memory_mib=256 * (1 + number % 3)),
-        max_inputs=1 + number % 3,
-        target_inputs=1 + number % 3,
-        template=number % 4 != 3,
-        timeout_s=60.0,
-    )
-    scaling = Scaling(max_replicas=4, buffer_replicas=number % 2, idle_s=10.0 + 5 * number)
-    workload = Workload("default", f"app{number}", "f", revision.id, scaling)
-    return App("default", f"app{number}", (workload,), (revision,))

@@ -109,6 +109,10 @@ class SimGateway:
                 self.bereft.add(request.pool)
             self._report(request.pool)
 
+    def works(self, replica: str) -> bool:
+        """Has it something in flight?"""
+        return bool(self.running.get(replica))
+
     def tell_all(self) -> None:
         """After control came back: everything, since levels are absolute."""
         self._told.clear()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
+import msgspec
+
 from swell.engines.fake import Behaviour
 from swell.model.policy import Policy
 from swell.sim.cluster import Cluster, Outcome, Scenario
@@ -14,6 +16,7 @@ def scenario(seed: int) -> Scenario:
     draw = Random(f"{seed}/scenario")
     # Streams of their own, so that older seeds stay what they were in everything else.
     link = Random(f"{seed}/link")
+    scaling = Random(f"{seed}/scaling")
     behaviour = Behaviour(
         start_s=draw.choice([0.2, 2.0, 10.0]),
         fork_s=draw.choice([0.005, 0.05]),
@@ -25,7 +28,7 @@ def scenario(seed: int) -> Scenario:
         repeat_fact=draw.choice([0.0, 0.3]),
         delay_fact_s=draw.choice([0.0, 0.05]) * link.choice([1, 1, 100]),
     )
-    return Scenario(
+    drawn = Scenario(
         workloads=draw.randint(1, 6),
         nodes=draw.randint(1, 3),
         rate=draw.choice([0.2, 1.0, 4.0]),
@@ -41,6 +44,24 @@ def scenario(seed: int) -> Scenario:
             template_idle_s=draw.choice([5.0, 120.0]),
             template_memory_share=draw.choice([0.5, 0.15]),
         ),
+        min_replicas=scaling.choice([0, 0, 1]),
+        idle_s=scaling.choice([0.0, 0.0, 600.0]),
+    )
+    return _calm(drawn) if Random(f"{seed}/calm").random() < 0.1 else drawn
+
+
+def _calm(drawn: Scenario) -> Scenario:
+    """The same where nothing fails and there is room for all; still redeployed, and control still crashes."""
+    replace = msgspec.structs.replace
+    behaviour = replace(drawn.behaviour, fail_start=0.0, lose_order=0.0, delay_order_s=0.0)
+    return replace(
+        drawn,
+        behaviour=behaviour,
+        node_cpu=64.0,
+        node_memory_mib=128 * 1024,
+        work_s=min(drawn.work_s, 0.5),
+        replica_crash_every_s=0.0,
+        node_loss_every_s=0.0,
     )
 
 
