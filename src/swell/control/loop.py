@@ -156,9 +156,14 @@ class Loop:
 
     def _wake_at(self, at: float) -> None:
         if self._timer is not None:
-            if self._timer_at <= at and not self._timer.cancelled() and self._timer_at > self.clock.now():
+            if self._timer_at <= at:
                 return
             self._timer.cancel()
         self._timer_at = at
         delay_s = max(at - self.clock.now(), 0.001)
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self.wake)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._rang)
+
+    def _rang(self) -> None:
+        """The timer is no longer one: by the clock it may have rung a little early, and then another is wanted."""
+        self._timer = None
+        self.wake()

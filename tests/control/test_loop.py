@@ -1,0 +1,48 @@
+"""Does the control loop look again when it said it would, whatever its timer does?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from random import Random
+
+from swell.control.loop import Loop
+from swell.control.reactor import Reactor
+from swell.engines.fake import FakeEngine
+from swell.model.node import Node
+from swell.model.policy import Policy
+from swell.model.request import Prices
+from swell.model.world import World
+from swell.store.memory import MemoryStore
+from swell.wire.link import Level
+
+WAIT_S = 10.0
+TTL_S = 0.02
+
+
+class HeldClock:
+    """Stands still until it is set: every timer rings early by it."""
+
+    def __init__(self) -> None:
+        self.at = 100.0
+
+    def now(self) -> float:
+        return self.at
+
+
+def test_a_timer_that_rings_early_rings_again() -> None:
+    async def scenario() -> None:
+        clock = HeldClock()
+        reactor = Reactor(World(), Policy(), Prices())
+        engine = FakeEngine(Node("n1", 4.0, 4096), clock.now, lambda _after_s, _do: None, Random(1))
+        loop = Loop(reactor, engine, MemoryStore(), clock, 1)
+        loop.heard_demand("g", (Level("default/a/f@rv-1", held=1, in_flight=0),), TTL_S)
+        await asyncio.sleep(5 * TTL_S)
+        assert reactor.book.next_expiry() == clock.at + TTL_S
+        clock.at += 1.0
+        end = time.monotonic() + WAIT_S
+        while reactor.book.next_expiry() is not None:
+            assert time.monotonic() < end, "nobody looked again"
+            await asyncio.sleep(TTL_S)
+
+    asyncio.run(scenario())
