@@ -119,11 +119,13 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     )
     server = Server(config)
     serving = asyncio.create_task(server.serve([api_socket]))
-    chores = [asyncio.create_task(stop_orphaned_apps(views)), asyncio.create_task(sweep_blobs(views, blobs, clock))]
+    sweep = partial(sweep_blobs, views, blobs, clock)
+    chores = every(OWNER_LOOK_S, partial(stop_orphaned_apps, views)), every(BLOBS_KEPT_S, sweep)
+    tasks = [asyncio.create_task(chore) for chore in chores]
     up.ready()
     await up.stopped()
-    for chore in chores:
-        chore.cancel()
+    for task in tasks:
+        task.cancel()
     server.should_exit = True
     await serving
     await link.close()
@@ -157,29 +159,33 @@ def served_hosts(settings: Settings) -> tuple[bool, tuple[str, ...]]:
     return wildcard, (socket.gethostname() if wildcard else settings.host, *settings.allowed_hosts)
 
 
+async def every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
+    """Now, and again and again; what goes wrong once is logged and does not end it."""
+    while True:
+        try:
+            await do()
+        except SwellError as error:
+            log.error("%s", error.message)
+        except Exception:
+            log.exception("a periodic task failed")
+        await asyncio.sleep(seconds)
+
+
 async def stop_orphaned_apps(views: Views) -> None:
     """Stop apps whose owner (a `swell run`) ended without stopping them, killed for example."""
-    while True:
-        for app in views.owned():
-            owner = app.owner
-            if owner is not None and not Identity(owner.pid, owner.start_ticks).alive:
-                log.info("%s is stopped: the program it belonged to has ended", app.key)
-                with suppress(SwellError):
-                    await views.stop_app(app.namespace, app.name)
-        await asyncio.sleep(OWNER_LOOK_S)
+    for app in views.owned():
+        owner = app.owner
+        if owner is not None and not Identity(owner.pid, owner.start_ticks).alive:
+            log.info("%s is stopped: the program it belonged to has ended", app.key)
+            with suppress(SwellError):
+                await views.stop_app(app.namespace, app.name)
 
 
 async def sweep_blobs(views: Views, blobs: Blobs, clock: Clock) -> None:
-    """Remove source that no app has any more, now and every so often."""
-    while True:
-        try:
-            removed = blobs.sweep(views.bundles(), clock.now() - BLOBS_KEPT_S)
-        except SwellError as error:
-            log.error("%s", error.message)
-        else:
-            if removed:
-                log.info("%d bundles of source that no app has were removed", removed)
-        await asyncio.sleep(BLOBS_KEPT_S)
+    """Remove source that no app has any more."""
+    removed = blobs.sweep(views.bundles(), clock.now() - BLOBS_KEPT_S)
+    if removed:
+        log.info("%d bundles of source that no app has were removed", removed)
 
 
 async def gateway(settings: Settings, listener: socket.socket, up: Up) -> None:

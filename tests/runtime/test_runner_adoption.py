@@ -223,3 +223,28 @@ def test_what_a_killed_server_left_can_be_swept_away_without_a_runner() -> None:
         assert not any(base.exists() for base in groups.bases.values())
 
     run(scenario)
+
+
+def test_one_that_comes_back_ready_to_the_same_runner_has_no_start_up_limit_any_more() -> None:
+    """It gave its channel up, and with it what it said there. The user's code does here what its channel does then."""
+
+    async def scenario(node: Node) -> None:
+        source = f"""
+        import os, socket, time
+        from swell.wire.child import Here
+        from swell.wire.frames import pack
+        class Thing:
+            def start(self):
+                self.channel = socket.socket(socket.AF_UNIX)
+                self.channel.connect({str(node.home.runner_socket)!r})
+                self.channel.sendall(pack(Here("r1-back", "", "serving", os.getpid(), True, "")))
+                time.sleep(600)
+            def f(self): pass
+        """
+        revision = node.revision(source, "Thing", enter=("start",), startup_timeout_s=2.0)
+        await node.ready(node.start(revision, replica="r1-back"))
+        other = node.revision("import time; time.sleep(600)", startup_timeout_s=3.0)
+        assert (await node.gone(node.start(other))).reason == "startup_timeout"
+        assert node.seen("r1-back")[-1].phase is Phase.READY
+
+    run(scenario)

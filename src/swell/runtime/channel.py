@@ -43,7 +43,7 @@ class Channel(asyncio.Protocol):
         await loop.connect_accepted_socket(lambda: self, self._sock.dup())
 
     def send(self, message: Up) -> None:
-        """Say it now, before returning. Lost when the runner is gone: the next one is told the whole state."""
+        """Say it now, before returning. Lost when the runner is gone or does not read: it then hears `here`."""
         data = memoryview(pack(message))
         try:
             while data:
@@ -51,6 +51,8 @@ class Channel(asyncio.Protocol):
                     data = data[self._sock.send(data) :]
                 except BlockingIOError:
                     if not self._writable():
+                        # What was not sent, half a message perhaps, is made good over another connection.
+                        self._sock.shutdown(socket.SHUT_RDWR)
                         return
         except (OSError, ValueError):
             return

@@ -10,7 +10,6 @@ import time
 from collections import deque
 from contextlib import suppress
 
-from swell.model.replica import Phase
 from swell.runtime.runner import meter, processes, records
 from swell.runtime.runner.child_link import ChildLink
 from swell.runtime.runner.children import Child
@@ -96,6 +95,9 @@ class Arrivals:
     def _introduced(self, link: ChildLink, message: Up, _fds: deque[int]) -> None:
         """The first message must say who it is; one that is not ours is told to end."""
         child = self.fleet.children.get(message.replica) if isinstance(message, Here) else None
+        if child is not None and child.link is not None:
+            # What it said before it came back is heard first.
+            child.link.drain()
         if (
             not isinstance(message, Here)
             or child is None
@@ -109,6 +111,4 @@ class Arrivals:
             return
         if child.link is not None:
             child.link.close()
-        if message.ready and child.phase is Phase.STARTING:
-            child.phase = Phase.READY
-        self.fleet.returned(child, link)
+        self.fleet.returned(child, link, message.ready)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import struct
@@ -14,6 +15,8 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.wire.child import Down, Up
 from swell.wire.frames import Unpacker, pack
+
+log = logging.getLogger("swell.runner")
 
 _CHUNK = 64 * 1024
 _FDS_MAX = 8
@@ -28,6 +31,8 @@ class ChildLink:
         """Gets each message, with the descriptors that came so far: take from the left what it brings."""
         self.ended: Callable[[], None] = lambda: None
         """The other side hung up, or sent what cannot be understood."""
+        self.name = "a process"
+        """Who the other side is, once that is known."""
         self._sock = sock
         self._unpacker: Unpacker[Up] = Unpacker(Up)
         self._unsent = bytearray()
@@ -91,8 +96,8 @@ class ChildLink:
                 for message in self._unpacker.feed(data):
                     self.heard(message, self._fds)
                 return True
-            except (msgspec.DecodeError, SwellError):
-                pass
+            except (msgspec.DecodeError, SwellError) as error:
+                log.warning("%s sent what cannot be understood, and is hung up on: %s", self.name, error)
         if self._sock.fileno() >= 0:
             self.close()
             self.ended()

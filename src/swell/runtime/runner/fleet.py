@@ -231,6 +231,7 @@ class Fleet:
     def attach(self, child: Child, link: ChildLink) -> None:
         """Hear `child` on this channel from now on."""
         child.link = link
+        link.name = child.id
         child.awaited = False
         child.cancel_timer("channel")
         link.heard = lambda message, fds: self._heard(child, message, fds)
@@ -238,9 +239,12 @@ class Fleet:
         if child.stop is not None:
             say_drain(child, child.stop)
 
-    def returned(self, child: Child, link: ChildLink) -> None:
-        """It found the runner again."""
+    def returned(self, child: Child, link: ChildLink, ready: bool) -> None:
+        """It found the runner again, or the next one."""
         self.attach(child, link)
+        if child.phase is Phase.STARTING and ready:
+            self._is_ready(child)
+            return
         if child.phase is Phase.STARTING:
             self.limit_startup(child)
         self.report(child)
@@ -274,12 +278,9 @@ class Fleet:
                 self._to_phase(child, Phase.DRAINING)
 
     def _ready(self, child: Child, message: Ready) -> None:
-        child.cancel_timer("startup")
         if child.pid is None:
             self._has_process(child, message.pid, open_pidfd(message.pid), ours=False)
-        now = time.monotonic()
-        child.ready_monotonic_s = now
-        started_ms = (now - child.begun_monotonic_s) * 1000
+        started_ms = (time.monotonic() - child.begun_monotonic_s) * 1000
         own_ms = sum(ms for _, ms in message.timings_ms)
         # What nobody timed in the process itself: the interpreter's start, or the hand-over to a template.
         rest = ("hand_over" if child.forked else "exec", max(0.0, started_ms - own_ms))
@@ -288,6 +289,11 @@ class Fleet:
         if message.threads:
             child.applied += (f"threads that a fork will not have: {', '.join(message.threads)}",)
         child.fork_refused = message.refused
+        self._is_ready(child)
+
+    def _is_ready(self, child: Child) -> None:
+        child.cancel_timer("startup")
+        child.ready_monotonic_s = time.monotonic()
         self.measure(child)
         self._to_phase(child, Phase.READY)
         self.forks.settled(child)

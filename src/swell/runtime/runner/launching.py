@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from swell.model.workload import Revision
 from swell.runtime.runner import environment
 from swell.wire.child import CHANNEL_FD, Launch
 from swell.wire.paths import Home
+
+log = logging.getLogger("swell.runner")
 
 LISTENER_FD = 4
 
@@ -103,10 +106,11 @@ def launch(home: Home, terms: Terms, order: StartOrder, address: str, folder: st
 
 
 def read_key(path: Path) -> str:
-    """A key from its file; empty when there is none (yet)."""
+    """A key from its file; empty where it cannot be read."""
     try:
         return path.read_text().strip()
-    except OSError:
+    except OSError as error:
+        log.warning("calls made in replicas will be refused (no_key): %s cannot be read: %s", path, error.strerror)
         return ""
 
 

@@ -42,6 +42,15 @@ class RunnerLink:
             self._transport.abort()
         return True
 
+    def opened(self, transport: asyncio.Transport) -> None:
+        """From the connection: control is there, and is told who speaks."""
+        self._transport = transport
+        transport.write(pack(self.hello))
+
+    def lost(self) -> None:
+        """From the connection: it is over."""
+        self._transport = None
+
     async def close(self) -> None:
         """Send what is still buffered, for a second at most, and hang up."""
         if self._task is not None:
@@ -82,8 +91,8 @@ class _Peer(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self.transport = self.link._transport = transport
-        transport.write(pack(self.link.hello))
+        self.transport = transport
+        self.link.opened(transport)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -96,6 +105,6 @@ class _Peer(asyncio.Protocol):
                 self.transport.abort()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        self.link._transport = None
+        self.link.lost()
         if not self.ended.done():
             self.ended.set_result(self.welcomed)

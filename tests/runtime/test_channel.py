@@ -1,0 +1,60 @@
+"""What of a channel that one side does not read, or does not understand? It is given up, made anew, and told of."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from swell.runtime.channel import Channel
+from swell.runtime.runner.child_link import ChildLink
+from swell.wire.child import Here, Stuck, Up
+from swell.wire.frames import Unpacker
+
+WAIT_S = 30.0
+ME = Here("r1-1", "default/app/f@rv-1", "serving", 7, True, "unix:/x")
+
+
+def test_a_runner_that_does_not_read_is_told_the_whole_state_over_another_connection(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        theirs, ours = socket.socketpair()
+        with theirs, socket.socket(socket.AF_UNIX) as runner:
+            path = tmp_path / "s"
+            runner.bind(str(path))
+            runner.listen()
+            runner.setblocking(False)
+            ended: list[str] = []
+            channel = Channel(ours, str(path), WAIT_S, lambda: ME, ended.append)
+            await channel.listen()
+            # More than the kernel keeps: a part of it is sent, and the rest is not.
+            channel.send(Stuck(1, ("q" * 2**22,), False))
+            loop = asyncio.get_running_loop()
+            again, _ = await asyncio.wait_for(loop.sock_accept(runner), WAIT_S)
+            with again:
+                unpacker: Unpacker[Up] = Unpacker(Up)
+                heard: list[Up] = []
+                while not heard:
+                    heard += unpacker.feed(await asyncio.wait_for(loop.sock_recv(again, 65536), WAIT_S))
+            assert heard == [ME]
+            assert not ended
+
+    asyncio.run(scenario())
+
+
+def test_what_a_process_says_and_nobody_understands_is_logged_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        theirs, ours = socket.socketpair()
+        ended = asyncio.Event()
+        link = ChildLink(ours)
+        link.name = "r1-1"
+        link.ended = ended.set
+        with theirs:
+            theirs.sendall(b"\x00\x00\x00\x04what")
+            await asyncio.wait_for(ended.wait(), WAIT_S)
+
+    asyncio.run(scenario())
+    [record] = caplog.records
+    assert "r1-1" in record.getMessage()
+    assert record.levelname == "WARNING"
