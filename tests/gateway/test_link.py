@@ -59,6 +59,62 @@ def test_a_burst_is_told_whole_without_waiting_for_the_next_report(play: Play, m
     play(scenario)
 
 
+def test_work_that_a_replica_lost_is_not_demand_any_more(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "REPORT_S", 3600.0)
+
+    async def scenario(rig: Rig) -> None:
+        dies, ends = asyncio.Event(), asyncio.Event()
+
+        async def work(exchange: Exchange, reader: Reader) -> None:
+            if await exchange.read_body(reader) == b"dies":
+                await dies.wait()
+                raise ConnectionError
+            await ends.wait()
+            await exchange.answer()
+
+        replica = await rig.replica(work)
+        await rig.deploy(replica)
+        browsers = [await rig.browser() for _ in range(4)]
+        for browser, body in zip(browsers, (b"ends", b"dies", b"dies", b"dies"), strict=True):
+            browser.send(request("/call/app/fn", body))
+        await until(lambda: replica.running == 4, "all in flight")
+        dies.set()
+        assert [(await browser.answer()).status for browser in browsers[1:]] == [502, 502, 502]
+        rig.control.heard.clear()
+        rig.control.say(TellAll())
+        await until(lambda: rig.control.levels(POOL), "the level")
+        assert rig.control.levels(POOL) == [(0, 1)]
+        ends.set()
+        assert (await browsers[0].answer()).status == 200
+
+    play(scenario)
+
+
+def test_a_request_that_waits_again_is_told_once(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        full = True
+
+        async def refusing(exchange: Exchange, reader: Reader) -> None:
+            await exchange.read_body(reader)
+            if full:
+                await exchange.answer(503, b"", swell_busy="1")
+            else:
+                await exchange.answer()
+
+        replica = await rig.replica(refusing)
+        await rig.deploy(replica)
+        browsers = [await rig.browser() for _ in range(3)]
+        for browser in browsers:
+            browser.send(request("/call/app/fn", b"x"))
+        await until(lambda: len(replica.seen) >= 12, "tries of a busy replica")
+        told = rig.control.levels(POOL)
+        full = False
+        assert [(await browser.answer()).status for browser in browsers] == [200, 200, 200]
+        assert max(held + in_flight for held, in_flight in told) <= 3
+
+    play(scenario)
+
+
 def test_control_goes_and_comes_back(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         gate = asyncio.Event()

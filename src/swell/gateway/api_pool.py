@@ -33,7 +33,7 @@ class ApiPool(Pool):
 
 
 class Control(Replica):
-    """The control process as a replica: the only one, so it never rests and what it lost has no second chance."""
+    """Control as the only endpoint: never backed off, and a lost request is not retried."""
 
     def __init__(self, pool: Pool, endpoint: Endpoint) -> None:
         super().__init__(pool, endpoint)
@@ -54,5 +54,5 @@ class Control(Replica):
         if unread:
             self.unreachable(request)
             return
-        message = "The control plane went away with the request. Look whether it was done before trying again."
+        message = "Control ended during the request; check whether it took effect before retrying."
         request.fail(502, "control_down", message)

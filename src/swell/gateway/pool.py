@@ -222,10 +222,14 @@ class Pool:
             self.shared.touched(self)
         if self.single_use:
             # Its replica is about to be gone: told late, the same input would seem to want another one.
-            self.peak = self.in_flight
+            self.forget_peak()
             self.shared.wanted(self)
         if replica.place < 0 or self.held:
             self.settle(replica)
+
+    def forget_peak(self) -> None:
+        """Report what is in flight now: work that a replica lost or refused must not seem to want another one."""
+        self.peak = self.in_flight
 
     def again(self, request: Request, replica: Replica) -> None:
         """Take a request that was not begun away from a replica, and place it anew before all held ones."""
@@ -235,6 +239,7 @@ class Pool:
         request.sent_at = 0.0
         request.assigned_at = 0.0
         self.release(replica, self.shared.now())
+        self.forget_peak()
         if self.free:
             self._assign(request, pick(self.free, random.random()))
         elif not self.moved(request):

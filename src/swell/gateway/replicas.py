@@ -36,6 +36,7 @@ class PoolOf(Protocol):
     def settle(self, replica: Replica) -> None: ...
     def release(self, replica: Replica, now: float) -> None: ...
     def again(self, request: Request, replica: Replica) -> None: ...
+    def forget_peak(self) -> None: ...
 
 
 class Replica:
@@ -167,9 +168,9 @@ class Replica:
         if unread:
             self.pool.again(request, self)
             return
-        request.fail(
-            502, "replica_died", "The replica went away with the request. It is not tried again, since it ran."
-        )
+        message = "The replica died while running the request. Not retried: it may have had effects."
+        request.fail(502, "replica_died", message)
+        self.pool.forget_peak()
 
     def lost(self, upstream: Upstream) -> None:
         """An idle connection was closed."""
