@@ -45,6 +45,36 @@ def test_what_gives_way_makes_it_fit_and_nothing_of_it_could_have_stayed(
         assert (fitted.lacks(wanted) is None) is (spared is None)
 
 
+@given(
+    needs, st.lists(st.tuples(st.sampled_from([0.0, 1.0, 8.0]), st.integers(0, 2048), st.integers(0, 1)), max_size=6)
+)
+def test_a_replica_goes_where_its_template_is_and_then_where_it_leaves_least(
+    wanted: Needs, rows: list[tuple[float, int, int]]
+) -> None:
+    rooms = {f"n{n}": Room(f"n{n}", cpu, float(mib), set(), 8.0, 8192.0) for n, (cpu, mib, _) in enumerate(rows)}
+    prefer = {f"n{n}": row[2] for n, row in enumerate(rows)}
+    node, why_not = place(wanted, rooms, prefer.__getitem__)
+    fitting = [id for id, room in rooms.items() if room.lacks(wanted) is None]
+    assert (node in fitting, bool(why_not)) == (bool(fitting), not fitting)
+    for other in fitting:
+        assert node is not None
+        assert prefer[other] <= prefer[node]
+        assert prefer[other] < prefer[node] or rooms[other].memory_mib >= rooms[node].memory_mib
+
+
+def test_a_pool_is_placed_where_it_has_a_template() -> None:
+    """Not where it would leave less."""
+    it = on_one_node()
+    pool = deployed(it, "a")
+    ready(it, pool, 1)
+    it.world.apply(NodeSeen(it.now, Node("small", 8.0, 128)))
+    it.demand[pool] = seen(it.demand[pool], 1, 1, 0, it.now)
+    (start,) = it.step((pool,)).plan.actions
+    (template,) = it.world.templates.values()
+    assert isinstance(start, Start)
+    assert (start.node, start.template) == ("local", template.id)
+
+
 def _taken(room: Room, ports: tuple[int, ...]) -> tuple[int, ...]:
     """Those of the ports that nobody has there yet: a port has one owner."""
     free = tuple(port for port in ports if port not in room.ports)

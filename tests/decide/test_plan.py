@@ -142,7 +142,9 @@ def test_following_look_again_alone_leads_to_rest(it: Setting) -> None:
         workload = it.world.workload(pool)
         assert workload is not None, f"{pool} is superseded and still runs"
         assert workload.scaling.min_replicas, f"{pool} still runs: {[r.id for r in members.values()]}"
-        assert len([r for r in members.values() if r.role == "serving"]) == workload.scaling.min_replicas
+        # Two minimums may want the same port or memory: then one of them waits, and says so.
+        if pool not in {wait.pool for wait in decided.waits}:
+            assert len([r for r in members.values() if r.role == "serving"]) == workload.scaling.min_replicas
 
 
 @given(settings())
@@ -216,7 +218,8 @@ def test_templates_started_by_a_plan_stay_inside_their_share(it: Setting, share:
         if not new:
             continue
         new_mib = sum(it.world.revisions[a.pool.partition("@")[2]].needs.memory_mib for a in new)
-        kept = [t for t in it.world.templates.values() if t.node == id and t.id not in stopped]
+        there = [t for t in it.world.templates.values() if t.node == id and t.phase is not Phase.DRAINING]
+        kept = [t for t in there if t.id not in stopped]
         assert new_mib + sum(it.world.memory_mib(t) for t in kept) <= node.memory_mib * share
 
 

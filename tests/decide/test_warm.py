@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.decide.warm import evict, may_have_template, unforkable
+from decide.test_place import deployed
+from decide.worlds import POLICY, Setting, report
+from swell.decide.plan import plan
+from swell.decide.warm import evict, idle_at, may_have_template, unforkable
+from swell.model.demand import Demand, seen
+from swell.model.events import NodeSeen, PlanCommitted
+from swell.model.node import Node
+from swell.model.plan import Start, Stop
 from swell.model.policy import Policy
 from swell.model.replica import Phase, Replica
 from swell.model.resources import Needs
@@ -43,3 +52,40 @@ def test_more_than_one_core_is_forked_only_where_its_author_asked_for_it() -> No
         revision = Revision(Environment("python", "3.11"), "b", entry, needs=Needs(cpu=cpu), snapshot=snapshot)
         assert may_have_template(workload, revision, "", Policy()) is forked
         assert ("more than one core" in unforkable(revision, "")) is not forked
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6), st.one_of(st.none(), st.floats(1, 1e6)))
+def test_a_template_is_idle_when_neither_its_pool_was_used_nor_it_was_loading(
+    used_at: float, planned_at: float, ready_at: float | None
+) -> None:
+    """However long its loading took: it would be paid for and never used."""
+    template = Replica("r1-1", "p", "n", "template", Phase.READY, planned_at, ready_at=ready_at)
+    loaded_at = ready_at or planned_at
+    assert idle_at(template, Demand(used_at=used_at), POLICY) == max(used_at, loaded_at) + POLICY.template_idle_s
+
+
+@pytest.mark.parametrize("since", ["now", "a moment ago"])
+def test_a_template_that_goes_already_makes_room_for_the_next_and_no_other_goes(since: str) -> None:
+    it = Setting()
+    it.world.apply(NodeSeen(it.now, Node("n1", 8.0, 2048)))
+    pools = [deployed(it, f"a{n}", memory_mib=256) for n in range(3)]
+    policy = msgspec.structs.replace(POLICY, template_memory_share=0.25)
+    for pool in pools[:2]:
+        it.demand[pool] = seen(Demand(), 1, 0, 0, it.now)
+        it.world.apply(PlanCommitted(it.now, plan(it.world, it.demand, it.now, (pool,), policy)))
+        for replica in it.world.in_pool(pool):
+            it.world.apply(report(replica, Phase.READY, it.now))
+            if replica.role == "serving":
+                it.world.apply(report(replica, Phase.GONE, it.now))
+        it.demand[pool] = seen(it.demand[pool], 0, 0, 0, it.now)
+        it.now += 1.0
+    assert len(it.world.templates) == 2, "as many as their share holds"
+    it.now = 1000.0 + policy.template_idle_s
+    going = plan(it.world, it.demand, it.now, (pools[0],), policy)
+    (stop,) = going.actions
+    if since != "now":
+        it.world.apply(PlanCommitted(it.now, going))
+    it.demand[pools[2]] = seen(Demand(), 1, 0, 0, it.now)
+    made = plan(it.world, it.demand, it.now, (pools[0], pools[2]), policy)
+    assert [a for a in made.actions if isinstance(a, Stop)] == ([stop] if since == "now" else [])
+    assert [a.role for a in made.actions if isinstance(a, Start)] == ["template", "serving"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from swell.decide.plan import plan
-from swell.model.demand import Demand, seen
+from swell.model.demand import IDLE, Demand, seen
 from swell.model.events import AppDeployed, NodeSeen, PlanCommitted, ReplicaSeen
 from swell.model.node import Node
 from swell.model.policy import Policy
@@ -62,7 +62,9 @@ class Setting:
         self.times_ready = 0
 
     def step(self, pools: tuple[str, ...] | None = None) -> PlanCommitted:
-        """Plan and commit, as the loop does."""
+        """Plan and commit, as the loop does: it takes who runs and was never spoken of for unwanted."""
+        for pool in self.world.by_pool:
+            self.demand.setdefault(pool, IDLE)
         every = tuple({*self.world.by_pool, *(w.pool for w in self.world.workloads.values())})
         decided = plan(self.world, self.demand, self.now, every if pools is None else pools, POLICY)
         event = PlanCommitted(self.now, decided)

@@ -278,10 +278,11 @@ class _Planner:
         excess_mib = held_mib + new_mib - share_mib
         if excess_mib <= 0:
             return True
-        going = [t for t in self.world.templates.values() if t.id in self.stopping and t.node == node]
-        excess_mib -= sum(self.world.memory_mib(t) for t in going)
-        there = [t for t in self.world.templates.values() if t.node == node and t not in going and self._unused(t)]
-        evicted = evict(there, excess_mib, self.world.memory_mib, self._worth)
+        there = [t for t in self.world.templates.values() if t.node == node]
+        going = {t.id for t in there if t.id in self.stopping or t.phase is Phase.DRAINING}
+        excess_mib -= sum(self.world.memory_mib(t) for t in there if t.id in going)
+        unused = [t for t in there if t.id not in going and self._unused(t)]
+        evicted = evict(unused, excess_mib, self.world.memory_mib, self._worth)
         for template in evicted or ():
             self._level(template.pool)
             why = f"templates on {node} may hold {self.policy.template_memory_share:.0%} of its memory"
