@@ -259,7 +259,7 @@ def test_what_is_spare_leaves_what_is_wanted(it: Setting, more: int) -> None:
         busy = demand.held + min(demand.in_flight, len(serving) * revision.max_inputs)
         need = min(-(-busy // revision.target_inputs), workload.scaling.max_replicas)
         assert not going or left >= max(need, workload.scaling.min_replicas)
-        assert all(each.since <= it.now for each in going)
+        assert all((each.replica.ready_at or 0.0) <= each.since <= it.now for each in going)
 
 
 class Counting(dict[str, Demand]):

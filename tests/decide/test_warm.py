@@ -12,13 +12,13 @@ from decide.worlds import POLICY, Setting, report
 from swell.decide.plan import plan
 from swell.decide.warm import evict, idle_at, may_have_template, unforkable
 from swell.model.demand import Demand, seen
-from swell.model.events import NodeSeen, PlanCommitted
+from swell.model.events import NodeSeen, PlanCommitted, WorkloadSet
 from swell.model.node import Node
 from swell.model.plan import Start, Stop
 from swell.model.policy import Policy
 from swell.model.replica import Phase, Replica
 from swell.model.resources import Needs
-from swell.model.workload import Entry, Environment, Method, Revision, Workload
+from swell.model.workload import Entry, Environment, Method, Revision, Scaling, Workload
 
 replicas = st.lists(
     st.tuples(st.sampled_from([Phase.STARTING, Phase.READY]), st.integers(1, 500), st.booleans(), st.integers(0, 9)),
@@ -80,12 +80,48 @@ def test_a_template_that_goes_already_makes_room_for_the_next_and_no_other_goes(
         it.demand[pool] = seen(it.demand[pool], 0, 0, 0, it.now)
         it.now += 1.0
     assert len(it.world.templates) == 2, "as many as their share holds"
-    it.now = 1000.0 + policy.template_idle_s
-    going = plan(it.world, it.demand, it.now, (pools[0],), policy)
+    # Of the two it is worth more: without it the other would have to go.
+    it.world.refused[pools[1]] = "its first fork hung"
+    going = plan(it.world, it.demand, it.now, (pools[1],), policy)
     (stop,) = going.actions
     if since != "now":
         it.world.apply(PlanCommitted(it.now, going))
     it.demand[pools[2]] = seen(Demand(), 1, 0, 0, it.now)
-    made = plan(it.world, it.demand, it.now, (pools[0], pools[2]), policy)
+    made = plan(it.world, it.demand, it.now, (pools[1], pools[2]), policy)
     assert [a for a in made.actions if isinstance(a, Stop)] == ([stop] if since == "now" else [])
     assert [a.role for a in made.actions if isinstance(a, Start)] == ["template", "serving"]
+
+
+@pytest.mark.parametrize("since", ["now", "a moment ago"])
+def test_a_template_is_not_evicted_while_a_replica_is_to_be_forked_from_it(since: str) -> None:
+    """For a minimum, say: nobody asks for its pool."""
+    it = Setting()
+    it.world.apply(NodeSeen(it.now, Node("n1", 8.0, 2048)))
+    kept, other = deployed(it, "kept", memory_mib=256), deployed(it, "other", memory_mib=256)
+    policy = msgspec.structs.replace(POLICY, template_memory_share=0.125)
+    it.demand[kept] = seen(Demand(), 1, 0, 0, it.now)
+    it.world.apply(PlanCommitted(it.now, plan(it.world, it.demand, it.now, (kept,), policy)))
+    for replica in it.world.in_pool(kept):
+        it.world.apply(report(replica, Phase.READY, it.now))
+        if replica.role == "serving":
+            it.world.apply(report(replica, Phase.GONE, it.now))
+    it.demand[kept] = seen(it.demand[kept], 0, 0, 0, it.now)
+    workload = it.world.workloads["default/kept/f"]
+    least = msgspec.structs.replace(workload, scaling=Scaling(min_replicas=1))
+    it.world.apply(WorkloadSet(it.now, least))
+    it.demand[other] = seen(Demand(), 1, 0, 0, it.now)
+    it.now += 1.0
+    pools = (kept, other)
+    if since != "now":
+        it.world.apply(PlanCommitted(it.now, plan(it.world, it.demand, it.now, (kept,), policy)))
+        pools = (other, kept)
+    made = plan(it.world, it.demand, it.now, pools, policy)
+    assert [a for a in made.actions if isinstance(a, Stop)] == []
+    assert other in {a.pool for a in made.actions if isinstance(a, Start)}
+    it.world.apply(PlanCommitted(it.now, made))
+    for replica in it.world.in_pool(kept):
+        it.world.apply(report(replica, Phase.READY, it.now))
+    third = deployed(it, "third", memory_mib=256)
+    it.demand[third] = seen(Demand(), 1, 0, 0, it.now)
+    stops = [a for a in plan(it.world, it.demand, it.now, (third,), policy).actions if isinstance(a, Stop)]
+    assert [stop.reason for stop in stops] == ["evicted"], "it is only for so long"
