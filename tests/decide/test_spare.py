@@ -354,3 +354,14 @@ def test_nobody_waits_beside_what_would_do(crowd: tuple[Setting, tuple[str, ...]
             for replica in others:
                 room.give_back(it.world.needs(replica))
             assert room.lacks(revision.needs) is not None
+
+
+def test_who_was_never_wanted_is_not_needed_from_when_it_was_ready() -> None:
+    it = on_one_node()
+    pool = deployed(it, "a")
+    scaled(it, pool, min_replicas=1)
+    decided(it, (pool,))
+    it.now += 7.0
+    all_ready(it)
+    scaled(it, pool, min_replicas=0)
+    assert [each.since for each in spare(it.world, pool, IDLE)] == [it.now]
