@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rig import CALL_KEY, KEY, Rig, web
 
-from swell.gateway.host import is_host, is_of_this_machine, is_own_page
+from swell.model.hosts import is_host, is_of_this_machine, is_own_page, stays_here
 from swell.model.workload import Method
 
 Play = Callable[..., None]
@@ -42,22 +42,29 @@ def test_an_address_is_of_this_machine_if_it_is_loopback(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: str
 ) -> None:
     host = f"[{address}]{port}" if address.version == 6 else f"{address}{port}"
-    assert is_of_this_machine(host.encode()) == address.is_loopback
+    assert is_of_this_machine(host) == address.is_loopback
 
 
 @given(st.binary(max_size=30))
 def test_what_is_of_this_machine_ends_like_it(host: bytes) -> None:
-    if is_host(host) and is_of_this_machine(host):
+    if is_host(host) and is_of_this_machine(host.decode()):
         name = host.lower().partition(b":")[0].removesuffix(b".")
         assert name.endswith(b"localhost") or name[:1] in b"[0123456789"
 
 
 def test_pages_of_the_same_host_are_own_ones() -> None:
-    assert all(is_own_page(b"http://" + host.encode(), host.encode()) for host in OWN)
-    assert is_own_page(b"HTTP://LOCALHOST:1", b"localhost:1")
-    assert not any(is_own_page(b"http://" + host.encode(), host.encode()) for host in FOREIGN)
-    for origin in (b"http://localhost:2", b"null", b"", b"localhost:1", b"http://evil.example"):
-        assert not is_own_page(origin, b"localhost:1")
+    assert all(is_own_page("http://" + host, host) for host in OWN)
+    assert is_own_page("HTTP://LOCALHOST:1", "localhost:1")
+    assert not any(is_own_page("http://" + host, host) for host in FOREIGN)
+    for origin in ("http://localhost:2", "null", "", "localhost:1", "http://evil.example"):
+        assert not is_own_page(origin, "localhost:1")
+
+
+def test_what_stays_on_this_machine_goes_to_loopback() -> None:
+    for url in ("http://127.0.0.1:8470", "http://localhost", "http://[::1]:1/call", "http://[::1%25lo]:1"):
+        assert stays_here(url), url
+    for url in ("http://192.0.2.7", "https://localhost.evil.example", "http://[::1", "127.0.0.1:8470", ""):
+        assert not stays_here(url), url
 
 
 def test_web_endpoints_answer_under_names_of_this_machine(play: Play) -> None:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route as Path
 
 from swell.api.answers import refusal
-from swell.api.door import Door, id_of
+from swell.api.auth import Auth, id_of
 from swell.api.openapi import document
 from swell.api.port import ControlPort, LogReader
 from swell.api.routes import Ask, Resource, Route, unexpected
@@ -88,7 +88,7 @@ def make_api(
         routes=[Path(path, Resource(members)) for path, members in by_path.items()],
         middleware=[
             Middleware(
-                Door,
+                Auth,
                 key=key,
                 allowed_hosts=allowed_hosts,
                 allowed_origins=allowed_origins,

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from swell.api.answers import LineStream, refusal, result
-from swell.api.door import id_of
+from swell.api.auth import id_of
 from swell.model.errors import SwellError
 
 log = logging.getLogger("swell.api")

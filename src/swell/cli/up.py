@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 
 from swell.cli import options
 from swell.cli.output import progress
+from swell.model.hosts import is_loopback
 from swell.wire.paths import WILDCARDS
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _is_open(host: str) -> bool:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
         return True
-    return not all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
+    return not all(is_loopback(str(address[0])) for *_, address in found)
 
 
 def _down(home: str | None) -> str:

@@ -10,10 +10,9 @@ from urllib.parse import unquote
 
 import msgspec
 
+from swell.model.hosts import WEB_HOST, name_of
 from swell.model.workload import DEFAULT_NAMESPACE, Method, Web
 
-WEB_HOST = ".localhost"
-"""`{label}.localhost`: browsers resolve it to the loopback by themselves."""
 _PORT = re.compile(r":\d+$")
 NEAR_MOST = 3
 NEAR_AMONG = 200
@@ -106,7 +105,7 @@ def _label(host: str) -> str | None:
     """The web label that a host names, lower case; None for every other host."""
     if WEB_HOST not in host.lower():
         return None
-    name = host.lower().partition(":")[0].removesuffix(".")
+    name = name_of(host)
     return name.removesuffix(WEB_HOST) if name.endswith(WEB_HOST) else None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import resource
 import socket
@@ -15,6 +14,7 @@ from swell.gateway.door import REFUSED_MAX, Client
 from swell.gateway.front import Front
 from swell.gateway.link import BEAT_S, Link
 from swell.gateway.shared import Shared
+from swell.model.hosts import is_loopback
 from swell.wire.settings import Settings
 
 log = logging.getLogger("swell.gateway")
@@ -64,7 +64,7 @@ class Gateway:
         shared = self._shared = Shared(self.settings, self.incarnation, loop)
         shared.connections_max = connections_max(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         front = self._front = Front(shared, self.key, self.call_key, ApiPool(shared, f"unix:{home.api_socket}"))
-        front.locked = not is_loopback(listener)
+        front.locked = is_open(listener)
         self._closed = asyncio.Event()
         self._link = Link(shared, front, home.control_socket, self.incarnation, self.beat_s)
         link_task = loop.create_task(self._link.run())
@@ -149,8 +149,6 @@ def connections_max(descriptors: int) -> int:
     return max((descriptors - OWN_DESCRIPTORS - REFUSED_MAX) // 2, 1)
 
 
-def is_loopback(listener: socket.socket) -> bool:
-    """Whether only this machine can reach the listener."""
-    if listener.family not in (socket.AF_INET, socket.AF_INET6):
-        return True
-    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
+def is_open(listener: socket.socket) -> bool:
+    """Whether other machines can reach the listener."""
+    return listener.family in (socket.AF_INET, socket.AF_INET6) and not is_loopback(listener.getsockname()[0])

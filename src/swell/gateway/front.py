@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import math
 
+from swell.decide.access import Caller, Key, key_shown, may_call, may_visit
 from swell.decide.route import Found, NoRoute, Own, Routes, route
 from swell.gateway.api_pool import ApiPool
 from swell.gateway.heads import CLOSE_LINE, KEEP_ALIVE_LINE, answer_start, limit_line, request_start
-from swell.gateway.host import is_host, is_of_this_machine, is_own_page, name_of
 from swell.gateway.pool import Pool
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
+from swell.model.errors import SwellError
+from swell.model.hosts import is_host
 from swell.wire.http import ROOT_PATH, TIMEOUT, TRUSTED, WEB
 from swell.wire.link import PoolRow, Route, Table, TableDelta
 
@@ -22,6 +23,7 @@ KNOWN_HOST_MAX = 255
 """Bytes of a host with which one is remembered: no name is longer."""
 _HEALTHY = b"ok\n"
 _TRUSTED_LINE = f"{TRUSTED}: 1\r\n".encode()
+_ASK_LINE = b"www-authenticate: Bearer\r\n"
 
 
 class Call:
@@ -53,7 +55,7 @@ class Front:
         self.routes = Routes()
         self.pools: dict[str, Pool] = {}
         self.leaving: dict[str, Pool] = {}
-        """Pools that control no longer knows, and that have something to tell of still: what they run, or its end."""
+        """Pools control has removed that still run requests or owe a final report."""
         self.known: dict[tuple[bytes, bytes], Call] = {}
         """Calls by the host and the target that named them."""
 
@@ -86,7 +88,7 @@ class Front:
     ) -> None:
         self.leaving = {name: pool for name, pool in self.leaving.items() if pool.in_flight or pool.dirty}
         for row in pools:
-            # One that comes back while it is still at work goes on: two of one name would deny each other's level.
+            # Reuse a leaving pool of that name: two would overwrite each other's demand.
             pool = self.pools.get(row.pool) or self.leaving.pop(row.pool, None)
             if pool is None:
                 self.pools[row.pool] = Pool(self.shared, row, self._moved)
@@ -179,43 +181,34 @@ class Front:
             request.fail(405, "method_not_allowed", "Functions are called with POST.", b"allow: POST\r\n")
             return
         if self.locked or request.authorization is not None or request.origin is not None:
-            known = self._knows_key(request)
-            if known is False:
-                self._refuse_key(request)
+            caller = self._caller(request)
+            refused = may_call(caller, key_needed=self.locked)
+            if refused is not None:
+                _refuse(request, refused)
                 return
-            if self.locked and not known:
-                self._ask_key(request)
-                return
-            if request.origin is not None and not known and not is_own_page(request.origin, request.host):
-                self._refuse_page(request)
-                return
-            if known:
+            if caller.key is Key.OURS:
                 request.extra = _TRUSTED_LINE
         request.call = call.method
         request.line = call.line
         self._submit(request, call.pool)
 
     def _web(self, request: Request, found: Found, pool: Pool, query: bytes) -> None:
-        known = self._knows_key(request)
-        if (self.locked or (found.web is not None and found.web.needs_key)) and not known:
-            if known is None:
-                self._ask_key(request)
-            else:
-                self._refuse_key(request)
-            return
-        if not known and not (is_of_this_machine(request.host) or name_of(request.host) in self.hosts):
-            self._refuse_host(request)
+        caller = self._caller(request)
+        needed = self.locked or (found.web is not None and found.web.needs_key)
+        refused = may_visit(caller, key_needed=needed, allowed_hosts=self.hosts)
+        if refused is not None:
+            _refuse(request, refused)
             return
         path = found.path.encode("latin-1")
         request.call = f"WEB {found.path}"
         request.line = request_start(request.method, path + query)
         if pool.native:
-            if known:
+            if caller.key is Key.OURS:
                 request.extra = _TRUSTED_LINE
             request.extra += f"{WEB}: {found.method}\r\n".encode()
             if found.root_path:
                 request.extra += f"{ROOT_PATH}: {found.root_path}\r\n".encode("latin-1")
-        if known is not True and request.authorization is not None:
+        if caller.key is not Key.OURS and request.authorization is not None:
             # Not our key, so it is for the endpoint itself.
             request.extra += b"authorization: %b\r\n" % request.authorization
         self._submit(request, pool)
@@ -273,43 +266,13 @@ class Front:
         request.client.write(head if request.method == b"HEAD" else head + _HEALTHY)
         request.client.answered(request)
 
-    # -- the key --------------------------------------------------------------------------
+    def _caller(self, request: Request) -> Caller:
+        origins = () if request.origin is None else (request.origin.decode("latin-1"),)
+        return Caller(key_shown(request.authorization, self.keys), request.host.decode("latin-1"), origins)
 
-    def _knows_key(self, request: Request) -> bool | None:
-        """True: the caller sent a key of ours. False: another bearer token. None: none at all."""
-        value = request.authorization
-        if value is None or value[:7].lower() != b"bearer ":
-            return None
-        token = value[7:].strip()
-        # Both are compared whatever the first says: the time must not tell which one was nearly right.
-        matches = [hmac.compare_digest(token, key) for key in self.keys]
-        return any(matches)
 
-    def _refuse_key(self, request: Request) -> None:
-        message = "The key in the Authorization header is not this server's key."
-        request.fail(401, "bad_key", message, b"www-authenticate: Bearer\r\n")
-
-    def _refuse_page(self, request: Request) -> None:
-        origin = (request.origin or b"")[:200].decode("latin-1")
-        message = f"Pages of {origin!r} may not call functions here. Send the server's key as well, or no Origin."
-        request.fail(403, "bad_origin", message)
-
-    def _refuse_host(self, request: Request) -> None:
-        host = request.host[:200].decode("latin-1")
-        message = (
-            f"Web endpoints are not served for the host {host!r}. Use 127.0.0.1, localhost or {{label}}.localhost, "
-            "start the server with that host among its allowed_hosts, or send its key."
-        )
-        request.fail(403, "bad_host", message)
-
-    def _ask_key(self, request: Request) -> None:
-        request.fail(
-            401,
-            "no_key",
-            "This needs the server's key: send it as `Authorization: Bearer KEY`. It is in the file `key` of the "
-            "server's state directory.",
-            b"www-authenticate: Bearer\r\n",
-        )
+def _refuse(request: Request, refused: SwellError) -> None:
+    request.fail(refused.status, refused.code, refused.message, _ASK_LINE if refused.status == 401 else b"")
 
 
 def _key(row: Route) -> str:

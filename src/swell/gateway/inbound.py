@@ -12,9 +12,9 @@ from collections import deque
 import httptools
 
 from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, OWS, tokens, without
-from swell.gateway.host import is_host
 from swell.gateway.request import ClientSide, Request
 from swell.gateway.shared import Head, Shared
+from swell.model.hosts import is_host
 from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT, TIMEOUT, lower
 
 KNOWN_HEADS_MAX = 1024

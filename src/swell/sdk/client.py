@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from swell.model.errors import SwellError
+from swell.model.hosts import stays_here
 from swell.model.workload import DEFAULT_NAMESPACE, App, Retrying
 from swell.sdk import protocol, shadow
 from swell.sdk.bridge import operation, stream_operation
@@ -20,7 +21,6 @@ from swell.sdk.protocol import Answer, Request
 from swell.sdk.retries import NEVER
 from swell.wire import http, settings
 from swell.wire.api import AppRow, Deploy, DeployLine, LogRow, PoolUsage, ReplicaRow, RequestRow, Why
-from swell.wire.paths import is_loopback
 
 if TYPE_CHECKING:
     from swell.sdk.transport import Transport
@@ -230,7 +230,7 @@ def read_key(chosen: settings.Settings) -> str:
         raise SwellError("bad_key", "SWELL_KEY holds what no key does: set it to the text of the server's file `key`.")
     if key:
         return key
-    if chosen.url and not is_loopback(chosen.url) and chosen.base_url != chosen.paths.server_url():
+    if chosen.url and not stays_here(chosen.url) and chosen.base_url != chosen.paths.server_url():
         raise SwellError(
             "no_key",
             f"The server at {chosen.base_url} is not the one on {chosen.home}, whose key is not sent elsewhere. "

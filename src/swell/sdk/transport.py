@@ -17,13 +17,13 @@ from typing import Any, Protocol, TypeVar
 import httpx2
 
 from swell.model.errors import SwellError
+from swell.model.hosts import stays_here
 from swell.model.workload import Retrying
 from swell.sdk import shadow
 from swell.sdk.bridge import Pending
 from swell.sdk.protocol import RETRIED, Answer, Request, error_of
 from swell.sdk.retries import NEVER, delay_s
 from swell.wire.http import REQUEST_ID
-from swell.wire.paths import is_loopback
 
 T = TypeVar("T")
 
@@ -184,7 +184,7 @@ class Transport:
             headers=self._headers,
             timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
             limits=httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=64, keepalive_expiry=5.0),
-            trust_env=not is_loopback(self.url),
+            trust_env=not stays_here(self.url),
         )
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from swell.model.errors import SwellError
 
@@ -30,15 +28,6 @@ def local_url(host: str, port: int) -> str:
     """Where clients on this machine reach a server that listens on `host`, which may be a wildcard."""
     near = WILDCARDS.get(host, host)
     return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
-
-
-def is_loopback(url: str) -> bool:
-    """Does what is sent to this URL stay on this machine?"""
-    try:
-        host = urlsplit(url).hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Home:
