@@ -281,7 +281,6 @@ def main(argv: list[str] | None = None) -> int:
     """Entry of a process; the arguments are the supervisor's, not for people."""
     parser = argparse.ArgumentParser(prog="swell.serve")
     parser.add_argument("process", choices=("control", "gateway"))
-    parser.add_argument("--home", required=True)
     parser.add_argument("--settings", required=True, help="all settings as JSON")
     parser.add_argument("--control-fd", type=int, default=-1)
     parser.add_argument("--api-fd", type=int, default=-1)

@@ -24,11 +24,13 @@ import msgspec
 from swell.control.link import ControlLink
 from swell.model.events import NodeSeen, ReplicaSeen
 from swell.model.orders import BuildReport, Inventory, Order, StartOrder, StopOrder
+from swell.model.policy import Policy
 from swell.model.replica import OVER, Phase, Role
 from swell.model.request import Usage
 from swell.model.workload import Entry, Environment, Method, Revision, pool_key
 from swell.wire import link as wire
 from swell.wire.paths import Home
+from swell.wire.settings import Settings
 
 PATIENCE_S = 30.0
 
@@ -38,8 +40,10 @@ numbers = itertools.count(1)
 class Node:
     """A home, a control link and a runner; everything started is ended when the block is left."""
 
-    def __init__(self, *flags: str, epoch: int = 1) -> None:
+    def __init__(self, *flags: str, epoch: int = 1, **settings: Any) -> None:
         self.flags = flags
+        self.settings = settings
+        """Those that are not as usual."""
         self.home = Home(Path(tempfile.mkdtemp(prefix="sw", dir="/tmp")))
         self.epoch = epoch
         self.facts: list[NodeSeen | ReplicaSeen | Inventory] = []
@@ -117,7 +121,13 @@ class Node:
     async def start_runner(self, **options: Any) -> None:
         self.runners.append(
             await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "swell.runtime.runner", "--home", str(self.home.root)),
+                *(
+                    sys.executable,
+                    "-m",
+                    "swell.runtime.runner",
+                    "--settings",
+                    settings_json(self.home, **self.settings),
+                ),
                 *("--inventory-s", "0.2", *self.flags),
                 **options,
             )
@@ -228,11 +238,17 @@ class Node:
         return [str(path) for folder in folders for path in folder.iterdir()]
 
 
-def run(scenario: Callable[[Node], Awaitable[None]], *flags: str) -> None:
+def settings_json(home: Home, **settings: Any) -> str:
+    """What a runner is started with."""
+    chosen = {"policy": Policy(stop_grace_s=5.0), **settings}
+    return msgspec.json.encode(Settings(home=str(home.root), **chosen)).decode()
+
+
+def run(scenario: Callable[[Node], Awaitable[None]], *flags: str, **settings: Any) -> None:
     """Play a scenario; at its end the runner stops as it should, and leaves nothing."""
 
     async def main() -> None:
-        async with Node(*flags) as node:
+        async with Node(*flags, **settings) as node:
             await scenario(node)
             if node.runners[-1].returncode is None:
                 assert await node.stop_runner() == 0

@@ -11,14 +11,16 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from node import Node, alive, call, run, within
+from node import Node, alive, call, run, settings_json, within
 
+from swell.model.policy import Policy
 from swell.model.replica import Phase
 from swell.model.request import Usage
 from swell.model.resources import Needs
 from swell.runtime import limits
 from swell.runtime.runner import cgroup, processes
 from swell.runtime.runner.cgroup import Group
+from swell.wire.paths import Home
 
 pytestmark = pytest.mark.slow
 
@@ -384,7 +386,7 @@ def test_a_runner_whose_supervisor_is_gone_ends_everything() -> None:
         (reading, writing), (ready, saying) = os.pipe(), os.pipe()
         await node.stop_runner()
         await node.until(lambda: not node.connected.is_set())
-        node.flags = ("--supervisor-fd", str(reading), "--orphan-s", "0.3", "--ready-fd", str(saying))
+        node.flags = ("--supervisor-fd", str(reading), "--ready-fd", str(saying))
         await node.start_runner(pass_fds=(reading, saying))
         os.close(reading)
         os.close(saying)
@@ -398,7 +400,7 @@ def test_a_runner_whose_supervisor_is_gone_ends_everything() -> None:
         assert not alive(a.pid or 0)
         assert (await node.gone(a.replica)).reason == "shutdown"
 
-    run(scenario)
+    run(scenario, orphan_s=0.3)
 
 
 def test_a_runner_that_ends_starts_nothing_more() -> None:
@@ -419,12 +421,25 @@ def test_a_runner_that_ends_starts_nothing_more() -> None:
     run(scenario)
 
 
+def test_a_runner_that_ends_waits_as_long_as_was_set_for_what_is_in_flight() -> None:
+    async def scenario(node: Node) -> None:
+        busy = await node.ready(node.start(node.revision("import time\ndef f():\n    time.sleep(600)")))
+        answer = asyncio.create_task(call(busy.address))
+        await asyncio.sleep(0.2)
+        assert await node.stop_runner() == 0
+        assert (await node.gone(busy.replica)).detail == "cut after 0.7 s of draining"
+        with pytest.raises(IndexError):
+            await answer
+
+    run(scenario, policy=Policy(stop_grace_s=0.7))
+
+
 def test_an_orphaned_runner_makes_room_for_the_next_and_no_other_does() -> None:
     async def scenario(node: Node) -> None:
         reading, writing = os.pipe()
         await node.stop_runner()
         await node.until(lambda: not node.connected.is_set())
-        node.flags = ("--supervisor-fd", str(reading), "--orphan-s", "60")
+        node.flags = ("--supervisor-fd", str(reading))
         await node.start_runner(pass_fds=(reading,))
         first = node.runners[-1]
         os.close(reading)
@@ -442,12 +457,12 @@ def test_an_orphaned_runner_makes_room_for_the_next_and_no_other_does() -> None:
         assert alive(a.pid or 0)
         await within(node.connected.wait())
 
-    run(scenario)
+    run(scenario, orphan_s=60.0)
 
 
 def test_a_home_that_cannot_be_used_is_refused_with_the_way_out(tmp_path: Path) -> None:
     long = tmp_path / ("x" * 100)
-    argv = [sys.executable, "-m", "swell.runtime.runner", "--home", str(long)]
+    argv = [sys.executable, "-m", "swell.runtime.runner", "--settings", settings_json(Home(long))]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "too long" in done.stderr

@@ -114,7 +114,7 @@ def test_replicas_that_no_runner_comes_for_end_themselves() -> None:
         await node.until(lambda: not any(alive(one.pid or 0) for one in (template, fork, fresh)))
         await next_runner(node)
 
-    run(scenario, "--orphan-s", "0.5")
+    run(scenario, orphan_s=0.5)
 
 
 def test_a_replica_that_died_with_the_runner_is_swept_up() -> None:
@@ -171,7 +171,7 @@ def test_only_the_very_process_of_a_record_is_touched(same: bool) -> None:
                 bystander.kill()
             await bystander.wait()
 
-    run(scenario, "--orphan-s", "0.5")
+    run(scenario, orphan_s=0.5)
 
 
 def test_ends_that_control_did_not_hear_are_told_when_it_is_back() -> None:

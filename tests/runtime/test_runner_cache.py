@@ -14,7 +14,8 @@ from swell.model.workload import Revision
 
 pytestmark = pytest.mark.slow
 
-AT_ONCE = ("--collect-first-s", "0.3", "--cache-days", "1")
+AT_ONCE = ("--collect-first-s", "0.3")
+CACHE_DAYS = 1.0
 
 
 def program(number: int) -> str:
@@ -62,7 +63,7 @@ def test_what_nothing_uses_goes_and_what_runs_or_is_wanted_stays() -> None:
         assert await call(forked.address) == (200, 1)
         assert await call(adopted.address) == (200, 0)
 
-    run(scenario)
+    run(scenario, cache_days=CACHE_DAYS)
 
 
 def test_without_control_nothing_is_removed() -> None:
@@ -77,7 +78,7 @@ def test_without_control_nothing_is_removed() -> None:
         await asyncio.sleep(1.5)
         assert bundle_of(node, revision).exists()
 
-    run(scenario)
+    run(scenario, cache_days=CACHE_DAYS)
 
 
 async def killed_while_it_removes(node: Node, revision: Revision) -> Path | None:
@@ -113,4 +114,4 @@ def test_what_is_half_removed_when_the_runner_is_killed_is_never_used() -> None:
         assert not any(path.name.startswith("more-") for path in folder.iterdir())
         await node.until(lambda: not aside.exists())
 
-    run(scenario)
+    run(scenario, cache_days=CACHE_DAYS)

@@ -194,7 +194,7 @@ def test_a_template_that_cannot_be_forked_is_refused_and_the_caller_served(sourc
         assert "exec" in dict(third.timings_ms)
         assert any("started fresh" in row["text"] or "starts again" in row["text"] for row in node.log())
 
-    run(scenario, "--fork-probe-s", "0.7")
+    run(scenario, fork_probe_s=0.7)
 
 
 def test_start_up_hooks_may_take_longer_than_a_fork_is_waited_for(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_start_up_hooks_may_take_longer_than_a_fork_is_waited_for(tmp_path: Path
         assert [await call(seen.address) for seen in ready] == [(200, template.pid)] * 2
         assert not any(seen.fork_refused for seen in node.seen(template.replica))
 
-    run(scenario, "--fork-probe-s", "0.7")
+    run(scenario, fork_probe_s=0.7)
 
 
 def test_a_hook_that_a_fork_does_not_survive_refuses_the_template_and_all_are_served() -> None:

@@ -1,34 +1,27 @@
-"""Is each process given the settings that are its own?"""
+"""Is each process given what was set?"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+import pytest
 from theatre import Stage
 
-from swell.supervise.server import RUNNER_SETTINGS
+from swell.model.policy import Policy
+from swell.supervise.server import NAMES
 from swell.wire.identity import read
 from swell.wire.settings import Settings
 
-CHOSEN = {
-    "cpu_overcommit": 2.5,
-    "orphan_s": 11.5,
-    "cancel_grace_s": 0.25,
-    "fork_probe_s": 1.5,
-    "log_max_mib": 7,
-    "history_days": 2.5,
-    "cache_days": 3.5,
-    "cache_max_gib": 0.5,
-}
 
-
-def test_the_runner_is_given_what_was_set(stage: Callable[..., Stage]) -> None:
-    assert CHOSEN.keys() == set(RUNNER_SETTINGS) <= set(Settings.__struct_fields__)
-    server = stage(settings={**CHOSEN, "policy": {"stop_grace_s": 4.5}})
-    server.up()
-    runner = read(server.home.process_record("runner"))
-    assert runner is not None
-    words = Path(f"/proc/{runner.pid}/cmdline").read_text().split("\0")
-    for name, value in (*CHOSEN.items(), ("stop_grace_s", 4.5)):
-        assert words[words.index(f"--{name.replace('_', '-')}") + 1] == str(value)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_process_is_given_all_settings_and_the_port_there_is(name: str, stage: Callable[..., Stage]) -> None:
+    server = stage(settings={"cache_days": 3.5, "port": 0, "policy": {"stop_grace_s": 4.5}})
+    port = int(server.up().rpartition(":")[2])
+    process = read(server.home.process_record(name))
+    assert process is not None
+    words = Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")
+    told = msgspec.json.decode(words[words.index("--settings") + 1], type=Settings)
+    home = str(server.home.root)
+    assert told == Settings(home, port=port, cache_days=3.5, policy=Policy(stop_grace_s=4.5))

@@ -21,20 +21,10 @@ from swell.supervise.log import Log
 from swell.supervise.sockets import listen_tcp, listen_unix
 from swell.supervise.supervisor import Budget, Supervisor
 from swell.wire.identity import identify, read
-from swell.wire.paths import Home, local_url
+from swell.wire.paths import Home
 
 NAMES = ("control", "runner", "gateway")
 """In the order in which they start; they stop in reverse."""
-RUNNER_SETTINGS = (
-    "cpu_overcommit",
-    "orphan_s",
-    "cancel_grace_s",
-    "fork_probe_s",
-    "log_max_mib",
-    "history_days",
-    "cache_days",
-    "cache_max_gib",
-)
 _LOOK_S = 0.05
 LEFT_S = 5.0
 """How long processes of a server that died may take to notice it."""
@@ -146,21 +136,17 @@ def _children(
     command: Command,
 ) -> list[Child]:
     """What the three processes are given."""
-    everything = {"settings": json.dumps(settings)}
-    runner = {name: settings[name] for name in RUNNER_SETTINGS if name in settings}
-    stop_grace_s = settings["policy"]["stop_grace_s"]
-    runner["stop_grace_s"] = stop_grace_s
-    runner["gateway_url"] = local_url(settings["host"], settings["port"])
+    told = json.dumps(settings)
 
-    def child(name: str, grace_s: float, values: Mapping[str, Any], **fds: int) -> Child:
-        given = {"home": home.root, **values, **fds}
+    def child(name: str, grace_s: float, **fds: int) -> Child:
+        given = {"settings": told, **fds}
         words = [word for flag, value in given.items() for word in (f"--{flag.replace('_', '-')}", str(value))]
         return Child(name, command(name, words), tuple(fds.values()), grace_s, record=home.process_record(name))
 
     return [
-        child("control", CONTROL_GRACE_S, everything, control_fd=control.fileno(), api_fd=api.fileno()),
-        child("runner", stop_grace_s + RUNNER_ENDING_S, runner),
-        child("gateway", settings["drain_s"] + GATEWAY_ENDING_S, everything, listener_fd=listener.fileno()),
+        child("control", CONTROL_GRACE_S, control_fd=control.fileno(), api_fd=api.fileno()),
+        child("runner", settings["policy"]["stop_grace_s"] + RUNNER_ENDING_S),
+        child("gateway", settings["drain_s"] + GATEWAY_ENDING_S, listener_fd=listener.fileno()),
     ]
 
 

@@ -23,7 +23,7 @@ from swell.runtime.runner.child_link import ChildLink
 from swell.runtime.runner.children import Child, Ending, waited_ms
 from swell.runtime.runner.ending import Endings, say_drain
 from swell.runtime.runner.forks import Forks
-from swell.runtime.runner.launching import Ends, Terms
+from swell.runtime.runner.launching import ChildFds
 from swell.runtime.runner.meter import Meter
 from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.records import Record
@@ -31,7 +31,7 @@ from swell.runtime.runner.spool import LogPipe, Spool
 from swell.wire.child import Alive, Exited, Failed, Fork, Forked, Ready, Served, Stuck, Up
 from swell.wire.identity import open_pidfd
 from swell.wire.loglines import LogLine
-from swell.wire.paths import Home
+from swell.wire.settings import Settings
 
 _LAST_WORDS_S = 2.0
 """A process that said it failed ends itself; after this long it is helped."""
@@ -44,17 +44,17 @@ class Fleet:
 
     def __init__(
         self,
-        home: Home,
-        terms: Terms,
+        settings: Settings,
+        node: str,
         groups: Groups,
         builder: Builder,
         spool: Spool,
         tell: Callable[[ReplicaSeen], None],
         use: Callable[[Usage], None],
     ) -> None:
-        self.home = home
-        self.node = terms.node
-        self.terms = terms
+        self.settings = settings
+        self.home = settings.paths
+        self.node = node
         self.groups = groups
         self.builder = builder
         self.spool = spool
@@ -62,7 +62,7 @@ class Fleet:
         self._use = use
         self.children: dict[str, Child] = {}
         self.by_pid: dict[int, Child] = {}
-        self.forks = Forks(self, terms.fork_probe_s)
+        self.forks = Forks(self, settings.fork_probe_s)
         self.endings = Endings(self, tell)
 
     # -- orders ------------------------------------------------------------------------------
@@ -131,11 +131,11 @@ class Fleet:
 
     def _exec(self, child: Child, order: StartOrder, prepared: Prepared) -> None:
         try:
-            with self._equip(child, order.revision.needs) as ends:
+            with self._equip(child, order.revision.needs) as fds:
                 pid = processes.spawn(
                     [str(prepared.python), "-P", "-m", "swell.runtime.child"],
-                    launching.environ(order.revision, prepared.python, self.terms.environ),
-                    ends.numbered(),
+                    launching.environ(order.revision, prepared.python, os.environ),
+                    fds.numbered(),
                     order.revision.environment.workdir or str(prepared.folder),
                     child.group.membership if child.group else (),
                     child.rlimits,
@@ -145,7 +145,7 @@ class Fleet:
             return
         self._has_process(child, pid, open_pidfd(pid), ours=True)
         key = launching.read_key(self.home.call_key)
-        launch = launching.launch(self.home, self.terms, order, child.address, str(prepared.folder), key)
+        launch = launching.launch(self.settings, order, child.address, str(prepared.folder), key)
         if child.link is not None:
             with suppress(OSError):
                 child.link.send(launch)
@@ -154,14 +154,14 @@ class Fleet:
         """Order a fork of `template`. Raises OSError when that cannot be."""
         assert child.order is not None
         assert template.link is not None
-        with self._equip(child, child.order.revision.needs) as ends:
+        with self._equip(child, child.order.revision.needs) as fds:
             groups = child.group.membership if child.group else ()
             order = Fork(replica=child.id, address=child.address, cgroup_procs=groups, rlimits=child.rlimits)
             child.forked = True
-            template.link.send(order, ends.three())
+            template.link.send(order, fds.three())
 
-    def _equip(self, child: Child, needs: Needs) -> Ends:
-        """Make its group, log pipe, channel and listener; returns the ends it is to get."""
+    def _equip(self, child: Child, needs: Needs) -> ChildFds:
+        """Make its group, log pipe, channel and listener; returns the descriptors it is to get."""
         child.begun_monotonic_s = time.monotonic()
         child.forked = False
         child.group = self.groups.create(child.group_name, needs)
@@ -174,7 +174,7 @@ class Fleet:
         unix = child.address.startswith("unix:")
         listener = launching.listen(self.home.replica_socket(child.id)) if unix else None
         assert child.log is not None
-        return Ends(theirs, listener, child.log.open_end())
+        return ChildFds(theirs, listener, child.log.open_end())
 
     def open_log(self, child: Child) -> None:
         """Read what it prints, from its FIFO into its app's log file."""
@@ -318,8 +318,8 @@ class Fleet:
     def unheard(self, child: Child) -> None:
         """Its channel broke. It connects again if it lives; if not, its end is noticed elsewhere."""
         child.link = None
-        words = f"its channel to the runner broke and did not come back within {self.terms.orphan_s:g} s"
-        child.after(self.terms.orphan_s, "channel", lambda: self.endings.end(child, "crashed", words))
+        words = f"its channel to the runner broke and did not come back within {self.settings.orphan_s:g} s"
+        child.after(self.settings.orphan_s, "channel", lambda: self.endings.end(child, "crashed", words))
 
     def _to_phase(self, child: Child, phase: Phase) -> None:
         if child.phase is not Phase.DRAINING:
@@ -328,7 +328,7 @@ class Fleet:
 
     def report(self, child: Child) -> None:
         """Tell control how it is."""
-        self._tell(child.seen(self.terms.node))
+        self._tell(child.seen(self.node))
 
     def hung(self, template: Child) -> None:
         """It did not even come back from fork()."""
@@ -374,4 +374,4 @@ class Fleet:
         self._use(child.meter.sample(time.time(), used_s, memory_mib, child.phase is Phase.STARTING))
 
     def inventory(self) -> tuple[ReplicaSeen, ...]:
-        return tuple(child.seen(self.terms.node) for child in self.children.values())
+        return tuple(child.seen(self.node) for child in self.children.values())

@@ -8,13 +8,12 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
-
 from swell.model.orders import StartOrder
 from swell.model.workload import Revision
 from swell.runtime.runner import environment
 from swell.wire.child import CHANNEL_FD, Launch
-from swell.wire.paths import Home
+from swell.wire.paths import Home, local_url
+from swell.wire.settings import Settings
 
 log = logging.getLogger("swell.runner")
 
@@ -41,22 +40,7 @@ ALWAYS = {
 }
 
 
-class Terms(msgspec.Struct, frozen=True):
-    """A runner's own settings."""
-
-    environ: Mapping[str, str]
-    """The server's environment variables, of which user code gets a part."""
-    node: str = "local"
-    gateway_url: str = ""
-    """What user code in replicas calls other workloads through."""
-    orphan_s: float = 10.0
-    """A runner without supervisor, and a replica without runner, ends itself after this long."""
-    cancel_grace_s: float = 0.5
-    fork_probe_s: float = 5.0
-    """A template whose first fork has not come to life by then is not forked again."""
-
-
-class Ends:
+class ChildFds:
     """The descriptors a new process is to get. Leaving the block closes our copies."""
 
     def __init__(self, channel: socket.socket, listener: socket.socket | None, output: int) -> None:
@@ -76,7 +60,7 @@ class Ends:
         """For a fork: channel, listener, output. A process that listens by itself ignores the second."""
         return [self.channel.fileno(), (self.listener or self.channel).fileno(), self.output]
 
-    def __enter__(self) -> Ends:
+    def __enter__(self) -> ChildFds:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,7 +71,7 @@ class Ends:
             self.listener.close()
 
 
-def launch(home: Home, terms: Terms, order: StartOrder, address: str, folder: str, call_key: str) -> Launch:
+def launch(settings: Settings, order: StartOrder, address: str, folder: str, call_key: str) -> Launch:
     """The first message to an exec'ed process. `folder`: its unpacked source."""
     return Launch(
         replica=order.replica,
@@ -95,13 +79,13 @@ def launch(home: Home, terms: Terms, order: StartOrder, address: str, folder: st
         role=order.role,
         revision=order.revision,
         bundle_dir=folder,
-        runner_socket=str(home.runner_socket),
+        runner_socket=str(settings.paths.runner_socket),
         address=address,
         listener_fd=LISTENER_FD if address.startswith("unix:") else -1,
-        gateway_url=terms.gateway_url,
+        gateway_url=local_url(settings.host, settings.port),
         call_key=call_key,
-        orphan_s=terms.orphan_s,
-        cancel_grace_s=terms.cancel_grace_s,
+        orphan_s=settings.orphan_s,
+        cancel_grace_s=settings.cancel_grace_s,
     )
 
 

@@ -1,6 +1,6 @@
 """What owns the processes of one node? The runner: it obeys control, and outlives it.
 
-`python -m swell.runtime.runner --home DIR`. It ends on SIGTERM, or `orphan_s` after its supervisor did,
+`python -m swell.runtime.runner --settings JSON`. It ends on SIGTERM, or `orphan_s` after its supervisor did,
 and leaves nothing behind; killed outright, it leaves its children to the next runner of the same home.
 """
 
@@ -35,12 +35,12 @@ from swell.runtime.runner.cache import Cache, remove
 from swell.runtime.runner.ending import ENDED_KEPT
 from swell.runtime.runner.environment import digest
 from swell.runtime.runner.fleet import Fleet
-from swell.runtime.runner.launching import Terms
 from swell.runtime.runner.link import RunnerLink
 from swell.runtime.runner.processes import Reaper
 from swell.runtime.runner.spool import Spool
 from swell.wire import link as wire
 from swell.wire.paths import Home
+from swell.wire.settings import Settings
 
 log = logging.getLogger("swell.runner")
 
@@ -52,32 +52,22 @@ READY_WAIT_S = 5.0
 _LOCK_PAUSE_S = 0.05
 
 
-class Logs(msgspec.Struct, frozen=True):
-    """What is kept of what replicas print."""
-
-    max_mib: int
-    """A file of this size is turned over."""
-    days: float
-    """One that nobody has written to for so long goes."""
-
-
 class Runner:
     """Wires the fleet to the link, and says once a second what was used."""
 
-    def __init__(self, home: Home, terms: Terms, cpu_overcommit: float, logs: Logs, cache: Cache) -> None:
-        self.home = home
-        self.terms = terms
-        self.cpu_overcommit = cpu_overcommit
+    def __init__(self, settings: Settings, node: str) -> None:
+        self.settings = settings
+        self.home = home = settings.paths
+        self.node = node
         self.epoch = 0
-        self.cache = cache
+        self.cache = Cache(home, settings.cache_days, settings.cache_max_gib)
         self.link = RunnerLink(home.control_socket, self._heard)
         self.reaper = Reaper(lambda pid, exit: self.fleet.endings.reaped(pid, exit))
-        self.builder = Builder(home, self.reaper, terms.environ)
-        self.logs = logs
-        self.spool = Spool(home.logs, logs.max_mib * 2**20)
+        self.builder = Builder(home, self.reaper, os.environ)
+        self.spool = Spool(home.logs, settings.log_max_mib * 2**20)
         home.replica_groups.touch()
         self.groups = cgroup.find(cgroup.name_for(home.root))
-        self.fleet = Fleet(home, terms, self.groups, self.builder, self.spool, self._tell, self._use)
+        self.fleet = Fleet(settings, node, self.groups, self.builder, self.spool, self._tell, self._use)
         self._untold: deque[ReplicaSeen] = deque(maxlen=ENDED_KEPT)
         """Ends that nobody heard: said again when control is back, since no inventory says why one ended."""
         self._used: dict[str, Usage] = {}
@@ -109,16 +99,16 @@ class Runner:
     def _tell_inventory(self) -> None:
         self.link.send(
             wire.RunnerInventory(
-                Inventory(node=self.terms.node, at=time.time(), epoch=self.epoch, replicas=self.fleet.inventory())
+                Inventory(node=self.node, at=time.time(), epoch=self.epoch, replicas=self.fleet.inventory())
             )
         )
 
     def _node(self) -> Node:
         return Node(
-            id=self.terms.node,
+            id=self.node,
             cpu=float(capacity.cores()),
             memory_mib=capacity.memory_mib(),
-            cpu_overcommit=self.cpu_overcommit,
+            cpu_overcommit=self.settings.cpu_overcommit,
         )
 
     # -- from control ------------------------------------------------------------------------
@@ -172,7 +162,6 @@ class Runner:
     async def run(
         self,
         supervisor_fd: int | None,
-        stop_grace_s: float,
         inventory_s: float,
         collect_first_s: float,
         ready_fd: int | None = None,
@@ -180,7 +169,7 @@ class Runner:
         """Until told to end. Once it obeys, it says so on `ready_fd`."""
         loop = asyncio.get_running_loop()
         ending = asyncio.Event()
-        supervision = Supervision(supervisor_fd, self.terms.orphan_s, ending)
+        supervision = Supervision(supervisor_fd, self.settings.orphan_s, ending)
         # A runner that starts while this one is an orphan asks it to leave its children to it.
         loop.add_signal_handler(signal.SIGUSR1, supervision.give_way)
         await self._only_one()
@@ -202,7 +191,7 @@ class Runner:
             self._ending = True
             for task in list(self._tasks):
                 task.cancel()
-            await self.fleet.endings.stop_all("shutdown", stop_grace_s)
+            await self.fleet.endings.stop_all("shutdown", self.settings.policy.stop_grace_s)
             self._tell_usage()
             arrivals.close()
             await self.link.close()
@@ -226,7 +215,7 @@ class Runner:
 
     def _collect(self) -> None:
         """Old logs go, and of the cache what is not wanted. Without control nobody knows that, and nothing does."""
-        self.spool.forget(time.time() - self.logs.days * 86400.0)
+        self.spool.forget(time.time() - self.settings.history_days * 86400.0)
         self.link.send(wire.AskWanted())
 
     async def _only_one(self) -> None:
@@ -290,39 +279,25 @@ class Supervision:
 
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="swell.runtime.runner", description="Owns the processes of one node.")
-    parser.add_argument("--home", type=Path, required=True, help="state directory")
+    parser.add_argument("--settings", required=True, help="all settings as JSON")
     parser.add_argument("--node", default="local", help="name of this node")
-    parser.add_argument("--gateway-url", default="", help="what replicas call other workloads through")
-    parser.add_argument("--cpu-overcommit", type=float, default=16.0)
-    parser.add_argument("--orphan-s", type=float, default=10.0)
-    parser.add_argument("--cancel-grace-s", type=float, default=0.5)
-    parser.add_argument("--fork-probe-s", type=float, default=5.0)
-    parser.add_argument("--stop-grace-s", type=float, default=5.0, help="time for inputs in flight on SIGTERM")
     parser.add_argument("--inventory-s", type=float, default=INVENTORY_S, help="time between full inventories")
-    parser.add_argument("--log-max-mib", type=int, default=64)
-    parser.add_argument("--history-days", type=float, default=7.0, help="logs nobody writes to are kept so long")
-    parser.add_argument("--cache-days", type=float, default=30.0)
-    parser.add_argument("--cache-max-gib", type=float, default=20.0)
     parser.add_argument("--collect-first-s", type=float, default=COLLECT_FIRST_S, help="until the cache is looked at")
     parser.add_argument("--ready-fd", type=int, default=None, help='where to write "ready" to, once')
     parser.add_argument("--supervisor-fd", type=int, default=None, help="a pipe that ends when the supervisor does")
     given = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    home = Home(given.home.absolute())
+    settings = msgspec.json.decode(given.settings, type=Settings)
     try:
-        home.check_socket_length()
-        make_folders(home)
+        settings.paths.check_socket_length()
+        make_folders(settings.paths)
     except (SwellError, OSError) as error:
         log.error("%s", error)
         return 1
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    terms = Terms(os.environ, given.node, given.gateway_url, given.orphan_s, given.cancel_grace_s, given.fork_probe_s)
-    cache = Cache(home, given.cache_days, given.cache_max_gib)
-    logs = Logs(given.log_max_mib, given.history_days)
-    runner = Runner(home, terms, given.cpu_overcommit, logs, cache)
-    life = (given.supervisor_fd, given.stop_grace_s, given.inventory_s, given.collect_first_s, given.ready_fd)
-    asyncio.run(runner.run(*life))
+    runner = Runner(settings, given.node)
+    asyncio.run(runner.run(given.supervisor_fd, given.inventory_s, given.collect_first_s, given.ready_fd))
     return 0
 
 
