@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import swell
-from swell.sdk import later
+from swell.sdk import unavailable
 
 TESTS = Path(__file__).resolve().parent
 CLASSES = (swell.App, swell.Function, swell.Cls, swell.Image, swell.Retries)
@@ -32,7 +32,7 @@ Argument = tuple[str, str]
 
 
 def public_callables() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Everything a user may call, by its name in the table. One that has two names stands under the convention's."""
+    """Everything a user may call, by its name in the table. One that has two names stands under Modal's."""
     for name in swell.__all__:
         value = getattr(swell, name)
         if value in CLASSES:
@@ -61,7 +61,7 @@ def public_arguments() -> Iterator[Argument]:
 
 def later_says(function: Callable[..., Any]) -> bool:
     """It only says that it is not there."""
-    return getattr(function, "__code__", None) is later.refusing("", "").__code__
+    return getattr(function, "__code__", None) is unavailable.refusing("", "").__code__
 
 
 def claims() -> dict[Argument, list[str]]:

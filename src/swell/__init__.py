@@ -78,11 +78,11 @@ def _loaded(name: str) -> Any:
 def _not_yet(name: str) -> Any:
     """What stands in for a name that is known and not there yet: an error that says so once it is used."""
     if not name.startswith("_"):
-        later = import_module("swell.sdk.later")
-        if name in later.NOUNS:
-            return later.noun(name)
-        if name in later.FUNCTIONS:
-            return later.refusing(name, later.FUNCTIONS[name])
+        unavailable = import_module("swell.sdk.unavailable")
+        if name in unavailable.NOUNS:
+            return unavailable.noun(name)
+        if name in unavailable.FUNCTIONS:
+            return unavailable.refusing(name, unavailable.FUNCTIONS[name])
     raise AttributeError(f"module 'swell' has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""What can be caught? The kinds of error, under the names of the convention.
+"""What can be caught? The kinds of error, under the names of Modal's API.
 
 `swell.Error` is the base of all but `InputCancellation`; the `code` of each tells exactly which it is (docs/wire.md).
 """
@@ -61,7 +61,7 @@ ABSENT: dict[str, str] = {
     "WorkspaceManagementError": "there is one workspace per server: leave it out",
     "simulate_preemption": "the node is never taken away: leave it out",
 }
-"""Name of the convention without a meaning here → what to write instead."""
+"""Name of Modal's API without a meaning here → what to write instead."""
 
 __all__ = [
     "AlreadyExistsError",
@@ -87,7 +87,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> NoReturn:
-    """A name of the convention that is not there says what to catch."""
+    """A name of Modal's API that is not here says what to catch."""
     if name in ABSENT:
         raise AttributeError(f"There is no swell.exception.{name}: {ABSENT[name]}.")
     raise AttributeError(f"module 'swell.exception' has no attribute {name!r}")

@@ -45,7 +45,7 @@ class Ends:
     def __init__(self, loop: asyncio.AbstractEventLoop, native: bool = True, shared: Shared | None = None) -> None:
         self.shared = shared or Shared(Settings(home="/"), "g1", loop)
         self.told = b""
-        self.clogged = False
+        self.write_paused = False
         self.ends: list[str] = []
         self.wire = Wire(self.ends)
         self.upstream = Upstream(self, native, shared=self.shared)

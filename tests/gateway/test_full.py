@@ -8,7 +8,7 @@ import pytest
 from rig import Rig, request, until
 
 from swell.gateway.app import connections_max
-from swell.gateway.door import REFUSED_MAX
+from swell.gateway.client import REFUSED_MAX
 
 Play = Callable[..., None]
 

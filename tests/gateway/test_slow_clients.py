@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from rig import Browser, Exchange, Reader, Rig, request, until
 
-from swell.gateway.door import Client
+from swell.gateway.client import Client
 
 Play = Callable[..., None]
 

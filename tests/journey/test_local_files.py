@@ -12,7 +12,7 @@ from private_swell import PrivateSwell
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROOT = "/root"
-"""Where the convention puts files."""
+"""Where Modal puts files."""
 PROGRAM = """
 import os
 from pathlib import Path

@@ -214,7 +214,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.shows("App.function", "timeout")
-def test_what_goes_wrong_is_caught_by_the_names_of_the_convention(own_swell: PrivateSwell, tmp_path: Path) -> None:
+def test_what_goes_wrong_is_caught_by_the_names_of_modals_api(own_swell: PrivateSwell, tmp_path: Path) -> None:
     program = tmp_path / "caught.py"
     program.write_text(CAUGHT)
     said = command(own_swell, "run", str(program))

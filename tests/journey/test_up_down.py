@@ -154,7 +154,7 @@ def test_down_after_everything_was_killed_ends_the_replicas(idle: PrivateSwell, 
         os.kill(pid, signal.SIGKILL)
     wait_until("servers gone", lambda: not any(one.pid in servers for one in idle.processes()))
     assert idle.processes() != []
-    assert "what a killed one had left is ended" in idle.run("down")
+    assert "leftovers of a killed one were cleaned up" in idle.run("down")
     assert idle.processes() == []
     assert list((idle.home / "run" / "p").iterdir()) == []
 

@@ -18,7 +18,7 @@ from sdk import deployable
 from sdk.server import KEY, Server, serving
 from shown import claims, later_says, public_arguments, public_callables
 from swell.model.workload import App
-from swell.sdk import arguments, describe, later, run
+from swell.sdk import arguments, describe, run, unavailable
 
 
 def test_every_argument_is_in_the_table_once_and_nothing_else_is() -> None:
@@ -398,10 +398,10 @@ def test_image_arguments(tmp_path: Path) -> None:
 
 
 def not_yet() -> Iterator[tuple[str, Callable[[], Any]]]:
-    for name in later.NOUNS:
+    for name in unavailable.NOUNS:
         yield f"{name}.from_name", lambda name=name: getattr(swell, name).from_name("x")
         yield name, lambda name=name: getattr(swell, name)("x", y=1)
-    for name in later.FUNCTIONS:
+    for name in unavailable.FUNCTIONS:
         yield name, lambda name=name: getattr(swell, name)(size=1)
     for callable, function in public_callables():
         if later_says(function):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import swell
 from swell.sdk import bundle
-from swell.sdk.disk import Local
+from swell.sdk.disk import LocalPath
 from swell.sdk.patterns import ignored
 
 names = st.from_regex(r"[a-z]{1,8}(/[a-z]{1,8}){0,2}\.txt", fullmatch=True)
@@ -89,8 +89,8 @@ def test_two_files_at_one_place_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("")
     place = PurePosixPath("x")
     with pytest.raises(swell.Error, match="would both be x"):
-        bundle.gather([Local(tmp_path / "a", place), Local(tmp_path / "b", place)])
-    assert list(bundle.gather([Local(tmp_path / "a", place)] * 2)) == ["x"]
+        bundle.gather([LocalPath(tmp_path / "a", place), LocalPath(tmp_path / "b", place)])
+    assert list(bundle.gather([LocalPath(tmp_path / "a", place)] * 2)) == ["x"]
 
 
 @pytest.mark.parametrize(

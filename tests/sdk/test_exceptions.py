@@ -1,4 +1,4 @@
-"""Are errors of the kinds that the convention names, and is each code one of them?"""
+"""Are errors of the kinds that Modal's API names, and is each code one of them?"""
 
 from __future__ import annotations
 

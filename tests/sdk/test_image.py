@@ -13,7 +13,7 @@ from swell.sdk.image import notes, read
 from swell.wire import context
 
 ROOT = "/root"
-"""Where the convention puts files."""
+"""Where Modal puts files."""
 
 
 def steps(image: swell.Image, folder: Path) -> swell.Image:

@@ -83,14 +83,14 @@ def test_what_to_run(tmp_path: Path) -> None:
     assert load.target(place + "::app.double").run(4) == 8
     method = load.target(place + "::Model.go")
     assert (method.run(), method.is_method) == (1, True)
-    with pytest.raises(swell.Error, match=r"There is no 'triple' to run in .*There is: Model\.go, double, main"):
+    with pytest.raises(swell.Error, match=r"There is no 'triple' to run in .*Choose from: Model\.go, double, main"):
         load.target(place + "::triple")
     with pytest.raises(swell.Error, match="no 'triple'"):
         load.target(place + "::app.triple")
 
 
 def test_a_file_with_several_functions_asks_for_one(tmp_path: Path) -> None:
-    with pytest.raises(swell.Error, match=r"Which one\? Write .*::Model\.go; there is: Model\.go, double"):
+    with pytest.raises(swell.Error, match=r"Which one\? Write .*::Model\.go; choose from: Model\.go, double"):
         load.target(write(tmp_path, "several.py", ONE))
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import swell
 from swell.model.errors import CODES
-from swell.sdk import arguments, later
+from swell.sdk import arguments, unavailable
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "modal.md"
 TABLE = re.compile(r"<!-- table: (\w+) -->\n(.*?)<!-- end of table -->", re.DOTALL)
 OWN = {"__version__", "remaining_s"}
-"""Public names that are not of the convention."""
+"""Public names that are not in Modal's API."""
 
 # fmt: off
 CONVENTION = {
@@ -24,7 +24,7 @@ CONVENTION = {
     "enable_output", "enter", "exception", "exit", "experimental", "fastapi_endpoint", "forward", "gpu",
     "interact", "is_local", "method", "parameter", "sessioned", "web_endpoint", "web_server", "wsgi_app",
 }
-"""Public names of the convention, of today."""
+"""Public names of Modal's API, of today."""
 # fmt: on
 
 DIFFERENCES: dict[str, str] = {
@@ -84,11 +84,11 @@ def code(names: Iterable[str]) -> str:
 
 def names() -> str:
     told = head("name", "state", "how, or what instead")
-    for name in sorted({*CONVENTION, *later.NOUNS, *later.FUNCTIONS}, key=str.lower):
+    for name in sorted({*CONVENTION, *unavailable.NOUNS, *unavailable.FUNCTIONS}, key=str.lower):
         if name in swell.__all__:
             told += row(f"`{name}`", "differs" if name in DIFFERENCES else "works", DIFFERENCES.get(name, ""))
         else:
-            message = later.NOUNS.get(name) or later.FUNCTIONS[name]
+            message = unavailable.NOUNS.get(name) or unavailable.FUNCTIONS[name]
             told += row(f"`{name}`", status(message), message)
     return told
 
@@ -109,7 +109,7 @@ def methods() -> str:
 
 def is_stand_in(value: object) -> bool:
     """Does the method only say that it is not there?"""
-    return isinstance(value, staticmethod) and value.__func__.__module__ == later.__name__
+    return isinstance(value, staticmethod) and value.__func__.__module__ == unavailable.__name__
 
 
 def arguments_() -> str:
@@ -149,8 +149,8 @@ def test_the_page_says_what_the_package_does() -> None:
     assert page == written(page), "write it with: python tests/sdk/test_modal_page.py"
 
 
-def test_every_name_of_the_convention_has_an_answer() -> None:
-    assert {*swell.__all__, *later.NOUNS, *later.FUNCTIONS} >= CONVENTION
+def test_every_name_of_modals_api_has_an_answer() -> None:
+    assert {*swell.__all__, *unavailable.NOUNS, *unavailable.FUNCTIONS} >= CONVENTION
     assert set(swell.__all__) - OWN <= CONVENTION
     assert set(DIFFERENCES) <= set(swell.__all__)
 

@@ -70,7 +70,7 @@ def test_near_arguments_are_named() -> None:
 def test_only_arguments_that_do_something_are_offered(name: str) -> None:
     with pytest.raises(swell.Error, match="no such argument") as raised:
         use(name, nonsense_of_mine=1)
-    listed = raised.value.message.partition("There is: ")[2].rstrip(".").split(", ")
+    listed = raised.value.message.partition("Choose from: ")[2].rstrip(".").split(", ")
     taken = inspect.signature(dict(takers())[name]).parameters
     assert listed == ([each for each in taken if each in arguments.EFFECTS.get(name, ())] or ["none"])
 

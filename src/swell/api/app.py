@@ -20,7 +20,7 @@ from swell.api.answers import refusal
 from swell.api.auth import Auth, id_of
 from swell.api.openapi import document
 from swell.api.port import ControlPort, LogReader
-from swell.api.routes import Ask, Resource, Route, unexpected
+from swell.api.routes import ApiRequest, Resource, Route, unexpected
 from swell.api.validate import check_names, problems
 from swell.model.errors import SwellError
 from swell.model.ports import Blobs
@@ -151,44 +151,44 @@ class Handlers:
             Route("GET", "/api/openapi.json", "This description.", self.openapi, gives=dict[str, Any]),
         ]
 
-    async def health(self, _: Ask) -> dict[str, object]:
+    async def health(self, _: ApiRequest) -> dict[str, object]:
         return self._control.health()
 
-    async def openapi(self, _: Ask) -> msgspec.Raw:
+    async def openapi(self, _: ApiRequest) -> msgspec.Raw:
         return self.openapi_document
 
-    async def has_blob(self, ask: Ask) -> None:
-        if not self._blobs.has(ask.path["digest"]):
+    async def has_blob(self, request: ApiRequest) -> None:
+        if not self._blobs.has(request.path["digest"]):
             raise SwellError("unknown_blob", "There is no such blob here: put it first.", status=404)
 
-    async def put_blob(self, ask: Ask) -> None:
-        await self._blobs.put(ask.path["digest"], ask.chunks)
+    async def put_blob(self, request: ApiRequest) -> None:
+        await self._blobs.put(request.path["digest"], request.chunks)
 
-    async def apps(self, _: Ask) -> list[AppRow]:
+    async def apps(self, _: ApiRequest) -> list[AppRow]:
         return self._control.apps()
 
-    async def stop_app(self, ask: Ask) -> None:
-        await self._control.stop_app(ask.path["namespace"], ask.path["name"])
+    async def stop_app(self, request: ApiRequest) -> None:
+        await self._control.stop_app(request.path["namespace"], request.path["name"])
 
-    async def replicas(self, _: Ask) -> list[ReplicaRow]:
+    async def replicas(self, _: ApiRequest) -> list[ReplicaRow]:
         return self._control.replicas()
 
-    async def why(self, ask: Ask) -> Why:
-        return await self._control.why(ask.path["id"])
+    async def why(self, request: ApiRequest) -> Why:
+        return await self._control.why(request.path["id"])
 
-    async def requests(self, ask: Ask) -> list[RequestRow]:
-        query: RequestsQuery = ask.query
+    async def requests(self, request: ApiRequest) -> list[RequestRow]:
+        query: RequestsQuery = request.query
         check_names(query.namespace, query.app)
         found = await self._control.requests(query.namespace, query.app, query.limit)
         if query.app and not found:
             self._check_deployed(query.namespace, query.app, "no request to one of that name is kept")
         return found
 
-    async def usage(self, ask: Ask) -> list[PoolUsage]:
-        return await self._control.usage(ask.query.since_s)
+    async def usage(self, request: ApiRequest) -> list[PoolUsage]:
+        return await self._control.usage(request.query.since_s)
 
-    async def logs(self, ask: Ask) -> AsyncGenerator[bytes, None]:
-        query: LogsQuery = ask.query
+    async def logs(self, request: ApiRequest) -> AsyncGenerator[bytes, None]:
+        query: LogsQuery = request.query
         check_names(query.namespace, query.app)
         if query.app and not await self._has_lines(query.namespace, query.app):
             self._check_deployed(query.namespace, query.app, "none of that name has written anything")
@@ -205,8 +205,8 @@ class Handlers:
         async with aclosing(self._logs(namespace, app, tail=1)) as found:
             return await anext(found, None) is not None
 
-    async def deploy(self, ask: Ask) -> AsyncGenerator[bytes, None]:
-        app: App = ask.body.app
+    async def deploy(self, request: ApiRequest) -> AsyncGenerator[bytes, None]:
+        app: App = request.body.app
         wrong = problems(app)
         if not wrong:
             digests = sorted({revision.bundle for revision in app.revisions})

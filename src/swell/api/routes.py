@@ -22,7 +22,7 @@ JSON_MAX = 32 * 1024 * 1024
 """Bytes of a JSON body."""
 
 
-class Ask(NamedTuple):
+class ApiRequest(NamedTuple):
     """One request, as its route declared it."""
 
     path: Mapping[str, str]
@@ -40,7 +40,7 @@ class Route(NamedTuple):
     path: str
     does: str
     """In a sentence."""
-    handle: Callable[[Ask], Awaitable[Any]]
+    handle: Callable[[ApiRequest], Awaitable[Any]]
     """Returns what `gives` says; with `lines` an async generator of encoded ones."""
     query: type[msgspec.Struct] | None = None
     takes: Any = None
@@ -73,7 +73,7 @@ class Resource:
             )
             return refusal(error, id_of(request.headers.raw), {"Allow": allowed})
         try:
-            value = await route.handle(await _ask(route, request))
+            value = await route.handle(await _read_request(route, request))
         except SwellError as error:
             return refusal(error, id_of(request.headers.raw))
         except ClientDisconnect:
@@ -95,12 +95,12 @@ def unexpected(error: BaseException, id: str = "") -> tuple[str, SwellError]:
     return id, SwellError("internal", words, status=500)
 
 
-async def _ask(route: Route, request: Request) -> Ask:
+async def _read_request(route: Route, request: Request) -> ApiRequest:
     query = _query(route.query, request) if route.query is not None else None
     body = None
     if route.takes is not None and route.takes is not bytes:
         body = _decode(route.takes, await _read(request))
-    return Ask(request.path_params, query, body, request.stream())
+    return ApiRequest(request.path_params, query, body, request.stream())
 
 
 def _query(kind: type[msgspec.Struct], request: Request) -> Any:

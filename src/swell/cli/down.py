@@ -21,6 +21,6 @@ def down(home: str | None, now: bool) -> None:
     if pid is None:
         click.echo(f"No server runs on {paths.root}.")
     elif pid == 0:
-        click.echo(f"No server ran on {paths.root}; what a killed one had left is ended.")
+        click.echo(f"No server was running on {paths.root}; leftovers of a killed one were cleaned up.")
     else:
         click.echo(f"The server (pid {pid}) is stopped.")

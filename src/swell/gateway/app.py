@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from swell.gateway.api_pool import ApiPool
-from swell.gateway.door import REFUSED_MAX, Client
+from swell.gateway.client import REFUSED_MAX, Client
 from swell.gateway.front import Front
 from swell.gateway.link import BEAT_S, Link
 from swell.gateway.shared import Shared

@@ -83,7 +83,7 @@ class Link:
     def flush(self) -> None:
         """Send what finished since the last time, and a sign of life."""
         wire = self.wire
-        if wire is None or wire.clogged:
+        if wire is None or wire.write_paused:
             return
         ledger = self.shared.ledger
         if ledger.lost:
@@ -127,7 +127,7 @@ class Link:
             self._timer.cancel()
             self._timer = None
         self._hurried = False
-        if self.wire is not None and self.wire.clogged:
+        if self.wire is not None and self.wire.write_paused:
             # It all would only be queued: it is told once control reads again, as it is then.
             return
         self._reported_at = self.shared.now()
@@ -178,7 +178,7 @@ class Wire(asyncio.Protocol):
         self.lost = asyncio.Event()
         self.unpacker: Unpacker[Down] = Unpacker(Down)
         self.transport: asyncio.Transport | None = None
-        self.clogged = False
+        self.write_paused = False
         """Control does not read what it was sent."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -203,10 +203,10 @@ class Wire(asyncio.Protocol):
             self.close()
 
     def pause_writing(self) -> None:
-        self.clogged = True
+        self.write_paused = True
 
     def resume_writing(self) -> None:
-        self.clogged = False
+        self.write_paused = False
         if self.link.wire is self:
             self.link.report()
 

@@ -196,7 +196,7 @@ class Upstream(asyncio.Protocol):
             self._end(request, answer, now)
             return
         self.answers.taken()
-        if client.clogged:
+        if client.write_paused:
             self.pause()
 
     def _answer_head(self, request: Request, answer: Answer, now: float) -> bytes:

@@ -105,7 +105,7 @@ class FunctionTimeoutError(TimeoutError):
 
 
 class UnimplementedError(SwellError):
-    """A part of the convention that is not there."""
+    """A part of Modal's API that is not here."""
 
 
 CODES: dict[type[SwellError], tuple[str, ...]] = {

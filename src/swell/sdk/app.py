@@ -14,13 +14,13 @@ from swell.sdk import describe, marks
 from swell.sdk.binding import Binding, Known, Named
 from swell.sdk.bridge import operation
 from swell.sdk.cls import Cls
-from swell.sdk.function import Function, Local, is_generator
+from swell.sdk.function import Function, LocalCode, is_generator
 from swell.sdk.image import Image
-from swell.sdk.later import stand_in
 from swell.sdk.marks import Given
 from swell.sdk.refusal import refuse
 from swell.sdk.retries import Retries, retrying
 from swell.sdk.signatures import public
+from swell.sdk.unavailable import stand_in
 
 if TYPE_CHECKING:
     from swell.sdk.run import Running
@@ -202,7 +202,7 @@ class App:
         self._register(name, self._declare(name, raw, given))
         chosen = given.values["is_generator"]
         known = Known(is_generator(raw) if chosen is None else bool(chosen), retrying(given.values["retries"]))
-        local = Local(call=raw, raw=raw, web=marks.of(raw).web, known=known)
+        local = LocalCode(call=raw, raw=raw, web=marks.of(raw).web, known=known)
         function = Function(name, self.binding, local)
         self._functions[name] = function
         return function

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from swell.model.errors import SwellError
 from swell.sdk import shadow
-from swell.sdk.disk import Local, files
+from swell.sdk.disk import LocalPath, files
 
 SIZE_MAX = 64 * 1024 * 1024
 """Bytes of all files of one bundle together."""
@@ -31,7 +31,7 @@ class Source(NamedTuple):
 
     module: str
     """Import name inside the bundle."""
-    local: Local
+    local: LocalPath
     """The file, or the package it lies in."""
 
 
@@ -48,13 +48,13 @@ def source(path: Path) -> Source:
     if shadowing is not None:
         raise shadowing
     if top == path.parent:
-        return Source(path.stem, Local(path, PurePosixPath(path.name)))
+        return Source(path.stem, LocalPath(path, PurePosixPath(path.name)))
     parts = path.relative_to(top).with_suffix("").parts
     names = parts[:-1] if parts[-1] == "__init__" else parts
-    return Source(".".join(names), Local(top / parts[0], PurePosixPath(parts[0])))
+    return Source(".".join(names), LocalPath(top / parts[0], PurePosixPath(parts[0])))
 
 
-def gather(entries: list[Local]) -> dict[str, Path]:
+def gather(entries: list[LocalPath]) -> dict[str, Path]:
     """Every file by its place in the bundle. Two different files at one place are an error."""
     found: dict[str, Path] = {}
     for entry in entries:

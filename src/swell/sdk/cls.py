@@ -10,11 +10,11 @@ from typing import Any
 from swell.model.errors import SwellError
 from swell.model.workload import Retrying
 from swell.sdk.binding import Binding, Known, Named
-from swell.sdk.function import Function, Local, is_generator
+from swell.sdk.function import Function, LocalCode, is_generator
 from swell.sdk.handle import Handle
-from swell.sdk.later import stand_in
 from swell.sdk.marks import Marks
 from swell.sdk.retries import NEVER
+from swell.sdk.unavailable import stand_in
 
 
 class Cls(Handle):
@@ -87,7 +87,7 @@ class Obj:
             return raw(self._instance, *args, **kwargs)
 
         generator = is_generator(raw) if marked.generator is None else marked.generator
-        local = Local(call, raw, marked.web, Known(generator, self._cls._retrying))
+        local = LocalCode(call, raw, marked.web, Known(generator, self._cls._retrying))
         return Function(f"{self._cls.name}.{name}", self._cls._binding, local)
 
     @functools.cached_property

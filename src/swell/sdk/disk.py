@@ -24,7 +24,7 @@ SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".venv", "venv", ".my
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalPath:
     """A local file or folder and its place (a relative path) in the bundle."""
 
     source: Path
@@ -49,7 +49,7 @@ class Unread:
             raise
 
 
-def files(local: Local) -> Iterator[tuple[PurePosixPath, Path]]:
+def files(local: LocalPath) -> Iterator[tuple[PurePosixPath, Path]]:
     """(place in the bundle, file) of everything a local entry holds."""
     if local.source.is_file():
         yield local.place, local.source
@@ -60,7 +60,7 @@ def files(local: Local) -> Iterator[tuple[PurePosixPath, Path]]:
             yield local.place / inside, path
 
 
-def file(shown: str, local: Local) -> Local:
+def file(shown: str, local: LocalPath) -> LocalPath:
     """A file that is there. `shown`: its path as it was written."""
     if not local.source.is_file():
         what = "that is a folder, use add_local_dir" if local.source.is_dir() else "there is no such file"
@@ -68,7 +68,7 @@ def file(shown: str, local: Local) -> Local:
     return local
 
 
-def folder(shown: str, local: Local) -> Local:
+def folder(shown: str, local: LocalPath) -> LocalPath:
     """A folder that is there. `shown`: its path as it was written."""
     if not local.source.is_dir():
         what = "that is a file, use add_local_file" if local.source.is_file() else "there is no such folder"
@@ -76,7 +76,7 @@ def folder(shown: str, local: Local) -> Local:
     return local
 
 
-def module(name: str, ignore: Ignore) -> Local:
+def module(name: str, ignore: Ignore) -> LocalPath:
     """A module or package, at the place it is imported from by its name."""
     try:
         spec = find_spec(name)
@@ -86,9 +86,9 @@ def module(name: str, ignore: Ignore) -> Local:
         raise SwellError("no_such_module", f"add_local_python_source({name!r}): no such module can be imported here.")
     place = PurePosixPath(*name.split("."))
     if spec.submodule_search_locations:
-        return Local(Path(next(iter(spec.submodule_search_locations))).absolute(), place, ignore)
+        return LocalPath(Path(next(iter(spec.submodule_search_locations))).absolute(), place, ignore)
     assert spec.origin is not None
-    return Local(Path(spec.origin).absolute(), place.with_suffix(".py"))
+    return LocalPath(Path(spec.origin).absolute(), place.with_suffix(".py"))
 
 
 def requirements(path: Path) -> list[str]:

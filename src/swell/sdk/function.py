@@ -15,12 +15,12 @@ from swell.sdk import inputs, mapping, protocol
 from swell.sdk.binding import UNKNOWN, Binding, Deployed, Known, Named
 from swell.sdk.bridge import operation, stream_operation
 from swell.sdk.handle import Handle
-from swell.sdk.later import refuse, stand_in
 from swell.sdk.marks import WebMark
+from swell.sdk.unavailable import refuse, stand_in
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalCode:
     """What is known of a function whose code is here."""
 
     call: Callable[..., Any]
@@ -39,7 +39,7 @@ class Function(Handle):
     """
 
     def __init__(
-        self, name: str, binding: Binding | Named, local: Local | None = None, known: Known | None = None
+        self, name: str, binding: Binding | Named, local: LocalCode | None = None, known: Known | None = None
     ) -> None:
         super().__init__(name, binding)
         self._local = local

@@ -16,11 +16,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from swell.model.errors import SwellError
 from swell.sdk import disk
-from swell.sdk.disk import NO_FILES, Local, Unread
-from swell.sdk.later import stand_in
+from swell.sdk.disk import NO_FILES, LocalPath, Unread
 from swell.sdk.marks import Given
 from swell.sdk.patterns import Ignore, only_python
 from swell.sdk.signatures import public
+from swell.sdk.unavailable import stand_in
 from swell.wire import context
 
 P = ParamSpec("P")
@@ -39,7 +39,7 @@ class Image:
     index_options: tuple[str, ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
     folder: str | None = None
-    attached: tuple[Local, ...] = ()
+    attached: tuple[LocalPath, ...] = ()
     unread: tuple[Unread, ...] = ()
     """Steps whose packages and files are not yet among those above: see `read`."""
     given: tuple[Given, ...] = ()
@@ -119,7 +119,7 @@ class Image:
         given = Given("Image.add_local_file", {k: v for k, v in locals().items() if k != "self"})
         source, place = Path(local_path).absolute(), _place("add_local_file", remote_path)
         # The bundle itself can only be a folder.
-        local = Local(source, place / source.name if remote_path.endswith("/") or not place.parts else place)
+        local = LocalPath(source, place / source.name if remote_path.endswith("/") or not place.parts else place)
         found = Unread(given, lambda: {"attached": (disk.file(str(local_path), local),)})
         return self._with(given, unread=(found,))
 
@@ -130,7 +130,7 @@ class Image:
         """Send a folder along with the source, without what `ignore` leaves out. It is looked for at deploy; a relative
         path is meant from the current directory of the program that deploys."""
         given = Given("Image.add_local_dir", {k: v for k, v in locals().items() if k != "self"})
-        local = Local(Path(local_path).absolute(), _place("add_local_dir", remote_path), ignore)
+        local = LocalPath(Path(local_path).absolute(), _place("add_local_dir", remote_path), ignore)
         found = Unread(given, lambda: {"attached": (disk.folder(str(local_path), local),)})
         return self._with(given, unread=(found,))
 

@@ -1,4 +1,4 @@
-"""Where do the inputs of many calls come from? Each is taken when it is asked for, and nobody is kept waiting by it.
+"""How are the inputs of `map` and its kin read without blocking? One at a time, each only when it is asked for.
 
 A plain iterator is read on a thread of its own and an asynchronous one in a task of its own, so that results are
 given out while the next input is still to come.

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -51,8 +52,7 @@ def target(reference: str) -> Target:
         if len(holders) == 1:
             return _in_app(place, next(iter(holders.values())), name)
         if not holders:
-            listed = ", ".join(sorted({each for held in found.values() for each in _runnables(held)})) or "nothing"
-            raise SwellError("unknown_function", f"There is no {name!r} to run in {place}. There is: {listed}.")
+            raise _unknown(name, place, {each for held in found.values() for each in _runnables(held)})
         raise SwellError("ambiguous", f"Several apps in {place} have {name!r}: write {place}::APP.{name}.")
     return _in_app(place, _choose(place, found, ""), "")
 
@@ -140,7 +140,7 @@ def _choose(place: str, found: dict[str, App], name: str) -> App:
     if not found:
         raise SwellError("no_app", f"There is no app in {place}: make one with `app = swell.App('name')`.")
     if not chosen:
-        raise SwellError("no_app", f"There is no app {name!r} in {place}. There is: {names}.")
+        raise SwellError("no_app", f"There is no app {name!r} in {place}. Choose from: {names}.")
     raise SwellError("ambiguous", f"There are several apps in {place}: name one, like {place}::{min(found)} ({names}).")
 
 
@@ -153,12 +153,17 @@ def _runnables(app: App) -> dict[str, Runnable]:
     return {**found, **app.registered_entrypoints}
 
 
+def _unknown(name: str, place: str, runnables: Iterable[str]) -> SwellError:
+    listed = ", ".join(sorted(runnables))
+    choice = f"Choose from: {listed}." if listed else "Nothing there can be run."
+    return SwellError("unknown_function", f"There is no {name!r} to run in {place}. {choice}")
+
+
 def _in_app(place: str, app: App, name: str) -> Target:
     runnables = _runnables(app)
     if name:
         if name not in runnables:
-            listed = ", ".join(sorted(runnables)) or "nothing"
-            raise SwellError("unknown_function", f"There is no {name!r} to run in {place}. There is: {listed}.")
+            raise _unknown(name, place, runnables)
         return Target(app, name, runnables[name])
     for candidates in (app.registered_entrypoints, runnables):
         if len(candidates) == 1:
@@ -166,5 +171,5 @@ def _in_app(place: str, app: App, name: str) -> Target:
             return Target(app, only, runnables[only])
         if candidates:
             listed = ", ".join(sorted(candidates))
-            raise SwellError("ambiguous", f"Which one? Write {place}::{min(candidates)}; there is: {listed}.")
+            raise SwellError("ambiguous", f"Which one? Write {place}::{min(candidates)}; choose from: {listed}.")
     raise SwellError("empty_app", f"There is nothing to run in {place}: decorate a function with @app.function().")

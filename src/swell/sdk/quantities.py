@@ -1,4 +1,4 @@
-"""Which needs, scaling and times do the arguments of a function mean?"""
+"""How do arguments like cpu=, memory= and min_containers= become resource needs, scaling bounds and seconds?"""
 
 from __future__ import annotations
 

@@ -35,9 +35,9 @@ from swell.wire.api import DeployLine, LogRow
 from swell.wire.identity import myself
 
 _LOG_QUIET_S = 0.3
-"""What was printed is taken to be all here when nothing more came for so long."""
+"""Output counts as complete after this silence."""
 _LOG_WAIT_S = 3.0
-"""At most so long it is waited for that."""
+"""Longest wait for that."""
 _NAME_MAX = 48
 
 

@@ -26,7 +26,7 @@ RENAMED: dict[str, str] = {
     "shared_volumes": "network_file_systems",
     "tag": "name",
 }
-"""Former argument → what the convention calls it now."""
+"""Former argument → what Modal's API calls it now."""
 
 GONE: dict[str, str] = {
     "_allow_background_volume_commits": "nothing takes its place: leave it out",
@@ -93,7 +93,7 @@ def _unknown(name: str, given: str, takes: Sequence[str]) -> str:
     near = difflib.get_close_matches(given, takes, n=3)
     if near:
         return f"there is no such argument. Did you mean {' or '.join(near)}?"
-    return f"there is no such argument. There is: {_working(name, takes)}."
+    return f"there is no such argument. Choose from: {_working(name, takes)}."
 
 
 def _working(name: str, takes: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ def detach(home: Home, pid: int) -> None:
     (home.attached / str(pid)).unlink(missing_ok=True)
 
 
-def wanted(home: Home, lock: Lock) -> bool:
+def check_still_wanted(home: Home, lock: Lock) -> bool:
     """Does any attached process live? If not, the lock says "stopping" from then on."""
     if _any_alive(home):
         return True

@@ -95,7 +95,7 @@ def run(
                 children,
                 log,
                 Budget(settings["restarts_max"], settings["restarts_within_s"]),
-                (lambda: clients.wanted(home, lock)) if attached else None,
+                (lambda: clients.check_still_wanted(home, lock)) if attached else None,
                 waiting,
             )
 

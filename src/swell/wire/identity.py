@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -29,11 +30,12 @@ class Identity(NamedTuple):
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to this very process; nothing happens when it is over."""
+        pidfd = open_pidfd(self.pid)
+        # Asked after the pidfd was opened: from here on it is this very process, or none.
         if self.alive:
-            try:
-                os.kill(self.pid, number)
-            except ProcessLookupError:
-                pass
+            send_signal(self.pid, pidfd, number)
+        if pidfd is not None:
+            os.close(pidfd)
 
     def wait(self, seconds: float) -> bool:
         """Wait until it is over, for at most this long; returns whether it is."""
@@ -79,12 +81,27 @@ def read(path: Path) -> Identity | None:
         return None
 
 
-def children(pid: int) -> Iterator[int]:
-    """Pids of a process's children, zombies included. Linux only; elsewhere none are known."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        fields = stat(int(entry.name))
-        if fields and int(fields[1]) == pid:
-            yield int(entry.name)
+def children(pid: int) -> list[int]:
+    """Pids of a process's children, zombies included."""
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(word) for thread in threads for word in (thread / "children").read_text().split()]
+    except OSError:
+        # It is over, one of its threads ended just now, or this system keeps no such lists.
+        return [child for child, parent in _parents() if parent == pid]
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    """Every process and its parent."""
+    if sys.platform == "linux":
+        for entry in Path("/proc").glob("[0-9]*"):
+            if fields := stat(int(entry.name)):
+                yield int(entry.name), int(fields[1])
+        return
+    with subprocess.Popen(["ps", "-A", "-o", "pid=,ppid="], stdout=subprocess.PIPE, text=True) as asked:
+        assert asked.stdout is not None
+        rows = [tuple(map(int, line.split())) for line in asked.stdout]
+    yield from ((pid, parent) for pid, parent in rows if pid != asked.pid)
 
 
 def open_pidfd(pid: int) -> int | None:
@@ -93,6 +110,17 @@ def open_pidfd(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):
         return None
+
+
+def send_signal(pid: int, pidfd: int | None, number: signal.Signals) -> None:
+    """To this very process, where there is a pidfd of it; nothing happens when it is over."""
+    try:
+        if pidfd is not None:
+            signal.pidfd_send_signal(pidfd, number)
+        else:
+            os.kill(pid, number)
+    except ProcessLookupError:
+        pass
 
 
 def adopt_orphans() -> None:

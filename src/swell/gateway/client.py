@@ -47,13 +47,13 @@ class Client(asyncio.Protocol):
         self.advancing = False
         self.unread = 0
         """Reasons not to read, as bits."""
-        self.clogged = False
+        self.write_paused = False
         """The client reads more slowly than it is written to: its next request has to wait."""
         self.unsent = 0
         """Bytes it had not taken when that was last looked at."""
         self.heard_at = 0.0
         """When it last did what was waited for: send more of a body that is wanted, or take more of its answers."""
-        self.deaf = False
+        self.discarding = False
         """Nothing that still comes can be understood: it is thrown away."""
         self.lingering_until = 0.0
         """When a connection that only waits for the client's end is closed; 0: it is in use."""
@@ -74,7 +74,7 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         now = self.shared.now()
-        if self.deaf:
+        if self.discarding:
             return
         try:
             self.inbound.feed(data, now)
@@ -105,13 +105,13 @@ class Client(asyncio.Protocol):
             current.abandon()
 
     def pause_writing(self) -> None:
-        self.clogged = True
+        self.write_paused = True
         self.heard_at = self.shared.now()
         if self.current is not None and self.current.upstream is not None:
             self.current.upstream.pause()
 
     def resume_writing(self) -> None:
-        self.clogged = False
+        self.write_paused = False
         if self.current is not None and self.current.upstream is not None:
             self.current.upstream.resume()
         self._advance()
@@ -131,13 +131,13 @@ class Client(asyncio.Protocol):
         refusal = (503, "busy", f"The gateway has {most} connections, which is all it may have. Try again in a moment.")
         request = self.current = self.inbound.refused(refusal)
         self.inbound.queue.clear()
-        self.deaf = True
+        self.discarding = True
         request.fail(*refusal, b"retry-after: 1\r\n")
 
     def _refuse_rest(self, status: int, code: str, message: str) -> None:
         """Nothing more can be read: what was read before is answered, then this refusal, then the end."""
         request = self.inbound.refused((status, code, message))
-        self.deaf = True
+        self.discarding = True
         if request is self.current:
             if request.done:
                 self.current = None
@@ -168,7 +168,7 @@ class Client(asyncio.Protocol):
         if self.advancing:
             return
         self.advancing = True
-        while self.current is None and self.inbound.queue and not self.clogged and not self.transport.is_closing():
+        while self.current is None and self.inbound.queue and not self.write_paused and not self.transport.is_closing():
             request = self.current = self.inbound.queue.popleft()
             self.probes = 0
             if request.refusal is not None:
@@ -230,7 +230,7 @@ class Client(asyncio.Protocol):
         ):
             self._close()
             return
-        self.deaf = True
+        self.discarding = True
         self.lingering_until = self.shared.now() + LINGER_S
         self.read_on(~0)
         if self.transport.can_write_eof():
@@ -274,7 +274,7 @@ class Client(asyncio.Protocol):
             if self._idle(now):
                 self.transport.abort()
         elif current is None:
-            if self.clogged or not self.inbound.head_since:
+            if self.write_paused or not self.inbound.head_since:
                 if self._idle(now):
                     self._close()
             elif now - self.inbound.head_since > settings.header_timeout_s:
@@ -283,7 +283,7 @@ class Client(asyncio.Protocol):
                 else:
                     self._refuse_rest(408, "slow_client", "The head of the request did not arrive in time.")
                     self._advance()
-        elif self.clogged:
+        elif self.write_paused:
             # Not every request has a deadline, and a far one is no reason to keep a replica from others.
             if self._idle(now):
                 self.transport.abort()

@@ -1,4 +1,4 @@
-"""Which names of the convention are not there, yet or any more, and what does a user who reaches for one read?
+"""Which names of Modal's API are not here, yet or any more, and what does a user who reaches for one read?
 
 Each noun is a real class, so that it can be imported and stand in annotations; using it raises.
 """
