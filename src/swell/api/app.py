@@ -21,8 +21,9 @@ from swell.api.auth import Auth, id_of
 from swell.api.openapi import document
 from swell.api.port import ControlPort, LogReader
 from swell.api.routes import ApiRequest, Resource, Route, unexpected
-from swell.api.validate import check_names, problems
+from swell.api.validate import problems
 from swell.model.errors import SwellError
+from swell.model.names import check_names
 from swell.model.ports import Blobs
 from swell.model.unknown import unknown_app
 from swell.model.workload import DEFAULT_NAMESPACE, App

@@ -11,21 +11,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from swell.model.errors import SwellError
+from swell.model.limits import COUNT_MAX, HTTP_METHODS, SECONDS_MAX
+from swell.model.names import name_problem
 from swell.model.resources import Needs
 from swell.model.workload import App, Entry, Environment, Method, Retrying, Revision, Scaling, Web, Workload
 
-SECONDS_MAX = 366 * 86_400.0
-"""A time longer than a year is a mistake; the event loop's timers could not hold it either."""
-COUNT_MAX = 1_000_000
-"""Inputs, replicas, retries."""
 MEMORY_MAX_MIB = 1 << 30
 CORES_MAX = 100_000.0
 TEXT_MAX = 4096
 """Characters of one tag, path, option or environment variable's name."""
-HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 _WORKLOAD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}\Z")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _DIGEST = re.compile(r"sha256-[0-9a-f]{64}\Z")
@@ -36,24 +31,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 def problems(app: App) -> list[str]:
     """Everything that is wrong with an app, each a sentence that names where."""
     return [*_app(app), *_workloads(app), *_revisions(app)]
-
-
-def name_problem(kind: str, name: str) -> str | None:
-    """What is wrong with the name of a namespace or an app."""
-    if _NAME.match(name):
-        return None
-    return (
-        f"{kind} {name[:80]!r} is no name: use up to 63 letters, digits, dots, dashes and underscores, "
-        "beginning with a letter or digit"
-    )
-
-
-def check_names(namespace: str, app: str) -> None:
-    """Refuse what can be no name. An empty `app` stands for all."""
-    for kind, name in [("namespace", namespace), *([("app", app)] if app else [])]:
-        problem = name_problem(kind, name)
-        if problem is not None:
-            raise SwellError("bad_request", f"{problem}.")
 
 
 def _app(app: App) -> Iterator[str]:

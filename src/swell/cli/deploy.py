@@ -62,12 +62,14 @@ def _rows(done: DeployLine) -> list[tuple[str, str, str]]:
 
 def _try(app: App, urls: Mapping[str, str]) -> str:
     """A line to paste, for the first that can be called; below it, what is to be filled in."""
+    from swell.sdk.describe import needed
+
     for name, url in urls.items():
         if "/call/" in url:
-            words, lacking = _body(_raw(app, name))
+            words, lacking = _body(_raw(app, name), bound="." in name)
             line = _line("curl", url, *words)
             if len(line) > WIDTH:
-                line, lacking = _line("curl", url, "-d", f"{{{REST}}}"), _needed(_raw(app, name))
+                line, lacking = _line("curl", url, "-d", f"{{{REST}}}"), needed(_raw(app, name), "." in name)
             return line if not lacking else f"{line}\n     with your own {', '.join(lacking)} in place of {REST}"
     name, url = next(iter(urls.items()))
     verb = _verb(app, name)
@@ -94,26 +96,22 @@ def _raw(app: App, name: str) -> Callable[..., Any]:
     return getattr(raw, "__swell_raw__", raw)
 
 
-def _body(raw: Callable[..., Any]) -> tuple[list[str], list[str]]:
+def _body(raw: Callable[..., Any], bound: bool = False) -> tuple[list[str], list[str]]:
     """(curl's words for arguments of the right kinds, those whose kind is not known)."""
-    kinds, needed = _kinds(raw), _needed(raw)
-    if [kinds.get(name) for name in needed] == [bytes]:
+    from swell.sdk.describe import needed
+
+    kinds, names = _kinds(raw), needed(raw, bound)
+    if [kinds.get(name) for name in names] == [bytes]:
         return ["-H", "Content-Type: application/octet-stream", "--data-binary", "@FILE"], []
     body: dict[str, Any] = {}
     unknown = []
-    for name in needed:
+    for name in names:
         try:
             body[name] = sample(kinds.get(name))
         except LookupError:
             body[name] = REST
             unknown.append(name)
     return ["-d", json.dumps(body, ensure_ascii=False)], unknown
-
-
-def _needed(raw: Callable[..., Any]) -> list[str]:
-    """Names of the arguments that must be given."""
-    parameters = [p for p in inspect.signature(raw).parameters.values() if p.name != "self"]
-    return [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
 
 
 def _kinds(raw: Callable[..., Any]) -> dict[str, Any]:

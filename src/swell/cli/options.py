@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from swell.model.errors import SwellError
-from swell.model.unknown import unknown_app
+from swell.model.unknown import no_request_id, unknown_app
 from swell.model.workload import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
@@ -88,12 +88,7 @@ def request_id(text: str) -> str:
     from swell.model.request import is_id
 
     if not is_id(text):
-        raise SwellError(
-            "no_request_id",
-            f"{text!r} is no request's id: one looks like 0b30b5fa04e1-2b, and stands in each answer's "
-            "Swell-Request-Id header. `swell why` lists the newest.",
-            status=404,
-        )
+        raise no_request_id(text)
     return text
 
 
@@ -109,7 +104,7 @@ def app_named(command: str, given: str, namespace: str, client: Client) -> Itera
     *app, _ = given.strip("/").split("/")
     if len(app) > 1:
         raise _takes_app(command, "/".join(app))
-    from swell.api.validate import check_names
+    from swell.model.names import check_names
 
     at = split_app(given, namespace)
     check_names(*at)

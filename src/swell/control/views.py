@@ -21,7 +21,7 @@ from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped
 from swell.model.replica import Phase, Replica
 from swell.model.request import PoolCount, Prices, Usage, is_id
-from swell.model.unknown import unknown_app, unknown_request
+from swell.model.unknown import no_request_id, unknown_app, unknown_request
 from swell.model.workload import App, Method, Revision, Workload, workload_of
 from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, RequestRow, Why, WorkloadRow
 
@@ -231,12 +231,7 @@ class Views:
 
     async def why(self, request_id: str) -> Why:
         if not is_id(request_id):
-            raise SwellError(
-                "no_request_id",
-                f"{request_id!r} is no request's id: one looks like 0b30b5fa04e1-2b, and stands in each answer's "
-                "Swell-Request-Id header. `swell why` lists the newest that are kept.",
-                status=404,
-            )
+            raise no_request_id(request_id)
         record = await asyncio.to_thread(self.loop.store.usage.request, request_id)
         if record is None:
             # Only what a gateway that lives gave an id to may still come.

@@ -17,6 +17,15 @@ def unknown_app(name: str, namespace: str, deployed: Iterable[tuple[str, str]], 
     return SwellError("unknown_app", f"There is no app {name!r}{where}{left}. {there}", status=404)
 
 
+def no_request_id(text: str) -> SwellError:
+    """What was asked for cannot be a request's id."""
+    words = (
+        f"{text!r} is no request's id: one looks like 0b30b5fa04e1-2b, and stands in each answer's Swell-Request-Id "
+        "header. `swell why` lists the newest that are kept."
+    )
+    return SwellError("no_request_id", words, status=404)
+
+
 def unknown_request(id: str, may_come: bool) -> SwellError:
     """No record of it; where it may still come, asking again is worth it."""
     kept = (

@@ -116,7 +116,7 @@ def check(declared: Declared) -> None:
     if not declared.raw.__qualname__.isidentifier():
         raise SwellError("bad_function", f"{what} must be at the top level of its file, so that it can be imported.")
     for name, (raw, marked) in members.items():
-        if marked.web is not None and marked.web.kind != "endpoint" and _needed(raw, declared.is_class):
+        if marked.web is not None and marked.web.kind != "endpoint" and needed(raw, declared.is_class):
             raise SwellError("bad_function", f"{name} serves a web app: give its arguments defaults.")
     if declared.is_class:
         _check_class(what, declared.raw, members)
@@ -129,7 +129,7 @@ def _check_class(what: str, raw: Any, members: Mapping[str, tuple[_Raw, Marks]])
         raise SwellError("bad_class", f"{what} has no method to call: decorate one with @swell.method().")
     if any(marked.max_inputs is not None for _, marked in members.values()):
         raise SwellError("bad_class", f"{what}: put @concurrent on the class (below @app.cls), not on a method.")
-    if "__init__" in {name for base in raw.__mro__[:-1] for name in vars(base)} and _needed(raw.__init__, True):
+    if "__init__" in {name for base in raw.__mro__[:-1] for name in vars(base)} and needed(raw.__init__, True):
         raise SwellError(
             "bad_class",
             f"{what} has an __init__ that needs arguments, and class parameters are not available yet: "
@@ -137,8 +137,8 @@ def _check_class(what: str, raw: Any, members: Mapping[str, tuple[_Raw, Marks]])
         )
 
 
-def _needed(function: _Raw, bound: bool) -> list[str]:
-    """Names of arguments without a default."""
+def needed(function: _Raw, bound: bool) -> list[str]:
+    """Names of the arguments that must be given; of a method (`bound`) all but the first."""
     parameters = list(inspect.signature(function).parameters.values())[1 if bound else 0 :]
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]

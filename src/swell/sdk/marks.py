@@ -12,6 +12,7 @@ from traceback import FrameSummary
 from typing import Any, Literal, TypeVar
 
 from swell.model.errors import SwellError
+from swell.model.limits import HTTP_METHODS
 from swell.model.workload import WebKind
 from swell.sdk.frames import caller
 from swell.sdk.signatures import public
@@ -135,8 +136,10 @@ def fastapi_endpoint(
 ) -> Callable[[F], F]:
     """A web endpoint: query parameters or a JSON body become arguments, the result becomes the answer."""
     given = Given("fastapi_endpoint", locals().copy())
-    if method not in ("GET", "POST", "PUT", "DELETE", "PATCH"):
-        raise SwellError("bad_argument", f"@fastapi_endpoint(method={method!r}): use GET, POST, PUT, DELETE or PATCH.")
+    if method not in HTTP_METHODS:
+        *most, last = HTTP_METHODS
+        words = f"@fastapi_endpoint(method={method!r}): use {', '.join(most)} or {last}."
+        raise SwellError("bad_argument", words)
     return _mark(given, web=WebMark("endpoint", label, method, docs, requires_proxy_auth))
 
 

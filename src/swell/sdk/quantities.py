@@ -6,12 +6,11 @@ import math
 from typing import Any
 
 from swell.model.errors import SwellError
+from swell.model.limits import COUNT_MAX, SECONDS_MAX
 from swell.model.resources import Needs
 from swell.model.workload import Scaling
 from swell.sdk.frames import point
 from swell.sdk.marks import Given
-
-_SECONDS_MAX = 366 * 86_400.0
 
 
 def needs(given: Given, ports: tuple[int, ...]) -> Needs:
@@ -45,7 +44,7 @@ def seconds(given: Given, name: str, default: float) -> float:
     value = given.values[name]
     if value is None:
         return default
-    if not _is_number(value) or not 0 < value <= _SECONDS_MAX:
+    if not _is_number(value) or not 0 < value <= SECONDS_MAX:
         raise bad(given, name, "give seconds above 0, at most a year")
     return float(value)
 
@@ -61,7 +60,7 @@ def _count(given: Given, name: str, least: int, default: int) -> int:
     value = given.values[name]
     if value is None:
         return default
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 1_000_000:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= COUNT_MAX:
         raise bad(given, name, f"give a whole number of at least {least}")
     return value
 
