@@ -18,11 +18,8 @@ def run(script: str, said: bytes = b"", timeout_s: float = 30.0) -> tuple[int | 
         reaper = Reaper(lambda _pid, _exit: None)
         reaper.start()
         lines: list[str] = []
-        try:
-            argv = [sys.executable, "-S", "-c", script]
-            return await commands.run(reaper, argv, os.environ, lines.append, timeout_s, said=said), lines
-        finally:
-            reaper.stop()
+        argv = [sys.executable, "-S", "-c", script]
+        return await commands.run(reaper, argv, os.environ, lines.append, timeout_s, said=said), lines
 
     return asyncio.run(main())
 

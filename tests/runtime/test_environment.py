@@ -38,10 +38,7 @@ def with_reaper(work: Callable[[Reaper], Awaitable[Any]]) -> Any:
     async def main() -> Any:
         reaper = Reaper(lambda _pid, _exit: None)
         reaper.start()
-        try:
-            return await asyncio.wait_for(work(reaper), 100)
-        finally:
-            reaper.stop()
+        return await asyncio.wait_for(work(reaper), 100)
 
     return asyncio.run(main())
 

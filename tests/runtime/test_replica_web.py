@@ -12,8 +12,8 @@ import pytest
 from replica_harness import ReplicaProcess, ready_replica, stops_growing, until
 
 from swell.model.workload import Entry, Method, Web
-from swell.runtime.runner import processes
 from swell.wire.child import Drain, Failed
+from swell.wire.identity import identify
 
 ASGI = """
     import asyncio
@@ -334,7 +334,7 @@ def test_a_process_that_listens_is_ready_when_it_does_and_ends_with_the_replica(
         pid = int(replica.printed("server pid")[0][2].split()[-1])
         replica.tell(Drain(grace_s=5.0, reason="test"))
         assert replica.wait() == 0
-        until(lambda: processes.is_over(pid), "the server is gone")
+        until(lambda: identify(pid) is None, "the server is gone")
 
 
 def test_a_process_that_ends_takes_the_replica_with_it() -> None:

@@ -11,8 +11,9 @@ from node import Node, alive, call, kill, run, within
 
 from swell.model.orders import Inventory
 from swell.model.replica import Phase
-from swell.runtime.runner import cgroup, processes, records, sweep
+from swell.runtime.runner import cgroup, records, sweep
 from swell.runtime.runner.records import Record
+from swell.wire.identity import identify
 
 pytestmark = pytest.mark.slow
 
@@ -141,8 +142,9 @@ def test_only_the_very_process_of_a_record_is_touched(same: bool) -> None:
         await node.until(lambda: not node.connected.is_set())
         bystander = await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(600)")
         try:
-            ticks = processes.start_ticks(bystander.pid)
-            assert ticks is not None
+            process = identify(bystander.pid)
+            assert process is not None
+            ticks = process.start_ticks
             record = Record(
                 "r1-x",
                 "default/app/f@rv-1",

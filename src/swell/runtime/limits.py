@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterable
 
 _PR_SET_NAME = 15
-_PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -65,12 +64,6 @@ def name_process(name: str) -> None:
     """What `top` and `ps -o comm` call this process: the first 15 bytes of it. Linux only."""
     if _libc is not None:
         _prctl(_PR_SET_NAME, name.encode())
-
-
-def become_subreaper() -> None:
-    """Processes whose parent dies below us become our children, instead of init's. Linux only."""
-    if _libc is not None:
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _prctl(option: int, value: int | bytes) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from swell.model.errors import SwellError
 from swell.runtime.load import enter_error
+from swell.wire.identity import Identity, children, identify, open_pidfd
 
 _PROBE_S = 0.02
 _SETTLE_S = 0.2
@@ -52,11 +50,11 @@ class Listener:
                     status=500,
                 )
             await asyncio.sleep(_PROBE_S)
-        for pid in _children(os.getpid()):
+        for pid in children(os.getpid()):
             self._watch(pid, ended)
 
     def _watch(self, pid: int, ended: Callable[[str], None]) -> None:
-        descriptor = _pidfd(pid)
+        descriptor = open_pidfd(pid)
         if descriptor is None:
             return
         loop = asyncio.get_running_loop()
@@ -83,65 +81,27 @@ class Listener:
 
 async def end_children() -> None:
     """SIGTERM to the processes this one started, then SIGKILL to whatever of them and theirs is left."""
-    direct = _children(os.getpid())
-    family = [*direct, *(grandchild for child in direct for grandchild in _descendants(child))]
-    handles = {pid: _pidfd(pid) for pid in family}
-    for pid in direct:
-        _signal(pid, handles[pid], signal.SIGTERM)
+    direct = _processes(children(os.getpid()))
+    family = [*direct, *_processes(pid for child in direct for pid in _descendants(child.pid))]
+    for process in direct:
+        process.signal(signal.SIGTERM)
     loop = asyncio.get_running_loop()
     until = loop.time() + _TERM_S
-    while loop.time() < until and any(_runs(pid) for pid in direct):  # noqa: ASYNC110 — nothing tells us of it
+    while loop.time() < until and any(process.alive for process in direct):  # noqa: ASYNC110 — nothing tells us of it
         await asyncio.sleep(_PROBE_S)
-    for pid in family:
-        _signal(pid, handles[pid], signal.SIGKILL)
+    for process in family:
+        process.signal(signal.SIGKILL)
 
 
-def _signal(pid: int, handle: int | None, number: signal.Signals) -> None:
-    """To exactly that process, where the system can tell it from a later one with its pid."""
-    try:
-        if handle is not None:
-            signal.pidfd_send_signal(handle, number)
-        elif sys.platform != "linux":
-            os.kill(pid, number)
-    except ProcessLookupError:
-        return
-
-
-def _runs(pid: int) -> bool:
-    """It is there, and not only waiting to be reaped."""
-    try:
-        os.kill(pid, 0)
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return sys.platform != "linux"
-
-
-def _pidfd(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return None
+def _processes(pids: Iterable[int]) -> list[Identity]:
+    return [process for process in map(identify, pids) if process is not None]
 
 
 def _descendants(pid: int) -> list[int]:
     found = []
-    waiting = _children(pid)
+    waiting = children(pid)
     while waiting:
         child = waiting.pop()
         found.append(child)
-        waiting += _children(child)
+        waiting += children(child)
     return found
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        return [int(word) for task in tasks for word in (task / "children").read_text().split()]
-    except OSError:
-        if sys.platform == "linux":
-            return []
-    asked = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False)
-    rows = [line.split() for line in asked.stdout.splitlines()]
-    return [int(row[0]) for row in rows if row[1] == str(pid)]

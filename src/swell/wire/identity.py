@@ -100,8 +100,8 @@ def _parents() -> Iterator[tuple[int, int]]:
         return
     with subprocess.Popen(["ps", "-A", "-o", "pid=,ppid="], stdout=subprocess.PIPE, text=True) as asked:
         assert asked.stdout is not None
-        rows = [tuple(map(int, line.split())) for line in asked.stdout]
-    yield from ((pid, parent) for pid, parent in rows if pid != asked.pid)
+        rows = [line.split() for line in asked.stdout]
+    yield from ((int(pid), int(parent)) for pid, parent in rows if int(pid) != asked.pid)
 
 
 def open_pidfd(pid: int) -> int | None:

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from contextlib import suppress
 
-from swell.runtime.runner import meter, processes, records
+from swell.runtime.runner import meter, records
 from swell.runtime.runner.child_link import ChildLink
 from swell.runtime.runner.children import Child
 from swell.runtime.runner.fleet import Fleet
@@ -27,7 +27,7 @@ def adopt(fleet: Fleet) -> None:
     for record in records.read_all(fleet.home.replica_records):
         pidfd = open_pidfd(record.pid)
         # Asked after the pidfd was opened: from here on it is this very process, or none.
-        if processes.start_ticks(record.pid) == record.start_ticks and not processes.is_over(record.pid):
+        if record.process.alive:
             _take_over(fleet, record, pidfd)
         elif pidfd is not None:
             os.close(pidfd)

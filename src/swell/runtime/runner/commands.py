@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 
 from swell.runtime.runner import processes
 from swell.runtime.runner.processes import Reaper
 from swell.runtime.runner.spool import Lines
+from swell.wire.identity import send_signal
 
 _LAST_WORDS_S = 1.0
 
@@ -46,7 +48,7 @@ async def run(
         return None
     finally:
         if not ended.done():
-            processes.kill(pid, None)
+            send_signal(pid, None, signal.SIGKILL)
         processes.kill_session(pid)
         # A process it left in another session may hold the pipe for ever: that one is not waited for.
         await asyncio.wait([output], timeout=_LAST_WORDS_S)

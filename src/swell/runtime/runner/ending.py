@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +23,7 @@ from swell.runtime.runner.forks import Forks
 from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.spool import Spool
 from swell.wire.child import Drain
+from swell.wire.identity import identify, send_signal
 from swell.wire.paths import Home
 
 ENDED_KEPT = 10_000
@@ -108,7 +110,7 @@ class Endings:
         if child.pid is None:
             self.over(child, None)
             return
-        processes.kill(child.pid, child.pidfd)
+        send_signal(child.pid, child.pidfd, signal.SIGKILL)
         processes.kill_session(child.pid)
 
     def again(self, child: Child, why: str) -> None:
@@ -135,7 +137,7 @@ class Endings:
     def tick(self) -> None:
         """Notice ends that nothing tells of, and finish what could not be finished at once."""
         for child in list(self.owner.children.values()):
-            if child.pid is not None and child.pidfd is None and processes.is_over(child.pid):
+            if child.pid is not None and child.pidfd is None and identify(child.pid) is None:
                 self.over(child, Exit(None, None))
         self._dying = [group for group in self._dying if not _remove(group)]
 

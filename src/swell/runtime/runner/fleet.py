@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import time
 from collections import deque
@@ -29,7 +30,7 @@ from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.records import Record
 from swell.runtime.runner.spool import LogPipe, Spool
 from swell.wire.child import Alive, Exited, Failed, Fork, Forked, Ready, Served, Stuck, Up
-from swell.wire.identity import open_pidfd
+from swell.wire.identity import identify, open_pidfd, send_signal
 from swell.wire.loglines import LogLine
 from swell.wire.settings import Settings
 
@@ -188,6 +189,7 @@ class Fleet:
 
     def _has_process(self, child: Child, pid: int, pidfd: int | None, ours: bool) -> None:
         child.pid = pid
+        process = identify(pid)
         self.by_pid[pid] = child
         self.watch(child, pidfd, ours)
         records.write(
@@ -197,7 +199,7 @@ class Fleet:
                 pool=child.pool,
                 role=child.role,
                 pid=pid,
-                start_ticks=processes.start_ticks(pid) or 0,
+                start_ticks=process.start_ticks if process is not None else 0,
                 address=child.address,
                 template=child.template,
                 ordered_at=child.ordered_at,
@@ -304,7 +306,7 @@ class Fleet:
         child = self.children.get(message.replica)
         if child is None or not child.forked or child.pid not in (None, message.pid):
             # Stopped, or given up and started fresh, while it was being forked.
-            processes.kill(message.pid, pidfd)
+            send_signal(message.pid, pidfd, signal.SIGKILL)
             if pidfd is not None:
                 os.close(pidfd)
             return

@@ -27,7 +27,6 @@ from swell.model.node import Node
 from swell.model.orders import Inventory
 from swell.model.replica import Phase
 from swell.model.request import Usage
-from swell.runtime import limits
 from swell.runtime.runner import adoption, capacity, cgroup
 from swell.runtime.runner.adoption import Arrivals
 from swell.runtime.runner.builds import Builder, made_for
@@ -39,6 +38,7 @@ from swell.runtime.runner.link import RunnerLink
 from swell.runtime.runner.processes import Reaper
 from swell.runtime.runner.spool import Spool
 from swell.wire import link as wire
+from swell.wire.identity import adopt_orphans
 from swell.wire.paths import Home
 from swell.wire.settings import Settings
 
@@ -175,7 +175,7 @@ class Runner:
         await self._only_one()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ending.set)
-        limits.become_subreaper()
+        adopt_orphans()
         self._do(remove(self.cache.remains()))
         self.reaper.start()
         adoption.adopt(self.fleet)

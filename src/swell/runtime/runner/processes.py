@@ -1,4 +1,4 @@
-"""How is a process started, watched, told apart from a later one with its pid, and ended for good?"""
+"""How is a process started, measured, and waited for?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import fcntl
 import os
 import resource
 import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -59,26 +58,6 @@ def spawn(
     os._exit(127)
 
 
-def start_ticks(pid: int) -> int | None:
-    """When the process started, in clock ticks after boot: with its pid, its identity. None: no such process."""
-    fields = stat(pid)
-    return int(fields[19]) if fields else None
-
-
-def is_over(pid: int) -> bool:
-    """No such process, or only its zombie."""
-    fields = stat(pid)
-    if fields:
-        return fields[0] in "ZX"
-    if sys.platform == "linux":
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 def cpu_s(pid: int, children: bool = True) -> float:
     """CPU seconds of the process, and of `children` it has waited for; 0.0 once it is gone."""
     fields = stat(pid)
@@ -102,17 +81,6 @@ def own_mib(pid: int) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:"))) / 1024
 
 
-def kill(pid: int, pidfd: int | None, number: signal.Signals = signal.SIGKILL) -> None:
-    """Send a signal to this very process; nothing happens when it is over."""
-    try:
-        if pidfd is not None:
-            signal.pidfd_send_signal(pidfd, number)
-        else:
-            os.kill(pid, number)
-    except ProcessLookupError:
-        pass
-
-
 def kill_session(leader: int) -> None:
     """SIGKILL every process of the group a replica leads."""
     try:
@@ -131,9 +99,6 @@ class Reaper:
 
     def start(self) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self.reap)
-
-    def stop(self) -> None:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
 
     def reap(self) -> None:
         while True:

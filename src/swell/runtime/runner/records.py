@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from swell.model.replica import Role
+from swell.wire.identity import Identity
 
 log = logging.getLogger("swell.runner")
 
@@ -21,7 +22,6 @@ class Record(msgspec.Struct, frozen=True):
     role: Role
     pid: int
     start_ticks: int
-    """With the pid, its identity: a pid alone may have been given to another process since."""
     address: str
     template: str | None
     ordered_at: float
@@ -31,6 +31,10 @@ class Record(msgspec.Struct, frozen=True):
     uses: tuple[str, ...]
     """Folders in the cache that it runs from."""
     applied: tuple[str, ...] = ()
+
+    @property
+    def process(self) -> Identity:
+        return Identity(self.pid, self.start_ticks)
 
 
 def write(folder: Path, record: Record) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 from swell.runtime.runner import cgroup, processes, records
-from swell.wire.identity import open_pidfd
 from swell.wire.paths import Home
 
 _PATIENCE_S = 5.0
@@ -39,13 +39,9 @@ def sweep(home: Home) -> bool:
 
 def _sweep(home: Home) -> bool:
     for record in records.read_all(home.replica_records):
-        pidfd = open_pidfd(record.pid)
-        # Asked after the pidfd was opened: from here on it is this very process, or none.
-        if processes.start_ticks(record.pid) == record.start_ticks:
-            processes.kill(record.pid, pidfd)
+        if record.process.alive:
+            record.process.signal(signal.SIGKILL)
             processes.kill_session(record.pid)
-        if pidfd is not None:
-            os.close(pidfd)
     groups = cgroup.find(cgroup.name_for(home.root))
     until = time.monotonic() + _PATIENCE_S
     gone = False
