@@ -243,6 +243,21 @@ def test_a_fresh_control_knows_how_old_an_adopted_replica_is_and_what_it_works_o
     assert [reactor.book.in_flight(pool, id) for id in ("r0-5", "r0-6", "r0-7")] == [2, 1, 0]
 
 
+def test_a_replica_that_drains_unasked_may_finish_and_run_its_exit_hooks() -> None:
+    """Whether this control saw it begin to, or found it so."""
+    reactor, pool = a_reactor(single_use=True)
+    reactor.demand("g1", [Level(pool, 1, 0)], 50.0, 101.0)
+    (order,) = starts(reactor.step(101.0))
+    reactor.fact(seen(order, Phase.READY, 102.0))
+    reactor.fact(seen(order, Phase.DRAINING, 103.0))
+    found = ReplicaSeen(103.0, "r0-5", Phase.DRAINING, pool, "serving", "n1")
+    ordered = ReplicaSeen(103.0, "r0-6", Phase.DRAINING, pool, "serving", "n1", reason="idle")
+    reactor.fact(Inventory("n1", 104.0, 1, (seen(order, Phase.DRAINING, 104.0), found, ordered)))
+    told = {stop.replica: (stop.reason, stop.grace_s) for stop in stops(reactor.step(104.0))}
+    whole_s = Revision(Environment("/usr/bin/python3", "3.11"), "sha256-0", ENTRY).timeout_s + POLICY.stop_grace_s
+    assert told == {order.replica: ("served", whole_s), "r0-5": ("served", whole_s), "r0-6": ("idle", whole_s)}
+
+
 def test_an_input_that_is_over_wants_no_second_single_use_replica() -> None:
     """The runner's word may overtake the gateway's: what the level still counts is not wanted again."""
     reactor, pool = a_reactor(single_use=True)

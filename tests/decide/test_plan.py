@@ -164,7 +164,7 @@ def test_drive_says_what_is_owed_and_then_nothing_more(it: Setting, data: st.Dat
         has = [r for r in live if r.phase is not Phase.PLANNED or data.draw(st.booleans())]
         stranger = report(live[0], Phase.READY, it.now) if live and data.draw(st.booleans()) else None
         reports = [report(r, Phase.STARTING, it.now) for r in has]
-        owed = drive(it.world, Inventory(node, it.now, 1, tuple(reports)))
+        owed = drive(it.world, Inventory(node, it.now, 1, tuple(reports)), POLICY)
         assert not owed.lost
         starts = {o.replica for o in owed.orders if isinstance(o, StartOrder)}
         assert starts == {r.id for r in live if r.phase is Phase.PLANNED}
@@ -176,14 +176,14 @@ def test_drive_says_what_is_owed_and_then_nothing_more(it: Setting, data: st.Dat
             foreign = type(foreign)(
                 **{f: getattr(foreign, f) for f in foreign.__struct_fields__} | {"replica": "r0-99"}
             )
-            orders = drive(it.world, Inventory(node, it.now, 1, (*reports, foreign))).orders
+            orders = drive(it.world, Inventory(node, it.now, 1, (*reports, foreign)), POLICY).orders
             assert StopOrder("r0-99", "unknown", 5.0, node) in orders
 
 
 @given(settings())
 def test_what_a_runner_no_longer_has_is_lost_and_leaves_the_world(it: Setting) -> None:
     for node in it.world.nodes:
-        owed = drive(it.world, Inventory(node, it.now, 1, ()))
+        owed = drive(it.world, Inventory(node, it.now, 1, ()), POLICY)
         for lost in owed.lost:
             it.world.apply(lost)
         assert all(r.phase in (Phase.PLANNED,) for r in it.world.replicas.values() if r.node == node)

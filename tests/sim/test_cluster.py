@@ -93,7 +93,7 @@ def _broken_by(seeds: range) -> list[str]:
 @pytest.mark.slow
 def test_it_notices_orders_that_are_said_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
     real = drive_module.drive
-    monkeypatch.setattr(reactor_module, "drive", lambda world, inventory: Owed((), real(world, inventory).lost))
+    monkeypatch.setattr(reactor_module, "drive", lambda *given: Owed((), real(*given).lost))
     assert _broken_by(range(20))
 
 
@@ -170,7 +170,7 @@ def test_it_notices_a_planner_that_starves_who_waits_beside_what_is_idle(monkeyp
 
 
 def test_it_notices_drains_that_cut_what_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_module._Planner, "_grace_s", lambda self, revision: 0.0)
+    monkeypatch.setattr(plan_module, "drain_grace_s", lambda *_: 0.0)
     broken = Cluster(1, msgspec.structs.replace(CALM, work_s=3.0)).run().broken
     assert any("was cut (superseded) while it worked" in problem for problem in broken)
 

@@ -107,7 +107,7 @@ class Reactor:
                 self.take(seen)
             elif self.world.adoptable(seen):
                 self.take(ReplicaAdopted(at=fact.at, seen=seen))
-        owed = drive(self.world, fact)
+        owed = drive(self.world, fact, self.policy)
         for seen in owed.lost:
             self.take(seen)
         self._orders += owed.orders
@@ -177,7 +177,7 @@ class Reactor:
         self._events.append(event)
         for action in decided.actions:
             replica = world.replicas.get(action.replica)
-            order = order_for(world, replica) if replica is not None else None
+            order = order_for(world, replica, self.policy) if replica is not None else None
             if order is not None:
                 self._orders.append(order)
 

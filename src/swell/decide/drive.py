@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
+from swell.decide.drain import drain_grace_s
 from swell.model.events import ReplicaSeen
 from swell.model.orders import Inventory, Order, StartOrder, StopOrder
+from swell.model.policy import Policy
 from swell.model.replica import Phase, Replica
 from swell.model.world import World
 
@@ -24,7 +26,7 @@ class Owed(msgspec.Struct, frozen=True):
     lost: tuple[ReplicaSeen, ...]
 
 
-def drive(world: World, inventory: Inventory) -> Owed:
+def drive(world: World, inventory: Inventory, policy: Policy) -> Owed:
     """What is owed to one node, given everything its runner has."""
     has = {seen.replica: seen for seen in inventory.replicas}
     orders: list[Order] = []
@@ -33,7 +35,7 @@ def drive(world: World, inventory: Inventory) -> Owed:
         if replica.node != inventory.node:
             continue
         if replica.id in has or replica.phase is Phase.PLANNED:
-            order = order_for(world, replica)
+            order = order_for(world, replica, policy)
             if order is not None:
                 orders.append(order)
         else:
@@ -46,11 +48,15 @@ def drive(world: World, inventory: Inventory) -> Owed:
     return Owed(tuple(orders), tuple(lost))
 
 
-def order_for(world: World, replica: Replica) -> Order | None:
+def order_for(world: World, replica: Replica, policy: Policy) -> Order | None:
     """The order this replica's phase calls for: planned → start, draining → stop, else none."""
-    if replica.phase is Phase.DRAINING:
-        return StopOrder(replica=replica.id, reason=replica.reason, grace_s=replica.grace_s, node=replica.node)
     revision = world.revision(replica.pool)
+    if replica.phase is Phase.DRAINING:
+        grace_s = replica.grace_s
+        if grace_s is None:
+            grace_s = drain_grace_s(revision, replica.role, policy)
+        # One that drains unasked had the one input that it was for.
+        return StopOrder(replica=replica.id, reason=replica.reason or "served", grace_s=grace_s, node=replica.node)
     if replica.phase is not Phase.PLANNED or revision is None:
         return None
     return StartOrder(

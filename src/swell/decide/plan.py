@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from swell.decide.drain import STARTUP_GRACE_S, drain_grace_s
 from swell.decide.place import make_room, place
 from swell.decide.scale import NEVER, scale
 from swell.decide.spare import Spare, Use, spare
@@ -20,8 +21,6 @@ from swell.model.resources import Needs, Room
 from swell.model.workload import Revision, workload_of
 from swell.model.world import World, template_needs
 
-STARTUP_GRACE_S = 0.0
-"""A replica that never took an input has nothing to finish."""
 FOR_OTHERS = "the room for its reserve is for those who wait for a replica"
 
 
@@ -124,7 +123,7 @@ class _Planner:
         if scaled.wait:
             self.waits.append(Wait(pool, scaled.wait))
         for id in scaled.stop:
-            self._stop(id, scaled.reason, self._grace_s(revision), scaled.why)
+            self._stop(id, scaled.reason, drain_grace_s(revision, "serving", self.policy), scaled.why)
         allowed = may_have_template(workload, revision, world.refused.get(pool, ""), self.policy)
         if scaled.starts:
             full = {r.node for r in serving} if revision.needs.ports else set()
@@ -215,8 +214,7 @@ class _Planner:
         """Its workload is there no more; what is in flight is finished all the same."""
         reason = "removed" if pool.rpartition("/")[0] in self.world.apps else "stopped"
         for replica in members:
-            grace_s = self._grace_s(revision) if replica.role == "serving" else STARTUP_GRACE_S
-            self._stop(replica.id, reason, grace_s, in_words(reason))
+            self._stop(replica.id, reason, drain_grace_s(revision, replica.role, self.policy), in_words(reason))
 
     # -- memory and room ---------------------------------------------------------------------
 
@@ -267,7 +265,8 @@ class _Planner:
         why = f"{workload_of(pool)} waits: {why_not}"
         for each in going:
             self.coming[node].give_back(self.world.needs(each.replica))
-            self._stop(each.replica.id, "reclaimed", self._grace_of(each.replica), why)
+            grace_s = drain_grace_s(self.world.revision(each.replica.pool), each.replica.role, self.policy)
+            self._stop(each.replica.id, "reclaimed", grace_s, why)
             # Its pool may be none of those that are planned now, and has less from here on.
             self._look(each.replica.pool, self.now)
 
@@ -329,14 +328,6 @@ class _Planner:
 
     def _look(self, pool: str, at: float) -> None:
         self.look_again[pool] = min(at, self.look_again.get(pool, NEVER))
-
-    def _grace_of(self, replica: Replica) -> float:
-        revision = self.world.revision(replica.pool)
-        return self._grace_s(revision) if revision is not None and replica.role == "serving" else STARTUP_GRACE_S
-
-    def _grace_s(self, revision: Revision) -> float:
-        """What is in flight may use its whole timeout, and its exit hooks a little more."""
-        return revision.timeout_s + self.policy.stop_grace_s
 
 
 def _one_per_node(needs: Needs) -> str:

@@ -67,8 +67,8 @@ class Replica(msgspec.Struct, frozen=True):
     reason: str = ""
     """Why it is draining or gone: a code ("idle", "superseded", "crashed", "startup_timeout", …)."""
     detail: str = ""
-    grace_s: float = 0.0
-    """How long a drain may take before it is cut."""
+    grace_s: float | None = None
+    """How long a drain may take before it is cut; None = this control did not order one."""
     fork_refused: str = ""
     """Template: why it may not be forked any more (a failed probe); fresh processes are started instead."""
 

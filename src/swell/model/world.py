@@ -294,6 +294,7 @@ class World:
                 rss_mib=event.rss_mib,
                 timings_ms=event.timings_ms,
                 applied=event.applied,
+                reason=event.reason,
                 fork_refused=event.fork_refused,
             )
         )

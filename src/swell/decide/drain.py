@@ -1,0 +1,17 @@
+"""How long may a replica go on once it is to end?"""
+
+from __future__ import annotations
+
+from swell.model.policy import Policy
+from swell.model.replica import Role
+from swell.model.workload import Revision
+
+STARTUP_GRACE_S = 0.0
+"""A replica that never took an input has nothing to finish."""
+
+
+def drain_grace_s(revision: Revision | None, role: Role, policy: Policy) -> float:
+    """What is in flight may use its whole timeout, and its exit hooks a little more."""
+    if revision is None or role == "template":
+        return STARTUP_GRACE_S
+    return revision.timeout_s + policy.stop_grace_s
