@@ -112,6 +112,20 @@ def test_a_line_to_try_fits_a_terminal_and_says_what_is_to_be_filled_in() -> Non
     ]
 
 
+def test_where_the_key_is_needed_it_is_in_the_line() -> None:
+    app = swell.App("a")
+    app.function()(f)
+    url = {"f": "http://127.0.0.1:8470/call/a/f"}
+    shown = """Try: curl http://127.0.0.1:8470/call/a/f -d '{"size": "small"}'"""
+    assert _try(app, url, "$SWELL_KEY") == shown
+    assert _try(app, url, "$SWELL_KEY", locked=True) == f'{shown} -H "Authorization: Bearer $SWELL_KEY"'
+    app = swell.App("a")
+    app.function()(swell.fastapi_endpoint(requires_proxy_auth=True)(f))
+    url = {"f": "http://127.0.0.1:8470/web/a-f/"}
+    shown = 'Try: curl http://127.0.0.1:8470/web/a-f/ -H "Authorization: Bearer $SWELL_KEY"'
+    assert _try(app, url, "$SWELL_KEY") == shown
+
+
 def f(size: Size) -> None: ...
 
 

@@ -6,6 +6,8 @@ import asyncio
 import http.client
 import json
 import socket
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,24 @@ def test_hosts_and_origins_that_are_allowed_reach_the_api() -> None:
         assert asked(swell, Host="evil.example") == (403, "bad_host")
         assert asked(swell, Origin=page) == (200, "")
         assert asked(swell, Origin="http://evil.example") == (403, "bad_origin")
+
+
+def test_what_to_try_works_on_a_server_that_is_open_to_the_network(tmp_path: Path) -> None:
+    path = tmp_path / "shop.py"
+    path.write_text('import swell\n\napp = swell.App("shop")\n\n\n@app.function()\ndef two() -> int:\n    return 2\n')
+    with private_swell(host="0.0.0.0") as swell:
+        line = swell.run("deploy", str(path)).partition("Try: ")[2]
+        assert call(line, swell.environ) == "2"
+        swell.environ["SWELL_KEY"] = (swell.home / "key").read_text().strip()
+        line = swell.run("deploy", str(path)).partition("Try: ")[2]
+        assert '"Authorization: Bearer $SWELL_KEY"' in line
+        assert call(line, swell.environ) == "2"
+
+
+def call(line: str, environ: Mapping[str, str]) -> str:
+    """What a shell prints of it."""
+    done = subprocess.run(["sh", "-c", line], env=environ, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
 
 
 def test_a_server_is_called_by_what_it_listens_on() -> None:

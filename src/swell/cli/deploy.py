@@ -19,7 +19,9 @@ from swell.cli.output import progress, table
 
 if TYPE_CHECKING:
     from swell.sdk.app import App
+    from swell.sdk.marks import WebMark
     from swell.wire.api import DeployLine
+    from swell.wire.settings import Settings
 
 
 WIDTH = 80
@@ -48,7 +50,8 @@ def deploy(reference: str, name: str | None, namespace: str, home: str | None) -
         app = load.app(reference)
         done = drive(run.deploy(app, name=name, namespace=namespace, progress=tell, note=notes.append))
     click.echo(table(("WORKLOAD", "CHANGE", "URL"), _rows(done)))
-    click.echo(f"\n{_try(app, dict(done.urls))}")
+    chosen = options.chosen(home)
+    click.echo(f"\n{_try(app, dict(done.urls), _shell_key(chosen), options.key_needed(chosen))}")
     for note in notes:
         click.echo(f"Note: {note}.", err=True)
 
@@ -60,8 +63,11 @@ def _rows(done: DeployLine) -> list[tuple[str, str, str]]:
     return rows + [(name, change, "") for name, change in done.changes if change == "removed"]
 
 
-def _try(app: App, urls: Mapping[str, str]) -> str:
-    """A line to paste, for the first that can be called; below it, what is to be filled in."""
+def _try(app: App, urls: Mapping[str, str], key: str = "", locked: bool = False) -> str:
+    """A line to paste, for the first that can be called; below it, what is to be filled in.
+
+    `key`: what a shell makes the server's key of; `locked`: every call needs it.
+    """
     from swell.sdk.describe import needed
 
     for name, url in urls.items():
@@ -70,22 +76,33 @@ def _try(app: App, urls: Mapping[str, str]) -> str:
             line = _line("curl", url, *words)
             if len(line) > WIDTH:
                 line, lacking = _line("curl", url, "-d", f"{{{REST}}}"), needed(_raw(app, name), "." in name)
+            line += _bearer(key) if locked else ""
             return line if not lacking else f"{line}\n     with your own {', '.join(lacking)} in place of {REST}"
     name, url = next(iter(urls.items()))
-    verb = _verb(app, name)
-    return _line("curl", *(["-X", verb] if verb != "GET" else []), url)
+    web = _web(app, name)
+    verb = web.http_method.upper() if web is not None and web.kind == "endpoint" else "GET"
+    line = _line("curl", *(["-X", verb] if verb != "GET" else []), url)
+    return line + _bearer(key) if locked or (web is not None and web.needs_key) else line
 
 
 def _line(*words: str) -> str:
     return f"Try: {shlex.join(words)}"
 
 
-def _verb(app: App, name: str) -> str:
-    """The HTTP method that a web endpoint takes."""
+def _bearer(key: str) -> str:
+    return f' -H "Authorization: Bearer {key}"'
+
+
+def _shell_key(chosen: Settings) -> str:
+    """What stands for the key in a shell's line, which is no place for the key itself."""
+    return "$SWELL_KEY" if os.environ.get("SWELL_KEY") else f"$(cat {shlex.quote(str(chosen.paths.key))})"
+
+
+def _web(app: App, name: str) -> WebMark | None:
+    """How a function or "Class.method" is a web endpoint."""
     workload, _, method = name.partition(".")
     members = app.declared[workload].members()
-    web = (members[method] if method else next(iter(members.values())))[1].web
-    return web.http_method.upper() if web is not None and web.kind == "endpoint" else "GET"
+    return (members[method] if method else next(iter(members.values())))[1].web
 
 
 def _raw(app: App, name: str) -> Callable[..., Any]:

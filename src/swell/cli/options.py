@@ -83,6 +83,33 @@ def connect(home: str | None) -> Client:
     return Client.from_settings(chosen(home))
 
 
+def is_open(host: str) -> bool:
+    """Do other machines reach what listens on it?"""
+    import socket
+
+    from swell.model.hosts import is_loopback
+    from swell.wire.paths import WILDCARDS
+
+    if host in WILDCARDS:
+        return True
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return True
+    return not all(is_loopback(str(address[0])) for *_, address in found)
+
+
+def key_needed(settings: Settings) -> bool:
+    """Do calls of the server that the settings lead to need its key? Those of one that others reach do."""
+    from swell.model.hosts import stays_here
+    from swell.supervise.lock import holder
+
+    server = holder(settings.paths)
+    if server is not None and server.url == settings.base_url:
+        return is_open(server.host)
+    return not stays_here(settings.base_url)
+
+
 def request_id(text: str) -> str:
     """What may be the id of a request. SwellError no_request_id for anything else."""
     from swell.model.request import is_id

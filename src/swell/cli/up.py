@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from swell.cli import options
 from swell.cli.output import progress
-from swell.model.hosts import is_loopback
-from swell.wire.paths import WILDCARDS
 
 if TYPE_CHECKING:
     from swell.supervise.lock import Holder
@@ -68,22 +65,11 @@ def up(
 
 def _say_up(holder: Holder, home: str, stop: str) -> None:
     click.echo(f"Swell is up at {holder.url} (pid {holder.pid}, state in {home}). {stop}")
-    if _is_open(holder.host):
+    if options.is_open(holder.host):
         click.echo(
             f"It is open to the network: it listens on {holder.host or 'every address'}, port {holder.port}. Calls "
             f"need the key in {home}/key (`Authorization: Bearer KEY`, or SWELL_KEY); who has it can run code here."
         )
-
-
-def _is_open(host: str) -> bool:
-    """Do other machines reach what listens on it?"""
-    if host in WILDCARDS:
-        return True
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return True
-    return not all(is_loopback(str(address[0])) for *_, address in found)
 
 
 def _down(home: str | None) -> str:
