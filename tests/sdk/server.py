@@ -57,8 +57,6 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, b"ok", "text/plain")
         elif not self.allowed():
             return
-        elif path == "/api/health":
-            self.answer(200, b'{"state": "live"}')
         elif path == "/api/apps":
             self.state.lookups += 1
             self.state.control_answers.wait(30)

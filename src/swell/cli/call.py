@@ -16,7 +16,7 @@ from swell.cli import options
 from swell.cli.output import patience
 from swell.cli.why import found, note_end
 from swell.model.errors import SwellError
-from swell.model.workload import DEFAULT_NAMESPACE
+from swell.model.workload import shown
 
 if TYPE_CHECKING:
     from swell.sdk.client import Client
@@ -30,7 +30,6 @@ OF_THE_CALLER = frozenset(
     }
 )
 """Errors whose message is all there is to know: no code of the app had a part in them."""
-SHOWN = ("swell-cold", "server-timing", "swell-cost-usd")
 
 
 @click.command(short_help="Call a function and print its result as JSON.")
@@ -68,7 +67,7 @@ def call(target: str, arguments: str, verbose: bool, namespace: str, home: str |
         if head.content_type != http.FRAMES:
             return whole
         streamed = head.headers.get(http.REQUEST_ID.lower(), "")
-        return Frames(head.headers.get("swell-item-type", ""))
+        return Frames(head)
 
     try:
         with patience(f"Calling {target}", partial(_state, client, at)) as answered:
@@ -142,7 +141,7 @@ def _refusal(head: Answer, at: str) -> SwellError:
             ways = f"`swell logs --request {error.request}`, {ways}"
         elif error.code == "no_replica":
             # What kept replicas from starting was of no request.
-            ways = f"`swell logs {at.rpartition('/')[0].removeprefix(f'{DEFAULT_NAMESPACE}/')}`, {ways}"
+            ways = f"`swell logs {shown(at.rpartition('/')[0])}`, {ways}"
         failed.message = f"{failed.message.rstrip('.')}. More: {ways}."
     return failed
 
@@ -151,9 +150,9 @@ def _tell(head: Answer) -> None:
     from swell.wire import http
 
     click.echo(f"{http.REQUEST_ID}: {head.headers.get(http.REQUEST_ID.lower(), '-')}", err=True)
-    for name in SHOWN:
-        if name in head.headers:
-            click.echo(f"{name.title()}: {head.headers[name]}", err=True)
+    for name in (http.COLD, http.SERVER_TIMING, http.COST_USD):
+        if name.lower() in head.headers:
+            click.echo(f"{name}: {head.headers[name.lower()]}", err=True)
 
 
 def _tell_use(client: Client, request: str) -> None:

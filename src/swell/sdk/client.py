@@ -63,12 +63,6 @@ class Client:
 
     # -- calls -----------------------------------------------------------------------------------
 
-    def submit(
-        self, target: str, args: tuple[Any, ...], kwargs: dict[str, Any], retrying: Retrying = NEVER
-    ) -> Future[Answer]:
-        """Start a call of "app/function"; `protocol.result` reads its answer."""
-        return self.transport.submit(protocol.call(target, args, kwargs), retrying)
-
     @operation
     async def call(
         self,
@@ -95,7 +89,7 @@ class Client:
                 raise protocol.failure(head)
             if head.content_type != http.FRAMES:
                 raise SwellError("not_generator", f"{target} gives one result: use .remote() instead of .remote_gen().")
-            return protocol.Frames(head.headers.get("swell-item-type", ""))
+            return protocol.Frames(head)
 
         return self.transport.stream(protocol.call(target, args, kwargs or {}, stream=True), reader)
 
@@ -116,11 +110,6 @@ class Client:
             if error.code in ("no_server", "connection_lost"):
                 return False
             raise
-
-    @operation
-    async def health(self) -> dict[str, Any]:
-        """State of control. Also tells whether the key is right."""
-        return await self._ask(Request("GET", "/api/health"), dict[str, Any])
 
     @operation
     async def has_blob(self, digest: str) -> bool:

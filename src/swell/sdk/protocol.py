@@ -160,10 +160,10 @@ def _own_exception(error: http.ErrorBody, status: int) -> Exception:
 
 
 class Frames:
-    """Items out of the bytes of an `application/x-swell-frames` body."""
+    """Items out of the bytes of an `application/x-swell-frames` body, whose answer has this head."""
 
-    def __init__(self, item_type: str) -> None:
-        self._item_type = item_type or http.JSON
+    def __init__(self, head: Answer) -> None:
+        self._item_type = head.headers.get(http.ITEM_TYPE.lower()) or http.JSON
         self._buffer = bytearray()
         self.ended = False
 

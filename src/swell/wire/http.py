@@ -36,6 +36,8 @@ RUN_US = "Swell-Run-Us"
 ERROR = "Swell-Error"
 """Status and code of the error an input ended in ("504 deadline"): header, or the last chunk's trailer of a stream
 whose own status had been sent before."""
+ITEM_TYPE = "Swell-Item-Type"
+"""Content type of each item of a typed stream (FRAMES)."""
 
 # Client → gateway; every other Swell-* header from a client is dropped at the door
 TIMEOUT = "Swell-Timeout"
