@@ -15,6 +15,8 @@ from typing import Any, cast
 import h11
 
 from swell.gateway.app import Gateway
+from swell.gateway.front import Front
+from swell.gateway.shared import Shared
 from swell.model.request import Prices
 from swell.model.workload import Method, Web
 from swell.wire.frames import Unpacker, pack
@@ -185,6 +187,18 @@ Behaviour = Callable[["Exchange", "Reader"], Awaitable[None]]
 async def echo(exchange: Exchange, reader: Reader) -> None:
     """Answer with the body."""
     await exchange.answer(body=await exchange.read_body(reader))
+
+
+async def stream(exchange: Exchange, reader: Reader) -> None:
+    """Three items, each sent by itself, with the meters as trailers."""
+    await exchange.read_body(reader)
+    exchange.send(h11.Response(status_code=200, headers=[("content-type", "text/event-stream")]))
+    for n in range(3):
+        exchange.send(h11.Data(data=b"data: %d\n\n" % n))
+        await exchange.writer.drain()
+        await asyncio.sleep(0.01)
+    meters = [("swell-cpu-us", "77"), ("swell-run-us", "9000"), ("x-sum", "3")]
+    exchange.send(h11.EndOfMessage(headers=meters))
 
 
 class Replica:
@@ -397,9 +411,24 @@ class Rig:
 
     async def seen(self) -> None:
         """Wait until the gateway has taken in the newest table."""
-        link = self.gateway._link
-        assert link is not None
-        await until(lambda: link.front.version == self.control.table.version, "the table")
+        await until(lambda: self.front.version == self.control.table.version, "the table")
+
+    # -- what the gateway has inside ----------------------------------------------------------
+
+    @property
+    def front(self) -> Front:
+        front = self.gateway._front
+        assert front is not None
+        return front
+
+    @property
+    def shared(self) -> Shared:
+        return self.front.shared
+
+    @property
+    def timers(self) -> int:
+        """What the gateway still waits for."""
+        return sum(map(len, self.shared.wheel._slots.values()))
 
 
 def route(name: str, *methods: Method, pool: str = "") -> Route:

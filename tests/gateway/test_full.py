@@ -16,8 +16,7 @@ Play = Callable[..., None]
 def test_more_connections_than_may_be_are_refused_in_words(play: Play, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.deploy(await rig.replica())
-        assert rig.gateway._shared is not None
-        rig.gateway._shared.connections_max = 3
+        rig.shared.connections_max = 3
         served = [await rig.browser() for _ in range(3)]
         await until(lambda: len(rig.gateway.clients) == 3, "all are accepted")
         for n in range(2):
@@ -42,8 +41,7 @@ def test_more_connections_than_may_be_are_refused_in_words(play: Play, caplog: p
 
 def test_a_flood_of_connections_is_not_answered(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
-        assert rig.gateway._shared is not None
-        rig.gateway._shared.connections_max = 1
+        rig.shared.connections_max = 1
         await rig.browser()
         flood = [await rig.browser() for _ in range(REFUSED_MAX + 20)]
         await until(lambda: len(rig.gateway.clients) <= REFUSED_MAX + 1, "those beyond are closed")

@@ -35,7 +35,7 @@ def test_a_thousand_held_requests_are_answered_in_order(play: Play) -> None:
         await held(rig, 1000)
         refused = await (await rig.browser()).call("/call/app/fn")
         assert (refused.status, refused.error["code"], refused.headers["retry-after"]) == (429, "too_many_held", "1")
-        arrived = [request.body[0] for request in rig.gateway._link.front.pools[POOL].held]  # type: ignore[union-attr]
+        arrived = [request.body[0] for request in rig.front.pools[POOL].held]
         await rig.endpoints("fn", replica, max_inputs=1)
         answers = await asyncio.gather(*(browser.answer() for browser in browsers))
         assert [answer.body for answer in answers] == [b"%d" % n for n in range(1000)]
@@ -59,7 +59,7 @@ def test_one_input_at_a_time_and_none_waits_beside_a_free_replica(play: Play) ->
 
         replicas = [await rig.replica(work) for _ in range(4)]
         await rig.deploy(*replicas, max_inputs=1)
-        pool = rig.gateway._link.front.pools[POOL]  # type: ignore[union-attr]
+        pool = rig.front.pools[POOL]
         browsers = [await rig.browser() for _ in range(12)]
 
         async def caller(browser: Browser) -> None:
@@ -425,8 +425,7 @@ def test_long_bodies_of_held_requests_wait_in_the_socket(play: Play) -> None:
         while last != (left := browser.writer.transport.get_write_buffer_size()):
             last = left
             await asyncio.sleep(0.2)
-        shared = rig.gateway._shared
-        assert shared is not None
+        shared = rig.shared
         assert 0 < shared.held_bytes < 1_000_000
         assert left > 10_000_000
         await rig.endpoints("fn", replica)

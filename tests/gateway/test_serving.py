@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 
 import h11
-from rig import CALL_KEY, KEY, Exchange, Reader, Rig, echo, request, until, web
+from rig import CALL_KEY, KEY, Exchange, Reader, Rig, echo, request, stream, until, web
 
 from swell.model.workload import Method
 
@@ -73,18 +73,6 @@ def test_bodies_of_any_size_go_through_unchanged_both_ways(play: Play) -> None:
             assert replica.seen[-1].headers["transfer-encoding"] == "chunked"
 
     play(scenario)
-
-
-async def stream(exchange: Exchange, reader: Reader) -> None:
-    """Three items, each sent by itself, with the meters as trailers."""
-    await exchange.read_body(reader)
-    exchange.send(h11.Response(status_code=200, headers=[("content-type", "text/event-stream")]))
-    for n in range(3):
-        exchange.send(h11.Data(data=b"data: %d\n\n" % n))
-        await exchange.writer.drain()
-        await asyncio.sleep(0.01)
-    meters = [("swell-cpu-us", "77"), ("swell-run-us", "9000"), ("x-sum", "3")]
-    exchange.send(h11.EndOfMessage(headers=meters))
 
 
 def test_a_stream_arrives_item_by_item_and_ends_with_its_meters(play: Play) -> None:

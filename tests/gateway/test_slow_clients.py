@@ -27,9 +27,8 @@ def unsent(rig: Rig) -> int:
 
 async def all_gone(rig: Rig) -> None:
     await until(lambda: not clients(rig), "the end of all connections")
-    assert rig.gateway._shared is not None
-    assert not any(rig.gateway._shared.wheel._slots.values())
-    assert rig.gateway._shared.held_bytes == 0
+    assert rig.timers == 0
+    assert rig.shared.held_bytes == 0
 
 
 async def drip(browser: Browser, data: bytes, answered: asyncio.Task[object]) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from rig import Exchange, Reader, Rig
-from test_serving import stream
+from rig import Exchange, Reader, Rig, stream
 
 Play = Callable[..., None]
 

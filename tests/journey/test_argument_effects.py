@@ -18,7 +18,7 @@ import swell
 from journey.apps import subject
 from journey.running import running
 from private_swell import PrivateSwell, wait_until
-from runtime.test_environment import make_wheel, repack
+from wheels import make_wheel, repack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixtures("own_server")]
 

@@ -10,7 +10,7 @@ import pytest
 
 import swell
 from sdk import deployable
-from sdk.test_arguments import later_says, public_callables
+from shown import later_says, public_callables
 from swell.sdk import arguments, signatures
 
 
