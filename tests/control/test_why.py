@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.control.history import History, Story
+from swell.control.history import History, ReplicaHistory
 from swell.control.why import NOTES, complete, explain
 from swell.decide.price import PoolCost
 from swell.model.plan import Plan, Start, Wait
@@ -24,8 +24,8 @@ TIMINGS = (("order", 1.0), ("template_exec", 20.0), ("template_load", 10.0), ("h
 
 def test_the_steps_of_a_cold_request_add_up_to_what_it_was_held() -> None:
     record = RequestRecord("q", POOL, "f", 100.0, 200, 56.5, PHASES, "r1-2", cold=True)
-    story = Story("r1-2", POOL, "serving", "1 input", 100.001, "r1-1", 100.049, (*TIMINGS, ("listen", 3.0)))
-    answer = explain(complete(record, story), story, COST)
+    past = ReplicaHistory("r1-2", POOL, "serving", "1 input", 100.001, "r1-1", 100.049, (*TIMINGS, ("listen", 3.0)))
+    answer = explain(complete(record, past), past, COST)
     inner = [step for step in answer.steps if step.what.startswith("  ")]
     assert abs(sum(step.ms for step in inner) - 50.0) < 0.01
     assert all(step.note == NOTES[step.what.strip()] for step in answer.steps)
@@ -48,10 +48,12 @@ def test_who_never_had_a_replica_pays_for_none_and_is_told_why_there_was_none() 
 
 def test_how_its_replica_ended_is_told_with_its_last_words() -> None:
     record = RequestRecord("q", POOL, "f", 100.0, 502, 40.0, PHASES, "r1-2", error="replica_died")
-    story = Story("r1-2", POOL, "serving", "1 input", 90.0, ended_at=101.0, reason="out_of_memory", detail="limit")
-    alive = msgspec.structs.replace(story, ended_at=None)
-    for kept in (complete(record, story), complete(record, alive)):
-        assert explain(kept, story, COST).reasons[-2:] == ("it is gone since: its memory limit was reached", "limit")
+    past = ReplicaHistory(
+        "r1-2", POOL, "serving", "1 input", 90.0, ended_at=101.0, reason="out_of_memory", detail="limit"
+    )
+    alive = msgspec.structs.replace(past, ended_at=None)
+    for kept in (complete(record, past), complete(record, alive)):
+        assert explain(kept, past, COST).reasons[-2:] == ("it is gone since: its memory limit was reached", "limit")
 
 
 @pytest.mark.parametrize(
@@ -64,52 +66,56 @@ def test_how_its_replica_ended_is_told_with_its_last_words() -> None:
 )
 def test_why_its_replica_was_ended_is_told_once(reason: str, why: str, words: str) -> None:
     record = RequestRecord("q", POOL, "f", 100.0, 502, 40.0, PHASES, "r1-2", error="replica_died")
-    story = Story("r1-2", POOL, "serving", "1 input", 90.0, ended_at=101.0, reason=reason, stop_why=why)
-    assert explain(complete(record, story), story, COST).reasons[-1] == f"it is gone since: {words}"
+    past = ReplicaHistory("r1-2", POOL, "serving", "1 input", 90.0, ended_at=101.0, reason=reason, stop_why=why)
+    assert explain(complete(record, past), past, COST).reasons[-1] == f"it is gone since: {words}"
 
 
 @pytest.mark.parametrize(("status", "error"), [(200, ""), (500, "exception"), (422, "bad_arguments")])
 def test_who_was_done_before_its_replica_ended_is_not_told_of_that_end(status: int, error: str) -> None:
     record = RequestRecord("q", POOL, "f", 100.0, status, 40.0, PHASES, "r1-2", error=error)
-    story = Story("r1-2", POOL, "serving", "1 input", 90.0, ended_at=100.5, reason="crashed", detail="exit code 3")
-    alive = msgspec.structs.replace(story, ended_at=None)
-    for kept in (complete(record, story), complete(record, alive)):
-        answer = explain(kept, story, COST)
+    past = ReplicaHistory(
+        "r1-2", POOL, "serving", "1 input", 90.0, ended_at=100.5, reason="crashed", detail="exit code 3"
+    )
+    alive = msgspec.structs.replace(past, ended_at=None)
+    for kept in (complete(record, past), complete(record, alive)):
+        answer = explain(kept, past, COST)
         assert "gone" not in " ".join(answer.reasons)
         assert answer.ended == ""
 
 
 def test_the_request_that_could_not_be_stopped_is_told_that_it_ended_its_replica() -> None:
     record = RequestRecord("0b30b5fa04e1-2b", POOL, "f", 100.0, 504, 40.0, PHASES, "r1-2", error="deadline")
-    ended = Story("r1-2", POOL, "serving", "1 input", 90.0, ended_at=101.0, reason="stuck")
-    story = msgspec.structs.replace(ended, detail="request 0b30b5fa04e1-2b")
+    ended = ReplicaHistory("r1-2", POOL, "serving", "1 input", 90.0, ended_at=101.0, reason="stuck")
+    past = msgspec.structs.replace(ended, detail="request 0b30b5fa04e1-2b")
 
-    def told(record: RequestRecord, story: Story) -> list[str]:
-        reasons = explain(complete(record, story), story, COST).reasons
+    def told(record: RequestRecord, past: ReplicaHistory) -> list[str]:
+        reasons = explain(complete(record, past), past, COST).reasons
         return [line for line in reasons if "gone since" in line or "0b30b5fa04e1" in line]
 
-    assert told(record, story) == ["it is gone since: this request could not be stopped"]
-    both = msgspec.structs.replace(story, detail="request 0b30b5fa04e1-2a, 0b30b5fa04e1-2b")
+    assert told(record, past) == ["it is gone since: this request could not be stopped"]
+    both = msgspec.structs.replace(past, detail="request 0b30b5fa04e1-2a, 0b30b5fa04e1-2b")
     assert told(record, both) == ["it is gone since: this request could not be stopped, nor could 0b30b5fa04e1-2a"]
     beside = msgspec.structs.replace(record, id="0b30b5fa04e1-2c", status=502, error="replica_died")
-    assert told(beside, story) == ["it is gone since: an input could not be stopped (request 0b30b5fa04e1-2b)"]
+    assert told(beside, past) == ["it is gone since: an input could not be stopped (request 0b30b5fa04e1-2b)"]
     other = msgspec.structs.replace(record, id="0b30b5fa04e1-2c")
-    assert "gone" not in " ".join(explain(complete(other, story), story, COST).reasons)
+    assert "gone" not in " ".join(explain(complete(other, past), past, COST).reasons)
 
 
 def test_what_user_code_raised_is_pointed_to_and_unknown_cpu_is_not_told_as_none() -> None:
     record = RequestRecord("q", POOL, "f", 100.0, 500, 40.0, PHASES, "r1-2", error="exception", cpu_us=-1)
-    answer = explain(complete(record, Story("r1-2", POOL, "serving", "1 input", 90.0)), None, COST)
+    answer = explain(complete(record, ReplicaHistory("r1-2", POOL, "serving", "1 input", 90.0)), None, COST)
     assert "user code raised; the traceback: swell logs a --request q" in answer.reasons
     assert answer.cpu_us == -1
 
 
 def test_a_record_tells_the_same_after_its_replica_is_forgotten() -> None:
     record = RequestRecord("q", POOL, "f", 100.0, 200, 56.5, PHASES, "r1-2", cold=True)
-    story = Story("r1-2", POOL, "serving", "1 input", 100.001, "r1-1", 100.049, TIMINGS, ended_at=101.0, reason="idle")
-    kept = complete(record, story)
+    past = ReplicaHistory(
+        "r1-2", POOL, "serving", "1 input", 100.001, "r1-1", 100.049, TIMINGS, ended_at=101.0, reason="idle"
+    )
+    kept = complete(record, past)
     stored = msgspec.msgpack.decode(msgspec.msgpack.encode(kept), type=RequestRecord)
-    assert explain(stored, None, COST) == explain(kept, story, COST)
+    assert explain(stored, None, COST) == explain(kept, past, COST)
 
 
 def test_a_record_of_an_older_build_is_read_as_one_nothing_more_is_known_of() -> None:

@@ -38,9 +38,14 @@ def test_planning_is_settled_after_a_few_rounds(it: Setting) -> None:
 @given(settings())
 def test_the_same_arguments_give_the_same_plan_and_change_nothing(it: Setting) -> None:
     pools = tuple(w.pool for w in it.world.workloads.values())
-    before = (dict(it.world.replicas), dict(it.demand), it.world.version)
+
+    def state() -> tuple[object, ...]:
+        rooms = {node: it.world.room(node) for node in it.world.nodes}
+        return dict(it.world.replicas), dict(it.demand), rooms, it.world.started
+
+    before = state()
     assert plan(it.world, it.demand, it.now, pools, POLICY) == plan(it.world, it.demand, it.now, pools, POLICY)
-    assert before == (it.world.replicas, it.demand, it.world.version)
+    assert state() == before
 
 
 @given(settings())

@@ -26,6 +26,10 @@ class Row(msgspec.Struct, frozen=True):
     methods: tuple[Method, ...]
     is_class: bool = False
 
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.app}/{self.name}"
+
 
 names = st.text(NAME, min_size=1, max_size=12)
 labels = st.text(LABEL, min_size=1, max_size=20).map("w{}".format)

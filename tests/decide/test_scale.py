@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from decide.worlds import POLICY
 from swell.control.table import failing
 from swell.decide.scale import Scaled, scale
-from swell.model.demand import UNTOLD_S, Demand
+from swell.model.demand import REPORT_LAG_S, Demand
 from swell.model.replica import Phase, Replica
 from swell.model.workload import Entry, Environment, Method, Revision, Scaling, Workload
 from swell.model.world import Failures
@@ -63,13 +63,13 @@ def test_who_waits_is_started_for_however_many_work(
     """Nothing that certainly waits is left without: not at once beyond what may have ended, and all of it in time."""
     demand = Demand(held=held, in_flight=min(working, have * inputs), heard_at=1000.0)
     at_once = _scaled(Scaling(), demand, inputs, None, _ready(have), ended=(1000.4,) * ended)
-    in_time = _scaled(Scaling(), demand, inputs, None, _ready(have), ended=(1000.4,) * ended, now=1000.4 + UNTOLD_S)
+    in_time = _scaled(Scaling(), demand, inputs, None, _ready(have), ended=(1000.4,) * ended, now=1000.4 + REPORT_LAG_S)
     told_since = _scaled(Scaling(), msgspec.structs.replace(demand, heard_at=1000.4), inputs, None, _ready(have))
     need = -(-demand.level // inputs)
     assert len(in_time.starts) == len(told_since.starts) == max(need - have, 0)
     assert len(at_once.starts) >= max(need - ended - have, 0)
     if len(at_once.starts) < len(in_time.starts):
-        assert at_once.look_again_at == 1000.4 + UNTOLD_S
+        assert at_once.look_again_at == 1000.4 + REPORT_LAG_S
         assert at_once.wait
 
 
@@ -77,8 +77,8 @@ def test_who_waited_when_the_replica_it_was_started_for_crashed_is_not_started_f
     """It was given to that replica, and the gateway has not said so yet."""
     told = Demand(held=1, heard_at=1000.0)
     scaled = _scaled(Scaling(), told, 1, None, ended=(1000.4,))
-    assert (scaled.starts, scaled.look_again_at) == ((), 1000.4 + UNTOLD_S)
-    assert scaled.wait == "a replica of it ended just now: whether another is wanted is known within 0.5 s"
+    assert (scaled.starts, scaled.look_again_at) == ((), 1000.4 + REPORT_LAG_S)
+    assert scaled.wait == "a replica just ended; decided again within 0.5 s, when the gateway has reported"
     assert _scaled(Scaling(), told, 1, None, ended=(1000.4,), now=scaled.look_again_at).starts, "said since, or true"
     assert len(_scaled(Scaling(), Demand(held=3, heard_at=1000.0), 1, None, ended=(1000.4,)).starts) == 2
 

@@ -22,6 +22,7 @@ def test_what_a_running_supervisor_imports() -> None:
         "swell",
         "swell.model",
         "swell.model.errors",
+        "swell.model.ids",
         "swell.wire",
         "swell.wire.identity",
         "swell.wire.paths",

@@ -9,6 +9,7 @@ import click
 
 from swell.cli import options
 from swell.cli.output import clock
+from swell.model.workload import workload_of
 
 if TYPE_CHECKING:
     from swell.wire.api import LogRow
@@ -62,7 +63,7 @@ def _mark_live() -> None:
 
 def _line(row: LogRow, one_app: bool) -> str:
     """One line; the app is named where several are shown, the stream where it is not plain output."""
-    _, app, workload = row.pool.partition("@")[0].split("/")
+    _, app, workload = workload_of(row.pool).split("/")
     where = workload if one_app else f"{app}/{workload}"
     stream = "" if row.stream == "out" else f" {row.stream}"
     return f"{clock(row.at)} {where} {row.replica}{stream} | {row.text}"

@@ -12,7 +12,7 @@ import click
 
 from swell.cli import options
 from swell.cli.output import duration, json_text, mebibytes, table
-from swell.model.workload import DEFAULT_NAMESPACE
+from swell.model.workload import DEFAULT_NAMESPACE, shown
 
 if TYPE_CHECKING:
     from swell.wire.api import AppRow, ReplicaRow
@@ -67,7 +67,7 @@ def listing(replicas: Sequence[ReplicaRow], everything: bool) -> str:
 def _cells(replica: ReplicaRow) -> tuple[str, ...]:
     return (
         replica.id,
-        replica.workload.removeprefix("default/"),
+        shown(replica.workload),
         replica.role,
         replica.phase,
         str(replica.pid or "-"),
@@ -87,7 +87,7 @@ def _more(replicas: Sequence[ReplicaRow]) -> tuple[str, ...]:
     words = f"{len(replicas)} more (--all): {phases}"
     return (
         "…",
-        first.workload.removeprefix("default/"),
+        shown(first.workload),
         first.role,
         "",
         "",

@@ -16,6 +16,7 @@ from swell.cli import options
 from swell.cli.output import progress
 from swell.cli.why import note_end
 from swell.model.errors import SwellError
+from swell.model.workload import workload_of
 
 if TYPE_CHECKING:
     from swell.sdk.flags import Flag, Flags
@@ -136,7 +137,7 @@ def _shower(target: Target) -> Callable[[LogRow], None]:
     def show(row: LogRow) -> None:
         if row.stream == "sys":
             return
-        workload = row.pool.partition("@")[0].rpartition("/")[2]
+        workload = workload_of(row.pool).rpartition("/")[2]
         mark = "" if workload == clear else click.style(f"{workload} | ", dim=True)
         click.echo(f"{mark}{row.text}", err=row.stream == "err")
 

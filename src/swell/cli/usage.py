@@ -13,6 +13,7 @@ import click
 
 from swell.cli import options
 from swell.cli.output import duration, json_text, table
+from swell.model.workload import shown, workload_of
 
 if TYPE_CHECKING:
     from swell.wire.api import PoolUsage
@@ -72,7 +73,7 @@ def grouped(pools: Iterable[PoolUsage], by: str) -> list[dict[str, Any]]:
 
 def _group(pool: str, by: str) -> tuple[str, bool]:
     """(name, is it one of runs) of the group that a pool ("namespace/app/workload@revision") is in."""
-    namespace, app, workload = pool.partition("@")[0].split("/", 2)
+    namespace, app, workload = workload_of(pool).split("/", 2)
     run = _RUN.fullmatch(app)
     if by == "pool":
         return pool, run is not None
@@ -110,4 +111,4 @@ def amount(value: float) -> str:
 def _shown(row: dict[str, Any], by: str) -> str:
     runs = row["runs"]
     mark = f" ({runs} run{'s' if runs != 1 else ''})" if runs and by != "pool" else ""
-    return f"{row[by].removeprefix('default/')}{mark}"
+    return f"{shown(row[by])}{mark}"

@@ -13,6 +13,7 @@ import click
 from swell.cli import options
 from swell.cli.output import bar, clock, duration, json_text, money, patience, table, wrapped
 from swell.model.errors import SwellError
+from swell.model.workload import shown
 
 if TYPE_CHECKING:
     from swell.sdk.client import Client
@@ -136,7 +137,7 @@ def _joined(steps: Sequence[WhyStep]) -> list[WhyStep]:
 
 def _target(workload: str, method: str) -> str:
     """What was called, as `swell call` takes it: a function's only method has the function's name."""
-    target = workload.removeprefix("default/")
+    target = shown(workload)
     return (
         target
         if method == workload.rpartition("/")[2]

@@ -11,7 +11,7 @@ from swell.wire.link import Level
 
 
 class DemandBook:
-    """Levels per gateway and pool, and their sums. Reads like a mapping of pool → Demand."""
+    """Levels per gateway and pool; `demand` holds their sums by pool."""
 
     def __init__(self) -> None:
         self.demand: dict[str, Demand] = {}

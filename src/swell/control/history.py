@@ -10,11 +10,11 @@ from swell.model.events import ReplicaSeen
 from swell.model.plan import Plan, Start, Stop
 from swell.model.replica import OVER, Phase, Role
 
-STORIES_MAX = 5000
+REMEMBERED_MAX = 5000
 """Replicas remembered, the oldest forgotten first. About 1 KB each."""
 
 
-class Story(msgspec.Struct):
+class ReplicaHistory(msgspec.Struct):
     """One replica's life so far. Times in seconds since the epoch."""
 
     replica: str
@@ -37,27 +37,27 @@ class Story(msgspec.Struct):
 
 
 class History:
-    """Stories by replica id."""
+    """What is remembered, by replica id."""
 
     def __init__(self) -> None:
-        self._stories: OrderedDict[str, Story] = OrderedDict()
+        self._replicas: OrderedDict[str, ReplicaHistory] = OrderedDict()
         self._waiting: dict[str, str] = {}
         """Pool → what it waits for."""
 
-    def get(self, replica: str) -> Story | None:
-        return self._stories.get(replica)
+    def get(self, replica: str) -> ReplicaHistory | None:
+        return self._replicas.get(replica)
 
     def planned(self, plan: Plan) -> None:
         for action in plan.actions:
             match action:
                 case Start():
-                    story = Story(
+                    past = ReplicaHistory(
                         action.replica, action.pool, action.role, action.why, plan.at, template=action.template
                     )
-                    story.waited = self._waiting.get(action.pool, "")
-                    self._add(story)
+                    past.waited = self._waiting.get(action.pool, "")
+                    self._add(past)
                 case Stop():
-                    stopped = self._stories.get(action.replica)
+                    stopped = self._replicas.get(action.replica)
                     if stopped is not None:
                         stopped.stop_why = action.why
         for pool in plan.pools:
@@ -66,24 +66,24 @@ class History:
             self._waiting[wait.pool] = wait.why_not
 
     def seen(self, seen: ReplicaSeen) -> None:
-        story = self._stories.get(seen.replica)
-        if story is None:
+        past = self._replicas.get(seen.replica)
+        if past is None:
             if seen.phase in OVER:
                 return
             why = "kept over a restart of control"
             begun = seen.ordered_at or seen.at
-            story = Story(seen.replica, seen.pool, seen.role, why, begun, template=seen.template)
-            self._add(story)
-        story.timings_ms = seen.timings_ms or story.timings_ms
-        story.stuck = seen.stuck
-        story.unforked = seen.unforked or story.unforked
-        if seen.phase is Phase.READY and story.ready_at is None:
-            story.ready_at = seen.at
-        if seen.phase in OVER and story.ended_at is None:
-            story.ended_at = seen.at
-            story.reason, story.detail = seen.reason, seen.detail
+            past = ReplicaHistory(seen.replica, seen.pool, seen.role, why, begun, template=seen.template)
+            self._add(past)
+        past.timings_ms = seen.timings_ms or past.timings_ms
+        past.stuck = seen.stuck
+        past.unforked = seen.unforked or past.unforked
+        if seen.phase is Phase.READY and past.ready_at is None:
+            past.ready_at = seen.at
+        if seen.phase in OVER and past.ended_at is None:
+            past.ended_at = seen.at
+            past.reason, past.detail = seen.reason, seen.detail
 
-    def _add(self, story: Story) -> None:
-        self._stories[story.replica] = story
-        if len(self._stories) > STORIES_MAX:
-            self._stories.popitem(last=False)
+    def _add(self, past: ReplicaHistory) -> None:
+        self._replicas[past.replica] = past
+        if len(self._replicas) > REMEMBERED_MAX:
+            self._replicas.popitem(last=False)

@@ -81,10 +81,6 @@ class Reactor:
         if isinstance(event, ReplicaSeen) and not self._news(event):
             return
         self._events.append(event)
-        self.applied(event)
-
-    def applied(self, event: Event) -> None:
-        """Take in an event that is in the log already (a deploy is, before anyone is told)."""
         touched = self.world.apply(event)
         self._due.update(dict.fromkeys(touched))
         self._changed(touched)
@@ -119,7 +115,7 @@ class Reactor:
         self._told(self.book.drop(gateway, now))
 
     def _changed(self, pools: Iterable[str]) -> None:
-        """What runs of these pools is another. Nobody having spoken of one that runs is a level, too: zero."""
+        """Mark pools whose replicas changed. A running pool without reports has demand zero."""
         for pool in pools:
             self._stale[pool] = None
             if pool in self.world.by_pool:

@@ -8,7 +8,7 @@ from swell.decide.retry import closed, failed, restart_at
 from swell.model.policy import Policy
 from swell.model.replica import Phase
 from swell.model.request import Prices
-from swell.model.workload import Workload
+from swell.model.workload import Workload, workload_of
 from swell.model.world import Failures, World
 from swell.wire.link import Endpoint, PoolRow, Route, Table, TableDelta
 
@@ -39,7 +39,7 @@ class TableKeeper:
             elif row != self.pools.get(pool):
                 self.pools[pool] = row
                 changed_pools.append(row)
-            key = pool.partition("@")[0]
+            key = workload_of(pool)
             workload = self.world.workloads.get(key)
             route = self.route(workload) if workload is not None else None
             if route is None:

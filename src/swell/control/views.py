@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from swell.control import ports
+from swell.control import port_conflicts
 from swell.control.loop import Loop
 from swell.control.why import explain, origin
 from swell.decide.place import never_fits
@@ -22,7 +22,7 @@ from swell.model.events import AppDeployed, AppStopped
 from swell.model.replica import Phase, Replica
 from swell.model.request import PoolCount, Prices, Usage, is_id
 from swell.model.unknown import no_request_id, unknown_app, unknown_request
-from swell.model.workload import App, Method, Revision, Workload, workload_of
+from swell.model.workload import App, Method, Revision, Workload, revision_of, shown, workload_of
 from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, RequestRow, Why, WorkloadRow
 
 WHY_WINDOW_S = 86_400.0
@@ -85,7 +85,7 @@ class Views:
             f"{app.name} {verb}: {len(app.workloads)} workloads",
             urls=tuple(self._urls(app)),
             changes=tuple(changes(known, app)),
-            notes=tuple(ports.shared(app, self.loop.reactor.world.apps.values())),
+            notes=tuple(port_conflicts.shared(app, self.loop.reactor.world.apps.values())),
         )
 
     async def _build(self, revision: Revision, progress: Callable[[str], None]) -> None:
@@ -206,18 +206,18 @@ class Views:
 
     def _replica_row(self, replica: Replica, now: float) -> ReplicaRow:
         reactor = self.loop.reactor
-        story = self.loop.history.get(replica.id)
-        why = story.why if story is not None else ""
+        past = self.loop.history.get(replica.id)
+        why = past.why if past is not None else ""
         if replica.reason:
-            why = in_words(replica.reason, story.stop_why if story is not None else "")
-        if story is not None and replica.role == "serving":
-            why += f"; {origin(story, reactor.unforkable(replica.pool))}"
-        if story is not None and story.stuck:
-            why += f"; {story.stuck} inputs go on after their caller left and cannot be stopped"
+            why = in_words(replica.reason, past.stop_why if past is not None else "")
+        if past is not None and replica.role == "serving":
+            why += f"; {origin(past, reactor.unforkable(replica.pool))}"
+        if past is not None and past.stuck:
+            why += f"; {past.stuck} inputs go on after their caller left and cannot be stopped"
         return ReplicaRow(
             id=replica.id,
             workload=workload_of(replica.pool),
-            revision=replica.pool.partition("@")[2],
+            revision=revision_of(replica.pool),
             role=replica.role,
             phase=replica.phase.value,
             node=replica.node,
@@ -294,8 +294,7 @@ class Views:
         entry = self.loop.reactor.world.revisions.get(workload.revision)
         is_class = entry is not None and entry.entry.kind == "cls"
         name = f"{workload.name}.{method.name}" if is_class else workload.name
-        space = "" if workload.namespace == "default" else f"{workload.namespace}/"
-        return f"{self.base_url}/call/{space}{workload.app}/{name}"
+        return f"{self.base_url}/call/{shown(f'{workload.namespace}/{workload.app}/{name}')}"
 
 
 def changes(known: App | None, app: App) -> list[tuple[str, str]]:

@@ -6,13 +6,13 @@ import math
 
 import msgspec
 
-from swell.control.history import Story
+from swell.control.history import ReplicaHistory
 from swell.control.table import in_short
 from swell.decide.price import PoolCost
 from swell.decide.retry import failed
 from swell.model.ends import ORDERED, in_words
 from swell.model.request import RequestRecord, Start
-from swell.model.workload import DEFAULT_NAMESPACE
+from swell.model.workload import shown
 from swell.model.world import Failures
 from swell.wire.api import Why, WhyStep
 
@@ -43,7 +43,7 @@ NOTES = {
 
 def complete(
     record: RequestRecord,
-    story: Story | None,
+    past: ReplicaHistory | None,
     *,
     unforkable: str = "",
     failures: Failures | None = None,
@@ -55,18 +55,18 @@ def complete(
     starts in a row, `waiting` is what the pool waits for.
     """
     start = None
-    if record.cold and story is not None and story.ready_at is not None:
-        start = Start(story.planned_at, story.ready_at, story.timings_ms)
-    reasons = _reasons(record, story, unforkable, failures, waiting)
+    if record.cold and past is not None and past.ready_at is not None:
+        start = Start(past.planned_at, past.ready_at, past.timings_ms)
+    reasons = _reasons(record, past, unforkable, failures, waiting)
     return msgspec.structs.replace(record, start=start, reasons=tuple(reasons))
 
 
-def explain(record: RequestRecord, story: Story | None, cost: PoolCost) -> Why:
-    """What a person is told of a request. `story`: what has become of its replica, if that is remembered. Pure."""
+def explain(record: RequestRecord, past: ReplicaHistory | None, cost: PoolCost) -> Why:
+    """What a person is told of a request. `past`: what has become of its replica, if that is remembered. Pure."""
     # Who never had a replica pays for none.
     requests = max(cost.requests, 1) if record.replica else math.inf
-    fatal = story is not None and _died_with(record, story)
-    told = _ending(record, story) if story is not None and fatal else []
+    fatal = past is not None and _died_with(record, past)
+    told = _ending(record, past) if past is not None and fatal else []
     since = [line for line in told if line not in record.reasons]
     return Why(
         request=record.id,
@@ -80,7 +80,7 @@ def explain(record: RequestRecord, story: Story | None, cost: PoolCost) -> Why:
         replica=record.replica,
         steps=tuple(_steps(record)),
         reasons=(*record.reasons, *since),
-        ended=_end(story) if story is not None and fatal else "",
+        ended=_end(past) if past is not None and fatal else "",
         cpu_us=record.cpu_us,
         marginal_usd=record.cost_usd,
         idle_share_usd=cost.idle_usd / requests,
@@ -110,62 +110,61 @@ def _wake_steps(record: RequestRecord, start: Start, held_ms: float) -> list[Why
     return [WhyStep(f"  {name}", ms, NOTES.get(name, "")) for name, ms in parts]
 
 
-def origin(story: Story, unforkable: str) -> str:
+def origin(past: ReplicaHistory, unforkable: str) -> str:
     """How a replica came to be, in words; with the reason where it was not forked because that does not work."""
-    if story.template is not None and not story.unforked:
-        return f"forked from template {story.template}"
-    why = story.unforked or unforkable
+    if past.template is not None and not past.unforked:
+        return f"forked from template {past.template}"
+    why = past.unforked or unforkable
     return f"a fresh process, since {why}" if why else "a fresh process"
 
 
 def _reasons(
-    record: RequestRecord, story: Story | None, unforkable: str, failures: Failures | None, waiting: str
+    record: RequestRecord, past: ReplicaHistory | None, unforkable: str, failures: Failures | None, waiting: str
 ) -> list[str]:
     if not record.replica and failures is not None:
         return [f"no replica: {failed(failures)}", in_short(failures.detail)]
     if not record.replica:
         return [f"no replica: {waiting}"] if waiting else []
-    if story is None:
+    if past is None:
         return [f"replica {record.replica}: not remembered when this record came"]
-    reasons = [f"replica {story.replica}, {origin(story, unforkable)}, {story.why}"]
+    reasons = [f"replica {past.replica}, {origin(past, unforkable)}, {past.why}"]
     if not record.cold:
         reasons.append("it was ready when the request came")
-    elif story.waited:
-        reasons.append(f"it could not be started at once: {story.waited}")
+    elif past.waited:
+        reasons.append(f"it could not be started at once: {past.waited}")
     if record.error == "exception":
-        namespace, app, _ = record.workload.split("/", 2)
-        target = app if namespace == DEFAULT_NAMESPACE else f"{namespace}/{app}"
+        target = shown(record.workload.rpartition("/")[0])
         reasons.append(f"user code raised; the traceback: swell logs {target} --request {record.id}")
-    return reasons + (_ending(record, story) if _died_with(record, story) else [])
+    return reasons + (_ending(record, past) if _died_with(record, past) else [])
 
 
-def _died_with(record: RequestRecord, story: Story) -> bool:
+def _died_with(record: RequestRecord, past: ReplicaHistory) -> bool:
     """Was it under way when its replica ended, or what ended it? To all others that end means nothing."""
-    return record.error == "replica_died" or record.id in _stuck(story)
+    return record.error == "replica_died" or record.id in _stuck(past)
 
 
-def _stuck(story: Story) -> list[str]:
+def _stuck(past: ReplicaHistory) -> list[str]:
     """The requests whose inputs could not be stopped, where that ended the replica."""
-    return story.detail.removeprefix("request ").split(", ") if story.reason == "stuck" else []
+    return past.detail.removeprefix("request ").split(", ") if past.reason == "stuck" else []
 
 
-def _end(story: Story) -> str:
+def _end(past: ReplicaHistory) -> str:
     """What ended a replica that was not told to end, in a line; empty where nothing did."""
-    if story.ended_at is None or story.reason in ORDERED:
+    if past.ended_at is None or past.reason in ORDERED:
         return ""
-    more = WAYS_OUT.get(story.reason) or " ".join(in_short(story.detail).split())
-    return ": ".join(filter(None, (in_words(story.reason), more)))
+    more = WAYS_OUT.get(past.reason) or " ".join(in_short(past.detail).split())
+    return ": ".join(filter(None, (in_words(past.reason), more)))
 
 
-def _ending(record: RequestRecord, story: Story) -> list[str]:
+def _ending(record: RequestRecord, past: ReplicaHistory) -> list[str]:
     """How a replica ended; nothing while it lives."""
-    if story.ended_at is None:
+    if past.ended_at is None:
         return []
-    ended = in_words(story.reason, story.stop_why)
-    if stuck := _stuck(story):
+    ended = in_words(past.reason, past.stop_why)
+    if stuck := _stuck(past):
         others = ", ".join(id for id in stuck if id != record.id)
         if record.id in stuck:
             return [f"it is gone since: this request could not be stopped{others and f', nor could {others}'}"]
         return [f"it is gone since: {ended} (request {others})"]
-    last_words = in_short(story.detail) if story.reason not in ORDERED else ""
+    last_words = in_short(past.detail) if past.reason not in ORDERED else ""
     return [f"it is gone since: {ended}", *filter(None, (last_words,))]

@@ -55,7 +55,5 @@ def admit(
 def unavailable(workload: str, closed: str, retry_after_s: int) -> Refusal:
     """What a request is told when no replica can be had at all, whether it comes now or was held."""
     why = closed.rstrip(".")
-    message = (
-        f"{workload} cannot be started now: {why}. It is tried again for a request made {retry_after_s} s from now."
-    )
+    message = f"{workload} cannot be started now: {why}. Try again in {retry_after_s} s."
     return Refusal(503, "no_replica", message, retry_after_s)

@@ -14,6 +14,7 @@ from swell.decide.spare import Spare, Use, spare
 from swell.decide.warm import evict, idle_at, may_have_template, usable
 from swell.model.demand import IDLE, Demand
 from swell.model.ends import in_words
+from swell.model.ids import replica_id
 from swell.model.plan import Action, Plan, Start, Stop, Wait
 from swell.model.policy import Policy
 from swell.model.replica import Phase, Replica
@@ -21,7 +22,7 @@ from swell.model.resources import Needs, Room
 from swell.model.workload import Revision, workload_of
 from swell.model.world import World, template_needs
 
-FOR_OTHERS = "the room for its reserve is for those who wait for a replica"
+FOR_OTHERS = "its reserve (buffer_containers) waits: other pools need the room first"
 
 
 def plan(world: World, demand: Mapping[str, Demand], now: float, pools: Iterable[str], policy: Policy) -> Plan:
@@ -114,7 +115,7 @@ class _Planner:
         serving = [r for r in members if r.role == "serving" and r.phase is not Phase.DRAINING]
         templates = [r for r in members if r.role == "template" and r.phase is not Phase.DRAINING]
         failures = world.failures.get(pool)
-        if workload is None and pool.partition("@")[0] not in world.workloads:
+        if workload is None and workload_of(pool) not in world.workloads:
             self._remove(pool, revision, serving + templates)
             return
         ended = world.ended.get(pool, ())
@@ -193,7 +194,7 @@ class _Planner:
         self.new_template_mib[node] = self.new_template_mib.get(node, 0.0) + revision.needs.memory_mib
         id = self._new_id()
         self.actions.append(Start(id, pool, node, "template", "its pool is in use: later replicas are forked from it"))
-        return Replica(id, pool, node, "template", Phase.PLANNED, self.now, phase_at=self.now)
+        return Replica(id, pool, node, "template", Phase.PLANNED, self.now)
 
     def _rest(self, pool: str, templates: list[Replica], demand: Demand, allowed: bool) -> None:
         """Templates of a pool that serves nobody now: kept while recently used."""
@@ -219,8 +220,8 @@ class _Planner:
     # -- memory and room ---------------------------------------------------------------------
 
     def _list_spares(self) -> None:
-        """Once for all that are short. Whose demand is not known gives up nothing: what is used of the known is kept
-        in the plan, and leads to the same choice."""
+        """Computed once for all short pools. A pool of unknown demand gives nothing up; demand used here is recorded so
+        a replay chooses the same."""
         leaving = self.stopping | self.forked
         pools = [(pool, self.demand.get(pool)) for pool in self.world.by_pool]
         found = [each for pool, level in pools if level is not None for each in spare(self.world, pool, level, leaving)]
@@ -319,7 +320,7 @@ class _Planner:
 
     def _new_id(self) -> str:
         self.started += 1
-        return f"r{self.world.epoch:x}-{self.started:x}"
+        return replica_id(self.world.epoch, self.started)
 
     def _stop(self, id: str, reason: str, grace_s: float, why: str) -> None:
         if id not in self.stopping:

@@ -1,6 +1,6 @@
 """Which powers does an app ask of its engine, and who has those that this one lacks?
 
-A power is what not every engine has. What an engine declares in `capabilities` is of these.
+A power is what not every engine has; an engine declares its own in `capabilities`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from swell.model.workload import App, Revision
-
-POWERS = frozenset({"gpu"})
 
 
 def asked(revision: Revision) -> dict[str, str]:

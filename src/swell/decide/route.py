@@ -29,6 +29,8 @@ class Row(Protocol):
     @property
     def name(self) -> str: ...
     @property
+    def key(self) -> str: ...
+    @property
     def pool(self) -> str: ...
     @property
     def methods(self) -> tuple[Method, ...]: ...
@@ -114,7 +116,7 @@ def _web(routes: Routes, label: str, path: str, root_path: str) -> Destination:
     if found is None:
         return NoRoute("unknown_app", f"There is no web endpoint {label!r}.{_near(label, routes.labels)}")
     row, method = found
-    return Found(_key(row), row.pool, method.name, method.web, path, root_path)
+    return Found(row.key, row.pool, method.name, method.web, path, root_path)
 
 
 def _places(label: str, host: str) -> str:
@@ -144,7 +146,7 @@ def _call(routes: Routes, host: str, parts: Sequence[str]) -> Destination:
             "unknown_function",
             f"{app}/{name} is a web endpoint and cannot be called. It answers {_places(method.web.label, host)}.",
         )
-    return Found(_key(row), row.pool, method.name)
+    return Found(row.key, row.pool, method.name)
 
 
 def _no_function(app: str, name: str, workloads: dict[str, Row]) -> str:
@@ -165,7 +167,3 @@ def _near(name: str, names: Iterable[str]) -> str:
     alike = [other for other in names if abs(len(other) - len(name)) <= 4][:NEAR_AMONG]
     close = difflib.get_close_matches(name, alike, n=NEAR_MOST, cutoff=0.5)
     return f" Did you mean {' or '.join(close)}?" if close else ""
-
-
-def _key(row: Row) -> str:
-    return f"{row.namespace}/{row.app}/{row.name}"

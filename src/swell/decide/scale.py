@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from swell.decide.retry import failed, restart_at
-from swell.model.demand import UNTOLD_S, Demand
+from swell.model.demand import REPORT_LAG_S, Demand
 from swell.model.policy import Policy
 from swell.model.replica import Phase, Replica
 from swell.model.workload import Revision, Workload
@@ -56,16 +56,16 @@ def scale(
     """
     told = _inputs(demand, revision, serving)
     scaled = _size(workload, revision, demand, serving, failures, policy, now, told)
-    untold = [at for at in ended if at > demand.heard_at and at + UNTOLD_S > now]
+    untold = [at for at in ended if at > demand.heard_at and at + REPORT_LAG_S > now]
     if not scaled.starts or not untold:
         return scaled
-    # What such a replica worked on ended with it, and who waited may have been given to it.
+    # Its inputs ended with it, and held requests may have been assigned to it.
     sure = max(min(told, demand.level - len(untold) * revision.max_inputs), 0)
     surely = _size(workload, revision, demand, serving, failures, policy, now, sure)
     if len(surely.starts) == len(scaled.starts):
         return scaled
-    doubt = f"a replica of it ended just now: whether another is wanted is known within {UNTOLD_S:g} s"
-    until = min(surely.look_again_at, min(untold) + UNTOLD_S)
+    doubt = f"a replica just ended; decided again within {REPORT_LAG_S:g} s, when the gateway has reported"
+    until = min(surely.look_again_at, min(untold) + REPORT_LAG_S)
     return msgspec.structs.replace(surely, look_again_at=until, wait=surely.wait or doubt)
 
 

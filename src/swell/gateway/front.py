@@ -66,7 +66,7 @@ class Front:
         self.shared.prices = table.prices
         listed = {row.pool for row in table.pools}
         gone = [pool for pool in self.pools if pool not in listed]
-        self._take(table.pools, gone, {_key(row): row for row in table.routes}, changed=True)
+        self._take(table.pools, gone, {row.key: row for row in table.routes}, changed=True)
         self.version = table.version
         self.told.set()
 
@@ -78,7 +78,7 @@ class Front:
         changed = bool(delta.routes or delta.gone_routes)
         if changed:
             rows = {key: row for key, row in rows.items() if key not in delta.gone_routes}
-            rows.update((_key(row), row) for row in delta.routes)
+            rows.update((row.key, row) for row in delta.routes)
         self._take(delta.pools, delta.gone_pools, rows, changed)
         self.version = delta.version
         return True
@@ -273,10 +273,6 @@ class Front:
 
 def _refuse(request: Request, refused: SwellError) -> None:
     request.fail(refused.status, refused.code, refused.message, _ASK_LINE if refused.status == 401 else b"")
-
-
-def _key(row: Route) -> str:
-    return f"{row.namespace}/{row.app}/{row.name}"
 
 
 def _seconds(value: bytes) -> float | None:

@@ -13,7 +13,7 @@ class Demand(msgspec.Struct, frozen=True):
     in_flight: int = 0
     """Requests being worked on."""
     queued: int = 0
-    """Calls waiting in the durable queue."""
+    """Calls waiting in the durable queue; 0 until there is one."""
     used_at: float = 0.0
     """Last time any of the above was above zero (seconds since the epoch); 0 = never."""
     heard_at: float = 0.0
@@ -41,8 +41,8 @@ class Demand(msgspec.Struct, frozen=True):
 
 IDLE = Demand()
 
-UNTOLD_S = 0.5
-"""What happened longer ago than this is in the levels. A gateway tells what changed within a tenth of a second."""
+REPORT_LAG_S = 0.5
+"""By this age an event is reflected in the reported levels (gateways report every 0.1 s)."""
 
 PEAKS_MAX = 32
 """Distinct peaks remembered. Beyond it the two oldest become one, the higher level at the later time:

@@ -23,17 +23,6 @@ class Clock(Protocol):
     def now(self) -> float: ...
 
 
-class LogLine(Protocol):
-    """One line a replica wrote."""
-
-    at: float
-    replica: str
-    pool: str
-    request: str
-    stream: str
-    text: str
-
-
 class Engine(Protocol):
     """A place that can run replicas. `apply` never waits and may be repeated at will.
 

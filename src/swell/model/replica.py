@@ -45,7 +45,7 @@ class Replica(msgspec.Struct, frozen=True):
     """One placed copy of a pool. Times are seconds since the epoch."""
 
     id: str
-    """Unique for ever: "r{epoch}-{n}" in hex, epoch = incarnation of the control that planned it."""
+    """Unique for ever (`model/ids`)."""
     pool: str
     node: str
     role: Role
@@ -54,8 +54,6 @@ class Replica(msgspec.Struct, frozen=True):
     template: str | None = None
     """Id of the template it is to be forked from; None = a fresh process."""
     ready_at: float | None = None
-    phase_at: float = 0.0
-    """When it entered its present phase."""
     pid: int | None = None
     address: str = ""
     """Where it listens: "unix:/path" or "tcp:host:port"; empty until ready and for templates."""
@@ -66,7 +64,6 @@ class Replica(msgspec.Struct, frozen=True):
     """Limits and isolation that were really applied, in words ("memory 512 MiB (cgroup v1)")."""
     reason: str = ""
     """Why it is draining or gone: a code ("idle", "superseded", "crashed", "startup_timeout", …)."""
-    detail: str = ""
     grace_s: float | None = None
     """How long a drain may take before it is cut; None = this control did not order one."""
     fork_refused: str = ""

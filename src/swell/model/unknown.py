@@ -8,12 +8,15 @@ from swell.model.errors import SwellError
 from swell.model.workload import DEFAULT_NAMESPACE
 
 
-def unknown_app(name: str, namespace: str, deployed: Iterable[tuple[str, str]], nothing: str = "") -> SwellError:
-    """No app of that name; `deployed` are (namespace, name), `nothing` says what one that was there has not left."""
+def unknown_app(name: str, namespace: str, deployed: Iterable[tuple[str, str]], missing: str = "") -> SwellError:
+    """No app of that name; `deployed` are (namespace, name).
+
+    `missing`: what no former app of that name left either, e.g. log lines.
+    """
     names = sorted(app for space, app in deployed if space == namespace)
     where = "" if namespace == DEFAULT_NAMESPACE else f" in namespace {namespace!r}"
     there = f"There are: {', '.join(names)}." if names else f"No app is deployed{where}."
-    left = f", and {nothing}" if nothing else ""
+    left = f", and {missing}" if missing else ""
     return SwellError("unknown_app", f"There is no app {name!r}{where}{left}. {there}", status=404)
 
 

@@ -190,3 +190,8 @@ def workload_of(pool: str) -> str:
 def revision_of(pool: str) -> str:
     """The revision id a pool runs."""
     return pool.partition("@")[2].partition("#")[0]
+
+
+def shown(key: str) -> str:
+    """The key of an app, a workload or a pool as people write it: the default namespace goes without saying."""
+    return key.removeprefix(f"{DEFAULT_NAMESPACE}/")

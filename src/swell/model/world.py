@@ -1,4 +1,4 @@
-"""Everything the planner knows at one version, and how each event changes it.
+"""Everything the planner knows, and how each event changes it.
 
 The world is kept live: `apply` updates it and its indexes in place, so that an event costs the same
 in a world of ten pools and of ten thousand. It never does I/O and never looks at a clock.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from swell.model.demand import UNTOLD_S
+from swell.model.demand import REPORT_LAG_S
 from swell.model.events import (
     AppDeployed,
     AppStopped,
@@ -20,11 +20,12 @@ from swell.model.events import (
     ReplicaSeen,
     WorkloadSet,
 )
+from swell.model.ids import epoch_of
 from swell.model.node import Node
 from swell.model.plan import Plan, Start, Stop
 from swell.model.replica import LIVE, OVER, Phase, Replica
 from swell.model.resources import Needs, Room
-from swell.model.workload import App, Revision, Workload, revision_of
+from swell.model.workload import App, Revision, Workload, revision_of, workload_of
 
 
 class Failures(msgspec.Struct, frozen=True):
@@ -40,7 +41,7 @@ class Failures(msgspec.Struct, frozen=True):
 
 
 class World:
-    """Apps, workloads, nodes and live replicas at `version`."""
+    """Apps, workloads, nodes and live replicas."""
 
     def __init__(self, epoch: int = 0) -> None:
         self._begin(epoch)
@@ -48,7 +49,6 @@ class World:
     def _begin(self, epoch: int) -> None:
         """Nothing known yet, in this incarnation of control."""
         self.epoch = epoch
-        self.version = 0
         self.started = 0
         """Replicas ever planned in this epoch: the source of new ids."""
         self.apps: dict[str, App] = {}
@@ -64,8 +64,7 @@ class World:
         """Node → memory its templates hold, those that are being stopped included, MiB."""
         self.failures: dict[str, Failures] = {}
         self.ended: dict[str, list[float]] = {}
-        """Pool → when replicas that had been ready ended unasked, lately: what they worked on may be in its level
-        still."""
+        """Pool → when its ready replicas ended by themselves; their inputs may still be counted as demand."""
         self.refused: dict[str, str] = {}
         """Pool → why its template may not be forked; its replicas start fresh."""
         self._rooms: dict[str, Room] = {}
@@ -80,7 +79,7 @@ class World:
 
     def workload(self, pool: str) -> Workload | None:
         """The workload that still wants this pool's revision; None once superseded or stopped."""
-        workload = self.workloads.get(pool.partition("@")[0])
+        workload = self.workloads.get(workload_of(pool))
         return workload if workload is not None and workload.pool == pool else None
 
     def revision(self, pool: str) -> Revision | None:
@@ -103,7 +102,7 @@ class World:
 
     def adoptable(self, seen: ReplicaSeen) -> bool:
         """May a replica this world does not know be taken over? Not one of this epoch: that one has ended."""
-        ours = int(seen.replica[1:].partition("-")[0], 16) >= self.epoch
+        ours = epoch_of(seen.replica) >= self.epoch
         known = self.revision(seen.pool) is not None and seen.node in self._rooms
         return seen.phase in LIVE and known and not ours
 
@@ -111,7 +110,6 @@ class World:
 
     def apply(self, event: Event) -> tuple[str, ...]:
         """Take one fact in; returns the pools it touched. Late and repeated facts change nothing."""
-        self.version += 1
         match event:
             case Opened():
                 return self._opened(event)
@@ -218,7 +216,6 @@ class World:
                             role=action.role,
                             phase=Phase.PLANNED,
                             planned_at=plan.at,
-                            phase_at=plan.at,
                             template=action.template,
                         )
                     )
@@ -230,7 +227,6 @@ class World:
                             msgspec.structs.replace(
                                 replica,
                                 phase=Phase.DRAINING,
-                                phase_at=plan.at,
                                 reason=action.reason,
                                 grace_s=action.grace_s,
                             )
@@ -243,7 +239,7 @@ class World:
         if before is None:
             return ()
         if before.role == "serving" and before.phase is Phase.READY and event.phase in (Phase.DRAINING, Phase.GONE):
-            lately = [at for at in self.ended.get(before.pool, ()) if at > event.at - UNTOLD_S]
+            lately = [at for at in self.ended.get(before.pool, ()) if at > event.at - REPORT_LAG_S]
             self.ended[before.pool] = [*lately, event.at]
         if event.phase in OVER:
             failed = event if before.phase in (Phase.PLANNED, Phase.STARTING) else None
@@ -260,7 +256,6 @@ class World:
             msgspec.structs.replace(
                 before,
                 phase=event.phase,
-                phase_at=event.at if entered else before.phase_at,
                 ready_at=event.at if event.phase is Phase.READY and entered else before.ready_at,
                 pid=event.pid or before.pid,
                 address=event.address or before.address,
@@ -268,7 +263,6 @@ class World:
                 timings_ms=event.timings_ms or before.timings_ms,
                 applied=event.applied or before.applied,
                 reason=before.reason or event.reason,
-                detail=event.detail or before.detail,
                 fork_refused=event.fork_refused or before.fork_refused,
             )
         )
@@ -286,7 +280,6 @@ class World:
                 role=event.role,
                 phase=event.phase,
                 planned_at=event.ordered_at or event.at,
-                phase_at=event.at,
                 ready_at=event.at if event.phase is Phase.READY else None,
                 template=event.template,
                 pid=event.pid,

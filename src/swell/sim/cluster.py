@@ -135,8 +135,6 @@ class Cluster:
         self.requests: list[Request] = []
         self._soon = False
         self._alarm_at = 0.0
-        self._checked = 0
-        """Version of the world that was found to hold."""
         self._phases: dict[str, Phase] = {}
         self._waits: dict[str, float] = {}
         """Pool → since when it waits beside room for it."""
@@ -246,8 +244,7 @@ class Cluster:
         self._never_started_for_nobody(effects.events)
         for problem in effects.refused:
             self._break(problem)
-        if reactor.world.version != self._checked:
-            self._checked = reactor.world.version
+        if effects.events:
             self._world_holds()
         for order in effects.orders:
             self._note("order", order)
@@ -400,7 +397,6 @@ class Cluster:
         self.epoch += 1
         self.reactor = self._core()
         self._phases.clear()
-        self._checked = 0
         for engine in self.engines.values():
             engine.report_node()
         # Gateways keep their last table until the new one is of what really runs.

@@ -79,7 +79,7 @@ class SimGateway:
                 self.routes.pop(key, None)
             for pool in table.gone_pools:
                 self.pools.pop(pool, None)
-        self.routes.update({f"{r.namespace}/{r.app}/{r.name}": r.pool for r in table.routes})
+        self.routes.update({row.key: row.pool for row in table.routes})
         self.pools.update({row.pool: row for row in table.pools})
         for pool in list(self.held):
             self._dispatch(pool)

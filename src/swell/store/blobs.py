@@ -41,7 +41,7 @@ class BlobFolder:
         self.most = most
         self._moving = threading.Lock()
         """A blob comes, is asked for, or goes: one at a time."""
-        with faults.told(folder):
+        with faults.as_swell_errors(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for left in folder.glob(f"{_UNFINISHED}*"):
                 left.unlink()
@@ -65,7 +65,7 @@ class BlobFolder:
     async def put(self, digest: str, chunks: AsyncIterator[bytes]) -> None:
         """Store a stream. It shows only once it is whole, has that digest, and is on disk."""
         target = self.path(digest)
-        with faults.told(self.folder):
+        with faults.as_swell_errors(self.folder):
             descriptor, name = tempfile.mkstemp(prefix=_UNFINISHED, dir=self.folder)
         try:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
@@ -82,7 +82,7 @@ class BlobFolder:
     def sweep(self, needed: Collection[str], before: float) -> int:
         """Remove those that are not `needed` and were neither put nor asked for since `before`; returns how many."""
         removed = 0
-        with faults.told(self.folder):
+        with faults.as_swell_errors(self.folder):
             for name in os.listdir(self.folder):
                 if _DIGEST.match(name) and name not in needed:
                     removed += self._remove(self.folder / name, before)
@@ -114,13 +114,13 @@ class BlobFolder:
     def _write(self, file: BinaryIO, piece: bytearray, digest: hashlib._Hash) -> None:
         digest.update(piece)
         rest = memoryview(piece)
-        with faults.told(self.folder):
+        with faults.as_swell_errors(self.folder):
             while rest:
                 rest = rest[file.write(rest) :]
 
     def _settle(self, file: BinaryIO, name: str, target: str) -> None:
         """Give a whole file its name, so that both last."""
-        with faults.told(self.folder):
+        with faults.as_swell_errors(self.folder):
             os.fsync(file.fileno())
             os.utime(file.fileno())
             with self._moving:

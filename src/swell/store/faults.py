@@ -41,7 +41,7 @@ def of_database(path: Path, error: sqlite3.Error) -> SwellError:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def as_swell_errors(path: Path) -> Iterator[None]:
     """File system errors inside become ones that name the file and the way out."""
     try:
         yield

@@ -57,7 +57,7 @@ def read_key(path: Path) -> str:
 def _ensure(path: Path) -> str:
     """Make the file if it is missing. Of several that start at once, one wins and all read its key."""
     draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    with faults.told(path):
+    with faults.as_swell_errors(path):
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

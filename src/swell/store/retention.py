@@ -60,7 +60,7 @@ def first_fine(now: float) -> float:
 
 
 class Spans(NamedTuple):
-    """Which rows make up a time: minutes, then whole hours, then minutes. Each from the first up to the second."""
+    """Row ranges that cover a time span: minutes, whole hours, minutes (end exclusive)."""
 
     before: tuple[int, int]
     hours: tuple[int, int]

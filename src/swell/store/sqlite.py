@@ -228,7 +228,7 @@ def _decode(decoder: msgspec.msgpack.Decoder[Row], body: bytes) -> Row:
 
 def _open(path: Path) -> sqlite3.Connection:
     """The writing connection, with the present schema."""
-    with faults.told(path):
+    with faults.as_swell_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = _connect(path)

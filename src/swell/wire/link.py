@@ -156,6 +156,11 @@ class Route(msgspec.Struct, frozen=True):
     methods: tuple[Method, ...]
     is_class: bool
 
+    @property
+    def key(self) -> str:
+        """Of the workload."""
+        return f"{self.namespace}/{self.app}/{self.name}"
+
 
 class Table(msgspec.Struct, frozen=True, tag="table"):
     """Everything a gateway needs; replaces what it had."""

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from swell.model.errors import SwellError
+from swell.model.ids import replica_id
 
 SOCKET_PATH_MAX = 107
 """Bytes the kernel takes for a unix socket's path."""
@@ -78,7 +79,7 @@ class Home:
 
     def check_socket_length(self) -> None:
         """Refuse a root so long that sockets below it cannot be bound."""
-        longest = len(os.fsencode(self.replica_socket("r" + "f" * 6 + "-" + "f" * 8)))
+        longest = len(os.fsencode(self.replica_socket(replica_id(0xFFFFFF, 0xFFFFFFFF))))
         if longest > SOCKET_PATH_MAX:
             raise SwellError(
                 "home_too_long",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swell.control.ports import shared
+from swell.control.port_conflicts import shared
 from swell.model.resources import Needs
 from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
 

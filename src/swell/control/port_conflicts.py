@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from swell.model.workload import DEFAULT_NAMESPACE, App
+from swell.model.workload import App, shown
 
 
 def shared(app: App, apps: Iterable[App]) -> list[str]:
@@ -13,11 +13,11 @@ def shared(app: App, apps: Iterable[App]) -> list[str]:
     own = list(_wanted(app))
     notes = []
     for place, (port, key) in enumerate(own):
-        rivals = [_short(rival) for wants, rival in (*own[:place], *others) if wants == port]
+        rivals = [shown(rival) for wants, rival in (*own[:place], *others) if wants == port]
         if rivals:
             verb = "wants" if len(rivals) == 1 else "want"
             notes.append(
-                f"{_short(key)}: port {port} is held by one replica per node, and {', '.join(rivals)} {verb} it too; "
+                f"{shown(key)}: port {port} is held by one replica per node, and {', '.join(rivals)} {verb} it too; "
                 "whoever is called waits for the other to be idle"
             )
     return notes
@@ -29,7 +29,3 @@ def _wanted(app: App) -> Iterator[tuple[int, str]]:
     for workload in app.workloads:
         for port in revisions[workload.revision].needs.ports:
             yield port, workload.key
-
-
-def _short(key: str) -> str:
-    return key.removeprefix(f"{DEFAULT_NAMESPACE}/")
