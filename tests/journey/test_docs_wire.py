@@ -17,12 +17,14 @@ SOURCE = ROOT / "src" / "swell"
 WIRE = (ROOT / "docs" / "wire.md").read_text()
 
 CALLS = (
-    *("gateway/*.py", "decide/admit.py", "decide/route.py"),
+    *("gateway/*.py", "decide/access.py", "decide/admit.py", "decide/route.py"),
     *(f"runtime/{name}.py" for name in ("arguments", "asgi", "call", "endpoint", "http", "results", "service")),
 )
 API = (
     "api/*.py",
     "control/*.py",
+    "decide/access.py",
+    "model/names.py",
     "model/unknown.py",
     *(f"store/{name}.py" for name in ("blobs", "faults", "logs", "sqlite", "writer")),
 )

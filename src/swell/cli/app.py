@@ -38,7 +38,7 @@ def list_apps(as_json: bool, home: str | None) -> None:
         click.echo(json_text(apps))
     elif apps:
         click.echo(listing(apps, time.time()))
-        click.echo(f"\nCalls go to {client.url}/call/APP/WORKLOAD, or /call/APP/CLASS.METHOD.")
+        click.echo(f"\nCalls go to {client.url}/call/APP/FUNCTION, or /call/APP/CLASS.METHOD.")
     else:
         click.echo("No app is deployed. `swell deploy FILE` deploys one.")
 

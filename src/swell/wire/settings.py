@@ -40,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True):
     allowed_origins: tuple[str, ...] = ()
     """Web pages that may use `/api` from a browser, as `http://host:port`; none by default."""
     restarts_max: int = 5
-    """A process of the platform (control, gateway, runner) that ends is started again this often…"""
+    """A process of the server (control, gateway, runner) that ends is started again this often…"""
     restarts_within_s: float = 60.0
     """…within this time; once more, and everything is stopped."""
     drain_s: float = 30.0
