@@ -11,7 +11,7 @@ from decide.worlds import POLICY, Setting, report, settings
 from swell.decide.check import check, would_break
 from swell.decide.drive import drive
 from swell.decide.plan import plan
-from swell.decide.scale import NEVER, scale
+from swell.decide.scale import NEVER, PoolState, scale
 from swell.model.demand import Demand, seen
 from swell.model.events import AppDeployed, NodeSeen, PlanCommitted
 from swell.model.node import Node
@@ -87,7 +87,7 @@ def test_at_the_moment_a_peak_has_passed_its_replica_goes_or_another_moment_is_n
     replica = Replica("r1-1", workload.pool, "n1", "serving", Phase.READY, planned_at=0.5, ready_at=0.5)
     demand = Demand(used_at=at, peaks=((at, 1),))
     now = at + idle_s
-    scaled = scale(workload, revision, demand, [replica], None, POLICY, now)
+    scaled = scale(PoolState(workload, revision, demand, [replica]), POLICY, now)
     assert scaled.stop == ("r1-1",) or now < scaled.look_again_at < NEVER
 
 
@@ -205,8 +205,8 @@ def test_more_demand_never_wants_fewer(it: Setting, more: int) -> None:
         if demand is None:
             continue
         higher = seen(demand, demand.held + more, demand.in_flight, 0, it.now)
-        low = scale(workload, revision, demand, [], None, POLICY, it.now)
-        high = scale(workload, revision, higher, [], None, POLICY, it.now)
+        low = scale(PoolState(workload, revision, demand, []), POLICY, it.now)
+        high = scale(PoolState(workload, revision, higher, []), POLICY, it.now)
         assert len(high.starts) >= len(low.starts)
         assert workload.scaling.min_replicas <= len(high.starts) <= max(workload.scaling.max_replicas, 1)
 

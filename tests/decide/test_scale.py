@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from decide.worlds import POLICY
 from swell.control.table import failing
-from swell.decide.scale import Scaled, scale
+from swell.decide.scale import PoolState, Scaled, scale
 from swell.model.demand import REPORT_LAG_S, Demand
 from swell.model.replica import Phase, Replica
 from swell.model.workload import Entry, Environment, Method, Revision, Scaling, Workload
@@ -109,4 +109,4 @@ def _scaled(
     environment = Environment("python", "3.11")
     revision = Revision(environment, "sha256-0", entry, max_inputs=inputs, target_inputs=target or inputs)
     workload = Workload("default", "a", "f", revision.id, scaling)
-    return scale(workload, revision, demand, serving, failures, POLICY, now, ended)
+    return scale(PoolState(workload, revision, demand, serving, failures, ended), POLICY, now)

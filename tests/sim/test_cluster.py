@@ -15,7 +15,7 @@ from swell.control.reactor import Effects, Reactor
 from swell.decide import drive as drive_module
 from swell.decide import plan as plan_module
 from swell.decide.drive import Owed
-from swell.decide.scale import Scaled, scale
+from swell.decide.scale import PoolState, Scaled, scale
 from swell.decide.spare import Spare, spare
 from swell.engines.fake import FakeEngine
 from swell.model.demand import Demand
@@ -23,7 +23,6 @@ from swell.model.events import Event, PlanCommitted
 from swell.model.orders import Order, StartOrder
 from swell.model.plan import Start, Stop
 from swell.model.replica import Phase, Replica
-from swell.model.workload import Workload
 from swell.model.world import World
 from swell.sim.cluster import Cluster, Scenario
 from swell.sim.replay import replay
@@ -136,9 +135,9 @@ def test_it_notices_capacity_that_is_promised_twice(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.slow
 def test_it_notices_replicas_given_up_before_they_were_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hasty(workload, revision, demand, serving, failures, policy, now, ended):  # type: ignore[no-untyped-def]
-        scaled = scale(workload, revision, demand, serving, failures, policy, now, ended)
-        unready = tuple(r.id for r in serving if r.phase is not Phase.READY and not demand.level)
+    def hasty(pool: PoolState, *given: Any) -> Scaled:
+        scaled = scale(pool, *given)
+        unready = tuple(r.id for r in pool.serving if r.phase is not Phase.READY and not pool.demand.level)
         return Scaled(scaled.starts, (*scaled.stop, *unready), "idle", "hasty", scaled.look_again_at, scaled.wait)
 
     monkeypatch.setattr(plan_module, "scale", hasty)
@@ -196,11 +195,11 @@ def test_where_nothing_goes_wrong_every_request_is_answered() -> None:
 def test_more_are_answered_than_with_one_replica_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """In all: where everything fails or fills up all the time, a few seeds do better with less."""
 
-    def one(workload: Workload | None, *given: Any) -> Scaled:
-        if workload is not None:
-            scaling = msgspec.structs.replace(workload.scaling, max_replicas=1, buffer_replicas=0)
-            workload = msgspec.structs.replace(workload, scaling=scaling)
-        return scale(workload, *given)
+    def one(pool: PoolState, *given: Any) -> Scaled:
+        if pool.workload is not None:
+            scaling = msgspec.structs.replace(pool.workload.scaling, max_replicas=1, buffer_replicas=0)
+            pool = msgspec.structs.replace(pool, workload=msgspec.structs.replace(pool.workload, scaling=scaling))
+        return scale(pool, *given)
 
     answered = sum(run(seed).answered for seed in range(40))
     monkeypatch.setattr(plan_module, "scale", one)
@@ -218,7 +217,9 @@ def test_nobody_is_started_for_requests_that_ended_with_their_replica() -> None:
 
 
 def test_it_notices_replicas_started_for_requests_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_module, "scale", lambda *given: scale(*given[:-1]))
+    monkeypatch.setattr(
+        plan_module, "scale", lambda pool, *given: scale(msgspec.structs.replace(pool, ended=()), *given)
+    )
     broken = [problem for seed in range(3) for problem in Cluster(seed, CRASHES).run().broken]
     assert any("nobody wants" in problem for problem in broken)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from swell.decide.drain import STARTUP_GRACE_S, drain_grace_s
 from swell.decide.place import make_room, place
-from swell.decide.scale import NEVER, scale
+from swell.decide.scale import NEVER, PoolState, scale
 from swell.decide.spare import Spare, Use, spare
 from swell.decide.warm import evict, idle_at, may_have_template, usable
 from swell.model.demand import IDLE, Demand
@@ -51,6 +52,28 @@ class _Growth(msgspec.Struct):
     """The same for those that nobody waits for."""
 
 
+class _Short(NamedTuple):
+    """A replica that found no room."""
+
+    pool: str
+    needs: Needs
+    nodes: frozenset[str]
+    """Where it may be."""
+    why_not: str
+    """Why it is on none of them now."""
+
+
+class _Choice(NamedTuple):
+    """A node on which room can be made."""
+
+    at: float
+    """From then on."""
+    use: Use
+    """Of the most useful that goes."""
+    node: str
+    going: list[Spare]
+
+
 class _Planner:
     """One plan in the making: what it has decided so far, and the capacity that is left."""
 
@@ -64,12 +87,12 @@ class _Planner:
         self.waits: list[Wait] = []
         self.look_again: dict[str, float] = {}
         self.stopping: set[str] = set()
-        self.read: dict[str, Demand] = {}
+        self.recorded: dict[str, Demand] = {}
         self.new_template_mib: dict[str, float] = {}
         self.forked: set[str] = set()
         """Templates that what is started now is forked from."""
-        self.short: list[tuple[str, Needs, frozenset[str], str]] = []
-        """(pool, what it asks for, where it may be, why not now) of each replica that found no room."""
+        self.short: list[_Short] = []
+        """One for each replica that found no room."""
         self.growths: list[_Growth] = []
         self.kept: set[str] = set()
         """Nodes whose free room is for those who wait."""
@@ -91,7 +114,7 @@ class _Planner:
         if self.short:
             self._list_spares()
         for short in self.short:
-            self._make_room(*short)
+            self._make_room(short)
         # Last, and out of free room alone: nobody waits for a reserve, nor goes for one.
         for growth in self.growths:
             while growth.reserve and not growth.needed and self._placed(growth, growth.reserve, reserve=True):
@@ -99,7 +122,7 @@ class _Planner:
         return Plan(
             at=self.now,
             pools=pools,
-            demand=tuple(self.read.items()),
+            demand=tuple(self.recorded.items()),
             actions=tuple(self.actions),
             waits=tuple(self.waits),
             look_again=tuple((p, at) for p, at in self.look_again.items() if at != NEVER),
@@ -110,16 +133,16 @@ class _Planner:
     def _pool(self, pool: str, revision: Revision) -> None:
         world, now = self.world, self.now
         workload = world.workload(pool)
-        demand = self._level(pool)
+        self._record(pool)
+        demand = self.demand.get(pool, IDLE)
         members = world.in_pool(pool)
         serving = [r for r in members if r.role == "serving" and r.phase is not Phase.DRAINING]
         templates = [r for r in members if r.role == "template" and r.phase is not Phase.DRAINING]
-        failures = world.failures.get(pool)
         if workload is None and workload_of(pool) not in world.workloads:
             self._remove(pool, revision, serving + templates)
             return
-        ended = world.ended.get(pool, ())
-        scaled = scale(workload, revision, demand, serving, failures, self.policy, now, ended)
+        failures, ended = world.failures.get(pool), world.ended.get(pool, ())
+        scaled = scale(PoolState(workload, revision, demand, serving, failures, ended), self.policy, now)
         self._look(pool, scaled.look_again_at)
         if scaled.wait:
             self.waits.append(Wait(pool, scaled.wait))
@@ -164,7 +187,7 @@ class _Planner:
             return True
         self.waits.append(Wait(pool, FOR_OTHERS if reserve and self.kept else why_not))
         if not reserve:
-            self.short += [(pool, needs, frozenset(rooms), why_not)] * len(whys)
+            self.short += [_Short(pool, needs, frozenset(rooms), why_not)] * len(whys)
         return False
 
     def _start(self, growth: _Growth, node: str, why: str) -> None:
@@ -236,10 +259,10 @@ class _Planner:
                 self.reach[node].give_back(self.world.needs(each.replica))
                 self.spares.setdefault(node, []).append(each)
 
-    def _make_room(self, pool: str, needs: Needs, nodes: frozenset[str], why_not: str) -> None:
+    def _make_room(self, short: _Short) -> None:
         """Nothing fits: take back what is idle elsewhere, longest unused first, if that makes it fit."""
-        choices: list[tuple[float, Use, int, str, list[Spare]]] = []
-        for node in nodes:
+        needs, choices = short.needs, []
+        for node in short.nodes:
             if self.reach[node].lacks(needs) is not None:
                 continue
             there = (each for each in self.spares.get(node, ()) if each.replica.id not in self.stopping)
@@ -248,23 +271,23 @@ class _Planner:
             if going is None:
                 continue
             at = max((each.since + self.policy.reclaim_after_s for each in going), default=self.now)
-            choices.append(
-                (max(at, self.now), max((each.use for each in going), default=Use.NONE), len(going), node, going)
-            )
+            use = max((each.use for each in going), default=Use.NONE)
+            choices.append(_Choice(max(at, self.now), use, node, going))
             for each in going:
-                self._level(each.replica.pool)
+                self._record(each.replica.pool)
         # Where nothing would do, room comes back only by an event: whoever leaves wakes the waiting.
         if not choices:
             return
-        at, _, _, node, going = min(choices, key=lambda choice: choice[:4])
+        best = min(choices, key=lambda choice: (choice.at, choice.use, len(choice.going), choice.node))
+        node = best.node
         self.kept.add(node)
-        if at > self.now:
-            self._look(pool, at)
+        if best.at > self.now:
+            self._look(short.pool, best.at)
             return
         self.coming[node].take(needs)
         self.reach[node].take(needs)
-        why = f"{workload_of(pool)} waits: {why_not}"
-        for each in going:
+        why = f"{workload_of(short.pool)} waits: {short.why_not}"
+        for each in best.going:
             self.coming[node].give_back(self.world.needs(each.replica))
             grace_s = drain_grace_s(self.world.revision(each.replica.pool), each.replica.role, self.policy)
             self._stop(each.replica.id, "reclaimed", grace_s, why)
@@ -284,7 +307,7 @@ class _Planner:
         unused = [t for t in there if t.id not in going and self._unused(t)]
         evicted = evict(unused, excess_mib, self.world.memory_mib, self._worth)
         for template in evicted or ():
-            self._level(template.pool)
+            self._record(template.pool)
             why = f"templates on {node} may hold {self.policy.template_memory_share:.0%} of its memory"
             self._stop(template.id, "evicted", STARTUP_GRACE_S, why)
         return evicted is not None
@@ -308,13 +331,11 @@ class _Planner:
             self.rooms = {id: self.world.room(id) for id, node in self.world.nodes.items() if node.alive}
         return self.rooms
 
-    def _level(self, pool: str) -> Demand:
-        """The pool's demand, on which something depends: it is kept in the plan."""
+    def _record(self, pool: str) -> None:
+        """Something was decided by the pool's demand: the plan holds it, so that a replay decides the same."""
         known = self.demand.get(pool)
-        if known is None:
-            return IDLE
-        self.read[pool] = known
-        return known
+        if known is not None:
+            self.recorded[pool] = known
 
     # -- the words of a plan -----------------------------------------------------------------
 

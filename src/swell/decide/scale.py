@@ -22,6 +22,20 @@ from swell.model.world import Failures
 NEVER = math.inf
 
 
+class PoolState(msgspec.Struct, frozen=True):
+    """A pool as it is now: what its size depends on."""
+
+    workload: Workload | None
+    """None once its revision is superseded."""
+    revision: Revision
+    demand: Demand
+    serving: Sequence[Replica]
+    """Its live replicas that do not drain."""
+    failures: Failures | None = None
+    ended: Sequence[float] = ()
+    """When replicas of it that had been ready ended unasked."""
+
+
 class Scaled(msgspec.Struct, frozen=True):
     """What to add, which to stop, and why."""
 
@@ -39,29 +53,17 @@ class Scaled(msgspec.Struct, frozen=True):
     """How many of the starts, the last ones, are for the reserve: nobody waits for them."""
 
 
-def scale(
-    workload: Workload | None,
-    revision: Revision,
-    demand: Demand,
-    serving: Sequence[Replica],
-    failures: Failures | None,
-    policy: Policy,
-    now: float,
-    ended: Sequence[float] = (),
-) -> Scaled:
-    """Size one pool. `workload` is None once its revision is superseded; `serving` are its live, not draining replicas.
-    `ended` are the times at which replicas of it that had been ready ended unasked.
-
-    Times in seconds since the epoch; `look_again_at` is infinite when only an event can change the answer.
-    """
-    told = _inputs(demand, revision, serving)
-    scaled = _size(workload, revision, demand, serving, failures, policy, now, told)
-    untold = [at for at in ended if at > demand.heard_at and at + REPORT_LAG_S > now]
+def scale(pool: PoolState, policy: Policy, now: float) -> Scaled:
+    """Size one pool. Times in seconds since the epoch; `look_again_at` is infinite when only an event can change the
+    answer."""
+    demand, told = pool.demand, _inputs(pool)
+    scaled = _size(pool, told, policy, now)
+    untold = [at for at in pool.ended if at > demand.heard_at and at + REPORT_LAG_S > now]
     if not scaled.starts or not untold:
         return scaled
     # Its inputs ended with it, and held requests may have been assigned to it.
-    sure = max(min(told, demand.level - len(untold) * revision.max_inputs), 0)
-    surely = _size(workload, revision, demand, serving, failures, policy, now, sure)
+    sure = max(min(told, demand.level - len(untold) * pool.revision.max_inputs), 0)
+    surely = _size(pool, sure, policy, now)
     if len(surely.starts) == len(scaled.starts):
         return scaled
     doubt = f"a replica just ended; decided again within {REPORT_LAG_S:g} s, when the gateway has reported"
@@ -79,79 +81,70 @@ class Unneeded(NamedTuple):
     replica: Replica
 
 
-def unneeded(
-    workload: Workload | None, revision: Revision, demand: Demand, serving: Sequence[Replica]
-) -> list[Unneeded]:
+def unneeded(pool: PoolState) -> list[Unneeded]:
     """What is there beyond need and minimum, those that would go first in front."""
-    ready = _newest_first([r for r in serving if r.phase is Phase.READY])
-    least, most, buffer, _ = _bounds(workload, len(serving))
+    ready = _newest_first([r for r in pool.serving if r.phase is Phase.READY])
+    least, most, buffer, _ = _bounds(pool)
 
     def wanted(inputs: int, reserve: int) -> int:
-        return _wanted(_replicas_for(inputs, revision.target_inputs), least, most, reserve)
+        return _wanted(_replicas_for(inputs, pool.revision.target_inputs), least, most, reserve)
 
-    inputs, found = _inputs(demand, revision, serving), []
+    inputs, found = _inputs(pool), []
     for gone, replica in enumerate(ready[: max(len(ready) - wanted(inputs, 0), 0)], 1):
         left = len(ready) - gone
         reserve = left < wanted(inputs, buffer)
         kept = 0 if reserve else buffer
-        needed_until = max((at for at, level in demand.peaks if wanted(level, kept) > left), default=0.0)
+        needed_until = max((at for at, level in pool.demand.peaks if wanted(level, kept) > left), default=0.0)
         found.append(Unneeded(max(needed_until, replica.ready_at or replica.planned_at), reserve, replica))
     return found
 
 
-def _inputs(demand: Demand, revision: Revision, serving: Sequence[Replica]) -> int:
+def _inputs(pool: PoolState) -> int:
     """Inputs that want a replica. Of those in flight no more than the ready ones can work on: the rest is over, since
     its replica crashed, or goes on in one that drains."""
+    demand = pool.demand
     waiting = demand.held + demand.queued
     if not demand.in_flight:
         return waiting
-    ready = sum(r.phase is Phase.READY for r in serving)
-    return waiting + min(demand.in_flight, ready * revision.max_inputs)
+    ready = sum(r.phase is Phase.READY for r in pool.serving)
+    return waiting + min(demand.in_flight, ready * pool.revision.max_inputs)
 
 
-def _size(
-    workload: Workload | None,
-    revision: Revision,
-    demand: Demand,
-    serving: Sequence[Replica],
-    failures: Failures | None,
-    policy: Policy,
-    now: float,
-    inputs: int,
-) -> Scaled:
+def _size(pool: PoolState, inputs: int, policy: Policy, now: float) -> Scaled:
     """For so many `inputs` now, and what the demand was lately."""
-    least, most, buffer, idle_s = _bounds(workload, len(serving))
-    need = _replicas_for(inputs, revision.target_inputs)
+    demand, serving, target = pool.demand, pool.serving, pool.revision.target_inputs
+    least, most, buffer, idle_s = _bounds(pool)
+    need = _replicas_for(inputs, target)
     wanted = _wanted(need, least, most, buffer)
     have = len(serving)
     if have > most:
         return _shrink_to(most, serving, now)
     if wanted > have:
-        words = _why_start(inputs, min(demand.held, inputs), revision.target_inputs)
+        words = _why_start(inputs, min(demand.held, inputs), target)
         whys = [words if n < need else _kept(n, least, buffer) for n in range(have, wanted)]
-        return _grow(tuple(whys), wanted - max(have, _wanted(need, least, most, 0)), failures, policy, now)
-    peak = _replicas_for(demand.peak_within(idle_s, now), revision.target_inputs)
+        return _grow(tuple(whys), wanted - max(have, _wanted(need, least, most, 0)), pool.failures, policy, now)
+    peak = _replicas_for(demand.peak_within(idle_s, now), target)
     keep = _wanted(peak, wanted, most, buffer)
     spare = have - keep
     idle = [r for r in serving if r.phase is Phase.READY and (r.ready_at or now) + idle_s <= now]
     # The newest go first: the oldest have the warmest caches and the longest record of working.
     stop = tuple(r.id for r in _newest_first(idle)[: max(spare, 0)])
-    reason = "idle" if workload is not None else "superseded"
+    reason = "idle" if pool.workload is not None else "superseded"
     return Scaled(
         starts=(),
         stop=stop,
         reason=reason,
-        why=_why_stop(workload, keep, idle_s) if stop else "",
+        why=_why_stop(pool.workload, keep, idle_s) if stop else "",
         look_again_at=_next_look(demand, [r for r in serving if r.id not in stop], least, keep, idle_s, now),
         wait=_at_most(need, most, inputs) if need > most else "",
     )
 
 
-def _bounds(workload: Workload | None, have: int) -> tuple[int, int, int, float]:
+def _bounds(pool: PoolState) -> tuple[int, int, int, float]:
     """(least, most, buffer, idle_s). A superseded pool only finishes what it has."""
-    if workload is None:
-        return 0, have, 0, 0.0
-    scaling = workload.scaling
+    if pool.workload is None:
+        return 0, len(pool.serving), 0, 0.0
+    scaling = pool.workload.scaling
     return scaling.min_replicas, scaling.max_replicas, scaling.buffer_replicas, scaling.idle_s
 
 

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
-from swell.decide.scale import unneeded
+from swell.decide.scale import PoolState, unneeded
 from swell.model.demand import Demand
 from swell.model.replica import Phase, Replica
 from swell.model.world import World
@@ -49,7 +49,7 @@ def spare(world: World, pool: str, demand: Demand, leaving: Container[str] = ())
         return
     members = [r for r in world.by_pool.get(pool, {}).values() if r.phase is not Phase.DRAINING and r.id not in leaving]
     serving = [r for r in members if r.role == "serving"]
-    for since, reserve, replica in unneeded(world.workload(pool), revision, demand, serving):
+    for since, reserve, replica in unneeded(PoolState(world.workload(pool), revision, demand, serving)):
         yield Spare(Use.RESERVE if reserve else Use.NONE, since, replica)
     if len(serving) < len(members):
         yield from _templates(members, demand)
