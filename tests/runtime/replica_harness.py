@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from swell.model.workload import Entry, Environment, Method, Revision
-from swell.wire.child import Alive, Down, Failed, Launch, Ready, Up
+from swell.wire.child import Down, Failed, ForkStarted, Launch, Ready, Up
 from swell.wire.frames import Unpacker, pack
 from swell.wire.loglines import ENDED, unmark
 
@@ -125,7 +125,7 @@ class ReplicaProcess:
             data = channel.recv(65536)
             if not data:
                 return None
-            self._heard += [message for message in self._unpacker.feed(data) if not isinstance(message, Alive)]
+            self._heard += [message for message in self._unpacker.feed(data) if not isinstance(message, ForkStarted)]
         return self._heard.pop(0)
 
     def ready(self) -> Ready:

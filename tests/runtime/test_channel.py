@@ -10,11 +10,11 @@ import pytest
 
 from swell.runtime.channel import Channel
 from swell.runtime.runner.child_link import ChildLink
-from swell.wire.child import Here, Stuck, Up
+from swell.wire.child import Reattach, Stuck, Up
 from swell.wire.frames import Unpacker
 
 WAIT_S = 30.0
-ME = Here("r1-1", "default/app/f@rv-1", "serving", 7, True, "unix:/x")
+ME = Reattach("r1-1", 7, True)
 
 
 def test_a_runner_that_does_not_read_is_told_the_whole_state_over_another_connection(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_runner_that_does_not_read_is_told_the_whole_state_over_another_connec
             channel = Channel(ours, str(path), WAIT_S, lambda: ME, ended.append)
             await channel.listen()
             # More than the kernel keeps: a part of it is sent, and the rest is not.
-            channel.send(Stuck(1, ("q" * 2**22,), False))
+            channel.send(Stuck(("q" * 2**22,), False))
             loop = asyncio.get_running_loop()
             again, _ = await asyncio.wait_for(loop.sock_accept(runner), WAIT_S)
             with again:

@@ -395,7 +395,7 @@ def test_drain_finishes_what_runs_refuses_the_rest_and_runs_exit_hooks() -> None
         running = replica.begin("/call/sleep", b"[0.8]")
         waiting = replica.begin("/call/wait", b"[0.8]")
         until(lambda: replica.call("echo", [[1]]), "another slot")
-        replica.tell(Drain(grace_s=10.0, reason="test"))
+        replica.tell(Drain(reason="test"))
         until(lambda: replica.request("/call/echo", b"[[1]]")[0] == 503, "refused")
         assert running.recv(4096).startswith(b"HTTP/1.1 200")
         assert waiting.recv(4096).endswith(b'"q9"')
@@ -454,7 +454,7 @@ def test_a_fork_serves_with_its_own_randomness_and_only_the_remaining_hooks() ->
         snapped, started, own, rolled = replica.call("roll")
         assert snapped == replica.process.pid != started == own == pid
         assert rolled != fixed
-        replica.tell(Drain(grace_s=10.0, reason="test"))
+        replica.tell(Drain(reason="test"))
         assert replica.wait() == 0
     with ReplicaProcess(source, entry) as replica:
         assert replica.ready().pid == replica.process.pid

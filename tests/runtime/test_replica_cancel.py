@@ -155,7 +155,7 @@ def test_an_interruption_never_reaches_the_next_input() -> None:
 def test_what_cannot_be_stopped_ends_a_replica_with_one_slot(method: str) -> None:
     with ready_replica(SOURCE, ENTRY, cancel_grace_s=0.2) as replica:
         _run_and_leave(replica, method, b"[60]")
-        assert replica.hear() == Stuck(count=1, requests=("q9",), ending=True)
+        assert replica.hear() == Stuck(requests=("q9",), ending=True)
         assert replica.wait() == 75
 
 
@@ -163,11 +163,11 @@ def test_what_cannot_be_stopped_ends_a_replica_with_one_slot(method: str) -> Non
 def test_what_cannot_be_stopped_is_listed_where_there_are_more_slots(method: str) -> None:
     with ready_replica(SOURCE, ENTRY, cancel_grace_s=0.2, max_inputs=2) as replica:
         _run_and_leave(replica, method, b"[2.0]")
-        assert replica.hear() == Stuck(count=1, requests=("q9",), ending=False)
+        assert replica.hear() == Stuck(requests=("q9",), ending=False)
         assert replica.call("echo", [1]) == 1
         other = replica.begin("/call/sleep", b"[0.3]")
         until(lambda: replica.request("/call/echo", b"[1]")[0] == 503, "it still fills its slot")
-        assert replica.hear() == Stuck(count=0, requests=(), ending=False)
+        assert replica.hear() == Stuck(requests=(), ending=False)
         other.close()
 
 
@@ -255,7 +255,7 @@ BLOCKING_ENTRY = Entry(
 def test_code_that_blocks_the_loop_after_its_caller_left_ends_a_replica_with_one_slot(method: str) -> None:
     with ready_replica(BLOCKING, BLOCKING_ENTRY, cancel_grace_s=0.2) as replica:
         _run_and_leave(replica, method, b"[60]")
-        assert replica.hear() == Stuck(count=1, requests=("q9",), ending=True)
+        assert replica.hear() == Stuck(requests=("q9",), ending=True)
         assert replica.wait() == 75
         assert len(replica.printed("blocks the event loop")) == 1
         frames = [text for _, _, text in replica.lines if text.startswith("  File ")]
@@ -269,7 +269,7 @@ def test_a_web_app_that_blocks_the_loop_after_its_caller_left_ends_too() -> None
         sock = replica.begin("/", headers="Swell-Web: pages\r\n", method="GET")
         until(lambda: counter.stat().st_size > 0, "it runs")
         sock.close()
-        assert replica.hear() == Stuck(count=1, requests=("q9",), ending=True)
+        assert replica.hear() == Stuck(requests=("q9",), ending=True)
         assert replica.wait() == 75
 
 
@@ -278,8 +278,8 @@ def test_code_that_blocks_the_loop_is_listed_where_there_are_more_slots(method: 
     with ready_replica(BLOCKING, BLOCKING_ENTRY, cancel_grace_s=0.2, max_inputs=2) as replica:
         for _ in range(2):
             _run_and_leave(replica, method, b"[2.0]")
-            assert replica.hear() == Stuck(count=1, requests=("q9",), ending=False)
-            assert replica.hear() == Stuck(count=0, requests=(), ending=False)
+            assert replica.hear() == Stuck(requests=("q9",), ending=False)
+            assert replica.hear() == Stuck(requests=(), ending=False)
             assert replica.call("naps", [0.0]) is None
         assert replica.process.poll() is None
 

@@ -8,7 +8,7 @@ import pytest
 from replica_harness import ReplicaProcess, cls, function, ready_replica, until
 
 from swell.model.workload import Entry, Method
-from swell.wire.child import Drain, Here
+from swell.wire.child import Drain, Reattach
 
 PLAIN = """
     def thing(value: int = 1):
@@ -44,7 +44,7 @@ def test_a_drain_during_start_up_ends_it() -> None:
     """
     with ReplicaProcess(source, cls(enter=("start",))) as replica:
         until(lambda: replica.printed("starting"), "the hook runs")
-        replica.tell(Drain(grace_s=1.0, reason="test"))
+        replica.tell(Drain(reason="test"))
         assert replica.wait() == 0
 
 
@@ -59,10 +59,10 @@ def test_it_serves_on_when_its_runner_dies_and_is_adopted_by_the_next() -> None:
             runner.listen()
             channel, _ = runner.accept()
         here = replica.hear(channel)
-        assert here == Here("r1-1", "default/app/thing@rv-1", "serving", pid, True, f"unix:{replica.path}")
+        assert here == Reattach("r1-1", pid, True)
         assert replica.call("thing", [2]) == 2
         replica.channel = channel
-        replica.tell(Drain(grace_s=1.0, reason="test"))
+        replica.tell(Drain(reason="test"))
         assert replica.wait() == 0
 
 
@@ -74,11 +74,11 @@ def test_it_comes_back_as_often_as_its_runner_dies_and_ends_when_it_is_not_wante
         replica.channel.close()
         for _ in range(3):
             replica.channel, _ = runner.accept()
-            assert isinstance(replica.hear(), Here)
+            assert isinstance(replica.hear(), Reattach)
             replica.channel.close()
         replica.channel, _ = runner.accept()
-        assert isinstance(replica.hear(), Here)
-        replica.tell(Drain(grace_s=1.0, reason="not wanted"))
+        assert isinstance(replica.hear(), Reattach)
+        replica.tell(Drain(reason="not wanted"))
         assert replica.wait() == 0
 
 
@@ -97,7 +97,7 @@ def test_exit_hooks_all_run_even_when_one_raises() -> None:
     """
     with ReplicaProcess(source, cls(exit=("one", "two"))) as replica:
         replica.ready()
-        replica.tell(Drain(grace_s=1.0, reason="test"))
+        replica.tell(Drain(reason="test"))
         assert replica.wait() == 0
         assert replica.printed("ValueError: first")
         assert replica.printed("second")

@@ -123,7 +123,7 @@ def test_an_asgi_app_gets_its_scope_and_its_lifespan() -> None:
         assert int(headers["swell-run-us"]) > 0
         assert replica.request("/nothing", headers=HEAD)[::2] == (204, b"")
         assert replica.request("/echo", method="HEAD", headers=HEAD)[0] == 201
-        replica.tell(Drain(grace_s=1.0, reason="test"))
+        replica.tell(Drain(reason="test"))
         assert replica.wait() == 0
         assert replica.printed("lifespan.startup")
         assert replica.printed("lifespan.shutdown")
@@ -332,7 +332,7 @@ def test_a_process_that_listens_is_ready_when_it_does_and_ends_with_the_replica(
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
         until(lambda: replica.printed("server pid"), "its pid")
         pid = int(replica.printed("server pid")[0][2].split()[-1])
-        replica.tell(Drain(grace_s=5.0, reason="test"))
+        replica.tell(Drain(reason="test"))
         assert replica.wait() == 0
         until(lambda: identify(pid) is None, "the server is gone")
 

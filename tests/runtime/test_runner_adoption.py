@@ -233,13 +233,13 @@ def test_one_that_comes_back_ready_to_the_same_runner_has_no_start_up_limit_any_
     async def scenario(node: Node) -> None:
         source = f"""
         import os, socket, time
-        from swell.wire.child import Here
+        from swell.wire.child import Reattach
         from swell.wire.frames import pack
         class Thing:
             def start(self):
                 self.channel = socket.socket(socket.AF_UNIX)
                 self.channel.connect({str(node.home.runner_socket)!r})
-                self.channel.sendall(pack(Here("r1-back", "", "serving", os.getpid(), True, "")))
+                self.channel.sendall(pack(Reattach("r1-back", os.getpid(), True)))
                 time.sleep(600)
             def f(self): pass
         """

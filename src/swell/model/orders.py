@@ -51,4 +51,3 @@ class BuildReport(msgspec.Struct, frozen=True):
     message: str = ""
     detail: str = ""
     """The installer's own words, or the traceback."""
-    seconds: float = 0.0

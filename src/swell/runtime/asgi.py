@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from swell.model.errors import SwellError
-from swell.runtime.call import Host
+from swell.runtime.call import ReplicaContext
 from swell.runtime.http import Exchange, checked
 from swell.runtime.steps import Steps
 from swell.runtime.stream import TRAILERS
@@ -33,8 +33,8 @@ caller has the answer. One that goes on in the background keeps its slot."""
 class AsgiApp:
     """One application of the program's, with its lifespan."""
 
-    def __init__(self, host: Host, name: str, app: App) -> None:
-        self._host = host
+    def __init__(self, replica: ReplicaContext, name: str, app: App) -> None:
+        self._replica = replica
         self._name = name
         self._app = app
         self._state: dict[str, Any] = {}
@@ -64,7 +64,7 @@ class AsgiApp:
 
     def open(self, exchange: Exchange) -> AsgiCall:
         """Take one admitted request."""
-        return AsgiCall(self._host, exchange, self._app, self._state)
+        return AsgiCall(self._replica, exchange, self._app, self._state)
 
     async def _lifespan_says(self) -> Message | None:
         """Its next message; None when it ended without one (it does not speak lifespan)."""
@@ -81,13 +81,13 @@ class AsgiApp:
 class AsgiCall:
     """One request to an application."""
 
-    def __init__(self, host: Host, exchange: Exchange, app: App, state: dict[str, Any]) -> None:
+    def __init__(self, replica: ReplicaContext, exchange: Exchange, app: App, state: dict[str, Any]) -> None:
         request = exchange.request
         self.request = request.id
         self.deadline = request.deadline
         self.alone = True
         self.on_loop = True
-        self._host = host
+        self._replica = replica
         self._exchange = exchange
         self._body: deque[bytes] = deque()
         self._body_size = 0
@@ -107,8 +107,8 @@ class AsgiCall:
         self._began_ns = perf_counter_ns()
         self._process_ns = process_time_ns()
         self._steps = Steps(self._run(app, _scope(exchange, state)))
-        self._task: asyncio.Task[None] = host.loop.create_task(
-            self._steps, context=host.context_for(Input(self.request, self.deadline))
+        self._task: asyncio.Task[None] = replica.loop.create_task(
+            self._steps, context=replica.context_for(Input(self.request, self.deadline))
         )
         self._task.add_done_callback(self._over)
 
@@ -128,7 +128,7 @@ class AsgiCall:
     def disconnected(self) -> None:
         self._gone = True
         self._news.set()
-        self._host.slots.stop(self)
+        self._replica.slots.stop(self)
 
     # -- work ---------------------------------------------------------------------------------
 
@@ -213,7 +213,7 @@ class AsgiCall:
             self._ended = True
             self._news.set()
             self._last = (bytes(body), status, headers)
-            self._waiting = self._host.loop.call_later(RETURN_WAIT_S, self._end)
+            self._waiting = self._replica.loop.call_later(RETURN_WAIT_S, self._end)
 
     # -- its end ------------------------------------------------------------------------------
 
@@ -223,9 +223,9 @@ class AsgiCall:
         return b"Swell-Cpu-Us: %d\r\nSwell-Run-Us: %d\r\n" % (cpu_ns // 1000, run_ns // 1000)
 
     def _over(self, task: asyncio.Task[None]) -> None:
-        for stream in self._host.output:
+        for stream in self._replica.output:
             stream.end_input(self.request)
-        self._host.slots.end(self)
+        self._replica.slots.end(self)
         if self._ended:
             self._end()
         elif task.cancelled() and not self._exchange.closed:

@@ -34,19 +34,19 @@ from swell.wire.context import Input, InputCancellation, current
 from swell.wire.http import JSON, error_body
 
 
-class Host(msgspec.Struct):
+class ReplicaContext(msgspec.Struct):
     """What every input of one replica shares."""
 
     loop: asyncio.AbstractEventLoop
     workers: Workers
     slots: Slots
-    context: Context
-    """The context that async start-up hooks left: each input works on a copy."""
+    variables: Context
+    """The context variables that async start-up hooks left: each input works on a copy."""
     output: tuple[MarkedText, MarkedText]
 
     def context_for(self, work: Input) -> Context:
         """A context for one async input."""
-        own = self.context.copy()
+        own = self.variables.copy()
         own.run(current.set, work)
         return own
 
@@ -87,13 +87,13 @@ class Callee:
 class Call:
     """One admitted call; the handler of its request and the work its slot counts."""
 
-    def __init__(self, host: Host, exchange: Exchange, callee: Callee, wanted: Accepted) -> None:
+    def __init__(self, replica: ReplicaContext, exchange: Exchange, callee: Callee, wanted: Accepted) -> None:
         request = exchange.request
         self.request = request.id
         self.deadline = request.deadline
         self.alone = True
         self.on_loop = callee.asynchronous
-        self._host = host
+        self._replica = replica
         self._exchange = exchange
         self._callee = callee
         self._wanted = wanted
@@ -120,19 +120,19 @@ class Call:
 
     def complete(self) -> None:
         """Start the user's code."""
-        host = self._host
+        replica = self._replica
         if self._callee.asynchronous:
             self._process_ns = -process_time_ns()
             self._steps = Steps(self._asynchronous())
-            context = host.context_for(Input(self.request, self.deadline))
-            self._task = host.loop.create_task(self._steps, context=context)
+            context = replica.context_for(Input(self.request, self.deadline))
+            self._task = replica.loop.create_task(self._steps, context=context)
             self._task.add_done_callback(self._task_over)
         else:
             self._job = Job(self._synchronous, self._over)
-            host.workers.submit(self._job)
+            replica.workers.submit(self._job)
 
     def disconnected(self) -> None:
-        self._host.slots.stop(self)
+        self._replica.slots.stop(self)
 
     # -- work ---------------------------------------------------------------------------------
 
@@ -140,7 +140,7 @@ class Call:
         """A waiting pump is woken and closes its generator itself; running code gets an exception."""
         self._stopping = True
         if self._task is None and self._job is None:
-            self._host.slots.end(self)  # Its body never came: there is nothing to stop.
+            self._replica.slots.end(self)  # Its body never came: there is nothing to stop.
             return
         if self._task is not None:
             self._task.cancel()
@@ -150,7 +150,7 @@ class Call:
             self._pipe.close()
             waits = not self._in_user_code
         if self._job is not None and (attempt > 0 or not waits):
-            self._host.workers.interrupt(self._job)
+            self._replica.workers.interrupt(self._job)
 
     def expire(self) -> None:
         message = self._exchange.request.past_deadline("it ran; it was told to stop")
@@ -196,8 +196,8 @@ class Call:
     def _pump(self, items: Iterator[Any]) -> None:
         """Send each item on its way; whatever happens, a generator is closed in this thread."""
         form = self._streaming = Format(self._wanted)
-        pipe = self._pipe = Pipe(self._host.loop.call_soon_threadsafe, self._exchange)
-        self._host.loop.call_soon_threadsafe(self._begin_stream)
+        pipe = self._pipe = Pipe(self._replica.loop.call_soon_threadsafe, self._exchange)
+        self._replica.loop.call_soon_threadsafe(self._begin_stream)
         try:
             while True:
                 self._in_user_code = True
@@ -323,9 +323,9 @@ class Call:
         if self._job is not None:
             self._cpu_ns = self._job.cpu_ns
             self._job = None  # It knows this call: the two would keep each other for the garbage collector.
-        for stream in self._host.output:
+        for stream in self._replica.output:
             stream.end_input(self.request)
-        self._host.slots.end(self)
+        self._replica.slots.end(self)
         exchange = self._exchange
         if exchange.closed:
             return

@@ -7,7 +7,7 @@ import select
 import socket
 from collections.abc import Callable
 
-from swell.wire.child import Down, Drain, Here, Up
+from swell.wire.child import Down, Drain, Reattach, Up
 from swell.wire.frames import Unpacker, pack
 
 _SEND_S = 1.0
@@ -16,7 +16,7 @@ _RETRY_S = 0.05
 
 
 class Channel(asyncio.Protocol):
-    """The replica's end of the link. `here` makes what is said to a new runner; `end(reason)` is called once,
+    """The replica's end of the link. `reattach` makes what is said to a new runner; `end(reason)` is called once,
     when a drain is ordered or no runner adopts us within `orphan_s`."""
 
     def __init__(
@@ -24,13 +24,13 @@ class Channel(asyncio.Protocol):
         sock: socket.socket,
         runner_socket: str,
         orphan_s: float,
-        here: Callable[[], Here],
+        reattach: Callable[[], Reattach],
         end: Callable[[str], None],
     ) -> None:
         self._sock = sock
         self._runner_socket = runner_socket
         self._orphan_s = orphan_s
-        self._here = here
+        self._reattach = reattach
         self._end = end
         self._unpacker: Unpacker[Down] = Unpacker(Down)
         self._seeking: asyncio.Task[None] | None = None
@@ -43,7 +43,7 @@ class Channel(asyncio.Protocol):
         await loop.connect_accepted_socket(lambda: self, self._sock.dup())
 
     def send(self, message: Up) -> None:
-        """Say it now, before returning. Lost when the runner is gone or does not read: it then hears `here`."""
+        """Say it now, before returning. Lost when the runner is gone or does not read: it then hears `reattach`."""
         data = memoryview(pack(message))
         try:
             while data:
@@ -88,7 +88,7 @@ class Channel(asyncio.Protocol):
                 continue
             self._sock = sock
             self._unpacker = Unpacker(Down)
-            self.send(self._here())
+            self.send(self._reattach())
             await self.listen()
             return
         self._end(f"no runner came back within {self._orphan_s:g} s")

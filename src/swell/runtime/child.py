@@ -22,7 +22,7 @@ def main() -> None:
     status = 1
     try:
         launch = read_launch(channel)
-        load.place(launch)
+        load.enter_replica(launch)
         program = _load(launch, channel)
         if program is not None:
             timings = [("load", (time.monotonic() - started) * 1000)]

@@ -19,7 +19,7 @@ from swell.model.errors import SwellError
 from swell.model.workload import Web
 from swell.runtime.arguments import Given, bad_body
 from swell.runtime.asgi import App
-from swell.runtime.call import Call, Callee, Host
+from swell.runtime.call import Call, Callee, ReplicaContext
 from swell.runtime.http import Exchange, Request
 from swell.runtime.load import Program
 from swell.runtime.results import accepted
@@ -46,8 +46,8 @@ class EndpointCallee(Callee):
 class Endpoint:
     """A function behind one path and one HTTP method, without a framework."""
 
-    def __init__(self, host: Host, callee: EndpointCallee, web: Web) -> None:
-        self._host = host
+    def __init__(self, replica: ReplicaContext, callee: EndpointCallee, web: Web) -> None:
+        self._replica = replica
         self._callee = callee
         self._method = web.http_method.upper()
 
@@ -63,7 +63,7 @@ class Endpoint:
             exchange.refuse(405, "method_not_allowed", f"{self._callee.name} takes {self._method} only.", allow)
             return None
         wanted = accepted(request.header(b"accept"), request.trusted)
-        return Call(self._host, exchange, self._callee, wanted)
+        return Call(self._replica, exchange, self._callee, wanted)
 
 
 def has_fastapi() -> bool:
@@ -81,7 +81,7 @@ def prepare(program: Program) -> None:
             importlib.import_module("fastapi")
 
 
-def fastapi_app(host: Host, callee: Callee, web: Web) -> App:
+def fastapi_app(replica: ReplicaContext, callee: Callee, web: Web) -> App:
     """The function as the only route of a FastAPI app; if it is synchronous, on our worker thread."""
     import fastapi
 
@@ -91,15 +91,15 @@ def fastapi_app(host: Host, callee: Callee, web: Web) -> App:
         redoc_url="/redoc" if web.docs else None,
         openapi_url="/openapi.json" if web.docs else None,
     )
-    handler = callee.function if callee.asynchronous else _on_worker(host, callee.function)
+    handler = callee.function if callee.asynchronous else _on_worker(replica, callee.function)
     app.add_api_route("/", handler, methods=[web.http_method.upper()])
     made: App = app
     return made
 
 
-def _on_worker(host: Host, function: Callable[..., Any]) -> Callable[..., Any]:
+def _on_worker(replica: ReplicaContext, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     async def handler(*args: Any, **kwargs: Any) -> Any:
-        return await host.workers.call(functools.partial(function, *args, **kwargs))
+        return await replica.workers.call(functools.partial(function, *args, **kwargs))
 
     return handler

@@ -187,7 +187,7 @@ async def _awaited(result: Any) -> Any:
     return await result
 
 
-def place(launch: Launch) -> None:
+def enter_replica(launch: Launch) -> None:
     """Tell this process which replica it is: its code, and who looks from outside. Before the program's module is
     imported, and again after a fork."""
     app, _, workload = workload_of(launch.pool).rpartition("/")

@@ -18,7 +18,7 @@ from swell.model.errors import SwellError
 from swell.model.workload import Method
 from swell.runtime import load, output
 from swell.runtime.asgi import AsgiApp
-from swell.runtime.call import Callee, Host
+from swell.runtime.call import Callee, ReplicaContext
 from swell.runtime.channel import Channel
 from swell.runtime.endpoint import Endpoint, EndpointCallee, fastapi_app, has_fastapi
 from swell.runtime.http import Connection, Head
@@ -28,7 +28,7 @@ from swell.runtime.service import Service
 from swell.runtime.slots import Slots
 from swell.runtime.tracebacks import user_traceback
 from swell.runtime.worker import Workers
-from swell.wire.child import Alive, Failed, Here, Launch, Ready, Served, Stuck
+from swell.wire.child import Failed, ForkStarted, Launch, Ready, Reattach, Served, Stuck
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
 try:
@@ -60,7 +60,7 @@ def run(
     marked = output.install()
     if os.getpid() != program.pid:
         _reseed()
-    load.place(launch)
+    load.enter_replica(launch)
     loop = new_event_loop()
     asyncio.set_event_loop(loop)
     replica = Replica(program, launch, channel, loop, marked)
@@ -88,10 +88,12 @@ class Replica:
         self._ready = False
         self._over: asyncio.Future[None] = loop.create_future()
         self._used = False
-        self._channel = Channel(channel, launch.runner_socket, launch.orphan_s, self._here, self._end)
+        self._channel = Channel(channel, launch.runner_socket, launch.orphan_s, self._reattach, self._end)
         slots = Slots(revision.max_inputs, launch.cancel_grace_s, loop, self._stuck)
-        self._host = Host(loop, Workers(revision.max_inputs, loop), slots, contextvars.copy_context(), marked)
-        self._service = Service(self._host, self._use if revision.single_use else None)
+        self._context = ReplicaContext(
+            loop, Workers(revision.max_inputs, loop), slots, contextvars.copy_context(), marked
+        )
+        self._service = Service(self._context, self._use if revision.single_use else None)
         self._connections: set[Connection] = set()
         self._heads: dict[tuple[bytes, bytes], Head] = {}
         self._server: asyncio.AbstractServer | None = None
@@ -103,7 +105,7 @@ class Replica:
         """From the first hook to the last."""
         await self._channel.listen()
         if os.getpid() != self._program.pid:
-            self._channel.send(Alive())
+            self._channel.send(ForkStarted())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end, "SIGTERM")
         starting = asyncio.ensure_future(self._start(listener, timings))
         await asyncio.wait({starting, self._over}, return_when=asyncio.FIRST_COMPLETED)
@@ -144,8 +146,8 @@ class Replica:
         """An async hook on the loop; any other in the worker thread, so that what it makes lives where
         methods run."""
         if not inspect.iscoroutinefunction(hook):
-            return await self._host.workers.call(hook, keep_context=True)
-        return await self._host.loop.create_task(hook(), context=self._host.context)
+            return await self._context.workers.call(hook, keep_context=True)
+        return await self._context.loop.create_task(hook(), context=self._context.variables)
 
     async def _offer(self, method: Method) -> None:
         """Make one method callable, in the way it is exposed."""
@@ -155,10 +157,10 @@ class Replica:
             self._service.add_call(Callee(method, function, self._program.arguments(method.name)))
         elif web.kind == "endpoint" and not has_fastapi():
             callee = EndpointCallee(method, function, self._program.arguments(method.name))
-            self._service.add_web(method.name, Endpoint(self._host, callee, web))
+            self._service.add_web(method.name, Endpoint(self._context, callee, web))
         elif web.kind == "endpoint":
             callee = EndpointCallee(method, function, self._program.arguments(method.name))
-            await self._add_app(method.name, fastapi_app(self._host, callee, web))
+            await self._add_app(method.name, fastapi_app(self._context, callee, web))
         elif web.kind == "asgi":
             try:
                 app = await self._run_hook(function)
@@ -175,7 +177,7 @@ class Replica:
             await Listener(method.name, web.port, web.startup_timeout_s).start(run, self._foreign_ended)
 
     async def _add_app(self, name: str, app: Callable[..., Any]) -> None:
-        served = AsgiApp(self._host, name, app)
+        served = AsgiApp(self._context, name, app)
         await served.start()
         self._apps.append(served)
         self._service.add_web(name, served)
@@ -189,13 +191,13 @@ class Replica:
 
     def _end(self, reason: str) -> None:
         """Start to drain. Repeating it changes nothing."""
-        self._host.slots.close(reason)
+        self._context.slots.close(reason)
         if not self._over.done():
             self._over.set_result(None)
 
     async def _drain(self) -> None:
         """Finish what is in flight, then run the exit hooks."""
-        await self._host.slots.emptied()
+        await self._context.slots.emptied()
         if self._used:
             self._channel.send(Served())
         await asyncio.sleep(LATE_S)
@@ -228,22 +230,14 @@ class Replica:
     def _stuck(self, requests: tuple[str, ...]) -> None:
         """With one slot there is no use in going on: another replica takes over."""
         ending = self._launch.revision.max_inputs == 1
-        self._channel.send(Stuck(count=len(requests), requests=requests, ending=ending))
+        self._channel.send(Stuck(requests=requests, ending=ending))
         if ending:
-            for stream in self._host.output:
+            for stream in self._context.output:
                 stream.end()
             os._exit(STUCK_STATUS)
 
-    def _here(self) -> Here:
-        launch = self._launch
-        return Here(
-            replica=launch.replica,
-            pool=launch.pool,
-            role="serving",
-            pid=os.getpid(),
-            ready=self._ready,
-            address=launch.address,
-        )
+    def _reattach(self) -> Reattach:
+        return Reattach(replica=self._launch.replica, pid=os.getpid(), ready=self._ready)
 
 
 def _name(hook: Hook) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from swell.model.errors import SwellError
-from swell.runtime.call import Call, Callee, Host
+from swell.runtime.call import Call, Callee, ReplicaContext
 from swell.runtime.http import Exchange, Handler
 from swell.runtime.results import accepted
 from swell.runtime.slots import Work
@@ -31,8 +31,8 @@ class Service:
     """The routes of one replica. `single_use`: nothing is admitted after the first input, and `used` is called
     once it is over."""
 
-    def __init__(self, host: Host, single_use: Callable[[], None] | None = None) -> None:
-        self._host = host
+    def __init__(self, replica: ReplicaContext, single_use: Callable[[], None] | None = None) -> None:
+        self._replica = replica
         self._calls: dict[bytes, Callee] = {}
         self._web: dict[bytes, Endpoint] = {}
         self._single_use = single_use
@@ -48,7 +48,7 @@ class Service:
     def accept(self, exchange: Exchange) -> Handler | None:
         """A handler for this request, or None when it was refused at once."""
         request = exchange.request
-        slots = self._host.slots
+        slots = self._replica.slots
         callee = self._calls.get(request.target)
         name = request.header(b"swell-web")
         endpoint = self._web.get(name) if name else None
@@ -75,10 +75,10 @@ class Service:
     def _call(self, exchange: Exchange, callee: Callee | None) -> Call:
         assert callee is not None
         request = exchange.request
-        return Call(self._host, exchange, callee, accepted(request.header(b"accept"), request.trusted))
+        return Call(self._replica, exchange, callee, accepted(request.header(b"accept"), request.trusted))
 
     def _why_busy(self) -> str:
-        slots = self._host.slots
+        slots = self._replica.slots
         if slots.closed:
             return f"This replica takes nothing new: {slots.closed}."
         return f"This replica works on {slots.limit} of {slots.limit} inputs."

@@ -24,7 +24,7 @@ import msgspec
 
 from swell.runtime import endpoint, limits, replica
 from swell.runtime.load import Program
-from swell.wire.child import Down, Drain, Exited, Fork, Forked, Here, Launch, Ready
+from swell.wire.child import Down, Drain, Exited, Fork, Forked, Launch, Ready, Reattach
 from swell.wire.frames import Unpacker, pack
 from swell.wire.identity import open_pidfd
 
@@ -202,7 +202,7 @@ class _Template:
                 )
             )
 
-    def send(self, message: Forked | Exited | Here, fds: list[int] | None = None) -> None:
+    def send(self, message: Forked | Exited | Reattach, fds: list[int] | None = None) -> None:
         """Tell the runner. If it is gone, the next one asks for nothing that is lost here."""
         try:
             frame = pack(message)
@@ -231,16 +231,7 @@ class _Template:
                 time.sleep(_RECONNECT_PAUSE_S)
                 continue
             self.poll.register(self.channel, select.POLLIN)
-            self.send(
-                Here(
-                    replica=self.launch.replica,
-                    pool=self.launch.pool,
-                    role="template",
-                    pid=os.getpid(),
-                    ready=True,
-                    address="",
-                )
-            )
+            self.send(Reattach(replica=self.launch.replica, pid=os.getpid(), ready=True))
             return
         os._exit(0)
 

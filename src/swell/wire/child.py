@@ -1,8 +1,8 @@
 """What a runner says with the processes it starts: templates, fresh replicas and forked ones.
 
 Each child has one stream socket to its runner (the channel). It inherits it; when it breaks (the
-runner died) the child connects to `runner_socket` again and says `Here`, for at most `orphan_s`,
-then ends itself. Frames as in `wire.frames`.
+runner died, or does not read) the child connects to `runner_socket` and says `Reattach`; after `orphan_s`
+in vain it ends itself. Frames as in `wire.frames`.
 """
 
 from __future__ import annotations
@@ -55,9 +55,8 @@ class Fork(msgspec.Struct, frozen=True, tag="fork"):
 
 
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
-    """Refuse new inputs, finish what is in flight, run exit hooks, end. Cut by the runner after `grace_s`."""
+    """Refuse new inputs, finish what is in flight, run exit hooks, end. The runner bounds how long that takes."""
 
-    grace_s: float
     reason: str
 
 
@@ -66,19 +65,15 @@ Down = Launch | Fork | Drain
 # -- up: child → runner -----------------------------------------------------------------------
 
 
-class Here(msgspec.Struct, frozen=True, tag="here"):
+class Reattach(msgspec.Struct, frozen=True, tag="reattach"):
     """After a reconnect: who I am. The runner adopts me, or says `Drain` (then I end)."""
 
     replica: str
-    pool: str
-    role: Role
     pid: int
     ready: bool
-    address: str
-    template: str | None = None
 
 
-class Alive(msgspec.Struct, frozen=True, tag="alive"):
+class ForkStarted(msgspec.Struct, frozen=True, tag="fork_started"):
     """A fork of a template runs: it came out of the fork whole and its event loop turns. Said before the user's
     start-up hooks, so that a fork that hangs is told from hooks that take their time."""
 
@@ -124,7 +119,6 @@ class Stuck(msgspec.Struct, frozen=True, tag="stuck"):
     """Inputs that go on after their caller left and cannot be stopped. With max_inputs == 1 the replica
     ends itself after this; otherwise it is listed."""
 
-    count: int
     requests: tuple[str, ...]
     ending: bool
 
@@ -133,4 +127,4 @@ class Served(msgspec.Struct, frozen=True, tag="served"):
     """A single-use replica has done its input and ends."""
 
 
-Up = Here | Alive | Ready | Failed | Forked | Exited | Stuck | Served
+Up = Reattach | ForkStarted | Ready | Failed | Forked | Exited | Stuck | Served

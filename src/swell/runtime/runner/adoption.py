@@ -16,7 +16,7 @@ from swell.runtime.runner.children import Child
 from swell.runtime.runner.fleet import Fleet
 from swell.runtime.runner.meter import Meter
 from swell.runtime.runner.records import Record
-from swell.wire.child import Drain, Here, Up
+from swell.wire.child import Drain, Reattach, Up
 from swell.wire.identity import open_pidfd
 
 log = logging.getLogger("swell.runner")
@@ -94,19 +94,19 @@ class Arrivals:
 
     def _introduced(self, link: ChildLink, message: Up, _fds: deque[int]) -> None:
         """The first message must say who it is; one that is not ours is told to end."""
-        child = self.fleet.children.get(message.replica) if isinstance(message, Here) else None
+        child = self.fleet.children.get(message.replica) if isinstance(message, Reattach) else None
         if child is not None and child.link is not None:
             # What it said before it came back is heard first.
             child.link.drain()
         if (
-            not isinstance(message, Here)
+            not isinstance(message, Reattach)
             or child is None
             or {message.pid, link.peer_pid() or message.pid} != {child.pid}
         ):
             log.warning("process %s is none of this runner's: %s", link.peer_pid(), message)
             # Said, not only hung up on: a broken channel alone means that the runner died, and is come back to.
             with suppress(OSError):
-                link.send(Drain(grace_s=0.0, reason="the runner did not adopt this replica"))
+                link.send(Drain(reason="the runner did not adopt this replica"))
             link.close()
             return
         if child.link is not None:

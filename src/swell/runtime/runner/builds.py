@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -80,25 +79,24 @@ class Builder:
 
     async def build(self, revision: Revision, progress: Callable[[str], None]) -> BuildReport:
         """Prepare and import once. Every failure is a report, never an exception."""
-        started = time.monotonic()
         self.building.append(revision)
         try:
             prepared = await self.prepare(revision, progress)
             await self._import(revision, prepared, progress)
         except SwellError as error:
             code = "import" if error.code == "import" else "environment"
-            return BuildReport(False, code, error.message, error.detail, time.monotonic() - started)
+            return BuildReport(False, code, error.message, error.detail)
         except OSError as error:
             message = f"The server could not write the environment: {error}. Check its state directory's disk."
-            return BuildReport(False, "environment", message, "", time.monotonic() - started)
+            return BuildReport(False, "environment", message)
         except Exception:
             log.exception("the build of %s went wrong", revision.id)
-            return BuildReport(False, "internal", INTERNAL, "", time.monotonic() - started)
+            return BuildReport(False, "internal", INTERNAL)
         finally:
             self.building.remove(revision)
             for folder in made_for(revision.environment, revision.bundle, self.home):
                 cache.touch(folder)
-        return BuildReport(True, seconds=time.monotonic() - started)
+        return BuildReport(True)
 
     async def _import(self, revision: Revision, prepared: Prepared, progress: Callable[[str], None]) -> None:
         entry = revision.entry

@@ -23,7 +23,7 @@ from swell.runtime.runner.spool import LogPipe
 from swell.wire.child import Failed
 
 
-class Trial(StrEnum):
+class ForkProbe(StrEnum):
     """Whether a template is known to survive being forked."""
 
     UNTRIED = "untried"
@@ -82,7 +82,7 @@ class Child:
         self.ending: Ending | None = None
         self.failed: Failed | None = None
         self.again = False
-        """Its process was a failed trial of a fork: once it is gone, start it fresh under the same id."""
+        """Its process was a fork that failed: once it is gone, start it fresh under the same id."""
         self.attempt = 0
         self.forked = False
         self.unforked = ""
@@ -90,7 +90,7 @@ class Child:
         self.awaited = False
         """Adopted, and its process has not connected to this runner yet."""
         # A template's forks
-        self.trial = Trial.UNTRIED
+        self.probe = ForkProbe.UNTRIED
         self.fork_refused = ""
         self.waiting: list[Child] = []
         self.forking: set[str] = set()

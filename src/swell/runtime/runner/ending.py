@@ -19,7 +19,6 @@ from swell.model.replica import Phase
 from swell.runtime.runner import processes, records
 from swell.runtime.runner.cgroup import Group
 from swell.runtime.runner.children import Child, Ending, farewell, unknown, verdict
-from swell.runtime.runner.forks import Forks
 from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.spool import Spool
 from swell.wire.child import Drain
@@ -30,16 +29,30 @@ ENDED_KEPT = 10_000
 """Ids of replicas that are over: an order repeated for one of them must not bring it back."""
 
 
+class ForkQueue(Protocol):
+    """What is told of ends because others may wait for them."""
+
+    def settled(self, child: Child, killed_by: int | None = None) -> None:
+        """What was to be, or is, a fork is over; `killed_by` a signal."""
+        ...
+
+    def over(self, template: Child, failed: Ending | None) -> None:
+        """A template is over; `failed`: how, if it never was ready."""
+        ...
+
+
 class Owner(Protocol):
     """What the fleet is to what ends its replicas."""
 
     home: Home
     node: str
     spool: Spool
-    forks: Forks
     children: dict[str, Child]
     """Everything that is not over, by id."""
     by_pid: dict[int, Child]
+
+    @property
+    def forks(self) -> ForkQueue: ...
 
     def report(self, child: Child) -> None:
         """Tell control how it is."""
@@ -220,7 +233,7 @@ def say_drain(child: Child, order: StopOrder) -> None:
     """Tell it to finish what it has; one that cannot be told is told when it is heard again."""
     if child.link is not None:
         with suppress(OSError):
-            child.link.send(Drain(grace_s=order.grace_s, reason=order.reason))
+            child.link.send(Drain(reason=order.reason))
 
 
 def _remove(group: Group) -> bool:

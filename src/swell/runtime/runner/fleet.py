@@ -29,7 +29,7 @@ from swell.runtime.runner.meter import Meter
 from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.records import Record
 from swell.runtime.runner.spool import LogPipe, Spool
-from swell.wire.child import Alive, Exited, Failed, Fork, Forked, Ready, Served, Stuck, Up
+from swell.wire.child import Exited, Failed, Fork, Forked, ForkStarted, Ready, Served, Stuck, Up
 from swell.wire.identity import identify, open_pidfd, send_signal
 from swell.wire.loglines import LogLine
 from swell.wire.settings import Settings
@@ -63,8 +63,8 @@ class Fleet:
         self._use = use
         self.children: dict[str, Child] = {}
         self.by_pid: dict[int, Child] = {}
-        self.forks = Forks(self, settings.fork_probe_s)
         self.endings = Endings(self, tell)
+        self.forks = Forks(self, self.endings, settings.fork_probe_s)
 
     # -- orders ------------------------------------------------------------------------------
 
@@ -98,9 +98,6 @@ class Fleet:
             self.report(child)
 
     # -- starting ----------------------------------------------------------------------------
-
-    def find(self, replica: str) -> Child | None:
-        return self.children.get(replica)
 
     def fresh(self, child: Child, why: str) -> None:
         """Start by exec. `why`: what kept it from being forked."""
@@ -255,7 +252,7 @@ class Fleet:
 
     def _heard(self, child: Child, message: Up, fds: deque[int]) -> None:
         match message:
-            case Alive():
+            case ForkStarted():
                 self.forks.alive(child)
             case Ready():
                 self._ready(child, message)
@@ -271,7 +268,7 @@ class Fleet:
                 if gone is not None and gone.id == message.replica:
                     self.endings.over(gone, Exit(message.status, message.cpu_s))
             case Stuck():
-                child.stuck = message.count
+                child.stuck = len(message.requests)
                 if message.ending:
                     child.ending = child.ending or Ending("stuck", f"request {', '.join(message.requests)}")
                 self.report(child)
@@ -332,21 +329,11 @@ class Fleet:
         """Tell control how it is."""
         self._tell(child.seen(self.node))
 
-    def hung(self, template: Child) -> None:
-        """It did not even come back from fork()."""
-        self.endings.end(template, "crashed", f"it hung when it was to fork: {template.fork_refused}")
-
-    def failed(self, child: Child, template: Child, end: Ending) -> None:
-        self.endings.failed_with(child, template, end)
-
     def refused(self, template: Child) -> None:
         self.spool.note(template.pool, template.id, f"not forked any more: {template.fork_refused}")
         self.report(template)
 
     # -- ending ------------------------------------------------------------------------------
-
-    def again(self, child: Child, why: str) -> None:
-        self.endings.again(child, why)
 
     def restart(self, child: Child) -> None:
         """Start it fresh under the same id, now that its process is over."""

@@ -1,6 +1,6 @@
 """Which template is forked now, which fork has to wait, and which template is never forked again?
 
-The first fork of a template is its trial. One that hangs in the fork itself (a lock that nobody holds any
+The first fork of a template is a probe of it. One that hangs in the fork itself (a lock that nobody holds any
 more) does not say that it is alive, and one that cannot bear it dies before it is ready; the template is then
 refused for good. What was to be forked is started fresh instead, so the caller only waits longer. A fork that
 said it is alive runs the user's start-up hooks, and may take as long as any other start.
@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from swell.model.replica import Phase
-from swell.runtime.runner.children import Child, Ending, Trial
+from swell.runtime.runner.children import Child, Ending, ForkProbe
+from swell.runtime.runner.ending import Endings
 
 OUTSTANDING_MAX = 16
 """Forks ordered of one template and not yet confirmed: it forks one after the other anyway."""
@@ -22,7 +23,8 @@ OUTSTANDING_MAX = 16
 class Starter(Protocol):
     """What the fleet does for `Forks`."""
 
-    def find(self, replica: str) -> Child | None: ...
+    children: dict[str, Child]
+    """Everything that is not over, by id."""
 
     def fork(self, template: Child, child: Child) -> None:
         """Order the fork. Raises OSError when the template cannot take it."""
@@ -32,33 +34,22 @@ class Starter(Protocol):
         """Start it by exec instead."""
         ...
 
-    def again(self, child: Child, why: str) -> None:
-        """End its process, if it has one, and start it fresh under the same id."""
-        ...
-
-    def failed(self, child: Child, template: Child, end: Ending) -> None:
-        """The template did not come to be ready, and `child`, which has no process yet, with it."""
-        ...
-
     def refused(self, template: Child) -> None:
         """The template's `fork_refused` was set."""
-        ...
-
-    def hung(self, template: Child) -> None:
-        """End a template that does not come back from a fork."""
         ...
 
 
 class Forks:
     """The queue in front of every template."""
 
-    def __init__(self, starter: Starter, probe_s: float) -> None:
+    def __init__(self, starter: Starter, endings: Endings, probe_s: float) -> None:
         self.starter = starter
+        self.endings = endings
         self.probe_s = probe_s
 
     def request(self, child: Child) -> None:
         """Fork `child` from its template, as soon as that can be, or start it fresh."""
-        template = self.starter.find(child.template) if child.template else None
+        template = self._template(child)
         if template is None or _unusable(template):
             why = _unusable(template) if template is not None else f"template {child.template} is not there"
             self.starter.fresh(child, why)
@@ -87,10 +78,10 @@ class Forks:
 
     def alive(self, child: Child) -> None:
         """A fork came out of it whole: others may follow, and only its start-up's own limit holds from here on."""
-        child.cancel_timer("trial")
+        child.cancel_timer("probe")
         template = self._template(child)
-        if template is not None and template.trial is Trial.RUNNING:
-            template.trial = Trial.ALIVE
+        if template is not None and template.probe is ForkProbe.RUNNING:
+            template.probe = ForkProbe.ALIVE
             self.flush(template)
 
     def settled(self, child: Child, killed_by: int | None = None) -> None:
@@ -101,21 +92,21 @@ class Forks:
         template.forking.discard(child.id)
         if child in template.waiting:
             template.waiting.remove(child)
-        on_trial = child.timers.get("trial") is not None
-        child.cancel_timer("trial")
+        probing = child.timers.get("probe") is not None
+        child.cancel_timer("probe")
         if child.forked:
-            self._learn(template, child, on_trial, killed_by)
+            self._learn(template, child, probing, killed_by)
         self.flush(template)
 
-    def _learn(self, template: Child, child: Child, on_trial: bool, killed_by: int | None) -> None:
+    def _learn(self, template: Child, child: Child, probing: bool, killed_by: int | None) -> None:
         """What the start of a fork, or its end, says about its template."""
         if child.ready_monotonic_s is not None or child.failed is not None:
-            template.trial = Trial.PASSED
-        elif killed_by is not None and (template.trial is not Trial.PASSED or template.fork_refused):
+            template.probe = ForkProbe.PASSED
+        elif killed_by is not None and (template.probe is not ForkProbe.PASSED or template.fork_refused):
             self._refuse(template, child, f"a fork was ended by signal {killed_by} before any was ready")
-        elif on_trial:
-            # Cut short from outside, it has shown nothing: the next one is the trial.
-            template.trial = Trial.UNTRIED if child.ending or child.stop else Trial.PASSED
+        elif probing:
+            # Cut short from outside, it has shown nothing: the next one is the probe.
+            template.probe = ForkProbe.UNTRIED if child.ending or child.stop else ForkProbe.PASSED
 
     def over(self, template: Child, failed: Ending | None) -> None:
         """A template is over; `failed`: how, if it was never ready and nobody had ordered its end.
@@ -125,18 +116,18 @@ class Forks:
         if failed is not None:
             waiting, template.waiting = template.waiting, []
             for child in waiting:
-                self.starter.failed(child, template, failed)
-        lost = [c for c in map(self.starter.find, template.forking) if c is not None and c.pid is None]
+                self.endings.failed_with(child, template, failed)
+        lost = [c for c in map(self.starter.children.get, template.forking) if c is not None and c.pid is None]
         template.forking.clear()
         self.flush(template)
         for child in lost:
-            self.starter.again(child, _unusable(template))
+            self.endings.again(child, _unusable(template))
 
     def _template(self, child: Child) -> Child | None:
-        return self.starter.find(child.template) if child.template else None
+        return self.starter.children.get(child.template or "")
 
     def _free(self, template: Child) -> bool:
-        if template.phase is not Phase.READY or template.link is None or template.trial is Trial.RUNNING:
+        if template.phase is not Phase.READY or template.link is None or template.probe is ForkProbe.RUNNING:
             return False
         return len(template.forking) < OUTSTANDING_MAX
 
@@ -146,31 +137,31 @@ class Forks:
             self.starter.fork(template, child)
         except OSError as error:
             template.forking.discard(child.id)
-            self.starter.again(child, f"template {template.id} could not be told to fork: {error}")
+            self.endings.again(child, f"template {template.id} could not be told to fork: {error}")
             return
         child.after(self.probe_s, "confirm", lambda: self._unconfirmed(template))
-        if template.trial is Trial.UNTRIED:
-            template.trial = Trial.RUNNING
-            child.after(self.probe_s, "trial", lambda: self._overdue(template, child))
+        if template.probe is ForkProbe.UNTRIED:
+            template.probe = ForkProbe.RUNNING
+            child.after(self.probe_s, "probe", lambda: self._overdue(template, child))
 
     def _unconfirmed(self, template: Child) -> None:
         """It hangs in fork() itself, and so does all that waits for it: `over` will start that fresh."""
-        template.trial = Trial.PASSED
+        template.probe = ForkProbe.PASSED
         template.fork_refused = f"it did not come back from a fork within {self.probe_s:g} s"
         self.starter.refused(template)
-        self.starter.hung(template)
+        self.endings.end(template, "crashed", f"it hung when it was to fork: {template.fork_refused}")
 
     def _overdue(self, template: Child, child: Child) -> None:
-        child.cancel_timer("trial")
+        child.cancel_timer("probe")
         self._refuse(template, child, f"its first fork did not come to life within {self.probe_s:g} s")
 
     def _refuse(self, template: Child, child: Child, why: str) -> None:
         """Never fork it again; `child`, which did not survive it, starts fresh."""
-        template.trial = Trial.PASSED
+        template.probe = ForkProbe.PASSED
         if not template.fork_refused:
             template.fork_refused = why
             self.starter.refused(template)
-        self.starter.again(child, _unusable(template))
+        self.endings.again(child, _unusable(template))
         self.flush(template)
 
 
