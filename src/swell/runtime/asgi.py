@@ -12,16 +12,19 @@ from urllib.parse import unquote_to_bytes
 
 from swell.model.errors import SwellError
 from swell.runtime.call import ReplicaContext
-from swell.runtime.http import Exchange, checked
+from swell.runtime.http import Exchange, checked, used_lines
 from swell.runtime.steps import Steps
 from swell.runtime.stream import TRAILERS
 from swell.runtime.tracebacks import summary, user_traceback
 from swell.wire.context import Input
+from swell.wire.http import REQUEST_ID, ROOT_PATH, lower
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_REQUEST_ID, _ROOT_PATH = lower(REQUEST_ID), lower(ROOT_PATH)
 
 BODY_AHEAD_MAX = 256 * 1024
 """Bytes of a request's body that wait for the application before the connection is not read any more."""
@@ -220,7 +223,7 @@ class AsgiCall:
     def _spent(self) -> bytes:
         cpu_ns = process_time_ns() - self._process_ns if self.alone else self._steps.cpu_ns
         run_ns = perf_counter_ns() - self._began_ns
-        return b"Swell-Cpu-Us: %d\r\nSwell-Run-Us: %d\r\n" % (cpu_ns // 1000, run_ns // 1000)
+        return used_lines(cpu_ns, run_ns)
 
     def _over(self, task: asyncio.Task[None]) -> None:
         for stream in self._replica.output:
@@ -251,7 +254,7 @@ class AsgiCall:
 def _scope(exchange: Exchange, state: dict[str, Any]) -> dict[str, Any]:
     """The HTTP scope. `path` has `root_path` in front, as ASGI wants it."""
     request = exchange.request
-    root = request.header(b"swell-root-path").decode("latin-1").rstrip("/")
+    root = request.header(_ROOT_PATH).decode("latin-1").rstrip("/")
     path, _, query = request.target.partition(b"?")
     return {
         "type": "http",
@@ -263,7 +266,7 @@ def _scope(exchange: Exchange, state: dict[str, Any]) -> dict[str, Any]:
         "raw_path": root.encode("latin-1") + path,
         "query_string": query,
         "root_path": root,
-        "headers": [(b"swell-request-id", request.id.encode("latin-1")), *request.headers],
+        "headers": [(_REQUEST_ID, request.id.encode("latin-1")), *request.headers],
         "client": None,
         "server": None,
         "state": state.copy(),

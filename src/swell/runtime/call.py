@@ -22,7 +22,7 @@ from swell.model.errors import SwellError
 from swell.model.workload import Method
 from swell.runtime import results
 from swell.runtime.arguments import Arguments, Given
-from swell.runtime.http import Exchange, Request, error_line
+from swell.runtime.http import Exchange, Request, error_line, used_lines
 from swell.runtime.output import MarkedText
 from swell.runtime.results import Accepted, Answer
 from swell.runtime.slots import Slots
@@ -329,8 +329,7 @@ class Call:
         exchange = self._exchange
         if exchange.closed:
             return
-        spent = b"Swell-Cpu-Us: %d\r\nSwell-Run-Us: %d\r\n" % (self._cpu_ns // 1000, self._run_ns // 1000)
-        spent += self._error
+        spent = used_lines(self._cpu_ns, self._run_ns) + self._error
         if self._pipe is not None:
             self._pipe.finish(lambda: exchange.end(spent))
         elif self._streaming is not None:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import httptools
 
-from swell.wire.http import ERROR, JSON, REMAINING_MS, REQUEST_ID, error_body
+from swell.wire.http import CPU_US, ERROR, JSON, LIMIT, REMAINING_MS, REQUEST_ID, RUN_US, TRUSTED, error_body, lower
 
 DISCARD_MAX = 256 * 1024
 """Bytes of an unwanted body that are read away to keep the connection; a longer one costs the connection."""
@@ -39,6 +39,8 @@ _REMAINING = f"{REMAINING_MS}: ".encode()
 _REMAINING_AT = len(_REMAINING)
 _UNLIKE = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 """Headers of requests whose heads are not worth remembering."""
+_REQUEST_ID, _REMAINING_MS, _LIMIT, _TRUSTED = map(lower, (REQUEST_ID, REMAINING_MS, LIMIT, TRUSTED))
+_USED = f"{CPU_US}: %d\r\n{RUN_US}: %d\r\n".encode()
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
 _HUNG_UP = select.POLLHUP | getattr(select, "POLLRDHUP", 0)
@@ -55,7 +57,7 @@ class Head:
         self.fields = dict(headers)
         self.headers = [(name, value) for name, value in headers if not name.startswith(b"swell-")]
         """Those that are not Swell's own, in order."""
-        self.trusted = self.fields.get(b"swell-trusted") == b"1"
+        self.trusted = self.fields.get(_TRUSTED) == b"1"
         self.length = int(self.fields.get(b"content-length", 0))
 
 
@@ -76,7 +78,7 @@ class Request:
 
     def past_deadline(self, where: str) -> str:
         """What its caller is told when its deadline passes: how long it was, what set it, and where it was then."""
-        limit = self.header(b"swell-limit").decode("latin-1")
+        limit = self.header(_LIMIT).decode("latin-1")
         return f"The deadline{' of ' if limit else ''}{limit} passed while {where}."
 
     def header(self, name: bytes) -> bytes:
@@ -320,7 +322,7 @@ class Connection(asyncio.Protocol):
             if len(self._heads) >= KNOWN_HEADS_MAX:
                 self._heads.clear()
             self._heads[self._raw] = head
-        request = Request(head, fields.get(b"swell-request-id", b""), fields.get(b"swell-remaining-ms", b""))
+        request = Request(head, fields.get(_REQUEST_ID, b""), fields.get(_REMAINING_MS, b""))
         self._open(request)
         if self._handler is not None and fields.get(b"expect", b"").lower() == b"100-continue":
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -394,6 +396,11 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         else:
             self._transport.abort()
+
+
+def used_lines(cpu_ns: int, run_ns: int) -> bytes:
+    """The header lines, or trailers, that tell the gateway what an input used."""
+    return _USED % (cpu_ns // 1000, run_ns // 1000)
 
 
 def error_line(status: int, code: str) -> bytes:

@@ -12,9 +12,10 @@ from swell.runtime.call import Call, Callee, ReplicaContext
 from swell.runtime.http import Exchange, Handler
 from swell.runtime.results import accepted
 from swell.runtime.slots import Work
-from swell.wire.http import BUSY
+from swell.wire.http import BUSY, WEB, lower
 
 _BUSY = f"{BUSY}: 1\r\n".encode()
+_WEB = lower(WEB)
 
 
 class Admitted(Handler, Work, Protocol):
@@ -50,7 +51,7 @@ class Service:
         request = exchange.request
         slots = self._replica.slots
         callee = self._calls.get(request.target)
-        name = request.header(b"swell-web")
+        name = request.header(_WEB)
         endpoint = self._web.get(name) if name else None
         if endpoint is None and (callee is None or name or request.method != "POST"):
             self._refuse_unknown(exchange, callee, name)

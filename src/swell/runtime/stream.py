@@ -10,7 +10,7 @@ from typing import Any
 from swell.runtime.http import Exchange
 from swell.runtime.results import Accepted, encode_item
 from swell.wire.context import InputCancellation
-from swell.wire.http import CPU_US, FRAMES, JSON, PICKLE, RUN_US, SSE
+from swell.wire.http import CPU_US, FRAMES, ITEM_TYPE, JSON, PICKLE, RUN_US, SSE
 
 AHEAD_MAX = 64 * 1024
 """Encoded bytes a synchronous generator may be ahead of what the connection took."""
@@ -28,7 +28,7 @@ class Format:
         self._encode: Callable[[Any], bytes] = encode_item(kind)
         self.pickled = kind == PICKLE
         self.headers = (
-            [(b"Content-Type", FRAMES.encode()), (b"Swell-Item-Type", kind.encode())]
+            [(b"Content-Type", FRAMES.encode()), (ITEM_TYPE.encode(), kind.encode())]
             if wanted.frames
             else [(b"Content-Type", SSE.encode()), (b"Cache-Control", b"no-cache")]
         )
