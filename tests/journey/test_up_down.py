@@ -80,7 +80,6 @@ def test_up_in_the_background_and_down(idle: PrivateSwell, naps: str) -> None:
     assert idle.run("down") == f"The server (pid {pid}) is stopped.\n"
     assert idle.processes() == []
     assert [path.name for path in (idle.home / "run").rglob("*") if path.is_socket()] == []
-    assert not (idle.home / "run" / "port").exists()
     assert idle.run("down") == f"No server runs on {idle.home}.\n"
 
 

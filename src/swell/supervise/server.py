@@ -80,7 +80,6 @@ def run(
             with writing(home):
                 control = opened.enter_context(listen_unix(home.control_socket))
                 api = opened.enter_context(listen_unix(home.api_socket))
-                home.port_file.write_text(f"{port}\n")
             children = _children(home, {**settings, "port": port}, listener, control, api, command)
             end_s = sum(child.grace_s for child in children) + SWEEP_S
             lock.say("starting", host=settings["host"], port=port, end_s=end_s)
@@ -161,7 +160,7 @@ def _files(home: Home) -> Iterator[None]:
         yield
     finally:
         with writing(home):
-            for path in (home.control_socket, home.api_socket, home.runner_socket, home.port_file):
+            for path in (home.control_socket, home.api_socket, home.runner_socket):
                 path.unlink(missing_ok=True)
             clients.forget(home)
         if _runner_left_something(home):

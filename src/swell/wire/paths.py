@@ -46,8 +46,6 @@ class Home:
         self.control_socket = self.run / "control.sock"
         self.api_socket = self.run / "api.sock"
         self.runner_socket = self.run / "runner.sock"
-        self.port_file = self.run / "port"
-        """The port the gateway listens on, while a server runs."""
         self.attached = self.run / "attached"
         """One file per client (its pid) that a server started for clients lives for."""
         self.replica_sockets = self.run / "r"
