@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Container, Iterator
 from pathlib import Path
@@ -45,6 +48,18 @@ def test_the_same_seed_tells_the_same_story() -> None:
     for seed in (3, 11, 42):
         assert run(seed) == run(seed)
     assert run(3).history != run(4).history
+
+
+def test_the_same_seed_tells_the_same_story_in_another_process() -> None:
+    """Where sets of words have another order."""
+    program = "from swell.sim.scenario import run; print(*(run(seed).history for seed in (13, 14, 19)))"
+
+    def told(order: str) -> str:
+        environment = os.environ | {"PYTHONHASHSEED": order}
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
+        return done.stdout.decode()
+
+    assert told("1") == told("2")
 
 
 @pytest.mark.slow

@@ -57,7 +57,7 @@ class _Short(NamedTuple):
 
     pool: str
     needs: Needs
-    nodes: frozenset[str]
+    nodes: tuple[str, ...]
     """Where it may be."""
     why_not: str
     """Why it is on none of them now."""
@@ -187,7 +187,7 @@ class _Planner:
             return True
         self.waits.append(Wait(pool, FOR_OTHERS if reserve and self.kept else why_not))
         if not reserve:
-            self.short += [_Short(pool, needs, frozenset(rooms), why_not)] * len(whys)
+            self.short += [_Short(pool, needs, tuple(rooms), why_not)] * len(whys)
         return False
 
     def _start(self, growth: _Growth, node: str, why: str) -> None:

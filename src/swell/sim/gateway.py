@@ -12,9 +12,13 @@ from random import Random
 
 import msgspec
 
-from swell.wire.link import Endpoint, Level, PoolRow, Table, TableDelta
+from swell.decide.admit import admit
+from swell.decide.pick import pick
+from swell.wire.link import Level, PoolRow, Table, TableDelta
 
 DEMAND_TTL_S = 5.0
+HOLD_MAX = 1000
+"""Requests that may wait for a pool's replicas."""
 
 
 class Request(msgspec.Struct):
@@ -29,6 +33,13 @@ class Request(msgspec.Struct):
     ended_at: float = 0.0
     pool: str = ""
     replica: str = ""
+
+
+class _Load(msgspec.Struct):
+    """A replica and what it works on."""
+
+    replica: str
+    in_flight: int
 
 
 class SimGateway:
@@ -92,8 +103,12 @@ class SimGateway:
             self._finish(request, "refused")
             return
         request.pool = pool
+        row, waiting = self.pools.get(pool), self.held.setdefault(pool, deque())
+        if row is not None and not self._free(row) and self._refuses(row, len(waiting)):
+            self._finish(request, "refused")
+            return
         self.bereft.discard(pool)
-        self.held.setdefault(pool, deque()).append(request)
+        waiting.append(request)
         self.after(request.deadline_at - self.now(), lambda: self._deadline(request))
         self._dispatch(pool)
         if self.held[pool]:
@@ -116,7 +131,7 @@ class SimGateway:
     def tell_all(self) -> None:
         """After control came back: everything, since levels are absolute."""
         self._told.clear()
-        for pool in {*self.held, *(r.pool for rs in self.running.values() for r in rs)}:
+        for pool in dict.fromkeys((*self.held, *(r.pool for rs in self.running.values() for r in rs))):
             self._tell(pool)
 
     def _dispatch(self, pool: str) -> None:
@@ -126,11 +141,10 @@ class SimGateway:
         if row is None:
             self._moved(pool, waiting)
             return
-        if row.closed and self.now() < row.retry_at:
-            while waiting:
-                self._finish(waiting.popleft(), "refused")
-        while waiting and (endpoint := self._free(row)) is not None:
-            self._run(waiting.popleft(), endpoint, row)
+        while waiting and (free := self._free(row)):
+            self._run(waiting.popleft(), pick(free, self.chance.random()).replica, row)
+        while waiting and self._refuses(row, len(waiting) - 1):
+            self._finish(waiting.pop(), "refused")
         self._report(pool)
 
     def _moved(self, pool: str, waiting: deque[Request]) -> None:
@@ -147,17 +161,25 @@ class SimGateway:
                 self._dispatch(target)
         self._report(pool)
 
-    def _free(self, row: PoolRow) -> Endpoint | None:
-        free = [e for e in row.replicas if len(self.running.get(e.replica, ())) < row.max_inputs]
-        free = [e for e in free if self.listens(e.replica)]
-        return self.chance.choice(free) if free else None
+    def _free(self, row: PoolRow) -> list[_Load]:
+        """Replicas with a slot left."""
+        loads = (_Load(e.replica, len(self.running.get(e.replica, ()))) for e in row.replicas)
+        return [load for load in loads if load.in_flight < row.max_inputs and self.listens(load.replica)]
 
-    def _run(self, request: Request, endpoint: Endpoint, row: PoolRow) -> None:
-        request.replica = endpoint.replica
-        running = self.running.setdefault(endpoint.replica, [])
+    def _refuses(self, row: PoolRow, held: int) -> bool:
+        """May one more not wait behind so many?"""
+        closed = row.failing if row.closed and self.now() < row.retry_at else ""
+        refusal = admit(
+            row.pool, held=held, hold_max=HOLD_MAX, held_bytes=0, body_bytes=0, hold_bytes_max=0, closed=closed
+        )
+        return refusal is not None
+
+    def _run(self, request: Request, replica: str, row: PoolRow) -> None:
+        request.replica = replica
+        running = self.running.setdefault(replica, [])
         running.append(request)
-        assert len(running) <= row.max_inputs, f"{endpoint.replica} was given {len(running)} at once"
-        self.most_at_once[endpoint.replica] = max(self.most_at_once[endpoint.replica], len(running))
+        assert len(running) <= row.max_inputs, f"{replica} was given {len(running)} at once"
+        self.most_at_once[replica] = max(self.most_at_once[replica], len(running))
         self.after(request.work_s, lambda: self._worked(request))
 
     def _worked(self, request: Request) -> None:
