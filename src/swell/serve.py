@@ -34,9 +34,12 @@ from swell.wire.paths import WILDCARDS
 from swell.wire.settings import Settings
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.types import ASGIApp
 
-    from swell.control.views import Views
+    from swell.api.port import ControlPort
+    from swell.control.deploying import Deployer
+    from swell.control.queries import Queries
     from swell.model.ports import Blobs, Clock
 
 log = logging.getLogger("swell")
@@ -74,12 +77,11 @@ def read_prices(path: Path) -> Prices:
 
 async def control(settings: Settings, link_socket: socket.socket, api_socket: socket.socket, up: Up) -> None:
     """The loop, the store and the control API, until `up` says stop."""
-    import uvicorn
-
+    from swell.control.deploying import Deployer
     from swell.control.link import ControlLink
     from swell.control.loop import Loop
+    from swell.control.queries import Queries
     from swell.control.reactor import Reactor
-    from swell.control.views import Views
     from swell.engines.local import LocalEngine
     from swell.model.events import Opened
     from swell.model.world import World
@@ -98,29 +100,30 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     engine = LocalEngine(
         lambda order, epoch: link.order(order, epoch, order.node), lambda revision, say: link.build(revision, say)
     )
-    loop = Loop(Reactor(World(), settings.policy, prices), engine, store, clock, epoch)
-    link = loop.link = ControlLink(epoch, loop)
+    reactor = Reactor(World(), settings.policy, prices)
+    loop = Loop(reactor, engine, store, clock, epoch)
+    link = loop.link = ControlLink(epoch, loop, engine.hear)
     loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy))
     await link.serve(link_socket)
     engines = {each.name: each.capabilities for each in (LocalEngine,)}
-    views = Views(loop, prices, settings.base_url, version("swell"), engines)
-    blobs = BlobFolder(paths.blobs)
-    api = control_api(settings, views, blobs, keys.api)
-
-    class Server(uvicorn.Server):
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            """Signals are this process's own business (`Up`)."""
-            yield
-
-    # A client that follows a log never ends by itself: it gets a second.
-    config = uvicorn.Config(
-        api, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=1
+    deployer = Deployer(reactor.world, loop.take, engine, store.world, clock, settings.base_url, engines)
+    queries = Queries(
+        reactor,
+        loop.history,
+        store,
+        clock,
+        gateways=link.gateways,
+        deployed_at=deployer.deployed_at,
+        prices=prices,
+        base_url=settings.base_url,
+        version=version("swell"),
     )
-    server = Server(config)
+    blobs = BlobFolder(paths.blobs)
+    api = control_api(settings, Control(deployer, queries), blobs, keys.api)
+    server = api_server(api)
     serving = asyncio.create_task(server.serve([api_socket]))
-    sweep = partial(sweep_blobs, views, blobs, clock)
-    chores = every(OWNER_LOOK_S, partial(stop_orphaned_apps, views)), every(BLOBS_KEPT_S, sweep)
+    sweep = partial(sweep_blobs, deployer, blobs, clock)
+    chores = every(OWNER_LOOK_S, partial(stop_orphaned_apps, deployer)), every(BLOBS_KEPT_S, sweep)
     tasks = [asyncio.create_task(chore) for chore in chores]
     up.ready()
     await up.stopped()
@@ -135,18 +138,27 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
         log.error("%s", error.message)
 
 
-def control_api(settings: Settings, views: Views, blobs: Blobs, key: str) -> ASGIApp:
+class Control:
+    """What the API asks (`api/port`): one part deploys, the other answers."""
+
+    def __init__(self, deployer: Deployer, queries: Queries) -> None:
+        self.deploy, self.stop_app = deployer.deploy, deployer.stop_app
+        self.apps, self.replicas, self.health = queries.apps, queries.replicas, queries.health
+        self.requests, self.why, self.usage = queries.requests, queries.why, queries.usage
+
+
+def control_api(settings: Settings, port: ControlPort, blobs: Blobs, key: str) -> ASGIApp:
     """What answers `/api`."""
     from swell.api.app import make_api
     from swell.store.logs import lines
 
     wildcard, hosts = served_hosts(settings)
     return make_api(
-        views,
+        port,
         blobs,
         partial(lines, settings.paths.logs),
         key=key,
-        version=views.version,
+        version=version("swell"),
         allowed_hosts=hosts,
         allowed_origins=settings.allowed_origins,
         any_address=wildcard,
@@ -157,6 +169,23 @@ def served_hosts(settings: Settings) -> tuple[bool, tuple[str, ...]]:
     """Is every address of this machine listened on? And the names, beside loopback, by which it may be called."""
     wildcard = settings.host in WILDCARDS
     return wildcard, (socket.gethostname() if wildcard else settings.host, *settings.allowed_hosts)
+
+
+def api_server(api: ASGIApp) -> uvicorn.Server:
+    """Serves it until told to exit."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Signals are this process's own business (`Up`)."""
+            yield
+
+    # A client that follows a log never ends by itself: it gets a second.
+    config = uvicorn.Config(
+        api, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=1
+    )
+    return Server(config)
 
 
 async def every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
@@ -171,19 +200,19 @@ async def every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(seconds)
 
 
-async def stop_orphaned_apps(views: Views) -> None:
+async def stop_orphaned_apps(deployer: Deployer) -> None:
     """Stop apps whose owner (a `swell run`) ended without stopping them, killed for example."""
-    for app in views.owned():
+    for app in deployer.owned():
         owner = app.owner
         if owner is not None and not Identity(owner.pid, owner.start_ticks).alive:
             log.info("%s is stopped: the program it belonged to has ended", app.key)
             with suppress(SwellError):
-                await views.stop_app(app.namespace, app.name)
+                await deployer.stop_app(app.namespace, app.name)
 
 
-async def sweep_blobs(views: Views, blobs: Blobs, clock: Clock) -> None:
+async def sweep_blobs(deployer: Deployer, blobs: Blobs, clock: Clock) -> None:
     """Remove source that no app has any more."""
-    removed = blobs.sweep(views.bundles(), clock.now() - BLOBS_KEPT_S)
+    removed = blobs.sweep(deployer.bundles(), clock.now() - BLOBS_KEPT_S)
     if removed:
         log.info("%d bundles of source that no app has were removed", removed)
 

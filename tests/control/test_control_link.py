@@ -149,7 +149,7 @@ class Desk:
         engine = LocalEngine(lambda order, epoch: self.link.order(order, epoch, order.node), no_builds)
         reactor = Reactor(World(), Policy(templates=False), Prices())
         self.loop = Loop(reactor, engine, MemoryStore(), self.clock, EPOCH)
-        self.link = self.loop.link = ControlLink(EPOCH, self.loop)
+        self.link = self.loop.link = ControlLink(EPOCH, self.loop, engine.hear)
         self.callers: list[Caller] = []
 
     async def open(self) -> None:

@@ -14,9 +14,9 @@ from random import Random
 
 import pytest
 
+from swell.control.deploying import Deployer, changes
 from swell.control.loop import Loop
 from swell.control.reactor import Reactor
-from swell.control.views import Views
 from swell.engines.fake import FakeEngine
 from swell.model.errors import SwellError
 from swell.model.node import Node
@@ -25,7 +25,7 @@ from swell.model.policy import Policy
 from swell.model.ports import Engine, Store
 from swell.model.request import Prices
 from swell.model.resources import Needs
-from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
+from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
 from swell.model.world import World
 from swell.serve import SystemClock, sweep_blobs
 from swell.store import sqlite
@@ -52,9 +52,11 @@ class SlowBuilds(FakeEngine):
         return await super().build(revision, progress)
 
 
-def control(engine: Engine, store: Store) -> Views:
-    loop = Loop(Reactor(World(), Policy(), Prices()), engine, store, SystemClock(), 1)
-    return Views(loop, Prices(), "http://127.0.0.1:1", "0", {"ray": frozenset({"gpu"})})
+def control(engine: Engine, store: Store) -> Deployer:
+    reactor, clock = Reactor(World(), Policy(), Prices()), SystemClock()
+    loop = Loop(reactor, engine, store, clock, 1)
+    engines = {"ray": frozenset({"gpu"})}
+    return Deployer(reactor.world, loop.take, engine, store.world, clock, "http://127.0.0.1:1", engines)
 
 
 async def put(blobs: BlobFolder, content: bytes) -> str:
@@ -80,16 +82,16 @@ def test_a_deploy_is_on_disk_when_it_is_answered_and_taken_back_when_it_cannot_b
 ) -> None:
     async def scenario() -> None:
         store = SqliteStore(tmp_path / "control.db")
-        views = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), store)
+        deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), store)
         other = sqlite3.connect(tmp_path / "control.db", isolation_level=None)
-        await views.deploy(an_app("one", "sha256-1"), lambda _line: None)
+        await deployer.deploy(an_app("one", "sha256-1"), lambda _line: None)
         assert other.execute("SELECT key FROM apps").fetchall() == [("default/one",)]
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(SwellError, match="locked by another process"):
-            await views.deploy(an_app("two", "sha256-2"), lambda _line: None)
+            await deployer.deploy(an_app("two", "sha256-2"), lambda _line: None)
         with pytest.raises(SwellError, match="locked by another process"):
-            await views.stop_app("default", "one")
-        assert [app.name for app in views.apps()] == ["one"]
+            await deployer.stop_app("default", "one")
+        assert [app.name for app in deployer.world.apps.values()] == ["one"]
         other.close()
         store.close()
         again = SqliteStore(tmp_path / "control.db")
@@ -103,24 +105,24 @@ def test_a_deploy_is_on_disk_when_it_is_answered_and_taken_back_when_it_cannot_b
 def test_a_power_that_the_engine_lacks_is_refused_before_anything_is_built() -> None:
     async def scenario() -> None:
         engine = SlowBuilds()
-        views = control(engine, MemoryStore())
+        deployer = control(engine, MemoryStore())
         with pytest.raises(SwellError, match="the fake engine has no power 'gpu'; ray has it") as refused:
-            await views.deploy(an_app("one", "sha256-1", ("H100",)), lambda _line: None)
+            await deployer.deploy(an_app("one", "sha256-1", ("H100",)), lambda _line: None)
         assert (refused.value.code, refused.value.status) == ("not_available", 422)
         assert not engine.building.is_set()
-        assert views.apps() == []
+        assert deployer.world.apps == {}
 
     asyncio.run(scenario())
 
 
 def test_an_app_that_is_not_there_is_not_stopped_and_the_namespace_looked_into_is_named() -> None:
     async def scenario() -> None:
-        views = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
-        await views.deploy(an_app("one", "sha256-1"), lambda _line: None)
+        deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
+        await deployer.deploy(an_app("one", "sha256-1"), lambda _line: None)
         with pytest.raises(SwellError, match=r"There is no app 'x'\. There are: one\.$"):
-            await views.stop_app("default", "x")
+            await deployer.stop_app("default", "x")
         with pytest.raises(SwellError, match=r"There is no app 'one' in namespace 'b'\. No app .* in namespace 'b'\.$"):
-            await views.stop_app("b", "one")
+            await deployer.stop_app("b", "one")
 
     asyncio.run(scenario())
 
@@ -128,14 +130,14 @@ def test_an_app_that_is_not_there_is_not_stopped_and_the_namespace_looked_into_i
 def test_source_goes_only_when_no_app_has_it_or_is_about_to(tmp_path: Path) -> None:
     async def scenario() -> None:
         engine, clock, blobs = SlowBuilds(), SystemClock(), BlobFolder(tmp_path)
-        views = control(engine, MemoryStore())
+        deployer = control(engine, MemoryStore())
 
         async def sweep() -> None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(sweep_blobs(views, blobs, clock), 0.01)
+                await asyncio.wait_for(sweep_blobs(deployer, blobs, clock), 0.01)
 
         one, other, nobodys = [await put(blobs, word) for word in (b"one", b"other", b"nobody's")]
-        deploying = asyncio.create_task(views.deploy(an_app("one", one), lambda _line: None))
+        deploying = asyncio.create_task(deployer.deploy(an_app("one", one), lambda _line: None))
         await engine.building.wait()
         await sweep()
         assert sorted(os.listdir(tmp_path)) == sorted({one}), "of a deploy under way, and no other"
@@ -143,12 +145,47 @@ def test_source_goes_only_when_no_app_has_it_or_is_about_to(tmp_path: Path) -> N
         await deploying
         await put(blobs, b"nobody's")
         await put(blobs, b"other")
-        await views.deploy(an_app("other", other), lambda _line: None)
+        await deployer.deploy(an_app("other", other), lambda _line: None)
         await sweep()
         assert sorted(os.listdir(tmp_path)) == sorted({one, other}), "of what is deployed"
-        await views.stop_app("default", "one")
+        await deployer.stop_app("default", "one")
         await sweep()
         assert sorted(os.listdir(tmp_path)) == [other], "of what is deployed still"
-        assert nobodys not in views.bundles()
+        assert nobodys not in deployer.bundles()
 
     asyncio.run(scenario())
+
+
+def test_nothing_is_kept_of_an_app_that_is_stopped() -> None:
+    async def scenario() -> None:
+        deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
+        await deployer.deploy(an_app("one", "sha256-1"), lambda _line: None)
+        assert deployer.deployed_at["default/one"] > 0
+        await deployer.stop_app("default", "one")
+        assert (deployer.world.apps, deployer.deployed_at) == ({}, {})
+
+    asyncio.run(scenario())
+
+
+def app(*workloads: Workload) -> App:
+    return App("default", "a", workloads, ())
+
+
+def workload(name: str, revision: str = "rv-1", most: int = 1) -> Workload:
+    return Workload("default", "a", name, revision, Scaling(max_replicas=most))
+
+
+def test_a_first_deploy_is_all_new() -> None:
+    assert changes(None, app(workload("g"), workload("f"))) == [("f", "new"), ("g", "new")]
+
+
+def test_a_later_one_tells_what_it_does_to_each() -> None:
+    before = app(workload("code"), workload("gone"), workload("same"), workload("scale"))
+    after = app(workload("same"), workload("code", "rv-2"), workload("scale", most=2), workload("more"))
+    assert changes(before, after) == [
+        ("code", "changed"),
+        ("gone", "removed"),
+        ("more", "new"),
+        ("same", "unchanged"),
+        ("scale", "changed"),
+    ]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from swell.decide.powers import asked, refusal
+from swell.decide.powers import POWERS, asked, refusal
 from swell.model.resources import Needs
 from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
-
-GPU = frozenset({"gpu"})
 
 
 def an_app(gpu: tuple[str, ...]) -> App:
@@ -21,8 +19,8 @@ def an_app(gpu: tuple[str, ...]) -> App:
     ("others", "who"),
     [
         ({}, "no engine has it yet. Leave gpu= out."),
-        ({"ray": GPU}, "ray has it. Leave gpu= out, or deploy it there."),
-        ({"ray": GPU, "fake": frozenset()}, "ray has it. Leave gpu= out, or deploy it there."),
+        ({"ray": POWERS}, "ray has it. Leave gpu= out, or deploy it there."),
+        ({"ray": POWERS, "fake": frozenset()}, "ray has it. Leave gpu= out, or deploy it there."),
     ],
 )
 def test_what_the_engine_lacks_is_named_with_who_has_it(others: dict[str, frozenset[str]], who: str) -> None:
@@ -31,11 +29,11 @@ def test_what_the_engine_lacks_is_named_with_who_has_it(others: dict[str, frozen
 
 
 def test_what_the_engine_has_or_nobody_asked_for_is_not_refused() -> None:
-    assert refusal(an_app(("H100",)), "local", {"local": GPU}) is None
+    assert refusal(an_app(("H100",)), "local", {"local": POWERS}) is None
     assert refusal(an_app(()), "local", {"local": frozenset()}) is None
 
 
 def test_what_can_be_asked_for_is_a_power_that_an_engine_may_declare() -> None:
     (revision,) = an_app(("L4", "A100:2")).revisions
     assert asked(revision) == {"gpu": "gpu=['L4', 'A100:2']"}
-    assert asked(revision).keys() <= GPU
+    assert asked(revision).keys() <= POWERS

@@ -107,7 +107,7 @@ class Node:
         self.home.control_socket.unlink(missing_ok=True)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listening.bind(str(self.home.control_socket))
-        self.link = ControlLink(self.epoch, self)
+        self.link = ControlLink(self.epoch, self, self.heard_fact)
         await self.link.serve(listening)
 
     async def restart_control(self, epoch: int) -> None:

@@ -1,8 +1,9 @@
 """How does control speak with its gateways and runners? Accepts them on `run/control.sock`.
 
 One connection per peer, frames of `wire.link`. A gateway is sent the whole table when it says hello
-and deltas afterwards; a runner is welcomed with this control's epoch and then ordered. What peers
-say is handed to a `Listener`, in the order it arrives, on the event loop.
+and deltas afterwards; a runner is welcomed with this control's epoch and then ordered. What runners
+say of replicas goes to their engine, all else that peers say to a `Listener`, in the order it arrives,
+on the event loop.
 """
 
 from __future__ import annotations
@@ -33,8 +34,6 @@ class Listener(Protocol):
 
     def table(self) -> wire.Table: ...
 
-    def heard_fact(self, fact: Fact) -> None: ...
-
     def heard_demand(self, gateway: str, levels: Sequence[wire.Level], ttl_s: float) -> None: ...
 
     def heard_nothing_new(self, gateway: str, levels: int) -> bool:
@@ -57,9 +56,11 @@ class Listener(Protocol):
 class ControlLink:
     """The listening end of the control link."""
 
-    def __init__(self, epoch: int, listener: Listener) -> None:
+    def __init__(self, epoch: int, listener: Listener, hear: Callable[[Fact], None]) -> None:
+        """`hear` takes what runners say: the inlet of the engine that stands for them."""
         self.epoch = epoch
         self.listener = listener
+        self.hear = hear
         self.gateways: dict[str, Peer] = {}
         self.runners: dict[str, Peer] = {}
         self.asks: dict[int, tuple[asyncio.Future[BuildReport], Callable[[str], None]]] = {}
@@ -173,13 +174,13 @@ class Peer(asyncio.Protocol):
             case wire.DemandReport():
                 listener.heard_demand(self.name, message.levels, message.ttl_s)
             case wire.RunnerReplica():
-                listener.heard_fact(message.seen)
+                self.link.hear(message.seen)
             case wire.RunnerInventory():
-                listener.heard_fact(message.inventory)
+                self.link.hear(message.inventory)
             case wire.RunnerNode():
                 self.name = message.seen.node.id
                 self.link.runners[self.name] = self
-                listener.heard_fact(message.seen)
+                self.link.hear(message.seen)
             case wire.KeepAlive():
                 if not listener.heard_nothing_new(self.name, message.levels):
                     self.write(pack(wire.TellAll()))

@@ -51,10 +51,6 @@ class Loop:
     def table(self) -> Table:
         return self.reactor.keeper.whole()
 
-    def heard_fact(self, fact: Fact) -> None:
-        """The engine stands for the runners: it hears first, and tells everyone who listens."""
-        self.engine.hear(fact)
-
     def heard_demand(self, gateway: str, levels: Sequence[Level], ttl_s: float) -> None:
         self.reactor.demand(gateway, levels, ttl_s, self.clock.now())
         self.wake()
@@ -104,6 +100,7 @@ class Loop:
     # -- facts -------------------------------------------------------------------------------
 
     def _fact(self, fact: Fact) -> None:
+        """The engine said something."""
         if isinstance(fact, NodeSeen):
             lease = self._leases.pop(fact.node.id, None)
             if lease is not None:

@@ -1,6 +1,6 @@
 """Which powers does an app ask of its engine, and who has those that this one lacks?
 
-A power is what not every engine has; an engine declares its own in `capabilities`.
+A power is what not every engine has. What an engine declares in `capabilities` is of these.
 """
 
 from __future__ import annotations
@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from swell.model.workload import App, Revision
+
+POWERS = frozenset({"gpu"})
+"""All there are: what nobody can ask for, no engine may declare (the conformance suite looks)."""
 
 
 def asked(revision: Revision) -> dict[str, str]:

@@ -51,10 +51,6 @@ class Engine(Protocol):
         """Facts go to `heard`, in order, from the event loop's own thread."""
         ...
 
-    def hear(self, fact: Fact) -> None:
-        """Inlet for what the engine's runners say."""
-        ...
-
     async def build(self, revision: Revision, progress: Callable[[str], None]) -> BuildReport:
         """Make the revision's environment exist and import its module there once."""
         ...

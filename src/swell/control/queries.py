@@ -1,0 +1,174 @@
+"""What do people get to see of control? Listings, costs, and where a request's time went. Never plans."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from swell.control.addresses import url
+from swell.control.history import History
+from swell.control.reactor import Reactor
+from swell.control.why import explain, origin
+from swell.decide.price import PoolCost, pool_cost
+from swell.model.demand import IDLE
+from swell.model.ends import in_words
+from swell.model.ports import Clock, Store
+from swell.model.replica import Phase, Replica
+from swell.model.request import PoolCount, Prices, Usage, is_id
+from swell.model.unknown import no_request_id, unknown_request
+from swell.model.workload import Workload, revision_of, workload_of
+from swell.wire.api import AppRow, PoolUsage, ReplicaRow, RequestRow, Why, WorkloadRow
+
+WHY_WINDOW_S = 86_400.0
+"""A request's share of idle and start-up time is an average over its pool's last day."""
+
+
+class Queries:
+    """Answers to what is asked of control."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        history: History,
+        store: Store,
+        clock: Clock,
+        *,
+        gateways: Collection[str],
+        deployed_at: Mapping[str, float],
+        prices: Prices,
+        base_url: str,
+        version: str,
+    ) -> None:
+        """`gateways` are connected now; `deployed_at`: app → when it was last deployed."""
+        self.reactor = reactor
+        self.history = history
+        self.store = store
+        self.clock = clock
+        self.gateways = gateways
+        self.deployed_at = deployed_at
+        self.prices = prices
+        self.base_url = base_url
+        self.version = version
+
+    def health(self) -> dict[str, object]:
+        reactor = self.reactor
+        return {
+            "ok": True,
+            "version": self.version,
+            "pid": os.getpid(),
+            "epoch": self.reactor.world.epoch,
+            "nodes": sum(node.alive for node in reactor.world.nodes.values()),
+            "gateways": len(self.gateways),
+            "waiting": dict(reactor.waiting),
+            "trouble": self.store.trouble,
+        }
+
+    def apps(self) -> list[AppRow]:
+        world = self.reactor.world
+        rows = []
+        for app in sorted(world.apps.values(), key=lambda a: a.key):
+            workloads = tuple(self._workload_row(world.workloads[w.key]) for w in app.workloads)
+            at = self.deployed_at.get(app.key, 0.0)
+            rows.append(AppRow(app.namespace, app.name, at, app.owner is not None, app.source, workloads, app.tags))
+        return rows
+
+    def _workload_row(self, workload: Workload) -> WorkloadRow:
+        reactor = self.reactor
+        members = [r for r in reactor.world.in_pool(workload.pool) if r.role == "serving"]
+        demand = reactor.book.demand.get(workload.pool, IDLE)
+        revision = reactor.world.revisions[workload.revision]
+        entry = revision.entry
+        return WorkloadRow(
+            name=workload.name,
+            revision=workload.revision,
+            kind=entry.kind,
+            methods=tuple(m.name for m in entry.methods),
+            url=url(self.base_url, workload, entry, entry.methods[0]),
+            ready=sum(r.phase is Phase.READY for r in members),
+            live=len(members),
+            held=demand.held,
+            in_flight=demand.in_flight,
+            generators=tuple(m.name for m in entry.methods if m.generator),
+            retrying=revision.retrying,
+        )
+
+    def replicas(self) -> list[ReplicaRow]:
+        now = self.clock.now()
+        rows = sorted(self.reactor.world.replicas.values(), key=lambda r: (r.pool, r.role, r.planned_at, r.id))
+        return [self._replica_row(replica, now) for replica in rows]
+
+    def _replica_row(self, replica: Replica, now: float) -> ReplicaRow:
+        reactor = self.reactor
+        past = self.history.get(replica.id)
+        why = past.why if past is not None else ""
+        if replica.reason:
+            why = in_words(replica.reason, past.stop_why if past is not None else "")
+        if past is not None and replica.role == "serving":
+            why += f"; {origin(past, reactor.unforkable(replica.pool))}"
+        if past is not None and past.stuck:
+            why += f"; {past.stuck} inputs go on after their caller left and cannot be stopped"
+        return ReplicaRow(
+            id=replica.id,
+            workload=workload_of(replica.pool),
+            revision=revision_of(replica.pool),
+            role=replica.role,
+            phase=replica.phase.value,
+            node=replica.node,
+            pid=replica.pid,
+            age_s=round(now - replica.planned_at, 3),
+            in_flight=reactor.book.in_flight(replica.pool, replica.id),
+            memory_mib=round(replica.rss_mib, 1),
+            why=why,
+            applied=replica.applied,
+        )
+
+    async def why(self, request_id: str) -> Why:
+        if not is_id(request_id):
+            raise no_request_id(request_id)
+        record = await asyncio.to_thread(self.store.usage.request, request_id)
+        if record is None:
+            # Only what a gateway that lives gave an id to may still come.
+            gateway = request_id.partition("-")[0]
+            raise unknown_request(request_id, may_come=gateway in self.gateways)
+        cost = (await self._costs(WHY_WINDOW_S, record.pool)).get(record.pool, PoolCost())
+        return explain(record, self.history.get(record.replica), cost)
+
+    async def requests(self, namespace: str, app: str, most: int) -> list[RequestRow]:
+        prefix = f"{namespace}/{app}/" if app else f"{namespace}/"
+        records = await asyncio.to_thread(self.store.usage.requests, prefix, most)
+        return [msgspec.convert(record, RequestRow, from_attributes=True) for record in records]
+
+    async def usage(self, since_s: float) -> list[PoolUsage]:
+        return [
+            PoolUsage(
+                pool=pool,
+                requests=cost.requests,
+                errors=cost.errors,
+                cold=cost.cold,
+                cpu_s=cost.cpu_s,
+                replica_s=cost.replica_s,
+                template_s=cost.template_s,
+                starting_s=cost.starting_s,
+                busy_s=cost.busy_s,
+                memory_gib_s=cost.memory_gib_s,
+                cost_usd=cost.cost_usd,
+            )
+            for pool, cost in sorted((await self._costs(since_s)).items())
+        ]
+
+    async def _costs(self, since_s: float, pool: str = "") -> dict[str, PoolCost]:
+        """Cost per pool, of one or of all, over the last `since_s` seconds; 0 = all that is kept."""
+        now = self.clock.now()
+        since = now - since_s if since_s else 0.0
+        usage = await asyncio.to_thread(self.store.usage.usage, since, now + 60, pool)
+        counts = await asyncio.to_thread(self.store.usage.counts, since, now + 60, pool)
+        rows: dict[str, tuple[list[Usage], list[PoolCount]]] = defaultdict(lambda: ([], []))
+        for used in usage:
+            rows[used.pool][0].append(used)
+        for counted in counts:
+            rows[counted.pool][1].append(counted)
+        return {pool: pool_cost(*both, self.prices) for pool, both in rows.items()}

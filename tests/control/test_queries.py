@@ -1,0 +1,72 @@
+"""What is told of the apps that are deployed, and of the newest requests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from swell.control.history import History
+from swell.control.queries import Queries
+from swell.control.reactor import Reactor
+from swell.model.events import AppDeployed
+from swell.model.policy import Policy
+from swell.model.request import Prices, RequestRecord
+from swell.model.workload import App, Entry, Environment, Method, Revision, Web, Workload
+from swell.model.world import World
+from swell.serve import SystemClock
+from swell.store.memory import MemoryStore
+from swell.wire.api import RequestRow
+
+URL = "http://127.0.0.1:1"
+
+
+def queries(reactor: Reactor, store: MemoryStore) -> Queries:
+    return Queries(
+        reactor,
+        History(),
+        store,
+        SystemClock(),
+        gateways=(),
+        deployed_at={"default/a": 7.0},
+        prices=Prices(),
+        base_url=URL,
+        version="0",
+    )
+
+
+def test_the_newest_requests_of_an_app_are_listed_with_what_is_known_of_them() -> None:
+    store = MemoryStore()
+    asked = queries(Reactor(World(), Policy(), Prices()), store)
+
+    async def scenario() -> None:
+        one = RequestRecord("q-1", "default/a/f@rv-1", "f", 100.0, 500, 2.5, error="exception", cost_usd=1e-7)
+        other = RequestRecord("q-2", "default/ab/g@rv-2", "g", 101.0, 200, 1.5, cold=True)
+        store.usage.add_requests([one, other])
+        row = RequestRow("q-1", "default/a/f", "f", 100.0, 500, "exception", 2.5, cold=False, cost_usd=1e-7)
+        assert await asked.requests("default", "a", 10) == [row]
+        assert [row.id for row in await asked.requests("default", "", 10)] == ["q-2", "q-1"]
+
+    asyncio.run(scenario())
+
+
+def test_an_app_is_listed_with_where_its_workloads_answer() -> None:
+    reactor = Reactor(World(), Policy(), Prices())
+    web = Method("page", web=Web("endpoint", "shop-page"))
+    entries = {
+        "f": Entry("m", "f", "function", (Method("f"),)),
+        "Model": Entry("m", "Model", "cls", (Method("predict"),)),
+        "page": Entry("m", "page", "function", (web,)),
+    }
+    for namespace in ("default", "team"):
+        revisions = [Revision(Environment("/usr/bin/python3", "3.11"), "sha256-0", each) for each in entries.values()]
+        workloads = [Workload(namespace, "a", name, rv.id) for name, rv in zip(entries, revisions, strict=True)]
+        app = App(namespace, "a", tuple(workloads), tuple(revisions))
+        reactor.take(AppDeployed(time.time(), app))
+    own, other = queries(reactor, MemoryStore()).apps()
+    assert (own.deployed_at, other.deployed_at) == (7.0, 0.0)
+    assert [row.url for row in own.workloads] == [
+        f"{URL}/call/a/f",
+        f"{URL}/call/a/Model.predict",
+        f"{URL}/web/shop-page/",
+    ]
+    assert [row.url for row in other.workloads][:2] == [f"{URL}/call/team/a/f", f"{URL}/call/team/a/Model.predict"]
