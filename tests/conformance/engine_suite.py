@@ -29,6 +29,10 @@ class Rig(Protocol):
         """Something that starts without fault."""
         ...
 
+    def broken(self) -> Revision:
+        """Something that fails while it loads. What is started from here on may all fail so."""
+        ...
+
     async def until(self, true: Callable[[], Any]) -> None:
         """Let time pass until it is so; fails when that takes too long."""
         ...
@@ -59,9 +63,15 @@ Make = Callable[[], AbstractAsyncContextManager[Rig]]
 numbers = itertools.count(1)
 
 
-def start(rig: Rig, role: Role = "serving", template: str | None = None, replica: str | None = None) -> str:
+def start(
+    rig: Rig,
+    role: Role = "serving",
+    template: str | None = None,
+    replica: str | None = None,
+    revision: Revision | None = None,
+) -> str:
     id = replica or f"r{rig.epoch:x}-{next(numbers):x}"
-    revision = rig.revision()
+    revision = revision or rig.revision()
     pool = pool_key("default/app/f", revision.id)
     rig.engine.apply(StartOrder(id, pool, role, "local", revision, template), rig.epoch)
     return id
@@ -221,6 +231,18 @@ class EngineSuite:
             assert (await phase(rig, a, Phase.READY, *OVER)).phase is Phase.READY
             b = start(rig, template=t)
             assert (await phase(rig, b, Phase.READY, *OVER)).phase is Phase.READY
+
+        run(make, scenario)
+
+    def test_what_waits_for_a_template_fails_with_it(self, make: Make) -> None:
+        async def scenario(rig: Rig) -> None:
+            revision = rig.broken()
+            t = start(rig, role="template", revision=revision)
+            forks = [start(rig, template=t, revision=revision) for _ in range(2)]
+            failed = await phase(rig, t, *OVER)
+            assert failed.reason
+            assert {(await phase(rig, fork, *OVER)).reason for fork in forks} == {failed.reason}
+            assert {rig.made(fork) for fork in forks} == {0}, "what cannot be loaded is not loaded once more"
 
         run(make, scenario)
 

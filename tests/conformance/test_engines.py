@@ -13,7 +13,7 @@ import pytest
 from engine_suite import EngineSuite, Make, Rig, phase, run
 from node import Node, alive, kill, within
 
-from swell.engines.fake import FakeEngine
+from swell.engines.fake import Behaviour, FakeEngine
 from swell.engines.local import LocalEngine
 from swell.model.node import Node as Place
 from swell.model.orders import StartOrder, StopOrder
@@ -44,6 +44,10 @@ class FakeRig:
     def revision(self) -> Revision:
         entry = Entry("app", "f", "function", (Method("f"),))
         return Revision(Environment(interpreter="python", python="3.11"), "sha256-0", entry)
+
+    def broken(self) -> Revision:
+        self.fake.behaviour = Behaviour(fail_start=1.0)
+        return self.revision()
 
     async def until(self, true: Callable[[], Any]) -> None:
         while not true():
@@ -102,6 +106,9 @@ class LocalRig:
     @property
     def epoch(self) -> int:
         return self.node.epoch
+
+    def broken(self) -> Revision:
+        return self.node.revision("raise RuntimeError('no such model')\n")
 
     def revision(self) -> Revision:
         return self.node.revision(SOURCE)

@@ -170,15 +170,19 @@ class FakeEngine:
     def _start(self, order: StartOrder) -> None:
         fake = _Fake(order)
         self.replicas[order.replica] = fake
-        self.starts[order.replica] = self.starts.get(order.replica, 0) + 1
         self._report(order.replica)
         template = self.replicas.get(order.template) if order.template else None
         if template is None:
-            self.after(self.behaviour.start_s, lambda: self._started(order.replica))
+            self._make(order.replica, self.behaviour.start_s)
         elif template.phase is Phase.READY:
-            self.after(self.behaviour.fork_s, lambda: self._started(order.replica))
+            self._make(order.replica, self.behaviour.fork_s)
         else:
             fake.waiting = True
+
+    def _make(self, id: str, takes_s: float) -> None:
+        """A process is made for it."""
+        self.starts[id] = self.starts.get(id, 0) + 1
+        self.after(takes_s, lambda: self._started(id))
 
     def _started(self, id: str) -> None:
         fake = self.replicas.get(id)
@@ -199,10 +203,7 @@ class FakeEngine:
         for id, fake in self.replicas.items():
             if fake.waiting and fake.order.template == template:
                 fake.waiting = False
-                self._later(id, self.behaviour.start_s if refused else self.behaviour.fork_s)
-
-    def _later(self, id: str, delay_s: float) -> None:
-        self.after(delay_s, lambda: self._started(id))
+                self._make(id, self.behaviour.start_s if refused else self.behaviour.fork_s)
 
     def _stop(self, order: StopOrder) -> None:
         fake = self.replicas.get(order.replica)
@@ -240,7 +241,7 @@ class FakeEngine:
                     if failed:
                         self._end(other, reason)
                     else:
-                        self._later(other, self.behaviour.start_s)
+                        self._make(other, self.behaviour.start_s)
 
     # -- telling -----------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ or refused by its deadline, and no replica is given more than its `max_inputs`.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from random import Random
 
@@ -69,7 +69,6 @@ class SimGateway:
         self.held: dict[str, deque[Request]] = {}
         self.running: dict[str, list[Request]] = {}
         """Replica → what it works on."""
-        self.most_at_once: Counter[str] = Counter()
         self.finished: list[Request] = []
         self.bereft: set[str] = set()
         """Pools whose last requests ended with their replica: nobody wants them any more."""
@@ -179,7 +178,6 @@ class SimGateway:
         running = self.running.setdefault(replica, [])
         running.append(request)
         assert len(running) <= row.max_inputs, f"{replica} was given {len(running)} at once"
-        self.most_at_once[replica] = max(self.most_at_once[replica], len(running))
         self.after(request.work_s, lambda: self._worked(request))
 
     def _worked(self, request: Request) -> None:
