@@ -40,7 +40,7 @@ def test_what_kept_failing_is_tried_again_for_the_first_caller_after_its_time(tm
         here.run("deploy", str(file))
         refused = call(here, "fragile/Fragile.answer")
         assert (refused.status, refused.error["code"]) == (503, "no_replica")
-        assert "no weights yet. It is tried again" in refused.error["message"]
+        assert "no weights yet. Try again in" in refused.error["message"]
         again_s = int(refused.headers["retry-after"])
         assert 1 <= again_s <= 2
         weights.write_text("")
