@@ -108,6 +108,14 @@ def test_what_user_code_raised_is_pointed_to_and_unknown_cpu_is_not_told_as_none
     assert answer.cpu_us == -1
 
 
+def test_who_was_sent_more_than_once_is_told_so() -> None:
+    record = RequestRecord("q", POOL, "f", 100.0, 200, 40.0, PHASES, "r1-2", attempts=2)
+    past = ReplicaHistory("r1-2", POOL, "serving", "1 input", 90.0)
+    told = "sent 2 times: what it was sent to before was busy or gone, and had taken nothing of it"
+    assert told in complete(record, past).reasons
+    assert "sent" not in " ".join(complete(msgspec.structs.replace(record, attempts=1), past).reasons)
+
+
 def test_a_record_tells_the_same_after_its_replica_is_forgotten() -> None:
     record = RequestRecord("q", POOL, "f", 100.0, 200, 56.5, PHASES, "r1-2", cold=True)
     past = ReplicaHistory(

@@ -5,16 +5,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decide.worlds import POLICY, Setting, needs, report
+from decide.worlds import POLICY, Setting, deployed, needs, on_one_node, ready, report
 from swell.decide.place import make_room, never_fits, place
 from swell.decide.plan import plan
 from swell.model.demand import Demand, seen
-from swell.model.events import AppDeployed, NodeSeen
+from swell.model.events import NodeSeen
 from swell.model.node import Node
 from swell.model.plan import Start, Stop
 from swell.model.replica import Phase, Replica
 from swell.model.resources import Needs, Room
-from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
 
 rooms = st.builds(
     lambda cpu, memory_mib, ports: Room("n1", cpu, float(memory_mib), set(ports), 8.0, 8192.0),
@@ -119,28 +118,6 @@ def test_with_what_goes_already_nobody_else_has_to(crowd: tuple[Setting, list[st
     it, waiting = crowd
     it.step(tuple(waiting))
     assert not [a for a in it.step(tuple(waiting)).plan.actions if isinstance(a, Stop)]
-
-
-def deployed(it: Setting, name: str, ports: tuple[int, ...] = (), memory_mib: int = 128, cpu: float = 0.125) -> str:
-    entry = Entry("main", name, "function", (Method(name),))
-    asked = Needs(cpu, memory_mib=memory_mib, ports=ports)
-    revision = Revision(Environment("/usr/bin/python3", "3.11"), "sha256-0", entry, needs=asked)
-    workload = Workload("default", name, "f", revision.id, Scaling())
-    it.world.apply(AppDeployed(it.now, App("default", name, (workload,), (revision,))))
-    return workload.pool
-
-
-def ready(it: Setting, pool: str, held: int) -> None:
-    it.demand[pool] = seen(it.demand.get(pool, Demand()), held, 0, 0, it.now)
-    it.step()
-    for replica in it.world.in_pool(pool):
-        it.world.apply(report(replica, Phase.READY, it.now))
-
-
-def on_one_node() -> Setting:
-    it = Setting()
-    it.world.apply(NodeSeen(it.now, Node("local", 8.0, 1024)))
-    return it
 
 
 def test_a_second_request_to_a_server_that_owns_a_port_evicts_nobody() -> None:

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decide.test_place import deployed, on_one_node, ready
-from decide.worlds import POLICY, Setting, report, settings
+from decide.worlds import POLICY, Setting, deployed, on_one_node, ready, report, settings
 from swell.decide.plan import FOR_OTHERS, plan
 from swell.decide.spare import Use, spare
 from swell.model.demand import IDLE, Demand, seen

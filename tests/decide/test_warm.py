@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decide.test_place import deployed
-from decide.worlds import POLICY, Setting, report
+from decide.worlds import POLICY, Setting, deployed, report
 from swell.decide.plan import plan
 from swell.decide.warm import evict, idle_at, may_have_template, unforkable
 from swell.model.demand import Demand, seen

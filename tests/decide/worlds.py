@@ -65,7 +65,7 @@ class Setting:
         """Plan and commit, as the loop does: it takes who runs and was never spoken of for unwanted."""
         for pool in self.world.by_pool:
             self.demand.setdefault(pool, IDLE)
-        every = tuple({*self.world.by_pool, *(w.pool for w in self.world.workloads.values())})
+        every = tuple(dict.fromkeys((*self.world.by_pool, *(w.pool for w in self.world.workloads.values()))))
         decided = plan(self.world, self.demand, self.now, every if pools is None else pools, POLICY)
         event = PlanCommitted(self.now, decided)
         self.world.apply(event)
@@ -105,3 +105,27 @@ def _happen(draw: st.DrawFn, it: Setting) -> None:
 def report(replica: Replica, phase: Phase, now: float) -> ReplicaSeen:
     address = f"unix:/x/{replica.id}" if phase is Phase.READY and replica.role == "serving" else ""
     return ReplicaSeen(now, replica.id, phase, replica.pool, replica.role, replica.node, address=address, reason="said")
+
+
+def deployed(it: Setting, name: str, ports: tuple[int, ...] = (), memory_mib: int = 128, cpu: float = 0.125) -> str:
+    """An app of one function is; its pool."""
+    entry = Entry("main", name, "function", (Method(name),))
+    asked = Needs(cpu, memory_mib=memory_mib, ports=ports)
+    revision = Revision(Environment("/usr/bin/python3", "3.11"), "sha256-0", entry, needs=asked)
+    workload = Workload("default", name, "f", revision.id, Scaling())
+    it.world.apply(AppDeployed(it.now, App("default", name, (workload,), (revision,))))
+    return workload.pool
+
+
+def ready(it: Setting, pool: str, held: int) -> None:
+    """So many wait for the pool, and get what they wait for."""
+    it.demand[pool] = seen(it.demand.get(pool, Demand()), held, 0, 0, it.now)
+    it.step()
+    for replica in it.world.in_pool(pool):
+        it.world.apply(report(replica, Phase.READY, it.now))
+
+
+def on_one_node() -> Setting:
+    it = Setting()
+    it.world.apply(NodeSeen(it.now, Node("local", 8.0, 1024)))
+    return it

@@ -132,6 +132,9 @@ def _reasons(
         reasons.append("it was ready when the request came")
     elif past.waited:
         reasons.append(f"it could not be started at once: {past.waited}")
+    if record.attempts > 1:
+        sent = f"sent {record.attempts} times"
+        reasons.append(f"{sent}: what it was sent to before was busy or gone, and had taken nothing of it")
     if record.error == "exception":
         target = shown(record.workload.rpartition("/")[0])
         reasons.append(f"user code raised; the traceback: swell logs {target} --request {record.id}")

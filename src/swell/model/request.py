@@ -56,6 +56,7 @@ class RequestRecord(msgspec.Struct, frozen=True):
     cost_usd: float = 0.0
     """Marginal cost: what this request itself used; where its CPU was not told, its memory alone."""
     attempts: int = 1
+    """Replicas it was given to, until one took it."""
     error: str = ""
     """Error code, when refused or failed."""
     start: Start | None = None
