@@ -34,6 +34,15 @@ def test_a_start_up_hook_that_raises_is_told_with_its_traceback(source: str, ent
         assert replica.printed(says)
 
 
+@pytest.mark.parametrize(("chosen", "has_s"), [("", 0.0001), ("sys.setswitchinterval(0.02)", 0.02)])
+def test_threads_get_the_interpreter_soon_unless_user_code_chose(chosen: str, has_s: float) -> None:
+    """Else code that makes many system calls keeps it, and a cancel waits for seconds: journey/test_deadline.py."""
+    with ready_replica(
+        f"import sys\n{chosen}\ndef thing():\n    return sys.getswitchinterval()", function()
+    ) as replica:
+        assert replica.call("thing") == pytest.approx(has_s)
+
+
 def test_a_drain_during_start_up_ends_it() -> None:
     source = """
         import time

@@ -27,6 +27,7 @@ from swell.runtime.load import Hook, Program, enter_error, report_failure
 from swell.runtime.service import Service
 from swell.runtime.slots import Slots
 from swell.runtime.tracebacks import user_traceback
+from swell.runtime.watchdog import share_the_interpreter
 from swell.runtime.worker import Workers
 from swell.wire.child import Failed, ForkStarted, Launch, Ready, Reattach, Served, Stuck
 
@@ -61,6 +62,7 @@ def run(
     if os.getpid() != program.pid:
         _reseed()
     load.enter_replica(launch)
+    share_the_interpreter()
     loop = new_event_loop()
     asyncio.set_event_loop(loop)
     replica = Replica(program, launch, channel, loop, marked)
