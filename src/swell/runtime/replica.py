@@ -22,12 +22,12 @@ from swell.runtime.call import Callee, ReplicaContext
 from swell.runtime.channel import Channel
 from swell.runtime.endpoint import Endpoint, EndpointCallee, fastapi_app, has_fastapi
 from swell.runtime.http import Connection, Head
+from swell.runtime.interpreter import switch_soon
 from swell.runtime.listener import Listener, end_children
 from swell.runtime.load import Hook, Program, enter_error, report_failure
 from swell.runtime.service import Service
 from swell.runtime.slots import Slots
 from swell.runtime.tracebacks import user_traceback
-from swell.runtime.watchdog import share_the_interpreter
 from swell.runtime.worker import Workers
 from swell.wire.child import Failed, ForkStarted, Launch, Ready, Reattach, Served, Stuck
 
@@ -62,7 +62,7 @@ def run(
     if os.getpid() != program.pid:
         _reseed()
     load.enter_replica(launch)
-    share_the_interpreter()
+    switch_soon(True)
     loop = new_event_loop()
     asyncio.set_event_loop(loop)
     replica = Replica(program, launch, channel, loop, marked)

@@ -27,8 +27,6 @@ _KNOCK_S = 0.125
 """How often it is seen whether the loop turns."""
 _ASK_S = 0.05
 """How often a blocked loop's callers are asked for."""
-_SWITCH_S = 0.0001
-_PYTHONS_SWITCH_S = 0.005
 _FILE = 2
 _BLOCKED = (
     "Code that nobody waits for any more blocks the event loop, and cannot be stopped: "
@@ -36,16 +34,6 @@ _BLOCKED = (
 )
 
 Work = TypeVar("Work")
-
-
-def share_the_interpreter() -> None:
-    """Let a thread that wants the interpreter have it after 0.1 ms instead of Python's 5, unless user code chose.
-
-    Who waits begins to wait anew whenever the holder lets go for a system call and is back first. Code that makes
-    one every millisecond can keep the interpreter for seconds so, and neither a cancel nor another input gets on.
-    """
-    if sys.getswitchinterval() == _PYTHONS_SWITCH_S:
-        sys.setswitchinterval(_SWITCH_S)
 
 
 class Watchdog(Generic[Work]):

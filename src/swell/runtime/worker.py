@@ -21,6 +21,7 @@ from contextvars import copy_context
 from time import perf_counter_ns, thread_time_ns
 from typing import Any, TypeVar
 
+from swell.runtime.interpreter import USUAL_S, switch_soon
 from swell.wire.context import InputCancellation, waits
 
 T = TypeVar("T")
@@ -31,6 +32,8 @@ MEAN_OVER = 16
 """Jobs over which that average is taken, the newest counting most."""
 RECONSIDER_AFTER = 1000
 """Long jobs after which it is seen anew whether they still are."""
+YIELDING_NS = int(USUAL_S * 1e9)
+"""Jobs that take less than this on average are over before anybody has to ask them for the interpreter."""
 STALL_S = 0.001
 """When jobs wait and none was done for this long, more threads are woken, twice as many each time."""
 
@@ -67,6 +70,8 @@ class Workers:
         self._short = True
         self._mean_ns = 0.0
         self._until_reconsidered = 0
+        self._yielding = False
+        """Jobs are known to be over soon: nobody is switched to in the middle of one."""
         self._done = 0
         """Jobs done; with what it was at the last look, what shows a stall."""
         self._done_before = 0
@@ -149,9 +154,12 @@ class Workers:
             self._loop.call_soon_threadsafe(self._tell)
 
     def _learn(self, took_ns: int) -> None:
-        """Are jobs short? Long ones are not measured further, since threads side by side hold each other up."""
+        """Are jobs short? Of long ones only their number is counted, since threads side by side hold each other up."""
+        self._mean_ns += (took_ns - self._mean_ns) / MEAN_OVER
+        if (self._mean_ns < YIELDING_NS) is not self._yielding and self._done >= MEAN_OVER:
+            self._yielding = not self._yielding
+            switch_soon(not self._yielding)
         if self._short:
-            self._mean_ns += (took_ns - self._mean_ns) / MEAN_OVER
             if self._mean_ns > SHORT_NS:
                 self._short = False
                 self._until_reconsidered = RECONSIDER_AFTER
