@@ -144,7 +144,7 @@ def test_another_machines_server_needs_its_own_key(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("sk-local\n")
     done = swell("ps", SWELL_HOME=str(tmp_path), SWELL_URL="http://far.example:8470")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("Error: The server at http://far.example:8470 is not the one on")
+    assert done.stderr.startswith("Error: Whether the server at http://far.example:8470 is the one on")
     assert "Set SWELL_KEY" in done.stderr
     assert "sk-local" not in done.stderr
 

@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swell.control.history import History, ReplicaHistory
-from swell.control.why import NOTES, complete, explain
+from swell.control.why import NOTES, at_most, complete, explain
 from swell.decide.price import PoolCost
+from swell.model.events import AppDeployed, NodeSeen, PlanCommitted
+from swell.model.node import Node
 from swell.model.plan import Plan, Start, Wait
 from swell.model.request import RequestRecord, is_id
-from swell.model.world import Failures
+from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.model.world import Failures, World
 
 POOL = "default/a/f@rv-1"
 COST = PoolCost(requests=4, idle_usd=8.0, starting_usd=2.0)
@@ -136,6 +139,31 @@ def test_who_waits_for_room_is_told_so() -> None:
     record = RequestRecord("q", POOL, "f", 100.0, 504, 4000.0, (("held", 4000.0),), error="deadline", cold=True)
     told = explain(complete(record, None, waiting="node local has 0 of 8 cores free"), None, COST).reasons
     assert told == ("no replica: node local has 0 of 8 cores free",)
+
+
+def test_who_waited_for_a_slot_is_told_so_and_why_there_were_not_more() -> None:
+    past = ReplicaHistory("r1-2", POOL, "serving", "1 input", 90.0, None, 91.0)
+    waited = RequestRecord("q", POOL, "f", 100.0, 200, 2556.0, (("held", 2549.0),), "r1-2")
+    limit = "max_containers=1 allows no more replicas"
+    assert complete(waited, past, full=limit).reasons[-1] == f"every slot was taken when the request came: {limit}"
+    assert complete(waited, past).reasons[-1] == "every slot was taken when the request came"
+    at_once = msgspec.structs.replace(waited, phases_ms=(("held", 0.04),))
+    assert complete(at_once, past, full=limit).reasons[-1] == "it was ready when the request came"
+
+
+@pytest.mark.parametrize(("most", "words"), [(2, ""), (1, "max_containers=1 allows no more replicas")])
+def test_what_keeps_a_pool_from_having_more(most: int, words: str) -> None:
+    revision = Revision(
+        Environment("/usr/bin/python3", "3.11"), "sha256-0", Entry("m", "f", "function", (Method("f"),))
+    )
+    workload = Workload("default", "a", "f", revision.id, Scaling(max_replicas=most))
+    world = World(epoch=1)
+    world.apply(NodeSeen(1.0, Node("n1", 4.0, 4096)))
+    world.apply(AppDeployed(1.0, App("default", "a", (workload,), (revision,))))
+    started = Start("r1-1", workload.pool, "n1", "serving", "started for 1 waiting request")
+    world.apply(PlanCommitted(2.0, Plan(2.0, (workload.pool,), actions=(started,))))
+    assert at_most(world, workload.pool) == words
+    assert at_most(world, POOL) == ""
 
 
 def test_who_waited_for_room_and_got_it_is_told_what_there_was_to_wait_for() -> None:

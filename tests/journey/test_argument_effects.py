@@ -279,6 +279,13 @@ def test_a_failed_call_is_tried_again(tmp_path: Path) -> None:
             do.remote("fail", str(tmp_path / "more"), 2)
 
 
+def test_each_try_has_the_timeout_anew(tmp_path: Path) -> None:
+    with running("cls", retries=1, timeout=1) as do:
+        assert do.remote("hang", str(tmp_path / "tries"), 1) == 2
+        with pytest.raises(swell.exception.FunctionTimeoutError):
+            do.remote("hang", str(tmp_path / "more"), 2)
+
+
 @pytest.mark.shows("Retries", "max_retries", "initial_delay", "backoff_coefficient", "max_delay")
 def test_how_long_tries_are_apart(tmp_path: Path) -> None:
     def waits(**given: Any) -> list[float]:

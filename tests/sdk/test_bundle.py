@@ -93,6 +93,15 @@ def test_two_files_at_one_place_are_refused(tmp_path: Path) -> None:
     assert list(bundle.gather([LocalPath(tmp_path / "a", place)] * 2)) == ["x"]
 
 
+def test_a_file_and_a_folder_at_one_place_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    (tmp_path / "b").write_text("")
+    file, inside = LocalPath(tmp_path / "a", PurePosixPath("x")), LocalPath(tmp_path / "b", PurePosixPath("x/y/b"))
+    for entries in ([file, inside], [inside, file]):
+        with pytest.raises(swell.Error, match=r"a would be x, and so would the folder that .*b is in"):
+            bundle.gather(entries)
+
+
 @pytest.mark.parametrize(
     ("patterns", "path", "out"),
     [

@@ -107,6 +107,7 @@ def test_a_local_object_runs_its_hooks_once_and_its_methods_here() -> None:
         (lambda app: app.function(min_containers=3, max_containers=2)(deployable.plain), "above max_containers=2"),
         (lambda app: app.function(max_containers=0)(deployable.plain), "at least 1"),
         (lambda app: app.function(env={"A": 1})(deployable.plain), "must be text"),
+        (lambda app: app.function(env={"A=B": "1"})(deployable.plain), "'A=B' can be no variable's name"),
         (lambda app: None, "has no function"),
     ],
 )
@@ -140,6 +141,7 @@ def test_what_cannot_be_deployed_is_refused_with_its_reason(use, says: str) -> N
         (lambda: swell.Image.debian_slim("2.7"), "write it as '3.12'"),
         (lambda: swell.Image.debian_slim().pip_install("-r x"), "a package is written like"),
         (lambda: swell.Image.debian_slim().add_local_file(__file__, "/etc/x"), "no container"),
+        (lambda: swell.Image.debian_slim().add_local_file(__file__, "a/../../x"), "outside the program's own folder"),
         (lambda: swell.Image.debian_slim().workdir("here"), "absolute path"),
         (lambda: swell.Image.debian_slim().apt_install("git"), "no operating system of its own"),
         (lambda: swell.Image.from_registry("x"), "start from Image.debian_slim"),

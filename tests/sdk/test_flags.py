@@ -131,6 +131,8 @@ def test_what_has_no_plain_text_is_given_as_json() -> None:
     given = {"config": ['{"a": 1}'], "table": ["[[1, 2]]"], "by_name": ["plain"]}
     read = {"config": {"a": 1}, "table": [[1, 2]], "by_name": "plain"}
     assert flags.arguments(flags.flags(train), given) == read
+    with pytest.raises(swell.Error, match=r"--config: '\{\"a\": ' is not valid JSON: .* column 7"):
+        flags.arguments(flags.flags(train), {**given, "config": ['{"a": ']})
 
 
 def test_methods_leave_out_self_and_star_arguments_take_words() -> None:

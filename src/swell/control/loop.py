@@ -15,7 +15,7 @@ import msgspec
 from swell.control.history import History
 from swell.control.link import ControlLink
 from swell.control.reactor import Reactor
-from swell.control.why import complete
+from swell.control.why import at_most, complete
 from swell.model.events import Event, NodeSeen, ReplicaSeen
 from swell.model.orders import Inventory
 from swell.model.ports import Clock, Engine, Fact, Store
@@ -78,6 +78,7 @@ class Loop:
             unforkable=self.reactor.unforkable(record.pool),
             failures=world.failures.get(record.pool),
             waiting=self.reactor.waiting.get(record.pool, ""),
+            full=at_most(world, record.pool),
         )
 
     def heard_usage(self, rows: Sequence[Usage]) -> None:

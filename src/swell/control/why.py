@@ -11,13 +11,17 @@ from swell.control.table import in_short
 from swell.decide.price import PoolCost
 from swell.decide.retry import failed
 from swell.model.ends import ORDERED, in_words
+from swell.model.replica import OVER
 from swell.model.request import RequestRecord, Start
 from swell.model.workload import shown
-from swell.model.world import Failures
+from swell.model.world import Failures, World
 from swell.wire.api import Why, WhyStep
 
 WAYS_OUT = {"out_of_memory": "memory=(request, limit) gives it more"}
 """What helps where the reason of an end alone says what happened."""
+
+HELD_MS = 1.0
+"""A request that was held for less did not wait: it is what taking it in costs."""
 
 NOTES = {
     "held": "waited at the gateway for a free replica",
@@ -48,17 +52,28 @@ def complete(
     unforkable: str = "",
     failures: Failures | None = None,
     waiting: str = "",
+    full: str = "",
 ) -> RequestRecord:
     """A gateway's record with what control knows of the replica that answered. Pure.
 
     `unforkable` says why replicas of the pool are not forked; empty when they may be. `failures` are its failed
-    starts in a row, `waiting` is what the pool waits for.
+    starts in a row, `waiting` is what the pool waits for, `full` what keeps it from having more replicas.
     """
     start = None
     if record.cold and past is not None and past.ready_at is not None:
         start = Start(past.planned_at, past.ready_at, past.timings_ms)
-    reasons = _reasons(record, past, unforkable, failures, waiting)
+    reasons = _reasons(record, past, unforkable, failures, waiting or full)
     return msgspec.structs.replace(record, start=start, reasons=tuple(reasons))
+
+
+def at_most(world: World, pool: str) -> str:
+    """What keeps a pool from having another replica, where it has as many as it may; else empty."""
+    workload = world.workload(pool)
+    if workload is None:
+        return ""
+    serving = sum(one.role == "serving" and one.phase not in OVER for one in world.in_pool(pool))
+    most = workload.scaling.max_replicas
+    return f"max_containers={most} allows no more replicas" if serving >= most else ""
 
 
 def explain(record: RequestRecord, past: ReplicaHistory | None, cost: PoolCost) -> Why:
@@ -128,7 +143,9 @@ def _reasons(
     if past is None:
         return [f"replica {record.replica}: not remembered when this record came"]
     reasons = [f"replica {past.replica}, {origin(past, unforkable)}, {past.why}"]
-    if not record.cold:
+    if not record.cold and dict(record.phases_ms).get("held", 0.0) >= HELD_MS:
+        reasons.append(f"every slot was taken when the request came{f': {waiting}' if waiting else ''}")
+    elif not record.cold:
         reasons.append("it was ready when the request came")
     elif past.waited:
         reasons.append(f"it could not be started at once: {past.waited}")

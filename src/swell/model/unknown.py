@@ -32,8 +32,8 @@ def no_request_id(text: str) -> SwellError:
 def unknown_request(id: str, may_come: bool) -> SwellError:
     """No record of it; where it may still come, asking again is worth it."""
     kept = (
-        "Kept are errors, cold starts, slow requests and the newest others of each workload, from two seconds after "
-        "their end. `swell why` lists them."
+        "Kept are errors (but for a missing or wrong key), cold starts, slow requests and the newest others of each "
+        "workload, from two seconds after their end. `swell why` lists them."
     )
     if may_come:
         return SwellError("not_yet", f"Request {id} is not kept, or not yet. {kept}", status=404)

@@ -62,6 +62,12 @@ def gather(entries: list[LocalPath]) -> dict[str, Path]:
             before = found.setdefault(str(place), path)
             if before != path:
                 raise SwellError("bundle_clash", f"{before} and {path} would both be {place}: rename one.")
+    for inside, path in found.items():
+        for folder in PurePosixPath(inside).parents:
+            if file := found.get(str(folder)):
+                raise SwellError(
+                    "bundle_clash", f"{file} would be {folder}, and so would the folder that {path} is in: rename one."
+                )
     return found
 
 

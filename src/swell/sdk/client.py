@@ -222,8 +222,8 @@ def read_key(chosen: settings.Settings) -> str:
     if chosen.url and not stays_here(chosen.url) and chosen.base_url != chosen.paths.server_url():
         raise SwellError(
             "no_key",
-            f"The server at {chosen.base_url} is not the one on {chosen.home}, whose key is not sent elsewhere. "
-            "Set SWELL_KEY to that server's own key (the file `key` in its state directory).",
+            f"Whether the server at {chosen.base_url} is the one on {chosen.home} cannot be told, and its key is sent "
+            "to no other. Set SWELL_KEY to that server's own key (the file `key` in its state directory).",
             status=401,
         )
     try:

@@ -110,6 +110,8 @@ def value(flag: Flag, text: str | bool) -> Any:
     try:
         if read is not None:
             return read(text)
+    except SwellError as error:
+        raise SwellError(error.code, f"{flag.option}: {error}", status=error.status) from None
     except ValueError:
         pass
     raise SwellError("bad_arguments", f"{flag.option} {text!r}: give {flag.wanted}.", status=422)
@@ -176,7 +178,9 @@ def _json(text: str) -> Any:
     """The value that JSON stands for, else the text: `--size small` needs no quotes of its own."""
     try:
         return json.loads(text)
-    except ValueError:
+    except ValueError as error:
+        if text.lstrip()[:1] in ("{", "[", '"'):
+            raise SwellError("bad_arguments", f"{text!r} is not valid JSON: {error}.", status=422) from None
         return text
 
 

@@ -194,8 +194,10 @@ def notes(image: Image) -> list[str]:
 def variables(callable: str, given: Mapping[str, str | None]) -> tuple[tuple[str, str], ...]:
     """Environment variables, sorted; None leaves one out."""
     for name, value in given.items():
-        if not isinstance(name, str) or not name or "=" in name or not isinstance(value, (str, type(None))):
+        if not isinstance(name, str) or not isinstance(value, (str, type(None))):
             raise SwellError("bad_argument", f"{callable}: {name!r} and its value must be text.")
+        if not name or "=" in name:
+            raise SwellError("bad_argument", f"{callable}: {name!r} can be no variable's name, which has no '=' in it.")
     return tuple(sorted((name, value) for name, value in given.items() if value is not None))
 
 
@@ -223,7 +225,12 @@ def _place(method: str, remote_path: str) -> PurePosixPath:
     path = PurePosixPath(remote_path)
     if path.is_relative_to(_CONTAINER_HOME):
         path = path.relative_to(_CONTAINER_HOME)
-    if path.is_absolute() or ".." in path.parts:
+    if ".." in path.parts:
+        raise SwellError(
+            "bad_argument",
+            f"{method}(…, {remote_path!r}): that would be outside the program's own folder. Leave the '..' out.",
+        )
+    if path.is_absolute():
         raise SwellError(
             "bad_argument",
             f"{method}(…, {remote_path!r}): there is no container to put files at an absolute path of. Give a path "

@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import pickle
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,8 +19,9 @@ from swell.sdk.frames import RemoteTraceback, users
 from swell.sdk.here import remaining_s
 from swell.wire import http
 
-RETRIED = frozenset({"exception", "replica_died"})
-"""Failures of a call that its function's `retries` cover: user code raised, or its replica went away."""
+RETRIED = frozenset({"exception", "deadline", "replica_died"})
+"""Failures of a call that its function's `retries` cover: user code raised, took longer than `timeout`, which each
+try has anew, or its replica went away."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Request:
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    until: float = math.inf
+    """After that (monotonic clock) nobody waits for the answer. The server is told what is left when it is sent."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,8 @@ def call(target: str, args: Sequence[Any], kwargs: Mapping[str, Any], stream: bo
     accept = f"{http.FRAMES}, {http.PICKLE}" if stream else http.PICKLE
     headers = {"content-type": http.PICKLE, "accept": accept}
     left_s = remaining_s()
-    if left_s is not None and left_s < math.inf:
-        headers[http.TIMEOUT.lower()] = f"{max(left_s, 0.001):.3f}"
-    return Request("POST", f"/call/{target}", headers, _pickle(target, tuple(args), dict(kwargs)))
+    until = math.inf if left_s is None else time.monotonic() + left_s
+    return Request("POST", f"/call/{target}", headers, _pickle(target, tuple(args), dict(kwargs)), until)
 
 
 def _pickle(target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
@@ -23,7 +25,7 @@ from swell.sdk import shadow
 from swell.sdk.bridge import Pending
 from swell.sdk.protocol import RETRIED, Answer, Request, error_of
 from swell.sdk.retries import NEVER, delay_s
-from swell.wire.http import REQUEST_ID
+from swell.wire.http import REQUEST_ID, TIMEOUT
 
 T = TypeVar("T")
 
@@ -137,6 +139,8 @@ class Transport:
                     answer = self._answer(response, await response.aread())
             if answer.ok or not retrying.max_retries or error_of(answer).code not in RETRIED:
                 return answer
+            if time.monotonic() >= request.until:
+                return answer
             failed += 1
             delay = delay_s(retrying, failed)
             if delay is None:
@@ -155,9 +159,10 @@ class Transport:
         loop = asyncio.get_running_loop()
         if self._pool is None or self._pool[0] is not loop:
             self._pool = (loop, self._connections())
-        return self._pool[1].stream(
-            request.method, self.url + request.path, headers=dict(request.headers), content=request.body
-        )
+        headers = dict(request.headers)
+        if request.until < math.inf:
+            headers[TIMEOUT.lower()] = f"{max(request.until - time.monotonic(), 0.001):.3f}"
+        return self._pool[1].stream(request.method, self.url + request.path, headers=headers, content=request.body)
 
     def _answer(self, response: httpx2.Response, body: bytes) -> Answer:
         """What has come; refused where it is not of the server that was asked."""
@@ -206,7 +211,13 @@ class _Opened:
 def again(request: Request, answer: Answer, failed: int, retries_max: int, delay_s: float) -> str:
     """What is said of a call that failed and is sent again: a line without which its retries would go unseen."""
     error = error_of(answer)
-    how = f"failed with {error.message.partition(chr(10))[0]}" if error.code == "exception" else "lost its replica"
+    match error.code:
+        case "exception":
+            how = f"failed with {error.message.partition(chr(10))[0]}"
+        case "deadline":
+            how = "took longer than its timeout"
+        case _:
+            how = "lost its replica"
     when = f"in {delay_s:g} s" if delay_s else "now"
     return f"{request.path.rpartition('/')[2]} {how}; try {failed + 1} of {retries_max + 1} {when}"
 

@@ -103,6 +103,8 @@ def run(
                 up(lock.holder)
 
             def stopping() -> None:
+                # The gateway closes its own. Kept open here, clients would wait for an end and not be refused.
+                listener.close()
                 with suppress(SwellError):
                     lock.say("stopping")
 

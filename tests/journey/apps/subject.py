@@ -76,7 +76,18 @@ def fail(file: str, times: int) -> list[float]:
     return began
 
 
-DOINGS = {f.__name__: f for f in (pid, echo, variables, files, value, folder, sleep, until, note, fill, spin, fail)}
+def hang(file: str, times: int) -> int:
+    """It hangs this many times, and then says how often it began."""
+    note(file, ".")
+    began = len(Path(file).read_text())
+    if began <= times:
+        time.sleep(60)
+    return began
+
+
+DOINGS = {
+    f.__name__: f for f in (hang, pid, echo, variables, files, value, folder, sleep, until, note, fill, spin, fail)
+}
 
 
 def do(what: str, *args: Any, **kwargs: Any) -> Any:
