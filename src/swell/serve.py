@@ -34,7 +34,6 @@ from swell.wire.paths import WILDCARDS
 from swell.wire.settings import Settings
 
 if TYPE_CHECKING:
-    import uvicorn
     from starlette.types import ASGIApp
 
     from swell.api.port import ControlPort
@@ -120,8 +119,8 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     )
     blobs = BlobFolder(paths.blobs)
     api = control_api(settings, Control(deployer, queries), blobs, keys.api)
-    server = api_server(api)
-    serving = asyncio.create_task(server.serve([api_socket]))
+    over = asyncio.Event()
+    serving = asyncio.create_task(serve_api(api, api_socket, over))
     sweep = partial(sweep_blobs, deployer, blobs, clock)
     chores = every(OWNER_LOOK_S, partial(stop_orphaned_apps, deployer)), every(BLOBS_KEPT_S, sweep)
     tasks = [asyncio.create_task(chore) for chore in chores]
@@ -129,7 +128,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     await up.stopped()
     for task in tasks:
         task.cancel()
-    server.should_exit = True
+    over.set()
     await serving
     await link.close()
     try:
@@ -171,8 +170,8 @@ def served_hosts(settings: Settings) -> tuple[bool, tuple[str, ...]]:
     return wildcard, (socket.gethostname() if wildcard else settings.host, *settings.allowed_hosts)
 
 
-def api_server(api: ASGIApp) -> uvicorn.Server:
-    """Serves it until told to exit."""
+async def serve_api(api: ASGIApp, listener: socket.socket, over: asyncio.Event) -> None:
+    """Serve it on a listening socket until it is over."""
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -181,11 +180,18 @@ def api_server(api: ASGIApp) -> uvicorn.Server:
             """Signals are this process's own business (`Up`)."""
             yield
 
+        async def main_loop(self) -> None:
+            """Look ten times less often than usual: a server at rest is to rest. A tick sets the answers' date."""
+            while not over.is_set():
+                await self.on_tick(0)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), 1.0)
+
     # A client that follows a log never ends by itself: it gets a second.
     config = uvicorn.Config(
         api, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=1
     )
-    return Server(config)
+    await Server(config).serve([listener])
 
 
 async def every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:

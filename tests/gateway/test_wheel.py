@@ -103,3 +103,66 @@ def test_what_fails_at_its_time_does_not_end_the_others(caplog: pytest.LogCaptur
         assert caplog.text.count("what was due at its time failed") == 3
 
     asyncio.run(scenario())
+
+
+def test_what_is_told_may_take_others_of_the_same_moment_away() -> None:
+    """The end of a request at its deadline ends its connection, which may be due in the same slot."""
+
+    class Ending(Thing):
+        other: Ending
+
+        def due(self, now: float) -> None:
+            super().due(now)
+            wheel.discard(self.other)
+
+    async def scenario() -> None:
+        nonlocal wheel
+        wheel = Wheel(asyncio.get_running_loop())
+        now = time.monotonic()
+        pair = Ending(), Ending()
+        pair[0].other, pair[1].other = pair[1], pair[0]
+        later = Thing()
+        for thing in (*pair, *(Thing() for _ in range(20))):
+            wheel.add(thing, now)
+        wheel.add(later, now + TICK_S)
+        while not later.told:
+            assert time.monotonic() < now + 10
+            await asyncio.sleep(0.01)
+        assert sum(len(thing.told) for thing in pair) == 1
+
+    wheel: Wheel
+    asyncio.run(scenario())
+
+
+def test_it_sleeps_until_something_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much was added and taken away before, and with something far away still waiting."""
+    turns = 0
+    turn = Wheel._turn
+
+    def counted(self: Wheel) -> None:
+        nonlocal turns
+        turns += 1
+        turn(self)
+
+    monkeypatch.setattr(Wheel, "_turn", counted)
+
+    async def scenario() -> None:
+        wheel = Wheel(asyncio.get_running_loop())
+        now = time.monotonic()
+        for number in range(200):
+            passing = Thing()
+            wheel.add(passing, now + 0.3 + number * TICK_S)
+            wheel.discard(passing)
+        far, near = Thing(), Thing()
+        wheel.add(far, now + 600)
+        wheel.add(near, now + 1)
+        while not near.told:
+            assert time.monotonic() < now + 10
+            await asyncio.sleep(0.01)
+        assert near.told[0] >= now + 1
+        # Once for the first slot that was left empty, once for the near one; not twenty times a second.
+        assert turns == 2
+        assert not far.told
+        assert wheel._timer is not None
+
+    asyncio.run(scenario())

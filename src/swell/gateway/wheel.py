@@ -1,12 +1,15 @@
 """Whose time is up? One coarse timer for every deadline and timeout of a gateway.
 
-Things due are kept in slots of `TICK_S`; adding and taking away cost the same however many there are,
-and no timer runs while nothing is waiting. Something due is told at most one tick late, never early.
+Things due are kept in slots of `TICK_S`; adding and taking away cost next to nothing however many there are.
+The timer is set for the first slot that has something in it, so that a gateway whose callers only keep their
+connections sleeps until one of them has been idle for too long. Something due is told at most one tick late,
+never early.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import time
 from typing import Protocol
@@ -31,25 +34,28 @@ class Wheel:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._slots: dict[int, set[Timed]] = {}
+        self._order: list[int] = []
+        """The numbers of all slots, as a heap. What is taken away may leave an empty slot behind: it goes once it
+        is the first."""
         self._turned = 0
-        """Last slot that was emptied."""
+        """Last slot whose time has come."""
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_for = 0
+        """The slot that the timer is set for."""
 
     def add(self, thing: Timed, at: float) -> None:
         """Tell `thing` once `at` has passed, instead of when it was to be told before."""
         if thing.slot is not None:
             thing.slot.discard(thing)
-        if self._timer is None:
-            self._turned = int(time.monotonic() / TICK_S)
-            self._timer = self._loop.call_at((self._turned + 1) * TICK_S, self._turn)
-        number = int(at / TICK_S) + 1
-        if number <= self._turned:
-            number = self._turned + 1
+        number = max(int(at / TICK_S), self._turned) + 1
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = set()
+            heapq.heappush(self._order, number)
         slot.add(thing)
         thing.slot = slot
+        if self._timer is None or number < self._timer_for:
+            self._set_timer(number)
 
     def discard(self, thing: Timed) -> None:
         """`thing` waits for nothing any more."""
@@ -57,23 +63,29 @@ class Wheel:
             thing.slot.discard(thing)
             thing.slot = None
 
+    def _set_timer(self, number: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_for = number
+        self._timer = self._loop.call_at(number * TICK_S, self._turn)
+
     def _turn(self) -> None:
         now = time.monotonic()
-        last = int(now / TICK_S)
-        # After a long stall only slots that exist are looked at, in the order of their time.
-        for number in range(self._turned + 1, last + 1) if last - self._turned < 100 else sorted(self._slots):
-            if number > last:
-                break
-            self._turned = number
-            for thing in self._slots.pop(number, ()):
+        self._turned = int(now / TICK_S)
+        # Until the end no other timer is set: all that is added meanwhile belongs to a later slot.
+        self._timer_for = 0
+        order = self._order
+        while order and (order[0] <= self._turned or not self._slots[order[0]]):
+            slot = self._slots.pop(heapq.heappop(order))
+            # Taken one by one: what is told may take others of this slot away. One that fails must not end
+            # everyone's time.
+            while slot:
+                thing = slot.pop()
                 thing.slot = None
-                # One that fails must not end everyone's time.
                 try:
                     thing.due(now)
                 except Exception:
                     log.exception("what was due at its time failed")
-        self._turned = last
-        if self._slots:
-            self._timer = self._loop.call_at((last + 1) * TICK_S, self._turn)
-        else:
-            self._timer = None
+        self._timer = None
+        if order:
+            self._set_timer(order[0])
