@@ -44,6 +44,28 @@ def test_threads_get_the_interpreter_soon_but_from_what_is_known_to_be_over_soon
         assert replica.call("thing") == pytest.approx(0.0001)
 
 
+def test_a_short_function_that_is_long_for_once_is_seen_to_be_while_it_runs() -> None:
+    """It ends by itself once others get the interpreter soon; else nothing but its deadline would end it."""
+    source = """
+        import os, sys, time
+        file = os.open(os.devnull, os.O_WRONLY)
+
+        def thing(hang=False):
+            end = time.monotonic() + 30
+            while hang and sys.getswitchinterval() > 0.001 and time.monotonic() < end:
+                pause = time.perf_counter() + 0.0005
+                while time.perf_counter() < pause:
+                    pass
+                os.write(file, b".")
+            return sys.getswitchinterval()
+    """
+    with ready_replica(source, function()) as replica:
+        assert [replica.call("thing") for _ in range(30)][-1] == pytest.approx(0.005)
+        assert replica.call("thing", {"hang": True}) == pytest.approx(0.0001)
+        # Known to be short again after a while.
+        assert [replica.call("thing") for _ in range(200)][-1] == pytest.approx(0.005)
+
+
 def test_a_switch_interval_that_user_code_chose_stays() -> None:
     source = "import sys\nsys.setswitchinterval(0.02)\ndef thing():\n    return sys.getswitchinterval()"
     with ready_replica(source, function()) as replica:

@@ -29,6 +29,7 @@ class Turned:
         self.asked.append(callback)
 
     call_soon_threadsafe = call_soon
+    time = staticmethod(time.monotonic)
 
     def fire(self) -> None:
         """All timers that are set."""

@@ -34,6 +34,8 @@ RECONSIDER_AFTER = 1000
 """Long jobs after which it is seen anew whether they still are."""
 YIELDING_NS = int(USUAL_S * 1e9)
 """Jobs that take less than this on average are over before anybody has to ask them for the interpreter."""
+WATCH_S = 0.05
+"""How often it is seen, while jobs known to be short run, whether they still are."""
 STALL_S = 0.001
 """When jobs wait and none was done for this long, more threads are woken, twice as many each time."""
 
@@ -72,6 +74,9 @@ class Workers:
         self._until_reconsidered = 0
         self._yielding = False
         """Jobs are known to be over soon: nobody is switched to in the middle of one."""
+        self._watching = False
+        self._watched_at = 0.0
+        self._watched_done = 0
         self._done = 0
         """Jobs done; with what it was at the last look, what shows a stall."""
         self._done_before = 0
@@ -86,6 +91,9 @@ class Workers:
             woken = self._wake(1)
         for worker in woken:
             worker.wake()
+        if self._yielding and not self._watching:
+            self._watching = True
+            self._watch_later()
         if not woken and not self._looking:
             self._looking = True
             self._done_before = self._done
@@ -201,6 +209,22 @@ class Workers:
             worker.wake()
         if self._looking:
             self._loop.call_later(STALL_S, self._look)
+
+    def _watch_later(self) -> None:
+        self._watched_at = self._loop.time()
+        self._watched_done = self._done
+        self._loop.call_later(WATCH_S, self._watch)
+
+    def _watch(self) -> None:
+        """Is one of the short jobs long after all? Then what waits for the interpreter is to get it, before a cancel
+        has to. Seen late is seen, too: somebody kept it."""
+        late = self._loop.time() - self._watched_at > 2 * WATCH_S
+        if self._yielding and self._busy and (late or self._done == self._watched_done):
+            self._yielding = False
+            switch_soon(True)
+        self._watching = self._yielding and self._busy > 0
+        if self._watching:
+            self._watch_later()
 
     def _tell(self) -> None:
         self._told = False
