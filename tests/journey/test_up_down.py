@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from private_swell import Answer, PrivateSwell, wait_until
+from swell.wire.paths import Home
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -176,11 +177,18 @@ def test_down_lets_requests_finish(idle: PrivateSwell, naps: str) -> None:
     caller = threading.Thread(target=lambda: answers.append(nap(idle, 8.0)))
     caller.start()
     wait_until("it is in flight", lambda: any(one["in_flight"] for one in idle.serving()))
-    code, said = attempt(idle, "down")
+    pid = supervisor(idle)
+    down = subprocess.Popen(["swell", "down"], env=idle.environ, stderr=subprocess.PIPE, text=True)
+    wait_until("it is stopping", lambda: Home(idle.home).ending() == pid)
+    refused, why = attempt(idle, "call", "naps/nap")
     caller.join(60)
+    _, said = down.communicate(timeout=60)
     assert [answer.status for answer in answers] == [200]
-    assert code == 0
+    assert down.returncode == 0
     assert "waiting for 1 request in flight, at most 30 s; `swell down --now`" in said
+    assert refused == 1
+    assert f"(pid {pid}) is stopping" in why
+    assert Home(idle.home).ending() is None
 
 
 def test_down_gives_exit_hooks_their_time(idle: PrivateSwell, naps: str, tmp_path: Path) -> None:

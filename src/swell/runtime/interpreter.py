@@ -2,7 +2,8 @@
 
 Who waits begins to wait anew whenever the holder lets go for a system call and is back first. By Python's own 5 ms,
 code that makes a system call every millisecond can keep the interpreter for seconds, and neither a cancel nor another
-input gets on. Waiting less costs a switch more often, which inputs that are done sooner than that are spared, until one of them turns out to be long (`worker.Workers` looks).
+input gets on. Waiting less costs a switch more often, which inputs that are done sooner than that
+are spared, until one of them turns out to be long (`worker.Workers` looks).
 """
 
 from __future__ import annotations

@@ -51,11 +51,11 @@ UNKNOWN = Known(None, NEVER)
 
 
 @lru_cache(8)
-def _client(url: str, key: str, supposed: str = "") -> Client:
+def _client(url: str, key: str, home: str = "", supposed: bool = False) -> Client:
     """One for all handles, so that they share its connections."""
     from swell.sdk.client import Client
 
-    return Client(url, key, supposed)
+    return Client(url, key, home, supposed)
 
 
 def platform(here: context.Inside) -> Client:
@@ -124,7 +124,7 @@ class Named:
             from swell.sdk.client import Client
 
             found = Client.from_settings()
-            self._client = _client(found.url, found.key, found.supposed)
+            self._client = _client(found.url, found.key, found.home, found.supposed)
             self._fresh_until = time.monotonic() + _FRESH_S
         return Deployed(self._client, self._namespace or DEFAULT_NAMESPACE, self._app)
 

@@ -31,10 +31,11 @@ T = TypeVar("T")
 class Client:
     """One server, by the URL of its gateway. Nothing is sent before it is used."""
 
-    def __init__(self, url: str, key: str = "", supposed: str = "") -> None:
-        """`supposed`: the state directory whose server should be there, where nothing says that it is."""
+    def __init__(self, url: str, key: str = "", home: str = "", supposed: bool = False) -> None:
+        """`home`: the state directory whose server it is; `supposed`: should be, but nothing says that it is."""
         self.url = url.rstrip("/")
         self.key = key
+        self.home = home
         self.supposed = supposed
 
     @classmethod
@@ -42,7 +43,7 @@ class Client:
         """The server that settings name, with the key from SWELL_KEY or from the state directory."""
         chosen = settings.load() if chosen is None else chosen
         told = chosen.url or chosen.paths.server_url() or os.environ.get("SWELL_KEY")
-        return cls(chosen.base_url, read_key(chosen), "" if told else chosen.home)
+        return cls(chosen.base_url, read_key(chosen), chosen.home, not told)
 
     @cached_property
     def transport(self) -> Transport:
@@ -59,7 +60,7 @@ class Client:
                 f"Calls need the package httpx2, and {error.name} is not installed here: add 'httpx2>=2.10,<3' "
                 "(and, with --no-deps, what it depends on) to the image's packages.",
             ) from None
-        return Transport(self.url, self.key, self.supposed)
+        return Transport(self.url, self.key, self.home, self.supposed)
 
     # -- calls -----------------------------------------------------------------------------------
 

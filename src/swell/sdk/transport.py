@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import httpx2
@@ -26,6 +27,7 @@ from swell.sdk.bridge import Pending
 from swell.sdk.protocol import RETRIED, Answer, Request, error_of
 from swell.sdk.retries import NEVER, delay_s
 from swell.wire.http import REQUEST_ID, TIMEOUT
+from swell.wire.paths import Home
 
 T = TypeVar("T")
 
@@ -72,8 +74,10 @@ os.register_at_fork(after_in_child=_forked)
 class Transport:
     """Requests to one server. Its methods may be used from any thread."""
 
-    def __init__(self, url: str, key: str, supposed: str = "") -> None:
+    def __init__(self, url: str, key: str, home: str = "", supposed: bool = False) -> None:
+        """The arguments are as those of `Client`."""
         self.url = url
+        self._home = home
         self._supposed = supposed
         self._headers = {"accept-encoding": "identity", "user-agent": "swell"}
         if key:
@@ -134,7 +138,7 @@ class Transport:
         failed = 0
         while True:
             async with AsyncExitStack() as stack:
-                with _explained(self.url):
+                with _explained(self.url, self._home):
                     response = await stack.enter_async_context(self._sent(request))
                     answer = self._answer(response, await response.aread())
             if answer.ok or not retrying.max_retries or error_of(answer).code not in RETRIED:
@@ -150,7 +154,7 @@ class Transport:
 
     async def _opened(self, request: Request) -> _Opened:
         async with AsyncExitStack() as stack:
-            with _explained(self.url):
+            with _explained(self.url, self._home):
                 response = await stack.enter_async_context(self._sent(request))
                 body = b"" if response.is_success else await response.aread()
             return _Opened(self.url, response, self._answer(response, body), stack.pop_all())
@@ -178,7 +182,7 @@ class Transport:
         if self._supposed and not answer.ok and (code := error_of(answer).code) in ("no_key", "bad_key"):
             raise SwellError(
                 code,
-                f"No server runs on {self._supposed}; the one at {self.url} belongs to another state directory. "
+                f"No server runs on {self._home}; the one at {self.url} belongs to another state directory. "
                 "Name that one (SWELL_HOME or --home), or start one here on another port: `swell up -d --port 0`.",
                 status=answer.status,
             )
@@ -222,18 +226,28 @@ def again(request: Request, answer: Answer, failed: int, retries_max: int, delay
     return f"{request.path.rpartition('/')[2]} {how}; try {failed + 1} of {retries_max + 1} {when}"
 
 
+def _nobody(url: str, home: str) -> str:
+    """What is said where nobody listens."""
+    there = Home(Path(home))
+    pid = there.ending() if home and there.server_url() == url else None
+    if pid is None:
+        return (
+            f"No Swell server at {url}. Start one with `swell up`, or use `swell run`, which starts one; "
+            "or set SWELL_URL to where it is."
+        )
+    return (
+        f"The Swell server at {url} (pid {pid}) is stopping: it finishes what it has begun, and takes nothing new. "
+        "Once it has ended, start one with `swell up`."
+    )
+
+
 @contextmanager
-def _explained(url: str) -> Iterator[None]:
+def _explained(url: str, home: str = "") -> Iterator[None]:
     """What a connection can suffer, in words a user can act on."""
     try:
         yield
     except (httpx2.ConnectError, httpx2.ConnectTimeout):
-        raise SwellError(
-            "no_server",
-            f"No Swell server at {url}. Start one with `swell up`, or use `swell run`, which starts one; "
-            "or set SWELL_URL to where it is.",
-            status=503,
-        ) from None
+        raise SwellError("no_server", _nobody(url, home), status=503) from None
     except ImportError:
         # Parts of the HTTP client are imported with the first request.
         shadowing = shadow.found()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from swell.model.errors import SwellError
 from swell.model.ids import replica_id
+from swell.wire.identity import Identity
 
 SOCKET_PATH_MAX = 107
 """Bytes the kernel takes for a unix socket's path."""
@@ -65,11 +67,22 @@ class Home:
 
     def server_url(self) -> str | None:
         """Where the server on this state directory says that it listens; None when it says nothing."""
+        said = self._said()
+        return local_url(said["host"], said["port"]) if said.get("port") and "host" in said else None
+
+    def ending(self) -> int | None:
+        """The pid of a server on this state directory that is about to end."""
+        said = self._said()
+        server = Identity(said.get("pid", 0), said.get("start_ticks", 0))
+        return server.pid if said.get("state") == "stopping" and server.alive else None
+
+    def _said(self) -> dict[str, Any]:
+        """What the server says of itself (`supervise.lock.Holder`); nothing where none ran, or one ended well."""
         try:
             said = json.loads(self.lock.read_text())
-            return local_url(said["host"], said["port"]) if said["port"] else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        except (OSError, ValueError):
+            return {}
+        return said if isinstance(said, dict) else {}
 
     def process_record(self, name: str) -> Path:
         """Where the supervisor notes the pid and start time of its child of that name, as JSON."""
