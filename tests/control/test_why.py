@@ -14,7 +14,7 @@ from swell.control.why import NOTES, at_most, complete, explain
 from swell.decide.price import PoolCost
 from swell.model.events import AppDeployed, NodeSeen, PlanCommitted
 from swell.model.node import Node
-from swell.model.plan import Plan, Start, Wait
+from swell.model.plan import Plan, Start, Stop, Wait
 from swell.model.request import RequestRecord, is_id
 from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
 from swell.model.world import Failures, World
@@ -164,6 +164,9 @@ def test_what_keeps_a_pool_from_having_more(most: int, words: str) -> None:
     world.apply(PlanCommitted(2.0, Plan(2.0, (workload.pool,), actions=(started,))))
     assert at_most(world, workload.pool) == words
     assert at_most(world, POOL) == ""
+    stopped = Stop("r1-1", "idle", 1.0, "not needed")
+    world.apply(PlanCommitted(3.0, Plan(3.0, (workload.pool,), actions=(stopped,))))
+    assert at_most(world, workload.pool) == "", "one that drains is in nobody's way"
 
 
 def test_who_waited_for_room_and_got_it_is_told_what_there_was_to_wait_for() -> None:

@@ -11,7 +11,7 @@ from swell.control.table import in_short
 from swell.decide.price import PoolCost
 from swell.decide.retry import failed
 from swell.model.ends import ORDERED, in_words
-from swell.model.replica import OVER
+from swell.model.replica import Phase
 from swell.model.request import RequestRecord, Start
 from swell.model.workload import shown
 from swell.model.world import Failures, World
@@ -71,7 +71,8 @@ def at_most(world: World, pool: str) -> str:
     workload = world.workload(pool)
     if workload is None:
         return ""
-    serving = sum(one.role == "serving" and one.phase not in OVER for one in world.in_pool(pool))
+    # One that drains is in nobody's way: the next is started beside it.
+    serving = sum(one.role == "serving" and one.phase is not Phase.DRAINING for one in world.in_pool(pool))
     most = workload.scaling.max_replicas
     return f"max_containers={most} allows no more replicas" if serving >= most else ""
 
