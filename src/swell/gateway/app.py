@@ -13,6 +13,7 @@ from swell.gateway.api_pool import ApiPool
 from swell.gateway.client import REFUSED_MAX, Client
 from swell.gateway.front import Front
 from swell.gateway.link import BEAT_S, Link
+from swell.gateway.request import Request
 from swell.gateway.shared import Shared
 from swell.model.hosts import is_loopback
 from swell.wire.settings import Settings
@@ -132,16 +133,19 @@ class Gateway:
 
     def _cut_all(self) -> None:
         for client in [*self.clients]:
-            request = client.current
-            if request is None:
-                pass
-            elif request.upstream is None:
-                message = "The server is being stopped, and this was not begun. Try again in a moment."
-                request.fail(503, "stopping", message, b"retry-after: 1\r\n")
-            else:
-                message = "The server was stopped while this ran: it was cut off. What it had done by then is done."
-                request.fail(503, "stopping", message)
+            if client.current is not None:
+                _cut(client.current)
             client.transport.close()
+
+
+def _cut(request: Request) -> None:
+    """Only what was not begun can be tried again without harm."""
+    if request.upstream is None:
+        message = "The server is being stopped, and this was not begun. Try again in a moment."
+        request.fail(503, "stopping", message, b"retry-after: 1\r\n")
+    else:
+        message = "The server was stopped while this ran: it was cut off. What it had done by then is done."
+        request.fail(503, "stopping", message)
 
 
 def connections_max(descriptors: int) -> int:

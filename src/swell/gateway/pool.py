@@ -200,9 +200,7 @@ class Pool:
         request.replica = replica
         request.assigned_at = now
         request.attempts += 1
-        if not self.dirty:
-            self.dirty = True
-            self.shared.touched(self)
+        self._touch()
         while replica.idle:
             upstream = replica.idle.pop()
             if not upstream.transport.is_closing() and now - upstream.idle_at <= replica.reuse_s:
@@ -217,9 +215,7 @@ class Pool:
         self.in_flight -= 1
         if not replica.in_flight and self.tally is not None:
             self.tally.busy_s += now - replica.busy_since
-        if not self.dirty:
-            self.dirty = True
-            self.shared.touched(self)
+        self._touch()
         if self.single_use:
             # Its replica is about to be gone: told late, the same input would seem to want another one.
             self.forget_peak()
