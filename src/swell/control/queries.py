@@ -60,7 +60,7 @@ class Queries:
             "ok": True,
             "version": self.version,
             "pid": os.getpid(),
-            "epoch": self.reactor.world.epoch,
+            "epoch": reactor.world.epoch,
             "nodes": sum(node.alive for node in reactor.world.nodes.values()),
             "gateways": len(self.gateways),
             "waiting": dict(reactor.waiting),

@@ -32,11 +32,8 @@ from swell.wire.link import Level, TableDelta
 
 log = logging.getLogger("swell.control")
 
-
 REFUSED_AGAIN_S = 1.0
 """A plan that must not be committed is made anew after this long."""
-
-
 AGENDA_MIN = 16
 """A shorter agenda is not worth tidying."""
 

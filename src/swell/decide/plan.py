@@ -151,9 +151,9 @@ class _Planner:
         allowed = may_have_template(workload, revision, world.refused.get(pool, ""), self.policy)
         if scaled.starts:
             full = {r.node for r in serving} if revision.needs.ports else set()
-            whys, needed = scaled.starts, len(scaled.starts) - scaled.reserve
-            have, first, then = len(serving), [*whys[:needed]][::-1], [*whys[needed:]][::-1]
-            self.growths.append(_Growth(pool, revision, [*templates], full, allowed, have, first, then))
+            last_first = scaled.starts[::-1]
+            reserve, needed = [*last_first[: scaled.reserve]], [*last_first[scaled.reserve :]]
+            self.growths.append(_Growth(pool, revision, [*templates], full, allowed, len(serving), needed, reserve))
         if templates and not (allowed and (scaled.starts or len(serving) > len(scaled.stop))):
             self._rest(pool, templates, demand, allowed)
 

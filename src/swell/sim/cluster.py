@@ -32,8 +32,6 @@ from swell.wire.link import Level
 
 REACTION_S = 0.0005
 """From hearing something to the step that follows: what else is heard meanwhile is taken together."""
-
-
 IN_VAIN_S = 20.0
 """Who waits beside room for another replica has one under way sooner: it takes `reclaim_after_s`, and what facts and
 levels take to be heard."""
