@@ -126,7 +126,7 @@ class Arguments:
         if extra and self._any_more is None:
             raise self._error(f"{len(values)} positional arguments were given and at most {len(self._positional)} fit")
         given = dict(zip(self._positional, values, strict=False))
-        given |= {name: value for name, value in named.items() if name in self._types or not self._any_named}
+        given |= {name: value for name, value in named.items() if name in self._types or self._any_named is None}
         args, kwargs = self._spread(self._whole(given, strict))
         more, other = self._any_more, self._any_named
         if extra and more is not None:

@@ -164,9 +164,11 @@ class Workers:
     def _learn(self, took_ns: int) -> None:
         """Are jobs short? Of long ones only their number is counted, since threads side by side hold each other up."""
         self._mean_ns += (took_ns - self._mean_ns) / MEAN_OVER
-        if (self._mean_ns < YIELDING_NS) is not self._yielding and self._done >= MEAN_OVER:
-            self._yielding = not self._yielding
-            switch_soon(not self._yielding)
+        yielding = self._mean_ns < YIELDING_NS
+        if yielding is not self._yielding and self._done >= MEAN_OVER:
+            # Set, not flipped: the loop's look may set it at the same time.
+            self._yielding = yielding
+            switch_soon(not yielding)
         if self._short:
             if self._mean_ns > SHORT_NS:
                 self._short = False
