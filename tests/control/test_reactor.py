@@ -65,6 +65,15 @@ def seen(order: StartOrder, phase: Phase, at: float, reason: str = "") -> Replic
     return ReplicaSeen(at, order.replica, phase, order.pool, order.role, order.node, address=address, reason=reason)
 
 
+def one_ready(reactor: Reactor, pool: str, ttl_s: float = 50.0) -> StartOrder:
+    """A request came at 101, and the replica that was started for it is ready since 102."""
+    reactor.demand("g1", [Level(pool, 1, 0)], ttl_s, 101.0)
+    (order,) = starts(reactor.step(101.0))
+    reactor.fact(seen(order, Phase.READY, 102.0))
+    reactor.step(102.0)
+    return order
+
+
 def test_a_held_request_starts_a_replica_and_its_readiness_reaches_the_table() -> None:
     reactor, pool = a_reactor()
     reactor.demand("g1", [Level(pool, 1, 0)], 5.0, 101.0)
@@ -80,10 +89,7 @@ def test_a_held_request_starts_a_replica_and_its_readiness_reaches_the_table() -
 
 def test_an_idle_replica_goes_exactly_when_the_step_before_said_to_look_again() -> None:
     reactor, pool = a_reactor()
-    reactor.demand("g1", [Level(pool, 1, 0)], 50.0, 101.0)
-    (order,) = starts(reactor.step(101.0))
-    reactor.fact(seen(order, Phase.READY, 102.0))
-    reactor.step(102.0)
+    order = one_ready(reactor, pool)
     reactor.demand("g1", [Level(pool, 0, 0)], 50.0, 103.0)
     effects = reactor.step(103.0)
     assert effects.wake_at == 113.0
@@ -166,10 +172,7 @@ def test_what_waits_for_room_is_tried_again_when_somebody_leaves() -> None:
 
 def test_an_inventory_without_a_running_replica_loses_it_and_a_new_one_is_started() -> None:
     reactor, pool = a_reactor()
-    reactor.demand("g1", [Level(pool, 1, 0)], 1e9, 101.0)
-    (order,) = starts(reactor.step(101.0))
-    reactor.fact(seen(order, Phase.READY, 102.0))
-    reactor.step(102.0)
+    one_ready(reactor, pool, ttl_s=1e9)
     reactor.fact(Inventory("n1", 103.0, 1, ()))
     effects = reactor.step(103.0)
     assert reactor.world.replicas.keys() == {starts(effects)[0].replica}
@@ -261,10 +264,7 @@ def test_a_replica_that_drains_unasked_may_finish_and_run_its_exit_hooks() -> No
 def test_an_input_that_is_over_wants_no_second_single_use_replica() -> None:
     """The runner's word may overtake the gateway's: what the level still counts is not wanted again."""
     reactor, pool = a_reactor(single_use=True)
-    reactor.demand("g1", [Level(pool, 1, 0)], 50.0, 101.0)
-    (order,) = starts(reactor.step(101.0))
-    reactor.fact(seen(order, Phase.READY, 102.0))
-    reactor.step(102.0)
+    order = one_ready(reactor, pool)
     reactor.fact(seen(order, Phase.DRAINING, 103.0))
     assert starts(reactor.step(103.0)) == []
     reactor.demand("g1", [Level(pool, 0, 0)], 50.0, 103.1)
@@ -296,10 +296,7 @@ def test_a_request_that_ended_with_its_replica_wants_no_other_one() -> None:
 
 def test_who_still_waits_when_a_replica_crashed_gets_another_at_the_latest_when_levels_are_sure() -> None:
     reactor, pool = a_reactor()
-    reactor.demand("g1", [Level(pool, 1, 0)], 50.0, 101.0)
-    (order,) = starts(reactor.step(101.0))
-    reactor.fact(seen(order, Phase.READY, 102.0))
-    reactor.step(102.0)
+    order = one_ready(reactor, pool)
     reactor.fact(seen(order, Phase.GONE, 102.001, "crashed"))
     effects = reactor.step(102.001)
     assert starts(effects) == []
@@ -329,10 +326,7 @@ def test_a_single_use_replica_is_followed_by_another_while_the_level_stays_the_s
 def test_what_waits_for_room_gets_it_soon_after_another_pool_went_idle(gone: str) -> None:
     """Not only when that pool's own idle time is over: nobody else would look at who waits."""
     reactor, busy = a_reactor(Scaling(idle_s=600.0), needs=Needs(memory_mib=3000))
-    reactor.demand("g1", [Level(busy, 1, 0)], 5.0, 101.0)
-    (order,) = starts(reactor.step(101.0))
-    reactor.fact(seen(order, Phase.READY, 102.0))
-    reactor.step(102.0)
+    order = one_ready(reactor, busy, ttl_s=5.0)
     waiting = also_deployed(reactor, "b", Needs(memory_mib=2000))
     reactor.demand("g2", [Level(waiting, 1, 0)], 1e9, 103.0)
     assert stops(reactor.step(103.0)) == []
@@ -402,10 +396,7 @@ def test_who_waits_gets_room_from_what_an_earlier_control_left_idle() -> None:
 @pytest.mark.parametrize("gone", ["function", "app"])
 def test_what_is_in_flight_may_use_its_timeout_when_its_function_is_taken_away(gone: str) -> None:
     reactor, pool = a_reactor()
-    reactor.demand("g1", [Level(pool, 1, 0)], 1e9, 101.0)
-    (order,) = starts(reactor.step(101.0))
-    reactor.fact(seen(order, Phase.READY, 102.0))
-    reactor.step(102.0)
+    one_ready(reactor, pool, ttl_s=1e9)
     app = reactor.world.apps["default/a"]
     if gone == "app":
         reactor.take(AppStopped(103.0, "default", "a"))

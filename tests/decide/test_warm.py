@@ -63,6 +63,17 @@ def test_a_template_is_idle_when_neither_its_pool_was_used_nor_it_was_loading(
     assert idle_at(template, Demand(used_at=used_at), POLICY) == max(used_at, loaded_at) + POLICY.template_idle_s
 
 
+def park(it: Setting, pool: str, policy: Policy) -> None:
+    """It was asked for once, and only its template is left."""
+    it.demand[pool] = seen(Demand(), 1, 0, 0, it.now)
+    it.world.apply(PlanCommitted(it.now, plan(it.world, it.demand, it.now, (pool,), policy)))
+    for replica in it.world.in_pool(pool):
+        it.world.apply(report(replica, Phase.READY, it.now))
+        if replica.role == "serving":
+            it.world.apply(report(replica, Phase.GONE, it.now))
+    it.demand[pool] = seen(it.demand[pool], 0, 0, 0, it.now)
+
+
 @pytest.mark.parametrize("since", ["now", "a moment ago"])
 def test_a_template_that_goes_already_makes_room_for_the_next_and_no_other_goes(since: str) -> None:
     it = Setting()
@@ -70,13 +81,7 @@ def test_a_template_that_goes_already_makes_room_for_the_next_and_no_other_goes(
     pools = [deployed(it, f"a{n}", memory_mib=256) for n in range(3)]
     policy = msgspec.structs.replace(POLICY, template_memory_share=0.25)
     for pool in pools[:2]:
-        it.demand[pool] = seen(Demand(), 1, 0, 0, it.now)
-        it.world.apply(PlanCommitted(it.now, plan(it.world, it.demand, it.now, (pool,), policy)))
-        for replica in it.world.in_pool(pool):
-            it.world.apply(report(replica, Phase.READY, it.now))
-            if replica.role == "serving":
-                it.world.apply(report(replica, Phase.GONE, it.now))
-        it.demand[pool] = seen(it.demand[pool], 0, 0, 0, it.now)
+        park(it, pool, policy)
         it.now += 1.0
     assert len(it.world.templates) == 2, "as many as their share holds"
     # Of the two it is worth more: without it the other would have to go.
@@ -98,13 +103,7 @@ def test_a_template_is_not_evicted_while_a_replica_is_to_be_forked_from_it(since
     it.world.apply(NodeSeen(it.now, Node("n1", 8.0, 2048)))
     kept, other = deployed(it, "kept", memory_mib=256), deployed(it, "other", memory_mib=256)
     policy = msgspec.structs.replace(POLICY, template_memory_share=0.125)
-    it.demand[kept] = seen(Demand(), 1, 0, 0, it.now)
-    it.world.apply(PlanCommitted(it.now, plan(it.world, it.demand, it.now, (kept,), policy)))
-    for replica in it.world.in_pool(kept):
-        it.world.apply(report(replica, Phase.READY, it.now))
-        if replica.role == "serving":
-            it.world.apply(report(replica, Phase.GONE, it.now))
-    it.demand[kept] = seen(it.demand[kept], 0, 0, 0, it.now)
+    park(it, kept, policy)
     workload = it.world.workloads["default/kept/f"]
     least = msgspec.structs.replace(workload, scaling=Scaling(min_replicas=1))
     it.world.apply(WorkloadSet(it.now, least))

@@ -189,6 +189,16 @@ async def echo(exchange: Exchange, reader: Reader) -> None:
     await exchange.answer(body=await exchange.read_body(reader))
 
 
+def echo_after(gate: asyncio.Event) -> Behaviour:
+    """Answer with the body once the gate is open."""
+
+    async def gated(exchange: Exchange, reader: Reader) -> None:
+        await gate.wait()
+        await echo(exchange, reader)
+
+    return gated
+
+
 async def stream(exchange: Exchange, reader: Reader) -> None:
     """Three items, each sent by itself, with the meters as trailers."""
     await exchange.read_body(reader)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from rig import PATIENCE_S, Exchange, Reader, Replica, Rig, echo, request, until
+from rig import PATIENCE_S, Exchange, Reader, Replica, Rig, echo_after, request, until
 
 Play = Callable[..., None]
 LONG_S = 1000.0
@@ -14,12 +14,7 @@ LONG_S = 1000.0
 def test_requests_are_waited_for_held_ones_included(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         gate = asyncio.Event()
-
-        async def gated(exchange: Exchange, reader: Reader) -> None:
-            await gate.wait()
-            await echo(exchange, reader)
-
-        pool = await rig.deploy(await rig.replica(gated), max_inputs=1)
+        pool = await rig.deploy(await rig.replica(echo_after(gate)), max_inputs=1)
         runs, waits, idle = await rig.browser(), await rig.browser(), await rig.browser()
         for browser, body in ((runs, b"runs"), (waits, b"waits")):
             browser.send(request("/call/app/fn", body))

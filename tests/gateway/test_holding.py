@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import h11
 import pytest
-from rig import Browser, Exchange, Reader, Replica, Rig, echo, request, until
+from rig import Browser, Exchange, Reader, Replica, Rig, echo, echo_after, request, until
 
 Play = Callable[..., None]
 POOL = "default/app/fn@rv-000000000001"
@@ -454,12 +454,7 @@ def test_bytes_that_are_held_are_bounded(play: Play) -> None:
 def test_closing_lets_what_runs_finish_and_refuses_the_rest(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         gate = asyncio.Event()
-
-        async def slow(exchange: Exchange, reader: Reader) -> None:
-            await gate.wait()
-            await echo(exchange, reader)
-
-        replica: Replica = await rig.replica(slow)
+        replica: Replica = await rig.replica(echo_after(gate))
         await rig.deploy(replica, max_inputs=1)
         idle, running, waiting = [await rig.browser() for _ in range(3)]
         assert (await idle.call("/healthz", method="GET")).status == 200

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from rig import KEY, Exchange, Reader, Rig, echo, pool_row, request, route, until, web
+from rig import KEY, Exchange, Reader, Rig, echo_after, pool_row, request, route, until, web
 
 from swell.model.workload import Method
 
@@ -85,12 +85,7 @@ def test_what_is_placed_anew_after_its_app_was_stopped_is_told_so(play: Play) ->
 def test_a_pool_that_was_taken_away_and_came_back_has_one_level(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         gate = asyncio.Event()
-
-        async def gated(exchange: Exchange, reader: Reader) -> None:
-            await gate.wait()
-            await echo(exchange, reader)
-
-        replica, other = await rig.replica(gated), await rig.replica(gated)
+        replica, other = await rig.replica(echo_after(gate)), await rig.replica(echo_after(gate))
         await rig.deploy(replica, max_inputs=1)
         old, new = await rig.browser(), await rig.browser()
         old.send(request("/call/app/fn", b"old"))
@@ -146,12 +141,7 @@ def test_loads_are_told_by_replica(play: Play) -> None:
 def test_loads_of_very_many_replicas_are_not_told(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         gate = asyncio.Event()
-
-        async def gated(exchange: Exchange, reader: Reader) -> None:
-            await gate.wait()
-            await echo(exchange, reader)
-
-        replicas = [await rig.replica(gated) for _ in range(65)]
+        replicas = [await rig.replica(echo_after(gate)) for _ in range(65)]
         await rig.deploy(*replicas)
         browser = await rig.browser()
         browser.send(request("/call/app/fn", b"x"))
