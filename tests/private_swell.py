@@ -66,6 +66,11 @@ class Answer:
         return json.loads(self.body)
 
     @property
+    def error(self) -> Any:
+        """Of a refusal the error's fields, as docs/wire.md lists them."""
+        return self.value["error"]
+
+    @property
     def request(self) -> str:
         """The request's id, as `swell why` and `swell logs --request` take it."""
         return self.headers["swell-request-id"]
@@ -80,6 +85,18 @@ class Answer:
                 if word.startswith("dur="):
                     found[name] = float(word[4:])
         return found
+
+
+def exchange(
+    connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+) -> Answer:
+    """One request and its answer, whatever that is."""
+    begun = time.perf_counter()
+    connection.request(method, path, body, headers)
+    response = connection.getresponse()
+    content = response.read()
+    ms = (time.perf_counter() - begun) * 1000
+    return Answer(response.status, content, {name.lower(): value for name, value in response.getheaders()}, ms)
 
 
 class Client:
@@ -106,17 +123,15 @@ class Client:
         return self._send("POST", f"/call/{target}", json.dumps(arguments or {}).encode(), JSON)
 
     def _send(self, method: str, path: str, body: bytes, content_type: str) -> Answer:
-        begun = time.perf_counter()
+        headers = {"Authorization": self._key, "Content-Type": content_type}
         try:
-            self._connection.request(method, path, body, {"Authorization": self._key, "Content-Type": content_type})
-            response = self._connection.getresponse()
-            content = response.read()
+            answer = exchange(self._connection, method, path, body, headers)
         except (OSError, http.client.HTTPException) as error:
             raise Failed(f"{method} {path} broke: {error!r}") from None
-        ms = (time.perf_counter() - begun) * 1000
-        if response.status != 200:
-            raise Failed(f"{method} {path} was answered {response.status}: {content[:2000].decode(errors='replace')}")
-        return Answer(response.status, content, {name.lower(): value for name, value in response.getheaders()}, ms)
+        if answer.status != 200:
+            said = answer.body[:2000].decode(errors="replace")
+            raise Failed(f"{method} {path} was answered {answer.status}: {said}")
+        return answer
 
 
 class PrivateSwell:

@@ -10,32 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from private_swell import PrivateSwell
+from private_swell import Answer, PrivateSwell, exchange
 
 APPS = Path(__file__).parent / "apps"
 WAIT_S = 120.0
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One HTTP answer, whatever its status. `headers` are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def value(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def error(self) -> Any:
-        """The error's fields, as docs/wire.md lists them."""
-        return self.value["error"]
-
-    @property
-    def id(self) -> str:
-        return self.headers["swell-request-id"]
 
 
 @dataclass(frozen=True)
@@ -49,18 +27,16 @@ class Said:
 
 def ask(
     swell: PrivateSwell, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-) -> Reply:
+) -> Answer:
     """One request on a connection of its own, without the key unless `headers` has it."""
     connection = http.client.HTTPConnection("127.0.0.1", swell.port, timeout=WAIT_S)
     try:
-        connection.request(method, path, body, dict(headers or {}))
-        response = connection.getresponse()
-        return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        return exchange(connection, method, path, body, headers or {})
     finally:
         connection.close()
 
 
-def call(swell: PrivateSwell, target: str, arguments: object = None, **headers: str) -> Reply:
+def call(swell: PrivateSwell, target: str, arguments: object = None, **headers: str) -> Answer:
     """Call `app/function` with JSON; `swell_timeout="1"` is the header Swell-Timeout."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return ask(swell, "POST", f"/call/{target}", json.dumps(arguments or {}).encode(), named)

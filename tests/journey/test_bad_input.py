@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from journey.callers import APPS, Reply, ask, call, command, events, key, why
-from private_swell import PrivateSwell, private_swell, unstarted_swell, wait_until
+from journey.callers import APPS, ask, call, command, events, key, why
+from private_swell import Answer, PrivateSwell, private_swell, unstarted_swell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -28,10 +28,10 @@ def moody() -> Iterator[PrivateSwell]:
         yield swell
 
 
-def assert_refused(reply: Reply, status: int, code: str, *words: str) -> None:
+def assert_refused(reply: Answer, status: int, code: str, *words: str) -> None:
     """The status, the code, the request's id in header and body, and what the message must name."""
     assert (reply.status, reply.error["code"]) == (status, code)
-    assert reply.error["request"] == reply.id
+    assert reply.error["request"] == reply.request
     for word in words:
         assert word in reply.error["message"]
 
@@ -44,7 +44,7 @@ def test_invalid_json(moody: PrivateSwell, body: bytes) -> None:
     assert_refused(ask(moody, "POST", "/call/moody/add", body), 400, "bad_body", "application/json")
 
 
-def assert_json_named(reply: Reply) -> None:
+def assert_json_named(reply: Answer) -> None:
     assert "application/json" in reply.error["message"]
 
 
@@ -157,7 +157,7 @@ def test_a_call_from_a_foreign_page_needs_the_key(moody: PrivateSwell) -> None:
     assert ask(moody, "POST", "/call/moody/add", body, {"Origin": "http://evil.test", **key(moody)}).value == 2
 
 
-def assert_code(reply: Reply, status: int, code: str) -> None:
+def assert_code(reply: Answer, status: int, code: str) -> None:
     assert (reply.status, reply.error["code"]) == (status, code)
 
 
@@ -169,13 +169,15 @@ def test_an_exception_is_a_clean_500_and_its_traceback_is_in_the_log(moody: Priv
     assert_refused(reply, 500, "exception", "ValueError", "7 characters")
     assert b"Traceback" not in reply.body
     assert b"hunter2" not in reply.body
-    wait_until("its lines are in the log", lambda: "Traceback" in command(moody, "logs", "--request", reply.id).out)
-    said = command(moody, "logs", "--request", reply.id).out
+    wait_until(
+        "its lines are in the log", lambda: "Traceback" in command(moody, "logs", "--request", reply.request).out
+    )
+    said = command(moody, "logs", "--request", reply.request).out
     assert "before it fails" in said
     assert "in fail" in said
     assert "ValueError: 7 characters were too many" in said
     assert "hunter2" not in said
-    record = why(moody, reply.id)
+    record = why(moody, reply.request)
     assert (record["status"], record["error"]) == (500, "exception")
 
 
@@ -183,15 +185,15 @@ def test_a_generator_that_raises_says_so_in_its_stream(moody: PrivateSwell) -> N
     reply = call(moody, "moody/fail_midway", {"to": 2})
     (_, one), (_, two), (kind, last) = events(reply.body)
     assert (one, two, kind, last["error"]["code"]) == (0, 1, "error", "exception")
-    assert (last["error"]["request"], "no further" in last["error"]["message"]) == (reply.id, True)
-    record = why(moody, reply.id)
+    assert (last["error"]["request"], "no further" in last["error"]["message"]) == (reply.request, True)
+    record = why(moody, reply.request)
     assert (record["status"], record["error"]) == (500, "exception")
 
 
 def test_a_result_that_cannot_be_encoded(moody: PrivateSwell) -> None:
     reply = call(moody, "moody/lock")
     assert_refused(reply, 500, "bad_result", "lock", "cannot be encoded", "dataclasses")
-    assert why(moody, reply.id)["error"] == "bad_result"
+    assert why(moody, reply.request)["error"] == "bad_result"
 
 
 @pytest.mark.shows("App.cls", "startup_timeout")
@@ -199,7 +201,7 @@ def test_a_start_up_that_hangs(moody: PrivateSwell) -> None:
     reply = call(moody, "moody/Slow.answer", swell_timeout="6")
     assert_refused(reply, 503, "no_replica", "not ready in time", "startup_timeout= gave it 2 s")
     assert int(reply.headers["retry-after"]) > 0
-    assert why(moody, reply.id)["status"] == 503
+    assert why(moody, reply.request)["status"] == 503
 
 
 def test_an_enter_hook_that_raises(moody: PrivateSwell) -> None:

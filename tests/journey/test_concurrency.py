@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from journey.callers import APPS, Reply, call, why
-from private_swell import PrivateSwell, wait_until
+from journey.callers import APPS, call, why
+from private_swell import Answer, PrivateSwell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -33,12 +33,12 @@ def notes(tmp_path: Path) -> Path:
     return tmp_path / "notes"
 
 
-def flood(swell: PrivateSwell, function: str, file: Path, seconds: float, calls: int = CLIENTS) -> list[Reply]:
+def flood(swell: PrivateSwell, function: str, file: Path, seconds: float, calls: int = CLIENTS) -> list[Answer]:
     """This many clients at once, each with one call; all are answered 200."""
     return at_the_same_time(swell, f"crowd/{function}", {"file": str(file), "seconds": seconds}, calls)
 
 
-def at_the_same_time(swell: PrivateSwell, target: str, arguments: object, calls: int) -> list[Reply]:
+def at_the_same_time(swell: PrivateSwell, target: str, arguments: object, calls: int) -> list[Answer]:
     with ThreadPoolExecutor(calls) as clients:
         replies = list(clients.map(lambda _: call(swell, target, arguments), range(calls)))
     assert [reply.status for reply in replies] == [200] * calls
@@ -93,7 +93,7 @@ def test_back_to_zero(crowd: PrivateSwell, notes: Path) -> None:
     wait_until("nothing serves", lambda: not serving(crowd, "alone"), wait_s=30)
     reply = flood(crowd, "alone", notes, 0.0, calls=1)[0]
     assert reply.headers["swell-cold"] == "1"
-    reasons = " ".join(why(crowd, reply.id)["reasons"])
+    reasons = " ".join(why(crowd, reply.request)["reasons"])
     assert "started for" in reasons
 
 

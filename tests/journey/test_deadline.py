@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from journey.callers import APPS, Reply, call, command, events, why
-from private_swell import PrivateSwell, wait_until
+from journey.callers import APPS, call, command, events, why
+from private_swell import Answer, PrivateSwell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -69,11 +69,11 @@ def assert_stopped(file: Path, after: float) -> None:
     assert seen[-1][0] - after <= STOP_S + late_s
 
 
-def assert_refused(kind: str, reply: Reply) -> None:
+def assert_refused(kind: str, reply: Answer) -> None:
     """A call is answered 504; a stream that has begun ends with the same as an event. Both name the request."""
     error = events(reply.body)[-1][1]["error"] if kind in STREAMED else reply.error
     assert reply.status == (200 if kind in STREAMED else 504)
-    assert (error["code"], error["request"]) == ("deadline", reply.id)
+    assert (error["code"], error["request"]) == ("deadline", reply.request)
     if kind in STREAMED:
         assert events(reply.body)[-1][0] == "error"
 
@@ -89,7 +89,7 @@ def test_deadline_stops_the_work(endless: PrivateSwell, tmp_path: Path, kind: st
     limit_s = float(header) if header else LIMIT_S
     assert_refused(kind, reply)
     assert limit_s <= took_s
-    record = why(endless, reply.id)
+    record = why(endless, reply.request)
     assert (record["status"], record["error"]) == (504, "deadline")
     assert_stopped(file, after=record["received_at"] + limit_s)
 
@@ -150,12 +150,12 @@ def test_what_cannot_be_stopped_ends_its_replica(endless: PrivateSwell) -> None:
     other = call(endless, "endless/nap")
     assert other.status == 200
     assert other.value != pid
-    assert why(endless, reply.id)["status"] == 504
+    assert why(endless, reply.request)["status"] == 504
 
 
 def test_what_cannot_be_stopped_beside_others_is_listed(endless: PrivateSwell) -> None:
     pid = call(endless, "endless/nap_beside").value
-    beside: list[Reply] = []
+    beside: list[Answer] = []
     other = threading.Thread(target=lambda: beside.append(call(endless, "endless/nap_beside", {"seconds": 6})))
     other.start()
     reply = call(endless, "endless/nap_beside", {"seconds": 30}, swell_timeout="1")

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from journey.callers import APPS, Reply, call, command, why
-from private_swell import PrivateSwell, private_swell, wait_until
+from journey.callers import APPS, call, command, why
+from private_swell import Answer, PrivateSwell, private_swell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -41,7 +41,7 @@ def templates(swell: PrivateSwell, workload: str) -> list[int]:
     ]
 
 
-def wake(swell: PrivateSwell) -> Reply:
+def wake(swell: PrivateSwell) -> Answer:
     """A call while only the template is there."""
     wait_until("it is parked", lambda: not swell.serving(), wait_s=60)
     reply = call(swell, "snapped/Model.about")
@@ -57,7 +57,7 @@ def test_the_second_wake_is_a_fork(snapped: PrivateSwell) -> None:
     about = reply.value
     assert [about["parent"]] == [about["loaded_in"]] == templates(snapped, "Model")
     assert about["connected_in"] == about["pid"] != about["parent"]
-    record = why(snapped, reply.id)
+    record = why(snapped, reply.request)
     assert any("forked from template" in reason for reason in record["reasons"])
     assert any(step["what"].strip() == "fork" for step in record["steps"])
     again = wake(snapped).value
@@ -104,7 +104,7 @@ def test_a_module_whose_forks_hang_is_served_fresh(own_swell: PrivateSwell) -> N
     with ThreadPoolExecutor(3) as clients:
         replies = list(clients.map(lambda x: call(own_swell, "unforkable/answer", {"x": x}), range(3)))
     assert [(one.status, one.value) for one in replies] == [(200, 1), (200, 2), (200, 3)]
-    record = why(own_swell, replies[0].id)
+    record = why(own_swell, replies[0].request)
     rows = [row for row in json.loads(command(own_swell, "ps", "--json").out) if "unforkable" in row["workload"]]
     for told in (*record["reasons"][:1], *(row["why"] for row in rows)):
         assert "a fresh process, since" in told

@@ -72,7 +72,7 @@ def test_idle_start_up_and_template_time_appear(own_swell: PrivateSwell) -> None
     assert 0.2 < row["busy_s"] < row["replica_s"] - row["starting_s"]
     assert row["template_s"] > row["replica_s"]
     assert row["memory_gib_s"] > 0
-    record = why(own_swell, reply.id)
+    record = why(own_swell, reply.request)
     assert record["cold"] is True
     # It was the only request: it pays for the whole start, and for the two seconds nobody asked.
     assert record["idle_share_usd"] > 0
@@ -85,7 +85,7 @@ def test_marginal_cost_is_the_formula(own_swell: PrivateSwell) -> None:
     """CPU time and the replica's memory while the input ran, at the listed prices."""
     own_swell.run("deploy", str(APPS / "burning.py"))
     reply = call(own_swell, "burning/burn", {"seconds": 0.3})
-    record = why(own_swell, reply.id)
+    record = why(own_swell, reply.request)
     (run_ms,) = (step["ms"] for step in record["steps"] if step["what"] == "run")
     prices = Prices()
     cpu_usd = record["cpu_us"] / 1e6 * prices.cpu_core_hour_usd / 3600

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from journey.callers import APPS, Reply, ask, call, events, key, why
-from private_swell import PrivateSwell, wait_until
+from journey.callers import APPS, ask, call, events, key, why
+from private_swell import Answer, PrivateSwell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -23,7 +23,7 @@ def pages(own_swell: PrivateSwell) -> PrivateSwell:
     return own_swell
 
 
-def by_both(swell: PrivateSwell, method: str, label: str, below: str = "/", body: bytes | None = None) -> Reply:
+def by_both(swell: PrivateSwell, method: str, label: str, below: str = "/", body: bytes | None = None) -> Answer:
     """The same request by path and by host; both have to say the same."""
     headers = {"Content-Type": "application/json"} if body is not None else {}
     path = ask(swell, method, f"/web/{label}{below}", body, headers)
@@ -120,6 +120,6 @@ def test_a_process_that_listens(pages: PrivateSwell) -> None:
         reply = ask(pages, "POST", path, b"12345", headers)
         assert reply.status == 200
         assert re.fullmatch(rb"perl \d+ saw POST \S*/a/b with 5 bytes\n", reply.body)
-        assert reply.id
+        assert reply.request
     pages.run("app", "stop", "listener")
     wait_until("it is gone", lambda: not any("perl" in one.command for one in pages.processes()), wait_s=30)
