@@ -32,6 +32,40 @@ def test_requests_are_waited_for_held_ones_included(play: Play) -> None:
     play(scenario)
 
 
+def test_what_runs_is_finished_and_connections_at_rest_are_closed(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        gate = asyncio.Event()
+        replica = await rig.replica(echo_after(gate))
+        await rig.deploy(replica, max_inputs=1)
+        idle, running, waiting = [await rig.browser() for _ in range(3)]
+        assert (await idle.call("/healthz", method="GET")).status == 200
+        running.send(request("/call/app/fn", b"run"))
+        await until(lambda: replica.seen)
+        closing = asyncio.ensure_future(rig.gateway.close(0.5))
+        assert await idle.rest() == b""
+        gate.set()
+        answer = await running.answer()
+        assert (answer.body, answer.headers["connection"]) == (b"run", "close")
+        await closing
+        await asyncio.wait_for(asyncio.shield(rig.serving), 5)  # type: ignore[arg-type]
+        assert waiting.reader.at_eof() or await waiting.rest() == b""
+
+    play(scenario)
+
+
+def test_what_still_waits_at_the_end_is_refused(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        pool = await rig.deploy()
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn", b"run"))
+        await until(lambda: rig.control.levels(pool)[-1:] == [(1, 0)], "it is held")
+        await rig.gateway.close(0.1)
+        answer = await browser.answer()
+        assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "stopping", "1")
+
+    play(scenario)
+
+
 def test_what_is_cut_is_told_whether_it_ran(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         async def never(exchange: Exchange, reader: Reader) -> None:

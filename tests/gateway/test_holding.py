@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import h11
 import pytest
-from rig import Browser, Exchange, Reader, Replica, Rig, echo, echo_after, request, until
+from rig import Browser, Exchange, Reader, Rig, echo, request, until
 
 Play = Callable[..., None]
 POOL = "default/app/fn@rv-000000000001"
@@ -449,37 +449,3 @@ def test_bytes_that_are_held_are_bounded(play: Play) -> None:
         await held(rig, 2)
 
     play(scenario, hold_bytes_max=1000)
-
-
-def test_closing_lets_what_runs_finish_and_refuses_the_rest(play: Play) -> None:
-    async def scenario(rig: Rig) -> None:
-        gate = asyncio.Event()
-        replica: Replica = await rig.replica(echo_after(gate))
-        await rig.deploy(replica, max_inputs=1)
-        idle, running, waiting = [await rig.browser() for _ in range(3)]
-        assert (await idle.call("/healthz", method="GET")).status == 200
-        running.send(request("/call/app/fn", b"run"))
-        await until(lambda: replica.seen)
-        closing = asyncio.ensure_future(rig.gateway.close(0.5))
-        assert await idle.rest() == b""
-        gate.set()
-        answer = await running.answer()
-        assert (answer.body, answer.headers["connection"]) == (b"run", "close")
-        await closing
-        await asyncio.wait_for(asyncio.shield(rig.serving), 5)  # type: ignore[arg-type]
-        assert waiting.reader.at_eof() or await waiting.rest() == b""
-
-    play(scenario)
-
-
-def test_closing_refuses_what_still_waits_at_the_end(play: Play) -> None:
-    async def scenario(rig: Rig) -> None:
-        await rig.deploy()
-        browser = await rig.browser()
-        browser.send(request("/call/app/fn", b"run"))
-        await held(rig, 1)
-        await rig.gateway.close(0.1)
-        answer = await browser.answer()
-        assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "stopping", "1")
-
-    play(scenario)

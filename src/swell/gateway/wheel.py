@@ -1,9 +1,9 @@
 """Whose time is up? One coarse timer for every deadline and timeout of a gateway.
 
 Things due are kept in slots of `TICK_S`; adding and taking away cost next to nothing however many there are.
-The timer is set for the first slot that has something in it, so that a gateway whose callers only keep their
-connections sleeps until one of them has been idle for too long. Something due is told at most one tick late,
-never early.
+The timer is set for the first slot that has something in it, and not for every tick: a gateway without callers
+sleeps, and one whose callers only keep their connections looks at each of them once a second. Something due is told at
+most one tick late, never early.
 """
 
 from __future__ import annotations
