@@ -32,6 +32,7 @@ def start(settings: Mapping[str, Any], attached: Sequence[int] = ()) -> Holder:
     """
     import tempfile
 
+    up_s = _up_s(Home(Path(settings["home"])))
     reading, writing = os.pipe()
     argv = [sys.executable, "-P", "-m", "swell.supervise", "--settings", json.dumps(settings)]
     argv += ["--report-fd", str(writing), *(word for pid in attached for word in ("--attach-pid", str(pid)))]
@@ -44,7 +45,7 @@ def start(settings: Mapping[str, Any], attached: Sequence[int] = ()) -> Holder:
         finally:
             os.close(writing)
         try:
-            answer = _answer(reading)
+            answer = _answer(reading, up_s)
         except BaseException:
             process.terminate()
             process.wait()
@@ -64,10 +65,16 @@ def start(settings: Mapping[str, Any], attached: Sequence[int] = ()) -> Holder:
     raise SwellError("start_failed", f"The server ended before it was ready; see {log}.", detail=detail)
 
 
-def _answer(reading: int) -> dict[str, Any]:
+def _up_s(home: Home) -> float:
+    """How long it may take until there is a server here: one that is ending may end first."""
+    other = holder(home)
+    return UP_S + (other.end_s if other is not None and clients.ending(home) else 0.0)
+
+
+def _answer(reading: int, up_s: float) -> dict[str, Any]:
     """What it reports; empty when it ended without a word."""
-    if not select.select([reading], [], [], UP_S)[0]:
-        raise SwellError("start_failed", f"The server was not ready within {UP_S:g} s and was stopped.")
+    if not select.select([reading], [], [], up_s)[0]:
+        raise SwellError("start_failed", f"The server was not ready within {up_s:g} s and was stopped.")
     line = os.read(reading, 1 << 20)
     return json.loads(line) if line else {}
 
@@ -75,7 +82,8 @@ def _answer(reading: int) -> dict[str, Any]:
 def ensure(settings: Mapping[str, Any], pid: int, say: Callable[[str], None]) -> Holder:
     """The server on this state directory, running at least as long as process `pid`; started if there is none."""
     home = Home(Path(settings["home"]))
-    until = time.monotonic() + UP_S
+    up_s = _up_s(home)
+    until = time.monotonic() + up_s
     while time.monotonic() < until:
         found = holder(home)
         if found is None:
@@ -91,7 +99,7 @@ def ensure(settings: Mapping[str, Any], pid: int, say: Callable[[str], None]) ->
         elif found.state == "ready" and (not found.attached or clients.attach(home, pid)):
             return found
         time.sleep(_LOOK_S)
-    raise SwellError("start_failed", f"The server on {home.root} neither came up nor ended within {UP_S:g} s.")
+    raise SwellError("start_failed", f"The server on {home.root} neither came up nor ended within {up_s:g} s.")
 
 
 def leave(home: Home, pid: int) -> None:
