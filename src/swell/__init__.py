@@ -52,7 +52,7 @@ __all__ = ["Error", "__version__", "exception", *_WHERE]
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name when it is first used: the platform's own processes import `swell` without the SDK."""
+    """Load a public name when it is first used: the server's own processes import `swell` without the SDK."""
     if name == "Error":
         value: Any = import_module("swell.model.errors").SwellError
     elif name == "exception":

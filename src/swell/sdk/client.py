@@ -74,7 +74,7 @@ class Client:
     ) -> Any:
         """Call "app/function", "app/Class.method", or either below a namespace; returns its result.
 
-        Raises what the function raised, or SwellError where the platform failed.
+        Raises what the function raised, or SwellError where the server failed.
         """
         answer = await self.transport.send(protocol.call(target, args, kwargs or {}), retrying)
         return protocol.result(answer, target)

@@ -130,7 +130,7 @@ def error_of(answer: Answer) -> http.ErrorBody:
 
 
 def failed_request(error: http.ErrorBody, status: int) -> SwellError:
-    """An error body as the platform's own error."""
+    """An error body as the server's own error."""
     return SwellError(error.code, error.message, status=status, detail=error.detail, request=error.request)
 
 

@@ -22,7 +22,7 @@ class Input(msgspec.Struct, frozen=True):
 
 
 class Inside(msgspec.Struct, frozen=True):
-    """Set once in a replica: how its code reaches the platform it runs on."""
+    """Set once in a replica: how its code reaches the server it runs on."""
 
     app: str
     replica: str
