@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
@@ -29,6 +28,7 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.request import Prices
+from swell.runtime.limits import take_descriptors
 from swell.wire.identity import Identity
 from swell.wire.paths import WILDCARDS
 from swell.wire.settings import Settings
@@ -288,14 +288,6 @@ class Up:
             asyncio.get_running_loop().remove_reader(self._supervisor_fd)
             log.error("the supervisor is gone; ending")
             self._stop_now()
-
-
-def take_descriptors() -> None:
-    """Have as many open files as the hard limit allows: the usual soft one is for programs that call select()."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # macOS says "unlimited" and does not mean it.
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _run(main: Callable[[Up], Awaitable[None]], up_fds: tuple[int, int]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import resource
 from collections.abc import Callable
 
 import pytest
@@ -52,6 +54,9 @@ def test_a_flood_of_connections_is_not_answered(play: Play) -> None:
     play(scenario)
 
 
-@pytest.mark.parametrize(("descriptors", "most"), [(1, 1), (256, 64), (1024, 448), (524_288, 262_080)])
-def test_each_client_may_need_two_descriptors(descriptors: int, most: int) -> None:
+@pytest.mark.parametrize(
+    ("descriptors", "most"),
+    [(1, 1), (256, 64), (1024, 448), (524_288, 262_080), (resource.RLIM_INFINITY, math.inf)],
+)
+def test_each_client_may_need_two_descriptors(descriptors: int, most: float) -> None:
     assert connections_max(descriptors) == most

@@ -6,6 +6,8 @@ import resource
 import subprocess
 import sys
 
+import pytest
+
 from swell.runtime import limits
 
 UNDER = """
@@ -40,3 +42,15 @@ def test_a_harder_limit_that_holds_already_is_kept() -> None:
 
 def test_nothing_is_bounded_where_nothing_was_asked() -> None:
     assert limits.address_space(None) == ((), ())
+
+
+def test_a_hard_limit_that_cannot_be_had_leaves_the_soft_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS says "unlimited" and does not mean it."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def refuse(*_: object) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    limits.take_descriptors()
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before

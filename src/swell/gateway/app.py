@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import resource
 import socket
 from collections.abc import Callable
@@ -148,8 +149,10 @@ def _cut(request: Request) -> None:
         request.fail(503, "stopping", message)
 
 
-def connections_max(descriptors: int) -> int:
+def connections_max(descriptors: int) -> float:
     """Clients that so many descriptors are enough for: each may need a second one, to a replica."""
+    if descriptors == resource.RLIM_INFINITY:
+        return math.inf
     return max((descriptors - OWN_DESCRIPTORS - REFUSED_MAX) // 2, 1)
 
 

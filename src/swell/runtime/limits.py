@@ -1,7 +1,7 @@
-"""What does a new process do to itself before it runs a user's code? Groups, limits, privileges.
+"""What does a new process do to itself before its work begins? Groups, limits, privileges.
 
-The same few calls are made by a process that is about to be exec'ed and by one that was just forked
-from a template, so both get the same limits, in the same order, and none needs the runner's help.
+Before it runs a user's code, the same few calls are made by one that is about to be exec'ed and by one that was just
+forked from a template, so both get the same limits, in the same order, and none needs the runner's help.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 
 _PR_SET_NAME = 15
 _PR_SET_NO_NEW_PRIVS = 38
@@ -58,6 +59,14 @@ def address_space(limit_mib: int | None) -> tuple[Rlimits, tuple[str, ...]]:
         size = min(size, hard)
     words = f"{size // 2**20} MiB of address space per process instead (rlimit)"
     return ((resource.RLIMIT_AS, size, size),), (words,)
+
+
+def take_descriptors() -> None:
+    """Have as many open files as the hard limit allows: the usual soft one is for programs that call select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS says "unlimited" and does not mean it.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def name_process(name: str) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import fcntl
 import logging
 import os
-import resource
 import signal
 import time
 from collections import deque
@@ -27,6 +26,7 @@ from swell.model.node import Node
 from swell.model.orders import Inventory
 from swell.model.replica import Phase
 from swell.model.request import Usage
+from swell.runtime.limits import take_descriptors
 from swell.runtime.runner import adoption, capacity, cgroup
 from swell.runtime.runner.adoption import Arrivals
 from swell.runtime.runner.builds import Builder, made_for
@@ -294,8 +294,7 @@ def main(words: list[str] | None = None) -> int:
     except (SwellError, OSError) as error:
         log.error("%s", error)
         return 1
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    take_descriptors()
     runner = Runner(settings, given.node)
     asyncio.run(runner.run(given.supervisor_fd, given.inventory_s, given.collect_first_s, given.ready_fd))
     return 0
