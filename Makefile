@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What `make test` says first: how long setting up took is part of the wait.
 begun := $(shell date +%s)
 
-.PHONY: help setup demo test test-fast check bench sim clean
+.PHONY: other help setup demo test test-fast check bench sim clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,11 +27,17 @@ help:  ## what can be made
 setup: $(stamp)  ## .venv with everything in it; does nothing when nothing changed
 	@echo "ready: . $(venv)/bin/activate"
 
+# Of another interpreter than the one that was named: made anew.
+which := import sys; print(*sys.version_info, sys.base_prefix)
+other := $(if $(findstring command line,$(origin PYTHON)),$(shell \
+	test "$$("$(PYTHON)" -c '$(which)' 2>&1)" = "$$($(python) -c '$(which)' 2>&1)" || echo other))
+
 # Installed editable, so only a changed pyproject.toml needs a new install.
-$(stamp): pyproject.toml
-	@$(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	if [ -z "$(PYTHON)" ]; then \
-		echo "Swell needs Python 3.11 or newer; here is $$(python3 --version 2>/dev/null || echo none)." >&2; \
+$(stamp): pyproject.toml $(other)
+	@test -z "$(other)" && $(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	if ! "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+		echo "Swell needs Python 3.11 or newer; here is $$("$(or $(PYTHON),python3)" --version 2>/dev/null \
+			| grep '^Python' || echo "none at $(or $(PYTHON),python3)")." >&2; \
 		echo "On Debian 12 or Ubuntu 24.04: apt-get install python3 python3-venv" >&2; \
 		echo "On Ubuntu 22.04:              apt-get install python3.11 python3.11-venv" >&2; \
 		echo "Or name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
