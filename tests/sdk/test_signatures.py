@@ -138,3 +138,9 @@ def test_former_names_say_todays(use: Callable[[], Any], says: str) -> None:
         use()
     assert raised.value.code == "not_available"
     assert says in raised.value.message
+
+
+def test_a_method_can_be_looked_at_and_called_by_way_of_its_class() -> None:
+    assert list(inspect.signature(swell.App.deploy).parameters)[:2] == ["self", "name"]
+    with pytest.raises(swell.Error, match="name"):
+        swell.App.deploy(swell.App())

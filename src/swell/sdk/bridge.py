@@ -161,6 +161,11 @@ class Method(Generic[S, B]):
         self._bind = bind
         self.__doc__ = method.__doc__
 
+    def __call__(self, instance: S, *args: Any, **kwargs: Any) -> Any:
+        """As any method, it can be called by way of its class."""
+        bound: Any = self.__get__(instance, type(instance))
+        return bound(*args, **kwargs)
+
     @overload
     def __get__(self, instance: None, owner: type[S]) -> Method[S, B]: ...
     @overload
