@@ -79,7 +79,8 @@ class Story:
     def start(self) -> str:
         self.swell.run("up", "-d", "--set", f"template_idle_s={TEMPLATE_IDLE_S:g}")
         self.servers = set(self.look())
-        return f"swell up -d; {len(self.servers)} processes:\n{', '.join(str(one.pid) for one in self.look())}"
+        told = [f"pid {one.pid}, running since {_clock(one)}" for one in self.look()]
+        return "\n".join([f"swell up -d; {len(self.servers)} processes:", *told])
 
     def deploy(self) -> str:
         self.swell.run("deploy", str(HERE / "ocr.py"), wait_s=DEPLOY_WAIT_S)
@@ -118,7 +119,11 @@ class Story:
         (template,) = self.listed()
         if {one.pid for one in self.extra()} != {template["pid"]}:
             raise Failed(f"`swell ps` lists {template['pid']}, and there is {', '.join(map(str, self.extra()))}")
-        return f"only a template: pid {template['pid']}, {template['memory_mib']:.0f} MiB, no traffic"
+        (one,) = self.extra()
+        return (
+            f"only a template: pid {template['pid']}, since {_clock(one)},\n"
+            f"{template['memory_mib']:.0f} MiB, takes no traffic"
+        )
 
     def back_at_zero(self) -> str:
         wait_until("nothing of the model left", lambda: not self.extra() and not self.listed(), WAIT_S, pause_s=0.25)
@@ -173,8 +178,19 @@ def _bars(answer: Answer, bar_ms: float) -> list[str]:
     return [f"{name:<14}{ms:8.1f} ms  {_bar(ms / bar_ms)}".rstrip() for name, ms in shown.items()]
 
 
+def _clock(one: Process) -> str:
+    """When it was started, by the clock on the wall."""
+    since_boot = Path("/proc/uptime").exists()
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) if since_boot else 0.0
+    at = booted + one.started
+    return f"{time.strftime('%H:%M:%S', time.localtime(at))}.{int(at % 1 * 100):02}"
+
+
 def _bar(share: float) -> str:
-    """As long as the share of a whole bar, in eighths of a character; the least there is for anything."""
+    """As long as the share of a whole bar, in eighths of a character; the least there is for anything. What is longer
+    than a whole one, as a second call on a slow moment may be, is cut, and shown to be."""
+    if share > 1:
+        return "█" * BAR + "…"
     eighths = max(round(BAR * 8 * share), 1)
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 

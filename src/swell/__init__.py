@@ -1,4 +1,4 @@
-"""Swell: functions, model services, jobs and pipelines on capacity that swells with demand and falls to zero."""
+"""Swell: functions, web endpoints and model services on capacity that swells with demand and falls to zero."""
 
 from __future__ import annotations
 
