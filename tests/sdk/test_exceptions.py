@@ -16,6 +16,7 @@ import pytest
 import swell
 import swell as modal
 from swell.model.errors import CODES, SwellError
+from swell.runtime.results import exception_body
 from swell.sdk import protocol
 from swell.wire import http
 
@@ -78,6 +79,44 @@ def test_a_subclass_of_users_is_what_they_made() -> None:
             super().__init__("unknown_app", "words")
 
     assert type(Own()) is Own
+
+
+class Plain(swell.Error):
+    """Made as any exception is."""
+
+
+class Detailed(swell.exception.InvalidError):
+    def __init__(self, place: str, *, line: int) -> None:
+        super().__init__(f"{place}:{line}")
+        self.line = line
+
+
+class Silent(swell.exception.TimeoutError):
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (swell.Error("mine"), "mine"),
+        (swell.Error("deadline"), "deadline"),
+        (swell.exception.InvalidError("x"), "x"),
+        (swell.exception.TimeoutError("x"), "x"),
+        (Plain("x"), "x"),
+        (Plain(), ""),
+        (Detailed("here", line=3), "here:3"),
+        (Silent("there"), "there"),
+    ],
+)
+def test_an_error_of_users_is_made_as_any_exception_and_travels(error: swell.Error, said: str) -> None:
+    answer = protocol.Answer(500, {}, exception_body(error, "q1", pickled=True))
+    for each in (error, pickle.loads(pickle.dumps(error)), protocol.failure(answer)):
+        assert type(each) is type(error)
+        assert str(each) == said
+        assert isinstance(each, swell.Error)
+        assert (each.code, each.status) == ("", 400)
+        assert {**vars(each), "__notes__": None} == {**vars(error), "__notes__": None}
 
 
 def raised_by(folder: Path) -> Iterator[str]:

@@ -16,13 +16,28 @@ class SwellError(Exception):
 
     Its code decides which kind is made, as an `OSError`'s errno does: `SwellError("unknown_app", …)` is a
     `NotFoundError`. Users know it as `swell.Error`, and the kinds as `swell.exception.NotFoundError` and so on.
+    Their own, and of classes below it, are made as any exception is, `Error("what is wrong")`: without a code.
     """
 
-    def __new__(cls, code: str = "", *_args: Any, **_kwargs: Any) -> Self:
-        kind = _KINDS.get(code, cls) if cls is SwellError else cls
-        return super(SwellError, kind).__new__(kind)  # type: ignore[return-value]
+    code = ""
+    message = ""
+    status = 400
+    detail = ""
+    request = ""
 
-    def __init__(self, code: str, message: str, *, status: int = 400, detail: str = "", request: str = "") -> None:
+    def __new__(cls, *args: Any, **_kwargs: Any) -> Self:
+        # One argument alone is the message, whatever it says.
+        kind = _KINDS.get(args[0], cls) if cls is SwellError and len(args) > 1 else cls
+        made: Self = super(SwellError, kind).__new__(kind)  # type: ignore[assignment]
+        # Should a class of the user's not call our `__init__`.
+        made.args = args
+        return made
+
+    def __init__(
+        self, code: str = "", message: str | None = None, *, status: int = 400, detail: str = "", request: str = ""
+    ) -> None:
+        if message is None:
+            code, message = "", str(code)
         super().__init__(message)
         # What is an OSError too does not do it.
         self.args = (message,)
@@ -34,7 +49,7 @@ class SwellError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # It crosses processes (pools, replicas), where `__init__` must not be called with `args` alone.
-        return copyreg.__newobj__, (type(self), self.code), {**self.__dict__, "args": self.args}  # type: ignore[attr-defined]
+        return copyreg.__newobj__, (type(self),), {**self.__dict__, "args": self.args}  # type: ignore[attr-defined]
 
 
 class AlreadyExistsError(SwellError):
