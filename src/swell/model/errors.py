@@ -123,6 +123,16 @@ class UnimplementedError(SwellError):
     """A part of Modal's API that is not here."""
 
 
+BRIEF_MAX = 300
+"""Characters of others' words in a sentence of ours."""
+
+
+def brief(said: str) -> str:
+    """What a user's code said, to stand in a sentence of ours: its first line, and of a long one the beginning."""
+    first = said.partition("\n")[0]
+    return first if len(first) <= BRIEF_MAX else first[: BRIEF_MAX - 1].rstrip() + "…"
+
+
 CODES: dict[type[SwellError], tuple[str, ...]] = {
     AlreadyExistsError: ("label_taken",),
     AuthError: ("bad_key", "no_key"),

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 import httpx2
 
-from swell.model.errors import SwellError
+from swell.model.errors import SwellError, brief
 from swell.model.hosts import stays_here
 from swell.model.workload import Retrying
 from swell.sdk import shadow
@@ -217,7 +217,7 @@ def again(request: Request, answer: Answer, failed: int, retries_max: int, delay
     error = error_of(answer)
     match error.code:
         case "exception":
-            how = f"failed with {error.message.partition(chr(10))[0]}"
+            how = f"failed with {brief(error.message)}"
         case "deadline":
             how = "took longer than its timeout"
         case _:
