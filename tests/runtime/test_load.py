@@ -102,6 +102,13 @@ def test_a_module_that_cannot_even_run_is_an_import_error(tmp_path: Path, source
     assert _error(tmp_path, source, _function("f", "loaded_d")).code == "import_error"
 
 
+def test_a_long_message_is_cut_in_ours_and_whole_in_the_traceback(tmp_path: Path) -> None:
+    error = _error(tmp_path, "raise ValueError('x' * 200_000 + '\\nmore')", _function("f"))
+    assert len(error.message) < 500
+    assert error.message.endswith("xx…")
+    assert error.detail.rstrip().endswith("xx\nmore")
+
+
 def test_a_name_that_is_not_there_names_near_ones(tmp_path: Path) -> None:
     error = _error(tmp_path, "def predict(): pass\n", _function("predit", "loaded_e"))
     assert error.code == "bad_entry"

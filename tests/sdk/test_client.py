@@ -22,7 +22,9 @@ from sdk.server import KEY, Server, serving
 from swell.model.workload import Retrying
 from swell.sdk.bridge import iterate
 from swell.sdk.client import Client
-from swell.sdk.protocol import Lines, Request
+from swell.sdk.protocol import Answer, Lines, Request
+from swell.sdk.transport import again
+from swell.wire.http import error_body
 
 
 class Odd(Exception):
@@ -253,6 +255,14 @@ def test_failures_are_sent_again_as_often_as_allowed(server: Server) -> None:
     with pytest.raises(swell.Error):
         Client(server.url, KEY).call("app/missing", retrying=retrying)
     assert server.calls.count("app/missing") == 1
+
+
+def test_the_line_about_a_new_try_is_one_to_be_read() -> None:
+    body = error_body("exception", "ValueError: " + "x" * 200_000 + "\nmore", "q1")
+    said = again(Request("POST", "/call/app/flaky"), Answer(500, {}, body), 1, 2, 0.0)
+    assert said.startswith("flaky failed with ValueError: xxx")
+    assert said.endswith("xxx…; try 2 of 3 now")
+    assert len(said) < 500
 
 
 def test_map_keeps_order_and_takes_several_iterators(server: Server) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Optional
 import msgspec
 import msgspec.inspect
 
-from swell.model.errors import SwellError
+from swell.model.errors import SwellError, brief
 from swell.runtime.shapes import OMITTED, Shapes
 from swell.runtime.tracebacks import summary
 from swell.wire.http import JSON, MSGPACK, OCTETS, PICKLE
@@ -189,7 +189,8 @@ class Arguments:
             args, kwargs = tuple(args), dict(kwargs)
         except Exception as error:
             raise SwellError(
-                "bad_body", f"The body is not a pickle of (args, kwargs) that can be read here: {summary(error)}."
+                "bad_body",
+                f"The body is not a pickle of (args, kwargs) that can be read here: {brief(summary(error))}.",
             ) from None
         unknown = [name for name in kwargs if name not in self._types and not self._any_named]
         if unknown:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from swell.model.errors import SwellError
+from swell.model.errors import SwellError, brief
 from swell.model.workload import Entry, Revision, workload_of
 from swell.runtime import limits
 from swell.runtime.arguments import Arguments
@@ -117,7 +117,7 @@ def load(revision: Revision, bundle_dir: str, snap: bool) -> Program:
 def enter_error(hook: str, error: BaseException) -> SwellError:
     """What a start-up hook that raised is reported as."""
     return SwellError(
-        "enter_error", f"{hook} raised at start-up: {summary(error)}", status=500, detail=user_traceback(error)
+        "enter_error", f"{hook} raised at start-up: {brief(summary(error))}", status=500, detail=user_traceback(error)
     )
 
 
@@ -146,7 +146,7 @@ def _import(name: str, bundle_dir: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         raise SwellError(
             "import_error",
-            f"Importing {name} raised {summary(error)}",
+            f"Importing {name} raised {brief(summary(error))}",
             status=500,
             detail=user_traceback(error),
         ) from error

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from swell.model.errors import SwellError
+from swell.model.errors import SwellError, brief
 from swell.runtime.shapes import encodable
 from swell.runtime.tracebacks import summary, user_traceback
 from swell.wire.http import FRAMES, JSON, MSGPACK, OCTETS, PICKLE, error_body
@@ -73,7 +73,7 @@ def encode_item(kind: str) -> Callable[[Any], bytes]:
 
 def bad_result(name: str, value: Any, error: BaseException) -> str:
     """Why a value could not be answered, and what to do."""
-    why = str(error) if isinstance(error, TypeError) else summary(error)
+    why = str(error) if isinstance(error, TypeError) else brief(summary(error))
     return (
         f"{name} returned a value of type {type(value).__qualname__} that cannot be encoded: {why}. "
         f"JSON and msgpack take None, bool, numbers, str, bytes, lists, tuples, sets, dicts, dataclasses, "

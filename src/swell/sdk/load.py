@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from swell.model.errors import SwellError
+from swell.model.errors import SwellError, brief
 from swell.sdk import bundle, frames
 from swell.sdk.app import App, LocalEntrypoint
 from swell.sdk.function import Function
@@ -124,7 +124,8 @@ def _import(name: str, shown: str) -> ModuleType:
             raise _nowhere("no_such_module", "file or module", shown) from None
         error.__traceback__ = frames.users(error.__traceback__)
         told = "".join(traceback.format_exception(error)).rstrip()
-        raise SwellError("import", f"Importing {shown} raised {type(error).__name__}: {error}", detail=told) from error
+        raised = brief(f"{type(error).__name__}: {error}")
+        raise SwellError("import", f"Importing {shown} raised {raised}", detail=told) from error
 
 
 def _apps(module: ModuleType) -> dict[str, App]:
