@@ -220,3 +220,21 @@ def test_where_a_body_is_no_text_is_counted_from_its_start() -> None:
     with pytest.raises(SwellError, match=r"byte 0xff in position 11: invalid start byte") as raised:
         _called(untyped, b'{"first": "\xff"}')
     assert raised.value.code == "bad_body"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "says"),
+    [
+        ("application/json", b"null", "The body is null alone"),
+        ("application/json", b"true", "The body is true alone"),
+        ("application/json", b'"x"', "The body is a text alone"),
+        ("application/json", b"1.5", "The body is a number alone"),
+        ("application/msgpack", b"\xc4\x01x", "The body is bytes alone"),
+        ("application/x-www-form-urlencoded", b"notjson", "The body is not JSON: .*forms are not read"),
+        ("application/x-www-form-urlencoded; charset=utf-8", b"a=1&b=2", "The body is not JSON: "),
+        ("application/x-www-form-urlencoded", b"7", "The body is a number alone"),
+    ],
+)
+def test_a_body_is_refused_in_the_words_of_its_type(content_type: str, body: bytes, says: str) -> None:
+    with pytest.raises(SwellError, match=f"^{says}"):
+        Arguments("f", lambda a=1: a).read(content_type.encode(), body, False)

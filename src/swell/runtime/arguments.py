@@ -74,7 +74,7 @@ class Arguments:
 
     def read(self, content_type: bytes, body: bytes, trusted: bool) -> Given:
         """The arguments in a call's body. SwellError 400 bad_body, 401 no_key or 422 bad_arguments."""
-        kind = _TYPES.get(content_type) or _media_type(content_type, body)
+        kind = _TYPES.get(content_type) or _media_type(content_type)
         if kind == PICKLE:
             return self._unpickle(body, trusted)
         if kind == OCTETS:
@@ -90,6 +90,10 @@ class Arguments:
         except msgspec.ValidationError as error:
             raise self._misfit(str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            if _bare(content_type) == FORM:
+                raise SwellError(
+                    "bad_body", f"The body is not JSON: {error}. Send {JSON}; forms are not read."
+                ) from None
             raise bad_body(kind, body, error) from None
 
     def from_query(self, pairs: Iterable[tuple[str, str]], body: dict[str, Any]) -> Given:
@@ -116,8 +120,7 @@ class Arguments:
         if isinstance(given, dict):
             return self._bind([], given)
         raise self._error(
-            f"the body is a bare {type(given).__name__}: send an object of keyword arguments "
-            f"or an array of positional ones"
+            f"the body is {_in_json(given)} alone: send an object of keyword arguments or an array of positional ones"
         )
 
     def _bind(self, values: list[Any], named: dict[str, Any], strict: bool = True) -> Given:
@@ -241,10 +244,15 @@ def bad_body(kind: str, body: bytes, error: Exception) -> SwellError:
     return SwellError("bad_body", f"The body is not valid {kind}: {error}.")
 
 
-def _media_type(content_type: bytes, body: bytes) -> str:
-    """The body's type without its parameters; JSON when none is named, and for what `curl -d '{}'` calls a form."""
-    bare = content_type.partition(b";")[0].strip().lower()
-    if not bare or (bare == FORM and body.lstrip()[:1] in (b"", b"{", b"[")):
+def _bare(content_type: bytes) -> bytes:
+    """The body's type without its parameters."""
+    return content_type.partition(b";")[0].strip().lower()
+
+
+def _media_type(content_type: bytes) -> str:
+    """What a body is read as; JSON when no type is named, and where it is that of forms, as of what `curl -d` sends."""
+    bare = _bare(content_type)
+    if bare in (b"", FORM):
         return JSON
     if bare not in _TYPES:
         raise SwellError(
@@ -264,13 +272,22 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
         return inspect.Signature([inspect.Parameter(name, kind) for name, kind in kinds])
 
 
+def _in_json(value: Any) -> str:
+    """What those who write JSON call a value that is neither an object nor an array."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return "a number"
+    return {str: "a text", bytes: "bytes"}.get(type(value), type(value).__name__)
+
+
 def _as_written(signature: inspect.Signature) -> inspect.Signature:
     """Annotations that are text stand there without quotes."""
-    parameters = [p.replace(annotation=_bare(p.annotation)) for p in signature.parameters.values()]
-    return signature.replace(parameters=parameters, return_annotation=_bare(signature.return_annotation))
+    parameters = [p.replace(annotation=_unquoted(p.annotation)) for p in signature.parameters.values()]
+    return signature.replace(parameters=parameters, return_annotation=_unquoted(signature.return_annotation))
 
 
-def _bare(annotation: Any) -> Any:
+def _unquoted(annotation: Any) -> Any:
     return _Text(annotation) if isinstance(annotation, str) else annotation
 
 
