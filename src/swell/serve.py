@@ -15,22 +15,20 @@ import signal
 import socket
 import sys
 import time
-import tomllib
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from swell.model.errors import SwellError
-from swell.model.request import Prices
 from swell.runtime.limits import take_descriptors
 from swell.wire.identity import Identity
 from swell.wire.paths import WILDCARDS
+from swell.wire.prices import read_prices
 from swell.wire.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,16 +59,6 @@ class SystemClock:
         return self._last
 
 
-def read_prices(path: Path) -> Prices:
-    """Prices from a TOML file; the defaults where it or a line of it is missing."""
-    if not path.exists():
-        return Prices()
-    try:
-        return msgspec.convert(tomllib.loads(path.read_text()), Prices)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise SwellError("bad_prices", f"{path} cannot be used: {error}. Mend it, or remove it for defaults.") from None
-
-
 # -- processes -------------------------------------------------------------------------------
 
 
@@ -90,8 +78,8 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     from swell.store.sqlite import SqliteStore
 
     paths = settings.paths
-    keys = ensure_keys(paths.key, paths.call_key)
-    prices = read_prices(paths.prices)
+    # First: what cannot be used ends this process before it has made or opened anything.
+    prices, keys = read_prices(paths.prices), ensure_keys(paths.key, paths.call_key)
     keep = Keep(settings.history_days, records_per_pool=settings.records_per_pool, slow_ms=settings.slow_ms)
     store = SqliteStore(paths.database, keep)
     clock = SystemClock()

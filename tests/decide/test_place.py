@@ -199,4 +199,10 @@ def test_what_is_asked_for_and_what_there_is_are_told_the_right_way_round() -> N
     assert place(asked, {"local": room}, lambda _: 0) == (None, words)
     assert never_fits(asked, [node]) == "it asks for 999999 MiB of memory; node local has 23000"
     assert room.lacks(Needs(cpu=4.0)) == "it asks for 4 cores; node local has 1.5 free of 2"
+    many = Node("local", 2.0, 23000, cpu_overcommit=16.0)
+    assert never_fits(Needs(cpu=999.0), [many]) == ("it asks for 999 cores; node local has 32 (2 times cpu_overcommit)")
+    shared = many.room()
+    shared.take(Needs(cpu=30.0))
+    asked = Needs(cpu=4.0)
+    assert shared.copy().lacks(asked) == "it asks for 4 cores; node local has 2 free of 32 (2 times cpu_overcommit)"
     assert never_fits(Needs(gpu=("L4",)), [node]) == "it asks for a GPU of kind L4; node local has none"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from theatre import Stage
 
 from swell.model.errors import SwellError
 from swell.supervise import clients
-from swell.supervise.lock import Lock, holder
+from swell.supervise.lock import Lock, holder, writing
 from swell.supervise.sockets import listen_tcp, listening
 from swell.wire.identity import myself
 from swell.wire.paths import Home
@@ -54,14 +56,49 @@ def test_a_host_that_is_not_ours(host: str) -> None:
     assert "--host" in refused.value.message
 
 
-def test_a_home_that_is_a_file_or_cannot_be_made(root: Path) -> None:
+def test_a_home_that_cannot_be_one_is_told_by_what_is_wrong_and_what_mends_it(root: Path) -> None:
     (root / "file").write_text("")
-    for place in (root / "file", root / "file" / "h", Path("/proc/h")):
+    (root / "link").symlink_to(root / "nothing")
+    (root / "h" / "lock").mkdir(parents=True)
+    away, another = "Move it away, or set SWELL_HOME", "Set SWELL_HOME"
+    said = {
+        root / "file": f"{root}/file is a file, not a directory. {away}",
+        root / "file" / "h": f"{root}/file is a file, not a directory. {away}",
+        root / "link": f"{root}/link is a link to what is not there. {away}",
+        root / "h": f"{root}/h/lock: Is a directory. {another}",
+        Path("/proc/h"): f"it is not there, and cannot be made in /proc: No such file or directory. {another}",
+    }
+    for place, words in said.items():
         with pytest.raises(SwellError) as refused:
             Lock(Home(place))
         assert refused.value.code == "home_unwritable"
-        assert str(place) in refused.value.message
-        assert "SWELL_HOME" in refused.value.message
+        whole = f"The state directory {place} cannot be used: {words} (or --home) to another."
+        assert refused.value.message == whole
+
+
+@pytest.mark.parametrize(
+    ("number", "mend"),
+    [
+        (errno.ENOSPC, "Free some space, or set SWELL_HOME"),
+        (errno.EDQUOT, "Free some space, or set SWELL_HOME"),
+        (errno.EACCES, "Make it writable, or set SWELL_HOME"),
+        (errno.EROFS, "Make it writable, or set SWELL_HOME"),
+        (errno.EIO, "Set SWELL_HOME"),
+    ],
+)
+def test_only_what_would_help_is_advised(root: Path, number: int, mend: str) -> None:
+    with pytest.raises(SwellError) as refused, writing(Home(root)):
+        raise OSError(number, os.strerror(number))
+    whole = f"The state directory {root} cannot be used: {os.strerror(number)}. {mend} (or --home) to another."
+    assert refused.value.message == whole
+
+
+def test_a_home_that_is_to_be_made_where_we_may_not(root: Path) -> None:
+    place = root / "theirs" / "home"
+    with pytest.raises(SwellError) as refused, writing(Home(place)):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+    said = f"it is not there, and cannot be made in {root}: Permission denied. Make it, or set SWELL_HOME"
+    assert said in refused.value.message
 
 
 def test_a_home_where_no_note_can_be_left(root: Path) -> None:

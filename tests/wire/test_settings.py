@@ -75,6 +75,20 @@ def test_a_policy_can_be_given_word_by_word(policy: Policy) -> None:
         ({"url": "http://"}, "and name a host"),
         ({"url": "http://far.example:port"}, "and name a host"),
         ({"url": "http://[::1"}, "and name a host"),
+        *(
+            ({name: 0}, f"{name} is 0: no")
+            for name in (
+                "cpu_overcommit",
+                "fork_probe_s",
+                "hold_max",
+                "hold_bytes_max",
+                "body_max",
+                "header_timeout_s",
+                "body_timeout_s",
+                "idle_timeout_s",
+            )
+        ),
+        ({"hold_max": 0}, "give it a number above 0; without one it is 1000."),
         ({"policy": {"templats": 1}}, "did you mean templates"),
         ({"policy": 3}, "policy is a table"),
     ],
@@ -84,6 +98,11 @@ def test_what_cannot_be_a_setting_is_refused(flags: dict[str, Any], said: str) -
         load(**flags)
     assert refused.value.code == "bad_setting"
     assert said in refused.value.message.lower()
+
+
+def test_a_zero_that_only_says_no_more_than_that_is_taken() -> None:
+    nothing = dict.fromkeys(("restarts_max", "drain_s", "records_per_pool", "history_days", "cache_days"), 0)
+    assert {name: getattr(load(**nothing), name) for name in nothing} == nothing
 
 
 @pytest.mark.parametrize("text", ["port = ", "port = 1\nport = 2", "\xff"])

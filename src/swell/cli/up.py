@@ -40,11 +40,14 @@ def up(
     """Start a server: here, until Ctrl-C, or with -d in the background."""
     import msgspec
 
-    from swell.wire import settings
+    from swell.wire import prices, settings
 
     flags: dict[str, Any] = settings.assignments(assigned)
     flags |= {name: value for name, value in (("host", host), ("port", port), ("home", home)) if value is not None}
-    chosen = msgspec.to_builtins(settings.load(flags))
+    loaded = settings.load(flags)
+    # Control reads them; here what cannot be used is refused in a sentence, before anything is started.
+    prices.read_prices(loaded.paths.prices)
+    chosen = msgspec.to_builtins(loaded)
     if detach:
         from swell.supervise import background
 

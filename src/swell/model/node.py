@@ -31,4 +31,5 @@ class Node(msgspec.Struct, frozen=True):
     def room(self) -> Room:
         """Its capacity with nothing placed."""
         cpu, memory_mib = self.cpu * self.cpu_overcommit, float(self.memory_mib)
-        return Room(self.id, cpu, memory_mib, set(), cpu_whole=cpu, memory_whole_mib=memory_mib)
+        cores = self.cpu if self.cpu_overcommit != 1 else None
+        return Room(self.id, cpu, memory_mib, set(), cpu, memory_mib, cores)

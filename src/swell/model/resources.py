@@ -33,9 +33,12 @@ class Room(msgspec.Struct):
     cpu_whole: float
     """Of the node when nothing is placed on it."""
     memory_whole_mib: float
+    cores: float | None = None
+    """Those that `cpu_whole` is a multiple of (`cpu_overcommit`); None = it is no multiple."""
 
     def copy(self) -> Room:
-        return Room(self.node, self.cpu, self.memory_mib, set(self.ports), self.cpu_whole, self.memory_whole_mib)
+        whole = (self.cpu_whole, self.memory_whole_mib, self.cores)
+        return Room(self.node, self.cpu, self.memory_mib, set(self.ports), *whole)
 
     def lacks(self, needs: Needs) -> str | None:
         """The first thing that does not fit, as a sentence about who asks; None when all fits."""
@@ -43,7 +46,9 @@ class Room(msgspec.Struct):
             return f"it asks for a GPU of kind {' or '.join(needs.gpu)}; node {self.node} has none"
         # A hair of slack: sums of decimal CPU shares must not refuse the last one that fits exactly.
         if needs.cpu > self.cpu + 1e-9:
-            return f"it asks for {needs.cpu:g} cores; node {self.node} has {_free(self.cpu, self.cpu_whole)}"
+            free = _free(self.cpu, self.cpu_whole)
+            times = f" ({_short(self.cores)} times cpu_overcommit)" if self.cores is not None else ""
+            return f"it asks for {needs.cpu:g} cores; node {self.node} has {free}{times}"
         if needs.memory_mib > self.memory_mib + 1e-9:
             free = _free(self.memory_mib, self.memory_whole_mib)
             return f"it asks for {needs.memory_mib} MiB of memory; node {self.node} has {free}"

@@ -13,7 +13,14 @@ from swell.sim.scenario import run
 def seeds(words: str) -> range:
     """ "7" or "100-199", the last one included."""
     first, _, last = words.partition("-")
-    return range(int(first), int(last or first) + 1)
+    try:
+        chosen = range(int(first), int(last or first) + 1)
+    except ValueError:
+        chosen = range(0)
+    if not chosen:
+        # Of none, every promise would be kept.
+        raise argparse.ArgumentTypeError(f"{words!r} is no seed: give one (7) or a range, the lesser first (100-199)")
+    return chosen
 
 
 def main() -> int:

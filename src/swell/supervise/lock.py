@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from swell.model.errors import SwellError
@@ -91,16 +92,35 @@ class Lock:
 
 @contextmanager
 def writing(home: Home) -> Iterator[None]:
-    """Around what is written to the state directory: one that is read-only, full, or no directory, is said to be."""
+    """Around what is written to the state directory: why it cannot be used is said, and the way out."""
     try:
         yield
     except OSError as error:
-        mend = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Make it writable"
+        what, mend = _wrong(home.root, error)
+        other = f"{mend}, or set SWELL_HOME" if mend else "Set SWELL_HOME"
         raise SwellError(
             "home_unwritable",
-            f"The state directory {home.root} cannot be used: {error.strerror or error}. "
-            f"{mend}, or set SWELL_HOME (or --home) to another.",
+            f"The state directory {home.root} cannot be used: {what}. {other} (or --home) to another.",
         ) from None
+
+
+def _wrong(root: Path, error: OSError) -> tuple[str, str]:
+    """What is wrong with it, and what mends that; empty where only another directory does."""
+    said = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return said, "Free some space"
+    # The first that is there at all, from the directory up.
+    there = next(path for path in (root, *root.parents) if os.path.lexists(path))
+    if not os.path.isdir(there):
+        what = "a file, not a directory" if os.path.exists(there) else "a link to what is not there"
+        return f"{there} is {what}", "Move it away"
+    denied = error.errno in (errno.EACCES, errno.EROFS)
+    if there != root:
+        return f"it is not there, and cannot be made in {there}: {said}", "Make it" if denied else ""
+    if denied:
+        return said, "Make it writable"
+    # Something below it.
+    return f"{error.filename}: {said}" if error.filename else said, ""
 
 
 @contextmanager

@@ -56,6 +56,8 @@ class Settings(msgspec.Struct, frozen=True):
     """A template whose first fork has not come to life by then is not forked again. Hooks are not counted."""
     hold_max: int = 1000
     """Requests one pool may hold at a gateway while none of its replicas has a free slot."""
+    hold_s: float = 600.0
+    """A request waits at most this long for a replica that takes it, a cold start included."""
     hold_bytes_max: int = 256 * 1024 * 1024
     """Bytes of bodies all held requests may take together."""
     body_max: int = 100 * 1024 * 1024
@@ -92,6 +94,18 @@ class Settings(msgspec.Struct, frozen=True):
         return Home(Path(self.home))
 
 
+_NOTHING_AT_ZERO = {
+    "cpu_overcommit": "no replica would find room",
+    "fork_probe_s": "no template could be forked; templates=false does without them",
+    "hold_max": "nothing that sleeps could be called",
+    "hold_bytes_max": "nothing that sleeps could be called with a body",
+    "body_max": "nothing could be called with a body",
+    "header_timeout_s": "no client would be heard out",
+    "body_timeout_s": "no client would be heard out",
+    "idle_timeout_s": "no connection would stay open",
+}
+"""Settings that leave a server of no use when they are 0, and what would come of it."""
+
 _PLAIN = tuple(name for name in Settings.__struct_fields__ if name not in ("home", "policy"))
 _LISTS = ("allowed_hosts", "allowed_origins")
 _POLICY = Policy.__struct_fields__
@@ -113,7 +127,7 @@ def load(
         _take(chosen, values, origin)
     variables = {name: env[f"SWELL_{name.upper()}"] for name in ("home", *NAMES) if f"SWELL_{name.upper()}" in env}
     _take(chosen, variables, "the environment")
-    _take(chosen, {name: value for name, value in (flags or {}).items() if value is not None}, "the command line")
+    _take(chosen, {name: value for name, value in (flags or {}).items() if value is not None}, "--set")
     home = chosen.pop("home", None)
     chosen["home"] = str(Path(home).expanduser().absolute() if home else default_home())
     chosen["policy"] = {name: chosen.pop(name) for name in _POLICY if name in chosen}
@@ -148,6 +162,10 @@ def _check(settings: Settings) -> None:
             value = getattr(owner, name)
             if isinstance(value, int | float) and not 0 <= value < math.inf:
                 raise _unfit(f"{name} is {value}; it must be a number that is not below 0")
+    for name, outcome in _NOTHING_AT_ZERO.items():
+        if not getattr(settings, name):
+            default = getattr(Settings(home=""), name)
+            raise _unfit(f"{name} is 0: {outcome}. Give it a number above 0; without one it is {default}")
     if settings.url and not _is_address(settings.url):
         raise _unfit(f"url is {settings.url!r}; it must begin with http:// or https:// and name a host")
     if settings.policy.template_memory_share > 1:
@@ -206,7 +224,12 @@ def _take(chosen: dict[str, Any], values: Mapping[str, Any], origin: str) -> Non
         raise SwellError("bad_setting", f"{origin}: policy is a table of settings, not {policy!r}.")
     for name, value in {**{n: v for n, v in values.items() if n != "policy"}, **policy}.items():
         if name not in NAMES and name != "home":
-            near = difflib.get_close_matches(name, NAMES, n=3)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            hint = did_you_mean(name, NAMES)
             raise SwellError("bad_setting", f"{origin}: there is no setting called {name!r}.{hint}")
         chosen[name] = value
+
+
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """Which of the names a misspelt one may have meant, as a sentence to follow another; empty where none is near."""
+    near = difflib.get_close_matches(name, names, n=3)
+    return f" Did you mean {' or '.join(near)}?" if near else ""
