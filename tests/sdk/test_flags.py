@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as time
+import enum
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Optional
@@ -104,6 +105,54 @@ def test_what_is_written_is_read_back(value: Any) -> None:
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.tuples(inner)))
 def test_any_reads_python_values(value: Any) -> None:
     assert flags.value(FLAGS["anything"], repr(value)) == value
+
+
+class Color(enum.Enum):
+    RED = "red"
+    DARK_RED = 7
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+def painted(
+    color: Color,
+    other: Color | None = Color.DARK_RED,
+    level: Level = Level.LOW,
+    colors: list[Color] = [Color.RED],
+    day: time.date = time.date(2026, 1, 31),
+    at: datetime = datetime(2026, 1, 31, 12, 30),
+    days: list[time.date] = [],
+) -> None:
+    """Choices and days."""
+
+
+def test_members_of_an_enum_are_choices_by_name_or_value() -> None:
+    found = flags.flags(painted)
+    shown = {flag.name: flag.help for flag in found.flags}
+    assert shown["color"] == "RED|DARK_RED, required"
+    assert shown["other"] == "RED|DARK_RED (default: DARK_RED)"
+    assert shown["level"] == "LOW|HIGH (default: LOW)"
+    assert shown["colors"] == "RED|DARK_RED, may be repeated (default: [RED])"
+    given = {"color": ["RED"], "other": ["red"], "level": ["2"], "colors": ["DARK_RED", "7"]}
+    read = {"color": Color.RED, "other": Color.RED, "level": Level.HIGH, "colors": [Color.DARK_RED, Color.DARK_RED]}
+    assert flags.arguments(found, given) == read
+    with pytest.raises(swell.Error, match=r"^--color 'blue': give RED or DARK_RED\.$"):
+        flags.arguments(found, {"color": ["blue"]})
+
+
+def test_days_are_written_as_people_write_them() -> None:
+    found = flags.flags(painted)
+    shown = {flag.name: flag.help for flag in found.flags}
+    assert shown["day"] == "a date like 2026-01-31 (default: 2026-01-31)"
+    assert shown["at"] == "a time like 2026-01-31T12:00 (default: 2026-01-31T12:30:00)"
+    given = {"color": ["RED"], "day": ["2026-02-01"], "days": ["2026-02-02"]}
+    read = flags.arguments(found, given)
+    assert (read["day"], read["days"]) == (time.date(2026, 2, 1), [time.date(2026, 2, 2)])
+    with pytest.raises(swell.Error, match=r"^--day '1\.2\.2026': give a date like 2026-01-31\.$"):
+        flags.arguments(found, {"color": ["RED"], "day": ["1.2.2026"]})
 
 
 def test_what_cannot_be_a_flag_is_refused() -> None:

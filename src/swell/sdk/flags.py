@@ -12,12 +12,21 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from enum import Enum
 from typing import Any, Literal
 
 from swell.model.errors import SwellError
 
-_PLAIN: dict[Any, str] = {str: "text", int: "int", float: "float", bool: "bool", datetime: "datetime", Any: "any"}
+_PLAIN: dict[Any, str] = {
+    str: "text",
+    int: "int",
+    float: "float",
+    bool: "bool",
+    date: "date",
+    datetime: "datetime",
+    Any: "any",
+}
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -29,12 +38,12 @@ class Flag:
     name: str
     """The argument's name; on the command line with dashes for underscores."""
     kind: str
-    """ "text", "int", "float", "bool" (`--name` / `--no-name`), "datetime" (ISO 8601), "choice", "any", or "json": what
-    else a `hint` may ask for, of which the plain value is read."""
+    """ "text", "int", "float", "bool" (`--name` / `--no-name`), "date" and "datetime" (ISO 8601), "choice", "any", or
+    "json": what else a `hint` may ask for, of which the plain value is read."""
     required: bool
     default: Any = None
     choices: tuple[Any, ...] = ()
-    """Values of a `Literal`."""
+    """Values of a `Literal`, members of an `Enum`."""
     repeated: bool = False
     """A list: the flag may be given more than once."""
     hint: Any = None
@@ -51,14 +60,14 @@ class Flag:
         if self.kind == "json":
             name = self.hint.__name__ if inspect.isclass(self.hint) else inspect.formatannotation(self.hint)
             return f"{name} as JSON"
-        return " or ".join(map(str, self.choices)) or _WORDS[self.kind]
+        return " or ".join(map(_typed, self.choices)) or _WORDS[self.kind]
 
     @property
     def help(self) -> str:
         """What may be given, and what it is otherwise."""
-        shown = "|".join(map(str, self.choices)) or self.wanted
+        shown = "|".join(map(_typed, self.choices)) or self.wanted
         several = ", may be repeated" if self.repeated else ""
-        return f"{shown}{several}{', required' if self.required else f' (default: {self.default!r})'}"
+        return f"{shown}{several}{', required' if self.required else f' (default: {_default(self.default)})'}"
 
 
 @dataclass(frozen=True)
@@ -103,9 +112,10 @@ def value(flag: Flag, text: str | bool) -> Any:
     """What one text means."""
     if isinstance(text, bool):
         return text
-    for choice in flag.choices:
-        if str(choice) == text:
-            return choice
+    for meant in (_typed, _held):
+        for choice in flag.choices:
+            if meant(choice) == text:
+                return choice
     read = _READERS.get(flag.kind)
     try:
         if read is not None:
@@ -137,11 +147,37 @@ def _flag(function: str, parameter: inspect.Parameter, hints: Mapping[str, Any])
     hint = _without_none(hints.get(parameter.name, Any))
     repeated = typing.get_origin(hint) is list or hint is list
     each = _without_none((*typing.get_args(hint), str)[0]) if repeated else hint
-    choices = typing.get_args(each) if typing.get_origin(each) is Literal else ()
+    choices = _choices(each)
     kind = "choice" if choices else _plain(each)
     if kind is None:
         return Flag(parameter.name, "json", required, default, hint=hint)
     return Flag(parameter.name, kind, required, default, choices, repeated)
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """What alone may be given; empty where there is no such list."""
+    if typing.get_origin(hint) is Literal:
+        return typing.get_args(hint)
+    return tuple(hint) if inspect.isclass(hint) and issubclass(hint, Enum) else ()
+
+
+def _typed(choice: Any) -> str:
+    """How a choice is written: a member of an `Enum` by its name."""
+    return choice.name if isinstance(choice, Enum) else str(choice)
+
+
+def _held(choice: Any) -> str:
+    """How it may be written too: a member of an `Enum` by its value, as in the body of a call."""
+    return str(choice.value if isinstance(choice, Enum) else choice)
+
+
+def _default(value: Any) -> str:
+    """A default as it would be written, where that is plain; else as Python shows it."""
+    if isinstance(value, list | tuple) and any(isinstance(each, Enum | date) for each in value):
+        return f"[{', '.join(map(_default, value))}]"
+    if isinstance(value, Enum):
+        return _typed(value)
+    return value.isoformat() if isinstance(value, date) else repr(value)
 
 
 def _plain(hint: Any) -> str | None:
@@ -189,6 +225,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "int": int,
     "float": float,
     "bool": _bool,
+    "date": date.fromisoformat,
     "datetime": datetime.fromisoformat,
     "any": _any,
     "json": _json,
@@ -200,6 +237,7 @@ _WORDS = {
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
+    "date": "a date like 2026-01-31",
     "datetime": "a time like 2026-01-31T12:00",
     "any": "text or a Python value",
 }
