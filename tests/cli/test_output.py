@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from swell.cli.options import Duration, split_app
-from swell.cli.output import bar, beside, duration, mebibytes, money, progress, table
+from swell.cli.output import bar, beside, duration, mebibytes, money, printable, progress, table
 from swell.cli.why import cost, listing, story
 from swell.model.errors import SwellError
 from swell.wire.api import RequestRow, Why, WhyStep
@@ -35,6 +35,32 @@ WHY = Why(
     idle_share_usd=2e-6,
     cold_share_usd=0.0,
 )
+
+
+@pytest.mark.parametrize(
+    ("written", "shown", "coloured"),
+    [
+        ("plain\ttext, grün", "plain\ttext, grün", "plain\ttext, grün"),
+        ("\x1b[1;31mred\x1b[0m", "red", "\x1b[1;31mred\x1b[0m"),
+        ("\x1b[2J\x1b[10;1Hover\x1b[K\x1b[?25l", "over", "over"),
+        ("\x1b]0;title\x07a\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "alink", "alink"),
+        ("\x1bPq#0\x1b\\\x1b(Bb\x1b7\x1bc\x9b2Jc\x9d0;t\x9c", "bc", "bc"),
+        ("ring\x07 back\x08 null\x00 \x7f\x85", "ring back null ", "ring back null "),
+        (" 10%\r 20%\r100%\r", " 10%  20% 100%", " 10%  20% 100%"),
+        # What is not whole steers nothing, and hides nothing.
+        ("\x1b]0;secret", "0;secret", "0;secret"),
+        ("\x1b[31", "31", "31"),
+    ],
+)
+def test_what_others_wrote_does_not_steer_the_terminal(written: str, shown: str, coloured: str) -> None:
+    assert printable(written, colours=False) == shown
+    assert printable(written, colours=True) == coloured
+
+
+@given(st.text(st.sampled_from("\x1b[]0;1m\x07\\\x9b\r\nJa ")))
+def test_no_control_is_left_of_any_text(text: str) -> None:
+    assert not [c for c in printable(text, colours=False) if c < " " or "\x7f" <= c <= "\x9f"]
+
 
 words = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=12)
 

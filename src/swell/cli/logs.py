@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from swell.cli import options
-from swell.cli.output import clock
+from swell.cli.output import clock, show_line
 from swell.model.workload import workload_of
 
 if TYPE_CHECKING:
     from swell.wire.api import LogRow
+
+
+def _lines(_: click.Context, __: click.Parameter, count: int | None) -> int | None:
+    if count is not None and count < -1:
+        raise click.BadParameter(f"{count} is no number of lines: give 0 or more, or -1 for all.")
+    return count
 
 
 @click.command(short_help="Print what an app (or every app) wrote.")
@@ -21,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--since", type=options.Duration(), default=0.0, help="Only lines of the last 90s, 10m, 1h30m, 2d, …")
 @click.option("--request", default="", metavar="ID", help="Only lines of this request.")
 @click.option(
-    "--tail", type=click.IntRange(min=-1), default=None, metavar="N", help="Only the last N lines; -1 = all. [100]"
+    "--tail", type=int, default=None, callback=_lines, metavar="N", help="Only the last N lines; -1 = all. [100]"
 )
 @options.namespace
 @options.as_json
@@ -50,7 +56,10 @@ def logs(
         nothing = True
         for row in found:
             nothing = False
-            click.echo(msgspec.json.encode(row).decode() if as_json else _line(row, bool(name)))
+            if as_json:
+                click.echo(msgspec.json.encode(row))
+            else:
+                show_line(_mark(row, bool(name)), row.text)
         if nothing:
             click.echo("Nothing was written.", err=True)
 
@@ -61,9 +70,9 @@ def _mark_live() -> None:
         click.secho("— live, Ctrl-C ends —", dim=True, err=True)
 
 
-def _line(row: LogRow, one_app: bool) -> str:
-    """One line; the app is named where several are shown, the stream where it is not plain output."""
+def _mark(row: LogRow, one_app: bool) -> str:
+    """What stands before a line; the app is named where several are shown, the stream where it is not plain output."""
     _, app, workload = workload_of(row.pool).split("/")
     where = workload if one_app else f"{app}/{workload}"
     stream = "" if row.stream == "out" else f" {row.stream}"
-    return f"{clock(row.at)} {where} {row.replica}{stream} | {row.text}"
+    return f"{clock(row.at)} {where} {row.replica}{stream} | "

@@ -40,7 +40,7 @@ class Lazy(click.Group):
             import difflib
 
             near = difflib.get_close_matches(word, known, n=1)
-            ctx.fail(f"No such command {word!r}." + (f" Did you mean {near[0]}?" if near else ""))
+            ctx.fail(f"No such command {word!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
         return super().resolve_command(ctx, args)
 
 

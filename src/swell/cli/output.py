@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 import threading
@@ -25,6 +26,14 @@ PATIENCE_S = 1.0
 """What takes longer than this says what it waits for."""
 _LOOK_S = 0.5
 _BAR = " ▏▎▍▌▋▊▉█"
+_CONTROL = re.compile(
+    r"(?P<colour>\x1b\[[0-9;:]*m)"  # SGR: how what follows looks
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: where the cursor goes, what is erased
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # OSC and its kin: titles, links
+    r"|\x1b[ -/]*[0-~]"  # of two characters or three: save the cursor, reset the terminal
+    r"|[\x00-\x08\x0a-\x1f\x7f-\x9f]"  # alone: a bell, or what is left of one that is not whole
+)
+"""What a terminal obeys instead of showing it."""
 
 
 def table(
@@ -72,6 +81,21 @@ def _fitted(placed: Sequence[str], width: int, last_min: int) -> list[str]:
     shown = others if len(others) <= width else others[: width - 1] + "…"
     below = textwrap.wrap(last, width, initial_indent=BELOW, subsequent_indent=BELOW, break_on_hyphens=False)
     return [shown, *below]
+
+
+def printable(text: str, colours: bool) -> str:
+    """A line that others wrote, without what would steer a terminal; `colours` may stay.
+
+    What a carriage return would have written over stays readable before a space.
+    """
+    parted = re.sub(r"\r+(?=.)", " ", text, flags=re.DOTALL)
+    return _CONTROL.sub(lambda found: (found["colour"] or "") if colours else "", parted)
+
+
+def show_line(mark: str, text: str, err: bool = False) -> None:
+    """Print a line that others wrote, behind a mark of ours: with its colours where they can be seen."""
+    stream = sys.stderr if err else sys.stdout
+    click.echo(mark + printable(text, stream.isatty()), err=err)
 
 
 def json_text(value: Any) -> str:

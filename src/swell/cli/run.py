@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swell.cli import options
-from swell.cli.output import progress
+from swell.cli.output import progress, show_line
 from swell.cli.why import note_end
 from swell.model.errors import SwellError
 from swell.model.workload import workload_of
@@ -139,7 +139,7 @@ def _shower(target: Target) -> Callable[[LogRow], None]:
             return
         workload = workload_of(row.pool).rpartition("/")[2]
         mark = "" if workload == clear else click.style(f"{workload} | ", dim=True)
-        click.echo(f"{mark}{row.text}", err=row.stream == "err")
+        show_line(mark, row.text, err=row.stream == "err")
 
     return show
 
