@@ -1,9 +1,9 @@
 """A real small process that plays one of the server's: ready or not, dying or stubborn, as it is told.
 
 `python actor.py NOTES NAME PART…` notes "NAME up PID" and "NAME down" in the file NOTES.
-Parts: `silent` never gets ready, `dies` ends at once, `ends` ends once ready, `stubborn` ignores SIGTERM,
-`parent` leaves a process in a session of its own, `talks` writes a line of each level, `waits` says so when it is to
-end, and goes on until it is interrupted.
+Parts: `silent` never gets ready, `dies` ends at once, `refuses` too, with a logged sentence, `ends` ends once ready,
+`stubborn` ignores SIGTERM, `parent` leaves a process in a session of its own, `talks` writes a line of each level,
+`waits` says so when it is to end, and goes on until it is interrupted.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ def main() -> None:
         sys.stderr.flush()
     if "dies" in args.parts:
         sys.exit(f"{args.name} cannot go on")
+    if "refuses" in args.parts:
+        sys.exit(f"2026-01-01 00:00:00,000 {args.name} ERROR prices.toml cannot be used. Mend it.")
     if "parent" in args.parts:
         left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
         note(args.notes, f"{args.name} left {left.pid}")

@@ -105,8 +105,18 @@ def test_a_child_that_does_not_come_up_is_shown_with_its_last_words(stage: Stage
     code, said = server.end()
     assert code == 1
     assert "The runner did not come up (exit code 1)" in said
-    assert "runner cannot go on" in said
+    assert "Its last lines:\n    runner cannot go on" in said
     assert server.pids("gateway") == []
+    check_nothing_left(server)
+
+
+def test_a_child_that_says_why_it_does_not_come_up_is_quoted(stage: Stages) -> None:
+    server = stage(control=["refuses"])
+    code, said = server.end()
+    assert code == 1
+    (line,) = [line for line in said.splitlines() if "did not come up" in line]
+    assert line.endswith("The control did not come up (exit code 1). prices.toml cannot be used. Mend it.")
+    assert "last lines" not in said
     check_nothing_left(server)
 
 

@@ -45,8 +45,8 @@ class Listener:
             if loop.time() > until:
                 raise SwellError(
                     "not_listening",
-                    f"Nothing listens on 127.0.0.1:{self._port} {self._startup_timeout_s:g} s after {self._name} "
-                    f"was run. Listen on that port, or raise startup_timeout.",
+                    f"127.0.0.1:{self._port} took no connection within {self._startup_timeout_s:g} s of {self._name} "
+                    f"being run. Listen there, or raise startup_timeout.",
                     status=500,
                 )
             await asyncio.sleep(_PROBE_S)

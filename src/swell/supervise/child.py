@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -19,6 +20,10 @@ TAIL_LINES = 20
 _READ_BYTES = 65536
 _LINE_MAX = 16 * 1024
 """A line longer than this is taken in pieces."""
+
+
+_OWN_ERROR = re.compile(r"\S+ \S+ \S+ ERROR (.+)")
+"""A line of an error as our processes log it: time, who, how bad, what."""
 
 
 class Child(NamedTuple):
@@ -124,9 +129,12 @@ class Process:
         return f"killed by {signal.Signals(-self.status).name}"
 
     def last_words(self) -> str:
-        """Its last lines, indented, or that there were none."""
-        lines = [f"    {line}" for line in self.tail if line.strip()]
-        return "\n".join(["Its last lines:", *lines]) if lines else "It wrote nothing."
+        """The sentence in which it said itself why it could not go on; else its last lines, or that there were none."""
+        lines = [line for line in self.tail if line.strip()]
+        said = _OWN_ERROR.fullmatch(lines[-1]) if lines else None
+        if said is not None:
+            return said[1]
+        return "\n".join(["Its last lines:", *(f"    {line}" for line in lines)]) if lines else "It wrote nothing."
 
     def close(self) -> None:
         """Close our ends of its pipes."""
