@@ -55,11 +55,12 @@ def test_the_help_lists_every_command_with_a_sentence() -> None:
     ("words", "said"),
     [
         (["nonsense"], "No such command"),
-        (["depoly"], "Did you mean deploy?"),
+        (["depoly"], "Did you mean 'deploy'?"),
         (["app", "lits"], "Did you mean 'list'?"),
         (["ps", "--nonsense"], "No such option"),
         (["logs", "--since", "yesterday"], "1h30m"),
         (["logs", "--since", "0"], "above 0"),
+        (["logs", "--tail", "-3"], "-3 is no number of lines: give 0 or more, or -1 for all."),
         (["usage", "--since", "0s"], "above 0"),
         (["call", "no-slash"], "APP/FUNCTION"),
         (["call", "a/b/c/d"], "APP/FUNCTION"),
@@ -152,7 +153,7 @@ def test_another_machines_server_needs_its_own_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--set", "nonsense=1"], "no setting called 'nonsense'"),
+        (["--set", "nonsense=1"], "Error: --set: there is no setting called 'nonsense'"),
         (["--set", "templates"], "name=value"),
         (["--port", "70000"], "65535"),
         (["-d", "--port", "70000"], "65535"),
