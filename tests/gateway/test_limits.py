@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import pytest
-from rig import Exchange, Reader, Rig, request, until
+from rig import PATIENCE_S, Exchange, Reader, Rig, request, until
+
+from swell.gateway import client
 
 Play = Callable[..., None]
 SNEAKED = b"POST /call/app/fn HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
@@ -166,6 +169,59 @@ def test_a_body_over_the_limit_is_413(play: Play, chunked: bool) -> None:
         assert exact.status == 200
 
     play(scenario, body_max=1000)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_who_sends_all_before_reading_reads_why_it_was_refused(
+    play: Play, monkeypatch: pytest.MonkeyPatch, chunked: bool
+) -> None:
+    monkeypatch.setattr(client, "LINGER_S", 0.4)
+
+    async def scenario(rig: Rig) -> None:
+        loop = asyncio.get_running_loop()
+        await rig.deploy(await rig.replica())
+        with await connected(rig) as sock:
+            length = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 100000000"
+            await loop.sock_sendall(sock, post(b"Host: x", length))
+            # Longer than silence would be waited for.
+            for _ in range(8):
+                piece = b"x" * 1_000_000
+                await loop.sock_sendall(sock, b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+                await asyncio.sleep(0.1)
+            assert (await loop.sock_recv(sock, 65536)).startswith(b"HTTP/1.1 413 ")
+            # It does not close either, and is not waited for.
+            await until(lambda: not rig.gateway.clients, "the end of the connection")
+
+    play(scenario, body_max=1_000_000)
+
+
+@pytest.mark.parametrize(("name", "most"), [("LINGER_MAX", 10_000_000), ("LINGER_MAX_S", 0.5)])
+def test_who_never_stops_sending_is_cut(play: Play, monkeypatch: pytest.MonkeyPatch, name: str, most: float) -> None:
+    monkeypatch.setattr(client, name, most)
+
+    async def scenario(rig: Rig) -> None:
+        loop = asyncio.get_running_loop()
+        await rig.deploy(await rig.replica())
+        with await connected(rig) as sock:
+            await loop.sock_sendall(sock, post(b"Host: x", b"Content-Length: 100000000000"))
+            with pytest.raises(ConnectionError):
+                await send_for_ever(sock)
+
+    play(scenario, body_max=1_000_000)
+
+
+async def send_for_ever(sock: socket.socket) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            await asyncio.get_running_loop().sock_sendall(sock, b"x" * 100_000)
+
+
+async def connected(rig: Rig) -> socket.socket:
+    """A client that reads only when it wants to."""
+    sock = socket.socket()
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", rig.port))
+    return sock
 
 
 def test_a_head_that_does_not_come_is_408(play: Play) -> None:

@@ -268,6 +268,18 @@ def test_a_half_closed_client_still_gets_its_answer(play: Play) -> None:
     play(scenario)
 
 
+def test_a_half_closed_client_of_a_quick_answer_is_told_nothing_else(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy(await rig.replica())
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn", b"quick"))
+        browser.writer.write_eof()
+        assert (await browser.answer()).body == b"quick"
+        assert browser.interim == []
+
+    play(scenario)
+
+
 def test_an_answer_before_the_body_was_read(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         async def early(exchange: Exchange, reader: Reader) -> None:

@@ -24,11 +24,17 @@ log = logging.getLogger("swell.gateway")
 READING_ORDER = 4
 """Why a client is not read: it already sent the next request."""
 LINGER_S = 1.0
-"""After a last answer the client's rest is thrown away for this long, so that a reset does not destroy the answer."""
+"""After a last answer what the client still sends is read and thrown away until nothing came for this long: it may read
+the answer only once it has sent all it has, and a reset before would destroy it…"""
+LINGER_MAX_S = 10.0
+"""…but no longer than this,"""
+LINGER_MAX = 1024 * 1024 * 1024
+"""and no more bytes than these."""
 REFUSED_MAX = 64
 """Connections, beyond those that may be, that are told so at the same time; more are closed without a word."""
 PROBE_S = 0.1
-"""First wait between two probes of a half-closed connection; 1 s after that."""
+"""Wait before the first two probes of a half-closed connection, since most requests are answered by then; 1 s after
+that."""
 PROBES_MAX = 8
 """Probes per request: a chunk's size may start with zeros, but peers bound its length."""
 
@@ -57,6 +63,9 @@ class Client(asyncio.Protocol):
         """Nothing that still comes can be understood: it is thrown away."""
         self.lingering_until = 0.0
         """When a connection that only waits for the client's end is closed; 0: it is in use."""
+        self.lingering_since = 0.0
+        self.thrown_away = 0
+        """Bytes that came since then."""
         self.half_closed = False
         self.probes = 0
 
@@ -75,6 +84,8 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now = self.shared.now()
         if self.discarding:
+            if self.lingering_until:
+                self._throw_away(len(data), now)
             return
         try:
             self.inbound.feed(data, now)
@@ -91,7 +102,7 @@ class Client(asyncio.Protocol):
         waiting = self.inbound.queue or (self.current is not None and not self.current.done)
         if not waiting or last is None or not last.complete:
             return False
-        self._probe()
+        self.shared.wheel.add(self, self.heard_at + PROBE_S)
         return True
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -231,11 +242,20 @@ class Client(asyncio.Protocol):
             self._close()
             return
         self.discarding = True
-        self.lingering_until = self.shared.now() + LINGER_S
+        self.lingering_since = self.shared.now()
+        self.lingering_until = self.lingering_since + LINGER_S
         self.read_on(~0)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.shared.wheel.add(self, self.lingering_until)
+
+    def _throw_away(self, size: int, now: float) -> None:
+        """More came after the last answer: wait on, within bounds, for the client to have sent all it wants to."""
+        self.thrown_away += size
+        if self.thrown_away > LINGER_MAX:
+            self.transport.abort()
+        else:
+            self.lingering_until = min(now + LINGER_S, self.lingering_since + LINGER_MAX_S)
 
     def _close(self) -> None:
         """Close once the client took what it was told; `due` ends it if it does not."""
@@ -270,6 +290,8 @@ class Client(asyncio.Protocol):
         if self.lingering_until:
             if self.lingering_until <= now:
                 self.transport.abort()
+            else:
+                self.shared.wheel.add(self, self.lingering_until)
         elif self.transport.is_closing():
             if self._idle(now):
                 self.transport.abort()
@@ -317,4 +339,4 @@ class Client(asyncio.Protocol):
                 # A chunk's size may begin with zeros, so one is always right between chunks.
                 self.transport.write(b"0")
         self.probes += 1
-        self.shared.wheel.add(self, self.shared.now() + (PROBE_S if self.probes == 1 else 1.0))
+        self.shared.wheel.add(self, self.shared.now() + (PROBE_S if self.probes < 2 else 1.0))
