@@ -99,6 +99,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
         loop.history,
         store,
         clock,
+        loop.heard,
         gateways=link.gateways,
         deployed_at=deployer.deployed_at,
         prices=prices,
@@ -130,7 +131,8 @@ class Control:
 
     def __init__(self, deployer: Deployer, queries: Queries) -> None:
         self.deploy, self.stop_app = deployer.deploy, deployer.stop_app
-        self.apps, self.replicas, self.health = queries.apps, queries.replicas, queries.health
+        self.deployed, self.health = queries.deployed, queries.health
+        self.apps, self.replicas = queries.apps, queries.replicas
         self.requests, self.why, self.usage = queries.requests, queries.why, queries.usage
 
 

@@ -37,7 +37,7 @@ class Desk:
     """Control as the API knows it, kept in dictionaries."""
 
     def __init__(self) -> None:
-        self.deployed: dict[str, App] = {}
+        self.kept: dict[str, App] = {}
         self.waiting = threading.Event()
         self.cancelled = threading.Event()
 
@@ -55,17 +55,20 @@ class Desk:
         if app.name == "broken":
             raise RuntimeError("secret words")
         progress("importing")
-        self.deployed[app.key] = app
+        self.kept[app.key] = app
         return DeployLine("done", f"{app.name} deployed", urls=(("f", "http://127.0.0.1/call/a/f"),))
 
     async def stop_app(self, namespace: str, name: str) -> None:
-        if self.deployed.pop(f"{namespace}/{name}", None) is None:
+        if self.kept.pop(f"{namespace}/{name}", None) is None:
             raise SwellError("unknown_app", f"There is no app {name!r}.", status=404)
 
-    def apps(self) -> list[AppRow]:
-        return [AppRow(a.namespace, a.name, 1.0, a.owner is not None, a.source, ()) for a in self.deployed.values()]
+    def deployed(self) -> list[tuple[str, str]]:
+        return [(app.namespace, app.name) for app in self.kept.values()]
 
-    def replicas(self) -> list[ReplicaRow]:
+    async def apps(self) -> list[AppRow]:
+        return [AppRow(a.namespace, a.name, 1.0, a.owner is not None, a.source, ()) for a in self.kept.values()]
+
+    async def replicas(self) -> list[ReplicaRow]:
         return [ReplicaRow("r1-1", "default/a/f", "rv-0", "serving", "ready", "n", 7, 1.5, 0, 12.0, "why", ())]
 
     async def why(self, request_id: str) -> Why:
@@ -249,7 +252,7 @@ def test_an_app_is_deployed_listed_and_stopped(server: Server, client: httpx2.Cl
     response = client.delete("/api/apps/default/whole")
     assert (response.status_code, response.content) == (204, b"")
     assert error(client.delete("/api/apps/default/whole"), 404)["code"] == "unknown_app"
-    assert "default/whole" not in server.desk.deployed
+    assert "default/whole" not in server.desk.kept
 
 
 def test_a_deploy_that_fails_ends_with_the_error(client: httpx2.Client) -> None:
@@ -274,7 +277,7 @@ def test_a_client_that_leaves_cancels_its_deploy(server: Server, client: httpx2.
         assert server.desk.waiting.wait(WAIT_S)
         assert not server.desk.cancelled.is_set()
     assert server.desk.cancelled.wait(WAIT_S)
-    assert "default/forever" not in server.desk.deployed
+    assert "default/forever" not in server.desk.kept
 
 
 def test_all_that_is_wrong_is_said_at_once(server: Server, client: httpx2.Client) -> None:
@@ -287,7 +290,7 @@ def test_all_that_is_wrong_is_said_at_once(server: Server, client: httpx2.Client
     for words in ("bad name", "max_inputs", "idle_s"):
         assert any(words in line for line in lines)
     assert told["message"] == f"The app cannot be deployed as it is: {name} (the first of {len(lines)} problems)."
-    assert not [key for key in server.desk.deployed if "bad" in key]
+    assert not [key for key in server.desk.kept if "bad" in key]
 
 
 def test_a_blob_that_was_not_put_is_named(client: httpx2.Client) -> None:
@@ -415,10 +418,10 @@ def test_logs_are_lines_and_can_be_followed(server: Server, client: httpx2.Clien
 def test_the_log_of_an_app_that_never_was_is_an_error_that_names_those_that_are(
     server: Server, client: httpx2.Client
 ) -> None:
-    server.desk.deployed = {}
+    server.desk.kept = {}
     assert "No app is deployed." in error(client.get("/api/logs?app=bogus"), 404)["message"]
     silent = msgspec.convert(document(client, "silent")["app"], App)
-    server.desk.deployed = {silent.key: silent}
+    server.desk.kept = {silent.key: silent}
     assert client.get("/api/logs?app=silent").text == ""
     refused = error(client.get("/api/logs?app=bogus&follow=1"), 404)
     assert refused["code"] == "unknown_app"

@@ -9,7 +9,9 @@ from random import Random
 from swell.control.loop import Loop
 from swell.control.reactor import Reactor
 from swell.engines.fake import FakeEngine
+from swell.model.events import NodeSeen
 from swell.model.node import Node
+from swell.model.orders import Inventory
 from swell.model.policy import Policy
 from swell.model.request import Prices
 from swell.model.world import World
@@ -44,5 +46,20 @@ def test_a_timer_that_rings_early_rings_again() -> None:
         while reactor.book.next_expiry() is not None:
             assert time.monotonic() < end, "nobody looked again"
             await asyncio.sleep(TTL_S)
+
+    asyncio.run(scenario())
+
+
+def test_it_is_known_whether_any_node_was_heard() -> None:
+    async def scenario() -> None:
+        clock = HeldClock()
+        node = Node("n1", 4.0, 4096)
+        engine = FakeEngine(node, clock.now, lambda _after_s, _do: None, Random(1))
+        loop = Loop(Reactor(World(), Policy(), Prices()), engine, MemoryStore(), clock, 1)
+        facts = loop._fact
+        facts(NodeSeen(at=clock.at, node=node))
+        assert not loop.heard.is_set()
+        facts(Inventory(node="n1", at=clock.at, epoch=1, replicas=()))
+        assert loop.heard.is_set()
 
     asyncio.run(scenario())

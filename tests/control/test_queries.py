@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
+from swell.control import queries as module
 from swell.control.history import History
 from swell.control.queries import Queries
 from swell.control.reactor import Reactor
+from swell.model.errors import SwellError
 from swell.model.events import AppDeployed
 from swell.model.policy import Policy
 from swell.model.request import Prices, RequestRecord
@@ -20,12 +24,16 @@ from swell.wire.api import RequestRow
 URL = "http://127.0.0.1:1"
 
 
-def queries(reactor: Reactor, store: MemoryStore) -> Queries:
+def queries(reactor: Reactor, store: MemoryStore, heard: bool = True) -> Queries:
+    told = asyncio.Event()
+    if heard:
+        told.set()
     return Queries(
         reactor,
         History(),
         store,
         SystemClock(),
+        told,
         gateways=(),
         deployed_at={"default/a": 7.0},
         prices=Prices(),
@@ -62,7 +70,9 @@ def test_an_app_is_listed_with_where_its_workloads_answer() -> None:
         workloads = [Workload(namespace, "a", name, rv.id) for name, rv in zip(entries, revisions, strict=True)]
         app = App(namespace, "a", tuple(workloads), tuple(revisions))
         reactor.take(AppDeployed(time.time(), app))
-    own, other = queries(reactor, MemoryStore()).apps()
+    asked = queries(reactor, MemoryStore())
+    assert asked.deployed() == [("default", "a"), ("team", "a")]
+    own, other = asyncio.run(asked.apps())
     assert (own.deployed_at, other.deployed_at) == (7.0, 0.0)
     assert [row.url for row in own.workloads] == [
         f"{URL}/call/a/f",
@@ -70,3 +80,21 @@ def test_an_app_is_listed_with_where_its_workloads_answer() -> None:
         f"{URL}/web/shop-page/",
     ]
     assert [row.url for row in other.workloads][:2] == [f"{URL}/call/team/a/f", f"{URL}/call/team/a/Model.predict"]
+
+
+def test_what_runs_is_not_told_before_a_node_was_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        asked = queries(Reactor(World(), Policy(), Prices()), MemoryStore(), heard=False)
+        waiting = [asyncio.create_task(ask()) for ask in (asked.replicas, asked.apps)]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in waiting)
+        asked.heard.set()
+        assert await asyncio.gather(*waiting) == [[], []]
+        asked.heard.clear()
+        monkeypatch.setattr(module, "HEAR_S", 0.01)
+        for ask in (asked.replicas, asked.apps):
+            with pytest.raises(SwellError, match="What runs is not known yet") as refused:
+                await ask()
+            assert (refused.value.code, refused.value.status) == ("no_runner", 503)
+
+    asyncio.run(scenario())

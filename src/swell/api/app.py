@@ -166,13 +166,13 @@ class Handlers:
         await self._blobs.put(request.path["digest"], request.chunks)
 
     async def apps(self, _: ApiRequest) -> list[AppRow]:
-        return self._control.apps()
+        return await self._control.apps()
 
     async def stop_app(self, request: ApiRequest) -> None:
         await self._control.stop_app(request.path["namespace"], request.path["name"])
 
     async def replicas(self, _: ApiRequest) -> list[ReplicaRow]:
-        return self._control.replicas()
+        return await self._control.replicas()
 
     async def why(self, request: ApiRequest) -> Why:
         return await self._control.why(request.path["id"])
@@ -197,7 +197,7 @@ class Handlers:
 
     def _check_deployed(self, namespace: str, app: str, nothing: str) -> None:
         """Refuse an app that is not there; `nothing` says what one that was has not left."""
-        deployed = [(row.namespace, row.name) for row in self._control.apps()]
+        deployed = self._control.deployed()
         if (namespace, app) not in deployed:
             raise unknown_app(app, namespace, deployed, nothing)
 

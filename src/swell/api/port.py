@@ -25,9 +25,17 @@ class ControlPort(Protocol):
         """Take an app away. Unknown: SwellError with status 404."""
         ...
 
-    def apps(self) -> list[AppRow]: ...
+    def deployed(self) -> list[tuple[str, str]]:
+        """(namespace, name) of every app."""
+        ...
 
-    def replicas(self) -> list[ReplicaRow]: ...
+    async def apps(self) -> list[AppRow]:
+        """The apps with what runs of them. SwellError with status 503 while that is not known."""
+        ...
+
+    async def replicas(self) -> list[ReplicaRow]:
+        """The same of replicas and templates."""
+        ...
 
     async def why(self, request_id: str) -> Why:
         """Where a request's time went. Unknown or forgotten: SwellError with status 404."""

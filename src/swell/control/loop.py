@@ -39,6 +39,8 @@ class Loop:
         self.clock = clock
         self.epoch = epoch
         self.history = History()
+        self.heard = asyncio.Event()
+        """A node said what it has. Before that nothing is known of replicas, and none that is known means nothing."""
         self.link: ControlLink | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -79,6 +81,7 @@ class Loop:
             failures=world.failures.get(record.pool),
             waiting=self.reactor.waiting.get(record.pool, ""),
             full=at_most(world, record.pool),
+            siblings=filter(None, (self.history.get(one.id) for one in world.in_pool(record.pool))),
         )
 
     def heard_usage(self, rows: Sequence[Usage]) -> None:
@@ -112,6 +115,8 @@ class Loop:
             for seen in fact.replicas:
                 self.history.seen(seen)
         self.reactor.fact(fact)
+        if isinstance(fact, Inventory):
+            self.heard.set()
         self.wake()
 
     def take(self, event: Event) -> None:

@@ -16,6 +16,7 @@ from swell.control.why import explain, origin
 from swell.decide.price import PoolCost, pool_cost
 from swell.model.demand import IDLE
 from swell.model.ends import in_words
+from swell.model.errors import SwellError
 from swell.model.ports import Clock, Store
 from swell.model.replica import Phase, Replica
 from swell.model.request import PoolCount, Prices, Usage, is_id
@@ -25,6 +26,9 @@ from swell.wire.api import AppRow, PoolUsage, ReplicaRow, RequestRow, Why, Workl
 
 WHY_WINDOW_S = 86_400.0
 """A request's share of idle and start-up time is an average over its pool's last day."""
+
+HEAR_S = 2.0
+"""How long a question about replicas waits until a node has said what it has: a control that just began knows of none."""
 
 
 class Queries:
@@ -36,6 +40,7 @@ class Queries:
         history: History,
         store: Store,
         clock: Clock,
+        heard: asyncio.Event,
         *,
         gateways: Collection[str],
         deployed_at: Mapping[str, float],
@@ -43,11 +48,13 @@ class Queries:
         base_url: str,
         version: str,
     ) -> None:
-        """`gateways` are connected now; `deployed_at`: app → when it was last deployed."""
+        """`heard` is set once a node said what it has; `gateways` are connected now; `deployed_at`: app → when it was
+        last deployed."""
         self.reactor = reactor
         self.history = history
         self.store = store
         self.clock = clock
+        self.heard = heard
         self.gateways = gateways
         self.deployed_at = deployed_at
         self.prices = prices
@@ -67,7 +74,22 @@ class Queries:
             "trouble": self.store.trouble,
         }
 
-    def apps(self) -> list[AppRow]:
+    def deployed(self) -> list[tuple[str, str]]:
+        return sorted((app.namespace, app.name) for app in self.reactor.world.apps.values())
+
+    async def _hear(self) -> None:
+        """Replicas that nobody told of yet must not be counted as none."""
+        try:
+            await asyncio.wait_for(self.heard.wait(), HEAR_S)
+        except TimeoutError:
+            raise SwellError(
+                "no_runner",
+                "What runs is not known yet: control has just begun, and the runner has not told it. Try again.",
+                status=503,
+            ) from None
+
+    async def apps(self) -> list[AppRow]:
+        await self._hear()
         world = self.reactor.world
         rows = []
         for app in sorted(world.apps.values(), key=lambda a: a.key):
@@ -96,7 +118,8 @@ class Queries:
             retrying=revision.retrying,
         )
 
-    def replicas(self) -> list[ReplicaRow]:
+    async def replicas(self) -> list[ReplicaRow]:
+        await self._hear()
         now = self.clock.now()
         rows = sorted(self.reactor.world.replicas.values(), key=lambda r: (r.pool, r.role, r.planned_at, r.id))
         return [self._replica_row(replica, now) for replica in rows]
