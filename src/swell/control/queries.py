@@ -28,7 +28,7 @@ WHY_WINDOW_S = 86_400.0
 """A request's share of idle and start-up time is an average over its pool's last day."""
 
 HEAR_S = 2.0
-"""How long a question about replicas waits until a node has said what it has: a control that just began knows of none."""
+"""How long a question about replicas waits for a node to say what it has: a control that just began knows of none."""
 
 
 class Queries:
