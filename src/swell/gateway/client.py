@@ -23,10 +23,11 @@ log = logging.getLogger("swell.gateway")
 
 READING_ORDER = 4
 """Why a client is not read: it already sent the next request."""
-LINGER_S = 1.0
+LINGER_S = 5.0
 """After a last answer what the client still sends is read and thrown away until nothing came for this long: it may read
-the answer only once it has sent all it has, and a reset before would destroy it…"""
-LINGER_MAX_S = 10.0
+the answer only once it has sent all it has, and a reset before would destroy it. One that sends 300 MB may pause for
+more than a second to copy them…"""
+LINGER_MAX_S = 30.0
 """…but no longer than this,"""
 LINGER_MAX = 1024 * 1024 * 1024
 """and no more bytes than these."""
