@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ from swell.decide.scale import PoolState, Scaled, scale
 from swell.decide.spare import Spare, spare
 from swell.engines.fake import FakeEngine
 from swell.model.demand import Demand
-from swell.model.events import Event, PlanCommitted
+from swell.model.events import Event, NodeSeen, PlanCommitted
 from swell.model.orders import Order, StartOrder
 from swell.model.plan import Start, Stop
 from swell.model.replica import Phase, Replica
+from swell.model.resources import Needs, Room
 from swell.model.world import World
 from swell.sim.cluster import Cluster, Scenario
 from swell.sim.replay import replay
@@ -146,6 +147,59 @@ def test_it_notices_a_forgotten_look_again(monkeypatch: pytest.MonkeyPatch) -> N
 def test_it_notices_capacity_that_is_promised_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(World, "room", lambda self, node: self.nodes[node].room())
     assert any("kept free capacity" in problem for problem in _broken_by(range(20)))
+
+
+def _anywhere(needs: Needs, rooms: Mapping[str, Room], prefer: Any) -> tuple[str | None, str]:
+    return next(iter(rooms), None), "no node is connected"
+
+
+def _on_all_nodes(planner: plan_module._Planner) -> dict[str, Room]:
+    """Also on those that are lost."""
+    planner.rooms = {id: node.room() for id, node in planner.world.nodes.items()}
+    return planner.rooms
+
+
+def _more_than_asked(*given: Any) -> Scaled:
+    scaled = scale(*given)
+    return msgspec.structs.replace(scaled, starts=scaled.starts * 20)
+
+
+PLANNER_BUGS: dict[str, tuple[Any, str, Any]] = {
+    "does not fit: it asks for": (plan_module, "place", _anywhere),
+    "and is in use already": (plan_module, "replica_id", lambda epoch, number: f"r{epoch:x}-{number // 2:x}"),
+    "which is no living node": (plan_module._Planner, "_free", _on_all_nodes),
+    "more than its max_replicas": (plan_module, "scale", _more_than_asked),
+    "no template of its pool on": (plan_module, "usable", lambda templates, node: next(iter(templates), None)),
+}
+"""What is said of a plan, and the defect of the planner that leads to one like it."""
+
+
+@pytest.mark.parametrize("named", PLANNER_BUGS)
+def test_it_notices_a_plan_that_must_not_be_committed(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(*PLANNER_BUGS[named])
+    assert any(named in problem for problem in _broken_by(range(6)))
+
+
+def _lose_no_replica(world: World, event: NodeSeen) -> tuple[str, ...]:
+    if event.node.alive:
+        return SEE_NODE(world, event)
+    world.nodes[event.node.id] = event.node
+    world._rooms.pop(event.node.id, None)
+    return ()
+
+
+SEE_NODE = World._node
+WORLD_BUGS: dict[str, tuple[Any, str, Any]] = {
+    "which is no living node": (World, "_node", _lose_no_replica),
+    "templates hold": (World, "_uncount_template", lambda world, id: world.templates.pop(id, None)),
+    "kept free capacity": (Room, "give_back", lambda room, needs: None),
+}
+
+
+@pytest.mark.parametrize("named", WORLD_BUGS)
+def test_it_notices_a_world_that_does_not_hold(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(*WORLD_BUGS[named])
+    assert any(named in problem for problem in _broken_by(range(6)))
 
 
 @pytest.mark.slow

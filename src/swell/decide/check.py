@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from swell.model.plan import Plan, Start
-from swell.model.replica import LIVE, Phase
+from swell.model.replica import LIVE, Phase, Replica
 from swell.model.resources import Room
 from swell.model.world import World, template_needs
 
@@ -23,23 +23,32 @@ def check(world: World, pools: Iterable[str] | None = None) -> list[str]:
 
 
 def would_break(world: World, plan: Plan) -> list[str]:
-    """What committing this plan would break: room promised twice, a limit passed, an id used again."""
+    """What committing this plan would break: room promised twice, a limit passed, an id used again, and the like."""
     broken: list[str] = []
     rooms: dict[str, Room] = {}
     added: Counter[str] = Counter()
+    new: dict[str, Start] = {}
     for action in plan.actions:
         if not isinstance(action, Start):
             continue
-        revision, node = world.revision(action.pool), world.nodes.get(action.node)
-        if action.replica in world.replicas or revision is None or node is None or not node.alive:
-            broken.append(f"{action} has an id in use, an unknown revision, or no living node")
-            continue
-        room = rooms.setdefault(action.node, world.room(action.node))
-        needs = template_needs(revision.needs) if action.role == "template" else revision.needs
-        lacking = room.lacks(needs)
-        if lacking is not None:
-            broken.append(f"{action.replica} does not fit: {lacking}")
-        room.take(needs)
+        id = action.replica
+        if id in world.replicas or id in new:
+            broken.append(f"{id} would be started, and is in use already")
+        if action.template is not None and not _forkable(action, new.get(action.template), world):
+            broken.append(f"{id} would be forked from {action.template}, no template of its pool on {action.node}")
+        new[id] = action
+        revision = world.revision(action.pool)
+        if revision is None:
+            broken.append(f"{id} would be of {action.pool}, whose revision is unknown")
+        elif not _lives(world, action.node):
+            broken.append(f"{id} would be on {action.node}, which is no living node")
+        else:
+            room = rooms.setdefault(action.node, world.room(action.node))
+            needs = template_needs(revision.needs) if action.role == "template" else revision.needs
+            lacking = room.lacks(needs)
+            if lacking is not None:
+                broken.append(f"{id} does not fit: {lacking}")
+            room.take(needs)
         added[action.pool] += action.role == "serving"
     for pool, count in added.items():
         serving = [r for r in world.in_pool(pool) if r.role == "serving" and r.phase is not Phase.DRAINING]
@@ -47,6 +56,19 @@ def would_break(world: World, plan: Plan) -> list[str]:
         if workload is None or len(serving) + count > workload.scaling.max_replicas:
             broken.append(f"{pool} would have {len(serving) + count} replicas, more than its max_replicas")
     return broken
+
+
+def _forkable(fork: Start, new: Start | None, world: World) -> bool:
+    """May it be forked from the template it names: one that lives, or one (`new`) that is started with it?"""
+    template = new if new is not None else world.templates.get(fork.template or "")
+    if template is None or (isinstance(template, Replica) and template.phase is Phase.DRAINING):
+        return False
+    return (template.role, template.pool, template.node) == ("template", fork.pool, fork.node)
+
+
+def _lives(world: World, id: str) -> bool:
+    node = world.nodes.get(id)
+    return node is not None and node.alive
 
 
 def _pool(world: World, pool: str) -> list[str]:
@@ -63,13 +85,13 @@ def _pool(world: World, pool: str) -> list[str]:
             broken.append(f"{replica.id} is {replica.phase} but still in the world")
         if replica.phase is Phase.READY and replica.role == "serving" and not replica.address:
             broken.append(f"{replica.id} is ready but has no address")
-        if replica.node not in world.nodes:
-            broken.append(f"{replica.id} is on {replica.node}, which is not a node")
+        if not _lives(world, replica.node):
+            broken.append(f"{replica.id} is on {replica.node}, which is no living node")
     return broken
 
 
 def _rooms(world: World) -> list[str]:
-    """Free capacity, counted anew, is what the world keeps and never below zero."""
+    """Free capacity, counted anew, is what the world keeps."""
     broken = []
     rooms: dict[str, Room] = {id: node.room() for id, node in world.nodes.items() if node.alive}
     for replica in world.replicas.values():
@@ -91,7 +113,8 @@ def _indexes(world: World) -> list[str]:
         broken.append("by_pool does not hold exactly the live replicas")
     if {id for id, r in world.replicas.items() if r.role == "template"} != set(world.templates):
         broken.append("templates does not hold exactly the live templates")
-    for node, kept_mib in world.template_mib.items():
+    for node in sorted({*world.template_mib, *(template.node for template in world.templates.values())}):
+        kept_mib = world.template_mib.get(node, 0.0)
         held_mib = sum(world.memory_mib(t) for t in world.templates.values() if t.node == node)
         if abs(kept_mib - held_mib) > 0.01:
             broken.append(f"{node}: templates hold {held_mib:g} MiB, kept is {kept_mib:g}")
