@@ -138,7 +138,36 @@ def test_a_record_of_an_older_build_is_read_as_one_nothing_more_is_known_of() ->
 def test_who_waits_for_room_is_told_so() -> None:
     record = RequestRecord("q", POOL, "f", 100.0, 504, 4000.0, (("held", 4000.0),), error="deadline", cold=True)
     told = explain(complete(record, None, waiting="node local has 0 of 8 cores free"), None, COST).reasons
-    assert told == ("no replica: node local has 0 of 8 cores free",)
+    assert told == ("no replica, held 4000 ms: node local has 0 of 8 cores free",)
+
+
+def test_who_was_ended_while_it_waited_is_told_what_it_waited_for() -> None:
+    cold = RequestRecord("q", POOL, "f", 100.0, 504, 1033.0, (("held", 1033.0),), error="deadline", cold=True)
+    warm = msgspec.structs.replace(cold, cold=False)
+    limit = "max_containers=1 allows no more replicas"
+    serving = ReplicaHistory("r1-2", POOL, "serving", "1 input", 100.011)
+    template = ReplicaHistory("r1-1", POOL, "template", "1 input", 100.011)
+    over = [
+        msgspec.structs.replace(serving, ready_at=100.9),
+        msgspec.structs.replace(serving, ended_at=100.9),
+        msgspec.structs.replace(serving, planned_at=101.5),
+    ]
+
+    def told(record: RequestRecord, *siblings: ReplicaHistory, full: str = "") -> str:
+        (reason,) = complete(record, None, siblings=siblings, full=full).reasons
+        return reason
+
+    starting = "no replica, held 1033 ms: a replica was starting (r1-2, begun 1022 ms before)"
+    assert told(cold, *over, template, serving) == starting
+    # As it is remembered when the record comes, which may be after its start was over.
+    assert told(warm, msgspec.structs.replace(serving, ready_at=101.2), full=limit) == starting
+    loading = "no replica, held 1033 ms: its template was being loaded (r1-1, begun 1022 ms before)"
+    assert told(cold, *over, template) == loading
+    assert told(warm, *over) == "no replica, held 1033 ms: every slot was taken"
+    assert told(cold, *over, full=limit) == f"no replica, held 1033 ms: every slot was taken: {limit}"
+    assert told(cold, *over) == "no replica, held 1033 ms"
+    refused = msgspec.structs.replace(warm, status=429, error="too_many_held", phases_ms=(("held", 0.02),))
+    assert told(refused, serving, full=limit) == f"no replica: {limit}"
 
 
 def test_who_waited_for_a_slot_is_told_so_and_why_there_were_not_more() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import msgspec
 
@@ -53,17 +54,51 @@ def complete(
     failures: Failures | None = None,
     waiting: str = "",
     full: str = "",
+    siblings: Iterable[ReplicaHistory] = (),
 ) -> RequestRecord:
     """A gateway's record with what control knows of the replica that answered. Pure.
 
     `unforkable` says why replicas of the pool are not forked; empty when they may be. `failures` are its failed
-    starts in a row, `waiting` is what the pool waits for, `full` what keeps it from having more replicas.
+    starts in a row, `waiting` is what the pool waits for, `full` what keeps it from having more replicas, `siblings`
+    are its replicas and templates.
     """
     start = None
     if record.cold and past is not None and past.ready_at is not None:
         start = Start(past.planned_at, past.ready_at, past.timings_ms)
-    reasons = _reasons(record, past, unforkable, failures, waiting or full)
+    if record.replica:
+        reasons = _reasons(record, past, unforkable, waiting or full)
+    elif failures is not None:
+        reasons = [f"no replica: {failed(failures)}", in_short(failures.detail)]
+    else:
+        reasons = _in_vain(record, waiting, coming(siblings, record.received_at + record.total_ms / 1000), full)
     return msgspec.structs.replace(record, start=start, reasons=tuple(reasons))
+
+
+def _in_vain(record: RequestRecord, waiting: str, coming: str, full: str) -> list[str]:
+    """What a request without a replica waited for until it was ended, or why it was not even held."""
+    held_ms = dict(record.phases_ms).get("held", 0.0)
+    if held_ms < HELD_MS:
+        why = waiting or full
+        return [f"no replica: {why}"] if why else []
+    # A pool that has as many as it may, of which none is starting, has them all at work.
+    taken = "every slot was taken" if full or not record.cold else ""
+    why = waiting or coming or ": ".join(filter(None, (taken, full)))
+    return [f"no replica, held {held_ms:.0f} ms{why and f': {why}'}"]
+
+
+def coming(replicas: Iterable[ReplicaHistory], at: float) -> str:
+    """Which of a pool's replicas was being started at that moment, or the template of one; empty if none was."""
+    going = [r for r in replicas if r.planned_at <= at and not any(t is not None and t <= at for t in _turns(r))]
+    for role, words in (("serving", "a replica was starting"), ("template", "its template was being loaded")):
+        found = next((r for r in going if r.role == role), None)
+        if found is not None:
+            return f"{words} ({found.replica}, begun {(at - found.planned_at) * 1000:.0f} ms before)"
+    return ""
+
+
+def _turns(past: ReplicaHistory) -> tuple[float | None, float | None]:
+    """When it was starting no more: ready, or gone."""
+    return past.ready_at, past.ended_at
 
 
 def at_most(world: World, pool: str) -> str:
@@ -134,13 +169,7 @@ def origin(past: ReplicaHistory, unforkable: str) -> str:
     return f"a fresh process, since {why}" if why else "a fresh process"
 
 
-def _reasons(
-    record: RequestRecord, past: ReplicaHistory | None, unforkable: str, failures: Failures | None, waiting: str
-) -> list[str]:
-    if not record.replica and failures is not None:
-        return [f"no replica: {failed(failures)}", in_short(failures.detail)]
-    if not record.replica:
-        return [f"no replica: {waiting}"] if waiting else []
+def _reasons(record: RequestRecord, past: ReplicaHistory | None, unforkable: str, waiting: str) -> list[str]:
     if past is None:
         return [f"replica {record.replica}: not remembered when this record came"]
     reasons = [f"replica {past.replica}, {origin(past, unforkable)}, {past.why}"]
