@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.decide.admit import admit
+from swell.decide.admit import admit, held_too_long
 
 sizes = st.integers(0, 10**9)
 
@@ -36,6 +36,13 @@ def test_a_closed_pool_holds_nothing_and_says_why(held: int, most: int, body: in
     assert refusal is not None
     assert (refusal.status, refusal.code, refusal.retry_after_s) == (503, "no_replica", again_s)
     assert why.rstrip(".") in refusal.message
+
+
+def test_who_waited_as_long_as_any_may_is_told_the_ways_out() -> None:
+    refusal = held_too_long("default/app/fn", 600.0)
+    assert (refusal.status, refusal.code, refusal.retry_after_s) == (503, "held_too_long", 1)
+    for words in ("default/app/fn", "600 s", "not begun", "max_containers", "hold_s"):
+        assert words in refusal.message
 
 
 def test_an_empty_body_needs_no_room() -> None:

@@ -191,15 +191,31 @@ def test_what_waits_over_a_deploy_comes_in_anew(play: Play) -> None:
     play(scenario)
 
 
-def test_a_deadline_that_a_deploy_shortens_is_the_new_one(play: Play) -> None:
+def test_a_timeout_that_a_deploy_shortens_is_the_new_one(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.deploy(timeout_s=1000.0)
         browser = await rig.browser()
         browser.send(request("/call/app/fn"))
         await until(lambda: rig.control.levels(POOL)[-1:] == [(1, 0)], "it waits")
-        await rig.deploy(timeout_s=0.1, pool=NEXT)
-        answer = await browser.answer()
-        assert (answer.status, answer.error["code"]) == (504, "deadline")
-        assert "0.1 s (timeout= of the function)" in answer.error["message"]
+        replica = await rig.replica()
+        await rig.deploy(replica, timeout_s=500.0, pool=NEXT)
+        assert (await browser.answer()).status == 200
+        (seen,) = replica.seen
+        assert seen.headers["swell-limit"] == "500 s (timeout= of the function)"
 
     play(scenario)
+
+
+def test_who_waits_over_a_deploy_waits_no_longer_for_it(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy()
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn"))
+        await until(lambda: rig.control.levels(POOL)[-1:] == [(1, 0)], "it waits")
+        (waiting,) = rig.front.pools[POOL].held
+        waiting.at -= 1000.0
+        await rig.deploy(pool=NEXT)
+        answer = await browser.answer()
+        assert (answer.status, answer.error["code"]) == (503, "held_too_long")
+
+    play(scenario, hold_s=900.0)

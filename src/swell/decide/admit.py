@@ -52,6 +52,15 @@ def admit(
     return None
 
 
+def held_too_long(workload: str, hold_s: float) -> Refusal:
+    """What a request is told that waited for as long as any may. It was not begun: its caller may send it again."""
+    message = (
+        f"No replica of {workload} could take it within {hold_s:g} s, and it was not begun. "
+        "Try again, give it more replicas (max_containers), or let requests wait longer (hold_s)."
+    )
+    return Refusal(503, "held_too_long", message, 1)
+
+
 def unavailable(workload: str, closed: str, retry_after_s: int) -> Refusal:
     """What a request is told when no replica can be had at all, whether it comes now or was held."""
     why = closed.rstrip(".")

@@ -8,7 +8,7 @@ import math
 from swell.decide.access import Caller, Key, key_shown, may_call, may_visit
 from swell.decide.route import Found, NoRoute, Own, Routes, route
 from swell.gateway.api_pool import ApiPool
-from swell.gateway.heads import CLOSE_LINE, KEEP_ALIVE_LINE, answer_start, limit_line, request_start
+from swell.gateway.heads import CLOSE_LINE, KEEP_ALIVE_LINE, answer_start, request_start
 from swell.gateway.pool import Pool
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
@@ -219,22 +219,13 @@ class Front:
             request.fail(413, "body_too_large", f"A body may have {settings.body_max} bytes (body_max).")
             return
         request.body_max = settings.body_max
-        timeout_s = pool.timeout_s
-        request.limit = pool.limit
-        line = pool.limit_line
         if request.timeout is not None:
             wanted_s = _seconds(request.timeout)
             if wanted_s is None:
                 request.fail(400, "bad_request", f"{TIMEOUT} takes a number of seconds above zero.")
                 return
-            if wanted_s < timeout_s:
-                timeout_s = wanted_s
-                request.limit = f"{wanted_s:g} s (the caller's {TIMEOUT})"
-                line = limit_line(request.limit)
-        if pool.native:
-            request.extra += line
-        request.deadline = request.at + timeout_s
-        self.shared.wheel.add(request, request.deadline)
+            request.wanted_s = wanted_s
+            request.until = request.at + wanted_s
         request.pool = pool
         pool.submit(request)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from swell.wire.http import LIMIT, REQUEST_ID, error_body
+from swell.wire.http import COLD, COST_USD, LIMIT, REQUEST_ID, SERVER_TIMING, error_body
 
 CRLF = b"\r\n"
 COLON = b": "
@@ -16,6 +16,8 @@ LAST_CHUNK = b"0\r\n\r\n"
 CHUNKED_LINE = b"transfer-encoding: chunked\r\n"
 CLOSE_LINE = b"connection: close\r\n"
 KEEP_ALIVE_LINE = b"connection: keep-alive\r\n"
+COLD_LINE = f"{COLD}: 1\r\n".encode()
+COST = f"{COST_USD}: %.12f\r\n".encode()
 
 NOT_FORWARDED = frozenset(
     {
@@ -49,6 +51,12 @@ def request_start(method: bytes, target: bytes) -> bytes:
 def limit_line(limit: str) -> bytes:
     """The header that tells a replica of ours what set the deadline."""
     return f"{LIMIT}: {limit}\r\n".encode()
+
+
+def own_times(phases_ms: Sequence[tuple[str, float]], total_ms: float, free: bool) -> bytes:
+    """Header lines of an error of the gateway's own: its phases and, where nothing was worked on, that it was free."""
+    times = "".join(f"{name};dur={ms:.2f}, " for name, ms in phases_ms)
+    return f"{SERVER_TIMING}: {times}total;dur={total_ms:.2f}\r\n".encode() + (COST % 0.0 if free else b"")
 
 
 def answer_start(status: int) -> bytes:

@@ -200,6 +200,7 @@ class Pool:
         request.replica = replica
         request.assigned_at = now
         request.attempts += 1
+        request.allot(self, now)
         self._touch()
         while replica.idle:
             upstream = replica.idle.pop()
@@ -249,6 +250,7 @@ class Pool:
         refusal = self.held.refusal(request, self.workload, closed, self.retry_after_s)
         if refusal is None:
             self.held.add(request, first)
+            request.wait_at_most(self.shared.settings.hold_s)
             self._touch()
             self.shared.wanted(self)
         else:

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
+from swell.decide.admit import held_too_long
 from swell.decide.price import marginal
 from swell.gateway.count import Tally
-from swell.gateway.heads import CLOSE_LINE, KEEP_ALIVE_LINE, error_answer
+from swell.gateway.heads import CLOSE_LINE, COLD_LINE, KEEP_ALIVE_LINE, error_answer, limit_line, own_times
 from swell.gateway.shared import Shared
 from swell.gateway.wheel import Timed
 from swell.model.request import RequestRecord
+from swell.wire.http import TIMEOUT
 
 REPLAY_MAX = 256 * 1024
 """Bytes of a body that are kept until the replica has taken it, so that a refusal as busy can be tried
@@ -27,7 +29,8 @@ DRAIN_MAX = 256 * 1024
 
 
 LAST_WORDS_S = 0.5
-"""A replica has this long, after the deadline, to end a stream that it has begun in words: the gateway can only cut."""
+"""A replica has this long, after the deadline, to answer for it: it stops the code and knows what that used, and it can
+end in words a stream that the gateway can only cut."""
 
 
 class Framing(IntEnum):
@@ -65,9 +68,11 @@ class PoolSide(Protocol):
 
     key: str
     native: bool
+    workload: str
     memory_mib: int
     timeout_s: float
     limit: str
+    limit_line: bytes
     failing: str
     tally: Tally | None
 
@@ -128,10 +133,17 @@ class Request:
     """The upstream request line and the name of the header that carries the id."""
     extra: bytes = b""
     """Further header lines, as its way in made them."""
+    wanted_s: float = math.inf
+    """How long its caller waits for the answer, by its own word."""
+    until: float = math.inf
+    """When that is over: it counts from when it came, waiting included."""
+    # As placed
     deadline: float = math.inf
+    """Of what works on it: the function's timeout from when it got its slot, or `until` if that is sooner."""
     limit: str = ""
     """What set the deadline: "1 s (timeout= of the function)"."""
-    # As placed
+    limit_line: bytes = b""
+    """The same as a header for a replica of ours."""
     slot: set[Timed] | None = None
     replica: ReplicaSide | None = None
     upstream: UpstreamSide | None = None
@@ -146,30 +158,71 @@ class Request:
     """The answer's head was sent: from now on failure can only be shown by cutting the connection."""
     done: bool = False
 
+    def wait_at_most(self, hold_s: float) -> None:
+        """It is held: for so long since it came, or as long as its caller waits."""
+        self.shared.wheel.add(self, min(self.at + hold_s, self.until))
+
+    def allot(self, pool: PoolSide, now: float) -> None:
+        """It has a slot: from now on its function's timeout counts, within what its caller leaves it."""
+        deadline = now + pool.timeout_s
+        if self.until < deadline:
+            deadline = self.until
+            self.limit = self._callers_limit
+            self.limit_line = limit_line(self.limit)
+        else:
+            self.limit = pool.limit
+            self.limit_line = pool.limit_line
+        self.deadline = deadline
+        if deadline < math.inf:
+            self.shared.wheel.add(self, deadline)
+
     def due(self, now: float) -> None:
-        """The deadline passed."""
-        if self.answering and self.pool is not None and self.pool.native and now < self.deadline + LAST_WORDS_S:
+        """Its time is up: to wait, or to be worked on."""
+        if self.replica is None:
+            self._waited(now)
+        elif self._may_speak and now < self.deadline + LAST_WORDS_S:
             self.shared.wheel.add(self, self.deadline + LAST_WORDS_S)
         else:
             self.expire()
 
+    @property
+    def _may_speak(self) -> bool:
+        """It was sent to a replica that answers for its own deadlines."""
+        return self.upstream is not None and self.pool is not None and self.pool.native
+
+    @property
+    def _callers_limit(self) -> str:
+        return f"{self.wanted_s:g} s (the caller's {TIMEOUT})"
+
     def expire(self) -> None:
-        """End it, since its deadline has passed."""
+        """End it: the deadline of its work has passed."""
+        where = "it ran" if self.upstream is not None else "its replica was being reached"
+        self.fail(504, "deadline", f"The deadline of {self.limit} passed while {where}.")
+
+    def _waited(self, now: float) -> None:
+        """End it, since it has waited for a replica for too long."""
         pool = self.pool
-        if self.replica is None and pool is not None and pool.failing:
+        if pool is not None and pool.failing:
             retry = b"retry-after: %d\r\n" % pool.retry_after_s
             self.fail(503, "no_replica", f"No replica could be had in time: {pool.failing}", retry)
-            return
-        where = "it ran" if self.upstream is not None else "it waited for a free replica"
-        self.fail(504, "deadline", f"The deadline of {self.limit} passed while {where}.")
+        elif now >= self.until or pool is None:
+            waited = f"The deadline of {self._callers_limit} passed while it waited for a free replica."
+            self.fail(504, "deadline", waited)
+        else:
+            refusal = held_too_long(pool.workload, self.shared.settings.hold_s)
+            retry = b"retry-after: %d\r\n" % refusal.retry_after_s
+            self.fail(refusal.status, refusal.code, refusal.message, retry)
 
     def fail(self, status: int, code: str, message: str, extra: bytes = b"") -> None:
         """End it with an error, wherever it is: being read, held, connecting, running or half answered."""
         if self.done:
             return
-        self.finish(self.shared.now(), status, code)
+        now = self.shared.now()
+        self.finish(now, status, code)
         if self.pool is not None:
             self.pool.drop(self)
+            if self.pool.tally is not None:
+                extra += self._metering(now)
         if self.answering:
             self.client.cut(self)
             return
@@ -243,6 +296,15 @@ class Request:
                     error=error,
                 )
             )
+
+    def _metering(self, now: float) -> bytes:
+        """Header lines of an answer of our own: where its time went, and that it cost nothing where nothing was done.
+
+        What a replica had begun used something that only it could have told.
+        """
+        total_ms = (now - self.at) * 1e3
+        lines = own_times(self._phases(total_ms, -1.0), total_ms, free=not self.sent_at)
+        return lines + COLD_LINE if self.cold else lines
 
     def _phases(self, total_ms: float, run_ms: float) -> tuple[tuple[str, float], ...]:
         if not self.assigned_at:

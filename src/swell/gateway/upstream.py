@@ -16,7 +16,9 @@ from swell.gateway.answers import Answer, Answers, Broken
 from swell.gateway.heads import (
     CHUNKED_LINE,
     CLOSE_LINE,
+    COLD_LINE,
     CONTINUE,
+    COST,
     CRLF,
     KEEP_ALIVE_LINE,
     LAST_CHUNK,
@@ -26,7 +28,7 @@ from swell.gateway.heads import (
 )
 from swell.gateway.request import REPLAY_MAX, Framing, Request
 from swell.gateway.shared import Shared
-from swell.wire.http import COLD, COST_USD, REMAINING_MS, SERVER_TIMING
+from swell.wire.http import COST_USD, REMAINING_MS, SERVER_TIMING
 
 NONE, LENGTH, CHUNKED, CLOSE = Framing
 """Looked up once: members of an enum are slow to reach."""
@@ -38,12 +40,11 @@ ATOMIC_MAX = 16 * 1024
 """Bytes a unix socket takes, and gives to a reader with room for them, in one piece."""
 
 # What differs each time comes first: the replica knows the rest again.
-_HEAD = f"%b%b\r\n{REMAINING_MS}: %d\r\nhost: %b\r\n%b%b\r\n".encode()
+_HEAD = f"%b%b\r\n{REMAINING_MS}: %d\r\nhost: %b\r\n%b%b%b\r\n".encode()
 _FOREIGN_HEAD = b"%b%b\r\nhost: %b\r\n%b%b\r\n"
 _TRAILER_LINE = f"trailer: {SERVER_TIMING}, {COST_USD}\r\n".encode()
-_COLD_LINE = f"{COLD}: 1\r\n".encode()
 _TIMES = f"{SERVER_TIMING}: held;dur=%.2f, connect;dur=%.2f, run;dur=%.2f, send;dur=%.2f, total;dur=%.2f%b\r\n".encode()
-_TIMES_AND_COST = _TIMES + f"{COST_USD}: %.12f\r\n".encode()
+_TIMES_AND_COST = _TIMES + COST
 
 
 class Owner(Protocol):
@@ -87,7 +88,8 @@ class Upstream(asyncio.Protocol):
         if self.native:
             # Rounded up, so that whatever a deadline ends in the replica, it has passed here too.
             remaining_ms = int((request.deadline - now) * 1000) + 1
-            head = _HEAD % (request.line, request.id, remaining_ms, request.host, request.extra, request.head)
+            extra, limit = request.extra, request.limit_line
+            head = _HEAD % (request.line, request.id, remaining_ms, request.host, extra, limit, request.head)
         else:
             head = _FOREIGN_HEAD % (request.line, request.id, request.host, request.extra, request.head)
         if request.complete and request.size <= JOIN_MAX and not request.chunked:
@@ -227,7 +229,7 @@ class Upstream(asyncio.Protocol):
                 request.id,
                 CRLF,
                 *lines,
-                _COLD_LINE if request.cold else b"",
+                COLD_LINE if request.cold else b"",
                 connection,
                 self._metering(request, answer, now) if framing is LENGTH or framing is NONE else b"",
                 CRLF,

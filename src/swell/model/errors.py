@@ -116,7 +116,7 @@ class TimeoutError(SwellError, builtins.TimeoutError):
 
 
 class FunctionTimeoutError(TimeoutError):
-    """The deadline of a call passed, while it waited or while it ran."""
+    """A call took longer than its function's `timeout=`, or than its caller waits."""
 
 
 class UnimplementedError(SwellError):
@@ -166,7 +166,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
     PermissionDeniedError: ("bad_host", "bad_origin"),
     RemoteError: ("environment", "exception", "no_replica", "replica_died"),
     RequestSizeError: ("blob_too_large", "body_too_large", "bundle_too_large", "headers_too_large"),
-    ResourceExhaustedError: ("busy", "state_full", "too_many_held"),
+    ResourceExhaustedError: ("busy", "held_too_long", "state_full", "too_many_held"),
     SerializationError: ("bad_result", "cannot_pickle"),
     ServiceError: ("bad_answer", "control_down", "deploy_failed", "no_runner", "runner_lost", "stopping"),
     TimeoutError: ("no_answer", "slow_client"),

@@ -95,7 +95,7 @@ class Revision(msgspec.Struct, frozen=True):
     target_inputs: int = 1
     """Inputs per replica that scaling aims at (≤ max_inputs)."""
     timeout_s: float = 300.0
-    """End-to-end deadline of one input, holding included."""
+    """Of one input, from when a replica has it: neither waiting nor starts count."""
     startup_timeout_s: float = 300.0
     """A replica that is not ready by then is stopped, with that reason."""
     template: bool = True

@@ -1,7 +1,8 @@
 """How would requests fare? A gateway of values: holds, picks, counts slots and reports demand.
 
 It follows the same table the real gateway is sent, and keeps the same promises: a request is answered
-or refused by its deadline, and no replica is given more than its `max_inputs`.
+or refused in time, and no replica is given more than its `max_inputs`. Time to wait is `hold_s`, time to be worked on
+the pool's timeout, and both together its caller's own deadline.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ class Request(msgspec.Struct):
 
     number: int
     workload: str
-    deadline_at: float
+    came_at: float
+    until: float
+    """Its caller's own deadline."""
     work_s: float
     outcome: str = ""
-    """"answered", "refused" or "deadline"; empty while it is under way."""
+    """"answered", "refused", "held" (too long) or "deadline"; empty while it is under way."""
     ended_at: float = 0.0
     pool: str = ""
     replica: str = ""
@@ -56,6 +59,7 @@ class SimGateway:
         listens: Callable[[str], bool],
         chance: Random,
         report_s: float = 0.0,
+        hold_s: float = 600.0,
     ) -> None:
         self.name = name
         self.now = now
@@ -64,6 +68,7 @@ class SimGateway:
         self.listens = listens
         self.chance = chance
         self.report_s = report_s
+        self.hold_s = hold_s
         self.routes: dict[str, str] = {}
         self.pools: dict[str, PoolRow] = {}
         self.held: dict[str, deque[Request]] = {}
@@ -108,7 +113,7 @@ class SimGateway:
             return
         self.bereft.discard(pool)
         waiting.append(request)
-        self.after(request.deadline_at - self.now(), lambda: self._deadline(request))
+        self.after(min(self.hold_s, request.until - self.now()), lambda: self._waited(request))
         self._dispatch(pool)
         if self.held[pool]:
             self._tell(pool)
@@ -178,6 +183,7 @@ class SimGateway:
         running = self.running.setdefault(replica, [])
         running.append(request)
         assert len(running) <= row.max_inputs, f"{replica} was given {len(running)} at once"
+        self.after(min(row.timeout_s, request.until - self.now()), lambda: self._late(request))
         self.after(request.work_s, lambda: self._worked(request))
 
     def _worked(self, request: Request) -> None:
@@ -187,12 +193,17 @@ class SimGateway:
             self._dispatch(request.pool)
             self._report(request.pool)
 
-    def _deadline(self, request: Request) -> None:
+    def _waited(self, request: Request) -> None:
+        if request.outcome or request.replica:
+            return
+        self.held[request.pool].remove(request)
+        self._finish(request, "deadline" if self.now() >= request.until else "held")
+        self._dispatch(request.pool)
+        self._report(request.pool)
+
+    def _late(self, request: Request) -> None:
         if request.outcome:
             return
-        waiting = self.held.get(request.pool)
-        if waiting is not None and request in waiting:
-            waiting.remove(request)
         self._leave(request)
         self._finish(request, "deadline")
         self._dispatch(request.pool)

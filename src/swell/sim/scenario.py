@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 
 import msgspec
@@ -17,6 +18,7 @@ def scenario(seed: int) -> Scenario:
     # Streams of their own, so that older seeds stay what they were in everything else.
     link = Random(f"{seed}/link")
     scaling = Random(f"{seed}/scaling")
+    patience = Random(f"{seed}/patience")
     behaviour = Behaviour(
         start_s=draw.choice([0.2, 2.0, 10.0]),
         fork_s=draw.choice([0.005, 0.05]),
@@ -33,6 +35,9 @@ def scenario(seed: int) -> Scenario:
         nodes=draw.randint(1, 3),
         rate=draw.choice([0.2, 1.0, 4.0]),
         work_s=draw.choice([0.05, 0.5, 3.0]),
+        deadline_s=patience.choice([60.0, 60.0, math.inf]),
+        hold_s=patience.choice([600.0, 20.0]),
+        timeout_s=patience.choice([60.0, 60.0, 4.0]),
         behaviour=behaviour,
         report_s=Random(f"{seed}/telling").choice([0.0, 0.1]),
         replica_crash_every_s=draw.choice([0.0, 10.0]),
@@ -60,6 +65,8 @@ def _calm(drawn: Scenario) -> Scenario:
         node_cpu=64.0,
         node_memory_mib=128 * 1024,
         work_s=min(drawn.work_s, 0.5),
+        hold_s=600.0,
+        timeout_s=60.0,
         replica_crash_every_s=0.0,
         node_loss_every_s=0.0,
     )

@@ -138,7 +138,7 @@ class PoolRow(msgspec.Struct, frozen=True):
     """True: our runtime answers (Swell-* headers, busy refusals); False: a foreign process that listens."""
     replicas: tuple[Endpoint, ...]
     failing: str = ""
-    """Why the last start failed, if none has worked since: what a request whose deadline passes while held is told."""
+    """Why the last start failed, if none has worked since: what a request that waited in vain is told."""
     retry_at: float = 0.0
     """No start is tried again before then (seconds since the epoch)."""
     closed: bool = False

@@ -98,6 +98,7 @@ _NOTHING_AT_ZERO = {
     "cpu_overcommit": "no replica would find room",
     "fork_probe_s": "no template could be forked; templates=false does without them",
     "hold_max": "nothing that sleeps could be called",
+    "hold_s": "nothing that sleeps could be called",
     "hold_bytes_max": "nothing that sleeps could be called with a body",
     "body_max": "nothing could be called with a body",
     "header_timeout_s": "no client would be heard out",
