@@ -127,14 +127,26 @@ LIMIT = "0.2 s (timeout= of the function)"
 @pytest.mark.parametrize("method", ["loop", *TIDY])
 def test_a_deadline_stops_the_work_and_tells_the_caller(method: str) -> None:
     with ready_replica(SOURCE, ENTRY) as replica:
-        status, _, body = replica.request(
+        status, headers, body = replica.request(
             f"/call/{method}", headers={"Swell-Remaining-Ms": "200", "Swell-Limit": LIMIT}
         )
         assert b'"code":"deadline"' in body
         assert f"The deadline of {LIMIT} passed while it ran; it was told to stop.".encode() in body
         assert status == (200 if "items" in method else 504)
-        until(lambda: replica.request("/call/echo", b"[5]")[2] == b"5", "the slot is free")
+        if status == 504:
+            assert int(headers["swell-run-us"]) >= 190_000
+            assert int(headers["swell-cpu-us"]) > (20_000 if method == "loop" else 0)
+        # It was answered once the code had stopped.
+        assert replica.call("echo", [5]) == 5
         assert stops_growing(replica.folder / "counter")
+
+
+@pytest.mark.parametrize("method", ["sleep", "deaf"])
+def test_the_caller_of_code_that_does_not_stop_is_told_so_before_it_has(method: str) -> None:
+    with ready_replica(SOURCE, ENTRY, max_inputs=2) as replica:
+        answer = replica.request(f"/call/{method}", b"[3.0]", headers={"Swell-Remaining-Ms": "200"})
+        assert (answer[0], b'"code":"deadline"' in answer[2]) == (504, True)
+        assert replica.hear() == Stuck(requests=("q1",), ending=False)
 
 
 def test_an_interruption_never_reaches_the_next_input() -> None:
@@ -204,8 +216,8 @@ def test_deadlines_are_kept_with_many_inputs_at_once() -> None:
             sock.close()
 
 
-@pytest.mark.parametrize("name", ["blocks_the_loop", "holds_the_lock"])
-def test_code_that_stops_everything_is_ended_after_its_deadline_with_its_traceback(name: str) -> None:
+@pytest.mark.parametrize(("name", "status"), [("blocks_the_loop", 75), ("holds_the_lock", 1)])
+def test_code_that_stops_everything_is_ended_after_its_deadline_with_its_traceback(name: str, status: int) -> None:
     source = """
         import re
         async def blocks_the_loop():
@@ -215,7 +227,7 @@ def test_code_that_stops_everything_is_ended_after_its_deadline_with_its_traceba
     """
     with ready_replica(source, function(name), cancel_grace_s=0.2) as replica:
         sock = replica.begin(f"/call/{name}", headers="Swell-Remaining-Ms: 300\r\n")
-        assert replica.wait() == 1
+        assert replica.wait() == status
         assert replica.printed(f"in {name}")
         sock.close()
 

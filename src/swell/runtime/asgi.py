@@ -146,7 +146,7 @@ class AsgiCall:
             self._exchange.abort()
         else:
             message = self._exchange.request.past_deadline("it ran; it was told to stop")
-            self._exchange.refuse(504, "deadline", message)
+            self._exchange.refuse(504, "deadline", message, self._spent())
 
     def left(self) -> bool:
         return self._exchange.left()

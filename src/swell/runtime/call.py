@@ -2,7 +2,8 @@
 
 A synchronous function runs on a worker thread, arguments and result decoded and encoded there; an
 asynchronous one is a task on the loop. A generator is streamed as it goes. However it ends, the slot is
-free before the answer's last byte leaves.
+free before the answer's last byte leaves. One whose deadline passed is answered once its code has stopped, with
+what that used; code that does not stop at once keeps nobody waiting.
 """
 
 from __future__ import annotations
@@ -109,6 +110,8 @@ class Call:
         self._begun = False
         self._in_user_code = False
         self._stopping = False
+        self._late = False
+        """Its deadline passed."""
         self._process_ns = 0
         self._cpu_ns = 0
         self._run_ns = 0
@@ -141,7 +144,10 @@ class Call:
         self._stopping = True
         if self._task is None and self._job is None:
             self._replica.slots.end(self)  # Its body never came: there is nothing to stop.
+            self._tell_late()
             return
+        if attempt > 0:
+            self._tell_late()
         if self._task is not None:
             self._task.cancel()
             return
@@ -153,12 +159,19 @@ class Call:
             self._replica.workers.interrupt(self._job)
 
     def expire(self) -> None:
-        message = self._exchange.request.past_deadline("it ran; it was told to stop")
-        if self._streaming is None or not self._begun:
-            self._exchange.refuse(504, "deadline", message)
+        self._late = True
+
+    def _tell_late(self, spent: bytes = b"") -> None:
+        """Answer, if its deadline has passed, with what it used where that is known."""
+        exchange = self._exchange
+        if not self._late or exchange.closed:
             return
-        self._exchange.write(self._streaming.error(error_body("deadline", message, self.request)))
-        self._exchange.end(error_line(504, "deadline"))
+        message = exchange.request.past_deadline("it ran; it was told to stop")
+        if self._streaming is None or not self._begun:
+            exchange.refuse(504, "deadline", message, spent)
+            return
+        exchange.write(self._streaming.error(error_body("deadline", message, self.request)))
+        exchange.end(spent + error_line(504, "deadline"))
 
     def left(self) -> bool:
         return self._exchange.left()
@@ -329,8 +342,14 @@ class Call:
         exchange = self._exchange
         if exchange.closed:
             return
-        spent = used_lines(self._cpu_ns, self._run_ns) + self._error
-        if self._pipe is not None:
+        used = used_lines(self._cpu_ns, self._run_ns)
+        spent = used + self._error
+        if self._late:
+            if self._pipe is not None and self._begun:
+                self._pipe.finish(lambda: self._tell_late(used))
+            else:
+                self._tell_late(used)
+        elif self._pipe is not None:
             self._pipe.finish(lambda: exchange.end(spent))
         elif self._streaming is not None:
             exchange.end(spent)

@@ -32,7 +32,7 @@ class Work(Protocol):
         ...
 
     def expire(self) -> None:
-        """Tell the caller that the deadline has passed."""
+        """The deadline has passed: the caller is to be told so. `interrupt` follows."""
         ...
 
     def left(self) -> bool:
@@ -123,7 +123,8 @@ class Slots:
 
     def _left_behind(self) -> list[Work]:
         """What runs and nobody waits for. For the watchdog's thread, while the loop is blocked."""
-        return [work for work in tuple(self.running) if work in self._stopping or work.left()]
+        now, running = time.monotonic(), tuple(self.running)
+        return [work for work in running if work in self._stopping or work.deadline <= now or work.left()]
 
     def _list(self, works: Sequence[Work]) -> None:
         """These cannot be stopped. From the loop, or from the watchdog's thread."""

@@ -2,9 +2,9 @@
 
 While inputs are worked on, two look on. Where their code runs on the loop, a thread of ours sees one that does not
 turn, and asks the kernel whether the callers are still there, as the loop would have heard: what blocks it after its
-caller left is told of. And Python's faulthandler, whose own thread needs neither the loop nor the lock, is armed to
-end the process, with the traceback of every thread in the log, some time after the latest moment at which the loop
-would have acted on a deadline by itself.
+caller left, or its deadline passed, is told of. And Python's faulthandler, whose own thread needs neither the loop nor
+the lock, is armed to end the process, with the traceback of every thread in the log, some time after the latest moment
+at which the loop would have acted on a deadline by itself.
 """
 
 from __future__ import annotations
