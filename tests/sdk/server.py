@@ -38,6 +38,8 @@ class Server:
         self.left = threading.Event()
         """A caller went away in the middle of an answer."""
         self.url = ""
+        self.held = 0
+        """Calls still to be told that they waited for too long."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -130,6 +132,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         args, kwargs = pickle.loads(body)
         accept = [word.strip() for word in self.headers["accept"].split(",")]
+        if self.state.held:
+            self.state.held -= 1
+            self.fail(503, "held_too_long", "No replica could take it.", {"retry-after": "0"})
+            return
         try:
             result = function(*args, **kwargs)
         except Exception as error:
@@ -153,15 +159,17 @@ class Handler(BaseHTTPRequestHandler):
     def body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("content-length", 0)))
 
-    def fail(self, status: int, code: str, message: str) -> None:
-        self.answer(status, http.error_body(code, message, "q7"))
+    def fail(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
+        self.answer(status, http.error_body(code, message, "q7"), headers=headers)
 
     def begin(self, status: int) -> None:
         self.send_response(status)
         self.send_header(http.REQUEST_ID, "q7")
 
-    def answer(self, status: int, body: bytes, kind: str = http.JSON) -> None:
+    def answer(self, status: int, body: bytes, kind: str = http.JSON, headers: dict[str, str] | None = None) -> None:
         self.begin(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(body)))
         self.end_headers()

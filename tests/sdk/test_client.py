@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import pickle
 import signal
@@ -20,6 +21,7 @@ import pytest
 import swell
 from sdk.server import KEY, Server, serving
 from swell.model.workload import Retrying
+from swell.sdk import protocol
 from swell.sdk.bridge import iterate
 from swell.sdk.client import Client
 from swell.sdk.protocol import Answer, Lines, Request
@@ -255,6 +257,29 @@ def test_failures_are_sent_again_as_often_as_allowed(server: Server) -> None:
     with pytest.raises(swell.Error):
         Client(server.url, KEY).call("app/missing", retrying=retrying)
     assert server.calls.count("app/missing") == 1
+
+
+@pytest.mark.parametrize("way", ["call", "stream", "map"])
+def test_what_waited_for_too_long_is_sent_again_and_is_no_retry(server: Server, way: str) -> None:
+    server.held = 3
+    match way:
+        case "call":
+            assert named("double").remote(2) == 4
+        case "stream":
+            assert list(named("count").remote_gen(3)) == [0, 1, 2]
+        case _:
+            assert list(named("double").map([1, 2])) == [2, 4]
+    assert (server.held, len(server.calls)) == (0, 3 + (2 if way == "map" else 1))
+
+
+def test_what_waited_for_too_long_is_told_so_where_its_own_deadline_is_near(server: Server) -> None:
+    server.held = 3
+    asked = protocol.call("app/double", (2,), {})
+    late = dataclasses.replace(asked, until=time.monotonic())
+    answer = Client(server.url, KEY).transport.submit(late).result(30)
+    with pytest.raises(swell.exception.ResourceExhaustedError):
+        protocol.result(answer, "app/double")
+    assert len(server.calls) == 1
 
 
 def test_the_line_about_a_new_try_is_one_to_be_read() -> None:

@@ -23,6 +23,11 @@ RETRIED = frozenset({"exception", "deadline", "replica_died"})
 """Failures of a call that its function's `retries` cover: user code raised, took longer than `timeout`, which each
 try has anew, or its replica went away."""
 
+HELD_TOO_LONG = "held_too_long"
+"""Of a call that waited for a replica as long as any may. Nothing of it was begun: to send it again is no retry."""
+WAIT_MAX_S = 60.0
+"""However long a server asks its caller to wait before that."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -127,6 +132,14 @@ def error_of(answer: Answer) -> http.ErrorBody:
         said = answer.body[:200].decode("utf-8", "replace").strip()
         request = answer.headers.get(http.REQUEST_ID.lower(), "")
         return http.ErrorBody("bad_answer", f"The server answered {answer.status}: {said or 'nothing more'}", request)
+
+
+def wait_s(answer: Answer) -> float | None:
+    """Seconds after which a call that was held for too long is sent again; None for any other answer."""
+    if answer.status != 503 or error_of(answer).code != HELD_TOO_LONG:
+        return None
+    told = answer.headers.get("retry-after", "")
+    return min(float(told), WAIT_MAX_S) if told.isdecimal() else 1.0
 
 
 def failed_request(error: http.ErrorBody, status: int) -> SwellError:

@@ -24,7 +24,7 @@ from swell.model.hosts import stays_here
 from swell.model.workload import Retrying
 from swell.sdk import shadow
 from swell.sdk.bridge import Pending
-from swell.sdk.protocol import RETRIED, Answer, Request, error_of
+from swell.sdk.protocol import RETRIED, Answer, Request, error_of, wait_s
 from swell.sdk.retries import NEVER, delay_s
 from swell.wire.http import REQUEST_ID, TIMEOUT
 from swell.wire.paths import Home
@@ -85,7 +85,8 @@ class Transport:
         self._pool: tuple[asyncio.AbstractEventLoop, httpx2.AsyncClient] | None = None
 
     def submit(self, request: Request, retrying: Retrying = NEVER, within_s: float | None = None) -> Future[Answer]:
-        """Send; failures that `retrying` covers are sent again. Cancelling it closes the connection."""
+        """Send; failures that `retrying` covers are sent again, and what was held for too long as often as it takes.
+        Cancelling it closes the connection."""
         return _background.submit(self._within(within_s, self._tried(request, retrying)))
 
     async def send(self, request: Request, retrying: Retrying = NEVER, within_s: float | None = None) -> Answer:
@@ -141,6 +142,8 @@ class Transport:
                 with _explained(self.url, self._home):
                     response = await stack.enter_async_context(self._sent(request))
                     answer = self._answer(response, await response.aread())
+            if await _waits_on(request, answer):
+                continue
             if answer.ok or not retrying.max_retries or error_of(answer).code not in RETRIED:
                 return answer
             if time.monotonic() >= request.until:
@@ -153,11 +156,14 @@ class Transport:
             await asyncio.sleep(delay)
 
     async def _opened(self, request: Request) -> _Opened:
-        async with AsyncExitStack() as stack:
-            with _explained(self.url, self._home):
-                response = await stack.enter_async_context(self._sent(request))
-                body = b"" if response.is_success else await response.aread()
-            return _Opened(self.url, response, self._answer(response, body), stack.pop_all())
+        while True:
+            async with AsyncExitStack() as stack:
+                with _explained(self.url, self._home):
+                    response = await stack.enter_async_context(self._sent(request))
+                    body = b"" if response.is_success else await response.aread()
+                answer = self._answer(response, body)
+                if not await _waits_on(request, answer):
+                    return _Opened(self.url, response, answer, stack.pop_all())
 
     def _sent(self, request: Request) -> AbstractAsyncContextManager[httpx2.Response]:
         loop = asyncio.get_running_loop()
@@ -210,6 +216,17 @@ class _Opened:
         """The next bytes; empty at the end."""
         with _explained(self.url):
             return await anext(self._chunks, b"")
+
+
+async def _waits_on(request: Request, answer: Answer) -> bool:
+    """Was it held for so long that it has to be sent anew to be held on? True once it is time to."""
+    pause_s = wait_s(answer)
+    if pause_s is None or time.monotonic() + pause_s >= request.until:
+        return False
+    waits = "%s has waited for a replica as long as one request may, and waits on; max_containers= allows more of them"
+    log.warning(waits, request.path.rpartition("/")[2])
+    await asyncio.sleep(pause_s)
+    return True
 
 
 def again(request: Request, answer: Answer, failed: int, retries_max: int, delay_s: float) -> str:
