@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from node import Node, alive, call, kill, run, within
 
-from swell.model.orders import Inventory
+from swell.model.orders import Inventory, StartOrder, StopOrder
 from swell.model.replica import Phase
 from swell.runtime.runner import cgroup, records, sweep
 from swell.runtime.runner.records import Record
@@ -191,6 +191,36 @@ def test_ends_that_control_did_not_hear_are_told_when_it_is_back() -> None:
         assert kinds.index("ReplicaSeen") < kinds.index("Inventory")
         over = await node.gone(a.replica)
         assert (over.phase, over.reason) == (Phase.GONE, "crashed")
+
+    run(scenario)
+
+
+def test_orders_of_an_earlier_control_are_refused() -> None:
+    """Whichever way they came: here over the link of the later one."""
+
+    async def scenario(node: Node) -> None:
+        revision = node.revision(SERVICE)
+        a = await node.ready(node.start(revision))
+        await node.restart_control(epoch=2)
+        late = StartOrder(
+            replica="r1-late", pool=a.pool, role="serving", node="local", revision=revision, template=None
+        )
+        node.order(late, epoch=1)
+        node.order(StopOrder(replica=a.replica, reason="idle", grace_s=5.0), epoch=1)
+        # What follows them on the link is obeyed: by its answer both have been read.
+        b = await node.ready(node.start(revision))
+        inventories = len(node.facts)
+        await node.until(lambda: any(isinstance(fact, Inventory) for fact in node.facts[inventories:]))
+        held = next(fact for fact in node.facts[inventories:] if isinstance(fact, Inventory))
+        assert {(seen.replica, seen.phase) for seen in held.replicas} == {
+            (a.replica, Phase.READY),
+            (b.replica, Phase.READY),
+        }
+        assert held.epoch == 2
+        assert node.seen("r1-late") == []
+        # The same from this control.
+        node.stop(a.replica)
+        assert (await node.gone(a.replica)).reason == "idle"
 
     run(scenario)
 
