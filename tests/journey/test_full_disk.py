@@ -1,6 +1,6 @@
 """What still works on a state directory whose disk is full or read-only, and what is refused?
 
-Collected only where a small disk can be mounted (conftest.py).
+Who may not mount a small disk does so in a namespace (conftest.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from traffic import PROGRAM, WAKING, OneCall
 
 from private_swell import PrivateSwell, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.mounts]
 
 WAIT_S = 60.0
 
