@@ -40,6 +40,17 @@ class Box:
     def open(self, name: str) -> str:
         return f"opened {name}"
 
+@app.cls()
+class Ledger:
+    @swell.method()
+    def add(self, row: str) -> str:
+        return f"added {row}"
+
+    @swell.exit()
+    def close(self):
+        time.sleep(1)
+        print("closed")
+
 @app.local_entrypoint()
 def main(code: int = 0, remote: bool = False):
     print("here", add.remote(1))
@@ -97,6 +108,11 @@ def test_a_function_runs_in_a_replica_with_typed_flags(own_swell: PrivateSwell, 
 def test_a_generator_prints_its_items_and_a_method_its_result(own_swell: PrivateSwell, tools: str) -> None:
     assert swell_run(own_swell, f"{tools}::count", "--to", "3").stdout == "0\n1\n2\n"
     assert swell_run(own_swell, f"{tools}::Box.open", "--name", "it").stdout == "opened it\n"
+
+
+def test_what_exit_hooks_print_is_shown_before_the_command_ends(own_swell: PrivateSwell, tools: str) -> None:
+    done = swell_run(own_swell, f"{tools}::Ledger.add", "--row", "one")
+    assert done.stdout.splitlines() == ["closed", "added one"], done.stderr
 
 
 def test_an_asynchronous_entry_point_takes_bare_words(own_swell: PrivateSwell, tools: str) -> None:
@@ -205,7 +221,10 @@ def test_a_file_that_does_not_import_shows_where(own_swell: PrivateSwell, tmp_pa
     assert "swell/" not in done.stderr.replace(str(path), "")
 
 
-def test_the_app_is_gone_afterwards_also_after_an_interrupt(own_swell: PrivateSwell, tools: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_app_is_gone_afterwards_also_after_an_interrupt(
+    own_swell: PrivateSwell, tools: str, number: signal.Signals
+) -> None:
     running = subprocess.Popen(
         ["swell", "run", f"{tools}::wait"],
         env=own_swell.environ,
@@ -219,10 +238,11 @@ def test_the_app_is_gone_afterwards_also_after_an_interrupt(own_swell: PrivateSw
     names = [row["name"] for row in json.loads(own_swell.run("app", "list", "--json"))]
     assert len(names) == 1
     assert names[0].startswith("tools--")
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     _, said = running.communicate(timeout=60)
-    assert running.returncode == 130
+    assert running.returncode == 128 + number
     assert "Traceback" not in said
+    assert said.splitlines()[-1] == ("Interrupted." if number == signal.SIGINT else f"Ended by {number.name}.")
     assert json.loads(own_swell.run("app", "list", "--json")) == []
 
 

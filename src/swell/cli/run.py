@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from swell.sdk.flags import Flag, Flags
     from swell.sdk.load import Target
     from swell.wire.api import LogRow
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""Beside Ctrl-C."""
 
 
 @click.command(
@@ -56,7 +60,7 @@ def run(
         )
     found = flags.flags(target.run, target.is_method)
     args, kwargs = _arguments(found, f"swell run {reference}", inspect.getdoc(target.run.__swell_raw__), words)
-    with ExitStack() as server:
+    with _told_to_end(), ExitStack() as server:
         try:
             with ExitStack() as app:
                 with progress(f"Starting {target.name}") as tell:
@@ -72,6 +76,41 @@ def run(
         # Only now: what replicas printed on the way to it has been shown.
         if result is not None:
             click.echo(result)
+
+
+class _ToldToEnd(KeyboardInterrupt):
+    """A signal asks us to end: to the user's program it is a Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the program as a Ctrl-C does, with the exit code that shells have for them.
+
+    The first counts: a terminal that closes may well send more than one. What was ignored (nohup) stays so.
+    """
+    told: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        told.append(number)
+        if len(told) == 1:
+            raise _ToldToEnd(number)
+
+    numbers = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    except _ToldToEnd as error:
+        with suppress(OSError):
+            # After SIGHUP there may be no terminal.
+            click.echo(f"Ended by {signal.Signals(error.number).name}.", err=True)
+        raise click.exceptions.Exit(128 + error.number) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Failed(Exception):

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from swell.sdk.marks import Given
 from swell.sdk.refusal import refuse
 from swell.sdk.server import serving
 from swell.sdk.signatures import public
-from swell.wire import context
+from swell.wire import context, settings
 from swell.wire.api import DeployLine, LogRow
 from swell.wire.identity import myself
 
@@ -38,6 +38,8 @@ _LOG_QUIET_S = 0.3
 """Output counts as complete after this silence."""
 _LOG_WAIT_S = 3.0
 """Longest wait for that."""
+_EXIT_LOOK_S = 0.1
+"""How often it is looked whether replicas with exit hooks are over."""
 _NAME_MAX = 48
 
 
@@ -301,22 +303,54 @@ class Running(Generic[A]):
         if client is None:
             return
         self._app.binding.deployed = None
-        if self._following is not None:
-            # What was written last may still be on its way here.
-            begun = self._heard_at = time.monotonic()
-            while (
-                quiet_s := time.monotonic() - self._heard_at
-            ) < _LOG_QUIET_S and self._heard_at < begun + _LOG_WAIT_S:
-                await client.transport.pause(_LOG_QUIET_S - quiet_s)
-            self._following.cancel()
-        if self._detach and error is None:
-            return
+        refused = None
+        try:
+            if error is not None or not self._detach:
+                refused = await self._stop(client)
+            await self._hear_out(client)
+        finally:
+            if self._following is not None:
+                self._following.cancel()
+        # What went wrong inside matters more than that nothing was there to stop.
+        if refused is not None and error is None:
+            raise refused
+
+    async def _stop(self, client: Client) -> SwellError | None:
+        """Take the app away and, where its output is shown, let exit hooks speak; returns why it could not be."""
         try:
             await client.stop.start(self._name, self._namespace)
-        except SwellError:
-            # What went wrong inside matters more than that nothing was there to stop.
-            if error is None:
-                raise
+        except SwellError as error:
+            return error
+        if self._following is not None:
+            # Should control be gone, there is nobody to ask, and no more to wait for.
+            with suppress(SwellError):
+                await self._outlast_hooks(client)
+        return None
+
+    async def _outlast_hooks(self, client: Client) -> None:
+        """Wait until no replica is left whose exit hooks may print, for as long as hooks may take.
+
+        Input that is in flight still may take longer: the server finishes that without us.
+        """
+        hooked = {f"{self._namespace}/{self._name}/{each.name}" for each in self._app.declared.values() if _exits(each)}
+        until = time.monotonic() + settings.load().policy.stop_grace_s
+        while hooked and time.monotonic() < until:
+            if not any(row.workload in hooked and row.role == "serving" for row in await client.replicas.start()):
+                return
+            await client.transport.pause(_EXIT_LOOK_S)
+
+    async def _hear_out(self, client: Client) -> None:
+        """What was written last may still be on its way here."""
+        if self._following is None:
+            return
+        begun = self._heard_at = time.monotonic()
+        while (quiet_s := time.monotonic() - self._heard_at) < _LOG_QUIET_S and self._heard_at < begun + _LOG_WAIT_S:
+            await client.transport.pause(_LOG_QUIET_S - quiet_s)
+
+
+def _exits(declared: describe.Declared) -> bool:
+    """Has it hooks that run when a replica of it ends?"""
+    return any(marked.hook == "exit" for _, marked in declared.members().values())
 
 
 def _me() -> model.Owner:
