@@ -1,13 +1,14 @@
 """A server of actors: `python stage.py HOME SETTINGS PARTS` runs the real one with these programs in its places.
 
 SETTINGS and PARTS are JSON; PARTS maps a process's name to the parts its actor plays; a supervisor that `gathers`
-hears of what happens at nearly the same time at once.
+hears of what happens at nearly the same time at once, one that is `disturbed` is told to end while it clears away.
 Writes "up URL" to stdout once ready; ends with 1 and the message on stderr when it cannot start or stay.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import selectors
 import sys
 import time
@@ -15,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from swell.model.errors import SwellError
-from swell.supervise import supervisor
+from swell.supervise import clients, supervisor
 from swell.supervise.server import run
+from swell.wire.paths import Home
 
 ACTOR = str(Path(__file__).with_name("actor.py"))
 
@@ -39,6 +41,16 @@ def main() -> int:
 
     if "gathers" in parts.get("supervisor", ()):
         supervisor.selectors.DefaultSelector = Gathering
+
+    if "disturbed" in parts.get("supervisor", ()):
+        forget = clients.forget
+
+        def disturbed(home: Home) -> None:
+            for number in supervisor.ENDING:
+                os.kill(os.getpid(), number)
+            forget(home)
+
+        clients.forget = disturbed
 
     def say(line: str) -> None:
         sys.stderr.write(line + "\n")

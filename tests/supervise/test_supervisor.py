@@ -139,6 +139,14 @@ def test_a_second_signal_hurries(stage: Stages) -> None:
     check_nothing_left(server)
 
 
+def test_no_signal_disturbs_what_is_cleared_away_at_the_end(stage: Stages) -> None:
+    server = stage(supervisor=["disturbed"])
+    server.up()
+    code, said = server.end(signal.SIGINT)
+    assert (code, said) == (0, "")
+    check_nothing_left(server)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_an_end_waits_for_is_told_and_cut_by_the_same_signal_again(stage: Stages, number: signal.Signals) -> None:
     server = stage(gateway=["waits"])

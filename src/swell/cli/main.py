@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -59,7 +60,14 @@ def swell() -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    sys.exit(run(words))
+    try:
+        code = run(words)
+    except KeyboardInterrupt:
+        # One more, while the first was being told of.
+        code = INTERRUPTED
+    # How it went is known; nothing is left that a Ctrl-C could cut short.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def run(words: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ from swell.supervise.child import Child
 from swell.supervise.lock import Holder, Lock, holder, writing
 from swell.supervise.log import Log
 from swell.supervise.sockets import listen_tcp, listen_unix
-from swell.supervise.supervisor import Budget, Supervisor
+from swell.supervise.supervisor import ENDING, Budget, Supervisor
 from swell.wire.identity import identify, read
 from swell.wire.paths import Home
 
@@ -67,6 +67,7 @@ def run(
         if identify(pid) is None:
             raise SwellError("no_such_process", f"There is no process {pid} to run for.")
     lock = _lock(home, attached=bool(attached))
+    undisturbed = ExitStack()
     try:
         with _files(home), ExitStack() as opened:
             with writing(home):
@@ -108,9 +109,31 @@ def run(
                 with suppress(SwellError):
                     lock.say("stopping")
 
+            undisturbed.enter_context(_signals_while(lambda: lock.holder.state != "stopping"))
             supervisor.run(ready, stopping)
     finally:
         lock.release()
+        undisturbed.close()
+
+
+@contextmanager
+def _signals_while(wanted: Callable[[], bool]) -> Iterator[None]:
+    """Outside of the supervisor's own time signals to end interrupt us while they are `wanted`, and else do nothing.
+
+    What is cleared away after the supervisor would be left by one that comes then, the second of two for example.
+    """
+
+    def interrupt(_number: int, _frame: object) -> None:
+        if wanted():
+            raise KeyboardInterrupt
+
+    heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _lock(home: Home, attached: bool) -> Lock:
