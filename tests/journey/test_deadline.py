@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from journey.callers import APPS, call, command, events, why
-from private_swell import Answer, PrivateSwell, wait_until
+from private_swell import Answer, PrivateSwell, private_swell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -92,6 +92,67 @@ def test_deadline_stops_the_work(endless: PrivateSwell, tmp_path: Path, kind: st
     record = why(endless, reply.request)
     assert (record["status"], record["error"]) == (504, "deadline")
     assert_stopped(file, after=record["received_at"] + limit_s)
+
+
+QUEUED = """
+import time
+import swell
+
+app = swell.App("queued")
+
+
+@app.function(max_containers=1, timeout=1)
+def work(x):
+    time.sleep(0.4)
+    return x
+
+
+@app.cls(timeout=1)
+class Slow:
+    @swell.enter()
+    def begin(self):
+        time.sleep(2)
+
+    @swell.method()
+    def get(self, x):
+        return x
+
+
+@app.local_entrypoint()
+def main():
+    print(list(work.map(range(8))), Slow().get.remote(8))
+"""
+
+
+def test_neither_waiting_nor_a_start_takes_any_of_a_timeout(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    program = tmp_path / "queued.py"
+    program.write_text(QUEUED)
+    said = command(own_swell, "run", str(program))
+    assert (said.code, said.out.splitlines()[-1:]) == (0, ["[0, 1, 2, 3, 4, 5, 6, 7] 8"]), said.err
+
+
+def test_who_is_ended_while_a_replica_starts_is_told_that_it_was_starting(
+    own_swell: PrivateSwell, tmp_path: Path
+) -> None:
+    program = tmp_path / "queued.py"
+    program.write_text(QUEUED)
+    own_swell.run("deploy", str(program))
+    reply = call(own_swell, "queued/Slow.get", [1], swell_timeout="1")
+    assert (reply.status, reply.error["code"]) == (504, "deadline")
+    assert "waited for a free replica" in reply.error["message"]
+    (reason,) = why(own_swell, reply.request)["reasons"]
+    assert "a replica was starting" in reason or "its template was being loaded" in reason
+
+
+def test_calls_that_are_held_too_long_are_sent_again(tmp_path: Path) -> None:
+    program = tmp_path / "queued.py"
+    program.write_text(QUEUED)
+    with private_swell(hold_s="0.5") as swell:
+        swell.run("deploy", str(program))
+        reply = call(swell, "queued/Slow.get", [1])
+        assert (reply.status, reply.error["code"]) == (503, "held_too_long")
+        said = command(swell, "call", "queued/Slow.get", "[5]")
+        assert (said.code, said.out.strip()) == (0, "5"), said.err
 
 
 @pytest.mark.parametrize("kind", KINDS)

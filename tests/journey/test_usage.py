@@ -95,6 +95,16 @@ def test_marginal_cost_is_the_formula(own_swell: PrivateSwell) -> None:
     assert record["cpu_us"] >= 0.3e6
 
 
+def test_what_is_stopped_at_its_deadline_costs_what_it_used(own_swell: PrivateSwell) -> None:
+    own_swell.run("deploy", str(APPS / "endless.py"))
+    reply = call(own_swell, "endless/loop", {"file": "/dev/null"}, swell_timeout="60")
+    assert (reply.status, reply.error["code"]) == (504, "deadline")
+    record = why(own_swell, reply.request)
+    assert record["cpu_us"] > 0.5e6
+    assert float(reply.headers["swell-cost-usd"]) == pytest.approx(record["marginal_usd"], rel=1e-3)
+    assert record["marginal_usd"] > record["cpu_us"] / 1e6 * Prices().cpu_core_hour_usd / 3600
+
+
 def test_phases_are_finer_than_a_millisecond(own_swell: PrivateSwell) -> None:
     own_swell.run("deploy", str(APPS / "burning.py"))
     with own_swell.connect() as client:
