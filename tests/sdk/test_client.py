@@ -502,10 +502,19 @@ def test_a_server_of_another_state_directory_is_told_from_a_key_that_is_wrong(
     # Nothing runs here, so the port is all there is to go by; with and without a key of our own.
     for key in ("", "sk-old\n"):
         (tmp_path / "key").write_text(key)
-        for ask in (lambda: Client.from_settings().apps(), lambda: named("double").remote(1)):
+        for ask in (
+            lambda: Client.from_settings().apps(),
+            lambda: Client.from_settings().call("a/double", (1,)),
+            lambda: list(Client.from_settings().call_gen("a/count", (1,))),
+            lambda: named("double").remote(1),
+            lambda: list(named("double").map([1, 2])),
+        ):
             with pytest.raises(swell.exception.AuthError, match="belongs to another state directory") as raised:
                 ask()
             assert f"No server runs on {tmp_path};" in str(raised.value)
+    assert server.calls == []
+    (tmp_path / "key").write_text(KEY)
+    assert Client.from_settings().call("a/double", (1,)) == 2
     # One that says it listens there is the one that is meant.
     (tmp_path / "lock").write_text(f'{{"host": "127.0.0.1", "port": {port}}}')
     with pytest.raises(swell.exception.AuthError, match="The key is not this server's"):

@@ -32,7 +32,8 @@ class Client:
     """One server, by the URL of its gateway. Nothing is sent before it is used."""
 
     def __init__(self, url: str, key: str = "", home: str = "", supposed: bool = False) -> None:
-        """`home`: the state directory whose server it is; `supposed`: should be, but nothing says that it is."""
+        """`home`: the state directory whose server it is; `supposed`: should be, but nothing says that it
+        is, which is made sure of before the first call."""
         self.url = url.rstrip("/")
         self.key = key
         self.home = home

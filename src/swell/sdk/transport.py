@@ -24,7 +24,7 @@ from swell.model.hosts import stays_here
 from swell.model.workload import Retrying
 from swell.sdk import shadow
 from swell.sdk.bridge import Pending
-from swell.sdk.protocol import RETRIED, Answer, Request, error_of, wait_s
+from swell.sdk.protocol import RETRIED, Answer, Request, error_of, failure, wait_s
 from swell.sdk.retries import NEVER, delay_s
 from swell.wire.http import REQUEST_ID, TIMEOUT
 from swell.wire.paths import Home
@@ -79,6 +79,8 @@ class Transport:
         self.url = url
         self._home = home
         self._supposed = supposed
+        self._sure = False
+        """The server has taken our key."""
         self._headers = {"accept-encoding": "identity", "user-agent": "swell"}
         if key:
             self._headers["authorization"] = f"Bearer {key}"
@@ -136,6 +138,7 @@ class Transport:
             raise SwellError("no_answer", f"{self.url} did not answer within {within_s} s.", status=504) from None
 
     async def _tried(self, request: Request, retrying: Retrying) -> Answer:
+        await self._make_sure(request)
         failed = 0
         while True:
             async with AsyncExitStack() as stack:
@@ -156,6 +159,7 @@ class Transport:
             await asyncio.sleep(delay)
 
     async def _opened(self, request: Request) -> _Opened:
+        await self._make_sure(request)
         while True:
             async with AsyncExitStack() as stack:
                 with _explained(self.url, self._home):
@@ -164,6 +168,16 @@ class Transport:
                 answer = self._answer(response, body)
                 if not await _waits_on(request, answer):
                     return _Opened(self.url, response, answer, stack.pop_all())
+
+    async def _make_sure(self, request: Request) -> None:
+        """Before the first call on a server that is only supposed to be ours: without a key it would run there."""
+        if not self._supposed or self._sure or not request.path.startswith("/call/"):
+            return
+        # Another's server refuses our key, and `_answer` says so.
+        answer = await self._tried(Request("GET", "/api/health"))
+        if not answer.ok:
+            raise failure(answer)
+        self._sure = True
 
     def _sent(self, request: Request) -> AbstractAsyncContextManager[httpx2.Response]:
         loop = asyncio.get_running_loop()
