@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
@@ -110,9 +110,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     api = control_api(settings, Control(deployer, queries), blobs, keys.api)
     over = asyncio.Event()
     serving = asyncio.create_task(serve_api(api, api_socket, over))
-    sweep = partial(sweep_blobs, deployer, blobs, clock)
-    chores = every(OWNER_LOOK_S, partial(stop_orphaned_apps, deployer)), every(BLOBS_KEPT_S, sweep)
-    tasks = [asyncio.create_task(chore) for chore in chores]
+    tasks = [asyncio.create_task(chore) for chore in chores(deployer, blobs, clock)]
     up.ready()
     await up.stopped()
     for task in tasks:
@@ -182,6 +180,12 @@ async def serve_api(api: ASGIApp, listener: socket.socket, over: asyncio.Event) 
         api, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=1
     )
     await Server(config).serve([listener])
+
+
+def chores(deployer: Deployer, blobs: Blobs, clock: Clock) -> Iterator[Coroutine[None, None, None]]:
+    """What control does again and again beside the loop."""
+    yield every(OWNER_LOOK_S, partial(stop_orphaned_apps, deployer))
+    yield every(BLOBS_KEPT_S, partial(sweep_blobs, deployer, blobs, clock))
 
 
 async def every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
