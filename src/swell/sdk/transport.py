@@ -174,7 +174,7 @@ class Transport:
         if not self._supposed or self._sure or not request.path.startswith("/call/"):
             return
         # Another's server refuses our key, and `_answer` says so.
-        answer = await self._tried(Request("GET", "/api/health"))
+        answer = await self._tried(Request("GET", "/api/health"), NEVER)
         if not answer.ok:
             raise failure(answer)
         self._sure = True
