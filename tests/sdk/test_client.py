@@ -516,6 +516,7 @@ def test_a_server_of_another_state_directory_is_told_from_a_key_that_is_wrong(
     (tmp_path / "key").write_text(KEY)
     assert Client.from_settings().call("a/double", (1,)) == 2
     # One that says it listens there is the one that is meant.
+    (tmp_path / "key").write_text("sk-old")
     (tmp_path / "lock").write_text(f'{{"host": "127.0.0.1", "port": {port}}}')
     with pytest.raises(swell.exception.AuthError, match="The key is not this server's"):
         Client.from_settings().apps()
