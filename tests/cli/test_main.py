@@ -106,7 +106,7 @@ def test_without_a_server_each_command_says_so(words: list[str], tmp_path: Path)
         (["logs", "shop", "--request", "nope"], "'nope' is no request's id"),
         (["why", "a/b"], "'a/b' is no request's id"),
         (["app", "stop", "../x"], "namespace '..' is no name"),
-        (["down", "--home", "{there}/file"], "The state directory {there}/file cannot be used: Not a directory."),
+        (["down", "--home", "{there}/file"], "The state directory {there}/file cannot be used: it is a file, not a"),
         (["deploy", "missing.py"], "There is no file 'missing.py' (in {there})."),
         (["deploy", "missing.txt"], "There is no file or module 'missing.txt' (in {there})."),
         (["deploy", "file"], "file is not a Python file: its name has to end in .py."),

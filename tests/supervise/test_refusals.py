@@ -62,9 +62,9 @@ def test_a_home_that_cannot_be_one_is_told_by_what_is_wrong_and_what_mends_it(ro
     (root / "h" / "lock").mkdir(parents=True)
     away, another = "Move it away, or set SWELL_HOME", "Set SWELL_HOME"
     said = {
-        root / "file": f"{root}/file is a file, not a directory. {away}",
+        root / "file": f"it is a file, not a directory. {away}",
         root / "file" / "h": f"{root}/file is a file, not a directory. {away}",
-        root / "link": f"{root}/link is a link to what is not there. {away}",
+        root / "link": f"it is a link to what is not there. {away}",
         root / "h": f"{root}/h/lock: Is a directory. {another}",
         Path("/proc/h"): f"it is not there, and cannot be made in /proc: No such file or directory. {another}",
     }

@@ -113,7 +113,7 @@ def _wrong(root: Path, error: OSError) -> tuple[str, str]:
     there = next(path for path in (root, *root.parents) if os.path.lexists(path))
     if not os.path.isdir(there):
         what = "a file, not a directory" if os.path.exists(there) else "a link to what is not there"
-        return f"{there} is {what}", "Move it away"
+        return f"{'it' if there == root else there} is {what}", "Move it away"
     denied = error.errno in (errno.EACCES, errno.EROFS)
     if there != root:
         return f"it is not there, and cannot be made in {there}: {said}", "Make it" if denied else ""
