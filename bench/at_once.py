@@ -1,7 +1,8 @@
 """What if a hundred parked models are called in the same moment?
 
 Each service is a class with the model of wake_app in a template of its own. All have to be answered; how soon the
-last one can be is bounded by the CPU time that all of it takes, shared by the cores.
+last one can be is bounded by the CPU time that all of it takes, shared by the cores. So each round is set beside its
+own CPU time, and it is told where the time of its last answer went.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from statistics import fmean
+from typing import NamedTuple
 
 from bench.apps.wake_app import Loaded, Model
 from bench.kernel import cores, family_cpu_s, memory_mib
 from bench.row import Row, quantile, row
-from private_swell import Client, PrivateSwell, private_swell, wait_until
+from private_swell import Answer, Client, PrivateSwell, private_swell, wait_until
 
 APP = "bench-crowd"
 MEMORY_MIB = 64
@@ -31,36 +33,59 @@ class Service{number}(Loaded):
 """
 
 
+class Round(NamedTuple):
+    """All services, called once at the same time."""
+
+    ms: list[float]
+    """From request to answer, of each."""
+    last_ms: float
+    """From the first request to the last answer."""
+    last_phases_ms: dict[str, float]
+    """Where the time of the one that took longest went."""
+    wake_cpu_ms: float
+    """CPU per wake of all processes of the platform."""
+    cpu_ms: float
+    """In sum, the client's included."""
+
+
 def rows(arguments: object, services: int, rounds: int) -> list[Row]:
     """Request to answer of every service, `rounds` times all at once; and what bounds it."""
-    ms: list[float] = []
-    last: list[float] = []
-    floor: list[float] = []
-    each: list[float] = []
+    seen: list[Round] = []
     with private_swell(template_idle_s=3600, template_memory_share=SHARE) as here, ExitStack() as stack:
         private_mib = _park(here, arguments, services)
         clients = [stack.enter_context(here.connect()) for _ in range(services)]
-        pids = [one.pid for one in here.processes()]
         for _ in range(rounds):
-            before_s, own_s = family_cpu_s(pids), time.process_time()
-            begun = time.perf_counter()
-            ms += _call_all(clients, arguments)
-            last.append((time.perf_counter() - begun) * 1000)
-            own_ms = (time.process_time() - own_s) * 1000
-            # The replicas are there still, and began at zero.
-            used_ms = (family_cpu_s(one.pid for one in here.processes()) - before_s) * 1000
-            each.append(used_ms / services)
-            floor.append((used_ms + own_ms) / cores())
+            seen.append(_round(here, clients, arguments))
             wait_until("all parked again", lambda: here.parked(services), pause_s=1)
     what = f"{services} models at once"
     shared = f"of which the template's {private_mib:.0f} MiB are private"
+    every = [ms for one in seen for ms in one.ms]
+    last = [one.last_ms for one in seen]
+    bound = [one.cpu_ms / cores() for one in seen]
+    over = [ms / least for ms, least in zip(last, bound, strict=True)]
+    phases = {name: [one.last_phases_ms.get(name, 0.0) for one in seen] for name in seen[0].last_phases_ms}
     return [
-        row("wake", f"{what}, request to answer", "ms", ms, note=f"all answered; each its own template, {shared}"),
-        row("wake", f"{what}, p99", "ms", [quantile(ms, 0.99)]),
-        row("wake", f"{what}, the last one", "ms", last),
-        row("wake", f"{what}, CPU per wake", "ms", each, note="all processes, to the last answer"),
-        row("wake", f"{what}, that CPU on {cores()} cores", "ms", floor, note="the client's included"),
+        row("wake", f"{what}, request to answer", "ms", every, note=f"all answered; each its own template, {shared}"),
+        row("wake", f"{what}, p99", "ms", [quantile(every, 0.99)], note=f"of all {len(every)}: the slowest round's"),
+        row("wake", f"{what}, the last one", "ms", last, note="of each round"),
+        *(row("wake", f"  of it: {name}", "ms", values) for name, values in phases.items()),
+        row("wake", f"{what}, CPU per wake", "ms", [one.wake_cpu_ms for one in seen], note="without the client"),
+        row("wake", f"{what}, that CPU on {cores()} cores", "ms", bound, note="with it; to the last answer"),
+        row("wake", f"{what}, the last one by that", "×", over, note="1: no core was idle, or at others' work"),
     ]
+
+
+def _round(here: PrivateSwell, clients: list[Client], arguments: object) -> Round:
+    """All services once, in the same moment."""
+    before_s, own_s = family_cpu_s(one.pid for one in here.processes()), time.process_time()
+    begun = time.perf_counter()
+    answers = _call_all(clients, arguments)
+    last_ms = (time.perf_counter() - begun) * 1000
+    own_ms = (time.process_time() - own_s) * 1000
+    # The replicas are there still, and began at zero.
+    used_ms = (family_cpu_s(one.pid for one in here.processes()) - before_s) * 1000
+    slowest = max(answers, key=lambda one: one.ms)
+    return Round([one.ms for one in answers], last_ms, slowest.phases_ms, used_ms / len(clients), used_ms + own_ms)
 
 
 def _park(here: PrivateSwell, arguments: object, services: int) -> float:
@@ -85,13 +110,13 @@ def _first_call(here: PrivateSwell, number: int, arguments: object) -> None:
         client.call(f"{APP}/Service{number}.predict", arguments)
 
 
-def _call_all(clients: list[Client], arguments: object) -> list[float]:
+def _call_all(clients: list[Client], arguments: object) -> list[Answer]:
     """Every service over a connection of its own, in the same moment. Whatever is not answered 200 is Failed."""
     together = threading.Barrier(len(clients))
 
-    def call(number: int) -> float:
+    def call(number: int) -> Answer:
         together.wait()
-        return clients[number].call(f"{APP}/Service{number}.predict", arguments).ms
+        return clients[number].call(f"{APP}/Service{number}.predict", arguments)
 
     with ThreadPoolExecutor(len(clients)) as callers:
         return list(callers.map(call, range(len(clients))))

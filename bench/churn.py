@@ -1,8 +1,10 @@
-"""How many replicas can be started per second of CPU: demand, plan, commit, order, ready, table.
+"""How many replicas can be started, per second and per second of CPU?
 
-With the fake engine it is the planner alone, at 1, 100 and 5,000 known pools: what it costs must not grow
-with what is merely known. Frames and log entries are encoded as the live loop does. With real forks it is
-the whole platform: every call to a single-use function forks a replica, is answered by it, and ends it.
+From a request to its answer, a replica for each: it is held, its level told, a replica planned, committed, ordered,
+ready and in the table, and the request sent there. With a fake engine (`one_process`) that is what control and the
+gateway can do, at 1, 100 and 5,000 known pools; control's part alone is beside it, since what it costs must not grow
+with what is merely known. With real forks it is the whole platform: every call to a single-use function forks a
+replica, is answered by it, and ends it.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import msgspec
+import uvloop
 
 from bench import APPS
 from bench.kernel import children_cpu_s, cpu_s
+from bench.one_process import call_in_turn, server
 from bench.row import Options, Row, row
-from private_swell import PrivateSwell, private_swell, wait_until
+from private_swell import Failed, PrivateSwell, private_swell, wait_until
 from swell.control.reactor import Effects, Reactor
 from swell.engines.fake import Behaviour, FakeEngine
 from swell.model.events import AppDeployed, Opened
@@ -32,19 +36,52 @@ from swell.wire.link import Level, Order
 KNOWN_POOLS = (1, 100, 5000)
 CALLERS = 4
 """Connections that call at the same time."""
+WARM_UP = 50
+"""Calls before it is measured."""
 IDLE_S = 1.0
 POLICY = Policy(templates=False)
 
 
 def run(options: Options) -> list[Row]:
-    """Starts per CPU-second at each number of known pools."""
+    """Starts at each number of known pools: through control and gateway, and planned by control alone; then real."""
+    return _fake(options) + _planned(options) + _real(options)
+
+
+def _fake(options: Options) -> list[Row]:
+    """Starts per second, and per CPU-second of control, gateway, fake engine and callers together."""
+    rows = []
+    for pools in KNOWN_POOLS:
+        # One caller of one function waits 10 ms each time: the same number would take minutes.
+        starts = options.rounds(3000, 500) if pools >= CALLERS else options.rounds(500, 100)
+        seen = [uvloop.run(_rates(pools, starts)) for _ in range(options.rounds(5, 2))]
+        at = f"fake engine, {pools:,} pool{'s' if pools > 1 else ''} known"
+        note = f"{min(CALLERS, pools)} caller{'s' if pools > 1 else ''}, each call answered"
+        rows.append(row("churn", f"starts per second, {at}", "1/s", [rate for rate, _ in seen], note=note))
+        rows.append(row("churn", f"starts per CPU-second, {at}", "1/s", [per_cpu_s for _, per_cpu_s in seen], "≥ 1000"))
+    return rows
+
+
+async def _rates(pools: int, starts: int) -> tuple[float, float]:
+    """Starts per second, and per CPU-second of this process."""
+    async with server(pools) as here:
+        await call_in_turn(here, WARM_UP, CALLERS)
+        before, cpu, begun = here.starts, time.process_time(), time.perf_counter()
+        await call_in_turn(here, starts, CALLERS)
+        elapsed_s, cpu_used_s = time.perf_counter() - begun, time.process_time() - cpu
+        if here.starts - before != starts:
+            raise Failed(f"{here.starts - before} replicas were started for {starts} calls")
+    return starts / elapsed_s, starts / cpu_used_s
+
+
+def _planned(options: Options) -> list[Row]:
+    """Starts per CPU-second of control's part alone."""
     starts = options.rounds(3000, 500)
     rows = []
     for pools in KNOWN_POOLS:
-        rates = [_rate(pools, starts) for _ in range(options.rounds(5, 2))]
-        name = f"starts per CPU-second, fake engine, {pools:,} pools known"
-        rows.append(row("churn", name, "1/s", rates, "≥ 1000"))
-    return rows + _real(options)
+        rates = [_planned_rate(pools, starts) for _ in range(options.rounds(5, 2))]
+        name = f"  control's part alone, {pools:,} pool{'s' if pools > 1 else ''} known"
+        rows.append(row("churn", name, "1/s", rates, note="per CPU-second; no gateway, no link, no store"))
+    return rows
 
 
 def _real(options: Options) -> list[Row]:
@@ -97,7 +134,7 @@ def _calls(here: PrivateSwell, count: int, caller: int) -> int:
     return count
 
 
-def _rate(pools: int, starts: int) -> float:
+def _planned_rate(pools: int, starts: int) -> float:
     churn = _Churn(pools)
     begun = time.process_time()
     for _ in range(starts):
@@ -106,7 +143,9 @@ def _rate(pools: int, starts: int) -> float:
 
 
 class _Churn:
-    """The reactor, a fake engine, and somebody who calls one pool after another."""
+    """The reactor, a fake engine, and levels that say that one pool after another is called.
+
+    Frames and log entries are encoded as the live loop does."""
 
     def __init__(self, pools: int) -> None:
         self.time = Timeline()

@@ -112,18 +112,21 @@ def _rows(seen: dict[str, list[Slice]], connections: int) -> list[Row]:
 
 
 def _tail(doors: Sequence[Door], rate: float, options: Options) -> list[Row]:
-    """The 99th percentile at half of what the floor can do, in turn."""
+    """The 99th percentile at half of what the floor can do, in turn; what was not answered is in it, and told."""
     tails: dict[str, list[Load]] = defaultdict(list)
     for _ in range(options.rounds(5, 1)):
         for door in doors:
             tails[door.name].append(_fixed_rate(door, rate, options.rounds(5, 2)))
+    at = "at half the floor's rate"
     rows = []
     for name, seen in tails.items():
-        lost = sum(one.sent - one.answered for one in seen)
-        note = f"{rate:,.0f} req/s; the client itself late by {max(one.late_ms for one in seen):.1f} ms"
-        note += f"; {lost} not answered" if lost else ""
-        rows.append(row("echo", f"p50 at half the floor's rate, {name}", "ms", [one.p50_ms for one in seen]))
-        rows.append(row("echo", f"p99 at half the floor's rate, {name}", "ms", [one.p99_ms for one in seen], note=note))
+        late, failed = [one.late_ms for one in seen], [one.failed for one in seen]
+        rows += [
+            row("echo", f"p50 {at}, {name}", "ms", [one.p50_ms for one in seen], note=f"{rate:,.0f} req/s"),
+            row("echo", f"p99 {at}, {name}", "ms", [one.p99_ms for one in seen], note="from when each was due"),
+            row("echo", f"  in it: the client late, p99, {name}", "ms", late),
+            row("echo", f"failed {at}, {name}", "", failed, note=f"of {seen[0].sent:,} each time"),
+        ]
     return rows
 
 

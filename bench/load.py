@@ -1,7 +1,9 @@
 """How long do answers take at a fixed rate of requests? `python -m bench.load --port … --rate …` prints JSON.
 
-Requests are due by a clock, not by the answers to earlier ones: a server that stalls is charged for every
-request that came due meanwhile. Runs in a process of its own, so that what measures is not what is measured.
+Requests are due by a clock, not by the answers to earlier ones: a server that stalls is charged for every request
+that came due meanwhile, and so is this client where it notices late that one was due. One that was not answered 200
+has failed, and counts as if it had been waited for until the end. Runs in a process of its own, so that what measures
+is not what is measured.
 """
 
 from __future__ import annotations
@@ -11,26 +13,31 @@ import asyncio
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 
 import msgspec
 
+from bench.row import quantile
+
 TICK_S = 0.001
-"""How finely requests are spread; those due within one tick are sent together. uvloop counts in whole ms."""
+"""How often it is looked whether requests are due; those of one tick are sent together. uvloop counts in whole ms."""
+WAIT_S = 2.0
+"""How long answers are waited for once the last request was sent. Then is the end, also for what failed before."""
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What was seen. Latencies in ms, from the moment a request was due and seen to be, waiting for a free
-    connection included."""
+    """What was seen. Latencies in ms, of all requests, from the moment each was due: waiting for the client to notice
+    and for a free connection included."""
 
     sent: int
-    answered: int
-    errors: int
+    failed: int
+    """Of those, not answered 200: refused, cut off, or not answered until the end."""
     rate: float
     p50_ms: float
     p99_ms: float
     max_ms: float
     late_ms: float
-    """99th percentile of how late this client itself was: latencies of that size are its own."""
+    """99th percentile of how late this client noticed that a request was due. It is in the latencies."""
 
 
 class Connection(asyncio.Protocol):
@@ -38,15 +45,13 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
-        self.begun = 0.0
         self.buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         self.driver.free.append(self)
 
-    def send(self, due: float) -> None:
-        self.begun = due
+    def send(self) -> None:
         self.transport.write(self.driver.request)  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
@@ -61,7 +66,7 @@ class Connection(asyncio.Protocol):
         self.driver.answered(self, head.startswith(b"HTTP/1.1 200"))
 
     def connection_lost(self, _error: Exception | None) -> None:
-        self.driver.errors += self.begun > 0
+        self.driver.lost(self)
 
 
 class Driver:
@@ -70,43 +75,78 @@ class Driver:
     def __init__(self, request: bytes, rate: float, seconds: float) -> None:
         self.request = request
         self.rate = rate
-        self.seconds = seconds
+        self.total = int(rate * seconds)
         self.free: deque[Connection] = deque()
         self.waiting: deque[float] = deque()
+        """When those were due that no connection was free for."""
+        self.under_way: dict[Connection, float] = {}
+        self.sent = 0
         self.latencies: list[float] = []
         self.lateness: list[float] = []
-        self.errors = 0
-        self.sent = 0
+        self.failed: list[float] = []
+        """When those were due that were answered otherwise, or cut off."""
 
     def answered(self, connection: Connection, fine: bool) -> None:
+        """The request on this connection is over, and the next one may have it."""
+        due = self.under_way.pop(connection)
         if fine:
-            self.latencies.append(time.perf_counter() - connection.begun)
+            self.latencies.append(time.perf_counter() - due)
         else:
-            self.errors += 1
-        connection.begun = 0.0
+            self.failed.append(due)
         self.free.append(connection)
-        self._send()
+        self.send()
 
-    def _send(self) -> None:
+    def lost(self, connection: Connection) -> None:
+        """There is one connection less."""
+        due = self.under_way.pop(connection, None)
+        if due is not None:
+            self.failed.append(due)
+        elif connection in self.free:
+            self.free.remove(connection)
+
+    def take_due(self, begun: float, now: float) -> None:
+        """All that came due until `now`, of a schedule that began then."""
+        while self.sent < self.total and (due := begun + self.sent / self.rate) <= now:
+            self.waiting.append(due)
+            self.lateness.append(now - due)
+            self.sent += 1
+
+    def send(self) -> None:
+        """What waits, as far as connections are free."""
         while self.waiting and self.free:
-            self.free.popleft().send(self.waiting.popleft())
+            connection, due = self.free.popleft(), self.waiting.popleft()
+            self.under_way[connection] = due
+            connection.send()
 
-    async def run(self) -> None:
-        """Until the time is over, and everything sent was answered or two seconds passed."""
+    async def run(self) -> Load:
+        """Until everything was sent, and answered or waited for long enough."""
         begun = time.perf_counter()
-        while (now := time.perf_counter()) < begun + self.seconds:
-            due = int((now - begun) * self.rate)
-            if self.sent < due:
-                self.lateness.append(now - begun - (self.sent + 1) / self.rate)
-            for _ in range(due - self.sent):
-                self.waiting.append(now)
-                self.sent += 1
-            self._send()
+        while self.sent < self.total:
+            self.take_due(begun, time.perf_counter())
+            self.send()
             await asyncio.sleep(TICK_S)
-        for _ in range(int(2 / TICK_S)):
-            if len(self.latencies) + self.errors == self.sent:
+        over = time.perf_counter() + WAIT_S
+        for _ in range(int(WAIT_S / TICK_S)):
+            if not self.waiting and not self.under_way:
                 break
             await asyncio.sleep(TICK_S)
+        unanswered = [*self.failed, *self.under_way.values(), *self.waiting]
+        return told(self.latencies, [over - due for due in unanswered], self.lateness, self.rate)
+
+
+def told(latencies: Sequence[float], failed: Sequence[float], lateness: Sequence[float], rate: float) -> Load:
+    """All requests in figures, from seconds: how long those took that were answered, and since when the failed ones
+    were due at the end."""
+    every = [*latencies, *failed]
+    return Load(
+        sent=len(every),
+        failed=len(failed),
+        rate=rate,
+        p50_ms=quantile(every, 0.5) * 1000,
+        p99_ms=quantile(every, 0.99) * 1000,
+        max_ms=max(every) * 1000,
+        late_ms=quantile(lateness, 0.99) * 1000,
+    )
 
 
 async def measure(port: int, path: str, body: bytes, rate: float, seconds: float, connections: int) -> Load:
@@ -117,25 +157,10 @@ async def measure(port: int, path: str, body: bytes, rate: float, seconds: float
     loop = asyncio.get_running_loop()
     for _ in range(connections):
         await loop.create_connection(lambda: Connection(driver), "127.0.0.1", port)
-    await driver.run()
-    for connection in driver.free:
+    seen = await driver.run()
+    for connection in (*driver.free, *driver.under_way):
         connection.transport.close()
-    ordered = sorted(driver.latencies) or [float("nan")]
-    late = sorted(driver.lateness) or [0.0]
-
-    def at(values: list[float], share: float) -> float:
-        return values[min(int(share * len(values)), len(values) - 1)] * 1000
-
-    return Load(
-        sent=driver.sent,
-        answered=len(driver.latencies),
-        errors=driver.errors,
-        rate=driver.sent / seconds,
-        p50_ms=at(ordered, 0.5),
-        p99_ms=at(ordered, 0.99),
-        max_ms=ordered[-1] * 1000,
-        late_ms=at(late, 0.99),
-    )
+    return seen
 
 
 def main() -> None:

@@ -20,16 +20,14 @@ SETTLE_S = 5
 def run(options: Options) -> list[Row]:
     """Memory and CPU of our own processes, before any service and with all of them at rest."""
     services = options.rounds(1000, 100)
-    seconds = options.rounds(60, 5)
+    slices, seconds = options.rounds(3, 2), options.rounds(20, 3)
     with private_swell(template_idle_s=1) as here:
         empty = _memory(here)
         deploy_s = _deploy(here, services)
         call_s = _call(here, services)
         wait_until("all at zero", lambda: not here.replicas(), pause_s=1)
         time.sleep(SETTLE_S)
-        before = {name: cpu_s(here.server(name)) for name in SERVERS}
-        time.sleep(seconds)
-        used = {name: cpu_s(here.server(name)) - before[name] for name in SERVERS}
+        used = [_slice_s(here, seconds) for _ in range(slices)]
         full = _memory(here)
     note = f"{empty['control']:.0f}, {empty['gateway']:.0f}, {empty['runner']:.0f} MiB with none"
     rows = [row("rest", f"deploying {services} services, {PER_APP} to an app", "s", [deploy_s])]
@@ -37,8 +35,19 @@ def run(options: Options) -> list[Row]:
     for name in SERVERS:
         rows.append(row("rest", f"{services} at zero: {name}, resident", "MiB", [full[name]], note=note))
         note = ""
-    rows += [row("rest", f"{services} at zero: {name}, CPU", "ms/s", [used[name] / seconds * 1000]) for name in SERVERS]
+    each = f"slices of {seconds} s"
+    for name in SERVERS:
+        ms_per_s = [one[name] / seconds * 1000 for one in used]
+        rows.append(row("rest", f"{services} at zero: {name}, CPU", "ms/s", ms_per_s, note=each))
     return rows
+
+
+def _slice_s(here: PrivateSwell, seconds: int) -> dict[str, float]:
+    """CPU seconds of each process of ours while nobody calls."""
+    pids = {name: here.server(name) for name in SERVERS}
+    before = {name: cpu_s(pid) for name, pid in pids.items()}
+    time.sleep(seconds)
+    return {name: cpu_s(pid) - before[name] for name, pid in pids.items()}
 
 
 def _memory(here: PrivateSwell) -> dict[str, float]:

@@ -1,0 +1,90 @@
+"""Do the benchmarks measure what docs/benchmarks.md says, where nobody would notice otherwise?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from bench import load
+from bench.one_process import call_in_turn, server
+
+REQUEST_RATE = 500.0
+
+
+class Answering(asyncio.Protocol):
+    """A server that gives the answer it was told to, or none, to each read."""
+
+    def __init__(self, answer: Callable[[], bytes | None]) -> None:
+        self.answer = answer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, _data: bytes) -> None:
+        answer = self.answer()
+        if answer is None:
+            self.transport.close()
+        elif answer:
+            self.transport.write(answer)  # type: ignore[attr-defined]
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+REFUSED = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+
+
+def measured(answer: Callable[[], bytes | None], seconds: float = 0.2) -> load.Load:
+    async def scenario() -> load.Load:
+        listening = await asyncio.get_running_loop().create_server(lambda: Answering(answer), "127.0.0.1", 0)
+        port = listening.sockets[0].getsockname()[1]
+        seen = await load.measure(port, "/", b"{}", REQUEST_RATE, seconds, connections=4)
+        listening.close()
+        return seen
+
+    return asyncio.run(scenario())
+
+
+def test_each_request_counts_from_when_it_was_due() -> None:
+    driver = load.Driver(b"", rate=10.0, seconds=1.0)
+    driver.take_due(begun=100.0, now=100.35)
+    assert list(driver.waiting) == pytest.approx([100.0, 100.1, 100.2, 100.3])
+    assert driver.lateness == pytest.approx([0.35, 0.25, 0.15, 0.05])
+    driver.take_due(begun=100.0, now=300.0)
+    assert driver.sent == 10
+
+
+def test_all_that_was_due_is_sent_and_answered() -> None:
+    seen = measured(lambda: OK)
+    assert (seen.sent, seen.failed) == (100, 0)
+    assert 0 < seen.p50_ms <= seen.p99_ms <= seen.max_ms
+
+
+@pytest.mark.parametrize("answer", [b"", REFUSED, None], ids=["lost", "refused", "cut off"])
+def test_what_is_not_answered_has_failed_and_is_in_the_percentiles(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes | None
+) -> None:
+    monkeypatch.setattr(load, "WAIT_S", 0.1)
+    answers = iter([OK] * 50)
+    seen = measured(lambda: next(answers, answer))
+    assert (seen.sent, seen.failed) == (100, 50)
+    assert seen.p99_ms >= 100.0
+
+
+def test_failures_take_until_the_end() -> None:
+    seen = load.told([0.001] * 98, [2.0, 2.0], [0.0005], rate=100.0)
+    assert (seen.sent, seen.failed, seen.p50_ms) == (100, 2, 1.0)
+    assert seen.p99_ms == pytest.approx(2000.0)
+
+
+@pytest.mark.parametrize("pools", [1, 6])
+def test_a_start_goes_from_a_request_to_its_answer(pools: int) -> None:
+    calls = 12
+
+    async def scenario() -> None:
+        async with server(pools) as here:
+            await call_in_turn(here, calls, callers=4)
+            # That each was answered is checked by its caller.
+            assert here.starts == calls
+
+    asyncio.run(scenario())
