@@ -59,7 +59,7 @@ def swell() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Entry point. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (by another signal: 128 and its number)."""
+    """Entry point. Exit codes: 0 done, 1 failed, 2 wrong usage, 128 and a signal: interrupted."""
     try:
         code = run(words)
     except KeyboardInterrupt:
