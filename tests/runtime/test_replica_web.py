@@ -309,7 +309,8 @@ def _free_port() -> int:
 SERVER = """
     import subprocess, sys
     SERVE = '''
-    import http.server, os, sys
+    import http.server, os, signal, sys
+    signal.alarm(60)
     print("server pid", os.getpid(), flush=True)
     http.server.test(http.server.SimpleHTTPRequestHandler, port=%d, bind="127.0.0.1")
     '''.replace("\\n    ", "\\n")
@@ -319,6 +320,10 @@ SERVER = """
         subprocess.run([{python!r}, "-c", SERVE % {port}])
     def absent():
         pass
+    def failing():
+        subprocess.Popen([{python!r}, "-c", "import sys; sys.exit('no weights')"])
+    def background():
+        subprocess.Popen([{python!r}, "-c", "import os; os.fork() and os._exit(0)\\n" + SERVE % {port}])
     def broken():
         raise OSError("no such program")
 """
@@ -346,6 +351,27 @@ def test_a_process_that_ends_takes_the_replica_with_it() -> None:
         told = replica.hear()
         assert isinstance(told, Failed)
         assert told.reason == "not_listening"
+        assert replica.wait() == 0
+
+
+def test_a_program_that_goes_on_in_the_background_is_waited_for() -> None:
+    port = _free_port()
+    source = SERVER.format(python=sys.executable, port=port)
+    with ready_replica(source, _web("server", "background", port=port), listen=False) as replica:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        until(lambda: replica.printed("server pid"), "its pid")
+        # Where there is a runner it sees to that: it adopts what has no parent any more.
+        os.kill(int(replica.printed("server pid")[0][2].split()[-1]), 9)
+
+
+def test_a_process_that_fails_before_it_listens_is_a_failed_start_at_once() -> None:
+    port = _free_port()
+    source = SERVER.format(python=sys.executable, port=port)
+    web = _web("server", "failing", port=port, startup_timeout_s=1000.0)
+    with ReplicaProcess(source, web, listen=False) as replica:
+        failed = replica.failed()
+        assert failed.reason == "not_listening"
+        assert "The process that failing started ended (exit code 1)" in failed.detail
         assert replica.wait() == 0
 
 

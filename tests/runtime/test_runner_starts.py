@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ def test_each_failed_start_is_logged_with_its_number_until_one_works() -> None:
         there = node.home.root / "there"
         source = f"""
         import os
+import socket
         class C:
             def warm(self):
                 assert os.path.exists({str(there)!r}), "not there"
@@ -251,6 +253,24 @@ def test_an_asgi_function_that_makes_no_app_is_told_as_that(does: str, told: str
         over = await node.gone(node.start(msgspec.structs.replace(revision, entry=entry)))
         (line,) = (row["text"] for row in node.log() if row["replica"] == over.replica and row["stream"] == "sys")
         assert line.startswith(told)
+
+    run(scenario)
+
+
+def test_a_program_that_fails_before_it_listens_is_told_with_its_last_lines() -> None:
+    async def scenario(node: Node) -> None:
+        program = "import sys; print('loading'); sys.exit('no weights')"
+        source = f"import subprocess, sys\ndef f():\n    subprocess.Popen([sys.executable, '-c', {program!r}])\n"
+        revision = node.revision(source)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            web = Web("server", "label", port=free.getsockname()[1], startup_timeout_s=1000.0)
+        entry = msgspec.structs.replace(revision.entry, methods=(Method("f", web=web),))
+        over = await node.gone(node.start(msgspec.structs.replace(revision, entry=entry)))
+        said, *printed = over.detail.splitlines()
+        assert "The process that f started ended (exit code 1)" in said
+        assert printed[-1] == "its last output line: no weights"
+        assert "loading" in printed
 
     run(scenario)
 

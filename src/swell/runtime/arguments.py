@@ -278,7 +278,7 @@ def _in_json(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int | float):
         return "a number"
-    return {str: "a text", bytes: "bytes"}.get(type(value), type(value).__name__)
+    return "a text" if isinstance(value, str) else type(value).__name__
 
 
 def _as_written(signature: inspect.Signature) -> inspect.Signature:

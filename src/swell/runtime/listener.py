@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from typing import Any
 
+from swell.model.ends import how_ended
 from swell.model.errors import SwellError
 from swell.runtime.load import enter_error
 from swell.wire.identity import Identity, children, identify, open_pidfd
@@ -36,12 +37,21 @@ class Listener:
         """
         if await self._accepts():
             raise SwellError("not_listening", f"Port {self._port} is already taken by another process.", status=500)
+        before = frozenset(children(os.getpid()))
         started = asyncio.ensure_future(run())
         loop = asyncio.get_running_loop()
         until = loop.time() + self._startup_timeout_s
         while not await self._accepts():
             if started.done() and started.exception() is not None:
                 raise enter_error(self._name, started.exception() or RuntimeError())
+            # Tried once more after it: by then it may have left one behind that listens.
+            if started.done() and (why := _failed(before)) and not await self._accepts():
+                raise SwellError(
+                    "not_listening",
+                    f"The process that {self._name} started ended ({why}) before 127.0.0.1:{self._port} took a "
+                    "connection.",
+                    status=500,
+                )
             if loop.time() > until:
                 raise SwellError(
                     "not_listening",
@@ -77,6 +87,29 @@ class Listener:
             return False
         writer.close()
         return True
+
+
+def _failed(before: Container[int]) -> str:
+    """How the last child of this process ended, where that was in failure and no other is left; else empty.
+
+    `before`: those that do not count. One that ended well may go on in the background, as another process that listens.
+    """
+    statuses = [_status(pid) for pid in children(os.getpid()) if pid not in before]
+    return how_ended(statuses[-1]) if statuses and all(statuses) else ""
+
+
+def _status(pid: int) -> int | None:
+    """The exit status (minus the signal) of a child that is over; None of one that is not, or where nobody tells.
+
+    It stays to be asked by whoever started it.
+    """
+    try:
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except (AttributeError, ChildProcessError):
+        return None
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
 async def end_children() -> None:

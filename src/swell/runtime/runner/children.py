@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from swell.model.ends import ORDERED, in_words
+from swell.model.ends import ORDERED, how_ended, in_words
 from swell.model.events import ReplicaSeen
 from swell.model.orders import StartOrder, StopOrder
 from swell.model.replica import Phase, Role
@@ -183,19 +183,21 @@ def verdict(child: Child, exit: Exit | None, oom_kills: int, tail: Sequence[str]
     The detail's first line says it; the traceback, or the last lines it printed, may follow. What it printed need have
     nothing to do with its end, and is told as what it is.
     """
+    printed = (*tail[:-1], *(f"its last output line: {line}" for line in tail[-1:]))
     if child.failed is not None:
-        return Ending(child.failed.reason, child.failed.detail)
+        # What ended is not our runtime, which has a traceback to tell: it is a program of the user's.
+        told = printed if child.failed.reason == "not_listening" else ()
+        return Ending(child.failed.reason, "\n".join((child.failed.detail, *told)))
     if child.stop is not None:
         return Ending(child.stop.reason, child.ending.detail if child.ending else "")
     if child.ending is not None:
         return child.ending
     status = exit.status if exit is not None else None
-    printed = (*tail[:-1], *(f"its last output line: {line}" for line in tail[-1:]))
     if oom_kills and status in (None, -signal.SIGKILL):
         return Ending("out_of_memory", "\n".join(("the kernel killed it", *printed)))
     if status == 0:
         return Ending("exited", "")
-    return Ending("crashed", "\n".join((_how(status), *printed)))
+    return Ending("crashed", "\n".join((how_ended(status), *printed)))
 
 
 def farewell(end: Ending, attempt: int) -> str:
@@ -209,14 +211,3 @@ def farewell(end: Ending, attempt: int) -> str:
     elif attempt:
         what += f" (attempt {attempt})"
     return ": ".join(filter(None, (what, *end.detail.splitlines()[:1])))
-
-
-def _how(status: int | None) -> str:
-    if status is None:
-        return "it is not known how"
-    if status >= 0:
-        return f"exit code {status}"
-    try:
-        return f"signal {-status} ({signal.Signals(-status).name})"
-    except ValueError:
-        return f"signal {-status}"
