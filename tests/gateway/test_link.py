@@ -60,6 +60,27 @@ def test_a_burst_is_told_whole_without_waiting_for_the_next_report(play: Play, m
     play(scenario)
 
 
+def test_the_one_that_waits_for_a_single_use_replica_is_told_at_once_each_time(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One caller after the other: what was told of the one before is of a request that had its replica."""
+    monkeypatch.setattr(link, "REPORT_S", 3600.0)
+    monkeypatch.setattr(link, "WAITING_S", 3600.0)
+
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy(max_inputs=1, single_use=True)
+        browser = await rig.browser()
+        used = []
+        for number in range(1, 4):
+            browser.send(request("/call/app/fn"))
+            await until(lambda n=number: rig.control.levels(POOL).count((1, 0)) == n, "it is told")
+            used.append(await rig.replica())
+            await rig.endpoints("fn", *used, max_inputs=1, single_use=True)
+            assert (await browser.answer()).status == 200
+
+    play(scenario)
+
+
 def test_work_that_a_replica_lost_is_not_demand_any_more(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "REPORT_S", 3600.0)
 

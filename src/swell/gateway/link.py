@@ -105,7 +105,9 @@ class Link:
     def wanted(self, pool: HasLevel) -> None:
         """One more request of a touched pool waits, or its replica is used up: tell it at once, or nearly so."""
         told = self.told.get(pool.key)
-        first = (not pool.ready or pool.single_use) and (told is None or not told.held)
+        # The only one that waits for a replica of its own is always the first: whoever was told of had theirs.
+        alone = pool.single_use and pool.held_count == 1
+        first = alone or (not pool.ready or pool.single_use) and (told is None or not told.held)
         since_s = self.shared.now() - self._reported_at
         if first or since_s >= WAITING_S:
             self.report()
