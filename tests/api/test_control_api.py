@@ -494,10 +494,7 @@ def test_the_description_covers_every_route_and_type(client: httpx2.Client) -> N
 
 
 def find_references(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if "$ref" in value:
-            yield value["$ref"]
-        value = list(value.values())
-    if isinstance(value, list):
-        for inner in value:
-            yield from find_references(inner)
+    if isinstance(value, dict) and "$ref" in value:
+        yield value["$ref"]
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from find_references(inner)
