@@ -107,7 +107,7 @@ class Link:
         told = self.told.get(pool.key)
         # The only one that waits for a replica of its own is always the first: whoever was told of had theirs.
         alone = pool.single_use and pool.held_count == 1
-        first = alone or (not pool.ready or pool.single_use) and (told is None or not told.held)
+        first = alone or ((not pool.ready or pool.single_use) and (told is None or not told.held))
         since_s = self.shared.now() - self._reported_at
         if first or since_s >= WAITING_S:
             self.report()
