@@ -152,6 +152,22 @@ def test_a_conflict_with_the_runtime_names_both_sides(shelf: Path, tmp_path: Pat
     assert environment.built(want, tmp_path) is None
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", ["leek", "httpx2==0.0.1"])
+def test_a_conflict_with_what_calls_need_names_swell_and_the_way_out(shelf: Path, tmp_path: Path, asked: str) -> None:
+    needy = "Metadata-Version: 2.1\nName: httpx2\nVersion: 2.10\nRequires-Dist: leek>=9\n"
+    make_wheel(shelf, "httpx2", "2.10", {"httpx2.py": b"", "httpx2-2.10.dist-info/METADATA": needy.encode()})
+    try:
+        want = wanted(shelf, asked, CALLER_REQUIREMENT)
+        says = r"what Swell calls other functions with \(httpx2>=2\.10,<3.*--no-deps"
+        with pytest.raises(SwellError) as caught:
+            with_reaper(lambda reaper: ensure(want, tmp_path, reaper, lambda _: None))
+        assert re.search(says, caught.value.message), caught.value.detail
+    finally:
+        for wheel in shelf.glob("httpx2-*"):
+            wheel.unlink()
+
+
 def test_a_python_that_cannot_be_had_is_named_instead_of_the_packages(tmp_path: Path) -> None:
     lines: list[str] = []
     want = Environment(interpreter=sys.executable, python="3.99", packages=("onion", CALLER_REQUIREMENT))

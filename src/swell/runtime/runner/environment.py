@@ -169,12 +169,24 @@ def _failure(environment: Environment, step: str, status: int | None, output: li
             f"Install it there, or name another python_version=; the server's own is {_own_python()}."
         )
     said = " ".join(output)
-    if "unsatisfiable" in said and any(requirement in said for requirement in RUNTIME):
+    if "unsatisfiable" in said and any(_is_of(said, requirement) for requirement in RUNTIME):
         return f"The packages conflict with what Swell's runtime needs ({', '.join(RUNTIME)}): change their versions."
+    if "unsatisfiable" in said and _is_of(said, CALLER_REQUIREMENT):
+        return (
+            f"The packages conflict with what Swell calls other functions with ({CALLER_REQUIREMENT}, which was added "
+            'to them): change their versions. Or do without such calls: extra_options="--no-deps" adds nothing, and '
+            "the image names all that its packages depend on."
+        )
     return (
         f"The packages could not be installed with Python {environment.python}: the installer's words say why. "
         "Change the image's packages or index options."
     )
+
+
+def _is_of(said: str, requirement: str) -> bool:
+    """Do uv's words name its package? What they say of its versions is put by what there is of them."""
+    name = re.split("[<>=]", requirement)[0]
+    return re.search(rf"\b{name}\b", said) is not None
 
 
 def _own_python() -> str:
