@@ -360,6 +360,7 @@ def test_a_program_that_goes_on_in_the_background_is_waited_for() -> None:
     with ready_replica(source, _web("server", "background", port=port), listen=False) as replica:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
         until(lambda: replica.printed("server pid"), "its pid")
+        assert len(replica.printed("server pid")) == 1
         # Where there is a runner it sees to that: it adopts what has no parent any more.
         os.kill(int(replica.printed("server pid")[0][2].split()[-1]), 9)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 ORDERED = frozenset(
     {"idle", "superseded", "removed", "stopped", "reclaimed", "evicted", "over_max", "served", "shutdown"}
 )
@@ -40,15 +38,3 @@ def in_words(reason: str, why: str = "") -> str:
     """The code of an end as a person may read it, with `why` it was ordered where that says more."""
     words = _WORDS.get(reason, reason.replace("_", " "))
     return f"{words} ({why})" if why and why != words else words
-
-
-def how_ended(status: int | None) -> str:
-    """The exit status of a process (minus the signal that killed it) as a person may read it."""
-    if status is None:
-        return "it is not known how"
-    if status >= 0:
-        return f"exit code {status}"
-    try:
-        return f"signal {-status} ({signal.Signals(-status).name})"
-    except ValueError:
-        return f"signal {-status}"

@@ -8,10 +8,9 @@ import signal
 from collections.abc import Awaitable, Callable, Container, Iterable
 from typing import Any
 
-from swell.model.ends import how_ended
 from swell.model.errors import SwellError
 from swell.runtime.load import enter_error
-from swell.wire.identity import Identity, children, identify, open_pidfd
+from swell.wire.identity import Identity, children, how_ended, identify, open_pidfd
 
 _PROBE_S = 0.02
 _SETTLE_S = 0.2

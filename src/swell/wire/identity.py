@@ -123,6 +123,18 @@ def send_signal(pid: int, pidfd: int | None, number: signal.Signals) -> None:
         pass
 
 
+def how_ended(status: int | None) -> str:
+    """The exit status of a process (minus the signal that killed it) as a person may read it."""
+    if status is None:
+        return "it is not known how"
+    if status >= 0:
+        return f"exit code {status}"
+    try:
+        return f"signal {-status} ({signal.Signals(-status).name})"
+    except ValueError:
+        return f"signal {-status}"
+
+
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent dies, so that none can get out of sight. Linux only."""
     if sys.platform == "linux":

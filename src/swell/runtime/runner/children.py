@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from swell.model.ends import ORDERED, how_ended, in_words
+from swell.model.ends import ORDERED, in_words
 from swell.model.events import ReplicaSeen
 from swell.model.orders import StartOrder, StopOrder
 from swell.model.replica import Phase, Role
@@ -21,6 +21,7 @@ from swell.runtime.runner.meter import Meter
 from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.spool import LogPipe
 from swell.wire.child import Failed
+from swell.wire.identity import how_ended
 
 
 class ForkProbe(StrEnum):
