@@ -230,3 +230,12 @@ def test_each_thing_wrong_with_an_app_is_named(words: str) -> None:
     for app in APPS[words]:
         found = problems(app)
         assert any(words in problem for problem in found), (words, found)
+
+
+def test_a_functions_bad_name_is_told_once_and_a_dash_is_no_problem() -> None:
+    for name, count in (("bad name!", 1), ("with-a-dash", 0)):
+        entry = Entry("app", "fn", "function", (Method(name),))
+        revision = replace(GOOD, entry=entry)
+        app = wrap(revision)
+        app = replace(app, workloads=(replace(app.workloads[0], name=name, revision=revision.id),))
+        assert len(problems(app)) == count, problems(app)

@@ -75,19 +75,21 @@ def _revisions(app: App) -> Iterator[str]:
         yield f"revision {id} is given more than once"
     for id in sorted(set(ids) - {workload.revision for workload in app.workloads}):
         yield f"revision {id} is given but no workload wants it"
+    told = {workload.name for workload in app.workloads}
     for revision in app.revisions:
         where = f"revision of {revision.entry.module[:80]}:{revision.entry.qualname[:80]}"
-        yield from (f"{where}: {problem}" for problem in _revision(revision))
+        yield from (f"{where}: {problem}" for problem in _revision(revision, told))
     webs = [m.web for r in app.revisions for m in r.entry.methods if m.web is not None]
     for label in _repeated(web.label for web in webs):
         yield f"web label {label[:80]!r} is there more than once"
 
 
-def _revision(revision: Revision) -> Iterator[str]:
+def _revision(revision: Revision, told: set[str]) -> Iterator[str]:
+    """`told`: the workloads' names, whose problems are told already."""
     yield from _environment(revision.environment)
     if not _DIGEST.match(revision.bundle):
         yield f"bundle {revision.bundle[:80]!r} is no digest (sha256- and 64 hex digits)"
-    yield from _entry(revision.entry)
+    yield from _entry(revision.entry, told)
     yield from _needs(revision.needs)
     yield from _number("max_inputs", revision.max_inputs, 1, COUNT_MAX)
     yield from _number("target_inputs", revision.target_inputs, 1, COUNT_MAX)
@@ -120,7 +122,7 @@ def _environment(environment: Environment) -> Iterator[str]:
             yield f"environment variable {name[:80]!r} has a NUL character in its value"
 
 
-def _entry(entry: Entry) -> Iterator[str]:
+def _entry(entry: Entry, told: set[str]) -> Iterator[str]:
     for kind, dotted in (("module", entry.module), ("qualname", entry.qualname)):
         if not all(part.isidentifier() for part in dotted.split(".")):
             yield f"{kind} {dotted[:80]!r} is no Python name that can be imported"
@@ -131,15 +133,21 @@ def _entry(entry: Entry) -> Iterator[str]:
     for name in _repeated(method.name for method in entry.methods):
         yield f"method {name[:80]!r} is there more than once"
     for method in entry.methods:
+        # A function's one method is called by the name of its workload, which need not be Python's.
+        if not (entry.kind == "function" and (method.name in told or _WORKLOAD.match(method.name))):
+            yield from _identifier(method)
         yield from _method(method)
     for name in (*entry.enter_snap, *entry.enter, *entry.exit):
         if not name.isidentifier():
             yield f"hook {name[:80]!r} is no Python identifier"
 
 
-def _method(method: Method) -> Iterator[str]:
+def _identifier(method: Method) -> Iterator[str]:
     if not method.name.isidentifier():
         yield f"method {method.name[:80]!r} is no Python identifier"
+
+
+def _method(method: Method) -> Iterator[str]:
     if method.web is not None:
         yield from (f"web endpoint {method.web.label[:80]!r}: {problem}" for problem in _web(method.web))
 
