@@ -108,6 +108,21 @@ def test_a_module_that_was_forgotten_is_named(server: Server) -> None:
     assert ".add_local_python_source('server')" in raised.value.__notes__[-1]
 
 
+def test_a_module_of_another_folder_that_was_forgotten_is_named_and_an_installed_one_is_not(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "far_helper.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name, noted in (("far_helper", "far_helper is far_helper.py here and was not sent along"), ("pytest", "")):
+        detail = f"ModuleNotFoundError: No module named {name!r}"
+        server.deploy_error = DeployLine("error", "x", code="import", detail=detail)
+        with pytest.raises(swell.Error) as raised:
+            app().deploy()
+        assert any("add_local_python_source" in note for note in raised.value.__notes__) == bool(noted)
+        assert noted in raised.value.__notes__[-1]
+
+
 def test_output_appears_where_it_was_asked_for(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
     with app().run():
         pass

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -203,15 +204,16 @@ def _shown_source(app: Deployable) -> str:
 
 
 def _hint(error: SwellError, app: Deployable) -> None:
-    """A module that is missing there and lies beside the source here was most likely forgotten."""
+    """A module that is missing there, and here is a file that no package brought, was most likely forgotten."""
     missing = re.search(r"No module named '([A-Za-z0-9_]+)'", f"{error.message}\n{error.detail}")
     if missing is None:
         return
     for declared in app.declared.values():
-        found = importlib.machinery.PathFinder.find_spec(missing[1], [str(_file(declared.raw).parent)])
-        if found is not None:
+        found = importlib.machinery.PathFinder.find_spec(missing[1], [str(_file(declared.raw).parent), *sys.path])
+        where = next(iter((found.submodule_search_locations if found else None) or ()), found.origin if found else None)
+        if where is not None and not where.startswith(tuple(sysconfig.get_paths().values())):
             error.add_note(
-                f"{missing[1]} lies beside {_file(declared.raw).name} and was not sent along: "
+                f"{missing[1]} is {os.path.relpath(where)} here and was not sent along: "
                 f"add .add_local_python_source({missing[1]!r}) to the image."
             )
             return
@@ -235,11 +237,12 @@ class Running(Generic[A]):
     ) -> None:
         self._app = app
         self._stem = name
-        self._namespace = namespace or DEFAULT_NAMESPACE
+        self.namespace = namespace or DEFAULT_NAMESPACE
         self._detach = detach
         self._progress = progress
         self._log = log
-        self._name = ""
+        self.name = ""
+        """What the app is called on the server; empty where there is nothing of it."""
         self._client: Client | None = None
         self._following: Future[None] | None = None
         self._heard_at = 0.0
@@ -274,14 +277,14 @@ class Running(Generic[A]):
         if not app.declared:
             # Only local entry points, perhaps over apps that are deployed: nothing of it runs elsewhere.
             return app
-        self._name = ephemeral_name(self._stem or app.name or Path(_shown_source(app)).stem or "app")
+        self.name = ephemeral_name(self._stem or app.name or Path(_shown_source(app)).stem or "app")
         progress = self._progress or output.progress
         self._client = client = await serving(progress)
         try:
             await deploy(
                 app,
-                name=self._name,
-                namespace=self._namespace,
+                name=self.name,
+                namespace=self.namespace,
                 ephemeral=not self._detach,
                 progress=progress,
                 client=client,
@@ -291,7 +294,7 @@ class Running(Generic[A]):
             raise
         log = self._log or output.log
         if log is not None:
-            self._following = client.follow_logs(self._name, self._namespace, partial(self._hear, log))
+            self._following = client.follow_logs(self.name, self.namespace, partial(self._hear, log))
         return app
 
     def _hear(self, log: Callable[[LogRow], None], row: LogRow) -> None:
@@ -318,7 +321,7 @@ class Running(Generic[A]):
     async def _stop(self, client: Client) -> SwellError | None:
         """Take the app away and, where its output is shown, let exit hooks speak; returns why it could not be."""
         try:
-            await client.stop.start(self._name, self._namespace)
+            await client.stop.start(self.name, self.namespace)
         except SwellError as error:
             return error
         if self._following is not None:
@@ -332,7 +335,7 @@ class Running(Generic[A]):
 
         Input that is in flight still may take longer: the server finishes that without us.
         """
-        hooked = {f"{self._namespace}/{self._name}/{each.name}" for each in self._app.declared.values() if _exits(each)}
+        hooked = {f"{self.namespace}/{self.name}/{each.name}" for each in self._app.declared.values() if _exits(each)}
         until = time.monotonic() + settings.load().policy.stop_grace_s
         while hooked and time.monotonic() < until:
             if not any(row.workload in hooked and row.role == "serving" for row in await client.replicas.start()):
