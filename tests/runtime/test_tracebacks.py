@@ -6,6 +6,7 @@ import importlib
 import linecache
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,3 +82,12 @@ def test_only_the_users_files_are_read_to_tell_where_a_thread_is(unpacked: Path)
     Program(Entry("traced_parcel.waits", "Thing", "cls", (), enter_snap=("hook",)), thing).snap()
     assert told[0].startswith('  File "traced_parcel/waits.py", line 3, in hook\n    self.ask()\n')
     assert not any("swell/runtime" in file for file in linecache.cache)
+
+
+def test_a_warning_names_the_file_as_a_traceback_does(unpacked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    unpacked_in(str(unpacked))
+    place = str(unpacked / "nest.py")
+    (unpacked / "nest.py").write_text("old = 1\n")
+    told = warnings.formatwarning("old", DeprecationWarning, place, 1)
+    assert told == "nest.py:1: DeprecationWarning: old\n  old = 1\n"

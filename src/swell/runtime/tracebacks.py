@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from itertools import dropwhile
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _IMPORT_FROZEN = "<frozen importlib"
 _IMPORT_FILE = os.path.join(os.sep, "importlib", "__init__.py")
 
+_format_warning = warnings.formatwarning
 _bundle: list[str] = []
 """How files of the user's source begin here; empty until it is loaded."""
 
@@ -19,6 +21,7 @@ def unpacked_in(bundle_dir: str) -> None:
     """Where the user's source lies in this process: from now on its files are shown by their paths in it."""
     folders = {folder.rstrip(os.sep) + os.sep for folder in (bundle_dir, os.path.realpath(bundle_dir))}
     _bundle[:] = sorted(folders, key=len, reverse=True)
+    warnings.formatwarning = _warning
 
 
 def user_traceback(error: BaseException) -> str:
@@ -54,6 +57,12 @@ def summary(error: BaseException) -> str:
     except Exception:
         said = "(its text cannot be made)"
     return _as_known(f"{name}: {said}" if said else name)
+
+
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return _as_known(_format_warning(message, category, filename, lineno, line))
 
 
 def _as_known(text: str) -> str:
