@@ -23,7 +23,7 @@ def test_requests_are_waited_for_held_ones_included(play: Play) -> None:
         closing = asyncio.create_task(rig.gateway.close(LONG_S, said.append))
         assert await idle.rest() == b""
         await until(lambda: said, "what is waited for")
-        assert said[0].startswith("waiting for 2 requests in flight, at most ")
+        assert said[0].startswith("2 requests run, at most ")
         gate.set()
         assert [(await browser.answer()).body for browser in (runs, waits)] == [b"runs", b"waits"]
         async with asyncio.timeout(PATIENCE_S):

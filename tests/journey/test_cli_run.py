@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -257,6 +258,26 @@ def test_without_a_server_one_is_started_and_ends_with_the_program(alone: Privat
     done = swell_run(alone, f"{tools}::add", "--a", "1")
     assert "2.5" in done.stdout.splitlines(), done.stderr
     wait_until("no process left", lambda: not alone.processes(), wait_s=30)
+
+
+def test_a_failure_says_how_to_ask_why_once_the_server_has_ended_too(alone: PrivateSwell, tools: str) -> None:
+    done = swell_run(alone, f"{tools}::fail", "--code", "5")
+    asked = re.search(r"`swell why (\S+)` tells more", done.stderr)
+    assert asked is not None
+    assert "`swell up -d` brings back one that can answer" in done.stderr
+    alone.run("up", "-d")
+    assert "exception" in alone.run("why", asked[1])
+    again = swell_run(alone, f"{tools}::fail", "--code", "5")
+    assert "brings back" not in again.stderr
+
+
+def test_an_app_that_is_left_is_named_and_its_server_stays(alone: PrivateSwell, tools: str) -> None:
+    done = swell_run(alone, "-d", f"{tools}::add", "--a", "1")
+    assert done.returncode == 0
+    left = re.search(r"`swell app stop (\S+)` ends it", done.stderr)
+    assert left is not None
+    assert [row["name"] for row in json.loads(alone.run("app", "list", "--json"))] == [left[1]]
+    alone.run("app", "stop", left[1])
 
 
 def test_programs_at_once_share_one_server_until_the_last_ends(alone: PrivateSwell, tools: str) -> None:

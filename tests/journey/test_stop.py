@@ -89,7 +89,7 @@ def test_a_second_signal_cuts_what_is_in_flight(
     idle.run("deploy", program)
     call = OneCall(idle, LONG_S, tmp_path / "book")
     os.kill(server.pid, number)
-    wait_until("it is told", lambda: "waiting for 1 request in flight, at most 120 s" in idle.log(10_000))
+    wait_until("it is told", lambda: "1 request runs, at most 120 s" in idle.log(10_000))
     # Nobody waits for a server that takes no more.
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", idle.port), timeout=WAIT_S)

@@ -17,7 +17,7 @@ from swell.cli import options
 from swell.cli.output import progress, show_line
 from swell.cli.why import note_end
 from swell.model.errors import SwellError
-from swell.model.workload import workload_of
+from swell.model.workload import shown, workload_of
 
 if TYPE_CHECKING:
     from swell.sdk.flags import Flag, Flags
@@ -64,7 +64,7 @@ def run(
         try:
             with ExitStack() as app:
                 with progress(f"Starting {target.name}") as tell:
-                    server.enter_context(_server(tell))
+                    server.enter_context(_server(tell, stays=detach))
                     running = Running(
                         target.app, name=name, namespace=namespace, detach=detach, progress=tell, log=_shower(target)
                     )
@@ -76,6 +76,9 @@ def run(
         # Only now: what replicas printed on the way to it has been shown.
         if result is not None:
             click.echo(result)
+        left = f"{namespace}/{running.name}"
+        if detach and running.name:
+            click.echo(f"The app is left on the server: `swell app stop {shown(left)}` ends it.", err=True)
 
 
 class _ToldToEnd(KeyboardInterrupt):
@@ -122,17 +125,24 @@ class _Failed(Exception):
 
 
 @contextmanager
-def _server(tell: Any) -> Iterator[None]:
+def _server(tell: Any, stays: bool) -> Iterator[None]:
     """A server on this state directory for as long as we need one, unless settings lead to one elsewhere.
 
-    One that was started for us has ended on return: the next command does not meet it dying.
+    One that was started for us has ended on return: the next command does not meet it dying. Unless it `stays`, for
+    an app that is left on it.
     """
     import msgspec
 
     from swell.supervise import background
+    from swell.supervise.lock import holder
 
     chosen = options.chosen(None)
     if chosen.url:
+        yield
+        return
+    if stays and holder(chosen.paths) is None:
+        tell("starting a server")
+        background.start(msgspec.to_builtins(chosen))
         yield
         return
     background.ensure(msgspec.to_builtins(chosen), os.getpid(), tell)
@@ -196,6 +206,17 @@ def _show_failure(error: Exception) -> None:
         raise error
     for line in traceback.format_exception(type(error), error, user):
         sys.stderr.write(line)
+    _show_why_not_now(error)
+
+
+def _show_why_not_now(error: Exception) -> None:
+    """Where we are sent to `swell why`, and the server that could answer is about to end with us."""
+    from swell.supervise.lock import holder
+
+    chosen = options.chosen(None)
+    server = None if chosen.url else holder(chosen.paths)
+    if server is not None and server.attached and any("swell why" in note for note in getattr(error, "__notes__", ())):
+        click.echo("(The server of this run ends with it: `swell up -d` brings back one that can answer.)", err=True)
 
 
 # -- flags -----------------------------------------------------------------------------------

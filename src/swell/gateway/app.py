@@ -114,8 +114,9 @@ class Gateway:
             if now >= say_at and calls not in (0, said):
                 said, say_at = calls, now + SAY_EVERY_S
                 say(
-                    f"waiting for {calls} request{'s' if calls > 1 else ''} in flight, at most {until - now:.0f} s; "
-                    "`swell down --now`, or another Ctrl-C, cuts them"
+                    # With what `swell down` puts in front of it, no wider than a terminal: the way out is at its end.
+                    f"{calls} request{'s run' if calls > 1 else ' runs'}, at most {until - now:.0f} s; "
+                    "`swell down --now` cuts"
                 )
             await asyncio.sleep(min(0.02, until - now))
             now = loop.time()
