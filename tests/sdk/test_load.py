@@ -193,6 +193,21 @@ def test_a_file_that_raises_shows_the_users_own_traceback(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("swell.Functin", "Did you mean Function?"),
+        ("swell.Image.pip_instal", "Did you mean pip_install?"),
+        ("swell.Image().pip_instal", "Did you mean pip_install?"),
+        ("swell.xyzzy", "no attribute 'xyzzy'"),
+    ],
+)
+def test_a_misspelt_name_is_told_with_the_one_that_was_meant(tmp_path: Path, line: str, meant: str) -> None:
+    with pytest.raises(swell.Error) as raised:
+        load.app(write(tmp_path, "misspelt.py", f"import swell\n{line}\n"))
+    assert raised.value.message.endswith(meant)
+
+
+@pytest.mark.parametrize(
     ("text", "line"),
     [
         ("import swell\n\nv = swell.Volume.from_name('x')\n", 3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import sys
@@ -125,7 +126,15 @@ def _import(name: str, shown: str) -> ModuleType:
         error.__traceback__ = frames.users(error.__traceback__)
         told = "".join(traceback.format_exception(error)).rstrip()
         raised = brief(f"{type(error).__name__}: {error}")
-        raise SwellError("import", f"Importing {shown} raised {raised}", detail=told) from error
+        raise SwellError("import", f"Importing {shown} raised {raised}{_near(error)}", detail=told) from error
+
+
+def _near(error: BaseException) -> str:
+    """The name that was most likely meant, which Python itself adds only where nobody catches the error."""
+    if not isinstance(error, AttributeError) or error.name is None or error.obj is None:
+        return ""
+    near = difflib.get_close_matches(error.name, dir(error.obj), n=1)
+    return f". Did you mean {near[0]}?" if near else ""
 
 
 def _apps(module: ModuleType) -> dict[str, App]:
