@@ -327,9 +327,11 @@ class Call:
         return results.exception_body(error, self.request, pickled)
 
     def _begin_stream(self) -> None:
+        """Send the head, unless it was."""
         assert self._streaming is not None
-        self._begun = True
-        self._exchange.begin(200, self._streaming.headers, TRAILERS)
+        if not self._begun:
+            self._begun = True
+            self._exchange.begin(200, self._streaming.headers, TRAILERS)
 
     def _over(self) -> None:
         """Loop: the user's code is over."""
@@ -350,6 +352,8 @@ class Call:
             else:
                 self._tell_late(used)
         elif self._pipe is not None:
+            # The loop may hear of a short stream's end, with that of other jobs, before it hears of its beginning.
+            self._begin_stream()
             self._pipe.finish(lambda: exchange.end(spent))
         elif self._streaming is not None:
             exchange.end(spent)

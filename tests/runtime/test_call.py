@@ -1,0 +1,64 @@
+"""Is a stream's head sent before all else, in whatever order the loop hears of it?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextvars import Context
+from types import SimpleNamespace
+from typing import Any
+
+from test_worker import WAIT_S, Bench
+
+from swell.model.workload import Method
+from swell.runtime.arguments import Arguments
+from swell.runtime.call import Call, Callee, ReplicaContext
+from swell.runtime.results import Accepted
+
+
+class Told:
+    """What the gateway is told, in order."""
+
+    def __init__(self) -> None:
+        self.request = SimpleNamespace(id="q1", deadline=1e12, trusted=False, header=lambda _name: b"")
+        self.closed = False
+        self.writable = True
+        self.on_writable = None
+        self.said: list[str] = []
+
+    def begin(self, *_: Any) -> None:
+        self.said.append("head")
+
+    def write(self, data: bytes) -> None:
+        self.said.append(data.decode())
+
+    def end(self, _trailers: bytes) -> None:
+        self.closed = True
+        self.said.append("over")
+
+
+def ended(bench: Bench, jobs: int) -> None:
+    """Wait, while the loop does not turn, until so many jobs have ended that it was not told of."""
+    end = time.monotonic() + WAIT_S
+    while len(bench.workers._ended) < jobs:
+        assert time.monotonic() < end
+        time.sleep(0.0005)
+
+
+def one() -> Iterator[int]:
+    yield 1
+
+
+def test_a_stream_that_is_over_before_the_loop_heard_of_it_is_sent_from_its_head() -> None:
+    bench, told = Bench(2), Told()
+    slots = SimpleNamespace(end=lambda _work: None)
+    replica = ReplicaContext(bench.loop, bench.workers, slots, Context(), ())  # type: ignore[arg-type]  # what is used
+    callee = Callee(Method("one"), one, Arguments("one", one))
+    call = Call(replica, told, callee, Accepted("", False))  # type: ignore[arg-type]  # all of an exchange that is used
+    # The loop is asked once to look at all jobs that end: here for another, before the stream begins.
+    bench.submit()
+    ended(bench, 1)
+    call.complete()
+    ended(bench, 2)
+    bench.loop.turn_until(lambda: told.closed)
+    assert told.said == ["head", "data: 1\n\n", "event: end\ndata:\n\n", "over"]
