@@ -22,7 +22,8 @@ def run(swell: PrivateSwell, entry: str, *flags: str) -> Any:
     """What an entry point of the program showed."""
     said = command(swell, "run", f"{PROGRAM}::{entry}", *flags)
     assert said.code == 0, said.err
-    return json.loads(said.out.splitlines()[-1])
+    # What it printed last; only lines of replicas that end come after it.
+    return json.loads([line for line in said.out.splitlines() if not line.startswith("Counter | ")][-1])
 
 
 @pytest.mark.shows("Image.env", "vars")
