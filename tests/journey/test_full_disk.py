@@ -77,7 +77,7 @@ def fill(filler: Path) -> None:
 @contextmanager
 def small_disk(swell: PrivateSwell, options: str = "rw") -> Iterator[None]:
     """Its state directory on a small disk of its own."""
-    disk = swell.home / "disk"
+    whole, disk = swell.home, swell.home / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"{options},size=8m,mode=700", "tmpfs", str(disk)], check=True)
     swell.home = disk
@@ -88,3 +88,4 @@ def small_disk(swell: PrivateSwell, options: str = "rw") -> Iterator[None]:
         if swell.processes():
             swell.run("down")
         subprocess.run(["umount", str(disk)], check=True)
+        swell.home = whole  # All of it is removed at the end.

@@ -213,14 +213,13 @@ def test_a_library_that_hangs_in_a_fork_is_ended_by_the_deadline(package: str, s
         try:
             status, told = await within(call(fork.address, remaining_ms=1000))
         except (OSError, IndexError):
-            # What blocks the loop, or holds the interpreter lock, lets nobody answer: a thread of C ends the process.
-            ends: tuple[str, ...] = ("crashed",)
+            pass  # What blocks the loop lets nobody answer.
         else:
             if status == 200:
                 return
             assert (status, told["error"]["code"]) == (504, "deadline")
-            ends = ("stuck", "crashed")
-        assert (await node.gone(fork.replica)).reason in ends
+        # Where it holds the interpreter's lock as well, a thread of C ends the process, which nobody can then tell of.
+        assert (await node.gone(fork.replica)).reason in ("stuck", "crashed")
         assert not alive(fork.pid or 0)
 
     run(scenario)

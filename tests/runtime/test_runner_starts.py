@@ -57,7 +57,6 @@ def test_each_failed_start_is_logged_with_its_number_until_one_works() -> None:
         there = node.home.root / "there"
         source = f"""
         import os
-import socket
         class C:
             def warm(self):
                 assert os.path.exists({str(there)!r}), "not there"
