@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Callable
 
 import h11
+import pytest
 from rig import Exchange, Reader, Rig, request, until
 
 Play = Callable[..., None]
 POOL = "default/app/fn@rv-000000000001"
 
 
+@pytest.mark.slow
 def test_deadlines_end_what_is_held_and_what_runs(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         cancelled = asyncio.Event()

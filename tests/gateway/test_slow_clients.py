@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from rig import Browser, Exchange, Reader, Rig, request, until
 
+from swell.gateway import client
 from swell.gateway.client import Client
 
 Play = Callable[..., None]
@@ -49,6 +50,14 @@ async def deaf(rig: Rig) -> socket.socket:
     return sock
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after a last answer is thrown away for a short time only."""
+    monkeypatch.setattr(client, "LINGER_S", 0.3)
+    monkeypatch.setattr(client, "LINGER_MAX_S", 1.0)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_head_that_drips_in_is_408(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         browser = await rig.browser()
@@ -97,6 +106,7 @@ def test_a_body_that_drips_in_ends_by_the_deadline_and_frees_its_slot(play: Play
     play(scenario)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_unwanted_body_that_drips_in_is_not_waited_for(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         browser = await rig.browser()

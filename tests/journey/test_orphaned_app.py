@@ -78,6 +78,7 @@ def test_a_program_of_local_entry_points_only_runs(own_swell: PrivateSwell, tmp_
     assert own_swell.run("run", str(file)) == "3\n"
 
 
+@pytest.mark.slow
 def test_a_server_started_for_a_run_has_ended_when_the_run_has(tmp_path: Path) -> None:
     file = tmp_path / "two.py"
     file.write_text('import swell\napp = swell.App("two")\n\n\n@app.function()\ndef f() -> int:\n    return 2\n')

@@ -133,6 +133,7 @@ def test_cpu_and_memory_are_counted_where_they_can_be_and_the_groups_can_go(grou
     assert "r1-2" not in groups.names()
 
 
+@pytest.mark.slow
 def test_cpu_above_the_limit_has_to_wait(groups: Groups) -> None:
     group = groups.create("r1-4", Needs(cpu_limit=0.1))
     code = "import time\nend = time.process_time() + .2\nwhile time.process_time() < end: pass"

@@ -30,6 +30,7 @@ def under(hard: int, limit_mib: int) -> list[str]:
     return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_address_space_is_bounded_and_that_is_said() -> None:
     words = "MiB of address space per process instead (rlimit)"
     assert under(resource.RLIM_INFINITY, 500) == [f"500 {words}|500|(0, 0)", "MemoryError"]

@@ -44,6 +44,7 @@ def test_threads_get_the_interpreter_soon_but_from_what_is_known_to_be_over_soon
         assert replica.call("thing") == pytest.approx(0.0001)
 
 
+@pytest.mark.slow
 def test_a_short_function_that_is_long_for_once_is_seen_to_be_while_it_runs() -> None:
     """It ends by itself once others get the interpreter soon; else nothing but its deadline would end it."""
     source = """

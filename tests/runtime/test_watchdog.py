@@ -15,6 +15,7 @@ from swell.runtime.watchdog import Onlooker
 GRACE_S = 1.0
 
 
+@pytest.mark.slow
 def test_where_it_blocks_is_read_as_soon_as_a_caller_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading the source takes long beside code that holds the interpreter: nothing may wait for it at the end."""
     read: list[float] = []

@@ -293,6 +293,7 @@ def test_it_notices_replicas_started_for_requests_that_ended(monkeypatch: pytest
     assert any("nobody wants" in problem for problem in broken)
 
 
+@pytest.mark.slow
 def test_when_the_pools_that_are_due_want_nothing_more_no_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """But for those that wait for a replica that drains: another may have taken what they counted on beside it, and
     they are looked at again when it is gone."""
