@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from rig import PATIENCE_S, Exchange, Reader, Rig, request, until
+from rig import PATIENCE_S, Exchange, Reader, Rig, echo_after, request, until
 
 from swell.gateway import client
 
@@ -144,6 +144,46 @@ def test_a_request_may_come_in_pieces_of_any_size(play: Play, pieces: int) -> No
             await asyncio.sleep(0.0005)
         assert (await browser.answer()).body == b"hello"
         assert (await browser.answer()).body == b"abc"
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("behind", [request("/call/app/fn", b"own"), b"GET / HTTP/9\r\n\r\n"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_end_of_a_body_may_come_in_one_read_with_what_is_behind_it(
+    play: Play, chunked: bool, behind: bytes
+) -> None:
+    async def scenario(rig: Rig) -> None:
+        replica = await rig.replica()
+        await rig.deploy(replica)
+        browser = await rig.browser()
+        if chunked:
+            browser.send(b"POST /call/app/fn HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        else:
+            browser.send(request("/call/app/fn", content_length="5"))
+        await until(lambda: replica.running, "the first")
+        browser.send((b"5\r\nhello\r\n0\r\n\r\n" if chunked else b"hello") + behind)
+        assert (await browser.answer()).body == b"hello"
+        assert (await browser.answer()).status == (200 if behind.endswith(b"own") else 400)
+
+    play(scenario)
+
+
+def test_empty_lines_behind_a_body_are_not_passed_on(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        gate = asyncio.Event()
+        replica = await rig.replica(echo_after(gate))
+        await rig.deploy(replica)
+        browser, other = await rig.browser(), await rig.browser()
+        browser.send(b"POST /call/app/fn HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+        await until(lambda: replica.running, "the first")
+        browser.send(b"\r\n")
+        # Read after the empty line, on another connection: by then the gateway has seen both.
+        assert (await other.call("/healthz", method="GET")).status == 200
+        gate.set()
+        assert (await browser.answer()).status == 200
+        assert (await other.call("/call/app/fn", b"own")).body == b"own"
+        assert replica.connections == 1
 
     play(scenario)
 

@@ -88,11 +88,13 @@ class Client(asyncio.Protocol):
             if self.lingering_until:
                 self._throw_away(len(data), now)
             return
+        # Asked before: the read that completes its body may bring what is behind it, too.
+        growing = self.current is not None and not self.current.complete
         try:
             self.inbound.feed(data, now)
         except Malformed as malformed:
             self._refuse_rest(*malformed.args)
-        self._heard()
+        self._heard(growing)
         if self.current is not None and not self.current.done:
             self.heard_at = now
 
@@ -159,15 +161,15 @@ class Client(asyncio.Protocol):
 
     # -- turns ----------------------------------------------------------------------------
 
-    def _heard(self) -> None:
-        """After each read: start what can start, pass on what came of a body, or stop reading."""
+    def _heard(self, growing: bool) -> None:
+        """After each read: start what can start, pass on what came of a body (if one was due), or stop reading."""
         current = self.current
         if current is None:
             self._advance()
             current = self.current
         elif current.done:
             self._drained(current)
-        elif current is self.inbound.last:
+        elif growing:
             if current.upstream is not None:
                 current.upstream.push_body()
             elif current.pool is not None:
