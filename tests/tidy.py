@@ -71,7 +71,7 @@ REGISTRY = re.compile(
     "|".join(("py" + "pi", "python" + "hosted", "npm" + "js", r"deb\.deb" + "ian")) + r"\.(?:org|com)"
 )
 
-NOT_TEXT = (".png", ".gz", ".lock", ".woff2", ".ico", ".jpg")
+NOT_TEXT = (".http", ".png", ".gz", ".lock", ".woff2", ".ico", ".jpg")
 
 
 @dataclass(frozen=True)

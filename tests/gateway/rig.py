@@ -135,7 +135,7 @@ class Exchange:
         self.writer = writer
         self.method = head.method.decode()
         self.target = head.target.decode()
-        self.headers = {k.decode(): v.decode() for k, v in head.headers}
+        self.headers = {k.decode(): v.decode("latin-1") for k, v in head.headers}
         self.body = b""
         self.left = asyncio.Event()
 

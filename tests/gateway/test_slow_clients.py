@@ -14,6 +14,7 @@ from swell.gateway.client import Client
 
 Play = Callable[..., None]
 
+CHUNKED = b"POST /call/app/fn HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 HELD_MAX = 4 * 1024 * 1024
 """Bytes that the gateway may keep for one client that does not read: a few reads' worth of answers."""
 
@@ -83,19 +84,28 @@ def test_empty_lines_do_not_keep_an_idle_connection(play: Play) -> None:
     play(scenario, control=False, idle_timeout_s=0.2)
 
 
-@pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_that_drips_in_ends_by_the_deadline_and_frees_its_slot(play: Play, chunked: bool) -> None:
+DRIPS = {
+    "its bytes": (request("/call/app/fn", content_length="3000"), b"y"),
+    "its chunks": (CHUNKED, b"1\r\ny\r\n"),
+    "an extension": (CHUNKED + b"5;", b"y"),
+    "zeros of a size": (CHUNKED, b"0"),
+    "trailers": (CHUNKED + b"0\r\n", b"x: y\r\n"),
+    "what was expected": (request("/call/app/fn", content_length="3000", expect="100-continue"), b"y"),
+}
+"""How a body may never end: how it begins, and what then comes of it again and again."""
+
+
+@pytest.mark.parametrize("name", DRIPS)
+def test_a_body_that_drips_in_ends_by_the_deadline_and_frees_its_slot(play: Play, name: str) -> None:
+    begins, drop = DRIPS[name]
+
     async def scenario(rig: Rig) -> None:
         replica = await rig.replica()
         pool = await rig.deploy(replica, timeout_s=0.4)
         browser = await rig.browser()
-        if chunked:
-            head = b"POST /call/app/fn HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5;"
-        else:
-            head = request("/call/app/fn", content_length="3000")
-        browser.send(head)
+        browser.send(begins)
         answered = asyncio.ensure_future(browser.answer())
-        await drip(browser, b"y" * 2000, answered)
+        await drip(browser, drop * 2000, answered)
         answer = await answered
         assert (answer.status, answer.error["code"]) == (504, "deadline")
         await until(lambda: replica.open == 0, "the cancel")

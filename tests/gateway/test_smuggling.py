@@ -100,6 +100,13 @@ SIZES = {
     "no end of the data": b"5\r\nhello!\r\n",
     "data that ends in a line feed": b"5\r\nhello\n",
     "none": b"\r\nhello\r\n",
+    "data that ends in two bytes that are no line end": b"5\r\nhelloXY",
+    "data that ends in a carriage return and more": b"5\r\nhello\rX",
+    "data that ends in two line feeds": b"5\r\nhello\n\n",
+    "data with an end too many": b"5\r\nhello\r\n\r\n",
+    "an extension that hides a chunk": b"5;\n5\r\nhello\r\n",
+    "a last chunk's bare line feed": b"0\n\r\n",
+    "a last chunk's bare carriage return": b"0\r\r\n",
 }
 TRAILERS = {
     "a length": (b"Content-Length: 40\r\n", 400),
@@ -178,6 +185,72 @@ def test_what_could_be_read_in_two_ways_is_refused(play_at_shop: PlayAtShop, nam
         assert (await (await rig.browser()).call("/after", host="shop.localhost")).status == 200
 
     play_at_shop(scenario)
+
+
+EXPECTS = (b"100-continue", b"y 100-continue", b"100-continue, 100-continue", b"100-continue\r\nExpect: y", b"")
+
+
+@pytest.mark.parametrize("expects", EXPECTS)
+@pytest.mark.parametrize("pause", [False, True])
+def test_what_is_expected_does_not_end_a_body_early(play_at_shop: PlayAtShop, expects: bytes, pause: bool) -> None:
+    head, end, body = length(ADMIN, b"Expect: " + expects).partition(b"\r\n\r\n")
+
+    async def scenario(rig: Rig, replica: Replica, browser: Browser) -> None:
+        browser.send(head + end)
+        if pause:
+            await until(lambda: replica.seen, "the head")
+        browser.send(body + request("/after", b"own", host="shop.localhost"))
+        assert [(await browser.answer()).body for _ in range(2)] == [ADMIN, b"own"]
+        assert [(x.target, "expect" in x.headers) for x in replica.seen] == [("/x", False), ("/after", False)]
+
+    play_at_shop(scenario)
+
+
+EARLY = {
+    "an unknown path": (b"POST /nothing", (), 404),
+    "an unknown function": (b"POST /call/app/none", (), 404),
+    "a method": (b"GET /call/app/plain", (), 405),
+    "the health": (b"POST /healthz", (), 405),
+    "a page of elsewhere": (b"POST /call/app/plain", (b"Origin: http://evil.example",), 403),
+    "a timeout": (b"POST /call/app/plain", (b"Swell-Timeout: never",), 400),
+}
+
+
+@pytest.mark.parametrize("name", EARLY)
+@pytest.mark.parametrize("pause", [False, True])
+def test_a_body_is_one_though_its_request_was_refused_early(play_at_shop: PlayAtShop, name: str, pause: bool) -> None:
+    start, lines, status = EARLY[name]
+    raw = length(ADMIN, *lines).replace(b"POST /x", start, 1).replace(HOST, b"Host: 127.0.0.1", 1)
+    head, end, body = raw.partition(b"\r\n\r\n")
+
+    async def scenario(rig: Rig, replica: Replica, browser: Browser) -> None:
+        await rig.deploy(replica, name="plain")
+        after = request("/after", b"own", host="shop.localhost")
+        browser.send(head + end if pause else raw + after)
+        assert (await browser.answer()).status == status
+        if pause:
+            browser.send(body + after)
+        assert (await browser.answer()).body == b"own"
+        assert [exchange.target for exchange in replica.seen] == ["/after"]
+
+    play_at_shop(scenario)
+
+
+def test_a_pause_ends_the_connection_and_not_the_body(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        replica = await rig.replica()
+        await rig.deploy(replica, methods=(web("shop"),))
+        browser = await rig.browser()
+        head, end, body = length(ADMIN).partition(b"\r\n\r\n")
+        browser.send(head + end)
+        answer = await browser.answer()
+        assert (answer.status, answer.headers["connection"]) == (408, "close")
+        browser.send(body + request("/after", host="shop.localhost"))
+        assert await browser.rest() == b""
+        await until(lambda: replica.open == 0, "the cancel")
+        assert [(exchange.target, exchange.body) for exchange in replica.seen] == [("/x", b"")]
+
+    play(scenario, body_timeout_s=0.2)
 
 
 @pytest.mark.parametrize("name", MISDIRECTED)
