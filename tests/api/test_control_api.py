@@ -65,8 +65,8 @@ class Desk:
     def deployed(self) -> list[tuple[str, str]]:
         return [(app.namespace, app.name) for app in self.kept.values()]
 
-    async def apps(self) -> list[AppRow]:
-        return [AppRow(a.namespace, a.name, 1.0, a.owner is not None, a.source, ()) for a in self.kept.values()]
+    async def apps(self, *, counts: bool) -> list[AppRow]:
+        return [AppRow(a.namespace, a.name, 1.0, a.owner is not None, f"{counts=}", ()) for a in self.kept.values()]
 
     async def replicas(self) -> list[ReplicaRow]:
         return [ReplicaRow("r1-1", "default/a/f", "rv-0", "serving", "ready", "n", 7, 1.5, 0, 12.0, "why", ())]
@@ -247,8 +247,8 @@ def test_only_allowed_origins_may_ask(client: httpx2.Client) -> None:
 
 def test_an_app_is_deployed_listed_and_stopped(server: Server, client: httpx2.Client) -> None:
     assert [line.kind for line in deploy(client, "whole")] == ["progress", "progress", "done"]
-    listed = msgspec.json.decode(client.get("/api/apps").content, type=list[AppRow])
-    assert "whole" in [row.name for row in listed]
+    listed = [msgspec.json.decode(client.get(f"/api/apps{q}").content, type=list[AppRow]) for q in ("", "?counts=1")]
+    assert [row.source for rows in listed for row in rows if row.name == "whole"] == ["counts=False", "counts=True"]
     response = client.delete("/api/apps/default/whole")
     assert (response.status_code, response.content) == (204, b"")
     assert error(client.delete("/api/apps/default/whole"), 404)["code"] == "unknown_app"

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
+from typing import cast
 
 import pytest
+from click.testing import CliRunner
 
-from swell.cli.app import HEADS, listing
+from swell.cli import options
+from swell.cli.app import HEADS, app, listing
+from swell.cli.output import json_text
+from swell.sdk.client import Client
 from swell.wire.api import AppRow, WorkloadRow
 
 
@@ -16,8 +22,8 @@ class Terminal(io.StringIO):
         return True
 
 
-def workload(name: str, url: str) -> WorkloadRow:
-    return WorkloadRow(name, "rv-0123456789ab", "function", (name,), url, 1, 2, 3, 4)
+def workload(name: str, url: str, ready: int | None = 1, live: int | None = 2) -> WorkloadRow:
+    return WorkloadRow(name, "rv-0123456789ab", "function", (name,), url, ready, live, 3, 4)
 
 
 def test_one_line_for_each_workload_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +38,30 @@ def test_one_line_for_each_workload_at_80_columns(monkeypatch: pytest.MonkeyPatc
     assert call == ["documents", "recognise", "1/2", "3", "4", "1m00s", "-", "team=a"]
     assert web[6] == "/web/documents-site/"
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_replicas_that_are_not_known_are_not_shown_as_none() -> None:
+    url = "http://127.0.0.1:8470/call/a/f"
+    rows = (workload("f", url, None, None), workload("g", url, 0, 0), workload("h", url, 0, 1))
+    apps = [AppRow("default", "a", 100.0, False, "", rows)]
+    _, *lines = listing(apps, 160.0).splitlines()
+    assert [line.split()[2] for line in lines] == ["?", "0", "0/1"]
+    told = json.loads(json_text(apps))[0]["workloads"]
+    assert [(row["ready"], row["live"]) for row in told] == [(None, None), (0, 0), (0, 1)]
+
+
+def test_only_a_listing_waits_for_the_counts_of_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Server:
+        url = "http://127.0.0.1:8470"
+
+        def apps(self, *, counts: bool = False) -> list[AppRow]:
+            asked.append(counts)
+            return [AppRow("default", "a", 100.0, False, "", (workload("f", f"{self.url}/call/a/f", None, None),))]
+
+    monkeypatch.setattr(options, "connect", lambda _: Server())
+    listed = CliRunner().invoke(app, ["list"])
+    assert (listed.exit_code, listed.output.splitlines()[1].split()[2]) == (0, "?")
+    assert options.deployed(cast("Client", Server()), "a", "default").name == "a"
+    assert asked == [True, False]

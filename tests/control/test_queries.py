@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 
 import pytest
@@ -19,7 +20,7 @@ from swell.model.workload import App, Entry, Environment, Method, Revision, Web,
 from swell.model.world import World
 from swell.serve import SystemClock
 from swell.store.memory import MemoryStore
-from swell.wire.api import RequestRow
+from swell.wire.api import AppRow, RequestRow
 
 URL = "http://127.0.0.1:1"
 
@@ -57,7 +58,8 @@ def test_the_newest_requests_of_an_app_are_listed_with_what_is_known_of_them() -
     asyncio.run(scenario())
 
 
-def test_an_app_is_listed_with_where_its_workloads_answer() -> None:
+def deployed() -> Reactor:
+    """Two apps of one name, in two namespaces."""
     reactor = Reactor(World(), Policy(), Prices())
     web = Method("page", web=Web("endpoint", "shop-page"))
     entries = {
@@ -70,9 +72,13 @@ def test_an_app_is_listed_with_where_its_workloads_answer() -> None:
         workloads = [Workload(namespace, "a", name, rv.id) for name, rv in zip(entries, revisions, strict=True)]
         app = App(namespace, "a", tuple(workloads), tuple(revisions))
         reactor.take(AppDeployed(time.time(), app))
-    asked = queries(reactor, MemoryStore())
+    return reactor
+
+
+def test_an_app_is_listed_with_where_its_workloads_answer() -> None:
+    asked = queries(deployed(), MemoryStore())
     assert asked.deployed() == [("default", "a"), ("team", "a")]
-    own, other = asyncio.run(asked.apps())
+    own, other = asyncio.run(asked.apps(counts=True))
     assert (own.deployed_at, other.deployed_at) == (7.0, 0.0)
     assert [row.url for row in own.workloads] == [
         f"{URL}/call/a/f",
@@ -85,16 +91,40 @@ def test_an_app_is_listed_with_where_its_workloads_answer() -> None:
 def test_what_runs_is_not_told_before_a_node_was_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         asked = queries(Reactor(World(), Policy(), Prices()), MemoryStore(), heard=False)
-        waiting = [asyncio.create_task(ask()) for ask in (asked.replicas, asked.apps)]
+        waiting = asyncio.create_task(asked.replicas())
         await asyncio.sleep(0)
-        assert not any(task.done() for task in waiting)
+        assert not waiting.done()
         asked.heard.set()
-        assert await asyncio.gather(*waiting) == [[], []]
+        assert await waiting == []
         asked.heard.clear()
         monkeypatch.setattr(module, "HEAR_S", 0.01)
-        for ask in (asked.replicas, asked.apps):
-            with pytest.raises(SwellError, match="What runs is not known yet") as refused:
-                await ask()
-            assert (refused.value.code, refused.value.status) == ("no_runner", 503)
+        with pytest.raises(SwellError, match="What runs is not known yet") as refused:
+            await asked.replicas()
+        assert (refused.value.code, refused.value.status) == ("no_runner", 503)
+
+    asyncio.run(scenario())
+
+
+def counts(apps: list[AppRow]) -> set[tuple[int | None, int | None]]:
+    return {(row.ready, row.live) for app in apps for row in app.workloads}
+
+
+def test_what_is_deployed_is_told_before_a_node_was_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        asked = queries(deployed(), MemoryStore(), heard=False)
+        monkeypatch.setattr(module, "HEAR_S", math.inf)
+        at_once = asyncio.create_task(asked.apps(counts=False))
+        waiting = asyncio.create_task(asked.apps(counts=True))
+        await asyncio.sleep(0)
+        assert at_once.done()
+        assert not waiting.done()
+        told = await at_once
+        assert [(row.namespace, row.name) for row in told] == [("default", "a"), ("team", "a")]
+        assert counts(told) == {(None, None)}
+        asked.heard.set()
+        assert counts(await waiting) == {(0, 0)}
+        asked.heard.clear()
+        monkeypatch.setattr(module, "HEAR_S", 0.01)
+        assert counts(await asked.apps(counts=True)) == {(None, None)}
 
     asyncio.run(scenario())

@@ -35,6 +35,13 @@ PROGRESS_MAX = 1000
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e10)]
 
 
+class AppsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of apps."""
+
+    counts: bool = False
+    """Wait a moment for how many replicas there are, where that is not known yet."""
+
+
 class LogsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which lines of output."""
 
@@ -118,7 +125,7 @@ class Handlers:
             Route("GET", "/api/health", "State of control.", self.health, gives=dict[str, Any]),
             Route("HEAD", blob, "Is this blob here? 404 if not.", self.has_blob),
             Route("PUT", blob, "Store a blob; its content must have that digest.", self.put_blob, takes=bytes),
-            Route("GET", "/api/apps", "The apps that are deployed.", self.apps, gives=list[AppRow]),
+            Route("GET", "/api/apps", "The apps that are deployed.", self.apps, query=AppsQuery, gives=list[AppRow]),
             Route(
                 "POST",
                 "/api/apps",
@@ -165,8 +172,8 @@ class Handlers:
     async def put_blob(self, request: ApiRequest) -> None:
         await self._blobs.put(request.path["digest"], request.chunks)
 
-    async def apps(self, _: ApiRequest) -> list[AppRow]:
-        return await self._control.apps()
+    async def apps(self, request: ApiRequest) -> list[AppRow]:
+        return await self._control.apps(counts=request.query.counts)
 
     async def stop_app(self, request: ApiRequest) -> None:
         await self._control.stop_app(request.path["namespace"], request.path["name"])

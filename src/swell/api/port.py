@@ -29,12 +29,12 @@ class ControlPort(Protocol):
         """(namespace, name) of every app."""
         ...
 
-    async def apps(self) -> list[AppRow]:
-        """The apps with what runs of them. SwellError with status 503 while that is not known."""
+    async def apps(self, *, counts: bool) -> list[AppRow]:
+        """The apps, at once. With `counts` it may wait a moment to hear how many replicas each has, never longer."""
         ...
 
     async def replicas(self) -> list[ReplicaRow]:
-        """The same of replicas and templates."""
+        """Replicas and templates. SwellError with status 503 while they are not known."""
         ...
 
     async def why(self, request_id: str) -> Why:

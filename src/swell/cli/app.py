@@ -13,7 +13,7 @@ from swell.cli import options
 from swell.cli.output import duration, json_text, table
 
 if TYPE_CHECKING:
-    from swell.wire.api import AppRow
+    from swell.wire.api import AppRow, WorkloadRow
 
 HEADS = ("APP", "WORKLOAD", "READY", "HELD", "BUSY", "AGE", "WEB", "TAGS")
 
@@ -29,11 +29,12 @@ def app() -> None:
 def list_apps(as_json: bool, home: str | None) -> None:
     """List apps and their workloads.
 
-    READY is how many replicas are, of those there are; HELD and BUSY are requests that wait and that are worked on.
+    READY is how many replicas are, of those there are (? = not known yet, just after a restart); HELD and BUSY are
+    requests that wait and that are worked on.
     --json has more: URLs, revisions, methods.
     """
     client = options.connect(home)
-    apps = client.apps()
+    apps = client.apps(counts=True)
     if as_json:
         click.echo(json_text(apps))
     elif apps:
@@ -49,7 +50,7 @@ def listing(apps: Sequence[AppRow], now: float) -> str:
         (
             row.name if row.namespace == "default" else f"{row.namespace}/{row.name}",
             workload.name,
-            f"{workload.ready}/{workload.live}" if workload.live else "0",
+            _ready(workload),
             str(workload.held),
             str(workload.in_flight),
             duration(now - row.deployed_at) if row.deployed_at else "-",
@@ -61,6 +62,12 @@ def listing(apps: Sequence[AppRow], now: float) -> str:
         for workload in row.workloads
     ]
     return table(HEADS, rows, right=("READY", "HELD", "BUSY", "AGE"))
+
+
+def _ready(workload: WorkloadRow) -> str:
+    if workload.live is None:
+        return "?"
+    return f"{workload.ready}/{workload.live}" if workload.live else "0"
 
 
 @app.command("stop")

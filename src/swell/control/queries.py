@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -77,19 +78,15 @@ class Queries:
     def deployed(self) -> list[tuple[str, str]]:
         return sorted((app.namespace, app.name) for app in self.reactor.world.apps.values())
 
-    async def _hear(self) -> None:
-        """Replicas that nobody told of yet must not be counted as none."""
-        try:
+    async def _hear(self) -> bool:
+        """Is it known what runs? Replicas that nobody told of yet must not be counted as none."""
+        with suppress(TimeoutError):
             await asyncio.wait_for(self.heard.wait(), HEAR_S)
-        except TimeoutError:
-            raise SwellError(
-                "no_runner",
-                "What runs is not known yet: control has just begun, and the runner has not told it. Try again.",
-                status=503,
-            ) from None
+        return self.heard.is_set()
 
-    async def apps(self) -> list[AppRow]:
-        await self._hear()
+    async def apps(self, *, counts: bool) -> list[AppRow]:
+        if counts:
+            await self._hear()
         world = self.reactor.world
         rows = []
         for app in sorted(world.apps.values(), key=lambda a: a.key):
@@ -102,6 +99,7 @@ class Queries:
         reactor = self.reactor
         members = [r for r in reactor.world.in_pool(workload.pool) if r.role == "serving"]
         demand = reactor.book.demand.get(workload.pool, IDLE)
+        known = self.heard.is_set()
         revision = reactor.world.revisions[workload.revision]
         entry = revision.entry
         return WorkloadRow(
@@ -110,8 +108,8 @@ class Queries:
             kind=entry.kind,
             methods=tuple(m.name for m in entry.methods),
             url=url(self.base_url, workload, entry, entry.methods[0]),
-            ready=sum(r.phase is Phase.READY for r in members),
-            live=len(members),
+            ready=sum(r.phase is Phase.READY for r in members) if known else None,
+            live=len(members) if known else None,
             held=demand.held,
             in_flight=demand.in_flight,
             generators=tuple(m.name for m in entry.methods if m.generator),
@@ -119,7 +117,12 @@ class Queries:
         )
 
     async def replicas(self) -> list[ReplicaRow]:
-        await self._hear()
+        if not await self._hear():
+            raise SwellError(
+                "no_runner",
+                "What runs is not known yet: control has just begun, and the runner has not told it. Try again.",
+                status=503,
+            )
         now = self.clock.now()
         rows = sorted(self.reactor.world.replicas.values(), key=lambda r: (r.pool, r.role, r.planned_at, r.id))
         return [self._replica_row(replica, now) for replica in rows]

@@ -147,9 +147,12 @@ class Client:
         await self._ask(Request("DELETE", f"/api/apps/{namespace}/{name}"), type(None))
 
     @operation
-    async def apps(self, within_s: float | None = None) -> list[AppRow]:
-        """The apps that are deployed. SwellError no_answer when that takes longer than `within_s`."""
-        return await self._ask(Request("GET", "/api/apps"), list[AppRow], within_s)
+    async def apps(self, within_s: float | None = None, *, counts: bool = False) -> list[AppRow]:
+        """The apps that are deployed. SwellError no_answer when that takes longer than `within_s`.
+
+        With `counts` the server waits a moment for how many replicas there are, where it does not know yet.
+        """
+        return await self._ask(Request("GET", f"/api/apps?counts={int(counts)}"), list[AppRow], within_s)
 
     @operation
     async def replicas(self) -> list[ReplicaRow]:

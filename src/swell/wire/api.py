@@ -41,8 +41,10 @@ class WorkloadRow(msgspec.Struct, frozen=True):
     kind: str
     methods: tuple[str, ...]
     url: str
-    ready: int
-    live: int
+    ready: int | None
+    """How many of its replicas are; None = not known: control has just begun, and no runner has told it yet."""
+    live: int | None
+    """How many replicas it has; None as above."""
     held: int
     in_flight: int
     generators: tuple[str, ...] = ()
@@ -52,7 +54,7 @@ class WorkloadRow(msgspec.Struct, frozen=True):
 
 
 class AppRow(msgspec.Struct, frozen=True):
-    """GET /api/apps → list of these."""
+    """GET /api/apps?counts=1 → list of these; `counts` waits a moment where replicas are not known yet."""
 
     namespace: str
     name: str
