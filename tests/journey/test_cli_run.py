@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +87,35 @@ def wait():
 @app.local_entrypoint()
 async def later(*words: str):
     print("words", *words, await add.remote.aio(2))
+"""
+
+
+STUBBORN = """
+import time
+import swell
+
+app = swell.App("stubborn")
+
+@app.local_entrypoint()
+def main():
+    print("begun", flush=True)
+    while True:
+        try:
+            time.sleep(100)
+        except KeyboardInterrupt:
+            print("caught", flush=True)
+"""
+
+THREADED = """
+import threading, time
+import swell
+
+app = swell.App("threaded")
+
+@app.local_entrypoint()
+def main():
+    threading.Thread(target=time.sleep, args=(200,)).start()
+    print("done", flush=True)
 """
 
 
@@ -278,6 +309,58 @@ def test_an_app_that_is_left_is_named_and_its_server_stays(alone: PrivateSwell, 
     assert left is not None
     assert [row["name"] for row in json.loads(alone.run("app", "list", "--json"))] == [left[1]]
     alone.run("app", "stop", left[1])
+
+
+def test_an_app_is_left_also_on_the_server_of_another_run_and_on_another_port(alone: PrivateSwell, tools: str) -> None:
+    with socket.create_server(("127.0.0.1", alone.port)):
+        other = subprocess.Popen(
+            ["swell", "run", f"{tools}::wait"], env=alone.environ, stdout=subprocess.PIPE, text=True
+        )
+        assert other.stdout is not None
+        assert other.stdout.readline() == "waiting\n"
+        done = swell_run(alone, "-d", f"{tools}::add", "--a", "1")
+        assert done.returncode == 0, done.stderr
+        left = re.search(r"`swell app stop (\S+)` ends it", done.stderr)
+        assert left is not None
+        other.send_signal(signal.SIGINT)
+        other.communicate(timeout=60)
+        assert [row["name"] for row in json.loads(alone.run("app", "list", "--json"))] == [left[1]]
+
+
+def test_a_run_that_failed_leaves_no_server(alone: PrivateSwell, tools: str) -> None:
+    assert swell_run(alone, "-d", f"{tools}::fail", "--code", "5").returncode == 1
+    wait_until("no process left", lambda: not alone.processes(), wait_s=30)
+
+
+def test_a_program_that_does_not_end_is_ended_by_another_signal(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    path = tmp_path / "stubborn.py"
+    path.write_text(STUBBORN)
+    with subprocess.Popen(
+        ["swell", "run", str(path)], env=own_swell.environ, stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "begun\n"
+        running.send_signal(signal.SIGTERM)
+        assert running.stdout.readline() == "caught\n"
+        end = time.monotonic() + 60
+        while running.poll() is None:
+            assert time.monotonic() < end
+            running.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+        assert running.returncode == -signal.SIGTERM
+
+
+def test_a_thread_that_goes_on_at_the_end_can_be_interrupted(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    path = tmp_path / "threaded.py"
+    path.write_text(THREADED)
+    with subprocess.Popen(["swell", "run", str(path)], env=own_swell.environ, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "done\n"
+        end = time.monotonic() + 60
+        while run.poll() is None:
+            assert time.monotonic() < end
+            run.send_signal(signal.SIGINT)
+            time.sleep(0.5)
 
 
 def test_programs_at_once_share_one_server_until_the_last_ends(alone: PrivateSwell, tools: str) -> None:

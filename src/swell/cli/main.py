@@ -65,8 +65,8 @@ def main(words: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         # One more, while the first was being told of.
         code = INTERRUPTED
-    # How it went is known; nothing is left that a Ctrl-C could cut short.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # How it went is known. What may still be waited for are threads of the user's: a Ctrl-C ends that without a word.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(code)
 
 

@@ -6,6 +6,7 @@ import inspect
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 """Beside Ctrl-C."""
+ONE_END_S = 2.0
+"""Signals within this time are one and the same wish."""
 
 
 @click.command(
@@ -48,6 +51,7 @@ def run(
     """
     from swell.sdk import flags, load
     from swell.sdk.run import Running
+    from swell.supervise import background
 
     if home is not None:
         # Not only for us: the user's own code may look up deployed apps, too.
@@ -64,7 +68,7 @@ def run(
         try:
             with ExitStack() as app:
                 with progress(f"Starting {target.name}") as tell:
-                    server.enter_context(_server(tell, stays=detach))
+                    server.enter_context(_server(tell))
                     running = Running(
                         target.app, name=name, namespace=namespace, detach=detach, progress=tell, log=_shower(target)
                     )
@@ -78,6 +82,7 @@ def run(
             click.echo(result)
         left = f"{namespace}/{running.name}"
         if detach and running.name:
+            background.keep(options.chosen(None).paths)
             click.echo(f"The app is left on the server: `swell app stop {shown(left)}` ends it.", err=True)
 
 
@@ -93,14 +98,19 @@ class _ToldToEnd(KeyboardInterrupt):
 def _told_to_end() -> Iterator[None]:
     """SIGTERM and SIGHUP end the program as a Ctrl-C does, with the exit code that shells have for them.
 
-    The first counts: a terminal that closes may well send more than one. What was ignored (nohup) stays so.
+    The first counts: a terminal that closes may well send more than one. Where the program goes on all the same,
+    having caught it, one that comes later ends it hard. What was ignored (nohup) stays so.
     """
-    told: list[int] = []
+    told_at: list[float] = []
 
     def end(number: int, _: object) -> None:
-        told.append(number)
-        if len(told) == 1:
+        now = time.monotonic()
+        if not told_at:
+            told_at.append(now)
             raise _ToldToEnd(number)
+        if now - told_at[0] > ONE_END_S:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     numbers = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, end) for number in numbers}
@@ -125,24 +135,18 @@ class _Failed(Exception):
 
 
 @contextmanager
-def _server(tell: Any, stays: bool) -> Iterator[None]:
+def _server(tell: Any) -> Iterator[None]:
     """A server on this state directory for as long as we need one, unless settings lead to one elsewhere.
 
-    One that was started for us has ended on return: the next command does not meet it dying. Unless it `stays`, for
+    One that was started for us has ended on return: the next command does not meet it dying. Unless it was kept, for
     an app that is left on it.
     """
     import msgspec
 
     from swell.supervise import background
-    from swell.supervise.lock import holder
 
     chosen = options.chosen(None)
     if chosen.url:
-        yield
-        return
-    if stays and holder(chosen.paths) is None:
-        tell("starting a server")
-        background.start(msgspec.to_builtins(chosen))
         yield
         return
     background.ensure(msgspec.to_builtins(chosen), os.getpid(), tell)
