@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 
@@ -65,8 +66,9 @@ def main(words: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         # One more, while the first was being told of.
         code = INTERRUPTED
-    # How it went is known. What may still be waited for are threads of the user's: a Ctrl-C ends that without a word.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # How it went is known. Only threads of the user's program may still be waited for, and a Ctrl-C ends that.
+    waiting = any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
+    signal.signal(signal.SIGINT, signal.SIG_DFL if waiting else signal.SIG_IGN)
     sys.exit(code)
 
 
