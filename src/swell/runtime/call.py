@@ -1,9 +1,10 @@
 """What happens to one call, from its body to its answer?
 
 A synchronous function runs on a worker thread, arguments and result decoded and encoded there; an
-asynchronous one is a task on the loop. A generator is streamed as it goes. However it ends, the slot is
-free before the answer's last byte leaves. One whose deadline passed is answered once its code has stopped, with
-what that used; code that does not stop at once keeps nobody waiting.
+asynchronous one is a task on the loop. A generator is streamed as it goes, but for how it ended: that is told
+when its code is over. However a call ends, the slot is free before the answer's last byte leaves. One whose
+deadline passed is answered once its code has stopped, with what that used and nothing more of what it said; code
+that does not stop at once keeps nobody waiting.
 """
 
 from __future__ import annotations
@@ -105,13 +106,16 @@ class Call:
         self._steps: Steps | None = None
         self._pipe: Pipe | None = None
         self._streaming: Format | None = None
+        self._ending = b""
+        """The last part of a stream whose code came to an end by itself. Only `_over` sends it: a deadline that passes
+        while the code is still being closed is the one ending then."""
         self._error = b""
         """The line that names the error it ended in."""
         self._begun = False
         self._in_user_code = False
         self._stopping = False
         self._late = False
-        """Its deadline passed."""
+        """Its deadline passed: nothing more of its code is sent."""
         self._process_ns = 0
         self._cpu_ns = 0
         self._run_ns = 0
@@ -210,6 +214,8 @@ class Call:
         """Send each item on its way; whatever happens, a generator is closed in this thread."""
         form = self._streaming = Format(self._wanted)
         pipe = self._pipe = Pipe(self._replica.loop.call_soon_threadsafe, self._exchange)
+        if self._stopping:
+            pipe.close()  # Code that caught its interruption made this stream; `interrupt` saw no pipe to close.
         self._replica.loop.call_soon_threadsafe(self._begin_stream)
         try:
             while True:
@@ -221,13 +227,13 @@ class Call:
                 if item is _END:
                     break
                 pipe.put(self._item(form, item))
-            pipe.put(form.end())
+            self._ending = form.end()
         except _Unencodable as error:
-            pipe.put(form.error(error.body))
+            self._ending = form.error(error.body)
         except InputCancellation:
             raise
         except BaseException as error:
-            pipe.put(form.error(self._exception(error)))
+            self._ending = form.error(self._exception(error))
         finally:
             self._in_user_code = False
             if isinstance(items, GeneratorType):
@@ -266,15 +272,17 @@ class Call:
         self._begin_stream()
         try:
             async for item in items:
+                if self._stopping:
+                    return  # It caught its cancellation and went on: nobody waits for its items.
                 exchange.write(self._item(form, item))
                 await exchange.drained()
-            exchange.write(form.end())
+            self._ending = form.end()
         except _Unencodable as error:
-            exchange.write(form.error(error.body))
+            self._ending = form.error(error.body)
         except BaseException as error:
             if self._stopping and isinstance(error, asyncio.CancelledError):
                 return
-            exchange.write(form.error(self._exception(error)))
+            self._ending = form.error(self._exception(error))
         finally:
             if isinstance(items, AsyncGeneratorType):
                 await items.aclose()
@@ -282,8 +290,8 @@ class Call:
     def _task_over(self, task: asyncio.Task[None]) -> None:
         assert self._steps is not None
         self._cpu_ns = self._process_ns + process_time_ns() if self.alone else self._steps.cpu_ns
-        if not task.cancelled() and task.exception() is not None:
-            self._exchange.abort()  # A generator that raised while it was closed: its answer is broken.
+        if not task.cancelled() and task.exception() is not None and not self._late:
+            self._exchange.abort()  # How it ended could not be put into words: its answer is broken.
         self._over()
 
     # -- both ---------------------------------------------------------------------------------
@@ -327,11 +335,15 @@ class Call:
         return results.exception_body(error, self.request, pickled)
 
     def _begin_stream(self) -> None:
-        """Send the head, unless it was."""
+        """Send the head, unless it was or is not wanted any more."""
         assert self._streaming is not None
-        if not self._begun:
+        if not self._begun and not self._late:
             self._begun = True
             self._exchange.begin(200, self._streaming.headers, TRAILERS)
+
+    def _end_stream(self, spent: bytes) -> None:
+        self._exchange.write(self._ending)
+        self._exchange.end(spent)
 
     def _over(self) -> None:
         """Loop: the user's code is over."""
@@ -347,16 +359,13 @@ class Call:
         used = used_lines(self._cpu_ns, self._run_ns)
         spent = used + self._error
         if self._late:
-            if self._pipe is not None and self._begun:
-                self._pipe.finish(lambda: self._tell_late(used))
-            else:
-                self._tell_late(used)
+            self._tell_late(used)
         elif self._pipe is not None:
             # The loop may hear of a short stream's end, with that of other jobs, before it hears of its beginning.
             self._begin_stream()
-            self._pipe.finish(lambda: exchange.end(spent))
+            self._pipe.finish(lambda: self._end_stream(spent))
         elif self._streaming is not None:
-            exchange.end(spent)
+            self._end_stream(spent)
         elif self._answer is not None:
             exchange.answer(*self._answer, spent)
         else:

@@ -80,13 +80,15 @@ class Pipe:
             raise InputCancellation
 
     def close(self) -> None:
-        """Loop: nobody reads any more."""
+        """Loop: nobody reads any more; what was not passed on yet never is."""
         self.closed = True
         self._signal()
 
     def flush(self) -> None:
         """Loop: pass on what the connection has room for."""
         self._awake = False
+        if self.closed:
+            self._ahead.clear()
         while self._ahead and self._exchange.writable:
             data = self._ahead.popleft()
             self._exchange.write(data)
