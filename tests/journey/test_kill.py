@@ -214,8 +214,9 @@ def answers_again(swell: PrivateSwell, calls: Traffic, killed: Kill) -> None:
 def warm_while_down(outcomes: list[Outcome], killed: Kill, back: float) -> None:
     """Requests that began and ended while there was no control."""
     while_down = [one for one in outcomes if one.function == STEADY and one.begun > killed.at and one.ended < back]
-    assert while_down
     if not killed.any_of("replica"):
+        # Otherwise the one that was killed may be the only one there was, and its callers wait for control.
+        assert while_down
         assert all(one.answered for one in while_down)
 
 
