@@ -15,7 +15,7 @@ import msgspec
 from swell.control.history import History
 from swell.control.link import ControlLink
 from swell.control.reactor import Reactor
-from swell.control.why import at_most, complete
+from swell.control.why import at_most, complete, held_ms
 from swell.model.events import Event, NodeSeen, ReplicaSeen
 from swell.model.orders import Inventory
 from swell.model.ports import Clock, Engine, Fact, Store
@@ -74,13 +74,15 @@ class Loop:
     def _completed(self, record: RequestRecord) -> RequestRecord:
         """With what is known now of its replica, or of why it had none: both are forgotten sooner than the record."""
         world = self.reactor.world
+        # Which looks at each replica of the pool: not for those, nearly all, that were served at once.
+        at_once = record.replica and not held_ms(record)
         return complete(
             record,
             self.history.get(record.replica),
             unforkable=self.reactor.unforkable(record.pool),
             failures=world.failures.get(record.pool),
             waiting=self.reactor.waiting.get(record.pool, ""),
-            full=at_most(world, record.pool),
+            full="" if at_once else at_most(world, record.pool),
             siblings=filter(None, (self.history.get(one.id) for one in world.in_pool(record.pool))),
         )
 

@@ -74,16 +74,22 @@ def complete(
     return msgspec.structs.replace(record, start=start, reasons=tuple(reasons))
 
 
+def held_ms(record: RequestRecord) -> float:
+    """How long it waited for a replica; 0.0 where that was no more than taking it in."""
+    ms = dict(record.phases_ms).get("held", 0.0)
+    return ms if ms >= HELD_MS else 0.0
+
+
 def _in_vain(record: RequestRecord, waiting: str, coming: str, full: str) -> list[str]:
     """What a request without a replica waited for until it was ended, or why it was not even held."""
-    held_ms = dict(record.phases_ms).get("held", 0.0)
-    if held_ms < HELD_MS:
+    waited_ms = held_ms(record)
+    if not waited_ms:
         why = waiting or full
         return [f"no replica: {why}"] if why else []
     # A pool that has as many as it may, of which none is starting, has them all at work.
     taken = "every slot was taken" if full or not record.cold else ""
     why = waiting or coming or ": ".join(filter(None, (taken, full)))
-    return [f"no replica, held {held_ms:.0f} ms{why and f': {why}'}"]
+    return [f"no replica, held {waited_ms:.0f} ms{why and f': {why}'}"]
 
 
 def coming(replicas: Iterable[ReplicaHistory], at: float) -> str:
@@ -149,15 +155,15 @@ def _steps(record: RequestRecord) -> list[WhyStep]:
     return steps
 
 
-def _wake_steps(record: RequestRecord, start: Start, held_ms: float) -> list[WhyStep]:
+def _wake_steps(record: RequestRecord, start: Start, waited_ms: float) -> list[WhyStep]:
     planned_ms = max(start.planned_at - record.received_at, 0.0) * 1000
     ready_ms = max(start.ready_at - record.received_at, 0.0) * 1000
     parts = [("plan", planned_ms), *start.timings_ms]
     other_ms = ready_ms - planned_ms - sum(ms for _, ms in start.timings_ms)
     if other_ms > 0.05:
         parts.append(("report", other_ms))
-    if held_ms > ready_ms:
-        parts.append(("table", held_ms - ready_ms))
+    if waited_ms > ready_ms:
+        parts.append(("table", waited_ms - ready_ms))
     return [WhyStep(f"  {name}", ms, NOTES.get(name, "")) for name, ms in parts]
 
 
@@ -173,7 +179,7 @@ def _reasons(record: RequestRecord, past: ReplicaHistory | None, unforkable: str
     if past is None:
         return [f"replica {record.replica}: not remembered when this record came"]
     reasons = [f"replica {past.replica}, {origin(past, unforkable)}, {past.why}"]
-    if not record.cold and dict(record.phases_ms).get("held", 0.0) >= HELD_MS:
+    if not record.cold and held_ms(record):
         reasons.append(f"every slot was taken when the request came{f': {waiting}' if waiting else ''}")
     elif not record.cold:
         reasons.append("it was ready when the request came")
