@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -114,7 +114,19 @@ class Revision(msgspec.Struct, frozen=True):
 
 def revision_id(revision: Revision) -> str:
     """ "rv-" and 12 hex digits of the content's digest. Not cached: keep it where it is needed often."""
-    return "rv-" + hashlib.sha256(msgspec.msgpack.encode(revision)).hexdigest()[:12]
+    content = _without_later(msgspec.to_builtins(revision))
+    return "rv-" + hashlib.sha256(msgspec.msgpack.encode(content)).hexdigest()[:12]
+
+
+LATER: frozenset[str] = frozenset()
+"""Fields, wherever in a revision they are, that came after the first release. While they are empty they are no part of
+the content: what was deployed before keeps its id."""
+
+
+def _without_later(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_later(each) for name, each in value.items() if each or name not in LATER}
+    return [_without_later(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 class Scaling(msgspec.Struct, frozen=True):
