@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -300,36 +299,6 @@ def test_a_failure_says_how_to_ask_why_once_the_server_has_ended_too(alone: Priv
     assert "exception" in alone.run("why", asked[1])
     again = swell_run(alone, f"{tools}::fail", "--code", "5")
     assert "brings back" not in again.stderr
-
-
-def test_an_app_that_is_left_is_named_and_its_server_stays(alone: PrivateSwell, tools: str) -> None:
-    done = swell_run(alone, "-d", f"{tools}::add", "--a", "1")
-    assert done.returncode == 0
-    left = re.search(r"`swell app stop (\S+)` ends it", done.stderr)
-    assert left is not None
-    assert [row["name"] for row in json.loads(alone.run("app", "list", "--json"))] == [left[1]]
-    alone.run("app", "stop", left[1])
-
-
-def test_an_app_is_left_also_on_the_server_of_another_run_and_on_another_port(alone: PrivateSwell, tools: str) -> None:
-    with socket.create_server(("127.0.0.1", alone.port)):
-        other = subprocess.Popen(
-            ["swell", "run", f"{tools}::wait"], env=alone.environ, stdout=subprocess.PIPE, text=True
-        )
-        assert other.stdout is not None
-        assert other.stdout.readline() == "waiting\n"
-        done = swell_run(alone, "-d", f"{tools}::add", "--a", "1")
-        assert done.returncode == 0, done.stderr
-        left = re.search(r"`swell app stop (\S+)` ends it", done.stderr)
-        assert left is not None
-        other.send_signal(signal.SIGINT)
-        other.communicate(timeout=60)
-        assert [row["name"] for row in json.loads(alone.run("app", "list", "--json"))] == [left[1]]
-
-
-def test_a_run_that_failed_leaves_no_server(alone: PrivateSwell, tools: str) -> None:
-    assert swell_run(alone, "-d", f"{tools}::fail", "--code", "5").returncode == 1
-    wait_until("no process left", lambda: not alone.processes(), wait_s=30)
 
 
 def test_a_program_that_does_not_end_is_ended_by_another_signal(own_swell: PrivateSwell, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def test_what_a_running_supervisor_imports() -> None:
         "swell.model.errors",
         "swell.model.ids",
         "swell.wire",
+        "swell.wire.attached",
         "swell.wire.identity",
         "swell.wire.paths",
     }

@@ -18,11 +18,12 @@ from swell.cli import options
 from swell.cli.output import progress, show_line
 from swell.cli.why import note_end
 from swell.model.errors import SwellError
-from swell.model.workload import shown, workload_of
+from swell.model.workload import workload_of
 
 if TYPE_CHECKING:
     from swell.sdk.flags import Flag, Flags
     from swell.sdk.load import Target
+    from swell.sdk.run import Running
     from swell.wire.api import LogRow
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -51,7 +52,6 @@ def run(
     """
     from swell.sdk import flags, load
     from swell.sdk.run import Running
-    from swell.supervise import background
 
     if home is not None:
         # Not only for us: the user's own code may look up deployed apps, too.
@@ -72,6 +72,8 @@ def run(
                     running = Running(
                         target.app, name=name, namespace=namespace, detach=detach, progress=tell, log=_shower(target)
                     )
+                    # Whatever happens from here on: what is left is told of.
+                    server.callback(_say_left, running, home)
                     app.enter_context(running)
                 result = _call(target, args, kwargs)
         except _Failed as failed:
@@ -80,10 +82,13 @@ def run(
         # Only now: what replicas printed on the way to it has been shown.
         if result is not None:
             click.echo(result)
-        left = f"{namespace}/{running.name}"
-        if detach and running.name:
-            background.keep(options.chosen(None).paths)
-            click.echo(f"The app is left on the server: `swell app stop {shown(left)}` ends it.", err=True)
+
+
+def _say_left(running: Running[Any], home: str | None) -> None:
+    with suppress(OSError):
+        # After SIGHUP there may be no terminal.
+        if left := running.left(home):
+            click.echo(left, err=True)
 
 
 class _ToldToEnd(KeyboardInterrupt):

@@ -274,7 +274,8 @@ class App:
     ) -> Running[App]:
         """`with app.run():` (or `async with`) deploys it under a name of its own and stops it at the end.
 
-        A server is started where none answers. `detach=True` leaves the app there.
+        A server is started where none answers, for as long as this program runs. `detach=True` leaves the app there,
+        unless the block raises, and lets such a server stay, until `swell down`.
         """
         refuse(Given("App.run", {k: v for k, v in locals().items() if k != "self"}))
         from swell.sdk.run import Running

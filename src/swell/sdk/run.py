@@ -29,10 +29,11 @@ from swell.sdk.bridge import adopt, drive
 from swell.sdk.client import Client
 from swell.sdk.marks import Given
 from swell.sdk.refusal import refuse
-from swell.sdk.server import serving
+from swell.sdk.server import keep, serving
 from swell.sdk.signatures import public
 from swell.wire import context, settings
 from swell.wire.api import DeployLine, LogRow
+from swell.wire.attached import Stay
 from swell.wire.identity import myself
 
 _LOG_QUIET_S = 0.3
@@ -243,6 +244,8 @@ class Running(Generic[A]):
         self._log = log
         self.name = ""
         """What the app is called on the server; empty where there is nothing of it."""
+        self.stay: Stay | None = None
+        """What becomes of the server that the app was left on; None where it was not left."""
         self._client: Client | None = None
         self._following: Future[None] | None = None
         self._heard_at = 0.0
@@ -308,7 +311,9 @@ class Running(Generic[A]):
         self._app.binding.deployed = None
         refused = None
         try:
-            if error is not None or not self._detach:
+            if error is None and self._detach:
+                await self._leave(client)
+            else:
                 refused = await self._stop(client)
             await self._hear_out(client)
         finally:
@@ -317,6 +322,31 @@ class Running(Generic[A]):
         # What went wrong inside matters more than that nothing was there to stop.
         if refused is not None and error is None:
             raise refused
+
+    async def _leave(self, client: Client) -> None:
+        """Let the app be, and the server with it: first of all, so that nothing that comes between may prevent it."""
+        try:
+            self.stay = keep()
+        except BaseException:
+            await self._stop(client)
+            raise
+        if output.progress is not None:
+            output.progress(self.left())
+
+    def left(self, home: str | None = None) -> str:
+        """How to end what was left, in words. `home` is that of the server where it has to be named."""
+        place = f" --home {home}" if home else ""
+        stop = f"`swell app stop{place} {model.shown(f'{self.namespace}/{self.name}')}`"
+        match self.stay:
+            case None:
+                return ""
+            case "ends":
+                return f"The app is left, but its server is stopping. It is back with the next one: {stop} ends it."
+            case "stays":
+                return f"The app is left on the server: {stop} ends it."
+            case "kept":
+                down = f"`swell down{place}`"
+                return f"The app is left on the server: {stop} ends it. The server stays for it: {down} ends it, too."
 
     async def _stop(self, client: Client) -> SwellError | None:
         """Take the app away and, where its output is shown, let exit hooks speak; returns why it could not be."""

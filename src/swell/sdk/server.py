@@ -13,7 +13,8 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.sdk.bridge import Pending
 from swell.sdk.client import Client
-from swell.wire import settings
+from swell.wire import attached, settings
+from swell.wire.attached import Stay
 from swell.wire.paths import Home
 
 
@@ -38,10 +39,25 @@ async def serving(progress: Callable[[str], None] | None = None) -> Client:
     )
 
 
+def keep() -> Stay:
+    """Let the server that settings name outlive this process, where one was started for it."""
+    chosen = settings.load()
+    if chosen.url:
+        return "stays"
+    try:
+        return attached.keep(chosen.paths)
+    except OSError as error:
+        raise SwellError(
+            "server_failed",
+            f"The app was stopped, since its server would have ended: it cannot be told to stay, for {error.filename} "
+            f"cannot be written ({error.strerror}). Start one that does with `swell up -d`.",
+        ) from None
+
+
 def _stays(home: Home) -> bool:
     """Is there a server on it that lives as long as we do?"""
     ours = home.attached / str(os.getpid())
-    return home.server_url() is not None and (ours.exists() or not home.attached.exists())
+    return home.server_url() is not None and (ours.exists() or not home.for_clients())
 
 
 def _ensure(chosen: settings.Settings) -> subprocess.CompletedProcess[str]:

@@ -102,13 +102,6 @@ def ensure(settings: Mapping[str, Any], pid: int, say: Callable[[str], None]) ->
     raise SwellError("start_failed", f"The server on {home.root} neither came up nor ended within {up_s:g} s.")
 
 
-def keep(home: Home) -> None:
-    """Let the server on this state directory outlive those it was started for: until it is stopped."""
-    found = holder(home)
-    if found is not None and found.attached:
-        clients.attach(home, found.pid)
-
-
 def leave(home: Home, pid: int) -> None:
     """Process `pid` needs the server no more. If it was the last that did, this waits until the server has ended."""
     clients.detach(home, pid)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import suppress
 
+from swell.model.errors import SwellError
 from swell.supervise.lock import Lock, holder, writing
+from swell.wire.attached import note
 from swell.wire.identity import identify, read
 from swell.wire.paths import Home
 
@@ -15,11 +17,7 @@ def attach(home: Home, pid: int) -> bool:
     if identity is None:
         return False
     with writing(home):
-        home.attached.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Complete at once: a server that finds half a note would take it for nobody's.
-        fresh = home.attached / f"{pid}.new"
-        identity.write(fresh)
-        os.replace(fresh, home.attached / str(pid))
+        note(home, identity)
     # The server says "stopping" before it looks for the last time: either it sees us, or we see that.
     found = holder(home)
     return found is not None and found.state != "stopping"
@@ -31,8 +29,15 @@ def detach(home: Home, pid: int) -> None:
 
 
 def check_still_wanted(home: Home, lock: Lock) -> bool:
-    """Does any attached process live? If not, the lock says "stopping" from then on."""
-    if _any_alive(home):
+    """Does any attached process live? If not, the lock says "stopping" from then on.
+
+    One that was kept (`wire.attached`) is wanted for ever, and its lock says that it is nobody's in particular.
+    """
+    us = lock.holder.identity
+    if lock.holder.attached and read(home.attached / str(us.pid)) == us:
+        with suppress(SwellError):
+            lock.say(lock.holder.state, attached=False)
+    if not lock.holder.attached or _any_alive(home):
         return True
     state = lock.holder.state
     lock.say("stopping")

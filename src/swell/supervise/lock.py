@@ -31,7 +31,7 @@ class Holder(NamedTuple):
     port: int = 0
     """0 until it listens."""
     attached: bool = False
-    """It was started for clients and ends after the last of them."""
+    """It was started for clients and ends after the last of them; no longer so once it is kept for others."""
     end_s: float = 60.0
     """How long it may take to end, once told to."""
     waits_for: str = ""

@@ -70,11 +70,19 @@ class Home:
         said = self._said()
         return local_url(said["host"], said["port"]) if said.get("port") and "host" in said else None
 
+    def server(self) -> Identity:
+        """The server on this state directory, as it names itself; nobody who lives where there is none."""
+        said = self._said()
+        return Identity(said.get("pid", 0), said.get("start_ticks", 0))
+
+    def for_clients(self) -> bool:
+        """Says the server on this state directory that it was started for clients, and ends after the last of them?"""
+        return bool(self._said().get("attached"))
+
     def ending(self) -> int | None:
         """The pid of a server on this state directory that is about to end."""
-        said = self._said()
-        server = Identity(said.get("pid", 0), said.get("start_ticks", 0))
-        return server.pid if said.get("state") == "stopping" and server.alive else None
+        server = self.server()
+        return server.pid if self._said().get("state") == "stopping" and server.alive else None
 
     def _said(self) -> dict[str, Any]:
         """What the server says of itself (`supervise.lock.Holder`); nothing where none ran, or one ended well."""
