@@ -154,7 +154,7 @@ connections = st.lists(st.one_of(requests(), st.sampled_from([NEXT, NEXT, b"\r\n
 _AT_SHOP = b" HTTP/1.1\r\nHost: shop.localhost\r\n"
 SOUND = [
     NEXT,
-    b"POST /web/shop/a HTTP/1.1\r\nHost: h.localhost\r\nContent-Length: 5\r\nX: y\r\n\r\nhello",
+    b"POST /web/shop/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nX: y\r\n\r\nhello",
     b"POST /b?c" + _AT_SHOP + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n2;e=f\r\nyo\r\n0\r\n\r\n",
     b"PUT /d" + _AT_SHOP + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\nok",
     b"GET http://shop.localhost/e HTTP/1.1\r\nHost: other.localhost\r\nConnection: keep-alive, x\r\nX: y\r\n\r\n",

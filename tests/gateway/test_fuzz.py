@@ -22,6 +22,8 @@ from readings import LENIENT, Said, cut, gateway_reads, h11_reads, inbound_of, s
 from rig import Browser, Exchange, Reader, Replica, Rig, request, until, web
 from streams import FOUND, connections, damaged
 
+from swell.gateway.request import Request
+
 OWN_ERRORS = {400, 401, 403, 404, 405, 413, 431, 501, 505}
 """How the gateway may answer by itself; a 502 would be a replica that could not read what it was sent."""
 
@@ -76,6 +78,14 @@ def sent_with(pieces: list[bytes], end: int) -> list[bytes]:
     return [*pieces[:at], b"".join(pieces[at:])]
 
 
+def is_for_the_shop(one: Request) -> bool:
+    """Does its way lead there, and nothing else in it give a reason to refuse it?"""
+    by_label = re.fullmatch(rb"(?i)shop\.localhost(:80)?", one.host) and one.target.startswith(b"/")
+    by_path = one.host == b"localhost" and re.match(rb"/web/shop(/|\?|$)", one.target)
+    whole = re.match(rb"http://shop\.localhost/", one.target)
+    return one.refusal is None and one.timeout in (None, b"3") and bool(by_label or by_path or whole)
+
+
 async def one_connection(shop: Shop, raw: bytes, pieces: list[bytes]) -> None:
     """Send it, then a request of somebody else, whom all that must not concern."""
     browser = await shop.rig.browser()
@@ -115,6 +125,7 @@ async def said_to(browser: Browser, shop: Shop, raw: bytes, pieces: list[bytes])
         answer = await browser.answer(method.decode())
         if answer.status != 200:
             assert answer.status in OWN_ERRORS, (answer.status, answer.body)
+            assert at >= len(ours) or not is_for_the_shop(ours[at]), (answer.status, answer.body, ours[at].target)
             continue
         # Forwarded: then h11 has read the same, or has a reason not to that is listed.
         assert at < len(ours), "a request that was refused got an answer"

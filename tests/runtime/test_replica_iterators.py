@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from replica_harness import function, ready_replica
+from replica_harness import ReplicaProcess, function, ready_replica, until
 
 ITERATORS = """
 class Countdown:
@@ -55,3 +55,55 @@ def test_a_result_without_items_is_refused_with_the_way_out(name: str) -> None:
     with ready_replica(ITERATORS, function(name, generator=True)) as replica:
         status, _, body = replica.request(f"/call/{name}", b'{"n": 3}')
         assert (status, b"bad_result" in body, b"is_generator=True" in body) == (500, True, True)
+
+
+BREAKS = """
+from swell.exception import InputCancellation
+
+def stops():
+    yield 1
+    raise InputCancellation
+
+async def stops_async():
+    yield 1
+    raise InputCancellation
+
+def plain(): raise InputCancellation
+
+def closes():
+    try:
+        yield 1
+        yield object()
+    finally: raise ValueError("when it was closed")
+
+async def closes_async():
+    try:
+        yield 1
+        yield object()
+    finally: raise ValueError("when it was closed")
+"""
+
+
+def _trailers(replica: ReplicaProcess, name: str) -> bytes:
+    with replica.begin(f"/call/{name}", headers="Connection: close\r\n") as sock:
+        return b"".join(iter(lambda: sock.recv(65536), b"")).rpartition(b"\r\n0\r\n")[2]
+
+
+@pytest.mark.parametrize("name", ["stops", "stops_async"])
+def test_a_stream_that_stops_itself_ends_in_the_error_a_plain_function_does(name: str) -> None:
+    with ready_replica(BREAKS, function(name)) as replica:
+        assert replica.request(f"/call/{name}")[2].startswith(
+            b'data: 1\n\nevent: error\ndata: {"error":{"code":"exception","message":"InputCancellation'
+        )
+        assert _trailers(replica, name).endswith(b"Swell-Error: 500 exception\r\n\r\n")
+    with ready_replica(BREAKS, function("plain")) as replica:
+        status, _, body = replica.request("/call/plain")
+        assert (status, b"InputCancellation" in body) == (500, True)
+
+
+@pytest.mark.parametrize("name", ["closes", "closes_async"])
+def test_the_error_that_ended_a_stream_is_the_one_it_tells_whatever_closing_raised(name: str) -> None:
+    with ready_replica(BREAKS, function(name)) as replica:
+        assert b'event: error\ndata: {"error":{"code":"bad_result"' in replica.request(f"/call/{name}")[2]
+        assert _trailers(replica, name).endswith(b"Swell-Error: 500 bad_result\r\n\r\n")
+        until(lambda: replica.printed("ValueError: when it was closed"), "the log tells of the other")

@@ -404,12 +404,16 @@ def test_a_plain_function_goes_through_fastapi_where_there_is_one() -> None:
         def thing(n: int, request: Request):
             if n > 5:
                 raise HTTPException(418, "too many")
+            if n < 0:
+                raise SystemExit("not even one")
             return [n, current.get().request, threading.current_thread().name, request.url.path]
     """
     with ready_replica(source, _web("endpoint", docs=True)) as replica:
         _, _, body = replica.request("/?n=3", method="GET", headers={**HEAD, "Swell-Root-Path": "/web/label"})
         assert msgspec.json.decode(body) == [3, "q1", "swell-worker-0", "/web/label/"]
         assert replica.request("/?n=6", method="GET", headers=HEAD)[0] == 418
+        assert replica.request("/?n=-1", method="GET", headers=HEAD)[0] == 500
+        assert replica.printed("SystemExit: not even one")
         assert replica.request("/?n=x", method="GET", headers=HEAD)[0] == 422
         assert replica.request("/", method="POST", headers=HEAD)[0] == 405
         assert replica.request("/docs", method="GET", headers=HEAD)[0] == 200

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from swell.runtime.worker import RECONSIDER_AFTER, Job, Workers
 from swell.wire.context import InputCancellation
 
@@ -217,3 +219,17 @@ def test_whatever_comes_every_job_ends_once_and_none_after_its_cancel_goes_on() 
     assert sorted(over) == list(range(1500))
     assert running == [0]
     assert most[0] <= limit
+
+
+def test_what_a_job_lets_out_ends_the_job_and_not_its_thread(capfd: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(limit=1)
+
+    def leave() -> None:
+        raise SystemExit(3)
+
+    bench.submit(leave)
+    bench.finish(1)
+    bench.submit()
+    bench.finish(2)
+    assert len(set(bench.threads)) == 1
+    assert "SystemExit: 3" in capfd.readouterr().err

@@ -215,7 +215,7 @@ class Call:
         form = self._streaming = Format(self._wanted)
         pipe = self._pipe = Pipe(self._replica.loop.call_soon_threadsafe, self._exchange)
         if self._stopping:
-            pipe.close()  # Code that caught its interruption made this stream; `interrupt` saw no pipe to close.
+            pipe.closed = True  # Code that caught its interruption made this stream; `interrupt` saw no pipe to close.
         self._replica.loop.call_soon_threadsafe(self._begin_stream)
         try:
             while True:
@@ -229,11 +229,11 @@ class Call:
                 pipe.put(self._item(form, item))
             self._ending = form.end()
         except _Unencodable as error:
-            self._ending = form.error(error.body)
+            self._break_off(form, "bad_result", error.body)
         except InputCancellation:
             raise
         except BaseException as error:
-            self._ending = form.error(self._exception(error))
+            self._break_off(form, "exception", self._exception(error))
         finally:
             self._in_user_code = False
             if isinstance(items, GeneratorType):
@@ -278,20 +278,18 @@ class Call:
                 await exchange.drained()
             self._ending = form.end()
         except _Unencodable as error:
-            self._ending = form.error(error.body)
+            self._break_off(form, "bad_result", error.body)
         except BaseException as error:
             if self._stopping and isinstance(error, asyncio.CancelledError):
                 return
-            self._ending = form.error(self._exception(error))
+            self._break_off(form, "exception", self._exception(error))
         finally:
             if isinstance(items, AsyncGeneratorType):
                 await items.aclose()
 
-    def _task_over(self, task: asyncio.Task[None]) -> None:
+    def _task_over(self, _task: asyncio.Task[None]) -> None:
         assert self._steps is not None
         self._cpu_ns = self._process_ns + process_time_ns() if self.alone else self._steps.cpu_ns
-        if not task.cancelled() and task.exception() is not None and not self._late:
-            self._exchange.abort()  # How it ended could not be put into words: its answer is broken.
         self._over()
 
     # -- both ---------------------------------------------------------------------------------
@@ -321,16 +319,23 @@ class Call:
         try:
             return form.item(item)
         except Exception as error:
-            self._error = error_line(500, "bad_result")
             raise _Unencodable(self.request, results.bad_result(self._callee.name, item, error)) from None
 
     def _failed(self, error: BaseException) -> None:
-        self._answer = Answer(500, JSON.encode(), self._exception(error))
+        """User code raised. Where its stream has an ending already that was when it was closed: the log tells of it."""
+        body = self._exception(error)
+        if not self._ending:
+            self._error = error_line(500, "exception")
+            self._answer = Answer(500, JSON.encode(), body)
+
+    def _break_off(self, form: Format, code: str, body: bytes) -> None:
+        """The stream's ending is this error."""
+        self._ending = form.error(body)
+        self._error = error_line(500, code)
 
     def _exception(self, error: BaseException) -> bytes:
         """User code raised: the traceback to the log, the type and text to the caller."""
         sys.stderr.write(user_traceback(error))
-        self._error = error_line(500, "exception")
         pickled = self._exchange.request.trusted and b"pickle" in self._exchange.request.header(b"accept")
         return results.exception_body(error, self.request, pickled)
 
@@ -357,10 +362,13 @@ class Call:
         if exchange.closed:
             return
         used = used_lines(self._cpu_ns, self._run_ns)
-        spent = used + self._error
         if self._late:
             self._tell_late(used)
-        elif self._pipe is not None:
+            return
+        if self._streaming is not None and not self._ending:
+            self._break_off(self._streaming, "exception", error_body("exception", _STOPPED_ITSELF, self.request))
+        spent = used + self._error
+        if self._pipe is not None:
             # The loop may hear of a short stream's end, with that of other jobs, before it hears of its beginning.
             self._begin_stream()
             self._pipe.finish(lambda: self._end_stream(spent))
@@ -369,7 +377,7 @@ class Call:
         elif self._answer is not None:
             exchange.answer(*self._answer, spent)
         else:
-            exchange.refuse(500, "exception", "InputCancellation: the code stopped itself", spent)
+            exchange.refuse(500, "exception", _STOPPED_ITSELF, spent)
 
 
 class _Unencodable(Exception):
@@ -392,6 +400,7 @@ class _NoItems(SwellError):
 
 
 _END = object()
+_STOPPED_ITSELF = "InputCancellation: the code stopped itself"
 
 
 async def _each(items: Iterator[Any]) -> AsyncGenerator[Any, None]:

@@ -73,7 +73,7 @@ def encode_item(kind: str) -> Callable[[Any], bytes]:
 
 def bad_result(name: str, value: Any, error: BaseException) -> str:
     """Why a value could not be answered, and what to do."""
-    why = str(error) if isinstance(error, TypeError) else brief(summary(error))
+    why = str(error) if type(error) is TypeError else brief(summary(error))
     return (
         f"{name} returned a value of type {type(value).__qualname__} that cannot be encoded: {why}. "
         f"JSON and msgpack take None, bool, numbers, str, bytes, lists, tuples, sets, dicts, dataclasses, "

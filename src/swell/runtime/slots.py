@@ -151,9 +151,19 @@ class Slots:
     def _overdue(self) -> None:
         self._timer, self._timer_at = None, math.inf
         now = time.monotonic()
-        for work in [work for work in self.running if work.deadline <= now and work not in self._stopping]:
-            work.expire()
-            self.stop(work)
-        ahead = [work.deadline for work in self.running if work not in self._stopping]
-        if ahead and min(ahead) < math.inf:
-            self._watch(min(ahead))
+        ahead = math.inf
+        for work in self.running - self._stopping.keys():
+            if work.deadline <= now:
+                # Each in a turn of its own: what one raises is nothing to the deadlines of the others.
+                self._loop.call_soon(self._expire, work)
+            else:
+                ahead = min(ahead, work.deadline)
+        if ahead < math.inf:
+            self._watch(ahead)
+
+    def _expire(self, work: Work) -> None:
+        if work in self.running and work not in self._stopping:
+            try:
+                work.expire()
+            finally:
+                self.stop(work)

@@ -66,6 +66,7 @@ class Pipe:
         self._progress.acquire()
         self._awake = False
         self.closed = False
+        """What was not passed on yet never is. Set by `close`, or by the worker itself before its next `put`."""
 
     def put(self, data: bytes) -> None:
         """Worker: hand over bytes. Raises InputCancellation once the pipe was closed."""
@@ -106,6 +107,7 @@ class Pipe:
             self._exchange.on_writable = lambda: self.finish(end)
 
     def _signal(self) -> None:
+        """Loop alone: nobody else lets the lock go, so what is locked here is locked in the next line."""
         if self._progress.locked():
             self._progress.release()
 

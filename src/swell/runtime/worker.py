@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import functools
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from time import perf_counter_ns, thread_time_ns
 from typing import Any, TypeVar
 
 from swell.runtime.interpreter import USUAL_S, switch_soon
+from swell.runtime.tracebacks import user_traceback
 from swell.wire.context import InputCancellation, waits
 
 T = TypeVar("T")
@@ -307,6 +309,9 @@ class _Worker:
                 return
             except InputCancellation:
                 continue
+            except BaseException as error:
+                # What a job lets out ends the job, never the thread: nobody would hear that it is over.
+                sys.stderr.write(user_traceback(error))
 
 
 def _raise_in(ident: int | None, kind: type[BaseException] | None) -> None:

@@ -1,0 +1,60 @@
+"""Are deadlines kept whatever the work of others does?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from swell.runtime.slots import Slots
+
+
+class Piece:
+    """Work that says what it was told, and raises where it is to."""
+
+    alone = True
+    on_loop = False
+
+    def __init__(self, name: str, in_s: float, told: list[str], raises_in: str = "") -> None:
+        self.request = name
+        self.deadline = time.monotonic() + in_s
+        self._told = told
+        self._raises_in = raises_in
+
+    def _tell(self, what: str) -> None:
+        self._told.append(f"{self.request} {what}")
+        if what == self._raises_in:
+            raise RuntimeError(f"{self.request} in {what}")
+
+    def interrupt(self, attempt: int) -> None:
+        if attempt == 0:
+            self._tell("interrupt")
+
+    def expire(self) -> None:
+        self._tell("expire")
+
+    def left(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("where", ["expire", "interrupt"])
+def test_what_one_input_raises_at_its_deadline_is_nothing_to_the_others(where: str) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        told: list[str] = []
+        raised: list[str] = []
+        loop.set_exception_handler(lambda _loop, context: raised.append(str(context["exception"])))
+        slots = Slots(4, 60.0, loop, lambda _requests: None)
+        pieces = [Piece("bad", 0.02, told, where), Piece("equal", 0.02, told), Piece("later", 0.1, told)]
+        pieces[1].deadline = pieces[0].deadline
+        for piece in pieces:
+            slots.take(piece)
+        async with asyncio.timeout(30):
+            while not {"equal interrupt", "later interrupt"} <= {*told}:  # noqa: ASYNC110 — nothing tells us of it
+                await asyncio.sleep(0.01)
+        assert raised == [f"bad in {where}"]
+        for piece in pieces:
+            slots.end(piece)
+
+    asyncio.run(scenario())
