@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from replica_harness import cls, ready_replica, until
+from replica_harness import cls, ready_replica, stops_growing, until
+
+from swell.model.workload import Entry, Method, Web
 
 pytestmark = pytest.mark.slow
 
@@ -145,3 +147,94 @@ def test_a_late_call_has_one_answer_whatever_its_code_gives_when_it_is_stopped(n
         assert headers["swell-error"] == "504 deadline"
         assert int(headers["swell-run-us"]) > 0
         assert replica.call("echo", [5]) == 5
+
+
+APP = """
+    import asyncio, time
+    counter = open("counter", "ab", buffering=0)
+    HEAD = {"type": "http.response.start", "status": 200, "headers": []}
+
+    async def answer(send, more_body=False):
+        await send(HEAD)
+        await send({"type": "http.response.body", "body": b"last", "more_body": more_body})
+
+    async def waits(send):
+        try: await asyncio.sleep(60)
+        finally: spend()
+
+    async def answers(send):
+        try: await asyncio.sleep(60)
+        except asyncio.CancelledError: await answer(send)
+
+    async def streams(send):
+        try: await asyncio.sleep(60)
+        except asyncio.CancelledError: await answer(send, more_body=True)
+
+    async def returns(send):
+        try: await asyncio.sleep(60)
+        except asyncio.CancelledError: pass
+
+    async def raises(send):
+        await send(HEAD)
+        try: await asyncio.sleep(60)
+        finally: raise ValueError("last")
+
+    async def deaf(send):
+        for _ in range(2):
+            try: await asyncio.sleep(60)
+            except asyncio.CancelledError: pass
+
+    async def begun(send):
+        await answer(send, more_body=True)
+        try: await asyncio.sleep(60)
+        finally: print("stopped")
+
+    async def background(send):
+        await answer(send)
+        try: await asyncio.sleep(60)
+        finally: print("stopped")
+
+    def spend():
+        end = time.thread_time() + 0.05
+        while time.thread_time() < end: counter.write(b".")
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await globals()[scope["path"][1:]](send)
+
+    def thing():
+        return app
+"""
+APP_ENTRY = Entry("user_code", "thing", "function", (Method("thing", web=Web("asgi", "label")),))
+WEB = {"Swell-Web": "thing", "Swell-Remaining-Ms": "300"}
+
+
+@pytest.mark.parametrize("name", ["waits", "answers", "streams", "returns", "raises"])
+def test_a_late_web_app_has_stopped_before_its_one_answer_which_tells_what_it_used(name: str) -> None:
+    with ready_replica(APP, APP_ENTRY) as replica:
+        status, headers, body = replica.request(f"/{name}", headers=WEB)
+        assert (status, msgspec.json.decode(body)["error"]["code"]) == (504, "deadline")
+        assert headers["swell-error"] == "504 deadline"
+        if name == "waits":
+            assert int(headers["swell-cpu-us"]) >= 50_000, "with what it did when it was stopped"
+        assert int(headers["swell-run-us"]) > 0
+        assert stops_growing(replica.folder / "counter")
+        assert replica.request("/returns", headers=WEB)[0] == 504, "its slot is free"
+
+
+def test_the_caller_of_a_web_app_that_does_not_stop_at_once_is_told_without_what_it_uses() -> None:
+    with ready_replica(APP, APP_ENTRY) as replica:
+        status, headers, _ = replica.request("/deaf", headers=WEB)
+        assert (status, headers["swell-error"]) == (504, "504 deadline")
+        assert "swell-cpu-us" not in headers
+
+
+def test_a_web_answer_that_has_begun_is_cut_at_its_deadline_and_a_whole_one_stays() -> None:
+    with ready_replica(APP, APP_ENTRY) as replica:
+        with replica.begin("/begun", headers="".join(f"{name}: {value}\r\n" for name, value in WEB.items())) as sock:
+            answer = b"".join(iter(lambda: sock.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b"4\r\nlast\r\n"), "not ended: it is not whole"
+        until(lambda: len(replica.printed("stopped")) == 1, "it was stopped")
+        assert replica.request("/background", headers=WEB)[2] == b"last"
+        until(lambda: len(replica.printed("stopped")) == 2, "it was stopped")

@@ -107,6 +107,8 @@ class AsgiCall:
         """Its last piece, with status and headers, until it is sent."""
         self._waiting: asyncio.TimerHandle | None = None
         self._stopping = False
+        self._late = False
+        """Its deadline passed before its answer began: nothing of its application is sent."""
         self._began_ns = perf_counter_ns()
         self._process_ns = process_time_ns()
         self._steps = Steps(self._run(app, _scope(exchange, state)))
@@ -138,15 +140,22 @@ class AsgiCall:
     def interrupt(self, attempt: int) -> None:
         """An application that was told `http.disconnect` may end by itself at first; then it is cancelled."""
         self._stopping = True
+        if attempt > 0:
+            self._tell_late()
         if attempt > 0 or not self._gone:
             self._task.cancel()
 
     def expire(self) -> None:
-        if self._begun:
+        """What it has answered as a whole is sent. A part of an answer has no form of ours that could end in words."""
+        if self._begun and not self._ended:
             self._exchange.abort()
-        else:
+        self._late = not (self._begun or self._ended)
+
+    def _tell_late(self, spent: bytes = b"") -> None:
+        """Answer, if its deadline has passed, with what it used where that is known."""
+        if self._late:
             message = self._exchange.request.past_deadline("it ran; it was told to stop")
-            self._exchange.refuse(504, "deadline", message, self._spent())
+            self._exchange.refuse(504, "deadline", message, spent)
 
     def left(self) -> bool:
         return self._exchange.left()
@@ -160,19 +169,20 @@ class AsgiCall:
             if self._stopping and isinstance(error, asyncio.CancelledError):
                 return
             sys.stderr.write(user_traceback(error))
-            if self._ended:
-                return  # After its answer: whoever asked has it.
-            if self._begun:
-                self._exchange.abort()
-            else:
-                self._exchange.refuse(500, "exception", summary(error), self._spent())
+            self._broken(summary(error))
             return
-        if not self._ended and not self._exchange.closed:
+        if not (self._ended or self._late or self._exchange.closed):
             sys.stderr.write("The ASGI app returned before its response was over.\n")
-            if self._begun:
-                self._exchange.abort()
-            else:
-                self._exchange.refuse(500, "exception", "The ASGI app returned without a response.", self._spent())
+            self._broken("The ASGI app returned without a response.")
+
+    def _broken(self, why: str) -> None:
+        """It failed: its caller is told, unless that has its answer, or will be told that it is late."""
+        if self._ended or self._late:
+            return
+        if self._begun:
+            self._exchange.abort()
+        else:
+            self._exchange.refuse(500, "exception", why, self._spent())
 
     async def _receive(self) -> Message:
         while not (self._body or self._whole or self._gone):
@@ -194,8 +204,8 @@ class AsgiCall:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
-        if self._exchange.closed and not self._ended:
-            return  # Nobody reads any more: the app hears of it by http.disconnect.
+        if (self._exchange.closed or self._late) and not self._ended:
+            return  # Nobody reads any more: the app hears of it by http.disconnect, or was cancelled.
         kind = message["type"]
         if kind == "http.response.start" and self._head is None:
             self._head = checked(message["status"], message.get("headers", ()))
@@ -229,7 +239,9 @@ class AsgiCall:
         for stream in self._replica.output:
             stream.end_input(self.request)
         self._replica.slots.end(self)
-        if self._ended:
+        if self._late:
+            self._tell_late(self._spent())
+        elif self._ended:
             self._end()
         elif task.cancelled() and not self._exchange.closed:
             self._exchange.abort()
