@@ -80,7 +80,12 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     paths = settings.paths
     # First: what cannot be used ends this process before it has made or opened anything.
     prices, keys = read_prices(paths.prices), ensure_keys(paths.key, paths.call_key)
-    keep = Keep(settings.history_days, records_per_pool=settings.records_per_pool, slow_ms=settings.slow_ms)
+    keep = Keep(
+        settings.history_days,
+        records_per_pool=settings.records_per_pool,
+        slow_ms=settings.slow_ms,
+        versions=settings.versions_kept,
+    )
     store = SqliteStore(paths.database, keep)
     clock = SystemClock()
     epoch = store.world.open_epoch()
@@ -129,6 +134,7 @@ class Control:
 
     def __init__(self, deployer: Deployer, queries: Queries) -> None:
         self.deploy, self.stop_app = deployer.deploy, deployer.stop_app
+        self.version, self.versions = deployer.version, deployer.versions
         self.deployed, self.health = queries.deployed, queries.health
         self.apps, self.replicas = queries.apps, queries.replicas
         self.requests, self.why, self.usage = queries.requests, queries.why, queries.usage
@@ -212,7 +218,7 @@ async def stop_orphaned_apps(deployer: Deployer) -> None:
 
 async def sweep_blobs(deployer: Deployer, blobs: Blobs, clock: Clock) -> None:
     """Remove source that no app has any more."""
-    removed = blobs.sweep(deployer.bundles(), clock.now() - BLOBS_KEPT_S)
+    removed = blobs.sweep(await deployer.bundles(), clock.now() - BLOBS_KEPT_S)
     if removed:
         log.info("%d bundles of source that no app has were removed", removed)
 

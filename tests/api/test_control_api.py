@@ -8,6 +8,8 @@ import json
 import shutil
 import tempfile
 import threading
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -24,10 +26,10 @@ from swell.api.answers import refusal
 from swell.api.app import make_api
 from swell.api.auth import Auth
 from swell.model.errors import SwellError
-from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
+from swell.model.workload import App, Entry, Environment, Method, Revision, Version, Workload
 from swell.store.blobs import BlobFolder
 from swell.store.logs import lines
-from swell.wire.api import AppRow, Deploy, DeployLine, PoolUsage, ReplicaRow, RequestRow, Why
+from swell.wire.api import AppRow, Deploy, DeployLine, PoolUsage, ReplicaRow, RequestRow, VersionRow, Why
 
 KEY = "sk-" + "a" * 64
 WAIT_S = 10.0
@@ -38,10 +40,11 @@ class Desk:
 
     def __init__(self) -> None:
         self.kept: dict[str, App] = {}
+        self.history: dict[str, list[Version]] = defaultdict(list)
         self.waiting = threading.Event()
         self.cancelled = threading.Event()
 
-    async def deploy(self, app: App, progress: Callable[[str], None]) -> DeployLine:
+    async def deploy(self, app: App, progress: Callable[[str], None], how: str = "deploy", tag: str = "") -> DeployLine:
         progress("building")
         if app.name == "forever":
             self.waiting.set()
@@ -56,11 +59,22 @@ class Desk:
             raise RuntimeError("secret words")
         progress("importing")
         self.kept[app.key] = app
+        self.history[app.key].append(Version(len(self.history[app.key]) + 1, 1.0, how, tag, app))
         return DeployLine("done", f"{app.name} deployed", urls=(("f", "http://127.0.0.1/call/a/f"),))
 
     async def stop_app(self, namespace: str, name: str) -> None:
         if self.kept.pop(f"{namespace}/{name}", None) is None:
             raise SwellError("unknown_app", f"There is no app {name!r}.", status=404)
+
+    async def versions(self, namespace: str, name: str) -> list[VersionRow]:
+        kept = self.history[f"{namespace}/{name}"]
+        return [VersionRow(v.number, v.at, v.how, v.tag, v.app.source, v is kept[-1], ()) for v in kept[::-1]]
+
+    async def version(self, namespace: str, name: str, number: int) -> Version:
+        kept = self.history[f"{namespace}/{name}"]
+        if not -1 <= number - 1 < len(kept):
+            raise SwellError("unknown_version", f"v{number} is not kept.", status=404)
+        return kept[number - 1] if number else kept[-2]
 
     def deployed(self) -> list[tuple[str, str]]:
         return [(app.namespace, app.name) for app in self.kept.values()]
@@ -93,9 +107,10 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.desk = Desk()
         self.logs = folder / "logs"
+        self.blobs = BlobFolder(folder / "blobs", most=1_000_000)
         api = make_api(
             self.desk,
-            BlobFolder(folder / "blobs", most=1_000_000),
+            self.blobs,
             partial(lines, self.logs),
             key=KEY,
             version="1.2.3",
@@ -253,6 +268,26 @@ def test_an_app_is_deployed_listed_and_stopped(server: Server, client: httpx2.Cl
     assert (response.status_code, response.content) == (204, b"")
     assert error(client.delete("/api/apps/default/whole"), 404)["code"] == "unknown_app"
     assert "default/whole" not in server.desk.kept
+
+
+def test_a_version_is_gone_back_to_while_its_source_is_there(server: Server, client: httpx2.Client) -> None:
+    first = document(client, "twice")
+    for document_, tag in ((first, "one"), (first, "")):
+        assert "done" in client.post("/api/apps", json={**document_, "tag": tag}).text
+    with client.stream("POST", "/api/apps/default/twice/rollback", json={"to": 1}) as response:
+        assert list(response.iter_lines())[-1].startswith('{"kind":"done"')
+    rows = msgspec.json.decode(client.get("/api/apps/default/twice/versions").content, type=list[VersionRow])
+    assert [(row.version, row.how, row.tag) for row in rows] == [
+        (3, "rollback to v1", "one"),
+        (2, "deploy", ""),
+        (1, "deploy", "one"),
+    ]
+    assert error(client.post("/api/apps/default/twice/rollback", json={"to": 9}), 404)["code"] == "unknown_version"
+    assert error(client.post("/api/apps/default/twice/rollback", json={"to": -1}), 422)["code"] == "invalid"
+    server.blobs.sweep((), time.time() + 1)
+    lost = error(client.post("/api/apps/default/twice/rollback", json={}), 409)
+    assert (lost["code"], "from its files" in lost["message"]) == ("source_lost", True)
+    assert error(client.post("/api/apps", json={**document(client, "a"), "tag": "a\x07"}), 422)["code"] == "invalid"
 
 
 def test_a_deploy_that_fails_ends_with_the_error(client: httpx2.Client) -> None:
@@ -478,6 +513,8 @@ def test_the_description_covers_every_route_and_type(client: httpx2.Client) -> N
         "/api/blobs/{digest}",
         "/api/apps",
         "/api/apps/{namespace}/{name}",
+        "/api/apps/{namespace}/{name}/rollback",
+        "/api/apps/{namespace}/{name}/versions",
         "/api/replicas",
         "/api/logs",
         "/api/requests",

@@ -31,12 +31,12 @@ def test_one_line_for_each_workload_at_80_columns(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("COLUMNS", "80")
     here = "http://127.0.0.1:8470"
     rows = [workload("recognise", f"{here}/call/documents/recognise"), workload("site", f"{here}/web/documents-site/")]
-    text = listing([AppRow("default", "documents", 100.0, False, "", tuple(rows), (("team", "a"),))], 160.0)
+    text = listing([AppRow("default", "documents", 100.0, False, "", tuple(rows), (("team", "a"),), 12)], 160.0)
     heads, call, web = [line.split() for line in text.splitlines()]
     assert heads == list(HEADS)
     # Where calls go follows from the names; a web endpoint's path does not.
-    assert call == ["documents", "recognise", "1/2", "3", "4", "1m00s", "-", "team=a"]
-    assert web[6] == "/web/documents-site/"
+    assert call == ["documents", "12", "recognise", "1/2", "3", "4", "1m00s", "-", "team=a"]
+    assert web[7] == "/web/documents-site/"
     assert max(map(len, text.splitlines())) <= 80
 
 
@@ -45,7 +45,7 @@ def test_replicas_that_are_not_known_are_not_shown_as_none() -> None:
     rows = (workload("f", url, None, None), workload("g", url, 0, 0), workload("h", url, 0, 1))
     apps = [AppRow("default", "a", 100.0, False, "", rows)]
     _, *lines = listing(apps, 160.0).splitlines()
-    assert [line.split()[2] for line in lines] == ["?", "0", "0/1"]
+    assert [line.split()[3] for line in lines] == ["?", "0", "0/1"]
     told = json.loads(json_text(apps))[0]["workloads"]
     assert [(row["ready"], row["live"]) for row in told] == [(None, None), (0, 0), (0, 1)]
 
@@ -62,6 +62,6 @@ def test_only_a_listing_waits_for_the_counts_of_replicas(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(options, "connect", lambda _: Server())
     listed = CliRunner().invoke(app, ["list"])
-    assert (listed.exit_code, listed.output.splitlines()[1].split()[2]) == (0, "?")
+    assert (listed.exit_code, listed.output.splitlines()[1].split()[3]) == (0, "?")
     assert options.deployed(cast("Client", Server()), "a", "default").name == "a"
     assert asked == [True, False]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, get_args
 
+import msgspec
 import pytest
 
 from swell.model.demand import Demand
@@ -31,7 +32,7 @@ from swell.store.retention import Keep
 
 NOW = 1_000_000_000.0
 DAY_S = 86_400.0
-KEEP = Keep(history_days=2, events_max=50, records_per_pool=3, notable_max=5, slow_ms=100)
+KEEP = Keep(history_days=2, events_max=50, records_per_pool=3, notable_max=5, slow_ms=100, versions=3)
 
 
 class Trimming(Store, Protocol):
@@ -121,6 +122,20 @@ class StoreSuite:
         assert store.world.deployed_at() == {"default/two": 2.0, "default/one": 4.0}
         store.world.append([AppStopped(5.0, "default", "two")])
         assert store.world.apps() == [again]
+
+    def test_the_newest_versions_of_each_app_are_kept_until_it_is_stopped(self, store: Store) -> None:
+        def version(name: str, number: int) -> App:
+            return msgspec.structs.replace(app(name), workloads=(Workload("default", name, "f", "rv", version=number),))
+
+        made = [AppDeployed(float(n), version("a", n), "deploy", f"tag {n}") for n in range(1, 6)]
+        store.world.append([*made, AppDeployed(9.0, version("b", 1), "deploy"), AppDeployed(9.5, version("b", 1))])
+        assert [v.number for v in store.world.versions("default/a")] == [3, 4, 5]
+        assert store.world.versions("default/a")[-1] == made[-1].version
+        assert [(v.app.name, v.at) for v in store.world.versions()] == [("a", 3.0), ("a", 4.0), ("a", 5.0), ("b", 9.0)]
+        assert store.world.newest_versions() == {"default/a": 5, "default/b": 1}
+        store.world.append([AppStopped(10.0, "default", "a")])
+        assert store.world.versions("default/a") == []
+        assert store.world.newest_versions() == {"default/b": 1}
 
     def test_a_workload_that_was_set_shows_in_its_app(self, store: Store) -> None:
         store.world.append([AppDeployed(1.0, app("a", "f", "g"))])

@@ -8,15 +8,16 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 
-from swell.control.deploying import Deployer, changes
+from swell.control.deploying import Deployer
 from swell.control.loop import Loop
 from swell.control.reactor import Reactor
+from swell.control.versions import changes
 from swell.engines.fake import FakeEngine
 from swell.model.errors import SwellError
 from swell.model.node import Node
@@ -25,7 +26,7 @@ from swell.model.policy import Policy
 from swell.model.ports import Engine, Store
 from swell.model.request import Prices
 from swell.model.resources import Needs
-from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.model.workload import App, Entry, Environment, Method, Owner, Revision, Scaling, Workload
 from swell.model.world import World
 from swell.serve import SystemClock, sweep_blobs
 from swell.store import sqlite
@@ -133,8 +134,7 @@ def test_source_goes_only_when_no_app_has_it_or_is_about_to(tmp_path: Path) -> N
         deployer = control(engine, MemoryStore())
 
         async def sweep() -> None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(sweep_blobs(deployer, blobs, clock), 0.01)
+            await sweep_blobs(deployer, blobs, clock)
 
         one, other, nobodys = [await put(blobs, word) for word in (b"one", b"other", b"nobody's")]
         deploying = asyncio.create_task(deployer.deploy(an_app("one", one), lambda _line: None))
@@ -151,7 +151,47 @@ def test_source_goes_only_when_no_app_has_it_or_is_about_to(tmp_path: Path) -> N
         await deployer.stop_app("default", "one")
         await sweep()
         assert sorted(os.listdir(tmp_path)) == [other], "of what is deployed still"
-        assert nobodys not in deployer.bundles()
+        assert nobodys not in await deployer.bundles()
+
+    asyncio.run(scenario())
+
+
+def test_each_deploy_is_a_version_that_can_be_gone_back_to() -> None:
+    async def scenario() -> None:
+        deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
+
+        async def deploy(bundle: str, **more: str) -> int:
+            return (await deployer.deploy(an_app("one", bundle), lambda _line: None, **more)).version
+
+        assert [await deploy("sha256-1"), await deploy("sha256-2", tag="b"), await deploy("sha256-2")] == [1, 2, 3]
+        rows = await deployer.versions("default", "one")
+        assert [(row.version, row.tag, row.current) for row in rows] == [(3, "", True), (2, "b", False), (1, "", False)]
+        assert [row.changes for row in rows] == [(("f", "unchanged"),), (("f", "changed"),), (("f", "new"),)]
+        assert (await deployer.version("default", "one", 0)).number == 2
+        back = await deployer.version("default", "one", 1)
+        assert (await deployer.deploy(back.app, lambda _line: None, "rollback to v1")).version == 4
+        assert deployer.world.apps["default/one"].revisions == back.app.revisions
+        assert {"sha256-1", "sha256-2"} <= await deployer.bundles()
+        with pytest.raises(SwellError, match=r"v9 is not kept of app one\. There are: v1, v2, v3, v4\.") as missing:
+            await deployer.version("default", "one", 9)
+        assert (missing.value.code, missing.value.status) == ("unknown_version", 404)
+        with pytest.raises(SwellError, match="There is no app 'two'"):
+            await deployer.versions("default", "two")
+        await deployer.stop_app("default", "one")
+        assert await deploy("sha256-3") == 1
+
+    asyncio.run(scenario())
+
+
+def test_the_first_version_has_none_before_it_and_what_belongs_to_a_program_has_none() -> None:
+    async def scenario() -> None:
+        deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
+        await deployer.deploy(an_app("one", "sha256-1"), lambda _line: None)
+        with pytest.raises(SwellError, match=r"No version before v1 is kept of app one\. There are: v1\."):
+            await deployer.version("default", "one", 0)
+        owned = msgspec.structs.replace(an_app("run", "sha256-1"), owner=Owner(1, 1))
+        assert (await deployer.deploy(owned, lambda _line: None)).version == 0
+        assert await deployer.versions("default", "run") == []
 
     asyncio.run(scenario())
 

@@ -88,6 +88,14 @@ def deployed(app: swell.App, **given: Any) -> Iterator[None]:
         app.stop()
 
 
+@pytest.mark.shows("App.deploy", "tag")
+def test_a_version_is_shown_by_what_its_author_calls_it(own_server: PrivateSwell) -> None:
+    app = swell.App("tagged")
+    app.function()(subject.do)
+    with deployed(app, tag="with the new tokenizer"):
+        assert "with the new tokenizer" in own_server.run("app", "history", "tagged")
+
+
 @pytest.mark.shows("App", "name")
 @pytest.mark.shows("App.function", "name")
 @pytest.mark.shows("App.deploy", "name", "environment_name")

@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, NodeSeen
 from swell.model.node import Node
 from swell.model.request import PoolCount, RequestRecord, Usage
-from swell.model.workload import App
+from swell.model.workload import App, Version
 from swell.store import schema, sqlite, writer
 from swell.store.schema import Migration
 from swell.store.sqlite import SqliteStore
@@ -441,6 +442,18 @@ def test_use_that_was_kept_by_the_minute_alone_is_there_by_the_hour_too(path: Pa
     newest = minutes[0] * 60.0
     assert store.usage.usage(0, now) == [Usage("", "p", "serving", newest, 4.0, 2.0, 256.0, 1.0)]
     assert store.usage.counts(0, now) == [PoolCount("p", newest, 40, 4, 8, 2.0)]
+    store.close()
+
+
+def test_what_was_deployed_before_there_were_versions_is_the_first(path: Path) -> None:
+    path.parent.mkdir()
+    old = migrated(path, schema.migrations()[:2])
+    app = App("default", "a", (), ())
+    old.execute("INSERT INTO apps VALUES ('default/a', 1, 5.0, ?)", (msgspec.msgpack.encode(app),))
+    old.close()
+    store = SqliteStore(path)
+    assert store.world.versions("default/a") == [Version(1, 5.0, "deploy", "", app)]
+    assert store.world.newest_versions() == {"default/a": 1}
     store.close()
 
 

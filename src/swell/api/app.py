@@ -21,13 +21,24 @@ from swell.api.auth import Auth, id_of
 from swell.api.openapi import document
 from swell.api.port import ControlPort, LogReader
 from swell.api.routes import ApiRequest, Resource, Route, unexpected
-from swell.api.validate import problems
+from swell.api.validate import problems, tag_problems
 from swell.model.errors import SwellError
 from swell.model.names import check_names
 from swell.model.ports import Blobs
 from swell.model.unknown import unknown_app
 from swell.model.workload import DEFAULT_NAMESPACE, App
-from swell.wire.api import AppRow, Deploy, DeployLine, LogRow, PoolUsage, ReplicaRow, RequestRow, Why
+from swell.wire.api import (
+    AppRow,
+    Deploy,
+    DeployLine,
+    LogRow,
+    PoolUsage,
+    ReplicaRow,
+    RequestRow,
+    Rollback,
+    VersionRow,
+    Why,
+)
 
 PROGRESS_MAX = 1000
 """Lines of progress kept for a client that reads slowly; further ones are dropped."""
@@ -135,6 +146,16 @@ class Handlers:
                 gives=DeployLine,
                 lines=True,
             ),
+            Route("GET", f"{app}/versions", "An app's history.", self.versions, gives=list[VersionRow]),
+            Route(
+                "POST",
+                f"{app}/rollback",
+                "Deploy an earlier version of an app again, as a new one.",
+                self.rollback,
+                takes=Rollback,
+                gives=DeployLine,
+                lines=True,
+            ),
             Route("DELETE", app, "Stop an app; its replicas drain.", self.stop_app),
             Route("GET", "/api/replicas", "Replicas and templates.", self.replicas, gives=list[ReplicaRow]),
             Route(
@@ -178,6 +199,26 @@ class Handlers:
     async def stop_app(self, request: ApiRequest) -> None:
         await self._control.stop_app(request.path["namespace"], request.path["name"])
 
+    async def versions(self, request: ApiRequest) -> list[VersionRow]:
+        return await self._control.versions(request.path["namespace"], request.path["name"])
+
+    async def rollback(self, request: ApiRequest) -> AsyncGenerator[bytes, None]:
+        asked: Rollback = request.body
+        version = await self._control.version(request.path["namespace"], request.path["name"], asked.to)
+        if self._lacking(version.app):
+            raise SwellError(
+                "source_lost",
+                f"The source of v{version.number} is not here any more, so it cannot be deployed again from here: "
+                "deploy it from its files, or go back to another version.",
+                status=409,
+            )
+        return self._deploying(version.app, f"rollback to v{version.number}", version.tag)
+
+    def _lacking(self, app: App) -> list[str]:
+        """Digests of the source that is not here."""
+        digests = sorted({revision.bundle for revision in app.revisions})
+        return [digest for digest in digests if not self._blobs.has(digest)]
+
     async def replicas(self, _: ApiRequest) -> list[ReplicaRow]:
         return await self._control.replicas()
 
@@ -215,17 +256,17 @@ class Handlers:
 
     async def deploy(self, request: ApiRequest) -> AsyncGenerator[bytes, None]:
         app: App = request.body.app
-        wrong = problems(app)
+        tag: str = request.body.tag
+        wrong = [*problems(app), *tag_problems(tag)]
         if not wrong:
-            digests = sorted({revision.bundle for revision in app.revisions})
-            wrong = [f"blob {digest} was not put" for digest in digests if not self._blobs.has(digest)]
+            wrong = [f"blob {digest} was not put" for digest in self._lacking(app)]
         if wrong:
             more = f" (the first of {len(wrong)} problems)" if len(wrong) > 1 else ""
             words = f"The app cannot be deployed as it is: {wrong[0]}{more}."
             raise SwellError("invalid", words, status=422, detail="\n".join(wrong) if more else "")
-        return self._deploying(app)
+        return self._deploying(app, "deploy", tag)
 
-    async def _deploying(self, app: App) -> AsyncGenerator[bytes, None]:
+    async def _deploying(self, app: App, how: str, tag: str) -> AsyncGenerator[bytes, None]:
         """Progress and outcome, as lines. Closed before its end, it cancels the deploy and waits for that."""
         lines: asyncio.Queue[DeployLine | None] = asyncio.Queue()
 
@@ -233,7 +274,7 @@ class Handlers:
             if lines.qsize() < PROGRESS_MAX:
                 lines.put_nowait(DeployLine("progress", text))
 
-        deploying = asyncio.create_task(self._control.deploy(app, progress))
+        deploying = asyncio.create_task(self._control.deploy(app, progress, how, tag))
         deploying.add_done_callback(lambda _: lines.put_nowait(None))
         try:
             while (line := await lines.get()) is not None:

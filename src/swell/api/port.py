@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
-from swell.model.workload import App
-from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, RequestRow, Why
+from swell.model.workload import App, Version
+from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, RequestRow, VersionRow, Why
 
 
 class ControlPort(Protocol):
     """What people ask of control. Everything raises SwellError in words a user can act on."""
 
-    async def deploy(self, app: App, progress: Callable[[str], None]) -> DeployLine:
+    async def deploy(self, app: App, progress: Callable[[str], None], how: str = "deploy", tag: str = "") -> DeployLine:
         """Build, import and put an app in place; returns the "done" line, raises when nothing was changed.
 
+        `how` says what makes this version of it, `tag` is what its author calls that.
         `app` has no `problems` and its blobs are there. `progress` takes a line about a build, on the
         event loop. It is cancelled when the client leaves: waiting for builds then ends and nothing
         is changed, but a commit that has begun is finished.
@@ -23,6 +24,15 @@ class ControlPort(Protocol):
 
     async def stop_app(self, namespace: str, name: str) -> None:
         """Take an app away. Unknown: SwellError with status 404."""
+        ...
+
+    async def versions(self, namespace: str, name: str) -> list[VersionRow]:
+        """The history of an app, the newest version first. Unknown: SwellError with status 404."""
+        ...
+
+    async def version(self, namespace: str, name: str, number: int) -> Version:
+        """One version of an app; number 0: the one before what takes the traffic. Unknown: SwellError with status
+        404."""
         ...
 
     def deployed(self) -> list[tuple[str, str]]:

@@ -33,6 +33,11 @@ def problems(app: App) -> list[str]:
     return [*_app(app), *_workloads(app), *_revisions(app)]
 
 
+def tag_problems(tag: str) -> list[str]:
+    """What is wrong with what a version is called."""
+    return [*_text("tag", tag)]
+
+
 def _app(app: App) -> Iterator[str]:
     for kind, name in (("namespace", app.namespace), ("app", app.name)):
         problem = name_problem(kind, name)

@@ -11,16 +11,21 @@ import click
 
 from swell.cli import options
 from swell.cli.output import duration, json_text, table
+from swell.cli.versions import history, rollback
 
 if TYPE_CHECKING:
     from swell.wire.api import AppRow, WorkloadRow
 
-HEADS = ("APP", "WORKLOAD", "READY", "HELD", "BUSY", "AGE", "WEB", "TAGS")
+HEADS = ("APP", "V", "WORKLOAD", "READY", "HELD", "BUSY", "AGE", "WEB", "TAGS")
 
 
 @click.group()
 def app() -> None:
-    """List and stop apps."""
+    """List and stop apps; look at their versions, and go back to one."""
+
+
+app.add_command(history)
+app.add_command(rollback)
 
 
 @app.command("list", short_help="List apps and their workloads.")
@@ -29,8 +34,9 @@ def app() -> None:
 def list_apps(as_json: bool, home: str | None) -> None:
     """List apps and their workloads.
 
-    READY is how many replicas are, of those there are (? = not known yet, just after a restart); HELD and BUSY are
-    requests that wait and that are worked on.
+    V is the version that takes the traffic (`swell app history` has the others). READY is how many replicas are, of
+    those there are (? = not known yet, just after a restart); HELD and BUSY are requests that wait and that are worked
+    on.
     --json has more: URLs, revisions, methods.
     """
     client = options.connect(home)
@@ -49,6 +55,7 @@ def listing(apps: Sequence[AppRow], now: float) -> str:
     rows = [
         (
             row.name if row.namespace == "default" else f"{row.namespace}/{row.name}",
+            str(row.version or "-"),
             workload.name,
             _ready(workload),
             str(workload.held),
@@ -61,7 +68,7 @@ def listing(apps: Sequence[AppRow], now: float) -> str:
         for row in apps
         for workload in row.workloads
     ]
-    return table(HEADS, rows, right=("READY", "HELD", "BUSY", "AGE"))
+    return table(HEADS, rows, right=("V", "READY", "HELD", "BUSY", "AGE"))
 
 
 def _ready(workload: WorkloadRow) -> str:

@@ -35,9 +35,10 @@ PLAIN: dict[type, Any] = {str: REST, int: 1, float: 1.0, bool: True, bytes: "AAA
 @click.command(short_help="Put the app in a file on the server, to stay.")
 @click.argument("reference", metavar="FILE[::APP]")
 @click.option("--name", metavar="NAME", help="Deploy under this name instead of the app's own.")
+@click.option("--tag", metavar="TEXT", default="", help="What to call this version in `swell app history`.")
 @options.namespace
 @options.home
-def deploy(reference: str, name: str | None, namespace: str, home: str | None) -> None:
+def deploy(reference: str, name: str | None, tag: str, namespace: str, home: str | None) -> None:
     """Deploy the app in FILE (a path, or a module's name). All of it is there afterwards, or nothing has changed."""
     from swell.sdk import load, run
     from swell.sdk.bridge import drive
@@ -48,7 +49,7 @@ def deploy(reference: str, name: str | None, namespace: str, home: str | None) -
     notes: list[str] = []
     with progress(f"Deploying {reference}") as tell:
         app = load.app(reference)
-        done = drive(run.deploy(app, name=name, namespace=namespace, progress=tell, note=notes.append))
+        done = drive(run.deploy(app, name=name, namespace=namespace, progress=tell, note=notes.append, tag=tag))
     click.echo(table(("WORKLOAD", "CHANGE", "URL"), _rows(done)))
     chosen = options.chosen(home)
     click.echo(f"\n{_try(app, dict(done.urls), _shell_key(chosen), options.key_needed(chosen))}")

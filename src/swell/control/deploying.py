@@ -8,15 +8,16 @@ from collections.abc import Callable, Mapping
 
 from swell.control import port_conflicts
 from swell.control.addresses import urls
+from swell.control.versions import changes, chosen, numbered, rows
 from swell.decide.place import never_fits
 from swell.decide.powers import refusal
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped, Event
 from swell.model.ports import Clock, Engine, WorldLog
 from swell.model.unknown import unknown_app
-from swell.model.workload import App, Revision
+from swell.model.workload import App, Revision, Version
 from swell.model.world import World
-from swell.wire.api import DeployLine
+from swell.wire.api import DeployLine, VersionRow
 
 
 class Deployer:
@@ -43,18 +44,22 @@ class Deployer:
         self.engines = engines
         self.deployed_at = log.deployed_at()
         """When each app was last deployed."""
+        self._newest = log.newest_versions()
         self._writing = asyncio.Lock()
         self._deploying: list[App] = []
 
-    async def deploy(self, app: App, progress: Callable[[str], None]) -> DeployLine:
-        """Build and import every revision, then put the app in place in one event; or change nothing."""
+    async def deploy(self, app: App, progress: Callable[[str], None], how: str = "deploy", tag: str = "") -> DeployLine:
+        """Build and import every revision, then put the app in place in one event; or change nothing.
+
+        `how` says what makes this version, `tag` is what its author calls it.
+        """
         self._deploying.append(app)
         try:
-            return await self._put_in_place(app, progress)
+            return await self._put_in_place(app, progress, how, tag)
         finally:
             self._deploying.remove(app)
 
-    async def _put_in_place(self, app: App, progress: Callable[[str], None]) -> DeployLine:
+    async def _put_in_place(self, app: App, progress: Callable[[str], None], how: str, tag: str) -> DeployLine:
         known = self.world.apps.get(app.key)
         self._check_fits(app)
         built: set[tuple[object, str, str]] = set()
@@ -64,15 +69,41 @@ class Deployer:
                 continue
             built.add(what)
             await self._build(revision, progress)
-        await self._commit(AppDeployed(at=self.clock.now(), app=app))
+        await self._commit(lambda: self._next(app, how, tag))
+        app = self.world.apps.get(app.key, app)
         verb = "deployed" if known is None else "deployed again"
         return DeployLine(
             "done",
             f"{app.name} {verb}: {len(app.workloads)} workloads",
+            version=app.version,
             urls=tuple(urls(self.base_url, app)),
             changes=tuple(changes(known, app)),
             notes=tuple(port_conflicts.shared(app, self.world.apps.values())),
         )
+
+    def _next(self, app: App, how: str, tag: str) -> AppDeployed:
+        """An app that stays gets the next number; one that belongs to a program has no versions."""
+        self._check_labels(app)
+        now = self.clock.now()
+        if app.owner is not None:
+            return AppDeployed(now, numbered(app, 0))
+        return AppDeployed(now, numbered(app, self._newest.get(app.key, 0) + 1), how, tag)
+
+    async def versions(self, namespace: str, name: str) -> list[VersionRow]:
+        """An app's history, the newest version first."""
+        app = self._app(namespace, name)
+        return rows(app, await asyncio.to_thread(self.log.versions, app.key))
+
+    async def version(self, namespace: str, name: str, number: int) -> Version:
+        """One version of an app; number 0: the one before what takes the traffic."""
+        app = self._app(namespace, name)
+        return chosen(app, await asyncio.to_thread(self.log.versions, app.key), number)
+
+    def _app(self, namespace: str, name: str) -> App:
+        deployed = self.world.apps
+        if f"{namespace}/{name}" not in deployed:
+            raise unknown_app(name, namespace, ((app.namespace, app.name) for app in deployed.values()))
+        return deployed[f"{namespace}/{name}"]
 
     async def _build(self, revision: Revision, progress: Callable[[str], None]) -> None:
         report = await self.engine.build(revision, progress)
@@ -97,26 +128,22 @@ class Deployer:
                 )
 
     async def stop_app(self, namespace: str, name: str) -> None:
-        if f"{namespace}/{name}" not in self.world.apps:
-            deployed = self.world.apps.values()
-            raise unknown_app(name, namespace, ((app.namespace, app.name) for app in deployed))
-        await self._commit(AppStopped(at=self.clock.now(), namespace=namespace, name=name))
+        self._app(namespace, name)
+        await self._commit(lambda: AppStopped(at=self.clock.now(), namespace=namespace, name=name))
 
-    async def _commit(self, event: AppDeployed | AppStopped) -> None:
-        """In the world and on disk. Whoever asked may leave; what has begun is finished."""
-        await asyncio.shield(self._write(event))
+    async def _commit(self, make: Callable[[], AppDeployed | AppStopped]) -> None:
+        """In the world and on disk: what `make` makes of what is there then. Whoever asked may leave; what has begun is
+        finished."""
+        await asyncio.shield(self._write(make))
 
-    async def _write(self, event: AppDeployed | AppStopped) -> None:
+    async def _write(self, make: Callable[[], AppDeployed | AppStopped]) -> None:
         """Taken in and logged in one turn, so that the log's order is the order of what was decided; then waited for.
 
         If the disk refuses, it is taken back: what nobody was promised must not stay.
         """
         async with self._writing:
-            if isinstance(event, AppDeployed):
-                self._check_labels(event.app)
-                key = event.app.key
-            else:
-                key = f"{event.namespace}/{event.name}"
+            event = make()
+            key = event.app.key if isinstance(event, AppDeployed) else f"{event.namespace}/{event.name}"
             before = self.world.apps.get(key)
             self.take(event)
             try:
@@ -128,8 +155,11 @@ class Deployer:
                 raise
             if isinstance(event, AppDeployed):
                 self.deployed_at[key] = event.at
+                if event.version is not None:
+                    self._newest[key] = event.version.number
             else:
                 self.deployed_at.pop(key, None)
+                self._newest.pop(key, None)
 
     def _check_labels(self, app: App) -> None:
         """A web label leads to one app only."""
@@ -144,24 +174,16 @@ class Deployer:
                     status=409,
                 )
 
-    def bundles(self) -> set[str]:
-        """Digests of the source that is wanted, runs, or is being deployed."""
-        coming = (revision for app in self._deploying for revision in app.revisions)
-        return {revision.bundle for revision in (*self.world.revisions.values(), *coming)}
+    async def bundles(self) -> set[str]:
+        """Digests of the source that is wanted, runs, is being deployed, or may be gone back to."""
+        kept = await asyncio.to_thread(self.log.versions)
+        apps = (*self._deploying, *(version.app for version in kept))
+        named = (revision for app in apps for revision in app.revisions)
+        return {revision.bundle for revision in (*self.world.revisions.values(), *named)}
 
     def owned(self) -> list[App]:
         """Apps that belong to a program and end with it."""
         return [app for app in self.world.apps.values() if app.owner is not None]
-
-
-def changes(known: App | None, app: App) -> list[tuple[str, str]]:
-    """(workload, "new", "changed", "unchanged" or "removed"), by name: what a deploy over `known` does."""
-    before = {workload.name: workload for workload in known.workloads} if known is not None else {}
-    after = {workload.name: workload for workload in app.workloads}
-    told = dict.fromkeys(before.keys() - after.keys(), "removed")
-    for name, workload in after.items():
-        told[name] = "new" if name not in before else "unchanged" if workload == before[name] else "changed"
-    return sorted(told.items())
 
 
 def labels(app: App) -> set[str]:

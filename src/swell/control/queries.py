@@ -13,6 +13,7 @@ import msgspec
 from swell.control.addresses import url
 from swell.control.history import History
 from swell.control.reactor import Reactor
+from swell.control.versions import current
 from swell.control.why import explain, origin
 from swell.decide.price import PoolCost, pool_cost
 from swell.model.demand import IDLE
@@ -92,7 +93,10 @@ class Queries:
         for app in sorted(world.apps.values(), key=lambda a: a.key):
             workloads = tuple(self._workload_row(world.workloads[w.key]) for w in app.workloads)
             at = self.deployed_at.get(app.key, 0.0)
-            rows.append(AppRow(app.namespace, app.name, at, app.owner is not None, app.source, workloads, app.tags))
+            owned = app.owner is not None
+            rows.append(
+                AppRow(app.namespace, app.name, at, owned, app.source, workloads, app.tags, version=current(app))
+            )
         return rows
 
     def _workload_row(self, workload: Workload) -> WorkloadRow:

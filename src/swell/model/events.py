@@ -8,7 +8,7 @@ from swell.model.node import Node
 from swell.model.plan import Plan
 from swell.model.policy import Policy
 from swell.model.replica import Phase, Role
-from swell.model.workload import App, Workload
+from swell.model.workload import App, Version, Workload
 
 
 class Opened(msgspec.Struct, frozen=True, tag="opened"):
@@ -26,6 +26,15 @@ class AppDeployed(msgspec.Struct, frozen=True, tag="app_deployed"):
 
     at: float
     app: App
+    how: str = ""
+    """What made a new version of it: that is kept in the same transaction. Empty: none is made."""
+    tag: str = ""
+    """What its author calls that version."""
+
+    @property
+    def version(self) -> Version | None:
+        """The version that this made."""
+        return Version(self.app.version, self.at, self.how, self.tag, self.app) if self.how else None
 
 
 class AppStopped(msgspec.Struct, frozen=True, tag="app_stopped"):

@@ -12,7 +12,7 @@ from typing import Protocol
 from swell.model.events import Event, NodeSeen, ReplicaSeen
 from swell.model.orders import BuildReport, Inventory, Order
 from swell.model.request import PoolCount, RequestRecord, Usage
-from swell.model.workload import App, Revision
+from swell.model.workload import App, Revision, Version
 
 Fact = NodeSeen | ReplicaSeen | Inventory
 
@@ -77,6 +77,14 @@ class WorldLog(Protocol):
 
     def deployed_at(self) -> dict[str, float]:
         """When each of those was last deployed, by "namespace/name"."""
+        ...
+
+    def versions(self, app: str = "") -> list[Version]:
+        """The versions kept of an app ("namespace/name"), or of all, oldest first. An app that is stopped has none."""
+        ...
+
+    def newest_versions(self) -> dict[str, int]:
+        """The number of each app's newest version, by "namespace/name"."""
         ...
 
     def events(self, since: int = 0) -> Iterable[tuple[int, Event]]:

@@ -149,6 +149,8 @@ class Workload(msgspec.Struct, frozen=True):
     revision: str
     """Id of the revision that takes its traffic."""
     scaling: Scaling = Scaling()
+    version: int = 0
+    """Of the app, that `revision` was deployed with; 0 where the app has no versions."""
 
     @property
     def key(self) -> str:
@@ -183,6 +185,25 @@ class App(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def version(self) -> int:
+        """The newest that takes traffic; 0 where it has none: it belongs to a program, or was put here before there
+        were versions."""
+        return max((workload.version for workload in self.workloads), default=0)
+
+
+class Version(msgspec.Struct, frozen=True):
+    """One deploy of an app that stays: what `rollback` goes back to. It never changes."""
+
+    number: int
+    """v1, v2, … of its app."""
+    at: float
+    how: str
+    """What made it: "deploy", "rollback to v2"."""
+    tag: str
+    """What its author calls it."""
+    app: App
 
 
 def pool_key(workload_key: str, revision: str) -> str:

@@ -296,7 +296,7 @@ class App:
         refuse(Given("App.deploy", {k: v for k, v in locals().items() if k != "self"}))
         from swell.sdk import run
 
-        await run.deploy(self, name=name, namespace=environment_name, progress=run.output.progress)
+        await run.deploy(self, name=name, namespace=environment_name, progress=run.output.progress, tag=tag)
         return self
 
     @staticmethod

@@ -10,7 +10,7 @@ _NO_BUILD_STEPS = "packages are installed as they are; there is no build step to
 _CACHED = "environments are cached by what is in them; change a version to get a new one"
 _NO_LAYERS = "files always travel with the source, and there are no later build steps that could see them"
 _CLIENT = "set SWELL_URL and SWELL_KEY to choose the server"
-_VERSION = "only the newest deploy of an app is kept"
+_VERSION = "only the newest version of an app takes traffic; `swell app rollback` goes back to another"
 
 _RESOURCES_REFUSED: dict[str, str] = {
     "secrets": _SECRETS,
@@ -38,7 +38,6 @@ REFUSED: dict[str, dict[str, str]] = {
     "App.cls": _RESOURCES_REFUSED,
     "App.run": {"client": _CLIENT, "interactive": "interactive sessions in a replica are not available"},
     "App.deploy": {
-        "tag": _VERSION,
         "client": _CLIENT,
         "strategy": "new replicas take over one by one ('rolling'); nothing else is available",
     },
@@ -124,7 +123,11 @@ EFFECTS: dict[str, dict[str, str]] = {
         "detach": "True leaves the app on the server at the end",
         "environment_name": "the namespace",
     },
-    "App.deploy": {"name": "name to deploy under", "environment_name": "the namespace"},
+    "App.deploy": {
+        "name": "name to deploy under",
+        "environment_name": "the namespace",
+        "tag": "Version.tag: what `swell app history` shows beside this version",
+    },
     "App.lookup": {"name": "the deployed app", "environment_name": "the namespace"},
     "Function.remote": {"args": "sent to the function", "kwargs": "sent to the function"},
     "Function.remote_gen": {"args": "sent to the function", "kwargs": "sent to the function"},

@@ -20,7 +20,18 @@ from swell.sdk.bridge import operation, stream_operation
 from swell.sdk.protocol import Answer, Request
 from swell.sdk.retries import NEVER
 from swell.wire import http, settings
-from swell.wire.api import AppRow, Deploy, DeployLine, LogRow, PoolUsage, ReplicaRow, RequestRow, Why
+from swell.wire.api import (
+    AppRow,
+    Deploy,
+    DeployLine,
+    LogRow,
+    PoolUsage,
+    ReplicaRow,
+    RequestRow,
+    Rollback,
+    VersionRow,
+    Why,
+)
 
 if TYPE_CHECKING:
     from swell.sdk.transport import Transport
@@ -126,10 +137,23 @@ class Client:
         await self._ask(Request("PUT", f"/api/blobs/{digest}", headers, data), type(None))
 
     @operation
-    async def deploy(self, app: App, progress: Callable[[str], None] | None = None) -> DeployLine:
+    async def deploy(self, app: App, progress: Callable[[str], None] | None = None, tag: str = "") -> DeployLine:
         """Put an app in place as a whole; returns its URLs and what changed. An error changes nothing."""
-        body = msgspec.json.encode(Deploy(app))
-        request = Request("POST", "/api/apps", {"content-type": http.JSON}, body)
+        return await self._deploy("/api/apps", Deploy(app, tag), progress)
+
+    @operation
+    async def rollback(
+        self,
+        name: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        to: int = 0,
+        progress: Callable[[str], None] | None = None,
+    ) -> DeployLine:
+        """Deploy an earlier version of an app again, as a new one: number `to`, or (0) the one before."""
+        return await self._deploy(f"/api/apps/{namespace}/{name}/rollback", Rollback(to), progress)
+
+    async def _deploy(self, path: str, asked: Deploy | Rollback, progress: Callable[[str], None] | None) -> DeployLine:
+        request = Request("POST", path, {"content-type": http.JSON}, msgspec.json.encode(asked))
         async with aclosing(self.transport.stream(request, _lines_of(DeployLine))) as lines:
             async for line in lines:
                 if line.kind == "done":
@@ -140,6 +164,11 @@ class Client:
                 if progress is not None:
                     progress(line.message)
         raise SwellError("connection_lost", "The server ended before the deploy did; nothing was changed.", status=502)
+
+    @operation
+    async def versions(self, name: str, namespace: str = DEFAULT_NAMESPACE) -> list[VersionRow]:
+        """An app's history, the newest version first."""
+        return await self._ask(Request("GET", f"/api/apps/{namespace}/{name}/versions"), list[VersionRow])
 
     @operation
     async def stop(self, name: str, namespace: str = DEFAULT_NAMESPACE) -> None:

@@ -171,10 +171,12 @@ async def deploy(
     progress: Callable[[str], None] | None = None,
     note: Callable[[str], None] | None = None,
     client: Client | None = None,
+    tag: str = "",
 ) -> DeployLine:
     """Put an app on the server (an operation); returns URLs by function or method, and what changed.
 
-    `progress` is told how it goes, and `note` (else `progress`) at the end what is most likely not meant.
+    `tag`: what this version of it is called. `progress` is told how it goes, and `note` (else `progress`) at the end
+    what is most likely not meant.
     """
     chosen = app.name if name is None else name
     if chosen is None:
@@ -187,7 +189,7 @@ async def deploy(
         if not await client.has_blob.start(digest):
             await client.put_blob.start(digest, data)
     try:
-        done = await client.deploy.start(prepared.app, progress)
+        done = await client.deploy.start(prepared.app, progress, tag)
     except SwellError as error:
         _hint(error, app)
         raise

@@ -17,7 +17,7 @@ import msgspec
 
 from swell.model.events import AppDeployed, AppStopped, Event, WorkloadSet
 from swell.model.request import PoolCount, RequestRecord, Usage
-from swell.model.workload import App
+from swell.model.workload import App, Version
 from swell.store.retention import Keep, Spans, hour_of, minute_of, spans, with_workload
 from swell.store.transaction import Transactions
 
@@ -67,6 +67,7 @@ class MemoryWorldLog:
         self._next = 1
         self._events: deque[tuple[int, Event]] = deque()
         self._deployed: dict[str, AppDeployed] = {}
+        self._versions: dict[str, dict[int, Version]] = {}
 
     def open_epoch(self) -> int:
         """A new, higher incarnation number; never part of a transaction."""
@@ -89,6 +90,15 @@ class MemoryWorldLog:
         """When each of those was deployed, by "namespace/name"."""
         return {key: deployed.at for key, deployed in self._deployed.items()}
 
+    def versions(self, app: str = "") -> list[Version]:
+        """The versions kept of an app ("namespace/name"), or of all, oldest first."""
+        keys = [app] if app else sorted(self._versions)
+        return [version for key in keys for _, version in sorted(self._versions.get(key, {}).items())]
+
+    def newest_versions(self) -> dict[str, int]:
+        """The number of each app's newest version, by "namespace/name"."""
+        return {key: max(versions) for key, versions in self._versions.items()}
+
     def events(self, since: int = 0) -> Iterable[tuple[int, Event]]:
         """(sequence number, event) from `since` on."""
         return [row for row in self._events if row[0] >= since]
@@ -106,14 +116,22 @@ class MemoryWorldLog:
                 case AppDeployed():
                     self._deployed.pop(event.app.key, None)
                     self._deployed[event.app.key] = event
+                    self._add_version(event.version)
                 case AppStopped():
                     self._deployed.pop(f"{event.namespace}/{event.name}", None)
+                    self._versions.pop(f"{event.namespace}/{event.name}", None)
                 case WorkloadSet():
                     key = f"{event.workload.namespace}/{event.workload.app}"
                     if key in self._deployed:
                         before = self._deployed[key]
                         app = with_workload(before.app, event.workload)
                         self._deployed[key] = msgspec.structs.replace(before, app=app)
+
+    def _add_version(self, version: Version | None) -> None:
+        if version is not None:
+            kept = {**self._versions.get(version.app.key, {}), version.number: version}
+            oldest = version.number - self._keep.versions
+            self._versions[version.app.key] = {n: each for n, each in kept.items() if n > oldest}
 
 
 class MemoryUsageLog:

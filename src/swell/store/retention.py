@@ -30,6 +30,8 @@ class Keep(msgspec.Struct, frozen=True):
     """Records of errors, cold starts and slow requests kept at most, over all pools."""
     slow_ms: float = 1000.0
     """A request that took at least this long is notable."""
+    versions: int = 20
+    """Versions kept of each app, the newest ones."""
 
     def cutoff(self, now: float) -> float:
         """Times before this are forgotten."""

@@ -22,7 +22,7 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped, Event, WorkloadSet
 from swell.model.request import PoolCount, RequestRecord, Usage
-from swell.model.workload import App
+from swell.model.workload import App, Version
 from swell.store import faults, schema
 from swell.store import statements as sql
 from swell.store.retention import Keep, hour_of, minute_of, spans, with_workload
@@ -64,7 +64,7 @@ class SqliteStore:
             raise
         self._writer = Writer(writing, path, self._trim, TRIM_EVERY_S)
         self._transactions: Transactions[tuple[Op, int]] = Transactions(self._commit)
-        self.world = SqliteWorldLog(self._put, self._writer, self._read)
+        self.world = SqliteWorldLog(self._put, self._writer, self._read, self._keep)
         self.usage = SqliteUsageLog(self._put, self._read, self._keep, now)
 
     @property
@@ -127,10 +127,11 @@ class SqliteStore:
 class SqliteWorldLog:
     """The `WorldLog` port."""
 
-    def __init__(self, put: Put, writer: Writer, read: Read) -> None:
+    def __init__(self, put: Put, writer: Writer, read: Read, keep: Keep) -> None:
         self._put = put
         self._writer = writer
         self._read = read
+        self._keep = keep
 
     def open_epoch(self) -> int:
         """A new, higher incarnation number, on disk before it returns; never part of a transaction."""
@@ -139,7 +140,7 @@ class SqliteWorldLog:
     def append(self, events: Sequence[Event], durable: bool = False) -> None:
         """Add events. `durable`: on disk before it returns, or raises; otherwise soon."""
         rows = [(event, _encode(event)) for event in events]
-        self._put(partial(_append, rows), len(rows), durable)
+        self._put(partial(_append, rows, self._keep), len(rows), durable)
 
     def flush(self) -> None:
         """Returns when everything appended so far is on disk, or raises."""
@@ -152,6 +153,16 @@ class SqliteWorldLog:
     def deployed_at(self) -> dict[str, float]:
         """When each of those was deployed, by "namespace/name"."""
         return dict(self._read(sql.DEPLOYED_AT))
+
+    def versions(self, app: str = "") -> list[Version]:
+        """The versions kept of an app ("namespace/name"), or of all, oldest first."""
+        return [
+            Version(n, at, how, tag, _decode(_app, body)) for n, at, how, tag, body in self._read(sql.VERSIONS, app)
+        ]
+
+    def newest_versions(self) -> dict[str, int]:
+        """The number of each app's newest version, by "namespace/name"."""
+        return dict(self._read(sql.NEWEST_VERSIONS))
 
     def events(self, since: int = 0) -> Iterable[tuple[int, Event]]:
         """(sequence number, event) from `since` on."""
@@ -260,18 +271,27 @@ def _next_epoch(connection: sqlite3.Connection) -> int:
     return int(connection.execute(sql.EPOCH).fetchone()[0])
 
 
-def _append(rows: Sequence[tuple[Event, bytes]], connection: sqlite3.Connection) -> int:
-    """Add events and keep the table of present apps in step."""
+def _append(rows: Sequence[tuple[Event, bytes]], keep: Keep, connection: sqlite3.Connection) -> int:
+    """Add events and keep the tables of present apps and their versions in step."""
     for event, body in rows:
         seq = connection.execute(sql.ADD_EVENT, (event.at, body)).lastrowid
         match event:
             case AppDeployed():
                 connection.execute(sql.SET_APP, (event.app.key, seq, event.at, _encode(event.app)))
+                _add_version(connection, event.version, keep)
             case AppStopped():
                 connection.execute(sql.DROP_APP, (f"{event.namespace}/{event.name}",))
+                connection.execute(sql.DROP_VERSIONS, (f"{event.namespace}/{event.name}",))
             case WorkloadSet():
                 _change_app(connection, event)
     return len(rows)
+
+
+def _add_version(connection: sqlite3.Connection, version: Version | None, keep: Keep) -> None:
+    if version is not None:
+        key, body = version.app.key, _encode(version.app)
+        connection.execute(sql.ADD_VERSION, (key, version.number, version.at, version.how, version.tag, body))
+        connection.execute(sql.TRIM_VERSIONS, (key, version.number, keep.versions))
 
 
 def _change_app(connection: sqlite3.Connection, event: WorkloadSet) -> None:

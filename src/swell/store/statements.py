@@ -38,6 +38,12 @@ DROP_APP = "DELETE FROM apps WHERE key = ?"
 APP = "SELECT body FROM apps WHERE key = ?"
 APPS = "SELECT body FROM apps ORDER BY seq"
 DEPLOYED_AT = "SELECT key, at FROM apps ORDER BY seq"
+# Of a deploy that the disk refused, a number may be left that is given again.
+ADD_VERSION = "INSERT OR REPLACE INTO versions (key, number, at, how, tag, body) VALUES (?, ?, ?, ?, ?, ?)"
+TRIM_VERSIONS = "DELETE FROM versions WHERE key = ?1 AND number <= ?2 - ?3"
+DROP_VERSIONS = "DELETE FROM versions WHERE key = ?"
+VERSIONS = "SELECT number, at, how, tag, body FROM versions WHERE ?1 = '' OR key = ?1 ORDER BY key, number"
+NEWEST_VERSIONS = "SELECT key, max(number) FROM versions GROUP BY key"
 TRIM_EVENTS_AGE = """
 DELETE FROM events WHERE seq < coalesce(
     (SELECT seq FROM events WHERE at >= ? ORDER BY seq LIMIT 1),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -16,6 +16,31 @@ class Deploy(msgspec.Struct, frozen=True):
     """
 
     app: App
+    tag: str = ""
+    """What its author calls this version; shown in its history."""
+
+
+class Rollback(msgspec.Struct, frozen=True):
+    """POST /api/apps/{namespace}/{name}/rollback. Answered as a deploy is."""
+
+    to: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Number of the version; 0 = the one before that which takes the traffic."""
+
+
+class VersionRow(msgspec.Struct, frozen=True):
+    """GET /api/apps/{namespace}/{name}/versions → list of these, the newest first."""
+
+    version: int
+    at: float
+    how: str
+    """What made it: "deploy", "rollback to v2"."""
+    tag: str
+    source: str
+    current: bool
+    """It is the newest that takes traffic."""
+    changes: tuple[tuple[str, str], ...]
+    """(workload, "new", "changed", "unchanged" or "removed") against the version before; empty where that is not kept
+    any more."""
 
 
 class DeployLine(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -31,6 +56,8 @@ class DeployLine(msgspec.Struct, frozen=True, omit_defaults=True):
     """With "done": (workload or method, URL) of web endpoints and of calls."""
     changes: tuple[tuple[str, str], ...] = ()
     """With "done": (workload, "new", "changed", "unchanged" or "removed"), by name."""
+    version: int = 0
+    """With "done": which version of the app it is now; 0 = it has none, since it belongs to a program."""
     notes: tuple[str, ...] = ()
     """With "done": what is most likely not meant, a sentence each."""
 
@@ -64,6 +91,8 @@ class AppRow(msgspec.Struct, frozen=True):
     workloads: tuple[WorkloadRow, ...]
     tags: tuple[tuple[str, str], ...] = ()
     """(name, value), as `App(tags=…)` gave them, by name."""
+    version: int = 0
+    """The newest that takes traffic; 0 = it has none, since it belongs to a program."""
 
 
 class ReplicaRow(msgspec.Struct, frozen=True):

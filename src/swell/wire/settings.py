@@ -76,6 +76,8 @@ class Settings(msgspec.Struct, frozen=True):
     history_days: float = 7.0
     """Records of requests, usage (the last day by the minute, before that by the hour) and the log of events are kept
     for this long; what an app printed, until it has printed nothing for this long."""
+    versions_kept: int = 20
+    """Versions kept of each app, with their source: as far back as `swell app rollback` goes."""
     log_max_mib: int = 64
     """Size at which an app's log file is turned over; one older file is kept."""
     cache_days: float = 30.0
@@ -104,6 +106,7 @@ _NOTHING_AT_ZERO = {
     "header_timeout_s": "no client would be heard out",
     "body_timeout_s": "no client would be heard out",
     "idle_timeout_s": "no connection would stay open",
+    "versions_kept": "not even what is deployed would be in the history",
 }
 """Settings that leave a server of no use when they are 0, and what would come of it."""
 
