@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from swell.control.deploying import Deployer
     from swell.control.queries import Queries
     from swell.model.ports import Blobs, Clock
+    from swell.store.retention import Keep
 
 log = logging.getLogger("swell")
 
@@ -74,19 +75,12 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     from swell.model.world import World
     from swell.store.blobs import BlobFolder
     from swell.store.keys import ensure_keys
-    from swell.store.retention import Keep
     from swell.store.sqlite import SqliteStore
 
     paths = settings.paths
     # First: what cannot be used ends this process before it has made or opened anything.
     prices, keys = read_prices(paths.prices), ensure_keys(paths.key, paths.call_key)
-    keep = Keep(
-        settings.history_days,
-        records_per_pool=settings.records_per_pool,
-        slow_ms=settings.slow_ms,
-        versions=settings.versions_kept,
-    )
-    store = SqliteStore(paths.database, keep)
+    store = SqliteStore(paths.database, keep(settings))
     clock = SystemClock()
     epoch = store.world.open_epoch()
     engine = LocalEngine(
@@ -127,6 +121,18 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
         store.close()
     except SwellError as error:
         log.error("%s", error.message)
+
+
+def keep(settings: Settings) -> Keep:
+    """How long what is remembered."""
+    from swell.store.retention import Keep
+
+    return Keep(
+        settings.history_days,
+        records_per_pool=settings.records_per_pool,
+        slow_ms=settings.slow_ms,
+        versions=settings.versions_kept,
+    )
 
 
 class Control:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import shutil
 import tempfile
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import httpx2
 import msgspec
 import pytest
 import uvicorn
+from desk import Desk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,79 +25,13 @@ from swell.api.answers import refusal
 from swell.api.app import make_api
 from swell.api.auth import Auth
 from swell.model.errors import SwellError
-from swell.model.workload import App, Entry, Environment, Method, Revision, Version, Workload
+from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
 from swell.store.blobs import BlobFolder
 from swell.store.logs import lines
-from swell.wire.api import AppRow, Deploy, DeployLine, PoolUsage, ReplicaRow, RequestRow, VersionRow, Why
+from swell.wire.api import AppRow, Deploy, DeployLine, PoolUsage, ReplicaRow, VersionRow, Why
 
 KEY = "sk-" + "a" * 64
 WAIT_S = 10.0
-
-
-class Desk:
-    """Control as the API knows it, kept in dictionaries."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, App] = {}
-        self.history: dict[str, list[Version]] = defaultdict(list)
-        self.waiting = threading.Event()
-        self.cancelled = threading.Event()
-
-    async def deploy(self, app: App, progress: Callable[[str], None], how: str = "deploy", tag: str = "") -> DeployLine:
-        progress("building")
-        if app.name == "forever":
-            self.waiting.set()
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                self.cancelled.set()
-                raise
-        if app.name == "unimportable":
-            raise SwellError("import", "No module named 'nope'.", status=422, detail="Traceback …")
-        if app.name == "broken":
-            raise RuntimeError("secret words")
-        progress("importing")
-        self.kept[app.key] = app
-        self.history[app.key].append(Version(len(self.history[app.key]) + 1, 1.0, how, tag, app))
-        return DeployLine("done", f"{app.name} deployed", urls=(("f", "http://127.0.0.1/call/a/f"),))
-
-    async def stop_app(self, namespace: str, name: str) -> None:
-        if self.kept.pop(f"{namespace}/{name}", None) is None:
-            raise SwellError("unknown_app", f"There is no app {name!r}.", status=404)
-
-    async def versions(self, namespace: str, name: str) -> list[VersionRow]:
-        kept = self.history[f"{namespace}/{name}"]
-        return [VersionRow(v.number, v.at, v.how, v.tag, v.app.source, v is kept[-1], ()) for v in kept[::-1]]
-
-    async def version(self, namespace: str, name: str, number: int) -> Version:
-        kept = self.history[f"{namespace}/{name}"]
-        if not -1 <= number - 1 < len(kept):
-            raise SwellError("unknown_version", f"v{number} is not kept.", status=404)
-        return kept[number - 1] if number else kept[-2]
-
-    def deployed(self) -> list[tuple[str, str]]:
-        return [(app.namespace, app.name) for app in self.kept.values()]
-
-    async def apps(self, *, counts: bool) -> list[AppRow]:
-        return [AppRow(a.namespace, a.name, 1.0, a.owner is not None, f"{counts=}", ()) for a in self.kept.values()]
-
-    async def replicas(self) -> list[ReplicaRow]:
-        return [ReplicaRow("r1-1", "default/a/f", "rv-0", "serving", "ready", "n", 7, 1.5, 0, 12.0, "why", ())]
-
-    async def why(self, request_id: str) -> Why:
-        if request_id == "broken":
-            raise RuntimeError("secret words")
-        return Why(request_id, "default/a/f", "f", 200, "", 1.0, 2.0, False, "r1-1", (), ("because",), 1, 0.0, 0.0, 0.0)
-
-    async def requests(self, namespace: str, app: str, most: int) -> list[RequestRow]:
-        row = RequestRow("q", f"{namespace}/{app}/f", "f", float(most), 200, "", 2.0, True, 0.0)
-        return [row] if app in ("", "a") else []
-
-    async def usage(self, since_s: float) -> list[PoolUsage]:
-        return [PoolUsage("p", 1, 0, 0, since_s, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)]
-
-    def health(self) -> dict[str, object]:
-        return {"ok": True, "trouble": ""}
 
 
 class Server:

@@ -161,7 +161,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
     ),
     NotFoundError: (
         *("no_app", "no_source", "no_such_file", "no_such_module", "not_found", "not_kept", "not_yet"),
-        *("unknown_app", "unknown_blob", "unknown_function", "unknown_path"),
+        *("source_lost", "unknown_app", "unknown_blob", "unknown_function", "unknown_path", "unknown_version"),
     ),
     PermissionDeniedError: ("bad_host", "bad_origin"),
     RemoteError: ("environment", "exception", "no_replica", "replica_died"),
