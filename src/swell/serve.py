@@ -87,7 +87,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
         lambda order, epoch: link.order(order, epoch, order.node), lambda revision, say: link.build(revision, say)
     )
     reactor = Reactor(World(), settings.policy, prices)
-    loop = Loop(reactor, engine, store, clock, epoch)
+    loop = Loop(reactor, engine, store, clock, epoch, settings.metrics_pools_max)
     link = loop.link = ControlLink(epoch, loop, engine.hear)
     loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy))
     await link.serve(link_socket)
@@ -240,6 +240,7 @@ async def gateway(settings: Settings, listener: socket.socket, up: Up) -> None:
         key=read_key(paths.key),
         call_key=read_key(paths.call_key),
         incarnation=uuid.uuid4().hex[:12],
+        version=version("swell"),
     )
     serving = asyncio.create_task(gate.serve(listener, up.ready))
     up.cut = gate.cut

@@ -1,10 +1,10 @@
-"""Is each caller let in, or told what is missing, at each of the three ways in?"""
+"""Is each caller let in, or told what is missing, at each of the ways in?"""
 
 from __future__ import annotations
 
 import pytest
 
-from swell.decide.access import Caller, Key, key_shown, may_call, may_control, may_visit
+from swell.decide.access import Caller, Key, key_shown, may_call, may_control, may_scrape, may_visit
 from swell.model.errors import SwellError
 
 HERE, NAMED, AWAY = "127.0.0.1:8470", "Named.Example:80", "evil.example"
@@ -60,6 +60,23 @@ def test_a_web_endpoint(key: Key, host: str, open_to_all: str, shut: str, origin
     caller = Caller(key, host, origin)
     assert code(may_visit(caller, key_needed=False, allowed_hosts={"named.example"})) == open_to_all
     assert code(may_visit(caller, key_needed=True, allowed_hosts={"named.example"})) == shut
+
+
+@pytest.mark.parametrize(
+    ("key", "host", "open_to_all", "shut"),
+    [
+        (NONE, HERE, "", "no_key"),
+        (NONE, NAMED, "", "no_key"),
+        (NONE, AWAY, "bad_host", "no_key"),
+        # Of a scraper's, that is a mistake to be told.
+        (OTHER, HERE, "bad_key", "bad_key"),
+        (OURS, AWAY, "", ""),
+    ],
+)
+def test_a_scraper(key: Key, host: str, open_to_all: str, shut: str) -> None:
+    caller = Caller(key, host)
+    assert code(may_scrape(caller, key_needed=False, allowed_hosts={"named.example"})) == open_to_all
+    assert code(may_scrape(caller, key_needed=True, allowed_hosts={"named.example"})) == shut
 
 
 @pytest.mark.parametrize(

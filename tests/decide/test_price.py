@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.decide.price import PoolCost, marginal, pool_cost
+from swell.decide.price import PoolCost, marginal, pool_cost, used_usd
 from swell.model.request import PoolCount, Prices, Usage
 
 PRICES = Prices(cpu_core_hour_usd=3600.0, memory_gib_hour_usd=7200.0, template_memory_gib_hour_usd=36000.0)
@@ -119,6 +119,11 @@ def test_each_price_is_charged_for_what_it_is_of(usage: list[Usage], listed: Pri
         mib_s["template"] / 1024 / 3600 * listed.template_memory_gib_hour_usd,
     )
     assert pool_cost(usage, [], listed).cost_usd == pytest.approx(sum(parts))
+
+
+@given(rows, prices)
+def test_rows_that_are_added_up_as_they_come_cost_the_same(usage: list[Usage], listed: Prices) -> None:
+    assert sum(used_usd(row, listed) for row in usage) == pytest.approx(pool_cost(usage, [], listed).cost_usd)
 
 
 @given(rows, rows, amounts)

@@ -123,6 +123,7 @@ TABLE = Routes(
         ("/web", "unknown_path", "/web/{label}/"),
         ("/v1/chat", "unknown_path", "/web/{label}/"),
         ("/healthz/x", "unknown_path", "POST /call"),
+        ("/metrics/x", "unknown_path", "POST /call"),
         ("/", "unknown_path", "POST /call"),
     ],
 )
@@ -134,7 +135,8 @@ def test_what_is_not_there_is_named_with_what_is_near(path: str, code: str, word
 
 
 @pytest.mark.parametrize(
-    ("path", "name"), [("/api", "api"), ("/api/apps", "api"), ("/ui", "api"), ("/healthz", "healthz")]
+    ("path", "name"),
+    [("/api", "api"), ("/api/apps", "api"), ("/ui", "api"), ("/healthz", "healthz"), ("/metrics", "metrics")],
 )
 def test_own_paths(path: str, name: str) -> None:
     assert route(TABLE, "localhost:8470", path) == Own(name)

@@ -3,7 +3,7 @@
 In a document, in order: a ```python block after `<!-- file: name.py -->` is saved under that name; any other
 ```python block is run; a ```bash block is run with `bash -e`, and each `# → words` line in it must appear in
 the output, in order; a ```toml block must parse. A block that is not to be run is preceded by
-`<!-- not run: why -->`. `python tests/journey/test_docs.py` writes the settings table.
+`<!-- not run: why -->`. `python tests/journey/test_docs.py` writes the tables of settings and metrics.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ sys.path.append(str(ROOT / "tests"))
 from private_swell import PrivateSwell, unstarted_swell  # noqa: E402 - also when run as a script
 from swell.cli.main import COMMANDS  # noqa: E402
 from swell.cli.main import swell as program  # noqa: E402
+from swell.model.metrics import METRICS  # noqa: E402
 from swell.model.policy import Policy  # noqa: E402
 from swell.model.request import Prices  # noqa: E402
 from swell.wire.settings import Settings, load  # noqa: E402
@@ -34,7 +35,7 @@ from swell.wire.settings import Settings, load  # noqa: E402
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])
 OPERATIONS = ROOT / "docs" / "operations.md"
 RUNNABLE = {"bash", "python", "toml"}
-SHOWN_ONLY = {"", "text", "http", "json"}
+SHOWN_ONLY = {"", "text", "http", "json", "yaml"}
 BLOCK = re.compile(r"(?:<!-- (?P<note>[^>]*) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 DEFAULT_ADDRESS = "127.0.0.1:8470"
 BLOCK_WAIT_S = 300
@@ -149,16 +150,30 @@ def test_every_flag_is_in_operations() -> None:
 
 
 def test_settings_table_is_the_code() -> None:
-    _, table, _ = settings_section()
+    _, table, _ = section("settings")
     assert table == settings_table(), "run `python tests/journey/test_docs.py` to write it anew"
 
 
-def settings_section() -> tuple[str, str, str]:
-    """What is before the table in docs/operations.md, the table, and what is after it."""
+def test_metrics_table_is_the_code() -> None:
+    _, table, _ = section("metrics")
+    assert table == metrics_table(), "run `python tests/journey/test_docs.py` to write it anew"
+
+
+def section(name: str) -> tuple[str, str, str]:
+    """What is before a table in docs/operations.md, the table, and what is after it."""
     text = OPERATIONS.read_text()
-    begin = text.index("-->\n", text.index("<!-- settings:")) + 4
-    end = text.index("<!-- end of settings -->")
+    begin = text.index("-->\n", text.index(f"<!-- {name}:")) + 4
+    end = text.index(f"<!-- end of {name} -->")
     return text[:begin], text[begin:end], text[end:]
+
+
+def metrics_table() -> str:
+    """All metrics as they are declared."""
+    rows = ["| metric | kind | labels | |", "|---|---|---|---|"]
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        rows.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
+    return "\n".join(rows) + "\n"
 
 
 def settings_table() -> str:
@@ -192,5 +207,6 @@ def meanings(kind: type) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    before, _, after = settings_section()
-    OPERATIONS.write_text(before + settings_table() + after)
+    for name, written in (("settings", settings_table), ("metrics", metrics_table)):
+        before, _, after = section(name)
+        OPERATIONS.write_text(before + written() + after)

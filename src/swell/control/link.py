@@ -15,7 +15,9 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, cast
 
+from swell.control.scrapes import Scrapes
 from swell.model.errors import SwellError
+from swell.model.metrics import Sample
 from swell.model.orders import BuildReport, Order
 from swell.model.ports import Fact
 from swell.model.request import PoolCount, RequestRecord, Usage
@@ -48,6 +50,14 @@ class Listener(Protocol):
 
     def runner_left(self, node: str) -> None: ...
 
+    def metrics(self) -> Sequence[Sample]:
+        """Control's own numbers."""
+        ...
+
+    def nodes(self) -> Iterable[str]:
+        """Those that are known, connected or not."""
+        ...
+
     def wanted(self) -> Iterable[Revision]:
         """The revisions that are deployed, or still run."""
         ...
@@ -64,6 +74,7 @@ class ControlLink:
         self.gateways: dict[str, Peer] = {}
         self.runners: dict[str, Peer] = {}
         self.asks: dict[int, tuple[asyncio.Future[BuildReport], Callable[[str], None]]] = {}
+        self.scrapes = Scrapes(self)
         self.opened = False
         """Gateways are told the table. A control that just began knows of no replica: until runners have said
         what they have, a gateway goes on with the table it got from the control before."""
@@ -90,6 +101,7 @@ class ControlLink:
             self._opening.cancel()
         if self._server is not None:
             self._server.close()
+        self.scrapes.close()
         for peer in [*self.gateways.values(), *self.runners.values()]:
             peer.close()
 
@@ -188,6 +200,10 @@ class Peer(asyncio.Protocol):
                 listener.heard_requests(message.records, message.counts)
             case wire.UsageReport():
                 listener.heard_usage(message.rows)
+            case wire.AskMetrics():
+                self.link.scrapes.begin(self, message)
+            case wire.MetricsTold():
+                self.link.scrapes.told(message)
             case wire.AskWanted():
                 wanted = tuple(listener.wanted())
                 environments = {revision.environment for revision in wanted if revision.environment.packages}

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
 from swell.control.history import History
 from swell.control.link import ControlLink
 from swell.control.reactor import Reactor
+from swell.control.tallies import Tallies
 from swell.control.why import at_most, complete, held_ms
 from swell.model.events import Event, NodeSeen, ReplicaSeen
+from swell.model.metrics import ROWS_DROPPED, WAITING, WRITE_SECONDS, Sample
 from swell.model.orders import Inventory
 from swell.model.ports import Clock, Engine, Fact, Store
 from swell.model.request import PoolCount, RequestRecord, Usage
 from swell.model.workload import Revision
 from swell.wire.link import Level, Table
+from swell.wire.process import process_samples
 
 log = logging.getLogger("swell.control")
 
@@ -32,13 +36,17 @@ NODE_LEASE_S = 15.0
 class Loop:
     """The control loop over one engine and one store; also what the control link reports to."""
 
-    def __init__(self, reactor: Reactor, engine: Engine, store: Store, clock: Clock, epoch: int) -> None:
+    def __init__(
+        self, reactor: Reactor, engine: Engine, store: Store, clock: Clock, epoch: int, workloads_max: int = 1000
+    ) -> None:
+        """`workloads_max`: of so many at most is told what was counted, one by one."""
         self.reactor = reactor
         self.engine = engine
         self.store = store
         self.clock = clock
         self.epoch = epoch
         self.history = History()
+        self.tallies = Tallies(reactor.keeper.prices, workloads_max)
         self.heard = asyncio.Event()
         """A node said what it has. Before that nothing is known of replicas, and none that is known means nothing."""
         self.link: ControlLink | None = None
@@ -69,6 +77,7 @@ class Loop:
         if records:
             self.store.usage.add_requests([self._completed(record) for record in records])
         if counts:
+            self.tallies.counted(counts)
             self.store.usage.add_counts(counts)
 
     def _completed(self, record: RequestRecord) -> RequestRecord:
@@ -88,11 +97,24 @@ class Loop:
 
     def heard_usage(self, rows: Sequence[Usage]) -> None:
         if rows:
+            self.tallies.used(rows)
             self.store.usage.add_usage(rows)
 
     def runner_left(self, node: str) -> None:
         loop = asyncio.get_running_loop()
         self._leases[node] = loop.call_later(NODE_LEASE_S, self._lease_over, node)
+
+    def metrics(self) -> tuple[Sample, ...]:
+        return (
+            *self.tallies.samples(self.reactor.world),
+            Sample(WAITING, (), len(self.reactor.waiting)),
+            self.store.write_seconds.sample(WRITE_SECONDS),
+            Sample(ROWS_DROPPED, (), self.store.rows_dropped),
+            *process_samples("control"),
+        )
+
+    def nodes(self) -> Collection[str]:
+        return self.reactor.world.nodes
 
     def wanted(self) -> Iterable[Revision]:
         return self.reactor.world.revisions.values()
@@ -111,11 +133,9 @@ class Loop:
             lease = self._leases.pop(fact.node.id, None)
             if lease is not None:
                 lease.cancel()
-        elif isinstance(fact, ReplicaSeen):
-            self.history.seen(fact)
-        elif isinstance(fact, Inventory):
-            for seen in fact.replicas:
-                self.history.seen(seen)
+        for seen in (fact,) if isinstance(fact, ReplicaSeen) else fact.replicas if isinstance(fact, Inventory) else ():
+            self.tallies.seen(seen, self.history.get(seen.replica))
+            self.history.seen(seen)
         self.reactor.fact(fact)
         if isinstance(fact, Inventory):
             self.heard.set()
@@ -136,12 +156,14 @@ class Loop:
 
     def _step(self) -> None:
         self._soon = False
+        began = time.perf_counter()
         try:
             effects = self.reactor.step(self.clock.now())
         except Exception:
             log.exception("a step of the control loop failed; it is tried again in a second")
             self._wake_at(self.clock.now() + 1.0)
             return
+        self.tallies.stepped(time.perf_counter() - began, len(effects.plan.pools), refused=bool(effects.refused))
         for problem in effects.refused:
             log.error("a plan is not committed: %s", problem)
         # The order of these three is the order of urgency on the path of a wake.

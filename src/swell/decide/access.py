@@ -67,11 +67,25 @@ def may_visit(caller: Caller, *, key_needed: bool, allowed_hosts: Collection[str
         return None
     if key_needed:
         return _no_key(caller.key)
+    return _foreign_host("Web endpoints are", "127.0.0.1, localhost or {label}.localhost", caller, allowed_hosts)
+
+
+def may_scrape(caller: Caller, *, key_needed: bool, allowed_hosts: Collection[str]) -> SwellError | None:
+    """Why the metrics are not told; None: they are. They name apps: to foreign pages, which a browser lets read what
+    comes from a host of their own name, they are not told."""
+    if caller.key is Key.OURS:
+        return None
+    if key_needed or caller.key is Key.OTHER:
+        return _no_key(caller.key)
+    return _foreign_host("Metrics are", "127.0.0.1 or localhost", caller, allowed_hosts)
+
+
+def _foreign_host(what: str, here: str, caller: Caller, allowed_hosts: Collection[str]) -> SwellError | None:
     if is_of_this_machine(caller.host) or name_of(caller.host) in allowed_hosts:
         return None
     words = (
-        f"Web endpoints are not served for the host {caller.host[:200]!r}. Use 127.0.0.1, localhost or "
-        "{label}.localhost, start the server with that host among its allowed_hosts, or send its key."
+        f"{what} not served for the host {caller.host[:200]!r}. Use {here}, "
+        "start the server with that host among its allowed_hosts, or send its key."
     )
     return SwellError("bad_host", words, status=403)
 

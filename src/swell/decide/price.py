@@ -18,6 +18,12 @@ def marginal(prices: Prices, cpu_s: float, wall_s: float, memory_mib: int) -> fl
     ) / SECONDS_PER_HOUR
 
 
+def used_usd(usage: Usage, prices: Prices) -> float:
+    """USD that a replica, or a template, cost in one interval: its CPU time, and the memory it held."""
+    gib_hour_usd = prices.memory_gib_hour_usd if usage.role == "serving" else prices.template_memory_gib_hour_usd
+    return usage.cpu_s * prices.cpu_core_hour_usd / SECONDS_PER_HOUR + _memory_usd((usage,), gib_hour_usd)
+
+
 class PoolCost(msgspec.Struct, frozen=True):
     """One pool's resources and money over a time. Seconds are replica-seconds."""
 

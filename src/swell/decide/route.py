@@ -50,7 +50,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Own(msgspec.Struct, frozen=True):
-    """A path of Swell itself: "api" (forwarded to control) or "healthz"."""
+    """A path of Swell itself: "api" (forwarded to control), "healthz" or "metrics"."""
 
     name: str
 
@@ -94,8 +94,8 @@ def route(routes: Routes, host: str, path: str) -> Destination:
             return _web(routes, unquote(name).lower(), slash + below or "/", root_path=f"/web/{name}")
         case "api" | "ui":
             return Own("api")
-        case "healthz" if not rest:
-            return Own("healthz")
+        case "healthz" | "metrics" if not rest:
+            return Own(first)
     return NoRoute(
         "unknown_path",
         "There is nothing at this path. Functions are called at POST /call/{app}/{function}, "

@@ -14,6 +14,7 @@ from swell.gateway.api_pool import ApiPool
 from swell.gateway.client import REFUSED_MAX, Client
 from swell.gateway.front import Front
 from swell.gateway.link import BEAT_S, Link
+from swell.gateway.metrics import Scraping
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
 from swell.model.hosts import is_loopback
@@ -40,11 +41,12 @@ class Gateway:
     `incarnation` is new at each start of the process; request ids begin with it.
     """
 
-    def __init__(self, settings: Settings, key: str, incarnation: str, call_key: str = "") -> None:
+    def __init__(self, settings: Settings, key: str, incarnation: str, call_key: str = "", version: str = "0") -> None:
         self.settings = settings
         self.key = key
         self.call_key = call_key
         self.incarnation = incarnation
+        self.version = version
         self.table_wait_s = TABLE_WAIT_S
         self.beat_s = BEAT_S
         self.clients: set[Client] = set()
@@ -69,6 +71,7 @@ class Gateway:
         front.locked = is_open(listener)
         self._closed = asyncio.Event()
         self._link = Link(shared, front, home.control_socket, self.incarnation, self.beat_s)
+        front.scraped = Scraping(shared, front, self._link, self.clients, self.version).answer
         link_task = loop.create_task(self._link.run())
         listener.setblocking(False)
         with suppress(TimeoutError):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
+from swell.model.metrics import HELD_SECONDS, REQUEST_SECONDS, Bounded, code_label, error_label, histogram
 from swell.model.request import PoolCount, RequestRecord, failed, notable
 
 ORDINARY_PER_FLUSH = 50
@@ -22,12 +23,53 @@ class Busy(Protocol):
     in_flight: int
 
 
-class Tally:
-    """One pool's counts since the last flush."""
+class Endings:
+    """How many requests ended in each way: with which status, and which error of Swell's own."""
 
-    def __init__(self, pool: str, replicas: Mapping[str, Busy]) -> None:
+    def __init__(self) -> None:
+        self._plain: dict[tuple[int, str], int] = {}
+        self._odd: dict[tuple[str, str], int] = {}
+
+    def add(self, status: int, error: str) -> None:
+        try:
+            self._plain[status, error] += 1
+        except KeyError:
+            self._add_new(status, error)
+
+    def _add_new(self, status: int, error: str) -> None:
+        """Statuses and codes are a web application's to choose: what is kept apart is bounded."""
+        labels = code_label(status), error_label(error)
+        if labels == (str(status), error):
+            self._plain[status, error] = 1
+        else:
+            self._odd[labels] = self._odd.get(labels, 0) + 1
+
+    def items(self) -> Iterator[tuple[tuple[str, str], int]]:
+        """By the labels code and error."""
+        for (status, error), number in self._plain.items():
+            yield (str(status), error), number
+        yield from self._odd.items()
+
+
+class Count:
+    """One workload's requests since this gateway began."""
+
+    __slots__ = ("cold", "endings", "held", "seconds")
+
+    def __init__(self) -> None:
+        self.endings = Endings()
+        self.seconds = histogram(REQUEST_SECONDS)
+        self.held = histogram(HELD_SECONDS)
+        self.cold = 0
+
+
+class Tally:
+    """One pool's counts since the last flush, and its workload's since ever."""
+
+    def __init__(self, pool: str, replicas: Mapping[str, Busy], count: Count) -> None:
         self.pool = pool
         self.replicas = replicas
+        self.count = count
         self.listed = False
         self.requests = 0
         self.errors = 0
@@ -40,12 +82,18 @@ class Tally:
 class Ledger:
     """Counts and records that wait to be sent to control."""
 
-    def __init__(self, slow_ms: float, ordinary_max: int) -> None:
+    def __init__(self, slow_ms: float, ordinary_max: int, workloads_max: int) -> None:
         self.slow_ms = slow_ms
         self.ordinary_max = min(ordinary_max, ORDINARY_PER_FLUSH)
         self.records: deque[RequestRecord] = deque()
         self.lost = 0
-        """Records thrown away, since too many waited."""
+        """Records thrown away, since too many waited: not told yet…"""
+        self.lost_ever = 0
+        """…and since this gateway began."""
+        self.counts = Bounded(workloads_max, Count)
+        """By workload."""
+        self.refused = Endings()
+        """Errors answered to requests that were for no workload."""
         self._active: list[Tally] = []
 
     def wants(self, tally: Tally, total_ms: float, status: int, error: str, cold: bool) -> bool:
@@ -53,8 +101,12 @@ class Ledger:
         if not tally.listed:
             self.list(tally)
         tally.requests += 1
+        count = tally.count
+        count.endings.add(status, error)
+        count.seconds.observe(total_ms / 1e3)
         if cold:
             tally.cold += 1
+            count.cold += 1
         if notable(status, error, cold, total_ms, self.slow_ms):
             tally.errors += failed(status, error)
             return True
@@ -66,6 +118,7 @@ class Ledger:
         if len(self.records) >= WAITING_MAX:
             self.records.popleft()
             self.lost += 1
+            self.lost_ever += 1
         self.records.append(record)
 
     def list(self, tally: Tally) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 
-from swell.decide.access import Caller, Key, key_shown, may_call, may_visit
+from swell.decide.access import Caller, Key, key_shown, may_call, may_scrape, may_visit
 from swell.decide.route import Found, NoRoute, Own, Routes, route
 from swell.gateway.api_pool import ApiPool
-from swell.gateway.heads import CLOSE_LINE, KEEP_ALIVE_LINE, answer_start, request_start
+from swell.gateway.heads import request_start
 from swell.gateway.pool import Pool
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
@@ -56,6 +57,8 @@ class Front:
         self.pools: dict[str, Pool] = {}
         self.leaving: dict[str, Pool] = {}
         """Pools control has removed that still run requests or owe a final report."""
+        self.scraped: Callable[[Request], None] = _nobody
+        """Answers those who ask for metrics."""
         self.known: dict[tuple[bytes, bytes], Call] = {}
         """Calls by the host and the target that named them."""
 
@@ -101,6 +104,8 @@ class Front:
             self.routes = Routes(rows.values())
             moved = [r.pool for key, r in before.items() if key not in rows or rows[key].pool != r.pool]
             left += [self.pools[name] for name in moved if name in self.pools]
+            for key in before.keys() - rows.keys():
+                self.shared.ledger.counts.retire(key)
         if changed or left:
             self.known.clear()
         for pool in left:
@@ -238,28 +243,26 @@ class Front:
             request.pool = self.api
             self.api.submit(request)
         elif request.method not in (b"GET", b"HEAD"):
-            request.fail(
-                405, "method_not_allowed", "The health of the gateway is read with GET.", b"allow: GET, HEAD\r\n"
-            )
+            words = f"/{own.name} is read with GET."
+            request.fail(405, "method_not_allowed", words, b"allow: GET, HEAD\r\n")
+        elif own.name == "metrics":
+            caller = self._caller(request)
+            refused = may_scrape(caller, key_needed=self.locked, allowed_hosts=self.hosts)
+            if refused is not None:
+                _refuse(request, refused)
+            else:
+                self.scraped(request)
         else:
-            self._healthz(request)
-
-    def _healthz(self, request: Request) -> None:
-        request.decide_keep_alive()
-        connection = CLOSE_LINE if not request.keep_alive else b"" if request.http11 else KEEP_ALIVE_LINE
-        head = b"%b%b\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n%b\r\n" % (
-            answer_start(503 if self.shared.closing else 200),
-            request.id,
-            len(_HEALTHY),
-            connection,
-        )
-        request.finish(self.shared.now(), 200)
-        request.client.write(head if request.method == b"HEAD" else head + _HEALTHY)
-        request.client.answered(request)
+            request.answer(503 if self.shared.closing else 200, b"text/plain", _HEALTHY)
 
     def _caller(self, request: Request) -> Caller:
         origins = () if request.origin is None else (request.origin.decode("latin-1"),)
         return Caller(key_shown(request.authorization, self.keys), request.host.decode("latin-1"), origins)
+
+
+def _nobody(request: Request) -> None:
+    """Until the gateway has all its parts."""
+    request.fail(503, "control_down", "The gateway has only just begun. Try again in a moment.", b"retry-after: 1\r\n")
 
 
 def _refuse(request: Request, refused: SwellError) -> None:

@@ -8,15 +8,32 @@ or does not read, the gateway goes on with the last table and keeps counting; wh
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 from swell.gateway.front import Front
 from swell.gateway.shared import HasLevel, Shared
 from swell.model.errors import SwellError
+from swell.model.metrics import Report
 from swell.wire.frames import Unpacker, pack
-from swell.wire.link import DemandReport, Down, Hello, KeepAlive, Level, Requests, Table, TableDelta, TellAll
+from swell.wire.link import (
+    AskMetrics,
+    DemandReport,
+    Down,
+    Hello,
+    KeepAlive,
+    Level,
+    Metrics,
+    MetricsTold,
+    Requests,
+    Table,
+    TableDelta,
+    TellAll,
+    TellMetrics,
+)
 
 log = logging.getLogger("swell.gateway")
 
@@ -48,6 +65,10 @@ class Link:
         self._hurried = False
         """The timer was set for what waits."""
         self._reported_at = 0.0
+        self.tell: Callable[[], Report] = lambda: Report("gateway", "")
+        """This gateway's own numbers."""
+        self._asks: dict[int, asyncio.Future[tuple[Report, ...]]] = {}
+        self._numbers = itertools.count(1)
         shared.touched = self.touched
         shared.wanted = self.wanted
 
@@ -71,6 +92,7 @@ class Link:
             finally:
                 self.wire = None
                 wire.close()
+                self._answer_all()
 
     async def _beat(self, wire: Wire) -> None:
         """Every `beat_s`, until the connection is lost."""
@@ -160,6 +182,32 @@ class Link:
         self.dirty += [pool for pool in every if pool.key not in known]
         self.report(every=True)
 
+    # -- metrics --------------------------------------------------------------------------
+
+    async def ask_metrics(self, within_s: float) -> tuple[Report, ...]:
+        """What control told, and all that it asked; nothing where it is away or does not answer in time."""
+        wire = self.wire
+        if wire is None or wire.write_paused:
+            return ()
+        ask = next(self._numbers)
+        told: asyncio.Future[tuple[Report, ...]] = self.shared.loop.create_future()
+        self._asks[ask] = told
+        wire.send(AskMetrics(ask, within_s))
+        try:
+            # Control waits for others as long: that it then answers is another matter.
+            async with asyncio.timeout(within_s * 1.5):
+                return await told
+        except TimeoutError:
+            return ()
+        finally:
+            del self._asks[ask]
+
+    def _answer_all(self) -> None:
+        """Control went away with what it was asked."""
+        for told in self._asks.values():
+            if not told.done():
+                told.set_result(())
+
     # -- what control says ----------------------------------------------------------------
 
     def heard(self, message: Down, wire: Wire) -> None:
@@ -170,6 +218,12 @@ class Link:
             wire.close()
         elif isinstance(message, TellAll):
             self._tell_all()
+        elif isinstance(message, TellMetrics):
+            wire.send(MetricsTold(message.ask, self.tell()))
+        elif isinstance(message, Metrics) and message.ask in self._asks:
+            told = self._asks[message.ask]
+            if not told.done():
+                told.set_result(message.reports)
 
 
 class Wire(asyncio.Protocol):

@@ -60,7 +60,7 @@ class Pool:
         self.replicas: dict[str, Replica] = {}
         self.ending: list[Replica] = []
         """Taken off the table while at work."""
-        self.tally: Tally | None = Tally(row.pool, self.replicas)
+        self.tally = self._tally()
         self.free: list[Replica] = []
         """Those with a free slot, in no order."""
         self.held = Held(shared)
@@ -70,6 +70,10 @@ class Pool:
         self.dirty = False
         """Its level changed since the last report."""
         self.update(row)
+
+    def _tally(self) -> Tally | None:
+        """Where its requests are counted; what is told of its workload outlives it."""
+        return Tally(self.key, self.replicas, self.shared.ledger.counts.of(self.workload))
 
     @property
     def held_count(self) -> int:
@@ -250,6 +254,7 @@ class Pool:
         refusal = self.held.refusal(request, self.workload, closed, self.retry_after_s)
         if refusal is None:
             self.held.add(request, first)
+            request.waited = True
             request.wait_at_most(self.shared.settings.hold_s)
             self._touch()
             self.shared.wanted(self)

@@ -15,7 +15,15 @@ from typing import Protocol
 from swell.decide.admit import held_too_long
 from swell.decide.price import marginal
 from swell.gateway.count import Tally
-from swell.gateway.heads import CLOSE_LINE, COLD_LINE, KEEP_ALIVE_LINE, error_answer, limit_line, own_times
+from swell.gateway.heads import (
+    CLOSE_LINE,
+    COLD_LINE,
+    KEEP_ALIVE_LINE,
+    answer_start,
+    error_answer,
+    limit_line,
+    own_times,
+)
 from swell.gateway.shared import Shared
 from swell.gateway.wheel import Timed
 from swell.model.request import RequestRecord
@@ -151,6 +159,8 @@ class Request:
     assigned_at: float = 0.0
     sent_at: float = 0.0
     cold: bool = False
+    waited: bool = False
+    """It was held, be it for a moment."""
     attempts: int = 0
     # As answered
     framing: Framing = Framing.NONE
@@ -235,6 +245,23 @@ class Request:
         self.client.write(error_answer(status, code, message, self.id, extra=extra, bodiless=bodiless))
         self.client.answered(self)
 
+    def answer(self, status: int, content_type: bytes, body: bytes) -> None:
+        """End it with an answer of the gateway's own."""
+        if self.done:
+            return
+        self.decide_keep_alive()
+        connection = CLOSE_LINE if not self.keep_alive else b"" if self.http11 else KEEP_ALIVE_LINE
+        head = b"%b%b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b\r\n" % (
+            answer_start(status),
+            self.id,
+            content_type,
+            len(body),
+            connection,
+        )
+        self.finish(self.shared.now(), status)
+        self.client.write(head if self.method == b"HEAD" else head + body)
+        self.client.answered(self)
+
     def abandon(self) -> None:
         """The caller left."""
         if not self.done:
@@ -270,10 +297,14 @@ class Request:
         self.done = True
         self.shared.wheel.discard(self)
         pool = self.pool
+        ledger = self.shared.ledger
         if pool is None or pool.tally is None:
+            if error:
+                ledger.refused.add(status, error)
             return
         total_ms = (now - self.at) * 1e3
-        ledger = self.shared.ledger
+        if self.waited:
+            pool.tally.count.held.observe((self.assigned_at or now) - self.at)
         if ledger.wants(pool.tally, total_ms, status, error, self.cold):
             if not self.sent_at:
                 cpu_us = 0

@@ -63,7 +63,7 @@ class Shared:
         self.now: Callable[[], float] = time.monotonic
         """The loop's clock, but exact: uvloop's own stands still within one turn of the loop."""
         self.wheel = Wheel(loop)
-        self.ledger = Ledger(settings.slow_ms, settings.records_per_pool)
+        self.ledger = Ledger(settings.slow_ms, settings.records_per_pool, settings.metrics_pools_max)
         self.prices = Prices()
         self.held_bytes = 0
         """Bodies of all held requests together."""

@@ -33,6 +33,8 @@ _WORDS = {
     "not_listening": "nothing listened on its port",
 }
 
+REASONS = frozenset(_WORDS)
+
 
 def in_words(reason: str, why: str = "") -> str:
     """The code of an end as a person may read it, with `why` it was ordered where that says more."""

@@ -175,6 +175,8 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
 """Kind → the codes it stands for, of those that users meet. What has no kind is a plain `swell.Error`."""
 
 _KINDS = {code: kind for kind, codes in CODES.items() for code in codes}
+KNOWN_CODES = frozenset({*_KINDS, "client_left"})
+"""With the one that nobody is answered."""
 
 # As users know them, and as they stand in front of an uncaught one's message.
 SwellError.__module__, SwellError.__name__, SwellError.__qualname__ = "swell", "Error", "Error"

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from swell.model.events import Event, NodeSeen, ReplicaSeen
+from swell.model.metrics import Histogram
 from swell.model.orders import BuildReport, Inventory, Order
 from swell.model.request import PoolCount, RequestRecord, Usage
 from swell.model.workload import App, Revision, Version
@@ -131,6 +132,16 @@ class Store(Protocol):
     @property
     def trouble(self) -> str:
         """What keeps writes from the disk now, or has cost some; empty when all is well."""
+        ...
+
+    @property
+    def write_seconds(self) -> Histogram:
+        """How long each commit took, synced to disk."""
+        ...
+
+    @property
+    def rows_dropped(self) -> int:
+        """Rows lost so far because they could not be written."""
         ...
 
     def transaction(self) -> AbstractContextManager[None]:

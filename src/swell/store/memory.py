@@ -16,6 +16,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from swell.model.events import AppDeployed, AppStopped, Event, WorkloadSet
+from swell.model.metrics import WRITE_SECONDS, histogram
 from swell.model.request import PoolCount, RequestRecord, Usage
 from swell.model.workload import App, Version
 from swell.store.retention import Keep, Spans, hour_of, minute_of, spans, with_workload
@@ -35,6 +36,8 @@ class MemoryStore:
         self.usage = MemoryUsageLog(self._keep, self._write, now)
         self.trouble = ""
         """Always empty: memory has no disk to fail."""
+        self.write_seconds = histogram(WRITE_SECONDS)
+        self.rows_dropped = 0
 
     def transaction(self) -> AbstractContextManager[None]:
         """What is written inside shows together, or not at all after an exception."""

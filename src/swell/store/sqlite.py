@@ -21,6 +21,7 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped, Event, WorkloadSet
+from swell.model.metrics import Histogram
 from swell.model.request import PoolCount, RequestRecord, Usage
 from swell.model.workload import App, Version
 from swell.store import faults, schema
@@ -72,6 +73,14 @@ class SqliteStore:
         """What keeps writes from the disk now, or has cost some; empty when all is well."""
         lost = f"{self._writer.dropped} rows were lost." if self._writer.dropped else ""
         return f"{self._writer.trouble} {lost}".strip()
+
+    @property
+    def write_seconds(self) -> Histogram:
+        return self._writer.write_seconds
+
+    @property
+    def rows_dropped(self) -> int:
+        return self._writer.dropped
 
     def transaction(self) -> AbstractContextManager[None]:
         """What is written inside is on disk together or not at all; it is when the block has ended.

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from swell.model.errors import SwellError
+from swell.model.metrics import WRITE_SECONDS, histogram
 from swell.store import faults
 from swell.store import statements as sql
 
@@ -55,6 +56,7 @@ class Writer:
         """Why the last commit failed; empty when it did not."""
         self.dropped = 0
         """Rows lost so far because they could not be written."""
+        self.write_seconds = histogram(WRITE_SECONDS)
         self._connection = connection
         self._path = path
         self._chore = chore
@@ -146,10 +148,12 @@ class Writer:
             return batch
 
     def _commit(self, batch: Sequence[Group]) -> None:
+        began = time.perf_counter()
         try:
             self._connection.execute(sql.BEGIN)
             answers = [self._apply(group) for group in batch]
             self._connection.execute(sql.COMMIT)
+            self.write_seconds.observe(time.perf_counter() - began)
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 self._connection.execute(sql.ROLLBACK)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from swell.model.events import NodeSeen, ReplicaSeen
+from swell.model.metrics import Report
 from swell.model.orders import BuildReport, Inventory, StartOrder, StopOrder
 from swell.model.request import PoolCount, Prices, RequestRecord, Usage
 from swell.model.workload import Environment, Method, Revision
@@ -66,6 +67,21 @@ class UsageReport(msgspec.Struct, frozen=True, tag="usage"):
     rows: tuple[Usage, ...]
 
 
+class AskMetrics(msgspec.Struct, frozen=True, tag="ask_metrics"):
+    """Gateway: somebody scrapes; what do control and all others that it knows have to tell? Answered by `Metrics`."""
+
+    ask: int
+    within_s: float
+    """Who has not answered by then is left out."""
+
+
+class MetricsTold(msgspec.Struct, frozen=True, tag="metrics_told"):
+    """Runner, or another gateway: the answer to `TellMetrics`."""
+
+    ask: int
+    report: Report
+
+
 class Built(msgspec.Struct, frozen=True, tag="built"):
     """Runner: a `Build` is over."""
 
@@ -104,6 +120,8 @@ Up = (
     | KeepAlive
     | Requests
     | UsageReport
+    | AskMetrics
+    | MetricsTold
     | Built
     | Progress
     | AskWanted
@@ -212,4 +230,17 @@ class TellAll(msgspec.Struct, frozen=True, tag="tell_all"):
     """To a gateway: its levels were forgotten, since it was not heard for their time to live."""
 
 
-Down = Table | TableDelta | Welcome | Order | Build | Wanted | TellAll
+class TellMetrics(msgspec.Struct, frozen=True, tag="tell_metrics"):
+    """To a runner or a gateway: what are your numbers? Answered by `MetricsTold` with the same `ask`."""
+
+    ask: int
+
+
+class Metrics(msgspec.Struct, frozen=True, tag="metrics"):
+    """To a gateway that asked: what control and all others told. Who did not answer is among them, and says so."""
+
+    ask: int
+    reports: tuple[Report, ...]
+
+
+Down = Table | TableDelta | Welcome | Order | Build | Wanted | TellAll | TellMetrics | Metrics

@@ -84,6 +84,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Environments and unpacked bundles that nothing deployed or running uses are removed after this long…"""
     cache_max_gib: float = 20.0
     """…or sooner, the longest unused first, once all together take more than this."""
+    metrics_pools_max: int = 1000
+    """Workloads that `/metrics` tells one by one; the others are summed as `app="_other"`."""
     policy: Policy = Policy()
 
     @property

@@ -22,12 +22,13 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.events import NodeSeen, ReplicaSeen
+from swell.model.metrics import NODE_CORES, NODE_MEMORY, Report, Sample
 from swell.model.node import Node
 from swell.model.orders import Inventory
 from swell.model.replica import Phase
 from swell.model.request import Usage
 from swell.runtime.limits import take_descriptors
-from swell.runtime.runner import adoption, capacity, cgroup
+from swell.runtime.runner import adoption, capacity, cgroup, numbers
 from swell.runtime.runner.adoption import Arrivals
 from swell.runtime.runner.builds import Builder, made_for
 from swell.runtime.runner.cache import Cache, remove
@@ -40,6 +41,7 @@ from swell.runtime.runner.spool import Spool
 from swell.wire import link as wire
 from swell.wire.identity import adopt_orphans
 from swell.wire.paths import Home
+from swell.wire.process import process_samples
 from swell.wire.settings import Settings
 
 log = logging.getLogger("swell.runner")
@@ -125,6 +127,8 @@ class Runner:
                     self.fleet.obey(message.order)
             case wire.Build():
                 self._do(self._build(message))
+            case wire.TellMetrics():
+                self.link.send(wire.MetricsTold(message.ask, Report("runner", self.node, tuple(self._metrics()))))
             case wire.Wanted():
                 self._do(self.cache.collect(lambda: self._held(message)))
 
@@ -156,6 +160,14 @@ class Runner:
 
         report = await self.builder.build(message.revision, progress)
         self.link.send(wire.Built(message.ask, report))
+
+    def _metrics(self) -> Iterator[Sample]:
+        children = ((child.pool, child.role, child.memory_mib) for child in self.fleet.children.values())
+        yield from numbers.memory(children, self.node, self.settings.metrics_pools_max)
+        node = self._node()
+        yield Sample(NODE_CORES, (self.node,), node.cpu)
+        yield Sample(NODE_MEMORY, (self.node,), node.memory_mib * 2**20)
+        yield from process_samples("runner", self.node)
 
     # -- life --------------------------------------------------------------------------------
 

@@ -1,0 +1,115 @@
+"""What does a scraper of this gateway get? Its own numbers, and those that control gathers, as one text.
+
+Without control it gets the gateway's alone. The text is written in pieces, with requests served in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+
+from swell.gateway.client import Client
+from swell.gateway.front import Front
+from swell.gateway.link import Link
+from swell.gateway.request import Request
+from swell.gateway.shared import Shared
+from swell.model.metrics import (
+    BUILD_INFO,
+    COLD_REQUESTS,
+    CONNECTIONS,
+    HELD,
+    HELD_BYTES,
+    HELD_SECONDS,
+    IN_FLIGHT,
+    LINK,
+    RECORDS_LOST,
+    REFUSED,
+    REQUEST_SECONDS,
+    REQUESTS,
+    Labels,
+    Report,
+    Sample,
+)
+from swell.wire.exposition import CONTENT_TYPE, exposition, process_labels
+from swell.wire.process import process_samples
+
+WAIT_S = 2.0
+"""How long others have to answer, where the scraper does not say how long it waits…"""
+SHARE = 0.4
+"""…and which share of that they have, where it does."""
+NAME = "0"
+"""Which of the server's gateways this is. There is one."""
+
+_PATIENCE = re.compile(rb"\r\nx-prometheus-scrape-timeout-seconds:[ \t]*(\d{1,4}(?:\.\d{1,6})?)[ \t]*\r", re.IGNORECASE)
+
+
+class Scraping:
+    """Answers those who ask this gateway for metrics."""
+
+    def __init__(self, shared: Shared, front: Front, link: Link, clients: Collection[Client], version: str) -> None:
+        self.shared = shared
+        self.front = front
+        self.link = link
+        self.clients = clients
+        self.version = version
+        link.tell = self.report
+
+    def answer(self, request: Request) -> None:
+        """Once the others have told theirs."""
+        task = self.shared.loop.create_task(self._answer(request))
+        self.shared.tasks.add(task)
+        task.add_done_callback(self.shared.tasks.discard)
+
+    async def _answer(self, request: Request) -> None:
+        others = await self.link.ask_metrics(wait_s(request.head))
+        told = others or (Report("control", "", answered=False),)
+        pieces = []
+        for piece in exposition((self.report(), *told)):
+            pieces.append(piece)
+            await asyncio.sleep(0)
+            if request.done:
+                return
+        request.answer(200, CONTENT_TYPE.encode(), "".join(pieces).encode())
+
+    def report(self) -> Report:
+        """This gateway's own numbers."""
+        return Report("gateway", NAME, tuple(self._samples()))
+
+    def _samples(self) -> Iterator[Sample]:
+        shared, ledger = self.shared, self.shared.ledger
+        for labels, count in ledger.counts.items():
+            for ending, number in count.endings.items():
+                yield Sample(REQUESTS, (*labels, *ending, NAME), number)
+            yield count.seconds.sample(REQUEST_SECONDS, (*labels, NAME))
+            yield count.held.sample(HELD_SECONDS, (*labels, NAME))
+            yield Sample(COLD_REQUESTS, (*labels, NAME), count.cold)
+        yield from self._levels()
+        for ending, number in ledger.refused.items():
+            yield Sample(REFUSED, (*ending, NAME), number)
+        yield Sample(HELD_BYTES, (NAME,), shared.held_bytes)
+        yield Sample(CONNECTIONS, (NAME,), len(self.clients))
+        yield Sample(RECORDS_LOST, (NAME,), ledger.lost_ever)
+        yield Sample(LINK, process_labels("gateway", NAME), float(self.link.wire is not None))
+        yield Sample(BUILD_INFO, (self.version, NAME), 1)
+        yield from process_samples("gateway", NAME)
+
+    def _levels(self) -> Iterator[Sample]:
+        """What is in flight and held now: of each workload that is deployed, be it nothing."""
+        counts = self.shared.ledger.counts
+        in_flight: Counter[Labels] = Counter()
+        held: Counter[Labels] = Counter()
+        for pool in (*self.front.pools.values(), *self.front.leaving.values()):
+            labels = counts.labels(pool.workload)
+            in_flight[labels] += pool.in_flight
+            held[labels] += pool.held_count
+        for name, levels in ((IN_FLIGHT, in_flight), (HELD, held)):
+            for labels, number in levels.items():
+                yield Sample(name, (*labels, NAME), number)
+
+
+def wait_s(head: bytes) -> float:
+    """How long to wait for others, by what a scraper's header says of its patience."""
+    found = _PATIENCE.search(b"\r\n" + head)
+    return float(found[1]) * SHARE if found is not None and float(found[1]) > 0 else WAIT_S

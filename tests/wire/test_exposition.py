@@ -1,0 +1,86 @@
+"""Does the text say what the samples say, in the order and with the escapes that the format asks for?"""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from series import PART, Series, read
+from swell.model.metrics import BY_NAME, HELD, METRICS, REQUEST_SECONDS, REQUESTS, UP, Report, Sample, histogram
+from swell.wire.exposition import PIECE_SAMPLES, exposition
+from swell.wire.process import process_samples
+
+
+def text_of(*samples: Sample) -> Series:
+    told = read("".join(exposition((Report("gateway", "0", samples),))))
+    return {key: value for key, value in told.items() if key[0] != UP}
+
+
+words = st.text(min_size=1, max_size=20)
+numbers = st.one_of(st.integers(0, 2**60).map(float), st.floats(0, allow_infinity=False, allow_nan=False))
+
+
+@given(st.dictionaries(st.tuples(words, words, words), numbers, max_size=5))
+def test_values_and_labels_come_back_as_they_were(values: dict[tuple[str, str, str], float]) -> None:
+    told = text_of(*(Sample(HELD, (*labels, "0"), value) for labels, value in values.items()))
+    expected = {
+        (HELD, frozenset(zip(("namespace", "app", "function", "gateway"), (*labels, "0"), strict=True))): value
+        for labels, value in values.items()
+    }
+    assert told == expected
+
+
+@given(st.lists(st.floats(0, 1000), max_size=50))
+def test_buckets_hold_all_that_is_not_above_them(observed: list[float]) -> None:
+    seconds = histogram(REQUEST_SECONDS)
+    for value in observed:
+        seconds.observe(value)
+    told = text_of(seconds.sample(REQUEST_SECONDS, ("n", "a", "f", "0")))
+    own = {("namespace", "n"), ("app", "a"), ("function", "f"), ("gateway", "0")}
+    for bound in (*BY_NAME[REQUEST_SECONDS].bounds, float("inf")):
+        le = "+Inf" if bound == float("inf") else f"{bound:g}"
+        assert told[f"{REQUEST_SECONDS}_bucket", frozenset({*own, ("le", le)})] == sum(v <= bound for v in observed)
+    assert told[f"{REQUEST_SECONDS}_count", frozenset(own)] == len(observed)
+    assert told[f"{REQUEST_SECONDS}_sum", frozenset(own)] == sum(observed)
+
+
+def test_an_empty_label_is_none() -> None:
+    told = text_of(Sample(REQUESTS, ("n", "a", "f", "200", "", "0"), 3))
+    ((_, labels),) = told
+    assert "error" not in dict(labels)
+
+
+def test_one_metric_of_two_processes_stands_together_and_what_is_not_known_is_left_out() -> None:
+    reports = (
+        Report("control", "", (Sample("swell_of_tomorrow_total", ("x",), 1), *process_samples("control"))),
+        Report("runner", "local", tuple(process_samples("runner", "local"))),
+        Report("runner", "other", answered=False),
+    )
+    told = read("".join(exposition(reports)))
+    up = {tuple(sorted(dict(labels).values())): value for (name, labels), value in told.items() if name == UP}
+    assert up == {("control",): 1, ("local", "runner"): 1, ("other", "runner"): 0}
+    assert {name for name, _ in told} <= set(BY_NAME)
+    started = {dict(labels)["process"] for name, labels in told if name == "process_start_time_seconds"}
+    assert started == {"control", "runner"}
+
+
+def test_a_long_text_comes_in_pieces() -> None:
+    samples = tuple(Sample(HELD, ("n", "a", f"f{n}", "0"), n) for n in range(10 * PIECE_SAMPLES))
+    pieces = list(exposition((Report("gateway", "0", samples),)))
+    assert len(pieces) >= 10
+    assert max(piece.count("\n") for piece in pieces) <= PIECE_SAMPLES
+    assert len(read("".join(pieces))) == len(samples) + 1
+
+
+def test_all_that_is_declared_can_be_told() -> None:
+    samples = [
+        Sample(
+            m.name, tuple(f"{label}-value" for label in m.labels), 1.0, (0,) * (len(m.bounds) + 1) if m.bounds else ()
+        )
+        for m in METRICS
+        if m.name != UP
+    ]
+    told = text_of(*samples)
+    assert {PART.sub("", name) if name not in BY_NAME else name for name, _ in told} == {
+        sample.name for sample in samples
+    }
