@@ -182,22 +182,21 @@ def test_a_traceback_of_ours_only_for_those_who_ask(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr
 
 
+def main_after(first: str, command: str) -> subprocess.CompletedProcess[str]:
+    """The command line, once the process itself has done what comes first."""
+    program = f"import atexit, os, signal, sys, click; from swell.cli import main; {first}; main.main()"
+    return subprocess.run([sys.executable, "-c", program, command], capture_output=True, text=True, timeout=60)
+
+
 def test_a_ctrl_c_after_the_end_is_known_changes_nothing() -> None:
-    program = (
-        "import atexit, os, signal, sys; from swell.cli import main; sys.argv[1:] = ['--version'];"
-        "atexit.register(os.kill, os.getpid(), signal.SIGINT); main.main()"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = main_after("atexit.register(os.kill, os.getpid(), signal.SIGINT)", "--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("swell 0.")
 
 
 def test_a_ctrl_c_while_one_is_told_of_is_the_same_one() -> None:
-    program = (
-        "import os, signal, sys, click; from swell.cli import main; sys.argv[1:] = ['ps'];"
-        "kill = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT); click.echo = main.swell.main = kill; main.main()"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    kill = "kill = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)"
+    done = main_after(f"{kill}; click.echo = main.swell.main = kill", "ps")
     assert (done.returncode, done.stderr) == (130, "")
 
 

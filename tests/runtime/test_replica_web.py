@@ -322,6 +322,15 @@ SERVER = """
         pass
     def failing():
         subprocess.Popen([{python!r}, "-c", "import sys; sys.exit('no weights')"])
+    def helped():
+        import http.server, os, threading, time
+        helper = subprocess.Popen([{python!r}, "-c", "import sys; sys.exit('no helper')"])
+        def serve():
+            # Nobody has waited for it yet: the start can see how it ended, and has the time to.
+            os.waitid(os.P_PID, helper.pid, os.WEXITED | os.WNOWAIT)
+            time.sleep(0.5)
+            http.server.HTTPServer(("127.0.0.1", {port}), http.server.SimpleHTTPRequestHandler).serve_forever()
+        threading.Thread(target=serve, daemon=True).start()
     def background():
         subprocess.Popen([{python!r}, "-c", "import os; os.fork() and os._exit(0)\\n" + SERVE % {port}])
     def broken():
@@ -365,33 +374,37 @@ def test_a_program_that_goes_on_in_the_background_is_waited_for() -> None:
         os.kill(int(replica.printed("server pid")[0][2].split()[-1]), 9)
 
 
-def test_a_process_that_fails_before_it_listens_is_a_failed_start_at_once() -> None:
+def test_a_thread_that_listens_is_waited_for_whatever_became_of_a_helper() -> None:
     port = _free_port()
     source = SERVER.format(python=sys.executable, port=port)
-    web = _web("server", "failing", port=port, startup_timeout_s=1000.0)
+    with ready_replica(source, _web("server", "helped", port=port), listen=False) as replica:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        until(lambda: replica.printed("no helper"), "the helper's last words")
+        assert replica.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "startup_timeout_s", "reason", "says"),
+    [
+        ("failing", 1000.0, "not_listening", "The process that failing started ended (exit code 1)"),
+        ("absent", 0.3, "not_listening", "startup_timeout"),
+        ("broken", 1000.0, "enter_error", "no such program"),
+    ],
+)
+def test_what_does_not_listen_is_a_failed_start(name: str, startup_timeout_s: float, reason: str, says: str) -> None:
+    port = _free_port()
+    source = SERVER.format(python=sys.executable, port=port)
+    web = _web("server", name, port=port, startup_timeout_s=startup_timeout_s)
     with ReplicaProcess(source, web, listen=False) as replica:
         failed = replica.failed()
-        assert failed.reason == "not_listening"
-        assert "The process that failing started ended (exit code 1)" in failed.detail
+        assert (failed.reason, says in failed.detail) == (reason, True), failed.detail
         assert replica.wait() == 0
 
 
-def test_a_process_that_never_listens_is_a_failed_start() -> None:
-    port = _free_port()
-    source = SERVER.format(python=sys.executable, port=port)
-    web = _web("server", "absent", port=port, startup_timeout_s=0.3)
-    with ReplicaProcess(source, web, listen=False) as replica:
-        failed = replica.failed()
-        assert failed.reason == "not_listening"
-        assert "startup_timeout" in failed.detail
-        assert replica.wait() == 0
-    with ReplicaProcess(source, _web("server", "broken", port=port), listen=False) as replica:
-        failed = replica.failed()
-        assert failed.reason == "enter_error"
-        assert "no such program" in failed.detail
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", port))
-        taken.listen()
+def test_a_port_that_is_taken_is_a_failed_start() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        source = SERVER.format(python=sys.executable, port=port)
         with ReplicaProcess(source, _web("server", port=port), listen=False) as replica:
             assert "already taken" in replica.failed().detail
 

@@ -67,6 +67,37 @@ def test_everything_is_adopted_and_requests_in_flight_are_answered() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ("os.register_at_fork(after_in_child=lambda: time.sleep(600))", "its first fork did not come to life"),
+        ("sys.modules['torch'] = types.SimpleNamespace(cuda=types.SimpleNamespace(is_initialized=lambda: 1))", "CUDA"),
+    ],
+)
+def test_a_template_that_cannot_be_forked_is_not_tried_again_by_the_next_runner(bad: str, why: str) -> None:
+    source = f"""
+    import os, sys, time, types
+    {bad}
+    def f():
+        return "served"
+    """
+
+    async def scenario(node: Node) -> None:
+        revision = node.revision(source)
+        template = await node.ready(node.start(revision, role="template"))
+        await node.ready(node.start(revision, template=template.replica))
+        before = node.seen(template.replica)[-1].fork_refused
+        assert why in before
+        await node.kill_runner()
+        await next_runner(node)
+        assert (await node.ready(template.replica)).fork_refused == before
+        fresh = await node.ready(node.start(revision, template=template.replica))
+        assert "exec" in dict(fresh.timings_ms)
+        assert fresh.unforked == f"template {template.replica} is refused: {before}"
+
+    run(scenario, fork_probe_s=0.7)
+
+
 def test_a_crash_is_noticed_by_a_runner_that_did_not_start_the_process() -> None:
     async def scenario(node: Node) -> None:
         a = await node.ready(node.start(node.revision(SERVICE)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Container, Iterable
 from typing import Any
 
@@ -36,7 +37,7 @@ class Listener:
         """
         if await self._accepts():
             raise SwellError("not_listening", f"Port {self._port} is already taken by another process.", status=500)
-        before = frozenset(children(os.getpid()))
+        before = frozenset([*children(os.getpid()), *_threads()])
         started = asyncio.ensure_future(run())
         loop = asyncio.get_running_loop()
         until = loop.time() + self._startup_timeout_s
@@ -88,13 +89,21 @@ class Listener:
         return True
 
 
-def _failed(before: Container[int]) -> str:
-    """How the last child of this process ended, where that was in failure and no other is left; else empty.
+def _failed(before: Container[object]) -> str:
+    """How the last child of this process ended, where that was in failure and nothing else is left; else empty.
 
-    `before`: those that do not count. One that ended well may go on in the background, as another process that listens.
+    `before`: those that do not count. One that ended well may go on in the background, as another process that listens;
+    a thread that is left may be about to.
     """
+    if any(thread not in before for thread in _threads()):
+        return ""
     statuses = [_status(pid) for pid in children(os.getpid()) if pid not in before]
     return how_ended(statuses[-1]) if statuses and all(statuses) else ""
+
+
+def _threads() -> list[threading.Thread]:
+    """Those of this process that are not ours."""
+    return [thread for thread in threading.enumerate() if not thread.name.startswith("swell-")]
 
 
 def _status(pid: int) -> int | None:

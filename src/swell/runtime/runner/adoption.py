@@ -42,6 +42,7 @@ def _take_over(fleet: Fleet, record: Record, pidfd: int | None) -> None:
     child.address = record.address
     child.applied = record.applied
     child.uses = record.uses
+    child.fork_refused = record.fork_refused
     child.group = fleet.groups.open(record.group)
     child.awaited = True
     used_s = meter.cpu_s(child.group, child.pid, child.role)

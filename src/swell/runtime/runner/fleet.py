@@ -186,9 +186,13 @@ class Fleet:
 
     def _has_process(self, child: Child, pid: int, pidfd: int | None, ours: bool) -> None:
         child.pid = pid
-        process = identify(pid)
         self.by_pid[pid] = child
         self.watch(child, pidfd, ours)
+        self._note_down(child, pid)
+
+    def _note_down(self, child: Child, pid: int) -> None:
+        """For the next runner."""
+        process = identify(pid)
         records.write(
             self.home.replica_records,
             Record(
@@ -204,6 +208,7 @@ class Fleet:
                 applied=child.applied,
                 group=child.group_name,
                 uses=child.uses,
+                fork_refused=child.fork_refused,
             ),
         )
 
@@ -288,6 +293,8 @@ class Fleet:
         if message.threads:
             child.applied += (f"threads that a fork will not have: {', '.join(message.threads)}",)
         child.fork_refused = message.refused
+        if message.refused and child.pid is not None:
+            self._note_down(child, child.pid)
         self._is_ready(child)
 
     def _is_ready(self, child: Child) -> None:
@@ -332,6 +339,8 @@ class Fleet:
     def refused(self, template: Child) -> None:
         self.spool.note(template.pool, template.id, f"not forked any more: {template.fork_refused}")
         self.report(template)
+        if template.pid is not None:
+            self._note_down(template, template.pid)
 
     # -- ending ------------------------------------------------------------------------------
 

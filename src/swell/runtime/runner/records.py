@@ -31,6 +31,8 @@ class Record(msgspec.Struct, frozen=True):
     uses: tuple[str, ...]
     """Folders in the cache that it runs from."""
     applied: tuple[str, ...] = ()
+    fork_refused: str = ""
+    """Why this template is not forked any more."""
 
     @property
     def process(self) -> Identity:
