@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from journey.shell import begun, going, line
 from private_swell import PrivateSwell, unstarted_swell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -106,15 +107,44 @@ def main():
 """
 
 THREADED = """
-import threading, time
+import pathlib, threading, time
 import swell
 
 app = swell.App("threaded")
 
 @app.local_entrypoint()
+def main(printed: str, seconds: int = 200):
+    def go_on():
+        threading.main_thread().join()
+        print("on")
+        time.sleep(1)
+        pathlib.Path(printed).touch()
+        time.sleep(seconds)
+        print("through")
+    threading.Thread(target=go_on).start()
+    print("done")
+"""
+
+SLOW_END = """
+import time
+import swell
+
+app = swell.App("slow-end")
+
+@app.cls()
+class Slow:
+    @swell.method()
+    def work(self):
+        return "begun"
+
+    @swell.exit()
+    def close(self):
+        time.sleep(30)
+
+@app.local_entrypoint()
 def main():
-    threading.Thread(target=time.sleep, args=(200,)).start()
-    print("done", flush=True)
+    print(Slow().work.remote(), flush=True)
+    time.sleep(200)
 """
 
 
@@ -304,13 +334,10 @@ def test_a_failure_says_how_to_ask_why_once_the_server_has_ended_too(alone: Priv
 def test_a_program_that_does_not_end_is_ended_by_another_signal(own_swell: PrivateSwell, tmp_path: Path) -> None:
     path = tmp_path / "stubborn.py"
     path.write_text(STUBBORN)
-    with subprocess.Popen(
-        ["swell", "run", str(path)], env=own_swell.environ, stdout=subprocess.PIPE, text=True
-    ) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline() == "begun\n"
+    with going(own_swell, "run", str(path)) as running:
+        assert line(running) == "begun\n"
         running.send_signal(signal.SIGTERM)
-        assert running.stdout.readline() == "caught\n"
+        assert line(running) == "caught\n"
         end = time.monotonic() + 60
         while running.poll() is None:
             assert time.monotonic() < end
@@ -319,17 +346,47 @@ def test_a_program_that_does_not_end_is_ended_by_another_signal(own_swell: Priva
         assert running.returncode == -signal.SIGTERM
 
 
-def test_a_thread_that_goes_on_at_the_end_can_be_interrupted(own_swell: PrivateSwell, tmp_path: Path) -> None:
+def test_a_thread_that_goes_on_at_the_end_can_be_interrupted_and_nothing_printed_is_lost(
+    own_swell: PrivateSwell, tmp_path: Path
+) -> None:
     path = tmp_path / "threaded.py"
     path.write_text(THREADED)
-    with subprocess.Popen(["swell", "run", str(path)], env=own_swell.environ, stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None
-        assert run.stdout.readline() == "done\n"
-        end = time.monotonic() + 60
-        while run.poll() is None:
-            assert time.monotonic() < end
-            run.send_signal(signal.SIGINT)
+    # Without what would write out each line at once.
+    words = ["env", "-u", "PYTHONUNBUFFERED", "swell", "run", str(path), "--printed", str(tmp_path / "printed")]
+    with begun(words, own_swell) as running:
+        wait_until("the thread goes on", (tmp_path / "printed").exists, wait_s=60)
+        while running.poll() is None:
+            running.send_signal(signal.SIGINT)
             time.sleep(0.5)
+        said, _ = running.communicate()
+    # What was never flushed, too: by the program, and by its thread.
+    assert (running.returncode, said.splitlines()) == (130, ["done", "on"])
+
+
+def test_a_ctrl_c_that_was_ignored_stays_so(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    path = tmp_path / "threaded.py"
+    path.write_text(THREADED)
+    # As a shell without job control starts what it puts in the background.
+    shell = 'trap "" INT; exec swell run "$0" --printed "$1" --seconds 3'
+    with begun(["sh", "-c", shell, str(path), str(tmp_path / "printed")], own_swell) as running:
+        wait_until("the thread goes on", (tmp_path / "printed").exists, wait_s=60)
+        running.send_signal(signal.SIGINT)
+        said, _ = running.communicate(timeout=60)
+    assert (running.returncode, said.splitlines()) == (0, ["done", "on", "through"])
+
+
+def test_a_second_signal_ends_the_waiting_for_hooks_in_order(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    path = tmp_path / "slow.py"
+    path.write_text(SLOW_END)
+    with going(own_swell, "run", str(path)) as running:
+        assert line(running) == "begun\n"
+        running.send_signal(signal.SIGTERM)
+        # The app is taken away: what goes on is ours.
+        wait_until("no app", lambda: json.loads(own_swell.run("app", "list", "--json")) == [], wait_s=60)
+        time.sleep(2.5)
+        running.send_signal(signal.SIGTERM)
+        _, said = running.communicate(timeout=60)
+    assert (running.returncode, said.splitlines()[-1]) == (128 + signal.SIGTERM, "Ended by SIGTERM.")
 
 
 def test_programs_at_once_share_one_server_until_the_last_ends(alone: PrivateSwell, tools: str) -> None:

@@ -9,6 +9,8 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 
 import click
 
@@ -61,6 +63,8 @@ def swell() -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 1 failed, 2 wrong usage, 128 and a signal: interrupted."""
+    # As a shell without job control has it for what it puts in the background.
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     try:
         code = run(words)
     except KeyboardInterrupt:
@@ -68,8 +72,19 @@ def main(words: Sequence[str] | None = None) -> None:
         code = INTERRUPTED
     # How it went is known. Only threads of the user's program may still be waited for, and a Ctrl-C ends that.
     waiting = any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
-    signal.signal(signal.SIGINT, signal.SIG_DFL if waiting else signal.SIG_IGN)
+    if not ignored:
+        signal.signal(signal.SIGINT, partial(_cut, code or INTERRUPTED) if waiting else signal.SIG_IGN)
     sys.exit(code)
+
+
+def _cut(code: int, *_: object) -> None:
+    """End without waiting for threads. What they and the program wrote is written out."""
+    # Should whoever reads it not do so, one more Ctrl-C ends that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(code)
 
 
 def run(words: Sequence[str] | None = None) -> int:

@@ -64,7 +64,7 @@ def run(
         )
     found = flags.flags(target.run, target.is_method)
     args, kwargs = _arguments(found, f"swell run {reference}", inspect.getdoc(target.run.__swell_raw__), words)
-    with _told_to_end(), ExitStack() as server:
+    with _told_to_end() as ending, ExitStack() as server:
         try:
             with ExitStack() as app:
                 with progress(f"Starting {target.name}") as tell:
@@ -75,7 +75,8 @@ def run(
                     # Whatever happens from here on: what is left is told of.
                     server.callback(_say_left, running, home)
                     app.enter_context(running)
-                result = _call(target, args, kwargs)
+                with ending.program():
+                    result = _call(target, args, kwargs)
         except _Failed as failed:
             _show_failure(failed.error)
             raise click.exceptions.Exit(1) from failed.error
@@ -99,28 +100,45 @@ class _ToldToEnd(KeyboardInterrupt):
         self.number = number
 
 
-@contextmanager
-def _told_to_end() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the program as a Ctrl-C does, with the exit code that shells have for them.
-
-    The first counts: a terminal that closes may well send more than one. Where the program goes on all the same,
-    having caught it, one that comes later ends it hard. What was ignored (nohup) stays so.
+class _Ending:
+    """SIGTERM and SIGHUP end the program as a Ctrl-C does. What comes at once is one wish: a terminal that closes may
+    well send more than one. A later one cuts short what we still wait for, as another Ctrl-C does; where the user's
+    program goes on all the same, having caught the first, it ends that hard.
     """
-    told_at: list[float] = []
 
-    def end(number: int, _: object) -> None:
-        now = time.monotonic()
-        if not told_at:
-            told_at.append(now)
+    def __init__(self) -> None:
+        self._told_at: float | None = None
+        self._theirs = False
+
+    def __call__(self, number: int, _: object) -> None:
+        """Handles a signal."""
+        now, before = time.monotonic(), self._told_at
+        if before is not None and now - before <= ONE_END_S:
+            return
+        self._told_at = now
+        if before is None or not self._theirs:
             raise _ToldToEnd(number)
-        if now - told_at[0] > ONE_END_S:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
+    @contextmanager
+    def program(self) -> Iterator[None]:
+        """Within it the user's own code runs, which may go on in spite of us."""
+        self._theirs = True
+        try:
+            yield
+        finally:
+            self._theirs = False
+
+
+@contextmanager
+def _told_to_end() -> Iterator[_Ending]:
+    """Signals end the program, with the exit code that shells have for them. What was ignored (nohup) stays so."""
+    ending = _Ending()
     numbers = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, end) for number in numbers}
+    before = {number: signal.signal(number, ending) for number in numbers}
     try:
-        yield
+        yield ending
     except _ToldToEnd as error:
         with suppress(OSError):
             # After SIGHUP there may be no terminal.
