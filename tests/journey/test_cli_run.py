@@ -98,12 +98,13 @@ app = swell.App("stubborn")
 
 @app.local_entrypoint()
 def main():
-    print("begun", flush=True)
+    said = "begun"
     while True:
         try:
+            print(said, flush=True)
             time.sleep(100)
         except KeyboardInterrupt:
-            print("caught", flush=True)
+            said = "caught"
 """
 
 THREADED = """
