@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from swell.sdk.marks import exit as exit
     from swell.sdk.marks import fastapi_endpoint as fastapi_endpoint
     from swell.sdk.marks import method as method
+    from swell.sdk.marks import tensors as tensors
     from swell.sdk.marks import web_endpoint as web_endpoint
     from swell.sdk.marks import web_server as web_server
     from swell.sdk.retries import Retries as Retries
@@ -44,6 +45,7 @@ _WHERE = {
     "is_local": "swell.sdk.here",
     "method": "swell.sdk.marks",
     "remaining_s": "swell.sdk.here",
+    "tensors": "swell.sdk.marks",
     "web_endpoint": "swell.sdk.marks",
     "web_server": "swell.sdk.marks",
 }

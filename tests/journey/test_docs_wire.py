@@ -17,8 +17,10 @@ SOURCE = ROOT / "src" / "swell"
 WIRE = (ROOT / "docs" / "wire.md").read_text()
 
 CALLS = (
-    *("gateway/*.py", "decide/access.py", "decide/admit.py", "decide/route.py"),
-    *(f"runtime/{name}.py" for name in ("arguments", "asgi", "call", "endpoint", "http", "results", "service")),
+    *("gateway/*.py", "wire/inference.py"),
+    *(f"decide/{name}.py" for name in ("access", "admit", "inference", "route")),
+    *("runtime/arguments.py", "runtime/asgi.py", "runtime/call.py", "runtime/endpoint.py"),
+    *(f"runtime/{name}.py" for name in ("http", "inference", "results", "service")),
 )
 API = (
     "api/*.py",

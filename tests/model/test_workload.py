@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from swell.model.tensors import Tensor, Tensors
 from swell.model.workload import Entry, Environment, Method, Revision, Web
 
 FIRST = Revision(
@@ -20,3 +23,10 @@ FIRST = Revision(
 def test_a_revision_of_the_first_release_has_the_id_it_had() -> None:
     """State directories hold apps whose workloads name their revisions by id: another one would not be found."""
     assert FIRST.id == "rv-453f06714c14", "a field was added: name it in LATER"
+
+
+def test_tensors_are_part_of_the_content_where_there_are_any() -> None:
+    (add, see) = FIRST.entry.methods
+    model = msgspec.structs.replace(add, tensors=Tensors((Tensor("x"),)))
+    entry = msgspec.structs.replace(FIRST.entry, methods=(model, see))
+    assert msgspec.structs.replace(FIRST, entry=entry).id != FIRST.id

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import msgspec
 
 from swell.model.hosts import WEB_HOST, name_of
-from swell.model.workload import DEFAULT_NAMESPACE, Method, Web
+from swell.model.workload import DEFAULT_NAMESPACE, Method, Web, model_name
 
 _PORT = re.compile(r":\d+$")
 NEAR_MOST = 3
@@ -47,10 +47,12 @@ class Found(msgspec.Struct, frozen=True):
     web: Web | None = None
     path: str = ""
     root_path: str = ""
+    face: str = "call"
+    """The protocol it is called in, which is the first segment of what its replica is asked for."""
 
 
 class Own(msgspec.Struct, frozen=True):
-    """A path of Swell itself: "api" (forwarded to control), "healthz" or "metrics"."""
+    """A path of Swell itself: "api" (forwarded to control), "healthz", "metrics", or "v2" (decide/inference.py)."""
 
     name: str
 
@@ -61,6 +63,8 @@ class NoRoute(msgspec.Struct, frozen=True):
     code: str
     message: str
     status: int = 404
+    allow: str = ""
+    """Of a 405: how it is asked for."""
 
 
 Destination = Found | Own | NoRoute
@@ -72,12 +76,17 @@ class Routes:
     def __init__(self, rows: Iterable[Row] = ()) -> None:
         self.apps: dict[tuple[str, str], dict[str, Row]] = {}
         self.labels: dict[str, tuple[Row, Method]] = {}
+        self.models: dict[str, tuple[Row, Method]] = {}
+        """By the names that the Open Inference Protocol has for them."""
         for row in sorted(rows, key=lambda r: (r.namespace, r.app, r.name)):
             self.apps.setdefault((row.namespace, row.app), {})[row.name] = row
             for method in row.methods:
                 if method.web is not None:
                     # Deploying refuses a label twice; should two be here, the first by name keeps it.
                     self.labels.setdefault(method.web.label.lower(), (row, method))
+                if method.tensors is not None:
+                    name = model_name(row.namespace, row.app, row.name, method.name, row.is_class)
+                    self.models.setdefault(name, (row, method))
 
 
 def route(routes: Routes, host: str, path: str) -> Destination:
@@ -96,6 +105,8 @@ def route(routes: Routes, host: str, path: str) -> Destination:
             return Own("api")
         case "healthz" | "metrics" if not rest:
             return Own(first)
+        case "v2":
+            return Own("v2")
     return NoRoute(
         "unknown_path",
         "There is nothing at this path. Functions are called at POST /call/{app}/{function}, "
@@ -114,7 +125,7 @@ def _label(host: str) -> str | None:
 def _web(routes: Routes, label: str, path: str, root_path: str) -> Destination:
     found = routes.labels.get(label)
     if found is None:
-        return NoRoute("unknown_app", f"There is no web endpoint {label!r}.{_near(label, routes.labels)}")
+        return NoRoute("unknown_app", f"There is no web endpoint {label!r}.{near(label, routes.labels)}")
     row, method = found
     return Found(row.key, row.pool, method.name, method.web, path, root_path)
 
@@ -132,7 +143,7 @@ def _call(routes: Routes, host: str, parts: Sequence[str]) -> Destination:
     workloads = routes.apps.get((namespace, app))
     if workloads is None:
         others = [a for n, a in routes.apps if n == namespace]
-        return NoRoute("unknown_app", f"There is no app {app!r} in namespace {namespace!r}.{_near(app, others)}")
+        return NoRoute("unknown_app", f"There is no app {app!r} in namespace {namespace!r}.{near(app, others)}")
     workload, dot, method_name = name.partition(".")
     row = workloads.get(workload)
     if row is None or row.is_class != bool(dot):
@@ -156,13 +167,13 @@ def _no_function(app: str, name: str, workloads: dict[str, Row]) -> str:
         for method in row.methods
     ]
     own = [offer for offer in offers if offer.startswith(name + ".")]
-    near = f" {name} is a class; it has {', '.join(own[:10])}." if own else _near(name, offers)
-    if not near and offers:
-        near = f" It has {', '.join(offers[:10])}{', …' if len(offers) > 10 else ''}."
-    return f"App {app!r} has no function {name!r}.{near}"
+    hint = f" {name} is a class; it has {', '.join(own[:10])}." if own else near(name, offers)
+    if not hint and offers:
+        hint = f" It has {', '.join(offers[:10])}{', …' if len(offers) > 10 else ''}."
+    return f"App {app!r} has no function {name!r}.{hint}"
 
 
-def _near(name: str, names: Iterable[str]) -> str:
+def near(name: str, names: Iterable[str]) -> str:
     """ " Did you mean …?" with the names most like this one; "" when none is."""
     alike = [other for other in names if abs(len(other) - len(name)) <= 4][:NEAR_AMONG]
     close = difflib.get_close_matches(name, alike, n=NEAR_MOST, cutoff=0.5)

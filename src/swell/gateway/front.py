@@ -7,15 +7,19 @@ import math
 from collections.abc import Callable
 
 from swell.decide.access import Caller, Key, key_shown, may_call, may_scrape, may_visit
-from swell.decide.route import Found, NoRoute, Own, Routes, route
+from swell.decide.inference import Told
+from swell.decide.inference import inference as asked
+from swell.decide.route import Destination, Found, NoRoute, Own, Routes, route
 from swell.gateway.api_pool import ApiPool
 from swell.gateway.heads import request_start
+from swell.gateway.inference import answer_of
 from swell.gateway.pool import Pool
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
 from swell.model.errors import SwellError
 from swell.model.hosts import is_host
-from swell.wire.http import ROOT_PATH, TIMEOUT, TRUSTED, WEB
+from swell.wire import inference
+from swell.wire.http import ROOT_PATH, TIMEOUT, TRUSTED, WEB, ErrorShape, error_body
 from swell.wire.link import PoolRow, Route, Table, TableDelta
 
 KNOWN_MAX = 4096
@@ -27,15 +31,20 @@ _TRUSTED_LINE = f"{TRUSTED}: 1\r\n".encode()
 _ASK_LINE = b"www-authenticate: Bearer\r\n"
 
 
+ERROR_BODIES: dict[str, ErrorShape] = {"call": error_body, "v2": inference.error_body}
+"""How callers in each protocol are told of errors."""
+
+
 class Call:
-    """A target of `/call/…` that was routed before: everything about it that is the same for every request."""
+    """A target of a call that was routed before: everything about it that is the same for every request."""
 
-    __slots__ = ("line", "method", "pool")
+    __slots__ = ("error_body", "line", "method", "pool")
 
-    def __init__(self, pool: Pool, method: str) -> None:
+    def __init__(self, pool: Pool, found: Found) -> None:
         self.pool = pool
-        self.method = method
-        self.line = request_start(b"POST", f"/call/{method}".encode())
+        self.method = found.method if found.face == "call" else f"{found.face.upper()} {found.method}"
+        self.line = request_start(b"POST", f"/{found.face}/{found.method}".encode())
+        self.error_body = ERROR_BODIES[found.face]
 
 
 class Front:
@@ -154,7 +163,10 @@ class Front:
             request.host = authority
             host, target = authority.decode("latin-1"), slash + below or b"/"
         raw_path, question, query = target.partition(b"?")
-        found = route(self.routes, host, raw_path.decode("latin-1"))
+        found: Destination | Told = route(self.routes, host, raw_path.decode("latin-1"))
+        if isinstance(found, Own) and found.name == "v2":
+            request.error_body = inference.error_body
+            found = asked(self.routes, request.method.decode("latin-1"), raw_path.decode("latin-1").removeprefix("/v2"))
         if isinstance(found, Found):
             pool = self.pools.get(found.pool)
             if pool is None:
@@ -162,7 +174,7 @@ class Front:
                     503, "no_replica", f"{found.workload} was just deployed; try again.", b"retry-after: 1\r\n"
                 )
             elif found.web is None:
-                call = Call(pool, found.method)
+                call = Call(pool, found)
                 if not question and target is request.target and len(request.host) <= KNOWN_HOST_MAX:
                     self._remember((request.host, target), call)
                 self._call(request, call)
@@ -172,7 +184,10 @@ class Front:
             message = "What is deployed is not known here yet: control has not been heard. Try again in a moment."
             request.fail(503, "control_down", message, b"retry-after: 1\r\n")
         elif isinstance(found, NoRoute):
-            request.fail(found.status, found.code, found.message)
+            allow = f"allow: {found.allow}\r\n".encode() if found.allow else b""
+            request.fail(found.status, found.code, found.message, allow)
+        elif isinstance(found, Told):
+            self._tell(request, found)
         else:
             self._own(request, found, target)
 
@@ -182,6 +197,7 @@ class Front:
         self.known[named] = call
 
     def _call(self, request: Request, call: Call) -> None:
+        request.error_body = call.error_body
         if request.method != b"POST":
             request.fail(405, "method_not_allowed", "Functions are called with POST.", b"allow: POST\r\n")
             return
@@ -254,6 +270,16 @@ class Front:
                 self.scraped(request)
         else:
             request.answer(503 if self.shared.closing else 200, b"text/plain", _HEALTHY)
+
+    def _tell(self, request: Request, told: Told) -> None:
+        """What the Open Inference Protocol asks for and no replica is needed for."""
+        if not told.open:
+            refused = may_call(self._caller(request), key_needed=self.locked)
+            if refused is not None:
+                _refuse(request, refused)
+                return
+        knows = self.told.is_set() and not self.shared.closing
+        request.answer(*answer_of(told, self.routes, self.pools, knows))
 
     def _caller(self, request: Request) -> Caller:
         origins = () if request.origin is None else (request.origin.decode("latin-1"),)

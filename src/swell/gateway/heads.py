@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from swell.wire.http import COLD, COST_USD, LIMIT, REQUEST_ID, SERVER_TIMING, error_body
+from swell.wire.http import COLD, COST_USD, JSON, LIMIT, REQUEST_ID, SERVER_TIMING
 
 CRLF = b"\r\n"
+JSON_TYPE = JSON.encode()
 COLON = b": "
 OWS = b" \t"
 """What may stand around a header's value and is none of it; the parser takes away only what is in front."""
@@ -84,15 +85,12 @@ def chunk(pieces: Sequence[bytes]) -> bytes:
     return b"".join((b"%x\r\n" % size, *pieces, CRLF)) if size else b""
 
 
-def error_answer(
-    status: int, code: str, message: str, request_id: bytes, *, extra: bytes = b"", bodiless: bool = False
-) -> bytes:
-    """A whole answer of Swell's own. `bodiless` is for HEAD: the length is told, the body is not sent."""
-    body = error_body(code, message, request_id.decode())
-    head = b"%b%b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n" % (
+def answer_head(status: int, request_id: bytes, content_type: bytes, length: int, extra: bytes) -> bytes:
+    """The head of an answer of Swell's own. `extra`: further lines, each with its CRLF."""
+    return b"%b%b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b\r\n" % (
         answer_start(status),
         request_id,
-        len(body),
+        content_type,
+        length,
         extra,
     )
-    return head if bodiless else head + body

@@ -15,19 +15,11 @@ from typing import Protocol
 from swell.decide.admit import held_too_long
 from swell.decide.price import marginal
 from swell.gateway.count import Tally
-from swell.gateway.heads import (
-    CLOSE_LINE,
-    COLD_LINE,
-    KEEP_ALIVE_LINE,
-    answer_start,
-    error_answer,
-    limit_line,
-    own_times,
-)
+from swell.gateway.heads import CLOSE_LINE, COLD_LINE, JSON_TYPE, KEEP_ALIVE_LINE, answer_head, limit_line, own_times
 from swell.gateway.shared import Shared
 from swell.gateway.wheel import Timed
 from swell.model.request import RequestRecord
-from swell.wire.http import TIMEOUT
+from swell.wire.http import TIMEOUT, ErrorShape, error_body
 
 REPLAY_MAX = 256 * 1024
 """Bytes of a body that are kept until the replica has taken it, so that a refusal as busy can be tried
@@ -141,6 +133,8 @@ class Request:
     """The upstream request line and the name of the header that carries the id."""
     extra: bytes = b""
     """Further header lines, as its way in made them."""
+    error_body: ErrorShape = error_body
+    """How its caller is told of errors."""
     wanted_s: float = math.inf
     """How long its caller waits for the answer, by its own word."""
     until: float = math.inf
@@ -236,29 +230,22 @@ class Request:
         if self.answering:
             self.client.cut(self)
             return
-        self.decide_keep_alive()
-        if not self.keep_alive:
-            extra += CLOSE_LINE
-        elif not self.http11:
-            extra += KEEP_ALIVE_LINE
-        bodiless = self.method == b"HEAD"
-        self.client.write(error_answer(status, code, message, self.id, extra=extra, bodiless=bodiless))
-        self.client.answered(self)
+        self._say(status, JSON_TYPE, self.error_body(code, message, self.id.decode()), extra)
 
     def answer(self, status: int, content_type: bytes, body: bytes) -> None:
         """End it with an answer of the gateway's own."""
         if self.done:
             return
-        self.decide_keep_alive()
-        connection = CLOSE_LINE if not self.keep_alive else b"" if self.http11 else KEEP_ALIVE_LINE
-        head = b"%b%b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b\r\n" % (
-            answer_start(status),
-            self.id,
-            content_type,
-            len(body),
-            connection,
-        )
         self.finish(self.shared.now(), status)
+        self._say(status, content_type, body, b"")
+
+    def _say(self, status: int, content_type: bytes, body: bytes, extra: bytes) -> None:
+        self.decide_keep_alive()
+        if not self.keep_alive:
+            extra += CLOSE_LINE
+        elif not self.http11:
+            extra += KEEP_ALIVE_LINE
+        head = answer_head(status, self.id, content_type, len(body), extra)
         self.client.write(head if self.method == b"HEAD" else head + body)
         self.client.answered(self)
 

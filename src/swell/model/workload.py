@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from swell.model.resources import Needs
+from swell.model.tensors import Tensors
 
 DEFAULT_NAMESPACE = "default"
 CALLER_REQUIREMENT = "httpx2>=2.10,<3"
@@ -55,6 +56,8 @@ class Method(msgspec.Struct, frozen=True):
     generator: bool = False
     asynchronous: bool = False
     web: Web | None = None
+    tensors: Tensors | None = None
+    """It is a model of the Open Inference Protocol V2, with these inputs and outputs."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -118,7 +121,7 @@ def revision_id(revision: Revision) -> str:
     return "rv-" + hashlib.sha256(msgspec.msgpack.encode(content)).hexdigest()[:12]
 
 
-LATER: frozenset[str] = frozenset()
+LATER = frozenset({"tensors"})
 """Fields, wherever in a revision they are, that came after the first release. While they are empty they are no part of
 the content: what was deployed before keeps its id."""
 
@@ -223,6 +226,12 @@ def workload_of(pool: str) -> str:
 def revision_of(pool: str) -> str:
     """The revision id a pool runs."""
     return pool.partition("@")[2].partition("#")[0]
+
+
+def model_name(namespace: str, app: str, workload: str, method: str, is_class: bool) -> str:
+    """What the Open Inference Protocol calls a method: like the label of a web endpoint, but as it is written."""
+    name = f"{app}--{workload}-{method}" if is_class else f"{app}--{workload}"
+    return name if namespace == DEFAULT_NAMESPACE else f"{namespace}--{name}"
 
 
 def shown(key: str) -> str:

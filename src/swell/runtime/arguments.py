@@ -96,6 +96,15 @@ class Arguments:
                 ) from None
             raise bad_body(kind, body, error) from None
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Of its parameters, but for `*args` and `**kwargs`."""
+        return frozenset(self._types)
+
+    def bind(self, named: dict[str, Any]) -> Given:
+        """The arguments by name, out of JSON or, where nothing of msgspec's is asked for, anything. SwellError 422."""
+        return self._bind([], named)
+
     def from_query(self, pairs: Iterable[tuple[str, str]], body: dict[str, Any]) -> Given:
         """Arguments of a web endpoint: query parameters as text, and the fields of a JSON object.
 

@@ -26,14 +26,14 @@ from swell.runtime import results
 from swell.runtime.arguments import Arguments, Given
 from swell.runtime.http import Exchange, Request, error_line, used_lines
 from swell.runtime.output import MarkedText
-from swell.runtime.results import Accepted, Answer
+from swell.runtime.results import Accepted, Answer, accepted
 from swell.runtime.slots import Slots
 from swell.runtime.steps import Steps
 from swell.runtime.stream import TRAILERS, Format, Pipe
 from swell.runtime.tracebacks import user_traceback
 from swell.runtime.worker import Job, Workers
 from swell.wire.context import Input, InputCancellation, current
-from swell.wire.http import JSON, error_body
+from swell.wire.http import JSON, ErrorShape, error_body
 
 
 class ReplicaContext(msgspec.Struct):
@@ -56,6 +56,9 @@ class ReplicaContext(msgspec.Struct):
 class Callee:
     """One method of the program, prepared to be called."""
 
+    error_body: ErrorShape = staticmethod(error_body)
+    """How its callers are told of errors."""
+
     def __init__(self, method: Method, function: Callable[..., Any], arguments: Arguments) -> None:
         self.name = method.name
         self.function = function
@@ -65,6 +68,11 @@ class Callee:
         self.generator = method.generator
         """Whatever it returns is streamed; without, what is seen to be a generator is."""
         self.arguments = arguments
+
+    def open(self, replica: ReplicaContext, exchange: Exchange) -> Call:
+        """The call that a request asks for. Raises SwellError."""
+        request = exchange.request
+        return Call(replica, exchange, self, accepted(request.header(b"accept"), request.trusted))
 
     def read(self, request: Request, body: bytes) -> Given:
         """The arguments of a call with this body. Raises SwellError."""
@@ -172,7 +180,7 @@ class Call:
             return
         message = exchange.request.past_deadline("it ran; it was told to stop")
         if self._streaming is None or not self._begun:
-            exchange.refuse(504, "deadline", message, spent)
+            exchange.refuse(504, "deadline", message, spent, shape=self._callee.error_body)
             return
         exchange.write(self._streaming.error(error_body("deadline", message, self.request)))
         exchange.end(spent + error_line(504, "deadline"))
@@ -298,21 +306,29 @@ class Call:
         """The arguments, or None with the refusal as the answer."""
         chunks, self._chunks = self._chunks, []
         try:
-            return self._callee.read(self._exchange.request, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            return self._read(chunks[0] if len(chunks) == 1 else b"".join(chunks))
         except SwellError as error:
             self._refuse(error)
             return None
 
+    def _read(self, body: bytes) -> Given:
+        """The arguments in its body. Raises SwellError."""
+        return self._callee.read(self._exchange.request, body)
+
+    def _encode(self, result: Any) -> Answer:
+        """What the function returned as an answer. Raises SwellError where it cannot be one."""
+        return results.value_answer(self._callee.name, result, self._wanted.kind)
+
     def _take(self, result: Any) -> None:
         """What the function returned is the answer, if it can be encoded."""
         try:
-            self._answer = results.value_answer(self._callee.name, result, self._wanted.kind)
+            self._answer = self._encode(result)
         except SwellError as error:
             self._refuse(error)
 
     def _refuse(self, error: SwellError) -> None:
         self._error = error_line(error.status, error.code)
-        body = error_body(error.code, error.message, self.request, error.detail)
+        body = self._callee.error_body(error.code, error.message, self.request, error.detail)
         self._answer = Answer(error.status, JSON.encode(), body)
 
     def _item(self, form: Format, item: Any) -> bytes:
@@ -337,7 +353,7 @@ class Call:
         """User code raised: the traceback to the log, the type and text to the caller."""
         sys.stderr.write(user_traceback(error))
         pickled = self._exchange.request.trusted and b"pickle" in self._exchange.request.header(b"accept")
-        return results.exception_body(error, self.request, pickled)
+        return results.exception_body(error, self.request, pickled, self._callee.error_body)
 
     def _begin_stream(self) -> None:
         """Send the head, unless it was or is not wanted any more."""
@@ -375,9 +391,10 @@ class Call:
         elif self._streaming is not None:
             self._end_stream(spent)
         elif self._answer is not None:
-            exchange.answer(*self._answer, spent)
+            status, content_type, body, head = self._answer
+            exchange.answer(status, content_type, body, head + spent)
         else:
-            exchange.refuse(500, "exception", _STOPPED_ITSELF, spent)
+            exchange.refuse(500, "exception", _STOPPED_ITSELF, spent, shape=self._callee.error_body)
 
 
 class _Unencodable(Exception):

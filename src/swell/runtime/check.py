@@ -14,7 +14,7 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.model.workload import Revision
 from swell.runtime import load
-from swell.runtime.endpoint import has_fastapi
+from swell.runtime.endpoint import has
 from swell.wire.child import LACKING_STATUS
 from swell.wire.context import Inside, inside
 
@@ -31,8 +31,11 @@ def main() -> int:
     except SwellError as error:
         sys.stderr.write(load.failure_detail(error) + "\n")
         return 1
-    if not has_fastapi() and any(method.web is not None and method.web.docs for method in revision.entry.methods):
+    if not has("fastapi") and any(method.web is not None and method.web.docs for method in revision.entry.methods):
         sys.stderr.write('docs=True needs FastAPI in the image: add .uv_pip_install("fastapi").\n')
+        return LACKING_STATUS
+    if any(method.tensors is not None for method in revision.entry.methods) and not has("numpy"):
+        sys.stderr.write('Tensors need NumPy in the image: add .uv_pip_install("numpy").\n')
         return LACKING_STATUS
     return 0
 

@@ -68,7 +68,12 @@ class Endpoint:
 
 def has_fastapi() -> bool:
     """Does the user's environment have FastAPI?"""
-    return importlib.util.find_spec("fastapi") is not None
+    return has("fastapi")
+
+
+def has(package: str) -> bool:
+    """Does the user's environment have this package?"""
+    return importlib.util.find_spec(package) is not None
 
 
 def prepare(program: Program) -> None:
@@ -77,6 +82,8 @@ def prepare(program: Program) -> None:
         if method.web is not None and method.web.kind != "endpoint":
             continue
         program.arguments(method.name)
+        if method.tensors is not None:
+            importlib.import_module("swell.runtime.inference")
         if method.web is not None and has_fastapi():
             importlib.import_module("fastapi")
 

@@ -17,7 +17,19 @@ from typing import Any, Protocol
 
 import httptools
 
-from swell.wire.http import CPU_US, ERROR, JSON, LIMIT, REMAINING_MS, REQUEST_ID, RUN_US, TRUSTED, error_body, lower
+from swell.wire.http import (
+    CPU_US,
+    ERROR,
+    JSON,
+    LIMIT,
+    REMAINING_MS,
+    REQUEST_ID,
+    RUN_US,
+    TRUSTED,
+    ErrorShape,
+    error_body,
+    lower,
+)
 
 DISCARD_MAX = 256 * 1024
 """Bytes of an unwanted body that are read away to keep the connection; a longer one costs the connection."""
@@ -129,9 +141,17 @@ class Exchange:
         self._connection.send(lead if self._silent else lead + body)
         self._finish()
 
-    def refuse(self, status: int, code: str, message: str, head: bytes = b"", detail: str = "") -> None:
+    def refuse(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        head: bytes = b"",
+        detail: str = "",
+        shape: ErrorShape = error_body,
+    ) -> None:
         """An error of Swell's own."""
-        body = error_body(code, message, self.request.id, detail)
+        body = shape(code, message, self.request.id, detail)
         self.answer(status, _JSON, body, head + error_line(status, code))
 
     def begin(self, status: int, headers: Headers, trailers: bytes = b"") -> None:

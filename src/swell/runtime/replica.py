@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from swell.model.errors import SwellError
-from swell.model.workload import Method
+from swell.model.workload import Method, model_name, revision_of, workload_of
 from swell.runtime import load, output
 from swell.runtime.asgi import AsgiApp
 from swell.runtime.call import Callee, ReplicaContext
@@ -157,6 +157,8 @@ class Replica:
         web = method.web
         if web is None:
             self._service.add_call(Callee(method, function, self._program.arguments(method.name)))
+            if method.tensors is not None:
+                self._service.add_call(self._model(method, function), "v2")
         elif web.kind == "endpoint" and not has_fastapi():
             callee = EndpointCallee(method, function, self._program.arguments(method.name))
             self._service.add_web(method.name, Endpoint(self._context, callee, web))
@@ -177,6 +179,14 @@ class Replica:
             self._foreign = True
             run = functools.partial(self._run_hook, function)
             await Listener(method.name, web.port, web.startup_timeout_s).start(run, self._foreign_ended)
+
+    def _model(self, method: Method, function: Callable[..., Any]) -> Callee:
+        from swell.runtime.inference import Model
+
+        entry, pool = self._program.entry, self._launch.pool
+        namespace, app, workload = workload_of(pool).split("/")
+        name = model_name(namespace, app, workload, method.name, entry.kind == "cls")
+        return Model(method, function, self._program.arguments(method.name), name, revision_of(pool))
 
     async def _add_app(self, name: str, app: Callable[..., Any]) -> None:
         served = AsgiApp(self._context, name, app)

@@ -16,7 +16,7 @@ import msgspec
 from swell.model.errors import SwellError, brief
 from swell.runtime.shapes import encodable
 from swell.runtime.tracebacks import summary, user_traceback
-from swell.wire.http import FRAMES, JSON, MSGPACK, OCTETS, PICKLE, error_body
+from swell.wire.http import FRAMES, JSON, MSGPACK, OCTETS, PICKLE, ErrorShape, error_body
 
 _VALUES = (JSON, MSGPACK, OCTETS, PICKLE)
 _BYTES = (bytes, bytearray, memoryview)
@@ -28,6 +28,8 @@ class Answer(NamedTuple):
     status: int
     content_type: bytes
     body: bytes
+    head: bytes = b""
+    """Further header lines, each with its CRLF."""
 
 
 class Accepted(NamedTuple):
@@ -82,16 +84,16 @@ def bad_result(name: str, value: Any, error: BaseException) -> str:
     )
 
 
-def exception_body(error: BaseException, request: str, pickled: bool) -> bytes:
+def exception_body(error: BaseException, request: str, pickled: bool, shape: ErrorShape = error_body) -> bytes:
     """The error body of an exception in user code; `pickled` adds the exception itself and the user's traceback."""
     said = summary(error)
     if not pickled:
-        return error_body("exception", said, request)
+        return shape("exception", said, request)
     try:
         packed = base64.b64encode(_packed(error)).decode()
     except Exception:
         packed = ""
-    return error_body("exception", said, request, exception=packed, traceback=user_traceback(error))
+    return shape("exception", said, request, exception=packed, traceback=user_traceback(error))
 
 
 class _ExceptionPickler(pickle.Pickler):

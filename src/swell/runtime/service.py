@@ -8,11 +8,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from swell.model.errors import SwellError
-from swell.runtime.call import Call, Callee, ReplicaContext
+from swell.runtime.call import Callee, ReplicaContext
 from swell.runtime.http import Exchange, Handler
-from swell.runtime.results import accepted
 from swell.runtime.slots import Work
-from swell.wire.http import BUSY, WEB, lower
+from swell.wire.http import BUSY, WEB, ErrorShape, error_body, lower
 
 _BUSY = f"{BUSY}: 1\r\n".encode()
 _WEB = lower(WEB)
@@ -38,9 +37,9 @@ class Service:
         self._web: dict[bytes, Endpoint] = {}
         self._single_use = single_use
 
-    def add_call(self, callee: Callee) -> None:
-        """Offer `POST /call/{name}`."""
-        self._calls[f"/call/{callee.name}".encode()] = callee
+    def add_call(self, callee: Callee, face: str = "call") -> None:
+        """Offer `POST /{face}/{name}`: a method may be called in more than one protocol."""
+        self._calls[f"/{face}/{callee.name}".encode()] = callee
 
     def add_web(self, name: str, endpoint: Endpoint) -> None:
         """Offer a web endpoint to requests that name this method in `Swell-Web`."""
@@ -57,26 +56,26 @@ class Service:
             self._refuse_unknown(exchange, callee, name)
             return None
         if request.deadline <= time.monotonic():
-            exchange.refuse(504, "deadline", request.past_deadline("it was on its way to a replica"))
+            late = request.past_deadline("it was on its way to a replica")
+            exchange.refuse(504, "deadline", late, shape=_shape(callee))
             return None
         if not slots.free():
             exchange.refuse(503, "busy", self._why_busy(), _BUSY)
             return None
         try:
-            work = endpoint.open(exchange) if endpoint is not None else self._call(exchange, callee)
+            if endpoint is not None:
+                work = endpoint.open(exchange)
+            else:
+                assert callee is not None
+                work = callee.open(self._replica, exchange)
         except SwellError as error:
-            exchange.refuse(error.status, error.code, error.message)
+            exchange.refuse(error.status, error.code, error.message, shape=_shape(callee))
             return None
         if work is not None:
             slots.take(work)
             if self._single_use is not None:
                 self._single_use()
         return work
-
-    def _call(self, exchange: Exchange, callee: Callee | None) -> Call:
-        assert callee is not None
-        request = exchange.request
-        return Call(self._replica, exchange, callee, accepted(request.header(b"accept"), request.trusted))
 
     def _why_busy(self) -> str:
         slots = self._replica.slots
@@ -89,8 +88,12 @@ class Service:
             exchange.refuse(405, "method_not_allowed", "Calls are sent with POST.", b"Allow: POST\r\n")
             return
         wanted = name.decode("latin-1") or exchange.request.target.decode("latin-1").rpartition("/")[2]
-        offered = [key.decode() for key in self._web] if name else [callee.name for callee in self._calls.values()]
+        offered = [key.decode() for key in self._web] if name else [*{each.name: None for each in self._calls.values()}]
         near = difflib.get_close_matches(wanted, offered, n=3) or offered
         exchange.refuse(
             404, "unknown_function", f"There is no {wanted!r} here. There is: {', '.join(near) or 'nothing'}."
         )
+
+
+def _shape(callee: Callee | None) -> ErrorShape:
+    return error_body if callee is None else callee.error_body

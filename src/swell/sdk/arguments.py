@@ -164,6 +164,10 @@ EFFECTS: dict[str, dict[str, str]] = {
         "port": "Web.port and Needs.ports",
         "startup_timeout": "Web.startup_timeout_s",
     },
+    "tensors": {
+        "inputs": "Method.tensors: name of an argument → (datatype, shape), -1 for any length",
+        "outputs": "Method.tensors: name → (datatype, shape); default: what the return annotation says",
+    },
     "Retries": {
         "max_retries": _RETRIED,
         "backoff_coefficient": _RETRIED,

@@ -12,7 +12,7 @@ from typing import Any
 
 from swell.model import workload as model
 from swell.model.errors import SwellError
-from swell.sdk import marks, quantities
+from swell.sdk import marks, quantities, tensors
 from swell.sdk.function import is_generator
 from swell.sdk.image import Image, variables
 from swell.sdk.marks import Given, Marks, WebMark
@@ -116,6 +116,10 @@ def check(declared: Declared) -> None:
     if not declared.raw.__qualname__.isidentifier():
         raise SwellError("bad_function", f"{what} must be at the top level of its file, so that it can be imported.")
     for name, (raw, marked) in members.items():
+        if marked.tensors is not None and (marked.web is not None or marked.hook):
+            raise SwellError("bad_function", f"{name}: @tensors goes on what is called, not on a web endpoint or hook.")
+        if marked.tensors is not None and declared.is_class and not marked.method:
+            raise SwellError("bad_class", f"{name} has @swell.tensors() and cannot be called: add @swell.method().")
         if marked.web is not None and marked.web.kind != "endpoint" and needed(raw, declared.is_class):
             raise SwellError("bad_function", f"{name} serves a web app: give its arguments defaults.")
     if declared.is_class:
@@ -191,11 +195,13 @@ def _entry(declared: Declared, place: Place, module: str) -> model.Entry:
 
 def _method(declared: Declared, place: Place, name: str, raw: _Raw, marked: Marks) -> model.Method:
     chosen = marked.generator if declared.is_class else declared.given.values["is_generator"]
+    generator = is_generator(raw) if chosen is None else bool(chosen)
     return model.Method(
         name=name,
-        generator=is_generator(raw) if chosen is None else bool(chosen),
+        generator=generator,
         asynchronous=inspect.iscoroutinefunction(raw) or inspect.isasyncgenfunction(raw),
         web=None if marked.web is None else _web(marked.web, _label(declared, place, name, marked.web)),
+        tensors=tensors.of(name, raw, declared.is_class, marked.tensors, generator) if marked.web is None else None,
     )
 
 

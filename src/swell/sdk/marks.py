@@ -13,9 +13,11 @@ from typing import Any, Literal, TypeVar
 
 from swell.model.errors import SwellError
 from swell.model.limits import HTTP_METHODS
+from swell.model.tensors import Tensors
 from swell.model.workload import WebKind
 from swell.sdk.frames import caller
 from swell.sdk.signatures import public
+from swell.sdk.tensors import Shapes, declared
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,6 +58,7 @@ class Marks:
     web: WebMark | None = None
     max_inputs: int | None = None
     target_inputs: int | None = None
+    tensors: Tensors | None = None
     given: tuple[Given, ...] = ()
 
     @property
@@ -123,6 +126,15 @@ def concurrent(*, max_inputs: int | None = None, target_inputs: int | None = Non
         if target_inputs > max_inputs:
             raise SwellError("bad_argument", f"@concurrent(target_inputs={target_inputs}) is above its max_inputs.")
     return _mark(Given("concurrent", locals().copy()), max_inputs=max_inputs, target_inputs=target_inputs)
+
+
+@public
+def tensors(*, inputs: Shapes, outputs: Shapes | None = None) -> Callable[[F], F]:
+    """A model of the Open Inference Protocol V2: name → (datatype, shape), -1 for any length. Where the annotations say
+    all of that it is not needed."""
+    given = Given("tensors", locals().copy())
+    said = Tensors(declared("inputs", inputs), declared("outputs", outputs or {}))
+    return _mark(given, tensors=said)
 
 
 @public

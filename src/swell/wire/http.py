@@ -5,6 +5,8 @@ Headers are named here as they are written; `lower` is how they are compared.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
 
 # Gateway → client
@@ -84,3 +86,11 @@ def error_body(
 ) -> bytes:
     """An error as JSON bytes."""
     return msgspec.json.encode(ErrorEnvelope(ErrorBody(code, message, request, detail, exception, traceback)))
+
+
+class ErrorShape(Protocol):
+    """How callers of one kind are told of errors: `error_body`, or what another protocol has for it."""
+
+    def __call__(
+        self, code: str, message: str, request: str = "", detail: str = "", exception: str = "", traceback: str = ""
+    ) -> bytes: ...

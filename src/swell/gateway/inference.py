@@ -1,0 +1,62 @@
+"""What is told of models by the Open Inference Protocol V2, with no replica needed?
+
+A model at zero is ready: a request wakes it. One whose starts keep failing is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+import swell
+from swell.decide.inference import Told, version_of
+from swell.decide.route import Routes
+from swell.gateway.heads import JSON_TYPE
+from swell.gateway.pool import Pool
+from swell.wire.inference import PLATFORM, Listed, ModelMetadata, ServerMetadata, described
+
+_NOT_READY = 503
+
+
+def answer_of(told: Told, routes: Routes, pools: Mapping[str, Pool], knows: bool) -> tuple[int, bytes, bytes]:
+    """(status, content type, body). `knows`: what is deployed was heard, and new requests are taken."""
+    status, said = _said(told, routes, pools, knows)
+    return status, JSON_TYPE, msgspec.json.encode(said)
+
+
+def _said(told: Told, routes: Routes, pools: Mapping[str, Pool], knows: bool) -> tuple[int, Any]:
+    match told.what:
+        case "live":
+            return 200, {"live": True}
+        case "ready":
+            return 200 if knows else _NOT_READY, {"ready": knows}
+        case "server":
+            return 200, ServerMetadata("swell", swell.__version__)
+        case "models":
+            return 200, {"models": sorted(routes.models)}
+        case "index":
+            return 200, [_listed(name, routes, pools) for name in sorted(routes.models)]
+    assert told.row is not None
+    assert told.method is not None
+    tensors = told.method.tensors
+    assert tensors is not None
+    if told.what == "model_ready":
+        ready = knows and not _failing(pools, told.row.pool)
+        return 200 if ready else _NOT_READY, {"name": told.model, "ready": ready}
+    return 200, ModelMetadata(
+        told.model, (version_of(told.row),), PLATFORM, described(tensors.inputs), described(tensors.outputs)
+    )
+
+
+def _listed(name: str, routes: Routes, pools: Mapping[str, Pool]) -> Listed:
+    row, _ = routes.models[name]
+    failing = _failing(pools, row.pool)
+    return Listed(name, version_of(row), "UNAVAILABLE" if failing else "READY", failing)
+
+
+def _failing(pools: Mapping[str, Pool], name: str) -> str:
+    """Why a model cannot be had; empty where it can."""
+    pool = pools.get(name)
+    return pool.failing if pool is not None else ""

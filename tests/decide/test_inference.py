@@ -1,0 +1,111 @@
+"""Does each path of the Open Inference Protocol lead to its model, and a wrong one to the right one's name?"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swell.decide.inference import Told, inference
+from swell.decide.route import Found, NoRoute, Own, Routes, route
+from swell.model.tensors import Tensor, Tensors
+from swell.model.workload import Method
+
+MODEL = Tensors((Tensor("x", "FP32", (-1,)),))
+
+
+class Row(msgspec.Struct, frozen=True):
+    namespace: str
+    app: str
+    name: str
+    methods: tuple[Method, ...]
+    is_class: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.app}/{self.name}"
+
+    @property
+    def pool(self) -> str:
+        return f"{self.key}@rv-1"
+
+
+ROUTES = Routes(
+    [
+        Row("default", "shop", "score", (Method("score", tensors=MODEL),)),
+        Row("default", "shop", "Net", (Method("predict", tensors=MODEL), Method("train")), is_class=True),
+        Row("team", "shop", "score", (Method("score", tensors=MODEL),)),
+        Row("default", "shop", "plain", (Method("plain"),)),
+    ]
+)
+
+
+def test_only_what_takes_tensors_is_a_model() -> None:
+    assert set(ROUTES.models) == {"shop--score", "shop--Net-predict", "team--shop--score"}
+    assert route(ROUTES, "localhost", "/v2/anything") == Own("v2")
+
+
+@pytest.mark.parametrize("name", ROUTES.models)
+@pytest.mark.parametrize("version", ["", "/versions/rv-1"])
+def test_a_model_is_asked_for_in_each_way(name: str, version: str) -> None:
+    row, method = ROUTES.models[name]
+    path = f"/models/{quote(name)}{version}"
+    found = inference(ROUTES, "POST", f"{path}/infer")
+    assert found == Found(row.key, row.pool, method.name, face="v2")
+    assert inference(ROUTES, "GET", path) == Told("model", name, row, method)
+    assert inference(ROUTES, "HEAD", f"{path}/ready") == Told("model_ready", name, row, method)
+
+
+@pytest.mark.parametrize(
+    ("path", "what", "is_open"),
+    [
+        ("", "server", False),
+        ("/", "server", False),
+        ("/health/live", "live", True),
+        ("/health/ready", "ready", True),
+        ("/models", "models", False),
+    ],
+)
+def test_a_server_is_asked_for(path: str, what: Any, is_open: bool) -> None:
+    told = inference(ROUTES, "GET", path)
+    assert told == Told(what)
+    assert told.open is is_open
+    wrong = inference(ROUTES, "POST", path)
+    assert isinstance(wrong, NoRoute)
+    assert (wrong.status, wrong.allow) == (405, "GET")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "words"),
+    [
+        ("POST", "/models/shop--scor/infer", 404, "Did you mean shop--score"),
+        ("POST", "/models/zzzzzzzzzzzzzzzzz/infer", 404, "There is shop--Net-predict"),
+        ("POST", "/models/shop--plain/infer", 404, "no model 'shop--plain'"),
+        ("GET", "/models/shop--score/infer", 405, "POST"),
+        ("GET", "/models/shop--score/versions", 404, "its version is rv-1"),
+        ("GET", "/models/shop--score/versions/2/ready", 404, "no version '2'"),
+        ("GET", "/models/shop--score/stats", 404, "/v2/models/{model}"),
+        ("GET", "/repository/index", 405, "POST"),
+        ("POST", "/repository/models/shop--score/load", 404, "`swell deploy`"),
+        ("GET", "/logging", 404, "/v2/models/{model}"),
+    ],
+)
+def test_what_is_not_there_names_what_is(method: str, path: str, status: int, words: str) -> None:
+    found = inference(ROUTES, method, path)
+    assert isinstance(found, NoRoute)
+    assert (found.status, words in found.message) == (status, True), found.message
+
+
+def test_without_models_it_is_said_how_one_is_made() -> None:
+    found = inference(Routes([]), "GET", "/models/x")
+    assert isinstance(found, NoRoute)
+    assert "@swell.tensors" in found.message
+
+
+@given(st.sampled_from(["GET", "POST", "HEAD", "PUT"]), st.text(alphabet="/modelsinfrvhop-%0ready", max_size=40))
+def test_any_path_has_an_answer(method: str, path: str) -> None:
+    assert isinstance(inference(ROUTES, method, path), Told | Found | NoRoute)
