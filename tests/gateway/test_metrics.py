@@ -15,7 +15,8 @@ from rig import CALL_KEY, KEY, Answer, Browser, Exchange, Reader, Rig, echo_afte
 from series import read
 from swell.gateway import metrics
 from swell.gateway.metrics import wait_s
-from swell.model.metrics import BY_NAME, OTHER, Report, Sample
+from swell.model.metrics import BY_NAME, OTHER, Sample
+from swell.wire.exposition import Report, parts
 from swell.wire.link import AskMetrics, Metrics, MetricsTold, TellMetrics
 
 Play = Callable[..., None]
@@ -198,13 +199,14 @@ def test_what_control_gathered_is_told_with_it(play: Play) -> None:
         ask: AskMetrics = rig.control.of(AskMetrics)[0]
         assert ask.within_s == metrics.WAIT_S
         reports = (
-            Report("control", "", (Sample("swell_pools_waiting", (), 7),)),
+            Report("control", "", tuple(parts((Sample("swell_pools_waiting", (), 7),)))),
             Report("runner", "local", answered=False),
-            Report("gateway", "1", (Sample("swell_held_bytes", ("1",), 5),)),
+            Report("gateway", "1", tuple(parts((Sample("swell_held_bytes", ("1",), 5),)))),
         )
         # What was asked by another is nobody's here.
-        rig.control.say(Metrics(ask.ask + 1, ()))
-        rig.control.say(Metrics(ask.ask, reports))
+        rig.control.say(Metrics(ask.ask + 1, Report("gateway", "2"), last=True))
+        for number, report in enumerate(reports, 1):
+            rig.control.say(Metrics(ask.ask, report, last=number == len(reports)))
         answer = await browser.answer("GET")
         assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
         series = read(answer.body.decode())
@@ -237,7 +239,7 @@ def test_a_scraper_that_leaves_is_forgotten(play: Play) -> None:
         await until(lambda: rig.control.of(AskMetrics), "the question")
         browser.close()
         await until(lambda: not rig.gateway.clients, "it left")
-        rig.control.say(Metrics(rig.control.of(AskMetrics)[0].ask, (Report("control", ""),)))
+        rig.control.say(Metrics(rig.control.of(AskMetrics)[0].ask, Report("control", ""), last=True))
         await until(lambda: not rig.shared.tasks, "the answer is nobody's")
         assert b"swell_up" in (await scrape(await rig.browser())).body
 
@@ -252,7 +254,8 @@ def test_another_gateways_scraper_gets_this_ones_numbers(play: Play) -> None:
         await until(lambda: rig.control.of(MetricsTold), "the answer")
         answer: MetricsTold = rig.control.of(MetricsTold)[0]
         assert (answer.ask, answer.report.process) == (9, "gateway")
-        assert Sample("swell_requests_total", ("default", "app", "fn", "200", "", "0"), 1) in answer.report.samples
+        line = b'swell_requests_total{namespace="default",app="app",function="fn",code="200",gateway="0"} 1\n'
+        assert ("swell_requests_total", line) in answer.report.parts
 
     play(scenario)
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from series import PART, Series, read
-from swell.model.metrics import BY_NAME, HELD, METRICS, REQUEST_SECONDS, REQUESTS, UP, Report, Sample, histogram
-from swell.wire.exposition import PIECE_SAMPLES, exposition
+from swell.model.metrics import BY_NAME, HELD, METRICS, REQUEST_SECONDS, REQUESTS, UP, Sample, histogram
+from swell.wire import exposition as wire_exposition
+from swell.wire.exposition import PIECE_SAMPLES, REPORT_BYTES_MAX, Report, exposition, parts, report
+from swell.wire.frames import FRAME_MAX
+from swell.wire.link import UNSENT_MAX
 from swell.wire.process import process_samples
 
 
 def text_of(*samples: Sample) -> Series:
-    told = read("".join(exposition((Report("gateway", "0", samples),))))
+    told = read(exposition((Report("gateway", "0", tuple(parts(samples))),)).decode())
     return {key: value for key, value in told.items() if key[0] != UP}
 
 
@@ -51,12 +57,13 @@ def test_an_empty_label_is_none() -> None:
 
 
 def test_one_metric_of_two_processes_stands_together_and_what_is_not_known_is_left_out() -> None:
+    own = *parts(tuple(process_samples("control"))), ("swell_of_tomorrow_total", b"swell_of_tomorrow_total 1\n")
     reports = (
-        Report("control", "", (Sample("swell_of_tomorrow_total", ("x",), 1), *process_samples("control"))),
-        Report("runner", "local", tuple(process_samples("runner", "local"))),
+        Report("control", "", own),
+        Report("runner", "local", tuple(parts(tuple(process_samples("runner", "local"))))),
         Report("runner", "other", answered=False),
     )
-    told = read("".join(exposition(reports)))
+    told = read(exposition(reports).decode())
     up = {tuple(sorted(dict(labels).values())): value for (name, labels), value in told.items() if name == UP}
     assert up == {("control",): 1, ("local", "runner"): 1, ("other", "runner"): 0}
     assert {name for name, _ in told} <= set(BY_NAME)
@@ -64,12 +71,37 @@ def test_one_metric_of_two_processes_stands_together_and_what_is_not_known_is_le
     assert started == {"control", "runner"}
 
 
-def test_a_long_text_comes_in_pieces() -> None:
-    samples = tuple(Sample(HELD, ("n", "a", f"f{n}", "0"), n) for n in range(10 * PIECE_SAMPLES))
-    pieces = list(exposition((Report("gateway", "0", samples),)))
-    assert len(pieces) >= 10
-    assert max(piece.count("\n") for piece in pieces) <= PIECE_SAMPLES
-    assert len(read("".join(pieces))) == len(samples) + 1
+def test_a_long_report_is_written_in_pieces_with_other_work_in_between() -> None:
+    samples = [Sample(HELD, ("n", "a", f"f{n}", "0"), n) for n in range(10 * PIECE_SAMPLES)]
+
+    async def scenario() -> tuple[Report, int]:
+        turns = 0
+
+        async def work() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                # What is told is what it was when it was asked for.
+                samples.clear()
+                await asyncio.sleep(0)
+
+        working = asyncio.ensure_future(work())
+        told = await report("gateway", "0", (sample for sample in samples))
+        working.cancel()
+        return told, turns
+
+    told, turns = asyncio.run(scenario())
+    assert turns >= 10
+    assert max(lines.count(b"\n") for _, lines in told.parts) <= PIECE_SAMPLES
+    assert len(read(exposition((told,)).decode())) == 10 * PIECE_SAMPLES + 1
+
+
+def test_a_report_that_no_link_would_take_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire_exposition, "REPORT_BYTES_MAX", 1000)
+    samples = [Sample(HELD, ("n", "a", f"f{n}", "0"), n) for n in range(100)]
+    assert asyncio.run(report("gateway", "0", samples)) == Report("gateway", "0", answered=False)
+    assert asyncio.run(report("gateway", "0", samples[:5])).answered
+    assert min(FRAME_MAX, UNSENT_MAX) > 3 * REPORT_BYTES_MAX
 
 
 def test_all_that_is_declared_can_be_told() -> None:

@@ -10,8 +10,8 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from swell.model.metrics import LINK, Report, Sample
-from swell.wire.exposition import process_labels
+from swell.model.metrics import LINK, Sample
+from swell.wire.exposition import Report, process_labels, report
 from swell.wire.frames import pack
 from swell.wire.link import AskMetrics, Metrics, MetricsTold, TellMetrics
 
@@ -80,9 +80,11 @@ class Scrapes:
             *(self._ask(peer, None, message.within_s) for peer in known.gateways.values() if peer is not asker),
         )
         links = [Sample(LINK, process_labels("runner", node), float(node in known.runners)) for node in runners]
-        own = Report("control", "", (*known.listener.metrics(), *links))
-        reports = (own, *(report for report in answers if report is not None))
-        asker.write(pack(Metrics(message.ask, reports)))
+        own = await report("control", "", (*known.listener.metrics(), *links))
+        for one in answers:
+            if one is not None:
+                asker.write(pack(Metrics(message.ask, one)))
+        asker.write(pack(Metrics(message.ask, own, last=True)))
 
     async def _ask(self, peer: Asked | None, silent: Report | None, within_s: float) -> Report | None:
         """What it told; `silent`, as a report of one that did not answer, where it is away or too slow."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
 from swell.gateway.front import Front
 from swell.gateway.shared import HasLevel, Shared
 from swell.model.errors import SwellError
-from swell.model.metrics import Report
+from swell.wire.exposition import Report
 from swell.wire.frames import Unpacker, pack
 from swell.wire.link import (
     AskMetrics,
@@ -65,9 +65,9 @@ class Link:
         self._hurried = False
         """The timer was set for what waits."""
         self._reported_at = 0.0
-        self.tell: Callable[[], Report] = lambda: Report("gateway", "")
-        """This gateway's own numbers."""
-        self._asks: dict[int, asyncio.Future[tuple[Report, ...]]] = {}
+        self.asked_metrics: Callable[[int], None] = lambda _ask: None
+        """Somebody scrapes another gateway, and wants this one's numbers, too: `tell_metrics` answers."""
+        self._asks: dict[int, Scrape] = {}
         self._numbers = itertools.count(1)
         shared.touched = self.touched
         shared.wanted = self.wanted
@@ -184,29 +184,33 @@ class Link:
 
     # -- metrics --------------------------------------------------------------------------
 
-    async def ask_metrics(self, within_s: float) -> tuple[Report, ...]:
+    async def ask_metrics(self, within_s: float) -> Sequence[Report]:
         """What control told, and all that it asked; nothing where it is away or does not answer in time."""
         wire = self.wire
         if wire is None or wire.write_paused:
             return ()
-        ask = next(self._numbers)
-        told: asyncio.Future[tuple[Report, ...]] = self.shared.loop.create_future()
-        self._asks[ask] = told
+        ask, scrape = next(self._numbers), Scrape()
+        self._asks[ask] = scrape
         wire.send(AskMetrics(ask, within_s))
         try:
             # Control waits for others as long: that it then answers is another matter.
             async with asyncio.timeout(within_s * 1.5):
-                return await told
+                await scrape.over.wait()
         except TimeoutError:
             return ()
         finally:
             del self._asks[ask]
+        return scrape.reports
+
+    def tell_metrics(self, ask: int, report: Report) -> None:
+        if self.wire is not None:
+            self.wire.send(MetricsTold(ask, report))
 
     def _answer_all(self) -> None:
         """Control went away with what it was asked."""
-        for told in self._asks.values():
-            if not told.done():
-                told.set_result(())
+        for scrape in self._asks.values():
+            scrape.reports.clear()
+            scrape.over.set()
 
     # -- what control says ----------------------------------------------------------------
 
@@ -219,11 +223,22 @@ class Link:
         elif isinstance(message, TellAll):
             self._tell_all()
         elif isinstance(message, TellMetrics):
-            wire.send(MetricsTold(message.ask, self.tell()))
+            self.asked_metrics(message.ask)
         elif isinstance(message, Metrics) and message.ask in self._asks:
-            told = self._asks[message.ask]
-            if not told.done():
-                told.set_result(message.reports)
+            self._asks[message.ask].take(message)
+
+
+class Scrape:
+    """What came of one question for metrics."""
+
+    def __init__(self) -> None:
+        self.reports: list[Report] = []
+        self.over = asyncio.Event()
+
+    def take(self, message: Metrics) -> None:
+        self.reports.append(message.report)
+        if message.last:
+            self.over.set()
 
 
 class Wire(asyncio.Protocol):

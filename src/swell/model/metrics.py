@@ -32,7 +32,7 @@ class Metric(msgspec.Struct, frozen=True):
     """Of a histogram: upper ends of its buckets, without the infinite one."""
 
 
-class Sample(msgspec.Struct, frozen=True, array_like=True):
+class Sample(msgspec.Struct, frozen=True):
     """What one metric is for one set of labels, at the moment it was asked for."""
 
     name: str
@@ -42,17 +42,6 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     """Of a histogram: the sum of what was observed."""
     counts: tuple[int, ...] = ()
     """Of a histogram: observations by bucket, the infinite one last; each is counted once."""
-
-
-class Report(msgspec.Struct, frozen=True):
-    """What one process told when it was asked."""
-
-    process: str
-    """"gateway", "control" or "runner"."""
-    name: str
-    """Which of several gateways (`gateway`) or runners (`node`) it is."""
-    samples: tuple[Sample, ...] = ()
-    answered: bool = True
 
 
 class Histogram:
@@ -182,7 +171,12 @@ METRICS: tuple[Metric, ...] = (
         ("role", "start", "phase"),
         _START_S,
     ),
-    Metric(ENDS, "counter", "Replicas and templates that ended, by reason.", (*WORKLOAD, "role", "reason")),
+    Metric(
+        ENDS,
+        "counter",
+        "Replicas and templates that ended, by the reason their runner gave.",
+        (*WORKLOAD, "role", "reason"),
+    ),
     Metric(CPU_SECONDS, "counter", "CPU time that replicas and templates used.", (*WORKLOAD, "role")),
     Metric(REPLICA_SECONDS, "counter", "Time for which replicas and templates existed, added up.", (*WORKLOAD, "role")),
     Metric(

@@ -9,10 +9,10 @@ from __future__ import annotations
 import msgspec
 
 from swell.model.events import NodeSeen, ReplicaSeen
-from swell.model.metrics import Report
 from swell.model.orders import BuildReport, Inventory, StartOrder, StopOrder
 from swell.model.request import PoolCount, Prices, RequestRecord, Usage
 from swell.model.workload import Environment, Method, Revision
+from swell.wire.exposition import Report
 
 UNSENT_MAX = 64 * 1024 * 1024
 """Bytes that a peer which does not read may leave standing before the link to it is cut."""
@@ -237,10 +237,12 @@ class TellMetrics(msgspec.Struct, frozen=True, tag="tell_metrics"):
 
 
 class Metrics(msgspec.Struct, frozen=True, tag="metrics"):
-    """To a gateway that asked: what control and all others told. Who did not answer is among them, and says so."""
+    """To a gateway that asked: what one process told, control itself included. Who did not answer is told of, too."""
 
     ask: int
-    reports: tuple[Report, ...]
+    report: Report
+    last: bool = False
+    """No more follow."""
 
 
 Down = Table | TableDelta | Welcome | Order | Build | Wanted | TellAll | TellMetrics | Metrics

@@ -85,7 +85,8 @@ class Settings(msgspec.Struct, frozen=True):
     cache_max_gib: float = 20.0
     """…or sooner, the longest unused first, once all together take more than this."""
     metrics_pools_max: int = 1000
-    """Workloads that `/metrics` tells one by one; the others are summed as `app="_other"`."""
+    """Workloads that `/metrics` tells one by one; the others are summed as `app="_other"`. A process whose part is over
+    16 MiB, which takes some thousands, tells none."""
     policy: Policy = Policy()
 
     @property

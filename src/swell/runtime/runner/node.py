@@ -22,7 +22,7 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.events import NodeSeen, ReplicaSeen
-from swell.model.metrics import NODE_CORES, NODE_MEMORY, Report, Sample
+from swell.model.metrics import NODE_CORES, NODE_MEMORY, Sample
 from swell.model.node import Node
 from swell.model.orders import Inventory
 from swell.model.replica import Phase
@@ -39,6 +39,7 @@ from swell.runtime.runner.link import RunnerLink
 from swell.runtime.runner.processes import Reaper
 from swell.runtime.runner.spool import Spool
 from swell.wire import link as wire
+from swell.wire.exposition import report
 from swell.wire.identity import adopt_orphans
 from swell.wire.paths import Home
 from swell.wire.process import process_samples
@@ -128,7 +129,7 @@ class Runner:
             case wire.Build():
                 self._do(self._build(message))
             case wire.TellMetrics():
-                self.link.send(wire.MetricsTold(message.ask, Report("runner", self.node, tuple(self._metrics()))))
+                self._do(self._tell_metrics(message.ask))
             case wire.Wanted():
                 self._do(self.cache.collect(lambda: self._held(message)))
 
@@ -160,6 +161,9 @@ class Runner:
 
         report = await self.builder.build(message.revision, progress)
         self.link.send(wire.Built(message.ask, report))
+
+    async def _tell_metrics(self, ask: int) -> None:
+        self.link.send(wire.MetricsTold(ask, await report("runner", self.node, self._metrics())))
 
     def _metrics(self) -> Iterator[Sample]:
         children = ((child.pool, child.role, child.memory_mib) for child in self.fleet.children.values())
