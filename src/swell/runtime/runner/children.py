@@ -179,7 +179,8 @@ def waited_ms(child: Child, template: Child | None) -> tuple[tuple[str, float], 
 
 
 def verdict(child: Child, exit: Exit | None, oom_kills: int, tail: Sequence[str]) -> Ending:
-    """Why it is over: its own words first, then what was ordered, then what the kernel says.
+    """Why it is over: its own words first, then what was ordered, then what the kernel says. A crash is one also of
+    what was told to end.
 
     The detail's first line says it; the traceback, or the last lines it printed, may follow. What it printed need have
     nothing to do with its end, and is told as what it is.
@@ -189,11 +190,14 @@ def verdict(child: Child, exit: Exit | None, oom_kills: int, tail: Sequence[str]
         # What ended is not our runtime, which has a traceback to tell: it is a program of the user's.
         told = printed if child.failed.reason == "not_listening" else ()
         return Ending(child.failed.reason, "\n".join((child.failed.detail, *told)))
-    if child.stop is not None:
+    status = exit.status if exit is not None else None
+    # What was told to end may yet have ended by itself before it heard of it, with an input under way. We kill by
+    # SIGKILL only.
+    itself = bool(oom_kills) or status not in (None, 0, -signal.SIGKILL)
+    if child.stop is not None and not itself:
         return Ending(child.stop.reason, child.ending.detail if child.ending else "")
     if child.ending is not None:
         return child.ending
-    status = exit.status if exit is not None else None
     if oom_kills and status in (None, -signal.SIGKILL):
         return Ending("out_of_memory", "\n".join(("the kernel killed it", *printed)))
     if status == 0:
