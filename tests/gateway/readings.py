@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import h11
 
 from swell.gateway.heads import NOT_FORWARDED
-from swell.gateway.inbound import Inbound, Malformed
+from swell.gateway.inbound import Inbound, Malformed, Switching
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
 
@@ -49,7 +50,8 @@ def gateway_reads(
     try:
         for piece in pieces:
             at += len(piece)
-            inbound.feed(piece, 0.0)
+            with suppress(Switching):  # Behind it nothing is read, as behind one that asked to close.
+                inbound.feed(piece, 0.0)
             ends += [at] * (sum(request.complete for request in inbound.queue) - len(ends))
             if inbound.last is not None and inbound.last.complete and not inbound.last.keep_alive:
                 break

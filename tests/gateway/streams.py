@@ -151,6 +151,10 @@ connections = st.lists(st.one_of(requests(), st.sampled_from([NEXT, NEXT, b"\r\n
 
 # -- requests in order, then damaged --------------------------------------------------------------------------
 
+WEBSOCKET = (
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
 _AT_SHOP = b" HTTP/1.1\r\nHost: shop.localhost\r\n"
 SOUND = [
     NEXT,
@@ -161,6 +165,7 @@ SOUND = [
     b"POST /f" + _AT_SHOP + b"Transfer-Encoding: chunked\r\nTrailer: X\r\n\r\n1\r\n0\r\n0\r\nX: y\r\n\r\n",
     b"GET /g HTTP/1.0\r\nHost: shop.localhost\r\nConnection: keep-alive\r\n\r\n",
     b"HEAD /h" + _AT_SHOP + b"Swell-Trusted: 1\r\n\r\n",
+    b"GET /k" + _AT_SHOP + WEBSOCKET + b"\r\n",
     # Its body looks like a request: whoever loses the length reads one more.
     b"POST /i" + _AT_SHOP + b"Content-Length: %d\r\n\r\n%b" % (len(NEXT), NEXT),
 ]
@@ -173,6 +178,7 @@ _LINES = [
     *(b"Content-Length: 0", b"Content-Length: 5", b"Content-Length: 40", b"Content-Length : 5"),
     *(b"Transfer-Encoding: chunked", b"Transfer-Encoding:", b"Transfer-Encoding : chunked"),
     *(b"Connection: close", b"Connection: content-length, transfer-encoding, host"),
+    *(b"Upgrade: websocket", WEBSOCKET[:-2]),
     *(b"Upgrade: h2c\r\nConnection: upgrade", b"Expect: 100-continue", b"Host: o.localhost", b"X: a\r\n b", b" X: y"),
 ]
 _EDGES = re.compile(rb"\r\n|[: ;,\d/]")

@@ -24,7 +24,7 @@ from streams import FOUND, connections, damaged
 
 from swell.gateway.request import Request
 
-OWN_ERRORS = {400, 401, 403, 404, 405, 413, 431, 501, 505}
+OWN_ERRORS = {400, 401, 403, 404, 405, 413, 426, 431, 501, 505}
 """How the gateway may answer by itself; a 502 would be a replica that could not read what it was sent."""
 
 

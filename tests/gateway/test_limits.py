@@ -60,7 +60,7 @@ MALFORMED = {
     "the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "a target that is no path": (b"GET call HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     "chunks in HTTP/1.0": (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    "a websocket": (post(b"Host: x", b"Upgrade: websocket", b"Connection: upgrade"), 501),
+    "a websocket by POST": (post(b"Host: x", b"Upgrade: websocket", b"Connection: upgrade"), 400),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
     "a large header": (post(b"Host: x", b"X: " + b"y" * 100_000), 431),
     "a large target": (b"GET /" + b"y" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
@@ -86,16 +86,6 @@ def test_malformed_requests_are_refused_and_end_the_connection(play: Play, name:
         assert [exchange.body for exchange in replica.seen if exchange.body] == []
         # The gateway goes on.
         assert (await (await rig.browser()).call("/healthz", method="GET")).status == 200
-
-    play(scenario)
-
-
-def test_a_websocket_is_refused_under_its_own_code(play: Play) -> None:
-    async def scenario(rig: Rig) -> None:
-        browser = await rig.browser()
-        browser.send(b"GET /web/x/ HTTP/1.1\r\nHost: x\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n\r\n")
-        answer = await browser.answer()
-        assert (answer.status, answer.error["code"]) == (501, "no_websocket")
 
     play(scenario)
 

@@ -20,7 +20,7 @@ CALLS = (
     *("gateway/*.py", "wire/inference.py"),
     *(f"decide/{name}.py" for name in ("access", "admit", "inference", "route")),
     *("runtime/arguments.py", "runtime/asgi.py", "runtime/call.py", "runtime/endpoint.py"),
-    *(f"runtime/{name}.py" for name in ("http", "inference", "results", "service")),
+    *(f"runtime/{name}.py" for name in ("http", "inference", "results", "service", "websocket")),
 )
 API = (
     "api/*.py",

@@ -33,7 +33,8 @@ DIFFERENCES: dict[str, str] = {
     "Function": "no `.spawn()`; see Arguments from Python above",
     "Image": "describes a virtual environment, not a container",
     "Retries": "the Python caller sends again; callers over HTTP do not",
-    "asgi_app": "at `{label}.localhost` and `/web/{label}/` of the server; WebSockets are not offered yet",
+    "asgi_app": "at `{label}.localhost` and `/web/{label}/` of the server; a WebSocket has the function's `timeout=`, "
+    "messages of 16 MiB, and no compression",
     "concurrent": "of a class, it goes below @app.cls(), not on a method",
     "current_input_id": "is the id of the request, for `swell why`",
     "enable_output": "writes on standard error",

@@ -185,6 +185,8 @@ def _reasons(record: RequestRecord, past: ReplicaHistory | None, unforkable: str
         reasons.append("it was ready when the request came")
     elif past.waited:
         reasons.append(f"it could not be started at once: {past.waited}")
+    if record.status == 101:
+        reasons.append("it was a WebSocket: `run` is how long it was open")
     if record.attempts > 1:
         sent = f"sent {record.attempts} times"
         reasons.append(f"{sent}: what it was sent to before was busy or gone, and had taken nothing of it")

@@ -42,6 +42,10 @@ class Broken(Exception):
     """The bytes are no answer that can be passed on."""
 
 
+class Switched(Exception):
+    """The replica agreed to a WebSocket: what came behind its answer (the one argument) is no HTTP."""
+
+
 @dataclass(slots=True, eq=False)
 class Answer:
     """What came of one answer so far."""
@@ -78,6 +82,8 @@ class Answers:
     def __init__(self, native: bool, known: dict[bytes, AnswerHead]) -> None:
         self.native = native
         self.known = known
+        self.switching = False
+        """A WebSocket may be agreed to on this connection."""
         self.answer = Answer()
         self.begun = False
         """Something of it came."""
@@ -92,6 +98,7 @@ class Answers:
     def _clear(self) -> None:
         self._named: list[bytes] = []
         self._lines: list[bytes] = []
+        self._protocols: list[bytes] = []
         self._trailers: list[bytes] = []
         self._pieces: list[bytes] = []
 
@@ -107,7 +114,8 @@ class Answers:
             self.answer.pieces = self._pieces = []
 
     def feed(self, data: bytes, bodiless: bool) -> Answer:
-        """Take bytes in. `bodiless`: it answers a HEAD. Raises Broken; what came before it stands in `answer`."""
+        """Take bytes in. `bodiless`: it answers a HEAD. Raises Broken, and Switched where that may be; what came before
+        stands in `answer`."""
         if not self.begun:
             self.begun = True
             if self.native and not bodiless and self._seen_before(data):
@@ -116,7 +124,11 @@ class Answers:
         self._overhead += len(data)
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        except httptools.HttpParserUpgrade as upgrade:
+            if self.switching and self.answer.status == 101:
+                raise Switched(data[upgrade.args[0] :]) from None
+            raise Broken from None
+        except httptools.HttpParserError:
             raise Broken from None
         if self._overhead > HEADER_MAX:
             raise Broken
@@ -188,6 +200,8 @@ class Answers:
             answer.coded = True
         elif name == b"connection":
             self._named += tokens(value)
+        elif name == b"upgrade":
+            self._protocols.append(value.rstrip(OWS).lower())
         elif self.native:
             if name == _CPU_US and _is_number(value):
                 answer.cpu_us = int(value)
@@ -211,8 +225,13 @@ class Answers:
                 self._remember(answer)
             if self._bodiless:
                 answer.ended = True
-        elif answer.status == 101 or answer.status < 100:
-            raise ValueError("nothing was asked to be upgraded, and there is no such status")
+        elif answer.status == 101:
+            bodiless = not answer.coded and answer.length < 0 and self._protocols == [b"websocket"]
+            if not (self.switching and bodiless and self._parser.should_upgrade()):
+                raise ValueError("nothing was asked to be upgraded, or to another protocol")
+            answer.headed = True
+        elif answer.status < 100:
+            raise ValueError("there is no such status")
         else:
             self._begins = b""
 

@@ -19,6 +19,7 @@ from swell.gateway.request import Request
 from swell.gateway.shared import Shared
 from swell.model.hosts import is_loopback
 from swell.wire.settings import Settings
+from swell.wire.websocket import GOING_AWAY
 
 log = logging.getLogger("swell.gateway")
 
@@ -106,6 +107,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         self._server.close()
         self._shared.closing = True
+        self._part()
         now = loop.time()
         until, api_until, say_at, said = now + grace_s, now + min(grace_s, API_DRAIN_S), now + SAY_AFTER_S, 0
         while self.clients and now < until and not self._cut:
@@ -136,7 +138,14 @@ class Gateway:
             return False
         return self._front is None or request.pool is not self._front.api
 
+    def _part(self) -> None:
+        """A WebSocket has no end of its own to wait for: both of its sides are told to come to one."""
+        for client in [*self.clients]:
+            if client.tunnel is not None:
+                client.tunnel.leave(GOING_AWAY, "The server is being stopped.")
+
     def _cut_all(self) -> None:
+        self._part()
         for client in [*self.clients]:
             if client.current is not None:
                 _cut(client.current)

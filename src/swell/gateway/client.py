@@ -12,10 +12,11 @@ import logging
 from collections.abc import Callable
 from typing import cast
 
-from swell.gateway.heads import CONTINUE
-from swell.gateway.inbound import Inbound, Malformed
-from swell.gateway.request import DRAIN_MAX, Framing, Request
+from swell.gateway.heads import CONTINUE, Malformed
+from swell.gateway.inbound import Inbound, Switching
+from swell.gateway.request import DRAIN_MAX, Framing, Request, TunnelSide
 from swell.gateway.shared import Shared
+from swell.gateway.tunnel import keep_alive
 from swell.gateway.upstream import reset_on_close
 from swell.gateway.wheel import Timed
 
@@ -23,6 +24,10 @@ log = logging.getLogger("swell.gateway")
 
 READING_ORDER = 4
 """Why a client is not read: it already sent the next request."""
+READING_EARLY = 8
+"""Why a client is not read: it sends frames, and more of them than are kept, before its WebSocket is open."""
+EARLY_MAX = 64 * 1024
+"""Bytes that are kept of those."""
 LINGER_S = 5.0
 """After a last answer what the client still sends is read and thrown away until nothing came for this long: it may read
 the answer only once it has sent all it has, and a reset before would destroy it. One that sends 300 MB may pause for
@@ -61,7 +66,11 @@ class Client(asyncio.Protocol):
         self.heard_at = 0.0
         """When it last did what was waited for: send more of a body that is wanted, or take more of its answers."""
         self.discarding = False
-        """Nothing that still comes can be understood: it is thrown away."""
+        """Nothing that still comes is a request: it belongs to a WebSocket, or is thrown away."""
+        self.early = b""
+        """What came behind a handshake that is not answered yet."""
+        self.tunnel: TunnelSide | None = None
+        """The WebSocket it carries, or did."""
         self.lingering_until = 0.0
         """When a connection that only waits for the client's end is closed; 0: it is in use."""
         self.lingering_since = 0.0
@@ -85,8 +94,7 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now = self.shared.now()
         if self.discarding:
-            if self.lingering_until:
-                self._throw_away(len(data), now)
+            self._take(data, now)
             return
         # Asked before: the read that completes its body may bring what is behind it, too.
         growing = self.current is not None and not self.current.complete
@@ -94,6 +102,9 @@ class Client(asyncio.Protocol):
             self.inbound.feed(data, now)
         except Malformed as malformed:
             self._refuse_rest(*malformed.args)
+        except Switching as switching:
+            self.discarding = True
+            self.early = switching.args[0]
         self._heard(growing)
         if self.current is not None and not self.current.done:
             self.heard_at = now
@@ -102,8 +113,11 @@ class Client(asyncio.Protocol):
         self.half_closed = True
         self.heard_at = self.shared.now()
         last = self.inbound.last
+        if self.tunnel is not None and not self.lingering_until:
+            self.tunnel.client_eof()
+            return True
         waiting = self.inbound.queue or (self.current is not None and not self.current.done)
-        if not waiting or last is None or not last.complete:
+        if not waiting or last is None or not last.complete or last.websocket:
             return False
         self.shared.wheel.add(self, self.heard_at + PROBE_S)
         return True
@@ -114,6 +128,8 @@ class Client(asyncio.Protocol):
         if self.shared.full and len(self.clients) < self.shared.connections_max * 0.9:
             self.shared.full = False
         self.inbound.queue.clear()
+        if self.tunnel is not None:
+            self.tunnel.client_lost()
         current, self.current = self.current, None
         if current is not None:
             current.abandon()
@@ -142,22 +158,47 @@ class Client(asyncio.Protocol):
         if len(self.clients) > shared.connections_max + REFUSED_MAX:
             self.transport.abort()
             return
-        refusal = (503, "busy", f"The gateway has {most} connections, which is all it may have. Try again in a moment.")
+        message = f"The gateway has {most} connections, which is all it may have. Try again in a moment."
+        refusal = (503, "busy", message, b"retry-after: 1\r\n")
         request = self.current = self.inbound.refused(refusal)
         self.inbound.queue.clear()
         self.discarding = True
-        request.fail(*refusal, b"retry-after: 1\r\n")
+        request.fail(*refusal)
 
-    def _refuse_rest(self, status: int, code: str, message: str) -> None:
+    def _refuse_rest(self, status: int, code: str, message: str, lines: bytes = b"") -> None:
         """Nothing more can be read: what was read before is answered, then this refusal, then the end."""
-        request = self.inbound.refused((status, code, message))
+        request = self.inbound.refused((status, code, message, lines))
         self.discarding = True
         if request is self.current:
             if request.done:
                 self.current = None
                 self._end()
             else:
-                request.fail(status, code, message)
+                request.fail(status, code, message, lines)
+
+    # -- a WebSocket ----------------------------------------------------------------------
+
+    def switch(self, tunnel: TunnelSide) -> None:
+        """From here on this connection is a WebSocket's."""
+        self.tunnel = tunnel
+        keep_alive(self.transport)
+        early, self.early = self.early, b""
+        self.read_on(READING_EARLY)
+        if early:
+            tunnel.take(early)
+        if self.write_paused:
+            tunnel.pause()
+
+    def _take(self, data: bytes, now: float) -> None:
+        """Bytes that are no request."""
+        if self.lingering_until:
+            self._throw_away(len(data), now)
+        elif self.tunnel is not None:
+            self.tunnel.take(data)
+        elif self.inbound.last is not None and self.inbound.last.websocket:
+            self.early += data
+            if len(self.early) > EARLY_MAX:
+                self.stop_reading(READING_EARLY)
 
     # -- turns ----------------------------------------------------------------------------
 
@@ -230,6 +271,11 @@ class Client(asyncio.Protocol):
 
     def cut(self, request: Request) -> None:
         """Break the connection off: an answer was begun that cannot be finished."""
+        if self.tunnel is not None:
+            # A Close that was said arrives; without one the end itself shows that the session broke.
+            self.current = None
+            self._close()
+            return
         if request.framing is Framing.CLOSE:
             reset_on_close(self.transport)
         self.current = None
@@ -239,9 +285,8 @@ class Client(asyncio.Protocol):
         """No more answers. Wait a little for the client to close, so that it gets to read the last one."""
         if self.transport.is_closing():
             return
-        if self.half_closed or (
-            self.inbound.last is not None and self.inbound.last.complete and self.inbound.last.refusal is None
-        ):
+        last = self.inbound.last
+        if self.half_closed or (last is not None and last.complete and last.refusal is None and not last.websocket):
             self._close()
             return
         self.discarding = True

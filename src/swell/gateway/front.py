@@ -11,7 +11,7 @@ from swell.decide.inference import Told
 from swell.decide.inference import inference as asked
 from swell.decide.route import Destination, Found, NoRoute, Own, Routes, route
 from swell.gateway.api_pool import ApiPool
-from swell.gateway.heads import request_start
+from swell.gateway.heads import UPGRADE_LINES, request_start
 from swell.gateway.inference import answer_of
 from swell.gateway.pool import Pool
 from swell.gateway.request import Request
@@ -28,6 +28,7 @@ KNOWN_HOST_MAX = 255
 """Bytes of a host with which one is remembered: no name is longer."""
 _HEALTHY = b"ok\n"
 _TRUSTED_LINE = f"{TRUSTED}: 1\r\n".encode()
+_SOCKET_KINDS = ("asgi", "server")
 _ASK_LINE = b"www-authenticate: Bearer\r\n"
 
 
@@ -118,6 +119,7 @@ class Front:
         if changed or left:
             self.known.clear()
         for pool in left:
+            pool.part()
             if pool.key not in self.pools:
                 self.leaving[pool.key] = pool
                 pool.close()
@@ -220,6 +222,12 @@ class Front:
         if refused is not None:
             _refuse(request, refused)
             return
+        if request.websocket and (found.web is None or found.web.kind not in _SOCKET_KINDS):
+            message = (
+                "Only @asgi_app and @web_server take WebSockets, and this is neither: use HTTP, or stream the answer."
+            )
+            request.fail(501, "no_websocket", message)
+            return
         path = found.path.encode("latin-1")
         request.call = f"WEB {found.path}"
         request.line = request_start(request.method, path + query)
@@ -232,6 +240,8 @@ class Front:
         if caller.key is not Key.OURS and request.authorization is not None:
             # Not our key, so it is for the endpoint itself.
             request.extra += b"authorization: %b\r\n" % request.authorization
+        if request.websocket:
+            request.extra += UPGRADE_LINES
         self._submit(request, pool)
 
     def _submit(self, request: Request, pool: Pool) -> None:

@@ -20,6 +20,8 @@ KEEP_ALIVE_LINE = b"connection: keep-alive\r\n"
 COLD_LINE = f"{COLD}: 1\r\n".encode()
 COST = f"{COST_USD}: %.12f\r\n".encode()
 
+UPGRADE_LINES = b"connection: Upgrade\r\nupgrade: websocket\r\n"
+
 NOT_FORWARDED = frozenset(
     {
         b"connection",
@@ -42,6 +44,14 @@ NOT_IN_TRAILERS = NOT_FORWARDED | {b"content-length", b"host", b"content-type", 
 _STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n{REQUEST_ID}: ".encode() for s in HTTPStatus}
 _ODD_STATUS = f"HTTP/1.1 %d Status\r\n{REQUEST_ID}: ".encode()
 _REQUEST = f"%b %b HTTP/1.1\r\n{REQUEST_ID}: ".encode()
+
+
+class Malformed(Exception):
+    """Bytes are not a request that can be served: (status, code, message, header lines of the refusal). Nothing after
+    them can be read."""
+
+    def __init__(self, status: int, code: str, message: str, lines: bytes = b"") -> None:
+        super().__init__(status, code, message, lines)
 
 
 def request_start(method: bytes, target: bytes) -> bytes:

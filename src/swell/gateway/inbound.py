@@ -11,8 +11,9 @@ from collections import deque
 
 import httptools
 
-from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, OWS, tokens, without
-from swell.gateway.request import ClientSide, Request
+from swell.gateway.handshake import check
+from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, OWS, Malformed, tokens, without
+from swell.gateway.request import ClientSide, Refused, Request
 from swell.gateway.shared import Head, Shared
 from swell.model.hosts import is_host
 from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT, TIMEOUT, lower
@@ -33,8 +34,8 @@ _NOT_HTTP = frozenset(
 """Methods of RTSP and ICE, which the parser takes with a first line of theirs; parsers of HTTP do not know them."""
 
 
-class Malformed(Exception):
-    """The bytes are not a request that can be served: (status, code, message). Nothing after them can be read."""
+class Switching(Exception):
+    """The last request asks for a WebSocket: what came behind its head (the one argument) is no HTTP."""
 
 
 class Inbound:
@@ -78,7 +79,7 @@ class Inbound:
         self.timeout: bytes | None = None
 
     def feed(self, data: bytes, now: float) -> None:
-        """Parse bytes into `queue` and `last`. Raises Malformed."""
+        """Parse bytes into `queue` and `last`. Raises Malformed, and Switching: then nothing more is to be fed."""
         self.now = now
         if self.between and self._seen_before(data):
             return
@@ -89,6 +90,8 @@ class Inbound:
                 self.parser.feed_data(rest)
                 break
             except httptools.HttpParserUpgrade as upgrade:
+                if self.last is not None and self.last.websocket:
+                    raise Switching(bytes(rest[upgrade.args[0] :])) from None
                 # What was asked to change is ignored; the parser stopped because it cannot know that.
                 self.parser = httptools.HttpRequestParser(self)
                 rest = rest[upgrade.args[0] :]
@@ -108,7 +111,7 @@ class Inbound:
         if not (self.last is not None and self.last.complete and not self.last.keep_alive):
             raise Malformed(400, "bad_request", f"The request is not valid HTTP/1.1: {error}.")
 
-    def refused(self, refusal: tuple[int, str, str]) -> Request:
+    def refused(self, refusal: Refused) -> Request:
         """Mark the request that could not be read as refused; a new one if it was not even begun."""
         request = self.last
         if request is None or request.complete:
@@ -286,12 +289,16 @@ class Inbound:
                 raise Malformed(501, "bad_request", "The only Transfer-Encoding taken is chunked.")
             request.chunked = True
         # The parser takes a request that offers another protocol, whatever it is called, for one without a body.
-        if b"websocket" in b",".join(self.upgrades):
-            raise Malformed(501, "no_websocket", "WebSockets are not offered yet: use HTTP, or stream the answer.")
         if self.upgrades and (self.length > 0 or self.codings):
             raise Malformed(501, "bad_request", "Upgrading the connection is not served here.")
+        offers = self.upgrades and b"websocket" in tokens(b",".join(self.upgrades))
         if self.named:
             self.lines = without(self.lines, [n for n in self.named if n != b"content-length"])
+        if offers:
+            check(request, self.named, self.lines)
+            request.websocket = True
+            # Whatever it is answered: what comes behind it is not read as a request.
+            request.keep_alive = False
         if self.codings:
             self.lines += (b"transfer-encoding", COLON, b"chunked", CRLF)
         request.expects = self.expects and request.http11 and (self.length > 0 or request.chunked)

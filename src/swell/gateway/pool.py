@@ -129,6 +129,11 @@ class Pool:
         for replica in list(self.replicas.values()):
             self._remove(replica)
 
+    def part(self) -> None:
+        """It has the traffic no more: its WebSockets are told to come again, to what has it."""
+        for replica in self.replicas.values():
+            replica.part()
+
     def take_held(self) -> list[Request]:
         """Give up the held requests, oldest first: their workload has another pool now."""
         requests = list(self.held)
@@ -206,7 +211,7 @@ class Pool:
         request.attempts += 1
         request.allot(self, now)
         self._touch()
-        while replica.idle:
+        while replica.idle and not request.websocket:
             upstream = replica.idle.pop()
             if not upstream.transport.is_closing() and now - upstream.idle_at <= replica.reuse_s:
                 upstream.send(request, now)

@@ -12,9 +12,11 @@ from typing import Protocol
 from swell.gateway.held import READING_HELD
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
+from swell.gateway.tunnel import Tunnel
 from swell.gateway.upstream import Upstream
 from swell.gateway.wheel import Timed
 from swell.wire.link import Endpoint
+from swell.wire.websocket import GOING_AWAY
 
 BUSY_REST_S = 0.05
 """A replica that said it is full is left alone for this long: it may still be ending an input whose caller left."""
@@ -49,6 +51,8 @@ class Replica:
         self.timings_ms = endpoint.timings_ms
         self.in_flight = 0
         self.idle: list[Upstream] = []
+        self.tunnels: set[Tunnel] = set()
+        """WebSockets that are open."""
         self.reuse_s = math.inf if pool.native else FOREIGN_REUSE_S
         """How long an idle connection can be used again."""
         self.place = -1
@@ -68,12 +72,19 @@ class Replica:
         return not (self.gone or self.resting or self.spent)
 
     def leave(self) -> None:
-        """It is off the table: what runs may finish, nothing new goes there."""
+        """It is off the table: what runs may finish, nothing new goes there. A WebSocket has no end of its own to wait
+        for."""
         self.gone = True
         self.pool.shared.wheel.discard(self)
         idle, self.idle = self.idle, []
         for upstream in idle:
             upstream.abort()
+        self.part()
+
+    def part(self) -> None:
+        """End its WebSockets, between two frames and with a word."""
+        for tunnel in [*self.tunnels]:
+            tunnel.leave(GOING_AWAY, "This version of the app is being replaced or stopped.")
 
     # -- rest -----------------------------------------------------------------------------
 
@@ -111,6 +122,7 @@ class Replica:
         self.failures = 0
         if not request.done and request.attempts == attempt:
             request.client.read_on(READING_HELD)
+            upstream.answers.switching = request.websocket
             upstream.send(request, self.pool.shared.now())
         else:
             self.keep(upstream, self.pool.shared.now())

@@ -33,6 +33,10 @@ LAST_WORDS_S = 0.5
 end in words a stream that the gateway can only cut."""
 
 
+Refused = tuple[int, str, str, bytes]
+"""Status, code, message, and further header lines of a refusal."""
+
+
 class Framing(IntEnum):
     """How the client is told where the answer's body ends."""
 
@@ -48,6 +52,7 @@ class ClientSide(Protocol):
     def write(self, data: bytes) -> None: ...
     def answered(self, request: Request) -> None: ...
     def cut(self, request: Request) -> None: ...
+    def switch(self, tunnel: TunnelSide) -> None: ...
     def stop_reading(self, why: int) -> None: ...
     def read_on(self, why: int) -> None: ...
     @property
@@ -58,9 +63,22 @@ class UpstreamSide(Protocol):
     """The connection a request was sent on."""
 
     def push_body(self) -> None: ...
+    def late(self) -> bool:
+        """Its deadline has passed: True if it may still say so by itself."""
+        ...
+
     def abort(self) -> None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
+
+
+class TunnelSide(UpstreamSide, Protocol):
+    """An open WebSocket, as its client's connection knows it."""
+
+    def take(self, data: bytes) -> None: ...
+    def leave(self, code: int, reason: str) -> None: ...
+    def client_eof(self) -> None: ...
+    def client_lost(self) -> None: ...
 
 
 class PoolSide(Protocol):
@@ -107,6 +125,8 @@ class Request:
     length: int = 0
     chunked: bool = False
     expects: bool = False
+    websocket: bool = False
+    """It is an opening handshake."""
     host: bytes = b"localhost"
     """Of HTTP/1.0 clients that name none, this."""
     authorization: bytes | None = None
@@ -115,8 +135,8 @@ class Request:
     timeout: bytes | None = None
     head: bytes = b""
     """Header lines to pass on, but for Host."""
-    refusal: tuple[int, str, str] | None = None
-    """(status, code, message) when it cannot be served whatever it is for."""
+    refusal: Refused | None = None
+    """Set when it cannot be served whatever it is for."""
     # The body
     body: list[bytes] = field(default_factory=list)
     size: int = 0
@@ -184,15 +204,10 @@ class Request:
         """Its time is up: to wait, or to be worked on."""
         if self.replica is None:
             self._waited(now)
-        elif self._may_speak and now < self.deadline + LAST_WORDS_S:
+        elif now < self.deadline + LAST_WORDS_S and self.upstream is not None and self.upstream.late():
             self.shared.wheel.add(self, self.deadline + LAST_WORDS_S)
         else:
             self.expire()
-
-    @property
-    def _may_speak(self) -> bool:
-        """It was sent to a replica that answers for its own deadlines."""
-        return self.upstream is not None and self.pool is not None and self.pool.native
 
     @property
     def _callers_limit(self) -> str:

@@ -12,7 +12,7 @@ import struct
 from typing import Protocol, cast
 
 from swell.decide.price import marginal
-from swell.gateway.answers import Answer, Answers, Broken
+from swell.gateway.answers import Answer, Answers, Broken, Switched
 from swell.gateway.heads import (
     CHUNKED_LINE,
     CLOSE_LINE,
@@ -22,12 +22,14 @@ from swell.gateway.heads import (
     CRLF,
     KEEP_ALIVE_LINE,
     LAST_CHUNK,
+    UPGRADE_LINES,
     answer_start,
     chunk,
     without,
 )
 from swell.gateway.request import REPLAY_MAX, Framing, Request
 from swell.gateway.shared import Shared
+from swell.gateway.tunnel import Tunnel
 from swell.wire.http import COST_USD, REMAINING_MS, SERVER_TIMING
 
 NONE, LENGTH, CHUNKED, CLOSE = Framing
@@ -49,6 +51,9 @@ _TIMES_AND_COST = _TIMES + COST
 
 class Owner(Protocol):
     """The replica it leads to: who gets the connection, and the slot, back."""
+
+    gone: bool
+    tunnels: set[Tunnel]
 
     def ended(self, upstream: Upstream | None, now: float) -> None: ...
     def busy(self, request: Request, upstream: Upstream | None) -> None: ...
@@ -124,6 +129,10 @@ class Upstream(asyncio.Protocol):
             request.sent = 0
             request.replayable = False
 
+    def late(self) -> bool:
+        """A replica of ours answers for its own deadlines."""
+        return self.native
+
     def abort(self) -> None:
         """Close at once: to a replica that is the order to cancel."""
         self.request = None
@@ -159,6 +168,9 @@ class Upstream(asyncio.Protocol):
         answers = self.answers
         try:
             answer = answers.feed(data, request.method == b"HEAD")
+        except Switched as switched:
+            self._switch(request, answers.answer, switched.args[0])
+            return
         except Broken:
             answer = answers.answer
             if not answer.ended:
@@ -200,6 +212,28 @@ class Upstream(asyncio.Protocol):
         self.answers.taken()
         if client.write_paused:
             self.pause()
+
+    def _switch(self, request: Request, answer: Answer, rest: bytes) -> None:
+        """From here on it is a WebSocket, and this connection its session's."""
+        if not request.websocket:
+            self._die(unread=False)
+            return
+        head = b"".join(
+            (
+                answer_start(101),
+                request.id,
+                CRLF,
+                *without(answer.lines, answer.named),
+                COLD_LINE if request.cold else b"",
+                UPGRADE_LINES,
+                self._metering(request, answer, request.shared.now()),
+                CRLF,
+            )
+        )
+        self.request = None
+        tunnel = request.upstream = Tunnel(self.owner, request, self.transport)
+        self.transport.set_protocol(tunnel)
+        tunnel.open(head, rest)
 
     def _answer_head(self, request: Request, answer: Answer, now: float) -> bytes:
         status = answer.status

@@ -5,26 +5,20 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter_ns, process_time_ns
-from typing import Any
-from urllib.parse import unquote_to_bytes
+from typing import TYPE_CHECKING, Any
 
 from swell.model.errors import SwellError
 from swell.runtime.call import ReplicaContext
 from swell.runtime.http import Exchange, checked, used_lines
+from swell.runtime.scope import App, Message, http_scope
 from swell.runtime.steps import Steps
 from swell.runtime.stream import TRAILERS
 from swell.runtime.tracebacks import summary, user_traceback
 from swell.wire.context import Input
-from swell.wire.http import REQUEST_ID, ROOT_PATH, lower
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
-
-_REQUEST_ID, _ROOT_PATH = lower(REQUEST_ID), lower(ROOT_PATH)
+if TYPE_CHECKING:
+    from swell.runtime.websocket import WebSocketCall
 
 BODY_AHEAD_MAX = 256 * 1024
 """Bytes of a request's body that wait for the application before the connection is not read any more."""
@@ -65,8 +59,12 @@ class AsgiApp:
             await self._inbox.put({"type": "lifespan.shutdown"})
             await self._lifespan_says()
 
-    def open(self, exchange: Exchange) -> AsgiCall:
+    def open(self, exchange: Exchange) -> AsgiCall | WebSocketCall:
         """Take one admitted request."""
+        if exchange.request.header(b"upgrade") == b"websocket":
+            from swell.runtime.websocket import WebSocketCall
+
+            return WebSocketCall(self._replica, exchange, self._app, self._state)
         return AsgiCall(self._replica, exchange, self._app, self._state)
 
     async def _lifespan_says(self) -> Message | None:
@@ -111,7 +109,7 @@ class AsgiCall:
         """Its deadline passed before its answer began: nothing of its application is sent."""
         self._began_ns = perf_counter_ns()
         self._process_ns = process_time_ns()
-        self._steps = Steps(self._run(app, _scope(exchange, state)))
+        self._steps = Steps(self._run(app, http_scope(exchange, state)))
         self._task: asyncio.Task[None] = replica.loop.create_task(
             self._steps, context=replica.context_for(Input(self.request, self.deadline))
         )
@@ -261,28 +259,6 @@ class AsgiCall:
             exchange.begin(status, [*headers, *length, *spent])
         exchange.write(body)
         exchange.end(self._spent())
-
-
-def _scope(exchange: Exchange, state: dict[str, Any]) -> dict[str, Any]:
-    """The HTTP scope. `path` has `root_path` in front, as ASGI wants it."""
-    request = exchange.request
-    root = request.header(_ROOT_PATH).decode("latin-1").rstrip("/")
-    path, _, query = request.target.partition(b"?")
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
-        "http_version": "1.1",
-        "method": request.method,
-        "scheme": request.header(b"x-forwarded-proto").decode("latin-1") or "http",
-        "path": root + unquote_to_bytes(path).decode("utf-8", "replace"),
-        "raw_path": root.encode("latin-1") + path,
-        "query_string": query,
-        "root_path": root,
-        "headers": [(_REQUEST_ID, request.id.encode("latin-1")), *request.headers],
-        "client": None,
-        "server": None,
-        "state": state.copy(),
-    }
 
 
 def _length(body: bytes) -> tuple[bytes, bytes]:

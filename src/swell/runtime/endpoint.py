@@ -18,11 +18,11 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.model.workload import Web
 from swell.runtime.arguments import Given, bad_body
-from swell.runtime.asgi import App
 from swell.runtime.call import Call, Callee, ReplicaContext
 from swell.runtime.http import Exchange, Request
 from swell.runtime.load import Program
 from swell.runtime.results import accepted
+from swell.runtime.scope import App
 from swell.wire.http import JSON
 
 

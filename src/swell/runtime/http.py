@@ -220,6 +220,11 @@ class Exchange:
         """Has whoever waits for the answer hung up? From any thread, for when the loop cannot say."""
         return not self.closed and self._connection.hung_up()
 
+    def switch(self, head: bytes, protocol: asyncio.Protocol) -> Any:
+        """Answer 101 with these header lines, and give the connection up to another protocol: its transport."""
+        self.closed = True
+        return self._connection.switch(_LINES[101] + head + b"\r\n", protocol)
+
     def _finish(self) -> None:
         self.closed = True
         self._connection.answered()
@@ -391,12 +396,15 @@ class Connection(asyncio.Protocol):
 
     def hung_up(self) -> bool:
         """Asked of the kernel: the loop has yet to hear of it."""
-        descriptor = self._transport.get_extra_info("socket").fileno()
-        if descriptor < 0:
-            return False
-        asked = select.poll()
-        asked.register(descriptor, _HUNG_UP)
-        return any(event & _HUNG_UP for _, event in asked.poll(0))
+        return hung_up(self._transport)
+
+    def switch(self, answer: bytes, protocol: asyncio.Protocol) -> Any:
+        """Write a last answer; what comes from now on is another protocol's. The transport."""
+        self._exchange = self._handler = None
+        self._connections.discard(self)
+        self._transport.set_protocol(protocol)
+        self._transport.write(answer)
+        return self._transport
 
     def abort(self) -> None:
         self._transport.abort()
@@ -416,6 +424,16 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         else:
             self._transport.abort()
+
+
+def hung_up(transport: Any) -> bool:
+    """Has the other side closed? Asked of the kernel, from any thread."""
+    descriptor = transport.get_extra_info("socket").fileno()
+    if descriptor < 0:
+        return False
+    asked = select.poll()
+    asked.register(descriptor, _HUNG_UP)
+    return any(event & _HUNG_UP for _, event in asked.poll(0))
 
 
 def used_lines(cpu_ns: int, run_ns: int) -> bytes:
