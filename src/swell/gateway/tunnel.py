@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from swell.gateway.request import Request
+from swell.wire.hangup import hung_up
 from swell.wire.websocket import GOING_AWAY, POLICY, Ends, close_frame
 
 READING_TUNNEL = 16
@@ -100,7 +101,8 @@ class Tunnel(asyncio.Protocol):
 
     def leave(self, code: int, reason: str) -> None:
         """It has to end: tell both sides, who then end it as they would have."""
-        if self.request.done:
+        if self.request.done or hung_up(self.transport):
+            # A replica that died is taken off the table, too: what ended the session is told by its end.
             return
         self.down.leave(close_frame(code, reason))
         self.up.leave(close_frame(code, reason, os.urandom(4)))

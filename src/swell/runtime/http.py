@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-import select
 import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 
 import httptools
 
+from swell.wire.hangup import hung_up
 from swell.wire.http import (
     CPU_US,
     ERROR,
@@ -55,7 +55,6 @@ _REQUEST_ID, _REMAINING_MS, _LIMIT, _TRUSTED = map(lower, (REQUEST_ID, REMAINING
 _USED = f"{CPU_US}: %d\r\n{RUN_US}: %d\r\n".encode()
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
-_HUNG_UP = select.POLLHUP | getattr(select, "POLLRDHUP", 0)
 
 
 class Head:
@@ -424,16 +423,6 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         else:
             self._transport.abort()
-
-
-def hung_up(transport: Any) -> bool:
-    """Has the other side closed? Asked of the kernel, from any thread."""
-    descriptor = transport.get_extra_info("socket").fileno()
-    if descriptor < 0:
-        return False
-    asked = select.poll()
-    asked.register(descriptor, _HUNG_UP)
-    return any(event & _HUNG_UP for _, event in asked.poll(0))
 
 
 def used_lines(cpu_ns: int, run_ns: int) -> bytes:

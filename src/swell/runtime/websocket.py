@@ -14,11 +14,12 @@ from time import perf_counter_ns, process_time_ns
 from typing import Any
 
 from swell.runtime.call import ReplicaContext
-from swell.runtime.http import Exchange, checked, hung_up, used_lines
+from swell.runtime.http import Exchange, checked, used_lines
 from swell.runtime.scope import App, Message, http_scope
 from swell.runtime.steps import Steps
 from swell.runtime.tracebacks import summary, user_traceback
 from swell.wire.context import Input
+from swell.wire.hangup import hung_up
 from swell.wire.websocket import (
     ABNORMAL,
     BINARY,
