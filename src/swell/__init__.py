@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from swell.sdk.marks import enter as enter
     from swell.sdk.marks import exit as exit
     from swell.sdk.marks import fastapi_endpoint as fastapi_endpoint
+    from swell.sdk.marks import limit as limit
     from swell.sdk.marks import method as method
     from swell.sdk.marks import tensors as tensors
     from swell.sdk.marks import web_endpoint as web_endpoint
@@ -43,6 +44,7 @@ _WHERE = {
     "exit": "swell.sdk.marks",
     "fastapi_endpoint": "swell.sdk.marks",
     "is_local": "swell.sdk.here",
+    "limit": "swell.sdk.marks",
     "method": "swell.sdk.marks",
     "remaining_s": "swell.sdk.here",
     "tensors": "swell.sdk.marks",

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 
     from swell.api.port import ControlPort
     from swell.control.deploying import Deployer
+    from swell.control.keys import KeyRing
+    from swell.control.loop import Loop
     from swell.control.queries import Queries
-    from swell.model.ports import Blobs, Clock
+    from swell.model.ports import Blobs, Clock, Store
     from swell.store.retention import Keep
 
 log = logging.getLogger("swell")
@@ -106,7 +108,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
         version=version("swell"),
     )
     blobs = BlobFolder(paths.blobs)
-    api = control_api(settings, Control(deployer, queries), blobs, keys.api)
+    api = control_api(settings, Control(deployer, queries, key_ring(store, clock, loop)), blobs, keys.api)
     over = asyncio.Event()
     serving = asyncio.create_task(serve_api(api, api_socket, over))
     tasks = [asyncio.create_task(chore) for chore in chores(deployer, blobs, clock)]
@@ -135,15 +137,25 @@ def keep(settings: Settings) -> Keep:
     )
 
 
-class Control:
-    """What the API asks (`api/port`): one part deploys, the other answers."""
+def key_ring(store: Store, clock: Clock, loop: Loop) -> KeyRing:
+    """The API keys, those there were among what the gateways are told."""
+    from swell.control.keys import KeyRing
 
-    def __init__(self, deployer: Deployer, queries: Queries) -> None:
+    ring = KeyRing(store.keys, clock, loop.tell_key)
+    loop.reactor.keeper.keys.update({key.id: key for key in ring.all()})
+    return ring
+
+
+class Control:
+    """What the API asks (`api/port`): one part deploys, one answers, one has the keys."""
+
+    def __init__(self, deployer: Deployer, queries: Queries, ring: KeyRing) -> None:
         self.deploy, self.stop_app = deployer.deploy, deployer.stop_app
         self.version, self.versions = deployer.version, deployer.versions
         self.deployed, self.health = queries.deployed, queries.health
         self.apps, self.replicas = queries.apps, queries.replicas
         self.requests, self.why, self.usage = queries.requests, queries.why, queries.usage
+        self.key, self.keys, self.make_key, self.revoke_key = ring.get, ring.rows, ring.make, ring.revoke
 
 
 def control_api(settings: Settings, port: ControlPort, blobs: Blobs, key: str) -> ASGIApp:

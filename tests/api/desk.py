@@ -7,9 +7,25 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 
+from swell.control.keys import KeyRing
+from swell.decide.access import Holder
 from swell.model.errors import SwellError
+from swell.model.key import ApiKey
 from swell.model.workload import App, Version
-from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, RequestRow, VersionRow, Why
+from swell.serve import SystemClock
+from swell.store.memory import MemoryStore
+from swell.wire.api import (
+    AppRow,
+    DeployLine,
+    KeyRow,
+    MadeKey,
+    NewKey,
+    PoolUsage,
+    ReplicaRow,
+    RequestRow,
+    VersionRow,
+    Why,
+)
 
 
 class Desk:
@@ -18,6 +34,7 @@ class Desk:
     def __init__(self) -> None:
         self.kept: dict[str, App] = {}
         self.history: dict[str, list[Version]] = defaultdict(list)
+        self.ring = KeyRing(MemoryStore().keys, SystemClock(), lambda key: None)
         self.waiting = threading.Event()
         self.cancelled = threading.Event()
 
@@ -74,5 +91,17 @@ class Desk:
     async def usage(self, since_s: float) -> list[PoolUsage]:
         return [PoolUsage("p", 1, 0, 0, since_s, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)]
 
+    def key(self, id: str) -> ApiKey | None:
+        return self.ring.get(id)
+
+    def keys(self, holder: Holder) -> list[KeyRow]:
+        return self.ring.rows(holder)
+
+    async def make_key(self, asked: NewKey, holder: Holder) -> MadeKey:
+        return await self.ring.make(asked, holder)
+
+    async def revoke_key(self, named: str, holder: Holder) -> KeyRow:
+        return await self.ring.revoke(named, holder)
+
     def health(self) -> dict[str, object]:
-        return {"ok": True, "trouble": ""}
+        return {"ok": True, "trouble": "", "waiting": {"default/a/f@rv-0": "no room"}}

@@ -4,127 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import msgspec
 import pytest
-import uvicorn
-from desk import Desk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.served import KEY, WAIT_S, Server, deploy, document, error, put_blob
 from swell.api.answers import refusal
-from swell.api.app import make_api
 from swell.api.auth import Auth
+from swell.decide.access import SERVER
 from swell.model.errors import SwellError
-from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
-from swell.store.blobs import BlobFolder
-from swell.store.logs import lines
-from swell.wire.api import AppRow, Deploy, DeployLine, PoolUsage, ReplicaRow, VersionRow, Why
-
-KEY = "sk-" + "a" * 64
-WAIT_S = 10.0
-
-
-class Server:
-    """The API in a thread of its own, and a client that speaks to it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.desk = Desk()
-        self.logs = folder / "logs"
-        self.blobs = BlobFolder(folder / "blobs", most=1_000_000)
-        api = make_api(
-            self.desk,
-            self.blobs,
-            partial(lines, self.logs),
-            key=KEY,
-            version="1.2.3",
-            allowed_hosts=["swell.example"],
-            allowed_origins=["http://console.example"],
-        )
-        socket = str(folder / "api.sock")
-        config = uvicorn.Config(api, uds=socket, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run)
-        self._thread.start()
-        started = threading.Event()
-        while not self._server.started:
-            assert self._thread.is_alive()
-            started.wait(0.01)
-        self.client = httpx2.Client(
-            transport=httpx2.HTTPTransport(uds=socket),
-            base_url="http://127.0.0.1",
-            headers={"Authorization": f"Bearer {KEY}"},
-            timeout=WAIT_S,
-        )
-
-    def stop(self) -> bool:
-        """True when the server ended by itself in time."""
-        self._server.should_exit = True
-        self._thread.join(WAIT_S)
-        return not self._thread.is_alive()
-
-    def close(self) -> None:
-        self.client.close()
-        assert self.stop()
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    """Short enough for a socket."""
-    folder = Path(tempfile.mkdtemp(prefix="sw", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Server]:
-    server = Server(folder)
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def client(server: Server) -> httpx2.Client:
-    return server.client
-
-
-def error(response: httpx2.Response, status: int) -> dict[str, str]:
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/json"
-    return response.json()["error"]
-
-
-def put_blob(client: httpx2.Client, content: bytes) -> str:
-    digest = "sha256-" + hashlib.sha256(content).hexdigest()
-    assert client.put(f"/api/blobs/{digest}", content=content).status_code == 204
-    return digest
-
-
-def document(client: httpx2.Client, name: str = "a", blob: str = "") -> dict[str, Any]:
-    revision = Revision(
-        environment=Environment("/usr/bin/python3", "3.11"),
-        bundle=blob or put_blob(client, b"source"),
-        entry=Entry("mod", "f", "function", (Method("f"),)),
-    )
-    app = App("default", name, (Workload("default", name, "f", revision.id),), (revision,))
-    return msgspec.to_builtins(Deploy(app))
-
-
-def deploy(client: httpx2.Client, name: str) -> list[DeployLine]:
-    response = client.post("/api/apps", json=document(client, name))
-    assert response.status_code == 200, response.text
-    assert response.headers["content-type"] == "application/x-ndjson"
-    return [msgspec.json.decode(line, type=DeployLine) for line in response.content.splitlines()]
-
+from swell.model.workload import App
+from swell.wire.api import AppRow, PoolUsage, ReplicaRow, VersionRow, Why
 
 # -- the door -------------------------------------------------------------------------------------
 
@@ -177,9 +74,9 @@ def test_other_hosts_are_refused(client: httpx2.Client, host: str) -> None:
 def test_on_every_address_any_address_is_served_but_no_other_name(host: str) -> None:
     auth = Auth(refusal(SwellError("x", "x")), KEY, ["swell.example"], [], any_address=True)
     key = (b"authorization", f"Bearer {KEY}".encode())
-    assert auth.refused([(b"host", host.encode()), key]) is None
+    assert auth.judged([(b"host", host.encode()), key]) == (SERVER, None)
     for other in ("evil.example", "10.0.0.1.evil.example", ""):
-        refused = auth.refused([(b"host", other.encode()), key])
+        _, refused = auth.judged([(b"host", other.encode()), key])
         assert refused is not None
         assert refused.code == "bad_host"
 
@@ -342,7 +239,7 @@ def test_a_blob_is_refused_with_a_wrong_digest_or_size(client: httpx2.Client) ->
 
 
 def test_listings_have_their_declared_types(client: httpx2.Client) -> None:
-    assert client.get("/api/health").json() == {"ok": True, "trouble": ""}
+    assert client.get("/api/health").json()["ok"] is True
     assert msgspec.json.decode(client.get("/api/replicas").content, type=list[ReplicaRow])[0].id == "r1-1"
     assert msgspec.json.decode(client.get("/api/requests/q1").content, type=Why).request == "q1"
     assert msgspec.json.decode(client.get("/api/usage?since_s=60").content, type=list[PoolUsage])[0].cpu_s == 60.0
@@ -453,8 +350,13 @@ def test_the_description_covers_every_route_and_type(client: httpx2.Client) -> N
         "/api/requests",
         "/api/requests/{id}",
         "/api/usage",
+        "/api/keys",
+        "/api/keys/{key}",
         "/api/openapi.json",
     }
+    operations = [each for path in described["paths"].values() for each in path.values()]
+    assert all(each["security"][0]["key"][0] in each["description"] for each in operations)
+    assert described["paths"]["/api/apps"]["post"]["security"] == [{"key": ["deploy:{namespace}/{name}"]}]
     queries = [p["name"] for p in described["paths"]["/api/logs"]["get"]["parameters"]]
     assert queries == ["namespace", "app", "since_s", "request", "tail", "follow"]
     schemas = described["components"]["schemas"]

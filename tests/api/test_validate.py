@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swell.api.validate import problems
+from swell.model.limits import Limits
 from swell.model.resources import Needs
 from swell.model.workload import (
     App,
@@ -88,7 +89,8 @@ def apps(draw: st.DrawFn) -> App:
         least = draw(st.integers(0, 5))
         scaling = Scaling(least, least + draw(st.integers(1, 5)), draw(st.integers(0, 3)), draw(seconds))
         found.append(revision)
-        rows.append(Workload(namespace, name, workload, revision.id, scaling))
+        limits = Limits(draw(st.floats(0, 1e6)), 0, draw(st.integers(0, 9)), draw(st.integers(0, 1 << 40)))
+        rows.append(Workload(namespace, name, workload, revision.id, scaling, limits))
     return App(namespace, name, tuple(rows), tuple(found), draw(pairs), draw(st.booleans()), draw(texts))
 
 
@@ -203,6 +205,9 @@ APPS = {
     "not to this app": [good_workload(app="other"), good_workload(namespace="other")],
     "which is not given": [good_workload(revision="rv-0"), replace(wrap(GOOD), revisions=())],
     "no workload wants it": [replace(wrap(GOOD), workloads=())],
+    "limits: rate_per_s": [good_workload(limits=Limits(rate_per_s=x)) for x in (-1.0, math.inf, math.nan)],
+    "limits: burst without": [good_workload(limits=Limits(burst=3))],
+    "limits: timeout_s": [good_workload(limits=Limits(timeout_s=3.0))],
     "min_replicas": [good_workload(scaling=Scaling(min_replicas=n)) for n in (-1, 101)],
     "max_replicas": [good_workload(scaling=Scaling(max_replicas=n)) for n in (0, -1, 1 << 70)],
     "buffer_replicas": [good_workload(scaling=Scaling(buffer_replicas=n)) for n in (-1, 1 << 70)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, get_args
 
@@ -21,6 +22,8 @@ from swell.model.events import (
     ReplicaSeen,
     WorkloadSet,
 )
+from swell.model.key import ApiKey, scope_of
+from swell.model.limits import Limits
 from swell.model.node import Node
 from swell.model.plan import Plan, Start, Stop, Wait
 from swell.model.policy import Policy
@@ -62,6 +65,10 @@ def record(
 
 def usage(pool: str, role: str, at: float, cpu_s: float) -> Usage:
     return Usage("r1-1", pool, role, at, wall_s=1.0, cpu_s=cpu_s, memory_mib_s=64.0, starting_s=0.25)
+
+
+def api_key(id: str, at: float = NOW, **more: object) -> ApiKey:
+    return ApiKey(id, f"name of {id}", b"d" * 32, (scope_of("call:default/a"),), at, **more)  # type: ignore[arg-type]
 
 
 EVENTS: list[Event] = [
@@ -269,3 +276,17 @@ class StoreSuite:
 
     def test_all_is_well(self, store: Store) -> None:
         assert store.trouble == ""
+
+    def test_keys_are_kept_oldest_first_and_replaced_by_their_id(self, store: Store) -> None:
+        assert store.keys.all() == []
+        young, old = api_key("young", limits=Limits(2.0, 3)), api_key("old", NOW - 1, expires_at=NOW)
+        store.keys.put(young)
+        store.keys.put(old)
+        assert store.keys.all() == [old, young]
+        revoked = api_key("young", revoked_at=NOW + 1)
+        store.keys.put(revoked)
+        assert store.keys.all() == [old, revoked]
+        with suppress(InterruptedError), store.transaction():
+            store.keys.put(api_key("never"))
+            raise InterruptedError
+        assert store.keys.all() == [old, revoked]

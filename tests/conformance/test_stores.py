@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from store_suite import DAY_S, EVENTS, KEEP, NOW, Open, StoreSuite, app, record
+from store_suite import DAY_S, EVENTS, KEEP, NOW, Open, StoreSuite, api_key, app, record
 
 from swell.model.events import AppDeployed, AppStopped, Event, NodeSeen, WorkloadSet
 from swell.model.node import Node
@@ -40,6 +40,7 @@ class TestSqliteStore(StoreSuite):
         store.world.append(EVENTS[:-1])
         store.usage.add_requests([record("x")])
         store.usage.add_usage([Usage("r", "p", "serving", NOW, 1.0, 0.5, 2.0)])
+        store.keys.put(api_key("k"))
         apps, events = store.world.apps(), list(store.world.events())
         store.close()
         again = opener()
@@ -48,6 +49,7 @@ class TestSqliteStore(StoreSuite):
         assert list(again.world.events()) == events
         assert again.usage.request("x") == record("x")
         assert [u.cpu_s for u in again.usage.usage(0, NOW + 60)] == [0.5]
+        assert again.keys.all() == [api_key("k")]
         again.close()
 
 

@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from swell.decide.access import Caller, Key, key_shown, may_call, may_control, may_scrape, may_visit
+from swell.decide.access import (
+    CODE,
+    NOBODY,
+    SERVER,
+    STRANGER,
+    Caller,
+    Holder,
+    Key,
+    Need,
+    holder_of,
+    lacks,
+    may_ask,
+    may_call,
+    may_control,
+    may_manage,
+    may_scrape,
+    may_see,
+    may_visit,
+)
 from swell.model.errors import SwellError
+from swell.model.key import ADMIN, ApiKey, Scope, allows, digest_of, scope_of, token
 
 HERE, NAMED, AWAY = "127.0.0.1:8470", "Named.Example:80", "evil.example"
 OWN, FOREIGN = "http://127.0.0.1:8470", "http://evil.example"
-NONE, OTHER, OURS = Key.NONE, Key.OTHER, Key.OURS
+NONE, OTHER, OURS = NOBODY, STRANGER, SERVER
+APP = Scope("call", "default", "a")
+NOW = 1000.0
 
 
 def code(refused: SwellError | None) -> str:
     """What a caller is told; empty: it is let in."""
     if refused is None:
         return ""
-    assert refused.status == (401 if refused.code in ("no_key", "bad_key") else 403)
+    assert refused.status == (401 if refused.code in ("no_key", "bad_key", "key_expired", "key_revoked") else 403)
     return refused.code
 
 
@@ -36,10 +59,10 @@ def code(refused: SwellError | None) -> str:
         (OURS, AWAY, FOREIGN, "", ""),
     ],
 )
-def test_a_call(key: Key, host: str, origin: str | None, on_loopback: str, elsewhere: str) -> None:
+def test_a_call(key: Holder, host: str, origin: str | None, on_loopback: str, elsewhere: str) -> None:
     caller = Caller(key, host, () if origin is None else (origin,))
-    assert code(may_call(caller, key_needed=False)) == on_loopback
-    assert code(may_call(caller, key_needed=True)) == elsewhere
+    assert code(may_call(caller, APP, key_needed=False)) == on_loopback
+    assert code(may_call(caller, APP, key_needed=True)) == elsewhere
 
 
 @pytest.mark.parametrize(
@@ -56,10 +79,10 @@ def test_a_call(key: Key, host: str, origin: str | None, on_loopback: str, elsew
     ],
 )
 @pytest.mark.parametrize("origin", [(), (FOREIGN,)])
-def test_a_web_endpoint(key: Key, host: str, open_to_all: str, shut: str, origin: tuple[str, ...]) -> None:
+def test_a_web_endpoint(key: Holder, host: str, open_to_all: str, shut: str, origin: tuple[str, ...]) -> None:
     caller = Caller(key, host, origin)
-    assert code(may_visit(caller, key_needed=False, allowed_hosts={"named.example"})) == open_to_all
-    assert code(may_visit(caller, key_needed=True, allowed_hosts={"named.example"})) == shut
+    assert code(may_visit(caller, APP, key_needed=False, allowed_hosts={"named.example"})) == open_to_all
+    assert code(may_visit(caller, APP, key_needed=True, allowed_hosts={"named.example"})) == shut
 
 
 @pytest.mark.parametrize(
@@ -73,7 +96,7 @@ def test_a_web_endpoint(key: Key, host: str, open_to_all: str, shut: str, origin
         (OURS, AWAY, "", ""),
     ],
 )
-def test_a_scraper(key: Key, host: str, open_to_all: str, shut: str) -> None:
+def test_a_scraper(key: Holder, host: str, open_to_all: str, shut: str) -> None:
     caller = Caller(key, host)
     assert code(may_scrape(caller, key_needed=False, allowed_hosts={"named.example"})) == open_to_all
     assert code(may_scrape(caller, key_needed=True, allowed_hosts={"named.example"})) == shut
@@ -96,7 +119,7 @@ def test_a_scraper(key: Key, host: str, open_to_all: str, shut: str) -> None:
         (NONE, AWAY, (FOREIGN,), "no_key"),
     ],
 )
-def test_the_control_api(key: Key, host: str, origins: tuple[str, ...], expected: str) -> None:
+def test_the_control_api(key: Holder, host: str, origins: tuple[str, ...], expected: str) -> None:
     allowed = {"allowed_hosts": {"named.example"}, "allowed_origins": {"http://console.example"}}
     caller = Caller(key, host, origins)
     assert code(may_control(caller, any_address=False, **allowed)) == expected
@@ -119,8 +142,8 @@ def test_the_control_api(key: Key, host: str, origins: tuple[str, ...], expected
         (b"bearer  two ", OURS),
     ],
 )
-def test_only_a_bearer_token_is_a_key(header: bytes | None, shown: Key) -> None:
-    assert key_shown(header, [b"one", b"two"]) is shown
+def test_only_a_bearer_token_is_a_key(header: bytes | None, shown: Holder) -> None:
+    assert holder_of(header, {b"one": SERVER, b"two": SERVER}, {}.get, NOW) is shown
 
 
 def test_no_refusal_repeats_a_long_name() -> None:
@@ -129,3 +152,147 @@ def test_no_refusal_repeats_a_long_name() -> None:
         refused = may_control(caller, allowed_hosts=(), allowed_origins=(), any_address=any_address)
         assert refused is not None
         assert len(refused.message) < 500
+
+
+# -- API keys -------------------------------------------------------------------------------------
+
+ID, SECRET = "abcd2345", "a" * 32
+
+
+def api_key(*scopes: str, **more: object) -> ApiKey:
+    return ApiKey(ID, "ci", digest_of(SECRET.encode()), tuple(map(scope_of, scopes)), 1.0, **more)  # type: ignore[arg-type]
+
+
+def holder(*scopes: str) -> Holder:
+    return Holder(Key.OURS, tuple(map(scope_of, scopes)), ID)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "shown"),
+    [
+        (token(ID, SECRET), {}, Key.OURS),
+        (token(ID, SECRET), {"expires_at": NOW + 1}, Key.OURS),
+        (token(ID, SECRET), {"expires_at": NOW}, Key.EXPIRED),
+        (token(ID, SECRET), {"revoked_at": 5.0}, Key.REVOKED),
+        (token(ID, SECRET), {"expires_at": 5.0, "revoked_at": 5.0}, Key.REVOKED),
+        (token(ID, "b" + SECRET[1:]), {}, Key.OTHER),
+        # Of a wrong secret it is not told whether the key would work.
+        (token(ID, "b" + SECRET[1:]), {"revoked_at": 5.0}, Key.OTHER),
+        (token("other234", SECRET), {}, Key.OTHER),
+        (token(ID, SECRET)[:-1], {}, Key.OTHER),
+        (token(ID, SECRET).upper(), {}, Key.OTHER),
+        (token(ID, SECRET) + "\n", {}, Key.OURS),
+        (ID, {}, Key.OTHER),
+    ],
+)
+def test_an_api_key_is_known_by_its_secret(text: str, key: dict[str, float], shown: Key) -> None:
+    known = {ID: api_key("call:default/a", **key)}
+    found = holder_of(f"Bearer {text}".encode(), {b"one": SERVER}, known.get, NOW)
+    assert found.key is shown
+    assert bool(found.scopes) is (shown is Key.OURS)
+
+
+SCOPES = st.one_of(
+    st.just(ADMIN),
+    st.builds(Scope, st.sampled_from(["call", "deploy", "admin"]), st.sampled_from(["n", "m"]), st.sampled_from("ab*")),
+    st.builds(Scope, st.sampled_from(["call", "deploy", "admin"])),
+)
+POWERS = ["call", "deploy", "admin"]
+
+
+@given(SCOPES)
+def test_a_scope_is_read_as_it_is_written(scope: Scope) -> None:
+    assert scope_of(str(scope)) == scope
+
+
+@given(st.lists(SCOPES, max_size=4), st.sampled_from(POWERS), st.sampled_from(["n", "m"]), st.sampled_from("ab"))
+def test_scopes_allow_what_one_of_them_stands_for(held: list[Scope], power: str, namespace: str, app: str) -> None:
+    """By the long way: the apps a scope is over, listed, and the powers one includes."""
+    over = {
+        (granted, ns, name)
+        for scope in held
+        for granted in POWERS[: POWERS.index(scope.power) + 1]
+        for ns in (["n", "m"] if scope.namespace == "*" else [scope.namespace])
+        for name in (["a", "b"] if scope.app == "*" else [scope.app])
+    }
+    assert allows(held, Scope(power, namespace, app)) == ((power, namespace, app) in over)
+
+
+@given(SCOPES, SCOPES, SCOPES)
+def test_what_is_covered_is_covered_by_whatever_covers_more(a: Scope, b: Scope, c: Scope) -> None:
+    assert a.covers(a)
+    assert ADMIN.covers(a)
+    if a.covers(b) and b.covers(c):
+        assert a.covers(c)
+
+
+@given(st.lists(SCOPES, max_size=3), st.lists(SCOPES, min_size=1, max_size=3))
+def test_nobody_makes_a_key_that_may_more_than_who_made_it(held: list[Scope], wanted: list[Scope]) -> None:
+    if may_manage(Holder(Key.OURS, tuple(held)), wanted) is None:
+        assert all(allows(held, scope) for scope in wanted)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "call", "deploy", "read:default/a", "call:default", "call:default/", "call:/a", "call:*/a", "call:de fault/a"],
+)
+def test_what_is_no_scope_is_refused_in_a_sentence(text: str) -> None:
+    with pytest.raises(SwellError, match="is no scope: ") as raised:
+        scope_of(text)
+    assert raised.value.code == "bad_scope"
+
+
+@pytest.mark.parametrize(
+    ("need", "names", "held", "lacking"),
+    [
+        (Need("admin"), {}, "admin", ""),
+        (Need("admin"), {}, "admin:default/*", "admin"),
+        (Need("call", somewhere=True), {}, "call:default/a", ""),
+        (Need("deploy", somewhere=True), {}, "call:default/a", "deploy:NAMESPACE/APP"),
+        (Need("deploy", "namespace", "name"), {"namespace": "n", "name": "a"}, "deploy:n/a", ""),
+        (
+            Need("deploy", "namespace", "name"),
+            {"namespace": "n", "name": "b"},
+            "deploy:default/a",
+            "deploy:n/b",
+        ),
+        (Need("call", "namespace", "app"), {"namespace": "default", "app": ""}, "call:default/a", "call:default/*"),
+        (Need("call", "namespace", "app"), {"namespace": "default", "app": ""}, "call:default/*", ""),
+        (Need("call", "namespace", "app"), {"namespace": "*", "app": ""}, "call:default/*", "call:*/*"),
+    ],
+)
+def test_an_operation_of_the_api_names_the_scope_that_is_lacking(
+    need: Need, names: dict[str, str], held: str, lacking: str
+) -> None:
+    refused = may_ask(holder(held), need, names)
+    assert code(refused) == ("no_scope" if lacking else "")
+    assert may_ask(SERVER, need, names) is None
+    if refused is not None:
+        assert f"lacks the scope {lacking}: it has {held}." in refused.message
+        assert f"swell key create NAME --scope {lacking}" in refused.message
+
+
+def test_a_key_opens_what_its_scopes_say_and_nothing_else() -> None:
+    calls = holder("call:default/a")
+    other = Scope("call", "default", "b")
+    for host in (HERE, AWAY):
+        caller = Caller(calls, host, (FOREIGN,))
+        assert may_call(caller, APP, key_needed=True) is None
+        assert code(may_call(caller, other, key_needed=False)) == "no_scope"
+        assert may_visit(caller, APP, key_needed=True, allowed_hosts=()) is None
+        assert code(may_visit(caller, other, key_needed=False, allowed_hosts=())) == "no_scope"
+    assert code(may_scrape(Caller(calls, HERE), key_needed=False, allowed_hosts=())) == "no_scope"
+    assert may_scrape(Caller(holder("call:*/*"), AWAY), key_needed=True, allowed_hosts=()) is None
+    assert may_see(calls, "default", "a")
+    assert not may_see(calls, "default", "b")
+    assert lacks(CODE, Scope("deploy", "any", "app")) is None
+    assert lacks(CODE, ADMIN) is not None
+
+
+@pytest.mark.parametrize(("key", "expected"), [(Key.EXPIRED, "key_expired"), (Key.REVOKED, "key_revoked")])
+def test_a_key_that_does_not_work_any_more_says_why_at_every_door(key: Key, expected: str) -> None:
+    caller = Caller(Holder(key, (), ID), HERE)
+    for needed in (False, True):
+        assert code(may_call(caller, APP, key_needed=needed)) == expected
+        assert code(may_visit(caller, APP, key_needed=needed, allowed_hosts=())) == expected
+    assert code(may_control(caller, allowed_hosts=(), allowed_origins=(), any_address=True)) == expected

@@ -17,6 +17,7 @@ import h11
 from swell.gateway.app import Gateway
 from swell.gateway.front import Front
 from swell.gateway.shared import Shared
+from swell.model.limits import UNLIMITED, Limits
 from swell.model.request import Prices
 from swell.model.workload import Method, Web
 from swell.wire.frames import Unpacker, pack
@@ -93,7 +94,10 @@ class Control:
             del pools[gone]
         version = self.table.version + 1
         delta = TableDelta(base=self.table.version if base is None else base, version=version, **changes)
-        self.table = Table(version, tuple(routes.values()), tuple(pools.values()), self.table.prices)
+        keys = {key.id: key for key in (*self.table.keys, *changes.get("keys", ()))}
+        self.table = Table(
+            version, tuple(routes.values()), tuple(pools.values()), self.table.prices, tuple(keys.values())
+        )
         for writer in self.writers:
             writer.write(pack(delta))
 
@@ -409,8 +413,9 @@ class Rig:
     async def deploy(self, *replicas: Replica, name: str = "fn", methods: tuple[Method, ...] = (), **row: Any) -> str:
         """Make a workload `default/app/{name}` known with these replicas; returns its pool's key."""
         key = f"default/app/{name}"
+        limits = row.pop("limits", UNLIMITED)
         pool = pool_row(name, *replicas, **row)
-        self.control.publish(routes=(route(name, *methods, pool=pool.pool),), pools=(pool,))
+        self.control.publish(routes=(route(name, *methods, pool=pool.pool, limits=limits),), pools=(pool,))
         await self.seen()
         assert key in pool.pool
         return pool.pool
@@ -441,9 +446,10 @@ class Rig:
         return sum(map(len, self.shared.wheel._slots.values()))
 
 
-def route(name: str, *methods: Method, pool: str = "") -> Route:
+def route(name: str, *methods: Method, pool: str = "", limits: Limits = UNLIMITED) -> Route:
     pool = pool or pool_row(name).pool
-    return Route("default", "app", name, pool, methods or (Method(name),), any(m.name != name for m in methods))
+    is_class = any(m.name != name for m in methods)
+    return Route("default", "app", name, pool, methods or (Method(name),), is_class, limits)
 
 
 def pool_row(name: str, *replicas: Replica, **changes: Any) -> PoolRow:

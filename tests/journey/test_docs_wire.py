@@ -18,7 +18,7 @@ WIRE = (ROOT / "docs" / "wire.md").read_text()
 
 CALLS = (
     *("gateway/*.py", "wire/inference.py"),
-    *(f"decide/{name}.py" for name in ("access", "admit", "inference", "route")),
+    *(f"decide/{name}.py" for name in ("access", "admit", "inference", "limit", "route")),
     *("runtime/arguments.py", "runtime/asgi.py", "runtime/call.py", "runtime/endpoint.py"),
     *(f"runtime/{name}.py" for name in ("http", "inference", "results", "service", "websocket")),
 )
@@ -26,6 +26,8 @@ API = (
     "api/*.py",
     "control/*.py",
     "decide/access.py",
+    "model/key.py",
+    "model/limits.py",
     "model/names.py",
     "model/unknown.py",
     *(f"store/{name}.py" for name in ("blobs", "faults", "logs", "sqlite", "writer")),

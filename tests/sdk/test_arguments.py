@@ -134,6 +134,10 @@ DIFFERENCES: dict[str, tuple[Callable[..., App], dict[str, Any]]] = {
         lambda **given: marked(swell.concurrent(**{"max_inputs": 4, **given})),
         {"max_inputs": 9, "target_inputs": 2},
     ),
+    "limit": (
+        lambda **given: marked(swell.limit(**{"rate": "1/s", **given})),
+        {"rate": "30/min", "burst": 7, "concurrency": 3, "body_max": "2KiB"},
+    ),
     "Retries": (
         lambda **given: with_function(retries=swell.Retries(**{"max_retries": 1, **given})),
         {"max_retries": 3, "backoff_coefficient": 3.0, "initial_delay": 0.5, "max_delay": 9.0},

@@ -22,16 +22,21 @@ from swell.api.openapi import document
 from swell.api.port import ControlPort, LogReader
 from swell.api.routes import ApiRequest, Resource, Route, unexpected
 from swell.api.validate import problems, tag_problems
+from swell.decide.access import Need, lacks, may_see
 from swell.model.errors import SwellError
+from swell.model.key import Scope
 from swell.model.names import check_names
 from swell.model.ports import Blobs
 from swell.model.unknown import unknown_app
-from swell.model.workload import DEFAULT_NAMESPACE, App
+from swell.model.workload import DEFAULT_NAMESPACE, App, workload_of
 from swell.wire.api import (
     AppRow,
     Deploy,
     DeployLine,
+    KeyRow,
     LogRow,
+    MadeKey,
+    NewKey,
     PoolUsage,
     ReplicaRow,
     RequestRow,
@@ -42,6 +47,15 @@ from swell.wire.api import (
 
 PROGRESS_MAX = 1000
 """Lines of progress kept for a client that reads slowly; further ones are dropped."""
+
+SEES = Need("call", somewhere=True)
+"""What is told is only what the key may see, or is no app's."""
+SEES_APP = Need("call", "namespace", "app")
+HISTORY = Need("call", "namespace", "name")
+DEPLOYS = Need("deploy", somewhere=True)
+DEPLOYS_APP = Need("deploy", "namespace", "name")
+MANAGES = Need("admin", somewhere=True)
+"""Keys whose scopes are all within it."""
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e10)]
 
@@ -109,6 +123,7 @@ def make_api(
             Middleware(
                 Auth,
                 key=key,
+                known=control.key,
                 allowed_hosts=allowed_hosts,
                 allowed_origins=allowed_origins,
                 any_address=any_address,
@@ -131,12 +146,35 @@ class Handlers:
 
     def routes(self) -> list[Route]:
         """Every operation there is."""
+        return [
+            Route("GET", "/api/health", "State of control.", self.health, gives=dict[str, Any], needs=SEES),
+            *self._deploying_routes(),
+            *self._seeing_routes(),
+            *self._key_routes(),
+            Route("GET", "/api/openapi.json", "This description.", self.openapi, gives=dict[str, Any], needs=SEES),
+        ]
+
+    def _deploying_routes(self) -> list[Route]:
         app, blob = "/api/apps/{namespace}/{name}", "/api/blobs/{digest}"
         return [
-            Route("GET", "/api/health", "State of control.", self.health, gives=dict[str, Any]),
-            Route("HEAD", blob, "Is this blob here? 404 if not.", self.has_blob),
-            Route("PUT", blob, "Store a blob; its content must have that digest.", self.put_blob, takes=bytes),
-            Route("GET", "/api/apps", "The apps that are deployed.", self.apps, query=AppsQuery, gives=list[AppRow]),
+            Route("HEAD", blob, "Is this blob here? 404 if not.", self.has_blob, needs=DEPLOYS),
+            Route(
+                "PUT",
+                blob,
+                "Store a blob; its content must have that digest.",
+                self.put_blob,
+                takes=bytes,
+                needs=DEPLOYS,
+            ),
+            Route(
+                "GET",
+                "/api/apps",
+                "The apps that are deployed.",
+                self.apps,
+                query=AppsQuery,
+                gives=list[AppRow],
+                needs=SEES,
+            ),
             Route(
                 "POST",
                 "/api/apps",
@@ -145,8 +183,9 @@ class Handlers:
                 takes=Deploy,
                 gives=DeployLine,
                 lines=True,
+                needs=DEPLOYS_APP,
             ),
-            Route("GET", f"{app}/versions", "An app's history.", self.versions, gives=list[VersionRow]),
+            Route("GET", f"{app}/versions", "An app's history.", self.versions, gives=list[VersionRow], needs=HISTORY),
             Route(
                 "POST",
                 f"{app}/rollback",
@@ -155,9 +194,14 @@ class Handlers:
                 takes=Rollback,
                 gives=DeployLine,
                 lines=True,
+                needs=DEPLOYS_APP,
             ),
-            Route("DELETE", app, "Stop an app; its replicas drain.", self.stop_app),
-            Route("GET", "/api/replicas", "Replicas and templates.", self.replicas, gives=list[ReplicaRow]),
+            Route("DELETE", app, "Stop an app; its replicas drain.", self.stop_app, needs=DEPLOYS_APP),
+        ]
+
+    def _seeing_routes(self) -> list[Route]:
+        return [
+            Route("GET", "/api/replicas", "Replicas and templates.", self.replicas, gives=list[ReplicaRow], needs=SEES),
             Route(
                 "GET",
                 "/api/logs",
@@ -166,6 +210,7 @@ class Handlers:
                 query=LogsQuery,
                 gives=LogRow,
                 lines=True,
+                needs=SEES_APP,
             ),
             Route(
                 "GET",
@@ -174,14 +219,29 @@ class Handlers:
                 self.requests,
                 query=RequestsQuery,
                 gives=list[RequestRow],
+                needs=SEES_APP,
             ),
-            Route("GET", "/api/requests/{id}", "Where a request's time and money went.", self.why, gives=Why),
-            Route("GET", "/api/usage", "Use by pool.", self.usage, query=UsageQuery, gives=list[PoolUsage]),
-            Route("GET", "/api/openapi.json", "This description.", self.openapi, gives=dict[str, Any]),
+            Route(
+                "GET", "/api/requests/{id}", "Where a request's time and money went.", self.why, gives=Why, needs=SEES
+            ),
+            Route("GET", "/api/usage", "Use by pool.", self.usage, query=UsageQuery, gives=list[PoolUsage], needs=SEES),
         ]
 
-    async def health(self, _: ApiRequest) -> dict[str, object]:
-        return self._control.health()
+    def _key_routes(self) -> list[Route]:
+        keys, key = "/api/keys", "/api/keys/{key}"
+        return [
+            Route("GET", keys, "The API keys there are, oldest first.", self.keys, gives=list[KeyRow], needs=MANAGES),
+            Route("POST", keys, "Make an API key.", self.make_key, takes=NewKey, gives=MadeKey, needs=MANAGES),
+            Route("DELETE", key, "Revoke an API key, by its id or name.", self.revoke_key, gives=KeyRow, needs=MANAGES),
+        ]
+
+    async def health(self, request: ApiRequest) -> dict[str, object]:
+        health = self._control.health()
+        waiting = health.get("waiting")
+        if isinstance(waiting, dict):
+            seen = {pool: why for pool, why in waiting.items() if may_see(request.holder, *_app_of(pool))}
+            health = {**health, "waiting": seen}
+        return health
 
     async def openapi(self, _: ApiRequest) -> msgspec.Raw:
         return self.openapi_document
@@ -194,7 +254,8 @@ class Handlers:
         await self._blobs.put(request.path["digest"], request.chunks)
 
     async def apps(self, request: ApiRequest) -> list[AppRow]:
-        return await self._control.apps(counts=request.query.counts)
+        apps = await self._control.apps(counts=request.query.counts)
+        return [row for row in apps if may_see(request.holder, row.namespace, row.name)]
 
     async def stop_app(self, request: ApiRequest) -> None:
         await self._control.stop_app(request.path["namespace"], request.path["name"])
@@ -219,11 +280,25 @@ class Handlers:
         digests = sorted({revision.bundle for revision in app.revisions})
         return [digest for digest in digests if not self._blobs.has(digest)]
 
-    async def replicas(self, _: ApiRequest) -> list[ReplicaRow]:
-        return await self._control.replicas()
+    async def replicas(self, request: ApiRequest) -> list[ReplicaRow]:
+        replicas = await self._control.replicas()
+        return [row for row in replicas if may_see(request.holder, *_app_of(row.workload))]
 
     async def why(self, request: ApiRequest) -> Why:
-        return await self._control.why(request.path["id"])
+        found = await self._control.why(request.path["id"])
+        refused = lacks(request.holder, Scope("call", *_app_of(found.workload)))
+        if refused is not None:
+            raise refused
+        return found
+
+    async def keys(self, request: ApiRequest) -> list[KeyRow]:
+        return self._control.keys(request.holder)
+
+    async def make_key(self, request: ApiRequest) -> MadeKey:
+        return await self._control.make_key(request.body, request.holder)
+
+    async def revoke_key(self, request: ApiRequest) -> KeyRow:
+        return await self._control.revoke_key(request.path["key"], request.holder)
 
     async def requests(self, request: ApiRequest) -> list[RequestRow]:
         query: RequestsQuery = request.query
@@ -234,7 +309,8 @@ class Handlers:
         return found
 
     async def usage(self, request: ApiRequest) -> list[PoolUsage]:
-        return await self._control.usage(request.query.since_s)
+        rows = await self._control.usage(request.query.since_s)
+        return [row for row in rows if may_see(request.holder, *_app_of(row.pool))]
 
     async def logs(self, request: ApiRequest) -> AsyncGenerator[bytes, None]:
         query: LogsQuery = request.query
@@ -283,6 +359,12 @@ class Handlers:
         finally:
             deploying.cancel()
             await asyncio.wait({deploying})
+
+
+def _app_of(name: str) -> tuple[str, str]:
+    """(namespace, app) of a workload or a pool."""
+    namespace, _, rest = workload_of(name).partition("/")
+    return namespace, rest.partition("/")[0]
 
 
 def _outcome(deploying: asyncio.Task[DeployLine]) -> DeployLine:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from swell.api.answers import refusal
-from swell.decide.access import Caller, Key, key_shown, may_control
+from swell.decide.access import NOBODY, SERVER, STRANGER, Caller, Holder, holder_of, may_control
 from swell.model.errors import SwellError
+from swell.model.key import ApiKey
 from swell.wire.http import REQUEST_ID, lower
 
 Headers = Iterable[tuple[bytes, bytes]]
+HOLDER = "swell.holder"
+"""Where a request's scope says who sent it."""
 
 
 class Auth:
@@ -24,31 +28,33 @@ class Auth:
         allowed_hosts: Collection[str],
         allowed_origins: Collection[str],
         any_address: bool = False,
+        known: Callable[[str], ApiKey | None] = lambda _: None,
     ) -> None:
         self.app = app
         self._any_address = any_address
-        self._key = key.encode()
+        self._own = {key.encode(): SERVER}
+        self._known = known
         self._hosts = {host.lower() for host in allowed_hosts}
         self._origins = {origin.lower().rstrip("/") for origin in allowed_origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            refused = self.refused(scope["headers"])
+            holder, refused = self.judged(scope["headers"])
             if refused is not None:
                 headers = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
                 await refusal(refused, id_of(scope["headers"]), headers)(scope, receive, send)
                 return
+            scope[HOLDER] = holder
         await self.app(scope, receive, send)
 
-    def refused(self, headers: Headers) -> SwellError | None:
-        """Why a request with these headers may not come in."""
+    def judged(self, headers: Headers) -> tuple[Holder, SwellError | None]:
+        """Who sent a request with these headers, and why it may not come in."""
         hosts, keys = _values(headers, b"host"), _values(headers, b"authorization")
-        caller = Caller(
-            key_shown(keys[0].encode("latin-1"), [self._key]) if len(keys) == 1 else Key.OTHER if keys else Key.NONE,
-            hosts[0] if len(hosts) == 1 else "",
-            tuple(_values(headers, b"origin")),
-        )
-        return may_control(
+        holder = STRANGER if keys else NOBODY
+        if len(keys) == 1:
+            holder = holder_of(keys[0].encode("latin-1"), self._own, self._known, time.time())
+        caller = Caller(holder, hosts[0] if len(hosts) == 1 else "", tuple(_values(headers, b"origin")))
+        return holder, may_control(
             caller, allowed_hosts=self._hosts, allowed_origins=self._origins, any_address=self._any_address
         )
 

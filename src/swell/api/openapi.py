@@ -36,6 +36,8 @@ def _operation(route: Route, schema_of: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.handle.__name__,
         "summary": route.does,
+        "description": f"Needs the scope {route.needs}.",
+        "security": [{"key": [str(route.needs)]}],
         "parameters": [*_path_parameters(route), *_query_parameters(route)],
         "responses": {
             "default": {

@@ -5,8 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
+from swell.decide.access import Holder
+from swell.model.key import ApiKey
 from swell.model.workload import App, Version
-from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, RequestRow, VersionRow, Why
+from swell.wire.api import (
+    AppRow,
+    DeployLine,
+    KeyRow,
+    MadeKey,
+    NewKey,
+    PoolUsage,
+    ReplicaRow,
+    RequestRow,
+    VersionRow,
+    Why,
+)
 
 
 class ControlPort(Protocol):
@@ -57,6 +70,22 @@ class ControlPort(Protocol):
 
     async def usage(self, since_s: float) -> list[PoolUsage]:
         """Use of each pool in the last `since_s` seconds; 0 = all that is kept."""
+        ...
+
+    def key(self, id: str) -> ApiKey | None:
+        """The API key of this id, whether it works or not."""
+        ...
+
+    def keys(self, holder: Holder) -> list[KeyRow]:
+        """The API keys that the holder of one may manage."""
+        ...
+
+    async def make_key(self, asked: NewKey, holder: Holder) -> MadeKey:
+        """Make an API key, which is on disk before it is told."""
+        ...
+
+    async def revoke_key(self, named: str, holder: Holder) -> KeyRow:
+        """Let an API key, named by its id or name, work no longer."""
         ...
 
     def health(self) -> dict[str, object]:

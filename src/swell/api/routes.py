@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from swell.api.answers import LineStream, refusal, result
-from swell.api.auth import id_of
+from swell.api.auth import HOLDER, id_of
+from swell.decide.access import Holder, Need, may_ask
 from swell.model.errors import SwellError
 
 log = logging.getLogger("swell.api")
@@ -31,6 +32,14 @@ class ApiRequest(NamedTuple):
     """The decoded JSON; None where the route takes bytes or nothing."""
     chunks: AsyncIterator[bytes]
     """The body of a route that takes bytes."""
+    holder: Holder
+    """Whose key came with it."""
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Its fields, by which it is looked up who may send it."""
+        asked = {} if self.query is None else msgspec.to_builtins(self.query)
+        return {**asked, **self.path, **getattr(self.body, "names", {})}
 
 
 class Route(NamedTuple):
@@ -49,6 +58,8 @@ class Route(NamedTuple):
     """Type of the answer; None: 204 without a body."""
     lines: bool = False
     """The answer is a stream of lines, each one a `gives`."""
+    needs: Need = Need("admin")
+    """The scope that its caller's key must have."""
 
 
 class Resource:
@@ -73,7 +84,11 @@ class Resource:
             )
             return refusal(error, id_of(request.headers.raw), {"Allow": allowed})
         try:
-            value = await route.handle(await _read_request(route, request))
+            asked = await _read_request(route, request)
+            refused = may_ask(asked.holder, route.needs, asked.names)
+            if refused is not None:
+                raise refused
+            value = await route.handle(asked)
         except SwellError as error:
             return refusal(error, id_of(request.headers.raw))
         except ClientDisconnect:
@@ -100,7 +115,7 @@ async def _read_request(route: Route, request: Request) -> ApiRequest:
     body = None
     if route.takes is not None and route.takes is not bytes:
         body = _decode(route.takes, await _read(request))
-    return ApiRequest(request.path_params, query, body, request.stream())
+    return ApiRequest(request.path_params, query, body, request.stream(), request.scope[HOLDER])
 
 
 def _query(kind: type[msgspec.Struct], request: Request) -> Any:

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from swell.model.limits import COUNT_MAX, HTTP_METHODS, SECONDS_MAX
+from swell.model.limits import COUNT_MAX, HTTP_METHODS, SECONDS_MAX, limits_problem
 from swell.model.names import name_problem
 from swell.model.resources import Needs
 from swell.model.workload import App, Entry, Environment, Method, Retrying, Revision, Scaling, Web, Workload
@@ -63,6 +63,11 @@ def _workload(app: App, workload: Workload, given: set[str]) -> Iterator[str]:
     if workload.revision not in given and len(given) == len(app.revisions):
         yield f"wants the revision {workload.revision[:80]!r}, which is not given"
     yield from _scaling(workload.scaling)
+    problem = limits_problem(workload.limits)
+    if problem is not None:
+        yield f"limits: {problem}"
+    if workload.limits.timeout_s:
+        yield "limits: timeout_s is of keys; a function has its own timeout_s"
 
 
 def _scaling(scaling: Scaling) -> Iterator[str]:

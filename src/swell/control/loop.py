@@ -19,6 +19,7 @@ from swell.control.reactor import Reactor
 from swell.control.tallies import Tallies
 from swell.control.why import at_most, complete, held_ms
 from swell.model.events import Event, NodeSeen, ReplicaSeen
+from swell.model.key import ApiKey
 from swell.model.metrics import ROWS_DROPPED, WAITING, WRITE_SECONDS, Sample
 from swell.model.orders import Inventory
 from swell.model.ports import Clock, Engine, Fact, Store
@@ -55,6 +56,12 @@ class Loop:
         self._soon = False
         self._leases: dict[str, asyncio.TimerHandle] = {}
         engine.listen(self._fact)
+
+    def tell_key(self, key: ApiKey) -> None:
+        """Let the gateways know of an API key that is new, or is not as it was."""
+        delta = self.reactor.keeper.put_key(key)
+        if self.link is not None:
+            self.link.publish(delta)
 
     # -- what the link hears -----------------------------------------------------------------
 

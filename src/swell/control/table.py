@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from swell.decide.retry import closed, failed, restart_at
+from swell.model.key import ApiKey
 from swell.model.policy import Policy
 from swell.model.replica import Phase
 from swell.model.request import Prices
@@ -23,10 +24,24 @@ class TableKeeper:
         self.version = 0
         self.pools: dict[str, PoolRow] = {}
         self.routes: dict[str, Route] = {}
+        self.keys: dict[str, ApiKey] = {}
+        """API keys by their ids."""
 
     def whole(self) -> Table:
         """What a gateway that just connected is sent."""
-        return Table(self.version, tuple(self.routes.values()), tuple(self.pools.values()), self.prices)
+        return Table(
+            self.version,
+            tuple(self.routes.values()),
+            tuple(self.pools.values()),
+            self.prices,
+            tuple(self.keys.values()),
+        )
+
+    def put_key(self, key: ApiKey) -> TableDelta:
+        """A key is new, or not as it was."""
+        self.keys[key.id] = key
+        base, self.version = self.version, self.version + 1
+        return TableDelta(base, self.version, keys=(key,))
 
     def refresh(self, pools: Iterable[str]) -> TableDelta | None:
         """Look at these pools (and their workloads' routes) again; None when no row changed."""
@@ -66,6 +81,7 @@ class TableKeeper:
             pool=workload.pool,
             methods=revision.entry.methods,
             is_class=revision.entry.kind == "cls",
+            limits=workload.limits,
         )
 
 

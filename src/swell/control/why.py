@@ -138,6 +138,7 @@ def explain(record: RequestRecord, past: ReplicaHistory | None, cost: PoolCost) 
         steps=tuple(_steps(record)),
         reasons=(*record.reasons, *since),
         ended=_end(past) if past is not None and fatal else "",
+        key=record.key,
         cpu_us=record.cpu_us,
         marginal_usd=record.cost_usd,
         idle_share_usd=cost.idle_usd / requests,

@@ -1,19 +1,21 @@
-"""Who may call? By what a way in asks for, and what its caller showed: the key first, then host and page.
+"""Who may do what? By what a way in asks for, and what its caller showed: the key first, then host and page.
 
-The key keeps other users out. Host and Origin keep web pages out that a browser on this machine has open: by DNS
-rebinding a foreign name can point here, and a form can be posted anywhere.
+The key keeps other users out, and says over which apps its holder has which power. Host and Origin keep web pages out
+that a browser on this machine has open: by DNS rebinding a foreign name can point here, and a form can be posted
+anywhere.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Mapping
 from enum import IntEnum
 
 import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.hosts import is_address, is_of_this_machine, is_own_page, name_of
+from swell.model.key import ADMIN, ALL, ApiKey, Power, Scope, allows, digest_of, parts
 
 
 class Key(IntEnum):
@@ -24,34 +26,115 @@ class Key(IntEnum):
     OTHER = 1
     """One that is not of this server."""
     OURS = 2
+    EXPIRED = 3
+    REVOKED = 4
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who sent a key, as far as that shows it."""
+
+    key: Key
+    scopes: tuple[Scope, ...] = ()
+    """Of a key that is ours and works."""
+    id: str = ""
+    """Of an API key; empty for the server's own."""
+
+
+NOBODY = Holder(Key.NONE)
+STRANGER = Holder(Key.OTHER)
+SERVER = Holder(Key.OURS, (ADMIN,))
+"""Who can read the server's key file."""
+CODE = Holder(Key.OURS, (Scope("deploy"),))
+"""Code in replicas, which has the call key: that opens `/call` and web endpoints alone. It runs code already, so it may
+send pickles to any app."""
+
+
+ANYTHING = Scope("call")
+"""To call, or to see, whatever there is."""
 
 
 class Caller(msgspec.Struct, frozen=True):
     """What a request shows of who sent it."""
 
-    key: Key
+    holder: Holder
     host: str
     """As it stands in `Host`; empty where there is not exactly one."""
     origins: tuple[str, ...] = ()
     """The page that a browser sent it for."""
 
 
-def key_shown(authorization: bytes | None, keys: Iterable[bytes]) -> Key:
-    """What an Authorization header holds, where these keys are the server's."""
+class Need(msgspec.Struct, frozen=True):
+    """The scope that an operation of the API asks for, before it is known of which app."""
+
+    power: Power
+    namespace: str = ""
+    """Name of the request's field that says which; empty: over all of them."""
+    app: str = ""
+    somewhere: bool = False
+    """Over any app at all is enough: what is answered is only what the key may see, or is no app's."""
+
+    def __str__(self) -> str:
+        """As documents have it: "deploy:{namespace}/{name}"."""
+        if not self.namespace:
+            return f"{self.power}, of any app" if self.somewhere else self.power
+        return f"{self.power}:{{{self.namespace}}}/{{{self.app}}}"
+
+
+def holder_of(
+    authorization: bytes | None, own: Mapping[bytes, Holder], known: Callable[[str], ApiKey | None], now: float
+) -> Holder:
+    """Who an Authorization header is of: one of our `own` keys, or an API key that is `known` by its id."""
     if authorization is None or authorization[:7].lower() != b"bearer ":
-        return Key.NONE
-    token = authorization[7:].strip()
+        return NOBODY
+    shown = authorization[7:].strip()
+    split = parts(shown)
+    if split is not None:
+        key = known(split[0])
+        if key is None or not hmac.compare_digest(digest_of(split[1]), key.digest):
+            return STRANGER
+        if key.works(now):
+            return Holder(Key.OURS, key.scopes, key.id)
+        return Holder(Key.EXPIRED if key.revoked_at is None else Key.REVOKED, (), key.id)
     # All are compared whatever the first says: the time must not tell which one was nearly right.
-    matches = [hmac.compare_digest(token, key) for key in keys]
-    return Key.OURS if any(matches) else Key.OTHER
+    matches = [holder for key, holder in own.items() if hmac.compare_digest(shown, key)]
+    return matches[0] if matches else STRANGER
 
 
-def may_call(caller: Caller, *, key_needed: bool) -> SwellError | None:
-    """Why a function may not be called; None: it may. Without the key only own pages may, with it all."""
-    if caller.key is Key.OURS:
-        return None
-    if key_needed or caller.key is Key.OTHER:
-        return _no_key(caller.key)
+def lacks(holder: Holder, needed: Scope) -> SwellError | None:
+    """Why whoever holds a key that works may not do what needs this scope; None: it may."""
+    return None if allows(holder.scopes, needed) else _no_scope(holder, str(needed))
+
+
+def may_ask(holder: Holder, need: Need, names: Mapping[str, str]) -> SwellError | None:
+    """Why an operation of the API is refused to whoever holds a key that works; None: it is not.
+
+    `names` are the request's fields. Where none says which app, all of the namespace are meant.
+    """
+    if need.somewhere:
+        found = any(scope.touches(need.power) for scope in holder.scopes)
+        return None if found else _no_scope(holder, f"{need.power}:NAMESPACE/APP")
+    if not need.namespace:
+        return lacks(holder, Scope(need.power))
+    return lacks(holder, Scope(need.power, names[need.namespace], names.get(need.app, "") or ALL))
+
+
+def may_see(holder: Holder, namespace: str, app: str) -> bool:
+    """May it be told what is there of an app?"""
+    return allows(holder.scopes, Scope("call", namespace, app))
+
+
+def may_manage(holder: Holder, scopes: Collection[Scope]) -> SwellError | None:
+    """Why keys with these scopes may not be made, seen or revoked; None: they may. It takes admin over each of them."""
+    refused = (lacks(holder, Scope("admin", scope.namespace, scope.app)) for scope in scopes)
+    return next((each for each in refused if each is not None), None)
+
+
+def may_call(caller: Caller, needed: Scope, *, key_needed: bool) -> SwellError | None:
+    """Why a function may not be called; None: it may. Without a key only own pages may, with one of this scope all."""
+    if caller.holder.key is Key.OURS:
+        return lacks(caller.holder, needed)
+    if key_needed or caller.holder.key is not Key.NONE:
+        return _no_key(caller.holder)
     for origin in caller.origins:
         if not is_own_page(origin, caller.host):
             words = (
@@ -61,22 +144,22 @@ def may_call(caller: Caller, *, key_needed: bool) -> SwellError | None:
     return None
 
 
-def may_visit(caller: Caller, *, key_needed: bool, allowed_hosts: Collection[str]) -> SwellError | None:
+def may_visit(caller: Caller, needed: Scope, *, key_needed: bool, allowed_hosts: Collection[str]) -> SwellError | None:
     """Why a web endpoint does not answer; None: it does. Another's key, and pages, are the endpoint's own business."""
-    if caller.key is Key.OURS:
-        return None
-    if key_needed:
-        return _no_key(caller.key)
+    if caller.holder.key is Key.OURS:
+        return lacks(caller.holder, needed)
+    if key_needed or caller.holder.key not in (Key.NONE, Key.OTHER):
+        return _no_key(caller.holder)
     return _foreign_host("Web endpoints are", "127.0.0.1, localhost or {label}.localhost", caller, allowed_hosts)
 
 
 def may_scrape(caller: Caller, *, key_needed: bool, allowed_hosts: Collection[str]) -> SwellError | None:
     """Why the metrics are not told; None: they are. They name apps: to foreign pages, which a browser lets read what
     comes from a host of their own name, they are not told."""
-    if caller.key is Key.OURS:
-        return None
-    if key_needed or caller.key is Key.OTHER:
-        return _no_key(caller.key)
+    if caller.holder.key is Key.OURS:
+        return lacks(caller.holder, ANYTHING)
+    if key_needed or caller.holder.key is not Key.NONE:
+        return _no_key(caller.holder)
     return _foreign_host("Metrics are", "127.0.0.1 or localhost", caller, allowed_hosts)
 
 
@@ -93,12 +176,12 @@ def _foreign_host(what: str, here: str, caller: Caller, allowed_hosts: Collectio
 def may_control(
     caller: Caller, *, allowed_hosts: Collection[str], allowed_origins: Collection[str], any_address: bool
 ) -> SwellError | None:
-    """Why the control API does not answer; None: it does. Deploying is running code: all three have to be right.
+    """Why the control API does not answer; None: it does, within the key's scopes. All three have to be right.
 
     `any_address`: every address of this machine is listened on, so each is a host of it.
     """
-    if caller.key is not Key.OURS:
-        return _no_key(caller.key)
+    if caller.holder.key is not Key.OURS:
+        return _no_key(caller.holder)
     name = name_of(caller.host)
     if not (is_of_this_machine(caller.host) or name in allowed_hosts or (any_address and is_address(name))):
         words = (
@@ -116,12 +199,29 @@ def may_control(
     return None
 
 
-def _no_key(shown: Key) -> SwellError:
-    if shown is Key.NONE:
-        words = (
-            "This needs the server's key, which stands in the file `key` of its state directory: send it as "
-            "`Authorization: Bearer KEY`. `swell` reads it there (SWELL_HOME), or takes it from SWELL_KEY."
-        )
-        return SwellError("no_key", words, status=401)
-    words = "The key is not this server's. Is SWELL_HOME (or SWELL_URL) that of another one?"
+def _no_scope(holder: Holder, needed: str) -> SwellError:
+    who = f"The key {holder.id}" if holder.id else "This key"
+    words = (
+        f"{who} lacks the scope {needed}: it has {', '.join(map(str, holder.scopes))}. Who has the server's own key, "
+        f"or one with admin over that, can make one that has it: `swell key create NAME --scope {needed}`."
+    )
+    return SwellError("no_scope", words, status=403)
+
+
+def _no_key(holder: Holder) -> SwellError:
+    match holder.key:
+        case Key.NONE:
+            words = (
+                "This needs a key: an API key (`swell key create`), or the server's own, which stands in the file "
+                "`key` of its state directory. Send it as `Authorization: Bearer KEY`. `swell` takes it from "
+                "SWELL_KEY, or reads that file (SWELL_HOME)."
+            )
+            return SwellError("no_key", words, status=401)
+        case Key.EXPIRED:
+            words = f"The key {holder.id} has expired. Have another made: `swell key create`."
+            return SwellError("key_expired", words, status=401)
+        case Key.REVOKED:
+            words = f"The key {holder.id} was revoked. Have another made: `swell key create`."
+            return SwellError("key_revoked", words, status=401)
+    words = "The key is not this server's. Is SWELL_KEY, SWELL_HOME or SWELL_URL that of another one?"
     return SwellError("bad_key", words, status=401)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from functools import partial
 
-from swell.decide.access import Caller, Key, key_shown, may_call, may_scrape, may_visit
+from swell.decide.access import ANYTHING, Caller, Holder, may_call, may_scrape, may_see, may_visit
 from swell.decide.inference import Told
 from swell.decide.inference import inference as asked
 from swell.decide.route import Destination, Found, NoRoute, Own, Routes, route
 from swell.gateway.api_pool import ApiPool
+from swell.gateway.door import Door, Pass
+from swell.gateway.gate import Gate, let_in
 from swell.gateway.heads import UPGRADE_LINES, request_start
 from swell.gateway.inference import answer_of
 from swell.gateway.pool import Pool
@@ -18,6 +21,9 @@ from swell.gateway.request import Request
 from swell.gateway.shared import Shared
 from swell.model.errors import SwellError
 from swell.model.hosts import is_host
+from swell.model.key import Scope
+from swell.model.limits import UNLIMITED
+from swell.model.workload import shown as shown_as
 from swell.wire import inference
 from swell.wire.http import ROOT_PATH, TIMEOUT, TRUSTED, WEB, ErrorShape, error_body
 from swell.wire.link import PoolRow, Route, Table, TableDelta
@@ -39,13 +45,16 @@ ERROR_BODIES: dict[str, ErrorShape] = {"call": error_body, "v2": inference.error
 class Call:
     """A target of a call that was routed before: everything about it that is the same for every request."""
 
-    __slots__ = ("error_body", "line", "method", "pool")
+    __slots__ = ("app", "error_body", "gate", "line", "method", "pool")
 
-    def __init__(self, pool: Pool, found: Found) -> None:
+    def __init__(self, pool: Pool, found: Found, gate: Gate | None) -> None:
         self.pool = pool
         self.method = found.method if found.face == "call" else f"{found.face.upper()} {found.method}"
         self.line = request_start(b"POST", f"/{found.face}/{found.method}".encode())
         self.error_body = ERROR_BODIES[found.face]
+        self.gate = gate
+        """The limits of its workload, where it has any."""
+        self.app = app_of(pool.workload)
 
 
 class Front:
@@ -55,7 +64,7 @@ class Front:
         self.shared = shared
         self.hosts = {host.lower() for host in shared.settings.allowed_hosts}
         """Names, beside those of this machine, that web endpoints answer to."""
-        self.keys = [k.encode() for k in (key, call_key) if k]
+        self.door = Door(shared, key, call_key)
         self.api = api
         self.locked = False
         """True: reachable from elsewhere, so that everything needs the key."""
@@ -71,12 +80,18 @@ class Front:
         """Answers those who ask for metrics."""
         self.known: dict[tuple[bytes, bytes], Call] = {}
         """Calls by the host and the target that named them."""
+        self.gates: dict[str, Gate] = {}
+        """Limits of workloads that have any, by the workload's key."""
+        self.gateways = 1
+        """How many share those."""
 
     # -- the table ------------------------------------------------------------------------
 
     def take_table(self, table: Table) -> None:
         """Replace everything. Pools that stay keep what they hold and run."""
         self.shared.prices = table.prices
+        self.gateways = table.gateways
+        self.door.take(table.keys, table.gateways, whole=True)
         listed = {row.pool for row in table.pools}
         gone = [pool for pool in self.pools if pool not in listed]
         self._take(table.pools, gone, {row.key: row for row in table.routes}, changed=True)
@@ -92,6 +107,8 @@ class Front:
         if changed:
             rows = {key: row for key, row in rows.items() if key not in delta.gone_routes}
             rows.update((row.key, row) for row in delta.routes)
+        if delta.keys:
+            self.door.take(delta.keys, self.gateways, whole=False)
         self._take(delta.pools, delta.gone_pools, rows, changed)
         self.version = delta.version
         return True
@@ -112,6 +129,7 @@ class Front:
         if changed:
             before, self.rows = self.rows, rows
             self.routes = Routes(rows.values())
+            self._set_gates()
             moved = [r.pool for key, r in before.items() if key not in rows or rows[key].pool != r.pool]
             left += [self.pools[name] for name in moved if name in self.pools]
             for key in before.keys() - rows.keys():
@@ -125,6 +143,15 @@ class Front:
                 pool.close()
             for request in pool.take_held():
                 self._follow(request)
+
+    def _set_gates(self) -> None:
+        """Limits as the routes have them now. What was used of those that stay is used."""
+        before, self.gates = self.gates, {}
+        now = self.shared.now()
+        for key, row in self.rows.items():
+            if row.limits != UNLIMITED:
+                gate = self.gates[key] = before.get(key) or Gate(shown_as(key), row.limits, self.gateways, now)
+                gate.set(row.limits, self.gateways, now)
 
     # -- requests -------------------------------------------------------------------------
 
@@ -176,7 +203,7 @@ class Front:
                     503, "no_replica", f"{found.workload} was just deployed; try again.", b"retry-after: 1\r\n"
                 )
             elif found.web is None:
-                call = Call(pool, found)
+                call = Call(pool, found, self.gates.get(found.workload))
                 if not question and target is request.target and len(request.host) <= KNOWN_HOST_MAX:
                     self._remember((request.host, target), call)
                 self._call(request, call)
@@ -203,22 +230,29 @@ class Front:
         if request.method != b"POST":
             request.fail(405, "method_not_allowed", "Functions are called with POST.", b"allow: POST\r\n")
             return
+        key_gate = None
         if self.locked or request.authorization is not None or request.origin is not None:
-            caller = self._caller(request)
-            refused = may_call(caller, key_needed=self.locked)
+            shown = self.door.pass_of(request.authorization, call.app)
+            if shown.ours:
+                refused = shown.lacks
+            else:
+                refused = may_call(_caller(request, shown.holder), call.app, key_needed=self.locked)
             if refused is not None:
                 _refuse(request, refused)
                 return
-            if caller.key is Key.OURS:
-                request.extra = _TRUSTED_LINE
+            key_gate = self._known_by(request, shown)
+        if (key_gate is not None or call.gate is not None) and not self._let_in(request, key_gate, call.gate):
+            return
         request.call = call.method
         request.line = call.line
         self._submit(request, call.pool)
 
     def _web(self, request: Request, found: Found, pool: Pool, query: bytes) -> None:
-        caller = self._caller(request)
+        app = app_of(found.workload)
+        shown = self.door.pass_of(request.authorization, app)
         needed = self.locked or (found.web is not None and found.web.needs_key)
-        refused = may_visit(caller, key_needed=needed, allowed_hosts=self.hosts)
+        caller = _caller(request, shown.holder)
+        refused = may_visit(caller, app, key_needed=needed, allowed_hosts=self.hosts)
         if refused is not None:
             _refuse(request, refused)
             return
@@ -228,35 +262,60 @@ class Front:
             )
             request.fail(501, "no_websocket", message)
             return
+        if not self._let_in(request, self._known_by(request, shown), self.gates.get(found.workload)):
+            return
         path = found.path.encode("latin-1")
         request.call = f"WEB {found.path}"
         request.line = request_start(request.method, path + query)
-        if pool.native:
-            if caller.key is Key.OURS:
-                request.extra = _TRUSTED_LINE
+        if not pool.native:
+            request.extra = b""
+        else:
             request.extra += f"{WEB}: {found.method}\r\n".encode()
             if found.root_path:
                 request.extra += f"{ROOT_PATH}: {found.root_path}\r\n".encode("latin-1")
-        if caller.key is not Key.OURS and request.authorization is not None:
+        if not shown.ours and request.authorization is not None:
             # Not our key, so it is for the endpoint itself.
             request.extra += b"authorization: %b\r\n" % request.authorization
         if request.websocket:
             request.extra += UPGRADE_LINES
         self._submit(request, pool)
 
+    def _known_by(self, request: Request, shown: Pass) -> Gate | None:
+        """Note whose key came with it; returns the limits of that, where it has any."""
+        if not shown.ours:
+            return None
+        request.key = shown.holder.id
+        if shown.trusted:
+            request.extra = _TRUSTED_LINE
+        return shown.gate
+
+    def _let_in(self, request: Request, *met: Gate | None) -> bool:
+        """Is there room for it by these limits? One that only moves to another pool was let in when it came."""
+        gates = tuple(gate for gate in met if gate is not None)
+        if not gates or request.pool is not None:
+            return True
+        refusal = let_in(gates, self.shared.now())
+        if refusal is not None:
+            retry = b"retry-after: %d\r\n" % refusal.retry_after_s
+            request.fail(refusal.status, refusal.code, refusal.message, retry)
+            return False
+        request.gates = gates
+        return True
+
     def _submit(self, request: Request, pool: Pool) -> None:
-        settings = self.shared.settings
-        if request.length > settings.body_max:
-            request.fail(413, "body_too_large", f"A body may have {settings.body_max} bytes (body_max).")
+        request.body_max = self.shared.settings.body_max
+        for gate in request.gates:
+            request.within(gate.limits)
+        # What came in chunks with its head was not counted yet.
+        if request.length > request.body_max or request.size > request.body_max:
+            request.fail(413, "body_too_large", request.body_limit)
             return
-        request.body_max = settings.body_max
         if request.timeout is not None:
             wanted_s = _seconds(request.timeout)
             if wanted_s is None:
                 request.fail(400, "bad_request", f"{TIMEOUT} takes a number of seconds above zero.")
                 return
-            request.wanted_s = wanted_s
-            request.until = request.at + wanted_s
+            request.wait_for(wanted_s)
         request.pool = pool
         pool.submit(request)
 
@@ -272,7 +331,8 @@ class Front:
             words = f"/{own.name} is read with GET."
             request.fail(405, "method_not_allowed", words, b"allow: GET, HEAD\r\n")
         elif own.name == "metrics":
-            caller = self._caller(request)
+            shown = self.door.pass_of(request.authorization, ANYTHING)
+            caller = _caller(request, shown.holder)
             refused = may_scrape(caller, key_needed=self.locked, allowed_hosts=self.hosts)
             if refused is not None:
                 _refuse(request, refused)
@@ -283,17 +343,31 @@ class Front:
 
     def _tell(self, request: Request, told: Told) -> None:
         """What the Open Inference Protocol asks for and no replica is needed for."""
-        if not told.open:
-            refused = may_call(self._caller(request), key_needed=self.locked)
+        app = ANYTHING if told.row is None else app_of(told.row.key)
+        shown = self.door.pass_of(request.authorization, app)
+        # Of what is no model's, whoever has a key is told what that may see.
+        if not told.open and not (shown.ours and told.row is None):
+            refused = may_call(_caller(request, shown.holder), app, key_needed=self.locked)
             if refused is not None:
                 _refuse(request, refused)
                 return
+        models = self.routes.models
+        if shown.ours:
+            sees = partial(may_see, shown.holder)
+            models = {name: (row, m) for name, (row, m) in models.items() if sees(row.namespace, row.app)}
         knows = self.told.is_set() and not self.shared.closing
-        request.answer(*answer_of(told, self.routes, self.pools, knows))
+        request.answer(*answer_of(told, models, self.pools, knows))
 
-    def _caller(self, request: Request) -> Caller:
-        origins = () if request.origin is None else (request.origin.decode("latin-1"),)
-        return Caller(key_shown(request.authorization, self.keys), request.host.decode("latin-1"), origins)
+
+def app_of(workload: str) -> Scope:
+    """What is needed to call something of a workload's app."""
+    namespace, _, rest = workload.partition("/")
+    return Scope("call", namespace, rest.partition("/")[0])
+
+
+def _caller(request: Request, holder: Holder) -> Caller:
+    origins = () if request.origin is None else (request.origin.decode("latin-1"),)
+    return Caller(holder, request.host.decode("latin-1"), origins)
 
 
 def _nobody(request: Request) -> None:

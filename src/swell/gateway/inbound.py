@@ -313,7 +313,7 @@ class Inbound:
         request.size += len(piece)
         if not request.done:
             if request.size > request.body_max:
-                raise Malformed(413, "body_too_large", f"A body may have {request.body_max:.0f} bytes (body_max).")
+                raise Malformed(413, "body_too_large", request.body_limit)
             request.body.append(piece)
 
     def on_message_complete(self) -> None:

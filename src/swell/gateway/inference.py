@@ -12,21 +12,24 @@ import msgspec
 
 import swell
 from swell.decide.inference import Told, version_of
-from swell.decide.route import Routes
+from swell.decide.route import Row
 from swell.gateway.heads import JSON_TYPE
 from swell.gateway.pool import Pool
+from swell.model.workload import Method
 from swell.wire.inference import PLATFORM, Listed, ModelMetadata, ServerMetadata, described
 
 _NOT_READY = 503
+Models = Mapping[str, tuple[Row, Method]]
 
 
-def answer_of(told: Told, routes: Routes, pools: Mapping[str, Pool], knows: bool) -> tuple[int, bytes, bytes]:
-    """(status, content type, body). `knows`: what is deployed was heard, and new requests are taken."""
-    status, said = _said(told, routes, pools, knows)
+def answer_of(told: Told, models: Models, pools: Mapping[str, Pool], knows: bool) -> tuple[int, bytes, bytes]:
+    """(status, content type, body). `models`: those that the caller may see. `knows`: what is deployed was heard, and
+    new requests are taken."""
+    status, said = _said(told, models, pools, knows)
     return status, JSON_TYPE, msgspec.json.encode(said)
 
 
-def _said(told: Told, routes: Routes, pools: Mapping[str, Pool], knows: bool) -> tuple[int, Any]:
+def _said(told: Told, models: Models, pools: Mapping[str, Pool], knows: bool) -> tuple[int, Any]:
     match told.what:
         case "live":
             return 200, {"live": True}
@@ -35,9 +38,9 @@ def _said(told: Told, routes: Routes, pools: Mapping[str, Pool], knows: bool) ->
         case "server":
             return 200, ServerMetadata("swell", swell.__version__)
         case "models":
-            return 200, {"models": sorted(routes.models)}
+            return 200, {"models": sorted(models)}
         case "index":
-            return 200, [_listed(name, routes, pools) for name in sorted(routes.models)]
+            return 200, [_listed(name, models, pools) for name in sorted(models)]
     assert told.row is not None
     assert told.method is not None
     tensors = told.method.tensors
@@ -50,8 +53,8 @@ def _said(told: Told, routes: Routes, pools: Mapping[str, Pool], knows: bool) ->
     )
 
 
-def _listed(name: str, routes: Routes, pools: Mapping[str, Pool]) -> Listed:
-    row, _ = routes.models[name]
+def _listed(name: str, models: Models, pools: Mapping[str, Pool]) -> Listed:
+    row, _ = models[name]
     failing = _failing(pools, row.pool)
     return Listed(name, version_of(row), "UNAVAILABLE" if failing else "READY", failing)
 

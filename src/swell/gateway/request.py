@@ -15,9 +15,11 @@ from typing import Protocol
 from swell.decide.admit import held_too_long
 from swell.decide.price import marginal
 from swell.gateway.count import Tally
+from swell.gateway.gate import Gate
 from swell.gateway.heads import CLOSE_LINE, COLD_LINE, JSON_TYPE, KEEP_ALIVE_LINE, answer_head, limit_line, own_times
 from swell.gateway.shared import Shared
 from swell.gateway.wheel import Timed
+from swell.model.limits import Limits
 from swell.model.request import RequestRecord
 from swell.wire.http import TIMEOUT, ErrorShape, error_body
 
@@ -35,6 +37,7 @@ end in words a stream that the gateway can only cut."""
 
 Refused = tuple[int, str, str, bytes]
 """Status, code, message, and further header lines of a refusal."""
+_CALLERS = f"the caller's {TIMEOUT}"
 
 
 class Framing(IntEnum):
@@ -155,8 +158,12 @@ class Request:
     """Further header lines, as its way in made them."""
     error_body: ErrorShape = error_body
     """How its caller is told of errors."""
+    key: str = ""
+    """Id of the API key it came with."""
+    gates: tuple[Gate, ...] = ()
+    """Limits at which it counts until it ends: of its key, of its workload."""
     wanted_s: float = math.inf
-    """How long its caller waits for the answer, by its own word."""
+    """How long its caller waits for the answer, by its own word or its key's."""
     until: float = math.inf
     """When that is over: it counts from when it came, waiting included."""
     # As placed
@@ -181,6 +188,25 @@ class Request:
     answering: bool = False
     """The answer's head was sent: from now on failure can only be shown by cutting the connection."""
     done: bool = False
+
+    def within(self, limits: Limits) -> None:
+        """It is held to the size and the time that its key, or its workload, lets in."""
+        if limits.body_max and limits.body_max < self.body_max:
+            self.body_max = limits.body_max
+        if limits.timeout_s:
+            self.wait_for(limits.timeout_s)
+
+    def wait_for(self, seconds: float) -> None:
+        """Its answer is of use for so long since it came; for less, where that was said before."""
+        if seconds < self.wanted_s:
+            self.wanted_s = seconds
+            self.until = self.at + seconds
+
+    @property
+    def body_limit(self) -> str:
+        """How long its body may be, and by whose limit."""
+        who = next((f" of {gate.who}" for gate in self.gates if gate.limits.body_max == self.body_max), "")
+        return f"A body may have {self.body_max:.0f} bytes (body_max{who})."
 
     def wait_at_most(self, hold_s: float) -> None:
         """It is held: for so long since it came, or as long as its caller waits."""
@@ -211,7 +237,8 @@ class Request:
 
     @property
     def _callers_limit(self) -> str:
-        return f"{self.wanted_s:g} s (the caller's {TIMEOUT})"
+        who = next((f"timeout of {g.who}" for g in self.gates if g.limits.timeout_s == self.wanted_s), "")
+        return f"{self.wanted_s:g} s ({who or _CALLERS})"
 
     def expire(self) -> None:
         """End it: the deadline of its work has passed."""
@@ -298,6 +325,8 @@ class Request:
         """
         self.done = True
         self.shared.wheel.discard(self)
+        for gate in self.gates:
+            gate.leave()
         pool = self.pool
         ledger = self.shared.ledger
         if pool is None or pool.tally is None:
@@ -327,6 +356,7 @@ class Request:
                     cost_usd=cost_usd,
                     attempts=max(self.attempts, 1),
                     error=error,
+                    key=self.key,
                 )
             )
 

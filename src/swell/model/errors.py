@@ -57,7 +57,7 @@ class AlreadyExistsError(SwellError):
 
 
 class AuthError(SwellError):
-    """The API key is missing or another server's."""
+    """The API key is missing, another server's, expired or revoked."""
 
 
 class ConnectionError(SwellError, builtins.ConnectionError):
@@ -85,7 +85,7 @@ class NotFoundError(SwellError):
 
 
 class PermissionDeniedError(SwellError):
-    """Not from there: another page, or a host name that is not served."""
+    """Not with that key, or not from there: another page, a host name that is not served."""
 
 
 class RemoteError(SwellError):
@@ -134,8 +134,8 @@ def brief(said: str) -> str:
 
 
 CODES: dict[type[SwellError], tuple[str, ...]] = {
-    AlreadyExistsError: ("label_taken",),
-    AuthError: ("bad_key", "no_key"),
+    AlreadyExistsError: ("key_taken", "label_taken"),
+    AuthError: ("bad_key", "key_expired", "key_revoked", "no_key"),
     ConnectionError: ("connection_lost", "no_server", "server_failed", "stream_cut"),
     DeserializationError: ("cannot_unpickle",),
     ExecutionError: ("import", "no_http_client", "not_running"),
@@ -150,8 +150,10 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
             "bad_digest",
             "bad_file_name",
             "bad_function",
+            "bad_limit",
             "bad_name",
             "bad_request",
+            "bad_scope",
             "bad_setting",
             "bundle_clash",
             "empty_app",
@@ -161,12 +163,15 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
     ),
     NotFoundError: (
         *("no_app", "no_source", "no_such_file", "no_such_module", "not_found", "not_kept", "not_yet"),
-        *("source_lost", "unknown_app", "unknown_blob", "unknown_function", "unknown_path", "unknown_version"),
+        *("source_lost", "unknown_app", "unknown_blob", "unknown_function", "unknown_key", "unknown_path"),
+        "unknown_version",
     ),
-    PermissionDeniedError: ("bad_host", "bad_origin"),
+    PermissionDeniedError: ("bad_host", "bad_origin", "no_scope"),
     RemoteError: ("environment", "exception", "no_replica", "replica_died"),
     RequestSizeError: ("blob_too_large", "body_too_large", "bundle_too_large", "headers_too_large"),
-    ResourceExhaustedError: ("busy", "held_too_long", "state_full", "too_many_held"),
+    ResourceExhaustedError: (
+        *("busy", "held_too_long", "rate_limited", "state_full", "too_many_held", "too_many_in_flight"),
+    ),
     SerializationError: ("bad_result", "cannot_pickle"),
     ServiceError: ("bad_answer", "control_down", "deploy_failed", "no_runner", "runner_lost", "stopping"),
     TimeoutError: ("no_answer", "slow_client"),

@@ -1,10 +1,94 @@
-"""What may a user ask for at most? The SDK says so where it is written, the API to whoever deploys."""
+"""What may a user ask for at most, and what may a key or a workload be bounded to?
+
+The first the SDK says where it is written, the API to whoever deploys; the second the gateways hold.
+"""
 
 from __future__ import annotations
+
+import math
+import re
+
+import msgspec
+
+from swell.model.errors import SwellError
 
 SECONDS_MAX = 366 * 86_400.0
 """A time longer than a year is a mistake; the event loop's timers could not hold it either."""
 COUNT_MAX = 1_000_000
 """Inputs, replicas, retries."""
+RATE_MAX = 1e6
+"""Requests per second: no gateway sees as many."""
+BYTES_MAX = 1 << 40
 HTTP_METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
 """Of a function that is a web endpoint."""
+
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|sec|second|m|min|minute|h|hour|d|day)\Z")
+_UNIT_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_SIZE = re.compile(r"(\d+)\s*(|B|KB|MB|GB|KiB|MiB|GiB)\Z")
+_SIZES = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is let in of one key, or to one workload. 0 = not bounded."""
+
+    rate_per_s: float = 0.0
+    """Requests per second in the long run."""
+    burst: int = 0
+    """Requests that may come at once, with a rate; 0 = what one second of it lets in, at least one."""
+    concurrency: int = 0
+    """Requests under way at the same time, those that wait for a replica included."""
+    body_max: int = 0
+    """Bytes of one request's body, if that is less than the server's own `body_max`."""
+    timeout_s: float = 0.0
+    """Of a key: how long one request may take from when it came, waiting included."""
+
+    @property
+    def burst_max(self) -> int:
+        """Requests that may come at once."""
+        return self.burst or max(math.ceil(self.rate_per_s), 1)
+
+
+UNLIMITED = Limits()
+
+
+def limits_problem(limits: Limits) -> str | None:
+    """What is wrong with limits that came from outside."""
+    for name, most in (
+        ("rate_per_s", RATE_MAX),
+        ("burst", COUNT_MAX),
+        ("concurrency", COUNT_MAX),
+        ("body_max", BYTES_MAX),
+        ("timeout_s", SECONDS_MAX),
+    ):
+        value = getattr(limits, name)
+        if not 0 <= value <= most:
+            return f"{name} must be from 0 (not bounded) to {most:g}, not {value:g}"
+    if limits.burst and not limits.rate_per_s:
+        return "burst without a rate bounds nothing: give a rate, too"
+    return None
+
+
+def rate_of(value: object) -> float:
+    """Requests per second of "100/s", "30/min" or a number. SwellError bad_limit for anything else."""
+    per_s = 0.0
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        per_s = float(value)
+    elif isinstance(value, str) and (found := _RATE.match(value.strip())):
+        per_s = float(found[1]) / _UNIT_S[found[2][0]]
+    if not 0 < per_s <= RATE_MAX:
+        raise SwellError(
+            "bad_limit", f"{value!r} is no rate above 0 such as '100/s', '30/min' or '1000/h'.", status=422
+        )
+    return per_s
+
+
+def size_of(value: object) -> int:
+    """Bytes of "10MiB", "500KB" or a number. SwellError bad_limit for anything else."""
+    size = 0
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    elif isinstance(value, str) and (found := _SIZE.match(value.strip())):
+        size = int(found[1]) * _SIZES.get(found[2], 1)
+    if not 0 < size <= BYTES_MAX:
+        raise SwellError("bad_limit", f"{value!r} is no size above 0 such as 1000000, '500KB' or '10MiB'.", status=422)
+    return size

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from swell.model.events import Event, NodeSeen, ReplicaSeen
+from swell.model.key import ApiKey
 from swell.model.metrics import Histogram
 from swell.model.orders import BuildReport, Inventory, Order
 from swell.model.request import PoolCount, RequestRecord, Usage
@@ -120,6 +121,18 @@ class UsageLog(Protocol):
         ...
 
 
+class Keys(Protocol):
+    """The API keys that were ever made. Of their secrets it has digests alone."""
+
+    def put(self, key: ApiKey) -> None:
+        """Add it, or replace the one of its id. On disk before it returns."""
+        ...
+
+    def all(self) -> list[ApiKey]:
+        """Oldest first."""
+        ...
+
+
 class Store(Protocol):
     """One database behind several ports, with transactions that may span them."""
 
@@ -128,6 +141,9 @@ class Store(Protocol):
 
     @property
     def usage(self) -> UsageLog: ...
+
+    @property
+    def keys(self) -> Keys: ...
 
     @property
     def trouble(self) -> str:

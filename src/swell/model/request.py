@@ -63,6 +63,8 @@ class RequestRecord(msgspec.Struct, frozen=True):
     """Of a cold request. Control adds it as the record reaches it, since replicas are forgotten before requests are."""
     reasons: tuple[str, ...] = ()
     """The decisions behind it, in words; control adds them likewise."""
+    key: str = ""
+    """Id of the API key it came with; empty for none, and for the server's own."""
 
     @property
     def workload(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from swell.model.limits import UNLIMITED, Limits
 from swell.model.resources import Needs
 from swell.model.tensors import Tensors
 
@@ -154,6 +155,8 @@ class Workload(msgspec.Struct, frozen=True):
     scaling: Scaling = Scaling()
     version: int = 0
     """Of the app, that `revision` was deployed with; 0 where the app has no versions."""
+    limits: Limits = UNLIMITED
+    """What its callers may send, all together."""
 
     @property
     def key(self) -> str:

@@ -192,8 +192,8 @@ class Arguments:
         if not trusted:
             raise SwellError(
                 "no_key",
-                f"Pickled arguments are taken only with the API key, since unpickling runs code. "
-                f"Send the key, or {JSON}.",
+                "Pickled arguments are taken only with a key that may deploy, since unpickling runs code. "
+                f"Send such a key, or {JSON}.",
                 status=401,
             )
         try:

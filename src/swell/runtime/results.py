@@ -47,7 +47,9 @@ def accepted(accept: bytes, trusted: bool) -> Accepted:
     named = [part.partition(";")[0].strip().lower() for part in accept.decode("latin-1").split(",")]
     kind = next((name for name in named if name in _VALUES), "")
     if kind == PICKLE and not trusted:
-        raise SwellError("no_key", f"Pickled results need the API key. Send it, or accept {JSON}.", status=401)
+        raise SwellError(
+            "no_key", f"Pickled results need a key that may deploy. Send it, or accept {JSON}.", status=401
+        )
     return Accepted(kind, FRAMES in named)
 
 

@@ -157,6 +157,12 @@ EFFECTS: dict[str, dict[str, str]] = {
         "max_inputs": "Revision.max_inputs and, where target_inputs is not given, Revision.target_inputs",
         "target_inputs": "Revision.target_inputs; default: max_inputs",
     },
+    "limit": {
+        "rate": "Limits.rate_per_s: requests over it are refused with 429",
+        "burst": "Limits.burst: requests that may come at once; default: one second of the rate",
+        "concurrency": "Limits.concurrency: requests at a time, those that wait included; over it 429",
+        "body_max": "Limits.body_max in bytes; over it 413",
+    },
     "fastapi_endpoint": {**_WEB_EFFECTS, "method": "Web.http_method", "docs": "Web.docs"},
     "asgi_app": _WEB_EFFECTS,
     "web_server": {

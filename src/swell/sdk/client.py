@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -24,7 +24,10 @@ from swell.wire.api import (
     AppRow,
     Deploy,
     DeployLine,
+    KeyRow,
     LogRow,
+    MadeKey,
+    NewKey,
     PoolUsage,
     ReplicaRow,
     RequestRow,
@@ -203,6 +206,22 @@ class Client:
     async def usage(self, since_s: float = 0.0) -> list[PoolUsage]:
         """Use by pool, of the last `since_s` seconds (0 = all that is kept)."""
         return await self._ask(Request("GET", f"/api/usage?{urlencode({'since_s': since_s})}"), list[PoolUsage])
+
+    @operation
+    async def keys(self) -> list[KeyRow]:
+        """The API keys there are, without their secrets."""
+        return await self._ask(Request("GET", "/api/keys"), list[KeyRow])
+
+    @operation
+    async def make_key(self, asked: NewKey) -> MadeKey:
+        """An API key, told this once."""
+        body = msgspec.json.encode(asked)
+        return await self._ask(Request("POST", "/api/keys", {"content-type": http.JSON}, body), MadeKey)
+
+    @operation
+    async def revoke_key(self, named: str) -> KeyRow:
+        """Let an API key, named by its id or name, work no longer."""
+        return await self._ask(Request("DELETE", f"/api/keys/{quote(named, safe='')}"), KeyRow)
 
     @stream_operation
     def logs(

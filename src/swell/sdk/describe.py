@@ -12,6 +12,7 @@ from typing import Any
 
 from swell.model import workload as model
 from swell.model.errors import SwellError
+from swell.model.limits import UNLIMITED
 from swell.sdk import marks, quantities, tensors
 from swell.sdk.function import is_generator
 from swell.sdk.image import Image, variables
@@ -77,7 +78,14 @@ def app(declared: Iterable[Declared], place: Place, sources: Mapping[str, tuple[
         id = revision.id
         revisions[id] = revision
         workloads.append(
-            model.Workload(place.namespace, place.name, each.name, id, scaling=quantities.scaling(each.given))
+            model.Workload(
+                place.namespace,
+                place.name,
+                each.name,
+                id,
+                scaling=quantities.scaling(each.given),
+                limits=marks.of(each.raw).limits,
+            )
         )
     _check_labels(revisions.values())
     return model.App(
@@ -133,6 +141,8 @@ def _check_class(what: str, raw: Any, members: Mapping[str, tuple[_Raw, Marks]])
         raise SwellError("bad_class", f"{what} has no method to call: decorate one with @swell.method().")
     if any(marked.max_inputs is not None for _, marked in members.values()):
         raise SwellError("bad_class", f"{what}: put @concurrent on the class (below @app.cls), not on a method.")
+    if any(marked.limits != UNLIMITED for _, marked in members.values()):
+        raise SwellError("bad_class", f"{what}: put @limit on the class (below @app.cls), not on a method.")
     if "__init__" in {name for base in raw.__mro__[:-1] for name in vars(base)} and needed(raw.__init__, True):
         raise SwellError(
             "bad_class",

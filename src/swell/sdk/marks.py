@@ -12,7 +12,7 @@ from traceback import FrameSummary
 from typing import Any, Literal, TypeVar
 
 from swell.model.errors import SwellError
-from swell.model.limits import HTTP_METHODS
+from swell.model.limits import HTTP_METHODS, UNLIMITED, Limits, limits_problem, rate_of, size_of
 from swell.model.tensors import Tensors
 from swell.model.workload import WebKind
 from swell.sdk.frames import caller
@@ -59,6 +59,7 @@ class Marks:
     max_inputs: int | None = None
     target_inputs: int | None = None
     tensors: Tensors | None = None
+    limits: Limits = UNLIMITED
     given: tuple[Given, ...] = ()
 
     @property
@@ -135,6 +136,37 @@ def tensors(*, inputs: Shapes, outputs: Shapes | None = None) -> Callable[[F], F
     given = Given("tensors", locals().copy())
     said = Tensors(declared("inputs", inputs), declared("outputs", outputs or {}))
     return _mark(given, tensors=said)
+
+
+@public
+def limit(
+    *,
+    rate: str | float | None = None,
+    burst: int | None = None,
+    concurrency: int | None = None,
+    body_max: str | int | None = None,
+) -> Callable[[F], F]:
+    """What all callers together may send: `rate` ("100/s", "30/min") with `burst` at once, `concurrency` requests at a
+    time, bodies of `body_max` bytes ("10MiB"). Over it they are refused with 429, or 413. Modal's SDK has none."""
+    given = Given("limit", locals().copy())
+    for name, value in (("burst", burst), ("concurrency", concurrency)):
+        if value is not None:
+            _count("limit", name, value)
+    try:
+        limits = Limits(
+            rate_per_s=0.0 if rate is None else rate_of(rate),
+            burst=burst or 0,
+            concurrency=concurrency or 0,
+            body_max=0 if body_max is None else size_of(body_max),
+        )
+    except SwellError as error:
+        raise SwellError("bad_argument", f"@limit(…): {error.message}") from None
+    problem = limits_problem(limits)
+    if limits == UNLIMITED:
+        problem = "give rate=, concurrency= or body_max="
+    if problem is not None:
+        raise SwellError("bad_argument", f"@limit(…): {problem}.")
+    return _mark(given, limits=limits)
 
 
 @public

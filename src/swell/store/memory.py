@@ -16,6 +16,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from swell.model.events import AppDeployed, AppStopped, Event, WorkloadSet
+from swell.model.key import ApiKey
 from swell.model.metrics import WRITE_SECONDS, histogram
 from swell.model.request import PoolCount, RequestRecord, Usage
 from swell.model.workload import App, Version
@@ -34,6 +35,7 @@ class MemoryStore:
         self._transactions: Transactions[Op] = Transactions(self._run)
         self.world = MemoryWorldLog(self._keep, self._write)
         self.usage = MemoryUsageLog(self._keep, self._write, now)
+        self.keys = MemoryKeys(self._write)
         self.trouble = ""
         """Always empty: memory has no disk to fail."""
         self.write_seconds = histogram(WRITE_SECONDS)
@@ -220,6 +222,22 @@ class MemoryUsageLog:
         ordinary.remove(id)
         if not ordinary:
             del self._ordinary[row.pool]
+
+
+class MemoryKeys:
+    """The `Keys` port."""
+
+    def __init__(self, write: Callable[[Op], None]) -> None:
+        self._write = write
+        self._keys: dict[str, ApiKey] = {}
+
+    def put(self, key: ApiKey) -> None:
+        """Add it, or replace the one of its id."""
+        self._write(lambda: self._keys.update({key.id: key}))
+
+    def all(self) -> list[ApiKey]:
+        """Oldest first."""
+        return sorted(self._keys.values(), key=lambda key: (key.created_at, key.id))
 
 
 class Timed(Protocol):

@@ -21,6 +21,7 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped, Event, WorkloadSet
+from swell.model.key import ApiKey
 from swell.model.metrics import Histogram
 from swell.model.request import PoolCount, RequestRecord, Usage
 from swell.model.workload import App, Version
@@ -44,6 +45,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _event: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
 _app = msgspec.msgpack.Decoder(App)
 _record = msgspec.msgpack.Decoder(RequestRecord)
+_key = msgspec.msgpack.Decoder(ApiKey)
 Row = TypeVar("Row")
 
 
@@ -67,6 +69,7 @@ class SqliteStore:
         self._transactions: Transactions[tuple[Op, int]] = Transactions(self._commit)
         self.world = SqliteWorldLog(self._put, self._writer, self._read, self._keep)
         self.usage = SqliteUsageLog(self._put, self._read, self._keep, now)
+        self.keys = SqliteKeys(self._put, self._read)
 
     @property
     def trouble(self) -> str:
@@ -231,6 +234,22 @@ class SqliteUsageLog:
         return self._read(statement, *before, *hours, *after, pool)
 
 
+class SqliteKeys:
+    """The `Keys` port."""
+
+    def __init__(self, put: Put, read: Read) -> None:
+        self._put = put
+        self._read = read
+
+    def put(self, key: ApiKey) -> None:
+        """Add it, or replace the one of its id; on disk before it returns, or raises."""
+        self._put(partial(_set_key, (key.id, key.created_at, _encode(key))), 1, True)
+
+    def all(self) -> list[ApiKey]:
+        """Oldest first."""
+        return [_decode(_key, body) for (body,) in self._read(sql.KEYS)]
+
+
 def _decode(decoder: msgspec.msgpack.Decoder[Row], body: bytes) -> Row:
     try:
         return decoder.decode(body)
@@ -307,6 +326,11 @@ def _change_app(connection: sqlite3.Connection, event: WorkloadSet) -> None:
     key = f"{event.workload.namespace}/{event.workload.app}"
     for (body,) in connection.execute(sql.APP, (key,)).fetchall():
         connection.execute(sql.CHANGE_APP, (_encode(with_workload(_app.decode(body), event.workload)), key))
+
+
+def _set_key(row: tuple[Any, ...], connection: sqlite3.Connection) -> int:
+    connection.execute(sql.SET_KEY, row)
+    return 1
 
 
 def _both(

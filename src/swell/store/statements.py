@@ -91,6 +91,13 @@ TRIM_USAGE_HOURS = "DELETE FROM usage_hours WHERE hour < ?"
 TRIM_COUNTS = "DELETE FROM counts WHERE minute < ?"
 TRIM_COUNTS_HOURS = "DELETE FROM counts_hours WHERE hour < ?"
 
+# -- keys -------------------------------------------------------------------------------------
+
+SET_KEY = """
+INSERT INTO keys (id, created_at, body) VALUES (?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET created_at = excluded.created_at, body = excluded.body"""
+KEYS = "SELECT body FROM keys ORDER BY created_at, id"
+
 # -- requests ---------------------------------------------------------------------------------
 
 ADD_REQUEST = """

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from swell.model.limits import Limits
 from swell.model.workload import App, Retrying
 
 
@@ -18,6 +19,11 @@ class Deploy(msgspec.Struct, frozen=True):
     app: App
     tag: str = ""
     """What its author calls this version; shown in its history."""
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Of what it is about, by which it is looked up who may ask for it."""
+        return {"namespace": self.app.namespace, "name": self.app.name}
 
 
 class Rollback(msgspec.Struct, frozen=True):
@@ -158,6 +164,8 @@ class Why(msgspec.Struct, frozen=True):
     """Its share of their start-up time."""
     ended: str = ""
     """What ended its replica since, in words, where that was not asked to end: "its process crashed: exit code 3"."""
+    key: str = ""
+    """Id of the API key it came with; empty for none, and for the server's own."""
 
 
 class RequestRow(msgspec.Struct, frozen=True):
@@ -172,6 +180,8 @@ class RequestRow(msgspec.Struct, frozen=True):
     total_ms: float
     cold: bool
     cost_usd: float
+    key: str = ""
+    """Id of the API key it came with."""
 
 
 class PoolUsage(msgspec.Struct, frozen=True):
@@ -188,3 +198,35 @@ class PoolUsage(msgspec.Struct, frozen=True):
     busy_s: float
     memory_gib_s: float
     cost_usd: float
+
+
+class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /api/keys: an API key to be made."""
+
+    name: str
+    scopes: tuple[str, ...]
+    """Each "call:NAMESPACE/APP", "deploy:NAMESPACE/APP" or "admin:NAMESPACE/APP", with "*" for all, or "admin"."""
+    expires_s: float | None = None
+    """It works for so long; None: until it is revoked."""
+    limits: Limits = Limits()
+
+
+class KeyRow(msgspec.Struct, frozen=True):
+    """GET /api/keys → list of these; DELETE /api/keys/{key} → one. Times in seconds since the epoch."""
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    state: Literal["works", "expired", "revoked"]
+    created_at: float
+    expires_at: float | None
+    revoked_at: float | None
+    limits: Limits
+
+
+class MadeKey(msgspec.Struct, frozen=True):
+    """What POST /api/keys answers."""
+
+    row: KeyRow
+    key: str
+    """The key itself. It is told this once: no server has it."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import msgspec
 
 from swell.model.events import NodeSeen, ReplicaSeen
+from swell.model.key import ApiKey
+from swell.model.limits import UNLIMITED, Limits
 from swell.model.orders import BuildReport, Inventory, StartOrder, StopOrder
 from swell.model.request import PoolCount, Prices, RequestRecord, Usage
 from swell.model.workload import Environment, Method, Revision
@@ -173,6 +175,7 @@ class Route(msgspec.Struct, frozen=True):
     pool: str
     methods: tuple[Method, ...]
     is_class: bool
+    limits: Limits = UNLIMITED
 
     @property
     def key(self) -> str:
@@ -187,6 +190,10 @@ class Table(msgspec.Struct, frozen=True, tag="table"):
     routes: tuple[Route, ...]
     pools: tuple[PoolRow, ...]
     prices: Prices
+    keys: tuple[ApiKey, ...] = ()
+    """All that were ever made: of one that does not work any more, callers are told why."""
+    gateways: int = 1
+    """How many gateways there are. Each lets in that part of what keys and workloads are limited to."""
 
 
 class TableDelta(msgspec.Struct, frozen=True, tag="table_delta"):
@@ -199,6 +206,7 @@ class TableDelta(msgspec.Struct, frozen=True, tag="table_delta"):
     """Workload keys."""
     pools: tuple[PoolRow, ...] = ()
     gone_pools: tuple[str, ...] = ()
+    keys: tuple[ApiKey, ...] = ()
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):

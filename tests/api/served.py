@@ -1,0 +1,95 @@
+"""What do tests of the API talk to? A real server on a unix socket, before a desk."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import uvicorn
+from desk import Desk
+
+from swell.api.app import make_api
+from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
+from swell.store.blobs import BlobFolder
+from swell.store.logs import lines
+from swell.wire.api import Deploy, DeployLine
+
+KEY = "sk-" + "a" * 64
+WAIT_S = 10.0
+
+
+class Server:
+    """The API in a thread of its own, and a client that speaks to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.desk = Desk()
+        self.logs = folder / "logs"
+        self.blobs = BlobFolder(folder / "blobs", most=1_000_000)
+        api = make_api(
+            self.desk,
+            self.blobs,
+            partial(lines, self.logs),
+            key=KEY,
+            version="1.2.3",
+            allowed_hosts=["swell.example"],
+            allowed_origins=["http://console.example"],
+        )
+        socket = str(folder / "api.sock")
+        config = uvicorn.Config(api, uds=socket, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run)
+        self._thread.start()
+        started = threading.Event()
+        while not self._server.started:
+            assert self._thread.is_alive()
+            started.wait(0.01)
+        self.client = httpx2.Client(
+            transport=httpx2.HTTPTransport(uds=socket),
+            base_url="http://127.0.0.1",
+            headers={"Authorization": f"Bearer {KEY}"},
+            timeout=WAIT_S,
+        )
+
+    def stop(self) -> bool:
+        """True when the server ended by itself in time."""
+        self._server.should_exit = True
+        self._thread.join(WAIT_S)
+        return not self._thread.is_alive()
+
+    def close(self) -> None:
+        self.client.close()
+        assert self.stop()
+
+
+def error(response: httpx2.Response, status: int) -> dict[str, str]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    return response.json()["error"]
+
+
+def put_blob(client: httpx2.Client, content: bytes) -> str:
+    digest = "sha256-" + hashlib.sha256(content).hexdigest()
+    assert client.put(f"/api/blobs/{digest}", content=content).status_code == 204
+    return digest
+
+
+def document(client: httpx2.Client, name: str = "a", blob: str = "") -> dict[str, Any]:
+    revision = Revision(
+        environment=Environment("/usr/bin/python3", "3.11"),
+        bundle=blob or put_blob(client, b"source"),
+        entry=Entry("mod", "f", "function", (Method("f"),)),
+    )
+    app = App("default", name, (Workload("default", name, "f", revision.id),), (revision,))
+    return msgspec.to_builtins(Deploy(app))
+
+
+def deploy(client: httpx2.Client, name: str) -> list[DeployLine]:
+    response = client.post("/api/apps", json=document(client, name))
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/x-ndjson"
+    return [msgspec.json.decode(line, type=DeployLine) for line in response.content.splitlines()]
