@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from swell.sdk.marks import tensors as tensors
     from swell.sdk.marks import web_endpoint as web_endpoint
     from swell.sdk.marks import web_server as web_server
+    from swell.sdk.marks import wsgi_app as wsgi_app
     from swell.sdk.retries import Retries as Retries
     from swell.sdk.run import enable_output as enable_output
 
@@ -50,6 +51,7 @@ _WHERE = {
     "tensors": "swell.sdk.marks",
     "web_endpoint": "swell.sdk.marks",
     "web_server": "swell.sdk.marks",
+    "wsgi_app": "swell.sdk.marks",
 }
 
 __all__ = ["Error", "__version__", "exception", *_WHERE]

@@ -195,6 +195,7 @@ def test_an_endpoint_has_docs_where_it_is_asked_for(fronts: PrivateSwell) -> Non
     "label",
     [
         pytest.param("site", marks=pytest.mark.shows("asgi_app", "requires_proxy_auth")),
+        pytest.param("old-site", marks=pytest.mark.shows("wsgi_app", "requires_proxy_auth")),
         pytest.param("process", marks=pytest.mark.shows("web_server", "requires_proxy_auth")),
     ],
 )
@@ -234,6 +235,14 @@ def site():
         if scope["type"] == "http":
             await send({{"type": "http.response.start", "status": 200, "headers": []}})
             await send({{"type": "http.response.body", "body": b"inside"}})
+    return answer
+
+@app.function()
+@swell.wsgi_app(label="old-site", requires_proxy_auth=True)
+def old_site():
+    def answer(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"inside"]
     return answer
 
 @app.function()

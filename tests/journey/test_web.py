@@ -113,6 +113,19 @@ def test_an_asgi_answer_ends_broken_at_its_deadline(pages: PrivateSwell) -> None
     assert ask(pages, "GET", "/web/raw/?1").body == b"1\n"
 
 
+@pytest.mark.shows("wsgi_app", "label")
+def test_a_wsgi_app(pages: PrivateSwell) -> None:
+    by_path = ask(pages, "POST", "/web/flask-site/echo", b"x" * 500_000)
+    assert (by_path.status, by_path.body[500_000:]) == (200, b" at /web/flask-site/echo")
+    by_host = ask(pages, "POST", "/echo", b"y", {"Host": "flask-site.localhost"})
+    assert (by_host.status, by_host.body) == (200, b"y at /echo")
+    assert by_both(pages, "GET", "flask-site", "/lines").body == b"0\n1\n2\n"
+    assert by_both(pages, "GET", "flask-site", "/none").status == 404
+    socket = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    refused = ask(pages, "GET", "/web/flask-site/", headers=socket | {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
+    assert (refused.status, refused.error["code"]) == (501, "no_websocket")
+
+
 @pytest.mark.shows("web_server", "port", "label")
 def test_a_process_that_listens(pages: PrivateSwell) -> None:
     pages.run("deploy", str(EXAMPLES / "listener.py"))

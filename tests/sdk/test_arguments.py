@@ -126,6 +126,7 @@ DIFFERENCES: dict[str, tuple[Callable[..., App], dict[str, Any]]] = {
         {**WEB, "method": "POST", "docs": True},
     ),
     "asgi_app": (lambda **given: marked(swell.asgi_app(**given)), WEB),
+    "wsgi_app": (lambda **given: marked(swell.wsgi_app(**given)), WEB),
     "web_server": (
         lambda **given: marked(swell.web_server(**{"port": 8000, **given})),
         {**WEB, "port": 9000, "startup_timeout": 3.0},

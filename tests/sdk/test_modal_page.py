@@ -42,6 +42,7 @@ DIFFERENCES: dict[str, str] = {
     "exception": "see Errors below",
     "fastapi_endpoint": "at `{label}.localhost` and `/web/{label}/` of the server",
     "web_endpoint": "the former name of fastapi_endpoint",
+    "wsgi_app": "at `{label}.localhost` and `/web/{label}/` of the server",
     "web_server": "one replica per node has the port; without @concurrent it takes one request at a time",
 }
 
@@ -61,6 +62,7 @@ REMARKS: dict[str, dict[str, str]] = {
     "Image.add_local_file": {"local_path": _DISK, "remote_path": _PLACE},
     "Image.uv_pip_install": {"requirements": _DISK},
     "asgi_app": {"label": _DEFAULT_LABEL},
+    "wsgi_app": {"label": _DEFAULT_LABEL},
     "fastapi_endpoint": {"label": _DEFAULT_LABEL},
     "web_server": {"label": _DEFAULT_LABEL},
 }

@@ -86,6 +86,7 @@ def test_only_arguments_that_do_something_are_offered(name: str) -> None:
         ("concurrent", deployable.Model),
         ("fastapi_endpoint", deployable.plain),
         ("asgi_app", deployable.plain),
+        ("wsgi_app", deployable.plain),
     ],
 )
 def test_a_decorator_without_parentheses_says_so(name: str, what: Any) -> None:

@@ -32,14 +32,14 @@ class Environment(msgspec.Struct, frozen=True):
     workdir: str | None = None
 
 
-WebKind = Literal["endpoint", "asgi", "server"]
+WebKind = Literal["endpoint", "asgi", "server", "wsgi"]
 
 
 class Web(msgspec.Struct, frozen=True):
     """How a method is exposed as a web endpoint."""
 
     kind: WebKind
-    """endpoint: a plain function; asgi: returns an ASGI app; server: starts a process that listens."""
+    """endpoint: a plain function; asgi, wsgi: returns such an app; server: starts a process that listens."""
     label: str
     """Host label (`{label}.localhost`) and path (`/web/{label}/…`)."""
     http_method: str = "GET"

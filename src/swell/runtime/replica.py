@@ -166,19 +166,28 @@ class Replica:
             callee = EndpointCallee(method, function, self._program.arguments(method.name))
             await self._add_app(method.name, fastapi_app(self._context, callee, web))
         elif web.kind == "asgi":
-            try:
-                app = await self._run_hook(function)
-            except Exception as error:
-                raise enter_error(method.name, error) from error
-            if not callable(app):
-                kind = type(app).__qualname__
-                raise SwellError("bad_entry", f"{method.name} returned an object of type {kind}: that is no ASGI app.")
-            await self._add_app(method.name, app)
+            await self._add_app(method.name, await self._made("ASGI", method.name, function))
+        elif web.kind == "wsgi":
+            from swell.runtime.wsgi import WsgiApp
+
+            app = await self._made("WSGI", method.name, function)
+            self._service.add_web(method.name, WsgiApp(self._context, app))
         else:
             assert web.port is not None
             self._foreign = True
             run = functools.partial(self._run_hook, function)
             await Listener(method.name, web.port, web.startup_timeout_s).start(run, self._foreign_ended)
+
+    async def _made(self, kind: str, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The application that the program's function makes."""
+        try:
+            app = await self._run_hook(function)
+        except Exception as error:
+            raise enter_error(name, error) from error
+        if not callable(app):
+            made = type(app).__qualname__
+            raise SwellError("bad_entry", f"{name} returned an object of type {made}: that is no {kind} app.")
+        return app  # type: ignore[no-any-return]
 
     def _model(self, method: Method, function: Callable[..., Any]) -> Callee:
         from swell.runtime.inference import Model

@@ -339,6 +339,6 @@ stand_in(
         "spawn_sandbox": "Sandboxes are not available yet: deploy the code as a function.",
         "stats": "Figures are read with `swell ps`.",
         "webhook": "It is @app.function() with @swell.fastapi_endpoint() below it now.",
-        "wsgi": "WSGI apps are not available yet: use @app.function() with @swell.web_server(port).",
+        "wsgi": "It is @app.function() with @swell.wsgi_app() below it now.",
     },
 )

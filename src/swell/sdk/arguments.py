@@ -47,6 +47,7 @@ REFUSED: dict[str, dict[str, str]] = {
     "Cls.from_name": {"version": _VERSION, "client": _CLIENT},
     "fastapi_endpoint": {"custom_domains": _DOMAINS},
     "asgi_app": {"custom_domains": _DOMAINS},
+    "wsgi_app": {"custom_domains": _DOMAINS},
     "web_server": {"custom_domains": _DOMAINS},
     "Image.debian_slim": {"force_build": _CACHED},
     "Image.pip_install": _BUILD_REFUSED,
@@ -165,6 +166,7 @@ EFFECTS: dict[str, dict[str, str]] = {
     },
     "fastapi_endpoint": {**_WEB_EFFECTS, "method": "Web.http_method", "docs": "Web.docs"},
     "asgi_app": _WEB_EFFECTS,
+    "wsgi_app": _WEB_EFFECTS,
     "web_server": {
         **_WEB_EFFECTS,
         "port": "Web.port and Needs.ports",

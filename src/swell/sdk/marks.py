@@ -200,6 +200,15 @@ def asgi_app(
 
 
 @public
+def wsgi_app(
+    *, label: str | None = None, custom_domains: Iterable[str] | None = None, requires_proxy_auth: bool = False
+) -> Callable[[F], F]:
+    """The function returns a WSGI application (Flask, Django, …), which is served: each request on a thread."""
+    given = Given("wsgi_app", locals().copy())
+    return _mark(given, web=WebMark("wsgi", label, needs_key=requires_proxy_auth))
+
+
+@public
 def web_server(
     port: int,
     *,

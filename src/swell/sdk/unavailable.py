@@ -57,8 +57,7 @@ FUNCTIONS: dict[str, str] = {
     "parameter": "Class parameters are not available yet: pass the value to the method, or read it in @enter.",
     "sessioned": "Sessions are not available yet.",
     "webhook": "webhook is called fastapi_endpoint now.",
-    "wsgi": "wsgi is called wsgi_app now, which is not available yet: serve it under @web_server(port).",
-    "wsgi_app": "WSGI apps are not available yet: serve it with a WSGI server under @web_server(port).",
+    "wsgi": "wsgi is called wsgi_app now.",
 }
 """Function or decorator → what to say when it is called."""
 

@@ -84,6 +84,25 @@ def halting() -> Callable[..., Awaitable[None]]:
     return site
 
 
+@app.function()
+@swell.concurrent(max_inputs=4)
+@swell.wsgi_app(label="flask-site")
+def flask_site():  # type: ignore[no-untyped-def]
+    from flask import Flask, request
+
+    site = Flask(__name__)
+
+    @site.route("/echo", methods=["POST"])
+    def echo() -> bytes:
+        return request.get_data() + f" at {request.script_root}{request.path}".encode()
+
+    @site.route("/lines")
+    def lines() -> Iterator[str]:
+        return (f"{number}\n" for number in range(3))
+
+    return site
+
+
 @app.function(timeout=2)
 @swell.concurrent(max_inputs=10)
 @swell.asgi_app(label="raw")
