@@ -187,7 +187,7 @@ class PrivateSwell:
         return sorted(_marked(f"TMPDIR={self.scratch}"), key=lambda one: (one.started, one.pid))
 
     def server(self, name: str) -> int:
-        """The pid of one of the platform's own processes: control, gateway or runner."""
+        """The pid of one of the platform's own processes: control, gateway, runner or grpc."""
         for one in self.processes():
             if name in one.command.split() or f"swell.runtime.{name}" in one.command:
                 return one.pid

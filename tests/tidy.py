@@ -22,16 +22,16 @@ FUNCTION_LINES_MAX = 60
 FLOORS: dict[str, int] = {
     "model": 1,
     **dict.fromkeys(("decide", "engines", "store", "wire"), 2),
-    **dict.fromkeys(("api", "control", "exception", "gateway", "runtime", "sdk"), 3),
+    **dict.fromkeys(("api", "control", "exception", "gateway", "rpc", "runtime", "sdk"), 3),
     **dict.fromkeys(("serve", "supervise", "sim"), 4),
     "cli": 5,
 }
 """Imports only point down; folders on one floor do not know each other (docs/architecture.md)."""
 
 NOT_BELOW: dict[str, frozenset[str]] = {
-    **dict.fromkeys(("api", "control", "gateway"), frozenset({"engines", "store"})),
+    **dict.fromkeys(("api", "control", "gateway", "rpc"), frozenset({"engines", "store"})),
     **dict.fromkeys(("runtime", "sdk"), frozenset({"decide", "engines", "store"})),
-    "supervise": frozenset({"api", "control", "decide", "engines", "gateway", "runtime", "sdk", "store"}),
+    "supervise": frozenset({"api", "control", "decide", "engines", "gateway", "rpc", "runtime", "sdk", "store"}),
     "cli": frozenset({"engines", "store"}),
 }
 """What lies lower and is still none of a folder's business."""

@@ -1,6 +1,6 @@
 """How do the parts become processes? The composition root: picks adapters, wires them, runs one of them.
 
-`python -m swell.serve control|gateway …` is what the supervisor starts. Listening sockets come as
+`python -m swell.serve control|gateway|grpc …` is what the supervisor starts. Listening sockets come as
 inherited descriptors; readiness goes out as a line on `--ready-fd`; the end of `--supervisor-fd` means
 that the supervisor is gone.
 """
@@ -261,6 +261,24 @@ async def gateway(settings: Settings, listener: socket.socket, up: Up) -> None:
     await serving
 
 
+async def grpc(settings: Settings, up: Up) -> None:
+    """The Open Inference Protocol over gRPC, in front of the gateway, until `up` says stop."""
+    from swell.rpc.door import Door
+    from swell.wire.paths import local_url
+
+    assert settings.grpc_port is not None
+    # It would write a line for each call.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    door = Door(local_url(settings.host, settings.port), settings.body_max)
+    await door.open(settings.host, settings.grpc_port)
+    up.ready()
+    await up.stopped()
+    # To be cut is to be closed once more, with no grace.
+    closings = [asyncio.create_task(door.close(settings.drain_s))]
+    up.cut = lambda: closings.append(asyncio.create_task(door.close(0)))
+    await closings[0]
+
+
 # -- a process's frame -----------------------------------------------------------------------
 
 
@@ -326,7 +344,7 @@ def _run(main: Callable[[Up], Awaitable[None]], up_fds: tuple[int, int]) -> None
 def main(argv: list[str] | None = None) -> int:
     """Entry of a process; the arguments are the supervisor's, not for people."""
     parser = argparse.ArgumentParser(prog="swell.serve")
-    parser.add_argument("process", choices=("control", "gateway"))
+    parser.add_argument("process", choices=("control", "gateway", "grpc"))
     parser.add_argument("--settings", required=True, help="all settings as JSON")
     parser.add_argument("--control-fd", type=int, default=-1)
     parser.add_argument("--api-fd", type=int, default=-1)
@@ -342,6 +360,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.process == "control":
             link, api = socket.socket(fileno=args.control_fd), socket.socket(fileno=args.api_fd)
             _run(lambda up: control(settings, link, api, up), fds)
+        elif args.process == "grpc":
+            _run(lambda up: grpc(settings, up), fds)
         else:
             listener = socket.socket(fileno=args.listener_fd)
             _run(lambda up: gateway(settings, listener, up), fds)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 @click.option("-d", "--detach", is_flag=True, help="In the background: return once it is ready.")
 @click.option("--host", metavar="HOST", help="Address to listen on (SWELL_HOST; 127.0.0.1).")
 @click.option("--port", type=int, metavar="PORT", help="Port to listen on; 0 picks a free one (SWELL_PORT; 8470).")
+@click.option(
+    "--grpc-port", type=int, metavar="PORT", help="Speak gRPC there, too; 0 picks a free port (SWELL_GRPC_PORT)."
+)
 @options.home
 @click.option("--set", "assigned", multiple=True, metavar="NAME=VALUE", help="Any other setting; may be repeated.")
 @click.option(
@@ -32,6 +35,7 @@ def up(
     detach: bool,
     host: str | None,
     port: int | None,
+    grpc_port: int | None,
     home: str | None,
     assigned: tuple[str, ...],
     attached: tuple[int, ...],
@@ -43,7 +47,8 @@ def up(
     from swell.wire import prices, settings
 
     flags: dict[str, Any] = settings.assignments(assigned)
-    flags |= {name: value for name, value in (("host", host), ("port", port), ("home", home)) if value is not None}
+    own = {"host": host, "port": port, "grpc_port": grpc_port, "home": home}
+    flags |= {name: value for name, value in own.items() if value is not None}
     loaded = settings.load(flags)
     # Control reads them; here what cannot be used is refused in a sentence, before anything is started.
     prices.read_prices(loaded.paths.prices)
@@ -68,11 +73,19 @@ def up(
 
 def _say_up(holder: Holder, home: str, stop: str) -> None:
     click.echo(f"Swell is up at {holder.url} (pid {holder.pid}, state in {home}). {stop}")
+    if holder.grpc_port:
+        click.echo(f"Models by gRPC are at {_address(holder)}.")
     if options.is_open(holder.host):
         click.echo(
             f"It is open to the network: it listens on {holder.host or 'every address'}, port {holder.port}. Calls "
             f"need the key in {home}/key (`Authorization: Bearer KEY`, or SWELL_KEY); who has it can run code here."
         )
+
+
+def _address(holder: Holder) -> str:
+    from swell.wire.paths import local_url
+
+    return local_url(holder.host, holder.grpc_port).removeprefix("http://")
 
 
 def _down(home: str | None) -> str:

@@ -36,6 +36,8 @@ class Holder(NamedTuple):
     """How long it may take to end, once told to."""
     waits_for: str = ""
     """What its end waits for, in words."""
+    grpc_port: int = 0
+    """Where it speaks gRPC; 0: it does not."""
 
     @property
     def identity(self) -> Identity:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from swell.supervise import clients
 from swell.supervise.child import Child
 from swell.supervise.lock import Holder, Lock, holder, writing
 from swell.supervise.log import Log
-from swell.supervise.sockets import listen_tcp, listen_unix
+from swell.supervise.sockets import listen_tcp, listen_unix, reserve_tcp
 from swell.supervise.supervisor import ENDING, Budget, Supervisor
 from swell.wire.identity import identify, read
 from swell.wire.paths import Home
 
-NAMES = ("control", "runner", "gateway")
-"""In the order in which they start; they stop in reverse."""
+NAMES = ("control", "runner", "gateway", "grpc")
+"""In the order in which they start; they stop in reverse. The last is there where it is asked for."""
 _LOOK_S = 0.05
 LEFT_S = 5.0
 """How long processes of a server that died may take to notice it."""
@@ -77,13 +78,14 @@ def run(
                 log.redirect(fd)
             end_leftovers(home, log.say)
             listener = opened.enter_context(listen_tcp(settings["host"], settings["port"]))
-            port = listener.getsockname()[1]
+            grpc_port = opened.enter_context(_reserve_grpc(settings))
+            bound = {**settings, "port": listener.getsockname()[1], "grpc_port": grpc_port}
             with writing(home):
                 control = opened.enter_context(listen_unix(home.control_socket))
                 api = opened.enter_context(listen_unix(home.api_socket))
-            children = _children(home, {**settings, "port": port}, listener, control, api, command)
+            children = _children(home, bound, listener, control, api, command)
             end_s = sum(child.grace_s for child in children) + SWEEP_S
-            lock.say("starting", host=settings["host"], port=port, end_s=end_s)
+            lock.say("starting", host=settings["host"], port=bound["port"], grpc_port=grpc_port or 0, end_s=end_s)
             for pid in attached:
                 clients.attach(home, pid)
 
@@ -114,6 +116,24 @@ def run(
     finally:
         lock.release()
         undisturbed.close()
+
+
+@contextmanager
+def _reserve_grpc(settings: Mapping[str, Any]) -> Iterator[int | None]:
+    """The port for gRPC, kept for as long as the server runs; None where it is not asked for."""
+    if settings.get("grpc_port") is None:
+        yield None
+        return
+    for package in ("grpc", "google.protobuf"):
+        try:
+            found = find_spec(package)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            words = "gRPC needs packages that are not here: `pip install 'swell[grpc]'`, or leave out --grpc-port."
+            raise SwellError("no_grpc", words)
+    with reserve_tcp(settings["host"], settings["grpc_port"]) as reserved:
+        yield reserved.getsockname()[1]
 
 
 @contextmanager
@@ -159,7 +179,7 @@ def _children(
     api: socket.socket,
     command: Command,
 ) -> list[Child]:
-    """What the three processes are given."""
+    """What the processes are given."""
     told = json.dumps(settings)
 
     def child(name: str, grace_s: float, **fds: int) -> Child:
@@ -167,11 +187,14 @@ def _children(
         words = [word for flag, value in given.items() for word in (f"--{flag.replace('_', '-')}", str(value))]
         return Child(name, command(name, words), tuple(fds.values()), grace_s, record=home.process_record(name))
 
-    return [
+    made = [
         child("control", CONTROL_GRACE_S, control_fd=control.fileno(), api_fd=api.fileno()),
         child("runner", settings["policy"]["stop_grace_s"] + RUNNER_ENDING_S),
         child("gateway", settings["drain_s"] + GATEWAY_ENDING_S, listener_fd=listener.fileno()),
     ]
+    if settings.get("grpc_port") is not None:
+        made.append(child("grpc", settings["drain_s"] + GATEWAY_ENDING_S))
+    return made
 
 
 @contextmanager

@@ -44,6 +44,24 @@ def listen_tcp(host: str, port: int) -> socket.socket:
     return listener
 
 
+def reserve_tcp(host: str, port: int) -> socket.socket:
+    """A TCP port that is kept for a process which binds it by itself, with SO_REUSEPORT; port 0 picks a free one.
+
+    It is kept while the socket is open, also while that process is being started again. Raises SwellError as
+    `listen_tcp` does: one that somebody else listens on is not shared.
+    """
+    with listen_tcp(host, port) as probe:
+        address, family = probe.getsockname(), probe.family
+    reserved = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(address)
+    except OSError as error:
+        reserved.close()
+        raise SwellError("bad_host", f"Cannot keep port {address[1]} on {host}: {error.strerror}.") from None
+    return reserved
+
+
 def listen_unix(path: Path) -> socket.socket:
     """A listening unix socket. What an earlier server left at the path is replaced."""
     path.unlink(missing_ok=True)

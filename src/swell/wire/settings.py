@@ -31,6 +31,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Address the gateway listens on. Anywhere but on loopback, every call needs the key."""
     port: int = 8470
     """Port the gateway listens on."""
+    grpc_port: int | None = None
+    """Port for the Open Inference Protocol over gRPC (docs/inference.md), 0 for a free one; without, there is none."""
     url: str = ""
     """Where clients find a server that is elsewhere; empty = the one on `home`."""
     allowed_hosts: tuple[str, ...] = ()
@@ -162,8 +164,9 @@ def assignments(words: Sequence[str]) -> dict[str, str]:
 
 def _check(settings: Settings) -> None:
     """Numbers that no type keeps from being nonsense."""
-    if not 0 <= settings.port <= 65535:
-        raise _unfit(f"port is {settings.port}; it must be 0 (any free one) to 65535")
+    for name, port in (("port", settings.port), ("grpc_port", settings.grpc_port or 0)):
+        if not 0 <= port <= 65535:
+            raise _unfit(f"{name} is {port}; it must be 0 (any free one) to 65535")
     for owner in (settings, settings.policy):
         for name in owner.__struct_fields__:
             value = getattr(owner, name)
@@ -188,7 +191,7 @@ def _is_address(url: str) -> bool:
         return False
 
 
-_MISFIT = re.compile(r"Expected `(\w+)`.*at `\$\.(?:policy\.)?(\w+)`")
+_MISFIT = re.compile(r"Expected `(\w+)(?: \| null)?`.*at `\$\.(?:policy\.)?(\w+)`")
 _WORDS = {"bool": "true or false (1 or 0)", "int": "a whole number", "float": "a number", "array": "a list of names"}
 
 

@@ -77,6 +77,14 @@ def slow(x: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @app.function()
+def patient(x: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sleeps for so many tenths of a second."""
+    for _ in range(int(x[0])):
+        time.sleep(0.1)
+    return x
+
+
+@app.function()
 @swell.tensors(inputs={"x": ("INT64", [-1])}, outputs={"y": ("INT64", [1])})
 def wrong(x):
     return x.astype(complex) if len(x) > 3 else x

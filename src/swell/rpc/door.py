@@ -1,0 +1,190 @@
+"""What answers the Open Inference Protocol over gRPC? A door: each call goes to the gateway over HTTP, with the key and
+deadline of its caller, and ends there when its caller leaves. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+import httpx2
+
+from swell.model.errors import SwellError
+from swell.rpc import convert
+from swell.rpc.convert import Answer, Ask
+from swell.rpc.messages import SERVICE, message
+from swell.wire.http import COLD, COST_USD, JSON, REQUEST_ID, SERVER_TIMING, TIMEOUT
+
+_CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND,
+    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    422: grpc.StatusCode.INVALID_ARGUMENT,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    502: grpc.StatusCode.UNAVAILABLE,
+    503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+"""By status; every other one is INTERNAL."""
+_PASSED_ON = ("authorization", "traceparent", "tracestate")
+"""Metadata that become headers."""
+_TOLD = tuple(name.lower() for name in (REQUEST_ID, SERVER_TIMING, COST_USD, COLD))
+"""Headers of an answer that become trailing metadata."""
+WORDS_MAX = 2000
+"""Characters of an error's message: all of a status together has to fit in a few KiB."""
+
+Context = Any
+"""grpc.aio.ServicerContext; grpcio has no types."""
+Handler = Callable[[bytes, Context], Awaitable[bytes]]
+
+
+class Refused(Exception):
+    """The gateway refused, or what was sent makes no request."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.code = _CODES.get(status, grpc.StatusCode.INTERNAL)
+
+
+class Door:
+    """The service, in front of the gateway at `url`."""
+
+    def __init__(self, url: str, message_max: int) -> None:
+        self._url = url
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=256)
+        self._client = httpx2.AsyncClient(timeout=None, limits=limits, trust_env=False)
+        self._server: Any = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", message_max),
+                ("grpc.max_send_message_length", -1),
+            ]
+        )
+        methods: dict[str, Handler] = {
+            "ServerLive": self._server_live,
+            "ServerReady": self._server_ready,
+            "ServerMetadata": self._server_metadata,
+            "ModelReady": self._model_ready,
+            "ModelMetadata": self._model_metadata,
+            "ModelInfer": self._infer,
+            "RepositoryIndex": self._index,
+        }
+        # Without (de)serializers bytes come and go: what makes no message is answered by us, in words.
+        handlers = {name: grpc.unary_unary_rpc_method_handler(_answering(each)) for name, each in methods.items()}
+        handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._stream)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    async def open(self, host: str, port: int) -> None:
+        """Listen, and serve from now on."""
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise SwellError("bad_host", f"gRPC cannot listen on {address}: {error}.") from None
+        await self._server.start()
+
+    async def close(self, grace_s: float) -> None:
+        """Take nothing new, let what is under way finish for so long, and end."""
+        await self._server.stop(grace_s)
+        await self._client.aclose()
+
+    # -- methods ------------------------------------------------------------------------------
+
+    async def _server_live(self, _raw: bytes, context: Context) -> bytes:
+        answer = await self._ask(Ask("GET", "/v2/health/live"), context)
+        return _bytes(message("ServerLiveResponse")(live=answer.status == 200))
+
+    async def _server_ready(self, _raw: bytes, context: Context) -> bytes:
+        answer = await self._ask(Ask("GET", "/v2/health/ready"), context)
+        return _bytes(message("ServerReadyResponse")(ready=answer.status == 200))
+
+    async def _server_metadata(self, _raw: bytes, context: Context) -> bytes:
+        return _bytes(convert.server_answer(await self._told("/v2", context)))
+
+    async def _model_ready(self, raw: bytes, context: Context) -> bytes:
+        asked = convert.parsed("ModelReadyRequest", raw)
+        path = f"{convert.model_path(asked.name, asked.version)}/ready"
+        answer = await self._ask(Ask("GET", path), context)
+        if answer.status not in (200, 404, 503):
+            raise Refused(answer.status, convert.error_of(answer))
+        return _bytes(message("ModelReadyResponse")(ready=answer.status == 200))
+
+    async def _model_metadata(self, raw: bytes, context: Context) -> bytes:
+        asked = convert.parsed("ModelMetadataRequest", raw)
+        return _bytes(convert.model_answer(await self._told(convert.model_path(asked.name, asked.version), context)))
+
+    async def _index(self, raw: bytes, context: Context) -> bytes:
+        convert.parsed("RepositoryIndexRequest", raw)
+        ask = Ask("POST", "/v2/repository/index", (("Content-Type", JSON),))
+        return _bytes(convert.index_answer(_well(await self._ask(ask, context))))
+
+    async def _infer(self, raw: bytes, context: Context) -> bytes:
+        return _bytes(await self._inferred(raw, context))
+
+    async def _stream(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+        """One answer for each request, in order; one that was refused says so and ends nothing."""
+        async for raw in requests:
+            made = message("ModelStreamInferResponse")()
+            try:
+                made.infer_response.CopyFrom(await self._inferred(raw, context))
+            except (Refused, SwellError) as error:
+                made.error_message = str(error)
+            yield _bytes(made)
+
+    async def _inferred(self, raw: bytes, context: Context) -> Any:
+        return convert.infer_answer(_well(await self._ask(convert.infer_ask(raw), context)))
+
+    # -- the gateway --------------------------------------------------------------------------
+
+    async def _told(self, path: str, context: Context) -> Answer:
+        return _well(await self._ask(Ask("GET", path), context))
+
+    async def _ask(self, ask: Ask, context: Context) -> Answer:
+        """Ask the gateway. A caller who leaves cancels this, which closes the connection."""
+        metadata = context.invocation_metadata() or ()
+        headers = dict(ask.headers) | {name: value for name, value in metadata if name in _PASSED_ON}
+        remaining_s = context.time_remaining()
+        if remaining_s is not None:
+            headers[TIMEOUT] = f"{max(remaining_s, 0.001):.3f}"
+        try:
+            answer = await self._client.request(
+                ask.method, self._url + ask.path, headers=headers, content=ask.body or None
+            )
+        except httpx2.TransportError:
+            raise Refused(503, "The gateway is not there. Try again in a moment.") from None
+        told = {name: value for name, value in answer.headers.items() if name in _TOLD}
+        context.set_trailing_metadata(tuple(told.items()))
+        return Answer(answer.status_code, dict(answer.headers), answer.content)
+
+
+def _answering(handler: Handler) -> Handler:
+    """Errors become statuses."""
+
+    async def answering(raw: bytes, context: Context) -> bytes:
+        try:
+            return await handler(raw, context)
+        except Refused as refused:
+            await _abort(context, refused.code, str(refused))
+        except SwellError as error:
+            await _abort(context, _CODES.get(error.status, grpc.StatusCode.INTERNAL), error.message)
+
+    return answering
+
+
+async def _abort(context: Context, code: grpc.StatusCode, words: str) -> NoReturn:
+    await context.abort(code, words[:WORDS_MAX])
+    raise AssertionError  # It raises by itself.
+
+
+def _well(answer: Answer) -> Answer:
+    """An answer that is none of an error."""
+    if answer.status != 200:
+        raise Refused(answer.status, convert.error_of(answer))
+    return answer
+
+
+def _bytes(made: Any) -> bytes:
+    raw: bytes = made.SerializeToString()
+    return raw
