@@ -94,7 +94,9 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy))
     await link.serve(link_socket)
     engines = {each.name: each.capabilities for each in (LocalEngine,)}
-    deployer = Deployer(reactor.world, loop.take, engine, store.world, clock, settings.base_url, engines)
+    deployer = Deployer(
+        reactor.world, loop.take, engine, store.world, clock, settings.base_url, engines, reactor.waiting
+    )
     queries = Queries(
         reactor,
         loop.history,

@@ -23,6 +23,7 @@ from swell.wire.api import (
     PoolUsage,
     ReplicaRow,
     RequestRow,
+    Strategy,
     VersionRow,
     Why,
 )
@@ -38,7 +39,14 @@ class Desk:
         self.waiting = threading.Event()
         self.cancelled = threading.Event()
 
-    async def deploy(self, app: App, progress: Callable[[str], None], how: str = "deploy", tag: str = "") -> DeployLine:
+    async def deploy(
+        self,
+        app: App,
+        progress: Callable[[str], None],
+        how: str = "deploy",
+        tag: str = "",
+        strategy: Strategy = "rolling",
+    ) -> DeployLine:
         progress("building")
         if app.name == "forever":
             self.waiting.set()

@@ -57,7 +57,9 @@ def control(engine: Engine, store: Store) -> Deployer:
     reactor, clock = Reactor(World(), Policy(), Prices()), SystemClock()
     loop = Loop(reactor, engine, store, clock, 1)
     engines = {"ray": frozenset({"gpu"})}
-    return Deployer(reactor.world, loop.take, engine, store.world, clock, "http://127.0.0.1:1", engines)
+    return Deployer(
+        reactor.world, loop.take, engine, store.world, clock, "http://127.0.0.1:1", engines, reactor.waiting
+    )
 
 
 async def put(blobs: BlobFolder, content: bytes) -> str:

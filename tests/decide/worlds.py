@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from swell.decide.plan import plan
+from swell.decide.roll import follow
 from swell.model.demand import IDLE, Demand, seen
 from swell.model.events import AppDeployed, NodeSeen, PlanCommitted, ReplicaSeen
 from swell.model.node import Node
@@ -65,7 +66,8 @@ class Setting:
         """Plan and commit, as the loop does: it takes who runs and was never spoken of for unwanted."""
         for pool in self.world.by_pool:
             self.demand.setdefault(pool, IDLE)
-        every = tuple(dict.fromkeys((*self.world.by_pool, *(w.pool for w in self.world.workloads.values()))))
+        wanted = (pool for key in self.world.workloads for pool in self.world.wanted_pools(key))
+        every = tuple(dict.fromkeys((*self.world.by_pool, *wanted)))
         decided = plan(self.world, self.demand, self.now, every if pools is None else pools, POLICY)
         event = PlanCommitted(self.now, decided)
         self.world.apply(event)
@@ -95,7 +97,8 @@ def _happen(draw: st.DrawFn, it: Setting) -> None:
     elif what == "plan":
         it.step()
     elif what == "deploy":
-        it.world.apply(AppDeployed(it.now, draw(apps(0))))
+        app = draw(apps(0))
+        it.world.apply(AppDeployed(it.now, follow(it.world, app) if draw(st.booleans()) else app))
     elif it.world.replicas:
         replica = it.world.replicas[draw(st.sampled_from(sorted(it.world.replicas)))]
         phase = draw(st.sampled_from(sorted(NEXT[replica.phase]) or [Phase.GONE]))

@@ -41,6 +41,7 @@ from swell.wire.api import (
     ReplicaRow,
     RequestRow,
     Rollback,
+    Strategy,
     VersionRow,
     Why,
 )
@@ -340,9 +341,11 @@ class Handlers:
             more = f" (the first of {len(wrong)} problems)" if len(wrong) > 1 else ""
             words = f"The app cannot be deployed as it is: {wrong[0]}{more}."
             raise SwellError("invalid", words, status=422, detail="\n".join(wrong) if more else "")
-        return self._deploying(app, "deploy", tag)
+        return self._deploying(app, "deploy", tag, request.body.strategy)
 
-    async def _deploying(self, app: App, how: str, tag: str) -> AsyncGenerator[bytes, None]:
+    async def _deploying(
+        self, app: App, how: str, tag: str, strategy: Strategy = "rolling"
+    ) -> AsyncGenerator[bytes, None]:
         """Progress and outcome, as lines. Closed before its end, it cancels the deploy and waits for that."""
         lines: asyncio.Queue[DeployLine | None] = asyncio.Queue()
 
@@ -350,7 +353,7 @@ class Handlers:
             if lines.qsize() < PROGRESS_MAX:
                 lines.put_nowait(DeployLine("progress", text))
 
-        deploying = asyncio.create_task(self._control.deploy(app, progress, how, tag))
+        deploying = asyncio.create_task(self._control.deploy(app, progress, how, tag, strategy))
         deploying.add_done_callback(lambda _: lines.put_nowait(None))
         try:
             while (line := await lines.get()) is not None:
@@ -370,7 +373,7 @@ def _app_of(name: str) -> tuple[str, str]:
 def _outcome(deploying: asyncio.Task[DeployLine]) -> DeployLine:
     """The last line of a deploy that is over."""
     if deploying.cancelled():
-        return DeployLine("error", "The server is stopping; nothing was changed.", code="stopping")
+        return DeployLine("error", "The server is stopping; `swell app list` says what is in place.", code="stopping")
     error = deploying.exception()
     if error is None:
         return deploying.result()

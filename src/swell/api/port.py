@@ -17,6 +17,7 @@ from swell.wire.api import (
     PoolUsage,
     ReplicaRow,
     RequestRow,
+    Strategy,
     VersionRow,
     Why,
 )
@@ -25,8 +26,16 @@ from swell.wire.api import (
 class ControlPort(Protocol):
     """What people ask of control. Everything raises SwellError in words a user can act on."""
 
-    async def deploy(self, app: App, progress: Callable[[str], None], how: str = "deploy", tag: str = "") -> DeployLine:
-        """Build, import and put an app in place; returns the "done" line, raises when nothing was changed.
+    async def deploy(
+        self,
+        app: App,
+        progress: Callable[[str], None],
+        how: str = "deploy",
+        tag: str = "",
+        strategy: Strategy = "rolling",
+    ) -> DeployLine:
+        """Build, import and put an app in place; returns the "done" line once it has its traffic or does not start,
+        raises when nothing was changed.
 
         `how` says what makes this version of it, `tag` is what its author calls that.
         `app` has no `problems` and its blobs are there. `progress` takes a line about a build, on the

@@ -45,6 +45,10 @@ def list_apps(as_json: bool, home: str | None) -> None:
         click.echo(json_text(apps))
     elif apps:
         click.echo(listing(apps, time.time()))
+        for row in apps:
+            for workload in row.workloads:
+                if workload.rolling:
+                    click.echo(f"\n{row.name}/{workload.name}: {workload.rolling}.")
         click.echo(f"\nCalls go to {client.url}/call/APP/FUNCTION, or /call/APP/CLASS.METHOD.")
     else:
         click.echo("No app is deployed. `swell deploy FILE` deploys one.")

@@ -20,7 +20,7 @@ from swell.cli.output import progress, table
 if TYPE_CHECKING:
     from swell.sdk.app import App
     from swell.sdk.marks import WebMark
-    from swell.wire.api import DeployLine
+    from swell.wire.api import DeployLine, Strategy
     from swell.wire.settings import Settings
 
 
@@ -36,9 +36,16 @@ PLAIN: dict[type, Any] = {str: REST, int: 1, float: 1.0, bool: True, bytes: "AAA
 @click.argument("reference", metavar="FILE[::APP]")
 @click.option("--name", metavar="NAME", help="Deploy under this name instead of the app's own.")
 @click.option("--tag", metavar="TEXT", default="", help="What to call this version in `swell app history`.")
+@click.option(
+    "--strategy",
+    type=click.Choice(["rolling", "recreate"]),
+    default="rolling",
+    show_default=True,
+    help="What serves goes on until its successor is ready, or gives way at once.",
+)
 @options.namespace
 @options.home
-def deploy(reference: str, name: str | None, tag: str, namespace: str, home: str | None) -> None:
+def deploy(reference: str, name: str | None, tag: str, strategy: Strategy, namespace: str, home: str | None) -> None:
     """Deploy the app in FILE (a path, or a module's name). All of it is there afterwards, or nothing has changed."""
     from swell.sdk import load, run
     from swell.sdk.bridge import drive
@@ -49,7 +56,11 @@ def deploy(reference: str, name: str | None, tag: str, namespace: str, home: str
     notes: list[str] = []
     with progress(f"Deploying {reference}") as tell:
         app = load.app(reference)
-        done = drive(run.deploy(app, name=name, namespace=namespace, progress=tell, note=notes.append, tag=tag))
+        done = drive(
+            run.deploy(
+                app, name=name, namespace=namespace, progress=tell, note=notes.append, tag=tag, strategy=strategy
+            )
+        )
     click.echo(table(("WORKLOAD", "CHANGE", "URL"), _rows(done)))
     chosen = options.chosen(home)
     click.echo(f"\n{_try(app, dict(done.urls), _shell_key(chosen), options.key_needed(chosen))}")

@@ -8,16 +8,21 @@ from collections.abc import Callable, Mapping
 
 from swell.control import port_conflicts
 from swell.control.addresses import urls
+from swell.control.rolling import rolls_on, story
 from swell.control.versions import changes, chosen, numbered, rows
 from swell.decide.place import never_fits
 from swell.decide.powers import refusal
+from swell.decide.roll import follow
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped, Event
 from swell.model.ports import Clock, Engine, WorldLog
 from swell.model.unknown import unknown_app
 from swell.model.workload import App, Revision, Version
 from swell.model.world import World
-from swell.wire.api import DeployLine, VersionRow
+from swell.wire.api import DeployLine, Strategy, VersionRow
+
+ROLL_LOOK_S = 0.02
+"""How often a deploy looks whether what it put in place has its traffic."""
 
 
 class Deployer:
@@ -32,9 +37,10 @@ class Deployer:
         clock: Clock,
         base_url: str,
         engines: Mapping[str, frozenset[str]],
+        waiting: Mapping[str, str],
     ) -> None:
         """`take` brings an event into the world and the log. `engines`: name → capabilities of every engine there is,
-        to say who has what this one lacks."""
+        to say who has what this one lacks. `waiting`: pool → why it waits for room."""
         self.world = world
         self.take = take
         self.engine = engine
@@ -42,24 +48,35 @@ class Deployer:
         self.clock = clock
         self.base_url = base_url
         self.engines = engines
+        self.waiting = waiting
         self.deployed_at = log.deployed_at()
         """When each app was last deployed."""
         self._newest = log.newest_versions()
         self._writing = asyncio.Lock()
         self._deploying: list[App] = []
 
-    async def deploy(self, app: App, progress: Callable[[str], None], how: str = "deploy", tag: str = "") -> DeployLine:
-        """Build and import every revision, then put the app in place in one event; or change nothing.
+    async def deploy(
+        self,
+        app: App,
+        progress: Callable[[str], None],
+        how: str = "deploy",
+        tag: str = "",
+        strategy: Strategy = "rolling",
+    ) -> DeployLine:
+        """Build and import every revision, then put the app in place in one event, or change nothing; and wait until it
+        has its traffic, or fails to start.
 
         `how` says what makes this version, `tag` is what its author calls it.
         """
         self._deploying.append(app)
         try:
-            return await self._put_in_place(app, progress, how, tag)
+            return await self._put_in_place(app, progress, lambda: self._next(app, how, tag, strategy))
         finally:
             self._deploying.remove(app)
 
-    async def _put_in_place(self, app: App, progress: Callable[[str], None], how: str, tag: str) -> DeployLine:
+    async def _put_in_place(
+        self, app: App, progress: Callable[[str], None], make: Callable[[], AppDeployed]
+    ) -> DeployLine:
         known = self.world.apps.get(app.key)
         self._check_fits(app)
         built: set[tuple[object, str, str]] = set()
@@ -69,8 +86,9 @@ class Deployer:
                 continue
             built.add(what)
             await self._build(revision, progress)
-        await self._commit(lambda: self._next(app, how, tag))
+        await self._commit(make)
         app = self.world.apps.get(app.key, app)
+        await self._roll(app, progress)
         verb = "deployed" if known is None else "deployed again"
         return DeployLine(
             "done",
@@ -78,16 +96,32 @@ class Deployer:
             version=app.version,
             urls=tuple(urls(self.base_url, app)),
             changes=tuple(changes(known, app)),
-            notes=tuple(port_conflicts.shared(app, self.world.apps.values())),
+            notes=(*self._unready(app), *port_conflicts.shared(app, self.world.apps.values())),
         )
 
-    def _next(self, app: App, how: str, tag: str) -> AppDeployed:
+    async def _roll(self, app: App, progress: Callable[[str], None]) -> None:
+        """Wait until what is deployed has its traffic, something of it failed to start, or another deploy came."""
+        told = ""
+        while keys := rolls_on(self.world, app):
+            says = story(self.world, keys[0], self.waiting.get(self.world.workloads[keys[0]].pool, ""))
+            if says != told:
+                progress(says)
+            told = says
+            await asyncio.sleep(ROLL_LOOK_S)
+
+    def _unready(self, app: App) -> list[str]:
+        """What of it does not have its traffic, and why."""
+        return [f"{each.name}: {says}" for each in app.workloads if (says := story(self.world, each.key))]
+
+    def _next(self, app: App, how: str, tag: str, strategy: Strategy) -> AppDeployed:
         """An app that stays gets the next number; one that belongs to a program has no versions."""
         self._check_labels(app)
         now = self.clock.now()
         if app.owner is not None:
             return AppDeployed(now, numbered(app, 0))
-        return AppDeployed(now, numbered(app, self._newest.get(app.key, 0) + 1), how, tag)
+        released = numbered(app, self._newest.get(app.key, 0) + 1)
+        live = released if strategy == "recreate" else follow(self.world, released)
+        return AppDeployed(now, live, how, tag, released if live is not released else None)
 
     async def versions(self, namespace: str, name: str) -> list[VersionRow]:
         """An app's history, the newest version first."""

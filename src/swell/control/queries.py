@@ -13,6 +13,7 @@ import msgspec
 from swell.control.addresses import url
 from swell.control.history import History
 from swell.control.reactor import Reactor
+from swell.control.rolling import story
 from swell.control.versions import current
 from swell.control.why import explain, origin
 from swell.decide.price import PoolCost, pool_cost
@@ -101,8 +102,9 @@ class Queries:
 
     def _workload_row(self, workload: Workload) -> WorkloadRow:
         reactor = self.reactor
-        members = [r for r in reactor.world.in_pool(workload.pool) if r.role == "serving"]
-        demand = reactor.book.demand.get(workload.pool, IDLE)
+        pools = reactor.world.wanted_pools(workload.key)
+        members = [r for pool in pools for r in reactor.world.in_pool(pool) if r.role == "serving"]
+        demands = [reactor.book.demand.get(pool, IDLE) for pool in pools]
         known = self.heard.is_set()
         revision = reactor.world.revisions[workload.revision]
         entry = revision.entry
@@ -114,9 +116,10 @@ class Queries:
             url=url(self.base_url, workload, entry, entry.methods[0]),
             ready=sum(r.phase is Phase.READY for r in members) if known else None,
             live=len(members) if known else None,
-            held=demand.held,
-            in_flight=demand.in_flight,
+            held=sum(demand.held for demand in demands),
+            in_flight=sum(demand.in_flight for demand in demands),
             generators=tuple(m.name for m in entry.methods if m.generator),
+            rolling=story(reactor.world, workload.key, reactor.waiting.get(workload.pool, "")),
             retrying=revision.retrying,
         )
 
@@ -139,6 +142,8 @@ class Queries:
             why = in_words(replica.reason, past.stop_why if past is not None else "")
         if past is not None and replica.role == "serving":
             why += f"; {origin(past, reactor.unforkable(replica.pool))}"
+        if says := story(reactor.world, workload_of(replica.pool), reactor.waiting.get(replica.pool, "")):
+            why += f"; {says}"
         if past is not None and past.stuck:
             why += f"; {past.stuck} inputs go on after their caller left and cannot be stopped"
         return ReplicaRow(

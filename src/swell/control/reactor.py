@@ -145,8 +145,8 @@ class Reactor:
         broken = would_break(self.world, decided)
         if broken:
             again = tuple((pool, now + REFUSED_AGAIN_S) for pool in pools)
-            decided = msgspec.structs.replace(decided, actions=(), look_again=again)
-        elif decided.actions:
+            decided = msgspec.structs.replace(decided, actions=(), moves=(), look_again=again)
+        elif decided.actions or decided.moves:
             self._commit(decided, now)
         # Only now: had planning failed, the same pools would be due at the next try.
         for pool in pools:

@@ -55,7 +55,7 @@ class TableKeeper:
                 self.pools[pool] = row
                 changed_pools.append(row)
             key = workload_of(pool)
-            workload = self.world.workloads.get(key)
+            workload = self.world.serving(key)
             route = self.route(workload) if workload is not None else None
             if route is None:
                 if self.routes.pop(key, None) is not None:

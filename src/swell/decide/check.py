@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from swell.model.plan import Plan, Start
+from swell.model.plan import Plan, Start, Stop
 from swell.model.replica import LIVE, Phase, Replica
 from swell.model.resources import Room
 from swell.model.world import World, template_needs
@@ -19,6 +19,7 @@ def check(world: World, pools: Iterable[str] | None = None) -> list[str]:
     if pools is None:
         broken += _rooms(world)
         broken += _indexes(world)
+        broken += _rolling(world)
     return broken
 
 
@@ -28,8 +29,10 @@ def would_break(world: World, plan: Plan) -> list[str]:
     rooms: dict[str, Room] = {}
     added: Counter[str] = Counter()
     new: dict[str, Start] = {}
+    broken += [f"{key} would move, and does not roll" for key in plan.moves if key not in world.rolling]
     for action in plan.actions:
         if not isinstance(action, Start):
+            broken += _wanted(world, action)
             continue
         id = action.replica
         if id in world.replicas or id in new:
@@ -55,6 +58,26 @@ def would_break(world: World, plan: Plan) -> list[str]:
         workload = world.workload(pool)
         if workload is None or len(serving) + count > workload.scaling.max_replicas:
             broken.append(f"{pool} would have {len(serving) + count} replicas, more than its max_replicas")
+    return broken
+
+
+def _wanted(world: World, stop: Stop) -> list[str]:
+    """A pool is not superseded while its revision is wanted: what has the traffic keeps its replicas."""
+    replica = world.replicas.get(stop.replica)
+    if stop.reason != "superseded" or replica is None or replica.role != "serving":
+        return []
+    wanted = world.workload(replica.pool) is not None
+    return [f"{replica.id} would go as superseded, and {replica.pool} is wanted"] if wanted else []
+
+
+def _rolling(world: World) -> list[str]:
+    """What has the traffic until its successor is ready is another one, and known."""
+    broken = []
+    for key, rolling in world.rolling.items():
+        follows = world.workloads.get(key)
+        if follows is None or follows.pool == rolling.previous.pool:
+            broken.append(f"{key} rolls from {rolling.previous.pool} to nothing else")
+        broken += [f"{pool} is wanted and unknown" for pool in world.wanted_pools(key) if world.revision(pool) is None]
     return broken
 
 

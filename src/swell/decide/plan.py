@@ -10,6 +10,7 @@ import msgspec
 
 from swell.decide.drain import STARTUP_GRACE_S, drain_grace_s
 from swell.decide.place import make_room, place
+from swell.decide.roll import floor, roll
 from swell.decide.scale import NEVER, PoolState, scale
 from swell.decide.spare import Spare, Use, spare
 from swell.decide.warm import evict, idle_at, may_have_template, usable
@@ -103,6 +104,8 @@ class _Planner:
         self.reach: dict[str, Room] = {}
         """That room with all that may be taken back there."""
         self.started = world.started
+        self.moves: dict[str, None] = {}
+        """Workloads whose traffic moves."""
 
     def plan(self, pools: tuple[str, ...]) -> Plan:
         for pool in pools:
@@ -126,6 +129,7 @@ class _Planner:
             actions=tuple(self.actions),
             waits=tuple(self.waits),
             look_again=tuple((p, at) for p, at in self.look_again.items() if at != NEVER),
+            moves=tuple(self.moves),
         )
 
     # -- one pool ----------------------------------------------------------------------------
@@ -141,8 +145,11 @@ class _Planner:
         if workload is None and workload_of(pool) not in world.workloads:
             self._remove(pool, revision, serving + templates)
             return
+        if world.rolling and workload_of(pool) in world.rolling:
+            self._roll(pool, workload_of(pool))
         failures, ended = world.failures.get(pool), world.ended.get(pool, ())
-        scaled = scale(PoolState(workload, revision, demand, serving, failures, ended), self.policy, now)
+        state = PoolState(workload, revision, demand, serving, failures, ended, floor(world, pool))
+        scaled = scale(state, self.policy, now)
         self._look(pool, scaled.look_again_at)
         if scaled.wait:
             self.waits.append(Wait(pool, scaled.wait))
@@ -156,6 +163,17 @@ class _Planner:
             self.growths.append(_Growth(pool, revision, [*templates], full, allowed, len(serving), needed, reserve))
         if templates and not (allowed and (scaled.starts or len(serving) > len(scaled.stop))):
             self._rest(pool, templates, demand, allowed)
+
+    def _roll(self, pool: str, key: str) -> None:
+        """Does the traffic of its workload move now?"""
+        move, look_again_at = roll(self.world, key, self.policy, self.now)
+        if move:
+            self.moves[key] = None
+            # Only once the gateways are told may those that had it be stopped.
+            for each in self.world.wanted_pools(key):
+                self._look(each, self.now)
+        else:
+            self._look(pool, look_again_at)
 
     def _grow(self) -> None:
         """Start what is needed, one after the other for the pool that has least: a second here is no reason for none

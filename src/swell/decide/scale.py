@@ -22,6 +22,13 @@ from swell.model.world import Failures
 NEVER = math.inf
 
 
+class Floor(NamedTuple):
+    """Replicas that a pool is to have whatever its demand, and why."""
+
+    replicas: int
+    why: str
+
+
 class PoolState(msgspec.Struct, frozen=True):
     """A pool as it is now: what its size depends on."""
 
@@ -34,6 +41,8 @@ class PoolState(msgspec.Struct, frozen=True):
     failures: Failures | None = None
     ended: Sequence[float] = ()
     """When replicas of it that had been ready ended unasked."""
+    floor: Floor | None = None
+    """What is kept instead of its owner's minimum."""
 
 
 class Scaled(msgspec.Struct, frozen=True):
@@ -121,7 +130,7 @@ def _size(pool: PoolState, inputs: int, policy: Policy, now: float) -> Scaled:
         return _shrink_to(most, serving, now)
     if wanted > have:
         words = _why_start(inputs, min(demand.held, inputs), target)
-        whys = [words if n < need else _kept(n, least, buffer) for n in range(have, wanted)]
+        whys = [words if n < need else _kept(n, pool, least, buffer) for n in range(have, wanted)]
         return _grow(tuple(whys), wanted - max(have, _wanted(need, least, most, 0)), pool.failures, policy, now)
     peak = _replicas_for(demand.peak_within(idle_s, now), target)
     keep = _wanted(peak, wanted, most, buffer)
@@ -145,7 +154,8 @@ def _bounds(pool: PoolState) -> tuple[int, int, int, float]:
     if pool.workload is None:
         return 0, len(pool.serving), 0, 0.0
     scaling = pool.workload.scaling
-    return scaling.min_replicas, scaling.max_replicas, scaling.buffer_replicas, scaling.idle_s
+    least = scaling.min_replicas if pool.floor is None else min(pool.floor.replicas, scaling.max_replicas)
+    return least, scaling.max_replicas, scaling.buffer_replicas, scaling.idle_s
 
 
 def _wanted(need: int, least: int, most: int, buffer: int) -> int:
@@ -191,8 +201,10 @@ def _why_start(inputs: int, held: int, target: int) -> str:
     return f"started for {inputs} request{plural}{waiting}{each}"
 
 
-def _kept(number: int, least: int, buffer: int) -> str:
+def _kept(number: int, pool: PoolState, least: int, buffer: int) -> str:
     """Why there is a replica that the demand does not need, with so many beside it."""
+    if pool.floor is not None and number < least:
+        return pool.floor.why
     return f"kept by min_containers={least}" if number < least else f"kept in reserve (buffer_containers={buffer})"
 
 

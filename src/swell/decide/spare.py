@@ -9,6 +9,7 @@ from collections.abc import Container, Iterable, Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
+from swell.decide.roll import floor
 from swell.decide.scale import PoolState, unneeded
 from swell.model.demand import Demand
 from swell.model.replica import Phase, Replica
@@ -49,7 +50,9 @@ def spare(world: World, pool: str, demand: Demand, leaving: Container[str] = ())
         return
     members = [r for r in world.by_pool.get(pool, {}).values() if r.phase is not Phase.DRAINING and r.id not in leaving]
     serving = [r for r in members if r.role == "serving"]
-    for since, reserve, replica in unneeded(PoolState(world.workload(pool), revision, demand, serving)):
+    for since, reserve, replica in unneeded(
+        PoolState(world.workload(pool), revision, demand, serving, floor=floor(world, pool))
+    ):
         yield Spare(Use.RESERVE if reserve else Use.NONE, since, replica)
     if len(serving) < len(members):
         yield from _templates(members, demand)

@@ -30,11 +30,14 @@ class AppDeployed(msgspec.Struct, frozen=True, tag="app_deployed"):
     """What made a new version of it: that is kept in the same transaction. Empty: none is made."""
     tag: str = ""
     """What its author calls that version."""
+    released: App | None = None
+    """That version, where it is not what is in place now."""
 
     @property
     def version(self) -> Version | None:
         """The version that this made."""
-        return Version(self.app.version, self.at, self.how, self.tag, self.app) if self.how else None
+        app = self.released or self.app
+        return Version(app.version, self.at, self.how, self.tag, app) if self.how else None
 
 
 class AppStopped(msgspec.Struct, frozen=True, tag="app_stopped"):

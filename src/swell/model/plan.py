@@ -50,3 +50,5 @@ class Plan(msgspec.Struct, frozen=True):
     waits: tuple[Wait, ...] = ()
     look_again: tuple[tuple[str, float], ...] = ()
     """(pool, time): nothing need happen to that pool before then unless an event or demand says so."""
+    moves: tuple[str, ...] = ()
+    """Keys of workloads whose traffic goes from now on to the revision that follows."""

@@ -24,5 +24,7 @@ class Policy(msgspec.Struct, frozen=True):
     """They are refused sooner once failed starts took this long in all, or one its whole start-up time."""
     stop_grace_s: float = 30.0
     """A drain longer than the input's own timeout plus this is cut."""
+    roll_wait_s: float = 30.0
+    """A new revision that finds no room beside the one before it waits this long for some; then that one gives way."""
     reclaim_after_s: float = 1.0
     """Under pressure a replica idle for at least this long may go before its `idle_s`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import Any, Literal
 
 import msgspec
@@ -144,6 +145,22 @@ class Scaling(msgspec.Struct, frozen=True):
     """A replica unneeded for this long is stopped (`scaledown_window`)."""
 
 
+class Split(msgspec.Struct, frozen=True):
+    """Another revision of a workload that can be reached beside the one that takes its traffic."""
+
+    revision: str
+    version: int
+    """Of the app, that the revision was deployed with."""
+    percent: float = 0.0
+    """Its share of the traffic; the rest goes to the workload's own revision."""
+    header: tuple[str, str] | None = None
+    """Requests with this header and value go there, whatever the shares."""
+    tag: str = ""
+    """Name that leads to it alone."""
+    warm: bool = False
+    """It has as many replicas as the revision that takes the traffic has ready: it is to follow it at once."""
+
+
 class Workload(msgspec.Struct, frozen=True):
     """A name in an app: the revision it wants, its scaling, and what the door must know of it."""
 
@@ -157,6 +174,10 @@ class Workload(msgspec.Struct, frozen=True):
     """Of the app, that `revision` was deployed with; 0 where the app has no versions."""
     limits: Limits = UNLIMITED
     """What its callers may send, all together."""
+    splits: tuple[Split, ...] = ()
+    """Other revisions that are wanted beside it; one may name the workload's own, to give it a header or a tag."""
+    hash_header: str = ""
+    """Requests with the same value of this header go to the same revision; empty: each is drawn anew."""
 
     @property
     def key(self) -> str:
@@ -164,7 +185,18 @@ class Workload(msgspec.Struct, frozen=True):
 
     @property
     def pool(self) -> str:
+        """Of the revision that takes the traffic."""
         return pool_key(self.key, self.revision)
+
+    @property
+    def wants(self) -> tuple[str, ...]:
+        """Ids of the revisions that are wanted, the main one first."""
+        return tuple(dict.fromkeys((self.revision, *(split.revision for split in self.splits))))
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """Those of all revisions that are wanted, the main one first."""
+        return tuple(pool_key(self.key, revision) for revision in self.wants)
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -187,6 +219,8 @@ class App(msgspec.Struct, frozen=True):
     """The process it belongs to (`swell run`, `with app.run()`): when that has ended, the app is stopped."""
     source: str = ""
     """File it was deployed from, as the user named it; shown, never read."""
+    previous: tuple[Workload, ...] = ()
+    """Workloads as they were: they have the traffic until those that follow them are ready."""
 
     @property
     def key(self) -> str:
@@ -197,6 +231,19 @@ class App(msgspec.Struct, frozen=True):
         """The newest that takes traffic; 0 where it has none: it belongs to a program, or was put here before there
         were versions."""
         return max((workload.version for workload in self.workloads), default=0)
+
+
+def moved(app: App, names: Collection[str]) -> App:
+    """The app once these workloads follow those that were before them."""
+    previous = tuple(workload for workload in app.previous if workload.name not in names)
+    return only_wanted(msgspec.structs.replace(app, previous=previous))
+
+
+def only_wanted(app: App) -> App:
+    """The app with the revisions that its workloads want, each once."""
+    wanted = {revision for workload in (*app.workloads, *app.previous) for revision in workload.wants}
+    revisions = {id: revision for revision in app.revisions if (id := revision.id) in wanted}
+    return msgspec.structs.replace(app, revisions=tuple(revisions.values()))
 
 
 class Version(msgspec.Struct, frozen=True):

@@ -25,7 +25,7 @@ from swell.model.node import Node
 from swell.model.plan import Plan, Start, Stop
 from swell.model.replica import LIVE, OVER, Phase, Replica
 from swell.model.resources import Needs, Room
-from swell.model.workload import App, Revision, Workload, revision_of, workload_of
+from swell.model.workload import App, Revision, Workload, moved, revision_of, workload_of
 
 
 class Failures(msgspec.Struct, frozen=True):
@@ -38,6 +38,14 @@ class Failures(msgspec.Struct, frozen=True):
     detail: str
     took_s: float = 0.0
     """How long all of them were under way together."""
+
+
+class Rolling(msgspec.Struct, frozen=True):
+    """A workload whose new revision is not ready yet."""
+
+    previous: Workload
+    """What has its traffic until then."""
+    since: float
 
 
 class World:
@@ -53,6 +61,10 @@ class World:
         """Replicas ever planned in this epoch: the source of new ids."""
         self.apps: dict[str, App] = {}
         self.workloads: dict[str, Workload] = {}
+        self.rolling: dict[str, Rolling] = {}
+        """By workload."""
+        self._joint: set[str] = set()
+        """Workloads of whose pools one's size depends on another's."""
         self.revisions: dict[str, Revision] = {}
         self.nodes: dict[str, Node] = {}
         self.replicas: dict[str, Replica] = {}
@@ -79,8 +91,27 @@ class World:
 
     def workload(self, pool: str) -> Workload | None:
         """The workload that still wants this pool's revision; None once superseded or stopped."""
-        workload = self.workloads.get(workload_of(pool))
-        return workload if workload is not None and workload.pool == pool else None
+        key = workload_of(pool)
+        workload = self.workloads.get(key)
+        if workload is None or workload.pool == pool or (workload.splits and pool in workload.pools):
+            return workload
+        rolling = self.rolling.get(key)
+        return rolling.previous if rolling is not None and pool in rolling.previous.pools else None
+
+    def serving(self, key: str) -> Workload | None:
+        """The workload of that name as it has its traffic now: until its new revision is ready, as it was before."""
+        rolling = self.rolling.get(key)
+        return rolling.previous if rolling is not None else self.workloads.get(key)
+
+    def wanted_pools(self, key: str) -> tuple[str, ...]:
+        """The pools that a workload wants now."""
+        found = (self.workloads.get(key), self.serving(key))
+        return tuple(dict.fromkeys(pool for workload in found if workload is not None for pool in workload.pools))
+
+    def ready(self, pool: str) -> int:
+        """How many replicas of a pool are ready to serve."""
+        members = self.by_pool.get(pool, {}).values()
+        return sum(r.role == "serving" and r.phase is Phase.READY for r in members)
 
     def revision(self, pool: str) -> Revision | None:
         return self.revisions.get(revision_of(pool))
@@ -110,15 +141,25 @@ class World:
 
     def apply(self, event: Event) -> tuple[str, ...]:
         """Take one fact in; returns the pools it touched. Late and repeated facts change nothing."""
+        touched = self._apply(event)
+        if not self._joint:
+            return touched
+        beside = (pool for each in touched if workload_of(each) in self._joint for pool in self._beside(each))
+        return tuple(dict.fromkeys((*touched, *beside)))
+
+    def _beside(self, pool: str) -> tuple[str, ...]:
+        return self.wanted_pools(workload_of(pool))
+
+    def _apply(self, event: Event) -> tuple[str, ...]:
         match event:
             case Opened():
                 return self._opened(event)
             case AppDeployed():
-                return self._deployed(event.app)
+                return self._deployed(event.app, event.at)
             case AppStopped():
                 return self._stopped(f"{event.namespace}/{event.name}")
             case WorkloadSet():
-                return self._set(event.workload)
+                return self._set(event.workload, self.rolling.get(event.workload.key))
             case NodeSeen():
                 return self._node(event)
             case ReplicaSeen():
@@ -132,17 +173,18 @@ class World:
         self._begin(event.epoch)
         touched: tuple[str, ...] = ()
         for app in event.apps:
-            touched += self._deployed(app)
+            touched += self._deployed(app, event.at)
         return touched
 
-    def _deployed(self, app: App) -> tuple[str, ...]:
+    def _deployed(self, app: App, at: float) -> tuple[str, ...]:
         before = self.apps.get(app.key)
         touched: tuple[str, ...] = ()
         self.apps[app.key] = app
         for revision in app.revisions:
             self.revisions[revision.id] = revision
+        previous = {workload.key: Rolling(workload, at) for workload in app.previous}
         for workload in app.workloads:
-            touched += self._set(workload)
+            touched += self._set(workload, previous.get(workload.key))
         kept = {workload.key for workload in app.workloads}
         for workload in before.workloads if before is not None else ():
             if workload.key not in kept:
@@ -156,23 +198,56 @@ class World:
             touched += self._unset(workload.key)
         return touched
 
-    def _set(self, workload: Workload) -> tuple[str, ...]:
+    def _set(self, workload: Workload, rolling: Rolling | None) -> tuple[str, ...]:
         """Make this the workload of its name; a deploy also clears what earlier failures taught."""
-        self._use(workload.revision, +1)
-        touched = self._unset(workload.key)
-        self.workloads[workload.key] = workload
-        self.failures.pop(workload.pool, None)
-        self.refused.pop(workload.pool, None)
-        return tuple(dict.fromkeys((*touched, workload.pool)))
+        key = workload.key
+        self._want(workload, +1)
+        if rolling is not None:
+            self._want(rolling.previous, +1)
+        touched = self._unset(key)
+        self.workloads[key] = workload
+        if rolling is not None:
+            self.rolling[key] = rolling
+        self._join(workload)
+        for pool in workload.pools:
+            self.failures.pop(pool, None)
+            self.refused.pop(pool, None)
+        return tuple(dict.fromkeys((*touched, *self.wanted_pools(key))))
 
     def _unset(self, key: str) -> tuple[str, ...]:
-        before = self.workloads.pop(key, None)
-        if before is None:
+        pools = self.wanted_pools(key)
+        before, rolling = self.workloads.pop(key, None), self.rolling.pop(key, None)
+        self._joint.discard(key)
+        for workload in (before, rolling.previous if rolling is not None else None):
+            if workload is not None:
+                self._want(workload, -1)
+        for pool in pools:
+            if pool not in self.by_pool:
+                self._forget(pool)
+        return pools
+
+    def _moved(self, key: str) -> tuple[str, ...]:
+        """The workload's new revision has its traffic from now on."""
+        pools, rolling = self.wanted_pools(key), self.rolling.pop(key, None)
+        if rolling is None:
             return ()
-        if before.pool not in self.by_pool:
-            self._forget(before.pool)
-        self._use(before.revision, -1)
-        return (before.pool,)
+        workload = self.workloads[key]
+        app = self.apps[f"{workload.namespace}/{workload.app}"]
+        self.apps[app.key] = moved(app, {workload.name})
+        self._join(workload)
+        self._want(rolling.previous, -1)
+        for pool in pools:
+            if pool not in self.by_pool and self.workload(pool) is None:
+                self._forget(pool)
+        return pools
+
+    def _join(self, workload: Workload) -> None:
+        joint = workload.key in self.rolling or any(split.warm for split in workload.splits)
+        (self._joint.add if joint else self._joint.discard)(workload.key)
+
+    def _want(self, workload: Workload, step: int) -> None:
+        for revision in workload.wants:
+            self._use(revision, step)
 
     def _use(self, revision: str, step: int) -> None:
         """Count one user of a revision more or less; one that nobody wants or runs is forgotten."""
@@ -232,6 +307,8 @@ class World:
                             )
                         )
                         touched.append(replica.pool)
+        for key in plan.moves:
+            touched += self._moved(key)
         return tuple(dict.fromkeys(touched))
 
     def _seen(self, event: ReplicaSeen) -> tuple[str, ...]:

@@ -296,7 +296,10 @@ class App:
         refuse(Given("App.deploy", {k: v for k, v in locals().items() if k != "self"}))
         from swell.sdk import run
 
-        await run.deploy(self, name=name, namespace=environment_name, progress=run.output.progress, tag=tag)
+        chosen = run.strategy(strategy)
+        await run.deploy(
+            self, name=name, namespace=environment_name, progress=run.output.progress, tag=tag, strategy=chosen
+        )
         return self
 
     @staticmethod

@@ -37,10 +37,7 @@ REFUSED: dict[str, dict[str, str]] = {
     "App.function": {"schedule": "schedules are not available yet; call it from cron"} | _RESOURCES_REFUSED,
     "App.cls": _RESOURCES_REFUSED,
     "App.run": {"client": _CLIENT, "interactive": "interactive sessions in a replica are not available"},
-    "App.deploy": {
-        "client": _CLIENT,
-        "strategy": "new replicas take over one by one ('rolling'); nothing else is available",
-    },
+    "App.deploy": {"client": _CLIENT},
     "App.lookup": {"client": _CLIENT, "create_if_missing": "an app is made by deploying functions"},
     "App.stop": {"client": _CLIENT},
     "Function.from_name": {"version": _VERSION, "client": _CLIENT},
@@ -127,6 +124,7 @@ EFFECTS: dict[str, dict[str, str]] = {
     "App.deploy": {
         "name": "name to deploy under",
         "environment_name": "the namespace",
+        "strategy": "'rolling': what serves goes on until its successor is ready; 'recreate': it gives way at once",
         "tag": "Version.tag: what `swell app history` shows beside this version",
     },
     "App.lookup": {"name": "the deployed app", "environment_name": "the namespace"},

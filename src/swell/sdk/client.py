@@ -32,6 +32,7 @@ from swell.wire.api import (
     ReplicaRow,
     RequestRow,
     Rollback,
+    Strategy,
     VersionRow,
     Why,
 )
@@ -140,9 +141,11 @@ class Client:
         await self._ask(Request("PUT", f"/api/blobs/{digest}", headers, data), type(None))
 
     @operation
-    async def deploy(self, app: App, progress: Callable[[str], None] | None = None, tag: str = "") -> DeployLine:
+    async def deploy(
+        self, app: App, progress: Callable[[str], None] | None = None, tag: str = "", strategy: Strategy = "rolling"
+    ) -> DeployLine:
         """Put an app in place as a whole; returns its URLs and what changed. An error changes nothing."""
-        return await self._deploy("/api/apps", Deploy(app, tag), progress)
+        return await self._deploy("/api/apps", Deploy(app, tag, strategy), progress)
 
     @operation
     async def rollback(
@@ -166,7 +169,11 @@ class Client:
                     raise _failed(line)
                 if progress is not None:
                     progress(line.message)
-        raise SwellError("connection_lost", "The server ended before the deploy did; nothing was changed.", status=502)
+        raise SwellError(
+            "connection_lost",
+            "The server ended before the deploy did; `swell app list` says what is in place.",
+            status=502,
+        )
 
     @operation
     async def versions(self, name: str, namespace: str = DEFAULT_NAMESPACE) -> list[VersionRow]:

@@ -26,8 +26,6 @@ def refuse(given: Given) -> None:
 
 def _is_default(given: Given, name: str) -> bool:
     value = given.values[name]
-    if name == "strategy":
-        return bool(value == "rolling")
     return value is None or value is False or (isinstance(value, (str, Sized)) and len(value) == 0)
 
 

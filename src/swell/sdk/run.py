@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast, get_args
 
 from swell.model import workload as model
 from swell.model.errors import SwellError
@@ -32,7 +32,7 @@ from swell.sdk.refusal import refuse
 from swell.sdk.server import keep, serving
 from swell.sdk.signatures import public
 from swell.wire import context, settings
-from swell.wire.api import DeployLine, LogRow
+from swell.wire.api import DeployLine, LogRow, Strategy
 from swell.wire.attached import Stay
 from swell.wire.identity import myself
 
@@ -172,6 +172,7 @@ async def deploy(
     note: Callable[[str], None] | None = None,
     client: Client | None = None,
     tag: str = "",
+    strategy: Strategy = "rolling",
 ) -> DeployLine:
     """Put an app on the server (an operation); returns URLs by function or method, and what changed.
 
@@ -189,7 +190,7 @@ async def deploy(
         if not await client.has_blob.start(digest):
             await client.put_blob.start(digest, data)
     try:
-        done = await client.deploy.start(prepared.app, progress, tag)
+        done = await client.deploy.start(prepared.app, progress, tag, strategy)
     except SwellError as error:
         _hint(error, app)
         raise
@@ -199,6 +200,15 @@ async def deploy(
         for said in (*prepared.notes, *done.notes):
             tell(said)
     return done
+
+
+def strategy(name: str) -> Strategy:
+    """The strategy of that name."""
+    for known in get_args(Strategy):
+        if name == known:
+            return cast("Strategy", known)
+    words = " or ".join(repr(known) for known in get_args(Strategy))
+    raise SwellError("bad_argument", f"App.deploy(strategy={name!r}): it is {words}.")
 
 
 def _shown_source(app: Deployable) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from random import Random
 
 import msgspec
 
 from swell.control.reactor import Reactor
 from swell.decide.check import check
+from swell.decide.roll import follow
 from swell.engines.fake import Behaviour, FakeEngine
 from swell.model.ends import ORDERED
 from swell.model.events import AppDeployed, Event, NodeSeen, Opened, PlanCommitted, ReplicaSeen, WorkloadSet
@@ -62,6 +64,8 @@ class Scenario(msgspec.Struct, frozen=True):
     node_loss_every_s: float = 0.0
     control_crash_every_s: float = 0.0
     redeploy_every_s: float = 0.0
+    rolls: bool = True
+    """What is redeployed waits for its traffic until it is ready; else it takes it at once."""
     policy: Policy = Policy(template_idle_s=120.0)
     min_replicas: int = 0
     """Of each workload, until the cluster is left alone."""
@@ -135,7 +139,6 @@ class Cluster:
         self.faults: dict[str, int] = {}
         self.log: list[Event] = []
         self.epoch = 1
-        self.apps: dict[str, App] = {}
         self.requests: list[Request] = []
         self._soon = False
         self._alarm_at = 0.0
@@ -153,7 +156,7 @@ class Cluster:
             scenario.hold_s,
         )
         self.engines = {f"n{i}": self._engine(f"n{i}") for i in range(1, scenario.nodes + 1)}
-        self.reactor = self._core()
+        self.reactor = self._core(())
 
     def stream(self, name: str) -> Random:
         """Chance for one concern, independent of all others."""
@@ -202,9 +205,9 @@ class Cluster:
         self._every(5.0, engine.report_inventory)
         return engine
 
-    def _core(self) -> Reactor:
+    def _core(self, apps: Iterable[App]) -> Reactor:
         reactor = Reactor(World(), self.scenario.policy, Prices())
-        reactor.take(Opened(self.time.now(), self.epoch, tuple(self.apps.values()), self.scenario.policy))
+        reactor.take(Opened(self.time.now(), self.epoch, tuple(apps), self.scenario.policy))
         return reactor
 
     def _every(self, period_s: float, do: object) -> None:
@@ -263,6 +266,10 @@ class Cluster:
             self.engines[order.node].apply(order, self.epoch)
         if effects.delta is not None and linked:
             self.gateway.take_table(effects.delta)
+        self._traffic_is_where_it_is_served(linked)
+        moved = sum(len(event.plan.moves) for event in effects.events if isinstance(event, PlanCommitted))
+        if moved:
+            self.faults["roll"] = self.faults.get("roll", 0) + moved
         if linked and self.gateway.pools != reactor.keeper.pools:
             self._break("the gateway's table, made of deltas, is not the table control would send whole")
         if effects.wake_at is not None:
@@ -274,6 +281,13 @@ class Cluster:
                 replica = self.reactor.world.replicas.get(action.replica)
                 if replica is not None and replica.reason in ("idle", "reclaimed", "evicted") and not replica.ready_at:
                     self._break(f"{replica.id} was given up ({replica.reason}) before it was ever ready")
+
+    def _traffic_is_where_it_is_served(self, linked: bool) -> None:
+        """What rolls has its traffic where replicas are ready, as long as there are any, until the new ones are."""
+        world = self.reactor.world
+        for key, rolling in world.rolling.items():
+            if linked and self.gateway.routes.get(key) != rolling.previous.pool:
+                self._break(f"{key} rolls, and its traffic does not go to {rolling.previous.pool}")
 
     def _never_started_for_nobody(self, events: tuple[Event, ...]) -> None:
         """Who ended with its replica does not wait for another; but a minimum is kept whoever waits."""
@@ -334,7 +348,8 @@ class Cluster:
 
     def _deploy(self, number: int, generation: int) -> None:
         app = self.scenario.app(number, generation)
-        self.apps[app.key] = app
+        if self.scenario.rolls:
+            app = follow(self.reactor.world, app)
         self.reactor.take(AppDeployed(at=self.time.now(), app=app))
         self._wake()
 
@@ -408,7 +423,7 @@ class Cluster:
     def _crash_control(self, _chance: Random) -> bool:
         """A new incarnation: apps from disk, everything else from what runners and gateways say."""
         self.epoch += 1
-        self.reactor = self._core()
+        self.reactor = self._core(self.reactor.world.apps.values())
         self._phases.clear()
         for engine in self.engines.values():
             engine.report_node()

@@ -44,6 +44,7 @@ def scenario(seed: int) -> Scenario:
         node_loss_every_s=draw.choice([0.0, 40.0]),
         control_crash_every_s=draw.choice([0.0, 30.0]),
         redeploy_every_s=draw.choice([0.0, 20.0]),
+        rolls=Random(f"{seed}/rolls").random() < 0.7,
         policy=Policy(
             templates=draw.random() < 0.8,
             template_idle_s=draw.choice([5.0, 120.0]),

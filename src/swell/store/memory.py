@@ -10,17 +10,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from swell.model.events import AppDeployed, AppStopped, Event, WorkloadSet
+from swell.model.events import AppDeployed, AppStopped, Event, PlanCommitted, WorkloadSet
 from swell.model.key import ApiKey
 from swell.model.metrics import WRITE_SECONDS, histogram
 from swell.model.request import PoolCount, RequestRecord, Usage
-from swell.model.workload import App, Version
-from swell.store.retention import Keep, Spans, hour_of, minute_of, spans, with_workload
+from swell.model.workload import App, Version, moved
+from swell.store.retention import Keep, Spans, by_app, hour_of, minute_of, spans, with_workload
 from swell.store.transaction import Transactions
 
 Op = Callable[[], None]
@@ -127,10 +128,15 @@ class MemoryWorldLog:
                     self._versions.pop(f"{event.namespace}/{event.name}", None)
                 case WorkloadSet():
                     key = f"{event.workload.namespace}/{event.workload.app}"
-                    if key in self._deployed:
-                        before = self._deployed[key]
-                        app = with_workload(before.app, event.workload)
-                        self._deployed[key] = msgspec.structs.replace(before, app=app)
+                    self._change_app(key, partial(with_workload, workload=event.workload))
+                case PlanCommitted():
+                    for key, names in by_app(event.plan.moves).items():
+                        self._change_app(key, partial(moved, names=names))
+
+    def _change_app(self, key: str, change: Callable[[App], App]) -> None:
+        before = self._deployed.get(key)
+        if before is not None:
+            self._deployed[key] = msgspec.structs.replace(before, app=change(before.app))
 
     def _add_version(self, version: Version | None) -> None:
         if version is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -79,6 +80,15 @@ def spans(since: float, until: float, now: float) -> Spans:
     if first_hour >= end_hour:
         return Spans((first, end), (0, 0), (0, 0))
     return Spans((first, first_hour * 60), (first_hour, end_hour), (end_hour * 60, end))
+
+
+def by_app(workloads: Iterable[str]) -> dict[str, set[str]]:
+    """App key → names, of the keys of workloads."""
+    found: dict[str, set[str]] = {}
+    for key in workloads:
+        app, _, name = key.rpartition("/")
+        found.setdefault(app, set()).add(name)
+    return found
 
 
 def with_workload(app: App, workload: Workload) -> App:

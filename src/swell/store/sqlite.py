@@ -20,14 +20,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from swell.model.errors import SwellError
-from swell.model.events import AppDeployed, AppStopped, Event, WorkloadSet
+from swell.model.events import AppDeployed, AppStopped, Event, PlanCommitted, WorkloadSet
 from swell.model.key import ApiKey
 from swell.model.metrics import Histogram
 from swell.model.request import PoolCount, RequestRecord, Usage
-from swell.model.workload import App, Version
+from swell.model.workload import App, Version, moved
 from swell.store import faults, schema
 from swell.store import statements as sql
-from swell.store.retention import Keep, hour_of, minute_of, spans, with_workload
+from swell.store.retention import Keep, by_app, hour_of, minute_of, spans, with_workload
 from swell.store.transaction import Transactions
 from swell.store.writer import Op, Writer
 
@@ -311,7 +311,11 @@ def _append(rows: Sequence[tuple[Event, bytes]], keep: Keep, connection: sqlite3
                 connection.execute(sql.DROP_APP, (f"{event.namespace}/{event.name}",))
                 connection.execute(sql.DROP_VERSIONS, (f"{event.namespace}/{event.name}",))
             case WorkloadSet():
-                _change_app(connection, event)
+                key = f"{event.workload.namespace}/{event.workload.app}"
+                _change_app(connection, key, partial(with_workload, workload=event.workload))
+            case PlanCommitted():
+                for key, names in by_app(event.plan.moves).items():
+                    _change_app(connection, key, partial(moved, names=names))
     return len(rows)
 
 
@@ -322,10 +326,9 @@ def _add_version(connection: sqlite3.Connection, version: Version | None, keep: 
         connection.execute(sql.TRIM_VERSIONS, (key, version.number, keep.versions))
 
 
-def _change_app(connection: sqlite3.Connection, event: WorkloadSet) -> None:
-    key = f"{event.workload.namespace}/{event.workload.app}"
+def _change_app(connection: sqlite3.Connection, key: str, change: Callable[[App], App]) -> None:
     for (body,) in connection.execute(sql.APP, (key,)).fetchall():
-        connection.execute(sql.CHANGE_APP, (_encode(with_workload(_app.decode(body), event.workload)), key))
+        connection.execute(sql.CHANGE_APP, (_encode(change(_app.decode(body))), key))
 
 
 def _set_key(row: tuple[Any, ...], connection: sqlite3.Connection) -> int:

@@ -9,6 +9,9 @@ import msgspec
 from swell.model.limits import Limits
 from swell.model.workload import App, Retrying
 
+Strategy = Literal["rolling", "recreate"]
+"""rolling: what serves goes on until its successor is ready; recreate: it gives way at once."""
+
 
 class Deploy(msgspec.Struct, frozen=True):
     """POST /api/apps. Answered by lines of `DeployLine` (application/x-ndjson) until one is not progress.
@@ -19,6 +22,7 @@ class Deploy(msgspec.Struct, frozen=True):
     app: App
     tag: str = ""
     """What its author calls this version; shown in its history."""
+    strategy: Strategy = "rolling"
 
     @property
     def names(self) -> dict[str, str]:
@@ -82,6 +86,8 @@ class WorkloadRow(msgspec.Struct, frozen=True):
     in_flight: int
     generators: tuple[str, ...] = ()
     """Those of `methods` that answer with a stream."""
+    rolling: str = ""
+    """What its new revision waits for, and which version serves meanwhile; empty where it has its traffic."""
     retrying: Retrying = Retrying()
     """What its author asked of callers: how often a failed call is tried again."""
 

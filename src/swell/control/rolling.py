@@ -1,0 +1,33 @@
+"""How is it told that a new version of an app does not have all its traffic yet?"""
+
+from __future__ import annotations
+
+from swell.control.table import failing
+from swell.model.workload import App
+from swell.model.world import World
+
+
+def story(world: World, key: str, waiting: str = "") -> str:
+    """What a workload's new revision waits for, and what serves meanwhile; empty where it has its traffic.
+
+    `waiting`: why it is not started now, where there is something.
+    """
+    rolling = world.rolling.get(key)
+    if rolling is None:
+        return ""
+    workload = world.workloads[key]
+    new, old = f"v{workload.version}", f"v{rolling.previous.version}"
+    failures = world.failures.get(workload.pool)
+    if failures is not None:
+        return f"{new} does not start: {failing(failures).rstrip('.')}; {old} still serves"
+    if waiting and not world.in_pool(workload.pool):
+        return f"{new} waits for room beside {old}, which serves: {waiting}"
+    return f"{new} is starting; {old} serves until it is ready"
+
+
+def rolls_on(world: World, app: App) -> list[str]:
+    """Keys of an app's workloads whose new revision is not ready yet, and did not fail, while that app is in place."""
+    if world.apps.get(app.key) is None or world.apps[app.key].version != app.version:
+        return []
+    rolling = (workload for workload in app.workloads if workload.key in world.rolling)
+    return [workload.key for workload in rolling if workload.pool not in world.failures]

@@ -1,0 +1,199 @@
+"""Does a deploy cost a request? What serves goes on until its successor is ready, on a real platform.
+
+`SWELL_DEPLOYS` makes the run under load longer.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from private_swell import Failed, PrivateSwell, unstarted_swell, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+DEPLOYS = int(os.environ.get("SWELL_DEPLOYS", "50"))
+KILL_EVERY = 12
+"""One deploy in so many meets a control that is killed."""
+CALLERS = 6
+
+PROGRAM = """
+import asyncio, os
+import swell
+
+app = swell.App("roll")
+
+
+@app.cls({options})
+@swell.concurrent(max_inputs=4)
+class Roll:
+    @swell.enter()
+    def begin(self):
+        {begin}
+
+    @swell.method()
+    async def version(self) -> int:
+        await asyncio.sleep(0.01)
+        return {version}
+"""
+WARM = "min_containers=1, max_containers=3"
+
+Deploy = Callable[..., str]
+
+
+@pytest.fixture
+def swell() -> Iterator[PrivateSwell]:
+    with unstarted_swell() as made:
+        made.run("up", "-d", "--set", "roll_wait_s=2", "--set", "cpu_overcommit=1", "--set", "restarts_max=100")
+        yield made
+        print(made.log(200))
+
+
+@pytest.fixture
+def deploy(swell: PrivateSwell, tmp_path: Path) -> Deploy:
+    """Deploys a program that answers with its version; returns what was printed."""
+
+    def deploy(version: int, *words: str, begin: str = "pass", options: str = WARM) -> str:
+        file = tmp_path / "roll.py"
+        file.write_text(PROGRAM.format(version=version, begin=begin, options=options))
+        return swell.run("deploy", *words, str(file))
+
+    return deploy
+
+
+def version(swell: PrivateSwell) -> int:
+    with swell.connect() as client:
+        return int(client.call("roll/Roll.version").value)
+
+
+@dataclass
+class Calls:
+    """What callers got who call one after the other, as fast as they can, each on a connection of its own."""
+
+    port: int
+    over: threading.Event = field(default_factory=threading.Event)
+    answers: list[list[tuple[float, int]]] = field(default_factory=list)
+    """By caller: when it was asked, and the version that answered."""
+    failed: list[str] = field(default_factory=list)
+
+    def call(self, mine: list[tuple[float, int]]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        while not self.over.is_set():
+            begun = time.monotonic()
+            try:
+                connection.request("POST", "/call/roll/Roll.version", b"{}")
+                answer = connection.getresponse()
+                body = answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                self.failed.append(repr(error))
+                return
+            if answer.status == 200:
+                mine.append((begun, json.loads(body)))
+            else:
+                self.failed.append(f"{answer.status} {body[:300].decode(errors='replace')}")
+
+
+@contextmanager
+def callers(port: int) -> Iterator[Calls]:
+    calls = Calls(port)
+    calls.answers = [[] for _ in range(CALLERS)]
+    threads = [threading.Thread(target=calls.call, args=(mine,)) for mine in calls.answers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield calls
+    finally:
+        calls.over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_no_request_fails_while_an_app_is_deployed_again_and_again(swell: PrivateSwell, deploy: Deploy) -> None:
+    deploy(1)
+    done: list[tuple[float, int]] = []
+    with callers(swell.port) as calls:
+        for number in range(2, DEPLOYS + 2):
+            if number % KILL_EVERY == 0:
+                threading.Timer(0.3, os.kill, (swell.server("control"), signal.SIGKILL)).start()
+            # Whose control is killed may have to be made again.
+            wait_until("it is deployed", lambda number=number: deploys(deploy, number), wait_s=120, pause_s=0.2)
+            done.append((time.monotonic(), number))
+    assert calls.failed == []
+    assert min(map(len, calls.answers)) > DEPLOYS
+    for mine in calls.answers:
+        told = [version for _, version in mine]
+        assert told == sorted(told), "a caller was answered by a version before that which answered it last"
+        for at, number in done:
+            after = [version for begun, version in mine if begun > at]
+            assert not after or min(after) >= number, f"v{number} was deployed, and an older one answered"
+
+
+def deploys(deploy: Deploy, number: int) -> bool:
+    try:
+        deploy(number)
+    except Failed:
+        return False
+    return True
+
+
+def test_what_does_not_start_changes_nothing_and_is_told(swell: PrivateSwell, deploy: Deploy) -> None:
+    deploy(1)
+    assert version(swell) == 1
+    deploy(2, begin="raise RuntimeError('no weights')")
+    assert version(swell) == 1
+    said = swell.run("app", "list")
+    assert "roll/Roll: v2 does not start" in said
+    assert "no weights; v1 still serves." in " ".join(said.split())
+    assert "v2 does not start" in swell.run("ps")
+    assert [row.split()[0] for row in swell.run("app", "history", "roll").splitlines()[1:]] == ["v2*", "v1"]
+    # Nor does a control that begins anew take it for what serves.
+    os.kill(swell.server("control"), signal.SIGKILL)
+    wait_until("v2 was tried again", lambda: "v2 does not start" in listed(swell))
+    assert version(swell) == 1
+    deploy(3)
+    assert version(swell) == 3
+    wait_until("v1 is gone", lambda: len({one["revision"] for one in swell.serving()}) == 1)
+    assert "does not start" not in swell.run("app", "list")
+
+
+def listed(swell: PrivateSwell) -> str:
+    try:
+        return swell.run("app", "list")
+    except Failed:
+        return ""
+
+
+@pytest.mark.shows("App.deploy", "strategy")
+def test_recreated_it_gives_way_at_once(swell: PrivateSwell, deploy: Deploy) -> None:
+    deploy(1)
+    assert version(swell) == 1
+    deploy(2, "--strategy", "recreate", begin="raise RuntimeError('no weights')")
+    with pytest.raises(Failed, match="no weights"):
+        version(swell)
+
+
+def test_where_there_is_no_room_for_both_the_one_before_gives_way(swell: PrivateSwell, deploy: Deploy) -> None:
+    large = f"min_containers=1, max_containers=1, cpu={0.7 * (os.cpu_count() or 1)}"
+    deploy(1, options=large)
+    wait_until("v1 is warm", lambda: any(one["phase"] == "ready" for one in swell.serving()))
+    with callers(swell.port) as calls:
+        deploy(2, options=large)
+        assert version(swell) == 2
+    assert calls.failed == []
+
+
+def test_what_nobody_uses_is_not_started_to_take_over(swell: PrivateSwell, deploy: Deploy) -> None:
+    deploy(1, options="")
+    deploy(2, options="")
+    assert swell.serving() == []
+    assert version(swell) == 2
