@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from swell.model.errors import SwellError
-from swell.model.workload import App, Version, shown
+from swell.model.workload import App, Version, Workload, shown
 from swell.wire.api import VersionRow
 
 FIRST = 1
@@ -67,9 +67,14 @@ def rows(app: App, versions: Sequence[Version]) -> list[VersionRow]:
 
 def changes(known: App | None, app: App) -> list[tuple[str, str]]:
     """(workload, "new", "changed", "unchanged" or "removed"), by name: what a deploy over `known` does."""
-    before = {each.name: (each.revision, each.scaling) for each in known.workloads} if known is not None else {}
-    after = {each.name: (each.revision, each.scaling) for each in app.workloads}
+    before = {each.name: _asked(each) for each in known.workloads} if known is not None else {}
+    after = {each.name: _asked(each) for each in app.workloads}
     told = dict.fromkeys(before.keys() - after.keys(), "removed")
     for name, what in after.items():
         told[name] = "new" if name not in before else "unchanged" if what == before[name] else "changed"
     return sorted(told.items())
+
+
+def _asked(workload: Workload) -> Workload:
+    """What its author asked for: without what a deploy and a split of the traffic make of that."""
+    return msgspec.structs.replace(workload, version=0, splits=(), hash_header="")
