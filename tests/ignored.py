@@ -31,6 +31,8 @@ VALUES = {
     ("Image.pipe", "func"): "lambda image, *args, **kwargs: image",
     ("Image.workdir", "path"): "'/'",
     ("Retries", "max_retries"): "0",
+    ("batched", "max_batch_size"): "1",
+    ("batched", "wait_ms"): "0",
     ("concurrent", "max_inputs"): "1",
     ("web_server", "port"): "port % 60000 + 1024",
 }

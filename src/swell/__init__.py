@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from swell.sdk.here import remaining_s as remaining_s
     from swell.sdk.image import Image as Image
     from swell.sdk.marks import asgi_app as asgi_app
+    from swell.sdk.marks import batched as batched
     from swell.sdk.marks import concurrent as concurrent
     from swell.sdk.marks import enter as enter
     from swell.sdk.marks import exit as exit
@@ -38,6 +39,7 @@ _WHERE = {
     "Image": "swell.sdk.image",
     "Retries": "swell.sdk.retries",
     "asgi_app": "swell.sdk.marks",
+    "batched": "swell.sdk.marks",
     "concurrent": "swell.sdk.marks",
     "current_input_id": "swell.sdk.here",
     "enable_output": "swell.sdk.run",

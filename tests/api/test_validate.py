@@ -16,6 +16,7 @@ from swell.model.limits import Limits
 from swell.model.resources import Needs
 from swell.model.workload import (
     App,
+    Batch,
     Entry,
     Environment,
     Method,
@@ -125,11 +126,22 @@ def web(**fields: Any) -> Spoil:
     return inside("entry", methods=(spoiled, GOOD.entry.methods[1]))
 
 
+def batched(size: int = 8, wait_ms: int = 5, **method: Any) -> Spoil:
+    return inside("entry", methods=(Method("go", batch=Batch(size, wait_ms), **method),))
+
+
 SPOILS: dict[str, list[Spoil]] = {
     "max_inputs": [field(max_inputs=n) for n in (0, -1, 1 << 70)],
     "target_inputs": [field(target_inputs=n) for n in (0, 2, -3)],
     "timeout_s": [field(timeout_s=x) for x in (0.0, *BAD_NUMBERS)],
     "startup_timeout_s": [field(startup_timeout_s=x) for x in (0.0, *BAD_NUMBERS)],
+    "batched": [
+        batched(generator=True),
+        batched(web=Web("endpoint", "label")),
+        inside("entry", methods=(Method("go", batch=Batch(8, 5)), Method("stop"))),
+    ],
+    "max_size": [batched(size=n) for n in (0, -1, 1001, 1 << 70)],
+    "wait_ms": [batched(wait_ms=n) for n in (-1, 600_001, 1 << 70)],
     "bundle": [field(bundle=x) for x in ("", "sha256-12", "../../etc/passwd", "sha256-" + "G" * 64)],
     "cpu ": [inside("needs", cpu=x) for x in (0.0, *BAD_NUMBERS)],
     "cpu_limit": [inside("needs", cpu_limit=x) for x in (0.0, 0.1, *BAD_NUMBERS)],

@@ -15,7 +15,7 @@ from swell.decide.price import PoolCost
 from swell.model.events import AppDeployed, NodeSeen, PlanCommitted
 from swell.model.node import Node
 from swell.model.plan import Plan, Start, Stop, Wait
-from swell.model.request import RequestRecord, is_id
+from swell.model.request import RequestRecord, Together, is_id
 from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
 from swell.model.world import Failures, World
 
@@ -109,6 +109,25 @@ def test_what_user_code_raised_is_pointed_to_and_unknown_cpu_is_not_told_as_none
     answer = explain(complete(record, ReplicaHistory("r1-2", POOL, "serving", "1 input", 90.0)), None, COST)
     assert "user code raised; the traceback: swell logs a --request q" in answer.reasons
     assert answer.cpu_us == -1
+
+
+def test_a_batch_is_told_and_where_its_log_is() -> None:
+    record = RequestRecord("q", POOL, "f", 100.0, 500, 40.0, PHASES, "r1-2", error="exception")
+    past = ReplicaHistory("r1-2", POOL, "serving", "1 input", 90.0)
+
+    def told(size: int, lead: str) -> tuple[str, ...]:
+        batch = Together(size, 3.14, 9.0, lead)
+        return complete(msgspec.structs.replace(record, batch=batch), past).reasons[-2:]
+
+    assert told(8, "q") == (
+        "batched with 7 others, waited 3.1 ms for it to begin",
+        "user code raised; the traceback: swell logs a --request q",
+    )
+    assert told(2, "p") == (
+        "batched with 1 other, waited 3.1 ms for it to begin; what the batch printed is logged under p",
+        "user code raised; the traceback: swell logs a --request p",
+    )
+    assert told(1, "q")[0] == "in a batch of its own, waited 3.1 ms for it to begin"
 
 
 def test_who_was_sent_more_than_once_is_told_so() -> None:

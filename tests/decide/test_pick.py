@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.decide.pick import pick
+from swell.decide.pick import fills, pick
 
 
 class Free(msgspec.Struct):
@@ -47,3 +47,23 @@ def test_every_ordered_pair_is_as_likely_as_any_other(count: int) -> None:
     for one in busy:
         one.in_flight = 1
     assert sum(pick(free, (n + 0.5) / pairs) is free[0] for n in range(pairs)) == 2 * (count - 1)
+
+
+@given(st.integers(1, 64), st.integers(2, 30), st.lists(draws, min_size=1, max_size=200))
+def test_batches_are_filled_one_replica_after_another(size: int, count: int, many: list[float]) -> None:
+    free, last = [Free(0) for _ in range(count)], None
+    for draw in many:
+        if last is None or not fills(last, size):
+            last = pick(free, draw)
+        last.in_flight += 1
+    # All but one batch are full, and none is begun where another one lacks somebody.
+    assert sum(one.in_flight % size != 0 for one in free) <= 1
+    assert sum(one.in_flight for one in free) == len(many)
+
+
+def test_an_idle_replica_has_no_batch_to_fill() -> None:
+    assert not fills(Free(0), 8)
+    assert fills(Free(1), 8)
+    assert fills(Free(9), 8)
+    assert not fills(Free(8), 8)
+    assert not fills(Free(3), 1)

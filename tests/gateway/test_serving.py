@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 
 import h11
-from rig import CALL_KEY, KEY, Exchange, Reader, Rig, echo, request, stream, until, web
+from rig import CALL_KEY, KEY, Exchange, Reader, Rig, echo, echo_after, request, stream, until, web
 
 from swell.model.workload import Method
 
@@ -476,5 +476,22 @@ def test_errors_name_the_way_out(play: Play) -> None:
         late = await browser.call("/call/app/fn", swell_timeout="soon")
         assert (late.status, late.error["code"]) == (400, "bad_request")
         assert json.loads(late.body)["error"]["message"].startswith("Swell-Timeout")
+
+    play(scenario)
+
+
+def test_the_batch_of_one_replica_is_filled_before_that_of_another(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        gate = asyncio.Event()
+        replicas = [await rig.replica(echo_after(gate)) for _ in range(3)]
+        await rig.deploy(*replicas, max_inputs=8, batch_max=4)
+        calls = []
+        for number in range(1, 13):
+            calls.append(asyncio.create_task((await rig.browser()).call("/call/app/fn")))
+            await until(lambda number=number: sum(one.running for one in replicas) == number, "it is there")
+            assert sum(one.running % 4 != 0 for one in replicas) <= 1
+        assert sorted(one.running for one in replicas) in ([4, 4, 4], [0, 4, 8])
+        gate.set()
+        assert {(await call).status for call in calls} == {200}
 
     play(scenario)

@@ -75,3 +75,31 @@ def test_what_was_used_is_never_remembered(loop: asyncio.AbstractEventLoop) -> N
         costs.append(float(re.search(rb"Swell-Cost-Usd: ([\d.]+)", told)[1]))  # type: ignore[index]
     assert costs[0] < costs[1] < costs[2]
     assert len(ends.shared.answers) == 1
+
+
+BATCHED = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nSwell-Cpu-Us: 5\r\nSwell-Run-Us: 500\r\nSwell-Batch: %b\r\n\r\nok"
+LEAD = b"0b30b5fa04e1-2b"
+
+
+def test_what_was_batched_is_told_in_its_times_and_its_record_and_nowhere_else(loop: asyncio.AbstractEventLoop) -> None:
+    ends = Ends(loop)
+    # Parsed, known again, in pieces: as the head comes.
+    whole = BATCHED % (b"8 3140 4000 " + LEAD)
+    for pieces in ([whole], [whole], [whole[:70], whole[70:]]):
+        _, ended = ends.ask(b"POST", pieces)
+        told = ends.told
+        assert ended == ["kept", "answered"]
+        assert re.search(rb"Server-Timing: held;.*connect;.*, batch;dur=3\.14, run;dur=4\.00, send;", told)
+        assert b"Swell-Batch" not in told
+    assert len(ends.shared.answers) == 1
+    ends.ask(b"POST", [BATCHED.replace(b"Swell-Batch: %b\r\n", b"")])
+    assert b"batch" not in ends.told
+
+
+@pytest.mark.parametrize("odd", [b"8 3140 4000", b"8 3140 -1 " + LEAD, b"a b c d", b"8 3140 4000 you", b"1 " * 60])
+def test_what_is_no_batch_is_passed_over(loop: asyncio.AbstractEventLoop, odd: bytes) -> None:
+    ends = Ends(loop)
+    _, ended = ends.ask(b"POST", [BATCHED % odd])
+    assert ended == ["kept", "answered"]
+    assert b"batch" not in ends.told.lower()
+    assert b"run;dur=0.50" in ends.told

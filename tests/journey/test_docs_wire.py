@@ -19,7 +19,7 @@ WIRE = (ROOT / "docs" / "wire.md").read_text()
 CALLS = (
     *("gateway/*.py", "wire/inference.py"),
     *(f"decide/{name}.py" for name in ("access", "admit", "inference", "limit", "route")),
-    *("runtime/arguments.py", "runtime/asgi.py", "runtime/call.py", "runtime/endpoint.py"),
+    *("runtime/arguments.py", "runtime/asgi.py", "runtime/batched.py", "runtime/call.py", "runtime/endpoint.py"),
     *(f"runtime/{name}.py" for name in ("http", "inference", "results", "service", "websocket")),
 )
 API = (

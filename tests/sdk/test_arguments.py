@@ -71,7 +71,7 @@ def with_image(made: swell.Image) -> App:
 def marked(decorator: Callable[[Any], Any]) -> App:
     """`plain` below a decorator of its own."""
 
-    def plain() -> int:
+    def plain(x: int = 1) -> int:
         return 1
 
     plain.__qualname__, plain.__module__ = "plain", deployable.__name__
@@ -138,6 +138,10 @@ DIFFERENCES: dict[str, tuple[Callable[..., App], dict[str, Any]]] = {
     "limit": (
         lambda **given: marked(swell.limit(**{"rate": "1/s", **given})),
         {"rate": "30/min", "burst": 7, "concurrency": 3, "body_max": "2KiB"},
+    ),
+    "batched": (
+        lambda **given: marked(swell.batched(**{"max_batch_size": 4, "wait_ms": 5, **given})),
+        {"max_batch_size": 9, "wait_ms": 50},
     ),
     "Retries": (
         lambda **given: with_function(retries=swell.Retries(**{"max_retries": 1, **given})),

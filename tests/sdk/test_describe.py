@@ -13,10 +13,25 @@ from hypothesis import strategies as st
 
 import swell
 from sdk import deployable
-from swell.model.workload import CALLER_REQUIREMENT, App, Entry, Method, Needs, Owner, Scaling
+from swell.model.workload import CALLER_REQUIREMENT, App, Batch, Entry, Method, Needs, Owner, Scaling
 from swell.sdk import describe, marks, run
 
 OWNER = Owner(7, 8)
+
+
+def batched(function: Callable[..., object]) -> Callable[..., object]:
+    return swell.batched(max_batch_size=8, wait_ms=5)(function)
+
+
+def copied(function: Callable[..., object]) -> Callable[..., object]:
+    """The function without the marks of other tests."""
+    made = type(function)(function.__code__, function.__globals__, function.__name__, function.__defaults__)
+    made.__qualname__, made.__module__ = function.__qualname__, function.__module__
+    return made
+
+
+def of_methods(**methods: Callable[..., object]) -> type:
+    return type("Made", (), {**methods, "__module__": deployable.__name__})
 
 
 def described(app: swell.App, **place: object) -> App:
@@ -75,6 +90,24 @@ def test_a_class_has_its_methods_and_hooks_bases_first() -> None:
     assert (child.enter_snap, child.enter, child.exit) == ((), ("load",), ("done",))
 
 
+def test_a_batched_function_has_room_for_a_batch_that_runs_and_one_that_fills() -> None:
+    app = swell.App("a")
+    app.function(name="small")(batched(copied(deployable.plain)))
+    app.function(name="wide")(swell.concurrent(max_inputs=40)(batched(copied(deployable.plain))))
+    app.function(name="spread")(swell.concurrent(max_inputs=40, target_inputs=4)(batched(copied(deployable.plain))))
+    found = described(app).revisions
+    assert [revision.batch for revision in found] == [Batch(8, 5)] * 3
+    assert [(each.max_inputs, each.target_inputs) for each in found] == [(16, 8), (40, 40), (40, 4)]
+    assert [Batch(8, 5).side_by_side(each.max_inputs) for each in found] == [1, 4, 4]
+    assert [each.one_at_a_time for each in found] == [True, False, False]
+
+
+def test_a_batched_method_needs_no_other_mark() -> None:
+    app = swell.App("a")
+    app.cls()(of_methods(go=batched(lambda self, x: x)))
+    assert described(app).revisions[0].entry.methods == (Method("go", batch=Batch(8, 5)),)
+
+
 def test_a_class_stays_a_class_of_plain_functions() -> None:
     handle = swell.App("a").cls()(deployable.Model)
     assert handle.__swell_raw__ is deployable.Model
@@ -99,6 +132,37 @@ def test_a_local_object_runs_its_hooks_once_and_its_methods_here() -> None:
         (lambda app: app.function()(deployable.Model.seen), "must be at the top level"),
         (lambda app: app.cls()(type("Empty", (), {})), "has no method to call"),
         (lambda app: app.cls()(deployable.Needy), "__init__ that needs arguments"),
+        (lambda app: app.function()(batched(copied(deployable.waits))), "waits takes no argument"),
+        (lambda app: app.function()(batched(copied(deployable.numbers))), "numbers is a generator"),
+        (lambda app: app.function(is_generator=True)(batched(copied(deployable.plain))), "plain is a generator"),
+        (
+            lambda app: app.function()(batched(swell.fastapi_endpoint()(copied(deployable.plain)))),
+            "plain is a web endpoint",
+        ),
+        (
+            lambda app: app.cls()(of_methods(go=batched(swell.enter()(copied(deployable.plain))))),
+            "go is a hook, and @batched",
+        ),
+        (
+            lambda app: app.cls()(of_methods(go=batched(lambda self, x: x), see=swell.method()(lambda self: 1))),
+            "go is @batched, and see would run beside its batches: move one",
+        ),
+        (
+            lambda app: app.cls()(of_methods(go=batched(lambda self, x: x), see=batched(lambda self, x: x))),
+            "move one of them to a class of its own",
+        ),
+        (
+            lambda app: app.function()(swell.tensors(inputs={"x": ("FP32", [-1])})(batched(copied(deployable.plain)))),
+            "plain is @batched, and a model of @tensors",
+        ),
+        (
+            lambda app: app.function(single_use_containers=True)(batched(copied(deployable.plain))),
+            "single_use_containers=True gives it one input only",
+        ),
+        (
+            lambda app: app.function()(swell.concurrent(max_inputs=15)(batched(copied(deployable.plain)))),
+            r"max_inputs=15\) leaves no room .* at least 16",
+        ),
         (lambda app: app.function(cpu=-1)(deployable.plain), r"App.function\(cpu=-1\): give cores above 0"),
         (lambda app: app.function(cpu=(2, 1))(deployable.plain), "the limit is below the request"),
         (lambda app: app.function(memory=1.5)(deployable.plain), "give whole MiB"),
@@ -133,6 +197,11 @@ def test_what_cannot_be_deployed_is_refused_with_its_reason(use, says: str) -> N
         (lambda: swell.Retries(max_retries=1, backoff_coefficient=0.5), "between 1 and 10"),
         (lambda: swell.concurrent(), "how many inputs"),
         (lambda: swell.concurrent(max_inputs=2, target_inputs=3), "above its max_inputs"),
+        (lambda: swell.batched(max_batch_size=0, wait_ms=1), "max_batch_size=0.*from 1 to 1,000"),
+        (lambda: swell.batched(max_batch_size=1001, wait_ms=1), "max_batch_size=1001"),
+        (lambda: swell.batched(max_batch_size=True, wait_ms=1), "whole number"),
+        (lambda: swell.batched(max_batch_size=2, wait_ms=-1), "wait_ms=-1.*from 0 to 600,000"),
+        (lambda: swell.batched(max_batch_size=2, wait_ms=0.5), "wait_ms=0.5"),
         (lambda: swell.web_server(0), "from 1 to 65535"),
         (lambda: swell.web_server(80, startup_timeout=0), "seconds above 0"),
         (lambda: swell.fastapi_endpoint(method="FETCH"), "use GET, POST"),

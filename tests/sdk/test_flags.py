@@ -192,3 +192,11 @@ def test_methods_leave_out_self_and_star_arguments_take_words() -> None:
     assert flags.flags(lambda *words: None) == flags.Flags((), variadic=True)
     handle = swell.App("a").function()(many)
     assert flags.flags(handle) == flags.flags(many)
+
+
+def test_a_batched_function_takes_what_one_caller_gives() -> None:
+    @swell.batched(max_batch_size=4, wait_ms=1)
+    def score(texts: list[str], weights: list[float] | None = None, tags: list[list[str]] = []) -> list[float]: ...
+
+    found = [(flag.name, flag.kind, flag.repeated) for flag in flags.flags(score).flags]
+    assert found == [("texts", "text", False), ("weights", "float", False), ("tags", "text", True)]

@@ -35,6 +35,7 @@ DIFFERENCES: dict[str, str] = {
     "Retries": "the Python caller sends again; callers over HTTP do not",
     "asgi_app": "at `{label}.localhost` and `/web/{label}/` of the server; a WebSocket has the function's `timeout=`, "
     "messages of 16 MiB, and no compression",
+    "batched": "never waits while nothing runs; callers that leave arguments out are batched apart, so defaults hold",
     "concurrent": "of a class, it goes below @app.cls(), not on a method",
     "current_input_id": "is the id of the request, for `swell why`",
     "enable_output": "writes on standard error",

@@ -84,6 +84,7 @@ def test_only_arguments_that_do_something_are_offered(name: str) -> None:
         ("method", deployable.plain),
         ("enter", deployable.plain),
         ("concurrent", deployable.Model),
+        ("batched", deployable.plain),
         ("fastapi_endpoint", deployable.plain),
         ("asgi_app", deployable.plain),
         ("wsgi_app", deployable.plain),

@@ -11,7 +11,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from swell.model.limits import COUNT_MAX, HTTP_METHODS, SECONDS_MAX, limits_problem
+from swell.model.limits import (
+    BATCH_SIZE_MAX,
+    BATCH_WAIT_MS_MAX,
+    COUNT_MAX,
+    HTTP_METHODS,
+    SECONDS_MAX,
+    limits_problem,
+)
 from swell.model.names import name_problem
 from swell.model.resources import Needs
 from swell.model.workload import App, Entry, Environment, Method, Retrying, Revision, Scaling, Web, Workload
@@ -142,6 +149,9 @@ def _entry(entry: Entry, told: set[str]) -> Iterator[str]:
         yield f"is a function and has {len(entry.methods)} methods"
     for name in _repeated(method.name for method in entry.methods):
         yield f"method {name[:80]!r} is there more than once"
+    batched = [method for method in entry.methods if method.batch is not None]
+    if batched and len(entry.methods) > 1:
+        yield f"method {batched[0].name[:80]!r} is batched and not the only one"
     for method in entry.methods:
         # A function's one method is called by the name of its workload, which need not be Python's.
         if not (entry.kind == "function" and (method.name in told or _WORKLOAD.match(method.name))):
@@ -160,6 +170,16 @@ def _identifier(method: Method) -> Iterator[str]:
 def _method(method: Method) -> Iterator[str]:
     if method.web is not None:
         yield from (f"web endpoint {method.web.label[:80]!r}: {problem}" for problem in _web(method.web))
+    if method.batch is not None:
+        yield from (f"batched method {method.name[:80]!r}: {problem}" for problem in _batch(method))
+
+
+def _batch(method: Method) -> Iterator[str]:
+    assert method.batch is not None
+    if method.web is not None or method.generator:
+        yield "a web endpoint or a generator cannot be"
+    yield from _number("max_size", method.batch.max_size, 1, BATCH_SIZE_MAX)
+    yield from _number("wait_ms", method.batch.wait_ms, 0, BATCH_WAIT_MS_MAX)
 
 
 def _web(web: Web) -> Iterator[str]:

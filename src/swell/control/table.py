@@ -106,6 +106,7 @@ def pool_row(world: World, pool: str, policy: Policy) -> PoolRow | None:
         single_use=revision.single_use,
         native=not any(m.web is not None and m.web.kind == "server" for m in revision.entry.methods),
         replicas=tuple(ready),
+        batch_max=revision.batch.max_size if revision.batch is not None else 0,
         failing=failing(failures) if failures is not None else "",
         retry_at=restart_at(failures, policy),
         closed=failures is not None and closed(failures, revision, policy, trying),

@@ -13,7 +13,7 @@ from swell.decide.price import PoolCost
 from swell.decide.retry import failed
 from swell.model.ends import ORDERED, in_words
 from swell.model.replica import Phase
-from swell.model.request import RequestRecord, Start
+from swell.model.request import RequestRecord, Start, Together
 from swell.model.workload import shown
 from swell.model.world import Failures, World
 from swell.wire.api import Why, WhyStep
@@ -27,6 +27,7 @@ HELD_MS = 1.0
 NOTES = {
     "held": "waited at the gateway for a free replica",
     "connect": "reached the replica's socket",
+    "batch": "waited to be worked on together with others",
     "run": "in the replica",
     "send": "answer on its way to the caller",
     "plan": "demand reached control, a replica was planned",
@@ -191,10 +192,22 @@ def _reasons(record: RequestRecord, past: ReplicaHistory | None, unforkable: str
     if record.attempts > 1:
         sent = f"sent {record.attempts} times"
         reasons.append(f"{sent}: what it was sent to before was busy or gone, and had taken nothing of it")
+    logged = record.id
+    if record.batch is not None:
+        logged = record.batch.lead
+        reasons.append(_together(record.batch, record.id))
     if record.error == "exception":
         target = shown(record.workload.rpartition("/")[0])
-        reasons.append(f"user code raised; the traceback: swell logs {target} --request {record.id}")
+        reasons.append(f"user code raised; the traceback: swell logs {target} --request {logged}")
     return reasons + (_ending(record, past) if _died_with(record, past) else [])
+
+
+def _together(batch: Together, id: str) -> str:
+    """The batch it was in."""
+    others = batch.size - 1
+    with_others = f"batched with {others} other{'s' if others > 1 else ''}" if others else "in a batch of its own"
+    where = f"; what the batch printed is logged under {batch.lead}" if batch.lead != id else ""
+    return f"{with_others}, waited {batch.waited_ms:.1f} ms for it to begin{where}"
 
 
 def _died_with(record: RequestRecord, past: ReplicaHistory) -> bool:

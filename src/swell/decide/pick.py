@@ -2,6 +2,9 @@
 
 Two choices keep the longest queue short without looking at all of them, and unlike "always the least
 loaded" they do not send a herd to one replica when several gateways see the same stale loads.
+
+Where inputs are worked on in batches, the replica that got the last one gets the next ones too until their number
+fills a batch: spread over all replicas they would be worked on in twos and threes.
 """
 
 from __future__ import annotations
@@ -17,6 +20,11 @@ class Loaded(Protocol):
 
 
 L = TypeVar("L", bound=Loaded)
+
+
+def fills(last: Loaded, batch_max: int) -> bool:
+    """Is the replica that got the last request to get this one, too, where up to `batch_max` are worked on together?"""
+    return last.in_flight % batch_max != 0
 
 
 def pick(free: Sequence[L], draw: float) -> L:

@@ -14,7 +14,8 @@ import httptools
 
 from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, NOT_IN_TRAILERS, OWS, tokens
 from swell.gateway.shared import AnswerHead
-from swell.wire.http import BUSY, COST_USD, CPU_US, ERROR, HEADER_MAX, REQUEST_ID, RUN_US, lower
+from swell.model.request import Together, is_id
+from swell.wire.http import BATCH, BUSY, COST_USD, CPU_US, ERROR, HEADER_MAX, REQUEST_ID, RUN_US, lower
 
 KNOWN_ANSWERS_MAX = 1024
 KNOWN_ANSWER_MAX = 1024
@@ -23,10 +24,11 @@ NUMBER_MAX = 18
 """Digits of a number that is read."""
 
 _USED = re.compile(
-    rb"\r\n%b: (\d{1,%d})\r\n%b: (\d{1,%d})\r\n\r\n" % (CPU_US.encode(), NUMBER_MAX, RUN_US.encode(), NUMBER_MAX)
+    rb"\r\n%b: (\d{1,%d})\r\n%b: (\d{1,%d})(?:\r\n%b: ([0-9a-f -]{1,99}))?\r\n\r\n"
+    % (CPU_US.encode(), NUMBER_MAX, RUN_US.encode(), NUMBER_MAX, BATCH.encode())
 )
 """What was used, and nothing after it: other lines would be remembered as those of all heads that begin alike."""
-_CPU_US, _RUN_US, _BUSY, _ERROR = lower(CPU_US), lower(RUN_US), lower(BUSY), lower(ERROR)
+_CPU_US, _RUN_US, _BUSY, _ERROR, _BATCH = map(lower, (CPU_US, RUN_US, BUSY, ERROR, BATCH))
 _SPECIAL = NOT_FORWARDED | {
     b"content-length",
     lower(REQUEST_ID),
@@ -35,6 +37,7 @@ _SPECIAL = NOT_FORWARDED | {
     _RUN_US,
     _BUSY,
     _ERROR,
+    _BATCH,
 }
 
 
@@ -67,6 +70,8 @@ class Answer:
     cpu_us: int = -1
     run_us: int = -1
     """CPU time of the input and time in user code; -1: nobody said."""
+    batch: bytes = b""
+    """What it was worked on together with, as the replica tells it."""
     named: Sequence[bytes] = ()
     """Headers that are about the connection, by what it says itself."""
     lines: Sequence[bytes] = ()
@@ -153,6 +158,8 @@ class Answers:
         answer.lines = known.lines
         answer.cpu_us = int(used[1])
         answer.run_us = int(used[2])
+        if used.lastindex == 3:
+            answer.batch = used[3]
         if known.length:
             answer.pieces = (data[used.end() :],)
         return True
@@ -211,6 +218,8 @@ class Answers:
                 answer.busy = True
             elif name == _ERROR:
                 answer.error = value
+            elif name == _BATCH:
+                answer.batch = value
 
     def on_headers_complete(self) -> None:
         answer = self.answer
@@ -246,6 +255,14 @@ class Answers:
             self.answer.ended = True
         else:
             self.next()
+
+
+def together(told: bytes) -> Together | None:
+    """What a replica told of a batch; None where it is not as the runtime writes it: user code can set any header."""
+    parts = told.split()
+    if len(parts) != 4 or not all(map(_is_number, parts[:3])) or not is_id(parts[3].decode("latin-1")):
+        return None
+    return Together(int(parts[0]), int(parts[1]) / 1e3, int(parts[2]) / 1e3, parts[3].decode())
 
 
 def _is_number(value: bytes) -> bool:

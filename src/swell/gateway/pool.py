@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from swell.decide.admit import Refusal, unavailable
-from swell.decide.pick import pick
+from swell.decide.pick import fills, pick
 from swell.gateway.count import Tally
 from swell.gateway.heads import limit_line
 from swell.gateway.held import Held
@@ -52,6 +52,9 @@ class Pool:
         self.memory_mib = row.memory_mib
         self.single_use = row.single_use
         self.native = row.native
+        self.batch_max = row.batch_max
+        self.filled: Replica | None = None
+        """Where inputs are worked on together: the replica that got the last one."""
         self.failing = ""
         self.retry_at = 0.0
         """No start is tried before then (on the clock of `shared.now`)."""
@@ -154,7 +157,7 @@ class Pool:
         if not self.replicas:
             request.cold = True
         if self.free:
-            self._assign(request, pick(self.free, random.random()))
+            self._assign(request, self._fill() if self.batch_max else pick(self.free, random.random()))
         else:
             self._wait(request, first=False)
 
@@ -191,6 +194,13 @@ class Pool:
                 self.free[replica.place] = last
                 last.place = replica.place
             replica.place = -1
+
+    def _fill(self) -> Replica:
+        """The free replica whose batch is filling, or another one's."""
+        last = self.filled
+        if last is None or last.place < 0 or not fills(last, self.batch_max):
+            last = self.filled = pick(self.free, random.random())
+        return last
 
     def _assign(self, request: Request, replica: Replica) -> None:
         now = self.shared.now()
@@ -247,7 +257,7 @@ class Pool:
         self.release(replica, self.shared.now())
         self.forget_peak()
         if self.free:
-            self._assign(request, pick(self.free, random.random()))
+            self._assign(request, self._fill() if self.batch_max else pick(self.free, random.random()))
         elif not self.moved(request):
             self._wait(request, first=True)
 

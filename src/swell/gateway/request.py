@@ -20,7 +20,7 @@ from swell.gateway.heads import CLOSE_LINE, COLD_LINE, JSON_TYPE, KEEP_ALIVE_LIN
 from swell.gateway.shared import Shared
 from swell.gateway.wheel import Timed
 from swell.model.limits import Limits
-from swell.model.request import RequestRecord
+from swell.model.request import RequestRecord, Together
 from swell.wire.http import TIMEOUT, ErrorShape, error_body
 
 REPLAY_MAX = 256 * 1024
@@ -318,6 +318,7 @@ class Request:
         cpu_us: int = -1,
         cost_usd: float = 0.0,
         run_ms: float = -1.0,
+        batch: Together | None = None,
     ) -> None:
         """It is over: count it, and remember it if it is worth that. Exactly once.
 
@@ -349,7 +350,7 @@ class Request:
                     received_at=time.time() - total_ms / 1e3,
                     status=status,
                     total_ms=total_ms,
-                    phases_ms=self._phases(total_ms, run_ms),
+                    phases_ms=self._phases(total_ms, run_ms, batch),
                     replica=self.replica.id if self.replica is not None else "",
                     cold=self.cold,
                     cpu_us=cpu_us,
@@ -357,6 +358,7 @@ class Request:
                     attempts=max(self.attempts, 1),
                     error=error,
                     key=self.key,
+                    batch=batch,
                 )
             )
 
@@ -369,7 +371,7 @@ class Request:
         lines = own_times(self._phases(total_ms, -1.0), total_ms, free=not self.sent_at)
         return lines + COLD_LINE if self.cold else lines
 
-    def _phases(self, total_ms: float, run_ms: float) -> tuple[tuple[str, float], ...]:
+    def _phases(self, total_ms: float, run_ms: float, batch: Together | None = None) -> tuple[tuple[str, float], ...]:
         if not self.assigned_at:
             return (("held", total_ms),)
         held_ms = (self.assigned_at - self.at) * 1e3
@@ -379,4 +381,8 @@ class Request:
         rest_ms = total_ms - held_ms - connect_ms
         if run_ms < 0.0:
             return (("held", held_ms), ("connect", connect_ms), ("run", rest_ms))
+        if batch is not None:
+            send_ms = max(rest_ms - batch.waited_ms - batch.run_ms, 0.0)
+            within = (("batch", batch.waited_ms), ("run", batch.run_ms), ("send", send_ms))
+            return (("held", held_ms), ("connect", connect_ms), *within)
         return (("held", held_ms), ("connect", connect_ms), ("run", run_ms), ("send", max(rest_ms - run_ms, 0.0)))

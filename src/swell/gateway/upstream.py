@@ -12,7 +12,7 @@ import struct
 from typing import Protocol, cast
 
 from swell.decide.price import marginal
-from swell.gateway.answers import Answer, Answers, Broken, Switched
+from swell.gateway.answers import Answer, Answers, Broken, Switched, together
 from swell.gateway.heads import (
     CHUNKED_LINE,
     CLOSE_LINE,
@@ -30,6 +30,7 @@ from swell.gateway.heads import (
 from swell.gateway.request import REPLAY_MAX, Framing, Request
 from swell.gateway.shared import Shared
 from swell.gateway.tunnel import Tunnel
+from swell.model.request import Together
 from swell.wire.http import COST_USD, REMAINING_MS, SERVER_TIMING
 
 NONE, LENGTH, CHUNKED, CLOSE = Framing
@@ -45,7 +46,10 @@ ATOMIC_MAX = 16 * 1024
 _HEAD = f"%b%b\r\n{REMAINING_MS}: %d\r\nhost: %b\r\n%b%b%b\r\n".encode()
 _FOREIGN_HEAD = b"%b%b\r\nhost: %b\r\n%b%b\r\n"
 _TRAILER_LINE = f"trailer: {SERVER_TIMING}, {COST_USD}\r\n".encode()
-_TIMES = f"{SERVER_TIMING}: held;dur=%.2f, connect;dur=%.2f, run;dur=%.2f, send;dur=%.2f, total;dur=%.2f%b\r\n".encode()
+_TIMES = (
+    f"{SERVER_TIMING}: held;dur=%.2f, connect;dur=%.2f%b, run;dur=%.2f, send;dur=%.2f, total;dur=%.2f%b\r\n".encode()
+)
+_BATCH_TIME = b", batch;dur=%.2f"
 _TIMES_AND_COST = _TIMES + COST
 
 
@@ -77,6 +81,7 @@ class Upstream(asyncio.Protocol):
         self.atomic = False
         """The whole request went out in one write so small that it is read whole or not at all."""
         self.cost_usd = 0.0
+        self.batch: Together | None = None
 
     # -- to the replica -------------------------------------------------------------------
 
@@ -274,6 +279,13 @@ class Upstream(asyncio.Protocol):
         """Server-Timing and, where the replica told its CPU time, the cost: header lines or trailers."""
         rest_ms = (now - request.sent_at) * 1e3
         run_ms = answer.run_us / 1e3 if answer.run_us >= 0 else rest_ms
+        waited = b""
+        if answer.batch:
+            batch = self.batch = together(answer.batch)
+            if batch is not None:
+                # Each pays its share of the run, and all of them waited for it.
+                run_ms, rest_ms = batch.run_ms, rest_ms - batch.waited_ms
+                waited = _BATCH_TIME % batch.waited_ms
         send_ms = rest_ms - run_ms if rest_ms > run_ms else 0.0
         held_ms = (request.assigned_at - request.at) * 1e3
         connect_ms = (request.sent_at - request.assigned_at) * 1e3
@@ -283,10 +295,10 @@ class Upstream(asyncio.Protocol):
             phases = (f", start-{name};dur={ms:.2f}" for name, ms in request.replica.timings_ms)
             start = "".join(phases).encode("ascii", "replace")
         if answer.run_us < 0:
-            return _TIMES % (held_ms, connect_ms, run_ms, send_ms, total_ms, start)
+            return _TIMES % (held_ms, connect_ms, waited, run_ms, send_ms, total_ms, start)
         memory_mib = request.pool.memory_mib if request.pool is not None else 0
         self.cost_usd = marginal(request.shared.prices, max(answer.cpu_us, 0) / 1e6, answer.run_us / 1e6, memory_mib)
-        return _TIMES_AND_COST % (held_ms, connect_ms, run_ms, send_ms, total_ms, start, self.cost_usd)
+        return _TIMES_AND_COST % (held_ms, connect_ms, waited, run_ms, send_ms, total_ms, start, self.cost_usd)
 
     # -- the ends -------------------------------------------------------------------------
 
@@ -299,7 +311,7 @@ class Upstream(asyncio.Protocol):
             if word.isdigit() and len(word) == 3:
                 status, error = int(word), code.decode("latin-1")
         run_ms = answer.run_us / 1e3 if answer.run_us >= 0 else -1.0
-        request.finish(now, status, error, answer.cpu_us, self.cost_usd, run_ms)
+        request.finish(now, status, error, answer.cpu_us, self.cost_usd, run_ms, self.batch)
         self.owner.ended(self._detach(request, answer), now)
         request.client.answered(request)
 
@@ -317,6 +329,7 @@ class Upstream(asyncio.Protocol):
             return None
         self.atomic = False
         self.cost_usd = 0.0
+        self.batch = None
         self.answers.next()
         return self
 

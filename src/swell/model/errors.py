@@ -167,7 +167,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
         "unknown_version",
     ),
     PermissionDeniedError: ("bad_host", "bad_origin", "no_scope"),
-    RemoteError: ("environment", "exception", "no_replica", "replica_died"),
+    RemoteError: ("bad_batch", "environment", "exception", "no_replica", "replica_died"),
     RequestSizeError: ("blob_too_large", "body_too_large", "bundle_too_large", "headers_too_large"),
     ResourceExhaustedError: (
         *("busy", "held_too_long", "rate_limited", "state_full", "too_many_held", "too_many_in_flight"),

@@ -19,6 +19,9 @@ COUNT_MAX = 1_000_000
 RATE_MAX = 1e6
 """Requests per second: no gateway sees as many."""
 BYTES_MAX = 1 << 40
+BATCH_SIZE_MAX = 1000
+BATCH_WAIT_MS_MAX = 600_000
+"""Ten minutes: a batch of a dear model may be worth waiting for, a lost one is not."""
 HTTP_METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
 """Of a function that is a web endpoint."""
 

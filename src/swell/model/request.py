@@ -35,6 +35,19 @@ class Start(msgspec.Struct, frozen=True):
     """What its processes took, in order."""
 
 
+class Together(msgspec.Struct, frozen=True):
+    """How an input of a batched method was worked on."""
+
+    size: int
+    """With so many inputs, itself counted."""
+    waited_ms: float
+    """Until they were, from when the replica had it."""
+    run_ms: float
+    """For so long in user code, all of them."""
+    lead: str
+    """The first of these requests: what the code printed is logged under its id."""
+
+
 class RequestRecord(msgspec.Struct, frozen=True):
     """One request through a gateway. Durations in ms, times in seconds since the epoch."""
 
@@ -47,7 +60,7 @@ class RequestRecord(msgspec.Struct, frozen=True):
     """HTTP status sent; 499 = the caller left first."""
     total_ms: float
     phases_ms: tuple[tuple[str, float], ...] = ()
-    """In order: ("held", …) ("connect", …) ("run", …) ("send", …)."""
+    """In order: ("held", …) ("connect", …) ("run", …) ("send", …), and before "run" in a batch ("batch", …)."""
     replica: str = ""
     cold: bool = False
     """True: no replica was ready when it arrived."""
@@ -65,6 +78,7 @@ class RequestRecord(msgspec.Struct, frozen=True):
     """The decisions behind it, in words; control adds them likewise."""
     key: str = ""
     """Id of the API key it came with; empty for none, and for the server's own."""
+    batch: Together | None = None
 
     @property
     def workload(self) -> str:

@@ -51,6 +51,24 @@ class Web(msgspec.Struct, frozen=True):
     startup_timeout_s: float = 5.0
 
 
+class Batch(msgspec.Struct, frozen=True):
+    """Inputs of single calls are given to the code together, as lists."""
+
+    max_size: int
+    """Inputs of one batch."""
+    wait_ms: int
+    """How long an input may wait for others while the code could have it."""
+
+    @property
+    def max_inputs(self) -> int:
+        """Inputs that a replica needs room for: one batch that runs, and one that fills meanwhile."""
+        return 2 * self.max_size
+
+    def side_by_side(self, max_inputs: int) -> int:
+        """Batches that run at the same time in a replica with so much room: all that fit, beside the one that fills."""
+        return max(1, max_inputs // self.max_size - 1)
+
+
 class Method(msgspec.Struct, frozen=True):
     """One callable of an entry point: the function itself (name == entry name) or a class's method."""
 
@@ -60,6 +78,8 @@ class Method(msgspec.Struct, frozen=True):
     web: Web | None = None
     tensors: Tensors | None = None
     """It is a model of the Open Inference Protocol V2, with these inputs and outputs."""
+    batch: Batch | None = None
+    """The only method of its entry, where it has one."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -116,6 +136,17 @@ class Revision(msgspec.Struct, frozen=True):
     def id(self) -> str:
         return revision_id(self)
 
+    @property
+    def batch(self) -> Batch | None:
+        """Of its batched method, which is the only one then."""
+        return next((method.batch for method in self.entry.methods if method.batch is not None), None)
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Does a replica run one piece of its code at a time: one input, or one batch?"""
+        batch = self.batch
+        return self.max_inputs == 1 or (batch is not None and batch.side_by_side(self.max_inputs) == 1)
+
 
 def revision_id(revision: Revision) -> str:
     """ "rv-" and 12 hex digits of the content's digest. Not cached: keep it where it is needed often."""
@@ -123,7 +154,7 @@ def revision_id(revision: Revision) -> str:
     return "rv-" + hashlib.sha256(msgspec.msgpack.encode(content)).hexdigest()[:12]
 
 
-LATER = frozenset({"tensors"})
+LATER = frozenset({"batch", "tensors"})
 """Fields, wherever in a revision they are, that came after the first release. While they are empty they are no part of
 the content: what was deployed before keeps its id."""
 

@@ -20,6 +20,7 @@ from swell.model.errors import SwellError, brief
 from swell.runtime.shapes import OMITTED, Shapes
 from swell.runtime.tracebacks import summary
 from swell.wire.http import JSON, MSGPACK, OCTETS, PICKLE
+from swell.wire.single import single
 
 Given = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -40,15 +41,20 @@ _PLACE = re.compile(r"^(?P<said>.*) - at `(?P<path>(?:key in )?\$.*)`$", re.DOTA
 
 
 class Arguments:
-    """The parameters of one callable. A parameter whose annotation msgspec does not know is passed as it is."""
+    """The parameters of one callable. A parameter whose annotation msgspec does not know is passed as it is.
 
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+    `batched`: it takes a list for each, and a caller gives one of what is in it.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any], batched: bool = False) -> None:
         self.name = name
         signature = _signature(function)
         self._signature = signature
-        self.text = f"{name}{_as_written(signature)}"
-        """The signature as people write it."""
         hints = _hints(function)
+        if batched:
+            hints = {each: single(hint) for each, hint in hints.items()}
+        self.text = f"{name}{_as_written(_annotated(signature, hints) if batched else signature)}"
+        """The signature as people write it."""
         self.resolved = len(hints) == len(getattr(function, "__annotations__", {}))
         """Every annotation could be evaluated."""
         named = [p for p in signature.parameters.values() if p.kind not in _VARIABLE]
@@ -104,6 +110,13 @@ class Arguments:
     def bind(self, named: dict[str, Any]) -> Given:
         """The arguments by name, out of JSON or, where nothing of msgspec's is asked for, anything. SwellError 422."""
         return self._bind([], named)
+
+    def by_name(self, given: Given) -> Given:
+        """The same, with what was given by its place under its name."""
+        args, kwargs = given
+        if not args or self._unnamed or len(args) > len(self._positional):
+            return given
+        return (), {**dict(zip(self._positional, args, strict=False)), **kwargs}
 
     def from_query(self, pairs: Iterable[tuple[str, str]], body: dict[str, Any]) -> Given:
         """Arguments of a web endpoint: query parameters as text, and the fields of a JSON object.
@@ -294,6 +307,14 @@ def _as_written(signature: inspect.Signature) -> inspect.Signature:
     """Annotations that are text stand there without quotes."""
     parameters = [p.replace(annotation=_unquoted(p.annotation)) for p in signature.parameters.values()]
     return signature.replace(parameters=parameters, return_annotation=_unquoted(signature.return_annotation))
+
+
+def _annotated(signature: inspect.Signature, hints: dict[str, Any]) -> inspect.Signature:
+    """With these annotations, and none where that is Any."""
+    shown = {name: inspect.Parameter.empty if hint is Any else hint for name, hint in hints.items()}
+    parameters = [p.replace(annotation=shown.get(p.name, p.annotation)) for p in signature.parameters.values()]
+    returns = shown.get("return", signature.return_annotation)
+    return signature.replace(parameters=parameters, return_annotation=returns)
 
 
 def _unquoted(annotation: Any) -> Any:

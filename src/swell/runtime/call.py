@@ -185,8 +185,8 @@ class Call:
         exchange.write(self._streaming.error(error_body("deadline", message, self.request)))
         exchange.end(spent + error_line(504, "deadline"))
 
-    def left(self) -> bool:
-        return self._exchange.left()
+    def left(self, now: float) -> bool:
+        return self.deadline <= now or self._exchange.left()
 
     # -- synchronous code, on a worker thread --------------------------------------------------
 
@@ -337,9 +337,9 @@ class Call:
         except Exception as error:
             raise _Unencodable(self.request, results.bad_result(self._callee.name, item, error)) from None
 
-    def _failed(self, error: BaseException) -> None:
+    def _failed(self, error: BaseException, logged: bool = False) -> None:
         """User code raised. Where its stream has an ending already that was when it was closed: the log tells of it."""
-        body = self._exception(error)
+        body = self._exception(error, logged)
         if not self._ending:
             self._error = error_line(500, "exception")
             self._answer = Answer(500, JSON.encode(), body)
@@ -349,9 +349,10 @@ class Call:
         self._ending = form.error(body)
         self._error = error_line(500, code)
 
-    def _exception(self, error: BaseException) -> bytes:
-        """User code raised: the traceback to the log, the type and text to the caller."""
-        sys.stderr.write(user_traceback(error))
+    def _exception(self, error: BaseException, logged: bool = False) -> bytes:
+        """User code raised: the traceback to the log, unless it is there, the type and text to the caller."""
+        if not logged:
+            sys.stderr.write(user_traceback(error))
         pickled = self._exchange.request.trusted and b"pickle" in self._exchange.request.header(b"accept")
         return results.exception_body(error, self.request, pickled, self._callee.error_body)
 
@@ -382,7 +383,7 @@ class Call:
             self._tell_late(used)
             return
         if self._streaming is not None and not self._ending:
-            self._break_off(self._streaming, "exception", error_body("exception", _STOPPED_ITSELF, self.request))
+            self._break_off(self._streaming, "exception", error_body("exception", STOPPED_ITSELF, self.request))
         spent = used + self._error
         if self._pipe is not None:
             # The loop may hear of a short stream's end, with that of other jobs, before it hears of its beginning.
@@ -394,7 +395,7 @@ class Call:
             status, content_type, body, head = self._answer
             exchange.answer(status, content_type, body, head + spent)
         else:
-            exchange.refuse(500, "exception", _STOPPED_ITSELF, spent, shape=self._callee.error_body)
+            exchange.refuse(500, "exception", STOPPED_ITSELF, spent, shape=self._callee.error_body)
 
 
 class _Unencodable(Exception):
@@ -417,7 +418,7 @@ class _NoItems(SwellError):
 
 
 _END = object()
-_STOPPED_ITSELF = "InputCancellation: the code stopped itself"
+STOPPED_ITSELF = "InputCancellation: the code stopped itself"
 
 
 async def _each(items: Iterator[Any]) -> AsyncGenerator[Any, None]:

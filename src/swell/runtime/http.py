@@ -18,6 +18,8 @@ import httptools
 
 from swell.wire.hangup import hung_up
 from swell.wire.http import (
+    BATCH,
+    BUSY,
     CPU_US,
     ERROR,
     JSON,
@@ -55,6 +57,7 @@ _REQUEST_ID, _REMAINING_MS, _LIMIT, _TRUSTED = map(lower, (REQUEST_ID, REMAINING
 _USED = f"{CPU_US}: %d\r\n{RUN_US}: %d\r\n".encode()
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
+BUSY_LINE = f"{BUSY}: 1\r\n".encode()
 
 
 class Head:
@@ -428,6 +431,11 @@ class Connection(asyncio.Protocol):
 def used_lines(cpu_ns: int, run_ns: int) -> bytes:
     """The header lines, or trailers, that tell the gateway what an input used."""
     return _USED % (cpu_ns // 1000, run_ns // 1000)
+
+
+def batch_line(size: int, waited_us: int, run_us: int, lead: str) -> bytes:
+    """The header line that tells the gateway with how many it was worked on, and for how long all of them were."""
+    return f"{BATCH}: {size} {waited_us} {run_us} {lead}\r\n".encode("latin-1")
 
 
 def error_line(status: int, code: str) -> bytes:

@@ -55,7 +55,8 @@ class Program:
         """
         known = self._arguments.get(name)
         if known is None or not known.resolved:
-            known = self._arguments[name] = Arguments(name, self.method(name))
+            batched = any(method.batch is not None for method in self.entry.methods if method.name == name)
+            known = self._arguments[name] = Arguments(name, self.method(name), batched)
         return known
 
     def enter(self, snap_done: bool) -> list[Hook]:

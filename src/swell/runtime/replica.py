@@ -18,6 +18,7 @@ from swell.model.errors import SwellError
 from swell.model.workload import Method, model_name, revision_of, workload_of
 from swell.runtime import load, output
 from swell.runtime.asgi import AsgiApp
+from swell.runtime.batched import Batches
 from swell.runtime.call import Callee, ReplicaContext
 from swell.runtime.channel import Channel
 from swell.runtime.endpoint import Endpoint, EndpointCallee, fastapi_app, has_fastapi
@@ -40,6 +41,8 @@ except ImportError:
 BACKLOG = 128
 STUCK_STATUS = 75
 """Exit status of a replica that ended because its input could not be stopped."""
+SAY_S = 0.05
+"""How long a replica that ends so has to give back what it had not begun."""
 LATE_S = 0.1
 """How long an empty draining replica still tells late requests that it is busy, before it closes its door."""
 
@@ -101,6 +104,7 @@ class Replica:
         self._server: asyncio.AbstractServer | None = None
         """Kept: uvloop closes the listening socket of a server that is garbage-collected."""
         self._apps: list[AsgiApp] = []
+        self._batches: Batches | None = None
         self._foreign = False
 
     async def live(self, listener: socket.socket | None, started: float, timings: list[tuple[str, float]]) -> None:
@@ -155,7 +159,11 @@ class Replica:
         """Make one method callable, in the way it is exposed."""
         function = self._program.method(method.name)
         web = method.web
-        if web is None:
+        if method.batch is not None:
+            arguments = self._program.arguments(method.name)
+            self._batches = Batches(self._context, method, method.batch, function, arguments)
+            self._service.add_call(self._batches)
+        elif web is None:
             self._service.add_call(Callee(method, function, self._program.arguments(method.name)))
             if method.tensors is not None:
                 self._service.add_call(self._model(method, function), "v2")
@@ -249,13 +257,19 @@ class Replica:
         self._end(why)
 
     def _stuck(self, requests: tuple[str, ...]) -> None:
-        """With one slot there is no use in going on: another replica takes over."""
-        ending = self._launch.revision.max_inputs == 1
+        """Where nothing else can run meanwhile there is no use in going on: another replica takes over."""
+        ending = self._launch.revision.one_at_a_time
         self._channel.send(Stuck(requests=requests, ending=ending))
-        if ending:
-            for stream in self._context.output:
-                stream.end()
+        if not ending:
+            return
+        for stream in self._context.output:
+            stream.end()
+        # When the watchdog's thread tells it, the loop is not there to write anything.
+        if self._batches is None or asyncio._get_running_loop() is None:
             os._exit(STUCK_STATUS)
+        self._context.slots.close("what it runs could not be stopped")
+        self._context.loop.call_soon(self._batches.give_back)
+        self._context.loop.call_later(SAY_S, os._exit, STUCK_STATUS)
 
     def _reattach(self) -> Reattach:
         return Reattach(replica=self._launch.replica, pid=os.getpid(), ready=self._ready)

@@ -9,11 +9,10 @@ from typing import Protocol
 
 from swell.model.errors import SwellError
 from swell.runtime.call import Callee, ReplicaContext
-from swell.runtime.http import Exchange, Handler
+from swell.runtime.http import BUSY_LINE, Exchange, Handler
 from swell.runtime.slots import Work
-from swell.wire.http import BUSY, WEB, ErrorShape, error_body, lower
+from swell.wire.http import WEB, ErrorShape, error_body, lower
 
-_BUSY = f"{BUSY}: 1\r\n".encode()
 _WEB = lower(WEB)
 
 
@@ -60,7 +59,7 @@ class Service:
             exchange.refuse(504, "deadline", late, shape=_shape(callee))
             return None
         if not slots.free():
-            exchange.refuse(503, "busy", self._why_busy(), _BUSY)
+            exchange.refuse(503, "busy", self._why_busy(), BUSY_LINE)
             return None
         try:
             if endpoint is not None:

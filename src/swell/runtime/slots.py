@@ -35,8 +35,9 @@ class Work(Protocol):
         """The deadline has passed: the caller is to be told so. `interrupt` follows."""
         ...
 
-    def left(self) -> bool:
-        """Has its caller hung up, as the kernel knows it? Asked by a thread while the loop is blocked."""
+    def left(self, now: float) -> bool:
+        """Does nobody wait for it any more: its deadline has passed, or its caller hung up, as the kernel knows it?
+        Asked by a thread while the loop is blocked."""
         ...
 
 
@@ -72,8 +73,8 @@ class Slots:
         """Start counting an input. Ask `free` first."""
         if self.running:
             work.alone = False
-            for other in self.running:
-                other.alone = False
+            if len(self.running) == 1:
+                next(iter(self.running)).alone = False  # Of more, none is by now.
         self.running.add(work)
         self._earliest = work.deadline if work.alone else min(self._earliest, work.deadline)
         self._watchdog.expect(self._earliest)
@@ -82,17 +83,21 @@ class Slots:
         if work.deadline < self._timer_at:
             self._watch(work.deadline)
 
-    def end(self, work: Work) -> None:
-        """The input's code is over."""
-        self.running.discard(work)
-        handle = self._stopping.pop(work, None)
-        if handle is not None:
-            handle.cancel()
-        if self._stuck:
-            self._unlist(work)
+    def end(self, *works: Work) -> None:
+        """The code of these inputs is over."""
+        earliest = math.inf
+        for work in works:
+            self.running.discard(work)
+            handle = self._stopping.pop(work, None)
+            if handle is not None:
+                handle.cancel()
+            if self._stuck:
+                self._unlist(work)
+            if work.deadline < earliest:
+                earliest = work.deadline
         if not self.running:
             self._watchdog.rest()
-        elif work.deadline <= self._earliest:
+        elif earliest <= self._earliest:
             self._earliest = min(other.deadline for other in self.running)
             self._watchdog.expect(self._earliest)
         if not self.running and self._empty is not None and not self._empty.done():
@@ -124,7 +129,7 @@ class Slots:
     def _left_behind(self) -> list[Work]:
         """What runs and nobody waits for. For the watchdog's thread, while the loop is blocked."""
         now, running = time.monotonic(), tuple(self.running)
-        return [work for work in running if work in self._stopping or work.deadline <= now or work.left()]
+        return [work for work in running if work in self._stopping or work.left(now)]
 
     def _list(self, works: Sequence[Work]) -> None:
         """These cannot be stopped. From the loop, or from the watchdog's thread."""

@@ -112,7 +112,9 @@ class WebSocketCall(asyncio.Protocol):
         self._close(POLICY, message)
         self._tell(POLICY, message)
 
-    def left(self) -> bool:
+    def left(self, now: float) -> bool:
+        if self.deadline <= now:
+            return True
         if self._transport is None:
             return self._exchange.left()
         return self._farewell is None and hung_up(self._transport)

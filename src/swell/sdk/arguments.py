@@ -162,6 +162,11 @@ EFFECTS: dict[str, dict[str, str]] = {
         "concurrency": "Limits.concurrency: requests at a time, those that wait included; over it 429",
         "body_max": "Limits.body_max in bytes; over it 413",
     },
+    "batched": {
+        "max_batch_size": "Batch.max_size; and Revision.target_inputs, and room for twice as many in "
+        "Revision.max_inputs, where @concurrent does not say otherwise",
+        "wait_ms": "Batch.wait_ms: how long a call may wait for others while the function could have it",
+    },
     "fastapi_endpoint": {**_WEB_EFFECTS, "method": "Web.http_method", "docs": "Web.docs"},
     "asgi_app": _WEB_EFFECTS,
     "wsgi_app": _WEB_EFFECTS,

@@ -107,7 +107,7 @@ stand_in(
     {
         "lookup": "Cls.lookup() is called Cls.from_name() now.",
         "remote": "A class is called as it is: Model().method.remote(…).",
-        "with_batching": "Dynamic batching is not available yet.",
+        "with_batching": "Cls.with_batching() is not available yet: put @swell.batched(…) on the method.",
         "with_concurrency": "Cls.with_concurrency() is not available yet: use @concurrent.",
         "with_options": "Cls.with_options() is not available yet: give the options to @app.cls().",
     },

@@ -128,8 +128,13 @@ def check(declared: Declared) -> None:
             raise SwellError("bad_function", f"{name}: @tensors goes on what is called, not on a web endpoint or hook.")
         if marked.tensors is not None and declared.is_class and not marked.method:
             raise SwellError("bad_class", f"{name} has @swell.tensors() and cannot be called: add @swell.method().")
+        if marked.tensors is not None and marked.batch is not None:
+            words = "a model of @tensors gets a whole batch in each request; keep one of them."
+            raise SwellError("bad_function", f"{name} is @batched, and {words}")
         if marked.web is not None and marked.web.kind != "endpoint" and needed(raw, declared.is_class):
             raise SwellError("bad_function", f"{name} serves a web app: give its arguments defaults.")
+        if marked.batch is not None:
+            _check_batched(declared, name, raw, marked)
     if declared.is_class:
         _check_class(what, declared.raw, members)
     elif marks.of(declared.raw).method or marks.of(declared.raw).hook:
@@ -151,11 +156,43 @@ def _check_class(what: str, raw: Any, members: Mapping[str, tuple[_Raw, Marks]])
         )
 
 
+def _check_batched(declared: Declared, name: str, raw: _Raw, marked: Marks) -> None:
+    """What gets its inputs in lists gives a list, has an argument to find their number in, and its replica alone."""
+    if marked.hook or marked.web is not None or _streams(declared, raw, marked):
+        is_else = "a hook" if marked.hook else "a web endpoint" if marked.web is not None else "a generator"
+        raise SwellError("bad_function", f"{name} is {is_else}, and @batched is for what is called and returns a list.")
+    if not _positions(raw, declared.is_class):
+        raise SwellError(
+            "bad_function", f"{name} takes no argument: a @batched function gets a list for each it takes."
+        )
+    others = [each for each, (_, mark) in declared.members().items() if mark.remote and each != name]
+    if declared.is_class and others:
+        raise SwellError(
+            "bad_class",
+            f"class {declared.raw.__qualname__}: {name} is @batched, and {others[0]} would run beside its batches: "
+            "move one of them to a class of its own.",
+        )
+    if declared.given.values["single_use_containers"]:
+        raise SwellError("bad_function", f"{name} is @batched, and single_use_containers=True gives it one input only.")
+    assert marked.batch is not None
+    chosen, least = marks.of(declared.raw).max_inputs, marked.batch.max_inputs
+    if chosen is not None and chosen < least:
+        raise SwellError(
+            "bad_function",
+            f"@concurrent(max_inputs={chosen}) leaves no room for a batch of {name} that runs and one that fills: "
+            f"leave it out, or give at least {least}.",
+        )
+
+
+def _positions(function: _Raw, bound: bool) -> list[inspect.Parameter]:
+    """The parameters that a caller gives; of a method (`bound`) all but the first."""
+    return list(inspect.signature(function).parameters.values())[1 if bound else 0 :]
+
+
 def needed(function: _Raw, bound: bool) -> list[str]:
     """Names of the arguments that must be given; of a method (`bound`) all but the first."""
-    parameters = list(inspect.signature(function).parameters.values())[1 if bound else 0 :]
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
+    return [p.name for p in _positions(function, bound) if p.default is p.empty and p.kind not in variadic]
 
 
 def _revision(declared: Declared, place: Place, module: str, bundle: str) -> model.Revision:
@@ -163,14 +200,16 @@ def _revision(declared: Declared, place: Place, module: str, bundle: str) -> mod
     own = marks.of(declared.raw)
     entry = _entry(declared, place, module)
     ports = tuple(m.web.port for m in entry.methods if m.web is not None and m.web.port is not None)
-    max_inputs = own.max_inputs or 1
+    batch = next((method.batch for method in entry.methods if method.batch is not None), None)
+    max_inputs = own.max_inputs or (batch.max_inputs if batch is not None else 1)
+    target_inputs = own.target_inputs or own.max_inputs or (batch.max_size if batch is not None else 1)
     return model.Revision(
         environment=_environment(declared),
         bundle=bundle,
         entry=entry,
         needs=quantities.needs(given, ports),
         max_inputs=max_inputs,
-        target_inputs=own.target_inputs or max_inputs,
+        target_inputs=target_inputs,
         timeout_s=quantities.seconds(given, "timeout", 300.0),
         startup_timeout_s=quantities.seconds(given, "startup_timeout", 300.0),
         snapshot=bool(values["enable_memory_snapshot"]),
@@ -204,15 +243,22 @@ def _entry(declared: Declared, place: Place, module: str) -> model.Entry:
 
 
 def _method(declared: Declared, place: Place, name: str, raw: _Raw, marked: Marks) -> model.Method:
-    chosen = marked.generator if declared.is_class else declared.given.values["is_generator"]
-    generator = is_generator(raw) if chosen is None else bool(chosen)
+    generator = _streams(declared, raw, marked)
+    called = marked.web is None and marked.batch is None
     return model.Method(
         name=name,
         generator=generator,
         asynchronous=inspect.iscoroutinefunction(raw) or inspect.isasyncgenfunction(raw),
         web=None if marked.web is None else _web(marked.web, _label(declared, place, name, marked.web)),
-        tensors=tensors.of(name, raw, declared.is_class, marked.tensors, generator) if marked.web is None else None,
+        tensors=tensors.of(name, raw, declared.is_class, marked.tensors, generator) if called else None,
+        batch=marked.batch,
     )
+
+
+def _streams(declared: Declared, raw: _Raw, marked: Marks) -> bool:
+    """Is what it gives a stream of items: by its author's word, or as it is written?"""
+    chosen = marked.generator if declared.is_class else declared.given.values["is_generator"]
+    return is_generator(raw) if chosen is None else bool(chosen)
 
 
 def _web(mark: WebMark, label: str) -> model.Web:

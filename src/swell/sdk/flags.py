@@ -17,6 +17,8 @@ from enum import Enum
 from typing import Any, Literal
 
 from swell.model.errors import SwellError
+from swell.sdk import marks
+from swell.wire.single import single
 
 _PLAIN: dict[Any, str] = {
     str: "text",
@@ -86,6 +88,8 @@ def flags(function: Callable[..., Any], bound: bool = False) -> Flags:
     if [p.kind for p in parameters] == [inspect.Parameter.VAR_POSITIONAL]:
         return Flags((), variadic=True)
     hints = _hints(raw)
+    if marks.of(raw).batch is not None:
+        hints = {name: single(hint) for name, hint in hints.items()}
     return Flags(tuple(_flag(raw.__name__, parameter, hints) for parameter in parameters))
 
 

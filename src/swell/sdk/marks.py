@@ -12,9 +12,18 @@ from traceback import FrameSummary
 from typing import Any, Literal, TypeVar
 
 from swell.model.errors import SwellError
-from swell.model.limits import HTTP_METHODS, UNLIMITED, Limits, limits_problem, rate_of, size_of
+from swell.model.limits import (
+    BATCH_SIZE_MAX,
+    BATCH_WAIT_MS_MAX,
+    HTTP_METHODS,
+    UNLIMITED,
+    Limits,
+    limits_problem,
+    rate_of,
+    size_of,
+)
 from swell.model.tensors import Tensors
-from swell.model.workload import WebKind
+from swell.model.workload import Batch, WebKind
 from swell.sdk.frames import caller
 from swell.sdk.signatures import public
 from swell.sdk.tensors import Shapes, declared
@@ -60,12 +69,13 @@ class Marks:
     target_inputs: int | None = None
     tensors: Tensors | None = None
     limits: Limits = UNLIMITED
+    batch: Batch | None = None
     given: tuple[Given, ...] = ()
 
     @property
     def remote(self) -> bool:
         """Can it be reached from outside: by a call or on the web?"""
-        return self.method or self.web is not None
+        return self.method or self.web is not None or self.batch is not None
 
 
 NONE = Marks()
@@ -167,6 +177,21 @@ def limit(
     if problem is not None:
         raise SwellError("bad_argument", f"@limit(…): {problem}.")
     return _mark(given, limits=limits)
+
+
+@public
+def batched(*, max_batch_size: int, wait_ms: int) -> Callable[[F], F]:
+    """Single calls are given to the function together: a list for each parameter, at most `max_batch_size` long; it
+    returns a list with one result for each. No call waits for others longer than `wait_ms`, nor while nothing runs."""
+    given = Given("batched", locals().copy())
+    for name, value, least, most in (
+        ("max_batch_size", max_batch_size, 1, BATCH_SIZE_MAX),
+        ("wait_ms", wait_ms, 0, BATCH_WAIT_MS_MAX),
+    ):
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            words = f"@batched({name}={value!r}): must be a whole number from {least:,} to {most:,}."
+            raise SwellError("bad_argument", words)
+    return _mark(given, batch=Batch(max_batch_size, wait_ms))
 
 
 @public

@@ -45,7 +45,6 @@ NOUNS: dict[str, str] = {
 
 FUNCTIONS: dict[str, str] = {
     "asgi": "asgi is called asgi_app now.",
-    "batched": "Dynamic batching is not available yet: use @concurrent, or take a list as the argument.",
     "build": "There are no build steps any more: do it in an @enter(snap=True) method, which runs once per template.",
     "clustered": "Clusters are not available yet: each replica works alone.",
     "create_package_mounts": "It is Image.add_local_python_source(…) now.",

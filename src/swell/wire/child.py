@@ -116,7 +116,7 @@ class Exited(msgspec.Struct, frozen=True, tag="exited"):
 
 
 class Stuck(msgspec.Struct, frozen=True, tag="stuck"):
-    """Inputs that go on after their caller left and cannot be stopped. With max_inputs == 1 the replica
+    """Inputs that go on after their caller left and cannot be stopped. A replica that runs one at a time, or one batch,
     ends itself after this; otherwise it is listed."""
 
     requests: tuple[str, ...]

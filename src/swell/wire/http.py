@@ -34,7 +34,10 @@ BUSY = "Swell-Busy"
 CPU_US = "Swell-Cpu-Us"
 """CPU time of the input, µs: header when the body has a length, else the last chunk's trailer."""
 RUN_US = "Swell-Run-Us"
-"""Time in user code, µs."""
+"""Time in user code, µs; of a batch its share."""
+BATCH = "Swell-Batch"
+"""Of an input that was worked on in a batch: how many were, µs that it waited for that, µs of user code for all of
+them, and the id of the request under which what the code prints is logged. Right behind what it used."""
 ERROR = "Swell-Error"
 """Status and code of the error an input ended in ("504 deadline"): header, or the last chunk's trailer of a stream
 whose own status had been sent before."""

@@ -157,6 +157,8 @@ class PoolRow(msgspec.Struct, frozen=True):
     native: bool
     """True: our runtime answers (Swell-* headers, busy refusals); False: a foreign process that listens."""
     replicas: tuple[Endpoint, ...]
+    batch_max: int = 0
+    """Inputs that a replica works on together; 0: each by itself."""
     failing: str = ""
     """Why the last start failed, if none has worked since: what a request that waited in vain is told."""
     retry_at: float = 0.0
