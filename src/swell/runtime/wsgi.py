@@ -202,8 +202,8 @@ class WsgiCall:
             message = self._exchange.request.past_deadline("it ran; it was told to stop")
             self._exchange.refuse(504, "deadline", message, spent)
 
-    def left(self) -> bool:
-        return self._exchange.left()
+    def left(self, now: float) -> bool:
+        return self.deadline <= now or self._exchange.left()
 
     # -- the application, on its thread ---------------------------------------------------------
 
