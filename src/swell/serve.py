@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from swell.control.queries import Queries
     from swell.model.ports import Blobs, Clock, Store
     from swell.store.retention import Keep
+    from swell.wire.api import LimitRow
 
 log = logging.getLogger("swell")
 
@@ -110,7 +111,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
         version=version("swell"),
     )
     blobs = BlobFolder(paths.blobs)
-    api = control_api(settings, Control(deployer, queries, key_ring(store, clock, loop)), blobs, keys.api)
+    api = control_api(settings, Control(deployer, queries, key_ring(store, clock, loop), settings), blobs, keys.api)
     over = asyncio.Event()
     serving = asyncio.create_task(serve_api(api, api_socket, over))
     tasks = [asyncio.create_task(chore) for chore in chores(deployer, blobs, clock)]
@@ -149,15 +150,41 @@ def key_ring(store: Store, clock: Clock, loop: Loop) -> KeyRing:
 
 
 class Control:
-    """What the API asks (`api/port`): one part deploys, one answers, one has the keys."""
+    """What the API asks (`api/port`): one part deploys, one answers, one has the keys, one knows the limits."""
 
-    def __init__(self, deployer: Deployer, queries: Queries, ring: KeyRing) -> None:
+    def __init__(self, deployer: Deployer, queries: Queries, ring: KeyRing, settings: Settings) -> None:
+        from swell.control.limits import every
+
+        built = built_limits()
+        apps = deployer.world.apps
+        self.limits = lambda holder: every(settings, built, apps.values(), ring.all(), holder)
         self.deploy, self.stop_app = deployer.deploy, deployer.stop_app
         self.version, self.versions = deployer.version, deployer.versions
         self.deployed, self.health = queries.deployed, queries.health
         self.apps, self.replicas = queries.apps, queries.replicas
         self.requests, self.why, self.usage = queries.requests, queries.why, queries.usage
         self.key, self.keys, self.make_key, self.revoke_key = ring.get, ring.rows, ring.make, ring.revoke
+
+
+def built_limits() -> list[LimitRow]:
+    """Limits that are no settings: what this build, or this machine, has."""
+    import resource
+
+    from swell.api.routes import JSON_MAX
+    from swell.control.limits import fixed
+    from swell.model.limits import SECONDS_MAX
+    from swell.store.blobs import BLOB_MAX
+    from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT
+
+    return [
+        fixed("head_max", HEADER_MAX, "bytes", "headers_too_large"),
+        fixed("headers_max", HEADERS_MAX_COUNT, "headers", "headers_too_large"),
+        fixed("api_body_max", JSON_MAX, "bytes", "body_too_large"),
+        fixed("blob_max", BLOB_MAX, "bytes", "blob_too_large"),
+        fixed("longest_time_s", SECONDS_MAX, "s", "invalid", "bad_limit"),
+        # Raised to the hard limit at start; each client needs up to two. `ulimit -Hn` is where it is said.
+        fixed("open_files", resource.getrlimit(resource.RLIMIT_NOFILE)[0], "files", "busy"),
+    ]
 
 
 def control_api(settings: Settings, port: ControlPort, blobs: Blobs, key: str) -> ASGIApp:

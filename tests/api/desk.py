@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from swell.control.keys import KeyRing
+from swell.control.limits import every, fixed
 from swell.decide.access import Holder
 from swell.model.errors import SwellError
 from swell.model.key import ApiKey
@@ -18,6 +19,7 @@ from swell.wire.api import (
     AppRow,
     DeployLine,
     KeyRow,
+    LimitRow,
     MadeKey,
     NewKey,
     PoolUsage,
@@ -27,6 +29,7 @@ from swell.wire.api import (
     VersionRow,
     Why,
 )
+from swell.wire.settings import Settings
 
 
 class Desk:
@@ -98,6 +101,9 @@ class Desk:
 
     async def usage(self, since_s: float) -> list[PoolUsage]:
         return [PoolUsage("p", 1, 0, 0, since_s, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)]
+
+    def limits(self, holder: Holder) -> list[LimitRow]:
+        return every(Settings(home="/"), [fixed("x", 1, "count")], self.kept.values(), self.ring.all(), holder)
 
     def key(self, id: str) -> ApiKey | None:
         return self.ring.get(id)

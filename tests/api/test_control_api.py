@@ -350,6 +350,7 @@ def test_the_description_covers_every_route_and_type(client: httpx2.Client) -> N
         "/api/requests",
         "/api/requests/{id}",
         "/api/usage",
+        "/api/limits",
         "/api/keys",
         "/api/keys/{key}",
         "/api/openapi.json",

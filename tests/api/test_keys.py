@@ -43,6 +43,7 @@ OPERATIONS: dict[str, dict[str, str]] = {
     "DELETE /api/apps/n/a": {"call": "deploy:n/a", "deploy": "deploy:n/a", "admin": "deploy:n/a"},
     "GET /api/apps/default/b/versions": {"call": "call:default/b", "deploy": "call:default/b", "admin": ""},
     "POST /api/apps/default/b/rollback {}": {"call": "deploy:default/b", "deploy": "deploy:default/b", "admin": ""},
+    "GET /api/limits": {"call": "", "deploy": "", "admin": ""},
     "GET /api/keys": {"call": "admin:NAMESPACE/APP", "deploy": "admin:NAMESPACE/APP", "admin": ""},
     "POST /api/keys": {"call": "admin:NAMESPACE/APP", "deploy": "admin:NAMESPACE/APP", "admin": ""},
     "DELETE /api/keys/none": {"call": "admin:NAMESPACE/APP", "deploy": "admin:NAMESPACE/APP", "admin": ""},
@@ -92,6 +93,23 @@ def test_listings_show_what_a_key_may_see(client: httpx2.Client, server: Server)
     assert client.get("/api/health").json()["waiting"] == {"default/a/f@rv-0": "no room"}
     told = error(asked(client, key, "GET", "/api/requests/q"), 403)
     assert "call:default/a" in told["message"]
+
+
+def test_limits_are_told_to_whom_they_concern(client: httpx2.Client) -> None:
+    deploy(client, "mine")
+    deploy(client, "theirs")
+    key = made(client, "limited", "call:default/mine", limits={"rate_per_s": 0.5})
+    made(client, "another", "call:default/mine", limits={"concurrency": 3})
+    rows = asked(client, key["key"], "GET", "/api/limits").json()
+    owners = {row["owner"] for row in rows}
+    assert owners == {"server", "mine/f", f"key limited ({key['row']['id']})"}
+    assert {(row["name"], row["value"]) for row in rows if row["owner"].startswith("key")} == {
+        ("rate_per_s", 0.5),
+        ("burst", 1),
+    }
+    all_owners = {row["owner"] for row in client.get("/api/limits").json()}
+    assert any(owner.startswith("key another") for owner in all_owners)
+    assert "theirs/f" in all_owners
 
 
 def test_nobody_has_more_made_than_the_own_key_may(client: httpx2.Client) -> None:

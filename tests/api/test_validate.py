@@ -91,7 +91,7 @@ def apps(draw: st.DrawFn) -> App:
         scaling = Scaling(least, least + draw(st.integers(1, 5)), draw(st.integers(0, 3)), draw(seconds))
         found.append(revision)
         limits = Limits(draw(st.floats(0, 1e6)), 0, draw(st.integers(0, 9)), draw(st.integers(0, 1 << 40)))
-        rows.append(Workload(namespace, name, workload, revision.id, scaling, limits))
+        rows.append(Workload(namespace, name, workload, revision.id, scaling, limits=limits))
     return App(namespace, name, tuple(rows), tuple(found), draw(pairs), draw(st.booleans()), draw(texts))
 
 

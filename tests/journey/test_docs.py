@@ -181,7 +181,7 @@ def settings_table() -> str:
     rows = ["| setting | default | |", "|---|---|---|"]
     for kind, mark in ((Settings, ""), (Policy, "*")):
         for field in msgspec.structs.fields(kind):
-            if field.name != "policy":
+            if field.name not in ("policy", "sources"):
                 default = "" if field.default in (msgspec.NODEFAULT, "", ()) else f"`{_shown(field.default)}`"
                 rows.append(f"| {mark}{field.name}{mark} | {default} | {meanings(kind)[field.name]} |")
     return "\n".join(rows) + "\n"

@@ -177,6 +177,20 @@ def test_so_many_at_a_time_and_bodies_no_longer(shop: PrivateSwell, tmp_path: Pa
     assert "1000 bytes (body_max of shop/Few)" in long.error["message"]
 
 
+def test_every_limit_is_listed_with_its_source(shop: PrivateSwell) -> None:
+    made(shop, "measured", "--scope", "call:default/shop", "--concurrency", "9")
+    rows = json.loads(shop.run("limits", "--json"))
+    found = {(row["owner"].partition(" (")[0], row["name"]): (row["value"], row["source"]) for row in rows}
+    assert found["key measured", "concurrency"] == (9, "swell key create")
+    assert found["shop/Few", "concurrency"] == (4, "@swell.limit")
+    assert found["shop/greet", "max_inputs"] == (100, "program")
+    assert found["server", "hold_max"] == (1000, "default")
+    shown = shop.run("limits")
+    assert "too_many_in_flight" in shown
+    assert "key measured" in shown
+    shop.run("key", "revoke", "measured")
+
+
 def test_keys_work_without_control_and_outlive_every_process(idle: PrivateSwell, tmp_path: Path) -> None:
     program = tmp_path / "shop.py"
     program.write_text(PROGRAM)

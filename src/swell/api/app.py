@@ -34,6 +34,7 @@ from swell.wire.api import (
     Deploy,
     DeployLine,
     KeyRow,
+    LimitRow,
     LogRow,
     MadeKey,
     NewKey,
@@ -152,6 +153,7 @@ class Handlers:
             *self._deploying_routes(),
             *self._seeing_routes(),
             *self._key_routes(),
+            Route("GET", "/api/limits", "Every limit there is.", self.limits, gives=list[LimitRow], needs=SEES),
             Route("GET", "/api/openapi.json", "This description.", self.openapi, gives=dict[str, Any], needs=SEES),
         ]
 
@@ -291,6 +293,9 @@ class Handlers:
         if refused is not None:
             raise refused
         return found
+
+    async def limits(self, request: ApiRequest) -> list[LimitRow]:
+        return self._control.limits(request.holder)
 
     async def keys(self, request: ApiRequest) -> list[KeyRow]:
         return self._control.keys(request.holder)

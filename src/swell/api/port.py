@@ -12,6 +12,7 @@ from swell.wire.api import (
     AppRow,
     DeployLine,
     KeyRow,
+    LimitRow,
     MadeKey,
     NewKey,
     PoolUsage,
@@ -79,6 +80,10 @@ class ControlPort(Protocol):
 
     async def usage(self, since_s: float) -> list[PoolUsage]:
         """Use of each pool in the last `since_s` seconds; 0 = all that is kept."""
+        ...
+
+    def limits(self, holder: Holder) -> list[LimitRow]:
+        """Every limit that the holder of a key may know of."""
         ...
 
     def key(self, id: str) -> ApiKey | None:

@@ -25,6 +25,7 @@ from swell.wire.api import (
     Deploy,
     DeployLine,
     KeyRow,
+    LimitRow,
     LogRow,
     MadeKey,
     NewKey,
@@ -213,6 +214,11 @@ class Client:
     async def usage(self, since_s: float = 0.0) -> list[PoolUsage]:
         """Use by pool, of the last `since_s` seconds (0 = all that is kept)."""
         return await self._ask(Request("GET", f"/api/usage?{urlencode({'since_s': since_s})}"), list[PoolUsage])
+
+    @operation
+    async def limits(self) -> list[LimitRow]:
+        """Every limit there is, of the server, of workloads and of keys."""
+        return await self._ask(Request("GET", "/api/limits"), list[LimitRow])
 
     @operation
     async def keys(self) -> list[KeyRow]:

@@ -236,3 +236,17 @@ class MadeKey(msgspec.Struct, frozen=True):
     row: KeyRow
     key: str
     """The key itself. It is told this once: no server has it."""
+
+
+class LimitRow(msgspec.Struct, frozen=True):
+    """GET /api/limits → list of these; what `swell limits --json` prints."""
+
+    name: str
+    value: float
+    unit: str
+    owner: str
+    """"server", a workload, or "key NAME (ID)"."""
+    source: str
+    """"default", "flag", "environment", "file:PATH", "program", "@swell.limit", "swell key create", or "fixed"."""
+    codes: tuple[str, ...] = ()
+    """Of the errors that are met over it."""

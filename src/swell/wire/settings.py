@@ -90,6 +90,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Workloads that `/metrics` tells one by one; the others are summed as `app="_other"`. A process whose part is over
     16 MiB, which takes some thousands, tells none."""
     policy: Policy = Policy()
+    sources: dict[str, str] = {}
+    """Where each of those that are not by default was said: "flag", "environment", "file:PATH"."""
 
     @property
     def base_url(self) -> str:
@@ -115,7 +117,7 @@ _NOTHING_AT_ZERO = {
 }
 """Settings that leave a server of no use when they are 0, and what would come of it."""
 
-_PLAIN = tuple(name for name in Settings.__struct_fields__ if name not in ("home", "policy"))
+_PLAIN = tuple(name for name in Settings.__struct_fields__ if name not in ("home", "policy", "sources"))
 _LISTS = ("allowed_hosts", "allowed_origins")
 _POLICY = Policy.__struct_fields__
 NAMES = (*_PLAIN, *_POLICY)
@@ -132,11 +134,16 @@ def load(
     """
     env = os.environ if environ is None else environ
     chosen: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     for origin, values in _files(Path.cwd() if cwd is None else cwd):
         _take(chosen, values, origin)
+        sources |= dict.fromkeys({*values, *values.get("policy", {})}, f"file:{origin}")
     variables = {name: env[f"SWELL_{name.upper()}"] for name in ("home", *NAMES) if f"SWELL_{name.upper()}" in env}
     _take(chosen, variables, "the environment")
-    _take(chosen, {name: value for name, value in (flags or {}).items() if value is not None}, "--set")
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    _take(chosen, given, "--set")
+    sources |= dict.fromkeys(variables, "environment") | dict.fromkeys(given, "flag")
+    chosen["sources"] = {name: source for name, source in sources.items() if name != "policy"}
     home = chosen.pop("home", None)
     chosen["home"] = str(Path(home).expanduser().absolute() if home else default_home())
     chosen["policy"] = {name: chosen.pop(name) for name in _POLICY if name in chosen}

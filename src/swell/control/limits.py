@@ -1,0 +1,136 @@
+"""Which limits are there, how high is each, whose is it, and who said so? For people to find the one they met. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from swell.decide.access import Holder, may_manage, may_see
+from swell.model.key import ApiKey
+from swell.model.limits import Limits
+from swell.model.workload import App, Revision, Scaling, Workload, shown
+from swell.wire.api import LimitRow
+from swell.wire.settings import Settings
+
+SERVER = "server"
+NOT_LIMITS = ("port", "grpc_port")
+"""Settings that are numbers and no limits."""
+CODES: Mapping[str, tuple[str, ...]] = {
+    "hold_max": ("too_many_held",),
+    "hold_bytes_max": ("too_many_held",),
+    "hold_s": ("held_too_long",),
+    "body_max": ("body_too_large",),
+    "header_timeout_s": ("slow_client",),
+    "body_timeout_s": ("slow_client",),
+    "failing_max": ("no_replica",),
+    "failing_wait_s": ("no_replica",),
+    "restart_backoff_max_s": ("no_replica",),
+    "drain_s": ("stopping",),
+    "timeout_s": ("deadline",),
+    "startup_timeout_s": ("no_replica",),
+    "max_replicas": ("held_too_long", "too_many_held"),
+    "max_inputs": ("held_too_long", "too_many_held"),
+    "rate_per_s": ("rate_limited",),
+    "burst": ("rate_limited",),
+    "concurrency": ("too_many_in_flight",),
+    "expires_at": ("key_expired",),
+}
+"""What is told over a limit of this name, whoever's it is."""
+_UNITS = (
+    ("rate_per_s", "requests/s"),
+    ("expires_at", "s since the epoch"),
+    ("bytes_max", "bytes"),
+    ("body_max", "bytes"),
+    ("_ms", "ms"),
+    ("_mib", "MiB"),
+    ("_gib", "GiB"),
+    ("max_gib", "GiB"),
+    ("_days", "days"),
+    ("_s", "s"),
+    ("_share", "share"),
+    ("cpu_limit", "cores"),
+    ("cpu_overcommit", "times"),
+    ("_inputs", "inputs"),
+    ("_replicas", "replicas"),
+    ("burst", "requests"),
+    ("concurrency", "requests"),
+)
+
+
+def unit_of(name: str) -> str:
+    """What a limit of this name is counted in."""
+    return next((unit for end, unit in _UNITS if name.endswith(end)), "count")
+
+
+def of_settings(settings: Settings) -> Iterator[LimitRow]:
+    """Of the server, as its settings have them."""
+    for part in (settings, settings.policy):
+        for name in part.__struct_fields__:
+            value = getattr(part, name)
+            if isinstance(value, int | float) and not isinstance(value, bool) and name not in NOT_LIMITS:
+                yield _row(name, value, SERVER, settings.sources.get(name, "default"))
+
+
+def fixed(name: str, value: float, unit: str, *codes: str) -> LimitRow:
+    """Of the server, as it is built."""
+    return LimitRow(name, value, unit, SERVER, "fixed", codes)
+
+
+def of_app(app: App) -> Iterator[LimitRow]:
+    """Of an app's workloads, as its source has them."""
+    revisions = {revision.id: revision for revision in app.revisions}
+    for workload in app.workloads:
+        yield from of_workload(workload, revisions[workload.revision])
+
+
+def of_workload(workload: Workload, revision: Revision) -> Iterator[LimitRow]:
+    """Of one workload. What differs from the default was asked for in the program."""
+    owner = shown(workload.key)
+    unsaid = {field.name: field.default for kind in (Revision, Scaling) for field in msgspec.structs.fields(kind)}
+    said = {
+        "timeout_s": revision.timeout_s,
+        "startup_timeout_s": revision.startup_timeout_s,
+        "max_inputs": revision.max_inputs,
+        "max_replicas": workload.scaling.max_replicas,
+    }
+    for name, value in said.items():
+        yield _row(name, value, owner, "default" if value == unsaid[name] else "program")
+    for name in ("cpu_limit", "memory_limit_mib"):
+        limit = getattr(revision.needs, name)
+        if limit is not None:
+            yield _row(name, limit, owner, "program")
+    yield from _of_limits(workload.limits, owner, "@swell.limit")
+
+
+def of_key(key: ApiKey) -> Iterator[LimitRow]:
+    """Of an API key, as it was made."""
+    owner = f"key {key.name} ({key.id})"
+    yield from _of_limits(key.limits, owner, "swell key create")
+    if key.expires_at is not None:
+        yield _row("expires_at", key.expires_at, owner, "swell key create")
+
+
+def every(
+    settings: Settings, built: Iterable[LimitRow], apps: Iterable[App], keys: Iterable[ApiKey], holder: Holder
+) -> list[LimitRow]:
+    """All limits that the holder of a key may know of: the server's, its apps', the keys' that it may manage or is."""
+    rows = [*of_settings(settings), *built]
+    for app in sorted(apps, key=lambda each: each.key):
+        if may_see(holder, app.namespace, app.name):
+            rows += of_app(app)
+    for key in keys:
+        if key.id == holder.id or may_manage(holder, key.scopes) is None:
+            rows += of_key(key)
+    return rows
+
+
+def _of_limits(limits: Limits, owner: str, source: str) -> Iterator[LimitRow]:
+    for name in limits.__struct_fields__:
+        value = limits.burst_max if name == "burst" and limits.rate_per_s else getattr(limits, name)
+        if value:
+            yield _row(name, value, owner, source)
+
+
+def _row(name: str, value: float, owner: str, source: str) -> LimitRow:
+    return LimitRow(name, value, unit_of(name), owner, source, CODES.get(name, ()))

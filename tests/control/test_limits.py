@@ -1,0 +1,117 @@
+"""Is every limit listed that a user can meet, with whose it is and who said so?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from journey.test_docs_wire import documented
+from swell.control.limits import NOT_LIMITS, every, of_app, of_settings, unit_of
+from swell.decide.access import SERVER, Holder, Key
+from swell.model.key import ApiKey, scope_of
+from swell.model.limits import Limits
+from swell.model.policy import Policy
+from swell.model.resources import Needs
+from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.serve import built_limits
+from swell.wire.api import LimitRow
+from swell.wire.settings import Settings, load
+
+STATUSES = {408, 413, 429, 431, 504}
+NO_LIMIT = {"control_down", "stopping", "no_runner", "state_locked", "state_closed"}
+"""503s that come of what has gone, not of a number."""
+EVERYTHING = Limits(2.0, 7, 3, 1000, 30.0)
+OF_WORKLOAD = Limits(2.0, 7, 3, 1000)
+
+
+def app(name: str, limits: Limits = OF_WORKLOAD, **more: object) -> App:
+    entry = Entry("m", "f", "function", (Method("f"),))
+    revision = Revision(Environment("/usr/bin/python3", "3.11"), "sha256-0", entry, **more)  # type: ignore[arg-type]
+    workload = Workload("default", name, "f", revision.id, Scaling(max_replicas=5), limits=limits)
+    return App("default", name, (workload,), (revision,))
+
+
+KEY = ApiKey("abcd2345", "ci", b"", (scope_of("call:default/a"),), 1.0, 2.0, None, EVERYTHING)
+
+
+def rows(holder: Holder = SERVER) -> list[LimitRow]:
+    return every(Settings(home="/"), built_limits(), [app("a"), app("b")], [KEY], holder)
+
+
+def test_every_error_that_comes_of_a_limit_has_one_that_is_listed() -> None:
+    told = {(status, code) for part in ("calls", "api") for status, code in documented(part)}
+    of_limits = {code for status, code in told if status in STATUSES or (status == 503 and code not in NO_LIMIT)}
+    assert {"rate_limited", "too_many_held", "body_too_large", "deadline", "busy", "held_too_long"} <= of_limits
+    assert of_limits - {code for row in rows() for code in row.codes} == set()
+
+
+def test_no_row_names_an_error_that_there_is_not() -> None:
+    known = {code for part in ("calls", "api") for _, code in documented(part)}
+    assert {code for row in rows() for code in row.codes} - known == set()
+
+
+def test_every_number_among_the_settings_is_a_limit_with_its_unit() -> None:
+    listed = {row.name: row for row in of_settings(Settings(home="/"))}
+    for kind in (Settings, Policy):
+        for field in msgspec.structs.fields(kind):
+            if field.type in (int, float) and field.name not in NOT_LIMITS:
+                assert listed[field.name].value == field.default
+    for name, unit in (("hold_s", "s"), ("slow_ms", "ms"), ("log_max_mib", "MiB"), ("cache_max_gib", "GiB")):
+        assert unit_of(name) == unit
+    for name, unit in (
+        ("hold_bytes_max", "bytes"),
+        ("body_max", "bytes"),
+        ("hold_max", "count"),
+        ("cache_days", "days"),
+    ):
+        assert listed[name].unit == unit
+
+
+def test_a_value_says_where_it_comes_from(tmp_path: Path) -> None:
+    (tmp_path / "swell.toml").write_text("hold_max = 2\nhold_s = 2\nbody_max = 2\n[policy]\nfailing_max = 2\n")
+    (tmp_path / "pyproject.toml").write_text("[tool.swell]\nhold_max = 1\nslow_ms = 1\n")
+    environ = {"SWELL_HOME": "/h", "SWELL_HOLD_S": "3", "SWELL_BODY_MAX": "3"}
+    settings = load({"body_max": "4", "drain_s": None}, environ, tmp_path)
+    # It goes to the server's processes as JSON.
+    settings = msgspec.json.decode(msgspec.json.encode(settings), type=Settings)
+    said = {row.name: (row.value, row.source) for row in of_settings(settings)}
+    assert said["body_max"] == (4, "flag")
+    assert said["hold_s"] == (3, "environment")
+    assert said["hold_max"] == (2, f"file:{tmp_path / 'swell.toml'}")
+    assert said["failing_max"] == (2, f"file:{tmp_path / 'swell.toml'}")
+    assert said["slow_ms"] == (1, f"file:{tmp_path / 'pyproject.toml'}")
+    assert said["drain_s"] == (30, "default")
+
+
+def test_a_workload_has_what_its_program_says_and_the_defaults() -> None:
+    found = {
+        row.name: (row.value, row.source)
+        for row in of_app(app("a", timeout_s=9.0, needs=Needs(cpu_limit=2.0, memory_limit_mib=64)))
+    }
+    assert found == {
+        "timeout_s": (9, "program"),
+        "startup_timeout_s": (300, "default"),
+        "max_inputs": (1, "default"),
+        "max_replicas": (5, "program"),
+        "cpu_limit": (2, "program"),
+        "memory_limit_mib": (64, "program"),
+        "rate_per_s": (2, "@swell.limit"),
+        "burst": (7, "@swell.limit"),
+        "concurrency": (3, "@swell.limit"),
+        "body_max": (1000, "@swell.limit"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("held", "id", "owners"),
+    [
+        ("call:default/a", "other222", {"server", "a/f"}),
+        ("call:default/a", KEY.id, {"server", "a/f", "key ci (abcd2345)"}),
+        ("admin:default/*", "other222", {"server", "a/f", "b/f", "key ci (abcd2345)"}),
+    ],
+)
+def test_who_may_not_know_of_it_is_not_told(held: str, id: str, owners: set[str]) -> None:
+    holder = Holder(Key.OURS, (scope_of(held),), id)
+    assert {row.owner for row in rows(holder)} == owners
