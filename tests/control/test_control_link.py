@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,19 +28,24 @@ from swell.model.workload import App, Entry, Environment, Method, Revision, Scal
 from swell.model.world import World
 from swell.store.memory import MemoryStore
 from swell.wire import link as wire
+from swell.wire.exposition import Report, exposition
 from swell.wire.frames import Unpacker, pack
 from swell.wire.link import (
+    AskMetrics,
     AskWanted,
     DemandReport,
     Down,
     Hello,
     KeepAlive,
     Level,
+    Metrics,
+    MetricsTold,
     RunnerInventory,
     RunnerNode,
     Table,
     TableDelta,
     TellAll,
+    TellMetrics,
     Wanted,
     Welcome,
 )
@@ -74,6 +80,13 @@ class Caller:
         """What the next bytes complete."""
         async with asyncio.timeout(WAIT_S):
             return list(self.unpacker.feed(await self.reader.read(65536)))
+
+    async def until(self, kind: type, is_it: Callable[[Any], bool] = lambda _message: True) -> list[Any]:
+        """Those of this kind, up to one that is it."""
+        heard: list[Any] = []
+        while not any(map(is_it, heard)):
+            heard += [message for message in await self.hear() if isinstance(message, kind)]
+        return heard
 
 
 async def no_builds(*_: object) -> BuildReport:
@@ -136,6 +149,48 @@ def test_a_peer_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -
         assert list(link.gateways) == ["g2"]
         while sent + 1 not in {message.version for message in heard if isinstance(message, Table | TableDelta)}:
             heard = await other.hear()
+
+    play(scenario)
+
+
+def test_a_scrape_is_gathered_from_all_that_are_there_and_waits_for_none_that_is_silent() -> None:
+    async def scenario(desk: Desk) -> None:
+        runner = await desk.call(Hello("runner", "n"), RunnerNode(NodeSeen(100.0, Node("n1", 4.0, 4096))), inventory())
+        asker, other = [await desk.call(Hello("gateway", name)) for name in ("g1", "g2")]
+        await until(lambda: set(desk.link.gateways) == {"g1", "g2"} and desk.link.runners)
+
+        asker.say(AskMetrics(7, within_s=WAIT_S))
+        (ask,) = await other.until(TellMetrics)
+        other.say(MetricsTold(ask.ask, Report("gateway", "1")))
+        (ask,) = await runner.until(TellMetrics)
+        report = Report("runner", "n1", (("swell_node_cpu_cores", b'swell_node_cpu_cores{node="n1"} 4\n'),))
+        # With something that nobody asked for, and twice.
+        runner.say(MetricsTold(ask.ask + 100, report), MetricsTold(ask.ask, report), MetricsTold(ask.ask, report))
+        told = await asker.until(Metrics, lambda m: m.last)
+        assert {m.ask for m in told} == {7}
+        assert [(m.report.process, m.report.name, m.report.answered) for m in told] == [
+            ("runner", "n1", True),
+            ("gateway", "1", True),
+            ("control", "", True),
+        ]
+        own = exposition([told[-1].report]).decode()
+        assert 'swell_replicas{namespace="default",app="a",function="f",role="serving",phase="ready"} 1\n' in own
+        assert 'swell_link_connected{process="runner",node="n1"} 1\n' in own
+
+        # Now nobody answers: the runner, which is known, is missed.
+        asker.say(AskMetrics(8, within_s=0.05))
+        told = await asker.until(Metrics, lambda m: m.last)
+        assert [(m.report.process, m.report.answered) for m in told] == [("runner", False), ("control", True)]
+        # And then it is not even there.
+        runner.writer.close()
+        await until(lambda: not desk.link.runners)
+        asker.say(AskMetrics(9, within_s=0.05))
+        told = await asker.until(Metrics, lambda m: m.last)
+        assert [(m.report.process, m.report.name, m.report.answered) for m in told] == [
+            ("runner", "n1", False),
+            ("control", "", True),
+        ]
+        assert 'swell_link_connected{process="runner",node="n1"} 0\n' in exposition([told[-1].report]).decode()
 
     play(scenario)
 
