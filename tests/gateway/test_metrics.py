@@ -168,7 +168,7 @@ def test_the_number_of_series_is_bounded_whatever_is_deployed(play: Play) -> Non
         for name, number in per_metric.items():
             buckets = len(BY_NAME[name.removesuffix("_bucket")].bounds) + 1 if name.endswith("_bucket") else 1
             assert number <= (most + 1) * buckets, name
-        # Who is gone makes room for the next.
+        # Who is gone makes room for the next: be it by its route, or one that had none and is gone at last.
         rig.control.publish(gone_routes=("default/app/fn0",), gone_pools=(pool_row("fn0").pool,))
         await rig.deploy(replica, name="late")
         await browser.call("/call/app/late", b"x")
@@ -176,6 +176,16 @@ def test_the_number_of_series_is_bounded_whatever_is_deployed(play: Play) -> Non
         assert ("app", "late") in now
         assert ("app", "fn0") not in now
         assert len(now) == most + 1
+        rig.control.publish(gone_routes=("default/app/late",), gone_pools=(pool_row("late").pool,))
+        await rig.seen()
+        await until(lambda: not any(pool.dirty for pool in rig.front.leaving.values()), "its last level is told")
+        rig.control.publish(pools=(pool_row("late"),))
+        rig.control.publish(gone_pools=(pool_row("late").pool,))
+        await rig.deploy(replica, name="last")
+        await browser.call("/call/app/last", b"x")
+        now = await told(rig, "swell_requests_total", "app", "function")
+        assert ("app", "last") in now
+        assert ("app", "late") not in now
 
     play(scenario, metrics_pools_max=most)
 

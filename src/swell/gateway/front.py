@@ -138,6 +138,8 @@ class Front:
             self.known.clear()
         for pool in left:
             pool.part()
+            if pool.workload not in self.rows:
+                self.shared.ledger.counts.retire(pool.workload)
             if pool.key not in self.pools:
                 self.leaving[pool.key] = pool
                 pool.close()
