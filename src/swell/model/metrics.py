@@ -140,7 +140,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         REFUSED,
         "counter",
-        "Errors answered to requests that were for no workload: no such path, no key, broken framing, the API down.",
+        "Errors answered to requests that came to no workload: no such path, no key, over a limit, the API down.",
         ("code", "error", "gateway"),
     ),
     Metric(CONNECTIONS, "gauge", "Connections of clients that are open.", ("gateway",)),
