@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -52,6 +53,19 @@ class Few:
         while not os.path.exists(file):
             time.sleep(0.01)
         return "done"
+
+
+@app.function()
+@swell.concurrent(max_inputs=100)
+@swell.limit(rate="4/s", burst=1)
+def paced(n: int) -> int:
+    return n * n
+
+
+@app.function()
+@swell.concurrent(max_inputs=100)
+def steps(n: int):
+    yield from range(n)
 
 
 @app.function(image=swell.Image.debian_slim())
@@ -131,6 +145,32 @@ def test_a_key_that_may_deploy_puts_its_own_app_in_place(shop: PrivateSwell, tmp
     refused = swell_with(shop, key, "deploy", str(program), "--name", "other")
     assert "lacks the scope deploy:default/other" in refused.stderr
     assert swell_with(shop, key, "app", "stop", "mine").returncode == 0
+
+
+CALLER = """
+import swell
+
+greet = swell.Function.from_name("shop", "greet")
+print(greet.remote("Ada"), "|", greet.remote(name="Bo"), "|", greet.remote())
+print(list(swell.Function.from_name("shop", "steps").remote_gen(3)))
+print(list(swell.Function.from_name("shop", "paced").map([1, 2, 3])))
+for given, words in (((("Ada",), {"name": "Bo"}), "all arguments by position"), (((object(),), {}), "plain data")):
+    try:
+        greet.remote(*given[0], **given[1])
+    except swell.Error as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError(given)
+"""
+
+
+def test_python_callers_with_a_key_that_may_call_send_plain_data_and_wait_for_limits(shop: PrivateSwell) -> None:
+    key = made(shop, "python", "--scope", "call:default/shop")
+    environ = {**shop.environ, "SWELL_KEY": key, "SWELL_URL": f"http://127.0.0.1:{shop.port}"}
+    done = subprocess.run([sys.executable, "-c", CALLER], env=environ, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["hello Ada | hello Bo | hello you", "[0, 1, 2]", "[1, 4, 9]"]
+    assert done.stderr.count("paced waits for a limit: Requests of shop/paced come faster") == 1
 
 
 def test_a_limit_of_a_key_is_exact_whoever_comes_at_once(shop: PrivateSwell) -> None:

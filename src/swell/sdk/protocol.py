@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -25,8 +26,10 @@ try has anew, or its replica went away."""
 
 HELD_TOO_LONG = "held_too_long"
 """Of a call that waited for a replica as long as any may. Nothing of it was begun: to send it again is no retry."""
+LIMITED = frozenset({"rate_limited", "too_many_in_flight"})
+"""Of a call that a limit kept out. Nor was anything of it begun."""
 WAIT_MAX_S = 60.0
-"""However long a server asks its caller to wait before that."""
+"""However long a server asks its caller to wait before that. A limit that asks for longer is told instead."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Request:
     body: bytes = b""
     until: float = math.inf
     """After that (monotonic clock) nobody waits for the answer. The server is told what is left when it is sent."""
+    plain: Callable[[], Request] | None = None
+    """The same without pickles, for callers whose key does not let them send any."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,27 @@ def call(target: str, args: Sequence[Any], kwargs: Mapping[str, Any], stream: bo
     headers = {"content-type": http.PICKLE, "accept": accept}
     left_s = remaining_s()
     until = math.inf if left_s is None else time.monotonic() + left_s
-    return Request("POST", f"/call/{target}", headers, _pickle(target, tuple(args), dict(kwargs)), until)
+    path, plain = f"/call/{target}", partial(_plain, target, tuple(args), dict(kwargs), stream, until)
+    return Request("POST", path, headers, _pickle(target, tuple(args), dict(kwargs)), until, plain)
+
+
+def _plain(target: str, args: tuple[Any, ...], kwargs: dict[str, Any], stream: bool, until: float) -> Request:
+    """A call with its arguments as plain data: no types but those of JSON, and bytes and times."""
+    if args and kwargs:
+        raise SwellError(
+            "bad_argument",
+            f"A key that may only call sends plain data: give {target} all arguments by position, or all by name.",
+        )
+    try:
+        body = msgspec.msgpack.encode(args or kwargs)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SwellError(
+            "cannot_pickle",
+            f"An argument of {target} cannot be sent with a key that may only call, which sends plain data: {error}. "
+            "Pass plain data, or use a key that may deploy the app.",
+        ) from error
+    headers = {"content-type": http.MSGPACK, "accept": f"{http.FRAMES}, {http.MSGPACK}" if stream else http.MSGPACK}
+    return Request("POST", f"/call/{target}", headers, body, until)
 
 
 def _pickle(target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -135,11 +160,16 @@ def error_of(answer: Answer) -> http.ErrorBody:
 
 
 def wait_s(answer: Answer) -> float | None:
-    """Seconds after which a call that was held for too long is sent again; None for any other answer."""
-    if answer.status != 503 or error_of(answer).code != HELD_TOO_LONG:
+    """Seconds after which a call that was kept out is sent again: held for too long, or by a limit for a short while.
+    None for any other answer."""
+    if answer.status not in (429, 503):
         return None
+    code = error_of(answer).code
     told = answer.headers.get("retry-after", "")
-    return min(float(told), WAIT_MAX_S) if told.isdecimal() else 1.0
+    seconds = float(told) if told.isdecimal() else 1.0
+    if code == HELD_TOO_LONG:
+        return min(seconds, WAIT_MAX_S)
+    return seconds if code in LIMITED and seconds <= WAIT_MAX_S else None
 
 
 def failed_request(error: http.ErrorBody, status: int) -> SwellError:

@@ -21,6 +21,7 @@ import httpx2
 
 from swell.model.errors import SwellError, brief
 from swell.model.hosts import stays_here
+from swell.model.key import PREFIX
 from swell.model.workload import Retrying
 from swell.sdk import shadow
 from swell.sdk.bridge import Pending
@@ -35,6 +36,8 @@ log = logging.getLogger("swell")
 
 CONNECT_TIMEOUT_S = 5.0
 CONNECTIONS_MAX = 512
+TELL_EVERY_S = 10.0
+"""That calls of one function wait for a limit is said so often at most."""
 
 
 class Reader(Protocol):
@@ -82,6 +85,12 @@ class Transport:
         self._sure = False
         """The server has taken our key."""
         self._headers = {"accept-encoding": "identity", "user-agent": "swell"}
+        self._scoped = key.startswith(PREFIX)
+        """Our key is an API key, which may not be allowed to send pickles."""
+        self._plain: set[str] = set()
+        """Paths of which it is known that it is not."""
+        self._told: dict[str, float] = {}
+        """When it was last said of a path that its calls are kept out (monotonic)."""
         if key:
             self._headers["authorization"] = f"Bearer {key}"
         self._pool: tuple[asyncio.AbstractEventLoop, httpx2.AsyncClient] | None = None
@@ -139,13 +148,17 @@ class Transport:
 
     async def _tried(self, request: Request, retrying: Retrying) -> Answer:
         await self._make_sure(request)
+        request = self._as_may_be(request)
         failed = 0
         while True:
             async with AsyncExitStack() as stack:
                 with _explained(self.url, self._home):
                     response = await stack.enter_async_context(self._sent(request))
                     answer = self._answer(response, await response.aread())
-            if await _waits_on(request, answer):
+            if await self._waits_on(request, answer):
+                continue
+            if (plain := self._plainer(request, answer)) is not None:
+                request = plain
                 continue
             if answer.ok or not retrying.max_retries or error_of(answer).code not in RETRIED:
                 return answer
@@ -160,14 +173,47 @@ class Transport:
 
     async def _opened(self, request: Request) -> _Opened:
         await self._make_sure(request)
+        request = self._as_may_be(request)
         while True:
             async with AsyncExitStack() as stack:
                 with _explained(self.url, self._home):
                     response = await stack.enter_async_context(self._sent(request))
                     body = b"" if response.is_success else await response.aread()
                 answer = self._answer(response, body)
-                if not await _waits_on(request, answer):
+                plain = self._plainer(request, answer)
+                if plain is None and not await self._waits_on(request, answer):
                     return _Opened(self.url, response, answer, stack.pop_all())
+            request = plain or request
+
+    def _as_may_be(self, request: Request) -> Request:
+        """Without pickles, where it is known that our key may not send them."""
+        return request.plain() if request.plain is not None and request.path in self._plain else request
+
+    def _plainer(self, request: Request, answer: Answer) -> Request | None:
+        """The same without pickles, where our key may not send them: it was not begun."""
+        if not self._scoped or request.plain is None or answer.status != 401 or error_of(answer).code != "no_key":
+            return None
+        self._plain.add(request.path)
+        return request.plain()
+
+    async def _waits_on(self, request: Request, answer: Answer) -> bool:
+        """Was it kept out, so that it has to be sent anew? True once it is time to."""
+        pause_s = wait_s(answer)
+        if pause_s is None or time.monotonic() + pause_s >= request.until:
+            return False
+        name, now = request.path.rpartition("/")[2], time.monotonic()
+        if answer.status == 503:
+            waits = (
+                "%s has waited for a replica as long as one request may, and waits on; max_containers= allows more "
+                "of them"
+            )
+            log.warning(waits, name)
+        elif now - self._told.get(request.path, -math.inf) >= TELL_EVERY_S:
+            # Of a fan-out there may be thousands.
+            self._told[request.path] = now
+            log.warning("%s waits for a limit: %s", name, error_of(answer).message)
+        await asyncio.sleep(pause_s)
+        return True
 
     async def _make_sure(self, request: Request) -> None:
         """Before the first call on a server that is only supposed to be ours: without a key it would run there."""
@@ -230,17 +276,6 @@ class _Opened:
         """The next bytes; empty at the end."""
         with _explained(self.url):
             return await anext(self._chunks, b"")
-
-
-async def _waits_on(request: Request, answer: Answer) -> bool:
-    """Was it held for so long that it has to be sent anew to be held on? True once it is time to."""
-    pause_s = wait_s(answer)
-    if pause_s is None or time.monotonic() + pause_s >= request.until:
-        return False
-    waits = "%s has waited for a replica as long as one request may, and waits on; max_containers= allows more of them"
-    log.warning(waits, request.path.rpartition("/")[2])
-    await asyncio.sleep(pause_s)
-    return True
 
 
 def again(request: Request, answer: Answer, failed: int, retries_max: int, delay_s: float) -> str:
