@@ -43,10 +43,11 @@ AFTER_S = 0.5
 
 @dataclass(frozen=True)
 class Kill:
-    """What was killed, each with its pid, and when."""
+    """What was killed, each with its pid, and between which two moments."""
 
     pids: dict[str, int]
-    at: float
+    begun: float
+    done: float
 
     def any_of(self, *names: str) -> bool:
         return any(name in self.pids for name in names)
@@ -179,9 +180,10 @@ def one_round(swell: PrivateSwell, victims: tuple[str, ...], chance: random.Rand
 def kill(swell: PrivateSwell, victims: tuple[str, ...], chance: random.Random) -> Kill:
     """kill -9 of each, or of one of each."""
     pids = {victim: pid_of(swell, victim, chance) for victim in victims}
+    begun = time.monotonic()
     for pid in pids.values():
         os.kill(pid, signal.SIGKILL)
-    return Kill(pids, time.monotonic())
+    return Kill(pids, begun, time.monotonic())
 
 
 def pid_of(swell: PrivateSwell, victim: str, chance: random.Random) -> int:
@@ -213,7 +215,7 @@ def answers_again(swell: PrivateSwell, calls: Traffic, killed: Kill) -> None:
 
 def warm_while_down(outcomes: list[Outcome], killed: Kill, back: float) -> None:
     """Requests that began and ended while there was no control."""
-    while_down = [one for one in outcomes if one.function == STEADY and one.begun > killed.at and one.ended < back]
+    while_down = [one for one in outcomes if one.function == STEADY and one.begun > killed.done and one.ended < back]
     if not killed.any_of("replica"):
         # Otherwise the one that was killed may be the only one there was, and its callers wait for control.
         assert while_down
@@ -237,7 +239,7 @@ def check_outcomes(killed: Kill, outcomes: list[Outcome]) -> None:
     if not killed.any_of("supervisor", "replica"):
         cold = [str(one) for one in outcomes if one.cold and one.function in (STEADY, SINGLE)]
         assert cold == [], "its replicas were there"
-    early = [str(one) for one in outcomes if not one.answered and one.ended < killed.at]
+    early = [str(one) for one in outcomes if not one.answered and one.ended < killed.begun]
     assert early == [], "before anything was killed"
 
 
