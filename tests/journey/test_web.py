@@ -43,6 +43,7 @@ def test_what_does_not_fit_is_named(pages: PrivateSwell) -> None:
     for below, word in (("/?x=seven", "'x'"), ("/", "'x'")):
         reply = ask(pages, "GET", f"/web/square{below}")
         assert (reply.status, reply.error["code"], word in reply.error["message"]) == (422, "bad_arguments", True)
+        assert [each["path"] for each in reply.error["problems"]] == ["$.x"]
     wrong = ask(pages, "POST", "/web/square/", b"{}")
     assert (wrong.status, wrong.error["code"], wrong.headers["allow"]) == (405, "method_not_allowed", "GET")
     assert ask(pages, "GET", "/web/square/below").status == 404

@@ -261,11 +261,15 @@ def test_models_and_their_dataclasses() -> None:
     [
         (P, {"x": 1, "q": 2}, "Argument 'p': there is no field 'q'"),
         (P, {}, "Argument 'p': field 'x' is missing"),
-        (dict[str, list[P]], {"a": [{"x": 1}, {"q": 2}]}, "Argument 'p[...][1]': there is no field 'q'"),
+        (
+            dict[str, list[P]],
+            {"a": [{"x": 1}, {"q": 2}]},
+            "Argument 'p.a[1]': there is no field 'q'; argument 'p.a[1]': field 'x' is missing",
+        ),
         (Options, {"point": {"x": 1, "q": 2}}, "Argument 'p.point': there is no field 'q'"),
         (Options, {"point": {"x": 1}, "levl": 2}, "Argument 'p': there is no field 'levl'"),
-        (Private, {"_x": 1}, "Argument 'p': there is no field '_x'"),
-        (Pair2, [{"x": 1}, 2, 3], "Expected `array` of at most length 2"),
+        (Private, {"_x": 1}, "Argument 'p': there is no field '_x'; argument 'p': field 'x' is missing"),
+        (Pair2, [{"x": 1}, 2, 3], "Argument 'p': expected `array` of at most length 2, got 3"),
     ],
 )
 def test_what_there_is_no_field_for_is_refused(hint: Any, value: Any, says: str) -> None:

@@ -44,6 +44,15 @@ def test_a_deadline_is_caught_by_each_of_its_names() -> None:
         assert (raised.value.code, raised.value.request, raised.value.status) == ("deadline", "q1", 504)
 
 
+def test_all_that_is_wrong_with_arguments_is_told() -> None:
+    sent = http.error_body("bad_arguments", "words", "q1", problems=(("$.x[1]", "no"), ("$.y", "nor this")))
+    error = protocol.failure(protocol.Answer(422, {}, sent))
+    assert isinstance(error, swell.exception.InvalidError)
+    assert error.problems == (("$.x[1]", "no"), ("$.y", "nor this"))
+    assert pickle.loads(pickle.dumps(error)).problems == error.problems
+    assert b"problems" not in http.error_body("bad_arguments", "words")
+
+
 def test_a_server_that_is_not_there_is_a_connection_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

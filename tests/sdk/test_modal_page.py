@@ -29,7 +29,7 @@ CONVENTION = {
 
 DIFFERENCES: dict[str, str] = {
     "Cls": "no parameters of a class, no with_options",
-    "Error": "has a `.code`, a `.status` and the `.request`",
+    "Error": "has a `.code`, a `.status`, the `.request` and, of arguments that do not fit, `.problems`",
     "Function": "no `.spawn()`; see Arguments from Python above",
     "Image": "describes a virtual environment, not a container",
     "Retries": "the Python caller sends again; callers over HTTP do not",

@@ -24,6 +24,8 @@ class SwellError(Exception):
     status = 400
     detail = ""
     request = ""
+    problems: tuple[tuple[str, str], ...] = ()
+    """Of a value that does not fit: each place in it (a JSON path), and what is wrong there."""
 
     def __new__(cls, *args: Any, **_kwargs: Any) -> Self:
         # One argument alone is the message, whatever it says.

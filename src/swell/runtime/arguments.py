@@ -10,6 +10,7 @@ import pickle
 import re
 import typing
 from collections.abc import Callable, Iterable
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Optional
 
@@ -17,6 +18,7 @@ import msgspec
 import msgspec.inspect
 
 from swell.model.errors import SwellError, brief
+from swell.runtime.problems import PROBLEMS_MAX, Problem, Reading, made_by_itself, problems, told
 from swell.runtime.shapes import OMITTED, Shapes
 from swell.runtime.tracebacks import summary
 from swell.wire.http import JSON, MSGPACK, OCTETS, PICKLE
@@ -37,7 +39,8 @@ _OBJECTS = (
 FORM = b"application/x-www-form-urlencoded"
 _TYPES = {kind.encode(): kind for kind in (JSON, MSGPACK, OCTETS, PICKLE)}
 _FIELD = re.compile(r"^Object (missing required|contains unknown) field `(.*)`$")
-_PLACE = re.compile(r"^(?P<said>.*) - at `(?P<path>(?:key in )?\$.*)`$", re.DOTALL)
+SHOWN_MAX = 10
+"""Problems that are said in words."""
 
 
 class Arguments:
@@ -75,8 +78,8 @@ class Arguments:
             for p in named
         ]
         self._all: Any = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
-        self._json: Any = msgspec.json.Decoder(self._all, dec_hook=_convert)
-        self._msgpack: Any = msgspec.msgpack.Decoder(self._all, dec_hook=_convert)
+        self._json: Any = msgspec.json.Decoder(self._all, dec_hook=made_by_itself)
+        self._msgpack: Any = msgspec.msgpack.Decoder(self._all, dec_hook=made_by_itself)
 
     def read(self, content_type: bytes, body: bytes, trusted: bool) -> Given:
         """The arguments in a call's body. SwellError 400 bad_body, 401 no_key or 422 bad_arguments."""
@@ -94,7 +97,7 @@ class Arguments:
             keyword = (0x80 <= body[0] <= 0x8F or body[0] in (0xDE, 0xDF)) and self._any_named is None
             return self._spread(self._msgpack.decode(body)) if keyword else self._loose(msgspec.msgpack.decode(body))
         except msgspec.ValidationError as error:
-            raise self._misfit(str(error)) from None
+            raise self._misfit(error, _plain(kind, body), self._all, Reading(True, kind == JSON)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if _bare(content_type) == FORM:
                 raise SwellError(
@@ -154,22 +157,30 @@ class Arguments:
         given |= {name: value for name, value in named.items() if name in self._types or self._any_named is None}
         args, kwargs = self._spread(self._whole(given, strict))
         more, other = self._any_more, self._any_named
+        wrong: list[Problem] = []
         if extra and more is not None:
             first = [kwargs.pop(name) for name in self._positional if name in kwargs]
-            read = [self._one(more, f"{more.name}[{at}]", value, strict) for at, value in enumerate(extra)]
+            read = [self._one(more, f"{more.name}[{at}]", value, strict, wrong) for at, value in enumerate(extra)]
             args = (*args, *first, *read)
         if other is not None:
             others = [name for name in named if name not in self._types]
-            kwargs |= {name: self._one(other, name, named[name], strict) for name in others}
+            kwargs |= {name: self._one(other, name, named[name], strict, wrong) for name in others}
+        if wrong:
+            raise self._misfits(wrong)
         return args, kwargs
 
-    def _one(self, extra: _Extra, place: str, value: Any, strict: bool) -> Any:
+    def _one(self, extra: _Extra, place: str, value: Any, strict: bool, wrong: list[Problem]) -> Any:
         """One of the values that `*args` or `**kwargs` takes; `place` is what an error calls it."""
         try:
-            read = msgspec.convert(value, extra.kind, strict=strict, dec_hook=_convert)
+            read = msgspec.convert(value, extra.kind, strict=strict, dec_hook=made_by_itself)
         except msgspec.ValidationError as error:
-            raise self._misfit(str(error), place) from None
-        return self._made(place, read) if extra.nested else read
+            wrong += self._found(error, value, extra.kind, Reading(strict, text_keys=False), f".{place}")
+            return None
+        try:
+            return self._shapes.make(read, place) if extra.nested else read
+        except msgspec.ValidationError as error:
+            wrong.append(told(error))
+            return None
 
     def _extra(self, parameter: inspect.Parameter | None, hints: dict[str, Any]) -> _Extra | None:
         if parameter is None:
@@ -180,26 +191,31 @@ class Arguments:
 
     def _whole(self, given: dict[str, Any], strict: bool = True) -> Any:
         try:
-            return msgspec.convert(given, self._all, strict=strict, dec_hook=_convert)
+            return msgspec.convert(given, self._all, strict=strict, dec_hook=made_by_itself)
         except msgspec.ValidationError as error:
-            raise self._misfit(str(error)) from None
+            raise self._misfit(error, given, self._all, Reading(strict, text_keys=False)) from None
 
     def _spread(self, whole: Any) -> Given:
         kwargs = msgspec.structs.asdict(whole)
         if self._optional:
             kwargs = {name: value for name, value in kwargs.items() if value is not OMITTED}
-        for name in self._nested:
-            if name in kwargs:
-                kwargs[name] = self._made(name, kwargs[name])
+        if self._nested:
+            self._make(kwargs)
         if not self._unnamed:
             return (), kwargs
         return tuple([kwargs.pop(name) for name in self._unnamed if name in kwargs]), kwargs
 
-    def _made(self, name: str, read: Any) -> Any:
-        try:
-            return self._shapes.make(read, name)
-        except msgspec.ValidationError as error:
-            raise self._misfit(str(error)) from None
+    def _make(self, kwargs: dict[str, Any]) -> None:
+        """Have instances made of what was read for them."""
+        wrong = []
+        for name in self._nested:
+            if name in kwargs:
+                try:
+                    kwargs[name] = self._shapes.make(kwargs[name], name)
+                except msgspec.ValidationError as error:
+                    wrong.append(told(error))
+        if wrong:
+            raise self._misfits(wrong)
 
     def _unpickle(self, body: bytes, trusted: bool) -> Given:
         if not trusted:
@@ -226,23 +242,42 @@ class Arguments:
             raise self._error(str(error)) from None
         return args, kwargs
 
-    def _misfit(self, said: str, within: str = "") -> SwellError:
-        """`within`: of which value msgspec says it, where that is not all of them."""
-        place = _PLACE.match(said)
-        path = within
-        if place is not None:
-            path = (within + place["path"].replace("key in ", "").removeprefix("$")).removeprefix(".")
-            said = place["said"]
-        field = _FIELD.match(said)
-        if field is not None:
-            noun = "field" if path else "argument"
-            missing = field[1] == "missing required"
-            said = f"{noun} {field[2]!r} is missing" if missing else f"there is no {noun} {field[2]!r}"
-        said = said[:1].lower() + said[1:]
-        return self._error(f"argument {path!r}: {said}" if path else said)
+    def _misfit(self, error: msgspec.ValidationError, value: Any, kind: Any, reading: Reading) -> SwellError:
+        return self._misfits(self._found(error, value, kind, reading))
+
+    def _found(
+        self, error: msgspec.ValidationError, value: Any, kind: Any, reading: Reading, path: str = ""
+    ) -> list[Problem]:
+        """What all keeps a value from being a `kind`; where it cannot be looked into, what was said of it."""
+        return [*islice(problems(value, kind, reading, path), PROBLEMS_MAX)] or [told(error, path)]
+
+    def _misfits(self, found: list[Problem]) -> SwellError:
+        """All problems: in words as many as one reads, and each for a program."""
+        words = [_in_words(each) for each in found[:SHOWN_MAX]]
+        more = len(found) - len(words)
+        error = self._error("; ".join(words) + (f"; and {more} more" if more else ""))
+        error.problems = tuple((_place(each), each.said) for each in found)
+        return error
 
     def _error(self, said: str) -> SwellError:
         return SwellError("bad_arguments", f"{said[:1].upper()}{said[1:]}. It takes {self.text}.", status=422)
+
+
+def _in_words(problem: Problem) -> str:
+    path, said = problem.path.removeprefix("."), problem.said
+    field = _FIELD.match(said)
+    if field is not None:
+        noun = "field" if path else "argument"
+        missing = field[1] == "missing required"
+        said = f"{noun} {field[2]!r} is missing" if missing else f"there is no {noun} {field[2]!r}"
+    said = said[:1].lower() + said[1:]
+    return f"argument {path!r}: {said}" if path else said
+
+
+def _place(problem: Problem) -> str:
+    """Where it is, as paths in JSON are written; a field that is missing has a place, too."""
+    field = _FIELD.match(problem.said)
+    return f"${problem.path}" if field is None else f"${problem.path}.{field[2]}"
 
 
 class _Extra(NamedTuple):
@@ -253,6 +288,14 @@ class _Extra(NamedTuple):
     """What each of its values is read as."""
     nested: bool
     """What was read is not yet what the annotation says."""
+
+
+def _plain(kind: str, body: bytes) -> Any:
+    """What a body says, whatever it is to be. SwellError 400 where it does not go on as it begins."""
+    try:
+        return msgspec.json.decode(body) if kind == JSON else msgspec.msgpack.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise bad_body(kind, body, error) from None
 
 
 def bad_body(kind: str, body: bytes, error: Exception) -> SwellError:
@@ -377,8 +420,3 @@ def _is_sequence(kind: Any) -> bool:
 def _is_object(kind: Any) -> bool:
     info = msgspec.inspect.type_info(kind)
     return isinstance(info, _OBJECTS) and not getattr(info, "array_like", False)
-
-
-def _convert(kind: type, value: Any) -> Any:
-    """A model class of the user's libraries (pydantic and its like) makes itself."""
-    return kind.model_validate(value)  # type: ignore[attr-defined]

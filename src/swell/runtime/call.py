@@ -328,7 +328,8 @@ class Call:
 
     def _refuse(self, error: SwellError) -> None:
         self._error = error_line(error.status, error.code)
-        body = self._callee.error_body(error.code, error.message, self.request, error.detail)
+        shape = self._callee.error_body
+        body = shape(error.code, error.message, self.request, error.detail, problems=error.problems)
         self._answer = Answer(error.status, JSON.encode(), body)
 
     def _item(self, form: Format, item: Any) -> bytes:

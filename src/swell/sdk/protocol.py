@@ -174,7 +174,9 @@ def wait_s(answer: Answer) -> float | None:
 
 def failed_request(error: http.ErrorBody, status: int) -> SwellError:
     """An error body as the server's own error."""
-    return SwellError(error.code, error.message, status=status, detail=error.detail, request=error.request)
+    made = SwellError(error.code, error.message, status=status, detail=error.detail, request=error.request)
+    made.problems = tuple((each.path, each.message) for each in error.problems)
+    return made
 
 
 def exception(error: http.ErrorBody, status: int) -> Exception:

@@ -67,6 +67,18 @@ def lower(name: str) -> bytes:
     return name.lower().encode()
 
 
+Problems = tuple[tuple[str, str], ...]
+"""(path, message) of each."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One of several things that are wrong with what was sent."""
+
+    path: str
+    """In it, as JSON paths are written: "$.items[2].price"."""
+    message: str
+
+
 class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
     """The body of every error Swell itself answers: {"error": {"code", "message", …}}."""
 
@@ -78,6 +90,8 @@ class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
     """Base64 pickle of the user's exception, only to callers that may send pickles."""
     traceback: str = ""
     """The user's frames of that exception, as Python prints them, to the same callers."""
+    problems: tuple[Problem, ...] = ()
+    """Of arguments that do not fit: all that is wrong with them."""
 
 
 class ErrorEnvelope(msgspec.Struct, frozen=True):
@@ -85,15 +99,29 @@ class ErrorEnvelope(msgspec.Struct, frozen=True):
 
 
 def error_body(
-    code: str, message: str, request: str = "", detail: str = "", exception: str = "", traceback: str = ""
+    code: str,
+    message: str,
+    request: str = "",
+    detail: str = "",
+    exception: str = "",
+    traceback: str = "",
+    problems: Problems = (),
 ) -> bytes:
     """An error as JSON bytes."""
-    return msgspec.json.encode(ErrorEnvelope(ErrorBody(code, message, request, detail, exception, traceback)))
+    listed = tuple(Problem(*each) for each in problems)
+    return msgspec.json.encode(ErrorEnvelope(ErrorBody(code, message, request, detail, exception, traceback, listed)))
 
 
 class ErrorShape(Protocol):
     """How callers of one kind are told of errors: `error_body`, or what another protocol has for it."""
 
     def __call__(
-        self, code: str, message: str, request: str = "", detail: str = "", exception: str = "", traceback: str = ""
+        self,
+        code: str,
+        message: str,
+        request: str = "",
+        detail: str = "",
+        exception: str = "",
+        traceback: str = "",
+        problems: Problems = (),
     ) -> bytes: ...

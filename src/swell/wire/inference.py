@@ -11,7 +11,7 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.tensors import DATATYPES, Tensor
-from swell.wire.http import JSON, OCTETS
+from swell.wire.http import JSON, OCTETS, Problems
 
 FACE = "v2"
 """First segment of the target of such a call, at the gateway and at a replica."""
@@ -127,10 +127,16 @@ _decode = msgspec.json.Decoder(_Document).decode
 
 
 def error_body(
-    code: str, message: str, request: str = "", detail: str = "", exception: str = "", traceback: str = ""
+    code: str,
+    message: str,
+    request: str = "",
+    detail: str = "",
+    exception: str = "",
+    traceback: str = "",
+    problems: Problems = (),
 ) -> bytes:
     """An error as the protocol has it; its code is in the status, and the request's id in a header."""
-    del code, request, detail, exception, traceback
+    del code, request, detail, exception, traceback, problems
     return msgspec.json.encode({"error": message})
 
 
