@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import h11
 
-from swell.gateway.heads import NOT_FORWARDED
+from swell.gateway.heads import NOT_FORWARDED, NOT_IN_TRAILERS
 from swell.gateway.inbound import Inbound, Malformed, Switching
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
@@ -32,13 +32,21 @@ class Said:
     headers: list[tuple[bytes, bytes]]
     body: bytes
     end: int = field(default=-1)
+    trailers: list[tuple[bytes, bytes]] = field(default_factory=list, compare=False)
+    """Headers behind the body; our own runtime has no use for them."""
 
 
-def kept(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Of what a client sent, what the replica is to get; how the body is framed is compared by the body."""
+def kept(
+    headers: list[tuple[bytes, bytes]], trailers: list[tuple[bytes, bytes]] | None = None
+) -> list[tuple[bytes, bytes]]:
+    """Of what a client sent, what the replica is to get; how the body is framed is compared by the body.
+
+    The same of `trailers`, where they are given: what Connection names goes no further there, either.
+    """
     named = {w.strip().lower() for name, value in headers if name == b"connection" for w in value.split(b",")}
     not_kept = NOT_FORWARDED | {b"host", b"content-length", b"authorization"} | named
-    return [(n, v) for n, v in headers if n not in not_kept and not n.startswith(b"swell-")]
+    asked = headers if trailers is None else trailers
+    return [(n, v) for n, v in asked if n not in not_kept and not n.startswith(b"swell-")]
 
 
 def gateway_reads(
@@ -62,8 +70,9 @@ def gateway_reads(
 
 def said_by(request: Request, end: int = -1) -> Said:
     lines = (line.partition(b": ") for line in request.head.split(b"\r\n")[:-1])
-    plain = [(name, value) for name, _, value in lines if name not in (b"content-length", b"transfer-encoding")]
-    return Said(request.method, request.target, request.host, plain, b"".join(request.body), end)
+    plain = [(name, value) for name, _, value in lines if name not in NOT_FORWARDED | {b"content-length"}]
+    behind = [(name, value) for name, _, value in (line.partition(b": ") for line in request.trailers.splitlines())]
+    return Said(request.method, request.target, request.host, plain, b"".join(request.body), end, behind)
 
 
 def h11_reads(raw: bytes) -> tuple[list[Said], int, str]:
@@ -82,7 +91,8 @@ def h11_reads(raw: bytes) -> tuple[list[Said], int, str]:
             begins = len(raw) - len(conn.trailing_data[0])
             headers = list(head.headers)
             host = dict(headers).get(b"host", b"localhost")
-            said.append(Said(head.method, head.target, host, kept(headers), body, begins))
+            behind = [pair for pair in kept(headers, list(event.headers)) if pair[0] not in NOT_IN_TRAILERS]
+            said.append(Said(head.method, head.target, host, kept(headers), body, begins, behind))
             conn.send(h11.Response(status_code=400, headers=[(b"content-length", b"0")]))
             conn.send(h11.EndOfMessage())
             if conn.our_state is not h11.DONE:

@@ -112,7 +112,8 @@ sizes = st.sampled_from(
 )
 trailers = st.sampled_from(
     [b""] * 6
-    + [b"X: y\r\n", b"Content-Length: 9\r\n", b"Transfer-Encoding: chunked\r\n", b"Swell-Trusted: 1\r\n"]
+    + [b"X: y\r\n", b"x:  y\t\r\nX-2: \r\nx: z\r\n", b"Trailer: x\r\nAuthorization: Bearer y\r\n"]
+    + [b"Content-Length: 9\r\n", b"Transfer-Encoding: chunked\r\n", b"Swell-Trusted: 1\r\n"]
     + [
         b"Connection: close\r\n",
         b"Upgrade: h2c\r\nConnection: upgrade\r\n",

@@ -109,6 +109,7 @@ def check_one_reading(loop: asyncio.AbstractEventLoop, raw: bytes, ways: list[li
     theirs, begins, why = h11_reads(raw)
     both = min(len(said), len(theirs))
     assert said[:both] == theirs[:both]
+    assert [one.trailers for one in said[:both]] == [one.trailers for one in theirs[:both]]
     if len(said) > both and why != "closed":
         assert why.startswith("refused"), (why, said)
         assert any(re.match(lenient, raw[begins:]) for lenient in LENIENT), (why, raw[begins:])
@@ -134,6 +135,7 @@ def check_one_reading(loop: asyncio.AbstractEventLoop, raw: bytes, ways: list[li
     for saying in (*upstream, *replica.said):
         saying.end = -1
     assert upstream == replica.said == [said_by(request) for request in forward]
+    assert [one.trailers for one in upstream] == [said_by(request).trailers for request in forward]
 
 
 def test_what_is_lenient_has_a_reason_that_is_used(loop: asyncio.AbstractEventLoop) -> None:

@@ -68,7 +68,7 @@ def test_bodies_of_any_size_go_through_unchanged_both_ways(play: Play) -> None:
             browser.send(request("/call/app/fn", method="PUT", transfer_encoding="chunked").replace(b"PUT", b"POST"))
             for piece in chunks:
                 browser.send(b"%x\r\n%b\r\n" % (len(piece), piece))
-            browser.send(b"0\r\nx-trailer: dropped\r\n\r\n")
+            browser.send(b"0\r\nx-trailer: some\r\n\r\n")
             assert (await browser.answer()).body == b"".join(chunks)
             assert replica.seen[-1].headers["transfer-encoding"] == "chunked"
 
@@ -187,7 +187,8 @@ def test_headers_about_the_connection_are_not_passed_on(play: Play) -> None:
         assert answer.headers.get("x-open") == "shown"
         assert not {"x-secret", "keep-alive", "connection"} & set(answer.names)
         seen = replica.seen[0].headers
-        assert not {"x-drop", "keep-alive", "te", "connection", "swell-trusted"} & set(seen)
+        assert not {"x-drop", "keep-alive", "swell-trusted"} & set(seen)
+        assert (seen["te"], seen["connection"]) == ("trailers", "TE")
         assert seen["swell-request-id"] != "mine"
         assert int(seen["swell-remaining-ms"]) > 1
 

@@ -58,6 +58,16 @@ ASGI = """
         elif path == "/early":
             await send({"type": "http.response.start", "status": 103, "headers": []})
             await send({"type": "http.response.body", "body": b""})
+        elif path == "/trailers":
+            assert "http.response.trailers" in scope["extensions"]
+            length = [(b"content-length", b"4")] if scope["query_string"] else []
+            await send({"type": "http.response.start", "status": 200, "headers": length, "trailers": True})
+            await send({"type": "http.response.body", "body": b"body"})
+            await send({"type": "http.response.trailers", "headers": [(b"x-one", b"1")], "more_trailers": True})
+            await send({"type": "http.response.trailers", "headers": [(b"x-two", b"2")]})
+        elif path == "/untrailed":
+            await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": True})
+            await send({"type": "http.response.body", "body": b"body"})
         elif path == "/nothing":
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body"})
@@ -150,6 +160,23 @@ def test_an_asgi_app_that_goes_on_after_its_answer_keeps_its_slot_and_the_caller
             assert time.monotonic() < end
             time.sleep(0.05)
         assert replica.printed("after the answer")
+
+
+def test_trailers_of_an_asgi_app_come_behind_its_body() -> None:
+    with ready_replica(ASGI, _web("asgi")) as replica:
+        for path in ("/trailers", "/trailers?length", "/untrailed"):
+            sock = replica.begin(path, headers="Swell-Web: thing\r\nConnection: close\r\n")
+            answer = b""
+            while data := sock.recv(1000):
+                answer += data
+            if path == "/trailers":
+                assert b"\r\n4\r\nbody\r\n0\r\nx-one: 1\r\nx-two: 2\r\nSwell-Cpu-Us: " in answer
+                assert answer.endswith(b"\r\n\r\n")
+            elif path == "/untrailed":
+                assert answer.endswith(b"\r\n4\r\nbody\r\n")
+            else:
+                assert answer.endswith(b"\r\n\r\nbody")
+                assert b"x-one" not in answer
 
 
 def test_an_asgi_app_streams_both_ways_at_once() -> None:

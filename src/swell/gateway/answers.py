@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import httptools
 
-from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, NOT_IN_TRAILERS, OWS, tokens
+from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, NOT_IN_TRAILERS, OWS, may_trail, tokens
 from swell.gateway.shared import AnswerHead
 from swell.model.request import Together, is_id
-from swell.wire.http import BATCH, BUSY, COST_USD, CPU_US, ERROR, HEADER_MAX, REQUEST_ID, RUN_US, lower
+from swell.wire.http import BATCH, BUSY, COST_USD, CPU_US, ERROR, HEADER_MAX, REQUEST_ID, RUN_US, TRAILERS, lower
 
 KNOWN_ANSWERS_MAX = 1024
 KNOWN_ANSWER_MAX = 1024
@@ -104,6 +104,8 @@ class Answers:
         self._named: list[bytes] = []
         self._lines: list[bytes] = []
         self._protocols: list[bytes] = []
+        self.announced: list[bytes] = []
+        """Trailers that it says it will have, and may."""
         self._trailers: list[bytes] = []
         self._pieces: list[bytes] = []
 
@@ -188,7 +190,7 @@ class Answers:
         if self.answer.headed:
             if name in _SPECIAL or name in NOT_IN_TRAILERS:
                 self._special(name, value)
-            else:
+            elif may_trail(name, self._named):
                 self._trailers += (name, COLON, value.rstrip(OWS), CRLF)
         elif name in _SPECIAL:
             self._special(name, value)
@@ -207,6 +209,9 @@ class Answers:
             answer.coded = True
         elif name == b"connection":
             self._named += tokens(value)
+        elif name == b"trailer" and not answer.headed:
+            if value != TRAILERS:
+                self.announced += [word for word in tokens(value) if may_trail(word, ())]
         elif name == b"upgrade":
             self._protocols.append(value.rstrip(OWS).lower())
         elif self.native:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from http import HTTPStatus
 
 from swell.wire.http import COLD, COST_USD, JSON, LIMIT, REQUEST_ID, SERVER_TIMING
@@ -39,7 +39,13 @@ NOT_FORWARDED = frozenset(
 )
 """Headers about one connection, not about the message: never passed on."""
 
-NOT_IN_TRAILERS = NOT_FORWARDED | {b"content-length", b"host", b"content-type", b"set-cookie", b"authorization"}
+NOT_IN_TRAILERS = NOT_FORWARDED | frozenset(
+    b"content-length content-encoding content-type content-range host authorization www-authenticate "
+    b"authentication-info cookie set-cookie cache-control max-forwards pragma range if-match if-none-match "
+    b"if-modified-since if-unmodified-since if-range age date expires location retry-after vary warning "
+    b"origin sec-websocket-key".split()
+)
+"""What has to be known before a body: how it is framed, coded, routed, allowed and kept (RFC 9110, 6.5.1)."""
 
 _STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n{REQUEST_ID}: ".encode() for s in HTTPStatus}
 _ODD_STATUS = f"HTTP/1.1 %d Status\r\n{REQUEST_ID}: ".encode()
@@ -82,6 +88,11 @@ def without(lines: Sequence[bytes], names: Sequence[bytes]) -> list[bytes]:
         if lines[at] not in names:
             kept += lines[at : at + 4]
     return kept
+
+
+def may_trail(name: bytes, connection: Collection[bytes]) -> bool:
+    """May a header of this lower-case name come behind a body, and be passed on? `connection`: what that one names."""
+    return name not in NOT_IN_TRAILERS and name[:6] != b"swell-" and name not in connection
 
 
 def tokens(value: bytes) -> list[bytes]:

@@ -12,7 +12,7 @@ from collections import deque
 import httptools
 
 from swell.gateway.handshake import check
-from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, OWS, Malformed, tokens, without
+from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, OWS, Malformed, may_trail, tokens, without
 from swell.gateway.request import ClientSide, Refused, Request
 from swell.gateway.shared import Head, Shared
 from swell.model.hosts import is_host
@@ -58,6 +58,8 @@ class Inbound:
         """The bytes of the head that is about to be parsed, if it came whole; empty otherwise."""
         self.overhead = 0
         """Bytes read in a row that brought neither a whole head nor any of a body."""
+        self.dropped: list[bytes] = []
+        """What the Connection header of the last request in chunks names: not passed on as a trailer, either."""
         self._clear()
 
     def _clear(self) -> None:
@@ -72,6 +74,8 @@ class Inbound:
         self.others = 0
         self.codings: list[bytes] = []
         self.named: list[bytes] = []
+        self.announced: list[bytes] = []
+        self.wants_trailers = False
         self.expects = False
         self.upgrades: list[bytes] = []
         self.authorization: bytes | None = None
@@ -165,14 +169,20 @@ class Inbound:
         self.url = self.url + url if self.url else url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.in_head:
-            return  # a trailer: nothing downstream could use it
         name = name.lower()
+        if not self.in_head:
+            self._trailer(name, value.rstrip(OWS))
+            return
         value = value.rstrip(OWS)
         if name in _SPECIAL or name[:6] == b"swell-":
             self._special(name, value)
         else:
             self.lines += (name, COLON, value, CRLF)
+
+    def _trailer(self, name: bytes, value: bytes) -> None:
+        """A header behind the body: passed on there, if it is one that may come so late."""
+        if self.last is not None and may_trail(name, self.dropped):
+            self.last.trailers += b"%b: %b\r\n" % (name, value)
 
     def _special(self, name: bytes, value: bytes) -> None:
         """Headers the gateway itself reads. Those about the connection, and Swell's own, go no further."""
@@ -198,6 +208,10 @@ class Inbound:
             self.codings.append(value.lower())
         elif name == b"expect":
             self.expects = value.lower() == b"100-continue"
+        elif name == b"te":
+            self.wants_trailers = self.wants_trailers or b"trailers" in tokens(value)
+        elif name == b"trailer":
+            self.announced += [word for word in tokens(value) if may_trail(word, ())]
         elif name == b"upgrade":
             self.upgrades.append(value.lower())
         elif name == b"origin":
@@ -301,6 +315,11 @@ class Inbound:
             request.keep_alive = False
         if self.codings:
             self.lines += (b"transfer-encoding", COLON, b"chunked", CRLF)
+            self.dropped = self.named
+            if self.announced:
+                self.lines += (b"trailer", COLON, b", ".join(self.announced), CRLF)
+        if self.wants_trailers and not offers:
+            self.lines += (b"connection", COLON, b"TE", CRLF, b"te", COLON, b"trailers", CRLF)
         request.expects = self.expects and request.http11 and (self.length > 0 or request.chunked)
         request.authorization = self.authorization
         request.origin = self.origin

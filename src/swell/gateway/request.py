@@ -146,6 +146,8 @@ class Request:
     sent: int = 0
     """Pieces of `body` already written upstream."""
     complete: bool = False
+    trailers: bytes = b""
+    """Header lines that came behind a body in chunks."""
     replayable: bool = True
     body_max: float = math.inf
     # As routed

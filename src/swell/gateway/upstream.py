@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Protocol, cast
 
 from swell.decide.price import marginal
@@ -45,7 +46,8 @@ ATOMIC_MAX = 16 * 1024
 # What differs each time comes first: the replica knows the rest again.
 _HEAD = f"%b%b\r\n{REMAINING_MS}: %d\r\nhost: %b\r\n%b%b%b\r\n".encode()
 _FOREIGN_HEAD = b"%b%b\r\nhost: %b\r\n%b%b\r\n"
-_TRAILER_LINE = f"trailer: {SERVER_TIMING}, {COST_USD}\r\n".encode()
+_OWN_TRAILERS = f"{SERVER_TIMING}, {COST_USD}".encode()
+_TRAILER_LINE = b"trailer: %b\r\n" % _OWN_TRAILERS
 _TIMES = (
     f"{SERVER_TIMING}: held;dur=%.2f, connect;dur=%.2f%b, run;dur=%.2f, send;dur=%.2f, total;dur=%.2f%b\r\n".encode()
 )
@@ -123,7 +125,9 @@ class Upstream(asyncio.Protocol):
         pieces = body[request.sent :] if request.sent else body
         request.sent = len(body)
         if request.chunked:
-            data = chunk(pieces) + LAST_CHUNK if request.complete else chunk(pieces)
+            data = chunk(pieces)
+            if request.complete:
+                data += b"0\r\n%b\r\n" % request.trailers if request.trailers else LAST_CHUNK
             if data:
                 self.transport.write(data)
         else:
@@ -253,7 +257,7 @@ class Upstream(asyncio.Protocol):
             framing = LENGTH
         elif request.http11:
             framing = CHUNKED
-            lines = [*lines, CHUNKED_LINE, _TRAILER_LINE]
+            lines = [*lines, CHUNKED_LINE, _trailer_line(self.answers.announced)]
         else:
             framing = CLOSE
             request.keep_alive = False
@@ -354,6 +358,11 @@ class Upstream(asyncio.Protocol):
             # A unix socket is reset, rather than ended, exactly when it is closed with bytes that nobody read.
             reset = isinstance(error, (ConnectionResetError, BrokenPipeError))
             self._die(unread=reset and self.atomic and not self.answers.begun)
+
+
+def _trailer_line(announced: Sequence[bytes]) -> bytes:
+    """The header that says which trailers will come: ours, and those of the replica."""
+    return b"trailer: %b\r\n" % b", ".join((_OWN_TRAILERS, *announced)) if announced else _TRAILER_LINE
 
 
 def reset_on_close(transport: asyncio.Transport) -> None:

@@ -13,9 +13,9 @@ from swell.runtime.call import ReplicaContext
 from swell.runtime.http import Exchange, checked, used_lines
 from swell.runtime.scope import App, Message, http_scope
 from swell.runtime.steps import Steps
-from swell.runtime.stream import TRAILERS
 from swell.runtime.tracebacks import summary, user_traceback
 from swell.wire.context import Input
+from swell.wire.http import TRAILERS
 
 if TYPE_CHECKING:
     from swell.runtime.websocket import WebSocketCall
@@ -101,6 +101,9 @@ class AsgiCall:
         self._begun = False
         self._ended = False
         """The application has given all of its answer."""
+        self._announced = False
+        """Trailers follow the body."""
+        self._trailers: list[tuple[bytes, bytes]] = []
         self._last: tuple[bytes, int, list[tuple[bytes, bytes]]] | None = None
         """Its last piece, with status and headers, until it is sent."""
         self._waiting: asyncio.TimerHandle | None = None
@@ -207,8 +210,14 @@ class AsgiCall:
         kind = message["type"]
         if kind == "http.response.start" and self._head is None:
             self._head = checked(message["status"], message.get("headers", ()))
+            self._announced = message.get("trailers", False)
         elif kind == "http.response.body" and self._head is not None and not self._ended:
-            await self._send_body(message.get("body", b""), message.get("more_body", False), *self._head)
+            more = message.get("more_body", False) or self._announced
+            await self._send_body(message.get("body", b""), more, *self._head)
+        elif kind == "http.response.trailers" and self._head is not None and self._announced and not self._ended:
+            self._trailers += checked(200, message.get("headers", ()))[1]
+            if not message.get("more_trailers", False):
+                await self._send_body(b"", False, *self._head)
         else:
             raise RuntimeError(f"ASGI message {kind!r} is out of place here.")
 
@@ -258,7 +267,7 @@ class AsgiCall:
             spent = [(name, value) for name, _, value in (line.partition(b": ") for line in self._spent().splitlines())]
             exchange.begin(status, [*headers, *length, *spent])
         exchange.write(body)
-        exchange.end(self._spent())
+        exchange.end(b"".join(b"%s: %s\r\n" % line for line in self._trailers) + self._spent())
 
 
 def _length(body: bytes) -> tuple[bytes, bytes]:

@@ -29,11 +29,11 @@ from swell.runtime.output import MarkedText
 from swell.runtime.results import Accepted, Answer, accepted
 from swell.runtime.slots import Slots
 from swell.runtime.steps import Steps
-from swell.runtime.stream import TRAILERS, Format, Pipe
+from swell.runtime.stream import Format, Pipe
 from swell.runtime.tracebacks import user_traceback
 from swell.runtime.worker import Job, Workers
 from swell.wire.context import Input, InputCancellation, current
-from swell.wire.http import JSON, ErrorShape, error_body
+from swell.wire.http import JSON, TRAILERS, ErrorShape, error_body
 
 
 class ReplicaContext(msgspec.Struct):

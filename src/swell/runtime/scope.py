@@ -36,4 +36,5 @@ def http_scope(exchange: Exchange, state: dict[str, Any]) -> dict[str, Any]:
         "client": None,
         "server": None,
         "state": state.copy(),
+        "extensions": {"http.response.trailers": {}},
     }

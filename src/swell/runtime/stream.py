@@ -10,13 +10,10 @@ from typing import Any
 from swell.runtime.http import Exchange
 from swell.runtime.results import Accepted, encode_item
 from swell.wire.context import InputCancellation
-from swell.wire.http import CPU_US, FRAMES, ITEM_TYPE, JSON, PICKLE, RUN_US, SSE
+from swell.wire.http import FRAMES, ITEM_TYPE, JSON, PICKLE, SSE
 
 AHEAD_MAX = 64 * 1024
 """Encoded bytes a synchronous generator may be ahead of what the connection took."""
-
-TRAILERS = f"{CPU_US}, {RUN_US}".encode()
-"""Sent with every stream; that of one that failed has the error too."""
 
 
 class Format:

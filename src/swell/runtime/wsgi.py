@@ -19,11 +19,11 @@ from urllib.parse import unquote_to_bytes
 
 from swell.runtime.call import ReplicaContext
 from swell.runtime.http import Exchange, checked, used_lines
-from swell.runtime.stream import TRAILERS, Pipe
+from swell.runtime.stream import Pipe
 from swell.runtime.tracebacks import summary, user_traceback
 from swell.runtime.worker import Job
 from swell.wire.context import Input, InputCancellation, current
-from swell.wire.http import ROOT_PATH, lower
+from swell.wire.http import ROOT_PATH, TRAILERS, lower
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 App = Callable[[dict[str, Any], Callable[..., Callable[[bytes], None]]], Iterable[bytes]]

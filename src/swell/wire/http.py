@@ -41,6 +41,8 @@ them, and the id of the request under which what the code prints is logged. Righ
 ERROR = "Swell-Error"
 """Status and code of the error an input ended in ("504 deadline"): header, or the last chunk's trailer of a stream
 whose own status had been sent before."""
+TRAILERS = f"{CPU_US}, {RUN_US}".encode()
+"""Trailers of every stream; that of one that failed has the error too."""
 ITEM_TYPE = "Swell-Item-Type"
 """Content type of each item of a typed stream (FRAMES)."""
 
