@@ -209,6 +209,9 @@ class Answers:
             answer.coded = True
         elif name == b"connection":
             self._named += tokens(value)
+            if answer.headed:
+                # Behind a body it means nothing, but the parser heeds it, and would refuse the next answer.
+                answer.keeps = False
         elif name == b"trailer" and not answer.headed:
             if value != TRAILERS:
                 self.announced += [word for word in tokens(value) if may_trail(word, ())]
