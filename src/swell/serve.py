@@ -160,6 +160,8 @@ class Control:
         self.limits = lambda holder: every(settings, built, apps.values(), ring.all(), holder)
         self.deploy, self.stop_app = deployer.deploy, deployer.stop_app
         self.version, self.versions = deployer.version, deployer.versions
+        self.traffic, self.promote, self.withdraw = deployer.traffic, deployer.promote, deployer.withdraw
+        self.newer = deployer.newer
         self.deployed, self.health = queries.deployed, queries.health
         self.apps, self.replicas = queries.apps, queries.replicas
         self.requests, self.why, self.usage = queries.requests, queries.why, queries.usage

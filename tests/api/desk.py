@@ -12,6 +12,7 @@ from swell.control.limits import every, fixed
 from swell.decide.access import Holder
 from swell.model.errors import SwellError
 from swell.model.key import ApiKey
+from swell.model.traffic import Traffic, check
 from swell.model.workload import App, Version
 from swell.serve import SystemClock
 from swell.store.memory import MemoryStore
@@ -80,6 +81,22 @@ class Desk:
         if not -1 <= number - 1 < len(kept):
             raise SwellError("unknown_version", f"v{number} is not kept.", status=404)
         return kept[number - 1] if number else kept[-2]
+
+    async def traffic(self, namespace: str, name: str, asked: Traffic, progress: Callable[[str], None]) -> DeployLine:
+        check(asked)
+        progress(f"{asked.shares}")
+        return DeployLine("done", f"{namespace}/{name}")
+
+    async def promote(self, namespace: str, name: str, progress: Callable[[str], None]) -> DeployLine:
+        progress("promoting")
+        return DeployLine("done", f"{namespace}/{name}")
+
+    def newer(self, namespace: str, name: str) -> list[int]:
+        return [9] if (namespace, name) == ("default", "canary") else []
+
+    async def withdraw(self, namespace: str, name: str, progress: Callable[[str], None]) -> DeployLine:
+        progress("withdrawing")
+        return DeployLine("done", f"{namespace}/{name} alone")
 
     def deployed(self) -> list[tuple[str, str]]:
         return [(app.namespace, app.name) for app in self.kept.values()]

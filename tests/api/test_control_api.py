@@ -21,7 +21,7 @@ from swell.api.auth import Auth
 from swell.decide.access import SERVER
 from swell.model.errors import SwellError
 from swell.model.workload import App
-from swell.wire.api import AppRow, PoolUsage, ReplicaRow, VersionRow, Why
+from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, VersionRow, Why
 
 # -- the door -------------------------------------------------------------------------------------
 
@@ -118,6 +118,18 @@ def test_a_version_is_gone_back_to_while_its_source_is_there(server: Server, cli
     lost = error(client.post("/api/apps/default/twice/rollback", json={}), 409)
     assert (lost["code"], "from its files" in lost["message"]) == ("source_lost", True)
     assert error(client.post("/api/apps", json={**document(client, "a"), "tag": "a\x07"}), 422)["code"] == "invalid"
+
+
+def test_traffic_is_split_promoted_and_taken_back(client: httpx2.Client) -> None:
+    def last(method: str, path: str, body: object = None) -> DeployLine:
+        text = client.request(method, f"/api/apps/default/{path}", json=body).text
+        return msgspec.json.decode(text.splitlines()[-1], type=DeployLine)
+
+    assert last("PUT", "a/traffic", {"shares": [[4, 10], [3, 90]]}).message == "default/a"
+    wrong = last("PUT", "a/traffic", {"shares": [[4, 10], [3, 80]]})
+    assert (wrong.code, "add up to 90, not to 100 (v4=10 v3=80)" in wrong.message) == ("bad_traffic", True)
+    assert last("POST", "a/promote").message == "default/a"
+    assert last("POST", "canary/rollback", {}).message == "default/canary alone"
 
 
 def test_a_deploy_that_fails_ends_with_the_error(client: httpx2.Client) -> None:
@@ -343,7 +355,9 @@ def test_the_description_covers_every_route_and_type(client: httpx2.Client) -> N
         "/api/blobs/{digest}",
         "/api/apps",
         "/api/apps/{namespace}/{name}",
+        "/api/apps/{namespace}/{name}/promote",
         "/api/apps/{namespace}/{name}/rollback",
+        "/api/apps/{namespace}/{name}/traffic",
         "/api/apps/{namespace}/{name}/versions",
         "/api/replicas",
         "/api/logs",

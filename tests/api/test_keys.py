@@ -42,6 +42,8 @@ OPERATIONS: dict[str, dict[str, str]] = {
     "DELETE /api/apps/default/a": {"call": "deploy:default/a", "deploy": "", "admin": ""},
     "DELETE /api/apps/n/a": {"call": "deploy:n/a", "deploy": "deploy:n/a", "admin": "deploy:n/a"},
     "GET /api/apps/default/b/versions": {"call": "call:default/b", "deploy": "call:default/b", "admin": ""},
+    "PUT /api/apps/default/b/traffic {}": {"call": "deploy:default/b", "deploy": "deploy:default/b", "admin": ""},
+    "POST /api/apps/default/b/promote": {"call": "deploy:default/b", "deploy": "deploy:default/b", "admin": ""},
     "POST /api/apps/default/b/rollback {}": {"call": "deploy:default/b", "deploy": "deploy:default/b", "admin": ""},
     "GET /api/limits": {"call": "", "deploy": "", "admin": ""},
     "GET /api/keys": {"call": "admin:NAMESPACE/APP", "deploy": "admin:NAMESPACE/APP", "admin": ""},

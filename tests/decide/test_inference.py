@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from swell.decide.inference import Told, inference
 from swell.decide.route import Found, NoRoute, Own, Routes, route
 from swell.model.tensors import Tensor, Tensors
+from swell.model.traffic import Branch
 from swell.model.workload import Method
 
 MODEL = Tensors((Tensor("x", "FP32", (-1,)),))
@@ -24,6 +25,9 @@ class Row(msgspec.Struct, frozen=True):
     name: str
     methods: tuple[Method, ...]
     is_class: bool = False
+    version: int = 0
+    branches: tuple[Branch, ...] = ()
+    hash_header: str = ""
 
     @property
     def key(self) -> str:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swell.decide.route import Found, NoRoute, Own, Routes, route
+from swell.model.traffic import Branch
 from swell.model.workload import Method, Web
 
 NAME = string.ascii_letters + string.digits + "_-"
@@ -25,6 +26,9 @@ class Row(msgspec.Struct, frozen=True):
     pool: str
     methods: tuple[Method, ...]
     is_class: bool = False
+    version: int = 0
+    branches: tuple[Branch, ...] = ()
+    hash_header: str = ""
 
     @property
     def key(self) -> str:

@@ -264,8 +264,8 @@ def test_a_refusal_at_deploy_shows_the_line_that_asked_for_it(tmp_path: Path, te
         ),
         ("import swell\napp = swell.App('a')\n@app.function()\ndef f(): pass\nf.remote()\n", "    f.remote()"),
         (
-            "import swell\nswell.Function.from_name('a', 'f', version=1)\n",
-            "    swell.Function.from_name('a', 'f', version=1)",
+            "import swell\nswell.Function.from_name('a', 'f', client=1)\n",
+            "    swell.Function.from_name('a', 'f', client=1)",
         ),
     ],
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -27,6 +28,7 @@ from swell.model.errors import SwellError
 from swell.model.key import Scope
 from swell.model.names import check_names
 from swell.model.ports import Blobs
+from swell.model.traffic import Traffic
 from swell.model.unknown import unknown_app
 from swell.model.workload import DEFAULT_NAMESPACE, App, workload_of
 from swell.wire.api import (
@@ -151,6 +153,7 @@ class Handlers:
         return [
             Route("GET", "/api/health", "State of control.", self.health, gives=dict[str, Any], needs=SEES),
             *self._deploying_routes(),
+            *self._version_routes(),
             *self._seeing_routes(),
             *self._key_routes(),
             Route("GET", "/api/limits", "Every limit there is.", self.limits, gives=list[LimitRow], needs=SEES),
@@ -188,6 +191,12 @@ class Handlers:
                 lines=True,
                 needs=DEPLOYS_APP,
             ),
+            Route("DELETE", app, "Stop an app; its replicas drain.", self.stop_app, needs=DEPLOYS_APP),
+        ]
+
+    def _version_routes(self) -> list[Route]:
+        app = "/api/apps/{namespace}/{name}"
+        return [
             Route("GET", f"{app}/versions", "An app's history.", self.versions, gives=list[VersionRow], needs=HISTORY),
             Route(
                 "POST",
@@ -199,7 +208,25 @@ class Handlers:
                 lines=True,
                 needs=DEPLOYS_APP,
             ),
-            Route("DELETE", app, "Stop an app; its replicas drain.", self.stop_app, needs=DEPLOYS_APP),
+            Route(
+                "PUT",
+                f"{app}/traffic",
+                "Have an app's traffic go to several of its versions.",
+                self.traffic,
+                takes=Traffic,
+                gives=DeployLine,
+                lines=True,
+                needs=DEPLOYS_APP,
+            ),
+            Route(
+                "POST",
+                f"{app}/promote",
+                "Give all the traffic to what was made ready beside it.",
+                self.promote,
+                gives=DeployLine,
+                lines=True,
+                needs=DEPLOYS_APP,
+            ),
         ]
 
     def _seeing_routes(self) -> list[Route]:
@@ -268,7 +295,10 @@ class Handlers:
 
     async def rollback(self, request: ApiRequest) -> AsyncGenerator[bytes, None]:
         asked: Rollback = request.body
-        version = await self._control.version(request.path["namespace"], request.path["name"], asked.to)
+        at = (request.path["namespace"], request.path["name"])
+        if not asked.to and self._control.newer(*at):
+            return self._told(partial(self._control.withdraw, *at))
+        version = await self._control.version(*at, asked.to)
         if self._lacking(version.app):
             raise SwellError(
                 "source_lost",
@@ -276,7 +306,14 @@ class Handlers:
                 "deploy it from its files, or go back to another version.",
                 status=409,
             )
-        return self._deploying(version.app, f"rollback to v{version.number}", version.tag)
+        how = f"rollback to v{version.number}"
+        return self._told(lambda progress: self._control.deploy(version.app, progress, how, version.tag))
+
+    async def traffic(self, request: ApiRequest) -> AsyncGenerator[bytes, None]:
+        return self._told(partial(self._control.traffic, request.path["namespace"], request.path["name"], request.body))
+
+    async def promote(self, request: ApiRequest) -> AsyncGenerator[bytes, None]:
+        return self._told(partial(self._control.promote, request.path["namespace"], request.path["name"]))
 
     def _lacking(self, app: App) -> list[str]:
         """Digests of the source that is not here."""
@@ -346,10 +383,11 @@ class Handlers:
             more = f" (the first of {len(wrong)} problems)" if len(wrong) > 1 else ""
             words = f"The app cannot be deployed as it is: {wrong[0]}{more}."
             raise SwellError("invalid", words, status=422, detail="\n".join(wrong) if more else "")
-        return self._deploying(app, "deploy", tag, request.body.strategy)
+        strategy: Strategy = request.body.strategy
+        return self._told(lambda progress: self._control.deploy(app, progress, "deploy", tag, strategy))
 
-    async def _deploying(
-        self, app: App, how: str, tag: str, strategy: Strategy = "rolling"
+    async def _told(
+        self, do: Callable[[Callable[[str], None]], Coroutine[Any, Any, DeployLine]]
     ) -> AsyncGenerator[bytes, None]:
         """Progress and outcome, as lines. Closed before its end, it cancels the deploy and waits for that."""
         lines: asyncio.Queue[DeployLine | None] = asyncio.Queue()
@@ -358,7 +396,7 @@ class Handlers:
             if lines.qsize() < PROGRESS_MAX:
                 lines.put_nowait(DeployLine("progress", text))
 
-        deploying = asyncio.create_task(self._control.deploy(app, progress, how, tag, strategy))
+        deploying = asyncio.create_task(do(progress))
         deploying.add_done_callback(lambda _: lines.put_nowait(None))
         try:
             while (line := await lines.get()) is not None:

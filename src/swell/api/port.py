@@ -7,6 +7,7 @@ from typing import Protocol
 
 from swell.decide.access import Holder
 from swell.model.key import ApiKey
+from swell.model.traffic import Traffic
 from swell.model.workload import App, Version
 from swell.wire.api import (
     AppRow,
@@ -56,6 +57,22 @@ class ControlPort(Protocol):
     async def version(self, namespace: str, name: str, number: int) -> Version:
         """One version of an app; number 0: the one before what takes the traffic. Unknown: SwellError with status
         404."""
+        ...
+
+    async def traffic(self, namespace: str, name: str, asked: Traffic, progress: Callable[[str], None]) -> DeployLine:
+        """Have an app's traffic go to several of its versions; answered as a deploy."""
+        ...
+
+    async def promote(self, namespace: str, name: str, progress: Callable[[str], None]) -> DeployLine:
+        """Give all the traffic to the version that was made ready beside what has it."""
+        ...
+
+    def newer(self, namespace: str, name: str) -> list[int]:
+        """The versions after what has the traffic that have a share, header or tag."""
+        ...
+
+    async def withdraw(self, namespace: str, name: str, progress: Callable[[str], None]) -> DeployLine:
+        """Take that from them."""
         ...
 
     def deployed(self) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ import click
 
 from swell.cli import options
 from swell.cli.output import duration, json_text, table
+from swell.cli.traffic import promote, traffic
 from swell.cli.versions import history, rollback
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def app() -> None:
 
 app.add_command(history)
 app.add_command(rollback)
+app.add_command(traffic)
+app.add_command(promote)
 
 
 @app.command("list", short_help="List apps and their workloads.")

@@ -38,10 +38,10 @@ PLAIN: dict[type, Any] = {str: REST, int: 1, float: 1.0, bool: True, bytes: "AAA
 @click.option("--tag", metavar="TEXT", default="", help="What to call this version in `swell app history`.")
 @click.option(
     "--strategy",
-    type=click.Choice(["rolling", "recreate"]),
+    type=click.Choice(["rolling", "recreate", "blue-green"]),
     default="rolling",
     show_default=True,
-    help="What serves goes on until its successor is ready, or gives way at once.",
+    help="What serves goes on until its successor is ready; gives way at once; goes on until `swell app promote`.",
 )
 @options.namespace
 @options.home

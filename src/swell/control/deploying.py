@@ -8,14 +8,16 @@ from collections.abc import Callable, Mapping
 
 from swell.control import port_conflicts
 from swell.control.addresses import urls
-from swell.control.rolling import rolls_on, story
-from swell.control.versions import changes, chosen, numbered, rows
+from swell.control.rolling import rolls_on, staging, story
+from swell.control.versions import changes, chosen, current, named, numbered, rows
 from swell.decide.place import never_fits
 from swell.decide.powers import refusal
 from swell.decide.roll import follow
+from swell.decide.traffic import alone, green, labels, newer, split, staged
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped, Event
 from swell.model.ports import Clock, Engine, WorldLog
+from swell.model.traffic import Traffic, check
 from swell.model.unknown import unknown_app
 from swell.model.workload import App, Revision, Version
 from swell.model.world import World
@@ -96,7 +98,7 @@ class Deployer:
             version=app.version,
             urls=tuple(urls(self.base_url, app)),
             changes=tuple(changes(known, app)),
-            notes=(*self._unready(app), *port_conflicts.shared(app, self.world.apps.values())),
+            notes=(*staging(app), *self._unready(app), *port_conflicts.shared(app, self.world.apps.values())),
         )
 
     async def _roll(self, app: App, progress: Callable[[str], None]) -> None:
@@ -115,12 +117,17 @@ class Deployer:
 
     def _next(self, app: App, how: str, tag: str, strategy: Strategy) -> AppDeployed:
         """An app that stays gets the next number; one that belongs to a program has no versions."""
-        self._check_labels(app)
         now = self.clock.now()
         if app.owner is not None:
+            self._check_labels(app)
             return AppDeployed(now, numbered(app, 0))
         released = numbered(app, self._newest.get(app.key, 0) + 1)
-        live = released if strategy == "recreate" else follow(self.world, released)
+        known = self.world.apps.get(app.key)
+        if strategy == "blue-green" and known is not None:
+            live = staged(known, released)
+        else:
+            live = released if strategy == "recreate" else follow(self.world, released)
+        self._check_labels(live)
         return AppDeployed(now, live, how, tag, released if live is not released else None)
 
     async def versions(self, namespace: str, name: str) -> list[VersionRow]:
@@ -132,6 +139,46 @@ class Deployer:
         """One version of an app; number 0: the one before what takes the traffic."""
         app = self._app(namespace, name)
         return chosen(app, await asyncio.to_thread(self.log.versions, app.key), number)
+
+    async def traffic(self, namespace: str, name: str, asked: Traffic, progress: Callable[[str], None]) -> DeployLine:
+        """Have an app's traffic go to several of its versions."""
+        check(asked)
+        app = self._app(namespace, name)
+        versions = named(app, await asyncio.to_thread(self.log.versions, app.key), asked.versions - {current(app)})
+        return await self._change(app, lambda live: split(live, asked, versions), progress)
+
+    async def promote(self, namespace: str, name: str, progress: Callable[[str], None]) -> DeployLine:
+        """Give all the traffic to the version that was made ready beside what has it."""
+        app = self._app(namespace, name)
+        number = green(app)
+        if not number:
+            raise SwellError(
+                "nothing_staged",
+                f"No version of {name} is made ready beside v{current(app)}: "
+                "`swell deploy --strategy blue-green` does that.",
+                status=409,
+            )
+        released = (await self.version(namespace, name, number)).app
+        return await self._change(app, lambda _live: released, progress)
+
+    def newer(self, namespace: str, name: str) -> list[int]:
+        """The versions after what has the traffic that have a share, header or tag."""
+        return newer(self._app(namespace, name))
+
+    async def withdraw(self, namespace: str, name: str, progress: Callable[[str], None]) -> DeployLine:
+        """Take that from them."""
+        return await self._change(self._app(namespace, name), alone, progress)
+
+    async def _change(self, app: App, change: Callable[[App], App], progress: Callable[[str], None]) -> DeployLine:
+        """Put another composition of the app's versions in place; environments that are gone are made again."""
+
+        def make() -> AppDeployed:
+            live = self._app(app.namespace, app.name)
+            changed = follow(self.world, change(live if live.version else numbered(live, current(live))))
+            self._check_labels(changed)
+            return AppDeployed(self.clock.now(), changed)
+
+        return await self._put_in_place(make().app, progress, make)
 
     def _app(self, namespace: str, name: str) -> App:
         deployed = self.world.apps
@@ -218,8 +265,3 @@ class Deployer:
     def owned(self) -> list[App]:
         """Apps that belong to a program and end with it."""
         return [app for app in self.world.apps.values() if app.owner is not None]
-
-
-def labels(app: App) -> set[str]:
-    """The web labels an app's endpoints have."""
-    return {m.web.label for revision in app.revisions for m in revision.entry.methods if m.web is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -25,7 +25,7 @@ from swell.model.replica import Phase, Replica
 from swell.model.request import PoolCount, Prices, Usage, is_id
 from swell.model.unknown import no_request_id, unknown_request
 from swell.model.workload import Workload, revision_of, workload_of
-from swell.wire.api import AppRow, PoolUsage, ReplicaRow, RequestRow, Why, WorkloadRow
+from swell.wire.api import AppRow, PoolUsage, ReplicaRow, RequestRow, ShareRow, Why, WorkloadRow
 
 WHY_WINDOW_S = 86_400.0
 """A request's share of idle and start-up time is an average over its pool's last day."""
@@ -119,6 +119,8 @@ class Queries:
             held=sum(demand.held for demand in demands),
             in_flight=sum(demand.in_flight for demand in demands),
             generators=tuple(m.name for m in entry.methods if m.generator),
+            traffic=tuple(_shares(workload)),
+            hash_header=workload.hash_header,
             rolling=story(reactor.world, workload.key, reactor.waiting.get(workload.pool, "")),
             retrying=revision.retrying,
         )
@@ -207,3 +209,11 @@ class Queries:
         for counted in counts:
             rows[counted.pool][1].append(counted)
         return {pool: pool_cost(*both, self.prices) for pool, both in rows.items()}
+
+
+def _shares(workload: Workload) -> Iterator[ShareRow]:
+    """Where a workload's requests go."""
+    if workload.version:
+        yield ShareRow(workload.version, 100 - sum(split.percent for split in workload.splits))
+    for split in workload.splits:
+        yield ShareRow(split.version, split.percent, "=".join(split.header or ()), split.tag)

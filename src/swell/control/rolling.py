@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from swell.control.table import failing
+from swell.decide.traffic import GREEN, green
 from swell.model.workload import App
 from swell.model.world import World
 
@@ -23,6 +24,17 @@ def story(world: World, key: str, waiting: str = "") -> str:
     if waiting and not world.in_pool(workload.pool):
         return f"{new} waits for room beside {old}, which serves: {waiting}"
     return f"{new} is starting; {old} serves until it is ready"
+
+
+def staging(app: App) -> list[str]:
+    """What to do about a version that is made ready beside the one that has the traffic."""
+    number = green(app)
+    if not number:
+        return []
+    return [
+        f"v{number} is made ready beside v{app.version}, at /call/{app.name}@{GREEN}/…: `swell app promote {app.name}` "
+        f"gives it the traffic, `swell app rollback {app.name}` takes it away"
+    ]
 
 
 def rolls_on(world: World, app: App) -> list[str]:

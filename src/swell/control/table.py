@@ -9,7 +9,8 @@ from swell.model.key import ApiKey
 from swell.model.policy import Policy
 from swell.model.replica import Phase
 from swell.model.request import Prices
-from swell.model.workload import Workload, workload_of
+from swell.model.traffic import Branch
+from swell.model.workload import Split, Workload, pool_key, workload_of
 from swell.model.world import Failures, World
 from swell.wire.link import Endpoint, PoolRow, Route, Table, TableDelta
 
@@ -82,7 +83,15 @@ class TableKeeper:
             methods=revision.entry.methods,
             is_class=revision.entry.kind == "cls",
             limits=workload.limits,
+            version=workload.version,
+            branches=tuple(self._branch(workload, split) for split in workload.splits),
+            hash_header=workload.hash_header,
         )
+
+    def _branch(self, workload: Workload, split: Split) -> Branch:
+        methods = self.world.revisions[split.revision].entry.methods
+        pool = pool_key(workload.key, split.revision)
+        return Branch(pool, split.version, methods, split.percent, split.header, split.tag)
 
 
 def pool_row(world: World, pool: str, policy: Policy) -> PoolRow | None:

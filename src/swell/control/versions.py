@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -21,8 +21,10 @@ def current(app: App) -> int:
 
 def numbered(app: App, number: int) -> App:
     """The app as its version of that number."""
-    workloads = tuple(msgspec.structs.replace(workload, version=number) for workload in app.workloads)
-    return msgspec.structs.replace(app, workloads=workloads)
+    workloads = tuple(
+        msgspec.structs.replace(workload, version=number, splits=(), hash_header="") for workload in app.workloads
+    )
+    return msgspec.structs.replace(app, workloads=workloads, previous=())
 
 
 def chosen(app: App, versions: Sequence[Version], number: int) -> Version:
@@ -41,6 +43,11 @@ def chosen(app: App, versions: Sequence[Version], number: int) -> Version:
         f"{missing} kept of app {shown(app.key)}. There are: {kept}. `swell app history {shown(app.key)}` lists them.",
         status=404,
     )
+
+
+def named(app: App, versions: Sequence[Version], numbers: Collection[int]) -> dict[int, App]:
+    """The versions of these numbers, as they were deployed."""
+    return {number: numbered(chosen(app, versions, number).app, number) for number in sorted(numbers)}
 
 
 def rows(app: App, versions: Sequence[Version]) -> list[VersionRow]:

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from swell.decide.route import Found, NoRoute, Routes, Row, near
+from swell.decide.route import Found, NoRoute, Routes, Row, found_in, near
 from swell.model.workload import Method, revision_of
 
 _MODELS_SHOWN = 10
@@ -65,7 +65,7 @@ def inference(routes: Routes, http_method: str, path: str) -> Told | Found | NoR
         case ("ready",):
             return _allowed(Told("model_ready", parts[1], row, method), http_method, "GET")
         case ("infer",):
-            return _allowed(Found(row.key, row.pool, method.name, face="v2"), http_method, "POST")
+            return _allowed(found_in(row, method, face="v2"), http_method, "POST")
     return _no_path()
 
 

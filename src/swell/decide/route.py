@@ -10,7 +10,9 @@ from urllib.parse import unquote
 
 import msgspec
 
+from swell.decide.split import Choice
 from swell.model.hosts import WEB_HOST, name_of
+from swell.model.traffic import Branch
 from swell.model.workload import DEFAULT_NAMESPACE, Method, Web, model_name
 
 _PORT = re.compile(r":\d+$")
@@ -36,6 +38,27 @@ class Row(Protocol):
     def methods(self) -> tuple[Method, ...]: ...
     @property
     def is_class(self) -> bool: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def branches(self) -> tuple[Branch, ...]: ...
+    @property
+    def hash_header(self) -> str: ...
+
+
+class Alone(msgspec.Struct, frozen=True):
+    """A row of one revision of a workload, which nothing else takes requests of."""
+
+    namespace: str
+    app: str
+    name: str
+    key: str
+    pool: str
+    methods: tuple[Method, ...]
+    is_class: bool
+    version: int
+    branches: tuple[Branch, ...] = ()
+    hash_header: str = ""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -49,6 +72,9 @@ class Found(msgspec.Struct, frozen=True):
     root_path: str = ""
     face: str = "call"
     """The protocol it is called in, which is the first segment of what its replica is asked for."""
+    choices: tuple[Choice, ...] = ()
+    """Where there are several revisions: those that have the method; the request itself decides."""
+    hash_header: str = ""
 
 
 class Own(msgspec.Struct, frozen=True):
@@ -87,6 +113,46 @@ class Routes:
                 if method.tensors is not None:
                     name = model_name(row.namespace, row.app, row.name, method.name, row.is_class)
                     self.models.setdefault(name, (row, method))
+            for branch in row.branches:
+                for method in branch.methods if branch.tag else ():
+                    if method.web is not None:
+                        label = f"{branch.tag}--{method.web.label}".lower()
+                        self.labels.setdefault(label, (_alone(row, branch), method))
+
+
+def found_in(row: Row, method: Method, path: str = "", root_path: str = "", face: str = "call") -> Found:
+    """A method of a row, with the revisions among which a request for it is to choose."""
+    if not row.branches:
+        return Found(row.key, row.pool, method.name, method.web, path, root_path, face)
+    choices = _choices(row, method)
+    return Found(row.key, row.pool, method.name, method.web, path, root_path, face, choices, row.hash_header)
+
+
+def _choices(row: Row, method: Method) -> tuple[Choice, ...]:
+    """The revisions that have a method of that kind, the main one first: it has what the others leave."""
+    found, rest = [], 100.0
+    for branch in row.branches:
+        own = next((each for each in branch.methods if each.name == method.name), None)
+        if own is not None and (own.web is None) == (method.web is None) and (branch.percent or branch.header):
+            found.append(Choice(branch.pool, branch.version, own, branch.percent, branch.header))
+            rest -= branch.percent
+    return (Choice(row.pool, row.version, method, max(rest, 0.0)), *found) if found else ()
+
+
+def _alone(row: Row, branch: Branch) -> Alone:
+    return Alone(row.namespace, row.app, row.name, row.key, branch.pool, branch.methods, row.is_class, branch.version)
+
+
+def _tagged(row: Row, tag: str) -> Row | None:
+    """The revision of a row that a tag or a version (v3) names."""
+    for branch in row.branches:
+        if tag in (branch.tag, f"v{branch.version}"):
+            return _alone(row, branch)
+    return (
+        Alone(row.namespace, row.app, row.name, row.key, row.pool, row.methods, row.is_class, row.version)
+        if tag == f"v{row.version}"
+        else None
+    )
 
 
 def route(routes: Routes, host: str, path: str) -> Destination:
@@ -127,7 +193,7 @@ def _web(routes: Routes, label: str, path: str, root_path: str) -> Destination:
     if found is None:
         return NoRoute("unknown_app", f"There is no web endpoint {label!r}.{near(label, routes.labels)}")
     row, method = found
-    return Found(row.key, row.pool, method.name, method.web, path, root_path)
+    return found_in(row, method, path, root_path)
 
 
 def _places(label: str, host: str) -> str:
@@ -140,6 +206,7 @@ def _call(routes: Routes, host: str, parts: Sequence[str]) -> Destination:
     if len(parts) not in (2, 3) or not all(parts):
         return NoRoute("unknown_path", "A call's path is /call/{app}/{function} or /call/{namespace}/{app}/{function}.")
     namespace, app, name = (DEFAULT_NAMESPACE, *parts) if len(parts) == 2 else parts
+    app, at, tag = app.partition("@")
     workloads = routes.apps.get((namespace, app))
     if workloads is None:
         others = [a for n, a in routes.apps if n == namespace]
@@ -148,6 +215,11 @@ def _call(routes: Routes, host: str, parts: Sequence[str]) -> Destination:
     row = workloads.get(workload)
     if row is None or row.is_class != bool(dot):
         return NoRoute("unknown_function", _no_function(app, name, workloads))
+    if at:
+        tagged = _tagged(row, tag)
+        if tagged is None:
+            return NoRoute("unknown_version", _no_version(row, tag))
+        row = tagged
     wanted = method_name if dot else workload
     method = next((m for m in row.methods if m.name == wanted), None)
     if method is None:
@@ -157,7 +229,17 @@ def _call(routes: Routes, host: str, parts: Sequence[str]) -> Destination:
             "unknown_function",
             f"{app}/{name} is a web endpoint and cannot be called. It answers {_places(method.web.label, host)}.",
         )
-    return Found(row.key, row.pool, method.name)
+    return found_in(row, method)
+
+
+def _no_version(row: Row, tag: str) -> str:
+    there = (row.version, *(branch.version for branch in row.branches))
+    names = {*(f"v{version}" for version in there if version), *(branch.tag for branch in row.branches if branch.tag)}
+    listed = ", ".join(sorted(names)) or "none"
+    return (
+        f"{tag!r} is neither a tag nor a version of {row.app}/{row.name} that is reached now: those are {listed}. "
+        f"`swell app traffic {row.app} --tag NAME:vN` gives a version an address of its own."
+    )
 
 
 def _no_function(app: str, name: str, workloads: dict[str, Row]) -> str:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from functools import partial
+
+import msgspec
 
 from swell.decide.access import ANYTHING, Caller, Holder, may_call, may_scrape, may_see, may_visit
 from swell.decide.inference import Told
 from swell.decide.inference import inference as asked
 from swell.decide.route import Destination, Found, NoRoute, Own, Routes, route
+from swell.decide.split import choose
 from swell.gateway.api_pool import ApiPool
 from swell.gateway.door import Door, Pass
 from swell.gateway.gate import Gate, let_in
-from swell.gateway.heads import UPGRADE_LINES, request_start
+from swell.gateway.heads import UPGRADE_LINES, header_of, request_start
 from swell.gateway.inference import answer_of
 from swell.gateway.pool import Pool
 from swell.gateway.request import Request
@@ -130,8 +134,7 @@ class Front:
             before, self.rows = self.rows, rows
             self.routes = Routes(rows.values())
             self._set_gates()
-            moved = [r.pool for key, r in before.items() if key not in rows or rows[key].pool != r.pool]
-            left += [self.pools[name] for name in moved if name in self.pools]
+            left += [self.pools[name] for name in _moved_off(before, rows) if name in self.pools]
             for key in before.keys() - rows.keys():
                 self.shared.ledger.counts.retire(key)
         if changed or left:
@@ -170,7 +173,7 @@ class Front:
         old = request.pool
         assert isinstance(old, Pool)
         row = self.rows.get(old.workload)
-        if row is not None and row.pool == old.key and old.key in self.pools:
+        if row is not None and old.key in self.pools and (row.pool == old.key or old.key in row.pools):
             return False
         self._follow(request)
         return True
@@ -199,6 +202,9 @@ class Front:
             request.error_body = inference.error_body
             found = asked(self.routes, request.method.decode("latin-1"), raw_path.decode("latin-1").removeprefix("/v2"))
         if isinstance(found, Found):
+            drawn = bool(found.choices)
+            if drawn:
+                found = _chosen(request, found)
             pool = self.pools.get(found.pool)
             if pool is None:
                 request.fail(
@@ -206,7 +212,7 @@ class Front:
                 )
             elif found.web is None:
                 call = Call(pool, found, self.gates.get(found.workload))
-                if not question and target is request.target and len(request.host) <= KNOWN_HOST_MAX:
+                if not drawn and not question and target is request.target and len(request.host) <= KNOWN_HOST_MAX:
                     self._remember((request.host, target), call)
                 self._call(request, call)
             else:
@@ -375,6 +381,27 @@ def _caller(request: Request, holder: Holder) -> Caller:
 def _nobody(request: Request) -> None:
     """Until the gateway has all its parts."""
     request.fail(503, "control_down", "The gateway has only just begun. Try again in a moment.", b"retry-after: 1\r\n")
+
+
+def _moved_off(before: dict[str, Route], after: dict[str, Route]) -> Iterator[str]:
+    """Pools that requests of their workload go to no longer."""
+    for key, row in before.items():
+        now = after.get(key)
+        if now is not row:
+            yield from row.pools - (now.pools if now is not None else set())
+
+
+def _chosen(request: Request, found: Found) -> Found:
+    """What is found for this request, of the revisions that it may go to."""
+
+    def header(name: str) -> str | None:
+        return header_of(request.head, name)
+
+    key = header(found.hash_header) if found.hash_header else None
+    drawn = key.encode("latin-1") if key is not None else os.urandom(8)
+    choice = choose(found.choices, drawn, header)
+    method = choice.method
+    return msgspec.structs.replace(found, pool=choice.pool, method=method.name, web=method.web, choices=())
 
 
 def _refuse(request: Request, refused: SwellError) -> None:

@@ -115,3 +115,13 @@ def answer_head(status: int, request_id: bytes, content_type: bytes, length: int
         length,
         extra,
     )
+
+
+def header_of(head: bytes, name: str) -> str | None:
+    """The value of a header, by its name in small letters, among the lines that are passed on."""
+    wanted = name.encode()
+    for line in head.split(b"\r\n"):
+        found, _, value = line.partition(b":")
+        if found.lower() == wanted:
+            return value.strip().decode("latin-1")
+    return None

@@ -10,7 +10,6 @@ _NO_BUILD_STEPS = "packages are installed as they are; there is no build step to
 _CACHED = "environments are cached by what is in them; change a version to get a new one"
 _NO_LAYERS = "files always travel with the source, and there are no later build steps that could see them"
 _CLIENT = "set SWELL_URL and SWELL_KEY to choose the server"
-_VERSION = "only the newest version of an app takes traffic; `swell app rollback` goes back to another"
 
 _RESOURCES_REFUSED: dict[str, str] = {
     "secrets": _SECRETS,
@@ -40,8 +39,8 @@ REFUSED: dict[str, dict[str, str]] = {
     "App.deploy": {"client": _CLIENT},
     "App.lookup": {"client": _CLIENT, "create_if_missing": "an app is made by deploying functions"},
     "App.stop": {"client": _CLIENT},
-    "Function.from_name": {"version": _VERSION, "client": _CLIENT},
-    "Cls.from_name": {"version": _VERSION, "client": _CLIENT},
+    "Function.from_name": {"client": _CLIENT},
+    "Cls.from_name": {"client": _CLIENT},
     "fastapi_endpoint": {"custom_domains": _DOMAINS},
     "asgi_app": {"custom_domains": _DOMAINS},
     "wsgi_app": {"custom_domains": _DOMAINS},
@@ -96,7 +95,12 @@ _WEB_EFFECTS = {
 
 _MAP_EFFECTS = {"kwargs": "given to every call"}
 
-_LOOKUP_EFFECTS = {"app_name": "the app", "name": "its function or class", "environment_name": "the namespace"}
+_LOOKUP_EFFECTS = {
+    "app_name": "the app",
+    "name": "its function or class",
+    "environment_name": "the namespace",
+    "version": "calls are for that version alone, which has the traffic or (`swell app traffic`) a share or a tag",
+}
 
 EFFECTS: dict[str, dict[str, str]] = {
     "App": {
@@ -124,7 +128,8 @@ EFFECTS: dict[str, dict[str, str]] = {
     "App.deploy": {
         "name": "name to deploy under",
         "environment_name": "the namespace",
-        "strategy": "'rolling': what serves goes on until its successor is ready; 'recreate': it gives way at once",
+        "strategy": "'rolling': what serves goes on until its successor is ready; 'recreate': it gives way at once; "
+        "'blue-green': it goes on until its successor is promoted (`swell app promote`)",
         "tag": "Version.tag: what `swell app history` shows beside this version",
     },
     "App.lookup": {"name": "the deployed app", "environment_name": "the namespace"},

@@ -33,10 +33,13 @@ class Deployed(NamedTuple):
     app: str
     urls: Mapping[str, str] = {}
     """Those the deploy told, by "function" or "Class.method"."""
+    version: int = 0
+    """The only one of it that calls are for; 0: whichever has the traffic."""
 
     def target(self, name: str) -> str:
         """The path of one of its functions below /call/."""
-        return f"{self.app}/{name}" if self.namespace == DEFAULT_NAMESPACE else f"{self.namespace}/{self.app}/{name}"
+        app = f"{self.app}@v{self.version}" if self.version else self.app
+        return f"{app}/{name}" if self.namespace == DEFAULT_NAMESPACE else f"{self.namespace}/{app}/{name}"
 
 
 class Known(NamedTuple):
@@ -104,8 +107,9 @@ class Binding:
 class Named:
     """A binding to an app by its name, deployed by someone else."""
 
-    def __init__(self, app: str, namespace: str | None) -> None:
+    def __init__(self, app: str, namespace: str | None, version: int = 0) -> None:
         self._app = app
+        self._version = version
         self._namespace = namespace
         self._client: Client
         self._fresh_until = -math.inf
@@ -119,14 +123,14 @@ class Named:
         if context.inside:
             here = context.inside[0]
             namespace = self._namespace or here.app.rpartition("/")[0] or DEFAULT_NAMESPACE
-            return Deployed(platform(here), namespace, self._app)
+            return Deployed(platform(here), namespace, self._app, version=self._version)
         if time.monotonic() > self._fresh_until:
             from swell.sdk.client import Client
 
             found = Client.from_settings()
             self._client = _client(found.url, found.key, found.home, found.supposed)
             self._fresh_until = time.monotonic() + _FRESH_S
-        return Deployed(self._client, self._namespace or DEFAULT_NAMESPACE, self._app)
+        return Deployed(self._client, self._namespace or DEFAULT_NAMESPACE, self._app, version=self._version)
 
     async def known(self, function: str) -> Known | None:
         """What the server says of one of its functions (an operation): asked for once, for all of the app.

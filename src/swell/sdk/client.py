@@ -14,6 +14,7 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.hosts import stays_here
+from swell.model.traffic import Traffic
 from swell.model.workload import DEFAULT_NAMESPACE, App, Retrying
 from swell.sdk import protocol, shadow
 from swell.sdk.bridge import operation, stream_operation
@@ -159,8 +160,32 @@ class Client:
         """Deploy an earlier version of an app again, as a new one: number `to`, or (0) the one before."""
         return await self._deploy(f"/api/apps/{namespace}/{name}/rollback", Rollback(to), progress)
 
-    async def _deploy(self, path: str, asked: Deploy | Rollback, progress: Callable[[str], None] | None) -> DeployLine:
-        request = Request("POST", path, {"content-type": http.JSON}, msgspec.json.encode(asked))
+    @operation
+    async def traffic(
+        self,
+        name: str,
+        asked: Traffic,
+        namespace: str = DEFAULT_NAMESPACE,
+        progress: Callable[[str], None] | None = None,
+    ) -> DeployLine:
+        """Have an app's traffic go to several of its versions."""
+        return await self._deploy(f"/api/apps/{namespace}/{name}/traffic", asked, progress, "PUT")
+
+    @operation
+    async def promote(
+        self, name: str, namespace: str = DEFAULT_NAMESPACE, progress: Callable[[str], None] | None = None
+    ) -> DeployLine:
+        """Give all the traffic to what was made ready beside it."""
+        return await self._deploy(f"/api/apps/{namespace}/{name}/promote", None, progress)
+
+    async def _deploy(
+        self,
+        path: str,
+        asked: Deploy | Rollback | Traffic | None,
+        progress: Callable[[str], None] | None,
+        method: str = "POST",
+    ) -> DeployLine:
+        request = Request(method, path, {"content-type": http.JSON}, msgspec.json.encode(asked))
         async with aclosing(self.transport.stream(request, _lines_of(DeployLine))) as lines:
             async for line in lines:
                 if line.kind == "done":

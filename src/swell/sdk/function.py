@@ -50,7 +50,7 @@ class Function(Handle):
 
     def __reduce__(self) -> tuple[Any, ...]:
         at = self._resolve()
-        return _found, (at.app, self.name, at.namespace, self._known)
+        return _found, (at.app, self.name, at.namespace, self._known, at.version)
 
     # -- running ---------------------------------------------------------------------------------
 
@@ -189,9 +189,9 @@ class Function(Handle):
         raise SwellError("not_generator", f"{self.name} is not a generator: use .remote().")
 
 
-def _found(app: str, name: str, namespace: str, known: Known | None) -> Function:
+def _found(app: str, name: str, namespace: str, known: Known | None, version: int = 0) -> Function:
     """A function that was sent as an argument or result, where it arrives."""
-    return Function(name, Named(app, namespace), known=known)
+    return Function(name, Named(app, namespace, version), known=known)
 
 
 def is_generator(function: Callable[..., Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
+from swell.model.errors import SwellError
 from swell.sdk.binding import Binding, Named
 from swell.sdk.marks import Given
 from swell.sdk.refusal import refuse
@@ -32,11 +33,13 @@ class Handle:
         environment_name: str | None = None,
         client: None = None,
     ) -> Self:
-        """One of a deployed app; a single method is "Class.method".
+        """One of a deployed app; a single method is "Class.method". With `version` calls are for that one alone.
 
         Nothing is asked before its first call. Then the server tells, once, what streams and which `retries=` its
         author asked for; where it cannot (without the API key, as in a replica), calls are not tried again.
         """
         given = {k: v for k, v in locals().items() if k != "cls"}
         refuse(Given(f"{cls.__name__}.from_name", given))
-        return cls(name, Named(app_name, environment_name))
+        if version is not None and (type(version) is not int or version < 1):
+            raise SwellError("bad_argument", f"{cls.__name__}.from_name(version={version!r}): give v3 as version=3.")
+        return cls(name, Named(app_name, environment_name, version or 0))

@@ -9,8 +9,9 @@ import msgspec
 from swell.model.limits import Limits
 from swell.model.workload import App, Retrying
 
-Strategy = Literal["rolling", "recreate"]
-"""rolling: what serves goes on until its successor is ready; recreate: it gives way at once."""
+Strategy = Literal["rolling", "recreate", "blue-green"]
+"""rolling: what serves goes on until its successor is ready; recreate: it gives way at once; blue-green: it goes on
+until its successor, which is made ready beside it, is promoted."""
 
 
 class Deploy(msgspec.Struct, frozen=True):
@@ -72,6 +73,17 @@ class DeployLine(msgspec.Struct, frozen=True, omit_defaults=True):
     """With "done": what is most likely not meant, a sentence each."""
 
 
+class ShareRow(msgspec.Struct, frozen=True):
+    """A version that requests of a workload go to."""
+
+    version: int
+    percent: float
+    header: str = ""
+    """"name=value": such requests go there, whatever the shares."""
+    tag: str = ""
+    """Name that leads to it alone."""
+
+
 class WorkloadRow(msgspec.Struct, frozen=True):
     name: str
     revision: str
@@ -86,6 +98,9 @@ class WorkloadRow(msgspec.Struct, frozen=True):
     in_flight: int
     generators: tuple[str, ...] = ()
     """Those of `methods` that answer with a stream."""
+    traffic: tuple[ShareRow, ...] = ()
+    """Where its requests go, the main version first."""
+    hash_header: str = ""
     rolling: str = ""
     """What its new revision waits for, and which version serves meanwhile; empty where it has its traffic."""
     retrying: Retrying = Retrying()

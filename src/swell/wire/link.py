@@ -13,6 +13,7 @@ from swell.model.key import ApiKey
 from swell.model.limits import UNLIMITED, Limits
 from swell.model.orders import BuildReport, Inventory, StartOrder, StopOrder
 from swell.model.request import PoolCount, Prices, RequestRecord, Usage
+from swell.model.traffic import Branch
 from swell.model.workload import Environment, Method, Revision
 from swell.wire.exposition import Report
 
@@ -178,6 +179,17 @@ class Route(msgspec.Struct, frozen=True):
     methods: tuple[Method, ...]
     is_class: bool
     limits: Limits = UNLIMITED
+    version: int = 0
+    """Of the app, that its revision was deployed with."""
+    branches: tuple[Branch, ...] = ()
+    """Further revisions that requests may go to."""
+    hash_header: str = ""
+    """Requests with the same value of it go to the same revision; empty: each is drawn anew."""
+
+    @property
+    def pools(self) -> set[str]:
+        """All that its requests may go to."""
+        return {self.pool, *(branch.pool for branch in self.branches)}
 
     @property
     def key(self) -> str:
