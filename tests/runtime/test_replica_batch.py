@@ -56,6 +56,7 @@ SOURCE = """
             return [object() if value == 1 else value for value in values]
 
         def loop(self, values):
+            counter.write(b"<")
             try:
                 while True:
                     counter.write(b".")
@@ -65,6 +66,7 @@ SOURCE = """
                 counter.write(b"!")
 
         async def loop_async(self, values):
+            counter.write(b"<")
             try:
                 while not os.path.exists("open"):
                     counter.write(b".")
@@ -165,6 +167,12 @@ def arrived(replica: ReplicaProcess) -> None:
     """What was sent before is there by the time that what is sent after it, twice, is answered."""
     for _ in range(2):
         assert replica.request("/call/nothing")[0] == 404
+
+
+def noted(replica: ReplicaProcess, mark: bytes) -> int:
+    """How often its code has noted this: "<" where it begins, "!" where it ends."""
+    counter = replica.folder / "counter"
+    return counter.read_bytes().count(mark) if counter.exists() else 0
 
 
 def go_on(replica: ReplicaProcess) -> None:
@@ -313,15 +321,16 @@ def test_the_code_stops_when_the_last_caller_has_left(name: str) -> None:
     with batched(name) as replica:
         counter = replica.folder / "counter"
         first, second, third = begun(replica, [[0], [1], [2]])
+        until(lambda: noted(replica, b"<") == 1, "the first runs")
         first.close()
-        until(lambda: counter.exists() and b"!" in counter.read_bytes(), "the first was stopped")
+        until(lambda: (noted(replica, b"!"), noted(replica, b"<")) == (1, 2), "it was stopped, and the others run")
         # Now both others run; one leaves, and the other is still waited for.
         second.close()
         arrived(replica)
         assert not stops_growing(counter)
-        assert counter.read_bytes().count(b"!") == 1
+        assert noted(replica, b"!") == 1
         third.close()
-        until(lambda: counter.read_bytes().count(b"!") == 2, "nobody is left")
+        until(lambda: noted(replica, b"!") == 2, "nobody is left")
         assert stops_growing(counter)
         go_on(replica)
         assert answer(send(replica, [3], "q3"))[2] == 3
@@ -345,17 +354,17 @@ def test_a_deadline_is_that_of_one(name: str) -> None:
     with batched(name) as replica:
         counter = replica.folder / "counter"
         first = send(replica, [0], "q0")
-        arrived(replica)
+        until(lambda: noted(replica, b"<") == 1, "the first runs")
         # Waiting for its batch.
         status, _, body = answer(send(replica, [1], "q1", LIMIT))
         assert (status, body["error"]["code"]) == (504, "deadline")
         said = "The deadline of 0.2 s (timeout= of the function) passed while it waited to be worked on together"
         assert body["error"]["message"].startswith(said)
         first.close()
-        until(lambda: b"!" in counter.read_bytes(), "the first was stopped")
+        until(lambda: noted(replica, b"!") == 1, "the first was stopped")
         # In a batch whose other goes on.
         blocker = send(replica, [2], "q2")
-        arrived(replica)
+        until(lambda: noted(replica, b"<") == 2, "it runs")
         late, patient = send(replica, [3], "q3", LIMIT.replace("200", "1500")), send(replica, [4], "q4")
         arrived(replica)
         blocker.close()
@@ -381,6 +390,7 @@ def test_the_deadline_of_all_stops_the_code(name: str) -> None:
 def test_a_batch_that_does_not_stop_ends_the_replica_and_gives_back_what_waits() -> None:
     with batched("deaf", cancel_grace_s=0.3) as replica:
         first, second = begun(replica, [[0], [1]])
+        until(lambda: noted(replica, b"."), "it runs")
         first.close()
         status, headers, body = answer(second)
         assert (status, headers["swell-busy"], body["error"]["code"]) == (503, "1", "busy")
@@ -403,11 +413,11 @@ def test_code_that_blocks_the_loop_is_left_alone_while_anybody_waits_for_it() ->
 
 def test_with_room_for_more_batches_run_side_by_side() -> None:
     with batched("loop", max_size=1, max_inputs=4) as replica:
-        counter = replica.folder / "counter"
         calls = begun(replica, [[value] for value in range(4)])
+        until(lambda: noted(replica, b"<") == 3, "three run")
         for call in calls[:3]:
             call.close()
-        until(lambda: counter.read_bytes().count(b"!") == 3, "three ran")
+        until(lambda: noted(replica, b"!") == 3, "three were stopped")
         go_on(replica)
         assert answer(calls[3])[2] == 3
 
