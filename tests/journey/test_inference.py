@@ -14,7 +14,7 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from journey.callers import APPS, ask, why
+from journey.callers import APPS, ask, call, why
 from private_swell import PrivateSwell
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -153,8 +153,14 @@ def test_a_wrong_way_of_asking_names_the_right_one(zoo: PrivateSwell) -> None:
 
 
 def test_a_method_is_called_in_either_way(zoo: PrivateSwell) -> None:
-    called = ask(zoo, "POST", "/call/zoo/wrong", b"{}", {"Content-Type": "application/json"})
-    assert called.error["code"] == "bad_arguments"
+    assert call(zoo, "zoo/double", {"x": [[1, 2.5]]}).value == [[2, 5]]
+    assert call(zoo, "zoo/add", {"a": [[1, 2], [3, 4]]}).value == [[[1, 2], [3, 4]]] * 2
+    assert call(zoo, "zoo/same", {"x": 3}).value == 3
+    wrong = call(zoo, "zoo/add", {"a": [[1, 2], [3]], "b": [1]})
+    assert (wrong.status, wrong.error["code"]) == (422, "bad_arguments")
+    assert [each["path"] for each in wrong.error["problems"]] == ["$.a", "$.b"]
+    assert "Argument 'a' has data that is not nested as its shape [2, 2] says" in wrong.error["message"]
+    assert "argument 'b' has shape [1]; add takes INT32 [2, 2]" in wrong.error["message"]
 
 
 def test_many_at_once(client: triton.InferenceServerClient) -> None:

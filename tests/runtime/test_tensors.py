@@ -17,7 +17,7 @@ from tritonclient.utils import np_to_triton_dtype
 
 from swell.model.errors import SwellError
 from swell.model.tensors import DATATYPES, Tensor
-from swell.runtime.tensors import Misfit, array_of, named, output_of
+from swell.runtime.tensors import Misfit, array_of, array_out_of, named, output_of
 from swell.wire import inference
 
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
@@ -84,6 +84,16 @@ def test_what_is_written_is_decoded_by_a_client_as_it_was(sent: list[tuple[Any, 
             assert [each if isinstance(each, bytes) else each.encode() for each in back.ravel()] == [*array.ravel()]
         else:
             assert np.array_equal(back, array, equal_nan=True)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(NUMBERS).flatmap(lambda name: arrays.arrays(np.dtype(name), SHAPES)))
+def test_lists_become_the_arrays_they_were(array: Any) -> None:
+    datatype = np_to_triton_dtype(array.dtype)
+    values = np.where(np.isnan(array), None, array) if array.dtype.kind == "f" else array
+    made = array_out_of(values.tolist(), Tensor("x", datatype), "it")
+    # An empty one has no more dimensions than can be seen.
+    assert bits(made) == bits(array) if array.size else made.size == 0
 
 
 def request(**tensor: Any) -> inference.Input:

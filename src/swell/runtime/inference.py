@@ -10,15 +10,40 @@ from swell.model.tensors import Tensors
 from swell.model.workload import Method
 from swell.runtime.arguments import Arguments, Given
 from swell.runtime.call import Call, Callee, ReplicaContext
-from swell.runtime.http import Exchange
+from swell.runtime.http import Exchange, Request
 from swell.runtime.results import Accepted, Answer
-from swell.runtime.tensors import Misfit, array_of, named, output_of
+from swell.runtime.tensors import Misfit, array_of, array_out_of, named, output_of
 from swell.wire import inference
 from swell.wire.http import lower
 
 _HEADER_LENGTH = lower(inference.HEADER_LENGTH)
 _PARAMETERS = "parameters"
 """An argument of this name is given all parameters of a request."""
+
+
+class TakesArrays(Callee):
+    """One method as it is called by JSON or from Python: there, too, it gets arrays."""
+
+    def __init__(self, method: Method, function: Callable[..., Any], arguments: Arguments) -> None:
+        super().__init__(method, function, arguments)
+        assert method.tensors is not None
+        self.tensors: Tensors = method.tensors
+
+    def read(self, request: Request, body: bytes) -> Given:
+        args, kwargs = super().read(request, body)
+        wrong = []
+        for each in self.tensors.inputs:
+            if isinstance(kwargs.get(each.name), list | int | float | bool | str | bytes):
+                try:
+                    kwargs[each.name] = array_out_of(kwargs[each.name], each, self.name)
+                except Misfit as misfit:
+                    wrong.append((each.name, str(misfit)))
+        if wrong:
+            said = "; ".join(f"argument {name!r} {words}" for name, words in wrong)
+            error = SwellError("bad_arguments", f"{said[:1].upper()}{said[1:]}.", status=422)
+            error.problems = tuple((f"$.{name}", words) for name, words in wrong)
+            raise error
+        return args, kwargs
 
 
 class Model(Callee):

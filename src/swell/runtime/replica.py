@@ -163,10 +163,10 @@ class Replica:
             arguments = self._program.arguments(method.name)
             self._batches = Batches(self._context, method, method.batch, function, arguments)
             self._service.add_call(self._batches)
+        elif method.tensors is not None:
+            self._offer_model(method, function)
         elif web is None:
             self._service.add_call(Callee(method, function, self._program.arguments(method.name)))
-            if method.tensors is not None:
-                self._service.add_call(self._model(method, function), "v2")
         elif web.kind == "endpoint" and not has_fastapi():
             callee = EndpointCallee(method, function, self._program.arguments(method.name))
             self._service.add_web(method.name, Endpoint(self._context, callee, web))
@@ -197,13 +197,16 @@ class Replica:
             raise SwellError("bad_entry", f"{name} returned an object of type {made}: that is no {kind} app.")
         return app  # type: ignore[no-any-return]
 
-    def _model(self, method: Method, function: Callable[..., Any]) -> Callee:
-        from swell.runtime.inference import Model
+    def _offer_model(self, method: Method, function: Callable[..., Any]) -> None:
+        """Make it callable as any function is, and by the Open Inference Protocol."""
+        from swell.runtime.inference import Model, TakesArrays
 
         entry, pool = self._program.entry, self._launch.pool
+        arguments = self._program.arguments(method.name)
         namespace, app, workload = workload_of(pool).split("/")
         name = model_name(namespace, app, workload, method.name, entry.kind == "cls")
-        return Model(method, function, self._program.arguments(method.name), name, revision_of(pool))
+        self._service.add_call(TakesArrays(method, function, arguments))
+        self._service.add_call(Model(method, function, arguments, name, revision_of(pool)), "v2")
 
     async def _add_app(self, name: str, app: Callable[..., Any]) -> None:
         served = AsgiApp(self._context, name, app)

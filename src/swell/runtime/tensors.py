@@ -48,6 +48,29 @@ def array_of(given: Input, wanted: Tensor, taker: str) -> Any:
     return _texts_of(given, given.raw) if given.datatype == "BYTES" else _numbers_of(given, given.raw)
 
 
+def array_out_of(value: Any, wanted: Tensor, taker: str) -> Any:
+    """A value of JSON, nested as it is, as an array of the datatype that is wanted, else of its own. Raises Misfit."""
+    np = import_module("numpy")
+    shape = _shape_of(value)
+    if not fits(shape, wanted.shape):
+        raise Misfit(f"has shape {[*shape]}; {taker} takes {shown(wanted)}")
+    if wanted.datatype:
+        return _from_json(Input(wanted.name, wanted.datatype, shape, {}, value if shape else [value]))
+    try:
+        return np.array(value)
+    except (ValueError, OverflowError) as error:
+        raise Misfit(f"makes no array: {error}") from None
+
+
+def _shape_of(value: Any) -> tuple[int, ...]:
+    """By its first elements, so far down as there are any; whether the others are alike is asked later."""
+    shape = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        value = value[0] if value else None
+    return tuple(shape)
+
+
 def _numbers_of(given: Input, raw: memoryview) -> Any:
     np = import_module("numpy")
     kind = np.dtype(DATATYPES[given.datatype])
