@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from swell.sdk.marks import enter as enter
     from swell.sdk.marks import exit as exit
     from swell.sdk.marks import fastapi_endpoint as fastapi_endpoint
+    from swell.sdk.marks import isolated as isolated
     from swell.sdk.marks import limit as limit
     from swell.sdk.marks import method as method
     from swell.sdk.marks import tensors as tensors
@@ -46,6 +47,7 @@ _WHERE = {
     "enter": "swell.sdk.marks",
     "exit": "swell.sdk.marks",
     "fastapi_endpoint": "swell.sdk.marks",
+    "isolated": "swell.sdk.marks",
     "is_local": "swell.sdk.here",
     "limit": "swell.sdk.marks",
     "method": "swell.sdk.marks",

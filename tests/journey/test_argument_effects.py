@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -297,3 +298,36 @@ def test_how_long_tries_are_apart(tmp_path: Path) -> None:
     assert waits(max_retries=1, initial_delay=2.5)[0] >= 2.5
     assert waits(max_retries=2, initial_delay=0.2, backoff_coefficient=10.0)[1] >= 2.0
     assert max(waits(max_retries=1, initial_delay=60.0, max_delay=0.1)) < 50
+
+
+# -- what keeps it apart ---------------------------------------------------------------------------
+
+
+@contextmanager
+def walled(kind: str, **given: Any) -> Iterator[swell.Function | None]:
+    """As `running`; None where this machine cannot make such a sandbox, and says which layer of it is not there."""
+    try:
+        with running(kind, **given) as do:
+            yield do
+    except swell.Error as error:
+        if error.code != "not_available" or "lacks its layer" not in error.message:
+            raise
+        yield None
+
+
+@of_each("block_network")
+def test_a_network_that_is_blocked(kind: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+        with running(kind) as do:
+            assert do.remote("reach", port) == "reached"
+        with walled(kind, block_network=True) as do:
+            assert do is None or do.remote("reach", port) == "ConnectionRefusedError"
+
+
+@of_each("restrict_modal_access")
+def test_a_replica_that_may_not_call_others(kind: str) -> None:
+    with running(kind) as do:
+        assert do.remote("ask_another") == "unknown_app"
+    with walled(kind, restrict_modal_access=True) as do:
+        assert do is None or do.remote("ask_another") == "isolated"

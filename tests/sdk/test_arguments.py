@@ -17,6 +17,8 @@ import swell
 from sdk import deployable
 from sdk.server import KEY, Server, serving
 from shown import claims, later_says, public_arguments, public_callables
+from swell.decide.powers import unwalled
+from swell.model.node import Node
 from swell.model.workload import App
 from swell.sdk import arguments, describe, run, unavailable
 
@@ -111,6 +113,8 @@ RESOURCES: dict[str, Any] = {
     "enable_memory_snapshot": True,
     "single_use_containers": True,
     "include_source": False,
+    "block_network": True,
+    "restrict_modal_access": True,
 }
 WEB = {"label": "own", "requires_proxy_auth": True}
 INDEX = {"find_links": "/wheels", "index_url": "https://a", "extra_index_url": "https://b", "pre": True}
@@ -142,6 +146,10 @@ DIFFERENCES: dict[str, tuple[Callable[..., App], dict[str, Any]]] = {
     "batched": (
         lambda **given: marked(swell.batched(**{"max_batch_size": 4, "wait_ms": 5, **given})),
         {"max_batch_size": 9, "wait_ms": 50},
+    ),
+    "isolated": (
+        lambda **given: marked(swell.isolated(**given)),
+        {"network": "node", "readable": ["/models"], "writable": ["/data"], "optional": ["landlock"]},
     ),
     "Retries": (
         lambda **given: with_function(retries=swell.Retries(**{"max_retries": 1, **given})),
@@ -242,6 +250,54 @@ def test_an_argument_without_effect_is_refused_by_its_name(callable: str, name: 
 
 
 # -- effects that are not in what is deployed ---------------------------------------------------------
+
+
+# -- sandboxes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.shows("isolated", "optional")
+def test_a_layer_that_a_sandbox_may_do_without() -> None:
+    node = Node("here", 1.0, 1024, lacks=(("landlock", "an old kernel"),))
+    told = unwalled(marked(swell.isolated()), [node])
+    assert told is not None
+    assert "lacks its layer 'landlock'" in told
+    assert "an old kernel" in told
+    assert unwalled(marked(swell.isolated(optional=["landlock"])), [node]) is None
+
+
+def walled(decorator: Callable[[Any], Any], **given: Any) -> App:
+    def plain(x: int = 1) -> int:
+        return x
+
+    plain.__qualname__, plain.__module__ = "plain", deployable.__name__
+    app = swell.App("a")
+    app.function(**given)(decorator(plain))
+    return described(app)
+
+
+WRONG: dict[str, tuple[Callable[[], Any], str]] = {
+    "network": (lambda: swell.isolated(network="host"), "use 'none' or 'node'"),
+    "layer": (lambda: swell.isolated(optional=["walls"]), "there is no layer 'walls'; they are mount, pid"),
+    "text": (lambda: swell.isolated(readable="/models"), "give a list of texts"),
+    "relative": (lambda: swell.isolated(writable=["models"]), "'models' is no absolute path of a folder"),
+    "root": (lambda: swell.isolated(writable=["/a/.."]), "'/' is no absolute path of a folder"),
+    "both": (
+        lambda: walled(swell.isolated(network="node"), block_network=True),
+        "block_network=True and @isolated(network='node') contradict each other",
+    ),
+    "port": (
+        lambda: walled(lambda plain: swell.isolated()(swell.web_server(8000)(plain))),
+        "give it @isolated(network='node')",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_sandbox_that_cannot_be_is_refused_with_the_way_out(what: str) -> None:
+    use, words = WRONG[what]
+    with pytest.raises(swell.Error, match=re.escape(words)) as raised:
+        use()
+    assert raised.value.code == "bad_argument"
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from swell.model.isolation import LAYERS, Isolation
 from swell.model.limits import (
     BATCH_SIZE_MAX,
     BATCH_WAIT_MS_MAX,
@@ -115,6 +116,8 @@ def _revision(revision: Revision, told: set[str]) -> Iterator[str]:
     yield from _number("timeout_s", revision.timeout_s, 0, SECONDS_MAX, above=True)
     yield from _number("startup_timeout_s", revision.startup_timeout_s, 0, SECONDS_MAX, above=True)
     yield from _retrying(revision.retrying)
+    if revision.isolation is not None:
+        yield from _isolation(revision.isolation, revision.needs)
 
 
 def _environment(environment: Environment) -> Iterator[str]:
@@ -213,6 +216,18 @@ def _needs(needs: Needs) -> Iterator[str]:
         yield from _number("port", port, 1, 65_535)
     for twice in _repeated(map(str, needs.ports)):
         yield f"port {twice} is there more than once"
+
+
+def _isolation(isolation: Isolation, needs: Needs) -> Iterator[str]:
+    for path in (*isolation.readable, *isolation.writable):
+        yield from _text("folder", path)
+        if not path.startswith("/") or path.strip("/") == "" or ".." in path.split("/"):
+            yield f"folder {path[:80]!r} is no absolute path below the root"
+    for layer in isolation.optional:
+        if layer not in LAYERS:
+            yield f"layer {layer[:80]!r} is none of {', '.join(LAYERS)}"
+    if isolation.network == "none" and needs.ports:
+        yield f"it listens on port {needs.ports[0]}, where nobody reaches a sandbox without a network"
 
 
 def _retrying(retrying: Retrying) -> Iterator[str]:

@@ -11,7 +11,7 @@ from swell.control.addresses import urls
 from swell.control.rolling import rolls_on, staging, story
 from swell.control.versions import changes, chosen, current, named, numbered, rows
 from swell.decide.place import never_fits
-from swell.decide.powers import refusal
+from swell.decide.powers import refusal, unwalled
 from swell.decide.roll import follow
 from swell.decide.traffic import alone, green, labels, newer, split, staged
 from swell.model.errors import SwellError
@@ -81,9 +81,9 @@ class Deployer:
     ) -> DeployLine:
         known = self.world.apps.get(app.key)
         self._check_fits(app)
-        built: set[tuple[object, str, str]] = set()
+        built: set[tuple[object, ...]] = set()
         for revision in app.revisions:
-            what = (revision.environment, revision.bundle, revision.entry.module)
+            what = (revision.environment, revision.bundle, revision.entry.module, revision.isolation)
             if what in built:
                 continue
             built.add(what)
@@ -198,6 +198,9 @@ class Deployer:
             raise SwellError("not_available", lacking, status=422)
         revisions = {revision.id: revision for revision in app.revisions}
         nodes = [node for node in self.world.nodes.values() if node.alive]
+        lacking = unwalled(app, nodes)
+        if lacking is not None:
+            raise SwellError("not_available", lacking, status=422)
         for workload in app.workloads:
             why = never_fits(revisions[workload.revision].needs, nodes)
             if why is not None:

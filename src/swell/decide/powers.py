@@ -5,8 +5,10 @@ A power is what not every engine has. What an engine declares in `capabilities` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from swell.model.isolation import LAYERS
+from swell.model.node import Node
 from swell.model.workload import App, Revision
 
 POWERS = frozenset({"gpu"})
@@ -33,4 +35,22 @@ def refusal(app: App, here: str, engines: Mapping[str, frozenset[str]]) -> str |
             if not able:
                 return f"{lacks}; no engine has it yet. Leave {power}= out."
             return f"{lacks}; {' or '.join(able)} has it. Leave {power}= out, or deploy it there."
+    return None
+
+
+def unwalled(app: App, nodes: Sequence[Node]) -> str | None:
+    """Why no node could put up the sandbox that a workload requires, in words; None when one can (or none is known)."""
+    revisions = {revision.id: revision for revision in app.revisions}
+    for workload in app.workloads:
+        isolation = revisions[workload.revision].isolation
+        if isolation is None or not nodes:
+            continue
+        missing = [[each for each in LAYERS if each in isolation.required & set(dict(node.lacks))] for node in nodes]
+        if all(missing):
+            node, layer = nodes[0], missing[0][0]
+            return (
+                f"{workload.name} is to run in a sandbox, and node {node.id!r} lacks its layer {layer!r} "
+                f"({LAYERS[layer]}): {dict(node.lacks)[layer]}. Name it in @swell.isolated(optional=…) to do without, "
+                "or deploy where it is there."
+            )
     return None

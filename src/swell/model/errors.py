@@ -177,7 +177,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
         ),
         "unknown_version",
     ),
-    PermissionDeniedError: ("bad_host", "bad_origin", "no_scope"),
+    PermissionDeniedError: ("bad_host", "bad_origin", "isolated", "no_scope"),
     RemoteError: ("bad_batch", "environment", "exception", "no_replica", "replica_died"),
     RequestSizeError: ("blob_too_large", "body_too_large", "bundle_too_large", "headers_too_large"),
     ResourceExhaustedError: (

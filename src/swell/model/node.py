@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from swell.model.isolation import LAYERS
 from swell.model.resources import Room
 
 
@@ -25,6 +26,8 @@ class Node(msgspec.Struct, frozen=True):
     price_per_hour_usd: float = 0.0
     spot: bool = False
     """It may be taken away at any time."""
+    lacks: tuple[tuple[str, str], ...] = tuple((layer, "its runner does not say") for layer in LAYERS)
+    """Layers of a sandbox that it cannot put up, each with why not."""
     within: str | None = None
     """The pod or machine of another system that its runner is in; None = the machine itself."""
 

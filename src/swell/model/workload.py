@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from swell.model.isolation import Isolation
 from swell.model.limits import UNLIMITED, Limits
 from swell.model.resources import Needs
 from swell.model.tensors import Tensors
@@ -131,6 +132,8 @@ class Revision(msgspec.Struct, frozen=True):
     single_use: bool = False
     """The replica is replaced after one input."""
     retrying: Retrying = Retrying()
+    isolation: Isolation | None = None
+    """It runs in a sandbox; None: as a process of the server's own user."""
 
     @property
     def id(self) -> str:
@@ -154,7 +157,7 @@ def revision_id(revision: Revision) -> str:
     return "rv-" + hashlib.sha256(msgspec.msgpack.encode(content)).hexdigest()[:12]
 
 
-LATER = frozenset({"batch", "tensors"})
+LATER = frozenset({"batch", "isolation", "tensors"})
 """Fields, wherever in a revision they are, that came after the first release. While they are empty they are no part of
 the content: what was deployed before keeps its id."""
 

@@ -26,15 +26,15 @@ RLIMITS: Rlimits = ((resource.RLIMIT_CORE, 0, 0),)
 RLIMITS_APPLIED = ("no core dumps", "no new privileges") if _libc else ("no core dumps",)
 
 
-def enter(groups: Iterable[str] = (), rlimits: Rlimits = RLIMITS) -> None:
-    """Lead a new session, join the cgroups whose membership files are named, and take the limits.
+def enter(groups: Iterable[str | int] = (), rlimits: Rlimits = RLIMITS) -> None:
+    """Lead a new session, join the cgroups whose membership files are named (or open, to write), and take the limits.
 
     Must be called while the process has one thread. "0" means the writer itself: on cgroup v1 that
     spares the kernel a lock that is sometimes held for 10 ms and more.
     """
     os.setsid()
     for path in groups:
-        descriptor = os.open(path, os.O_WRONLY)
+        descriptor = path if isinstance(path, int) else os.open(path, os.O_WRONLY)
         try:
             os.write(descriptor, b"0")
         finally:

@@ -193,6 +193,8 @@ def enter_replica(launch: Launch) -> None:
     imported, and again after a fork."""
     app, _, workload = workload_of(launch.pool).rpartition("/")
     packages = launch.revision.environment.packages
-    inside[:] = [Inside(app, launch.replica, launch.gateway_url, launch.call_key, workload, packages)]
+    inside[:] = [
+        Inside(app, launch.replica, launch.gateway_url, launch.call_key, workload, packages, not launch.gateway_url)
+    ]
     called = f"{app.rpartition('/')[2]}/{workload}"
     limits.name_process(f"swt:{called}" if launch.role == "template" else f"sw:{called}")

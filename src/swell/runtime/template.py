@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -113,6 +114,12 @@ class _Template:
         self.fds: deque[int] = deque()
         self.children: dict[int, tuple[str, int | None]] = {}
         """Pid → (replica, pidfd)."""
+        self.enclose: Callable[[], None] | None = None
+        """What a fork does to keep to itself, in a sandbox."""
+        if launch.revision.isolation is not None:
+            from swell.runtime.runner.sandbox.kernel import enclose
+
+            self.enclose = enclose
         self.poll = select.poll()
         self.poll.register(channel, select.POLLIN)
 
@@ -143,7 +150,7 @@ class _Template:
                 os._exit(0)
 
     def fork(self, order: Fork, received: float) -> None:
-        fds = [self.fds.popleft() for _ in range(_FDS_PER_FORK)]
+        fds = [self.fds.popleft() for _ in range(_FDS_PER_FORK + order.groups)]
         pid = os.fork()
         if pid == 0:
             self.become(order, fds, received)
@@ -159,8 +166,8 @@ class _Template:
         """In the fork: be the replica, and leave without running what the template registered for its exit."""
         status = 1
         try:
-            own, listening, output = fds
-            limits.enter(order.cgroup_procs, order.rlimits)
+            own, listening, output, *groups = fds
+            limits.enter((*order.cgroup_procs, *groups), order.rlimits)
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.close(output)
@@ -172,6 +179,8 @@ class _Template:
                     os.close(pidfd)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
+            if self.enclose is not None:
+                self.enclose()
             gc.enable()
             launch = msgspec.structs.replace(
                 self.launch, replica=order.replica, role="serving", address=order.address, listener_fd=listening

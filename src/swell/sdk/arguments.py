@@ -22,8 +22,6 @@ _RESOURCES_REFUSED: dict[str, str] = {
     "region": _ONE_NODE,
     "routing_region": _ONE_NODE,
     "nonpreemptible": "the node is never taken away, so every replica is that already; leave it out",
-    "block_network": "network isolation is not available yet",
-    "restrict_modal_access": "replicas always have the key of their own server; isolation is not available yet",
     "i6pn": "replicas do not talk to each other directly",
     "experimental_options": "there are none",
     "max_inputs": "use single_use_containers=True for one input per replica",
@@ -74,6 +72,8 @@ _RESOURCES_EFFECTS: dict[str, str] = {
     "@enter(snap=True) hooks run once, in that template, instead of in every replica (Entry.enter). "
     "The loaded module is kept as a template either way",
     "single_use_containers": "Revision.single_use: a fresh replica for each input",
+    "block_network": "Revision.isolation: a sandbox without a network",
+    "restrict_modal_access": "Revision.isolation: a sandbox that has no key, and cannot call other functions",
     "include_source": "Revision.bundle: False leaves the file (or package) that defines it out",
 }
 
@@ -183,6 +183,12 @@ EFFECTS: dict[str, dict[str, str]] = {
     "tensors": {
         "inputs": "Method.tensors: name of an argument → (datatype, shape), -1 for any length",
         "outputs": "Method.tensors: name → (datatype, shape); default: what the return annotation says",
+    },
+    "isolated": {
+        "network": "Isolation.network: none, or that of the node",
+        "readable": "Isolation.readable: folders of the node that it sees",
+        "writable": "Isolation.writable: folders of the node that it may write to",
+        "optional": "Isolation.optional: layers it does without where the node lacks them",
     },
     "Retries": {
         "max_retries": _RETRIED,

@@ -62,7 +62,14 @@ def _client(url: str, key: str, home: str = "", supposed: bool = False) -> Clien
 
 
 def platform(here: context.Inside) -> Client:
-    """How code in a replica reaches the platform it runs on."""
+    """How code in a replica reaches the platform it runs on. Raises SwellError where its sandbox keeps it from that."""
+    if here.alone:
+        raise SwellError(
+            "isolated",
+            "This replica runs in a sandbox that keeps it from calling others: @swell.isolated(network='node'), "
+            "without block_network= and restrict_modal_access=, lets it.",
+            status=403,
+        )
     return _client(here.gateway_url, here.call_key)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from swell.model import workload as model
 from swell.model.errors import SwellError
 from swell.model.limits import UNLIMITED
-from swell.sdk import marks, quantities, tensors
+from swell.sdk import isolation, marks, quantities, tensors
 from swell.sdk.function import is_generator
 from swell.sdk.image import Image, variables
 from swell.sdk.marks import Given, Marks, WebMark
@@ -146,6 +146,8 @@ def _check_class(what: str, raw: Any, members: Mapping[str, tuple[_Raw, Marks]])
         raise SwellError("bad_class", f"{what} has no method to call: decorate one with @swell.method().")
     if any(marked.max_inputs is not None for _, marked in members.values()):
         raise SwellError("bad_class", f"{what}: put @concurrent on the class (below @app.cls), not on a method.")
+    if any(marked.isolation is not None for _, marked in members.values()):
+        raise SwellError("bad_class", f"{what}: put @isolated on the class (below @app.cls), not on a method.")
     if any(marked.limits != UNLIMITED for _, marked in members.values()):
         raise SwellError("bad_class", f"{what}: put @limit on the class (below @app.cls), not on a method.")
     if "__init__" in {name for base in raw.__mro__[:-1] for name in vars(base)} and needed(raw.__init__, True):
@@ -215,6 +217,7 @@ def _revision(declared: Declared, place: Place, module: str, bundle: str) -> mod
         snapshot=bool(values["enable_memory_snapshot"]),
         single_use=bool(values["single_use_containers"]),
         retrying=retrying(values["retries"]),
+        isolation=isolation.combined(declared.name, own.isolation, values, ports),
     )
 
 

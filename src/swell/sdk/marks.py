@@ -12,6 +12,7 @@ from traceback import FrameSummary
 from typing import Any, Literal, TypeVar
 
 from swell.model.errors import SwellError
+from swell.model.isolation import Isolation
 from swell.model.limits import (
     BATCH_SIZE_MAX,
     BATCH_WAIT_MS_MAX,
@@ -24,6 +25,7 @@ from swell.model.limits import (
 )
 from swell.model.tensors import Tensors
 from swell.model.workload import Batch, WebKind
+from swell.sdk import isolation
 from swell.sdk.frames import caller
 from swell.sdk.signatures import public
 from swell.sdk.tensors import Shapes, declared
@@ -70,6 +72,7 @@ class Marks:
     tensors: Tensors | None = None
     limits: Limits = UNLIMITED
     batch: Batch | None = None
+    isolation: Isolation | None = None
     given: tuple[Given, ...] = ()
 
     @property
@@ -192,6 +195,20 @@ def batched(*, max_batch_size: int, wait_ms: int) -> Callable[[F], F]:
             words = f"@batched({name}={value!r}): must be a whole number from {least:,} to {most:,}."
             raise SwellError("bad_argument", words)
     return _mark(given, batch=Batch(max_batch_size, wait_ms))
+
+
+@public
+def isolated(
+    *,
+    network: isolation.Network = "none",
+    readable: Iterable[str] = (),
+    writable: Iterable[str] = (),
+    optional: Iterable[str] = (),
+) -> Callable[[F], F]:
+    """It runs in a sandbox: with nothing of the node but what is named, and not at all where that cannot be had.
+    Modal's SDK has none."""
+    given = Given("isolated", locals().copy())
+    return _mark(given, isolation=isolation.declared(network, readable, writable, optional))
 
 
 @public

@@ -52,6 +52,8 @@ class Fork(msgspec.Struct, frozen=True, tag="fork"):
     """Files the child writes its pid into before anything else (cgroup membership)."""
     rlimits: tuple[tuple[int, int, int], ...] = ()
     """(resource, soft, hard) the child sets on itself."""
+    groups: int = 0
+    """So many more descriptors come with it: membership files of its cgroups, where it cannot open them itself."""
 
 
 class Drain(msgspec.Struct, frozen=True, tag="drain"):

@@ -32,6 +32,8 @@ class Inside(msgspec.Struct, frozen=True):
     """Name of the workload it is a replica of: tells which App of the source is the deployed one."""
     packages: tuple[str, ...] = ()
     """Requirement lines of the environment it runs in: tells which Image of the source that is."""
+    alone: bool = False
+    """It runs in a sandbox from which nothing can be called."""
 
 
 current: ContextVar[Input | None] = ContextVar("swell_input", default=None)

@@ -112,6 +112,18 @@ def open_pidfd(pid: int) -> int | None:
         return None
 
 
+def pid_of(pidfd: int) -> int:
+    """Whose pidfd it is, as this process sees it: the kernel says so, whatever number the process itself knows.
+
+    Raises OSError where it is nobody's, or of one that is over.
+    """
+    for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "Pid" and int(value) > 0:
+            return int(value)
+    raise OSError(f"descriptor {pidfd} is of no process that lives")
+
+
 def send_signal(pid: int, pidfd: int | None, number: signal.Signals) -> None:
     """To this very process, where there is a pidfd of it; nothing happens when it is over."""
     try:

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,8 +86,43 @@ def hang(file: str, times: int) -> int:
     return began
 
 
+def reach(port: int) -> str:
+    """How it ends to connect to a port of the node."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=20).close()
+    except OSError as error:
+        return type(error).__name__
+    return "reached"
+
+
+def ask_another() -> str:
+    """How a call of a function ends that is not there."""
+    try:
+        swell.Function.from_name("nobody", "nothing").remote()
+    except swell.Error as error:
+        return error.code
+    return "answered"
+
+
 DOINGS = {
-    f.__name__: f for f in (hang, pid, echo, variables, files, value, folder, sleep, until, note, fill, spin, fail)
+    f.__name__: f
+    for f in (
+        hang,
+        pid,
+        echo,
+        variables,
+        files,
+        value,
+        folder,
+        sleep,
+        until,
+        note,
+        fill,
+        spin,
+        fail,
+        reach,
+        ask_another,
+    )
 }
 
 

@@ -43,6 +43,7 @@ def _take_over(fleet: Fleet, record: Record, pidfd: int | None) -> None:
     child.applied = record.applied
     child.uses = record.uses
     child.fork_refused = record.fork_refused
+    child.isolated = record.isolated
     child.group = fleet.groups.open(record.group)
     child.awaited = True
     used_s = meter.cpu_s(child.group, child.pid, child.role)
@@ -66,8 +67,14 @@ def _sweep(fleet: Fleet) -> None:
                 path.unlink(missing_ok=True)
 
 
+def _is(child: Child, message: Reattach, link: ChildLink) -> bool:
+    """Is it the process that connected? The kernel tells; in a sandbox that alone counts, since pids differ there."""
+    peer = link.peer_pid()
+    return peer == child.pid if child.isolated else {message.pid, peer or message.pid} == {child.pid}
+
+
 class Arrivals:
-    """Listens on `run/runner.sock` for children whose channel broke with the runner before."""
+    """Listens on `run/back/runner.sock` for children whose channel broke with the runner before."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
@@ -75,7 +82,8 @@ class Arrivals:
         path.unlink(missing_ok=True)
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listening.bind(str(path))
-        path.chmod(0o600)
+        # Its folder's parent is for the owner only; in a sandbox, which sees the folder, it is for nobody, too.
+        path.chmod(0o666)
         self._listening.listen(1024)
         self._listening.setblocking(False)
         asyncio.get_running_loop().add_reader(self._listening.fileno(), self._accept)
@@ -99,11 +107,7 @@ class Arrivals:
         if child is not None and child.link is not None:
             # What it said before it came back is heard first.
             child.link.drain()
-        if (
-            not isinstance(message, Reattach)
-            or child is None
-            or {message.pid, link.peer_pid() or message.pid} != {child.pid}
-        ):
+        if not isinstance(message, Reattach) or child is None or not _is(child, message, link):
             log.warning("process %s is none of this runner's: %s", link.peer_pid(), message)
             # Said, not only hung up on: a broken channel alone means that the runner died, and is come back to.
             with suppress(OSError):

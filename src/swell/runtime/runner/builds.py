@@ -12,10 +12,12 @@ from pathlib import Path
 import msgspec
 
 from swell.model.errors import SwellError
+from swell.model.isolation import Isolation
 from swell.model.orders import BuildReport
 from swell.model.workload import Entry, Environment, Revision
 from swell.runtime.runner import bundle, cache, commands, environment, launching
 from swell.runtime.runner.processes import Reaper
+from swell.runtime.runner.sandbox.maker import Sandboxes
 from swell.wire.child import LACKING_STATUS, Failed
 from swell.wire.paths import Home
 
@@ -42,16 +44,17 @@ class Prepared(msgspec.Struct, frozen=True):
 class Builder:
     """Environments and bundles of one server, made at most once each."""
 
-    def __init__(self, home: Home, reaper: Reaper, server: Mapping[str, str]) -> None:
+    def __init__(self, home: Home, reaper: Reaper, server: Mapping[str, str], sandboxes: Sandboxes) -> None:
         """`server`: the server's environment variables."""
         self.home = home
         self.reaper = reaper
         self.server = server
+        self.sandboxes = sandboxes
         self.building: list[Revision] = []
         """What deploys build at this moment."""
         self._usable: set[str] = set()
         """Interpreters that were seen to run the runtime."""
-        self._imported: OrderedDict[tuple[Path, Environment, str, Entry], None] = OrderedDict()
+        self._imported: OrderedDict[tuple[Path, Environment, str, Entry, Isolation | None], None] = OrderedDict()
         """What was imported well, by all that the import depends on. The latest last."""
 
     def ready(self, revision: Revision) -> Prepared | None:
@@ -100,20 +103,24 @@ class Builder:
 
     async def _import(self, revision: Revision, prepared: Prepared, progress: Callable[[str], None]) -> None:
         entry = revision.entry
-        key = (prepared.python, revision.environment, revision.bundle, entry)
+        key = (prepared.python, revision.environment, revision.bundle, entry, revision.isolation)
         if key in self._imported:
             return
         progress(f"checking the import of {entry.module}")
         output: list[str] = []
-        status = await commands.run(
-            self.reaper,
-            [str(prepared.python), "-P", "-m", "swell.runtime.check"],
-            launching.environ(revision, prepared.python, self.server),
-            output.append,
-            IMPORT_TIMEOUT_S,
-            cwd=revision.environment.workdir or str(prepared.folder),
-            said=msgspec.msgpack.encode((revision, str(prepared.folder))),
-        )
+        environ = launching.environ(revision, prepared.python, self.server)
+        with self.sandboxes.check(revision, prepared.python, prepared.folder, environ) as (around, membership):
+            status = await commands.run(
+                self.reaper,
+                [str(prepared.python), "-P", "-m", "swell.runtime.check"],
+                environ,
+                output.append,
+                IMPORT_TIMEOUT_S,
+                cwd=revision.environment.workdir or str(prepared.folder),
+                said=msgspec.msgpack.encode((revision, str(prepared.folder))),
+                around=around,
+                membership=membership,
+            )
         if status is None:
             raise SwellError(
                 "import",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import tarfile
 import tempfile
 import zlib
@@ -18,6 +19,8 @@ BYTES_MAX = 2 * 1024**3
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 """Faults of the disk, not of the bundle."""
 
+_READABLE = 0o755
+
 
 def unpack(blob: Path, bundles: Path) -> Path:
     """The folder with the blob's (.tar.gz) content; unpacked unless it is there. Whole or not at all.
@@ -27,11 +30,14 @@ def unpack(blob: Path, bundles: Path) -> Path:
     """
     folder = bundles / blob.name
     if folder.is_dir():
+        _open_up(folder)
         return folder
     bundles.mkdir(parents=True, exist_ok=True)
+    bundles.chmod(0o700)
     fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=bundles))
     try:
         _extract(blob, fresh)
+        _open_up(fresh)
         try:
             os.rename(fresh, folder)
         except OSError:
@@ -41,6 +47,16 @@ def unpack(blob: Path, bundles: Path) -> Path:
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder
+
+
+def _open_up(folder: Path) -> None:
+    """Let every user read it who gets there: in a sandbox that is nobody. Others are stopped by its parent's mode."""
+    if stat.S_IMODE(folder.stat().st_mode) == _READABLE:
+        return
+    for path in folder.rglob("*"):
+        path.chmod(_READABLE if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    # Last: it is what says that all is done.
+    folder.chmod(_READABLE)
 
 
 def _extract(blob: Path, folder: Path) -> None:

@@ -34,13 +34,13 @@ class Groups(msgspec.Struct, frozen=True):
     missing: str = ""
     """Why some or all controllers cannot be used, for people; empty when all can."""
 
-    def create(self, name: str, needs: Needs) -> Group:
+    def create(self, name: str, needs: Needs, processes: int | None = None) -> Group:
         """A group with the limits `needs` asks for. What could not be had is told in `Group.applied`."""
         group = self.open(name)
         for folder in dict.fromkeys(group.folders.values()):
             with suppress(FileExistsError):
                 os.mkdir(folder)
-        applied, unmet = _limit(group, needs, self.missing)
+        applied, unmet = _limit(group, needs, processes or PIDS_MAX, self.missing)
         return msgspec.structs.replace(group, applied=applied, unmet=unmet)
 
     def open(self, name: str) -> Group:
@@ -224,11 +224,11 @@ def _text(source: str | Path) -> str:
         return ""
 
 
-def _limit(group: Group, needs: Needs, missing: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _limit(group: Group, needs: Needs, processes: int, missing: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Write the limits; returns in words what holds and what does not, and the controllers of the latter."""
     version = f"cgroup v{group.version}"
     wanted: list[tuple[str, str, str, tuple[tuple[str, str], ...]]] = [
-        ("pids", "process", f"{PIDS_MAX} processes", (("pids.max", str(PIDS_MAX)),))
+        ("pids", "process", f"{processes} processes", (("pids.max", str(processes)),))
     ]
     if needs.memory_limit_mib is not None:
         files = _memory_files(group.version, needs.memory_limit_mib)

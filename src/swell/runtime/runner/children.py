@@ -20,7 +20,7 @@ from swell.runtime.runner.child_link import ChildLink
 from swell.runtime.runner.meter import Meter
 from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.spool import LogPipe
-from swell.wire.child import Failed
+from swell.wire.child import Failed, Ready
 from swell.wire.identity import how_ended
 
 
@@ -60,6 +60,8 @@ class Child:
         self.ready_monotonic_s: float | None = None
         self.order: StartOrder | None = None
         """None when it was adopted from an earlier runner."""
+        self.isolated = False
+        """It runs in a sandbox: what it says of pids is nothing to go by."""
         self.phase = Phase.STARTING
         self.address = ""
         self.uses: tuple[str, ...] = ()
@@ -86,6 +88,8 @@ class Child:
         """Its process was a fork that failed: once it is gone, start it fresh under the same id."""
         self.attempt = 0
         self.forked = False
+        self.early: Ready | None = None
+        """What it said before its template said which process it is."""
         self.unforked = ""
         """Why it was started fresh although it was to be forked."""
         self.awaited = False
@@ -103,6 +107,7 @@ class Child:
     def ordered(cls, order: StartOrder, now: float) -> Child:
         child = cls(order.replica, order.pool, order.role, order.template, order.revision.startup_timeout_s, now)
         child.order = order
+        child.isolated = order.revision.isolation is not None
         return child
 
     @property

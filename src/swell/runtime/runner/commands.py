@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from swell.runtime.runner import processes
 from swell.runtime.runner.processes import Reaper
+from swell.runtime.runner.sandbox import start
+from swell.runtime.runner.sandbox.start import Command
+from swell.runtime.runner.sandbox.walls import Walls
 from swell.runtime.runner.spool import Lines
 from swell.wire.identity import send_signal
 
@@ -24,8 +27,11 @@ async def run(
     timeout_s: float,
     cwd: str = "/",
     said: bytes = b"",
+    around: Walls | None = None,
+    membership: Sequence[str] = (),
 ) -> int | None:
-    """Run to the end; `heard` gets each line of its stdout and stderr, `said` is its stdin.
+    """Run to the end, in the walls of a sandbox where there are any; `heard` gets each line of its stdout and stderr,
+    `said` is its stdin.
 
     Returns the exit status (negative = signal), None when it was killed for taking longer than `timeout_s`.
     """
@@ -34,7 +40,12 @@ async def run(
         source.seek(0)
         reading, writing = os.pipe()
         try:
-            pid = processes.spawn(argv, environ, {0: source.fileno(), 1: writing, 2: writing}, cwd)
+            descriptors = {0: source.fileno(), 1: writing, 2: writing}
+            if around is None:
+                pid = processes.spawn(argv, environ, descriptors, cwd, membership)
+            else:
+                pid, pidfd = start.spawn(Command(argv, environ, descriptors, cwd, membership), around, forked=False)
+                os.close(pidfd)
         except BaseException:
             os.close(reading)
             raise

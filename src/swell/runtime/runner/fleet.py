@@ -9,13 +9,14 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
+from swell.model.errors import SwellError
 from swell.model.events import ReplicaSeen
 from swell.model.orders import Order, StartOrder, StopOrder
 from swell.model.replica import Phase
 from swell.model.request import Usage
-from swell.model.resources import Needs
+from swell.model.workload import Revision
 from swell.runtime import limits
 from swell.runtime.runner import launching, meter, processes, records
 from swell.runtime.runner.builds import Builder, Prepared, made_for, unprepared
@@ -28,9 +29,12 @@ from swell.runtime.runner.launching import ChildFds
 from swell.runtime.runner.meter import Meter
 from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.records import Record
+from swell.runtime.runner.sandbox import start
+from swell.runtime.runner.sandbox.maker import PROCESSES_MAX, Sandboxes, bounded
+from swell.runtime.runner.sandbox.start import Command
 from swell.runtime.runner.spool import LogPipe, Spool
 from swell.wire.child import Exited, Failed, Fork, Forked, ForkStarted, Ready, Served, Stuck, Up
-from swell.wire.identity import identify, open_pidfd, send_signal
+from swell.wire.identity import identify, open_pidfd, pid_of, send_signal
 from swell.wire.loglines import LogLine
 from swell.wire.settings import Settings
 
@@ -48,6 +52,7 @@ class Fleet:
         settings: Settings,
         node: str,
         groups: Groups,
+        sandboxes: Sandboxes,
         builder: Builder,
         spool: Spool,
         tell: Callable[[ReplicaSeen], None],
@@ -57,6 +62,7 @@ class Fleet:
         self.home = settings.paths
         self.node = node
         self.groups = groups
+        self.sandboxes = sandboxes
         self.builder = builder
         self.spool = spool
         self._tell = tell
@@ -129,43 +135,60 @@ class Fleet:
 
     def _exec(self, child: Child, order: StartOrder, prepared: Prepared) -> None:
         try:
-            with self._equip(child, order.revision.needs) as fds:
-                pid = processes.spawn(
-                    [str(prepared.python), "-P", "-m", "swell.runtime.child"],
-                    launching.environ(order.revision, prepared.python, os.environ),
-                    fds.numbered(),
-                    order.revision.environment.workdir or str(prepared.folder),
-                    child.group.membership if child.group else (),
-                    child.rlimits,
-                )
-        except OSError as error:
+            with self._equip(child, order.revision) as fds:
+                pid, pidfd = self._spawn(child, order.revision, prepared, fds)
+        except (OSError, SwellError) as error:
             self.endings.end(child, "crashed", f"the runner could not prepare its start: {error}")
             return
-        self._has_process(child, pid, open_pidfd(pid), ours=True)
+        # A template in a sandbox is the child of that one's first process.
+        self._has_process(child, pid, pidfd, ours=not child.isolated or child.role == "serving")
         key = launching.read_key(self.home.call_key)
         launch = launching.launch(self.settings, order, child.address, str(prepared.folder), key)
         if child.link is not None:
             with suppress(OSError):
                 child.link.send(launch)
 
+    def _spawn(self, child: Child, revision: Revision, prepared: Prepared, fds: ChildFds) -> tuple[int, int | None]:
+        argv = [str(prepared.python), "-P", "-m", "swell.runtime.child"]
+        environ = launching.environ(revision, prepared.python, os.environ)
+        cwd = revision.environment.workdir or str(prepared.folder)
+        groups = child.group.membership if child.group else ()
+        if revision.isolation is None:
+            pid = processes.spawn(argv, environ, fds.numbered(), cwd, groups, child.rlimits)
+            return pid, open_pidfd(pid)
+        around = self.sandboxes.around(revision, prepared.python, prepared.folder, environ)
+        command = Command(argv, environ, fds.numbered(), cwd, groups, child.rlimits)
+        return start.spawn(command, around, forked=child.role == "template")
+
     def fork(self, template: Child, child: Child) -> None:
         """Order a fork of `template`. Raises OSError when that cannot be."""
         assert child.order is not None
         assert template.link is not None
-        with self._equip(child, child.order.revision.needs) as fds:
-            groups = child.group.membership if child.group else ()
-            order = Fork(replica=child.id, address=child.address, cgroup_procs=groups, rlimits=child.rlimits)
+        with self._equip(child, child.order.revision) as fds, ExitStack() as opened:
+            paths = child.group.membership if child.group else ()
+            # A sandbox does not see them: there they are handed in, open.
+            groups = [opened.enter_context(open(path, "wb", 0)).fileno() for path in paths if child.isolated]
+            order = Fork(
+                replica=child.id,
+                address=child.address,
+                cgroup_procs=() if child.isolated else paths,
+                rlimits=child.rlimits,
+                groups=len(groups),
+            )
             child.forked = True
-            template.link.send(order, fds.three())
+            template.link.send(order, [*fds.three(), *groups])
 
-    def _equip(self, child: Child, needs: Needs) -> ChildFds:
+    def _equip(self, child: Child, revision: Revision) -> ChildFds:
         """Make its group, log pipe, channel and listener; returns the descriptors it is to get."""
         child.begun_monotonic_s = time.monotonic()
         child.forked = False
-        child.group = self.groups.create(child.group_name, needs)
+        child.early = None
+        needs = bounded(revision.needs, revision.isolation)
+        child.group = self.groups.create(child.group_name, needs, PROCESSES_MAX if child.isolated else None)
         bounds, said = limits.address_space(needs.memory_limit_mib if "memory" in child.group.unmet else None)
         child.rlimits = (*limits.RLIMITS, *bounds)
-        child.applied = (*child.group.applied, *said, *limits.RLIMITS_APPLIED)
+        sandbox = self.sandboxes.applied(revision.isolation)
+        child.applied = (*child.group.applied, *said, *limits.RLIMITS_APPLIED, *sandbox)
         self.open_log(child)
         ours, theirs = socket.socketpair()
         self.attach(child, ChildLink(ours))
@@ -208,6 +231,7 @@ class Fleet:
                 applied=child.applied,
                 group=child.group_name,
                 uses=child.uses,
+                isolated=child.isolated,
                 fork_refused=child.fork_refused,
             ),
         )
@@ -266,11 +290,11 @@ class Fleet:
                 self.forks.settled(child)
                 child.after(_LAST_WORDS_S, "last words", lambda: self.endings.end(child))
             case Forked():
-                self._forked(message, fds.popleft() if fds else None)
+                self._forked(child, message, fds.popleft() if fds else None)
             case Exited():
                 child.forks_cpu_s += message.cpu_s
-                gone = self.by_pid.get(message.pid)
-                if gone is not None and gone.id == message.replica:
+                gone = self.children.get(message.replica)
+                if gone is not None and _is_fork_of(child, gone, message.pid):
                     self.endings.over(gone, Exit(message.status, message.cpu_s))
             case Stuck():
                 child.stuck = len(message.requests)
@@ -282,6 +306,9 @@ class Fleet:
                 self._to_phase(child, Phase.DRAINING)
 
     def _ready(self, child: Child, message: Ready) -> None:
+        if child.pid is None and child.isolated:
+            child.early = message
+            return
         if child.pid is None:
             self._has_process(child, message.pid, open_pidfd(message.pid), ours=False)
         started_ms = (time.monotonic() - child.begun_monotonic_s) * 1000
@@ -306,16 +333,33 @@ class Fleet:
         if child.role == "template":
             self.forks.flush(child)
 
-    def _forked(self, message: Forked, pidfd: int | None) -> None:
+    def _forked(self, template: Child, message: Forked, pidfd: int | None) -> None:
+        pid = message.pid
+        if template.isolated:
+            if pidfd is None:
+                return
+            try:
+                pid = pid_of(pidfd)
+            except OSError:
+                # It is over already; that it was there is all that is left to say of it.
+                pid = 0
         child = self.children.get(message.replica)
-        if child is None or not child.forked or child.pid not in (None, message.pid):
+        if child is None or child.template != template.id or not child.forked or child.pid not in (None, pid):
             # Stopped, or given up and started fresh, while it was being forked.
-            send_signal(message.pid, pidfd, signal.SIGKILL)
+            if pid:
+                send_signal(pid, pidfd, signal.SIGKILL)
             if pidfd is not None:
                 os.close(pidfd)
             return
+        if not pid:
+            assert pidfd is not None
+            os.close(pidfd)
+            self.endings.over(child, Exit(None, None))
+            return
         if child.pid is None:
-            self._has_process(child, message.pid, pidfd, ours=False)
+            self._has_process(child, pid, pidfd, ours=False)
+            if child.early is not None:
+                self._ready(child, child.early)
         elif pidfd is not None:
             # It was ready, and said who it is, before its template had come back from the fork.
             os.close(pidfd)
@@ -373,3 +417,9 @@ class Fleet:
 
     def inventory(self) -> tuple[ReplicaSeen, ...]:
         return tuple(child.seen(self.node) for child in self.children.values())
+
+
+def _is_fork_of(template: Child, child: Child, pid: int) -> bool:
+    """Is it the very process that its template says is over? Of another's replicas a template has nothing to say."""
+    ours = child.template == template.id
+    return ours and (child.pid == pid or (template.isolated and child.forked and child.pid is not None))

@@ -73,6 +73,8 @@ class ChildFds:
 
 def launch(settings: Settings, order: StartOrder, address: str, folder: str, call_key: str) -> Launch:
     """The first message to an exec'ed process. `folder`: its unpacked source."""
+    isolation = order.revision.isolation
+    reaches = isolation is None or (isolation.calls and isolation.network == "node")
     return Launch(
         replica=order.replica,
         pool=order.pool,
@@ -82,8 +84,8 @@ def launch(settings: Settings, order: StartOrder, address: str, folder: str, cal
         runner_socket=str(settings.paths.runner_socket),
         address=address,
         listener_fd=LISTENER_FD if address.startswith("unix:") else -1,
-        gateway_url=local_url(settings.host, settings.port),
-        call_key=call_key,
+        gateway_url=local_url(settings.host, settings.port) if reaches else "",
+        call_key=call_key if reaches else "",
         orphan_s=settings.orphan_s,
         cancel_grace_s=settings.cancel_grace_s,
     )
@@ -103,6 +105,9 @@ def environ(revision: Revision, python: Path, server: Mapping[str, str]) -> dict
     plain = environment.plain_environ(server)
     plain["PATH"] = f"{python.parent}:{plain.get('PATH', '/usr/bin:/bin')}"
     caps = ONE_THREAD if revision.needs.cpu <= 1 else {}
+    if revision.isolation is not None:
+        # Nobody has no home; what would be kept there is kept as long as the sandbox.
+        plain["HOME"] = "/tmp"
     return {"LANG": "C.UTF-8", **plain, **ALWAYS, **caps, **dict(revision.environment.variables)}
 
 

@@ -37,6 +37,7 @@ from swell.runtime.runner.environment import digest
 from swell.runtime.runner.fleet import Fleet
 from swell.runtime.runner.link import RunnerLink
 from swell.runtime.runner.processes import Reaper
+from swell.runtime.runner.sandbox.maker import Sandboxes
 from swell.runtime.runner.spool import Spool
 from swell.wire import link as wire
 from swell.wire.exposition import report
@@ -66,11 +67,12 @@ class Runner:
         self.cache = Cache(home, settings.cache_days, settings.cache_max_gib)
         self.link = RunnerLink(home.control_socket, self._heard)
         self.reaper = Reaper(lambda pid, exit: self.fleet.endings.reaped(pid, exit))
-        self.builder = Builder(home, self.reaper, os.environ)
         self.spool = Spool(home.logs, settings.log_max_mib * 2**20)
         home.replica_groups.touch()
         self.groups = cgroup.find(cgroup.name_for(home.root))
-        self.fleet = Fleet(settings, node, self.groups, self.builder, self.spool, self._tell, self._use)
+        self.sandboxes = Sandboxes(home, self.groups)
+        self.builder = Builder(home, self.reaper, os.environ, self.sandboxes)
+        self.fleet = Fleet(settings, node, self.groups, self.sandboxes, self.builder, self.spool, self._tell, self._use)
         self._untold: deque[ReplicaSeen] = deque(maxlen=ENDED_KEPT)
         """Ends that nobody heard: said again when control is back, since no inventory says why one ended."""
         self._used: dict[str, Usage] = {}
@@ -112,6 +114,7 @@ class Runner:
             cpu=float(capacity.cores()),
             memory_mib=capacity.memory_mib(),
             cpu_overcommit=self.settings.cpu_overcommit,
+            lacks=tuple(self.sandboxes.lacks.items()),
         )
 
     # -- from control ------------------------------------------------------------------------
@@ -193,6 +196,7 @@ class Runner:
             loop.add_signal_handler(number, ending.set)
         adopt_orphans()
         self._do(remove(self.cache.remains()))
+        self.sandboxes.probe()
         self.reaper.start()
         adoption.adopt(self.fleet)
         arrivals = Arrivals(self.fleet)
@@ -321,5 +325,9 @@ def make_folders(home: Home) -> None:
     for folder in (home.run, home.replica_sockets, home.replica_records):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
+    for folder in (home.back, home.empty):
+        # Within one for the owner only. In a sandbox the first is seen by nobody.
+        folder.mkdir(mode=0o755, exist_ok=True)
+        folder.chmod(0o755)
     for folder in (home.environments, home.bundles, home.logs):
         folder.mkdir(parents=True, exist_ok=True)

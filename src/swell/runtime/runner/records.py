@@ -31,6 +31,7 @@ class Record(msgspec.Struct, frozen=True):
     uses: tuple[str, ...]
     """Folders in the cache that it runs from."""
     applied: tuple[str, ...] = ()
+    isolated: bool = False
     fork_refused: str = ""
     """Why this template is not forked any more."""
 

@@ -1,0 +1,94 @@
+"""What does a sandboxed process see of the node's files? A list, and nothing that is not on it.
+
+The system's libraries, the interpreter with its packages, the runtime, the source, the folders its author named, and
+the folder with the socket over which it finds the next runner. No home folders, no state directory, no other's /tmp.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+import swell
+from swell.model.errors import SwellError
+from swell.model.isolation import Isolation
+from swell.wire.paths import Home
+
+SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr")
+SETTINGS = (
+    "alternatives", "ca-certificates", "fonts", "group", "gai.conf", "host.conf", "hosts", "ld.so.cache", "ld.so.conf",
+    "ld.so.conf.d", "localtime", "mime.types", "nsswitch.conf", "os-release", "passwd", "pki", "protocols",
+    "resolv.conf", "services", "ssl", "timezone",
+)  # fmt: skip
+"""Of /etc: how names, certificates, libraries and times are found."""
+DEVICES = ("null", "zero", "full", "random", "urandom")
+
+
+class View(msgspec.Struct, frozen=True):
+    """Paths of the node, at which a sandboxed process finds the same."""
+
+    readable: tuple[str, ...]
+    writable: tuple[str, ...]
+    scratch: tuple[str, ...]
+    """Folders that are its own and empty: all of them one."""
+
+
+def of(isolation: Isolation, python: Path, folder: Path, home: Home, scratch: str) -> View:
+    """What a process sees that `python` runs, with its source in `folder`. `scratch`: what TMPDIR says.
+
+    Raises SwellError where a folder that was named is not there, or would give the server's own away.
+    """
+    for path in (*isolation.readable, *isolation.writable):
+        _check(path, home)
+    own = (Path(swell.__file__).parent, folder, home.runner_socket.parent)
+    seen = dict.fromkeys(map(str, (*_interpreter(python), *own)))
+    covered = (*SYSTEM, "/")
+    readable = [path for path in (*seen, *isolation.readable) if not _within(path, covered)]
+    private = ("/tmp", "/var/tmp", *([scratch] if scratch.startswith("/") else []))
+    return View(tuple(_outermost(readable)), isolation.writable, tuple(dict.fromkeys(private)))
+
+
+def _check(path: str, home: Home) -> None:
+    if not os.path.isdir(path):
+        raise SwellError("environment", f"@isolated names the folder {path!r}, which is not on this node: make it.")
+    real, root = os.path.realpath(path), os.path.realpath(home.root)
+    if _within(root, (real,)) or _within(real, (root,)):
+        raise SwellError(
+            "environment",
+            f"@isolated names the folder {path!r}, and the server's state directory {root} is there: name another.",
+        )
+
+
+def _interpreter(python: Path) -> Iterator[Path]:
+    """Folders an interpreter needs: its environment, the Python that one was made of, and what its path files add."""
+    environment = python.parent.parent
+    homes = [environment]
+    with suppress(OSError):
+        for line in (environment / "pyvenv.cfg").read_text().splitlines():
+            name, _, value = line.partition("=")
+            if name.strip() == "home":
+                homes += [Path(value.strip()).parent, Path(os.path.realpath(value.strip())).parent]
+    homes.append(Path(os.path.realpath(python)).parent.parent)
+    yield from homes
+    for home in homes[:1]:
+        for listed in home.glob("lib/python*/site-packages/*.pth"):
+            with suppress(OSError, UnicodeDecodeError):
+                yield from (Path(line) for line in listed.read_text().splitlines() if line.startswith("/"))
+
+
+def _within(path: str, folders: tuple[str, ...]) -> bool:
+    """Is it one of them, or (the root apart) in one of them?"""
+    return any(path == folder or (folder != "/" and path.startswith(folder.rstrip("/") + "/")) for folder in folders)
+
+
+def _outermost(paths: list[str]) -> Iterator[str]:
+    """Each folder that is there, but not those within another of them."""
+    kept: list[str] = []
+    for path in sorted({os.path.normpath(path) for path in paths}):
+        if os.path.isdir(path) and not _within(path, tuple(kept)):
+            kept.append(path)
+    yield from kept
