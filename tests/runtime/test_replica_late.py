@@ -211,7 +211,7 @@ WEB = {"Swell-Web": "thing", "Swell-Remaining-Ms": "300"}
 
 @pytest.mark.parametrize("name", ["waits", "answers", "streams", "returns", "raises"])
 def test_a_late_web_app_has_stopped_before_its_one_answer_which_tells_what_it_used(name: str) -> None:
-    with ready_replica(APP, APP_ENTRY) as replica:
+    with ready_replica(APP, APP_ENTRY, cancel_grace_s=10.0) as replica:
         status, headers, body = replica.request(f"/{name}", headers=WEB)
         assert (status, msgspec.json.decode(body)["error"]["code"]) == (504, "deadline")
         assert headers["swell-error"] == "504 deadline"
