@@ -23,8 +23,8 @@ import swell
 from swell.sdk import unavailable
 
 TESTS = Path(__file__).resolve().parent
-CLASSES = (swell.App, swell.Function, swell.Cls, swell.Image, swell.Retries)
-BUILT_BY_METHODS = (swell.Image, swell.Cls, swell.Function)
+CLASSES = (swell.App, swell.Function, swell.Cls, swell.Image, swell.Retries, swell.Secret)
+BUILT_BY_METHODS = (swell.Image, swell.Cls, swell.Function, swell.Secret)
 """Nobody calls these classes: their methods and decorators make them."""
 
 Argument = tuple[str, str]
@@ -46,7 +46,7 @@ def public_callables() -> Iterator[tuple[str, Callable[..., Any]]]:
 def methods(kind: type) -> Iterator[tuple[str, Callable[..., Any]]]:
     for name, value in ((name, value) for base in kind.__mro__[:-1] for name, value in vars(base).items()):
         found = getattr(value, "__wrapped__", None) or getattr(value, "__func__", None) or value
-        if not name.startswith("_") and callable(found) and not isinstance(value, property):
+        if not name.startswith("_") and callable(found) and not isinstance(value, property | type):
             yield name, found
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from swell.sdk.marks import wsgi_app as wsgi_app
     from swell.sdk.retries import Retries as Retries
     from swell.sdk.run import enable_output as enable_output
+    from swell.sdk.secret import Secret as Secret
 
 __version__ = "0.1.0"
 
@@ -39,6 +40,7 @@ _WHERE = {
     "Function": "swell.sdk.function",
     "Image": "swell.sdk.image",
     "Retries": "swell.sdk.retries",
+    "Secret": "swell.sdk.secret",
     "asgi_app": "swell.sdk.marks",
     "batched": "swell.sdk.marks",
     "concurrent": "swell.sdk.marks",

@@ -34,11 +34,12 @@ from swell.wire.settings import Settings
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from swell.api.port import ControlPort
+    from swell.api.port import ControlPort, SecretsPort
     from swell.control.deploying import Deployer
     from swell.control.keys import KeyRing
     from swell.control.loop import Loop
     from swell.control.queries import Queries
+    from swell.control.secrets import SecretKeeper
     from swell.model.ports import Blobs, Clock, Store
     from swell.store.retention import Keep
     from swell.wire.api import LimitRow
@@ -73,11 +74,13 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     from swell.control.loop import Loop
     from swell.control.queries import Queries
     from swell.control.reactor import Reactor
+    from swell.control.secrets import SecretKeeper
     from swell.engines.local import LocalEngine
     from swell.model.events import Opened
     from swell.model.world import World
     from swell.store.blobs import BlobFolder
     from swell.store.keys import ensure_keys
+    from swell.store.sealing import MasterKeySealer
     from swell.store.sqlite import SqliteStore
 
     paths = settings.paths
@@ -91,13 +94,13 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     )
     reactor = Reactor(World(), settings.policy, prices)
     loop = Loop(reactor, engine, store, clock, epoch, settings.metrics_pools_max)
-    link = loop.link = ControlLink(epoch, loop, engine.hear)
+    secrets = SecretKeeper(store.secrets, MasterKeySealer(paths.master_key), reactor.world, clock, loop.take)
+    link = loop.link = ControlLink(epoch, loop, engine.hear, secrets)
     loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy))
     await link.serve(link_socket)
     engines = {each.name: each.capabilities for each in (LocalEngine,)}
-    deployer = Deployer(
-        reactor.world, loop.take, engine, store.world, clock, settings.base_url, engines, reactor.waiting
-    )
+    told = (settings.base_url, engines, reactor.waiting, secrets.check)
+    deployer = Deployer(reactor.world, loop.take, engine, store.world, clock, *told)
     queries = Queries(
         reactor,
         loop.history,
@@ -111,16 +114,9 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
         version=version("swell"),
     )
     blobs = BlobFolder(paths.blobs)
-    api = control_api(settings, Control(deployer, queries, key_ring(store, clock, loop), settings), blobs, keys.api)
-    over = asyncio.Event()
-    serving = asyncio.create_task(serve_api(api, api_socket, over))
-    tasks = [asyncio.create_task(chore) for chore in chores(deployer, blobs, clock)]
-    up.ready()
-    await up.stopped()
-    for task in tasks:
-        task.cancel()
-    over.set()
-    await serving
+    port = Control(deployer, queries, key_ring(store, clock, loop), settings)
+    api = control_api(settings, port, blobs, secrets, keys.api)
+    await serve_until_stopped(api, api_socket, chores(deployer, blobs, secrets, clock), up)
     await link.close()
     try:
         store.close()
@@ -189,7 +185,7 @@ def built_limits() -> list[LimitRow]:
     ]
 
 
-def control_api(settings: Settings, port: ControlPort, blobs: Blobs, key: str) -> ASGIApp:
+def control_api(settings: Settings, port: ControlPort, blobs: Blobs, secrets: SecretsPort, key: str) -> ASGIApp:
     """What answers `/api`."""
     from swell.api.app import make_api
     from swell.store.logs import lines
@@ -199,6 +195,7 @@ def control_api(settings: Settings, port: ControlPort, blobs: Blobs, key: str) -
         port,
         blobs,
         partial(lines, settings.paths.logs),
+        secrets,
         key=key,
         version=version("swell"),
         allowed_hosts=hosts,
@@ -211,6 +208,21 @@ def served_hosts(settings: Settings) -> tuple[bool, tuple[str, ...]]:
     """Is every address of this machine listened on? And the names, beside loopback, by which it may be called."""
     wildcard = settings.host in WILDCARDS
     return wildcard, (socket.gethostname() if wildcard else settings.host, *settings.allowed_hosts)
+
+
+async def serve_until_stopped(
+    api: ASGIApp, listener: socket.socket, chores: Iterator[Coroutine[None, None, None]], up: Up
+) -> None:
+    """The API, and what is done again and again beside it."""
+    over = asyncio.Event()
+    serving = asyncio.create_task(serve_api(api, listener, over))
+    tasks = [asyncio.create_task(chore) for chore in chores]
+    up.ready()
+    await up.stopped()
+    for task in tasks:
+        task.cancel()
+    over.set()
+    await serving
 
 
 async def serve_api(api: ASGIApp, listener: socket.socket, over: asyncio.Event) -> None:
@@ -237,10 +249,13 @@ async def serve_api(api: ASGIApp, listener: socket.socket, over: asyncio.Event) 
     await Server(config).serve([listener])
 
 
-def chores(deployer: Deployer, blobs: Blobs, clock: Clock) -> Iterator[Coroutine[None, None, None]]:
+def chores(
+    deployer: Deployer, blobs: Blobs, secrets: SecretKeeper, clock: Clock
+) -> Iterator[Coroutine[None, None, None]]:
     """What control does again and again beside the loop."""
     yield every(OWNER_LOOK_S, partial(stop_orphaned_apps, deployer))
     yield every(BLOBS_KEPT_S, partial(sweep_blobs, deployer, blobs, clock))
+    yield every(BLOBS_KEPT_S, partial(sweep_secrets, deployer, secrets, clock))
 
 
 async def every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
@@ -270,6 +285,13 @@ async def sweep_blobs(deployer: Deployer, blobs: Blobs, clock: Clock) -> None:
     removed = blobs.sweep(await deployer.bundles(), clock.now() - BLOBS_KEPT_S)
     if removed:
         log.info("%d bundles of source that no app has were removed", removed)
+
+
+async def sweep_secrets(deployer: Deployer, secrets: SecretKeeper, clock: Clock) -> None:
+    """Remove values that programs brought along for apps that are not any more."""
+    removed = await secrets.forget_unused(await deployer.secrets(), clock.now() - BLOBS_KEPT_S)
+    if removed:
+        log.info("%d secrets of apps that are not any more were removed", removed)
 
 
 async def gateway(settings: Settings, listener: socket.socket, up: Up) -> None:

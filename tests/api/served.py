@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,22 @@ import uvicorn
 from desk import Desk
 
 from swell.api.app import make_api
+from swell.control.secrets import SecretKeeper
 from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
+from swell.model.world import World
 from swell.store.blobs import BlobFolder
 from swell.store.logs import lines
+from swell.store.memory import MemoryStore
+from swell.store.sealing import MasterKeySealer
 from swell.wire.api import Deploy, DeployLine
 
 KEY = "sk-" + "a" * 64
 WAIT_S = 10.0
+
+
+class Now:
+    def now(self) -> float:
+        return time.time()
 
 
 class Server:
@@ -30,10 +40,14 @@ class Server:
         self.desk = Desk()
         self.logs = folder / "logs"
         self.blobs = BlobFolder(folder / "blobs", most=1_000_000)
+        self.world = World()
+        sealer = MasterKeySealer(folder / "master.key")
+        self.secrets = SecretKeeper(MemoryStore().secrets, sealer, self.world, Now(), self.world.apply)
         api = make_api(
             self.desk,
             self.blobs,
             partial(lines, self.logs),
+            self.secrets,
             key=KEY,
             version="1.2.3",
             allowed_hosts=["swell.example"],

@@ -366,6 +366,9 @@ def test_the_description_covers_every_route_and_type(client: httpx2.Client) -> N
         "/api/usage",
         "/api/limits",
         "/api/keys",
+        "/api/secrets",
+        "/api/secrets/{namespace}",
+        "/api/secrets/{namespace}/{name}",
         "/api/keys/{key}",
         "/api/openapi.json",
     }

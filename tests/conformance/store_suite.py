@@ -30,6 +30,7 @@ from swell.model.policy import Policy
 from swell.model.ports import Store
 from swell.model.replica import Phase
 from swell.model.request import PoolCount, RequestRecord, Usage
+from swell.model.secret import SecretVersion
 from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
 from swell.store.retention import Keep
 
@@ -151,6 +152,26 @@ class StoreSuite:
         assert [w.scaling.min_replicas for w in store.world.apps()[0].workloads] == [0, 2]
         store.world.append([WorkloadSet(3.0, Workload("default", "gone", "g", "rv-0"))])
         assert store.world.deployed_at() == {"default/a": 1.0}
+
+    def test_the_newest_versions_of_each_secret_are_kept_until_they_are_removed(self, store: Store) -> None:
+        def version(name: str, number: int, namespace: str = "default") -> SecretVersion:
+            return SecretVersion(namespace, name, number, NOW, ("A", "B"), b"sealed %d" % number)
+
+        for number in (1, 2, 10):
+            store.secrets.put(version("a", number), 9)
+        store.secrets.put(version("b", 1), 9)
+        store.secrets.put(version("a", 1, "other"), 9)
+        assert store.secrets.versions() == [
+            *(version("a", number) for number in (2, 10)),
+            version("b", 1),
+            version("a", 1, "other"),
+        ]
+        again = msgspec.structs.replace(version("b", 1), sealed=b"again")
+        store.secrets.put(again, 9)
+        store.secrets.remove("default", "a", 10)
+        store.secrets.remove("other", "a")
+        store.secrets.remove("other", "nobody")
+        assert store.secrets.versions() == [version("a", 2), again]
 
     def test_usage_is_summed_by_pool_and_role_over_whole_minutes(self, store: Store) -> None:
         store.usage.add_usage([usage("p", "serving", NOW + s, 0.5) for s in (1, 2, 65)])

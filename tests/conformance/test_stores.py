@@ -17,6 +17,7 @@ from store_suite import DAY_S, EVENTS, KEEP, NOW, Open, StoreSuite, api_key, app
 from swell.model.events import AppDeployed, AppStopped, Event, NodeSeen, WorkloadSet
 from swell.model.node import Node
 from swell.model.request import PoolCount, RequestRecord, Usage
+from swell.model.secret import SecretVersion
 from swell.model.workload import Scaling, Workload
 from swell.store.memory import MemoryStore
 from swell.store.retention import Keep
@@ -42,8 +43,11 @@ class TestSqliteStore(StoreSuite):
         store.usage.add_usage([Usage("r", "p", "serving", NOW, 1.0, 0.5, 2.0)])
         store.keys.put(api_key("k"))
         apps, events = store.world.apps(), list(store.world.events())
+        secret = SecretVersion("default", "db", 1, NOW, ("A", "B"), b"sealed")
+        store.secrets.put(secret, 1)
         store.close()
         again = opener()
+        assert again.secrets.versions() == [secret]
         assert again.world.open_epoch() > first
         assert again.world.apps() == apps
         assert list(again.world.events()) == events
@@ -78,6 +82,15 @@ usages = st.builds(
     Usage, st.just("r"), pools, st.sampled_from(["serving", "template"]), times, amounts, amounts, amounts, amounts
 )
 counts = st.builds(PoolCount, pools, times, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), amounts)
+secrets = st.builds(
+    SecretVersion,
+    st.just("default"),
+    names,
+    st.integers(1, 6),
+    st.just(NOW),
+    st.sampled_from([("A",), ("A", "B_2")]),
+    st.binary(min_size=1, max_size=8),
+)
 records = st.builds(
     lambda n, pool, at, status, ms, cold: record(f"id{n}", pool, at, status, ms, cold=cold),
     st.integers(0, 40),
@@ -162,6 +175,16 @@ class SameAnswers(RuleBasedStateMachine):
             except InterruptedError:
                 pass
 
+    @rule(version=secrets, kept=st.integers(1, 4))
+    def put_secret(self, version: SecretVersion, kept: int) -> None:
+        for store in (self.memory, self.sqlite):
+            store.secrets.put(version, kept)
+
+    @rule(name=names, number=st.integers(0, 6))
+    def remove_secret(self, name: str, number: int) -> None:
+        for store in (self.memory, self.sqlite):
+            store.secrets.remove("default", name, number)
+
     @rule(days=st.floats(0, 3))
     def time_passes(self, days: float) -> None:
         self.now += days * DAY_S
@@ -197,6 +220,7 @@ class SameAnswers(RuleBasedStateMachine):
             assert ours.usage.counts(since, until) == theirs.usage.counts(since, until)
         for prefix in ("p", "q", ""):
             assert ours.usage.requests(prefix, 100) == theirs.usage.requests(prefix, 100)
+        assert ours.secrets.versions() == theirs.secrets.versions()
         assert ours.usage.request("id0") == theirs.usage.request("id0")
 
     def teardown(self) -> None:

@@ -53,12 +53,17 @@ class SlowBuilds(FakeEngine):
         return await super().build(revision, progress)
 
 
+def no_secrets(app: App) -> None:
+    """None of these apps names any: test_secrets.py has those that do."""
+    assert not any(revision.secrets for revision in app.revisions)
+
+
 def control(engine: Engine, store: Store) -> Deployer:
     reactor, clock = Reactor(World(), Policy(), Prices()), SystemClock()
     loop = Loop(reactor, engine, store, clock, 1)
     engines = {"ray": frozenset({"gpu"})}
     return Deployer(
-        reactor.world, loop.take, engine, store.world, clock, "http://127.0.0.1:1", engines, reactor.waiting
+        reactor.world, loop.take, engine, store.world, clock, "http://127.0.0.1:1", engines, reactor.waiting, no_secrets
     )
 
 

@@ -29,8 +29,9 @@ API = (
     "model/key.py",
     "model/limits.py",
     "model/names.py",
+    "model/traffic.py",
     "model/unknown.py",
-    *(f"store/{name}.py" for name in ("blobs", "faults", "logs", "sqlite", "writer")),
+    *(f"store/{name}.py" for name in ("blobs", "faults", "logs", "sealing", "sqlite", "writer")),
 )
 DEPLOY = ("runtime/runner/builds.py",)
 NOT_ANSWERED = {

@@ -100,6 +100,7 @@ def with_enter(**given: Any) -> App:
 RESOURCES: dict[str, Any] = {
     "image": swell.Image.debian_slim().env({"A": "1"}),
     "env": {"A": "1", "B": None},
+    "secrets": [swell.Secret.from_name("db")],
     "gpu": ["L4", "A100"],
     "cpu": (0.5, 2),
     "memory": (256, 512),
@@ -163,7 +164,16 @@ DIFFERENCES: dict[str, tuple[Callable[..., App], dict[str, Any]]] = {
     "Image.uv_pip_install": (lambda **given: with_image(image().uv_pip_install("numpy", **given)), PIP),
     "App": (
         lambda **given: described_app(swell.App("a", **given)),
-        {"tags": {"team": "x"}, "image": image().env({"A": "1"}), "include_source": False},
+        {
+            "tags": {"team": "x"},
+            "image": image().env({"A": "1"}),
+            "include_source": False,
+            "secrets": [swell.Secret.from_name("db")],
+        },
+    ),
+    "Secret.from_name": (
+        lambda **given: with_function(secrets=[swell.Secret.from_name(**{"name": "db", **given})]),
+        {"name": "other", "environment_name": "prod", "required_keys": ["KEY"]},
     ),
 }
 """Callable → how to deploy with arguments of it, and a value of each that must change what is deployed."""
@@ -224,8 +234,9 @@ def refuse(callable: str, **given: Any) -> None:
         getattr(app, callable.partition(".")[2])(**given)
     elif callable == "App.lookup":
         swell.App.lookup("a", **given)
-    elif callable.endswith(".from_name"):
-        getattr(swell, callable.partition(".")[0]).from_name("a", "b", **given)
+    elif callable.endswith((".from_name", ".from_dotenv")):
+        owner, _, method = callable.partition(".")
+        getattr(getattr(swell, owner), method)(*(["a"] if owner == "Secret" else ["a", "b"]), **given)
     elif callable.startswith("Image.add_local"):
         words = {"file": (__file__, "x"), "dir": (str(Path(__file__).parent), "x"), "python_source": ("swell",)}
         with_image(getattr(image(), callable[6:])(*words[callable.removeprefix("Image.add_local_")], **given))

@@ -33,6 +33,7 @@ DIFFERENCES: dict[str, str] = {
     "Function": "no `.spawn()`; see Arguments from Python above",
     "Image": "describes a virtual environment, not a container",
     "Retries": "the Python caller sends again; callers over HTTP do not",
+    "Secret": "its newest version always; rotation reaches replicas that run. No `.objects`: see `swell secret`",
     "asgi_app": "at `{label}.localhost` and `/web/{label}/` of the server; a WebSocket has the function's `timeout=`, "
     "messages of 16 MiB, and no compression",
     "batched": "never waits while nothing runs; callers that leave arguments out are batched apart, so defaults hold",

@@ -20,8 +20,9 @@ from starlette.routing import Route as Path
 from swell.api.answers import refusal
 from swell.api.auth import Auth, id_of
 from swell.api.openapi import document
-from swell.api.port import ControlPort, LogReader
+from swell.api.port import ControlPort, LogReader, SecretsPort
 from swell.api.routes import ApiRequest, Resource, Route, unexpected
+from swell.api.secrets import SecretHandlers
 from swell.api.validate import problems, tag_problems
 from swell.decide.access import Need, lacks, may_see
 from swell.model.errors import SwellError
@@ -106,6 +107,7 @@ def make_api(
     control: ControlPort,
     blobs: Blobs,
     logs: LogReader,
+    secrets: SecretsPort,
     *,
     key: str,
     version: str = "0",
@@ -116,7 +118,7 @@ def make_api(
     """The application. Loopback hosts are always allowed, other addresses with `any_address`, names when they are
     named; an Origin only when it is named ("http://host:port")."""
     handlers = Handlers(control, blobs, logs)
-    routes = handlers.routes()
+    routes = [*handlers.routes(), *SecretHandlers(secrets).routes()]
     handlers.openapi_document = msgspec.Raw(msgspec.json.encode(document(routes, version)))
     by_path: dict[str, list[Route]] = {}
     for route in routes:
@@ -383,6 +385,10 @@ class Handlers:
             more = f" (the first of {len(wrong)} problems)" if len(wrong) > 1 else ""
             words = f"The app cannot be deployed as it is: {wrong[0]}{more}."
             raise SwellError("invalid", words, status=422, detail="\n".join(wrong) if more else "")
+        for space in {use.namespace for revision in app.revisions for use in revision.secrets} - {app.namespace}:
+            refused = lacks(request.holder, Scope("deploy", space))
+            if refused is not None:
+                raise refused
         strategy: Strategy = request.body.strategy
         return self._told(lambda progress: self._control.deploy(app, progress, "deploy", tag, strategy))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from swell.decide.access import Holder
@@ -19,6 +19,7 @@ from swell.wire.api import (
     PoolUsage,
     ReplicaRow,
     RequestRow,
+    SecretRow,
     Strategy,
     VersionRow,
     Why,
@@ -121,6 +122,30 @@ class ControlPort(Protocol):
 
     def health(self) -> dict[str, object]:
         """State of control itself, as JSON values."""
+        ...
+
+
+class SecretsPort(Protocol):
+    """What people ask about secrets. Nothing answers a value."""
+
+    def rows(self, namespace: str) -> list[SecretRow]: ...
+
+    async def create(self, namespace: str, name: str, values: Mapping[str, str]) -> SecretRow:
+        """A new one. SwellError with status 409 where it is there."""
+        ...
+
+    async def rotate(
+        self, namespace: str, name: str, values: Mapping[str, str], unset: Sequence[str] = ()
+    ) -> SecretRow:
+        """A new version. Unknown: SwellError with status 404."""
+        ...
+
+    async def keep_for_app(self, namespace: str, app: str, values: Mapping[str, str]) -> str:
+        """Values that a program brings along; returns the name to deploy with."""
+        ...
+
+    async def delete(self, namespace: str, name: str, number: int = 0, force: bool = False) -> None:
+        """A version, or (0) all. SwellError with status 409 where apps use it, without `force`."""
         ...
 
 

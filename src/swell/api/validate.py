@@ -22,6 +22,7 @@ from swell.model.limits import (
 )
 from swell.model.names import name_problem
 from swell.model.resources import Needs
+from swell.model.secret import APP_OWNED, SecretUse
 from swell.model.workload import App, Entry, Environment, Method, Retrying, Revision, Scaling, Web, Workload
 
 MEMORY_MAX_MIB = 1 << 30
@@ -118,6 +119,18 @@ def _revision(revision: Revision, told: set[str]) -> Iterator[str]:
     yield from _retrying(revision.retrying)
     if revision.isolation is not None:
         yield from _isolation(revision.isolation, revision.needs)
+    yield from _secrets(revision.secrets)
+
+
+def _secrets(uses: tuple[SecretUse, ...]) -> Iterator[str]:
+    for use in uses:
+        owned = use.name.startswith(APP_OWNED)
+        for kind, name in (("namespace", use.namespace), *(() if owned else (("secret", use.name),))):
+            problem = name_problem(kind, name)
+            if problem is not None:
+                yield problem
+        for text in (use.name, *use.required):
+            yield from _text("secret", text)
 
 
 def _environment(environment: Environment) -> Iterator[str]:

@@ -16,7 +16,7 @@ import click
 
 from swell.model.errors import SwellError
 
-COMMANDS = ("up", "down", "run", "deploy", "app", "call", "ps", "logs", "why", "usage", "limits", "key")
+COMMANDS = ("up", "down", "run", "deploy", "app", "secret", "call", "ps", "logs", "why", "usage", "limits", "key")
 """In the order of the help. Command `x` is `swell.cli.x.x`."""
 
 INTERRUPTED = 130

@@ -40,9 +40,11 @@ class Deployer:
         base_url: str,
         engines: Mapping[str, frozenset[str]],
         waiting: Mapping[str, str],
+        check_secrets: Callable[[App], None],
     ) -> None:
         """`take` brings an event into the world and the log. `engines`: name → capabilities of every engine there is,
-        to say who has what this one lacks. `waiting`: pool → why it waits for room."""
+        to say who has what this one lacks. `waiting`: pool → why it waits for room. `check_secrets` refuses an app
+        whose secrets are not there."""
         self.world = world
         self.take = take
         self.engine = engine
@@ -51,6 +53,7 @@ class Deployer:
         self.base_url = base_url
         self.engines = engines
         self.waiting = waiting
+        self._check_secrets = check_secrets
         self.deployed_at = log.deployed_at()
         """When each app was last deployed."""
         self._newest = log.newest_versions()
@@ -81,6 +84,7 @@ class Deployer:
     ) -> DeployLine:
         known = self.world.apps.get(app.key)
         self._check_fits(app)
+        self._check_secrets(app)
         built: set[tuple[object, ...]] = set()
         for revision in app.revisions:
             what = (revision.environment, revision.bundle, revision.entry.module, revision.isolation)
@@ -117,6 +121,8 @@ class Deployer:
 
     def _next(self, app: App, how: str, tag: str, strategy: Strategy) -> AppDeployed:
         """An app that stays gets the next number; one that belongs to a program has no versions."""
+        # Building may have taken minutes.
+        self._check_secrets(app)
         now = self.clock.now()
         if app.owner is not None:
             self._check_labels(app)
@@ -259,11 +265,18 @@ class Deployer:
                 )
 
     async def bundles(self) -> set[str]:
-        """Digests of the source that is wanted, runs, is being deployed, or may be gone back to."""
+        """Digests of the source that is needed."""
+        return {revision.bundle for revision in await self._needed()}
+
+    async def secrets(self) -> set[tuple[str, str]]:
+        """Namespaces and names of the secrets that are needed."""
+        return {use.key for revision in await self._needed() for use in revision.secrets}
+
+    async def _needed(self) -> list[Revision]:
+        """What is wanted, runs, is being deployed, or may be gone back to."""
         kept = await asyncio.to_thread(self.log.versions)
         apps = (*self._deploying, *(version.app for version in kept))
-        named = (revision for app in apps for revision in app.revisions)
-        return {revision.bundle for revision in (*self.world.revisions.values(), *named)}
+        return [*self.world.revisions.values(), *(revision for app in apps for revision in app.revisions)]
 
     def owned(self) -> list[App]:
         """Apps that belong to a program and end with it."""

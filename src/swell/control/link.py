@@ -18,9 +18,10 @@ from typing import Protocol, cast
 from swell.control.scrapes import Scrapes
 from swell.model.errors import SwellError
 from swell.model.metrics import Sample
-from swell.model.orders import BuildReport, Order
+from swell.model.orders import BuildReport, Order, StartOrder
 from swell.model.ports import Fact
 from swell.model.request import PoolCount, RequestRecord, Usage
+from swell.model.secret import Revealed, SecretUse
 from swell.model.workload import Revision
 from swell.wire import link as wire
 from swell.wire.frames import Unpacker, pack
@@ -63,12 +64,30 @@ class Listener(Protocol):
         ...
 
 
+class Confidant(Protocol):
+    """Who knows the values of secrets."""
+
+    def reveal(self, uses: Iterable[SecretUse]) -> tuple[Revealed, ...]: ...
+
+    publish: Callable[[tuple[Revealed, ...]], None]
+    """Called with those that changed."""
+
+    def all_used(self) -> tuple[Revealed, ...]:
+        """Those of all that is deployed or still runs."""
+        ...
+
+
 class ControlLink:
     """The listening end of the control link."""
 
-    def __init__(self, epoch: int, listener: Listener, hear: Callable[[Fact], None]) -> None:
+    def __init__(
+        self, epoch: int, listener: Listener, hear: Callable[[Fact], None], secrets: Confidant | None = None
+    ) -> None:
         """`hear` takes what runners say: the inlet of the engine that stands for them."""
         self.epoch = epoch
+        self.secrets = secrets
+        if secrets is not None:
+            secrets.publish = self.tell_secrets
         self.listener = listener
         self.hear = hear
         self.gateways: dict[str, Peer] = {}
@@ -116,6 +135,8 @@ class ControlLink:
         """To the node's runner, if it is connected; `drive` repeats what was not heard."""
         peer = self.runners.get(node)
         if peer is not None:
+            if isinstance(order, StartOrder):
+                self._confide(peer, order.revision)
             peer.write(pack(wire.Order(epoch=epoch, order=order)))
 
     async def build(self, revision: Revision, progress: Callable[[str], None]) -> BuildReport:
@@ -125,11 +146,23 @@ class ControlLink:
         ask = next(self._numbers)
         future: asyncio.Future[BuildReport] = asyncio.get_running_loop().create_future()
         self.asks[ask] = (future, progress)
-        next(iter(self.runners.values())).write(pack(wire.Build(ask=ask, revision=revision)))
+        runner = next(iter(self.runners.values()))
+        self._confide(runner, revision)
+        runner.write(pack(wire.Build(ask=ask, revision=revision)))
         try:
             return await future
         finally:
             del self.asks[ask]
+
+    def _confide(self, runner: Peer, revision: Revision) -> None:
+        """A runner has the values of what it is to start."""
+        if revision.secrets and self.secrets is not None:
+            runner.write(pack(wire.Secrets(self.epoch, self.secrets.reveal(revision.secrets))))
+
+    def tell_secrets(self, changed: tuple[Revealed, ...]) -> None:
+        """To every runner."""
+        for peer in self.runners.values():
+            peer.write(pack(wire.Secrets(self.epoch, changed)))
 
     def fail_asks(self, why: str) -> None:
         for future, _ in self.asks.values():
@@ -192,6 +225,8 @@ class Peer(asyncio.Protocol):
             case wire.RunnerNode():
                 self.name = message.seen.node.id
                 self.link.runners[self.name] = self
+                if self.link.secrets is not None:
+                    self.write(pack(wire.Secrets(self.link.epoch, self.link.secrets.all_used(), whole=True)))
                 self.link.hear(message.seen)
             case wire.KeepAlive():
                 if not listener.heard_nothing_new(self.name, message.levels):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 ORDERED = frozenset(
-    {"idle", "superseded", "removed", "stopped", "reclaimed", "evicted", "over_max", "served", "shutdown"}
+    {"idle", "superseded", "removed", "stopped", "reclaimed", "evicted", "over_max", "rotated", "served", "shutdown"}
 )
 """Ends that were ordered: they need no last words."""
 
@@ -24,6 +24,8 @@ _WORDS = {
     "bad_entry": "its entry point cannot be used",
     "bad_bundle": "its source could not be unpacked",
     "environment": "its environment could not be made",
+    "rotated": "a secret it was loaded with was rotated",
+    "secret_gone": "a secret it needs is gone",
     "internal": "a fault of Swell's own",
     "enter_error": "its start-up code failed",
     "startup_timeout": "it was not ready in time",

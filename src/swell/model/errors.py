@@ -136,7 +136,7 @@ def brief(said: str) -> str:
 
 
 CODES: dict[type[SwellError], tuple[str, ...]] = {
-    AlreadyExistsError: ("key_taken", "label_taken"),
+    AlreadyExistsError: ("key_taken", "label_taken", "secret_exists"),
     AuthError: ("bad_key", "key_expired", "key_revoked", "no_key"),
     ConnectionError: ("connection_lost", "no_server", "server_failed", "stream_cut"),
     DeserializationError: ("cannot_unpickle",),
@@ -144,7 +144,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
     FunctionTimeoutError: ("deadline",),
     InternalError: (
         *("internal", "row_refused", "state_closed", "state_damaged", "state_failed", "state_locked"),
-        *("state_not_writable", "state_unreadable"),
+        *("state_not_writable", "state_unreadable", "secret_sealed"),
     ),
     InvalidError: (
         *("ambiguous", "bad_argument", "bad_arguments", "bad_body", "bad_call", "bad_class", "bad_decorator"),
@@ -162,7 +162,16 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
             "empty_app",
         ),
         *("in_a_replica", "invalid", "is_generator", "is_web", "method_not_allowed", "name_taken", "needs_asyncio"),
-        *("never_fits", "no_name", "no_request_id", "no_source_file", "not_generator", "wrong_digest"),
+        *(
+            "never_fits",
+            "no_name",
+            "no_request_id",
+            "no_source_file",
+            "not_generator",
+            "secret_in_use",
+            "secret_lacks",
+            "wrong_digest",
+        ),
     ),
     NotFoundError: (
         *("no_app", "no_source", "no_such_file", "no_such_module", "not_found", "not_kept", "not_yet"),
@@ -172,6 +181,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
             "unknown_app",
             "unknown_blob",
             "unknown_function",
+            "unknown_secret",
             "unknown_key",
             "unknown_path",
         ),

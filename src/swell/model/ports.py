@@ -14,6 +14,7 @@ from swell.model.key import ApiKey
 from swell.model.metrics import Histogram
 from swell.model.orders import BuildReport, Inventory, Order
 from swell.model.request import PoolCount, RequestRecord, Usage
+from swell.model.secret import SecretVersion
 from swell.model.workload import App, Revision, Version
 
 Fact = NodeSeen | ReplicaSeen | Inventory
@@ -133,6 +134,38 @@ class Keys(Protocol):
         ...
 
 
+class Secrets(Protocol):
+    """Versions of secrets, sealed."""
+
+    def put(self, version: SecretVersion, kept: int) -> None:
+        """Add a version, or replace the one of its number; on disk before it returns. The newest `kept` stay."""
+        ...
+
+    def versions(self) -> list[SecretVersion]:
+        """All of them, by namespace and name, each secret's oldest first."""
+        ...
+
+    def remove(self, namespace: str, name: str, number: int = 0) -> None:
+        """Forget a version, or (0) all of a secret; on disk before it returns."""
+        ...
+
+
+class Sealer(Protocol):
+    """What only this server can open."""
+
+    def seal(self, plain: bytes, about: bytes) -> bytes:
+        """Opens again only as what it is `about`."""
+        ...
+
+    def open(self, sealed: bytes, about: bytes) -> bytes:
+        """SwellError secret_sealed where that cannot be."""
+        ...
+
+    def digest(self, content: bytes) -> str:
+        """Equal for equal content; who has not the key learns nothing else of it."""
+        ...
+
+
 class Store(Protocol):
     """One database behind several ports, with transactions that may span them."""
 
@@ -144,6 +177,9 @@ class Store(Protocol):
 
     @property
     def keys(self) -> Keys: ...
+
+    @property
+    def secrets(self) -> Secrets: ...
 
     @property
     def trouble(self) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from swell.model.isolation import Isolation
 from swell.model.limits import UNLIMITED, Limits
 from swell.model.resources import Needs
+from swell.model.secret import SecretUse
 from swell.model.tensors import Tensors
 
 DEFAULT_NAMESPACE = "default"
@@ -134,6 +135,8 @@ class Revision(msgspec.Struct, frozen=True):
     retrying: Retrying = Retrying()
     isolation: Isolation | None = None
     """It runs in a sandbox; None: as a process of the server's own user."""
+    secrets: tuple[SecretUse, ...] = ()
+    """What its process is given beside its environment; of a variable that several have, the last one counts."""
 
     @property
     def id(self) -> str:
@@ -157,7 +160,7 @@ def revision_id(revision: Revision) -> str:
     return "rv-" + hashlib.sha256(msgspec.msgpack.encode(content)).hexdigest()[:12]
 
 
-LATER = frozenset({"batch", "isolation", "tensors"})
+LATER = frozenset({"batch", "isolation", "secrets", "tensors"})
 """Fields, wherever in a revision they are, that came after the first release. While they are empty they are no part of
 the content: what was deployed before keeps its id."""
 

@@ -7,7 +7,8 @@ import select
 import socket
 from collections.abc import Callable
 
-from swell.wire.child import Down, Drain, Reattach, Up
+from swell.runtime import secrets
+from swell.wire.child import Down, Drain, Reattach, Secrets, Up
 from swell.wire.frames import Unpacker, pack
 
 _SEND_S = 1.0
@@ -67,6 +68,8 @@ class Channel(asyncio.Protocol):
         for message in self._unpacker.feed(data):
             if isinstance(message, Drain):
                 self._end(message.reason)
+            elif isinstance(message, Secrets):
+                secrets.apply(message)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 — asyncio's signature
         self._sock.close()

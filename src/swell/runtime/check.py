@@ -1,6 +1,6 @@
 """Can a revision's module be imported, and is its entry point there? Run once, when it is deployed.
 
-Reads (revision, bundle folder) as msgpack from stdin; exits 0, or with the reason on stderr: 1 when the
+Reads (revision, bundle folder, secrets) as msgpack from stdin; exits 0, or with the reason on stderr: 1 when the
 module cannot be imported, LACKING_STATUS when its environment has not what it was deployed with.
 """
 
@@ -12,16 +12,20 @@ import sys
 import msgspec
 
 from swell.model.errors import SwellError
+from swell.model.secret import Revealed
 from swell.model.workload import Revision
-from swell.runtime import load
+from swell.runtime import load, secrets
 from swell.runtime.endpoint import has
-from swell.wire.child import LACKING_STATUS
+from swell.wire.child import LACKING_STATUS, Secrets
 from swell.wire.context import Inside, inside
 
 
 def main() -> int:
     """Import and resolve only: asked for as a plain callable, a class is not instantiated."""
-    revision, folder = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=tuple[Revision, str])
+    told = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=tuple[Revision, str, tuple[Revealed, ...]])
+    revision, folder, revealed = told
+    if revealed:
+        secrets.apply(Secrets(revealed))
     entry = msgspec.structs.replace(revision.entry, kind="function", methods=())
     # As in a replica: what a program does only where it is run by hand must not be done here.
     packages = revision.environment.packages

@@ -6,11 +6,9 @@ import os
 import socket
 import time
 
-import msgspec
-
 from swell.model.errors import SwellError
-from swell.runtime import load, output, template
-from swell.wire.child import CHANNEL_FD, Launch
+from swell.runtime import load, output, secrets, template
+from swell.wire.child import CHANNEL_FD, Launch, Secrets
 from swell.wire.frames import pack
 
 
@@ -22,6 +20,8 @@ def main() -> None:
     status = 1
     try:
         launch = read_launch(channel)
+        if launch.revision.secrets:
+            secrets.apply(template.read_frame(channel, Secrets))
         load.enter_replica(launch)
         program = _load(launch, channel)
         if program is not None:
@@ -54,18 +54,7 @@ def _load(launch: Launch, channel: socket.socket) -> load.Program | None:
 
 def read_launch(channel: socket.socket) -> Launch:
     """The first frame, and not a byte more: what follows is for whoever owns the channel then."""
-    size = int.from_bytes(_exactly(channel, 4), "big")
-    return msgspec.msgpack.decode(_exactly(channel, size), type=Launch)
-
-
-def _exactly(channel: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        piece = channel.recv(size - len(data))
-        if not piece:
-            raise SwellError("no_launch", "The runner went away before it said what to run.")
-        data += piece
-    return data
+    return template.read_frame(channel, Launch)
 
 
 if __name__ == "__main__":

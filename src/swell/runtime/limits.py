@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 
+_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_NO_NEW_PRIVS = 38
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -73,6 +74,13 @@ def name_process(name: str) -> None:
     """What `top` and `ps -o comm` call this process: the first 15 bytes of it. Linux only."""
     if _libc is not None:
         _prctl(_PR_SET_NAME, name.encode())
+
+
+def hide_memory() -> None:
+    """No core dumps, not even to a program that collects them, and other processes of this user may neither trace this
+    one nor read its memory. Root may. Linux only; what this process starts is not hidden."""
+    if _libc is not None:
+        _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def _prctl(option: int, value: int | bytes) -> None:

@@ -19,15 +19,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import msgspec
 
-from swell.runtime import endpoint, limits, replica
+from swell.model.errors import SwellError
+from swell.runtime import endpoint, limits, replica, secrets
 from swell.runtime.load import Program
-from swell.wire.child import Down, Drain, Exited, Fork, Forked, Launch, Ready, Reattach
+from swell.wire.child import Down, Drain, Exited, Fork, Forked, Launch, Ready, Reattach, Secrets
 from swell.wire.frames import Unpacker, pack
 from swell.wire.identity import open_pidfd
+
+T = TypeVar("T")
 
 _FDS_PER_FORK = 3
 _CUDA_NOT_INITIALIZED = 3
@@ -182,10 +185,13 @@ class _Template:
             if self.enclose is not None:
                 self.enclose()
             gc.enable()
+            channel = socket.socket(fileno=own)
+            if self.launch.revision.secrets:
+                secrets.apply(read_frame(channel, Secrets))
             launch = msgspec.structs.replace(
                 self.launch, replica=order.replica, role="serving", address=order.address, listener_fd=listening
             )
-            run_replica(self.program, launch, socket.socket(fileno=own), received, [("fork", _ms_since(received))])
+            run_replica(self.program, launch, channel, received, [("fork", _ms_since(received))])
             status = 0
         except BaseException:
             report_crash()
@@ -243,6 +249,22 @@ class _Template:
             self.send(Reattach(replica=self.launch.replica, pid=os.getpid(), ready=True))
             return
         os._exit(0)
+
+
+def read_frame(channel: socket.socket, kind: type[T]) -> T:
+    """The first frame, and not a byte more: what follows is for whoever owns the channel then."""
+    size = int.from_bytes(_exactly(channel, 4), "big")
+    return msgspec.msgpack.decode(_exactly(channel, size), type=kind)
+
+
+def _exactly(channel: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = channel.recv(size - len(data))
+        if not piece:
+            raise SwellError("no_launch", "The runner went away before it said what to run.")
+        data += piece
+    return data
 
 
 def run_replica(

@@ -19,6 +19,7 @@ from swell.sdk.image import Image
 from swell.sdk.marks import Given
 from swell.sdk.refusal import refuse
 from swell.sdk.retries import Retries, retrying
+from swell.sdk.secret import Secret
 from swell.sdk.signatures import public
 from swell.sdk.unavailable import stand_in
 
@@ -55,7 +56,7 @@ class App:
         *,
         tags: Mapping[str, str] | None = None,
         image: Image | None = None,
-        secrets: Sequence[Any] = (),
+        secrets: Sequence[Secret] = (),
         volumes: Mapping[Folder, Any] = {},
         include_source: bool = True,
     ) -> None:
@@ -66,6 +67,7 @@ class App:
         self.tags = dict(tags or {})
         self.image = image
         self.include_source = include_source
+        self.secrets = _secrets(self.given)
         self.declared: dict[str, describe.Declared] = {}
         """Workload name → what was registered."""
         self._functions: dict[str, Function] = {}
@@ -86,7 +88,7 @@ class App:
         image: Image | None = None,
         schedule: Any = None,
         env: Mapping[str, str | None] | None = None,
-        secrets: Collection[Any] | None = None,
+        secrets: Collection[Secret] | None = None,
         gpu: str | list[str] | None = None,
         serialized: bool = False,
         network_file_systems: Mapping[Folder, Any] = {},
@@ -133,7 +135,7 @@ class App:
         *,
         image: Image | None = None,
         env: Mapping[str, str | None] | None = None,
-        secrets: Collection[Any] | None = None,
+        secrets: Collection[Secret] | None = None,
         gpu: str | list[str] | None = None,
         serialized: bool = False,
         network_file_systems: Mapping[Folder, Any] = {},
@@ -225,6 +227,7 @@ class App:
             given=given,
             image=image or self.image,
             include_source=self.include_source if include is None else bool(include),
+            secrets=(*self.secrets, *_secrets(given)),
         )
 
     def _register(self, name: str, declared: describe.Declared) -> None:
@@ -324,6 +327,17 @@ class App:
         at = self.binding.resolve(repr(self))
         await at.client.stop.start(at.app, at.namespace)
         self.binding.deployed = None
+
+
+def _secrets(given: Given) -> tuple[Secret, ...]:
+    secrets = tuple(given.values["secrets"] or ())
+    for each in secrets:
+        if not isinstance(each, Secret):
+            kind = type(each).__name__
+            raise SwellError(
+                "bad_argument", f"{given.callable}(secrets=[…]): give swell.Secret objects, not one of type {kind}."
+            )
+    return secrets
 
 
 stand_in(

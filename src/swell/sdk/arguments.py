@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _ONE_NODE = "there is one node, and it is where `swell up` runs"
-_SECRETS = "secrets are not available yet; pass what is not secret with env="
+_SECRETS = "builds are given no secrets; the installer reads what the server's own environment says of indexes"
 _VOLUMES = "volumes are not available yet; use a folder of the node"
 _DOMAINS = "web endpoints are reached at {label}.localhost and /web/{label}/"
 _NO_BUILD_STEPS = "packages are installed as they are; there is no build step to set up"
@@ -12,7 +12,6 @@ _NO_LAYERS = "files always travel with the source, and there are no later build 
 _CLIENT = "set SWELL_URL and SWELL_KEY to choose the server"
 
 _RESOURCES_REFUSED: dict[str, str] = {
-    "secrets": _SECRETS,
     "serialized": "code is imported from source, never pickled; put the function at the top level of a file",
     "network_file_systems": "network file systems are not available; use a folder of the node",
     "volumes": _VOLUMES,
@@ -30,11 +29,13 @@ _RESOURCES_REFUSED: dict[str, str] = {
 _BUILD_REFUSED = {"force_build": _CACHED, "env": _NO_BUILD_STEPS, "secrets": _SECRETS, "gpu": _NO_BUILD_STEPS}
 
 REFUSED: dict[str, dict[str, str]] = {
-    "App": {"secrets": _SECRETS, "volumes": _VOLUMES},
+    "App": {"volumes": _VOLUMES},
     "App.function": {"schedule": "schedules are not available yet; call it from cron"} | _RESOURCES_REFUSED,
     "App.cls": _RESOURCES_REFUSED,
     "App.run": {"client": _CLIENT, "interactive": "interactive sessions in a replica are not available"},
     "App.deploy": {"client": _CLIENT},
+    "Secret.from_name": {"client": _CLIENT},
+    "Secret.from_dotenv": {"client": _CLIENT},
     "App.lookup": {"client": _CLIENT, "create_if_missing": "an app is made by deploying functions"},
     "App.stop": {"client": _CLIENT},
     "Function.from_name": {"client": _CLIENT},
@@ -58,6 +59,7 @@ _STREAMED = "Method.generator: .remote_gen() instead of .remote(); default: what
 _RESOURCES_EFFECTS: dict[str, str] = {
     "image": "Environment.packages, Environment.variables and the files in Revision.bundle; default: the app's",
     "env": "Environment.variables, over those of the image",
+    "secrets": "Revision.secrets, after those of the app: the last one that has a variable counts, also over env=",
     "gpu": "Needs.gpu: a node must have one of these kinds",
     "cpu": "Needs.cpu in cores, and with a pair Needs.cpu_limit",
     "memory": "Needs.memory_mib, and with a pair Needs.memory_limit_mib",
@@ -107,6 +109,7 @@ EFFECTS: dict[str, dict[str, str]] = {
         "name": "App.name; needed to deploy",
         "tags": "App.tags",
         "image": "default of its functions: Environment.packages, Environment.variables, the files in Revision.bundle",
+        "secrets": "Revision.secrets of its functions, before their own",
         "include_source": "default of its functions: what is in Revision.bundle",
     },
     "App.function": {
@@ -195,6 +198,17 @@ EFFECTS: dict[str, dict[str, str]] = {
         "backoff_coefficient": _RETRIED,
         "initial_delay": _RETRIED,
         "max_delay": _RETRIED,
+    },
+    "Secret.from_name": {
+        "name": "SecretUse.name in Revision.secrets",
+        "environment_name": "SecretUse.namespace; default: that of the app",
+        "required_keys": "SecretUse.required: a deploy without them is refused",
+    },
+    "Secret.from_dict": {"env_dict": "values kept for the app; None leaves one out"},
+    "Secret.from_local_environ": {"env_keys": "variables of the program that deploys, kept for the app"},
+    "Secret.from_dotenv": {
+        "path": "folder (or file in it) from which the file is looked for upwards; default: the working directory",
+        "filename": "the file's name",
     },
     "Image.debian_slim": {
         "python_version": "Environment.python, and what calls need there in Environment.packages; "

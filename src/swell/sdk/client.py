@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing
 from functools import cached_property
@@ -23,6 +23,8 @@ from swell.sdk.retries import NEVER
 from swell.wire import http, settings
 from swell.wire.api import (
     AppRow,
+    AppSecret,
+    AppSecretKept,
     Deploy,
     DeployLine,
     KeyRow,
@@ -30,10 +32,13 @@ from swell.wire.api import (
     LogRow,
     MadeKey,
     NewKey,
+    NewSecret,
+    NewValues,
     PoolUsage,
     ReplicaRow,
     RequestRow,
     Rollback,
+    SecretRow,
     Strategy,
     VersionRow,
     Why,
@@ -207,6 +212,43 @@ class Client:
         return await self._ask(Request("GET", f"/api/apps/{namespace}/{name}/versions"), list[VersionRow])
 
     @operation
+    async def secrets(self, namespace: str = DEFAULT_NAMESPACE) -> list[SecretRow]:
+        """The secrets there are, without their values."""
+        return await self._ask(Request("GET", f"/api/secrets?{urlencode({'namespace': namespace})}"), list[SecretRow])
+
+    @operation
+    async def create_secret(
+        self, name: str, values: Mapping[str, str], namespace: str = DEFAULT_NAMESPACE
+    ) -> SecretRow:
+        """Make a secret of these variables."""
+        return await self._put_secret("PUT", _secret(namespace, name), NewSecret(dict(values)), SecretRow)
+
+    @operation
+    async def rotate_secret(
+        self, name: str, values: Mapping[str, str], unset: Sequence[str] = (), namespace: str = DEFAULT_NAMESPACE
+    ) -> SecretRow:
+        """Give a secret a new version; variables that are not named are as they were."""
+        asked = NewValues(dict(values), tuple(unset))
+        return await self._put_secret("POST", _secret(namespace, name), asked, SecretRow)
+
+    @operation
+    async def delete_secret(
+        self, name: str, version: int = 0, force: bool = False, namespace: str = DEFAULT_NAMESPACE
+    ) -> None:
+        """Delete a secret, or one version of it."""
+        asked = urlencode({"version": version, "force": int(force)})
+        await self._ask(Request("DELETE", f"{_secret(namespace, name)}?{asked}"), type(None))
+
+    @operation
+    async def keep_secret(self, app: str, values: Mapping[str, str], namespace: str = DEFAULT_NAMESPACE) -> str:
+        """Have values kept for an app; returns the name to deploy it with."""
+        path = f"/api/secrets/{quote(namespace, safe='')}"
+        return (await self._put_secret("POST", path, AppSecret(app, dict(values)), AppSecretKept)).name
+
+    async def _put_secret(self, method: str, path: str, asked: NewSecret | NewValues | AppSecret, kind: type[T]) -> T:
+        return await self._ask(Request(method, path, {"content-type": http.JSON}, msgspec.json.encode(asked)), kind)
+
+    @operation
     async def stop(self, name: str, namespace: str = DEFAULT_NAMESPACE) -> None:
         """Take an app away; its replicas finish what they have."""
         await self._ask(Request("DELETE", f"/api/apps/{namespace}/{name}"), type(None))
@@ -284,6 +326,10 @@ class Client:
         """Every line of an app goes to `heard`, on another thread, until the future is cancelled."""
         request = _logs(app, namespace, 0.0, "", -1, True)
         return self.transport.follow(request, _lines_of(LogRow), heard)
+
+
+def _secret(namespace: str, name: str) -> str:
+    return f"/api/secrets/{quote(namespace, safe='')}/{quote(name, safe='')}"
 
 
 def _logs(app: str, namespace: str, since_s: float, request: str, tail: int, follow: bool) -> Request:

@@ -10,15 +10,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from swell.model import workload as model
 from swell.model.errors import SwellError
 from swell.model.limits import UNLIMITED
+from swell.model.secret import SecretUse
 from swell.sdk import isolation, marks, quantities, tensors
 from swell.sdk.function import is_generator
 from swell.sdk.image import Image, variables
 from swell.sdk.marks import Given, Marks, WebMark
 from swell.sdk.refusal import refuse
 from swell.sdk.retries import retrying
+from swell.sdk.secret import Secret
 
 LABEL_MAX = 63
 """Characters of a host name's label."""
@@ -36,6 +40,7 @@ class Declared:
     given: Given
     image: Image | None
     include_source: bool
+    secrets: tuple[Secret, ...] = ()
 
     @property
     def is_class(self) -> bool:
@@ -96,6 +101,21 @@ def app(declared: Iterable[Declared], place: Place, sources: Mapping[str, tuple[
         tags=tuple(sorted((str(name), str(value)) for name, value in place.tags.items())),
         owner=place.owner,
         source=place.source,
+    )
+
+
+def with_secret_names(app: model.App, names: Mapping[str, str]) -> model.App:
+    """The app with other names of secrets, and so with other ids of the revisions that use them."""
+
+    def renamed(revision: model.Revision) -> model.Revision:
+        uses = tuple(msgspec.structs.replace(use, name=names.get(use.name, use.name)) for use in revision.secrets)
+        return msgspec.structs.replace(revision, secrets=uses)
+
+    revisions = {revision.id: renamed(revision) for revision in app.revisions}
+    return msgspec.structs.replace(
+        app,
+        workloads=tuple(msgspec.structs.replace(w, revision=revisions[w.revision].id) for w in app.workloads),
+        revisions=tuple({revision.id: revision for revision in revisions.values()}.values()),
     )
 
 
@@ -218,6 +238,10 @@ def _revision(declared: Declared, place: Place, module: str, bundle: str) -> mod
         single_use=bool(values["single_use_containers"]),
         retrying=retrying(values["retries"]),
         isolation=isolation.combined(declared.name, own.isolation, values, ports),
+        secrets=tuple(
+            SecretUse(place.namespace if each.namespace is None else each.namespace, each.name, each.required)
+            for each in declared.secrets
+        ),
     )
 
 

@@ -265,7 +265,7 @@ REFUSED: dict[str, str] = {
     "micromamba_install": "conda environments are not available: use pip_install",
     "pip_install_from_pyproject": "pyproject files are not read: list the packages with pip_install",
     "pip_install_from_requirements": "use uv_pip_install(requirements=['requirements.txt'])",
-    "pip_install_private_repos": "secrets are not available yet: use pip_install('name @ git+https://…')",
+    "pip_install_private_repos": "builds are given no secrets: use pip_install('name @ git+https://…')",
     "poetry_install_from_file": "lock files are not read: list the packages with pip_install",
     "publish": "environments are not published: share the code that describes it",
     "run_commands": f"{_CONTAINER} and no build steps: {_WORK_IN_ENTER}",

@@ -21,14 +21,17 @@ from typing import Any, Generic, Protocol, TypeVar, cast, get_args
 
 from swell.model import workload as model
 from swell.model.errors import SwellError
+from swell.model.secret import APP_OWNED
 from swell.model.workload import DEFAULT_NAMESPACE
 from swell.sdk import bundle, describe, frames
 from swell.sdk import image as images
+from swell.sdk import secret as secrets_of
 from swell.sdk.binding import Binding, Deployed
 from swell.sdk.bridge import adopt, drive
 from swell.sdk.client import Client
 from swell.sdk.marks import Given
 from swell.sdk.refusal import refuse
+from swell.sdk.secret import Secret
 from swell.sdk.server import keep, serving
 from swell.sdk.signatures import public
 from swell.wire import context, settings
@@ -95,10 +98,14 @@ def _say(text: str) -> None:
 class Prepared:
     """An app as control takes it, the bundles it names, by digest, and what is most likely not meant."""
 
-    def __init__(self, app: model.App, bundles: dict[str, bytes], notes: list[str]) -> None:
+    def __init__(
+        self, app: model.App, bundles: dict[str, bytes], notes: list[str], brought: dict[str, Secret] | None = None
+    ) -> None:
         self.app = app
         self.bundles = bundles
         self.notes = notes
+        self.brought = brought or {}
+        """Secrets whose values are brought along, by the names they have until the server has given them theirs."""
 
 
 def prepare(app: Deployable, place: describe.Place) -> Prepared:
@@ -111,10 +118,12 @@ def prepare(app: Deployable, place: describe.Place) -> Prepared:
     sources: dict[str, tuple[str, str]] = {}
     found: list[describe.Declared] = []
     noted: list[str] = []
+    brought: dict[str, Secret] = {}
     for name, declared in app.declared.items():
         _check(declared)
         image = images.read(declared.image or images.Image())
-        found.append(replace(declared, image=image))
+        secrets = tuple(_provisional(each, brought) for each in declared.secrets)
+        found.append(replace(declared, image=image, secrets=secrets))
         noted += images.notes(image)
         source = bundle.source(_file(declared.raw))
         _rename_main(declared.raw, source.module)
@@ -126,7 +135,24 @@ def prepare(app: Deployable, place: describe.Place) -> Prepared:
         sources[name] = (source.module, packed[key].digest)
     described = describe.app(found, place, sources)
     bundles = {each.digest: each.data for each in packed.values()}
-    return Prepared(described, bundles, list(dict.fromkeys([*describe.notes(described), *noted])))
+    return Prepared(described, bundles, list(dict.fromkeys([*describe.notes(described), *noted])), brought)
+
+
+def _provisional(secret: Secret, brought: dict[str, Secret]) -> Secret:
+    """One whose values are brought along has a name only once the server has them: until then, one from here."""
+    if secret.name:
+        return secret
+    name = next((name for name, other in brought.items() if other is secret), f"{APP_OWNED}{len(brought)}")
+    brought[name] = secret
+    return Secret(repr(secret), name)
+
+
+async def _bring(prepared: Prepared, client: Client) -> model.App:
+    """The app with its secrets by the names that the server has given them."""
+    values = {name: secrets_of.values(secret) for name, secret in prepared.brought.items()}
+    app = prepared.app
+    names = {name: await client.keep_secret.start(app.name, each, app.namespace) for name, each in values.items()}
+    return describe.with_secret_names(app, names) if names else app
 
 
 def _check(declared: describe.Declared) -> None:
@@ -190,7 +216,7 @@ async def deploy(
         if not await client.has_blob.start(digest):
             await client.put_blob.start(digest, data)
     try:
-        done = await client.deploy.start(prepared.app, progress, tag, strategy)
+        done = await client.deploy.start(await _bring(prepared, client), progress, tag, strategy)
     except SwellError as error:
         _hint(error, app)
         raise

@@ -30,7 +30,6 @@ NOUNS: dict[str, str] = {
     "Sandbox": "Sandboxes are not available yet: deploy the code as a function.",
     "SandboxSnapshot": "Sandboxes are not available yet.",
     "SchedulerPlacement": "Placement by region is not available: there is one node.",
-    "Secret": "Secrets are not available yet: pass what is not secret with env=, and read the rest from a file.",
     "Server": "Server handles are not available yet: use @app.function() with @web_server(port).",
     "Tunnel": "Tunnels are not available: use @web_server(port).",
     "Mount": "Mounts are part of the image now: Image.add_local_file, add_local_dir or add_local_python_source.",

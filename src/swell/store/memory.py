@@ -20,6 +20,7 @@ from swell.model.events import AppDeployed, AppStopped, Event, PlanCommitted, Wo
 from swell.model.key import ApiKey
 from swell.model.metrics import WRITE_SECONDS, histogram
 from swell.model.request import PoolCount, RequestRecord, Usage
+from swell.model.secret import SecretVersion
 from swell.model.workload import App, Version, moved
 from swell.store.retention import Keep, Spans, by_app, hour_of, minute_of, spans, with_workload
 from swell.store.transaction import Transactions
@@ -37,6 +38,7 @@ class MemoryStore:
         self.world = MemoryWorldLog(self._keep, self._write)
         self.usage = MemoryUsageLog(self._keep, self._write, now)
         self.keys = MemoryKeys(self._write)
+        self.secrets = MemorySecrets(self._write)
         self.trouble = ""
         """Always empty: memory has no disk to fail."""
         self.write_seconds = histogram(WRITE_SECONDS)
@@ -143,6 +145,34 @@ class MemoryWorldLog:
             kept = {**self._versions.get(version.app.key, {}), version.number: version}
             oldest = version.number - self._keep.versions
             self._versions[version.app.key] = {n: each for n, each in kept.items() if n > oldest}
+
+
+class MemorySecrets:
+    """The `Secrets` port."""
+
+    def __init__(self, write: Callable[[Op], None]) -> None:
+        self._write = write
+        self._versions: dict[tuple[str, str, int], SecretVersion] = {}
+
+    def put(self, version: SecretVersion, kept: int) -> None:
+        """Add a version; the newest `kept` stay."""
+        self._write(lambda: self._put(version, kept))
+
+    def versions(self) -> list[SecretVersion]:
+        """All, each secret's oldest first."""
+        return [version for _, version in sorted(self._versions.items())]
+
+    def remove(self, namespace: str, name: str, number: int = 0) -> None:
+        """Forget a version, or all of a secret."""
+        self._write(lambda: self._drop(lambda key: key[:2] == (namespace, name) and number in (0, key[2])))
+
+    def _put(self, version: SecretVersion, kept: int) -> None:
+        secret, oldest = (version.namespace, version.name), version.number - kept
+        self._versions[(*secret, version.number)] = version
+        self._drop(lambda key: key[:2] == secret and key[2] <= oldest)
+
+    def _drop(self, gone: Callable[[tuple[str, str, int]], bool]) -> None:
+        self._versions = {key: version for key, version in self._versions.items() if not gone(key)}
 
 
 class MemoryUsageLog:

@@ -24,6 +24,7 @@ from swell.model.events import AppDeployed, AppStopped, Event, PlanCommitted, Wo
 from swell.model.key import ApiKey
 from swell.model.metrics import Histogram
 from swell.model.request import PoolCount, RequestRecord, Usage
+from swell.model.secret import SecretVersion
 from swell.model.workload import App, Version, moved
 from swell.store import faults, schema
 from swell.store import statements as sql
@@ -68,6 +69,7 @@ class SqliteStore:
         self._writer = Writer(writing, path, self._trim, TRIM_EVERY_S)
         self._transactions: Transactions[tuple[Op, int]] = Transactions(self._commit)
         self.world = SqliteWorldLog(self._put, self._writer, self._read, self._keep)
+        self.secrets = SqliteSecrets(self._put, self._read)
         self.usage = SqliteUsageLog(self._put, self._read, self._keep, now)
         self.keys = SqliteKeys(self._put, self._read)
 
@@ -181,6 +183,30 @@ class SqliteWorldLog:
         while rows := self._read(sql.EVENTS, since, EVENTS_PER_READ):
             yield from ((seq, _decode(_event, body)) for seq, body in rows)
             since = rows[-1][0] + 1
+
+
+class SqliteSecrets:
+    """The `Secrets` port."""
+
+    def __init__(self, put: Put, read: Read) -> None:
+        self._put = put
+        self._read = read
+
+    def put(self, version: SecretVersion, kept: int) -> None:
+        """Add a version, or replace the one of its number; the newest `kept` stay."""
+        self._put(partial(_put_secret, version, kept), 1, True)
+
+    def versions(self) -> list[SecretVersion]:
+        """All, each secret's oldest first."""
+        rows = self._read(sql.SECRETS)
+        return [
+            SecretVersion(space, name, n, at, tuple(keys.split(" ")), body) for space, name, n, at, keys, body in rows
+        ]
+
+    def remove(self, namespace: str, name: str, number: int = 0) -> None:
+        """Forget a version, or all of a secret."""
+        gone = (sql.DROP_SECRET, (namespace, name, number))
+        self._put(lambda connection: connection.execute(*gone).rowcount, 1, True)
 
 
 class SqliteUsageLog:
@@ -324,6 +350,14 @@ def _add_version(connection: sqlite3.Connection, version: Version | None, keep: 
         key, body = version.app.key, _encode(version.app)
         connection.execute(sql.ADD_VERSION, (key, version.number, version.at, version.how, version.tag, body))
         connection.execute(sql.TRIM_VERSIONS, (key, version.number, keep.versions))
+
+
+def _put_secret(version: SecretVersion, kept: int, connection: sqlite3.Connection) -> int:
+    key = (version.namespace, version.name)
+    keys = " ".join(version.keys)
+    connection.execute(sql.ADD_SECRET, (*key, version.number, version.at, keys, version.sealed))
+    connection.execute(sql.TRIM_SECRET, (*key, version.number - kept))
+    return 1
 
 
 def _change_app(connection: sqlite3.Connection, key: str, change: Callable[[App], App]) -> None:

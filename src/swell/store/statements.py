@@ -44,6 +44,11 @@ TRIM_VERSIONS = "DELETE FROM versions WHERE key = ?1 AND number <= ?2 - ?3"
 DROP_VERSIONS = "DELETE FROM versions WHERE key = ?"
 VERSIONS = "SELECT number, at, how, tag, body FROM versions WHERE ?1 = '' OR key = ?1 ORDER BY key, number"
 NEWEST_VERSIONS = "SELECT key, max(number) FROM versions GROUP BY key"
+# Their variables' names have no spaces.
+SECRETS = "SELECT namespace, name, number, at, keys, sealed FROM secrets ORDER BY namespace, name, number"
+ADD_SECRET = "INSERT OR REPLACE INTO secrets (namespace, name, number, at, keys, sealed) VALUES (?, ?, ?, ?, ?, ?)"
+TRIM_SECRET = "DELETE FROM secrets WHERE namespace = ? AND name = ? AND number <= ?"
+DROP_SECRET = "DELETE FROM secrets WHERE namespace = ?1 AND name = ?2 AND (?3 = 0 OR number = ?3)"
 TRIM_EVENTS_AGE = """
 DELETE FROM events WHERE seq < coalesce(
     (SELECT seq FROM events WHERE at >= ? ORDER BY seq LIMIT 1),

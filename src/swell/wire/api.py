@@ -38,6 +38,54 @@ class Rollback(msgspec.Struct, frozen=True):
     """Number of the version; 0 = the one before that which takes the traffic."""
 
 
+class NewSecret(msgspec.Struct, frozen=True):
+    """PUT /api/secrets/{namespace}/{name}. Answered by a `SecretRow`."""
+
+    values: dict[str, str] = {}
+
+
+class NewValues(msgspec.Struct, frozen=True):
+    """POST /api/secrets/{namespace}/{name}: a new version. What is not named is as it was."""
+
+    values: dict[str, str] = {}
+    unset: tuple[str, ...] = ()
+    """Variables that it has no more."""
+
+
+class AppSecret(msgspec.Struct, frozen=True):
+    """POST /api/secrets/{namespace}: values that a program brings along for its app."""
+
+    app: str = ""
+    values: dict[str, str] = {}
+
+    @property
+    def names(self) -> dict[str, str]:
+        return {"app": self.app}
+
+
+class AppSecretKept(msgspec.Struct, frozen=True):
+    """The answer: the name to deploy with. Equal values of an app have equal names."""
+
+    name: str
+
+
+class SecretRow(msgspec.Struct, frozen=True):
+    """GET /api/secrets → list of these. No value is ever answered."""
+
+    namespace: str
+    name: str
+    version: int
+    """The newest, which is what starts."""
+    at: float
+    """When that was made."""
+    keys: tuple[str, ...]
+    """Names of its variables."""
+    versions: tuple[int, ...]
+    """Those that are kept."""
+    apps: tuple[str, ...]
+    """Deployed apps that use it, "namespace/name"."""
+
+
 class VersionRow(msgspec.Struct, frozen=True):
     """GET /api/apps/{namespace}/{name}/versions → list of these, the newest first."""
 

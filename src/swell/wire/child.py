@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from swell.model.replica import Role
+from swell.model.secret import Revealed
 from swell.model.workload import Revision
 
 CHANNEL_FD = 3
@@ -56,13 +57,23 @@ class Fork(msgspec.Struct, frozen=True, tag="fork"):
     """So many more descriptors come with it: membership files of its cgroups, where it cannot open them itself."""
 
 
+class Secrets(msgspec.Struct, frozen=True, tag="secrets"):
+    """All that this process is to know. Before its program is loaded, where its revision names secrets: of a fork the
+    first message, else the one after `Launch`. And whenever they change."""
+
+    secrets: tuple[Revealed, ...]
+    """Of a variable that several have, the last one counts."""
+    folder: str = ""
+    """Where each is a file, NAME/KEY; empty where this node has no place for such."""
+
+
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Refuse new inputs, finish what is in flight, run exit hooks, end. The runner bounds how long that takes."""
 
     reason: str
 
 
-Down = Launch | Fork | Drain
+Down = Launch | Fork | Secrets | Drain
 
 # -- up: child → runner -----------------------------------------------------------------------
 

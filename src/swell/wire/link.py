@@ -13,6 +13,7 @@ from swell.model.key import ApiKey
 from swell.model.limits import UNLIMITED, Limits
 from swell.model.orders import BuildReport, Inventory, StartOrder, StopOrder
 from swell.model.request import PoolCount, Prices, RequestRecord, Usage
+from swell.model.secret import Revealed
 from swell.model.traffic import Branch
 from swell.model.workload import Environment, Method, Revision
 from swell.wire.exposition import Report
@@ -248,6 +249,15 @@ class Wanted(msgspec.Struct, frozen=True, tag="wanted"):
     bundles: tuple[str, ...]
 
 
+class Secrets(msgspec.Struct, frozen=True, tag="secrets"):
+    """To a runner: values of secrets. Sent before each start and build that needs them, and when one has changed."""
+
+    epoch: int
+    secrets: tuple[Revealed, ...]
+    whole: bool = False
+    """These are all there are to know; sent after a (re)connect."""
+
+
 class TellAll(msgspec.Struct, frozen=True, tag="tell_all"):
     """To a gateway: its levels were forgotten, since it was not heard for their time to live."""
 
@@ -267,4 +277,4 @@ class Metrics(msgspec.Struct, frozen=True, tag="metrics"):
     """No more follow."""
 
 
-Down = Table | TableDelta | Welcome | Order | Build | Wanted | TellAll | TellMetrics | Metrics
+Down = Table | TableDelta | Welcome | Order | Build | Wanted | Secrets | TellAll | TellMetrics | Metrics

@@ -41,6 +41,7 @@ class Home:
         self.lock = root / "lock"
         self.key = root / "key"
         self.call_key = root / "call-key"
+        self.master_key = root / "master.key"
         self.database = root / "control.db"
         self.prices = root / "prices.toml"
         self.run = root / "run"

@@ -44,6 +44,7 @@ def _take_over(fleet: Fleet, record: Record, pidfd: int | None) -> None:
     child.uses = record.uses
     child.fork_refused = record.fork_refused
     child.isolated = record.isolated
+    child.secrets = record.secrets
     child.group = fleet.groups.open(record.group)
     child.awaited = True
     used_s = meter.cpu_s(child.group, child.pid, child.role)
@@ -51,7 +52,9 @@ def _take_over(fleet: Fleet, record: Record, pidfd: int | None) -> None:
     fleet.children[child.id] = child
     fleet.by_pid[record.pid] = child
     fleet.watch(child, pidfd, ours=False)
-    fleet.open_log(child)
+    if not child.secrets:
+        # Else it is read once control has said what must not be seen in it.
+        fleet.open_log(child)
     fleet.unheard(child)
     log.info("took over %s (pid %d)", child.id, record.pid)
 
@@ -65,6 +68,7 @@ def _sweep(fleet: Fleet) -> None:
         for path in folder.iterdir():
             if path.name.partition(".")[0] not in fleet.children:
                 path.unlink(missing_ok=True)
+    fleet.confiding.sweep(fleet.children)
 
 
 def _is(child: Child, message: Reattach, link: ChildLink) -> bool:

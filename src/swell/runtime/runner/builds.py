@@ -12,12 +12,13 @@ from pathlib import Path
 import msgspec
 
 from swell.model.errors import SwellError
-from swell.model.isolation import Isolation
 from swell.model.orders import BuildReport
-from swell.model.workload import Entry, Environment, Revision
+from swell.model.workload import Environment, Revision
 from swell.runtime.runner import bundle, cache, commands, environment, launching
 from swell.runtime.runner.processes import Reaper
+from swell.runtime.runner.redact import Redactor
 from swell.runtime.runner.sandbox.maker import Sandboxes
+from swell.runtime.runner.secrets import SecretBook
 from swell.wire.child import LACKING_STATUS, Failed
 from swell.wire.paths import Home
 
@@ -44,17 +45,20 @@ class Prepared(msgspec.Struct, frozen=True):
 class Builder:
     """Environments and bundles of one server, made at most once each."""
 
-    def __init__(self, home: Home, reaper: Reaper, server: Mapping[str, str], sandboxes: Sandboxes) -> None:
+    def __init__(
+        self, home: Home, reaper: Reaper, server: Mapping[str, str], sandboxes: Sandboxes, book: SecretBook
+    ) -> None:
         """`server`: the server's environment variables."""
         self.home = home
         self.reaper = reaper
         self.server = server
         self.sandboxes = sandboxes
+        self.book = book
         self.building: list[Revision] = []
         """What deploys build at this moment."""
         self._usable: set[str] = set()
         """Interpreters that were seen to run the runtime."""
-        self._imported: OrderedDict[tuple[Path, Environment, str, Entry, Isolation | None], None] = OrderedDict()
+        self._imported: OrderedDict[tuple[object, ...], None] = OrderedDict()
         """What was imported well, by all that the import depends on. The latest last."""
 
     def ready(self, revision: Revision) -> Prepared | None:
@@ -103,21 +107,26 @@ class Builder:
 
     async def _import(self, revision: Revision, prepared: Prepared, progress: Callable[[str], None]) -> None:
         entry = revision.entry
-        key = (prepared.python, revision.environment, revision.bundle, entry, revision.isolation)
+        key = (prepared.python, revision.environment, revision.bundle, entry, revision.isolation, revision.secrets)
         if key in self._imported:
             return
         progress(f"checking the import of {entry.module}")
         output: list[str] = []
+        lacking = self.book.lacking(revision.secrets)
+        if lacking:
+            raise SwellError("environment", f"{lacking[0].upper()}{lacking[1:]}.")
+        revealed = self.book.of(revision.secrets)
+        redact = Redactor(revealed)
         environ = launching.environ(revision, prepared.python, self.server)
         with self.sandboxes.check(revision, prepared.python, prepared.folder, environ) as (around, membership):
             status = await commands.run(
                 self.reaper,
                 [str(prepared.python), "-P", "-m", "swell.runtime.check"],
                 environ,
-                output.append,
+                lambda line: output.append(redact(line)),
                 IMPORT_TIMEOUT_S,
                 cwd=revision.environment.workdir or str(prepared.folder),
-                said=msgspec.msgpack.encode((revision, str(prepared.folder))),
+                said=msgspec.msgpack.encode((revision, str(prepared.folder), revealed)),
                 around=around,
                 membership=membership,
             )

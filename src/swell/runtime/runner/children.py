@@ -14,6 +14,7 @@ from swell.model.ends import ORDERED, in_words
 from swell.model.events import ReplicaSeen
 from swell.model.orders import StartOrder, StopOrder
 from swell.model.replica import Phase, Role
+from swell.model.secret import SecretUse
 from swell.runtime import limits
 from swell.runtime.runner.cgroup import Group
 from swell.runtime.runner.child_link import ChildLink
@@ -67,6 +68,11 @@ class Child:
         self.uses: tuple[str, ...] = ()
         """Folders in the cache that it runs from."""
         self.applied: tuple[str, ...] = ()
+        self.secrets: tuple[SecretUse, ...] = ()
+        self.redact: Callable[[str], str] = str
+        """Takes what it may have been told of secrets out of what it says."""
+        self.outdated = False
+        """A template that loads, or has loaded, what its secrets were before they were rotated."""
         self.rlimits = limits.RLIMITS
         self.timings_ms: tuple[tuple[str, float], ...] = ()
         self.memory_mib = 0.0
@@ -108,6 +114,7 @@ class Child:
         child = cls(order.replica, order.pool, order.role, order.template, order.revision.startup_timeout_s, now)
         child.order = order
         child.isolated = order.revision.isolation is not None
+        child.secrets = order.revision.secrets
         return child
 
     @property

@@ -20,6 +20,7 @@ from swell.runtime.runner import processes, records
 from swell.runtime.runner.cgroup import Group
 from swell.runtime.runner.children import Child, Ending, farewell, unknown, verdict
 from swell.runtime.runner.processes import Exit
+from swell.runtime.runner.secrets import Confiding
 from swell.runtime.runner.spool import Spool
 from swell.wire.child import Drain
 from swell.wire.identity import identify, send_signal
@@ -50,6 +51,8 @@ class Owner(Protocol):
     children: dict[str, Child]
     """Everything that is not over, by id."""
     by_pid: dict[int, Child]
+
+    confiding: Confiding
 
     @property
     def forks(self) -> ForkQueue: ...
@@ -215,6 +218,9 @@ class Endings:
         if child.log is not None:
             child.log.close()
             tail = child.log.last_words()
+        else:
+            # Of one that was taken over, before it was known which secrets it may have printed: nobody may read it.
+            (owner.home.replica_records / f"{child.id}.log").unlink(missing_ok=True)
         owner.measure(child, exit)
         if child.pidfd is not None:
             asyncio.get_running_loop().remove_reader(child.pidfd)
@@ -224,6 +230,7 @@ class Endings:
         if child.group is not None:
             self.discard(child.group)
         owner.home.replica_socket(child.id).unlink(missing_ok=True)
+        owner.confiding.forget(child.id)
         records.remove(owner.home.replica_records, child.id)
         child.pid = child.pidfd = child.link = child.log = child.group = None
         return tail

@@ -32,7 +32,9 @@ from swell.runtime.runner.records import Record
 from swell.runtime.runner.sandbox import start
 from swell.runtime.runner.sandbox.maker import PROCESSES_MAX, Sandboxes, bounded
 from swell.runtime.runner.sandbox.start import Command
+from swell.runtime.runner.secrets import Confiding
 from swell.runtime.runner.spool import LogPipe, Spool
+from swell.wire import link as wire
 from swell.wire.child import Exited, Failed, Fork, Forked, ForkStarted, Ready, Served, Stuck, Up
 from swell.wire.identity import identify, open_pidfd, pid_of, send_signal
 from swell.wire.loglines import LogLine
@@ -55,6 +57,7 @@ class Fleet:
         sandboxes: Sandboxes,
         builder: Builder,
         spool: Spool,
+        confiding: Confiding,
         tell: Callable[[ReplicaSeen], None],
         use: Callable[[Usage], None],
     ) -> None:
@@ -65,6 +68,7 @@ class Fleet:
         self.sandboxes = sandboxes
         self.builder = builder
         self.spool = spool
+        self.confiding = confiding
         self._tell = tell
         self._use = use
         self.children: dict[str, Child] = {}
@@ -96,12 +100,28 @@ class Fleet:
         revision = order.revision
         child.uses = tuple(map(str, made_for(revision.environment, revision.bundle, self.home)))
         self.limit_startup(child)
+        lacking = self.confiding.book.lacking(child.secrets)
+        if lacking:
+            self._cannot_start(child, Failed("secret_gone", lacking))
+            return
         if child.template is not None and child.role == "serving":
             self.forks.request(child)
         else:
             self.fresh(child, "")
         if child.id in self.children:
             self.report(child)
+
+    def hear_secrets(self, message: wire.Secrets) -> None:
+        """What was told is passed on, and what could not be read without knowing it is read."""
+        changed = self.confiding.book.hear(message)
+        for child in self.children.values():
+            if child.secrets and child.log is None and child.awaited and self.confiding.book.knows(child.secrets):
+                self.open_log(child)
+        self.confiding.changed(list(self.children.values()), changed, self._outdated)
+
+    def _outdated(self, template: Child) -> None:
+        """It has loaded what is no longer so: it is made anew when it is needed."""
+        self.endings.stop(StopOrder(replica=template.id, reason="rotated", grace_s=0.0, node=self.node))
 
     # -- starting ----------------------------------------------------------------------------
 
@@ -125,13 +145,17 @@ class Fleet:
                 order.revision, lambda line: self.spool.note(child.pool, child.id, line)
             )
         except Exception as error:
-            child.failed = unprepared(child.id, error)
+            failed = unprepared(child.id, error)
             # No process of its own has printed it.
-            self.spool.note(child.pool, child.id, child.failed.detail)
-            self.endings.over(child, None)
+            self.spool.note(child.pool, child.id, failed.detail)
+            self._cannot_start(child, failed)
         else:
             child.preparing = None
             self._exec(child, order, prepared)
+
+    def _cannot_start(self, child: Child, why: Failed) -> None:
+        child.failed = why
+        self.endings.over(child, None)
 
     def _exec(self, child: Child, order: StartOrder, prepared: Prepared) -> None:
         try:
@@ -147,6 +171,7 @@ class Fleet:
         if child.link is not None:
             with suppress(OSError):
                 child.link.send(launch)
+                self.confiding.tell(child)
 
     def _spawn(self, child: Child, revision: Revision, prepared: Prepared, fds: ChildFds) -> tuple[int, int | None]:
         argv = [str(prepared.python), "-P", "-m", "swell.runtime.child"]
@@ -176,6 +201,8 @@ class Fleet:
                 groups=len(groups),
             )
             child.forked = True
+            # What it reads first.
+            self.confiding.tell(child)
             template.link.send(order, [*fds.three(), *groups])
 
     def _equip(self, child: Child, revision: Revision) -> ChildFds:
@@ -187,8 +214,8 @@ class Fleet:
         child.group = self.groups.create(child.group_name, needs, PROCESSES_MAX if child.isolated else None)
         bounds, said = limits.address_space(needs.memory_limit_mib if "memory" in child.group.unmet else None)
         child.rlimits = (*limits.RLIMITS, *bounds)
-        sandbox = self.sandboxes.applied(revision.isolation)
-        child.applied = (*child.group.applied, *said, *limits.RLIMITS_APPLIED, *sandbox)
+        more = (*self.sandboxes.applied(revision.isolation), *self.confiding.applied(child))
+        child.applied = (*child.group.applied, *said, *limits.RLIMITS_APPLIED, *more)
         self.open_log(child)
         ours, theirs = socket.socketpair()
         self.attach(child, ChildLink(ours))
@@ -206,6 +233,7 @@ class Fleet:
             self.spool.write(lines)
 
         child.log = LogPipe(self.home.replica_records / f"{child.id}.log", heard)
+        self.confiding.learn(child)
 
     def _has_process(self, child: Child, pid: int, pidfd: int | None, ours: bool) -> None:
         child.pid = pid
@@ -233,6 +261,7 @@ class Fleet:
                 uses=child.uses,
                 isolated=child.isolated,
                 fork_refused=child.fork_refused,
+                secrets=child.secrets,
             ),
         )
 
@@ -270,6 +299,9 @@ class Fleet:
     def returned(self, child: Child, link: ChildLink, ready: bool) -> None:
         """It found the runner again, or the next one."""
         self.attach(child, link)
+        with suppress(OSError):
+            # They may have changed while it could not hear.
+            self.confiding.tell(child)
         if child.phase is Phase.STARTING and ready:
             self._is_ready(child)
             return
@@ -286,7 +318,7 @@ class Fleet:
             case Ready():
                 self._ready(child, message)
             case Failed():
-                child.failed = message
+                child.failed = Failed(message.reason, child.redact(message.detail))
                 self.forks.settled(child)
                 child.after(_LAST_WORDS_S, "last words", lambda: self.endings.end(child))
             case Forked():
@@ -330,7 +362,9 @@ class Fleet:
         self.measure(child)
         self._to_phase(child, Phase.READY)
         self.forks.settled(child)
-        if child.role == "template":
+        if child.outdated:
+            self._outdated(child)
+        elif child.role == "template":
             self.forks.flush(child)
 
     def _forked(self, template: Child, message: Forked, pidfd: int | None) -> None:

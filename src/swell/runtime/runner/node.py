@@ -38,6 +38,7 @@ from swell.runtime.runner.fleet import Fleet
 from swell.runtime.runner.link import RunnerLink
 from swell.runtime.runner.processes import Reaper
 from swell.runtime.runner.sandbox.maker import Sandboxes
+from swell.runtime.runner.secrets import Confiding, SecretBook, files_folder
 from swell.runtime.runner.spool import Spool
 from swell.wire import link as wire
 from swell.wire.exposition import report
@@ -71,8 +72,11 @@ class Runner:
         home.replica_groups.touch()
         self.groups = cgroup.find(cgroup.name_for(home.root))
         self.sandboxes = Sandboxes(home, self.groups)
-        self.builder = Builder(home, self.reaper, os.environ, self.sandboxes)
-        self.fleet = Fleet(settings, node, self.groups, self.sandboxes, self.builder, self.spool, self._tell, self._use)
+        book = SecretBook()
+        self.confiding = Confiding(book, files_folder(home.root))
+        self.builder = Builder(home, self.reaper, os.environ, self.sandboxes, book)
+        parts = (self.groups, self.sandboxes, self.builder, self.spool, self.confiding)
+        self.fleet = Fleet(settings, node, *parts, self._tell, self._use)
         self._untold: deque[ReplicaSeen] = deque(maxlen=ENDED_KEPT)
         """Ends that nobody heard: said again when control is back, since no inventory says why one ended."""
         self._used: dict[str, Usage] = {}
@@ -129,6 +133,9 @@ class Runner:
                 # One that ends obeys no more: it would be given new replicas for those it stops.
                 if self._accept_epoch(message.epoch) and not self._ending:
                     self.fleet.obey(message.order)
+            case wire.Secrets():
+                if self._accept_epoch(message.epoch):
+                    self.fleet.hear_secrets(message)
             case wire.Build():
                 self._do(self._build(message))
             case wire.TellMetrics():
@@ -217,6 +224,7 @@ class Runner:
             await self.link.close()
             self.spool.close()
             self.groups.remove()
+            self.confiding.close()
             self.home.replica_groups.unlink(missing_ok=True)
 
     async def _say_ready(self, descriptor: int | None) -> None:

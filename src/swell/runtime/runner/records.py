@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from swell.model.replica import Role
+from swell.model.secret import SecretUse
 from swell.wire.identity import Identity
 
 log = logging.getLogger("swell.runner")
@@ -34,6 +35,8 @@ class Record(msgspec.Struct, frozen=True):
     isolated: bool = False
     fork_refused: str = ""
     """Why this template is not forked any more."""
+    secrets: tuple[SecretUse, ...] = ()
+    """Those it was told; not their values."""
 
     @property
     def process(self) -> Identity:

@@ -151,7 +151,9 @@ class _File:
 class Lines:
     """Bytes of a pipe into lines; an overlong line is cut, and says by how much."""
 
-    def __init__(self) -> None:
+    def __init__(self, clean: Callable[[str], str] = str) -> None:
+        """`clean` is given what is kept of each line, before what was cut of it is told."""
+        self._clean = clean
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._partial = ""
         self._cut = 0
@@ -174,7 +176,9 @@ class Lines:
         self._cut += len(piece[room:])
 
     def _take(self) -> str:
-        line = self._partial.removesuffix("\r") + (f" … [{self._cut} more characters]" if self._cut else "")
+        line = self._clean(self._partial.removesuffix("\r")) + (
+            f" … [{self._cut} more characters]" if self._cut else ""
+        )
         self._partial, self._cut = "", 0
         return line
 
@@ -188,7 +192,9 @@ class LogPipe:
         self._tail: deque[tuple[str, str]] = deque(maxlen=TAIL_LINES)
         """Request and text of its last lines."""
         self._heard = heard
-        self._lines = Lines()
+        self.redact: Callable[[str], str] | None = None
+        """Takes secrets out of a line's text."""
+        self._lines = Lines(self._without_secrets)
         if not path.exists():
             os.mkfifo(path, 0o600)
         self._reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -223,6 +229,12 @@ class LogPipe:
             return False
         self._take(self._lines.feed(data))
         return True
+
+    def _without_secrets(self, line: str) -> str:
+        if self.redact is None:
+            return line
+        begin = line.find("\x1f") + 1 if line.startswith("\x1e") else 0
+        return line[:begin] + self.redact(line[begin:])
 
     def _take(self, lines: list[str]) -> None:
         parts = []

@@ -1,0 +1,278 @@
+"""Which secrets are there, and who is told their values? Sealed in the store, opened only to be sent to a runner.
+
+A revision names secrets; each start is preceded by their newest values, and so is every change told to the runners.
+Neither the world nor its log ever has a value.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+
+import msgspec
+
+from swell.model import secret as model
+from swell.model.errors import SwellError
+from swell.model.events import Event, ReplicaSeen
+from swell.model.names import name_problem
+from swell.model.ports import Clock, Sealer, Secrets
+from swell.model.replica import Phase
+from swell.model.secret import Revealed, SecretUse, SecretVersion
+from swell.model.workload import DEFAULT_NAMESPACE, App, shown
+from swell.model.world import World
+from swell.wire.api import SecretRow
+
+log = logging.getLogger("swell.control")
+
+Key = tuple[str, str]
+"""Namespace and name."""
+
+
+class SecretKeeper:
+    """The secrets of one server."""
+
+    def __init__(
+        self, rows: Secrets, sealer: Sealer, world: World, clock: Clock, take: Callable[[Event], None]
+    ) -> None:
+        """`take` brings an event into the world and the log."""
+        self._rows = rows
+        self._sealer = sealer
+        self._world = world
+        self._clock = clock
+        self._take = take
+        self.publish: Callable[[tuple[Revealed, ...]], None] = lambda _changed: None
+        """Tells every runner."""
+        self._writing = asyncio.Lock()
+        self._kept: dict[Key, list[SecretVersion]] = {}
+        for version in rows.versions():
+            self._kept.setdefault((version.namespace, version.name), []).append(version)
+
+    # -- for runners -------------------------------------------------------------------------
+
+    def reveal(self, uses: Iterable[SecretUse]) -> tuple[Revealed, ...]:
+        """Their newest values; one that is gone is told as such."""
+        return tuple(self._revealed(key) for key in dict.fromkeys(use.key for use in uses))
+
+    def all_used(self) -> tuple[Revealed, ...]:
+        """Those of all that is deployed or still runs."""
+        return self.reveal(use for revision in self._world.revisions.values() for use in revision.secrets)
+
+    def _revealed(self, key: Key) -> Revealed:
+        versions = self._kept.get(key, [])
+        if not versions:
+            return Revealed(*key)
+        try:
+            newest = tuple(self._values(versions[-1]).items())
+        except SwellError as error:
+            log.error("%s", error.message)
+            return Revealed(*key, problem=error.message)
+        former: dict[tuple[str, str], None] = {}
+        for version in versions[:-1]:
+            # One that cannot be opened has been told to nobody of late.
+            with suppress(SwellError):
+                former |= dict.fromkeys(self._values(version).items())
+        return Revealed(*key, versions[-1].number, newest, tuple(pair for pair in former if pair not in newest))
+
+    def _values(self, version: SecretVersion) -> dict[str, str]:
+        return msgspec.msgpack.decode(self._sealer.open(version.sealed, version.about), type=dict[str, str])
+
+    # -- for deploys -------------------------------------------------------------------------
+
+    def check(self, app: App) -> None:
+        """Refuse an app whose secrets are not there, or lack variables that it requires."""
+        for use in (use for revision in app.revisions for use in revision.secrets):
+            if use.key not in self._kept:
+                raise self._unknown(use.key)
+            lacking = sorted(set(use.required) - set(self._kept[use.key][-1].keys))
+            if lacking:
+                words = " ".join(f"{key}=…" for key in lacking)
+                raise SwellError(
+                    "secret_lacks",
+                    f"The secret {use.name!r} has no {' and no '.join(lacking)}, which required_keys asks for: "
+                    f"`swell secret rotate {use.name} {words}` adds it.",
+                    status=422,
+                )
+
+    def _unknown(self, key: Key) -> SwellError:
+        namespace, name = key
+        names = sorted(n for space, n in self._kept if space == namespace and not n.startswith(model.APP_OWNED))
+        where = "" if namespace == DEFAULT_NAMESPACE else f" in namespace {namespace!r}"
+        there = f"There are: {', '.join(names)}." if names else f"None is there{where}."
+        if name.startswith(model.APP_OWNED):
+            return SwellError(
+                "unknown_secret",
+                "The values that this version of the app was deployed with are gone: deploy it from its files.",
+                status=404,
+            )
+        way = f"`swell secret create {name} KEY=VALUE` makes it"
+        return SwellError("unknown_secret", f"There is no secret {name!r}{where}. {there} {way}.", status=404)
+
+    # -- for people --------------------------------------------------------------------------
+
+    def rows(self, namespace: str) -> list[SecretRow]:
+        """The secrets of a namespace that have a name of their own. No value is told."""
+        named = sorted(key for key in self._kept if key[0] == namespace and not key[1].startswith(model.APP_OWNED))
+        return [self._row(key) for key in named]
+
+    def _row(self, key: Key) -> SecretRow:
+        versions = self._kept[key]
+        newest = versions[-1]
+        return SecretRow(
+            *key,
+            newest.number,
+            newest.at,
+            newest.keys,
+            tuple(each.number for each in versions),
+            tuple(self._users(key)),
+        )
+
+    def _users(self, key: Key) -> list[str]:
+        """The apps that are deployed and name it, "namespace/name"."""
+        uses = {app.key: (use.key for r in app.revisions for use in r.secrets) for app in self._world.apps.values()}
+        return sorted(app for app, keys in uses.items() if key in keys)
+
+    async def create(self, namespace: str, name: str, values: Mapping[str, str]) -> SecretRow:
+        """A new secret, its first version."""
+        self._check_name(namespace, name)
+        async with self._writing:
+            if (namespace, name) in self._kept:
+                raise SwellError(
+                    "secret_exists",
+                    f"There is a secret {name!r} already: `swell secret rotate {name} …` gives it new values.",
+                    status=409,
+                )
+            return await self._add((namespace, name), dict(values))
+
+    async def rotate(
+        self, namespace: str, name: str, values: Mapping[str, str], unset: Iterable[str] = ()
+    ) -> SecretRow:
+        """A new version: these variables have new values, those in `unset` are gone, all others are as they were."""
+        key = (namespace, name)
+        async with self._writing:
+            if key not in self._kept:
+                raise self._unknown(key)
+            unset = set(unset)
+            self._check_unset(key, unset)
+            before = self._values(self._kept[key][-1])
+            return await self._add(key, {k: v for k, v in {**before, **values}.items() if k not in unset})
+
+    def _check_unset(self, key: Key, unset: set[str]) -> None:
+        unknown = sorted(unset - set(self._kept[key][-1].keys))
+        if unknown:
+            raise SwellError("invalid", f"The secret {key[1]!r} has no {' and no '.join(unknown)}.", status=422)
+        for app in self._world.apps.values():
+            for use in (use for revision in app.revisions for use in revision.secrets if use.key == key):
+                required = sorted(unset & set(use.required))
+                if required:
+                    raise SwellError(
+                        "secret_in_use",
+                        f"{shown(app.key)} requires {required[0]} of the secret {key[1]!r}: deploy it without first.",
+                        status=409,
+                    )
+
+    async def keep_for_app(self, namespace: str, app: str, values: Mapping[str, str]) -> str:
+        """Values that a program brings along, for one app; returns their name here: equal for equal values."""
+        self._check_name(namespace, app)
+        content = msgspec.msgpack.encode((namespace, app, sorted(values.items())))
+        name = f"{model.APP_OWNED}{app}:{self._sealer.digest(content)}"
+        async with self._writing:
+            # Anew each time: how old it is tells whether a deploy may still be about to name it.
+            await self._add((namespace, name), dict(values), number=1)
+        return name
+
+    async def delete(self, namespace: str, name: str, number: int = 0, force: bool = False) -> None:
+        """Forget a version, or (0) the secret. One that deployed apps use only with `force`: what has it is then
+        drained, and what is to start fails and says why."""
+        key = (namespace, name)
+        async with self._writing:
+            versions = self._kept.get(key, [])
+            if not versions or name.startswith(model.APP_OWNED):
+                raise self._unknown(key)
+            left = [version for version in versions if number and version.number != number]
+            if len(left) == len(versions):
+                there = ", ".join(f"v{version.number}" for version in versions)
+                raise SwellError(
+                    "unknown_version", f"The secret {name!r} has no v{number}. There are: {there}.", status=404
+                )
+            users = self._users(key)
+            if users and not force and (not left or left[-1] != versions[-1]):
+                raise SwellError(
+                    "secret_in_use",
+                    f"The secret {name!r} is used by {', '.join(map(shown, users))}: deploy without it, or give it new "
+                    f"values with `swell secret rotate {name}`. With --force it is deleted all the same.",
+                    status=409,
+                )
+            await asyncio.shield(self._remove(key, number, left))
+
+    async def forget_unused(self, wanted: set[Key], before: float) -> int:
+        """Remove what deploys brought along before then and no app, nor a version of one, names; returns how many."""
+        async with self._writing:
+            old = [
+                key
+                for key, versions in self._kept.items()
+                if key[1].startswith(model.APP_OWNED) and key not in wanted and versions[-1].at < before
+            ]
+            for key in old:
+                await self._remove(key, 0, [])
+            return len(old)
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def _check_name(self, namespace: str, name: str) -> None:
+        for kind, text in (("namespace", namespace), ("secret", name)):
+            problem = name_problem(kind, text)
+            if problem is not None:
+                raise SwellError("bad_name", f"{problem}.", status=400)
+
+    async def _add(self, key: Key, values: dict[str, str], number: int = 0) -> SecretRow:
+        wrong = model.problems(values)
+        if wrong:
+            name = "from_dict" if key[1].startswith(model.APP_OWNED) else key[1]
+            raise SwellError("invalid", f"The secret {name!r} cannot be kept: {'; '.join(wrong)}.", status=422)
+        before = self._kept.get(key, [])
+        number = number or (before[-1].number + 1 if before else 1)
+        version = SecretVersion(*key, number, self._clock.now(), tuple(sorted(values)), b"")
+        sealed = await asyncio.to_thread(self._sealer.seal, msgspec.msgpack.encode(values), version.about)
+        version = msgspec.structs.replace(version, sealed=sealed)
+        await asyncio.shield(self._write(key, version))
+        return self._row(key)
+
+    async def _write(self, key: Key, version: SecretVersion) -> None:
+        await asyncio.to_thread(self._rows.put, version, model.VERSIONS_KEPT)
+        others = (each for each in self._kept.get(key, []) if each.number != version.number)
+        self._kept[key] = [each for each in others if each.number > version.number - model.VERSIONS_KEPT] + [version]
+        self._tell(key)
+
+    async def _remove(self, key: Key, number: int, left: list[SecretVersion]) -> None:
+        await asyncio.to_thread(self._rows.remove, *key, number)
+        if left:
+            self._kept[key] = left
+        else:
+            del self._kept[key]
+        self._tell(key)
+        if not left:
+            self._drain(key)
+
+    def _tell(self, key: Key) -> None:
+        """To runners, where something that is deployed or still runs uses it."""
+        if any(use.key == key for revision in self._world.revisions.values() for use in revision.secrets):
+            self.publish((self._revealed(key),))
+
+    def _drain(self, key: Key) -> None:
+        """What has the values of a secret that is gone finishes what it works on, and ends."""
+        for replica in list(self._world.replicas.values()):
+            revision = self._world.revision(replica.pool)
+            if revision is not None and any(use.key == key for use in revision.secrets):
+                drained = ReplicaSeen(
+                    at=self._clock.now(),
+                    replica=replica.id,
+                    phase=Phase.DRAINING,
+                    pool=replica.pool,
+                    role=replica.role,
+                    node=replica.node,
+                    reason="secret_gone",
+                    detail=f"the secret {key[1]!r} was deleted",
+                )
+                self._take(drained)
