@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+import swell
+from journey.running import running
 from private_swell import Failed, PrivateSwell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -47,7 +49,6 @@ def look() -> dict:
         "token_file": file("vault/TOKEN"),
         "child": child.stdout.decode().strip(),
         "pid": os.getpid(),
-        "dumpable": subprocess.os.stat("/proc/self/fd").st_uid,
     }
 
 
@@ -243,3 +244,26 @@ def test_values_come_from_files_and_standard_input(own_swell: PrivateSwell, tmp_
     assert "filed v1 is deleted" in own_swell.run("secret", "delete", "filed", "--version", "1")
     own_swell.run("secret", "delete", "filed")
     assert "There is no secret" in own_swell.run("secret", "list")
+
+
+@pytest.mark.shows("App", "secrets")
+@pytest.mark.shows("App.function", "secrets")
+@pytest.mark.shows("App.cls", "secrets")
+@pytest.mark.shows("Secret.from_name", "name", "environment_name", "required_keys")
+@pytest.mark.parametrize("kind", ["function", "cls"])
+def test_those_of_an_app_and_of_its_functions_and_classes(own_server: PrivateSwell, kind: str) -> None:
+    for namespace, where in (("default", "here"), ("other", "there")):
+        own_server.run("secret", "create", "named", f"WHERE={where}", f"{where.upper()}=1", "--namespace", namespace)
+    here = swell.Secret.from_name("named", required_keys=["WHERE", "HERE"])
+    there = swell.Secret.from_name("named", environment_name="other")
+    try:
+        with running(kind, swell.App("subject", secrets=[here]), secrets=[there], env={"WHERE": "env"}) as do:
+            assert do.remote("variables", "WHERE", "HERE", "THERE") == ["there", "1", "1"]
+        with running(kind, swell.App("subject", secrets=[here])) as do:
+            assert do.remote("variables", "WHERE", "THERE") == ["here", None]
+        lacking = swell.Secret.from_name("named", required_keys=["THERE"])
+        with pytest.raises(swell.Error, match="'named' has no THERE"), running(kind, secrets=[lacking]):
+            pass
+    finally:
+        for namespace in ("default", "other"):
+            own_server.run("secret", "delete", "named", "--force", "--namespace", namespace)
