@@ -203,6 +203,24 @@ def test_the_first_version_has_none_before_it_and_what_belongs_to_a_program_has_
     asyncio.run(scenario())
 
 
+def test_what_belongs_to_a_program_replaces_only_what_belongs_to_it() -> None:
+    async def scenario() -> None:
+        deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
+        mine = msgspec.structs.replace(an_app("dev", "sha256-1"), owner=Owner(1, 1))
+        await deployer.deploy(mine, lambda _line: None)
+        await deployer.deploy(msgspec.structs.replace(mine, tags=(("t", "2"),)), lambda _line: None)
+        for other in (Owner(2, 1), Owner(1, 2)):
+            with pytest.raises(SwellError, match="dev belongs to another program that runs") as refused:
+                await deployer.deploy(msgspec.structs.replace(mine, owner=other), lambda _line: None)
+            assert (refused.value.code, refused.value.status) == ("app_taken", 409)
+        assert deployer.world.apps["default/dev"].tags == (("t", "2"),)
+        await deployer.deploy(an_app("dev", "sha256-1"), lambda _line: None)
+        with pytest.raises(SwellError, match=r"App dev is deployed\. .* `swell app stop dev`"):
+            await deployer.deploy(mine, lambda _line: None)
+
+    asyncio.run(scenario())
+
+
 def test_nothing_is_kept_of_an_app_that_is_stopped() -> None:
     async def scenario() -> None:
         deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())

@@ -221,7 +221,10 @@ def test_a_web_endpoint_is_not_run_but_deployed(tmp_path: Path) -> None:
     with unstarted_swell() as swell:
         done = swell_run(swell, str(path))
         assert done.returncode == 1
-        assert done.stderr == f"Error: web is a web endpoint: it answers once `swell deploy {path}` has put it up.\n"
+        assert done.stderr == (
+            f"Error: web is a web endpoint: `swell serve {path}` puts it up while you work on it, "
+            f"`swell deploy {path}` to stay.\n"
+        )
         assert not (swell.home / "lock").exists()
 
 

@@ -16,7 +16,10 @@ import click
 
 from swell.model.errors import SwellError
 
-COMMANDS = ("up", "down", "run", "deploy", "app", "secret", "call", "ps", "logs", "why", "usage", "limits", "key")
+COMMANDS = (
+    *("up", "down", "run", "serve", "deploy", "app", "secret"),
+    *("call", "ps", "logs", "why", "usage", "limits", "key"),
+)
 """In the order of the help. Command `x` is `swell.cli.x.x`."""
 
 INTERRUPTED = 130
@@ -55,6 +58,7 @@ def swell() -> None:
 
     \b
     swell run FILE          run a program; what it calls runs in replicas
+    swell serve FILE        try it out; each change you save is live at once
     swell up -d             start a server in the background
     swell deploy FILE       give it an app
     swell call APP/FUNCTION '{"name": "Ada"}'
@@ -111,15 +115,14 @@ def run(words: Sequence[str] | None = None) -> int:
 
 
 def _failed(error: Exception, message: str, detail: str) -> int:
+    from swell.cli.output import show_error
+
+    notes = getattr(error, "__notes__", ())
     if os.environ.get("SWELL_DEBUG", "") not in ("", "0"):
+        # It has the detail in it.
         traceback.print_exception(error)
-    elif detail:
-        click.echo(detail.rstrip(), err=True)
-    click.echo(f"Error: {message}", err=True)
-    for note in getattr(error, "__notes__", ()):
-        # The detail is often also a note, for those who see the exception itself.
-        if detail.strip() not in note or not detail:
-            click.echo(note, err=True)
+        detail, notes = "", [note for note in notes if not detail or detail.strip() not in note]
+    show_error(message, detail, notes)
     return 1
 
 

@@ -7,7 +7,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from shutil import get_terminal_size
 from typing import Any
@@ -96,6 +96,17 @@ def show_line(mark: str, text: str, err: bool = False) -> None:
     """Print a line that others wrote, behind a mark of ours: with its colours where they can be seen."""
     stream = sys.stderr if err else sys.stdout
     click.echo(mark + printable(text, stream.isatty()), err=err)
+
+
+def show_error(message: str, detail: str, notes: Iterable[str]) -> None:
+    """Say on stderr what went wrong: where, what, and what helps."""
+    if detail:
+        click.echo(detail.rstrip(), err=True)
+    click.echo(f"Error: {message}", err=True)
+    for note in notes:
+        # The detail is often also a note, for those who see the exception itself.
+        if detail.strip() not in note or not detail:
+            click.echo(note, err=True)
 
 
 def json_text(value: Any) -> str:

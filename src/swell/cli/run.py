@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import inspect
 import os
-import signal
 import sys
-import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from swell.cli import options
-from swell.cli.output import progress, show_line
+from swell.cli.output import progress
+from swell.cli.session import server, shower, told_to_end
 from swell.cli.why import note_end
 from swell.model.errors import SwellError
-from swell.model.workload import workload_of
 
 if TYPE_CHECKING:
     from swell.sdk.flags import Flag, Flags
     from swell.sdk.load import Target
     from swell.sdk.run import Running
     from swell.wire.api import LogRow
-
-ENDING = (signal.SIGTERM, signal.SIGHUP)
-"""Beside Ctrl-C."""
-ONE_END_S = 2.0
-"""Signals within this time are one and the same wish."""
 
 
 @click.command(
@@ -60,20 +53,22 @@ def run(
     if target.name in target.app.registered_web_endpoints:
         place = reference.partition("::")[0]
         raise SwellError(
-            "is_web", f"{target.name} is a web endpoint: it answers once `swell deploy {place}` has put it up."
+            "is_web",
+            f"{target.name} is a web endpoint: `swell serve {place}` puts it up while you work on it, "
+            f"`swell deploy {place}` to stay.",
         )
     found = flags.flags(target.run, target.is_method)
     args, kwargs = _arguments(found, f"swell run {reference}", inspect.getdoc(target.run.__swell_raw__), words)
-    with _told_to_end() as ending, ExitStack() as server:
+    with told_to_end() as ending, ExitStack() as held:
         try:
             with ExitStack() as app:
                 with progress(f"Starting {target.name}") as tell:
-                    server.enter_context(_server(tell))
+                    held.enter_context(server(tell))
                     running = Running(
                         target.app, name=name, namespace=namespace, detach=detach, progress=tell, log=_shower(target)
                     )
                     # Whatever happens from here on: what is left is told of.
-                    server.callback(_say_left, running, home)
+                    held.callback(_say_left, running, home)
                     app.enter_context(running)
                 with ending.program():
                     result = _call(target, args, kwargs)
@@ -92,91 +87,12 @@ def _say_left(running: Running[Any], home: str | None) -> None:
             click.echo(left, err=True)
 
 
-class _ToldToEnd(KeyboardInterrupt):
-    """A signal asks us to end: to the user's program it is a Ctrl-C."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
-
-class _Ending:
-    """SIGTERM and SIGHUP end the program as a Ctrl-C does. What comes at once is one wish: a terminal that closes may
-    well send more than one. A later one cuts short what we still wait for, as another Ctrl-C does; where the user's
-    program goes on all the same, having caught the first, it ends that hard.
-    """
-
-    def __init__(self) -> None:
-        self._told_at: float | None = None
-        self._theirs = False
-
-    def __call__(self, number: int, _: object) -> None:
-        """Handles a signal."""
-        now, before = time.monotonic(), self._told_at
-        if before is not None and now - before <= ONE_END_S:
-            return
-        self._told_at = now
-        if before is None or not self._theirs:
-            raise _ToldToEnd(number)
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-
-    @contextmanager
-    def program(self) -> Iterator[None]:
-        """Within it the user's own code runs, which may go on in spite of us."""
-        self._theirs = True
-        try:
-            yield
-        finally:
-            self._theirs = False
-
-
-@contextmanager
-def _told_to_end() -> Iterator[_Ending]:
-    """Signals end the program, with the exit code that shells have for them. What was ignored (nohup) stays so."""
-    ending = _Ending()
-    numbers = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, ending) for number in numbers}
-    try:
-        yield ending
-    except _ToldToEnd as error:
-        with suppress(OSError):
-            # After SIGHUP there may be no terminal.
-            click.echo(f"Ended by {signal.Signals(error.number).name}.", err=True)
-        raise click.exceptions.Exit(128 + error.number) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 class _Failed(Exception):
     """The user's program raised."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-@contextmanager
-def _server(tell: Any) -> Iterator[None]:
-    """A server on this state directory for as long as we need one, unless settings lead to one elsewhere.
-
-    One that was started for us has ended on return: the next command does not meet it dying. Unless it was kept, for
-    an app that is left on it.
-    """
-    import msgspec
-
-    from swell.supervise import background
-
-    chosen = options.chosen(None)
-    if chosen.url:
-        yield
-        return
-    background.ensure(msgspec.to_builtins(chosen), os.getpid(), tell)
-    try:
-        yield
-    finally:
-        background.leave(chosen.paths, os.getpid())
 
 
 def _call(target: Target, args: Sequence[str], kwargs: Mapping[str, Any]) -> Any:
@@ -203,21 +119,9 @@ def _call(target: Target, args: Sequence[str], kwargs: Mapping[str, Any]) -> Any
 
 
 def _shower(target: Target) -> Callable[[LogRow], None]:
-    """Shows lines that the user's code wrote, where the user's own output goes. Notes of ours are in the log.
-
-    Where several functions may write, each line says which did; that of the one that is run needs not.
-    """
+    """Shows what functions write. That of the one that is run, where it is clear, needs no mark."""
     declared = list(target.app.declared)
-    clear = declared[0] if len(declared) == 1 else target.name.partition(".")[0]
-
-    def show(row: LogRow) -> None:
-        if row.stream == "sys":
-            return
-        workload = workload_of(row.pool).rpartition("/")[2]
-        mark = "" if workload == clear else click.style(f"{workload} | ", dim=True)
-        show_line(mark, row.text, err=row.stream == "err")
-
-    return show
+    return shower(declared[0] if len(declared) == 1 else target.name.partition(".")[0])
 
 
 def _show_failure(error: Exception) -> None:
@@ -241,8 +145,8 @@ def _show_why_not_now(error: Exception) -> None:
     from swell.supervise.lock import holder
 
     chosen = options.chosen(None)
-    server = None if chosen.url else holder(chosen.paths)
-    if server is not None and server.attached and any("swell why" in note for note in getattr(error, "__notes__", ())):
+    held = None if chosen.url else holder(chosen.paths)
+    if held is not None and held.attached and any("swell why" in note for note in getattr(error, "__notes__", ())):
         click.echo("(The server of this run ends with it: `swell up -d` brings back one that can answer.)", err=True)
 
 

@@ -19,7 +19,7 @@ from swell.model.events import AppDeployed, AppStopped, Event
 from swell.model.ports import Clock, Engine, WorldLog
 from swell.model.traffic import Traffic, check
 from swell.model.unknown import unknown_app
-from swell.model.workload import App, Revision, Version
+from swell.model.workload import App, Revision, Version, shown
 from swell.model.world import World
 from swell.wire.api import DeployLine, Strategy, VersionRow
 
@@ -125,8 +125,9 @@ class Deployer:
         self._check_secrets(app)
         now = self.clock.now()
         if app.owner is not None:
+            self._check_name(app)
             self._check_labels(app)
-            return AppDeployed(now, numbered(app, 0))
+            return AppDeployed(now, follow(self.world, numbered(app, 0)))
         released = numbered(app, self._newest.get(app.key, 0) + 1)
         known = self.world.apps.get(app.key)
         if strategy == "blue-green" and known is not None:
@@ -250,6 +251,18 @@ class Deployer:
             else:
                 self.deployed_at.pop(key, None)
                 self._newest.pop(key, None)
+
+    def _check_name(self, app: App) -> None:
+        """What belongs to a program replaces only what belongs to the same one."""
+        known = self.world.apps.get(app.key)
+        if known is not None and known.owner != app.owner:
+            whose = "is deployed" if known.owner is None else "belongs to another program that runs"
+            raise SwellError(
+                "app_taken",
+                f"App {shown(app.key)} {whose}. Give another name (--name), or stop it: "
+                f"`swell app stop {shown(app.key)}`.",
+                status=409,
+            )
 
     def _check_labels(self, app: App) -> None:
         """A web label leads to one app only."""

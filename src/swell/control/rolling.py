@@ -18,6 +18,9 @@ def story(world: World, key: str, waiting: str = "") -> str:
         return ""
     workload = world.workloads[key]
     new, old = f"v{workload.version}", f"v{rolling.previous.version}"
+    if new == old:
+        # Of an app that belongs to a program, which has no versions.
+        new, old = "the new code", "the old code"
     failures = world.failures.get(workload.pool)
     if failures is not None:
         return f"{new} does not start: {failing(failures).rstrip('.')}; {old} still serves"

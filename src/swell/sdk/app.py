@@ -350,7 +350,7 @@ stand_in(
         "is_inside": "It is swell.is_local() now (the other way round), and Image.imports() around an image's imports.",
         "logs": "Logs are read with `swell logs APP`.",
         "sandboxes": "Sandboxes are not available yet.",
-        "serve": "It is `swell run FILE` or `with app.run():` here.",
+        "serve": "It is `swell serve FILE` here, or `with app.run():` in a program.",
         "server": "App.server() is not available yet: use @app.function() with @web_server(port).",
         "set_tags": "Tags of a running app cannot be changed yet: give them to App(tags=…) and deploy.",
         "spawn_sandbox": "Sandboxes are not available yet: deploy the code as a function.",

@@ -9,12 +9,9 @@ import re
 import secrets
 import sys
 import sysconfig
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar, cast, get_args
@@ -30,21 +27,16 @@ from swell.sdk.binding import Binding, Deployed
 from swell.sdk.bridge import adopt, drive
 from swell.sdk.client import Client
 from swell.sdk.marks import Given
+from swell.sdk.presence import Presence
 from swell.sdk.refusal import refuse
 from swell.sdk.secret import Secret
 from swell.sdk.server import keep, serving
 from swell.sdk.signatures import public
-from swell.wire import context, settings
+from swell.wire import context
 from swell.wire.api import DeployLine, LogRow, Strategy
 from swell.wire.attached import Stay
 from swell.wire.identity import myself
 
-_LOG_QUIET_S = 0.3
-"""Output counts as complete after this silence."""
-_LOG_WAIT_S = 3.0
-"""Longest wait for that."""
-_EXIT_LOOK_S = 0.1
-"""How often it is looked whether replicas with exit hooks are over."""
 _NAME_MAX = 48
 
 
@@ -125,7 +117,7 @@ def prepare(app: Deployable, place: describe.Place) -> Prepared:
         secrets = tuple(_provisional(each, brought) for each in declared.secrets)
         found.append(replace(declared, image=image, secrets=secrets))
         noted += images.notes(image)
-        source = bundle.source(_file(declared.raw))
+        source = bundle.source(file_of(declared.raw))
         _rename_main(declared.raw, source.module)
         entries = [source.local] if declared.include_source else []
         contents = bundle.gather([*entries, *image.attached])
@@ -163,7 +155,8 @@ def _check(declared: describe.Declared) -> None:
         raise
 
 
-def _file(raw: Callable[..., Any]) -> Path:
+def file_of(raw: Callable[..., Any]) -> Path:
+    """The file that a function or class is written in."""
     module = sys.modules.get(raw.__module__)
     path = getattr(module, "__file__", None)
     if path is None or not Path(path).is_file():
@@ -193,7 +186,7 @@ async def deploy(
     *,
     name: str | None = None,
     namespace: str | None = None,
-    ephemeral: bool = False,
+    owner: model.Owner | None = None,
     progress: Callable[[str], None] | None = None,
     note: Callable[[str], None] | None = None,
     client: Client | None = None,
@@ -202,15 +195,15 @@ async def deploy(
 ) -> DeployLine:
     """Put an app on the server (an operation); returns URLs by function or method, and what changed.
 
-    `tag`: what this version of it is called. `progress` is told how it goes, and `note` (else `progress`) at the end
-    what is most likely not meant.
+    `owner`: the process that it ends with. `tag`: what this version of it is called. `progress` is told how it goes,
+    and `note` (else `progress`) at the end what is most likely not meant.
     """
     chosen = app.name if name is None else name
     if chosen is None:
         raise SwellError("no_name", "An app needs a name to be deployed: write swell.App('name'), or give name=.")
     space = namespace or DEFAULT_NAMESPACE
     client = client or Client.from_settings()
-    place = describe.Place(chosen, space, app.tags, _me() if ephemeral else None, source=_shown_source(app))
+    place = describe.Place(chosen, space, app.tags, owner, source=shown_source(app))
     prepared = prepare(app, place)
     for digest, data in prepared.bundles.items():
         if not await client.has_blob.start(digest):
@@ -237,8 +230,9 @@ def strategy(name: str) -> Strategy:
     raise SwellError("bad_argument", f"App.deploy(strategy={name!r}): it is {words}.")
 
 
-def _shown_source(app: Deployable) -> str:
-    files = {os.path.relpath(_file(declared.raw)) for declared in app.declared.values()}
+def shown_source(app: Deployable) -> str:
+    """The file an app is written in, as its user would name it."""
+    files = {os.path.relpath(file_of(declared.raw)) for declared in app.declared.values()}
     return min(files, default="")
 
 
@@ -248,7 +242,7 @@ def _hint(error: SwellError, app: Deployable) -> None:
     if missing is None:
         return
     for declared in app.declared.values():
-        found = importlib.machinery.PathFinder.find_spec(missing[1], [str(_file(declared.raw).parent), *sys.path])
+        found = importlib.machinery.PathFinder.find_spec(missing[1], [str(file_of(declared.raw).parent), *sys.path])
         where = next(iter((found.submodule_search_locations if found else None) or ()), found.origin if found else None)
         if where is not None and not where.startswith(tuple(sysconfig.get_paths().values())):
             error.add_note(
@@ -284,10 +278,7 @@ class Running(Generic[A]):
         """What the app is called on the server; empty where there is nothing of it."""
         self.stay: Stay | None = None
         """What becomes of the server that the app was left on; None where it was not left."""
-        self._client: Client | None = None
-        self._following: Future[None] | None = None
-        self._heard_at = 0.0
-        """When a line of output came last, by the monotonic clock."""
+        self._presence: Presence | None = None
 
     def __enter__(self) -> A:
         with frames.hidden:
@@ -318,55 +309,50 @@ class Running(Generic[A]):
         if not app.declared:
             # Only local entry points, perhaps over apps that are deployed: nothing of it runs elsewhere.
             return app
-        self.name = ephemeral_name(self._stem or app.name or Path(_shown_source(app)).stem or "app")
+        self.name = ephemeral_name(self._stem or app.name or Path(shown_source(app)).stem or "app")
         progress = self._progress or output.progress
-        self._client = client = await serving(progress)
+        client = await serving(progress)
+        self._presence = there = Presence(client, self.namespace, self.name)
         try:
             await deploy(
                 app,
                 name=self.name,
                 namespace=self.namespace,
-                ephemeral=not self._detach,
+                owner=None if self._detach else me(),
                 progress=progress,
                 client=client,
             )
         except BaseException as error:
             await self._end(error)
             raise
-        log = self._log or output.log
-        if log is not None:
-            self._following = client.follow_logs(self.name, self.namespace, partial(self._hear, log))
+        if (log := self._log or output.log) is not None:
+            there.follow(log)
         return app
 
-    def _hear(self, log: Callable[[LogRow], None], row: LogRow) -> None:
-        self._heard_at = time.monotonic()
-        log(row)
-
     async def _end(self, error: BaseException | None) -> None:
-        client = self._client
-        if client is None:
+        there = self._presence
+        if there is None:
             return
         self._app.binding.deployed = None
         refused = None
         try:
             if error is None and self._detach:
-                await self._leave(client)
+                await self._leave(there)
             else:
-                refused = await self._stop(client)
-            await self._hear_out(client)
+                refused = await there.stop(hooked(self._app))
+            await there.hear_out()
         finally:
-            if self._following is not None:
-                self._following.cancel()
+            there.close()
         # What went wrong inside matters more than that nothing was there to stop.
         if refused is not None and error is None:
             raise refused
 
-    async def _leave(self, client: Client) -> None:
+    async def _leave(self, there: Presence) -> None:
         """Let the app be, and the server with it: first of all, so that nothing that comes between may prevent it."""
         try:
             self.stay = keep()
         except BaseException:
-            await self._stop(client)
+            await there.stop(hooked(self._app))
             raise
         if output.progress is not None:
             output.progress(self.left())
@@ -386,37 +372,10 @@ class Running(Generic[A]):
                 down = f"`swell down{place}`"
                 return f"The app is left on the server: {stop} ends it. The server stays for it: {down} ends it, too."
 
-    async def _stop(self, client: Client) -> SwellError | None:
-        """Take the app away and, where its output is shown, let exit hooks speak; returns why it could not be."""
-        try:
-            await client.stop.start(self.name, self.namespace)
-        except SwellError as error:
-            return error
-        if self._following is not None:
-            # Should control be gone, there is nobody to ask, and no more to wait for.
-            with suppress(SwellError):
-                await self._outlast_hooks(client)
-        return None
 
-    async def _outlast_hooks(self, client: Client) -> None:
-        """Wait until no replica is left whose exit hooks may print, for as long as hooks may take.
-
-        Input that is in flight still may take longer: the server finishes that without us.
-        """
-        hooked = {f"{self.namespace}/{self.name}/{each.name}" for each in self._app.declared.values() if _exits(each)}
-        until = time.monotonic() + settings.load().policy.stop_grace_s
-        while hooked and time.monotonic() < until:
-            if not any(row.workload in hooked and row.role == "serving" for row in await client.replicas.start()):
-                return
-            await client.transport.pause(_EXIT_LOOK_S)
-
-    async def _hear_out(self, client: Client) -> None:
-        """What was written last may still be on its way here."""
-        if self._following is None:
-            return
-        begun = self._heard_at = time.monotonic()
-        while (quiet_s := time.monotonic() - self._heard_at) < _LOG_QUIET_S and self._heard_at < begun + _LOG_WAIT_S:
-            await client.transport.pause(_LOG_QUIET_S - quiet_s)
+def hooked(app: Deployable) -> set[str]:
+    """Names of an app's workloads that have hooks which run when a replica ends."""
+    return {each.name for each in app.declared.values() if _exits(each)}
 
 
 def _exits(declared: describe.Declared) -> bool:
@@ -424,9 +383,10 @@ def _exits(declared: describe.Declared) -> bool:
     return any(marked.hook == "exit" for _, marked in declared.members().values())
 
 
-def _me() -> model.Owner:
-    me = myself()
-    return model.Owner(me.pid, me.start_ticks)
+def me() -> model.Owner:
+    """This process, as the owner of an app."""
+    mine = myself()
+    return model.Owner(mine.pid, mine.start_ticks)
 
 
 def ephemeral_name(stem: str) -> str:
