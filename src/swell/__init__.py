@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from swell.sdk.marks import isolated as isolated
     from swell.sdk.marks import limit as limit
     from swell.sdk.marks import method as method
+    from swell.sdk.marks import openai as openai
     from swell.sdk.marks import tensors as tensors
     from swell.sdk.marks import web_endpoint as web_endpoint
     from swell.sdk.marks import web_server as web_server
@@ -53,6 +54,7 @@ _WHERE = {
     "is_local": "swell.sdk.here",
     "limit": "swell.sdk.marks",
     "method": "swell.sdk.marks",
+    "openai": "swell.sdk.marks",
     "remaining_s": "swell.sdk.here",
     "tensors": "swell.sdk.marks",
     "web_endpoint": "swell.sdk.marks",

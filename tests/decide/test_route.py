@@ -125,7 +125,7 @@ TABLE = Routes(
         ("/call//price", "unknown_path", "/call/{app}/{function}"),
         ("/web/shop-pag/", "unknown_app", "Did you mean shop-page?"),
         ("/web", "unknown_path", "/web/{label}/"),
-        ("/v1/chat", "unknown_path", "/web/{label}/"),
+        ("/v3/chat", "unknown_path", "/web/{label}/"),
         ("/healthz/x", "unknown_path", "POST /call"),
         ("/metrics/x", "unknown_path", "POST /call"),
         ("/", "unknown_path", "POST /call"),

@@ -17,10 +17,10 @@ SOURCE = ROOT / "src" / "swell"
 WIRE = (ROOT / "docs" / "wire.md").read_text()
 
 CALLS = (
-    *("gateway/*.py", "wire/inference.py"),
-    *(f"decide/{name}.py" for name in ("access", "admit", "inference", "limit", "route")),
+    *("gateway/*.py", "wire/inference.py", "wire/openai.py"),
+    *(f"decide/{name}.py" for name in ("access", "admit", "inference", "limit", "openai", "route")),
     *("runtime/arguments.py", "runtime/asgi.py", "runtime/batched.py", "runtime/call.py", "runtime/endpoint.py"),
-    *(f"runtime/{name}.py" for name in ("http", "inference", "results", "service", "websocket")),
+    *(f"runtime/{name}.py" for name in ("http", "inference", "openai", "results", "service", "websocket")),
 )
 API = (
     "api/*.py",

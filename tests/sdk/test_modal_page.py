@@ -12,7 +12,7 @@ from swell.sdk import arguments, unavailable
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "modal.md"
 TABLE = re.compile(r"<!-- table: (\w+) -->\n(.*?)<!-- end of table -->", re.DOTALL)
-OWN = {"__version__", "isolated", "limit", "remaining_s", "tensors"}
+OWN = {"__version__", "isolated", "limit", "openai", "remaining_s", "tensors"}
 """Public names that are not in Modal's API."""
 
 # fmt: off

@@ -16,6 +16,7 @@ from swell.decide.roll import follow
 from swell.decide.traffic import alone, green, labels, newer, split, staged
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped, Event
+from swell.model.openai import Offer
 from swell.model.ports import Clock, Engine, WorldLog
 from swell.model.traffic import Traffic, check
 from swell.model.unknown import unknown_app
@@ -126,7 +127,7 @@ class Deployer:
         now = self.clock.now()
         if app.owner is not None:
             self._check_name(app)
-            self._check_labels(app)
+            self._check_taken(app)
             return AppDeployed(now, follow(self.world, numbered(app, 0)))
         released = numbered(app, self._newest.get(app.key, 0) + 1)
         known = self.world.apps.get(app.key)
@@ -134,7 +135,7 @@ class Deployer:
             live = staged(known, released)
         else:
             live = released if strategy == "recreate" else follow(self.world, released)
-        self._check_labels(live)
+        self._check_taken(live)
         return AppDeployed(now, live, how, tag, released if live is not released else None)
 
     async def versions(self, namespace: str, name: str) -> list[VersionRow]:
@@ -182,7 +183,7 @@ class Deployer:
         def make() -> AppDeployed:
             live = self._app(app.namespace, app.name)
             changed = follow(self.world, change(live if live.version else numbered(live, current(live))))
-            self._check_labels(changed)
+            self._check_taken(changed)
             return AppDeployed(self.clock.now(), changed)
 
         return await self._put_in_place(make().app, progress, make)
@@ -264,6 +265,11 @@ class Deployer:
                 status=409,
             )
 
+    def _check_taken(self, app: App) -> None:
+        """What is told apart by its name alone, of all that is deployed."""
+        self._check_labels(app)
+        self._check_models(app)
+
     def _check_labels(self, app: App) -> None:
         """A web label leads to one app only."""
         wanted = labels(app)
@@ -273,6 +279,20 @@ class Deployer:
                 raise SwellError(
                     "label_taken",
                     f"The web label {min(taken)!r} belongs to app {other.name!r}. Give the endpoint another label=, "
+                    f"or stop that app: `swell app stop {other.name}`.",
+                    status=409,
+                )
+
+    def _check_models(self, app: App) -> None:
+        """A name that clients of the OpenAI API say leads to one method only."""
+        wanted = offers(app)
+        for other in self.world.apps.values():
+            taken = wanted & offers(other) if wanted and other.key != app.key else set()
+            if taken:
+                api, name = min((offer.api, offer.model) for offer in taken)
+                raise SwellError(
+                    "model_taken",
+                    f"The model {name!r} of {api} belongs to app {other.name!r}. Give yours another model=, "
                     f"or stop that app: `swell app stop {other.name}`.",
                     status=409,
                 )
@@ -294,3 +314,9 @@ class Deployer:
     def owned(self) -> list[App]:
         """Apps that belong to a program and end with it."""
         return [app for app in self.world.apps.values() if app.owner is not None]
+
+
+def offers(app: App) -> set[Offer]:
+    """What an app's methods are to clients of the OpenAI API."""
+    methods = (method for revision in app.revisions for method in revision.entry.methods)
+    return {method.openai for method in methods if method.openai is not None}

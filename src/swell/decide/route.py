@@ -12,6 +12,7 @@ import msgspec
 
 from swell.decide.split import Choice
 from swell.model.hosts import WEB_HOST, name_of
+from swell.model.openai import PATHS
 from swell.model.traffic import Branch
 from swell.model.workload import DEFAULT_NAMESPACE, Method, Web, model_name
 
@@ -78,7 +79,8 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Own(msgspec.Struct, frozen=True):
-    """A path of Swell itself: "api" (forwarded to control), "healthz", "metrics", or "v2" (decide/inference.py)."""
+    """A path of Swell itself: "api" (forwarded to control), "healthz", "metrics", or of a protocol: "v1"
+    (decide/openai.py), "v2" (decide/inference.py)."""
 
     name: str
 
@@ -104,6 +106,8 @@ class Routes:
         self.labels: dict[str, tuple[Row, Method]] = {}
         self.models: dict[str, tuple[Row, Method]] = {}
         """By the names that the Open Inference Protocol has for them."""
+        self.offers: dict[str, dict[str, tuple[Row, Method]]] = {api: {} for api in PATHS.values()}
+        """By the part of the OpenAI API, and the model that is named there."""
         for row in sorted(rows, key=lambda r: (r.namespace, r.app, r.name)):
             self.apps.setdefault((row.namespace, row.app), {})[row.name] = row
             for method in row.methods:
@@ -113,6 +117,8 @@ class Routes:
                 if method.tensors is not None:
                     name = model_name(row.namespace, row.app, row.name, method.name, row.is_class)
                     self.models.setdefault(name, (row, method))
+                if method.openai is not None:
+                    self.offers[method.openai.api].setdefault(method.openai.model, (row, method))
             for branch in row.branches:
                 for method in branch.methods if branch.tag else ():
                     if method.web is not None:
@@ -124,16 +130,19 @@ def found_in(row: Row, method: Method, path: str = "", root_path: str = "", face
     """A method of a row, with the revisions among which a request for it is to choose."""
     if not row.branches:
         return Found(row.key, row.pool, method.name, method.web, path, root_path, face)
-    choices = _choices(row, method)
+    choices = _choices(row, method, face)
     return Found(row.key, row.pool, method.name, method.web, path, root_path, face, choices, row.hash_header)
 
 
-def _choices(row: Row, method: Method) -> tuple[Choice, ...]:
+def _choices(row: Row, method: Method, face: str) -> tuple[Choice, ...]:
     """The revisions that have a method of that kind, the main one first: it has what the others leave."""
     found, rest = [], 100.0
     for branch in row.branches:
         own = next((each for each in branch.methods if each.name == method.name), None)
-        if own is not None and (own.web is None) == (method.web is None) and (branch.percent or branch.header):
+        alike = own is not None and (own.web is None) == (method.web is None)
+        if face == "v1":
+            alike = own is not None and own.openai == method.openai
+        if own is not None and alike and (branch.percent or branch.header):
             found.append(Choice(branch.pool, branch.version, own, branch.percent, branch.header))
             rest -= branch.percent
     return (Choice(row.pool, row.version, method, max(rest, 0.0)), *found) if found else ()
@@ -171,8 +180,8 @@ def route(routes: Routes, host: str, path: str) -> Destination:
             return Own("api")
         case "healthz" | "metrics" if not rest:
             return Own(first)
-        case "v2":
-            return Own("v2")
+        case "v1" | "v2":
+            return Own(first)
     return NoRoute(
         "unknown_path",
         "There is nothing at this path. Functions are called at POST /call/{app}/{function}, "

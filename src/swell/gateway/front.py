@@ -10,9 +10,11 @@ from functools import partial
 
 import msgspec
 
-from swell.decide.access import ANYTHING, Caller, Holder, may_call, may_scrape, may_see, may_visit
+from swell.decide.access import ANYTHING, Caller, Holder, Key, may_call, may_scrape, may_see, may_visit
 from swell.decide.inference import Told
 from swell.decide.inference import inference as asked
+from swell.decide.openai import Asking, Listing, named
+from swell.decide.openai import openai as asked_openai
 from swell.decide.route import Destination, Found, NoRoute, Own, Routes, route
 from swell.decide.split import choose
 from swell.gateway.api_pool import ApiPool
@@ -20,6 +22,7 @@ from swell.gateway.door import Door, Pass
 from swell.gateway.gate import Gate, let_in
 from swell.gateway.heads import UPGRADE_LINES, header_of, request_start
 from swell.gateway.inference import answer_of
+from swell.gateway.openai import Gathering, listed
 from swell.gateway.pool import Pool
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
@@ -27,8 +30,9 @@ from swell.model.errors import SwellError
 from swell.model.hosts import is_host
 from swell.model.key import Scope
 from swell.model.limits import UNLIMITED
+from swell.model.openai import PATHS, Api
 from swell.model.workload import shown as shown_as
-from swell.wire import inference
+from swell.wire import inference, openai
 from swell.wire.http import ROOT_PATH, TIMEOUT, TRUSTED, WEB, ErrorShape, error_body
 from swell.wire.link import PoolRow, Route, Table, TableDelta
 
@@ -42,7 +46,11 @@ _SOCKET_KINDS = ("asgi", "server")
 _ASK_LINE = b"www-authenticate: Bearer\r\n"
 
 
-ERROR_BODIES: dict[str, ErrorShape] = {"call": error_body, "v2": inference.error_body}
+ERROR_BODIES: dict[str, ErrorShape] = {
+    "call": error_body,
+    "v1": openai.error_body,
+    "v2": inference.error_body,
+}
 """How callers in each protocol are told of errors."""
 
 
@@ -80,6 +88,8 @@ class Front:
         self.pools: dict[str, Pool] = {}
         self.leaving: dict[str, Pool] = {}
         """Pools control has removed that still run requests or owe a final report."""
+        self.gathering = {api: Gathering(shared, partial(self._ask, api=api)) for api in PATHS.values()}
+        """Requests whose bodies say what they are for, while those are on their way."""
         self.scraped: Callable[[Request], None] = _nobody
         """Answers those who ask for metrics."""
         self.known: dict[tuple[bytes, bytes], Call] = {}
@@ -197,36 +207,69 @@ class Front:
             request.host = authority
             host, target = authority.decode("latin-1"), slash + below or b"/"
         raw_path, question, query = target.partition(b"?")
-        found: Destination | Told = route(self.routes, host, raw_path.decode("latin-1"))
-        if isinstance(found, Own) and found.name == "v2":
-            request.error_body = inference.error_body
-            found = asked(self.routes, request.method.decode("latin-1"), raw_path.decode("latin-1").removeprefix("/v2"))
-        if isinstance(found, Found):
-            drawn = bool(found.choices)
-            if drawn:
-                found = _chosen(request, found)
-            pool = self.pools.get(found.pool)
-            if pool is None:
-                request.fail(
-                    503, "no_replica", f"{found.workload} was just deployed; try again.", b"retry-after: 1\r\n"
-                )
-            elif found.web is None:
-                call = Call(pool, found, self.gates.get(found.workload))
-                if not drawn and not question and target is request.target and len(request.host) <= KNOWN_HOST_MAX:
-                    self._remember((request.host, target), call)
-                self._call(request, call)
-            else:
-                self._web(request, found, pool, question + query)
-        elif isinstance(found, NoRoute) and not self.told.is_set():
+        path = raw_path.decode("latin-1")
+        found: Destination | Told | Listing | Asking = route(self.routes, host, path)
+        if isinstance(found, Own) and found.name in _PROTOCOLS:
+            request.error_body = ERROR_BODIES[found.name]
+            found = _PROTOCOLS[found.name](self.routes, request.method.decode("latin-1"), path[3:])
+        if isinstance(found, NoRoute | Asking) and not self.told.is_set():
             message = "What is deployed is not known here yet: control has not been heard. Try again in a moment."
             request.fail(503, "control_down", message, b"retry-after: 1\r\n")
+        elif isinstance(found, Found):
+            plain = not question and target is request.target and len(request.host) <= KNOWN_HOST_MAX
+            self._lead(request, found, question + query, (request.host, target) if plain else None)
         elif isinstance(found, NoRoute):
-            allow = f"allow: {found.allow}\r\n".encode() if found.allow else b""
-            request.fail(found.status, found.code, found.message, allow)
-        elif isinstance(found, Told):
+            _lost(request, found)
+        elif isinstance(found, Asking):
+            self._gather(request, found.api)
+        elif isinstance(found, Told | Listing):
             self._tell(request, found)
         else:
             self._own(request, found, target)
+
+    def _lead(self, request: Request, found: Found, query: bytes, known_by: tuple[bytes, bytes] | None) -> None:
+        """To a method. `known_by`: what names it alone, and always."""
+        drawn = bool(found.choices)
+        if drawn:
+            found = _chosen(request, found)
+        pool = self.pools.get(found.pool)
+        if pool is None:
+            request.fail(503, "no_replica", f"{found.workload} was just deployed; try again.", b"retry-after: 1\r\n")
+        elif found.web is None:
+            call = Call(pool, found, self.gates.get(found.workload))
+            if known_by is not None and not drawn:
+                self._remember(known_by, call)
+            self._call(request, call)
+        else:
+            self._web(request, found, pool, query)
+
+    def _gather(self, request: Request, api: Api) -> None:
+        """A request of the OpenAI API: its body says which model it is for."""
+        shown = self.door.pass_of(request.authorization, ANYTHING)
+        if self._overlooked(shown):
+            request.authorization = None
+        elif not shown.ours:
+            refused = may_call(_caller(request, shown.holder), ANYTHING, key_needed=self.locked)
+            if refused is not None:
+                _refuse(request, refused)
+                return
+        self.gathering[api].submit(request)
+
+    def _overlooked(self, shown: Pass) -> bool:
+        """Clients of the OpenAI API always send a key: where none is needed, any will do that is not one of ours."""
+        return not self.locked and shown.holder.key is Key.OTHER
+
+    def _ask(self, request: Request, api: Api) -> None:
+        """The same, with its body."""
+        try:
+            found = named(self.routes, api, openai.model_of(b"".join(request.body)))
+        except SwellError as error:
+            _refuse(request, error)
+            return
+        if isinstance(found, Found):
+            self._lead(request, found, b"", None)
+        else:
+            _lost(request, found)
 
     def _remember(self, named: tuple[bytes, bytes], call: Call) -> None:
         if len(self.known) >= KNOWN_MAX:
@@ -349,22 +392,41 @@ class Front:
         else:
             request.answer(503 if self.shared.closing else 200, b"text/plain", _HEALTHY)
 
-    def _tell(self, request: Request, told: Told) -> None:
-        """What the Open Inference Protocol asks for and no replica is needed for."""
+    def _tell(self, request: Request, told: Told | Listing) -> None:
+        """What a protocol asks for and no replica is needed for."""
         app = ANYTHING if told.row is None else app_of(told.row.key)
         shown = self.door.pass_of(request.authorization, app)
+        if isinstance(told, Listing) and self._overlooked(shown):
+            shown = self.door.pass_of(None, app)
         # Of what is no model's, whoever has a key is told what that may see.
         if not told.open and not (shown.ours and told.row is None):
             refused = may_call(_caller(request, shown.holder), app, key_needed=self.locked)
             if refused is not None:
                 _refuse(request, refused)
                 return
-        models = self.routes.models
-        if shown.ours:
-            sees = partial(may_see, shown.holder)
-            models = {name: (row, m) for name, (row, m) in models.items() if sees(row.namespace, row.app)}
+        sees = partial(may_see, shown.holder) if shown.ours else _sees_all
+        if isinstance(told, Listing):
+            request.answer(*listed(told, self.routes, sees))
+            return
+        models = {n: (row, m) for n, (row, m) in self.routes.models.items() if sees(row.namespace, row.app)}
         knows = self.told.is_set() and not self.shared.closing
         request.answer(*answer_of(told, models, self.pools, knows))
+
+
+_PROTOCOLS: dict[str, Callable[[Routes, str, str], Told | Listing | Asking | Found | NoRoute]] = {
+    "v1": asked_openai,
+    "v2": asked,
+}
+"""What a method and a path below its first segment ask for, by that segment."""
+
+
+def _sees_all(_namespace: str, _app: str) -> bool:
+    return True
+
+
+def _lost(request: Request, found: NoRoute) -> None:
+    allow = f"allow: {found.allow}\r\n".encode() if found.allow else b""
+    request.fail(found.status, found.code, found.message, allow)
 
 
 def app_of(workload: str) -> Scope:

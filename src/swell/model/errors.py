@@ -136,7 +136,7 @@ def brief(said: str) -> str:
 
 
 CODES: dict[type[SwellError], tuple[str, ...]] = {
-    AlreadyExistsError: ("app_taken", "key_taken", "label_taken", "secret_exists"),
+    AlreadyExistsError: ("app_taken", "key_taken", "label_taken", "model_taken", "secret_exists"),
     AuthError: ("bad_key", "key_expired", "key_revoked", "no_key"),
     ConnectionError: ("connection_lost", "no_server", "server_failed", "stream_cut"),
     DeserializationError: ("cannot_unpickle",),

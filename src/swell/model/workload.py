@@ -10,6 +10,7 @@ import msgspec
 
 from swell.model.isolation import Isolation
 from swell.model.limits import UNLIMITED, Limits
+from swell.model.openai import Offer
 from swell.model.resources import Needs
 from swell.model.secret import SecretUse
 from swell.model.tensors import Tensors
@@ -82,6 +83,8 @@ class Method(msgspec.Struct, frozen=True):
     """It is a model of the Open Inference Protocol V2, with these inputs and outputs."""
     batch: Batch | None = None
     """The only method of its entry, where it has one."""
+    openai: Offer | None = None
+    """It is a model of the OpenAI API."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -160,7 +163,7 @@ def revision_id(revision: Revision) -> str:
     return "rv-" + hashlib.sha256(msgspec.msgpack.encode(content)).hexdigest()[:12]
 
 
-LATER = frozenset({"batch", "isolation", "secrets", "tensors"})
+LATER = frozenset({"batch", "isolation", "openai", "secrets", "tensors"})
 """Fields, wherever in a revision they are, that came after the first release. While they are empty they are no part of
 the content: what was deployed before keeps its id."""
 

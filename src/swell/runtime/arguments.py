@@ -110,6 +110,11 @@ class Arguments:
         """Of its parameters, but for `*args` and `**kwargs`."""
         return frozenset(self._types)
 
+    @property
+    def any_named(self) -> bool:
+        """Has it `**kwargs`?"""
+        return self._any_named is not None
+
     def bind(self, named: dict[str, Any]) -> Given:
         """The arguments by name, out of JSON or, where nothing of msgspec's is asked for, anything. SwellError 422."""
         return self._bind([], named)

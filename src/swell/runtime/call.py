@@ -182,7 +182,7 @@ class Call:
         if self._streaming is None or not self._begun:
             exchange.refuse(504, "deadline", message, spent, shape=self._callee.error_body)
             return
-        exchange.write(self._streaming.error(error_body("deadline", message, self.request)))
+        exchange.write(self._streaming.error(self._callee.error_body("deadline", message, self.request)))
         exchange.end(spent + error_line(504, "deadline"))
 
     def left(self, now: float) -> bool:
@@ -202,7 +202,7 @@ class Call:
         began = perf_counter_ns()
         try:
             result = self._callee.function(*args, **kwargs)
-            items = self._callee.stream(result)
+            items = self._stream(result)
             if items is not None:
                 self._pump(items)
                 return
@@ -220,7 +220,7 @@ class Call:
 
     def _pump(self, items: Iterator[Any]) -> None:
         """Send each item on its way; whatever happens, a generator is closed in this thread."""
-        form = self._streaming = Format(self._wanted)
+        form = self._streaming = self._format()
         pipe = self._pipe = Pipe(self._replica.loop.call_soon_threadsafe, self._exchange)
         if self._stopping:
             pipe.closed = True  # Code that caught its interruption made this stream; `interrupt` saw no pipe to close.
@@ -259,7 +259,7 @@ class Call:
             result = self._callee.function(*args, **kwargs)
             if inspect.isawaitable(result):
                 result = await result
-            items = self._callee.stream_async(result)
+            items = self._stream_async(result)
             if items is not None:
                 await self._pump_async(items)
                 return
@@ -275,7 +275,7 @@ class Call:
         self._take(result)
 
     async def _pump_async(self, items: AsyncIterator[Any]) -> None:
-        form = self._streaming = Format(self._wanted)
+        form = self._streaming = self._format()
         exchange = self._exchange
         self._begin_stream()
         try:
@@ -315,6 +315,18 @@ class Call:
         """The arguments in its body. Raises SwellError."""
         return self._callee.read(self._exchange.request, body)
 
+    def _stream(self, result: Any) -> Iterator[Any] | None:
+        """The items of a result that is to be streamed, else None. Raises _NoItems when it should have some."""
+        return self._callee.stream(result)
+
+    def _stream_async(self, result: Any) -> AsyncIterator[Any] | None:
+        """The same of what asynchronous code gave."""
+        return self._callee.stream_async(result)
+
+    def _format(self) -> Format:
+        """How a stream is written."""
+        return Format(self._wanted)
+
     def _encode(self, result: Any) -> Answer:
         """What the function returned as an answer. Raises SwellError where it cannot be one."""
         return results.value_answer(self._callee.name, result, self._wanted.kind)
@@ -336,7 +348,9 @@ class Call:
         try:
             return form.item(item)
         except Exception as error:
-            raise _Unencodable(self.request, results.bad_result(self._callee.name, item, error)) from None
+            said = error.message if isinstance(error, SwellError) else ""
+            said = said or results.bad_result(self._callee.name, item, error)
+            raise _Unencodable(self._callee.error_body("bad_result", said, self.request)) from None
 
     def _failed(self, error: BaseException, logged: bool = False) -> None:
         """User code raised. Where its stream has an ending already that was when it was closed: the log tells of it."""
@@ -384,7 +398,8 @@ class Call:
             self._tell_late(used)
             return
         if self._streaming is not None and not self._ending:
-            self._break_off(self._streaming, "exception", error_body("exception", STOPPED_ITSELF, self.request))
+            stopped = self._callee.error_body("exception", STOPPED_ITSELF, self.request)
+            self._break_off(self._streaming, "exception", stopped)
         spent = used + self._error
         if self._pipe is not None:
             # The loop may hear of a short stream's end, with that of other jobs, before it hears of its beginning.
@@ -402,9 +417,9 @@ class Call:
 class _Unencodable(Exception):
     """An item of a stream that cannot be encoded."""
 
-    def __init__(self, request: str, message: str) -> None:
-        super().__init__(message)
-        self.body = error_body("bad_result", message, request)
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self.body = body
 
 
 class _NoItems(SwellError):

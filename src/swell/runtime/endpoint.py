@@ -84,6 +84,8 @@ def prepare(program: Program) -> None:
         program.arguments(method.name)
         if method.tensors is not None:
             importlib.import_module("swell.runtime.inference")
+        if method.openai is not None:
+            importlib.import_module("swell.runtime.openai")
         if method.web is not None and has_fastapi():
             importlib.import_module("fastapi")
 

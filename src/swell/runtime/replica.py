@@ -159,6 +159,10 @@ class Replica:
         """Make one method callable, in the way it is exposed."""
         function = self._program.method(method.name)
         web = method.web
+        if method.openai is not None:
+            from swell.runtime import openai
+
+            self._service.add_call(openai.Model(method, function, self._program.arguments(method.name)), "v1")
         if method.batch is not None:
             arguments = self._program.arguments(method.name)
             self._batches = Batches(self._context, method, method.batch, function, arguments)

@@ -183,6 +183,10 @@ EFFECTS: dict[str, dict[str, str]] = {
         "port": "Web.port and Needs.ports",
         "startup_timeout": "Web.startup_timeout_s",
     },
+    "openai": {
+        "api": "Method.openai: the part of the OpenAI API that it answers",
+        "model": "Method.openai: the name that clients say",
+    },
     "tensors": {
         "inputs": "Method.tensors: name of an argument → (datatype, shape), -1 for any length",
         "outputs": "Method.tensors: name → (datatype, shape); default: what the return annotation says",

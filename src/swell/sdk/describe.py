@@ -15,6 +15,7 @@ import msgspec
 from swell.model import workload as model
 from swell.model.errors import SwellError
 from swell.model.limits import UNLIMITED
+from swell.model.openai import MAIN, Offer
 from swell.model.secret import SecretUse
 from swell.sdk import isolation, marks, quantities, tensors
 from swell.sdk.function import is_generator
@@ -93,6 +94,7 @@ def app(declared: Iterable[Declared], place: Place, sources: Mapping[str, tuple[
             )
         )
     _check_labels(revisions.values())
+    _check_models(revisions.values())
     return model.App(
         namespace=place.namespace,
         name=place.name,
@@ -151,6 +153,8 @@ def check(declared: Declared) -> None:
         if marked.tensors is not None and marked.batch is not None:
             words = "a model of @tensors gets a whole batch in each request; keep one of them."
             raise SwellError("bad_function", f"{name} is @batched, and {words}")
+        if marked.openai is not None:
+            _check_openai(declared, name, raw, marked)
         if marked.web is not None and marked.web.kind != "endpoint" and needed(raw, declared.is_class):
             raise SwellError("bad_function", f"{name} serves a web app: give its arguments defaults.")
         if marked.batch is not None:
@@ -176,6 +180,30 @@ def _check_class(what: str, raw: Any, members: Mapping[str, tuple[_Raw, Marks]])
             f"{what} has an __init__ that needs arguments, and class parameters are not available yet: "
             "give them defaults, or pass the values to the methods.",
         )
+
+
+def _check_openai(declared: Declared, name: str, raw: _Raw, marked: Marks) -> None:
+    """A model of the OpenAI API is called, one request at a time, with what its clients send."""
+    assert marked.openai is not None
+    if marked.hook or marked.web is not None or marked.batch is not None:
+        raise SwellError(
+            "bad_function", f"{name}: @openai goes on what is called, not on a hook, a web endpoint or a batch."
+        )
+    if declared.is_class and not marked.method:
+        raise SwellError("bad_class", f"{name} has @swell.openai() and cannot be called: add @swell.method().")
+    if marked.openai.api == "embeddings" and _streams(declared, raw, marked):
+        raise SwellError("bad_function", f"{name} is a generator, and embeddings are answered whole: return a list.")
+    main = MAIN[marked.openai.api]
+    parameters = _positions(raw, declared.is_class)
+    named = {p.name for p in parameters if p.kind is not p.VAR_POSITIONAL}
+    if main not in named and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        takes = ", ".join(named) or "nothing"
+        words = f"@openai({marked.openai.api!r}) gives it an argument {main!r}, and {name} takes {takes}."
+        raise SwellError("bad_function", words)
+    unsent = [each for each in needed(raw, declared.is_class) if each not in (main, "model")]
+    if unsent:
+        words = f"{name} needs {', '.join(unsent)}, which not every client of the OpenAI API sends: give it a default."
+        raise SwellError("bad_function", words)
 
 
 def _check_batched(declared: Declared, name: str, raw: _Raw, marked: Marks) -> None:
@@ -279,6 +307,7 @@ def _method(declared: Declared, place: Place, name: str, raw: _Raw, marked: Mark
         web=None if marked.web is None else _web(marked.web, _label(declared, place, name, marked.web)),
         tensors=tensors.of(name, raw, declared.is_class, marked.tensors, generator) if called else None,
         batch=marked.batch,
+        openai=marked.openai,
     )
 
 
@@ -330,6 +359,19 @@ def _check_labels(revisions: Iterable[model.Revision]) -> None:
             raise SwellError(
                 "label_taken", f"{before} and {where} would both be the web endpoint {web.label!r}: give one a label=."
             )
+
+
+def _check_models(revisions: Iterable[model.Revision]) -> None:
+    taken: dict[Offer, str] = {}
+    for revision in revisions:
+        for method in revision.entry.methods:
+            if method.openai is None:
+                continue
+            where = f"{revision.entry.qualname}.{method.name}" if revision.entry.kind == "cls" else method.name
+            before = taken.setdefault(method.openai, where)
+            if before != where:
+                words = f"{before} and {where} would both be the model {method.openai.model!r} of {method.openai.api}"
+                raise SwellError("model_taken", f"{words}: give one another model=.")
 
 
 def _webs(revisions: Iterable[model.Revision]) -> Iterator[tuple[model.Revision, str, model.Web]]:

@@ -23,6 +23,7 @@ from swell.model.limits import (
     rate_of,
     size_of,
 )
+from swell.model.openai import PATHS, Offer, model_problem
 from swell.model.tensors import Tensors
 from swell.model.workload import Batch, WebKind
 from swell.sdk import isolation
@@ -70,6 +71,7 @@ class Marks:
     max_inputs: int | None = None
     target_inputs: int | None = None
     tensors: Tensors | None = None
+    openai: Offer | None = None
     limits: Limits = UNLIMITED
     batch: Batch | None = None
     isolation: Isolation | None = None
@@ -103,6 +105,8 @@ def _mark(given: Given, **changes: Any) -> Callable[[F], F]:
         before = of(function)
         if "web" in changes and before.web is not None:
             raise SwellError("bad_decorator", f"{function.__name__} has two web decorators; keep one.")
+        if "openai" in changes and before.openai is not None:
+            raise SwellError("bad_decorator", f"{function.__name__} has @openai() twice; keep one.")
         if "hook" in changes and before.hook:
             raise SwellError("bad_decorator", f"{function.__name__} is two hooks at once; keep one of them.")
         setattr(function, _ATTRIBUTE, replace(before, given=(*before.given, given), **changes))
@@ -149,6 +153,22 @@ def tensors(*, inputs: Shapes, outputs: Shapes | None = None) -> Callable[[F], F
     given = Given("tensors", locals().copy())
     said = Tensors(declared("inputs", inputs), declared("outputs", outputs or {}))
     return _mark(given, tensors=said)
+
+
+@public
+def openai(api: str, *, model: str) -> Callable[[F], F]:
+    """A model of the OpenAI API: clients that POST to /v1/chat/completions, /v1/completions or /v1/embeddings and name
+    `model` call it with the fields of their request as arguments. Modal's SDK has none."""
+    given = Given("openai", locals().copy())
+    known = next((each for each in PATHS.values() if each == api), None)
+    if known is None:
+        meant = PATHS.get(str(api).removeprefix("/").removeprefix("v1/"))
+        hint = f"write {meant!r}" if meant else f"there are {', '.join(map(repr, PATHS.values()))}"
+        raise SwellError("bad_argument", f"@openai({api!r}): {hint}.")
+    problem = model_problem(model)
+    if problem is not None:
+        raise SwellError("bad_argument", f"@openai(model={model!r}): {problem}.")
+    return _mark(given, openai=Offer(known, model))
 
 
 @public

@@ -1,0 +1,79 @@
+"""What does a path of the OpenAI API ask for? What models there are, or one that a request's body names."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+import msgspec
+
+from swell.decide.route import Found, NoRoute, Routes, Row, found_in, near
+from swell.model.openai import PATHS, Api
+
+_MODELS_SHOWN = 10
+_PATHS: dict[str, str] = {api: path for path, api in PATHS.items()}
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """The models that there are; or this one, which belongs to `row`."""
+
+    model: str = ""
+    row: Row | None = None
+
+    @property
+    def open(self) -> bool:
+        """Names are told to those alone who may call."""
+        return False
+
+
+class Asking(msgspec.Struct, frozen=True):
+    """A model's work is asked for: which one's stands in the body (`named`)."""
+
+    api: Api
+
+
+def openai(routes: Routes, http_method: str, path: str) -> Listing | Asking | NoRoute:
+    """What `path` (below /v1, as received) asks for."""
+    parts = path.removeprefix("/").removesuffix("/")
+    api = PATHS.get(parts)
+    if api is not None:
+        return Asking(api) if http_method == "POST" else _wrong_method("POST")
+    first, _, rest = parts.partition("/")
+    if first != "models":
+        words = f"There is nothing at this path. There are /v1/models and /v1/{', /v1/'.join(PATHS)}."
+        return NoRoute("unknown_path", words)
+    if http_method not in ("GET", "HEAD"):
+        return _wrong_method("GET")
+    name = unquote(rest)
+    if not name:
+        return Listing()
+    row = next((offers[name][0] for offers in routes.offers.values() if name in offers), None)
+    return _no_model(routes, name) if row is None else Listing(name, row)
+
+
+def named(routes: Routes, api: Api, model: str) -> Found | NoRoute:
+    """The method that is this model of this part of the API."""
+    found = routes.offers[api].get(model)
+    if found is not None:
+        return found_in(*found, face="v1")
+    if not model:
+        return NoRoute("bad_arguments", 'The body names no model: it needs "model".', status=400)
+    others = [f"/v1/{_PATHS[other]}" for other, offers in routes.offers.items() if model in offers]
+    if others:
+        words = f"The model {model!r} does not answer here. It does at {' and '.join(others)}."
+        return NoRoute("unknown_function", words)
+    return _no_model(routes, model)
+
+
+def _wrong_method(wanted: str) -> NoRoute:
+    return NoRoute("method_not_allowed", f"This is asked for with {wanted}.", status=405, allow=wanted)
+
+
+def _no_model(routes: Routes, name: str) -> NoRoute:
+    names = sorted({model for offers in routes.offers.values() for model in offers})
+    shown = name[:200]
+    hint = near(shown, names)
+    if not hint and names:
+        hint = f" There is {', '.join(names[:_MODELS_SHOWN])}{', …' if len(names) > _MODELS_SHOWN else ''}."
+    elif not hint:
+        hint = " None is deployed: a method is one that has @swell.openai."
+    return NoRoute("unknown_function", f"There is no model {shown!r}.{hint}")

@@ -1,0 +1,87 @@
+"""Which model is a request of the OpenAI API for? Its body says, and is read whole first; and what models are there?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from swell.decide.openai import Listing
+from swell.decide.route import Routes
+from swell.gateway.count import Tally
+from swell.gateway.heads import CONTINUE, JSON_TYPE
+from swell.gateway.request import Request
+from swell.gateway.shared import Shared
+from swell.model.workload import shown
+from swell.wire.openai import BODY_MAX
+
+_TOO_LARGE = (
+    f"A request of the OpenAI API may have {BODY_MAX} bytes. Send what is larger by an address, or call the function "
+    "itself: POST /call/{app}/{function}."
+)
+_TOO_MUCH = "The gateway holds as many bytes of requests as it may (hold_bytes_max). Try again in a moment."
+
+
+class Gathering:
+    """Requests whose bodies are on their way: to the client's connection, the pool that each is in.
+
+    Their bytes are counted with those of all that is held.
+    """
+
+    key = workload = limit = failing = ""
+    native = True
+    memory_mib = 0
+    timeout_s = 0.0
+    limit_line = b""
+    tally: Tally | None = None
+    retry_after_s = 1
+
+    def __init__(self, shared: Shared, then: Callable[[Request], None]) -> None:
+        self.shared = shared
+        self.then = then
+        """Is given each request whose body is here."""
+
+    def submit(self, request: Request) -> None:
+        """Take in a request, with as much of its body as came with it."""
+        if request.length > BODY_MAX or request.size > BODY_MAX:
+            request.fail(413, "body_too_large", _TOO_LARGE)
+            return
+        if request.complete:
+            self.then(request)
+            return
+        request.pool = self
+        if request.expects and not request.size:
+            request.client.write(CONTINUE)
+            request.expects = False
+        self.grown(request)
+
+    def grown(self, request: Request) -> None:
+        """More of its body came."""
+        more = request.size - request.held_bytes
+        request.held_bytes += more
+        self.shared.held_bytes += more
+        if request.size > BODY_MAX:
+            request.fail(413, "body_too_large", _TOO_LARGE)
+        elif self.shared.held_bytes > self.shared.settings.hold_bytes_max:
+            request.fail(429, "too_many_held", _TOO_MUCH, b"retry-after: 1\r\n")
+        elif request.complete:
+            self.drop(request)
+            request.pool = None
+            self.then(request)
+
+    def drop(self, request: Request) -> None:
+        """It is over, or goes on."""
+        self.shared.held_bytes -= request.held_bytes
+        request.held_bytes = 0
+
+
+def listed(asked: Listing, routes: Routes, sees: Callable[[str, str], bool]) -> tuple[int, bytes, bytes]:
+    """(status, content type, body): the models of the apps that the caller `sees`, or the one that is asked for."""
+    found = {
+        model: {"id": model, "object": "model", "created": 0, "owned_by": shown(f"{row.namespace}/{row.app}")}
+        for offers in routes.offers.values()
+        for model, (row, _) in offers.items()
+        if sees(row.namespace, row.app)
+    }
+    whole = {"object": "list", "data": [found[model] for model in sorted(found)]}
+    return 200, JSON_TYPE, msgspec.json.encode(found[asked.model] if asked.model else whole)
