@@ -47,10 +47,11 @@ def unwalled(app: App, nodes: Sequence[Node]) -> str | None:
             continue
         missing = [[each for each in LAYERS if each in isolation.required & set(dict(node.lacks))] for node in nodes]
         if all(missing):
-            node, layer = nodes[0], missing[0][0]
+            node, (layer, *more) = nodes[0], missing[0]
+            others = f", and lacks {', '.join(more)}" if more else ""
             return (
                 f"{workload.name} is to run in a sandbox, and node {node.id!r} lacks its layer {layer!r} "
-                f"({LAYERS[layer]}): {dict(node.lacks)[layer]}. Name it in @swell.isolated(optional=…) to do without, "
+                f"({LAYERS[layer]}): {dict(node.lacks)[layer]}{others}. Name it in @swell.isolated(optional=…) to do without, "
                 "or deploy where it is there."
             )
     return None
