@@ -39,6 +39,11 @@ def read(path: str) -> str:
     return "done"
 
 
+def tell(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
 def connect(path: str) -> str:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(path)
@@ -129,8 +134,8 @@ def fill(path: str, mib: int) -> str:
 ATTEMPTS: dict[str, Callable[..., str]] = {
     each.__name__: each
     for each in (
-        write, read, connect, pretend, tcp, kill, open_socket, mount, remount, chroot, ptrace, namespace, become_root,
-        bomb_forks, bomb_memory, fill, syscall,
+        write, read, tell, connect, pretend, tcp, kill, open_socket, mount, remount, chroot, ptrace, namespace,
+        become_root, bomb_forks, bomb_memory, fill, syscall,
     )
 }  # fmt: skip
 

@@ -145,6 +145,9 @@ def test_processes_outside(cage: Cage) -> None:
             outside.kill()
     seen = cage.ask("looking")
     assert len(seen["pids"]) <= 4
+    for name in ("environ", "mem", "maps", "fd/0", "root/etc/passwd"):
+        assert cage.attempt("caged", "read", f"/proc/1/{name}") in ("EACCES", "EPERM", "ENOENT"), name
+    assert cage.attempt("caged", "tell", "/proc/1/cmdline").strip("\0") == "", "it was forked from the runner"
 
 
 def test_the_template_of_the_same_sandbox(cage: Cage) -> None:

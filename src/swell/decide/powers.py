@@ -51,7 +51,7 @@ def unwalled(app: App, nodes: Sequence[Node]) -> str | None:
             others = f", and lacks {', '.join(more)}" if more else ""
             return (
                 f"{workload.name} is to run in a sandbox, and node {node.id!r} lacks its layer {layer!r} "
-                f"({LAYERS[layer]}): {dict(node.lacks)[layer]}{others}. Name it in @swell.isolated(optional=…) to do without, "
-                "or deploy where it is there."
+                f"({LAYERS[layer]}): {dict(node.lacks)[layer]}{others}. Name it in "
+                "@swell.isolated(optional=…) to do without, or deploy where it is there."
             )
     return None

@@ -121,8 +121,12 @@ def _outside(order: _Order) -> NoReturn:
 def _first(order: _Order, groups: Sequence[int]) -> NoReturn:
     try:
         walls.furnish(order.around)
-        if order.forked and os.fork():
-            _wait_for_all()
+        if order.forked:
+            # It stays beside what is not to be trusted, with a copy of the runner's memory: shut before that is there.
+            kernel.not_dumpable()
+            kernel.forget_command()
+            if os.fork():
+                _wait_for_all()
         _program(order, groups)
     except BaseException as error:
         _complain(order, error)
@@ -147,7 +151,6 @@ def _program(order: _Order, groups: Sequence[int]) -> NoReturn:
 
 def _wait_for_all() -> NoReturn:
     """Be the first process of a sandbox: reap what is left to us, hold nothing, and end with the last."""
-    kernel.not_dumpable()
     limits.name_process("sw:sandbox")
     os.closerange(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     while True:
