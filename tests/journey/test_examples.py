@@ -7,6 +7,8 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
+import openai
 import pytest
 
 from private_swell import PrivateSwell, private_swell
@@ -88,6 +90,21 @@ def test_digits_are_recognised(own_swell: PrivateSwell) -> None:
         for index in range(5):
             sample = client.call("digits/Digits.sample", {"index": index}).value
             assert client.call("digits/Digits.predict", {"pixels": sample["pixels"]}).value == sample["label"]
+
+
+def test_texts_that_mean_alike_are_near(own_swell: PrivateSwell) -> None:
+    own_swell.run("deploy", str(EXAMPLES / "embeddings.py"), wait_s=600)
+    texts = ["a small cat", "the kitten", "interest rates of banks"]
+    with openai.OpenAI(base_url=f"http://127.0.0.1:{own_swell.port}/v1", api_key="none", max_retries=0) as client:
+        answer = client.embeddings.create(model="glove-50d", input=texts)
+    cat, kitten, banks = (np.array(each.embedding) for each in answer.data)
+    assert answer.usage.prompt_tokens == 9
+    assert [len(each) for each in (cat, kitten, banks)] == [50] * 3
+
+    def likeness(a: np.ndarray, b: np.ndarray) -> float:
+        return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+    assert likeness(cat, kitten) > likeness(cat, banks)
 
 
 def test_a_picture_that_is_none_is_a_clean_error() -> None:
