@@ -154,7 +154,7 @@ class Control:
         built = built_limits()
         apps = deployer.world.apps
         self.limits = lambda holder: every(settings, built, apps.values(), ring.all(), holder)
-        self.deploy, self.stop_app = deployer.deploy, deployer.stop_app
+        self.deploy, self.stop_app, self.rescale = deployer.deploy, deployer.stop_app, deployer.rescale
         self.version, self.versions = deployer.version, deployer.versions
         self.traffic, self.promote, self.withdraw = deployer.traffic, deployer.promote, deployer.withdraw
         self.newer = deployer.newer

@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 from swell.control.keys import KeyRing
 from swell.control.limits import every, fixed
+from swell.control.rescaling import rescaled
 from swell.decide.access import Holder
 from swell.model.errors import SwellError
 from swell.model.key import ApiKey
 from swell.model.traffic import Traffic, check
-from swell.model.workload import App, Version
+from swell.model.workload import App, Scaling, Version
 from swell.serve import SystemClock
 from swell.store.memory import MemoryStore
 from swell.wire.api import (
@@ -26,6 +27,7 @@ from swell.wire.api import (
     PoolUsage,
     ReplicaRow,
     RequestRow,
+    Rescale,
     Strategy,
     VersionRow,
     Why,
@@ -71,6 +73,12 @@ class Desk:
     async def stop_app(self, namespace: str, name: str) -> None:
         if self.kept.pop(f"{namespace}/{name}", None) is None:
             raise SwellError("unknown_app", f"There is no app {name!r}.", status=404)
+
+    async def rescale(self, namespace: str, name: str, workload: str, asked: Rescale) -> Scaling:
+        if (known := self.kept.get(f"{namespace}/{name}")) is None:
+            raise SwellError("unknown_app", f"There is no app {name!r}.", status=404)
+        app = rescaled(known, workload, asked)
+        return next(each.scaling for each in app.workloads if each.name == workload)
 
     async def versions(self, namespace: str, name: str) -> list[VersionRow]:
         kept = self.history[f"{namespace}/{name}"]

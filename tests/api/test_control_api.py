@@ -364,6 +364,7 @@ def test_the_description_covers_every_route_and_type(client: httpx2.Client) -> N
         "/api/requests",
         "/api/requests/{id}",
         "/api/usage",
+        "/api/apps/{namespace}/{name}/workloads/{workload}",
         "/api/limits",
         "/api/keys",
         "/api/secrets",

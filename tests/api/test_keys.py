@@ -43,6 +43,7 @@ OPERATIONS: dict[str, dict[str, str]] = {
     "DELETE /api/apps/n/a": {"call": "deploy:n/a", "deploy": "deploy:n/a", "admin": "deploy:n/a"},
     "GET /api/apps/default/b/versions": {"call": "call:default/b", "deploy": "call:default/b", "admin": ""},
     "PUT /api/apps/default/b/traffic {}": {"call": "deploy:default/b", "deploy": "deploy:default/b", "admin": ""},
+    "PATCH /api/apps/default/b/workloads/f {}": {"call": "deploy:default/b", "deploy": "deploy:default/b", "admin": ""},
     "POST /api/apps/default/b/promote": {"call": "deploy:default/b", "deploy": "deploy:default/b", "admin": ""},
     "POST /api/apps/default/b/rollback {}": {"call": "deploy:default/b", "deploy": "deploy:default/b", "admin": ""},
     "GET /api/limits": {"call": "", "deploy": "", "admin": ""},

@@ -26,7 +26,13 @@ def use(name: str, *args: Any, **kwargs: Any) -> Any:
     """Call it as a user does, on an object of its class."""
     owner, _, method = name.partition(".")
     app = swell.App("a")
-    objects = {"App": app, "Function": app.function()(deployable.plain), "Image": swell.Image(), "Secret": swell.Secret}
+    objects = {
+        "App": app,
+        "Function": app.function()(deployable.plain),
+        "Cls": app.cls()(deployable.Model),
+        "Image": swell.Image(),
+        "Secret": swell.Secret,
+    }
     found = getattr(swell, owner)
     if method:
         found = getattr(found if method in ("from_name", "lookup") else objects[owner], method)

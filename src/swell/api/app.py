@@ -31,7 +31,7 @@ from swell.model.names import check_names
 from swell.model.ports import Blobs
 from swell.model.traffic import Traffic
 from swell.model.unknown import unknown_app
-from swell.model.workload import DEFAULT_NAMESPACE, App, workload_of
+from swell.model.workload import DEFAULT_NAMESPACE, App, Scaling, workload_of
 from swell.wire.api import (
     AppRow,
     Deploy,
@@ -44,6 +44,7 @@ from swell.wire.api import (
     PoolUsage,
     ReplicaRow,
     RequestRow,
+    Rescale,
     Rollback,
     Strategy,
     VersionRow,
@@ -194,6 +195,15 @@ class Handlers:
                 needs=DEPLOYS_APP,
             ),
             Route("DELETE", app, "Stop an app; its replicas drain.", self.stop_app, needs=DEPLOYS_APP),
+            Route(
+                "PATCH",
+                f"{app}/workloads/{{workload}}",
+                "Change how a workload is scaled, until the next deploy.",
+                self.rescale,
+                takes=Rescale,
+                gives=Scaling,
+                needs=DEPLOYS_APP,
+            ),
         ]
 
     def _version_routes(self) -> list[Route]:
@@ -291,6 +301,10 @@ class Handlers:
 
     async def stop_app(self, request: ApiRequest) -> None:
         await self._control.stop_app(request.path["namespace"], request.path["name"])
+
+    async def rescale(self, request: ApiRequest) -> Scaling:
+        at = request.path
+        return await self._control.rescale(at["namespace"], at["name"], at["workload"], request.body)
 
     async def versions(self, request: ApiRequest) -> list[VersionRow]:
         return await self._control.versions(request.path["namespace"], request.path["name"])

@@ -8,7 +8,7 @@ from typing import Protocol
 from swell.decide.access import Holder
 from swell.model.key import ApiKey
 from swell.model.traffic import Traffic
-from swell.model.workload import App, Version
+from swell.model.workload import App, Scaling, Version
 from swell.wire.api import (
     AppRow,
     DeployLine,
@@ -19,6 +19,7 @@ from swell.wire.api import (
     PoolUsage,
     ReplicaRow,
     RequestRow,
+    Rescale,
     SecretRow,
     Strategy,
     VersionRow,
@@ -49,6 +50,10 @@ class ControlPort(Protocol):
 
     async def stop_app(self, namespace: str, name: str) -> None:
         """Take an app away. Unknown: SwellError with status 404."""
+        ...
+
+    async def rescale(self, namespace: str, name: str, workload: str, asked: Rescale) -> Scaling:
+        """Change how a workload is scaled, until the next deploy; returns all of it."""
         ...
 
     async def versions(self, namespace: str, name: str) -> list[VersionRow]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from swell.control import port_conflicts
 from swell.control.addresses import urls
+from swell.control.rescaling import rescaled
 from swell.control.rolling import rolls_on, staging, story
 from swell.control.versions import changes, chosen, current, named, numbered, rows
 from swell.decide.place import never_fits
@@ -20,9 +21,9 @@ from swell.model.openai import Offer
 from swell.model.ports import Clock, Engine, WorldLog
 from swell.model.traffic import Traffic, check
 from swell.model.unknown import unknown_app
-from swell.model.workload import App, Revision, Version, shown
+from swell.model.workload import App, Revision, Scaling, Version, shown
 from swell.model.world import World
-from swell.wire.api import DeployLine, Strategy, VersionRow
+from swell.wire.api import DeployLine, Rescale, Strategy, VersionRow
 
 ROLL_LOOK_S = 0.02
 """How often a deploy looks whether what it put in place has its traffic."""
@@ -218,6 +219,11 @@ class Deployer:
                     "or deploy it where there is more.",
                     status=422,
                 )
+
+    async def rescale(self, namespace: str, name: str, workload: str, asked: Rescale) -> Scaling:
+        """Change how a workload is scaled. It is no version, and the next deploy says it anew."""
+        await self._commit(lambda: AppDeployed(self.clock.now(), rescaled(self._app(namespace, name), workload, asked)))
+        return self.world.workloads[f"{namespace}/{name}/{workload}"].scaling
 
     async def stop_app(self, namespace: str, name: str) -> None:
         self._app(namespace, name)

@@ -123,6 +123,7 @@ class Queries:
             hash_header=workload.hash_header,
             rolling=story(reactor.world, workload.key, reactor.waiting.get(workload.pool, "")),
             retrying=revision.retrying,
+            scaling=workload.scaling,
         )
 
     async def replicas(self) -> list[ReplicaRow]:

@@ -95,6 +95,13 @@ _WEB_EFFECTS = {
     "requires_proxy_auth": "Web.needs_key: callers must send the API key",
 }
 
+_SCALING_EFFECTS = {
+    "min_containers": "Scaling.min_replicas until the next deploy",
+    "max_containers": "Scaling.max_replicas until the next deploy",
+    "buffer_containers": "Scaling.buffer_replicas until the next deploy",
+    "scaledown_window": "Scaling.idle_s until the next deploy",
+}
+
 _MAP_EFFECTS = {"kwargs": "given to every call"}
 
 _LOOKUP_EFFECTS = {
@@ -156,6 +163,8 @@ EFFECTS: dict[str, dict[str, str]] = {
         "input_iterators": "one argument of each call",
         "ignore_exceptions": "an exception does not end it",
     },
+    "Function.update_autoscaler": _SCALING_EFFECTS,
+    "Cls.update_autoscaler": _SCALING_EFFECTS,
     "Function.from_name": _LOOKUP_EFFECTS,
     "Cls.from_name": _LOOKUP_EFFECTS,
     "method": {"is_generator": _STREAMED},

@@ -15,7 +15,7 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.model.hosts import stays_here
 from swell.model.traffic import Traffic
-from swell.model.workload import DEFAULT_NAMESPACE, App, Retrying
+from swell.model.workload import DEFAULT_NAMESPACE, App, Retrying, Scaling
 from swell.sdk import protocol, shadow
 from swell.sdk.bridge import operation, stream_operation
 from swell.sdk.protocol import Answer, Request
@@ -37,6 +37,7 @@ from swell.wire.api import (
     PoolUsage,
     ReplicaRow,
     RequestRow,
+    Rescale,
     Rollback,
     SecretRow,
     Strategy,
@@ -252,6 +253,14 @@ class Client:
     async def stop(self, name: str, namespace: str = DEFAULT_NAMESPACE) -> None:
         """Take an app away; its replicas finish what they have."""
         await self._ask(Request("DELETE", f"/api/apps/{namespace}/{name}"), type(None))
+
+    @operation
+    async def rescale(self, name: str, workload: str, asked: Rescale, namespace: str = DEFAULT_NAMESPACE) -> Scaling:
+        """Change how a workload is scaled, until the next deploy; returns all of it."""
+        headers, body = {"content-type": http.JSON}, msgspec.json.encode(asked)
+        return await self._ask(
+            Request("PATCH", f"/api/apps/{namespace}/{name}/workloads/{workload}", headers, body), Scaling
+        )
 
     @operation
     async def apps(self, within_s: float | None = None, *, counts: bool = False) -> list[AppRow]:

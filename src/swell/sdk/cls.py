@@ -81,6 +81,11 @@ class Obj:
                 return getattr(self._instance, name)
         return self._functions[name]
 
+    @property
+    def update_autoscaler(self) -> Any:
+        """As of its class: all objects of it share its replicas."""
+        return self._cls.update_autoscaler
+
     def _bind(self, name: str, raw: Callable[..., Any], marked: Marks) -> Function:
         @functools.wraps(raw)
         def call(*args: Any, **kwargs: Any) -> Any:

@@ -215,7 +215,6 @@ stand_in(
         "spawn_map": f"Function.spawn_map() is not available yet: {_QUEUE}, or .for_each().",
         "stats": "Figures are read with `swell ps`.",
         "submit": "Function.submit() is called Function.spawn() now, which is not available yet: use .remote().",
-        "update_autoscaler": "Function.update_autoscaler() is not available yet: deploy with other options.",
         "with_batching": "Function.with_batching() is not available yet: put @swell.batched(…) on the function.",
         "with_concurrency": "Function.with_concurrency() is not available yet: use @concurrent.",
         "with_options": "Function.with_options() is not available yet: give the options to @app.function().",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Self
 
 from swell.model.errors import SwellError
+from swell.sdk import quantities
 from swell.sdk.binding import Binding, Named
+from swell.sdk.bridge import operation
 from swell.sdk.marks import Given
 from swell.sdk.refusal import refuse
 from swell.sdk.signatures import public
@@ -43,3 +45,22 @@ class Handle:
         if version is not None and (type(version) is not int or version < 1):
             raise SwellError("bad_argument", f"{cls.__name__}.from_name(version={version!r}): give v3 as version=3.")
         return cls(name, Named(app_name, environment_name, version or 0))
+
+    @operation
+    async def update_autoscaler(
+        self,
+        *,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        buffer_containers: int | None = None,
+        scaledown_window: int | None = None,
+    ) -> None:
+        """Change how it is scaled, at once and until the next deploy of its app. What is not given stays."""
+        given = Given(f"{type(self).__name__}.update_autoscaler", {k: v for k, v in locals().items() if k != "self"})
+        asked = quantities.rescale(given)
+        if "." in self.name:
+            cls = self.name.partition(".")[0]
+            words = f"{self.name} has no replicas of its own: {cls}().update_autoscaler(…) is for all methods."
+            raise SwellError("bad_call", words)
+        at = self._binding.resolve(self.name)
+        await at.client.rescale.start(at.app, self.name, asked, at.namespace)

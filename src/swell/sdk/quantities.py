@@ -11,6 +11,7 @@ from swell.model.resources import Needs
 from swell.model.workload import Scaling
 from swell.sdk.frames import point
 from swell.sdk.marks import Given
+from swell.wire.api import Rescale
 
 
 def needs(given: Given, ports: tuple[int, ...]) -> Needs:
@@ -37,6 +38,22 @@ def scaling(given: Given) -> Scaling:
         raise bad(given, "min_containers", f"it is above max_containers={high}")
     idle_s = seconds(given, "scaledown_window", default.idle_s)
     return Scaling(low, high, _count(given, "buffer_containers", 0, default.buffer_replicas), idle_s)
+
+
+def rescale(given: Given) -> Rescale:
+    """What is to change of a scaling that is not known here."""
+    names = ("min_containers", "max_containers", "buffer_containers", "scaledown_window")
+    if all(given.values[name] is None for name in names):
+        raise SwellError("bad_argument", f"{given.callable}(): give what is to change, like min_containers=1.")
+    low, high, extra, idle_s = (given.values[name] for name in names)
+    if low is not None and high is not None:
+        scaling(given)
+    return Rescale(
+        None if low is None else _count(given, names[0], 0, 0),
+        None if high is None else _count(given, names[1], 1, 1),
+        None if extra is None else _count(given, names[2], 0, 0),
+        None if idle_s is None else seconds(given, names[3], 0.0),
+    )
 
 
 def seconds(given: Given, name: str, default: float) -> float:

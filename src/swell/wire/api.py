@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from swell.model.limits import Limits
-from swell.model.workload import App, Retrying
+from swell.model.limits import COUNT_MAX, SECONDS_MAX, Limits
+from swell.model.workload import App, Retrying, Scaling
 
 Strategy = Literal["rolling", "recreate", "blue-green"]
 """rolling: what serves goes on until its successor is ready; recreate: it gives way at once; blue-green: it goes on
@@ -36,6 +36,20 @@ class Rollback(msgspec.Struct, frozen=True):
 
     to: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Number of the version; 0 = the one before that which takes the traffic."""
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+
+
+class Rescale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """PATCH /api/apps/{namespace}/{name}/workloads/{workload}, until the next deploy. Answered by its `Scaling`.
+
+    None leaves what there is."""
+
+    min_replicas: _Count | None = None
+    max_replicas: Annotated[int, msgspec.Meta(ge=1, le=COUNT_MAX)] | None = None
+    buffer_replicas: _Count | None = None
+    idle_s: Annotated[float, msgspec.Meta(gt=0, le=SECONDS_MAX)] | None = None
 
 
 class NewSecret(msgspec.Struct, frozen=True):
@@ -153,6 +167,8 @@ class WorkloadRow(msgspec.Struct, frozen=True):
     """What its new revision waits for, and which version serves meanwhile; empty where it has its traffic."""
     retrying: Retrying = Retrying()
     """What its author asked of callers: how often a failed call is tried again."""
+    scaling: Scaling = Scaling()
+    """As it is now: by the last deploy, or as it was changed since."""
 
 
 class AppRow(msgspec.Struct, frozen=True):
