@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 import msgspec
 import pytest
@@ -26,6 +27,7 @@ from swell.model.policy import Policy
 from swell.model.ports import Engine, Store
 from swell.model.request import Prices
 from swell.model.resources import Needs
+from swell.model.tensors import Tensor, Tensors
 from swell.model.workload import App, Entry, Environment, Method, Owner, Revision, Scaling, Workload
 from swell.model.world import World
 from swell.serve import SystemClock, sweep_blobs
@@ -217,6 +219,54 @@ def test_what_belongs_to_a_program_replaces_only_what_belongs_to_it() -> None:
         await deployer.deploy(an_app("dev", "sha256-1"), lambda _line: None)
         with pytest.raises(SwellError, match=r"App dev is deployed\. .* `swell app stop dev`"):
             await deployer.deploy(mine, lambda _line: None)
+
+    asyncio.run(scenario())
+
+
+def a_model(namespace: str, app: str, *functions: str, method: str = "") -> App:
+    """Functions that take arrays, or (`method`) classes with such a method."""
+    taken = Tensors((Tensor("x", "FP32", (-1,)),), ())
+    kind: Literal["function", "cls"] = "cls" if method else "function"
+    entries = [Entry("m", name, kind, (Method(method or name, tensors=taken),)) for name in functions]
+    revisions = [Revision(Environment("/usr/bin/python3", "3.11"), "sha256-1", entry) for entry in entries]
+    pairs = zip(functions, revisions, strict=True)
+    workloads = tuple(Workload(namespace, app, name, revision.id) for name, revision in pairs)
+    return App(namespace, app, workloads, tuple(revisions))
+
+
+def both(app: App, other: App) -> App:
+    return msgspec.structs.replace(
+        app, workloads=app.workloads + other.workloads, revisions=app.revisions + other.revisions
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "taker"),
+    [
+        (a_model("prod", "ocr", "read"), a_model("default", "prod", "ocr--read")),
+        (a_model("default", "a", "b--c"), a_model("default", "a--b", "c")),
+        (a_model("default", "a--C", "m"), a_model("default", "a", "C--m")),
+        (a_model("default", "a", "x--C", method="m"), a_model("default", "a--x", "C-m")),
+    ],
+)
+def test_an_app_cannot_take_the_model_of_another_whatever_dashes_its_names_have(there: App, taker: App) -> None:
+    async def scenario() -> None:
+        deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
+        await deployer.deploy(there, lambda _line: None)
+        with pytest.raises(SwellError, match=r"The model '.*' belongs to app .*`swell app stop") as refused:
+            await deployer.deploy(taker, lambda _line: None)
+        assert (refused.value.code, refused.value.status) == ("model_taken", 409)
+        await deployer.deploy(there, lambda _line: None)
+
+    asyncio.run(scenario())
+
+
+def test_two_methods_of_an_app_cannot_be_one_model() -> None:
+    async def scenario() -> None:
+        deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
+        app = both(a_model("default", "a", "C-m"), a_model("default", "a", "C", method="m"))
+        with pytest.raises(SwellError, match=r"C-m and C\.m would both be the model 'a--C-m'"):
+            await deployer.deploy(app, lambda _line: None)
 
     asyncio.run(scenario())
 

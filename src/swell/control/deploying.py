@@ -14,7 +14,7 @@ from swell.control.versions import changes, chosen, current, named, numbered, ro
 from swell.decide.place import never_fits
 from swell.decide.powers import refusal, unwalled
 from swell.decide.roll import follow
-from swell.decide.traffic import alone, green, labels, newer, split, staged
+from swell.decide.traffic import alone, green, labels, models, newer, split, staged
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped, Event
 from swell.model.openai import Offer
@@ -274,6 +274,7 @@ class Deployer:
     def _check_taken(self, app: App) -> None:
         """What is told apart by its name alone, of all that is deployed."""
         self._check_labels(app)
+        self._check_offers(app)
         self._check_models(app)
 
     def _check_labels(self, app: App) -> None:
@@ -289,7 +290,7 @@ class Deployer:
                     status=409,
                 )
 
-    def _check_models(self, app: App) -> None:
+    def _check_offers(self, app: App) -> None:
         """A name that clients of the OpenAI API say leads to one method only."""
         wanted = offers(app)
         for other in self.world.apps.values():
@@ -300,6 +301,25 @@ class Deployer:
                     "model_taken",
                     f"The model {name!r} of {api} belongs to app {other.name!r}. Give yours another model=, "
                     f"or stop that app: `swell app stop {other.name}`.",
+                    status=409,
+                )
+
+    def _check_models(self, app: App) -> None:
+        """So does one that clients of the Open Inference Protocol say: it is joined of names that may have dashes."""
+        wanted = models(app)
+        for name, methods in sorted(wanted.items()):
+            if len(methods) > 1:
+                both = " and ".join(sorted(methods))
+                raise SwellError(
+                    "model_taken", f"{both} would both be the model {name!r}: give one another name=.", status=409
+                )
+        for other in self.world.apps.values():
+            taken = wanted.keys() & models(other) if wanted and other.key != app.key else set()
+            if taken:
+                raise SwellError(
+                    "model_taken",
+                    f"The model {min(taken)!r} belongs to app {shown(other.key)}. Give the app or the function another "
+                    f"name, or stop that app: `swell app stop {shown(other.key)}`.",
                     status=409,
                 )
 

@@ -8,7 +8,7 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.traffic import Traffic
-from swell.model.workload import App, Split, Workload, only_wanted
+from swell.model.workload import App, Split, Workload, model_name, only_wanted
 
 GREEN = "green"
 """The tag of a version that is made ready beside the one that takes the traffic."""
@@ -115,6 +115,21 @@ def labels(app: App) -> set[str]:
         for tag, revision in [("", workload.revision), *((each.tag, each.revision) for each in workload.splits)]:
             own = (method.web.label for method in entries[revision].methods if method.web is not None)
             found |= {f"{tag}--{label}" if tag else label for label in own}
+    return found
+
+
+def models(app: App) -> dict[str, set[str]]:
+    """The names that the Open Inference Protocol has for an app's methods, each with the methods that would have it."""
+    entries = {revision.id: revision.entry for revision in app.revisions}
+    found: dict[str, set[str]] = {}
+    for workload in app.workloads:
+        for entry in (entries[revision] for revision in workload.wants):
+            is_class = entry.kind == "cls"
+            for method in entry.methods:
+                if method.tensors is not None:
+                    name = model_name(app.namespace, app.name, workload.name, method.name, is_class)
+                    own = f"{workload.name}.{method.name}" if is_class else workload.name
+                    found.setdefault(name, set()).add(own)
     return found
 
 
