@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from replica_harness import ReplicaProcess, function, ready_replica, until
 
+from swell.model.workload import Entry, Method, Web
+
 ITERATORS = """
 class Countdown:
     def __init__(self, n): self.n = n
@@ -107,3 +109,32 @@ def test_the_error_that_ended_a_stream_is_the_one_it_tells_whatever_closing_rais
         assert b'event: error\ndata: {"error":{"code":"bad_result"' in replica.request(f"/call/{name}")[2]
         assert _trailers(replica, name).endswith(b"Swell-Error: 500 bad_result\r\n\r\n")
         until(lambda: replica.printed("ValueError: when it was closed"), "the log tells of the other")
+
+
+ENDLESS = """
+class Both:
+    async def forever(self):
+        while True: yield 0
+
+    async def page(self): return "a"
+
+    def app(self):
+        async def app(scope, receive, send):
+            if scope["type"] == "http":
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                while True: await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        return app
+"""
+
+
+@pytest.mark.parametrize("target", ["/call/forever", "/"])
+def test_code_that_does_nothing_but_send_leaves_turns_to_others_and_ends_with_its_caller(target: str) -> None:
+    methods = (Method("forever", generator=True, asynchronous=True), Method("page", asynchronous=True))
+    entry = Entry("user_code", "Both", "cls", (*methods, Method("app", web=Web("asgi", "label"))))
+    headers = "" if "call" in target else "Swell-Web: app\r\n"
+    with ready_replica(ENDLESS, entry, max_inputs=2) as replica:
+        for _ in range(10):
+            caller = replica.begin(target, b"[]", headers)
+            assert caller.recv(1000)
+            caller.close()
+            assert replica.call("page", []) == "a"

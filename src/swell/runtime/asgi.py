@@ -206,7 +206,9 @@ class AsgiCall:
 
     async def _send(self, message: Message) -> None:
         if (self._exchange.closed or self._late) and not self._ended:
-            return  # Nobody reads any more: the app hears of it by http.disconnect, or was cancelled.
+            # Nobody reads any more: the app hears of it by http.disconnect, or as it is cancelled, once the loop turns.
+            await asyncio.sleep(0)
+            return
         kind = message["type"]
         if kind == "http.response.start" and self._head is None:
             self._head = checked(message["status"], message.get("headers", ()))

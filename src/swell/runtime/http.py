@@ -202,8 +202,10 @@ class Exchange:
         return self.closed or not self._connection.full
 
     async def drained(self) -> None:
-        """Wait until `writable`."""
+        """Wait until `writable`, and for one turn of the loop at least: code that never waits for anything else must
+        leave it to others, and hear that its caller has gone."""
         if self.writable:
+            await asyncio.sleep(0)
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_writable = lambda: None if waiter.done() else waiter.set_result(None)

@@ -269,7 +269,8 @@ class WebSocketCall(asyncio.Protocol):
         else:
             text, data = message.get("text"), message.get("bytes")
             self._transport.write(frame(TEXT, text.encode()) if text is not None else frame(BINARY, bytes(data or b"")))
-            await self._writable.wait()
+            # One turn of the loop at least: an application may do nothing but send, and has to hear that nobody reads.
+            await (asyncio.sleep(0) if self._writable.is_set() else self._writable.wait())
 
     # -- its end ----------------------------------------------------------------------------------
 
