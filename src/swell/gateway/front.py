@@ -219,13 +219,23 @@ class Front:
             plain = not question and target is request.target and len(request.host) <= KNOWN_HOST_MAX
             self._lead(request, found, question + query, (request.host, target) if plain else None)
         elif isinstance(found, NoRoute):
-            _lost(request, found)
+            self._lose(request, found)
         elif isinstance(found, Asking):
             self._gather(request, found.api)
         elif isinstance(found, Told | Listing):
             self._tell(request, found)
         else:
             self._own(request, found, target)
+
+    def _lose(self, request: Request, found: NoRoute) -> None:
+        """Nothing is there. What names there are near it is nobody's business who needs a key and has none."""
+        if self.locked:
+            shown = self.door.pass_of(request.authorization, ANYTHING)
+            refused = None if shown.ours else may_call(_caller(request, shown.holder), ANYTHING, key_needed=True)
+            if refused is not None:
+                _refuse(request, refused)
+                return
+        _lost(request, found)
 
     def _lead(self, request: Request, found: Found, query: bytes, known_by: tuple[bytes, bytes] | None) -> None:
         """To a method. `known_by`: what names it alone, and always."""
