@@ -347,3 +347,19 @@ def test_a_key_may_wait_for_so_long(play: Play) -> None:
         gate.set()
 
     play(scenario)
+
+
+@pytest.mark.parametrize("path", ["/call/ap/fn.run", "/call/app/ran", "/web/opne/", "/v2/models/zzz", "/v1/models/zzz"])
+def test_where_a_key_is_needed_nobody_without_one_is_told_what_there_is(play: Play, path: str) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy(await rig.replica(), methods=(Method("run"), web("open", "page")))
+        browser = await rig.browser()
+        method = "GET" if path.startswith("/v") else "POST"
+        for shown in ({}, {"authorization": "Bearer nearly"}):
+            unknown = await browser.call(path, method=method, **shown)
+            assert unknown.status == 401
+            assert b"fn" not in unknown.body
+            assert b"open" not in unknown.body
+        assert (await browser.call(path, method=method, authorization=f"Bearer {CALL_KEY}")).status == 404
+
+    play(scenario, host="0.0.0.0")
