@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from swell.runtime.slots import Slots
+
+
+@pytest.fixture(autouse=True)
+def disarmed() -> Iterator[None]:
+    """The watchdog ends its process later if the loop is seen to stand still: here that would be pytest's."""
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 class Piece:
