@@ -9,6 +9,8 @@ import h11
 import pytest
 from rig import Exchange, Reader, Rig, request, until
 
+pytestmark = pytest.mark.slow
+
 Play = Callable[..., None]
 POOL = "default/app/fn@rv-000000000001"
 

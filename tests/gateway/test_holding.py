@@ -12,6 +12,8 @@ import h11
 import pytest
 from rig import Browser, Exchange, Reader, Rig, echo, request, until
 
+pytestmark = pytest.mark.slow
+
 Play = Callable[..., None]
 POOL = "default/app/fn@rv-000000000001"
 

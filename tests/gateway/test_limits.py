@@ -11,6 +11,8 @@ from rig import PATIENCE_S, Exchange, Reader, Rig, echo_after, request, until
 
 from swell.gateway import client
 
+pytestmark = pytest.mark.slow
+
 Play = Callable[..., None]
 SNEAKED = b"POST /call/app/fn HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
 

@@ -12,6 +12,8 @@ from rig import Browser, Exchange, Reader, Rig, request, until
 from swell.gateway import client
 from swell.gateway.client import Client
 
+pytestmark = pytest.mark.slow
+
 Play = Callable[..., None]
 
 CHUNKED = b"POST /call/app/fn HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"

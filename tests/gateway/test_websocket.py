@@ -15,6 +15,8 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Inval
 
 from swell.wire.websocket import accept_key, close_frame, frame
 
+pytestmark = pytest.mark.slow
+
 Play = Callable[..., None]
 
 

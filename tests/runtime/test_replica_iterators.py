@@ -7,6 +7,8 @@ from replica_harness import ReplicaProcess, function, ready_replica, until
 
 from swell.model.workload import Entry, Method, Web
 
+pytestmark = pytest.mark.slow
+
 ITERATORS = """
 class Countdown:
     def __init__(self, n): self.n = n

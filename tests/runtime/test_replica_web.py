@@ -15,6 +15,8 @@ from swell.model.workload import Entry, Method, Web
 from swell.wire.child import Drain, Failed
 from swell.wire.identity import identify
 
+pytestmark = pytest.mark.slow
+
 ASGI = """
     import asyncio
     from urllib.parse import unquote_to_bytes

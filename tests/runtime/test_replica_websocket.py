@@ -16,6 +16,8 @@ from swell.model.workload import Entry, Method, Web
 from swell.wire.child import Drain
 from swell.wire.websocket import MESSAGE_MAX, frame
 
+pytestmark = pytest.mark.slow
+
 ENTRY = Entry("user_code", "thing", "function", (Method("thing", web=Web("asgi", "label")),))
 
 PLAIN = """

@@ -13,6 +13,8 @@ from replica_harness import ReplicaProcess, ready_replica, stops_growing, until
 
 from swell.model.workload import Entry, Method, Web
 
+pytestmark = pytest.mark.slow
+
 ENTRY = Entry("user_code", "thing", "function", (Method("thing", web=Web("wsgi", "label")),))
 HEAD = {"Swell-Web": "thing", "Swell-Root-Path": "/web/label", "Swell-Remaining-Ms": "60000"}
 

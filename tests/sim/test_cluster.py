@@ -32,6 +32,8 @@ from swell.sim.cluster import Cluster, Scenario
 from swell.sim.replay import replay
 from swell.sim.scenario import run, scenario
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_promise_is_kept_on_ten_seeds() -> None:
     broken = {seed: outcome.broken[:2] for seed in range(10) if (outcome := run(seed)).broken}

@@ -18,6 +18,8 @@ from swell.supervise.lock import holder
 from swell.supervise.supervisor import IN_ORDER
 from swell.wire.identity import identify
 
+pytestmark = pytest.mark.slow
+
 Stages = Callable[..., Stage]
 
 
