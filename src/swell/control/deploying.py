@@ -277,12 +277,14 @@ class Deployer:
         self._check_offers(app)
         self._check_models(app)
 
+    def _others(self, app: App) -> list[App]:
+        return [other for other in self.world.apps.values() if other.key != app.key]
+
     def _check_labels(self, app: App) -> None:
         """A web label leads to one app only."""
         wanted = labels(app)
-        for other in self.world.apps.values():
-            taken = wanted & labels(other) if other.key != app.key else set()
-            if taken:
+        for other in self._others(app):
+            if taken := wanted & labels(other):
                 raise SwellError(
                     "label_taken",
                     f"The web label {min(taken)!r} belongs to app {other.name!r}. Give the endpoint another label=, "
@@ -293,9 +295,8 @@ class Deployer:
     def _check_offers(self, app: App) -> None:
         """A name that clients of the OpenAI API say leads to one method only."""
         wanted = offers(app)
-        for other in self.world.apps.values():
-            taken = wanted & offers(other) if wanted and other.key != app.key else set()
-            if taken:
+        for other in self._others(app) if wanted else ():
+            if taken := wanted & offers(other):
                 api, name = min((offer.api, offer.model) for offer in taken)
                 raise SwellError(
                     "model_taken",
@@ -313,9 +314,8 @@ class Deployer:
                 raise SwellError(
                     "model_taken", f"{both} would both be the model {name!r}: give one another name=.", status=409
                 )
-        for other in self.world.apps.values():
-            taken = wanted.keys() & models(other) if wanted and other.key != app.key else set()
-            if taken:
+        for other in self._others(app) if wanted else ():
+            if taken := wanted.keys() & models(other):
                 raise SwellError(
                     "model_taken",
                     f"The model {min(taken)!r} belongs to app {shown(other.key)}. Give the app or the function another "
