@@ -1,9 +1,10 @@
-"""In which order and how thoroughly do tests run, how long did each part take, and may a test be skipped?"""
+"""In which order and how thoroughly do tests run, how long did each part take, may one be skipped, and what
+was tried in sandboxes?"""
 
 from __future__ import annotations
 
 import signal
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import pytest
@@ -27,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "shows(callable, *arguments): shows what they do, or that they are refused")
     config.pluginmanager.register(Minutes(), "minutes")
+    config.pluginmanager.register(Attempts(), "attempts")
     # A run of the quick tests alone has a minute; the whole suite tries four times as many examples.
     settings.load_profile("quick" if config.getoption("-m") == "not slow" else "thorough")
 
@@ -76,6 +78,30 @@ class Minutes:
         if config.getoption("--no-skips"):
             for test in self.skipped:
                 terminalreporter.write_line(f"SKIPPED, which counts as failed here: {test}", red=True)
+
+
+class Attempts:
+    """Shows what hostile code tried in a sandbox (tests/escape), and what came of it: an error's name is a refusal."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, Counter[str]] = defaultdict(Counter)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "teardown":
+            for name, value in report.user_properties:
+                if name == "attempt":
+                    what, _, outcome = str(value).partition(" ")
+                    self.outcomes[what][outcome if outcome.isidentifier() else "other"] += 1
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+        if self.outcomes and config.getoption("--minutes"):
+            terminalreporter.section("attempts in a sandbox")
+            for what, outcomes in sorted(self.outcomes.items()):
+                told = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
+                terminalreporter.write_line(f"{what:<16}{told}")
+            refused = sum(n for each in self.outcomes.values() for outcome, n in each.items() if outcome.isupper())
+            tried = sum(outcomes.total() for outcomes in self.outcomes.values())
+            terminalreporter.write_line(f"{'refused':<16}{refused} of {tried}")
 
 
 def _part(nodeid: str) -> str:

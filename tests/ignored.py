@@ -33,6 +33,9 @@ VALUES = {
     ("Retries", "max_retries"): "0",
     ("batched", "max_batch_size"): "1",
     ("batched", "wait_ms"): "0",
+    **{(f"{owner}.with_batching", "max_batch_size"): "1" for owner in ("Cls", "Function")},
+    **{(f"{owner}.with_batching", "wait_ms"): "0" for owner in ("Cls", "Function")},
+    **{(f"{owner}.with_concurrency", "max_inputs"): "1" for owner in ("Cls", "Function")},
     ("concurrent", "max_inputs"): "1",
     ("web_server", "port"): "port % 60000 + 1024",
 }

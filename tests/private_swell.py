@@ -187,11 +187,17 @@ class PrivateSwell:
         return sorted(_marked(f"TMPDIR={self.scratch}"), key=lambda one: (one.started, one.pid))
 
     def server(self, name: str) -> int:
-        """The pid of one of the platform's own processes: control, gateway, runner or grpc."""
-        for one in self.processes():
-            if name in one.command.split() or f"swell.runtime.{name}" in one.command:
-                return one.pid
+        """The pid of one of the platform's own processes: control, gateway (the oldest), runner or grpc."""
+        for pid in self.servers(name):
+            return pid
         raise Failed(f"there is no {name} among {', '.join(map(str, self.processes())) or 'no process at all'}")
+
+    def servers(self, name: str) -> list[int]:
+        """The pids of all of that name, the oldest first: there may be several gateways."""
+        found = (
+            one for one in self.processes() if name in one.command.split() or f"swell.runtime.{name}" in one.command
+        )
+        return [one.pid for one in found]
 
     def log(self, lines: int = 20) -> str:
         """The end of what the platform's own processes had to say."""
@@ -221,7 +227,7 @@ def unstarted_swell(environ: Mapping[str, str] = os.environ, home: Path | None =
         try:
             if swell.processes():
                 swell.run("down")
-            wait_until(f"no process of {swell.home} left", lambda: not swell.processes(), wait_s=30)
+            wait_until(f"no process of {swell.home} left", lambda: not swell.processes(), wait_s=120)
         finally:
             shutil.rmtree(swell.scratch if home else swell.home, ignore_errors=True)
 

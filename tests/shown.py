@@ -23,8 +23,8 @@ import swell
 from swell.sdk import unavailable
 
 TESTS = Path(__file__).resolve().parent
-CLASSES = (swell.App, swell.Function, swell.Cls, swell.Image, swell.Retries, swell.Secret)
-BUILT_BY_METHODS = (swell.Image, swell.Cls, swell.Function, swell.Secret)
+CLASSES = (swell.App, swell.Function, swell.Cls, swell.Image, swell.Retries, swell.Secret, swell.Volume)
+BUILT_BY_METHODS = (swell.Image, swell.Cls, swell.Function, swell.Secret, swell.Volume)
 """Nobody calls these classes: their methods and decorators make them."""
 
 Argument = tuple[str, str]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench import load
+from bench import door, load
 from bench.one_process import call_in_turn, server
 
 REQUEST_RATE = 500.0
@@ -88,3 +88,12 @@ def test_a_start_goes_from_a_request_to_its_answer(pools: int) -> None:
             assert here.starts == calls
 
     asyncio.run(scenario())
+
+
+def test_what_the_door_costs_is_told_of_neighbours() -> None:
+    """A machine that slows down from round to round changes no difference."""
+    slower = (0.0, 10.0, 50.0)
+    ways = {door.UNCOUNTED: 20.0, door.OPEN: 21.0, door.KEY: 23.0, door.BOUNDED: 28.0}
+    rows = door.rows_of({name: [us + more for more in slower] for name, us in ways.items()})
+    assert [one.median for one in rows] == [31.0, 33.0, 38.0, 30.0, 1.0, 2.0, 5.0, 8.0]
+    assert [(one.goal, one.met) for one in rows[-2:]] == [("", None), ("≤ 6", False)]

@@ -25,6 +25,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(("api", "control", "exception", "gateway", "rpc", "runtime", "sdk"), 3),
     **dict.fromkeys(("serve", "supervise", "sim"), 4),
     "cli": 5,
+    "__main__": 6,
 }
 """Imports only point down; folders on one floor do not know each other (docs/architecture.md)."""
 

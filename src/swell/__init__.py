@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from swell import exception as exception
     from swell.model.errors import SwellError as Error
     from swell.sdk.app import App as App
+    from swell.sdk.asked import current_request as current_request
     from swell.sdk.cls import Cls as Cls
     from swell.sdk.function import Function as Function
     from swell.sdk.here import current_input_id as current_input_id
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from swell.sdk.image import Image as Image
     from swell.sdk.marks import asgi_app as asgi_app
     from swell.sdk.marks import batched as batched
+    from swell.sdk.marks import cached as cached
     from swell.sdk.marks import concurrent as concurrent
     from swell.sdk.marks import enter as enter
     from swell.sdk.marks import exit as exit
@@ -26,12 +28,15 @@ if TYPE_CHECKING:
     from swell.sdk.marks import method as method
     from swell.sdk.marks import openai as openai
     from swell.sdk.marks import tensors as tensors
+    from swell.sdk.marks import transform as transform
     from swell.sdk.marks import web_endpoint as web_endpoint
     from swell.sdk.marks import web_server as web_server
     from swell.sdk.marks import wsgi_app as wsgi_app
+    from swell.sdk.parameters import parameter as parameter
     from swell.sdk.retries import Retries as Retries
     from swell.sdk.run import enable_output as enable_output
     from swell.sdk.secret import Secret as Secret
+    from swell.sdk.volume import Volume as Volume
 
 __version__ = "0.1.0"
 
@@ -42,10 +47,13 @@ _WHERE = {
     "Image": "swell.sdk.image",
     "Retries": "swell.sdk.retries",
     "Secret": "swell.sdk.secret",
+    "Volume": "swell.sdk.volume",
     "asgi_app": "swell.sdk.marks",
     "batched": "swell.sdk.marks",
+    "cached": "swell.sdk.marks",
     "concurrent": "swell.sdk.marks",
     "current_input_id": "swell.sdk.here",
+    "current_request": "swell.sdk.asked",
     "enable_output": "swell.sdk.run",
     "enter": "swell.sdk.marks",
     "exit": "swell.sdk.marks",
@@ -55,8 +63,10 @@ _WHERE = {
     "limit": "swell.sdk.marks",
     "method": "swell.sdk.marks",
     "openai": "swell.sdk.marks",
+    "parameter": "swell.sdk.parameters",
     "remaining_s": "swell.sdk.here",
     "tensors": "swell.sdk.marks",
+    "transform": "swell.sdk.marks",
     "web_endpoint": "swell.sdk.marks",
     "web_server": "swell.sdk.marks",
     "wsgi_app": "swell.sdk.marks",

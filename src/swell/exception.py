@@ -57,7 +57,7 @@ ABSENT: dict[str, str] = {
     "ServerWarning": _WARNING,
     "UserCodeException": "an exception of your own code is raised as itself: catch that",
     "VersionError": "the SDK and the server are one package: leave it out",
-    "VolumeUploadTimeoutError": "there are no volumes yet: catch UnimplementedError",
+    "VolumeUploadTimeoutError": "an upload ends by itself or not at all: catch ConnectionError",
     "WorkspaceManagementError": "there is one workspace per server: leave it out",
     "simulate_preemption": "the node is never taken away: leave it out",
 }

@@ -26,7 +26,6 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.runtime.limits import take_descriptors
-from swell.wire.identity import Identity
 from swell.wire.paths import WILDCARDS
 from swell.wire.prices import read_prices
 from swell.wire.settings import Settings
@@ -34,20 +33,24 @@ from swell.wire.settings import Settings
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from swell.api.port import ControlPort, SecretsPort
+    from swell.api.port import ControlPort, SecretsPort, VolumesPort
     from swell.control.deploying import Deployer
     from swell.control.keys import KeyRing
     from swell.control.loop import Loop
+    from swell.control.owners import Owners
     from swell.control.queries import Queries
     from swell.control.secrets import SecretKeeper
+    from swell.control.volumes import VolumeKeeper
     from swell.model.ports import Blobs, Clock, Store
+    from swell.model.workload import App
+    from swell.model.world import World
     from swell.store.retention import Keep
     from swell.wire.api import LimitRow
 
 log = logging.getLogger("swell")
 
-OWNER_LOOK_S = 2.0
-"""How often it is looked whether the programs that apps belong to still run."""
+VARIANTS_LOOK_S = 60.0
+"""How often it is looked for variants of workloads that nobody uses."""
 
 BLOBS_KEPT_S = 3600.0
 """Source that no app names is kept this long after it was put or asked for: a deploy may be about to name it."""
@@ -72,6 +75,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     from swell.control.deploying import Deployer
     from swell.control.link import ControlLink
     from swell.control.loop import Loop
+    from swell.control.owners import Owners
     from swell.control.queries import Queries
     from swell.control.reactor import Reactor
     from swell.control.secrets import SecretKeeper
@@ -93,13 +97,15 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
         lambda order, epoch: link.order(order, epoch, order.node), lambda revision, say: link.build(revision, say)
     )
     reactor = Reactor(World(), settings.policy, prices)
-    loop = Loop(reactor, engine, store, clock, epoch, settings.metrics_pools_max)
+    bounds = (settings.metrics_pools_max, settings.variants_max, settings.variant_idle_s)
+    loop = Loop(reactor, engine, store, clock, epoch, *bounds)
     secrets = SecretKeeper(store.secrets, MasterKeySealer(paths.master_key), reactor.world, clock, loop.take)
-    link = loop.link = ControlLink(epoch, loop, engine.hear, secrets)
+    volumes = volume_keeper(settings, store, reactor.world, clock)
+    link = loop.link = ControlLink(epoch, loop, engine.hear, secrets, volumes)
     loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy))
     await link.serve(link_socket)
     engines = {each.name: each.capabilities for each in (LocalEngine,)}
-    told = (settings.base_url, engines, reactor.waiting, secrets.check)
+    told = (settings.base_url, engines, reactor.waiting, named_things(secrets, volumes), loop.variants)
     deployer = Deployer(reactor.world, loop.take, engine, store.world, clock, *told)
     queries = Queries(
         reactor,
@@ -113,15 +119,36 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
         base_url=settings.base_url,
         version=version("swell"),
     )
-    blobs = BlobFolder(paths.blobs)
-    port = Control(deployer, queries, key_ring(store, clock, loop), settings)
-    api = control_api(settings, port, blobs, secrets, keys.api)
-    await serve_until_stopped(api, api_socket, chores(deployer, blobs, secrets, clock), up)
+    blobs = BlobFolder(paths.blobs, all_max=settings.blobs_max_gib * 1024**3)
+    owners = Owners()
+    port = Control(deployer, queries, key_ring(store, clock, loop), owners, settings)
+    api = control_api(settings, port, blobs, secrets, volumes, keys.api)
+    await serve_until_stopped(api, api_socket, chores(deployer, blobs, secrets, volumes, owners, clock), up)
     await link.close()
     try:
         store.close()
     except SwellError as error:
         log.error("%s", error.message)
+
+
+def volume_keeper(settings: Settings, store: Store, world: World, clock: Clock) -> VolumeKeeper:
+    """The volumes, and where their files are."""
+    from swell.control.volumes import VolumeKeeper
+    from swell.model.volume import Quota
+    from swell.store.volumes import VolumeFolder
+
+    quota = Quota(settings.volume_bytes_max, settings.volume_files_max)
+    return VolumeKeeper(store.volumes, VolumeFolder(settings.paths.volumes), world, clock, quota)
+
+
+def named_things(secrets: SecretKeeper, volumes: VolumeKeeper) -> Callable[[App], None]:
+    """Refuses an app that names what is not there."""
+
+    def check(app: App) -> None:
+        secrets.check(app)
+        volumes.check(app)
+
+    return check
 
 
 def keep(settings: Settings) -> Keep:
@@ -148,19 +175,21 @@ def key_ring(store: Store, clock: Clock, loop: Loop) -> KeyRing:
 class Control:
     """What the API asks (`api/port`): one part deploys, one answers, one has the keys, one knows the limits."""
 
-    def __init__(self, deployer: Deployer, queries: Queries, ring: KeyRing, settings: Settings) -> None:
+    def __init__(self, deployer: Deployer, queries: Queries, ring: KeyRing, owners: Owners, settings: Settings) -> None:
         from swell.control.limits import every
 
         built = built_limits()
         apps = deployer.world.apps
         self.limits = lambda holder: every(settings, built, apps.values(), ring.all(), holder)
         self.deploy, self.stop_app, self.rescale = deployer.deploy, deployer.stop_app, deployer.rescale
+        self.vary, self.heard = deployer.vary, owners.heard
         self.version, self.versions = deployer.version, deployer.versions
         self.traffic, self.promote, self.withdraw = deployer.traffic, deployer.promote, deployer.withdraw
-        self.newer = deployer.newer
+        self.newer, self.revision = deployer.newer, deployer.revision
         self.deployed, self.health = queries.deployed, queries.health
         self.apps, self.replicas = queries.apps, queries.replicas
-        self.requests, self.why, self.usage = queries.requests, queries.why, queries.usage
+        self.requests, self.why = queries.requests, queries.why
+        self.usage, self.key_usage = queries.usage, queries.key_usage
         self.key, self.keys, self.make_key, self.revoke_key = ring.get, ring.rows, ring.make, ring.revoke
 
 
@@ -170,6 +199,7 @@ def built_limits() -> list[LimitRow]:
 
     from swell.api.routes import JSON_MAX
     from swell.control.limits import fixed
+    from swell.decide.cache import ANSWER_MAX, BODY_MAX
     from swell.model.limits import SECONDS_MAX
     from swell.store.blobs import BLOB_MAX
     from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT
@@ -179,13 +209,18 @@ def built_limits() -> list[LimitRow]:
         fixed("headers_max", HEADERS_MAX_COUNT, "headers", "headers_too_large"),
         fixed("api_body_max", JSON_MAX, "bytes", "body_too_large"),
         fixed("blob_max", BLOB_MAX, "bytes", "blob_too_large"),
+        # Beyond these it is answered as without @swell.cached.
+        fixed("cached_body_max", BODY_MAX, "bytes"),
+        fixed("cached_answer_max", ANSWER_MAX, "bytes"),
         fixed("longest_time_s", SECONDS_MAX, "s", "invalid", "bad_limit"),
         # Raised to the hard limit at start; each client needs up to two. `ulimit -Hn` is where it is said.
         fixed("open_files", resource.getrlimit(resource.RLIMIT_NOFILE)[0], "files", "busy"),
     ]
 
 
-def control_api(settings: Settings, port: ControlPort, blobs: Blobs, secrets: SecretsPort, key: str) -> ASGIApp:
+def control_api(
+    settings: Settings, port: ControlPort, blobs: Blobs, secrets: SecretsPort, volumes: VolumesPort, key: str
+) -> ASGIApp:
     """What answers `/api`."""
     from swell.api.app import make_api
     from swell.store.logs import lines
@@ -196,6 +231,7 @@ def control_api(settings: Settings, port: ControlPort, blobs: Blobs, secrets: Se
         blobs,
         partial(lines, settings.paths.logs),
         secrets,
+        volumes,
         key=key,
         version=version("swell"),
         allowed_hosts=hosts,
@@ -250,12 +286,17 @@ async def serve_api(api: ASGIApp, listener: socket.socket, over: asyncio.Event) 
 
 
 def chores(
-    deployer: Deployer, blobs: Blobs, secrets: SecretKeeper, clock: Clock
+    deployer: Deployer, blobs: Blobs, secrets: SecretKeeper, volumes: VolumeKeeper, owners: Owners, clock: Clock
 ) -> Iterator[Coroutine[None, None, None]]:
     """What control does again and again beside the loop."""
-    yield every(OWNER_LOOK_S, partial(stop_orphaned_apps, deployer))
+    from swell.control.owners import OWNER_LOOK_S
+
+    yield every(OWNER_LOOK_S, partial(end_orphans, owners, deployer, volumes))
     yield every(BLOBS_KEPT_S, partial(sweep_blobs, deployer, blobs, clock))
     yield every(BLOBS_KEPT_S, partial(sweep_secrets, deployer, secrets, clock))
+    variants = deployer.variants
+    yield every(max(min(VARIANTS_LOOK_S, variants.keep_s / 2), 0.1), variants.sweep)
+    yield every(BLOBS_KEPT_S, partial(sweep_volumes, volumes, clock))
 
 
 async def every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
@@ -270,14 +311,19 @@ async def every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(seconds)
 
 
-async def stop_orphaned_apps(deployer: Deployer) -> None:
-    """Stop apps whose owner (a `swell run`) ended without stopping them, killed for example."""
+async def end_orphans(owners: Owners, deployer: Deployer, volumes: VolumeKeeper) -> None:
+    """Stop the apps, and delete the volumes, of programs (a `swell run`) that ended without doing so: killed, say."""
+    whose = (*(app.owner for app in deployer.owned()), *(volume.owner for volume in volumes.owned()))
+    gone = owners.ended(owner for owner in whose if owner is not None)
     for app in deployer.owned():
-        owner = app.owner
-        if owner is not None and not Identity(owner.pid, owner.start_ticks).alive:
-            log.info("%s is stopped: the program it belonged to has ended", app.key)
+        if app.owner in gone:
+            log.info("%s is stopped: the program it belonged to has ended, or is silent", app.key)
             with suppress(SwellError):
                 await deployer.stop_app(app.namespace, app.name)
+    for volume in volumes.owned():
+        if volume.owner in gone:
+            with suppress(SwellError):
+                await volumes.delete(volume.namespace, volume.name, force=True)
 
 
 async def sweep_blobs(deployer: Deployer, blobs: Blobs, clock: Clock) -> None:
@@ -294,8 +340,15 @@ async def sweep_secrets(deployer: Deployer, secrets: SecretKeeper, clock: Clock)
         log.info("%d secrets of apps that are not any more were removed", removed)
 
 
-async def gateway(settings: Settings, listener: socket.socket, up: Up) -> None:
-    """The data plane, until `up` says stop; then what is in flight may finish."""
+async def sweep_volumes(volumes: VolumeKeeper, clock: Clock) -> None:
+    """Remove what no volume has any more."""
+    removed = await volumes.sweep(clock.now() - BLOBS_KEPT_S)
+    if removed:
+        log.info("%d contents of files that no volume has any more were removed", removed)
+
+
+async def gateway(settings: Settings, index: int, listener: socket.socket, up: Up) -> None:
+    """The data plane, or one process of several, until `up` says stop; then what is in flight may finish."""
     from swell.gateway.app import Gateway
     from swell.store.keys import read_key
 
@@ -306,6 +359,7 @@ async def gateway(settings: Settings, listener: socket.socket, up: Up) -> None:
         call_key=read_key(paths.call_key),
         incarnation=uuid.uuid4().hex[:12],
         version=version("swell"),
+        name=str(index),
     )
     serving = asyncio.create_task(gate.serve(listener, up.ready))
     up.cut = gate.cut
@@ -325,11 +379,11 @@ async def grpc(settings: Settings, up: Up) -> None:
     door = Door(local_url(settings.host, settings.port), settings.body_max)
     await door.open(settings.host, settings.grpc_port)
     up.ready()
+    up.cut = door.cut
     await up.stopped()
-    # To be cut is to be closed once more, with no grace.
-    closings = [asyncio.create_task(door.close(settings.drain_s))]
-    up.cut = lambda: closings.append(asyncio.create_task(door.close(0)))
-    await closings[0]
+    await door.close(settings.drain_s)
+    # Not in an orderly way: the library would call off what comes just now, instead of breaking its connection.
+    os._exit(0)
 
 
 # -- a process's frame -----------------------------------------------------------------------
@@ -399,13 +453,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="swell.serve")
     parser.add_argument("process", choices=("control", "gateway", "grpc"))
     parser.add_argument("--settings", required=True, help="all settings as JSON")
+    parser.add_argument("--index", type=int, default=0, help="which of the gateways")
     parser.add_argument("--control-fd", type=int, default=-1)
     parser.add_argument("--api-fd", type=int, default=-1)
     parser.add_argument("--listener-fd", type=int, default=-1)
     parser.add_argument("--ready-fd", type=int, default=-1)
     parser.add_argument("--supervisor-fd", type=int, default=-1)
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {args.process} %(levelname)s %(message)s")
+    who = f"{args.process}-{args.index}" if args.index else args.process
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {who} %(levelname)s %(message)s")
     take_descriptors()
     settings = msgspec.json.decode(args.settings, type=Settings)
     fds = (args.ready_fd, args.supervisor_fd)
@@ -417,7 +473,7 @@ def main(argv: list[str] | None = None) -> int:
             _run(lambda up: grpc(settings, up), fds)
         else:
             listener = socket.socket(fileno=args.listener_fd)
-            _run(lambda up: gateway(settings, listener, up), fds)
+            _run(lambda up: gateway(settings, args.index, listener, up), fds)
     except SwellError as error:
         log.error("%s", error.message)
         return 1

@@ -10,25 +10,31 @@ from collections.abc import Callable
 from swell.control.keys import KeyRing
 from swell.control.limits import every, fixed
 from swell.control.rescaling import rescaled
-from swell.decide.access import Holder
+from swell.decide.access import Holder, may_see
 from swell.model.errors import SwellError
 from swell.model.key import ApiKey
+from swell.model.owner import Owner
+from swell.model.request import KeyCount
 from swell.model.traffic import Traffic, check
-from swell.model.workload import App, Scaling, Version
+from swell.model.unknown import UnknownApp, unknown_request, unknown_workload
+from swell.model.workload import App, Revision, Scaling, Version
 from swell.serve import SystemClock
 from swell.store.memory import MemoryStore
 from swell.wire.api import (
     AppRow,
     DeployLine,
+    Heard,
     KeyRow,
     LimitRow,
     MadeKey,
     NewKey,
+    NewVariant,
     PoolUsage,
     ReplicaRow,
     RequestRow,
     Rescale,
     Strategy,
+    VariantRow,
     VersionRow,
     Why,
 )
@@ -42,6 +48,7 @@ class Desk:
         self.kept: dict[str, App] = {}
         self.history: dict[str, list[Version]] = defaultdict(list)
         self.ring = KeyRing(MemoryStore().keys, SystemClock(), lambda key: None)
+        self.owners: list[Owner] = []
         self.waiting = threading.Event()
         self.cancelled = threading.Event()
 
@@ -72,13 +79,29 @@ class Desk:
 
     async def stop_app(self, namespace: str, name: str) -> None:
         if self.kept.pop(f"{namespace}/{name}", None) is None:
+            raise UnknownApp(name, namespace, self.deployed())
+
+    def revision(self, namespace: str, name: str, workload: str) -> Revision:
+        if (known := self.kept.get(f"{namespace}/{name}")) is None:
             raise SwellError("unknown_app", f"There is no app {name!r}.", status=404)
+        found = next((each.revision for each in known.workloads if each.name == workload), None)
+        if found is None:
+            raise unknown_workload(known, workload)
+        return next(each for each in known.revisions if each.id == found)
+
+    def heard(self, owner: Owner) -> Heard:
+        self.owners.append(owner)
+        return Heard(7.0)
 
     async def rescale(self, namespace: str, name: str, workload: str, asked: Rescale) -> Scaling:
         if (known := self.kept.get(f"{namespace}/{name}")) is None:
             raise SwellError("unknown_app", f"There is no app {name!r}.", status=404)
         app = rescaled(known, workload, asked)
         return next(each.scaling for each in app.workloads if each.name == workload)
+
+    async def vary(self, namespace: str, name: str, workload: str, asked: NewVariant, by: str = "") -> VariantRow:
+        self.varied, self.varied_by = asked, by
+        return VariantRow(f"{workload}~0123456789ab", f"{namespace}/{name}/{workload}(…)", Scaling())
 
     async def versions(self, namespace: str, name: str) -> list[VersionRow]:
         kept = self.history[f"{namespace}/{name}"]
@@ -92,6 +115,8 @@ class Desk:
 
     async def traffic(self, namespace: str, name: str, asked: Traffic, progress: Callable[[str], None]) -> DeployLine:
         check(asked)
+        if name == "nowhere":
+            raise UnknownApp(name, namespace, self.deployed())
         progress(f"{asked.shares}")
         return DeployLine("done", f"{namespace}/{name}")
 
@@ -115,9 +140,11 @@ class Desk:
     async def replicas(self) -> list[ReplicaRow]:
         return [ReplicaRow("r1-1", "default/a/f", "rv-0", "serving", "ready", "n", 7, 1.5, 0, 12.0, "why", ())]
 
-    async def why(self, request_id: str) -> Why:
+    async def why(self, request_id: str, holder: Holder) -> Why:
         if request_id == "broken":
             raise RuntimeError("secret words")
+        if not may_see(holder, "default", "a"):
+            raise unknown_request(request_id, may_come=False)
         return Why(request_id, "default/a/f", "f", 200, "", 1.0, 2.0, False, "r1-1", (), ("because",), 1, 0.0, 0.0, 0.0)
 
     async def requests(self, namespace: str, app: str, most: int) -> list[RequestRow]:
@@ -126,6 +153,10 @@ class Desk:
 
     async def usage(self, since_s: float) -> list[PoolUsage]:
         return [PoolUsage("p", 1, 0, 0, since_s, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)]
+
+    async def key_usage(self, since_s: float) -> list[KeyCount]:
+        pools = "default/a/f@rv-0", "default/b/f@rv-0"
+        return [KeyCount(key.id, pool, since_s, 2, 1, 0.5, 0.25) for key in self.ring.all() for pool in pools]
 
     def limits(self, holder: Holder) -> list[LimitRow]:
         return every(Settings(home="/"), [fixed("x", 1, "count")], self.kept.values(), self.ring.all(), holder)

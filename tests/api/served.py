@@ -16,16 +16,19 @@ from desk import Desk
 
 from swell.api.app import make_api
 from swell.control.secrets import SecretKeeper
+from swell.control.volumes import VolumeKeeper
+from swell.model.volume import Quota
 from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
 from swell.model.world import World
 from swell.store.blobs import BlobFolder
 from swell.store.logs import lines
 from swell.store.memory import MemoryStore
 from swell.store.sealing import MasterKeySealer
+from swell.store.volumes import VolumeFolder
 from swell.wire.api import Deploy, DeployLine
 
 KEY = "sk-" + "a" * 64
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 class Now:
@@ -43,11 +46,15 @@ class Server:
         self.world = World()
         sealer = MasterKeySealer(folder / "master.key")
         self.secrets = SecretKeeper(MemoryStore().secrets, sealer, self.world, Now(), self.world.apply)
+        quota = Quota(1_000_000, 100)
+        files = VolumeFolder(folder / "volumes")
+        self.volumes = VolumeKeeper(MemoryStore().volumes, files, self.world, Now(), quota)
         api = make_api(
             self.desk,
             self.blobs,
             partial(lines, self.logs),
             self.secrets,
+            self.volumes,
             key=KEY,
             version="1.2.3",
             allowed_hosts=["swell.example"],

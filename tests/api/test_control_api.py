@@ -20,6 +20,7 @@ from swell.api.answers import refusal
 from swell.api.auth import Auth
 from swell.decide.access import SERVER
 from swell.model.errors import SwellError
+from swell.model.owner import Owner
 from swell.model.workload import App
 from swell.wire.api import AppRow, DeployLine, PoolUsage, ReplicaRow, VersionRow, Why
 
@@ -282,6 +283,8 @@ def test_logs_are_lines_and_can_be_followed(server: Server, client: httpx2.Clien
     got = client.get("/api/logs?app=talky&tail=2&request=q")
     assert [json.loads(line)["text"] for line in got.text.splitlines()] == ["3", "5"]
     assert client.get("/api/logs?app=talky&since_s=60").text == ""
+    got = client.get("/api/logs?app=talky&tail=-1&from_at=4")
+    assert [json.loads(line)["text"] for line in got.text.splitlines()] == ["4", "5"]
     with client.stream("GET", "/api/logs?app=talky&tail=1&follow=1") as response:
         got_lines = response.iter_lines()
         assert json.loads(next(got_lines))["text"] == "5"
@@ -364,20 +367,29 @@ def test_the_description_covers_every_route_and_type(client: httpx2.Client) -> N
         "/api/requests",
         "/api/requests/{id}",
         "/api/usage",
+        "/api/usage/keys",
         "/api/apps/{namespace}/{name}/workloads/{workload}",
+        "/api/apps/{namespace}/{name}/workloads/{workload}/variants",
         "/api/limits",
+        "/api/owners",
         "/api/keys",
         "/api/secrets",
         "/api/secrets/{namespace}",
         "/api/secrets/{namespace}/{name}",
         "/api/keys/{key}",
         "/api/openapi.json",
+        "/api/volumes",
+        "/api/volumes/{namespace}/{name}",
+        "/api/volumes/{namespace}/{name}/content",
+        "/api/volumes/{namespace}/{name}/copies",
+        "/api/volumes/{namespace}/{name}/files",
+        "/api/volume-contents/{namespace}/{digest}",
     }
     operations = [each for path in described["paths"].values() for each in path.values()]
     assert all(each["security"][0]["key"][0] in each["description"] for each in operations)
     assert described["paths"]["/api/apps"]["post"]["security"] == [{"key": ["deploy:{namespace}/{name}"]}]
     queries = [p["name"] for p in described["paths"]["/api/logs"]["get"]["parameters"]]
-    assert queries == ["namespace", "app", "since_s", "request", "tail", "follow"]
+    assert queries == ["namespace", "app", "since_s", "from_at", "request", "tail", "follow"]
     schemas = described["components"]["schemas"]
     assert {"Deploy", "App", "Revision", "ReplicaRow", "Why", "ErrorEnvelope"} <= set(schemas)
     for reference in find_references(described):
@@ -389,3 +401,12 @@ def find_references(value: Any) -> Iterator[str]:
         yield value["$ref"]
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from find_references(inner)
+
+
+def test_a_program_says_that_it_is_there(server: Server, client: httpx2.Client) -> None:
+    said = {"pid": 7, "start_ticks": 8, "machine": "far"}
+    assert client.put("/api/owners", json=said).json() == {"again_s": 7.0}
+    # As older ones say it of themselves.
+    assert client.put("/api/owners", json={"pid": 9, "start_ticks": 8}).status_code == 200
+    assert server.desk.owners[-2:] == [Owner(7, 8, "far"), Owner(9, 8)]
+    error(client.put("/api/owners", json={"pid": "seven"}), 422)

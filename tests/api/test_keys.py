@@ -21,40 +21,60 @@ def asked(client: httpx2.Client, key: str, method: str, path: str, **more: Any) 
     return client.request(method, path, headers={"authorization": f"Bearer {key}"}, **more)
 
 
+def lacks(call: str = "", deploy: str = "", admin: str = "") -> dict[str, str]:
+    """What a key that may do so lacks."""
+    return {"call": call, "deploy": deploy, "admin": admin}
+
+
 OPERATIONS: dict[str, dict[str, str]] = {
     # Who may: of a key that may call default/a, deploy default/a, administer default, and administer everything.
-    "GET /api/health": {"call": "", "deploy": "", "admin": ""},
-    "GET /api/openapi.json": {"call": "", "deploy": "", "admin": ""},
-    "GET /api/apps": {"call": "", "deploy": "", "admin": ""},
-    "GET /api/replicas": {"call": "", "deploy": "", "admin": ""},
-    "GET /api/usage": {"call": "", "deploy": "", "admin": ""},
-    "GET /api/requests/q": {"call": "", "deploy": "", "admin": ""},
-    "GET /api/requests?app=a": {"call": "", "deploy": "", "admin": ""},
-    "GET /api/requests?app=b": {"call": "call:default/b", "deploy": "call:default/b", "admin": ""},
-    "GET /api/requests": {"call": "call:default/*", "deploy": "call:default/*", "admin": ""},
-    "GET /api/requests?namespace=n": {"call": "call:n/*", "deploy": "call:n/*", "admin": "call:n/*"},
-    "GET /api/logs": {"call": "call:default/*", "deploy": "call:default/*", "admin": ""},
-    "GET /api/logs?app=c": {"call": "call:default/c", "deploy": "call:default/c", "admin": ""},
-    "HEAD /api/blobs/sha256-0": {"call": "deploy:NAMESPACE/APP", "deploy": "", "admin": ""},
-    "PUT /api/blobs/sha256-0": {"call": "deploy:NAMESPACE/APP", "deploy": "", "admin": ""},
-    "POST /api/apps a": {"call": "deploy:default/a", "deploy": "", "admin": ""},
-    "POST /api/apps b": {"call": "deploy:default/b", "deploy": "deploy:default/b", "admin": ""},
-    "DELETE /api/apps/default/a": {"call": "deploy:default/a", "deploy": "", "admin": ""},
-    "DELETE /api/apps/n/a": {"call": "deploy:n/a", "deploy": "deploy:n/a", "admin": "deploy:n/a"},
-    "GET /api/apps/default/b/versions": {"call": "call:default/b", "deploy": "call:default/b", "admin": ""},
-    "PUT /api/apps/default/b/traffic {}": {"call": "deploy:default/b", "deploy": "deploy:default/b", "admin": ""},
-    "PATCH /api/apps/default/b/workloads/f {}": {"call": "deploy:default/b", "deploy": "deploy:default/b", "admin": ""},
-    "POST /api/apps/default/b/promote": {"call": "deploy:default/b", "deploy": "deploy:default/b", "admin": ""},
-    "POST /api/apps/default/b/rollback {}": {"call": "deploy:default/b", "deploy": "deploy:default/b", "admin": ""},
-    "GET /api/limits": {"call": "", "deploy": "", "admin": ""},
-    "GET /api/secrets": {"call": "deploy:default/*", "deploy": "deploy:default/*", "admin": ""},
-    "PUT /api/secrets/default/s {}": {"call": "deploy:default/*", "deploy": "deploy:default/*", "admin": ""},
-    "POST /api/secrets/default/s {}": {"call": "deploy:default/*", "deploy": "deploy:default/*", "admin": ""},
-    "POST /api/secrets/default {}": {"call": "deploy:default/*", "deploy": "deploy:default/*", "admin": ""},
-    "DELETE /api/secrets/n/s": {"call": "deploy:n/*", "deploy": "deploy:n/*", "admin": "deploy:n/*"},
-    "GET /api/keys": {"call": "admin:NAMESPACE/APP", "deploy": "admin:NAMESPACE/APP", "admin": ""},
-    "POST /api/keys": {"call": "admin:NAMESPACE/APP", "deploy": "admin:NAMESPACE/APP", "admin": ""},
-    "DELETE /api/keys/none": {"call": "admin:NAMESPACE/APP", "deploy": "admin:NAMESPACE/APP", "admin": ""},
+    "GET /api/health": lacks(),
+    "GET /api/openapi.json": lacks(),
+    "GET /api/apps": lacks(),
+    "GET /api/replicas": lacks(),
+    "GET /api/usage": lacks(),
+    "GET /api/usage/keys": lacks(),
+    "GET /api/requests/q": lacks(),
+    "GET /api/requests?app=a": lacks(),
+    "GET /api/requests?app=b": lacks("call:default/b", "call:default/b"),
+    "GET /api/requests": lacks("call:default/*", "call:default/*"),
+    "GET /api/requests?namespace=n": lacks("call:n/*", "call:n/*", "call:n/*"),
+    "GET /api/logs": lacks("call:default/*", "call:default/*"),
+    "GET /api/logs?app=c": lacks("call:default/c", "call:default/c"),
+    "HEAD /api/blobs/sha256-0": lacks("deploy:NAMESPACE/APP"),
+    "PUT /api/blobs/sha256-0": lacks("deploy:NAMESPACE/APP"),
+    "POST /api/apps a": lacks("deploy:default/a"),
+    "POST /api/apps b": lacks("deploy:default/b", "deploy:default/b"),
+    "DELETE /api/apps/default/a": lacks("deploy:default/a"),
+    "DELETE /api/apps/n/a": lacks("deploy:n/a", "deploy:n/a", "deploy:n/a"),
+    "GET /api/apps/default/b/versions": lacks("call:default/b", "call:default/b"),
+    "PUT /api/apps/default/b/traffic {}": lacks("deploy:default/b", "deploy:default/b"),
+    "PATCH /api/apps/default/b/workloads/f {}": lacks("deploy:default/b", "deploy:default/b"),
+    "POST /api/apps/default/b/promote": lacks("deploy:default/b", "deploy:default/b"),
+    "POST /api/apps/default/b/rollback {}": lacks("deploy:default/b", "deploy:default/b"),
+    "POST /api/apps/default/a/workloads/f/variants {}": lacks(),
+    "POST /api/apps/default/b/workloads/f/variants {}": lacks("call:default/b", "call:default/b"),
+    'PUT /api/owners {"pid":1,"start_ticks":1}': lacks("deploy:NAMESPACE/APP"),
+    "GET /api/limits": lacks(),
+    "GET /api/secrets": lacks("deploy:default/*", "deploy:default/*"),
+    "PUT /api/secrets/default/s {}": lacks("deploy:default/*", "deploy:default/*"),
+    "POST /api/secrets/default/s {}": lacks("deploy:default/*", "deploy:default/*"),
+    "POST /api/secrets/default {}": lacks("deploy:default/*", "deploy:default/*"),
+    "DELETE /api/secrets/n/s": lacks("deploy:n/*", "deploy:n/*", "deploy:n/*"),
+    "GET /api/volumes": lacks("deploy:default/*", "deploy:default/*"),
+    "PUT /api/volumes/default/v {}": lacks("deploy:default/*", "deploy:default/*"),
+    "PATCH /api/volumes/default/v {}": lacks("deploy:default/*", "deploy:default/*"),
+    "GET /api/volumes/default/v/files": lacks("deploy:default/*", "deploy:default/*"),
+    "POST /api/volumes/default/v/files {}": lacks("deploy:default/*", "deploy:default/*"),
+    "DELETE /api/volumes/default/v/files?path=x": lacks("deploy:default/*", "deploy:default/*"),
+    "POST /api/volumes/default/v/copies {}": lacks("deploy:default/*", "deploy:default/*"),
+    "GET /api/volumes/default/v/content?path=x": lacks("deploy:default/*", "deploy:default/*"),
+    "HEAD /api/volume-contents/default/sha256-0": lacks("deploy:default/*", "deploy:default/*"),
+    "PUT /api/volume-contents/default/sha256-0": lacks("deploy:default/*", "deploy:default/*"),
+    "DELETE /api/volumes/n/v": lacks("deploy:n/*", "deploy:n/*", "deploy:n/*"),
+    "GET /api/keys": lacks("admin:NAMESPACE/APP", "admin:NAMESPACE/APP"),
+    "POST /api/keys": lacks("admin:NAMESPACE/APP", "admin:NAMESPACE/APP"),
+    "DELETE /api/keys/none": lacks("admin:NAMESPACE/APP", "admin:NAMESPACE/APP"),
 }
 
 
@@ -70,7 +90,7 @@ def test_every_operation_asks_for_its_scope(client: httpx2.Client) -> None:
         tried.add((method.lower(), path.partition("?")[0]))
         body: dict[str, Any] = {"content": b"x"} if method == "PUT" else {}
         if name:
-            body = {"json": {} if name == ["{}"] else document(client, name[0])}
+            body = {"json": msgspec.json.decode(name[0]) if name[0][0] == "{" else document(client, name[0])}
         elif method == "POST":
             body = {"json": {"name": "by a key", "scopes": ["call:default/a"]}}
         for power, lacking in expected.items():
@@ -99,8 +119,7 @@ def test_listings_show_what_a_key_may_see(client: httpx2.Client, server: Server)
     assert asked(client, key, "GET", "/api/usage").json() == []
     assert asked(client, key, "GET", "/api/health").json()["waiting"] == {}
     assert client.get("/api/health").json()["waiting"] == {"default/a/f@rv-0": "no room"}
-    told = error(asked(client, key, "GET", "/api/requests/q"), 403)
-    assert "call:default/a" in told["message"]
+    assert error(asked(client, key, "GET", "/api/requests/q"), 404)["code"] == "not_kept"
 
 
 def test_limits_are_told_to_whom_they_concern(client: httpx2.Client) -> None:
@@ -127,7 +146,7 @@ def test_nobody_has_more_made_than_the_own_key_may(client: httpx2.Client) -> Non
         refused = asked(client, team, "POST", "/api/keys", json={"name": "more", "scopes": scopes})
         assert error(refused, 403)["code"] == "no_scope", scopes
     assert [row["name"] for row in asked(client, team, "GET", "/api/keys").json()] == ["inner"]
-    assert error(asked(client, team, "DELETE", "/api/keys/team"), 403)["code"] == "no_scope"
+    assert error(asked(client, team, "DELETE", "/api/keys/team"), 404)["code"] == "unknown_key"
     gone = asked(client, team, "DELETE", f"/api/keys/{inner['row']['id']}").json()
     assert gone["state"] == "revoked"
     assert error(asked(client, inner["key"], "GET", "/api/apps"), 401)["code"] == "key_revoked"
@@ -187,3 +206,97 @@ def test_a_key_ends_at_its_time(client: httpx2.Client, server: Server) -> None:
     assert error(asked(client, whole["key"], "GET", "/api/apps"), 401)["code"] == "key_expired"
     (row,) = [row for row in client.get("/api/keys").json() if row["name"] == "short"]
     assert row["state"] == "expired"
+
+
+def test_of_apps_that_a_key_may_not_see_nothing_is_told(client: httpx2.Client) -> None:
+    deploy(client, "visible")
+    deploy(client, "invisible")
+    key = made(client, "sees some", "deploy:default/visible", "deploy:default/nowhere")["key"]
+    for method, path, body in (
+        ("DELETE", "/api/apps/default/nowhere", None),
+        ("GET", "/api/logs?app=nowhere", None),
+        ("GET", "/api/requests?app=nowhere", None),
+        ("PUT", "/api/apps/default/nowhere/traffic", {"shares": [[1, 100]]}),
+    ):
+        mine = asked(client, key, method, path, **({} if body is None else {"json": body}))
+        everything = client.request(method, path, **({} if body is None else {"json": body}))
+        assert "unknown_app" in mine.text, mine.text
+        assert "There are: visible." in mine.text
+        assert "invisible" in everything.text
+
+
+def test_what_is_not_kept_and_what_may_not_be_seen_look_alike(client: httpx2.Client) -> None:
+    stranger = made(client, "stranger", "call:default/elsewhere")["key"]
+    hidden = error(asked(client, stranger, "GET", "/api/requests/q"), 404)
+    assert client.get("/api/requests/q").status_code == 200
+    assert "default/a" not in hidden["message"]
+    assert hidden["code"] == "not_kept"
+
+
+def test_of_keys_that_a_key_may_not_manage_nothing_is_told(client: httpx2.Client) -> None:
+    theirs = made(client, "shared name", "call:theirs/x")["row"]
+    team = made(client, "another team", "admin:ours/*")["key"]
+    none = error(asked(client, team, "DELETE", "/api/keys/no-such-key"), 404)
+    for named in (theirs["id"], "shared%20name"):
+        told = error(asked(client, team, "DELETE", f"/api/keys/{named}"), 404)
+        assert told["code"] == none["code"] == "unknown_key"
+        assert told["message"].partition("'")[0] == none["message"].partition("'")[0]
+        assert "theirs" not in told["message"]
+    # That others call one of theirs so is not told either.
+    asking = {"name": "shared name", "scopes": ["call:ours/x"]}
+    ours = asked(client, team, "POST", "/api/keys", json=asking).json()["row"]
+    assert error(asked(client, team, "POST", "/api/keys", json=asking), 409)["code"] == "key_taken"
+    # Who sees both has to say which.
+    ambiguous = error(client.delete("/api/keys/shared%20name"), 409)
+    assert ambiguous["code"] == "key_ambiguous"
+    assert all(f"{row['id']} ({row['scopes'][0]})" in ambiguous["message"] for row in (theirs, ours))
+    assert asked(client, team, "DELETE", "/api/keys/shared%20name").json()["id"] == ours["id"]
+    assert client.delete("/api/keys/shared%20name").json()["id"] == theirs["id"]
+
+
+def test_a_key_that_is_made_with_another_ends_with_it(client: httpx2.Client) -> None:
+    team = made(client, "ending team", "admin:ending/*", expires_s=3600)
+    inner = asked(client, team["key"], "POST", "/api/keys", json={"name": "inner one", "scopes": ["admin:ending/*"]})
+    key = inner.json()["key"]
+    row = inner.json()["row"]
+    assert row["made_by"] == team["row"]["id"]
+    assert row["expires_at"] == team["row"]["expires_at"]
+    longer = {"name": "longer", "scopes": ["call:ending/x"], "expires_s": 7200}
+    refused = error(asked(client, key, "POST", "/api/keys", json=longer), 422)
+    assert refused["code"] == "bad_limit"
+    assert f"it would outlive {row['id']}" in refused["message"]
+    shorter = asked(client, key, "POST", "/api/keys", json={**longer, "expires_s": 60}).json()
+    assert asked(client, shorter["key"], "GET", "/api/apps").status_code == 200
+    client.delete(f"/api/keys/{team['row']['id']}")
+    for ended in (key, shorter["key"]):
+        told = error(asked(client, ended, "GET", "/api/apps"), 401)
+        assert told["code"] == "key_revoked"
+        assert f"was made with {team['row']['id']}, which was revoked" in told["message"]
+    states = {each["name"]: each["state"] for each in client.get("/api/keys").json()}
+    assert states["inner one"] == states["longer"] == "revoked"
+    # Their names are free.
+    assert made(client, "longer", "call:ending/x")["row"]["made_by"] == ""
+
+
+def test_who_counts_at_the_limits_of_another_key_is_told_of_them(client: httpx2.Client) -> None:
+    top = made(client, "top", "admin:counted/*", limits={"concurrency": 5})
+    leaf = asked(client, top["key"], "POST", "/api/keys", json={"name": "leaf", "scopes": ["call:counted/x"]}).json()
+    rows = asked(client, leaf["key"], "GET", "/api/limits").json()
+    assert [(row["name"], row["value"]) for row in rows if row["owner"] == f"key top ({top['row']['id']})"] == [
+        ("concurrency", 5)
+    ]
+
+
+def test_use_by_key_is_told_of_apps_that_one_may_see_with_names_of_keys_that_one_may_manage(
+    client: httpx2.Client,
+) -> None:
+    seen = made(client, "user of a", "call:default/a")
+    hidden = made(client, "user of all", "call:*/*")
+    rows = asked(client, seen["key"], "GET", "/api/usage/keys?since_s=5").json()
+    assert {row["pool"] for row in rows} == {"default/a/f@rv-0"}
+    assert {row["name"] for row in rows} == {""}
+    everything = client.get("/api/usage/keys").json()
+    assert {row["pool"] for row in everything} == {"default/a/f@rv-0", "default/b/f@rv-0"}
+    names = {row["key"]: row["name"] for row in everything}
+    assert (names[seen["row"]["id"]], names[hidden["row"]["id"]]) == ("user of a", "user of all")
+    assert (everything[0]["requests"], everything[0]["errors"], everything[0]["cost_usd"]) == (2, 1, 0.25)

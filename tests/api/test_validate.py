@@ -11,12 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.api.validate import problems
+from swell.api.validate import STEP_MAX, problems
+from swell.model.caching import Caching
+from swell.model.isolation import Isolation
 from swell.model.limits import Limits
 from swell.model.resources import Needs
+from swell.model.secret import SecretUse
+from swell.model.volume import VolumeUse
 from swell.model.workload import (
     App,
     Batch,
+    BuildCall,
+    ContainerStep,
     Entry,
     Environment,
     Method,
@@ -107,6 +113,7 @@ GOOD = Revision(
     bundle="sha256-" + "0" * 64,
     entry=Entry("mod", "Model", "cls", (Method("go", web=Web("endpoint", "label")), Method("stop"))),
 )
+CALL = BuildCall("mod", "fetch", "0" * 64, b"")
 BAD_NUMBERS = [math.nan, math.inf, -math.inf, -1.0, 1e300]
 Spoil = Callable[[Revision], Revision]
 
@@ -126,6 +133,10 @@ def web(**fields: Any) -> Spoil:
     return inside("entry", methods=(spoiled, GOOD.entry.methods[1]))
 
 
+def cached(ttl_s: float = 1.0, *vary: str, **method: Any) -> Spoil:
+    return inside("entry", methods=(Method("go", cache=Caching(ttl_s, vary), **method),))
+
+
 def batched(size: int = 8, wait_ms: int = 5, **method: Any) -> Spoil:
     return inside("entry", methods=(Method("go", batch=Batch(size, wait_ms), **method),))
 
@@ -140,6 +151,8 @@ SPOILS: dict[str, list[Spoil]] = {
         batched(web=Web("endpoint", "label")),
         inside("entry", methods=(Method("go", batch=Batch(8, 5)), Method("stop"))),
     ],
+    "ttl_s": [cached(n) for n in (0.0, *BAD_NUMBERS)],
+    "vary has": [cached(1.0, "Accept"), cached(1.0, "a b"), cached(1.0, "swell-timeout")],
     "max_size": [batched(size=n) for n in (0, -1, 1001, 1 << 70)],
     "wait_ms": [batched(wait_ms=n) for n in (-1, 600_001, 1 << 70)],
     "bundle": [field(bundle=x) for x in ("", "sha256-12", "../../etc/passwd", "sha256-" + "G" * 64)],
@@ -156,6 +169,25 @@ SPOILS: dict[str, list[Spoil]] = {
     "environment variable": [
         inside("environment", variables=x)
         for x in ((("", "1"),), (("A=B", "1"),), (("A", "\0"),), (("A", "1"), ("A", "2")), (("A\0", "1"),))
+    ],
+    "run_function": [
+        *(inside("environment", build_calls=(replace(CALL, timeout_s=x),)) for x in (0.0, *BAD_NUMBERS)),
+        *(inside("environment", build_calls=(replace(CALL, module=x),)) for x in ("", "a b", "../a")),
+        *(inside("environment", build_calls=(replace(CALL, qualname=x),)) for x in ("", "f.<locals>.g")),
+        lambda revision: replace(inside("environment", build_calls=(CALL,))(revision), isolation=Isolation()),
+    ],
+    "and @isolated names": [
+        lambda revision, x=x: replace(
+            revision, volumes=(VolumeUse("default", "v", "/w/data"),), isolation=Isolation(**x)
+        )
+        for x in ({"readable": ("/w/data/models",)}, {"writable": ("/w/",)}, {"writable": ("/x", "/w/data")})
+    ],
+    "environment variable '": [inside("environment", build_calls=(replace(CALL, variables=(("A=B", "1"),)),))],
+    "secret": [inside("environment", build_calls=(replace(CALL, secrets=(SecretUse("default", "../a"),)),))],
+    "no method of an image": [inside("environment", container_steps=(ContainerStep("rm -rf"),))],
+    "NUL character": [
+        inside("environment", container_steps=(ContainerStep("run_commands", *x),))
+        for x in ((("a\0",),), (("a" * (STEP_MAX + 1),),), (("a",), (("dockerfile", "\0"),)))
     ],
     "module": [inside("entry", module=x) for x in ("", "a.", "a b", "../a", "a/b")],
     "qualname": [inside("entry", qualname=x) for x in ("", "f.<locals>.g", "1f")],

@@ -18,7 +18,7 @@ OURS = ("api", "control", "decide", "engines", "gateway", "runtime", "sdk", "ser
 
 def swell(*words: str, said: str = "", cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "swell.cli.main", *words],
+        [sys.executable, "-m", "swell", *words],
         input=said,
         capture_output=True,
         text=True,
@@ -127,16 +127,16 @@ def test_what_cannot_be_meant_is_said_at_once(words: list[str], said: str, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "code", "said"),
     [
-        ("SWELL_URL", "nowhere", "url is 'nowhere'; it must begin with http:// or https://"),
-        ("SWELL_KEY", "one\ntwo", "SWELL_KEY holds what no key does"),
-        ("SWELL_KEY", "schlüssel", "SWELL_KEY holds what no key does"),
+        ("SWELL_URL", "nowhere", 2, "url is 'nowhere'; it must begin with http:// or https://"),
+        ("SWELL_KEY", "one\ntwo", 1, "SWELL_KEY holds what no key does"),
+        ("SWELL_KEY", "schlüssel", 1, "SWELL_KEY holds what no key does"),
     ],
 )
-def test_what_leads_to_no_server_is_named(name: str, value: str, said: str, tmp_path: Path) -> None:
+def test_what_leads_to_no_server_is_named(name: str, value: str, code: int, said: str, tmp_path: Path) -> None:
     done = swell("ps", SWELL_HOME=str(tmp_path), **{name: value})
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
@@ -151,23 +151,28 @@ def test_another_machines_server_needs_its_own_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "code", "said"),
     [
-        (["--set", "nonsense=1"], "Error: --set: there is no setting called 'nonsense'"),
-        (["--set", "templates"], "name=value"),
-        (["--port", "70000"], "65535"),
-        (["-d", "--port", "70000"], "65535"),
-        (["--home", "/proc/nothing"], "cannot be used"),
-        (["-d", "--home", "/proc/nothing"], "cannot be used"),
-        (["-d", "--home", "/tmp/" + "h" * 120], "too long for unix sockets"),
-        (["--attach-pid", "4194304"], "no process 4194304"),
+        (["--set", "nonsense=1"], 2, "Error: --set: there is no setting called 'nonsense'"),
+        (["--set", "templates"], 2, "name=value"),
+        (["--set", "hold_s=soon"], 2, "hold_s is 'soon'"),
+        (["--port", "70000"], 2, "65535"),
+        (["-d", "--port", "70000"], 2, "65535"),
+        (["--home", "/proc/nothing"], 1, "cannot be used"),
+        (["-d", "--home", "/proc/nothing"], 1, "cannot be used"),
+        (["-d", "--home", "/tmp/" + "h" * 120], 1, "too long for unix sockets"),
+        (["--attach-pid", "4194304"], 1, "no process 4194304"),
+        (["--host", "192.0.2.1"], 1, "192.0.2.1"),
+        (["-d", "--host", "192.0.2.1"], 1, "192.0.2.1"),
     ],
 )
-def test_up_refuses_in_a_sentence(words: list[str], said: str, tmp_path: Path) -> None:
+def test_up_refuses_in_a_sentence(words: list[str], code: int, said: str, tmp_path: Path) -> None:
     done = swell("up", *words, SWELL_HOME=str(tmp_path / "h"))
-    assert done.returncode == 1
+    assert done.returncode == code
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    # What was not there before is not there now.
+    assert not (tmp_path / "h").exists()
 
 
 def test_down_without_a_server_is_fine(tmp_path: Path) -> None:
@@ -180,6 +185,56 @@ def test_a_traceback_of_ours_only_for_those_who_ask(tmp_path: Path) -> None:
     done = swell("ps", SWELL_HOME=str(tmp_path), SWELL_PORT="1", SWELL_DEBUG="1")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    ("words", "code"), [(["--version"], 0), (["ps"], 1), (["down"], 0), (["deploy", "no.py"], 1), (["nonsense"], 2)]
+)
+def test_without_stdin_stdout_or_stderr_it_does_the_same(
+    closed: str, words: list[str], code: int, tmp_path: Path
+) -> None:
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "swell", *words]
+    environ = {"SWELL_HOME": str(tmp_path), "SWELL_PORT": "1", "PATH": os.environ["PATH"]}
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=environ)
+    assert (done.returncode, "Swell itself failed" in done.stderr) == (code, False)
+
+
+def test_where_no_home_can_be_found_it_is_said_what_to_set(tmp_path: Path) -> None:
+    for words, environ in ((["ps"], {"SWELL_HOME": "~nobody-has-this-name/x"}), (["ps", "--home", "~nobody/x/~"], {})):
+        done = swell(*words, **environ, HOME=str(tmp_path), SWELL_PORT="1")
+        assert done.returncode > 0
+        assert "Swell itself failed" not in done.stderr
+    assert swell("ps", SWELL_HOME="~nobody-has-this-name/x").stderr == (
+        "Error: No state directory: '~nobody-has-this-name/x' leads nowhere. Set SWELL_HOME (or --home) to a path.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(["ps"], "No Swell server"), (["deploy", "x.py"], "(`cd`)"), (["run", "x"], "(`cd`)")]
+)
+def test_a_working_directory_that_is_gone_is_no_fault_of_ours(words: list[str], said: str, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    shell = ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", sys.executable, "-m", "swell", *words]
+    environ = {**os.environ, "SWELL_HOME": str(tmp_path), "SWELL_PORT": "1"}
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=60, cwd=gone, env=environ)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Swell itself failed" not in done.stderr
+
+
+def test_what_is_done_does_not_depend_on_whether_anybody_reads_how_far_it_is(tmp_path: Path) -> None:
+    shell = ["sh", "-c", '"$@" 2>&1 >out | true', "sh", sys.executable, "-m", "swell.cli.main", "down"]
+    subprocess.run(shell, timeout=60, cwd=tmp_path, env={**os.environ, "SWELL_HOME": str(tmp_path)}, check=True)
+    assert (tmp_path / "out").read_text() == f"No server runs on {tmp_path}.\n"
+
+
+def test_output_that_cannot_be_written_is_said_to_be_lost() -> None:
+    with open("/dev/full", "w") as full:
+        words = [sys.executable, "-m", "swell.cli.main", "--help"]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "Error: Output cannot be written: No space left on device.\n")
 
 
 def main_after(first: str, command: str) -> subprocess.CompletedProcess[str]:

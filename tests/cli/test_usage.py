@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.cli.usage import GROUPS, amount, grouped, listing
-from swell.wire.api import PoolUsage
+from swell.cli.usage import GROUPS, amount, by_key, grouped, key_listing, listing
+from swell.wire.api import KeyUsage, PoolUsage
 
 
 def used(pool: str, cost_usd: float, requests: int = 1) -> PoolUsage:
@@ -78,3 +78,21 @@ def test_nothing_is_lost_or_counted_twice(pools: list[PoolUsage], by: str) -> No
     for field in ("requests", "cold", "cpu_s", "template_s", "cost_usd"):
         assert sum(row[field] for row in rows) == sum(getattr(pool, field) for pool in pools)
     assert [row["cost_usd"] for row in rows] == sorted((row["cost_usd"] for row in rows), reverse=True)
+
+
+def test_what_came_with_a_key_is_one_row_over_all_pools() -> None:
+    used = [
+        KeyUsage("aaaa2222", "ci", "default/shop/price@rv-1", 10, 1, 0.5, 0.25),
+        KeyUsage("bbbb2222", "", "default/shop/price@rv-1", 1, 0, 0.5, 1.0),
+        KeyUsage("aaaa2222", "ci", "default/tools/add@rv-4", 5, 0, 0.5, 1.75),
+    ]
+    rows = by_key(used)
+    assert rows == [
+        {"key": "aaaa2222", "name": "ci", "requests": 15, "errors": 1, "cpu_s": 1.0, "cost_usd": 2.0},
+        {"key": "bbbb2222", "name": "", "requests": 1, "errors": 0, "cpu_s": 0.5, "cost_usd": 1.0},
+    ]
+    _, one, other, total, _, unit = key_listing(rows).splitlines()
+    assert one.split() == ["2.0", "67%", "15", "1", "1.0s", "ci", "(aaaa2222)"]
+    assert other.split() == ["1.0", "33%", "1", "0", "0.5s", "bbbb2222"]
+    assert total.split() == ["3.0", "100%", "16", "1", "1.5s", "total"]
+    assert unit == "COST is in US dollars, of what the requests themselves used."

@@ -20,7 +20,8 @@ from swell.model.events import (
     PlanCommitted,
     ReplicaAdopted,
     ReplicaSeen,
-    WorkloadSet,
+    SecretChanged,
+    VariantsSet,
 )
 from swell.model.key import ApiKey, scope_of
 from swell.model.limits import Limits
@@ -29,9 +30,21 @@ from swell.model.plan import Plan, Start, Stop, Wait
 from swell.model.policy import Policy
 from swell.model.ports import Store
 from swell.model.replica import Phase
-from swell.model.request import PoolCount, RequestRecord, Usage
+from swell.model.request import KeyCount, PoolCount, RequestRecord, Usage
 from swell.model.secret import SecretVersion
-from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.model.variant import Value
+from swell.model.volume import Quota, Volume
+from swell.model.workload import (
+    App,
+    Entry,
+    Environment,
+    Method,
+    Options,
+    Revision,
+    Variant,
+    Workload,
+    with_variants,
+)
 from swell.store.retention import Keep
 
 NOW = 1_000_000_000.0
@@ -72,6 +85,12 @@ def api_key(id: str, at: float = NOW, **more: object) -> ApiKey:
     return ApiKey(id, f"name of {id}", b"d" * 32, (scope_of("call:default/a"),), at, **more)  # type: ignore[arg-type]
 
 
+def variant(name: str, workload: str) -> Workload:
+    """Of a class: with a parameter, and with options."""
+    chosen = Variant((Value("size", "int", "3"),), Options(cpu=2.0, secrets=()))
+    return Workload("default", name, workload + chosen.name, app(name).revisions[0].id, variant=chosen)
+
+
 EVENTS: list[Event] = [
     AppDeployed(NOW, app("a", "f", "g")),
     Opened(NOW, 1, (app("z", "f"),), Policy()),
@@ -88,7 +107,8 @@ EVENTS: list[Event] = [
     PlanCommitted(NOW, Plan(NOW, ("q",), waits=(Wait("q", "no room"),), look_again=(("q", NOW + 1),))),
     ReplicaSeen(NOW, "r1-1", Phase.READY, "p", "serving", "n1", pid=12, timings_ms=(("fork", 4.0),)),
     ReplicaAdopted(NOW, ReplicaSeen(NOW, "r0-9", Phase.READY, "p", "serving", "n1", address="unix:/r")),
-    WorkloadSet(NOW, app("a", "f").workloads[0]),
+    VariantsSet(NOW, "default", "a", (variant("a", "f"),), app("a").revisions, removed=("f~1",)),
+    SecretChanged(NOW, "default", "db"),
     AppStopped(NOW, "default", "a"),
 ]
 
@@ -118,7 +138,7 @@ class StoreSuite:
         store.world.append(EVENTS[:3])
         store.world.append(EVENTS[3:], durable=True)
         assert list(store.world.events()) == list(enumerate(EVENTS, 1))
-        assert list(store.world.events(since=8)) == [(8, EVENTS[7]), (9, EVENTS[8])]
+        assert list(store.world.events(since=len(EVENTS) - 1)) == [*enumerate(EVENTS, 1)][-2:]
         assert list(store.world.events(since=99)) == []
 
     def test_apps_are_those_deployed_and_not_stopped(self, store: Store) -> None:
@@ -145,13 +165,28 @@ class StoreSuite:
         assert store.world.versions("default/a") == []
         assert store.world.newest_versions() == {"default/b": 1}
 
-    def test_a_workload_that_was_set_shows_in_its_app(self, store: Store) -> None:
-        store.world.append([AppDeployed(1.0, app("a", "f", "g"))])
-        busier = Workload("default", "a", "g", app("a").revisions[0].id, Scaling(min_replicas=2))
-        store.world.append([WorkloadSet(2.0, busier)])
-        assert [w.scaling.min_replicas for w in store.world.apps()[0].workloads] == [0, 2]
-        store.world.append([WorkloadSet(3.0, Workload("default", "gone", "g", "rv-0"))])
+    def test_variants_come_and_go_beside_what_was_deployed(self, store: Store) -> None:
+        deployed, own = app("a", "f", "g"), app("a", memory="b").revisions
+        made = msgspec.structs.replace(variant("a", "f"), revision=own[0].id)
+        store.world.append([AppDeployed(1.0, deployed), VariantsSet(2.0, "default", "a", (made,), own)])
+        assert store.world.apps() == [with_variants(deployed, (made,), own, ())]
+        assert [w.name for w in store.world.apps()[0].workloads] == ["f", "g", made.name]
+        store.world.append([VariantsSet(3.0, "default", "a", removed=(made.name,))])
+        store.world.append([VariantsSet(4.0, "default", "gone", (made,), own)])
+        assert store.world.apps() == [deployed]
         assert store.world.deployed_at() == {"default/a": 1.0}
+
+    def test_volumes_are_found_by_their_ids_and_told_by_their_names(self, store: Store) -> None:
+        first, second = Volume("default", "b", "vo-1", NOW), Volume("default", "a", "vo-2", NOW, quota=Quota(5, 6))
+        store.volumes.put(first)
+        store.volumes.put(second)
+        assert store.volumes.all() == [second, first]
+        renamed = msgspec.structs.replace(first, name="0", version=3, size_bytes=7)
+        store.volumes.put(renamed)
+        assert store.volumes.all() == [renamed, second]
+        store.volumes.remove("vo-2")
+        store.volumes.remove("vo-nobody")
+        assert store.volumes.all() == [renamed]
 
     def test_the_newest_versions_of_each_secret_are_kept_until_they_are_removed(self, store: Store) -> None:
         def version(name: str, number: int, namespace: str = "default") -> SecretVersion:
@@ -206,6 +241,24 @@ class StoreSuite:
     def test_counts_are_summed_by_pool(self, store: Store) -> None:
         store.usage.add_counts([PoolCount("p", NOW + s, 10, 1, 2, 0.5) for s in (0, 1, 70)])
         assert store.usage.counts(NOW - 60, NOW + 120) == [PoolCount("p", NOW + 70, 30, 3, 6, 1.5)]
+
+    def test_counts_of_keys_are_summed_by_key_and_pool(self, store: Store) -> None:
+        store.usage.add_key_counts([KeyCount("k", "p", NOW + s, 10, 1, 0.5, 0.25) for s in (0, 1, 70)])
+        store.usage.add_key_counts([KeyCount("k", "q", NOW, 1, 0, 0.0, 0.0), KeyCount("j", "p", NOW, 2, 0, 0.0, 0.5)])
+        assert store.usage.key_counts(NOW - 60, NOW + 120) == [
+            KeyCount("j", "p", NOW, 2, 0, 0.0, 0.5),
+            KeyCount("k", "p", NOW + 70, 30, 3, 1.5, 0.75),
+            KeyCount("k", "q", NOW, 1, 0, 0.0, 0.0),
+        ]
+        assert store.usage.key_counts(NOW + DAY_S, NOW + 2 * DAY_S) == []
+
+    def test_counts_of_keys_are_kept_as_all_counts_are(self, store: Trimming) -> None:
+        hour = (NOW - 1.5 * DAY_S) // 3600 * 3600
+        store.usage.add_key_counts([KeyCount("k", "p", hour + s, 1, 0, 0.0, 0.0) for s in (0, 3599, 3600)])
+        store.usage.add_key_counts([KeyCount("k", "p", NOW - 900 * DAY_S, 1, 0, 0.0, 0.0)])
+        store.trim()
+        assert [c.requests for c in store.usage.key_counts(hour, hour + 60)] == [2]
+        assert [c.requests for c in store.usage.key_counts(0, NOW)] == [3]
 
     def test_the_newest_ordinary_records_of_each_pool_are_kept(self, store: Store) -> None:
         store.usage.add_requests([record(f"p{i}") for i in range(5)])

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from store_suite import DAY_S, EVENTS, KEEP, NOW, Open, StoreSuite, api_key, app, record
 
-from swell.model.events import AppDeployed, AppStopped, Event, NodeSeen, WorkloadSet
+from swell.model.events import AppDeployed, AppStopped, Event, NodeSeen
 from swell.model.node import Node
 from swell.model.request import PoolCount, RequestRecord, Usage
 from swell.model.secret import SecretVersion
-from swell.model.workload import Scaling, Workload
+from swell.model.volume import Volume
 from swell.store.memory import MemoryStore
 from swell.store.retention import Keep
 from swell.store.sqlite import SqliteStore
@@ -45,9 +45,12 @@ class TestSqliteStore(StoreSuite):
         apps, events = store.world.apps(), list(store.world.events())
         secret = SecretVersion("default", "db", 1, NOW, ("A", "B"), b"sealed")
         store.secrets.put(secret, 1)
+        volume = Volume("default", "v", "vo-1", NOW, 3)
+        store.volumes.put(volume)
         store.close()
         again = opener()
         assert again.secrets.versions() == [secret]
+        assert again.volumes.all() == [volume]
         assert again.world.open_epoch() > first
         assert again.world.apps() == apps
         assert list(again.world.events()) == events
@@ -70,13 +73,6 @@ events = st.one_of(
     st.builds(lambda at, name, ws: AppDeployed(at, app(name, *ws)), times, names, st.sets(names)),
     st.builds(lambda at, name: AppStopped(at, "default", name), times, names),
     st.builds(lambda at, node: NodeSeen(at, Node(node, 1.0, 1)), times, names),
-    st.builds(
-        lambda at, a, w, n: WorkloadSet(at, Workload("default", a, w, "rv-0", Scaling(min_replicas=n))),
-        times,
-        names,
-        names,
-        st.integers(0, 3),
-    ),
 )
 usages = st.builds(
     Usage, st.just("r"), pools, st.sampled_from(["serving", "template"]), times, amounts, amounts, amounts, amounts

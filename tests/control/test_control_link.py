@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from swell.control.link import ControlLink
@@ -35,6 +36,7 @@ from swell.wire.link import (
     AskWanted,
     DemandReport,
     Down,
+    Elsewhere,
     Hello,
     KeepAlive,
     Level,
@@ -50,7 +52,7 @@ from swell.wire.link import (
     Welcome,
 )
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 EPOCH = 2
 REVISION = Revision(Environment("/usr/bin/python3", "3.11"), "sha256-0", Entry("m", "f", "function", (Method("f"),)))
 WORKLOAD = Workload("default", "a", "f", REVISION.id, Scaling(idle_s=600.0))
@@ -106,7 +108,12 @@ def test_gateways_are_told_the_table_once_a_runner_said_what_runs() -> None:
         assert isinstance(table, Table)
         assert [endpoint.replica for row in table.pools for endpoint in row.replicas] == ["r1-1"]
         later = await desk.call(Hello("gateway", "g2"))
-        assert await later.hear() == [table]
+        (other,) = await later.hear()
+        assert other == msgspec.structs.replace(table, version=table.version + 1, gateways=2)
+        # The first is told that there are two, and one again.
+        assert await gateway.hear() == [TableDelta(table.version, table.version + 1, gateways=2)]
+        later.writer.close()
+        assert await gateway.hear() == [TableDelta(table.version + 1, table.version + 2, gateways=1)]
 
     play(scenario)
 
@@ -127,6 +134,40 @@ def test_a_gateway_that_was_forgotten_is_asked_for_its_levels() -> None:
         # Nothing else is asked before the last of these is answered.
         assert [type(message) for message in await gateway.hear()] == [Wanted]
         assert demand[WORKLOAD.pool].held == 2
+
+    play(scenario)
+
+
+def test_each_gateway_is_told_what_the_others_have_in_flight() -> None:
+    pool = WORKLOAD.pool
+
+    def load(one: int, other: int) -> DemandReport:
+        return DemandReport((Level(pool, 0, one + other, (("r1", one), ("r2", other)), one + other),), ttl_s=5.0)
+
+    async def scenario(desk: Desk) -> None:
+        first = await desk.call(Hello("gateway", "g1"), load(1, 2))
+        await until(lambda: desk.loop.reactor.book.pools() == {pool})
+        second = await desk.call(Hello("gateway", "g2"))
+        third = await desk.call(Hello("gateway", "g3"))
+        for later in (second, third):
+            (told,) = await later.until(Elsewhere)
+            assert [(key, dict(loads)) for key, loads in told.pools] == [(pool, {"r1": 1, "r2": 2})]
+        second.say(load(10, 20))
+        (told,) = await third.until(Elsewhere, lambda t: dict(t.pools[0][1])["r1"] > 1)
+        assert [(key, dict(loads)) for key, loads in told.pools] == [(pool, {"r1": 11, "r2": 22})]
+        told = (await first.until(Elsewhere, lambda t: t.pools[0][1] != ()))[-1]
+        assert [(key, dict(loads)) for key, loads in told.pools] == [(pool, {"r1": 10, "r2": 20})]
+        # Who leaves takes along what it had, also where one alone is left.
+        third.writer.close()
+        first.writer.close()
+        await until(lambda: set(desk.link.gateways) == {"g2"})
+        told = (await second.until(Elsewhere, lambda t: t.pools[0][1] == ()))[-1]
+        assert told.pools == ((pool, ()),)
+        # With one there is nothing to tell.
+        second.say(load(1, 1), AskWanted())
+        heard = await second.until(Wanted)
+        assert heard
+        assert not desk.link.loads._pools
 
     play(scenario)
 

@@ -18,23 +18,26 @@ import pytest
 from swell.control.deploying import Deployer
 from swell.control.loop import Loop
 from swell.control.reactor import Reactor
-from swell.control.versions import changes
+from swell.control.versions import changes, numbered
 from swell.engines.fake import FakeEngine
 from swell.model.errors import SwellError
+from swell.model.events import AppDeployed
 from swell.model.node import Node
+from swell.model.openai import Offer
 from swell.model.orders import BuildReport
 from swell.model.policy import Policy
 from swell.model.ports import Engine, Store
 from swell.model.request import Prices
 from swell.model.resources import Needs
 from swell.model.tensors import Tensor, Tensors
-from swell.model.workload import App, Entry, Environment, Method, Owner, Revision, Scaling, Workload
+from swell.model.workload import App, Entry, Environment, Method, Owner, Revision, Scaling, Web, Workload
 from swell.model.world import World
 from swell.serve import SystemClock, sweep_blobs
 from swell.store import sqlite
 from swell.store.blobs import BlobFolder
 from swell.store.memory import MemoryStore
 from swell.store.sqlite import SqliteStore
+from swell.wire.api import Strategy
 
 
 def nothing_starts(_after_s: float, _do: Callable[[], None]) -> None:
@@ -64,9 +67,8 @@ def control(engine: Engine, store: Store) -> Deployer:
     reactor, clock = Reactor(World(), Policy(), Prices()), SystemClock()
     loop = Loop(reactor, engine, store, clock, 1)
     engines = {"ray": frozenset({"gpu"})}
-    return Deployer(
-        reactor.world, loop.take, engine, store.world, clock, "http://127.0.0.1:1", engines, reactor.waiting, no_secrets
-    )
+    told = ("http://127.0.0.1:1", engines, reactor.waiting, no_secrets, loop.variants)
+    return Deployer(reactor.world, loop.take, engine, store.world, clock, *told)
 
 
 async def put(blobs: BlobFolder, content: bytes) -> str:
@@ -192,6 +194,42 @@ def test_each_deploy_is_a_version_that_can_be_gone_back_to() -> None:
     asyncio.run(scenario())
 
 
+def test_of_two_deploys_at_once_each_is_answered_with_its_own_version() -> None:
+    async def scenario() -> None:
+        deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
+        apps = [an_app("one", f"sha256-{n}") for n in range(8)]
+        done = await asyncio.gather(*(deployer.deploy(app, lambda _line: None, tag=app.name) for app in apps))
+        assert sorted(line.version for line in done) == list(range(1, 9))
+
+    asyncio.run(scenario())
+
+
+def test_what_another_deploy_put_away_meanwhile_is_not_promoted() -> None:
+    async def scenario() -> None:
+        engine = SlowBuilds()
+        engine.go_on.set()
+        deployer = control(engine, MemoryStore())
+
+        async def deploy(bundle: str, strategy: Strategy = "recreate") -> None:
+            await deployer.deploy(an_app("one", bundle), lambda _line: None, strategy=strategy)
+
+        await deploy("sha256-1")
+        await deploy("sha256-2", "blue-green")
+        # Its environment was removed, and is made again: that takes long.
+        engine.go_on.clear()
+        engine.building.clear()
+        promoting = asyncio.create_task(deployer.promote("default", "one", lambda _line: None))
+        await engine.building.wait()
+        deployer.take(AppDeployed(time.time(), numbered(an_app("one", "sha256-3"), 3)))
+        engine.go_on.set()
+        with pytest.raises(SwellError, match="No version of one is made ready beside v3") as refused:
+            await promoting
+        assert (refused.value.code, refused.value.status) == ("nothing_staged", 409)
+        assert deployer.world.apps["default/one"].version == 3
+
+    asyncio.run(scenario())
+
+
 def test_the_first_version_has_none_before_it_and_what_belongs_to_a_program_has_none() -> None:
     async def scenario() -> None:
         deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
@@ -259,6 +297,29 @@ def test_an_app_cannot_take_the_model_of_another_whatever_dashes_its_names_have(
         await deployer.deploy(there, lambda _line: None)
 
     asyncio.run(scenario())
+
+
+def test_whose_name_is_taken_is_said_as_the_commands_take_it() -> None:
+    async def scenario() -> None:
+        deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
+        web = Method("f", web=Web("endpoint", "page"))
+        model = Method("f", openai=Offer("chat.completions", "tiny"))
+        for method, what in ((web, "web label 'page'"), (model, "model 'tiny' of chat.completions")):
+            await deployer.deploy(with_method(an_app("there", "sha256-1"), "prod", method), lambda _line: None)
+            with pytest.raises(
+                SwellError, match=f"The {what} belongs to app 'prod/there'.*`swell app stop prod/there`"
+            ):
+                await deployer.deploy(with_method(an_app("taker", "sha256-1"), "default", method), lambda _line: None)
+            await deployer.stop_app("prod", "there")
+
+    asyncio.run(scenario())
+
+
+def with_method(app: App, namespace: str, method: Method) -> App:
+    """The app there, with this method alone."""
+    entry = Entry("m", "f", "function", (method,))
+    (revision,) = (msgspec.structs.replace(each, entry=entry) for each in app.revisions)
+    return App(namespace, app.name, (Workload(namespace, app.name, "f", revision.id),), (revision,))
 
 
 def test_two_methods_of_an_app_cannot_be_one_model() -> None:

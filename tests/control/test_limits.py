@@ -34,10 +34,11 @@ def app(name: str, limits: Limits = OF_WORKLOAD, **more: object) -> App:
 
 
 KEY = ApiKey("abcd2345", "ci", b"", (scope_of("call:default/a"),), 1.0, 2.0, None, EVERYTHING)
+REVOKED = ApiKey("gone2345", "old", b"", (scope_of("call:default/a"),), 1.0, 2.0, 1.5, EVERYTHING)
 
 
 def rows(holder: Holder = SERVER) -> list[LimitRow]:
-    return every(Settings(home="/"), built_limits(), [app("a"), app("b")], [KEY], holder)
+    return every(Settings(home="/"), built_limits(), [app("a"), app("b")], [KEY, REVOKED], holder)
 
 
 def test_every_error_that_comes_of_a_limit_has_one_that_is_listed() -> None:

@@ -18,7 +18,7 @@ from swell.model.world import World
 from swell.store.memory import MemoryStore
 from swell.wire.link import Level
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 TTL_S = 0.02
 
 

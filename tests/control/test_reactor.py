@@ -10,8 +10,9 @@ import pytest
 from swell.control import reactor as reactor_module
 from swell.control.demand import DemandBook
 from swell.control.reactor import AGENDA_MIN, Effects, Reactor
+from swell.control.rescaling import rescaled
 from swell.decide.plan import plan
-from swell.model.events import AppDeployed, AppStopped, NodeSeen, Opened, ReplicaSeen, WorkloadSet
+from swell.model.events import AppDeployed, AppStopped, NodeSeen, Opened, ReplicaSeen
 from swell.model.node import Node
 from swell.model.orders import Inventory, StartOrder, StopOrder
 from swell.model.plan import Plan, Start
@@ -21,6 +22,7 @@ from swell.model.request import Prices
 from swell.model.resources import Needs
 from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
 from swell.model.world import World
+from swell.wire.api import Rescale
 from swell.wire.link import Level
 
 POLICY = Policy(templates=False)
@@ -187,6 +189,42 @@ def test_levels_are_absolute_so_a_repeated_report_adds_nothing() -> None:
     assert book.demand["p"].level == 3
     assert book.drop("g", 3.0) == ["p"]
     assert book.demand["p"].level == 0
+
+
+def test_peaks_of_several_gateways_are_not_taken_for_one() -> None:
+    """One caller who opens a connection for each call is at most one input at a time, whichever gateways take them."""
+    book = DemandBook()
+
+    def told(gateway: str, peak: int, present: int, now: float, held: int = 0) -> int:
+        book.report(gateway, [Level("p", held, peak, present=present)], 5.0, now)
+        return book.demand["p"].level
+
+    assert told("a", 1, 0, 1.0) == 1
+    assert told("b", 1, 0, 1.01) == 1
+    assert told("a", 1, 0, 1.1) == 1
+    assert book.demand["p"].peak_within(10.0, 1.2) == 1
+    # What lasts is there at the same time, and so is what waits.
+    assert told("a", 3, 3, 2.0) == 3
+    assert told("b", 4, 2, 2.01) == 7
+    assert told("b", 2, 2, 2.1, held=1) == 6
+    assert told("a", 5, 1, 2.2, held=1) == 9
+    assert book.drop("b", 2.3) == ["p"]
+    assert book.demand["p"].level == 2
+    # One of an earlier version tells one number.
+    book.report("a", [Level("p", 0, 2)], 5.0, 3.0)
+    assert (told("b", 1, 1, 3.1), book.demand["p"].in_flight) == (3, 3)
+
+
+def test_a_level_is_as_old_as_the_oldest_part_of_it() -> None:
+    """What a replica worked on when it ended may be in the level of a gateway that has not spoken since."""
+    book = DemandBook()
+    book.report("a", [Level("p", 0, 1)], 5.0, 1.0)
+    book.report("b", [Level("p", 0, 1)], 5.0, 2.0)
+    assert book.demand["p"].heard_at == 1.0
+    book.report("a", [Level("p", 1, 0)], 5.0, 3.0)
+    assert book.demand["p"].heard_at == 2.0
+    book.report("b", [Level("p", 0, 0)], 5.0, 4.0)
+    assert book.demand["p"].heard_at == 4.0
 
 
 def test_nothing_is_placed_on_a_node_before_it_said_what_runs_there() -> None:
@@ -376,10 +414,8 @@ def test_who_waits_gets_room_when_a_minimum_is_lowered() -> None:
     reactor, pool, _ = a_full_node(Scaling(idle_s=600.0, min_replicas=8))
     reactor.demand("g1", [Level(pool, 0, 0)], 1e9, 110.0)
     assert stops(reactor.step(120.0)) == []
-    workload = reactor.world.workload(pool)
-    assert workload is not None
-    lower = msgspec.structs.replace(workload, scaling=Scaling(idle_s=600.0, min_replicas=7))
-    reactor.take(WorkloadSet(130.0, lower))
+    app = reactor.world.apps[pool.partition("@")[0].rpartition("/")[0]]
+    reactor.take(AppDeployed(130.0, rescaled(app, app.workloads[0].name, Rescale(min_replicas=7))))
     assert [stop.reason for stop in stops(reactor.step(130.0))] == ["reclaimed"]
 
 

@@ -37,6 +37,6 @@ def test_what_is_given_is_taken_and_all_else_stays(before: Scaling, asked: Resca
 
 
 def test_what_is_not_there_is_named_with_what_is() -> None:
-    with pytest.raises(SwellError, match=r"App a has no 'h' to scale\. Choose from: f, g\.") as refused:
+    with pytest.raises(SwellError, match=r"App a has no function 'h'\. Choose from: f, g\.") as refused:
         rescaled(app(Scaling()), "h", Rescale(1))
     assert refused.value.status == 404

@@ -16,7 +16,7 @@ from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped
 from swell.model.secret import VERSIONS_KEPT, Revealed, SecretUse
 from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
-from swell.model.world import World
+from swell.model.world import Failures, World
 from swell.store.memory import MemoryStore
 from swell.store.sealing import MasterKeySealer
 
@@ -132,6 +132,29 @@ def test_what_is_used_is_deleted_by_force_alone_and_what_has_it_drains(desk: Des
     assert desk.published[-1] == Revealed("default", "db")
     assert desk.open().reveal([DB]) == (Revealed("default", "db"),)
     refused("unknown_secret", lambda: run(keeper.delete("default", "db", force=True)))
+
+
+def test_what_could_not_start_is_tried_anew_with_new_values(desk: Desk) -> None:
+    keeper = desk.keeper
+    run(keeper.create("default", "db", {"PASSWORD": "one-one"}))
+    run(keeper.create("default", "other", {"A": "b"}))
+    pool, elsewhere = (desk.deploy(*uses, name=name).workloads[0].pool for uses, name in (((DB,), "a"), ((), "b")))
+    failed = {each: Failures(7, 100.0, "secret_gone", "the secret 'db' is gone") for each in (pool, elsewhere)}
+    changes: list[Callable[[], Awaitable[object]]] = [
+        lambda: keeper.rotate("default", "db", {"PASSWORD": "two-two"}),
+        lambda: keeper.delete("default", "db", 2, force=True),
+        lambda: keeper.create("default", "db", {"PASSWORD": "three"}),
+    ]
+    for change in changes:
+        desk.world.failures.update(failed)
+        run(keeper.rotate("default", "other", {"A": "c"}))
+        assert desk.world.failures.keys() == {pool, elsewhere}
+        run(change())
+        assert desk.world.failures.keys() == {elsewhere}, "of another secret, or of none"
+        desk.world.failures.update(failed)
+        if change is changes[1]:
+            run(keeper.delete("default", "db", force=True))
+            assert desk.world.failures.keys() == {pool, elsewhere}, "without any there is nothing to try"
 
 
 def test_without_its_newest_version_the_one_before_counts_again(desk: Desk) -> None:

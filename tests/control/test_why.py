@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swell.control.history import History, ReplicaHistory
-from swell.control.why import NOTES, at_most, complete, explain
+from swell.control.why import NOTES, at_most, complete, explain, traffic_now
 from swell.decide.price import PoolCost
-from swell.model.events import AppDeployed, NodeSeen, PlanCommitted
+from swell.model.events import AppDeployed, NodeSeen, PlanCommitted, ReplicaSeen
 from swell.model.node import Node
 from swell.model.plan import Plan, Start, Stop, Wait
-from swell.model.request import RequestRecord, Together, is_id
+from swell.model.replica import Phase
+from swell.model.request import Led, RequestRecord, Together, is_id
 from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
 from swell.model.world import Failures, World
 
@@ -111,7 +112,7 @@ def test_what_user_code_raised_is_pointed_to_and_unknown_cpu_is_not_told_as_none
     assert answer.cpu_us == -1
 
 
-def test_a_batch_is_told_and_where_its_log_is() -> None:
+def test_a_batch_is_told_and_its_log_is_that_of_each_of_its_requests() -> None:
     record = RequestRecord("q", POOL, "f", 100.0, 500, 40.0, PHASES, "r1-2", error="exception")
     past = ReplicaHistory("r1-2", POOL, "serving", "1 input", 90.0)
 
@@ -124,8 +125,8 @@ def test_a_batch_is_told_and_where_its_log_is() -> None:
         "user code raised; the traceback: swell logs a --request q",
     )
     assert told(2, "p") == (
-        "batched with 1 other, waited 3.1 ms for it to begin; what the batch printed is logged under p",
-        "user code raised; the traceback: swell logs a --request p",
+        "batched with 1 other, waited 3.1 ms for it to begin",
+        "user code raised; the traceback: swell logs a --request q",
     )
     assert told(1, "q")[0] == "in a batch of its own, waited 3.1 ms for it to begin"
 
@@ -239,3 +240,68 @@ def test_what_can_be_no_request_id(text: str) -> None:
 @given(st.integers(0, 2**64 - 1))
 def test_every_id_a_gateway_gives_can_be_one(number: int) -> None:
     assert is_id(f"{uuid.uuid4().hex[:12]}-{number:x}")
+
+
+@pytest.mark.parametrize(
+    ("led", "now", "words"),
+    [
+        (Led(3), "", ["went to v3 (rv-1), which had the traffic"]),
+        (Led(3), "v4 has it since", ["went to v3 (rv-1), which had the traffic; v4 has it since"]),
+        (Led(3, "tag", "canary"), "v4 has it since", ["went to v3 (rv-1): it was asked for as 'canary'"]),
+        (Led(3, "header", "x-v"), "", ["went to v3 (rv-1): requests with its x-v do"]),
+        (
+            Led(3, "hash", "x-u", 12.5),
+            "",
+            ["went to v3 (rv-1), as all with the same x-u: 12.5 % of the traffic is its share"],
+        ),
+        (Led(3, "lot", "", 10), "", ["went to v3 (rv-1), by lot: 10 % of the traffic is its share"]),
+        (
+            Led(3, "lot", "x-u", 10),
+            "",
+            ["went to v3 (rv-1), by lot (the request had no x-u): 10 % of the traffic is its share"],
+        ),
+        (Led(), "", []),
+        (Led(), "the new code is starting", ["the new code is starting"]),
+        (None, "v4 has it since", []),
+    ],
+)
+def test_what_led_a_request_to_its_version_is_told(led: Led | None, now: str, words: list[str]) -> None:
+    record = RequestRecord("q", POOL, "f", 100.0, 200, 40.0, PHASES, "r1-2", led=led)
+    reasons = complete(record, None, now=now).reasons
+    assert [*reasons[:-1]] == words
+    assert reasons[-1].startswith("replica r1-2")
+
+
+def test_where_the_traffic_goes_meanwhile() -> None:
+    def deployed(version: int) -> tuple[Workload, App]:
+        environment = Environment("/usr/bin/python3", "3.11")
+        revision = Revision(environment, f"sha256-{version}", Entry("m", "f", "function", (Method("f"),)))
+        workload = Workload("default", "a", "f", revision.id, version=version)
+        return workload, App("default", "a", (workload,), (revision,))
+
+    world = World(epoch=1)
+    world.apply(NodeSeen(1.0, Node("n1", 4.0, 4096)))
+    one, app = deployed(1)
+    world.apply(AppDeployed(1.0, app))
+    assert traffic_now(world, one.pool) == ""
+    two, app = deployed(2)
+    world.apply(AppDeployed(2.0, msgspec.structs.replace(app, previous=(one,))))
+    assert world.rolling
+    assert traffic_now(world, one.pool) == "v2 is starting; v1 serves until it is ready"
+    world.apply(AppDeployed(3.0, app))
+    assert traffic_now(world, one.pool) == "v2 has it since"
+    assert traffic_now(world, two.pool) == ""
+    assert traffic_now(world, "default/b/g@rv-2") == ""
+
+
+def test_what_its_replica_really_had_is_told() -> None:
+    history = History()
+    begun = Start("r1-2", POOL, "local", "serving", "started for 1 waiting request")
+    history.planned(Plan(100.0, (POOL,), actions=(begun,)))
+    record = RequestRecord("q", POOL, "f", 100.0, 200, 40.0, PHASES, "r1-2")
+    assert "what held it" not in " ".join(complete(record, history.get("r1-2")).reasons)
+    had = ("memory 512 MiB (cgroup v2)", "sandbox: mount, pid", "sandbox without landlock")
+    history.seen(ReplicaSeen(101.0, "r1-2", Phase.STARTING, POOL, "serving", "local", applied=had))
+    history.seen(ReplicaSeen(102.0, "r1-2", Phase.READY, POOL, "serving", "local"))
+    told = complete(record, history.get("r1-2")).reasons[-1]
+    assert told == "what held it: memory 512 MiB (cgroup v2); sandbox: mount, pid; sandbox without landlock"

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from decide.worlds import Setting, deployed, on_one_node, ready
+from decide.worlds import Setting, deployed, on_one_node, ready, rescaled
 from swell.decide.check import check, would_break
-from swell.model.events import NodeSeen, WorkloadSet
+from swell.model.events import NodeSeen
 from swell.model.node import Node
 from swell.model.plan import Plan, Start, Stop
 from swell.model.replica import Phase, Replica
@@ -39,9 +39,7 @@ def put(world: World, replica: Replica, **changes: Any) -> None:
 
 def test_more_replicas_than_a_pool_may_have() -> None:
     it, pool, *_ = sound()
-    workload = it.world.workloads["default/web/f"]
-    none = msgspec.structs.replace(workload.scaling, max_replicas=0)
-    it.world.apply(WorkloadSet(it.now, msgspec.structs.replace(workload, scaling=none)))
+    rescaled(it, "default/web/f", max_replicas=0)
     assert check(it.world) == [f"{pool} has 1 replicas; its max_replicas is 0"]
 
 

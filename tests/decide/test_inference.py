@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.decide.inference import Told, inference
+from swell.decide.inference import Told, inference, versions_of
 from swell.decide.route import Found, NoRoute, Own, Routes, route
+from swell.model.request import Led
 from swell.model.tensors import Tensor, Tensors
 from swell.model.traffic import Branch
+from swell.model.variant import Parameter
 from swell.model.workload import Method
 
 MODEL = Tensors((Tensor("x", "FP32", (-1,)),))
@@ -28,6 +30,7 @@ class Row(msgspec.Struct, frozen=True):
     version: int = 0
     branches: tuple[Branch, ...] = ()
     hash_header: str = ""
+    parameters: tuple[Parameter, ...] = ()
 
     @property
     def key(self) -> str:
@@ -102,6 +105,55 @@ def test_what_is_not_there_names_what_is(method: str, path: str, status: int, wo
     found = inference(ROUTES, method, path)
     assert isinstance(found, NoRoute)
     assert (found.status, words in found.message) == (status, True), found.message
+
+
+def model(tensors: Tensors | None = MODEL) -> tuple[Method, ...]:
+    return (Method("score", tensors=tensors),)
+
+
+SPLIT = Row(
+    *("team", "shop", "score", model()),
+    version=3,
+    branches=(
+        Branch("team/shop/score@rv-2", 2, model(), percent=20),
+        Branch("team/shop/score@rv-2", 2, model(), tag="canary"),
+        Branch("team/shop/score@rv-0", 1, model(tensors=None), percent=30),
+        Branch("team/shop/score@rv-1", 4, model(), tag="same"),
+    ),
+)
+SPLIT_ROUTES = Routes([SPLIT])
+
+
+@pytest.mark.parametrize(
+    ("names", "pool"),
+    [(("rv-1", "v3", "3", "v4", "4", "same"), SPLIT.pool), (("rv-2", "v2", "2", "canary"), "team/shop/score@rv-2")],
+)
+def test_a_version_is_asked_for_by_each_of_its_names(names: tuple[str, ...], pool: str) -> None:
+    for name in names:
+        path = f"/models/team--shop--score/versions/{name}"
+        found = inference(SPLIT_ROUTES, "POST", f"{path}/infer")
+        assert isinstance(found, Found)
+        led = Led(2 if "rv-2" in names else 3, "tag", name)
+        assert found == Found(SPLIT.key, pool, "score", face="v2", led=led), "no other revision is drawn"
+        told = inference(SPLIT_ROUTES, "GET", path)
+        assert isinstance(told, Told)
+        assert told.row is not None
+        assert (told.row.key, told.row.pool) == (SPLIT.key, pool)
+
+
+def test_without_a_version_one_is_drawn_of_those_that_are_models() -> None:
+    found = inference(SPLIT_ROUTES, "POST", "/models/team--shop--score/infer")
+    assert isinstance(found, Found)
+    assert [(choice.version, choice.percent) for choice in found.choices] == [(3, 80.0), (2, 20.0)]
+    assert [version.names[0] for version in versions_of(SPLIT, SPLIT.methods[0])] == ["rv-1", "rv-2"]
+
+
+@pytest.mark.parametrize("name", ["v1", "1", "rv-0", "0", "v0", "", "V3", "canary2"])
+def test_a_version_that_is_none_names_those_that_are(name: str) -> None:
+    found = inference(SPLIT_ROUTES, "POST", f"/models/team--shop--score/versions/{name}/infer")
+    assert isinstance(found, NoRoute)
+    assert f"has no version {name!r}: its versions are rv-1 (v3, v4, same), rv-2 (v2, canary)." in found.message
+    assert "`swell app traffic shop --namespace team --tag NAME:vN`" in found.message
 
 
 def test_without_models_it_is_said_how_one_is_made() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.decide.admit import Refusal
-from swell.decide.limit import Level, changed, enter, full, leave, rate_text, share, wait_s
+from decide.met import Met, come
+from swell.decide.limit import changed, rate_text, share
 from swell.model.errors import SwellError
 from swell.model.limits import Limits, limits_problem, rate_of, size_of
 
@@ -19,31 +19,15 @@ gaps = st.lists(st.one_of(st.just(0.0), st.floats(0, 5)), max_size=60)
 SLACK = 1e-6
 
 
-@dataclass
-class Met:
-    who: str
-    limits: Limits
-    level: Level
-
-
-def come(met: Met, now: float) -> Refusal | None:
-    """One request, which ends at once."""
-    found = enter([met], now)
-    if isinstance(found, Refusal):
-        return found
-    met.level = leave(found[0])
-    return None
-
-
 @given(rates, bursts, gaps)
 def test_no_time_however_long_or_short_lets_in_more_than_its_burst_and_its_rate(
     rate: float, burst: int, gaps: list[float]
 ) -> None:
-    met = Met("x", Limits(rate, burst), full(Limits(rate, burst), 0.0))
+    met = Met("x", Limits(rate, burst))
     now, let_in = 0.0, []
     for gap in gaps:
         now += gap
-        if come(met, now) is None:
+        if come([met], now) is None:
             let_in.append(now)
     for first, begun in enumerate(let_in):
         for last in range(first, len(let_in)):
@@ -52,32 +36,31 @@ def test_no_time_however_long_or_short_lets_in_more_than_its_burst_and_its_rate(
 
 @given(rates, bursts, gaps)
 def test_who_waits_as_told_is_let_in_and_who_comes_sooner_is_not(rate: float, burst: int, gaps: list[float]) -> None:
-    limits = Limits(rate, burst)
-    met = Met("x", limits, full(limits, 0.0))
+    met = Met("x", Limits(rate, burst))
     now = 0.0
     for gap in gaps:
         now += gap
-        before, needed = met.level, wait_s(limits, met.level, now)
-        refused = come(met, now)
+        before = met.left
+        needed = max(1.0 - min(met.tokens + (now - met.at) * rate, burst), 0.0) / rate
+        refused = come([met], now)
         if refused is None:
             assert needed <= SLACK
             continue
-        assert met.level == before
+        assert met.left == before
         assert refused.retry_after_s >= max(needed - SLACK, 1)
         assert refused.retry_after_s < max(needed, 1) + 1
-        assert come(met, now + needed * 0.5) is not None
+        assert come([met], now + needed * 0.5) is not None
         # A little later than told: the time itself is rounded when it is added.
         now += needed * (1 + 1e-9) + 1e-9
-        assert come(met, now) is None
+        assert come([met], now) is None
 
 
 @given(rates, bursts)
 def test_what_rests_is_full_again_and_no_fuller(rate: float, burst: int) -> None:
-    limits = Limits(rate, burst)
-    met = Met("x", limits, full(limits, 0.0))
+    met = Met("x", Limits(rate, burst))
     for now in (0.0, 1e9):
-        assert [come(met, now) for _ in range(burst)] == [None] * burst
-        assert come(met, now) is not None
+        assert [come([met], now) for _ in range(burst)] == [None] * burst
+        assert come([met], now) is not None
 
 
 def test_a_rate_without_a_burst_lets_in_a_second_of_it_at_once() -> None:
@@ -87,44 +70,51 @@ def test_a_rate_without_a_burst_lets_in_a_second_of_it_at_once() -> None:
 @given(st.integers(1, 20), st.lists(st.booleans(), max_size=60))
 def test_never_more_are_under_way_than_may_be(most: int, comings: list[bool]) -> None:
     """True: one comes; False: one ends."""
-    met, under_way = Met("x", Limits(concurrency=most), full(Limits(concurrency=most), 0.0)), 0
+    met, under_way = Met("x", Limits(concurrency=most)), 0
     for coming in comings:
         if not coming:
             if under_way:
-                met.level, under_way = leave(met.level), under_way - 1
+                met.in_flight = under_way = under_way - 1
             continue
-        found = enter([met], 0.0)
-        assert isinstance(found, Refusal) == (under_way == most)
-        if isinstance(found, Refusal):
-            assert (found.status, found.code) == (429, "too_many_in_flight")
+        refused = come([met], 0.0)
+        assert (refused is not None) == (under_way == most)
+        if refused is not None:
+            assert (refused.status, refused.code) == (429, "too_many_in_flight")
+            assert refused.message.startswith(f"{most} requests of x are under way")
         else:
-            met.level, under_way = found[0], under_way + 1
-        assert met.level.in_flight == under_way
+            under_way += 1
+        assert met.in_flight == under_way
 
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_request_that_one_limit_refuses_uses_nothing_of_another(turned: bool) -> None:
-    wide, narrow = (Met(n, Limits(1.0, b), full(Limits(1.0, b), 0.0)) for n, b in (("wide", 5), ("narrow", 1)))
+    wide, narrow = Met("wide", Limits(1.0, 5)), Met("narrow", Limits(1.0, 1))
     both = [narrow, wide] if turned else [wide, narrow]
-    first = enter(both, 0.0)
-    assert not isinstance(first, Refusal)
-    for met, level in zip(both, first, strict=True):
-        met.level = level
-    second = enter(both, 0.0)
-    assert isinstance(second, Refusal)
-    assert "Requests of narrow come faster" in second.message
-    assert [wide.level.tokens, wide.level.in_flight] == [4.0, 1]
+    assert come(both, 0.0) is None
+    refused = come(both, 0.0)
+    assert refused is not None
+    assert "Requests of narrow come faster" in refused.message
+    assert wide.left == (4.0, 0.0, 1)
 
 
 @given(rates, bursts, rates, bursts, st.integers(0, 50))
 def test_other_limits_give_nothing_back(rate: float, burst: int, rate2: float, burst2: int, used: int) -> None:
-    before, after = Limits(rate, burst), Limits(rate2, burst2)
-    met = Met("x", before, full(before, 0.0))
+    met = Met("x", Limits(rate, burst))
     for _ in range(used):
-        come(met, 0.0)
-    level = changed(before, after, met.level, 0.0)
-    assert level.tokens <= min(met.level.tokens, burst2)
-    assert level.in_flight == met.level.in_flight
+        come([met], 0.0)
+    assert changed(met, Limits(rate2, burst2), 0.0) <= min(met.tokens, burst2)
+
+
+@given(rates, bursts, st.integers(0, 50))
+def test_what_was_not_bounded_is_full_once_it_is_and_what_is_not_any_more_stays_so(
+    rate: float, burst: int, came: int
+) -> None:
+    free = Met("x", Limits(concurrency=100))
+    assert [come([free], 0.0) for _ in range(came)] == [None] * came
+    assert changed(free, Limits(rate, burst), 1.0) == burst
+    bounded = Met("x", Limits(rate, burst))
+    come([bounded], 0.0)
+    assert changed(bounded, Limits(concurrency=3), 1.0) == math.inf
 
 
 @given(rates, bursts, st.integers(0, 50), st.integers(1, 9))

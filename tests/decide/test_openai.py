@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from swell.decide.openai import Asking, Listing, named, openai
 from swell.decide.route import Found, NoRoute, Own, Routes, route
 from swell.model.openai import MODEL_NAME_MAX, PATHS, Offer, model_problem
+from swell.model.request import Led
 from swell.model.traffic import Branch
+from swell.model.variant import Parameter
 from swell.model.workload import Method
 
 
@@ -26,6 +28,7 @@ class Row(msgspec.Struct, frozen=True):
     version: int = 1
     branches: tuple[Branch, ...] = ()
     hash_header: str = ""
+    parameters: tuple[Parameter, ...] = ()
 
     @property
     def key(self) -> str:
@@ -52,9 +55,9 @@ ROUTES = Routes([TALK, WORDS, Row("default", "plain", "plain", (Method("plain"),
 
 def test_a_model_is_found_by_the_name_in_the_body() -> None:
     assert route(ROUTES, "localhost", "/v1/whatever") == Own("v1")
-    assert named(ROUTES, "chat.completions", "org/tiny") == Found(TALK.key, TALK.pool, "chat", face="v1")
-    assert named(ROUTES, "embeddings", "org/tiny") == Found(TALK.key, TALK.pool, "embed", face="v1")
-    assert named(ROUTES, "embeddings", "words") == Found(WORDS.key, WORDS.pool, "vectors", face="v1")
+    assert named(ROUTES, "chat.completions", "org/tiny") == Found(TALK.key, TALK.pool, "chat", face="v1", led=Led(1))
+    assert named(ROUTES, "embeddings", "org/tiny") == Found(TALK.key, TALK.pool, "embed", face="v1", led=Led(1))
+    assert named(ROUTES, "embeddings", "words") == Found(WORDS.key, WORDS.pool, "vectors", face="v1", led=Led(1))
 
 
 def test_a_share_goes_to_revisions_that_have_the_model_too() -> None:

@@ -11,6 +11,7 @@ from swell.decide.pick import fills, pick
 
 class Free(msgspec.Struct):
     in_flight: int
+    elsewhere: int = 0
 
 
 draws = st.floats(0.0, 1.0, exclude_max=True)
@@ -33,6 +34,13 @@ def test_never_the_most_loaded_of_all_when_it_stands_alone(levels: list[int], dr
 def test_of_two_the_less_loaded(low: int, data: st.DataObject) -> None:
     pair = data.draw(st.permutations([Free(low), Free(low - 1)]))
     assert pick(pair, data.draw(draws)).in_flight == low - 1
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), draws)
+def test_what_other_gateways_have_there_counts_as_much(a: int, b: int, c: int, d: int, draw: float) -> None:
+    one, other = Free(a, b), Free(c, d)
+    taken = pick([one, other], draw)
+    assert taken.in_flight + taken.elsewhere == min(a + b, c + d)
 
 
 @given(st.integers(2, 25))

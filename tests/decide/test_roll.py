@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from decide.worlds import POLICY, Setting, deployed, on_one_node, ready, report
+from decide.worlds import POLICY, Setting, deployed, on_one_node, ready, report, rescaled
 from swell.decide.check import check, would_break
 from swell.decide.plan import plan
 from swell.decide.roll import floor, follow, needed
 from swell.model.demand import Demand, seen
-from swell.model.events import AppDeployed, AppStopped, NodeSeen, Opened, WorkloadSet
+from swell.model.events import AppDeployed, AppStopped, NodeSeen, Opened
 from swell.model.plan import Plan, Start, Stop
 from swell.model.replica import Phase, Replica
 from swell.model.workload import App, Scaling, Split
@@ -172,8 +172,7 @@ def test_it_goes_on_over_a_new_control_and_waits_for_what_runs() -> None:
 def test_other_scaling_and_an_end_of_the_app_while_it_rolls() -> None:
     it, old = warm()
     new = again(it)
-    workload = it.world.workloads[KEY]
-    it.world.apply(WorkloadSet(it.now, msgspec.structs.replace(workload, scaling=Scaling(max_replicas=7))))
+    rescaled(it, KEY, max_replicas=7)
     assert (serves(it), it.world.workloads[KEY].scaling.max_replicas) == (old, 7)
     assert check(it.world) == []
     it.step()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from swell.decide.route import Found, NoRoute, Own, Routes, route
 from swell.model.traffic import Branch
-from swell.model.workload import Method, Web
+from swell.model.variant import Parameter, Value
+from swell.model.workload import Method, Variant, Web
 
 NAME = string.ascii_letters + string.digits + "_-"
 LABEL = string.ascii_lowercase + string.digits + "-"
@@ -29,6 +30,7 @@ class Row(msgspec.Struct, frozen=True):
     version: int = 0
     branches: tuple[Branch, ...] = ()
     hash_header: str = ""
+    parameters: tuple[Parameter, ...] = ()
 
     @property
     def key(self) -> str:
@@ -124,6 +126,7 @@ TABLE = Routes(
         ("/call/shop/price/", "unknown_path", "/call/{app}/{function}"),
         ("/call//price", "unknown_path", "/call/{app}/{function}"),
         ("/web/shop-pag/", "unknown_app", "Did you mean shop-page?"),
+        ("/web/nothing-like-it/", "unknown_app", "`swell app list` shows where they answer."),
         ("/web", "unknown_path", "/web/{label}/"),
         ("/v3/chat", "unknown_path", "/web/{label}/"),
         ("/healthz/x", "unknown_path", "POST /call"),
@@ -144,3 +147,26 @@ def test_what_is_not_there_is_named_with_what_is_near(path: str, code: str, word
 )
 def test_own_paths(path: str, name: str) -> None:
     assert route(TABLE, "localhost:8470", path) == Own(name)
+
+
+@pytest.mark.parametrize("face", ["call", "web"])
+def test_a_version_whose_parameters_are_not_ready_with_it_yet_is_to_be_asked_again(face: str) -> None:
+    methods = (Method("go"), Method("page", web=Web("asgi", "model")))
+    later = Branch("p3", 3, methods, percent=10.0, tag="beta")
+    model = Row("default", "a", "Model", "p2", methods, True, 2, (later,), parameters=(Parameter("name", "str"),))
+
+    def asked(version: int, tag: str, *branches: Branch) -> object:
+        name = "Model" + Variant((Value("name", "str", "x"),)).name
+        routes = Routes([model, Row("default", "a", name, f"x{version}", methods, True, version, branches)])
+        path = f"/call/a@{tag}/Model.go" if face == "call" else f"/web/{tag}--model/"
+        found = route(routes, "localhost", path, "name=x")
+        return found.pool if isinstance(found, Found) else (found.status, found.code)  # type: ignore[union-attr]
+
+    own = msgspec.structs.replace(later, pool="x3")
+    assert asked(2, "beta", own) == "x3"
+    # It goes to version 2 on its own, and does not have the others beside it before.
+    assert asked(1, "beta") == (503, "no_replica")
+    # It never will: version 3 does not have these parameters.
+    assert asked(2, "beta") == (422, "unknown_parameter")
+    if face == "call":
+        assert [asked(1, "v2"), asked(2, "v2")] == [(503, "no_replica"), "x2"]

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decide.worlds import POLICY, Setting, deployed, on_one_node, ready, report, settings
+from decide.worlds import POLICY, Setting, deployed, on_one_node, ready, report, rescaled, settings
 from swell.decide.plan import FOR_OTHERS, plan
 from swell.decide.spare import Use, spare
 from swell.model.demand import IDLE, Demand, seen
-from swell.model.events import NodeSeen, PlanCommitted, WorkloadSet
+from swell.model.events import NodeSeen, PlanCommitted
 from swell.model.node import Node
 from swell.model.plan import Plan, Start, Stop
 from swell.model.policy import Policy
@@ -24,12 +24,6 @@ FRESH = Policy(templates=False)
 
 def told(it: Setting, pool: str, held: int, in_flight: int = 0) -> None:
     it.demand[pool] = seen(it.demand.get(pool, Demand()), held, in_flight, 0, it.now)
-
-
-def scaled(it: Setting, pool: str, **changes: Any) -> None:
-    workload = it.world.workloads[pool.partition("@")[0]]
-    scaling = msgspec.structs.replace(workload.scaling, **changes)
-    it.world.apply(WorkloadSet(it.now, msgspec.structs.replace(workload, scaling=scaling)))
 
 
 def decided(it: Setting, pools: tuple[str, ...], policy: Policy = FRESH) -> Plan:
@@ -52,7 +46,7 @@ def full(held: int, **scaling: Any) -> tuple[Setting, str, str]:
     """A node that one pool filled; and another that waits. Nothing idle goes by itself."""
     it = on_one_node()
     busy, waits = deployed(it, "busy", memory_mib=128), deployed(it, "waits", memory_mib=128)
-    scaled(it, busy, idle_s=6000.0, **scaling)
+    rescaled(it, busy.partition("@")[0], idle_s=6000.0, **scaling)
     told(it, busy, 8)
     decided(it, (busy,))
     all_ready(it)
@@ -108,12 +102,12 @@ def test_a_reserve_does_not_take_the_room_that_is_made_for_who_waits() -> None:
     idle, busy = deployed(it, "idle", memory_mib=512), deployed(it, "busy", memory_mib=256)
     waits = deployed(it, "waits", memory_mib=768)
     for pool in (idle, busy):
-        scaled(it, pool, idle_s=6000.0)
+        rescaled(it, pool.partition("@")[0], idle_s=6000.0)
         told(it, pool, 1)
     decided(it, (idle, busy))
     all_ready(it)
     told(it, idle, 0)
-    scaled(it, busy, buffer_replicas=1)
+    rescaled(it, busy.partition("@")[0], buffer_replicas=1)
     told(it, waits, 1)
     it.now += 10.0
     made = decided(it, (busy, waits))
@@ -304,7 +298,7 @@ def nodes_full_of_idle(draw: st.DrawFn) -> tuple[Setting, tuple[str, ...]]:
     sizes = st.sampled_from([64, 128, 200, 400])
     for n, memory_mib in enumerate(draw(st.lists(sizes, min_size=1, max_size=8))):
         pool = deployed(it, f"idle{n}", memory_mib=memory_mib)
-        scaled(it, pool, idle_s=6000.0)
+        rescaled(it, pool.partition("@")[0], idle_s=6000.0)
         ready(it, pool, draw(st.integers(1, 3)))
         it.now += draw(st.sampled_from([0.0, 0.3, 5.0]))
         told(it, pool, 0, draw(st.sampled_from([0, 0, 1])))
@@ -358,9 +352,9 @@ def test_nobody_waits_beside_what_would_do(crowd: tuple[Setting, tuple[str, ...]
 def test_who_was_never_wanted_is_not_needed_from_when_it_was_ready() -> None:
     it = on_one_node()
     pool = deployed(it, "a")
-    scaled(it, pool, min_replicas=1)
+    rescaled(it, pool.partition("@")[0], min_replicas=1)
     decided(it, (pool,))
     it.now += 7.0
     all_ready(it)
-    scaled(it, pool, min_replicas=0)
+    rescaled(it, pool.partition("@")[0], min_replicas=0)
     assert [each.since for each in spare(it.world, pool, IDLE)] == [it.now]

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from swell.control.versions import numbered
 from swell.decide.route import Found, NoRoute, Routes, route
-from swell.decide.split import Choice, choose
+from swell.decide.split import Choice, choose, drawn
 from swell.decide.traffic import alone, green, labels, newer, split, staged
 from swell.model.errors import SwellError
+from swell.model.request import Led
 from swell.model.traffic import Branch, ByHeader, ByTag, Traffic, check
 from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Web, Workload
 from swell.wire.link import Route
@@ -204,3 +205,15 @@ def test_a_version_that_is_not_reached_names_those_that_are() -> None:
     assert isinstance(missing, NoRoute)
     assert (missing.code, missing.status) == ("unknown_version", 404)
     assert "canary, v2, v3, v4" in missing.message
+
+
+def test_what_led_a_request_to_its_version_is_known() -> None:
+    among = [*choices(90, 10), Choice("p9", 9, FN, 0, ("x-variant", "b"))]
+    users = [str(n) for n in range(50)]
+    for user in users:
+        choice, led = drawn(among, "x-user", {"x-user": user}.get, bytes)
+        assert led == Led(choice.version, "hash", "x-user", choice.percent)
+        assert choice == choose(among, user.encode(), nothing), "as it would be drawn without being asked why"
+    assert drawn(among, "x-user", {"x-user": "1", "x-variant": "b"}.get, bytes)[1] == Led(9, "header", "x-variant")
+    lots = {drawn(among, asked, nothing, lambda n=n: b"%d" % n)[1] for asked in ("", "x-user") for n in range(50)}
+    assert lots == {Led(n, "lot", asked, p) for n, p in ((1, 90), (2, 10)) for asked in ("", "x-user")}

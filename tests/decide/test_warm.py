@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decide.worlds import POLICY, Setting, deployed, report
+from decide.worlds import POLICY, Setting, deployed, report, rescaled
 from swell.decide.plan import plan
 from swell.decide.warm import evict, idle_at, may_have_template, unforkable
 from swell.model.demand import Demand, seen
-from swell.model.events import NodeSeen, PlanCommitted, WorkloadSet
+from swell.model.events import NodeSeen, PlanCommitted
 from swell.model.node import Node
 from swell.model.plan import Start, Stop
 from swell.model.policy import Policy
 from swell.model.replica import Phase, Replica
 from swell.model.resources import Needs
-from swell.model.workload import Entry, Environment, Method, Revision, Scaling, Workload
+from swell.model.workload import Entry, Environment, Method, Revision, Workload
 
 replicas = st.lists(
     st.tuples(st.sampled_from([Phase.STARTING, Phase.READY]), st.integers(1, 500), st.booleans(), st.integers(0, 9)),
@@ -104,9 +104,7 @@ def test_a_template_is_not_evicted_while_a_replica_is_to_be_forked_from_it(since
     kept, other = deployed(it, "kept", memory_mib=256), deployed(it, "other", memory_mib=256)
     policy = msgspec.structs.replace(POLICY, template_memory_share=0.125)
     park(it, kept, policy)
-    workload = it.world.workloads["default/kept/f"]
-    least = msgspec.structs.replace(workload, scaling=Scaling(min_replicas=1))
-    it.world.apply(WorkloadSet(it.now, least))
+    rescaled(it, "default/kept/f", min_replicas=1)
     it.demand[other] = seen(Demand(), 1, 0, 0, it.now)
     it.now += 1.0
     pools = (kept, other)

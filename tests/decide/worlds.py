@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 from hypothesis import strategies as st
 
 from swell.decide.plan import plan
@@ -108,6 +111,16 @@ def _happen(draw: st.DrawFn, it: Setting) -> None:
 def report(replica: Replica, phase: Phase, now: float) -> ReplicaSeen:
     address = f"unix:/x/{replica.id}" if phase is Phase.READY and replica.role == "serving" else ""
     return ReplicaSeen(now, replica.id, phase, replica.pool, replica.role, replica.node, address=address, reason="said")
+
+
+def rescaled(it: Setting, key: str, **changes: Any) -> None:
+    """A workload is scaled otherwise, and all else of its app is as it was."""
+    workload = it.world.workloads[key]
+    app = it.world.apps[f"{workload.namespace}/{workload.app}"]
+    scaling = msgspec.structs.replace(workload.scaling, **changes)
+    after = msgspec.structs.replace(workload, scaling=scaling)
+    workloads = tuple(after if each.name == workload.name else each for each in app.workloads)
+    it.world.apply(AppDeployed(it.now, msgspec.structs.replace(app, workloads=workloads)))
 
 
 def deployed(it: Setting, name: str, ports: tuple[int, ...] = (), memory_mib: int = 128, cpu: float = 0.125) -> str:

@@ -12,15 +12,18 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from escape.at_import import MARK
+from journey.census import left_over, walls
 from private_swell import Failed, PrivateSwell, private_swell, wait_until
 from swell.model.isolation import LAYERS
+from swell.runtime.runner.secrets import files_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -32,10 +35,15 @@ class Cage(NamedTuple):
     swell: PrivateSwell
     lacking: dict[str, str]
     """Layer this machine lacks → what the deploy that required it said."""
+    tried: list[str]
+    """What was attempted in a sandbox since the test began, and what came of it."""
 
     def attempt(self, function: str, what: str, *args: Any) -> str:
         with self.swell.connect() as client:
-            return str(client.call(f"hostile/{function}", {"what": what, "args": list(args)}).value)
+            outcome = str(client.call(f"hostile/{function}", {"what": what, "args": list(args)}).value)
+        if function != "free":
+            self.tried.append(f"{what} {outcome}")
+        return outcome
 
     def ask(self, function: str) -> Any:
         with self.swell.connect() as client:
@@ -58,7 +66,16 @@ def cage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cage]:
                 if refused is None or refused[1] in lacking:
                     raise
                 lacking[refused[1]] = str(error)
-        yield Cage(swell, lacking)
+        yield Cage(swell, lacking, [])
+
+
+@pytest.fixture(autouse=True)
+def counted(cage: Cage, record_property: Callable[[str, str], None]) -> Iterator[None]:
+    """What was tried is shown when all is over (`Attempts` in tests/conftest.py)."""
+    cage.tried.clear()
+    yield
+    for attempt in cage.tried:
+        record_property("attempt", attempt)
 
 
 def there(cage: Cage, *layers: str) -> bool:
@@ -294,6 +311,67 @@ def test_what_was_put_up_is_shown(cage: Cage) -> None:
         assert any(words.startswith("sandbox without ") for words in row["applied"]) == bool(cage.lacking)
 
 
+SECRETIVE = """
+import os, subprocess, swell
+app = swell.App("secretive", secrets=[swell.Secret.from_name("db"), swell.Secret.from_dict({{"TOKEN": "brought-1"}})])
+
+@app.function(min_containers=2)
+@swell.isolated(optional={optional})
+def look() -> dict[str, object]:
+    folder = os.environ.get("SWELL_SECRETS_DIR", "")
+    said = subprocess.run(["sh", "-c", 'cat "$SWELL_SECRETS_DIR/db/PASSWORD"'], capture_output=True, text=True).stdout
+    files = {{os.path.join(at, name)[len(folder):]: os.stat(os.path.join(at, name)).st_mode & 0o777
+             for at, _, names in os.walk(folder) for name in names}} if folder else {{}}
+    return {{"folder": folder, "shell": said, "now": os.environ["PASSWORD"], "files": files}}
+
+"""
+
+
+def test_secrets_are_files_in_a_sandbox_too(cage: Cage, tmp_path: Path) -> None:
+    """New values as well, in each of its replicas, and after the runner was killed."""
+    swell = cage.swell
+    swell.run("secret", "create", "db", "PASSWORD=first-value-1", "OLD=goes-away")
+    program = tmp_path / "secretive.py"
+    program.write_text(SECRETIVE.format(optional=sorted(cage.lacking)))
+    swell.run("deploy", str(program))
+
+    def look() -> dict[str, Any]:
+        with swell.connect() as client:
+            found: dict[str, Any] = client.call("secretive/look").value
+            return found
+
+    def pids() -> set[int]:
+        ready = (one for one in swell.serving() if one["phase"] == "ready")
+        return {one["pid"] for one in ready if one["workload"].endswith("/look")}
+
+    try:
+        look()
+        (applied, *_) = (one["applied"] for one in swell.replicas() if one["workload"].endswith("secretive/look"))
+        if not there(cage, "mount"):
+            assert "no secrets as files" in applied
+            assert look()["folder"] == ""
+            return
+        assert "secrets as files" in applied
+        wait_until("both are there", lambda: len(pids()) == 2)
+        before = pids()
+        names = {"/db/PASSWORD": 0o600, "/db/OLD": 0o600, "/secretive/TOKEN": 0o600}
+        assert [(found["shell"], found["files"]) for found in (look(), look())] == [("first-value-1", names)] * 2
+        outside = files_folder(swell.home)
+        assert outside is None or not outside.exists(), "the node has no file of them"
+        swell.run("secret", "rotate", "db", "PASSWORD=second-value-2", "--unset", "OLD")
+        wait_until("the file is new", lambda: look()["shell"] == "second-value-2")
+        wait_until("what is gone is gone", lambda: "/db/OLD" not in look()["files"])
+        runner = swell.server("runner")
+        os.kill(runner, 9)
+        wait_until("there is another runner", lambda: _runner(swell) not in (None, runner))
+        swell.run("secret", "rotate", "db", "PASSWORD=third-value-3")
+        wait_until("it is told by the next runner", lambda: look()["shell"] == look()["now"] == "third-value-3")
+        wait_until("they are the same processes", lambda: before == pids())
+        assert cage.attempt("caged", "read", "/dev/shm/swell-secrets/db/PASSWORD") == "ENOENT", "in another sandbox"
+    finally:
+        swell.run("app", "stop", "secretive")
+
+
 FOLDERS = """
 import os, swell
 app = swell.App("folders")
@@ -342,36 +420,60 @@ def test_a_folder_that_cannot_be_given_is_refused_at_deploy(cage: Cage, tmp_path
         cage.swell.run("deploy", str(program))
 
 
-def test_nothing_is_left_of_a_sandbox(tmp_path: Path) -> None:
-    """Not after a `down`, and not after the runner was killed and another took over."""
+LEFT = """
+import os, swell
+app = swell.App("left", secrets=[swell.Secret.from_dict({{"TOKEN": "brought-1"}})])
+data = swell.Volume.from_name("data", create_if_missing=True)
+
+@app.function({volumes})
+@swell.isolated(optional={optional})
+def who() -> int:
+    return os.getpid()
+"""
+
+
+@pytest.mark.parametrize("way", ["down", "killed"])
+def test_nothing_is_left_of_a_sandbox(tmp_path: Path, way: str) -> None:
+    """Not after a `down`, be it that the runner was killed before and another took over; nor of those that nobody ended
+    in order, once there was a next server."""
     program = tmp_path / "left.py"
-    program.write_text(
-        "import os, swell\n"
-        "app = swell.App('left')\n\n"
-        "@app.function()\n"
-        f"@swell.isolated(optional={sorted(LAYERS)})\n"
-        "def who() -> int:\n    return os.getpid()\n"
-    )
-    before = namespaces()
     with private_swell() as swell:
-        swell.run("deploy", str(program))
+        for volumes in ('volumes={"/data": data}', ""):
+            program.write_text(LEFT.format(volumes=volumes, optional=sorted(LAYERS)))
+            try:
+                swell.run("deploy", str(program))
+                break
+            except Failed as error:
+                # Where nobody can mount, volumes are refused.
+                if not volumes or "volume" not in str(error):
+                    raise
         with swell.connect() as client:
             client.call("left/who")
-            runner = swell.server("runner")
-            pids = {one["id"]: one["pid"] for one in swell.replicas()}
+        runner = swell.server("runner")
+        pids = {one["id"]: one["pid"] for one in swell.replicas()}
+        had = walls(swell)
+        assert bool(had) == any("sandbox: mount" in words for one in swell.replicas() for words in one["applied"])
+        if way == "down":
             os.kill(runner, 9)
             wait_until("there is another runner", lambda: _runner(swell) not in (None, runner))
             wait_until(
                 "it took the sandboxed ones over",
                 lambda: {one["id"]: one["pid"] for one in swell.replicas() if one["phase"] == "ready"} == pids,
             )
-            client.call("left/who")
-        mounts = Path("/proc/self/mounts").read_text()
-        assert str(swell.home) not in mounts
+            with swell.connect() as client:
+                client.call("left/who")
+        else:
+            for one in reversed(swell.processes()):
+                with suppress(ProcessLookupError):
+                    os.kill(one.pid, 9)
+            wait_until("nobody lives", lambda: not swell.processes())
+            swell.run("up", "-d")
+        assert str(swell.home) not in Path("/proc/self/mounts").read_text()
+        had |= walls(swell)
+        seen = {line.partition(" ")[0] for line in left_over(swell, had)}
+        assert seen >= ({"process", "socket", "namespace", "mount"} if had and way == "down" else {"process"})
         swell.run("down")
-        assert not swell.processes()
-        assert not list(Path("/sys/fs/cgroup").rglob("check-*"))
-    wait_until("no namespace is left", lambda: not (namespaces() - before), wait_s=30)
+        wait_until("nothing is left", lambda: not left_over(swell, had), wait_s=120)
 
 
 def _runner(swell: PrivateSwell) -> int | None:
@@ -379,15 +481,3 @@ def _runner(swell: PrivateSwell) -> int | None:
         return swell.server("runner")
     except Failed:
         return None
-
-
-def namespaces() -> set[str]:
-    """Namespaces that some process is in, as far as may be looked at."""
-    found = set()
-    for folder in Path("/proc").glob("[0-9]*/ns"):
-        for kind in ("mnt", "pid", "net", "user", "ipc"):
-            try:
-                found.add(os.readlink(folder / kind))
-            except OSError:
-                continue
-    return found

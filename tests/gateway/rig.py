@@ -26,7 +26,7 @@ from swell.wire.settings import Settings
 
 KEY = "the-key-of-this-server"
 CALL_KEY = "the-key-of-its-replicas"
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 BEAT_S = 0.1
 """Instead of the 1 s after which a gateway tells what finished."""
 
@@ -426,7 +426,7 @@ class Rig:
 
     async def seen(self) -> None:
         """Wait until the gateway has taken in the newest table."""
-        await until(lambda: self.front.version == self.control.table.version, "the table")
+        await until(lambda: self.front.deployed.version == self.control.table.version, "the table")
 
     # -- what the gateway has inside ----------------------------------------------------------
 

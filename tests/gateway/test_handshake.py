@@ -42,6 +42,31 @@ def test_a_replica_that_is_full_is_passed_over(play: Play) -> None:
     play(scenario, slow_ms=0.001)
 
 
+def test_a_session_takes_the_slot_that_was_asked_for(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        async def full_at_first(exchange: Exchange, reader: Reader) -> None:
+            if exchange.target == "/slot":
+                await exchange.read_body(reader)
+                await exchange.answer(200, b"{}", Swell_Free="0 0")
+            elif len(replica.seen) == 1:
+                await reader.event()
+                await exchange.answer(503, b"{}", Swell_Busy="1")
+            else:
+                await agree(exchange)
+                exchange.writer.write(frame(1, b"here") + close_frame(1000))
+                await reader.reader.read(100)
+                exchange.writer.close()
+
+        replica = await rig.replica(full_at_first)
+        await rig.deploy(replica, methods=(web("chat"),), max_inputs=1)
+        async with at(rig) as client:
+            assert await client.recv() == "here"
+        assert [exchange.target for exchange in replica.seen][1] == "/slot"
+        assert replica.seen[2].writer is replica.seen[1].writer
+
+    play(scenario)
+
+
 def test_anything_but_101_is_a_plain_answer_and_the_connection_ends(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         async def refuse(exchange: Exchange, reader: Reader) -> None:

@@ -9,8 +9,12 @@ import time
 from collections.abc import Callable
 
 import h11
+import msgspec
 import pytest
-from rig import Browser, Exchange, Reader, Rig, echo, request, until
+from rig import Browser, Exchange, Reader, Rig, echo, echo_after, pool_row, request, until
+
+from swell.gateway.request import REPLAY_MAX
+from swell.wire.link import Endpoint
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +41,7 @@ def test_a_thousand_held_requests_are_answered_in_order(play: Play) -> None:
         await held(rig, 1000)
         refused = await (await rig.browser()).call("/call/app/fn")
         assert (refused.status, refused.error["code"], refused.headers["retry-after"]) == (429, "too_many_held", "1")
-        arrived = [request.body[0] for request in rig.front.pools[POOL].held]
+        arrived = [request.body[0] for request in rig.front.deployed.pools[POOL].held]
         await rig.endpoints("fn", replica, max_inputs=1)
         answers = await asyncio.gather(*(browser.answer() for browser in browsers))
         assert [answer.body for answer in answers] == [b"%d" % n for n in range(1000)]
@@ -61,7 +65,7 @@ def test_one_input_at_a_time_and_none_waits_beside_a_free_replica(play: Play) ->
 
         replicas = [await rig.replica(work) for _ in range(4)]
         await rig.deploy(*replicas, max_inputs=1)
-        pool = rig.front.pools[POOL]
+        pool = rig.front.deployed.pools[POOL]
         browsers = [await rig.browser() for _ in range(12)]
 
         async def caller(browser: Browser) -> None:
@@ -124,6 +128,37 @@ def test_an_unreachable_replica_is_passed_over(play: Play) -> None:
         await held(rig, 1)
         await dead.start()
         assert (await browser.answer()).body == b"later"
+
+    play(scenario)
+
+
+def test_an_upload_whose_replica_cannot_be_reached_is_read_on(play: Play) -> None:
+    """While a connection was tried, more of its body came than is kept; another replica has one open."""
+
+    async def scenario(rig: Rig) -> None:
+        gate = asyncio.Event()
+        replica = await rig.replica(echo_after(gate))
+        with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
+            # Nobody accepts: what connects once its queue is full hears nothing until it is closed.
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(0)
+            for filling in (first, second):
+                filling.setblocking(False)
+                filling.connect_ex(listener.getsockname())
+            await rig.deploy(replica, max_inputs=1)
+            busy, browser = await rig.browser(), await rig.browser()
+            busy.send(request("/call/app/fn", b"x"))
+            await until(lambda: replica.seen, "one is busy")
+            long = b"x" * REPLAY_MAX * 4
+            silent = Endpoint("rp-silent", f"tcp:127.0.0.1:{listener.getsockname()[1]}", ())
+            row = msgspec.structs.replace(pool_row("fn", replica, max_inputs=1), replicas=(replica.endpoint, silent))
+            rig.control.publish(pools=(row,))
+            await rig.seen()
+            browser.send(request("/call/app/fn", long))
+            await until(lambda: any(client.unread for client in rig.gateway.clients), "the client waits")
+            gate.set()
+            assert (await busy.answer()).body == b"x"
+        assert (await browser.answer()).body == long
 
     play(scenario)
 

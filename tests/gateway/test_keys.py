@@ -5,41 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 import pytest
-from rig import CALL_KEY, KEY, Answer, Browser, Rig, echo_after, request, until, web
+from holders import CI, SECRET, SLOW, call, give, key, said
+from rig import CALL_KEY, KEY, Rig, echo_after, request, until, web
 
 from swell.gateway import door
-from swell.model.key import ApiKey, digest_of, scope_of, token
+from swell.model.key import scope_of, token
 from swell.model.limits import Limits
 from swell.model.workload import Method
+from swell.wire.link import Requests
 
 Play = Callable[..., None]
-SECRET = "a" * 32
-SLOW = {"rate_per_s": 0.001}
-"""So slow that no token comes back while a test runs, however long that takes."""
-
-
-def key(id: str, *scopes: str, **more: Any) -> ApiKey:
-    return ApiKey(id, f"of {id}", digest_of(SECRET.encode()), tuple(map(scope_of, scopes)), 1.0, **more)
-
-
-CI = key("ci222222", "call:default/app")
-
-
-async def give(rig: Rig, *keys: ApiKey) -> None:
-    rig.control.publish(keys=keys)
-    await rig.seen()
-
-
-async def call(browser: Browser, id: str, path: str = "/call/app/fn", secret: str = SECRET, **more: Any) -> Answer:
-    return await browser.call(path, authorization=f"Bearer {token(id, secret)}", **more)
-
-
-def said(answer: Answer) -> tuple[int, str]:
-    return answer.status, answer.error["code"] if answer.status >= 400 else ""
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
@@ -133,7 +111,7 @@ def test_a_held_request_whose_key_was_revoked_is_not_begun_by_what_is_deployed_t
         await give(rig, CI)
         browser = await rig.browser()
         browser.send(request("/call/app/fn", b"held", authorization=f"Bearer {token(CI.id, SECRET)}"))
-        await until(lambda: any(pool.held for pool in rig.front.pools.values()), "the hold")
+        await until(lambda: any(pool.held for pool in rig.front.deployed.pools.values()), "the hold")
         await give(rig, msgspec.structs.replace(CI, revoked_at=1.0))
         replica = await rig.replica()
         pool = "default/app/fn@rv-000000000002"
@@ -194,6 +172,28 @@ def test_the_key_of_a_request_is_in_its_record(play: Play) -> None:
     play(scenario)
 
 
+def test_what_comes_with_a_key_is_counted_by_it(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        pool = await rig.deploy(await rig.replica())
+        await give(rig, CI, key("other222", "call:*/*"))
+        browser = await rig.browser()
+        for _ in range(60):
+            assert said(await call(browser, CI.id)) == (200, "")
+        await call(browser, "other222")
+        await browser.call("/call/app/fn")
+        await browser.call("/call/app/fn", authorization=f"Bearer {KEY}")
+        await until(lambda: sum(c.requests for m in rig.control.of(Requests) for c in m.counts) == 63, "the counts")
+        told = [count for message in rig.control.of(Requests) for count in message.by_key]
+        assert {(count.key, count.pool) for count in told} == {(CI.id, pool), ("other222", pool)}
+        # Each is counted, those of whose records none is kept, too.
+        mine = [count for count in told if count.key == CI.id]
+        assert (sum(c.requests for c in mine), sum(c.errors for c in mine)) == (60, 0)
+        assert sum(c.cpu_s for c in mine) == pytest.approx(60 * 120e-6)
+        assert sum(c.cost_usd for c in mine) > 0
+
+    play(scenario)
+
+
 # -- limits ---------------------------------------------------------------------------------------
 
 
@@ -233,15 +233,15 @@ def test_so_many_at_the_same_time_and_no_more(play: Play, of_key: bool) -> None:
         for browser in waiting:
             browser.send(request("/call/app/fn", b"x", authorization=f"Bearer {token(CI.id, SECRET)}"))
         # One runs, and those that wait count, too.
-        await until(lambda: sum(pool.held_count for pool in rig.front.pools.values()) == 2, "two that wait")
+        await until(lambda: sum(pool.held_count for pool in rig.front.deployed.pools.values()) == 2, "two that wait")
         more = await rig.browser()
         refused = await call(more, CI.id)
         assert (said(refused), refused.headers["retry-after"]) == ((429, "too_many_in_flight"), "1")
         # Who leaves makes room.
         waiting.pop().close()
-        await until(lambda: sum(pool.held_count for pool in rig.front.pools.values()) == 1, "one that left")
+        await until(lambda: sum(pool.held_count for pool in rig.front.deployed.pools.values()) == 1, "one that left")
         more.send(request("/call/app/fn", b"y", authorization=f"Bearer {token(CI.id, SECRET)}"))
-        await until(lambda: sum(pool.held_count for pool in rig.front.pools.values()) == 2, "its place")
+        await until(lambda: sum(pool.held_count for pool in rig.front.deployed.pools.values()) == 2, "its place")
         gate.set()
         assert [(await each.answer()).status for each in (*waiting, more)] == [200, 200, 200]
         assert said(await call(more, CI.id)) == (200, "")
@@ -299,7 +299,7 @@ def test_one_that_moves_with_a_deploy_was_let_in_once(play: Play) -> None:
         await rig.deploy(limits=limits)
         browser, other = await rig.browser(), await rig.browser()
         browser.send(request("/call/app/fn", b"held"))
-        await until(lambda: any(pool.held for pool in rig.front.pools.values()), "the hold")
+        await until(lambda: any(pool.held for pool in rig.front.deployed.pools.values()), "the hold")
         await rig.deploy(await rig.replica(), limits=limits, pool="default/app/fn@rv-000000000002")
         assert (await browser.answer()).body == b"held"
         assert [(await other.call("/call/app/fn")).status for _ in range(2)] == [200, 429]
@@ -361,5 +361,18 @@ def test_where_a_key_is_needed_nobody_without_one_is_told_what_there_is(play: Pl
             assert b"fn" not in unknown.body
             assert b"open" not in unknown.body
         assert (await browser.call(path, method=method, authorization=f"Bearer {CALL_KEY}")).status == 404
+
+    play(scenario, host="0.0.0.0")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "OPTIONS"])
+def test_where_a_key_is_needed_a_wrong_method_does_not_tell_that_a_function_is_there(play: Play, method: str) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy(await rig.replica(), methods=(Method("run"),))
+        browser = await rig.browser()
+        there, nowhere = [said(await browser.call(f"/call/app/{name}", method=method)) for name in ("fn.run", "fn.ran")]
+        assert there == nowhere == (401, "no_key")
+        wrong = await browser.call("/call/app/fn.run", method=method, authorization=f"Bearer {CALL_KEY}")
+        assert said(wrong) == (405, "method_not_allowed")
 
     play(scenario, host="0.0.0.0")

@@ -178,7 +178,8 @@ def test_the_number_of_series_is_bounded_whatever_is_deployed(play: Play) -> Non
         assert len(now) == most + 1
         rig.control.publish(gone_routes=("default/app/late",), gone_pools=(pool_row("late").pool,))
         await rig.seen()
-        await until(lambda: not any(pool.dirty for pool in rig.front.leaving.values()), "its last level is told")
+        leaving = rig.front.deployed.leaving
+        await until(lambda: not any(pool.dirty for pool in leaving.values()), "its last level is told")
         rig.control.publish(pools=(pool_row("late"),))
         rig.control.publish(gone_pools=(pool_row("late").pool,))
         await rig.deploy(replica, name="last")
@@ -235,7 +236,7 @@ def test_a_control_that_goes_away_or_hangs_keeps_no_scraper_waiting(play: Play) 
         assert b'swell_up{process="control"} 0' in (await scrape(browser)).body
         browser.send(request("/metrics", method="GET", x_prometheus_scrape_timeout_seconds="3600"))
         await until(lambda: len(rig.control.of(AskMetrics)) == 2, "the question")
-        assert rig.control.of(AskMetrics)[1].within_s == 3600 * metrics.SHARE
+        assert rig.control.of(AskMetrics)[1].within_s == metrics.WAIT_MAX_S
         await rig.control.stop()
         assert b'swell_up{process="control"} 0' in (await browser.answer("GET")).body
 
@@ -317,6 +318,7 @@ def test_connections_and_files_are_counted_as_they_are(play: Play) -> None:
         (b"accept: */*\r\nX-Prometheus-Scrape-Timeout-Seconds: 10\r\nx: y\r\n", 10 * metrics.SHARE),
         (b"x-prometheus-scrape-timeout-seconds: 0.5\r\n", 0.5 * metrics.SHARE),
         (b"x-prometheus-scrape-timeout-seconds: 0\r\n", metrics.WAIT_S),
+        (b"x-prometheus-scrape-timeout-seconds: 9999\r\n", metrics.WAIT_MAX_S),
         (b"x-prometheus-scrape-timeout-seconds: soon\r\n", metrics.WAIT_S),
         (b"x-prometheus-scrape-timeout-seconds: 1e9\r\n", metrics.WAIT_S),
         (b"y: x-prometheus-scrape-timeout-seconds: 3\r\n", metrics.WAIT_S),

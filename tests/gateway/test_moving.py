@@ -212,7 +212,7 @@ def test_who_waits_over_a_deploy_waits_no_longer_for_it(play: Play) -> None:
         browser = await rig.browser()
         browser.send(request("/call/app/fn"))
         await until(lambda: rig.control.levels(POOL)[-1:] == [(1, 0)], "it waits")
-        (waiting,) = rig.front.pools[POOL].held
+        (waiting,) = rig.front.deployed.pools[POOL].held
         waiting.at -= 1000.0
         await rig.deploy(pool=NEXT)
         answer = await browser.answer()

@@ -129,7 +129,7 @@ def test_one_that_waits_follows_its_model_to_a_new_revision(play: Play) -> None:
         before = await rig.deploy(methods=model("m"))
         browser = await rig.browser()
         browser.send(request(PATH, body()))
-        await until(lambda: rig.front.pools[before].held_count, "the request's wait")
+        await until(lambda: rig.front.deployed.pools[before].held_count, "the request's wait")
         replica = await rig.replica()
         await rig.deploy(replica, methods=model("m"), pool="default/app/fn@rv-000000000002")
         assert (await browser.answer()).body == body()
@@ -171,7 +171,7 @@ def test_a_stream_is_cut_when_its_reader_leaves(play: Play) -> None:
         browser.send(request(PATH, body()))
         await until(lambda: replica.running, "the request at its replica")
         browser.close()
-        await until(lambda: not rig.front.pools[pool].in_flight, "its slot's return")
+        await until(lambda: not rig.front.deployed.pools[pool].in_flight, "its slot's return")
         await until(rig.control.records, "its record")
         assert [record.error for record in rig.control.records()] == ["client_left"]
 

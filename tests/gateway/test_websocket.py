@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +15,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
-from swell.wire.websocket import accept_key, close_frame, frame
+from swell.wire.websocket import PONG, accept_key, close_frame, frame
 
 pytestmark = pytest.mark.slow
 
@@ -206,6 +208,46 @@ def test_a_client_that_leaves_without_a_word(play: Play, how: str) -> None:
         await until(lambda: server.ended, "the server hears of it")
         await until(lambda: rig.control.records(), "its record")
         assert rig.control.records()[-1].status in ((101, 499) if how == "eof" else (499,))
+
+    play(scenario, slow_ms=0.001)
+
+
+@pytest.mark.parametrize("how", ["reset", "closed", "half"])
+def test_a_client_that_leaves_a_replica_which_does_not_read_is_missed(play: Play, how: str) -> None:
+    """Behind what it said its end cannot be heard; and a deadline may be far."""
+
+    async def scenario(rig: Rig) -> None:
+        ended = asyncio.Event()
+
+        async def deaf(exchange: Exchange, _reader: Reader) -> None:
+            await agree(exchange)
+            await ended.wait()
+
+        pool = await rig.deploy(await rig.replica(deaf), methods=(web("chat"),), timeout_s=3600)
+        browser = await rig.browser()
+        browser.send(HANDSHAKE)
+        assert (await browser.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        client = browser.writer.transport
+        if how == "half":
+            browser.send(frame(2, b"and no more", b"mask"))
+            browser.writer.write_eof()
+            # It hears that it is still thought to be there.
+            async with asyncio.timeout(PATIENCE_S):
+                assert await browser.reader.readexactly(2) == frame(PONG, b"")
+        else:
+            browser.send(frame(2, bytes(30_000_000), b"mask"))
+            left = 0
+            while client.get_write_buffer_size() != left:
+                left = client.get_write_buffer_size()
+                await asyncio.sleep(0.5)
+            assert left > 0
+        if how == "reset":
+            client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.abort()
+        one = await record(rig, status=499)
+        assert one.error == "client_left"
+        await until(lambda: rig.control.levels(pool)[-1:] == [(0, 0)], "its slot is free")
+        ended.set()
 
     play(scenario, slow_ms=0.001)
 

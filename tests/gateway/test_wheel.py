@@ -40,7 +40,7 @@ def test_everything_is_told_after_its_time_and_once(plan: list[tuple[float, str]
                 at += 0.1
                 wheel.add(thing, at)
             waiting.append((thing, at))
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while any(at >= 0 and not thing.told for thing, at in waiting):
             assert time.monotonic() < end
             await asyncio.sleep(0.01)
@@ -71,7 +71,7 @@ def test_a_thing_may_wait_again_when_it_is_told() -> None:
         wheel = Wheel(asyncio.get_running_loop())
         thing = Again()
         wheel.add(thing, 0.0)
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while len(thing.told) < 3:
             assert time.monotonic() < end
             await asyncio.sleep(0.01)
@@ -95,7 +95,7 @@ def test_what_fails_at_its_time_does_not_end_the_others(caplog: pytest.LogCaptur
         for thing in (*faulty, beside):
             wheel.add(thing, now)
         wheel.add(later, now + 3 * TICK_S)
-        end = now + 10
+        end = now + 60
         while not later.told:
             assert time.monotonic() < end
             await asyncio.sleep(0.01)
@@ -126,7 +126,7 @@ def test_what_is_told_may_take_others_of_the_same_moment_away() -> None:
             wheel.add(thing, now)
         wheel.add(later, now + TICK_S)
         while not later.told:
-            assert time.monotonic() < now + 10
+            assert time.monotonic() < now + 60
             await asyncio.sleep(0.01)
         assert sum(len(thing.told) for thing in pair) == 1
 
@@ -157,11 +157,12 @@ def test_it_sleeps_until_something_is_due(monkeypatch: pytest.MonkeyPatch) -> No
         wheel.add(far, now + 600)
         wheel.add(near, now + 1)
         while not near.told:
-            assert time.monotonic() < now + 10
+            assert time.monotonic() < now + 60
             await asyncio.sleep(0.01)
         assert near.told[0] >= now + 1
-        # Once for the first slot that was left empty, once for the near one; not twenty times a second.
-        assert turns == 2
+        # Once for the first slot that was left empty, once for the near one; not twenty times a second. A machine that
+        # had no time in between does both at once.
+        assert turns <= 2
         assert not far.told
         assert wheel._timer is not None
 

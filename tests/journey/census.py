@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from private_swell import PrivateSwell
+from swell.runtime.runner.secrets import files_folder
 
 OWN = ("swell.supervise", "swell.serve control", "swell.serve gateway", "swell.runtime.runner")
 """What the commands of the platform's own processes hold; every other process is a replica or template."""
@@ -50,8 +53,15 @@ def supervisor(swell: PrivateSwell) -> int:
     return pid
 
 
-def left_over(swell: PrivateSwell) -> list[str]:
-    """What a server that is down should not have left behind."""
+def walls(swell: PrivateSwell) -> set[str]:
+    """Namespaces that its processes have made for themselves: of sandboxes, of replicas that have volumes."""
+    own = _namespaces("self")
+    return {one for process in swell.processes() for one in _namespaces(str(process.pid)) - own}
+
+
+def left_over(swell: PrivateSwell, walls: Collection[str] = ()) -> list[str]:
+    """What a server that is down should not have left behind; `walls` are the namespaces that it had."""
+    folders = (swell.home / "run" / "empty", swell.home / "mounts" / "views", files_folder(swell.home))
     sockets = Path("/proc/net/unix").read_text().splitlines()
     return [
         *(f"process {one}" for one in swell.processes()),
@@ -59,7 +69,32 @@ def left_over(swell: PrivateSwell) -> list[str]:
         *(f"socket {line}" for line in sockets if f"{swell.home}/" in line),
         *(f"file {path}" for path in _files(swell.home / "run") if path.name not in ("runner.lock",)),
         *(f"temporary file {path}" for path in _files(swell.scratch)),
+        *(f"folder {path}" for folder in folders if folder and folder.is_dir() for path in folder.iterdir()),
+        *(f"mount {line}" for line in sorted(_mounts()) if f"{swell.home}/" in line),
+        *(f"namespace {one}" for one in sorted(set(walls) & {one for pid in _pids() for one in _namespaces(pid)})),
     ]
+
+
+def _pids() -> list[str]:
+    return [name for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _namespaces(pid: str) -> set[str]:
+    """Those that a process is in, as far as may be looked at."""
+    found = set()
+    for kind in ("mnt", "pid", "net", "user", "ipc", "uts"):
+        with suppress(OSError):
+            found.add(os.readlink(f"/proc/{pid}/ns/{kind}"))
+    return found
+
+
+def _mounts() -> set[str]:
+    """Of the whole machine, whoever sees them."""
+    found: set[str] = set()
+    for pid in _pids():
+        with suppress(OSError):
+            found.update(line.partition(" ")[2] for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines())
+    return found
 
 
 def _files(folder: Path) -> list[Path]:

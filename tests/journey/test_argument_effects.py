@@ -186,6 +186,10 @@ FOUND = ("find_links", "index_url", "extra_index_url", "pre", "extra_options")
         pytest.param(
             "uv_pip_install", marks=pytest.mark.shows("Image.uv_pip_install", "packages", "requirements", *FOUND)
         ),
+        *(
+            pytest.param(method, marks=pytest.mark.shows(f"Image.{method}", *FOUND))
+            for method in ("pip_install_from_requirements", "pip_install_from_pyproject")
+        ),
     ],
 )
 def test_packages(indexes: dict[str, str], method: str, tmp_path: Path) -> None:
@@ -195,6 +199,13 @@ def test_packages(indexes: dict[str, str], method: str, tmp_path: Path) -> None:
     if method == "uv_pip_install":
         (tmp_path / "requirements.txt").write_text("ours-onion\n")
         packages, given["requirements"] = packages[:2], [str(tmp_path / "requirements.txt")]
+    named = ["ours-leek", "ours-stew", "ours-garlic", "ours-onion"]
+    if method == "pip_install_from_requirements":
+        (tmp_path / "requirements.txt").write_text("\n".join(named))
+        packages = (str(tmp_path / "requirements.txt"),)
+    elif method == "pip_install_from_pyproject":
+        (tmp_path / "pyproject.toml").write_text(f"[project]\ndependencies = {named}\n")
+        packages = (str(tmp_path / "pyproject.toml"),)
     image = getattr(swell.Image.debian_slim(), method)(*packages, **given)
     with running("function", image=image) as do:
         found = ["mild", "sharp", "2.0rc1", "ours_stew"]
@@ -208,7 +219,7 @@ def test_packages(indexes: dict[str, str], method: str, tmp_path: Path) -> None:
 @pytest.mark.shows("App.cls", "min_containers")
 def test_one_is_there_before_anyone_asks(own_server: PrivateSwell) -> None:
     with running("cls", min_containers=1):
-        wait_until("one is ready", lambda: len(ready(own_server, "serving")) == 1, wait_s=30)
+        wait_until("one is ready", lambda: len(ready(own_server, "serving")) == 1, wait_s=120)
 
 
 @pytest.mark.shows("App.cls", "max_containers")
@@ -220,14 +231,14 @@ def test_one_at_most() -> None:
 @pytest.mark.shows("App.cls", "buffer_containers")
 def test_one_in_reserve(own_server: PrivateSwell, tmp_path: Path) -> None:
     with running("cls", buffer_containers=1) as do, busy(do, "until", gate=tmp_path / "gate"):
-        wait_until("one more than is needed", lambda: len(ready(own_server, "serving")) == 2, wait_s=30)
+        wait_until("one more than is needed", lambda: len(ready(own_server, "serving")) == 2, wait_s=120)
 
 
 @pytest.mark.shows("App.cls", "scaledown_window")
 def test_an_idle_one_goes(own_server: PrivateSwell) -> None:
     with running("cls", scaledown_window=1) as do:
         do.remote("pid")
-        wait_until("none serves", lambda: not ready(own_server, "serving"), wait_s=30)
+        wait_until("none serves", lambda: not ready(own_server, "serving"), wait_s=120)
 
 
 @pytest.mark.shows("App.cls", "single_use_containers")
@@ -251,7 +262,7 @@ def test_replicas_are_started_for_the_inputs_they_aim_at(own_server: PrivateSwel
     app = swell.App("subject")
     spread = app.function()(subject.spread)
     with app.run(), busy(spread, gate=tmp_path / "gate", calls=3):
-        wait_until("one for each", lambda: len(ready(own_server, "serving")) == 3, wait_s=30)
+        wait_until("one for each", lambda: len(ready(own_server, "serving")) == 3, wait_s=120)
 
 
 # -- how long, and how often ----------------------------------------------------------------------------

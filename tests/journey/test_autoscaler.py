@@ -114,6 +114,6 @@ def test_what_cannot_be_is_refused_before_it_is_sent(given: dict[str, Any], said
 
 
 def test_what_is_not_there_is_named(own_swell: PrivateSwell, file: str) -> None:
-    with pytest.raises(swell.Error, match=r"has no 'g' to scale\. Choose from: Box, f"):
+    with pytest.raises(swell.Error, match=r"has no function 'g'\. Choose from: Box, f"):
         swell.Function.from_name("scaled", "g").update_autoscaler(min_containers=1)
     own_swell.run("app", "stop", "scaled")

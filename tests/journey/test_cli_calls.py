@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import threading
@@ -253,7 +254,7 @@ def test_a_followed_log_goes_on(shop: PrivateSwell) -> None:
 
 def test_why_tells_steps_reasons_and_cost(shop: PrivateSwell) -> None:
     request = called(shop, "shop/fail")
-    wait_until("it is kept", lambda: swell(shop, "why", request).returncode == 0, wait_s=30)
+    wait_until("it is kept", lambda: swell(shop, "why", request).returncode == 0, wait_s=120)
     told = shop.run("why", request)
     for word in (request, "shop/fail", "500 exception", "held", "run", "started for", "per million such requests"):
         assert word in told
@@ -293,13 +294,18 @@ def test_why_points_to_what_ended_a_replica_under_a_request(own_swell: PrivateSw
     path.write_text(
         'import os, time, swell\n\napp = swell.App("frail")\n\n@app.function()\ndef crash():\n    os._exit(3)\n'
         "\n@app.function()\ndef stream():\n    yield 1\n    time.sleep(0.5)\n    os.kill(os.getpid(), 9)\n"
+        '\n@app.function()\ndef spoiled():\n    yield 1\n    raise ValueError("bad")\n'
     )
     own_swell.run("deploy", str(path))
     said = swell(own_swell, "call", "frail/crash").stderr
     assert "swell logs" not in said
     # The caller is told what it was, without asking.
     assert said.splitlines()[-1] == "What ended the replica: its process crashed: exit code 3."
-    assert "its process crashed: signal 9 (SIGKILL)" in swell(own_swell, "call", "frail/stream").stderr
+    cut = swell(own_swell, "call", "frail/stream").stderr
+    assert "its process crashed: signal 9 (SIGKILL)" in cut
+    assert "More: `swell why " in cut
+    failed = swell(own_swell, "call", "frail/spoiled").stderr
+    assert re.search(r"More: `swell logs --request (\S+)`, `swell why \1`\.", failed), failed
     request = said.partition("swell why ")[2].partition("`")[0]
     assert "- it is gone since: its process crashed\n- exit code 3" in own_swell.run("why", request)
     own_swell.run("app", "stop", "frail")
@@ -307,7 +313,7 @@ def test_why_points_to_what_ended_a_replica_under_a_request(own_swell: PrivateSw
 
 def test_why_finds_the_newest_requests(shop: PrivateSwell) -> None:
     request = called(shop, "shop/fail")
-    wait_until("it is listed", lambda: request in shop.run("why"), wait_s=30)
+    wait_until("it is listed", lambda: request in shop.run("why"), wait_s=120)
     line = next(line for line in shop.run("why", "--app", "shop").splitlines() if line.startswith(request))
     assert line.split()[2:5] == ["shop/fail", "500", "exception"]
     assert json.loads(shop.run("why", "--app", "shop", "--json"))[0]["id"] == request
@@ -320,7 +326,7 @@ def test_why_finds_the_newest_requests(shop: PrivateSwell) -> None:
 def test_usage_by_workload_app_and_pool(shop: PrivateSwell) -> None:
     swell(shop, "call", "shop/size", "[]")
     swell(shop, "call", "shop/items")
-    wait_until("it is counted", lambda: _requests(shop, "items") > 0, wait_s=30)
+    wait_until("it is counted", lambda: _requests(shop, "items") > 0, wait_s=120)
     told = shop.run("usage", "--since", "1h")
     assert told.startswith("Since ")
     assert any(line.endswith("  shop/items") for line in told.splitlines())

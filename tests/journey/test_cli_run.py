@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -73,6 +74,15 @@ def flaky(folder: str):
     if tries.read_text() == "xx":
         crash.local()
     return "luck"
+
+@app.function()
+def ticks(folder: str):
+    import pathlib
+    yield 0
+    for number in range(1, 4):
+        print("tick", number)
+        while not (pathlib.Path(folder) / str(number)).exists():
+            time.sleep(0.02)
 
 @app.function()
 def crash():
@@ -321,7 +331,7 @@ def alone() -> Iterator[PrivateSwell]:
 def test_without_a_server_one_is_started_and_ends_with_the_program(alone: PrivateSwell, tools: str) -> None:
     done = swell_run(alone, f"{tools}::add", "--a", "1")
     assert "2.5" in done.stdout.splitlines(), done.stderr
-    wait_until("no process left", lambda: not alone.processes(), wait_s=30)
+    wait_until("no process left", lambda: not alone.processes(), wait_s=120)
 
 
 def test_a_failure_says_how_to_ask_why_once_the_server_has_ended_too(alone: PrivateSwell, tools: str) -> None:
@@ -401,4 +411,42 @@ def test_programs_at_once_share_one_server_until_the_last_ends(alone: PrivateSwe
     ]
     said = [one.communicate(timeout=120) for one in running]
     assert [sorted(out.splitlines())[0] for out, _ in said] == ["1.5", "2.5", "3.5"], said
-    wait_until("no process left", lambda: not alone.processes(), wait_s=30)
+    wait_until("no process left", lambda: not alone.processes(), wait_s=120)
+
+
+def test_output_is_shown_though_control_is_away_for_longer_than_the_run_is_old(
+    own_swell: PrivateSwell, tools: str, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    with going(own_swell, "run", f"{tools}::ticks", "--folder", str(tmp_path)) as running:
+        assert sorted((line(running), line(running))) == ["0\n", "tick 1\n"]
+        killed = own_swell.server("control")
+        os.kill(killed, signal.SIGKILL)
+        wait_until("control is there again", lambda: any(pid != killed for pid in own_swell.servers("control")))
+        stopped = own_swell.server("control")
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            (tmp_path / "1").touch()
+            # It is asked for the output now, and hears of that later.
+            time.sleep(time.monotonic() - began + 1)
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        assert line(running) == "tick 2\n"
+        for number in (2, 3):
+            (tmp_path / str(number)).touch()
+        out, err = running.communicate(timeout=60)
+    assert (running.returncode, out) == (0, "tick 3\n"), err
+
+
+def test_output_is_shown_once_and_whole_also_when_control_is_killed_meanwhile(
+    own_swell: PrivateSwell, tools: str, tmp_path: Path
+) -> None:
+    with going(own_swell, "run", f"{tools}::ticks", "--folder", str(tmp_path)) as running:
+        assert sorted((line(running), line(running))) == ["0\n", "tick 1\n"]
+        for number in (1, 2):
+            os.kill(own_swell.server("control"), signal.SIGKILL)
+            (tmp_path / str(number)).touch()
+            assert line(running) == f"tick {number + 1}\n"
+        (tmp_path / "3").touch()
+        out, err = running.communicate(timeout=60)
+    assert (running.returncode, out) == (0, ""), err

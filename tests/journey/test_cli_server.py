@@ -76,7 +76,7 @@ def test_a_gateway_takes_no_key_that_is_none(tmp_path: Path, text: str | None, m
         (tmp_path / "key").write_text(text)
         (tmp_path / "key").chmod(mode)
     with socket.socket() as listener, pytest.raises(SwellError) as refused:
-        asyncio.run(gateway(Settings(str(tmp_path)), listener, Up(-1, -1)))
+        asyncio.run(gateway(Settings(str(tmp_path)), 0, listener, Up(-1, -1)))
     assert refused.value.code == code
     assert str(tmp_path / "key") in refused.value.message
 

@@ -90,7 +90,7 @@ def test_none_is_held_beside_free_ones(crowd: PrivateSwell, notes: Path, there: 
 @pytest.mark.shows("App.function", "scaledown_window")
 def test_back_to_zero(crowd: PrivateSwell, notes: Path) -> None:
     flood(crowd, "alone", notes, 0.0, calls=5)
-    wait_until("nothing serves", lambda: not serving(crowd, "alone"), wait_s=30)
+    wait_until("nothing serves", lambda: not serving(crowd, "alone"), wait_s=120)
     reply = flood(crowd, "alone", notes, 0.0, calls=1)[0]
     assert reply.headers["swell-cold"] == "1"
     reasons = " ".join(why(crowd, reply.request)["reasons"])
@@ -126,15 +126,15 @@ def standing(own_swell: PrivateSwell) -> Iterator[PrivateSwell]:
 
 @pytest.mark.shows("App.function", "min_containers")
 def test_one_is_kept(standing: PrivateSwell, tmp_path: Path) -> None:
-    wait_until("one is there before anyone asked", lambda: len(serving(standing, "kept")) == 1, wait_s=30)
+    wait_until("one is there before anyone asked", lambda: len(serving(standing, "kept")) == 1, wait_s=120)
     reply = call(standing, "standing/kept")
     assert "swell-cold" not in reply.headers
     gate = tmp_path / "gate"
     with ThreadPoolExecutor(3) as clients, opened_at_the_end(gate):
         busy = [clients.submit(call, standing, "standing/kept", {"until": str(gate)}) for _ in range(3)]
-        wait_until("two more", lambda: len(serving(standing, "kept")) == 3, wait_s=30)
+        wait_until("two more", lambda: len(serving(standing, "kept")) == 3, wait_s=120)
     assert len({one.result().value for one in busy}) == 3
-    wait_until("one is left", lambda: len(serving(standing, "kept")) == 1, wait_s=30)
+    wait_until("one is left", lambda: len(serving(standing, "kept")) == 1, wait_s=120)
     time.sleep(3)
     assert [one["pid"] for one in serving(standing, "kept")] == [reply.value]
 
@@ -145,7 +145,7 @@ def test_one_is_spare(standing: PrivateSwell, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with ThreadPoolExecutor(1) as clients, opened_at_the_end(gate):
         slow = clients.submit(call, standing, "standing/spared", {"until": str(gate)})
-        wait_until("a spare one", lambda: len(serving(standing, "spared")) == 2, wait_s=30)
+        wait_until("a spare one", lambda: len(serving(standing, "spared")) == 2, wait_s=120)
         spare = {one["pid"] for one in serving(standing, "spared")}
         # Answered by the spare one, while the other is at work.
         other = call(standing, "standing/spared")
@@ -153,7 +153,7 @@ def test_one_is_spare(standing: PrivateSwell, tmp_path: Path) -> None:
         assert other.value in spare
         assert "swell-cold" not in other.headers
     assert slow.result().value in spare - {other.value}
-    wait_until("nothing serves", lambda: not serving(standing, "spared"), wait_s=30)
+    wait_until("nothing serves", lambda: not serving(standing, "spared"), wait_s=120)
 
 
 @contextmanager

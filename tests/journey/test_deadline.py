@@ -47,7 +47,7 @@ def leave(swell: PrivateSwell, function: str, arguments: dict[str, object], work
     """Call, hang up once it works, and say when that was (epoch)."""
     connection = http.client.HTTPConnection("127.0.0.1", swell.port, timeout=30)
     connection.request("POST", f"/call/{function}", json.dumps(arguments))
-    wait_until("it works", works, wait_s=30)
+    wait_until("it works", works, wait_s=60)
     left = time.time()
     connection.close()
     return left
@@ -140,7 +140,7 @@ def test_who_is_ended_while_a_replica_starts_is_told_that_it_was_starting(
     reply = call(own_swell, "queued/Slow.get", [1], swell_timeout="1")
     assert (reply.status, reply.error["code"]) == (504, "deadline")
     assert "waited for a free replica" in reply.error["message"]
-    (reason,) = why(own_swell, reply.request)["reasons"]
+    (_, reason) = why(own_swell, reply.request)["reasons"]
     assert "a replica was starting" in reason or "its template was being loaded" in reason
 
 
@@ -184,10 +184,10 @@ def test_code_that_blocks_the_loop_beside_others_is_listed(endless: PrivateSwell
     pid = call(endless, "endless/block_beside", {"file": str(file)}).value
     done = len(steps(file))
     leave(endless, "endless/block_beside", {"file": str(file), "seconds": 6}, lambda: len(steps(file)) > done)
-    wait_until("it is listed", lambda: "cannot be stopped" in listed(endless, pid)["why"], wait_s=30)
+    wait_until("it is listed", lambda: "cannot be stopped" in listed(endless, pid)["why"], wait_s=60)
     # It was not ended for it: it took its last step, is listed no more, and takes others.
-    wait_until("it has ended", lambda: len(steps(file)) == done + 2, wait_s=30)
-    wait_until("it is listed no more", lambda: "cannot be stopped" not in listed(endless, pid)["why"], wait_s=30)
+    wait_until("it has ended", lambda: len(steps(file)) == done + 2, wait_s=60)
+    wait_until("it is listed no more", lambda: "cannot be stopped" not in listed(endless, pid)["why"], wait_s=60)
     assert call(endless, "endless/block_beside", {"file": str(file)}).value == pid
 
 
@@ -207,7 +207,7 @@ def test_what_cannot_be_stopped_ends_its_replica(endless: PrivateSwell) -> None:
     pid = call(endless, "endless/nap").value
     reply = call(endless, "endless/nap", {"seconds": 30}, swell_timeout="1")
     assert (reply.status, reply.error["code"]) == (504, "deadline")
-    wait_until("its process has ended", lambda: not alive(pid), wait_s=30)
+    wait_until("its process has ended", lambda: not alive(pid), wait_s=60)
     other = call(endless, "endless/nap")
     assert other.status == 200
     assert other.value != pid
@@ -221,7 +221,7 @@ def test_what_cannot_be_stopped_beside_others_is_listed(endless: PrivateSwell) -
     other.start()
     reply = call(endless, "endless/nap_beside", {"seconds": 30}, swell_timeout="1")
     assert reply.status == 504
-    wait_until("it is listed", lambda: "cannot be stopped" in listed(endless, pid)["why"], wait_s=30)
+    wait_until("it is listed", lambda: "cannot be stopped" in listed(endless, pid)["why"], wait_s=60)
     assert call(endless, "endless/nap_beside").value == pid
     other.join(60)
     assert [one.value for one in beside] == [pid]

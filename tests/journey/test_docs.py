@@ -34,6 +34,7 @@ from swell.wire.settings import Settings, load  # noqa: E402
 
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])
 OPERATIONS = ROOT / "docs" / "operations.md"
+LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 RUNNABLE = {"bash", "python", "toml"}
 SHOWN_ONLY = {"", "text", "http", "json", "yaml"}
 BLOCK = re.compile(r"(?:<!-- (?P<note>[^>]*) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -118,8 +119,13 @@ def test_toml_blocks_are_settings_or_prices(document: Path, block: Block, tmp_pa
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=names(DOCUMENTS))
 def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
+    for target in LINK.findall(document.read_text()):
         assert target.startswith("https://") or (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_every_page_is_in_the_readme() -> None:
+    shown = set(LINK.findall((ROOT / "README.md").read_text()))
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if f"docs/{page.name}" not in shown] == []
 
 
 def test_every_make_target_is_in_the_readme() -> None:

@@ -17,21 +17,27 @@ SOURCE = ROOT / "src" / "swell"
 WIRE = (ROOT / "docs" / "wire.md").read_text()
 
 CALLS = (
-    *("gateway/*.py", "wire/inference.py", "wire/openai.py"),
+    *("gateway/*.py", "wire/inference.py", "wire/openai.py", "model/variant.py", "decide/variants.py"),
     *(f"decide/{name}.py" for name in ("access", "admit", "inference", "limit", "openai", "route")),
     *("runtime/arguments.py", "runtime/asgi.py", "runtime/batched.py", "runtime/call.py", "runtime/endpoint.py"),
-    *(f"runtime/{name}.py" for name in ("http", "inference", "openai", "results", "service", "websocket")),
+    *(f"runtime/{name}.py" for name in ("hooks", "http", "inference", "openai", "results", "service", "stacked")),
+    "runtime/websocket.py",
 )
 API = (
     "api/*.py",
     "control/*.py",
     "decide/access.py",
+    "decide/lineage.py",
+    "decide/volumes.py",
     "model/key.py",
     "model/limits.py",
+    "model/variant.py",
+    "decide/variants.py",
     "model/names.py",
     "model/traffic.py",
     "model/unknown.py",
-    *(f"store/{name}.py" for name in ("blobs", "faults", "logs", "sealing", "sqlite", "writer")),
+    "model/volume.py",
+    *(f"store/{name}.py" for name in ("blobs", "faults", "logs", "sealing", "sqlite", "volumes", "writer")),
 )
 DEPLOY = ("runtime/runner/builds.py",)
 NOT_ANSWERED = {

@@ -17,7 +17,7 @@ from traffic import PROGRAM, WAKING, OneCall
 
 from private_swell import PrivateSwell, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.mounts]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.mounts]
 
 WAIT_S = 60.0
 

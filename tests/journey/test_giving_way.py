@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from journey.journal import actions, world_log
-from private_swell import Failed, free_port, private_swell
+from private_swell import Failed, free_port, private_swell, wait_until
 from swell.model.plan import Start, Stop
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 CRASHES = """
 import os
@@ -50,7 +50,7 @@ def test_a_replica_that_crashes_on_its_request_is_not_followed_by_one_for_nobody
                     client.call("crashes/now")
                 # Longer than levels may be untold.
                 time.sleep(1.0)
-                assert swell.serving() == []
+                wait_until("none serves", lambda: swell.serving() == [])
         swell.run("down")
         log = actions(world_log(swell.home))
     assert len([a for a in log if isinstance(a, Start) and a.role == "serving"]) == calls

@@ -68,6 +68,16 @@ def test_a_server_and_its_models_are_described(client: triton.InferenceServerCli
     assert "zoo--double" in [each.name for each in client.get_model_repository_index().models]
 
 
+def test_a_batched_model_answers_with_the_rows_of_each_and_what_is_kept(client: triton.InferenceServerClient) -> None:
+    first = client.infer("zoo--total", [given("x", np.array([[1, 2], [3, 4]]))])
+    assert first.as_numpy("total").tolist() == [3, 7]
+    again, other = (client.infer("zoo--total", [given("x", np.array(rows))]) for rows in ([[1, 2], [3, 4]], [[1, 2]]))
+    assert again.as_numpy("at").tolist() == first.as_numpy("at").tolist()
+    assert other.as_numpy("at").tolist() != first.as_numpy("at").tolist()[:1]
+    said, words = refused(client, "zoo--total", given("x", np.array([1, 2])))
+    assert (said, "takes INT64 [-1, 2]" in words) == ("INVALID_ARGUMENT", True)
+
+
 def test_a_model_at_zero_answers_with_its_times(zoo: PrivateSwell, client: triton.InferenceServerClient) -> None:
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     result = client.infer("zoo--double", [given("x", array)], request_id="mine")
@@ -101,6 +111,19 @@ def test_a_wrong_key_is_refused_and_a_right_one_taken(zoo: PrivateSwell, client:
     assert refused(client, "zoo--double", x, headers={"authorization": "Bearer nobody"})[0] == "UNAUTHENTICATED"
     key = (zoo.home / "key").read_text().strip()
     assert client.infer("zoo--double", [x], headers={"authorization": f"Bearer {key}"}).as_numpy("output") == [[2]]
+
+
+def test_a_key_is_told_of_no_model_that_it_may_not_see(zoo: PrivateSwell, client: triton.InferenceServerClient) -> None:
+    key = zoo.run("key", "create", "elsewhere", "--scope", "call:default/elsewhere").strip()
+    told = []
+    for headers in (None, {"authorization": f"Bearer {key}"}):
+        with pytest.raises(InferenceServerException) as raised:
+            client.get_model_metadata("zoo--doubl", headers=headers)
+        assert raised.value.status() == "StatusCode.NOT_FOUND"
+        told.append("zoo--double" in raised.value.message())
+    assert told == [True, False]
+    index = client.get_model_repository_index(headers={"authorization": f"Bearer {key}"})
+    assert list(index.models) == []
 
 
 def test_a_callers_deadline_and_leaving_end_the_work(zoo: PrivateSwell) -> None:

@@ -143,7 +143,7 @@ def test_a_wrong_way_of_asking_names_the_right_one(zoo: PrivateSwell) -> None:
         ("GET", "/v2/models/zoo--double/config", 404, "/infer"),
         ("POST", "/v2/repository/models/zoo--double/unload", 404, "swell deploy"),
         ("GET", "/v2/nonsense", 404, "/v2/models/{model}"),
-        ("GET", "/v2/models/zoo--double/versions/1", 404, "rv-"),
+        ("GET", "/v2/models/zoo--double/versions/7", 404, "rv-"),
     ):
         answer = ask(zoo, method, path, b"" if method == "POST" else None)
         assert (answer.status, word in answer.value["error"]) == (status, True), path

@@ -5,10 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -218,7 +220,7 @@ def test_so_many_at_a_time_and_bodies_no_longer(shop: PrivateSwell, tmp_path: Pa
 
 
 def test_every_limit_is_listed_with_its_source(shop: PrivateSwell) -> None:
-    made(shop, "measured", "--scope", "call:default/shop", "--concurrency", "9")
+    made(shop, "measured", "--scope", "call:default/shop", "--concurrency", "9", "--expires", "2h")
     rows = json.loads(shop.run("limits", "--json"))
     found = {(row["owner"].partition(" (")[0], row["name"]): (row["value"], row["source"]) for row in rows}
     assert found["key measured", "concurrency"] == (9, "swell key create")
@@ -228,6 +230,8 @@ def test_every_limit_is_listed_with_its_source(shop: PrivateSwell) -> None:
     shown = shop.run("limits")
     assert "too_many_in_flight" in shown
     assert "key measured" in shown
+    until = time.strftime("%Y-%m-%d %H:", time.gmtime(found["key measured", "expires_at"][0]))
+    assert re.search(rf"expires_at +{until}\d\d:\d\d +UTC ", shown)
     shop.run("key", "revoke", "measured")
 
 
@@ -272,7 +276,7 @@ def test_no_secret_of_a_key_is_anywhere_on_disk(shop: PrivateSwell) -> None:
     assert asked(shop, key, "/call/shop/none").status == 200
     assert asked(shop, key, "/call/shop/nothing").status == 404
     request = asked(shop, key, "/call/shop/none").request
-    wait_until("its record", lambda: why(shop, request), wait_s=30)
+    wait_until("its record", lambda: why(shop, request), wait_s=120)
     id, secret = key.removeprefix("swk_").split("_")
     assert why(shop, request)["key"] == id
     assert id in swell_with(shop, (shop.home / "key").read_text().strip(), "why", request).stdout
@@ -307,3 +311,84 @@ def test_what_cannot_be_asked_is_told_in_a_sentence(shop: PrivateSwell, words: t
     assert done.returncode in (1, 2)
     assert told in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_of_a_request_that_a_key_may_not_see_it_is_told_as_of_one_that_is_not_kept(shop: PrivateSwell) -> None:
+    key = made(shop, "stranger", "--scope", "call:default/elsewhere")
+    request = asked(shop, "", "/call/shop/none").request
+    wait_until("its record", lambda: why(shop, request), wait_s=120)
+    never = f"{request.partition('-')[0]}-ffffff"
+    told = []
+    for id in (request, never):
+        answer = asked(shop, key, f"/api/requests/{id}", method="GET")
+        told.append((said(answer), answer.error["message"].replace(id, "ID")))
+    assert told[0] == told[1]
+    assert told[0][0][0] == 404
+
+
+def test_a_key_counts_at_the_api_too(shop: PrivateSwell) -> None:
+    key = made(shop, "counted", "--scope", "call:default/shop", "--rate", "1/day", "--burst", "3")
+    answers = [said(asked(shop, key, "/api/apps", method="GET")) for _ in range(4)]
+    assert answers == [(200, "")] * 3 + [(429, "rate_limited")]
+    assert said(asked(shop, key, "/call/shop/greet")) == (429, "rate_limited")
+
+
+def test_a_key_that_was_made_with_another_has_its_limits_and_its_end(shop: PrivateSwell) -> None:
+    team = made(shop, "team", "--scope", "admin:default/*", "--rate", "1/day", "--burst", "6", "--expires", "1d")
+    created = swell_with(shop, team, "key", "create", "member", "--scope", "call:default/shop")
+    assert created.returncode == 0, created.stderr
+    member = created.stdout.strip()
+    assert f"and no longer than {team.split('_')[1]}, whose limits are its own, too" in created.stderr
+    refused = swell_with(shop, team, "key", "create", "longer", "--scope", "call:default/shop", "--expires", "2d")
+    assert "it would outlive" in refused.stderr
+    # Two were asked with the one, four are left for both.
+    answers = [said(asked(shop, member, "/call/shop/greet")) for _ in range(5)]
+    assert answers == [(200, "")] * 4 + [(429, "rate_limited")]
+    revoked = shop.run("key", "revoke", "team")
+    assert f"So end the keys that were made with it: {member.split('_')[1]} (member)." in revoked
+    assert said(asked(shop, member, "/call/shop/greet")) == (401, "key_revoked")
+    listed = {row["name"]: row for row in json.loads(shop.run("key", "list", "--json"))}
+    assert listed["member"]["made_by"] == team.split("_")[1]
+    assert listed["member"]["state"] == "revoked"
+
+
+def test_use_is_summed_by_key(shop: PrivateSwell) -> None:
+    key = made(shop, "frequent", "--scope", "call:default/shop")
+    for _ in range(30):
+        assert asked(shop, key, "/call/shop/greet").status == 200
+    assert said(asked(shop, key, "/call/shop/Few.until", {})) == (422, "bad_arguments")
+
+    def row() -> dict[str, Any]:
+        rows = json.loads(shop.run("usage", "--by", "key", "--json"))
+        return next((each for each in rows if each["name"] == "frequent"), {})
+
+    wait_until("all are counted", lambda: row().get("requests") == 31, wait_s=120)
+    assert row()["key"] == key.split("_")[1]
+    assert row()["errors"] == 1
+    assert row()["cpu_s"] > 0
+    assert row()["cost_usd"] > 0
+    shown = shop.run("usage", "--by", "key", "--since", "1h")
+    assert f"frequent ({key.split('_')[1]})" in shown
+    assert "total" in shown
+    # Who may call is told of the ids of those who called, not of their names.
+    seen = swell_with(shop, key, "usage", "--by", "key", "--json")
+    assert [each["requests"] for each in json.loads(seen.stdout) if each["key"] == row()["key"]] == [31]
+    assert "frequent" not in seen.stdout
+
+
+def test_the_source_that_is_kept_has_a_limit(tmp_path: Path) -> None:
+    program = tmp_path / "large.py"
+    program.write_text(PROGRAM)
+    with private_swell(blobs_max_gib=0.0001) as swell:
+        swell.run("deploy", str(program))
+        noise = os.urandom(200_000).hex()
+        program.write_text(f'{PROGRAM}\nNOISE = "{noise}"\n')
+        key = made(swell, "deployer", "--scope", "deploy:default/shop")
+        refused = swell_with(swell, key, "deploy", str(program))
+        assert refused.returncode == 1
+        assert "(blobs_max_gib)" in refused.stderr
+        assert asked(swell, key, "/call/shop/greet").value == "hello you"
+        rows = {row["name"]: row for row in json.loads(swell.run("limits", "--json"))}
+        limit = rows["blobs_max_gib"]
+        assert (limit["value"], limit["unit"], limit["source"]) == (0.0001, "GiB", "flag")
+        assert limit["codes"] == ["blobs_full"]

@@ -54,8 +54,10 @@ class Kill:
 
 
 @pytest.fixture
-def swell(tmp_path: Path) -> Iterator[PrivateSwell]:
+def swell(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[PrivateSwell]:
+    """With as many gateways as it is asked for."""
     with unstarted_swell() as made:
+        made.environ["SWELL_GATEWAYS"] = str(request.param)
         up(made)
         program = tmp_path / "fire.py"
         program.write_text(PROGRAM)
@@ -82,7 +84,7 @@ def version() -> int:
 """
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("victim", SERVERS)
 def test_a_deploy_cut_short_says_so_and_changes_nothing(tmp_path: Path, victim: str) -> None:
     program, mark = tmp_path / "slow.py", tmp_path / "imported"
@@ -133,15 +135,16 @@ def deploys(swell: PrivateSwell, program: Path) -> bool:
 
 
 @pytest.mark.timeout(60 + 40 * ROUNDS)
-def test_kills_under_load(swell: PrivateSwell, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("swell", "count"), [(1, ROUNDS), (2, ROUNDS // 3)], indirect=["swell"], ids=["one", "two"])
+def test_kills_under_load(swell: PrivateSwell, count: int, tmp_path: Path) -> None:
     seed = int(os.environ.get("SWELL_KILL_SEED") or random.SystemRandom().randrange(2**32))
     print(f"SWELL_KILL_SEED={seed} SWELL_KILL_ROUNDS={ROUNDS}")
     chance = random.Random(seed)
     rounds: list[tuple[str, ...]] = []
-    while len(rounds) < ROUNDS:
+    while len(rounds) < count:
         # Each alone and two at once, in any order; never so often that the supervisor gives up.
         rounds += chance.sample([*VICTIMS, chance.choice(PAIRS)], len(VICTIMS) + 1)
-    for number, victims in enumerate(rounds[:ROUNDS]):
+    for number, victims in enumerate(rounds[:count]):
         begun = time.monotonic()
         print(f"round {number}: {' and '.join(victims)}", end="", flush=True)
         one_round(swell, victims, chance, tmp_path / f"book-{number}")

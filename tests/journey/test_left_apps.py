@@ -130,7 +130,7 @@ def test_an_app_that_is_left_is_named_and_its_server_stays(alone: PrivateSwell, 
     assert code == 0, said
     assert told(said) == listed(alone)
     assert "`swell down` ends it" in said
-    wait_until("a server for whoever comes", lambda: lock(alone)["attached"] is False, wait_s=30)
+    wait_until("a server for whoever comes", lambda: lock(alone)["attached"] is False, wait_s=120)
     # It does not end with the next run, and that one does not say so.
     code, said = ended(launch(alone, "run", f"{tools}::fail"))
     assert code == 1
@@ -174,20 +174,20 @@ def test_an_app_is_named_or_gone_when_the_end_is_interrupted(
         _, said = running.communicate(timeout=60)
     left = told(said)
     if not left:
-        wait_until("no server", lambda: not alone.processes(), wait_s=30)
+        wait_until("no server", lambda: not alone.processes(), wait_s=120)
         alone.run("up", "-d")
     assert listed(alone) == left
 
 
 def test_a_run_that_failed_leaves_no_server(alone: PrivateSwell, tools: str) -> None:
     assert ended(launch(alone, "run", "-d", f"{tools}::fail"))[0] == 1
-    wait_until("no process left", lambda: not alone.processes(), wait_s=30)
+    wait_until("no process left", lambda: not alone.processes(), wait_s=120)
 
 
 def test_a_program_of_its_own_leaves_its_app_too(alone: PrivateSwell, tools: str) -> None:
     code, said = run_python(alone, tools)
     assert code == 0, said
-    wait_until("a server for whoever comes", lambda: lock(alone).get("attached") is False, wait_s=30)
+    wait_until("a server for whoever comes", lambda: lock(alone).get("attached") is False, wait_s=120)
     assert [name.partition("--")[0] for name in listed(alone)] == ["tools"]
 
 
@@ -196,7 +196,7 @@ def test_an_app_whose_server_cannot_be_kept_is_stopped(alone: PrivateSwell, tool
     path.write_text(UNKEPT)
     code, said = run_python(alone, str(path))
     assert (code, said) == (0, "server_failed: it cannot\n"), said
-    wait_until("no process left", lambda: not alone.processes(), wait_s=30)
+    wait_until("no process left", lambda: not alone.processes(), wait_s=120)
     alone.run("up", "-d")
     assert listed(alone) == []
 
@@ -213,7 +213,7 @@ def test_only_the_server_that_the_app_is_on_is_kept(own_swell: PrivateSwell, alo
         done = subprocess.run(words, env=elsewhere, capture_output=True, text=True, timeout=120)
         assert told(done.stderr) == listed(own_swell) != []
         assert os.listdir(alone.home / "run" / "attached") == [str(other.pid)]
-    wait_until("no process left", lambda: not alone.processes(), wait_s=30)
+    wait_until("no process left", lambda: not alone.processes(), wait_s=120)
     own_swell.run("app", "stop", *told(done.stderr))
 
 

@@ -31,6 +31,7 @@ class Fragile:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_what_kept_failing_is_tried_again_for_the_first_caller_after_its_time(tmp_path: Path) -> None:
     """Nothing else happens meanwhile: no deploy, and nobody who asks for it."""
     weights = tmp_path / "weights"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from private_swell import PrivateSwell, unstarted_swell, wait_until
+from swell.control.owners import OWNER_LOOK_S
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PROGRAM = """
 import time
@@ -30,7 +34,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
 def test_a_killed_programs_app_is_stopped(own_swell: PrivateSwell, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(PROGRAM)
@@ -41,8 +44,35 @@ def test_a_killed_programs_app_is_stopped(own_swell: PrivateSwell, tmp_path: Pat
         with own_swell.connect() as client:
             assert [app["ephemeral"] for app in client.get("/api/apps").value] == [True]
             program.send_signal(signal.SIGKILL)
-            wait_until("its app is stopped", lambda: client.get("/api/apps").value == [], wait_s=30)
+            wait_until("its app is stopped", lambda: client.get("/api/apps").value == [], wait_s=120)
             wait_until("its replicas are gone", lambda: own_swell.replicas() == [], wait_s=60)
+    finally:
+        program.kill()
+        program.wait()
+
+
+ELSEWHERE = """
+from swell.model.owner import Owner
+
+run.me = lambda: Owner(2**30, 1, "another machine")
+"""
+
+
+def test_a_program_on_another_machine_keeps_its_app(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    """Of its pid there is no process here."""
+    file = tmp_path / "far.py"
+    head, tail = PROGRAM.split("\n\n\nif ")
+    file.write_text(f"{head}\nfrom swell.sdk import run\n{ELSEWHERE}\nif {tail}")
+    program = subprocess.Popen([sys.executable, str(file)], env=own_swell.environ, stdout=subprocess.PIPE, text=True)
+    try:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "1\n"
+        time.sleep(4 * OWNER_LOOK_S)
+        with own_swell.connect() as client:
+            assert [app["name"].partition("--")[0] for app in client.get("/api/apps").value] == ["mine"]
+            program.send_signal(signal.SIGINT)
+            program.wait()
+            assert client.get("/api/apps").value == []
     finally:
         program.kill()
         program.wait()
@@ -78,7 +108,6 @@ def test_a_program_of_local_entry_points_only_runs(own_swell: PrivateSwell, tmp_
     assert own_swell.run("run", str(file)) == "3\n"
 
 
-@pytest.mark.slow
 def test_a_server_started_for_a_run_has_ended_when_the_run_has(tmp_path: Path) -> None:
     file = tmp_path / "two.py"
     file.write_text('import swell\napp = swell.App("two")\n\n\n@app.function()\ndef f() -> int:\n    return 2\n')

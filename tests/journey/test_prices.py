@@ -11,7 +11,7 @@ from shell import refusal
 from journey.callers import APPS, call, command, why
 from private_swell import PrivateSwell, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 CPU_S_USD, GIB_S_USD = 1.0, 10.0
 MEMORY_GIB = 0.5

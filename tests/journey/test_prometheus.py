@@ -130,7 +130,7 @@ def test_a_prometheus_knows_what_happened(shop: PrivateSwell) -> None:
 def check_start_ups(scraper: Prometheus) -> None:
     """Each start was one, and its phases are told."""
     ready = 'swell_replica_starts_total{outcome="ready",function="Model",role="serving",start="fork"}'
-    wait_until("the start is counted", lambda: scraper.number(ready) == 1, wait_s=30)
+    wait_until("the start is counted", lambda: scraper.number(ready) == 1, wait_s=120)
     query = "sum by (phase) (swell_cold_start_seconds_count{role='serving', start='fork'})"
     phases = {one["phase"] for one, value in scraper.ask(query) if value}
     assert {"order", "hand_over", "fork", "enter", "listen"} <= phases

@@ -51,12 +51,12 @@ def test_a_live_run_replayed_gives_the_same_plans(tmp_path: Path) -> None:
     with private_swell(template_idle_s=4) as swell:
         deploy(swell, program, 1)
         assert call_all(swell) == {1}
-        wait_until("all at zero", lambda: swell.serving() == [], wait_s=30)
+        wait_until("all at zero", lambda: swell.serving() == [], wait_s=120)
         deploy(swell, program, 2)
         assert call_all(swell) == {2}
         control = swell.server("control")
         os.kill(control, signal.SIGKILL)
-        wait_until("another control", lambda: another(swell, control), wait_s=30)
+        wait_until("another control", lambda: another(swell, control), wait_s=120)
         assert call_all(swell) == {2}
         wait_until("all at zero, templates too", lambda: swell.replicas() == [], wait_s=60)
         swell.run("down")

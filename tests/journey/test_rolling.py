@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from journey.callers import events
 from private_swell import Failed, PrivateSwell, unstarted_swell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -25,7 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 DEPLOYS = int(os.environ.get("SWELL_DEPLOYS", "50"))
 KILL_EVERY = 12
 """One deploy in so many meets a control that is killed."""
-CALLERS = 6
+WAYS = ("kept", "new", "stream") * 2
+"""How callers call: on one connection, on a new one each time, or for answers that come bit by bit."""
 
 PROGRAM = """
 import asyncio, os
@@ -45,6 +47,12 @@ class Roll:
     async def version(self) -> int:
         await asyncio.sleep(0.01)
         return {version}
+
+    @swell.method()
+    async def versions(self):
+        for _ in range(5):
+            await asyncio.sleep(0.02)
+            yield {version}
 """
 WARM = "min_containers=1, max_containers=3"
 
@@ -78,36 +86,43 @@ def version(swell: PrivateSwell) -> int:
 
 @dataclass
 class Calls:
-    """What callers got who call one after the other, as fast as they can, each on a connection of its own."""
+    """What callers got who call one after the other, as fast as they can."""
 
     port: int
     over: threading.Event = field(default_factory=threading.Event)
-    answers: list[list[tuple[float, int]]] = field(default_factory=list)
+    answers: list[list[tuple[float, int]]] = field(default_factory=lambda: [[] for _ in WAYS])
     """By caller: when it was asked, and the version that answered."""
     failed: list[str] = field(default_factory=list)
 
-    def call(self, mine: list[tuple[float, int]]) -> None:
+    def call(self, way: str, mine: list[tuple[float, int]]) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        method = "versions" if way == "stream" else "version"
         while not self.over.is_set():
             begun = time.monotonic()
             try:
-                connection.request("POST", "/call/roll/Roll.version", b"{}")
+                connection.request("POST", f"/call/roll/Roll.{method}", b"{}")
                 answer = connection.getresponse()
                 body = answer.read()
             except (OSError, http.client.HTTPException) as error:
-                self.failed.append(repr(error))
+                self.failed.append(f"{way}: {error!r}")
                 return
-            if answer.status == 200:
-                mine.append((begun, json.loads(body)))
+            if answer.status != 200:
+                self.failed.append(f"{way}: {answer.status} {body[:300].decode(errors='replace')}")
+                continue
+            whole = [*events(body)] if way == "stream" else [("message", json.loads(body))] * 5 + [("end", None)]
+            told = {data for event, data in whole if event == "message"}
+            if len(told) == 1 and [event for event, _ in whole] == ["message"] * 5 + ["end"]:
+                mine.append((begun, told.pop()))
             else:
-                self.failed.append(f"{answer.status} {body[:300].decode(errors='replace')}")
+                self.failed.append(f"{way}: {body!r}")
+            if way == "new":
+                connection.close()
 
 
 @contextmanager
 def callers(port: int) -> Iterator[Calls]:
     calls = Calls(port)
-    calls.answers = [[] for _ in range(CALLERS)]
-    threads = [threading.Thread(target=calls.call, args=(mine,)) for mine in calls.answers]
+    threads = [threading.Thread(target=calls.call, args=one) for one in zip(WAYS, calls.answers, strict=True)]
     for thread in threads:
         thread.start()
     try:
@@ -129,13 +144,35 @@ def test_no_request_fails_while_an_app_is_deployed_again_and_again(swell: Privat
             wait_until("it is deployed", lambda number=number: deploys(deploy, number), wait_s=120, pause_s=0.2)
             done.append((time.monotonic(), number))
     assert calls.failed == []
-    assert min(map(len, calls.answers)) > DEPLOYS
+    assert min(map(len, calls.answers)) > 0
     for mine in calls.answers:
         told = [version for _, version in mine]
         assert told == sorted(told), "a caller was answered by a version before that which answered it last"
         for at, number in done:
             after = [version for begun, version in mine if begun > at]
             assert not after or min(after) >= number, f"v{number} was deployed, and an older one answered"
+
+
+def test_no_request_fails_while_versions_are_promoted_and_taken_back(swell: PrivateSwell, deploy: Deploy) -> None:
+    """What takes over was made ready beside, and what is rolled back to is started anew."""
+    deploy(1)
+    now: list[tuple[float, int]] = [(time.monotonic(), 1)]
+    with callers(swell.port) as calls:
+        for number in range(2, 2 + max(3, DEPLOYS // 10)):
+            deploy(number, "--strategy", "blue-green")
+            swell.run("app", "promote", "roll")
+            now.append((time.monotonic(), number))
+            swell.run("app", "rollback", "roll")
+            now.append((time.monotonic(), number - 1))
+            deploy(number)
+            now.append((time.monotonic(), number))
+    assert calls.failed == []
+    for mine in calls.answers:
+        assert mine
+        for at, version in mine:
+            before = [number for since, number in now if since <= at][-1:]
+            after = [number for since, number in now if since > at][:1]
+            assert version in (*before, *after), "of those that had the traffic then, or were about to"
 
 
 def deploys(deploy: Deploy, number: int) -> bool:

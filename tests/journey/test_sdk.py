@@ -181,7 +181,7 @@ def test_a_deployed_app_is_called_from_another_program(own_swell: PrivateSwell, 
 def test_without_a_server_one_is_started_and_nothing_is_left() -> None:
     with unstarted_swell() as swell:
         assert run(swell, "arrays")["values"] == [0.6, 0.8]
-        wait_until("no process left", lambda: not swell.processes(), wait_s=30)
+        wait_until("no process left", lambda: not swell.processes(), wait_s=120)
         assert [path.name for path in (swell.home / "run").rglob("*") if path.is_socket()] == []
         assert command(swell, "ps").code == 1
 
@@ -194,7 +194,7 @@ def test_a_plain_script_runs_with_app_run(tmp_path: Path) -> None:
             [sys.executable, str(script)], env=swell.environ, capture_output=True, text=True, timeout=120
         )
         assert (done.returncode, done.stdout) == (0, "42 True\n"), done.stderr
-        wait_until("no process left", lambda: not swell.processes(), wait_s=30)
+        wait_until("no process left", lambda: not swell.processes(), wait_s=120)
 
 
 SCRIPT = """

@@ -194,6 +194,16 @@ def test_its_name_is_its_own(own_swell: PrivateSwell, tmp_path: Path) -> None:
         assert client.get("/api/apps").value == []
 
 
+def test_what_it_wrote_another_time_is_not_shown_again(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    for time in ("first", "second"):
+        (tmp_path / time).mkdir()
+        with drafting(own_swell, tmp_path / time) as draft:
+            assert draft.page() == {"version": 1, "words": ["first"]}
+            draft.says("page | asked")
+            assert draft.end(signal.SIGTERM) == 143
+            assert sum("page | asked" in line for line in draft.shown) == 1
+
+
 def test_what_cannot_be_served_at_first_is_refused(own_swell: PrivateSwell, tmp_path: Path) -> None:
     file = tmp_path / "broken.py"
     file.write_text("import swell\napp = swell.App('broken')\n1 / 0\n")

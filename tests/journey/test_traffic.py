@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 
 import swell
+from journey.callers import ask as ask_page
+from journey.callers import call
+from journey.callers import why as record_of
 from private_swell import Failed, PrivateSwell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixtures("own_server")]
@@ -94,6 +98,31 @@ def test_by_share_by_hash_by_header_and_by_tag(own_server: PrivateSwell, deploy:
             assert ask(own_server, X_User=user) == 3
     own_server.run("app", "rollback", "split", "v1")
     assert {ask(own_server, X_User=str(n)) for n in range(10)} == {1}
+
+
+def test_what_led_a_request_to_its_version_is_told(own_server: PrivateSwell, deploy: Deploy) -> None:
+    for number in (1, 2, 3):
+        deploy(number)
+
+    def led(target: str = "split/version", **headers: str) -> str:
+        answer = call(own_server, target, **headers)
+        assert answer.status == 200, answer
+        reasons = record_of(own_server, answer.request)["reasons"]
+        assert any(told.startswith("what held it: ") and "no core dumps" in told for told in reasons), reasons
+        return str(reasons[0])
+
+    revision = r"\(rv-\w+\)"
+    assert re.fullmatch(f"went to v3 {revision}, which had the traffic", led())
+    how = ("--hash-header", "X-User", "--header", "X-Variant=b:v1", "--tag", "canary:v1")
+    own_server.run("app", "traffic", "split", "v2=50", "v3=50", *how)
+    share = "50 % of the traffic is its share"
+    assert re.fullmatch(f"went to v[23] {revision}, as all with the same x-user: {share}", led(X_User="7"))
+    assert re.fullmatch(rf"went to v[23] {revision}, by lot \(the request had no x-user\): {share}", led())
+    assert re.fullmatch(f"went to v1 {revision}: requests with its x-variant do", led(X_Variant="b"))
+    assert re.fullmatch(f"went to v1 {revision}: it was asked for as 'canary'", led("split@canary/version"))
+    assert re.fullmatch(f"went to v3 {revision}: it was asked for as 'v3'", led("split@v3/Warm.version"))
+    page = ask_page(own_server, "GET", "/web/canary--splitpage/")
+    assert "it was asked for as 'canary'" in record_of(own_server, page.request)["reasons"][0]
 
 
 @pytest.mark.shows("Function.from_name", "version")

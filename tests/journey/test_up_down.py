@@ -120,8 +120,8 @@ def test_a_killed_process_is_replaced_and_calls_go_on(idle: PrivateSwell, naps: 
     replica = nap(idle).value
     killed = idle.server(name)
     os.kill(killed, signal.SIGKILL)
-    wait_until(f"another {name}", lambda: _pid(idle, name) not in (0, killed), wait_s=30)
-    wait_until("an answer", lambda: _answers(idle), wait_s=30)
+    wait_until(f"another {name}", lambda: _pid(idle, name) not in (0, killed), wait_s=120)
+    wait_until("an answer", lambda: _answers(idle), wait_s=120)
     assert nap(idle).value == replica
 
 
@@ -130,7 +130,7 @@ def test_a_killed_supervisor_takes_all_with_it(idle: PrivateSwell, naps: str) ->
     idle.run("deploy", naps)
     nap(idle)
     os.kill(supervisor(idle), signal.SIGKILL)
-    wait_until("no process left", lambda: not idle.processes(), wait_s=30)
+    wait_until("no process left", lambda: not idle.processes(), wait_s=120)
 
 
 def test_down_after_a_kill_ends_what_is_left(idle: PrivateSwell, naps: str) -> None:
@@ -165,7 +165,7 @@ def test_up_after_a_kill_keeps_the_replicas(idle: PrivateSwell, naps: str) -> No
     replica = nap(idle).value
     os.kill(supervisor(idle), signal.SIGKILL)
     idle.run("up", "-d")
-    wait_until("an answer", lambda: _answers(idle), wait_s=30)
+    wait_until("an answer", lambda: _answers(idle), wait_s=120)
     assert nap(idle).value == replica
 
 
@@ -246,7 +246,18 @@ def test_a_server_for_a_process_ends_with_it(idle: PrivateSwell) -> None:
     idle.run("up", "-d", "--attach-pid", str(client.pid))
     assert len(idle.processes()) == 4
     client.communicate(b"\n")
-    wait_until("no process left", lambda: not idle.processes(), wait_s=30)
+    wait_until("no process left", lambda: not idle.processes(), wait_s=120)
+
+
+def test_a_server_comes_up_although_whoever_started_it_was_killed(idle: PrivateSwell) -> None:
+    starting = subprocess.Popen(["swell", "up", "-d"], env=idle.environ, stderr=subprocess.DEVNULL)
+    wait_until("the server begins", lambda: any("report-fd" in one.command for one in idle.processes()), wait_s=120)
+    starting.kill()
+    starting.wait()
+    lock = idle.home / "lock"
+    wait_until("it is up", lambda: lock.exists() and '"ready"' in lock.read_text(), wait_s=60)
+    assert idle.run("ps", "--json").strip() == "[]"
+    assert "Traceback" not in idle.log(200)
 
 
 def _pid(swell: PrivateSwell, name: str) -> int:

@@ -56,7 +56,7 @@ def test_cpu_time_is_what_the_kernel_accounted(burning: PrivateSwell) -> None:
     assert accounted_s > 2 * BURN_S
     # The last of it is known once the replica is gone.
     wait_until("the replica is gone", lambda: not burning.serving(), wait_s=60)
-    wait_until("its usage is there", lambda: usage(burning).get("cpu_s", 0) >= accounted_s * (1 - SHARE), wait_s=20)
+    wait_until("its usage is there", lambda: usage(burning).get("cpu_s", 0) >= accounted_s * (1 - SHARE), wait_s=120)
     time.sleep(2)
     assert usage(burning)["cpu_s"] == pytest.approx(accounted_s, rel=SHARE)
 
@@ -65,7 +65,7 @@ def test_idle_start_up_and_template_time_appear(own_swell: PrivateSwell) -> None
     own_swell.run("deploy", str(APPS / "burning.py"))
     reply = call(own_swell, "burning/burn", {"seconds": 0.2})
     wait_until("the replica is gone", lambda: not own_swell.serving(), wait_s=60)
-    wait_until("it is all there", lambda: usage(own_swell).get("replica_s", 0) > 2, wait_s=20)
+    wait_until("it is all there", lambda: usage(own_swell).get("replica_s", 0) > 2, wait_s=120)
     row = usage(own_swell)
     assert (row["requests"], row["errors"], row["cold"]) == (1, 0, 1)
     assert 0 < row["starting_s"] < row["replica_s"]

@@ -136,4 +136,4 @@ def test_a_process_that_listens(pages: PrivateSwell) -> None:
         assert re.fullmatch(rb"perl \d+ saw POST \S*/a/b with 5 bytes\n", reply.body)
         assert reply.request
     pages.run("app", "stop", "listener")
-    wait_until("it is gone", lambda: not any("perl" in one.command for one in pages.processes()), wait_s=30)
+    wait_until("it is gone", lambda: not any("perl" in one.command for one in pages.processes()), wait_s=120)

@@ -95,6 +95,21 @@ def test_the_timeout_is_that_of_the_session(sockets: PrivateSwell) -> None:
     assert (record["status"], record["error"]) == (504, "deadline")
 
 
+def test_a_key_that_is_revoked_ends_its_sessions(sockets: PrivateSwell) -> None:
+    key = sockets.run("key", "create", "talker", "--scope", "call:default/sockets").strip()
+    with opened(sockets, additional_headers={"Authorization": f"Bearer {key}"}) as client, opened(sockets) as other:
+        client.recv(WAIT_S)
+        other.recv(WAIT_S)
+        sockets.run("key", "revoke", "talker")
+        code, reason = closed(client)
+        assert code == 1008
+        assert "was revoked" in reason
+        other.send("still here")
+        assert other.recv(WAIT_S) == "still here"
+        record = why(sockets, request_of(client))
+    assert record["status"] == 101
+
+
 def test_a_process_that_listens_talks_itself(sockets: PrivateSwell) -> None:
     with opened(sockets, "/web/process/any") as client:
         pid = int(client.recv(WAIT_S))

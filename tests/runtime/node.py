@@ -32,7 +32,7 @@ from swell.wire import link as wire
 from swell.wire.paths import Home
 from swell.wire.settings import Settings
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 numbers = itertools.count(1)
 
@@ -48,6 +48,8 @@ class Node:
         self.epoch = epoch
         self.facts: list[NodeSeen | ReplicaSeen | Inventory] = []
         self.used: list[Usage] = []
+        self.accounted: set[str] = set()
+        """Replicas of which usage was told after their end, which is the last of it."""
         self.deployed: list[Revision] = []
         """What control says is wanted."""
         self.connected = asyncio.Event()
@@ -67,6 +69,7 @@ class Node:
 
     def heard_usage(self, rows: Sequence[Usage]) -> None:
         self.used.extend(rows)
+        self.accounted |= {row.replica for row in rows if any(seen.phase in OVER for seen in self.seen(row.replica))}
 
     def runner_left(self, node: str) -> None:
         self.connected.clear()
@@ -174,7 +177,10 @@ class Node:
     # -- what is seen ------------------------------------------------------------------------
 
     def seen(self, replica: str) -> list[ReplicaSeen]:
-        return [fact for fact in self.facts if isinstance(fact, ReplicaSeen) and fact.replica == replica]
+        """By itself or, as it is told to a control that comes later, in an inventory."""
+        told = (fact.replicas if isinstance(fact, Inventory) else (fact,) for fact in self.facts)
+        seen = itertools.chain.from_iterable(told)
+        return [one for one in seen if isinstance(one, ReplicaSeen) and one.replica == replica]
 
     async def ready(self, replica: str) -> ReplicaSeen:
         """Its report of being ready; fails at once when it ends before."""
@@ -224,7 +230,10 @@ class Node:
                 member.size = len(text.encode())
                 archive.addfile(member, io.BytesIO(text.encode()))
         digest = "sha256-" + hashlib.sha256(buffer.getvalue()).hexdigest()
-        (self.home.blobs / digest).write_bytes(buffer.getvalue())
+        blob = self.home.blobs / digest
+        # As on a server: what is there is never written again, while somebody may read it.
+        if not blob.exists():
+            blob.write_bytes(buffer.getvalue())
         return digest
 
     def log(self) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from swell.wire.child import Down, Failed, ForkStarted, Launch, Ready, Up
 from swell.wire.frames import Unpacker, pack
 from swell.wire.loglines import ENDED, unmark
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 CHILD = """
 import msgspec, os, socket, sys, time

@@ -134,6 +134,17 @@ def test_callers_who_come_back_stay_together(max_size: int, callers: int) -> Non
     assert taken[-1] == min(callers, max_size)
 
 
+def test_who_had_room_all_along_does_not_wait_anew_for_those_who_may_come_back() -> None:
+    line: Gathering[str] = Gathering(5, 0.025, 2)
+    line.add("first", 1.0)
+    assert line.take(1.0) == ["first"]
+    line.add("second", 1.0)
+    line.ended(1, 1.02)
+    assert line.take(1.024) == []
+    assert line.due() == 1.025
+    assert line.take(1.025) == ["second"]
+
+
 def test_nothing_that_ran_a_while_ago_is_waited_for() -> None:
     line: Gathering[str] = Gathering(8, 0.005, 1)
     for each in "abc":

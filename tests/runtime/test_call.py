@@ -23,7 +23,7 @@ class Told:
     """What the gateway is told, in order."""
 
     def __init__(self) -> None:
-        self.request = SimpleNamespace(id="q1", deadline=1e12, trusted=False, header=lambda _name: b"")
+        self.request = SimpleNamespace(id="q1", deadline=1e12, trusted=False, header=lambda _name: b"", reply=None)
         self.closed = False
         self.writable = True
         self.on_writable = None

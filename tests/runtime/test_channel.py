@@ -13,7 +13,7 @@ from swell.runtime.runner.child_link import ChildLink
 from swell.wire.child import Reattach, Stuck, Up
 from swell.wire.frames import Unpacker
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 ME = Reattach("r1-1", 7, True)
 
 

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from replica_harness import ReplicaProcess, cls, function, ready_replica, until
 
+from swell.model.tensors import Tensor, Tensors
 from swell.model.workload import Entry, Method
 from swell.wire.child import Drain, Served
 from swell.wire.http import FRAMES, MSGPACK, OCTETS, PICKLE
@@ -198,6 +199,24 @@ def test_a_result_that_cannot_be_encoded_says_which_types_can(replica: ReplicaPr
     assert error["code"] == "bad_result"
     assert "lock" in error["message"]
     assert "dataclasses" in error["message"]
+
+
+RAGGED = """
+    class Result:
+        def __array__(self, *args, **kwargs):
+            raise RuntimeError("no longer there")
+
+    def thing(x):
+        return Result()
+"""
+
+
+def test_what_a_result_raises_when_it_is_written_is_told_as_it_is() -> None:
+    entry = function(tensors=Tensors((Tensor("x", "FP32", (1,)),), (Tensor("y", "FP32", (1,)),)))
+    asked = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}
+    with ready_replica(RAGGED, entry) as process:
+        status, _, body = process.request("/v2/thing", msgspec.json.encode(asked))
+        assert (status, msgspec.json.decode(body)) == (500, {"error": "RuntimeError: no longer there"})
 
 
 def test_pickles_need_the_key(replica: ReplicaProcess) -> None:

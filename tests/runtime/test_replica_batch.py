@@ -195,14 +195,17 @@ def test_what_comes_while_a_batch_runs_is_the_next_one(name: str) -> None:
         assert [status for status, _, _ in answers] == [200] * 7
         assert [body[:2] for _, _, body in answers] == [[0, 1], [1, 4], [2, 4], [3, 4], [4, 4], [5, 2], [6, 2]]
         assert [batch(headers) for _, headers, _ in answers] == [(1, "q0")] + [(4, "q1")] * 4 + [(2, "q5")] * 2
-        # One line a batch, of its first input.
+        # One line a batch, under its own id; in front of it stands who was in it.
         until(lambda: len(replica.printed("worked on")) == 3, "the log")
         worked = [(request, text) for _, request, text in replica.printed("worked on")]
         assert worked == [
             ("q0", "worked on [0] None"),
-            ("q1", "worked on [1, 2, 3, 4] None"),
-            ("q5", "worked on [5, 6] None"),
+            ("q1-b", "worked on [1, 2, 3, 4] None"),
+            ("q5-b", "worked on [5, 6] None"),
         ]
+        lines = [(stream, request, text) for stream, request, text in replica.lines if request == "q1-b"]
+        assert lines[0] == ("batch", "q1-b", "q1 q2 q3 q4")
+        assert [stream for stream, _, _ in lines[1:]] == ["out"] * (len(lines) - 1)
 
 
 def test_who_calls_alone_does_not_wait() -> None:
@@ -252,7 +255,11 @@ def test_each_has_its_own_error_and_what_raises_is_everybodys() -> None:
         # That of all is there once.
         until(lambda: len(replica.printed("Error: ")) >= 3, "the log")
         logged = [(request, text) for _, request, text in replica.printed("Error: ")]
-        assert logged == [("q1", "ValueError: not 1"), ("q1", "ValueError: not 3"), ("q5", "KeyError: 'all of them'")]
+        assert logged == [
+            ("q1-b", "ValueError: not 1"),
+            ("q1-b", "ValueError: not 3"),
+            ("q5-b", "KeyError: 'all of them'"),
+        ]
 
 
 def test_a_wrong_number_of_results_is_told_to_each() -> None:

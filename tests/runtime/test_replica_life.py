@@ -21,6 +21,8 @@ PLAIN = """
     [
         ("class Thing:\n    def start(self): raise ValueError('no model')", cls(enter=("start",)), "no model"),
         ("class Thing:\n    async def start(self): raise ValueError('no model')", cls(enter=("start",)), "no model"),
+        ("class Thing:\n    def start(self): raise SystemExit('no model')", cls(enter=("start",)), "no model"),
+        ("class Thing:\n    async def start(self): raise SystemExit('no model')", cls(enter=("start",)), "no model"),
     ],
 )
 def test_a_start_up_hook_that_raises_is_told_with_its_traceback(source: str, entry: Entry, says: str) -> None:
@@ -129,17 +131,21 @@ def test_it_ends_when_no_runner_comes_back() -> None:
 
 def test_exit_hooks_all_run_even_when_one_raises() -> None:
     source = """
-        import asyncio
+        import asyncio, sys
         class Thing:
             def one(self): raise ValueError("first")
-            async def two(self): print("second")
+            def two(self): sys.exit("second")
+            async def three(self): sys.exit("third")
+            async def four(self): print("fourth")
     """
-    with ReplicaProcess(source, cls(exit=("one", "two"))) as replica:
+    with ReplicaProcess(source, cls(exit=("one", "two", "three", "four"))) as replica:
         replica.ready()
         replica.tell(Drain(reason="test"))
         assert replica.wait() == 0
         assert replica.printed("ValueError: first")
-        assert replica.printed("second")
+        assert replica.printed("it called sys.exit('second')")
+        assert replica.printed("it called sys.exit('third')")
+        assert replica.printed("fourth")
 
 
 def test_what_start_up_hooks_put_in_context_is_seen_by_inputs_and_not_changed_by_them() -> None:

@@ -93,6 +93,13 @@ PLAIN = """
             total += len(message["bytes"])
         print("got", total)
 
+    async def unheeding(scope, receive, send):
+        await send({"type": "websocket.accept"})
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            print("given up")
+
     async def pushing(scope, receive, send):
         await send({"type": "websocket.accept"})
         sent = 0
@@ -253,6 +260,15 @@ def test_what_an_app_does_not_take_in_time_is_not_read_further(replica: ReplicaP
         client.close()
     until(lambda: replica.printed("got"))
     assert replica.printed("got 10000000")
+
+
+def test_a_client_that_leaves_an_app_which_does_not_receive_is_missed(replica: ReplicaProcess) -> None:
+    with session(replica, "/unheeding") as client:
+        for _ in range(20):
+            client.send(bytes(20_000))
+        client.socket.shutdown(socket.SHUT_RDWR)
+    until(lambda: replica.printed("given up"))
+    assert not replica.printed("Gone")
 
 
 def test_a_client_that_does_not_read_stops_the_app_and_one_that_leaves_ends_it(replica: ReplicaProcess) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 from collections import namedtuple
 from dataclasses import InitVar, dataclass, field, make_dataclass
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, NotRequired, Optional, TypedDict, TypeVar
 
 import attrs
@@ -273,6 +275,67 @@ def test_models_and_their_dataclasses() -> None:
     ],
 )
 def test_what_there_is_no_field_for_is_refused(hint: Any, value: Any, says: str) -> None:
+    assert refusal(hint, value) == says
+
+
+class Mixed(enum.Enum):
+    TEXT = "text"
+    TWO = 2
+    HALF = 0.5
+    NONE = None
+
+
+class Placed(enum.Enum):
+    HERE = (0, 0)
+
+
+@dataclass
+class Job:
+    source: Path
+    mode: Mixed = Mixed.TWO
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "wanted"),
+    [
+        *((Mixed, member.value, member) for member in Mixed),
+        (Mixed | None, 2, Mixed.TWO),
+        (dict[str, list[Mixed]], {"a": [2, "text"]}, {"a": [Mixed.TWO, Mixed.TEXT]}),
+        (tuple[Mixed, int], [2, 2], (Mixed.TWO, 2)),
+        (Path, "a/b", Path("a/b")),
+        (PurePosixPath, "a", PurePosixPath("a")),
+        (list[Path | None], ["a", None], [Path("a"), None]),
+        (Job, {"source": "a", "mode": "text"}, Job(Path("a"), Mixed.TEXT)),
+        (Job, {"source": "a"}, Job(Path("a"))),
+        (Placed, [0, 0], [0, 0]),
+    ],
+)
+def test_members_of_any_enum_and_paths_are_made_of_plain_values(hint: Any, value: Any, wanted: Any) -> None:
+    made = read(hint, value)
+    assert made == wanted
+    assert type(made) is type(wanted)
+
+
+@pytest.mark.parametrize("made", [Path("a/b"), [Mixed.TWO, Mixed.TEXT, Mixed.HALF], Job(Path("a"), Mixed.TEXT)])
+def test_paths_and_members_are_answered_as_they_are_given(made: Any) -> None:
+    hint = list[Mixed] if isinstance(made, list) else type(made) if isinstance(made, Job) else Path
+    assert read(hint, answered(made)) == made
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "says"),
+    [
+        (Mixed, "txt", "Argument 'p': invalid enum value 'txt'"),
+        (list[Mixed], [2, 3, ["secret"]], "Argument 'p[1]': invalid enum value 3; argument 'p[2]': invalid enum value"),
+        (Path, 3, "Argument 'p': expected `str`, got `int`"),
+        (
+            Job,
+            {"source": ["a"], "mode": "x"},
+            "Argument 'p.source': expected `str`, got `array`; argument 'p.mode': invalid enum value 'x'",
+        ),
+    ],
+)
+def test_what_is_no_member_and_no_path_is_refused(hint: Any, value: Any, says: str) -> None:
     assert refusal(hint, value) == says
 
 

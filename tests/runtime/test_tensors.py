@@ -118,12 +118,42 @@ def request(**tensor: Any) -> inference.Input:
         ("FP32", [2, 2], [[1, 2, 3, 4]], "not nested as its shape [2, 2] says"),
         ("FP32", [4], [[1, 2], [3, 4]], "has 2 elements"),
         ("FP32", [1], 1, "no array"),
+        ("FP32", [1] * 100, [1], "a shape of 100 dimensions that no array has"),
+        ("BF16", [1] * 100, [1], "a shape of 100 dimensions that no array has"),
+        ("BYTES", [1] * 100, ["a"], "a shape of 100 dimensions that no array has"),
+        ("INT8", [0, 2**100], [], "a shape of 2 dimensions that no array has"),
+        ("INT64", [0, 2**62, 2**62], [], "a shape of 3 dimensions that no array has"),
     ],
 )
 def test_json_that_does_not_fit_is_told(datatype: str, shape: list[int], data: Any, words: str) -> None:
     with pytest.raises(Misfit) as raised:
         array_of(request(datatype=datatype, shape=shape, data=data), Tensor("x"), "it")
     assert words in str(raised.value)
+
+
+def test_texts_that_would_need_more_memory_than_there_is_are_told() -> None:
+    """NumPy gives each as much room as the longest."""
+    with pytest.raises(Misfit, match="makes no array: Unable to allocate"):
+        array_out_of(["x" * 10**6, *[""] * 10**6], Tensor("x"), "it")
+
+
+@pytest.mark.parametrize(("datatype", "raw"), [("FP32", b"\0" * 4), ("BYTES", b"\1\0\0\0a")])
+def test_bytes_of_a_shape_that_no_array_has_are_told(datatype: str, raw: bytes) -> None:
+    made = inference.Input("x", datatype, (1,) * 100, raw=memoryview(raw))
+    with pytest.raises(Misfit, match="a shape of 100 dimensions that no array has"):
+        array_of(made, Tensor("x"), "it")
+
+
+def test_what_is_named_twice_is_refused() -> None:
+    """An answer must not be as often as large as the function's result as its caller likes."""
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}
+    for changed, words in (
+        ({"inputs": [tensor, tensor]}, "Tensor 'x' is there more than once"),
+        ({"outputs": [{"name": "y"}, {"name": "z"}, {"name": "y"}]}, "Output 'y' is asked for more than once"),
+    ):
+        with pytest.raises(SwellError, match=words) as raised:
+            inference.read(json.dumps({"inputs": [tensor]} | changed).encode(), b"", b"")
+        assert (raised.value.code, raised.value.status) == ("bad_body", 400)
 
 
 def test_json_may_be_flat_and_has_null_for_nan() -> None:

@@ -34,6 +34,10 @@ def test_the_kernel_took_its_memory_also_while_it_drained() -> None:
     assert verdict(child(stopped=True), Exit(-signal.SIGKILL, 0.0), 1, []).reason == "out_of_memory"
 
 
+def test_what_outlived_a_program_of_its_own_that_the_kernel_took_ended_for_what_it_was_told() -> None:
+    assert verdict(child(stopped=True), Exit(0, 0.0), 1, []) == Ending("stopped")
+
+
 def test_what_was_cut_while_it_drained_tells_that() -> None:
     cut = Ending("stopped", "cut after 1 s of draining")
     assert verdict(child(stopped=True, ending=cut), Exit(-signal.SIGKILL, 0.0), 0, []) == cut

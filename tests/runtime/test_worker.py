@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from swell.runtime.worker import RECONSIDER_AFTER, Job, Workers
+from swell.runtime.breadth import WIDE_FOR
+from swell.runtime.worker import Job, Workers
 from swell.wire.context import InputCancellation
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 class Turned:
@@ -114,14 +115,33 @@ def test_jobs_that_became_short_go_back_to_one_thread() -> None:
     for number in range(8):
         bench.submit(lambda: time.sleep(0.005))
         bench.finish(number + 1)
-    for number in range(RECONSIDER_AFTER):
+    for number in range(WIDE_FOR):
         bench.submit()
         bench.finish(number + 9)
     bench.threads.clear()
     for _ in range(200):
         bench.submit()
-    bench.finish(RECONSIDER_AFTER + 208)
+    bench.finish(WIDE_FOR + 208)
     assert len(set(bench.threads)) == 1
+
+
+def test_jobs_that_compute_all_the_while_go_back_to_one_thread() -> None:
+    bench = Bench(limit=4)
+
+    def compute() -> None:
+        until_ns = time.thread_time_ns() + 300_000
+        while time.thread_time_ns() < until_ns:
+            pass
+
+    number = narrow = 0
+    end = time.monotonic() + WAIT_S
+    # More than an average needs to find out that they are not short.
+    while narrow < 100:
+        assert time.monotonic() < end
+        bench.submit(compute)
+        number += 1
+        bench.finish(number)
+        narrow = narrow + 1 if bench.workers._breadth.narrow else 0
 
 
 def test_one_thread_is_never_more_than_one() -> None:
@@ -233,3 +253,30 @@ def test_what_a_job_lets_out_ends_the_job_and_not_its_thread(capfd: pytest.Captu
     bench.finish(2)
     assert len(set(bench.threads)) == 1
     assert "SystemExit: 3" in capfd.readouterr().err
+
+
+def test_where_no_further_thread_can_be_had_jobs_wait_for_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's limit on threads, say that of a sandbox, may be lower than ours on inputs."""
+    start, started = threading.Thread.start, 0
+
+    def refusing(thread: threading.Thread) -> None:
+        nonlocal started
+        started += 1
+        if started not in (2, 5):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refusing)
+    bench = Bench(limit=8)
+    gate = threading.Event()
+    for _ in range(6):
+        bench.submit(lambda: gate.wait(WAIT_S) and None)
+    bench.loop.fire()
+    # Looked at once more each time, with something that waits: more are tried, and one is had.
+    bench.loop.turn_until(lambda: (bench.loop.fire(), len(bench.threads) == 2)[1])
+    gate.set()
+    bench.loop.turn_until(lambda: (bench.loop.fire(), bench.over == 6)[1])
+    assert len(set(bench.threads)) == 2
+    for _ in range(3):
+        bench.submit()
+    bench.finish(9)

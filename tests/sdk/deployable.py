@@ -66,3 +66,7 @@ class Needy:
     @swell.method()
     def get(self) -> int:
         return self.size
+
+
+def untyped(x):
+    return x

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import inspect
 import pickle
+import queue
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -15,10 +16,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
+from swell.model.owner import Owner
 from swell.model.workload import App
 from swell.wire import api, http
 
 KEY = "sk-test"
+STOPPED = "stopped: nobody needed it any longer"
 
 
 class Server:
@@ -38,8 +41,16 @@ class Server:
         self.left = threading.Event()
         """A caller went away in the middle of an answer."""
         self.url = ""
+        self.log_errors: list[tuple[int, str]] = []
+        """How those who ask for logs are answered first."""
+        self.owners: queue.Queue[Owner] = queue.Queue()
+        """Those that said that they are there."""
+        self.owner_answers: list[tuple[int, float]] = []
+        """With which status they are answered, and after which time they are to say so again; then never."""
         self.held = 0
         """Calls still to be told that they waited for too long."""
+        self.limited = 0
+        """Who ask what is deployed and are still to be told that they ask too often."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -61,12 +72,18 @@ class Handler(BaseHTTPRequestHandler):
             return
         elif path == "/api/health":
             self.answer(200, b'{"ok": true}')
+        elif path == "/api/apps" and self.state.limited:
+            self.state.limited -= 1
+            self.fail(429, "rate_limited", "Requests of the key a come faster than they may.", {"retry-after": "0"})
         elif path == "/api/apps":
             self.state.lookups += 1
             self.state.control_answers.wait(30)
             self.answer(200, msgspec.json.encode([self.row(app) for app in self.state.apps.values()]))
+        elif path == "/api/logs" and self.state.log_errors:
+            self.fail(*self.state.log_errors.pop(0), "not now")
         elif path == "/api/logs":
             rows = [api.LogRow(1.0, "p", "r1-1", "q1", "out", f"{query['app'][0]} says {n}") for n in range(3)]
+            rows.append(api.LogRow(1.0, "p", "r1-1", "", "sys", STOPPED))
             self.chunks(200, "application/x-ndjson", [msgspec.json.encode(row) + b"\n" for row in rows])
         else:
             self.fail(404, "unknown_path", f"nothing at {path}")
@@ -99,6 +116,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_PUT(self) -> None:
+        if self.path == "/api/owners":
+            self.state.owners.put(msgspec.json.decode(self.body(), type=Owner))
+            status, again_s = self.state.owner_answers.pop(0) if self.state.owner_answers else (200, 0.0)
+            self.answer(status, msgspec.json.encode(api.Heard(again_s)))
+            return
         self.state.blobs[self.path.rsplit("/", 1)[1]] = self.body()
         self.answer(204, b"")
 

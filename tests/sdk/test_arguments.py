@@ -15,10 +15,9 @@ import pytest
 import ignored
 import swell
 from sdk import deployable
+from sdk.optioned import VARIED
 from sdk.server import KEY, Server, serving
 from shown import claims, later_says, public_arguments, public_callables
-from swell.decide.powers import unwalled
-from swell.model.node import Node
 from swell.model.workload import App
 from swell.sdk import arguments, describe, run, unavailable
 
@@ -101,6 +100,7 @@ RESOURCES: dict[str, Any] = {
     "image": swell.Image.debian_slim().env({"A": "1"}),
     "env": {"A": "1", "B": None},
     "secrets": [swell.Secret.from_name("db")],
+    "volumes": {"/data": swell.Volume.from_name("data")},
     "gpu": ["L4", "A100"],
     "cpu": (0.5, 2),
     "memory": (256, 512),
@@ -121,9 +121,13 @@ WEB = {"label": "own", "requires_proxy_auth": True}
 INDEX = {"find_links": "/wheels", "index_url": "https://a", "extra_index_url": "https://b", "pre": True}
 PIP = {**INDEX, "extra_options": "--no-deps --quiet"}
 
-DIFFERENCES: dict[str, tuple[Callable[..., App], dict[str, Any]]] = {
+PYPROJECT = str(Path(__file__).parents[2] / "pyproject.toml")
+EMPTY = str(Path(__file__).with_name("empty.txt"))
+
+DIFFERENCES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "App.function": (with_function, {**RESOURCES, "name": "other", "is_generator": True}),
     "App.cls": (with_class, RESOURCES),
+    **VARIED,
     "method": (with_method, {"is_generator": True}),
     "enter": (with_enter, {"snap": True}),
     "fastapi_endpoint": (
@@ -148,6 +152,7 @@ DIFFERENCES: dict[str, tuple[Callable[..., App], dict[str, Any]]] = {
         lambda **given: marked(swell.batched(**{"max_batch_size": 4, "wait_ms": 5, **given})),
         {"max_batch_size": 9, "wait_ms": 50},
     ),
+    "cached": (lambda **given: marked(swell.cached(**{"ttl_s": 60, **given})), {"ttl_s": 5, "vary": ["accept"]}),
     "isolated": (
         lambda **given: marked(swell.isolated(**given)),
         {"network": "node", "readable": ["/models"], "writable": ["/data"], "optional": ["landlock"]},
@@ -156,12 +161,55 @@ DIFFERENCES: dict[str, tuple[Callable[..., App], dict[str, Any]]] = {
         lambda **given: with_function(retries=swell.Retries(**{"max_retries": 1, **given})),
         {"max_retries": 3, "backoff_coefficient": 3.0, "initial_delay": 0.5, "max_delay": 9.0},
     ),
-    "Image.debian_slim": (
-        lambda **given: with_image(swell.Image.debian_slim(**given)),
-        {"python_version": "3.13"},
-    ),
+    "Image.debian_slim": (lambda **given: with_image(swell.Image.debian_slim(**given)), {"python_version": "3.13"}),
     "Image.pip_install": (lambda **given: with_image(image().pip_install("numpy", **given)), PIP),
     "Image.uv_pip_install": (lambda **given: with_image(image().uv_pip_install("numpy", **given)), PIP),
+    "Image.pip_install_from_requirements": (
+        lambda **given: with_image(image().pip_install_from_requirements(EMPTY, **given)),
+        PIP,
+    ),
+    "Image.pip_install_from_pyproject": (
+        lambda **given: with_image(image().pip_install_from_pyproject(PYPROJECT, **given)),
+        PIP,
+    ),
+    "Image.uv_sync": (lambda **given: with_image(image().uv_sync(**given)), {}),
+    **{
+        f"Image.{base}": (
+            lambda base=base, **given: with_image(getattr(swell.Image, base)(**{"tag": "a:1", **given})),
+            {"tag": "b:1", "setup_dockerfile_commands": ["RUN true"], "add_python": "3.12"},
+        )
+        for base in ("from_registry", "from_aws_ecr", "from_gcp_artifact_registry")
+    },
+    "Image.micromamba": (
+        lambda **given: with_image(swell.Image.micromamba(**{"python_version": "3.12", **given})),
+        {"python_version": "3.13"},
+    ),
+    "Image.from_dockerfile": (
+        lambda **given: with_image(swell.Image.from_dockerfile(**{"path": EMPTY, **given})),
+        {"path": PYPROJECT, "build_args": {"A": "1"}, "add_python": "3.12"},
+    ),
+    "Image.apt_install": (lambda **given: with_image(image().apt_install("git", **given)), {}),
+    "Image.from_scratch": (lambda **given: with_image(swell.Image.from_scratch(**given)), {}),
+    "Image.run_commands": (lambda **given: with_image(image().run_commands("true", **given)), {}),
+    "Image.dockerfile_commands": (
+        lambda **given: with_image(image().dockerfile_commands("RUN true", **given)),
+        {"build_args": {"A": "1"}},
+    ),
+    "Image.micromamba_install": (
+        lambda **given: with_image(image().micromamba_install("git", **given)),
+        {"channels": ["conda-forge"], "spec_file": EMPTY},
+    ),
+    "Image.run_function": (
+        lambda **given: with_image(image().run_function(**{"raw_f": deployable.plain, **given})),
+        {
+            "raw_f": deployable.waits,
+            "args": (1,),
+            "kwargs": {"x": 1},
+            "env": {"A": "1"},
+            "secrets": [swell.Secret.from_name("db")],
+            "timeout": 7,
+        },
+    ),
     "App": (
         lambda **given: described_app(swell.App("a", **given)),
         {
@@ -169,11 +217,8 @@ DIFFERENCES: dict[str, tuple[Callable[..., App], dict[str, Any]]] = {
             "image": image().env({"A": "1"}),
             "include_source": False,
             "secrets": [swell.Secret.from_name("db")],
+            "volumes": {"/data": swell.Volume.from_name("data")},
         },
-    ),
-    "Secret.from_name": (
-        lambda **given: with_function(secrets=[swell.Secret.from_name(**{"name": "db", **given})]),
-        {"name": "other", "environment_name": "prod", "required_keys": ["KEY"]},
     ),
 }
 """Callable → how to deploy with arguments of it, and a value of each that must change what is deployed."""
@@ -211,7 +256,6 @@ FIELD = re.compile(r"\b[A-Z]\w+\.[a-z_]+")
 
 VALUES: dict[str, Any] = {
     "secrets": ["x"],
-    "volumes": {"/data": "x"},
     "network_file_systems": {"/data": "x"},
     "experimental_options": {"x": 1},
     "ephemeral_disk": 1024,
@@ -234,9 +278,10 @@ def refuse(callable: str, **given: Any) -> None:
         getattr(app, callable.partition(".")[2])(**given)
     elif callable == "App.lookup":
         swell.App.lookup("a", **given)
-    elif callable.endswith((".from_name", ".from_dotenv")):
+    elif callable.endswith((".from_name", ".from_dotenv")) or callable.startswith("Volume."):
         owner, _, method = callable.partition(".")
-        getattr(getattr(swell, owner), method)(*(["a"] if owner == "Secret" else ["a", "b"]), **given)
+        taken = {"ephemeral": 0, "delete": 1, "rename": 2}.get(method, 1 if owner in ("Secret", "Volume") else 2)
+        getattr(getattr(swell, owner), method)(*["a", "b"][:taken], **given)
     elif callable.startswith("Image.add_local"):
         words = {"file": (__file__, "x"), "dir": (str(Path(__file__).parent), "x"), "python_source": ("swell",)}
         with_image(getattr(image(), callable[6:])(*words[callable.removeprefix("Image.add_local_")], **given))
@@ -261,54 +306,6 @@ def test_an_argument_without_effect_is_refused_by_its_name(callable: str, name: 
 
 
 # -- effects that are not in what is deployed ---------------------------------------------------------
-
-
-# -- sandboxes -------------------------------------------------------------------------------------
-
-
-@pytest.mark.shows("isolated", "optional")
-def test_a_layer_that_a_sandbox_may_do_without() -> None:
-    node = Node("here", 1.0, 1024, lacks=(("landlock", "an old kernel"),))
-    told = unwalled(marked(swell.isolated()), [node])
-    assert told is not None
-    assert "lacks its layer 'landlock'" in told
-    assert "an old kernel" in told
-    assert unwalled(marked(swell.isolated(optional=["landlock"])), [node]) is None
-
-
-def walled(decorator: Callable[[Any], Any], **given: Any) -> App:
-    def plain(x: int = 1) -> int:
-        return x
-
-    plain.__qualname__, plain.__module__ = "plain", deployable.__name__
-    app = swell.App("a")
-    app.function(**given)(decorator(plain))
-    return described(app)
-
-
-WRONG: dict[str, tuple[Callable[[], Any], str]] = {
-    "network": (lambda: swell.isolated(network="host"), "use 'none' or 'node'"),
-    "layer": (lambda: swell.isolated(optional=["walls"]), "there is no layer 'walls'; they are mount, pid"),
-    "text": (lambda: swell.isolated(readable="/models"), "give a list of texts"),
-    "relative": (lambda: swell.isolated(writable=["models"]), "'models' is no absolute path of a folder"),
-    "root": (lambda: swell.isolated(writable=["/a/.."]), "'/' is no absolute path of a folder"),
-    "both": (
-        lambda: walled(swell.isolated(network="node"), block_network=True),
-        "block_network=True and @isolated(network='node') contradict each other",
-    ),
-    "port": (
-        lambda: walled(lambda plain: swell.isolated()(swell.web_server(8000)(plain))),
-        "give it @isolated(network='node')",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", WRONG)
-def test_a_sandbox_that_cannot_be_is_refused_with_the_way_out(what: str) -> None:
-    use, words = WRONG[what]
-    with pytest.raises(swell.Error, match=re.escape(words)) as raised:
-        use()
-    assert raised.value.code == "bad_argument"
 
 
 @pytest.fixture
@@ -493,7 +490,7 @@ def test_what_is_not_there_says_so_when_it_is_used(name: str, use: Callable[[], 
 
 
 def test_what_is_not_there_can_stand_in_annotations() -> None:
-    assert (swell.Volume | None) is not None
+    assert (swell.Queue | None) is not None
     assert inspect.isclass(swell.Secret)
     assert not hasattr(swell.Secret, "__wrapped__")
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):

@@ -18,13 +18,14 @@ from typing import Any
 import pytest
 
 import swell
-from sdk.server import KEY, Server, serving
+from sdk.server import KEY, STOPPED, Server, serving
 from swell.model.workload import Retrying
 from swell.sdk import protocol
 from swell.sdk.bridge import iterate
 from swell.sdk.client import Client
 from swell.sdk.protocol import Answer, Lines, Request
 from swell.sdk.transport import again
+from swell.wire.api import LogRow
 from swell.wire.http import error_body
 
 
@@ -258,6 +259,27 @@ def test_failures_are_sent_again_as_often_as_allowed(server: Server) -> None:
     assert server.calls.count("app/missing") == 1
 
 
+def test_output_is_asked_for_again_until_it_is_refused_and_that_is_told(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.log_errors += [(503, "no_runner"), (502, "bad_gateway"), (503, "stopping")]
+    heard: list[str] = []
+    enough = threading.Event()
+
+    def hear(row: LogRow) -> None:
+        heard.append(row.text)
+        if len(heard) == 8:
+            server.log_errors.append((404, "unknown_app"))
+            enough.set()
+
+    followed = Client(server.url, KEY).follow_logs("app", "default", lambda: (1.0, 0.0), hear)
+    assert enough.wait(30)
+    with pytest.raises(swell.Error, match="not now"):
+        followed.result(30)
+    assert heard[:3] == ["app says 0", "app says 1", "app says 2"]
+    assert "shown no longer: not now" in caplog.text
+
+
 @pytest.mark.parametrize("way", ["call", "stream", "map"])
 def test_what_waited_for_too_long_is_sent_again_and_is_no_retry(server: Server, way: str) -> None:
     server.held = 3
@@ -279,6 +301,14 @@ def test_what_waited_for_too_long_is_told_so_where_its_own_deadline_is_near(serv
     with pytest.raises(swell.exception.ResourceExhaustedError):
         protocol.result(answer, "app/double")
     assert len(server.calls) == 1
+
+
+def test_what_waits_for_a_limit_is_told_in_a_users_words(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    server.limited = 2
+    assert Client(server.url, KEY).apps() == []
+    assert server.limited == 0
+    (told,) = (record.getMessage() for record in caplog.records if record.name.startswith("swell"))
+    assert told.startswith("What is asked of the server waits for a limit: Requests of the key a")
 
 
 def test_the_line_about_a_new_try_is_one_to_be_read() -> None:
@@ -407,7 +437,7 @@ def test_the_control_api(server: Server) -> None:
     client.put_blob("sha256-0", b"x")
     assert client.has_blob("sha256-0")
     assert server.blobs == {"sha256-0": b"x"}
-    assert [row.text for row in client.logs("app")] == ["app says 0", "app says 1", "app says 2"]
+    assert [row.text for row in client.logs("app")] == [*(f"app says {n}" for n in range(3)), STOPPED]
     assert not Client("http://127.0.0.1:9", KEY).serving()
     with pytest.raises(swell.Error, match="no app default/none"):
         client.stop("none")

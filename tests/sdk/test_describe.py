@@ -6,6 +6,7 @@ import pickle
 import string
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,10 @@ OWNER = Owner(7, 8)
 
 def batched(function: Callable[..., object]) -> Callable[..., object]:
     return swell.batched(max_batch_size=8, wait_ms=5)(function)
+
+
+def transformed(function: Callable[..., object]) -> Callable[..., object]:
+    return swell.transform(before=deployable.plain)(function)
 
 
 def copied(function: Callable[..., object]) -> Callable[..., object]:
@@ -125,6 +130,10 @@ def test_a_local_object_runs_its_hooks_once_and_its_methods_here() -> None:
         swell.App("a").cls()(deployable.Model).seen
 
 
+def twice(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Any:
+    return second(first(copied(deployable.plain)))
+
+
 @pytest.mark.parametrize(
     ("use", "says"),
     [
@@ -152,8 +161,35 @@ def test_a_local_object_runs_its_hooks_once_and_its_methods_here() -> None:
             "move one of them to a class of its own",
         ),
         (
-            lambda app: app.function()(swell.tensors(inputs={"x": ("FP32", [-1])})(batched(copied(deployable.plain)))),
-            "plain is @batched, and a model of @tensors",
+            lambda app: app.function()(swell.tensors(inputs={"x": ("FP32", [2])})(batched(copied(deployable.untyped)))),
+            r"put together along the first axis, whose length is -1; 'x' is declared as FP32 \[2\]",
+        ),
+        (
+            lambda app: app.function()(transformed(swell.fastapi_endpoint()(copied(deployable.plain)))),
+            "@transform goes on what is called",
+        ),
+        (
+            lambda app: app.function()(
+                transformed(swell.tensors(inputs={"x": ("FP32", [2])})(copied(deployable.untyped)))
+            ),
+            "says what goes in and out of a model of @tensors",
+        ),
+        (
+            lambda app: app.function()(swell.transform(after=deployable.waits)(copied(deployable.plain))),
+            r"@transform\(after=…\) is asynchronous and plain is not",
+        ),
+        (
+            lambda app: app.cls()(of_methods(go=transformed(lambda self: 1), b=swell.method()(lambda self: 1))),
+            r"go has @swell.transform\(\) and cannot be called",
+        ),
+        (
+            lambda app: app.function()(swell.cached(ttl_s=1)(swell.fastapi_endpoint()(copied(deployable.plain)))),
+            "@cached keeps what calls are answered; a web endpoint tells caches",
+        ),
+        (lambda app: app.function()(swell.cached(ttl_s=1)(copied(deployable.numbers))), "@cached keeps no streams"),
+        (
+            lambda app: app.cls()(of_methods(go=swell.cached(ttl_s=1)(lambda self: 1), b=swell.method()(lambda s: 1))),
+            r"go has @swell.cached\(\) and cannot be called",
         ),
         (
             lambda app: app.function(single_use_containers=True)(batched(copied(deployable.plain))),
@@ -194,6 +230,10 @@ def test_what_cannot_be_deployed_is_refused_with_its_reason(use, says: str) -> N
         (lambda: swell.App("a").function(retries=11)(deployable.plain), "between 0 and 10"),
         (lambda: swell.App("a").function(image="debian")(deployable.plain), r"give a swell\.Image"),
         (lambda: swell.App(3), "the name must be text"),
+        (lambda: swell.App("a", tags=["x"]), "give names and values"),
+        (lambda: twice(swell.limit(rate="1/s"), swell.limit(concurrency=3)), r"plain has @limit\(\) twice; keep one"),
+        (lambda: twice(swell.method(), swell.method(is_generator=False)), r"plain has @method\(\) twice"),
+        (lambda: twice(swell.enter(), swell.exit()), "plain is two hooks at once"),
         (lambda: swell.Retries(max_retries=1, backoff_coefficient=0.5), "between 1 and 10"),
         (lambda: swell.concurrent(), "how many inputs"),
         (lambda: swell.concurrent(max_inputs=2, target_inputs=3), "above its max_inputs"),
@@ -202,6 +242,13 @@ def test_what_cannot_be_deployed_is_refused_with_its_reason(use, says: str) -> N
         (lambda: swell.batched(max_batch_size=True, wait_ms=1), "whole number"),
         (lambda: swell.batched(max_batch_size=2, wait_ms=-1), "wait_ms=-1.*from 0 to 600,000"),
         (lambda: swell.batched(max_batch_size=2, wait_ms=0.5), "wait_ms=0.5"),
+        (lambda: swell.transform(), "give before=, after= or both"),
+        (lambda: swell.transform(before="decode"), "give a function"),
+        (lambda: swell.cached(ttl_s=0), r"ttl_s=0\): must be seconds, above 0"),
+        (lambda: swell.cached(ttl_s="60"), "ttl_s='60'"),
+        (lambda: swell.cached(ttl_s=1, vary="a b"), "name of a header"),
+        (lambda: swell.cached(ttl_s=1, vary=3), r"vary=3\): it is the name of a header"),
+        (lambda: swell.cached(ttl_s=1, vary=["Swell-Timeout"]), "functions are not given it"),
         (lambda: swell.web_server(0), "from 1 to 65535"),
         (lambda: swell.web_server(80, startup_timeout=0), "seconds above 0"),
         (lambda: swell.fastapi_endpoint(method="FETCH"), "use GET, POST"),
@@ -212,8 +259,6 @@ def test_what_cannot_be_deployed_is_refused_with_its_reason(use, says: str) -> N
         (lambda: swell.Image.debian_slim().add_local_file(__file__, "/etc/x"), "no container"),
         (lambda: swell.Image.debian_slim().add_local_file(__file__, "a/../../x"), "outside the program's own folder"),
         (lambda: swell.Image.debian_slim().workdir("here"), "absolute path"),
-        (lambda: swell.Image.debian_slim().apt_install("git"), "no operating system of its own"),
-        (lambda: swell.Image.from_registry("x"), "start from Image.debian_slim"),
     ],
 )
 def test_what_cannot_be_written_is_refused_where_it_is_written(use, says: str) -> None:

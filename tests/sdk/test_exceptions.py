@@ -53,6 +53,15 @@ def test_all_that_is_wrong_with_arguments_is_told() -> None:
     assert b"problems" not in http.error_body("bad_arguments", "words")
 
 
+@pytest.mark.parametrize("first", [["x"], {"x": 1}, 7, None, b"x"])
+def test_a_code_is_text_and_whatever_else_is_given_is_none(first: object) -> None:
+    """A user's own may have any two arguments."""
+    error = swell.Error(first, "y")
+    assert type(error) is swell.Error
+    assert (str(error), error.code, error.message) == ("y", "", "y")
+    assert pickle.loads(pickle.dumps(error)).message == "y"
+
+
 def test_a_server_that_is_not_there_is_a_connection_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -6,6 +6,7 @@ import datetime as time
 import enum
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal, Optional
 
 import pytest
@@ -132,10 +133,10 @@ def painted(
 def test_members_of_an_enum_are_choices_by_name_or_value() -> None:
     found = flags.flags(painted)
     shown = {flag.name: flag.help for flag in found.flags}
-    assert shown["color"] == "RED|DARK_RED, required"
-    assert shown["other"] == "RED|DARK_RED (default: DARK_RED)"
-    assert shown["level"] == "LOW|HIGH (default: LOW)"
-    assert shown["colors"] == "RED|DARK_RED, may be repeated (default: [RED])"
+    assert shown["color"] == "RED|DARK_RED (or as in a call: red|7), required"
+    assert shown["other"] == "RED|DARK_RED (or as in a call: red|7) (default: DARK_RED)"
+    assert shown["level"] == "LOW|HIGH (or as in a call: 1|2) (default: LOW)"
+    assert shown["colors"] == "RED|DARK_RED (or as in a call: red|7), may be repeated (default: [RED])"
     given = {"color": ["RED"], "other": ["red"], "level": ["2"], "colors": ["DARK_RED", "7"]}
     read = {"color": Color.RED, "other": Color.RED, "level": Level.HIGH, "colors": [Color.DARK_RED, Color.DARK_RED]}
     assert flags.arguments(found, given) == read
@@ -153,6 +154,19 @@ def test_days_are_written_as_people_write_them() -> None:
     assert (read["day"], read["days"]) == (time.date(2026, 2, 1), [time.date(2026, 2, 2)])
     with pytest.raises(swell.Error, match=r"^--day '1\.2\.2026': give a date like 2026-01-31\.$"):
         flags.arguments(found, {"color": ["RED"], "day": ["1.2.2026"]})
+
+
+def test_a_path_is_a_path() -> None:
+    def reads(source: Path, into: Path | None = Path("out"), more: list[Path] = []) -> None: ...
+
+    found = flags.flags(reads)
+    assert [flag.help for flag in found.flags] == [
+        "a path, required",
+        "a path (default: 'out')",
+        "a path, may be repeated (default: [])",
+    ]
+    read = flags.arguments(found, {"source": ["a b"], "more": ["1", "x/y"]})
+    assert read == {"source": Path("a b"), "more": [Path("1"), Path("x/y")]}
 
 
 def test_what_cannot_be_a_flag_is_refused() -> None:
@@ -200,3 +214,20 @@ def test_a_batched_function_takes_what_one_caller_gives() -> None:
 
     found = [(flag.name, flag.kind, flag.repeated) for flag in flags.flags(score).flags]
     assert found == [("texts", "text", False), ("weights", "float", False), ("tags", "text", True)]
+
+
+def test_what_callers_give_is_what_is_made_into_arguments() -> None:
+    def split(text: str, times: int = 1) -> list[str]: ...
+
+    class Thing:
+        def read(self, path: str) -> str: ...
+
+        @swell.transform(before=split)
+        def one(self, words: list[str]) -> None: ...
+
+        @swell.batched(max_batch_size=4, wait_ms=1)
+        @swell.transform(before=read)
+        def other(self, texts: list[str]) -> list[str]: ...
+
+    found = [[(f.name, f.kind) for f in flags.flags(raw, bound=True).flags] for raw in (Thing.one, Thing.other)]
+    assert found == [[("text", "text"), ("times", "int")], [("path", "text")]]

@@ -138,7 +138,7 @@ def test_what_is_not_there(reference: str, code: str) -> None:
         ("my-file.py", ONE, "bad_file_name"),
         ("json.py", ONE, "bad_file_name"),
         ("gc.py", ONE, "bad_file_name"),
-        ("uses_volumes.py", "import swell\nv = swell.Volume.from_name('x')", "not_available"),
+        ("uses_queues.py", "import swell\nv = swell.Queue.from_name('x')", "not_available"),
     ],
 )
 def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, text: str, code: str) -> None:
@@ -210,9 +210,9 @@ def test_a_misspelt_name_is_told_with_the_one_that_was_meant(tmp_path: Path, lin
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("import swell\n\nv = swell.Volume.from_name('x')\n", 3),
+        ("import swell\n\nv = swell.Queue.from_name('x')\n", 3),
         ("import swell\nstub = swell.Stub('x')\n", 2),
-        ("import swell\ni = (\n    swell.Image.debian_slim()\n    .apt_install('x')\n)\n", 4),
+        ("import swell\ni = (\n    swell.Image.debian_slim()\n    .publish('x')\n)\n", 4),
         ("import swell\n@swell.web_server(port='x')\ndef f(): pass\n", 2),
         ("import swell\n@swell.App('a').function(timout=1)\ndef f(): pass\n", 2),
     ],
@@ -238,7 +238,6 @@ def test_a_refusal_while_importing_shows_the_users_line_alone(tmp_path: Path, te
             "app = swell.App('a', image=i)\n@app.function()\ndef f(): pass\n",
             2,
         ),
-        ("import swell\napp = swell.App('a', volumes={'/x': 1})\n@app.function()\ndef f(): pass\n", 2),
         ("import swell\napp = swell.App('a')\n@app.cls()\nclass A: pass\n", 3),
         (WITH_IMAGE.format(".add_local_file('nowhere.txt', 'x')"), 4),
         (WITH_IMAGE.format(".add_local_dir('nowhere', 'x')"), 4),
@@ -257,7 +256,7 @@ def test_a_refusal_at_deploy_shows_the_line_that_asked_for_it(tmp_path: Path, te
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("import swell\nv = swell.Volume.from_name('x')\n", "    v = swell.Volume.from_name('x')"),
+        ("import swell\nv = swell.Queue.from_name('x')\n", "    v = swell.Queue.from_name('x')"),
         (
             "import swell\napp = swell.App('a')\n@app.function(keep_warm=1)\ndef f(): pass\n",
             "    @app.function(keep_warm=1)",

@@ -14,7 +14,7 @@ import pytest
 import swell
 from sdk.server import KEY, Server, serving
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 """Long enough for any machine; nothing waits that long unless it fails."""
 
 

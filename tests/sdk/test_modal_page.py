@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import swell
+from swell.decide.powers import WAYS
 from swell.model.errors import CODES
 from swell.sdk import arguments, unavailable
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "modal.md"
 TABLE = re.compile(r"<!-- table: (\w+) -->\n(.*?)<!-- end of table -->", re.DOTALL)
-OWN = {"__version__", "isolated", "limit", "openai", "remaining_s", "tensors"}
+OWN = {"__version__", "cached", "current_request", "isolated", "limit", "openai", "remaining_s", "tensors", "transform"}
 """Public names that are not in Modal's API."""
 
 # fmt: off
@@ -28,12 +29,15 @@ CONVENTION = {
 # fmt: on
 
 DIFFERENCES: dict[str, str] = {
-    "Cls": "no parameters of a class, no with_options",
+    "Cls": "`min_containers` is of what was deployed, not of each set of parameters; code in a replica cannot ask for "
+    "other options: see [parameters.md](parameters.md)",
     "Error": "has a `.code`, a `.status`, the `.request` and, of arguments that do not fit, `.problems`",
     "Function": "no `.spawn()`; see Arguments from Python above",
-    "Image": "describes a virtual environment, not a container",
+    "Image": "describes a virtual environment; what needs a container is refused at deploy where the engine has none",
     "Retries": "the Python caller sends again; callers over HTTP do not",
     "Secret": "its newest version always; rotation reaches replicas that run. No `.objects`: see `swell secret`",
+    "Volume": "commits when it is told to and when a replica ends in order, not in the background. No `.objects`: see "
+    "`swell volume` and docs/volumes.md",
     "asgi_app": "at `{label}.localhost` and `/web/{label}/` of the server; a WebSocket has the function's `timeout=`, "
     "messages of 16 MiB, and no compression",
     "batched": "never waits while nothing runs; callers that leave arguments out are batched apart, so defaults hold",
@@ -69,6 +73,11 @@ REMARKS: dict[str, dict[str, str]] = {
     "web_server": {"label": _DEFAULT_LABEL},
 }
 """Callable → argument that works → what is to be known of it."""
+CONTAINED = (
+    "taken where it is written; refused at deploy where the engine has no containers, as today's local one, with what "
+    "to do instead"
+)
+"""What is to be known of what only a container can hold."""
 
 
 def row(*cells: str) -> str:
@@ -106,7 +115,11 @@ def methods() -> str:
         is_method = {
             name: hasattr(value, "__get__") and not isinstance(value, property) for name, value in found.items()
         }
-        told += row(f"`{owner.__name__}`", "works", code(sorted(n for n in found if is_method[n] and n not in absent)))
+        there = {name for name in found if is_method[name] and name not in absent}
+        contained = there & set(WAYS) if owner is swell.Image else set()
+        told += row(f"`{owner.__name__}`", "works", code(sorted(there - contained)))
+        if contained:
+            told += row(f"`{owner.__name__}`", "at deploy", f"{code(sorted(contained))}: {CONTAINED}")
         for name, message in sorted(absent.items()):
             told += row(f"`{owner.__name__}.{name}`", status(message), message)
     return told
@@ -123,7 +136,8 @@ def arguments_() -> str:
         remarks = REMARKS.get(callable, {})
         plain = [name for name in arguments.EFFECTS.get(callable, {}) if name not in remarks]
         if plain:
-            told += row(f"`{callable}`", code(plain), "works")
+            contained = callable.removeprefix("Image.") in WAYS
+            told += row(f"`{callable}`", code(plain), "at deploy: see Methods" if contained else "works")
         for name, remark in remarks.items():
             told += row(f"`{callable}`", f"`{name}`", remark)
         for name, why in arguments.REFUSED.get(callable, {}).items():

@@ -9,6 +9,7 @@ import pytest
 
 import swell
 from swell.model.openai import Offer
+from swell.model.workload import Owner
 from swell.sdk import describe, marks
 
 FUNCTION = marks.Given("App.function", {"is_generator": None, "single_use_containers": False})
@@ -94,11 +95,11 @@ def test_it_stands_where_calls_go() -> None:
     Bare.__qualname__, page.__qualname__, several.__qualname__ = "Bare", "page", "several"
     with pytest.raises(swell.Error, match=r"add @swell\.method"):
         describe.check(describe.Declared("Bare", Bare, FUNCTION, None, True))
-    for function in (
-        swell.fastapi_endpoint()(chat(page)),
-        swell.batched(max_batch_size=2, wait_ms=1)(chat(several)),
+    for function, words in (
+        (swell.fastapi_endpoint()(chat(page)), "goes on what is called"),
+        (swell.batched(max_batch_size=2, wait_ms=1)(chat(several)), "embeddings alone can be @batched"),
     ):
-        with pytest.raises(swell.Error, match="goes on what is called"):
+        with pytest.raises(swell.Error, match=words):
             describe.check(describe.Declared(function.__name__, function, FUNCTION, None, True))
 
 
@@ -113,5 +114,21 @@ def test_one_app_has_a_model_once() -> None:
         app.function()(chat(each))
     place = describe.Place("twice", "default", {})
     with pytest.raises(swell.Error, match="would both be the model 'tiny'") as raised:
-        describe.app(app.declared.values(), place, dict.fromkeys(("one", "two"), ("twice", "0" * 64)))
+        describe.app(app.declared.values(), place, dict.fromkeys(("one", "two"), describe.Source("twice", "0" * 64)))
     assert raised.value.code == "model_taken"
+
+
+@pytest.mark.parametrize(("owner", "name"), [(None, "tiny"), (Owner(1, 1), "tiny-dev")])
+def test_what_runs_for_a_while_is_not_in_the_way_of_what_is_deployed(owner: Owner | None, name: str) -> None:
+    app = swell.App("talk")
+
+    def one(messages: Any) -> str: ...
+
+    one.__qualname__ = one.__name__
+    app.function()(chat(one))
+    place = describe.Place("talk", "default", {}, owner)
+    described = describe.app(app.declared.values(), place, {"one": describe.Source("talk", "0" * 64)})
+    ((method,),) = [revision.entry.methods for revision in described.revisions]
+    assert method.openai == Offer("chat.completions", name)
+    told = [note for note in describe.notes(described) if "OpenAI" in note]
+    assert [name in note for note in told] == ([] if owner is None else [True])

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 import swell
 from sdk import deployable
-from sdk.server import KEY, Server, serving
+from sdk.server import KEY, STOPPED, Server, serving
 from swell.cli.deploy import deploy
 from swell.wire import context
 from swell.wire.api import DeployLine
@@ -123,6 +123,32 @@ def test_a_module_of_another_folder_that_was_forgotten_is_named_and_an_installed
         assert noted in raised.value.__notes__[-1]
 
 
+@pytest.mark.parametrize(
+    ("missing", "noted"),
+    [
+        ("beside.txt", "add .add_local_file('beside.txt', 'beside.txt') to the image"),
+        ("more/words", "add .add_local_dir('more/words', 'more/words') to the image"),
+        ("nowhere.txt", ""),
+        ("/etc/hostname", ""),
+        ("../outside.txt", ""),
+    ],
+)
+def test_a_file_that_was_forgotten_is_named(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, noted: str
+) -> None:
+    here = tmp_path / "here"
+    (here / "more" / "words").mkdir(parents=True)
+    (here / "beside.txt").touch()
+    (tmp_path / "outside.txt").touch()
+    monkeypatch.chdir(here)
+    detail = f"FileNotFoundError: [Errno 2] No such file or directory: {missing!r}"
+    server.deploy_error = DeployLine("error", "x", code="import", detail=detail)
+    with pytest.raises(swell.Error) as raised:
+        app().deploy()
+    last = raised.value.__notes__[-1]
+    assert noted in last if noted else "add_local" not in last
+
+
 def test_output_appears_where_it_was_asked_for(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
     with app().run():
         pass
@@ -131,6 +157,7 @@ def test_output_appears_where_it_was_asked_for(server: Server, capfd: pytest.Cap
         pass
     shown = capfd.readouterr().err
     assert "building\n" in shown
+    assert STOPPED not in shown
     assert [line.split(" says ")[1] for line in shown.splitlines() if " says " in line] == ["0", "1", "2"]
 
 

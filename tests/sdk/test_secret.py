@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -73,6 +74,16 @@ def test_what_is_no_secret_is_told_by_its_kind() -> None:
         swell.Secret.from_name("a/b")
     with pytest.raises(swell.Error, match="give a list of variables' names"):
         swell.Secret.from_name("a", required_keys="KEY")
+    one: Any = swell.Secret.from_name("a")
+    with pytest.raises(swell.Error, match=r"App\(secrets=\[…\]\): .* in a list, not one of type Secret"):
+        swell.App("a", secrets=one)
+    for wrong in ("KEY", 3, [3]):
+        with pytest.raises(swell.Error, match="give a list of variables' names"):
+            swell.Secret.from_local_environ(wrong)  # type: ignore[arg-type]
+        with pytest.raises(swell.Error, match="give a list of variables' names"):
+            swell.Secret.from_name("a", required_keys=wrong)  # type: ignore[arg-type]
+    with pytest.raises(swell.Error, match="give names and values"):
+        swell.Secret.from_dict(["KEY"])  # type: ignore[arg-type]
     with pytest.raises(swell.Error, match="swell secret"):
         swell.Secret.objects.create("a", {})
 

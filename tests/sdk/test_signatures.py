@@ -32,6 +32,7 @@ def use(name: str, *args: Any, **kwargs: Any) -> Any:
         "Cls": app.cls()(deployable.Model),
         "Image": swell.Image(),
         "Secret": swell.Secret,
+        "Volume": swell.Volume.from_name("v"),
     }
     found = getattr(swell, owner)
     if method:
@@ -60,9 +61,14 @@ def test_a_former_argument_says_what_to_write_now(old: str) -> None:
 def test_what_former_arguments_are_called_now_is_there() -> None:
     there = {name for _, function in takers() for name in inspect.signature(function).parameters}
     assert set(signatures.RENAMED.values()) <= there
-    assert not there & (set(signatures.RENAMED) - {"tag"})
+    assert not there & (set(signatures.RENAMED) - {"secret", "tag"})
     with pytest.raises(swell.Error, match="container_idle_timeout is called scaledown_window now"):
         swell.App("a").function(container_idle_timeout=60)
+
+
+def test_what_a_decorator_says_is_led_to_it() -> None:
+    with pytest.raises(swell.Error, match=r"no such argument; use the decorator @swell\.isolated\(\)"):
+        use("App.function", isolation="sandbox")
 
 
 def test_near_arguments_are_named() -> None:
@@ -91,6 +97,8 @@ def test_only_arguments_that_do_something_are_offered(name: str) -> None:
         ("enter", deployable.plain),
         ("concurrent", deployable.Model),
         ("batched", deployable.plain),
+        ("cached", deployable.plain),
+        ("transform", deployable.plain),
         ("fastapi_endpoint", deployable.plain),
         ("asgi_app", deployable.plain),
         ("wsgi_app", deployable.plain),
@@ -134,7 +142,7 @@ def test_signatures_are_exact() -> None:
         (lambda: swell.Mount.from_local_dir("x"), "add_local_dir"),
         (lambda: swell.build(), "enter"),
         (lambda: swell.Image().copy_local_file("x"), "add_local_file"),
-        (lambda: swell.Image.conda(), "pip_install"),
+        (lambda: swell.Image.conda(), "micromamba"),
         (lambda: swell.Function.lookup("a", "f"), "Function.from_name"),
         (lambda: swell.Cls.lookup("a", "f"), "Cls.from_name"),
         (lambda: swell.Function.from_name("a", "f").web_url, "get_web_url"),

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from swell.decide import plan as plan_module
 from swell.decide.drive import Owed
 from swell.decide.scale import PoolState, Scaled, scale
 from swell.decide.spare import Spare, spare
+from swell.decide.split import Choice
 from swell.engines.fake import FakeEngine
 from swell.model.demand import Demand
 from swell.model.events import Event, NodeSeen, PlanCommitted
@@ -28,9 +29,12 @@ from swell.model.plan import Start, Stop
 from swell.model.replica import Phase, Replica
 from swell.model.resources import Needs, Room
 from swell.model.world import World
-from swell.sim.cluster import Cluster, Scenario
+from swell.sim import gateway as gateway_module
+from swell.sim.cluster import Cluster
 from swell.sim.replay import replay
 from swell.sim.scenario import run, scenario
+from swell.sim.settings import Scenario
+from swell.sim.slots import Slots
 
 pytestmark = pytest.mark.slow
 
@@ -87,6 +91,8 @@ def test_the_seeds_reach_every_kind_of_fault_and_decision() -> None:
         "node loss",
         "control crash",
         "redeploy",
+        "split",
+        "roll",
         "order lost",
         "order repeated",
         "order from before a node loss",
@@ -260,6 +266,66 @@ def test_where_nothing_goes_wrong_every_request_is_answered() -> None:
         assert outcome.faults["redeploy"] > 3
         assert outcome.faults["control crash"] > 0
     assert sum(scenario(seed).calm for seed in range(100)) > 3
+
+
+SEVERAL = Scenario(
+    workloads=6,
+    node_cpu=256.0,
+    node_memory_mib=2**20,
+    busy_s=400.0,
+    rate=8.0,
+    max_inputs=1,
+    report_s=0.1,
+    gateways=2,
+    hop_s=0.01,
+    split_every_s=8.0,
+    redeploy_every_s=30.0,
+    control_crash_every_s=40.0,
+)
+
+
+def test_several_gateways_and_versions_and_every_request_is_answered() -> None:
+    """Through redeploys that roll, splits and crashes of control; at a replica of one slot there is never another."""
+    for seed in range(3):
+        cluster = Cluster(seed, SEVERAL)
+        outcome = cluster.run()
+        assert outcome.broken == ()
+        assert outcome.answered == outcome.requests > 1000
+        assert min(outcome.faults[kind] for kind in ("split", "roll", "control crash")) > 3
+        assert cluster.shares.counted > 300
+        assert cluster.refused > 50, "gateways did not get into each other's way"
+        assert all(gateway.finished for gateway in cluster.gateways)
+
+
+def _noticed(problem: str) -> bool:
+    return any(problem in told for seed in range(3) for told in Cluster(seed, SEVERAL).run().broken)
+
+
+def test_it_notices_a_replica_that_admits_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Slots, "free", property(lambda slots: 1 if slots.running else slots.limit))
+    assert _noticed("inputs at once")
+
+
+def test_it_notices_a_gateway_that_does_not_ask_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And believes for ever what it was told."""
+    monkeypatch.setattr(gateway_module, "likeliest", lambda full, asked: [])
+    monkeypatch.setattr(gateway_module, "FORGET_S", 60.0)
+    assert _noticed("is free")
+
+
+@pytest.mark.parametrize("defect", ["the main one takes all", "as many for each"])
+def test_it_notices_shares_that_are_not_kept(defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(choices: Sequence[Choice], key: bytes, header: Any) -> Choice:
+        return choices[0] if defect == "the main one takes all" else choices[key[0] % len(choices)]
+
+    monkeypatch.setattr(gateway_module, "choose", wrong)
+    assert _noticed("requests")
+
+
+def test_it_notices_requests_that_are_lost_when_a_version_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it replaces ends at once."""
+    monkeypatch.setattr(Cluster, "works", lambda self, replica: False)
+    assert _noticed("was not answered (refused), and nothing went wrong")
 
 
 @pytest.mark.slow

@@ -106,6 +106,68 @@ def test_a_blob_over_the_limit_is_refused_while_it_comes(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_all_together_may_take_so_much_and_no_more(tmp_path: Path) -> None:
+    block = 4096
+    blobs = BlobFolder(tmp_path, all_max=8 * block)
+
+    def put(content: bytes) -> None:
+        asyncio.run(blobs.put(digest_of(content), stream(content)))
+
+    first, second = b"1" * (4 * block - 1), b"2" * (3 * block - 1)
+    put(first)
+    put(first)
+    put(second)
+    assert blobs.size == 7 * block
+    with pytest.raises(SwellError) as caught:
+        put(b"3" * block)
+    assert (caught.value.code, caught.value.status) == ("blobs_full", 507)
+    assert "(blobs_max_gib)" in caught.value.message
+    # What was refused left nothing; small ones take a block each.
+    assert blobs.size == 7 * block
+    put(b"4")
+    with pytest.raises(SwellError, match="is kept here takes"):
+        put(b"5")
+    assert {file.name for file in tmp_path.iterdir()} == {digest_of(c) for c in (first, second, b"4")}
+    # The next control counts what it finds, and what a sweep takes makes room.
+    blobs = BlobFolder(tmp_path, all_max=8 * block)
+    assert blobs.size == 8 * block
+    blobs.sweep({digest_of(first)}, time.time() + 60)
+    assert blobs.size == 4 * block
+    put(b"6" * (3 * block))
+    assert blobs.size == 8 * block
+
+
+def test_those_on_their_way_at_once_share_the_room(tmp_path: Path) -> None:
+    blobs = BlobFolder(tmp_path, all_max=100_000)
+    contents = [bytes([n]) * 30_000 for n in range(10)]
+
+    refused = []
+
+    async def put(content: bytes) -> bool:
+        try:
+            await blobs.put(digest_of(content), stream(*(content[at : at + 1000] for at in range(0, 30_000, 1000))))
+        except SwellError as error:
+            refused.append((error.code, blobs.size <= 100_000))
+            return False
+        return True
+
+    async def all_at_once() -> list[bool]:
+        return await asyncio.gather(*map(put, contents))
+
+    kept = asyncio.run(all_at_once())
+    there = [file.stat().st_size for file in tmp_path.iterdir()]
+    assert len(there) == sum(kept) <= 3
+    assert set(refused) == {("blobs_full", True)}
+    assert blobs.size <= 100_000
+    # Nobody holds on to room that is not used.
+    missing = next(content for content, was in zip(contents, kept, strict=True) if not was)
+    for content, was in zip(contents, kept, strict=True):
+        assert blobs.has(digest_of(content)) == was
+    blobs.sweep((), time.time() + 60)
+    assert blobs.size == 0
+    assert asyncio.run(put(missing))
+
+
 def test_unfinished_files_of_a_crash_are_cleared_away(tmp_path: Path) -> None:
     blobs = BlobFolder(tmp_path)
     asyncio.run(blobs.put(digest_of(b"a"), stream(b"a")))

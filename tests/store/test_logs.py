@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from swell.model.errors import SwellError
 from swell.store import logs
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 def row(at: float, text: str = "", request: str = "") -> bytes:
@@ -75,6 +75,39 @@ def test_any_question_is_answered_as_if_all_lines_were_looked_at(
     if tail is not None:
         wanted = wanted[len(wanted) - min(tail, len(wanted)) :]
     assert [(r["at"], r["text"], r["request"]) for r in got] == wanted
+
+
+BATCHED = [
+    *(row(1, "own", "q1"), row(2, "q1 q2", "q1-b"), row(3, "of both", "q1-b"), row(4, "other", "q3")),
+    *(row(5, "q2 q4", "q2-b"), row(6, "again", "q2-b"), row(7, "end", "q4")),
+]
+
+
+@pytest.mark.parametrize(
+    ("request_id", "said"),
+    [
+        ("q1", ["own", "of both"]),
+        ("q2", ["of both", "again"]),
+        ("q4", ["again", "end"]),
+        ("q3", ["other"]),
+        ("q5", []),
+        ("", ["own", "of both", "other", "again", "end"]),
+    ],
+)
+@pytest.mark.parametrize("tail", [None, 100, 1])
+def test_what_a_batch_printed_is_found_by_each_of_its_requests(
+    tmp_path: Path, request_id: str, said: list[str], tail: int | None
+) -> None:
+    marked = [each.replace(b'"stream": "out"', b'"stream": "batch"') if b"q" in each.split(b'"text"')[1] else each
+              for each in BATCHED]  # fmt: skip
+    write(tmp_path, "a", *marked[3:], old=marked[:3])
+    assert texts(read(tmp_path, request=request_id, tail=tail)) == (said if tail is None else said[-tail:])
+    # Who was in it counts, whenever that was.
+    late = [text for text in said if text in ("again", "end")]
+    if request_id in ("q2", "q4"):
+        assert texts(read(tmp_path, request=request_id, tail=tail, since=5.5)) == (
+            late if tail is None else late[-tail:]
+        )
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

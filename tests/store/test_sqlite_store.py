@@ -27,7 +27,7 @@ from swell.store import schema, sqlite, writer
 from swell.store.schema import Migration
 from swell.store.sqlite import SqliteStore
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 SOURCE = Path(__file__).parents[2] / "src"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from pathlib import Path
@@ -27,3 +28,20 @@ def test_a_server_that_is_ending_may_end_first_however_long_its_requests_take(
         assert background.ensure({"home": str(root), "port": 0}, os.getpid(), lambda _line: None) is next_one
     finally:
         ended.join()
+
+
+def test_what_a_server_reports_may_be_longer_than_a_pipe_holds() -> None:
+    words = "said last: " + "x" * 300_000
+    reading, writing = os.pipe()
+
+    def report() -> None:
+        with open(writing, "wb") as said:
+            said.write(json.dumps({"error": {"message": words}}).encode() + b"\n")
+
+    reporting = threading.Thread(target=report)
+    reporting.start()
+    try:
+        assert background._answer(reading, 60.0) == {"error": {"message": words}}
+    finally:
+        os.close(reading)
+        reporting.join()

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from theatre import Stage
 
 from swell.model.errors import SwellError
-from swell.supervise import clients
+from swell.supervise import clients, sockets
 from swell.supervise.lock import Lock, holder, writing
-from swell.supervise.sockets import listen_tcp, listening
-from swell.wire.identity import myself
+from swell.supervise.sockets import close, listen_shared, listen_tcp, listening
+from swell.wire.identity import identify, myself
 from swell.wire.paths import Home
 
 Stages = Callable[..., Stage]
@@ -44,8 +46,58 @@ def test_a_port_in_use_names_who_listens(stage: Stages) -> None:
     assert f"(pid {myself().pid})" in said
     assert "--port" in said
     assert server.everyone() == []
-    assert list(server.home.run.iterdir()) == []
-    assert server.home.lock.read_text() == ""
+    # It was made for this start alone.
+    assert not server.home.root.exists()
+
+
+def test_a_state_directory_that_was_there_stays_when_a_start_is_refused(stage: Stages) -> None:
+    first = stage()
+    first.up()
+    first.end(signal.SIGTERM)
+    kept = {path.name for path in first.home.root.iterdir()}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        again = stage(settings={"port": taken.getsockname()[1]})
+        assert again.home.root == first.home.root
+        assert again.end()[0] == 1
+    assert {path.name for path in first.home.root.iterdir()} == kept
+
+
+def test_a_port_that_a_stranger_would_share_is_not_shared() -> None:
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        with pytest.raises(SwellError) as refused:
+            listen_shared("127.0.0.1", stranger.getsockname()[1], 2)
+    assert refused.value.code == "port_in_use"
+
+
+def test_several_at_one_port_get_all_that_come_and_leave_it_free() -> None:
+    made = listen_shared("127.0.0.1", 0, 3)
+    address = made[0].getsockname()
+    assert [each.getsockname() for each in made] == [address] * 3
+    callers = [socket.create_connection(address) for _ in range(60)]
+    came = []
+    for each in made:
+        each.settimeout(0.0)
+        with suppress(BlockingIOError):
+            while True:
+                came.append(each.accept()[0])
+    assert len(came) == 60
+    # Ours are closed first, so the kernel remembers them at this port for a while.
+    close((*made, *came, *callers))
+    listen_tcp(*address).close()
+    close(listen_shared(*address, 2))
+
+
+def test_where_the_kernel_does_not_divide_all_take_from_one_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets.sys, "platform", "darwin")
+    made = listen_shared("127.0.0.1", 0, 3)
+    caller = socket.create_connection(made[0].getsockname())
+    made[0].close()
+    came, _ = made[2].accept()
+    assert came.getpeername() == caller.getsockname()
+    close((*made, came, caller))
 
 
 @pytest.mark.parametrize("host", ["no such host", "192.0.2.1", "x" * 300])
@@ -132,6 +184,28 @@ def test_a_home_too_long_for_sockets(stage: Stages) -> None:
     assert not server.home.root.exists()
 
 
+def test_a_state_directory_that_is_removed_ends_its_server(stage: Stages) -> None:
+    server = stage()
+    server.up()
+    shutil.rmtree(server.home.root)
+    code, said = server.end()
+    assert code == 1
+    assert f"home_gone: The state directory {server.home.root} was removed" in said
+    assert [pid for pid in server.everyone() if identify(pid) is not None] == []
+    assert not server.home.root.exists()
+
+
+def test_another_server_in_the_place_of_one_is_left_alone(stage: Stages) -> None:
+    first = stage()
+    first.up()
+    first.home.root.rename(first.home.root.with_name("elsewhere"))
+    second = stage()
+    second.up()
+    assert first.end()[0] == 1
+    assert second.home.api_socket.exists()
+    assert second.end(signal.SIGTERM)[0] == 0
+
+
 def test_a_lock_left_by_a_killed_server_is_taken(root: Path) -> None:
     home = Home(root / "h")
     home.root.mkdir()
@@ -153,4 +227,19 @@ def test_a_pid_given_to_another_process_is_not_the_server(root: Path) -> None:
     lock.holder = lock.holder._replace(start_ticks=lock.holder.start_ticks - 1)
     lock.say("ready")
     assert holder(home) is None
+    lock.release()
+
+
+def test_a_state_directory_that_cannot_be_looked_at_for_now_is_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    lock = Lock(Home(tmp_path / "home"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", away)
+        assert lock.there
+    shutil.rmtree(tmp_path / "home")
+    assert not lock.there
     lock.release()

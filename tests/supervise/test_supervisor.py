@@ -83,7 +83,7 @@ def test_listeners_outlive_the_processes_behind_them(stage: Stages) -> None:
     host, _, port = server.up().removeprefix("http://").partition(":")
     until(lambda: len(server.pids("gateway")) == 2)
     for _ in range(20):
-        socket.create_connection((host, int(port)), timeout=5).close()
+        socket.create_connection((host, int(port)), timeout=60).close()
     for path in (server.home.control_socket, server.home.api_socket):
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
@@ -139,6 +139,59 @@ def test_a_second_signal_hurries(stage: Stages) -> None:
     assert code == 0
     assert "the gateway did not end within its grace; it is killed" in said
     check_nothing_left(server)
+
+
+def listener_of(pid: int) -> str:
+    """The socket that a gateway was given, as the kernel names it."""
+    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return os.readlink(f"/proc/{pid}/fd/{words[words.index('--listener-fd') + 1]}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the gateways share one socket, and /proc is missing")
+def test_several_gateways_each_have_a_socket_which_outlives_them(stage: Stages) -> None:
+    names = ("gateway", "gateway-1", "gateway-2")
+    server = stage(settings={"gateways": 3})
+    port = int(server.up().rpartition(":")[2])
+    before = [listener_of(server.pids(name)[0]) for name in names]
+    assert len(set(before)) == 3
+    os.kill(server.pids("gateway-1")[0], signal.SIGKILL)
+    # While there is none, what comes to it waits: the kernel goes on giving it its part.
+    callers = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(32)]
+    until(lambda: len(server.pids("gateway-1")) == 2)
+    assert [listener_of(server.pids(name)[-1]) for name in names] == before
+    assert [len(server.pids(name)) for name in names] == [1, 2, 1]
+    for caller in callers:
+        caller.close()
+    code, said = server.end(signal.SIGTERM)
+    assert code == 0
+    assert "the gateway-1 ended (killed by SIGKILL)" in said
+    check_nothing_left(server)
+
+
+def test_several_gateways_end_at_the_same_time_and_before_what_they_need(stage: Stages) -> None:
+    server = stage(settings={"gateways": 2}, **{"gateway-1": ["waits"]})
+    server.up()
+    server.process.send_signal(signal.SIGTERM)
+    until(lambda: "gateway down" in server.notes)
+    assert "gateway-1 down" not in server.notes
+    assert "runner down" not in server.notes
+    code, said = server.end(signal.SIGTERM)
+    assert code == 0
+    assert "killed" not in said
+    assert server.notes.index("gateway-1 down") < server.notes.index("runner down")
+    check_nothing_left(server)
+
+
+def test_a_new_server_ends_all_gateways_that_a_killed_one_left(stage: Stages) -> None:
+    first = stage(settings={"gateways": 3})
+    first.up()
+    os.kill(first.pids("gateway-2")[0], signal.SIGSTOP)
+    first.process.kill()
+    first.process.wait()
+    second = stage()
+    second.up()
+    until(lambda: gone(first.pids("gateway-2")[:1]))
+    assert "gateway-2" in second.end(signal.SIGTERM)[1]
 
 
 def test_no_signal_disturbs_what_is_cleared_away_at_the_end(stage: Stages) -> None:

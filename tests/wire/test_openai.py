@@ -102,6 +102,8 @@ def test_fields_become_arguments(api: Any, sent: Any, takes: set[str] | None, gi
         ("completions", {"prompt": "a", "stream": 2}, "'stream'"),
         ("completions", {"prompt": "a", "best_of": 3}, "'best_of'"),
         ("completions", {"prompt": "a", "promt": 3}, "no field of the API"),
+        ("embeddings", {"input": "a", "dimensions": 3}, "no argument 'dimensions': leave it out"),
+        ("chat.completions", {"messages": [{}], "audio": {}}, "no argument 'audio': leave it out"),
     ],
 )
 def test_what_cannot_be_answered_is_refused(api: Any, sent: Any, words: str) -> None:

@@ -32,6 +32,14 @@ def test_a_flag_wins_over_the_environment_over_swell_toml_over_pyproject(tmp_pat
     assert chosen.host == "127.0.0.1"
 
 
+def test_a_variable_that_looks_like_a_setting_is_told() -> None:
+    told = settings.misspelt({"SWELL_PROT": "1", "SWELL_KYE": "k", "SWELL_PORT": "2", "PROT": "3"})
+    near = {"SWELL_KYE": "SWELL_KEY", "SWELL_PROT": "SWELL_PORT"}
+    assert told == [f"{odd} is not read. Did you mean {meant}?" for odd, meant in near.items()]
+    known = (*settings.NAMES, *settings.OTHER_VARIABLES, "home", "of_my_own_making")
+    assert settings.misspelt({f"SWELL_{name.upper()}": "x" for name in known}) == []
+
+
 def test_a_list_is_words_between_commas_or_a_list_of_toml(tmp_path: Path) -> None:
     assert load().allowed_hosts == ()
     assert load(**settings.assignments(["allowed_hosts=a.example, b.example,"])).allowed_hosts == (

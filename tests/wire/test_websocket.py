@@ -69,6 +69,33 @@ def test_what_another_client_writes_is_read_however_it_is_cut(sent: list[tuple[i
     assert read(cut(raw, at)) == meant(sent)
 
 
+@given(messages, places)
+def test_what_another_server_writes_is_read_however_it_is_cut(sent: list[tuple[int, bytes]], at: list[int]) -> None:
+    server = Protocol(SERVER, state=OPEN)
+    for kind, payload in sent:
+        {TEXT: server.send_text, BINARY: server.send_binary, PING: server.send_ping, PONG: server.send_pong}[kind](
+            payload
+        )
+    ours = Messages(1 << 20, masked=False)
+    raw = b"".join(server.data_to_send())
+    assert [event for piece in cut(raw, at) for event in ours.feed(piece)] == meant(sent)
+
+
+@given(messages)
+def test_what_we_write_as_a_client_is_what_another_server_reads(sent: list[tuple[int, bytes]]) -> None:
+    server = Protocol(SERVER, state=OPEN)
+    for kind, payload in sent:
+        server.receive_data(frame(kind, payload, MASK))
+    assert [(one.opcode, one.data) for one in server.events_received() if isinstance(one, Frame)] == sent
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_each_side_masks_as_it_must(masked: bool) -> None:
+    with pytest.raises(Violation, match="Frames of a client are masked") as raised:
+        list(Messages(masked=masked).feed(frame(TEXT, b"x", b"" if masked else MASK)))
+    assert raised.value.code == PROTOCOL_ERROR
+
+
 @given(messages, st.integers(1, 200), places)
 def test_fragments_are_put_together_with_pings_between_them(
     sent: list[tuple[int, bytes]], step: int, at: list[int]

@@ -8,11 +8,11 @@ from contextlib import aclosing
 from typing import Any
 
 import msgspec
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from swell.model.errors import SwellError
-from swell.wire.http import JSON, error_body
+from swell.wire.http import JSON, OCTETS, error_body
 
 NDJSON = "application/x-ndjson"
 
@@ -20,6 +20,11 @@ NDJSON = "application/x-ndjson"
 def result(value: Any) -> Response:
     """A value as JSON."""
     return Response(msgspec.json.encode(value), media_type=JSON)
+
+
+def content(path: str) -> Response:
+    """What is in a file, piece by piece; of a part of it (Range) just that."""
+    return FileResponse(path, media_type=OCTETS)
 
 
 def refusal(error: SwellError, id: str = "", headers: Mapping[str, str] | None = None) -> Response:

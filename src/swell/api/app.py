@@ -20,23 +20,27 @@ from starlette.routing import Route as Path
 from swell.api.answers import refusal
 from swell.api.auth import Auth, id_of
 from swell.api.openapi import document
-from swell.api.port import ControlPort, LogReader, SecretsPort
+from swell.api.port import ControlPort, LogReader, SecretsPort, VolumesPort
 from swell.api.routes import ApiRequest, Resource, Route, unexpected
 from swell.api.secrets import SecretHandlers
 from swell.api.validate import problems, tag_problems
-from swell.decide.access import Need, lacks, may_see
+from swell.api.variants import VariantHandlers, check_spaces
+from swell.api.volumes import VolumeHandlers
+from swell.decide.access import Need, may_see
 from swell.model.errors import SwellError
-from swell.model.key import Scope
 from swell.model.names import check_names
+from swell.model.owner import Owner
 from swell.model.ports import Blobs
 from swell.model.traffic import Traffic
-from swell.model.unknown import unknown_app
-from swell.model.workload import DEFAULT_NAMESPACE, App, Scaling, workload_of
+from swell.model.unknown import UnknownApp
+from swell.model.workload import DEFAULT_NAMESPACE, App, Revision, Scaling, app_of
 from swell.wire.api import (
     AppRow,
     Deploy,
     DeployLine,
+    Heard,
     KeyRow,
+    KeyUsage,
     LimitRow,
     LogRow,
     MadeKey,
@@ -81,6 +85,8 @@ class LogsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Empty: all apps of the namespace."""
     since_s: Seconds = 0.0
     """Only lines of the last so many seconds; 0 = whenever."""
+    from_at: Seconds = 0.0
+    """Only lines of that time or later, in seconds since the epoch as a line tells its own: to go on where one was."""
     request: str = ""
     tail: Annotated[int, msgspec.Meta(ge=-1, le=1_000_000)] = 100
     """Only the last so many lines; -1 = all."""
@@ -109,6 +115,7 @@ def make_api(
     blobs: Blobs,
     logs: LogReader,
     secrets: SecretsPort,
+    volumes: VolumesPort,
     *,
     key: str,
     version: str = "0",
@@ -119,7 +126,8 @@ def make_api(
     """The application. Loopback hosts are always allowed, other addresses with `any_address`, names when they are
     named; an Origin only when it is named ("http://host:port")."""
     handlers = Handlers(control, blobs, logs)
-    routes = [*handlers.routes(), *SecretHandlers(secrets).routes()]
+    routes = [*handlers.routes(), *SecretHandlers(secrets).routes(), *VariantHandlers(control).routes()]
+    routes += VolumeHandlers(volumes).routes()
     handlers.openapi_document = msgspec.Raw(msgspec.json.encode(document(routes, version)))
     by_path: dict[str, list[Route]] = {}
     for route in routes:
@@ -160,6 +168,7 @@ class Handlers:
             *self._seeing_routes(),
             *self._key_routes(),
             Route("GET", "/api/limits", "Every limit there is.", self.limits, gives=list[LimitRow], needs=SEES),
+            Route("PUT", "/api/owners", "A program is there.", self.heard, takes=Owner, gives=Heard, needs=DEPLOYS),
             Route("GET", "/api/openapi.json", "This description.", self.openapi, gives=dict[str, Any], needs=SEES),
         ]
 
@@ -195,6 +204,14 @@ class Handlers:
                 needs=DEPLOYS_APP,
             ),
             Route("DELETE", app, "Stop an app; its replicas drain.", self.stop_app, needs=DEPLOYS_APP),
+            Route(
+                "GET",
+                f"{app}/workloads/{{workload}}",
+                "What the replicas of a workload run, without the values of secrets.",
+                self.revision,
+                gives=Revision,
+                needs=DEPLOYS_APP,
+            ),
             Route(
                 "PATCH",
                 f"{app}/workloads/{{workload}}",
@@ -267,6 +284,15 @@ class Handlers:
                 "GET", "/api/requests/{id}", "Where a request's time and money went.", self.why, gives=Why, needs=SEES
             ),
             Route("GET", "/api/usage", "Use by pool.", self.usage, query=UsageQuery, gives=list[PoolUsage], needs=SEES),
+            Route(
+                "GET",
+                "/api/usage/keys",
+                "Requests by API key and pool, and what they used.",
+                self.key_usage,
+                query=UsageQuery,
+                gives=list[KeyUsage],
+                needs=SEES,
+            ),
         ]
 
     def _key_routes(self) -> list[Route]:
@@ -281,12 +307,15 @@ class Handlers:
         health = self._control.health()
         waiting = health.get("waiting")
         if isinstance(waiting, dict):
-            seen = {pool: why for pool, why in waiting.items() if may_see(request.holder, *_app_of(pool))}
+            seen = {pool: why for pool, why in waiting.items() if may_see(request.holder, *app_of(pool))}
             health = {**health, "waiting": seen}
         return health
 
     async def openapi(self, _: ApiRequest) -> msgspec.Raw:
         return self.openapi_document
+
+    async def heard(self, request: ApiRequest) -> Heard:
+        return self._control.heard(request.body)
 
     async def has_blob(self, request: ApiRequest) -> None:
         if not self._blobs.has(request.path["digest"]):
@@ -302,6 +331,10 @@ class Handlers:
     async def stop_app(self, request: ApiRequest) -> None:
         await self._control.stop_app(request.path["namespace"], request.path["name"])
 
+    async def revision(self, request: ApiRequest) -> Revision:
+        at = request.path
+        return self._control.revision(at["namespace"], at["name"], at["workload"])
+
     async def rescale(self, request: ApiRequest) -> Scaling:
         at = request.path
         return await self._control.rescale(at["namespace"], at["name"], at["workload"], request.body)
@@ -313,7 +346,7 @@ class Handlers:
         asked: Rollback = request.body
         at = (request.path["namespace"], request.path["name"])
         if not asked.to and self._control.newer(*at):
-            return self._told(partial(self._control.withdraw, *at))
+            return self._told(request, partial(self._control.withdraw, *at))
         version = await self._control.version(*at, asked.to)
         if self._lacking(version.app):
             raise SwellError(
@@ -323,13 +356,19 @@ class Handlers:
                 status=409,
             )
         how = f"rollback to v{version.number}"
-        return self._told(lambda progress: self._control.deploy(version.app, progress, how, version.tag))
+
+        def again(progress: Callable[[str], None]) -> Coroutine[Any, Any, DeployLine]:
+            progress(f"deploying v{version.number} again")
+            return self._control.deploy(version.app, progress, how, version.tag)
+
+        return self._told(request, again)
 
     async def traffic(self, request: ApiRequest) -> AsyncGenerator[bytes, None]:
-        return self._told(partial(self._control.traffic, request.path["namespace"], request.path["name"], request.body))
+        at = request.path["namespace"], request.path["name"]
+        return self._told(request, partial(self._control.traffic, *at, request.body))
 
     async def promote(self, request: ApiRequest) -> AsyncGenerator[bytes, None]:
-        return self._told(partial(self._control.promote, request.path["namespace"], request.path["name"]))
+        return self._told(request, partial(self._control.promote, request.path["namespace"], request.path["name"]))
 
     def _lacking(self, app: App) -> list[str]:
         """Digests of the source that is not here."""
@@ -338,14 +377,10 @@ class Handlers:
 
     async def replicas(self, request: ApiRequest) -> list[ReplicaRow]:
         replicas = await self._control.replicas()
-        return [row for row in replicas if may_see(request.holder, *_app_of(row.workload))]
+        return [row for row in replicas if may_see(request.holder, *app_of(row.workload))]
 
     async def why(self, request: ApiRequest) -> Why:
-        found = await self._control.why(request.path["id"])
-        refused = lacks(request.holder, Scope("call", *_app_of(found.workload)))
-        if refused is not None:
-            raise refused
-        return found
+        return await self._control.why(request.path["id"], request.holder)
 
     async def limits(self, request: ApiRequest) -> list[LimitRow]:
         return self._control.limits(request.holder)
@@ -369,7 +404,15 @@ class Handlers:
 
     async def usage(self, request: ApiRequest) -> list[PoolUsage]:
         rows = await self._control.usage(request.query.since_s)
-        return [row for row in rows if may_see(request.holder, *_app_of(row.pool))]
+        return [row for row in rows if may_see(request.holder, *app_of(row.pool))]
+
+    async def key_usage(self, request: ApiRequest) -> list[KeyUsage]:
+        names = {row.id: row.name for row in self._control.keys(request.holder)}
+        return [
+            KeyUsage(row.key, names.get(row.key, ""), row.pool, row.requests, row.errors, row.cpu_s, row.cost_usd)
+            for row in await self._control.key_usage(request.query.since_s)
+            if may_see(request.holder, *app_of(row.pool))
+        ]
 
     async def logs(self, request: ApiRequest) -> AsyncGenerator[bytes, None]:
         query: LogsQuery = request.query
@@ -382,7 +425,7 @@ class Handlers:
         """Refuse an app that is not there; `nothing` says what one that was has not left."""
         deployed = self._control.deployed()
         if (namespace, app) not in deployed:
-            raise unknown_app(app, namespace, deployed, nothing)
+            raise UnknownApp(app, namespace, deployed, nothing)
 
     async def _has_lines(self, namespace: str, app: str) -> bool:
         """Has the app written anything that is kept, be it deployed or not?"""
@@ -399,15 +442,13 @@ class Handlers:
             more = f" (the first of {len(wrong)} problems)" if len(wrong) > 1 else ""
             words = f"The app cannot be deployed as it is: {wrong[0]}{more}."
             raise SwellError("invalid", words, status=422, detail="\n".join(wrong) if more else "")
-        for space in {use.namespace for revision in app.revisions for use in revision.secrets} - {app.namespace}:
-            refused = lacks(request.holder, Scope("deploy", space))
-            if refused is not None:
-                raise refused
+        for revision in app.revisions:
+            check_spaces(request.holder, (*revision.secret_uses, *revision.volumes), app.namespace)
         strategy: Strategy = request.body.strategy
-        return self._told(lambda progress: self._control.deploy(app, progress, "deploy", tag, strategy))
+        return self._told(request, lambda progress: self._control.deploy(app, progress, "deploy", tag, strategy))
 
     async def _told(
-        self, do: Callable[[Callable[[str], None]], Coroutine[Any, Any, DeployLine]]
+        self, request: ApiRequest, do: Callable[[Callable[[str], None]], Coroutine[Any, Any, DeployLine]]
     ) -> AsyncGenerator[bytes, None]:
         """Progress and outcome, as lines. Closed before its end, it cancels the deploy and waits for that."""
         lines: asyncio.Queue[DeployLine | None] = asyncio.Queue()
@@ -421,31 +462,25 @@ class Handlers:
         try:
             while (line := await lines.get()) is not None:
                 yield msgspec.json.encode(line)
-            yield msgspec.json.encode(_outcome(deploying))
+            yield msgspec.json.encode(_outcome(deploying, request))
         finally:
             deploying.cancel()
             await asyncio.wait({deploying})
 
 
-def _app_of(name: str) -> tuple[str, str]:
-    """(namespace, app) of a workload or a pool."""
-    namespace, _, rest = workload_of(name).partition("/")
-    return namespace, rest.partition("/")[0]
-
-
-def _outcome(deploying: asyncio.Task[DeployLine]) -> DeployLine:
+def _outcome(deploying: asyncio.Task[DeployLine], request: ApiRequest) -> DeployLine:
     """The last line of a deploy that is over."""
     if deploying.cancelled():
         return DeployLine("error", "The server is stopping; `swell app list` says what is in place.", code="stopping")
     error = deploying.exception()
     if error is None:
         return deploying.result()
-    told = error if isinstance(error, SwellError) else unexpected(error)[1]
+    told = request.seen(error) if isinstance(error, SwellError) else unexpected(error)[1]
     return DeployLine("error", told.message, code=told.code, detail=told.detail)
 
 
 async def _lines(logs: LogReader, query: LogsQuery) -> AsyncGenerator[bytes, None]:
-    since = time.time() - query.since_s if query.since_s else 0.0
+    since = max(time.time() - query.since_s if query.since_s else 0.0, query.from_at)
     tail = query.tail if query.tail >= 0 else None
     found = logs(query.namespace, query.app, since=since, request=query.request, tail=tail, follow=query.follow)
     async with aclosing(found):

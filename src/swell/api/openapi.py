@@ -52,9 +52,9 @@ def _operation(route: Route, schema_of: dict[str, Any]) -> dict[str, Any]:
     if route.gives is None:
         operation["responses"]["204"] = {"description": "Done."}
     else:
-        media = NDJSON if route.lines else JSON
+        media = NDJSON if route.lines else OCTETS if route.gives is bytes else JSON
         each = "Lines, each one of these." if route.lines else "The answer."
-        content = {media: {"schema": schema_of[repr(route.gives)]}}
+        content = {media: {} if route.gives is bytes else {"schema": schema_of[repr(route.gives)]}}
         operation["responses"]["200"] = {"description": each, "content": content}
     return operation
 

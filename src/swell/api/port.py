@@ -7,22 +7,31 @@ from typing import Protocol
 
 from swell.decide.access import Holder
 from swell.model.key import ApiKey
+from swell.model.owner import Owner
+from swell.model.ports import Blobs
+from swell.model.request import KeyCount
 from swell.model.traffic import Traffic
-from swell.model.workload import App, Scaling, Version
+from swell.model.volume import Entry, Quota
+from swell.model.workload import App, Revision, Scaling, Version
 from swell.wire.api import (
     AppRow,
     DeployLine,
+    FileRow,
+    Heard,
     KeyRow,
     LimitRow,
     MadeKey,
     NewKey,
+    NewVariant,
     PoolUsage,
     ReplicaRow,
     RequestRow,
     Rescale,
     SecretRow,
     Strategy,
+    VariantRow,
     VersionRow,
+    VolumeRow,
     Why,
 )
 
@@ -52,8 +61,17 @@ class ControlPort(Protocol):
         """Take an app away. Unknown: SwellError with status 404."""
         ...
 
+    def revision(self, namespace: str, name: str, workload: str) -> Revision:
+        """What the replicas of a workload run that has the traffic. Unknown: SwellError with status 404."""
+        ...
+
     async def rescale(self, namespace: str, name: str, workload: str, asked: Rescale) -> Scaling:
         """Change how a workload is scaled, until the next deploy; returns all of it."""
+        ...
+
+    async def vary(self, namespace: str, name: str, workload: str, asked: NewVariant, by: str = "") -> VariantRow:
+        """Have a workload with other parameters and options; once more, it is the same one. `asked` has no
+        `options_problems`. `by`: the id of the API key that asks."""
         ...
 
     async def versions(self, namespace: str, name: str) -> list[VersionRow]:
@@ -81,6 +99,10 @@ class ControlPort(Protocol):
         """Take that from them."""
         ...
 
+    def heard(self, owner: Owner) -> Heard:
+        """A program that something may belong to is there."""
+        ...
+
     def deployed(self) -> list[tuple[str, str]]:
         """(namespace, name) of every app."""
         ...
@@ -93,8 +115,9 @@ class ControlPort(Protocol):
         """Replicas and templates. SwellError with status 503 while they are not known."""
         ...
 
-    async def why(self, request_id: str) -> Why:
-        """Where a request's time went. Unknown or forgotten: SwellError with status 404."""
+    async def why(self, request_id: str, holder: Holder) -> Why:
+        """Where a request's time went. Unknown, forgotten, or of an app that the holder may not see: SwellError with
+        status 404, of the same words."""
         ...
 
     async def requests(self, namespace: str, app: str, most: int) -> list[RequestRow]:
@@ -103,6 +126,10 @@ class ControlPort(Protocol):
 
     async def usage(self, since_s: float) -> list[PoolUsage]:
         """Use of each pool in the last `since_s` seconds; 0 = all that is kept."""
+        ...
+
+    async def key_usage(self, since_s: float) -> list[KeyCount]:
+        """What was asked and used with each API key at each pool in the last `since_s` seconds; 0 = all kept."""
         ...
 
     def limits(self, holder: Holder) -> list[LimitRow]:
@@ -152,6 +179,48 @@ class SecretsPort(Protocol):
     async def delete(self, namespace: str, name: str, number: int = 0, force: bool = False) -> None:
         """A version, or (0) all. SwellError with status 409 where apps use it, without `force`."""
         ...
+
+
+class VolumesPort(Protocol):
+    """What people ask about volumes."""
+
+    def rows(self, namespace: str) -> list[VolumeRow]: ...
+
+    def contents(self, namespace: str) -> Blobs:
+        """Where what is to be in the volumes of a namespace is put first."""
+        ...
+
+    async def create(
+        self, namespace: str, name: str, quota: Quota, if_missing: bool = False, owner: Owner | None = None
+    ) -> VolumeRow:
+        """A new one, which ends with its `owner`. SwellError with status 409 where it is there."""
+        ...
+
+    async def alter(
+        self, namespace: str, name: str, new_name: str | None, bytes_max: int | None, files_max: int | None
+    ) -> VolumeRow:
+        """Give it another name or quota; None leaves what there is. Unknown: SwellError with status 404."""
+        ...
+
+    async def delete(self, namespace: str, name: str, force: bool = False) -> None:
+        """SwellError with status 409 where apps use it, without `force`."""
+        ...
+
+    async def listed(self, namespace: str, name: str, path: str, recursive: bool) -> list[FileRow]: ...
+
+    async def content(self, namespace: str, name: str, path: str) -> str:
+        """The file of the node that holds the content of a file."""
+        ...
+
+    async def put(self, namespace: str, name: str, put: Sequence[tuple[str, Entry]], force: bool) -> VolumeRow:
+        """A version with these, whose contents are here."""
+        ...
+
+    async def remove(self, namespace: str, name: str, path: str, recursive: bool) -> VolumeRow: ...
+
+    async def copy(
+        self, namespace: str, name: str, sources: Sequence[str], to: str, recursive: bool
+    ) -> VolumeRow: ...  # fmt: skip
 
 
 class LogReader(Protocol):

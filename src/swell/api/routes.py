@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,10 +13,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from swell.api.answers import LineStream, refusal, result
+from swell.api.answers import LineStream, content, refusal, result
 from swell.api.auth import HOLDER, id_of
-from swell.decide.access import Holder, Need, may_ask
+from swell.decide.access import Holder, Need, may_ask, may_see
 from swell.model.errors import SwellError
+from swell.model.unknown import UnknownApp
 
 log = logging.getLogger("swell.api")
 
@@ -34,6 +36,10 @@ class ApiRequest(NamedTuple):
     """The body of a route that takes bytes."""
     holder: Holder
     """Whose key came with it."""
+
+    def seen(self, error: SwellError) -> SwellError:
+        """An error as its caller is told of it."""
+        return error.seen(partial(may_see, self.holder)) if isinstance(error, UnknownApp) else error
 
     @property
     def names(self) -> dict[str, str]:
@@ -55,7 +61,7 @@ class Route(NamedTuple):
     takes: Any = None
     """Type of the JSON body; `bytes`: any body, streamed; None: no body."""
     gives: Any = None
-    """Type of the answer; None: 204 without a body."""
+    """Type of the answer; None: 204 without a body; `bytes`: what is in the file whose path is returned."""
     lines: bool = False
     """The answer is a stream of lines, each one a `gives`."""
     needs: Need = Need("admin")
@@ -83,6 +89,7 @@ class Resource:
                 "method_not_allowed", f"{request.url.path} takes {allowed}, not {request.method}.", status=405
             )
             return refusal(error, id_of(request.headers.raw), {"Allow": allowed})
+        asked = None
         try:
             asked = await _read_request(route, request)
             refused = may_ask(asked.holder, route.needs, asked.names)
@@ -90,7 +97,7 @@ class Resource:
                 raise refused
             value = await route.handle(asked)
         except SwellError as error:
-            return refusal(error, id_of(request.headers.raw))
+            return refusal(error if asked is None else asked.seen(error), id_of(request.headers.raw))
         except ClientDisconnect:
             raise
         except Exception as error:
@@ -98,6 +105,8 @@ class Resource:
             return refusal(told, id)
         if route.lines:
             return LineStream(value)
+        if route.gives is bytes:
+            return content(value)
         return Response(status_code=204) if route.gives is None else result(value)
 
 

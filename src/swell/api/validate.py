@@ -7,10 +7,15 @@ parts of an app refer to each other.
 from __future__ import annotations
 
 import math
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
+from swell.model.caching import Caching
+from swell.model.errors import SwellError
 from swell.model.isolation import LAYERS, Isolation
 from swell.model.limits import (
     BATCH_SIZE_MAX,
@@ -19,16 +24,34 @@ from swell.model.limits import (
     HTTP_METHODS,
     SECONDS_MAX,
     limits_problem,
+    vary_problem,
 )
 from swell.model.names import name_problem
 from swell.model.resources import Needs
 from swell.model.secret import APP_OWNED, SecretUse
-from swell.model.workload import App, Entry, Environment, Method, Retrying, Revision, Scaling, Web, Workload
+from swell.model.variant import read
+from swell.model.volume import VolumeUse, mount_problems
+from swell.model.workload import (
+    PLAIN,
+    App,
+    Batch,
+    Entry,
+    Environment,
+    Method,
+    Options,
+    Retrying,
+    Revision,
+    Scaling,
+    Web,
+    Workload,
+)
 
 MEMORY_MAX_MIB = 1 << 30
 CORES_MAX = 100_000.0
 TEXT_MAX = 4096
 """Characters of one tag, path, option or environment variable's name."""
+STEP_MAX = 1 << 20
+"""Characters of one command, or of a Dockerfile."""
 
 _WORKLOAD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}\Z")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
@@ -40,6 +63,35 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 def problems(app: App) -> list[str]:
     """Everything that is wrong with an app, each a sentence that names where."""
     return [*_app(app), *_workloads(app), *_revisions(app)]
+
+
+def check_options(options: Options) -> None:
+    """Refuse options that nothing could be run with."""
+    wrong = list(_options(options))
+    if wrong:
+        more = f" (the first of {len(wrong)} problems)" if len(wrong) > 1 else ""
+        detail = "\n".join(wrong) if more else ""
+        raise SwellError("bad_option", f"These options cannot be had: {wrong[0]}{more}.", status=422, detail=detail)
+
+
+def _options(options: Options) -> Iterator[str]:
+    given = {name: value for name, value in msgspec.structs.asdict(options).items() if value is not None}
+    yield from _needs(Needs(**{name: given[name] for name in Needs.__struct_fields__ if name in given}))
+    for name, least in (("max_replicas", 1), ("buffer_replicas", 0), ("max_inputs", 1), ("target_inputs", 1)):
+        if name in given:
+            yield from _number(name, given[name], least, COUNT_MAX)
+    for name in ("idle_s", "timeout_s"):
+        if name in given:
+            yield from _number(name, given[name], 0, SECONDS_MAX, above=True)
+    if options.retrying is not None:
+        yield from _retrying(options.retrying)
+    if options.batch is not None:
+        yield from _batch_size(options.batch)
+    for one, other in (("cpu_limit", "cpu"), ("memory_limit_mib", "memory_mib")):
+        if one in given and other not in given:
+            yield f"{one} goes with {other}"
+    yield from _variables(options.variables)
+    yield from _secrets(options.secrets or ())
 
 
 def tag_problems(tag: str) -> list[str]:
@@ -71,6 +123,8 @@ def _workload(app: App, workload: Workload, given: set[str]) -> Iterator[str]:
         yield f"belongs to {workload.namespace[:80]}/{workload.app[:80]}, not to this app"
     if workload.revision not in given and len(given) == len(app.revisions):
         yield f"wants the revision {workload.revision[:80]!r}, which is not given"
+    if workload.variant != PLAIN:
+        yield "is a variant: those are made when somebody asks for them"
     yield from _scaling(workload.scaling)
     problem = limits_problem(workload.limits)
     if problem is not None:
@@ -119,7 +173,30 @@ def _revision(revision: Revision, told: set[str]) -> Iterator[str]:
     yield from _retrying(revision.retrying)
     if revision.isolation is not None:
         yield from _isolation(revision.isolation, revision.needs)
-    yield from _secrets(revision.secrets)
+        if revision.environment.build_calls:
+            yield "it runs in a sandbox, and Image.run_function would run outside of it: do that in an @enter method"
+    yield from _secrets(revision.secret_uses)
+    if revision.parameters:
+        yield "has values of parameters: those are given when it is called"
+    yield from _volumes(revision.volumes, revision.isolation or Isolation())
+
+
+def _volumes(uses: tuple[VolumeUse, ...], isolation: Isolation) -> Iterator[str]:
+    for use in uses:
+        # One would hide the other; and what lies where code may write may be a link by the next start.
+        for folder in map(posixpath.normpath, (*isolation.readable, *isolation.writable)):
+            if f"{use.path}/".startswith(f"{folder}/") or f"{folder}/".startswith(f"{use.path}/"):
+                yield (
+                    f"volume {use.name[:80]!r} is to be at {use.path[:80]!r}, and @isolated names {folder[:80]!r}: "
+                    "choose a path that is not in it, and that it is not in"
+                )
+        for kind, name in (("namespace", use.namespace), ("volume", use.name)):
+            problem = name_problem(kind, name)
+            if problem is not None:
+                yield problem
+        yield from (f"volume {use.name[:80]!r}: {problem}" for problem in mount_problems(use))
+    for path in _repeated(use.path for use in uses):
+        yield f"two volumes are to be at {path[:80]!r}"
 
 
 def _secrets(uses: tuple[SecretUse, ...]) -> Iterator[str]:
@@ -145,9 +222,25 @@ def _environment(environment: Environment) -> Iterator[str]:
                 yield f"{kind} is empty"
             yield from _text(kind, word)
     yield from _text("workdir", environment.workdir or "")
-    for name in _repeated(name for name, _ in environment.variables):
+    yield from _variables(environment.variables)
+    for call in environment.build_calls:
+        for kind, dotted in (("module", call.module), ("function", call.qualname)):
+            if not all(part.isidentifier() for part in dotted.split(".")):
+                yield f"run_function: {kind} {dotted[:80]!r} is no Python name that can be imported"
+        yield from _number("run_function: timeout_s", call.timeout_s, 0, SECONDS_MAX, above=True)
+        yield from _variables(call.variables)
+    for step in environment.container_steps:
+        if not step.method.isidentifier():
+            yield f"{step.method[:80]!r} is no method of an image"
+        for text in (*step.words, *(value for _, value in step.options)):
+            if len(text) > STEP_MAX or "\0" in text:
+                yield f"Image.{step.method}: its text has a NUL character, or over {STEP_MAX} others"
+
+
+def _variables(variables: tuple[tuple[str, str], ...]) -> Iterator[str]:
+    for name in _repeated(name for name, _ in variables):
         yield f"environment variable {name[:80]!r} is there more than once"
-    for name, value in environment.variables:
+    for name, value in variables:
         if not name or "=" in name:
             yield f"environment variable {name[:80]!r} has no name the system takes"
         yield from _text("environment variable", name)
@@ -173,9 +266,25 @@ def _entry(entry: Entry, told: set[str]) -> Iterator[str]:
         if not (entry.kind == "function" and (method.name in told or _WORKLOAD.match(method.name))):
             yield from _identifier(method)
         yield from _method(method)
+    yield from _parameters(entry)
     for name in (*entry.enter_snap, *entry.enter, *entry.exit):
         if not name.isidentifier():
             yield f"hook {name[:80]!r} is no Python identifier"
+
+
+def _parameters(entry: Entry) -> Iterator[str]:
+    if entry.parameters and entry.kind == "function":
+        yield "is a function and has parameters, which are of classes"
+    for name in _repeated(parameter.name for parameter in entry.parameters):
+        yield f"parameter {name[:80]!r} is there more than once"
+    for parameter in entry.parameters:
+        if not parameter.name.isidentifier():
+            yield f"parameter {parameter.name[:80]!r} is no Python identifier"
+        if parameter.default is not None:
+            try:
+                read(parameter.name, parameter.kind, parameter.default)
+            except SwellError as error:
+                yield f"default of parameter {error.message.rstrip('.')}"
 
 
 def _identifier(method: Method) -> Iterator[str]:
@@ -188,14 +297,30 @@ def _method(method: Method) -> Iterator[str]:
         yield from (f"web endpoint {method.web.label[:80]!r}: {problem}" for problem in _web(method.web))
     if method.batch is not None:
         yield from (f"batched method {method.name[:80]!r}: {problem}" for problem in _batch(method))
+    if method.cache is not None:
+        yield from (f"cached method {method.name[:80]!r}: {problem}" for problem in _cache(method, method.cache))
 
 
 def _batch(method: Method) -> Iterator[str]:
     assert method.batch is not None
     if method.web is not None or method.generator:
         yield "a web endpoint or a generator cannot be"
-    yield from _number("max_size", method.batch.max_size, 1, BATCH_SIZE_MAX)
-    yield from _number("wait_ms", method.batch.wait_ms, 0, BATCH_WAIT_MS_MAX)
+    yield from _batch_size(method.batch)
+
+
+def _batch_size(batch: Batch) -> Iterator[str]:
+    yield from _number("max_size", batch.max_size, 1, BATCH_SIZE_MAX)
+    yield from _number("wait_ms", batch.wait_ms, 0, BATCH_WAIT_MS_MAX)
+
+
+def _cache(method: Method, cache: Caching) -> Iterator[str]:
+    if method.web is not None:
+        yield "a web endpoint cannot be"
+    yield from _number("ttl_s", cache.ttl_s, 0, SECONDS_MAX, above=True)
+    for name in cache.vary:
+        problem = vary_problem(name)
+        if problem is not None or name != name.lower():
+            yield f"vary has {name[:80]!r}: {problem or 'use small letters'}"
 
 
 def _web(web: Web) -> Iterator[str]:

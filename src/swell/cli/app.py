@@ -51,7 +51,7 @@ def list_apps(as_json: bool, home: str | None) -> None:
         for row in apps:
             for workload in row.workloads:
                 if workload.rolling:
-                    click.echo(f"\n{row.name}/{workload.name}: {workload.rolling}.")
+                    click.echo(f"\n{row.name}/{workload.written or workload.name}: {workload.rolling}.")
         click.echo(f"\nCalls go to {client.url}/call/APP/FUNCTION, or /call/APP/CLASS.METHOD.")
     else:
         click.echo("No app is deployed. `swell deploy FILE` deploys one.")
@@ -63,7 +63,7 @@ def listing(apps: Sequence[AppRow], now: float) -> str:
         (
             row.name if row.namespace == "default" else f"{row.namespace}/{row.name}",
             str(row.version or "-"),
-            workload.name,
+            workload.written or workload.name,
             _ready(workload),
             str(workload.held),
             str(workload.in_flight),

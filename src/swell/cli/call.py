@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import click
 
@@ -16,6 +16,7 @@ from swell.cli import options
 from swell.cli.output import patience
 from swell.cli.why import found, note_end
 from swell.model.errors import SwellError
+from swell.model.variant import base_of
 from swell.model.workload import shown
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ OF_THE_CALLER = frozenset(
     {
         *("unknown_app", "unknown_function", "unknown_path", "bad_arguments", "bad_body", "bad_request"),
         *("no_key", "bad_key", "method_not_allowed"),
+        *("unknown_parameter", "missing_parameter", "bad_parameter", "unknown_variant"),
     }
 )
 """Errors whose message is all there is to know: no code of the app had a part in them."""
@@ -35,14 +37,18 @@ OF_THE_CALLER = frozenset(
 @click.command(short_help="Call a function and print its result as JSON.")
 @click.argument("target", metavar="APP/FUNCTION")
 @click.argument("arguments", default="", metavar="[JSON]")
+@options.parameters
 @click.option("-v", "--verbose", is_flag=True, help="Show the request's id, timing and cost on stderr.")
 @options.namespace
 @options.home
-def call(target: str, arguments: str, verbose: bool, namespace: str, home: str | None) -> None:
+def call(
+    target: str, arguments: str, parameters: dict[str, str], verbose: bool, namespace: str, home: str | None
+) -> None:
     """Call a function (or APP/CLASS.METHOD, or either behind NAMESPACE/) and print its result as JSON.
 
     The arguments are a JSON object of names or an array of positions: in the command line, in a file (@FILE),
-    or on stdin (-). The items of a generator are printed line by line as they come.
+    or on stdin (-). The items of a generator are printed line by line as they come. Parameters of a class are given
+    with --param.
     """
     from swell.sdk.bridge import iterate
     from swell.sdk.protocol import Frames, Request
@@ -52,7 +58,7 @@ def call(target: str, arguments: str, verbose: bool, namespace: str, home: str |
     body = _body(arguments)
     client = options.connect(home)
     headers = {"content-type": http.JSON, "accept": f"{http.FRAMES}, {http.JSON}"}
-    request = Request("POST", f"/call/{quote(at)}", headers, body)
+    request = Request("POST", f"/call/{quote(at)}{'?' * bool(parameters)}{urlencode(parameters)}", headers, body)
 
     whole = Whole()
     streamed = ""
@@ -74,6 +80,10 @@ def call(target: str, arguments: str, verbose: bool, namespace: str, home: str |
             for item in iterate(client.transport.stream(request, reader)):
                 click.echo(json.dumps(item, ensure_ascii=False))
     except SwellError as error:
+        if streamed:
+            # What the client notes for a program, it is told here as of any call.
+            error.__notes__ = []
+            _with_ways(error, at)
         note_end(client, error, streamed)
         raise
     if whole.body:
@@ -95,7 +105,7 @@ def _state(client: Client, at: str) -> str:
     app, _, name = at.rpartition("/")
     key = f"{app}/{name.partition('.')[0]}"
     try:
-        rows = [row for row in client.replicas() if row.workload == key]
+        rows = [row for row in client.replicas() if base_of(row.workload) == base_of(key)]
     except SwellError:
         return "waiting for an answer"
     return waiting_for(rows)
@@ -132,14 +142,16 @@ def _refusal(head: Answer, at: str) -> SwellError:
     """The server's error with the ways to learn more about this very request."""
     from swell.sdk.protocol import error_of, failed_request
 
-    error = error_of(head)
-    failed = failed_request(error, head.status)
-    if error.request and error.code not in OF_THE_CALLER:
-        ways = f"`swell why {error.request}`"
+    return _with_ways(failed_request(error_of(head), head.status), at)
+
+
+def _with_ways(failed: SwellError, at: str) -> SwellError:
+    if failed.request and failed.code not in OF_THE_CALLER:
+        ways = f"`swell why {failed.request}`"
         # A request that code answered for may have printed something; the end of a replica is not in its lines.
-        if error.code == "exception":
-            ways = f"`swell logs --request {error.request}`, {ways}"
-        elif error.code == "no_replica":
+        if failed.code == "exception":
+            ways = f"`swell logs --request {failed.request}`, {ways}"
+        elif failed.code == "no_replica":
             # What kept replicas from starting was of no request.
             ways = f"`swell logs {shown(at.rpartition('/')[0])}`, {ways}"
         failed.message = f"{failed.message.rstrip('.')}. More: {ways}."

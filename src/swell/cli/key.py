@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from swell.model.limits import Limits
     from swell.wire.api import KeyRow
 
-HEADS = ("ID", "NAME", "STATE", "AGE", "EXPIRES", "LIMITS", "SCOPES")
+HEADS = ("ID", "NAME", "STATE", "AGE", "EXPIRES", "MADE WITH", "LIMITS", "SCOPES")
 
 
 class Parsed(click.ParamType[Any]):
@@ -86,6 +86,9 @@ def create(
 
     `call` lets its holder call functions and see an app's logs, requests and usage; `deploy` also put it in place and
     take it away, and send pickles, which run code; `admin` also make keys. `admin` alone is everything.
+
+    Made with an API key (SWELL_KEY), it gets no more than that one has: it ends when that ends, and its requests count
+    at the limits of both.
     """
     from swell.model.limits import Limits
     from swell.wire.api import NewKey
@@ -97,7 +100,10 @@ def create(
         return
     click.echo(made.key)
     row = made.row
-    until = f"for {duration(expires)}" if expires is not None else "until it is revoked"
+    lasts = row.expires_at - row.created_at if row.expires_at is not None else None
+    until = f"for {duration(lasts)}" if lasts is not None else "until it is revoked"
+    if row.made_by:
+        until += f", and no longer than {row.made_by}, whose limits are its own, too"
     click.echo(
         f"Key {row.id} ({row.name}): {', '.join(row.scopes)}; works {until}; limits: {limits_text(limits)}. It is not "
         "shown again. Send it as `Authorization: Bearer KEY`, or set SWELL_KEY.",
@@ -123,9 +129,24 @@ def list_keys(as_json: bool, home: str | None) -> None:
 @click.argument("named", metavar="KEY")
 @options.home
 def revoke(named: str, home: str | None) -> None:
-    """Let KEY (its id, or its name) work no longer. What it has begun may finish."""
-    row = options.connect(home).revoke_key(named)
-    click.echo(f"Key {row.id} ({row.name}) is revoked.")
+    """Let KEY (its id, or its name) work no longer, nor any that was made with it. What they have begun may finish;
+    WebSockets are closed."""
+    client = options.connect(home)
+    row = client.revoke_key(named)
+    also = made_with(client.keys(), row.id)
+    more = f" So end the keys that were made with it: {', '.join(f'{r.id} ({r.name})' for r in also)}." if also else ""
+    click.echo(f"Key {row.id} ({row.name}) is revoked.{more}")
+
+
+def made_with(rows: Sequence[KeyRow], id: str) -> list[KeyRow]:
+    """Keys, of these (oldest first), that were made with one, or with one that was."""
+    known = {id}
+    also = []
+    for row in rows:
+        if row.made_by in known:
+            known.add(row.id)
+            also.append(row)
+    return also
 
 
 def listing(rows: Sequence[KeyRow], now: float) -> str:
@@ -137,6 +158,7 @@ def listing(rows: Sequence[KeyRow], now: float) -> str:
             row.state,
             duration(now - row.created_at),
             "-" if row.expires_at is None else _until(row.expires_at - now),
+            row.made_by or "-",
             limits_text(row.limits),
             " ".join(row.scopes),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -31,11 +32,12 @@ def limits(as_json: bool, home: str | None) -> None:
 
 def listing(rows: Sequence[LimitRow]) -> str:
     """One line for each limit."""
-    cells = [
-        (row.owner, row.name, _value(row.value), row.unit, row.source, ", ".join(row.codes) or "-") for row in rows
-    ]
+    cells = [(row.owner, row.name, *_measured(row), row.source, ", ".join(row.codes) or "-") for row in rows]
     return table(HEADS, cells, right=("VALUE",))
 
 
-def _value(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
+def _measured(row: LimitRow) -> tuple[str, str]:
+    """Value and unit. Of a moment, date and time."""
+    if row.name.endswith("_at"):
+        return datetime.fromtimestamp(row.value, UTC).strftime("%Y-%m-%d %H:%M:%S"), "UTC"
+    return f"{row.value:,.0f}" if row.value == int(row.value) else f"{row.value:g}", row.unit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -17,13 +18,19 @@ import click
 from swell.model.errors import SwellError
 
 COMMANDS = (
-    *("up", "down", "run", "serve", "deploy", "app", "secret"),
+    *("up", "down", "run", "serve", "shell", "deploy", "app", "secret", "volume"),
     *("call", "ps", "logs", "why", "usage", "limits", "key"),
 )
 """In the order of the help. Command `x` is `swell.cli.x.x`."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+
+
+MISUSED = 2
+"""Exit code where what was asked for cannot be understood; click has it for what stands on the command line."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What writing to a file fails with that is there."""
 
 
 class Lazy(click.Group):
@@ -67,6 +74,7 @@ def swell() -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 1 failed, 2 wrong usage, 128 and a signal: interrupted."""
+    _hold_streams()
     # As a shell without job control has it for what it puts in the background.
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     try:
@@ -79,6 +87,15 @@ def main(words: Sequence[str] | None = None) -> None:
     if not ignored:
         signal.signal(signal.SIGINT, partial(_cut, code or INTERRUPTED) if waiting else signal.SIG_IGN)
     sys.exit(code)
+
+
+def _hold_streams() -> None:
+    """Let /dev/null stand where we were started without stdin, stdout or stderr (`>&-`): the next file or socket that
+    is opened would have that number, and be written to or be given to a server in its place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None and os.open(os.devnull, os.O_RDWR) == number:
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115 — for good
 
 
 def _cut(code: int, *_: object) -> None:
@@ -109,8 +126,11 @@ def run(words: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except SwellError as error:
-        return _failed(error, error.message, error.detail)
+        _failed(error, error.message, error.detail)
+        return MISUSED if error.code == "bad_setting" else 1
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
+            return _failed(error, f"Output cannot be written: {error.strerror}.", "")
         return _failed(error, f"Swell itself failed: {type(error).__name__}: {error}. SWELL_DEBUG=1 shows where.", "")
 
 

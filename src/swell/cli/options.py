@@ -69,6 +69,30 @@ def namespace(command: F, default: str | None = DEFAULT_NAMESPACE) -> F:
     )(command)
 
 
+def parameters(command: F) -> F:
+    """--param: of a class."""
+    return click.option(
+        "-p",
+        "--param",
+        "parameters",
+        metavar="NAME=VALUE",
+        multiple=True,
+        callback=_by_name,
+        help="A parameter of the class, as often as it has some; bytes as base64.",
+    )(command)
+
+
+def _by_name(_context: click.Context, _option: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
+    pairs = [word.partition("=") for word in words]
+    found = {name: value for name, _, value in pairs}
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise click.BadParameter(f"{name!r} is not NAME=VALUE, like size=3.")
+    if len(found) < len(pairs):
+        raise click.BadParameter("the same parameter is given twice.")
+    return found
+
+
 def chosen(home: str | None) -> Settings:
     """Settings with the home given on the command line."""
     from swell.wire import settings

@@ -8,7 +8,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from shutil import get_terminal_size
 from typing import Any
 
@@ -166,14 +166,15 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
     does not say in its detail again what they said.
     """
     if not sys.stderr.isatty():
-        click.echo(f"{title} …", err=True)
         told: list[str] = []
 
         def plain(line: str) -> None:
             # The same is said of each function of a module.
             if told[-1:] != [line]:
                 told.append(line)
-                click.echo(f"  {line}", err=True)
+                _aside(f"  {line}")
+
+        _aside(f"{title} …")
 
         try:
             yield plain
@@ -193,6 +194,12 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
             status.update(f"{escape(title)} … [dim]{escape(beside(title, line, console.width))}[/dim]")
 
         yield tell
+
+
+def _aside(line: str) -> None:
+    """What is done does not depend on whether anybody reads how far it is (`2>&1 | head`)."""
+    with suppress(OSError):
+        click.echo(line, err=True)
 
 
 def beside(title: str, line: str, width: int) -> str:

@@ -12,6 +12,7 @@ import click
 
 from swell.cli import options
 from swell.cli.output import duration, json_text, mebibytes, table
+from swell.model.variant import is_variant
 from swell.model.workload import DEFAULT_NAMESPACE, shown
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def listing(replicas: Sequence[ReplicaRow], everything: bool) -> str:
 def _cells(replica: ReplicaRow) -> tuple[str, ...]:
     return (
         replica.id,
-        shown(replica.workload),
+        shown(replica.written or replica.workload),
         replica.role,
         replica.phase,
         str(replica.pid or "-"),
@@ -87,7 +88,7 @@ def _more(replicas: Sequence[ReplicaRow]) -> tuple[str, ...]:
     words = f"{len(replicas)} more (--all): {phases}"
     return (
         "…",
-        shown(first.workload),
+        shown(first.written or first.workload),
         first.role,
         "",
         "",
@@ -101,6 +102,6 @@ def _more(replicas: Sequence[ReplicaRow]) -> tuple[str, ...]:
 def _at_zero(apps: Sequence[AppRow]) -> str:
     if not apps:
         return "Nothing runs, and no app is deployed. `swell deploy FILE` deploys one."
-    workloads = sum(len(app.workloads) for app in apps)
+    workloads = sum(not is_variant(workload.name) for app in apps for workload in app.workloads)
     what = "1 workload" if workloads == 1 else f"{workloads} workloads"
     return f"Nothing runs: {what} deployed, all at zero. The next request wakes what it needs."

@@ -30,18 +30,26 @@ if TYPE_CHECKING:
     short_help="Run a program; the functions it calls run in replicas.",
 )
 @click.option("-d", "--detach", is_flag=True, help="Leave the app on the server at the end.")
+@options.parameters
 @click.option("-n", "--name", metavar="NAME", help="Begin the run's name with this instead of the app's.")
 @options.namespace
 @options.home
 @click.argument("reference", metavar="FILE[::FUNCTION]")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--ARG VALUE]…")
 def run(
-    detach: bool, name: str | None, namespace: str, home: str | None, reference: str, words: tuple[str, ...]
+    detach: bool,
+    parameters: dict[str, str],
+    name: str | None,
+    namespace: str,
+    home: str | None,
+    reference: str,
+    words: tuple[str, ...],
 ) -> None:
     """Run a local entry point here, or a function in a replica; print its output and result.
 
     FILE is a path or a module's name; FUNCTION may be left out where there is only one. The options below come
-    before it. What comes after it are flags made from its arguments: `swell run FILE --help` lists them.
+    before it. What comes after it are flags made from its arguments: `swell run FILE --help` lists them. Parameters
+    of the class of a method are given with --param.
     """
     from swell.sdk import flags, load
     from swell.sdk.run import Running
@@ -49,7 +57,7 @@ def run(
     if home is not None:
         # Not only for us: the user's own code may look up deployed apps, too.
         os.environ["SWELL_HOME"] = home
-    target = load.target(reference)
+    target = load.with_parameters(load.target(reference), parameters)
     if target.name in target.app.registered_web_endpoints:
         place = reference.partition("::")[0]
         raise SwellError(

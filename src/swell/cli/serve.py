@@ -45,7 +45,7 @@ def serve(reference: str, name: str, namespace: str, home: str | None) -> None:
     started where there is none.
     """
     from swell.sdk.generation import Task
-    from swell.sdk.run import me
+    from swell.sdk.presence import me
 
     if home is not None:
         # Not only for us: the user's own code may look up deployed apps, too.
@@ -175,7 +175,8 @@ class _Serving:
 
         # However its author may call it from now on, it stays the same app.
         self.task = msgspec.structs.replace(self.task, name=told.name)
-        self._presence = Presence(Client.from_settings(), self.task.namespace, told.name)
+        client, task = Client.from_settings(), self.task
+        self._presence = Presence(client, task.namespace, told.name, task.owner, self._begun_at)
         self._presence.follow(shower())
         click.echo(table(("WORKLOAD", "URL"), sorted(told.urls)))
         click.echo(f"Watching {told.files} {'file' if told.files == 1 else 'files'}; Ctrl-C ends it.", err=True)

@@ -13,6 +13,7 @@ import click
 
 from swell.cli import options
 from swell.cli.output import show_line
+from swell.model.variant import base_of
 from swell.model.workload import workload_of
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def shower(clear: str = "") -> Callable[[LogRow], None]:
         if row.stream == "sys":
             return
         workload = workload_of(row.pool).rpartition("/")[2]
-        mark = "" if workload == clear else click.style(f"{workload} | ", dim=True)
+        mark = "" if base_of(workload) == clear else click.style(f"{workload} | ", dim=True)
         show_line(mark, row.text, err=row.stream == "err")
 
     return show

@@ -10,10 +10,12 @@ import click
 
 from swell.cli import options
 from swell.cli.output import json_text, progress, table
+from swell.model.variant import is_variant
+from swell.model.workload import shown
 
 if TYPE_CHECKING:
     from swell.sdk.client import Client
-    from swell.wire.api import AppRow
+    from swell.wire.api import AppRow, WorkloadRow
 
 _SHARE = re.compile(r"v?(\d{1,9})=(\d+(?:\.\d+)?)%?\Z")
 _HEADER = re.compile(r"([^=:]+)=(.*):v?(\d{1,9})\Z")
@@ -77,12 +79,13 @@ def _read(form: re.Pattern[str], words: Sequence[str], example: str) -> list[tup
 def _show(client: Client, app: str, function: str, namespace: str, as_json: bool) -> None:
     row = options.deployed(client, app, namespace)
     if as_json:
-        click.echo(json_text({each.name: each.traffic for each in row.workloads if function in ("", each.name)}))
+        click.echo(json_text({each.name: each.traffic for each in row.workloads if _told(each, function)}))
         return
     click.echo(listing(row, function))
     tags = sorted({share.tag for each in row.workloads for share in each.traffic if share.tag})
+    where = shown(f"{namespace}/{app}")
     for tag in tags:
-        click.echo(f"\n{tag}: {client.url}/call/{app}@{tag}/FUNCTION, {client.url}/web/{tag}--LABEL/")
+        click.echo(f"\n{tag}: {client.url}/call/{where}@{tag}/FUNCTION, {client.url}/web/{tag}--LABEL/")
 
 
 def listing(row: AppRow, function: str = "") -> str:
@@ -95,10 +98,15 @@ def listing(row: AppRow, function: str = "") -> str:
             " ".join(filter(None, (share.header, f"tag {share.tag}" if share.tag else ""))) or "-",
         )
         for each in row.workloads
-        if function in ("", each.name)
+        if _told(each, function)
         for share in each.traffic
     ]
     return table(("WORKLOAD", "VERSION", "SHARE", "REACHED BY"), cells, right=("SHARE",))
+
+
+def _told(workload: WorkloadRow, function: str) -> bool:
+    """Variants go with what they are of."""
+    return not is_variant(workload.name) and function in ("", workload.name)
 
 
 @click.command(short_help="Give the traffic to what a blue-green deploy made ready.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--grpc-port", type=int, metavar="PORT", help="Speak gRPC there, too; 0 picks a free port (SWELL_GRPC_PORT)."
 )
+@click.option("--gateways", type=int, metavar="N", help="Take requests in N processes at once (SWELL_GATEWAYS; 1).")
 @options.home
 @click.option("--set", "assigned", multiple=True, metavar="NAME=VALUE", help="Any other setting; may be repeated.")
 @click.option(
@@ -36,6 +38,7 @@ def up(
     host: str | None,
     port: int | None,
     grpc_port: int | None,
+    gateways: int | None,
     home: str | None,
     assigned: tuple[str, ...],
     attached: tuple[int, ...],
@@ -47,12 +50,14 @@ def up(
     from swell.wire import prices, settings
 
     flags: dict[str, Any] = settings.assignments(assigned)
-    own = {"host": host, "port": port, "grpc_port": grpc_port, "home": home}
+    own = {"host": host, "port": port, "grpc_port": grpc_port, "gateways": gateways, "home": home}
     flags |= {name: value for name, value in own.items() if value is not None}
     loaded = settings.load(flags)
     # Control reads them; here what cannot be used is refused in a sentence, before anything is started.
     prices.read_prices(loaded.paths.prices)
     chosen = msgspec.to_builtins(loaded)
+    for words in settings.misspelt(os.environ):
+        click.echo(f"Note: {words}", err=True)
     if detach:
         from swell.supervise import background
 

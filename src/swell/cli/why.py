@@ -13,6 +13,7 @@ import click
 from swell.cli import options
 from swell.cli.output import bar, clock, duration, json_text, money, patience, table, wrapped
 from swell.model.errors import SwellError
+from swell.model.variant import base_of
 from swell.model.workload import shown
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def listing(rows: list[RequestRow], now: float) -> str:
         (
             row.id,
             duration(now - row.received_at),
-            _target(row.workload, row.method),
+            _target(row.workload, row.method, row.written),
             f"{row.status} {row.error}".strip(),
             f"{row.total_ms:.1f}",
             "cold" if row.cold else "",
@@ -106,7 +107,7 @@ def story(answer: Why) -> str:
     """The whole answer as text."""
     ended = f"{answer.status} {answer.error}".strip()
     woke = "cold" if answer.cold else "warm"
-    target = _target(answer.workload, answer.method)
+    target = _target(answer.workload, answer.method, answer.written)
     head = f"{answer.request}  {target}  {ended}  {answer.total_ms:.1f} ms  at {clock(answer.received_at)}, {woke}"
     parts = [wrapped(head)]
     if steps := _joined(answer.steps):
@@ -136,12 +137,12 @@ def _joined(steps: Sequence[WhyStep]) -> list[WhyStep]:
     return shown
 
 
-def _target(workload: str, method: str) -> str:
+def _target(workload: str, method: str, written: str) -> str:
     """What was called, as `swell call` takes it: a function's only method has the function's name."""
-    target = shown(workload)
+    target = shown(written or workload)
     return (
         target
-        if method == workload.rpartition("/")[2]
+        if method == base_of(workload).rpartition("/")[2]
         else f"{target} {method}"
         if " " in method
         else f"{target}.{method}"

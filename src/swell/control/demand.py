@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -10,12 +12,23 @@ from swell.model.demand import IDLE, Demand, seen
 from swell.wire.link import Level
 
 
+class Heard(NamedTuple):
+    """What one gateway said of one pool, and when."""
+
+    level: Level
+    at: float
+
+    @property
+    def present(self) -> int:
+        return self.level.in_flight if self.level.present < 0 else self.level.present
+
+
 class DemandBook:
     """Levels per gateway and pool; `demand` holds their sums by pool."""
 
     def __init__(self) -> None:
         self.demand: dict[str, Demand] = {}
-        self._levels: dict[str, dict[str, Level]] = {}
+        self._levels: dict[str, dict[str, Heard]] = {}
         self._expires_at: dict[str, float] = {}
         self._ttl_s: dict[str, float] = {}
 
@@ -29,10 +42,10 @@ class DemandBook:
         self.renew(gateway, now)
         for level in levels:
             if level.held or level.in_flight:
-                own[level.pool] = level
+                own[level.pool] = Heard(level, now)
             else:
                 own.pop(level.pool, None)
-            self._sum(level.pool, now)
+            self._sum(level.pool, now, gateway)
         return [level.pool for level in levels]
 
     def renew(self, gateway: str, now: float) -> None:
@@ -64,24 +77,40 @@ class DemandBook:
 
     def in_flight(self, pool: str, replica: str) -> int:
         """Inputs one replica works on, as the gateways last said."""
-        found = (levels[pool].replicas for levels in self._levels.values() if pool in levels)
-        return sum(count for replicas in found for id, count in replicas if id == replica)
+        return sum(count for id, count in self.elsewhere(pool, "") if id == replica)
+
+    def elsewhere(self, pool: str, gateway: str) -> tuple[tuple[str, int], ...]:
+        """Inputs in flight by replica, at all gateways but this one."""
+        found: Counter[str] = Counter()
+        for name, levels in self._levels.items():
+            if name != gateway and pool in levels:
+                found.update(dict(levels[pool].level.replicas))
+        return tuple(found.items())
+
+    def pools(self) -> set[str]:
+        """Those of which anything was told."""
+        return {pool for levels in self._levels.values() for pool in levels}
 
     def forget(self, pool: str) -> None:
         """The pool is gone for good."""
         self.demand.pop(pool, None)
 
-    def _sum(self, pool: str, now: float) -> bool:
+    def _sum(self, pool: str, now: float, gateway: str = "") -> bool:
+        """With the peak that this gateway tells, where one tells now, and what the others had at last beside it: peaks
+        of several were not at one time."""
         held = in_flight = 0
-        for levels in self._levels.values():
-            level = levels.get(pool)
-            if level is not None:
-                held += level.held
-                in_flight += level.in_flight
+        heard_at = now
+        for name, levels in self._levels.items():
+            heard = levels.get(pool)
+            if heard is not None:
+                held += heard.level.held
+                in_flight += heard.level.in_flight if name == gateway else heard.present
+                if heard.level.in_flight:
+                    heard_at = min(heard_at, heard.at)
         before = self.demand.get(pool, IDLE)
-        if (held, in_flight) == (before.held, before.in_flight):
-            if before is not IDLE:
-                self.demand[pool] = msgspec.structs.replace(before, heard_at=now)
-            return False
-        self.demand[pool] = seen(before, held, in_flight, 0, now)
-        return True
+        changed = (held, in_flight) != (before.held, before.in_flight)
+        if changed:
+            before = seen(before, held, in_flight, 0, now)
+        if before is not IDLE:
+            self.demand[pool] = msgspec.structs.replace(before, heard_at=heard_at)
+        return changed

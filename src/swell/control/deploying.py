@@ -10,20 +10,24 @@ from swell.control import port_conflicts
 from swell.control.addresses import urls
 from swell.control.rescaling import rescaled
 from swell.control.rolling import rolls_on, staging, story
+from swell.control.variants import Variants
 from swell.control.versions import changes, chosen, current, named, numbered, rows
 from swell.decide.place import never_fits
-from swell.decide.powers import refusal, unwalled
+from swell.decide.powers import lacking, listing, summary, unmountable, unwalled
 from swell.decide.roll import follow
 from swell.decide.traffic import alone, green, labels, models, newer, split, staged
+from swell.decide.variants import bare, varied
+from swell.decide.variants import variants as variants_of
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped, Event
 from swell.model.openai import Offer
 from swell.model.ports import Clock, Engine, WorldLog
 from swell.model.traffic import Traffic, check
-from swell.model.unknown import unknown_app
-from swell.model.workload import App, Revision, Scaling, Version, shown
+from swell.model.unknown import UnknownApp, unknown_workload
+from swell.model.variant import of_json
+from swell.model.workload import NO_OPTIONS, PLAIN, App, Revision, Scaling, Variant, Version, shown
 from swell.model.world import World
-from swell.wire.api import DeployLine, Rescale, Strategy, VersionRow
+from swell.wire.api import DeployLine, NewVariant, Rescale, Strategy, VariantRow, VersionRow
 
 ROLL_LOOK_S = 0.02
 """How often a deploy looks whether what it put in place has its traffic."""
@@ -43,6 +47,7 @@ class Deployer:
         engines: Mapping[str, frozenset[str]],
         waiting: Mapping[str, str],
         check_secrets: Callable[[App], None],
+        variants: Variants,
     ) -> None:
         """`take` brings an event into the world and the log. `engines`: name → capabilities of every engine there is,
         to say who has what this one lacks. `waiting`: pool → why it waits for room. `check_secrets` refuses an app
@@ -58,6 +63,7 @@ class Deployer:
         self._check_secrets = check_secrets
         self.deployed_at = log.deployed_at()
         """When each app was last deployed."""
+        self.variants = variants
         self._newest = log.newest_versions()
         self._writing = asyncio.Lock()
         self._deploying: list[App] = []
@@ -94,17 +100,16 @@ class Deployer:
                 continue
             built.add(what)
             await self._build(revision, progress)
-        await self._commit(make)
-        app = self.world.apps.get(app.key, app)
+        app = await self._commit(make) or app
         await self._roll(app, progress)
         verb = "deployed" if known is None else "deployed again"
         return DeployLine(
             "done",
-            f"{app.name} {verb}: {len(app.workloads)} workloads",
+            f"{app.name} {verb}: {len(bare(app).workloads)} workloads",
             version=app.version,
-            urls=tuple(urls(self.base_url, app)),
-            changes=tuple(changes(known, app)),
-            notes=(*staging(app), *self._unready(app), *port_conflicts.shared(app, self.world.apps.values())),
+            urls=tuple(urls(self.base_url, bare(app))),
+            changes=tuple(changes(None if known is None else bare(known), bare(app))),
+            notes=(*staging(app), *self._unready(app), *port_conflicts.shared(bare(app), self.world.apps.values())),
         )
 
     async def _roll(self, app: App, progress: Callable[[str], None]) -> None:
@@ -119,7 +124,7 @@ class Deployer:
 
     def _unready(self, app: App) -> list[str]:
         """What of it does not have its traffic, and why."""
-        return [f"{each.name}: {says}" for each in app.workloads if (says := story(self.world, each.key))]
+        return [f"{each.written}: {says}" for each in app.workloads if (says := story(self.world, each.key))]
 
     def _next(self, app: App, how: str, tag: str, strategy: Strategy) -> AppDeployed:
         """An app that stays gets the next number; one that belongs to a program has no versions."""
@@ -129,15 +134,21 @@ class Deployer:
         if app.owner is not None:
             self._check_name(app)
             self._check_taken(app)
-            return AppDeployed(now, follow(self.world, numbered(app, 0)))
+            return AppDeployed(now, follow(self.world, self._varied(numbered(app, 0))))
         released = numbered(app, self._newest.get(app.key, 0) + 1)
         known = self.world.apps.get(app.key)
         if strategy == "blue-green" and known is not None:
-            live = staged(known, released)
+            live = self._varied(staged(bare(known), released))
         else:
-            live = released if strategy == "recreate" else follow(self.world, released)
-        self._check_taken(live)
+            live = self._varied(released)
+            live = live if strategy == "recreate" else follow(self.world, live)
+        self._check_taken(bare(live))
         return AppDeployed(now, live, how, tag, released if live is not released else None)
+
+    def _varied(self, app: App) -> App:
+        """With the variants of what is in place now."""
+        known = self.world.apps.get(app.key)
+        return app if known is None else varied(app, variants_of(known))
 
     async def versions(self, namespace: str, name: str) -> list[VersionRow]:
         """An app's history, the newest version first."""
@@ -159,16 +170,15 @@ class Deployer:
     async def promote(self, namespace: str, name: str, progress: Callable[[str], None]) -> DeployLine:
         """Give all the traffic to the version that was made ready beside what has it."""
         app = self._app(namespace, name)
-        number = green(app)
-        if not number:
-            raise SwellError(
-                "nothing_staged",
-                f"No version of {name} is made ready beside v{current(app)}: "
-                "`swell deploy --strategy blue-green` does that.",
-                status=409,
-            )
+        number = _staged_beside(app)
         released = (await self.version(namespace, name, number)).app
-        return await self._change(app, lambda _live: released, progress)
+
+        def promoted(live: App) -> App:
+            if _staged_beside(live) != number:
+                raise SwellError("nothing_staged", f"v{number} of {name} gave way to another meanwhile.", status=409)
+            return released
+
+        return await self._change(app, promoted, progress)
 
     def newer(self, namespace: str, name: str) -> list[int]:
         """The versions after what has the traffic that have a share, header or tag."""
@@ -182,17 +192,19 @@ class Deployer:
         """Put another composition of the app's versions in place; environments that are gone are made again."""
 
         def make() -> AppDeployed:
-            live = self._app(app.namespace, app.name)
-            changed = follow(self.world, change(live if live.version else numbered(live, current(live))))
-            self._check_taken(changed)
+            live = bare(self._app(app.namespace, app.name))
+            changed = change(live if live.version else numbered(live, current(live)))
+            changed = follow(self.world, self._varied(changed))
+            self._check_taken(bare(changed))
             return AppDeployed(self.clock.now(), changed)
 
-        return await self._put_in_place(make().app, progress, make)
+        # Nor does a deploy look at variants: what one of them cannot have any more is for its callers to hear.
+        return await self._put_in_place(bare(make().app), progress, make)
 
     def _app(self, namespace: str, name: str) -> App:
         deployed = self.world.apps
         if f"{namespace}/{name}" not in deployed:
-            raise unknown_app(name, namespace, ((app.namespace, app.name) for app in deployed.values()))
+            raise UnknownApp(name, namespace, ((app.namespace, app.name) for app in deployed.values()))
         return deployed[f"{namespace}/{name}"]
 
     async def _build(self, revision: Revision, progress: Callable[[str], None]) -> None:
@@ -202,14 +214,14 @@ class Deployer:
 
     def _check_fits(self, app: App) -> None:
         engine = self.engine
-        lacking = refusal(app, engine.name, {**self.engines, engine.name: engine.capabilities})
-        if lacking is not None:
-            raise SwellError("not_available", lacking, status=422)
+        lacks = lacking(app, engine.name, {**self.engines, engine.name: engine.capabilities})
+        if lacks:
+            raise SwellError("not_available", summary(app, engine.name, lacks), status=422, detail=listing(lacks))
         revisions = {revision.id: revision for revision in app.revisions}
         nodes = [node for node in self.world.nodes.values() if node.alive]
-        lacking = unwalled(app, nodes)
-        if lacking is not None:
-            raise SwellError("not_available", lacking, status=422)
+        wall = unwalled(app, nodes) or unmountable(app, nodes)
+        if wall is not None:
+            raise SwellError("not_available", wall, status=422)
         for workload in app.workloads:
             why = never_fits(revisions[workload.revision].needs, nodes)
             if why is not None:
@@ -220,21 +232,43 @@ class Deployer:
                     status=422,
                 )
 
+    def revision(self, namespace: str, name: str, workload: str) -> Revision:
+        """What the replicas of a workload run that has the traffic."""
+        app = self._app(namespace, name)
+        found = next((each.revision for each in app.workloads if each.name == workload), None)
+        if found is None:
+            raise unknown_workload(app, workload)
+        return self.world.revisions[found]
+
     async def rescale(self, namespace: str, name: str, workload: str, asked: Rescale) -> Scaling:
         """Change how a workload is scaled. It is no version, and the next deploy says it anew."""
         await self._commit(lambda: AppDeployed(self.clock.now(), rescaled(self._app(namespace, name), workload, asked)))
         return self.world.workloads[f"{namespace}/{name}/{workload}"].scaling
 
+    async def vary(self, namespace: str, name: str, workload: str, asked: NewVariant, by: str = "") -> VariantRow:
+        """Have a workload with these parameters and options; on disk before it is told."""
+        key = f"{self._app(namespace, name).key}/{workload}"
+        declared = self.world.revisions[self.variants.of(key).revision].entry.parameters
+        parameters = of_json(workload, declared, asked.parameters)
+        made = self.variants.made(key, Variant(parameters, asked.options))
+        if asked.options != NO_OPTIONS:
+            alone = App(namespace, name, (made.workload,), made.revisions)
+            self._check_fits(alone)
+            self._check_secrets(alone)
+        put = self.variants.put(made, by) if made.workload.variant != PLAIN else self.world.workloads[key]
+        await asyncio.to_thread(self.log.flush)
+        return VariantRow(put.name, put.written, put.scaling)
+
     async def stop_app(self, namespace: str, name: str) -> None:
         self._app(namespace, name)
         await self._commit(lambda: AppStopped(at=self.clock.now(), namespace=namespace, name=name))
 
-    async def _commit(self, make: Callable[[], AppDeployed | AppStopped]) -> None:
-        """In the world and on disk: what `make` makes of what is there then. Whoever asked may leave; what has begun is
-        finished."""
-        await asyncio.shield(self._write(make))
+    async def _commit(self, make: Callable[[], AppDeployed | AppStopped]) -> App | None:
+        """In the world and on disk: what `make` makes of what is there then, which is returned. Whoever asked may
+        leave; what has begun is finished."""
+        return await asyncio.shield(self._write(make))
 
-    async def _write(self, make: Callable[[], AppDeployed | AppStopped]) -> None:
+    async def _write(self, make: Callable[[], AppDeployed | AppStopped]) -> App | None:
         """Taken in and logged in one turn, so that the log's order is the order of what was decided; then waited for.
 
         If the disk refuses, it is taken back: what nobody was promised must not stay.
@@ -255,9 +289,10 @@ class Deployer:
                 self.deployed_at[key] = event.at
                 if event.version is not None:
                     self._newest[key] = event.version.number
-            else:
-                self.deployed_at.pop(key, None)
-                self._newest.pop(key, None)
+                return event.app
+            self.deployed_at.pop(key, None)
+            self._newest.pop(key, None)
+            return None
 
     def _check_name(self, app: App) -> None:
         """What belongs to a program replaces only what belongs to the same one."""
@@ -287,8 +322,8 @@ class Deployer:
             if taken := wanted & labels(other):
                 raise SwellError(
                     "label_taken",
-                    f"The web label {min(taken)!r} belongs to app {other.name!r}. Give the endpoint another label=, "
-                    f"or stop that app: `swell app stop {other.name}`.",
+                    f"The web label {min(taken)!r} belongs to app {shown(other.key)!r}. Give the endpoint another "
+                    f"label=, or stop that app: `swell app stop {shown(other.key)}`.",
                     status=409,
                 )
 
@@ -300,8 +335,8 @@ class Deployer:
                 api, name = min((offer.api, offer.model) for offer in taken)
                 raise SwellError(
                     "model_taken",
-                    f"The model {name!r} of {api} belongs to app {other.name!r}. Give yours another model=, "
-                    f"or stop that app: `swell app stop {other.name}`.",
+                    f"The model {name!r} of {api} belongs to app {shown(other.key)!r}. Give yours another model=, "
+                    f"or stop that app: `swell app stop {shown(other.key)}`.",
                     status=409,
                 )
 
@@ -329,7 +364,7 @@ class Deployer:
 
     async def secrets(self) -> set[tuple[str, str]]:
         """Namespaces and names of the secrets that are needed."""
-        return {use.key for revision in await self._needed() for use in revision.secrets}
+        return {use.key for revision in await self._needed() for use in revision.secret_uses}
 
     async def _needed(self) -> list[Revision]:
         """What is wanted, runs, is being deployed, or may be gone back to."""
@@ -340,6 +375,19 @@ class Deployer:
     def owned(self) -> list[App]:
         """Apps that belong to a program and end with it."""
         return [app for app in self.world.apps.values() if app.owner is not None]
+
+
+def _staged_beside(app: App) -> int:
+    """The version that is made ready beside what has the traffic."""
+    number = green(app)
+    if not number:
+        raise SwellError(
+            "nothing_staged",
+            f"No version of {app.name} is made ready beside v{current(app)}: "
+            "`swell deploy --strategy blue-green` does that.",
+            status=409,
+        )
+    return number
 
 
 def offers(app: App) -> set[Offer]:

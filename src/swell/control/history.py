@@ -34,6 +34,8 @@ class ReplicaHistory(msgspec.Struct):
     """Why it is a fresh process although it was to be forked."""
     waited: str = ""
     """What its pool had to wait for before it could be started."""
+    applied: tuple[str, ...] = ()
+    """Limits and isolation that it really has."""
 
 
 class History:
@@ -76,6 +78,7 @@ class History:
             self._add(past)
         past.timings_ms = seen.timings_ms or past.timings_ms
         past.stuck = seen.stuck
+        past.applied = seen.applied or past.applied
         past.unforked = seen.unforked or past.unforked
         if seen.phase is Phase.READY and past.ready_at is None:
             past.ready_at = seen.at

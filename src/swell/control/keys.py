@@ -10,12 +10,13 @@ import base64
 import logging
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import msgspec
 
-from swell.decide.access import Holder, may_manage
+from swell.decide.access import Holder, Key, may_manage, standing
+from swell.decide.lineage import end_of, lineage, may_make
 from swell.model.errors import SwellError
 from swell.model.key import ApiKey, digest_of, scope_of, token
 from swell.model.limits import SECONDS_MAX, limits_problem
@@ -53,8 +54,7 @@ class KeyRing:
 
     def rows(self, holder: Holder) -> list[KeyRow]:
         """Those that the holder of another may manage, oldest first."""
-        now = self._clock.now()
-        return [row_of(key, now) for key in self._keys.values() if may_manage(holder, key.scopes) is None]
+        return [self._row(key) for key in self._seen(holder)]
 
     async def make(self, asked: NewKey, holder: Holder) -> MadeKey:
         """A new key, with its secret: told this once. Whoever asked may leave: what has begun is finished."""
@@ -71,10 +71,16 @@ class KeyRing:
         if refused is not None:
             raise refused
         now = self._clock.now()
-        expires_at = now + asked.expires_s if asked.expires_s is not None else None
+        own = self._keys.get(holder.id)
+        maker = lineage(own, self._keys.get) if own is not None else ()
+        refused = may_make(maker)
+        if refused is not None:
+            raise refused
+        expires_at = end_of(asked.expires_s, maker, now)
         secret = _drawn(SECRET_BYTES)
         async with self._writing:
-            taken = next((key for key in self._keys.values() if key.name == asked.name and key.works(now)), None)
+            # What others have called theirs that who asks may not see is none of their business.
+            taken = next((key for key in self._seen(holder) if key.name == asked.name and self._works(key)), None)
             if taken is not None:
                 raise SwellError(
                     "key_taken",
@@ -83,23 +89,28 @@ class KeyRing:
                     status=409,
                 )
             key = ApiKey(
-                _drawn(ID_BYTES), asked.name, digest_of(secret.encode()), scopes, now, expires_at, None, asked.limits
+                _drawn(ID_BYTES),
+                asked.name,
+                digest_of(secret.encode()),
+                scopes,
+                now,
+                expires_at,
+                limits=asked.limits,
+                made_by=holder.id,
             )
             await self._put(key)
-        log.info("key %s (%s) was made: %s", key.id, key.name, ", ".join(map(str, scopes)))
-        return MadeKey(row_of(key, now), token(key.id, secret))
+        by = f" with {key.made_by}" if key.made_by else ""
+        log.info("key %s (%s) was made%s: %s", key.id, key.name, by, ", ".join(map(str, scopes)))
+        return MadeKey(self._row(key), token(key.id, secret))
 
     async def _revoke(self, named: str, holder: Holder) -> KeyRow:
         async with self._writing:
-            key = self._named(named)
-            refused = may_manage(holder, key.scopes)
-            if refused is not None:
-                raise refused
+            key = self._named(named, holder)
             if key.revoked_at is None:
                 key = msgspec.structs.replace(key, revoked_at=self._clock.now())
                 await self._put(key)
                 log.info("key %s (%s) was revoked", key.id, key.name)
-        return row_of(key, self._clock.now())
+        return self._row(key)
 
     async def _put(self, key: ApiKey) -> None:
         """On disk before anybody is told."""
@@ -107,18 +118,43 @@ class KeyRing:
         self._keys[key.id] = key
         self._tell(key)
 
-    def _named(self, named: str) -> ApiKey:
-        found = self._keys.get(named)
-        if found is not None:
-            return found
-        now = self._clock.now()
-        # Of several of one name only the newest can work.
-        same = [key for key in self._keys.values() if key.name == named]
+    def _seen(self, holder: Holder) -> Iterator[ApiKey]:
+        """Those that the holder of a key may manage. Of all others nothing is told, not even that they are there."""
+        return (key for key in self._keys.values() if may_manage(holder, key.scopes) is None)
+
+    def _works(self, key: ApiKey) -> bool:
+        return standing(key, self._keys.get, self._clock.now()).key is Key.OURS
+
+    def _named(self, named: str, holder: Holder) -> ApiKey:
+        seen = list(self._seen(holder))
+        same = [key for key in seen if key.id == named] or [key for key in seen if key.name == named]
         if not same:
-            raise SwellError(
-                "unknown_key", f"There is no key {named[:100]!r}. `swell key list` shows those there are.", status=404
-            )
-        return next((key for key in same if key.works(now)), same[-1])
+            words = f"There is no key {named[:100]!r} that yours may manage. `swell key list` shows those there are."
+            raise SwellError("unknown_key", words, status=404)
+        work = [key for key in same if self._works(key)]
+        if len(work) > 1:
+            which = ", ".join(f"{key.id} ({', '.join(map(str, key.scopes))})" for key in work)
+            words = f"There are {len(work)} keys called {named[:100]!r}: {which}. Name the one that is meant by its id."
+            raise SwellError("key_ambiguous", words, status=409)
+        return work[0] if work else same[-1]
+
+    def _row(self, key: ApiKey) -> KeyRow:
+        """A key as people see it."""
+        state: Literal["works", "expired", "revoked"] = "works"
+        stands = standing(key, self._keys.get, self._clock.now()).key
+        if stands is not Key.OURS:
+            state = "expired" if stands is Key.EXPIRED else "revoked"
+        return KeyRow(
+            key.id,
+            key.name,
+            tuple(map(str, key.scopes)),
+            state,
+            key.created_at,
+            key.expires_at,
+            key.revoked_at,
+            key.limits,
+            key.made_by,
+        )
 
     @staticmethod
     def _check(asked: NewKey) -> None:
@@ -135,15 +171,6 @@ class KeyRing:
             )
         if wrong:
             raise SwellError(code, f"The key cannot be made: {wrong}.", status=422)
-
-
-def row_of(key: ApiKey, now: float) -> KeyRow:
-    """A key as people see it."""
-    scopes = tuple(map(str, key.scopes))
-    state: Literal["works", "expired", "revoked"] = "works" if key.works(now) else "expired"
-    if key.revoked_at is not None:
-        state = "revoked"
-    return KeyRow(key.id, key.name, scopes, state, key.created_at, key.expires_at, key.revoked_at, key.limits)
 
 
 def _drawn(size: int) -> str:

@@ -7,19 +7,22 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from swell.decide.access import Holder, may_manage, may_see
+from swell.decide.lineage import lineage
 from swell.model.key import ApiKey
 from swell.model.limits import Limits
-from swell.model.workload import App, Revision, Scaling, Workload, shown
+from swell.model.variant import is_variant
+from swell.model.workload import NO_OPTIONS, App, Revision, Scaling, Workload, shown
 from swell.wire.api import LimitRow
 from swell.wire.settings import Settings
 
 SERVER = "server"
-NOT_LIMITS = ("port", "grpc_port")
+NOT_LIMITS = ("port", "grpc_port", "gateways")
 """Settings that are numbers and no limits."""
 CODES: Mapping[str, tuple[str, ...]] = {
     "hold_max": ("too_many_held",),
     "hold_bytes_max": ("too_many_held",),
-    "hold_s": ("held_too_long",),
+    "hold_s": ("held_too_long", "slow_client"),
+    "blobs_max_gib": ("blobs_full",),
     "body_max": ("body_too_large",),
     "header_timeout_s": ("slow_client",),
     "body_timeout_s": ("slow_client",),
@@ -29,12 +32,15 @@ CODES: Mapping[str, tuple[str, ...]] = {
     "drain_s": ("stopping",),
     "timeout_s": ("deadline",),
     "startup_timeout_s": ("no_replica",),
+    "variants_max": ("too_many_variants",),
     "max_replicas": ("held_too_long", "too_many_held"),
     "max_inputs": ("held_too_long", "too_many_held"),
     "rate_per_s": ("rate_limited",),
     "burst": ("rate_limited",),
     "concurrency": ("too_many_in_flight",),
     "expires_at": ("key_expired",),
+    "volume_bytes_max": ("volume_full",),
+    "volume_files_max": ("volume_full",),
 }
 """What is told over a limit of this name, whoever's it is."""
 _UNITS = (
@@ -42,6 +48,7 @@ _UNITS = (
     ("expires_at", "s since the epoch"),
     ("bytes_max", "bytes"),
     ("body_max", "bytes"),
+    ("files_max", "files"),
     ("_ms", "ms"),
     ("_mib", "MiB"),
     ("_gib", "GiB"),
@@ -81,12 +88,15 @@ def of_app(app: App) -> Iterator[LimitRow]:
     """Of an app's workloads, as its source has them."""
     revisions = {revision.id: revision for revision in app.revisions}
     for workload in app.workloads:
+        if is_variant(workload.name) and workload.variant.options == NO_OPTIONS:
+            # They are those of its class.
+            continue
         yield from of_workload(workload, revisions[workload.revision])
 
 
 def of_workload(workload: Workload, revision: Revision) -> Iterator[LimitRow]:
     """Of one workload. What differs from the default was asked for in the program."""
-    owner = shown(workload.key)
+    owner = f"{shown(f'{workload.namespace}/{workload.app}')}/{workload.written}"
     unsaid = {field.name: field.default for kind in (Revision, Scaling) for field in msgspec.structs.fields(kind)}
     said = {
         "timeout_s": revision.timeout_s,
@@ -114,13 +124,16 @@ def of_key(key: ApiKey) -> Iterator[LimitRow]:
 def every(
     settings: Settings, built: Iterable[LimitRow], apps: Iterable[App], keys: Iterable[ApiKey], holder: Holder
 ) -> list[LimitRow]:
-    """All limits that the holder of a key may know of: the server's, its apps', the keys' that it may manage or is."""
+    """All limits that the holder of a key may know of: the server's, its apps', the keys' that it may manage, is, or
+    counts at. Whom a revoked key belongs to has no more of it."""
     rows = [*of_settings(settings), *built]
     for app in sorted(apps, key=lambda each: each.key):
         if may_see(holder, app.namespace, app.name):
             rows += of_app(app)
-    for key in keys:
-        if key.id == holder.id or may_manage(holder, key.scopes) is None:
+    known = {key.id: key for key in keys}
+    own = {key.id for key in lineage(known[holder.id], known.get)} if holder.id in known else set()
+    for key in known.values():
+        if key.revoked_at is None and (key.id in own or may_manage(holder, key.scopes) is None):
             rows += of_key(key)
     return rows
 

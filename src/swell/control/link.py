@@ -12,17 +12,20 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol, cast
 
+from swell.control.loads import Loads
 from swell.control.scrapes import Scrapes
 from swell.model.errors import SwellError
 from swell.model.metrics import Sample
 from swell.model.orders import BuildReport, Order, StartOrder
 from swell.model.ports import Fact
-from swell.model.request import PoolCount, RequestRecord, Usage
+from swell.model.request import KeyCount, PoolCount, RequestRecord, Usage
 from swell.model.secret import Revealed, SecretUse
-from swell.model.workload import Revision
+from swell.model.variant import Value
+from swell.model.volume import Change, Volume, VolumeState, VolumeUse
+from swell.model.workload import Revision, Variant
 from swell.wire import link as wire
 from swell.wire.frames import Unpacker, pack
 
@@ -43,9 +46,27 @@ class Listener(Protocol):
         """False: other levels are known than the gateway told."""
         ...
 
-    def heard_requests(self, records: Sequence[RequestRecord], counts: Sequence[PoolCount]) -> None: ...
+    def elsewhere(self, pool: str, gateway: str) -> tuple[tuple[str, int], ...]:
+        """What others than this gateway have in flight, by replica."""
+        ...
+
+    def loaded(self) -> Collection[str]:
+        """Pools that any gateway has something of."""
+        ...
+
+    def heard_requests(
+        self, records: Sequence[RequestRecord], counts: Sequence[PoolCount], by_key: Sequence[KeyCount]
+    ) -> None: ...
 
     def heard_usage(self, rows: Sequence[Usage]) -> None: ...
+
+    def count_gateways(self, connected: int) -> wire.TableDelta | None:
+        """What those that are connected must know of their number."""
+        ...
+
+    def heard_variant_wanted(self, workload: str, parameters: tuple[Value, ...], by: str) -> None:
+        """Have it in the table. SwellError where it is not to be had."""
+        ...
 
     def gateway_left(self, gateway: str) -> None: ...
 
@@ -77,23 +98,50 @@ class Confidant(Protocol):
         ...
 
 
+class Librarian(Protocol):
+    """Who knows what is in which volume."""
+
+    publish: Callable[[tuple[VolumeState, ...]], None]
+    """Called with those that changed."""
+
+    def states(self, uses: Iterable[VolumeUse]) -> tuple[VolumeState, ...]: ...
+
+    def all_used(self) -> tuple[VolumeState, ...]:
+        """Those of all that is deployed or still runs."""
+        ...
+
+    async def commit(self, id: str, change: Change, by: str) -> Volume:
+        """What a replica of the pool `by` changed, whose contents are here."""
+        ...
+
+
 class ControlLink:
     """The listening end of the control link."""
 
     def __init__(
-        self, epoch: int, listener: Listener, hear: Callable[[Fact], None], secrets: Confidant | None = None
+        self,
+        epoch: int,
+        listener: Listener,
+        hear: Callable[[Fact], None],
+        secrets: Confidant | None = None,
+        volumes: Librarian | None = None,
     ) -> None:
         """`hear` takes what runners say: the inlet of the engine that stands for them."""
         self.epoch = epoch
         self.secrets = secrets
         if secrets is not None:
             secrets.publish = self.tell_secrets
+        self.volumes = volumes
+        if volumes is not None:
+            volumes.publish = self.tell_volumes
+        self._commits: set[asyncio.Task[None]] = set()
         self.listener = listener
         self.hear = hear
         self.gateways: dict[str, Peer] = {}
         self.runners: dict[str, Peer] = {}
         self.asks: dict[int, tuple[asyncio.Future[BuildReport], Callable[[str], None]]] = {}
         self.scrapes = Scrapes(self)
+        self.loads = Loads(listener, self.gateways)
         self.opened = False
         """Gateways are told the table. A control that just began knows of no replica: until runners have said
         what they have, a gateway goes on with the table it got from the control before."""
@@ -121,6 +169,7 @@ class ControlLink:
         if self._server is not None:
             self._server.close()
         self.scrapes.close()
+        self.loads.close()
         for peer in [*self.gateways.values(), *self.runners.values()]:
             peer.close()
 
@@ -131,12 +180,20 @@ class ControlLink:
             for peer in self.gateways.values():
                 peer.write(frame)
 
+    def count_gateways(self, connected: int) -> None:
+        """One more is about to be connected, or one less is."""
+        delta = self.listener.count_gateways(connected)
+        if delta is not None:
+            self.publish(delta)
+
     def order(self, order: Order, epoch: int, node: str) -> None:
         """To the node's runner, if it is connected; `drive` repeats what was not heard."""
         peer = self.runners.get(node)
         if peer is not None:
             if isinstance(order, StartOrder):
                 self._confide(peer, order.revision)
+                if order.revision.volumes and self.volumes is not None:
+                    peer.write(pack(wire.Volumes(self.epoch, self.volumes.states(order.revision.volumes))))
             peer.write(pack(wire.Order(epoch=epoch, order=order)))
 
     async def build(self, revision: Revision, progress: Callable[[str], None]) -> BuildReport:
@@ -156,13 +213,36 @@ class ControlLink:
 
     def _confide(self, runner: Peer, revision: Revision) -> None:
         """A runner has the values of what it is to start."""
-        if revision.secrets and self.secrets is not None:
-            runner.write(pack(wire.Secrets(self.epoch, self.secrets.reveal(revision.secrets))))
+        if revision.secret_uses and self.secrets is not None:
+            runner.write(pack(wire.Secrets(self.epoch, self.secrets.reveal(revision.secret_uses))))
 
     def tell_secrets(self, changed: tuple[Revealed, ...]) -> None:
         """To every runner."""
         for peer in self.runners.values():
             peer.write(pack(wire.Secrets(self.epoch, changed)))
+
+    def tell_volumes(self, changed: tuple[VolumeState, ...]) -> None:
+        """To every runner."""
+        for peer in self.runners.values():
+            peer.write(pack(wire.Volumes(self.epoch, changed)))
+
+    def commit_volume(self, asked: wire.CommitVolume, runner: Peer) -> None:
+        """In the background, and told to the runner when it is done."""
+        task = asyncio.get_running_loop().create_task(self._commit(asked, runner))
+        self._commits.add(task)
+        task.add_done_callback(self._commits.discard)
+
+    async def _commit(self, asked: wire.CommitVolume, runner: Peer) -> None:
+        assert self.volumes is not None
+        try:
+            made = await self.volumes.commit(asked.volume, asked.change, asked.by)
+            answer = wire.VolumeCommitted(asked.ask, made.version)
+        except SwellError as error:
+            answer = wire.VolumeCommitted(asked.ask, 0, error.code, error.message)
+        except Exception:
+            log.exception("a commit to the volume %s went wrong", asked.volume)
+            answer = wire.VolumeCommitted(asked.ask, 0, "internal", "The server made a mistake; its log says which.")
+        runner.write(pack(answer))
 
     def fail_asks(self, why: str) -> None:
         for future, _ in self.asks.values():
@@ -207,6 +287,7 @@ class Peer(asyncio.Protocol):
         link = self.link
         if self.role == "gateway" and link.gateways.get(self.name) is self:
             del link.gateways[self.name]
+            link.count_gateways(len(link.gateways))
             link.listener.gateway_left(self.name)
         if self.role == "runner" and link.runners.get(self.name) is self:
             del link.runners[self.name]
@@ -227,21 +308,27 @@ class Peer(asyncio.Protocol):
                 self.link.runners[self.name] = self
                 if self.link.secrets is not None:
                     self.write(pack(wire.Secrets(self.link.epoch, self.link.secrets.all_used(), whole=True)))
+                if self.link.volumes is not None:
+                    self.write(pack(wire.Volumes(self.link.epoch, self.link.volumes.all_used(), whole=True)))
                 self.link.hear(message.seen)
+            case wire.CommitVolume():
+                self.link.commit_volume(message, self)
             case wire.KeepAlive():
                 if not listener.heard_nothing_new(self.name, message.levels):
                     self.write(pack(wire.TellAll()))
             case wire.Requests():
-                listener.heard_requests(message.records, message.counts)
+                listener.heard_requests(message.records, message.counts, message.by_key)
             case wire.UsageReport():
                 listener.heard_usage(message.rows)
+            case wire.AskVariant():
+                self._variant_wanted(message)
             case wire.AskMetrics():
                 self.link.scrapes.begin(self, message)
             case wire.MetricsTold():
                 self.link.scrapes.told(message)
             case wire.AskWanted():
                 wanted = tuple(listener.wanted())
-                environments = {revision.environment for revision in wanted if revision.environment.packages}
+                environments = {revision.environment for revision in wanted if revision.environment.is_built}
                 bundles = {revision.bundle for revision in wanted}
                 self.write(pack(wire.Wanted(tuple(environments), tuple(bundles))))
             case wire.Progress():
@@ -253,13 +340,23 @@ class Peer(asyncio.Protocol):
             case wire.Hello():
                 self._hello(message)
 
+    def _variant_wanted(self, asked: wire.AskVariant) -> None:
+        try:
+            self.link.listener.heard_variant_wanted(asked.workload, asked.parameters, asked.key)
+        except SwellError as error:
+            key = asked.workload + Variant(asked.parameters).name
+            self.write(pack(wire.NoVariant(key, error.status, error.code, error.message)))
+
     def _hello(self, hello: wire.Hello) -> None:
         self.role = hello.role
         if hello.role == "gateway":
             self.name = hello.incarnation
+            # The others first: this one is told with its table.
+            self.link.count_gateways(len({*self.link.gateways, self.name}))
             self.link.gateways[self.name] = self
             if self.link.opened:
                 self.write(pack(self.link.listener.table()))
+            self.link.loads.changed(self.link.listener.loaded())
         else:
             # A runner is known by its node, which it names next.
             self.write(pack(wire.Welcome(epoch=self.link.epoch)))

@@ -17,15 +17,17 @@ from swell.control.history import History
 from swell.control.link import ControlLink
 from swell.control.reactor import Reactor
 from swell.control.tallies import Tallies
-from swell.control.why import at_most, complete, held_ms
+from swell.control.variants import Variants
+from swell.control.why import at_most, complete, held_ms, traffic_now
 from swell.model.events import Event, NodeSeen, ReplicaSeen
 from swell.model.key import ApiKey
 from swell.model.metrics import ROWS_DROPPED, WAITING, WRITE_SECONDS, Sample
 from swell.model.orders import Inventory
 from swell.model.ports import Clock, Engine, Fact, Store
-from swell.model.request import PoolCount, RequestRecord, Usage
-from swell.model.workload import Revision
-from swell.wire.link import Level, Table
+from swell.model.request import KeyCount, PoolCount, RequestRecord, Usage
+from swell.model.variant import Value
+from swell.model.workload import Revision, Variant
+from swell.wire.link import Level, Table, TableDelta
 from swell.wire.process import process_samples
 
 log = logging.getLogger("swell.control")
@@ -38,9 +40,18 @@ class Loop:
     """The control loop over one engine and one store; also what the control link reports to."""
 
     def __init__(
-        self, reactor: Reactor, engine: Engine, store: Store, clock: Clock, epoch: int, workloads_max: int = 1000
+        self,
+        reactor: Reactor,
+        engine: Engine,
+        store: Store,
+        clock: Clock,
+        epoch: int,
+        workloads_max: int = 1000,
+        variants_max: int = 100,
+        variant_idle_s: float = 3600.0,
     ) -> None:
-        """`workloads_max`: of so many at most is told what was counted, one by one."""
+        """`workloads_max`: of so many at most is told what was counted, one by one. Variants: of each workload so many
+        at most, and how long one stays that nobody uses."""
         self.reactor = reactor
         self.engine = engine
         self.store = store
@@ -55,6 +66,7 @@ class Loop:
         self._timer_at = 0.0
         self._soon = False
         self._leases: dict[str, asyncio.TimerHandle] = {}
+        self.variants = Variants(reactor.world, self.take, reactor.book.demand, clock, variants_max, variant_idle_s)
         engine.listen(self._fact)
 
     def tell_key(self, key: ApiKey) -> None:
@@ -70,22 +82,43 @@ class Loop:
 
     def heard_demand(self, gateway: str, levels: Sequence[Level], ttl_s: float) -> None:
         self.reactor.demand(gateway, levels, ttl_s, self.clock.now())
+        if self.link is not None:
+            self.link.loads.changed(level.pool for level in levels)
         self.wake()
+
+    def heard_variant_wanted(self, workload: str, parameters: tuple[Value, ...], by: str) -> None:
+        self.variants.want(workload, Variant(parameters), by)
 
     def heard_nothing_new(self, gateway: str, levels: int) -> bool:
         self.reactor.book.renew(gateway, self.clock.now())
         return self.reactor.book.knows(gateway, levels)
 
+    def elsewhere(self, pool: str, gateway: str) -> tuple[tuple[str, int], ...]:
+        return self.reactor.book.elsewhere(pool, gateway)
+
+    def loaded(self) -> Collection[str]:
+        return self.reactor.book.pools()
+
+    def count_gateways(self, connected: int) -> TableDelta | None:
+        return self.reactor.keeper.count(connected)
+
     def gateway_left(self, gateway: str) -> None:
+        pools = self.reactor.book.pools()
         self.reactor.gateway_left(gateway, self.clock.now())
+        if self.link is not None:
+            self.link.loads.changed(pools, left=True)
         self.wake()
 
-    def heard_requests(self, records: Sequence[RequestRecord], counts: Sequence[PoolCount]) -> None:
+    def heard_requests(
+        self, records: Sequence[RequestRecord], counts: Sequence[PoolCount], by_key: Sequence[KeyCount] = ()
+    ) -> None:
         if records:
             self.store.usage.add_requests([self._completed(record) for record in records])
         if counts:
             self.tallies.counted(counts)
             self.store.usage.add_counts(counts)
+        if by_key:
+            self.store.usage.add_key_counts(by_key)
 
     def _completed(self, record: RequestRecord) -> RequestRecord:
         """With what is known now of its replica, or of why it had none: both are forgotten sooner than the record."""
@@ -100,6 +133,7 @@ class Loop:
             waiting=self.reactor.waiting.get(record.pool, ""),
             full="" if at_once else at_most(world, record.pool),
             siblings=filter(None, (self.history.get(one.id) for one in world.in_pool(record.pool))),
+            now=traffic_now(world, record.pool),
         )
 
     def heard_usage(self, rows: Sequence[Usage]) -> None:

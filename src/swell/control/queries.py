@@ -16,15 +16,17 @@ from swell.control.reactor import Reactor
 from swell.control.rolling import story
 from swell.control.versions import current
 from swell.control.why import explain, origin
+from swell.decide.access import Holder, may_see
 from swell.decide.price import PoolCost, pool_cost
 from swell.model.demand import IDLE
 from swell.model.ends import in_words
 from swell.model.errors import SwellError
 from swell.model.ports import Clock, Store
 from swell.model.replica import Phase, Replica
-from swell.model.request import PoolCount, Prices, Usage, is_id
+from swell.model.request import KeyCount, PoolCount, Prices, Usage, is_id
 from swell.model.unknown import no_request_id, unknown_request
-from swell.model.workload import Workload, revision_of, workload_of
+from swell.model.variant import is_variant
+from swell.model.workload import Workload, app_of, revision_of, workload_of
 from swell.wire.api import AppRow, PoolUsage, ReplicaRow, RequestRow, ShareRow, Why, WorkloadRow
 
 WHY_WINDOW_S = 86_400.0
@@ -124,6 +126,7 @@ class Queries:
             rolling=story(reactor.world, workload.key, reactor.waiting.get(workload.pool, "")),
             retrying=revision.retrying,
             scaling=workload.scaling,
+            written=workload.written,
         )
 
     async def replicas(self) -> list[ReplicaRow]:
@@ -162,23 +165,31 @@ class Queries:
             memory_mib=round(replica.rss_mib, 1),
             why=why,
             applied=replica.applied,
+            written=self._written(workload_of(replica.pool)),
         )
 
-    async def why(self, request_id: str) -> Why:
+    async def why(self, request_id: str, holder: Holder) -> Why:
         if not is_id(request_id):
             raise no_request_id(request_id)
         record = await asyncio.to_thread(self.store.usage.request, request_id)
-        if record is None:
+        if record is None or not may_see(holder, *app_of(record.pool)):
             # Only what a gateway that lives gave an id to may still come.
             gateway = request_id.partition("-")[0]
             raise unknown_request(request_id, may_come=gateway in self.gateways)
         cost = (await self._costs(WHY_WINDOW_S, record.pool)).get(record.pool, PoolCost())
-        return explain(record, self.history.get(record.replica), cost)
+        found = explain(record, self.history.get(record.replica), cost)
+        return msgspec.structs.replace(found, written=self._written(record.workload))
 
     async def requests(self, namespace: str, app: str, most: int) -> list[RequestRow]:
         prefix = f"{namespace}/{app}/" if app else f"{namespace}/"
         records = await asyncio.to_thread(self.store.usage.requests, prefix, most)
-        return [msgspec.convert(record, RequestRow, from_attributes=True) for record in records]
+        rows = (msgspec.convert(record, RequestRow, from_attributes=True) for record in records)
+        return [msgspec.structs.replace(row, written=self._written(row.workload)) for row in rows]
+
+    def _written(self, key: str) -> str:
+        """A variant's key with its name as people write it; empty for any other, and once it is forgotten."""
+        workload = self.reactor.world.workloads.get(key) if is_variant(key) else None
+        return "" if workload is None else f"{workload.namespace}/{workload.app}/{workload.written}"
 
     async def usage(self, since_s: float) -> list[PoolUsage]:
         return [
@@ -194,9 +205,14 @@ class Queries:
                 busy_s=cost.busy_s,
                 memory_gib_s=cost.memory_gib_s,
                 cost_usd=cost.cost_usd,
+                written=self._written(workload_of(pool)),
             )
             for pool, cost in sorted((await self._costs(since_s)).items())
         ]
+
+    async def key_usage(self, since_s: float) -> list[KeyCount]:
+        now = self.clock.now()
+        return await asyncio.to_thread(self.store.usage.key_counts, now - since_s if since_s else 0.0, now + 60)
 
     async def _costs(self, since_s: float, pool: str = "") -> dict[str, PoolCost]:
         """Cost per pool, of one or of all, over the last `since_s` seconds; 0 = all that is kept."""

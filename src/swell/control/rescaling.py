@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from swell.model.errors import SwellError
+from swell.model.unknown import unknown_workload
 from swell.model.workload import App, Scaling, shown
 from swell.wire.api import Rescale
 
@@ -13,14 +14,12 @@ def rescaled(app: App, name: str, asked: Rescale) -> App:
     """The app with what is asked in place of what its workload has. SwellError where that cannot be."""
     known = {workload.name: workload for workload in app.workloads}
     if name not in known:
-        listed = ", ".join(sorted(known))
-        words = f"App {shown(app.key)} has no {name[:80]!r} to scale. Choose from: {listed}."
-        raise SwellError("unknown_function", words, status=404)
+        raise unknown_workload(app, name)
     changed = merged(known[name].scaling, asked)
     if changed.min_replicas > changed.max_replicas:
         raise SwellError(
             "bad_argument",
-            f"{shown(known[name].key)} would have min_containers={changed.min_replicas} above "
+            f"{shown(app.key)}/{known[name].written} would have min_containers={changed.min_replicas} above "
             f"max_containers={changed.max_replicas}: change both.",
             status=422,
         )

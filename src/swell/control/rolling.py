@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from swell.control.table import failing
 from swell.decide.traffic import GREEN, green
-from swell.model.workload import App
+from swell.model.workload import App, shown
 from swell.model.world import World
 
 
@@ -34,9 +34,10 @@ def staging(app: App) -> list[str]:
     number = green(app)
     if not number:
         return []
+    name = shown(app.key)
     return [
-        f"v{number} is made ready beside v{app.version}, at /call/{app.name}@{GREEN}/…: `swell app promote {app.name}` "
-        f"gives it the traffic, `swell app rollback {app.name}` takes it away"
+        f"v{number} is made ready beside v{app.version}, at /call/{name}@{GREEN}/…: `swell app promote {name}` "
+        f"gives it the traffic, `swell app rollback {name}` takes it away"
     ]
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from swell.model import secret as model
 from swell.model.errors import SwellError
-from swell.model.events import Event, ReplicaSeen
+from swell.model.events import Event, ReplicaSeen, SecretChanged
 from swell.model.names import name_problem
 from swell.model.ports import Clock, Sealer, Secrets
 from swell.model.replica import Phase
@@ -57,7 +57,7 @@ class SecretKeeper:
 
     def all_used(self) -> tuple[Revealed, ...]:
         """Those of all that is deployed or still runs."""
-        return self.reveal(use for revision in self._world.revisions.values() for use in revision.secrets)
+        return self.reveal(use for revision in self._world.revisions.values() for use in revision.secret_uses)
 
     def _revealed(self, key: Key) -> Revealed:
         versions = self._kept.get(key, [])
@@ -82,7 +82,7 @@ class SecretKeeper:
 
     def check(self, app: App) -> None:
         """Refuse an app whose secrets are not there, or lack variables that it requires."""
-        for use in (use for revision in app.revisions for use in revision.secrets):
+        for use in (use for revision in app.revisions for use in revision.secret_uses):
             if use.key not in self._kept:
                 raise self._unknown(use.key)
             lacking = sorted(set(use.required) - set(self._kept[use.key][-1].keys))
@@ -130,7 +130,7 @@ class SecretKeeper:
 
     def _users(self, key: Key) -> list[str]:
         """The apps that are deployed and name it, "namespace/name"."""
-        uses = {app.key: (use.key for r in app.revisions for use in r.secrets) for app in self._world.apps.values()}
+        uses = {app.key: (use.key for r in app.revisions for use in r.secret_uses) for app in self._world.apps.values()}
         return sorted(app for app, keys in uses.items() if key in keys)
 
     async def create(self, namespace: str, name: str, values: Mapping[str, str]) -> SecretRow:
@@ -163,7 +163,7 @@ class SecretKeeper:
         if unknown:
             raise SwellError("invalid", f"The secret {key[1]!r} has no {' and no '.join(unknown)}.", status=422)
         for app in self._world.apps.values():
-            for use in (use for revision in app.revisions for use in revision.secrets if use.key == key):
+            for use in (use for revision in app.revisions for use in revision.secret_uses if use.key == key):
                 required = sorted(unset & set(use.required))
                 if required:
                     raise SwellError(
@@ -256,9 +256,11 @@ class SecretKeeper:
             self._drain(key)
 
     def _tell(self, key: Key) -> None:
-        """To runners, where something that is deployed or still runs uses it."""
-        if any(use.key == key for revision in self._world.revisions.values() for use in revision.secrets):
+        """To runners, where something that is deployed or still runs uses it; then what failed to start is tried."""
+        if any(use.key == key for revision in self._world.revisions.values() for use in revision.secret_uses):
             self.publish((self._revealed(key),))
+            if key in self._kept:
+                self._take(SecretChanged(self._clock.now(), *key))
 
     def _drain(self, key: Key) -> None:
         """What has the values of a secret that is gone finishes what it works on, and ends."""

@@ -10,6 +10,7 @@ from swell.model.policy import Policy
 from swell.model.replica import Phase
 from swell.model.request import Prices
 from swell.model.traffic import Branch
+from swell.model.variant import is_variant
 from swell.model.workload import Split, Workload, pool_key, workload_of
 from swell.model.world import Failures, World
 from swell.wire.link import Endpoint, PoolRow, Route, Table, TableDelta
@@ -27,6 +28,8 @@ class TableKeeper:
         self.routes: dict[str, Route] = {}
         self.keys: dict[str, ApiKey] = {}
         """API keys by their ids."""
+        self.gateways = 1
+        """How many are connected; at least one."""
 
     def whole(self) -> Table:
         """What a gateway that just connected is sent."""
@@ -36,6 +39,7 @@ class TableKeeper:
             tuple(self.pools.values()),
             self.prices,
             tuple(self.keys.values()),
+            self.gateways,
         )
 
     def put_key(self, key: ApiKey) -> TableDelta:
@@ -43,6 +47,15 @@ class TableKeeper:
         self.keys[key.id] = key
         base, self.version = self.version, self.version + 1
         return TableDelta(base, self.version, keys=(key,))
+
+    def count(self, gateways: int) -> TableDelta | None:
+        """So many gateways are connected; None when that is no news."""
+        gateways = max(gateways, 1)
+        if gateways == self.gateways:
+            return None
+        self.gateways = gateways
+        base, self.version = self.version, self.version + 1
+        return TableDelta(base, self.version, gateways=gateways)
 
     def refresh(self, pools: Iterable[str]) -> TableDelta | None:
         """Look at these pools (and their workloads' routes) again; None when no row changed."""
@@ -86,6 +99,7 @@ class TableKeeper:
             version=workload.version,
             branches=tuple(self._branch(workload, split) for split in workload.splits),
             hash_header=workload.hash_header,
+            parameters=() if is_variant(workload.name) else revision.entry.parameters,
         )
 
     def _branch(self, workload: Workload, split: Split) -> Branch:

@@ -37,6 +37,7 @@ from swell.model.metrics import (
 )
 from swell.model.replica import LIVE, OVER, Phase
 from swell.model.request import PoolCount, Prices, Usage
+from swell.model.variant import base_of, is_variant
 from swell.model.workload import workload_of
 from swell.model.world import World
 
@@ -138,7 +139,7 @@ class Tallies:
         self.plans_refused += refused
 
     def _of(self, pool: str) -> Tally:
-        return self.of_workloads.of(workload_of(pool))
+        return self.of_workloads.of(base_of(workload_of(pool)))
 
     # -- telling ---------------------------------------------------------------------------------
 
@@ -161,6 +162,9 @@ class Tallies:
         own = self.of_workloads
         replicas: Counter[tuple[Labels, str, str]] = Counter()
         for key, workload in world.workloads.items():
+            if is_variant(key):
+                # Counted with what it is a variant of: how many there are is for callers to say.
+                continue
             own.of(key)
             labels = own.labels(key)
             replicas[labels, "serving", Phase.READY.value] += 0
@@ -168,7 +172,7 @@ class Tallies:
                 yield Sample(WORKLOAD_INFO, (*labels, workload.revision), 1)
         for replica in world.replicas.values():
             if replica.phase in LIVE:
-                replicas[own.labels(workload_of(replica.pool)), replica.role, replica.phase.value] += 1
+                replicas[own.labels(base_of(workload_of(replica.pool))), replica.role, replica.phase.value] += 1
         for (labels, role, phase), number in replicas.items():
             yield Sample(REPLICAS, (*labels, role, phase), number)
 

@@ -8,13 +8,14 @@ from collections.abc import Iterable
 import msgspec
 
 from swell.control.history import ReplicaHistory
+from swell.control.rolling import story
 from swell.control.table import in_short
 from swell.decide.price import PoolCost
 from swell.decide.retry import failed
 from swell.model.ends import ORDERED, in_words
 from swell.model.replica import Phase
-from swell.model.request import RequestRecord, Start, Together
-from swell.model.workload import shown
+from swell.model.request import Led, RequestRecord, Start, Together
+from swell.model.workload import revision_of, shown, workload_of
 from swell.model.world import Failures, World
 from swell.wire.api import Why, WhyStep
 
@@ -26,6 +27,7 @@ HELD_MS = 1.0
 
 NOTES = {
     "held": "waited at the gateway for a free replica",
+    "cache": "looked for an answer that is kept, or waited for that of an equal call",
     "connect": "reached the replica's socket",
     "batch": "waited to be worked on together with others",
     "run": "in the replica",
@@ -56,23 +58,56 @@ def complete(
     waiting: str = "",
     full: str = "",
     siblings: Iterable[ReplicaHistory] = (),
+    now: str = "",
 ) -> RequestRecord:
     """A gateway's record with what control knows of the replica that answered. Pure.
 
     `unforkable` says why replicas of the pool are not forked; empty when they may be. `failures` are its failed
     starts in a row, `waiting` is what the pool waits for, `full` what keeps it from having more replicas, `siblings`
-    are its replicas and templates.
+    are its replicas and templates, `now` says where the traffic of its workload goes or is about to, if not there.
     """
     start = None
     if record.cold and past is not None and past.ready_at is not None:
         start = Start(past.planned_at, past.ready_at, past.timings_ms)
-    if record.replica:
+    if record.reused is not None:
+        reused = record.reused
+        reasons = [f"answered with what {reused.request} was answered {reused.age_s} s before: @cached keeps it"]
+    elif record.replica:
         reasons = _reasons(record, past, unforkable, waiting or full)
     elif failures is not None:
         reasons = [f"no replica: {failed(failures)}", in_short(failures.detail)]
     else:
         reasons = _in_vain(record, waiting, coming(siblings, record.received_at + record.total_ms / 1000), full)
-    return msgspec.structs.replace(record, start=start, reasons=tuple(reasons))
+    led = [] if record.led is None else _led(record.led, record.pool, now)
+    return msgspec.structs.replace(record, start=start, reasons=(*led, *reasons))
+
+
+def _led(led: Led, pool: str, now: str) -> list[str]:
+    """Which version it went to, and why there."""
+    if not led.version:
+        # Of an app that belongs to a program: it has one at a time.
+        return [now] if now else []
+    there = f"went to v{led.version} ({revision_of(pool)})"
+    match led.by:
+        case "tag":
+            return [f"{there}: it was asked for as {led.name!r}"]
+        case "header":
+            return [f"{there}: requests with its {led.name} do"]
+        case "hash":
+            return [f"{there}, as all with the same {led.name}: {led.percent:g} % of the traffic is its share"]
+        case "lot":
+            lacks = f" (the request had no {led.name})" if led.name else ""
+            return [f"{there}, by lot{lacks}: {led.percent:g} % of the traffic is its share"]
+    return [f"{there}, which had the traffic{now and f'; {now}'}"]
+
+
+def traffic_now(world: World, pool: str) -> str:
+    """Where the traffic of a pool's workload goes now, or is about to, if not there; else empty."""
+    key = workload_of(pool)
+    workload = world.serving(key)
+    if workload is None or workload.pool == pool:
+        return story(world, key)
+    return f"v{workload.version} has it since" if workload.version else ""
 
 
 def held_ms(record: RequestRecord) -> float:
@@ -187,27 +222,26 @@ def _reasons(record: RequestRecord, past: ReplicaHistory | None, unforkable: str
         reasons.append("it was ready when the request came")
     elif past.waited:
         reasons.append(f"it could not be started at once: {past.waited}")
+    if past.applied:
+        reasons.append(f"what held it: {'; '.join(past.applied)}")
     if record.status == 101:
         reasons.append("it was a WebSocket: `run` is how long it was open")
     if record.attempts > 1:
         sent = f"sent {record.attempts} times"
         reasons.append(f"{sent}: what it was sent to before was busy or gone, and had taken nothing of it")
-    logged = record.id
     if record.batch is not None:
-        logged = record.batch.lead
-        reasons.append(_together(record.batch, record.id))
+        reasons.append(_together(record.batch))
     if record.error == "exception":
         target = shown(record.workload.rpartition("/")[0])
-        reasons.append(f"user code raised; the traceback: swell logs {target} --request {logged}")
+        reasons.append(f"user code raised; the traceback: swell logs {target} --request {record.id}")
     return reasons + (_ending(record, past) if _died_with(record, past) else [])
 
 
-def _together(batch: Together, id: str) -> str:
+def _together(batch: Together) -> str:
     """The batch it was in."""
     others = batch.size - 1
     with_others = f"batched with {others} other{'s' if others > 1 else ''}" if others else "in a batch of its own"
-    where = f"; what the batch printed is logged under {batch.lead}" if batch.lead != id else ""
-    return f"{with_others}, waited {batch.waited_ms:.1f} ms for it to begin{where}"
+    return f"{with_others}, waited {batch.waited_ms:.1f} ms for it to begin"
 
 
 def _died_with(record: RequestRecord, past: ReplicaHistory) -> bool:

@@ -13,6 +13,7 @@ from enum import IntEnum
 
 import msgspec
 
+from swell.decide.lineage import lineage
 from swell.model.errors import SwellError
 from swell.model.hosts import is_address, is_of_this_machine, is_own_page, name_of
 from swell.model.key import ADMIN, ALL, ApiKey, Power, Scope, allows, digest_of, parts
@@ -38,6 +39,8 @@ class Holder(msgspec.Struct, frozen=True):
     """Of a key that is ours and works."""
     id: str = ""
     """Of an API key; empty for the server's own."""
+    ended: str = ""
+    """Id of the key that it was made with, where it was that one that expired or was revoked."""
 
 
 NOBODY = Holder(Key.NONE)
@@ -92,12 +95,28 @@ def holder_of(
         key = known(split[0])
         if key is None or not hmac.compare_digest(digest_of(split[1]), key.digest):
             return STRANGER
-        if key.works(now):
-            return Holder(Key.OURS, key.scopes, key.id)
-        return Holder(Key.EXPIRED if key.revoked_at is None else Key.REVOKED, (), key.id)
+        return standing(key, known, now)
     # All are compared whatever the first says: the time must not tell which one was nearly right.
     matches = [holder for key, holder in own.items() if hmac.compare_digest(shown, key)]
     return matches[0] if matches else STRANGER
+
+
+def standing(key: ApiKey, known: Callable[[str], ApiKey | None], now: float) -> Holder:
+    """What whoever has a key is here: it opens something while it works, and each one does that it comes from."""
+    line = lineage(key, known)
+    for each in line:
+        if not each.works(now):
+            ended = each.id if each is not key else ""
+            return Holder(Key.EXPIRED if each.revoked_at is None else Key.REVOKED, (), key.id, ended)
+    if line[-1].made_by:
+        # The one that it comes from is not known here: it may have ended.
+        return Holder(Key.REVOKED, (), key.id, line[-1].made_by)
+    return Holder(Key.OURS, key.scopes, key.id)
+
+
+def unfit(holder: Holder) -> SwellError | None:
+    """Why a key opens nothing; None: it does."""
+    return None if holder.key is Key.OURS else _no_key(holder)
 
 
 def lacks(holder: Holder, needed: Scope) -> SwellError | None:
@@ -218,10 +237,15 @@ def _no_key(holder: Holder) -> SwellError:
             )
             return SwellError("no_key", words, status=401)
         case Key.EXPIRED:
-            words = f"The key {holder.id} has expired. Have another made: `swell key create`."
-            return SwellError("key_expired", words, status=401)
+            return SwellError("key_expired", _ended(holder, "has expired"), status=401)
         case Key.REVOKED:
-            words = f"The key {holder.id} was revoked. Have another made: `swell key create`."
-            return SwellError("key_revoked", words, status=401)
+            return SwellError("key_revoked", _ended(holder, "was revoked"), status=401)
     words = "The key is not this server's. Is SWELL_KEY, SWELL_HOME or SWELL_URL that of another one?"
     return SwellError("bad_key", words, status=401)
+
+
+def _ended(holder: Holder, how: str) -> str:
+    which = f"The key {holder.id} {how}"
+    if holder.ended:
+        which = f"The key {holder.id} was made with {holder.ended}, which {how}, and ends with it"
+    return f"{which}. Have another made: `swell key create`."

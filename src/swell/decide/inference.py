@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
 
-from swell.decide.route import Found, NoRoute, Routes, Row, found_in, near
+from swell.decide.route import Alone, Found, NoRoute, Routes, Row, alone, found_in, near, tagging
+from swell.model.traffic import Branch
 from swell.model.workload import Method, revision_of
 
 _MODELS_SHOWN = 10
@@ -16,7 +17,7 @@ _MODELS_SHOWN = 10
 class Told(msgspec.Struct, frozen=True):
     """Something that is known without a replica; of a model, of this method."""
 
-    what: Literal["live", "ready", "server", "models", "index", "model", "model_ready"]
+    what: Literal["live", "ready", "key", "server", "models", "index", "model", "model_ready"]
     model: str = ""
     row: Row | None = None
     method: Method | None = None
@@ -26,12 +27,18 @@ class Told(msgspec.Struct, frozen=True):
         """It says no more than that the server is there, to whoever asks."""
         return self.what in ("live", "ready")
 
+    @property
+    def counts(self) -> bool:
+        """It is a request of its key, and not only asked for the sake of one."""
+        return not self.open and self.what != "key"
 
-_ALONE: dict[tuple[str, ...], Literal["live", "ready", "server", "models", "index"]] = {
+
+_ALONE: dict[tuple[str, ...], Literal["live", "ready", "key", "server", "models", "index"]] = {
     (): "server",
     ("",): "server",
     ("health", "live"): "live",
     ("health", "ready"): "ready",
+    ("health", "key"): "key",
     ("models",): "models",
     ("repository", "index"): "index",
 }
@@ -53,12 +60,13 @@ def inference(routes: Routes, http_method: str, path: str) -> Told | Found | NoR
     row, method = known
     rest = parts[2:]
     if rest[:1] == ("versions",):
-        version = version_of(row)
-        if rest[1:2] != (version,):
-            asked = rest[1] if len(rest) > 1 else ""
-            words = f"Model {parts[1]!r} has no version {asked!r}: its version is {version}. Or leave it out."
-            return NoRoute("unknown_function", words)
-        rest = rest[2:]
+        asked = rest[1] if len(rest) > 1 else ""
+        version = next((each for each in versions_of(row, method) if asked in each.names), None)
+        if version is None:
+            return NoRoute("unknown_function", _no_version(row, method, parts[1], asked))
+        row, method, rest = version.row, version.method, rest[2:]
+        if isinstance(row, Alone):
+            row = msgspec.structs.replace(row, tag=asked)
     match rest:
         case ():
             return _allowed(Told("model", parts[1], row, method), http_method, "GET")
@@ -69,9 +77,29 @@ def inference(routes: Routes, http_method: str, path: str) -> Told | Found | NoR
     return _no_path()
 
 
-def version_of(row: Row) -> str:
-    """What the protocol calls the version of a model: its revision, which never changes."""
-    return revision_of(row.pool)
+class Version(NamedTuple):
+    """A revision of a model that can be asked for by name."""
+
+    names: tuple[str, ...]
+    """The revision, which never changes and which answers have, and what it is called now: v3, 3, and its tag."""
+    row: Row
+    method: Method
+
+
+def versions_of(row: Row, method: Method) -> list[Version]:
+    """Those of a model: first the one that is had without a name, then those that traffic is split among or tags lead
+    to, as far as the method is a model there."""
+    found: dict[str, Version] = {}
+    for branch in (Branch(row.pool, row.version, row.methods), *row.branches):
+        own = next((each for each in branch.methods if each.name == method.name and each.tensors is not None), None)
+        if own is None:
+            continue
+        revision = revision_of(branch.pool)
+        known = found.get(revision) or Version((revision,), alone(row, branch) if row.branches else row, own)
+        number = (f"v{branch.version}", f"{branch.version}") if branch.version else ()
+        names = (*known.names, *number, *filter(None, (branch.tag,)))
+        found[revision] = known._replace(names=tuple(dict.fromkeys(names)))
+    return [*found.values()]
 
 
 def _allowed(found: Told | Found, http_method: str, wanted: str) -> Told | Found | NoRoute:
@@ -85,6 +113,16 @@ def _no_path() -> NoRoute:
         "unknown_path",
         "There is nothing at this path. A model is at /v2/models/{model}, and below it are /ready and /infer.",
     )
+
+
+def _no_version(row: Row, method: Method, model: str, asked: str) -> str:
+    there = []
+    for version in versions_of(row, method):
+        revision, *others = (name for name in version.names if not name.isdigit())
+        there.append(f"{revision} ({', '.join(others)})" if others else revision)
+    known = f"its version is {there[0]}" if len(there) == 1 else f"its versions are {', '.join(there)}"
+    words = f"Model {model!r} has no version {asked[:80]!r}: {known}. Or leave it out."
+    return f"{words} `{tagging(row)}` lets another one be asked for."
 
 
 def _no_model(routes: Routes, name: str) -> str:

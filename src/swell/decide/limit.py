@@ -1,7 +1,8 @@
 """May one more request of a key, or to a workload, come in now, and if not, when may it be sent again?
 
 A rate is a token bucket: `burst` tokens at most, one taken by each request, filled at the rate. Whoever finds none is
-told when the next is there. Pure: a level is a value, and being let in gives the next one.
+told when the next is there. What is not bounded has endless tokens, so that a request asks nothing first. Pure: who is
+asked stays as it is, and being let in gives what is left.
 """
 
 from __future__ import annotations
@@ -19,17 +20,8 @@ EXACT = 1e-9
 """A token that lacks no more than this is there: sums of floats are not exact."""
 
 
-class Level(msgspec.Struct, frozen=True):
-    """What is left of one key's or one workload's limits."""
-
-    tokens: float
-    at: float
-    """When there were so many, on a clock that never goes back."""
-    in_flight: int = 0
-
-
 class Entrant(Protocol):
-    """One whose limits a request meets on its way in."""
+    """One whose limits a request meets on its way in, and what is left of them."""
 
     @property
     def who(self) -> str:
@@ -40,49 +32,59 @@ class Entrant(Protocol):
     def limits(self) -> Limits: ...
 
     @property
-    def level(self) -> Level: ...
+    def rate_per_s(self) -> float:
+        """Of the limits, as the next two are: here, since each request asks for them."""
+        ...
+
+    @property
+    def tokens_max(self) -> float: ...
+
+    @property
+    def in_flight_max(self) -> float: ...
+
+    @property
+    def tokens(self) -> float: ...
+
+    @property
+    def at(self) -> float:
+        """When it had so many, on a clock that never goes back."""
+        ...
+
+    @property
+    def in_flight(self) -> int: ...
 
 
-def full(limits: Limits, now: float) -> Level:
-    """Where nothing came yet."""
-    return Level(float(limits.burst_max), now)
+def tokens_max(limits: Limits) -> float:
+    """How many tokens there can be."""
+    return float(limits.burst_max) if limits.rate_per_s else math.inf
 
 
-def enter(met: Sequence[Entrant], now: float) -> list[Level] | Refusal:
-    """The levels after one more request, or why it may not come in: then nothing of any level is used."""
+def in_flight_max(limits: Limits) -> float:
+    """How many requests can be under way."""
+    return limits.concurrency or math.inf
+
+
+def enter(met: Sequence[Entrant], now: float) -> list[float] | Refusal:
+    """The tokens that each has left after one more request, or why it may not come in: then none of any is used."""
     for each in met:
-        most = each.limits.concurrency
-        if most and each.level.in_flight >= most:
-            words = f"{most} requests of {each.who} are under way, which is the most that may be (concurrency)."
-            return Refusal(429, "too_many_in_flight", f"{words} Send it again when one has ended.", 1)
-    levels = []
+        if each.in_flight >= each.in_flight_max:
+            return _too_many(each)
+    left = []
     for each in met:
-        filled = _filled(each.limits, each.level, now)
-        if each.limits.rate_per_s:
-            if filled < 1.0 - EXACT:
-                return _too_fast(each, wait_s(each.limits, each.level, now))
-            filled = max(filled - 1.0, 0.0)
-        levels.append(Level(filled, now, each.level.in_flight + 1))
-    return levels
+        tokens = each.tokens + (now - each.at) * each.rate_per_s
+        if tokens > each.tokens_max:
+            tokens = each.tokens_max
+        elif tokens < 1.0 - EXACT:
+            return _too_fast(each, (1.0 - tokens) / each.rate_per_s)
+        left.append(tokens - 1.0)
+    return left
 
 
-def leave(level: Level) -> Level:
-    """The level after one of its requests has ended."""
-    return Level(level.tokens, level.at, level.in_flight - 1)
-
-
-def changed(before: Limits, after: Limits, level: Level, now: float) -> Level:
-    """The level once there are other limits: nothing that was used is given back, nothing more than fits stays."""
-    if not before.rate_per_s:
-        return Level(float(after.burst_max), now, level.in_flight)
-    return Level(min(_filled(before, level, now), float(after.burst_max)), now, level.in_flight)
-
-
-def wait_s(limits: Limits, level: Level, now: float) -> float:
-    """Until a token is there; 0.0 if one is."""
-    if not limits.rate_per_s:
-        return 0.0
-    return max((1.0 - _filled(limits, level, now)) / limits.rate_per_s, 0.0)
+def changed(before: Entrant, after: Limits, now: float) -> float:
+    """The tokens once there are other limits: nothing that was used is given back, nothing more than fits stays."""
+    if not after.rate_per_s:
+        return math.inf
+    return min(before.tokens + (now - before.at) * before.rate_per_s, before.tokens_max, tokens_max(after))
 
 
 def share(limits: Limits, gateways: int) -> Limits:
@@ -97,10 +99,12 @@ def share(limits: Limits, gateways: int) -> Limits:
     )
 
 
-def _filled(limits: Limits, level: Level, now: float) -> float:
-    """Tokens by now."""
-    gained = max(now - level.at, 0.0) * limits.rate_per_s
-    return min(level.tokens + gained, float(limits.burst_max))
+def _too_many(entrant: Entrant) -> Refusal:
+    words = (
+        f"{entrant.limits.concurrency} requests of {entrant.who} are under way, which is the most that may be "
+        "(concurrency). Send it again when one has ended."
+    )
+    return Refusal(429, "too_many_in_flight", words, 1)
 
 
 def _too_fast(entrant: Entrant, seconds: float) -> Refusal:

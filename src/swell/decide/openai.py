@@ -24,6 +24,11 @@ class Listing(msgspec.Struct, frozen=True):
         """Names are told to those alone who may call."""
         return False
 
+    @property
+    def counts(self) -> bool:
+        """It is a request of its key."""
+        return True
+
 
 class Asking(msgspec.Struct, frozen=True):
     """A model's work is asked for: which one's stands in the body (`named`)."""

@@ -17,6 +17,8 @@ class Loaded(Protocol):
     """Anything with a number of requests under way."""
 
     in_flight: int
+    elsewhere: int
+    """Those of other gateways, as they were last told."""
 
 
 L = TypeVar("L", bound=Loaded)
@@ -37,4 +39,4 @@ def pick(free: Sequence[L], draw: float) -> L:
     if second >= first:
         second += 1
     one, other = free[first], free[second]
-    return one if one.in_flight <= other.in_flight else other
+    return one if one.in_flight + one.elsewhere <= other.in_flight + other.elsewhere else other

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_plus
 
 import msgspec
 
 from swell.decide.split import Choice
+from swell.model.caching import Caching
+from swell.model.errors import SwellError
 from swell.model.hosts import WEB_HOST, name_of
 from swell.model.openai import PATHS
+from swell.model.request import Led
 from swell.model.traffic import Branch
-from swell.model.workload import DEFAULT_NAMESPACE, Method, Web, model_name
+from swell.model.variant import Parameter, Value, base_of, chosen, is_variant
+from swell.model.workload import DEFAULT_NAMESPACE, Method, Variant, Web, model_name
 
 _PORT = re.compile(r":\d+$")
 NEAR_MOST = 3
@@ -45,6 +49,8 @@ class Row(Protocol):
     def branches(self) -> tuple[Branch, ...]: ...
     @property
     def hash_header(self) -> str: ...
+    @property
+    def parameters(self) -> tuple[Parameter, ...]: ...
 
 
 class Alone(msgspec.Struct, frozen=True):
@@ -60,6 +66,9 @@ class Alone(msgspec.Struct, frozen=True):
     version: int
     branches: tuple[Branch, ...] = ()
     hash_header: str = ""
+    parameters: tuple[Parameter, ...] = ()
+    tag: str = ""
+    """What it was asked for by, alone: a tag, or its version."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -76,6 +85,11 @@ class Found(msgspec.Struct, frozen=True):
     choices: tuple[Choice, ...] = ()
     """Where there are several revisions: those that have the method; the request itself decides."""
     hash_header: str = ""
+    cache: Caching | None = None
+    """Its answers are kept."""
+    query: str | None = None
+    """What is left of the query, where parameters were taken out of it (web only)."""
+    led: Led = Led()
 
 
 class Own(msgspec.Struct, frozen=True):
@@ -95,7 +109,20 @@ class NoRoute(msgspec.Struct, frozen=True):
     """Of a 405: how it is asked for."""
 
 
-Destination = Found | Own | NoRoute
+class Unmade(msgspec.Struct, frozen=True):
+    """A workload with parameters that it has no pool for yet."""
+
+    workload: str
+    parameters: tuple[Value, ...]
+    found: Found
+    """What it is a variant of, for who may ask for it."""
+
+    @property
+    def key(self) -> str:
+        return self.workload + Variant(self.parameters).name
+
+
+Destination = Found | Own | NoRoute | Unmade
 
 
 class Routes:
@@ -110,6 +137,9 @@ class Routes:
         """By the part of the OpenAI API, and the model that is named there."""
         for row in sorted(rows, key=lambda r: (r.namespace, r.app, r.name)):
             self.apps.setdefault((row.namespace, row.app), {})[row.name] = row
+            if is_variant(row.name):
+                # Its labels and models are those of what it is a variant of.
+                continue
             for method in row.methods:
                 if method.web is not None:
                     # Deploying refuses a label twice; should two be here, the first by name keeps it.
@@ -123,15 +153,22 @@ class Routes:
                 for method in branch.methods if branch.tag else ():
                     if method.web is not None:
                         label = f"{branch.tag}--{method.web.label}".lower()
-                        self.labels.setdefault(label, (_alone(row, branch), method))
+                        self.labels.setdefault(label, (alone(row, branch, branch.tag), method))
+
+    def seen(self, sees: Callable[[str, str], bool]) -> Routes:
+        """Those of the apps (by namespace and name) that somebody `sees`: words made of them tell of no others."""
+        return Routes(row for app, rows in self.apps.items() if sees(*app) for row in rows.values())
 
 
 def found_in(row: Row, method: Method, path: str = "", root_path: str = "", face: str = "call") -> Found:
     """A method of a row, with the revisions among which a request for it is to choose."""
-    if not row.branches:
-        return Found(row.key, row.pool, method.name, method.web, path, root_path, face)
-    choices = _choices(row, method, face)
-    return Found(row.key, row.pool, method.name, method.web, path, root_path, face, choices, row.hash_header)
+    choices = _choices(row, method, face) if row.branches else ()
+    asked = row.hash_header if row.branches else ""
+    tag = row.tag if isinstance(row, Alone) else ""
+    led = Led(row.version, "tag" if tag else "", tag)
+    return Found(
+        row.key, row.pool, method.name, method.web, path, root_path, face, choices, asked, cache=method.cache, led=led
+    )
 
 
 def _choices(row: Row, method: Method, face: str) -> tuple[Choice, ...]:
@@ -142,40 +179,52 @@ def _choices(row: Row, method: Method, face: str) -> tuple[Choice, ...]:
         alike = own is not None and (own.web is None) == (method.web is None)
         if face == "v1":
             alike = own is not None and own.openai == method.openai
+        elif face == "v2":
+            alike = own is not None and own.tensors is not None
         if own is not None and alike and (branch.percent or branch.header):
             found.append(Choice(branch.pool, branch.version, own, branch.percent, branch.header))
             rest -= branch.percent
     return (Choice(row.pool, row.version, method, max(rest, 0.0)), *found) if found else ()
 
 
-def _alone(row: Row, branch: Branch) -> Alone:
-    return Alone(row.namespace, row.app, row.name, row.key, branch.pool, branch.methods, row.is_class, branch.version)
-
-
-def _tagged(row: Row, tag: str) -> Row | None:
-    """The revision of a row that a tag or a version (v3) names."""
-    for branch in row.branches:
-        if tag in (branch.tag, f"v{branch.version}"):
-            return _alone(row, branch)
-    return (
-        Alone(row.namespace, row.app, row.name, row.key, row.pool, row.methods, row.is_class, row.version)
-        if tag == f"v{row.version}"
-        else None
+def alone(row: Row, branch: Branch, tag: str = "") -> Alone:
+    """One revision of a row, by itself; `tag` is what it is asked for by."""
+    return Alone(
+        row.namespace,
+        row.app,
+        row.name,
+        row.key,
+        branch.pool,
+        branch.methods,
+        row.is_class,
+        branch.version,
+        parameters=row.parameters,
+        tag=tag,
     )
 
 
-def route(routes: Routes, host: str, path: str) -> Destination:
-    """Where a request goes. `host` may carry a port; `path` is as received (percent-encoded), without its query."""
+def _tagged(row: Row, tag: str) -> Alone | None:
+    """The revision of a row that a tag or a version (v3) names."""
+    for branch in row.branches:
+        if tag in (branch.tag, f"v{branch.version}"):
+            return alone(row, branch, tag)
+    if tag != f"v{row.version}":
+        return None
+    return alone(row, Branch(row.pool, row.version, row.methods), tag)
+
+
+def route(routes: Routes, host: str, path: str, query: str = "") -> Destination:
+    """Where a request goes. `host` may carry a port; `path` and `query` are as received (percent-encoded)."""
     label = _label(host)
     if label is not None:
-        return _web(routes, label, path, root_path="")
+        return _web(routes, label, path, "", query)
     first, _, rest = path.removeprefix("/").partition("/")
     match first:
         case "call":
-            return _call(routes, host, [unquote(part) for part in rest.split("/")])
+            return _call(routes, host, [unquote(part) for part in rest.split("/")], query)
         case "web" if rest:
             name, slash, below = rest.partition("/")
-            return _web(routes, unquote(name).lower(), slash + below or "/", root_path=f"/web/{name}")
+            return _web(routes, unquote(name).lower(), slash + below or "/", f"/web/{name}", query)
         case "api" | "ui":
             return Own("api")
         case "healthz" | "metrics" if not rest:
@@ -197,12 +246,52 @@ def _label(host: str) -> str | None:
     return name.removesuffix(WEB_HOST) if name.endswith(WEB_HOST) else None
 
 
-def _web(routes: Routes, label: str, path: str, root_path: str) -> Destination:
+def _web(routes: Routes, label: str, path: str, root_path: str, query: str) -> Destination:
     found = routes.labels.get(label)
     if found is None:
-        return NoRoute("unknown_app", f"There is no web endpoint {label!r}.{near(label, routes.labels)}")
+        hint = near(label, routes.labels) or " `swell app list` shows where they answer."
+        return NoRoute("unknown_app", f"There is no web endpoint {label!r}.{hint}")
     row, method = found
-    return found_in(row, method, path, root_path)
+    if not row.parameters:
+        return found_in(row, method, path, root_path)
+    names = {parameter.name for parameter in row.parameters}
+    pieces = [(piece, _pair(piece)) for piece in query.split("&") if piece]
+    rest = "&".join(piece for piece, (name, _) in pieces if name not in names)
+    varied = _varied(routes, row, [pair for _, pair in pieces if pair[0] in names])
+    if isinstance(varied, NoRoute):
+        return varied
+    if isinstance(varied, tuple):
+        return Unmade(row.key, varied, found_in(row, method, path, root_path))
+    return msgspec.structs.replace(found_in(varied, method, path, root_path), query=rest)
+
+
+def _pair(piece: str) -> tuple[str, str]:
+    name, _, value = piece.partition("=")
+    return unquote_plus(name), unquote_plus(value)
+
+
+def _varied(routes: Routes, row: Row, pairs: Sequence[tuple[str, str]]) -> Row | tuple[Value, ...] | NoRoute:
+    """The row of a workload with these parameters; the values alone where nobody has asked for them yet."""
+    try:
+        values = chosen(row.name, row.parameters, pairs)
+    except SwellError as error:
+        return NoRoute(error.code, error.message, error.status)
+    if not values:
+        return row
+    workloads = routes.apps[row.namespace, row.app]
+    found = workloads.get(row.name + Variant(values).name)
+    if found is None or not isinstance(row, Alone):
+        return values if found is None else found
+    # A version has an address of its own: so it has with parameters, as far as it can have these.
+    own = _tagged(found, f"v{row.version}")
+    if own is None and found.version != workloads[row.name].version:
+        # Each set of parameters goes to a new version when that is ready with them.
+        words = f"v{row.version} of {row.name} is not ready with these parameters yet. Try again in a moment."
+        return NoRoute("no_replica", words, status=503)
+    if own is None:
+        words = f"v{row.version} of {row.name} does not have these parameters, or not of these types."
+        return NoRoute("unknown_parameter", words, status=422)
+    return msgspec.structs.replace(own, tag=row.tag)
 
 
 def _places(label: str, host: str) -> str:
@@ -211,7 +300,7 @@ def _places(label: str, host: str) -> str:
     return f"at /web/{label}/ and at http://{label}{WEB_HOST}{port[0] if port else ''}"
 
 
-def _call(routes: Routes, host: str, parts: Sequence[str]) -> Destination:
+def _call(routes: Routes, host: str, parts: Sequence[str], query: str) -> Destination:
     if len(parts) not in (2, 3) or not all(parts):
         return NoRoute("unknown_path", "A call's path is /call/{app}/{function} or /call/{namespace}/{app}/{function}.")
     namespace, app, name = (DEFAULT_NAMESPACE, *parts) if len(parts) == 2 else parts
@@ -222,6 +311,8 @@ def _call(routes: Routes, host: str, parts: Sequence[str]) -> Destination:
         return NoRoute("unknown_app", f"There is no app {app!r} in namespace {namespace!r}.{near(app, others)}")
     workload, dot, method_name = name.partition(".")
     row = workloads.get(workload)
+    if row is None and base_of(workload) != workload and base_of(workload) in workloads:
+        return NoRoute("unknown_variant", _no_variant(namespace, app, base_of(workload)))
     if row is None or row.is_class != bool(dot):
         return NoRoute("unknown_function", _no_function(app, name, workloads))
     if at:
@@ -229,7 +320,7 @@ def _call(routes: Routes, host: str, parts: Sequence[str]) -> Destination:
         if tagged is None:
             return NoRoute("unknown_version", _no_version(row, tag))
         row = tagged
-    wanted = method_name if dot else workload
+    wanted = method_name if dot else base_of(workload)
     method = next((m for m in row.methods if m.name == wanted), None)
     if method is None:
         return NoRoute("unknown_function", _no_function(app, name, workloads))
@@ -238,7 +329,29 @@ def _call(routes: Routes, host: str, parts: Sequence[str]) -> Destination:
             "unknown_function",
             f"{app}/{name} is a web endpoint and cannot be called. It answers {_places(method.web.label, host)}.",
         )
-    return found_in(row, method)
+    return _called(routes, row, method, query)
+
+
+def _called(routes: Routes, row: Row, method: Method, query: str) -> Destination:
+    """A method, with the parameters of its class that the query gives. A function has none: what is in its query was
+    never read."""
+    if not row.is_class or not (query or row.parameters):
+        return found_in(row, method)
+    pairs = [_pair(piece) for piece in query.split("&") if piece]
+    if pairs and is_variant(row.name):
+        words = f"{row.key} stands for all its parameters: leave ?{pairs[0][0][:80]}=… away, or ask for another one."
+        return NoRoute("unknown_parameter", words, status=422)
+    varied = _varied(routes, row, pairs)
+    if isinstance(varied, NoRoute):
+        return varied
+    return Unmade(row.key, varied, found_in(row, method)) if isinstance(varied, tuple) else found_in(varied, method)
+
+
+def _no_variant(namespace: str, app: str, workload: str) -> str:
+    return (
+        f"{app}/{workload} is not known with these parameters and options any more, or never was: ask for them "
+        f"anew, with POST /api/apps/{namespace}/{app}/workloads/{workload}/variants."
+    )
 
 
 def _no_version(row: Row, tag: str) -> str:
@@ -247,14 +360,21 @@ def _no_version(row: Row, tag: str) -> str:
     listed = ", ".join(sorted(names)) or "none"
     return (
         f"{tag!r} is neither a tag nor a version of {row.app}/{row.name} that is reached now: those are {listed}. "
-        f"`swell app traffic {row.app} --tag NAME:vN` gives a version an address of its own."
+        f"`{tagging(row)}` gives a version an address of its own."
     )
+
+
+def tagging(row: Row) -> str:
+    """The command that has another version reached. Its APP/FUNCTION leaves no room for a namespace in front."""
+    where = "" if row.namespace == DEFAULT_NAMESPACE else f" --namespace {row.namespace}"
+    return f"swell app traffic {row.app}{where} --tag NAME:vN"
 
 
 def _no_function(app: str, name: str, workloads: dict[str, Row]) -> str:
     offers = [
         f"{row.name}.{method.name}" if row.is_class else row.name
         for row in workloads.values()
+        if not is_variant(row.name)
         for method in row.methods
     ]
     own = [offer for offer in offers if offer.startswith(name + ".")]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from swell.model.request import Led
 from swell.model.workload import Method
 
 
@@ -23,6 +24,18 @@ class Choice(msgspec.Struct, frozen=True):
     method: Method
     percent: float
     header: tuple[str, str] | None = None
+
+
+def drawn(
+    choices: Sequence[Choice], hash_header: str, header: Callable[[str], str | None], lot: Callable[[], bytes]
+) -> tuple[Choice, Led]:
+    """One of the choices, and what led there. `hash_header` is what callers are told apart by, empty where by nothing;
+    `lot` gives random bytes."""
+    key = header(hash_header) if hash_header else None
+    choice = choose(choices, key.encode("latin-1") if key is not None else lot(), header)
+    if choice.header is not None and header(choice.header[0]) == choice.header[1]:
+        return choice, Led(choice.version, "header", choice.header[0])
+    return choice, Led(choice.version, "lot" if key is None else "hash", hash_header, choice.percent)
 
 
 def choose(choices: Sequence[Choice], key: bytes, header: Callable[[str], str | None]) -> Choice:

@@ -28,6 +28,7 @@ class ApiPool(Pool):
             ),
         )
         self.dirty = True
+        self.leased = False
         self.add(Control(self, Endpoint("control", address)))
 
     def _tally(self) -> None:

@@ -39,15 +39,25 @@ TABLE_WAIT_S = 5.0
 class Gateway:
     """The data plane. `key` and `call_key` are the two secrets that make a caller trusted.
 
-    `incarnation` is new at each start of the process; request ids begin with it.
+    `incarnation` is new at each start of the process; request ids begin with it. `name` says which of the server's
+    gateways it is.
     """
 
-    def __init__(self, settings: Settings, key: str, incarnation: str, call_key: str = "", version: str = "0") -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        key: str,
+        incarnation: str,
+        call_key: str = "",
+        version: str = "0",
+        name: str = "0",
+    ) -> None:
         self.settings = settings
         self.key = key
         self.call_key = call_key
         self.incarnation = incarnation
         self.version = version
+        self.name = name
         self.table_wait_s = TABLE_WAIT_S
         self.beat_s = BEAT_S
         self.clients: set[Client] = set()
@@ -71,12 +81,12 @@ class Gateway:
         front = self._front = Front(shared, self.key, self.call_key, ApiPool(shared, f"unix:{home.api_socket}"))
         front.locked = is_open(listener)
         self._closed = asyncio.Event()
-        self._link = Link(shared, front, home.control_socket, self.incarnation, self.beat_s)
-        front.scraped = Scraping(shared, front, self._link, self.clients, self.version).answer
+        self._link = Link(shared, front.deployed, home.control_socket, self.incarnation, self.beat_s)
+        front.scraped = Scraping(shared, front.deployed, self._link, self.clients, self.version, self.name).answer
         link_task = loop.create_task(self._link.run())
         listener.setblocking(False)
         with suppress(TimeoutError):
-            await asyncio.wait_for(front.told.wait(), self.table_wait_s)
+            await asyncio.wait_for(front.deployed.told.wait(), self.table_wait_s)
         self._server = await loop.create_server(
             lambda: Client(shared, self.clients, front.handle), sock=listener, backlog=BACKLOG
         )
@@ -101,7 +111,7 @@ class Gateway:
         if self._closed is None or self._shared is None or self._front is None:
             return
         if self._server is None:
-            self._front.told.set()
+            self._front.deployed.told.set()
             self._closed.set()
             return
         loop = asyncio.get_running_loop()

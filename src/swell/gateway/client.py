@@ -16,9 +16,10 @@ from swell.gateway.heads import CONTINUE, Malformed
 from swell.gateway.inbound import Inbound, Switching
 from swell.gateway.request import DRAIN_MAX, Framing, Request, TunnelSide
 from swell.gateway.shared import Shared
-from swell.gateway.tunnel import keep_alive
+from swell.gateway.tunnel import READING_TUNNEL, keep_alive
 from swell.gateway.upstream import reset_on_close
 from swell.gateway.wheel import Timed
+from swell.wire.hangup import hung_up
 
 log = logging.getLogger("swell.gateway")
 
@@ -137,8 +138,10 @@ class Client(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.write_paused = True
         self.heard_at = self.shared.now()
-        if self.current is not None and self.current.upstream is not None:
-            self.current.upstream.pause()
+        current = self.current
+        # Asked of who is told its answer: others may wait for that, too.
+        if current is not None and current.upstream is not None and current.client.write_paused:
+            current.upstream.pause()
 
     def resume_writing(self) -> None:
         self.write_paused = False
@@ -357,6 +360,8 @@ class Client(asyncio.Protocol):
             # Not every request has a deadline, and a far one is no reason to keep a replica from others.
             if self._idle(now):
                 self.transport.abort()
+        elif self.tunnel is not None and self.unread & READING_TUNNEL:
+            self._stuck(self.tunnel)
         elif self._body_stalled(current, now):
             self._refuse_rest(408, "slow_client", "The body of the request did not arrive in time.")
         if self.half_closed and current is not None and not self.transport.is_closing():
@@ -377,10 +382,20 @@ class Client(asyncio.Protocol):
         waiting = request is self.inbound.last and not request.complete and not request.expects and not self.unread
         return waiting and now - self.heard_at > self.shared.settings.body_timeout_s
 
+    def _stuck(self, tunnel: TunnelSide) -> None:
+        """Its replica takes nothing of what it says, so that its end is not read either: is it still there?"""
+        if hung_up(self.transport):
+            # What is left of it is as much as the system keeps, and its end.
+            self.read_on(READING_TUNNEL)
+        else:
+            self.transport.write(tunnel.nothing())
+
     def _probe(self) -> None:
         """Write something that means nothing: to a client that left, the second write fails, and ends the request."""
         request = self.current
-        if request is not None and request.http11 and self.probes < PROBES_MAX:
+        if self.tunnel is not None:
+            self.transport.write(self.tunnel.nothing())
+        elif request is not None and request.http11 and self.probes < PROBES_MAX:
             if not request.answering:
                 self.transport.write(CONTINUE)
             elif request.framing is Framing.CHUNKED:

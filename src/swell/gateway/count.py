@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from swell.model.metrics import HELD_SECONDS, REQUEST_SECONDS, Bounded, code_label, error_label, histogram
-from swell.model.request import PoolCount, RequestRecord, failed, notable
+from swell.model.request import KeyCount, PoolCount, RequestRecord, failed, notable
 
 ORDINARY_PER_FLUSH = 50
 """Records kept per pool between two flushes (1 s) of requests that are neither failed, cold nor slow."""
@@ -52,15 +52,36 @@ class Endings:
 
 
 class Count:
-    """One workload's requests since this gateway began."""
+    """One workload's requests since this gateway began: all that a request costs for the sake of `/metrics`."""
 
-    __slots__ = ("cold", "endings", "held", "seconds")
+    __slots__ = ("cold", "held", "hits", "odd", "plain", "seconds")
 
     def __init__(self) -> None:
-        self.endings = Endings()
+        self.plain = 0
+        """Ended as most do: with status 200 and no error…"""
+        self.odd = Endings()
+        """…or otherwise."""
         self.seconds = histogram(REQUEST_SECONDS)
         self.held = histogram(HELD_SECONDS)
         self.cold = 0
+        self.hits = 0
+        """Answered with what was kept."""
+
+    def add(self, status: int, error: str, seconds: float, cold: bool) -> None:
+        """A request that has ended."""
+        if status == 200 and not error:
+            self.plain += 1
+        else:
+            self.odd.add(status, error)
+        self.seconds.observe(seconds)
+        if cold:
+            self.cold += 1
+
+    def endings(self) -> Iterator[tuple[tuple[str, str], int]]:
+        """How many ended in each way, by the labels code and error."""
+        if self.plain:
+            yield ("200", ""), self.plain
+        yield from self.odd.items()
 
 
 class Tally:
@@ -79,6 +100,16 @@ class Tally:
         """Of replicas that were at work and are idle now; the others are added at each flush."""
 
 
+class KeyTally:
+    """One key's counts at one pool since the last flush."""
+
+    __slots__ = ("cost_usd", "cpu_us", "errors", "requests")
+
+    def __init__(self) -> None:
+        self.requests = self.errors = self.cpu_us = 0
+        self.cost_usd = 0.0
+
+
 class Ledger:
     """Counts and records that wait to be sent to control."""
 
@@ -95,18 +126,17 @@ class Ledger:
         self.refused = Endings()
         """Errors answered to requests that were for no workload."""
         self._active: list[Tally] = []
+        self._by_key: dict[tuple[str, str], KeyTally] = {}
+        """By the key's id and the pool."""
 
     def wants(self, tally: Tally, total_ms: float, status: int, error: str, cold: bool) -> bool:
         """Count a finished request; True when its record is to be kept."""
         if not tally.listed:
             self.list(tally)
         tally.requests += 1
-        count = tally.count
-        count.endings.add(status, error)
-        count.seconds.observe(total_ms / 1e3)
+        tally.count.add(status, error, total_ms / 1e3, cold)
         if cold:
             tally.cold += 1
-            count.cold += 1
         if notable(status, error, cold, total_ms, self.slow_ms):
             tally.errors += failed(status, error)
             return True
@@ -120,6 +150,25 @@ class Ledger:
             self.lost += 1
             self.lost_ever += 1
         self.records.append(record)
+
+    def used(self, key: str, pool: str, failed: bool, cpu_us: int, cost_usd: float) -> None:
+        """Count a finished request of an API key, and what it used."""
+        tally = self._by_key.get((key, pool))
+        if tally is None:
+            tally = self._by_key[key, pool] = KeyTally()
+        tally.requests += 1
+        tally.errors += failed
+        tally.cpu_us += max(cpu_us, 0)
+        tally.cost_usd += cost_usd
+
+    def flush_keys(self) -> tuple[KeyCount, ...]:
+        """What was counted by key since the last time."""
+        at = time.time()
+        tallies, self._by_key = self._by_key, {}
+        return tuple(
+            KeyCount(key, pool, at, tally.requests, tally.errors, tally.cpu_us / 1e6, tally.cost_usd)
+            for (key, pool), tally in tallies.items()
+        )
 
     def list(self, tally: Tally) -> None:
         """It has something to tell at the next flush."""

@@ -5,37 +5,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from swell.decide.admit import Refusal
-from swell.decide.limit import changed, enter, full, leave, share
-from swell.model.limits import Limits
+from swell.decide.limit import changed, enter, in_flight_max, share, tokens_max
+from swell.model.limits import UNLIMITED, Limits
 
 
 class Gate:
-    """One key's or one workload's limits, as this gateway keeps them."""
+    """One key's or one workload's limits, as this gateway keeps them: what each request asks for as plain numbers."""
 
-    __slots__ = ("level", "limits", "who")
+    __slots__ = ("at", "in_flight", "in_flight_max", "limits", "rate_per_s", "tokens", "tokens_max", "who")
 
     def __init__(self, who: str, limits: Limits, gateways: int, now: float) -> None:
         self.who = who
-        self.limits = share(limits, gateways)
-        self.level = full(self.limits, now)
+        self.in_flight = 0
+        self.tokens = tokens_max(UNLIMITED)
+        self._hold(UNLIMITED, now)
+        self.set(limits, gateways, now)
 
     def set(self, limits: Limits, gateways: int, now: float) -> None:
         """There are other limits, or another number of gateways that share them."""
         shared = share(limits, gateways)
         if shared != self.limits:
-            self.level = changed(self.limits, shared, self.level, now)
-            self.limits = shared
+            self.tokens = changed(self, shared, now)
+            self._hold(shared, now)
+
+    def _hold(self, limits: Limits, now: float) -> None:
+        self.at = now
+        self.limits = limits
+        self.rate_per_s = limits.rate_per_s
+        self.tokens_max = tokens_max(limits)
+        self.in_flight_max = in_flight_max(limits)
 
     def leave(self) -> None:
         """A request that was let in has ended."""
-        self.level = leave(self.level)
+        self.in_flight -= 1
 
 
 def let_in(gates: Sequence[Gate], now: float) -> Refusal | None:
     """Count one more request at all of them, or say why it may not come in: then it counts at none."""
-    levels = enter(gates, now)
-    if isinstance(levels, Refusal):
-        return levels
-    for gate, level in zip(gates, levels, strict=True):
-        gate.level = level
+    left = enter(gates, now)
+    if isinstance(left, Refusal):
+        return left
+    for gate, tokens in zip(gates, left, strict=True):
+        gate.tokens = tokens
+        gate.at = now
+        gate.in_flight += 1
     return None

@@ -13,6 +13,8 @@ COLON = b": "
 OWS = b" \t"
 """What may stand around a header's value and is none of it; the parser takes away only what is in front."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+JOIN_MAX = 64 * 1024
+"""Bodies up to this size are joined with their head into one write."""
 LAST_CHUNK = b"0\r\n\r\n"
 CHUNKED_LINE = b"transfer-encoding: chunked\r\n"
 CLOSE_LINE = b"connection: close\r\n"

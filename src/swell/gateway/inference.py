@@ -5,13 +5,13 @@ A model at zero is ready: a request wakes it. One whose starts keep failing is n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 import swell
-from swell.decide.inference import Told, version_of
+from swell.decide.inference import Told, versions_of
 from swell.decide.route import Row
 from swell.gateway.heads import JSON_TYPE
 from swell.gateway.pool import Pool
@@ -35,12 +35,14 @@ def _said(told: Told, models: Models, pools: Mapping[str, Pool], knows: bool) ->
             return 200, {"live": True}
         case "ready":
             return 200 if knows else _NOT_READY, {"ready": knows}
+        case "key":
+            return 200, {"key": True}
         case "server":
             return 200, ServerMetadata("swell", swell.__version__)
         case "models":
             return 200, {"models": sorted(models)}
         case "index":
-            return 200, [_listed(name, models, pools) for name in sorted(models)]
+            return 200, [each for name in sorted(models) for each in _listed(name, models, pools)]
     assert told.row is not None
     assert told.method is not None
     tensors = told.method.tensors
@@ -48,15 +50,15 @@ def _said(told: Told, models: Models, pools: Mapping[str, Pool], knows: bool) ->
     if told.what == "model_ready":
         ready = knows and not _failing(pools, told.row.pool)
         return 200 if ready else _NOT_READY, {"name": told.model, "ready": ready}
-    return 200, ModelMetadata(
-        told.model, (version_of(told.row),), PLATFORM, described(tensors.inputs), described(tensors.outputs)
-    )
+    versions = tuple(each.names[0] for each in versions_of(told.row, told.method))
+    return 200, ModelMetadata(told.model, versions, PLATFORM, described(tensors.inputs), described(tensors.outputs))
 
 
-def _listed(name: str, models: Models, pools: Mapping[str, Pool]) -> Listed:
-    row, _ = models[name]
-    failing = _failing(pools, row.pool)
-    return Listed(name, version_of(row), "UNAVAILABLE" if failing else "READY", failing)
+def _listed(name: str, models: Models, pools: Mapping[str, Pool]) -> Iterator[Listed]:
+    """Each of its versions."""
+    for version in versions_of(*models[name]):
+        failing = _failing(pools, version.row.pool)
+        yield Listed(name, version.names[0], "UNAVAILABLE" if failing else "READY", failing)
 
 
 def _failing(pools: Mapping[str, Pool], name: str) -> str:

@@ -14,20 +14,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
-from swell.gateway.front import Front
+from swell.decide.route import Unmade
+from swell.gateway.deployed import Deployed
 from swell.gateway.shared import HasLevel, Shared
 from swell.model.errors import SwellError
 from swell.wire.exposition import Report
 from swell.wire.frames import Unpacker, pack
 from swell.wire.link import (
     AskMetrics,
+    AskVariant,
     DemandReport,
     Down,
+    Elsewhere,
     Hello,
     KeepAlive,
     Level,
     Metrics,
     MetricsTold,
+    NoVariant,
     Requests,
     Table,
     TableDelta,
@@ -51,9 +55,11 @@ RETRY_MAX_S = 1.0
 class Link:
     """The gateway's end of the control link; connects again for ever."""
 
-    def __init__(self, shared: Shared, front: Front, control_socket: Path, incarnation: str, beat_s: float) -> None:
+    def __init__(
+        self, shared: Shared, deployed: Deployed, control_socket: Path, incarnation: str, beat_s: float
+    ) -> None:
         self.shared = shared
-        self.front = front
+        self.deployed = deployed
         self.path = str(control_socket)
         self.incarnation = incarnation
         self.beat_s = beat_s
@@ -71,6 +77,7 @@ class Link:
         self._numbers = itertools.count(1)
         shared.touched = self.touched
         shared.wanted = self.wanted
+        deployed.wanting.ask = self.ask_variant
 
     async def run(self) -> None:
         """Keep the link up, and say every `beat_s` that the gateway is there. Ends when cancelled."""
@@ -92,6 +99,8 @@ class Link:
             finally:
                 self.wire = None
                 wire.close()
+                # What others have is not told any more.
+                self.deployed.take_elsewhere(dict.fromkeys(self.deployed.pools, ()))
                 self._answer_all()
 
     async def _beat(self, wire: Wire) -> None:
@@ -113,7 +122,8 @@ class Link:
             ledger.lost = 0
         records, counts = ledger.flush(self.shared.now())
         if records or counts:
-            wire.send(Requests(records=records, counts=counts))
+            # Whoever came with a key is among the counts.
+            wire.send(Requests(records=records, counts=counts, by_key=ledger.flush_keys()))
         wire.send(KeepAlive(levels=len(self.told)))
 
     # -- levels ---------------------------------------------------------------------------
@@ -161,7 +171,7 @@ class Link:
             pool.dirty = False
             in_flight = max(pool.peak, pool.in_flight)
             pool.peak = pool.in_flight
-            level = Level(pool.key, pool.held_count, in_flight, pool.loads())
+            level = Level(pool.key, pool.held_count, in_flight, pool.loads(), pool.in_flight)
             if in_flight != pool.in_flight:
                 pool.dirty = True
                 self.touched(pool)
@@ -178,9 +188,16 @@ class Link:
     def _tell_all(self) -> None:
         """Every level, to a control that knows none."""
         known = {pool.key for pool in self.dirty}
-        every = (*self.front.pools.values(), *self.front.leaving.values())
+        every = (*self.deployed.pools.values(), *self.deployed.leaving.values())
         self.dirty += [pool for pool in every if pool.key not in known]
         self.report(every=True)
+
+    def ask_variant(self, unmade: Unmade, key: str) -> bool:
+        """Have control make what is asked for; False where it is away."""
+        if self.wire is None or self.wire.write_paused:
+            return False
+        self.wire.send(AskVariant(unmade.workload, unmade.parameters, key))
+        return True
 
     # -- metrics --------------------------------------------------------------------------
 
@@ -216,10 +233,14 @@ class Link:
 
     def heard(self, message: Down, wire: Wire) -> None:
         if isinstance(message, Table):
-            self.front.take_table(message)
-        elif isinstance(message, TableDelta) and not self.front.take_delta(message):
+            self.deployed.take_table(message)
+        elif isinstance(message, TableDelta) and not self.deployed.take_delta(message):
             log.info("a change of the table was missed; asking for all of it")
             wire.close()
+        elif isinstance(message, Elsewhere):
+            self.deployed.take_elsewhere(dict(message.pools))
+        elif isinstance(message, NoVariant):
+            self.deployed.wanting.refused(message)
         elif isinstance(message, TellAll):
             self._tell_all()
         elif isinstance(message, TellMetrics):

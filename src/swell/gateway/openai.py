@@ -28,13 +28,12 @@ class Gathering:
     Their bytes are counted with those of all that is held.
     """
 
-    key = workload = limit = failing = ""
+    key = limit = ""
     native = True
     memory_mib = 0
     timeout_s = 0.0
     limit_line = b""
     tally: Tally | None = None
-    retry_after_s = 1
 
     def __init__(self, shared: Shared, then: Callable[[Request], None]) -> None:
         self.shared = shared
@@ -50,6 +49,7 @@ class Gathering:
             self.then(request)
             return
         request.pool = self
+        request.wait_at_most(self.shared.settings.hold_s)
         if request.expects and not request.size:
             request.client.write(CONTINUE)
             request.expects = False
@@ -69,8 +69,13 @@ class Gathering:
             request.pool = None
             self.then(request)
 
+    def overdue(self, request: Request, now: float) -> None:
+        """End one whose body is not here after all the time that a request may wait."""
+        request.body_overdue(now)
+
     def drop(self, request: Request) -> None:
         """It is over, or goes on."""
+        self.shared.wheel.discard(request)
         self.shared.held_bytes -= request.held_bytes
         request.held_bytes = 0
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from swell.decide.admit import Refusal, unavailable
+from swell.decide.admit import Refusal, held_too_long, unavailable
 from swell.decide.pick import fills, pick
+from swell.decide.room import Told, ended, given, likeliest
 from swell.gateway.count import Tally
 from swell.gateway.heads import limit_line
-from swell.gateway.held import Held
+from swell.gateway.held import READING_HELD, Held
 from swell.gateway.replicas import Replica
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
+from swell.gateway.upstream import Upstream
+from swell.model.variant import base_of
 from swell.model.workload import workload_of
 from swell.wire.link import PoolRow
 
@@ -61,12 +64,16 @@ class Pool:
         self.refusing = False
         """Until then requests are refused rather than held."""
         self.replicas: dict[str, Replica] = {}
+        self.doubted: set[Replica] = set()
+        """Those that were found full: others have some of their slots."""
         self.ending: list[Replica] = []
         """Taken off the table while at work."""
         self.tally = self._tally()
         self.free: list[Replica] = []
         """Those with a free slot, in no order."""
         self.held = Held(shared)
+        self.leased = not self.native and shared.settings.gateways > 1
+        """Its replicas are processes that count no inputs and refuse none: what starts them is asked for slots."""
         self.in_flight = 0
         self.peak = 0
         """Most requests in flight since the last report."""
@@ -76,7 +83,7 @@ class Pool:
 
     def _tally(self) -> Tally | None:
         """Where its requests are counted; what is told of its workload outlives it."""
-        return Tally(self.key, self.replicas, self.shared.ledger.counts.of(self.workload))
+        return Tally(self.key, self.replicas, self.shared.ledger.counts.of(base_of(self.workload)))
 
     @property
     def held_count(self) -> int:
@@ -121,6 +128,11 @@ class Pool:
         if self.closed:
             for request in self.take_held():
                 self._refuse(request, unavailable(self.workload, self.failing, self.retry_after_s))
+
+    def take_elsewhere(self, loads: Mapping[str, int]) -> None:
+        """What other gateways have in flight, by replica."""
+        for id, replica in self.replicas.items():
+            replica.elsewhere = loads.get(id, 0)
 
     def add(self, replica: Replica) -> None:
         """One more, with its slots."""
@@ -174,17 +186,31 @@ class Pool:
             upstream, request.upstream = request.upstream, None
             if upstream is not None:
                 upstream.abort()
+            if not request.sent_at:
+                # Nothing reached it: of single use, it is there for another input.
+                replica.spent = False
             self.release(replica, self.shared.now())
+
+    def overdue(self, request: Request, now: float) -> None:
+        """End one that has waited for a replica for too long."""
+        if self.failing:
+            retry = b"retry-after: %d\r\n" % self.retry_after_s
+            request.fail(503, "no_replica", f"No replica could be had in time: {self.failing}", retry)
+        elif now >= request.until:
+            waited = f"The deadline of {request.callers_limit} passed while it waited for a free replica."
+            request.fail(504, "deadline", waited)
+        else:
+            self._refuse(request, held_too_long(self.workload, self.shared.settings.hold_s))
 
     # -- slots ----------------------------------------------------------------------------
 
     def settle(self, replica: Replica) -> None:
         """Put a replica in or out of the free list as it is now, and serve the held ones if it can take some."""
-        while self.held and replica.open and replica.in_flight < self.max_inputs:
+        while self.held and replica.open and replica.in_flight < replica.limit:
             request = next(iter(self.held))
             self._unhold(request)
             self._assign(request, replica)
-        fit = replica.open and replica.in_flight < self.max_inputs
+        fit = replica.open and replica.in_flight < replica.limit
         if fit and replica.place < 0:
             replica.place = len(self.free)
             self.free.append(replica)
@@ -202,7 +228,32 @@ class Pool:
             last = self.filled = pick(self.free, random.random())
         return last
 
-    def _assign(self, request: Request, replica: Replica) -> None:
+    def ask(self) -> None:
+        """While somebody waits, replicas that others may have filled are asked to say when they have a slot for us."""
+        if self.held:
+            full = [replica for replica in self.doubted if replica.open and not replica.asked]
+            for replica in likeliest(full, self._asked):
+                replica.ask()
+
+    @property
+    def _asked(self) -> int:
+        """How many are asked."""
+        return sum(replica.asked for replica in self.doubted)
+
+    def given(self, replica: Replica, upstream: Upstream, told: Told) -> None:
+        """It is our turn there: the slot is for what is sent on this connection."""
+        replica.believe(given(replica.room, replica.in_flight, told, used=bool(self.held)))
+        if self.held:
+            request = next(iter(self.held))
+            self._unhold(request)
+            self._assign(request, replica, upstream)
+        else:
+            upstream.abort()
+        self.settle(replica)
+        self.ask()
+
+    def _assign(self, request: Request, replica: Replica, upstream: Upstream | None = None) -> None:
+        """Give it a slot: the one that the replica keeps on `upstream`, or one that it seems to have."""
         now = self.shared.now()
         replica.in_flight += 1
         self.in_flight += 1
@@ -214,20 +265,20 @@ class Pool:
                 self.shared.ledger.list(self.tally)
         if self.single_use:
             replica.spent = True
-        if replica.place >= 0 and (replica.in_flight >= self.max_inputs or replica.spent):
+        if replica.place >= 0 and (replica.in_flight >= replica.limit or replica.spent):
             self.settle(replica)
         request.replica = replica
         request.assigned_at = now
         request.attempts += 1
         request.allot(self, now)
         self._touch()
-        while replica.idle and not request.websocket:
-            upstream = replica.idle.pop()
-            if not upstream.transport.is_closing() and now - upstream.idle_at <= replica.reuse_s:
-                upstream.send(request, now)
-                return
-            upstream.abort()
-        replica.connect(request)
+        if self.leased:
+            replica.lease(request, upstream)
+        elif upstream is not None:
+            upstream.answers.switching = request.websocket
+            upstream.send(request, now, has_slot=True)
+        else:
+            replica.send(request, now)
 
     def release(self, replica: Replica, now: float) -> None:
         """One of its slots is free again."""
@@ -240,8 +291,14 @@ class Pool:
             # Its replica is about to be gone: told late, the same input would seem to want another one.
             self.forget_peak()
             self.shared.wanted(self)
+        if replica.leases:
+            replica.give_back()
         if replica.place < 0 or self.held:
+            if self.held and replica.room.contended:
+                replica.believe(ended(replica.room, replica.in_flight, self._asked))
             self.settle(replica)
+            if self.doubted:
+                self.ask()
 
     def forget_peak(self) -> None:
         """Report what is in flight now: work that a replica lost or refused must not seem to want another one."""
@@ -254,6 +311,8 @@ class Pool:
         request.sent = 0
         request.sent_at = 0.0
         request.assigned_at = 0.0
+        # More of its body may have come while it was on its way: what that waits for is asked anew.
+        request.client.read_on(READING_HELD)
         self.release(replica, self.shared.now())
         self.forget_peak()
         if self.free:
@@ -273,6 +332,8 @@ class Pool:
             request.wait_at_most(self.shared.settings.hold_s)
             self._touch()
             self.shared.wanted(self)
+            if self.doubted:
+                self.ask()
         else:
             self._refuse(request, refusal)
 

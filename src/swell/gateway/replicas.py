@@ -7,8 +7,11 @@ or cannot be reached. Whose turn it is there is for its pool to say.
 from __future__ import annotations
 
 import math
+from collections.abc import Coroutine
 from typing import Protocol
 
+from swell.decide.room import ASKED_MAX, Room, Told, refused, unknown
+from swell.gateway.asking import WAIT_S, Asking
 from swell.gateway.held import READING_HELD
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
@@ -19,7 +22,7 @@ from swell.wire.link import Endpoint
 from swell.wire.websocket import GOING_AWAY
 
 BUSY_REST_S = 0.05
-"""A replica that said it is full is left alone for this long: it may still be ending an input whose caller left."""
+"""That a replica said it is full is believed for this long, where it is not asked when it has a slot again."""
 DEAD_REST_S = 0.1
 """A replica that could not be reached is left alone for this long, doubled each time it fails again…"""
 DEAD_REST_MAX_S = 2.0
@@ -34,11 +37,17 @@ class PoolOf(Protocol):
     shared: Shared
     workload: str
     native: bool
+    doubted: set[Replica]
+
+    max_inputs: int
+    leased: bool
 
     def settle(self, replica: Replica) -> None: ...
     def release(self, replica: Replica, now: float) -> None: ...
     def again(self, request: Request, replica: Replica) -> None: ...
     def forget_peak(self) -> None: ...
+    def given(self, replica: Replica, upstream: Upstream, told: Told) -> None: ...
+    def ask(self) -> None: ...
 
 
 class Replica:
@@ -50,6 +59,18 @@ class Replica:
         self.address = endpoint.address
         self.timings_ms = endpoint.timings_ms
         self.in_flight = 0
+        self.elsewhere = 0
+        """Inputs that other gateways have there, as they were last told."""
+        self.room = unknown(pool.max_inputs)
+        self.limit = pool.max_inputs
+        """Inputs of ours that it takes at a time, as far as is known: `room.limit`."""
+        self.asked = False
+        """It was asked to say when it has a slot…"""
+        self.asked_at = 0.0
+        self.asking: Asking | None = None
+        """…on this connection, once there is one."""
+        self.leases: list[Upstream] = []
+        """Connections that each hold a slot for an input that was sent elsewhere, to a process which is not ours."""
         self.idle: list[Upstream] = []
         self.tunnels: set[Tunnel] = set()
         """WebSockets that are open."""
@@ -71,10 +92,18 @@ class Replica:
         """It may be given work (if a slot is free)."""
         return not (self.gone or self.resting or self.spent)
 
+    @property
+    def load(self) -> int:
+        """Inputs that it works on, as far as is known."""
+        return self.in_flight + self.elsewhere
+
     def leave(self) -> None:
         """It is off the table: what runs may finish, nothing new goes there. A WebSocket has no end of its own to wait
         for."""
         self.gone = True
+        self.pool.doubted.discard(self)
+        if self.asking is not None:
+            self.asking.withdraw()
         self.pool.shared.wheel.discard(self)
         idle, self.idle = self.idle, []
         for upstream in idle:
@@ -96,16 +125,138 @@ class Replica:
             self.pool.settle(self)
 
     def due(self, _now: float) -> None:
-        """It has rested."""
+        """It has rested, or what it said of its slots is too long ago."""
         self.resting = False
+        if not self.asked:
+            self.believe(unknown(self.pool.max_inputs))
         self.pool.settle(self)
+
+    # -- slots that others fill, too ------------------------------------------------------
+
+    def believe(self, room: Room) -> None:
+        """What is known now of its slots; where it is not all of them, for a while."""
+        self.room, self.limit = room, room.limit
+        doubted = self.pool.doubted
+        if room.limit >= room.slots:
+            doubted.discard(self)
+        elif not self.gone:
+            doubted.add(self)
+            if self.slot is None:
+                # Of many each is tried more seldom: together they are not refused more often.
+                age_s = BUSY_REST_S * max(len(doubted) / ASKED_MAX, 1)
+                self.pool.shared.wheel.add(self, self.pool.shared.now() + age_s)
+
+    def ask(self) -> None:
+        """Have it say when it has a slot for us."""
+        self.asked = True
+        self.asked_at = self.pool.shared.now()
+        while self.idle and not self.pool.leased:
+            upstream = self.idle.pop()
+            if not upstream.transport.is_closing():
+                self.asking = Asking(self, upstream)
+                return
+        self._do(self._ask())
+
+    async def _ask(self) -> None:
+        try:
+            upstream = await (self._open_slots() if self.pool.leased else self._open())
+        except OSError:
+            self.asked = False
+            self._unreached()
+            return
+        if self.gone:
+            upstream.abort()
+        else:
+            self.asking = Asking(self, upstream, hold=self.pool.leased)
+
+    def given(self, upstream: Upstream, told: Told) -> None:
+        """It has one, and keeps it for what is sent on this connection."""
+        self.asked, self.asking = False, None
+        if self.open:
+            self.pool.given(self, upstream, told)
+        else:
+            upstream.abort()
+
+    def denied(self, upstream: Upstream | None, status: int) -> None:
+        """It has none: not for as long as we waited, or it never will."""
+        self.asked, self.asking = False, None
+        now = self.pool.shared.now()
+        if upstream is not None:
+            self._keep_asker(upstream)
+        if status == 503 and now - self.asked_at > WAIT_S / 2:
+            self.believe(self.room)
+            self.pool.ask()
+        else:
+            # It ends, or is of a version that does not know the question.
+            self.rest(BUSY_REST_S if status else DEAD_REST_S)
+
+    def reserve(self, request: Request, upstream: Upstream) -> None:
+        """It cannot be sent twice: it is sent with a slot that was asked for."""
+        request.upstream = upstream.request = None
+        request.sent_at = 0.0
+        Asking(_Reserving(self, request), upstream, 0.0)
+
+    # -- slots of a process that counts none ----------------------------------------------
+
+    def lease(self, request: Request, upstream: Upstream | None) -> None:
+        """Send a request while a slot is held for it: on this connection, else on one that is yet to be made."""
+        if upstream is None:
+            self._do(self._lease(request))
+        else:
+            self.leases.append(upstream)
+            self.send(request, self.pool.shared.now())
+
+    async def _lease(self, request: Request) -> None:
+        reserving = _Reserving(self, request)
+        try:
+            upstream = await self._open_slots()
+        except OSError:
+            # Started by an earlier version, which counts nothing.
+            if reserving.wanted:
+                request.client.read_on(READING_HELD)
+                self.send(request, self.pool.shared.now())
+            return
+        Asking(reserving, upstream, 0.0, hold=True)
+
+    def give_back(self) -> None:
+        """Fewer inputs are there than slots are held."""
+        while len(self.leases) > self.in_flight:
+            self.leases.pop().abort()
+
+    async def _open_slots(self) -> Upstream:
+        """To what starts the process and counts. Raises OSError."""
+        path = self.pool.shared.settings.paths.replica_socket(self.id)
+        _, upstream = await self.pool.shared.loop.create_unix_connection(
+            lambda: Upstream(self, True, self.pool.shared), str(path)
+        )
+        return upstream
+
+    def _keep_asker(self, upstream: Upstream) -> None:
+        """It was asked on this connection, and gave nothing."""
+        if self.pool.leased:
+            upstream.abort()
+        else:
+            self.keep(upstream, self.pool.shared.now())
 
     # -- new connections ------------------------------------------------------------------
 
+    def send(self, request: Request, now: float) -> None:
+        """Send a request that has a slot, on a connection that is idle or a new one."""
+        while self.idle and not request.websocket:
+            upstream = self.idle.pop()
+            if not upstream.transport.is_closing() and now - upstream.idle_at <= self.reuse_s:
+                upstream.send(request, now)
+                return
+            upstream.abort()
+        self.connect(request)
+
     def connect(self, request: Request) -> None:
         """Open a connection for a request that has a slot, and send it."""
+        self._do(self._connect(request))
+
+    def _do(self, work: Coroutine[None, None, None]) -> None:
         shared = self.pool.shared
-        task = shared.loop.create_task(self._connect(request))
+        task = shared.loop.create_task(work)
         shared.tasks.add(task)
         task.add_done_callback(shared.tasks.discard)
 
@@ -114,8 +265,7 @@ class Replica:
         try:
             upstream = await self._open()
         except OSError:
-            self.failures += 1
-            self.rest(min(DEAD_REST_S * 2.0 ** min(self.failures - 1, 10), DEAD_REST_MAX_S))
+            self._unreached()
             if not request.done and request.attempts == attempt:
                 self.unreachable(request)
             return
@@ -126,6 +276,10 @@ class Replica:
             upstream.send(request, self.pool.shared.now())
         else:
             self.keep(upstream, self.pool.shared.now())
+
+    def _unreached(self) -> None:
+        self.failures += 1
+        self.rest(min(DEAD_REST_S * 2.0 ** min(self.failures - 1, 10), DEAD_REST_MAX_S))
 
     async def _open(self) -> Upstream:
         """A new connection. Raises OSError (also for an address that cannot be one)."""
@@ -160,7 +314,12 @@ class Replica:
         """Refused before it was read: the next free replica gets it, or it goes back to the front of the queue."""
         if upstream is not None:
             self.keep(upstream, self.pool.shared.now())
-        self.rest(BUSY_REST_S)
+        self.believe(refused(self.room, self.in_flight - 1))
+        if self.spent:
+            # Another gateway's input has it, or it was kept for one whose caller left: then it is there for ours.
+            self.spent = False
+            self.rest(DEAD_REST_MAX_S)
+        self.pool.settle(self)
         if request.replayable:
             self.pool.again(request, self)
         else:
@@ -196,3 +355,46 @@ class Replica:
         else:
             upstream.idle_at = now
             self.idle.append(upstream)
+
+
+class _Reserving:
+    """One request that is sent with a slot, or not at all."""
+
+    def __init__(self, replica: Replica, request: Request) -> None:
+        self.replica = replica
+        self.request = request
+        self.attempt = request.attempts
+
+    @property
+    def wanted(self) -> bool:
+        """It still waits for this replica."""
+        request = self.request
+        return not request.done and request.replica is self.replica and request.attempts == self.attempt
+
+    def given(self, upstream: Upstream, _told: Told) -> None:
+        replica = self.replica
+        if not self.wanted:
+            upstream.abort()
+            return
+        self.request.client.read_on(READING_HELD)
+        if replica.pool.leased:
+            replica.lease(self.request, upstream)
+        else:
+            upstream.send(self.request, replica.pool.shared.now(), has_slot=True)
+
+    def denied(self, upstream: Upstream | None, status: int) -> None:
+        replica, request = self.replica, self.request
+        if upstream is not None and (replica.pool.leased or not self.wanted):
+            upstream.abort()
+            upstream = None
+        if not self.wanted:
+            return
+        if status in (503, 410):
+            replica.busy(request, upstream)
+        elif upstream is None:
+            replica.rest(DEAD_REST_S)
+            replica.unreachable(request)
+        else:
+            # Of an earlier version: it is asked by sending.
+            request.client.read_on(READING_HELD)
+            upstream.send(request, replica.pool.shared.now(), has_slot=True)

@@ -12,16 +12,24 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
-from swell.decide.admit import held_too_long
+from swell.decide.cache import Kept
 from swell.decide.price import marginal
 from swell.gateway.count import Tally
-from swell.gateway.gate import Gate
-from swell.gateway.heads import CLOSE_LINE, COLD_LINE, JSON_TYPE, KEEP_ALIVE_LINE, answer_head, limit_line, own_times
+from swell.gateway.heads import (
+    CLOSE_LINE,
+    COLD_LINE,
+    JOIN_MAX,
+    JSON_TYPE,
+    KEEP_ALIVE_LINE,
+    answer_head,
+    limit_line,
+    own_times,
+)
 from swell.gateway.shared import Shared
 from swell.gateway.wheel import Timed
 from swell.model.limits import Limits
-from swell.model.request import RequestRecord, Together
-from swell.wire.http import TIMEOUT, ErrorShape, error_body
+from swell.model.request import Led, RequestRecord, Reused, Together, failed
+from swell.wire.http import CACHE, TIMEOUT, ErrorShape, error_body
 
 REPLAY_MAX = 256 * 1024
 """Bytes of a body that are kept until the replica has taken it, so that a refusal as busy can be tried
@@ -37,6 +45,7 @@ end in words a stream that the gateway can only cut."""
 
 Refused = tuple[int, str, str, bytes]
 """Status, code, message, and further header lines of a refusal."""
+_HIT = f"age: %d\r\n{CACHE}: hit\r\n".encode()
 _CALLERS = f"the caller's {TIMEOUT}"
 
 
@@ -80,6 +89,10 @@ class TunnelSide(UpstreamSide, Protocol):
 
     def take(self, data: bytes) -> None: ...
     def leave(self, code: int, reason: str) -> None: ...
+    def nothing(self) -> bytes:
+        """What means nothing to the client, where something may be said to it now."""
+        ...
+
     def client_eof(self) -> None: ...
     def client_lost(self) -> None: ...
 
@@ -89,19 +102,27 @@ class PoolSide(Protocol):
 
     key: str
     native: bool
-    workload: str
     memory_mib: int
     timeout_s: float
     limit: str
     limit_line: bytes
-    failing: str
     tally: Tally | None
 
-    @property
-    def retry_after_s(self) -> int: ...
     def submit(self, request: Request) -> None: ...
     def drop(self, request: Request) -> None: ...
     def grown(self, request: Request) -> None: ...
+    def overdue(self, request: Request, now: float) -> None:
+        """It has waited there for as long as it may."""
+        ...
+
+
+class Counting(Protocol):
+    """What counts a request from when it is let in to its end: a limit that holds for it, if it has one."""
+
+    who: str
+    limits: Limits
+
+    def leave(self) -> None: ...
 
 
 class ReplicaSide(Protocol):
@@ -154,6 +175,8 @@ class Request:
     pool: PoolSide | None = None
     call: str = ""
     """What it calls, for records: the method, or "WEB /path"."""
+    led: Led | None = None
+    """What led it to its pool, for records, too."""
     line: bytes = b""
     """The upstream request line and the name of the header that carries the id."""
     extra: bytes = b""
@@ -162,8 +185,8 @@ class Request:
     """How its caller is told of errors."""
     key: str = ""
     """Id of the API key it came with."""
-    gates: tuple[Gate, ...] = ()
-    """Limits at which it counts until it ends: of its key, of its workload."""
+    gates: tuple[Counting, ...] = ()
+    """Where it counts until it ends: limits of its key, of its workload."""
     wanted_s: float = math.inf
     """How long its caller waits for the answer, by its own word or its key's."""
     until: float = math.inf
@@ -219,7 +242,7 @@ class Request:
         deadline = now + pool.timeout_s
         if self.until < deadline:
             deadline = self.until
-            self.limit = self._callers_limit
+            self.limit = self.callers_limit
             self.limit_line = limit_line(self.limit)
         else:
             self.limit = pool.limit
@@ -230,15 +253,16 @@ class Request:
 
     def due(self, now: float) -> None:
         """Its time is up: to wait, or to be worked on."""
-        if self.replica is None:
-            self._waited(now)
+        if self.replica is None and self.pool is not None:
+            self.pool.overdue(self, now)
         elif now < self.deadline + LAST_WORDS_S and self.upstream is not None and self.upstream.late():
             self.shared.wheel.add(self, self.deadline + LAST_WORDS_S)
         else:
             self.expire()
 
     @property
-    def _callers_limit(self) -> str:
+    def callers_limit(self) -> str:
+        """How long its answer is of use, and who says so."""
         who = next((f"timeout of {g.who}" for g in self.gates if g.limits.timeout_s == self.wanted_s), "")
         return f"{self.wanted_s:g} s ({who or _CALLERS})"
 
@@ -247,19 +271,14 @@ class Request:
         where = "it ran" if self.upstream is not None else "its replica was being reached"
         self.fail(504, "deadline", f"The deadline of {self.limit} passed while {where}.")
 
-    def _waited(self, now: float) -> None:
-        """End it, since it has waited for a replica for too long."""
-        pool = self.pool
-        if pool is not None and pool.failing:
-            retry = b"retry-after: %d\r\n" % pool.retry_after_s
-            self.fail(503, "no_replica", f"No replica could be had in time: {pool.failing}", retry)
-        elif now >= self.until or pool is None:
-            waited = f"The deadline of {self._callers_limit} passed while it waited for a free replica."
-            self.fail(504, "deadline", waited)
+    def body_overdue(self, now: float) -> None:
+        """End it: its body, which has to be here before it goes anywhere, is not, after all the time it may wait."""
+        if now >= self.until:
+            words = f"The deadline of {self.callers_limit} passed while its body was on its way."
+            self.fail(504, "deadline", words)
         else:
-            refusal = held_too_long(pool.workload, self.shared.settings.hold_s)
-            retry = b"retry-after: %d\r\n" % refusal.retry_after_s
-            self.fail(refusal.status, refusal.code, refusal.message, retry)
+            words = f"The body of the request did not arrive within {self.shared.settings.hold_s:g} s (hold_s)."
+            self.fail(408, "slow_client", words)
 
     def fail(self, status: int, code: str, message: str, extra: bytes = b"") -> None:
         """End it with an error, wherever it is: being read, held, connecting, running or half answered."""
@@ -283,6 +302,17 @@ class Request:
         self.finish(self.shared.now(), status)
         self._say(status, content_type, body, b"")
 
+    def reuse(self, kept: Kept) -> None:
+        """End it with what an equal one was answered."""
+        if self.done:
+            return
+        now = self.shared.now()
+        age_s = int(now - kept.at)
+        self.finish(now, 200, reused=Reused(kept.request, age_s))
+        total_ms = (now - self.at) * 1e3
+        times = own_times((("cache", total_ms),), total_ms, free=True)
+        self._say(200, kept.content_type, kept.body, b"%b%b%b" % (kept.lines, _HIT % age_s, times))
+
     def _say(self, status: int, content_type: bytes, body: bytes, extra: bytes) -> None:
         self.decide_keep_alive()
         if not self.keep_alive:
@@ -290,7 +320,14 @@ class Request:
         elif not self.http11:
             extra += KEEP_ALIVE_LINE
         head = answer_head(status, self.id, content_type, len(body), extra)
-        self.client.write(head if self.method == b"HEAD" else head + body)
+        if self.method == b"HEAD":
+            body = b""
+        if len(body) > JOIN_MAX:
+            # By itself: one that is kept is given to many, who read it as slowly as they like, without a copy for each.
+            self.client.write(head)
+            self.client.write(body)
+        else:
+            self.client.write(head + body)
         self.client.answered(self)
 
     def abandon(self) -> None:
@@ -321,6 +358,7 @@ class Request:
         cost_usd: float = 0.0,
         run_ms: float = -1.0,
         batch: Together | None = None,
+        reused: Reused | None = None,
     ) -> None:
         """It is over: count it, and remember it if it is worth that. Exactly once.
 
@@ -339,11 +377,16 @@ class Request:
         total_ms = (now - self.at) * 1e3
         if self.waited:
             pool.tally.count.held.observe((self.assigned_at or now) - self.at)
-        if ledger.wants(pool.tally, total_ms, status, error, self.cold):
-            if not self.sent_at:
-                cpu_us = 0
-            elif cpu_us < 0:
-                cost_usd = marginal(self.shared.prices, 0.0, now - self.sent_at, pool.memory_mib)
+        wanted = ledger.wants(pool.tally, total_ms, status, error, self.cold)
+        if not wanted and not self.key:
+            return
+        if not self.sent_at:
+            cpu_us = 0
+        elif cpu_us < 0:
+            cost_usd = marginal(self.shared.prices, 0.0, now - self.sent_at, pool.memory_mib)
+        if self.key:
+            ledger.used(self.key, pool.key, failed(status, error), cpu_us, cost_usd)
+        if wanted:
             ledger.keep(
                 RequestRecord(
                     id=self.id.decode(),
@@ -352,7 +395,7 @@ class Request:
                     received_at=time.time() - total_ms / 1e3,
                     status=status,
                     total_ms=total_ms,
-                    phases_ms=self._phases(total_ms, run_ms, batch),
+                    phases_ms=self._phases(total_ms, run_ms, batch) if reused is None else (("cache", total_ms),),
                     replica=self.replica.id if self.replica is not None else "",
                     cold=self.cold,
                     cpu_us=cpu_us,
@@ -361,6 +404,8 @@ class Request:
                     error=error,
                     key=self.key,
                     batch=batch,
+                    reused=reused,
+                    led=self.led,
                 )
             )
 

@@ -10,8 +10,10 @@ from typing import Protocol
 
 import msgspec
 
+from swell.decide.cache import Store
 from swell.gateway.count import Ledger
 from swell.gateway.wheel import Wheel
+from swell.model.errors import SwellError
 from swell.model.request import Prices
 from swell.wire.settings import Settings
 
@@ -73,6 +75,8 @@ class Shared:
         """Heads as they came, and what they say: callers that repeat themselves are parsed once."""
         self.answers: dict[bytes, AnswerHead] = {}
         """The same of answers."""
+        self.kept = Store(settings.response_cache_bytes_max)
+        """Answers of methods that are declared `@cached`."""
         self.connections_max: float = math.inf
         """More clients are refused."""
         self.full = False
@@ -81,6 +85,8 @@ class Shared:
         """True: no new work, and every answer closes its connection."""
         self.touched: Callable[[HasLevel], None] = _nobody
         self.wanted: Callable[[HasLevel], None] = _nobody
+        self.ended: Callable[[str], SwellError | None] = _works
+        """Why the key of this id opens nothing any more; None: it does. The door's."""
         self.tasks: set[asyncio.Task[None]] = set()
         self._prefix = incarnation.encode()
         self._count = 0
@@ -93,3 +99,8 @@ class Shared:
 
 def _nobody(_pool: HasLevel) -> None:
     """Until the link exists nobody listens; it starts by sending every level."""
+
+
+def _works(_id: str) -> SwellError | None:
+    """Until there is a door."""
+    return None

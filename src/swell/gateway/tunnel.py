@@ -13,9 +13,11 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from swell.gateway.request import Request
+from swell.gateway.request import LAST_WORDS_S, Request
+from swell.gateway.wheel import Timed
+from swell.model.errors import SwellError
 from swell.wire.hangup import hung_up
-from swell.wire.websocket import GOING_AWAY, POLICY, Ends, close_frame
+from swell.wire.websocket import GOING_AWAY, POLICY, PONG, Ends, close_frame, frame
 
 READING_TUNNEL = 16
 """Why a client is not read: the replica takes what it sends more slowly."""
@@ -23,6 +25,8 @@ KEEPALIVE_S = 60
 """A connection on which nothing was heard for this long is asked by the system whether its peer is still there…"""
 KEEPALIVE_TRIES = 4
 """…and broken off when that many such questions, KEEPALIVE_S / 4 apart, had no answer."""
+
+_PONG = frame(PONG, b"")
 
 
 class Owner(Protocol):
@@ -65,8 +69,13 @@ class Way:
             self.last_words = close
             self._speak()
 
+    @property
+    def open(self) -> bool:
+        """A frame of the gateway's own may stand here, and would be heard."""
+        return self.ends.between and not (self.over or self.ends.closed)
+
     def _speak(self) -> None:
-        if self.ends.between and not self.ends.closed:
+        if self.open:
             self.over = True
             self.write(self.last_words)
 
@@ -84,6 +93,9 @@ class Tunnel(asyncio.Protocol):
         """To the replica."""
         self.paused = False
         self.client_ended = False
+        self.refused: SwellError | None = None
+        """Why it has to end, where its key opens nothing any more."""
+        self.slot: set[Timed] | None = None
 
     def open(self, head: bytes, rest: bytes) -> None:
         """The replica has agreed: tell the client, and pass on what either sent behind the handshake."""
@@ -98,6 +110,10 @@ class Tunnel(asyncio.Protocol):
             self.leave(GOING_AWAY, "This version of the app is being replaced or stopped.")
         elif request.shared.closing:
             self.leave(GOING_AWAY, "The server is being stopped.")
+        refused = request.shared.ended(request.key)
+        if refused is not None:
+            # It was held meanwhile.
+            self.refuse(refused)
 
     def leave(self, code: int, reason: str) -> None:
         """It has to end: tell both sides, who then end it as they would have."""
@@ -106,6 +122,19 @@ class Tunnel(asyncio.Protocol):
             return
         self.down.leave(close_frame(code, reason))
         self.up.leave(close_frame(code, reason, os.urandom(4)))
+
+    def refuse(self, why: SwellError) -> None:
+        """Its key opens nothing any more: both sides are told, and have a moment to end."""
+        if self.refused is None:
+            self.refused = why
+            self.leave(POLICY, why.message)
+            self.request.shared.wheel.add(self, self.request.shared.now() + LAST_WORDS_S)
+
+    def due(self, _now: float) -> None:
+        """Who was told to end has not; or a replica takes nothing of what a client that is gone had said."""
+        if self.refused is not None and not self.request.done:
+            self.request.fail(self.refused.status, self.refused.code, self.refused.message)
+        self.transport.abort()
 
     # -- what a request asks of where it was sent ---------------------------------------------
 
@@ -152,6 +181,7 @@ class Tunnel(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         self.owner.tunnels.discard(self)
         request = self.request
+        request.shared.wheel.discard(self)
         if request.done:
             return
         now = request.shared.now()
@@ -169,6 +199,10 @@ class Tunnel(asyncio.Protocol):
         if not self.transport.is_closing():
             self.up.carry(data)
 
+    def nothing(self) -> bytes:
+        """A Pong that nobody asked for: none is answered, and the system of a client that left says that it did."""
+        return _PONG if self.down.open else b""
+
     def client_eof(self) -> None:
         """It sends nothing more; that is passed on."""
         self.client_ended = True
@@ -176,7 +210,7 @@ class Tunnel(asyncio.Protocol):
             self.transport.write_eof()
 
     def client_lost(self) -> None:
-        """Its connection is gone. If it said Close before, the replica gets to read that."""
+        """Its connection is gone. If it said Close before, the replica gets to read that, while it reads."""
         if self.request.done or not self._closed:
             return
         self.owner.tunnels.discard(self)
@@ -184,6 +218,8 @@ class Tunnel(asyncio.Protocol):
         self._finish(now)
         self.resume()
         self.transport.close()
+        shared = self.request.shared
+        shared.wheel.add(self, now + shared.settings.idle_timeout_s)
         self.owner.ended(None, now)
 
     # -- its end ------------------------------------------------------------------------------

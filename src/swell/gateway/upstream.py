@@ -21,6 +21,7 @@ from swell.gateway.heads import (
     CONTINUE,
     COST,
     CRLF,
+    JOIN_MAX,
     KEEP_ALIVE_LINE,
     LAST_CHUNK,
     UPGRADE_LINES,
@@ -38,8 +39,6 @@ NONE, LENGTH, CHUNKED, CLOSE = Framing
 """Looked up once: members of an enum are slow to reach."""
 READING_UPSTREAM = 1
 """Why a client is not read: the replica takes its body more slowly."""
-JOIN_MAX = 64 * 1024
-"""Bodies up to this size are joined with their head into one write."""
 ATOMIC_MAX = 16 * 1024
 """Bytes a unix socket takes, and gives to a reader with room for them, in one piece."""
 
@@ -65,6 +64,7 @@ class Owner(Protocol):
     def busy(self, request: Request, upstream: Upstream | None) -> None: ...
     def died(self, request: Request, unread: bool) -> None: ...
     def lost(self, upstream: Upstream) -> None: ...
+    def reserve(self, request: Request, upstream: Upstream) -> None: ...
 
 
 class Upstream(asyncio.Protocol):
@@ -92,8 +92,12 @@ class Upstream(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.local = transport.get_extra_info("socket").family == socket.AF_UNIX
 
-    def send(self, request: Request, now: float) -> None:
-        """Send a request, with as much of its body as has arrived."""
+    def send(self, request: Request, now: float, has_slot: bool = False) -> None:
+        """Send a request, with as much of its body as has arrived.
+
+        `has_slot`: the replica keeps one for it. One that could not be sent again waits for that, where other gateways
+        may have filled the replica.
+        """
         self.request = request
         request.upstream = self
         request.sent_at = now
@@ -109,6 +113,10 @@ class Upstream(asyncio.Protocol):
             data = b"".join((head, *request.body)) if request.body else head
             self.atomic = self.local and len(data) <= ATOMIC_MAX
             self.transport.write(data)
+            return
+        long = request.chunked or request.length > REPLAY_MAX
+        if long and self.native and request.shared.settings.gateways > 1 and not has_slot:
+            self.owner.reserve(request, self)
             return
         if request.expects and not request.size and request.http11 and not request.complete:
             request.client.write(CONTINUE)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 ORDERED = frozenset(
-    {"idle", "superseded", "removed", "stopped", "reclaimed", "evicted", "over_max", "rotated", "served", "shutdown"}
+    {
+        *("idle", "superseded", "removed", "stopped", "reclaimed", "evicted", "over_max", "rotated", "renewed"),
+        *("served", "shutdown"),
+    }
 )
 """Ends that were ordered: they need no last words."""
 
@@ -25,6 +28,8 @@ _WORDS = {
     "bad_bundle": "its source could not be unpacked",
     "environment": "its environment could not be made",
     "rotated": "a secret it was loaded with was rotated",
+    "renewed": "a volume it was loaded with has a newer version",
+    "volume_gone": "a volume it needs is gone",
     "secret_gone": "a secret it needs is gone",
     "internal": "a fault of Swell's own",
     "enter_error": "its start-up code failed",

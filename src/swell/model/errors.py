@@ -29,7 +29,8 @@ class SwellError(Exception):
 
     def __new__(cls, *args: Any, **_kwargs: Any) -> Self:
         # One argument alone is the message, whatever it says.
-        kind = _KINDS.get(args[0], cls) if cls is SwellError and len(args) > 1 else cls
+        known = cls is SwellError and len(args) > 1 and isinstance(args[0], str)
+        kind = _KINDS.get(args[0], cls) if known else cls
         made: Self = super(SwellError, kind).__new__(kind)  # type: ignore[assignment]
         # Should a class of the user's not call our `__init__`.
         made.args = args
@@ -40,6 +41,9 @@ class SwellError(Exception):
     ) -> None:
         if message is None:
             code, message = "", str(code)
+        elif not isinstance(code, str):
+            # A user's own, as any exception may have two arguments: no code of ours.
+            code = ""
         super().__init__(message)
         # What is an OSError too does not do it.
         self.args = (message,)
@@ -136,7 +140,10 @@ def brief(said: str) -> str:
 
 
 CODES: dict[type[SwellError], tuple[str, ...]] = {
-    AlreadyExistsError: ("app_taken", "key_taken", "label_taken", "model_taken", "secret_exists"),
+    AlreadyExistsError: (
+        *("app_taken", "file_exists", "key_ambiguous", "key_taken", "label_taken", "model_taken", "secret_exists"),
+        "volume_exists",
+    ),
     AuthError: ("bad_key", "key_expired", "key_revoked", "no_key"),
     ConnectionError: ("connection_lost", "no_server", "server_failed", "stream_cut"),
     DeserializationError: ("cannot_unpickle",),
@@ -148,6 +155,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
     ),
     InvalidError: (
         *("ambiguous", "bad_argument", "bad_arguments", "bad_body", "bad_call", "bad_class", "bad_decorator"),
+        *("bad_option", "bad_parameter", "missing_parameter", "unknown_parameter"),
         *(
             "bad_digest",
             "bad_file_name",
@@ -172,6 +180,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
             "secret_lacks",
             "wrong_digest",
         ),
+        *("bad_path", "is_folder", "no_file", "no_such_folder", "not_mounted", "volume_busy", "volume_in_use"),
     ),
     NotFoundError: (
         *("no_app", "no_source", "no_such_file", "no_such_module", "not_found", "not_kept", "not_yet"),
@@ -185,13 +194,14 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
             "unknown_key",
             "unknown_path",
         ),
-        "unknown_version",
+        *("unknown_variant", "unknown_version", "unknown_volume"),
     ),
     PermissionDeniedError: ("bad_host", "bad_origin", "isolated", "no_scope"),
     RemoteError: ("bad_batch", "environment", "exception", "no_replica", "replica_died"),
     RequestSizeError: ("blob_too_large", "body_too_large", "bundle_too_large", "headers_too_large"),
     ResourceExhaustedError: (
-        *("busy", "held_too_long", "rate_limited", "state_full", "too_many_held", "too_many_in_flight"),
+        *("blobs_full", "busy", "held_too_long", "rate_limited", "state_full"),
+        *("too_many_held", "too_many_in_flight", "too_many_variants", "volume_full"),
     ),
     SerializationError: ("bad_result", "cannot_pickle"),
     ServiceError: ("bad_answer", "control_down", "deploy_failed", "no_runner", "runner_lost", "stopping"),

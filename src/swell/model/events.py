@@ -8,7 +8,7 @@ from swell.model.node import Node
 from swell.model.plan import Plan
 from swell.model.policy import Policy
 from swell.model.replica import Phase, Role
-from swell.model.workload import App, Version, Workload
+from swell.model.workload import App, Revision, Version, Workload
 
 
 class Opened(msgspec.Struct, frozen=True, tag="opened"):
@@ -48,11 +48,30 @@ class AppStopped(msgspec.Struct, frozen=True, tag="app_stopped"):
     name: str
 
 
-class WorkloadSet(msgspec.Struct, frozen=True, tag="workload_set"):
-    """One workload's scaling or tags changed; its revision is the same or one the app already has."""
+class VariantsSet(msgspec.Struct, frozen=True, tag="variants_set"):
+    """Some of an app's workloads are wanted with other parameters or options, or are not any more."""
 
     at: float
-    workload: Workload
+    namespace: str
+    name: str
+    added: tuple[Workload, ...] = ()
+    revisions: tuple[Revision, ...] = ()
+    """Of those that are added."""
+    removed: tuple[str, ...] = ()
+    """Names of workloads."""
+
+    @property
+    def key(self) -> str:
+        """Of the app."""
+        return f"{self.namespace}/{self.name}"
+
+
+class SecretChanged(msgspec.Struct, frozen=True, tag="secret_changed"):
+    """A secret has other values, of which the world knows nothing but that."""
+
+    at: float
+    namespace: str
+    name: str
 
 
 class NodeSeen(msgspec.Struct, frozen=True, tag="node_seen"):
@@ -106,4 +125,14 @@ class PlanCommitted(msgspec.Struct, frozen=True, tag="plan_committed"):
     plan: Plan
 
 
-Event = Opened | AppDeployed | AppStopped | WorkloadSet | NodeSeen | ReplicaSeen | ReplicaAdopted | PlanCommitted
+Event = (
+    Opened
+    | AppDeployed
+    | AppStopped
+    | VariantsSet
+    | SecretChanged
+    | NodeSeen
+    | ReplicaSeen
+    | ReplicaAdopted
+    | PlanCommitted
+)

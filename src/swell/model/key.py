@@ -60,7 +60,7 @@ class ApiKey(msgspec.Struct, frozen=True):
 
     id: str
     name: str
-    """For people; no two keys that work have the same."""
+    """For people; no two keys that work and the same people see have the same."""
     digest: bytes
     """SHA-256 of the secret: that is drawn at random, so there is nothing to guess a slow hash would make dear."""
     scopes: tuple[Scope, ...]
@@ -68,9 +68,11 @@ class ApiKey(msgspec.Struct, frozen=True):
     expires_at: float | None = None
     revoked_at: float | None = None
     limits: Limits = Limits()
+    made_by: str = ""
+    """Id of the key that it was made with, and ends with; empty: with the server's own."""
 
     def works(self, now: float) -> bool:
-        """Is it neither expired nor revoked?"""
+        """Is it, by itself, neither expired nor revoked?"""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 

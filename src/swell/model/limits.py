@@ -26,6 +26,7 @@ HTTP_METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
 """Of a function that is a web endpoint."""
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|sec|second|m|min|minute|h|hour|d|day)\Z")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z")
 _UNIT_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _SIZE = re.compile(r"(\d+)\s*(|B|KB|MB|GB|KiB|MiB|GiB)\Z")
 _SIZES = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -52,6 +53,15 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 UNLIMITED = Limits()
+
+
+def vary_problem(name: object) -> str | None:
+    """Why answers cannot be kept apart by a header of that name; None: they can."""
+    if not isinstance(name, str) or not _HEADER.match(name):
+        return "it is the name of a header, such as 'accept-language'"
+    if name.lower().startswith("swell-") or name.lower() in ("connection", "content-length", "host"):
+        return "no answer depends on that header: functions are not given it"
+    return None
 
 
 def limits_problem(limits: Limits) -> str | None:

@@ -74,6 +74,8 @@ PROCESS = ("process", "gateway", "node")
 REQUESTS = "swell_requests_total"
 REQUEST_SECONDS = "swell_request_duration_seconds"
 COLD_REQUESTS = "swell_cold_requests_total"
+CACHE_HITS = "swell_cache_hits_total"
+CACHE_BYTES = "swell_cache_bytes"
 HELD_SECONDS = "swell_held_seconds"
 IN_FLIGHT = "swell_requests_in_flight"
 HELD = "swell_requests_held"
@@ -127,6 +129,10 @@ METRICS: tuple[Metric, ...] = (
         _REQUEST_S,
     ),
     Metric(COLD_REQUESTS, "counter", "Requests that came when no replica was ready.", AT_GATEWAY),
+    Metric(
+        CACHE_HITS, "counter", "Requests answered with what was kept of an equal one (`@swell.cached`).", AT_GATEWAY
+    ),
+    Metric(CACHE_BYTES, "gauge", "Bytes that kept answers take.", ("gateway",)),
     Metric(
         HELD_SECONDS,
         "histogram",

@@ -26,8 +26,8 @@ class Node(msgspec.Struct, frozen=True):
     price_per_hour_usd: float = 0.0
     spot: bool = False
     """It may be taken away at any time."""
-    lacks: tuple[tuple[str, str], ...] = tuple((layer, "its runner does not say") for layer in LAYERS)
-    """Layers of a sandbox that it cannot put up, each with why not."""
+    lacks: tuple[tuple[str, str], ...] = tuple((layer, "its runner does not say") for layer in (*LAYERS, "volumes"))
+    """Layers of a sandbox that it cannot put up, and "volumes" where it cannot mount those, each with why not."""
     within: str | None = None
     """The pod or machine of another system that its runner is in; None = the machine itself."""
 

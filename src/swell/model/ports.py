@@ -13,8 +13,9 @@ from swell.model.events import Event, NodeSeen, ReplicaSeen
 from swell.model.key import ApiKey
 from swell.model.metrics import Histogram
 from swell.model.orders import BuildReport, Inventory, Order
-from swell.model.request import PoolCount, RequestRecord, Usage
+from swell.model.request import KeyCount, PoolCount, RequestRecord, Usage
 from swell.model.secret import SecretVersion
+from swell.model.volume import Tree, Volume
 from swell.model.workload import App, Revision, Version
 
 Fact = NodeSeen | ReplicaSeen | Inventory
@@ -102,6 +103,8 @@ class UsageLog(Protocol):
 
     def add_counts(self, rows: Sequence[PoolCount]) -> None: ...
 
+    def add_key_counts(self, rows: Sequence[KeyCount]) -> None: ...
+
     def add_requests(self, rows: Sequence[RequestRecord]) -> None:
         """Keep records: errors, cold and slow ones, and the last `N` per pool."""
         ...
@@ -119,6 +122,10 @@ class UsageLog(Protocol):
 
     def counts(self, since: float, until: float, pool: str = "") -> list[PoolCount]:
         """One row per pool, likewise."""
+        ...
+
+    def key_counts(self, since: float, until: float) -> list[KeyCount]:
+        """One row per (key, pool), likewise."""
         ...
 
 
@@ -147,6 +154,41 @@ class Secrets(Protocol):
 
     def remove(self, namespace: str, name: str, number: int = 0) -> None:
         """Forget a version, or (0) all of a secret; on disk before it returns."""
+        ...
+
+
+class Volumes(Protocol):
+    """Volumes by name, each with its newest version; not what is in them."""
+
+    def put(self, volume: Volume) -> None:
+        """Add it, or replace the one of its id; on disk before it returns."""
+        ...
+
+    def all(self) -> list[Volume]:
+        """By namespace and name."""
+        ...
+
+    def remove(self, id: str) -> None:
+        """Forget it; on disk before it returns."""
+        ...
+
+
+class VolumeFiles(Protocol):
+    """What is in volumes: contents by their digests, each namespace's apart, and trees by volume and version."""
+
+    def contents(self, namespace: str) -> Blobs: ...
+
+    def read(self, volume: Volume) -> Tree:
+        """The tree of its newest version."""
+        ...
+
+    def write(self, volume: Volume, tree: Tree) -> None:
+        """Keep the tree of what is about to be its newest version; on disk before it returns."""
+        ...
+
+    def sweep(self, volumes: Collection[Volume], before: float) -> int:
+        """Remove trees that are no volume's newest version, and then contents that no tree names, all of them only if
+        nobody needed them since `before`; returns how many contents."""
         ...
 
 
@@ -180,6 +222,9 @@ class Store(Protocol):
 
     @property
     def secrets(self) -> Secrets: ...
+
+    @property
+    def volumes(self) -> Volumes: ...
 
     @property
     def trouble(self) -> str:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import msgspec
 
 from swell.model.workload import workload_of
 
 _ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{1,16}")
+
+
+BATCH_STREAM = "batch"
+"""Of a line in a log that is none: the requests, between spaces, that are worked on together under its id."""
 
 
 def is_id(text: str) -> bool:
@@ -45,7 +50,29 @@ class Together(msgspec.Struct, frozen=True):
     run_ms: float
     """For so long in user code, all of them."""
     lead: str
-    """The first of these requests: what the code printed is logged under its id."""
+    """The first of these requests."""
+
+
+class Reused(msgspec.Struct, frozen=True):
+    """The answer that a request was given, kept from another one."""
+
+    request: str
+    """Id of that one."""
+    age_s: int
+    """How long it had been kept."""
+
+
+class Led(msgspec.Struct, frozen=True):
+    """What led a request to the version of its workload that it went to."""
+
+    version: int = 0
+    """0: its app has none."""
+    by: Literal["", "tag", "header", "hash", "lot"] = ""
+    """Empty: it is the one that has the traffic."""
+    name: str = ""
+    """The tag, or the header; of a lot, the header that it lacked, if there is one to draw by."""
+    percent: float = 0.0
+    """The version's share, where it was drawn."""
 
 
 class RequestRecord(msgspec.Struct, frozen=True):
@@ -60,7 +87,8 @@ class RequestRecord(msgspec.Struct, frozen=True):
     """HTTP status sent; 499 = the caller left first."""
     total_ms: float
     phases_ms: tuple[tuple[str, float], ...] = ()
-    """In order: ("held", …) ("connect", …) ("run", …) ("send", …), and before "run" in a batch ("batch", …)."""
+    """In order: ("held", …) ("connect", …) ("run", …) ("send", …), and before "run" in a batch ("batch", …).
+    Of one that was answered with what was kept: ("cache", …) alone."""
     replica: str = ""
     cold: bool = False
     """True: no replica was ready when it arrived."""
@@ -79,6 +107,10 @@ class RequestRecord(msgspec.Struct, frozen=True):
     key: str = ""
     """Id of the API key it came with; empty for none, and for the server's own."""
     batch: Together | None = None
+    reused: Reused | None = None
+    """It was answered with what was kept (`@cached`)."""
+    led: Led | None = None
+    """None: by a gateway that did not tell it."""
 
     @property
     def workload(self) -> str:
@@ -135,6 +167,33 @@ class PoolCount(msgspec.Struct, frozen=True):
             errors=self.errors + other.errors,
             cold=self.cold + other.cold,
             busy_s=self.busy_s + other.busy_s,
+        )
+
+
+class KeyCount(msgspec.Struct, frozen=True):
+    """What a gateway counted in one interval of the requests that came to one pool with one API key."""
+
+    key: str
+    """Its id."""
+    pool: str
+    at: float
+    requests: int
+    errors: int
+    cpu_s: float
+    """Of those whose replica told it."""
+    cost_usd: float
+    """Marginal: what they themselves used."""
+
+    def plus(self, other: KeyCount) -> KeyCount:
+        """Both in one, up to the later end."""
+        return KeyCount(
+            key=self.key,
+            pool=self.pool,
+            at=max(self.at, other.at),
+            requests=self.requests + other.requests,
+            errors=self.errors + other.errors,
+            cpu_s=self.cpu_s + other.cpu_s,
+            cost_usd=self.cost_usd + other.cost_usd,
         )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from swell.model.errors import SwellError
-from swell.model.workload import DEFAULT_NAMESPACE
+from swell.model.errors import NotFoundError, SwellError
+from swell.model.workload import DEFAULT_NAMESPACE, App, shown
 
 
 def unknown_app(name: str, namespace: str, deployed: Iterable[tuple[str, str]], missing: str = "") -> SwellError:
@@ -18,6 +18,29 @@ def unknown_app(name: str, namespace: str, deployed: Iterable[tuple[str, str]], 
     there = f"There are: {', '.join(names)}." if names else f"No app is deployed{where}."
     left = f", and {missing}" if missing else ""
     return SwellError("unknown_app", f"There is no app {name!r}{where}{left}. {there}", status=404)
+
+
+class UnknownApp(NotFoundError):
+    """The same, told by a server: of the apps that are there each caller is to hear of those alone that it may see."""
+
+    def __init__(self, name: str, namespace: str, deployed: Iterable[tuple[str, str]], missing: str = "") -> None:
+        self.name = name
+        self.namespace = namespace
+        self.deployed = [*deployed]
+        self.missing = missing
+        told = unknown_app(name, namespace, self.deployed, missing)
+        super().__init__(told.code, told.message, status=told.status)
+
+    def seen(self, sees: Callable[[str, str], bool]) -> UnknownApp:
+        """As somebody is told who `sees` apps (by namespace and name), or does not."""
+        return UnknownApp(self.name, self.namespace, (app for app in self.deployed if sees(*app)), self.missing)
+
+
+def unknown_workload(app: App, name: str) -> SwellError:
+    """No function or class of that name in an app."""
+    listed = ", ".join(sorted({workload.base for workload in app.workloads}))
+    words = f"App {shown(app.key)} has no function {name[:80]!r}. Choose from: {listed}."
+    return SwellError("unknown_function", words, status=404)
 
 
 def no_request_id(text: str) -> SwellError:

@@ -8,20 +8,59 @@ from typing import Any, Literal
 
 import msgspec
 
+from swell.model.caching import Caching
 from swell.model.isolation import Isolation
 from swell.model.limits import UNLIMITED, Limits
-from swell.model.openai import Offer
+from swell.model.openai import MAIN, Offer
+from swell.model.owner import Owner
 from swell.model.resources import Needs
 from swell.model.secret import SecretUse
 from swell.model.tensors import Tensors
+from swell.model.variant import DIGEST_LENGTH, MARK, Parameter, Value, base_of, written
+from swell.model.volume import VolumeUse
 
 DEFAULT_NAMESPACE = "default"
 CALLER_REQUIREMENT = "httpx2>=2.10,<3"
 """What code in a built environment needs to call other functions. The SDK adds it to the user's packages."""
 
 
+class ContainerStep(msgspec.Struct, frozen=True):
+    """What an image was told that only a container can hold: the call, as it was written."""
+
+    method: str
+    """Of `Image`: "apt_install"."""
+    words: tuple[str, ...] = ()
+    """What it was given by position: packages, commands, the name of a base."""
+    options: tuple[tuple[str, str], ...] = ()
+    """What it was given by name, each value of a list by itself."""
+
+    @property
+    def shown(self) -> str:
+        """As its user wrote it, without the options."""
+        words = ", ".join(map(repr, self.words))
+        return f"Image.{self.method}({words if len(words) <= 60 else words[:59] + '…'})"
+
+
+class BuildCall(msgspec.Struct, frozen=True):
+    """A function of the source that runs once in a built environment, before anything else runs there."""
+
+    module: str
+    """Import name inside the bundle."""
+    qualname: str
+    content: str
+    """Digest of its code, and of what that refers to in its module: another one is another environment."""
+    arguments: bytes
+    """Pickled (args, kwargs)."""
+    timeout_s: float = 3600.0
+    variables: tuple[tuple[str, str], ...] = ()
+    """Environment variables it is given; those of the revision it is not."""
+    secrets: tuple[SecretUse, ...] = ()
+    """What it is given beside; their values are no part of the environment's name."""
+
+
 class Environment(msgspec.Struct, frozen=True):
-    """The Python a revision runs in. No packages → `interpreter` itself is used, nothing is built."""
+    """The Python a revision runs in. Neither packages nor build calls → `interpreter` itself is used, and nothing is
+    built."""
 
     interpreter: str
     """Path of the user's own interpreter (local engine) that templates are exec'ed from."""
@@ -34,6 +73,15 @@ class Environment(msgspec.Struct, frozen=True):
     variables: tuple[tuple[str, str], ...] = ()
     """Environment variables for user code."""
     workdir: str | None = None
+    build_calls: tuple[BuildCall, ...] = ()
+    """Run in this order once its packages are there."""
+    container_steps: tuple[ContainerStep, ...] = ()
+    """What an engine with the power "container" makes of it, in this order; others refuse it."""
+
+    @property
+    def is_built(self) -> bool:
+        """It is a virtual environment of its own."""
+        return bool(self.packages or self.build_calls)
 
 
 WebKind = Literal["endpoint", "asgi", "server", "wsgi"]
@@ -85,6 +133,17 @@ class Method(msgspec.Struct, frozen=True):
     """The only method of its entry, where it has one."""
     openai: Offer | None = None
     """It is a model of the OpenAI API."""
+    cache: Caching | None = None
+
+    @property
+    def stacked(self) -> tuple[str, ...]:
+        """Arguments that hold the rows of one request, of which a batch is given those of all in one. None: a batch is
+        given a list for each argument, with what each request gave."""
+        if self.batch is None:
+            return ()
+        if self.tensors is not None:
+            return tuple(each.name for each in self.tensors.inputs)
+        return () if self.openai is None else (MAIN[self.openai.api],)
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -101,6 +160,8 @@ class Entry(msgspec.Struct, frozen=True):
     enter: tuple[str, ...] = ()
     """Names of `@enter()` methods: run in each replica."""
     exit: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    """Attributes that whoever calls a class gives its objects."""
 
 
 class Retrying(msgspec.Struct, frozen=True):
@@ -140,10 +201,19 @@ class Revision(msgspec.Struct, frozen=True):
     """It runs in a sandbox; None: as a process of the server's own user."""
     secrets: tuple[SecretUse, ...] = ()
     """What its process is given beside its environment; of a variable that several have, the last one counts."""
+    parameters: tuple[Value, ...] = ()
+    """Values that its object has before any hook runs; those that are not given have their defaults."""
+    volumes: tuple[VolumeUse, ...] = ()
+    """What it finds at which path, the outermost first."""
 
     @property
     def id(self) -> str:
         return revision_id(self)
+
+    @property
+    def secret_uses(self) -> tuple[SecretUse, ...]:
+        """What its process is given, and what its environment is built with."""
+        return (*self.secrets, *(use for call in self.environment.build_calls for use in call.secrets))
 
     @property
     def batch(self) -> Batch | None:
@@ -158,12 +228,19 @@ class Revision(msgspec.Struct, frozen=True):
 
 
 def revision_id(revision: Revision) -> str:
-    """ "rv-" and 12 hex digits of the content's digest. Not cached: keep it where it is needed often."""
+    """ "rv-" and hex digits of the content's digest: 12, or more where callers chose of the content. Not cached: keep
+    it where it is needed often."""
     content = _without_later(msgspec.to_builtins(revision))
-    return "rv-" + hashlib.sha256(msgspec.msgpack.encode(content)).hexdigest()[:12]
+    length = DIGEST_LENGTH if revision.parameters else 12
+    return "rv-" + hashlib.sha256(msgspec.msgpack.encode(content)).hexdigest()[:length]
 
 
-LATER = frozenset({"batch", "isolation", "openai", "secrets", "tensors"})
+LATER = frozenset(
+    {
+        *("batch", "build_calls", "cache", "container_steps", "isolation", "openai", "parameters", "secrets"),
+        *("tensors", "volumes"),
+    }
+)
 """Fields, wherever in a revision they are, that came after the first release. While they are empty they are no part of
 the content: what was deployed before keeps its id."""
 
@@ -183,6 +260,64 @@ class Scaling(msgspec.Struct, frozen=True):
     """Extra ready replicas beside the busy ones while the workload is in use."""
     idle_s: float = 60.0
     """A replica unneeded for this long is stopped (`scaledown_window`)."""
+
+
+class Options(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a variant of a workload has otherwise than its author wrote. None: as written."""
+
+    cpu: float | None = None
+    cpu_limit: float | None = None
+    """Goes with `cpu`: where that is given and this is not, there is none."""
+    memory_mib: int | None = None
+    memory_limit_mib: int | None = None
+    """Goes with `memory_mib`."""
+    gpu: tuple[str, ...] | None = None
+    variables: tuple[tuple[str, str], ...] = ()
+    """Environment variables, over those there are."""
+    secrets: tuple[SecretUse, ...] | None = None
+    """All that it gets."""
+    retrying: Retrying | None = None
+    max_replicas: int | None = None
+    buffer_replicas: int | None = None
+    idle_s: float | None = None
+    timeout_s: float | None = None
+    max_inputs: int | None = None
+    target_inputs: int | None = None
+    batch: Batch | None = None
+
+
+NO_OPTIONS = Options()
+_ARGUMENTS = {
+    "memory_mib": "memory",
+    "variables": "env",
+    "retrying": "retries",
+    "max_replicas": "max_containers",
+    "buffer_replicas": "buffer_containers",
+    "idle_s": "scaledown_window",
+    "timeout_s": "timeout",
+}
+"""Options that are called otherwise where they are given."""
+
+
+class Variant(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Parameters and options of a workload. Every combination has replicas of its own."""
+
+    parameters: tuple[Value, ...] = ()
+    """By name."""
+    options: Options = NO_OPTIONS
+
+    @property
+    def name(self) -> str:
+        """What follows the workload's own name: a digest of the content."""
+        # By name, and only what is said: an option that comes later changes no name.
+        unsaid = {field.name: field.default for field in msgspec.structs.fields(Options)}
+        options = {n: v for n, v in msgspec.structs.asdict(self.options).items() if v != unsaid[n]}
+        content = msgspec.to_builtins((self.parameters, options))
+        return MARK + hashlib.sha256(msgspec.msgpack.encode(content)).hexdigest()[:DIGEST_LENGTH]
+
+
+PLAIN = Variant()
+"""What was written."""
 
 
 class Split(msgspec.Struct, frozen=True):
@@ -218,10 +353,27 @@ class Workload(msgspec.Struct, frozen=True):
     """Other revisions that are wanted beside it; one may name the workload's own, to give it a header or a tag."""
     hash_header: str = ""
     """Requests with the same value of this header go to the same revision; empty: each is drawn anew."""
+    variant: Variant = PLAIN
+    """What makes it another one than the workload of that name that was deployed."""
 
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.app}/{self.name}"
+
+    @property
+    def base(self) -> str:
+        """The name of the workload that it is a variant of; its own where it is none."""
+        return base_of(self.name)
+
+    @property
+    def written(self) -> str:
+        """Its name as people know it: `Model(name="x")`."""
+        if self.variant == PLAIN:
+            return self.name
+        options: dict[str, object] = msgspec.to_builtins(self.variant.options)
+        said = ((_ARGUMENTS.get(name, name), value) for name, value in options.items())
+        more = ", ".join(f"{name}={value:g}" if isinstance(value, int | float) else f"{name}=…" for name, value in said)
+        return f"{self.base}({written(self.variant.parameters)})" + (f".with_options({more})" if more else "")
 
     @property
     def pool(self) -> str:
@@ -237,14 +389,6 @@ class Workload(msgspec.Struct, frozen=True):
     def pools(self) -> tuple[str, ...]:
         """Those of all revisions that are wanted, the main one first."""
         return tuple(pool_key(self.key, revision) for revision in self.wants)
-
-
-class Owner(msgspec.Struct, frozen=True):
-    """A process on this machine; its pid alone may have been given to another since."""
-
-    pid: int
-    start_ticks: int
-    """Clock ticks after boot at which it started; 0 where the system does not say."""
 
 
 class App(msgspec.Struct, frozen=True):
@@ -279,6 +423,20 @@ def moved(app: App, names: Collection[str]) -> App:
     return only_wanted(msgspec.structs.replace(app, previous=previous))
 
 
+def with_variants(
+    app: App, added: Collection[Workload], revisions: Collection[Revision], removed: Collection[str]
+) -> App:
+    """The app with these workloads, in place of those of their names, and without those that are removed."""
+    gone = {*removed, *(workload.name for workload in added)}
+    kept = (workload for workload in app.workloads if workload.name not in gone)
+    previous = tuple(workload for workload in app.previous if workload.name not in gone)
+    return only_wanted(
+        msgspec.structs.replace(
+            app, workloads=(*kept, *added), revisions=(*app.revisions, *revisions), previous=previous
+        )
+    )
+
+
 def only_wanted(app: App) -> App:
     """The app with the revisions that its workloads want, each once."""
     wanted = {revision for workload in (*app.workloads, *app.previous) for revision in workload.wants}
@@ -300,10 +458,10 @@ class Version(msgspec.Struct, frozen=True):
 
 
 def pool_key(workload_key: str, revision: str) -> str:
-    """The unit of demand, scale and templates: one revision of one workload.
+    """The unit of demand, scale and templates: one revision of one workload, "namespace/app/name@rv-…".
 
-    "namespace/app/name@rv-…". A digest of parameters and options is appended after "#" where a
-    workload has them, so that every such combination is a pool of its own.
+    A variant (parameters, options) of a workload is a workload itself, "name~digest", so that every such combination
+    has a pool of its own.
     """
     return f"{workload_key}@{revision}"
 
@@ -313,9 +471,15 @@ def workload_of(pool: str) -> str:
     return pool.partition("@")[0]
 
 
+def app_of(pool: str) -> tuple[str, str]:
+    """(namespace, app) of a workload or a pool."""
+    namespace, _, rest = workload_of(pool).partition("/")
+    return namespace, rest.partition("/")[0]
+
+
 def revision_of(pool: str) -> str:
     """The revision id a pool runs."""
-    return pool.partition("@")[2].partition("#")[0]
+    return pool.partition("@")[2]
 
 
 def model_name(namespace: str, app: str, workload: str, method: str, is_class: bool) -> str:

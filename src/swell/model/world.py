@@ -18,14 +18,15 @@ from swell.model.events import (
     PlanCommitted,
     ReplicaAdopted,
     ReplicaSeen,
-    WorkloadSet,
+    SecretChanged,
+    VariantsSet,
 )
 from swell.model.ids import epoch_of
 from swell.model.node import Node
 from swell.model.plan import Plan, Start, Stop
 from swell.model.replica import LIVE, OVER, Phase, Replica
 from swell.model.resources import Needs, Room
-from swell.model.workload import App, Revision, Workload, moved, revision_of, workload_of
+from swell.model.workload import App, Revision, Workload, moved, revision_of, with_variants, workload_of
 
 
 class Failures(msgspec.Struct, frozen=True):
@@ -158,8 +159,10 @@ class World:
                 return self._deployed(event.app, event.at)
             case AppStopped():
                 return self._stopped(f"{event.namespace}/{event.name}")
-            case WorkloadSet():
-                return self._set(event.workload, self.rolling.get(event.workload.key))
+            case VariantsSet():
+                return self._varied(event)
+            case SecretChanged():
+                return self._try_anew(event.namespace, event.name)
             case NodeSeen():
                 return self._node(event)
             case ReplicaSeen():
@@ -196,6 +199,21 @@ class World:
         touched: tuple[str, ...] = ()
         for workload in app.workloads if app is not None else ():
             touched += self._unset(workload.key)
+        return touched
+
+    def _varied(self, event: VariantsSet) -> tuple[str, ...]:
+        """Variants come and go beside what is there, which stays as it is."""
+        app = self.apps.get(event.key)
+        if app is None:
+            return ()
+        self.apps[app.key] = with_variants(app, event.added, event.revisions, event.removed)
+        touched: tuple[str, ...] = ()
+        for revision in event.revisions:
+            self.revisions[revision.id] = revision
+        for workload in event.added:
+            touched += self._set(workload, None)
+        for name in event.removed:
+            touched += self._unset(f"{app.key}/{name}")
         return touched
 
     def _set(self, workload: Workload, rolling: Rolling | None) -> tuple[str, ...]:
@@ -416,6 +434,18 @@ class World:
         begun_at = max(replica.planned_at, before.at) if before is not None else replica.planned_at
         took_s = (before.took_s if before is not None else 0.0) + max(failed.at - begun_at, 0.0)
         self.failures[replica.pool] = Failures(count, failed.at, failed.reason, failed.detail, took_s)
+
+    def _try_anew(self, namespace: str, secret: str) -> tuple[str, ...]:
+        """What could not start without the new values may now: it is tried as if it had not failed."""
+        uses = ((pool, self.revision(pool)) for pool in self.failures)
+        pools = tuple(
+            pool
+            for pool, revision in uses
+            if revision is not None and any(use.key == (namespace, secret) for use in revision.secret_uses)
+        )
+        for pool in pools:
+            del self.failures[pool]
+        return pools
 
     def _forget(self, pool: str) -> None:
         """Nobody wants it and nothing of it runs: what its replicas taught is of no use."""

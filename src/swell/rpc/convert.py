@@ -29,6 +29,8 @@ _TYPED: dict[str, tuple[str, str]] = {
 }
 """Datatype → the field that holds its elements, and how one is packed. FP16 and BF16 have none."""
 _BYTES = "bytes_contents"
+NAME_MAX = 1000
+"""Characters of a model's name or version that are looked up; none is that long, and a path may not be."""
 
 
 class Ask(NamedTuple):
@@ -60,11 +62,20 @@ def parsed(name: str, raw: bytes) -> Any:
 
 
 def model_path(name: str, version: str) -> str:
-    """Where a model is; one without a name is nowhere."""
+    """Where a model is. SwellError 400 without a name, 404 with one that cannot be."""
     if not name:
         raise SwellError("bad_body", "No model is named.")
-    path = f"/v2/models/{quote(name, safe='')}"
-    return f"{path}/versions/{quote(version, safe='')}" if version else path
+    for each in (name, version):
+        if len(each) > NAME_MAX:
+            words = f"There is no model or version {each[:40]!r}…: no name has {len(each)} characters."
+            raise SwellError("unknown_function", words, status=404)
+    path = f"/v2/models/{_segment(name)}"
+    return f"{path}/versions/{_segment(version)}" if version else path
+
+
+def _segment(name: str) -> str:
+    """One segment of a path, whatever it is: `..` would be taken for the way up."""
+    return quote(name, safe="").replace(".", "%2E")
 
 
 def infer_ask(raw: bytes) -> Ask:
@@ -92,6 +103,14 @@ def infer_ask(raw: bytes) -> Ask:
     head = msgspec.json.encode(document)
     headers = (("Content-Type", OCTETS), (HEADER_LENGTH, str(len(head))))
     return Ask("POST", path, headers, b"".join((head, *datas)))
+
+
+def id_of(raw: bytes) -> str:
+    """What the sender of a ModelInferRequest calls it, as far as that can be read."""
+    try:
+        return str(parsed("ModelInferRequest", raw).id)
+    except SwellError:
+        return ""
 
 
 def _raws(asked: Any) -> list[bytes]:

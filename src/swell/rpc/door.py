@@ -1,11 +1,17 @@
 """What answers the Open Inference Protocol over gRPC? A door: each call goes to the gateway over HTTP, with the key and
 deadline of its caller, and ends there when its caller leaves. Nothing is decided here.
+
+A message may be large, and is whole before anything can be done with it: who may not call is not heard out. So every
+method is one with a stream of messages here, whose first is asked for once the gateway has seen the key.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn
+from contextlib import suppress
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 import httpx2
@@ -15,6 +21,7 @@ from swell.rpc import convert
 from swell.rpc.convert import Answer, Ask
 from swell.rpc.messages import SERVICE, message
 from swell.wire.http import COLD, COST_USD, JSON, REQUEST_ID, SERVER_TIMING, TIMEOUT
+from swell.wire.inference import KEY_PATH
 
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -31,22 +38,30 @@ _CODES = {
 """By status; every other one is INTERNAL."""
 _PASSED_ON = ("authorization", "traceparent", "tracestate")
 """Metadata that become headers."""
-_TOLD = tuple(name.lower() for name in (REQUEST_ID, SERVER_TIMING, COST_USD, COLD))
+_TOLD = ("retry-after", *(name.lower() for name in (REQUEST_ID, SERVER_TIMING, COST_USD, COLD)))
 """Headers of an answer that become trailing metadata."""
+KEY_KEPT_S = 5.0
+"""A key that was seen is not asked about for so long, when all that its holder wants is to send a message…"""
+KEYS_MAX = 1000
+"""…and so many are remembered."""
 WORDS_MAX = 2000
 """Characters of an error's message: all of a status together has to fit in a few KiB."""
 
 Context = Any
 """grpc.aio.ServicerContext; grpcio has no types."""
+T = TypeVar("T")
+Messages = AsyncIterator[bytes]
 Handler = Callable[[bytes, Context], Awaitable[bytes]]
 
 
 class Refused(Exception):
     """The gateway refused, or what was sent makes no request."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, request: str = "") -> None:
+        """`request`: the id of the one that was refused, where there was one."""
         super().__init__(message)
         self.code = _CODES.get(status, grpc.StatusCode.INTERNAL)
+        self.request = request
 
 
 class Door:
@@ -56,6 +71,13 @@ class Door:
         self._url = url
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=256)
         self._client = httpx2.AsyncClient(timeout=None, limits=limits, trust_env=False)
+        self._seen: dict[str, float] = {}
+        """Until when a key is not asked about, by the metadata that it is in."""
+        self._under_way = 0
+        """Calls that were taken and are not answered yet, their answers sent."""
+        self._closing = False
+        self._done = asyncio.Event()
+        """It closes, and nothing is left to wait for."""
         self._server: Any = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", message_max),
@@ -63,16 +85,16 @@ class Door:
             ]
         )
         methods: dict[str, Handler] = {
-            "ServerLive": self._server_live,
-            "ServerReady": self._server_ready,
             "ServerMetadata": self._server_metadata,
             "ModelReady": self._model_ready,
             "ModelMetadata": self._model_metadata,
             "ModelInfer": self._infer,
             "RepositoryIndex": self._index,
         }
+        probes: dict[str, Handler] = {"ServerLive": self._server_live, "ServerReady": self._server_ready}
         # Without (de)serializers bytes come and go: what makes no message is answered by us, in words.
-        handlers = {name: grpc.unary_unary_rpc_method_handler(_answering(each)) for name, each in methods.items()}
+        handlers = {name: grpc.stream_unary_rpc_method_handler(self._keyed(each)) for name, each in methods.items()}
+        handlers |= {name: grpc.unary_unary_rpc_method_handler(self._answering(each)) for name, each in probes.items()}
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._stream)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
@@ -86,9 +108,48 @@ class Door:
         await self._server.start()
 
     async def close(self, grace_s: float) -> None:
-        """Take nothing new, let what is under way finish for so long, and end."""
-        await self._server.stop(grace_s)
-        await self._client.aclose()
+        """Take nothing new, and let what is under way finish for so long. Then the process has to end, as it is.
+
+        A server of grpc's that is stopped tells calls that come just then that they were CANCELLED, which no client
+        tries again. This one goes on refusing them, and breaks connections in the end: both are UNAVAILABLE.
+        """
+        self._closing = True
+        self._look_done()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._done.wait(), grace_s)
+
+    def cut(self) -> None:
+        """Wait no longer for what is under way."""
+        self._done.set()
+
+    def _look_done(self) -> None:
+        if self._closing and not self._under_way:
+            self._done.set()
+
+    async def _take(self, context: Context) -> None:
+        """Count a call until its answer is sent, or refuse it."""
+        if self._closing:
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, "The server is being stopped. Try again in a moment.")
+        self._under_way += 1
+        context.add_done_callback(self._answered)
+
+    def _answered(self, _context: Context) -> None:
+        self._under_way -= 1
+        self._look_done()
+
+    def _answering(self, handler: Callable[[T, Context], Awaitable[bytes]]) -> Callable[[T, Context], Awaitable[bytes]]:
+        """Errors become statuses."""
+
+        async def answering(given: T, context: Context) -> bytes:
+            await self._take(context)
+            try:
+                return await handler(given, context)
+            except Refused as refused:
+                await _abort(context, refused.code, str(refused))
+            except SwellError as error:
+                await _abort(context, _CODES.get(error.status, grpc.StatusCode.INTERNAL), error.message)
+
+        return answering
 
     # -- methods ------------------------------------------------------------------------------
 
@@ -108,7 +169,7 @@ class Door:
         path = f"{convert.model_path(asked.name, asked.version)}/ready"
         answer = await self._ask(Ask("GET", path), context)
         if answer.status not in (200, 404, 503):
-            raise Refused(answer.status, convert.error_of(answer))
+            raise _refused(answer)
         return _bytes(message("ModelReadyResponse")(ready=answer.status == 200))
 
     async def _model_metadata(self, raw: bytes, context: Context) -> bytes:
@@ -123,20 +184,50 @@ class Door:
     async def _infer(self, raw: bytes, context: Context) -> bytes:
         return _bytes(await self._inferred(raw, context))
 
-    async def _stream(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+    async def _stream(self, requests: Messages, context: Context) -> AsyncIterator[bytes]:
         """One answer for each request, in order; one that was refused says so and ends nothing."""
+        await self._take(context)
+        try:
+            await self._look_at_key(context)
+        except Refused as refused:
+            await _abort(context, refused.code, str(refused))
         async for raw in requests:
             made = message("ModelStreamInferResponse")()
             try:
                 made.infer_response.CopyFrom(await self._inferred(raw, context))
             except (Refused, SwellError) as error:
-                made.error_message = str(error)
+                request = error.request
+                made.error_message = f"{error} (request {request})" if request else str(error)
+                made.infer_response.id = convert.id_of(raw)
             yield _bytes(made)
 
     async def _inferred(self, raw: bytes, context: Context) -> Any:
         return convert.infer_answer(_well(await self._ask(convert.infer_ask(raw), context)))
 
     # -- the gateway --------------------------------------------------------------------------
+
+    def _keyed(self, handler: Handler) -> Callable[[Messages, Context], Awaitable[bytes]]:
+        """With the one message of a caller whose key may send it."""
+
+        async def answering(requests: Messages, context: Context) -> bytes:
+            await self._look_at_key(context)
+            async for raw in requests:
+                return await handler(raw, context)
+            raise Refused(400, "There is no message.")
+
+        return self._answering(answering)
+
+    async def _look_at_key(self, context: Context) -> None:
+        """Nothing of a message is read before. Refused where its key opens nothing. What may be done with it is asked
+        of each call anew: a key that was revoked meanwhile can have had a message read, and no more."""
+        key = dict(context.invocation_metadata() or ()).get("authorization", "")
+        now = time.monotonic()
+        if self._seen.get(key, 0.0) > now:
+            return
+        _well(await self._ask(Ask("GET", KEY_PATH), context))
+        if len(self._seen) >= KEYS_MAX:
+            self._seen.clear()
+        self._seen[key] = now + KEY_KEPT_S
 
     async def _told(self, path: str, context: Context) -> Answer:
         return _well(await self._ask(Ask("GET", path), context))
@@ -159,30 +250,20 @@ class Door:
         return Answer(answer.status_code, dict(answer.headers), answer.content)
 
 
-def _answering(handler: Handler) -> Handler:
-    """Errors become statuses."""
-
-    async def answering(raw: bytes, context: Context) -> bytes:
-        try:
-            return await handler(raw, context)
-        except Refused as refused:
-            await _abort(context, refused.code, str(refused))
-        except SwellError as error:
-            await _abort(context, _CODES.get(error.status, grpc.StatusCode.INTERNAL), error.message)
-
-    return answering
-
-
 async def _abort(context: Context, code: grpc.StatusCode, words: str) -> NoReturn:
     await context.abort(code, words[:WORDS_MAX])
     raise AssertionError  # It raises by itself.
 
 
 def _well(answer: Answer) -> Answer:
-    """An answer that is none of an error."""
-    if answer.status != 200:
-        raise Refused(answer.status, convert.error_of(answer))
+    """An answer that is none of an error, whatever else its status says."""
+    if not 200 <= answer.status < 300:
+        raise _refused(answer)
     return answer
+
+
+def _refused(answer: Answer) -> Refused:
+    return Refused(answer.status, convert.error_of(answer), answer.headers.get(REQUEST_ID.lower(), ""))
 
 
 def _bytes(made: Any) -> bytes:

@@ -18,7 +18,7 @@ import msgspec
 import msgspec.inspect
 
 from swell.model.errors import SwellError, brief
-from swell.runtime.problems import PROBLEMS_MAX, Problem, Reading, made_by_itself, problems, told
+from swell.runtime.problems import PROBLEMS_MAX, Problem, Reading, made_by_itself, makes_itself, problems, told
 from swell.runtime.shapes import OMITTED, Shapes
 from swell.runtime.tracebacks import summary
 from swell.wire.http import JSON, MSGPACK, OCTETS, PICKLE
@@ -408,7 +408,7 @@ def _readable(hint: Any, shapes: Shapes) -> Any:
 def _is_known(info: Any, seen: set[int]) -> bool:
     """No part of the type is a class that only its own code could make."""
     if isinstance(info, msgspec.inspect.CustomType):
-        return hasattr(info.cls, "model_validate")
+        return makes_itself(info.cls)
     if isinstance(info, tuple):
         return all(_is_known(part, seen) for part in info)
     if not isinstance(info, msgspec.Struct) or id(info) in seen:

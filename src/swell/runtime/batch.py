@@ -3,13 +3,14 @@
 Nobody waits while nothing runs and nothing ran a moment ago. While batches run, the next one fills; it goes when it is
 full, or when there is room for it and its first input has waited for `wait_s`. When the last batch that ran has ended,
 its callers may be about to come back: until as many wait as had come then (or the batch is full) they are waited for,
-for `wait_s` from that end. So somebody who calls alone, again and again, never waits, and many who do so stay together.
+for `wait_s` from that end, but nobody waits for longer than `wait_s` while there is room. So somebody who calls alone,
+again and again, never waits, and many who do so stay together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -36,6 +37,8 @@ class Gathering(Generic[T]):
         """So many are worth waiting for now that nothing runs…"""
         self._hoped_until = NOW
         """…until then."""
+        self._room_since = NOW
+        """Since when fewer run than may."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -53,6 +56,8 @@ class Gathering(Generic[T]):
 
     def ended(self, size: int, now: float) -> None:
         """A batch that `take` gave, of so many, is over."""
+        if self.running == self.side_by_side:
+            self._room_since = now
         self.running -= 1
         if not self.running:
             self._hoped_for = size + len(self._waiting)
@@ -65,9 +70,12 @@ class Gathering(Generic[T]):
             return NEVER
         if waiting >= self.max_size:
             return NOW
+        first = next(iter(self._waiting.values()))
         if self.running:
-            return next(iter(self._waiting.values())) + self.wait_s
-        return NOW if waiting >= self._hoped_for else self._hoped_until
+            return first + self.wait_s
+        if waiting >= self._hoped_for:
+            return NOW
+        return min(self._hoped_until, max(first, self._room_since) + self.wait_s)
 
     def take(self, now: float) -> list[T]:
         """The batch that goes now; empty while none does."""
@@ -86,7 +94,7 @@ class Group(NamedTuple):
     members: list[int]
     """Their places among all."""
     args: tuple[list[Any], ...]
-    kwargs: dict[str, list[Any]]
+    kwargs: dict[str, Any]
 
 
 def groups(given: Sequence[Given]) -> list[Group]:
@@ -102,6 +110,21 @@ def _group(given: Sequence[Given], members: list[int]) -> Group:
     first_args, first_kwargs = given[members[0]]
     args = tuple([given[place][0][at] for place in members] for at in range(len(first_args)))
     return Group(members, args, {name: [given[place][1][name] for place in members] for name in first_kwargs})
+
+
+def stacks(keys: Sequence[Hashable], rows: Sequence[int], most: int) -> list[list[int]]:
+    """Places of inputs that are one call of the function: alike by their keys, and with `most` rows together, more only
+    where one alone has them. In the order of those who came first, and of coming within."""
+    found: list[list[int]] = []
+    open_: dict[Hashable, tuple[list[int], int]] = {}
+    for place, (key, count) in enumerate(zip(keys, rows, strict=True)):
+        members, total = open_.get(key, ([], most + 1))
+        if total + count > most:
+            members, total = [], 0
+            found.append(members)
+        members.append(place)
+        open_[key] = members, total + count
+    return found
 
 
 def shares(total: int, count: int) -> list[int]:

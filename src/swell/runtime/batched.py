@@ -2,7 +2,8 @@
 
 Each input keeps its own slot, deadline, caller and answer. One that ends before its batch began leaves it; of one that
 ends later the answer alone is dropped, and the batch goes on as long as anybody waits for it. Only when the last one
-has gone is the code told to stop. Arguments are read and results encoded where the code runs, as those of calls are.
+has gone is the code told to stop. Arguments are read and results encoded where the code runs, as those of calls are;
+what its method has before and after it (`@transform`) runs for each input by itself, beside the batches.
 """
 
 from __future__ import annotations
@@ -10,40 +11,40 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Sequence
-from contextvars import copy_context
+from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
 
 from swell.model.errors import SwellError
-from swell.model.workload import Batch, Method
+from swell.model.workload import Method
 from swell.runtime.arguments import Arguments, Given
-from swell.runtime.batch import NEVER, Gathering, Group, groups, shares
+from swell.runtime.aside import Aside
+from swell.runtime.batch import NEVER, Gathering
 from swell.runtime.call import STOPPED_ITSELF, Call, Callee, ReplicaContext
+from swell.runtime.hooks import Hooks, Refusal, asked, asked_async
 from swell.runtime.http import BUSY_LINE, Exchange, batch_line, used_lines
 from swell.runtime.results import Accepted, accepted
-from swell.runtime.steps import Steps
-from swell.runtime.worker import Job
-from swell.wire.context import Input, InputCancellation, current
+from swell.runtime.stacked import Lists, Stacked
+from swell.runtime.together import Share, Together
+from swell.wire.context import Input, InputCancellation
 
 
-class Batches(Callee):
+class Batches:
     """A method whose calls are worked on together, and those that wait for it."""
 
-    def __init__(
-        self, replica: ReplicaContext, method: Method, batch: Batch, function: Callable[..., Any], arguments: Arguments
-    ) -> None:
-        super().__init__(method, function, arguments)
+    def __init__(self, replica: ReplicaContext, method: Method, function: Callable[..., Any], hooks: Hooks) -> None:
+        assert method.batch is not None
+        self.name = method.name
+        self.function = function
+        self.hooks = hooks
+        self.asynchronous = method.asynchronous or inspect.iscoroutinefunction(function)
         self.replica = replica
+        batch = method.batch
+        self.form = Stacked(method.stacked, batch.max_size) if method.stacked else Lists()
         side_by_side = batch.side_by_side(replica.slots.limit)
         self._gathering: Gathering[BatchedCall] = Gathering(batch.max_size, batch.wait_ms / 1000, side_by_side)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = NEVER
-
-    def open(self, _replica: ReplicaContext, exchange: Exchange) -> BatchedCall:
-        """Take one admitted request."""
-        request = exchange.request
-        return BatchedCall(self, exchange, accepted(request.header(b"accept"), request.trusted))
 
     def give_back(self) -> None:
         """Refuse those that wait as busy: not begun, they may be tried elsewhere."""
@@ -81,29 +82,59 @@ class Batches(Callee):
         self._go(time.monotonic())
 
 
+class Batched(Callee):
+    """A method as single callers see it, in one protocol."""
+
+    def __init__(self, method: Method, function: Callable[..., Any], arguments: Arguments) -> None:
+        super().__init__(method, function, arguments)
+        self.batches: Batches | None = None
+        """Where its calls are worked on; set before there are any."""
+
+    def open(self, replica: ReplicaContext, exchange: Exchange) -> Call:
+        request = exchange.request
+        return BatchedCall(replica, exchange, self, accepted(request.header(b"accept"), request.trusted))
+
+
 class BatchedCall(Call):
     """One admitted call of a batched method."""
 
-    def __init__(self, batches: Batches, exchange: Exchange, wanted: Accepted) -> None:
-        super().__init__(batches.replica, exchange, batches, wanted)
-        self._batches = batches
+    def __init__(self, replica: ReplicaContext, exchange: Exchange, callee: Callee, wanted: Accepted) -> None:
+        super().__init__(replica, exchange, callee, wanted)
+        assert isinstance(callee, Batched)
+        assert callee.batches is not None
+        self._batches: Batches = callee.batches
         self.together: Together | None = None
         """The batch it is worked on in; None before."""
         self.dropped = False
         """Nobody waits for its result any more; those of others in its batch are waited for."""
         self.came_ns = 0
+        self._aside: Aside | None = None
+        """What runs of `before` or `after`."""
+        self._ready: Given | None = None
+        """What `before` made of its arguments."""
+        self._result: Any = _NOTHING
+        """What the batch has for it, while `after` is to see it."""
+        self._own_cpu_ns = 0
+        self._own_run_ns = 0
+        self._share: Share | None = None
 
     # -- handler, and work --------------------------------------------------------------------
 
     def complete(self) -> None:
-        self.came_ns = perf_counter_ns()
-        self._batches.add(self)
+        if self._batches.hooks.before is None:
+            self._join()
+        else:
+            self._begin(_Before(self, self._batches.hooks), self._prepared)
 
     def interrupt(self, attempt: int) -> None:
         """What is not begun never is; what runs for others goes on without it; what runs for it alone is stopped."""
         self._stopping = True
         together = self.together
-        if together is None:
+        if self._aside is not None:
+            if attempt > 0:
+                self._tell_late()
+            self._aside.interrupt()
+        elif together is None:
             self._batches.leave(self)
             self._drop("it waited to be worked on together with others")
         elif attempt == 0 and together.drop(self):
@@ -114,9 +145,15 @@ class BatchedCall(Call):
             together.interrupt()
 
     def left(self, now: float) -> bool:
-        """Together with all the others of its batch. Without one it holds up nothing."""
+        """Together with all the others of its batch. Without one it holds up nothing but its own code."""
+        if self._aside is not None:
+            return self.gone(now)
         together = self.together
-        return together is not None and all(Call.left(each, now) for each in tuple(together.awaited))
+        return together is not None and all(each.gone(now) for each in tuple(together.awaited))
+
+    def gone(self, now: float) -> bool:
+        """Does nobody wait for this one any more?"""
+        return Call.left(self, now)
 
     def give_back(self) -> None:
         """Not to be begun here."""
@@ -129,38 +166,69 @@ class BatchedCall(Call):
         self._replica.slots.end(self)
         exchange = self._exchange
         if self._late and not exchange.closed:
-            exchange.refuse(504, "deadline", exchange.request.past_deadline(where))
+            words = exchange.request.past_deadline(where)
+            exchange.refuse(504, "deadline", words, shape=self._callee.error_body)
 
-    # -- for its batch ------------------------------------------------------------------------
+    # -- beside its batch ---------------------------------------------------------------------
 
-    def read(self) -> Given | None:
-        """Its arguments; None when they are refused, which is its answer."""
-        try:
-            given = self._given()
-        except InputCancellation:
-            raise
-        except BaseException as error:
-            self.fail(error)  # Raised by a class of the user's that it was to be made into.
-            return None
-        return None if given is None else self._callee.arguments.by_name(given)
+    def _join(self) -> None:
+        self.came_ns = perf_counter_ns()
+        self._batches.add(self)
 
-    def give(self, result: Any) -> None:
-        """Its result: an exception is its own error alone."""
-        if isinstance(result, Exception):
-            self.fail(result)
+    def _begin(self, work: _Before | _After, over: Callable[[Aside], None]) -> None:
+        self._aside = Aside(self._replica, work, self._batches.asynchronous, over)
+        self._aside.start(Input(self.request, self.deadline, self._exchange.request))
+
+    def _stopped(self, aside: Aside) -> None:
+        self._aside = None
+        self._own_cpu_ns += aside.cpu_ns
+        self._own_run_ns += aside.run_ns
+
+    def _prepared(self, aside: Aside) -> None:
+        """`before` is over."""
+        self._stopped(aside)
+        if self._ready is not None and not self._stopping:
+            self._join()
+            return
+        self._answer_aside(used_lines(self._own_cpu_ns, self._own_run_ns))
+
+    def settle(self, share: Share) -> None:
+        """Its batch is over, and so is it, or it has its result for `after`."""
+        self._share = share
+        if self.unfinished:
+            work, self._result = _After(self, self._batches.hooks, self._result), _NOTHING
+            self._begin(work, self._finished)
         else:
-            self._take(result)
+            self._answer_now(self._spent())
 
-    def refuse(self, error: SwellError) -> None:
-        """This is its answer."""
-        self._refuse(error)
+    def _finished(self, aside: Aside) -> None:
+        """`after` is over."""
+        self._stopped(aside)
+        self._answer_aside(self._spent())
 
-    def fail(self, error: BaseException, logged: bool = False) -> None:
-        """User code raised this; `logged`: its traceback is in the log already."""
-        self._failed(error, logged)
+    def _spent(self) -> bytes:
+        share = self._share
+        assert share is not None
+        beside_ns = self._own_run_ns
+        used = used_lines(share.cpu_us * 1000 + self._own_cpu_ns, share.run_us * 1000 + beside_ns)
+        if not share.size:
+            return used
+        return used + batch_line(share.size, share.waited_us, share.whole_us + beside_ns // 1000, share.lead)
 
-    def answer(self, used: bytes) -> None:
-        """Its batch is over, and its slot free."""
+    @property
+    def unfinished(self) -> bool:
+        """`after` is to run yet."""
+        return self._result is not _NOTHING and not (self.dropped or self._stopping)
+
+    def _answer_aside(self, used: bytes) -> None:
+        """What ran of it by itself is over."""
+        for stream in self._replica.output:
+            stream.end_input(self.request)
+        self._replica.slots.end(self)
+        self._answer_now(used)
+
+    def _answer_now(self, used: bytes) -> None:
+        """Nothing of it runs any more, and its slot is free."""
         exchange = self._exchange
         if exchange.closed:
             return
@@ -170,145 +238,121 @@ class BatchedCall(Call):
             status, content_type, body, head = self._answer
             exchange.answer(status, content_type, body, head + used + self._error)
         else:
-            exchange.refuse(500, "exception", STOPPED_ITSELF, used)
+            exchange.refuse(500, "exception", STOPPED_ITSELF, used, shape=self._callee.error_body)
 
+    # -- for its code -------------------------------------------------------------------------
 
-class Together:
-    """The calls of one batch, and the run of the code for them."""
+    def read(self) -> Given | None:
+        """Its arguments for the method; None when they are refused, which is its answer."""
+        if self._ready is not None:
+            return self._fitting(self._ready)
+        given = self.arguments()
+        return None if given is None else self._fitting(self._callee.arguments.by_name(given))
 
-    def __init__(self, batches: Batches, calls: Sequence[BatchedCall]) -> None:
-        self.calls = calls
-        self.awaited = set(calls)
-        """Those whose answers somebody waits for; the last one stays."""
-        self._batches = batches
-        self._callee: Callee = batches
-        self._replica = batches.replica
-        self._job: Job | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._steps: Steps | None = None
-        self._stopping = False
-        self._spent: dict[BatchedCall, tuple[bytes, int]] = {}
-        """What to tell of each that was given to the code, but for its CPU time."""
-        for call in calls:
-            call.together = self
+    def arguments(self) -> Given | None:
+        """What its caller sent; None when that is refused, which is its answer."""
+        try:
+            return self._given()
+        except InputCancellation:
+            raise
+        except BaseException as error:
+            self.fail(error)  # Raised by a class of the user's that it was to be made into.
+            return None
 
-    def start(self) -> None:
-        """Have the code run: on a worker thread, or as a task on the loop."""
-        replica = self._replica
-        if self._callee.asynchronous:
-            self._steps = Steps(self._asynchronous())
-            self._task = replica.loop.create_task(self._steps, context=replica.context_for(self._input()))
-            self._task.add_done_callback(lambda _task: self._over())
+    def _fitting(self, given: Given) -> Given | None:
+        try:
+            self._batches.form.check(given)
+        except SwellError as error:
+            self._refuse(error)
+            return None
+        return given
+
+    def prepare(self, given: Given) -> None:
+        """It is ready for its batch, with these arguments."""
+        self._ready = given
+
+    def give(self, result: Any) -> None:
+        """Its result: an exception is its own error alone."""
+        if isinstance(result, Exception):
+            self.fail(result)
+        elif self._batches.hooks.after is not None:
+            self._result = result
         else:
-            self._job = Job(self._synchronous, self._over)
-            replica.workers.submit(self._job)
+            self._take(result)
 
-    def drop(self, call: BatchedCall) -> bool:
-        """Go on without it, unless it is the last one that is waited for."""
-        if len(self.awaited) == 1:
-            return False
-        self.awaited.discard(call)
-        return True
+    def finish(self, result: Any) -> None:
+        """What is to be answered."""
+        self._take(result)
 
-    def interrupt(self) -> None:
-        """Make the code stop."""
-        self._stopping = True
-        if self._task is not None:
-            self._task.cancel()
-        elif self._job is not None:
-            self._replica.workers.interrupt(self._job)
+    def refuse(self, error: SwellError) -> None:
+        """This is its answer."""
+        self._refuse(error)
 
-    def _input(self) -> Input:
-        """What the code may know of what it works on: the first input, under which what it prints is logged, and until
-        when any of them counts."""
-        return Input(self.calls[0].request, max(call.deadline for call in self.calls))
+    def fail(self, error: BaseException, logged: bool = False) -> None:
+        """User code raised this; `logged`: its traceback is in the log already."""
+        if isinstance(error, Refusal):
+            self._refuse(error)
+        else:
+            self._failed(error, logged)
 
-    # -- where the code runs ------------------------------------------------------------------
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
 
-    def _synchronous(self) -> None:
-        copy_context().run(self._invoke)
 
-    def _invoke(self) -> None:
-        current.set(self._input())
-        for calls, group in self._groups():
-            began = perf_counter_ns()
-            try:
-                results = self._callee.function(*group.args, **group.kwargs)
-            except InputCancellation:
-                raise
-            except BaseException as error:
-                self._fail(calls, error)
-            else:
-                self._give(calls, results)
-            finally:
-                self._note(calls, began)
+class _Before:
+    """An input's arguments, as `before` makes them."""
 
-    async def _asynchronous(self) -> None:
-        for calls, group in self._groups():
-            began = perf_counter_ns()
-            try:
-                results = self._callee.function(*group.args, **group.kwargs)
-                if inspect.isawaitable(results):
-                    results = await results
-            except BaseException as error:
-                if self._stopping and isinstance(error, asyncio.CancelledError):
-                    return
-                self._fail(calls, error)
-            else:
-                self._give(calls, results)
-            finally:
-                self._note(calls, began)
+    def __init__(self, call: BatchedCall, hooks: Hooks) -> None:
+        self._call = call
+        self._hooks = hooks
 
-    def _groups(self) -> list[tuple[list[BatchedCall], Group]]:
-        """What is to be called with: those whose arguments are good and wanted."""
-        read = [(call, call.read()) for call in self.calls if not call.dropped]
-        good = [(call, given) for call, given in read if given is not None]
-        return [([good[at][0] for at in group.members], group) for group in groups([given for _, given in good])]
-
-    def _give(self, calls: Sequence[BatchedCall], results: Any) -> None:
-        if not isinstance(results, list | tuple) or len(results) != len(calls):
-            error = _bad_batch(self._callee.name, results, len(calls))
-            for call in calls:
-                call.refuse(error)
+    def sync(self) -> None:
+        given = self._call.arguments()
+        if given is None or self._hooks.before is None:
             return
-        for call, result in zip(calls, results, strict=True):
-            if not call.dropped:
-                call.give(result)
+        try:
+            self._call.prepare(self._hooks.spread(asked(self._hooks.before, *given[0], **given[1])))
+        except InputCancellation:
+            raise
+        except BaseException as error:
+            self._call.fail(error)
 
-    def _fail(self, calls: Sequence[BatchedCall], error: BaseException) -> None:
-        """The code raised: everybody's error, and once in the log."""
-        calls[0].fail(error)
-        for call in calls[1:]:
-            call.fail(error, logged=True)
-
-    def _note(self, calls: Sequence[BatchedCall], began_ns: int) -> None:
-        """What each is to tell of its time: alone, and together with the others."""
-        run_us = (perf_counter_ns() - began_ns) // 1000
-        lead = self.calls[0].request
-        for call, own_us in zip(calls, shares(run_us, len(calls)), strict=True):
-            waited_us = (began_ns - call.came_ns) // 1000
-            self._spent[call] = batch_line(len(calls), waited_us, run_us, lead), own_us
-
-    # -- on the loop --------------------------------------------------------------------------
-
-    def _over(self) -> None:
-        cpu_ns = self._steps.cpu_ns if self._steps is not None else self._job.cpu_ns if self._job is not None else 0
-        self._job = self._task = None  # They know this batch: the two would keep each other for the garbage collector.
-        replica, calls = self._replica, self.calls
-        for stream in replica.output:
-            stream.end_input(calls[0].request)
-        replica.slots.end(*self.awaited)
-        self._batches.ended(len(calls))
-        for call, cpu_us in zip(calls, shares(cpu_ns // 1000, len(calls)), strict=True):
-            line, run_us = self._spent.get(call, (b"", 0))
-            call.answer(used_lines(cpu_us * 1000, run_us * 1000) + line)
+    async def asynchronous(self) -> None:
+        given = self._call.arguments()
+        if given is None or self._hooks.before is None:
+            return
+        try:
+            self._call.prepare(self._hooks.spread(await asked_async(self._hooks.before, *given[0], **given[1])))
+        except BaseException as error:
+            if not (self._call.stopping and isinstance(error, asyncio.CancelledError)):
+                self._call.fail(error)
 
 
-def _bad_batch(name: str, results: Any, inputs: int) -> SwellError:
-    if isinstance(results, list | tuple):
-        plural = "s" if len(results) != 1 else ""
-        said = f"returned {len(results)} result{plural} for {inputs} input{'s' if inputs != 1 else ''}"
-    else:
-        said = f"returned a {type(results).__qualname__} for {inputs} input{'s' if inputs != 1 else ''}"
-    words = f"{name} is batched and {said}: return a list with one result for each, in the order of the inputs."
-    return SwellError("bad_batch", words, status=500)
+class _After:
+    """An input's answer, as `after` makes it of the batch's result."""
+
+    def __init__(self, call: BatchedCall, hooks: Hooks, result: Any) -> None:
+        self._call = call
+        self._hooks = hooks
+        self._result = result
+
+    def sync(self) -> None:
+        assert self._hooks.after is not None
+        try:
+            self._call.finish(asked(self._hooks.after, self._result))
+        except InputCancellation:
+            raise
+        except BaseException as error:
+            self._call.fail(error)
+
+    async def asynchronous(self) -> None:
+        assert self._hooks.after is not None
+        try:
+            self._call.finish(await asked_async(self._hooks.after, self._result))
+        except BaseException as error:
+            if not (self._call.stopping and isinstance(error, asyncio.CancelledError)):
+                self._call.fail(error)
+
+
+_NOTHING: Any = object()

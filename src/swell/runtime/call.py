@@ -24,6 +24,7 @@ from swell.model.errors import SwellError
 from swell.model.workload import Method
 from swell.runtime import results
 from swell.runtime.arguments import Arguments, Given
+from swell.runtime.hooks import Refusal
 from swell.runtime.http import Exchange, Request, error_line, used_lines
 from swell.runtime.output import MarkedText
 from swell.runtime.results import Accepted, Answer, accepted
@@ -32,7 +33,7 @@ from swell.runtime.steps import Steps
 from swell.runtime.stream import Format, Pipe
 from swell.runtime.tracebacks import user_traceback
 from swell.runtime.worker import Job, Workers
-from swell.wire.context import Input, InputCancellation, current
+from swell.wire.context import Input, InputCancellation, Reply, current
 from swell.wire.http import JSON, TRAILERS, ErrorShape, error_body
 
 
@@ -139,7 +140,7 @@ class Call:
         if self._callee.asynchronous:
             self._process_ns = -process_time_ns()
             self._steps = Steps(self._asynchronous())
-            context = replica.context_for(Input(self.request, self.deadline))
+            context = replica.context_for(Input(self.request, self.deadline, self._exchange.request))
             self._task = replica.loop.create_task(self._steps, context=context)
             self._task.add_done_callback(self._task_over)
         else:
@@ -194,7 +195,7 @@ class Call:
         copy_context().run(self._invoke)
 
     def _invoke(self) -> None:
-        current.set(Input(self.request, self.deadline))
+        current.set(Input(self.request, self.deadline, self._exchange.request))
         given = self._given()
         if given is None:
             return
@@ -208,7 +209,7 @@ class Call:
                 return
         except InputCancellation:
             raise
-        except _NoItems as error:
+        except Refusal as error:
             self._refuse(error)
             return
         except BaseException as error:
@@ -220,7 +221,7 @@ class Call:
 
     def _pump(self, items: Iterator[Any]) -> None:
         """Send each item on its way; whatever happens, a generator is closed in this thread."""
-        form = self._streaming = self._format()
+        form = self._stream_begins()
         pipe = self._pipe = Pipe(self._replica.loop.call_soon_threadsafe, self._exchange)
         if self._stopping:
             pipe.closed = True  # Code that caught its interruption made this stream; `interrupt` saw no pipe to close.
@@ -263,7 +264,7 @@ class Call:
             if items is not None:
                 await self._pump_async(items)
                 return
-        except _NoItems as error:
+        except Refusal as error:
             self._refuse(error)
             return
         except BaseException as error:
@@ -275,7 +276,7 @@ class Call:
         self._take(result)
 
     async def _pump_async(self, items: AsyncIterator[Any]) -> None:
-        form = self._streaming = self._format()
+        form = self._stream_begins()
         exchange = self._exchange
         self._begin_stream()
         try:
@@ -337,6 +338,15 @@ class Call:
             self._answer = self._encode(result)
         except SwellError as error:
             self._refuse(error)
+            return
+        except Exception as error:
+            self._failed(error)  # Raised by what the result is made of.
+            return
+        reply = self._exchange.request.reply
+        if reply is not None:
+            lines = b"".join([b"%b: %b\r\n" % line for line in reply.lines])
+            status, content_type, body, head = self._answer
+            self._answer = Answer(reply.status or status, content_type, body, head + lines)
 
     def _refuse(self, error: SwellError) -> None:
         self._error = error_line(error.status, error.code)
@@ -371,12 +381,22 @@ class Call:
         pickled = self._exchange.request.trusted and b"pickle" in self._exchange.request.header(b"accept")
         return results.exception_body(error, self.request, pickled, self._callee.error_body)
 
+    def _stream_begins(self) -> Format:
+        """From now on its head is as it is."""
+        request = self._exchange.request
+        request.reply = request.reply or Reply()
+        request.reply.sent = True
+        form = self._streaming = self._format()
+        return form
+
     def _begin_stream(self) -> None:
         """Send the head, unless it was or is not wanted any more."""
         assert self._streaming is not None
         if not self._begun and not self._late:
             self._begun = True
-            self._exchange.begin(200, self._streaming.headers, TRAILERS)
+            reply = self._exchange.request.reply
+            assert reply is not None
+            self._exchange.begin(reply.status or 200, [*self._streaming.headers, *reply.lines], TRAILERS)
 
     def _end_stream(self, spent: bytes) -> None:
         self._exchange.write(self._ending)
@@ -422,7 +442,7 @@ class _Unencodable(Exception):
         self.body = body
 
 
-class _NoItems(SwellError):
+class _NoItems(Refusal):
     """A function declared as a generator returned what cannot be streamed."""
 
     def __init__(self, name: str, result: Any) -> None:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 
 from swell.runtime import secrets
-from swell.wire.child import Down, Drain, Reattach, Secrets, Up
+from swell.wire.child import Down, Drain, Reattach, Secrets, Up, VolumeDone
 from swell.wire.frames import Unpacker, pack
 
 _SEND_S = 1.0
@@ -18,7 +18,8 @@ _RETRY_S = 0.05
 
 class Channel(asyncio.Protocol):
     """The replica's end of the link. `reattach` makes what is said to a new runner; `end(reason)` is called once,
-    when a drain is ordered or no runner adopts us within `orphan_s`."""
+    when a drain is ordered or no runner adopts us within `orphan_s`. `answered` hears what became of what was asked
+    about volumes; None: there is another runner, who has to be asked anew."""
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class Channel(asyncio.Protocol):
         self._orphan_s = orphan_s
         self._reattach = reattach
         self._end = end
+        self.answered: Callable[[VolumeDone | None], None] = lambda _message: None
         self._unpacker: Unpacker[Down] = Unpacker(Down)
         self._seeking: asyncio.Task[None] | None = None
 
@@ -70,6 +72,8 @@ class Channel(asyncio.Protocol):
                 self._end(message.reason)
             elif isinstance(message, Secrets):
                 secrets.apply(message)
+            elif isinstance(message, VolumeDone):
+                self.answered(message)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 — asyncio's signature
         self._sock.close()
@@ -93,5 +97,6 @@ class Channel(asyncio.Protocol):
             self._unpacker = Unpacker(Down)
             self.send(self._reattach())
             await self.listen()
+            self.answered(None)
             return
         self._end(f"no runner came back within {self._orphan_s:g} s")

@@ -22,6 +22,10 @@ def main() -> None:
         launch = read_launch(channel)
         if launch.revision.secrets:
             secrets.apply(template.read_frame(channel, Secrets))
+        if launch.mounts and launch.revision.isolation is None:
+            from swell.runtime import volumes
+
+            volumes.enter(launch.mounts)
         load.enter_replica(launch)
         program = _load(launch, channel)
         if program is not None:

@@ -82,6 +82,8 @@ def prepare(program: Program) -> None:
         if method.web is not None and method.web.kind != "endpoint":
             continue
         program.arguments(method.name)
+        if method.stacked:
+            importlib.import_module("swell.runtime.batched_models")
         if method.tensors is not None:
             importlib.import_module("swell.runtime.inference")
         if method.openai is not None:

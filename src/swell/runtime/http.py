@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import httptools
 
+from swell.wire.context import Reply
 from swell.wire.hangup import hung_up
 from swell.wire.http import (
     BATCH,
@@ -78,7 +79,7 @@ class Head:
 class Request:
     """One request: its head, its id, and until when (monotonic seconds) its answer is waited for."""
 
-    __slots__ = ("deadline", "head", "headers", "id", "method", "target", "trusted")
+    __slots__ = ("deadline", "head", "headers", "id", "method", "reply", "target", "trusted")
 
     def __init__(self, head: Head, id: bytes, remaining_ms: bytes) -> None:
         self.head = head
@@ -87,6 +88,8 @@ class Request:
         self.headers = head.headers
         self.trusted = head.trusted
         self.id = id.decode("latin-1")
+        self.reply: Reply | None = None
+        """What user code wants in the head of the answer."""
         self.deadline = _deadline(remaining_ms)
         """Infinite when the gateway named none."""
 
@@ -111,6 +114,18 @@ class Handler(Protocol):
 
     def disconnected(self) -> None:
         """The gateway closed the connection before the answer was over."""
+        ...
+
+
+class Kept(Protocol):
+    """What a connection has for the request that comes next on it."""
+
+    def accept(self, exchange: Exchange) -> Handler | None:
+        """That request is here."""
+        ...
+
+    def lost(self) -> None:
+        """None will come."""
         ...
 
 
@@ -224,6 +239,10 @@ class Exchange:
         """Has whoever waits for the answer hung up? From any thread, for when the loop cannot say."""
         return not self.closed and self._connection.hung_up()
 
+    def keep(self, kept: Kept | None) -> None:
+        """Something is kept for the next request on this connection: that goes by it. None: no more."""
+        self._connection.keep(kept)
+
     def switch(self, head: bytes, protocol: asyncio.Protocol) -> Any:
         """Answer 101 with these header lines, and give the connection up to another protocol: its transport."""
         self.closed = True
@@ -258,6 +277,9 @@ class Connection(asyncio.Protocol):
         self._reading = False
         self._last = False
         self.full = False
+        self._kept: Kept | None = None
+        """A slot, for the request that comes next."""
+        self._usual = accept
 
     # -- asyncio ------------------------------------------------------------------------------
 
@@ -278,6 +300,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 — asyncio's signature
         self._connections.discard(self)
+        if self._kept is not None:
+            self._kept.lost()
         exchange, handler = self._exchange, self._handler
         self._exchange = self._handler = None
         if exchange is not None:
@@ -409,6 +433,10 @@ class Connection(asyncio.Protocol):
         self._transport.set_protocol(protocol)
         self._transport.write(answer)
         return self._transport
+
+    def keep(self, kept: Kept | None) -> None:
+        self._kept = kept
+        self._accept = self._usual if kept is None else kept.accept
 
     def abort(self) -> None:
         self._transport.abort()

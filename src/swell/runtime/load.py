@@ -18,9 +18,11 @@ from types import ModuleType
 from typing import Any
 
 from swell.model.errors import SwellError, brief
+from swell.model.variant import base_of, plain
 from swell.model.workload import Entry, Revision, workload_of
 from swell.runtime import limits
 from swell.runtime.arguments import Arguments
+from swell.runtime.hooks import hooks_of
 from swell.runtime.tracebacks import summary, unpacked_in, user_traceback
 from swell.wire.child import Failed, Launch
 from swell.wire.context import Inside, inside
@@ -55,8 +57,11 @@ class Program:
         """
         known = self._arguments.get(name)
         if known is None or not known.resolved:
-            batched = any(method.batch is not None for method in self.entry.methods if method.name == name)
-            known = self._arguments[name] = Arguments(name, self.method(name), batched)
+            function = self.method(name)
+            before = hooks_of(function).before
+            lists = any(m.batch is not None and not m.stacked for m in self.entry.methods if m.name == name)
+            known = Arguments(name, before or function, batched=lists and before is None)
+            self._arguments[name] = known
         return known
 
     def enter(self, snap_done: bool) -> list[Hook]:
@@ -76,7 +81,7 @@ class Program:
                 result = hook()
                 if inspect.isawaitable(result):
                     asyncio.run(_awaited(result))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise enter_error(name, error) from error
         self.snapped = True
 
@@ -104,8 +109,8 @@ def load(revision: Revision, bundle_dir: str, snap: bool) -> Program:
     target = _resolve(_import(entry.module, bundle_dir), entry)
     if entry.kind == "cls":
         try:
-            target = target()
-        except Exception as error:
+            target = _made(target, revision)
+        except (Exception, SystemExit) as error:
             raise enter_error("__init__", error) from error
     program = Program(entry, target)
     for method in entry.methods:
@@ -184,6 +189,18 @@ def _resolve(module: ModuleType, entry: Entry) -> Any:
     return raw
 
 
+def _made(kind: Callable[[], Any], revision: Revision) -> Any:
+    """An object of the class, with its parameters: before any hook runs."""
+    made = kind()
+    given = {value.name: value.plain for value in revision.parameters}
+    for parameter in revision.entry.parameters:
+        if parameter.name in given:
+            setattr(made, parameter.name, given[parameter.name])
+        elif parameter.default is not None:
+            setattr(made, parameter.name, plain(parameter.kind, parameter.default))
+    return made
+
+
 async def _awaited(result: Any) -> Any:
     return await result
 
@@ -191,10 +208,11 @@ async def _awaited(result: Any) -> Any:
 def enter_replica(launch: Launch) -> None:
     """Tell this process which replica it is: its code, and who looks from outside. Before the program's module is
     imported, and again after a fork."""
-    app, _, workload = workload_of(launch.pool).rpartition("/")
-    packages = launch.revision.environment.packages
-    inside[:] = [
-        Inside(app, launch.replica, launch.gateway_url, launch.call_key, workload, packages, not launch.gateway_url)
-    ]
+    app, _, workload = base_of(workload_of(launch.pool)).rpartition("/")
+    revision = launch.revision
+    depends = {each.name: each.cache.vary for each in revision.entry.methods if each.cache is not None}
+    reached = launch.gateway_url, launch.call_key
+    packages = revision.environment.packages
+    inside[:] = [Inside(app, launch.replica, *reached, workload, packages, depends, not launch.gateway_url)]
     called = f"{app.rpartition('/')[2]}/{workload}"
     limits.name_process(f"swt:{called}" if launch.role == "template" else f"sw:{called}")

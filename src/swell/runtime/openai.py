@@ -50,12 +50,13 @@ class Ask(Call):
     def _read(self, body: bytes) -> Given:
         model = self._model
         asked = self._asked = openai.read(model.offer.api, body, model.name, model.takes)
-        try:
-            return model.arguments.bind(asked.arguments)
-        except SwellError as error:
-            # 422 is not what clients of this API expect of a field that does not fit.
+        return model.arguments.bind(asked.arguments)
+
+    def _refuse(self, error: SwellError) -> None:
+        if error.code == "bad_arguments":
+            # 422 is not what clients of this API expect of what does not fit.
             error.status = 400
-            raise
+        super()._refuse(error)
 
     def _encode(self, result: Any) -> Answer:
         model = self._model

@@ -11,10 +11,11 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from swell.wire.context import current
-from swell.wire.loglines import LINE_MAX, mark, mark_end
+from swell.wire.loglines import LINE_MAX, mark, mark_batch, mark_end
 
 SPEAKING_MAX = 1000
 """Inputs remembered to have printed something. Those that go on to print after their end are never taken off."""
@@ -35,6 +36,8 @@ class MarkedText(io.TextIOBase):
         self._partial: dict[tuple[int, str], str] = {}
         self._speaking: dict[str, None] = {}
         """Inputs that printed something, oldest first."""
+        self._batches: dict[str, Sequence[str]] = {}
+        """Requests of batches that are worked on: told once one of those prints something."""
 
     encoding = "utf-8"
     errors = "backslashreplace"
@@ -44,7 +47,7 @@ class MarkedText(io.TextIOBase):
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         now = current.get()
-        request = now.request if now is not None else ""
+        request = now.logged if now is not None else ""
         key = (threading.get_ident(), request)
         held = self._partial.pop(key, "") + text
         *lines, rest = held.split("\n")
@@ -53,29 +56,40 @@ class MarkedText(io.TextIOBase):
         elif rest:
             self._partial[key] = rest
         if lines:
-            self._spoken(request)
-            self._put("".join([mark(self._stream, request, line) + "\n" for line in lines]))
+            head = self._spoken(request)
+            self._put(head + "".join([mark(self._stream, request, line) + "\n" for line in lines]))
         return len(text)
 
-    def _spoken(self, request: str) -> None:
-        if request and request not in self._speaking:
-            with self._lock:
-                self._speaking[request] = None
-                if len(self._speaking) > SPEAKING_MAX:
-                    del self._speaking[next(iter(self._speaking))]
+    def begin_batch(self, id: str, requests: Sequence[str]) -> None:
+        """What is printed for `id` until that ends is of all these requests."""
+        self._batches[id] = requests
+
+    def _spoken(self, request: str) -> str:
+        """Lines to go in front of the first that is printed for a batch: who is in it."""
+        if not request or request in self._speaking:
+            return ""
+        with self._lock:
+            self._speaking[request] = None
+            if len(self._speaking) > SPEAKING_MAX:
+                del self._speaking[next(iter(self._speaking))]
+        members = self._batches.get(request, ())
+        return "".join([line + "\n" for line in mark_batch(request, members)]) if members else ""
 
     def end_input(self, request: str) -> None:
         """Write what an input printed without a newline, and, if it printed anything, that it has ended."""
         if not (self._partial or self._speaking):
+            self._batches.pop(request, None)
             return
         rests = [self._partial.pop(key, "") for key in list(self._partial) if key[1] == request]
         lines = [mark(self._stream, request, rest) for rest in rests if rest]
+        head = self._spoken(request) if lines else ""
         if request and (request in self._speaking or lines):
             with self._lock:
                 self._speaking.pop(request, None)
             lines.append(mark_end(request))
         if lines:
-            self._put("\n".join(lines) + "\n")
+            self._put(head + "\n".join(lines) + "\n")
+        self._batches.pop(request, None)
 
     def end(self) -> None:
         """Write every partial line: the process ends."""

@@ -9,6 +9,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -40,8 +41,15 @@ class Reading(NamedTuple):
 
 
 def made_by_itself(kind: type, value: Any) -> Any:
-    """A model class of the user's libraries (pydantic and its like) makes itself."""
+    """A path is made of its text; a model class of the user's libraries (pydantic and its like) makes itself."""
+    if issubclass(kind, PurePath):
+        return kind(msgspec.convert(value, str))
     return kind.model_validate(value)  # type: ignore[attr-defined]
+
+
+def makes_itself(kind: type) -> bool:
+    """Does `made_by_itself` know how?"""
+    return issubclass(kind, PurePath) or hasattr(kind, "model_validate")
 
 
 def problems(value: Any, kind: Any, reading: Reading, path: str = "") -> Iterator[Problem]:

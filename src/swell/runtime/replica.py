@@ -11,26 +11,29 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from swell.model.errors import SwellError
+from swell.model.variant import base_of
 from swell.model.workload import Method, model_name, revision_of, workload_of
 from swell.runtime import load, output
 from swell.runtime.asgi import AsgiApp
-from swell.runtime.batched import Batches
+from swell.runtime.batched import Batched, Batches
 from swell.runtime.call import Callee, ReplicaContext
 from swell.runtime.channel import Channel
 from swell.runtime.endpoint import Endpoint, EndpointCallee, fastapi_app, has_fastapi
+from swell.runtime.hooks import around, hooks_of
 from swell.runtime.http import Connection, Head
 from swell.runtime.interpreter import switch_soon
 from swell.runtime.listener import Listener, end_children
 from swell.runtime.load import Hook, Program, enter_error, report_failure
 from swell.runtime.service import Service
 from swell.runtime.slots import Slots
-from swell.runtime.tracebacks import user_traceback
+from swell.runtime.tracebacks import exit_error, user_traceback
 from swell.runtime.worker import Workers
-from swell.wire.child import Failed, ForkStarted, Launch, Ready, Reattach, Served, Stuck
+from swell.wire import context
+from swell.wire.child import Failed, ForkStarted, Launch, Left, Ready, Reattach, Served, Stuck
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
 try:
@@ -106,6 +109,16 @@ class Replica:
         self._apps: list[AsgiApp] = []
         self._batches: Batches | None = None
         self._foreign = False
+        if launch.mounts:
+            self._mind_volumes(loop)
+
+    def _mind_volumes(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let code in here ask for a commit or a newer version of what is mounted."""
+        from swell.runtime.volumes import Asking
+
+        asking = Asking(loop, self._channel.send)
+        context.volumes[:] = [asking.ask]
+        self._channel.answered = lambda message: asking.again() if message is None else asking.done(message)
 
     async def live(self, listener: socket.socket | None, started: float, timings: list[tuple[str, float]]) -> None:
         """From the first hook to the last."""
@@ -153,21 +166,20 @@ class Replica:
         methods run."""
         if not inspect.iscoroutinefunction(hook):
             return await self._context.workers.call(hook, keep_context=True)
-        return await self._context.loop.create_task(hook(), context=self._context.variables)
+        return await self._context.loop.create_task(_contained(hook()), context=self._context.variables)
 
     async def _offer(self, method: Method) -> None:
         """Make one method callable, in the way it is exposed."""
-        function = self._program.method(method.name)
+        if method.batch is not None:
+            self._offer_batched(method)
+            return
+        function = around(self._program.method(method.name), method.generator)
         web = method.web
         if method.openai is not None:
             from swell.runtime import openai
 
             self._service.add_call(openai.Model(method, function, self._program.arguments(method.name)), "v1")
-        if method.batch is not None:
-            arguments = self._program.arguments(method.name)
-            self._batches = Batches(self._context, method, method.batch, function, arguments)
-            self._service.add_call(self._batches)
-        elif method.tensors is not None:
+        if method.tensors is not None:
             self._offer_model(method, function)
         elif web is None:
             self._service.add_call(Callee(method, function, self._program.arguments(method.name)))
@@ -205,12 +217,35 @@ class Replica:
         """Make it callable as any function is, and by the Open Inference Protocol."""
         from swell.runtime.inference import Model, TakesArrays
 
-        entry, pool = self._program.entry, self._launch.pool
         arguments = self._program.arguments(method.name)
-        namespace, app, workload = workload_of(pool).split("/")
-        name = model_name(namespace, app, workload, method.name, entry.kind == "cls")
         self._service.add_call(TakesArrays(method, function, arguments))
-        self._service.add_call(Model(method, function, arguments, name, revision_of(pool)), "v2")
+        self._service.add_call(Model(method, function, arguments, *self._named(method)), "v2")
+
+    def _named(self, method: Method) -> tuple[str, str]:
+        """Name and version of a model."""
+        entry, pool = self._program.entry, self._launch.pool
+        namespace, app, workload = base_of(workload_of(pool)).split("/")
+        return model_name(namespace, app, workload, method.name, entry.kind == "cls"), revision_of(pool)
+
+    def _offer_batched(self, method: Method) -> None:
+        """Make it callable in each of its ways, by requests that are worked on together."""
+        function = self._program.method(method.name)
+        self._batches = Batches(self._context, method, function, hooks_of(function))
+        given = method, function, self._program.arguments(method.name)
+        faces: dict[str, Batched] = {}
+        if method.stacked:
+            from swell.runtime import batched_models
+
+            if method.tensors is not None:
+                faces = {
+                    "call": batched_models.Arrays(*given),
+                    "v2": batched_models.Model(*given, *self._named(method)),
+                }
+            if method.openai is not None:
+                faces["v1"] = batched_models.Embedder(*given)
+        for name, face in {"call": Batched(*given), **faces}.items():
+            face.batches = self._batches
+            self._service.add_call(face, name)
 
     async def _add_app(self, name: str, app: Callable[..., Any]) -> None:
         served = AsgiApp(self._context, name, app)
@@ -247,6 +282,8 @@ class Replica:
             except Exception as error:
                 sys.stderr.write(f"{_name(hook)} raised at exit:\n{user_traceback(error)}")
         await self._end_children()
+        if self._launch.mounts:
+            self._channel.send(Left())
 
     async def _end_children(self) -> None:
         if self._foreign:
@@ -280,6 +317,13 @@ class Replica:
 
     def _reattach(self) -> Reattach:
         return Reattach(replica=self._launch.replica, pid=os.getpid(), ready=self._ready)
+
+
+async def _contained(running: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await running
+    except SystemExit as error:
+        raise exit_error(error) from error
 
 
 def _name(hook: Hook) -> str:

@@ -8,6 +8,7 @@ import io
 import pickle
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import PurePath
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -125,6 +126,8 @@ def _packed(error: BaseException) -> bytes:
 
 def _plain(value: Any) -> Any:
     """What msgspec does not know, as something it does."""
+    if isinstance(value, PurePath):
+        return str(value)
     for method in ("model_dump", "tolist", "item"):
         convert = getattr(value, method, None)
         if callable(convert) and not isinstance(value, type):

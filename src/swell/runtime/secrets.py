@@ -7,7 +7,9 @@ environment variable, and then they are.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from swell.model.secret import Revealed
 from swell.runtime import limits
@@ -24,7 +26,7 @@ def apply(message: Secrets) -> None:
     """Have these values, and no earlier ones."""
     limits.hide_memory()
     values = variables(message.secrets)
-    if message.folder:
+    if message.folder and (not message.inside or _made(Path(message.folder), message.secrets)):
         values[FOLDER] = message.folder
     for name in _set - values.keys():
         os.environ.pop(name, None)
@@ -36,3 +38,38 @@ def apply(message: Secrets) -> None:
 def variables(secrets: Sequence[Revealed]) -> dict[str, str]:
     """Of a variable that several have, the last one counts."""
     return {name: value for secret in secrets for name, value in secret.values}
+
+
+def _made(folder: Path, secrets: Sequence[Revealed]) -> bool:
+    """Whether the files of this process's sandbox are there: its code may have filled the memory they are in."""
+    try:
+        write(folder, secrets)
+    except OSError as error:
+        sys.stderr.write(f"secrets are not written to files: {error.strerror}\n")
+        return False
+    return True
+
+
+def write(folder: Path, secrets: Sequence[Revealed]) -> None:
+    """A file for each variable. Several processes of a sandbox may do so at a time."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for secret in secrets:
+        _write_all(folder / file_name(secret.name), dict(secret.values))
+
+
+def file_name(secret: str) -> str:
+    """Of a secret's folder. Values that a program brought along are in one called after its app."""
+    return secret.split(":")[1] if secret.startswith("app:") else secret
+
+
+def _write_all(folder: Path, values: dict[str, str]) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for key, value in values.items():
+        # Whoever reads meets the old value or the new one, and never half of one.
+        draft = folder / f".{key}.{os.getpid()}"
+        draft.touch(mode=0o600)
+        draft.write_bytes(value.encode())
+        draft.replace(folder / key)
+    for path in folder.iterdir():
+        if path.name not in values and not path.name.startswith("."):
+            path.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from swell.model.errors import SwellError
 from swell.runtime.call import Callee, ReplicaContext
 from swell.runtime.http import BUSY_LINE, Exchange, Handler
 from swell.runtime.slots import Work
+from swell.runtime.turns import TARGET, Turn
 from swell.wire.http import WEB, ErrorShape, error_body, lower
 
 _WEB = lower(WEB)
@@ -52,6 +53,8 @@ class Service:
         name = request.header(_WEB)
         endpoint = self._web.get(name) if name else None
         if endpoint is None and (callee is None or name or request.method != "POST"):
+            if request.target == TARGET and not name and request.method == "POST":
+                return Turn(exchange, slots, self.accept)
             self._refuse_unknown(exchange, callee, name)
             return None
         if request.deadline <= time.monotonic():

@@ -5,6 +5,8 @@ not known, and fields that do not exist are passed over. So each dataclass, attr
 an annotation is replaced by a msgspec struct of what makes it, that takes nothing else, and what was read becomes
 an instance the way the user's own code would make it. msgspec's own structs, and models, are read as they are.
 
+msgspec reads an enum whose values are all texts or all whole numbers. The members of others are found here.
+
 On the way out msgspec takes an instance for what is in its `__dict__`, so that defaults which stay in the class
 would be missing from the answer: here it is what its fields are.
 """
@@ -17,6 +19,7 @@ import operator
 import types
 import typing
 from copy import copy
+from enum import Enum
 from functools import lru_cache, partial, reduce
 from typing import Annotated, Any, NamedTuple
 
@@ -29,6 +32,28 @@ OMITTED: Any = object()
 
 _ATOMS = frozenset((type(None), bool, int, float, str, bytes))
 _ARRAYS = (list, tuple, set, frozenset)
+
+
+_VALUES = frozenset((type(None), bool, int, float, str))
+"""Of an enum, which JSON and msgpack have."""
+
+
+class _Member:
+    """A member of an enum that msgspec does not read, until it is taken out; a class of its own for each enum."""
+
+    __slots__ = ("member",)
+    kind: type[Enum]
+    member: Enum
+
+    @classmethod
+    def model_validate(cls, value: Any) -> _Member:
+        found = cls()
+        try:
+            found.member = cls.kind(value)
+        except ValueError:
+            shown = f" {value!r}" if type(value) in _VALUES else ""
+            raise ValueError(f"Invalid enum value{shown}") from None
+        return found
 
 
 class _Field(NamedTuple):
@@ -54,6 +79,8 @@ class Shapes:
         """The type to read for `hint`: the very same object where none of these classes is in it."""
         if _is_class(hint):
             return self._structs.get(hint) or self._struct(hint)
+        if _is_odd_enum(hint):
+            return type(hint.__name__, (_Member,), {"kind": hint, "__slots__": ()})
         inner = typing.get_args(hint)
         if not inner or typing.get_origin(hint) is typing.Literal:
             return hint
@@ -70,7 +97,7 @@ class Shapes:
             return {key: self.make(item, f"{place}[...]") for key, item in value.items()}
         if kind in _ARRAYS:
             return _call(place, kind, [self.make(item, f"{place}[{n}]") for n, item in enumerate(value)])
-        return value
+        return value.member if isinstance(value, _Member) else value
 
     def _instance(self, read: msgspec.Struct, place: str) -> Any:
         kind, fields = self._classes[type(read)]
@@ -158,6 +185,14 @@ def _is_class(hint: Any) -> bool:
     return _is_typed_dict(kind) or any(
         map(partial(hasattr, kind), ("__dataclass_fields__", "__attrs_attrs__", "_fields"))
     )
+
+
+def _is_odd_enum(hint: Any) -> bool:
+    """Is it an enum of plain values that are neither all texts nor all whole numbers?"""
+    if not isinstance(hint, type) or not issubclass(hint, Enum):
+        return False
+    kinds = {type(member.value) for member in hint}
+    return kinds <= _VALUES and kinds not in ({str}, {int}, set())
 
 
 def _is_typed_dict(kind: type) -> bool:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from swell.runtime.turns import Line, Turn
 from swell.runtime.watchdog import Watchdog
 
 
@@ -54,6 +55,8 @@ class Slots:
         self.closed = ""
         """Why nothing new is admitted; empty while it is."""
         self.running: set[Work] = set()
+        self.line: Line[Turn] = Line()
+        """Gateways that wait for a slot, or were given one."""
         self._loop = loop
         self._report = stuck
         self._stopping: dict[Work, asyncio.TimerHandle] = {}
@@ -67,7 +70,7 @@ class Slots:
 
     def free(self) -> bool:
         """Would an input be admitted now?"""
-        return not self.closed and len(self.running) < self.limit
+        return not self.closed and len(self.running) + len(self.line.given) < self.limit
 
     def take(self, work: Work) -> None:
         """Start counting an input. Ask `free` first."""
@@ -100,8 +103,9 @@ class Slots:
         elif earliest <= self._earliest:
             self._earliest = min(other.deadline for other in self.running)
             self._watchdog.expect(self._earliest)
-        if not self.running and self._empty is not None and not self._empty.done():
-            self._empty.set_result(None)
+        if self.line.waiting:
+            self._pass_on()
+        self._tell_if_empty()
 
     def stop(self, work: Work) -> None:
         """Nobody waits for this input any more: make its code stop."""
@@ -111,12 +115,51 @@ class Slots:
     def close(self, reason: str) -> None:
         """Admit nothing from now on."""
         self.closed = self.closed or reason
+        while self.line.waiting:
+            self.line.waiting.popleft().refuse(410, f"This replica takes nothing new: {self.closed}.")
+
+    # -- turns: gateways that wait for a slot ---------------------------------------------------
+
+    def ask(self, turn: Turn) -> None:
+        """A gateway asks for a slot, and may wait for it."""
+        if self.closed:
+            turn.refuse(410, f"This replica takes nothing new: {self.closed}.")
+        elif not turn.wait_s and not self.free():
+            turn.refuse(503, f"This replica works on {self.limit} of {self.limit} inputs.")
+        else:
+            self.line.waiting.append(turn)
+            turn.wait()
+            self._pass_on()
+
+    def leave(self, turn: Turn) -> None:
+        """A gateway gives up its place, or its slot."""
+        self.line.leave(turn)
+        self._pass_on()
+        self._tell_if_empty()
+
+    def redeem(self, turn: Turn) -> None:
+        """The request that this slot was kept for is here."""
+        self.line.leave(turn)
+
+    def _pass_on(self) -> None:
+        """Slots that are free go to those that wait for one, before any request that just comes."""
+        line = self.line
+        while line.waiting and self.free():
+            turn = line.next()
+            turn.give(self.limit - len(self.running) - len(line.given), len(line.waiting))
 
     async def emptied(self) -> None:
-        """Wait until no input is worked on."""
-        if self.running:
+        """Wait until no input is worked on, those that a slot is held for included: they are another process's."""
+        if self._busy():
             self._empty = self._loop.create_future()
             await self._empty
+
+    def _busy(self) -> bool:
+        return bool(self.running) or any(turn.holds for turn in self.line.given)
+
+    def _tell_if_empty(self) -> None:
+        if self._empty is not None and not self._empty.done() and not self._busy():
+            self._empty.set_result(None)
 
     def _attempt(self, work: Work, attempt: int) -> None:
         if attempt < self._ATTEMPTS:

@@ -1,8 +1,8 @@
 """How does a loaded program wait to be forked? One thread, one blocking loop, no event loop.
 
 What a fork inherits must be quiet: a thread that holds a lock at the moment of the fork holds it for
-ever in the child. So a template starts no thread of its own, reports those that the user's code started,
-and refuses to be forked where that is known to break (an initialised CUDA driver).
+ever in the child. So a template starts no thread of its own, reports those that the user's code started and
+forks only while they rest, and refuses to be forked where that is known to break (an initialised CUDA driver).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import select
 import signal
 import socket
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -26,7 +25,8 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.runtime import endpoint, limits, replica, secrets
 from swell.runtime.load import Program
-from swell.wire.child import Down, Drain, Exited, Fork, Forked, Launch, Ready, Reattach, Secrets
+from swell.runtime.threads import other_threads, restless
+from swell.wire.child import Down, Drain, Exited, Fork, Forked, Launch, Ready, Reattach, Secrets, Unforked
 from swell.wire.frames import Unpacker, pack
 from swell.wire.identity import open_pidfd
 
@@ -35,6 +35,9 @@ T = TypeVar("T")
 _FDS_PER_FORK = 3
 _CUDA_NOT_INITIALIZED = 3
 """What every function of the driver answers before its cuInit was called."""
+_REST_S = 3.0
+"""How long a fork waits for the program's threads to rest: less than `fork_probe_s`, more than what a load leaves
+behind takes to settle on a busy machine (threads of onnxruntime spin for 30 ms of CPU)."""
 _RECONNECT_PAUSE_S = 0.05
 _NO_PIDFD_POLL_MS = 100
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -51,33 +54,6 @@ def serve(program: Program, launch: Launch, channel: socket.socket, timings: lis
         pack(Ready(pid=os.getpid(), timings_ms=tuple(timings), threads=other_threads(), refused=unforkable()))
     )
     _Template(program, launch, channel).loop()
-
-
-def other_threads() -> tuple[str, ...]:
-    """Names of the threads of this process beyond the one that asks: Python's, and for others the kernel's.
-
-    One that a library started and gave no name has the kernel's name of the process: those are only counted.
-    """
-    mine = str(os.getpid())
-    known = {str(thread.native_id): thread.name for thread in threading.enumerate()}
-    try:
-        tasks = [task for task in os.listdir("/proc/self/task") if task != mine]
-        process = _kernels_name(mine)
-    except OSError:
-        return ()
-    names = []
-    for task in tasks:
-        try:
-            names.append(known.get(task) or _kernels_name(task))
-        except OSError:
-            continue
-    unnamed = names.count(process)
-    told = sorted(name for name in names if name != process)
-    return (*told, *([f"{unnamed} without a name, of a library"] if unnamed else []))
-
-
-def _kernels_name(task: str) -> str:
-    return Path(f"/proc/self/task/{task}/comm").read_text().strip()
 
 
 def unforkable() -> str:
@@ -119,6 +95,8 @@ class _Template:
         """Pid → (replica, pidfd)."""
         self.enclose: Callable[[], None] | None = None
         """What a fork does to keep to itself, in a sandbox."""
+        self.refused = ""
+        """Why it is not forked any more."""
         if launch.revision.isolation is not None:
             from swell.runtime.runner.sandbox.kernel import enclose
 
@@ -154,6 +132,14 @@ class _Template:
 
     def fork(self, order: Fork, received: float) -> None:
         fds = [self.fds.popleft() for _ in range(_FDS_PER_FORK + order.groups)]
+        if not self.refused and (moving := restless(_REST_S)):
+            held = "what they hold at a fork stays locked in it: start them in enter()"
+            self.refused = f"threads of it do not rest ({', '.join(moving)}), and {held}"
+        if self.refused:
+            for fd in fds:
+                os.close(fd)
+            self.send(Unforked(replica=order.replica, why=self.refused))
+            return
         pid = os.fork()
         if pid == 0:
             self.become(order, fds, received)
@@ -182,6 +168,10 @@ class _Template:
                     os.close(pidfd)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
+            if order.mounts:
+                from swell.runtime import volumes
+
+                volumes.enter(order.mounts)
             if self.enclose is not None:
                 self.enclose()
             gc.enable()
@@ -189,7 +179,12 @@ class _Template:
             if self.launch.revision.secrets:
                 secrets.apply(read_frame(channel, Secrets))
             launch = msgspec.structs.replace(
-                self.launch, replica=order.replica, role="serving", address=order.address, listener_fd=listening
+                self.launch,
+                replica=order.replica,
+                role="serving",
+                address=order.address,
+                listener_fd=listening,
+                mounts=order.mounts,
             )
             run_replica(self.program, launch, channel, received, [("fork", _ms_since(received))])
             status = 0
@@ -217,7 +212,7 @@ class _Template:
                 )
             )
 
-    def send(self, message: Forked | Exited | Reattach, fds: list[int] | None = None) -> None:
+    def send(self, message: Forked | Unforked | Exited | Reattach, fds: list[int] | None = None) -> None:
         """Tell the runner. If it is gone, the next one asks for nothing that is lost here."""
         try:
             frame = pack(message)
@@ -272,9 +267,6 @@ def run_replica(
 ) -> None:
     """Serve until the replica is over. `started`: monotonic time its start-up began."""
     listener = socket.socket(fileno=launch.listener_fd) if launch.listener_fd >= 0 else None
-    if listener is not None and not launch.address.startswith("unix:"):
-        listener.close()
-        listener = None
     replica.run(program, launch, channel, listener, started, timings)
 
 

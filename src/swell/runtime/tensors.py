@@ -58,7 +58,7 @@ def array_out_of(value: Any, wanted: Tensor, taker: str) -> Any:
         return _from_json(Input(wanted.name, wanted.datatype, shape, {}, value if shape else [value]))
     try:
         return np.array(value)
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, MemoryError) as error:
         raise Misfit(f"makes no array: {error}") from None
 
 
@@ -78,7 +78,7 @@ def _numbers_of(given: Input, raw: memoryview) -> Any:
     if len(raw) != due:
         raise Misfit(f"has {len(raw)} bytes of data; {given.datatype} {[*given.shape]} is {due}")
     # Copied: user code may write to it, and where it lies in the body it need not be aligned.
-    return np.frombuffer(raw, kind.newbyteorder("<")).astype(kind, copy=True).reshape(given.shape)
+    return _shaped(np.frombuffer(raw, kind.newbyteorder("<")).astype(kind, copy=True), given.shape)
 
 
 def _texts_of(given: Input, raw: memoryview) -> Any:
@@ -110,9 +110,10 @@ def _from_json(given: Input) -> Any:
         if min(found) < bounds.min or max(found) > bounds.max:
             raise Misfit(f"has numbers that are out of the range of {datatype}")
     try:
-        read = np.array(found, kind).reshape(given.shape)
+        read = np.array(found, kind)
     except OverflowError:
         raise Misfit(f"has numbers that are out of the range of {datatype}") from None
+    read = _shaped(read, given.shape)
     return _rounded(read) if datatype == "BF16" else read
 
 
@@ -149,7 +150,15 @@ def _objects(found: list[Any], shape: tuple[int, ...]) -> Any:
     np = import_module("numpy")
     made = np.empty(len(found), object)
     made[:] = found
-    return made.reshape(shape)
+    return _shaped(made, shape)
+
+
+def _shaped(array: Any, shape: tuple[int, ...]) -> Any:
+    """Of that shape, which has as many elements: but there are bounds to the number of dimensions, and to each."""
+    try:
+        return array.reshape(shape)
+    except (ValueError, OverflowError) as error:
+        raise Misfit(f"has a shape of {len(shape)} dimensions that no array has: {error}") from None
 
 
 # -- outputs ----------------------------------------------------------------------------------

@@ -49,6 +49,14 @@ def user_stack(thread: int) -> str:
     return _as_known("".join(traceback.StackSummary.extract(users).format()))
 
 
+def exit_error(left: SystemExit) -> RuntimeError:
+    """What `sys.exit()` in code that is not the whole program is: an error like others. Passed on as it is, it would
+    end whichever thread or loop it came to, and nobody would be told."""
+    error = RuntimeError(f"it called sys.exit({'' if left.code is None else repr(left.code)})")
+    error.__cause__ = left
+    return error
+
+
 def summary(error: BaseException) -> str:
     """ "TypeError: what it says" in one line or, where it says nothing, its type alone."""
     name = type(error).__qualname__

@@ -8,6 +8,7 @@ that left: what still runs then is stopped.
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from collections import deque
 from time import perf_counter_ns, process_time_ns
@@ -40,6 +41,10 @@ from swell.wire.websocket import (
 
 AHEAD_MAX = 256 * 1024
 """Bytes of messages that wait for the application before the connection is not read any more."""
+TRUSTED_EXTENSION = "swell.trusted"
+"""Of a WebSocket's scope: its caller has a key that may deploy the app."""
+LOOK_S = 1.0
+"""While that is so, nothing tells that the peer went: it is looked for this often."""
 CLOSE_WAIT_S = 10.0
 """A peer that was sent a Close has this long to answer with its own."""
 
@@ -68,7 +73,9 @@ class WebSocketCall(asyncio.Protocol):
         self._messages = Messages()
         self._inbox: deque[Message] = deque([{"type": "websocket.connect"}])
         self._inbox_size = 0
+        self._ahead_max: float = AHEAD_MAX
         self._paused = False
+        self._look: asyncio.TimerHandle | None = None
         self._farewell: Message | None = None
         """What the application is told last: the session is over for it."""
         self._news = asyncio.Event()
@@ -161,10 +168,23 @@ class WebSocketCall(asyncio.Protocol):
             text, data = (payload, None) if kind == TEXT else (None, payload)
             self._inbox.append({"type": "websocket.receive", "text": text, "bytes": data})
             self._inbox_size += len(payload)
-            if self._inbox_size > AHEAD_MAX and not self._paused:
+            if self._inbox_size > self._ahead_max and not self._paused:
                 self._paused = True
                 self._transport.pause_reading()
+                if self._look is None:
+                    self._look = self._replica.loop.call_later(LOOK_S, self._looked)
             self._news.set()
+
+    def _looked(self) -> None:
+        """A peer that is gone is read to its end, however far behind the application is: little can be left of it."""
+        self._look = None
+        if not self._paused or self._lost:
+            return
+        if hung_up(self._transport):
+            self._paused, self._ahead_max = False, math.inf
+            self._transport.resume_reading()
+        else:
+            self._look = self._replica.loop.call_later(LOOK_S, self._looked)
 
     def _tell(self, code: int, reason: str) -> None:
         """The application is to hear that it is over, behind what it has not heard yet."""
@@ -294,9 +314,12 @@ def _scope(exchange: Exchange, state: dict[str, Any]) -> dict[str, Any]:
     del scope["method"]
     offered = b",".join(value for name, value in exchange.request.headers if name == b"sec-websocket-protocol")
     words = [word.strip() for word in offered.decode("latin-1").split(",")]
+    extensions: dict[str, dict[str, Any]] = {"websocket.http.response": {}}
+    if exchange.request.trusted:
+        extensions[TRUSTED_EXTENSION] = {}
     return scope | {
         "type": "websocket",
         "scheme": "wss" if scope["scheme"] == "https" else "ws",
         "subprotocols": [word for word in words if word],
-        "extensions": {"websocket.http.response": {}},
+        "extensions": extensions,
     }

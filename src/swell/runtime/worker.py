@@ -1,8 +1,8 @@
 """Where does synchronous user code run, and how is it interrupted? On threads that live as long as the replica.
 
-Short jobs are run by one thread, one after the other: waking a thread, and handing it the interpreter's lock,
-costs more than they do. As soon as jobs take longer, or the thread is held up by one, every job that waits
-gets a thread of its own.
+Where one thread is enough (`Breadth`), it runs jobs one after the other: waking a thread, and handing it the
+interpreter's lock, costs more than short ones do. Where it is not, or as soon as it is held up by a job, every job
+that waits gets a thread of its own.
 
 Interrupting raises `InputCancellation` in the thread. It must never reach the input after the one it was
 meant for: it is only set while the job is armed, under the worker's lock, and what was set but not yet
@@ -22,18 +22,13 @@ from contextvars import copy_context
 from time import perf_counter_ns, thread_time_ns
 from typing import Any, TypeVar
 
+from swell.runtime.breadth import MEAN_OVER, Breadth
 from swell.runtime.interpreter import USUAL_S, switch_soon
-from swell.runtime.tracebacks import user_traceback
+from swell.runtime.tracebacks import exit_error, user_traceback
 from swell.wire.context import InputCancellation, waits
 
 T = TypeVar("T")
 
-SHORT_NS = 200_000
-"""Jobs that take less than this on average are short."""
-MEAN_OVER = 16
-"""Jobs over which that average is taken, the newest counting most."""
-RECONSIDER_AFTER = 1000
-"""Long jobs after which it is seen anew whether they still are."""
 YIELDING_NS = int(USUAL_S * 1e9)
 """Jobs that take less than this on average are over before anybody has to ask them for the interpreter."""
 WATCH_S = 0.05
@@ -69,11 +64,7 @@ class Workers:
         self._threads = 0
         self._busy = 0
         """Threads that work or were woken to."""
-        self._width = 1
-        """Threads that may be busy now."""
-        self._short = True
-        self._mean_ns = 0.0
-        self._until_reconsidered = 0
+        self._breadth = Breadth(limit)
         self._yielding = False
         """Jobs are known to be over soon: nobody is switched to in the middle of one."""
         self._watching = False
@@ -91,8 +82,7 @@ class Workers:
         with self._lock:
             self._waiting.append(job)
             woken = self._wake(1)
-        for worker in woken:
-            worker.wake()
+        woken = self._rouse(woken)
         if self._yielding and not self._watching:
             self._watching = True
             self._watch_later()
@@ -120,6 +110,8 @@ class Workers:
         def run() -> None:
             try:
                 outcome.append((True, work()))
+            except SystemExit as error:
+                outcome.append((False, exit_error(error)))
             except Exception as error:
                 outcome.append((False, error))
 
@@ -148,7 +140,7 @@ class Workers:
         One too many sleeps even while jobs wait, if somebody looks after them.
         """
         with self._lock:
-            if self._waiting and (self._busy <= self._width or not self._looking):
+            if self._waiting and (self._busy <= self._breadth.width or not self._looking):
                 return self._waiting.popleft()
             self._busy -= 1
             self._idle.append(worker)
@@ -156,39 +148,29 @@ class Workers:
 
     def ended(self, job: Job, took_ns: int) -> None:
         """The job's code is over: learn from it, and have the loop told, once for all that end meanwhile."""
-        self._learn(took_ns)
+        self._learn(took_ns, job.cpu_ns)
         self._done += 1
         self._ended.append(job)
         if not self._told:
             self._told = True
             self._loop.call_soon_threadsafe(self._tell)
 
-    def _learn(self, took_ns: int) -> None:
-        """Are jobs short? Of long ones only their number is counted, since threads side by side hold each other up."""
-        self._mean_ns += (took_ns - self._mean_ns) / MEAN_OVER
-        yielding = self._mean_ns < YIELDING_NS
+    def _learn(self, took_ns: int, cpu_ns: int) -> None:
+        breadth = self._breadth
+        with self._lock:
+            breadth.learn(took_ns, cpu_ns, perf_counter_ns())
+        yielding = breadth.mean_ns < YIELDING_NS
         if yielding is not self._yielding and self._done >= MEAN_OVER:
             # Set, not flipped: the loop's look may set it at the same time.
             self._yielding = yielding
             switch_soon(not yielding)
-        if self._short:
-            if self._mean_ns > SHORT_NS:
-                self._short = False
-                self._until_reconsidered = RECONSIDER_AFTER
-                self._width = self._limit
-        else:
-            self._until_reconsidered -= 1
-            if self._until_reconsidered <= 0:
-                self._short = True
-                self._mean_ns = 0.0
-                self._width = 1
 
     # -- on the loop --------------------------------------------------------------------------
 
     def _wake(self, count: int) -> list[_Worker]:
         """Up to so many more workers, as far as they may work now; each has to be woken then. Under the lock."""
         woken = []
-        for _ in range(min(count, self._width - self._busy)):
+        for _ in range(min(count, self._breadth.width - self._busy)):
             if self._idle:
                 woken.append(self._idle.pop())
             elif self._threads < self._limit:
@@ -199,18 +181,32 @@ class Workers:
             self._busy += 1
         return woken
 
+    def _rouse(self, woken: list[_Worker]) -> list[_Worker]:
+        """Have those that `_wake` gave look for jobs; returns who does. Where the system allows no further thread, jobs
+        wait for those that there are, and it is tried again while they do."""
+        for nth, worker in enumerate(woken):
+            try:
+                worker.wake()
+            except RuntimeError:
+                # Only new ones can fail, and they come last.
+                with self._lock:
+                    self._threads -= len(woken) - nth
+                    self._busy -= len(woken) - nth
+                    self._breadth.no_more_than(self._busy)
+                return woken[:nth]
+        return woken
+
     def _look(self) -> None:
         """While jobs wait: is one done now and then?"""
         with self._lock:
             if self._waiting and self._done == self._done_before:
-                self._width = min(self._limit, 2 * self._width)
-            elif self._short and not self._waiting:
-                self._width = 1
+                self._breadth.double()
+            elif not self._waiting:
+                self._breadth.rest()
             woken = self._wake(len(self._waiting))
             self._looking = bool(self._waiting)
             self._done_before = self._done
-        for worker in woken:
-            worker.wake()
+        self._rouse(woken)
         if self._looking:
             self._loop.call_later(STALL_S, self._look)
 

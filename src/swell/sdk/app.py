@@ -19,9 +19,10 @@ from swell.sdk.image import Image
 from swell.sdk.marks import Given
 from swell.sdk.refusal import refuse
 from swell.sdk.retries import Retries, retrying
-from swell.sdk.secret import Secret
+from swell.sdk.secret import Secret, given_secrets
 from swell.sdk.signatures import public
 from swell.sdk.unavailable import stand_in
+from swell.sdk.volume import Volume, mounts
 
 if TYPE_CHECKING:
     from swell.sdk.run import Running
@@ -57,17 +58,20 @@ class App:
         tags: Mapping[str, str] | None = None,
         image: Image | None = None,
         secrets: Sequence[Secret] = (),
-        volumes: Mapping[Folder, Any] = {},
+        volumes: Mapping[Folder, Volume] = {},
         include_source: bool = True,
     ) -> None:
         if name is not None and not isinstance(name, str):
             raise SwellError("bad_argument", f"App({name!r}): the name must be text.")
         self.given = Given("App", {k: v for k, v in locals().items() if k != "self"})
         self.name = name
+        if not isinstance(tags, Mapping | None):
+            raise SwellError("bad_argument", f"App(tags={tags!r}): give names and values, like {{'team': 'vision'}}.")
         self.tags = dict(tags or {})
         self.image = image
         self.include_source = include_source
-        self.secrets = _secrets(self.given)
+        self.secrets = given_secrets(self.given)
+        self.volumes = mounts(self.given)
         self.declared: dict[str, describe.Declared] = {}
         """Workload name → what was registered."""
         self._functions: dict[str, Function] = {}
@@ -92,7 +96,7 @@ class App:
         gpu: str | list[str] | None = None,
         serialized: bool = False,
         network_file_systems: Mapping[Folder, Any] = {},
-        volumes: Mapping[Folder, Any] = {},
+        volumes: Mapping[Folder, Volume] = {},
         cpu: float | tuple[float, float] | None = None,
         memory: int | tuple[int, int] | None = None,
         ephemeral_disk: int | None = None,
@@ -139,7 +143,7 @@ class App:
         gpu: str | list[str] | None = None,
         serialized: bool = False,
         network_file_systems: Mapping[Folder, Any] = {},
-        volumes: Mapping[Folder, Any] = {},
+        volumes: Mapping[Folder, Volume] = {},
         cpu: float | tuple[float, float] | None = None,
         memory: int | tuple[int, int] | None = None,
         ephemeral_disk: int | None = None,
@@ -227,7 +231,8 @@ class App:
             given=given,
             image=image or self.image,
             include_source=self.include_source if include is None else bool(include),
-            secrets=(*self.secrets, *_secrets(given)),
+            secrets=(*self.secrets, *given_secrets(given)),
+            volumes={**self.volumes, **mounts(given)},
         )
 
     def _register(self, name: str, declared: describe.Declared) -> None:
@@ -327,17 +332,6 @@ class App:
         at = self.binding.resolve(repr(self))
         await at.client.stop.start(at.app, at.namespace)
         self.binding.deployed = None
-
-
-def _secrets(given: Given) -> tuple[Secret, ...]:
-    secrets = tuple(given.values["secrets"] or ())
-    for each in secrets:
-        if not isinstance(each, Secret):
-            kind = type(each).__name__
-            raise SwellError(
-                "bad_argument", f"{given.callable}(secrets=[…]): give swell.Secret objects, not one of type {kind}."
-            )
-    return secrets
 
 
 stand_in(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 _ONE_NODE = "there is one node, and it is where `swell up` runs"
 _SECRETS = "builds are given no secrets; the installer reads what the server's own environment says of indexes"
-_VOLUMES = "volumes are not available yet; use a folder of the node"
+_VOLUMES = "builds are given no volumes; read them in an @enter method"
+_ITS_VOLUMES = "volumes belong to what is deployed; give volumes= to the function or class itself"
+_VOLUME_VERSION = "there is one kind of volume; leave it out"
 _DOMAINS = "web endpoints are reached at {label}.localhost and /web/{label}/"
 _NO_BUILD_STEPS = "packages are installed as they are; there is no build step to set up"
 _CACHED = "environments are cached by what is in them; change a version to get a new one"
@@ -14,7 +16,6 @@ _CLIENT = "set SWELL_URL and SWELL_KEY to choose the server"
 _RESOURCES_REFUSED: dict[str, str] = {
     "serialized": "code is imported from source, never pickled; put the function at the top level of a file",
     "network_file_systems": "network file systems are not available; use a folder of the node",
-    "volumes": _VOLUMES,
     "ephemeral_disk": "a replica uses its node's own disk, without a quota",
     "proxy": "the function reaches the network as its node does",
     "cloud": _ONE_NODE,
@@ -27,25 +28,72 @@ _RESOURCES_REFUSED: dict[str, str] = {
 }
 
 _BUILD_REFUSED = {"force_build": _CACHED, "env": _NO_BUILD_STEPS, "secrets": _SECRETS, "gpu": _NO_BUILD_STEPS}
+_STEP = "a step takes nothing of its own; use Image.env, and secrets= of the function"
+_STEP_REFUSED = {"force_build": _CACHED, "env": _STEP, "secrets": _STEP, "gpu": _STEP}
+_CONTEXT = "only the text of a Dockerfile travels; files come along with add_local_*"
+_PULLED = "credentials for registries are not available; the engine pulls with its own"
+_BUILT_HERE = "it runs on the node that builds the environment, with all that this has"
 
 REFUSED: dict[str, dict[str, str]] = {
-    "App": {"volumes": _VOLUMES},
     "App.function": {"schedule": "schedules are not available yet; call it from cron"} | _RESOURCES_REFUSED,
     "App.cls": _RESOURCES_REFUSED,
-    "App.run": {"client": _CLIENT, "interactive": "interactive sessions in a replica are not available"},
+    "App.run": {"client": _CLIENT, "interactive": "a function has no terminal; `swell shell` opens one in what it has"},
     "App.deploy": {"client": _CLIENT},
     "Secret.from_name": {"client": _CLIENT},
     "Secret.from_dotenv": {"client": _CLIENT},
+    "Volume.from_name": {"client": _CLIENT, "version": _VOLUME_VERSION, "create_options": _VOLUME_VERSION},
+    "Volume.ephemeral": {"client": _CLIENT, "version": _VOLUME_VERSION},
+    "Volume.delete": {"client": _CLIENT},
+    "Volume.rename": {"client": _CLIENT},
     "App.lookup": {"client": _CLIENT, "create_if_missing": "an app is made by deploying functions"},
     "App.stop": {"client": _CLIENT},
     "Function.from_name": {"client": _CLIENT},
     "Cls.from_name": {"client": _CLIENT},
+    "Function.with_options": {"volumes": _ITS_VOLUMES, "region": _ONE_NODE, "cloud": _ONE_NODE},
+    "Cls.with_options": {"volumes": _ITS_VOLUMES, "region": _ONE_NODE, "cloud": _ONE_NODE},
     "fastapi_endpoint": {"custom_domains": _DOMAINS},
     "asgi_app": {"custom_domains": _DOMAINS},
     "wsgi_app": {"custom_domains": _DOMAINS},
     "web_server": {"custom_domains": _DOMAINS},
     "Image.debian_slim": {"force_build": _CACHED},
+    "Image.micromamba": {"force_build": _CACHED},
+    "Image.from_registry": {"secret": _PULLED, "force_build": _CACHED},
+    "Image.from_aws_ecr": {"secret": _PULLED, "force_build": _CACHED},
+    "Image.from_gcp_artifact_registry": {"secret": _PULLED, "force_build": _CACHED},
+    "Image.from_scratch": {"force_build": _CACHED},
+    "Image.from_dockerfile": {
+        **_STEP_REFUSED,
+        "context_dir": _CONTEXT,
+        "ignore": _CONTEXT,
+        "registry_secret": _PULLED,
+    },
+    "Image.apt_install": _STEP_REFUSED,
+    "Image.run_commands": {**_STEP_REFUSED, "volumes": _VOLUMES},
+    "Image.dockerfile_commands": {
+        **_STEP_REFUSED,
+        "context_dir": _CONTEXT,
+        "context_files": _CONTEXT,
+        "ignore": _CONTEXT,
+    },
+    "Image.micromamba_install": _STEP_REFUSED,
+    "Image.run_function": {
+        "volumes": _VOLUMES,
+        "network_file_systems": "network file systems are not available; use a folder of the node",
+        "gpu": _BUILT_HERE,
+        "cpu": _BUILT_HERE,
+        "memory": _BUILT_HERE,
+        "cloud": _ONE_NODE,
+        "region": _ONE_NODE,
+        "force_build": _CACHED,
+    },
     "Image.pip_install": _BUILD_REFUSED,
+    "Image.pip_install_from_requirements": _BUILD_REFUSED,
+    "Image.pip_install_from_pyproject": _BUILD_REFUSED,
+    "Image.uv_sync": {
+        **_BUILD_REFUSED,
+        "extra_options": "its lock file says all but groups= and extras=",
+        "uv_version": "the uv of who deploys is used",
+    },
     "Image.uv_pip_install": {**_BUILD_REFUSED, "uv_version": "the server's own uv is used"},
     "Image.add_local_file": {"copy": _NO_LAYERS},
     "Image.add_local_dir": {"copy": _NO_LAYERS},
@@ -60,6 +108,7 @@ _RESOURCES_EFFECTS: dict[str, str] = {
     "image": "Environment.packages, Environment.variables and the files in Revision.bundle; default: the app's",
     "env": "Environment.variables, over those of the image",
     "secrets": "Revision.secrets, after those of the app: the last one that has a variable counts, also over env=",
+    "volumes": "Revision.volumes: a volume at each of these paths, and those of the app at others",
     "gpu": "Needs.gpu: a node must have one of these kinds",
     "cpu": "Needs.cpu in cores, and with a pair Needs.cpu_limit",
     "memory": "Needs.memory_mib, and with a pair Needs.memory_limit_mib",
@@ -102,6 +151,29 @@ _SCALING_EFFECTS = {
     "scaledown_window": "Scaling.idle_s until the next deploy",
 }
 
+_OPTION_EFFECTS: dict[str, str] = {
+    "cpu": "Options.cpu, and with a pair Options.cpu_limit",
+    "memory": "Options.memory_mib, and with a pair Options.memory_limit_mib",
+    "gpu": "Options.gpu",
+    "env": "Options.variables, over those it was deployed with",
+    "secrets": "Options.secrets, in place of those it was deployed with",
+    "retries": "Options.retrying: callers send failed calls again",
+    "max_containers": "Options.max_replicas: of these replicas alone",
+    "buffer_containers": "Options.buffer_replicas",
+    "scaledown_window": "Options.idle_s in seconds",
+    "timeout": "Options.timeout_s",
+}
+
+_CONCURRENCY_EFFECTS = {
+    "max_inputs": "Options.max_inputs and, where target_inputs is not given, that too",
+    "target_inputs": "Options.target_inputs; default: max_inputs",
+}
+
+_BATCHING_EFFECTS = {
+    "max_batch_size": "Batch.max_size of Options.batch: inputs of one batch, and room for two where there is less",
+    "wait_ms": "Batch.wait_ms of Options.batch: how long a call may wait for others while the function could have it",
+}
+
 _MAP_EFFECTS = {"kwargs": "given to every call"}
 
 _LOOKUP_EFFECTS = {
@@ -117,6 +189,7 @@ EFFECTS: dict[str, dict[str, str]] = {
         "tags": "App.tags",
         "image": "default of its functions: Environment.packages, Environment.variables, the files in Revision.bundle",
         "secrets": "Revision.secrets of its functions, before their own",
+        "volumes": "Revision.volumes of its functions, unless they have others at the same paths",
         "include_source": "default of its functions: what is in Revision.bundle",
     },
     "App.function": {
@@ -165,9 +238,19 @@ EFFECTS: dict[str, dict[str, str]] = {
     },
     "Function.update_autoscaler": _SCALING_EFFECTS,
     "Cls.update_autoscaler": _SCALING_EFFECTS,
+    "Function.with_options": _OPTION_EFFECTS,
+    "Function.with_concurrency": _CONCURRENCY_EFFECTS,
+    "Function.with_batching": _BATCHING_EFFECTS,
+    "Cls.with_options": _OPTION_EFFECTS,
+    "Cls.with_concurrency": _CONCURRENCY_EFFECTS,
+    "Cls.with_batching": _BATCHING_EFFECTS,
     "Function.from_name": _LOOKUP_EFFECTS,
     "Cls.from_name": _LOOKUP_EFFECTS,
     "method": {"is_generator": _STREAMED},
+    "parameter": {
+        "default": "Parameter.default: the value where none is given; without one, it has to be",
+        "init": "False: it is no parameter (Entry.parameters), but an attribute that a hook sets",
+    },
     "enter": {"snap": "Entry.enter_snap instead of Entry.enter (with enable_memory_snapshot)"},
     "concurrent": {
         "max_inputs": "Revision.max_inputs and, where target_inputs is not given, Revision.target_inputs",
@@ -184,6 +267,14 @@ EFFECTS: dict[str, dict[str, str]] = {
         "Revision.max_inputs, where @concurrent does not say otherwise",
         "wait_ms": "Batch.wait_ms: how long a call may wait for others while the function could have it",
     },
+    "cached": {
+        "ttl_s": "Caching.ttl_s: for so long an answer is given to whoever calls with the same",
+        "vary": "Caching.vary: headers of a request on which its answer depends, beside its body",
+    },
+    "transform": {
+        "before": "is given what a caller sends, and returns the function's argument; Method.tensors: none",
+        "after": "is given what the function returned, and returns the answer",
+    },
     "fastapi_endpoint": {**_WEB_EFFECTS, "method": "Web.http_method", "docs": "Web.docs"},
     "asgi_app": _WEB_EFFECTS,
     "wsgi_app": _WEB_EFFECTS,
@@ -194,7 +285,7 @@ EFFECTS: dict[str, dict[str, str]] = {
     },
     "openai": {
         "api": "Method.openai: the part of the OpenAI API that it answers",
-        "model": "Method.openai: the name that clients say",
+        "model": "Method.openai: the name that clients say, with -dev at its end in an app that runs for a while",
     },
     "tensors": {
         "inputs": "Method.tensors: name of an argument → (datatype, shape), -1 for any length",
@@ -223,12 +314,92 @@ EFFECTS: dict[str, dict[str, str]] = {
         "path": "folder (or file in it) from which the file is looked for upwards; default: the working directory",
         "filename": "the file's name",
     },
+    "Volume.from_name": {
+        "name": "VolumeUse.name in Revision.volumes",
+        "environment_name": "VolumeUse.namespace; default: that of the app",
+        "create_if_missing": "it is made when it is first used, a deploy included",
+    },
+    "Volume.ephemeral": {"environment_name": "the namespace"},
+    "Volume.with_mount_options": {
+        "read_only": "VolumeUse.read_only: it cannot be written to",
+        "sub_path": "VolumeUse.sub_path: only this folder of it",
+    },
+    "Volume.listdir": {"path": "the folder", "recursive": "with all below it"},
+    "Volume.iterdir": {"path": "the folder", "recursive": "False: only what is right in it"},
+    "Volume.read_file": {"path": "the file"},
+    "Volume.read_file_into_fileobj": {"path": "the file", "fileobj": "what it is written to"},
+    "Volume.remove_file": {"path": "the file", "recursive": "a folder with all below it"},
+    "Volume.copy_files": {
+        "src_paths": "what is copied",
+        "dst_path": "the folder that it is copied into, or the name of the copy",
+        "recursive": "folders, too",
+    },
+    "Volume.batch_upload": {"force": "files that are there are written over"},
+    "Volume.delete": {
+        "name": "the volume",
+        "allow_missing": "one that is not there is no error",
+        "environment_name": "the namespace",
+    },
+    "Volume.rename": {"old_name": "the volume", "new_name": "its new name", "environment_name": "the namespace"},
     "Image.debian_slim": {
         "python_version": "Environment.python, and what calls need there in Environment.packages; "
         "default: the deploying interpreter's"
     },
     "Image.pip_install": _INDEX_EFFECTS,
     "Image.uv_pip_install": {**_INDEX_EFFECTS, "requirements": "lines of these files, in Environment.packages"},
+    "Image.pip_install_from_requirements": {
+        **{name: does for name, does in _INDEX_EFFECTS.items() if name != "packages"},
+        "requirements_txt": "lines of this file, in Environment.packages",
+    },
+    "Image.pip_install_from_pyproject": {
+        **{name: does for name, does in _INDEX_EFFECTS.items() if name != "packages"},
+        "pyproject_toml": "its dependencies, in Environment.packages",
+        "optional_dependencies": "those of these groups, too",
+    },
+    "Image.uv_sync": {
+        "uv_project_dir": "folder of the uv.lock; what that pins, without the project itself, in Environment.packages",
+        "groups": "dependency groups to add",
+        "extras": "optional dependencies to add",
+        "frozen": "False looks first whether the lock file fits the pyproject.toml, and refuses when it does not",
+    },
+    "Image.run_function": {
+        "raw_f": "BuildCall.qualname: run when the environment is built; its code, and what of its module that refers "
+        "to (BuildCall.content), are part of the environment's name",
+        "args": "given to it, as BuildCall.arguments",
+        "kwargs": "given to it, as BuildCall.arguments",
+        "env": "BuildCall.variables, over those that the image had before",
+        "secrets": "BuildCall.secrets; their values are no part of the environment's name",
+        "timeout": "BuildCall.timeout_s; a function that takes longer fails the deploy",
+        "include_source": "Revision.bundle: False leaves the file that defines it out",
+    },
+    **{
+        f"Image.{base}": {
+            "tag": "ContainerStep.words",
+            "setup_dockerfile_commands": "ContainerStep.options",
+            "add_python": "ContainerStep.options",
+        }
+        for base in ("from_registry", "from_aws_ecr", "from_gcp_artifact_registry")
+    },
+    "Image.micromamba": {"python_version": "ContainerStep.words"},
+    "Image.from_dockerfile": {
+        "path": "ContainerStep.words, and the file's text in ContainerStep.options",
+        "build_args": "ContainerStep.options",
+        "add_python": "ContainerStep.options",
+    },
+    "Image.apt_install": {"packages": "ContainerStep.words"},
+    "Image.run_commands": {"commands": "ContainerStep.words"},
+    "Image.dockerfile_commands": {
+        "dockerfile_commands": "ContainerStep.words",
+        "build_args": "ContainerStep.options",
+    },
+    "Image.micromamba_install": {
+        "packages": "ContainerStep.words",
+        "channels": "ContainerStep.options",
+        "spec_file": "the file's text in ContainerStep.options",
+    },
+    "Image.entrypoint": {"entrypoint_commands": "ContainerStep.words"},
+    "Image.shell": {"shell_commands": "ContainerStep.words"},
+    "Image.cmd": {"cmd": "ContainerStep.words"},
     "Image.env": {"vars": "Environment.variables"},
     "Image.workdir": {"path": "Environment.workdir"},
     "Image.add_local_file": {"local_path": "a file in the bundle", "remote_path": "its place there"},

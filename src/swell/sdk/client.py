@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -14,8 +14,9 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.hosts import stays_here
+from swell.model.owner import Owner
 from swell.model.traffic import Traffic
-from swell.model.workload import DEFAULT_NAMESPACE, App, Retrying, Scaling
+from swell.model.workload import DEFAULT_NAMESPACE, App, Retrying, Revision, Scaling
 from swell.sdk import protocol, shadow
 from swell.sdk.bridge import operation, stream_operation
 from swell.sdk.protocol import Answer, Request
@@ -27,13 +28,16 @@ from swell.wire.api import (
     AppSecretKept,
     Deploy,
     DeployLine,
+    Heard,
     KeyRow,
+    KeyUsage,
     LimitRow,
     LogRow,
     MadeKey,
     NewKey,
     NewSecret,
     NewValues,
+    NewVariant,
     PoolUsage,
     ReplicaRow,
     RequestRow,
@@ -41,6 +45,7 @@ from swell.wire.api import (
     Rollback,
     SecretRow,
     Strategy,
+    VariantRow,
     VersionRow,
     Why,
 )
@@ -61,6 +66,8 @@ class Client:
         self.key = key
         self.home = home
         self.supposed = supposed
+        self.variants: dict[Any, VariantRow] = {}
+        """What was asked for with other options, by whoever asked for it (`chosen.py`)."""
 
     @classmethod
     def from_settings(cls, chosen: settings.Settings | None = None) -> Client:
@@ -108,15 +115,8 @@ class Client:
         self, target: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> AsyncGenerator[Any, None]:
         """Call a generator function; gives its items as they come. Closing it stops the work."""
-
-        def reader(head: Answer) -> protocol.Frames:
-            if not head.ok:
-                raise protocol.failure(head)
-            if head.content_type != http.FRAMES:
-                raise SwellError("not_generator", f"{target} gives one result: use .remote() instead of .remote_gen().")
-            return protocol.Frames(head)
-
-        return self.transport.stream(protocol.call(target, args, kwargs or {}, stream=True), reader)
+        asked = protocol.call(target, args, kwargs or {}, stream=True)
+        return self.transport.stream(asked, partial(protocol.frames, target=target))
 
     # -- control ---------------------------------------------------------------------------------
 
@@ -263,6 +263,18 @@ class Client:
         )
 
     @operation
+    async def revision(self, name: str, workload: str, namespace: str = DEFAULT_NAMESPACE) -> Revision:
+        """What a workload's replicas run."""
+        return await self._ask(Request("GET", f"/api/apps/{namespace}/{name}/workloads/{workload}"), Revision)
+
+    @operation
+    async def vary(self, name: str, workload: str, asked: NewVariant, namespace: str = DEFAULT_NAMESPACE) -> VariantRow:
+        """Have a function or class with other parameters and options; returns its name in the path of calls."""
+        path = f"/api/apps/{namespace}/{name}/workloads/{workload}/variants"
+        body = msgspec.json.encode(asked)
+        return await self._ask(Request("POST", path, {"content-type": http.JSON}, body), VariantRow)
+
+    @operation
     async def apps(self, within_s: float | None = None, *, counts: bool = False) -> list[AppRow]:
         """The apps that are deployed. SwellError no_answer when that takes longer than `within_s`.
 
@@ -290,6 +302,11 @@ class Client:
     async def usage(self, since_s: float = 0.0) -> list[PoolUsage]:
         """Use by pool, of the last `since_s` seconds (0 = all that is kept)."""
         return await self._ask(Request("GET", f"/api/usage?{urlencode({'since_s': since_s})}"), list[PoolUsage])
+
+    @operation
+    async def key_usage(self, since_s: float = 0.0) -> list[KeyUsage]:
+        """Requests by API key and pool, of the last `since_s` seconds (0 = all that is kept)."""
+        return await self._ask(Request("GET", f"/api/usage/keys?{urlencode({'since_s': since_s})}"), list[KeyUsage])
 
     @operation
     async def limits(self) -> list[LimitRow]:
@@ -331,18 +348,43 @@ class Client:
         asked = _logs(app, namespace, since_s, request, tail, follow)
         return self.transport.stream(asked, _lines_of(LogRow, live))
 
-    def follow_logs(self, app: str, namespace: str, heard: Callable[[LogRow], None]) -> Future[None]:
-        """Every line of an app goes to `heard`, on another thread, until the future is cancelled."""
-        request = _logs(app, namespace, 0.0, "", -1, True)
-        return self.transport.follow(request, _lines_of(LogRow), heard)
+    def follow_logs(
+        self, app: str, namespace: str, since: Callable[[], tuple[float, float]], heard: Callable[[LogRow], None]
+    ) -> Future[None]:
+        """Every line of an app goes to `heard`, on another thread, until the future is cancelled.
+
+        `since` says of how many seconds, or (0: whenever) from which `at` on, each time that they are asked for: anew
+        when the connection broke.
+        """
+
+        def asked() -> Request:
+            since_s, from_at = since()
+            return _logs(app, namespace, since_s, "", -1, True, from_at)
+
+        return self.transport.follow(asked, _lines_of(LogRow), heard)
+
+    def present(self, owner: Owner) -> Future[None]:
+        """The server is told that a program is there, to which something on it belongs, on another thread, as often as
+        it wants to hear that, until the future is cancelled."""
+        asked = Request("PUT", "/api/owners", {"content-type": http.JSON}, msgspec.json.encode(owner))
+
+        def again_s(answer: Answer) -> float:
+            # One that refuses is older than that, or will not think otherwise later.
+            return msgspec.json.decode(answer.body, type=Heard).again_s if answer.ok else 0.0
+
+        return self.transport.repeat(asked, again_s)
 
 
 def _secret(namespace: str, name: str) -> str:
     return f"/api/secrets/{quote(namespace, safe='')}/{quote(name, safe='')}"
 
 
-def _logs(app: str, namespace: str, since_s: float, request: str, tail: int, follow: bool) -> Request:
+def _logs(
+    app: str, namespace: str, since_s: float, request: str, tail: int, follow: bool, from_at: float = 0.0
+) -> Request:
     asked = {"app": app, "namespace": namespace, "since_s": since_s, "request": request, "tail": tail}
+    if from_at:
+        asked["from_at"] = from_at
     return Request("GET", f"/api/logs?{urlencode({**asked, 'follow': int(follow)})}")
 
 

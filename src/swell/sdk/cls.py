@@ -5,19 +5,23 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from swell.model.errors import SwellError
+from swell.model.variant import Parameter, typed
 from swell.model.workload import Retrying
 from swell.sdk.binding import Binding, Known, Named
+from swell.sdk.chosen import NOTHING, Chosen
+from swell.sdk.frames import hidden
 from swell.sdk.function import Function, LocalCode, is_generator
-from swell.sdk.handle import Handle
 from swell.sdk.marks import Marks
+from swell.sdk.options import Optional
+from swell.sdk.parameters import declared
 from swell.sdk.retries import NEVER
 from swell.sdk.unavailable import stand_in
 
 
-class Cls(Handle):
+class Cls(Optional):
     """A class whose instances live in replicas. Call it to get an object with remote methods."""
 
     def __init__(
@@ -27,8 +31,9 @@ class Cls(Handle):
         raw: type[Any] | None = None,
         members: dict[str, tuple[Callable[..., Any], Marks]] | None = None,
         retrying: Retrying | None = None,
+        chosen: Chosen = NOTHING,
     ) -> None:
-        super().__init__(name, binding)
+        super().__init__(name, binding, chosen)
         self._members = members
         self._retrying = retrying or NEVER
         self._raw = raw
@@ -41,14 +46,25 @@ class Cls(Handle):
         """Names of what can be reached from outside; empty for a class found by its name."""
         return [name for name, (_, marked) in (self._members or {}).items() if marked.remote]
 
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What its objects are given; none are known of a class found by its name."""
+        return declared(self._raw) if self._raw is not None else ()
+
     def __call__(self, *args: Any, **kwargs: Any) -> Obj:
-        """An object whose methods run in replicas."""
-        if args or kwargs:
-            raise SwellError(
-                "not_available",
-                f"{self.name}(…) takes no arguments: class parameters are not available yet. Pass them to the methods.",
-            )
-        return Obj(self)
+        """An object whose methods run in replicas, with these parameters: each set of them has replicas of its own."""
+        with hidden:
+            if args:
+                words = f"{self.name}(…) takes its parameters by name, like {self.name}(size=3)."
+                raise SwellError("bad_call", words)
+            if self._raw is not None:
+                typed(self.name, self.parameters, kwargs)
+            return Obj(self._with(self._chosen.with_parameters(kwargs)))
+
+    def _with(self, chosen: Chosen) -> Self:
+        # The same code, and callers keep what an option says of calls.
+        retrying = chosen.options.retrying or self._retrying
+        return type(self)(self.name, self._binding, self._raw, self._members, retrying, chosen)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or self._raw is None:
@@ -66,7 +82,7 @@ class Obj:
         self._functions: dict[str, Function] = {}
 
     def __repr__(self) -> str:
-        return f"<swell.Obj {self._cls.name}()>"
+        return f"<swell.Obj {self._cls._chosen.written(self._cls.name)}>"
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -74,7 +90,8 @@ class Obj:
         if name not in self._functions:
             members = self._cls._members
             if members is None:
-                self._functions[name] = Function(f"{self._cls.name}.{name}", self._cls._binding)
+                cls = self._cls
+                self._functions[name] = Function(f"{cls.name}.{name}", cls._binding, chosen=cls._chosen)
             elif name in members and members[name][1].remote:
                 self._functions[name] = self._bind(name, *members[name])
             else:
@@ -83,7 +100,7 @@ class Obj:
 
     @property
     def update_autoscaler(self) -> Any:
-        """As of its class: all objects of it share its replicas."""
+        """Of the replicas it shares with all objects of its class that have the same parameters and options."""
         return self._cls.update_autoscaler
 
     def _bind(self, name: str, raw: Callable[..., Any], marked: Marks) -> Function:
@@ -93,13 +110,15 @@ class Obj:
 
         generator = is_generator(raw) if marked.generator is None else marked.generator
         local = LocalCode(call, raw, marked.web, Known(generator, self._cls._retrying))
-        return Function(f"{self._cls.name}.{name}", self._cls._binding, local)
+        return Function(f"{self._cls.name}.{name}", self._cls._binding, local, chosen=self._cls._chosen)
 
     @functools.cached_property
     def _instance(self) -> Any:
         """Made here on first use, with its start-up hooks run as a replica would."""
         assert self._cls._raw is not None
         made = self._cls._raw()
+        for value in self._cls._chosen.parameters:
+            setattr(made, value.name, value.plain)
         for hook in ("enter_snap", "enter"):
             for name, (_, marked) in (self._cls._members or {}).items():
                 if marked.hook == hook:
@@ -112,9 +131,6 @@ stand_in(
     {
         "lookup": "Cls.lookup() is called Cls.from_name() now.",
         "remote": "A class is called as it is: Model().method.remote(…).",
-        "with_batching": "Cls.with_batching() is not available yet: put @swell.batched(…) on the method.",
-        "with_concurrency": "Cls.with_concurrency() is not available yet: use @concurrent.",
-        "with_options": "Cls.with_options() is not available yet: give the options to @app.cls().",
     },
 )
 

@@ -6,7 +6,6 @@ it names is not there, or lies elsewhere.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -91,16 +90,11 @@ def module(name: str, ignore: Ignore) -> LocalPath:
     return LocalPath(Path(spec.origin).absolute(), place.with_suffix(".py"))
 
 
-def requirements(path: Path) -> list[str]:
-    """The lines of a requirements file, without comments."""
+def text(what: str, path: Path) -> str:
+    """What a file says. `what`: how it is called where it cannot be read."""
     try:
-        text = path.read_text()
+        return path.read_text()
     except OSError as error:
-        raise SwellError("no_such_file", f"Requirements file {path} cannot be read: {error.strerror}.") from None
-    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in text.replace("\\\n", " ").splitlines()]
-    for line in lines:
-        if line.startswith("-"):
-            raise SwellError(
-                "bad_argument", f"{path}: the option {line!r} is not read; pass it as an argument of uv_pip_install."
-            )
-    return [line for line in lines if line]
+        raise SwellError("no_such_file", f"{what} {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise SwellError("no_such_file", f"{what} {path} is not text.") from None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from swell.model.errors import SwellError
@@ -27,6 +28,7 @@ _PLAIN: dict[Any, str] = {
     bool: "bool",
     date: "date",
     datetime: "datetime",
+    Path: "path",
     Any: "any",
 }
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -40,8 +42,8 @@ class Flag:
     name: str
     """The argument's name; on the command line with dashes for underscores."""
     kind: str
-    """ "text", "int", "float", "bool" (`--name` / `--no-name`), "date" and "datetime" (ISO 8601), "choice", "any", or
-    "json": what else a `hint` may ask for, of which the plain value is read."""
+    """ "text", "int", "float", "bool" (`--name` / `--no-name`), "date" and "datetime" (ISO 8601), "path",
+    "choice", "any", or "json": what else a `hint` may ask for, of which the plain value is read."""
     required: bool
     default: Any = None
     choices: tuple[Any, ...] = ()
@@ -68,6 +70,9 @@ class Flag:
     def help(self) -> str:
         """What may be given, and what it is otherwise."""
         shown = "|".join(map(_typed, self.choices)) or self.wanted
+        held = "|".join(map(_held, self.choices))
+        if self.choices and held != shown:
+            shown += f" (or as in a call: {held})"
         several = ", may be repeated" if self.repeated else ""
         return f"{shown}{several}{', required' if self.required else f' (default: {_default(self.default)})'}"
 
@@ -84,11 +89,14 @@ class Flags:
 def flags(function: Callable[..., Any], bound: bool = False) -> Flags:
     """The flags of a function; `bound` leaves out the first argument (`self`). Raises on a type without a text form."""
     raw = getattr(function, "__swell_raw__", function)
+    marked = marks.of(raw)
+    lists = marked.batch is not None and not marked.stacked and marked.before is None
+    raw, bound = marks.asked_of(raw, bound)
     parameters = list(inspect.signature(raw).parameters.values())[1 if bound else 0 :]
     if [p.kind for p in parameters] == [inspect.Parameter.VAR_POSITIONAL]:
         return Flags((), variadic=True)
     hints = _hints(raw)
-    if marks.of(raw).batch is not None:
+    if lists:
         hints = {name: single(hint) for name, hint in hints.items()}
     return Flags(tuple(_flag(raw.__name__, parameter, hints) for parameter in parameters))
 
@@ -177,10 +185,12 @@ def _held(choice: Any) -> str:
 
 def _default(value: Any) -> str:
     """A default as it would be written, where that is plain; else as Python shows it."""
-    if isinstance(value, list | tuple) and any(isinstance(each, Enum | date) for each in value):
+    if isinstance(value, list | tuple) and any(isinstance(each, Enum | PurePath | date) for each in value):
         return f"[{', '.join(map(_default, value))}]"
     if isinstance(value, Enum):
         return _typed(value)
+    if isinstance(value, PurePath):
+        return repr(str(value))
     return value.isoformat() if isinstance(value, date) else repr(value)
 
 
@@ -231,6 +241,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "bool": _bool,
     "date": date.fromisoformat,
     "datetime": datetime.fromisoformat,
+    "path": Path,
     "any": _any,
     "json": _json,
 }
@@ -243,5 +254,6 @@ _WORDS = {
     "bool": "true or false",
     "date": "a date like 2026-01-31",
     "datetime": "a time like 2026-01-31T12:00",
+    "path": "a path",
     "any": "text or a Python value",
 }

@@ -7,15 +7,17 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn, Self
 
 from swell.model.errors import SwellError
+from swell.model.unknown import unknown_app
 from swell.sdk import inputs, mapping, protocol
 from swell.sdk.binding import UNKNOWN, Binding, Deployed, Known, Named
 from swell.sdk.bridge import operation, stream_operation
-from swell.sdk.handle import Handle
+from swell.sdk.chosen import NOTHING, Chosen
 from swell.sdk.marks import WebMark
+from swell.sdk.options import Optional
 from swell.sdk.unavailable import refuse, stand_in
 
 
@@ -31,7 +33,7 @@ class LocalCode:
     known: Known
 
 
-class Function(Handle):
+class Function(Optional):
     """A function, or one method of a class, that runs in replicas.
 
     `.remote(…)` calls it there and `.local(…)` here; each operation also has an `.aio` form for asyncio.
@@ -39,9 +41,14 @@ class Function(Handle):
     """
 
     def __init__(
-        self, name: str, binding: Binding | Named, local: LocalCode | None = None, known: Known | None = None
+        self,
+        name: str,
+        binding: Binding | Named,
+        local: LocalCode | None = None,
+        known: Known | None = None,
+        chosen: Chosen = NOTHING,
     ) -> None:
-        super().__init__(name, binding)
+        super().__init__(name, binding, chosen)
         self._local = local
         self._known = known if local is None else local.known
         if local is not None:
@@ -50,7 +57,10 @@ class Function(Handle):
 
     def __reduce__(self) -> tuple[Any, ...]:
         at = self._resolve()
-        return _found, (at.app, self.name, at.namespace, self._known, at.version)
+        return _found, (at.app, self.name, at.namespace, self._known, at.version, self._chosen)
+
+    def _with(self, chosen: Chosen) -> Self:
+        return type(self)(self.name, self._binding, self._local, self._known, chosen)
 
     # -- running ---------------------------------------------------------------------------------
 
@@ -67,7 +77,8 @@ class Function(Handle):
         """Run it in a replica and return its result, or raise what it raised."""
         known = await self._look_up(generator=False)
         at = self._resolve()
-        answer = await at.client.transport.send(protocol.call(at.target(self.name), args, kwargs), known.retrying)
+        target = at.target(self.name) if self._chosen is NOTHING else await self._chosen.target(at, self.name)
+        answer = await at.client.transport.send(self._asked(at, target, args, kwargs), known.retrying)
         return protocol.result(answer, self.name)
 
     @stream_operation
@@ -121,15 +132,36 @@ class Function(Handle):
         """The URL of its web endpoint; None when it is not one."""
         if self._local is not None and self._local.web is None:
             return None
-        at = self._binding.resolve(self.name)
+        if self._chosen.optional:
+            words = f"{self.name} has no URL of its own with other options: deploy another with these, with a label=."
+            raise SwellError("not_available", words)
+        at = self._deployed()
         if self.name in at.urls:
-            return at.urls[self.name]
+            return f"{at.urls[self.name]}{self._chosen.query}"
+        rows = {(row.namespace, row.name): row for row in await at.client.apps.start()}
+        if (at.namespace, at.app) not in rows:
+            raise unknown_app(at.app, at.namespace, rows)
+        workloads = {found.name: found for found in rows[at.namespace, at.app].workloads}
         workload = self.name.partition(".")[0]
-        for row in await at.client.apps.start():
-            for found in row.workloads:
-                if (row.namespace, row.name, found.name) == (at.namespace, at.app, workload):
-                    return found.url if "/web/" in found.url else None
-        raise SwellError("unknown_function", f"There is no {self.name!r} in a deployed app {at.app!r}.", status=404)
+        if workload not in workloads:
+            there = ", ".join(sorted(workloads))
+            words = f"App {at.app} has no function {self.name!r}, so it has no URL. There are: {there}."
+            raise SwellError("unknown_function", words, status=404)
+        url = workloads[workload].url
+        return f"{url}{self._chosen.query}" if "/web/" in url else None
+
+    def _deployed(self) -> Deployed:
+        """Where it is, for who wants its URL."""
+        try:
+            return self._binding.resolve(self.name)
+        except SwellError as error:
+            if error.code != "not_running":
+                raise
+        raise SwellError(
+            "not_running",
+            f"{self.name} has no URL yet, since its app does not run: `swell serve` or `with app.run():` gives it one "
+            "for a while, `swell deploy` or `app.deploy()` for good.",
+        )
 
     @property
     def web_url(self) -> NoReturn:
@@ -141,7 +173,10 @@ class Function(Handle):
     async def _generated(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncGenerator[Any, None]:
         await self._look_up(generator=True)
         at = self._resolve()
-        async with aclosing(at.client.call_gen.start(at.target(self.name), args, kwargs)) as items:
+        target = await self._chosen.target(at, self.name)
+        asked = self._asked(at, target, args, kwargs, stream=True)
+        reader = functools.partial(protocol.frames, target=self.name)
+        async with aclosing(at.client.transport.stream(asked, reader)) as items:
             async for item in items:
                 yield item
 
@@ -156,10 +191,10 @@ class Function(Handle):
     ) -> AsyncGenerator[Any, None]:
         known = await self._look_up(generator=False)
         at = self._resolve()
-        target = at.target(self.name)
+        target = await self._chosen.target(at, self.name)
 
         def submit(args: tuple[Any, ...]) -> Future[protocol.Answer]:
-            return at.client.transport.submit(protocol.call(target, args, kwargs), known.retrying)
+            return at.client.transport.submit(self._asked(at, target, args, kwargs), known.retrying)
 
         def read(answer: protocol.Answer) -> Any:
             return protocol.result(answer, self.name)
@@ -167,6 +202,20 @@ class Function(Handle):
         async with aclosing(mapping.run(taken, submit, read, ordered=ordered, return_exceptions=keep)) as results:
             async for result in results:
                 yield result
+
+    def _asked(
+        self, at: Deployed, target: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], stream: bool = False
+    ) -> protocol.Request:
+        """A call. A server keeps a variant for as long as it is used: it may have forgotten one between two calls."""
+        asked = protocol.call(target, args, kwargs, stream)
+        if not self._chosen.optional:
+            return asked
+
+        async def anew() -> protocol.Request:
+            found = await self._chosen.target(at, self.name, sure=True)
+            return replace(asked, path=f"/call/{found}", plain=None, anew=None)
+
+        return replace(asked, anew=anew)
 
     def _resolve(self) -> Deployed:
         if self._local is not None and self._local.web is not None:
@@ -179,7 +228,9 @@ class Function(Handle):
         if known is None and isinstance(self._binding, Named):
             known = await self._binding.known(self.name)
         self._check(known, generator)
-        return known or UNKNOWN
+        found = known or UNKNOWN
+        retrying = self._chosen.options.retrying
+        return found if retrying is None else Known(found.generator, retrying)
 
     def _check(self, known: Known | None, generator: bool) -> None:
         if known is None or known.generator == generator:
@@ -189,9 +240,11 @@ class Function(Handle):
         raise SwellError("not_generator", f"{self.name} is not a generator: use .remote().")
 
 
-def _found(app: str, name: str, namespace: str, known: Known | None, version: int = 0) -> Function:
+def _found(
+    app: str, name: str, namespace: str, known: Known | None, version: int = 0, chosen: Chosen = NOTHING
+) -> Function:
     """A function that was sent as an argument or result, where it arrives."""
-    return Function(name, Named(app, namespace, version), known=known)
+    return Function(name, Named(app, namespace, version), known=known, chosen=chosen)
 
 
 def is_generator(function: Callable[..., Any]) -> bool:
@@ -210,13 +263,10 @@ stand_in(
         "info": "A function's state is read with `swell app list`.",
         "keep_warm": "Use min_containers= of @app.function().",
         "lookup": "Function.lookup() is called Function.from_name() now.",
-        "shell": "Interactive sessions in a replica are not available.",
+        "shell": "It is `swell shell APP/FUNCTION` now.",
         "spawn": f"Function.spawn() is not available yet: {_QUEUE}.",
         "spawn_map": f"Function.spawn_map() is not available yet: {_QUEUE}, or .for_each().",
         "stats": "Figures are read with `swell ps`.",
         "submit": "Function.submit() is called Function.spawn() now, which is not available yet: use .remote().",
-        "with_batching": "Function.with_batching() is not available yet: put @swell.batched(…) on the function.",
-        "with_concurrency": "Function.with_concurrency() is not available yet: use @concurrent.",
-        "with_options": "Function.with_options() is not available yet: give the options to @app.function().",
     },
 )

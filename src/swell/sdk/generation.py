@@ -17,7 +17,7 @@ from typing import BinaryIO
 import msgspec
 
 from swell.model.errors import SwellError
-from swell.model.workload import Owner
+from swell.model.owner import Owner
 
 SUFFIX = "-dev"
 """Of the app's name on the server: what is deployed to stay is beside it."""

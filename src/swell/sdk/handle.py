@@ -8,6 +8,7 @@ from swell.model.errors import SwellError
 from swell.sdk import quantities
 from swell.sdk.binding import Binding, Named
 from swell.sdk.bridge import operation
+from swell.sdk.chosen import NOTHING, Chosen
 from swell.sdk.marks import Given
 from swell.sdk.refusal import refuse
 from swell.sdk.signatures import public
@@ -16,10 +17,11 @@ from swell.sdk.signatures import public
 class Handle:
     """A function or class that lives in replicas."""
 
-    def __init__(self, name: str, binding: Binding | Named) -> None:
+    def __init__(self, name: str, binding: Binding | Named, chosen: Chosen = NOTHING) -> None:
         self.name = name
         """ "function", "Class" or "Class.method"."""
         self._binding = binding
+        self._chosen = chosen
 
     def __repr__(self) -> str:
         return f"<swell.{type(self).__name__} {self.name}>"
@@ -63,4 +65,5 @@ class Handle:
             words = f"{self.name} has no replicas of its own: {cls}().update_autoscaler(…) is for all methods."
             raise SwellError("bad_call", words)
         at = self._binding.resolve(self.name)
-        await at.client.rescale.start(at.app, self.name, asked, at.namespace)
+        name = self.name if self._chosen == NOTHING else (await self._chosen.row(at, self.name, sure=True)).name
+        await at.client.rescale.start(at.app, name, asked, at.namespace)

@@ -1,12 +1,12 @@
-"""What is beside the user's code in a replica: Python packages, environment variables, files.
+"""What is beside the user's code in a replica: Python packages, environment variables, files, a container's system.
 
-An image is a virtual environment, not a container: what only a container can hold is refused with the reason.
+Without a container an image is a virtual environment. What only a container can hold travels with what is deployed, and
+an engine that has none refuses it.
 """
 
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from swell.model.errors import SwellError
-from swell.sdk import disk
+from swell.model.workload import ContainerStep
+from swell.sdk import building, disk, projects
+from swell.sdk import image_words as words
+from swell.sdk.container import COMMANDS, Described, build_arguments, python_option
 from swell.sdk.disk import NO_FILES, LocalPath, Unread
 from swell.sdk.marks import Given
 from swell.sdk.patterns import Ignore, only_python
@@ -26,23 +29,12 @@ from swell.wire import context
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_CONTAINER_HOME = PurePosixPath("/root")
-"""Where programs written for containers put their files; here it stands for the folder of the source."""
-
 
 @dataclass(frozen=True)
-class Image:
+class Image(Described):
     """A Python environment. Each method returns a new image that has what it adds."""
 
-    python_version: str | None = None
-    packages: tuple[str, ...] = ()
-    index_options: tuple[str, ...] = ()
-    variables: tuple[tuple[str, str], ...] = ()
-    folder: str | None = None
-    attached: tuple[LocalPath, ...] = ()
-    unread: tuple[Unread, ...] = ()
-    """Steps whose packages and files are not yet among those above: see `read`."""
-    given: tuple[Given, ...] = ()
+    # -- bases ---------------------------------------------------------------------------------------
 
     @staticmethod
     @public
@@ -53,6 +45,86 @@ class Image:
             raise SwellError("bad_argument", f"debian_slim(python_version={python_version!r}): write it as '3.12'.")
         version = None if python_version is None else ".".join(str(python_version).split(".")[:2])
         return Image(python_version=version, given=(given,))
+
+    @staticmethod
+    @public
+    def from_registry(
+        tag: str,
+        secret: Any = None,
+        *,
+        setup_dockerfile_commands: Sequence[str] = (),
+        force_build: bool = False,
+        add_python: str | None = None,
+    ) -> Image:
+        """A container image of a registry. It needs an engine that has containers."""
+        return _based(Given("Image.from_registry", locals().copy()), "tag")
+
+    @staticmethod
+    @public
+    def from_aws_ecr(
+        tag: str,
+        secret: Any = None,
+        *,
+        setup_dockerfile_commands: Sequence[str] = (),
+        force_build: bool = False,
+        add_python: str | None = None,
+    ) -> Image:
+        """The same of Amazon's registry. It needs an engine that has containers."""
+        return _based(Given("Image.from_aws_ecr", locals().copy()), "tag")
+
+    @staticmethod
+    @public
+    def from_gcp_artifact_registry(
+        tag: str,
+        secret: Any = None,
+        *,
+        setup_dockerfile_commands: Sequence[str] = (),
+        force_build: bool = False,
+        add_python: str | None = None,
+    ) -> Image:
+        """The same of Google's registry. It needs an engine that has containers."""
+        return _based(Given("Image.from_gcp_artifact_registry", locals().copy()), "tag")
+
+    @staticmethod
+    @public
+    def from_scratch(force_build: bool = False) -> Image:
+        """An empty container image. It needs an engine that has containers."""
+        given = Given("Image.from_scratch", locals().copy())
+        return Image(container_steps=(ContainerStep("from_scratch"),), given=(given,))
+
+    @staticmethod
+    @public
+    def micromamba(python_version: str | None = None, force_build: bool = False) -> Image:
+        """A container image with conda packages. It needs an engine that has containers."""
+        return _based(Given("Image.micromamba", locals().copy()), "python_version")
+
+    @staticmethod
+    @public
+    def from_dockerfile(
+        path: str | Path,
+        *,
+        force_build: bool = False,
+        context_dir: str | Path | None = None,
+        env: dict[str, str | None] | None = None,
+        secrets: Collection[Any] | None = None,
+        gpu: Any = None,
+        add_python: str | None = None,
+        build_args: Mapping[str, str] = {},
+        ignore: Ignore = NO_FILES,
+        registry_secret: Any = None,
+    ) -> Image:
+        """What a Dockerfile describes, which is read at deploy. It needs an engine that has containers."""
+        given = Given("Image.from_dockerfile", locals().copy())
+        file = words.path("from_dockerfile", path)
+        options = (*python_option(given), *build_arguments(given))
+
+        def read() -> Mapping[str, tuple[Any, ...]]:
+            told = (("dockerfile", disk.text("Dockerfile", file)), *options)
+            return {"container_steps": (ContainerStep("from_dockerfile", (str(path),), told),)}
+
+        return Image(container_steps=(Unread(given, read),), given=(given,))
+
+    # -- packages ------------------------------------------------------------------------------------
 
     @public
     def pip_install(
@@ -70,8 +142,8 @@ class Image:
     ) -> Image:
         """Add packages. All packages of an image, and all index options, are resolved together."""
         given = Given("Image.pip_install", {k: v for k, v in locals().items() if k != "self"})
-        options = _index_options(find_links, index_url, extra_index_url, pre, extra_options)
-        return self._with(given, packages=_flat("pip_install", packages), index_options=options)
+        options = words.index_options(find_links, index_url, extra_index_url, pre, extra_options)
+        return self._with(given, packages=words.packages("pip_install", packages), index_options=options)
 
     @public
     def uv_pip_install(
@@ -92,23 +164,128 @@ class Image:
         """Add packages, and those that requirements files name. The files are read at deploy; a relative path is meant
         from the current directory of the program that deploys."""
         given = Given("Image.uv_pip_install", {k: v for k, v in locals().items() if k != "self"})
-        options = _index_options(find_links, index_url, extra_index_url, pre, extra_options)
-        named = self._with(given, packages=_flat("uv_pip_install", packages), index_options=options)
-        if not requirements:
-            return named
-        paths = [Path(path).absolute() for path in requirements]
-        lines = Unread(given, lambda: {"packages": tuple(line for path in paths for line in disk.requirements(path))})
-        return named._with(None, unread=(lines,))
+        options = words.index_options(find_links, index_url, extra_index_url, pre, extra_options)
+        named = self._with(given, packages=words.packages("uv_pip_install", packages), index_options=options)
+        return named._later(given, "uv_pip_install", projects.requirements, requirements or [])
+
+    @public
+    def pip_install_from_requirements(
+        self,
+        requirements_txt: str | Path,
+        find_links: str | None = None,
+        *,
+        index_url: str | None = None,
+        extra_index_url: str | None = None,
+        pre: bool = False,
+        extra_options: str = "",
+        force_build: bool = False,
+        env: dict[str, str | None] | None = None,
+        secrets: Collection[Any] | None = None,
+        gpu: str | None = None,
+    ) -> Image:
+        """Add the packages that a requirements file names. It is read at deploy; a relative path is meant from the
+        current directory of the program that deploys."""
+        given = Given("Image.pip_install_from_requirements", {k: v for k, v in locals().items() if k != "self"})
+        options = words.index_options(find_links, index_url, extra_index_url, pre, extra_options)
+        named = self._with(given, index_options=options)
+        return named._later(given, "pip_install_from_requirements", projects.requirements, [requirements_txt])
+
+    @public
+    def pip_install_from_pyproject(
+        self,
+        pyproject_toml: str | Path,
+        optional_dependencies: Sequence[str] = (),
+        *,
+        find_links: str | None = None,
+        index_url: str | None = None,
+        extra_index_url: str | None = None,
+        pre: bool = False,
+        extra_options: str = "",
+        force_build: bool = False,
+        env: dict[str, str | None] | None = None,
+        secrets: Collection[Any] | None = None,
+        gpu: str | None = None,
+    ) -> Image:
+        """Add the dependencies that a pyproject.toml declares, and those of the optional groups that are named. It is
+        read at deploy; a relative path is meant from the current directory of the program that deploys."""
+        given = Given("Image.pip_install_from_pyproject", {k: v for k, v in locals().items() if k != "self"})
+        options = words.index_options(find_links, index_url, extra_index_url, pre, extra_options)
+        named = self._with(given, index_options=options)
+        groups = words.texts("pip_install_from_pyproject", optional_dependencies, "a group is named by text")
+
+        def declared(path: Path) -> list[str]:
+            return projects.declared(path, groups)
+
+        return named._later(given, "pip_install_from_pyproject", declared, [pyproject_toml])
+
+    @public
+    def uv_sync(
+        self,
+        uv_project_dir: str | Path = "./",
+        *,
+        force_build: bool = False,
+        groups: list[str] | None = None,
+        extras: list[str] | None = None,
+        frozen: bool = True,
+        extra_options: str = "",
+        uv_version: str | None = None,
+        env: dict[str, str | None] | None = None,
+        secrets: Collection[Any] | None = None,
+        gpu: str | None = None,
+    ) -> Image:
+        """Add what the uv.lock of a project pins, without the project itself. It is read at deploy; a relative path is
+        meant from the current directory of the program that deploys."""
+        given = Given("Image.uv_sync", {k: v for k, v in locals().items() if k != "self"})
+        chosen = [
+            *(word for each in words.texts("uv_sync", groups or [], "a group is text") for word in ("--group", each)),
+            *(word for each in words.texts("uv_sync", extras or [], "an extra is text") for word in ("--extra", each)),
+            "--frozen" if frozen else "--locked",
+        ]
+
+        def pinned(path: Path) -> list[str]:
+            return projects.pinned(path, chosen)
+
+        return self._with(given)._later(given, "uv_sync", pinned, [uv_project_dir])
+
+    # -- steps ---------------------------------------------------------------------------------------
+
+    @public
+    def run_function(
+        self,
+        raw_f: Callable[..., Any],
+        *,
+        env: dict[str, str | None] | None = None,
+        secrets: Collection[Any] | None = None,
+        volumes: Mapping[str | PurePosixPath, Any] = {},
+        network_file_systems: Mapping[str | PurePosixPath, Any] = {},
+        gpu: Any = None,
+        cpu: float | None = None,
+        memory: int | None = None,
+        timeout: int = 60 * 60,
+        cloud: str | None = None,
+        region: str | Sequence[str] | None = None,
+        force_build: bool = False,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] = {},
+        include_source: bool = True,
+    ) -> Image:
+        """Run a function when the environment is built, once its packages are there. What it leaves in `sys.prefix` is
+        part of the environment; what it leaves elsewhere on the node is its user's own."""
+        given = Given("Image.run_function", {k: v for k, v in locals().items() if k != "self"})
+        found = {**dict(self.variables), **dict(words.variables("Image.run_function(env=…)", env or {}))}
+        return self._with(given, builds=(building.build(given, tuple(sorted(found.items()))),))
+
+    # -- variables, files ----------------------------------------------------------------------------
 
     @public
     def env(self, vars: Mapping[str, str]) -> Image:
         """Add environment variables for user code."""
-        return self._with(None, variables=variables("Image.env", vars))
+        return self._with(None, variables=words.variables("Image.env", vars))
 
     @public
     def workdir(self, path: str | PurePosixPath) -> Image:
         """The folder on the node that user code runs in. Default: that of the source."""
-        if not PurePosixPath(path).is_absolute():
+        if not isinstance(path, str | PurePosixPath) or not PurePosixPath(path).is_absolute():
             raise SwellError("bad_argument", f"workdir({str(path)!r}): give an absolute path of a folder on the node.")
         return replace(self, folder=str(path))
 
@@ -117,9 +294,9 @@ class Image:
         """Send a file along with the source. It is looked for at deploy; a relative path is meant from the current
         directory of the program that deploys. A `remote_path` that ends in "/" is a folder to put it in."""
         given = Given("Image.add_local_file", {k: v for k, v in locals().items() if k != "self"})
-        source, place = Path(local_path).absolute(), _place("add_local_file", remote_path)
+        source, place = words.path("add_local_file", local_path), words.place("add_local_file", remote_path)
         # The bundle itself can only be a folder.
-        local = LocalPath(source, place / source.name if remote_path.endswith("/") or not place.parts else place)
+        local = LocalPath(source, place / source.name if str(remote_path).endswith("/") or not place.parts else place)
         found = Unread(given, lambda: {"attached": (disk.file(str(local_path), local),)})
         return self._with(given, unread=(found,))
 
@@ -130,7 +307,8 @@ class Image:
         """Send a folder along with the source, without what `ignore` leaves out. It is looked for at deploy; a relative
         path is meant from the current directory of the program that deploys."""
         given = Given("Image.add_local_dir", {k: v for k, v in locals().items() if k != "self"})
-        local = LocalPath(Path(local_path).absolute(), _place("add_local_dir", remote_path), ignore)
+        source, place = words.path("add_local_dir", local_path), words.place("add_local_dir", remote_path)
+        local = LocalPath(source, place, ignore)
         found = Unread(given, lambda: {"attached": (disk.folder(str(local_path), local),)})
         return self._with(given, unread=(found,))
 
@@ -140,7 +318,8 @@ class Image:
         looked for at deploy."""
         given = Given("Image.add_local_python_source", {k: v for k, v in locals().items() if k != "self"})
         left_out = only_python if ignore is None else ignore
-        found = Unread(given, lambda: {"attached": tuple(disk.module(name, left_out) for name in modules)})
+        names = words.texts("add_local_python_source", modules, "name a module, as it is imported")
+        found = Unread(given, lambda: {"attached": tuple(disk.module(name, left_out) for name in names)})
         return self._with(given, unread=(found,))
 
     @contextmanager
@@ -156,7 +335,7 @@ class Image:
         except ImportError as error:
             if not context.inside or not set(self.packages) <= set(context.inside[0].packages):
                 return
-            if not any(step.given.callable == "Image.uv_pip_install" for step in self.unread):
+            if not any(step.given.callable in _FROM_FILES for step in self.unread):
                 raise
             sys.stderr.write(f"Image.imports(): {error}; passed over, as it may be of another image.\n")
 
@@ -165,16 +344,13 @@ class Image:
         """`func(image, …)`, to write steps of one's own in a chain."""
         return func(self, *args, **kwargs)
 
-    def _with(self, given: Given | None, **added: tuple[Any, ...]) -> Image:
-        if given is not None:
-            added["given"] = (given,)
-        grown: dict[str, Any] = {name: (*getattr(self, name), *values) for name, values in added.items()}
-        return replace(self, **grown)
-
 
 def read(image: Image) -> Image:
     """The image with all its packages and files. SwellError, with the user's line, where one cannot be found."""
-    found = replace(image, unread=())
+    steps: list[ContainerStep] = []
+    for each in image.container_steps:
+        steps += each.read()["container_steps"] if isinstance(each, Unread) else [each]
+    found = replace(image, unread=(), container_steps=tuple(steps))
     for step in image.unread:
         found = found._with(None, **step.read())
     return found
@@ -184,95 +360,47 @@ def notes(image: Image) -> list[str]:
     """Where its files are not where their `remote_path` says, a sentence each."""
     way = "relative to the working directory" if image.folder is None else "from Path(__file__).parent"
     return [
-        f"{given.callable}(…, {str(path)!r}): a replica has no {_CONTAINER_HOME} of its own; it is "
-        f"{str(path.relative_to(_CONTAINER_HOME))!r} in the folder of the program: open that, {way}"
+        f"{given.callable}(…, {str(path)!r}): a replica has no {words.CONTAINER_HOME} of its own; it is "
+        f"{str(path.relative_to(words.CONTAINER_HOME))!r} in the folder of the program: open that, {way}"
         for given in image.given
-        if (path := PurePosixPath(given.values.get("remote_path", ""))).is_relative_to(_CONTAINER_HOME)
+        if (path := PurePosixPath(given.values.get("remote_path", ""))).is_relative_to(words.CONTAINER_HOME)
     ]
 
 
-def variables(callable: str, given: Mapping[str, str | None]) -> tuple[tuple[str, str], ...]:
-    """Environment variables, sorted; None leaves one out."""
-    for name, value in given.items():
-        if not isinstance(name, str) or not isinstance(value, (str, type(None))):
-            raise SwellError("bad_argument", f"{callable}: {name!r} and its value must be text.")
-        if not name or "=" in name:
-            raise SwellError("bad_argument", f"{callable}: {name!r} can be no variable's name, which has no '=' in it.")
-    return tuple(sorted((name, value) for name, value in given.items() if value is not None))
+def _based(given: Given, base: str) -> Image:
+    """An image that begins with what only a container has: `base` is the argument that names it."""
+    named = given.values[base]
+    method = given.callable.partition(".")[2]
+    if named is not None or base == "tag":
+        words.texts(method, [named], "name it in text, like 'python:3.12-slim' or '3.12'")
+    lines = words.texts(method, given.values.get("setup_dockerfile_commands", []), COMMANDS)
+    options = (*python_option(given), *(("setup_dockerfile_commands", line) for line in lines))
+    step = ContainerStep(method, () if named is None else (named,), options)
+    return Image(container_steps=(step,), given=(given,))
 
 
-def _flat(method: str, packages: Sequence[str | list[str]]) -> tuple[str, ...]:
-    lines: list[str] = []
-    for package in packages:
-        lines += [package] if isinstance(package, str) else package
-    for line in lines:
-        if not isinstance(line, str) or not line.strip() or line.lstrip().startswith("-"):
-            raise SwellError("bad_argument", f"{method}({line!r}): a package is written like 'numpy' or 'numpy>=2,<3'.")
-    return tuple(lines)
+_FROM_FILES = frozenset(
+    f"Image.{name}"
+    for name in ("uv_pip_install", "uv_sync", "pip_install_from_requirements", "pip_install_from_pyproject")
+)
+"""Methods whose packages are not all known where the image is described."""
 
-
-def _index_options(
-    find_links: str | None, index_url: str | None, extra_index_url: str | None, pre: bool, extra_options: str
-) -> tuple[str, ...]:
-    words: list[str] = []
-    for name, value in (("find-links", find_links), ("index-url", index_url), ("extra-index-url", extra_index_url)):
-        if value is not None:
-            words += [f"--{name}", value]
-    return (*words, *(["--pre"] if pre else []), *shlex.split(extra_options))
-
-
-def _place(method: str, remote_path: str) -> PurePosixPath:
-    path = PurePosixPath(remote_path)
-    if path.is_relative_to(_CONTAINER_HOME):
-        path = path.relative_to(_CONTAINER_HOME)
-    if ".." in path.parts:
-        raise SwellError(
-            "bad_argument",
-            f"{method}(…, {remote_path!r}): that would be outside the program's own folder. Leave the '..' out.",
-        )
-    if path.is_absolute():
-        raise SwellError(
-            "bad_argument",
-            f"{method}(…, {remote_path!r}): there is no container to put files at an absolute path of. Give a path "
-            "relative to the source, and open it with Path(__file__).parent / that path.",
-        )
-    return path
-
-
-_CONTAINER = "a virtual environment has no operating system of its own"
-_WORK_IN_ENTER = "do it in an @enter(snap=True) method, which runs once per template"
 REFUSED: dict[str, str] = {
-    "apt_install": f"{_CONTAINER}: install the package on the node, or find it as a Python wheel",
     "build": "environments are built at deploy; there is nothing to build before",
-    "cmd": f"{_CONTAINER}: start a process with @web_server(port)",
-    "dockerfile_commands": f"{_CONTAINER}: use pip_install, env and add_local_*",
-    "entrypoint": f"{_CONTAINER}: start a process with @web_server(port)",
-    "conda": "conda environments are not available: use Image.debian_slim() and pip_install",
-    "conda_install": "conda environments are not available: use pip_install",
+    "conda": "it is called micromamba now",
+    "conda_install": "it is called micromamba_install now",
     "copy_local_dir": "it is called add_local_dir now",
     "copy_local_file": "it is called add_local_file now",
     "copy_mount": "it is add_local_file, add_local_dir or add_local_python_source now",
-    "dockerhub_image": f"{_CONTAINER}: start from Image.debian_slim() and pip_install",
-    "from_aws_ecr": f"{_CONTAINER}: start from Image.debian_slim() and pip_install",
-    "from_dockerfile": f"{_CONTAINER}: start from Image.debian_slim() and pip_install",
-    "from_dockerhub": f"{_CONTAINER}: start from Image.debian_slim() and pip_install",
-    "from_gcp_artifact_registry": f"{_CONTAINER}: start from Image.debian_slim() and pip_install",
+    "dockerhub_image": "it is called from_registry now",
+    "from_dockerhub": "it is called from_registry now",
     "from_id": "environments have no lasting id: describe it in code",
     "from_name": "environments are not published: describe it in code",
-    "from_registry": f"{_CONTAINER}: start from Image.debian_slim() and pip_install",
-    "from_scratch": f"{_CONTAINER}: start from Image.debian_slim()",
-    "micromamba": "conda environments are not available: use Image.debian_slim() and pip_install",
-    "micromamba_install": "conda environments are not available: use pip_install",
-    "pip_install_from_pyproject": "pyproject files are not read: list the packages with pip_install",
-    "pip_install_from_requirements": "use uv_pip_install(requirements=['requirements.txt'])",
-    "pip_install_private_repos": "builds are given no secrets: use pip_install('name @ git+https://…')",
-    "poetry_install_from_file": "lock files are not read: list the packages with pip_install",
+    "pip_install_private_repos": "the installer is given no secrets: use pip_install('name @ git+https://…')",
+    "poetry_install_from_file": "poetry's lock files are not read: `poetry export` makes a requirements file for "
+    "pip_install_from_requirements",
     "publish": "environments are not published: share the code that describes it",
-    "run_commands": f"{_CONTAINER} and no build steps: {_WORK_IN_ENTER}",
-    "run_function": f"a virtual environment has no build steps: {_WORK_IN_ENTER}",
     "run_inside": "it is called imports now: `with image.imports():`",
-    "shell": f"{_CONTAINER} and no build steps: {_WORK_IN_ENTER}",
-    "uv_sync": "lock files are not read: list the packages with uv_pip_install",
 }
 """Method, of now or of before → why there is none, and what to do instead."""
 

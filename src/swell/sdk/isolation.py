@@ -53,8 +53,8 @@ def _folders(name: str, given: Iterable[str]) -> tuple[str, ...]:
     return folders
 
 
-def _texts(name: str, given: Iterable[str]) -> tuple[str, ...]:
-    texts = () if isinstance(given, str) else tuple(given)
-    if isinstance(given, str) or not all(isinstance(each, str) for each in texts):
+def _texts(name: str, given: object) -> tuple[str, ...]:
+    texts = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (None,)
+    if not all(isinstance(each, str) for each in texts):
         raise SwellError("bad_argument", f"@isolated({name}={given!r}): give a list of texts.")
     return texts

@@ -7,14 +7,16 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 from swell.model.errors import SwellError, brief
+from swell.model.variant import chosen, unknown
 from swell.sdk import bundle, frames
 from swell.sdk.app import App, LocalEntrypoint
+from swell.sdk.cls import Obj
 from swell.sdk.function import Function
 
 Runnable = LocalEntrypoint | Function
@@ -41,6 +43,14 @@ def app(reference: str) -> App:
     return _choose(place, _apps(module(place)), name)
 
 
+def apps(place: str) -> dict[str, App]:
+    """All apps of a file or module, by the variables that hold them; one at least."""
+    found = _apps(module(place))
+    if not found:
+        _choose(place, found, "")
+    return found
+
+
 def target(reference: str) -> Target:
     """The entry point or function to run: the one that is named, or the only one there is."""
     place, _, name = reference.partition("::")
@@ -58,6 +68,18 @@ def target(reference: str) -> Target:
     return _in_app(place, _choose(place, found, ""), "")
 
 
+def with_parameters(found: Target, texts: Mapping[str, str]) -> Target:
+    """The method of an object with these parameters, as text. SwellError where its class has others, or it is none."""
+    if not found.is_method:
+        for name in texts:
+            raise unknown(found.name, name, ())
+        return found
+    kind, _, method = found.name.partition(".")
+    cls = found.app.registered_classes[kind]
+    values = chosen(kind, cls.parameters, texts.items())
+    return replace(found, run=getattr(cls(**{value.name: value.plain for value in values}), method))
+
+
 def module(place: str) -> ModuleType:
     """Import a user's file by its path, under the name it has in a replica, or a module by its name."""
     path = Path(place)
@@ -67,11 +89,19 @@ def module(place: str) -> ModuleType:
         return _import_file(path)
     if path.suffix == ".py" or not all(part.isidentifier() for part in place.split(".")):
         raise _nowhere("no_such_file", "file", place)
-    _first_on_path(Path.cwd())
+    _first_on_path(_here())
     first = importlib.util.find_spec(place.partition(".")[0])
     if first is None or (first.origin is None and path.is_dir()):
         raise _nowhere("no_such_module", "file or module", place)
     return _import(place, place)
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        words = "The working directory is not there any more: change to one that is (`cd`)."
+        raise SwellError("no_such_file", words) from None
 
 
 def _nowhere(code: str, what: str, place: str) -> SwellError:
@@ -81,7 +111,7 @@ def _nowhere(code: str, what: str, place: str) -> SwellError:
         return SwellError("no_such_file", f"{place} is a folder: name a file in it, like {path / 'app.py'}.")
     meant = Path(f"{place}.py")
     hint = f" Did you mean {meant}?" if place and meant.is_file() else ""
-    return SwellError(code, f"There is no {what} {place!r} (in {Path.cwd()}).{hint}")
+    return SwellError(code, f"There is no {what} {place!r} (in {_here()}).{hint}")
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -158,7 +188,8 @@ def _runnables(app: App) -> dict[str, Runnable]:
     """Entry points, functions, and methods of classes, by name."""
     found: dict[str, Runnable] = {**app.registered_functions}
     for name, cls in app.registered_classes.items():
-        made = cls()
+        # Not called, which a class with parameters may not be without any.
+        made = Obj(cls)
         found.update({f"{name}.{method}": getattr(made, method) for method in cls.methods})
     return {**found, **app.registered_entrypoints}
 

@@ -11,17 +11,20 @@ from dataclasses import dataclass, field, replace
 from traceback import FrameSummary
 from typing import Any, Literal, TypeVar
 
+from swell.model.caching import Caching
 from swell.model.errors import SwellError
 from swell.model.isolation import Isolation
 from swell.model.limits import (
     BATCH_SIZE_MAX,
     BATCH_WAIT_MS_MAX,
     HTTP_METHODS,
+    SECONDS_MAX,
     UNLIMITED,
     Limits,
     limits_problem,
     rate_of,
     size_of,
+    vary_problem,
 )
 from swell.model.openai import PATHS, Offer, model_problem
 from swell.model.tensors import Tensors
@@ -74,6 +77,9 @@ class Marks:
     openai: Offer | None = None
     limits: Limits = UNLIMITED
     batch: Batch | None = None
+    cache: Caching | None = None
+    before: Callable[..., Any] | None = None
+    after: Callable[..., Any] | None = None
     isolation: Isolation | None = None
     given: tuple[Given, ...] = ()
 
@@ -81,6 +87,11 @@ class Marks:
     def remote(self) -> bool:
         """Can it be reached from outside: by a call or on the web?"""
         return self.method or self.web is not None or self.batch is not None
+
+    @property
+    def stacked(self) -> bool:
+        """Does a batch have the rows of all its requests in one, instead of a list for each argument?"""
+        return self.batch is not None and (self.tensors is not None or self.openai is not None)
 
 
 NONE = Marks()
@@ -91,6 +102,14 @@ def of(obj: Any) -> Marks:
     marks = getattr(obj, "__dict__", {}).get(_ATTRIBUTE, NONE)
     assert isinstance(marks, Marks)
     return marks
+
+
+def asked_of(raw: Callable[..., Any], bound: bool) -> tuple[Callable[..., Any], bool]:
+    """What a caller's arguments go to, and whether that is a method (`bound`): the function, or what is before it."""
+    before = of(raw).before
+    if before is None:
+        return raw, bound
+    return before, bound and before.__qualname__.rpartition(".")[0] == raw.__qualname__.rpartition(".")[0]
 
 
 def _mark(given: Given, **changes: Any) -> Callable[[F], F]:
@@ -105,10 +124,11 @@ def _mark(given: Given, **changes: Any) -> Callable[[F], F]:
         before = of(function)
         if "web" in changes and before.web is not None:
             raise SwellError("bad_decorator", f"{function.__name__} has two web decorators; keep one.")
-        if "openai" in changes and before.openai is not None:
-            raise SwellError("bad_decorator", f"{function.__name__} has @openai() twice; keep one.")
         if "hook" in changes and before.hook:
             raise SwellError("bad_decorator", f"{function.__name__} is two hooks at once; keep one of them.")
+        if any(each.callable == name for each in before.given):
+            # What one says and the other does not would be lost without a word.
+            raise SwellError("bad_decorator", f"{function.__name__} has @{name}() twice; keep one.")
         setattr(function, _ATTRIBUTE, replace(before, given=(*before.given, given), **changes))
         return function
 
@@ -215,6 +235,44 @@ def batched(*, max_batch_size: int, wait_ms: int) -> Callable[[F], F]:
             words = f"@batched({name}={value!r}): must be a whole number from {least:,} to {most:,}."
             raise SwellError("bad_argument", words)
     return _mark(given, batch=Batch(max_batch_size, wait_ms))
+
+
+@public
+def transform(*, before: Callable[..., Any] | None = None, after: Callable[..., Any] | None = None) -> Callable[[F], F]:
+    """`before` is given what a caller sends and returns the function's argument (a tuple or dict for several); `after`
+    is given what that returned (of a stream each item) and returns the answer. With @batched each runs for one input by
+    itself. Modal's SDK has none."""
+    given = Given("transform", locals().copy())
+    for name, hook in (("before", before), ("after", after)):
+        if hook is not None and not (callable(hook) or isinstance(hook, staticmethod)):
+            raise SwellError("bad_argument", f"@transform({name}={hook!r}): give a function.")
+    if before is None and after is None:
+        raise SwellError("bad_argument", "@transform(…): give before=, after= or both.")
+    mark: Callable[[F], F] = _mark(given, before=before, after=after)
+
+    def decorate(function: F) -> F:
+        marked = mark(function)
+        # Where the runtime finds them.
+        marked.__swell_transform__ = (before, after)  # type: ignore[attr-defined]
+        return marked
+
+    return decorate
+
+
+@public
+def cached(*, ttl_s: float, vary: Iterable[str] = ()) -> Callable[[F], F]:
+    """What it answered is given again for `ttl_s` seconds to whoever calls with the same, and nothing runs for that.
+    `vary`: headers of a request on which its answer depends, beside its body. Modal's SDK has none."""
+    names = tuple(vary) if isinstance(vary, Iterable) and not isinstance(vary, str) else (vary,)
+    given = Given("cached", {"ttl_s": ttl_s, "vary": names})
+    number = isinstance(ttl_s, int | float) and not isinstance(ttl_s, bool)
+    if not number or not 0 < ttl_s <= SECONDS_MAX:
+        raise SwellError("bad_argument", f"@cached(ttl_s={ttl_s!r}): must be seconds, above 0.")
+    for name in names:
+        problem = vary_problem(name)
+        if problem is not None:
+            raise SwellError("bad_argument", f"@cached(vary={name!r}): {problem}.")
+    return _mark(given, cache=Caching(float(ttl_s), tuple(sorted({name.lower() for name in names}))))
 
 
 @public

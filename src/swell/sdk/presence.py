@@ -9,9 +9,11 @@ from contextlib import suppress
 from functools import partial
 
 from swell.model.errors import SwellError
+from swell.model.owner import Owner
 from swell.sdk.client import Client
 from swell.wire import settings
 from swell.wire.api import LogRow
+from swell.wire.identity import machine, myself
 
 _LOG_QUIET_S = 0.3
 """Output counts as complete after this silence."""
@@ -21,20 +23,73 @@ _EXIT_LOOK_S = 0.1
 """How often it is looked whether replicas with exit hooks are over."""
 
 
+def me() -> Owner:
+    """This process, as the owner of an app or a volume."""
+    mine = myself()
+    return Owner(mine.pid, mine.start_ticks, machine())
+
+
+class Once:
+    """Passes each line of a log on once, also where it is read from its start again. Lines are in the order of their
+    times; several may have the same."""
+
+    def __init__(self, heard: Callable[[LogRow], None]) -> None:
+        self._heard = heard
+        self.at = 0.0
+        """Of the line that was passed on last; 0: none was."""
+        self._alike = 0
+        """Lines of that time that were."""
+        self._again = 0
+        """Of these, the ones that came again."""
+        self._known = False
+        """What comes may have been passed on."""
+
+    def begin(self) -> None:
+        """It is read anew, from its start or from the first line of the time of the last one."""
+        self._known, self._again = True, 0
+
+    def __call__(self, row: LogRow) -> None:
+        """The next line."""
+        if self._known and row.at < self.at:
+            return
+        if self._known and row.at == self.at and self._again < self._alike:
+            self._again += 1
+            return
+        self._known = False
+        self._alike = self._alike + 1 if row.at == self.at else 1
+        self.at = row.at
+        self._heard(row)
+
+
 class Presence:
     """One app on a server, of which this program shows the output and which it stops."""
 
-    def __init__(self, client: Client, namespace: str, name: str) -> None:
+    def __init__(
+        self, client: Client, namespace: str, name: str, owner: Owner | None, since: float | None = None
+    ) -> None:
+        """`owner`: what it ends with. `since`: when it was begun (monotonic), where an earlier one of its name may have
+        written, too."""
         self._client = client
         self._namespace = namespace
         self._name = name
+        self._since = since
         self._following: Future[None] | None = None
+        self._present = None if owner is None else client.present(owner)
         self._heard_at = 0.0
         """When a line of output came last, by the monotonic clock."""
 
     def follow(self, log: Callable[[LogRow], None]) -> None:
         """Every line that it writes goes to `log` from now on, on another thread."""
-        self._following = self._client.follow_logs(self._name, self._namespace, partial(self._hear, log))
+        once = Once(partial(self._hear, log))
+
+        def since() -> tuple[float, float]:
+            once.begin()
+            # Seconds count from when control hears of them, which may be long after it was asked: it is away, say.
+            if once.at or self._since is None:
+                return 0.0, once.at
+            return time.monotonic() - self._since, 0.0
+
+        self._following = self._client.follow_logs(self._name, self._namespace, since, once)
 
     def _hear(self, log: Callable[[LogRow], None], row: LogRow) -> None:
         self._heard_at = time.monotonic()
@@ -73,6 +128,8 @@ class Presence:
             await self._client.transport.pause(_LOG_QUIET_S - quiet_s)
 
     def close(self) -> None:
-        """No more of its output is shown."""
+        """No more of its output is shown, and it is there no longer for our sake."""
+        if self._present is not None:
+            self._present.cancel()
         if self._following is not None:
             self._following.cancel()

@@ -7,7 +7,7 @@ import json
 import math
 import pickle
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +26,7 @@ try has anew, or its replica went away."""
 
 HELD_TOO_LONG = "held_too_long"
 """Of a call that waited for a replica as long as any may. Nothing of it was begun: to send it again is no retry."""
-LIMITED = frozenset({"rate_limited", "too_many_in_flight"})
+LIMITED = frozenset({"rate_limited", "too_many_in_flight", "too_many_variants"})
 """Of a call that a limit kept out. Nor was anything of it begun."""
 WAIT_MAX_S = 60.0
 """However long a server asks its caller to wait before that. A limit that asks for longer is told instead."""
@@ -44,6 +44,10 @@ class Request:
     """After that (monotonic clock) nobody waits for the answer. The server is told what is left when it is sent."""
     plain: Callable[[], Request] | None = None
     """The same without pickles, for callers whose key does not let them send any."""
+    anew: Callable[[], Awaitable[Request]] | None = None
+    """The same where it is now, should the server have forgotten the variant that it is for (`chosen.py`)."""
+    stream: Callable[[], AsyncIterator[bytes]] | None = None
+    """The body, where it is too long to be held: asked for each time it is sent."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,15 @@ def _pickle(target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes
     return pickle.dumps((args, kwargs), protocol=5)
 
 
+def frames(head: Answer, target: str) -> Frames:
+    """The items a call gives, whose answer has this head. Raises what the function raised, or SwellError."""
+    if not head.ok:
+        raise failure(head)
+    if head.content_type != http.FRAMES:
+        raise SwellError("not_generator", f"{target} gives one result: use .remote() instead of .remote_gen().")
+    return Frames(head)
+
+
 def result(answer: Answer, target: str) -> Any:
     """The value a call returned. Raises what the function raised, or SwellError."""
     if not answer.ok:
@@ -157,6 +170,11 @@ def error_of(answer: Answer) -> http.ErrorBody:
         said = answer.body[:200].decode("utf-8", "replace").strip()
         request = answer.headers.get(http.REQUEST_ID.lower(), "")
         return http.ErrorBody("bad_answer", f"The server answered {answer.status}: {said or 'nothing more'}", request)
+
+
+def forgotten(answer: Answer) -> bool:
+    """Does the server not know, or not any more, what was asked for?"""
+    return answer.status == 404 and error_of(answer).code == "unknown_variant"
 
 
 def wait_s(answer: Answer) -> float | None:
@@ -213,6 +231,7 @@ class Frames:
     def __init__(self, head: Answer) -> None:
         self._item_type = head.headers.get(http.ITEM_TYPE.lower()) or http.JSON
         self._buffer = bytearray()
+        self._request = head.headers.get(http.REQUEST_ID.lower(), "")
         self.ended = False
 
     def feed(self, data: bytes) -> Iterator[Any]:
@@ -236,7 +255,9 @@ class Frames:
     def close(self) -> None:
         """The body is over: was the stream?"""
         if not self.ended:
-            raise SwellError("stream_cut", "The stream ended before the function did; its replica may have died.")
+            words = "The stream ended before the function did; its replica may have died."
+            cut = http.ErrorBody("stream_cut", words, self._request)
+            raise exception(cut, 502)
 
 
 class Lines:

@@ -40,12 +40,20 @@ def scaling(given: Given) -> Scaling:
     return Scaling(low, high, _count(given, "buffer_containers", 0, default.buffer_replicas), idle_s)
 
 
+_SIZES = ("min_containers", "max_containers", "buffer_containers", "scaledown_window")
+
+
 def rescale(given: Given) -> Rescale:
     """What is to change of a scaling that is not known here."""
-    names = ("min_containers", "max_containers", "buffer_containers", "scaledown_window")
-    if all(given.values[name] is None for name in names):
+    if all(given.values[name] is None for name in _SIZES):
         raise SwellError("bad_argument", f"{given.callable}(): give what is to change, like min_containers=1.")
-    low, high, extra, idle_s = (given.values[name] for name in names)
+    return sizes(given)
+
+
+def sizes(given: Given) -> Rescale:
+    """The same, where nothing may change."""
+    names = _SIZES
+    low, high, extra, idle_s = (given.values.get(name) for name in names)
     if low is not None and high is not None:
         scaling(given)
     return Rescale(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.machinery
 import inspect
 import os
-import re
 import secrets
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast, get_args
 
 from swell.model import workload as model
 from swell.model.errors import SwellError
+from swell.model.owner import Owner
 from swell.model.secret import APP_OWNED
 from swell.model.workload import DEFAULT_NAMESPACE
 from swell.sdk import bundle, describe, frames
@@ -25,17 +23,19 @@ from swell.sdk import image as images
 from swell.sdk import secret as secrets_of
 from swell.sdk.binding import Binding, Deployed
 from swell.sdk.bridge import adopt, drive
+from swell.sdk.building import Build, content
 from swell.sdk.client import Client
+from swell.sdk.forgotten import forgotten
 from swell.sdk.marks import Given
-from swell.sdk.presence import Presence
+from swell.sdk.presence import Presence, me
 from swell.sdk.refusal import refuse
 from swell.sdk.secret import Secret
 from swell.sdk.server import keep, serving
 from swell.sdk.signatures import public
+from swell.sdk.storage import Volumes
 from swell.wire import context
 from swell.wire.api import DeployLine, LogRow, Strategy
 from swell.wire.attached import Stay
-from swell.wire.identity import myself
 
 _NAME_MAX = 48
 
@@ -72,11 +72,17 @@ def enable_output() -> Iterator[None]:
     """Within it, deploys say how they go, and what functions write appears here, on standard error."""
     global output
     before = output
-    output = Output(lambda text: _say(text), lambda row: _say(row.text))
+    output = Output(lambda text: _say(text), _written)
     try:
         yield
     finally:
         output = before
+
+
+def _written(row: LogRow) -> None:
+    """What functions write; notes of ours are in the log."""
+    if row.stream != "sys":
+        _say(row.text)
 
 
 def _say(text: str) -> None:
@@ -107,27 +113,37 @@ def prepare(app: Deployable, place: describe.Place) -> Prepared:
     if not app.declared:
         raise SwellError("empty_app", f"App {place.name!r} has no function: decorate one with @app.function().")
     packed: dict[tuple[tuple[str, Path], ...], bundle.Bundle] = {}
-    sources: dict[str, tuple[str, str]] = {}
+    sources: dict[str, describe.Source] = {}
     found: list[describe.Declared] = []
     noted: list[str] = []
     brought: dict[str, Secret] = {}
     for name, declared in app.declared.items():
         _check(declared)
         image = images.read(declared.image or images.Image())
+        image = replace(image, builds=tuple(_building(each, brought) for each in image.builds))
         secrets = tuple(_provisional(each, brought) for each in declared.secrets)
         found.append(replace(declared, image=image, secrets=secrets))
         noted += images.notes(image)
         source = bundle.source(file_of(declared.raw))
         _rename_main(declared.raw, source.module)
         entries = [source.local] if declared.include_source else []
+        builds = [bundle.source(file_of(each.function)) for each in image.builds]
+        entries += [s.local for s, each in zip(builds, image.builds, strict=True) if each.include_source]
         contents = bundle.gather([*entries, *image.attached])
         key = tuple(sorted(contents.items()))
         if key not in packed:
             packed[key] = bundle.pack(contents)
-        sources[name] = (source.module, packed[key].digest)
+        told = tuple((s.module, content(each.function)) for s, each in zip(builds, image.builds, strict=True))
+        sources[name] = describe.Source(source.module, packed[key].digest, told)
     described = describe.app(found, place, sources)
     bundles = {each.digest: each.data for each in packed.values()}
     return Prepared(described, bundles, list(dict.fromkeys([*describe.notes(described), *noted])), brought)
+
+
+def _building(build: Build, brought: dict[str, Secret]) -> Build:
+    """A function that is to run when the environment is built, as it is found there."""
+    _rename_main(build.function, bundle.source(file_of(build.function)).module)
+    return replace(build, secrets=tuple(_provisional(each, brought) for each in build.secrets))
 
 
 def _provisional(secret: Secret, brought: dict[str, Secret]) -> Secret:
@@ -139,7 +155,7 @@ def _provisional(secret: Secret, brought: dict[str, Secret]) -> Secret:
     return Secret(repr(secret), name)
 
 
-async def _bring(prepared: Prepared, client: Client) -> model.App:
+async def bring(prepared: Prepared, client: Client) -> model.App:
     """The app with its secrets by the names that the server has given them."""
     values = {name: secrets_of.values(secret) for name, secret in prepared.brought.items()}
     app = prepared.app
@@ -186,7 +202,7 @@ async def deploy(
     *,
     name: str | None = None,
     namespace: str | None = None,
-    owner: model.Owner | None = None,
+    owner: Owner | None = None,
     progress: Callable[[str], None] | None = None,
     note: Callable[[str], None] | None = None,
     client: Client | None = None,
@@ -208,10 +224,15 @@ async def deploy(
     for digest, data in prepared.bundles.items():
         if not await client.has_blob.start(digest):
             await client.put_blob.start(digest, data)
+    for use in {use for declared in app.declared.values() for use in _made(declared, space)}:
+        await Volumes(client, use[0]).create.start(use[1], if_missing=True)
     try:
-        done = await client.deploy.start(await _bring(prepared, client), progress, tag, strategy)
+        done = await client.deploy.start(await bring(prepared, client), progress, tag, strategy)
     except SwellError as error:
-        _hint(error, app)
+        programs = [file_of(declared.raw) for declared in app.declared.values()]
+        hint = forgotten(f"{error.message}\n{error.detail}", programs)
+        if hint:
+            error.add_note(hint)
         raise
     app.binding.deployed = Deployed(client, space, chosen, dict(done.urls))
     tell = note or progress
@@ -219,6 +240,11 @@ async def deploy(
         for said in (*prepared.notes, *done.notes):
             tell(said)
     return done
+
+
+def _made(declared: describe.Declared, namespace: str) -> Iterator[tuple[str, str]]:
+    """Namespaces and names of its volumes that are made where they are not there."""
+    return ((each.namespace or namespace, each.name) for each in declared.volumes.values() if each.create)
 
 
 def strategy(name: str) -> Strategy:
@@ -234,22 +260,6 @@ def shown_source(app: Deployable) -> str:
     """The file an app is written in, as its user would name it."""
     files = {os.path.relpath(file_of(declared.raw)) for declared in app.declared.values()}
     return min(files, default="")
-
-
-def _hint(error: SwellError, app: Deployable) -> None:
-    """A module that is missing there, and here is a file that no package brought, was most likely forgotten."""
-    missing = re.search(r"No module named '([A-Za-z0-9_]+)'", f"{error.message}\n{error.detail}")
-    if missing is None:
-        return
-    for declared in app.declared.values():
-        found = importlib.machinery.PathFinder.find_spec(missing[1], [str(file_of(declared.raw).parent), *sys.path])
-        where = next(iter((found.submodule_search_locations if found else None) or ()), found.origin if found else None)
-        if where is not None and not where.startswith(tuple(sysconfig.get_paths().values())):
-            error.add_note(
-                f"{missing[1]} is {os.path.relpath(where)} here and was not sent along: "
-                f"add .add_local_python_source({missing[1]!r}) to the image."
-            )
-            return
 
 
 # -- running for a while --------------------------------------------------------------------------
@@ -312,13 +322,14 @@ class Running(Generic[A]):
         self.name = ephemeral_name(self._stem or app.name or Path(shown_source(app)).stem or "app")
         progress = self._progress or output.progress
         client = await serving(progress)
-        self._presence = there = Presence(client, self.namespace, self.name)
+        owner = None if self._detach else me()
+        self._presence = there = Presence(client, self.namespace, self.name, owner)
         try:
             await deploy(
                 app,
                 name=self.name,
                 namespace=self.namespace,
-                owner=None if self._detach else me(),
+                owner=owner,
                 progress=progress,
                 client=client,
             )
@@ -381,12 +392,6 @@ def hooked(app: Deployable) -> set[str]:
 def _exits(declared: describe.Declared) -> bool:
     """Has it hooks that run when a replica of it ends?"""
     return any(marked.hook == "exit" for _, marked in declared.members().values())
-
-
-def me() -> model.Owner:
-    """This process, as the owner of an app."""
-    mine = myself()
-    return model.Owner(mine.pid, mine.start_ticks)
 
 
 def ephemeral_name(stem: str) -> str:

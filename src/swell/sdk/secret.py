@@ -6,7 +6,7 @@ Values are read when the app is deployed, and never in a replica: there they are
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from swell.model.errors import SwellError
@@ -52,14 +52,15 @@ class Secret:
             problem = name_problem(kind, text) if isinstance(text, str) else f"{kind} {text!r} is no text"
             if problem is not None:
                 raise SwellError("bad_argument", f"Secret.from_name: {problem}.")
-        if isinstance(required_keys, str) or not all(isinstance(key, str) for key in required_keys):
-            raise SwellError("bad_argument", "Secret.from_name(required_keys=…): give a list of variables' names.")
-        return Secret(f"from_name({name!r})", name, environment_name, tuple(sorted(set(required_keys))))
+        required = _variables("Secret.from_name(required_keys=…)", required_keys)
+        return Secret(f"from_name({name!r})", name, environment_name, tuple(sorted(set(required))))
 
     @staticmethod
     @public
     def from_dict(env_dict: Mapping[str, str | None] = {}) -> Secret:
         """Values of the program's own, kept (sealed) for its app when it is deployed."""
+        if not isinstance(env_dict, Mapping):
+            raise SwellError("bad_argument", "Secret.from_dict: give names and values, like {'NAME': 'value'}.")
         for key, value in env_dict.items():
             if not isinstance(key, str) or not isinstance(value, (str, type(None))):
                 raise SwellError("bad_argument", f"Secret.from_dict: {key!r} and its value must be text.")
@@ -70,6 +71,7 @@ class Secret:
     @public
     def from_local_environ(env_keys: Sequence[str]) -> Secret:
         """Variables of the program that deploys."""
+        env_keys = _variables("Secret.from_local_environ(env_keys)", env_keys)
 
         def read() -> dict[str, str]:
             missing = [key for key in env_keys if key not in os.environ]
@@ -99,6 +101,27 @@ class Secret:
         return Secret(f"from_dotenv(filename={filename!r})", read=read)
 
     objects = Later("objects", (), {"__doc__": "Secrets are made, listed and deleted with `swell secret`."})
+
+
+def _variables(what: str, given: object) -> tuple[str, ...]:
+    names = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (None,)
+    if not all(isinstance(name, str) for name in names):
+        raise SwellError("bad_argument", f"{what}: give a list of variables' names.")
+    return names
+
+
+def given_secrets(given: Given) -> tuple[Secret, ...]:
+    """What secrets= says."""
+    said = given.values["secrets"] or ()
+    wrong = [each for each in said if not isinstance(each, Secret)] if isinstance(said, Collection) else [said]
+    if wrong:
+        # Its kind alone: it may be a value that was meant for one.
+        kind = type(wrong[0]).__name__
+        raise SwellError(
+            "bad_argument",
+            f"{given.callable}(secrets=[…]): give swell.Secret objects in a list, not one of type {kind}.",
+        )
+    return tuple(said)
 
 
 def values(secret: Secret) -> dict[str, str]:

@@ -15,6 +15,7 @@ from swell.sdk.bridge import Pending
 from swell.sdk.client import Client
 from swell.wire import attached, settings
 from swell.wire.attached import Stay
+from swell.wire.identity import how_ended
 from swell.wire.paths import Home
 
 
@@ -34,7 +35,7 @@ async def serving(progress: Callable[[str], None] | None = None) -> Client:
         return client
     raise SwellError(
         "server_failed",
-        f"No server answers at {client.url}, and none could be started: {done.stderr.strip()}",
+        f"No server answers at {client.url}, and none could be started: {done.stderr.strip() or _ended(done)}",
         status=503,
     )
 
@@ -58,6 +59,10 @@ def _stays(home: Home) -> bool:
     """Is there a server on it that lives as long as we do?"""
     ours = home.attached / str(os.getpid())
     return home.server_url() is not None and (ours.exists() or not home.for_clients())
+
+
+def _ended(done: subprocess.CompletedProcess[str]) -> str:
+    return f"what was to see to it ended by {how_ended(done.returncode)}."
 
 
 def _ensure(chosen: settings.Settings) -> subprocess.CompletedProcess[str]:

@@ -32,7 +32,8 @@ GONE: dict[str, str] = {
     "_allow_background_volume_commits": "nothing takes its place: leave it out",
     "allow_concurrent_inputs": "use the decorator @swell.concurrent(max_inputs=…), below @app.function() or @app.cls()",
     "allow_cross_region_volumes": "nothing takes its place: leave it out",
-    "interactive": "interactive sessions in a replica are not available",
+    "isolation": "use the decorator @swell.isolated(), below @app.function() or @app.cls()",
+    "interactive": "a function has no terminal: use `swell shell`",
     "mount": "files are part of the image: use add_local_file, add_local_dir or add_local_python_source of image=",
     "mounts": "files are part of the image: use add_local_file, add_local_dir or add_local_python_source of image=",
     "show_progress": "use `with swell.enable_output():` around it",
@@ -40,7 +41,7 @@ GONE: dict[str, str] = {
     "wait_for_response": "the answer is always waited for: leave it out",
     "workspace": "there is one per server: leave it out",
 }
-"""Former argument that has no other name now → what to do."""
+"""Argument of former times, or of elsewhere, that has no other name → what to do."""
 
 
 def public(function: Callable[P, T]) -> Callable[P, T]:
@@ -89,7 +90,7 @@ def _unknown(name: str, given: str, takes: Sequence[str]) -> str:
         now = RENAMED[given]
         return f"{given} is called {now} now{'' if now in takes else ', and this does not take it'}."
     if given in GONE:
-        return f"there is no such argument any more; {GONE[given]}."
+        return f"there is no such argument; {GONE[given]}."
     near = difflib.get_close_matches(given, takes, n=3)
     if near:
         return f"there is no such argument. Did you mean {' or '.join(near)}?"

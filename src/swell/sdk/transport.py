@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -24,8 +24,8 @@ from swell.model.hosts import stays_here
 from swell.model.key import PREFIX
 from swell.model.workload import Retrying
 from swell.sdk import shadow
-from swell.sdk.bridge import Pending
-from swell.sdk.protocol import RETRIED, Answer, Request, error_of, failure, wait_s
+from swell.sdk.bridge import Pending, adopt
+from swell.sdk.protocol import RETRIED, Answer, Request, error_of, failure, forgotten, wait_s
 from swell.sdk.retries import NEVER, delay_s
 from swell.wire.http import REQUEST_ID, TIMEOUT
 from swell.wire.paths import Home
@@ -36,6 +36,10 @@ log = logging.getLogger("swell")
 
 CONNECT_TIMEOUT_S = 5.0
 CONNECTIONS_MAX = 512
+ASK_AGAIN_S = 0.2
+"""After what is followed broke off."""
+REPEAT_S = 5.0
+"""So long is waited for the answer to what is repeated, and so often it is sent while none came."""
 TELL_EVERY_S = 10.0
 """That calls of one function wait for a limit is said so often at most."""
 
@@ -125,14 +129,40 @@ class Transport:
         await Pending(_background.submit(asyncio.sleep(seconds)))
 
     def follow(
-        self, request: Request, reader: Callable[[Answer], Reader], heard: Callable[[Any], None]
+        self, asked: Callable[[], Request], reader: Callable[[Answer], Reader], heard: Callable[[Any], None]
     ) -> Future[None]:
-        """Every item of a body goes to `heard`, on the loop's thread, until the future is cancelled."""
-        return _background.submit(self._followed(request, reader, heard))
+        """Every item of a body goes to `heard`, on the loop's thread, until the future is cancelled. Where the server,
+        or a part of it, is away for a while, it is `asked` for anew."""
+        return _background.submit(self._followed(asked, reader, heard))
+
+    def repeat(self, request: Request, again_s: Callable[[Answer], float]) -> Future[None]:
+        """It is sent now and again, as long after its answer as that says, until it says 0 or the future is cancelled.
+        Where the server, or a part of it, is away for a while, it is sent all the same."""
+        return _background.submit(self._repeated(request, again_s))
+
+    async def _repeated(self, request: Request, again_s: Callable[[Answer], float]) -> None:
+        pause_s = REPEAT_S
+        while pause_s:
+            with suppress(SwellError):
+                answer = await self._within(REPEAT_S, self._tried(request, NEVER))
+                if answer.status < 500:
+                    pause_s = again_s(answer)
+            await asyncio.sleep(pause_s)
 
     async def _followed(
-        self, request: Request, reader: Callable[[Answer], Reader], heard: Callable[[Any], None]
+        self, asked: Callable[[], Request], reader: Callable[[Answer], Reader], heard: Callable[[Any], None]
     ) -> None:
+        while True:
+            try:
+                await self._heard(asked(), reader, heard)
+            except SwellError as error:
+                # A server, or a part of it, that fails may be back in a moment; one that refuses stays with it.
+                if error.status < 500:
+                    log.warning("What it prints is shown no longer: %s", error.message)
+                    raise
+            await asyncio.sleep(ASK_AGAIN_S)
+
+    async def _heard(self, request: Request, reader: Callable[[Answer], Reader], heard: Callable[[Any], None]) -> None:
         opened = await self._opened(request)
         async with opened.stack:
             found = reader(opened.head)
@@ -157,8 +187,8 @@ class Transport:
                     answer = self._answer(response, await response.aread())
             if await self._waits_on(request, answer):
                 continue
-            if (plain := self._plainer(request, answer)) is not None:
-                request = plain
+            if (instead := await self._instead(request, answer)) is not None:
+                request = instead
                 continue
             if answer.ok or not retrying.max_retries or error_of(answer).code not in RETRIED:
                 return answer
@@ -180,20 +210,23 @@ class Transport:
                     response = await stack.enter_async_context(self._sent(request))
                     body = b"" if response.is_success else await response.aread()
                 answer = self._answer(response, body)
-                plain = self._plainer(request, answer)
-                if plain is None and not await self._waits_on(request, answer):
+                instead = await self._instead(request, answer)
+                if instead is None and not await self._waits_on(request, answer):
                     return _Opened(self.url, response, answer, stack.pop_all())
-            request = plain or request
+            request = instead or request
 
     def _as_may_be(self, request: Request) -> Request:
         """Without pickles, where it is known that our key may not send them."""
-        return request.plain() if request.plain is not None and request.path in self._plain else request
+        return request.plain() if request.plain is not None and _place(request) in self._plain else request
 
-    def _plainer(self, request: Request, answer: Answer) -> Request | None:
-        """The same without pickles, where our key may not send them: it was not begun."""
+    async def _instead(self, request: Request, answer: Answer) -> Request | None:
+        """What is sent in its place, where it was not begun: to a variant that was made anew, or without pickles, where
+        our key may not send them."""
+        if request.anew is not None and forgotten(answer):
+            return await adopt(request.anew())
         if not self._scoped or request.plain is None or answer.status != 401 or error_of(answer).code != "no_key":
             return None
-        self._plain.add(request.path)
+        self._plain.add(_place(request))
         return request.plain()
 
     async def _waits_on(self, request: Request, answer: Answer) -> bool:
@@ -201,17 +234,18 @@ class Transport:
         pause_s = wait_s(answer)
         if pause_s is None or time.monotonic() + pause_s >= request.until:
             return False
-        name, now = request.path.rpartition("/")[2], time.monotonic()
+        name, now = _place(request).rpartition("/")[2], time.monotonic()
         if answer.status == 503:
             waits = (
                 "%s has waited for a replica as long as one request may, and waits on; max_containers= allows more "
                 "of them"
             )
             log.warning(waits, name)
-        elif now - self._told.get(request.path, -math.inf) >= TELL_EVERY_S:
+        elif now - self._told.get(_place(request), -math.inf) >= TELL_EVERY_S:
             # Of a fan-out there may be thousands.
-            self._told[request.path] = now
-            log.warning("%s waits for a limit: %s", name, error_of(answer).message)
+            self._told[_place(request)] = now
+            who = name if request.path.startswith("/call/") else "What is asked of the server"
+            log.warning("%s waits for a limit: %s", who, error_of(answer).message)
         await asyncio.sleep(pause_s)
         return True
 
@@ -232,7 +266,8 @@ class Transport:
         headers = dict(request.headers)
         if request.until < math.inf:
             headers[TIMEOUT.lower()] = f"{max(request.until - time.monotonic(), 0.001):.3f}"
-        return self._pool[1].stream(request.method, self.url + request.path, headers=headers, content=request.body)
+        content = request.body if request.stream is None else request.stream()
+        return self._pool[1].stream(request.method, self.url + request.path, headers=headers, content=content)
 
     def _answer(self, response: httpx2.Response, body: bytes) -> Answer:
         """What has come; refused where it is not of the server that was asked."""
@@ -274,8 +309,17 @@ class _Opened:
 
     async def chunk(self) -> bytes:
         """The next bytes; empty at the end."""
-        with _explained(self.url):
-            return await anext(self._chunks, b"")
+        try:
+            with _explained(self.url):
+                return await anext(self._chunks, b"")
+        except SwellError as error:
+            error.request = self.head.headers[REQUEST_ID.lower()]
+            raise
+
+
+def _place(request: Request) -> str:
+    """What is called, whatever its parameters: of those there may be any number."""
+    return request.path.partition("?")[0]
 
 
 def again(request: Request, answer: Answer, failed: int, retries_max: int, delay_s: float) -> str:

@@ -8,105 +8,42 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from random import Random
 
 import msgspec
 
 from swell.control.reactor import Reactor
+from swell.control.rescaling import rescaled
+from swell.control.versions import numbered
 from swell.decide.check import check
 from swell.decide.roll import follow
-from swell.engines.fake import Behaviour, FakeEngine
+from swell.decide.traffic import split
+from swell.engines.fake import FakeEngine
 from swell.model.ends import ORDERED
-from swell.model.events import AppDeployed, Event, NodeSeen, Opened, PlanCommitted, ReplicaSeen, WorkloadSet
+from swell.model.events import AppDeployed, Event, NodeSeen, Opened, PlanCommitted, ReplicaSeen
 from swell.model.node import Node
 from swell.model.plan import Start
-from swell.model.policy import Policy
 from swell.model.ports import Fact
 from swell.model.replica import NEXT, OVER, Phase
 from swell.model.request import Prices
 from swell.model.resources import Needs
-from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.model.traffic import Traffic
+from swell.model.workload import App
 from swell.model.world import World, template_needs
 from swell.sim.clock import Timeline
 from swell.sim.gateway import Request, SimGateway
-from swell.wire.link import Level
+from swell.sim.settings import VERSIONS_KEPT, Scenario
+from swell.sim.shares import Shares
+from swell.sim.slots import Slots
+from swell.wire.api import Rescale
+from swell.wire.link import Level, Route
 
 REACTION_S = 0.0005
 """From hearing something to the step that follows: what else is heard meanwhile is taken together."""
 IN_VAIN_S = 20.0
 """Who waits beside room for another replica has one under way sooner: it takes `reclaim_after_s`, and what facts and
 levels take to be heard."""
-
-
-class Scenario(msgspec.Struct, frozen=True):
-    """What a run is made of. Times in seconds, rates per second, the rest probabilities."""
-
-    workloads: int = 4
-    nodes: int = 2
-    node_cpu: float = 4.0
-    node_memory_mib: int = 4096
-    busy_s: float = 120.0
-    """Requests and faults come during this time; after it the cluster is left alone."""
-    quiet_s: float = 1800.0
-    """Long enough for everything to fall to zero."""
-    rate: float = 2.0
-    work_s: float = 0.5
-    deadline_s: float = 60.0
-    """Of each caller's own, waiting included."""
-    hold_s: float = 600.0
-    timeout_s: float = 60.0
-    """Of each workload."""
-    behaviour: Behaviour = Behaviour()
-    report_s: float = 0.0
-    """What changes at the gateway is told this much later, but for requests that wait."""
-    replica_crash_every_s: float = 0.0
-    node_loss_every_s: float = 0.0
-    control_crash_every_s: float = 0.0
-    redeploy_every_s: float = 0.0
-    rolls: bool = True
-    """What is redeployed waits for its traffic until it is ready; else it takes it at once."""
-    policy: Policy = Policy(template_idle_s=120.0)
-    min_replicas: int = 0
-    """Of each workload, until the cluster is left alone."""
-    idle_s: float = 0.0
-    """Of each workload; 0 = another one for each."""
-
-    @property
-    def calm(self) -> bool:
-        """Nothing goes wrong, and there is room for the most that every workload may have."""
-        behaviour = self.behaviour
-        wrong = behaviour.fail_start + behaviour.lose_order + behaviour.delay_order_s
-        crashes = self.replica_crash_every_s + self.node_loss_every_s
-        shapes = [(app.workloads[0].scaling.max_replicas, app.revisions[0].needs) for app in self.apps(0)]
-        # With a template for each replica, and what a redeploy drains beside what follows it.
-        cpu = 2 * sum(most * needs.cpu for most, needs in shapes)
-        memory_mib = 4 * sum(most * needs.memory_mib for most, needs in shapes)
-        return not wrong + crashes and cpu <= self.nodes * self.node_cpu and memory_mib <= self.node_memory_mib
-
-    def apps(self, generation: int) -> list[App]:
-        return [self.app(number, generation) for number in range(self.workloads)]
-
-    def app(self, number: int, generation: int) -> App:
-        """A small app of one function; its number gives it another shape, its generation another revision."""
-        revision = Revision(
-            environment=Environment("/usr/bin/python3", "3.11"),
-            bundle=f"sha256-{number:x}-{generation:x}",
-            entry=Entry("main", "f", "function", (Method("f"),)),
-            needs=Needs(cpu=0.5 + 0.5 * (number % 2), memory_mib=256 * (1 + number % 3)),
-            max_inputs=1 + number % 3,
-            target_inputs=1 + number % 3,
-            template=number % 4 != 3,
-            timeout_s=self.timeout_s,
-        )
-        scaling = Scaling(
-            min_replicas=self.min_replicas,
-            max_replicas=4,
-            buffer_replicas=number % 2,
-            idle_s=self.idle_s or 10.0 + 5 * number,
-        )
-        workload = Workload("default", f"app{number}", "f", revision.id, scaling)
-        return App("default", f"app{number}", (workload,), (revision,))
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -145,16 +82,17 @@ class Cluster:
         self._phases: dict[str, Phase] = {}
         self._waits: dict[str, float] = {}
         """Pool → since when it waits beside room for it."""
-        self.gateway = SimGateway(
-            "g1",
-            self.time.now,
-            self.time.after,
-            self._demand,
-            self._listens,
-            self.stream("gateway"),
-            scenario.report_s,
-            scenario.hold_s,
-        )
+        self.now, self.after = self.time.now, self.time.after
+        self.hold_s, self.report_s = scenario.hold_s, scenario.report_s
+        self.bereft: set[str] = set()
+        self.shares = Shares()
+        self.flying = 0
+        """Messages between gateways and replicas."""
+        self._slots: dict[str, Slots[Request]] = {}
+        self._versions: dict[int, dict[int, App]] = {}
+        """Number of an app → its latest versions, as they were deployed."""
+        names = [f"g{number}" for number in range(1, scenario.gateways + 1)]
+        self.gateways = [SimGateway(name, self, self.stream(f"gateway {name}")) for name in names]
         self.engines = {f"n{i}": self._engine(f"n{i}") for i in range(1, scenario.nodes + 1)}
         self.reactor = self._core(())
 
@@ -171,6 +109,7 @@ class Cluster:
         self._schedule_requests()
         self._schedule_faults()
         self._every(1.0, self._nobody_waits_in_vain)
+        self._every(0.1, self._nobody_waits_beside_a_free_slot)
         self.time.run(self.scenario.busy_s)
         self._ask_for_no_minimum()
         self.time.run(self.scenario.busy_s + self.scenario.quiet_s)
@@ -199,7 +138,7 @@ class Cluster:
             self.time.after,
             self.stream(f"engine {name}"),
             self.scenario.behaviour,
-            self.gateway.works,
+            self.works,
         )
         engine.listen(self._fact)
         self._every(5.0, engine.report_inventory)
@@ -225,13 +164,52 @@ class Cluster:
         self._note("fact", fact)
         self.reactor.fact(fact)
         if isinstance(fact, ReplicaSeen) and fact.phase in OVER:
-            self.gateway.replica_died(fact.replica)
+            self._died(fact.replica)
         self._wake()
 
-    def _listens(self, replica: str) -> bool:
+    # -- what gateways share -----------------------------------------------------------------
+
+    def listens(self, replica: str) -> bool:
         return any(engine.listens(replica) for engine in self.engines.values())
 
-    def _demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None:
+    def slots(self, replica: str, limit: int) -> Slots[Request]:
+        return self._slots.setdefault(replica, Slots(limit))
+
+    def works(self, replica: str) -> bool:
+        """Has it something in flight?"""
+        return replica in self._slots and bool(self._slots[replica].running)
+
+    def hop(self, chance: Random, do: Callable[[], None]) -> None:
+        if not self.scenario.hop_s:
+            do()
+            return
+
+        def arrived() -> None:
+            self.flying -= 1
+            do()
+
+        self.flying += 1
+        self.after(chance.uniform(0.1, 1.0) * self.scenario.hop_s, arrived)
+
+    def went(self, route: Route, pool: str) -> None:
+        self.shares.count(route, pool)
+
+    @property
+    def refused(self) -> int:
+        """How often a replica was full, which a gateway did not know."""
+        return sum(gateway.refused for gateway in self.gateways)
+
+    def wrong(self, problem: str) -> None:
+        self._break(problem)
+
+    def _died(self, replica: str) -> None:
+        """Connections to it break. Pools that nobody wants any more for that are bereft."""
+        slots = self._slots.pop(replica, None)
+        running = slots.running if slots is not None else []
+        pools = {pool for gateway in self.gateways for pool in gateway.replica_died(replica, running)}
+        self.bereft.update(pool for pool in pools if not any(gateway.wants(pool) for gateway in self.gateways))
+
+    def demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None:
         self.reactor.demand(gateway, levels, ttl_s, self.time.now())
         self._wake()
 
@@ -250,7 +228,8 @@ class Cluster:
         """`linked`: gateways hear of it."""
         self._soon = False
         reactor, now = self.reactor, self.time.now()
-        reactor.book.renew("g1", now)
+        for gateway in self.gateways:
+            reactor.book.renew(gateway.name, now)
         effects = reactor.step(now)
         for event in effects.events:
             self._note("event", event)
@@ -265,12 +244,14 @@ class Cluster:
             self._note("order", order)
             self.engines[order.node].apply(order, self.epoch)
         if effects.delta is not None and linked:
-            self.gateway.take_table(effects.delta)
+            for gateway in self.gateways:
+                gateway.take_table(effects.delta)
         self._traffic_is_where_it_is_served(linked)
         moved = sum(len(event.plan.moves) for event in effects.events if isinstance(event, PlanCommitted))
         if moved:
             self.faults["roll"] = self.faults.get("roll", 0) + moved
-        if linked and self.gateway.pools != reactor.keeper.pools:
+        whole = (reactor.keeper.pools, reactor.keeper.routes)
+        if linked and any((gateway.pools, gateway.routes) != whole for gateway in self.gateways):
             self._break("the gateway's table, made of deltas, is not the table control would send whole")
         if effects.wake_at is not None:
             self._wake_at(max(effects.wake_at, now + REACTION_S))
@@ -286,7 +267,8 @@ class Cluster:
         """What rolls has its traffic where replicas are ready, as long as there are any, until the new ones are."""
         world = self.reactor.world
         for key, rolling in world.rolling.items():
-            if linked and self.gateway.routes.get(key) != rolling.previous.pool:
+            routes = [gateway.routes.get(key) for gateway in self.gateways if linked]
+            if any(route is None or route.pools != set(rolling.previous.pools) for route in routes):
                 self._break(f"{key} rolls, and its traffic does not go to {rolling.previous.pool}")
 
     def _never_started_for_nobody(self, events: tuple[Event, ...]) -> None:
@@ -295,7 +277,7 @@ class Cluster:
             return
         for event in events:
             for action in event.plan.actions if isinstance(event, PlanCommitted) else ():
-                if isinstance(action, Start) and action.pool in self.gateway.bereft:
+                if isinstance(action, Start) and action.pool in self.bereft:
                     self._break(f"{action.replica} was {action.why}, but nobody wants {action.pool} any more")
 
     def _world_holds(self) -> None:
@@ -313,9 +295,9 @@ class Cluster:
         """While there is room for another replica, or would be without what is idle, one is under way soon."""
         now, world, waiting = self.time.now(), self.reactor.world, {}
         going = {replica.node for replica in world.replicas.values() if replica.phase is Phase.DRAINING}
-        for pool, held in self.gateway.held.items():
+        for pool in dict.fromkeys(pool for gateway in self.gateways for pool, held in gateway.held.items() if held):
             workload, revision = world.workload(pool), world.revision(pool)
-            if not held or workload is None or revision is None or pool in world.failures:
+            if workload is None or revision is None or pool in world.failures:
                 continue
             serving = [r for r in world.in_pool(pool) if r.role == "serving"]
             if len(serving) >= workload.scaling.max_replicas or any(r.phase is not Phase.READY for r in serving):
@@ -326,14 +308,24 @@ class Cluster:
                     self._break(f"{pool} waits, and for {IN_VAIN_S:g} s nothing was started though there is room")
         self._waits = waiting
 
+    def _nobody_waits_beside_a_free_slot(self) -> None:
+        """Once no message is under way. A gateway knows of others' inputs only what it was told."""
+        for gateway in self.gateways if not self.flying else ():
+            for pool, held in gateway.held.items():
+                for endpoint in gateway.pools[pool].replicas if held and pool in gateway.pools else ():
+                    slots = self._slots.get(endpoint.replica)
+                    if self.listens(endpoint.replica) and (slots is None or slots.free > 0):
+                        self._break(f"{len(held)} wait at {gateway.name} for {pool}, and {endpoint.replica} is free")
+
     def _fits(self, needs: Needs, engine: FakeEngine) -> bool:
         """Is there room on a node for another replica, beside what works, starts, or is in a minimum?"""
         if not engine.alive:
             return False
         room, idle = engine.node.room(), Counter[str]()
+        wanted = {pool for gateway in self.gateways for pool, held in gateway.held.items() if held}
         for id, fake in engine.replicas.items():
-            order, working = fake.order, self.gateway.works(id)
-            if fake.phase is Phase.READY and not working and not self.gateway.held.get(order.pool):
+            order, working = fake.order, self.works(id)
+            if fake.phase is Phase.READY and not working and order.pool not in wanted:
                 idle[order.pool] += order.role == "serving"
                 if order.role == "template" or idle[order.pool] > self.scenario.min_replicas:
                     continue
@@ -347,20 +339,27 @@ class Cluster:
     # -- what comes from outside -------------------------------------------------------------
 
     def _deploy(self, number: int, generation: int) -> None:
-        app = self.scenario.app(number, generation)
+        kept = self._versions.setdefault(number, {})
+        latest = max(kept, default=0) + 1
+        app = kept[latest] = numbered(self.scenario.app(number, generation), latest)
+        kept.pop(latest - VERSIONS_KEPT, None)
+        self._put(app)
+
+    def _put(self, app: App) -> None:
         if self.scenario.rolls:
             app = follow(self.reactor.world, app)
         self.reactor.take(AppDeployed(at=self.time.now(), app=app))
         self._wake()
 
     def _ask_for_no_minimum(self) -> None:
-        for workload in list(self.reactor.world.workloads.values()):
-            scaling = msgspec.structs.replace(workload.scaling, min_replicas=0)
-            self.reactor.take(WorkloadSet(self.time.now(), msgspec.structs.replace(workload, scaling=scaling)))
+        for app in list(self.reactor.world.apps.values()):
+            changed = rescaled(app, app.workloads[0].name, Rescale(min_replicas=0))
+            self.reactor.take(AppDeployed(self.time.now(), changed))
         self._wake()
 
     def _schedule_requests(self) -> None:
         scenario, chance = self.scenario, self.stream("demand")
+        doors, callers = self.stream("doors"), self.stream("callers")
         for number in range(scenario.workloads):
             at = chance.expovariate(scenario.rate)
             while at < scenario.busy_s:
@@ -370,9 +369,11 @@ class Cluster:
                     came_at=at,
                     until=at + scenario.deadline_s,
                     work_s=chance.expovariate(1 / scenario.work_s),
+                    caller=callers.randbytes(8),
                 )
+                gateway = doors.choice(self.gateways)
                 self.requests.append(request)
-                self.time.at(at, lambda request=request: self.gateway.arrive(request))  # type: ignore[misc]
+                self.time.at(at, lambda request=request, gateway=gateway: gateway.arrive(request))  # type: ignore[misc]
                 # Bursts and silences: now and then nothing comes for longer than an idle time.
                 at += chance.expovariate(scenario.rate) if chance.random() > 0.02 else chance.uniform(10, 60)
 
@@ -383,6 +384,7 @@ class Cluster:
             ("node loss", scenario.node_loss_every_s, self._lose_node),
             ("control crash", scenario.control_crash_every_s, self._crash_control),
             ("redeploy", scenario.redeploy_every_s, self._redeploy),
+            ("split", scenario.split_every_s, self._split),
         ):
             chance = self.stream(name)
             at = chance.expovariate(1 / period_s) if period_s else scenario.busy_s
@@ -399,7 +401,7 @@ class Cluster:
         alive = sorted((id, node) for node, engine in self.engines.items() for id in engine.replicas)
         if alive:
             id, node = chance.choice(alive)
-            self.gateway.replica_died(id)
+            self._died(id)
             self.engines[node].crash(id)
         return bool(alive)
 
@@ -409,7 +411,7 @@ class Cluster:
         if not engine.alive:
             return False
         for id in list(engine.replicas):
-            self.gateway.replica_died(id)
+            self._died(id)
         engine.lose()
         self.time.after(15.0, lambda: self._node_lost(name))
         self.time.after(chance.uniform(1.0, 60.0), engine.come_back)
@@ -429,14 +431,26 @@ class Cluster:
             engine.report_node()
         # Gateways keep their last table until the new one is of what really runs.
         self._step(linked=False)
-        self.gateway.take_table(self.reactor.keeper.whole())
-        self.gateway.tell_all()
+        for gateway in self.gateways:
+            gateway.take_table(self.reactor.keeper.whole())
+            gateway.tell_all()
         self._wake()
         return True
 
     def _redeploy(self, chance: Random) -> bool:
         self._deploy(chance.randrange(self.scenario.workloads), generation=self.time.done)
         return True
+
+    def _split(self, chance: Random) -> bool:
+        """Its traffic goes to several of its versions, in any parts."""
+        number = chance.randrange(self.scenario.workloads)
+        kept, live = self._versions[number], self.reactor.world.apps[f"default/app{number}"]
+        several = sorted(chance.sample(sorted(kept), chance.randint(1, len(kept))))
+        at = [0, *sorted(chance.sample(range(5, 100, 5), len(several) - 1)), 100]
+        shares = tuple((version, float(at[i + 1] - at[i])) for i, version in enumerate(several))
+        # As a split is asked for: what has the traffic, and beside it what is named.
+        self._put(split(live, Traffic(shares), {version: kept[version] for version in several}))
+        return len(several) > 1
 
     # -- promises ----------------------------------------------------------------------------
 
@@ -445,10 +459,12 @@ class Cluster:
             latest = min(request.until, request.came_at + self.scenario.hold_s + self.scenario.timeout_s)
             if not request.outcome:
                 self._break(f"request {request.number} was never answered or refused")
-            elif request.ended_at > latest + 1e-6:
+            elif request.ended_at > latest + 1e-6 + self.scenario.hop_s:
                 self._break(f"request {request.number} ended {request.ended_at - latest:.3f} s late")
             elif request.outcome != "answered" and self.scenario.calm:
                 self._break(f"request {request.number} was not answered ({request.outcome}), and nothing went wrong")
+        for problem in self.shares.wrong():
+            self._break(problem)
         left = [id for engine in self.engines.values() for id in engine.replicas]
         if left:
             self._break(f"not back to zero: {sorted(left)[:5]} still run on an engine")

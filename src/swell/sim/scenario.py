@@ -9,7 +9,8 @@ import msgspec
 
 from swell.engines.fake import Behaviour
 from swell.model.policy import Policy
-from swell.sim.cluster import Cluster, Outcome, Scenario
+from swell.sim.cluster import Cluster, Outcome
+from swell.sim.settings import Scenario
 
 
 def scenario(seed: int) -> Scenario:
@@ -19,6 +20,7 @@ def scenario(seed: int) -> Scenario:
     link = Random(f"{seed}/link")
     scaling = Random(f"{seed}/scaling")
     patience = Random(f"{seed}/patience")
+    several = Random(f"{seed}/several")
     behaviour = Behaviour(
         start_s=draw.choice([0.2, 2.0, 10.0]),
         fork_s=draw.choice([0.005, 0.05]),
@@ -44,6 +46,9 @@ def scenario(seed: int) -> Scenario:
         node_loss_every_s=draw.choice([0.0, 40.0]),
         control_crash_every_s=draw.choice([0.0, 30.0]),
         redeploy_every_s=draw.choice([0.0, 20.0]),
+        split_every_s=several.choice([0.0, 15.0]),
+        gateways=several.choice([1, 1, 2, 3]),
+        hop_s=several.choice([0.001, 0.01]),
         rolls=Random(f"{seed}/rolls").random() < 0.7,
         policy=Policy(
             templates=draw.random() < 0.8,
@@ -53,6 +58,8 @@ def scenario(seed: int) -> Scenario:
         min_replicas=scaling.choice([0, 0, 1]),
         idle_s=scaling.choice([0.0, 0.0, 600.0]),
     )
+    if drawn.gateways == 1 and several.random() < 0.5:
+        drawn = msgspec.structs.replace(drawn, hop_s=0.0)
     return _calm(drawn) if Random(f"{seed}/calm").random() < 0.1 else drawn
 
 
@@ -63,8 +70,8 @@ def _calm(drawn: Scenario) -> Scenario:
     return replace(
         drawn,
         behaviour=behaviour,
-        node_cpu=64.0,
-        node_memory_mib=128 * 1024,
+        node_cpu=256.0,
+        node_memory_mib=1024 * 1024,
         work_s=min(drawn.work_s, 0.5),
         hold_s=600.0,
         timeout_s=60.0,

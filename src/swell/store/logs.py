@@ -20,6 +20,7 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 
 from swell.model.errors import SwellError
+from swell.model.request import BATCH_STREAM
 from swell.store import faults
 
 POLL_S = 0.1
@@ -39,11 +40,18 @@ class Line(NamedTuple):
     raw: bytes
 
 
-class Wanted(NamedTuple):
+class Wanted:
     """Which lines are asked for."""
 
-    since: float
-    request: str
+    def __init__(self, since: float, request: str) -> None:
+        self.since = since
+        self.request = request
+        self.ids = {request}
+        """It, and the batches that it was worked on in: as far as was read."""
+
+    def concerns(self, raw: bytes) -> bool:
+        """May a line be of the request? Asked before it is decoded."""
+        return any(id.encode() in raw for id in self.ids)
 
 
 class Place(NamedTuple):
@@ -59,8 +67,14 @@ START = Place(0, 0)
 class _Head(msgspec.Struct, frozen=True):
     at: float
     request: str = ""
+    stream: str = ""
 
 
+class _Members(msgspec.Struct, frozen=True):
+    text: str
+
+
+_members = msgspec.json.Decoder(_Members)
 _head = msgspec.json.Decoder(_Head)
 
 
@@ -115,8 +129,10 @@ def _past(
     logs: list[Path], wanted: Wanted, tail: int | None, places: dict[Path, Place], files: ExitStack
 ) -> Iterator[Line]:
     """Lines there are, in order. Notes in `places` where each log ended; leaves open files to `files`."""
-    if tail is None:
-        return merge(*[_all(log, wanted, places, files) for log in logs], key=lambda line: line.at)
+    if tail is None or wanted.request:
+        # Who is in a batch stands in front of its lines: those of a request are found on the way forward alone.
+        found = merge(*[_all(log, wanted, places, files) for log in logs], key=lambda line: line.at)
+        return found if tail is None else iter(deque(found, maxlen=tail))
     newest: deque[Line] = deque(maxlen=tail)
     ends = [_last(log, wanted, tail, places) for log in logs]
     newest.extend(merge(*ends, key=lambda line: line.at))
@@ -199,18 +215,20 @@ def _take(file: BinaryIO, offset: int) -> tuple[list[bytes], Place]:
 
 def _chosen(raws: Iterable[bytes], wanted: Wanted, newest_first: bool = False) -> Iterator[Line]:
     """The lines that are wanted. Newest first, the first one that is too old ends it."""
-    mark = wanted.request.encode()
     for raw in raws:
-        if mark not in raw:
+        if not wanted.concerns(raw):
             continue
         try:
             head = _head.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
-        if head.at < wanted.since:
+        if head.stream == BATCH_STREAM:
+            if wanted.request in _members.decode(raw).text.split():
+                wanted.ids.add(head.request)
+        elif head.at < wanted.since:
             if newest_first:
                 return
-        elif not wanted.request or head.request == wanted.request:
+        elif not wanted.request or head.request in wanted.ids:
             yield Line(head.at, raw)
 
 

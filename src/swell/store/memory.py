@@ -16,13 +16,14 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from swell.model.events import AppDeployed, AppStopped, Event, PlanCommitted, WorkloadSet
+from swell.model.events import AppDeployed, AppStopped, Event, PlanCommitted, VariantsSet
 from swell.model.key import ApiKey
 from swell.model.metrics import WRITE_SECONDS, histogram
-from swell.model.request import PoolCount, RequestRecord, Usage
+from swell.model.request import KeyCount, PoolCount, RequestRecord, Usage
 from swell.model.secret import SecretVersion
-from swell.model.workload import App, Version, moved
-from swell.store.retention import Keep, Spans, by_app, hour_of, minute_of, spans, with_workload
+from swell.model.volume import Volume
+from swell.model.workload import App, Version, moved, with_variants
+from swell.store.retention import Keep, Spans, by_app, hour_of, minute_of, spans
 from swell.store.transaction import Transactions
 
 Op = Callable[[], None]
@@ -39,6 +40,7 @@ class MemoryStore:
         self.usage = MemoryUsageLog(self._keep, self._write, now)
         self.keys = MemoryKeys(self._write)
         self.secrets = MemorySecrets(self._write)
+        self.volumes = MemoryVolumes(self._write)
         self.trouble = ""
         """Always empty: memory has no disk to fail."""
         self.write_seconds = histogram(WRITE_SECONDS)
@@ -128,9 +130,9 @@ class MemoryWorldLog:
                 case AppStopped():
                     self._deployed.pop(f"{event.namespace}/{event.name}", None)
                     self._versions.pop(f"{event.namespace}/{event.name}", None)
-                case WorkloadSet():
-                    key = f"{event.workload.namespace}/{event.workload.app}"
-                    self._change_app(key, partial(with_workload, workload=event.workload))
+                case VariantsSet(added=added, revisions=revisions, removed=removed):
+                    change = partial(with_variants, added=added, revisions=revisions, removed=removed)
+                    self._change_app(event.key, change)
                 case PlanCommitted():
                     for key, names in by_app(event.plan.moves).items():
                         self._change_app(key, partial(moved, names=names))
@@ -175,6 +177,29 @@ class MemorySecrets:
         self._versions = {key: version for key, version in self._versions.items() if not gone(key)}
 
 
+class MemoryVolumes:
+    """The `Volumes` port."""
+
+    def __init__(self, write: Callable[[Op], None]) -> None:
+        self._write = write
+        self._volumes: dict[str, Volume] = {}
+
+    def put(self, volume: Volume) -> None:
+        """Add it, or replace the one of its id."""
+        self._write(lambda: self._volumes.update({volume.id: volume}))
+
+    def all(self) -> list[Volume]:
+        """By namespace and name."""
+        return sorted(self._volumes.values(), key=lambda volume: volume.key)
+
+    def remove(self, id: str) -> None:
+        """Forget it."""
+        self._write(lambda: self._forget(id))
+
+    def _forget(self, id: str) -> None:
+        self._volumes.pop(id, None)
+
+
 class MemoryUsageLog:
     """The `UsageLog` port."""
 
@@ -184,6 +209,7 @@ class MemoryUsageLog:
         self._now = now
         self._usage = Sums[tuple[str, str], Usage](Usage.plus)
         self._counts = Sums[str, PoolCount](PoolCount.plus)
+        self._key_counts = Sums[tuple[str, str], KeyCount](KeyCount.plus)
         self._records: dict[str, RequestRecord] = {}
         self._ordinary: dict[str, deque[str]] = {}
         self._notable: deque[str] = deque()
@@ -197,6 +223,11 @@ class MemoryUsageLog:
         """Add to the sums of each row's minute and hour."""
         kept = [(row.pool, row) for row in rows]
         self._write(lambda: self._counts.add(kept))
+
+    def add_key_counts(self, rows: Sequence[KeyCount]) -> None:
+        """Add to the sums of each row's minute and hour."""
+        kept = [((row.key, row.pool), row) for row in rows]
+        self._write(lambda: self._key_counts.add(kept))
 
     def add_requests(self, rows: Sequence[RequestRecord]) -> None:
         """Keep records as `Keep` says; a repeated id changes nothing."""
@@ -220,11 +251,16 @@ class MemoryUsageLog:
         """One row per pool: sums over the `spans` that [since, until) touches."""
         return [row for row in self._counts.within(spans(since, until, self._now())) if pool in ("", row.pool)]
 
+    def key_counts(self, since: float, until: float) -> list[KeyCount]:
+        """One row per (key, pool): sums over the `spans` that [since, until) touches."""
+        return self._key_counts.within(spans(since, until, self._now()))
+
     def trim(self) -> None:
         """Forget minutes, hours and records that are too old."""
         now = self._now()
         cutoff = self._keep.cutoff(now)
-        for sums in (self._usage, self._counts):
+        sums: Trimmed
+        for sums in (self._usage, self._counts, self._key_counts):
             sums.trim(minute_of(self._keep.minute_cutoff(now)), hour_of(cutoff))
         while self._records:
             oldest = next(iter(self._records.values()))
@@ -281,6 +317,12 @@ class Timed(Protocol):
 
     @property
     def at(self) -> float: ...
+
+
+class Trimmed(Protocol):
+    """What forgets minutes and hours."""
+
+    def trim(self, first_minute: int, first_hour: int) -> None: ...
 
 
 Key = TypeVar("Key", bound=tuple[str, ...] | str)

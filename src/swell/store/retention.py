@@ -8,7 +8,6 @@ from typing import NamedTuple
 import msgspec
 
 from swell.model.request import RequestRecord, notable
-from swell.model.workload import App, Workload
 
 MINUTE_S = 60.0
 """Usage and counts are summed into rows of this length…"""
@@ -89,9 +88,3 @@ def by_app(workloads: Iterable[str]) -> dict[str, set[str]]:
         app, _, name = key.rpartition("/")
         found.setdefault(app, set()).add(name)
     return found
-
-
-def with_workload(app: App, workload: Workload) -> App:
-    """The app with its workload of that name replaced; unchanged if it has none."""
-    workloads = tuple(workload if known.name == workload.name else known for known in app.workloads)
-    return msgspec.structs.replace(app, workloads=workloads)

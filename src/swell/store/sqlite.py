@@ -20,15 +20,16 @@ from typing import Any, TypeVar
 import msgspec
 
 from swell.model.errors import SwellError
-from swell.model.events import AppDeployed, AppStopped, Event, PlanCommitted, WorkloadSet
+from swell.model.events import AppDeployed, AppStopped, Event, PlanCommitted, VariantsSet
 from swell.model.key import ApiKey
 from swell.model.metrics import Histogram
-from swell.model.request import PoolCount, RequestRecord, Usage
+from swell.model.request import KeyCount, PoolCount, RequestRecord, Usage
 from swell.model.secret import SecretVersion
-from swell.model.workload import App, Version, moved
+from swell.model.volume import Volume
+from swell.model.workload import App, Version, moved, with_variants
 from swell.store import faults, schema
 from swell.store import statements as sql
-from swell.store.retention import Keep, by_app, hour_of, minute_of, spans, with_workload
+from swell.store.retention import Keep, by_app, hour_of, minute_of, spans
 from swell.store.transaction import Transactions
 from swell.store.writer import Op, Writer
 
@@ -47,6 +48,7 @@ _event: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
 _app = msgspec.msgpack.Decoder(App)
 _record = msgspec.msgpack.Decoder(RequestRecord)
 _key = msgspec.msgpack.Decoder(ApiKey)
+_volume = msgspec.msgpack.Decoder(Volume)
 Row = TypeVar("Row")
 
 
@@ -70,6 +72,7 @@ class SqliteStore:
         self._transactions: Transactions[tuple[Op, int]] = Transactions(self._commit)
         self.world = SqliteWorldLog(self._put, self._writer, self._read, self._keep)
         self.secrets = SqliteSecrets(self._put, self._read)
+        self.volumes = SqliteVolumes(self._put, self._read)
         self.usage = SqliteUsageLog(self._put, self._read, self._keep, now)
         self.keys = SqliteKeys(self._put, self._read)
 
@@ -135,6 +138,8 @@ class SqliteStore:
         connection.execute(sql.TRIM_COUNTS, (minute,))
         connection.execute(sql.TRIM_USAGE_HOURS, (hour_of(cutoff),))
         connection.execute(sql.TRIM_COUNTS_HOURS, (hour_of(cutoff),))
+        connection.execute(sql.TRIM_KEY_COUNTS, (minute,))
+        connection.execute(sql.TRIM_KEY_COUNTS_HOURS, (hour_of(cutoff),))
         return connection.execute(sql.TRIM_REQUESTS_AGE, (cutoff,)).rowcount
 
 
@@ -209,6 +214,27 @@ class SqliteSecrets:
         self._put(lambda connection: connection.execute(*gone).rowcount, 1, True)
 
 
+class SqliteVolumes:
+    """The `Volumes` port."""
+
+    def __init__(self, put: Put, read: Read) -> None:
+        self._put = put
+        self._read = read
+
+    def put(self, volume: Volume) -> None:
+        """Add it, or replace the one of its id."""
+        row = (sql.SET_VOLUME, (volume.id, volume.namespace, volume.name, _encode(volume)))
+        self._put(lambda connection: connection.execute(*row).rowcount, 1, True)
+
+    def all(self) -> list[Volume]:
+        """By namespace and name."""
+        return [_volume.decode(body) for (body,) in self._read(sql.VOLUMES)]
+
+    def remove(self, id: str) -> None:
+        """Forget it."""
+        self._put(lambda connection: connection.execute(sql.DROP_VOLUME, (id,)).rowcount, 1, True)
+
+
 class SqliteUsageLog:
     """The `UsageLog` port."""
 
@@ -233,6 +259,11 @@ class SqliteUsageLog:
         by_hour = [(hour_of(at), *row) for at, row in zip(times, values, strict=True)]
         self._put(partial(_both, statements, by_minute, by_hour), len(values), False)
 
+    def add_key_counts(self, rows: Sequence[KeyCount]) -> None:
+        """Add to the sums of each row's minute and hour."""
+        values = [(r.key, r.pool, r.at, r.requests, r.errors, r.cpu_s, r.cost_usd) for r in rows]
+        self._add((sql.ADD_KEY_COUNT, sql.ADD_KEY_COUNT_HOUR), [r.at for r in rows], values)
+
     def add_requests(self, rows: Sequence[RequestRecord]) -> None:
         """Keep records as `Keep` says; a repeated id changes nothing."""
         values = [(r.id, r.pool, self._keep.notable(r), r.received_at, _encode(r)) for r in rows]
@@ -254,6 +285,10 @@ class SqliteUsageLog:
     def counts(self, since: float, until: float, pool: str = "") -> list[PoolCount]:
         """One row per pool: sums over the `spans` that [since, until) touches."""
         return [PoolCount(*row) for row in self._sums(sql.COUNTS, since, until, pool)]
+
+    def key_counts(self, since: float, until: float) -> list[KeyCount]:
+        """One row per (key, pool): sums over the `spans` that [since, until) touches."""
+        return [KeyCount(*row) for row in self._sums(sql.KEY_COUNTS, since, until, "")]
 
     def _sums(self, statement: str, since: float, until: float, pool: str) -> list[Any]:
         before, hours, after = spans(since, until, self._now())
@@ -336,9 +371,9 @@ def _append(rows: Sequence[tuple[Event, bytes]], keep: Keep, connection: sqlite3
             case AppStopped():
                 connection.execute(sql.DROP_APP, (f"{event.namespace}/{event.name}",))
                 connection.execute(sql.DROP_VERSIONS, (f"{event.namespace}/{event.name}",))
-            case WorkloadSet():
-                key = f"{event.workload.namespace}/{event.workload.app}"
-                _change_app(connection, key, partial(with_workload, workload=event.workload))
+            case VariantsSet(added=added, revisions=revisions, removed=removed):
+                change = partial(with_variants, added=added, revisions=revisions, removed=removed)
+                _change_app(connection, event.key, change)
             case PlanCommitted():
                 for key, names in by_app(event.plan.moves).items():
                     _change_app(connection, key, partial(moved, names=names))

@@ -49,6 +49,11 @@ SECRETS = "SELECT namespace, name, number, at, keys, sealed FROM secrets ORDER B
 ADD_SECRET = "INSERT OR REPLACE INTO secrets (namespace, name, number, at, keys, sealed) VALUES (?, ?, ?, ?, ?, ?)"
 TRIM_SECRET = "DELETE FROM secrets WHERE namespace = ? AND name = ? AND number <= ?"
 DROP_SECRET = "DELETE FROM secrets WHERE namespace = ?1 AND name = ?2 AND (?3 = 0 OR number = ?3)"
+VOLUMES = "SELECT body FROM volumes ORDER BY namespace, name"
+SET_VOLUME = """
+INSERT INTO volumes (id, namespace, name, body) VALUES (?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET namespace = excluded.namespace, name = excluded.name, body = excluded.body"""
+DROP_VOLUME = "DELETE FROM volumes WHERE id = ?"
 TRIM_EVENTS_AGE = """
 DELETE FROM events WHERE seq < coalesce(
     (SELECT seq FROM events WHERE at >= ? ORDER BY seq LIMIT 1),
@@ -78,6 +83,16 @@ ON CONFLICT ({time}, pool) DO UPDATE SET
     busy_s = busy_s + excluded.busy_s"""
 ADD_COUNT = _ADD_COUNT.format(table="counts", time="minute")
 ADD_COUNT_HOUR = _ADD_COUNT.format(table="counts_hours", time="hour")
+_ADD_KEY_COUNT = """
+INSERT INTO {table} ({time}, key, pool, at, requests, errors, cpu_s, cost_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT ({time}, key, pool) DO UPDATE SET
+    at = max(at, excluded.at),
+    requests = requests + excluded.requests,
+    errors = errors + excluded.errors,
+    cpu_s = cpu_s + excluded.cpu_s,
+    cost_usd = cost_usd + excluded.cost_usd"""
+ADD_KEY_COUNT = _ADD_KEY_COUNT.format(table="key_counts", time="minute")
+ADD_KEY_COUNT_HOUR = _ADD_KEY_COUNT.format(table="key_counts_hours", time="hour")
 # Minutes before the first whole hour (?1, ?2), hours (?3, ?4), minutes after the last (?5, ?6); one pool or all (?7).
 _IN_SPANS = """
 FROM (
@@ -91,10 +106,15 @@ SELECT pool, role, max(at), sum(wall_s), sum(cpu_s), sum(memory_mib_s), sum(star
 COUNTS = f"""
 SELECT pool, max(at), sum(requests), sum(errors), sum(cold), sum(busy_s)
 {_IN_SPANS.format(minutes="counts", hours="counts_hours")} GROUP BY pool ORDER BY pool"""
+KEY_COUNTS = f"""
+SELECT key, pool, max(at), sum(requests), sum(errors), sum(cpu_s), sum(cost_usd)
+{_IN_SPANS.format(minutes="key_counts", hours="key_counts_hours")} GROUP BY key, pool ORDER BY key, pool"""
 TRIM_USAGE = "DELETE FROM usage WHERE minute < ?"
 TRIM_USAGE_HOURS = "DELETE FROM usage_hours WHERE hour < ?"
 TRIM_COUNTS = "DELETE FROM counts WHERE minute < ?"
 TRIM_COUNTS_HOURS = "DELETE FROM counts_hours WHERE hour < ?"
+TRIM_KEY_COUNTS = "DELETE FROM key_counts WHERE minute < ?"
+TRIM_KEY_COUNTS_HOURS = "DELETE FROM key_counts_hours WHERE hour < ?"
 
 # -- keys -------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from swell.model.errors import SwellError
@@ -44,7 +45,9 @@ def _join(settings: Mapping[str, Any], pid: int) -> int:
 
 def _serve(settings: Mapping[str, Any], report_fd: int, attached: Sequence[int]) -> int:
     def report(answer: Mapping[str, Any]) -> None:
-        os.write(report_fd, json.dumps(answer).encode() + b"\n")
+        with suppress(BrokenPipeError):
+            # Whoever started it was killed meanwhile: it is up all the same.
+            os.write(report_fd, json.dumps(answer).encode() + b"\n")
         os.close(report_fd)
 
     # The terminal it was started from may close; this server goes on.

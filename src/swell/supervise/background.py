@@ -75,7 +75,9 @@ def _answer(reading: int, up_s: float) -> dict[str, Any]:
     """What it reports; empty when it ended without a word."""
     if not select.select([reading], [], [], up_s)[0]:
         raise SwellError("start_failed", f"The server was not ready within {up_s:g} s and was stopped.")
-    line = os.read(reading, 1 << 20)
+    # It may be longer than a pipe holds: what a process said last is in it.
+    with open(reading, "rb", closefd=False) as said:
+        line = said.readline()
     return json.loads(line) if line else {}
 
 

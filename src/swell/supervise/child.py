@@ -37,6 +37,8 @@ class Child(NamedTuple):
     """How long after SIGTERM it may take to end."""
     ready_s: float = 30.0
     """How long it may take to write a line "ready" to its ready descriptor."""
+    stage: str = ""
+    """Those of one stage start and stop together; empty: it has one of its own."""
     record: Path | None = None
     """File that names the running process, for a supervisor that comes after a crash."""
 

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,16 +67,25 @@ class Lock:
         me = myself()
         self.holder = Holder(me.pid, me.start_ticks, attached=attached)
         self._home = home
-        with writing(home):
-            home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._fd = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._fresh = not home.root.exists()
+        self._fd = self._open()
         try:
             with writing(home), _taken(home):
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                while not _is_at(home.lock, self._fd):
+                    # A start that was refused took it away before it was ours.
+                    os.close(self._fd)
+                    self._fd = self._open()
+                    fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.say("starting")
         except SwellError:
             os.close(self._fd)
             raise
+
+    def _open(self) -> int:
+        with writing(self._home):
+            self._home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(self._home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def say(self, state: State, **more: Any) -> None:
         """Write what the server is at now, for others to read; `more` are further fields of `Holder` that changed."""
@@ -86,10 +96,30 @@ class Lock:
             os.pwrite(self._fd, text.ljust(os.fstat(self._fd).st_size), 0)
             os.ftruncate(self._fd, len(text))
 
+    @property
+    def there(self) -> bool:
+        """Is it still the state directory's? Not where that was removed, or another is in its place. One that cannot be
+        looked at now (a file system elsewhere that does not answer, say) is."""
+        try:
+            return _is_at(self._home.lock, self._fd)
+        except OSError:
+            return True
+
     def release(self) -> None:
-        """Give it back. The file stays, empty: removing it could take it from under a server that waits for it."""
+        """Give it back. The file stays, empty; but of a directory that was made for a start which was refused before
+        it listened, nothing stays."""
+        if self._fresh and not self.holder.port:
+            shutil.rmtree(self._home.root, ignore_errors=True)
         os.ftruncate(self._fd, 0)
         os.close(self._fd)
+
+
+def _is_at(path: Path, fd: int) -> bool:
+    """Is the open file the one that has this path?"""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 @contextmanager

@@ -19,13 +19,14 @@ from swell.supervise import clients
 from swell.supervise.child import Child
 from swell.supervise.lock import Holder, Lock, holder, writing
 from swell.supervise.log import Log
-from swell.supervise.sockets import listen_tcp, listen_unix, reserve_tcp
-from swell.supervise.supervisor import ENDING, Budget, Supervisor
+from swell.supervise.sockets import close, listen_shared, listen_unix, reserve_tcp
+from swell.supervise.supervisor import ENDING, WANTED_EVERY_S, Budget, Supervisor
 from swell.wire.identity import identify, read
 from swell.wire.paths import Home
 
 NAMES = ("control", "runner", "gateway", "grpc")
-"""In the order in which they start; they stop in reverse. The last is there where it is asked for."""
+"""In the order in which they start; they stop in reverse. The last is there where it is asked for. Further gateways are
+`gateway-1` and so on."""
 _LOOK_S = 0.05
 LEFT_S = 5.0
 """How long processes of a server that died may take to notice it."""
@@ -37,13 +38,15 @@ CONTROL_GRACE_S = 10.0
 RUNNER_LEFT_S = 45.0
 """How long a runner whose supervisor was killed may take to stop its replicas, when it is asked to."""
 SWEEP_S = 30.0
+HOME_EVERY_S = 1.0
+"""Whether the state directory is still there is looked at this often."""
 
 Command = Callable[[str, Sequence[str]], Sequence[str]]
 
 
 def command(name: str, words: Sequence[str]) -> Sequence[str]:
     """The program of one of our processes. -P: a file of the user's in the working directory never shadows ours."""
-    program = ["swell.runtime.runner"] if name == "runner" else ["swell.serve", name]
+    program = ["swell.runtime.runner"] if name == "runner" else ["swell.serve", name.partition("-")[0]]
     return [sys.executable, "-P", "-m", *program, *words]
 
 
@@ -70,21 +73,21 @@ def run(
     lock = _lock(home, attached=bool(attached))
     undisturbed = ExitStack()
     try:
-        with _files(home), ExitStack() as opened:
+        with _files(home, lock), ExitStack() as opened:
             with writing(home):
                 log = Log(home.server_log, show, verbose)
             opened.callback(log.close)
             for fd in log_fds:
                 log.redirect(fd)
             end_leftovers(home, log.say)
-            listener = opened.enter_context(listen_tcp(settings["host"], settings["port"]))
+            listeners = opened.enter_context(_listening(settings))
             grpc_port = opened.enter_context(_reserve_grpc(settings))
-            bound = {**settings, "port": listener.getsockname()[1], "grpc_port": grpc_port}
+            bound = {**settings, "port": listeners[0].getsockname()[1], "grpc_port": grpc_port}
             with writing(home):
                 control = opened.enter_context(listen_unix(home.control_socket))
                 api = opened.enter_context(listen_unix(home.api_socket))
-            children = _children(home, bound, listener, control, api, command)
-            end_s = sum(child.grace_s for child in children) + SWEEP_S
+            children = _children(home, bound, listeners, control, api, command)
+            end_s = sum({child.stage or child.name: child.grace_s for child in children}.values()) + SWEEP_S
             lock.say("starting", host=settings["host"], port=bound["port"], grpc_port=grpc_port or 0, end_s=end_s)
             for pid in attached:
                 clients.attach(home, pid)
@@ -93,21 +96,17 @@ def run(
                 with suppress(SwellError):
                     lock.say(lock.holder.state, waits_for=words)
 
-            supervisor = Supervisor(
-                children,
-                log,
-                Budget(settings["restarts_max"], settings["restarts_within_s"]),
-                (lambda: clients.check_still_wanted(home, lock)) if attached else None,
-                waiting,
-            )
+            budget = Budget(settings["restarts_max"], settings["restarts_within_s"])
+            every_s = WANTED_EVERY_S if attached else HOME_EVERY_S
+            supervisor = Supervisor(children, log, budget, lambda: _wanted(home, lock), waiting, every_s)
 
             def ready() -> None:
                 lock.say("ready")
                 up(lock.holder)
 
             def stopping() -> None:
-                # The gateway closes its own. Kept open here, clients would wait for an end and not be refused.
-                listener.close()
+                # Each gateway closes its own. Kept open here, clients would wait for an end and not be refused.
+                close(listeners)
                 with suppress(SwellError):
                     lock.say("stopping")
 
@@ -116,6 +115,23 @@ def run(
     finally:
         lock.release()
         undisturbed.close()
+
+
+def _wanted(home: Home, lock: Lock) -> bool:
+    if not lock.there:
+        words = f"The state directory {home.root} was removed while the server ran on it: the server has ended."
+        raise SwellError("home_gone", words, status=500)
+    return clients.check_still_wanted(home, lock)
+
+
+@contextmanager
+def _listening(settings: Mapping[str, Any]) -> Iterator[Sequence[socket.socket]]:
+    """A listening socket for each gateway."""
+    listeners = listen_shared(settings["host"], settings["port"], settings.get("gateways", 1))
+    try:
+        yield listeners
+    finally:
+        close(listeners)
 
 
 @contextmanager
@@ -174,7 +190,7 @@ def _lock(home: Home, attached: bool) -> Lock:
 def _children(
     home: Home,
     settings: Mapping[str, Any],
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
     control: socket.socket,
     api: socket.socket,
     command: Command,
@@ -182,24 +198,28 @@ def _children(
     """What the processes are given."""
     told = json.dumps(settings)
 
-    def child(name: str, grace_s: float, **fds: int) -> Child:
-        given = {"settings": told, **fds}
+    def child(name: str, grace_s: float, stage: str = "", index: int = 0, **fds: int) -> Child:
+        given = {"settings": told, **({"index": index} if index else {}), **fds}
         words = [word for flag, value in given.items() for word in (f"--{flag.replace('_', '-')}", str(value))]
-        return Child(name, command(name, words), tuple(fds.values()), grace_s, record=home.process_record(name))
+        record = home.process_record(name)
+        return Child(name, command(name, words), tuple(fds.values()), grace_s, stage=stage, record=record)
 
     made = [
         child("control", CONTROL_GRACE_S, control_fd=control.fileno(), api_fd=api.fileno()),
         child("runner", settings["policy"]["stop_grace_s"] + RUNNER_ENDING_S),
-        child("gateway", settings["drain_s"] + GATEWAY_ENDING_S, listener_fd=listener.fileno()),
     ]
+    for index, listener in enumerate(listeners):
+        name = f"gateway-{index}" if index else "gateway"
+        grace_s = settings["drain_s"] + GATEWAY_ENDING_S
+        made.append(child(name, grace_s, "gateways", index, listener_fd=listener.fileno()))
     if settings.get("grpc_port") is not None:
         made.append(child("grpc", settings["drain_s"] + GATEWAY_ENDING_S))
     return made
 
 
 @contextmanager
-def _files(home: Home) -> Iterator[None]:
-    """The folders a server needs; afterwards, what is only of use while it runs is removed."""
+def _files(home: Home, lock: Lock) -> Iterator[None]:
+    """The folders a server needs; afterwards, what is only of use while it runs is removed: where it is ours."""
     with writing(home):
         for folder in (home.run, home.logs):
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -207,12 +227,17 @@ def _files(home: Home) -> Iterator[None]:
     try:
         yield
     finally:
-        with writing(home):
-            for path in (home.control_socket, home.api_socket, home.runner_socket):
-                path.unlink(missing_ok=True)
-            clients.forget(home)
-        if _runner_left_something(home):
-            sweep_replicas(home)
+        if lock.there:
+            _clear(home)
+
+
+def _clear(home: Home) -> None:
+    with writing(home):
+        for path in (home.control_socket, home.api_socket, home.runner_socket):
+            path.unlink(missing_ok=True)
+        clients.forget(home)
+    if _runner_left_something(home):
+        sweep_replicas(home)
 
 
 def end_leftovers(home: Home, say: Callable[[str], None], keep_replicas: bool = True) -> bool:
@@ -221,11 +246,12 @@ def end_leftovers(home: Home, say: Callable[[str], None], keep_replicas: bool = 
     With `keep_replicas` the old runner is killed at once: its replicas then wait for the next runner, and go
     on serving there. Without, it is asked to stop them, and what is left of them is swept away.
     """
-    found = [(name, identity) for name in reversed(NAMES) if (identity := read(home.process_record(name)))]
+    names = [*NAMES, *sorted(path.stem for path in home.run.glob("gateway-*.json"))]
+    found = [(name, identity) for name in reversed(names) if (identity := read(home.process_record(name)))]
     living = [(name, identity) for name, identity in found if identity.alive]
     if living:
-        names = ", ".join(f"{name} (pid {identity.pid})" for name, identity in living)
-        say(f"an earlier server here was killed; ending what is left of it: {names}")
+        said = ", ".join(f"{name} (pid {identity.pid})" for name, identity in living)
+        say(f"an earlier server here was killed; ending what is left of it: {said}")
     for name, identity in living:
         if name == "runner":
             identity.signal(signal.SIGKILL if keep_replicas else signal.SIGTERM)
@@ -233,7 +259,7 @@ def end_leftovers(home: Home, say: Callable[[str], None], keep_replicas: bool = 
             identity.signal(signal.SIGKILL)
             identity.wait(LEFT_S)
     with writing(home):
-        for name in NAMES:
+        for name in names:
             home.process_record(name).unlink(missing_ok=True)
     if not keep_replicas and _runner_left_something(home):
         sweep_replicas(home)

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from swell.model.errors import SwellError
@@ -42,6 +43,43 @@ def listen_tcp(host: str, port: int) -> socket.socket:
             "bad_host", f"Cannot listen on {host} port {port}: {error.strerror}. Set --host or --port."
         ) from None
     return listener
+
+
+def listen_shared(host: str, port: int, count: int) -> list[socket.socket]:
+    """`count` listening sockets at one port, among which the kernel divides the connections that come.
+
+    Each is for one process, and the connections that came to it wait in it while that process is started again. Where
+    the kernel does not divide, all of them are one socket, and whoever is free takes from it. Raises SwellError as
+    `listen_tcp` does: a port that somebody else listens on is not shared.
+    """
+    first = listen_tcp(host, port)
+    if count == 1:
+        return [first]
+    if sys.platform != "linux":
+        # Others have the option, and give all connections to one of those that listen.
+        return [first, *(first.dup() for _ in range(count - 1))]
+    address, family = first.getsockname(), first.family
+    first.close()
+    made: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            made.append(socket.socket(family, socket.SOCK_STREAM))
+            # Both: what is left of connections here must not be in the way of the next server, of one gateway too.
+            made[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            made[-1].bind(address)
+            made[-1].listen(BACKLOG)
+    except OSError as error:
+        close(made)
+        words = f"Cannot listen on {host} port {address[1]} with {count} gateways: {error.strerror}. Try --gateways 1."
+        raise SwellError("bad_host", words) from None
+    return made
+
+
+def close(listeners: Iterable[socket.socket]) -> None:
+    """Here: what inherited them may go on."""
+    for listener in listeners:
+        listener.close()
 
 
 def reserve_tcp(host: str, port: int) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import selectors
@@ -79,12 +80,17 @@ class Supervisor:
         budget: Budget,
         wanted: Callable[[], bool] | None = None,
         waiting: Callable[[str], None] = lambda _words: None,
+        wanted_every_s: float = WANTED_EVERY_S,
     ) -> None:
-        """Each child has that `budget`. `wanted`, where given, is asked again and again; once it says no, everything
-        is stopped. `waiting` is told what a child says it waits for."""
+        """Each child has that `budget`. `wanted`, where given, is asked again and again; once it says no, or raises,
+        everything is stopped. `waiting` is told what a child says it waits for."""
         self.log = log
         self._posts = [Post(child, budget) for child in children]
+        stages = itertools.groupby(self._posts, lambda post: post.child.stage or post.child.name)
+        self._stages = [tuple(posts) for _, posts in stages]
+        """What starts, and stops, at the same time."""
         self._wanted = wanted
+        self._wanted_every_s = wanted_every_s
         self._waiting = waiting
         self._asked: list[int] = []
         """Signals to end that came: the first stops in order."""
@@ -105,7 +111,7 @@ class Supervisor:
                 if not self._asked:
                     up()
                 while not self._asked and (self._wanted is None or self._wanted()):
-                    self._turn(REST_S if self._wanted is None else WANTED_EVERY_S)
+                    self._turn(REST_S if self._wanted is None else self._wanted_every_s)
             finally:
                 down()
                 self._stop_all()
@@ -113,10 +119,11 @@ class Supervisor:
     # -- starting ----------------------------------------------------------------------------
 
     def _start_all(self) -> None:
-        for post in self._posts:
-            if not self._asked:
-                process = self._start(post)
-            while not process.ready and not self._asked:
+        for stage in self._stages:
+            if self._asked:
+                return
+            started = [self._start(post) for post in stage]
+            while not all(process.ready for process in started) and not self._asked:
                 self._turn(REST_S)
 
     def _start(self, post: Post) -> Process:
@@ -239,27 +246,30 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         self._stopping = True
-        for post in reversed(self._posts):
-            post.again_at = None
-            if post.process is not None:
-                self._stop(post, post.process)
+        for stage in reversed(self._stages):
+            for post in stage:
+                post.again_at = None
+            self._stop(stage)
         self._sweep()
 
-    def _stop(self, post: Post, process: Process) -> None:
-        """SIGTERM, its grace, SIGKILL. A hurry cuts the grace short."""
-        process.signal(signal.SIGTERM)
-        until = time.monotonic() + post.child.grace_s
+    def _stop(self, stage: Sequence[Post]) -> None:
+        """SIGTERM, the grace of these, SIGKILL. A hurry cuts the grace short."""
+        for process in _running(stage):
+            process.signal(signal.SIGTERM)
+        until = time.monotonic() + max(post.child.grace_s for post in stage)
         hurried = killed = False
-        while post.process is not None:
+        while running := _running(stage):
             now = time.monotonic()
             if self._hurried and not hurried:
                 hurried = True
-                process.signal(CUT)
                 until = min(until, now + HURRY_S)
+                for process in running:
+                    process.signal(CUT)
             if now >= until and not killed:
                 killed = True
-                self.log.say(f"the {post.child.name} did not end within its grace; it is killed")
-                process.signal(signal.SIGKILL)
+                for process in running:
+                    self.log.say(f"the {process.child.name} did not end within its grace; it is killed")
+                    process.signal(signal.SIGKILL)
             self._turn(SWEEP_S if killed else until - now)
 
     @property
@@ -275,3 +285,7 @@ class Supervisor:
             for pid in left:
                 os.kill(pid, signal.SIGKILL)
             self._turn(WANTED_EVERY_S)
+
+
+def _running(stage: Sequence[Post]) -> list[Process]:
+    return [post.process for post in stage if post.process is not None]

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 
 from swell.model.limits import COUNT_MAX, SECONDS_MAX, Limits
-from swell.model.workload import App, Retrying, Scaling
+from swell.model.owner import Owner
+from swell.model.volume import Entry, Kind, Quota
+from swell.model.workload import NO_OPTIONS, App, Options, Retrying, Scaling
 
 Strategy = Literal["rolling", "recreate", "blue-green"]
 """rolling: what serves goes on until its successor is ready; recreate: it gives way at once; blue-green: it goes on
@@ -50,6 +52,25 @@ class Rescale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_replicas: Annotated[int, msgspec.Meta(ge=1, le=COUNT_MAX)] | None = None
     buffer_replicas: _Count | None = None
     idle_s: Annotated[float, msgspec.Meta(gt=0, le=SECONDS_MAX)] | None = None
+
+
+class NewVariant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /api/apps/{namespace}/{name}/workloads/{workload}/variants. Answered by a `VariantRow`; asked again, by the
+    same one."""
+
+    parameters: dict[str, str | int | bool] = {}
+    """By name; bytes as base64."""
+    options: Options = NO_OPTIONS
+
+
+class VariantRow(msgspec.Struct, frozen=True):
+    """A workload with other parameters or options than it was deployed with."""
+
+    name: str
+    """In the path of calls: "Model~3fa9c2d41b07e85d6c1f"."""
+    written: str
+    """As people write it: `Model(name="x")`."""
+    scaling: Scaling
 
 
 class NewSecret(msgspec.Struct, frozen=True):
@@ -98,6 +119,86 @@ class SecretRow(msgspec.Struct, frozen=True):
     """Those that are kept."""
     apps: tuple[str, ...]
     """Deployed apps that use it, "namespace/name"."""
+
+
+class NewVolume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """PUT /api/volumes/{namespace}/{name}. Answered by a `VolumeRow`."""
+
+    quota: Quota = Quota()
+    if_missing: bool = False
+    """One that is there already is as good."""
+    owner_pid: int = 0
+    """A program: with its end the volume is deleted."""
+    owner_ticks: int = 0
+    owner_machine: str = ""
+
+    @property
+    def owner(self) -> Owner | None:
+        return Owner(self.owner_pid, self.owner_ticks, self.owner_machine) if self.owner_pid else None
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """PUT /api/owners, with an `Owner` → this."""
+
+    again_s: float
+    """Say so again after this time; 0: the server sees for itself when the program ends."""
+
+
+class VolumeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """PATCH /api/volumes/{namespace}/{name}. Answered by a `VolumeRow`. None leaves what there is."""
+
+    name: str | None = None
+    bytes_max: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    files_max: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+class NewFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /api/volumes/{namespace}/{name}/files: one version with all of these. Answered by a `VolumeRow`.
+
+    The contents must have been put before (PUT /api/volume-contents/{namespace}/{digest}).
+    """
+
+    put: tuple[tuple[str, Entry], ...] = ()
+    force: bool = False
+    """Also over files that are there."""
+
+
+class Copies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /api/volumes/{namespace}/{name}/copies. Answered by a `VolumeRow`."""
+
+    sources: tuple[str, ...] = ()
+    to: str = ""
+    recursive: bool = False
+
+
+class VolumeRow(msgspec.Struct, frozen=True):
+    """GET /api/volumes → list of these."""
+
+    namespace: str
+    name: str
+    id: str
+    version: int
+    made_at: float
+    at: float
+    """When its newest version was made."""
+    size_bytes: int
+    files: int
+    bytes_max: int
+    files_max: int
+    apps: tuple[str, ...]
+    """Deployed apps that use it, "namespace/name"."""
+
+
+class FileRow(msgspec.Struct, frozen=True):
+    """GET /api/volumes/{namespace}/{name}/files?path=&recursive=1 → list of these."""
+
+    path: str
+    kind: Kind
+    size: int
+    at: float
+    executable: bool = False
+    target: str = ""
+    digest: str = ""
 
 
 class VersionRow(msgspec.Struct, frozen=True):
@@ -169,6 +270,8 @@ class WorkloadRow(msgspec.Struct, frozen=True):
     """What its author asked of callers: how often a failed call is tried again."""
     scaling: Scaling = Scaling()
     """As it is now: by the last deploy, or as it was changed since."""
+    written: str = ""
+    """Its name as people write it: `Model(name="x")` of "Model~3fa9c2d41b07e85d6c1f"."""
 
 
 class AppRow(msgspec.Struct, frozen=True):
@@ -203,6 +306,8 @@ class ReplicaRow(msgspec.Struct, frozen=True):
     why: str
     """Why it is there, or why it is going."""
     applied: tuple[str, ...]
+    written: str = ""
+    """Its workload as people write it, where it is a variant that is there: `namespace/app/Model(name="x")`."""
 
 
 class LogRow(msgspec.Struct, frozen=True):
@@ -251,6 +356,8 @@ class Why(msgspec.Struct, frozen=True):
     """What ended its replica since, in words, where that was not asked to end: "its process crashed: exit code 3"."""
     key: str = ""
     """Id of the API key it came with; empty for none, and for the server's own."""
+    written: str = ""
+    """Its workload as people write it, as of a replica."""
 
 
 class RequestRow(msgspec.Struct, frozen=True):
@@ -267,6 +374,8 @@ class RequestRow(msgspec.Struct, frozen=True):
     cost_usd: float
     key: str = ""
     """Id of the API key it came with."""
+    written: str = ""
+    """Its workload as people write it, as of a replica."""
 
 
 class PoolUsage(msgspec.Struct, frozen=True):
@@ -283,6 +392,24 @@ class PoolUsage(msgspec.Struct, frozen=True):
     busy_s: float
     memory_gib_s: float
     cost_usd: float
+    written: str = ""
+    """Its workload as people write it, as of a replica."""
+
+
+class KeyUsage(msgspec.Struct, frozen=True):
+    """GET /api/usage/keys?since_s= → list of these: what came to a pool with an API key."""
+
+    key: str
+    """Its id."""
+    name: str
+    """Empty where the caller's key may not manage it."""
+    pool: str
+    requests: int
+    errors: int
+    cpu_s: float
+    """Of those whose replica told it."""
+    cost_usd: float
+    """Marginal: what these requests themselves used. Idle time is nobody's."""
 
 
 class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -307,6 +434,8 @@ class KeyRow(msgspec.Struct, frozen=True):
     expires_at: float | None
     revoked_at: float | None
     limits: Limits
+    made_by: str = ""
+    """Id of the key that it was made with: it ends when that does, and counts at its limits, too."""
 
 
 class MadeKey(msgspec.Struct, frozen=True):

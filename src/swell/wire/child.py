@@ -21,6 +21,23 @@ LACKING_STATUS = 78
 # -- down: runner → child ---------------------------------------------------------------------
 
 
+class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A version of a volume, at a path of a process that has a mount namespace of its own."""
+
+    namespace: str
+    name: str
+    volume: str
+    """Id of the volume."""
+    version: int
+    path: str
+    lower: str
+    """The folder that holds the version, which nobody writes to."""
+    own: str = ""
+    """A folder of this process alone, where what it changes is kept (`upper`, `work`); empty: it reads only."""
+    sub_path: str = ""
+    """`lower` is this folder of the volume."""
+
+
 class Launch(msgspec.Struct, frozen=True, tag="launch"):
     """First message to an exec'ed child: what to load and how to behave."""
 
@@ -41,6 +58,8 @@ class Launch(msgspec.Struct, frozen=True, tag="launch"):
     orphan_s: float = 10.0
     cancel_grace_s: float = 0.5
     """An input whose caller left and whose code has not stopped by then is killed or listed as stuck."""
+    mounts: tuple[Mount, ...] = ()
+    """To be mounted before the program is loaded; where it is in a sandbox that is done."""
 
 
 class Fork(msgspec.Struct, frozen=True, tag="fork"):
@@ -55,6 +74,8 @@ class Fork(msgspec.Struct, frozen=True, tag="fork"):
     """(resource, soft, hard) the child sets on itself."""
     groups: int = 0
     """So many more descriptors come with it: membership files of its cgroups, where it cannot open them itself."""
+    mounts: tuple[Mount, ...] = ()
+    """Over those that the template has."""
 
 
 class Secrets(msgspec.Struct, frozen=True, tag="secrets"):
@@ -65,6 +86,8 @@ class Secrets(msgspec.Struct, frozen=True, tag="secrets"):
     """Of a variable that several have, the last one counts."""
     folder: str = ""
     """Where each is a file, NAME/KEY; empty where this node has no place for such."""
+    inside: bool = False
+    """That is in a sandbox, where nobody else writes: the process makes the files itself."""
 
 
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
@@ -73,7 +96,16 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
     reason: str
 
 
-Down = Launch | Fork | Secrets | Drain
+class VolumeDone(msgspec.Struct, frozen=True, tag="volume_done"):
+    """What became of an `AskVolume`."""
+
+    ask: int
+    code: str = ""
+    """Why it was not done; empty where it was."""
+    message: str = ""
+
+
+Down = Launch | Fork | Secrets | Drain | VolumeDone
 
 # -- up: child → runner -----------------------------------------------------------------------
 
@@ -118,6 +150,13 @@ class Forked(msgspec.Struct, frozen=True, tag="forked"):
     pid: int
 
 
+class Unforked(msgspec.Struct, frozen=True, tag="unforked"):
+    """Template: it did not fork this one, and will fork no other."""
+
+    replica: str
+    why: str
+
+
 class Exited(msgspec.Struct, frozen=True, tag="exited"):
     """Template: a forked child of mine was reaped."""
 
@@ -140,4 +179,20 @@ class Served(msgspec.Struct, frozen=True, tag="served"):
     """A single-use replica has done its input and ends."""
 
 
-Up = Reattach | ForkStarted | Ready | Failed | Forked | Exited | Stuck | Served
+class Left(msgspec.Struct, frozen=True, tag="left"):
+    """A replica that has volumes did all there was to do, its exit hooks included: it ends in order, whether or not its
+    runner comes to know its exit status."""
+
+
+class AskVolume(msgspec.Struct, frozen=True, tag="ask_volume"):
+    """A replica's code wants what it changed in a volume committed, or to see the newest version. Answered by
+    `VolumeDone`."""
+
+    ask: int
+    what: str
+    """"commit" or "reload"."""
+    namespace: str
+    name: str
+
+
+Up = Reattach | ForkStarted | Ready | Failed | Forked | Unforked | Exited | Stuck | Served | Left | AskVolume

@@ -4,9 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextvars import ContextVar
+from typing import Protocol
 
 import msgspec
+
+
+class Reply(msgspec.Struct):
+    """What user code wants said in the head of its answer, beside its result."""
+
+    status: int = 0
+    """0: as it is without."""
+    headers: dict[str, bytes] = {}
+    """By name as written first, whatever its case later."""
+    sent: bool = False
+    """The head has left: it cannot be changed any more."""
+
+    @property
+    def lines(self) -> list[tuple[bytes, bytes]]:
+        return [(name.encode(), value) for name, value in self.headers.items()]
+
+
+class Asked(Protocol):
+    """The request that an input came with, as far as user code may know of it."""
+
+    id: str
+    target: bytes
+    """/{face}/{method} of a call."""
+    headers: list[tuple[bytes, bytes]]
+    """Names in small letters; none of Swell's own."""
+    reply: Reply | None
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -15,6 +43,14 @@ class Input(msgspec.Struct, frozen=True):
     request: str
     deadline_monotonic_s: float
     """On this process's monotonic clock."""
+    asked: Asked | None = None
+    """None of a web application, which has its own word for it."""
+    batch: str = ""
+    """Of inputs that are worked on together, this one the first: the id under which what is printed is logged."""
+
+    @property
+    def logged(self) -> str:
+        return self.batch or self.request
 
     def remaining_s(self) -> float:
         """Seconds until the caller's deadline; below zero once it has passed."""
@@ -32,6 +68,8 @@ class Inside(msgspec.Struct, frozen=True):
     """Name of the workload it is a replica of: tells which App of the source is the deployed one."""
     packages: tuple[str, ...] = ()
     """Requirement lines of the environment it runs in: tells which Image of the source that is."""
+    depends: dict[str, tuple[str, ...]] = {}
+    """Methods whose answers are kept → the headers they are kept apart by: the code is given no others."""
     alone: bool = False
     """It runs in a sandbox from which nothing can be called."""
 
@@ -42,6 +80,10 @@ waits: dict[int, Callable[[], object]] = {}
 reaches it only when it runs."""
 inside: list[Inside] = []
 """Empty outside a replica; one entry within. A list, so that a fork can replace it in place."""
+
+
+volumes: list[Callable[[str, str, str], Future[None]]] = []
+"""Within a replica that has volumes: asks the runner for "commit" or "reload" of one, by its namespace and name."""
 
 
 class InputCancellation(BaseException):

@@ -13,6 +13,8 @@ import msgspec
 REQUEST_ID = "Swell-Request-Id"
 COST_USD = "Swell-Cost-Usd"
 SERVER_TIMING = "Server-Timing"
+CACHE = "Swell-Cache"
+"""hit: it was answered with what an equal request was answered; `Age` says how long ago."""
 COLD = "Swell-Cold"
 """No replica was ready."""
 
@@ -28,7 +30,15 @@ ROOT_PATH = "Swell-Root-Path"
 TRUSTED = "Swell-Trusted"
 """The caller sent a key: pickles may be read."""
 
+WAIT_MS = "Swell-Wait-Ms"
+"""On `POST /slot`: how long to wait for a slot."""
+
+HOLD = "Swell-Hold"
+"""On the same: the slot is for as long as the connection is open, and no request will come on it."""
+
 # Replica → gateway
+FREE = "Swell-Free"
+"""On the answer to that: the connection has a slot; so many are free beside it, and so many other gateways wait."""
 BUSY = "Swell-Busy"
 """On a 503: refused before the body was read; safe to try another replica."""
 CPU_US = "Swell-Cpu-Us"

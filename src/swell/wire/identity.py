@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,6 +72,19 @@ def myself() -> Identity:
     found = identify(os.getpid())
     assert found is not None
     return found
+
+
+@cache
+def machine() -> str:
+    """Where a pid names one process alone: one boot of a machine and, where there are containers, one of them.
+
+    A system that does not say is a machine that nobody else is on.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return uuid.uuid4().hex
 
 
 def read(path: Path) -> Identity | None:

@@ -11,10 +11,12 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.tensors import DATATYPES, Tensor
-from swell.wire.http import JSON, OCTETS, Problems
+from swell.wire.http import JSON, OCTETS
 
 FACE = "v2"
 """First segment of the target of such a call, at the gateway and at a replica."""
+KEY_PATH = "/v2/health/key"
+"""200 where the key that it is asked with may ask for anything here; it counts at none of the key's limits."""
 HEADER_LENGTH = "Inference-Header-Content-Length"
 """Bytes of the JSON document, where binary tensors follow it."""
 EXTENSIONS = ("binary_tensor_data", "model_repository")
@@ -126,17 +128,9 @@ class _Answer(msgspec.Struct, omit_defaults=True):
 _decode = msgspec.json.Decoder(_Document).decode
 
 
-def error_body(
-    code: str,
-    message: str,
-    request: str = "",
-    detail: str = "",
-    exception: str = "",
-    traceback: str = "",
-    problems: Problems = (),
-) -> bytes:
-    """An error as the protocol has it; its code is in the status, and the request's id in a header."""
-    del code, request, detail, exception, traceback, problems
+def error_body(code: str, message: str, *more: object, **named: object) -> bytes:
+    """An error as the protocol has it, an `ErrorShape`; its code is in the status, and the request's id in a header."""
+    del code, more, named
     return msgspec.json.encode({"error": message})
 
 
@@ -158,8 +152,12 @@ def read(body: bytes, header_length: bytes, content_encoding: bytes) -> Inferenc
         raise _bad(f"The {what} no request to infer: {error}") from None
     _place(document.inputs, memoryview(body)[size:])
     asked = document.outputs
-    for place, parameters in [(f"Output {each.name!r}", each.parameters) for each in asked]:
-        _check_parameters(place, parameters)
+    twice = _repeated(asked)
+    if twice is not None:
+        # What is answered must not grow by asking for the same again and again.
+        raise _bad(f"Output {twice!r} is asked for more than once")
+    for each in asked:
+        _check_parameters(f"Output {each.name!r}", each.parameters)
     all_binary = document.parameters.get(_ALL_BINARY) is True
     return Inference(
         document.id,
@@ -182,11 +180,11 @@ def _header_size(header_length: bytes, whole: int) -> int:
 
 def _place(inputs: tuple[Input, ...], rest: memoryview) -> None:
     """Give each binary tensor its bytes, which stand behind the document in order."""
-    names = [each.name for each in inputs]
+    twice = _repeated(inputs)
+    if twice is not None:
+        raise _bad(f"Tensor {twice!r} is there more than once")
     for each in inputs:
         what = f"Tensor {each.name!r}"
-        if names.count(each.name) > 1:
-            raise _bad(f"{what} is there more than once")
         if each.datatype not in DATATYPES:
             raise _bad(f"{what} has datatype {each.datatype!r}; there are {', '.join(DATATYPES)}")
         if any(length < 0 for length in each.shape):
@@ -205,6 +203,16 @@ def _place(inputs: tuple[Input, ...], rest: memoryview) -> None:
         each.raw, rest = rest[:size], rest[size:]
     if rest:
         raise _bad(f"{len(rest)} bytes are left behind the last tensor")
+
+
+def _repeated(tensors: tuple[Input, ...] | tuple[Wanted, ...]) -> str | None:
+    """The first name that is there for the second time."""
+    seen: set[str] = set()
+    for each in tensors:
+        if each.name in seen:
+            return each.name
+        seen.add(each.name)
+    return None
 
 
 def _check_parameters(what: str, parameters: Parameters) -> None:

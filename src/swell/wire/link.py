@@ -12,9 +12,11 @@ from swell.model.events import NodeSeen, ReplicaSeen
 from swell.model.key import ApiKey
 from swell.model.limits import UNLIMITED, Limits
 from swell.model.orders import BuildReport, Inventory, StartOrder, StopOrder
-from swell.model.request import PoolCount, Prices, RequestRecord, Usage
+from swell.model.request import KeyCount, PoolCount, Prices, RequestRecord, Usage
 from swell.model.secret import Revealed
 from swell.model.traffic import Branch
+from swell.model.variant import Parameter, Value
+from swell.model.volume import Change, VolumeState
 from swell.model.workload import Environment, Method, Revision
 from swell.wire.exposition import Report
 
@@ -41,6 +43,9 @@ class Level(msgspec.Struct, frozen=True):
     replicas: tuple[tuple[str, int], ...] = ()
     """In flight by replica, where there are any: at the moment of the report, while `in_flight` may be the peak since
     the last one. Empty for a pool of many replicas."""
+    present: int = -1
+    """In flight at that moment, all in all: what several gateways have is summed from this, since their peaks were not
+    at the same time. -1: as many as `in_flight`."""
 
 
 class DemandReport(msgspec.Struct, frozen=True, tag="demand"):
@@ -63,12 +68,25 @@ class Requests(msgspec.Struct, frozen=True, tag="requests"):
 
     records: tuple[RequestRecord, ...]
     counts: tuple[PoolCount, ...]
+    by_key: tuple[KeyCount, ...] = ()
+    """Of those that came with an API key."""
 
 
 class UsageReport(msgspec.Struct, frozen=True, tag="usage"):
     """Runner: what replicas used since the last report (at most 1 s)."""
 
     rows: tuple[Usage, ...]
+
+
+class AskVariant(msgspec.Struct, frozen=True, tag="ask_variant"):
+    """Gateway: requests wait for a workload with these parameters, which has no row. Answered by a row in the table, or
+    by `NoVariant`."""
+
+    workload: str
+    """Key of the one that was deployed."""
+    parameters: tuple[Value, ...]
+    key: str = ""
+    """Id of the API key of who asked first."""
 
 
 class AskMetrics(msgspec.Struct, frozen=True, tag="ask_metrics"):
@@ -104,6 +122,17 @@ class AskWanted(msgspec.Struct, frozen=True, tag="ask_wanted"):
     """Runner: which revisions are still wanted? Answered by `Wanted`."""
 
 
+class CommitVolume(msgspec.Struct, frozen=True, tag="commit_volume"):
+    """Runner: a replica changed this in a volume; its contents are put. Answered by `VolumeCommitted`."""
+
+    ask: int
+    volume: str
+    """Its id."""
+    change: Change
+    by: str
+    """The replica's pool."""
+
+
 class RunnerNode(msgspec.Struct, frozen=True, tag="runner_node"):
     seen: NodeSeen
 
@@ -124,11 +153,13 @@ Up = (
     | KeepAlive
     | Requests
     | UsageReport
+    | AskVariant
     | AskMetrics
     | MetricsTold
     | Built
     | Progress
     | AskWanted
+    | CommitVolume
     | RunnerNode
     | RunnerReplica
     | RunnerInventory
@@ -186,6 +217,8 @@ class Route(msgspec.Struct, frozen=True):
     """Further revisions that requests may go to."""
     hash_header: str = ""
     """Requests with the same value of it go to the same revision; empty: each is drawn anew."""
+    parameters: tuple[Parameter, ...] = ()
+    """What whoever calls it may, or has to, choose. A variant, of which they are chosen, has none."""
 
     @property
     def pools(self) -> set[str]:
@@ -222,6 +255,15 @@ class TableDelta(msgspec.Struct, frozen=True, tag="table_delta"):
     pools: tuple[PoolRow, ...] = ()
     gone_pools: tuple[str, ...] = ()
     keys: tuple[ApiKey, ...] = ()
+    gateways: int = 0
+    """There are so many now; 0: as many as before."""
+
+
+class Elsewhere(msgspec.Struct, frozen=True, tag="elsewhere"):
+    """To a gateway: what the others have in flight, by pool and replica, of pools where that changed."""
+
+    pools: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
+    """A replica that is not named has nothing of theirs."""
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
@@ -258,6 +300,35 @@ class Secrets(msgspec.Struct, frozen=True, tag="secrets"):
     """These are all there are to know; sent after a (re)connect."""
 
 
+class NoVariant(msgspec.Struct, frozen=True, tag="no_variant"):
+    """To a gateway: why what it asked for is not to be had."""
+
+    key: str
+    """Of the variant."""
+    status: int
+    code: str
+    message: str
+
+
+class Volumes(msgspec.Struct, frozen=True, tag="volumes"):
+    """To a runner: volumes as they are now. Sent before each start that needs them, and when one has changed."""
+
+    epoch: int
+    volumes: tuple[VolumeState, ...]
+    whole: bool = False
+    """These are all there are to know; sent after a (re)connect."""
+
+
+class VolumeCommitted(msgspec.Struct, frozen=True, tag="volume_committed"):
+    """To a runner: what became of a `CommitVolume`."""
+
+    ask: int
+    version: int = 0
+    code: str = ""
+    """Why nothing of it was done; empty where it was."""
+    message: str = ""
+
+
 class TellAll(msgspec.Struct, frozen=True, tag="tell_all"):
     """To a gateway: its levels were forgotten, since it was not heard for their time to live."""
 
@@ -277,4 +348,19 @@ class Metrics(msgspec.Struct, frozen=True, tag="metrics"):
     """No more follow."""
 
 
-Down = Table | TableDelta | Welcome | Order | Build | Wanted | Secrets | TellAll | TellMetrics | Metrics
+Down = (
+    Table
+    | TableDelta
+    | Elsewhere
+    | Welcome
+    | Order
+    | Build
+    | Wanted
+    | Secrets
+    | NoVariant
+    | Volumes
+    | VolumeCommitted
+    | TellAll
+    | TellMetrics
+    | Metrics
+)

@@ -37,7 +37,8 @@ _HINTS = frozenset(
     {
         *("temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias"),
         *("max_tokens", "max_completion_tokens", "reasoning_effort", "verbosity", "prediction", "service_tier"),
-        *("user", "safety_identifier", "metadata", "store", "prompt_cache_key", "prompt_cache_retention"),
+        *("user", "safety_identifier", "metadata", "store", "prompt_cache_key", "prompt_cache_options"),
+        "prompt_cache_retention",
         *("parallel_tool_calls", "tool_choice", "function_call"),
     }
 )
@@ -54,6 +55,10 @@ _NEUTRAL: dict[str, Sequence[Any]] = {
     "suffix": ("",),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
+    "audio": (),
+    "dimensions": (),
+    "moderation": (),
+    "web_search_options": (),
 }
 """Fields that ask for another answer, and what they say where they do not. A method that takes none of them cannot give
 that answer, so it is refused."""
@@ -307,6 +312,8 @@ def embeddings(model: str, value: Any, asked: Asked) -> dict[str, Any]:
         raise _no_answer(f"a value of type {kind} was given, and it is to be a list of vectors ({error})") from None
     if len(rows) != asked.inputs:
         raise _no_answer(f"{len(rows)} vectors were given for {asked.inputs} inputs")
+    # Of a batch: a number for each input.
+    usage = {name: sum(said) if isinstance(said, list) else said for name, said in usage.items()}
     tokens = usage.get("prompt_tokens", 0)
     data = [{"object": "embedding", "index": at, "embedding": row} for at, row in enumerate(rows)]
     used = {"prompt_tokens": tokens, "total_tokens": tokens, **usage}

@@ -63,6 +63,11 @@ class Home:
         self.environments = root / "envs"
         self.bundles = root / "bundles"
         self.blobs = root / "blobs"
+        self.volumes = root / "volumes"
+        """`{namespace}/files/{digest}`: what is in volumes; `{namespace}/{id}/v{number}`: what of it is where."""
+        self.mounts = root / "mounts"
+        """What replicas see of volumes: `trees/{id}-v{number}`, and what is their own in `views/{replica}`. On the file
+        system of `volumes`: trees are made of links."""
         self.logs = root / "logs"
         """`{namespace}/{app}.ndjson` of user output, and `swell.log` of our own processes."""
         self.server_log = self.logs / "swell.log"

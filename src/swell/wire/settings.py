@@ -21,6 +21,11 @@ from swell.model.errors import SwellError
 from swell.model.policy import Policy
 from swell.wire.paths import Home, default_home, local_url
 
+OTHER_VARIABLES = ("key", "debug", "request_id", "secrets_dir")
+"""SWELL_KEY and the like: no settings of a server, and read all the same."""
+GATEWAYS_MAX = 64
+"""More processes at one port than cores are of no use, and each costs some 40 MiB."""
+
 
 class Settings(msgspec.Struct, frozen=True):
     """One resolved set of settings for a server or a client."""
@@ -33,6 +38,9 @@ class Settings(msgspec.Struct, frozen=True):
     """Port the gateway listens on."""
     grpc_port: int | None = None
     """Port for the Open Inference Protocol over gRPC (docs/inference.md), 0 for a free one; without, there is none."""
+    gateways: int = 1
+    """Processes that take requests at `port` at once, each on one core at most. What bounds a gateway, `hold_max` and
+    the like, are of each."""
     url: str = ""
     """Where clients find a server that is elsewhere; empty = the one on `home`."""
     allowed_hosts: tuple[str, ...] = ()
@@ -86,6 +94,22 @@ class Settings(msgspec.Struct, frozen=True):
     """Environments and unpacked bundles that nothing deployed or running uses are removed after this long…"""
     cache_max_gib: float = 20.0
     """…or sooner, the longest unused first, once all together take more than this."""
+    response_cache_bytes_max: int = 64 * 1024 * 1024
+    """Bytes of answers of `@swell.cached` functions that a gateway keeps; 0 keeps none."""
+    blobs_max_gib: float = 20.0
+    """Source of all apps and of the versions kept of them, packed as it was sent, may take this much; a deploy that
+    would need more is refused."""
+    variants_max: int = 100
+    """Sets of parameters and options that a function or class may be in use with at the same time. One more takes the
+    place of the longest unused; where none is, it is refused."""
+    variant_idle_s: float = 3600.0
+    """One that nobody has called for this long, and of which nothing runs, is forgotten."""
+    volume_bytes_max: int = 100 * 1024**3
+    """Bytes that the files of a volume may have together, where it has no quota of its own."""
+    volume_files_max: int = 100_000
+    """Files, links and folders that a volume may have, where it has no quota of its own."""
+    sandbox_volume_bytes_max: int = 100 * 1024**3
+    """Bytes on disk that a replica in a sandbox may have written to its volumes; one with more is ended."""
     metrics_pools_max: int = 1000
     """Workloads that `/metrics` tells one by one; the others are summed as `app="_other"`. A process whose part is over
     16 MiB, which takes some thousands, tells none."""
@@ -106,6 +130,7 @@ class Settings(msgspec.Struct, frozen=True):
 _NOTHING_AT_ZERO = {
     "cpu_overcommit": "no replica would find room",
     "fork_probe_s": "no template could be forked; templates=false does without them",
+    "gateways": "nobody would listen",
     "hold_max": "nothing that sleeps could be called",
     "hold_s": "nothing that sleeps could be called",
     "hold_bytes_max": "nothing that sleeps could be called with a body",
@@ -113,6 +138,11 @@ _NOTHING_AT_ZERO = {
     "header_timeout_s": "no client would be heard out",
     "body_timeout_s": "no client would be heard out",
     "idle_timeout_s": "no connection would stay open",
+    "blobs_max_gib": "nothing could be deployed",
+    "variants_max": "no class that has parameters could be called",
+    "volume_bytes_max": "no volume could hold anything",
+    "volume_files_max": "no volume could hold anything",
+    "sandbox_volume_bytes_max": "no sandbox could write to a volume",
     "versions_kept": "not even what is deployed would be in the history",
 }
 """Settings that leave a server of no use when they are 0, and what would come of it."""
@@ -135,7 +165,7 @@ def load(
     env = os.environ if environ is None else environ
     chosen: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    for origin, values in _files(Path.cwd() if cwd is None else cwd):
+    for origin, values in _files(cwd):
         _take(chosen, values, origin)
         sources |= dict.fromkeys({*values, *values.get("policy", {})}, f"file:{origin}")
     variables = {name: env[f"SWELL_{name.upper()}"] for name in ("home", *NAMES) if f"SWELL_{name.upper()}" in env}
@@ -145,7 +175,12 @@ def load(
     sources |= dict.fromkeys(variables, "environment") | dict.fromkeys(given, "flag")
     chosen["sources"] = {name: source for name, source in sources.items() if name != "policy"}
     home = chosen.pop("home", None)
-    chosen["home"] = str(Path(home).expanduser().absolute() if home else default_home())
+    try:
+        chosen["home"] = str(Path(home).expanduser().absolute() if home else default_home())
+    except (RuntimeError, FileNotFoundError):
+        # A user without one (a container's, say), `~name` of somebody who is not there, or no directory to begin at.
+        what = f"{home!r} leads nowhere" if home else "there is no home directory to have it in"
+        raise SwellError("bad_setting", f"No state directory: {what}. Set SWELL_HOME (or --home) to a path.") from None
     chosen["policy"] = {name: chosen.pop(name) for name in _POLICY if name in chosen}
     for name in _LISTS:
         if isinstance(chosen.get(name), str):
@@ -169,6 +204,18 @@ def assignments(words: Sequence[str]) -> dict[str, str]:
     return flags
 
 
+def misspelt(environ: Mapping[str, str]) -> list[str]:
+    """Variables that are nothing here, and look like one that is: a sentence for each."""
+    known = ("home", *OTHER_VARIABLES, *NAMES)
+    said = []
+    for variable in sorted(environ):
+        name = variable.removeprefix("SWELL_").lower()
+        near = difflib.get_close_matches(name, known, n=1)
+        if variable.startswith("SWELL_") and name not in known and near:
+            said.append(f"{variable} is not read. Did you mean SWELL_{near[0].upper()}?")
+    return said
+
+
 def _check(settings: Settings) -> None:
     """Numbers that no type keeps from being nonsense."""
     for name, port in (("port", settings.port), ("grpc_port", settings.grpc_port or 0)):
@@ -183,6 +230,8 @@ def _check(settings: Settings) -> None:
         if not getattr(settings, name):
             default = getattr(Settings(home=""), name)
             raise _unfit(f"{name} is 0: {outcome}. Give it a number above 0; without one it is {default}")
+    if settings.gateways > GATEWAYS_MAX:
+        raise _unfit(f"gateways is {settings.gateways}; there may be {GATEWAYS_MAX} at most")
     if settings.url and not _is_address(settings.url):
         raise _unfit(f"url is {settings.url!r}; it must begin with http:// or https:// and name a host")
     if settings.policy.template_memory_share > 1:
@@ -216,9 +265,13 @@ def _unfit(why: str) -> SwellError:
     return SwellError("bad_setting", f"A setting cannot be used: {why}.")
 
 
-def _files(folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    """[tool.swell] first, swell.toml over it."""
+def _files(cwd: Path | None) -> list[tuple[str, dict[str, Any]]]:
+    """[tool.swell] first, swell.toml over it; none where the working directory is not there any more."""
     found = []
+    try:
+        folder = cwd or Path.cwd()
+    except FileNotFoundError:
+        return []
     for name, tables in (("pyproject.toml", ("tool", "swell")), ("swell.toml", ())):
         path = folder / name
         if not path.is_file():

@@ -100,10 +100,13 @@ def may_be_sent(code: int) -> bool:
 
 
 class Messages:
-    """What a client's bytes say. Fragments are put together; at most `most` bytes of one message are kept."""
+    """What the bytes of one side say. Fragments are put together; at most `most` bytes of one message are kept."""
 
-    def __init__(self, most: int = MESSAGE_MAX) -> None:
+    def __init__(self, most: int = MESSAGE_MAX, masked: bool = True) -> None:
+        """`masked`: it is a client's side; a server's has no masks."""
         self._most = most
+        self._mask = 4 if masked else 0
+        """Bytes of a frame's mask."""
         self._buffer = bytearray()
         self._kind = CONTINUATION
         """Of the message whose fragments are being gathered; CONTINUATION: none is."""
@@ -120,7 +123,9 @@ class Messages:
             end = start + size
             if len(buffer) < end:
                 break
-            payload = _unmasked(bytes(buffer[start:end]), bytes(buffer[start - 4 : start]))
+            payload = bytes(buffer[start:end])
+            if self._mask:
+                payload = _unmasked(payload, bytes(buffer[start - 4 : start]))
             at = end
             if kind & CLOSE:
                 yield kind, payload
@@ -158,17 +163,17 @@ class Messages:
                 raise Violation(PROTOCOL_ERROR, _BAD_FRAME + "its length is not written as it must be.")
             if self._size + size > self._most:
                 raise Violation(TOO_BIG, f"A message may have {self._most} bytes.")
-        if len(head) < start + 4:
+        if len(head) < start + self._mask:
             return None
-        return final, kind, at + start + 4, size
+        return final, kind, at + start + self._mask, size
 
     def _check(self, head: bytearray, final: bool, kind: int, size: int) -> None:
         if head[0] & _RESERVED:
             raise Violation(PROTOCOL_ERROR, _BAD_FRAME + "a reserved bit is set, and no extension was agreed on.")
         if kind not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
             raise Violation(PROTOCOL_ERROR, _BAD_FRAME + "its kind is reserved.")
-        if not head[1] & _MASKED:
-            raise Violation(PROTOCOL_ERROR, "Frames of a client are masked.")
+        if bool(head[1] & _MASKED) is not bool(self._mask):
+            raise Violation(PROTOCOL_ERROR, "Frames of a client are masked, and those of a server are not.")
         if kind & CLOSE:
             if not final or size > CONTROL_MAX:
                 raise Violation(PROTOCOL_ERROR, _BAD_FRAME + "a control frame is whole and has 125 bytes at most.")

@@ -70,6 +70,14 @@ def halves(x):
     return x
 
 
+@app.function()
+@swell.cached(ttl_s=600)
+@swell.batched(max_batch_size=4, wait_ms=0)
+@swell.tensors(inputs={"x": ("INT64", [-1, 2])}, outputs={"total": ("INT64", [-1]), "at": ("FP64", [-1])})
+async def total(x):
+    return {"total": x.sum(axis=1), "at": np.full(len(x), time.time())}
+
+
 @app.function(timeout=1)
 def slow(x: NDArray[np.int64]) -> NDArray[np.int64]:
     time.sleep(float(x[0]))
@@ -88,3 +96,10 @@ def patient(x: NDArray[np.int64]) -> NDArray[np.int64]:
 @swell.tensors(inputs={"x": ("INT64", [-1])}, outputs={"y": ("INT64", [1])})
 def wrong(x):
     return x.astype(complex) if len(x) > 3 else x
+
+
+@app.function()
+def made(x: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Answered with another status than 200."""
+    swell.current_request().set_status(int(x[0]))
+    return x

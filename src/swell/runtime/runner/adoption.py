@@ -45,6 +45,8 @@ def _take_over(fleet: Fleet, record: Record, pidfd: int | None) -> None:
     child.fork_refused = record.fork_refused
     child.isolated = record.isolated
     child.secrets = record.secrets
+    child.mounts = record.mounts
+    child.snapped = record.snapped
     child.group = fleet.groups.open(record.group)
     child.awaited = True
     used_s = meter.cpu_s(child.group, child.pid, child.role)
@@ -69,6 +71,7 @@ def _sweep(fleet: Fleet) -> None:
             if path.name.partition(".")[0] not in fleet.children:
                 path.unlink(missing_ok=True)
     fleet.confiding.sweep(fleet.children)
+    fleet.mounting.sweep()
 
 
 def _is(child: Child, message: Reattach, link: ChildLink) -> bool:

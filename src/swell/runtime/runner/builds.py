@@ -14,7 +14,7 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.model.orders import BuildReport
 from swell.model.workload import Environment, Revision
-from swell.runtime.runner import bundle, cache, commands, environment, launching
+from swell.runtime.runner import build_calls, bundle, cache, commands, environment, launching
 from swell.runtime.runner.processes import Reaper
 from swell.runtime.runner.redact import Redactor
 from swell.runtime.runner.sandbox.maker import Sandboxes
@@ -65,7 +65,7 @@ class Builder:
         """What was prepared before; None when there is something to make first. Never waits."""
         wanted = revision.environment
         python: Path | None
-        if wanted.packages:
+        if wanted.is_built:
             python = environment.built(wanted, self.home.environments)
         else:
             python = Path(wanted.interpreter) if wanted.interpreter in self._usable else None
@@ -78,10 +78,14 @@ class Builder:
         if ready is not None:
             return ready
         wanted = revision.environment
-        python = await environment.ensure(wanted, self.home.environments, self.reaper, progress, self.server)
-        if not wanted.packages:
-            self._usable.add(wanted.interpreter)
         folder = await asyncio.to_thread(bundle.unpack, self.home.blobs / revision.bundle, self.home.bundles)
+
+        async def finish(home: Path) -> None:
+            await build_calls.run(wanted, home, folder, self.reaper, self.book, progress, self.server)
+
+        python = await environment.ensure(wanted, self.home.environments, self.reaper, progress, self.server, finish)
+        if not wanted.is_built:
+            self._usable.add(wanted.interpreter)
         return Prepared(python, folder)
 
     async def build(self, revision: Revision, progress: Callable[[str], None]) -> BuildReport:
@@ -154,7 +158,7 @@ class Builder:
 def made_for(wanted: Environment, bundle: str, home: Home) -> tuple[Path, ...]:
     """The folders in the cache that a revision with this environment and bundle runs from."""
     unpacked = home.bundles / bundle
-    return (unpacked, home.environments / environment.digest(wanted)) if wanted.packages else (unpacked,)
+    return (unpacked, home.environments / environment.digest(wanted)) if wanted.is_built else (unpacked,)
 
 
 def unprepared(replica: str, error: Exception) -> Failed:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -112,7 +113,32 @@ class Cache:
 async def remove(folders: Iterable[Path]) -> None:
     """Take folders away that nobody uses by their names any more."""
     for folder in folders:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await asyncio.to_thread(erase, folder)
+
+
+def erase(top: Path) -> None:
+    """Take a folder away with all in it, as far as that can be. What is in its folders may be deeper than any path or
+    stack, since code that is not to be trusted made it: folders are lifted to the top before they are emptied."""
+    waiting = [str(top)]
+    while waiting:
+        folder = waiting.pop()
+        with suppress(OSError):
+            with os.scandir(folder) as entries:
+                listed = list(entries)
+            for entry in listed:
+                with suppress(OSError):
+                    if not entry.is_dir(follow_symlinks=False):
+                        os.unlink(entry.path)
+                    elif folder == str(top):
+                        waiting.append(entry.path)
+                    else:
+                        lifted = str(top / f".{secrets.token_hex(8)}")
+                        os.rename(entry.path, lifted)
+                        waiting.append(lifted)
+            if folder != str(top):
+                os.rmdir(folder)
+    with suppress(OSError):
+        os.rmdir(top)
 
 
 def touch(folder: Path) -> None:

@@ -18,6 +18,8 @@ from swell.wire.frames import Unpacker, pack
 
 log = logging.getLogger("swell.runner")
 
+UNSENT_MAX = 1 << 20
+"""With more than that unread by a process nothing is said to it."""
 _CHUNK = 64 * 1024
 _FDS_MAX = 8
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -46,15 +48,20 @@ class ChildLink:
             return None
         return int(struct.unpack("3i", self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that it has not taken yet."""
+        return len(self._unsent)
+
     def send(self, message: Down, fds: Sequence[int] = ()) -> None:
         """Send a message and, with its first byte, descriptors. Never waits. The descriptors stay the caller's.
 
-        Raises OSError when it cannot be taken now: the peer is gone, or (with descriptors) does not read.
+        Raises OSError when it cannot be taken now: the peer is gone, or does not read.
         """
         frame = pack(message)
         sent = 0
         if self._unsent:
-            if fds:
+            if fds or len(self._unsent) > UNSENT_MAX:
                 raise BlockingIOError("the process does not read its channel")
         else:
             try:

@@ -15,13 +15,14 @@ from swell.model.events import ReplicaSeen
 from swell.model.orders import StartOrder, StopOrder
 from swell.model.replica import Phase, Role
 from swell.model.secret import SecretUse
+from swell.model.volume import VolumeUse
 from swell.runtime import limits
 from swell.runtime.runner.cgroup import Group
 from swell.runtime.runner.child_link import ChildLink
 from swell.runtime.runner.meter import Meter
 from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.spool import LogPipe
-from swell.wire.child import Failed, Ready
+from swell.wire.child import Failed, Mount, Ready
 from swell.wire.identity import how_ended
 
 
@@ -45,6 +46,14 @@ class Ending(msgspec.Struct, frozen=True):
 
 class Child:
     """One replica or template, from the order to its end. The fleet changes it; this only knows it."""
+
+    volumes: tuple[VolumeUse, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    """What it has of them."""
+    left = False
+    """It said that it did all there was to do before its end."""
+    snapped = False
+    """Its start-up code ran, or runs, in a template, which has loaded what it found in volumes."""
 
     def __init__(
         self, id: str, pool: str, role: Role, template: str | None, startup_timeout_s: float, ordered_at: float
@@ -71,8 +80,9 @@ class Child:
         self.secrets: tuple[SecretUse, ...] = ()
         self.redact: Callable[[str], str] = str
         """Takes what it may have been told of secrets out of what it says."""
-        self.outdated = False
-        """A template that loads, or has loaded, what its secrets were before they were rotated."""
+        self.outdated = ""
+        """Why a template is to be made anew: it loads, or has loaded, what secrets or volumes were before they were
+        changed."""
         self.rlimits = limits.RLIMITS
         self.timings_ms: tuple[tuple[str, float], ...] = ()
         self.memory_mib = 0.0
@@ -115,6 +125,8 @@ class Child:
         child.order = order
         child.isolated = order.revision.isolation is not None
         child.secrets = order.revision.secrets
+        child.volumes = order.revision.volumes
+        child.snapped = bool(order.revision.entry.enter_snap)
         return child
 
     @property
@@ -203,14 +215,16 @@ def verdict(child: Child, exit: Exit | None, oom_kills: int, tail: Sequence[str]
         told = printed if child.failed.reason == "not_listening" else ()
         return Ending(child.failed.reason, "\n".join((child.failed.detail, *told)))
     status = exit.status if exit is not None else None
+    # The kernel may also have taken a program that it started, which it outlived.
+    out_of_memory = bool(oom_kills) and status in (None, -signal.SIGKILL)
     # What was told to end may yet have ended by itself before it heard of it, with an input under way. We kill by
     # SIGKILL only.
-    itself = bool(oom_kills) or status not in (None, 0, -signal.SIGKILL)
+    itself = out_of_memory or status not in (None, 0, -signal.SIGKILL)
     if child.stop is not None and not itself:
         return Ending(child.stop.reason, child.ending.detail if child.ending else "")
     if child.ending is not None:
         return child.ending
-    if oom_kills and status in (None, -signal.SIGKILL):
+    if out_of_memory:
         return Ending("out_of_memory", "\n".join(("the kernel killed it", *printed)))
     if status == 0:
         return Ending("exited", "")

@@ -8,6 +8,7 @@ import signal
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import takewhile
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from swell.runtime.runner.children import Child, Ending, farewell, unknown, verd
 from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.secrets import Confiding
 from swell.runtime.runner.spool import Spool
+from swell.runtime.runner.volumes.mounting import Mounting
 from swell.wire.child import Drain
 from swell.wire.identity import identify, send_signal
 from swell.wire.paths import Home
@@ -53,6 +55,7 @@ class Owner(Protocol):
     by_pid: dict[int, Child]
 
     confiding: Confiding
+    mounting: Mounting
 
     @property
     def forks(self) -> ForkQueue: ...
@@ -189,6 +192,8 @@ class Endings:
         child.phase = Phase.GONE
         seen = msgspec.structs.replace(child.seen(owner.node), pid=pid, reason=end.reason, detail=end.detail)
         owner.spool.note(child.pool, child.id, said or farewell(end, attempt))
+        orderly = child.left or (exit is not None and exit.status == 0)
+        owner.mounting.ended(child, orderly, partial(owner.spool.note, child.pool, child.id))
         self._remember(seen)
         self._tell(seen)
         if child.role == "template":

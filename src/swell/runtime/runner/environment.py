@@ -16,7 +16,7 @@ import shutil
 import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -44,7 +44,11 @@ _builds: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
 def digest(environment: Environment) -> str:
     """Names what is built: equal requirements share one environment."""
-    content = (environment.python, environment.packages, environment.index_options, RUNTIME, OPTIONAL)
+    content: tuple[object, ...] = (
+        *(environment.python, environment.packages, environment.index_options, RUNTIME, OPTIONAL),
+        # How long a function may take is nothing of what it makes. Where there is none, the name is what it always was.
+        *(msgspec.structs.replace(call, timeout_s=0.0) for call in environment.build_calls),
+    )
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:24]
 
 
@@ -54,18 +58,24 @@ def built(environment: Environment, folder: Path) -> Path | None:
     return home / "bin" / "python" if (home / _MARKER).exists() else None
 
 
+async def _nothing(_home: Path) -> None:
+    """Most environments are complete with their packages."""
+
+
 async def ensure(
     environment: Environment,
     folder: Path,
     reaper: Reaper,
     progress: Callable[[str], None],
     server: Mapping[str, str],
+    finish: Callable[[Path], Awaitable[None]] = _nothing,
 ) -> Path:
     """The interpreter to run user code with, built where need be. Raises SwellError("environment").
 
-    `server`: the server's environment variables, which say where packages come from.
+    `server`: the server's environment variables, which say where packages come from. `finish` is given the folder of
+    an environment that is built, once its packages are there: only when it is done is the environment complete.
     """
-    if not environment.packages:
+    if not environment.is_built:
         await _check_interpreter(environment.interpreter, reaper, server)
         return Path(environment.interpreter)
     home = folder / digest(environment)
@@ -74,6 +84,8 @@ async def ensure(
         if built(environment, folder) is None:
             await asyncio.to_thread(shutil.rmtree, home, ignore_errors=True)
             await _build(environment, home, reaper, progress, server)
+            await finish(home)
+            (home / _MARKER).touch()
     return home / "bin" / "python"
 
 
@@ -135,7 +147,7 @@ async def _build(
             progress(f"{OPTIONAL} is not to be had with these; replicas use the standard event loop")
     exactly = () if "--no-deps" in environment.index_options else ("--no-deps",)
     await uv("pip", "install", *exactly, *into, "-r", str(lock))
-    _complete(home)
+    _add_swell(home)
 
 
 def _names(lock: Path, package: str) -> bool:
@@ -143,11 +155,10 @@ def _names(lock: Path, package: str) -> bool:
     return re.search(rf"^{package}\b", lock.read_text(), re.MULTILINE) is not None
 
 
-def _complete(home: Path) -> None:
-    """Make this very Swell importable in it, and mark it as whole."""
+def _add_swell(home: Path) -> None:
+    """Make this very Swell importable in it."""
     for site in home.glob("lib/python*/site-packages"):
         (site / "swell").symlink_to(Path(swell.__file__).parent)
-    (home / _MARKER).touch()
 
 
 async def _matching(environment: Environment, reaper: Reaper, server: Mapping[str, str]) -> str:

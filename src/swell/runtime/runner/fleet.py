@@ -28,14 +28,27 @@ from swell.runtime.runner.forks import Forks
 from swell.runtime.runner.launching import ChildFds
 from swell.runtime.runner.meter import Meter
 from swell.runtime.runner.processes import Exit
-from swell.runtime.runner.records import Record
 from swell.runtime.runner.sandbox import start
 from swell.runtime.runner.sandbox.maker import PROCESSES_MAX, Sandboxes, bounded
 from swell.runtime.runner.sandbox.start import Command
 from swell.runtime.runner.secrets import Confiding
 from swell.runtime.runner.spool import LogPipe, Spool
+from swell.runtime.runner.volumes.mounting import Mounting
 from swell.wire import link as wire
-from swell.wire.child import Exited, Failed, Fork, Forked, ForkStarted, Ready, Served, Stuck, Up
+from swell.wire.child import (
+    AskVolume,
+    Exited,
+    Failed,
+    Fork,
+    Forked,
+    ForkStarted,
+    Left,
+    Ready,
+    Served,
+    Stuck,
+    Unforked,
+    Up,
+)
 from swell.wire.identity import identify, open_pidfd, pid_of, send_signal
 from swell.wire.loglines import LogLine
 from swell.wire.settings import Settings
@@ -58,6 +71,7 @@ class Fleet:
         builder: Builder,
         spool: Spool,
         confiding: Confiding,
+        mounting: Mounting,
         tell: Callable[[ReplicaSeen], None],
         use: Callable[[Usage], None],
     ) -> None:
@@ -69,11 +83,15 @@ class Fleet:
         self.builder = builder
         self.spool = spool
         self.confiding = confiding
+        self.mounting = mounting
+        mounting.hold(lambda: self.children.values())
+        mounting.remade = lambda child: self._note_down(child, child.pid) if child.pid is not None else None
         self._tell = tell
         self._use = use
         self.children: dict[str, Child] = {}
         self.by_pid: dict[int, Child] = {}
         self.endings = Endings(self, tell)
+        mounting.unfit = lambda child, why: self.endings.end(child, "crashed", why)
         self.forks = Forks(self, self.endings, settings.fork_probe_s)
 
     # -- orders ------------------------------------------------------------------------------
@@ -104,6 +122,27 @@ class Fleet:
         if lacking:
             self._cannot_start(child, Failed("secret_gone", lacking))
             return
+        if gone := self.mounting.lacking(child.volumes):
+            self._cannot_start(child, Failed("volume_gone", gone))
+        elif self.mounting.ready(child.volumes):
+            self._begin(child)
+        else:
+            child.preparing = asyncio.get_running_loop().create_task(self._mounted_first(child))
+            self.report(child)
+
+    async def _mounted_first(self, child: Child) -> None:
+        """Its volumes' newest versions are no folders yet."""
+        try:
+            await self.mounting.prepare(child.volumes)
+        except Exception as error:
+            failed = unprepared(child.id, error)
+            self.spool.note(child.pool, child.id, failed.detail)
+            self._cannot_start(child, failed)
+        else:
+            child.preparing = None
+            self._begin(child)
+
+    def _begin(self, child: Child) -> None:
         if child.template is not None and child.role == "serving":
             self.forks.request(child)
         else:
@@ -119,9 +158,20 @@ class Fleet:
                 self.open_log(child)
         self.confiding.changed(list(self.children.values()), changed, self._outdated)
 
+    def hear_volumes(self, message: wire.Volumes) -> None:
+        """What was told is noted; templates that have loaded what is no longer so are disposed of."""
+        changed = {state.key: state for state in self.mounting.hear(message)}
+        for child in list(self.children.values()):
+            states = [changed.get((mount.namespace, mount.name)) for mount in child.mounts if child.snapped]
+            # What its own replicas commit is theirs: they would never have a template for long.
+            if child.role == "template" and any(state and state.by != child.pool for state in states):
+                child.outdated = "renewed"
+                if child.ready_monotonic_s is not None:
+                    self._outdated(child)
+
     def _outdated(self, template: Child) -> None:
         """It has loaded what is no longer so: it is made anew when it is needed."""
-        self.endings.stop(StopOrder(replica=template.id, reason="rotated", grace_s=0.0, node=self.node))
+        self.endings.stop(StopOrder(replica=template.id, reason=template.outdated, grace_s=0.0, node=self.node))
 
     # -- starting ----------------------------------------------------------------------------
 
@@ -167,7 +217,7 @@ class Fleet:
         # A template in a sandbox is the child of that one's first process.
         self._has_process(child, pid, pidfd, ours=not child.isolated or child.role == "serving")
         key = launching.read_key(self.home.call_key)
-        launch = launching.launch(self.settings, order, child.address, str(prepared.folder), key)
+        launch = launching.launch(self.settings, order, child.address, str(prepared.folder), key, child.mounts)
         if child.link is not None:
             with suppress(OSError):
                 child.link.send(launch)
@@ -181,12 +231,12 @@ class Fleet:
         if revision.isolation is None:
             pid = processes.spawn(argv, environ, fds.numbered(), cwd, groups, child.rlimits)
             return pid, open_pidfd(pid)
-        around = self.sandboxes.around(revision, prepared.python, prepared.folder, environ)
+        around = self.sandboxes.around(revision, prepared.python, prepared.folder, environ, child.mounts)
         command = Command(argv, environ, fds.numbered(), cwd, groups, child.rlimits)
         return start.spawn(command, around, forked=child.role == "template")
 
     def fork(self, template: Child, child: Child) -> None:
-        """Order a fork of `template`. Raises OSError when that cannot be."""
+        """Order a fork of `template`. Raises OSError or SwellError when that cannot be."""
         assert child.order is not None
         assert template.link is not None
         with self._equip(child, child.order.revision) as fds, ExitStack() as opened:
@@ -199,6 +249,7 @@ class Fleet:
                 cgroup_procs=() if child.isolated else paths,
                 rlimits=child.rlimits,
                 groups=len(groups),
+                mounts=child.mounts,
             )
             child.forked = True
             # What it reads first.
@@ -214,13 +265,14 @@ class Fleet:
         child.group = self.groups.create(child.group_name, needs, PROCESSES_MAX if child.isolated else None)
         bounds, said = limits.address_space(needs.memory_limit_mib if "memory" in child.group.unmet else None)
         child.rlimits = (*limits.RLIMITS, *bounds)
-        more = (*self.sandboxes.applied(revision.isolation), *self.confiding.applied(child))
+        mounted = tuple(f"volume {m.name} v{m.version} at {m.path}" for m in self.mounting.equip(child))
+        more = (*self.sandboxes.applied(revision.isolation), *self.confiding.applied(child), *mounted)
         child.applied = (*child.group.applied, *said, *limits.RLIMITS_APPLIED, *more)
         self.open_log(child)
         ours, theirs = socket.socketpair()
         self.attach(child, ChildLink(ours))
-        unix = child.address.startswith("unix:")
-        listener = launching.listen(self.home.replica_socket(child.id)) if unix else None
+        # A foreign process listens elsewhere by itself; what starts it says here which slots are free.
+        listener = launching.listen(self.home.replica_socket(child.id)) if child.address else None
         assert child.log is not None
         return ChildFds(theirs, listener, child.log.open_end())
 
@@ -244,26 +296,8 @@ class Fleet:
     def _note_down(self, child: Child, pid: int) -> None:
         """For the next runner."""
         process = identify(pid)
-        records.write(
-            self.home.replica_records,
-            Record(
-                replica=child.id,
-                pool=child.pool,
-                role=child.role,
-                pid=pid,
-                start_ticks=process.start_ticks if process is not None else 0,
-                address=child.address,
-                template=child.template,
-                ordered_at=child.ordered_at,
-                startup_timeout_s=child.startup_timeout_s,
-                applied=child.applied,
-                group=child.group_name,
-                uses=child.uses,
-                isolated=child.isolated,
-                fork_refused=child.fork_refused,
-                secrets=child.secrets,
-            ),
-        )
+        start_ticks = process.start_ticks if process is not None else 0
+        records.write(self.home.replica_records, records.of(child, pid, start_ticks))
 
     def watch(self, child: Child, pidfd: int | None, ours: bool) -> None:
         """Notice the end of a process. Our own children are reaped; of others the pidfd tells."""
@@ -323,11 +357,17 @@ class Fleet:
                 child.after(_LAST_WORDS_S, "last words", lambda: self.endings.end(child))
             case Forked():
                 self._forked(child, message, fds.popleft() if fds else None)
+            case Unforked():
+                self.forks.unforked(child, message.replica, message.why)
             case Exited():
                 child.forks_cpu_s += message.cpu_s
                 gone = self.children.get(message.replica)
                 if gone is not None and _is_fork_of(child, gone, message.pid):
                     self.endings.over(gone, Exit(message.status, message.cpu_s))
+            case Left():
+                child.left = True
+            case AskVolume():
+                self.mounting.heard(child, message)
             case Stuck():
                 child.stuck = len(message.requests)
                 if message.ending:

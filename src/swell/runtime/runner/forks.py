@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from swell.model.errors import SwellError
 from swell.model.replica import Phase
 from swell.runtime.runner.children import Child, Ending, ForkProbe
 from swell.runtime.runner.ending import Endings
@@ -27,7 +28,7 @@ class Starter(Protocol):
     """Everything that is not over, by id."""
 
     def fork(self, template: Child, child: Child) -> None:
-        """Order the fork. Raises OSError when the template cannot take it."""
+        """Order the fork. Raises OSError or SwellError when that cannot be."""
         ...
 
     def fresh(self, child: Child, why: str) -> None:
@@ -75,6 +76,14 @@ class Forks:
         if template is not None:
             template.forking.discard(child.id)
             self.flush(template)
+
+    def unforked(self, template: Child, replica: str, why: str) -> None:
+        """The template said that it must not be forked."""
+        template.forking.discard(replica)
+        child = self.starter.children.get(replica)
+        # It may have been given up meanwhile, and be a fresh process.
+        if child is not None and child.forked and child.template == template.id:
+            self._refuse(template, child, why)
 
     def alive(self, child: Child) -> None:
         """A fork came out of it whole: others may follow, and only its start-up's own limit holds from here on."""
@@ -135,7 +144,7 @@ class Forks:
         template.forking.add(child.id)
         try:
             self.starter.fork(template, child)
-        except OSError as error:
+        except (OSError, SwellError) as error:
             template.forking.discard(child.id)
             self.endings.again(child, f"template {template.id} could not be told to fork: {error}")
             return

@@ -11,7 +11,7 @@ from pathlib import Path
 from swell.model.orders import StartOrder
 from swell.model.workload import Revision
 from swell.runtime.runner import environment
-from swell.wire.child import CHANNEL_FD, Launch
+from swell.wire.child import CHANNEL_FD, Launch, Mount
 from swell.wire.paths import Home, local_url
 from swell.wire.settings import Settings
 
@@ -57,7 +57,7 @@ class ChildFds:
         return numbered
 
     def three(self) -> list[int]:
-        """For a fork: channel, listener, output. A process that listens by itself ignores the second."""
+        """For a fork: channel, listener, output."""
         return [self.channel.fileno(), (self.listener or self.channel).fileno(), self.output]
 
     def __enter__(self) -> ChildFds:
@@ -71,8 +71,10 @@ class ChildFds:
             self.listener.close()
 
 
-def launch(settings: Settings, order: StartOrder, address: str, folder: str, call_key: str) -> Launch:
-    """The first message to an exec'ed process. `folder`: its unpacked source."""
+def launch(
+    settings: Settings, order: StartOrder, address: str, folder: str, call_key: str, mounts: tuple[Mount, ...] = ()
+) -> Launch:
+    """The first message to an exec'ed process. `folder`: its unpacked source; `mounts`: its volumes."""
     isolation = order.revision.isolation
     reaches = isolation is None or (isolation.calls and isolation.network == "node")
     return Launch(
@@ -83,11 +85,12 @@ def launch(settings: Settings, order: StartOrder, address: str, folder: str, cal
         bundle_dir=folder,
         runner_socket=str(settings.paths.runner_socket),
         address=address,
-        listener_fd=LISTENER_FD if address.startswith("unix:") else -1,
+        listener_fd=LISTENER_FD if address else -1,
         gateway_url=local_url(settings.host, settings.port) if reaches else "",
         call_key=call_key if reaches else "",
         orphan_s=settings.orphan_s,
         cancel_grace_s=settings.cancel_grace_s,
+        mounts=mounts,
     )
 
 

@@ -18,8 +18,8 @@ BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class RunnerLink:
-    """The connection to control. While it is down, what is sent is dropped, and `send` says so: every fact is said
-    again after a reconnect."""
+    """The connection to control. Until control has welcomed us, what is sent is dropped, and `send` says so: every
+    fact is said again with the welcome. An inventory before it would have control order what it can send nobody yet."""
 
     def __init__(self, path: Path, heard: Callable[[wire.Down], None]) -> None:
         """`heard` gets each message, on the loop; `Welcome` is the first one after every connect."""
@@ -27,6 +27,7 @@ class RunnerLink:
         self.heard = heard
         self.hello = wire.Hello(role="runner", incarnation=uuid.uuid4().hex)
         self._transport: asyncio.Transport | None = None
+        self._welcomed = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -34,7 +35,7 @@ class RunnerLink:
 
     def send(self, message: wire.Up) -> bool:
         """Say something; False when nobody listens."""
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None or not self._welcomed or self._transport.is_closing():
             return False
         self._transport.write(pack(message))
         if self._transport.get_write_buffer_size() > wire.UNSENT_MAX:
@@ -47,9 +48,17 @@ class RunnerLink:
         self._transport = transport
         transport.write(pack(self.hello))
 
-    def lost(self) -> None:
-        """From the connection: it is over."""
+    def received(self, message: wire.Down) -> None:
+        """From the connection: control has said something, first of all that we are welcome."""
+        self._welcomed = True
+        self.heard(message)
+
+    def lost(self) -> bool:
+        """From the connection: it is over. Were we welcome?"""
+        welcomed = self._welcomed
         self._transport = None
+        self._welcomed = False
+        return welcomed
 
     async def close(self) -> None:
         """Send what is still buffered, for a second at most, and hang up."""
@@ -85,7 +94,6 @@ class _Peer(asyncio.Protocol):
     def __init__(self, link: RunnerLink, ended: asyncio.Future[bool]) -> None:
         self.link = link
         self.ended = ended
-        self.welcomed = False
         self.unpacker: Unpacker[wire.Down] = Unpacker(wire.Down)
         self.transport: asyncio.Transport | None = None
 
@@ -97,14 +105,13 @@ class _Peer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for message in self.unpacker.feed(data):
-                self.welcomed = True
-                self.link.heard(message)
+                self.link.received(message)
         except Exception:
             log.exception("control sent what cannot be used; connecting again")
             if self.transport is not None:
                 self.transport.abort()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        self.link.lost()
+        welcomed = self.link.lost()
         if not self.ended.done():
-            self.ended.set_result(self.welcomed)
+            self.ended.set_result(welcomed)

@@ -40,6 +40,7 @@ from swell.runtime.runner.processes import Reaper
 from swell.runtime.runner.sandbox.maker import Sandboxes
 from swell.runtime.runner.secrets import Confiding, SecretBook, files_folder
 from swell.runtime.runner.spool import Spool
+from swell.runtime.runner.volumes.mounting import Mounting
 from swell.wire import link as wire
 from swell.wire.exposition import report
 from swell.wire.identity import adopt_orphans
@@ -53,6 +54,8 @@ TICK_S = 1.0
 COLLECT_FIRST_S = 60.0
 COLLECT_S = 3600.0
 INVENTORY_S = 5.0
+BOUND_S = 5.0
+"""Pause between looks at what sandboxes wrote to volumes."""
 READY_WAIT_S = 5.0
 _LOCK_PAUSE_S = 0.05
 
@@ -73,9 +76,10 @@ class Runner:
         self.groups = cgroup.find(cgroup.name_for(home.root))
         self.sandboxes = Sandboxes(home, self.groups)
         book = SecretBook()
-        self.confiding = Confiding(book, files_folder(home.root))
+        self.confiding = Confiding(book, files_folder(home.root), lambda: "mount" in self.sandboxes.layers)
         self.builder = Builder(home, self.reaper, os.environ, self.sandboxes, book)
-        parts = (self.groups, self.sandboxes, self.builder, self.spool, self.confiding)
+        self.mounting = Mounting(home, self.link.send)
+        parts = (self.groups, self.sandboxes, self.builder, self.spool, self.confiding, self.mounting)
         self.fleet = Fleet(settings, node, *parts, self._tell, self._use)
         self._untold: deque[ReplicaSeen] = deque(maxlen=ENDED_KEPT)
         """Ends that nobody heard: said again when control is back, since no inventory says why one ended."""
@@ -118,7 +122,7 @@ class Runner:
             cpu=float(capacity.cores()),
             memory_mib=capacity.memory_mib(),
             cpu_overcommit=self.settings.cpu_overcommit,
-            lacks=tuple(self.sandboxes.lacks.items()),
+            lacks=(*self.sandboxes.lacks.items(), *([("volumes", why)] if (why := self.mounting.lacks) else [])),
         )
 
     # -- from control ------------------------------------------------------------------------
@@ -127,6 +131,7 @@ class Runner:
         match message:
             case wire.Welcome():
                 self._accept_epoch(message.epoch)
+                self.mounting.lost()
                 self._tell_all()
                 self._welcomed.set()
             case wire.Order():
@@ -136,6 +141,11 @@ class Runner:
             case wire.Secrets():
                 if self._accept_epoch(message.epoch):
                     self.fleet.hear_secrets(message)
+            case wire.Volumes():
+                if self._accept_epoch(message.epoch):
+                    self.fleet.hear_volumes(message)
+            case wire.VolumeCommitted():
+                self.mounting.answered(message)
             case wire.Build():
                 self._do(self._build(message))
             case wire.TellMetrics():
@@ -204,6 +214,7 @@ class Runner:
         adopt_orphans()
         self._do(remove(self.cache.remains()))
         self.sandboxes.probe()
+        self.mounting.probe()
         self.reaper.start()
         adoption.adopt(self.fleet)
         arrivals = Arrivals(self.fleet)
@@ -212,6 +223,7 @@ class Runner:
         self._do(every(TICK_S, self._tick))
         self._do(every(inventory_s, self._tell_inventory))
         self._do(every(COLLECT_S, self._collect, first_s=collect_first_s))
+        self._do(self._bound_volumes())
         try:
             await ending.wait()
         finally:
@@ -219,6 +231,7 @@ class Runner:
             for task in list(self._tasks):
                 task.cancel()
             await self.fleet.endings.stop_all("shutdown", self.settings.policy.stop_grace_s)
+            await self.mounting.close()
             self._tell_usage()
             arrivals.close()
             await self.link.close()
@@ -240,6 +253,13 @@ class Runner:
     def _tick(self) -> None:
         self.fleet.tick()
         self._tell_usage()
+
+    async def _bound_volumes(self) -> None:
+        while True:
+            begun = time.monotonic()
+            await self.mounting.bound(self.settings.sandbox_volume_bytes_max)
+            # Where there is much to look at, the more rarely.
+            await asyncio.sleep(max(BOUND_S, 20 * (time.monotonic() - begun)))
 
     def _collect(self) -> None:
         """Old logs go, and of the cache what is not wanted. Without control nobody knows that, and nothing does."""

@@ -10,6 +10,8 @@ import msgspec
 
 from swell.model.replica import Role
 from swell.model.secret import SecretUse
+from swell.runtime.runner.children import Child
+from swell.wire.child import Mount
 from swell.wire.identity import Identity
 
 log = logging.getLogger("swell.runner")
@@ -37,10 +39,35 @@ class Record(msgspec.Struct, frozen=True):
     """Why this template is not forked any more."""
     secrets: tuple[SecretUse, ...] = ()
     """Those it was told; not their values."""
+    mounts: tuple[Mount, ...] = ()
+    snapped: bool = False
 
     @property
     def process(self) -> Identity:
         return Identity(self.pid, self.start_ticks)
+
+
+def of(child: Child, pid: int, start_ticks: int) -> Record:
+    """What there is to know of one."""
+    return Record(
+        replica=child.id,
+        pool=child.pool,
+        role=child.role,
+        pid=pid,
+        start_ticks=start_ticks,
+        address=child.address,
+        template=child.template,
+        ordered_at=child.ordered_at,
+        startup_timeout_s=child.startup_timeout_s,
+        applied=child.applied,
+        group=child.group_name,
+        uses=child.uses,
+        isolated=child.isolated,
+        fork_refused=child.fork_refused,
+        secrets=child.secrets,
+        mounts=child.mounts,
+        snapped=child.snapped,
+    )
 
 
 def write(folder: Path, record: Record) -> None:

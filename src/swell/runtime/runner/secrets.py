@@ -1,7 +1,8 @@
 """Who on this node is told which secrets, and what of them must never be seen in what they print?
 
 Values are in this process's memory alone, and for programs that cannot read os.environ again (a foreign server, say) in
-files on a tmpfs, in a folder per replica that only this user may enter. A runner that begins is told them anew.
+files on a tmpfs, in a folder per replica that only this user may enter; no way leads into a sandbox, where the process
+makes them itself. A runner that begins is told them anew.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ import msgspec
 from swell.model.secret import Revealed, SecretUse
 from swell.runtime.runner.children import Child
 from swell.runtime.runner.redact import Redactor
+from swell.runtime.secrets import write
 from swell.wire import link as wire
 from swell.wire.child import Secrets
 
 log = logging.getLogger("swell.runner")
 
 SHARED_MEMORY = Path("/dev/shm")
+IN_SANDBOX = "/dev/shm/swell-secrets"
+"""Of a template and its forks, who share their sandbox and have the same secrets."""
 
 
 class SecretBook:
@@ -77,10 +81,12 @@ def _with_former(secret: Revealed, before: Revealed | None) -> Revealed:
 class Confiding:
     """Tells processes what they are to know, and keeps it out of what they say."""
 
-    def __init__(self, book: SecretBook, folder: Path | None) -> None:
+    def __init__(self, book: SecretBook, folder: Path | None, sandboxed: Callable[[], bool]) -> None:
         self.book = book
         self.folder = folder
         """Of a folder for each replica; None where this node has no place for such."""
+        self.sandboxed = sandboxed
+        """Have sandboxes memory of their own for them here?"""
 
     def tell(self, child: Child) -> None:
         """Its values as they are now, where it uses any. OSError when its channel takes none.
@@ -92,8 +98,10 @@ class Confiding:
         self.learn(child)
         if child.link is not None:
             known = tuple(msgspec.structs.replace(secret, former=()) for secret in self.book.of(child.secrets))
-            # A sandbox has no way to them.
-            child.link.send(Secrets(known, "" if child.isolated else self._write(child.id, known)))
+            if child.isolated:
+                child.link.send(Secrets(known, IN_SANDBOX if self.sandboxed() else "", inside=True))
+            else:
+                child.link.send(Secrets(known, self._write(child.id, known)))
 
     def learn(self, child: Child) -> None:
         """Know again in its output what it may have been told."""
@@ -107,7 +115,7 @@ class Confiding:
         for child in children:
             if not any(use.key in keys for use in child.secrets):
                 continue
-            child.outdated = child.role == "template"
+            child.outdated = "rotated" if child.role == "template" else ""
             if child.outdated and child.ready_monotonic_s is not None:
                 rotated(child)
             elif not child.outdated:
@@ -119,7 +127,7 @@ class Confiding:
         """What is done for it, in words."""
         if not child.secrets:
             return ()
-        files = self.folder is not None and not child.isolated
+        files = self.sandboxed() if child.isolated else self.folder is not None
         return ("memory hidden from other processes", "secrets as files" if files else "no secrets as files")
 
     def forget(self, replica: str) -> None:
@@ -146,32 +154,12 @@ class Confiding:
         top = self.folder / replica
         try:
             _make_own(self.folder)
-            top.mkdir(mode=0o700, exist_ok=True)
-            for secret in secrets:
-                _write_all(top / file_name(secret.name), dict(secret.values))
+            write(top, secrets)
         except OSError as error:
             log.warning("secrets of %s are not written to files: %s", replica, error.strerror)
             shutil.rmtree(top, ignore_errors=True)
             return ""
         return str(top)
-
-
-def file_name(secret: str) -> str:
-    """Of a secret's folder. Values that a program brought along are in one called after its app."""
-    return secret.split(":")[1] if secret.startswith("app:") else secret
-
-
-def _write_all(folder: Path, values: dict[str, str]) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    for key, value in values.items():
-        # Whoever reads meets the old value or the new one, and never half of one.
-        draft = folder / f".{key}"
-        draft.touch(mode=0o600)
-        draft.write_bytes(value.encode())
-        draft.replace(folder / key)
-    for path in folder.iterdir():
-        if path.name not in values:
-            path.unlink()
 
 
 def files_folder(home: Path, shared: Path = SHARED_MEMORY) -> Path | None:

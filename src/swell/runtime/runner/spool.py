@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from swell.model.request import BATCH_STREAM
 from swell.model.workload import workload_of
 from swell.wire.loglines import ENDED, LINE_MAX, LogLine, unmark
 
@@ -243,7 +244,8 @@ class LogPipe:
             if stream == ENDED:
                 self._tail = deque((kept for kept in self._tail if kept[0] != request), TAIL_LINES)
             else:
-                self._tail.append((request, text))
                 parts.append(part)
+                if stream != BATCH_STREAM:
+                    self._tail.append((request, text))
         if parts:
             self._heard(parts)

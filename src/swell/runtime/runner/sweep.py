@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 
 from swell.runtime.runner import cgroup, processes, records
+from swell.runtime.runner.cache import erase
+from swell.runtime.runner.volumes import points
 from swell.wire.paths import Home
 
 _PATIENCE_S = 5.0
@@ -52,6 +54,8 @@ def _sweep(home: Home) -> bool:
             time.sleep(_PAUSE_S)
     groups.remove()
     home.replica_groups.unlink(missing_ok=True)
+    erase(home.mounts / "views")
+    points.remove(home, ())
     for folder in (home.replica_sockets, home.replica_records):
         for path in folder.glob("*"):
             path.unlink(missing_ok=True)

@@ -7,17 +7,20 @@ import errno
 import os
 import struct
 import sys
+from collections.abc import Mapping
 
 from swell.wire.identity import stat
 
 NEWNS, NEWCGROUP, NEWUTS, NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 NEWUSER, NEWPID, NEWNET = 0x10000000, 0x20000000, 0x40000000
 
-NOSUID, NODEV, NOEXEC, BIND, REC, PRIVATE = 0x2, 0x4, 0x8, 0x1000, 0x4000, 0x40000
+NOSUID, NODEV, NOEXEC, BIND, REC, PRIVATE, SLAVE = 0x2, 0x4, 0x8, 0x1000, 0x4000, 0x40000, 0x80000
 DETACH = 2
 ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV = 0x1, 0x2, 0x4
 
-_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
+_AT_FDCWD, _AT_RECURSIVE, _AT_EMPTY_PATH = -100, 0x8000, 0x1000
+_NO_FOLLOW = 8
+_CLONE_TREE, _FROM_EMPTY_PATH, _SET_STRING, _CREATE = 1, 4, 1, 6
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 4, 22, 24, 38, 47
 _SECCOMP_MODE_FILTER, _AMBIENT_CLEAR_ALL = 2, 4
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -25,6 +28,8 @@ CAP_SYS_ADMIN = 21
 _CAPABILITIES_MAX = 64
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
+_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
+_OPENAT2, _NO_SYMLINKS, _BENEATH = 437, 0x04, 0x08
 _MOUNT_SETATTR, _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 442, 444, 445, 446
 """The same on every machine: they came after the numbers were agreed on."""
 _NUMBERS = {"x86_64": {"pivot_root": 155, "capset": 126}, "aarch64": {"pivot_root": 41, "capset": 91}}
@@ -71,6 +76,61 @@ def set_attributes(target: str, attributes: int, recursive: bool = True) -> None
     wanted = struct.pack("=QQQQ", attributes, 0, 0, 0)
     flags = _AT_RECURSIVE if recursive else 0
     _syscall(f"mount_setattr {target}", _MOUNT_SETATTR, _AT_FDCWD, target.encode(), flags, wanted, len(wanted))
+
+
+def detached_overlay(parts: Mapping[str, str]) -> int:
+    """A descriptor of an overlay of these (`lowerdir`, …) that is mounted nowhere yet."""
+    made = _syscall("fsopen overlay", _FSOPEN, b"overlay", 1)
+    try:
+        for name, value in parts.items():
+            _syscall(f"overlay {name}", _FSCONFIG, made, _SET_STRING, name.encode(), value.encode(), 0)
+        _syscall("overlay", _FSCONFIG, made, _CREATE, None, None, 0)
+        return _syscall("fsmount overlay", _FSMOUNT, made, 1, ATTR_NOSUID | ATTR_NODEV)
+    finally:
+        os.close(made)
+
+
+def detached_view(folder: str) -> int:
+    """A descriptor of a folder, read-only, that is mounted nowhere else yet."""
+    tree = detached_copy(folder)
+    wanted = struct.pack("=QQQQ", ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV, 0, 0, 0)
+    _syscall("mount_setattr", _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, wanted, len(wanted))
+    return tree
+
+
+def detached_copy(path: str) -> int:
+    """A descriptor of what is mounted there, once more and nowhere yet."""
+    return _syscall(f"open_tree {path}", _OPEN_TREE, _AT_FDCWD, path.encode(), _CLONE_TREE | os.O_CLOEXEC)
+
+
+def attach(descriptor: int, target: str) -> None:
+    """Mount there what was detached."""
+    _syscall(f"mount on {target}", _MOVE_MOUNT, descriptor, b"", _AT_FDCWD, target.encode(), _FROM_EMPTY_PATH)
+
+
+def unmount(target: str) -> None:
+    """OSError EBUSY where something of it is in use."""
+    assert _libc is not None
+    _checked(f"umount {target}", int(_libc.umount2(target.encode(), _NO_FOLLOW)))
+
+
+def join(descriptor: int, kind: int, what: str) -> None:
+    """Be in the namespace that a descriptor is of."""
+    assert _libc is not None
+    _checked(f"setns ({what})", int(_libc.setns(descriptor, kind)))
+
+
+def open_beneath(folder: int, path: str) -> int:
+    """A file to be read that lies in the folder of this descriptor: no link leads out of it, or to it, whatever others
+    do there meanwhile."""
+    how = struct.pack("=QQQ", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, 0, _NO_SYMLINKS | _BENEATH)
+    return _syscall(f"open {path}", _OPENAT2, folder, os.fsencode(path), how, len(how))
+
+
+def sync_all(descriptor: int) -> None:
+    """All that was written to the file system of this descriptor is on disk."""
+    assert _libc is not None
+    _checked("syncfs", int(_libc.syncfs(descriptor)))
 
 
 def enter_root() -> None:
@@ -151,6 +211,7 @@ def filter_calls(program: bytes) -> None:
 # -- landlock -------------------------------------------------------------------------------------
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1, 2, 4, 8
+MAKE_CHAR, MAKE_BLOCK = 1 << 6, 1 << 11
 TRUNCATE, IOCTL_DEV = 1 << 14, 1 << 15
 _RIGHTS_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 SCOPES = 0b11

@@ -19,6 +19,7 @@ from swell.model.workload import Revision
 from swell.runtime.runner.cgroup import Group, Groups
 from swell.runtime.runner.sandbox import bpf, start, view, walls
 from swell.runtime.runner.sandbox.walls import Walls
+from swell.wire.child import Mount
 from swell.wire.identity import send_signal
 from swell.wire.paths import Home
 
@@ -88,8 +89,15 @@ class Sandboxes:
         _reap(pid)
         return ""
 
-    def around(self, revision: Revision, python: Path, folder: Path, environ: Mapping[str, str]) -> Walls:
-        """What to put around a process of this revision, whose source is in `folder`.
+    def around(
+        self,
+        revision: Revision,
+        python: Path,
+        folder: Path,
+        environ: Mapping[str, str],
+        mounts: tuple[Mount, ...] = (),
+    ) -> Walls:
+        """What to put around a process of this revision, whose source is in `folder`, and its volumes.
 
         Raises SwellError where a layer that it requires is not there.
         """
@@ -107,6 +115,7 @@ class Sandboxes:
             root=str(self.home.empty),
             scratch_mib=min(SCRATCH_MAX_MIB, (bounded(revision.needs, isolation).memory_limit_mib or 0) // 4 or 1),
             privileged=self._privileged,
+            mounts=mounts,
         )
 
     @contextmanager

@@ -7,12 +7,15 @@ privileges, landlock, and last the filter of system calls, which would refuse al
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from swell.runtime import volumes
 from swell.runtime.runner.sandbox import bpf, kernel
 from swell.runtime.runner.sandbox.view import DEVICES, SETTINGS, SYSTEM, View
+from swell.wire.child import Mount
 
 NOBODY = 65534
 _NAMESPACES = {
@@ -24,6 +27,7 @@ _NAMESPACES = {
 _READ = kernel.EXECUTE | kernel.READ_FILE | kernel.READ_DIR
 _WRITE_THERE = kernel.WRITE_FILE | kernel.TRUNCATE | kernel.IOCTL_DEV
 _EVERYTHING = (1 << 16) - 1
+_VOLUME = _EVERYTHING & ~(kernel.MAKE_CHAR | kernel.MAKE_BLOCK | kernel.IOCTL_DEV)
 
 
 class Walls(msgspec.Struct, frozen=True):
@@ -38,6 +42,8 @@ class Walls(msgspec.Struct, frozen=True):
     """What its /tmp and its /dev/shm may each hold."""
     privileged: bool
     """The server is root, and needs no user namespace."""
+    mounts: tuple[Mount, ...] = ()
+    """Its volumes."""
 
 
 def privileged() -> bool:
@@ -74,6 +80,9 @@ def furnish(walls: Walls) -> None:
         _bind(path, root + path, kernel.ATTR_RDONLY | kernel.ATTR_NOSUID | kernel.ATTR_NODEV)
     for path in walls.view.writable:
         _bind(path, root + path, kernel.ATTR_NOSUID | kernel.ATTR_NODEV)
+    for mount in walls.mounts:
+        os.makedirs(root + mount.path, exist_ok=True)
+        volumes.put(mount, root + mount.path)
     os.mkdir(f"{root}/proc")
     if "pid" in walls.layers:
         kernel.mount("proc", f"{root}/proc", "proc", kernel.NOSUID | kernel.NODEV | kernel.NOEXEC)
@@ -102,6 +111,11 @@ def _devices(root: str, scratch_mib: int) -> None:
         _bind(f"/dev/{name}", f"{root}/dev/{name}", kernel.ATTR_NOSUID)
     for name, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
         os.symlink(target, f"{root}/dev/{name}")
+    # Terminals, none of the node. Only a shell asks for one: where they cannot be had, nothing else is lost.
+    os.mkdir(f"{root}/dev/pts")
+    with suppress(OSError):
+        kernel.mount("devpts", f"{root}/dev/pts", "devpts", kernel.NOSUID | kernel.NOEXEC, "newinstance,ptmxmode=0666")
+        os.symlink("pts/ptmx", f"{root}/dev/ptmx")
     os.mkdir(f"{root}/dev/shm")
     kernel.mount("tmpfs", f"{root}/dev/shm", "tmpfs", kernel.NOSUID | kernel.NODEV, f"size={scratch_mib}m,mode=1777")
 
@@ -145,5 +159,7 @@ def submit(walls: Walls) -> None:
 
 def _rules(walls: Walls) -> dict[str, int]:
     """Read and run whatever is seen; write where writing is meant to be."""
+    # By the folder they are in: after a reload there is another file system at the path itself, which no rule knows.
+    own = {os.path.dirname(mount.path): _VOLUME for mount in walls.mounts if mount.own}
     writable = (*walls.view.scratch, *walls.view.writable, "/dev/shm")
-    return {"/": _READ, "/dev": _WRITE_THERE, "/proc": kernel.WRITE_FILE, **dict.fromkeys(writable, _EVERYTHING)}
+    return {"/": _READ, "/dev": _WRITE_THERE, "/proc": kernel.WRITE_FILE, **own, **dict.fromkeys(writable, _EVERYTHING)}

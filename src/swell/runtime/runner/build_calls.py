@@ -1,0 +1,121 @@
+"""How do an image's own functions run while its environment is built? One by one, each in a process of its own.
+
+What they print is the build's progress, and stays in a log beside what they made. They run as this user, outside of any
+sandbox: what is deployed to run in one cannot have them (`api/validate.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TextIO
+
+import msgspec
+
+from swell.model.errors import SwellError
+from swell.model.workload import BuildCall, Environment
+from swell.runtime.runner import commands, environment, launching
+from swell.runtime.runner.processes import Reaper
+from swell.runtime.runner.redact import Redactor
+from swell.runtime.runner.secrets import SecretBook
+from swell.wire.child import LACKING_STATUS
+
+LOG = "swell-build.log"
+"""In an environment: what its build calls printed. Of a build that failed it is there until the next try."""
+LOG_MAX = 16 << 20
+"""Bytes of it; what is printed after them is in the build's progress alone."""
+_KEPT_LINES = 1000
+"""Last lines of one that failed that its deploy is told."""
+
+
+async def run(
+    wanted: Environment,
+    home: Path,
+    folder: Path,
+    reaper: Reaper,
+    book: SecretBook,
+    progress: Callable[[str], None],
+    server: Mapping[str, str],
+) -> None:
+    """Run all that an environment asks for, which has its packages in `home`; `folder` is the unpacked source.
+
+    Raises SwellError("environment") when one fails: those after it are not run.
+    """
+    if not wanted.build_calls:
+        return
+    with (home / LOG).open("w", encoding="utf-8") as file:
+        log = Log(file)
+        for call in wanted.build_calls:
+            output: list[str] = []
+            redact = Redactor(book.of(call.secrets))
+
+            def heard(line: str, redact: Redactor = redact, output: list[str] = output) -> None:
+                line = redact(line)
+                output.append(line)
+                del output[:-_KEPT_LINES]
+                progress(line)
+                log.write(line)
+
+            heard(f"running {call.qualname} of {call.module}")
+            output.clear()
+            failure = await _run(call, wanted, home, folder, reaper, book, heard, server)
+            if failure:
+                raise SwellError("environment", failure, detail="\n".join(output))
+
+
+class Log:
+    """Lines in a file, up to a size."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._left = LOG_MAX
+
+    def write(self, line: str) -> None:
+        if self._left <= 0:
+            return
+        self._left -= len(line.encode()) + 1
+        if self._left <= 0:
+            line = f"[more was printed than the {LOG_MAX} bytes that are kept]"
+        self._file.write(line + "\n")
+
+
+async def _run(
+    call: BuildCall,
+    wanted: Environment,
+    home: Path,
+    folder: Path,
+    reaper: Reaper,
+    book: SecretBook,
+    heard: Callable[[str], None],
+    server: Mapping[str, str],
+) -> str:
+    """Why it failed, in a sentence; empty when it did not."""
+    lacking = book.lacking(call.secrets)
+    if lacking:
+        return f"{lacking[0].upper()}{lacking[1:]}."
+    python = home / "bin" / "python"
+    plain = environment.plain_environ(server)
+    environ = {
+        "LANG": "C.UTF-8",
+        **plain,
+        "PATH": f"{python.parent}:{plain.get('PATH', '/usr/bin:/bin')}",
+        **launching.ALWAYS,
+        **dict(call.variables),
+    }
+    status = await commands.run(
+        reaper,
+        [str(python), "-P", "-m", "swell.runtime.building"],
+        environ,
+        heard,
+        call.timeout_s,
+        cwd=wanted.workdir or str(folder),
+        said=msgspec.msgpack.encode((call, str(folder), wanted.packages, book.of(call.secrets))),
+    )
+    name = f"Image.run_function({call.qualname})"
+    if status is None:
+        return f"{name} took longer than {call.timeout_s:g} s (its timeout=) and was ended."
+    if status == LACKING_STATUS:
+        return f"{name} could not be found in the source; what was printed says why."
+    if status < 0:
+        return f"{name} was ended by signal {-status} while the environment was built."
+    return f"{name} failed while the environment was built; what it printed says why." if status else ""

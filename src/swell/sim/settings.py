@@ -1,0 +1,91 @@
+"""What is a simulated run made of? Its demand, its faults, and the apps that are deployed."""
+
+from __future__ import annotations
+
+import msgspec
+
+from swell.engines.fake import Behaviour
+from swell.model.policy import Policy
+from swell.model.resources import Needs
+from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+
+VERSIONS_KEPT = 3
+"""Of an app, that its traffic may be divided among."""
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """What a run is made of. Times in seconds, rates per second, the rest probabilities."""
+
+    workloads: int = 4
+    nodes: int = 2
+    node_cpu: float = 4.0
+    node_memory_mib: int = 4096
+    busy_s: float = 120.0
+    """Requests and faults come during this time; after it the cluster is left alone."""
+    quiet_s: float = 1800.0
+    """Long enough for everything to fall to zero."""
+    rate: float = 2.0
+    work_s: float = 0.5
+    deadline_s: float = 60.0
+    """Of each caller's own, waiting included."""
+    hold_s: float = 600.0
+    timeout_s: float = 60.0
+    """Of each workload."""
+    behaviour: Behaviour = Behaviour()
+    report_s: float = 0.0
+    """What changes at the gateway is told this much later, but for requests that wait."""
+    replica_crash_every_s: float = 0.0
+    node_loss_every_s: float = 0.0
+    control_crash_every_s: float = 0.0
+    redeploy_every_s: float = 0.0
+    split_every_s: float = 0.0
+    """A workload's traffic is divided anew among its latest versions."""
+    max_inputs: int = 0
+    """Of each workload; 0 = another number for each."""
+    gateways: int = 1
+    hop_s: float = 0.0
+    """The longest that a message between gateway and replica takes."""
+    rolls: bool = True
+    """What is redeployed waits for its traffic until it is ready; else it takes it at once."""
+    policy: Policy = Policy(template_idle_s=120.0)
+    min_replicas: int = 0
+    """Of each workload, until the cluster is left alone."""
+    idle_s: float = 0.0
+    """Of each workload; 0 = another one for each."""
+
+    @property
+    def calm(self) -> bool:
+        """Nothing goes wrong, and there is room for the most that every workload may have."""
+        behaviour = self.behaviour
+        wrong = behaviour.fail_start + behaviour.lose_order + behaviour.delay_order_s
+        crashes = self.replica_crash_every_s + self.node_loss_every_s
+        shapes = [(app.workloads[0].scaling.max_replicas, app.revisions[0].needs) for app in self.apps(0)]
+        # With a template for each replica, and what a redeploy or another split drains beside what follows it.
+        pools = VERSIONS_KEPT if self.split_every_s else 1
+        cpu = 2 * pools * sum(most * needs.cpu for most, needs in shapes)
+        memory_mib = 4 * pools * sum(most * needs.memory_mib for most, needs in shapes)
+        return not wrong + crashes and cpu <= self.nodes * self.node_cpu and memory_mib <= self.node_memory_mib
+
+    def apps(self, generation: int) -> list[App]:
+        return [self.app(number, generation) for number in range(self.workloads)]
+
+    def app(self, number: int, generation: int) -> App:
+        """A small app of one function; its number gives it another shape, its generation another revision."""
+        revision = Revision(
+            environment=Environment("/usr/bin/python3", "3.11"),
+            bundle=f"sha256-{number:x}-{generation:x}",
+            entry=Entry("main", "f", "function", (Method("f"),)),
+            needs=Needs(cpu=0.5 + 0.5 * (number % 2), memory_mib=256 * (1 + number % 3)),
+            max_inputs=self.max_inputs or 1 + number % 3,
+            target_inputs=self.max_inputs or 1 + number % 3,
+            template=number % 4 != 3,
+            timeout_s=self.timeout_s,
+        )
+        scaling = Scaling(
+            min_replicas=self.min_replicas,
+            max_replicas=4,
+            buffer_replicas=number % 2,
+            idle_s=self.idle_s or 10.0 + 5 * number,
+        )
+        workload = Workload("default", f"app{number}", "f", revision.id, scaling)
+        return App("default", f"app{number}", (workload,), (revision,))

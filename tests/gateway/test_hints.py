@@ -1,0 +1,131 @@
+"""Is each caller told of the names it may see, and of no others, however it asks for one that is not there?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from holders import bearer, give, key
+from rig import KEY, Rig, pool_row, web
+
+from swell.gateway import front
+from swell.model.openai import Offer
+from swell.model.tensors import Tensors
+from swell.model.workload import Method
+from swell.wire.link import Route
+
+Play = Callable[..., None]
+
+HIDDEN = ("kiosks", "hidden", "opener", "modeler", "secretive")
+"""Names of what the key may not see: an app, a function, a web label, a model of either protocol."""
+
+
+async def deploy(rig: Rig, app: str, *methods: Method, name: str) -> None:
+    pool = f"default/{app}/{name}@rv-000000000001"
+    row = Route("default", app, name, pool, methods, True)
+    rig.control.publish(routes=(row,), pools=(pool_row(name, pool=pool),))
+    await rig.seen()
+
+
+async def both(rig: Rig) -> None:
+    """Two apps with names near each other in every protocol; keys for the first, for both, and for none of them."""
+    await deploy(
+        rig,
+        "kiosk",
+        Method("run"),
+        web("open", "page"),
+        Method("chat", openai=Offer("chat.completions", "model")),
+        Method("infer", tensors=Tensors((), ())),
+        name="fn",
+    )
+    await deploy(
+        rig,
+        "kiosks",
+        Method("hidden"),
+        web("opener", "page"),
+        Method("chat", openai=Offer("chat.completions", "modeler")),
+        Method("secretive", tensors=Tensors((), ())),
+        name="hidden",
+    )
+    await give(rig, key("some2222", "call:default/kiosk"), key("all22222", "call:*/*"), key("none2222", "call:x/y"))
+
+
+ASKED = [
+    ("POST", "/call/kios/fn.run", b""),
+    ("POST", "/call/kiosks/fn.run", b""),
+    ("POST", "/call/kiosks/hidde.hidden", b""),
+    ("POST", "/call/kiosks/hidden.zzz", b""),
+    ("POST", "/call/kiosks/hidden.page", b""),
+    ("POST", "/call/kiosks@v9/hidden.hidden", b""),
+    ("GET", "/web/opene/", b""),
+    ("GET", "/v1/models/modele", b""),
+    ("POST", "/v1/chat/completions", json.dumps({"model": "modele"}).encode()),
+    ("POST", "/v1/embeddings", json.dumps({"model": "modeler"}).encode()),
+    ("GET", "/v2/models/zzz", b""),
+    ("GET", "/v2/models/kiosks--hidden-secretiv", b""),
+    ("GET", "/v2/models/kiosks--hidden-secretive/versions/9", b""),
+]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_key_is_told_of_no_name_that_it_may_not_see(play: Play, host: str) -> None:
+    async def scenario(rig: Rig) -> None:
+        await both(rig)
+        browser = await rig.browser()
+        told = {}
+        for id in ("all22222", "some2222", "none2222"):
+            for method, path, body in ASKED:
+                answer = await browser.call(path, body, method, authorization=bearer(id))
+                assert answer.status == 404, (path, answer.body)
+                # What was asked for is repeated, and nobody learns anything from that.
+                words = answer.body.decode()
+                asked = f"{path} {body.decode()}".replace("%20", " ")
+                told[id, path] = {name for name in HIDDEN if name in words and name not in asked}
+        assert told["all22222", "/call/kios/fn.run"] == {"kiosks"}
+        assert told["all22222", "/web/opene/"] >= {"opener"}
+        assert told["all22222", "/v2/models/zzz"] >= {"secretive"}
+        assert told["all22222", "/v1/models/modele"] >= {"modeler"}
+        for id in ("some2222", "none2222"):
+            for _, path, _ in ASKED:
+                assert not told[id, path] & set(HIDDEN), (id, path)
+
+    play(scenario, host=host)
+
+
+def test_near_names_among_those_that_it_may_see_are_told(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await both(rig)
+        browser = await rig.browser()
+        for path, hint in (
+            ("/call/kios/fn.run", "Did you mean kiosk?"),
+            ("/call/kiosks/fn.run", "Did you mean kiosk?"),
+            ("/web/opene/", "Did you mean open?"),
+        ):
+            answer = await browser.call(path, authorization=bearer("some2222"))
+            assert hint in answer.error["message"]
+        models = await browser.call("/v2/models/zzz", method="GET", authorization=bearer("some2222"))
+        assert "There is kiosk--fn-infer." in models.body.decode()
+        # The next table may have another answer.
+        rig.control.publish(gone_routes=("default/kiosk/fn",))
+        await rig.seen()
+        answer = await browser.call("/call/kios/fn.run", authorization=bearer("some2222"))
+        assert "Did you mean" not in answer.error["message"]
+        assert "kiosks" in (await browser.call("/call/kios/fn.run", authorization=f"Bearer {KEY}")).error["message"]
+
+    play(scenario)
+
+
+def test_views_that_are_kept_are_bounded(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "VIEWS_MAX", 3)
+
+    async def scenario(rig: Rig) -> None:
+        await both(rig)
+        await give(rig, *(key(f"many222{letter}", f"call:{letter}/*") for letter in "abcdefgh"))
+        browser = await rig.browser()
+        for letter in "abcdefgh":
+            answer = await browser.call("/call/kios/fn", authorization=bearer(f"many222{letter}"))
+            assert answer.status == 404
+            assert 0 < len(rig.front.views) <= 3
+
+    play(scenario)
