@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 from holders import CI, bearer, give
-from rig import KEY, Rig, pool_row, request, route, until, web
+from rig import KEY, Browser, Rig, pool_row, request, route, until, web
 from sockets import HANDSHAKE
 
 from swell.model.limits import UNLIMITED, Limits
@@ -37,6 +37,16 @@ async def make(rig: Rig, text: str, limits: Limits = UNLIMITED) -> None:
     rig.control.publish(routes=(route(name, METHOD, limits=limits),), pools=pools)
 
 
+async def ask(rig: Rig, body: bytes = b"") -> Browser:
+    """The class, and the first request for a set of parameters; control has been asked for it."""
+    deploy(rig)
+    await rig.seen()
+    browser = await rig.browser()
+    browser.send(request("/call/app/Model.go?name=x", body))
+    await until(lambda: rig.control.of(AskVariant), "control is asked")
+    return browser
+
+
 def test_control_is_asked_once_and_all_who_waited_are_served(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         deploy(rig)
@@ -60,11 +70,7 @@ def test_control_is_asked_once_and_all_who_waited_are_served(play: Play) -> None
 
 def test_who_cannot_have_it_is_told_why(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
-        deploy(rig)
-        await rig.seen()
-        browser = await rig.browser()
-        browser.send(request("/call/app/Model.go?name=x", b""))
-        await until(lambda: rig.control.of(AskVariant), "control is asked")
+        browser = await ask(rig)
         rig.control.say(NoVariant(f"default/app/{name_of('x')}", 429, "too_many_variants", "All are in use."))
         answer = await browser.answer()
         assert (answer.status, answer.error["code"]) == (429, "too_many_variants")
@@ -80,12 +86,8 @@ def test_who_cannot_have_it_is_told_why(play: Play) -> None:
 
 def test_nothing_is_kept_of_what_nobody_waits_for(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
-        deploy(rig)
-        await rig.seen()
-        browser = await rig.browser()
-        browser.send(request("/call/app/Model.go?name=x", b""))
-        await until(lambda: rig.control.of(AskVariant), "control is asked")
-        browser.writer.close()
+        browser = await ask(rig)
+        browser.close()
         await until(lambda: not rig.gateway._front.deployed.wanting.wants, "it is forgotten")
         # The next one asks again.
         (await rig.browser()).send(request("/call/app/Model.go?name=x", b"later"))
@@ -201,11 +203,7 @@ def test_limits_are_of_all_sets_of_parameters_together(play: Play) -> None:
 
 def test_who_leaves_while_control_is_asked_is_forgotten(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
-        deploy(rig)
-        await rig.seen()
-        browser = await rig.browser()
-        browser.send(request("/call/app/Model.go?name=x", b"x" * 1000))
-        await until(lambda: rig.control.of(AskVariant), "control is asked")
+        browser = await ask(rig, b"x" * 1000)
         assert rig.shared.held_bytes == 1000
         browser.close()
         await until(lambda: rig.shared.held_bytes == 0, "its bytes are given back")
