@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -239,6 +243,38 @@ def test_whatever_comes_every_job_ends_once_and_none_after_its_cancel_goes_on() 
     assert sorted(over) == list(range(1500))
     assert running == [0]
     assert most[0] <= limit
+
+
+INTERRUPTED_THEN_PROFILED = """
+import sys, time
+from swell.runtime.worker import Job
+from test_worker import Bench
+
+bench = Bench(1)
+begun = []
+job = Job(lambda: (begun.append(1), [time.sleep(0.001) for _ in range(100_000)]), lambda: begun.append(2))
+bench.workers.submit(job)
+bench.loop.turn_until(lambda: begun)
+bench.workers.interrupt(job)
+bench.loop.turn_until(lambda: len(begun) == 2)
+calls = []
+sys.setprofile(lambda *event: calls.append(event))
+time.monotonic()
+(lambda: None)()
+sys.setprofile(None)
+print("profiled", len(calls))
+"""
+
+
+def test_after_an_interruption_a_profiler_still_gets_on() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_THEN_PROFILED],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    )
+    assert ended.stdout.startswith("profiled"), ended.stderr
 
 
 def test_what_a_job_lets_out_ends_the_job_and_not_its_thread(capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ that waits gets a thread of its own.
 
 Interrupting raises `InputCancellation` in the thread. It must never reach the input after the one it was
 meant for: it is only set while the job is armed, under the worker's lock, and what was set but not yet
-raised when the job's code is over is taken back.
+raised when the job's code is over is raised before the next one begins.
 """
 
 from __future__ import annotations
@@ -301,7 +301,7 @@ class _Worker:
                 with self._lock:
                     self._armed = None
                 if job.cancelled:
-                    _raise_in(self._thread.ident, None)
+                    self._settle()
                 return
             except InputCancellation:
                 continue
@@ -309,8 +309,21 @@ class _Worker:
                 # What a job lets out ends the job, never the thread: nobody would hear that it is over.
                 sys.stderr.write(user_traceback(error))
 
+    def _settle(self) -> None:
+        """Have what was set raised here, where it does no harm.
 
-def _raise_in(ident: int | None, kind: type[BaseException] | None) -> None:
-    """Have `kind` raised in a thread at its next bytecode; None takes back what was not raised yet."""
+        To take it back would leave CPython's flag for it up (before 3.13): from then on each thread of the process
+        looks for it all the time, and one that has a profiler does not get on at all.
+        """
+        try:
+            _raise_in(self._thread.ident, InputCancellation)
+            while True:
+                pass
+        except InputCancellation:
+            pass
+
+
+def _raise_in(ident: int | None, kind: type[BaseException]) -> None:
+    """Have `kind` raised in a thread at one of its next bytecodes, once, whatever was set before."""
     assert ident is not None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), None if kind is None else ctypes.py_object(kind))
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(kind))
