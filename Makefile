@@ -16,6 +16,9 @@ endif
 # Suites and benchmarks start hundreds of interpreters: each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Two workers; each takes a file's quick tests or its slow ones at a time, in the order of tests/conftest.py.
+side_by_side := -n 2 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
+
 # What `make test` says first: how long setting up took is part of the wait.
 begun := $(shell date +%s)
 
@@ -55,10 +58,10 @@ demo: $(stamp)  ## a model wakes from zero: deploy, prove zero, call, park, call
 
 test: $(stamp)  ## the whole suite, quick tests first; a skipped test is a failed one
 	@echo "setup took $$(( $$(date +%s) - $(begun) )) s"
-	@$(python) -m pytest --minutes --no-skips
+	@$(python) -m pytest --minutes --no-skips $(side_by_side)
 
 test-fast: $(stamp)  ## what runs in under a minute
-	@$(python) -m pytest -q --minutes --no-skips -m "not slow" -n 2 --dist loadfile
+	@$(python) -m pytest -q --minutes --no-skips -m "not slow" $(side_by_side)
 
 check: $(stamp)  ## lint, format, types, import contracts, tidiness
 	@$(venv)/bin/ruff check

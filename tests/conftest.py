@@ -1,11 +1,17 @@
-"""In which order and how thoroughly do tests run, how long did each part take, may one be skipped, and what
-was tried in sandboxes?"""
+"""In which order and how thoroughly do tests run, how long did each part take, may one be skipped or hang, and
+what was tried in sandboxes?"""
 
 from __future__ import annotations
 
+import asyncio
+import faulthandler
+import gc
+import os
 import signal
+import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -27,16 +33,60 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "shows(callable, *arguments): shows what they do, or that they are refused")
+    config.pluginmanager.register(Hung(os.dup(2)), "hung")
     config.pluginmanager.register(Minutes(), "minutes")
     config.pluginmanager.register(Attempts(), "attempts")
+    config.pluginmanager.register(Order(), "order")
     # A run of the quick tests alone has a minute; the whole suite tries four times as many examples.
     settings.load_profile("quick" if config.getoption("-m") == "not slow" else "thorough")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests first, so that a plain mistake shows within a minute."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+class Order:
+    """Quick tests first, so that a plain mistake shows within a minute, also where workers take a file each."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=_is_slow)
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(f"{'slow' if _is_slow(item) else 'quick'}:{item.location[0]}"))
+
+
+class Hung:
+    """Ends the process of a test whose timeout did not end it, and says where all its threads and tasks stand.
+
+    The alarm is an exception in whatever runs just then: an event loop that is busy takes it for its callback's, and
+    after it a clean-up may wait for ever. Side by side with others it counts as failed, and the run ends there.
+    """
+
+    GRACE_S = 60.0
+
+    def __init__(self, stderr: int) -> None:
+        self.stderr = stderr
+        """Of this process, not what is captured of a test."""
+        self.timer: threading.Timer | None = None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> Generator[None, object, object]:
+        if settings.timeout:
+            self.timer = threading.Timer(settings.timeout + self.GRACE_S, self._end, (item.nodeid,))
+            self.timer.daemon = True
+            self.timer.start()
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_timeout_cancel_timer(self) -> Generator[None, object, object]:
+        if self.timer is not None:
+            self.timer.cancel()
+        return (yield)
+
+    def _end(self, test: str) -> None:
+        with open(self.stderr, "w") as said:
+            print(f"\n{test} hangs: its timeout did not end it", file=said, flush=True)
+            faulthandler.dump_traceback(said)
+            for task in gc.get_objects():
+                if isinstance(task, asyncio.Task) and not task.done():
+                    task.print_stack(file=said)
+        os._exit(1)
 
 
 class Minutes:
@@ -102,6 +152,10 @@ class Attempts:
             refused = sum(n for each in self.outcomes.values() for outcome, n in each.items() if outcome.isupper())
             tried = sum(outcomes.total() for outcomes in self.outcomes.values())
             terminalreporter.write_line(f"{'refused':<16}{refused} of {tried}")
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
 
 
 def _part(nodeid: str) -> str:
