@@ -222,6 +222,30 @@ def test_what_is_read_for_a_commit_is_in_the_volume(place: Place) -> None:
     assert not list((place.home.mounts / "drafts").iterdir())
 
 
+class Swapping(set[str]):
+    """Folders of a version. When one is looked up, somebody puts a link in its place: it is not walked yet then."""
+
+    def __init__(self, upper: Path, target: Path) -> None:
+        super().__init__()
+        self._upper = upper
+        self._target = target
+
+    def __contains__(self, path: object) -> bool:
+        (self._upper / str(path)).rename(self._upper.parent / "elsewhere")
+        (self._upper / str(path)).symlink_to(self._target)
+        return False
+
+
+def test_a_folder_that_becomes_a_link_is_not_followed(place: Place) -> None:
+    """A sandbox may put one in its place after the runner looked, and before it goes in."""
+    outside = place.home.root / "outside"
+    (outside / "folder").mkdir(parents=True)
+    (outside / "link").symlink_to("/secret")
+    upper = place.own / "upper"
+    (upper / "d").mkdir()
+    assert delta.seen(upper, (), Swapping(upper, outside), delta.clock_ns()) == {"d": ("dir",)}
+
+
 def test_a_link_is_no_part_of_a_volume_that_could_be_mounted(place: Place) -> None:
     place.within(lambda: [os.mkdir("real"), os.symlink("/", "away"), os.symlink("real", "near")])
     place.commit()

@@ -31,6 +31,7 @@ _FILE_MARKS = 5
 """Of a file; what is known of one that was committed has its digest and whether it is executable, too."""
 _CLOCK_OF_FILES = 5
 """CLOCK_REALTIME_COARSE"""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _OPAQUE = "trusted.overlay.opaque"
 _PIECE = 1 << 20
 _SYNC_EACH_MAX = 8
@@ -45,50 +46,60 @@ def seen(upper: Path, base: Collection[str], folders: Collection[str], since_ns:
     """
     found: Fingerprints = {}
     hidden: set[str] = set()
-    for path, entry in _walk(upper, ""):
-        try:
-            status = entry.stat(follow_symlinks=False)
-            if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+    there: set[str] = set()
+    for path, name, folder, status in _below(upper):
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+            hidden.add(path)
+        elif stat.S_ISDIR(status.st_mode):
+            there.add(path)
+            if clean(path) not in folders:
+                found[path] = ("dir",)
+            if _is_opaque(name, folder):
                 hidden.add(path)
-            elif stat.S_ISDIR(status.st_mode):
-                if clean(path) not in folders:
-                    found[path] = ("dir",)
-                if _is_opaque(entry.path):
-                    hidden.add(path)
-            elif stat.S_ISREG(status.st_mode):
-                found[clean(path)] = _of_file(status, since_ns)
-            elif stat.S_ISLNK(status.st_mode):
-                found[clean(path)] = ("link", pointing(path, os.readlink(entry.path)))
-        except FileNotFoundError:
-            # It is gone since the folder was read.
-            continue
-    # Also folders of which the tree has no entry, since they only hold something.
+        elif stat.S_ISREG(status.st_mode):
+            found[clean(path)] = _of_file(status, since_ns)
+        elif stat.S_ISLNK(status.st_mode):
+            # It may be gone since the folder was read.
+            with suppress(FileNotFoundError):
+                found[clean(path)] = ("link", pointing(path, os.readlink(name, dir_fd=folder)))
+    # Also folders of which the tree has no entry, since they only hold something. One that is kept anew needs no word.
     for path in {*base, *folders} if hidden else ():
         gone = path in hidden or not hidden.isdisjoint(parents(path))
-        if gone and path not in found and not _is_there(upper, path):
+        if gone and path not in found and path not in there:
             found[path] = GONE
     return found
 
 
-def _is_there(upper: Path, path: str) -> bool:
-    """A folder that is kept anew, and needs no word."""
-    return stat.S_ISDIR(os.lstat(upper / path).st_mode) if os.path.lexists(upper / path) else False
+Found = tuple[str, str, int, os.stat_result]
+"""A path, its last name, a descriptor of the folder that is in, and its status."""
 
 
-def _walk(upper: Path, folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    with os.scandir(upper / folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
-    for entry in listed:
-        path = f"{folder}/{entry.name}" if folder else entry.name
-        yield path, entry
-        if entry.is_dir(follow_symlinks=False):
-            with suppress(FileNotFoundError):
-                yield from _walk(upper, path)
-
-
-def _is_opaque(path: str) -> bool:
+def _below(top: Path) -> Iterator[Found]:
+    """All that lies in a folder, but what goes meanwhile. No link is followed, whatever others put there."""
+    folder = os.open(top, _FOLDER)
     try:
-        return os.getxattr(path, _OPAQUE, follow_symlinks=False) == b"y"
+        yield from _walk(folder, "")
+    finally:
+        os.close(folder)
+
+
+def _walk(folder: int, path: str) -> Iterator[Found]:
+    for name in sorted(os.listdir(folder)):
+        inner = f"{path}/{name}" if path else name
+        with suppress(FileNotFoundError, NotADirectoryError):
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            yield inner, name, folder, status
+            if stat.S_ISDIR(status.st_mode):
+                below = os.open(name, _FOLDER, dir_fd=folder)
+                try:
+                    yield from _walk(below, inner)
+                finally:
+                    os.close(below)
+
+
+def _is_opaque(name: str, folder: int) -> bool:
+    try:
+        return os.getxattr(f"/proc/self/fd/{folder}/{name}", _OPAQUE, follow_symlinks=False) == b"y"
     except OSError:
         return False
 
@@ -152,18 +163,10 @@ def _noted(known: Fingerprint) -> Fingerprint:
 def taken(upper: Path) -> int:
     """Bytes on disk of what is kept there. OSError, RecursionError where it is too deep to be looked at."""
 
-    def failed(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            raise error
-
-    total = 0
     # A reload may have removed it meanwhile.
     with suppress(FileNotFoundError):
-        for _, folders, names, folder in os.fwalk(upper, onerror=failed):
-            for name in (*folders, *names):
-                with suppress(FileNotFoundError):
-                    total += os.stat(name, dir_fd=folder, follow_symlinks=False).st_blocks * 512
-    return total
+        return sum(status.st_blocks * 512 for *_, status in _below(upper))
+    return 0
 
 
 def below(tree: Tree, sub_path: str) -> tuple[Tree, set[str]]:
@@ -183,8 +186,8 @@ class Contents:
         self._drafts = drafts
         self._kept: list[tuple[Path, str]] = []
 
-    def keep(self, folder: int, path: str) -> tuple[str, int]:
-        """Copy one of the folder of this descriptor; returns its digest and size. It counts once `settle` was called.
+    def keep(self, folder: int, path: str) -> Entry:
+        """Copy one of the folder of this descriptor; returns what a tree has of it. It counts once `settle` was called.
 
         Whoever changes things there, in a sandbox perhaps, must not come to read with our rights what is elsewhere.
         """
@@ -196,8 +199,8 @@ class Contents:
             digest, size = hashlib.sha256(), 0
             with os.fdopen(reading, "rb", buffering=0) as source, os.fdopen(descriptor, "wb", buffering=0) as file:
                 # Who writes on and on would keep us here for ever. What comes now is another change.
-                most = os.fstat(source.fileno()).st_size
-                while piece := source.read(min(_PIECE, most - size)):
+                status = os.fstat(source.fileno())
+                while piece := source.read(min(_PIECE, status.st_size - size)):
                     digest.update(piece)
                     size += len(piece)
                     rest = memoryview(piece)
@@ -207,8 +210,9 @@ class Contents:
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
-        self._kept.append((draft, f"sha256-{digest.hexdigest()}"))
-        return self._kept[-1][1], size
+        named = f"sha256-{digest.hexdigest()}"
+        self._kept.append((draft, named))
+        return Entry(digest=named, size=size, executable=bool(status.st_mode & 0o100), at=status.st_mtime)
 
     def settle(self, wanted: Collection[str]) -> None:
         """Those of these digests are on disk, and have their names."""
@@ -250,10 +254,9 @@ def entries(upper: Path, contents: Contents) -> Callable[[str, Fingerprint], Ent
             return Entry(kind="dir")
         if mark[0] == "link":
             return Entry(kind="link", target=str(mark[1]))
-        folder = os.open(upper, os.O_RDONLY | os.O_DIRECTORY)
+        folder = os.open(upper, _FOLDER)
         try:
-            status = os.stat(path, dir_fd=folder, follow_symlinks=False)
-            digest, size = contents.keep(folder, path)
+            return contents.keep(folder, path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -261,6 +264,5 @@ def entries(upper: Path, contents: Contents) -> Callable[[str, Fingerprint], Ent
             raise SwellError("state_failed", words, status=500) from error
         finally:
             os.close(folder)
-        return Entry(digest=digest, size=size, executable=bool(status.st_mode & 0o100), at=status.st_mtime)
 
     return entry_of
