@@ -18,6 +18,7 @@ from swell.decide.volumes import merged
 from swell.model.errors import SwellError
 from swell.model.volume import Change, Entry, VolumeState, VolumeUse
 from swell.runtime import volumes
+from swell.runtime.runner import records
 from swell.runtime.runner.child_link import UNSENT_MAX, ChildLink
 from swell.runtime.runner.children import Child
 from swell.runtime.runner.sandbox import kernel
@@ -51,6 +52,7 @@ class Desk:
         self.mounting.hold(lambda: self.running)
         self.tell()
         self.asked = 0
+        self.there = True
         self.meanwhile: Callable[[], object] = lambda: None
         """What another input does between a commit and the change of what is mounted."""
 
@@ -64,7 +66,20 @@ class Desk:
         place.tree = merged(place.tree, change)
         place.state = write_version(place)
 
+    def adopt(self) -> None:
+        """Another runner takes the replica over."""
+        record = records.of(self.child, os.getpid(), 0)
+        self.child = Child("r1-1", "default/a/f@rv-1", "serving", None, 1.0, 0.0)
+        self.child.pid, self.child.mounts, self.child.behind = record.pid, record.mounts, record.behind
+        self.running = [self.child]
+        self.mounting = Mounting(self.place.home, self.heard)
+        self.mounting.hold(lambda: self.running)
+        self.mounting.sweep()
+        self.tell()
+
     def heard(self, asked: wire.CommitVolume) -> bool:
+        if not self.there:
+            return False
         self.version(asked.change)
         self.asked += 1
         self.meanwhile()
@@ -127,6 +142,61 @@ def test_a_reload_loses_nothing_that_is_written_meanwhile(place: Place) -> None:
 
     with mounted(place) as pid:
         asyncio.run(reload(pid))
+
+
+@pytest.mark.parametrize("then", ["commit", "end", "adopted"])
+def test_what_a_reload_could_not_commit_is_committed_later(place: Place, then: str) -> None:
+    """What other inputs wrote between its commit and the change of what is mounted, where control goes just then."""
+
+    async def reload(pid: int) -> None:
+        desk = Desk(place, pid)
+        seen = Path(f"/proc/{pid}/root{place.at}")
+        (seen / "first").write_text("1")
+
+        def meanwhile() -> None:
+            (seen / "late").write_text("by another input")
+            desk.there = False
+
+        desk.meanwhile = meanwhile
+        with pytest.raises(SwellError) as raised:
+            await desk.mounting._reload(desk.child, [0])
+        assert raised.value.code == "control_down"
+        assert (set(place.tree), set(os.listdir(seen))) == ({"first"}, {"first"})
+        (seen / "later").write_text("2")
+        desk.there, desk.meanwhile = True, lambda: None
+        if then == "adopted":
+            desk.adopt()
+        if then == "end":
+            desk.running.clear()
+            desk.mounting.ended(desk.child, True, pytest.fail)
+        else:
+            await desk.mounting._commit_all(desk.child, [0], explicit=True)
+        await desk.mounting.close()
+        assert set(place.tree) == {"first", "late", "later"}
+        left = list((place.home.mounts / "views").glob("r1-1/*"))
+        assert len(left) == (0 if then == "end" else 1)
+
+    with mounted(place) as pid:
+        asyncio.run(reload(pid))
+
+
+def test_who_ends_commits_what_it_saw_whatever_is_the_newest_by_then(place: Place) -> None:
+    """Others commit before it does, and nothing that runs sees its version any more."""
+
+    async def end() -> None:
+        desk = Desk(place, os.getpid())
+        await desk.mounting.prepare([VolumeUse("default", "v", "/v")])
+        place.within(lambda: Path("mine").write_text("kept"))
+        async with desk.mounting._locks[desk.child.id]:
+            desk.running.clear()
+            desk.mounting.ended(desk.child, True, pytest.fail)
+            desk.version(Change((("theirs", Entry(kind="dir")),)))
+            desk.tell()
+            await desk.mounting.prepare([VolumeUse("default", "v", "/v")])
+        await desk.mounting.close()
+        assert set(place.tree) == {"mine", "theirs"}
+
+    asyncio.run(end())
 
 
 async def reload_to_the_next(desk: Desk) -> None:

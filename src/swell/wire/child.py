@@ -37,6 +37,10 @@ class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
     sub_path: str = ""
     """`lower` is this folder of the volume."""
 
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.namespace, self.name
+
 
 class Launch(msgspec.Struct, frozen=True, tag="launch"):
     """First message to an exec'ed child: what to load and how to behave."""

@@ -46,6 +46,7 @@ def _take_over(fleet: Fleet, record: Record, pidfd: int | None) -> None:
     child.isolated = record.isolated
     child.secrets = record.secrets
     child.mounts = record.mounts
+    child.behind = record.behind
     child.snapped = record.snapped
     child.group = fleet.groups.open(record.group)
     child.awaited = True

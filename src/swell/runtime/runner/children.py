@@ -50,6 +50,8 @@ class Child:
     volumes: tuple[VolumeUse, ...] = ()
     mounts: tuple[Mount, ...] = ()
     """What it has of them."""
+    behind: tuple[Mount, ...] = ()
+    """What it had of them before a reload, and wrote to until then: that is not committed yet."""
     left = False
     """It said that it did all there was to do before its end."""
     snapped = False

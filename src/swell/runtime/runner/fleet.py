@@ -162,7 +162,7 @@ class Fleet:
         """What was told is noted; templates that have loaded what is no longer so are disposed of."""
         changed = {state.key: state for state in self.mounting.hear(message)}
         for child in list(self.children.values()):
-            states = [changed.get((mount.namespace, mount.name)) for mount in child.mounts if child.snapped]
+            states = [changed.get(mount.key) for mount in child.mounts if child.snapped]
             # What its own replicas commit is theirs: they would never have a template for long.
             if child.role == "template" and any(state and state.by != child.pool for state in states):
                 child.outdated = "renewed"

@@ -40,6 +40,7 @@ class Record(msgspec.Struct, frozen=True):
     secrets: tuple[SecretUse, ...] = ()
     """Those it was told; not their values."""
     mounts: tuple[Mount, ...] = ()
+    behind: tuple[Mount, ...] = ()
     snapped: bool = False
 
     @property
@@ -66,6 +67,7 @@ def of(child: Child, pid: int, start_ticks: int) -> Record:
         fork_refused=child.fork_refused,
         secrets=child.secrets,
         mounts=child.mounts,
+        behind=child.behind,
         snapped=child.snapped,
     )
 

@@ -66,8 +66,10 @@ class Mounting:
         self._asked: Counter[str] = Counter()
         """By process: what is not answered yet."""
         self._making: defaultdict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._left: list[Mount] = []
-        """What was mounted until just now, and is looked at once more; and what takes its place."""
+        self._coming: list[Mount] = []
+        """What takes the place of what is mounted."""
+        self._ended: list[Child] = []
+        """Processes that are over, and whose last commit is not."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: Callable[[], Iterable[Child]] = lambda: ()
         self.remade: Callable[[Child], None] = lambda _child: None
@@ -155,6 +157,7 @@ class Mounting:
         """What a process that is about to start is to have mounted, with empty folders of its own. A template reads."""
         if child.volumes:
             self._clear(child.id)
+            child.behind = ()
             points.check(self.home, [use.path for use in child.volumes])
             if not child.isolated:
                 points.make(self.home, [use.path for use in child.volumes])
@@ -216,7 +219,7 @@ class Mounting:
         return VolumeDone(message.ask)
 
     def _mine(self, child: Child, key: Key) -> list[int]:
-        found = [index for index, mount in enumerate(child.mounts) if (mount.namespace, mount.name) == key]
+        found = [index for index, mount in enumerate(child.mounts) if mount.key == key]
         if not found:
             words = f"The volume {key[1]!r} is not mounted in this function: name it in its volumes=."
             raise SwellError("not_mounted", words)
@@ -227,8 +230,20 @@ class Mounting:
         if explicit and not writable:
             words = f"The volume {child.mounts[mine[0]].name!r} is read-only here: there is nothing to commit."
             raise SwellError("not_mounted", words)
+        await self._catch_up(child, child.mounts[mine[0]].key)
         for index in writable:
             await self.commit(child.mounts[index], child.pool)
+
+    async def _catch_up(self, child: Child, key: Key) -> bool:
+        """Commit what it wrote to what a reload of this volume then took away. SwellError: it is kept for the next try;
+        what was written after it must not be committed before it."""
+        found = False
+        for mount in [each for each in child.behind if each.key == key]:
+            found |= await self.commit(mount, child.pool)
+            child.behind = tuple(each for each in child.behind if each is not mount)
+            self.remade(child)
+            self.do(cache.remove([Path(mount.own)]))
+        return found
 
     async def commit(self, mount: Mount, pool: str) -> bool:
         """Make a version with what is other than at the last commit; False where nothing is. SwellError: nothing was
@@ -293,37 +308,34 @@ class Mounting:
         """Show it the newest version. True where that is not the newest by now: another of its inputs wrote something
         between the commit and the change, which others had to be given first."""
         mount = child.mounts[index]
-        key = (mount.namespace, mount.name)
-        await self._make(key)
-        state = self._made.get(key)
+        await self._make(mount.key)
+        state = self._made.get(mount.key)
         if state is None or state.id != mount.volume:
             raise SwellError("unknown_volume", f"The volume {mount.name!r} was deleted.")
         if state.version == mount.version or child.pid is None:
             return False
         own = self._own(child.id, f"{index}-{next(self._numbers)}") if mount.own else ""
         newer = replace(mount, version=state.version, lower=self._lower(state, mount.sub_path), own=own)
-        looked_at = (mount, newer)
-        self._left += looked_at
-        over = newer
+        self._coming.append(newer)
         try:
             await remount.remount(child.pid, newer)
-            over = mount
-            child.mounts = (*child.mounts[:index], newer, *child.mounts[index + 1 :])
-            self.remade(child)
-            return bool(mount.own) and await self.commit(mount, child.pool)
-        except remount.Unmounted as error:
-            self.unfit(child, error.message)
+        except BaseException as error:
+            if newer.own:
+                self.do(cache.remove([Path(newer.own)]))
+            if isinstance(error, remount.Unmounted):
+                self.unfit(child, error.message)
             raise
         finally:
-            if over.own:
-                self.do(cache.remove([Path(over.own)]))
-            for each in looked_at:
-                self._left.remove(each)
+            self._coming.remove(newer)
+        child.mounts = (*child.mounts[:index], newer, *child.mounts[index + 1 :])
+        child.behind += (mount,) if mount.own else ()
+        self.remade(child)
+        return await self._catch_up(child, mount.key)
 
     async def bound(self, bytes_max: int) -> None:
         """End what is in a sandbox and has written more than that: no quota counts it before it is committed."""
         for child in [each for each in self._held() if each.isolated and each.mounts]:
-            uppers = [Path(mount.own) / "upper" for mount in child.mounts if mount.own]
+            uppers = [Path(mount.own) / "upper" for mount in _seen(child) if mount.own]
             try:
                 written = sum([await asyncio.to_thread(delta.taken, upper) for upper in uppers])
             except (OSError, RecursionError) as error:
@@ -339,11 +351,12 @@ class Mounting:
         """Its process is over. What it had not committed is, where it ended in order; `say` tells why where that
         cannot be."""
         if child.mounts:
+            self._ended.append(child)
             self.do(self._last(child, orderly, say))
 
     async def _last(self, child: Child, orderly: bool, say: Callable[[str], None]) -> None:
         async with self._locks[child.id]:
-            for mount in child.mounts if orderly else ():
+            for mount in _seen(child) if orderly else ():
                 lost = f"what it had not committed of the volume {mount.name!r} is lost"
                 try:
                     if mount.own:
@@ -357,7 +370,8 @@ class Mounting:
                     say(f"{lost}: the server ended before it was on disk")
                     raise
         self._locks.pop(child.id, None)
-        child.mounts = ()
+        self._ended.remove(child)
+        child.mounts = child.behind = ()
         await asyncio.to_thread(self._clear, child.id)
         await self.collect()
 
@@ -391,7 +405,7 @@ class Mounting:
     def _in_use(self) -> set[Path]:
         seen = {
             self.trees.path(VolumeState(mount.namespace, mount.name, mount.volume, mount.version))
-            for mount in (*self._left, *(mount for child in self._held() for mount in child.mounts))
+            for mount in (*self._coming, *(each for child in (*self._held(), *self._ended) for each in _seen(child)))
         }
         return seen | {self.trees.path(state) for state in (*self._made.values(), *self._told.values())}
 
@@ -413,6 +427,11 @@ class Mounting:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("work on volumes went wrong", exc_info=task.exception())
+
+
+def _seen(child: Child) -> tuple[Mount, ...]:
+    """What is still looked at of what it has, and had, mounted; in the order in which it wrote there."""
+    return (*child.behind, *child.mounts)
 
 
 def _say(child: Child, done: VolumeDone) -> None:
