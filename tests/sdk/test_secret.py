@@ -50,6 +50,9 @@ def test_a_file_is_looked_for_upwards(tmp_path: Path, monkeypatch: pytest.Monkey
     assert values(swell.Secret.from_dotenv(str(below / "x.py"), filename="mine.env")) == {"WHERE": "mine"}
     with pytest.raises(swell.Error, match=r"no nope\.env in .*, nor above it"):
         values(swell.Secret.from_dotenv(filename="nope.env"))
+    (tmp_path / "packed.env").write_bytes(b"hunter2=\xff")
+    with pytest.raises(swell.Error, match=r"packed\.env is not text\.$"):
+        values(swell.Secret.from_dotenv(filename="packed.env"))
 
 
 def test_those_of_the_app_come_before_those_of_its_functions() -> None:
@@ -84,6 +87,10 @@ def test_what_is_no_secret_is_told_by_its_kind() -> None:
             swell.Secret.from_name("a", required_keys=wrong)  # type: ignore[arg-type]
     with pytest.raises(swell.Error, match="give names and values"):
         swell.Secret.from_dict(["KEY"])  # type: ignore[arg-type]
+    wrong_paths: Any = ({"path": 3}, {"filename": 3}, {"filename": None})
+    for arguments in wrong_paths:
+        with pytest.raises(swell.Error, match="give it as text, or as a pathlib"):
+            swell.Secret.from_dotenv(**arguments)
     with pytest.raises(swell.Error, match="swell secret"):
         swell.Secret.objects.create("a", {})
 

@@ -93,7 +93,7 @@ def module(name: str, ignore: Ignore) -> LocalPath:
 def text(what: str, path: Path) -> str:
     """What a file says. `what`: how it is called where it cannot be read."""
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise SwellError("no_such_file", f"{what} {path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:

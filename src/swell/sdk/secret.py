@@ -12,7 +12,7 @@ from pathlib import Path
 from swell.model.errors import SwellError
 from swell.model.names import name_problem
 from swell.model.secret import problems
-from swell.sdk import dotenv
+from swell.sdk import disk, dotenv
 from swell.sdk.marks import Given
 from swell.sdk.refusal import refuse
 from swell.sdk.signatures import public
@@ -89,13 +89,14 @@ class Secret:
         """Variables of a .env file: the one in the working directory or, with `path`, in that folder (of that file); or
         the nearest above."""
         refuse(Given("Secret.from_dotenv", locals().copy()))
-        begin = Path.cwd() if path is None else Path(path).absolute()
+        begin = Path.cwd() if path is None else _path("path", path).absolute()
+        _path("filename", filename)
 
         def read() -> dict[str, str]:
             folder = begin if begin.is_dir() else begin.parent
             for place in (folder, *folder.parents):
                 if (place / filename).is_file():
-                    return dotenv.parse((place / filename).read_text(encoding="utf-8"), str(place / filename))
+                    return dotenv.parse(disk.text("The file", place / filename), str(place / filename))
             raise SwellError("no_such_file", f"Secret.from_dotenv: no {filename} in {folder}, nor above it.")
 
         return Secret(f"from_dotenv(filename={filename!r})", read=read)
@@ -108,6 +109,13 @@ def _variables(what: str, given: object) -> tuple[str, ...]:
     if not all(isinstance(name, str) for name in names):
         raise SwellError("bad_argument", f"{what}: give a list of variables' names.")
     return names
+
+
+def _path(argument: str, given: object) -> Path:
+    if not isinstance(given, str | os.PathLike):
+        words = f"Secret.from_dotenv({argument}={given!r}): give it as text, or as a pathlib.Path."
+        raise SwellError("bad_argument", words)
+    return Path(given)
 
 
 def given_secrets(given: Given) -> tuple[Secret, ...]:
