@@ -1,4 +1,8 @@
-"""Bodies of the control API (`/api/…`): what the CLI and the SDK send and receive as JSON."""
+"""Bodies of the control API (`/api/…`): what the CLI and the SDK send and receive as JSON.
+
+One that refuses fields it does not know is sent without those that say nothing: a server older than a field takes it
+from all who do not use that.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +47,7 @@ class Rollback(msgspec.Struct, frozen=True):
 _Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 
 
-class Rescale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Rescale(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """PATCH /api/apps/{namespace}/{name}/workloads/{workload}, until the next deploy. Answered by its `Scaling`.
 
     None leaves what there is."""
@@ -54,7 +58,7 @@ class Rescale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idle_s: Annotated[float, msgspec.Meta(gt=0, le=SECONDS_MAX)] | None = None
 
 
-class NewVariant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class NewVariant(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """POST /api/apps/{namespace}/{name}/workloads/{workload}/variants. Answered by a `VariantRow`; asked again, by the
     same one."""
 
@@ -121,7 +125,7 @@ class SecretRow(msgspec.Struct, frozen=True):
     """Deployed apps that use it, "namespace/name"."""
 
 
-class NewVolume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class NewVolume(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """PUT /api/volumes/{namespace}/{name}. Answered by a `VolumeRow`."""
 
     quota: Quota = Quota()
@@ -144,7 +148,7 @@ class Heard(msgspec.Struct, frozen=True):
     """Say so again after this time; 0: the server sees for itself when the program ends."""
 
 
-class VolumeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class VolumeSettings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """PATCH /api/volumes/{namespace}/{name}. Answered by a `VolumeRow`. None leaves what there is."""
 
     name: str | None = None
@@ -152,7 +156,7 @@ class VolumeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files_max: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
-class NewFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class NewFiles(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """POST /api/volumes/{namespace}/{name}/files: one version with all of these. Answered by a `VolumeRow`.
 
     The contents must have been put before (PUT /api/volume-contents/{namespace}/{digest}).
@@ -163,7 +167,7 @@ class NewFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Also over files that are there."""
 
 
-class Copies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Copies(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """POST /api/volumes/{namespace}/{name}/copies. Answered by a `VolumeRow`."""
 
     sources: tuple[str, ...] = ()
@@ -412,7 +416,7 @@ class KeyUsage(msgspec.Struct, frozen=True):
     """Marginal: what these requests themselves used. Idle time is nobody's."""
 
 
-class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class NewKey(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """POST /api/keys: an API key to be made."""
 
     name: str
