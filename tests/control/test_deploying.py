@@ -30,6 +30,7 @@ from swell.model.ports import Engine, Store
 from swell.model.request import Prices
 from swell.model.resources import Needs
 from swell.model.tensors import Tensor, Tensors
+from swell.model.traffic import ByTag, Traffic
 from swell.model.workload import App, Entry, Environment, Method, Owner, Revision, Scaling, Web, Workload
 from swell.model.world import World
 from swell.serve import SystemClock, sweep_blobs
@@ -83,10 +84,12 @@ async def put(blobs: BlobFolder, content: bytes) -> str:
     return digest
 
 
-def an_app(name: str, bundle: str, gpu: tuple[str, ...] = ()) -> App:
-    entry = Entry("m", "f", "function", (Method("f"),))
-    revision = Revision(Environment("/usr/bin/python3", "3.11"), bundle, entry, needs=Needs(gpu=gpu))
-    return App("default", name, (Workload("default", name, "f", revision.id),), (revision,))
+def an_app(name: str, bundle: str, gpu: tuple[str, ...] = (), names: tuple[str, ...] = ("f",)) -> App:
+    entries = [Entry("m", each, "function", (Method(each),)) for each in names]
+    python = Environment("/usr/bin/python3", "3.11")
+    revisions = tuple(Revision(python, bundle, entry, needs=Needs(gpu=gpu)) for entry in entries)
+    pairs = zip(names, revisions, strict=True)
+    return App("default", name, tuple(Workload("default", name, each, rv.id) for each, rv in pairs), revisions)
 
 
 def test_a_deploy_is_on_disk_when_it_is_answered_and_taken_back_when_it_cannot_be(
@@ -200,6 +203,76 @@ def test_of_two_deploys_at_once_each_is_answered_with_its_own_version() -> None:
         apps = [an_app("one", f"sha256-{n}") for n in range(8)]
         done = await asyncio.gather(*(deployer.deploy(app, lambda _line: None, tag=app.name) for app in apps))
         assert sorted(line.version for line in done) == list(range(1, 9))
+
+    asyncio.run(scenario())
+
+
+def shares(deployer: Deployer, name: str = "f") -> dict[int, float]:
+    """Version → percent of the traffic of a function of the app."""
+    (workload,) = (each for each in deployer.world.apps["default/one"].workloads if each.name == name)
+    beside = {each.version: each.percent for each in workload.splits}
+    return {workload.version: 100 - sum(beside.values()), **beside}
+
+
+def test_each_version_that_is_named_has_its_share_whatever_other_functions_have() -> None:
+    async def scenario() -> None:
+        deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
+        for bundle in ("sha256-1", "sha256-2"):
+            await deployer.deploy(an_app("one", bundle, names=("f", "g")), lambda _line: None)
+        await deployer.traffic("default", "one", Traffic(((1, 100),), function="f"), lambda _line: None)
+        assert (shares(deployer, "f"), shares(deployer, "g")) == ({1: 100}, {2: 100})
+        await deployer.traffic("default", "one", Traffic(((1, 30), (2, 70))), lambda _line: None)
+        assert (shares(deployer, "f"), shares(deployer, "g")) == ({1: 30, 2: 70}, {2: 70, 1: 30})
+
+    asyncio.run(scenario())
+
+
+def test_what_had_the_traffic_has_the_share_it_was_given_though_another_deploy_came_meanwhile() -> None:
+    async def scenario() -> None:
+        engine = SlowBuilds()
+        engine.go_on.set()
+        deployer = control(engine, MemoryStore())
+        for bundle in ("sha256-1", "sha256-2"):
+            await deployer.deploy(an_app("one", bundle), lambda _line: None, strategy="recreate")
+        engine.go_on.clear()
+        engine.building.clear()
+        asked = Traffic(((1, 30), (2, 70)))
+        splitting = asyncio.create_task(deployer.traffic("default", "one", asked, lambda _line: None))
+        await engine.building.wait()
+        deployer.take(AppDeployed(time.time(), numbered(an_app("one", "sha256-3"), 3)))
+        engine.go_on.set()
+        await splitting
+        assert shares(deployer) == {1: 30, 2: 70}
+
+    asyncio.run(scenario())
+
+
+def test_an_app_of_before_there_were_versions_is_split_as_it_is() -> None:
+    async def scenario() -> None:
+        deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
+        deployer.take(AppDeployed(time.time(), an_app("one", "sha256-1")))
+        await deployer.traffic("default", "one", Traffic(tags=(ByTag("old", 1),)), lambda _line: None)
+        (workload,) = deployer.world.apps["default/one"].workloads
+        assert [(each.version, each.tag) for each in workload.splits] == [(1, "old")]
+
+    asyncio.run(scenario())
+
+
+def test_a_split_that_ends_for_want_of_shares_is_told() -> None:
+    async def scenario() -> None:
+        deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
+        for bundle in ("sha256-1", "sha256-2"):
+            await deployer.deploy(an_app("one", bundle, names=("f", "g")), lambda _line: None)
+
+        async def notes(asked: Traffic) -> tuple[str, ...]:
+            return (await deployer.traffic("default", "one", asked, lambda _line: None)).notes
+
+        assert await notes(Traffic(((1, 30), (2, 70)), function="f")) == ()
+        assert await notes(Traffic(tags=(ByTag("old", 1),), function="g")) == ()
+        assert shares(deployer) == {2: 70, 1: 30}
+        told = "f is split no more, since no shares were named: v2 has all of its traffic, and had 70%"
+        assert await notes(Traffic(tags=(ByTag("old", 1),))) == (told,)
+        assert await notes(Traffic(hash_header="X-User")) == ()
 
     asyncio.run(scenario())
 

@@ -44,7 +44,7 @@ def traffic(
     """Show which versions of an app its requests go to, or say it: swell app traffic APP v4=10 v3=90
 
     What is said is the whole of it: a version that is not named has no share, header or tag afterwards. Without shares
-    the version that has the traffic keeps it. `swell app rollback APP` takes newer versions out again.
+    the version that has the traffic takes all of it. `swell app rollback APP` takes newer versions out again.
     """
     from swell.model.traffic import ByHeader, ByTag, Traffic
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from swell.control import port_conflicts
 from swell.control.addresses import urls
 from swell.control.rescaling import rescaled
@@ -15,7 +17,7 @@ from swell.control.versions import changes, chosen, current, named, numbered, ro
 from swell.decide.place import never_fits
 from swell.decide.powers import lacking, listing, summary, unmountable, unwalled
 from swell.decide.roll import follow
-from swell.decide.traffic import alone, green, labels, models, newer, split, staged
+from swell.decide.traffic import alone, green, labels, models, newer, split, staged, unsplit
 from swell.decide.variants import bare, varied
 from swell.decide.variants import variants as variants_of
 from swell.model.errors import SwellError
@@ -164,8 +166,9 @@ class Deployer:
         """Have an app's traffic go to several of its versions."""
         check(asked)
         app = self._app(namespace, name)
-        versions = named(app, await asyncio.to_thread(self.log.versions, app.key), asked.versions - {current(app)})
-        return await self._change(app, lambda live: split(live, asked, versions), progress)
+        versions = named(bare(app), await asyncio.to_thread(self.log.versions, app.key), asked.versions)
+        done = await self._change(app, lambda live: split(live, asked, versions), progress)
+        return msgspec.structs.replace(done, notes=(*unsplit(bare(app), asked), *done.notes))
 
     async def promote(self, namespace: str, name: str, progress: Callable[[str], None]) -> DeployLine:
         """Give all the traffic to the version that was made ready beside what has it."""

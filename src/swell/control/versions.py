@@ -46,8 +46,13 @@ def chosen(app: App, versions: Sequence[Version], number: int) -> Version:
 
 
 def named(app: App, versions: Sequence[Version], numbers: Collection[int]) -> dict[int, App]:
-    """The versions of these numbers, as they were deployed."""
-    return {number: numbered(chosen(app, versions, number).app, number) for number in sorted(numbers)}
+    """The versions of these numbers, as they were deployed; the one that takes the traffic as it is where that is not
+    kept: it was deployed before there were versions."""
+    gone = {current(app)} - {version.number for version in versions}
+    return {
+        number: numbered(app if number in gone else chosen(app, versions, number).app, number)
+        for number in sorted(numbers)
+    }
 
 
 def rows(app: App, versions: Sequence[Version]) -> list[VersionRow]:

@@ -41,6 +41,18 @@ def split(live: App, traffic: Traffic, versions: Mapping[int, App]) -> App:
     return only_wanted(composed)
 
 
+def unsplit(live: App, traffic: Traffic) -> list[str]:
+    """Which splits end for want of shares, a phrase each: what is asked for is the whole of it."""
+    if traffic.shares:
+        return []
+    return [
+        f"{each.name} is split no more, since no shares were named: v{each.version} has all of its traffic, and had "
+        f"{100 - sum(other.percent for other in each.splits):g}%"
+        for each in live.workloads
+        if traffic.function in ("", each.name) and any(other.percent for other in each.splits)
+    ]
+
+
 def _split(workload: Workload, traffic: Traffic, versions: Mapping[int, App]) -> Workload:
     """One workload; a version that does not have it gets none of its traffic."""
     of = {number: _named(app, workload.name) for number, app in versions.items()}

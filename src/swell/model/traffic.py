@@ -46,7 +46,7 @@ class Traffic(msgspec.Struct, frozen=True):
     """PUT /api/apps/{namespace}/{name}/traffic: the whole of it; what is not named has no share, header or tag."""
 
     shares: tuple[tuple[int, float], ...] = ()
-    """(version, percent); without any, what has the traffic keeps all of it."""
+    """(version, percent); without any, what has the traffic takes all of it."""
     hash_header: str = ""
     """Requests with the same value of it go to the same version; empty: each is drawn anew."""
     headers: tuple[ByHeader, ...] = ()
