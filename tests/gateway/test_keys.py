@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 from holders import CI, SECRET, SLOW, call, give, key, said
-from rig import CALL_KEY, KEY, Rig, echo_after, request, until, web
+from rig import CALL_KEY, KEY, Rig, echo_after, pool_row, request, route, until, web
 
 from swell.gateway import door
 from swell.model.key import scope_of, token
@@ -41,6 +41,23 @@ def test_a_key_opens_its_apps_and_no_other(play: Play, host: str) -> None:
         assert len(replica.seen) == 12
 
     play(scenario, host=host)
+
+
+def test_a_key_opens_apps_of_its_namespace_and_not_those_of_the_same_name_elsewhere(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        replica = await rig.replica()
+        await rig.deploy(replica)
+        pool, methods = "team/app/fn@rv-000000000001", (Method("fn"), web("theirs", "page"))
+        theirs = msgspec.structs.replace(route("fn", *methods, pool=pool), namespace="team")
+        rig.control.publish(routes=(theirs,), pools=(pool_row("fn", replica, pool=pool),))
+        await give(rig, CI, key("team2222", "call:team/*"), key("teamapp2", "call:team/app"))
+        browser = await rig.browser()
+        ours, others = ("/call/app/fn",), ("/call/team/app/fn.fn", "/web/theirs/")
+        for id, opened, shut in ((CI.id, ours, others), ("team2222", others, ours), ("teamapp2", others, ours)):
+            assert {said(await call(browser, id, path)) for path in opened} == {(200, "")}
+            assert {said(await call(browser, id, path)) for path in shut} == {(403, "no_scope")}
+
+    play(scenario)
 
 
 def test_a_key_that_does_not_work_is_told_why(play: Play) -> None:
