@@ -153,6 +153,12 @@ def test_shares_are_kept_and_none_is_none() -> None:
     assert drawn.count(3) == 0
 
 
+def test_the_same_key_has_the_same_version_in_every_gateway_and_after_every_restart() -> None:
+    """What is drawn comes of the key and the shares alone, and of nothing that a process has for itself."""
+    drawn = [choose(choices(50, 30, 20), f"user-{n}".encode(), nothing).version for n in range(20)]
+    assert drawn == [2, 1, 2, 1, 3, 1, 2, 2, 1, 2, 1, 2, 1, 2, 2, 1, 1, 2, 2, 2]
+
+
 def test_a_header_goes_before_shares() -> None:
     by_header = [*choices(100), Choice("p9", 9, FN, 0, ("x-variant", "b"))]
     assert choose(by_header, b"k", {"x-variant": "b"}.get).version == 9
