@@ -59,6 +59,19 @@ class SlowBuilds(FakeEngine):
         return await super().build(revision, progress)
 
 
+class LacksOne(FakeEngine):
+    """Everything can be built but what has this source."""
+
+    def __init__(self, bundle: str) -> None:
+        super().__init__(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1))
+        self.bundle = bundle
+
+    async def build(self, revision: Revision, progress: Callable[[str], None]) -> BuildReport:
+        if revision.bundle == self.bundle:
+            return BuildReport(ok=False, error="import", message="No module named 'nox'")
+        return await super().build(revision, progress)
+
+
 def no_secrets(app: App) -> None:
     """None of these apps names any: test_secrets.py has those that do."""
     assert not any(revision.secrets for revision in app.revisions)
@@ -126,6 +139,37 @@ def test_a_power_that_the_engine_lacks_is_refused_before_anything_is_built() -> 
         assert (refused.value.code, refused.value.status) == ("not_available", 422)
         assert not engine.building.is_set()
         assert deployer.world.apps == {}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_of_several_functions_all_are_put_in_place_or_none(broken: int) -> None:
+    def functions(word: str) -> App:
+        entries = [Entry("m", name, "function", (Method(name),)) for name in "fgh"]
+        revisions = [
+            Revision(Environment("/usr/bin/python3", "3.11"), f"sha256-{word}{n}", entry)
+            for n, entry in enumerate(entries)
+        ]
+        pairs = zip("fgh", revisions, strict=True)
+        workloads = tuple(Workload("default", "one", name, revision.id) for name, revision in pairs)
+        return App("default", "one", workloads, tuple(revisions))
+
+    async def scenario() -> None:
+        store = MemoryStore()
+        deployer = control(LacksOne(f"sha256-new{broken}"), store)
+        await deployer.deploy(functions("old"), lambda _line: None)
+        before = deployer.world.apps["default/one"]
+        with pytest.raises(SwellError, match="No module named 'nox'"):
+            await deployer.deploy(functions("new"), lambda _line: None)
+        assert deployer.world.apps["default/one"] == before
+        assert {each.id for each in deployer.world.revisions.values()} == {each.id for each in before.revisions}
+        assert [app.revisions for app in store.world.apps()] == [before.revisions]
+        assert [row.version for row in await deployer.versions("default", "one")] == [1]
+        await deployer.deploy(functions("mended"), lambda _line: None)
+        after = deployer.world.apps["default/one"]
+        assert {each.version for each in after.workloads} == {2}
+        assert [each.bundle for each in after.revisions] == [f"sha256-mended{n}" for n in range(3)]
 
     asyncio.run(scenario())
 

@@ -112,6 +112,33 @@ def test_one_that_does_not_start_changes_nothing_and_is_tried_while_the_old_one_
     assert len(coming(it, old)) == 1
 
 
+def test_functions_of_an_app_move_each_when_it_is_ready() -> None:
+    """They are put in place together; what is slow to start, or does not, keeps no other back."""
+    it = on_one_node()
+    deployed(it, "web")
+    app = it.world.apps["default/web"]
+    names = ("f", "g")
+
+    def both(bundle: str) -> App:
+        revision = msgspec.structs.replace(app.revisions[0], bundle=bundle)
+        workloads = tuple(msgspec.structs.replace(app.workloads[0], name=n, revision=revision.id) for n in names)
+        return msgspec.structs.replace(app, workloads=workloads, revisions=(revision,))
+
+    it.world.apply(AppDeployed(it.now, both("sha256-1")))
+    old = {name: it.world.workloads[f"default/web/{name}"].pool for name in names}
+    for pool in old.values():
+        ready(it, pool, 1)
+    it.world.apply(AppDeployed(it.now, follow(it.world, both("sha256-2"))))
+    new = {name: it.world.workloads[f"default/web/{name}"].pool for name in names}
+    it.step()
+    it.world.apply(report(coming(it, new["g"])[0], Phase.GONE, it.now))
+    it.world.apply(report(coming(it, new["f"])[0], Phase.READY, it.now))
+    it.step()
+    serving = [it.world.serving(f"default/web/{name}") for name in names]
+    assert [each.pool for each in serving if each is not None] == [new["f"], old["g"]]
+    assert check(it.world) == []
+
+
 def test_the_next_deploy_follows_what_serves_and_not_what_failed() -> None:
     it, old = warm()
     failing = again(it, 2)
