@@ -224,6 +224,34 @@ def test_a_secret_that_is_gone_drains_what_has_it_and_fails_what_starts(vault: P
     assert look(vault)["now"] == "third-value-3"
 
 
+LATER = """
+import os
+
+import swell
+
+app = swell.App("vault", secrets=[swell.Secret.from_name("db", required_keys=["USER"])])
+
+
+@app.function()
+def user() -> str:
+    return os.environ["USER"]
+"""
+
+
+def test_a_version_is_not_gone_back_to_whose_secret_was_rotated_away(vault: PrivateSwell, tmp_path: Path) -> None:
+    later = tmp_path / "later.py"
+    later.write_text(LATER)
+    vault.run("deploy", str(later))
+    # Nothing that is deployed asks for it any more.
+    vault.run("secret", "rotate", "db", "--unset", "PASSWORD")
+    with pytest.raises(Failed, match=r"'db' has no PASSWORD, .* `swell secret rotate db PASSWORD=…` adds it"):
+        vault.run("app", "rollback", "vault")
+    assert call(vault, "user") == "me"
+    vault.run("secret", "rotate", "db", "PASSWORD=fourth-value-4")
+    vault.run("app", "rollback", "vault")
+    assert look(vault)["now"] == "fourth-value-4"
+
+
 def test_values_come_from_files_and_standard_input(own_swell: PrivateSwell, tmp_path: Path) -> None:
     (tmp_path / "mine.env").write_text("A=from a file\nexport B='two'\n")
     own_swell.run("secret", "create", "filed", "--from-dotenv", str(tmp_path / "mine.env"), "C=three")
