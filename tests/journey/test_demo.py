@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -50,6 +52,14 @@ def test_everything_happens_as_promised(told: Told) -> None:
     assert ("from parked" in told.text) == told.templates
 
 
+def test_it_shows_who_runs_and_where_the_time_went(told: Told) -> None:
+    servers, story = told.text.split("deploy ", 1)
+    assert len(re.findall(r"pid \d+, running since \d\d:\d\d:\d\d", servers)) == 4
+    assert len(re.findall(r"only a template: pid \d+, since \d\d:\d\d:\d\d", story)) == told.templates
+    for phase in ("held", "connect", "run", "send", "total", "at the client"):
+        assert len(re.findall(rf"^ +{phase} +\d+\.\d ms ", story, re.MULTILINE)) == 2, phase
+
+
 def test_its_log_has_what_it_showed(told: Told) -> None:
     """Two wakes, and all that was started given back because nobody called."""
     starts = [action for action in actions(told.log) if isinstance(action, Start)]
@@ -76,3 +86,47 @@ def test_an_action_that_was_not_decided_is_noticed_in_its_log(told: Told) -> Non
             other = [*told.log[:at], msgspec.structs.replace(event, plan=fewer)]
             (difference,) = replay(other).differences
             assert (difference.recorded, difference.replayed) == (fewer, event.plan)
+
+
+READER = """
+import swell
+
+app = swell.App("ocr")
+
+@app.cls(scaledown_window=WINDOW_S, min_containers=KEPT)
+class Reader:
+    @swell.method()
+    def read(self, image: bytes) -> list[str]:
+        return ["Flat white", "Almond cake", "11.70", TEXT]
+"""
+RIGHT = "'26.60'"
+BAD = {
+    "what does not import": ("import nowhere\n", "1", "0", RIGHT, "No module named 'nowhere'"),
+    "a process at zero": (
+        "import subprocess\nsubprocess.Popen(['sleep', '8'], start_new_session=True)\n",
+        *("1", "0", RIGHT),
+        r"processes that were not there before the deploy: \d+ \(sleep 8\)",
+    ),
+    "a replica at zero": ("", "1", "1", RIGHT, "nothing was called, yet `swell ps` lists|found a warm replica"),
+    "another text": ("", "1", "0", "'26.61'", r"the answer lacks \['26\.60'\]"),
+    "one that stays": ("", "600", "0", RIGHT, "a template and nothing else: not after 3 s"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_what_does_not_happen_is_said_and_ends_it_with_code_1(bad: str, tmp_path: Path) -> None:
+    """The same story over another reader."""
+    before, window_s, kept, text, said = BAD[bad]
+    here = tmp_path / "examples"
+    here.mkdir()
+    (tmp_path / "tests").symlink_to(DEMO.parents[1] / "tests")
+    shutil.copy(DEMO.with_name("receipt.png"), here)
+    patient = DEMO.read_text()
+    assert "\nWAIT_S = 120.0\n" in patient
+    (here / "demo.py").write_text(patient.replace("\nWAIT_S = 120.0\n", "\nWAIT_S = 3.0\n"))
+    source = READER.replace("WINDOW_S", window_s).replace("KEPT", kept).replace("TEXT", text)
+    (here / "ocr.py").write_text(before + source)
+    done = subprocess.run([sys.executable, here / "demo.py"], capture_output=True, text=True, timeout=WAIT_S)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.search(rf"It did not go as promised: (.|\n)*({said})", done.stdout), done.stdout
+    assert "Everything happened as promised" not in done.stdout
