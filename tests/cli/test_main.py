@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from swell.cli.main import COMMANDS
+from swell.cli.main import swell as program
 
 HEAVY = ("rich", "httpx2", "httptools", "uvloop", "starlette", "uvicorn", "prometheus_client", "asyncio")
 OURS = ("api", "control", "decide", "engines", "gateway", "runtime", "sdk", "serve", "store", "supervise")
@@ -49,6 +52,22 @@ def test_the_help_lists_every_command_with_a_sentence() -> None:
     # None is cut, however narrow the terminal of the usual kind is.
     assert "..." not in shown.partition("Commands:")[2]
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_whatever_lists_or_shows_something_can_do_so_in_json() -> None:
+    """`swell call` prints JSON anyway."""
+    commands = {name: program.get_command(click.Context(program), name) for name in COMMANDS}
+    every = {
+        f"{name} {part}".strip(): command
+        for name, whole in commands.items()
+        for part, command in getattr(whole, "commands", {"": whole}).items()
+    }
+    shows = {
+        name: command for name, command in every.items() if re.match("List|Show|Explain|Print", command.help or "")
+    }
+    assert {"app list", "ps", "logs", "why", "usage", "key list"} <= shows.keys()
+    told = {name for name, command in shows.items() if any("--json" in one.opts for one in command.params)}
+    assert shows.keys() - told == set()
 
 
 @pytest.mark.parametrize(

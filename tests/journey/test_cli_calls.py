@@ -9,12 +9,14 @@ import re
 import signal
 import subprocess
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from journey.callers import ask, key
-from private_swell import PrivateSwell, wait_until
+from private_swell import PrivateSwell, unstarted_swell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -166,6 +168,36 @@ def test_a_call_that_takes_long_says_on_a_terminal_what_it_waits_for(shop: Priva
     assert b"Calling shop/Till.count" in said
 
 
+def test_what_takes_long_says_on_a_terminal_what_is_under_way(tmp_path: Path) -> None:
+    path = tmp_path / "shop.py"
+    path.write_text(PROGRAM)
+    with unstarted_swell() as server:
+        for words, title in (
+            (["up", "-d"], "Starting the server"),
+            (["deploy", str(path)], f"Deploying {path}"),
+            (["run", f"{path}::price", "--item", "tea"], "Starting price"),
+            (["down"], "Stopping the server"),
+        ):
+            code, said = on_a_terminal(server, *words)
+            assert (code, title in said) == (0, True), said
+
+
+def on_a_terminal(server: PrivateSwell, *words: str) -> tuple[int, str]:
+    """Exit code of a command, and what its standard error, a terminal, showed."""
+    ours, theirs = pty.openpty()
+    environ = {**server.environ, "TERM": "xterm", "COLUMNS": "200"}
+    with subprocess.Popen(["swell", *words], env=environ, stdout=subprocess.DEVNULL, stderr=theirs) as shown:
+        os.close(theirs)
+        said = b""
+        # Once nobody has it open for writing, reading a terminal is an error.
+        with suppress(OSError):
+            while part := os.read(ours, 4096):
+                said += part
+        shown.wait(120)
+    os.close(ours)
+    return shown.returncode, said.decode()
+
+
 def test_call_prints_items_line_by_line(shop: PrivateSwell) -> None:
     lines = swell(shop, "call", "shop/items", '{"to": 2}').stdout.splitlines()
     assert [json.loads(line) for line in lines] == [{"n": 0}, {"n": 1}]
@@ -209,6 +241,11 @@ def test_the_log_of_one_request(shop: PrivateSwell) -> None:
     both = swell(shop, "logs", "shop", "--since", "10m").stdout
     assert "pricing this one" in both
     assert "pricing another" in both
+    now = time.monotonic()
+    time.sleep(0.5)
+    # By the time it is asked this is later than both.
+    later = swell(shop, "logs", "shop", "--since", f"{time.monotonic() - now:.2f}s")
+    assert (later.returncode, "pricing" in later.stdout) == (0, False), later
     line = json.loads(swell(shop, "logs", "--request", request, "--json").stdout.splitlines()[0])
     assert (line["request"], line["text"]) == (request, "pricing this one")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,26 @@ def test_a_flag_wins_over_the_environment_over_swell_toml_over_pyproject(tmp_pat
     chosen = settings.load({"port": 4, "host": None}, environ, tmp_path)
     assert (chosen.port, chosen.hold_max, chosen.slow_ms, chosen.body_max) == (4, 3, 2, 1)
     assert chosen.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("environ", "home"),
+    [
+        ({"HOME": "/h"}, "/h/.local/state/swell"),
+        ({"HOME": "/h", "XDG_STATE_HOME": "/x"}, "/x/swell"),
+        ({"HOME": "/h", "XDG_STATE_HOME": "/x", "SWELL_HOME": "/s"}, "/s"),
+    ],
+)
+def test_where_nothing_is_said_it_listens_on_this_machine_and_keeps_its_state_where_users_do(
+    environ: dict[str, str], home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XDG_STATE_HOME", "SWELL_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    chosen = settings.load({}, os.environ, EMPTY)
+    assert (chosen.host, chosen.port, chosen.home) == ("127.0.0.1", 8470, home)
+    assert chosen.base_url == "http://127.0.0.1:8470"
 
 
 def test_a_variable_that_looks_like_a_setting_is_told() -> None:
