@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from bench import __main__ as bench
 from bench import door, load
 from bench.one_process import call_in_turn, server
+from bench.row import row, table
 
 REQUEST_RATE = 500.0
 
@@ -97,3 +101,34 @@ def test_what_the_door_costs_is_told_of_neighbours() -> None:
     rows = door.rows_of({name: [us + more for more in slower] for name, us in ways.items()})
     assert [one.median for one in rows] == [31.0, 33.0, 38.0, 30.0, 1.0, 2.0, 5.0, 8.0]
     assert [(one.goal, one.met) for one in rows[-2:]] == [("", None), ("≤ 6", False)]
+
+
+def test_a_figure_is_a_median_with_its_spread_and_says_whether_its_goal_was_met() -> None:
+    wakes = row("wake", "from a template", "ms", [30.0, 10.0, 20.0, 50.0, 40.0], "≤ 29", note="all answered")
+    starts = row("churn", "starts", "1/s", [1500.0], "≥ 1000")
+    assert (wakes.median, wakes.low, wakes.high, wakes.repeats, wakes.met) == (30.0, 20.0, 40.0, 5, False)
+    assert starts.met
+    assert [" ".join(line.split()) for line in table([wakes, starts]).splitlines() if line] == [
+        "measured median 25–75 % n goal note",
+        "wake from a template 30 ms 20–40 5 ≤ 29 ✗ all answered",
+        "churn starts 1,500 1/s 1 ≥ 1000 ✓",
+    ]
+
+
+@pytest.mark.slow
+def test_one_table_is_printed_and_written_beside_it_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the part that takes least, measured for real."""
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    monkeypatch.setattr(bench, "OUT", tmp_path / "out")
+    monkeypatch.setattr("sys.argv", ["bench", "--quick", "--parts", "serve"])
+    assert bench.main() == 0
+    shown = capsys.readouterr().out
+    written = json.loads((tmp_path / "out" / "bench.json").read_bytes())
+    assert (written["quick"], written["failed"]) == (True, {})
+    (told,) = written["rows"]
+    assert (told["part"], told["unit"], told["repeats"]) == ("serve", "s", 3)
+    assert 0 < told["low"] <= told["median"] <= told["high"]
+    assert any(line.startswith("serve ") and told["what"] in line for line in shown.splitlines())
+    assert "written to out/bench.json" in shown
