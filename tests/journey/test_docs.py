@@ -128,6 +128,14 @@ def test_every_page_is_in_the_readme() -> None:
     assert [page.name for page in (ROOT / "docs").glob("*.md") if f"docs/{page.name}" not in shown] == []
 
 
+def test_the_licence_is_the_one_that_is_named() -> None:
+    text = " ".join((ROOT / "LICENSE").read_text().split())
+    assert text.startswith("Apache License Version 2.0, January 2004 http://www.apache.org/licenses/")
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"] == "Apache-2.0"
+    assert (ROOT / "README.md").read_text().rstrip().endswith("Apache-2.0.")
+
+
 def test_every_make_target_is_in_the_readme() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)) - {"help"}
     readme = (ROOT / "README.md").read_text()
