@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from swell.decide.route import Alone, Found, NoRoute, Routes, Row, alone, found_in, near, tagging
+from swell.decide.route import Alone, Found, NoRoute, Routes, Row, alone, found_in, near, tagging, wrong_method
 from swell.model.traffic import Branch
 from swell.model.workload import Method, revision_of
 
@@ -105,7 +105,7 @@ def versions_of(row: Row, method: Method) -> list[Version]:
 def _allowed(found: Told | Found, http_method: str, wanted: str) -> Told | Found | NoRoute:
     if http_method == wanted or (wanted == "GET" and http_method == "HEAD"):
         return found
-    return NoRoute("method_not_allowed", f"This is asked for with {wanted}.", status=405, allow=wanted)
+    return wrong_method(wanted)
 
 
 def _no_path() -> NoRoute:

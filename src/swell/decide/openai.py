@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from swell.decide.route import Found, NoRoute, Routes, Row, found_in, near
+from swell.decide.route import Found, NoRoute, Routes, Row, found_in, near, wrong_method
 from swell.model.openai import PATHS, Api
 
 _MODELS_SHOWN = 10
@@ -41,13 +41,13 @@ def openai(routes: Routes, http_method: str, path: str) -> Listing | Asking | No
     parts = path.removeprefix("/").removesuffix("/")
     api = PATHS.get(parts)
     if api is not None:
-        return Asking(api) if http_method == "POST" else _wrong_method("POST")
+        return Asking(api) if http_method == "POST" else wrong_method("POST")
     first, _, rest = parts.partition("/")
     if first != "models":
         words = f"There is nothing at this path. There are /v1/models and /v1/{', /v1/'.join(PATHS)}."
         return NoRoute("unknown_path", words)
     if http_method not in ("GET", "HEAD"):
-        return _wrong_method("GET")
+        return wrong_method("GET")
     name = unquote(rest)
     if not name:
         return Listing()
@@ -67,10 +67,6 @@ def named(routes: Routes, api: Api, model: str) -> Found | NoRoute:
         words = f"The model {model!r} does not answer here. It does at {' and '.join(others)}."
         return NoRoute("unknown_function", words)
     return _no_model(routes, model)
-
-
-def _wrong_method(wanted: str) -> NoRoute:
-    return NoRoute("method_not_allowed", f"This is asked for with {wanted}.", status=405, allow=wanted)
 
 
 def _no_model(routes: Routes, name: str) -> NoRoute:

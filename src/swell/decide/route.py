@@ -384,6 +384,11 @@ def _no_function(app: str, name: str, workloads: dict[str, Row]) -> str:
     return f"App {app!r} has no function {name!r}.{hint}"
 
 
+def wrong_method(wanted: str) -> NoRoute:
+    """What is there is asked for by another HTTP method."""
+    return NoRoute("method_not_allowed", f"This is asked for with {wanted}.", status=405, allow=wanted)
+
+
 def near(name: str, names: Iterable[str]) -> str:
     """ " Did you mean …?" with the names most like this one; "" when none is."""
     alike = [other for other in names if abs(len(other) - len(name)) <= 4][:NEAR_AMONG]

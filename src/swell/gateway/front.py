@@ -25,14 +25,15 @@ from swell.gateway.heads import UPGRADE_LINES, header_of, request_start
 from swell.gateway.inference import answer_of
 from swell.gateway.openai import Gathering, listed
 from swell.gateway.pool import Pool
+from swell.gateway.refusals import lead_nowhere, no_socket, not_begun, not_posted, not_told, refuse
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
 from swell.model.errors import SwellError
 from swell.model.hosts import is_host
 from swell.model.key import Scope
 from swell.model.openai import PATHS, Api
-from swell.model.variant import base_of, is_variant
-from swell.model.workload import Web, app_of
+from swell.model.variant import is_variant
+from swell.model.workload import app_of
 from swell.wire import inference, openai
 from swell.wire.http import ROOT_PATH, TIMEOUT, TRUSTED, WEB, ErrorShape, error_body
 
@@ -46,8 +47,6 @@ KNOWN_TARGET_MAX = 1024
 """Bytes of a target with parameters with which one is."""
 _HEALTHY = b"ok\n"
 _TRUSTED_LINE = f"{TRUSTED}: 1\r\n".encode()
-_SOCKET_KINDS = ("asgi", "server")
-_ASK_LINE = b"www-authenticate: Bearer\r\n"
 
 Sought = Destination | Told | Listing | Asking
 """What a request may ask for."""
@@ -91,7 +90,7 @@ class Front:
         """True: reachable from elsewhere, so that everything needs the key."""
         self.gathering = {api: Gathering(shared, partial(self._ask, api=api)) for api in PATHS.values()}
         """Requests whose bodies say what they are for, while those are on their way."""
-        self.scraped: Callable[[Request], None] = _nobody
+        self.scraped: Callable[[Request], None] = not_begun
         """Answers those who ask for metrics."""
         self.known: dict[tuple[bytes, bytes], Call] = {}
         """Calls by the host and the target that named them."""
@@ -138,8 +137,7 @@ class Front:
         if face:
             request.error_body = ERROR_BODIES[face]
         if isinstance(found, NoRoute | Asking) and not self.deployed.told.is_set():
-            message = "What is deployed is not known here yet: control has not been heard. Try again in a moment."
-            request.fail(503, "control_down", message, b"retry-after: 1\r\n")
+            not_told(request)
         elif isinstance(found, Found):
             plain = not question or (is_variant(found.workload) and len(target) <= KNOWN_TARGET_MAX)
             plain = plain and target is request.target and len(request.host) <= KNOWN_HOST_MAX
@@ -169,12 +167,9 @@ class Front:
         elif self.locked:
             refused = may_call(_caller(request, shown.holder), ANYTHING, key_needed=True)
             if refused is not None:
-                _refuse(request, refused)
+                refuse(request, refused)
                 return
-        lines = f"allow: {found.allow}\r\n".encode() if found.allow else b""
-        if found.status == 503:
-            lines = b"retry-after: 1\r\n"
-        request.fail(found.status, found.code, found.message, lines)
+        lead_nowhere(request, found)
 
     def _view(self, shown: Pass) -> Routes:
         """What is deployed, for who may not see all of it."""
@@ -213,10 +208,10 @@ class Front:
         else:
             refused = may_call(caller, app, key_needed=self.locked)
         if refused is not None:
-            _refuse(request, refused)
+            refuse(request, refused)
         elif web is None and request.method != b"POST":
-            _not_posted(request)
-        elif web is not None and _no_socket(request, web):
+            not_posted(request)
+        elif web is not None and no_socket(request, web):
             return
         elif self._let_in(request, self._known_by(request, shown) + self._gates_of(unmade.found)) and self._bounded(
             request
@@ -231,7 +226,7 @@ class Front:
         elif not shown.ours:
             refused = may_call(_caller(request, shown.holder), ANYTHING, key_needed=self.locked)
             if refused is not None:
-                _refuse(request, refused)
+                refuse(request, refused)
                 return
         # Before a byte more is kept: whoever may send no more, or no more at a time, need not be heard out.
         if self._let_in(request, shown.gates) and self._bounded(request):
@@ -246,7 +241,7 @@ class Front:
         try:
             model = openai.model_of(b"".join(request.body))
         except SwellError as error:
-            _refuse(request, error)
+            refuse(request, error)
             return
         found = named(self.deployed.routes, api, model)
         if isinstance(found, Found):
@@ -269,12 +264,12 @@ class Front:
             else:
                 refused = may_call(_caller(request, shown.holder), call.app, key_needed=self.locked)
             if refused is not None:
-                _refuse(request, refused)
+                refuse(request, refused)
                 return
             gates = self._known_by(request, shown) + gates
         # Whoever may not call it is not told that it is there.
         if request.method != b"POST":
-            _not_posted(request)
+            not_posted(request)
             return
         if gates and not self._let_in(request, gates):
             return
@@ -290,9 +285,9 @@ class Front:
         caller = _caller(request, shown.holder)
         refused = may_visit(caller, app, key_needed=needed, allowed_hosts=self.hosts)
         if refused is not None:
-            _refuse(request, refused)
+            refuse(request, refused)
             return
-        if _no_socket(request, found.web):
+        if no_socket(request, found.web):
             return
         if not self._let_in(request, self._known_by(request, shown) + self._gates_of(found)):
             return
@@ -315,7 +310,7 @@ class Front:
 
     def _gates_of(self, found: Found) -> tuple[Gate, ...]:
         """The limits of a workload, where it has any."""
-        gate = self.deployed.gates.get(base_of(found.workload))
+        gate = self.deployed.gate(found.workload)
         return () if gate is None else (gate,)
 
     def _known_by(self, request: Request, shown: Pass) -> tuple[Gate, ...]:
@@ -336,8 +331,7 @@ class Front:
             return True
         refusal = let_in(met, self.shared.now())
         if refusal is not None:
-            retry = b"retry-after: %d\r\n" % refusal.retry_after_s
-            request.fail(refusal.status, refusal.code, refusal.message, retry)
+            request.refuse(refusal)
             return False
         request.gates += met
         return True
@@ -383,7 +377,7 @@ class Front:
             caller = _caller(request, shown.holder)
             refused = may_scrape(caller, key_needed=self.locked, allowed_hosts=self.hosts)
             if refused is not None:
-                _refuse(request, refused)
+                refuse(request, refused)
             elif self._let_in(request, shown.gates):
                 self.scraped(request)
         else:
@@ -399,7 +393,7 @@ class Front:
         if not told.open and not (shown.ours and told.row is None):
             refused = may_call(_caller(request, shown.holder), app, key_needed=self.locked)
             if refused is not None:
-                _refuse(request, refused)
+                refuse(request, refused)
                 return
         if told.counts and not self._let_in(request, shown.gates):
             return
@@ -441,11 +435,6 @@ def _caller(request: Request, holder: Holder) -> Caller:
     return Caller(holder, request.host.decode("latin-1"), origins)
 
 
-def _nobody(request: Request) -> None:
-    """Until the gateway has all its parts."""
-    request.fail(503, "control_down", "The gateway has only just begun. Try again in a moment.", b"retry-after: 1\r\n")
-
-
 def _chosen(request: Request, found: Found) -> Found:
     """What is found for this request, of the revisions that it may go to."""
 
@@ -457,23 +446,6 @@ def _chosen(request: Request, found: Found) -> Found:
     return msgspec.structs.replace(
         found, pool=choice.pool, method=method.name, web=method.web, choices=(), cache=method.cache, led=led
     )
-
-
-def _refuse(request: Request, refused: SwellError) -> None:
-    request.fail(refused.status, refused.code, refused.message, _ASK_LINE if refused.status == 401 else b"")
-
-
-def _no_socket(request: Request, web: Web | None) -> bool:
-    """Refuse a WebSocket of what takes none."""
-    if not request.websocket or (web is not None and web.kind in _SOCKET_KINDS):
-        return False
-    words = "Only @asgi_app and @web_server take WebSockets, and this is neither: use HTTP, or stream the answer."
-    request.fail(501, "no_websocket", words)
-    return True
-
-
-def _not_posted(request: Request) -> None:
-    request.fail(405, "method_not_allowed", "Functions are called with POST.", b"allow: POST\r\n")
 
 
 def _seconds(value: bytes) -> float | None:

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 
-from swell.decide.admit import Refusal, held_too_long, unavailable
+from swell.decide.admit import held_too_long, unavailable
 from swell.decide.pick import fills, pick
 from swell.decide.room import Told, ended, given, likeliest
 from swell.gateway.count import Tally
@@ -127,7 +127,7 @@ class Pool:
                 self.add(Replica(self, endpoint))
         if self.closed:
             for request in self.take_held():
-                self._refuse(request, unavailable(self.workload, self.failing, self.retry_after_s))
+                request.refuse(unavailable(self.workload, self.failing, self.retry_after_s))
 
     def take_elsewhere(self, loads: Mapping[str, int]) -> None:
         """What other gateways have in flight, by replica."""
@@ -200,7 +200,7 @@ class Pool:
             waited = f"The deadline of {request.callers_limit} passed while it waited for a free replica."
             request.fail(504, "deadline", waited)
         else:
-            self._refuse(request, held_too_long(self.workload, self.shared.settings.hold_s))
+            request.refuse(held_too_long(self.workload, self.shared.settings.hold_s))
 
     # -- slots ----------------------------------------------------------------------------
 
@@ -335,11 +335,7 @@ class Pool:
             if self.doubted:
                 self.ask()
         else:
-            self._refuse(request, refusal)
-
-    def _refuse(self, request: Request, refusal: Refusal) -> None:
-        retry = b"retry-after: %d\r\n" % refusal.retry_after_s
-        request.fail(refusal.status, refusal.code, refusal.message, retry)
+            request.refuse(refusal)
 
     def _unhold(self, request: Request) -> None:
         self.held.take(request)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
+from swell.decide.admit import Refusal
 from swell.decide.cache import Kept
 from swell.decide.price import marginal
 from swell.gateway.count import Tally
@@ -294,6 +295,10 @@ class Request:
             self.client.cut(self)
             return
         self._say(status, JSON_TYPE, self.error_body(code, message, self.id.decode()), extra)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """End it: there is no room for it now, but later."""
+        self.fail(refusal.status, refusal.code, refusal.message, b"retry-after: %d\r\n" % refusal.retry_after_s)
 
     def answer(self, status: int, content_type: bytes, body: bytes) -> None:
         """End it with an answer of the gateway's own."""

@@ -36,8 +36,7 @@ class Want:
         """One more; or it is refused, where too many wait already."""
         refusal = self.held.refusal(request, self.workload, "", 1)
         if refusal is not None:
-            retry = b"retry-after: %d\r\n" % refusal.retry_after_s
-            request.fail(refusal.status, refusal.code, refusal.message, retry)
+            request.refuse(refusal)
             self._left()
             return
         request.pool = self

@@ -1,0 +1,49 @@
+"""What is a request told that has no way in? An error, and the header lines that go with that."""
+
+from __future__ import annotations
+
+from swell.decide.route import NoRoute, wrong_method
+from swell.gateway.request import Request
+from swell.model.errors import SwellError
+from swell.model.workload import Web
+
+_ASK_LINE = b"www-authenticate: Bearer\r\n"
+_SOCKET_KINDS = ("asgi", "server")
+
+
+def refuse(request: Request, refused: SwellError) -> None:
+    """Its key, host or page may not have it."""
+    request.fail(refused.status, refused.code, refused.message, _ASK_LINE if refused.status == 401 else b"")
+
+
+def lead_nowhere(request: Request, found: NoRoute) -> None:
+    """Nothing is there, or not yet."""
+    lines = f"allow: {found.allow}\r\n".encode() if found.allow else b""
+    if found.status == 503:
+        lines = b"retry-after: 1\r\n"
+    request.fail(found.status, found.code, found.message, lines)
+
+
+def not_posted(request: Request) -> None:
+    """What is called is called with POST."""
+    lead_nowhere(request, wrong_method("POST"))
+
+
+def no_socket(request: Request, web: Web | None) -> bool:
+    """Refuse a WebSocket of what takes none."""
+    if not request.websocket or (web is not None and web.kind in _SOCKET_KINDS):
+        return False
+    words = "Only @asgi_app and @web_server take WebSockets, and this is neither: use HTTP, or stream the answer."
+    request.fail(501, "no_websocket", words)
+    return True
+
+
+def not_told(request: Request) -> None:
+    """Control has not said yet what is deployed."""
+    message = "What is deployed is not known here yet: control has not been heard. Try again in a moment."
+    request.fail(503, "control_down", message, b"retry-after: 1\r\n")
+
+
+def not_begun(request: Request) -> None:
+    """The gateway has not all its parts yet."""
+    request.fail(503, "control_down", "The gateway has only just begun. Try again in a moment.", b"retry-after: 1\r\n")
