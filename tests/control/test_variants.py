@@ -15,7 +15,11 @@ from swell.control.deploying import Deployer
 from swell.control.loop import Loop
 from swell.control.reactor import Reactor
 from swell.control.variants import NEW_S, Variants
+from swell.control.versions import numbered
 from swell.decide.check import check
+from swell.decide.roll import follow
+from swell.decide.route import Found, Routes, route
+from swell.decide.variants import variants, varied
 from swell.engines.fake import FakeEngine
 from swell.model.demand import Demand
 from swell.model.errors import SwellError
@@ -29,7 +33,7 @@ from swell.model.secret import SecretUse
 from swell.model.traffic import ByTag, Traffic
 from swell.model.variant import Parameter, Value
 from swell.model.workload import App, Entry, Environment, Method, Options, Revision, Scaling, Variant, Workload
-from swell.model.world import World
+from swell.model.world import Failures, World
 from swell.store.memory import MemoryStore
 from swell.wire.api import NewVariant, Rescale
 
@@ -283,6 +287,32 @@ def test_a_blue_green_deploy_makes_it_ready_too_and_the_promotion_moves_it() -> 
         assert bundles(made, of(made)) == ["sha256-2"]
 
     play(scenario)
+
+
+def test_a_version_that_does_not_start_with_it_is_reached_and_says_why() -> None:
+    """Its workload has the new version at once, and it goes on with the one before."""
+    world = World(epoch=2)
+    reactor = Reactor(world, Policy(), Prices())
+    reactor.take(NodeSeen(1000.0, Node("n1", 8.0, 9000)))
+    app = numbered(an_app("1"), 1)
+    reactor.take(AppDeployed(1000.0, app))
+    variant = Variants(world, reactor.take, {}, Clock(), MOST, KEEP_S).want(KEY, named("x"))
+    reactor.take(ReplicaAdopted(1000.0, ReplicaSeen(1000.0, "r0-1", Phase.READY, variant.pool, "serving", "n1")))
+    new = numbered(an_app("2"), 2)
+    reactor.take(AppDeployed(1001.0, follow(world, varied(new, variants(world.apps[app.key])))))
+    coming = world.workloads[variant.key].pool
+    assert coming != variant.pool
+    world.failures[coming] = Failures(9, 1001.0, "enter_error", "KeyError: 'x'")
+    reactor.step(1001.0)
+    rows = Routes(reactor.keeper.routes.values())
+
+    def asked(version: str) -> str:
+        found = route(rows, "localhost", f"/call/a{version}/Model.go", "name=x")
+        assert isinstance(found, Found), found
+        return found.pool
+
+    assert (asked(""), asked("@v2")) == (variant.pool, coming)
+    assert "KeyError: 'x'" in reactor.keeper.pools[coming].failing
 
 
 def test_one_that_new_code_cannot_have_is_forgotten() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from swell.decide.retry import closed, failed, restart_at
 from swell.model.key import ApiKey
@@ -97,7 +97,7 @@ class TableKeeper:
             is_class=revision.entry.kind == "cls",
             limits=workload.limits,
             version=workload.version,
-            branches=tuple(self._branch(workload, split) for split in workload.splits),
+            branches=(*(self._branch(workload, split) for split in workload.splits), *self._coming(workload)),
             hash_header=workload.hash_header,
             parameters=() if is_variant(workload.name) else revision.entry.parameters,
         )
@@ -106,6 +106,17 @@ class TableKeeper:
         methods = self.world.revisions[split.revision].entry.methods
         pool = pool_key(workload.key, split.revision)
         return Branch(pool, split.version, methods, split.percent, split.header, split.tag)
+
+    def _coming(self, serving: Workload) -> Iterator[Branch]:
+        """Versions that a variant is to have, by themselves: who asks for one of them waits until it is ready with
+        these parameters, or is told why it does not start. Without parameters each is where its workload is."""
+        workload = self.world.workloads.get(serving.key)
+        if workload is not None and workload is not serving and is_variant(workload.name):
+            versions = {workload.revision: workload.version}
+            versions |= {split.revision: split.version for split in workload.splits}
+            for revision, version in versions.items():
+                if revision not in serving.wants:
+                    yield self._branch(workload, Split(revision, version))
 
 
 def pool_row(world: World, pool: str, policy: Policy) -> PoolRow | None:

@@ -285,9 +285,9 @@ def _varied(routes: Routes, row: Row, pairs: Sequence[tuple[str, str]]) -> Row |
     # A version has an address of its own: so it has with parameters, as far as it can have these.
     own = _tagged(found, f"v{row.version}")
     if own is None and found.version != workloads[row.name].version:
-        # Each set of parameters goes to a new version when that is ready with them.
-        words = f"v{row.version} of {row.name} is not ready with these parameters yet. Try again in a moment."
-        return NoRoute("no_replica", words, status=503)
+        # Each set of parameters goes to a new version by itself: this one went before the others.
+        words = f"v{row.version} of {row.name} is not reached with these parameters now: v{found.version} is."
+        return NoRoute("unknown_version", words)
     if own is None:
         words = f"v{row.version} of {row.name} does not have these parameters, or not of these types."
         return NoRoute("unknown_parameter", words, status=422)

@@ -17,10 +17,8 @@ def refuse(request: Request, refused: SwellError) -> None:
 
 
 def lead_nowhere(request: Request, found: NoRoute) -> None:
-    """Nothing is there, or not yet."""
+    """Nothing is there that can be asked for so."""
     lines = f"allow: {found.allow}\r\n".encode() if found.allow else b""
-    if found.status == 503:
-        lines = b"retry-after: 1\r\n"
     request.fail(found.status, found.code, found.message, lines)
 
 
