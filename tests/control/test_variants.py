@@ -343,6 +343,10 @@ def test_options_are_checked_as_a_deploy_is() -> None:
     async def scenario(made: Deployer) -> None:
         with pytest.raises(SwellError, match="has no power 'gpu'"):
             await made.vary("default", "a", "Model", NewVariant({"name": "x"}, Options(gpu=("L4",))))
+        made.world.apply(NodeSeen(1000.0, Node("n1", 4.0, 4096)))
+        # By the name that people know, not by the one that it has in paths.
+        with pytest.raises(SwellError, match=r'^Model\(name="x"\)\.with_options\(cpu=10000\) can never be placed here'):
+            await made.vary("default", "a", "Model", NewVariant({"name": "x"}, Options(cpu=10_000)))
         with pytest.raises(SwellError, match="There is no app 'b'"):
             await made.vary("default", "b", "Model", NewVariant())
         with pytest.raises(SwellError, match="Model needs name"):

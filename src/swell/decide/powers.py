@@ -95,11 +95,11 @@ def listing(lacks: Sequence[str]) -> str:
 def unmountable(app: App, nodes: Sequence[Node]) -> str | None:
     """Why no node could mount the volumes that a workload names, in words; None when one can (or none is known)."""
     revisions = {revision.id: revision for revision in app.revisions}
-    for workload in app.workloads:
-        lacking = [dict(node.lacks).get("volumes") for node in nodes]
-        if revisions[workload.revision].volumes and lacking and all(lacking):
+    why_not = [dict(node.lacks).get("volumes") for node in nodes]
+    for workload in app.workloads if why_not and all(why_not) else ():
+        if revisions[workload.revision].volumes:
             return (
-                f"{workload.name} names volumes=, and node {nodes[0].id!r} cannot mount them: {lacking[0]}. "
+                f"{workload.written} names volumes=, and node {nodes[0].id!r} cannot mount them: {why_not[0]}. "
                 "Leave volumes= out, or deploy where it can."
             )
     return None
@@ -117,7 +117,7 @@ def unwalled(app: App, nodes: Sequence[Node]) -> str | None:
             node, (layer, *more) = nodes[0], missing[0]
             others = f", and lacks {', '.join(more)}" if more else ""
             return (
-                f"{workload.name} is to run in a sandbox, and node {node.id!r} lacks its layer {layer!r} "
+                f"{workload.written} is to run in a sandbox, and node {node.id!r} lacks its layer {layer!r} "
                 f"({LAYERS[layer]}): {dict(node.lacks)[layer]}{others}. Name it in "
                 "@swell.isolated(optional=…) to do without, or deploy where it is there."
             )
