@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from swell.model.metrics import HELD_SECONDS, REQUEST_SECONDS, Bounded, code_label, error_label, histogram
-from swell.model.request import KeyCount, PoolCount, RequestRecord, failed, notable
+from swell.model.request import KeyCount, PoolCount, RequestRecord, notable
 
 ORDINARY_PER_FLUSH = 50
 """Records kept per pool between two flushes (1 s) of requests that are neither failed, cold nor slow."""
@@ -129,7 +129,7 @@ class Ledger:
         self._by_key: dict[tuple[str, str], KeyTally] = {}
         """By the key's id and the pool."""
 
-    def wants(self, tally: Tally, total_ms: float, status: int, error: str, cold: bool) -> bool:
+    def wants(self, tally: Tally, total_ms: float, status: int, error: str, failed: bool, cold: bool) -> bool:
         """Count a finished request; True when its record is to be kept."""
         if not tally.listed:
             self.list(tally)
@@ -137,8 +137,8 @@ class Ledger:
         tally.count.add(status, error, total_ms / 1e3, cold)
         if cold:
             tally.cold += 1
-        if notable(status, error, cold, total_ms, self.slow_ms):
-            tally.errors += failed(status, error)
+        if notable(failed, cold, total_ms, self.slow_ms):
+            tally.errors += failed
             return True
         tally.ordinary += 1
         return tally.ordinary <= self.ordinary_max

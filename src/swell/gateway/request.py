@@ -382,7 +382,8 @@ class Request:
         total_ms = (now - self.at) * 1e3
         if self.waited:
             pool.tally.count.held.observe((self.assigned_at or now) - self.at)
-        wanted = ledger.wants(pool.tally, total_ms, status, error, self.cold)
+        bad = failed(status, error)
+        wanted = ledger.wants(pool.tally, total_ms, status, error, bad, self.cold)
         if not wanted and not self.key:
             return
         if not self.sent_at:
@@ -390,7 +391,7 @@ class Request:
         elif cpu_us < 0:
             cost_usd = marginal(self.shared.prices, 0.0, now - self.sent_at, pool.memory_mib)
         if self.key:
-            ledger.used(self.key, pool.key, failed(status, error), cpu_us, cost_usd)
+            ledger.used(self.key, pool.key, bad, cpu_us, cost_usd)
         if wanted:
             ledger.keep(
                 RequestRecord(

@@ -26,9 +26,9 @@ def failed(status: int, error: str) -> bool:
     return bool(error) or status >= 500
 
 
-def notable(status: int, error: str, cold: bool, total_ms: float, slow_ms: float) -> bool:
+def notable(failed: bool, cold: bool, total_ms: float, slow_ms: float) -> bool:
     """Is a request worth remembering among many? One that failed, was cold or was slow."""
-    return cold or total_ms >= slow_ms or failed(status, error)
+    return failed or cold or total_ms >= slow_ms
 
 
 class Start(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from swell.model.request import RequestRecord, notable
+from swell.model.request import RequestRecord, failed, notable
 
 MINUTE_S = 60.0
 """Usage and counts are summed into rows of this length…"""
@@ -43,7 +43,7 @@ class Keep(msgspec.Struct, frozen=True):
 
     def notable(self, record: RequestRecord) -> bool:
         """Is it worth keeping beyond the newest of its pool?"""
-        return notable(record.status, record.error, record.cold, record.total_ms, self.slow_ms)
+        return notable(failed(record.status, record.error), record.cold, record.total_ms, self.slow_ms)
 
 
 def minute_of(at: float) -> int:
