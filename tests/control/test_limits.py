@@ -105,6 +105,14 @@ def test_a_workload_has_what_its_program_says_and_the_defaults() -> None:
     }
 
 
+def test_what_each_of_several_gateways_has_for_itself_is_said_to_be_its() -> None:
+    of_each = {"hold_max", "hold_bytes_max", "open_files", "records_per_pool", "response_cache_bytes_max"}
+    for gateways, owned in ((1, set()), (2, of_each)):
+        told = every(Settings(home="/", gateways=gateways), built_limits(), [], [], SERVER)
+        assert {row.name for row in told if row.owner == "each gateway"} == owned
+        assert {row.name for row in told if row.owner == "server"} >= {"body_max", "drain_s"}
+
+
 @pytest.mark.parametrize(
     ("held", "id", "owners"),
     [

@@ -16,6 +16,9 @@ from swell.wire.api import LimitRow
 from swell.wire.settings import Settings
 
 SERVER = "server"
+GATEWAY = "each gateway"
+OF_A_GATEWAY = ("hold_max", "hold_bytes_max", "open_files", "records_per_pool", "response_cache_bytes_max")
+"""Of the server, and of each of its gateways for itself where there are several."""
 NOT_LIMITS = ("port", "grpc_port", "gateways")
 """Settings that are numbers and no limits."""
 CODES: Mapping[str, tuple[str, ...]] = {
@@ -52,7 +55,6 @@ _UNITS = (
     ("_ms", "ms"),
     ("_mib", "MiB"),
     ("_gib", "GiB"),
-    ("max_gib", "GiB"),
     ("_days", "days"),
     ("_s", "s"),
     ("_share", "share"),
@@ -127,6 +129,8 @@ def every(
     """All limits that the holder of a key may know of: the server's, its apps', the keys' that it may manage, is, or
     counts at. Whom a revoked key belongs to has no more of it."""
     rows = [*of_settings(settings), *built]
+    if settings.gateways > 1:
+        rows = [msgspec.structs.replace(row, owner=GATEWAY) if row.name in OF_A_GATEWAY else row for row in rows]
     for app in sorted(apps, key=lambda each: each.key):
         if may_see(holder, app.namespace, app.name):
             rows += of_app(app)

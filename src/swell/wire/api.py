@@ -457,7 +457,7 @@ class LimitRow(msgspec.Struct, frozen=True):
     value: float
     unit: str
     owner: str
-    """"server", a workload, or "key NAME (ID)"."""
+    """"server", "each gateway" (of the server, where it has several), a workload, or "key NAME (ID)"."""
     source: str
     """"default", "flag", "environment", "file:PATH", "program", "@swell.limit", "swell key create", or "fixed"."""
     codes: tuple[str, ...] = ()
