@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from node import Node, alive, call, run
@@ -103,3 +105,59 @@ def test_a_template_whose_threads_never_rest_is_refused_and_all_are_served() -> 
         assert alive(template.pid or 0)
 
     run(scenario)
+
+
+def test_forks_that_wait_for_one_another_are_not_taken_for_one_that_hangs() -> None:
+    """Together they wait for longer than any of them may."""
+
+    async def scenario(node: Node) -> None:
+        source = """
+        import os, threading, time
+        forked = threading.Event()
+        def work():
+            while True:
+                forked.wait()
+                forked.clear()
+                until = time.monotonic() + 1.2
+                while time.monotonic() < until:
+                    pass
+        os.register_at_fork(after_in_parent=forked.set)
+        class C:
+            def load(self):
+                threading.Thread(target=work, daemon=True, name="after each").start()
+            def f(self):
+                return 1
+        """
+        revision = node.revision(source, "C", enter_snap=("load",))
+        template = await node.ready(node.start(revision, role="template"))
+        for fork in [node.start(revision, template=template.replica) for _ in range(6)]:
+            seen = await node.ready(fork)
+            assert "fork" in dict(seen.timings_ms), seen.unforked
+        assert not any(seen.fork_refused for seen in node.seen(template.replica))
+
+    run(scenario, fork_probe_s=4.0)
+
+
+def test_a_first_fork_that_waited_has_all_its_time_to_come_to_life(tmp_path: Path) -> None:
+    async def scenario(node: Node) -> None:
+        source = """
+        import os, threading, time
+        os.register_at_fork(after_in_child=lambda: time.sleep(4))
+        class C:
+            def load(self):
+                def work():
+                    while not os.path.exists({rest!r}):
+                        pass
+                threading.Thread(target=work, daemon=True, name="warming").start()
+            def f(self):
+                return 1
+        """.replace("{rest!r}", repr(str(tmp_path / "rest")))
+        revision = node.revision(source, "C", enter_snap=("load",))
+        template = await node.ready(node.start(revision, role="template"))
+        fork = node.start(revision, template=template.replica)
+        await asyncio.sleep(2.5)
+        (tmp_path / "rest").touch()
+        seen = await node.ready(fork)
+        assert "fork" in dict(seen.timings_ms), seen.unforked
+
+    run(scenario, fork_probe_s=6.0)

@@ -56,6 +56,8 @@ class Child:
     """It said that it did all there was to do before its end."""
     snapped = False
     """Its start-up code ran, or runs, in a template, which has loaded what it found in volumes."""
+    unanswered = 0
+    """Forks that were ordered of a template, and of which it said nothing yet."""
 
     def __init__(
         self, id: str, pool: str, role: Role, template: str | None, startup_timeout_s: float, ordered_at: float

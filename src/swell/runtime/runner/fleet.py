@@ -408,6 +408,7 @@ class Fleet:
             self.forks.flush(child)
 
     def _forked(self, template: Child, message: Forked, pidfd: int | None) -> None:
+        self.forks.confirmed(template, message.replica)
         pid = message.pid
         if template.isolated:
             if pidfd is None:
@@ -437,7 +438,6 @@ class Fleet:
         elif pidfd is not None:
             # It was ready, and said who it is, before its template had come back from the fork.
             os.close(pidfd)
-        self.forks.confirmed(child)
 
     def unheard(self, child: Child) -> None:
         """Its channel broke. It connects again if it lives; if not, its end is noticed elsewhere."""

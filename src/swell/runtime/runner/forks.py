@@ -69,16 +69,19 @@ class Forks:
         while template.waiting and self._free(template):
             self._fork(template, template.waiting.pop(0))
 
-    def confirmed(self, child: Child) -> None:
+    def confirmed(self, template: Child, replica: str) -> None:
         """The template said that it forked."""
-        child.cancel_timer("confirm")
-        template = self._template(child)
-        if template is not None:
-            template.forking.discard(child.id)
-            self.flush(template)
+        self._answered(template)
+        template.forking.discard(replica)
+        child = self.starter.children.get(replica)
+        if child is not None and child.template == template.id and "probe" in child.timers:
+            # It may have waited for threads to rest: the time in which it has to come to life begins now.
+            self._probe(template, child)
+        self.flush(template)
 
     def unforked(self, template: Child, replica: str, why: str) -> None:
         """The template said that it must not be forked."""
+        self._answered(template)
         template.forking.discard(replica)
         child = self.starter.children.get(replica)
         # It may have been given up meanwhile, and be a fresh process.
@@ -148,12 +151,27 @@ class Forks:
             template.forking.discard(child.id)
             self.endings.again(child, f"template {template.id} could not be told to fork: {error}")
             return
-        child.after(self.probe_s, "confirm", lambda: self._unconfirmed(template))
+        template.unanswered += 1
+        if template.unanswered == 1:
+            self._expect(template)
         if template.probe is ForkProbe.UNTRIED:
             template.probe = ForkProbe.RUNNING
-            child.after(self.probe_s, "probe", lambda: self._overdue(template, child))
+            self._probe(template, child)
 
-    def _unconfirmed(self, template: Child) -> None:
+    def _answered(self, template: Child) -> None:
+        """It goes on to what it was ordered next: that may have waited for others, and has all its time from now on."""
+        template.unanswered = max(0, template.unanswered - 1)
+        template.cancel_timer("answer")
+        if template.unanswered:
+            self._expect(template)
+
+    def _expect(self, template: Child) -> None:
+        template.after(self.probe_s, "answer", lambda: self._unanswered(template))
+
+    def _probe(self, template: Child, child: Child) -> None:
+        child.after(self.probe_s, "probe", lambda: self._overdue(template, child))
+
+    def _unanswered(self, template: Child) -> None:
         """It hangs in fork() itself, and so does all that waits for it: `over` will start that fresh."""
         template.probe = ForkProbe.PASSED
         template.fork_refused = f"it did not come back from a fork within {self.probe_s:g} s"
