@@ -194,25 +194,16 @@ class Control:
 
 
 def built_limits() -> list[LimitRow]:
-    """Limits that are no settings: what this build, or this machine, has."""
+    """Limits that are no settings: what its adapters, and this machine, have."""
     import resource
 
     from swell.api.routes import JSON_MAX
     from swell.control.limits import fixed
-    from swell.decide.cache import ANSWER_MAX, BODY_MAX
-    from swell.model.limits import SECONDS_MAX
     from swell.store.blobs import BLOB_MAX
-    from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT
 
     return [
-        fixed("head_max", HEADER_MAX, "bytes", "headers_too_large"),
-        fixed("headers_max", HEADERS_MAX_COUNT, "headers", "headers_too_large"),
         fixed("api_body_max", JSON_MAX, "bytes", "body_too_large"),
         fixed("blob_max", BLOB_MAX, "bytes", "blob_too_large"),
-        # Beyond these it is answered as without @swell.cached.
-        fixed("cached_body_max", BODY_MAX, "bytes"),
-        fixed("cached_answer_max", ANSWER_MAX, "bytes"),
-        fixed("longest_time_s", SECONDS_MAX, "s", "invalid", "bad_limit"),
         # Raised to the hard limit at start; each client needs up to two. `ulimit -Hn` is where it is said.
         fixed("open_files", resource.getrlimit(resource.RLIMIT_NOFILE)[0], "files", "busy"),
     ]

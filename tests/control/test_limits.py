@@ -8,8 +8,11 @@ import msgspec
 import pytest
 
 from journey.test_docs_wire import documented
+from swell import wire
 from swell.control.limits import NOT_LIMITS, every, of_app, of_settings, unit_of
+from swell.decide import cache, lineage
 from swell.decide.access import SERVER, Holder, Key
+from swell.model import limits, secret, variant, volume
 from swell.model.key import ApiKey, scope_of
 from swell.model.limits import Limits
 from swell.model.policy import Policy
@@ -68,6 +71,43 @@ def test_every_number_among_the_settings_is_a_limit_with_its_unit() -> None:
         ("cache_days", "days"),
     ):
         assert listed[name].unit == unit
+
+
+BUILT_IN = {
+    "head_max": wire.http.HEADER_MAX,
+    "headers_max": wire.http.HEADERS_MAX_COUNT,
+    "openai_body_max": wire.openai.BODY_MAX,
+    "websocket_message_max": wire.websocket.MESSAGE_MAX,
+    "cached_answer_max": cache.ANSWER_MAX,
+    "longest_time_s": limits.SECONDS_MAX,
+    "batch_size_max": limits.BATCH_SIZE_MAX,
+    "parameters_max": variant.PARAMETERS_BYTES_MAX,
+    "keys_in_row_max": lineage.LINEAGE_MAX,
+    "secret_max": secret.BYTES_MAX,
+    "secret_variables_max": secret.KEYS_MAX,
+    "volume_path_max": volume.PATH_MAX,
+    "bundle_max": limits.BUNDLE_MAX,
+    "import_timeout_s": limits.IMPORT_TIMEOUT_S,
+    "build_timeout_s": limits.BUILD_TIMEOUT_S,
+    "shell_session_s": wire.shell.SESSION_S,
+    "log_line_max": wire.loglines.LINE_MAX,
+    "replica_processes_max": limits.PROCESSES_MAX,
+    "sandbox_processes_max": limits.SANDBOX_PROCESSES_MAX,
+    "sandbox_memory_mib": limits.SANDBOX_MEMORY_MIB,
+    "sandbox_scratch_max_mib": limits.SANDBOX_SCRATCH_MAX_MIB,
+}
+"""What callers and authors are refused by, or cut at, without anybody having set it."""
+
+
+def test_what_nobody_can_set_is_listed_with_the_value_that_holds() -> None:
+    listed = {row.name: (row.value, row.owner, row.source) for row in rows()}
+    assert {name: listed.get(name) for name in BUILT_IN} == {
+        name: (value, "server", "fixed") for name, value in BUILT_IN.items()
+    }
+    assert listed["blob_max"][2] == listed["api_body_max"][2] == listed["open_files"][2] == "fixed"
+    assert [row.name for row in rows() if row.owner == "server"] == list(
+        dict.fromkeys(row.name for row in rows() if row.owner == "server")
+    ), "none twice"
 
 
 def test_a_value_says_where_it_comes_from(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_version_1_writes_each_limit_into_its_controller(tmp_path: Path) -> None
     group = cgroup.find("swell-x", *fake_v1(tmp_path)).create("r1-1", LIMITED)
     assert (tmp_path / "memory/swell-x/r1-1/memory.limit_in_bytes").read_text() == str(64 * 2**20)
     assert (tmp_path / "cpu/swell-x/r1-1/cpu.cfs_quota_us").read_text() == "50000"
-    assert (tmp_path / "pids/swell-x/r1-1/pids.max").read_text() == str(cgroup.PIDS_MAX)
+    assert (tmp_path / "pids/swell-x/r1-1/pids.max").read_text() == str(cgroup.PROCESSES_MAX)
     assert group.applied == ("4096 processes (cgroup v1)", "memory 64 MiB (cgroup v1)", "cpu 0.5 cores (cgroup v1)")
     assert {Path(p).name for p in group.membership} == {"tasks"}
     assert len(group.membership) == len(cgroup.CONTROLLERS)
@@ -148,7 +148,7 @@ def test_cpu_above_the_limit_has_to_wait(groups: Groups) -> None:
 
 
 def test_there_are_no_more_processes_than_the_limit(groups: Groups, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cgroup, "PIDS_MAX", 20)
+    monkeypatch.setattr(cgroup, "PROCESSES_MAX", 20)
     group = groups.create("r1-5", Needs())
     code = (
         "import os, signal, sys\nmade = []\ntry:\n"

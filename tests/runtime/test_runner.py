@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from node import Node, alive, call, run, settings_json, within
 
+from swell.model.limits import PROCESSES_MAX
 from swell.model.policy import Policy
 from swell.model.replica import Phase
 from swell.model.request import Usage
@@ -68,9 +69,9 @@ def test_a_replica_is_limited_and_finds_a_clean_environment(monkeypatch: pytest.
             assert around["stdin"] == "/dev/null"
             assert set(limits.RLIMITS_APPLIED) <= set(seen.applied)
             if can_group():
-                assert kernels_limits(node, seen.replica, around["groups"]) == (512 << 20, 50_000, cgroup.PIDS_MAX)
+                assert kernels_limits(node, seen.replica, around["groups"]) == (512 << 20, 50_000, PROCESSES_MAX)
                 version = "cgroup v1" if "memory:" in around["groups"] else "cgroup v2"
-                words = (f"{cgroup.PIDS_MAX} processes", "memory 512 MiB", "cpu 0.5 cores")
+                words = (f"{PROCESSES_MAX} processes", "memory 512 MiB", "cpu 0.5 cores")
                 assert {f"{said} ({version})" for said in words} <= set(seen.applied)
             else:
                 assert any(said.startswith("no memory limit") for said in seen.applied)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import swell
+from swell.model.limits import BUNDLE_MAX
 from swell.sdk import bundle
 from swell.sdk.disk import LocalPath
 from swell.sdk.patterns import ignored
@@ -76,7 +77,7 @@ def test_a_file_travels_alone_and_a_package_as_a_whole(tmp_path: Path) -> None:
 
 
 def test_too_much_source_names_the_biggest_files(tmp_path: Path) -> None:
-    for name, size in (("small", 10), ("huge", bundle.SIZE_MAX), ("big", 1 << 20)):
+    for name, size in (("small", 10), ("huge", BUNDLE_MAX), ("big", 1 << 20)):
         with (tmp_path / name).open("wb") as file:
             file.truncate(size)
     with pytest.raises(swell.Error, match=r"Biggest: huge \(64\.0 MiB\), big \(1\.0 MiB\)") as raised:

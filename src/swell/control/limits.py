@@ -6,13 +6,18 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from swell.decide import cache
 from swell.decide.access import Holder, may_manage, may_see
-from swell.decide.lineage import lineage
+from swell.decide.lineage import LINEAGE_MAX, lineage
+from swell.model import limits, secret, volume
 from swell.model.key import ApiKey
 from swell.model.limits import Limits
-from swell.model.variant import is_variant
+from swell.model.variant import PARAMETERS_BYTES_MAX, is_variant
 from swell.model.workload import NO_OPTIONS, App, Revision, Scaling, Workload, shown
+from swell.wire import openai, shell, websocket
 from swell.wire.api import LimitRow
+from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT
+from swell.wire.loglines import LINE_MAX
 from swell.wire.settings import Settings
 
 SERVER = "server"
@@ -82,8 +87,41 @@ def of_settings(settings: Settings) -> Iterator[LimitRow]:
 
 
 def fixed(name: str, value: float, unit: str, *codes: str) -> LimitRow:
-    """Of the server, as it is built."""
+    """Of the server; it cannot be set."""
     return LimitRow(name, value, unit, SERVER, "fixed", codes)
+
+
+def of_build() -> Iterator[LimitRow]:
+    """Of the server, as every one of this version has them, whatever its machine and its adapters."""
+    yield fixed("head_max", HEADER_MAX, "bytes", "headers_too_large")
+    yield fixed("headers_max", HEADERS_MAX_COUNT, "headers", "headers_too_large")
+    yield fixed("openai_body_max", openai.BODY_MAX, "bytes", "body_too_large")
+    # Over it the session is closed, with 1009.
+    yield fixed("websocket_message_max", websocket.MESSAGE_MAX, "bytes")
+    # Beyond these it is answered as without @swell.cached.
+    yield fixed("cached_body_max", cache.BODY_MAX, "bytes")
+    yield fixed("cached_answer_max", cache.ANSWER_MAX, "bytes")
+    yield fixed("longest_time_s", limits.SECONDS_MAX, "s", "invalid", "bad_limit")
+    yield fixed("batch_size_max", limits.BATCH_SIZE_MAX, "inputs", "invalid")
+    yield fixed("batch_wait_max_ms", limits.BATCH_WAIT_MS_MAX, "ms", "invalid")
+    yield fixed("parameters_max", PARAMETERS_BYTES_MAX, "bytes", "bad_parameter")
+    yield fixed("keys_in_row_max", LINEAGE_MAX, "keys", "invalid")
+    yield fixed("secret_max", secret.BYTES_MAX, "bytes", "invalid")
+    yield fixed("secret_variables_max", secret.KEYS_MAX, "variables", "invalid")
+    # The oldest goes.
+    yield fixed("secret_versions_kept", secret.VERSIONS_KEPT, "versions")
+    yield fixed("volume_path_max", volume.PATH_MAX, "bytes", "bad_path")
+    # What is source is refused where it is.
+    yield fixed("bundle_max", limits.BUNDLE_MAX, "bytes")
+    yield fixed("import_timeout_s", limits.IMPORT_TIMEOUT_S, "s", "import")
+    yield fixed("build_timeout_s", limits.BUILD_TIMEOUT_S, "s", "environment")
+    yield fixed("shell_session_s", shell.SESSION_S, "s", "deadline")
+    # The rest of a line is cut.
+    yield fixed("log_line_max", LINE_MAX, "characters")
+    yield fixed("replica_processes_max", limits.PROCESSES_MAX, "processes")
+    yield fixed("sandbox_processes_max", limits.SANDBOX_PROCESSES_MAX, "processes")
+    yield fixed("sandbox_memory_mib", limits.SANDBOX_MEMORY_MIB, "MiB")
+    yield fixed("sandbox_scratch_max_mib", limits.SANDBOX_SCRATCH_MAX_MIB, "MiB")
 
 
 def of_app(app: App) -> Iterator[LimitRow]:
@@ -128,7 +166,7 @@ def every(
 ) -> list[LimitRow]:
     """All limits that the holder of a key may know of: the server's, its apps', the keys' that it may manage, is, or
     counts at. Whom a revoked key belongs to has no more of it."""
-    rows = [*of_settings(settings), *built]
+    rows = [*of_settings(settings), *of_build(), *built]
     if settings.gateways > 1:
         rows = [msgspec.structs.replace(row, owner=GATEWAY) if row.name in OF_A_GATEWAY else row for row in rows]
     for app in sorted(apps, key=lambda each: each.key):
@@ -142,9 +180,9 @@ def every(
     return rows
 
 
-def _of_limits(limits: Limits, owner: str, source: str) -> Iterator[LimitRow]:
-    for name in limits.__struct_fields__:
-        value = limits.burst_max if name == "burst" and limits.rate_per_s else getattr(limits, name)
+def _of_limits(held: Limits, owner: str, source: str) -> Iterator[LimitRow]:
+    for name in held.__struct_fields__:
+        value = held.burst_max if name == "burst" and held.rate_per_s else getattr(held, name)
         if value:
             yield _row(name, value, owner, source)
 

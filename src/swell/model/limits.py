@@ -22,6 +22,20 @@ BYTES_MAX = 1 << 40
 BATCH_SIZE_MAX = 1000
 BATCH_WAIT_MS_MAX = 600_000
 """Ten minutes: a batch of a dear model may be worth waiting for, a lost one is not."""
+BUNDLE_MAX = 64 * 1024 * 1024
+"""Bytes of all files of one program's source together."""
+IMPORT_TIMEOUT_S = 60.0
+"""For importing what is to be deployed."""
+BUILD_TIMEOUT_S = 1800.0
+"""For installing an environment's packages."""
+PROCESSES_MAX = 4096
+"""Processes and threads one replica may have."""
+SANDBOX_PROCESSES_MAX = 512
+"""The same of one in a sandbox."""
+SANDBOX_MEMORY_MIB = 1024
+"""What a sandboxed replica may use that has no limit of its own; one that asks for much gets twice that."""
+SANDBOX_SCRATCH_MAX_MIB = 512
+"""Of its /tmp: a quarter of its memory, and no more than this."""
 HTTP_METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
 """Of a function that is a web endpoint."""
 

@@ -11,11 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from swell.model.errors import SwellError
+from swell.model.limits import BUNDLE_MAX
 from swell.sdk import shadow
 from swell.sdk.disk import LocalPath, files
-
-SIZE_MAX = 64 * 1024 * 1024
-"""Bytes of all files of one bundle together."""
 
 
 class Bundle(NamedTuple):
@@ -74,12 +72,12 @@ def gather(entries: list[LocalPath]) -> dict[str, Path]:
 def pack(contents: Mapping[str, Path]) -> Bundle:
     """The files as a .tar.gz. Neither the order, nor times, nor owners change it."""
     sizes = {place: path.stat().st_size for place, path in contents.items()}
-    if sum(sizes.values()) > SIZE_MAX:
+    if sum(sizes.values()) > BUNDLE_MAX:
         biggest = sorted(sizes, key=lambda place: -sizes[place])[:5]
         listed = ", ".join(f"{place} ({sizes[place] / 2**20:.1f} MiB)" for place in biggest)
         raise SwellError(
             "bundle_too_large",
-            f"The source is {sum(sizes.values()) / 2**20:.1f} MiB; at most {SIZE_MAX // 2**20} MiB travel. Biggest: "
+            f"The source is {sum(sizes.values()) / 2**20:.1f} MiB; at most {BUNDLE_MAX // 2**20} MiB travel. Biggest: "
             f"{listed}. Leave files out with ignore=, or load them from where they are.",
             status=413,
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from swell.model.errors import SwellError
+from swell.model.limits import IMPORT_TIMEOUT_S
 from swell.model.orders import BuildReport
 from swell.model.workload import Environment, Revision
 from swell.runtime.runner import build_calls, bundle, cache, commands, environment, launching
@@ -24,7 +25,6 @@ from swell.wire.paths import Home
 
 log = logging.getLogger("swell.runner")
 
-IMPORT_TIMEOUT_S = 60.0
 IMPORTED_KEPT = 1000
 """Imports that are known to work and not tried again."""
 INTERNAL = (

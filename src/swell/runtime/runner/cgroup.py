@@ -15,11 +15,10 @@ from pathlib import Path
 
 import msgspec
 
+from swell.model.limits import PROCESSES_MAX
 from swell.model.resources import Needs
 
 CONTROLLERS = ("memory", "cpu", "cpuacct", "pids")
-PIDS_MAX = 4096
-"""Processes and threads one replica may have."""
 _PERIOD_US = 100_000
 _QUOTA_MIN_US = 1_000
 _READ_BYTES = 64 * 1024
@@ -40,7 +39,7 @@ class Groups(msgspec.Struct, frozen=True):
         for folder in dict.fromkeys(group.folders.values()):
             with suppress(FileExistsError):
                 os.mkdir(folder)
-        applied, unmet = _limit(group, needs, processes or PIDS_MAX, self.missing)
+        applied, unmet = _limit(group, needs, processes or PROCESSES_MAX, self.missing)
         return msgspec.structs.replace(group, applied=applied, unmet=unmet)
 
     def open(self, name: str) -> Group:

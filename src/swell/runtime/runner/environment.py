@@ -24,6 +24,7 @@ import msgspec
 
 import swell
 from swell.model.errors import SwellError
+from swell.model.limits import BUILD_TIMEOUT_S
 from swell.model.workload import CALLER_REQUIREMENT, Environment
 from swell.runtime.runner import commands
 from swell.runtime.runner.processes import Reaper
@@ -37,7 +38,6 @@ LOCK = "swell-lock.txt"
 _MARKER = "swell-complete"
 _PROBE = "import sys, swell.runtime, msgspec, httptools; print('%d.%d' % sys.version_info[:2])"
 _PROBE_TIMEOUT_S = 30.0
-_BUILD_TIMEOUT_S = 1800.0
 _builds: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 """Environments that are being built, or waited for."""
 
@@ -124,7 +124,7 @@ async def _build(
             output.append(line)
             heard(line)
 
-        status = await commands.run(reaper, [*_uv(), *words], environ, both, _BUILD_TIMEOUT_S)
+        status = await commands.run(reaper, [*_uv(), *words], environ, both, BUILD_TIMEOUT_S)
         if status != 0:
             said = _failure(environment, words[0], status, output)
             raise SwellError("environment", said, detail="\n".join(output))
@@ -173,7 +173,7 @@ async def _matching(environment: Environment, reaper: Reaper, server: Mapping[st
 def _failure(environment: Environment, step: str, status: int | None, output: list[str]) -> str:
     """`step` is uv's command; "venv" is the one that looks for the interpreter."""
     if status is None:
-        return f"Installing the packages took longer than {_BUILD_TIMEOUT_S:g} s and was given up."
+        return f"Installing the packages took longer than {BUILD_TIMEOUT_S:g} s and was given up."
     if step == "venv":
         return (
             f"Python {environment.python} is not on the server and could not be had: the installer's words say why. "

@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 
 from swell.model.errors import SwellError
 from swell.model.events import ReplicaSeen
+from swell.model.limits import SANDBOX_PROCESSES_MAX
 from swell.model.orders import Order, StartOrder, StopOrder
 from swell.model.replica import Phase
 from swell.model.request import Usage
@@ -29,7 +30,7 @@ from swell.runtime.runner.launching import ChildFds
 from swell.runtime.runner.meter import Meter
 from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.sandbox import start
-from swell.runtime.runner.sandbox.maker import PROCESSES_MAX, Sandboxes, bounded
+from swell.runtime.runner.sandbox.maker import Sandboxes, bounded
 from swell.runtime.runner.sandbox.start import Command
 from swell.runtime.runner.secrets import Confiding
 from swell.runtime.runner.spool import LogPipe, Spool
@@ -262,7 +263,7 @@ class Fleet:
         child.forked = False
         child.early = None
         needs = bounded(revision.needs, revision.isolation)
-        child.group = self.groups.create(child.group_name, needs, PROCESSES_MAX if child.isolated else None)
+        child.group = self.groups.create(child.group_name, needs, SANDBOX_PROCESSES_MAX if child.isolated else None)
         bounds, said = limits.address_space(needs.memory_limit_mib if "memory" in child.group.unmet else None)
         child.rlimits = (*limits.RLIMITS, *bounds)
         mounted = tuple(f"volume {m.name} v{m.version} at {m.path}" for m in self.mounting.equip(child))

@@ -14,6 +14,7 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.model.isolation import LAYERS, Isolation
+from swell.model.limits import SANDBOX_MEMORY_MIB, SANDBOX_PROCESSES_MAX, SANDBOX_SCRATCH_MAX_MIB
 from swell.model.resources import Needs
 from swell.model.workload import Revision
 from swell.runtime.runner.cgroup import Group, Groups
@@ -25,11 +26,6 @@ from swell.wire.paths import Home
 
 log = logging.getLogger("swell.runner")
 
-PROCESSES_MAX = 512
-"""Processes and threads one sandboxed replica may have."""
-MEMORY_LIMIT_MIB = 1024
-"""What a sandboxed replica may use that has no limit of its own; one that asks for much gets twice that."""
-SCRATCH_MAX_MIB = 512
 _LIMITED = ("memory", "pids")
 _NOTHING = view.View((), (), ("/tmp",))
 _LOOK_S = 0.005
@@ -39,7 +35,7 @@ def bounded(needs: Needs, isolation: Isolation | None) -> Needs:
     """What a replica needs; in a sandbox always with a limit for its memory."""
     if isolation is None or needs.memory_limit_mib is not None:
         return needs
-    return msgspec.structs.replace(needs, memory_limit_mib=max(MEMORY_LIMIT_MIB, 2 * needs.memory_mib))
+    return msgspec.structs.replace(needs, memory_limit_mib=max(SANDBOX_MEMORY_MIB, 2 * needs.memory_mib))
 
 
 class Sandboxes:
@@ -113,7 +109,9 @@ class Sandboxes:
             layers=self._had(isolation),
             view=view.of(seen, python, folder, self.home, environ.get("TMPDIR", "")),
             root=str(self.home.empty),
-            scratch_mib=min(SCRATCH_MAX_MIB, (bounded(revision.needs, isolation).memory_limit_mib or 0) // 4 or 1),
+            scratch_mib=min(
+                SANDBOX_SCRATCH_MAX_MIB, (bounded(revision.needs, isolation).memory_limit_mib or 0) // 4 or 1
+            ),
             privileged=self._privileged,
             mounts=mounts,
         )
@@ -129,7 +127,7 @@ class Sandboxes:
         around = self.around(revision, python, folder, environ)
         self._checks += 1
         needs = bounded(revision.needs, revision.isolation)
-        group = self._groups.create(f"check-{self._checks}", needs, PROCESSES_MAX)
+        group = self._groups.create(f"check-{self._checks}", needs, SANDBOX_PROCESSES_MAX)
         try:
             yield around, group.membership
         finally:
