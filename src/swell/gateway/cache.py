@@ -12,8 +12,8 @@ from functools import partial
 
 from swell.decide.cache import ANSWER_MAX, BODY_MAX, Kept, Wish, key_of, may_keep, wish_of
 from swell.decide.route import Found
-from swell.gateway.count import Tally
-from swell.gateway.heads import CONTINUE, CRLF
+from swell.gateway.bodies import Bodies
+from swell.gateway.heads import CRLF
 from swell.gateway.pool import Pool
 from swell.gateway.request import Framing, Request, TunnelSide
 from swell.gateway.shared import Shared
@@ -57,15 +57,13 @@ class Cache:
         return Cached(self, pool, found, found.cache)
 
 
-class Cached:
+class Cached(Bodies):
     """The way to a method whose answers are kept. Requests are in it while their bodies come, and while they wait for
-    the answer of another; their bytes are counted with those of all that is held."""
-
-    native = True
+    the answer of another."""
 
     def __init__(self, cache: Cache, pool: Pool, found: Found, caching: Caching) -> None:
+        super().__init__(cache.shared)
         self.cache = cache
-        self.shared = cache.shared
         self.pool = pool
         self.caching = caching
         self.vary = tuple(name.encode() for name in caching.vary)
@@ -74,7 +72,7 @@ class Cached:
         # As whoever counts and ends requests knows a pool.
         self.key, self.workload, self.memory_mib = pool.key, pool.workload, pool.memory_mib
         self.timeout_s, self.limit, self.limit_line = pool.timeout_s, pool.limit, pool.limit_line
-        self.tally: Tally | None = pool.tally
+        self.tally = pool.tally
 
     def submit(self, request: Request) -> None:
         """Take in a request, with as much of its body as came with it."""
@@ -83,27 +81,18 @@ class Cached:
         elif request.complete:
             self._ask(request)
         else:
-            request.wait_at_most(self.shared.settings.hold_s)
-            if request.expects and not request.size:
-                request.client.write(CONTINUE)
-                request.expects = False
-            self.grown(request)
+            self.gather(request)
 
     def grown(self, request: Request) -> None:
         """More of its body came."""
         self.count(request)
-        too_much = request.size > BODY_MAX or self.shared.held_bytes > self.shared.settings.hold_bytes_max
+        too_much = request.size > BODY_MAX or self.full
         if not (too_much or request.complete) or self._moved(request):
             return
         if too_much:
             self._pass_on(request)
         else:
             self._ask(request)
-
-    def count(self, request: Request) -> None:
-        """What came of its body is held here."""
-        self.shared.held_bytes += request.size - request.held_bytes
-        request.held_bytes = request.size
 
     def overdue(self, request: Request, now: float) -> None:
         """It waited for its body, or for the answer of another, for as long as it may. Of its own a call may take
@@ -117,12 +106,6 @@ class Cached:
             seat = request.gates[-1]
             seat.leave()
             self._go_on(request, None)
-
-    def drop(self, request: Request) -> None:
-        """It is over, or goes on."""
-        self.shared.wheel.discard(request)
-        self.shared.held_bytes -= request.held_bytes
-        request.held_bytes = 0
 
     def _moved(self, request: Request) -> bool:
         """Whether its pool lost the traffic while it was here; it came in anew then."""

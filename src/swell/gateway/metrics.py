@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Coroutine, Iterator
+from collections.abc import Collection, Iterator
 
 from swell.gateway.client import Client
 from swell.gateway.deployed import Deployed
@@ -60,16 +60,11 @@ class Scraping:
         self.clients = clients
         self.version = version
         self.name = name
-        link.asked_metrics = lambda ask: self._do(self._tell(ask))
+        link.asked_metrics = lambda ask: self.shared.do(self._tell(ask))
 
     def answer(self, request: Request) -> None:
         """Once the others have told theirs."""
-        self._do(self._answer(request))
-
-    def _do(self, work: Coroutine[None, None, None]) -> None:
-        task = self.shared.loop.create_task(work)
-        self.shared.tasks.add(task)
-        task.add_done_callback(self.shared.tasks.discard)
+        self.shared.do(self._answer(request))
 
     async def _answer(self, request: Request) -> None:
         others = await self.link.ask_metrics(wait_s(request.head))

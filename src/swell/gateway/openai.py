@@ -8,8 +8,8 @@ import msgspec
 
 from swell.decide.openai import Listing
 from swell.decide.route import Routes
-from swell.gateway.count import Tally
-from swell.gateway.heads import CONTINUE, JSON_TYPE
+from swell.gateway.bodies import Bodies
+from swell.gateway.heads import JSON_TYPE
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
 from swell.model.workload import shown
@@ -22,21 +22,11 @@ _TOO_LARGE = (
 _TOO_MUCH = "The gateway holds as many bytes of requests as it may (hold_bytes_max). Try again in a moment."
 
 
-class Gathering:
-    """Requests whose bodies are on their way: to the client's connection, the pool that each is in.
-
-    Their bytes are counted with those of all that is held.
-    """
-
-    key = limit = ""
-    native = True
-    memory_mib = 0
-    timeout_s = 0.0
-    limit_line = b""
-    tally: Tally | None = None
+class Gathering(Bodies):
+    """Requests whose bodies are on their way, and say what they are for."""
 
     def __init__(self, shared: Shared, then: Callable[[Request], None]) -> None:
-        self.shared = shared
+        super().__init__(shared)
         self.then = then
         """Is given each request whose body is here."""
 
@@ -49,20 +39,14 @@ class Gathering:
             self.then(request)
             return
         request.pool = self
-        request.wait_at_most(self.shared.settings.hold_s)
-        if request.expects and not request.size:
-            request.client.write(CONTINUE)
-            request.expects = False
-        self.grown(request)
+        self.gather(request)
 
     def grown(self, request: Request) -> None:
         """More of its body came."""
-        more = request.size - request.held_bytes
-        request.held_bytes += more
-        self.shared.held_bytes += more
+        self.count(request)
         if request.size > BODY_MAX:
             request.fail(413, "body_too_large", _TOO_LARGE)
-        elif self.shared.held_bytes > self.shared.settings.hold_bytes_max:
+        elif self.full:
             request.fail(429, "too_many_held", _TOO_MUCH, b"retry-after: 1\r\n")
         elif request.complete:
             self.drop(request)
@@ -72,12 +56,6 @@ class Gathering:
     def overdue(self, request: Request, now: float) -> None:
         """End one whose body is not here after all the time that a request may wait."""
         request.body_overdue(now)
-
-    def drop(self, request: Request) -> None:
-        """It is over, or goes on."""
-        self.shared.wheel.discard(request)
-        self.shared.held_bytes -= request.held_bytes
-        request.held_bytes = 0
 
 
 def listed(asked: Listing, routes: Routes, sees: Callable[[str, str], bool]) -> tuple[int, bytes, bytes]:

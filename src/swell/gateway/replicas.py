@@ -7,7 +7,6 @@ or cannot be reached. Whose turn it is there is for its pool to say.
 from __future__ import annotations
 
 import math
-from collections.abc import Coroutine
 from typing import Protocol
 
 from swell.decide.room import ASKED_MAX, Room, Told, refused, unknown
@@ -38,7 +37,6 @@ class PoolOf(Protocol):
     workload: str
     native: bool
     doubted: set[Replica]
-
     max_inputs: int
     leased: bool
 
@@ -155,7 +153,7 @@ class Replica:
             if not upstream.transport.is_closing():
                 self.asking = Asking(self, upstream)
                 return
-        self._do(self._ask())
+        self.pool.shared.do(self._ask())
 
     async def _ask(self) -> None:
         try:
@@ -201,7 +199,7 @@ class Replica:
     def lease(self, request: Request, upstream: Upstream | None) -> None:
         """Send a request while a slot is held for it: on this connection, else on one that is yet to be made."""
         if upstream is None:
-            self._do(self._lease(request))
+            self.pool.shared.do(self._lease(request))
         else:
             self.leases.append(upstream)
             self.send(request, self.pool.shared.now())
@@ -252,13 +250,7 @@ class Replica:
 
     def connect(self, request: Request) -> None:
         """Open a connection for a request that has a slot, and send it."""
-        self._do(self._connect(request))
-
-    def _do(self, work: Coroutine[None, None, None]) -> None:
-        shared = self.pool.shared
-        task = shared.loop.create_task(work)
-        shared.tasks.add(task)
-        task.add_done_callback(shared.tasks.discard)
+        self.pool.shared.do(self._connect(request))
 
     async def _connect(self, request: Request) -> None:
         attempt = request.attempts

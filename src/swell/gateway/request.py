@@ -99,15 +99,15 @@ class TunnelSide(UpstreamSide, Protocol):
 
 
 class PoolSide(Protocol):
-    """The pool a request is for."""
+    """The pool a request is for; what is said here is so where it waits only, and nothing is worked on."""
 
-    key: str
-    native: bool
-    memory_mib: int
-    timeout_s: float
-    limit: str
-    limit_line: bytes
-    tally: Tally | None
+    key: str = ""
+    native: bool = True
+    memory_mib: int = 0
+    timeout_s: float = 0.0
+    limit: str = ""
+    limit_line: bytes = b""
+    tally: Tally | None = None
 
     def submit(self, request: Request) -> None: ...
     def drop(self, request: Request) -> None: ...

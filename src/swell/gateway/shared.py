@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Protocol
 
 import msgspec
@@ -88,8 +88,15 @@ class Shared:
         self.ended: Callable[[str], SwellError | None] = _works
         """Why the key of this id opens nothing any more; None: it does. The door's."""
         self.tasks: set[asyncio.Task[None]] = set()
+        """What is done beside all else; ended with the gateway."""
         self._prefix = incarnation.encode()
         self._count = 0
+
+    def do(self, work: Coroutine[None, None, None]) -> None:
+        """Do it beside all else."""
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def next_id(self) -> bytes:
         """An id no other request has: this process's incarnation and a number."""

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
+from swell.gateway.pausing import Pausing
 from swell.gateway.request import LAST_WORDS_S, Request
 from swell.gateway.wheel import Timed
 from swell.model.errors import SwellError
@@ -80,7 +81,7 @@ class Way:
             self.write(self.last_words)
 
 
-class Tunnel(asyncio.Protocol):
+class Tunnel(Pausing):
     """One session: the replica's side of it as a protocol, and what the client's connection tells it."""
 
     def __init__(self, owner: Owner, request: Request, transport: asyncio.Transport) -> None:
@@ -91,7 +92,6 @@ class Tunnel(asyncio.Protocol):
         """To the client."""
         self.up = Way(transport.write)
         """To the replica."""
-        self.paused = False
         self.client_ended = False
         self.refused: SwellError | None = None
         """Why it has to end, where its key opens nothing any more."""
@@ -150,17 +150,6 @@ class Tunnel(asyncio.Protocol):
         """Close at once."""
         self.owner.tunnels.discard(self)
         self.transport.abort()
-
-    def pause(self) -> None:
-        """The client is slower than the replica."""
-        if not self.paused and not self.transport.is_closing():
-            self.paused = True
-            self.transport.pause_reading()
-
-    def resume(self) -> None:
-        if self.paused and not self.transport.is_closing():
-            self.paused = False
-            self.transport.resume_reading()
 
     # -- the replica --------------------------------------------------------------------------
 

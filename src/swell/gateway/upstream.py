@@ -29,6 +29,7 @@ from swell.gateway.heads import (
     chunk,
     without,
 )
+from swell.gateway.pausing import Pausing
 from swell.gateway.request import REPLAY_MAX, Framing, Request
 from swell.gateway.shared import Shared
 from swell.gateway.tunnel import Tunnel
@@ -67,7 +68,7 @@ class Owner(Protocol):
     def reserve(self, request: Request, upstream: Upstream) -> None: ...
 
 
-class Upstream(asyncio.Protocol):
+class Upstream(Pausing):
     """One connection. Carries one request at a time; `request` is None while it is idle."""
 
     def __init__(self, owner: Owner, native: bool, shared: Shared) -> None:
@@ -77,7 +78,6 @@ class Upstream(asyncio.Protocol):
         self.idle_at = 0.0
         self.local = False
         """A unix socket."""
-        self.paused = False
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything is sent
         self.answers = Answers(native, shared.answers)
         self.atomic = False
@@ -154,17 +154,6 @@ class Upstream(asyncio.Protocol):
         """Close at once: to a replica that is the order to cancel."""
         self.request = None
         self.transport.abort()
-
-    def pause(self) -> None:
-        """The client is slower than the replica."""
-        if not self.paused and not self.transport.is_closing():
-            self.paused = True
-            self.transport.pause_reading()
-
-    def resume(self) -> None:
-        if self.paused and not self.transport.is_closing():
-            self.paused = False
-            self.transport.resume_reading()
 
     def pause_writing(self) -> None:
         if self.request is not None:

@@ -8,22 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from swell.decide.route import Unmade
-from swell.gateway.count import Tally
 from swell.gateway.held import Held
-from swell.gateway.request import Request
+from swell.gateway.request import PoolSide, Request
 from swell.gateway.shared import Shared
 from swell.wire.link import NoVariant
 
 
-class Want:
+class Want(PoolSide):
     """The requests for one set of parameters: to each of their connections, the pool that it is in."""
-
-    limit = ""
-    native = True
-    memory_mib = 0
-    timeout_s = 0.0
-    limit_line = b""
-    tally: Tally | None = None
 
     def __init__(self, shared: Shared, key: str, over: Callable[[], None]) -> None:
         """`over` is called when nobody waits any longer."""
