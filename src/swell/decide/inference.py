@@ -7,11 +7,9 @@ from urllib.parse import unquote
 
 import msgspec
 
-from swell.decide.route import Alone, Found, NoRoute, Routes, Row, alone, found_in, near, tagging, wrong_method
+from swell.decide.route import Alone, Found, NoRoute, Routes, Row, alone, found_in, near_or_any, tagging, wrong_method
 from swell.model.traffic import Branch
 from swell.model.workload import Method, revision_of
-
-_MODELS_SHOWN = 10
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -126,12 +124,5 @@ def _no_version(row: Row, method: Method, model: str, asked: str) -> str:
 
 
 def _no_model(routes: Routes, name: str) -> str:
-    hint = near(name, routes.models)
-    if not hint and routes.models:
-        names = [*routes.models][:_MODELS_SHOWN]
-        hint = f" There is {', '.join(names)}{', …' if len(routes.models) > _MODELS_SHOWN else ''}."
-    elif not hint:
-        hint = (
-            " None is deployed: a method is one whose arguments are annotated as NumPy arrays, or have @swell.tensors."
-        )
-    return f"There is no model {name!r}.{hint}"
+    none = " None is deployed: a method is one whose arguments are annotated as NumPy arrays, or have @swell.tensors."
+    return f"There is no model {name!r}.{near_or_any(name, [*routes.models]) or none}"

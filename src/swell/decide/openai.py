@@ -6,10 +6,9 @@ from urllib.parse import unquote
 
 import msgspec
 
-from swell.decide.route import Found, NoRoute, Routes, Row, found_in, near, wrong_method
+from swell.decide.route import Found, NoRoute, Routes, Row, found_in, near_or_any, wrong_method
 from swell.model.openai import PATHS, Api
 
-_MODELS_SHOWN = 10
 _PATHS: dict[str, str] = {api: path for path, api in PATHS.items()}
 
 
@@ -72,9 +71,5 @@ def named(routes: Routes, api: Api, model: str) -> Found | NoRoute:
 def _no_model(routes: Routes, name: str) -> NoRoute:
     names = sorted({model for offers in routes.offers.values() for model in offers})
     shown = name[:200]
-    hint = near(shown, names)
-    if not hint and names:
-        hint = f" There is {', '.join(names[:_MODELS_SHOWN])}{', …' if len(names) > _MODELS_SHOWN else ''}."
-    elif not hint:
-        hint = " None is deployed: a method is one that has @swell.openai."
+    hint = near_or_any(shown, names) or " None is deployed: a method is one that has @swell.openai."
     return NoRoute("unknown_function", f"There is no model {shown!r}.{hint}")

@@ -22,6 +22,8 @@ from swell.model.workload import DEFAULT_NAMESPACE, Method, Variant, Web, model_
 
 _PORT = re.compile(r":\d+$")
 NEAR_MOST = 3
+SHOWN_MOST = 10
+"""Names told where none is near."""
 NEAR_AMONG = 200
 """Names compared at most: near names are a courtesy, and a wrong path must stay cheap."""
 
@@ -378,15 +380,19 @@ def _no_function(app: str, name: str, workloads: dict[str, Row]) -> str:
         for method in row.methods
     ]
     own = [offer for offer in offers if offer.startswith(name + ".")]
-    hint = f" {name} is a class; it has {', '.join(own[:10])}." if own else near(name, offers)
-    if not hint and offers:
-        hint = f" It has {', '.join(offers[:10])}{', …' if len(offers) > 10 else ''}."
+    hint = f" {name} is a class; it has {', '.join(own[:SHOWN_MOST])}." if own else near_or_any(name, offers, "It has")
     return f"App {app!r} has no function {name!r}.{hint}"
 
 
 def wrong_method(wanted: str) -> NoRoute:
     """What is there is asked for by another HTTP method."""
     return NoRoute("method_not_allowed", f"This is asked for with {wanted}.", status=405, allow=wanted)
+
+
+def near_or_any(name: str, names: Sequence[str], there: str = "There is") -> str:
+    """The names most like this one; where none is, the first that are `there`; "" where there are none."""
+    more = ", …" if len(names) > SHOWN_MOST else ""
+    return near(name, names) or (f" {there} {', '.join(names[:SHOWN_MOST])}{more}." if names else "")
 
 
 def near(name: str, names: Iterable[str]) -> str:

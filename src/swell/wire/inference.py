@@ -13,8 +13,6 @@ from swell.model.errors import SwellError
 from swell.model.tensors import DATATYPES, Tensor
 from swell.wire.http import JSON, OCTETS
 
-FACE = "v2"
-"""First segment of the target of such a call, at the gateway and at a replica."""
 KEY_PATH = "/v2/health/key"
 """200 where the key that it is asked with may ask for anything here; it counts at none of the key's limits."""
 HEADER_LENGTH = "Inference-Header-Content-Length"
