@@ -275,6 +275,32 @@ def test_nothing_is_read_after_a_trailer_that_ends_the_connection(play_at_shop: 
     play_at_shop(scenario)
 
 
+LAST_ONES = {
+    "said so": length(b"own", b"Connection: close"),
+    "said so among others": length(b"own", b"Connection: x, Close"),
+    "of HTTP/1.0": length(b"own").replace(b"HTTP/1.1", b"HTTP/1.0"),
+}
+
+
+@pytest.mark.parametrize("name", LAST_ONES)
+@pytest.mark.parametrize("again", [1, 2])
+def test_nothing_is_read_after_a_request_that_ends_the_connection(
+    play_at_shop: PlayAtShop, name: str, again: int
+) -> None:
+    """The second time its head is one that was seen before."""
+
+    async def scenario(rig: Rig, replica: Replica, browser: Browser) -> None:
+        for _ in range(again):
+            browser = await rig.browser()
+            browser.send(LAST_ONES[name] + request("/after", host="shop.localhost"))
+            answer = await browser.answer()
+            assert (answer.status, answer.body, answer.headers["connection"]) == (200, b"own", "close")
+            assert await browser.rest() == b""
+        assert [exchange.target for exchange in replica.seen] == ["/x"] * again
+
+    play_at_shop(scenario)
+
+
 ONE_READING: dict[str, Way] = {
     "CL.0": Way(length(ADMIN), seen=(ADMIN,)),
     "CL.0 of a GET": Way(length(ADMIN).replace(b"POST", b"GET", 1), seen=(ADMIN,)),
