@@ -78,7 +78,9 @@ def test_headers_and_tags_beside_all_of_the_traffic() -> None:
 
 def test_what_is_staged_is_reached_by_its_tag_and_what_it_took_away_stays() -> None:
     app = staged(V3, version(5, f="5", g="same"))
-    assert [(each.version, each.tag, each.warm) for each in of(app, "f").splits] == [(5, "green", True)]
+    assert [(each.version, each.tag, each.warm, each.percent) for each in of(app, "f").splits] == [
+        (5, "green", True, 0)
+    ]
     assert [each.warm for each in of(app, "g").splits] == [False]
     assert of(app, "page").splits == ()
     assert (green(app), green(V3), app.version) == (5, 0, 3)
