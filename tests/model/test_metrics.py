@@ -13,6 +13,7 @@ from swell.model.metrics import (
     METRICS,
     OTHER,
     OTHER_LABELS,
+    PLAN_POOLS,
     Bounded,
     Histogram,
     code_label,
@@ -25,6 +26,20 @@ from swell.model.names import name_problem
 
 WIRE = Path(__file__).resolve().parents[2] / "docs" / "wire.md"
 UNITS = ("seconds", "bytes", "usd", "cores")
+ABBREVIATED = {"s", "sec", "secs", "ms", "us", "ns", "b", "kb", "mb", "gb", "kib", "mib", "gib"}
+MEASURED = {
+    "Bytes ": "bytes",
+    "Cores ": "cores",
+    "CPU time ": "seconds",
+    "How long ": "seconds",
+    "Memory ": "bytes",
+    "Part of swell_replica_seconds": "seconds",
+    "The part in which ": "seconds",
+    "Time ": "seconds",
+    "What CPU and memory ": "usd",
+    "When ": "seconds",
+}
+"""How the help of what is measured begins, and in what."""
 
 
 def test_names_are_declared_once_and_say_their_kind() -> None:
@@ -37,8 +52,13 @@ def test_names_are_declared_once_and_say_their_kind() -> None:
         assert "\n" not in metric.help
         assert len(set(metric.labels)) == len(metric.labels)
         assert "le" not in metric.labels
-        measured = {"second", "ms", "byte", "mib", "gib"} & {word.rstrip("s") for word in metric.name.split("_")}
-        assert not measured or metric.name.removesuffix("_total").endswith(UNITS), metric.name
+        words = metric.name.removesuffix("_total").split("_")
+        assert not ABBREVIATED & set(words), metric.name
+        assert not {*UNITS, *(unit.rstrip("s") for unit in UNITS)} & set(words) or words[-1] in UNITS, metric.name
+        assert not metric.bounds or words[-1] == "seconds" or metric.name == PLAN_POOLS, metric.name
+        begins = next((begins for begins in MEASURED if metric.help.startswith(begins)), "")
+        assert not begins or words[-1] == MEASURED[begins], metric.name
+    assert {begins for begins in MEASURED for metric in METRICS if metric.help.startswith(begins)} == {*MEASURED}
 
 
 @given(st.lists(st.floats(0, 1000)), st.lists(st.floats(0.001, 999), min_size=1, unique=True).map(sorted))
