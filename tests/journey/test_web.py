@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,19 @@ def test_an_asgi_answer_ends_broken_at_its_deadline(pages: PrivateSwell) -> None
     assert ask(pages, "GET", "/web/raw/?1").body == b"1\n"
 
 
+def test_trailers_of_an_asgi_answer_reach_its_client(pages: PrivateSwell) -> None:
+    """On a plain socket: Python's own client throws them away. Those of the request do no harm."""
+    head = b"POST /web/summed/ HTTP/1.1\r\nHost: localhost\r\nTE: trailers\r\nConnection: close, TE\r\n"
+    body = b"%x\r\n%b\r\n0\r\nX-Size: 3\r\n\r\n" % (70_000, b"x" * 70_000)
+    with socket.create_connection(("127.0.0.1", pages.port), timeout=60) as browser:
+        browser.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n" + body)
+        answer = b"".join(iter(lambda: browser.recv(65536), b""))
+    told, _, body = answer.partition(b"\r\n\r\n")
+    assert b"x-size" in re.search(rb"(?im)^trailer: (.*)$", told)[1]  # type: ignore[index]
+    assert body.startswith(b"5\r\ntaken\r\n0\r\n")
+    assert b"\r\nx-size: 70000\r\n" in body
+
+
 @pytest.mark.shows("wsgi_app", "label")
 def test_a_wsgi_app(pages: PrivateSwell) -> None:
     by_path = ask(pages, "POST", "/web/flask-site/echo", b"x" * 500_000)
@@ -122,8 +136,8 @@ def test_a_wsgi_app(pages: PrivateSwell) -> None:
     assert (by_host.status, by_host.body) == (200, b"y at /echo")
     assert by_both(pages, "GET", "flask-site", "/lines").body == b"0\n1\n2\n"
     assert by_both(pages, "GET", "flask-site", "/none").status == 404
-    socket = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
-    refused = ask(pages, "GET", "/web/flask-site/", headers=socket | {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    refused = ask(pages, "GET", "/web/flask-site/", headers=upgrade | {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
     assert (refused.status, refused.error["code"]) == (501, "no_websocket")
 
 

@@ -85,6 +85,27 @@ def halting() -> Callable[..., Awaitable[None]]:
 
 
 @app.function()
+@swell.asgi_app(label="summed")
+def summed() -> Callable[..., Awaitable[None]]:
+    """Says behind its body how many bytes came."""
+
+    async def site(scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[..., Any]) -> None:
+        if scope["type"] != "http":
+            return
+        message, size = await receive(), 0
+        while message["more_body"]:
+            size += len(message["body"])
+            message = await receive()
+        headers = [(b"trailer", b"x-size")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": True})
+        await send({"type": "http.response.body", "body": b"taken"})
+        trailers = [(b"x-size", str(size + len(message["body"])).encode())]
+        await send({"type": "http.response.trailers", "headers": trailers})
+
+    return site
+
+
+@app.function()
 @swell.concurrent(max_inputs=4)
 @swell.wsgi_app(label="flask-site")
 def flask_site():  # type: ignore[no-untyped-def]
