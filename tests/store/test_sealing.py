@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +48,20 @@ def test_equal_values_are_sealed_differently_and_named_alike(path: Path) -> None
     sealer = MasterKeySealer(path)
     assert sealer.seal(b"value", b"a") != sealer.seal(b"value", b"a")
     assert sealer.digest(b"value") == MasterKeySealer(path).digest(b"value") != sealer.digest(b"other")
+
+
+def test_each_has_a_key_of_its_own_and_the_master_key_seals_that(path: Path) -> None:
+    """By AES-256-GCM both times, in the form in which databases have it."""
+    keys = []
+    for _ in range(2):
+        sealed = MasterKeySealer(path).seal(b"value", b"a/b/v1")
+        master = bytes.fromhex(path.read_text().strip().removeprefix("mk-"))
+        wrapping = hmac.digest(master, b"swell: wraps keys of secrets", "sha256")
+        key = AESGCM(wrapping).decrypt(sealed[1:13], sealed[13:61], b"key of a/b/v1")
+        assert AESGCM(key).decrypt(sealed[61:73], sealed[73:], b"a/b/v1") == b"value"
+        keys.append(key)
+    assert keys[0] != keys[1]
+    assert {len(key) for key in keys} == {32}
 
 
 def test_another_key_opens_nothing_and_names_otherwise(path: Path, tmp_path: Path) -> None:
