@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from swell.model.errors import SwellError
-from swell.runtime.limits import take_descriptors
+from swell.runtime.limits import refuse_core_dumps, take_descriptors
 from swell.wire.paths import WILDCARDS
 from swell.wire.prices import read_prices
 from swell.wire.settings import Settings
@@ -454,6 +454,7 @@ def main(argv: list[str] | None = None) -> int:
     who = f"{args.process}-{args.index}" if args.index else args.process
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {who} %(levelname)s %(message)s")
     take_descriptors()
+    refuse_core_dumps()
     settings = msgspec.json.decode(args.settings, type=Settings)
     fds = (args.ready_fd, args.supervisor_fd)
     try:

@@ -22,12 +22,14 @@ from private_swell import Failed, PrivateSwell, wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PROGRAM = """
+import ctypes
 import os
 import subprocess
 import sys
 
 import swell
 
+PR_GET_DUMPABLE = 3
 app = swell.App("vault", secrets=[swell.Secret.from_name("db", required_keys=["PASSWORD"])])
 LOADED = os.environ.get("PASSWORD")
 
@@ -48,6 +50,7 @@ def look() -> dict:
         "token_file": file("vault/TOKEN"),
         "child": child.stdout.decode().strip(),
         "pid": os.getpid(),
+        "dumpable": ctypes.CDLL(None).prctl(PR_GET_DUMPABLE, 0, 0, 0, 0),
     }
 
 
@@ -133,7 +136,7 @@ def test_new_values_reach_what_runs_and_what_was_loaded_with_the_old_is_made_ane
 
 
 def test_no_process_shows_them(vault: PrivateSwell) -> None:
-    look(vault)
+    assert look(vault)["dumpable"] == 0
     call(vault, "Snapped.tell")
     wait_until("templates are there", lambda: any(row["role"] == "template" for row in vault.replicas()))
     replicas = {row["pid"] for row in vault.replicas()}
@@ -153,6 +156,8 @@ def test_no_process_shows_them(vault: PrivateSwell) -> None:
         assert soft_and_hard == (0, 0)
         # The owner of what stands below /proc/PID is root where a process cannot be dumped or traced.
         assert Path(f"/proc/{pid}/environ").stat().st_uid == 0
+    for name in ("control", "gateway", "runner"):
+        assert resource.prlimit(vault.server(name), resource.RLIMIT_CORE) in ((1, 1), (0, 0)), name
 
 
 def test_nothing_that_is_kept_or_answered_has_them(vault: PrivateSwell) -> None:

@@ -70,6 +70,14 @@ def take_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def refuse_core_dumps() -> None:
+    """For the server's own processes: some hold secrets. No file is made of so little as a byte, and on Linux that very
+    number keeps it from a program that collects core dumps, too, which 0 would not."""
+    # Where it is 0 already, it cannot be more.
+    with suppress(ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+
+
 def name_process(name: str) -> None:
     """What `top` and `ps -o comm` call this process: the first 15 bytes of it. Linux only."""
     if _libc is not None:

@@ -27,7 +27,7 @@ from swell.model.node import Node
 from swell.model.orders import Inventory
 from swell.model.replica import Phase
 from swell.model.request import Usage
-from swell.runtime.limits import take_descriptors
+from swell.runtime.limits import refuse_core_dumps, take_descriptors
 from swell.runtime.runner import adoption, capacity, cgroup, numbers
 from swell.runtime.runner.adoption import Arrivals
 from swell.runtime.runner.builds import Builder, made_for
@@ -343,6 +343,7 @@ def main(words: list[str] | None = None) -> int:
         log.error("%s", error)
         return 1
     take_descriptors()
+    refuse_core_dumps()
     runner = Runner(settings, given.node)
     asyncio.run(runner.run(given.supervisor_fd, given.inventory_s, given.collect_first_s, given.ready_fd))
     return 0
