@@ -50,6 +50,16 @@ def connect(path: str) -> str:
     return "done"
 
 
+def listen(name: str, over: str) -> str:
+    """At a socket of that name, until there is this file."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(name)
+        sock.listen()
+        while not os.path.exists(over):
+            time.sleep(0.02)
+    return "done"
+
+
 def pretend(path: str, replica: str, pid: int) -> str:
     """Say to the runner that this is another replica."""
     with socket.socket(socket.AF_UNIX) as sock:
@@ -66,6 +76,11 @@ def tcp(host: str, port: int) -> str:
 def kill(pid: int) -> str:
     os.kill(pid, 9)
     return "done"
+
+
+def queue(key: int) -> str:
+    """A message queue of System V that is there."""
+    return called(_libc.msgget(key, 0))
 
 
 def open_socket(family: int, kind: int, protocol: int) -> str:
@@ -134,8 +149,8 @@ def fill(path: str, mib: int) -> str:
 ATTEMPTS: dict[str, Callable[..., str]] = {
     each.__name__: each
     for each in (
-        write, read, tell, connect, pretend, tcp, kill, open_socket, mount, remount, chroot, ptrace, namespace,
-        become_root, bomb_forks, bomb_memory, fill, syscall,
+        write, read, tell, connect, listen, pretend, tcp, kill, queue, open_socket, mount, remount, chroot, ptrace,
+        namespace, become_root, bomb_forks, bomb_memory, fill, syscall,
     )
 }  # fmt: skip
 

@@ -1,8 +1,10 @@
 """Do the same attempts fail on machines that allow less: where only a user namespace gives the right to make walls, and
-where nothing does? All of `test_escape` once more, as such a user; what cannot be had there is refused by name."""
+where nothing does? `test_escape` and `test_left` once more, as such a user; what cannot be had there is refused by
+name, and what was tried is counted."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,9 +29,13 @@ def test_the_same_attempts(way: str, tmp_path: Path) -> None:
     except FileNotFoundError:
         able = False
     if not able:
-        # Then this is such a machine, and `test_escape` itself has run as that user.
+        # Then this is such a machine, and they themselves have run as that user.
         return
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path}/there"]
-    tests = str(Path(__file__).with_name("test_escape.py"))
-    done = subprocess.run([*WAYS[way], *words, tests], capture_output=True, text=True, timeout=500)
+    words = [sys.executable, "-m", "pytest", "-q", "--minutes", "-p", "no:cacheprovider"]
+    words.append(f"--basetemp={tmp_path}/there")
+    tests = [str(Path(__file__).with_name(name)) for name in ("test_escape.py", "test_left.py")]
+    done = subprocess.run([*WAYS[way], *words, *tests], capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
+    counted = re.search(r"^refused +(\d+) of (\d+)$", done.stdout, re.MULTILINE)
+    assert counted is not None, done.stdout
+    assert 0 < int(counted[1]) <= int(counted[2])

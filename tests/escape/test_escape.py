@@ -6,6 +6,7 @@ Where this machine cannot put up a layer, its tests see that a deploy that requi
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -13,14 +14,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from escape.at_import import MARK
-from journey.census import left_over, walls
 from private_swell import Failed, PrivateSwell, private_swell, wait_until
 from swell.model.isolation import LAYERS
 from swell.runtime.runner.secrets import files_folder
@@ -105,11 +105,26 @@ def test_files_outside(cage: Cage, victim: Path) -> None:
     assert cage.attempt("caged", "write", str(victim)) == "ENOENT"
     assert cage.attempt("caged", "read", str(victim)) == "ENOENT"
     assert victim.read_text() == "untouched"
-    for path in ("/etc/swell-escaped", "/usr/swell-escaped", "/swell-escaped", "/proc/sys/kernel/hostname"):
-        assert cage.attempt("caged", "write", path) in ("EROFS", "EACCES")
-    assert not any(map(os.path.exists, ("/etc/swell-escaped", "/usr/swell-escaped", "/swell-escaped")))
+    assert cage.attempt("caged", "write", "/proc/sys/kernel/hostname") in ("EROFS", "EACCES")
     assert cage.attempt("free", "write", str(victim)) == "done"
     assert victim.read_text() == "out"
+
+
+def test_folders_of_the_system(cage: Cage) -> None:
+    """Two walls keep them, each by itself: a root that is read-only, and landlock where there is no such root."""
+    if there(cage, "mount"):
+        refusal = "EROFS"
+    elif there(cage, "landlock"):
+        refusal = "EACCES"
+    else:
+        return
+    paths = [Path(folder, "swell-escaped") for folder in ("/etc", "/usr", "/")]
+    try:
+        assert [cage.attempt("caged", "write", str(path)) for path in paths] == [refusal] * 3
+        assert not any(path.exists() for path in paths)
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)
 
 
 def test_the_servers_own_files(cage: Cage) -> None:
@@ -182,6 +197,37 @@ def landlock_abi() -> int:
     from swell.runtime.runner.sandbox import kernel
 
     return kernel.landlock_abi()
+
+
+def test_a_socket_without_a_file_of_another_replica_of_the_same_sandbox(cage: Cage, tmp_path: Path) -> None:
+    if not there(cage, "landlock") or landlock_abi() < 6:
+        return
+    name, over = "\0swell-escaped", Path("/tmp", f"swell-{tmp_path.name}-{os.getpid()}")
+    with ThreadPoolExecutor(1) as other:
+        listening = other.submit(cage.attempt, "caged", "listen", name, str(over))
+        try:
+            outcome = "ECONNREFUSED"
+            while outcome == "ECONNREFUSED" and not listening.done():
+                outcome = cage.attempt("caged", "connect", name)
+            assert outcome == "EPERM"
+        finally:
+            # They share /tmp.
+            cage.attempt("caged", "write", str(over))
+            assert listening.result() == "done"
+            over.unlink(missing_ok=True)
+
+
+def test_message_queues_outside(cage: Cage) -> None:
+    """They have no names but their keys."""
+    if not there(cage, "ipc"):
+        return
+    libc, key = ctypes.CDLL(None, use_errno=True), int.from_bytes(os.urandom(3), "big") + 1
+    queue = libc.msgget(key, 0o1666)
+    try:
+        assert cage.attempt("caged", "queue", key) == "ENOENT"
+        assert cage.attempt("free", "queue", key) == "done"
+    finally:
+        libc.msgctl(queue, 0, None)
 
 
 @pytest.mark.shows("isolated", "network")
@@ -363,7 +409,7 @@ def test_secrets_are_files_in_a_sandbox_too(cage: Cage, tmp_path: Path) -> None:
         wait_until("what is gone is gone", lambda: "/db/OLD" not in look()["files"])
         runner = swell.server("runner")
         os.kill(runner, 9)
-        wait_until("there is another runner", lambda: _runner(swell) not in (None, runner))
+        wait_until("there is another runner", lambda: {*swell.servers("runner")} - {runner})
         swell.run("secret", "rotate", "db", "PASSWORD=third-value-3")
         wait_until("it is told by the next runner", lambda: look()["shell"] == look()["now"] == "third-value-3")
         wait_until("they are the same processes", lambda: before == pids())
@@ -418,66 +464,3 @@ def test_a_folder_that_cannot_be_given_is_refused_at_deploy(cage: Cage, tmp_path
     program.write_text(FOLDERS.format(read=folder, write=tmp_path, optional=sorted(cage.lacking)))
     with pytest.raises(Failed, match="the server's state directory" if state else "which is not on this node: make it"):
         cage.swell.run("deploy", str(program))
-
-
-LEFT = """
-import os, swell
-app = swell.App("left", secrets=[swell.Secret.from_dict({{"TOKEN": "brought-1"}})])
-data = swell.Volume.from_name("data", create_if_missing=True)
-
-@app.function({volumes})
-@swell.isolated(optional={optional})
-def who() -> int:
-    return os.getpid()
-"""
-
-
-@pytest.mark.parametrize("way", ["down", "killed"])
-def test_nothing_is_left_of_a_sandbox(tmp_path: Path, way: str) -> None:
-    """Not after a `down`, be it that the runner was killed before and another took over; nor of those that nobody ended
-    in order, once there was a next server."""
-    program = tmp_path / "left.py"
-    with private_swell() as swell:
-        for volumes in ('volumes={"/data": data}', ""):
-            program.write_text(LEFT.format(volumes=volumes, optional=sorted(LAYERS)))
-            try:
-                swell.run("deploy", str(program))
-                break
-            except Failed as error:
-                # Where nobody can mount, volumes are refused.
-                if not volumes or "volume" not in str(error):
-                    raise
-        with swell.connect() as client:
-            client.call("left/who")
-        runner = swell.server("runner")
-        pids = {one["id"]: one["pid"] for one in swell.replicas()}
-        had = walls(swell)
-        assert bool(had) == any("sandbox: mount" in words for one in swell.replicas() for words in one["applied"])
-        if way == "down":
-            os.kill(runner, 9)
-            wait_until("there is another runner", lambda: _runner(swell) not in (None, runner))
-            wait_until(
-                "it took the sandboxed ones over",
-                lambda: {one["id"]: one["pid"] for one in swell.replicas() if one["phase"] == "ready"} == pids,
-            )
-            with swell.connect() as client:
-                client.call("left/who")
-        else:
-            for one in reversed(swell.processes()):
-                with suppress(ProcessLookupError):
-                    os.kill(one.pid, 9)
-            wait_until("nobody lives", lambda: not swell.processes())
-            swell.run("up", "-d")
-        assert str(swell.home) not in Path("/proc/self/mounts").read_text()
-        had |= walls(swell)
-        seen = {line.partition(" ")[0] for line in left_over(swell, had)}
-        assert seen >= ({"process", "socket", "namespace", "mount"} if had and way == "down" else {"process"})
-        swell.run("down")
-        wait_until("nothing is left", lambda: not left_over(swell, had), wait_s=120)
-
-
-def _runner(swell: PrivateSwell) -> int | None:
-    try:
-        return swell.server("runner")
-    except Failed:
-        return None
