@@ -33,9 +33,9 @@ IN_FLIGHT_MIN = 50
 ORPHAN_S = 3.0
 KEPT = 1 + 4
 """Replicas of the pools that are always in use, as many as they may be."""
-BACK_S = 20.0
+BACK_S = 60.0
 """How long the platform may take to answer again after a kill."""
-QUIET_S = 30.0
+QUIET_S = 60.0
 """How long it may take to say and be the same once nobody calls."""
 AFTER_S = 0.5
 """Traffic that still goes on once it answers again."""
@@ -168,7 +168,7 @@ def one_round(swell: PrivateSwell, victims: tuple[str, ...], chance: random.Rand
         if killed.any_of("supervisor"):
             stays = chance.random() < 0.5
             if not stays:
-                wait_until("the rest ended by itself", lambda: not swell.processes(), wait_s=ORPHAN_S + 10)
+                wait_until("the rest ended by itself", lambda: not swell.processes(), wait_s=ORPHAN_S + 60)
             up(swell)
         answers_again(swell, calls, killed)
         time.sleep(AFTER_S)

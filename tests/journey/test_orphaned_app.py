@@ -5,13 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from private_swell import PrivateSwell, unstarted_swell, wait_until
-from swell.control.owners import OWNER_LOOK_S
+from swell.control.owners import OWNER_SILENT_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -53,29 +52,47 @@ def test_a_killed_programs_app_is_stopped(own_swell: PrivateSwell, tmp_path: Pat
 
 ELSEWHERE = """
 from swell.model.owner import Owner
+from swell.sdk import run
 
-run.me = lambda: Owner(2**30, 1, "another machine")
+run.me = lambda: Owner(PID, 1, "another machine")
 """
 
 
-def test_a_program_on_another_machine_keeps_its_app(own_swell: PrivateSwell, tmp_path: Path) -> None:
-    """Of its pid there is no process here."""
-    file = tmp_path / "far.py"
-    head, tail = PROGRAM.split("\n\n\nif ")
-    file.write_text(f"{head}\nfrom swell.sdk import run\n{ELSEWHERE}\nif {tail}")
-    program = subprocess.Popen([sys.executable, str(file)], env=own_swell.environ, stdout=subprocess.PIPE, text=True)
+def elsewhere(swell: PrivateSwell, name: str, pid: int, file: Path) -> subprocess.Popen[str]:
+    """The program as if it were on another machine, once its app is there. Of such a pid there is no process here."""
+    head, tail = PROGRAM.replace("mine", name).split("\n\n\nif ")
+    file.write_text(f"{head}\n{ELSEWHERE.replace('PID', str(pid))}\nif {tail}")
+    program = subprocess.Popen([sys.executable, str(file)], env=swell.environ, stdout=subprocess.PIPE, text=True)
+    assert program.stdout is not None
+    assert program.stdout.readline() == "1\n"
+    return program
+
+
+def test_a_program_on_another_machine_keeps_its_app_while_it_says_that_it_is_there(
+    own_swell: PrivateSwell, tmp_path: Path
+) -> None:
+    programs: list[subprocess.Popen[str]] = []
     try:
-        assert program.stdout is not None
-        assert program.stdout.readline() == "1\n"
-        time.sleep(4 * OWNER_LOOK_S)
+        # The one that goes on was there first, and would be given up first if it were not heard.
+        for pid, name in enumerate(("heard", "silent"), start=2**30):
+            programs.append(elsewhere(own_swell, name, pid, tmp_path / f"{name}.py"))
+        heard, silent = programs
+        silent.send_signal(signal.SIGSTOP)
         with own_swell.connect() as client:
-            assert [app["name"].partition("--")[0] for app in client.get("/api/apps").value] == ["mine"]
-            program.send_signal(signal.SIGINT)
-            program.wait()
-            assert client.get("/api/apps").value == []
+
+            def apps() -> list[str]:
+                return sorted(app["name"].partition("--")[0] for app in client.get("/api/apps").value)
+
+            assert apps() == ["heard", "silent"]
+            wait_until("the silent one is given up", lambda: "silent" not in apps(), wait_s=OWNER_SILENT_S + 120)
+            assert apps() == ["heard"]
+            heard.send_signal(signal.SIGINT)
+            heard.wait()
+            assert apps() == []
     finally:
-        program.kill()
-        program.wait()
+        for program in programs:
+            program.kill()
+            program.wait()
 
 
 TOP_LEVEL = PROGRAM.replace('if __name__ == "__main__":', "if True:")
