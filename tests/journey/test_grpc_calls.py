@@ -264,3 +264,35 @@ def test_what_is_under_way_is_answered_when_the_server_ends_and_nothing_new_is_t
                     caller.join()
             assert set().union(*(caller.seen for caller in callers)) == {OK, UNAVAILABLE}
             assert infer(channel, passes)[0] is UNAVAILABLE
+
+
+def test_a_stream_of_which_nothing_is_under_way_keeps_no_end_waiting(tmp_path: Path) -> None:
+    """One that waits for an answer does."""
+    gate, file = tmp_path / "gate", tmp_path / "waiting.py"
+    file.write_text(WAITING.format(gate=str(gate)))
+    waits, passes = (asked("zoo--patient", np.full((1, 1), number, np.float32), "FP32") for number in (1, 0))
+    over = threading.Event()
+
+    def sent(raw: bytes) -> Iterator[bytes]:
+        yield raw
+        over.wait(5 * WAIT_S)
+
+    with private_swell(grpc_port=0, drain_s=5 * WAIT_S) as swell:
+        swell.run("deploy", str(file))
+        with connected(swell) as channel, ThreadPoolExecutor(1) as threads:
+            idle, waiting = (channel.stream_stream(f"{SERVICE}/ModelStreamInfer")(sent(raw)) for raw in (passes, waits))
+            try:
+                next(idle)
+                wait_until("it runs", lambda: runs(swell))
+                down = threads.submit(swell.run, "down")
+                wait_until("nothing new is taken", lambda: infer(channel, passes)[0] is UNAVAILABLE)
+                assert not down.done()
+                gate.touch()
+                assert pb.ModelStreamInferResponse.FromString(next(waiting)).error_message == ""
+                down.result(timeout=WAIT_S)
+                with pytest.raises(grpc.RpcError) as raised:
+                    next(idle)
+                assert raised.value.code() is UNAVAILABLE
+            finally:
+                gate.touch()
+                over.set()

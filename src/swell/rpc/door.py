@@ -44,6 +44,8 @@ KEY_KEPT_S = 5.0
 """A key that was seen is not asked about for so long, when all that its holder wants is to send a message…"""
 KEYS_MAX = 1000
 """…and so many are remembered."""
+IDLE_S = 0.5
+"""A stream of which no message comes for so long keeps no end waiting, until the next one comes."""
 WORDS_MAX = 2000
 """Characters of an error's message: all of a status together has to fit in a few KiB."""
 
@@ -73,8 +75,8 @@ class Door:
         self._client = httpx2.AsyncClient(timeout=None, limits=limits, trust_env=False)
         self._seen: dict[str, float] = {}
         """Until when a key is not asked about, by the metadata that it is in."""
-        self._under_way = 0
-        """Calls that were taken and are not answered yet, their answers sent."""
+        self._under_way: set[Context] = set()
+        """Calls that were taken and are not answered yet, their answers sent; but streams of which no message comes."""
         self._closing = False
         self._done = asyncio.Event()
         """It closes, and nothing is left to wait for."""
@@ -130,11 +132,11 @@ class Door:
         """Count a call until its answer is sent, or refuse it."""
         if self._closing:
             await _abort(context, grpc.StatusCode.UNAVAILABLE, "The server is being stopped. Try again in a moment.")
-        self._under_way += 1
-        context.add_done_callback(self._answered)
+        self._under_way.add(context)
+        context.add_done_callback(self._not_waited_for)
 
-    def _answered(self, _context: Context) -> None:
-        self._under_way -= 1
+    def _not_waited_for(self, context: Context) -> None:
+        self._under_way.discard(context)
         self._look_done()
 
     def _answering(self, handler: Callable[[T, Context], Awaitable[bytes]]) -> Callable[[T, Context], Awaitable[bytes]]:
@@ -191,7 +193,7 @@ class Door:
             await self._look_at_key(context)
         except Refused as refused:
             await _abort(context, refused.code, str(refused))
-        async for raw in requests:
+        while (raw := await self._next(requests, context)) is not None:
             made = message("ModelStreamInferResponse")()
             try:
                 made.infer_response.CopyFrom(await self._inferred(raw, context))
@@ -200,6 +202,17 @@ class Door:
                 made.error_message = f"{error} (request {request})" if request else str(error)
                 made.infer_response.id = convert.id_of(raw)
             yield _bytes(made)
+
+    async def _next(self, requests: Messages, context: Context) -> bytes | None:
+        """The next message of a stream; None at its end. Whoever sends none for a while has no answer to lose."""
+        idle = asyncio.get_running_loop().call_later(IDLE_S, self._not_waited_for, context)
+        try:
+            raw = await anext(requests, None)
+        finally:
+            idle.cancel()
+        if not context.done():
+            self._under_way.add(context)
+        return raw
 
     async def _inferred(self, raw: bytes, context: Context) -> Any:
         return convert.infer_answer(_well(await self._ask(convert.infer_ask(raw), context)))
