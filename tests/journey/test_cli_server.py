@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from shell import refusal
 
-from private_swell import PrivateSwell, private_swell, unstarted_swell
+from private_swell import PrivateSwell, free_port, private_swell, unstarted_swell
 from swell.model.errors import SwellError
 from swell.serve import Up, gateway, served_hosts
 from swell.wire.settings import Settings
@@ -58,6 +58,19 @@ def call(line: str, environ: Mapping[str, str]) -> str:
     """What a shell prints of it."""
     done = subprocess.run(["sh", "-c", line], env=environ, capture_output=True, text=True, timeout=60, check=True)
     return done.stdout
+
+
+def test_a_port_that_is_given_goes_before_the_environments_and_clients_elsewhere_need_its_url(tmp_path: Path) -> None:
+    with unstarted_swell() as swell:
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        assert url in swell.run("up", "-d", "--port", str(port))
+        key = (swell.home / "key").read_text().strip()
+        elsewhere = {**swell.environ, "SWELL_HOME": str(tmp_path), "SWELL_URL": url, "SWELL_KEY": key}
+        done = subprocess.run(["swell", "ps", "--json"], env=elsewhere, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+        # On its own directory it is found without, though the environment names another port.
+        assert swell.run("ps", "--json") == "[]\n"
 
 
 def test_a_server_is_called_by_what_it_listens_on() -> None:
