@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -31,6 +32,7 @@ from swell.model.resources import Needs, Room
 from swell.model.world import World
 from swell.sim import gateway as gateway_module
 from swell.sim.cluster import Cluster
+from swell.sim.gateway import SimGateway
 from swell.sim.replay import replay
 from swell.sim.scenario import run, scenario
 from swell.sim.settings import Scenario
@@ -245,6 +247,26 @@ def test_it_notices_a_planner_that_starves_who_waits_beside_what_is_idle(monkeyp
     assert any("nothing was started though there is room" in problem for problem in broken)
 
 
+@pytest.mark.parametrize(
+    ("deaf_to", "named"),
+    [
+        (["_late"], "ended .* s late"),
+        (["_waited"], "was begun .* s late"),
+        (["_late", "_answered"], "was never answered"),
+    ],
+    ids=["at work", "held", "lost"],
+)
+def test_it_notices_requests_that_outlive_their_deadline(
+    deaf_to: Sequence[str], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = Cluster(1, HASTY).run()
+    assert outcome.broken == ()
+    assert min(outcome.deadline, outcome.held, outcome.answered) > 10
+    for clock in deaf_to:
+        monkeypatch.setattr(SimGateway, clock, lambda self, request: None)
+    assert any(re.search(rf": request \d+ {named}", problem) for problem in Cluster(1, HASTY).run().broken)
+
+
 def test_it_notices_drains_that_cut_what_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_module, "drain_grace_s", lambda *_: 0.0)
     broken = Cluster(1, msgspec.structs.replace(CALM, work_s=3.0)).run().broken
@@ -255,6 +277,9 @@ CALM = Scenario(
     node_cpu=64.0, node_memory_mib=128 * 1024, report_s=0.1, redeploy_every_s=10.0, control_crash_every_s=20.0
 )
 CROWDED = Scenario(workloads=5, nodes=1, rate=0.1, min_replicas=1, idle_s=600.0, work_s=2.0, node_memory_mib=2560)
+
+
+HASTY = Scenario(work_s=2.0, timeout_s=4.0, hold_s=3.0, deadline_s=6.0, rate=4.0, replica_crash_every_s=10.0)
 
 
 def test_where_nothing_goes_wrong_every_request_is_answered() -> None:

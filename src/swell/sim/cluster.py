@@ -7,6 +7,7 @@ same history (its hash says so) and a new kind of fault does not move the demand
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from random import Random
@@ -455,11 +456,16 @@ class Cluster:
     # -- promises ----------------------------------------------------------------------------
 
     def _expect_rest(self) -> None:
+        slack_s = 1e-6 + self.scenario.hop_s
         for request in self.requests:
-            latest = min(request.until, request.came_at + self.scenario.hold_s + self.scenario.timeout_s)
+            held = request.came_at + self.scenario.hold_s
+            begun = request.begun_at < math.inf
+            latest = min(request.until, request.begun_at + self.scenario.timeout_s if begun else held)
             if not request.outcome:
                 self._break(f"request {request.number} was never answered or refused")
-            elif request.ended_at > latest + 1e-6 + self.scenario.hop_s:
+            elif begun and request.begun_at > held + slack_s:
+                self._break(f"request {request.number} was begun {request.begun_at - held:.3f} s late")
+            elif request.ended_at > latest + slack_s:
                 self._break(f"request {request.number} ended {request.ended_at - latest:.3f} s late")
             elif request.outcome != "answered" and self.scenario.calm:
                 self._break(f"request {request.number} was not answered ({request.outcome}), and nothing went wrong")

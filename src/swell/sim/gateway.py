@@ -46,6 +46,8 @@ class Request(msgspec.Struct, eq=False):
     """What decides to which of several versions it goes."""
     outcome: str = ""
     """"answered", "refused", "held" (too long) or "deadline"; empty while it is under way."""
+    begun_at: float = math.inf
+    """When a replica had a slot for it; what comes back from a full one was not begun."""
     ended_at: float = 0.0
     pool: str = ""
     replica: str = ""
@@ -275,6 +277,7 @@ class SimGateway:
         else:
             if len(slots.running) > belief.room.slots:
                 self.around.wrong(f"{belief.id} was given {len(slots.running)} inputs at once")
+            request.begun_at = self.now()
             self.after(request.work_s, lambda: self._worked(request, slots))
             if row is not None:
                 self.after(row.timeout_s, lambda: self._late(request))
