@@ -313,6 +313,41 @@ def test_a_request_that_a_dying_replica_never_read_is_tried_again(play: Play) ->
     play(scenario)
 
 
+@pytest.mark.parametrize(("size", "begins"), [(40_000, False), (10, True)], ids=["long", "answered"])
+def test_a_request_of_which_a_dying_replica_read_a_part_or_that_it_began_to_answer_is_not(
+    play: Play, size: int, begins: bool
+) -> None:
+    """It leaves bytes unread, too. But whoever reads a part may have begun."""
+
+    async def scenario(rig: Rig) -> None:
+        dying, good = await rig.replica(start=False), await rig.replica()
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(dying.path)
+            listener.listen()
+            listener.setblocking(False)
+            await rig.deploy(dying)
+            browser = await rig.browser()
+            browser.send(request("/call/app/fn", b"x" * size))
+            connection, _ = await loop.sock_accept(listener)
+            assert await loop.sock_recv(connection, 10)
+            if begins:
+                await loop.sock_sendall(connection, b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
+            await asyncio.sleep(0.05)
+            await rig.endpoints("fn", dying, good)
+            await rig.seen()
+            connection.close()
+        if begins:
+            assert (await browser.rest()).endswith(b"\r\n\r\nhalf")
+        else:
+            answer = await browser.answer()
+            assert (answer.status, answer.error["code"]) == (502, "replica_died")
+        await until(lambda: [r.error for r in rig.control.records()] == ["replica_died"])
+        assert good.seen == []
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("kind", [b"length", b"chunked", b"http10"])
 def test_a_replica_that_dies_in_its_answer_breaks_the_connection(play: Play, kind: bytes) -> None:
     async def scenario(rig: Rig) -> None:
