@@ -8,8 +8,10 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
+from functools import partial
+from typing import TypeVar
 
 from swell.model.errors import SwellError
 from swell.model.events import ReplicaSeen
@@ -54,6 +56,8 @@ from swell.wire.identity import identify, open_pidfd, pid_of, send_signal
 from swell.wire.loglines import LogLine
 from swell.wire.settings import Settings
 
+T = TypeVar("T")
+
 _LAST_WORDS_S = 2.0
 """A process that said it failed ends itself; after this long it is helped."""
 _STATUS_S = 1.0
@@ -86,7 +90,7 @@ class Fleet:
         self.confiding = confiding
         self.mounting = mounting
         mounting.hold(lambda: self.children.values())
-        mounting.remade = lambda child: self._note_down(child, child.pid) if child.pid is not None else None
+        mounting.remade = self._note_down
         self._tell = tell
         self._use = use
         self.children: dict[str, Child] = {}
@@ -128,20 +132,9 @@ class Fleet:
         elif self.mounting.ready(child.volumes):
             self._begin(child)
         else:
-            child.preparing = asyncio.get_running_loop().create_task(self._mounted_first(child))
+            # Their newest versions are no folders yet.
+            self._prepare(child, partial(self.mounting.prepare, child.volumes), lambda _: self._begin(child))
             self.report(child)
-
-    async def _mounted_first(self, child: Child) -> None:
-        """Its volumes' newest versions are no folders yet."""
-        try:
-            await self.mounting.prepare(child.volumes)
-        except Exception as error:
-            failed = unprepared(child.id, error)
-            self.spool.note(child.pool, child.id, failed.detail)
-            self._cannot_start(child, failed)
-        else:
-            child.preparing = None
-            self._begin(child)
 
     def _begin(self, child: Child) -> None:
         if child.template is not None and child.role == "serving":
@@ -184,25 +177,30 @@ class Fleet:
         if child.order is None:
             self.endings.end(child, "crashed", f"{why}; it cannot be started again by a runner that did not start it")
             return
-        ready = self.builder.ready(child.order.revision)
+        revision = child.order.revision
+        ready = self.builder.ready(revision)
         if ready is not None:
             self._exec(child, child.order, ready)
         else:
-            child.preparing = asyncio.get_running_loop().create_task(self._prepare(child, child.order))
+            note = partial(self.spool.note, child.pool, child.id)
+            self._prepare(child, partial(self.builder.prepare, revision, note), partial(self._exec, child, child.order))
 
-    async def _prepare(self, child: Child, order: StartOrder) -> None:
-        try:
-            prepared = await self.builder.prepare(
-                order.revision, lambda line: self.spool.note(child.pool, child.id, line)
-            )
-        except Exception as error:
-            failed = unprepared(child.id, error)
-            # No process of its own has printed it.
-            self.spool.note(child.pool, child.id, failed.detail)
-            self._cannot_start(child, failed)
-        else:
-            child.preparing = None
-            self._exec(child, order, prepared)
+    def _prepare(self, child: Child, prepare: Callable[[], Awaitable[T]], then: Callable[[T], None]) -> None:
+        """Do that first, and then go on with its start."""
+
+        async def first() -> None:
+            try:
+                prepared = await prepare()
+            except Exception as error:
+                failed = unprepared(child.id, error)
+                # No process of its own has printed it.
+                self.spool.note(child.pool, child.id, failed.detail)
+                self._cannot_start(child, failed)
+            else:
+                child.preparing = None
+                then(prepared)
+
+        child.preparing = asyncio.get_running_loop().create_task(first())
 
     def _cannot_start(self, child: Child, why: Failed) -> None:
         child.failed = why
@@ -292,13 +290,15 @@ class Fleet:
         child.pid = pid
         self.by_pid[pid] = child
         self.watch(child, pidfd, ours)
-        self._note_down(child, pid)
+        self._note_down(child)
 
-    def _note_down(self, child: Child, pid: int) -> None:
-        """For the next runner."""
-        process = identify(pid)
+    def _note_down(self, child: Child) -> None:
+        """For the next runner, where it has a process."""
+        if child.pid is None:
+            return
+        process = identify(child.pid)
         start_ticks = process.start_ticks if process is not None else 0
-        records.write(self.home.replica_records, records.of(child, pid, start_ticks))
+        records.write(self.home.replica_records, records.of(child, child.pid, start_ticks))
 
     def watch(self, child: Child, pidfd: int | None, ours: bool) -> None:
         """Notice the end of a process. Our own children are reaped; of others the pidfd tells."""
@@ -393,8 +393,8 @@ class Fleet:
         if message.threads:
             child.applied += (f"threads that a fork will not have: {', '.join(message.threads)}",)
         child.fork_refused = message.refused
-        if message.refused and child.pid is not None:
-            self._note_down(child, child.pid)
+        if message.refused:
+            self._note_down(child)
         self._is_ready(child)
 
     def _is_ready(self, child: Child) -> None:
@@ -458,8 +458,7 @@ class Fleet:
     def refused(self, template: Child) -> None:
         self.spool.note(template.pool, template.id, f"not forked any more: {template.fork_refused}")
         self.report(template)
-        if template.pid is not None:
-            self._note_down(template, template.pid)
+        self._note_down(template)
 
     # -- ending ------------------------------------------------------------------------------
 
