@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import msgspec
 
@@ -28,39 +28,80 @@ _KEPT_LINES = 1000
 """Last lines of one that failed that its deploy is told."""
 
 
-async def run(
-    wanted: Environment,
-    home: Path,
-    folder: Path,
-    reaper: Reaper,
-    book: SecretBook,
-    progress: Callable[[str], None],
-    server: Mapping[str, str],
-) -> None:
-    """Run all that an environment asks for, which has its packages in `home`; `folder` is the unpacked source.
+class Site(NamedTuple):
+    """Where they run, and with what."""
 
-    Raises SwellError("environment") when one fails: those after it are not run.
-    """
-    if not wanted.build_calls:
-        return
-    with (home / LOG).open("w", encoding="utf-8") as file:
-        log = Log(file)
-        for call in wanted.build_calls:
-            output: list[str] = []
-            redact = Redactor(book.of(call.secrets))
+    wanted: Environment
+    home: Path
+    """Of the environment, which has its packages by now."""
+    folder: Path
+    """The unpacked source."""
+    reaper: Reaper
+    book: SecretBook
+    server: Mapping[str, str]
+    """The server's environment variables."""
 
-            def heard(line: str, redact: Redactor = redact, output: list[str] = output) -> None:
-                line = redact(line)
-                output.append(line)
-                del output[:-_KEPT_LINES]
-                progress(line)
-                log.write(line)
+    async def run(self, progress: Callable[[str], None]) -> None:
+        """Run all that the environment asks for.
 
-            heard(f"running {call.qualname} of {call.module}")
-            output.clear()
-            failure = await _run(call, wanted, home, folder, reaper, book, heard, server)
-            if failure:
-                raise SwellError("environment", failure, detail="\n".join(output))
+        Raises SwellError("environment") when one fails: those after it are not run.
+        """
+        if not self.wanted.build_calls:
+            return
+        with (self.home / LOG).open("w", encoding="utf-8") as file:
+            log = Log(file)
+            for call in self.wanted.build_calls:
+                output: list[str] = []
+                redact = Redactor(self.book.of(call.secrets))
+
+                def heard(line: str, redact: Redactor = redact, output: list[str] = output) -> None:
+                    line = redact(line)
+                    output.append(line)
+                    del output[:-_KEPT_LINES]
+                    progress(line)
+                    log.write(line)
+
+                heard(f"running {call.qualname} of {call.module}")
+                output.clear()
+                failure = await self._one(call, heard)
+                if failure:
+                    raise SwellError("environment", failure, detail="\n".join(output))
+
+    async def _one(self, call: BuildCall, heard: Callable[[str], None]) -> str:
+        """Why it failed, in a sentence; empty when it did not."""
+        lacking = self.book.lacking(call.secrets)
+        if lacking:
+            return f"{lacking[0].upper()}{lacking[1:]}."
+        python, folder = self.home / "bin" / "python", str(self.folder)
+        plain = environment.plain_environ(self.server)
+        environ = {
+            "LANG": "C.UTF-8",
+            **plain,
+            "PATH": f"{python.parent}:{plain.get('PATH', '/usr/bin:/bin')}",
+            **launching.ALWAYS,
+            **dict(call.variables),
+        }
+        status = await commands.run(
+            self.reaper,
+            [str(python), "-P", "-m", "swell.runtime.building"],
+            environ,
+            heard,
+            call.timeout_s,
+            cwd=self.wanted.workdir or folder,
+            said=msgspec.msgpack.encode((call, folder, self.wanted.packages, self.book.of(call.secrets))),
+        )
+        return _failure(call, status)
+
+
+def _failure(call: BuildCall, status: int | None) -> str:
+    name = f"Image.run_function({call.qualname})"
+    if status is None:
+        return f"{name} took longer than {call.timeout_s:g} s (its timeout=) and was ended."
+    if status == LACKING_STATUS:
+        return f"{name} could not be found in the source; what was printed says why."
+    if status < 0:
+        return f"{name} was ended by signal {-status} while the environment was built."
+    return f"{name} failed while the environment was built; what it printed says why." if status else ""
 
 
 class Log:
@@ -77,45 +118,3 @@ class Log:
         if self._left <= 0:
             line = f"[more was printed than the {LOG_MAX} bytes that are kept]"
         self._file.write(line + "\n")
-
-
-async def _run(
-    call: BuildCall,
-    wanted: Environment,
-    home: Path,
-    folder: Path,
-    reaper: Reaper,
-    book: SecretBook,
-    heard: Callable[[str], None],
-    server: Mapping[str, str],
-) -> str:
-    """Why it failed, in a sentence; empty when it did not."""
-    lacking = book.lacking(call.secrets)
-    if lacking:
-        return f"{lacking[0].upper()}{lacking[1:]}."
-    python = home / "bin" / "python"
-    plain = environment.plain_environ(server)
-    environ = {
-        "LANG": "C.UTF-8",
-        **plain,
-        "PATH": f"{python.parent}:{plain.get('PATH', '/usr/bin:/bin')}",
-        **launching.ALWAYS,
-        **dict(call.variables),
-    }
-    status = await commands.run(
-        reaper,
-        [str(python), "-P", "-m", "swell.runtime.building"],
-        environ,
-        heard,
-        call.timeout_s,
-        cwd=wanted.workdir or str(folder),
-        said=msgspec.msgpack.encode((call, str(folder), wanted.packages, book.of(call.secrets))),
-    )
-    name = f"Image.run_function({call.qualname})"
-    if status is None:
-        return f"{name} took longer than {call.timeout_s:g} s (its timeout=) and was ended."
-    if status == LACKING_STATUS:
-        return f"{name} could not be found in the source; what was printed says why."
-    if status < 0:
-        return f"{name} was ended by signal {-status} while the environment was built."
-    return f"{name} failed while the environment was built; what it printed says why." if status else ""

@@ -81,7 +81,7 @@ class Builder:
         folder = await asyncio.to_thread(bundle.unpack, self.home.blobs / revision.bundle, self.home.bundles)
 
         async def finish(home: Path) -> None:
-            await build_calls.run(wanted, home, folder, self.reaper, self.book, progress, self.server)
+            await build_calls.Site(wanted, home, folder, self.reaper, self.book, self.server).run(progress)
 
         python = await environment.ensure(wanted, self.home.environments, self.reaper, progress, self.server, finish)
         if not wanted.is_built:
