@@ -5,48 +5,27 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from decide.rows import a_row
 from swell.decide.inference import Told, inference, versions_of
 from swell.decide.route import Found, NoRoute, Own, Routes, route
 from swell.model.request import Led
 from swell.model.tensors import Tensor, Tensors
 from swell.model.traffic import Branch
-from swell.model.variant import Parameter
 from swell.model.workload import Method
 
 MODEL = Tensors((Tensor("x", "FP32", (-1,)),))
 
 
-class Row(msgspec.Struct, frozen=True):
-    namespace: str
-    app: str
-    name: str
-    methods: tuple[Method, ...]
-    is_class: bool = False
-    version: int = 0
-    branches: tuple[Branch, ...] = ()
-    hash_header: str = ""
-    parameters: tuple[Parameter, ...] = ()
-
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.app}/{self.name}"
-
-    @property
-    def pool(self) -> str:
-        return f"{self.key}@rv-1"
-
-
 ROUTES = Routes(
     [
-        Row("default", "shop", "score", (Method("score", tensors=MODEL),)),
-        Row("default", "shop", "Net", (Method("predict", tensors=MODEL), Method("train")), is_class=True),
-        Row("team", "shop", "score", (Method("score", tensors=MODEL),)),
-        Row("default", "shop", "plain", (Method("plain"),)),
+        a_row("default", "shop", "score", (Method("score", tensors=MODEL),)),
+        a_row("default", "shop", "Net", (Method("predict", tensors=MODEL), Method("train")), is_class=True),
+        a_row("team", "shop", "score", (Method("score", tensors=MODEL),)),
+        a_row("default", "shop", "plain", (Method("plain"),)),
     ]
 )
 
@@ -111,7 +90,7 @@ def model(tensors: Tensors | None = MODEL) -> tuple[Method, ...]:
     return (Method("score", tensors=tensors),)
 
 
-SPLIT = Row(
+SPLIT = a_row(
     *("team", "shop", "score", model()),
     version=3,
     branches=(

@@ -5,41 +5,19 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from decide.rows import a_row
 from swell.decide.openai import Asking, Listing, named, openai
 from swell.decide.route import Found, NoRoute, Own, Routes, route
 from swell.model.openai import MODEL_NAME_MAX, PATHS, Offer, model_problem
 from swell.model.request import Led
 from swell.model.traffic import Branch
-from swell.model.variant import Parameter
 from swell.model.workload import Method
 
-
-class Row(msgspec.Struct, frozen=True):
-    namespace: str
-    app: str
-    name: str
-    methods: tuple[Method, ...]
-    is_class: bool = False
-    version: int = 1
-    branches: tuple[Branch, ...] = ()
-    hash_header: str = ""
-    parameters: tuple[Parameter, ...] = ()
-
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.app}/{self.name}"
-
-    @property
-    def pool(self) -> str:
-        return f"{self.key}@rv-1"
-
-
-TALK = Row(
+TALK = a_row(
     "default",
     "chat",
     "Talk",
@@ -48,9 +26,10 @@ TALK = Row(
         Method("embed", openai=Offer("embeddings", "org/tiny")),
     ),
     is_class=True,
+    version=1,
 )
-WORDS = Row("team", "words", "vectors", (Method("vectors", openai=Offer("embeddings", "words")),))
-ROUTES = Routes([TALK, WORDS, Row("default", "plain", "plain", (Method("plain"),))])
+WORDS = a_row("team", "words", "vectors", (Method("vectors", openai=Offer("embeddings", "words")),), version=1)
+ROUTES = Routes([TALK, WORDS, a_row("default", "plain", "plain", (Method("plain"),))])
 
 
 def test_a_model_is_found_by_the_name_in_the_body() -> None:
@@ -66,7 +45,7 @@ def test_a_share_goes_to_revisions_that_have_the_model_too() -> None:
     branches = tuple(
         Branch(pool, at, (method,), percent=10) for at, (pool, method) in enumerate([("a", mine), ("b", other)])
     )
-    found = named(Routes([Row("default", "app", "f", (mine,), branches=branches)]), "embeddings", "mine")
+    found = named(Routes([a_row("default", "app", "f", (mine,), branches=branches)]), "embeddings", "mine")
     assert isinstance(found, Found)
     assert [(choice.pool, choice.percent) for choice in found.choices] == [("default/app/f@rv-1", 90), ("a", 10)]
 

@@ -11,30 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from decide.rows import a_row
 from swell.decide.route import Found, NoRoute, Own, Routes, route
 from swell.model.traffic import Branch
 from swell.model.variant import Parameter, Value
 from swell.model.workload import Method, Variant, Web
+from swell.wire.link import Route
 
 NAME = string.ascii_letters + string.digits + "_-"
 LABEL = string.ascii_lowercase + string.digits + "-"
-
-
-class Row(msgspec.Struct, frozen=True):
-    namespace: str
-    app: str
-    name: str
-    pool: str
-    methods: tuple[Method, ...]
-    is_class: bool = False
-    version: int = 0
-    branches: tuple[Branch, ...] = ()
-    hash_header: str = ""
-    parameters: tuple[Parameter, ...] = ()
-
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.app}/{self.name}"
 
 
 names = st.text(NAME, min_size=1, max_size=12)
@@ -42,7 +27,7 @@ labels = st.text(LABEL, min_size=1, max_size=20).map("w{}".format)
 
 
 @st.composite
-def rows(draw: st.DrawFn) -> list[Row]:
+def rows(draw: st.DrawFn) -> list[Route]:
     made = []
     # A number at its end makes each label the only one of its kind.
     free_labels = (f"{draw(labels)}-{number}" for number in itertools.count())
@@ -51,15 +36,15 @@ def rows(draw: st.DrawFn) -> list[Row]:
         if draw(st.booleans()):
             members = draw(st.lists(names, min_size=1, max_size=3, unique=True))
             methods = [Method(m, web=Web("asgi", next(free_labels)) if draw(st.booleans()) else None) for m in members]
-            made.append(Row(namespace, app, name, f"{namespace}/{app}/{name}@rv-1", tuple(methods), True))
+            made.append(a_row(namespace, app, name, tuple(methods), True))
         else:
             web = Web("endpoint", next(free_labels)) if draw(st.booleans()) else None
-            made.append(Row(namespace, app, name, f"{namespace}/{app}/{name}@rv-1", (Method(name, web=web),)))
+            made.append(a_row(namespace, app, name, (Method(name, web=web),)))
     return made
 
 
 @given(rows(), st.text(alphabet="abc/%20?-.", max_size=10))
-def test_every_method_is_found_where_it_belongs(table: list[Row], rest: str) -> None:
+def test_every_method_is_found_where_it_belongs(table: list[Route], rest: str) -> None:
     routes = Routes(table)
     for row in table:
         key = f"{row.namespace}/{row.app}/{row.name}"
@@ -85,7 +70,7 @@ def test_every_method_is_found_where_it_belongs(table: list[Row], rest: str) -> 
 
 
 @given(rows(), st.text(max_size=30), st.text(max_size=60))
-def test_any_host_and_path_has_an_answer(table: list[Row], host: str, path: str) -> None:
+def test_any_host_and_path_has_an_answer(table: list[Route], host: str, path: str) -> None:
     found = route(Routes(table), host, path)
     if isinstance(found, NoRoute):
         assert found.status == 404
@@ -97,7 +82,7 @@ def test_any_host_and_path_has_an_answer(table: list[Row], host: str, path: str)
 
 
 @given(rows(), names)
-def test_unknown_names_are_unknown(table: list[Row], name: str) -> None:
+def test_unknown_names_are_unknown(table: list[Route], name: str) -> None:
     routes = Routes(table)
     found = route(routes, "x", f"/call/default/{name}!/fn")
     assert isinstance(found, NoRoute)
@@ -106,9 +91,9 @@ def test_unknown_names_are_unknown(table: list[Row], name: str) -> None:
 
 TABLE = Routes(
     [
-        Row("default", "shop", "price", "p1", (Method("price"),)),
-        Row("default", "shop", "Model", "p2", (Method("predict"), Method("train")), True),
-        Row("default", "shop", "page", "p3", (Method("page", web=Web("endpoint", "shop-page")),)),
+        a_row("default", "shop", "price", (Method("price"),)),
+        a_row("default", "shop", "Model", (Method("predict"), Method("train")), True),
+        a_row("default", "shop", "page", (Method("page", web=Web("endpoint", "shop-page")),)),
     ]
 )
 
@@ -153,11 +138,17 @@ def test_own_paths(path: str, name: str) -> None:
 def test_a_version_is_reached_with_parameters_wherever_these_have_it(face: str) -> None:
     methods = (Method("go"), Method("page", web=Web("asgi", "model")))
     later = Branch("p3", 3, methods, percent=10.0, tag="beta")
-    model = Row("default", "a", "Model", "p2", methods, True, 2, (later,), parameters=(Parameter("name", "str"),))
+    model = a_row(
+        *("default", "a", "Model", methods, True, "p2"),
+        version=2,
+        branches=(later,),
+        parameters=(Parameter("name", "str"),),
+    )
 
     def asked(version: int, tag: str, *branches: Branch) -> object:
         name = "Model" + Variant((Value("name", "str", "x"),)).name
-        routes = Routes([model, Row("default", "a", name, f"x{version}", methods, True, version, branches)])
+        varied = a_row("default", "a", name, methods, True, f"x{version}", version=version, branches=branches)
+        routes = Routes([model, varied])
         path = f"/call/a@{tag}/Model.go" if face == "call" else f"/web/{tag}--model/"
         found = route(routes, "localhost", path, "name=x")
         return found.pool if isinstance(found, Found) else (found.status, found.code)  # type: ignore[union-attr]
