@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from rig import Browser, Exchange, Reader, Replica, Rig, request, until
+from rig import Browser, Exchange, Reader, Replica, Rig, echo_after, request, until
 
 from swell.gateway import asking
 from swell.gateway.request import REPLAY_MAX
@@ -325,13 +325,7 @@ def test_the_less_loaded_is_chosen_by_what_all_gateways_have(play: Play) -> None
 def test_limits_are_shared_by_as_many_as_there_are(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         gate = asyncio.Event()
-
-        async def waits(exchange: Exchange, reader: Reader) -> None:
-            await exchange.read_body(reader)
-            await gate.wait()
-            await exchange.answer()
-
-        limited = await rig.replica(waits)
+        limited = await rig.replica(echo_after(gate))
         await rig.deploy(limited, limits=Limits(concurrency=4))
 
         async def call() -> Browser:
@@ -448,13 +442,7 @@ def test_an_upload_to_a_foreign_process_is_read_on_once_it_has_a_slot(play: Play
 def test_a_foreign_process_s_slot_is_held_until_its_input_is_over(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         gate = asyncio.Event()
-
-        async def waits(exchange: Exchange, reader: Reader) -> None:
-            await exchange.read_body(reader)
-            await gate.wait()
-            await exchange.answer()
-
-        foreign = await rig.replica(waits, native=False)
+        foreign = await rig.replica(echo_after(gate), native=False)
         counter = Counter(2)
         await counted(rig, foreign, counter)
         await rig.deploy(foreign, max_inputs=2, native=False)
