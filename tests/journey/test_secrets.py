@@ -45,6 +45,8 @@ def look() -> dict:
     return {
         "now": os.environ["PASSWORD"],
         "loaded": LOADED,
+        "user": os.environ.get("USER"),
+        "user_file": os.path.exists(os.path.join(os.environ["SWELL_SECRETS_DIR"], "db/USER")),
         "token": os.environ["TOKEN"],
         "file": file("db/PASSWORD"),
         "token_file": file("vault/TOKEN"),
@@ -118,12 +120,14 @@ def test_a_replica_has_them_and_so_has_what_it_loads(vault: PrivateSwell) -> Non
 
 def test_new_values_reach_what_runs_and_what_was_loaded_with_the_old_is_made_anew(vault: PrivateSwell) -> None:
     before = look(vault)
+    assert (before["user"], before["user_file"]) == ("me", True)
     assert call(vault, "Snapped.tell") == ["first-value-1"] * 2
     wait_until("templates are there", lambda: sum(row["role"] == "template" for row in vault.replicas()) >= 2)
     loaded = {row["pid"] for row in vault.replicas() if row["role"] == "template"}
-    vault.run("secret", "rotate", "db", "PASSWORD=second-value-2")
+    vault.run("secret", "rotate", "db", "PASSWORD=second-value-2", "--unset", "USER")
     # The same process, without a restart.
     wait_until("the file is new", lambda: look(vault)["file"] == "second-value-2")
+    wait_until("what is unset is gone", lambda: (found := look(vault))["user"] is None and not found["user_file"])
     after = look(vault)
     assert (after["pid"], after["now"], after["child"]) == (before["pid"], "second-value-2", "second-value-2")
     assert after["loaded"] == "first-value-1"
