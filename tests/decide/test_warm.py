@@ -74,6 +74,30 @@ def park(it: Setting, pool: str, policy: Policy) -> None:
     it.demand[pool] = seen(it.demand[pool], 0, 0, 0, it.now)
 
 
+@given(st.floats(0.1, 1e6), st.floats(0.0, 0.99))
+def test_a_parked_template_stays_until_its_pool_was_unused_for_so_long_and_no_longer(
+    idle_s: float, part: float
+) -> None:
+    """Each use begins that time anew."""
+    it = Setting()
+    it.world.apply(NodeSeen(it.now, Node("n1", 8.0, 2048)))
+    pool = deployed(it, "a", memory_mib=256)
+    policy = msgspec.structs.replace(POLICY, template_idle_s=idle_s)
+    park(it, pool, policy)
+    (template,) = it.world.templates
+    for _ in range(2):
+        used_at = it.now
+        it.now = used_at + idle_s * part
+        kept = plan(it.world, it.demand, it.now, (pool,), policy)
+        assert (kept.actions, kept.look_again) == ((), ((pool, used_at + idle_s),))
+        it.demand[pool] = seen(it.demand[pool], 1, 0, 0, it.now)
+        it.demand[pool] = seen(it.demand[pool], 0, 0, 0, it.now)
+    it.now += idle_s
+    (stop,) = plan(it.world, it.demand, it.now, (pool,), policy).actions
+    assert isinstance(stop, Stop)
+    assert (stop.replica, stop.reason) == (template, "idle")
+
+
 @pytest.mark.parametrize("since", ["now", "a moment ago"])
 def test_a_template_that_goes_already_makes_room_for_the_next_and_no_other_goes(since: str) -> None:
     it = Setting()
