@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from time import perf_counter_ns, process_time_ns
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from swell.model.errors import SwellError
@@ -111,7 +111,6 @@ class AsgiCall:
         self._late = False
         """Its deadline passed before its answer began: nothing of its application is sent."""
         self._began_ns = perf_counter_ns()
-        self._process_ns = process_time_ns()
         self._steps = Steps(self._run(app, http_scope(exchange, state)))
         self._task: asyncio.Task[None] = replica.loop.create_task(
             self._steps, context=replica.context_for(Input(self.request, self.deadline))
@@ -240,14 +239,10 @@ class AsgiCall:
     # -- its end ------------------------------------------------------------------------------
 
     def _spent(self) -> bytes:
-        cpu_ns = process_time_ns() - self._process_ns if self.alone else self._steps.cpu_ns
-        run_ns = perf_counter_ns() - self._began_ns
-        return used_lines(cpu_ns, run_ns)
+        return used_lines(self._steps.used_ns(self.alone), perf_counter_ns() - self._began_ns)
 
     def _over(self, task: asyncio.Task[None]) -> None:
-        for stream in self._replica.output:
-            stream.end_input(self.request)
-        self._replica.slots.end(self)
+        self._replica.ended(self)
         if self._late:
             self._tell_late(self._spent())
         elif self._ended:

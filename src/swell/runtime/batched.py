@@ -222,9 +222,7 @@ class BatchedCall(Call):
 
     def _answer_aside(self, used: bytes) -> None:
         """What ran of it by itself is over."""
-        for stream in self._replica.output:
-            stream.end_input(self.request)
-        self._replica.slots.end(self)
+        self._replica.ended(self)
         self._answer_now(used)
 
     def _answer_now(self, used: bytes) -> None:

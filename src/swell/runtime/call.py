@@ -14,7 +14,7 @@ import inspect
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextvars import Context, copy_context
-from time import perf_counter_ns, process_time_ns
+from time import perf_counter_ns
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
@@ -28,7 +28,7 @@ from swell.runtime.hooks import Refusal
 from swell.runtime.http import Exchange, Request, error_line, used_lines
 from swell.runtime.output import MarkedText
 from swell.runtime.results import Accepted, Answer, accepted
-from swell.runtime.slots import Slots
+from swell.runtime.slots import Slots, Work
 from swell.runtime.steps import Steps
 from swell.runtime.stream import Format, Pipe
 from swell.runtime.tracebacks import user_traceback
@@ -52,6 +52,12 @@ class ReplicaContext(msgspec.Struct):
         own = self.variables.copy()
         own.run(current.set, work)
         return own
+
+    def ended(self, work: Work) -> None:
+        """An input's code is over: what it printed is known to be all, and its slot is free."""
+        for stream in self.output:
+            stream.end_input(work.request)
+        self.slots.end(work)
 
 
 class Callee:
@@ -125,7 +131,6 @@ class Call:
         self._stopping = False
         self._late = False
         """Its deadline passed: nothing more of its code is sent."""
-        self._process_ns = 0
         self._cpu_ns = 0
         self._run_ns = 0
 
@@ -138,7 +143,6 @@ class Call:
         """Start the user's code."""
         replica = self._replica
         if self._callee.asynchronous:
-            self._process_ns = -process_time_ns()
             self._steps = Steps(self._asynchronous())
             context = replica.context_for(Input(self.request, self.deadline, self._exchange.request))
             self._task = replica.loop.create_task(self._steps, context=context)
@@ -298,7 +302,7 @@ class Call:
 
     def _task_over(self, _task: asyncio.Task[None]) -> None:
         assert self._steps is not None
-        self._cpu_ns = self._process_ns + process_time_ns() if self.alone else self._steps.cpu_ns
+        self._cpu_ns = self._steps.used_ns(self.alone)
         self._over()
 
     # -- both ---------------------------------------------------------------------------------
@@ -407,9 +411,7 @@ class Call:
         if self._job is not None:
             self._cpu_ns = self._job.cpu_ns
             self._job = None  # It knows this call: the two would keep each other for the garbage collector.
-        for stream in self._replica.output:
-            stream.end_input(self.request)
-        self._replica.slots.end(self)
+        self._replica.ended(self)
         exchange = self._exchange
         if exchange.closed:
             return

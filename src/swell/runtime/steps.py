@@ -7,16 +7,24 @@ input was alone in the replica the process's own CPU time is taken instead, whic
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from time import thread_time_ns
+from time import process_time_ns, thread_time_ns
 from typing import Any
 
 
 class Steps(Coroutine[Any, Any, None]):
-    """A coroutine that runs another one and adds up the CPU time of its steps, in `cpu_ns`."""
+    """A coroutine that runs another one and adds up the CPU time of its steps, in `cpu_ns`.
+
+    To be made as the input begins.
+    """
 
     def __init__(self, inner: Coroutine[Any, Any, None]) -> None:
         self._inner = inner
         self.cpu_ns = 0
+        self._process_ns = process_time_ns()
+
+    def used_ns(self, alone: bool) -> int:
+        """CPU time so far. `alone`: no other input was worked on meanwhile."""
+        return process_time_ns() - self._process_ns if alone else self.cpu_ns
 
     def send(self, value: Any, /) -> Any:
         began = thread_time_ns()

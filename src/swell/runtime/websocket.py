@@ -11,7 +11,7 @@ import asyncio
 import math
 import sys
 from collections import deque
-from time import perf_counter_ns, process_time_ns
+from time import perf_counter_ns
 from typing import Any
 
 from swell.runtime.call import ReplicaContext
@@ -87,7 +87,6 @@ class WebSocketCall(asyncio.Protocol):
         self._lost = False
         self._stopping = False
         self._began_ns = perf_counter_ns()
-        self._process_ns = process_time_ns()
         self._steps = Steps(self._run(app, _scope(exchange, state)))
         context = replica.context_for(Input(self.request, self.deadline))
         self._task: asyncio.Task[None] = replica.loop.create_task(self._steps, context=context)
@@ -295,13 +294,10 @@ class WebSocketCall(asyncio.Protocol):
     # -- its end ----------------------------------------------------------------------------------
 
     def _spent(self) -> bytes:
-        cpu_ns = process_time_ns() - self._process_ns if self.alone else self._steps.cpu_ns
-        return used_lines(cpu_ns, perf_counter_ns() - self._began_ns)
+        return used_lines(self._steps.used_ns(self.alone), perf_counter_ns() - self._began_ns)
 
     def _over(self, task: asyncio.Task[None]) -> None:
-        for stream in self._replica.output:
-            stream.end_input(self.request)
-        self._replica.slots.end(self)
+        self._replica.ended(self)
         if self._transport is not None:
             self._close(INTERNAL, "")
         elif task.cancelled() and not self._exchange.closed:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from swell.runtime.call import ReplicaContext
+from swell.runtime.call import STOPPED_ITSELF, ReplicaContext
 from swell.runtime.http import Exchange, checked, used_lines
 from swell.runtime.stream import Pipe
 from swell.runtime.tracebacks import summary, user_traceback
@@ -352,9 +352,7 @@ class WsgiCall:
         assert self._job is not None
         used = used_lines(self._job.cpu_ns, self._run_ns)
         self._job = None  # It knows this call: the two would keep each other for the garbage collector.
-        for stream in self._replica.output:
-            stream.end_input(self.request)
-        self._replica.slots.end(self)
+        self._replica.ended(self)
         exchange = self._exchange
         if exchange.closed:
             return
@@ -364,7 +362,7 @@ class WsgiCall:
             if self._sent_head or (self._begun and self._whole is None):
                 exchange.abort()
             else:
-                exchange.refuse(500, "exception", self._failure or "InputCancellation: the code stopped itself", used)
+                exchange.refuse(500, "exception", self._failure or STOPPED_ITSELF, used)
         elif not self._begun or self._whole is not None:
             self._whole = self._whole or b""
             self._send_whole(used)
