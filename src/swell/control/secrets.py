@@ -13,21 +13,18 @@ from contextlib import suppress
 
 import msgspec
 
+from swell.control.named import Key, check_name, unknown, users
 from swell.model import secret as model
 from swell.model.errors import SwellError
 from swell.model.events import Event, ReplicaSeen, SecretChanged
-from swell.model.names import name_problem
 from swell.model.ports import Clock, Sealer, Secrets
 from swell.model.replica import Phase
 from swell.model.secret import Revealed, SecretUse, SecretVersion
-from swell.model.workload import DEFAULT_NAMESPACE, App, shown
+from swell.model.workload import App, shown
 from swell.model.world import World
 from swell.wire.api import SecretRow
 
 log = logging.getLogger("swell.control")
-
-Key = tuple[str, str]
-"""Namespace and name."""
 
 
 class SecretKeeper:
@@ -96,18 +93,15 @@ class SecretKeeper:
                 )
 
     def _unknown(self, key: Key) -> SwellError:
-        namespace, name = key
-        names = sorted(n for space, n in self._kept if space == namespace and not n.startswith(model.APP_OWNED))
-        where = "" if namespace == DEFAULT_NAMESPACE else f" in namespace {namespace!r}"
-        there = f"There are: {', '.join(names)}." if names else f"None is there{where}."
+        name = key[1]
         if name.startswith(model.APP_OWNED):
             return SwellError(
                 "unknown_secret",
                 "The values that this version of the app was deployed with are gone: deploy it from its files.",
                 status=404,
             )
-        way = f"`swell secret create {name} KEY=VALUE` makes it"
-        return SwellError("unknown_secret", f"There is no secret {name!r}{where}. {there} {way}.", status=404)
+        there = (each for each in self._kept if not each[1].startswith(model.APP_OWNED))
+        return unknown("secret", key, there, f"`swell secret create {name} KEY=VALUE` makes it")
 
     # -- for people --------------------------------------------------------------------------
 
@@ -129,13 +123,11 @@ class SecretKeeper:
         )
 
     def _users(self, key: Key) -> list[str]:
-        """The apps that are deployed and name it, "namespace/name"."""
-        uses = {app.key: (use.key for r in app.revisions for use in r.secret_uses) for app in self._world.apps.values()}
-        return sorted(app for app, keys in uses.items() if key in keys)
+        return users(self._world, key, lambda revision: revision.secret_uses)
 
     async def create(self, namespace: str, name: str, values: Mapping[str, str]) -> SecretRow:
         """A new secret, its first version."""
-        self._check_name(namespace, name)
+        check_name("secret", namespace, name)
         async with self._writing:
             if (namespace, name) in self._kept:
                 raise SwellError(
@@ -174,7 +166,7 @@ class SecretKeeper:
 
     async def keep_for_app(self, namespace: str, app: str, values: Mapping[str, str]) -> str:
         """Values that a program brings along, for one app; returns their name here: equal for equal values."""
-        self._check_name(namespace, app)
+        check_name("app", namespace, app)
         content = msgspec.msgpack.encode((namespace, app, sorted(values.items())))
         name = f"{model.APP_OWNED}{app}:{self._sealer.digest(content)}"
         async with self._writing:
@@ -219,12 +211,6 @@ class SecretKeeper:
             return len(old)
 
     # -- writing -----------------------------------------------------------------------------
-
-    def _check_name(self, namespace: str, name: str) -> None:
-        for kind, text in (("namespace", namespace), ("secret", name)):
-            problem = name_problem(kind, text)
-            if problem is not None:
-                raise SwellError("bad_name", f"{problem}.", status=400)
 
     async def _add(self, key: Key, values: dict[str, str], number: int = 0) -> SecretRow:
         wrong = model.problems(values)

@@ -16,18 +16,15 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from swell.control.named import Key, check_name, unknown, users
 from swell.decide import volumes as decide
 from swell.model.errors import SwellError
-from swell.model.names import name_problem
 from swell.model.owner import Owner
 from swell.model.ports import Blobs, Clock, VolumeFiles, Volumes
 from swell.model.volume import Change, Entry, Quota, Tree, Volume, VolumeState, VolumeUse, clean, pointing
-from swell.model.workload import DEFAULT_NAMESPACE, App, shown
+from swell.model.workload import App, shown
 from swell.model.world import World
 from swell.wire.api import FileRow, VolumeRow
-
-Key = tuple[str, str]
-"""Namespace and name."""
 
 
 class VolumeKeeper:
@@ -89,12 +86,9 @@ class VolumeKeeper:
         return self._kept[namespace, name]
 
     def _unknown(self, key: Key) -> SwellError:
-        namespace, name = key
-        names = sorted(n for space, n in self._kept if space == namespace)
-        where = "" if namespace == DEFAULT_NAMESPACE else f" in namespace {namespace!r}"
-        there = f"There are: {', '.join(names)}." if names else f"None is there{where}."
+        name = key[1]
         way = f"`swell volume create {name}` makes it, and so does Volume.from_name({name!r}, create_if_missing=True)"
-        return SwellError("unknown_volume", f"There is no volume {name!r}{where}. {there} {way}.", status=404)
+        return unknown("volume", key, self._kept, way)
 
     # -- for people --------------------------------------------------------------------------
 
@@ -110,7 +104,7 @@ class VolumeKeeper:
         self, namespace: str, name: str, quota: Quota, if_missing: bool = False, owner: Owner | None = None
     ) -> VolumeRow:
         """A new one, empty; with `if_missing` the one that is there is as good."""
-        _check_name(namespace, name)
+        check_name("volume", namespace, name)
         _check_quota(quota)
         async with self._naming:
             if (namespace, name) in self._kept:
@@ -134,7 +128,7 @@ class VolumeKeeper:
         async with self._naming:
             volume = self._get(namespace, name)
             if new_name is not None and new_name != name:
-                _check_name(namespace, new_name)
+                check_name("volume", namespace, new_name)
                 if (namespace, new_name) in self._kept:
                     raise SwellError("volume_exists", f"There is a volume {new_name!r} already.", status=409)
                 self._check_unused(volume, "give it another name")
@@ -242,9 +236,7 @@ class VolumeKeeper:
         return Quota(own.bytes_max or usual.bytes_max, own.files_max or usual.files_max)
 
     def _users(self, key: Key) -> list[str]:
-        """The apps that are deployed and name it, "namespace/name"."""
-        uses = {app.key: (use.key for r in app.revisions for use in r.volumes) for app in self._world.apps.values()}
-        return sorted(app for app, keys in uses.items() if key in keys)
+        return users(self._world, key, lambda revision: revision.volumes)
 
     # -- sweeping ----------------------------------------------------------------------------
 
@@ -329,13 +321,6 @@ class VolumeKeeper:
     def _tell(self, key: Key) -> None:
         """To runners, whoever uses it: they may have what is no longer so from the last time that somebody did."""
         self.publish((self._state(key),))
-
-
-def _check_name(namespace: str, name: str) -> None:
-    for kind, text in (("namespace", namespace), ("volume", name)):
-        problem = name_problem(kind, text)
-        if problem is not None:
-            raise SwellError("bad_name", f"{problem}.", status=400)
 
 
 def _check_quota(quota: Quota) -> None:

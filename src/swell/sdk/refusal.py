@@ -6,6 +6,8 @@ from collections.abc import Sized
 from typing import Any
 
 from swell.model.errors import SwellError
+from swell.model.names import name_problem
+from swell.model.workload import DEFAULT_NAMESPACE
 from swell.sdk import arguments
 from swell.sdk.frames import point
 from swell.sdk.marks import Given
@@ -22,6 +24,14 @@ def refuse(given: Given) -> None:
             )
             point(refusal, given.where)
             raise refusal
+
+
+def check_name(callable: str, kind: str, name: object, environment_name: object) -> None:
+    """Raise SwellError for what can be no name of a secret or volume, or of the namespace it is in."""
+    for what, text in ((kind, name), ("namespace", environment_name or DEFAULT_NAMESPACE)):
+        problem = name_problem(what, text) if isinstance(text, str) else f"{what} {text!r} is no text"
+        if problem is not None:
+            raise SwellError("bad_argument", f"{callable}: {problem}.")
 
 
 def _is_default(given: Given, name: str) -> bool:

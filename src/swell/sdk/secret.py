@@ -10,11 +10,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from swell.model.errors import SwellError
-from swell.model.names import name_problem
 from swell.model.secret import problems
 from swell.sdk import disk, dotenv
 from swell.sdk.marks import Given
-from swell.sdk.refusal import refuse
+from swell.sdk.refusal import check_name, refuse
 from swell.sdk.signatures import public
 from swell.sdk.unavailable import Later, stand_in
 
@@ -48,10 +47,7 @@ class Secret:
     ) -> Secret:
         """One that `swell secret create` made. Replicas always have its newest version."""
         refuse(Given("Secret.from_name", locals().copy()))
-        for kind, text in (("secret", name), ("namespace", environment_name or "default")):
-            problem = name_problem(kind, text) if isinstance(text, str) else f"{kind} {text!r} is no text"
-            if problem is not None:
-                raise SwellError("bad_argument", f"Secret.from_name: {problem}.")
+        check_name("Secret.from_name", "secret", name, environment_name)
         required = _variables("Secret.from_name(required_keys=…)", required_keys)
         return Secret(f"from_name({name!r})", name, environment_name, tuple(sorted(set(required))))
 

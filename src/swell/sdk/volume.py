@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import IO, Any, BinaryIO
 
 from swell.model.errors import SwellError
-from swell.model.names import name_problem
 from swell.model.volume import VolumeUse, mount_problems
 from swell.model.workload import DEFAULT_NAMESPACE
 from swell.sdk import frames
@@ -26,7 +25,7 @@ from swell.sdk.bridge import Call, Pending, adopt, drive, operation, stream_oper
 from swell.sdk.client import Client
 from swell.sdk.marks import Given
 from swell.sdk.presence import me
-from swell.sdk.refusal import refuse
+from swell.sdk.refusal import check_name, refuse
 from swell.sdk.signatures import public
 from swell.sdk.storage import Source, Volumes, fetch, found
 from swell.sdk.unavailable import Later, stand_in
@@ -83,7 +82,7 @@ class Volume:
     ) -> Volume:
         """One that `swell volume create` made or, with `create_if_missing`, that is made when it is first used."""
         refuse(Given("Volume.from_name", locals().copy()))
-        _check(name, environment_name)
+        check_name("Volume.from_name", "volume", name, environment_name)
         return Volume(name, environment_name, create_if_missing)
 
     @staticmethod
@@ -344,13 +343,6 @@ def _entry(row: FileRow) -> FileEntry:
     return FileEntry(row.path, _TYPES[row.kind], int(row.at), row.size)
 
 
-def _check(name: object, namespace: str | None) -> None:
-    for kind, text in (("volume", name), ("namespace", namespace or DEFAULT_NAMESPACE)):
-        problem = name_problem(kind, text) if isinstance(text, str) else f"{kind} {text!r} is no text"
-        if problem is not None:
-            raise SwellError("bad_argument", f"Volume.from_name: {problem}.")
-
-
 def _token() -> str:
     import secrets
 
@@ -362,7 +354,7 @@ async def _delete(
 ) -> None:
     """Delete a volume with all that is in it."""
     refuse(Given("Volume.delete", {"client": client}))
-    _check(name, environment_name)
+    check_name("Volume.delete", "volume", name, environment_name)
     try:
         await _volumes(environment_name or DEFAULT_NAMESPACE).delete.start(name)
     except SwellError as error:
@@ -373,7 +365,7 @@ async def _delete(
 async def _rename(old_name: str, new_name: str, *, client: None = None, environment_name: str | None = None) -> None:
     """Give a volume another name."""
     refuse(Given("Volume.rename", {"client": client}))
-    _check(old_name, environment_name)
+    check_name("Volume.rename", "volume", old_name, environment_name)
     await _volumes(environment_name or DEFAULT_NAMESPACE).alter.start(old_name, new_name)
 
 
