@@ -63,36 +63,25 @@ TRIM_EVENTS_COUNT = "DELETE FROM events WHERE seq <= (SELECT max(seq) FROM event
 
 # -- usage ------------------------------------------------------------------------------------
 
-_ADD_USAGE = """
-INSERT INTO {table} ({time}, pool, role, at, wall_s, cpu_s, memory_mib_s, starting_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT ({time}, pool, role) DO UPDATE SET
-    at = max(at, excluded.at),
-    wall_s = wall_s + excluded.wall_s,
-    cpu_s = cpu_s + excluded.cpu_s,
-    memory_mib_s = memory_mib_s + excluded.memory_mib_s,
-    starting_s = starting_s + excluded.starting_s"""
-ADD_USAGE = _ADD_USAGE.format(table="usage", time="minute")
-ADD_USAGE_HOUR = _ADD_USAGE.format(table="usage_hours", time="hour")
-_ADD_COUNT = """
-INSERT INTO {table} ({time}, pool, at, requests, errors, cold, busy_s) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT ({time}, pool) DO UPDATE SET
-    at = max(at, excluded.at),
-    requests = requests + excluded.requests,
-    errors = errors + excluded.errors,
-    cold = cold + excluded.cold,
-    busy_s = busy_s + excluded.busy_s"""
-ADD_COUNT = _ADD_COUNT.format(table="counts", time="minute")
-ADD_COUNT_HOUR = _ADD_COUNT.format(table="counts_hours", time="hour")
-_ADD_KEY_COUNT = """
-INSERT INTO {table} ({time}, key, pool, at, requests, errors, cpu_s, cost_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT ({time}, key, pool) DO UPDATE SET
-    at = max(at, excluded.at),
-    requests = requests + excluded.requests,
-    errors = errors + excluded.errors,
-    cpu_s = cpu_s + excluded.cpu_s,
-    cost_usd = cost_usd + excluded.cost_usd"""
-ADD_KEY_COUNT = _ADD_KEY_COUNT.format(table="key_counts", time="minute")
-ADD_KEY_COUNT_HOUR = _ADD_KEY_COUNT.format(table="key_counts_hours", time="hour")
+
+def _adding(table: str, time: str, about: tuple[str, ...], sums: tuple[str, ...]) -> str:
+    """A row of sums; where there is one of that time about the same, they are added to its own."""
+    known, columns = ", ".join((time, *about)), (time, *about, "at", *sums)
+    return f"""
+INSERT INTO {table} ({", ".join(columns)}) VALUES ({", ".join("?" * len(columns))})
+ON CONFLICT ({known}) DO UPDATE SET
+    at = max(at, excluded.at), {", ".join(f"{each} = {each} + excluded.{each}" for each in sums)}"""
+
+
+_USED = ("pool", "role"), ("wall_s", "cpu_s", "memory_mib_s", "starting_s")
+ADD_USAGE = _adding("usage", "minute", *_USED)
+ADD_USAGE_HOUR = _adding("usage_hours", "hour", *_USED)
+_COUNTED = ("pool",), ("requests", "errors", "cold", "busy_s")
+ADD_COUNT = _adding("counts", "minute", *_COUNTED)
+ADD_COUNT_HOUR = _adding("counts_hours", "hour", *_COUNTED)
+_COUNTED_BY_KEY = ("key", "pool"), ("requests", "errors", "cpu_s", "cost_usd")
+ADD_KEY_COUNT = _adding("key_counts", "minute", *_COUNTED_BY_KEY)
+ADD_KEY_COUNT_HOUR = _adding("key_counts_hours", "hour", *_COUNTED_BY_KEY)
 # Minutes before the first whole hour (?1, ?2), hours (?3, ?4), minutes after the last (?5, ?6); one pool or all (?7).
 _IN_SPANS = """
 FROM (
