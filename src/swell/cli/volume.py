@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import click
 
@@ -160,7 +160,7 @@ def get(name: str, remote: str, local: str, force: bool, namespace: str, home: s
     output."""
     volumes = connect(home, namespace)
     if local == "-":
-        write(volumes, name, remote, sys.stdout.buffer, lambda _bytes: None)
+        volumes.fetch(name, remote, sys.stdout.buffer)
         return
     rows = [row for row in volumes.listed(name, remote, True) if row.kind == "file"]
     if not rows:
@@ -175,7 +175,7 @@ def get(name: str, remote: str, local: str, force: bool, namespace: str, home: s
             draft = here.with_name(f".{here.name}.part")
             try:
                 with open(draft, "wb") as file:
-                    write(volumes, name, path, file, counting(tell))
+                    volumes.fetch(name, path, file, counting(tell))
                 draft.chmod(0o755 if row.executable else 0o644)
                 draft.replace(here)
             finally:
@@ -189,13 +189,6 @@ def place(path: str, asked: str, local: Path) -> Path:
         return local / PurePosixPath(path).name if local.is_dir() else local
     top = PurePosixPath(asked).parent if asked else PurePosixPath()
     return local / PurePosixPath(path).relative_to(top)
-
-
-def write(volumes: Volumes, name: str, path: str, file: IO[bytes], got: Callable[[int], None]) -> None:
-    """The content of a file."""
-    for piece in volumes.read(name, path):
-        file.write(piece)
-        got(len(piece))
 
 
 def counting(tell: Callable[[str], None]) -> Callable[[int], None]:

@@ -26,7 +26,6 @@ _OURS = frozenset(
 )
 """Headers of an answer that say how it is written and sent, and what it took."""
 _BODILESS = (204, 205, 304)
-_SET_AT_ONCE = "the head of this answer has left: call it before the generator is returned, not within"
 
 
 class Request:
@@ -78,7 +77,8 @@ class Request:
         if reply is None:
             reply = self._asked.reply = context.Reply()
         if reply.sent:
-            raise SwellError("bad_call", f"{_SET_AT_ONCE[:1].upper()}{_SET_AT_ONCE[1:]}.")
+            words = "The head of this answer has left: call it before the generator is returned, not within."
+            raise SwellError("bad_call", words)
         return reply
 
 

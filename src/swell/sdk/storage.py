@@ -173,6 +173,17 @@ class Volumes:
         request = Request("GET", f"{self._at(name)}/content?{urlencode({'path': path})}")
         return self.client.transport.stream(request, Whole)
 
+    @operation
+    async def fetch(self, name: str, path: str, into: IO[Any], got: Callable[[int], None] = lambda _bytes: None) -> int:
+        """Write the content of a file into an open one; returns how many bytes it has. `got` hears of each piece."""
+        total = 0
+        async with aclosing(self.read.start(name, path)) as pieces:
+            async for piece in pieces:
+                into.write(piece)
+                total += len(piece)
+                got(len(piece))
+        return total
+
     async def _stored(self, source: Source, sent: Callable[[int], None]) -> Entry:
         digest = source.digest()
         at = f"/api/volume-contents/{quote(self.namespace, safe='')}/{digest}"
@@ -203,17 +214,6 @@ class Volumes:
 
     def _files(self, name: str, path: str, recursive: bool) -> str:
         return f"{self._at(name)}/files?{urlencode({'path': path, 'recursive': int(recursive)})}"
-
-
-async def fetch(volumes: Volumes, name: str, path: str, into: IO[Any], got: Callable[[int], None]) -> int:
-    """Write the content of a file into an open one (an operation); returns how many bytes it has."""
-    total = 0
-    async with aclosing(volumes.read.start(name, path)) as pieces:
-        async for piece in pieces:
-            into.write(piece)
-            total += len(piece)
-            got(len(piece))
-    return total
 
 
 def found(local: Path, remote: str) -> Iterator[tuple[str, Source]]:

@@ -27,7 +27,7 @@ from swell.sdk.marks import Given
 from swell.sdk.presence import me
 from swell.sdk.refusal import check_name, refuse
 from swell.sdk.signatures import public
-from swell.sdk.storage import Source, Volumes, fetch, found
+from swell.sdk.storage import Source, Volumes, found
 from swell.sdk.unavailable import Later, stand_in
 from swell.wire import context
 from swell.wire.api import FileRow
@@ -163,7 +163,7 @@ class Volume:
     @operation
     async def read_file_into_fileobj(self, path: str, fileobj: IO[bytes]) -> int:
         """Write the content of a file into an open one; returns how many bytes it has."""
-        return await fetch(await self._ready(), self.name, str(path), fileobj, lambda _bytes: None)
+        return await (await self._ready()).fetch.start(self.name, str(path), fileobj)
 
     @operation
     async def remove_file(self, path: str, recursive: bool = False) -> None:
