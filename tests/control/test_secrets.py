@@ -11,24 +11,18 @@ from typing import TypeVar
 import msgspec
 import pytest
 
+from control.keepers import Clock, user
 from swell.control.secrets import SecretKeeper
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped
 from swell.model.secret import VERSIONS_KEPT, Revealed, SecretUse
-from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
+from swell.model.workload import App
 from swell.model.world import Failures, World
 from swell.store.memory import MemoryStore
 from swell.store.sealing import MasterKeySealer
 
 T = TypeVar("T")
 DB = SecretUse("default", "db", ("PASSWORD",))
-
-
-class Clock:
-    at = 100.0
-
-    def now(self) -> float:
-        return self.at
 
 
 class Desk:
@@ -47,9 +41,7 @@ class Desk:
         return keeper
 
     def deploy(self, *uses: SecretUse, name: str = "a") -> App:
-        entry = Entry("m", "f", "function", (Method("f"),))
-        revision = Revision(Environment("/usr/bin/python3", "3.11"), "sha256-0", entry, secrets=uses)
-        app = App("default", name, (Workload("default", name, "f", revision.id),), (revision,))
+        app = user(name, secrets=uses)
         self.keeper.check(app)
         self.world.apply(AppDeployed(1.0, app))
         return app

@@ -12,26 +12,19 @@ from typing import TypeVar
 import msgspec
 import pytest
 
+from control.keepers import Clock, user
 from swell.control.volumes import VolumeKeeper
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed
 from swell.model.owner import Owner
 from swell.model.volume import Change, Entry, Quota, Volume, VolumeState, VolumeUse
-from swell.model.workload import App, Environment, Method, Revision, Workload
-from swell.model.workload import Entry as Program
+from swell.model.workload import App
 from swell.model.world import World
 from swell.store.memory import MemoryStore
 from swell.store.volumes import VolumeFolder
 
 T = TypeVar("T")
 AT = ("default", "data")
-
-
-class Clock:
-    at = 100.0
-
-    def now(self) -> float:
-        return self.at
 
 
 class Desk:
@@ -51,9 +44,7 @@ class Desk:
         return keeper
 
     def deploy(self, *uses: VolumeUse, name: str = "a") -> App:
-        entry = Program("m", "f", "function", (Method("f"),))
-        revision = Revision(Environment("/usr/bin/python3", "3.11"), "sha256-0", entry, volumes=uses)
-        app = App("default", name, (Workload("default", name, "f", revision.id),), (revision,))
+        app = user(name, volumes=uses)
         self.keeper.check(app)
         self.world.apply(AppDeployed(1.0, app))
         return app

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 from rig import Browser, Exchange, Reader, Replica, Rig, echo_after, request, until
@@ -45,6 +45,20 @@ class Slots:
         else:
             await exchange.read_body(reader)
             await exchange.answer(503, b"", swell_busy="1")
+
+
+def says_late(heard: asyncio.Event, status: int = 200, **slots: str) -> Callable[[Exchange, Reader], Awaitable[None]]:
+    """A replica that answers with what it was sent, and says this of its slots once `heard` is set."""
+
+    async def behave(exchange: Exchange, reader: Reader) -> None:
+        body = await exchange.read_body(reader)
+        if exchange.target == "/slot":
+            await heard.wait()
+            await exchange.answer(status, **slots)
+        else:
+            await exchange.answer(body=body)
+
+    return behave
 
 
 def targets(replica: Replica) -> list[str]:
@@ -243,21 +257,12 @@ def test_an_upload_to_a_replica_that_knows_no_slots_is_read_on(play: Play) -> No
 
     async def scenario(rig: Rig) -> None:
         heard = asyncio.Event()
-
-        async def earlier(exchange: Exchange, reader: Reader) -> None:
-            body = await exchange.read_body(reader)
-            if exchange.target == "/slot":
-                await heard.wait()
-                await exchange.answer(404)
-            else:
-                await exchange.answer(body=b"%d" % len(body))
-
-        await rig.deploy(await rig.replica(earlier), max_inputs=1)
+        await rig.deploy(await rig.replica(says_late(heard, 404)), max_inputs=1)
         browser = await rig.browser()
         browser.send(request("/call/app/fn", LONG * 4))
         await until(lambda: any(client.unread for client in rig.gateway.clients), "the client waits")
         heard.set()
-        assert (await browser.answer()).body == b"%d" % len(LONG * 4)
+        assert (await browser.answer()).body == LONG * 4
 
     play(scenario, gateways=2)
 
@@ -265,16 +270,7 @@ def test_an_upload_to_a_replica_that_knows_no_slots_is_read_on(play: Play) -> No
 def test_a_single_use_replica_that_nothing_was_sent_to_is_not_used_up(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         heard = asyncio.Event()
-
-        async def once(exchange: Exchange, reader: Reader) -> None:
-            body = await exchange.read_body(reader)
-            if exchange.target == "/slot":
-                await heard.wait()
-                await exchange.answer(swell_free="0 0")
-            else:
-                await exchange.answer(body=body)
-
-        replica = await rig.replica(once)
+        replica = await rig.replica(says_late(heard, swell_free="0 0"))
         await rig.deploy(replica, max_inputs=1, single_use=True)
         browser = await rig.browser()
         browser.send(request("/call/app/fn", LONG))
