@@ -335,6 +335,8 @@ def test_limits_are_shared_by_as_many_as_there_are(play: Play) -> None:
         await until(lambda: limited.running == 2, "two of the limited")
         refused = await (await rig.browser()).call("/call/app/fn", b"x")
         assert (refused.status, refused.error["code"]) == (429, "too_many_in_flight")
+        # It is told what it met, which is a part of the limit.
+        assert refused.error["message"].startswith("2 requests of app/fn at one of 2 gateways are under way")
         # The other gateway ended.
         rig.control.publish(gateways=1)
         await rig.seen()

@@ -12,10 +12,10 @@ from swell.model.limits import UNLIMITED, Limits
 class Gate:
     """One key's or one workload's limits, as this gateway keeps them: what each request asks for as plain numbers."""
 
-    __slots__ = ("at", "in_flight", "in_flight_max", "limits", "rate_per_s", "tokens", "tokens_max", "who")
+    __slots__ = ("_name", "at", "in_flight", "in_flight_max", "limits", "rate_per_s", "tokens", "tokens_max", "who")
 
     def __init__(self, who: str, limits: Limits, gateways: int, now: float) -> None:
-        self.who = who
+        self.who = self._name = who
         self.in_flight = 0
         self.tokens = tokens_max(UNLIMITED)
         self._hold(UNLIMITED, now)
@@ -24,6 +24,8 @@ class Gate:
     def set(self, limits: Limits, gateways: int, now: float) -> None:
         """There are other limits, or another number of gateways that share them."""
         shared = share(limits, gateways)
+        # Whoever is refused is told what may be here, which is only a part.
+        self.who = self._name if shared is limits else f"{self._name} at one of {gateways} gateways"
         if shared != self.limits:
             self.tokens = changed(self, shared, now)
             self._hold(shared, now)
