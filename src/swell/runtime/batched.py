@@ -121,10 +121,11 @@ class BatchedCall(Call):
     # -- handler, and work --------------------------------------------------------------------
 
     def complete(self) -> None:
-        if self._batches.hooks.before is None:
+        before = self._batches.hooks.before
+        if before is None:
             self._join()
         else:
-            self._begin(_Before(self, self._batches.hooks), self._prepared)
+            self._begin(_Beside(self, before, self._sent, self._prepare), self._prepared)
 
     def interrupt(self, attempt: int) -> None:
         """What is not begun never is; what runs for others goes on without it; what runs for it alone is stopped."""
@@ -175,7 +176,7 @@ class BatchedCall(Call):
         self.came_ns = perf_counter_ns()
         self._batches.add(self)
 
-    def _begin(self, work: _Before | _After, over: Callable[[Aside], None]) -> None:
+    def _begin(self, work: _Beside, over: Callable[[Aside], None]) -> None:
         self._aside = Aside(self._replica, work, self._batches.asynchronous, over)
         self._aside.start(Input(self.request, self.deadline, self._exchange.request))
 
@@ -195,9 +196,11 @@ class BatchedCall(Call):
     def settle(self, share: Share) -> None:
         """Its batch is over, and so is it, or it has its result for `after`."""
         self._share = share
-        if self.unfinished:
-            work, self._result = _After(self, self._batches.hooks, self._result), _NOTHING
-            self._begin(work, self._finished)
+        after = self._batches.hooks.after
+        if self.unfinished and after is not None:
+            given: Given = (self._result,), {}
+            self._result = _NOTHING
+            self._begin(_Beside(self, after, lambda: given, self._take), self._finished)
         else:
             self._answer_now(self._spent())
 
@@ -244,10 +247,10 @@ class BatchedCall(Call):
         """Its arguments for the method; None when they are refused, which is its answer."""
         if self._ready is not None:
             return self._fitting(self._ready)
-        given = self.arguments()
+        given = self._sent()
         return None if given is None else self._fitting(self._callee.arguments.by_name(given))
 
-    def arguments(self) -> Given | None:
+    def _sent(self) -> Given | None:
         """What its caller sent; None when that is refused, which is its answer."""
         try:
             return self._given()
@@ -265,9 +268,9 @@ class BatchedCall(Call):
             return None
         return given
 
-    def prepare(self, given: Given) -> None:
-        """It is ready for its batch, with these arguments."""
-        self._ready = given
+    def _prepare(self, value: Any) -> None:
+        """It is ready for its batch, with what `before` returned."""
+        self._ready = self._batches.hooks.spread(value)
 
     def give(self, result: Any) -> None:
         """Its result: an exception is its own error alone."""
@@ -277,10 +280,6 @@ class BatchedCall(Call):
             self._result = result
         else:
             self._take(result)
-
-    def finish(self, result: Any) -> None:
-        """What is to be answered."""
-        self._take(result)
 
     def refuse(self, error: SwellError) -> None:
         """This is its answer."""
@@ -298,56 +297,39 @@ class BatchedCall(Call):
         return self._stopping
 
 
-class _Before:
-    """An input's arguments, as `before` makes them."""
+class _Beside:
+    """`before` or `after` for one input: asked with what is `given`, and what it returns taken."""
 
-    def __init__(self, call: BatchedCall, hooks: Hooks) -> None:
+    def __init__(
+        self,
+        call: BatchedCall,
+        hook: Callable[..., Any],
+        given: Callable[[], Given | None],
+        take: Callable[[Any], None],
+    ) -> None:
+        """`given` is None where there is an answer already."""
         self._call = call
-        self._hooks = hooks
+        self._hook = hook
+        self._given = given
+        self._take = take
 
     def sync(self) -> None:
-        given = self._call.arguments()
-        if given is None or self._hooks.before is None:
+        given = self._given()
+        if given is None:
             return
         try:
-            self._call.prepare(self._hooks.spread(asked(self._hooks.before, *given[0], **given[1])))
+            self._take(asked(self._hook, *given[0], **given[1]))
         except InputCancellation:
             raise
         except BaseException as error:
             self._call.fail(error)
 
     async def asynchronous(self) -> None:
-        given = self._call.arguments()
-        if given is None or self._hooks.before is None:
+        given = self._given()
+        if given is None:
             return
         try:
-            self._call.prepare(self._hooks.spread(await asked_async(self._hooks.before, *given[0], **given[1])))
-        except BaseException as error:
-            if not (self._call.stopping and isinstance(error, asyncio.CancelledError)):
-                self._call.fail(error)
-
-
-class _After:
-    """An input's answer, as `after` makes it of the batch's result."""
-
-    def __init__(self, call: BatchedCall, hooks: Hooks, result: Any) -> None:
-        self._call = call
-        self._hooks = hooks
-        self._result = result
-
-    def sync(self) -> None:
-        assert self._hooks.after is not None
-        try:
-            self._call.finish(asked(self._hooks.after, self._result))
-        except InputCancellation:
-            raise
-        except BaseException as error:
-            self._call.fail(error)
-
-    async def asynchronous(self) -> None:
-        assert self._hooks.after is not None
-        try:
-            self._call.finish(await asked_async(self._hooks.after, self._result))
+            self._take(await asked_async(self._hook, *given[0], **given[1]))
         except BaseException as error:
             if not (self._call.stopping and isinstance(error, asyncio.CancelledError)):
                 self._call.fail(error)
