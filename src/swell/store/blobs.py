@@ -59,7 +59,7 @@ class BlobFolder:
 
     @property
     def size(self) -> int:
-        """What all together take, with those that are on their way."""
+        """What all together take, with those that are on their way; known where that is bounded."""
         return self._kept + self.coming
 
     def has(self, digest: str) -> bool:
@@ -116,7 +116,9 @@ class BlobFolder:
             return old
 
     def _sum(self) -> int:
-        """Bytes of all that are there."""
+        """Bytes of all that are there. Where they are not bounded nobody asks, and there may be very many."""
+        if self.all_max == math.inf:
+            return 0
         with os.scandir(self.folder) as found:
             return sum(taken(each.stat().st_size) for each in found if _DIGEST.match(each.name))
 
@@ -155,11 +157,7 @@ class BlobFolder:
                 os.replace(name, target)
                 self._kept += taken(os.stat(target).st_size) - before
                 room.give_back()
-            folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self.folder)
 
 
 class Room:
@@ -196,6 +194,15 @@ class Room:
         """The same, while `moving` is held. Said again it means nothing: a put whose caller left may still settle."""
         self._blobs.coming -= self._taken
         self._taken = 0
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in it on disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def taken(size: int) -> int:

@@ -17,7 +17,7 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.model.volume import Tree, Volume
 from swell.store import faults
-from swell.store.blobs import BlobFolder
+from swell.store.blobs import BlobFolder, sync_folder
 
 FILE_MAX = 1 << 40
 """Bytes of one file."""
@@ -64,7 +64,7 @@ class VolumeFolder:
                 os.fsync(file.fileno())
             draft.replace(path)
             for folder in (path.parent, path.parent.parent):
-                _sync(folder)
+                sync_folder(folder)
 
     def sweep(self, volumes: Collection[Volume], before: float) -> int:
         """Remove trees that are no volume's newest version, and then contents that no tree names. Of a namespace with
@@ -112,11 +112,3 @@ def _digests(tree: Tree) -> Iterator[str]:
 
 def _folders(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
