@@ -117,3 +117,9 @@ def test_a_picture_that_is_none_is_a_clean_error() -> None:
         connection.close()
         assert (response.status, error["code"]) == (500, "exception")
         assert "10 bytes that are not a picture" in swell.run("logs", "ocr", "--request", error["request"])
+        # What it loaded runs on one thread, and would be there on a machine without a display's libraries, too.
+        (template,) = (row for row in json.loads(swell.run("ps", "--json")) if row["role"] == "template")
+        loaded = Path(f"/proc/{template['pid']}/maps").read_text()
+        assert "cv2" in loaded
+        assert "libGL" not in loaded
+        assert [said for said in template["applied"] if "threads" in said] == []
