@@ -60,9 +60,12 @@ Deploy = Callable[..., str]
 
 
 @pytest.fixture
-def swell() -> Iterator[PrivateSwell]:
+def swell(request: pytest.FixtureRequest) -> Iterator[PrivateSwell]:
+    """With as many gateways as the test asks for; one where it does not."""
+    gateways = str(getattr(request, "param", 1))
+    settings = ("roll_wait_s=2", "cpu_overcommit=1", "restarts_max=100")
     with unstarted_swell() as made:
-        made.run("up", "-d", "--set", "roll_wait_s=2", "--set", "cpu_overcommit=1", "--set", "restarts_max=100")
+        made.run("up", "-d", "--gateways", gateways, *(word for each in settings for word in ("--set", each)))
         yield made
         print(made.log(200))
 
@@ -153,6 +156,7 @@ def test_no_request_fails_while_an_app_is_deployed_again_and_again(swell: Privat
             assert not after or min(after) >= number, f"v{number} was deployed, and an older one answered"
 
 
+@pytest.mark.parametrize("swell", [2], indirect=True, ids=["two gateways"])
 def test_no_request_fails_while_versions_are_promoted_and_taken_back(swell: PrivateSwell, deploy: Deploy) -> None:
     """What takes over was made ready beside, and what is rolled back to is started anew."""
     deploy(1)
