@@ -112,6 +112,32 @@ def test_a_line_to_try_fits_a_terminal_and_says_what_is_to_be_filled_in() -> Non
     ]
 
 
+def test_what_a_class_must_be_given_is_in_the_query() -> None:
+    app = swell.App("a")
+    app.cls()(Greeter)
+    urls = {"Greeter.greet": "http://127.0.0.1:8470/call/a/Greeter.greet"}
+    assert _try(app, urls).splitlines() == [
+        """Try: curl 'http://127.0.0.1:8470/call/a/Greeter.greet?language=…&size=…' -d '{}'""",
+        "     with your own language, size in place of …",
+    ]
+    assert _try(app, {"Greeter.page": "http://127.0.0.1:8470/web/page/"}).splitlines() == [
+        "Try: curl 'http://127.0.0.1:8470/web/page/?language=…&size=…'",
+        "     with your own language, size in place of …",
+    ]
+
+
+class Greeter:
+    language: str = swell.parameter()
+    times: int = swell.parameter(default=1)
+    size: int = swell.parameter()
+
+    @swell.method()
+    def greet(self) -> None: ...
+
+    @swell.fastapi_endpoint()
+    def page(self) -> None: ...
+
+
 def test_where_the_key_is_needed_it_is_in_the_line() -> None:
     app = swell.App("a")
     app.function()(f)

@@ -9,7 +9,7 @@ import os
 import shlex
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -84,21 +84,35 @@ def _try(app: App, urls: Mapping[str, str], key: str = "", locked: bool = False)
 
     for name, url in urls.items():
         if "/call/" in url:
+            query, asked = _query(app, name)
             words, lacking = _body(_raw(app, name), bound="." in name)
-            line = _line("curl", url, *words)
+            line = _line("curl", url + query, *words)
             if len(line) > WIDTH:
-                line, lacking = _line("curl", url, "-d", f"{{{REST}}}"), needed(_raw(app, name), "." in name)
-            line += _bearer(key) if locked else ""
-            return line if not lacking else f"{line}\n     with your own {', '.join(lacking)} in place of {REST}"
+                line, lacking = _line("curl", url + query, "-d", f"{{{REST}}}"), needed(_raw(app, name), "." in name)
+            return _filled(line + (_bearer(key) if locked else ""), [*asked, *lacking])
     name, url = next(iter(urls.items()))
+    query, asked = _query(app, name)
     web = _web(app, name)
     verb = web.http_method.upper() if web is not None and web.kind == "endpoint" else "GET"
-    line = _line("curl", *(["-X", verb] if verb != "GET" else []), url)
-    return line + _bearer(key) if locked or (web is not None and web.needs_key) else line
+    line = _line("curl", *(["-X", verb] if verb != "GET" else []), url + query)
+    return _filled(line + (_bearer(key) if locked or (web is not None and web.needs_key) else ""), asked)
 
 
 def _line(*words: str) -> str:
     return f"Try: {shlex.join(words)}"
+
+
+def _filled(line: str, lacking: Sequence[str]) -> str:
+    """The line, and what is to be filled in there."""
+    return f"{line}\n     with your own {', '.join(lacking)} in place of {REST}" if lacking else line
+
+
+def _query(app: App, name: str) -> tuple[str, list[str]]:
+    """(what must be in the query, names of that): the parameters without a default, of a class."""
+    from swell.sdk.parameters import required
+
+    asked = required(app.declared[name.partition(".")[0]].raw)
+    return f"?{'&'.join(f'{each}={REST}' for each in asked)}" if asked else "", asked
 
 
 def _bearer(key: str) -> str:
