@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import IO, TYPE_CHECKING
@@ -47,8 +48,18 @@ def given(pairs: Sequence[str], dotenv: IO[str] | None, from_stdin: bool) -> dic
         values |= parse(sys.stdin.read(), "standard input")
     for pair in pairs:
         key, is_pair, value = pair.partition("=")
-        values[key] = value if is_pair else str(click.prompt(key, hide_input=True, err=True))
+        values[key] = value if is_pair else _typed(key)
     return values
+
+
+def _typed(key: str) -> str:
+    """What is typed on the terminal for a variable, unseen."""
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        ways = f"give {key}=VALUE, --from-dotenv FILE or --from-stdin"
+        raise click.UsageError(f"{key} has no value, and there is no terminal to ask for it on: {ways}.") from None
+    return str(click.prompt(key, hide_input=True, err=True))
 
 
 @secret.command(short_help="Make a secret.")
