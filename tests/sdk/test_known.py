@@ -46,6 +46,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield state
 
 
+def test_nothing_is_called_where_there_is_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = context.Inside(app="", replica="", gateway_url="", call_key="")
+    monkeypatch.setattr(context, "inside", [checked])
+    with pytest.raises(swell.exception.InvalidError, match=r"within a function, or in a method with @swell\.enter"):
+        swell.Function.from_name("a", "plain").remote()
+
+
 def test_a_failed_call_is_tried_again_as_its_author_asked(server: Server) -> None:
     plain = swell.Function.from_name("a", "plain")
     assert server.lookups == 0

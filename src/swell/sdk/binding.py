@@ -62,13 +62,19 @@ def _client(url: str, key: str, home: str = "", supposed: bool = False) -> Clien
 
 
 def platform(here: context.Inside) -> Client:
-    """How code in a replica reaches the platform it runs on. Raises SwellError where its sandbox keeps it from that."""
+    """How code in a replica reaches the platform it runs on. SwellError where it cannot."""
     if here.alone:
         raise SwellError(
             "isolated",
             "This replica runs in a sandbox that keeps it from calling others: @swell.isolated(network='node'), "
             "without block_network= and restrict_modal_access=, lets it.",
             status=403,
+        )
+    if not here.gateway_url:
+        raise SwellError(
+            "in_a_replica",
+            "Nothing can be called while a module is imported to see that it can be, nor while an environment is "
+            "built: call it within a function, or in a method with @swell.enter().",
         )
     return _client(here.gateway_url, here.call_key)
 
