@@ -269,7 +269,7 @@ def test_around_a_plain_method_they_are_part_of_the_call() -> None:
         assert (status, json.loads(body)["error"]["code"]) == (422, "bad_arguments")
         # Its callers are told what it takes of them.
         status, _, body = replica.request("/call/alone", b'{"number": 1}')
-        assert "It takes alone(text: str) -> int" in json.loads(body)["error"]["message"]
+        assert json.loads(body)["error"]["message"].endswith("It takes alone(text: str).")
 
 
 @slow

@@ -46,17 +46,23 @@ SHOWN_MAX = 10
 class Arguments:
     """The parameters of one callable. A parameter whose annotation msgspec does not know is passed as it is.
 
-    `batched`: it takes a list for each, and a caller gives one of what is in it.
+    `batched`: it takes a list for each, and a caller gives one of what is in it. `transformed`: what it returns is not
+    what is answered, so that it returns it is not said.
     """
 
-    def __init__(self, name: str, function: Callable[..., Any], batched: bool = False) -> None:
+    def __init__(
+        self, name: str, function: Callable[..., Any], batched: bool = False, transformed: bool = False
+    ) -> None:
         self.name = name
         signature = _signature(function)
         self._signature = signature
         hints = _hints(function)
         if batched:
             hints = {each: single(hint) for each, hint in hints.items()}
-        self.text = f"{name}{_as_written(_annotated(signature, hints) if batched else signature)}"
+        shown = _annotated(signature, hints) if batched else signature
+        if transformed:
+            shown = shown.replace(return_annotation=inspect.Signature.empty)
+        self.text = f"{name}{_as_written(shown)}"
         """The signature as people write it."""
         self.resolved = len(hints) == len(getattr(function, "__annotations__", {}))
         """Every annotation could be evaluated."""

@@ -58,9 +58,10 @@ class Program:
         known = self._arguments.get(name)
         if known is None or not known.resolved:
             function = self.method(name)
-            before = hooks_of(function).before
+            hooks = hooks_of(function)
             lists = any(m.batch is not None and not m.stacked for m in self.entry.methods if m.name == name)
-            known = Arguments(name, before or function, batched=lists and before is None)
+            lists = lists and hooks.before is None
+            known = Arguments(name, hooks.before or function, batched=lists, transformed=bool(hooks))
             self._arguments[name] = known
         return known
 
