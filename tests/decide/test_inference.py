@@ -69,7 +69,7 @@ def test_a_server_is_asked_for(path: str, what: Any, is_open: bool) -> None:
     ("method", "path", "status", "words"),
     [
         ("POST", "/models/shop--scor/infer", 404, "Did you mean shop--score"),
-        ("POST", "/models/zzzzzzzzzzzzzzzzz/infer", 404, "There is shop--Net-predict"),
+        ("POST", "/models/zzzzzzzzzzzzzzzzz/infer", 404, "There are shop--Net-predict"),
         ("POST", "/models/shop--plain/infer", 404, "no model 'shop--plain'"),
         ("GET", "/models/shop--score/infer", 405, "POST"),
         ("GET", "/models/shop--score/versions", 404, "its version is rv-1"),

@@ -71,7 +71,7 @@ def test_models_are_listed_or_asked_for_alone() -> None:
         ("completions", "org/tiny", 404, "/v1/chat/completions and /v1/embeddings"),
         ("completions", "words", 404, "/v1/embeddings"),
         ("embeddings", "wards", 404, "Did you mean words?"),
-        ("embeddings", "x", 404, "There is org/tiny, words."),
+        ("embeddings", "x", 404, "There are org/tiny, words."),
         ("embeddings", "", 400, '"model"'),
     ],
 )

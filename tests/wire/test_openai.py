@@ -112,6 +112,11 @@ def test_what_cannot_be_answered_is_refused(api: Any, sent: Any, words: str) -> 
     assert (raised.value.code, raised.value.status) == ("bad_arguments", 400)
 
 
+def test_a_body_that_is_an_object_is_not_said_to_be_none() -> None:
+    with pytest.raises(SwellError, match=r"no request of the OpenAI API: .*\$\.model"):
+        openai.model_of(b'{"model": 7}')
+
+
 @given(st.binary(max_size=60))
 def test_no_body_is_more_than_refused(junk: bytes) -> None:
     codes: set[str] = set()

@@ -389,8 +389,9 @@ def wrong_method(wanted: str) -> NoRoute:
     return NoRoute("method_not_allowed", f"This is asked for with {wanted}.", status=405, allow=wanted)
 
 
-def near_or_any(name: str, names: Sequence[str], there: str = "There is") -> str:
+def near_or_any(name: str, names: Sequence[str], there: str = "") -> str:
     """The names most like this one; where none is, the first that are `there`; "" where there are none."""
+    there = there or ("There are" if len(names) > 1 else "There is")
     more = ", …" if len(names) > SHOWN_MOST else ""
     return near(name, names) or (f" {there} {', '.join(names[:SHOWN_MOST])}{more}." if names else "")
 

@@ -337,7 +337,7 @@ def _no_answer(said: str) -> SwellError:
 
 
 def _bad_body(error: Exception) -> SwellError:
-    return SwellError("bad_body", f"The body is no JSON object: {error}.")
+    return SwellError("bad_body", f"The body is no request of the OpenAI API: {error}.")
 
 
 def _misfit(said: str) -> SwellError:
