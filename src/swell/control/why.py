@@ -42,7 +42,7 @@ NOTES = {
     "hand_over": "the template took the order up",
     "fork": "the loaded template was forked",
     "enter": "@enter hooks ran",
-    "listen": "the event loop and the socket were made",
+    "listen": "the event loop, the socket and any web application were made",
     "report": "words between control, runner and replica",
     "table": "the gateway learned of it",
 }
