@@ -53,9 +53,11 @@ class Launch(msgspec.Struct, frozen=True, tag="launch"):
     """Folder that holds the unpacked source; first on sys.path."""
     runner_socket: str
     address: str
-    """Where to listen: "unix:/path" (the runner already bound it; its descriptor is `listener_fd`), or
-    "tcp:127.0.0.1:port" where the user's process listens by itself; empty for a template."""
+    """Where requests go: "unix:/path", or "tcp:127.0.0.1:port" where the user's process listens by itself; empty for a
+    template."""
     listener_fd: int = -1
+    """Descriptor of its own unix socket, which the runner has bound: beside a process that listens by itself, slots are
+    asked for there. A template has none."""
     gateway_url: str = ""
     call_key: str = ""
     """What user code in the replica calls other workloads with; handed over here and never in environ."""

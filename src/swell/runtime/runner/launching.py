@@ -58,7 +58,8 @@ class ChildFds:
 
     def three(self) -> list[int]:
         """For a fork: channel, listener, output."""
-        return [self.channel.fileno(), (self.listener or self.channel).fileno(), self.output]
+        assert self.listener is not None
+        return [self.channel.fileno(), self.listener.fileno(), self.output]
 
     def __enter__(self) -> ChildFds:
         return self
