@@ -18,8 +18,8 @@ from swell.wire.child import Secrets
 FOLDER = "SWELL_SECRETS_DIR"
 """Where each variable is a file, SECRET/KEY, of this replica alone."""
 
-_set: set[str] = set()
-"""Variables that secrets have set in this process."""
+_covered: dict[str, str | None] = {}
+"""Variables that secrets have set in this process, and what each was before."""
 
 
 def apply(message: Secrets) -> None:
@@ -28,11 +28,15 @@ def apply(message: Secrets) -> None:
     values = variables(message.secrets)
     if message.folder and (not message.inside or _made(Path(message.folder), message.secrets)):
         values[FOLDER] = message.folder
-    for name in _set - values.keys():
-        os.environ.pop(name, None)
+    for name in _covered.keys() - values.keys():
+        before = _covered.pop(name)
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
+    for name in values.keys() - _covered.keys():
+        _covered[name] = os.environ.get(name)
     os.environ.update(values)
-    _set.clear()
-    _set.update(values)
 
 
 def variables(secrets: Sequence[Revealed]) -> dict[str, str]:
