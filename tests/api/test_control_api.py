@@ -306,7 +306,9 @@ def test_the_log_of_an_app_that_never_was_is_an_error_that_names_those_that_are(
     refused = error(client.get("/api/logs?app=bogus&follow=1"), 404)
     assert refused["code"] == "unknown_app"
     assert "There are: silent." in refused["message"]
-    (server.logs / "default" / "ended.ndjson").write_text('{"at": 1, "text": "x"}\n')
+    file = server.logs / "default" / "ended.ndjson"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text('{"at": 1, "text": "x"}\n')
     assert client.get("/api/logs?app=ended").text == '{"at": 1, "text": "x"}\n'
 
 
