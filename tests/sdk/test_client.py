@@ -21,7 +21,7 @@ import swell
 from sdk.server import KEY, STOPPED, Server, serving
 from swell.model.workload import Retrying
 from swell.sdk import protocol
-from swell.sdk.bridge import iterate
+from swell.sdk.bridge import drive, iterate
 from swell.sdk.client import Client
 from swell.sdk.protocol import Answer, Lines, Request
 from swell.sdk.transport import again
@@ -249,13 +249,18 @@ def test_a_call_of_the_wrong_kind_says_which_is_right(server: Server) -> None:
 def test_failures_are_sent_again_as_often_as_allowed(server: Server) -> None:
     server.functions["flaky"] = Flaky(2)
     retrying = Retrying(max_retries=2, initial_delay_s=0.0)
-    assert Client(server.url, KEY).call("app/flaky", retrying=retrying) == "there"
+
+    async def call(target: str) -> object:
+        asked = protocol.call(target, (), {})
+        return protocol.result(await Client(server.url, KEY).transport.send(asked, retrying), target)
+
+    assert drive(call("app/flaky")) == "there"
     assert server.calls == ["app/flaky"] * 3
     server.functions["flaky"] = Flaky(3)
     with pytest.raises(ConnectionError, match="not yet"):
-        Client(server.url, KEY).call("app/flaky", retrying=retrying)
+        drive(call("app/flaky"))
     with pytest.raises(swell.Error):
-        Client(server.url, KEY).call("app/missing", retrying=retrying)
+        drive(call("app/missing"))
     assert server.calls.count("app/missing") == 1
 
 
@@ -464,7 +469,7 @@ def test_what_is_no_swell_server_is_told_so(monkeypatch: pytest.MonkeyPatch, pat
         threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         client = Client(f"http://127.0.0.1:{other.server_port}", KEY)
         asked = {
-            "call": lambda: client.call("app/double", (1,)),
+            "call": lambda: drive(client.transport.send(protocol.call("app/double", (1,), {}))),
             "apps": client.apps,
             # It answers with success, and that is no more of a Swell server's.
             "page": lambda: list(iterate(client.transport.stream(Request("GET", "/"), lambda _: Lines(dict)))),

@@ -71,9 +71,8 @@ def test_a_server_of_another_state_directory_is_told_from_a_key_that_is_wrong(
         (tmp_path / "key").write_text(key)
         for ask in (
             lambda: Client.from_settings().apps(),
-            lambda: Client.from_settings().call("a/double", (1,)),
-            lambda: list(Client.from_settings().call_gen("a/count", (1,))),
             lambda: swell.Function.from_name("app", "double").remote(1),
+            lambda: list(swell.Function.from_name("app", "count").remote_gen(1)),
             lambda: list(swell.Function.from_name("app", "double").map([1, 2])),
         ):
             with pytest.raises(swell.exception.AuthError, match="belongs to another state directory") as raised:
@@ -81,7 +80,7 @@ def test_a_server_of_another_state_directory_is_told_from_a_key_that_is_wrong(
             assert f"No server runs on {tmp_path};" in str(raised.value)
     assert server.calls == []
     (tmp_path / "key").write_text(KEY)
-    assert Client.from_settings().call("a/double", (1,)) == 2
+    assert swell.Function.from_name("app", "double").remote(1) == 2
     # One that says it listens there is the one that is meant.
     (tmp_path / "key").write_text("sk-old")
     (tmp_path / "lock").write_text(f'{{"host": "127.0.0.1", "port": {port}}}')

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -16,11 +16,10 @@ from swell.model.errors import SwellError
 from swell.model.hosts import stays_here
 from swell.model.owner import Owner
 from swell.model.traffic import Traffic
-from swell.model.workload import DEFAULT_NAMESPACE, App, Retrying, Revision, Scaling
+from swell.model.workload import DEFAULT_NAMESPACE, App, Revision, Scaling
 from swell.sdk import protocol, shadow
 from swell.sdk.bridge import operation, stream_operation
 from swell.sdk.protocol import Answer, Request
-from swell.sdk.retries import NEVER
 from swell.wire import http, settings
 from swell.wire.api import (
     AppRow,
@@ -92,31 +91,6 @@ class Client:
                 "(and, with --no-deps, what it depends on) to the image's packages.",
             ) from None
         return Transport(self.url, self.key, self.home, self.supposed)
-
-    # -- calls -----------------------------------------------------------------------------------
-
-    @operation
-    async def call(
-        self,
-        target: str,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-        retrying: Retrying = NEVER,
-    ) -> Any:
-        """Call "app/function", "app/Class.method", or either below a namespace; returns its result.
-
-        Raises what the function raised, or SwellError where the server failed.
-        """
-        answer = await self.transport.send(protocol.call(target, args, kwargs or {}), retrying)
-        return protocol.result(answer, target)
-
-    @stream_operation
-    def call_gen(
-        self, target: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> AsyncGenerator[Any, None]:
-        """Call a generator function; gives its items as they come. Closing it stops the work."""
-        asked = protocol.call(target, args, kwargs or {}, stream=True)
-        return self.transport.stream(asked, partial(protocol.frames, target=target))
 
     # -- control ---------------------------------------------------------------------------------
 

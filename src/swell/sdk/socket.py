@@ -28,7 +28,6 @@ from swell.wire.websocket import (
     frame,
 )
 
-HEAD_MAX = 64 * 1024
 BODY_MAX = 1024 * 1024
 CLOSE_WAIT_S = 2.0
 """The other side has this long to say Close, too."""
