@@ -19,7 +19,7 @@ import pytest
 
 import swell
 from sdk.server import KEY, STOPPED, Server, serving
-from swell.model.workload import Retrying
+from swell.model.retrying import Retrying
 from swell.sdk import protocol
 from swell.sdk.bridge import drive, iterate
 from swell.sdk.client import Client

@@ -28,6 +28,7 @@ from swell.model.limits import (
 )
 from swell.model.names import name_problem
 from swell.model.resources import Needs
+from swell.model.retrying import Retrying
 from swell.model.secret import APP_OWNED, SecretUse
 from swell.model.variant import read
 from swell.model.volume import VolumeUse, mount_problems
@@ -39,7 +40,6 @@ from swell.model.workload import (
     Environment,
     Method,
     Options,
-    Retrying,
     Revision,
     Scaling,
     Web,

@@ -14,6 +14,7 @@ from swell.model.limits import UNLIMITED, Limits
 from swell.model.openai import MAIN, Offer
 from swell.model.owner import Owner
 from swell.model.resources import Needs
+from swell.model.retrying import Retrying
 from swell.model.secret import SecretUse
 from swell.model.tensors import Tensors
 from swell.model.variant import DIGEST_LENGTH, MARK, Parameter, Value, base_of, written
@@ -162,15 +163,6 @@ class Entry(msgspec.Struct, frozen=True):
     exit: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     """Attributes that whoever calls a class gives its objects."""
-
-
-class Retrying(msgspec.Struct, frozen=True):
-    """How often a failed call is tried again, and after how long (seconds)."""
-
-    max_retries: int = 0
-    backoff_coefficient: float = 2.0
-    initial_delay_s: float = 1.0
-    max_delay_s: float = 60.0
 
 
 class Revision(msgspec.Struct, frozen=True):

@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from swell.model.errors import SwellError
-from swell.model.workload import DEFAULT_NAMESPACE, Retrying
+from swell.model.retrying import Retrying
+from swell.model.workload import DEFAULT_NAMESPACE
 from swell.sdk.retries import NEVER
 from swell.wire import context
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from swell.model.errors import SwellError
+from swell.model.retrying import Retrying
 from swell.model.variant import Parameter, typed
-from swell.model.workload import Retrying
 from swell.sdk.binding import Binding, Known, Named
 from swell.sdk.chosen import NOTHING, Chosen
 from swell.sdk.frames import hidden

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from swell.model.errors import SwellError
-from swell.model.workload import Retrying
+from swell.model.retrying import Retrying
 from swell.sdk.signatures import public
 
 
@@ -53,13 +53,7 @@ def retrying(value: int | Retries | None) -> Retrying:
 
 def delay_s(retrying: Retrying, failed: int) -> float | None:
     """Seconds to wait after the `failed`th failure (1 = first); None = give up."""
-    if failed > retrying.max_retries:
-        return None
-    try:
-        grown = retrying.initial_delay_s * retrying.backoff_coefficient ** (failed - 1)
-    except OverflowError:
-        grown = retrying.max_delay_s
-    return min(grown, retrying.max_delay_s)
+    return None if failed > retrying.max_retries else retrying.delay_s(failed)
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

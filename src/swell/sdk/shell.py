@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from swell.model import workload as model
 from swell.model.errors import SwellError
 from swell.model.owner import Owner
+from swell.model.retrying import Retrying
 from swell.sdk import bundle, describe, load, run
 from swell.sdk.bundle import Bundle
 from swell.sdk.presence import me
@@ -101,7 +102,7 @@ def app_of(beside: Beside, name: str, namespace: str, owner: Owner) -> model.App
         template=False,
         snapshot=False,
         single_use=True,
-        retrying=model.Retrying(),
+        retrying=Retrying(),
     )
     scaling = model.Scaling(max_replicas=1)
     workload = model.Workload(namespace, name, beside.workload, revision.id, scaling=scaling)

@@ -22,7 +22,7 @@ import httpx2
 from swell.model.errors import SwellError, brief
 from swell.model.hosts import stays_here
 from swell.model.key import PREFIX
-from swell.model.workload import Retrying
+from swell.model.retrying import Retrying
 from swell.sdk import shadow
 from swell.sdk.bridge import Pending, adopt
 from swell.sdk.protocol import RETRIED, Answer, Request, error_of, failure, forgotten, wait_s

@@ -12,8 +12,9 @@ import msgspec
 
 from swell.model.limits import COUNT_MAX, SECONDS_MAX, Limits
 from swell.model.owner import Owner
+from swell.model.retrying import Retrying
 from swell.model.volume import Entry, Kind, Quota
-from swell.model.workload import NO_OPTIONS, App, Options, Retrying, Scaling
+from swell.model.workload import NO_OPTIONS, App, Options, Scaling
 
 Strategy = Literal["rolling", "recreate", "blue-green"]
 """rolling: what serves goes on until its successor is ready; recreate: it gives way at once; blue-green: it goes on
