@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Seque
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from swell.model.call import Body, Call, Change, Count, Depth, Outcome, Standing, State, Swept, Work
 from swell.model.events import Event, NodeSeen, ReplicaSeen
 from swell.model.key import ApiKey
 from swell.model.metrics import Histogram
@@ -192,6 +193,76 @@ class VolumeFiles(Protocol):
         ...
 
 
+class Calls(Protocol):
+    """The durable queue: each call in it once, and of each at most one result.
+
+    What a method has answered every reader sees, and it outlives this process; but for `lease` it is on disk, too, and
+    many that are asked at once share one write. Inside a `transaction()` each answers with a list that is filled when
+    the block has ended.
+    """
+
+    def add(self, works: Sequence[Work]) -> list[str]:
+        """Accept calls. The id of each as it is kept: where the id is known already, or another kept call of the
+        workload has its idempotency key, that one's, and nothing is added."""
+        ...
+
+    def lease(self, workload: str, most: int, now: float, token: int, replica: str) -> list[Work]:
+        """Hand out what is due, the higher priority first, then by due time, then by id. `token` is of this hand-out
+        alone (`fencing_token`); how long it holds is not known here.
+
+        It need not be on disk: a lease that a power failure takes back is a call that is handed out once more, with
+        the token of a later incarnation, and of the two the first one's result is not recorded.
+        """
+        ...
+
+    def finish(self, outcomes: Sequence[Outcome]) -> list[bool]:
+        """Record what attempts came to. True: it was recorded, since the call is leased with that very token. Who is
+        told False need not come again: what there was to record is recorded, or no longer asked for."""
+        ...
+
+    def change(self, changes: Sequence[Change]) -> list[Call | None]:
+        """Cancel calls, or retry dead letters. The call after it, one that was leased with the replica that has it;
+        None where it is not in a state for that."""
+        ...
+
+    def sweep(self, now: float, most: int) -> list[Swept]:
+        """Forget calls that have expired, the first to expire first.
+
+        Their blobs may be needed by a call that is being accepted just now. So who accepts one asks for its blob
+        (`Blobs.has`), then adds it; who removes blobs does that by `Blobs.sweep`, a while later.
+        """
+        ...
+
+    def standing(self) -> Standing:
+        """What there is to go on with at a start."""
+        ...
+
+    def depth(self, workload: str, now: float, most: int) -> Depth:
+        """What the queue of a workload asks for. Its cost grows with `most`, not with the queue."""
+        ...
+
+
+class CallRecords(Protocol):
+    """What is known of the calls that are kept."""
+
+    def get(self, id: str) -> Call | None: ...
+
+    def input(self, id: str) -> Body | None: ...
+
+    def result(self, id: str) -> Body | None:
+        """Of one that is done; of a dead letter the error, as its caller is told it."""
+        ...
+
+    def newest(self, prefix: str, state: State | None, most: int, before: str = "") -> list[Call]:
+        """The newest calls of workloads whose key begins so ("namespace/app/", say), in one state or in any, newest
+        first; the next page is of those `before` the last one's id."""
+        ...
+
+    def counts(self, prefix: str) -> list[Count]:
+        """By workload and state. Its cost does not grow with the number of calls."""
+        ...
+
+
 class Sealer(Protocol):
     """What only this server can open."""
 
@@ -225,6 +296,12 @@ class Store(Protocol):
 
     @property
     def volumes(self) -> Volumes: ...
+
+    @property
+    def calls(self) -> Calls: ...
+
+    @property
+    def call_records(self) -> CallRecords: ...
 
     @property
     def trouble(self) -> str:

@@ -23,6 +23,7 @@ from swell.model.request import KeyCount, PoolCount, RequestRecord, Usage
 from swell.model.secret import SecretVersion
 from swell.model.volume import Volume
 from swell.model.workload import App, Version, moved, with_variants
+from swell.store.memory_calls import MemoryCallRecords, MemoryCalls
 from swell.store.retention import Keep, Spans, by_app, hour_of, minute_of, spans
 from swell.store.transaction import Transactions
 
@@ -41,6 +42,8 @@ class MemoryStore:
         self.keys = MemoryKeys(self._write)
         self.secrets = MemorySecrets(self._write)
         self.volumes = MemoryVolumes(self._write)
+        self.calls = MemoryCalls(self._write)
+        self.call_records = MemoryCallRecords(self.calls)
         self.trouble = ""
         """Always empty: memory has no disk to fail."""
         self.write_seconds = histogram(WRITE_SECONDS)

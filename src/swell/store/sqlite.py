@@ -29,6 +29,7 @@ from swell.model.volume import Volume
 from swell.model.workload import App, Version, moved, with_variants
 from swell.store import faults, schema
 from swell.store import statements as sql
+from swell.store.calls import SqliteCallRecords, SqliteCalls
 from swell.store.retention import Keep, by_app, hour_of, minute_of, spans
 from swell.store.transaction import Transactions
 from swell.store.writer import Op, Writer
@@ -75,6 +76,8 @@ class SqliteStore:
         self.volumes = SqliteVolumes(self._put, self._read)
         self.usage = SqliteUsageLog(self._put, self._read, self._keep, now)
         self.keys = SqliteKeys(self._put, self._read)
+        self.calls = SqliteCalls(self._do, self._look)
+        self.call_records = SqliteCallRecords(self._look)
 
     @property
     def trouble(self) -> str:
@@ -117,12 +120,22 @@ class SqliteStore:
         self._writer.put([op], rows)
         return 0
 
+    def _do(self, op: Op, rows: int, synced: bool) -> None:
+        """Run it in the writing thread and wait until it is committed, if `synced` on disk, too; in a transaction at
+        its end."""
+        if not self._transactions.takes((op, rows)):
+            self._writer.do([op], rows, synced)
+
     def _commit(self, ops: list[tuple[Op, int]]) -> None:
         self._writer.do([op for op, _ in ops], sum(rows for _, rows in ops))
 
     def _read(self, statement: str, *values: object) -> list[Any]:
         """All rows of a query, after what was written before."""
         self._writer.flush()
+        return self._look(statement, *values)
+
+    def _look(self, statement: str, *values: object) -> list[Any]:
+        """All rows of a query, of what is committed now."""
         try:
             with self._reading:
                 return self._connection.execute(statement, values).fetchall()

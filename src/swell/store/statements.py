@@ -6,6 +6,7 @@ from __future__ import annotations
 
 USE_WAL = "PRAGMA journal_mode = WAL"
 SYNC_EVERY_COMMIT = "PRAGMA synchronous = FULL"
+SYNC_LATER = "PRAGMA synchronous = NORMAL"
 ONLY_READ = "PRAGMA query_only = ON"
 BEGIN = "BEGIN IMMEDIATE"
 COMMIT = "COMMIT"
@@ -132,3 +133,87 @@ DELETE FROM requests WHERE seq < coalesce(
     (SELECT seq FROM requests WHERE received_at >= ? ORDER BY seq LIMIT 1),
     (SELECT max(seq) + 1 FROM requests)
 )"""
+
+# -- calls ------------------------------------------------------------------------------------
+
+# In the order of `model.call.Call`.
+_CALL = """
+id, workload, method, accepted_at, due_at, accept, key, priority, idempotency_key,
+max_retries, backoff_coefficient, initial_delay_s, max_delay_s, jitter, timeout_s, result_s, dead_letter_s,
+state, attempts, token, replica, error_code, error_message, ended_at, cpu_us, run_us"""
+ADD_CALL = f"""
+INSERT INTO calls ({_CALL}, expires_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
+ADD_INPUT = "INSERT INTO call_inputs (call, content_type, data, digest) VALUES (?, ?, ?, ?)"
+ADD_RESULT = "INSERT INTO call_results (call, content_type, data, digest) VALUES (?, ?, ?, ?)"
+KEPT_CALL = """
+SELECT id FROM calls WHERE id = ?1
+UNION ALL SELECT id FROM calls WHERE workload = ?2 AND idempotency_key = ?3 AND idempotency_key != '' LIMIT 1"""
+# From one priority to the next, and within each by due time: no call that is not due yet is passed over.
+NEXT_PRIORITY = """
+SELECT priority FROM calls WHERE workload = ? AND state = 'queued' AND priority < ? ORDER BY priority DESC LIMIT 1"""
+DUE_CALLS = f"""
+SELECT seq, {_CALL} FROM calls
+WHERE workload = ? AND state = 'queued' AND priority = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?"""
+COUNT_DUE = """
+SELECT count(*) FROM (
+    SELECT 1 FROM calls WHERE workload = ? AND state = 'queued' AND priority = ? AND due_at <= ? LIMIT ?
+)"""
+NEXT_DUE = """
+SELECT due_at FROM calls
+WHERE workload = ? AND state = 'queued' AND priority = ? AND due_at > ? ORDER BY due_at LIMIT 1"""
+LEASE_CALL = "UPDATE calls SET state = 'leased', attempts = attempts + 1, token = ?, replica = ? WHERE seq = ?"
+INPUT_OF = "SELECT content_type, data, digest FROM call_inputs WHERE call = ?"
+_END_CALL = """
+UPDATE calls SET
+    state = '{state}', ended_at = ?1, expires_at = ?1 + {kept_s}, error_code = ?2, error_message = ?3,
+    cpu_us = cpu_us + ?4, run_us = run_us + ?5
+WHERE id = ?6 AND state = 'leased' AND token = ?7 RETURNING seq"""
+CALL_DONE = _END_CALL.format(state="done", kept_s="result_s")
+CALL_FAILED = _END_CALL.format(state="failed", kept_s="dead_letter_s")
+CALL_AGAIN = """
+UPDATE calls SET
+    state = 'queued', due_at = ?1, error_code = coalesce(?2, error_code), error_message = coalesce(?3, error_message),
+    cpu_us = cpu_us + ?4, run_us = run_us + ?5, attempts = attempts - ?8, token = 0, replica = ''
+WHERE id = ?6 AND state = 'leased' AND token = ?7 RETURNING seq"""
+CANCEL_CALL = f"""
+UPDATE calls SET state = 'cancelled', ended_at = ?1, expires_at = ?1 + result_s, error_code = ?2, error_message = ?3
+WHERE id = ?4 AND state IN ('queued', 'leased') RETURNING seq, {_CALL}"""
+RETRY_CALL = f"""
+UPDATE calls SET
+    state = 'queued', due_at = ?1, attempts = 0, token = 0, replica = '', ended_at = NULL, expires_at = NULL
+WHERE id = ?2 AND state = 'failed' RETURNING seq, {_CALL}"""
+DROP_CALL = "DELETE FROM calls WHERE seq = ?"
+DROP_INPUT = "DELETE FROM call_inputs WHERE call = ?"
+DROP_RESULT = "DELETE FROM call_results WHERE call = ?"
+EXPIRED_CALLS = """
+SELECT seq, id, call_inputs.digest, coalesce(call_results.digest, '')
+FROM calls JOIN call_inputs ON call_inputs.call = seq LEFT JOIN call_results ON call_results.call = seq
+WHERE expires_at <= ? ORDER BY expires_at, id LIMIT ?"""
+BLOB_IS_NAMED = """
+SELECT 1 FROM call_inputs WHERE digest = ?1 AND digest != ''
+UNION ALL SELECT 1 FROM call_results WHERE digest = ?1 AND digest != '' LIMIT 1"""
+TRIM_CALL_COUNTS = "DELETE FROM call_counts WHERE calls = 0"
+CALL = f"SELECT {_CALL} FROM calls WHERE id = ?"
+CALL_INPUT = """
+SELECT content_type, data, digest FROM call_inputs WHERE call = (SELECT seq FROM calls WHERE id = ?)"""
+CALL_RESULT = """
+SELECT content_type, data, digest FROM call_results WHERE call = (SELECT seq FROM calls WHERE id = ?)"""
+CALL_COUNTS = """
+SELECT workload, state, calls FROM call_counts
+WHERE calls > 0 AND workload BETWEEN ?1 AND ?1 || char(0x10ffff) ORDER BY workload, state"""
+# Of each workload and state that has any, the newest; then the newest of these.
+CALLS = f"""
+SELECT {_CALL} FROM calls WHERE seq IN (
+    SELECT newest.seq FROM call_counts AS kind JOIN calls AS newest ON newest.seq IN (
+        SELECT seq FROM calls
+        WHERE workload = kind.workload AND state = kind.state AND id < ?3 ORDER BY id DESC LIMIT ?4
+    )
+    WHERE kind.calls > 0 AND kind.workload BETWEEN ?1 AND ?1 || char(0x10ffff) AND (?2 = '' OR kind.state = ?2)
+) ORDER BY id DESC LIMIT ?4"""
+LEASED_CALLS = f"""
+SELECT {_CALL} FROM calls WHERE seq IN (
+    SELECT held.seq FROM call_counts AS kind CROSS JOIN calls AS held
+    ON held.workload = kind.workload AND held.state = 'leased'
+    WHERE kind.state = 'leased' AND kind.calls > 0
+) ORDER BY id"""

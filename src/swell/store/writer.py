@@ -3,7 +3,8 @@
 Writes queue up; the thread takes everything that waits into one transaction and syncs it to disk.
 Somebody waiting (a durable write, a read) makes it start at once, otherwise it first gathers for a
 moment. When the disk fails, whoever waits gets the error; the rest is kept in order, up to a
-bound, and tried again.
+bound, and tried again. Writes that must be seen and need not be on disk yet go first, in a commit
+of their own that no sync holds up.
 """
 
 from __future__ import annotations
@@ -37,14 +38,15 @@ Op = Callable[[sqlite3.Connection], int]
 
 
 class Group:
-    """Writes that are on disk together or not at all. `done` is there when somebody waits."""
+    """Writes that are on disk together or not at all. `done` is there when somebody waits; `synced`: for the disk."""
 
-    __slots__ = ("done", "ops", "rows")
+    __slots__ = ("done", "ops", "rows", "synced")
 
-    def __init__(self, ops: Sequence[Op], rows: int, done: Future[int] | None) -> None:
+    def __init__(self, ops: Sequence[Op], rows: int, done: Future[int] | None, synced: bool = True) -> None:
         self.ops = ops
         self.rows = rows
         self.done = done
+        self.synced = synced
 
 
 class Writer:
@@ -63,6 +65,8 @@ class Writer:
         self._chore_s = chore_s
         self._queue: deque[Group] = deque()
         self._rows = 0
+        self._synced = True
+        """The connection syncs at each commit, as it was opened."""
         self._committing = False
         self._urgent = False
         self._closing = False
@@ -79,13 +83,17 @@ class Writer:
                 return
             self._add(Group(ops, rows, None))
 
-    def do(self, ops: Sequence[Op], rows: int) -> int:
-        """Write now and wait until it is on disk. Returns the last op's number; raises when it failed."""
+    def do(self, ops: Sequence[Op], rows: int, synced: bool = True) -> int:
+        """Write now and wait until it is on disk. Returns the last op's number; raises when it failed.
+
+        Not `synced`: until it is committed. Everybody sees it then, and it outlives this process; a power failure may
+        take it back, up to the next write that is synced.
+        """
         done: Future[int] = Future()
         with self._changed:
             self._refuse_closed()
             self._urgent = True
-            self._add(Group(ops, rows, done))
+            self._add(Group(ops, rows, done, synced))
         return done.result()
 
     def flush(self) -> None:
@@ -125,9 +133,11 @@ class Writer:
     def _run(self) -> None:
         chore_at = 0.0
         while batch := self._gather():
-            self._commit(batch)
+            for synced in (False, True):
+                if part := [group for group in batch if group.synced is synced]:
+                    self._commit(part, synced)
             if not self.trouble and time.monotonic() >= chore_at:
-                self._commit([Group([self._chore], 0, None)])
+                self._commit([Group([self._chore], 0, None)], True)
                 chore_at = time.monotonic() + self._chore_s
             with self._changed:
                 self._committing = False
@@ -147,13 +157,17 @@ class Writer:
             self._committing = bool(batch)
             return batch
 
-    def _commit(self, batch: Sequence[Group]) -> None:
+    def _commit(self, batch: Sequence[Group], synced: bool) -> None:
         began = time.perf_counter()
         try:
+            if synced is not self._synced:
+                self._connection.execute(sql.SYNC_EVERY_COMMIT if synced else sql.SYNC_LATER)
+                self._synced = synced
             self._connection.execute(sql.BEGIN)
             answers = [self._apply(group) for group in batch]
             self._connection.execute(sql.COMMIT)
-            self.write_seconds.observe(time.perf_counter() - began)
+            if synced:
+                self.write_seconds.observe(time.perf_counter() - began)
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 self._connection.execute(sql.ROLLBACK)

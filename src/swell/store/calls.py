@@ -1,0 +1,283 @@
+"""How does the durable queue stand in SQLite? A row for each call, its input and its result in rows of their own.
+
+What a write answers is filled in by the writing thread and committed before its caller goes on: so readings here need
+not wait for anything, as others of the store do.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from swell.model.call import (
+    Again,
+    Body,
+    Call,
+    CallError,
+    Cancel,
+    Change,
+    Count,
+    Depth,
+    Done,
+    Failed,
+    Keeping,
+    Outcome,
+    Queued,
+    Retry,
+    Standing,
+    State,
+    Swept,
+    Work,
+)
+from swell.model.retrying import Retrying
+from swell.store import statements as sql
+from swell.store.writer import Op
+
+ABOVE_ALL = 2**63 - 1
+"""No call has so high a priority."""
+LAST_ID = chr(0x10FFFF)
+"""After every id."""
+
+Row = tuple[Any, ...]
+Answer = TypeVar("Answer")
+
+
+class Read(Protocol):
+    """All rows of a query, of what is committed."""
+
+    def __call__(self, statement: str, *values: object) -> list[Any]: ...
+
+
+class Write(Protocol):
+    """Runs an op in the writing thread and waits until it is committed; `synced`: until it is on disk."""
+
+    def __call__(self, op: Op, rows: int, synced: bool) -> None: ...
+
+
+class SqliteCalls:
+    """The `Calls` port."""
+
+    def __init__(self, write: Write, read: Read) -> None:
+        self._write = write
+        self._read = read
+
+    def add(self, works: Sequence[Work]) -> list[str]:
+        """Accept calls; on disk before it returns."""
+        return self._answered(partial(_add, tuple(works)), len(works))
+
+    def lease(self, workload: str, most: int, now: float, token: int, replica: str) -> list[Work]:
+        """Hand out what is due; committed, and not synced, before it returns."""
+        return self._answered(partial(_lease, workload, most, now, token, replica), most, synced=False)
+
+    def finish(self, outcomes: Sequence[Outcome]) -> list[bool]:
+        """Record what attempts came to; on disk before it returns."""
+        return self._answered(partial(_finish, tuple(outcomes)), len(outcomes))
+
+    def change(self, changes: Sequence[Change]) -> list[Call | None]:
+        """Cancel calls, or retry dead letters; on disk before it returns."""
+        return self._answered(partial(_change, tuple(changes)), len(changes))
+
+    def sweep(self, now: float, most: int) -> list[Swept]:
+        """Forget calls that have expired; on disk before it returns."""
+        return self._answered(partial(_sweep, now, most), most)
+
+    def standing(self) -> Standing:
+        """What there is to go on with at a start."""
+        queued = {}
+        for workload, state, calls in self._read(sql.CALL_COUNTS, ""):
+            # None where it was handed out meanwhile.
+            first = self.depth(workload, float("-inf"), 0).next_at if state == "queued" else None
+            if first is not None:
+                queued[workload] = Queued(calls, first)
+        return Standing(queued, tuple(_call(row) for row in self._read(sql.LEASED_CALLS)))
+
+    def depth(self, workload: str, now: float, most: int) -> Depth:
+        """What the queue of a workload asks for."""
+        due, nexts = 0, []
+        for priority in _priorities(self._read, workload):
+            if due < most:
+                due += self._read(sql.COUNT_DUE, workload, priority, now, most - due)[0][0]
+            nexts += [at for (at,) in self._read(sql.NEXT_DUE, workload, priority, now)]
+        return Depth(due, min(nexts, default=None))
+
+    def _answered(
+        self, op: Callable[[list[Answer], sqlite3.Connection], None], rows: int, synced: bool = True
+    ) -> list[Answer]:
+        """What the op answers; it is filled in later inside a transaction."""
+        answers: list[Answer] = []
+
+        def write(connection: sqlite3.Connection) -> int:
+            op(answers, connection)
+            return rows
+
+        if rows > 0:
+            self._write(write, rows, synced)
+        return answers
+
+
+class SqliteCallRecords:
+    """The `CallRecords` port."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+
+    def get(self, id: str) -> Call | None:
+        """One that is kept."""
+        rows = self._read(sql.CALL, id)
+        return _call(rows[0]) if rows else None
+
+    def input(self, id: str) -> Body | None:
+        """Its input."""
+        rows = self._read(sql.CALL_INPUT, id)
+        return Body(*rows[0]) if rows else None
+
+    def result(self, id: str) -> Body | None:
+        """Its result, or of a dead letter the error."""
+        rows = self._read(sql.CALL_RESULT, id)
+        return Body(*rows[0]) if rows else None
+
+    def newest(self, prefix: str, state: State | None, most: int, before: str = "") -> list[Call]:
+        """A page of calls, newest first."""
+        rows = self._read(sql.CALLS, prefix, state or "", before or LAST_ID, max(most, 0))
+        return [_call(row) for row in rows]
+
+    def counts(self, prefix: str) -> list[Count]:
+        """By workload and state."""
+        return [Count(*row) for row in self._read(sql.CALL_COUNTS, prefix)]
+
+
+# -- rows -----------------------------------------------------------------------------------------
+
+
+def _values(call: Call) -> Row:
+    retrying, keeping, error = call.retrying, call.keeping, call.error or CallError("", "")
+    return (
+        *(call.id, call.workload, call.method, call.accepted_at, call.due_at, call.accept, call.key, call.priority),
+        call.idempotency_key,
+        *(retrying.max_retries, retrying.backoff_coefficient, retrying.initial_delay_s, retrying.max_delay_s),
+        *(call.jitter, call.timeout_s, keeping.result_s, keeping.dead_letter_s),
+        *(call.state, call.attempts, call.token, call.replica, error.code, error.message, call.ended_at),
+        *(call.cpu_us, call.run_us, call.expires_at),
+    )
+
+
+def _call(row: Row) -> Call:
+    id, workload, method, accepted_at, due_at, accept, key, priority, idempotency_key = row[:9]
+    state, attempts, token, replica, error_code, error_message, ended_at, cpu_us, run_us = row[17:]
+    return Call(
+        id=id,
+        workload=workload,
+        method=method,
+        accepted_at=accepted_at,
+        due_at=due_at,
+        accept=accept,
+        key=key,
+        priority=priority,
+        idempotency_key=idempotency_key,
+        retrying=Retrying(*row[9:13]),
+        jitter=row[13],
+        timeout_s=row[14],
+        keeping=Keeping(*row[15:17]),
+        state=state,
+        attempts=attempts,
+        token=token,
+        replica=replica,
+        error=CallError(error_code, error_message) if error_code else None,
+        ended_at=ended_at,
+        cpu_us=cpu_us,
+        run_us=run_us,
+    )
+
+
+# -- in the writing thread ------------------------------------------------------------------------
+
+
+def _reading(connection: sqlite3.Connection) -> Read:
+    return lambda statement, *values: connection.execute(statement, values).fetchall()
+
+
+def _priorities(read: Read, workload: str) -> Iterator[int]:
+    """Those that queued calls of a workload have, the highest first: each is looked up when it is asked for."""
+    last = ABOVE_ALL
+    while found := read(sql.NEXT_PRIORITY, workload, last):
+        ((last,),) = found
+        yield last
+
+
+def _add(works: Sequence[Work], ids: list[str], connection: sqlite3.Connection) -> None:
+    for work in works:
+        call = work.call
+        added = connection.execute(sql.ADD_CALL, _values(call))
+        if added.rowcount:
+            body = work.input
+            connection.execute(sql.ADD_INPUT, (added.lastrowid, body.content_type, body.data, body.digest))
+            ids.append(call.id)
+        else:
+            kept = connection.execute(sql.KEPT_CALL, (call.id, call.workload, call.idempotency_key))
+            ids.append(kept.fetchone()[0])
+
+
+def _lease(
+    workload: str,
+    most: int,
+    now: float,
+    token: int,
+    replica: str,
+    works: list[Work],
+    connection: sqlite3.Connection,
+) -> None:
+    read = _reading(connection)
+    found: list[Row] = []
+    for priority in _priorities(read, workload):
+        found += read(sql.DUE_CALLS, workload, priority, now, most - len(found))
+        if len(found) == most:
+            break
+    connection.executemany(sql.LEASE_CALL, [(token, replica, seq) for seq, *_ in found])
+    for seq, *row in found:
+        row[17:21] = "leased", row[18] + 1, token, replica
+        works.append(Work(_call(tuple(row)), Body(*read(sql.INPUT_OF, seq)[0])))
+
+
+def _finish(outcomes: Sequence[Outcome], recorded: list[bool], connection: sqlite3.Connection) -> None:
+    for outcome in outcomes:
+        used = (outcome.cpu_us, outcome.run_us, outcome.id, outcome.token)
+        match outcome:
+            case Done(at=at, result=result):
+                rows = connection.execute(sql.CALL_DONE, (at, "", "", *used)).fetchall()
+                bodies = [(seq, result.content_type, result.data, result.digest) for (seq,) in rows]
+            case Failed(at=at, error=error):
+                rows = connection.execute(sql.CALL_FAILED, (at, error.code, error.message, *used)).fetchall()
+                bodies = [(seq, outcome.content_type, outcome.body, "") for (seq,) in rows]
+            case Again(due_at=due_at, error=error):
+                told = (error.code, error.message) if error is not None else (None, None)
+                rows = connection.execute(sql.CALL_AGAIN, (due_at, *told, *used, not outcome.counts)).fetchall()
+                bodies = []
+        connection.executemany(sql.ADD_RESULT, bodies)
+        recorded.append(bool(rows))
+
+
+def _change(changes: Sequence[Change], after: list[Call | None], connection: sqlite3.Connection) -> None:
+    read = _reading(connection)
+    for change in changes:
+        match change:
+            case Cancel(id=id, at=at, error=error):
+                rows = read(sql.CANCEL_CALL, at, error.code, error.message, id)
+            case Retry(id=id, at=at):
+                rows = read(sql.RETRY_CALL, at, id)
+                connection.executemany(sql.DROP_RESULT, [row[:1] for row in rows])
+        after.append(_call(rows[0][1:]) if rows else None)
+
+
+def _sweep(now: float, most: int, swept: list[Swept], connection: sqlite3.Connection) -> None:
+    read = _reading(connection)
+    gone = read(sql.EXPIRED_CALLS, now, most)
+    for drop in (sql.DROP_CALL, sql.DROP_INPUT, sql.DROP_RESULT):
+        connection.executemany(drop, [(seq,) for seq, *_ in gone])
+    connection.execute(sql.TRIM_CALL_COUNTS)
+    told: set[str] = set()
+    for _, id, *digests in gone:
+        free = tuple(d for d in dict.fromkeys(digests) if d and d not in told and not read(sql.BLOB_IS_NAMED, d))
+        told.update(free)
+        swept.append(Swept(id, free))

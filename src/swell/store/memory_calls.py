@@ -1,0 +1,187 @@
+"""What is the durable queue where nothing need survive? The same rules over dictionaries."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from swell.model.call import (
+    Again,
+    Body,
+    Call,
+    Cancel,
+    Change,
+    Count,
+    Depth,
+    Done,
+    Failed,
+    Outcome,
+    Queued,
+    Retry,
+    Standing,
+    State,
+    Swept,
+    Work,
+)
+
+Answer = TypeVar("Answer")
+
+
+class MemoryCalls:
+    """The `Calls` port."""
+
+    def __init__(self, write: Callable[[Callable[[], None]], None]) -> None:
+        self.kept: dict[str, Call] = {}
+        self.inputs: dict[str, Body] = {}
+        self.results: dict[str, Body] = {}
+        self._write = write
+        self._by_key: dict[tuple[str, str], str] = {}
+        """Ids by workload and idempotency key."""
+
+    def add(self, works: Sequence[Work]) -> list[str]:
+        """Accept calls."""
+        return self._answered(partial(self._add, tuple(works)))
+
+    def lease(self, workload: str, most: int, now: float, token: int, replica: str) -> list[Work]:
+        """Hand out what is due."""
+        return self._answered(partial(self._lease, workload, most, now, token, replica))
+
+    def finish(self, outcomes: Sequence[Outcome]) -> list[bool]:
+        """Record what attempts came to."""
+        kept = tuple(outcomes)
+        return self._answered(lambda recorded: recorded.extend(map(self._finish, kept)))
+
+    def change(self, changes: Sequence[Change]) -> list[Call | None]:
+        """Cancel calls, or retry dead letters."""
+        kept = tuple(changes)
+        return self._answered(lambda after: after.extend(map(self._change, kept)))
+
+    def sweep(self, now: float, most: int) -> list[Swept]:
+        """Forget calls that have expired."""
+        return self._answered(partial(self._sweep, now, most))
+
+    def standing(self) -> Standing:
+        """What there is to go on with at a start."""
+        queued: dict[str, Queued] = {}
+        for call in self._in("queued"):
+            before = queued.get(call.workload, Queued(0, call.due_at))
+            queued[call.workload] = Queued(before.calls + 1, min(before.due_at, call.due_at))
+        return Standing(queued, tuple(sorted(self._in("leased"), key=lambda call: call.id)))
+
+    def depth(self, workload: str, now: float, most: int) -> Depth:
+        """What the queue of a workload asks for."""
+        dues = [call.due_at for call in self._in("queued") if call.workload == workload]
+        due = sum(at <= now for at in dues)
+        return Depth(min(due, max(most, 0)), min((at for at in dues if at > now), default=None))
+
+    def _answered(self, op: Callable[[list[Answer]], None]) -> list[Answer]:
+        """What the op answers; it is filled in later inside a transaction."""
+        answers: list[Answer] = []
+        self._write(lambda: op(answers))
+        return answers
+
+    def _in(self, state: State) -> list[Call]:
+        return [call for call in self.kept.values() if call.state == state]
+
+    def _add(self, works: Sequence[Work], ids: list[str]) -> None:
+        for work in works:
+            call, by_key = work.call, (work.call.workload, work.call.idempotency_key)
+            id = call.id if call.id in self.kept else self._by_key.get(by_key, "")
+            if not id:
+                id = call.id
+                self.kept[id], self.inputs[id] = call, work.input
+                if call.idempotency_key:
+                    self._by_key[by_key] = id
+            ids.append(id)
+
+    def _lease(self, workload: str, most: int, now: float, token: int, replica: str, works: list[Work]) -> None:
+        due = (call for call in self._in("queued") if call.workload == workload and call.due_at <= now)
+        for call in heapq.nsmallest(most, due, key=lambda call: (-call.priority, call.due_at, call.id)):
+            leased = replace(call, state="leased", attempts=call.attempts + 1, token=token, replica=replica)
+            self.kept[call.id] = leased
+            works.append(Work(leased, self.inputs[call.id]))
+
+    def _finish(self, outcome: Outcome) -> bool:
+        call = self.kept.get(outcome.id)
+        if call is None or call.state != "leased" or call.token != outcome.token:
+            return False
+        call = replace(call, cpu_us=call.cpu_us + outcome.cpu_us, run_us=call.run_us + outcome.run_us)
+        match outcome:
+            case Done(at=at, result=result):
+                call = replace(call, state="done", ended_at=at, error=None)
+                self.results[call.id] = result
+            case Failed(at=at, error=error):
+                call = replace(call, state="failed", ended_at=at, error=error)
+                self.results[call.id] = Body(outcome.content_type, outcome.body)
+            case Again(due_at=due_at, error=error):
+                attempts = call.attempts - (not outcome.counts)
+                call = replace(call, state="queued", due_at=due_at, attempts=attempts, token=0, replica="")
+                call = replace(call, error=error or call.error)
+        self.kept[call.id] = call
+        return True
+
+    def _change(self, change: Change) -> Call | None:
+        call = self.kept.get(change.id)
+        match change:
+            case Cancel(at=at, error=error):
+                if call is None or call.state not in ("queued", "leased"):
+                    return None
+                call = replace(call, state="cancelled", ended_at=at, error=error)
+            case Retry(at=at):
+                if call is None or call.state != "failed":
+                    return None
+                call = replace(call, state="queued", due_at=at, attempts=0, token=0, replica="", ended_at=None)
+                del self.results[call.id]
+        self.kept[call.id] = call
+        return call
+
+    def _sweep(self, now: float, most: int, swept: list[Swept]) -> None:
+        expired = [(call.expires_at, id) for id, call in self.kept.items() if call.expires_at is not None]
+        gone = [id for at, id in sorted(expired) if at <= now][: max(most, 0)]
+        named = []
+        for id in gone:
+            call = self.kept.pop(id)
+            self._by_key.pop((call.workload, call.idempotency_key), None)
+            bodies = (self.inputs.pop(id), self.results.pop(id, None))
+            named.append([body.digest for body in bodies if body is not None and body.digest])
+        told = {body.digest for bodies in (self.inputs, self.results) for body in bodies.values()}
+        for id, digests in zip(gone, named, strict=True):
+            free = tuple(digest for digest in dict.fromkeys(digests) if digest not in told)
+            told.update(free)
+            swept.append(Swept(id, free))
+
+
+class MemoryCallRecords:
+    """The `CallRecords` port."""
+
+    def __init__(self, calls: MemoryCalls) -> None:
+        self._calls = calls
+
+    def get(self, id: str) -> Call | None:
+        """One that is kept."""
+        return self._calls.kept.get(id)
+
+    def input(self, id: str) -> Body | None:
+        """Its input."""
+        return self._calls.inputs.get(id)
+
+    def result(self, id: str) -> Body | None:
+        """Its result, or of a dead letter the error."""
+        return self._calls.results.get(id)
+
+    def newest(self, prefix: str, state: State | None, most: int, before: str = "") -> list[Call]:
+        """A page of calls, newest first."""
+        calls = (call for call in self._calls.kept.values() if call.workload.startswith(prefix))
+        page = (call for call in calls if state in (None, call.state) and (not before or call.id < before))
+        return heapq.nlargest(most, page, key=lambda call: call.id)
+
+    def counts(self, prefix: str) -> list[Count]:
+        """By workload and state."""
+        calls = self._calls.kept.values()
+        found = Counter((call.workload, call.state) for call in calls if call.workload.startswith(prefix))
+        return [Count(*key, found[key]) for key in sorted(found)]

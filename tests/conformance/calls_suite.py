@@ -1,0 +1,349 @@
+"""What must every durable queue do? Runs against each adapter of the ports `Calls` and `CallRecords`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from swell.model.call import (
+    Again,
+    Body,
+    Call,
+    CallError,
+    Cancel,
+    Count,
+    Depth,
+    Done,
+    Failed,
+    Keeping,
+    Queued,
+    Retry,
+    Swept,
+    Work,
+)
+from swell.model.ports import Store
+from swell.model.retrying import Retrying
+
+NOW = 1_000_000_000.0
+F = "default/a/f"
+BOOM = CallError("exception", "ValueError: boom")
+STOPPED = CallError("cancelled", "It was cancelled.")
+OUT = Body("application/json", b"42")
+
+Open = Callable[[], Store]
+
+
+def call(id: str, workload: str = F, due_at: float = NOW, **more: Any) -> Call:
+    return Call(id, workload, "f", NOW, due_at, **more)
+
+
+def work(id: str, workload: str = F, due_at: float = NOW, **more: Any) -> Work:
+    return Work(call(id, workload, due_at, **more), Body("application/json", id.encode()))
+
+
+def digest(name: str) -> str:
+    return "sha256-" + name * 64
+
+
+def leased(store: Store, id: str, token: int = 1, **more: Any) -> Work:
+    """The one call of a queue, accepted and handed out."""
+    store.calls.add([work(id, **more)])
+    (got,) = store.calls.lease(F, 9, NOW, token, "r1-1")
+    assert got.call.id == id
+    return got
+
+
+def order(store: Store, workload: str = F, now: float = NOW, most: int = 99) -> list[str]:
+    return [each.call.id for each in store.calls.lease(workload, most, now, 1, "r1-1")]
+
+
+class CallsSuite:
+    """Subclasses give `opener`: each call opens the same state (again)."""
+
+    @pytest.fixture
+    def opener(self, tmp_path: Path) -> Open:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, opener: Open) -> Iterator[Store]:
+        store = opener()
+        yield store
+        store.close()
+
+    # -- accepting ---------------------------------------------------------------------------------
+
+    def test_a_call_comes_back_as_it_was_accepted_with_its_input(self, store: Store) -> None:
+        whole = call(
+            "fc-1",
+            accept="application/json",
+            key="k1",
+            priority=-3,
+            idempotency_key="once\0é",
+            retrying=Retrying(4, 1.5, 0.25, 9.0),
+            jitter=0.75,
+            timeout_s=7200.0,
+            keeping=Keeping(5.0, 6.0),
+        )
+        body = Body("application/octet-stream", digest=digest("a"))
+        assert store.calls.add([Work(whole, body), work("fc-2")]) == ["fc-1", "fc-2"]
+        assert store.call_records.get("fc-1") == whole
+        assert store.call_records.input("fc-1") == body
+        assert store.call_records.input("fc-2") == Body("application/json", b"fc-2")
+        assert store.call_records.result("fc-1") is None
+        assert store.call_records.get("nobody") is store.call_records.input("nobody") is None
+
+    def test_nothing_to_do_is_done(self, store: Store) -> None:
+        assert store.calls.add([]) == store.calls.finish([]) == store.calls.change([]) == []
+        assert store.calls.lease(F, 0, NOW, 1, "r") == store.calls.lease(F, 9, NOW, 1, "r") == []
+        assert store.calls.sweep(NOW, 9) == []
+
+    def test_an_id_that_is_known_adds_nothing(self, store: Store) -> None:
+        store.calls.add([work("fc-1")])
+        assert store.calls.add([work("fc-2"), replace(work("fc-1", priority=5), input=OUT)]) == ["fc-2", "fc-1"]
+        assert store.call_records.get("fc-1") == call("fc-1")
+        assert store.call_records.input("fc-1") == Body("application/json", b"fc-1")
+        assert store.call_records.counts("") == [Count(F, "queued", 2)]
+
+    def test_an_idempotency_key_gives_the_kept_call_that_has_it(self, store: Store) -> None:
+        first, again, other = (work(id, idempotency_key="k") for id in ("fc-1", "fc-2", "fc-3"))
+        assert store.calls.add([first, again]) == ["fc-1", "fc-1"]
+        assert store.calls.add([work("fc-4"), again]) == ["fc-4", "fc-1"]
+        assert store.calls.add([work("fc-5", "default/a/g", idempotency_key="k")]) == ["fc-5"], "of another workload"
+        store.calls.change([Cancel("fc-1", NOW, STOPPED)])
+        assert store.calls.add([other]) == ["fc-1"], "whatever became of it"
+        assert store.call_records.get("fc-2") is None
+        store.calls.sweep(NOW + 365 * 86_400, 9)
+        assert store.calls.add([other]) == ["fc-3"], "until it is forgotten"
+
+    # -- handing out ---------------------------------------------------------------------------------
+
+    def test_the_order_is_priority_then_due_time_then_id(self, store: Store) -> None:
+        store.calls.add(
+            [
+                work("fc-5", due_at=NOW),
+                work("fc-4", due_at=NOW - 1),
+                work("fc-3", due_at=NOW),
+                work("fc-2", due_at=NOW, priority=1),
+                work("fc-1", due_at=NOW - 9, priority=-1),
+                work("fc-0", "default/a/g"),
+            ]
+        )
+        assert order(store, most=2) == ["fc-2", "fc-4"]
+        assert order(store) == ["fc-3", "fc-5", "fc-1"]
+        assert order(store) == []
+        assert order(store, "default/a/g") == ["fc-0"]
+
+    def test_what_is_not_due_yet_stands_in_nobodys_way(self, store: Store) -> None:
+        store.calls.add([work(f"fc-{n}", due_at=NOW + 10 + n, priority=9) for n in range(5)])
+        store.calls.add([work("fc-9")])
+        assert store.calls.depth(F, NOW, 99) == Depth(1, NOW + 10)
+        assert order(store) == ["fc-9"]
+        assert order(store, now=NOW + 11) == ["fc-0", "fc-1"]
+
+    def test_a_lease_says_who_has_it_and_counts_as_an_attempt(self, store: Store) -> None:
+        store.calls.add([work("fc-1")])
+        (got,) = store.calls.lease(F, 1, NOW, 7, "r1-2")
+        assert got.call == call("fc-1", state="leased", attempts=1, token=7, replica="r1-2")
+        assert got.input == Body("application/json", b"fc-1")
+        assert store.call_records.get("fc-1") == got.call
+        assert store.call_records.counts("") == [Count(F, "leased", 1)]
+
+    # -- finishing -----------------------------------------------------------------------------------
+
+    def test_one_result_is_recorded_whatever_else_comes(self, store: Store) -> None:
+        leased(store, "fc-1", token=5)
+        done = Done("fc-1", 5, NOW + 2, OUT, cpu_us=10, run_us=20)
+        late = [replace(done, token=4), replace(done, id="nobody"), replace(done, result=Body("x", b"other"))]
+        assert store.calls.finish([late[0], late[1], done, late[2]]) == [False, False, True, False]
+        assert store.calls.finish([done, Failed("fc-1", 5, NOW, BOOM), Again("fc-1", 5, NOW)]) == [False] * 3
+        kept = store.call_records.get("fc-1")
+        assert kept == call(
+            "fc-1", state="done", attempts=1, token=5, replica="r1-1", ended_at=NOW + 2, cpu_us=10, run_us=20
+        )
+        assert store.call_records.result("fc-1") == OUT
+        assert order(store, now=NOW + 99) == []
+
+    def test_of_two_that_have_it_only_the_last_one_is_heard(self, store: Store) -> None:
+        leased(store, "fc-1", token=5)
+        assert store.calls.finish([Again("fc-1", 5, NOW)]) == [True]
+        assert store.calls.finish([Done("fc-1", 0, NOW, OUT)]) == [False], "a call in the queue has no token"
+        store.calls.lease(F, 1, NOW, 6, "r1-2")
+        old, new = (Done("fc-1", token, NOW, Body("x", b"%d" % token)) for token in (5, 6))
+        assert store.calls.finish([old, new]) == [False, True]
+        assert store.call_records.result("fc-1") == Body("x", b"6")
+
+    def test_a_call_that_is_tried_again_waits_for_its_time_and_keeps_its_error(self, store: Store) -> None:
+        leased(store, "fc-1", token=5)
+        store.calls.finish([Again("fc-1", 5, NOW + 3, BOOM, cpu_us=1, run_us=2)])
+        assert store.call_records.get("fc-1") == call(
+            "fc-1", due_at=NOW + 3, attempts=1, error=BOOM, cpu_us=1, run_us=2
+        )
+        assert order(store, now=NOW + 2) == []
+        (got,) = store.calls.lease(F, 1, NOW + 3, 6, "r1-2")
+        assert (got.call.attempts, got.call.error) == (2, BOOM)
+        store.calls.finish([Again("fc-1", 6, NOW + 3, counts=False, cpu_us=1, run_us=2)])
+        assert store.call_records.get("fc-1") == call(
+            "fc-1", due_at=NOW + 3, attempts=1, error=BOOM, cpu_us=2, run_us=4
+        )
+        store.calls.lease(F, 1, NOW + 3, 7, "r1-2")
+        store.calls.finish([Done("fc-1", 7, NOW + 4, OUT, cpu_us=1, run_us=2)])
+        kept = store.call_records.get("fc-1")
+        assert kept is not None
+        assert (kept.state, kept.attempts, kept.error, kept.cpu_us, kept.run_us) == ("done", 2, None, 3, 6)
+
+    def test_a_dead_letter_keeps_its_input_and_can_be_tried_again(self, store: Store) -> None:
+        leased(store, "fc-1", token=5)
+        assert store.calls.finish([Failed("fc-1", 5, NOW + 1, BOOM, b"{}", cpu_us=3)]) == [True]
+        kept = store.call_records.get("fc-1")
+        assert kept == call(
+            "fc-1", state="failed", attempts=1, token=5, replica="r1-1", error=BOOM, ended_at=NOW + 1, cpu_us=3
+        )
+        assert store.call_records.result("fc-1") == Body("application/json", b"{}")
+        assert store.call_records.input("fc-1") == Body("application/json", b"fc-1")
+        (after,) = store.calls.change([Retry("fc-1", NOW + 9)])
+        assert after == store.call_records.get("fc-1") == call("fc-1", due_at=NOW + 9, error=BOOM, cpu_us=3)
+        assert store.call_records.result("fc-1") is None
+        assert store.calls.finish([Done("fc-1", 5, NOW, OUT)]) == [False]
+        (got,) = store.calls.lease(F, 1, NOW + 9, 6, "r1-1")
+        assert got.call.attempts == 1
+        assert store.calls.finish([Done("fc-1", 6, NOW, OUT)]) == [True]
+
+    # -- changing ------------------------------------------------------------------------------------
+
+    def test_a_cancelled_call_ends_at_once_and_tells_who_has_it(self, store: Store) -> None:
+        leased(store, "fc-1", token=5)
+        store.calls.add([work("fc-2")])
+        queued, held, nobody = store.calls.change([Cancel(id, NOW + 1, STOPPED) for id in ("fc-2", "fc-1", "fc-3")])
+        assert queued == call("fc-2", state="cancelled", error=STOPPED, ended_at=NOW + 1)
+        assert held == call(
+            "fc-1", state="cancelled", attempts=1, token=5, replica="r1-1", error=STOPPED, ended_at=NOW + 1
+        )
+        assert nobody is None
+        assert store.call_records.get("fc-1") == held
+        assert store.calls.finish([Done("fc-1", 5, NOW, OUT)]) == [False]
+        assert store.call_records.result("fc-1") is None
+        assert order(store) == []
+
+    def test_what_has_ended_is_not_changed(self, store: Store) -> None:
+        leased(store, "fc-1", token=5)
+        store.calls.finish([Done("fc-1", 5, NOW, OUT)])
+        store.calls.add([work("fc-2"), work("fc-3")])
+        store.calls.change([Cancel("fc-2", NOW, STOPPED)])
+        before = [store.call_records.get(id) for id in ("fc-1", "fc-2", "fc-3")]
+        changes = [Cancel("fc-1", NOW, BOOM), Cancel("fc-2", NOW, BOOM), *(Retry(f"fc-{n}", NOW) for n in (1, 2, 3, 4))]
+        assert store.calls.change(changes) == [None] * 6
+        assert [store.call_records.get(id) for id in ("fc-1", "fc-2", "fc-3")] == before
+
+    # -- looking -------------------------------------------------------------------------------------
+
+    def test_depth_counts_what_is_due_up_to_what_was_asked_for(self, store: Store) -> None:
+        assert store.calls.depth(F, NOW, 9) == Depth(0, None)
+        store.calls.add([work(f"fc-{n}", priority=n % 3) for n in range(6)])
+        store.calls.add([work("fc-8", due_at=NOW + 5), work("fc-9", due_at=NOW + 3, priority=-1)])
+        assert store.calls.depth(F, NOW, 99) == Depth(6, NOW + 3)
+        assert store.calls.depth(F, NOW, 5) == Depth(5, NOW + 3)
+        assert store.calls.depth(F, NOW, 0) == Depth(0, NOW + 3)
+        assert store.calls.depth(F, NOW + 5, 99) == Depth(8, None)
+        order(store)
+        assert store.calls.depth(F, NOW, 99) == Depth(0, NOW + 3)
+
+    def test_what_stands_at_a_start_is_told(self, store: Store) -> None:
+        got = leased(store, "fc-1", token=5)
+        store.calls.add([work("fc-2", due_at=NOW + 7), work("fc-3", due_at=NOW + 5, priority=-1)])
+        store.calls.add([work("fc-0", "default/b/g", due_at=NOW - 1), work("fc-4", "default/b/h")])
+        store.calls.change([Cancel("fc-4", NOW, STOPPED)])
+        standing = store.calls.standing()
+        assert standing.queued == {F: Queued(2, NOW + 5), "default/b/g": Queued(1, NOW - 1)}
+        assert standing.leased == (got.call,)
+
+    def test_the_newest_come_first_in_pages_by_workload_and_state(self, store: Store) -> None:
+        store.calls.add([work(f"fc-{n}", f"default/a/{'fg'[n % 2]}") for n in range(6)])
+        store.calls.add([work("fc-7", "other/a/f"), work("fc-6", "default/aa/f")])
+        order(store)
+
+        def newest(prefix: str, *more: Any) -> str:
+            return "".join(each.id.removeprefix("fc-") for each in store.call_records.newest(prefix, *more))
+
+        assert newest("", None, 99) == "76543210"
+        assert newest("default/a/", None, 4) == "5432"
+        assert newest("default/a/", None, 4, "fc-2") == "10"
+        assert newest(F, "leased", 99) == "420"
+        assert newest("default/", "queued", 2) == "65"
+        assert newest("default/", "queued", 2, "fc-5") == "31"
+        assert newest("", "done", 9) == newest("nobody", None, 9) == newest("%", None, 9) == newest("", None, 0) == ""
+        assert store.call_records.newest("", "leased", 1) == [store.call_records.get("fc-4")]
+
+    def test_counts_are_by_workload_and_state(self, store: Store) -> None:
+        assert store.call_records.counts("") == []
+        store.calls.add([work("fc-1"), work("fc-2"), work("fc-3", "default/b/g"), work("fc-4", "other/b/g")])
+        store.calls.change([Cancel("fc-2", NOW, STOPPED)])
+        assert store.call_records.counts("default/") == [
+            Count(F, "cancelled", 1),
+            Count(F, "queued", 1),
+            Count("default/b/g", "queued", 1),
+        ]
+        assert store.call_records.counts("other/") == [Count("other/b/g", "queued", 1)]
+
+    # -- forgetting ----------------------------------------------------------------------------------
+
+    def test_what_has_ended_is_forgotten_in_its_time_and_nothing_else(self, store: Store) -> None:
+        keeping = Keeping(result_s=10, dead_letter_s=20)
+        store.calls.add([work(f"fc-{n}", keeping=keeping) for n in range(5)])
+        store.calls.lease(F, 3, NOW, 5, "r1-1")
+        store.calls.finish([Done("fc-0", 5, NOW + 2, OUT), Failed("fc-1", 5, NOW, BOOM)])
+        store.calls.change([Cancel("fc-3", NOW + 1, STOPPED)])
+        assert store.calls.sweep(NOW + 10.9, 9) == []
+        assert store.calls.sweep(NOW + 15, 1) == [Swept("fc-3")]
+        assert store.calls.sweep(NOW + 15, 9) == [Swept("fc-0")]
+        assert [store.call_records.get("fc-0"), store.call_records.input("fc-0")] == [None] * 2
+        assert store.call_records.result("fc-0") is None
+        assert store.calls.change([Retry("fc-1", NOW + 16)]) != [None]
+        assert store.calls.sweep(NOW + 1e9, 9) == [], "one that is tried again, one that is leased, one that waits"
+        assert sorted(each.id for each in store.call_records.newest("", None, 9)) == ["fc-1", "fc-2", "fc-4"]
+
+    def test_blobs_are_free_when_no_call_names_them_any_more(self, store: Store) -> None:
+        both, mine, kept, told = (digest(letter) for letter in "abcd")
+        keeping = Keeping(result_s=10)
+        store.calls.add([Work(call(f"fc-{n}", keeping=keeping), Body("x", digest=both)) for n in (1, 2, 3)])
+        store.calls.add([Work(call("fc-4"), Body("x", digest=kept))])
+        store.calls.lease(F, 9, NOW, 5, "r1-1")
+        results = [Body("x", digest=d) for d in (mine, kept, told)]
+        store.calls.finish([Done(f"fc-{n}", 5, NOW + n, results[n - 1]) for n in (1, 2, 3)])
+        store.calls.add([Work(call("fc-5"), OUT)])
+        store.calls.lease(F, 9, NOW, 6, "r1-1")
+        store.calls.finish([Done("fc-5", 6, NOW, Body("x", digest=told))])
+        assert store.calls.sweep(NOW + 11, 9) == [Swept("fc-1", (mine,))]
+        assert store.calls.sweep(NOW + 99, 9) == [Swept("fc-2", (both,)), Swept("fc-3")]
+
+    # -- together with others --------------------------------------------------------------------------
+
+    def test_a_transaction_answers_at_its_end(self, store: Store) -> None:
+        store.calls.add([work("fc-1", idempotency_key="k"), work("fc-2")])
+        (held,) = store.calls.lease(F, 1, NOW, 5, "r1-1")
+        with store.transaction():
+            done = store.calls.finish([Done(held.call.id, 5, NOW, OUT), Done("fc-2", 5, NOW, OUT)])
+            ids = store.calls.add([work("fc-3", "default/a/g"), work("fc-4", idempotency_key="k")])
+            works = store.calls.lease("default/a/g", 9, NOW, 6, "r1-1")
+            after = store.calls.change([Cancel("fc-2", NOW, STOPPED)])
+            swept = store.calls.sweep(NOW, 9)
+            assert done == ids == works == after == swept == []
+            assert store.call_records.result(held.call.id) is None
+            assert store.call_records.get("fc-3") is None
+        assert done == [True, False]
+        assert ids == ["fc-3", "fc-1"]
+        assert [each.call for each in works] == [store.call_records.get("fc-3")]
+        assert after == [store.call_records.get("fc-2")]
+        assert store.call_records.result(held.call.id) == OUT
+
+    def test_a_transaction_that_raises_leaves_nothing(self, store: Store) -> None:
+        leased(store, "fc-1", token=5)
+        with suppress(InterruptedError), store.transaction():
+            store.calls.add([work("fc-2")])
+            store.calls.finish([Done("fc-1", 5, NOW, OUT)])
+            raise InterruptedError
+        assert store.call_records.counts("") == [Count(F, "leased", 1)]
