@@ -142,7 +142,7 @@ def brief(said: str) -> str:
 CODES: dict[type[SwellError], tuple[str, ...]] = {
     AlreadyExistsError: (
         *("app_taken", "file_exists", "key_ambiguous", "key_taken", "label_taken", "model_taken", "secret_exists"),
-        "volume_exists",
+        *("volume_exists", "dict_exists", "queue_exists"),
     ),
     AuthError: ("bad_key", "key_expired", "key_revoked", "no_key"),
     ConnectionError: ("connection_lost", "no_server", "server_failed", "stream_cut"),
@@ -194,14 +194,17 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
             "unknown_key",
             "unknown_path",
         ),
-        *("unknown_variant", "unknown_version", "unknown_volume"),
+        *("unknown_variant", "unknown_version", "unknown_volume", "unknown_dict", "unknown_queue"),
     ),
     PermissionDeniedError: ("bad_host", "bad_origin", "isolated", "no_scope"),
     RemoteError: ("bad_batch", "environment", "exception", "no_replica", "replica_died"),
-    RequestSizeError: ("blob_too_large", "body_too_large", "bundle_too_large", "headers_too_large"),
+    RequestSizeError: (
+        *("blob_too_large", "body_too_large", "bundle_too_large", "headers_too_large", "value_too_large"),
+    ),
     ResourceExhaustedError: (
         *("blobs_full", "busy", "held_too_long", "rate_limited", "state_full"),
         *("too_many_held", "too_many_in_flight", "too_many_variants", "volume_full"),
+        *("dict_full", "queue_full", "too_many_collections", "too_many_partitions"),
     ),
     SerializationError: ("bad_result", "cannot_pickle"),
     ServiceError: ("bad_answer", "control_down", "deploy_failed", "no_runner", "runner_lost", "stopping"),

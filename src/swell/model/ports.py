@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Seque
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from swell.model import kv
 from swell.model.call import Body, Call, Change, Count, Depth, Outcome, Standing, State, Swept, Work
 from swell.model.events import Event, NodeSeen, ReplicaSeen
 from swell.model.key import ApiKey
@@ -263,6 +264,89 @@ class CallRecords(Protocol):
         ...
 
 
+class Kv(Protocol):
+    """Dicts and queues by name. A change is on disk before it returns, and is no part of a `transaction`; so it is in
+    `Dicts` and `Queues`."""
+
+    def add(self, collection: kv.Collection) -> None: ...
+
+    def all(self) -> list[kv.Collection]:
+        """By kind, namespace and name."""
+        ...
+
+    def remove(self, id: str) -> None:
+        """Forget it and all that is in it."""
+        ...
+
+    def sizes(self) -> dict[str, int]:
+        """Entries or items of each, by its id. What has expired a short time ago may be among them."""
+        ...
+
+    def trim(self, now: float) -> None:
+        """Forget what has expired; nobody sees it before that either."""
+        ...
+
+
+class Dicts(Protocol):
+    """What is in dicts, each named by its id. SwellError unknown_dict for one that is not there.
+
+    `now`, in seconds since the epoch, says what has expired. A change with a `request` was made by the first one of
+    that id; each further one within `ANSWER_KEPT_S` changes nothing and is told the same.
+    """
+
+    def get(self, id: str, key: bytes, now: float) -> bytes | None:
+        """The value, which is kept for a while longer."""
+        ...
+
+    def contains(self, id: str, key: bytes, now: float) -> bool: ...
+
+    def put(
+        self, id: str, entries: Sequence[tuple[bytes, bytes]], now: float, *, missing: bool = False, request: str = ""
+    ) -> int:
+        """Put all or none of them; with `missing` those alone whose keys are not there. Returns how many were put.
+        SwellError dict_full, value_too_large."""
+        ...
+
+    def pop(self, id: str, key: bytes, now: float, *, request: str = "") -> bytes | None:
+        """Take an entry out; None where there is none."""
+        ...
+
+    def page(self, id: str, after: int, now: float, *, values: bool = True) -> kv.Page:
+        """The next entries, oldest first."""
+        ...
+
+    def count(self, id: str, now: float) -> int: ...
+
+    def clear(self, id: str) -> None: ...
+
+
+class Queues(Protocol):
+    """What is in queues; likewise."""
+
+    def put(
+        self, id: str, partition: str, values: Sequence[bytes], ttl_s: float, now: float, *, request: str = ""
+    ) -> None:
+        """Put all or none of them at the end of a partition, which expires `ttl_s` later if nothing follows. SwellError
+        queue_full, too_many_partitions, value_too_large."""
+        ...
+
+    def take(self, id: str, partition: str, most: int, now: float, *, request: str = "") -> list[bytes]:
+        """Take the first items out, for good; of large ones, fewer than `most`."""
+        ...
+
+    def page(self, id: str, partition: str, after: int, now: float) -> kv.Page:
+        """The next items, which stay."""
+        ...
+
+    def partitions(self, id: str, now: float) -> dict[str, int]:
+        """Those that hold anything, by name, and how many items each does."""
+        ...
+
+    def clear(self, id: str, partition: str | None) -> None:
+        """Take all out of a partition, or (None) of the queue."""
+        ...
+
+
 class Sealer(Protocol):
     """What only this server can open."""
 
@@ -302,6 +386,15 @@ class Store(Protocol):
 
     @property
     def call_records(self) -> CallRecords: ...
+
+    @property
+    def kv(self) -> Kv: ...
+
+    @property
+    def dicts(self) -> Dicts: ...
+
+    @property
+    def queues(self) -> Queues: ...
 
     @property
     def trouble(self) -> str:

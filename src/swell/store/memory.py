@@ -18,12 +18,14 @@ import msgspec
 
 from swell.model.events import AppDeployed, AppStopped, Event, PlanCommitted, VariantsSet
 from swell.model.key import ApiKey
+from swell.model.kv import BOUNDS, Bounds
 from swell.model.metrics import WRITE_SECONDS, histogram
 from swell.model.request import KeyCount, PoolCount, RequestRecord, Usage
 from swell.model.secret import SecretVersion
 from swell.model.volume import Volume
 from swell.model.workload import App, Version, moved, with_variants
 from swell.store.memory_calls import MemoryCallRecords, MemoryCalls
+from swell.store.memory_kv import Contents, MemoryDicts, MemoryKv, MemoryQueues
 from swell.store.retention import Keep, Spans, by_app, hour_of, minute_of, spans
 from swell.store.transaction import Transactions
 
@@ -33,7 +35,7 @@ Op = Callable[[], None]
 class MemoryStore:
     """The `Store` port over dictionaries. `now` says what is too old: for `trim`, or to be known by the minute."""
 
-    def __init__(self, keep: Keep | None = None, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, keep: Keep | None = None, now: Callable[[], float] = time.time, bounds: Bounds = BOUNDS) -> None:
         self._keep = keep or Keep()
         self._now = now
         self._transactions: Transactions[Op] = Transactions(self._run)
@@ -44,6 +46,10 @@ class MemoryStore:
         self.volumes = MemoryVolumes(self._write)
         self.calls = MemoryCalls(self._write)
         self.call_records = MemoryCallRecords(self.calls)
+        contents = Contents()
+        self.kv = MemoryKv(contents)
+        self.dicts = MemoryDicts(contents, bounds)
+        self.queues = MemoryQueues(contents, bounds)
         self.trouble = ""
         """Always empty: memory has no disk to fail."""
         self.write_seconds = histogram(WRITE_SECONDS)
@@ -57,6 +63,7 @@ class MemoryStore:
         """Forget what is older than `history_days` or beyond `events_max`."""
         self.world.trim(self._keep.cutoff(self._now()))
         self.usage.trim()
+        self.kv.trim(self._now())
 
     def close(self) -> None:
         """Nothing is held open."""

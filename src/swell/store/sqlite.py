@@ -22,6 +22,7 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped, Event, PlanCommitted, VariantsSet
 from swell.model.key import ApiKey
+from swell.model.kv import BOUNDS, Bounds
 from swell.model.metrics import Histogram
 from swell.model.request import KeyCount, PoolCount, RequestRecord, Usage
 from swell.model.secret import SecretVersion
@@ -31,6 +32,7 @@ from swell.store import faults, schema
 from swell.store import statements as sql
 from swell.store.calls import SqliteCallRecords, SqliteCalls
 from swell.store.retention import Keep, by_app, hour_of, minute_of, spans
+from swell.store.sqlite_kv import SqliteDicts, SqliteKv, SqliteQueues, trim_kv
 from swell.store.transaction import Transactions
 from swell.store.writer import Op, Writer
 
@@ -56,8 +58,11 @@ Row = TypeVar("Row")
 class SqliteStore:
     """The `Store` port over one database file, which is made when missing and brought forward when older."""
 
-    def __init__(self, path: Path, keep: Keep | None = None, now: Callable[[], float] = time.time) -> None:
-        """`now` (seconds since the epoch) says what is too old: to be kept, or to be known by the minute."""
+    def __init__(
+        self, path: Path, keep: Keep | None = None, now: Callable[[], float] = time.time, bounds: Bounds = BOUNDS
+    ) -> None:
+        """`now` (seconds since the epoch) says what is too old: to be kept, or to be known by the minute. `bounds`: of
+        dicts and queues."""
         self.path = path
         self._keep = keep or Keep()
         self._now = now
@@ -78,6 +83,9 @@ class SqliteStore:
         self.keys = SqliteKeys(self._put, self._read)
         self.calls = SqliteCalls(self._do, self._look)
         self.call_records = SqliteCallRecords(self._look)
+        self.kv = SqliteKv(self._writer, self._look)
+        self.dicts = SqliteDicts(self._writer, self._look, bounds)
+        self.queues = SqliteQueues(self._writer, self._look, bounds)
 
     @property
     def trouble(self) -> str:
@@ -144,6 +152,7 @@ class SqliteStore:
 
     def _trim(self, connection: sqlite3.Connection) -> int:
         cutoff = self._keep.cutoff(self._now())
+        trim_kv(self._now(), connection)
         connection.execute(sql.TRIM_EVENTS_AGE, (cutoff,))
         connection.execute(sql.TRIM_EVENTS_COUNT, (self._keep.events_max,))
         minute = minute_of(self._keep.minute_cutoff(self._now()))

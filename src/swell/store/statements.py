@@ -217,3 +217,66 @@ SELECT {_CALL} FROM calls WHERE seq IN (
     ON held.workload = kind.workload AND held.state = 'leased'
     WHERE kind.state = 'leased' AND kind.calls > 0
 ) ORDER BY id"""
+
+# -- dicts and queues -------------------------------------------------------------------------
+
+COLLECTIONS = "SELECT body FROM collections ORDER BY kind, namespace, name"
+COLLECTION_SIZES = """
+SELECT id, size FROM collections WHERE kind = 'dict'
+UNION ALL SELECT id, (SELECT coalesce(sum(items), 0) FROM queue_partitions WHERE collection = id)
+FROM collections WHERE kind = 'queue'"""
+ADD_COLLECTION = "INSERT INTO collections (id, kind, namespace, name, body) VALUES (?, ?, ?, ?, ?)"
+COLLECTION_SIZE = "SELECT size FROM collections WHERE id = ?"
+DROP_COLLECTION = (
+    "DELETE FROM dict_entries WHERE collection = ?",
+    "DELETE FROM queue_items WHERE collection = ?",
+    "DELETE FROM queue_partitions WHERE collection = ?",
+    "DELETE FROM kv_answers WHERE collection = ?",
+    "DELETE FROM collections WHERE id = ?",
+)
+ADD_ANSWER = "INSERT OR REPLACE INTO kv_answers (collection, request, at, answer) VALUES (?, ?, ?, ?)"
+ANSWER = "SELECT answer FROM kv_answers WHERE collection = ? AND request = ? AND at > ?"
+TRIM_ANSWERS = "DELETE FROM kv_answers WHERE at <= ?"
+
+ENTRY = "SELECT value, expires_at FROM dict_entries WHERE collection = ? AND key = ? AND expires_at > ?"
+HAS_ENTRY = "SELECT 1 FROM dict_entries WHERE collection = ? AND key = ? AND expires_at > ?"
+TOUCH_ENTRY = "UPDATE dict_entries SET expires_at = max(expires_at, ?) WHERE collection = ? AND key = ?"
+DROP_ENTRY = "DELETE FROM dict_entries WHERE collection = ? AND key = ?"
+DROP_ENTRY_EXPIRED = "DELETE FROM dict_entries WHERE collection = ? AND key = ? AND expires_at <= ?"
+DROP_ENTRIES = "DELETE FROM dict_entries WHERE collection = ?"
+DROP_ENTRIES_EXPIRED = "DELETE FROM dict_entries WHERE collection = ? AND expires_at <= ?"
+_ADD_ENTRY = (
+    "INSERT INTO dict_entries (collection, key, value, expires_at) VALUES (?, ?, ?, ?) ON CONFLICT (collection, key)"
+)
+ADD_ENTRY = f"{_ADD_ENTRY} DO NOTHING"
+SET_ENTRY = f"{_ADD_ENTRY} DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at"
+ENTRIES_EXPIRED = "SELECT count(*) FROM dict_entries WHERE collection = ? AND expires_at <= ?"
+ENTRY_SIZES = """
+SELECT number, length(key) + iif(?4, length(value), 0) FROM dict_entries
+WHERE collection = ?1 AND number > ?2 AND expires_at > ?3 ORDER BY number LIMIT ?5"""
+ENTRIES = """
+SELECT number, key, iif(?5, value, x'') FROM dict_entries
+WHERE collection = ?1 AND number > ?2 AND number <= ?3 AND expires_at > ?4 ORDER BY number"""
+TRIM_ENTRIES = "DELETE FROM dict_entries WHERE expires_at <= ?"
+
+PARTITION = "SELECT items, expires_at FROM queue_partitions WHERE collection = ? AND name = ?"
+PARTITIONS = "SELECT count(*) FROM queue_partitions WHERE collection = ?"
+PARTITIONS_HELD = """
+SELECT name, items FROM queue_partitions WHERE collection = ? AND expires_at > ? ORDER BY name"""
+PARTITIONS_EXPIRED = "SELECT collection, name FROM queue_partitions WHERE expires_at <= ?"
+SET_PARTITION = """
+INSERT INTO queue_partitions (collection, name, items, expires_at) VALUES (?, ?, ?, ?)
+ON CONFLICT (collection, name) DO UPDATE SET items = excluded.items, expires_at = excluded.expires_at"""
+LESSEN_PARTITION = "UPDATE queue_partitions SET items = items - ? WHERE collection = ? AND name = ?"
+DROP_PARTITION = "DELETE FROM queue_partitions WHERE collection = ? AND name = ?"
+DROP_PARTITION_ITEMS = "DELETE FROM queue_items WHERE collection = ? AND partition = ?"
+DROP_PARTITIONS = "DELETE FROM queue_partitions WHERE collection = ?"
+DROP_ITEMS = "DELETE FROM queue_items WHERE collection = ?"
+ADD_ITEM = "INSERT INTO queue_items (collection, partition, value) VALUES (?, ?, ?)"
+ITEM_SIZES = """
+SELECT number, length(value) FROM queue_items
+WHERE collection = ? AND partition = ? AND number > ? ORDER BY number LIMIT ?"""
+ITEMS = """
+SELECT number, value FROM queue_items
+WHERE collection = ? AND partition = ? AND number > ? AND number <= ? ORDER BY number"""
+DROP_ITEMS_TO = "DELETE FROM queue_items WHERE collection = ? AND partition = ? AND number <= ?"

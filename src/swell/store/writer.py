@@ -190,7 +190,9 @@ class Writer:
             if _is_of_the_disk(error):
                 raise
             self._connection.execute(sql.ROLLBACK_TO)
-            answer = SwellError("row_refused", f"The database {self._path} cannot hold a row: {error}", status=500)
+            words = f"The database {self._path} cannot hold a row: {error}"
+            # An op may look before it writes, and refuse.
+            answer = error if isinstance(error, SwellError) else SwellError("row_refused", words, status=500)
         self._connection.execute(sql.RELEASE)
         return answer
 
