@@ -20,6 +20,7 @@ def tree() -> list[Source]:
     return tidy.sources()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", tidy.RULES, ids=lambda rule: rule.__name__)
 def test_tree_keeps_the_rule(rule: Callable[[Source], Iterable[Complaint]], tree: list[Source]) -> None:
     assert [str(complaint) for source in tree for complaint in rule(source)] == []

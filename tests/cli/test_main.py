@@ -31,6 +31,7 @@ def swell(*words: str, said: str = "", cwd: Path | None = None, **environ: str) 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--help"], *([command, "--help"] for command in COMMANDS)], ids=" ".join)
 def test_help_imports_no_server_and_nothing_heavy(words: list[str]) -> None:
     program = f"import sys, json; from swell.cli.main import run; run({words}); print(json.dumps(sorted(sys.modules)))"
@@ -70,6 +71,7 @@ def test_whatever_lists_or_shows_something_can_do_so_in_json() -> None:
     assert shows.keys() - told == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -97,6 +99,7 @@ def test_wrong_usage_is_code_2_and_says_how(words: list[str], said: str, tmp_pat
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -119,6 +122,7 @@ def test_without_a_server_each_command_says_so(words: list[str], tmp_path: Path)
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -145,6 +149,7 @@ def test_what_cannot_be_meant_is_said_at_once(words: list[str], said: str, tmp_p
     assert line.startswith(f"Error: {said.format(there=tmp_path)}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value", "code", "said"),
     [
@@ -169,6 +174,7 @@ def test_another_machines_server_needs_its_own_key(tmp_path: Path) -> None:
     assert "sk-local" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -200,12 +206,14 @@ def test_down_without_a_server_is_fine(tmp_path: Path) -> None:
     assert done.stdout == f"No server runs on {tmp_path / 'none'}.\n"
 
 
+@pytest.mark.slow
 def test_a_traceback_of_ours_only_for_those_who_ask(tmp_path: Path) -> None:
     done = swell("ps", SWELL_HOME=str(tmp_path), SWELL_PORT="1", SWELL_DEBUG="1")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize(
     ("words", "code"), [(["--version"], 0), (["ps"], 1), (["down"], 0), (["deploy", "no.py"], 1), (["nonsense"], 2)]
@@ -219,6 +227,7 @@ def test_without_stdin_stdout_or_stderr_it_does_the_same(
     assert (done.returncode, "Swell itself failed" in done.stderr) == (code, False)
 
 
+@pytest.mark.slow
 def test_where_no_home_can_be_found_it_is_said_what_to_set(tmp_path: Path) -> None:
     for words, environ in ((["ps"], {"SWELL_HOME": "~nobody-has-this-name/x"}), (["ps", "--home", "~nobody/x/~"], {})):
         done = swell(*words, **environ, HOME=str(tmp_path), SWELL_PORT="1")
@@ -229,6 +238,7 @@ def test_where_no_home_can_be_found_it_is_said_what_to_set(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"), [(["ps"], "No Swell server"), (["deploy", "x.py"], "(`cd`)"), (["run", "x"], "(`cd`)")]
 )
@@ -243,12 +253,14 @@ def test_a_working_directory_that_is_gone_is_no_fault_of_ours(words: list[str], 
     assert "Swell itself failed" not in done.stderr
 
 
+@pytest.mark.slow
 def test_what_is_done_does_not_depend_on_whether_anybody_reads_how_far_it_is(tmp_path: Path) -> None:
     shell = ["sh", "-c", '"$@" 2>&1 >out | true', "sh", sys.executable, "-m", "swell.cli.main", "down"]
     subprocess.run(shell, timeout=60, cwd=tmp_path, env={**os.environ, "SWELL_HOME": str(tmp_path)}, check=True)
     assert (tmp_path / "out").read_text() == f"No server runs on {tmp_path}.\n"
 
 
+@pytest.mark.slow
 def test_output_that_cannot_be_written_is_said_to_be_lost() -> None:
     with open("/dev/full", "w") as full:
         words = [sys.executable, "-m", "swell.cli.main", "--help"]
@@ -268,6 +280,7 @@ def test_a_ctrl_c_after_the_end_is_known_changes_nothing() -> None:
     assert done.stdout.startswith("swell 0.")
 
 
+@pytest.mark.slow
 def test_a_ctrl_c_while_one_is_told_of_is_the_same_one() -> None:
     kill = "kill = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)"
     done = main_after(f"{kill}; click.echo = main.swell.main = kill", "ps")

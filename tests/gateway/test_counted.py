@@ -173,6 +173,7 @@ def test_a_body_that_goes_on_coming_but_does_not_come_to_an_end_is_given_up(
     play(scenario, hold_s=600.0 if of_key else 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [PATH, "/call/app/fn"])
 def test_once_it_is_here_the_time_that_its_body_had_is_over(play: Play, path: str) -> None:
     async def scenario(rig: Rig) -> None:

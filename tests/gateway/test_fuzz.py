@@ -152,6 +152,7 @@ async def said_to(browser: Browser, shop: Shop, raw: bytes, pieces: list[bytes])
     assert len(seen) <= len(mirrored) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("found", FOUND, ids=lambda found: found.stem)
 def test_what_was_found_is_forwarded_as_it_is_read(shop: Shop, found: Path) -> None:
     raw = found.read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,6 +57,7 @@ def test_short_jobs_share_a_thread_whatever_they_do(limit: int, callers: int, to
     assert narrow_share(Breadth(limit), Kind(computes_ns, took_ns - computes_ns, callers=callers), 2_000) == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(limits, callers, between, st.integers(1, 8))
 def test_jobs_that_hold_the_interpreter_share_a_thread_but_when_more_are_tried(
@@ -64,6 +66,7 @@ def test_jobs_that_hold_the_interpreter_share_a_thread_but_when_more_are_tried(
     assert 0.9 < narrow_share(Breadth(limit), Kind(computes_ns, callers=callers, cores=cores)) < 1
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(limits, callers, between, st.integers(2, 8))
 def test_jobs_that_compute_without_it_get_threads_but_when_one_is_tried(
@@ -85,6 +88,7 @@ def test_long_jobs_get_threads_whatever_they_do(limit: int, computes_ns: int) ->
     assert narrow_share(Breadth(limit), Kind(computes_ns)) < 0.05
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(limits, st.sampled_from([Kind(300_000), Kind(300_000, lets_go=True), Kind(50_000, 400_000), Kind(9_000_000)]))
 def test_jobs_that_change_are_seen_to_have(limit: int, kind: Kind) -> None:

@@ -74,6 +74,7 @@ def do(deed: tuple[str, str, str]) -> None:
         return
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.lists(deeds, max_size=6), st.booleans()), min_size=1, max_size=4))
 def test_what_was_done_is_what_is_committed(rounds: list[tuple[list[tuple[str, str, str]], bool]]) -> None:
@@ -342,6 +343,7 @@ def dig(top: Path, depth: int) -> None:
         os.chdir(here)
 
 
+@pytest.mark.slow
 def test_what_code_made_is_removed_however_deep_it_is(place: Place) -> None:
     """A runner that could not would not start any more."""
     place.within(lambda: dig(Path("."), 3000))
@@ -369,6 +371,7 @@ def test_what_was_written_in_the_upper_folder_is_whole_whatever_the_kernel_is_se
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_many_files_that_are_removed_do_not_take_for_ever(tmp_path: Path) -> None:
     """One after the other each has its own mark."""

@@ -121,6 +121,7 @@ def mounted(place: Place) -> Iterator[int]:
         os.waitpid(pid, 0)
 
 
+@pytest.mark.slow
 def test_a_reload_loses_nothing_that_is_written_meanwhile(place: Place) -> None:
     async def reload(pid: int) -> None:
         desk = Desk(place, pid)
@@ -359,6 +360,7 @@ async def answers(theirs: socket.socket, count: int) -> list[VolumeDone]:
     return told
 
 
+@pytest.mark.slow
 def test_who_asks_and_asks_is_told_to_wait(place: Place) -> None:
     async def ask() -> None:
         desk = Desk(place, os.getpid())

@@ -266,6 +266,7 @@ print("profiled", len(calls))
 """
 
 
+@pytest.mark.slow
 def test_after_an_interruption_a_profiler_still_gets_on() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", INTERRUPTED_THEN_PROFILED],
