@@ -147,13 +147,15 @@ def test_fields_are_passed_left_out_or_refused(client: openai.OpenAI) -> None:
     assert [choice.message.content for choice in many.choices] == [f"{at}: messages model n own" for at in range(2)]
     for field in ({"n": 2}, {"tools": TOOLS}, {"stop": "x"}, {"response_format": {"type": "json_object"}}):
         more: Any = field
-        with pytest.raises(openai.BadRequestError, match=f"takes no argument '{next(iter(field))}'"):
+        with pytest.raises(openai.BadRequestError, match=f"takes no argument '{next(iter(field))}'") as raised:
             client.chat.completions.create(model="echo", messages=said("x"), **more)
+        assert raised.value.param == next(iter(field))
     with pytest.raises(openai.BadRequestError, match="'own', which is no field"):
         client.chat.completions.create(model="echo", messages=said("x"), extra_body={"own": 1})
     client.chat.completions.create(model="echo", messages=said("x"), n=1, response_format={"type": "text"})
-    with pytest.raises(openai.BadRequestError, match="temperature"):
+    with pytest.raises(openai.BadRequestError, match="temperature") as raised:
         client.chat.completions.create(model="echo", messages=said("x"), extra_body={"temperature": "hot"})
+    assert raised.value.param == "temperature"
 
 
 def test_errors_are_the_clients_exceptions(deployed: PrivateSwell, client: openai.OpenAI) -> None:

@@ -94,22 +94,24 @@ def test_fields_become_arguments(api: Any, sent: Any, takes: set[str] | None, gi
 
 
 @pytest.mark.parametrize(
-    ("api", "sent", "words"),
+    ("api", "sent", "words", "param"),
     [
-        ("chat.completions", {}, "no 'messages'"),
-        ("embeddings", {"input": []}, "not empty"),
-        ("embeddings", {"input": "a", "encoding_format": "hex"}, "base64"),
-        ("completions", {"prompt": "a", "stream": 2}, "'stream'"),
-        ("completions", {"prompt": "a", "best_of": 3}, "'best_of'"),
-        ("completions", {"prompt": "a", "promt": 3}, "no field of the API"),
-        ("embeddings", {"input": "a", "dimensions": 3}, "no argument 'dimensions': leave it out"),
-        ("chat.completions", {"messages": [{}], "audio": {}}, "no argument 'audio': leave it out"),
+        ("chat.completions", {}, "no 'messages'", "messages"),
+        ("embeddings", {"input": []}, "not empty", "input"),
+        ("embeddings", {"input": "a", "encoding_format": "hex"}, "base64", "encoding_format"),
+        ("completions", {"prompt": "a", "stream": 2}, "'stream'", "stream"),
+        ("completions", {"prompt": "a", "best_of": 3}, "'best_of'", "best_of"),
+        ("completions", {"prompt": "a", "promt": 3}, "no field of the API", "promt"),
+        ("embeddings", {"input": "a", "dimensions": 3}, "no argument 'dimensions': leave it out", "dimensions"),
+        ("chat.completions", {"messages": [{}], "audio": {}}, "no argument 'audio': leave it out", "audio"),
+        ("chat.completions", {"messages": [], "tools": [{}]}, "no argument 'tools': leave it out", "tools"),
     ],
 )
-def test_what_cannot_be_answered_is_refused(api: Any, sent: Any, words: str) -> None:
+def test_what_cannot_be_answered_is_refused(api: Any, sent: Any, words: str, param: str) -> None:
     with pytest.raises(SwellError, match=words) as raised:
         read(api, body(**sent), "f", frozenset({"messages", "prompt", "input"}))
     assert (raised.value.code, raised.value.status) == ("bad_arguments", 400)
+    assert said_of(raised.value)["param"] == param
 
 
 def test_a_body_that_is_an_object_is_not_said_to_be_none() -> None:
@@ -145,6 +147,20 @@ def test_what_is_no_list_of_vectors_is_told(value: Any) -> None:
     with pytest.raises(SwellError, match="vectors") as raised:
         embeddings("m", value, Asked({}, inputs=2))
     assert raised.value.code == "bad_result"
+
+
+@pytest.mark.parametrize(
+    ("place", "param"),
+    [("$.temperature", "temperature"), ("$.messages[0].role", "messages[0].role"), ("$", None)],
+)
+def test_where_an_argument_does_not_fit_is_told_as_the_api_does(place: str, param: str | None) -> None:
+    error = SwellError("bad_arguments", "no")
+    error.problems = ((place, "no"), ("$.other", "neither"))
+    assert said_of(error)["param"] == param
+
+
+def said_of(error: SwellError) -> Any:
+    return json.loads(openai.error_body(error.code, error.message, problems=error.problems))["error"]
 
 
 def test_errors_say_what_clients_look_at() -> None:

@@ -85,7 +85,9 @@ def error_body(
     del detail, exception, traceback
     said = _CODES.get(code, code)
     kind = _TYPES.get(code, "invalid_request_error")
-    param = problems[0][0] if problems else _PARAMS.get(said)
+    # Of a JSON path what is below the root: `messages[0].role`.
+    place = problems[0][0].removeprefix("$").removeprefix(".") if problems else ""
+    param = place or _PARAMS.get(said)
     error = {"message": message, "type": kind, "param": param, "code": said, "request": request}
     return msgspec.json.encode({"error": error})
 
@@ -121,7 +123,7 @@ def read(api: Api, body: bytes, name: str, takes: frozenset[str] | None) -> Aske
         raise _bad_body(error) from None
     main = MAIN[api]
     if fields.get(main) is None:
-        raise _misfit(f"The body has no {main!r}")
+        raise _misfit(main, f"The body has no {main!r}")
     asked = Asked({})
     if api == "embeddings":
         fields[main] = _inputs(fields[main])
@@ -136,7 +138,7 @@ def read(api: Api, body: bytes, name: str, takes: frozenset[str] | None) -> Aske
             asked.arguments[field] = value
         elif not (value is None or field in _OURS or field in _HINTS or value in _NEUTRAL.get(field, ())):
             known = "" if field in _NEUTRAL else ", which is no field of the API that is known here"
-            raise _misfit(f"This model's method, {name}, takes no argument {field!r}{known}: leave it out")
+            raise _misfit(field, f"This model's method, {name}, takes no argument {field!r}{known}: leave it out")
     return asked
 
 
@@ -145,7 +147,7 @@ def _inputs(given: Any) -> list[Any]:
     if isinstance(given, str):
         return [given]
     if not isinstance(given, list) or not given:
-        raise _misfit("'input' is a text, or a list of texts or tokens, and not empty")
+        raise _misfit("input", "'input' is a text, or a list of texts or tokens, and not empty")
     return [given] if all(isinstance(each, int) for each in given) else given
 
 
@@ -153,7 +155,7 @@ def _one_of(field: str, value: Any, allowed: tuple[Any, ...]) -> Any:
     if value is None:
         return allowed[0]
     if value not in allowed:
-        raise _misfit(f"{field!r} is {msgspec.json.encode(value).decode()[:80]}: it is one of {allowed}")
+        raise _misfit(field, f"{field!r} is {msgspec.json.encode(value).decode()[:80]}: it is one of {allowed}")
     return value
 
 
@@ -340,5 +342,7 @@ def _bad_body(error: Exception) -> SwellError:
     return SwellError("bad_body", f"The body is no request of the OpenAI API: {error}.")
 
 
-def _misfit(said: str) -> SwellError:
-    return SwellError("bad_arguments", f"{said}.", status=400)
+def _misfit(field: str, said: str) -> SwellError:
+    error = SwellError("bad_arguments", f"{said}.", status=400)
+    error.problems = ((f"$.{field}", said),)
+    return error
