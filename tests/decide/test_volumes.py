@@ -171,13 +171,24 @@ def test_what_would_be_written_over_is_named() -> None:
 
 @given(st.tuples(st.integers(0, 9), st.integers(0, 9)), st.tuples(st.integers(0, 9), st.integers(0, 9)))
 def test_a_quota_holds_for_what_grows(before: tuple[int, int], after: tuple[int, int]) -> None:
-    refused = beyond("v", before, after, Quota(5, 5))
+    refused = beyond("v", before, after, Quota(5, 5), Quota())
     grows_beyond = any(has > 5 and has > had for had, has in zip(before, after, strict=True))
     assert (refused is not None) == grows_beyond
     if refused is not None:
         assert refused.code == "volume_full"
         assert "may have 5" in refused.message
-    assert beyond("v", before, after, Quota()) is None
+    assert beyond("v", before, after, Quota(), Quota()) is None
+
+
+def test_whose_limit_it_is_and_how_more_is_allowed_is_told() -> None:
+    own = beyond("v", (0, 0), (9, 1), Quota(bytes_max=5), Quota(7, 7))
+    usual = beyond("v", (0, 0), (1, 9), Quota(bytes_max=5), Quota(7, 7))
+    assert own is not None
+    assert usual is not None
+    assert "may have 5 (its own quota): remove some, or give it another quota with" in own.message
+    assert "`swell volume quota v --bytes-max`" in own.message
+    assert "may have 7 (volume_files_max, the server's): remove some, or give it its own quota with" in usual.message
+    assert "`swell volume quota v --files-max`" in usual.message
 
 
 def test_sizes_count_files_alone_and_entries_all() -> None:

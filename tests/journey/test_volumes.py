@@ -236,7 +236,7 @@ def test_a_quota_is_kept_and_nothing_half_done(shelf: PrivateSwell) -> None:
     call(shelf, "one", ["write", "a", "x" * 900], ["commit"])
     call(shelf, "one", ["write", "b", "y" * 50], ["write", "c", "z" * 51])
     told = refused(shelf, "one", ["commit"])
-    assert "would have 1001 bytes, and may have 1000 (volume_bytes_max)" in told
+    assert "would have 1001 bytes, and may have 1000 (its own quota)" in told
     assert list(files(shelf)) == ["a"]
     call(shelf, "one", ["remove", "c"], ["commit"])
     assert list(files(shelf)) == ["a", "b"]

@@ -280,7 +280,7 @@ class VolumeKeeper:
         if after == tree:
             return None
         size = decide.size(after)
-        refused = decide.beyond(volume.name, (volume.size_bytes, volume.files), size, self._quota_of(volume))
+        refused = decide.beyond(volume.name, (volume.size_bytes, volume.files), size, volume.quota, self._quota)
         if refused is not None:
             raise refused
         made = replace(volume, version=volume.version + 1, at=self._clock.now(), size_bytes=size[0], files=size[1])

@@ -119,17 +119,19 @@ def size(tree: Tree) -> tuple[int, int]:
     return sum(entry.size for entry in tree.values()), len(tree)
 
 
-def beyond(name: str, before: tuple[int, int], after: tuple[int, int], quota: Quota) -> SwellError | None:
+def beyond(name: str, before: tuple[int, int], after: tuple[int, int], own: Quota, usual: Quota) -> SwellError | None:
     """Why a version may not be, with so many bytes and files; None: it may. One that is no larger than that before it
-    always may."""
-    for had, has, most, unit, limit in (
-        (before[0], after[0], quota.bytes_max, "bytes", "volume_bytes_max"),
-        (before[1], after[1], quota.files_max, "files", "volume_files_max"),
+    always may. `usual`: what holds where the volume's `own` quota says nothing."""
+    for had, has, most, others, unit, setting in (
+        (before[0], after[0], own.bytes_max, usual.bytes_max, "bytes", "volume_bytes_max"),
+        (before[1], after[1], own.files_max, usual.files_max, "files", "volume_files_max"),
     ):
-        if most and has > most and has > had:
+        limit = most or others
+        if limit and has > limit and has > had:
+            whose, given = ("its own quota", "another") if most else (f"{setting}, the server's", "its own")
             words = (
-                f"The volume {name!r} would have {has} {unit}, and may have {most} ({limit}): remove some, "
-                f"or allow more with `swell volume quota {name}`. Nothing of the change was made."
+                f"The volume {name!r} would have {has} {unit}, and may have {limit} ({whose}): remove some, or give it "
+                f"{given} quota with `swell volume quota {name} --{unit}-max`. Nothing of the change was made."
             )
             return SwellError("volume_full", words, status=507)
     return None
