@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -60,6 +61,20 @@ def test_a_state_directory_that_was_there_stays_when_a_start_is_refused(stage: S
         assert again.home.root == first.home.root
         assert again.end()[0] == 1
     assert {path.name for path in first.home.root.iterdir()} == kept
+
+
+def test_why_its_directory_cannot_be_made_anew_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path / "home")
+    lock = fcntl.flock
+
+    def lost(fd: int, how: int) -> None:
+        lock(fd, how)
+        shutil.rmtree(home.root)
+        home.root.touch()
+
+    monkeypatch.setattr(fcntl, "flock", lost)
+    with pytest.raises(SwellError, match="it is a file, not a directory"):
+        Lock(home)
 
 
 def test_a_port_that_a_stranger_would_share_is_not_shared() -> None:

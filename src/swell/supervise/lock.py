@@ -74,8 +74,8 @@ class Lock:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 while not _is_at(home.lock, self._fd):
                     # A start that was refused took it away before it was ours.
-                    os.close(self._fd)
-                    self._fd = self._open()
+                    gone, self._fd = self._fd, self._open()
+                    os.close(gone)
                     fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.say("starting")
         except SwellError:
