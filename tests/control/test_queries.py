@@ -13,8 +13,10 @@ from swell.control.history import History
 from swell.control.queries import Queries
 from swell.control.reactor import Reactor
 from swell.model.errors import SwellError
-from swell.model.events import AppDeployed
+from swell.model.events import AppDeployed, NodeSeen, ReplicaAdopted, ReplicaSeen
+from swell.model.node import Node
 from swell.model.policy import Policy
+from swell.model.replica import Phase
 from swell.model.request import Prices, RequestRecord
 from swell.model.workload import App, Entry, Environment, Method, Revision, Web, Workload
 from swell.model.world import World
@@ -58,9 +60,9 @@ def test_the_newest_requests_of_an_app_are_listed_with_what_is_known_of_them() -
     asyncio.run(scenario())
 
 
-def deployed() -> Reactor:
+def deployed(epoch: int = 0) -> Reactor:
     """Two apps of one name, in two namespaces."""
-    reactor = Reactor(World(), Policy(), Prices())
+    reactor = Reactor(World(epoch), Policy(), Prices())
     web = Method("page", web=Web("endpoint", "shop-page"))
     entries = {
         "f": Entry("m", "f", "function", (Method("f"),)),
@@ -103,6 +105,23 @@ def test_what_runs_is_not_told_before_a_node_was_heard(monkeypatch: pytest.Monke
         assert (refused.value.code, refused.value.status) == ("no_runner", 503)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("stuck", "told"),
+    [(0, ""), (1, "; 1 input goes on after its caller left"), (2, "; 2 inputs go on after their caller left")],
+)
+def test_inputs_that_cannot_be_stopped_are_counted(stuck: int, told: str) -> None:
+    reactor = deployed(epoch=1)
+    pool = reactor.world.workloads["default/a/f"].pool
+    reactor.world.apply(NodeSeen(1.0, Node("n", 8.0, 8192)))
+    seen = ReplicaSeen(1.0, "r0-1", Phase.READY, pool, "serving", "n", stuck=stuck)
+    reactor.take(ReplicaAdopted(1.0, seen))
+    asked = queries(reactor, MemoryStore())
+    asked.history.seen(seen)
+    (row,) = asyncio.run(asked.replicas())
+    assert ("cannot be stopped" in row.why) == bool(stuck)
+    assert told in row.why
 
 
 def counts(apps: list[AppRow]) -> set[tuple[int | None, int | None]]:

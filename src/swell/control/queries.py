@@ -151,7 +151,8 @@ class Queries:
         if says := story(reactor.world, workload_of(replica.pool), reactor.waiting.get(replica.pool, "")):
             why += f"; {says}"
         if past is not None and past.stuck:
-            why += f"; {past.stuck} inputs go on after their caller left and cannot be stopped"
+            who = "1 input goes on after its" if past.stuck == 1 else f"{past.stuck} inputs go on after their"
+            why += f"; {who} caller left and cannot be stopped"
         return ReplicaRow(
             id=replica.id,
             workload=workload_of(replica.pool),
