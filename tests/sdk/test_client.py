@@ -185,6 +185,19 @@ def test_an_argument_that_cannot_be_sent_is_named(server: Server) -> None:
     assert server.calls == []
 
 
+def test_what_cannot_be_sent_is_told_without_the_parameters_of_its_class() -> None:
+    target = "bank/Bank.convert?currency=eur"
+    with pytest.raises(swell.Error, match=r"Argument number 1 of bank/Bank\.convert \(function\) cannot be sent"):
+        protocol.call(target, (lambda: 1,), {})
+    asked = protocol.call(target, (object(),), {})
+    assert asked.plain is not None
+    with pytest.raises(swell.Error, match=r"An argument of bank/Bank\.convert cannot be sent"):
+        asked.plain()
+    plain = protocol.call(target, (1,), {}).plain
+    assert plain is not None
+    assert asked.path == plain().path == f"/call/{target}"
+
+
 def test_no_server_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

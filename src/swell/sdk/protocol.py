@@ -68,7 +68,7 @@ class Answer:
 
 
 def call(target: str, args: Sequence[Any], kwargs: Mapping[str, Any], stream: bool = False) -> Request:
-    """A call of `target` ("app/function" or "namespace/app/Class.method") with pickled arguments.
+    """A call of `target` ("app/function" or "namespace/app/Class.method?parameter=1") with pickled arguments.
 
     Made while an input is worked on, it has no more time than that has left.
     """
@@ -76,41 +76,42 @@ def call(target: str, args: Sequence[Any], kwargs: Mapping[str, Any], stream: bo
     headers = {"content-type": http.PICKLE, "accept": accept}
     left_s = remaining_s()
     until = math.inf if left_s is None else time.monotonic() + left_s
-    path, plain = f"/call/{target}", partial(_plain, target, tuple(args), dict(kwargs), stream, until)
-    return Request("POST", path, headers, _pickle(target, tuple(args), dict(kwargs)), until, plain)
+    path, name = f"/call/{target}", target.partition("?")[0]
+    plain = partial(_plain, path, name, tuple(args), dict(kwargs), stream, until)
+    return Request("POST", path, headers, _pickle(name, tuple(args), dict(kwargs)), until, plain)
 
 
-def _plain(target: str, args: tuple[Any, ...], kwargs: dict[str, Any], stream: bool, until: float) -> Request:
+def _plain(path: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], stream: bool, until: float) -> Request:
     """A call with its arguments as plain data: no types but those of JSON, and bytes and times."""
     if args and kwargs:
         raise SwellError(
             "bad_argument",
-            f"A key that may only call sends plain data: give {target} all arguments by position, or all by name.",
+            f"A key that may only call sends plain data: give {name} all arguments by position, or all by name.",
         )
     try:
         body = msgspec.msgpack.encode(args or kwargs)
     except (TypeError, ValueError, OverflowError) as error:
         raise SwellError(
             "cannot_pickle",
-            f"An argument of {target} cannot be sent with a key that may only call, which sends plain data: {error}. "
+            f"An argument of {name} cannot be sent with a key that may only call, which sends plain data: {error}. "
             "Pass plain data, or use a key that may deploy the app.",
         ) from error
     headers = {"content-type": http.MSGPACK, "accept": f"{http.FRAMES}, {http.MSGPACK}" if stream else http.MSGPACK}
-    return Request("POST", f"/call/{target}", headers, body, until)
+    return Request("POST", path, headers, body, until)
 
 
-def _pickle(target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+def _pickle(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     with suppress(Exception):
         return pickle.dumps((args, kwargs), protocol=5)
     named = {**{f"number {at + 1}": value for at, value in enumerate(args)}, **kwargs}
-    for name, value in named.items():
+    for argument, value in named.items():
         try:
             pickle.dumps(value, protocol=5)
         except Exception as error:
             error.__traceback__ = users(error.__traceback__)
             raise SwellError(
                 "cannot_pickle",
-                f"Argument {name} of {target} ({type(value).__name__}) cannot be sent: {error}. Pass plain data, "
+                f"Argument {argument} of {name} ({type(value).__name__}) cannot be sent: {error}. Pass plain data, "
                 "or objects of classes that the function's source can import.",
             ) from error
     # Each can be sent, and all together cannot: let Python say why.
