@@ -13,6 +13,7 @@ import pytest
 from swell.model.errors import SwellError
 from swell.model.workload import Entry, Environment, Method, Revision
 from swell.runtime.load import Program, load
+from swell.wire.context import Inside, inside
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +101,34 @@ def test_an_import_that_raises_shows_the_users_part_of_the_traceback(tmp_path: P
 @pytest.mark.parametrize("source", ["def f(:\n", "import sys\nsys.exit(4)\n"])
 def test_a_module_that_cannot_even_run_is_an_import_error(tmp_path: Path, source: str) -> None:
     assert _error(tmp_path, source, _function("f", "loaded_d")).code == "import_error"
+
+
+@pytest.fixture
+def within() -> Iterator[Inside]:
+    """This process is a replica of default/a."""
+    inside[:] = [Inside("default/a", "r1-1", "http://127.0.0.1:1", "key", "f")]
+    yield inside[0]
+    inside.clear()
+
+
+CALLS = "import swell\napp = swell.App('a')\n@app.function()\ndef f(x=1): return x\n"
+
+
+@pytest.mark.parametrize("call", ["f.remote()", "swell.Function.from_name('a', 'f').remote()", "list(f.map([1]))"])
+def test_a_module_that_calls_its_own_app_in_a_replica_is_refused_at_once(
+    within: Inside, tmp_path: Path, call: str
+) -> None:
+    error = _error(tmp_path, f"{CALLS}{call}\n", _function("f", "loaded_own"))
+    assert error.code == "import_error"
+    assert "Nothing of a can be called while its module is imported in a replica" in error.message
+    assert inside == [within]
+
+
+def test_a_module_may_call_another_app_in_a_replica(within: Inside, tmp_path: Path) -> None:
+    other = "swell.Function.from_name('other', 'f').remote()"
+    # Nobody listens there.
+    error = _error(tmp_path, f"{CALLS}{other}\n", _function("f", "loaded_other"))
+    assert "127.0.0.1:1" in error.message
 
 
 def test_a_long_message_is_cut_in_ours_and_whole_in_the_traceback(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import msgspec
+
 from swell.model.errors import SwellError, brief
 from swell.model.variant import base_of, plain
 from swell.model.workload import Entry, Revision, workload_of
@@ -148,6 +150,8 @@ def _import(name: str, bundle_dir: str) -> ModuleType:
             "bad_entry",
             f"The file of module {name!r} has the name of a module that Python itself uses: rename the file.",
         )
+    here = inside[:]
+    inside[:] = [msgspec.structs.replace(each, importing=True) for each in here]
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
@@ -157,6 +161,8 @@ def _import(name: str, bundle_dir: str) -> ModuleType:
             status=500,
             detail=user_traceback(error),
         ) from error
+    finally:
+        inside[:] = here
 
 
 def _lies_in(bundle_dir: str, name: str) -> bool:

@@ -62,7 +62,19 @@ def _client(url: str, key: str, home: str = "", supposed: bool = False) -> Clien
     return Client(url, key, home, supposed)
 
 
-def platform(here: context.Inside) -> Client:
+def _from(here: context.Inside, namespace: str, app: str, version: int = 0) -> Deployed:
+    """An app, for code in a replica. SwellError where it cannot be called from there."""
+    if here.importing and here.gateway_url and here.app == f"{namespace}/{app}":
+        # A replica of it would import the same, and call another one: none would ever be ready.
+        raise SwellError(
+            "in_a_replica",
+            f"Nothing of {app} can be called while its module is imported in a replica: call it within a function, or "
+            "in a method with @swell.enter().",
+        )
+    return Deployed(_platform(here), namespace, app, version=version)
+
+
+def _platform(here: context.Inside) -> Client:
     """How code in a replica reaches the platform it runs on. SwellError where it cannot."""
     if here.alone:
         raise SwellError(
@@ -115,7 +127,7 @@ class Binding:
         namespace, _, app = here.app.rpartition("/")
         own = not here.workload or any(here.workload in binding.workloads for binding in self.reach())
         name = app if own or self.name is None else self.name
-        return Deployed(platform(here), namespace or DEFAULT_NAMESPACE, name)
+        return _from(here, namespace or DEFAULT_NAMESPACE, name)
 
 
 class Named:
@@ -137,7 +149,7 @@ class Named:
         if context.inside:
             here = context.inside[0]
             namespace = self._namespace or here.app.rpartition("/")[0] or DEFAULT_NAMESPACE
-            return Deployed(platform(here), namespace, self._app, version=self._version)
+            return _from(here, namespace, self._app, self._version)
         if time.monotonic() > self._fresh_until:
             from swell.sdk.client import Client
 

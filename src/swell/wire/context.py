@@ -72,6 +72,8 @@ class Inside(msgspec.Struct, frozen=True):
     """Methods whose answers are kept → the headers they are kept apart by: the code is given no others."""
     alone: bool = False
     """It runs in a sandbox from which nothing can be called."""
+    importing: bool = False
+    """Its module is being imported."""
 
 
 current: ContextVar[Input | None] = ContextVar("swell_input", default=None)
