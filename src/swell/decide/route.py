@@ -21,6 +21,8 @@ from swell.model.variant import Parameter, Value, base_of, chosen, is_variant
 from swell.model.workload import DEFAULT_NAMESPACE, Method, Variant, Web, model_name
 
 _PORT = re.compile(r":\d+$")
+POST = "POST"
+"""How calls are sent."""
 NEAR_MOST = 3
 SHOWN_MOST = 10
 """Names told where none is near."""
@@ -108,7 +110,7 @@ class NoRoute(msgspec.Struct, frozen=True):
     message: str
     status: int = 404
     allow: str = ""
-    """Of a 405: how it is asked for."""
+    """How what is there is asked for; empty: it may be any way, or nothing is there."""
 
 
 class Unmade(msgspec.Struct, frozen=True):
@@ -342,10 +344,10 @@ def _called(routes: Routes, row: Row, method: Method, query: str) -> Destination
     pairs = [_pair(piece) for piece in query.split("&") if piece]
     if pairs and is_variant(row.name):
         words = f"{row.key} stands for all its parameters: leave ?{pairs[0][0][:80]}=… away, or ask for another one."
-        return NoRoute("unknown_parameter", words, status=422)
+        return NoRoute("unknown_parameter", words, status=422, allow=POST)
     varied = _varied(routes, row, pairs)
     if isinstance(varied, NoRoute):
-        return varied
+        return msgspec.structs.replace(varied, allow=POST)
     return Unmade(row.key, varied, found_in(row, method)) if isinstance(varied, tuple) else found_in(varied, method)
 
 

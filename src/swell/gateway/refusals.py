@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swell.decide.route import NoRoute, wrong_method
+from swell.decide.route import POST, NoRoute, wrong_method
 from swell.gateway.request import Request
 from swell.model.errors import SwellError
 from swell.model.workload import Web
@@ -17,14 +17,16 @@ def refuse(request: Request, refused: SwellError) -> None:
 
 
 def lead_nowhere(request: Request, found: NoRoute) -> None:
-    """Nothing is there that can be asked for so."""
-    lines = f"allow: {found.allow}\r\n".encode() if found.allow else b""
+    """Nothing is there that can be asked for so. A wrong HTTP method is told first, whatever else is wrong."""
+    if found.allow and found.allow.encode() != request.method:
+        found = wrong_method(found.allow)
+    lines = f"allow: {found.allow}\r\n".encode() if found.status == 405 else b""
     request.fail(found.status, found.code, found.message, lines)
 
 
 def not_posted(request: Request) -> None:
     """What is called is called with POST."""
-    lead_nowhere(request, wrong_method("POST"))
+    lead_nowhere(request, wrong_method(POST))
 
 
 def no_socket(request: Request, web: Web | None) -> bool:
