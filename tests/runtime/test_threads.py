@@ -82,7 +82,8 @@ def test_a_template_is_forked_once_its_threads_rest() -> None:
     run(scenario)
 
 
-def test_a_template_whose_threads_never_rest_is_refused_and_all_are_served() -> None:
+@pytest.mark.parametrize("fork_probe_s", [5.0, 2.8])
+def test_a_template_whose_threads_never_rest_is_refused_and_all_are_served(fork_probe_s: float) -> None:
     async def scenario(node: Node) -> None:
         source = """
         import threading
@@ -104,7 +105,7 @@ def test_a_template_whose_threads_never_rest_is_refused_and_all_are_served() -> 
         assert refused == {f"threads of it do not rest (counting), and {held}"}
         assert alive(template.pid or 0)
 
-    run(scenario)
+    run(scenario, fork_probe_s=fork_probe_s)
 
 
 def test_forks_that_wait_for_one_another_are_not_taken_for_one_that_hangs() -> None:

@@ -35,9 +35,6 @@ T = TypeVar("T")
 _FDS_PER_FORK = 3
 _CUDA_NOT_INITIALIZED = 3
 """What every function of the driver answers before its cuInit was called."""
-_REST_S = 3.0
-"""How long a fork waits for the program's threads to rest: less than `fork_probe_s`, more than what a load leaves
-behind takes to settle on a busy machine (threads of onnxruntime spin for 30 ms of CPU)."""
 _RECONNECT_PAUSE_S = 0.05
 _NO_PIDFD_POLL_MS = 100
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -132,7 +129,7 @@ class _Template:
 
     def fork(self, order: Fork, received: float) -> None:
         fds = [self.fds.popleft() for _ in range(_FDS_PER_FORK + order.groups)]
-        if not self.refused and (moving := restless(_REST_S)):
+        if not self.refused and (moving := restless(order.rest_s)):
             held = "what they hold at a fork stays locked in it: start them in enter()"
             self.refused = f"threads of it do not rest ({', '.join(moving)}), and {held}"
         if self.refused:

@@ -82,6 +82,8 @@ class Fork(msgspec.Struct, frozen=True, tag="fork"):
     """So many more descriptors come with it: membership files of its cgroups, where it cannot open them itself."""
     mounts: tuple[Mount, ...] = ()
     """Over those that the template has."""
+    rest_s: float = 3.0
+    """How long it may wait for the program's threads to rest."""
 
 
 class Secrets(msgspec.Struct, frozen=True, tag="secrets"):

@@ -249,6 +249,7 @@ class Fleet:
                 rlimits=child.rlimits,
                 groups=len(groups),
                 mounts=child.mounts,
+                rest_s=self.forks.rest_s,
             )
             child.forked = True
             # What it reads first.

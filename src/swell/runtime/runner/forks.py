@@ -19,6 +19,11 @@ from swell.runtime.runner.ending import Endings
 
 OUTSTANDING_MAX = 16
 """Forks ordered of one template and not yet confirmed: it forks one after the other anyway."""
+REST_MAX_S = 3.0
+"""How long a fork waits at most for the program's threads to rest: more than what a load leaves behind takes to settle
+on a busy machine (threads of onnxruntime spin for 30 ms of CPU)."""
+REST_SHARE = 0.75
+"""Of the time within which a template has to come back from a fork, for it to say that they did not."""
 
 
 class Starter(Protocol):
@@ -47,6 +52,8 @@ class Forks:
         self.starter = starter
         self.endings = endings
         self.probe_s = probe_s
+        self.rest_s = min(REST_MAX_S, REST_SHARE * probe_s)
+        """How long a template waits for its threads to rest."""
 
     def request(self, child: Child) -> None:
         """Fork `child` from its template, as soon as that can be, or start it fresh."""
