@@ -67,6 +67,7 @@ class ReplicaProcess:
         listen: bool = True,
         cancel_grace_s: float = 0.5,
         orphan_s: float = 10.0,
+        gateway_url: str = "http://gateway",
         **revision: Any,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sw", dir="/tmp"))
@@ -84,7 +85,7 @@ class ReplicaProcess:
             bundle_dir=str(self.folder),
             runner_socket=self.runner_path,
             address=f"unix:{self.path}",
-            gateway_url="http://gateway",
+            gateway_url=gateway_url,
             call_key="call-key",
             orphan_s=orphan_s,
             cancel_grace_s=cancel_grace_s,

@@ -336,15 +336,15 @@ def test_a_thread_looks_on_only_where_code_runs_on_the_loop() -> None:
         assert "swell-onlooker" in replica.call("on_loop")
 
 
-@pytest.mark.parametrize(("kind", "asks"), [("def", "it.call"), ("async def", "await it.call.aio")])
+@pytest.mark.parametrize(("kind", "asks"), [("def", "it.remote"), ("async def", "await it.remote.aio")])
 def test_a_call_that_waits_for_another_ends_with_its_own_deadline_and_the_replica_goes_on(kind: str, asks: str) -> None:
     source = f"""
-        from swell.sdk.client import Client
+        import swell
         class Thing:
-            {kind} ask(self, url):
-                it = Client(url, "key")
+            {kind} ask(self):
+                it = swell.Function.from_name("other", "f")
                 try:
-                    return {asks}("other/f")
+                    return {asks}()
                 except Exception as error:
                     print("went on after", error)
                 finally:
@@ -352,9 +352,11 @@ def test_a_call_that_waits_for_another_ends_with_its_own_deadline_and_the_replic
             def other(self):
                 return "served"
     """
-    with socket.create_server(("127.0.0.1", 0)) as other, ready_replica(source, cls("ask", "other")) as replica:
-        body = msgspec.json.encode([f"http://127.0.0.1:{other.getsockname()[1]}"])
-        answer = replica.begin("/call/ask", body, "Swell-Remaining-Ms: 2000\r\n")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        ready_replica(source, cls("ask", "other"), gateway_url=f"http://127.0.0.1:{other.getsockname()[1]}") as replica,
+    ):
+        answer = replica.begin("/call/ask", b"[]", "Swell-Remaining-Ms: 2000\r\n")
         other.settimeout(30)
         inner, _ = other.accept()
         inner.settimeout(30)
