@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typing_extensions import TypeAliasType
 
 import swell
 from swell.model.tensors import Tensor, Tensors
 from swell.sdk import describe, marks, tensors
 
 F32 = NDArray[np.float32]
+S = TypeVar("S")
+D = TypeVar("D", bound=np.generic)
+# As `type Wide[D] = …` would make them.
+Rows = TypeAliasType("Rows", tuple[Literal[3], int])
+Wide = TypeAliasType("Wide", np.ndarray[Rows, np.dtype[D]], type_params=(D,))
+Turned = TypeAliasType("Turned", np.ndarray[S, np.dtype[D]], type_params=(D, S))
+Two = TypeAliasType("Two", tuple[Wide[np.int8], Turned[np.bool_, Rows]])
 Square = np.ndarray[tuple[Literal[3], int], np.dtype[np.int64]]
 
 
@@ -44,6 +52,7 @@ def plain(x: list[float]) -> F32: ...
 def odd(x: NDArray[np.complex128]) -> F32: ...
 def untyped(x, y=None): ...
 def items(x: F32): ...
+def aliased(x: Wide[np.float32] | None = None) -> Two: ...
 
 
 NOTHING = marks.Given("App.cls", {})
@@ -57,6 +66,11 @@ MODELS: list[tuple[Callable[..., Any], tuple[Tensor, ...], tuple[Tensor, ...]]] 
     (in_order, (ANY,), (Tensor("output_0", "FP32"), Tensor("output_1", "INT64", (3, -1)))),
     (mixed, (X32,), ()),
     (items, (X32,), ()),
+    (
+        aliased,
+        (Tensor("x", "FP32", (3, -1), True),),
+        (Tensor("output_0", "INT8", (3, -1)), Tensor("output_1", "BOOL", (3, -1))),
+    ),
 ]
 
 

@@ -137,7 +137,8 @@ def _tensor(name: str, hint: Any) -> Tensor | None:
 
 
 def _alone(hint: Any) -> Any:
-    """An annotation without `Annotated` and `| None` around it."""
+    """An annotation without aliases, `Annotated` and `| None` around it."""
+    hint = _meant(hint)
     if typing.get_origin(hint) is Annotated:
         return _alone(typing.get_args(hint)[0])
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
@@ -146,12 +147,27 @@ def _alone(hint: Any) -> Any:
     return hint
 
 
+def _meant(hint: Any) -> Any:
+    """What an alias of a `type` statement stands for, as NumPy's own `NDArray` may be one."""
+    alias = typing.get_origin(hint) or hint
+    if type(alias).__name__ != "TypeAliasType":
+        return hint
+    try:
+        meant = alias.__value__
+    except Exception:
+        return hint  # It names what exists only for type checkers.
+    given = dict(zip(alias.__type_params__, typing.get_args(hint), strict=False))
+    unfilled = getattr(meant, "__parameters__", ())
+    return _meant(meant[tuple(given.get(each, each) for each in unfilled)] if unfilled else meant)
+
+
 def _is_array(hint: Any) -> bool:
     kind = typing.get_origin(hint) or hint
     return isinstance(kind, type) and (kind.__module__, kind.__name__) == ("numpy", "ndarray")
 
 
 def _shape(hint: Any) -> tuple[int, ...] | None:
+    hint = _meant(hint)
     lengths = typing.get_args(hint)
     if typing.get_origin(hint) is not tuple or Ellipsis in lengths:
         return None
@@ -174,6 +190,7 @@ def _outputs(hint: Any) -> tuple[Tensor, ...]:
 
 def _parts(hint: Any) -> Iterator[tuple[str, Any]]:
     """The parts of a tuple, or of a class that is known by its fields."""
+    hint = _meant(hint)
     if typing.get_origin(hint) is tuple:
         parts = typing.get_args(hint)
         if Ellipsis not in parts:
