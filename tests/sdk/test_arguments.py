@@ -161,7 +161,7 @@ DIFFERENCES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         lambda **given: with_function(retries=swell.Retries(**{"max_retries": 1, **given})),
         {"max_retries": 3, "backoff_coefficient": 3.0, "initial_delay": 0.5, "max_delay": 9.0},
     ),
-    "Image.debian_slim": (lambda **given: with_image(swell.Image.debian_slim(**given)), {"python_version": "3.13"}),
+    "Image.debian_slim": (lambda **given: with_image(swell.Image.debian_slim(**given)), {"python_version": "3.99"}),
     "Image.pip_install": (lambda **given: with_image(image().pip_install("numpy", **given)), PIP),
     "Image.uv_pip_install": (lambda **given: with_image(image().uv_pip_install("numpy", **given)), PIP),
     "Image.pip_install_from_requirements": (

@@ -112,7 +112,7 @@ def test_a_decorator_without_parentheses_says_so(name: str, what: Any) -> None:
 def test_an_argument_that_is_missing_is_named() -> None:
     with pytest.raises(swell.Error, match=r"web_server\(…\): missing a required argument: 'port'"):
         swell.web_server()
-    with pytest.raises(swell.Error, match=r"Retries\(…\): missing a required argument: 'max_retries'"):
+    with pytest.raises(swell.Error, match=r"Retries\(…\): missing a required (keyword-only )?argument: 'max_retries'"):
         swell.Retries()
     with pytest.raises(swell.Error, match=r"Retries\(…\): too many positional arguments. Its arguments: max_retries"):
         swell.Retries(3)
