@@ -43,6 +43,7 @@ OPERATIONS: dict[str, dict[str, str]] = {
     "GET /api/logs?app=c": lacks("call:default/c", "call:default/c"),
     "HEAD /api/blobs/sha256-0": lacks("deploy:NAMESPACE/APP"),
     "PUT /api/blobs/sha256-0": lacks("deploy:NAMESPACE/APP"),
+    "PUT /api/blobs/sha256-0?namespace=n&app=a": lacks("deploy:n/a"),
     "POST /api/apps a": lacks("deploy:default/a"),
     "POST /api/apps b": lacks("deploy:default/b", "deploy:default/b"),
     "DELETE /api/apps/default/a": lacks("deploy:default/a"),

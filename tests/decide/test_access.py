@@ -242,6 +242,9 @@ def test_what_is_no_scope_is_refused_in_a_sentence(text: str) -> None:
     assert raised.value.code == "bad_scope"
 
 
+DEPLOYS = Need("deploy", "namespace", "app", somewhere=True)
+
+
 @pytest.mark.parametrize(
     ("need", "names", "held", "lacking"),
     [
@@ -249,6 +252,9 @@ def test_what_is_no_scope_is_refused_in_a_sentence(text: str) -> None:
         (Need("admin"), {}, "admin:default/*", "admin"),
         (Need("call", somewhere=True), {}, "call:default/a", ""),
         (Need("deploy", somewhere=True), {}, "call:default/a", "deploy:NAMESPACE/APP"),
+        (DEPLOYS, {}, "call:default/a", "deploy:NAMESPACE/APP"),
+        (DEPLOYS, {"namespace": "n", "app": "b"}, "call:default/a", "deploy:n/b"),
+        (DEPLOYS, {"namespace": "n", "app": "b"}, "deploy:default/a", ""),
         (Need("deploy", "namespace", "name"), {"namespace": "n", "name": "a"}, "deploy:n/a", ""),
         (
             Need("deploy", "namespace", "name"),

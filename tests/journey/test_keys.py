@@ -135,6 +135,23 @@ def test_a_key_that_may_call_calls_its_app_and_sees_it_and_no_more(shop: Private
     assert "was revoked" in swell_with(shop, key, "app", "list").stderr
 
 
+def test_who_may_not_deploy_is_told_the_scope_for_that_app(shop: PrivateSwell, tmp_path: Path) -> None:
+    key = made(shop, "visitor", "--scope", "call:default/shop")
+    program = tmp_path / "kiosk.py"
+    program.write_text(
+        'import swell\n\napp = swell.App("kiosk")\n\n\n@app.function()\ndef two() -> int:\n    return 2\n'
+    )
+    for words, lacking in (
+        (("deploy", str(program)), "deploy:default/kiosk"),
+        (("deploy", str(program), "--namespace", "team", "--name", "other"), "deploy:team/other"),
+        (("run", str(program)), "deploy:default/*"),
+    ):
+        refused = swell_with(shop, key, *words)
+        assert refused.returncode == 1
+        assert f"lacks the scope {lacking}:" in refused.stderr
+        assert f"`swell key create NAME --scope {lacking}`" in refused.stderr
+
+
 def test_a_key_that_may_deploy_puts_its_own_app_in_place(shop: PrivateSwell, tmp_path: Path) -> None:
     key = made(shop, "deployer", "--scope", "deploy:default/mine", "--expires", "1d")
     program = tmp_path / "mine.py"

@@ -121,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):
             status, again_s = self.state.owner_answers.pop(0) if self.state.owner_answers else (200, 0.0)
             self.answer(status, msgspec.json.encode(api.Heard(again_s)))
             return
-        self.state.blobs[self.path.rsplit("/", 1)[1]] = self.body()
+        self.state.blobs[urlsplit(self.path).path.rsplit("/", 1)[1]] = self.body()
         self.answer(204, b"")
 
     def do_DELETE(self) -> None:

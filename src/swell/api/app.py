@@ -62,7 +62,7 @@ SEES = Need("call", somewhere=True)
 """What is told is only what the key may see, or is no app's."""
 SEES_APP = Need("call", "namespace", "app")
 HISTORY = Need("call", "namespace", "name")
-DEPLOYS = Need("deploy", somewhere=True)
+DEPLOYS = Need("deploy", "namespace", "app", somewhere=True)
 DEPLOYS_APP = Need("deploy", "namespace", "name")
 MANAGES = Need("admin", somewhere=True)
 """Keys whose scopes are all within it."""
@@ -75,6 +75,13 @@ class AppsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     counts: bool = False
     """Wait a moment for how many replicas there are, where that is not known yet."""
+
+
+class BlobQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which app it is for: to be named to whose key may deploy none."""
+
+    namespace: str = ""
+    app: str = ""
 
 
 class LogsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -176,14 +183,7 @@ class Handlers:
         app, blob = "/api/apps/{namespace}/{name}", "/api/blobs/{digest}"
         return [
             Route("HEAD", blob, "Is this blob here? 404 if not.", self.has_blob, needs=DEPLOYS),
-            Route(
-                "PUT",
-                blob,
-                "Store a blob; its content must have that digest.",
-                self.put_blob,
-                takes=bytes,
-                needs=DEPLOYS,
-            ),
+            Route("PUT", blob, "Store a blob of this digest.", self.put_blob, BlobQuery, takes=bytes, needs=DEPLOYS),
             Route(
                 "GET",
                 "/api/apps",

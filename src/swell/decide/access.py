@@ -74,12 +74,15 @@ class Need(msgspec.Struct, frozen=True):
     """Name of the request's field that says which; empty: over all of them."""
     app: str = ""
     somewhere: bool = False
-    """Over any app at all is enough: what is answered is only what the key may see, or is no app's."""
+    """Over any app at all is enough: what is answered is only what the key may see, or is no app's. Of which app it is
+    all the same, as far as the request says that, is named to who has it over none."""
 
     def __str__(self) -> str:
         """As documents have it: "deploy:{namespace}/{name}"."""
+        if self.somewhere:
+            return f"{self.power}, of any app"
         if not self.namespace:
-            return f"{self.power}, of any app" if self.somewhere else self.power
+            return self.power
         return f"{self.power}:{{{self.namespace}}}/{{{self.app}}}"
 
 
@@ -131,7 +134,8 @@ def may_ask(holder: Holder, need: Need, names: Mapping[str, str]) -> SwellError 
     """
     if need.somewhere:
         found = any(scope.touches(need.power) for scope in holder.scopes)
-        return None if found else _no_scope(holder, f"{need.power}:NAMESPACE/APP")
+        namespace, app = names.get(need.namespace) or "NAMESPACE", names.get(need.app) or "APP"
+        return None if found else _no_scope(holder, f"{need.power}:{namespace}/{app}")
     if not need.namespace:
         return lacks(holder, Scope(need.power))
     return lacks(holder, Scope(need.power, names[need.namespace], names.get(need.app, "") or ALL))

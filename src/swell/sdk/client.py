@@ -117,10 +117,11 @@ class Client:
         return answer.ok
 
     @operation
-    async def put_blob(self, digest: str, data: bytes) -> None:
-        """Store a bundle."""
+    async def put_blob(self, digest: str, data: bytes, namespace: str = DEFAULT_NAMESPACE, app: str = "") -> None:
+        """Store a bundle. Where the key may deploy nothing, the error names the scope for that app."""
         headers = {"content-type": http.OCTETS}
-        await self._ask(Request("PUT", f"/api/blobs/{digest}", headers, data), type(None))
+        path = f"/api/blobs/{digest}?{urlencode({'namespace': namespace, 'app': app})}"
+        await self._ask(Request("PUT", path, headers, data), type(None))
 
     @operation
     async def deploy(

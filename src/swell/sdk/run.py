@@ -6,7 +6,7 @@ import inspect
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast, get_args
 
 from swell.model import workload as model
 from swell.model.errors import SwellError
+from swell.model.key import ALL
 from swell.model.owner import Owner
 from swell.model.secret import APP_OWNED
 from swell.model.workload import DEFAULT_NAMESPACE
@@ -221,9 +222,7 @@ async def deploy(
     client = client or Client.from_settings()
     place = describe.Place(chosen, space, app.tags, owner, source=shown_source(app))
     prepared = prepare(app, place)
-    for digest, data in prepared.bundles.items():
-        if not await client.has_blob.start(digest):
-            await client.put_blob.start(digest, data)
+    await put_blobs(prepared.bundles, client, space, chosen if owner is None else ALL)
     for use in {use for declared in app.declared.values() for use in _made(declared, space)}:
         await Volumes(client, use[0]).create.start(use[1], if_missing=True)
     try:
@@ -240,6 +239,14 @@ async def deploy(
         for said in (*prepared.notes, *done.notes):
             tell(said)
     return done
+
+
+async def put_blobs(bundles: Mapping[str, bytes], client: Client, namespace: str, app: str) -> None:
+    """Have bundles on the server, by their digests (an operation). `app` is what a key would need `deploy` over: of one
+    whose name no other has, ALL."""
+    for digest, data in bundles.items():
+        if not await client.has_blob.start(digest):
+            await client.put_blob.start(digest, data, namespace, app)
 
 
 def _made(declared: describe.Declared, namespace: str) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from swell.model import workload as model
 from swell.model.errors import SwellError
+from swell.model.key import ALL
 from swell.model.owner import Owner
 from swell.model.retrying import Retrying
 from swell.sdk import bundle, describe, load, run
@@ -116,8 +117,6 @@ def name_of(stem: str) -> str:
 
 async def put_up(beside: Beside, name: str, namespace: str, client: Client, progress: Callable[[str], None]) -> str:
     """Have it on the server (an operation); returns the path of its WebSocket there."""
-    for digest, data in beside.bundles.items():
-        if not await client.has_blob.start(digest):
-            await client.put_blob.start(digest, data)
+    await run.put_blobs(beside.bundles, client, namespace, ALL)
     await client.deploy.start(app_of(beside, name, namespace, me()), progress)
     return f"/web/{describe.slug(name)}/"
