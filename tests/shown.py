@@ -23,8 +23,9 @@ import swell
 from swell.sdk import unavailable
 
 TESTS = Path(__file__).resolve().parent
-CLASSES = (swell.App, swell.Function, swell.Cls, swell.Image, swell.Retries, swell.Secret, swell.Volume)
-BUILT_BY_METHODS = (swell.Image, swell.Cls, swell.Function, swell.Secret, swell.Volume)
+SHARED = (swell.Dict, swell.Queue)
+CLASSES = (swell.App, swell.Function, swell.Cls, swell.Image, swell.Retries, swell.Secret, swell.Volume, *SHARED)
+BUILT_BY_METHODS = (swell.Image, swell.Cls, swell.Function, swell.Secret, swell.Volume, *SHARED)
 """Nobody calls these classes: their methods and decorators make them."""
 
 Argument = tuple[str, str]
@@ -37,6 +38,8 @@ def public_callables() -> Iterator[tuple[str, Callable[..., Any]]]:
         value = getattr(swell, name)
         if value in CLASSES:
             yield from ((f"{name}.{method}", found) for method, found in methods(value))
+            if value in SHARED:
+                yield from ((f"{name}.objects.{method}", found) for method, found in methods(type(value.objects)))
             if value not in BUILT_BY_METHODS:
                 yield name, value.__init__
         elif callable(value) and not inspect.isclass(value) and value.__name__ == name:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from swell.sdk.app import App as App
     from swell.sdk.asked import current_request as current_request
     from swell.sdk.cls import Cls as Cls
+    from swell.sdk.dict import Dict as Dict
     from swell.sdk.function import Function as Function
     from swell.sdk.here import current_input_id as current_input_id
     from swell.sdk.here import is_local as is_local
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from swell.sdk.marks import web_server as web_server
     from swell.sdk.marks import wsgi_app as wsgi_app
     from swell.sdk.parameters import parameter as parameter
+    from swell.sdk.queue import Queue as Queue
     from swell.sdk.retries import Retries as Retries
     from swell.sdk.run import enable_output as enable_output
     from swell.sdk.secret import Secret as Secret
@@ -43,8 +45,10 @@ __version__ = "0.1.0"
 _WHERE = {
     "App": "swell.sdk.app",
     "Cls": "swell.sdk.cls",
+    "Dict": "swell.sdk.dict",
     "Function": "swell.sdk.function",
     "Image": "swell.sdk.image",
+    "Queue": "swell.sdk.queue",
     "Retries": "swell.sdk.retries",
     "Secret": "swell.sdk.secret",
     "Volume": "swell.sdk.volume",

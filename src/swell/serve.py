@@ -33,9 +33,10 @@ from swell.wire.settings import Settings
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from swell.api.port import ControlPort, SecretsPort, VolumesPort
+    from swell.api.port import ControlPort, KvPort, SecretsPort, VolumesPort
     from swell.control.deploying import Deployer
     from swell.control.keys import KeyRing
+    from swell.control.kv import KvKeeper
     from swell.control.loop import Loop
     from swell.control.owners import Owners
     from swell.control.queries import Queries
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from swell.model.ports import Blobs, Clock, Store
     from swell.model.workload import App
     from swell.model.world import World
+    from swell.store.keys import Keys
     from swell.store.retention import Keep
     from swell.wire.api import LimitRow
 
@@ -73,6 +75,7 @@ class SystemClock:
 async def control(settings: Settings, link_socket: socket.socket, api_socket: socket.socket, up: Up) -> None:
     """The loop, the store and the control API, until `up` says stop."""
     from swell.control.deploying import Deployer
+    from swell.control.kv import KvKeeper
     from swell.control.link import ControlLink
     from swell.control.loop import Loop
     from swell.control.owners import Owners
@@ -122,8 +125,9 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     blobs = BlobFolder(paths.blobs, all_max=settings.blobs_max_gib * 1024**3)
     owners = Owners()
     port = Control(deployer, queries, key_ring(store, clock, loop), owners, settings)
-    api = control_api(settings, port, blobs, secrets, volumes, keys.api)
-    await serve_until_stopped(api, api_socket, chores(deployer, blobs, secrets, volumes, owners, clock), up)
+    kv = KvKeeper(store, clock)
+    api = control_api(settings, port, blobs, secrets, volumes, kv, keys)
+    await serve_until_stopped(api, api_socket, chores(deployer, blobs, secrets, volumes, kv, owners, clock), up)
     await link.close()
     try:
         store.close()
@@ -210,7 +214,13 @@ def built_limits() -> list[LimitRow]:
 
 
 def control_api(
-    settings: Settings, port: ControlPort, blobs: Blobs, secrets: SecretsPort, volumes: VolumesPort, key: str
+    settings: Settings,
+    port: ControlPort,
+    blobs: Blobs,
+    secrets: SecretsPort,
+    volumes: VolumesPort,
+    kv: KvPort,
+    keys: Keys,
 ) -> ASGIApp:
     """What answers `/api`."""
     from swell.api.app import make_api
@@ -223,7 +233,9 @@ def control_api(
         partial(lines, settings.paths.logs),
         secrets,
         volumes,
-        key=key,
+        kv,
+        key=keys.api,
+        call_key=keys.call,
         version=version("swell"),
         allowed_hosts=hosts,
         allowed_origins=settings.allowed_origins,
@@ -277,12 +289,18 @@ async def serve_api(api: ASGIApp, listener: socket.socket, over: asyncio.Event) 
 
 
 def chores(
-    deployer: Deployer, blobs: Blobs, secrets: SecretKeeper, volumes: VolumeKeeper, owners: Owners, clock: Clock
+    deployer: Deployer,
+    blobs: Blobs,
+    secrets: SecretKeeper,
+    volumes: VolumeKeeper,
+    kv: KvKeeper,
+    owners: Owners,
+    clock: Clock,
 ) -> Iterator[Coroutine[None, None, None]]:
     """What control does again and again beside the loop."""
     from swell.control.owners import OWNER_LOOK_S
 
-    yield every(OWNER_LOOK_S, partial(end_orphans, owners, deployer, volumes))
+    yield every(OWNER_LOOK_S, partial(end_orphans, owners, deployer, volumes, kv))
     yield every(BLOBS_KEPT_S, partial(sweep_blobs, deployer, blobs, clock))
     yield every(BLOBS_KEPT_S, partial(sweep_secrets, deployer, secrets, clock))
     variants = deployer.variants
@@ -302,19 +320,24 @@ async def every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(seconds)
 
 
-async def end_orphans(owners: Owners, deployer: Deployer, volumes: VolumeKeeper) -> None:
-    """Stop the apps, and delete the volumes, of programs (a `swell run`) that ended without doing so: killed, say."""
-    whose = (*(app.owner for app in deployer.owned()), *(volume.owner for volume in volumes.owned()))
+async def end_orphans(owners: Owners, deployer: Deployer, volumes: VolumeKeeper, kv: KvKeeper) -> None:
+    """Stop the apps, and delete what they had, of programs (a `swell run`) that ended without doing so: killed, say."""
+    apps, files, shared = deployer.owned(), volumes.owned(), kv.owned()
+    whose = (*(each.owner for each in apps), *(each.owner for each in files), *(each.owner for each in shared))
     gone = owners.ended(owner for owner in whose if owner is not None)
-    for app in deployer.owned():
+    for app in apps:
         if app.owner in gone:
             log.info("%s is stopped: the program it belonged to has ended, or is silent", app.key)
             with suppress(SwellError):
                 await deployer.stop_app(app.namespace, app.name)
-    for volume in volumes.owned():
+    for volume in files:
         if volume.owner in gone:
             with suppress(SwellError):
                 await volumes.delete(volume.namespace, volume.name, force=True)
+    for each in shared:
+        if each.owner in gone:
+            with suppress(SwellError):
+                await kv.delete(*each.key)
 
 
 async def sweep_blobs(deployer: Deployer, blobs: Blobs, clock: Clock) -> None:

@@ -15,6 +15,7 @@ import uvicorn
 from desk import Desk
 
 from swell.api.app import make_api
+from swell.control.kv import KvKeeper
 from swell.control.secrets import SecretKeeper
 from swell.control.volumes import VolumeKeeper
 from swell.model.volume import Quota
@@ -28,6 +29,7 @@ from swell.store.volumes import VolumeFolder
 from swell.wire.api import Deploy, DeployLine
 
 KEY = "sk-" + "a" * 64
+CALL_KEY = "sk-" + "c" * 64
 WAIT_S = 60.0
 
 
@@ -49,13 +51,16 @@ class Server:
         quota = Quota(1_000_000, 100)
         files = VolumeFolder(folder / "volumes")
         self.volumes = VolumeKeeper(MemoryStore().volumes, files, self.world, Now(), quota)
+        self.kv = KvKeeper(MemoryStore(), Now())
         api = make_api(
             self.desk,
             self.blobs,
             partial(lines, self.logs),
             self.secrets,
             self.volumes,
+            self.kv,
             key=KEY,
+            call_key=CALL_KEY,
             version="1.2.3",
             allowed_hosts=["swell.example"],
             allowed_origins=["http://console.example"],

@@ -73,6 +73,21 @@ OPERATIONS: dict[str, dict[str, str]] = {
     "HEAD /api/volume-contents/default/sha256-0": lacks("deploy:default/*", "deploy:default/*"),
     "PUT /api/volume-contents/default/sha256-0": lacks("deploy:default/*", "deploy:default/*"),
     "DELETE /api/volumes/n/v": lacks("deploy:n/*", "deploy:n/*", "deploy:n/*"),
+    **{
+        f"{operation} {path}{body}": lacks("deploy:default/*", "deploy:default/*")
+        for operation, path, body in (
+            ("GET", "/api/dicts", ""),
+            ("GET", "/api/dicts/default/d", ""),
+            ("PUT", "/api/dicts/default/d", " {}"),
+            ("POST", "/api/dicts/default/d/get", ' {"key":""}'),
+            ("DELETE", "/api/dicts/default/d", ""),
+            ("GET", "/api/queues", ""),
+            ("GET", "/api/queues/default/q", ""),
+            ("PUT", "/api/queues/default/q", " {}"),
+            ("POST", "/api/queues/default/q/take", " {}"),
+            ("DELETE", "/api/queues/default/q", ""),
+        )
+    },
     "GET /api/keys": lacks("admin:NAMESPACE/APP", "admin:NAMESPACE/APP"),
     "POST /api/keys": lacks("admin:NAMESPACE/APP", "admin:NAMESPACE/APP"),
     "DELETE /api/keys/none": lacks("admin:NAMESPACE/APP", "admin:NAMESPACE/APP"),

@@ -302,3 +302,12 @@ def test_a_key_that_does_not_work_any_more_says_why_at_every_door(key: Key, expe
         assert code(may_call(caller, APP, key_needed=needed)) == expected
         assert code(may_visit(caller, APP, key_needed=needed, allowed_hosts=())) == expected
     assert code(may_control(caller, allowed_hosts=(), allowed_origins=(), any_address=True)) == expected
+
+
+def test_code_in_replicas_has_of_the_api_what_is_for_it() -> None:
+    names = {"namespace": "n"}
+    assert code(may_ask(CODE, Need("deploy", "namespace", code=True), names)) == ""
+    assert code(may_ask(CODE, Need("deploy", somewhere=True, code=True), {})) == ""
+    for need in (Need("deploy", "namespace"), Need("call", somewhere=True), Need("admin")):
+        assert code(may_ask(CODE, need, names)) == "no_scope"
+        assert code(may_ask(SERVER, need, names)) == ""

@@ -30,6 +30,7 @@ API = (
     "decide/lineage.py",
     "decide/volumes.py",
     "model/key.py",
+    "model/kv.py",
     "model/limits.py",
     "model/variant.py",
     "decide/variants.py",

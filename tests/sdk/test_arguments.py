@@ -14,7 +14,7 @@ import pytest
 
 import ignored
 import swell
-from sdk import deployable
+from sdk import deployable, sharing
 from sdk.optioned import VARIED
 from sdk.server import KEY, Server, serving
 from shown import claims, later_says, public_arguments, public_callables
@@ -278,6 +278,8 @@ def refuse(callable: str, **given: Any) -> None:
         getattr(app, callable.partition(".")[2])(**given)
     elif callable == "App.lookup":
         swell.App.lookup("a", **given)
+    elif callable.startswith(("Dict.", "Queue.")):
+        sharing.use(callable, **given)
     elif callable.endswith((".from_name", ".from_dotenv")) or callable.startswith("Volume."):
         owner, _, method = callable.partition(".")
         taken = {"ephemeral": 0, "delete": 1, "rename": 2}.get(method, 1 if owner in ("Secret", "Volume") else 2)

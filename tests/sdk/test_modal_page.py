@@ -31,9 +31,12 @@ CONVENTION = {
 DIFFERENCES: dict[str, str] = {
     "Cls": "`min_containers` is of what was deployed, not of each set of parameters; code in a replica cannot ask for "
     "other options: see [parameters.md](parameters.md)",
+    "Dict": "an entry expires after seven days in which it was neither put nor got; keys and values are pickled as "
+    "arguments are, values of 10 MiB at most: see dicts-and-queues.md",
     "Error": "has a `.code`, a `.status`, the `.request` and, of arguments that do not fit, `.problems`",
     "Function": "no `.spawn()`; see Arguments from Python above",
     "Image": "describes a virtual environment; what needs a container is refused at deploy where the engine has none",
+    "Queue": "items of 1 MiB at most; a get that lost its answer is given the same items: see dicts-and-queues.md",
     "Retries": "the Python caller sends again; callers over HTTP do not",
     "Secret": "its newest version always; rotation reaches replicas that run. No `.objects`: see `swell secret`",
     "Volume": "commits when it is told to and when a replica ends in order, not in the background. No `.objects`: see "

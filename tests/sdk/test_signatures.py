@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -33,10 +34,12 @@ def use(name: str, *args: Any, **kwargs: Any) -> Any:
         "Image": swell.Image(),
         "Secret": swell.Secret,
         "Volume": swell.Volume.from_name("v"),
+        "Dict": swell.Dict.from_name("d"),
+        "Queue": swell.Queue.from_name("q"),
     }
     found = getattr(swell, owner)
     if method:
-        found = getattr(found if method in ("from_name", "lookup") else objects[owner], method)
+        found = attrgetter(method)(found if method in ("from_name", "lookup") else objects[owner])
     return found(*args, **kwargs)
 
 

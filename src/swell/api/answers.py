@@ -41,7 +41,7 @@ class LineStream:
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         pump = asyncio.create_task(self._pump(send))
-        leaves = asyncio.create_task(_left(receive))
+        leaves = asyncio.create_task(left(receive))
         try:
             await asyncio.wait({pump, leaves}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -60,7 +60,7 @@ class LineStream:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _left(receive: Receive) -> None:
+async def left(receive: Receive) -> None:
     """Returns when the client has."""
     while (await receive())["type"] != "http.disconnect":
         pass

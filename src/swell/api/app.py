@@ -19,8 +19,9 @@ from starlette.routing import Route as Path
 
 from swell.api.answers import refusal
 from swell.api.auth import Auth, id_of
+from swell.api.kv import kv_routes
 from swell.api.openapi import document
-from swell.api.port import ControlPort, LogReader, SecretsPort, VolumesPort
+from swell.api.port import ControlPort, KvPort, LogReader, SecretsPort, VolumesPort
 from swell.api.routes import ApiRequest, Resource, Route, unexpected
 from swell.api.secrets import SecretHandlers
 from swell.api.validate import problems, tag_problems
@@ -63,6 +64,7 @@ SEES = Need("call", somewhere=True)
 SEES_APP = Need("call", "namespace", "app")
 HISTORY = Need("call", "namespace", "name")
 DEPLOYS = Need("deploy", "namespace", "app", somewhere=True)
+OWNS = Need("deploy", somewhere=True, code=True)
 DEPLOYS_APP = Need("deploy", "namespace", "name")
 MANAGES = Need("admin", somewhere=True)
 """Keys whose scopes are all within it."""
@@ -123,18 +125,20 @@ def make_api(
     logs: LogReader,
     secrets: SecretsPort,
     volumes: VolumesPort,
+    kv: KvPort,
     *,
     key: str,
+    call_key: str = "",
     version: str = "0",
     allowed_hosts: Collection[str] = (),
     allowed_origins: Collection[str] = (),
     any_address: bool = False,
 ) -> Starlette:
     """The application. Loopback hosts are always allowed, other addresses with `any_address`, names when they are
-    named; an Origin only when it is named ("http://host:port")."""
+    named; an Origin only when it is named ("http://host:port"). `call_key`: that of code in replicas."""
     handlers = Handlers(control, blobs, logs)
     routes = [*handlers.routes(), *SecretHandlers(secrets).routes(), *VariantHandlers(control).routes()]
-    routes += VolumeHandlers(volumes).routes()
+    routes += [*VolumeHandlers(volumes).routes(), *kv_routes(kv)]
     handlers.openapi_document = msgspec.Raw(msgspec.json.encode(document(routes, version)))
     by_path: dict[str, list[Route]] = {}
     for route in routes:
@@ -145,6 +149,7 @@ def make_api(
             Middleware(
                 Auth,
                 key=key,
+                call_key=call_key,
                 known=control.key,
                 allowed_hosts=allowed_hosts,
                 allowed_origins=allowed_origins,
@@ -175,7 +180,7 @@ class Handlers:
             *self._seeing_routes(),
             *self._key_routes(),
             Route("GET", "/api/limits", "Every limit there is.", self.limits, gives=list[LimitRow], needs=SEES),
-            Route("PUT", "/api/owners", "A program is there.", self.heard, takes=Owner, gives=Heard, needs=DEPLOYS),
+            Route("PUT", "/api/owners", "A program is there.", self.heard, takes=Owner, gives=Heard, needs=OWNS),
             Route("GET", "/api/openapi.json", "This description.", self.openapi, gives=dict[str, Any], needs=SEES),
         ]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from swell.api.answers import refusal
-from swell.decide.access import NOBODY, SERVER, STRANGER, Caller, Holder, holder_of, may_control
+from swell.decide.access import CODE, NOBODY, SERVER, STRANGER, Caller, Holder, holder_of, may_control
 from swell.model.errors import SwellError
 from swell.model.key import ApiKey
 from swell.wire.http import REQUEST_ID, lower
@@ -28,11 +28,12 @@ class Auth:
         allowed_hosts: Collection[str],
         allowed_origins: Collection[str],
         any_address: bool = False,
+        call_key: str = "",
         known: Callable[[str], ApiKey | None] = lambda _: None,
     ) -> None:
         self.app = app
         self._any_address = any_address
-        self._own = {key.encode(): SERVER}
+        self._own = {k.encode(): holder for k, holder in ((key, SERVER), (call_key, CODE)) if k}
         self._known = known
         self._hosts = {host.lower() for host in allowed_hosts}
         self._origins = {origin.lower().rstrip("/") for origin in allowed_origins}

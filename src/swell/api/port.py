@@ -7,6 +7,7 @@ from typing import Protocol
 
 from swell.decide.access import Holder
 from swell.model.key import ApiKey
+from swell.model.kv import Kind, Page
 from swell.model.owner import Owner
 from swell.model.ports import Blobs
 from swell.model.request import KeyCount
@@ -34,6 +35,7 @@ from swell.wire.api import (
     VolumeRow,
     Why,
 )
+from swell.wire.kv import CollectionRow, NewItems, Take
 
 
 class ControlPort(Protocol):
@@ -221,6 +223,55 @@ class VolumesPort(Protocol):
     async def copy(
         self, namespace: str, name: str, sources: Sequence[str], to: str, recursive: bool
     ) -> VolumeRow: ...  # fmt: skip
+
+
+class KvPort(Protocol):
+    """What programs ask about dicts and queues, which are found by their names or ids. Unknown: SwellError with status
+    404."""
+
+    async def rows(self, kind: Kind, namespace: str) -> list[CollectionRow]: ...
+
+    async def row(self, kind: Kind, namespace: str, name: str) -> CollectionRow: ...
+
+    async def create(
+        self, kind: Kind, namespace: str, name: str, if_missing: bool = False, owner: Owner | None = None
+    ) -> CollectionRow:
+        """A new one, which ends with its `owner`. SwellError with status 409 where it is there."""
+        ...
+
+    async def delete(self, kind: Kind, namespace: str, name: str) -> None: ...
+
+    async def get(self, namespace: str, name: str, key: bytes) -> bytes | None: ...
+
+    async def contains(self, namespace: str, name: str, key: bytes) -> bool: ...
+
+    async def put(
+        self, namespace: str, name: str, entries: Sequence[tuple[bytes, bytes]], missing: bool, request: str
+    ) -> int:
+        """How many were put."""
+        ...
+
+    async def pop(self, namespace: str, name: str, key: bytes, request: str) -> bytes | None: ...
+
+    async def entries(self, namespace: str, name: str, after: int, values: bool) -> Page: ...
+
+    async def count(self, namespace: str, name: str) -> int: ...
+
+    async def clear(self, namespace: str, name: str) -> None: ...
+
+    async def put_items(self, namespace: str, name: str, asked: NewItems) -> None:
+        """Waits for room; a caller that leaves cancels it. SwellError with status 409 where there is none."""
+        ...
+
+    async def take(self, namespace: str, name: str, asked: Take) -> list[bytes]:
+        """Waits for the first item; a caller that leaves cancels it."""
+        ...
+
+    async def items(self, namespace: str, name: str, partition: str, after: int) -> Page: ...
+
+    async def partitions(self, namespace: str, name: str) -> dict[str, int]: ...
+
+    async def clear_items(self, namespace: str, name: str, partition: str | None) -> None: ...
 
 
 class LogReader(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from swell.api.answers import LineStream, content, refusal, result
+from swell.api.answers import LineStream, content, left, refusal, result
 from swell.api.auth import HOLDER, id_of
 from swell.decide.access import Holder, Need, may_ask, may_see
 from swell.model.errors import SwellError
@@ -66,6 +67,8 @@ class Route(NamedTuple):
     """The answer is a stream of lines, each one a `gives`."""
     needs: Need = Need("admin")
     """The scope that its caller's key must have."""
+    waits: bool = False
+    """It may take as long as its caller waits: `handle` is cancelled when that leaves."""
 
 
 class Resource:
@@ -95,7 +98,7 @@ class Resource:
             refused = may_ask(asked.holder, route.needs, asked.names)
             if refused is not None:
                 raise refused
-            value = await route.handle(asked)
+            value = await (_while_there(route, asked, request) if route.waits else route.handle(asked))
         except SwellError as error:
             return refusal(error if asked is None else asked.seen(error), id_of(request.headers.raw))
         except ClientDisconnect:
@@ -108,6 +111,20 @@ class Resource:
         if route.gives is bytes:
             return content(value)
         return Response(status_code=204) if route.gives is None else result(value)
+
+
+async def _while_there(route: Route, asked: ApiRequest, request: Request) -> Any:
+    """The answer, unless whoever asked leaves before it is there."""
+    answering = asyncio.ensure_future(route.handle(asked))
+    leaves = asyncio.create_task(left(request.receive))
+    try:
+        await asyncio.wait({answering, leaves}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientDisconnect
+        return answering.result()
+    finally:
+        answering.cancel()
+        leaves.cancel()
 
 
 def unexpected(error: BaseException, id: str = "") -> tuple[str, SwellError]:

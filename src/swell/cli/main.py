@@ -18,7 +18,7 @@ import click
 from swell.model.errors import SwellError
 
 COMMANDS = (
-    *("up", "down", "run", "serve", "shell", "deploy", "app", "secret", "volume"),
+    *("up", "down", "run", "serve", "shell", "deploy", "app", "secret", "volume", "dict", "queue"),
     *("call", "ps", "logs", "why", "usage", "limits", "key"),
 )
 """In the order of the help. Command `x` is `swell.cli.x.x`."""

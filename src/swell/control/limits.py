@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from swell.control.kv import WAITING_MAX
 from swell.decide import cache
 from swell.decide.access import Holder, may_manage, may_see
 from swell.decide.lineage import LINEAGE_MAX, lineage
-from swell.model import limits, secret, volume
+from swell.model import kv, limits, secret, volume
 from swell.model.key import ApiKey
+from swell.model.kv import BOUNDS, Bounds
 from swell.model.limits import Limits
 from swell.model.variant import PARAMETERS_BYTES_MAX, is_variant
 from swell.model.workload import NO_OPTIONS, App, Revision, Scaling, Workload, shown
@@ -111,6 +113,7 @@ def of_build() -> Iterator[LimitRow]:
     # The oldest goes.
     yield fixed("secret_versions_kept", secret.VERSIONS_KEPT, "versions")
     yield fixed("volume_path_max", volume.PATH_MAX, "bytes", "bad_path")
+    yield from of_kv(BOUNDS)
     # What is source is refused where it is.
     yield fixed("bundle_max", limits.BUNDLE_MAX, "bytes")
     yield fixed("import_timeout_s", limits.IMPORT_TIMEOUT_S, "s", "import")
@@ -122,6 +125,24 @@ def of_build() -> Iterator[LimitRow]:
     yield fixed("sandbox_processes_max", limits.SANDBOX_PROCESSES_MAX, "processes")
     yield fixed("sandbox_memory_mib", limits.SANDBOX_MEMORY_MIB, "MiB")
     yield fixed("sandbox_scratch_max_mib", limits.SANDBOX_SCRATCH_MAX_MIB, "MiB")
+
+
+def of_kv(bounds: Bounds) -> Iterator[LimitRow]:
+    """Of each dict and each queue, and of the server."""
+    yield fixed("dicts_and_queues_max", bounds.collections_max, "dicts and queues", "too_many_collections")
+    yield fixed("dict_key_max", bounds.key_bytes_max, "bytes", "value_too_large")
+    yield fixed("dict_value_max", bounds.value_bytes_max, "bytes", "value_too_large")
+    yield fixed("dict_entries_max", bounds.entries_max, "entries", "dict_full")
+    # It expires when it was neither put nor got for so long.
+    yield fixed("dict_entry_unused_s", kv.DICT_KEPT_S, "s")
+    yield fixed("queue_item_max", bounds.item_bytes_max, "bytes", "value_too_large")
+    yield fixed("queue_partition_items_max", bounds.items_max, "items", "queue_full", "value_too_large")
+    yield fixed("queue_partitions_max", bounds.partitions_max, "partitions", "too_many_partitions")
+    yield fixed("queue_partition_name_max", bounds.partition_name_bytes_max, "bytes", "bad_name")
+    yield fixed("dict_or_queue_request_max", bounds.request_bytes_max, "bytes", "value_too_large")
+    yield fixed("queue_waiting_max", WAITING_MAX, "requests", "busy")
+    # Who lost the answer to a change and asks again within this time gets the same.
+    yield fixed("dict_or_queue_answer_s", kv.ANSWER_KEPT_S, "s")
 
 
 def of_app(app: App) -> Iterator[LimitRow]:

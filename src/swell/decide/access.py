@@ -41,15 +41,17 @@ class Holder(msgspec.Struct, frozen=True):
     """Of an API key; empty for the server's own."""
     ended: str = ""
     """Id of the key that it was made with, where it was that one that expired or was revoked."""
+    code: bool = False
+    """Code in a replica: of the API, only what is for it."""
 
 
 NOBODY = Holder(Key.NONE)
 STRANGER = Holder(Key.OTHER)
 SERVER = Holder(Key.OURS, (ADMIN,))
 """Who can read the server's key file."""
-CODE = Holder(Key.OURS, (Scope("deploy"),))
-"""Code in replicas, which has the call key: that opens `/call` and web endpoints alone. It runs code already, so it may
-send pickles to any app."""
+CODE = Holder(Key.OURS, (Scope("deploy"),), code=True)
+"""Code in replicas, which has the call key: that opens `/call`, web endpoints, and of the API dicts and queues. It runs
+code already, so it may send pickles to any app."""
 
 
 ANYTHING = Scope("call")
@@ -76,6 +78,8 @@ class Need(msgspec.Struct, frozen=True):
     somewhere: bool = False
     """Over any app at all is enough: what is answered is only what the key may see, or is no app's. Of which app it is
     all the same, as far as the request says that, is named to who has it over none."""
+    code: bool = False
+    """It is for code in replicas, too."""
 
     def __str__(self) -> str:
         """As documents have it: "deploy:{namespace}/{name}"."""
@@ -132,6 +136,12 @@ def may_ask(holder: Holder, need: Need, names: Mapping[str, str]) -> SwellError 
 
     `names` are the request's fields. Where none says which app, all of the namespace are meant.
     """
+    if holder.code and not need.code:
+        words = (
+            "The key that code in replicas has opens functions, dicts and queues, and nothing else of the API: do it "
+            "from outside, with an API key or the server's own."
+        )
+        return SwellError("no_scope", words, status=403)
     if need.somewhere:
         found = any(scope.touches(need.power) for scope in holder.scopes)
         namespace, app = names.get(need.namespace) or "NAMESPACE", names.get(need.app) or "APP"

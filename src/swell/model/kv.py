@@ -6,6 +6,7 @@ values are bytes: two keys are the same where their bytes are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
@@ -16,8 +17,9 @@ from swell.model.owner import Owner
 
 Kind = Literal["dict", "queue"]
 
-IDS: dict[str, Kind] = {"di-": "dict", "qu-": "queue"}
-"""What the id of each kind begins with. No name does."""
+PREFIXES: dict[Kind, str] = {"dict": "di-", "queue": "qu-"}
+"""What the id of each kind begins with."""
+_ID = re.compile(r"(di|qu)-[0-9a-f]{16}\Z")
 REQUEST_MAX = 64
 """Characters of a request's id."""
 PAGE_MAX = 1000
@@ -91,6 +93,11 @@ class Page(NamedTuple):
     rows: tuple[Row, ...]
     after: int
     """Go on after this number; 0: there are no more."""
+
+
+def is_id(text: str) -> bool:
+    """Is it written like an id? No name is."""
+    return _ID.match(text) is not None
 
 
 def fitting(sizes: Iterable[int], bytes_max: int) -> int:
@@ -173,4 +180,15 @@ def too_many_partitions(bounds: Bounds) -> SwellError:
 
 def unknown(kind: Kind, name: str, where: str = "", more: str = "") -> SwellError:
     """Of one that is not there, or not any more."""
-    return SwellError(f"unknown_{kind}", f"There is no {kind} {name!r}{where}.{more}", status=404)
+    words = f"There is no {kind} {name!r}{where}.{more}"
+    if kind == "dict":
+        return SwellError("unknown_dict", words, status=404)
+    return SwellError("unknown_queue", words, status=404)
+
+
+def taken(kind: Kind, name: str) -> SwellError:
+    """Of one more with that name."""
+    words = f"There is a {kind} {name!r} already: use it, or delete it."
+    if kind == "dict":
+        return SwellError("dict_exists", words, status=409)
+    return SwellError("queue_exists", words, status=409)

@@ -45,6 +45,14 @@ REFUSED: dict[str, dict[str, str]] = {
     "Volume.ephemeral": {"client": _CLIENT, "version": _VOLUME_VERSION},
     "Volume.delete": {"client": _CLIENT},
     "Volume.rename": {"client": _CLIENT},
+    **{
+        f"{kind}.{method}": {"client": _CLIENT}
+        for kind in ("Dict", "Queue")
+        for method in (
+            *("from_name", "from_id", "ephemeral", "hydrate"),
+            *("objects.create", "objects.list", "objects.delete"),
+        )
+    },
     "App.lookup": {"client": _CLIENT, "create_if_missing": "an app is made by deploying functions"},
     "App.stop": {"client": _CLIENT},
     "Function.from_name": {"client": _CLIENT},
@@ -181,6 +189,44 @@ _LOOKUP_EFFECTS = {
     "name": "its function or class",
     "environment_name": "the namespace",
     "version": "calls are for that version alone, which has the traffic or (`swell app traffic`) a share or a tag",
+}
+
+_KEY = "the key that pickles to the same bytes"
+_PARTITION = "the partition; default: the one without a name"
+_SHARED_EFFECTS: dict[str, dict[str, str]] = {
+    "from_name": {
+        "name": "the one of that name",
+        "environment_name": "the namespace; in a function, its own by default",
+        "create_if_missing": "it is made when it is first used",
+    },
+    "from_id": {"object_id": "the one of that id"},
+    "ephemeral": {"environment_name": "the namespace"},
+    "objects.create": {
+        "name": "its name",
+        "allow_existing": "one that is there is no error",
+        "environment_name": "the namespace",
+    },
+    "objects.list": {
+        "max_objects": "the newest so many",
+        "created_before": "those made before that time",
+        "environment_name": "the namespace",
+    },
+    "objects.delete": {
+        "name": "its name",
+        "allow_missing": "one that is not there is no error",
+        "environment_name": "the namespace",
+    },
+}
+_PUT_EFFECTS = {
+    "block": "False: queue.Full at once where the partition is full",
+    "timeout": "queue.Full after so many seconds in which it was",
+    "partition": _PARTITION,
+    "partition_ttl": "the partition expires after so many seconds without a put",
+}
+_GET_EFFECTS = {
+    "block": "False: nothing is waited for",
+    "timeout": "queue.Empty after so many seconds without an item",
+    "partition": _PARTITION,
 }
 
 EFFECTS: dict[str, dict[str, str]] = {
@@ -341,6 +387,19 @@ EFFECTS: dict[str, dict[str, str]] = {
         "environment_name": "the namespace",
     },
     "Volume.rename": {"old_name": "the volume", "new_name": "its new name", "environment_name": "the namespace"},
+    **{f"{kind}.{method}": effects for kind in ("Dict", "Queue") for method, effects in _SHARED_EFFECTS.items()},
+    "Dict.get": {"key": _KEY, "default": "returned where there is no such key"},
+    "Dict.contains": {"key": _KEY},
+    "Dict.put": {"key": _KEY, "value": "what it has from now on", "skip_if_exists": "a value that is there stays"},
+    "Dict.pop": {"key": _KEY, "default": "returned where there is no such key, in place of a KeyError"},
+    "Dict.update": {"other": "keys and their values", "kwargs": "keys that are names, and their values"},
+    "Queue.put": {"v": "the item", **_PUT_EFFECTS},
+    "Queue.put_many": {"vs": "the items", **_PUT_EFFECTS},
+    "Queue.get": _GET_EFFECTS,
+    "Queue.get_many": {"n_values": "so many at most", **_GET_EFFECTS},
+    "Queue.iterate": {"partition": _PARTITION, "item_poll_timeout": "so long it waits for one more, after the last"},
+    "Queue.len": {"partition": _PARTITION, "total": "the items of all partitions"},
+    "Queue.clear": {"partition": _PARTITION, "all": "every partition"},
     "Image.debian_slim": {
         "python_version": "Environment.python, and what calls need there in Environment.packages; "
         "default: the deploying interpreter's"

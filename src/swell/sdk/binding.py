@@ -71,10 +71,18 @@ def _from(here: context.Inside, namespace: str, app: str, version: int = 0) -> D
             f"Nothing of {app} can be called while its module is imported in a replica: call it within a function, or "
             "in a method with @swell.enter().",
         )
-    return Deployed(_platform(here), namespace, app, version=version)
+    return Deployed(platform(here), namespace, app, version=version)
 
 
-def _platform(here: context.Inside) -> Client:
+def current() -> Client:
+    """The server that settings name now, from outside."""
+    from swell.sdk.client import Client
+
+    found = Client.from_settings()
+    return _client(found.url, found.key, found.home, found.supposed)
+
+
+def platform(here: context.Inside) -> Client:
     """How code in a replica reaches the platform it runs on. SwellError where it cannot."""
     if here.alone:
         raise SwellError(
@@ -151,10 +159,7 @@ class Named:
             namespace = self._namespace or here.app.rpartition("/")[0] or DEFAULT_NAMESPACE
             return _from(here, namespace, self._app, self._version)
         if time.monotonic() > self._fresh_until:
-            from swell.sdk.client import Client
-
-            found = Client.from_settings()
-            self._client = _client(found.url, found.key, found.home, found.supposed)
+            self._client = current()
             self._fresh_until = time.monotonic() + _FRESH_S
         return Deployed(self._client, self._namespace or DEFAULT_NAMESPACE, self._app, version=self._version)
 

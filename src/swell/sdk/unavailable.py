@@ -17,7 +17,6 @@ NOUNS: dict[str, str] = {
     "Client": "There is no Client to make by hand: set SWELL_URL and SWELL_KEY, and App, Function and Cls use them.",
     "Cluster": "Clusters are not available yet: each replica works alone.",
     "Cron": "Schedules are not available yet: call the function from cron (`swell call app/function`).",
-    "Dict": "Dicts are not available yet: keep shared state in a database or a file.",
     "Environment": "Environments are plain names here: pass environment_name= to App.run, App.deploy or from_name.",
     "FilePatternMatcher": "Pattern matchers are not available: give ignore= patterns or a function of a path.",
     "FunctionCall": "FunctionCall is not available yet (it needs the durable queue): use .remote(), or .remote.aio() "
@@ -26,7 +25,6 @@ NOUNS: dict[str, str] = {
     "Period": "Schedules are not available yet: call the function from cron (`swell call app/function`).",
     "Probe": "Sandboxes are not available yet.",
     "Proxy": "Proxies are not available: the function reaches the network as its node does.",
-    "Queue": "Queues are not available yet: pass data as arguments and results.",
     "Sandbox": "Sandboxes are not available yet: deploy the code as a function.",
     "SandboxSnapshot": "Sandboxes are not available yet.",
     "SchedulerPlacement": "Placement by region is not available: there is one node.",
