@@ -42,7 +42,7 @@ AGAIN_S = (0.05, 0.2, 0.5, 1.0)
 """Pauses before a request is sent again; the last one counts on."""
 RETRY_S = 60.0
 """For so long after its answer was lost first."""
-LOST = ("connection_lost", "control_down", "server_failed", "stream_cut")
+LOST = ("connection_lost", "control_down", "server_failed", "stopping", "stream_cut")
 """Errors after which it is not known what became of a request, or known that it was not begun."""
 
 
