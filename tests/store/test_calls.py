@@ -310,7 +310,7 @@ class Metered:
         self.steps = 0
         self.calls = SqliteCalls(self._write, lambda statement, *v: self.connection.execute(statement, v).fetchall())
 
-    def _write(self, op: Callable[[sqlite3.Connection], int], rows: int, synced: bool) -> None:
+    def _write(self, op: Callable[[sqlite3.Connection], int], synced: bool) -> None:
         self.connection.execute("BEGIN")
         op(self.connection)
         self.connection.execute("COMMIT")

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from swell.model.call import Body, Call, Work
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, NodeSeen
 from swell.model.node import Node
@@ -252,6 +253,25 @@ def test_what_cannot_be_written_is_bounded_and_counted(path: Path, monkeypatch: 
     assert caught.value.code == "state_lost"
     assert "10 rows" in caught.value.message
     other.close()
+
+
+@pytest.mark.slow
+def test_a_large_batch_that_waits_costs_no_rows_that_do_not(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "ROWS_WAITING_MAX", 10)
+    monkeypatch.setattr(sqlite, "BUSY_S", WAIT_S)
+    store = SqliteStore(path)
+    other = locked(path)
+    works = [Work(Call(f"fc-{n}", "default/a/f", "f", 0.0, 0.0), Body("x", b"1")) for n in range(11)]
+    with ThreadPoolExecutor(1) as threads:
+        adding = threads.submit(store.calls.add, works)
+        with pytest.raises(TimeoutError):
+            adding.result(0.1)
+        store.world.append([seen("a")])
+        assert store.trouble == ""
+        other.close()
+        assert len(adding.result(WAIT_S)) == 11
+    assert len(list(store.world.events())) == 1
+    store.close()
 
 
 def test_a_row_that_cannot_be_held_spoils_no_other(path: Path) -> None:

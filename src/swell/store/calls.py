@@ -53,7 +53,7 @@ class Read(Protocol):
 class Write(Protocol):
     """Runs an op in the writing thread and waits until it is committed; `synced`: until it is on disk."""
 
-    def __call__(self, op: Op, rows: int, synced: bool) -> None: ...
+    def __call__(self, op: Op, synced: bool) -> None: ...
 
 
 class SqliteCalls:
@@ -113,7 +113,7 @@ class SqliteCalls:
             return rows
 
         if rows > 0:
-            self._write(write, rows, synced)
+            self._write(write, synced)
         return answers
 
 

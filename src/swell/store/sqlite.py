@@ -75,7 +75,7 @@ class SqliteStore:
             writing.close()
             raise
         self._writer = Writer(writing, path, self._trim, TRIM_EVERY_S)
-        self._transactions: Transactions[tuple[Op, int]] = Transactions(self._commit)
+        self._transactions: Transactions[Op] = Transactions(self._writer.do)
         self.world = SqliteWorldLog(self._put, self._writer, self._read, self._keep)
         self.secrets = SqliteSecrets(self._put, self._read)
         self.volumes = SqliteVolumes(self._put, self._read)
@@ -110,7 +110,7 @@ class SqliteStore:
 
     def trim(self) -> None:
         """Forget what is older than `history_days` or beyond `events_max`; done by itself now and then."""
-        self._writer.do([self._trim], 0)
+        self._writer.do([self._trim])
 
     def close(self) -> None:
         """Write what waits and close the file. Raises when something could not be written."""
@@ -121,21 +121,18 @@ class SqliteStore:
                 self._connection.close()
 
     def _put(self, op: Op, rows: int, durable: bool) -> int:
-        if not rows or self._transactions.takes((op, rows)):
+        if not rows or self._transactions.takes(op):
             return 0
         if durable:
-            return self._writer.do([op], rows)
+            return self._writer.do([op])
         self._writer.put([op], rows)
         return 0
 
-    def _do(self, op: Op, rows: int, synced: bool) -> None:
+    def _do(self, op: Op, synced: bool) -> None:
         """Run it in the writing thread and wait until it is committed, if `synced` on disk, too; in a transaction at
         its end."""
-        if not self._transactions.takes((op, rows)):
-            self._writer.do([op], rows, synced)
-
-    def _commit(self, ops: list[tuple[Op, int]]) -> None:
-        self._writer.do([op for op, _ in ops], sum(rows for _, rows in ops))
+        if not self._transactions.takes(op):
+            self._writer.do([op], synced)
 
     def _read(self, statement: str, *values: object) -> list[Any]:
         """All rows of a query, after what was written before."""
@@ -176,7 +173,7 @@ class SqliteWorldLog:
 
     def open_epoch(self) -> int:
         """A new, higher incarnation number, on disk before it returns; never part of a transaction."""
-        return self._writer.do([_next_epoch], 1)
+        return self._writer.do([_next_epoch])
 
     def append(self, events: Sequence[Event], durable: bool = False) -> None:
         """Add events. `durable`: on disk before it returns, or raises; otherwise soon."""
@@ -185,7 +182,7 @@ class SqliteWorldLog:
 
     def flush(self) -> None:
         """Returns when everything appended so far is on disk, or raises."""
-        self._writer.do((), 0)
+        self._writer.do(())
 
     def apps(self) -> list[App]:
         """The apps deployed and not stopped, oldest deploy first."""

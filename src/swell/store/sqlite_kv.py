@@ -35,7 +35,7 @@ class SqliteKv:
     def add(self, collection: Collection) -> None:
         """One more, with nothing in it."""
         row = (collection.id, *collection.key, _encode(collection))
-        self._writer.do([lambda connection: connection.execute(sql.ADD_COLLECTION, row).rowcount], 1)
+        self._writer.do([lambda connection: connection.execute(sql.ADD_COLLECTION, row).rowcount])
 
     def all(self) -> list[Collection]:
         """By kind, namespace and name."""
@@ -43,7 +43,7 @@ class SqliteKv:
 
     def remove(self, id: str) -> None:
         """Forget it and all that is in it."""
-        self._writer.do([partial(_drop_collection, id)], 1)
+        self._writer.do([partial(_drop_collection, id)])
 
     def sizes(self) -> dict[str, int]:
         """Entries or items of each, by its id."""
@@ -51,7 +51,7 @@ class SqliteKv:
 
     def trim(self, now: float) -> None:
         """Forget what has expired."""
-        self._writer.do([lambda connection: trim_kv(now, connection)], 1)
+        self._writer.do([lambda connection: trim_kv(now, connection)])
 
 
 class SqliteDicts:
@@ -238,7 +238,7 @@ def _changed(
         answers.append(answer)
         return 1
 
-    writer.do([once], 1)
+    writer.do([once])
     return answers[0]
 
 

@@ -15,7 +15,7 @@ _open: ContextVar[Mapping[Any, list[Any]]] = ContextVar("swell_store_transaction
 class Transactions(Generic[Op]):
     """Collects one store's writes while a transaction is open, and hands them over together."""
 
-    def __init__(self, commit: Callable[[list[Op]], None]) -> None:
+    def __init__(self, commit: Callable[[list[Op]], object]) -> None:
         self._commit = commit
 
     @contextmanager

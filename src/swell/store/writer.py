@@ -31,7 +31,7 @@ GATHER_S = 0.1
 RETRY_S = 1.0
 """Time between attempts while the disk fails."""
 ROWS_WAITING_MAX = 20_000
-"""Rows kept in memory while they cannot be written; further ones are dropped and counted."""
+"""Rows that nobody waits for, kept in memory while they cannot be written; further ones are dropped and counted."""
 
 Op = Callable[[sqlite3.Connection], int]
 """Writes its rows inside the thread's transaction; its number goes to whoever waits for it."""
@@ -83,7 +83,7 @@ class Writer:
                 return
             self._add(Group(ops, rows, None))
 
-    def do(self, ops: Sequence[Op], rows: int, synced: bool = True) -> int:
+    def do(self, ops: Sequence[Op], synced: bool = True) -> int:
         """Write now and wait until it is on disk. Returns the last op's number; raises when it failed.
 
         Not `synced`: until it is committed. Everybody sees it then, and it outlives this process; a power failure may
@@ -93,7 +93,8 @@ class Writer:
         with self._changed:
             self._refuse_closed()
             self._urgent = True
-            self._add(Group(ops, rows, done, synced))
+            # Who waits is a bound by itself: a large batch takes no room from those that do not.
+            self._add(Group(ops, 0, done, synced))
         return done.result()
 
     def flush(self) -> None:
@@ -102,7 +103,7 @@ class Writer:
             if not self._queue and not self._committing:
                 return
         try:
-            self.do((), 0)
+            self.do(())
         except SwellError as error:
             log.debug("a flush met %s", error.code)
 
