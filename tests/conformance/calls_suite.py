@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,12 @@ class CallsSuite:
         assert order(store) == ["fc-3", "fc-5", "fc-1"]
         assert order(store) == []
         assert order(store, "default/a/g") == ["fc-0"]
+
+    def test_the_highest_and_the_lowest_priority_are_handed_out_too(self, store: Store) -> None:
+        store.calls.add([work("fc-1", priority=-(2**63)), work("fc-2"), work("fc-3", priority=2**63 - 1)])
+        assert store.calls.depth(F, NOW, 9) == Depth(3, None)
+        assert store.calls.standing().queued == {F: Queued(3, NOW)}
+        assert order(store) == ["fc-3", "fc-2", "fc-1"]
 
     def test_what_is_not_due_yet_stands_in_nobodys_way(self, store: Store) -> None:
         store.calls.add([work(f"fc-{n}", due_at=NOW + 10 + n, priority=9) for n in range(5)])
@@ -339,6 +346,20 @@ class CallsSuite:
         assert [each.call for each in works] == [store.call_records.get("fc-3")]
         assert after == [store.call_records.get("fc-2")]
         assert store.call_records.result(held.call.id) == OUT
+
+    def test_what_was_begun_in_a_transaction_and_writes_after_its_end_is_written(self, store: Store) -> None:
+        with store.transaction():
+            store.calls.add([work("fc-1")])
+            # As a task or a thread that is started here has it.
+            begun = copy_context()
+        assert begun.run(store.calls.add, [work("fc-2")]) == ["fc-2"]
+
+        def together() -> None:
+            with store.transaction():
+                store.calls.add([work("fc-3")])
+
+        begun.run(together)
+        assert [each.id for each in store.call_records.newest("", None, 9)] == ["fc-3", "fc-2", "fc-1"]
 
     def test_a_transaction_that_raises_leaves_nothing(self, store: Store) -> None:
         leased(store, "fc-1", token=5)

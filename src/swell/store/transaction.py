@@ -9,7 +9,15 @@ from typing import Any, Generic, TypeVar
 
 Op = TypeVar("Op")
 
-_open: ContextVar[Mapping[Any, list[Any]]] = ContextVar("swell_store_transactions", default={})  # noqa: B039 (never mutated)
+_open: ContextVar[Mapping[Any, Writes[Any]]] = ContextVar("swell_store_transactions", default={})  # noqa: B039 (never mutated)
+
+
+class Writes(Generic[Op]):
+    """What a transaction has collected. A task or thread that was started inside knows it even after its end."""
+
+    def __init__(self) -> None:
+        self.ops: list[Op] = []
+        self.ended = False
 
 
 class Transactions(Generic[Op]):
@@ -21,22 +29,27 @@ class Transactions(Generic[Op]):
     @contextmanager
     def begin(self) -> Iterator[None]:
         """Nothing is written before the end, nothing at all after an exception. Inner ones join the outer."""
-        if self in _open.get():
+        if self._present() is not None:
             yield
             return
-        ops: list[Op] = []
-        token = _open.set({**_open.get(), self: ops})
+        writes: Writes[Op] = Writes()
+        token = _open.set({**_open.get(), self: writes})
         try:
             yield
         finally:
+            writes.ended = True
             _open.reset(token)
-        if ops:
-            self._commit(ops)
+        if writes.ops:
+            self._commit(writes.ops)
 
     def takes(self, op: Op) -> bool:
         """True: a transaction is open and now holds `op`."""
-        ops = _open.get().get(self)
-        if ops is None:
+        writes = self._present()
+        if writes is None:
             return False
-        ops.append(op)
+        writes.ops.append(op)
         return True
+
+    def _present(self) -> Writes[Op] | None:
+        writes = _open.get().get(self)
+        return None if writes is None or writes.ended else writes
