@@ -35,8 +35,6 @@ from swell.model.retrying import Retrying
 from swell.store import statements as sql
 from swell.store.writer import Op
 
-ABOVE_ALL = 2**63 - 1
-"""No call has so high a priority."""
 LAST_ID = chr(0x10FFFF)
 """After every id."""
 
@@ -200,10 +198,11 @@ def _reading(connection: sqlite3.Connection) -> Read:
 
 def _priorities(read: Read, workload: str) -> Iterator[int]:
     """Those that queued calls of a workload have, the highest first: each is looked up when it is asked for."""
-    last = ABOVE_ALL
-    while found := read(sql.NEXT_PRIORITY, workload, last):
-        ((last,),) = found
-        yield last
+    below = float("inf")
+    while found := read(sql.NEXT_PRIORITY, workload, below):
+        ((priority,),) = found
+        yield priority
+        below = priority
 
 
 def _add(works: Sequence[Work], ids: list[str], connection: sqlite3.Connection) -> None:
