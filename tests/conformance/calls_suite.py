@@ -84,7 +84,7 @@ class CallsSuite:
             accept="application/json",
             key="k1",
             priority=-3,
-            idempotency_key="once\0é",
+            idempotency_key="once\té",
             retrying=Retrying(4, 1.5, 0.25, 9.0),
             jitter=0.75,
             timeout_s=7200.0,
@@ -120,6 +120,16 @@ class CallsSuite:
         assert store.call_records.get("fc-2") is None
         store.calls.sweep(NOW + 365 * 86_400, 9)
         assert store.calls.add([other]) == ["fc-3"], "until it is forgotten"
+
+    def test_another_api_keys_call_is_not_given_for_an_idempotency_key(self, store: Store) -> None:
+        store.calls.add([work("fc-1", key="k1", idempotency_key="1")])
+        assert store.calls.add([work("fc-2", key="k2", idempotency_key="1")]) == ["fc-2"]
+        assert store.calls.add([work("fc-3", idempotency_key="1")]) == ["fc-3"]
+        again = [work(f"fc-{n + 4}", key=key, idempotency_key="1") for n, key in enumerate(["k1", "k2", ""])]
+        assert store.calls.add(again) == ["fc-1", "fc-2", "fc-3"]
+        store.calls.change([Cancel("fc-1", NOW, STOPPED)])
+        store.calls.sweep(NOW + 365 * 86_400, 9)
+        assert store.calls.add(again) == ["fc-4", "fc-2", "fc-3"]
 
     # -- handing out ---------------------------------------------------------------------------------
 

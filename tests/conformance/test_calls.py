@@ -77,6 +77,7 @@ asked = st.fixed_dictionaries(
     {
         "due_at": later,
         "priority": st.integers(-1, 1),
+        "key": st.sampled_from(["", "", "k1"]),
         "idempotency_key": st.sampled_from(["", "", "j", "k"]),
         "keeping": st.sampled_from([Keeping(), Keeping(2.0, 4.0), Keeping(1.0, 1.0)]),
     }
@@ -123,7 +124,8 @@ class SameAnswers(RuleBasedStateMachine):
         for id, each in zip(ids, works, strict=True):
             kept = self.accepted.setdefault(id, each.call)
             if id != each.call.id:
-                assert (kept.workload, kept.idempotency_key) == (each.call.workload, each.call.idempotency_key)
+                once = (each.call.workload, each.call.key, each.call.idempotency_key)
+                assert (kept.workload, kept.key, kept.idempotency_key) == once
 
     @precondition(lambda self: any(call.state == "queued" for call in self.kept()))
     @rule(hands=st.lists(st.tuples(workloads, st.sampled_from([1, 2, 5, 0])), min_size=1, max_size=4))

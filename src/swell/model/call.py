@@ -72,7 +72,7 @@ class Call(msgspec.Struct, frozen=True):
     priority: int = 0
     """Of the calls that are due, the higher go first."""
     idempotency_key: str = ""
-    """Of a workload's calls that are kept, only one has it."""
+    """Of the calls to a workload that are kept and came with one API key, only one has it."""
     retrying: Retrying = Retrying()
     jitter: float = 0.1
     """Share of each delay that chance may take away: 0 none, 1 all."""

@@ -204,7 +204,7 @@ class Calls(Protocol):
 
     def add(self, works: Sequence[Work]) -> list[str]:
         """Accept calls. The id of each as it is kept: where the id is known already, or another kept call of the
-        workload has its idempotency key, that one's, and nothing is added."""
+        workload has its idempotency key and came with the same API key, that one's, and nothing is added."""
         ...
 
     def lease(self, workload: str, most: int, now: float, token: int, replica: str) -> list[Work]:

@@ -40,8 +40,8 @@ class MemoryCalls:
         self.inputs: dict[str, Body] = {}
         self.results: dict[str, Body] = {}
         self._write = write
-        self._by_key: dict[tuple[str, str], str] = {}
-        """Ids by workload and idempotency key."""
+        self._by_key: dict[tuple[str, str, str], str] = {}
+        """Ids by workload, API key and idempotency key."""
 
     def add(self, works: Sequence[Work]) -> list[str]:
         """Accept calls."""
@@ -90,7 +90,7 @@ class MemoryCalls:
 
     def _add(self, works: Sequence[Work], ids: list[str]) -> None:
         for work in works:
-            call, by_key = work.call, (work.call.workload, work.call.idempotency_key)
+            call, by_key = work.call, _once(work.call)
             id = call.id if call.id in self.kept else self._by_key.get(by_key, "")
             if not id:
                 id = call.id
@@ -146,7 +146,7 @@ class MemoryCalls:
         named = []
         for id in gone:
             call = self.kept.pop(id)
-            self._by_key.pop((call.workload, call.idempotency_key), None)
+            self._by_key.pop(_once(call), None)
             bodies = (self.inputs.pop(id), self.results.pop(id, None))
             named.append([body.digest for body in bodies if body is not None and body.digest])
         told = {body.digest for bodies in (self.inputs, self.results) for body in bodies.values()}
@@ -185,3 +185,7 @@ class MemoryCallRecords:
         calls = self._calls.kept.values()
         found = Counter((call.workload, call.state) for call in calls if call.workload.startswith(prefix))
         return [Count(*key, found[key]) for key in sorted(found)]
+
+
+def _once(call: Call) -> tuple[str, str, str]:
+    return call.workload, call.key, call.idempotency_key
