@@ -270,13 +270,13 @@ class CallsSuite:
         assert store.calls.depth(F, NOW, 99) == Depth(0, NOW + 3)
 
     def test_what_stands_at_a_start_is_told(self, store: Store) -> None:
-        got = leased(store, "fc-1", token=5)
+        last, first = leased(store, "fc-9", token=4), leased(store, "fc-1", token=5)
         store.calls.add([work("fc-2", due_at=NOW + 7), work("fc-3", due_at=NOW + 5, priority=-1)])
         store.calls.add([work("fc-0", "default/b/g", due_at=NOW - 1), work("fc-4", "default/b/h")])
         store.calls.change([Cancel("fc-4", NOW, STOPPED)])
         standing = store.calls.standing()
         assert standing.queued == {F: Queued(2, NOW + 5), "default/b/g": Queued(1, NOW - 1)}
-        assert standing.leased == (got.call,)
+        assert standing.leased == (first.call, last.call)
 
     def test_the_newest_come_first_in_pages_by_workload_and_state(self, store: Store) -> None:
         store.calls.add([work(f"fc-{n}", f"default/a/{'fg'[n % 2]}") for n in range(6)])
@@ -319,6 +319,7 @@ class CallsSuite:
         assert store.calls.sweep(NOW + 15, 9) == [Swept("fc-0")]
         assert [store.call_records.get("fc-0"), store.call_records.input("fc-0")] == [None] * 2
         assert store.call_records.result("fc-0") is None
+        assert store.call_records.counts("") == [Count(F, "failed", 1), Count(F, "leased", 1), Count(F, "queued", 1)]
         assert store.calls.change([Retry("fc-1", NOW + 16)]) != [None]
         assert store.calls.sweep(NOW + 1e9, 9) == [], "one that is tried again, one that is leased, one that waits"
         assert sorted(each.id for each in store.call_records.newest("", None, 9)) == ["fc-1", "fc-2", "fc-4"]
