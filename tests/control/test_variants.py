@@ -19,6 +19,7 @@ from swell.control.versions import numbered
 from swell.decide.check import check
 from swell.decide.roll import follow
 from swell.decide.route import Found, Routes, route
+from swell.decide.traffic import split
 from swell.decide.variants import variants, varied
 from swell.engines.fake import FakeEngine
 from swell.model.demand import Demand
@@ -313,6 +314,25 @@ def test_a_version_that_does_not_start_with_it_is_reached_and_says_why() -> None
 
     assert (asked(""), asked("@v2")) == (variant.pool, coming)
     assert "KeyError: 'x'" in reactor.keeper.pools[coming].failing
+
+
+def test_versions_of_the_same_revision_that_it_is_to_have_are_each_reached_with_it() -> None:
+    world = World(epoch=2)
+    reactor = Reactor(world, Policy(), Prices())
+    reactor.take(NodeSeen(1000.0, Node("n1", 8.0, 9000)))
+    reactor.take(AppDeployed(1000.0, numbered(an_app("1"), 1)))
+    variant = Variants(world, reactor.take, {}, Clock(), MOST, KEEP_S).want(KEY, named("x"))
+    reactor.take(ReplicaAdopted(1000.0, ReplicaSeen(1000.0, "r0-1", Phase.READY, variant.pool, "serving", "n1")))
+    same = {number: numbered(an_app("2"), number) for number in (2, 3)}
+    new = split(same[3], Traffic(tags=(ByTag("before", 2),)), same)
+    reactor.take(AppDeployed(1001.0, follow(world, varied(new, variants(world.apps[new.key])))))
+    reactor.step(1001.0)
+    coming = world.workloads[variant.key].pool
+    rows = Routes(reactor.keeper.routes.values())
+    for version in ("v2", "v3", "before"):
+        found = route(rows, "localhost", f"/call/a@{version}/Model.go", "name=x")
+        assert isinstance(found, Found), found
+        assert found.pool == coming != variant.pool
 
 
 def test_one_that_new_code_cannot_have_is_forgotten() -> None:

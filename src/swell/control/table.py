@@ -112,9 +112,9 @@ class TableKeeper:
         these parameters, or is told why it does not start. Without parameters each is where its workload is."""
         workload = self.world.workloads.get(serving.key)
         if workload is not None and workload is not serving and is_variant(workload.name):
-            versions = {workload.revision: workload.version}
-            versions |= {split.revision: split.version for split in workload.splits}
-            for revision, version in versions.items():
+            # Of several versions with the same revision each has its number.
+            splits = (Split(workload.revision, workload.version), *workload.splits)
+            for revision, version in dict.fromkeys((split.revision, split.version) for split in splits):
                 if revision not in serving.wants:
                     yield self._branch(workload, Split(revision, version))
 
