@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 from node import Node, alive, call, run, within
 
+from swell.model.isolation import LAYERS, Isolation
 from swell.model.workload import Revision
 
 pytestmark = pytest.mark.slow
@@ -225,3 +226,28 @@ def test_a_library_that_hangs_in_a_fork_is_ended_by_the_deadline(package: str, s
         assert not alive(fork.pid or 0)
 
     run(scenario)
+
+
+# -- code that meddles with its own template ---------------------------------------------------------
+
+
+def test_a_fork_in_a_sandbox_of_which_no_descriptor_comes_is_started_fresh() -> None:
+    """Which process it is cannot be known then. Code in the sandbox could see to that, too."""
+
+    async def scenario(node: Node) -> None:
+        source = """
+        import swell.runtime.template
+        class C:
+            def load(self):
+                swell.runtime.template.open_pidfd = lambda pid: None
+            def f(self):
+                return 1
+        """
+        sandbox = Isolation(optional=tuple(LAYERS))
+        revision = node.revision(source, "C", enter_snap=("load",), isolation=sandbox)
+        template = await node.ready(node.start(revision, role="template"))
+        fork = await node.ready(node.start(revision, template=template.replica))
+        assert "did not come back from a fork" in fork.unforked
+        assert (await call(fork.address))[0] == 200
+
+    run(scenario, fork_probe_s=2.0)

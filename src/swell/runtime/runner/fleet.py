@@ -410,16 +410,16 @@ class Fleet:
             self.forks.flush(child)
 
     def _forked(self, template: Child, message: Forked, pidfd: int | None) -> None:
-        self.forks.confirmed(template, message.replica)
         pid = message.pid
         if template.isolated:
-            if pidfd is None:
+            if pidfd is None:  # Whose process it is cannot be known: as if nothing had been said.
                 return
             try:
                 pid = pid_of(pidfd)
             except OSError:
                 # It is over already; that it was there is all that is left to say of it.
                 pid = 0
+        self.forks.confirmed(template, message.replica)
         child = self.children.get(message.replica)
         if child is None or child.template != template.id or not child.forked or child.pid not in (None, pid):
             # Stopped, or given up and started fresh, while it was being forked.
