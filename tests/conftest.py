@@ -18,8 +18,10 @@ from hypothesis import settings
 
 from private_swell import PrivateSwell, private_swell
 
-# A shell's background jobs ignore Ctrl-C, and whatever they start would too: some tests interrupt what they start.
+# A shell's background jobs ignore Ctrl-C, and what runs under nohup a hangup; whatever they start would too: some tests
+# interrupt what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # No deadline for one example: how long it takes is the machine's business.
 settings.register_profile("thorough", deadline=None)

@@ -138,7 +138,7 @@ def test_what_is_not_there(reference: str, code: str) -> None:
         ("my-file.py", ONE, "bad_file_name"),
         ("json.py", ONE, "bad_file_name"),
         ("gc.py", ONE, "bad_file_name"),
-        ("uses_queues.py", "import swell\nv = swell.Queue.from_name('x')", "not_available"),
+        ("uses_shares.py", "import swell\nv = swell.NetworkFileSystem.from_name('x')", "not_available"),
     ],
 )
 def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, text: str, code: str) -> None:
@@ -210,7 +210,7 @@ def test_a_misspelt_name_is_told_with_the_one_that_was_meant(tmp_path: Path, lin
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("import swell\n\nv = swell.Queue.from_name('x')\n", 3),
+        ("import swell\n\nv = swell.NetworkFileSystem.from_name('x')\n", 3),
         ("import swell\nstub = swell.Stub('x')\n", 2),
         ("import swell\ni = (\n    swell.Image.debian_slim()\n    .publish('x')\n)\n", 4),
         ("import swell\n@swell.web_server(port='x')\ndef f(): pass\n", 2),
@@ -256,7 +256,7 @@ def test_a_refusal_at_deploy_shows_the_line_that_asked_for_it(tmp_path: Path, te
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("import swell\nv = swell.Queue.from_name('x')\n", "    v = swell.Queue.from_name('x')"),
+        ("import swell\nv = swell.Proxy.from_name('x')\n", "    v = swell.Proxy.from_name('x')"),
         (
             "import swell\napp = swell.App('a')\n@app.function(keep_warm=1)\ndef f(): pass\n",
             "    @app.function(keep_warm=1)",
