@@ -6,7 +6,8 @@ that waits gets a thread of its own.
 
 Interrupting raises `InputCancellation` in the thread. It must never reach the input after the one it was
 meant for: it is only set while the job is armed, under the worker's lock, and what was set but not yet
-raised when the job's code is over is raised before the next one begins.
+raised when the job's code is over is raised before the next one begins. Code that is cleaning up after one is
+not interrupted again: half a cleanup is worse than a late one.
 """
 
 from __future__ import annotations
@@ -258,7 +259,7 @@ class _Worker:
 
     def interrupt(self, job: Job) -> None:
         with self._lock:
-            if self._armed is job:
+            if self._armed is job and not _cleans_up(self._thread.ident):
                 _raise_in(self._thread.ident, InputCancellation)
                 end_wait = waits.get(self._thread.ident or 0)
                 if end_wait is not None:
@@ -327,3 +328,12 @@ def _raise_in(ident: int | None, kind: type[BaseException]) -> None:
     """Have `kind` raised in a thread at one of its next bytecodes, once, whatever was set before."""
     assert ident is not None
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(kind))
+
+
+def _cleans_up(ident: int | None) -> bool:
+    """Whether the thread handles an InputCancellation now, or what was raised while it did (`finally`, `except`)."""
+    handled: Any = sys._current_exceptions().get(ident or 0)
+    error: BaseException | None = handled[1] if isinstance(handled, tuple) else handled  # a tuple before 3.12
+    while error is not None and not isinstance(error, InputCancellation):
+        error = error.__context__
+    return error is not None
