@@ -33,7 +33,8 @@ from swell.wire.settings import Settings
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from swell.api.port import ControlPort, KvPort, SecretsPort, VolumesPort
+    from swell.api.port import BackupsPort, ControlPort, KvPort, SecretsPort, VolumesPort
+    from swell.control.backups import BackupKeeper
     from swell.control.deploying import Deployer
     from swell.control.keys import KeyRing
     from swell.control.kv import KvKeeper
@@ -41,21 +42,20 @@ if TYPE_CHECKING:
     from swell.control.owners import Owners
     from swell.control.queries import Queries
     from swell.control.secrets import SecretKeeper
+    from swell.control.sweeping import Sweeper
     from swell.control.volumes import VolumeKeeper
     from swell.model.ports import Blobs, Clock, Store
     from swell.model.workload import App
     from swell.model.world import World
     from swell.store.keys import Keys
     from swell.store.retention import Keep
+    from swell.store.sqlite import SqliteStore
     from swell.wire.api import LimitRow
 
 log = logging.getLogger("swell")
 
 VARIANTS_LOOK_S = 60.0
 """How often it is looked for variants of workloads that nobody uses."""
-
-BLOBS_KEPT_S = 3600.0
-"""Source that no app names is kept this long after it was put or asked for: a deploy may be about to name it."""
 
 
 class SystemClock:
@@ -82,6 +82,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     from swell.control.queries import Queries
     from swell.control.reactor import Reactor
     from swell.control.secrets import SecretKeeper
+    from swell.control.sweeping import Sweeper
     from swell.engines.local import LocalEngine
     from swell.model.events import Opened
     from swell.model.world import World
@@ -126,9 +127,16 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     owners = Owners()
     port = Control(deployer, queries, key_ring(store, clock, loop), owners, settings)
     kv = KvKeeper(store, clock)
-    api = control_api(settings, port, blobs, secrets, volumes, kv, keys)
-    await serve_until_stopped(api, api_socket, chores(deployer, blobs, secrets, volumes, kv, owners, clock), up)
+    sweeper = Sweeper(deployer, blobs, secrets, volumes, clock)
+    backups = backup_keeper(settings, store, sweeper, clock)
+    api = control_api(settings, port, blobs, secrets, volumes, kv, backups, keys)
+    await serve_until_stopped(api, api_socket, chores(deployer, sweeper, volumes, kv, owners), up)
     await link.close()
+    close(store)
+
+
+def close(store: Store) -> None:
+    """Write what waits; what could not be written is told in the log."""
     try:
         store.close()
     except SwellError as error:
@@ -143,6 +151,14 @@ def volume_keeper(settings: Settings, store: Store, world: World, clock: Clock) 
 
     quota = Quota(settings.volume_bytes_max, settings.volume_files_max)
     return VolumeKeeper(store.volumes, VolumeFolder(settings.paths.volumes), world, clock, quota)
+
+
+def backup_keeper(settings: Settings, store: SqliteStore, sweeper: Sweeper, clock: Clock) -> BackupKeeper:
+    """What makes backups, while nothing is swept."""
+    from swell.control.backups import BackupKeeper
+    from swell.store.snapshot import StateFolder
+
+    return BackupKeeper(StateFolder(settings.paths.root, store.copy), sweeper.held, clock, version("swell"))
 
 
 def named_things(secrets: SecretKeeper, volumes: VolumeKeeper) -> Callable[[App], None]:
@@ -220,6 +236,7 @@ def control_api(
     secrets: SecretsPort,
     volumes: VolumesPort,
     kv: KvPort,
+    backups: BackupsPort,
     keys: Keys,
 ) -> ASGIApp:
     """What answers `/api`."""
@@ -234,6 +251,7 @@ def control_api(
         secrets,
         volumes,
         kv,
+        backups,
         key=keys.api,
         call_key=keys.call,
         version=version("swell"),
@@ -289,23 +307,18 @@ async def serve_api(api: ASGIApp, listener: socket.socket, over: asyncio.Event) 
 
 
 def chores(
-    deployer: Deployer,
-    blobs: Blobs,
-    secrets: SecretKeeper,
-    volumes: VolumeKeeper,
-    kv: KvKeeper,
-    owners: Owners,
-    clock: Clock,
+    deployer: Deployer, sweeper: Sweeper, volumes: VolumeKeeper, kv: KvKeeper, owners: Owners
 ) -> Iterator[Coroutine[None, None, None]]:
     """What control does again and again beside the loop."""
     from swell.control.owners import OWNER_LOOK_S
+    from swell.control.sweeping import KEPT_S
 
     yield every(OWNER_LOOK_S, partial(end_orphans, owners, deployer, volumes, kv))
-    yield every(BLOBS_KEPT_S, partial(sweep_blobs, deployer, blobs, clock))
-    yield every(BLOBS_KEPT_S, partial(sweep_secrets, deployer, secrets, clock))
+    yield every(KEPT_S, sweeper.sweep_blobs)
+    yield every(KEPT_S, sweeper.sweep_secrets)
     variants = deployer.variants
     yield every(max(min(VARIANTS_LOOK_S, variants.keep_s / 2), 0.1), variants.sweep)
-    yield every(BLOBS_KEPT_S, partial(sweep_volumes, volumes, clock))
+    yield every(KEPT_S, sweeper.sweep_volumes)
 
 
 async def every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
@@ -338,27 +351,6 @@ async def end_orphans(owners: Owners, deployer: Deployer, volumes: VolumeKeeper,
         if each.owner in gone:
             with suppress(SwellError):
                 await kv.delete(*each.key)
-
-
-async def sweep_blobs(deployer: Deployer, blobs: Blobs, clock: Clock) -> None:
-    """Remove source that no app has any more."""
-    removed = blobs.sweep(await deployer.bundles(), clock.now() - BLOBS_KEPT_S)
-    if removed:
-        log.info("%d bundles of source that no app has were removed", removed)
-
-
-async def sweep_secrets(deployer: Deployer, secrets: SecretKeeper, clock: Clock) -> None:
-    """Remove values that programs brought along for apps that are not any more."""
-    removed = await secrets.forget_unused(await deployer.secrets(), clock.now() - BLOBS_KEPT_S)
-    if removed:
-        log.info("%d secrets of apps that are not any more were removed", removed)
-
-
-async def sweep_volumes(volumes: VolumeKeeper, clock: Clock) -> None:
-    """Remove what no volume has any more."""
-    removed = await volumes.sweep(clock.now() - BLOBS_KEPT_S)
-    if removed:
-        log.info("%d contents of files that no volume has any more were removed", removed)
 
 
 async def gateway(settings: Settings, index: int, listener: socket.socket, up: Up) -> None:

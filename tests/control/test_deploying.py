@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Any, Literal, cast
 
 import msgspec
 import pytest
@@ -18,6 +18,7 @@ import pytest
 from swell.control.deploying import Deployer
 from swell.control.loop import Loop
 from swell.control.reactor import Reactor
+from swell.control.sweeping import Sweeper
 from swell.control.versions import changes, numbered
 from swell.engines.fake import FakeEngine
 from swell.model.errors import SwellError
@@ -33,7 +34,7 @@ from swell.model.tensors import Tensor, Tensors
 from swell.model.traffic import ByTag, Traffic
 from swell.model.workload import App, Entry, Environment, Method, Owner, Revision, Scaling, Web, Workload
 from swell.model.world import World
-from swell.serve import SystemClock, sweep_blobs
+from swell.serve import SystemClock
 from swell.store import sqlite
 from swell.store.blobs import BlobFolder
 from swell.store.memory import MemoryStore
@@ -188,12 +189,9 @@ def test_an_app_that_is_not_there_is_not_stopped_and_the_namespace_looked_into_i
 
 def test_source_goes_only_when_no_app_has_it_or_is_about_to(tmp_path: Path) -> None:
     async def scenario() -> None:
-        engine, clock, blobs = SlowBuilds(), SystemClock(), BlobFolder(tmp_path)
+        engine, blobs, nobody = SlowBuilds(), BlobFolder(tmp_path), cast(Any, None)
         deployer = control(engine, MemoryStore())
-
-        async def sweep() -> None:
-            await sweep_blobs(deployer, blobs, clock)
-
+        sweep = Sweeper(deployer, blobs, nobody, nobody, SystemClock()).sweep_blobs
         one, other, nobodys = [await put(blobs, word) for word in (b"one", b"other", b"nobody's")]
         deploying = asyncio.create_task(deployer.deploy(an_app("one", one), lambda _line: None))
         await engine.building.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Protocol
 
+from swell.api.answers import Streamed
 from swell.decide.access import Holder
 from swell.model.key import ApiKey
 from swell.model.kv import Kind, Page
@@ -272,6 +273,14 @@ class KvPort(Protocol):
     async def partitions(self, namespace: str, name: str) -> dict[str, int]: ...
 
     async def clear_items(self, namespace: str, name: str, partition: str | None) -> None: ...
+
+
+class BackupsPort(Protocol):
+    """What people ask about backups."""
+
+    async def open(self, key_files: bool) -> Streamed:
+        """All that is kept now. SwellError with status 409 while another is being read."""
+        ...
 
 
 class LogReader(Protocol):

@@ -14,6 +14,7 @@ ROLLBACK = "ROLLBACK"
 SAVEPOINT = "SAVEPOINT op"
 RELEASE = "RELEASE op"
 ROLLBACK_TO = "ROLLBACK TO op"
+COPY = "VACUUM INTO ?"
 
 # -- migrations -------------------------------------------------------------------------------
 
@@ -29,6 +30,8 @@ ADD_MIGRATION = "INSERT INTO migrations (number, name, checksum, applied_at) VAL
 
 NEXT_EPOCH = "UPDATE counters SET value = value + 1 WHERE name = 'epoch'"
 EPOCH = "SELECT value FROM counters WHERE name = 'epoch'"
+# The next multiple of a number.
+NEXT_EPOCHS = "UPDATE counters SET value = (value / ?1 + 1) * ?1 WHERE name = 'epoch'"
 ADD_EVENT = "INSERT INTO events (at, body) VALUES (?, ?)"
 EVENTS = "SELECT seq, body FROM events WHERE seq >= ? ORDER BY seq LIMIT ?"
 SET_APP = """
@@ -218,6 +221,8 @@ SELECT {_CALL} FROM calls WHERE seq IN (
     ON held.workload = kind.workload AND held.state = 'leased'
     WHERE kind.state = 'leased' AND kind.calls > 0
 ) ORDER BY id"""
+DIGESTS_OF_CALLS = """
+SELECT digest FROM call_inputs WHERE digest != '' UNION SELECT digest FROM call_results WHERE digest != ''"""
 
 # -- dicts and queues -------------------------------------------------------------------------
 
