@@ -17,11 +17,13 @@ from swell.model.call import (
     Call,
     CallError,
     Cancel,
+    Cancelled,
     Count,
     Depth,
     Done,
     Failed,
     Keeping,
+    Outcome,
     Queued,
     Retry,
     Swept,
@@ -230,6 +232,26 @@ class CallsSuite:
         assert got.call.attempts == 1
         assert store.calls.finish([Done("fc-1", 6, NOW, OUT)]) == [True]
 
+    def test_an_attempt_that_was_stopped_is_not_tried_again_and_what_it_used_is_known(self, store: Store) -> None:
+        leased(store, "fc-1", token=5, keeping=Keeping(result_s=10))
+        stopped = Cancelled("fc-1", 5, NOW + 1, STOPPED, cpu_us=3, run_us=4)
+        assert store.calls.finish([replace(stopped, token=4), stopped, stopped]) == [False, True, False]
+        assert store.call_records.get("fc-1") == call(
+            "fc-1",
+            keeping=Keeping(result_s=10),
+            state="cancelled",
+            attempts=1,
+            replica="r1-1",
+            error=STOPPED,
+            ended_at=NOW + 1,
+            cpu_us=3,
+            run_us=4,
+        )
+        assert store.call_records.result("fc-1") is None
+        assert store.calls.change([Retry("fc-1", NOW), Cancel("fc-1", NOW, STOPPED)]) == [None, None]
+        assert order(store) == []
+        assert store.calls.sweep(NOW + 11, 9) == [Swept("fc-1")]
+
     # -- changing ------------------------------------------------------------------------------------
 
     def test_a_cancelled_call_ends_at_once_and_tells_who_has_it(self, store: Store) -> None:
@@ -245,6 +267,30 @@ class CallsSuite:
         assert store.calls.finish([Done("fc-1", 5, NOW, OUT)]) == [False]
         assert store.call_records.result("fc-1") is None
         assert order(store) == []
+
+    @pytest.mark.parametrize(
+        "late",
+        [
+            Done("fc-1", 5, NOW + 9, OUT, cpu_us=3, run_us=4),
+            Failed("fc-1", 5, NOW + 9, BOOM, b"{}", cpu_us=3, run_us=4),
+            Again("fc-1", 5, NOW + 9, BOOM, cpu_us=3, run_us=4),
+            Cancelled("fc-1", 5, NOW + 9, STOPPED, cpu_us=3, run_us=4),
+        ],
+    )
+    def test_of_what_a_replica_says_of_a_cancelled_call_only_what_it_used_is_recorded_once(
+        self, store: Store, late: Outcome
+    ) -> None:
+        leased(store, "fc-1", token=5)
+        store.calls.add([work("fc-2")])
+        held, _queued = store.calls.change([Cancel(id, NOW + 1, STOPPED) for id in ("fc-1", "fc-2")])
+        assert held is not None
+        before = store.call_records.get("fc-2")
+        assert store.calls.finish([replace(late, token=4), late, late, replace(late, id="fc-2")]) == [False] * 4
+        assert store.calls.finish([replace(late, id="fc-2", token=0)]) == [False]
+        assert store.call_records.get("fc-1") == replace(held, token=0, cpu_us=3, run_us=4)
+        assert store.call_records.result("fc-1") is None
+        assert store.call_records.get("fc-2") == before
+        assert store.call_records.counts("") == [Count(F, "cancelled", 2)]
 
     def test_what_has_ended_is_not_changed(self, store: Store) -> None:
         leased(store, "fc-1", token=5)

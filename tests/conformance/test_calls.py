@@ -22,6 +22,7 @@ from swell.model.call import (
     Call,
     CallError,
     Cancel,
+    Cancelled,
     Change,
     Depth,
     Done,
@@ -105,6 +106,10 @@ class SameAnswers(RuleBasedStateMachine):
         """Each call's, the last one last."""
         self.live: dict[str, int] = {}
         """The token of each call that somebody has."""
+        self.leaving: dict[str, int] = {}
+        """The token of each call that was cancelled while somebody had it, and may be told of still."""
+        self.used: dict[str, tuple[int, int]] = {}
+        """What the attempts of each call told that they used."""
         self.recorded: dict[str, Body | None] = {}
         """Of calls that ended in a result, or were cancelled."""
 
@@ -148,7 +153,7 @@ class SameAnswers(RuleBasedStateMachine):
     @precondition(lambda self: self.tokens)
     @rule(
         reports=st.lists(
-            st.tuples(picks, st.integers(0, 3), st.sampled_from("ddfa"), later, errors, bodies, st.booleans()),
+            st.tuples(picks, st.integers(0, 3), st.sampled_from("ddfac"), later, errors, bodies, st.booleans()),
             min_size=1,
             max_size=8,
         )
@@ -157,22 +162,28 @@ class SameAnswers(RuleBasedStateMachine):
         """Who has a call reports of it, and so do some who had it: twice, late, in any order."""
         outcomes: list[Outcome] = []
         for n, stale, kind, wait_s, error, body, counts in reports:
-            id = picked(list(self.live or self.tokens) if stale else list(self.tokens), n)
-            token = self.live.get(id, 0) if stale else self.tokens.get(id, [0])[n % len(self.tokens.get(id, [0]))]
+            id = picked(list(self.live or self.leaving or self.tokens) if stale else list(self.tokens), n)
+            last = self.live.get(id) or self.leaving.get(id, 0)
+            token = last if stale else self.tokens.get(id, [0])[n % len(self.tokens.get(id, [0]))]
             made: dict[str, Outcome] = {
                 "d": Done(id, token, self.now, body, 1, 2),
                 "f": Failed(id, token, self.now, error, b"{}", run_us=1),
                 "a": Again(id, token, self.now + wait_s, error if counts else None, counts, 3, 4),
+                "c": Cancelled(id, token, self.now, STOPPED, 5, 6),
             }
             outcomes.append(made[kind])
         recorded = self.both("calls", "finish", outcomes)
         for outcome, told in zip(outcomes, recorded, strict=True):
             assert told is (outcome.token != 0 and self.live.get(outcome.id) == outcome.token)
+            if told or (outcome.token and self.leaving.get(outcome.id) == outcome.token):
+                cpu_us, run_us = self.used.get(outcome.id, (0, 0))
+                self.used[outcome.id] = cpu_us + outcome.cpu_us, run_us + outcome.run_us
+                self.leaving.pop(outcome.id, None)
             if told:
                 del self.live[outcome.id]
-                if isinstance(outcome, Done):
+                if isinstance(outcome, Done | Cancelled):
                     assert outcome.id not in self.recorded
-                    self.recorded[outcome.id] = outcome.result
+                    self.recorded[outcome.id] = outcome.result if isinstance(outcome, Done) else None
 
     @precondition(lambda self: self.accepted)
     @rule(asked=st.lists(st.tuples(picks, st.sampled_from([False, False, True])), max_size=2))
@@ -187,7 +198,9 @@ class SameAnswers(RuleBasedStateMachine):
         for change, after in zip(changes, self.both("calls", "change", changes), strict=True):
             if isinstance(change, Cancel) and after is not None:
                 assert change.id not in self.recorded
-                assert self.live.pop(change.id, after.token) == after.token
+                assert self.live.pop(change.id, 0) == after.token
+                if after.token:
+                    self.leaving[change.id] = after.token
                 self.recorded[change.id] = None
 
     @precondition(lambda self: any(call.expires_at is not None for call in self.kept()))
@@ -200,6 +213,8 @@ class SameAnswers(RuleBasedStateMachine):
             # It may come again as another one.
             self.recorded.pop(each.id, None)
             self.tokens.pop(each.id, None)
+            self.leaving.pop(each.id, None)
+            self.used.pop(each.id, None)
             assert gone.id == each.id
 
     @rule(n=numbers, workload=workloads, fails=st.booleans(), token=st.integers(1, 3))
@@ -267,6 +282,7 @@ class SameAnswers(RuleBasedStateMachine):
         kept = {each.id: each for each in self.kept()}
         assert kept.keys() == self.accepted.keys(), "nothing that was accepted is lost, and nothing else is there"
         assert {id: c.token for id, c in kept.items() if c.state == "leased"} == self.live
+        assert {id: (c.cpu_us, c.run_us) for id, c in kept.items() if c.cpu_us or c.run_us} == self.used
         for id, body in self.recorded.items():
             assert kept[id].state == ("done" if body is not None else "cancelled")
             assert self.memory.call_records.result(id) == body

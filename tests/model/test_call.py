@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from swell.model.call import Call, Keeping, State, call_id, fencing_token
+from swell.model.call import Call, CallError, Keeping, State, call_id, fencing_token
 
 times_ms = st.integers(0, 2**48 - 1)
 chances = st.binary(min_size=10, max_size=10)
@@ -40,3 +41,14 @@ def test_a_call_expires_some_time_after_its_end(state: State, kept_s: float) -> 
     call = Call("fc-1", "default/a/f", "f", 0.0, 0.0, keeping=Keeping(5.0, 9.0))
     assert call.expires_at is None
     assert replace(call, state=state, ended_at=100.0).expires_at == 100.0 + kept_s
+
+
+def test_an_error_has_a_code_however_it_is_made() -> None:
+    error = CallError("exception", "")
+    with pytest.raises(ValueError, match="has a code"):
+        CallError("", "words")
+    with pytest.raises(ValueError, match="has a code"):
+        replace(error, code="")
+    with pytest.raises(msgspec.ValidationError, match="has a code"):
+        msgspec.msgpack.decode(msgspec.msgpack.encode({"code": "", "message": "words"}), type=CallError)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(error), type=CallError) == error

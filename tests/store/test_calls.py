@@ -273,7 +273,7 @@ def test_a_kill_at_any_moment_loses_nothing_and_records_nothing_twice(path: Path
 
 HOT = (
     *(sql.KEPT_CALL, sql.NEXT_PRIORITY, sql.DUE_CALLS, sql.COUNT_DUE, sql.NEXT_DUE, sql.LEASE_CALL, sql.INPUT_OF),
-    *(sql.CALL_DONE, sql.CALL_FAILED, sql.CALL_AGAIN, sql.CANCEL_CALL, sql.RETRY_CALL),
+    *(sql.CALL_DONE, sql.CALL_FAILED, sql.CALL_CANCELLED, sql.CALL_AGAIN, sql.ADD_USED, sql.CANCEL_CALL, sql.RETRY_CALL),
     *(sql.CALL, sql.CALL_INPUT, sql.CALL_RESULT, sql.CALL_COUNTS),
     *(sql.EXPIRED_CALLS, sql.DROP_CALL, sql.DROP_INPUT, sql.DROP_RESULT, sql.BLOB_IS_NAMED),
 )

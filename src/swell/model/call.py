@@ -32,10 +32,14 @@ def fencing_token(epoch: int, number: int) -> int:
 
 
 class CallError(msgspec.Struct, frozen=True):
-    """Why an attempt failed, in a code and in words."""
+    """Why an attempt failed, in a code, which is never empty, and in words."""
 
     code: str
     message: str
+
+    def __post_init__(self) -> None:
+        if not self.code:
+            raise ValueError("a call's error has a code")
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -83,7 +87,7 @@ class Call(msgspec.Struct, frozen=True):
     attempts: int = 0
     """Those that counted, with the one that is under way."""
     token: int = 0
-    """Of its last lease; 0 = it has none."""
+    """Of its last lease; 0 = it has none, or was cancelled and what its attempt used is recorded."""
     replica: str = ""
     """That has it, or had it last."""
     error: CallError | None = None
@@ -151,14 +155,25 @@ class Again(msgspec.Struct, frozen=True):
     run_us: int = 0
 
 
-Outcome = Done | Failed | Again
+class Cancelled(msgspec.Struct, frozen=True):
+    """It was stopped, and is not tried again."""
+
+    id: str
+    token: int
+    at: float
+    error: CallError
+    cpu_us: int = 0
+    run_us: int = 0
+
+
+Outcome = Done | Failed | Again | Cancelled
 
 
 # -- what is asked for from outside -------------------------------------------------------------
 
 
 class Cancel(msgspec.Struct, frozen=True):
-    """It ends now, queued or leased. What its replica still reports is not recorded."""
+    """It ends now, queued or leased. Of what its replica still reports, what the attempt used is recorded."""
 
     id: str
     at: float

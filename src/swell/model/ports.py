@@ -218,7 +218,8 @@ class Calls(Protocol):
 
     def finish(self, outcomes: Sequence[Outcome]) -> list[bool]:
         """Record what attempts came to. True: it was recorded, since the call is leased with that very token. Who is
-        told False need not come again: what there was to record is recorded, or no longer asked for."""
+        told False need not come again: what there was to record is recorded, or no longer asked for. Of a call that was
+        cancelled while it was leased so, what the attempt used is recorded, once."""
         ...
 
     def change(self, changes: Sequence[Change]) -> list[Call | None]:

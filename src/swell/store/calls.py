@@ -17,6 +17,7 @@ from swell.model.call import (
     Call,
     CallError,
     Cancel,
+    Cancelled,
     Change,
     Count,
     Depth,
@@ -150,13 +151,14 @@ class SqliteCallRecords:
 
 
 def _values(call: Call) -> Row:
-    retrying, keeping, error = call.retrying, call.keeping, call.error or CallError("", "")
+    retrying, keeping = call.retrying, call.keeping
+    error = ("", "") if call.error is None else (call.error.code, call.error.message)
     return (
         *(call.id, call.workload, call.method, call.accepted_at, call.due_at, call.accept, call.key, call.priority),
         call.idempotency_key,
         *(retrying.max_retries, retrying.backoff_coefficient, retrying.initial_delay_s, retrying.max_delay_s),
         *(call.jitter, call.timeout_s, keeping.result_s, keeping.dead_letter_s),
-        *(call.state, call.attempts, call.token, call.replica, error.code, error.message, call.ended_at),
+        *(call.state, call.attempts, call.token, call.replica, *error, call.ended_at),
         *(call.cpu_us, call.run_us, call.expires_at),
     )
 
@@ -249,11 +251,16 @@ def _finish(outcomes: Sequence[Outcome], recorded: list[bool], connection: sqlit
             case Failed(at=at, error=error):
                 rows = connection.execute(sql.CALL_FAILED, (at, error.code, error.message, *used)).fetchall()
                 bodies = [(seq, outcome.content_type, outcome.body, "") for (seq,) in rows]
+            case Cancelled(at=at, error=error):
+                rows = connection.execute(sql.CALL_CANCELLED, (at, error.code, error.message, *used)).fetchall()
+                bodies = []
             case Again(due_at=due_at, error=error):
                 told = (error.code, error.message) if error is not None else (None, None)
                 rows = connection.execute(sql.CALL_AGAIN, (due_at, *told, *used, not outcome.counts)).fetchall()
                 bodies = []
         connection.executemany(sql.ADD_RESULT, bodies)
+        if not rows:
+            connection.execute(sql.ADD_USED, used)
         recorded.append(bool(rows))
 
 

@@ -15,6 +15,7 @@ from swell.model.call import (
     Body,
     Call,
     Cancel,
+    Cancelled,
     Change,
     Count,
     Depth,
@@ -108,9 +109,13 @@ class MemoryCalls:
 
     def _finish(self, outcome: Outcome) -> bool:
         call = self.kept.get(outcome.id)
-        if call is None or call.state != "leased" or call.token != outcome.token:
+        if call is None or not call.token or call.token != outcome.token:
             return False
         call = replace(call, cpu_us=call.cpu_us + outcome.cpu_us, run_us=call.run_us + outcome.run_us)
+        if call.state == "cancelled":
+            self.kept[call.id] = replace(call, token=0)
+        if call.state != "leased":
+            return False
         match outcome:
             case Done(at=at, result=result):
                 call = replace(call, state="done", ended_at=at, error=None)
@@ -118,6 +123,8 @@ class MemoryCalls:
             case Failed(at=at, error=error):
                 call = replace(call, state="failed", ended_at=at, error=error)
                 self.results[call.id] = Body(outcome.content_type, outcome.body)
+            case Cancelled(at=at, error=error):
+                call = replace(call, state="cancelled", ended_at=at, error=error, token=0)
             case Again(due_at=due_at, error=error):
                 attempts = call.attempts - (not outcome.counts)
                 call = replace(call, state="queued", due_at=due_at, attempts=attempts, token=0, replica="")

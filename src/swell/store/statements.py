@@ -171,15 +171,20 @@ INPUT_OF = "SELECT content_type, data, digest FROM call_inputs WHERE call = ?"
 _END_CALL = """
 UPDATE calls SET
     state = '{state}', ended_at = ?1, expires_at = ?1 + {kept_s}, error_code = ?2, error_message = ?3,
-    cpu_us = cpu_us + ?4, run_us = run_us + ?5
+    cpu_us = cpu_us + ?4, run_us = run_us + ?5, token = {token}
 WHERE id = ?6 AND state = 'leased' AND token = ?7 RETURNING seq"""
-CALL_DONE = _END_CALL.format(state="done", kept_s="result_s")
-CALL_FAILED = _END_CALL.format(state="failed", kept_s="dead_letter_s")
+CALL_DONE = _END_CALL.format(state="done", kept_s="result_s", token="token")
+CALL_FAILED = _END_CALL.format(state="failed", kept_s="dead_letter_s", token="token")
+CALL_CANCELLED = _END_CALL.format(state="cancelled", kept_s="result_s", token="0")
 CALL_AGAIN = """
 UPDATE calls SET
     state = 'queued', due_at = ?1, error_code = coalesce(?2, error_code), error_message = coalesce(?3, error_message),
     cpu_us = cpu_us + ?4, run_us = run_us + ?5, attempts = attempts - ?8, token = 0, replica = ''
 WHERE id = ?6 AND state = 'leased' AND token = ?7 RETURNING seq"""
+# Of what was cancelled while somebody had it: once, since its token goes.
+ADD_USED = """
+UPDATE calls SET cpu_us = cpu_us + ?, run_us = run_us + ?, token = 0
+WHERE id = ? AND state = 'cancelled' AND token = ? AND token != 0"""
 CANCEL_CALL = f"""
 UPDATE calls SET state = 'cancelled', ended_at = ?1, expires_at = ?1 + result_s, error_code = ?2, error_message = ?3
 WHERE id = ?4 AND state IN ('queued', 'leased') RETURNING seq, {_CALL}"""
