@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from swell.model.call import (
+    PAGE_BYTES,
     Again,
     Body,
     Call,
@@ -22,6 +23,7 @@ from swell.model.call import (
     Depth,
     Done,
     Failed,
+    GroupEnd,
     Keeping,
     Outcome,
     Queued,
@@ -37,6 +39,9 @@ F = "default/a/f"
 BOOM = CallError("exception", "ValueError: boom")
 STOPPED = CallError("cancelled", "It was cancelled.")
 OUT = Body("application/json", b"42")
+POOL = "default/a/f@rv-1"
+HELD: dict[str, Any] = {"replica": "r1-1", "pool": POOL, "leased_at": NOW}
+"""What a call says that was handed out, as here they mostly are."""
 
 Open = Callable[[], Store]
 
@@ -56,13 +61,13 @@ def digest(name: str) -> str:
 def leased(store: Store, id: str, token: int = 1, **more: Any) -> Work:
     """The one call of a queue, accepted and handed out."""
     store.calls.add([work(id, **more)])
-    (got,) = store.calls.lease(F, 9, NOW, token, "r1-1")
+    (got,) = store.calls.lease(F, 9, NOW, token, "r1-1", POOL)
     assert got.call.id == id
     return got
 
 
 def order(store: Store, workload: str = F, now: float = NOW, most: int = 99) -> list[str]:
-    return [each.call.id for each in store.calls.lease(workload, most, now, 1, "r1-1")]
+    return [each.call.id for each in store.calls.lease(workload, most, now, 1, "r1-1", POOL)]
 
 
 class CallsSuite:
@@ -87,6 +92,7 @@ class CallsSuite:
             key="k1",
             priority=-3,
             idempotency_key="once\té",
+            group="g1",
             retrying=Retrying(4, 1.5, 0.25, 9.0),
             jitter=0.75,
             timeout_s=7200.0,
@@ -102,7 +108,7 @@ class CallsSuite:
 
     def test_nothing_to_do_is_done(self, store: Store) -> None:
         assert store.calls.add([]) == store.calls.finish([]) == store.calls.change([]) == []
-        assert store.calls.lease(F, 0, NOW, 1, "r") == store.calls.lease(F, 9, NOW, 1, "r") == []
+        assert store.calls.lease(F, 0, NOW, 1, "r", POOL) == store.calls.lease(F, 9, NOW, 1, "r", POOL) == []
         assert store.calls.sweep(NOW, 9) == []
 
     def test_an_id_that_is_known_adds_nothing(self, store: Store) -> None:
@@ -166,8 +172,8 @@ class CallsSuite:
 
     def test_a_lease_says_who_has_it_and_counts_as_an_attempt(self, store: Store) -> None:
         store.calls.add([work("fc-1")])
-        (got,) = store.calls.lease(F, 1, NOW, 7, "r1-2")
-        assert got.call == call("fc-1", state="leased", attempts=1, token=7, replica="r1-2")
+        (got,) = store.calls.lease(F, 1, NOW, 7, "r1-2", POOL)
+        assert got.call == call("fc-1", state="leased", attempts=1, token=7, replica="r1-2", pool=POOL, leased_at=NOW)
         assert got.input == Body("application/json", b"fc-1")
         assert store.call_records.get("fc-1") == got.call
         assert store.call_records.counts("") == [Count(F, "leased", 1)]
@@ -182,7 +188,7 @@ class CallsSuite:
         assert store.calls.finish([done, Failed("fc-1", 5, NOW, BOOM), Again("fc-1", 5, NOW)]) == [False] * 3
         kept = store.call_records.get("fc-1")
         assert kept == call(
-            "fc-1", state="done", attempts=1, token=5, replica="r1-1", ended_at=NOW + 2, cpu_us=10, run_us=20
+            "fc-1", state="done", attempts=1, token=5, **HELD, ended_at=NOW + 2, cpu_us=10, run_us=20
         )
         assert store.call_records.result("fc-1") == OUT
         assert order(store, now=NOW + 99) == []
@@ -191,7 +197,7 @@ class CallsSuite:
         leased(store, "fc-1", token=5)
         assert store.calls.finish([Again("fc-1", 5, NOW)]) == [True]
         assert store.calls.finish([Done("fc-1", 0, NOW, OUT)]) == [False], "a call in the queue has no token"
-        store.calls.lease(F, 1, NOW, 6, "r1-2")
+        store.calls.lease(F, 1, NOW, 6, "r1-2", POOL)
         old, new = (Done("fc-1", token, NOW, Body("x", b"%d" % token)) for token in (5, 6))
         assert store.calls.finish([old, new]) == [False, True]
         assert store.call_records.result("fc-1") == Body("x", b"6")
@@ -203,13 +209,13 @@ class CallsSuite:
             "fc-1", due_at=NOW + 3, attempts=1, error=BOOM, cpu_us=1, run_us=2
         )
         assert order(store, now=NOW + 2) == []
-        (got,) = store.calls.lease(F, 1, NOW + 3, 6, "r1-2")
+        (got,) = store.calls.lease(F, 1, NOW + 3, 6, "r1-2", POOL)
         assert (got.call.attempts, got.call.error) == (2, BOOM)
         store.calls.finish([Again("fc-1", 6, NOW + 3, counts=False, cpu_us=1, run_us=2)])
         assert store.call_records.get("fc-1") == call(
             "fc-1", due_at=NOW + 3, attempts=1, error=BOOM, cpu_us=2, run_us=4
         )
-        store.calls.lease(F, 1, NOW + 3, 7, "r1-2")
+        store.calls.lease(F, 1, NOW + 3, 7, "r1-2", POOL)
         store.calls.finish([Done("fc-1", 7, NOW + 4, OUT, cpu_us=1, run_us=2)])
         kept = store.call_records.get("fc-1")
         assert kept is not None
@@ -220,7 +226,7 @@ class CallsSuite:
         assert store.calls.finish([Failed("fc-1", 5, NOW + 1, BOOM, b"{}", cpu_us=3)]) == [True]
         kept = store.call_records.get("fc-1")
         assert kept == call(
-            "fc-1", state="failed", attempts=1, token=5, replica="r1-1", error=BOOM, ended_at=NOW + 1, cpu_us=3
+            "fc-1", state="failed", attempts=1, token=5, **HELD, error=BOOM, ended_at=NOW + 1, cpu_us=3
         )
         assert store.call_records.result("fc-1") == Body("application/json", b"{}")
         assert store.call_records.input("fc-1") == Body("application/json", b"fc-1")
@@ -228,7 +234,7 @@ class CallsSuite:
         assert after == store.call_records.get("fc-1") == call("fc-1", due_at=NOW + 9, error=BOOM, cpu_us=3)
         assert store.call_records.result("fc-1") is None
         assert store.calls.finish([Done("fc-1", 5, NOW, OUT)]) == [False]
-        (got,) = store.calls.lease(F, 1, NOW + 9, 6, "r1-1")
+        (got,) = store.calls.lease(F, 1, NOW + 9, 6, "r1-1", POOL)
         assert got.call.attempts == 1
         assert store.calls.finish([Done("fc-1", 6, NOW, OUT)]) == [True]
 
@@ -241,7 +247,7 @@ class CallsSuite:
             keeping=Keeping(result_s=10),
             state="cancelled",
             attempts=1,
-            replica="r1-1",
+            **HELD,
             error=STOPPED,
             ended_at=NOW + 1,
             cpu_us=3,
@@ -260,7 +266,7 @@ class CallsSuite:
         queued, held, nobody = store.calls.change([Cancel(id, NOW + 1, STOPPED) for id in ("fc-2", "fc-1", "fc-3")])
         assert queued == call("fc-2", state="cancelled", error=STOPPED, ended_at=NOW + 1)
         assert held == call(
-            "fc-1", state="cancelled", attempts=1, token=5, replica="r1-1", error=STOPPED, ended_at=NOW + 1
+            "fc-1", state="cancelled", attempts=1, token=5, **HELD, error=STOPPED, ended_at=NOW + 1
         )
         assert nobody is None
         assert store.call_records.get("fc-1") == held
@@ -341,6 +347,61 @@ class CallsSuite:
         assert newest("", "done", 9) == newest("nobody", None, 9) == newest("%", None, 9) == newest("", None, 0) == ""
         assert store.call_records.newest("", "leased", 1) == [store.call_records.get("fc-4")]
 
+    def test_many_are_told_at_once_by_their_ids(self, store: Store) -> None:
+        store.calls.add([work(f"fc-{n}") for n in range(3)])
+        found = store.call_records.get_many(["fc-2", "nobody", "fc-0", "fc-2"])
+        assert found == {id: store.call_records.get(id) for id in ("fc-0", "fc-2")}
+        assert store.call_records.get_many([]) == store.call_records.get_many(["fc-", "%", '"', ""]) == {}
+
+    def test_a_group_tells_each_of_its_ends_once_in_their_order(self, store: Store) -> None:
+        store.calls.add([work(f"fc-{n}", group="g") for n in range(5)])
+        store.calls.add([work("fc-5", group="h"), work("fc-6"), work("fc-7", "default/a/g", group="g")])
+        store.calls.lease(F, 4, NOW, 5, "r1-1", POOL)
+        assert store.call_records.ended("g", 0, 9) == []
+        # In the same moment, and one whose time is before that of another which was recorded sooner.
+        store.calls.finish([Done("fc-3", 5, NOW + 1, OUT), Again("fc-2", 5, NOW), Done("fc-1", 5, NOW + 1, OUT)])
+        store.calls.change([Cancel(f"fc-{n}", NOW, STOPPED) for n in (5, 6, 7)])
+        first, *more = store.call_records.ended("g", 0, 2)
+        assert [each.call.id for each in (first, *more)] == ["fc-3", "fc-1"]
+        assert first.call == store.call_records.get("fc-3")
+        assert first.result == OUT
+        (third,) = store.call_records.ended("g", more[-1].number, 9)
+        assert (third.call, third.result) == (store.call_records.get("fc-7"), None)
+        store.calls.finish([Failed("fc-0", 5, NOW - 5, BOOM, b"{}")])
+        (last,) = store.call_records.ended("g", third.number, 9)
+        assert (last.call, last.result) == (store.call_records.get("fc-0"), Body("application/json", b"{}"))
+        numbers = [each.number for each in store.call_records.ended("g", 0, 9)]
+        assert numbers == sorted({first.number, more[0].number, third.number, last.number})
+        assert [each.call.id for each in store.call_records.ended("h", 0, 9)] == ["fc-5"]
+        assert store.call_records.ended("", 0, 9) == store.call_records.ended("g", 0, 0) == []
+
+    def test_a_dead_letter_that_ends_once_more_is_told_once_more(self, store: Store) -> None:
+        store.calls.add([work("fc-1", group="g"), work("fc-2", group="g", keeping=Keeping(result_s=1))])
+        store.calls.lease(F, 2, NOW, 5, "r1-1", POOL)
+        store.calls.finish([Failed("fc-1", 5, NOW, BOOM), Done("fc-2", 5, NOW, OUT)])
+        before = store.call_records.ended("g", 0, 9)
+        store.calls.change([Retry("fc-1", NOW)])
+        assert store.call_records.ended("g", 0, 9) == before[1:]
+        assert store.calls.sweep(NOW + 2, 9) != []
+        assert store.call_records.ended("g", 0, 9) == []
+        store.calls.lease(F, 1, NOW, 6, "r1-1", POOL)
+        store.calls.finish([Done("fc-1", 6, NOW, OUT)])
+        again = store.call_records.ended("g", before[-1].number, 9)
+        assert [each.call.id for each in again] == ["fc-1"], "with a higher number, though those before are gone"
+
+    def test_large_results_come_a_few_at_a_time(self, store: Store) -> None:
+        large = Body("x", bytes(PAGE_BYTES // 2))
+        store.calls.add([work(f"fc-{n}", group="g") for n in range(6)])
+        store.calls.lease(F, 9, NOW, 5, "r1-1", POOL)
+        store.calls.finish([Done(f"fc-{n}", 5, NOW, OUT if n == 3 else large) for n in range(6)])
+        told: list[GroupEnd] = []
+        pages = []
+        while page := store.call_records.ended("g", told[-1].number if told else 0, 99):
+            pages.append(len(page))
+            told += page
+        assert [each.call.id for each in told] == [f"fc-{n}" for n in range(6)]
+        assert pages == [2, 3, 1]
+
     def test_counts_are_by_workload_and_state(self, store: Store) -> None:
         assert store.call_records.counts("") == []
         store.calls.add([work("fc-1"), work("fc-2"), work("fc-3", "default/b/g"), work("fc-4", "other/b/g")])
@@ -357,7 +418,7 @@ class CallsSuite:
     def test_what_has_ended_is_forgotten_in_its_time_and_nothing_else(self, store: Store) -> None:
         keeping = Keeping(result_s=10, dead_letter_s=20)
         store.calls.add([work(f"fc-{n}", keeping=keeping) for n in range(5)])
-        store.calls.lease(F, 3, NOW, 5, "r1-1")
+        store.calls.lease(F, 3, NOW, 5, "r1-1", POOL)
         store.calls.finish([Done("fc-0", 5, NOW + 2, OUT), Failed("fc-1", 5, NOW, BOOM)])
         store.calls.change([Cancel("fc-3", NOW + 1, STOPPED)])
         assert store.calls.sweep(NOW + 10.9, 9) == []
@@ -375,11 +436,11 @@ class CallsSuite:
         keeping = Keeping(result_s=10)
         store.calls.add([Work(call(f"fc-{n}", keeping=keeping), Body("x", digest=both)) for n in (1, 2, 3)])
         store.calls.add([Work(call("fc-4"), Body("x", digest=kept))])
-        store.calls.lease(F, 9, NOW, 5, "r1-1")
+        store.calls.lease(F, 9, NOW, 5, "r1-1", POOL)
         results = [Body("x", digest=d) for d in (mine, kept, told)]
         store.calls.finish([Done(f"fc-{n}", 5, NOW + n, results[n - 1]) for n in (1, 2, 3)])
         store.calls.add([Work(call("fc-5"), OUT)])
-        store.calls.lease(F, 9, NOW, 6, "r1-1")
+        store.calls.lease(F, 9, NOW, 6, "r1-1", POOL)
         store.calls.finish([Done("fc-5", 6, NOW, Body("x", digest=told))])
         assert store.calls.sweep(NOW + 11, 9) == [Swept("fc-1", (mine,))]
         assert store.calls.sweep(NOW + 99, 9) == [Swept("fc-2", (both,)), Swept("fc-3")]
@@ -388,11 +449,11 @@ class CallsSuite:
 
     def test_a_transaction_answers_at_its_end(self, store: Store) -> None:
         store.calls.add([work("fc-1", idempotency_key="k"), work("fc-2")])
-        (held,) = store.calls.lease(F, 1, NOW, 5, "r1-1")
+        (held,) = store.calls.lease(F, 1, NOW, 5, "r1-1", POOL)
         with store.transaction():
             done = store.calls.finish([Done(held.call.id, 5, NOW, OUT), Done("fc-2", 5, NOW, OUT)])
             ids = store.calls.add([work("fc-3", "default/a/g"), work("fc-4", idempotency_key="k")])
-            works = store.calls.lease("default/a/g", 9, NOW, 6, "r1-1")
+            works = store.calls.lease("default/a/g", 9, NOW, 6, "r1-1", POOL)
             after = store.calls.change([Cancel("fc-2", NOW, STOPPED)])
             swept = store.calls.sweep(NOW, 9)
             assert done == ids == works == after == swept == []

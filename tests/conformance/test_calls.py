@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calls_suite import NOW, OUT, STOPPED, CallsSuite, Open, call, digest, work
+from calls_suite import NOW, OUT, POOL, STOPPED, CallsSuite, Open, call, digest, work
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -52,7 +52,7 @@ class TestSqliteCalls(CallsSuite):
     def test_everything_is_there_after_it_was_closed_and_opened(self, opener: Open) -> None:
         store = opener()
         store.calls.add([work("fc-1"), work("fc-2", due_at=NOW + 5), work("fc-3", idempotency_key="k")])
-        store.calls.lease("default/a/f", 2, NOW, 5, "r1-1")
+        store.calls.lease("default/a/f", 2, NOW, 5, "r1-1", POOL)
         store.calls.finish([Done("fc-1", 5, NOW, OUT)])
         before = store.call_records.newest("", None, 9), store.call_records.counts(""), store.calls.standing()
         store.close()
@@ -80,6 +80,7 @@ asked = st.fixed_dictionaries(
         "priority": st.integers(-1, 1),
         "key": st.sampled_from(["", "", "k1"]),
         "idempotency_key": st.sampled_from(["", "", "j", "k"]),
+        "group": st.sampled_from(["", "g", "g", "h"]),
         "keeping": st.sampled_from([Keeping(), Keeping(2.0, 4.0), Keeping(1.0, 1.0)]),
     }
 )
@@ -110,6 +111,9 @@ class SameAnswers(RuleBasedStateMachine):
         """The token of each call that was cancelled while somebody had it, and may be told of still."""
         self.used: dict[str, tuple[int, int]] = {}
         """What the attempts of each call told that they used."""
+        self.unread: dict[str, None] = {}
+        """Calls of group "g" that ended and were not read of since, in that order."""
+        self.read_to = 0
         self.recorded: dict[str, Body | None] = {}
         """Of calls that ended in a result, or were cancelled."""
 
@@ -142,11 +146,12 @@ class SameAnswers(RuleBasedStateMachine):
         self.handed_out += 1
         token = fencing_token(self.epoch, self.handed_out)
         waiting = [c for c in self.kept() if c.state == "queued" and c.workload == workload and c.due_at <= self.now]
-        works = self.both("calls", "lease", workload, most, self.now, token, f"r1-{most}")
+        works = self.both("calls", "lease", workload, most, self.now, token, f"r1-{most}", POOL)
         expected = sorted(waiting, key=lambda c: (-c.priority, c.due_at, c.id))[:most]
         assert [each.call.id for each in works] == [each.id for each in expected]
         for each in works:
             assert each.call.id not in self.live
+            assert (each.call.token, each.call.leased_at, each.call.pool) == (token, self.now, POOL)
             self.live[each.call.id] = token
             self.tokens.setdefault(each.call.id, []).append(token)
 
@@ -181,6 +186,8 @@ class SameAnswers(RuleBasedStateMachine):
                 self.leaving.pop(outcome.id, None)
             if told:
                 del self.live[outcome.id]
+                if not isinstance(outcome, Again):
+                    self.ends(outcome.id)
                 if isinstance(outcome, Done | Cancelled):
                     assert outcome.id not in self.recorded
                     self.recorded[outcome.id] = outcome.result if isinstance(outcome, Done) else None
@@ -202,6 +209,25 @@ class SameAnswers(RuleBasedStateMachine):
                 if after.token:
                     self.leaving[change.id] = after.token
                 self.recorded[change.id] = None
+                self.ends(change.id)
+            elif after is not None:
+                self.unread.pop(change.id, None)
+
+    def ends(self, id: str) -> None:
+        if self.accepted[id].group == "g":
+            self.unread[id] = None
+
+    @rule(most=st.sampled_from([1, 2, 99, 0]))
+    def read(self, most: int) -> None:
+        """Who reads on from where they were is told of each end, once and in order."""
+        page = self.both("call_records", "ended", "g", self.read_to, most)
+        assert [each.call.id for each in page] == list(self.unread)[:most]
+        for each in page:
+            assert each.number > self.read_to
+            self.read_to = each.number
+            del self.unread[each.call.id]
+            assert each.call == self.memory.call_records.get(each.call.id)
+            assert each.result == self.memory.call_records.result(each.call.id)
 
     @precondition(lambda self: any(call.expires_at is not None for call in self.kept()))
     @rule(most=st.sampled_from([9, 1, 0]), wait_s=st.integers(0, 4))
@@ -213,6 +239,7 @@ class SameAnswers(RuleBasedStateMachine):
             # It may come again as another one.
             self.recorded.pop(each.id, None)
             self.tokens.pop(each.id, None)
+            self.unread.pop(each.id, None)
             self.leaving.pop(each.id, None)
             self.used.pop(each.id, None)
             assert gone.id == each.id
@@ -239,6 +266,7 @@ class SameAnswers(RuleBasedStateMachine):
             if done == [True]:
                 del self.live[id]
                 self.recorded[id] = OUT
+                self.ends(id)
 
     @rule(seconds=st.integers(1, 6))
     def time_passes(self, seconds: int) -> None:
@@ -270,6 +298,9 @@ class SameAnswers(RuleBasedStateMachine):
     def agree(self) -> None:
         for state in (None, "queued", "leased", "done", "failed", "cancelled"):
             self.both("call_records", "newest", "default/", state, 4, "fc-20")
+        for group in ("g", "h", "", "nobody's"):
+            self.both("call_records", "ended", group, 0, 99)
+        self.both("call_records", "get_many", [f"fc-{n:02}" for n in range(0, 40, 3)])
         calls = self.both("call_records", "newest", "", None, 999)
         assert calls == sorted(self.kept(), key=lambda c: c.id, reverse=True)
         for each in calls:

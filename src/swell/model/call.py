@@ -51,6 +51,10 @@ class Body(msgspec.Struct, frozen=True):
     """Of the blob; empty where the bytes stand here."""
 
 
+PAGE_BYTES = 4 * 1024**2
+"""Results are read together up to so many bytes, and one more."""
+
+
 class Keeping(msgspec.Struct, frozen=True):
     """How long a call is kept after its end, with its input and result, whether or not anybody asked for them."""
 
@@ -77,6 +81,8 @@ class Call(msgspec.Struct, frozen=True):
     """Of the calls that are due, the higher go first."""
     idempotency_key: str = ""
     """Of the calls to a workload that are kept and came with one API key, only one has it."""
+    group: str = ""
+    """Calls that were made together have one in common; empty for none."""
     retrying: Retrying = Retrying()
     jitter: float = 0.1
     """Share of each delay that chance may take away: 0 none, 1 all."""
@@ -89,7 +95,11 @@ class Call(msgspec.Struct, frozen=True):
     token: int = 0
     """Of its last lease; 0 = it has none, or was cancelled and what its attempt used is recorded."""
     replica: str = ""
-    """That has it, or had it last."""
+    """That has it, or had it at its end; empty for none."""
+    pool: str = ""
+    """That this replica is, or was, of; empty for none."""
+    leased_at: float | None = None
+    """When it was handed out to that replica; None for none."""
     error: CallError | None = None
     """Of the last attempt that failed; none once it is done."""
     ended_at: float | None = None
@@ -217,6 +227,17 @@ class Standing(msgspec.Struct, frozen=True):
     """By workload."""
     leased: tuple[Call, ...]
     """By id."""
+
+
+class GroupEnd(msgspec.Struct, frozen=True):
+    """A call of a group that has ended, with what came of it."""
+
+    number: int
+    """Grows with each end that is recorded, whenever that was: whoever asks for those after the last number that they
+    were told misses none, and is told none twice. A dead letter that is tried again ends once more."""
+    call: Call
+    result: Body | None
+    """As `CallRecords.result`."""
 
 
 class Count(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from swell.model import kv
-from swell.model.call import Body, Call, Change, Count, Depth, Outcome, Standing, State, Swept, Work
+from swell.model.call import Body, Call, Change, Count, Depth, GroupEnd, Outcome, Standing, State, Swept, Work
 from swell.model.events import Event, NodeSeen, ReplicaSeen
 from swell.model.key import ApiKey
 from swell.model.metrics import Histogram
@@ -204,12 +204,13 @@ class Calls(Protocol):
 
     def add(self, works: Sequence[Work]) -> list[str]:
         """Accept calls. The id of each as it is kept: where the id is known already, or another kept call of the
-        workload has its idempotency key and came with the same API key, that one's, and nothing is added."""
+        workload has its idempotency key and came with the same API key, that one's, and nothing is added: it stays in
+        the group that it came with."""
         ...
 
-    def lease(self, workload: str, most: int, now: float, token: int, replica: str) -> list[Work]:
-        """Hand out what is due, the higher priority first, then by due time, then by id. `token` is of this hand-out
-        alone (`fencing_token`); how long it holds is not known here.
+    def lease(self, workload: str, most: int, now: float, token: int, replica: str, pool: str) -> list[Work]:
+        """Hand out what is due to a replica of a pool, the higher priority first, then by due time, then by id. `token`
+        is of this hand-out alone (`fencing_token`); how long it holds is not known here.
 
         It need not be on disk: a lease that a power failure takes back is a call that is handed out once more, with
         the token of a later incarnation, and of the two the first one's result is not recorded.
@@ -249,10 +250,22 @@ class CallRecords(Protocol):
 
     def get(self, id: str) -> Call | None: ...
 
+    def get_many(self, ids: Sequence[str]) -> dict[str, Call]:
+        """Those of them that are kept, by id."""
+        ...
+
     def input(self, id: str) -> Body | None: ...
 
     def result(self, id: str) -> Body | None:
         """Of one that is done; of a dead letter the error, as its caller is told it."""
+        ...
+
+    def ended(self, group: str, after: int, most: int) -> list[GroupEnd]:
+        """The calls of a group that have ended with a number above `after`, by number: none where there are no more so
+        far, and fewer than `most` where their results are large (`PAGE_BYTES`).
+
+        A group is no more than what its calls say: those of another API key may have the same.
+        """
         ...
 
     def newest(self, prefix: str, state: State | None, most: int, before: str = "") -> list[Call]:

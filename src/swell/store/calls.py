@@ -6,12 +6,16 @@ not wait for anything, as others of the store do.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from swell.model.call import (
+    PAGE_BYTES,
     Again,
     Body,
     Call,
@@ -23,6 +27,7 @@ from swell.model.call import (
     Depth,
     Done,
     Failed,
+    GroupEnd,
     Keeping,
     Outcome,
     Queued,
@@ -66,9 +71,10 @@ class SqliteCalls:
         """Accept calls; on disk before it returns."""
         return self._answered(partial(_add, tuple(works)), len(works))
 
-    def lease(self, workload: str, most: int, now: float, token: int, replica: str) -> list[Work]:
+    def lease(self, workload: str, most: int, now: float, token: int, replica: str, pool: str) -> list[Work]:
         """Hand out what is due; committed, and not synced, before it returns."""
-        return self._answered(partial(_lease, workload, most, now, token, replica), most, synced=False)
+        to = {"leased_at": now, "token": token, "replica": replica, "pool": pool}
+        return self._answered(partial(_lease, workload, most, now, to), most, synced=False)
 
     def finish(self, outcomes: Sequence[Outcome]) -> list[bool]:
         """Record what attempts came to; on disk before it returns."""
@@ -127,6 +133,11 @@ class SqliteCallRecords:
         rows = self._read(sql.CALL, id)
         return _call(rows[0]) if rows else None
 
+    def get_many(self, ids: Sequence[str]) -> dict[str, Call]:
+        """Those of them that are kept."""
+        rows = self._read(sql.CALLS_OF_IDS, json.dumps(list(ids)))
+        return {row[0]: _call(row) for row in rows}
+
     def input(self, id: str) -> Body | None:
         """Its input."""
         rows = self._read(sql.CALL_INPUT, id)
@@ -136,6 +147,13 @@ class SqliteCallRecords:
         """Its result, or of a dead letter the error."""
         rows = self._read(sql.CALL_RESULT, id)
         return Body(*rows[0]) if rows else None
+
+    def ended(self, group: str, after: int, most: int) -> list[GroupEnd]:
+        """The calls of a group that have ended since."""
+        rows = self._read(sql.ENDED_CALLS, group, after, max(most, 0), PAGE_BYTES)
+        return [
+            GroupEnd(row[0], _call(row[1:-3]), Body(*row[-3:]) if row[-3] is not None else None) for row in rows
+        ]
 
     def newest(self, prefix: str, state: State | None, most: int, before: str = "") -> list[Call]:
         """A page of calls, newest first."""
@@ -155,17 +173,17 @@ def _values(call: Call) -> Row:
     error = ("", "") if call.error is None else (call.error.code, call.error.message)
     return (
         *(call.id, call.workload, call.method, call.accepted_at, call.due_at, call.accept, call.key, call.priority),
-        call.idempotency_key,
+        *(call.idempotency_key, call.group),
         *(retrying.max_retries, retrying.backoff_coefficient, retrying.initial_delay_s, retrying.max_delay_s),
         *(call.jitter, call.timeout_s, keeping.result_s, keeping.dead_letter_s),
-        *(call.state, call.attempts, call.token, call.replica, *error, call.ended_at),
+        *(call.state, call.attempts, call.token, call.replica, call.pool, call.leased_at, *error, call.ended_at),
         *(call.cpu_us, call.run_us, call.expires_at),
     )
 
 
-def _call(row: Row) -> Call:
-    id, workload, method, accepted_at, due_at, accept, key, priority, idempotency_key = row[:9]
-    state, attempts, token, replica, error_code, error_message, ended_at, cpu_us, run_us = row[17:]
+def _call(row: Sequence[Any]) -> Call:
+    id, workload, method, accepted_at, due_at, accept, key, priority, idempotency_key, group = row[:10]
+    state, attempts, token, replica, pool, leased_at, error_code, error_message, ended_at, cpu_us, run_us = row[18:]
     return Call(
         id=id,
         workload=workload,
@@ -176,14 +194,17 @@ def _call(row: Row) -> Call:
         key=key,
         priority=priority,
         idempotency_key=idempotency_key,
-        retrying=Retrying(*row[9:13]),
-        jitter=row[13],
-        timeout_s=row[14],
-        keeping=Keeping(*row[15:17]),
+        group=group,
+        retrying=Retrying(*row[10:14]),
+        jitter=row[14],
+        timeout_s=row[15],
+        keeping=Keeping(*row[16:18]),
         state=state,
         attempts=attempts,
         token=token,
         replica=replica,
+        pool=pool,
+        leased_at=leased_at,
         error=CallError(error_code, error_message) if error_code else None,
         ended_at=ended_at,
         cpu_us=cpu_us,
@@ -221,24 +242,21 @@ def _add(works: Sequence[Work], ids: list[str], connection: sqlite3.Connection) 
 
 
 def _lease(
-    workload: str,
-    most: int,
-    now: float,
-    token: int,
-    replica: str,
-    works: list[Work],
-    connection: sqlite3.Connection,
+    workload: str, most: int, now: float, to: dict[str, Any], works: list[Work], connection: sqlite3.Connection
 ) -> None:
+    """`to`: fields of the calls that say who has them now."""
     read = _reading(connection)
     found: list[Row] = []
     for priority in _priorities(read, workload):
         found += read(sql.DUE_CALLS, workload, priority, now, most - len(found))
         if len(found) == most:
             break
-    connection.executemany(sql.LEASE_CALL, [(token, replica, seq) for seq, *_ in found])
+    values = (to["token"], to["replica"], to["pool"], to["leased_at"])
+    connection.executemany(sql.LEASE_CALL, [(*values, seq) for seq, *_ in found])
     for seq, *row in found:
-        row[17:21] = "leased", row[18] + 1, token, replica
-        works.append(Work(_call(tuple(row)), Body(*read(sql.INPUT_OF, seq)[0])))
+        call = _call(row)
+        leased = replace(call, state="leased", attempts=call.attempts + 1, **to)
+        works.append(Work(leased, Body(*read(sql.INPUT_OF, seq)[0])))
 
 
 def _finish(outcomes: Sequence[Outcome], recorded: list[bool], connection: sqlite3.Connection) -> None:

@@ -6,11 +6,12 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from swell.model.call import (
+    PAGE_BYTES,
     Again,
     Body,
     Call,
@@ -21,6 +22,7 @@ from swell.model.call import (
     Depth,
     Done,
     Failed,
+    GroupEnd,
     Outcome,
     Queued,
     Retry,
@@ -40,6 +42,9 @@ class MemoryCalls:
         self.kept: dict[str, Call] = {}
         self.inputs: dict[str, Body] = {}
         self.results: dict[str, Body] = {}
+        self.ends: dict[str, int] = {}
+        """Numbers of the ends of calls that are of a group, by id."""
+        self._numbered = 0
         self._write = write
         self._by_key: dict[tuple[str, str, str], str] = {}
         """Ids by workload, API key and idempotency key."""
@@ -48,9 +53,10 @@ class MemoryCalls:
         """Accept calls."""
         return self._answered(partial(self._add, tuple(works)))
 
-    def lease(self, workload: str, most: int, now: float, token: int, replica: str) -> list[Work]:
+    def lease(self, workload: str, most: int, now: float, token: int, replica: str, pool: str) -> list[Work]:
         """Hand out what is due."""
-        return self._answered(partial(self._lease, workload, most, now, token, replica))
+        to = {"leased_at": now, "token": token, "replica": replica, "pool": pool}
+        return self._answered(partial(self._lease, workload, most, now, to))
 
     def finish(self, outcomes: Sequence[Outcome]) -> list[bool]:
         """Record what attempts came to."""
@@ -100,10 +106,10 @@ class MemoryCalls:
                     self._by_key[by_key] = id
             ids.append(id)
 
-    def _lease(self, workload: str, most: int, now: float, token: int, replica: str, works: list[Work]) -> None:
+    def _lease(self, workload: str, most: int, now: float, to: dict[str, Any], works: list[Work]) -> None:
         due = (call for call in self._in("queued") if call.workload == workload and call.due_at <= now)
         for call in heapq.nsmallest(most, due, key=lambda call: (-call.priority, call.due_at, call.id)):
-            leased = replace(call, state="leased", attempts=call.attempts + 1, token=token, replica=replica)
+            leased = replace(call, state="leased", attempts=call.attempts + 1, **to)
             self.kept[call.id] = leased
             works.append(Work(leased, self.inputs[call.id]))
 
@@ -127,9 +133,8 @@ class MemoryCalls:
                 call = replace(call, state="cancelled", ended_at=at, error=error, token=0)
             case Again(due_at=due_at, error=error):
                 attempts = call.attempts - (not outcome.counts)
-                call = replace(call, state="queued", due_at=due_at, attempts=attempts, token=0, replica="")
-                call = replace(call, error=error or call.error)
-        self.kept[call.id] = call
+                call = replace(_unleased(call), due_at=due_at, attempts=attempts, error=error or call.error)
+        self._put(call)
         return True
 
     def _change(self, change: Change) -> Call | None:
@@ -142,10 +147,18 @@ class MemoryCalls:
             case Retry(at=at):
                 if call is None or call.state != "failed":
                     return None
-                call = replace(call, state="queued", due_at=at, attempts=0, token=0, replica="", ended_at=None)
+                call = replace(_unleased(call), due_at=at, attempts=0, ended_at=None)
                 del self.results[call.id]
-        self.kept[call.id] = call
+        self._put(call)
         return call
+
+    def _put(self, call: Call) -> None:
+        """It ended, or is queued once more."""
+        self.kept[call.id] = call
+        self.ends.pop(call.id, None)
+        if call.ended_at is not None and call.group:
+            self._numbered += 1
+            self.ends[call.id] = self._numbered
 
     def _sweep(self, now: float, most: int, swept: list[Swept]) -> None:
         expired = [(call.expires_at, id) for id, call in self.kept.items() if call.expires_at is not None]
@@ -154,6 +167,7 @@ class MemoryCalls:
         for id in gone:
             call = self.kept.pop(id)
             self._by_key.pop(_once(call), None)
+            self.ends.pop(id, None)
             bodies = (self.inputs.pop(id), self.results.pop(id, None))
             named.append([body.digest for body in bodies if body is not None and body.digest])
         told = {body.digest for bodies in (self.inputs, self.results) for body in bodies.values()}
@@ -173,6 +187,10 @@ class MemoryCallRecords:
         """One that is kept."""
         return self._calls.kept.get(id)
 
+    def get_many(self, ids: Sequence[str]) -> dict[str, Call]:
+        """Those of them that are kept."""
+        return {id: self._calls.kept[id] for id in ids if id in self._calls.kept}
+
     def input(self, id: str) -> Body | None:
         """Its input."""
         return self._calls.inputs.get(id)
@@ -180,6 +198,17 @@ class MemoryCallRecords:
     def result(self, id: str) -> Body | None:
         """Its result, or of a dead letter the error."""
         return self._calls.results.get(id)
+
+    def ended(self, group: str, after: int, most: int) -> list[GroupEnd]:
+        """The calls of a group that have ended since."""
+        calls, size = self._calls, 0
+        found: list[GroupEnd] = []
+        for id, number in calls.ends.items():
+            call, result = calls.kept[id], calls.results.get(id)
+            if call.group == group and number > after and len(found) < most and size < PAGE_BYTES:
+                found.append(GroupEnd(number, call, result))
+                size += len(result.data) if result is not None else 0
+        return found
 
     def newest(self, prefix: str, state: State | None, most: int, before: str = "") -> list[Call]:
         """A page of calls, newest first."""
@@ -192,6 +221,10 @@ class MemoryCallRecords:
         calls = self._calls.kept.values()
         found = Counter((call.workload, call.state) for call in calls if call.workload.startswith(prefix))
         return [Count(*key, found[key]) for key in sorted(found)]
+
+
+def _unleased(call: Call) -> Call:
+    return replace(call, state="queued", token=0, replica="", pool="", leased_at=None)
 
 
 def _once(call: Call) -> tuple[str, str, str]:
