@@ -127,7 +127,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     owners = Owners()
     port = Control(deployer, queries, key_ring(store, clock, loop), owners, settings)
     kv = KvKeeper(store, clock)
-    sweeper = Sweeper(deployer, blobs, secrets, volumes, clock)
+    sweeper = Sweeper(deployer, store.call_records, blobs, secrets, volumes, clock)
     backups = backup_keeper(settings, store, sweeper, clock)
     api = control_api(settings, port, blobs, secrets, volumes, kv, backups, keys)
     await serve_until_stopped(api, api_socket, chores(deployer, sweeper, volumes, kv, owners), up)

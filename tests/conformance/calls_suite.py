@@ -28,7 +28,6 @@ from swell.model.call import (
     Outcome,
     Queued,
     Retry,
-    Swept,
     Work,
 )
 from swell.model.ports import Store
@@ -256,7 +255,7 @@ class CallsSuite:
         assert store.call_records.result("fc-1") is None
         assert store.calls.change([Retry("fc-1", NOW), Cancel("fc-1", NOW, STOPPED)]) == [None, None]
         assert order(store) == []
-        assert store.calls.sweep(NOW + 11, 9) == [Swept("fc-1")]
+        assert store.calls.sweep(NOW + 11, 9) == ["fc-1"]
 
     # -- changing ------------------------------------------------------------------------------------
 
@@ -422,8 +421,8 @@ class CallsSuite:
         store.calls.finish([Done("fc-0", 5, NOW + 2, OUT), Failed("fc-1", 5, NOW, BOOM)])
         store.calls.change([Cancel("fc-3", NOW + 1, STOPPED)])
         assert store.calls.sweep(NOW + 10.9, 9) == []
-        assert store.calls.sweep(NOW + 15, 1) == [Swept("fc-3")]
-        assert store.calls.sweep(NOW + 15, 9) == [Swept("fc-0")]
+        assert store.calls.sweep(NOW + 15, 1) == ["fc-3"]
+        assert store.calls.sweep(NOW + 15, 9) == ["fc-0"]
         assert [store.call_records.get("fc-0"), store.call_records.input("fc-0")] == [None] * 2
         assert store.call_records.result("fc-0") is None
         assert store.call_records.counts("") == [Count(F, "failed", 1), Count(F, "leased", 1), Count(F, "queued", 1)]
@@ -431,19 +430,31 @@ class CallsSuite:
         assert store.calls.sweep(NOW + 1e9, 9) == [], "one that is tried again, one that is leased, one that waits"
         assert sorted(each.id for each in store.call_records.newest("", None, 9)) == ["fc-1", "fc-2", "fc-4"]
 
-    def test_blobs_are_free_when_no_call_names_them_any_more(self, store: Store) -> None:
-        both, mine, kept, told = (digest(letter) for letter in "abcd")
+    def test_blobs_are_named_as_long_as_a_call_that_names_them_is_kept(self, store: Store) -> None:
+        told, kept, mine, both = (digest(letter) for letter in "abcd")
         keeping = Keeping(result_s=10)
         store.calls.add([Work(call(f"fc-{n}", keeping=keeping), Body("x", digest=both)) for n in (1, 2, 3)])
         store.calls.add([Work(call("fc-4"), Body("x", digest=kept))])
         store.calls.lease(F, 9, NOW, 5, "r1-1", POOL)
+        assert list(store.call_records.digests()) == [kept, both]
         results = [Body("x", digest=d) for d in (mine, kept, told)]
         store.calls.finish([Done(f"fc-{n}", 5, NOW + n, results[n - 1]) for n in (1, 2, 3)])
         store.calls.add([Work(call("fc-5"), OUT)])
         store.calls.lease(F, 9, NOW, 6, "r1-1", POOL)
         store.calls.finish([Done("fc-5", 6, NOW, Body("x", digest=told))])
-        assert store.calls.sweep(NOW + 11, 9) == [Swept("fc-1", (mine,))]
-        assert store.calls.sweep(NOW + 99, 9) == [Swept("fc-2", (both,)), Swept("fc-3")]
+        assert list(store.call_records.digests()) == [told, kept, mine, both]
+        assert store.calls.sweep(NOW + 11, 9) == ["fc-1"]
+        assert list(store.call_records.digests()) == [told, kept, both]
+        assert store.calls.sweep(NOW + 99, 9) == ["fc-2", "fc-3"]
+        assert list(store.call_records.digests()) == [told, kept]
+
+    def test_many_blobs_are_told_each_once(self, store: Store) -> None:
+        names = [f"sha256-{n:064x}" for n in range(2500)]
+        ids = [f"fc-{n:04}" for n in range(2000)]
+        store.calls.add([Work(call(ids[n]), Body("x", digest=names[n])) for n in range(2000)])
+        store.calls.lease(F, 1500, NOW, 5, "r1-1", POOL)
+        store.calls.finish([Done(ids[n], 5, NOW, Body("x", digest=names[2499 - n])) for n in range(1500)])
+        assert list(store.call_records.digests()) == names
 
     # -- together with others --------------------------------------------------------------------------
 

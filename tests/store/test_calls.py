@@ -277,9 +277,9 @@ HOT = (
     *(sql.KEPT_CALL, sql.NEXT_PRIORITY, sql.DUE_CALLS, sql.COUNT_DUE, sql.NEXT_DUE, sql.LEASE_CALL, sql.INPUT_OF),
     *(sql.CALL_DONE, sql.CALL_FAILED, sql.CALL_CANCELLED, sql.CALL_AGAIN, sql.ADD_USED, sql.CANCEL_CALL, sql.RETRY_CALL),
     *(sql.CALL, sql.CALLS_OF_IDS, sql.CALL_INPUT, sql.CALL_RESULT, sql.CALL_COUNTS),
-    *(sql.EXPIRED_CALLS, sql.DROP_CALL, sql.DROP_INPUT, sql.DROP_RESULT, sql.BLOB_IS_NAMED),
+    *(sql.EXPIRED_CALLS, sql.DROP_CALL, sql.DROP_INPUT, sql.DROP_RESULT),
 )
-LISTS = (sql.CALLS, sql.LEASED_CALLS, sql.ENDED_CALLS)
+LISTS = (sql.CALLS, sql.LEASED_CALLS, sql.ENDED_CALLS, sql.CALL_DIGESTS)
 
 
 def plan(path: Path, statement: str) -> list[str]:

@@ -1,5 +1,5 @@
-"""What is removed that nobody needs any more, and when not? Source, values of secrets and contents of volumes; nothing
-while somebody reads them all.
+"""What is removed that nobody needs any more, and when not? Source and other blobs, values of secrets and contents of
+volumes; nothing while somebody reads them all.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import logging
 from swell.control.deploying import Deployer
 from swell.control.secrets import SecretKeeper
 from swell.control.volumes import VolumeKeeper
-from swell.model.ports import Blobs, Clock
+from swell.model.ports import Blobs, CallRecords, Clock
 
 log = logging.getLogger("swell.control")
 
 KEPT_S = 3600.0
-"""What nothing names is kept this long after it was put or asked for: a deploy may be about to name it."""
+"""What nothing names is kept this long after it was put or asked for: a deploy, or a call, may be about to name it."""
 
 Held = asyncio.Lock
 """Who has it reads what a sweep would remove: a sweep waits for it, and so does whoever reads for a sweep."""
@@ -25,9 +25,16 @@ class Sweeper:
     """Sweeps one server."""
 
     def __init__(
-        self, deployer: Deployer, blobs: Blobs, secrets: SecretKeeper, volumes: VolumeKeeper, clock: Clock
+        self,
+        deployer: Deployer,
+        calls: CallRecords,
+        blobs: Blobs,
+        secrets: SecretKeeper,
+        volumes: VolumeKeeper,
+        clock: Clock,
     ) -> None:
         self._deployer = deployer
+        self._calls = calls
         self._blobs = blobs
         self._secrets = secrets
         self._volumes = volumes
@@ -35,11 +42,12 @@ class Sweeper:
         self.held: Held = asyncio.Lock()
 
     async def sweep_blobs(self) -> None:
-        """Remove source that no app has any more."""
+        """Remove source that no app has any more, and what no call names."""
         async with self.held:
-            removed = self._blobs.sweep(await self._deployer.bundles(), self._before)
+            named = await asyncio.to_thread(lambda: set(self._calls.digests()))
+            removed = self._blobs.sweep({*named, *await self._deployer.bundles()}, self._before)
         if removed:
-            log.info("%d bundles of source that no app has were removed", removed)
+            log.info("%d blobs that no app has and no call names were removed", removed)
 
     async def sweep_secrets(self) -> None:
         """Remove values that programs brought along for apps that are not any more."""

@@ -246,11 +246,3 @@ class Count(msgspec.Struct, frozen=True):
     workload: str
     state: State
     calls: int
-
-
-class Swept(msgspec.Struct, frozen=True):
-    """A call that is forgotten."""
-
-    id: str
-    free: tuple[str, ...] = ()
-    """Digests of blobs that it named and that no call names any more."""

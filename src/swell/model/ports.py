@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from swell.model import kv
-from swell.model.call import Body, Call, Change, Count, Depth, GroupEnd, Outcome, Standing, State, Swept, Work
+from swell.model.call import Body, Call, Change, Count, Depth, GroupEnd, Outcome, Standing, State, Work
 from swell.model.events import Event, NodeSeen, ReplicaSeen
 from swell.model.key import ApiKey
 from swell.model.metrics import Histogram
@@ -228,12 +228,8 @@ class Calls(Protocol):
         None where it is not in a state for that."""
         ...
 
-    def sweep(self, now: float, most: int) -> list[Swept]:
-        """Forget calls that have expired, the first to expire first.
-
-        Their blobs may be needed by a call that is being accepted just now. So who accepts one asks for its blob
-        (`Blobs.has`), then adds it; who removes blobs does that by `Blobs.sweep`, a while later.
-        """
+    def sweep(self, now: float, most: int) -> list[str]:
+        """Forget calls that have expired, the first to expire first; their ids. Of their blobs see `digests`."""
         ...
 
     def standing(self) -> Standing:
@@ -266,6 +262,12 @@ class CallRecords(Protocol):
 
         A group is no more than what its calls say: those of another API key may have the same.
         """
+        ...
+
+    def digests(self) -> Iterable[str]:
+        """Of the blobs that kept calls name: each once, read a page at a time. That of a call which is accepted, or
+        ends, meanwhile may be missing. So who adds a call or a result that names a blob puts that, or asks for it
+        (`Blobs.has`), just before; and who removes blobs leaves those that were so of late (`Blobs.sweep`)."""
         ...
 
     def newest(self, prefix: str, state: State | None, most: int, before: str = "") -> list[Call]:

@@ -34,13 +34,14 @@ from swell.model.call import (
     Retry,
     Standing,
     State,
-    Swept,
     Work,
 )
 from swell.model.retrying import Retrying
 from swell.store import statements as sql
 from swell.store.writer import Op
 
+DIGESTS_PER_READ = 1000
+"""Rows of one read of what blobs are named; a long reading never holds the database open in between."""
 LAST_ID = chr(0x10FFFF)
 """After every id."""
 
@@ -84,7 +85,7 @@ class SqliteCalls:
         """Cancel calls, or retry dead letters; on disk before it returns."""
         return self._answered(partial(_change, tuple(changes)), len(changes))
 
-    def sweep(self, now: float, most: int) -> list[Swept]:
+    def sweep(self, now: float, most: int) -> list[str]:
         """Forget calls that have expired; on disk before it returns."""
         return self._answered(partial(_sweep, now, most), most)
 
@@ -154,6 +155,13 @@ class SqliteCallRecords:
         return [
             GroupEnd(row[0], _call(row[1:-3]), Body(*row[-3:]) if row[-3] is not None else None) for row in rows
         ]
+
+    def digests(self) -> Iterator[str]:
+        """Of the blobs that kept calls name."""
+        last = ""
+        while rows := self._read(sql.CALL_DIGESTS, last, DIGESTS_PER_READ):
+            yield from (digest for (digest,) in rows)
+            last = rows[-1][0]
 
     def newest(self, prefix: str, state: State | None, most: int, before: str = "") -> list[Call]:
         """A page of calls, newest first."""
@@ -294,14 +302,9 @@ def _change(changes: Sequence[Change], after: list[Call | None], connection: sql
         after.append(_call(rows[0][1:]) if rows else None)
 
 
-def _sweep(now: float, most: int, swept: list[Swept], connection: sqlite3.Connection) -> None:
-    read = _reading(connection)
-    gone = read(sql.EXPIRED_CALLS, now, most)
+def _sweep(now: float, most: int, swept: list[str], connection: sqlite3.Connection) -> None:
+    gone = _reading(connection)(sql.EXPIRED_CALLS, now, most)
     for drop in (sql.DROP_CALL, sql.DROP_INPUT, sql.DROP_RESULT):
-        connection.executemany(drop, [(seq,) for seq, *_ in gone])
+        connection.executemany(drop, [(seq,) for seq, _ in gone])
     connection.execute(sql.TRIM_CALL_COUNTS)
-    told: set[str] = set()
-    for _, id, *digests in gone:
-        free = tuple(d for d in dict.fromkeys(digests) if d and d not in told and not read(sql.BLOB_IS_NAMED, d))
-        told.update(free)
-        swept.append(Swept(id, free))
+    swept.extend(id for _, id in gone)

@@ -28,7 +28,6 @@ from swell.model.call import (
     Retry,
     Standing,
     State,
-    Swept,
     Work,
 )
 
@@ -68,7 +67,7 @@ class MemoryCalls:
         kept = tuple(changes)
         return self._answered(lambda after: after.extend(map(self._change, kept)))
 
-    def sweep(self, now: float, most: int) -> list[Swept]:
+    def sweep(self, now: float, most: int) -> list[str]:
         """Forget calls that have expired."""
         return self._answered(partial(self._sweep, now, most))
 
@@ -160,21 +159,16 @@ class MemoryCalls:
             self._numbered += 1
             self.ends[call.id] = self._numbered
 
-    def _sweep(self, now: float, most: int, swept: list[Swept]) -> None:
+    def _sweep(self, now: float, most: int, swept: list[str]) -> None:
         expired = [(call.expires_at, id) for id, call in self.kept.items() if call.expires_at is not None]
         gone = [id for at, id in sorted(expired) if at <= now][: max(most, 0)]
-        named = []
         for id in gone:
             call = self.kept.pop(id)
             self._by_key.pop(_once(call), None)
             self.ends.pop(id, None)
-            bodies = (self.inputs.pop(id), self.results.pop(id, None))
-            named.append([body.digest for body in bodies if body is not None and body.digest])
-        told = {body.digest for bodies in (self.inputs, self.results) for body in bodies.values()}
-        for id, digests in zip(gone, named, strict=True):
-            free = tuple(digest for digest in dict.fromkeys(digests) if digest not in told)
-            told.update(free)
-            swept.append(Swept(id, free))
+            del self.inputs[id]
+            self.results.pop(id, None)
+        swept.extend(gone)
 
 
 class MemoryCallRecords:
@@ -209,6 +203,11 @@ class MemoryCallRecords:
                 found.append(GroupEnd(number, call, result))
                 size += len(result.data) if result is not None else 0
         return found
+
+    def digests(self) -> list[str]:
+        """Of the blobs that kept calls name."""
+        named = {body.digest for bodies in (self._calls.inputs, self._calls.results) for body in bodies.values()}
+        return sorted(named - {""})
 
     def newest(self, prefix: str, state: State | None, most: int, before: str = "") -> list[Call]:
         """A page of calls, newest first."""

@@ -21,6 +21,7 @@ from swell.model.secret import SecretVersion
 from swell.model.volume import Volume
 from swell.store import faults, schema
 from swell.store import statements as sql
+from swell.store.calls import SqliteCallRecords
 from swell.store.sealing import MasterKeySealer
 from swell.store.sqlite import SqliteStore, copy_database
 from swell.store.volumes import VolumeFolder
@@ -199,6 +200,7 @@ def _digests_of_calls(database: Path) -> set[str]:
     """Of the inputs and results of queued calls that stand in blobs."""
     connection = sqlite3.connect(database)
     try:
-        return {digest for (digest,) in connection.execute(sql.DIGESTS_OF_CALLS)}
+        calls = SqliteCallRecords(lambda statement, *values: connection.execute(statement, values).fetchall())
+        return set(calls.digests())
     finally:
         connection.close()

@@ -199,13 +199,11 @@ WHERE id = ?2 AND state = 'failed' RETURNING seq, {_CALL}"""
 DROP_CALL = "DELETE FROM calls WHERE seq = ?"
 DROP_INPUT = "DELETE FROM call_inputs WHERE call = ?"
 DROP_RESULT = "DELETE FROM call_results WHERE call = ?"
-EXPIRED_CALLS = """
-SELECT seq, id, call_inputs.digest, coalesce(call_results.digest, '')
-FROM calls JOIN call_inputs ON call_inputs.call = seq LEFT JOIN call_results ON call_results.call = seq
-WHERE expires_at <= ? ORDER BY expires_at, id LIMIT ?"""
-BLOB_IS_NAMED = """
-SELECT 1 FROM call_inputs WHERE digest = ?1 AND digest != ''
-UNION ALL SELECT 1 FROM call_results WHERE digest = ?1 AND digest != '' LIMIT 1"""
+EXPIRED_CALLS = "SELECT seq, id FROM calls WHERE expires_at <= ? ORDER BY expires_at, id LIMIT ?"
+_DIGESTS = "SELECT DISTINCT digest FROM {} WHERE digest > ?1 AND digest != '' ORDER BY digest LIMIT ?2"
+CALL_DIGESTS = f"""
+SELECT digest FROM ({_DIGESTS.format("call_inputs")})
+UNION SELECT digest FROM ({_DIGESTS.format("call_results")}) ORDER BY digest LIMIT ?2"""
 TRIM_CALL_COUNTS = "DELETE FROM call_counts WHERE calls = 0"
 CALL = f"SELECT {_CALL} FROM calls WHERE id = ?"
 CALLS_OF_IDS = f"SELECT {_CALL} FROM calls WHERE id IN (SELECT value FROM json_each(?) AS asked)"
@@ -241,8 +239,6 @@ SELECT {_CALL} FROM calls WHERE seq IN (
     ON held.workload = kind.workload AND held.state = 'leased'
     WHERE kind.state = 'leased' AND kind.calls > 0
 ) ORDER BY id"""
-DIGESTS_OF_CALLS = """
-SELECT digest FROM call_inputs WHERE digest != '' UNION SELECT digest FROM call_results WHERE digest != ''"""
 
 # -- dicts and queues -------------------------------------------------------------------------
 
