@@ -6,15 +6,17 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from call_records_suite import CallRecordsSuite
 from calls_suite import NOW, OUT, POOL, STOPPED, CallsSuite, Open, call, digest, work
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 
 from swell.model.call import (
     Again,
@@ -32,23 +34,41 @@ from swell.model.call import (
     Queued,
     Retry,
     Work,
+    check,
     fencing_token,
 )
+from swell.model.errors import SwellError
+from swell.model.ports import Store
+from swell.model.retrying import Retrying
 from swell.store.memory import MemoryStore
 from swell.store.sqlite import SqliteStore
 
 
-class TestMemoryCalls(CallsSuite):
+class InMemory:
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Open:
         return MemoryStore
 
 
-class TestSqliteCalls(CallsSuite):
+class TestMemoryCalls(InMemory, CallsSuite):
+    """All that moves calls."""
+
+
+class TestMemoryCallRecords(InMemory, CallRecordsSuite):
+    """All that is known of them."""
+
+
+class InSqlite:
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Open:
         return lambda: SqliteStore(tmp_path / "control.db")
 
+
+class TestSqliteCallRecords(InSqlite, CallRecordsSuite):
+    """All that is known of them."""
+
+
+class TestSqliteCalls(InSqlite, CallsSuite):
     def test_everything_is_there_after_it_was_closed_and_opened(self, opener: Open) -> None:
         store = opener()
         store.calls.add([work("fc-1"), work("fc-2", due_at=NOW + 5), work("fc-3", idempotency_key="k")])
@@ -63,6 +83,61 @@ class TestSqliteCalls(CallsSuite):
         assert store.calls.add([work("fc-4", idempotency_key="k")]) == ["fc-3"]
         assert store.calls.finish([Done("fc-3", 5, NOW, OUT)]) == [True]
         store.close()
+
+
+# -- what can be kept ---------------------------------------------------------------------------
+
+
+def refusal(row: Call) -> str:
+    """Why it cannot be kept; empty where it can."""
+    try:
+        check(row)
+    except SwellError as error:
+        return error.message
+    return ""
+
+
+def anything() -> st.SearchStrategy[Call]:
+    """Calls, most of them with one thing in them that may not be kept."""
+    texts = st.text(st.characters(), max_size=5) | st.sampled_from(["a\0b", "\ud800", "é\t\n", "x" * 257])
+    times = st.floats(allow_nan=True, allow_infinity=True)
+    wholes = st.integers(-(2**65), 2**65)
+    delays = st.builds(Retrying, max_retries=wholes, initial_delay_s=times, max_delay_s=times)
+    fields = {
+        **dict.fromkeys(("id", "workload", "method", "accept", "key", "idempotency_key", "group"), texts),
+        **dict.fromkeys(("accepted_at", "due_at", "jitter", "timeout_s"), times),
+        "priority": wholes | st.integers(-102, 102),
+        "retrying": delays,
+        "keeping": st.builds(Keeping, times, times),
+    }
+    one = st.sampled_from(sorted(fields)).flatmap(lambda name: st.fixed_dictionaries({name: fields[name]}))
+    return (one | st.fixed_dictionaries(fields)).map(lambda found: replace(call("fc-1"), **found))
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[list[Store]]:
+    stores: list[Store] = [MemoryStore(), SqliteStore(tmp_path / "control.db")]
+    yield stores
+    for store in stores:
+        store.close()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(row=anything())
+def test_a_call_is_kept_exactly_as_it_is_or_refused_in_words(stores: list[Store], row: Call) -> None:
+    why = refusal(row)
+    for store in stores:
+        if why:
+            with pytest.raises(SwellError) as refused:
+                store.calls.add([work("fc-fits"), Work(row, OUT)])
+            assert (refused.value.code, refused.value.status) == ("bad_request", 400)
+            assert refused.value.message.encode().decode() == why
+            assert store.call_records.newest("", None, 9) == []
+        else:
+            assert store.calls.add([Work(row, OUT)]) == [row.id]
+            assert store.call_records.get(row.id) == row
+            store.calls.change([Cancel(row.id, NOW, STOPPED)])
+            assert store.calls.sweep(float("inf"), 9) == [row.id]
 
 
 # -- the same answers to anything ---------------------------------------------------------------

@@ -37,8 +37,8 @@ class End(msgspec.Struct, frozen=True):
 
 
 def after(call: Call, end: End, now: float, chance: float) -> Again | Failed | Cancelled | None:
-    """What becomes of a leased call; None: nothing, since the end is not that of the lease it has, but came late, or for
-    another call. `chance`: a random number, 0 ≤ chance < 1."""
+    """What becomes of a leased call. None: nothing, since the end is not that of the lease it has now; it came late, or
+    is another call's. `chance`: a random number, 0 ≤ chance < 1."""
     if call.state != "leased" or (call.id, call.token) != (end.id, end.token):
         return None
     error, used = CallError(end.code, end.message), (end.cpu_us, end.run_us)

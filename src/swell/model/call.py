@@ -6,15 +6,23 @@ input and its result stand beside it, so that who lists calls reads neither.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
 
+from swell.model.errors import SwellError, brief
 from swell.model.retrying import Retrying
 
 State = Literal["queued", "leased", "done", "failed", "cancelled"]
 """Failed for good: a dead letter. The last three are ends; of them only "failed" can be left, by a retry."""
 
+PRIORITY_MAX = 100
+"""Priorities are from as much below 0 to this."""
+NAME_MAX = 256
+"""Characters of an idempotency key, or of a group."""
+BATCH_MAX = 1000
+"""Calls that one write has in it: while it is made, no other one is."""
 DAY_S = 86_400.0
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Digits in base 32, without those that are read as others. They sort as their values do."""
@@ -32,7 +40,8 @@ def fencing_token(epoch: int, number: int) -> int:
 
 
 class CallError(msgspec.Struct, frozen=True):
-    """Why an attempt failed, in a code, which is never empty, and in words."""
+    """Why an attempt failed, in a code, which is never empty, and in words. Characters in these that cannot be kept
+    (`check`) are replaced: an error is told whatever its words are."""
 
     code: str
     message: str
@@ -40,6 +49,9 @@ class CallError(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if not self.code:
             raise ValueError("a call's error has a code")
+        if not _can_be_kept(self.message):
+            kept = self.message.encode("utf-8", "replace").decode().replace("\0", "?")
+            msgspec.structs.force_setattr(self, "message", kept)
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -78,7 +90,7 @@ class Call(msgspec.Struct, frozen=True):
     key: str = ""
     """Id of the API key it came with; empty for none, and for the server's own."""
     priority: int = 0
-    """Of the calls that are due, the higher go first."""
+    """Of the calls to a workload that are due, the higher go first, however long others wait. Up to `PRIORITY_MAX`."""
     idempotency_key: str = ""
     """Of the calls to a workload that are kept and came with one API key, only one has it."""
     group: str = ""
@@ -120,6 +132,41 @@ class Work(msgspec.Struct, frozen=True):
 
     call: Call
     input: Body
+
+
+def check(call: Call) -> None:
+    """SwellError bad_request where the queue cannot keep the call as it is."""
+    if not -PRIORITY_MAX <= call.priority <= PRIORITY_MAX:
+        raise _refused(f"{call.priority} is no priority: they are from -{PRIORITY_MAX} to {PRIORITY_MAX}.")
+    for name, value in (("idempotency key", call.idempotency_key), ("group", call.group)):
+        if len(value) > NAME_MAX:
+            raise _refused(f"The {name} {brief(value)!r} has {len(value)} characters; it may have {NAME_MAX}.")
+    fields = msgspec.structs.asdict(call)
+    for part in (call.retrying, call.keeping):
+        fields |= msgspec.structs.asdict(part)
+    for name, value in fields.items():
+        match value:
+            case str() if not _can_be_kept(value):
+                words = "it has a NUL, or half a surrogate pair, in it"
+            case float() if not math.isfinite(value):
+                words = "it is no finite number"
+            case int() if not -(2**63) <= value < 2**63:
+                words = "it is too large"
+            case _:
+                continue
+        raise _refused(f"{name} cannot be {brief(ascii(value))}: {words}.")
+
+
+def _can_be_kept(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def _refused(words: str) -> SwellError:
+    return SwellError("bad_request", words)
 
 
 # -- what an attempt comes to -------------------------------------------------------------------

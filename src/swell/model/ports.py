@@ -199,18 +199,20 @@ class Calls(Protocol):
 
     What a method has answered every reader sees, and it outlives this process; but for `lease` it is on disk, too, and
     many that are asked at once share one write. Inside a `transaction()` each answers with a list that is filled when
-    the block has ended.
+    the block has ended. While a write is made no other one is: who has more calls, outcomes or changes than
+    `call.BATCH_MAX`, or more to forget, asks several times.
     """
 
     def add(self, works: Sequence[Work]) -> list[str]:
         """Accept calls. The id of each as it is kept: where the id is known already, or another kept call of the
         workload has its idempotency key and came with the same API key, that one's, and nothing is added: it stays in
-        the group that it came with."""
+        the group that it came with. SwellError bad_request for one that cannot be kept (`call.check`); then none is."""
         ...
 
     def lease(self, workload: str, most: int, now: float, token: int, replica: str, pool: str) -> list[Work]:
-        """Hand out what is due to a replica of a pool, the higher priority first, then by due time, then by id. `token`
-        is of this hand-out alone (`fencing_token`); how long it holds is not known here.
+        """Hand out what is due to a replica of a pool: the higher priority first, then by due time, then by id. Nothing
+        makes up for having waited: while enough of a higher priority comes, those of a lower one wait. `token` is of
+        this hand-out alone (`fencing_token`); how long it holds is not known here.
 
         It need not be on disk: a lease that a power failure takes back is a call that is handed out once more, with
         the token of a later incarnation, and of the two the first one's result is not recorded.

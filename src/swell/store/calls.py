@@ -35,6 +35,7 @@ from swell.model.call import (
     Standing,
     State,
     Work,
+    check,
 )
 from swell.model.retrying import Retrying
 from swell.store import statements as sql
@@ -70,6 +71,8 @@ class SqliteCalls:
 
     def add(self, works: Sequence[Work]) -> list[str]:
         """Accept calls; on disk before it returns."""
+        for work in works:
+            check(work.call)
         return self._answered(partial(_add, tuple(works)), len(works))
 
     def lease(self, workload: str, most: int, now: float, token: int, replica: str, pool: str) -> list[Work]:
@@ -152,9 +155,7 @@ class SqliteCallRecords:
     def ended(self, group: str, after: int, most: int) -> list[GroupEnd]:
         """The calls of a group that have ended since."""
         rows = self._read(sql.ENDED_CALLS, group, after, max(most, 0), PAGE_BYTES)
-        return [
-            GroupEnd(row[0], _call(row[1:-3]), Body(*row[-3:]) if row[-3] is not None else None) for row in rows
-        ]
+        return [GroupEnd(row[0], _call(row[1:-3]), Body(*row[-3:]) if row[-3] is not None else None) for row in rows]
 
     def digests(self) -> Iterator[str]:
         """Of the blobs that kept calls name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,15 +30,18 @@ from swell.model.call import (
     Standing,
     State,
     Work,
+    check,
 )
 
 Answer = TypeVar("Answer")
 
 
 class MemoryCalls:
-    """The `Calls` port."""
+    """The `Calls` port. Any thread may ask."""
 
-    def __init__(self, write: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(self, write: Callable[[Callable[[], None]], None], lock: threading.RLock) -> None:
+        """`lock` is held while what is given to `write` runs."""
+        self.lock = lock
         self.kept: dict[str, Call] = {}
         self.inputs: dict[str, Body] = {}
         self.results: dict[str, Body] = {}
@@ -50,6 +54,8 @@ class MemoryCalls:
 
     def add(self, works: Sequence[Work]) -> list[str]:
         """Accept calls."""
+        for work in works:
+            check(work.call)
         return self._answered(partial(self._add, tuple(works)))
 
     def lease(self, workload: str, most: int, now: float, token: int, replica: str, pool: str) -> list[Work]:
@@ -74,14 +80,17 @@ class MemoryCalls:
     def standing(self) -> Standing:
         """What there is to go on with at a start."""
         queued: dict[str, Queued] = {}
-        for call in self._in("queued"):
+        with self.lock:
+            waiting, leased = self._in("queued"), self._in("leased")
+        for call in waiting:
             before = queued.get(call.workload, Queued(0, call.due_at))
             queued[call.workload] = Queued(before.calls + 1, min(before.due_at, call.due_at))
-        return Standing(queued, tuple(sorted(self._in("leased"), key=lambda call: call.id)))
+        return Standing(queued, tuple(sorted(leased, key=lambda call: call.id)))
 
     def depth(self, workload: str, now: float, most: int) -> Depth:
         """What the queue of a workload asks for."""
-        dues = [call.due_at for call in self._in("queued") if call.workload == workload]
+        with self.lock:
+            dues = [call.due_at for call in self._in("queued") if call.workload == workload]
         due = sum(at <= now for at in dues)
         return Depth(min(due, max(most, 0)), min((at for at in dues if at > now), default=None))
 
@@ -179,47 +188,56 @@ class MemoryCallRecords:
 
     def get(self, id: str) -> Call | None:
         """One that is kept."""
-        return self._calls.kept.get(id)
+        with self._calls.lock:
+            return self._calls.kept.get(id)
 
     def get_many(self, ids: Sequence[str]) -> dict[str, Call]:
         """Those of them that are kept."""
-        return {id: self._calls.kept[id] for id in ids if id in self._calls.kept}
+        with self._calls.lock:
+            return {id: self._calls.kept[id] for id in ids if id in self._calls.kept}
 
     def input(self, id: str) -> Body | None:
         """Its input."""
-        return self._calls.inputs.get(id)
+        with self._calls.lock:
+            return self._calls.inputs.get(id)
 
     def result(self, id: str) -> Body | None:
         """Its result, or of a dead letter the error."""
-        return self._calls.results.get(id)
+        with self._calls.lock:
+            return self._calls.results.get(id)
 
     def ended(self, group: str, after: int, most: int) -> list[GroupEnd]:
         """The calls of a group that have ended since."""
         calls, size = self._calls, 0
         found: list[GroupEnd] = []
-        for id, number in calls.ends.items():
-            call, result = calls.kept[id], calls.results.get(id)
-            if call.group == group and number > after and len(found) < most and size < PAGE_BYTES:
-                found.append(GroupEnd(number, call, result))
-                size += len(result.data) if result is not None else 0
+        with calls.lock:
+            for id, number in calls.ends.items():
+                call, result = calls.kept[id], calls.results.get(id)
+                if call.group == group and number > after and len(found) < most and size < PAGE_BYTES:
+                    found.append(GroupEnd(number, call, result))
+                    size += len(result.data) if result is not None else 0
         return found
 
     def digests(self) -> list[str]:
         """Of the blobs that kept calls name."""
-        named = {body.digest for bodies in (self._calls.inputs, self._calls.results) for body in bodies.values()}
-        return sorted(named - {""})
+        with self._calls.lock:
+            bodies = [*self._calls.inputs.values(), *self._calls.results.values()]
+        return sorted({body.digest for body in bodies} - {""})
 
     def newest(self, prefix: str, state: State | None, most: int, before: str = "") -> list[Call]:
         """A page of calls, newest first."""
-        calls = (call for call in self._calls.kept.values() if call.workload.startswith(prefix))
+        calls = (call for call in self._kept() if call.workload.startswith(prefix))
         page = (call for call in calls if state in (None, call.state) and (not before or call.id < before))
         return heapq.nlargest(most, page, key=lambda call: call.id)
 
     def counts(self, prefix: str) -> list[Count]:
         """By workload and state."""
-        calls = self._calls.kept.values()
-        found = Counter((call.workload, call.state) for call in calls if call.workload.startswith(prefix))
+        found = Counter((call.workload, call.state) for call in self._kept() if call.workload.startswith(prefix))
         return [Count(*key, found[key]) for key in sorted(found)]
+
+    def _kept(self) -> list[Call]:
+        with self._calls.lock:
+            return list(self._calls.kept.values())
 
 
 def _unleased(call: Call) -> Call:
