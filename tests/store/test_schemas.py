@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from swell import stopped
-from swell.model.backup import DATABASE, END, FORMAT, MANIFEST, End, Manifest, Member
+from swell.model.backup import DATABASE, FORMAT, MANIFEST, End, Manifest, Member
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed
 from swell.model.key import ApiKey, scope_of
