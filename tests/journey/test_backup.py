@@ -229,6 +229,14 @@ def test_one_at_a_time_and_a_client_that_leaves_ends_it(swell: PrivateSwell, tmp
     swell.run("backup", str(tmp_path / "second"), "--force")
 
 
+def test_a_server_that_is_stopped_does_not_wait_for_one(swell: PrivateSwell, tmp_path: Path) -> None:
+    large(swell, tmp_path)
+    with begun(swell):
+        swell.run("down", "--now")
+        assert not (swell.home / "backup").exists()
+    swell.run("backup", str(tmp_path / "all.backup"))
+
+
 def test_control_is_killed_in_the_middle(swell: PrivateSwell, tmp_path: Path) -> None:
     large(swell, tmp_path)
     file = tmp_path / "all.backup"

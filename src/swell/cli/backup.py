@@ -64,11 +64,18 @@ def written(pieces: Iterator[bytes], into: IO[bytes], source: str) -> tuple[Mani
     from swell.wire.archive import Reader
 
     arriving = Arriving(pieces, into)
-    reader = Reader(arriving.read, f"What {source} sent")
-    with patience("backing up", lambda: f"{size(arriving.count)} of {size(reader.manifest.size)}"):
+    begun: list[Manifest] = []
+
+    def look() -> str:
+        return f"{size(arriving.count)} of {size(begun[0].size)}" if begun else "the database is copied"
+
+    with patience("backing up", look):
+        reader = Reader(arriving.read, f"What {source} sent")
+        begun.append(reader.manifest)
         for _, member in reader.members():
             for _ in member:
                 pass
+        # What a tar ends with is written, too.
         while arriving.read(1 << 20):
             pass
     return reader.manifest, arriving.count
