@@ -97,6 +97,24 @@ def test_secrets_open_with_the_key_and_are_named_without(original: Original, tmp
     assert len(restore(backup(original, key_files=True), tmp_path / "another").sealed) == 2
 
 
+def test_secrets_that_a_start_could_not_open_are_told_and_nothing_is_changed(
+    original: Original, tmp_path: Path
+) -> None:
+    home, key = Home(original.root), original.root / "master.key"
+    for name in ("db", "token"):
+        version = SecretVersion("default", name, 1, 1.0, ("A",), b"")
+        sealed = MasterKeySealer(key).seal(b"value", version.about)
+        original.store.secrets.put(SecretVersion("default", name, 1, 1.0, ("A",), sealed), 10)
+    assert stopped.sealed(home) == []
+    key.unlink()
+    assert stopped.sealed(home) == [("default", "db"), ("default", "token")]
+    assert not key.exists()
+    assert stopped.sealed(Home(tmp_path / "nowhere")) == []
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / DATABASE).write_bytes(b"no database at all" * 100)
+    assert stopped.sealed(Home(tmp_path / "damaged")) == []
+
+
 def test_what_was_lost_before_is_told(original: Original, tmp_path: Path) -> None:
     (original.root / f"blobs/{original.source}").unlink()
     assert restore(backup(original), tmp_path / "new").lacking == (f"blobs/{original.source}",)

@@ -95,6 +95,15 @@ def restore(reader: Reader, home: Home, ours: Collection[Path]) -> Restored:
     return Restored(told, len(named.apps), len(named.volumes), tuple(sealed), tuple(lacking), forward)
 
 
+def sealed(home: Home) -> list[tuple[str, str]]:
+    """Namespace and name of each secret that a server could not open with the master key that is there. Nothing is
+    changed, so this needs no lock; a database that cannot be read says nothing here."""
+    try:
+        return snapshot.sealed(home.root, snapshot.secrets(home.database))
+    except SwellError:
+        return []
+
+
 def _clear(home: Home, ours: Collection[Path]) -> None:
     """Take away what a restore brought; what was unpacked goes last, since it says that the rest is not whole."""
     for path in sorted(home.root.iterdir(), key=lambda path: path == home.restoring):

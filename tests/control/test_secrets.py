@@ -18,6 +18,7 @@ from swell.model.events import AppDeployed, AppStopped
 from swell.model.secret import VERSIONS_KEPT, Revealed, SecretUse
 from swell.model.workload import App
 from swell.model.world import Failures, World
+from swell.store.keys import ensure_master_key
 from swell.store.memory import MemoryStore
 from swell.store.sealing import MasterKeySealer
 
@@ -183,15 +184,55 @@ def test_values_that_a_program_brings_along_are_named_by_what_they_are(desk: Des
     assert "deploy it from its files" in refused("unknown_secret", lambda: keeper.check(app))
 
 
-def test_with_another_master_key_everything_else_still_works(desk: Desk) -> None:
+@pytest.mark.parametrize("other", [False, True], ids=["no key", "another key"])
+def test_without_its_master_key_nothing_is_sealed_until_it_is_back_or_what_it_sealed_is_gone(
+    desk: Desk, other: bool
+) -> None:
     run(desk.keeper.create("default", "db", {"PASSWORD": "one-one"}))
+    run(desk.keeper.create("prod", "hidden", {"A": "b"}))
+    former = desk.key.read_bytes()
     os.unlink(desk.key)
-    keeper = desk.open()
+    if other:
+        ensure_master_key(desk.key)
+    keeper = desk.keeper = desk.open()
     (told,) = keeper.reveal([DB])
     assert (told.number, told.values) == (0, ())
-    assert "another master key" in told.problem
+    assert ("another master key" if other else "there is no ") in told.problem
     assert [row.name for row in keeper.rows("default")] == ["db"]
     refused("secret_sealed", lambda: run(keeper.rotate("default", "db", {"PASSWORD": "two-two"})))
+    refused("secret_sealed", lambda: desk.deploy(DB))
+    said = refused("secret_sealed", lambda: run(keeper.create("default", "b", {"A": "b"})))
+    assert "does not open (db, 1 more)" in said
+    assert "`swell secret delete db`" in said
+    refused("secret_sealed", lambda: run(keeper.keep_for_app("default", "a", {"A": "b"})))
+    assert desk.key.exists() == other, "a key that opens nothing is not made"
+    back = desk.key.with_name("back")
+    back.write_bytes(former)
+    back.chmod(0o600)
+    again = SecretKeeper(desk.store.secrets, MasterKeySealer(back), desk.world, desk.clock, desk.world.apply)
+    assert again.reveal([DB])[0].values == (("PASSWORD", "one-one"),)
     run(keeper.delete("default", "db"))
+    said = refused("secret_sealed", lambda: run(keeper.create("default", "db", {"PASSWORD": "two-two"})))
+    assert "(1 of other namespaces)" in said
+    assert "hidden" not in said
+    run(keeper.delete("prod", "hidden"))
     run(keeper.create("default", "db", {"PASSWORD": "two-two"}))
     assert keeper.reveal([DB])[0].values == (("PASSWORD", "two-two"),)
+
+
+def test_a_master_key_that_is_put_back_while_control_runs_opens_at_once(desk: Desk) -> None:
+    run(desk.keeper.create("default", "db", {"PASSWORD": "one-one"}))
+    away = desk.key.rename(desk.key.with_name("away"))
+    keeper = desk.open()
+    assert keeper.reveal([DB])[0].problem
+    away.rename(desk.key)
+    run(keeper.create("default", "b", {"A": "b"}))
+    assert keeper.reveal([DB])[0].values == (("PASSWORD", "one-one"),)
+
+
+def test_what_deploys_brought_along_and_a_lost_key_closed_is_brought_anew(desk: Desk) -> None:
+    name = run(desk.keeper.keep_for_app("default", "a", {"A": "b"}))
+    os.unlink(desk.key)
+    keeper = desk.keeper = desk.open()
+    refused("secret_sealed", lambda: desk.deploy(SecretUse("default", name)))
+    desk.deploy(SecretUse("default", run(keeper.keep_for_app("default", "a", {"A": "b"}))))

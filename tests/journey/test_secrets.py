@@ -17,7 +17,7 @@ import pytest
 
 import swell
 from journey.running import running
-from private_swell import Failed, PrivateSwell, wait_until
+from private_swell import Failed, PrivateSwell, unstarted_swell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -296,3 +296,21 @@ def test_those_of_an_app_and_of_its_functions_and_classes(own_server: PrivateSwe
     finally:
         for namespace in ("default", "other"):
             own_server.run("secret", "delete", "named", "--force", "--namespace", namespace)
+
+
+def test_a_lost_master_key_is_told_and_not_replaced(tmp_path: Path) -> None:
+    # The module's server has its key in the environment.
+    with unstarted_swell({name: value for name, value in os.environ.items() if name != "SWELL_KEY"}) as alone:
+        alone.run("up", "-d")
+        alone.run("secret", "create", "db", "PASSWORD=first-value-1")
+        alone.run("down")
+        key = alone.home / "master.key"
+        away = key.rename(tmp_path / "away")
+        said = subprocess.run(["swell", "up", "-d"], env=alone.environ, capture_output=True, text=True, timeout=100)
+        assert said.returncode == 0
+        assert f"cannot be opened with {key}: default/db" in said.stderr
+        with pytest.raises(Failed, match=r"put the former `master\.key` back"):
+            alone.run("secret", "create", "b", "A=b")
+        away.rename(key)
+        alone.run("secret", "create", "b", "A=b")
+        alone.run("down")

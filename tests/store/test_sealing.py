@@ -66,8 +66,14 @@ def test_each_has_a_key_of_its_own_and_the_master_key_seals_that(path: Path) -> 
 
 def test_another_key_opens_nothing_and_names_otherwise(path: Path, tmp_path: Path) -> None:
     other = MasterKeySealer(tmp_path / "other.key")
-    with pytest.raises(SwellError, match=r"a/b/v1 cannot be opened with .*other\.key: it was sealed with another"):
-        other.open(MasterKeySealer(path).seal(b"value", b"a/b/v1"), b"a/b/v1")
+    sealed = MasterKeySealer(path).seal(b"value", b"a/b/v1")
+    with pytest.raises(SwellError, match=r"a/b/v1 cannot be opened: there is no .*other\.key") as raised:
+        other.open(sealed, b"a/b/v1")
+    assert raised.value.code == "secret_sealed"
+    assert not (tmp_path / "other.key").exists(), "none that is made now would open it"
+    other.seal(b"", b"")
+    with pytest.raises(SwellError, match=r"a/b/v1 cannot be opened: it was sealed with another .*other\.key"):
+        other.open(sealed, b"a/b/v1")
     assert other.digest(b"value") != MasterKeySealer(path).digest(b"value")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO, TYPE_CHECKING
 
@@ -49,7 +49,6 @@ def restore(file: str, home: str | None) -> None:
 def told(done: Restored, paths: Home) -> Iterator[str]:
     """What came of it, and what its owner has to do yet."""
     from swell.model.backup import MASTER_KEY
-    from swell.model.secret import APP_OWNED
 
     backup = done.manifest
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(backup.made_at))
@@ -60,18 +59,22 @@ def told(done: Restored, paths: Home) -> Iterator[str]:
     if "key" not in backup.key_files:
         yield "The server's own key was not in it: the first start makes another. API keys go on working."
     if done.sealed:
-        named = [f"{space}/{name}" for space, name in done.sealed if not name.startswith(APP_OWNED)]
-        own = len(done.sealed) - len(named)
-        what = [
-            *([", ".join(named)] if named else []),
-            *([f"what {_count(own, 'deploy')} brought along"] if own else []),
-        ]
         way = "put the copy that you have of it there before the first start"
         if MASTER_KEY in backup.key_files:
             way = "the backup's is not the one that they were sealed with"
-        yield f"Secrets that cannot be opened without their {paths.master_key}: {', and '.join(what)}; {way}."
+        yield f"Secrets that cannot be opened without their {paths.master_key}: {sealed_words(done.sealed)}; {way}."
     if done.lacking:
         yield f"{_count(len(done.lacking), 'file')} had been lost before the backup, {done.lacking[0]} among them."
+
+
+def sealed_words(sealed: Sequence[tuple[str, str]]) -> str:
+    """Secrets that cannot be opened, as a list."""
+    from swell.model.secret import APP_OWNED
+
+    named = [f"{space}/{name}" for space, name in sealed if not name.startswith(APP_OWNED)]
+    own = len(sealed) - len(named)
+    what = [*([", ".join(named)] if named else []), *([f"what {_count(own, 'deploy')} brought along"] if own else [])]
+    return ", and ".join(what)
 
 
 def _count(number: int, what: str) -> str:

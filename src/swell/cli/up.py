@@ -12,6 +12,7 @@ from swell.cli.output import progress
 
 if TYPE_CHECKING:
     from swell.supervise.lock import Holder
+    from swell.wire.paths import Home
 
 
 @click.command()
@@ -58,6 +59,7 @@ def up(
     chosen = msgspec.to_builtins(loaded)
     for words in settings.misspelt(os.environ):
         click.echo(f"Note: {words}", err=True)
+    _say_sealed(loaded.paths)
     if detach:
         from swell.supervise import background
 
@@ -74,6 +76,22 @@ def up(
         attached=attached,
         verbose=verbose,
     )
+
+
+def _say_sealed(paths: Home) -> None:
+    """Before the start: who lost the master key can put it back before anything needs it."""
+    if not paths.database.exists():
+        return
+    from swell import stopped
+    from swell.cli.restore import sealed_words
+
+    sealed = stopped.sealed(paths)
+    if sealed:
+        click.echo(
+            f"Note: Secrets that cannot be opened with {paths.master_key}: {sealed_words(sealed)}. What uses them does "
+            "not start. Put the former key back and restart.",
+            err=True,
+        )
 
 
 def _say_up(holder: Holder, home: str, stop: str) -> None:

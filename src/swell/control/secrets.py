@@ -25,6 +25,8 @@ from swell.model.world import World
 from swell.wire.api import SecretRow
 
 log = logging.getLogger("swell.control")
+_TOLD_MAX = 5
+"""Names that an error lists."""
 
 
 class SecretKeeper:
@@ -78,7 +80,7 @@ class SecretKeeper:
     # -- for deploys -------------------------------------------------------------------------
 
     def check(self, app: App) -> None:
-        """Refuse an app whose secrets are not there, or lack variables that it requires."""
+        """Refuse an app whose secrets are not there, cannot be opened, or lack variables that it requires."""
         for use in (use for revision in app.revisions for use in revision.secret_uses):
             if use.key not in self._kept:
                 raise self._unknown(use.key)
@@ -91,6 +93,8 @@ class SecretKeeper:
                     f"`swell secret rotate {use.name} {words}` adds it.",
                     status=422,
                 )
+            # Nothing that starts could have it.
+            self._values(self._kept[use.key][-1])
 
     def _unknown(self, key: Key) -> SwellError:
         name = key[1]
@@ -135,6 +139,7 @@ class SecretKeeper:
                     f"There is a secret {name!r} already: `swell secret rotate {name} …` gives it new values.",
                     status=409,
                 )
+            await asyncio.to_thread(self._check_opened, namespace)
             return await self._add((namespace, name), dict(values))
 
     async def rotate(
@@ -168,8 +173,9 @@ class SecretKeeper:
         """Values that a program brings along, for one app; returns their name here: equal for equal values."""
         check_name("app", namespace, app)
         content = msgspec.msgpack.encode((namespace, app, sorted(values.items())))
-        name = f"{model.APP_OWNED}{app}:{self._sealer.digest(content)}"
         async with self._writing:
+            await asyncio.to_thread(self._check_opened, namespace)
+            name = f"{model.APP_OWNED}{app}:{self._sealer.digest(content)}"
             # Anew each time: how old it is tells whether a deploy may still be about to name it.
             await self._add((namespace, name), dict(values), number=1)
         return name
@@ -209,6 +215,23 @@ class SecretKeeper:
             for key in old:
                 await self._remove(key, 0, [])
             return len(old)
+
+    def _check_opened(self, namespace: str) -> None:
+        """Refuse to seal anything while there are secrets that the master key does not open: once the former one is
+        back, what another sealed meanwhile could not be opened.
+
+        What deploys brought along does not count: nobody can delete it, and the next deploy brings it anew.
+        """
+        closed: list[Key] = []
+        for key in (key for key in list(self._kept) if not key[1].startswith(model.APP_OWNED)):
+            try:
+                self._values(self._kept[key][-1])
+            except SwellError as error:
+                if error.code != "secret_sealed":
+                    raise
+                closed.append(key)
+        if closed:
+            raise _closed(namespace, closed)
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -264,3 +287,18 @@ class SecretKeeper:
                     detail=f"the secret {key[1]!r} was deleted",
                 )
                 self._take(drained)
+
+
+def _closed(namespace: str, closed: list[Key]) -> SwellError:
+    """Only names of one's own namespace are told."""
+    own = sorted(name for space, name in closed if space == namespace)
+    more = len(closed) - len(own[:_TOLD_MAX])
+    named = ", ".join([*own[:_TOLD_MAX], *([f"{more} {'more' if own else 'of other namespaces'}"] if more else [])])
+    first = own[0] if own else "NAME"
+    return SwellError(
+        "secret_sealed",
+        f"There are secrets that the server's master key does not open ({named}): put the former `master.key` back "
+        "into the state directory and restart, since it would not open what is sealed now. Or delete them: "
+        f"`swell secret delete {first}`, with --force where apps use it.",
+        status=500,
+    )

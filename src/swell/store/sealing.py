@@ -23,7 +23,8 @@ _WRAPPED = _NONCE + _KEY + 16
 
 
 class MasterKeySealer:
-    """The `Sealer` port over one file. The file is made with the first secret, and read then."""
+    """The `Sealer` port over one file. It is made when something is sealed and it is not there, and read once: who
+    seals asks before whether what is there opens, since what a lost key sealed opens with no other."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -33,22 +34,20 @@ class MasterKeySealer:
         return _FORMAT + _encrypt(self._wrapping, key, b"key of " + about) + _encrypt(key, plain, about)
 
     def open(self, sealed: bytes, about: bytes) -> bytes:
-        """SwellError where this master key, or these bytes, are not those it was sealed with."""
+        """SwellError where this master key, or these bytes, are not those it was sealed with, or there is no such key:
+        none is made, since none that is made now would open it."""
         from cryptography.exceptions import InvalidTag
 
+        if "_master" not in self.__dict__ and not self._path.exists():
+            raise _sealed(about, f"there is no {self._path}. Put the former key back there")
         try:
             if sealed[:1] != _FORMAT:
                 raise ValueError
             key = _decrypt(self._wrapping, sealed[1 : 1 + _WRAPPED], b"key of " + about)
             return _decrypt(key, sealed[1 + _WRAPPED :], about)
         except (InvalidTag, ValueError):
-            raise SwellError(
-                "secret_sealed",
-                f"The secret {about.decode()} cannot be opened with {self._path}: it was sealed with another master "
-                "key, or changed. Put the former key back and restart, or make the secret anew: "
-                "`swell secret delete`, then `swell secret create`.",
-                status=500,
-            ) from None
+            why = f"it was sealed with another master key than {self._path}, or changed. Put the former key back"
+            raise _sealed(about, f"{why} and restart") from None
 
     def digest(self, content: bytes) -> str:
         """Tells contents apart to nobody but who has the key: equal ones are equal, and nothing else can be learnt."""
@@ -65,6 +64,11 @@ class MasterKeySealer:
     @cached_property
     def _naming(self) -> bytes:
         return hmac.new(self._master, b"swell: names secrets of apps", hashlib.sha256).digest()
+
+
+def _sealed(about: bytes, why: str) -> SwellError:
+    words = f"The secret {about.decode()} cannot be opened: {why}, or make the secret anew: "
+    return SwellError("secret_sealed", f"{words}`swell secret delete`, then `swell secret create`.", status=500)
 
 
 def _encrypt(key: bytes, plain: bytes, about: bytes) -> bytes:

@@ -11,7 +11,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import groupby
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from swell.store import faults, schema
 from swell.store import statements as sql
 from swell.store.calls import SqliteCallRecords
 from swell.store.sealing import MasterKeySealer
-from swell.store.sqlite import SqliteStore, copy_database
+from swell.store.sqlite import SqliteSecrets, SqliteStore, copy_database
 from swell.store.volumes import VolumeFolder
 
 EPOCHS_APART = 1 << 14
@@ -177,6 +177,18 @@ def settle(root: Path, present: Callable[[str], bool]) -> tuple[Named, list[str]
     except sqlite3.Error as error:
         raise faults.of_database(database, error) from error
     return named, lacking
+
+
+def secrets(database: Path) -> list[SecretVersion]:
+    """Those of a database as it lies there, of whatever schema; none where there is none."""
+    if not database.exists():
+        return []
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            read = SqliteSecrets(lambda *_: 0, lambda words, *values: connection.execute(words, values).fetchall())
+            return read.versions()
+    except sqlite3.Error as error:
+        raise faults.of_database(database, error) from error
 
 
 def sealed(root: Path, secrets: Iterable[SecretVersion]) -> list[tuple[str, str]]:
