@@ -93,7 +93,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     paths = settings.paths
     # First: what cannot be used ends this process before it has made or opened anything.
     prices, keys = read_prices(paths.prices), ensure_keys(paths.key, paths.call_key)
-    opened = await open_store(settings, up)
+    opened = await open_store(settings, api_socket, up)
     if opened is None:
         return
     (store, epoch), clock = opened, SystemClock()
@@ -135,13 +135,28 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     close(store)
 
 
-async def open_store(settings: Settings, up: Up) -> tuple[SqliteStore, int] | None:
-    """The store, and a new epoch in it, once there is room on its disk for that; None: told to stop before."""
+async def open_store(settings: Settings, api_socket: socket.socket, up: Up) -> tuple[SqliteStore, int] | None:
+    """The store, and a new epoch in it, once there is room on its disk for that; None: told to stop before.
+
+    Who asks for anything meanwhile is told.
+    """
+    from swell.api.answers import refusal
+    from swell.api.serving import serve_api
     from swell.control.opening import once_there_is_room
     from swell.store.sqlite import SqliteStore
 
+    over, answering = asyncio.Event(), []
+
+    def waits(error: SwellError) -> None:
+        up.say(error.message)
+        answering.append(asyncio.create_task(serve_api(refusal(error), api_socket.dup(), over)))
+
     store = cache(partial(SqliteStore, settings.paths.database, keep(settings)))
-    return await once_there_is_room(lambda: (store(), store().world.open_epoch()), up.say, up.stopped)
+    try:
+        return await once_there_is_room(lambda: (store(), store().world.open_epoch()), waits, up.stopped)
+    finally:
+        over.set()
+        await asyncio.gather(*answering)
 
 
 def close(store: Store) -> None:

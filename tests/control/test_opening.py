@@ -20,7 +20,7 @@ OTHERS = st.sampled_from(
 @given(st.integers(0, 5), st.none() | OTHERS, st.none() | st.integers(0, 7))
 def test_only_lack_of_space_waits_and_is_said_once(full: int, then: Exception | None, stop_at: int | None) -> None:
     """It is full so often and then opened, or refused for another reason; told to stop while it is tried, perhaps."""
-    said: list[str] = []
+    said: list[SwellError] = []
     tries = 0
 
     async def wait() -> int | None:
@@ -50,4 +50,4 @@ def test_only_lack_of_space_waits_and_is_said_once(full: int, then: Exception | 
     else:
         assert asyncio.run(wait()) == (None if given_up else full + 1)
     assert tries == (stop_at if given_up else full + 1)
-    assert said == ([FULL.message] if full else [])
+    assert said == ([FULL] if full else [])

@@ -72,6 +72,7 @@ def test_control_that_starts_anew_waits_for_room(
             warm = OneCall(idle, 0.0, book)
             warm.join()
             assert warm.answer is not None, warm.failure
+            assert "There is no space left to write" in refusal(idle, "ps")
         filler.unlink()
         wait_for(server, "the control goes on")
         idle.run("deploy", program)

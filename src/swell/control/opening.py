@@ -15,27 +15,27 @@ T = TypeVar("T")
 
 async def once_there_is_room(
     do: Callable[[], T],
-    say: Callable[[str], None],
+    waits: Callable[[SwellError], None],
     stopped: Callable[[], Coroutine[Any, Any, None]],
     look_s: float = LOOK_S,
 ) -> T | None:
     """What `do` returns, as soon as it is not refused for lack of space; None where it was `stopped` before.
 
-    That it waits is said once, in the words of the refusal. Raises what else `do` raises: waiting mends none of it.
+    That it `waits` is told once, with the refusal. Raises what else `do` raises: waiting mends none of it.
     """
-    told = asyncio.create_task(stopped())
-    waits = False
+    over = asyncio.create_task(stopped())
+    told = False
     try:
-        while not told.done():
+        while not over.done():
             try:
                 return do()
             except SwellError as error:
                 if error.code != "state_full":
                     raise
-                if not waits:
-                    waits = True
-                    say(error.message)
-            await asyncio.wait([told], timeout=look_s)
+                if not told:
+                    told = True
+                    waits(error)
+            await asyncio.wait([over], timeout=look_s)
         return None
     finally:
-        told.cancel()
+        over.cancel()
