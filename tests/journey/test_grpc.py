@@ -270,4 +270,4 @@ def test_without_its_packages_it_says_which(tmp_path: Path) -> None:
         words = ["swell", "up", "--grpc-port", "0"]
         done = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=100)
     assert done.returncode != 0
-    assert "pip install 'swell[grpc]'" in done.stderr
+    assert "pip install 'PATH-TO-THE-CLONE-OF-SWELL[grpc]'" in done.stderr, "an index has none of that name"

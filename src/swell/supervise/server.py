@@ -149,7 +149,9 @@ def _reserve_grpc(settings: Mapping[str, Any]) -> Iterator[int | None]:
         except ModuleNotFoundError:
             found = None
         if found is None:
-            words = "gRPC needs packages that are not here: `pip install 'swell[grpc]'`, or leave out --grpc-port."
+            # Swell is on no index: it is installed from its clone.
+            how = "`pip install 'PATH-TO-THE-CLONE-OF-SWELL[grpc]'`"
+            words = f"gRPC needs packages that are not here: {how}, or leave out --grpc-port."
             raise SwellError("no_grpc", words)
     with reserve_tcp(settings["host"], settings["grpc_port"]) as reserved:
         yield reserved.getsockname()[1]
