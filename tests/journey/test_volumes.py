@@ -242,6 +242,9 @@ def test_a_quota_is_kept_and_nothing_half_done(shelf: PrivateSwell) -> None:
     assert list(files(shelf)) == ["a", "b"]
     call(shelf, "one", ["write", "d", ""], ["write", "e", ""])
     assert "4 files, and may have 3" in refused(shelf, "one", ["commit"])
+    assert "already" not in shelf.run("volume", "quota", "data", "--bytes-max", "950")
+    for less in (("--bytes-max", "10"), ("--bytes-max", "1000", "--files-max", "1")):
+        assert "and 2 files already" in shelf.run("volume", "quota", "data", *less)
 
 
 def test_a_sandbox_has_them_as_nobody(shelf: PrivateSwell) -> None:

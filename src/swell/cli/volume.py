@@ -252,6 +252,9 @@ def quota(name: str, bytes_max: str | None, files_max: int | None, namespace: st
         raise click.UsageError("Give --bytes-max SIZE or --files-max N.")
     row = connect(home, namespace).alter(name, None, bytes_of(bytes_max), files_max)
     click.echo(f"{name} may hold {size(row.bytes_max)} and {row.files_max} files.")
+    if row.size_bytes > row.bytes_max or row.files > row.files_max:
+        held = f"{size(row.size_bytes)} and {row.files} files"
+        click.echo(f"It holds {held} already: they stay, and nothing can be added before there is less.")
 
 
 @volume.command(short_help="Delete a volume and all that is in it.")
