@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import os
 import signal
 import socket
@@ -33,10 +34,11 @@ from swell.wire.settings import Settings
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from swell.api.port import ControlPort, KvPort, SecretsPort, VolumesPort
+    from swell.api.port import CallsPort, ControlPort, KvPort, SecretsPort, VolumesPort
+    from swell.control.calls import CallKeeper
     from swell.control.deploying import Deployer
     from swell.control.keys import KeyRing
-    from swell.control.kv import KvKeeper
+    from swell.control.link import ControlLink
     from swell.control.loop import Loop
     from swell.control.owners import Owners
     from swell.control.queries import Queries
@@ -50,12 +52,6 @@ if TYPE_CHECKING:
     from swell.wire.api import LimitRow
 
 log = logging.getLogger("swell")
-
-VARIANTS_LOOK_S = 60.0
-"""How often it is looked for variants of workloads that nobody uses."""
-
-BLOBS_KEPT_S = 3600.0
-"""Source that no app names is kept this long after it was put or asked for: a deploy may be about to name it."""
 
 
 class SystemClock:
@@ -74,6 +70,8 @@ class SystemClock:
 
 async def control(settings: Settings, link_socket: socket.socket, api_socket: socket.socket, up: Up) -> None:
     """The loop, the store and the control API, until `up` says stop."""
+    from swell.control.call_desk import CallDesk
+    from swell.control.chores import chores
     from swell.control.deploying import Deployer
     from swell.control.kv import KvKeeper
     from swell.control.link import ControlLink
@@ -105,6 +103,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     secrets = SecretKeeper(store.secrets, MasterKeySealer(paths.master_key), reactor.world, clock, loop.take)
     volumes = volume_keeper(settings, store, reactor.world, clock)
     link = loop.link = ControlLink(epoch, loop, engine.hear, secrets, volumes)
+    loop.queue = link.queue = calls = call_keeper(store, clock, loop, link)
     loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy))
     await link.serve(link_socket)
     engines = {each.name: each.capabilities for each in (LocalEngine,)}
@@ -126,13 +125,39 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     owners = Owners()
     port = Control(deployer, queries, key_ring(store, clock, loop), owners, settings)
     kv = KvKeeper(store, clock)
-    api = control_api(settings, port, blobs, secrets, volumes, kv, keys)
-    await serve_until_stopped(api, api_socket, chores(deployer, blobs, secrets, volumes, kv, owners, clock), up)
+    api = control_api(settings, port, blobs, secrets, volumes, kv, CallDesk(calls, store.call_records), keys)
+    await serve_until_stopped(api, api_socket, chores(deployer, blobs, secrets, volumes, kv, calls, owners, clock), up)
     await link.close()
+    close(store)
+
+
+def close(store: Store) -> None:
+    """Write what waits; what cannot be written any more is said."""
     try:
         store.close()
     except SwellError as error:
         log.error("%s", error.message)
+
+
+def call_keeper(store: Store, clock: Clock, loop: Loop, link: ControlLink) -> CallKeeper:
+    """The durable queue, between the loop and the runners."""
+    from swell.control.calls import CallKeeper
+    from swell.control.demand import QUEUE
+
+    world, book = loop.reactor.world, loop.reactor.book
+    keeper = CallKeeper(
+        store,
+        clock,
+        world,
+        loop.reactor.keeper,
+        loop.epoch,
+        send=link.send,
+        reachable=link.takes_calls,
+        told=lambda levels: loop.heard_demand(QUEUE, levels, math.inf),
+        others=lambda pool: book.elsewhere(pool, QUEUE),
+    )
+    loop.variants.queued = keeper.has
+    return keeper
 
 
 def volume_keeper(settings: Settings, store: Store, world: World, clock: Clock) -> VolumeKeeper:
@@ -220,6 +245,7 @@ def control_api(
     secrets: SecretsPort,
     volumes: VolumesPort,
     kv: KvPort,
+    calls: CallsPort,
     keys: Keys,
 ) -> ASGIApp:
     """What answers `/api`."""
@@ -234,6 +260,7 @@ def control_api(
         secrets,
         volumes,
         kv,
+        calls,
         key=keys.api,
         call_key=keys.call,
         version=version("swell"),
@@ -262,6 +289,8 @@ async def serve_until_stopped(
         task.cancel()
     over.set()
     await serving
+    # What the disk was given is told to who waits for it.
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def serve_api(api: ASGIApp, listener: socket.socket, over: asyncio.Event) -> None:
@@ -286,79 +315,6 @@ async def serve_api(api: ASGIApp, listener: socket.socket, over: asyncio.Event) 
         api, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=1
     )
     await Server(config).serve([listener])
-
-
-def chores(
-    deployer: Deployer,
-    blobs: Blobs,
-    secrets: SecretKeeper,
-    volumes: VolumeKeeper,
-    kv: KvKeeper,
-    owners: Owners,
-    clock: Clock,
-) -> Iterator[Coroutine[None, None, None]]:
-    """What control does again and again beside the loop."""
-    from swell.control.owners import OWNER_LOOK_S
-
-    yield every(OWNER_LOOK_S, partial(end_orphans, owners, deployer, volumes, kv))
-    yield every(BLOBS_KEPT_S, partial(sweep_blobs, deployer, blobs, clock))
-    yield every(BLOBS_KEPT_S, partial(sweep_secrets, deployer, secrets, clock))
-    variants = deployer.variants
-    yield every(max(min(VARIANTS_LOOK_S, variants.keep_s / 2), 0.1), variants.sweep)
-    yield every(BLOBS_KEPT_S, partial(sweep_volumes, volumes, clock))
-
-
-async def every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
-    """Now, and again and again; what goes wrong once is logged and does not end it."""
-    while True:
-        try:
-            await do()
-        except SwellError as error:
-            log.error("%s", error.message)
-        except Exception:
-            log.exception("a periodic task failed")
-        await asyncio.sleep(seconds)
-
-
-async def end_orphans(owners: Owners, deployer: Deployer, volumes: VolumeKeeper, kv: KvKeeper) -> None:
-    """Stop the apps, and delete what they had, of programs (a `swell run`) that ended without doing so: killed, say."""
-    apps, files, shared = deployer.owned(), volumes.owned(), kv.owned()
-    whose = (*(each.owner for each in apps), *(each.owner for each in files), *(each.owner for each in shared))
-    gone = owners.ended(owner for owner in whose if owner is not None)
-    for app in apps:
-        if app.owner in gone:
-            log.info("%s is stopped: the program it belonged to has ended, or is silent", app.key)
-            with suppress(SwellError):
-                await deployer.stop_app(app.namespace, app.name)
-    for volume in files:
-        if volume.owner in gone:
-            with suppress(SwellError):
-                await volumes.delete(volume.namespace, volume.name, force=True)
-    for each in shared:
-        if each.owner in gone:
-            with suppress(SwellError):
-                await kv.delete(*each.key)
-
-
-async def sweep_blobs(deployer: Deployer, blobs: Blobs, clock: Clock) -> None:
-    """Remove source that no app has any more."""
-    removed = blobs.sweep(await deployer.bundles(), clock.now() - BLOBS_KEPT_S)
-    if removed:
-        log.info("%d bundles of source that no app has were removed", removed)
-
-
-async def sweep_secrets(deployer: Deployer, secrets: SecretKeeper, clock: Clock) -> None:
-    """Remove values that programs brought along for apps that are not any more."""
-    removed = await secrets.forget_unused(await deployer.secrets(), clock.now() - BLOBS_KEPT_S)
-    if removed:
-        log.info("%d secrets of apps that are not any more were removed", removed)
-
-
-async def sweep_volumes(volumes: VolumeKeeper, clock: Clock) -> None:
-    """Remove what no volume has any more."""
-    removed = await volumes.sweep(clock.now() - BLOBS_KEPT_S)
-    if removed:
-        log.info("%d contents of files that no volume has any more were removed", removed)
 
 
 async def gateway(settings: Settings, index: int, listener: socket.socket, up: Up) -> None:

@@ -18,6 +18,7 @@ from swell.api.app import make_api
 from swell.control.kv import KvKeeper
 from swell.control.secrets import SecretKeeper
 from swell.control.volumes import VolumeKeeper
+from swell.model.call import Body, State
 from swell.model.volume import Quota
 from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
 from swell.model.world import World
@@ -27,6 +28,7 @@ from swell.store.memory import MemoryStore
 from swell.store.sealing import MasterKeySealer
 from swell.store.volumes import VolumeFolder
 from swell.wire.api import Deploy, DeployLine
+from swell.wire.call_rows import CallRow
 
 KEY = "sk-" + "a" * 64
 CALL_KEY = "sk-" + "c" * 64
@@ -36,6 +38,38 @@ WAIT_S = 60.0
 class Now:
     def now(self) -> float:
         return time.time()
+
+
+class Calls:
+    """Queued calls, kept in a dictionary."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, CallRow] = {}
+        self.bodies: dict[str, Body] = {}
+        self.asked: list[tuple[Any, ...]] = []
+
+    async def app_of(self, id: str) -> tuple[str, str] | None:
+        row = self.kept.get(id)
+        return (row.namespace, row.app) if row is not None else None
+
+    async def row(self, id: str, wait_s: float = 0.0) -> CallRow | None:
+        self.asked.append((id, wait_s))
+        return self.kept.get(id)
+
+    async def rows(self, namespace: str, app: str, state: State | None, most: int, before: str) -> list[CallRow]:
+        self.asked.append((namespace, app, state, most, before))
+        return list(self.kept.values())
+
+    async def result(self, id: str) -> Body | None:
+        return self.bodies.get(id)
+
+    async def cancel(self, id: str, by: str) -> CallRow | None:
+        self.asked.append(("cancel", id, by))
+        return self.kept.get(id)
+
+    async def retry(self, id: str) -> CallRow | None:
+        self.asked.append(("retry", id))
+        return self.kept.get(id)
 
 
 class Server:
@@ -52,6 +86,7 @@ class Server:
         files = VolumeFolder(folder / "volumes")
         self.volumes = VolumeKeeper(MemoryStore().volumes, files, self.world, Now(), quota)
         self.kv = KvKeeper(MemoryStore(), Now())
+        self.calls = Calls()
         api = make_api(
             self.desk,
             self.blobs,
@@ -59,6 +94,7 @@ class Server:
             self.secrets,
             self.volumes,
             self.kv,
+            self.calls,
             key=KEY,
             call_key=CALL_KEY,
             version="1.2.3",

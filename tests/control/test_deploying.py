@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 import pytest
 
+from swell.control.chores import sweep_blobs
 from swell.control.deploying import Deployer
 from swell.control.loop import Loop
 from swell.control.reactor import Reactor
@@ -33,7 +34,7 @@ from swell.model.tensors import Tensor, Tensors
 from swell.model.traffic import ByTag, Traffic
 from swell.model.workload import App, Entry, Environment, Method, Owner, Revision, Scaling, Web, Workload
 from swell.model.world import World
-from swell.serve import SystemClock, sweep_blobs
+from swell.serve import SystemClock
 from swell.store import sqlite
 from swell.store.blobs import BlobFolder
 from swell.store.memory import MemoryStore

@@ -1,8 +1,9 @@
 """What happens to the durable queue? Calls are accepted, handed out, heard of and recorded, round by round.
 
 A round is one write of the store, made in a thread: all that came since the last one (new calls, ends, cancels), and
-leases for the replicas that have room. So what is asked for at once shares one sync, and a call may be accepted and handed
-out in the same. What is decided, by `decide.granting` and `decide.calls`, is decided on the loop between two rounds.
+leases for the replicas that have room. So what is asked for at once shares one sync, and a call may be accepted and
+handed out in the same. What is decided, by `decide.granting` and `decide.calls`, is decided on the loop between two
+rounds.
 """
 
 from __future__ import annotations
@@ -14,79 +15,40 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
+from swell.control.accepting import queued
+from swell.control.call_waits import CallWaits
+from swell.control.hands import Hand, Hands
 from swell.control.leases import Leases
+from swell.control.rounds import Asked, New, Round, Told, Written, write
 from swell.control.table import TableKeeper
+from swell.control.wants import Wants
 from swell.decide.calls import End, after
-from swell.decide.granting import Taker, grants, hand, slots_wanted
-from swell.model.call import (
-    Call,
-    CallError,
-    Cancel,
-    Change,
-    Depth,
-    Done,
-    Outcome,
-    Retry,
-    Work,
-    call_id,
-    fencing_token,
-)
+from swell.model.call import Call, CallError, Cancel, Change, Done, Outcome, Retry, Work, call_id
 from swell.model.errors import SwellError
 from swell.model.ports import Clock, Store
+from swell.model.workload import workload_of
 from swell.model.world import World
-from swell.wire.calls import CallEnd, EndedHeard, Grant, Granted, Lease, NewCall, Resume, Revoke
+from swell.wire.calls import CallEnd, Down, EndedHeard, Grant, Granted, Lease, NewCall, Resume, Revoke
 from swell.wire.link import Level
 
 log = logging.getLogger("swell.control")
 
-Down = Grant | Revoke | Resume | EndedHeard
 T = TypeVar("T")
 
 BATCH = 1000
 """New calls, and ends, that one round takes in at most."""
-DUE_MAX = 10_000
-"""Calls that are due are counted up to here."""
+BATCH_BYTES = 32 * 1024 * 1024
+"""And bytes of inputs, or results: about so many."""
+WAITING_BYTES_MAX = 64 * 1024 * 1024
+"""Inputs of new calls that may wait to be written; further ones are refused."""
 AGAIN_S = 1.0
 """A round that failed is made anew after this long."""
-SWEEP_S = 60.0
-MEMORY = 0.2
-"""Share of the newest call in what is taken for the usual time of a workload's calls."""
-
-
-class _Hand(NamedTuple):
-    """Calls that a replica is to get."""
-
-    workload: str
-    pool: str
-    replica: str
-    most: int
-    token: int
-
-
-class _Round(NamedTuple):
-    """What one write has in it, and who waits for it."""
-
-    news: list[tuple[Work, asyncio.Future[str]]]
-    ends: list[tuple[CallEnd, str]]
-    """And the node whose runner told."""
-    outcomes: list[Outcome]
-    """Of those ends, one each."""
-    changes: list[tuple[Change, asyncio.Future[Call | None] | None]]
-    hands: list[_Hand]
-    looked: list[str]
-    """Workloads whose queue may be otherwise after it."""
-
-
-class _Written(NamedTuple):
-    """What the store answered."""
-
-    ids: Sequence[str]
-    recorded: Sequence[bool]
-    changed: Sequence[Call | None]
-    leased: list[Sequence[Work]]
-    depths: list[Depth]
+LOOK_S = 1.0
+"""How often it is looked for leases that nobody renewed, while there are any."""
+SWEEP_MAX = 1000
+"""Calls that one write forgets at most."""
 
 
 class CallKeeper:
@@ -100,254 +62,337 @@ class CallKeeper:
         rows: TableKeeper,
         epoch: int,
         send: Callable[[str, Down], bool],
+        reachable: Callable[[str], bool],
         told: Callable[[Sequence[Level]], None],
         others: Callable[[str], Iterable[tuple[str, int]]],
     ) -> None:
-        """`send` to the runner of a node, False where it is not connected. `told` takes what the queue wants of pools.
-        `others`: inputs in flight at the replicas of a pool that are no queued calls."""
+        """`send` to the runner of a node, False where it is not connected; `reachable`: it takes calls now. `told`
+        takes what the queue wants of pools. `others`: inputs in flight at the replicas of a pool that are no queued
+        calls."""
         self.leases = Leases()
+        self.hands = Hands(world, rows, self.leases, epoch, others, reachable)
+        self.wants = Wants(world, rows, self.leases, self.hands, clock.now, told)
         self._store = store
         self._clock = clock
         self._world = world
         self._rows = rows
         self._epoch = epoch
         self._send = send
-        self._told = told
-        self._others = others
         self._thread = ThreadPoolExecutor(1, "calls")
         self._stir = asyncio.Event()
-        self._news: list[tuple[Work, asyncio.Future[str]]] = []
-        self._ends: list[tuple[CallEnd, str]] = []
-        self._changes: list[tuple[Change, asyncio.Future[Call | None] | None]] = []
+        self._news: list[New] = []
+        self._news_bytes = 0
+        self._told: dict[Lease, Told] = {}
+        """Ends that are not written, one of each hand-out."""
+        self._changes: list[Asked] = []
         self._look: dict[str, None] = {}
         """Workloads to be looked at in the next round."""
-        self._unseen: set[str] = set()
-        """Of these it is not known how many calls are due."""
-        self._due: dict[str, int] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        """When the next call of a workload becomes due."""
-        self._tokens = 0
-        self._run_s: dict[str, float] = {}
-        """How long a workload's calls usually take."""
-        self._begun_at: dict[str, float] = {}
-        """When calls of a workload of which that is not known were first handed out."""
-        self._spent: set[str] = set()
-        """Replicas that take one input in their life, and had it."""
-        self._levels: dict[str, Level] = {}
-        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._standing = False
+        """What an earlier incarnation left is known."""
+        self._strange: set[str] = set()
+        """Replicas with calls of which this incarnation has not heard yet."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._waits = CallWaits()
 
     # -- what is asked -----------------------------------------------------------------------
 
     async def accept(self, new: NewCall) -> str:
         """The id of the call, once it is on disk. Raises SwellError."""
-        return await self._asked(self._news, Work(self._call(new), new.input))
+        now = self._clock.now()
+        route = self._rows.routes.get(new.workload)
+        revision = self._world.revision(route.pool) if route is not None else None
+        call = queued(new, route, revision, now, call_id(int(now * 1000), os.urandom(10)))
+        size = len(new.input.data)
+        if self._news_bytes + size > WAITING_BYTES_MAX:
+            words = "More calls come in than the disk takes: try again in a moment."
+            raise SwellError("busy", words, status=503)
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._news.append(New(Work(call, new.input), future))
+        self._news_bytes += size
+        self._wake()
+        return await future
 
     async def cancel(self, id: str, why: CallError) -> Call | None:
         """The call after it; None where it has ended, or is not known."""
-        return await self._asked(self._changes, Cancel(id, self._clock.now(), why))
+        return await self._change(Cancel(id, self._clock.now(), why))
 
     async def retry(self, id: str) -> Call | None:
         """A dead letter goes back into the queue; None where it is none."""
-        return await self._asked(self._changes, Retry(id, self._clock.now()))
+        return await self._change(Retry(id, self._clock.now()))
 
     async def ended(self, id: str, wait_s: float) -> Call | None:
         """The call, once it has ended or so much time has passed."""
-        event = asyncio.Event()
-        self._waiting[id].add(event)
-        try:
-            loop = asyncio.get_running_loop()
-            ends = loop.time() + wait_s
-            while True:
-                event.clear()
-                call = await asyncio.to_thread(self._store.call_records.get, id)
-                left_s = ends - loop.time()
-                if call is None or call.ended_at is not None or left_s <= 0:
-                    return call
-                try:
-                    async with asyncio.timeout(left_s):
-                        await event.wait()
-                except TimeoutError:
-                    continue
-        finally:
-            self._waiting[id].discard(event)
-            if not self._waiting[id]:
-                del self._waiting[id]
+        return await self._waits.until_ended(id, wait_s, lambda: asyncio.to_thread(self._store.call_records.get, id))
+
+    async def sweep(self) -> None:
+        """Forget calls that have expired."""
+        loop = asyncio.get_running_loop()
+        forgotten = SWEEP_MAX
+        while forgotten == SWEEP_MAX:
+            swept = await loop.run_in_executor(self._thread, self._store.calls.sweep, self._clock.now(), SWEEP_MAX)
+            forgotten = len(swept)
+
+    def has(self, workload: str) -> bool:
+        """Does anything of it wait, or is anything with a replica? As long as that is not known, too."""
+        return (
+            not self._standing
+            or self.hands.has(workload)
+            or any(
+                call.workload == workload for replica in self.leases.replicas() for call in self.leases.at(replica)[:1]
+            )
+        )
 
     # -- what is heard -----------------------------------------------------------------------
 
     def heard_ends(self, node: str, ends: Iterable[CallEnd]) -> None:
         """A runner says what came of calls."""
-        self._ends += [(end, node) for end in ends]
-        self._stir.set()
+        for end in ends:
+            lease = (end.id, end.token)
+            before = self._told.get(lease)
+            # A result is worth more than an error, and what a runner says than what control takes for lost.
+            if before is None or (before.end.code and (node or not before.node)):
+                self._told[lease] = Told(end, node)
+        self._wake()
 
-    def heard_holding(self, leases: Iterable[Lease]) -> None:
+    def heard_holding(self, node: str, leases: Iterable[Lease]) -> None:
         """A runner has these."""
-        self.leases.renew(leases, self._clock.now())
+        unknown = self.leases.renew(leases, self._clock.now())
+        if unknown and self._standing:
+            self._send(node, Revoke(tuple(unknown)))
 
     def welcomed(self, node: str) -> None:
-        """A runner connected: does it have what it was given?"""
+        """A runner connected and said what runs. Has it what it was given? And it takes calls again."""
+        if not self._standing:
+            return
+        self._strange.difference_update(self._world.replicas)
+        alone = len(self._world.nodes) == 1
         held = [
             (replica, tuple((call.id, call.token) for call in self.leases.at(replica)))
             for replica in self.leases.replicas()
-            if self._node(replica) == node
+            if self._node(replica) == node or (alone and replica in self._strange)
         ]
         if held:
             self._send(node, Resume(self._epoch, tuple(held)))
+        self.roomy()
 
-    def gone(self, replica: str) -> None:
-        """The replica has ended, and all that it was given with it."""
-        self._spent.discard(replica)
-        self._lose(self.leases.at(replica), "replica_died", "Its replica ended while it had the call.")
+    def roomy(self) -> None:
+        """A runner takes calls again."""
+        self._look_at(self.hands.due)
 
-    def changed(self, pools: Iterable[str]) -> None:
-        """Replicas or routes of these pools are not as they were: there may be room."""
-        for key in {pool.rpartition("@")[0] for pool in pools}:
-            if self._due.get(key) or key in self._unseen:
-                self._look[key] = None
-                self._stir.set()
+    def changed(self, pools: Iterable[str], workloads: Iterable[str] = ()) -> None:
+        """Replicas of these pools, their loads, or the routes of these workloads are not as they were."""
+        pools = tuple(pools)
+        if not (self.hands.busy or self.wants.levels):
+            return
+        named = {*workloads, *map(workload_of, pools)}
+        mine = [workload for workload in named if self.hands.has(workload)]
+        self._look_at(mine)
+        self.wants.changed(mine, [pool for pool in pools if pool in self.wants.levels])
+
+    def gone(self) -> None:
+        """Some replicas are. What their runners do not tell soon is lost with them."""
+        now, there = self._clock.now(), self._world.replicas
+        self._strange.difference_update(there)
+        for replica in list(self.leases.replicas()):
+            if replica not in there and replica not in self._strange:
+                self.leases.gone(replica, now)
+                self.hands.gone(replica)
+        self._arm()
+
+    def tick(self) -> None:
+        """What only time brings: calls become due, leases expire."""
+        now = self._clock.now()
+        self._timer = None
+        self._look_at(self.hands.rang(now))
+        self._look_at(self.hands.due)
+        lost = self.leases.expired(now)
+        self._lose((call for call, gone in lost if gone), "replica_died", "Its replica ended while it had the call.")
+        silent = (call for call, gone in lost if not gone)
+        self._lose(silent, "lease_expired", "Nothing was heard of its replica for too long.")
+        # How long they take is worth more slots the longer they do.
+        self.wants.changed(self.hands.due)
+        self._arm()
 
     # -- rounds ------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until it is cancelled."""
-        await self._stand_up()
-        while True:
-            await self._stir.wait()
-            self._stir.clear()
-            collected = self._collect(self._clock.now())
-            try:
-                written = await asyncio.get_running_loop().run_in_executor(
-                    self._thread, self._write, collected, self._clock.now()
-                )
-            except Exception as error:
-                self._not_written(collected, error)
-                await asyncio.sleep(AGAIN_S)
-                self._stir.set()
-            else:
-                self._deliver(collected, written, self._clock.now())
+        """Until it is cancelled; what is being written then is told still."""
+        try:
+            if not await self._stand_up():
+                await self._begin_anew()
+            while True:
+                await self._stir.wait()
+                self._stir.clear()
+                try:
+                    await self._round()
+                except Exception:
+                    log.exception("a round of the queue of calls failed; what it left is looked for")
+                    await self._begin_anew()
+        finally:
+            self._close()
 
-    async def _stand_up(self) -> None:
-        """Go on with what an earlier incarnation left."""
-        standing = await asyncio.to_thread(self._store.calls.standing)
+    async def _begin_anew(self) -> None:
+        """In a while, with what the store has then."""
+        while True:
+            await asyncio.sleep(AGAIN_S)
+            if await self._stand_up():
+                break
+        self._wake()
+
+    async def _stand_up(self) -> bool:
+        """Go on with what an earlier incarnation left, or what a round that failed may have left."""
+        try:
+            standing = await asyncio.get_running_loop().run_in_executor(self._thread, self._store.calls.standing)
+        except SwellError as error:
+            log.error("the queue of calls cannot be read: %s", error.message)
+            return False
         now = self._clock.now()
         for call in standing.leased:
-            self.leases.take(call, self._pool(call.replica), now)
-        for workload in standing.queued:
-            self._unseen.add(workload)
-            self._look[workload] = None
-        self._stir.set()
+            if self.leases.get(call.id, call.token) is None:
+                self.leases.take(call, now)
+                if call.token >> 40 == self._epoch:
+                    # It was never sent.
+                    self._lose((call,), "drained", "It was not sent to its replica.")
+                elif call.replica not in self._world.replicas:
+                    self._strange.add(call.replica)
+        self._standing = True
+        self.hands.unseen.update(standing.queued)
+        self._look_at(standing.queued)
+        for node in self._world.nodes:
+            self.welcomed(node)
+        self._arm()
+        return True
 
-    def _collect(self, now: float) -> _Round:
+    async def _round(self) -> None:
+        now = self._clock.now()
+        made = self._collect(now)
+        if not (made.writes or made.hands or any(each in self.hands.unseen for each in made.looked)):
+            # Nothing is otherwise than it was known to be.
+            return
+        writing = asyncio.get_running_loop().run_in_executor(self._thread, write, self._store, made, now)
+        try:
+            written = await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait({writing})
+            if writing.exception() is None:
+                self._deliver(made, writing.result(), self._clock.now())
+            raise
+        except Exception as error:
+            self._not_written(made, error)
+            await self._begin_anew()
+        else:
+            self._deliver(made, written, self._clock.now())
+
+    def _collect(self, now: float) -> Round:
         """All that came since the last round, and who is to get what."""
-        news, self._news = self._news[:BATCH], self._news[BATCH:]
-        heard, self._ends = self._ends[:BATCH], self._ends[BATCH:]
+        news = self._take_news()
+        told: list[Told] = []
+        outcomes: list[Outcome] = []
         changes, self._changes = self._changes, []
         looked, self._look = self._look, {}
-        if self._news or self._ends:
-            self._stir.set()
-        ends, outcomes = [], []
-        for end, node in heard:
-            call = self.leases.get(end.id, end.token)
+        fenced: defaultdict[str, list[Lease]] = defaultdict(list)
+        ending: Counter[str] = Counter()
+        size = 0
+        while self._told and len(told) < BATCH and size < BATCH_BYTES:
+            lease = next(iter(self._told))
+            each = self._told.pop(lease)
+            call = self.leases.get(*lease)
             if call is None:
-                self._send(node, EndedHeard(((end.id, end.token),)))
+                fenced[each.node].append(lease)
                 continue
+            size += len(each.end.body.data)
+            told.append(each)
             looked[call.workload] = None
-            outcome = self._outcome(call, end, now)
+            ending[call.replica] += 1
+            outcome = self._outcome(call, each.end, now)
             if isinstance(outcome, Cancel):
-                changes.append((outcome, None))
-                continue
-            ends.append((end, node))
-            outcomes.append(outcome)
-        coming = Counter(work.call.workload for work, _ in news if work.call.due_at <= now)
-        looked |= dict.fromkeys(work.call.workload for work, _ in news)
-        ending = Counter(end.replica for end, _ in ends)
-        hands = [each for workload in looked for each in self._hands(workload, coming[workload], ending)]
-        return _Round(news, ends, outcomes, changes, hands, list(looked))
+                changes.append(Asked(outcome, None))
+            else:
+                outcomes.append(outcome)
+        if self._news or self._told:
+            self._wake()
+        self._heard(fenced)
+        looked |= dict.fromkeys(new.work.call.workload for new in news)
+        coming = Counter(new.work.call.workload for new in news if new.work.call.due_at <= now)
+        hands = [hand for workload in looked for hand in self.hands.make(workload, coming[workload], ending)]
+        return Round(news, told, outcomes, changes, hands, list(looked))
 
-    def _write(self, collected: _Round, now: float) -> _Written:
-        """In the thread."""
-        calls = self._store.calls
-        changes = [change for change, _ in collected.changes]
+    def _take_news(self) -> list[New]:
+        size = taken = 0
+        for new in self._news[:BATCH]:
+            if size >= BATCH_BYTES:
+                break
+            size += len(new.work.input.data)
+            taken += 1
+        news, self._news = self._news[:taken], self._news[taken:]
+        self._news_bytes -= size
+        return news
 
-        def lease() -> list[Sequence[Work]]:
-            return [calls.lease(each.workload, each.most, now, each.token, each.replica) for each in collected.hands]
+    def _outcome(self, call: Call, end: CallEnd, now: float) -> Outcome | Cancel:
+        self.hands.ended(call, end)
+        if not end.code:
+            return Done(end.id, end.token, now, end.body, end.cpu_us, end.run_us)
+        told = End(end.code, end.message, end.body.data, end.body.content_type, end.cpu_us, end.run_us)
+        return after(call, told, now, random.random())
 
-        if collected.news or collected.outcomes or changes:
-            with self._store.transaction():
-                ids = calls.add([work for work, _ in collected.news])
-                recorded = calls.finish(collected.outcomes)
-                changed = calls.change(changes)
-                leased = lease()
+    def _not_written(self, made: Round, error: Exception) -> None:
+        """Nothing of it is on disk, but for leases. Who asks is told; what was heard is kept for the next round."""
+        if isinstance(error, SwellError):
+            log.error("the queue of calls cannot be written: %s", error.message)
         else:
-            ids, recorded, changed, leased = [], [], [], lease()
-        return _Written(
-            ids, recorded, changed, leased, [calls.depth(workload, now, DUE_MAX) for workload in collected.looked]
-        )
-
-    def _not_written(self, collected: _Round, error: Exception) -> None:
-        """Nothing of it is on disk. Who asks is told; what was heard is heard again."""
-        log.error("the queue of calls cannot be written: %s", error)
-        for _, future in (*collected.news, *collected.changes):
+            log.error("a round of the queue of calls failed", exc_info=error)
+            error = SwellError("internal", "The server made a mistake; its log says which.", status=500)
+        for future in (*(new.id for new in made.news), *(asked.call for asked in made.changes)):
             if future is not None and not future.done():
                 future.set_exception(error)
-        self._ends[:0] = collected.ends
-        self._look |= dict.fromkeys(collected.looked)
+        for each in made.told:
+            self._told.setdefault((each.end.id, each.end.token), each)
+        self._look |= dict.fromkeys(made.looked)
+        self.hands.unseen.update(made.looked)
 
-    def _deliver(self, collected: _Round, written: _Written, now: float) -> None:
+    def _deliver(self, made: Round, written: Written, now: float) -> None:
         """It is written: everybody is told."""
-        for (_, asked), id in zip(collected.news, written.ids, strict=True):
-            _answer(asked, id)
+        for new, id in zip(made.news, written.ids, strict=True):
+            _answer(new.id, id)
+            self.hands.saw_input(new.work.call.workload, len(new.work.input.data))
         heard: defaultdict[str, list[Lease]] = defaultdict(list)
-        touched: set[str] = set()
-        for end, node in collected.ends:
+        pools: dict[str, None] = {}
+        for end, node in made.told:
             heard[node].append((end.id, end.token))
-            self._over(end.id, end.token, touched)
-        for (_, changing), call in zip(collected.changes, written.changed, strict=True):
+            self._over(end.id, end.token, pools)
+        for asked, call in zip(made.changes, written.changed, strict=True):
             if call is not None:
-                self._changed(call, touched)
-            if changing is not None:
-                _answer(changing, call)
-        for node, leases in heard.items():
-            self._send(node, EndedHeard(tuple(leases)))
-        for each, works in zip(collected.hands, written.leased, strict=True):
-            self._grant(each, works, now)
-            touched.add(each.pool)
-        for workload, depth in zip(collected.looked, written.depths, strict=True):
-            self._see(workload, depth, now)
-        self._tell(collected.looked, touched, now)
+                self._take_change(call, pools)
+            if asked.call is not None:
+                _answer(asked.call, call)
+        self._heard(heard)
+        for hand, works in zip(made.hands, written.leased, strict=True):
+            self._grant(hand, works, now)
+            pools[hand.pool] = None
+        served = {hand.workload for hand, works in zip(made.hands, written.leased, strict=True) if works}
+        asked_for = {hand.workload for hand in made.hands}
+        for workload, depth in zip(made.looked, written.depths, strict=True):
+            if depth is None:
+                self.hands.unseen.add(workload)
+                continue
+            self.hands.see(workload, depth)
+            # Where a hand-out came back empty there is nothing, whatever was counted: not again at once.
+            if (workload in served or workload not in asked_for) and self.hands.any(workload):
+                self._look_at((workload,))
+        self.wants.changed(made.looked, pools)
+        self._arm()
 
     # -- handing out -------------------------------------------------------------------------
 
-    def _hands(self, workload: str, coming: int, ending: Counter[str]) -> Iterable[_Hand]:
-        """Who is to get calls of this workload. `coming` are added just before, `ending` is over by then."""
-        due = DUE_MAX if workload in self._unseen else self._due.get(workload, 0) + coming
-        route = self._rows.routes.get(workload)
-        pool = self._rows.pools.get(route.pool) if route is not None else None
-        if not due or pool is None:
-            return
-        leased = self.leases.by_replica(pool.pool)
-        others = dict(self._others(pool.pool))
-        takers = [
-            Taker(one.replica, leased.get(one.replica, 0) - ending[one.replica], others.get(one.replica, 0))
-            for one in pool.replicas
-            if one.replica not in self._spent
-        ]
-        kept = 0 if pool.single_use else hand(pool.max_inputs, self._run_s.get(workload))
-        for replica, most in grants(due, takers, pool.max_inputs, kept).items():
-            self._tokens += 1
-            yield _Hand(workload, pool.pool, replica, most, fencing_token(self._epoch, self._tokens))
-
-    def _grant(self, to: _Hand, works: Sequence[Work], now: float) -> None:
+    def _grant(self, to: Hand, works: Sequence[Work], now: float) -> None:
         """These were leased for a replica: on their way, or back where it went away meanwhile."""
         if not works:
             return
-        self._begun_at.setdefault(to.workload, now)
-        pool = self._rows.pools.get(to.pool)
-        if pool is not None and pool.single_use:
-            self._spent.add(to.replica)
+        self.hands.given(to, works, now)
         calls = [work.call for work in works]
         for call in calls:
-            self.leases.take(call, to.pool, now)
+            self.leases.take(call, now)
         granted = tuple(
             Granted(call.id, call.token, call.method, work.input, call.accept, call.timeout_s, call.attempts)
             for call, work in zip(calls, works, strict=True)
@@ -356,131 +401,80 @@ class CallKeeper:
         if node is None or not self._send(node, Grant(self._epoch, to.replica, granted)):
             self._lose(calls, "drained", "Its replica went away before it had the call.")
 
-    def _see(self, workload: str, depth: Depth, now: float) -> None:
-        """What the queue of a workload asks for is known."""
-        self._unseen.discard(workload)
-        if depth.due:
-            self._due[workload] = depth.due
-        else:
-            self._due.pop(workload, None)
-        timer = self._timers.pop(workload, None)
-        if timer is not None:
-            timer.cancel()
-        if depth.next_at is not None:
-            loop = asyncio.get_running_loop()
-            self._timers[workload] = loop.call_later(max(depth.next_at - now, 0.001), self._rang, workload)
-
-    def _rang(self, workload: str) -> None:
-        self._timers.pop(workload, None)
-        self._unseen.add(workload)
-        self._look[workload] = None
-        self._stir.set()
-
-    def _tell(self, workloads: Iterable[str], touched: set[str], now: float) -> None:
-        """What the queue wants of pools, where that is not what it wanted."""
-        held: dict[str, int] = {}
-        for workload in workloads:
-            route = self._rows.routes.get(workload)
-            if route is not None:
-                run_s = self._run_s.get(workload, now - self._begun_at.get(workload, now))
-                held[route.pool] = slots_wanted(self._due.get(workload, 0), run_s)
-        levels = []
-        for pool in {*held, *touched}:
-            row = self._rows.pools.get(pool)
-            most = row.max_inputs if row is not None else 1
-            leased = tuple((replica, min(count, most)) for replica, count in self.leases.by_replica(pool).items())
-            before = self._levels.get(pool)
-            waiting = held.get(pool, before.held if before is not None else 0)
-            level = Level(pool, waiting, sum(count for _, count in leased), leased)
-            if level != before and (before is not None or level.held or level.in_flight):
-                self._levels[pool] = level
-                levels.append(level)
-                if not (level.held or level.in_flight):
-                    del self._levels[pool]
-        if levels:
-            self._told(levels)
-
     # -- ends --------------------------------------------------------------------------------
 
-    def _outcome(self, call: Call, end: CallEnd, now: float) -> Outcome | Cancel:
-        if not end.code:
-            run_s = self._run_s.get(call.workload, end.run_us / 1e6)
-            self._run_s[call.workload] = run_s + MEMORY * (end.run_us / 1e6 - run_s)
-            return Done(end.id, end.token, now, end.body, end.cpu_us, end.run_us)
-        told = End(end.code, end.message, end.body.data, end.body.content_type, end.cpu_us, end.run_us)
-        return after(call, told, now, random.random())
-
-    def _over(self, id: str, token: int, touched: set[str]) -> None:
+    def _over(self, id: str, token: int, pools: dict[str, None]) -> None:
         """A hand-out is over and recorded."""
-        call = self.leases.get(id, token)
-        if call is not None:
-            touched.add(self._pool(call.replica))
-            self.leases.end(id, token)
-        self._wake(id)
+        call = self.leases.end(id, token)
+        replica = self._world.replicas.get(call.replica) if call is not None else None
+        if replica is not None:
+            pools[replica.pool] = None
+        self._waits.wake(id)
 
-    def _changed(self, call: Call, touched: set[str]) -> None:
+    def _take_change(self, call: Call, pools: dict[str, None]) -> None:
         """A call is cancelled, or queued once more."""
         if self.leases.get(call.id, call.token) is not None:
             node = self._node(call.replica)
-            self._over(call.id, call.token, touched)
+            self._over(call.id, call.token, pools)
             if node is not None:
                 self._send(node, Revoke(((call.id, call.token),)))
-        self._wake(call.id)
-        if call.state == "queued":
-            self._unseen.add(call.workload)
-            self._look[call.workload] = None
-            self._stir.set()
-
-    def _wake(self, id: str) -> None:
-        for event in self._waiting.get(id, ()):
-            event.set()
-
-    def expire(self) -> None:
-        """Leases that nobody renewed are over. To be called every second or so."""
-        lost = self.leases.expired(self._clock.now())
-        self._lose(lost, "lease_expired", "Nothing was heard of its replica for too long.")
+        self._waits.wake(call.id)
+        self.hands.unseen.add(call.workload)
+        self._look_at((call.workload,))
 
     def _lose(self, calls: Iterable[Call], code: str, message: str) -> None:
-        ends = [CallEnd(call.id, call.token, call.replica, code, message) for call in calls]
-        if ends:
-            self.heard_ends("", ends)
+        self.heard_ends("", [CallEnd(call.id, call.token, call.replica, code, message) for call in calls])
+
+    def _heard(self, leases: dict[str, list[Lease]]) -> None:
+        for node, ended in leases.items():
+            if node:
+                self._send(node, EndedHeard(tuple(ended)))
 
     # -- details -----------------------------------------------------------------------------
 
-    def _asked(self, waiting: list[tuple[T, asyncio.Future[object]]], what: T) -> asyncio.Future[object]:
-        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        waiting.append((what, future))
-        self._stir.set()
-        return future
+    async def _change(self, change: Change) -> Call | None:
+        future: asyncio.Future[Call | None] = asyncio.get_running_loop().create_future()
+        self._changes.append(Asked(change, future))
+        self._wake()
+        return await future
 
-    def _call(self, new: NewCall) -> Call:
-        """The call as it is queued. Raises SwellError."""
-        route = self._rows.routes.get(new.workload)
-        revision = self._world.revision(route.pool) if route is not None else None
-        if revision is None:
-            raise SwellError("unknown_function", f"There is no {new.workload} here.", status=404)
+    def _look_at(self, workloads: Iterable[str]) -> None:
+        before = len(self._look)
+        self._look |= dict.fromkeys(workloads)
+        if len(self._look) != before:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._stir.set()
+
+    def _arm(self) -> None:
+        """Look again when there will be something to see."""
         now = self._clock.now()
-        return Call(
-            id=call_id(int(now * 1000), os.urandom(10)),
-            workload=new.workload,
-            method=new.method,
-            accepted_at=now,
-            due_at=now + new.delay_s,
-            accept=new.accept,
-            key=new.key,
-            priority=new.priority,
-            idempotency_key=new.idempotency_key,
-            retrying=revision.retrying,
-            timeout_s=revision.timeout_s,
-        )
+        moments = list(self.hands.next_at.values())
+        if len(self.leases) or self.hands.due:
+            moments.append(now + LOOK_S)
+        at = min(moments, default=None)
+        if at is None or (self._timer is not None and self._timer_at <= at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        delay_s = min(max(at - now, 0.001), 3600.0)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self.tick)
+
+    def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self.wants.close()
+        over = SwellError("stopping", "The server is stopping.", status=503)
+        for future in (*(new.id for new in self._news), *(asked.call for asked in self._changes)):
+            if future is not None and not future.done():
+                future.set_exception(over)
+        self._thread.shutdown(wait=False)
 
     def _node(self, replica: str) -> str | None:
         known = self._world.replicas.get(replica)
         return known.node if known is not None else None
-
-    def _pool(self, replica: str) -> str:
-        known = self._world.replicas.get(replica)
-        return known.pool if known is not None else ""
 
 
 def _answer(future: asyncio.Future[T], value: T) -> None:

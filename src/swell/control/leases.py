@@ -14,12 +14,15 @@ from swell.wire.calls import Lease
 
 LEASE_S = 15.0
 """A call of which its runner says nothing for this long is handed out again. Longer than a runner's restart."""
+GONE_S = 3.0
+"""When its replica is gone, after this long: a runner that has it still says so within 2 s, and what came of it."""
 
 
 class _Leased(msgspec.Struct):
     call: Call
-    pool: str
     until: float
+    gone: bool = False
+    """Its replica is."""
 
 
 class Leases:
@@ -28,17 +31,17 @@ class Leases:
     def __init__(self) -> None:
         self._leased: dict[str, _Leased] = {}
         self._by_replica: dict[str, dict[str, None]] = {}
-        self._by_pool: dict[str, dict[str, int]] = {}
 
     def __len__(self) -> int:
         return len(self._leased)
 
-    def take(self, call: Call, pool: str, now: float) -> None:
-        """The call was handed out to its `replica`, which is of this pool."""
-        self._leased[call.id] = _Leased(call, pool, now + LEASE_S)
+    def take(self, call: Call, now: float) -> None:
+        """The call was handed out to its `replica`. Its lease before is over, where it had one."""
+        before = self._leased.get(call.id)
+        if before is not None:
+            self.end(call.id, before.call.token)
+        self._leased[call.id] = _Leased(call, now + LEASE_S)
         self._by_replica.setdefault(call.replica, {})[call.id] = None
-        replicas = self._by_pool.setdefault(pool, {})
-        replicas[call.replica] = replicas.get(call.replica, 0) + 1
 
     def get(self, id: str, token: int) -> Call | None:
         """The call, if that is its lease."""
@@ -50,37 +53,49 @@ class Leases:
         call = self.get(id, token)
         if call is None:
             return None
-        pool = self._leased.pop(id).pool
+        del self._leased[id]
         ids = self._by_replica[call.replica]
         del ids[id]
         if not ids:
             del self._by_replica[call.replica]
-        replicas = self._by_pool[pool]
-        replicas[call.replica] -= 1
-        if not replicas[call.replica]:
-            del replicas[call.replica]
-        if not replicas:
-            del self._by_pool[pool]
         return call
 
-    def renew(self, leases: Iterable[Lease], now: float) -> None:
-        """Their runner has these."""
+    def renew(self, leases: Iterable[Lease], now: float) -> list[Lease]:
+        """Their runner has these; returns those that are no leases."""
+        unknown = []
         for id, token in leases:
             leased = self._leased.get(id)
             if leased is not None and leased.call.token == token:
                 leased.until = now + LEASE_S
+            else:
+                unknown.append((id, token))
+        return unknown
 
-    def expired(self, now: float) -> list[Call]:
-        """Those that were not renewed in time; they stand until they are ended."""
-        return [leased.call for leased in self._leased.values() if leased.until <= now]
+    def gone(self, replica: str, now: float) -> None:
+        """The replica is gone: what is not renewed from now on was lost with it."""
+        for id in self._by_replica.get(replica, ()):
+            leased = self._leased[id]
+            if not leased.gone:
+                leased.gone = True
+                leased.until = min(leased.until, now + GONE_S)
+
+    def expired(self, now: float) -> list[tuple[Call, bool]]:
+        """Those that were not renewed in time, and whether their replica is gone. They stand until they are ended, and
+        are told again should that not have come after as long."""
+        found = []
+        for leased in self._leased.values():
+            if leased.until <= now:
+                leased.until = now + LEASE_S
+                found.append((leased.call, leased.gone))
+        return found
 
     def at(self, replica: str) -> list[Call]:
         """Those of one replica, in the order in which they were handed out."""
         return [self._leased[id].call for id in self._by_replica.get(replica, ())]
 
-    def by_replica(self, pool: str) -> dict[str, int]:
-        """How many each replica of a pool has, where it has any."""
-        return dict(self._by_pool.get(pool, {}))
+    def count(self, replica: str) -> int:
+        """How many one replica has."""
+        return len(self._by_replica.get(replica, ()))
 
     def replicas(self) -> Iterator[str]:
         """Those that have any."""

@@ -47,7 +47,8 @@ def slots_wanted(waiting: int, run_s: float) -> int:
 def grants(due: int, takers: Iterable[Taker], max_inputs: int, hand: int) -> dict[str, int]:
     """How many of the calls that are due go to which replica; who gets none is not named.
 
-    The least loaded is given one first. Where gateways keep all slots busy one call waits in line for a slot all the same.
+    The least loaded is given one first. Where gateways keep all slots busy one call waits in line for a slot all
+    the same.
     """
     given: dict[str, int] = {}
     heap = [

@@ -172,6 +172,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
         *("in_a_replica", "invalid", "is_generator", "is_web", "method_not_allowed", "name_taken", "needs_asyncio"),
         *(
             "never_fits",
+            "not_failed",
             "no_name",
             "no_request_id",
             "no_source_file",
@@ -194,7 +195,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
             "unknown_key",
             "unknown_path",
         ),
-        *("unknown_variant", "unknown_version", "unknown_volume", "unknown_dict", "unknown_queue"),
+        *("unknown_variant", "unknown_version", "unknown_volume", "unknown_dict", "unknown_queue", "unknown_call"),
     ),
     PermissionDeniedError: ("bad_host", "bad_origin", "isolated", "no_scope"),
     RemoteError: ("bad_batch", "environment", "exception", "no_replica", "replica_died"),

@@ -1,8 +1,8 @@
 """How do queued calls travel over the control link? From a gateway to the queue, from there to runners, and back.
 
 Everything that ends is level: a runner says again what ended until it is told that this was heard, and what it holds
-every few seconds. An id and a token name one hand-out of a call; what has another token than the call's last lease is of
-nobody any more.
+every few seconds. An id and a token name one hand-out of a call; what has another token than the call's last lease is
+of nobody any more.
 """
 
 from __future__ import annotations
@@ -135,3 +135,7 @@ class EndedHeard(msgspec.Struct, frozen=True, tag="ended_heard"):
     """The ends of these are recorded, or nobody needs them: the runner may forget them."""
 
     calls: tuple[Lease, ...]
+
+
+Down = Grant | Revoke | Resume | EndedHeard
+"""To a runner."""
