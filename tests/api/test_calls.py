@@ -30,7 +30,10 @@ def kept(server: Server) -> Server:
 
 
 def key(client: httpx2.Client, *scopes: str) -> dict[str, str]:
-    made = client.post("/api/keys", json={"name": f"calls {len(scopes)} {scopes[0].replace(':', ' ').replace('/', ' ')}", "scopes": scopes}).json()
+    made = client.post(
+        "/api/keys",
+        json={"name": f"calls {len(scopes)} {scopes[0].replace(':', ' ').replace('/', ' ')}", "scopes": scopes},
+    ).json()
     return {"Authorization": f"Bearer {made['key']}"}
 
 

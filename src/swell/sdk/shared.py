@@ -245,13 +245,22 @@ class Ephemeral(Generic[S]):
 
 async def ask(client: Client, request: Request, kind: type[T]) -> T:
     """What the server answers. Where an answer is lost, the request is sent again for a while."""
+    answer = await sent(client, request)
+    if not answer.ok:
+        raise protocol.failure(answer)
+    return msgspec.json.decode(answer.body or b"null", type=kind)
+
+
+async def sent(client: Client, request: Request) -> protocol.Answer:
+    """The same, whatever it is. What is told of a call in the queue is an answer, too, when that has failed."""
     failed, until = 0, math.inf
     while True:
         try:
             answer = await client.transport.send(request)
-            if not answer.ok:
-                raise protocol.failure(answer)
-            return msgspec.json.decode(answer.body or b"null", type=kind)
+            told = answer.ok or http.CALL_STATE.lower() in answer.headers
+            if told or protocol.error_of(answer).code not in LOST:
+                return answer
+            raise protocol.failure(answer)
         except SwellError as error:
             # Once it was there, it may be that all of it is being started anew.
             if error.code not in LOST and not (failed and error.code == "no_server"):
