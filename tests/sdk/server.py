@@ -66,6 +66,8 @@ class Queued:
         self.key = key
         self.body = body
         self.state = "queued"
+        self.code = "cancelled"
+        """Of the error that it ended in."""
         self.may_run = True
 
     @property
@@ -189,9 +191,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         if call is None:
             self.fail(404, "unknown_call", f"There is no call {id}.")
-        elif call.state == "cancelled":
-            body = http.error_body("cancelled", "It was cancelled.", id)
-            self.answer(409, body, headers={http.CALL_STATE: "cancelled"})
+        elif call.state in ("cancelled", "failed"):
+            body = http.error_body(call.code, "That is how it ended.", id)
+            self.answer(409, body, headers={http.CALL_STATE: call.state})
         elif not result or not call.may_run:
             self.answer(202 if result else 200, call.row, headers={http.CALL_STATE: call.state})
         else:

@@ -33,14 +33,10 @@ def even(x: int, plus: int = 0) -> int:
     return x + plus
 
 
-def lost() -> None:
-    raise swell.Error("connection_lost", "It calls others itself, and lost one.")
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(shared, "AGAIN_S", (0.001,))
-    functions = {"even": even, "lost": lost, "M.m": lambda x: -x, "numbers": lambda: iter(())}
+    functions = {"even": even, "M.m": lambda x: -x, "numbers": lambda: iter(())}
     with serving(functions) as state:
         monkeypatch.setenv("SWELL_URL", state.url)
         monkeypatch.setenv("SWELL_KEY", KEY)
@@ -77,12 +73,16 @@ def test_what_it_raised_is_raised(server: Server) -> None:
     assert isinstance(raised.value.__cause__, protocol.RemoteTraceback)
 
 
-def test_an_error_of_its_own_is_not_taken_for_one_of_the_way_to_it(server: Server) -> None:
+@pytest.mark.parametrize("code", shared.LOST)
+def test_an_error_of_its_own_is_not_taken_for_one_of_the_way_to_it(server: Server, code: str) -> None:
     """The same code that has a request sent again is the result here."""
-    call = swell.Function.from_name("a", "lost").spawn()
-    with pytest.raises(swell.exception.ConnectionError, match="lost one"):
+    call = spawned()
+    only(server).state, only(server).code = "failed", code
+    before = len(server.authorizations)
+    with pytest.raises(swell.Error, match="That is how it ended") as raised:
         call.get()
-    assert server.calls == ["a/lost"]
+    assert raised.value.code == code
+    assert len(server.authorizations) == before + 1
 
 
 def test_methods_have_it_too(server: Server) -> None:

@@ -123,10 +123,11 @@ def key_needed(settings: Settings) -> bool:
 
 
 def request_id(text: str) -> str:
-    """What may be the id of a request. SwellError no_request_id for anything else."""
+    """What may be the id of a request, or of a call in the queue. SwellError no_request_id for anything else."""
+    from swell.model.call import is_call_id
     from swell.model.request import is_id
 
-    if not is_id(text):
+    if not (is_id(text) or is_call_id(text)):
         raise no_request_id(text)
     return text
 

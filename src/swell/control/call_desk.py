@@ -10,6 +10,7 @@ from swell.control.calls import CallKeeper
 from swell.model.call import Body, Call, CallError, State
 from swell.model.errors import SwellError
 from swell.model.ports import CallRecords
+from swell.model.variant import base_of
 from swell.model.workload import app_of
 from swell.wire.call_rows import CallRow
 from swell.wire.http import JSON, ErrorBody, ErrorEnvelope
@@ -85,7 +86,7 @@ def _row(call: Call) -> CallRow:
         state=call.state,
         namespace=namespace,
         app=app,
-        function=name if call.method == name else f"{name}.{call.method}",
+        function=name if call.method == base_of(name) else f"{name}.{call.method}",
         accepted_at=call.accepted_at,
         due_at=call.due_at,
         attempts=call.attempts,
