@@ -33,9 +33,9 @@ def hand(max_inputs: int, mean_run_s: float | None) -> int:
     """How many calls may wait beside a replica. None while it is not known how long a call takes (`mean_run_s`)."""
     if mean_run_s is None or mean_run_s >= HAND_S:
         return 0
-    if mean_run_s <= 0:
+    if max_inputs * HAND_S >= HAND_MAX * mean_run_s:
         return HAND_MAX
-    return min(math.ceil(max_inputs * HAND_S / mean_run_s), HAND_MAX)
+    return math.ceil(max_inputs * HAND_S / mean_run_s)
 
 
 def slots_wanted(waiting: int, run_s: float) -> int:
