@@ -34,7 +34,8 @@ from swell.wire.settings import Settings
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from swell.api.port import CallsPort, ControlPort, KvPort, SecretsPort, VolumesPort
+    from swell.api.port import BackupsPort, CallsPort, ControlPort, KvPort, SecretsPort, VolumesPort
+    from swell.control.backups import BackupKeeper
     from swell.control.calls import CallKeeper
     from swell.control.deploying import Deployer
     from swell.control.keys import KeyRing
@@ -43,12 +44,15 @@ if TYPE_CHECKING:
     from swell.control.owners import Owners
     from swell.control.queries import Queries
     from swell.control.secrets import SecretKeeper
+    from swell.control.sweeping import Sweeper
     from swell.control.volumes import VolumeKeeper
     from swell.model.ports import Blobs, Clock, Store
+    from swell.model.request import Prices
     from swell.model.workload import App
     from swell.model.world import World
     from swell.store.keys import Keys
     from swell.store.retention import Keep
+    from swell.store.sqlite import SqliteStore
     from swell.wire.api import LimitRow
 
 log = logging.getLogger("swell")
@@ -77,9 +81,9 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     from swell.control.link import ControlLink
     from swell.control.loop import Loop
     from swell.control.owners import Owners
-    from swell.control.queries import Queries
     from swell.control.reactor import Reactor
     from swell.control.secrets import SecretKeeper
+    from swell.control.sweeping import Sweeper
     from swell.engines.local import LocalEngine
     from swell.model.events import Opened
     from swell.model.world import World
@@ -109,11 +113,37 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     engines = {each.name: each.capabilities for each in (LocalEngine,)}
     told = (settings.base_url, engines, reactor.waiting, named_things(secrets, volumes), loop.variants)
     deployer = Deployer(reactor.world, loop.take, engine, store.world, clock, *told)
-    queries = Queries(
-        reactor,
+    queries = what_is_there(settings, loop, link, deployer, prices)
+    blobs = BlobFolder(paths.blobs, all_max=settings.blobs_max_gib * 1024**3)
+    owners = Owners()
+    port = Control(deployer, queries, key_ring(store, clock, loop), owners, settings)
+    kv = KvKeeper(store, clock)
+    sweeper = Sweeper(deployer, store.call_records, blobs, secrets, volumes, clock)
+    backups = backup_keeper(settings, store, sweeper, clock)
+    desk = CallDesk(calls, store.call_records)
+    api = control_api(settings, port, blobs, secrets, volumes, kv, desk, backups, keys)
+    await serve_until_stopped(api, api_socket, chores(deployer, sweeper, volumes, kv, calls, owners), up)
+    await link.close()
+    close(store)
+
+
+def close(store: Store) -> None:
+    """Write what waits; what could not be written is told in the log."""
+    try:
+        store.close()
+    except SwellError as error:
+        log.error("%s", error.message)
+
+
+def what_is_there(settings: Settings, loop: Loop, link: ControlLink, deployer: Deployer, prices: Prices) -> Queries:
+    """What answers questions about it."""
+    from swell.control.queries import Queries
+
+    return Queries(
+        loop.reactor,
         loop.history,
-        store,
-        clock,
+        loop.store,
+        loop.clock,
         loop.heard,
         gateways=link.gateways,
         deployed_at=deployer.deployed_at,
@@ -121,22 +151,6 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
         base_url=settings.base_url,
         version=version("swell"),
     )
-    blobs = BlobFolder(paths.blobs, all_max=settings.blobs_max_gib * 1024**3)
-    owners = Owners()
-    port = Control(deployer, queries, key_ring(store, clock, loop), owners, settings)
-    kv = KvKeeper(store, clock)
-    api = control_api(settings, port, blobs, secrets, volumes, kv, CallDesk(calls, store.call_records), keys)
-    await serve_until_stopped(api, api_socket, chores(deployer, blobs, secrets, volumes, kv, calls, owners, clock), up)
-    await link.close()
-    close(store)
-
-
-def close(store: Store) -> None:
-    """Write what waits; what cannot be written any more is said."""
-    try:
-        store.close()
-    except SwellError as error:
-        log.error("%s", error.message)
 
 
 def call_keeper(store: Store, clock: Clock, loop: Loop, link: ControlLink) -> CallKeeper:
@@ -168,6 +182,14 @@ def volume_keeper(settings: Settings, store: Store, world: World, clock: Clock) 
 
     quota = Quota(settings.volume_bytes_max, settings.volume_files_max)
     return VolumeKeeper(store.volumes, VolumeFolder(settings.paths.volumes), world, clock, quota)
+
+
+def backup_keeper(settings: Settings, store: SqliteStore, sweeper: Sweeper, clock: Clock) -> BackupKeeper:
+    """What makes backups, while nothing is swept."""
+    from swell.control.backups import BackupKeeper
+    from swell.store.snapshot import StateFolder
+
+    return BackupKeeper(StateFolder(settings.paths.root, store.copy), sweeper.held, clock, version("swell"))
 
 
 def named_things(secrets: SecretKeeper, volumes: VolumeKeeper) -> Callable[[App], None]:
@@ -246,6 +268,7 @@ def control_api(
     volumes: VolumesPort,
     kv: KvPort,
     calls: CallsPort,
+    backups: BackupsPort,
     keys: Keys,
 ) -> ASGIApp:
     """What answers `/api`."""
@@ -261,6 +284,7 @@ def control_api(
         volumes,
         kv,
         calls,
+        backups,
         key=keys.api,
         call_key=keys.call,
         version=version("swell"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import threading
 import time
@@ -15,6 +16,7 @@ import uvicorn
 from desk import Desk
 
 from swell.api.app import make_api
+from swell.control.backups import BackupKeeper
 from swell.control.kv import KvKeeper
 from swell.control.secrets import SecretKeeper
 from swell.control.volumes import VolumeKeeper
@@ -26,6 +28,8 @@ from swell.store.blobs import BlobFolder
 from swell.store.logs import lines
 from swell.store.memory import MemoryStore
 from swell.store.sealing import MasterKeySealer
+from swell.store.snapshot import StateFolder
+from swell.store.sqlite import SqliteStore
 from swell.store.volumes import VolumeFolder
 from swell.wire.api import Deploy, DeployLine
 from swell.wire.call_rows import CallRow
@@ -87,6 +91,12 @@ class Server:
         self.volumes = VolumeKeeper(MemoryStore().volumes, files, self.world, Now(), quota)
         self.kv = KvKeeper(MemoryStore(), Now())
         self.calls = Calls()
+        home = folder / "state"
+        SqliteStore(home / "control.db").close()
+        (home / "key").write_text(KEY)
+        self.held = asyncio.Lock()
+        """Nothing is swept, since it is being backed up."""
+        backups = BackupKeeper(StateFolder(home), self.held, Now(), "1.2.3")
         api = make_api(
             self.desk,
             self.blobs,
@@ -95,6 +105,7 @@ class Server:
             self.volumes,
             self.kv,
             self.calls,
+            backups,
             key=KEY,
             call_key=CALL_KEY,
             version="1.2.3",

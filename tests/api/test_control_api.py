@@ -383,6 +383,7 @@ def test_the_description_covers_every_route_and_type(client: httpx2.Client) -> N
         "/api/secrets/{namespace}",
         "/api/secrets/{namespace}/{name}",
         "/api/keys/{key}",
+        "/api/backup",
         "/api/openapi.json",
         "/api/volumes",
         "/api/volumes/{namespace}/{name}",

@@ -99,6 +99,7 @@ OPERATIONS: dict[str, dict[str, str]] = {
             "DELETE /api/calls/none",
         )
     },
+    "GET /api/backup": lacks("admin", "admin", "admin"),
     "GET /api/keys": lacks("admin:NAMESPACE/APP", "admin:NAMESPACE/APP"),
     "POST /api/keys": lacks("admin:NAMESPACE/APP", "admin:NAMESPACE/APP"),
     "DELETE /api/keys/none": lacks("admin:NAMESPACE/APP", "admin:NAMESPACE/APP"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from pathlib import Path
@@ -12,20 +15,23 @@ import pytest
 from msgspec.structs import replace
 
 from swell.model.call import (
+    PRIORITY_MAX,
     Again,
     Body,
     Call,
     CallError,
     Cancel,
+    Cancelled,
     Count,
     Depth,
     Done,
     Failed,
     Keeping,
+    Outcome,
     Queued,
     Retry,
-    Swept,
     Work,
+    fencing_token,
 )
 from swell.model.ports import Store
 from swell.model.retrying import Retrying
@@ -35,6 +41,9 @@ F = "default/a/f"
 BOOM = CallError("exception", "ValueError: boom")
 STOPPED = CallError("cancelled", "It was cancelled.")
 OUT = Body("application/json", b"42")
+POOL = "default/a/f@rv-1"
+HELD: dict[str, Any] = {"replica": "r1-1", "pool": POOL, "leased_at": NOW}
+"""What a call says that was handed out, as here they mostly are."""
 
 Open = Callable[[], Store]
 
@@ -54,16 +63,16 @@ def digest(name: str) -> str:
 def leased(store: Store, id: str, token: int = 1, **more: Any) -> Work:
     """The one call of a queue, accepted and handed out."""
     store.calls.add([work(id, **more)])
-    (got,) = store.calls.lease(F, 9, NOW, token, "r1-1")
+    (got,) = store.calls.lease(F, 9, NOW, token, "r1-1", POOL)
     assert got.call.id == id
     return got
 
 
 def order(store: Store, workload: str = F, now: float = NOW, most: int = 99) -> list[str]:
-    return [each.call.id for each in store.calls.lease(workload, most, now, 1, "r1-1")]
+    return [each.call.id for each in store.calls.lease(workload, most, now, 1, "r1-1", POOL)]
 
 
-class CallsSuite:
+class CallsCase:
     """Subclasses give `opener`: each call opens the same state (again)."""
 
     @pytest.fixture
@@ -76,6 +85,18 @@ class CallsSuite:
         yield store
         store.close()
 
+    @pytest.fixture
+    def eager_threads(self) -> Iterator[None]:
+        """Threads take turns as often as they can."""
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        yield
+        sys.setswitchinterval(before)
+
+
+class CallsSuite(CallsCase):
+    """What moves calls."""
+
     # -- accepting ---------------------------------------------------------------------------------
 
     def test_a_call_comes_back_as_it_was_accepted_with_its_input(self, store: Store) -> None:
@@ -85,6 +106,7 @@ class CallsSuite:
             key="k1",
             priority=-3,
             idempotency_key="once\té",
+            group="g1",
             retrying=Retrying(4, 1.5, 0.25, 9.0),
             jitter=0.75,
             timeout_s=7200.0,
@@ -100,7 +122,7 @@ class CallsSuite:
 
     def test_nothing_to_do_is_done(self, store: Store) -> None:
         assert store.calls.add([]) == store.calls.finish([]) == store.calls.change([]) == []
-        assert store.calls.lease(F, 0, NOW, 1, "r") == store.calls.lease(F, 9, NOW, 1, "r") == []
+        assert store.calls.lease(F, 0, NOW, 1, "r", POOL) == store.calls.lease(F, 9, NOW, 1, "r", POOL) == []
         assert store.calls.sweep(NOW, 9) == []
 
     def test_an_id_that_is_known_adds_nothing(self, store: Store) -> None:
@@ -150,10 +172,17 @@ class CallsSuite:
         assert order(store, "default/a/g") == ["fc-0"]
 
     def test_the_highest_and_the_lowest_priority_are_handed_out_too(self, store: Store) -> None:
-        store.calls.add([work("fc-1", priority=-(2**63)), work("fc-2"), work("fc-3", priority=2**63 - 1)])
+        store.calls.add([work("fc-1", priority=-PRIORITY_MAX), work("fc-2"), work("fc-3", priority=PRIORITY_MAX)])
         assert store.calls.depth(F, NOW, 9) == Depth(3, None)
         assert store.calls.standing().queued == {F: Queued(3, NOW)}
         assert order(store) == ["fc-3", "fc-2", "fc-1"]
+
+    def test_a_lower_priority_waits_however_long_it_is_due(self, store: Store) -> None:
+        store.calls.add([work("fc-0", due_at=NOW - 1e6, priority=-1)])
+        for n in range(1, 4):
+            store.calls.add([work(f"fc-{n}", due_at=NOW + n)])
+            assert order(store, now=NOW + n, most=1) == [f"fc-{n}"]
+        assert order(store, now=NOW + 4, most=1) == ["fc-0"]
 
     def test_what_is_not_due_yet_stands_in_nobodys_way(self, store: Store) -> None:
         store.calls.add([work(f"fc-{n}", due_at=NOW + 10 + n, priority=9) for n in range(5)])
@@ -164,8 +193,8 @@ class CallsSuite:
 
     def test_a_lease_says_who_has_it_and_counts_as_an_attempt(self, store: Store) -> None:
         store.calls.add([work("fc-1")])
-        (got,) = store.calls.lease(F, 1, NOW, 7, "r1-2")
-        assert got.call == call("fc-1", state="leased", attempts=1, token=7, replica="r1-2")
+        (got,) = store.calls.lease(F, 1, NOW, 7, "r1-2", POOL)
+        assert got.call == call("fc-1", state="leased", attempts=1, token=7, replica="r1-2", pool=POOL, leased_at=NOW)
         assert got.input == Body("application/json", b"fc-1")
         assert store.call_records.get("fc-1") == got.call
         assert store.call_records.counts("") == [Count(F, "leased", 1)]
@@ -179,9 +208,7 @@ class CallsSuite:
         assert store.calls.finish([late[0], late[1], done, late[2]]) == [False, False, True, False]
         assert store.calls.finish([done, Failed("fc-1", 5, NOW, BOOM), Again("fc-1", 5, NOW)]) == [False] * 3
         kept = store.call_records.get("fc-1")
-        assert kept == call(
-            "fc-1", state="done", attempts=1, token=5, replica="r1-1", ended_at=NOW + 2, cpu_us=10, run_us=20
-        )
+        assert kept == call("fc-1", state="done", attempts=1, token=5, **HELD, ended_at=NOW + 2, cpu_us=10, run_us=20)
         assert store.call_records.result("fc-1") == OUT
         assert order(store, now=NOW + 99) == []
 
@@ -189,7 +216,7 @@ class CallsSuite:
         leased(store, "fc-1", token=5)
         assert store.calls.finish([Again("fc-1", 5, NOW)]) == [True]
         assert store.calls.finish([Done("fc-1", 0, NOW, OUT)]) == [False], "a call in the queue has no token"
-        store.calls.lease(F, 1, NOW, 6, "r1-2")
+        store.calls.lease(F, 1, NOW, 6, "r1-2", POOL)
         old, new = (Done("fc-1", token, NOW, Body("x", b"%d" % token)) for token in (5, 6))
         assert store.calls.finish([old, new]) == [False, True]
         assert store.call_records.result("fc-1") == Body("x", b"6")
@@ -201,13 +228,13 @@ class CallsSuite:
             "fc-1", due_at=NOW + 3, attempts=1, error=BOOM, cpu_us=1, run_us=2
         )
         assert order(store, now=NOW + 2) == []
-        (got,) = store.calls.lease(F, 1, NOW + 3, 6, "r1-2")
+        (got,) = store.calls.lease(F, 1, NOW + 3, 6, "r1-2", POOL)
         assert (got.call.attempts, got.call.error) == (2, BOOM)
         store.calls.finish([Again("fc-1", 6, NOW + 3, counts=False, cpu_us=1, run_us=2)])
         assert store.call_records.get("fc-1") == call(
             "fc-1", due_at=NOW + 3, attempts=1, error=BOOM, cpu_us=2, run_us=4
         )
-        store.calls.lease(F, 1, NOW + 3, 7, "r1-2")
+        store.calls.lease(F, 1, NOW + 3, 7, "r1-2", POOL)
         store.calls.finish([Done("fc-1", 7, NOW + 4, OUT, cpu_us=1, run_us=2)])
         kept = store.call_records.get("fc-1")
         assert kept is not None
@@ -217,18 +244,36 @@ class CallsSuite:
         leased(store, "fc-1", token=5)
         assert store.calls.finish([Failed("fc-1", 5, NOW + 1, BOOM, b"{}", cpu_us=3)]) == [True]
         kept = store.call_records.get("fc-1")
-        assert kept == call(
-            "fc-1", state="failed", attempts=1, token=5, replica="r1-1", error=BOOM, ended_at=NOW + 1, cpu_us=3
-        )
+        assert kept == call("fc-1", state="failed", attempts=1, token=5, **HELD, error=BOOM, ended_at=NOW + 1, cpu_us=3)
         assert store.call_records.result("fc-1") == Body("application/json", b"{}")
         assert store.call_records.input("fc-1") == Body("application/json", b"fc-1")
         (after,) = store.calls.change([Retry("fc-1", NOW + 9)])
         assert after == store.call_records.get("fc-1") == call("fc-1", due_at=NOW + 9, error=BOOM, cpu_us=3)
         assert store.call_records.result("fc-1") is None
         assert store.calls.finish([Done("fc-1", 5, NOW, OUT)]) == [False]
-        (got,) = store.calls.lease(F, 1, NOW + 9, 6, "r1-1")
+        (got,) = store.calls.lease(F, 1, NOW + 9, 6, "r1-1", POOL)
         assert got.call.attempts == 1
         assert store.calls.finish([Done("fc-1", 6, NOW, OUT)]) == [True]
+
+    def test_an_attempt_that_was_stopped_is_not_tried_again_and_what_it_used_is_known(self, store: Store) -> None:
+        leased(store, "fc-1", token=5, keeping=Keeping(result_s=10))
+        stopped = Cancelled("fc-1", 5, NOW + 1, STOPPED, cpu_us=3, run_us=4)
+        assert store.calls.finish([replace(stopped, token=4), stopped, stopped]) == [False, True, False]
+        assert store.call_records.get("fc-1") == call(
+            "fc-1",
+            keeping=Keeping(result_s=10),
+            state="cancelled",
+            attempts=1,
+            **HELD,
+            error=STOPPED,
+            ended_at=NOW + 1,
+            cpu_us=3,
+            run_us=4,
+        )
+        assert store.call_records.result("fc-1") is None
+        assert store.calls.change([Retry("fc-1", NOW), Cancel("fc-1", NOW, STOPPED)]) == [None, None]
+        assert order(store) == []
+        assert store.calls.sweep(NOW + 11, 9) == ["fc-1"]
 
     # -- changing ------------------------------------------------------------------------------------
 
@@ -237,14 +282,36 @@ class CallsSuite:
         store.calls.add([work("fc-2")])
         queued, held, nobody = store.calls.change([Cancel(id, NOW + 1, STOPPED) for id in ("fc-2", "fc-1", "fc-3")])
         assert queued == call("fc-2", state="cancelled", error=STOPPED, ended_at=NOW + 1)
-        assert held == call(
-            "fc-1", state="cancelled", attempts=1, token=5, replica="r1-1", error=STOPPED, ended_at=NOW + 1
-        )
+        assert held == call("fc-1", state="cancelled", attempts=1, token=5, **HELD, error=STOPPED, ended_at=NOW + 1)
         assert nobody is None
         assert store.call_records.get("fc-1") == held
         assert store.calls.finish([Done("fc-1", 5, NOW, OUT)]) == [False]
         assert store.call_records.result("fc-1") is None
         assert order(store) == []
+
+    @pytest.mark.parametrize(
+        "late",
+        [
+            Done("fc-1", 5, NOW + 9, OUT, cpu_us=3, run_us=4),
+            Failed("fc-1", 5, NOW + 9, BOOM, b"{}", cpu_us=3, run_us=4),
+            Again("fc-1", 5, NOW + 9, BOOM, cpu_us=3, run_us=4),
+            Cancelled("fc-1", 5, NOW + 9, STOPPED, cpu_us=3, run_us=4),
+        ],
+    )
+    def test_of_what_a_replica_says_of_a_cancelled_call_only_what_it_used_is_recorded_once(
+        self, store: Store, late: Outcome
+    ) -> None:
+        leased(store, "fc-1", token=5)
+        store.calls.add([work("fc-2")])
+        held, _queued = store.calls.change([Cancel(id, NOW + 1, STOPPED) for id in ("fc-1", "fc-2")])
+        assert held is not None
+        before = store.call_records.get("fc-2")
+        assert store.calls.finish([replace(late, token=4), late, late, replace(late, id="fc-2")]) == [False] * 4
+        assert store.calls.finish([replace(late, id="fc-2", token=0)]) == [False]
+        assert store.call_records.get("fc-1") == replace(held, token=0, cpu_us=3, run_us=4)
+        assert store.call_records.result("fc-1") is None
+        assert store.call_records.get("fc-2") == before
+        assert store.call_records.counts("") == [Count(F, "cancelled", 2)]
 
     def test_what_has_ended_is_not_changed(self, store: Store) -> None:
         leased(store, "fc-1", token=5)
@@ -256,97 +323,15 @@ class CallsSuite:
         assert store.calls.change(changes) == [None] * 6
         assert [store.call_records.get(id) for id in ("fc-1", "fc-2", "fc-3")] == before
 
-    # -- looking -------------------------------------------------------------------------------------
-
-    def test_depth_counts_what_is_due_up_to_what_was_asked_for(self, store: Store) -> None:
-        assert store.calls.depth(F, NOW, 9) == Depth(0, None)
-        store.calls.add([work(f"fc-{n}", priority=n % 3) for n in range(6)])
-        store.calls.add([work("fc-8", due_at=NOW + 5), work("fc-9", due_at=NOW + 3, priority=-1)])
-        assert store.calls.depth(F, NOW, 99) == Depth(6, NOW + 3)
-        assert store.calls.depth(F, NOW, 5) == Depth(5, NOW + 3)
-        assert store.calls.depth(F, NOW, 0) == Depth(0, NOW + 3)
-        assert store.calls.depth(F, NOW + 5, 99) == Depth(8, None)
-        order(store)
-        assert store.calls.depth(F, NOW, 99) == Depth(0, NOW + 3)
-
-    def test_what_stands_at_a_start_is_told(self, store: Store) -> None:
-        last, first = leased(store, "fc-9", token=4), leased(store, "fc-1", token=5)
-        store.calls.add([work("fc-2", due_at=NOW + 7), work("fc-3", due_at=NOW + 5, priority=-1)])
-        store.calls.add([work("fc-0", "default/b/g", due_at=NOW - 1), work("fc-4", "default/b/h")])
-        store.calls.change([Cancel("fc-4", NOW, STOPPED)])
-        standing = store.calls.standing()
-        assert standing.queued == {F: Queued(2, NOW + 5), "default/b/g": Queued(1, NOW - 1)}
-        assert standing.leased == (first.call, last.call)
-
-    def test_the_newest_come_first_in_pages_by_workload_and_state(self, store: Store) -> None:
-        store.calls.add([work(f"fc-{n}", f"default/a/{'fg'[n % 2]}") for n in range(6)])
-        store.calls.add([work("fc-7", "other/a/f"), work("fc-6", "default/aa/f")])
-        order(store)
-
-        def newest(prefix: str, *more: Any) -> str:
-            return "".join(each.id.removeprefix("fc-") for each in store.call_records.newest(prefix, *more))
-
-        assert newest("", None, 99) == "76543210"
-        assert newest("default/a/", None, 4) == "5432"
-        assert newest("default/a/", None, 4, "fc-2") == "10"
-        assert newest(F, "leased", 99) == "420"
-        assert newest("default/", "queued", 2) == "65"
-        assert newest("default/", "queued", 2, "fc-5") == "31"
-        assert newest("", "done", 9) == newest("nobody", None, 9) == newest("%", None, 9) == newest("", None, 0) == ""
-        assert store.call_records.newest("", "leased", 1) == [store.call_records.get("fc-4")]
-
-    def test_counts_are_by_workload_and_state(self, store: Store) -> None:
-        assert store.call_records.counts("") == []
-        store.calls.add([work("fc-1"), work("fc-2"), work("fc-3", "default/b/g"), work("fc-4", "other/b/g")])
-        store.calls.change([Cancel("fc-2", NOW, STOPPED)])
-        assert store.call_records.counts("default/") == [
-            Count(F, "cancelled", 1),
-            Count(F, "queued", 1),
-            Count("default/b/g", "queued", 1),
-        ]
-        assert store.call_records.counts("other/") == [Count("other/b/g", "queued", 1)]
-
-    # -- forgetting ----------------------------------------------------------------------------------
-
-    def test_what_has_ended_is_forgotten_in_its_time_and_nothing_else(self, store: Store) -> None:
-        keeping = Keeping(result_s=10, dead_letter_s=20)
-        store.calls.add([work(f"fc-{n}", keeping=keeping) for n in range(5)])
-        store.calls.lease(F, 3, NOW, 5, "r1-1")
-        store.calls.finish([Done("fc-0", 5, NOW + 2, OUT), Failed("fc-1", 5, NOW, BOOM)])
-        store.calls.change([Cancel("fc-3", NOW + 1, STOPPED)])
-        assert store.calls.sweep(NOW + 10.9, 9) == []
-        assert store.calls.sweep(NOW + 15, 1) == [Swept("fc-3")]
-        assert store.calls.sweep(NOW + 15, 9) == [Swept("fc-0")]
-        assert [store.call_records.get("fc-0"), store.call_records.input("fc-0")] == [None] * 2
-        assert store.call_records.result("fc-0") is None
-        assert store.call_records.counts("") == [Count(F, "failed", 1), Count(F, "leased", 1), Count(F, "queued", 1)]
-        assert store.calls.change([Retry("fc-1", NOW + 16)]) != [None]
-        assert store.calls.sweep(NOW + 1e9, 9) == [], "one that is tried again, one that is leased, one that waits"
-        assert sorted(each.id for each in store.call_records.newest("", None, 9)) == ["fc-1", "fc-2", "fc-4"]
-
-    def test_blobs_are_free_when_no_call_names_them_any_more(self, store: Store) -> None:
-        both, mine, kept, told = (digest(letter) for letter in "abcd")
-        keeping = Keeping(result_s=10)
-        store.calls.add([Work(call(f"fc-{n}", keeping=keeping), Body("x", digest=both)) for n in (1, 2, 3)])
-        store.calls.add([Work(call("fc-4"), Body("x", digest=kept))])
-        store.calls.lease(F, 9, NOW, 5, "r1-1")
-        results = [Body("x", digest=d) for d in (mine, kept, told)]
-        store.calls.finish([Done(f"fc-{n}", 5, NOW + n, results[n - 1]) for n in (1, 2, 3)])
-        store.calls.add([Work(call("fc-5"), OUT)])
-        store.calls.lease(F, 9, NOW, 6, "r1-1")
-        store.calls.finish([Done("fc-5", 6, NOW, Body("x", digest=told))])
-        assert store.calls.sweep(NOW + 11, 9) == [Swept("fc-1", (mine,))]
-        assert store.calls.sweep(NOW + 99, 9) == [Swept("fc-2", (both,)), Swept("fc-3")]
-
     # -- together with others --------------------------------------------------------------------------
 
     def test_a_transaction_answers_at_its_end(self, store: Store) -> None:
         store.calls.add([work("fc-1", idempotency_key="k"), work("fc-2")])
-        (held,) = store.calls.lease(F, 1, NOW, 5, "r1-1")
+        (held,) = store.calls.lease(F, 1, NOW, 5, "r1-1", POOL)
         with store.transaction():
             done = store.calls.finish([Done(held.call.id, 5, NOW, OUT), Done("fc-2", 5, NOW, OUT)])
             ids = store.calls.add([work("fc-3", "default/a/g"), work("fc-4", idempotency_key="k")])
-            works = store.calls.lease("default/a/g", 9, NOW, 6, "r1-1")
+            works = store.calls.lease("default/a/g", 9, NOW, 6, "r1-1", POOL)
             after = store.calls.change([Cancel("fc-2", NOW, STOPPED)])
             swept = store.calls.sweep(NOW, 9)
             assert done == ids == works == after == swept == []
@@ -379,3 +364,51 @@ class CallsSuite:
             store.calls.finish([Done("fc-1", 5, NOW, OUT)])
             raise InterruptedError
         assert store.call_records.counts("") == [Count(F, "leased", 1)]
+
+    # -- from several threads --------------------------------------------------------------------------
+
+    def test_many_threads_hand_out_and_record_each_call_once(self, store: Store, eager_threads: None) -> None:
+        def one(thread: int) -> list[str]:
+            done: list[str] = []
+            for n in range(25):
+                store.calls.add([work(f"fc-{thread}-{n}-{i}", group="g") for i in range(3)])
+                token = fencing_token(1, n * 10 + thread + 1)
+                got = [each.call.id for each in store.calls.lease(F, 4, NOW, token, "r1-1", POOL)]
+                told = store.calls.finish([Done(id, token, NOW, Body("x", digest=digest("a"))) for id in got])
+                assert told == [True] * len(got)
+                done += got
+                assert set(store.call_records.digests()) <= {digest("a")}
+                assert {each.id for each in store.call_records.newest("", "done", 999)} >= set(done)
+                assert len(store.call_records.get_many(done)) == len(done)
+                assert len(store.call_records.ended("g", 0, 999)) >= len(done)
+                store.calls.standing()
+                store.calls.depth(F, NOW, 9)
+            return done
+
+        with ThreadPoolExecutor(4) as threads:
+            done = [id for found in threads.map(one, range(4)) for id in found]
+        assert len(done) == len(set(done))
+        assert {count.state: count.calls for count in store.call_records.counts("")}["done"] == len(done)
+
+    def test_a_transaction_shows_whole_to_other_threads(self, store: Store, eager_threads: None) -> None:
+        over = threading.Event()
+        store.calls.add([work(f"fc-0-{i:02}") for i in range(20)])
+        store.calls.lease(F, 20, NOW, 1, "r1-1", POOL)
+
+        def chain() -> None:
+            try:
+                for n in range(50):
+                    with store.transaction():
+                        store.calls.finish([Done(f"fc-{n}-{i:02}", n + 1, NOW, OUT) for i in range(20)])
+                        store.calls.add([work(f"fc-{n + 1}-{i:02}") for i in range(20)])
+                        store.calls.lease(F, 20, NOW, n + 2, "r1-1", POOL)
+            finally:
+                over.set()
+
+        with ThreadPoolExecutor(1) as threads:
+            chained = threads.submit(chain)
+            while not over.is_set():
+                counts = {count.state: count.calls for count in store.call_records.counts("")}
+                assert {**counts, "done": 0} == {"leased": 20, "done": 0}
+            chained.result()
+        assert store.call_records.counts("") == [Count(F, "done", 1000), Count(F, "leased", 20)]

@@ -6,15 +6,17 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from calls_suite import NOW, OUT, STOPPED, CallsSuite, Open, call, digest, work
-from hypothesis import HealthCheck, settings
+from call_records_suite import CallRecordsSuite
+from calls_suite import NOW, OUT, POOL, STOPPED, CallsSuite, Open, call, digest, work
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 
 from swell.model.call import (
     Again,
@@ -22,6 +24,7 @@ from swell.model.call import (
     Call,
     CallError,
     Cancel,
+    Cancelled,
     Change,
     Depth,
     Done,
@@ -31,27 +34,45 @@ from swell.model.call import (
     Queued,
     Retry,
     Work,
+    check,
     fencing_token,
 )
+from swell.model.errors import SwellError
+from swell.model.ports import Store
+from swell.model.retrying import Retrying
 from swell.store.memory import MemoryStore
 from swell.store.sqlite import SqliteStore
 
 
-class TestMemoryCalls(CallsSuite):
+class InMemory:
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Open:
         return MemoryStore
 
 
-class TestSqliteCalls(CallsSuite):
+class TestMemoryCalls(InMemory, CallsSuite):
+    """All that moves calls."""
+
+
+class TestMemoryCallRecords(InMemory, CallRecordsSuite):
+    """All that is known of them."""
+
+
+class InSqlite:
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Open:
         return lambda: SqliteStore(tmp_path / "control.db")
 
+
+class TestSqliteCallRecords(InSqlite, CallRecordsSuite):
+    """All that is known of them."""
+
+
+class TestSqliteCalls(InSqlite, CallsSuite):
     def test_everything_is_there_after_it_was_closed_and_opened(self, opener: Open) -> None:
         store = opener()
         store.calls.add([work("fc-1"), work("fc-2", due_at=NOW + 5), work("fc-3", idempotency_key="k")])
-        store.calls.lease("default/a/f", 2, NOW, 5, "r1-1")
+        store.calls.lease("default/a/f", 2, NOW, 5, "r1-1", POOL)
         store.calls.finish([Done("fc-1", 5, NOW, OUT)])
         before = store.call_records.newest("", None, 9), store.call_records.counts(""), store.calls.standing()
         store.close()
@@ -62,6 +83,61 @@ class TestSqliteCalls(CallsSuite):
         assert store.calls.add([work("fc-4", idempotency_key="k")]) == ["fc-3"]
         assert store.calls.finish([Done("fc-3", 5, NOW, OUT)]) == [True]
         store.close()
+
+
+# -- what can be kept ---------------------------------------------------------------------------
+
+
+def refusal(row: Call) -> str:
+    """Why it cannot be kept; empty where it can."""
+    try:
+        check(row)
+    except SwellError as error:
+        return error.message
+    return ""
+
+
+def anything() -> st.SearchStrategy[Call]:
+    """Calls, most of them with one thing in them that may not be kept."""
+    texts = st.text(st.characters(), max_size=5) | st.sampled_from(["a\0b", "\ud800", "é\t\n", "x" * 257])
+    times = st.floats(allow_nan=True, allow_infinity=True)
+    wholes = st.integers(-(2**65), 2**65)
+    delays = st.builds(Retrying, max_retries=wholes, initial_delay_s=times, max_delay_s=times)
+    fields = {
+        **dict.fromkeys(("id", "workload", "method", "accept", "key", "idempotency_key", "group"), texts),
+        **dict.fromkeys(("accepted_at", "due_at", "jitter", "timeout_s"), times),
+        "priority": wholes | st.integers(-102, 102),
+        "retrying": delays,
+        "keeping": st.builds(Keeping, times, times),
+    }
+    one = st.sampled_from(sorted(fields)).flatmap(lambda name: st.fixed_dictionaries({name: fields[name]}))
+    return (one | st.fixed_dictionaries(fields)).map(lambda found: replace(call("fc-1"), **found))
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[list[Store]]:
+    stores: list[Store] = [MemoryStore(), SqliteStore(tmp_path / "control.db")]
+    yield stores
+    for store in stores:
+        store.close()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(row=anything())
+def test_a_call_is_kept_exactly_as_it_is_or_refused_in_words(stores: list[Store], row: Call) -> None:
+    why = refusal(row)
+    for store in stores:
+        if why:
+            with pytest.raises(SwellError) as refused:
+                store.calls.add([work("fc-fits"), Work(row, OUT)])
+            assert (refused.value.code, refused.value.status) == ("bad_request", 400)
+            assert refused.value.message.encode().decode() == why
+            assert store.call_records.newest("", None, 9) == []
+        else:
+            assert store.calls.add([Work(row, OUT)]) == [row.id]
+            assert store.call_records.get(row.id) == row
+            store.calls.change([Cancel(row.id, NOW, STOPPED)])
+            assert store.calls.sweep(float("inf"), 9) == [row.id]
 
 
 # -- the same answers to anything ---------------------------------------------------------------
@@ -79,6 +155,7 @@ asked = st.fixed_dictionaries(
         "priority": st.integers(-1, 1),
         "key": st.sampled_from(["", "", "k1"]),
         "idempotency_key": st.sampled_from(["", "", "j", "k"]),
+        "group": st.sampled_from(["", "g", "g", "h"]),
         "keeping": st.sampled_from([Keeping(), Keeping(2.0, 4.0), Keeping(1.0, 1.0)]),
     }
 )
@@ -105,11 +182,20 @@ class SameAnswers(RuleBasedStateMachine):
         """Each call's, the last one last."""
         self.live: dict[str, int] = {}
         """The token of each call that somebody has."""
+        self.leaving: dict[str, int] = {}
+        """The token of each call that was cancelled while somebody had it, and may be told of still."""
+        self.used: dict[str, tuple[int, int]] = {}
+        """What the attempts of each call told that they used."""
+        self.unread: dict[str, None] = {}
+        """Calls of group "g" that ended and were not read of since, in that order."""
+        self.read_to = 0
         self.recorded: dict[str, Body | None] = {}
         """Of calls that ended in a result, or were cancelled."""
 
     def both(self, port: str, method: str, *arguments: Any) -> Any:
         ours, theirs = (getattr(getattr(s, port), method)(*arguments) for s in (self.memory, self.sqlite))
+        if method == "digests":
+            ours, theirs = list(ours), list(theirs)
         assert ours == theirs
         return ours
 
@@ -137,18 +223,19 @@ class SameAnswers(RuleBasedStateMachine):
         self.handed_out += 1
         token = fencing_token(self.epoch, self.handed_out)
         waiting = [c for c in self.kept() if c.state == "queued" and c.workload == workload and c.due_at <= self.now]
-        works = self.both("calls", "lease", workload, most, self.now, token, f"r1-{most}")
+        works = self.both("calls", "lease", workload, most, self.now, token, f"r1-{most}", POOL)
         expected = sorted(waiting, key=lambda c: (-c.priority, c.due_at, c.id))[:most]
         assert [each.call.id for each in works] == [each.id for each in expected]
         for each in works:
             assert each.call.id not in self.live
+            assert (each.call.token, each.call.leased_at, each.call.pool) == (token, self.now, POOL)
             self.live[each.call.id] = token
             self.tokens.setdefault(each.call.id, []).append(token)
 
     @precondition(lambda self: self.tokens)
     @rule(
         reports=st.lists(
-            st.tuples(picks, st.integers(0, 3), st.sampled_from("ddfa"), later, errors, bodies, st.booleans()),
+            st.tuples(picks, st.integers(0, 3), st.sampled_from("ddfac"), later, errors, bodies, st.booleans()),
             min_size=1,
             max_size=8,
         )
@@ -157,22 +244,30 @@ class SameAnswers(RuleBasedStateMachine):
         """Who has a call reports of it, and so do some who had it: twice, late, in any order."""
         outcomes: list[Outcome] = []
         for n, stale, kind, wait_s, error, body, counts in reports:
-            id = picked(list(self.live or self.tokens) if stale else list(self.tokens), n)
-            token = self.live.get(id, 0) if stale else self.tokens.get(id, [0])[n % len(self.tokens.get(id, [0]))]
+            id = picked(list(self.live or self.leaving or self.tokens) if stale else list(self.tokens), n)
+            last = self.live.get(id) or self.leaving.get(id, 0)
+            token = last if stale else self.tokens.get(id, [0])[n % len(self.tokens.get(id, [0]))]
             made: dict[str, Outcome] = {
                 "d": Done(id, token, self.now, body, 1, 2),
                 "f": Failed(id, token, self.now, error, b"{}", run_us=1),
                 "a": Again(id, token, self.now + wait_s, error if counts else None, counts, 3, 4),
+                "c": Cancelled(id, token, self.now, STOPPED, 5, 6),
             }
             outcomes.append(made[kind])
         recorded = self.both("calls", "finish", outcomes)
         for outcome, told in zip(outcomes, recorded, strict=True):
             assert told is (outcome.token != 0 and self.live.get(outcome.id) == outcome.token)
+            if told or (outcome.token and self.leaving.get(outcome.id) == outcome.token):
+                cpu_us, run_us = self.used.get(outcome.id, (0, 0))
+                self.used[outcome.id] = cpu_us + outcome.cpu_us, run_us + outcome.run_us
+                self.leaving.pop(outcome.id, None)
             if told:
                 del self.live[outcome.id]
-                if isinstance(outcome, Done):
+                if not isinstance(outcome, Again):
+                    self.ends(outcome.id)
+                if isinstance(outcome, Done | Cancelled):
                     assert outcome.id not in self.recorded
-                    self.recorded[outcome.id] = outcome.result
+                    self.recorded[outcome.id] = outcome.result if isinstance(outcome, Done) else None
 
     @precondition(lambda self: self.accepted)
     @rule(asked=st.lists(st.tuples(picks, st.sampled_from([False, False, True])), max_size=2))
@@ -187,20 +282,43 @@ class SameAnswers(RuleBasedStateMachine):
         for change, after in zip(changes, self.both("calls", "change", changes), strict=True):
             if isinstance(change, Cancel) and after is not None:
                 assert change.id not in self.recorded
-                assert self.live.pop(change.id, after.token) == after.token
+                assert self.live.pop(change.id, 0) == after.token
+                if after.token:
+                    self.leaving[change.id] = after.token
                 self.recorded[change.id] = None
+                self.ends(change.id)
+            elif after is not None:
+                self.unread.pop(change.id, None)
+
+    def ends(self, id: str) -> None:
+        if self.accepted[id].group == "g":
+            self.unread[id] = None
+
+    @rule(most=st.sampled_from([1, 2, 99, 0]))
+    def read(self, most: int) -> None:
+        """Who reads on from where they were is told of each end, once and in order."""
+        page = self.both("call_records", "ended", "g", self.read_to, most)
+        assert [each.call.id for each in page] == list(self.unread)[:most]
+        for each in page:
+            assert each.number > self.read_to
+            self.read_to = each.number
+            del self.unread[each.call.id]
+            assert each.call == self.memory.call_records.get(each.call.id)
+            assert each.result == self.memory.call_records.result(each.call.id)
 
     @precondition(lambda self: any(call.expires_at is not None for call in self.kept()))
     @rule(most=st.sampled_from([9, 1, 0]), wait_s=st.integers(0, 4))
     def sweep(self, most: int, wait_s: int) -> None:
         self.now += wait_s
-        for each in self.both("calls", "sweep", self.now, most):
-            gone = self.accepted.pop(each.id)
-            assert each.id not in self.live
+        for id in self.both("calls", "sweep", self.now, most):
+            del self.accepted[id]
+            assert id not in self.live
             # It may come again as another one.
-            self.recorded.pop(each.id, None)
-            self.tokens.pop(each.id, None)
-            assert gone.id == each.id
+            self.recorded.pop(id, None)
+            self.tokens.pop(id, None)
+            self.unread.pop(id, None)
+            self.leaving.pop(id, None)
+            self.used.pop(id, None)
 
     @rule(n=numbers, workload=workloads, fails=st.booleans(), token=st.integers(1, 3))
     def transaction(self, n: int, workload: str, fails: bool, token: int) -> None:
@@ -224,6 +342,7 @@ class SameAnswers(RuleBasedStateMachine):
             if done == [True]:
                 del self.live[id]
                 self.recorded[id] = OUT
+                self.ends(id)
 
     @rule(seconds=st.integers(1, 6))
     def time_passes(self, seconds: int) -> None:
@@ -255,6 +374,11 @@ class SameAnswers(RuleBasedStateMachine):
     def agree(self) -> None:
         for state in (None, "queued", "leased", "done", "failed", "cancelled"):
             self.both("call_records", "newest", "default/", state, 4, "fc-20")
+        for group in ("g", "h", "", "nobody's"):
+            self.both("call_records", "ended", group, 0, 99)
+        self.both("call_records", "get_many", [f"fc-{n:02}" for n in range(0, 40, 3)])
+        bodies = [*self.memory.calls.inputs.values(), *self.memory.calls.results.values()]
+        assert list(self.both("call_records", "digests")) == sorted({body.digest for body in bodies} - {""})
         calls = self.both("call_records", "newest", "", None, 999)
         assert calls == sorted(self.kept(), key=lambda c: c.id, reverse=True)
         for each in calls:
@@ -267,6 +391,7 @@ class SameAnswers(RuleBasedStateMachine):
         kept = {each.id: each for each in self.kept()}
         assert kept.keys() == self.accepted.keys(), "nothing that was accepted is lost, and nothing else is there"
         assert {id: c.token for id, c in kept.items() if c.state == "leased"} == self.live
+        assert {id: (c.cpu_us, c.run_us) for id, c in kept.items() if c.cpu_us or c.run_us} == self.used
         for id, body in self.recorded.items():
             assert kept[id].state == ("done" if body is not None else "cancelled")
             assert self.memory.call_records.result(id) == body

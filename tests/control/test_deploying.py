@@ -10,17 +10,18 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Any, Literal, cast
 
 import msgspec
 import pytest
 
-from swell.control.chores import sweep_blobs
 from swell.control.deploying import Deployer
 from swell.control.loop import Loop
 from swell.control.reactor import Reactor
+from swell.control.sweeping import Sweeper
 from swell.control.versions import changes, numbered
 from swell.engines.fake import FakeEngine
+from swell.model.call import Body, Call, CallError, Cancel, Work
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed
 from swell.model.node import Node
@@ -189,12 +190,9 @@ def test_an_app_that_is_not_there_is_not_stopped_and_the_namespace_looked_into_i
 
 def test_source_goes_only_when_no_app_has_it_or_is_about_to(tmp_path: Path) -> None:
     async def scenario() -> None:
-        engine, clock, blobs = SlowBuilds(), SystemClock(), BlobFolder(tmp_path)
-        deployer = control(engine, MemoryStore())
-
-        async def sweep() -> None:
-            await sweep_blobs(deployer, blobs, clock)
-
+        engine, blobs, nobody, store = SlowBuilds(), BlobFolder(tmp_path), cast(Any, None), MemoryStore()
+        deployer = control(engine, store)
+        sweep = Sweeper(deployer, store.call_records, blobs, nobody, nobody, SystemClock()).sweep_blobs
         one, other, nobodys = [await put(blobs, word) for word in (b"one", b"other", b"nobody's")]
         deploying = asyncio.create_task(deployer.deploy(an_app("one", one), lambda _line: None))
         await engine.building.wait()
@@ -211,6 +209,22 @@ def test_source_goes_only_when_no_app_has_it_or_is_about_to(tmp_path: Path) -> N
         await sweep()
         assert sorted(os.listdir(tmp_path)) == [other], "of what is deployed still"
         assert nobodys not in await deployer.bundles()
+
+    asyncio.run(scenario())
+
+
+def test_what_a_call_names_goes_only_when_the_call_is_forgotten(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock, blobs, store, nobody = SystemClock(), BlobFolder(tmp_path), MemoryStore(), cast(Any, None)
+        sweep = Sweeper(control(SlowBuilds(), store), store.call_records, blobs, nobody, nobody, clock).sweep_blobs
+        now, named, _nobodys = clock.now(), await put(blobs, b"a call's"), await put(blobs, b"nobody's")
+        store.calls.add([Work(Call("fc-1", "default/a/f", "f", now, now), Body("x", digest=named))])
+        store.calls.change([Cancel("fc-1", now, CallError("cancelled", ""))])
+        await sweep()
+        assert os.listdir(tmp_path) == [named]
+        assert store.calls.sweep(now + 365 * 86_400, 9) == ["fc-1"]
+        await sweep()
+        assert os.listdir(tmp_path) == []
 
     asyncio.run(scenario())
 

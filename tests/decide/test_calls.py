@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from swell.decide.calls import FAILURES, LOSSES, LOST_RETRIES, NOT_BEGUN, End, after, delay_s
-from swell.model.call import Again, Call, CallError, Cancel, Failed
+from swell.model.call import Again, Call, CallError, Cancelled, Failed, State
 from swell.model.retrying import Retrying
 
 NOW = 1000.0
@@ -20,8 +20,8 @@ def tried(attempts: int, max_retries: int) -> Call:
     return replace(CALL, attempts=attempts, retrying=Retrying(max_retries=max_retries))
 
 
-def end(code: str) -> End:
-    return End(code, "words", b"{}", cpu_us=3, run_us=4)
+def end(code: str, id: str = "fc-1", token: int = 7) -> End:
+    return End(id, token, code, "words", b"{}", cpu_us=3, run_us=4)
 
 
 @pytest.mark.parametrize("code", sorted(FAILURES))
@@ -31,7 +31,9 @@ def test_a_failure_of_the_code_is_tried_again_as_often_as_its_author_said(
 ) -> None:
     became = after(tried(attempts, retries), end(code), NOW, 0.0)
     assert isinstance(became, Again if again else Failed)
-    assert (became.id, became.token, became.error.code) == ("fc-1", 7, code)  # type: ignore[union-attr]
+    assert became is not None
+    assert became.error is not None
+    assert (became.id, became.token, became.error.code) == ("fc-1", 7, code)
     assert (became.cpu_us, became.run_us) == (3, 4)
 
 
@@ -66,7 +68,28 @@ def test_what_would_end_alike_is_not_tried_again(code: str) -> None:
 
 
 def test_what_was_cancelled_is_cancelled_whatever_retries_it_has() -> None:
-    assert after(tried(1, 9), end("cancelled"), NOW, 0.0) == Cancel("fc-1", NOW, CallError("cancelled", "words"))
+    assert after(tried(1, 9), end("cancelled"), NOW, 0.0) == Cancelled(
+        "fc-1", 7, NOW, CallError("cancelled", "words"), cpu_us=3, run_us=4
+    )
+
+
+@given(
+    codes | st.sampled_from(["cancelled", "bad_result"]),
+    st.sampled_from(["queued", "leased", "leased", "done", "failed", "cancelled"]),
+    st.sampled_from(["fc-1", "fc-1", "fc-2"]),
+    st.sampled_from([0, 6, 7, 7, 8]),
+)
+def test_an_end_of_another_lease_than_the_call_has_is_nothing_to_do(
+    code: str, state: State, id: str, token: int
+) -> None:
+    call = replace(CALL, state=state, token=7 if state != "queued" else 0)
+    became = after(call, end(code, id, token), NOW, 0.5)
+    assert (became is not None) is (state == "leased" and (id, token) == ("fc-1", 7))
+
+
+def test_an_end_without_a_code_is_not_made_an_error() -> None:
+    with pytest.raises(ValueError, match="has a code"):
+        after(CALL, end(""), NOW, 0.0)
 
 
 @given(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+import logging
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from starlette.responses import FileResponse, Response
@@ -14,7 +15,19 @@ from starlette.types import Receive, Scope, Send
 from swell.model.errors import SwellError
 from swell.wire.http import JSON, OCTETS, error_body
 
+log = logging.getLogger("swell.api")
+
 NDJSON = "application/x-ndjson"
+STALL_S = 300.0
+"""A client that takes nothing of a stream for this long is given up: what is read for it is kept for it alone."""
+
+
+class Streamed(Protocol):
+    """Bytes that are made as they are read; closed by whoever reads them, however that ends, once or more often."""
+
+    def stream(self) -> AsyncGenerator[bytes, None]: ...
+
+    async def close(self) -> None: ...
 
 
 def result(value: Any) -> Response:
@@ -55,16 +68,7 @@ class LineStream:
         self._lines = lines
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        pump = asyncio.create_task(self._pump(send))
-        leaves = asyncio.create_task(left(receive))
-        try:
-            await asyncio.wait({pump, leaves}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            leaves.cancel()
-            cut = pump.cancel()
-            await asyncio.wait({pump, leaves})
-        if not cut:
-            pump.result()
+        await _while_there(self._pump(send), receive)
 
     async def _pump(self, send: Send) -> None:
         headers = [(b"content-type", NDJSON.encode())]
@@ -73,6 +77,49 @@ class LineStream:
             async for line in self._lines:
                 await send({"type": "http.response.body", "body": line + b"\n", "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class ByteStream:
+    """Bytes as they are made, as an ASGI application. A client that leaves, or takes nothing for `stall_s`, closes the
+    source."""
+
+    def __init__(self, source: Streamed, stall_s: float = STALL_S) -> None:
+        self._source = source
+        self._stall_s = stall_s
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await _while_there(self._pump(send), receive)
+        except TimeoutError:
+            # An answer that does not end is broken off: its client sees that it is not whole.
+            log.warning("a client took nothing of a stream for %g s, and is given up", self._stall_s)
+        finally:
+            await self._source.close()
+
+    async def _pump(self, send: Send) -> None:
+        headers = [(b"content-type", OCTETS.encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        async with aclosing(self._source.stream()) as pieces:
+            async for piece in pieces:
+                async with asyncio.timeout(self._stall_s):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+        # Who has all of it may ask for the next one at once.
+        await self._source.close()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _while_there(pumping: Coroutine[Any, Any, None], receive: Receive) -> None:
+    """Send an answer, unless its client leaves."""
+    pump = asyncio.create_task(pumping)
+    leaves = asyncio.create_task(left(receive))
+    try:
+        await asyncio.wait({pump, leaves}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        leaves.cancel()
+        cut = pump.cancel()
+        await asyncio.wait({pump, leaves})
+    if not cut:
+        pump.result()
 
 
 async def left(receive: Receive) -> None:

@@ -19,10 +19,11 @@ from starlette.routing import Route as Path
 
 from swell.api.answers import refusal
 from swell.api.auth import Auth, id_of
+from swell.api.backups import backup_routes
 from swell.api.calls import CallHandlers
 from swell.api.kv import kv_routes
 from swell.api.openapi import document
-from swell.api.port import CallsPort, ControlPort, KvPort, LogReader, SecretsPort, VolumesPort
+from swell.api.port import BackupsPort, CallsPort, ControlPort, KvPort, LogReader, SecretsPort, VolumesPort
 from swell.api.routes import ApiRequest, Resource, Route, unexpected
 from swell.api.secrets import SecretHandlers
 from swell.api.validate import problems, tag_problems
@@ -128,6 +129,7 @@ def make_api(
     volumes: VolumesPort,
     kv: KvPort,
     calls: CallsPort,
+    backups: BackupsPort,
     *,
     key: str,
     call_key: str = "",
@@ -141,6 +143,7 @@ def make_api(
     handlers = Handlers(control, blobs, logs)
     routes = [*handlers.routes(), *SecretHandlers(secrets).routes(), *VariantHandlers(control).routes()]
     routes += [*VolumeHandlers(volumes).routes(), *kv_routes(kv), *CallHandlers(calls).routes()]
+    routes += backup_routes(backups)
     handlers.openapi_document = msgspec.Raw(msgspec.json.encode(document(routes, version)))
     by_path: dict[str, list[Route]] = {}
     for route in routes:
@@ -187,11 +190,11 @@ class Handlers:
         ]
 
     def _deploying_routes(self) -> list[Route]:
-        app, blob, rows = "/api/apps/{namespace}/{name}", "/api/blobs/{digest}", list[AppRow]
+        app, blob = "/api/apps/{namespace}/{name}", "/api/blobs/{digest}"
         return [
             Route("HEAD", blob, "Is this blob here? 404 if not.", self.has_blob, needs=DEPLOYS),
             Route("PUT", blob, "Store a blob of this digest.", self.put_blob, BlobQuery, takes=bytes, needs=DEPLOYS),
-            Route("GET", "/api/apps", "The apps that are deployed.", self.apps, AppsQuery, gives=rows, needs=SEES),
+            Route("GET", "/api/apps", "The apps deployed.", self.apps, AppsQuery, gives=list[AppRow], needs=SEES),
             Route(
                 "POST",
                 "/api/apps",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Protocol
 
+from swell.api.answers import Streamed
 from swell.decide.access import Holder
 from swell.model.call import Body, State
 from swell.model.key import ApiKey
@@ -301,6 +302,14 @@ class CallsPort(Protocol):
 
     async def retry(self, id: str) -> CallRow | None:
         """SwellError with status 409 where it is no dead letter."""
+        ...
+
+
+class BackupsPort(Protocol):
+    """What people ask about backups."""
+
+    async def open(self, key_files: bool) -> Streamed:
+        """All that is kept now. SwellError with status 409 while another is being read."""
         ...
 
 

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from swell.api.answers import Answer, LineStream, content, left, refusal, result, written
+from swell.api.answers import Answer, ByteStream, LineStream, content, left, refusal, result, written
 from swell.api.auth import HOLDER, id_of
 from swell.decide.access import Holder, Need, may_ask, may_see
 from swell.model.errors import SwellError
@@ -68,6 +68,8 @@ class Route(NamedTuple):
     """The answer is a stream of lines, each one a `gives`."""
     needs: Need = Need("admin")
     """The scope that its caller's key must have."""
+    streamed: bool = False
+    """What `handle` returns is `Streamed`, and these bytes are the answer."""
     waits: bool = False
     """It may take as long as its caller waits: `handle` is cancelled when that leaves."""
 
@@ -109,6 +111,8 @@ class Resource:
             return refusal(told, id)
         if route.lines:
             return LineStream(value)
+        if route.streamed:
+            return ByteStream(value)
         if route.gives is bytes:
             return content(value)
         if route.gives is Answer:

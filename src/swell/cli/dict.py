@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import pickle
-import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from swell.cli import options
-from swell.cli.output import duration, json_text, table
+from swell.cli import options, shared
 from swell.cli.values import WRITTEN, read, shown
 from swell.model.errors import SwellError
 
 if TYPE_CHECKING:
     from swell.sdk.dict import Dict
-    from swell.wire.kv import CollectionRow
 
 
 @click.group(epilog=WRITTEN)
@@ -39,35 +35,7 @@ def pickled(text: str) -> bytes:
     return pickle.dumps(read(text), protocol=5)
 
 
-@dict.command(short_help="Make a dict.")
-@click.argument("name", metavar="NAME")
-@options.namespace
-@options.home
-def create(name: str, namespace: str, home: str | None) -> None:
-    """Make a dict with nothing in it."""
-    named(home, namespace, name)._make()
-    click.echo(f'{name} is made. A program has it by swell.Dict.from_name("{name}").')
-
-
-@dict.command("list", short_help="List dicts.")
-@options.namespace
-@options.as_json
-@options.home
-def list_dicts(namespace: str, as_json: bool, home: str | None) -> None:
-    """List dicts, and how many entries each has."""
-    rows = named(home, namespace, "any")._rows()
-    if as_json:
-        click.echo(json_text(rows))
-    elif rows:
-        click.echo(listing("DICT", "ENTRIES", rows, time.time()))
-    else:
-        click.echo("There is no dict. `swell dict create NAME` makes one.")
-
-
-def listing(kind: str, what: str, rows: Sequence[CollectionRow], now: float) -> str:
-    """One line for each."""
-    cells = [(row.name, str(row.size), duration(now - row.made_at), row.id) for row in rows]
-    return table((kind, what, "AGE", "ID"), cells, right=(what, "AGE"))
+shared.add_commands(dict, "dict", "entries", named)
 
 
 @dict.command(short_help="Get the value of a key.", epilog=WRITTEN)
@@ -130,13 +98,3 @@ def clear(name: str, namespace: str, home: str | None) -> None:
     """Remove all keys and their values. There is no way back."""
     named(home, namespace, name).clear()
     click.echo(f"{name} is empty.")
-
-
-@dict.command(short_help="Delete a dict and all that is in it.")
-@click.argument("name", metavar="NAME")
-@options.namespace
-@options.home
-def delete(name: str, namespace: str, home: str | None) -> None:
-    """Delete a dict with all that is in it. There is no way back."""
-    named(home, namespace, name)._remove()
-    click.echo(f"{name} is deleted.")

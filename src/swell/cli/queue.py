@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import queue as queues
-import time
 from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import click
 
-from swell.cli import options
-from swell.cli.dict import listing
-from swell.cli.output import json_text
+from swell.cli import options, shared
 from swell.cli.values import read, shown
 from swell.model.errors import SwellError
 
@@ -44,29 +41,7 @@ def named(home: str | None, namespace: str, name: str) -> Queue:
     return Queue(name, namespace)._on(options.connect(home))
 
 
-@queue.command(short_help="Make a queue.")
-@click.argument("name", metavar="NAME")
-@options.namespace
-@options.home
-def create(name: str, namespace: str, home: str | None) -> None:
-    """Make a queue with nothing in it."""
-    named(home, namespace, name)._make()
-    click.echo(f'{name} is made. A program has it by swell.Queue.from_name("{name}").')
-
-
-@queue.command("list", short_help="List queues.")
-@options.namespace
-@options.as_json
-@options.home
-def list_queues(namespace: str, as_json: bool, home: str | None) -> None:
-    """List queues, and how many items each has."""
-    rows = named(home, namespace, "any")._rows()
-    if as_json:
-        click.echo(json_text(rows))
-    elif rows:
-        click.echo(listing("QUEUE", "ITEMS", rows, time.time()))
-    else:
-        click.echo("There is no queue. `swell queue create NAME` makes one.")
+shared.add_commands(queue, "queue", "items", named)
 
 
 @queue.command("len", short_help="Count the items.")
@@ -134,13 +109,3 @@ def clear(name: str, partition: str | None, everything: bool, namespace: str, ho
     """Take all items out of a partition, or of all of them. There is no way back."""
     named(home, namespace, name).clear(partition=partition, all=everything)
     click.echo("It is empty." if everything or partition is None else f"{partition} is empty.")
-
-
-@queue.command(short_help="Delete a queue and all that is in it.")
-@click.argument("name", metavar="NAME")
-@options.namespace
-@options.home
-def delete(name: str, namespace: str, home: str | None) -> None:
-    """Delete a queue with all that is in it. There is no way back."""
-    named(home, namespace, name)._remove()
-    click.echo(f"{name} is deleted.")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
-from swell.model.call import Call
+from swell.model.call import Call, check
 from swell.model.errors import SwellError
 from swell.model.workload import Method, Revision, shown
 from swell.wire.calls import NewCall
@@ -13,9 +11,6 @@ from swell.wire.link import Route
 INPUT_MAX = 4 * 1024 * 1024
 """Bytes of an input."""
 DELAY_MAX_S = 30 * 86_400.0
-PRIORITY_MAX = 100
-NAME_MAX = 256
-"""Characters of an idempotency key, and of a group."""
 
 
 def queued(new: NewCall, route: Route | None, revision: Revision | None, now: float, id: str) -> Call:
@@ -27,13 +22,15 @@ def queued(new: NewCall, route: Route | None, revision: Revision | None, now: fl
     if method is None:
         words = f"{shown(new.workload)[:200]} has no method {new.method[:80]!r}."
         raise SwellError("unknown_function", words, status=404)
-    problem = _problem(method) or _out_of_bounds(new)
+    problem = _problem(method)
+    if not 0 <= new.delay_s <= DELAY_MAX_S:
+        problem = problem or f"A call may be put off by up to {DELAY_MAX_S:g} s, not by {new.delay_s:g} s."
     if problem:
         raise SwellError("bad_request", problem)
     if len(new.input.data) > INPUT_MAX:
         words = f"The input of a queued call has {INPUT_MAX} bytes at most; this one has {len(new.input.data)}."
         raise SwellError("body_too_large", words, status=413)
-    return Call(
+    call = Call(
         id=id,
         workload=new.workload,
         method=new.method,
@@ -43,9 +40,12 @@ def queued(new: NewCall, route: Route | None, revision: Revision | None, now: fl
         key=new.key,
         priority=new.priority,
         idempotency_key=new.idempotency_key,
+        group=new.group,
         retrying=revision.retrying,
         timeout_s=revision.timeout_s,
     )
+    check(call)
+    return call
 
 
 def _problem(method: Method) -> str:
@@ -54,15 +54,4 @@ def _problem(method: Method) -> str:
         return f"{method.name} is a web endpoint: it answers requests when they come, and cannot be queued."
     if method.generator:
         return f"{method.name} is a generator: it gives many results, and a queued call has one."
-    return ""
-
-
-def _out_of_bounds(new: NewCall) -> str:
-    if not -PRIORITY_MAX <= new.priority <= PRIORITY_MAX:
-        return f"A priority is between -{PRIORITY_MAX} and {PRIORITY_MAX}, not {new.priority}."
-    if not (math.isfinite(new.delay_s) and 0 <= new.delay_s <= DELAY_MAX_S):
-        return f"A call may be put off by up to {DELAY_MAX_S:g} s, not by {new.delay_s:g} s."
-    for what, text in (("An idempotency key", new.idempotency_key), ("A group", new.group)):
-        if len(text) > NAME_MAX or "\0" in text:
-            return f"{what} has up to {NAME_MAX} characters, and no NUL."
     return ""

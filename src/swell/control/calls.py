@@ -15,7 +15,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from swell.control.accepting import queued
 from swell.control.call_waits import CallWaits
@@ -305,11 +305,7 @@ class CallKeeper:
             told.append(each)
             looked[call.workload] = None
             ending[call.replica] += 1
-            outcome = self._outcome(call, each.end, now)
-            if isinstance(outcome, Cancel):
-                changes.append(Asked(outcome, None))
-            else:
-                outcomes.append(outcome)
+            outcomes.append(self._outcome(call, each.end, now))
         if self._news or self._told:
             self._wake()
         self._heard(fenced)
@@ -329,12 +325,15 @@ class CallKeeper:
         self._news_bytes -= size
         return news
 
-    def _outcome(self, call: Call, end: CallEnd, now: float) -> Outcome | Cancel:
+    def _outcome(self, call: Call, end: CallEnd, now: float) -> Outcome:
         self.hands.ended(call, end)
         if not end.code:
             return Done(end.id, end.token, now, end.body, end.cpu_us, end.run_us)
-        told = End(end.code, end.message, end.body.data, end.body.content_type, end.cpu_us, end.run_us)
-        return after(call, told, now, random.random())
+        body = end.body
+        told = End(end.id, end.token, end.code, end.message, body.data, body.content_type, end.cpu_us, end.run_us)
+        outcome = after(call, told, now, random.random())
+        assert outcome is not None, "it is of the call's lease"
+        return outcome
 
     def _not_written(self, made: Round, error: Exception) -> None:
         """Nothing of it is on disk, but for leases. Who asks is told; what was heard is kept for the next round."""
@@ -343,9 +342,7 @@ class CallKeeper:
         else:
             log.error("a round of the queue of calls failed", exc_info=error)
             error = SwellError("internal", "The server made a mistake; its log says which.", status=500)
-        for future in (*(new.id for new in made.news), *(asked.call for asked in made.changes)):
-            if future is not None and not future.done():
-                future.set_exception(error)
+        _fail(made.news, made.changes, error)
         for each in made.told:
             self._told.setdefault((each.end.id, each.end.token), each)
         self._look |= dict.fromkeys(made.looked)
@@ -364,8 +361,7 @@ class CallKeeper:
         for asked, call in zip(made.changes, written.changed, strict=True):
             if call is not None:
                 self._take_change(call, pools)
-            if asked.call is not None:
-                _answer(asked.call, call)
+            _answer(asked.call, call)
         self._heard(heard)
         for hand, works in zip(made.hands, written.leased, strict=True):
             self._grant(hand, works, now)
@@ -467,9 +463,7 @@ class CallKeeper:
             self._timer.cancel()
         self.wants.close()
         over = SwellError("stopping", "The server is stopping.", status=503)
-        for future in (*(new.id for new in self._news), *(asked.call for asked in self._changes)):
-            if future is not None and not future.done():
-                future.set_exception(over)
+        _fail(self._news, self._changes, over)
         self._thread.shutdown(wait=False)
 
     def _node(self, replica: str) -> str | None:
@@ -480,3 +474,11 @@ class CallKeeper:
 def _answer(future: asyncio.Future[T], value: T) -> None:
     if not future.done():
         future.set_result(value)
+
+
+def _fail(news: Iterable[New], changes: Iterable[Asked], error: SwellError) -> None:
+    """Whoever waits for these is told."""
+    futures: list[asyncio.Future[Any]] = [*(new.id for new in news), *(asked.call for asked in changes)]
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)

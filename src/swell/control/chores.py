@@ -12,42 +12,31 @@ from swell.control.calls import CallKeeper
 from swell.control.deploying import Deployer
 from swell.control.kv import KvKeeper
 from swell.control.owners import OWNER_LOOK_S, Owners
-from swell.control.secrets import SecretKeeper
+from swell.control.sweeping import KEPT_S, Sweeper
 from swell.control.volumes import VolumeKeeper
 from swell.model.errors import SwellError
-from swell.model.ports import Blobs, Clock
 
 log = logging.getLogger("swell")
 
 VARIANTS_LOOK_S = 60.0
 """How often it is looked for variants of workloads that nobody uses."""
 
-BLOBS_KEPT_S = 3600.0
-"""Source that no app names is kept this long after it was put or asked for: a deploy may be about to name it."""
-
 CALLS_LOOK_S = 60.0
 """How often it is looked for queued calls that were kept long enough."""
 
 
 def chores(
-    deployer: Deployer,
-    blobs: Blobs,
-    secrets: SecretKeeper,
-    volumes: VolumeKeeper,
-    kv: KvKeeper,
-    calls: CallKeeper,
-    owners: Owners,
-    clock: Clock,
+    deployer: Deployer, sweeper: Sweeper, volumes: VolumeKeeper, kv: KvKeeper, calls: CallKeeper, owners: Owners
 ) -> Iterator[Coroutine[None, None, None]]:
     """All of it; none ends by itself."""
     yield calls.run()
     yield every(CALLS_LOOK_S, calls.sweep)
     yield every(OWNER_LOOK_S, partial(end_orphans, owners, deployer, volumes, kv))
-    yield every(BLOBS_KEPT_S, partial(sweep_blobs, deployer, blobs, clock))
-    yield every(BLOBS_KEPT_S, partial(sweep_secrets, deployer, secrets, clock))
+    yield every(KEPT_S, sweeper.sweep_blobs)
+    yield every(KEPT_S, sweeper.sweep_secrets)
     variants = deployer.variants
     yield every(max(min(VARIANTS_LOOK_S, variants.keep_s / 2), 0.1), variants.sweep)
-    yield every(BLOBS_KEPT_S, partial(sweep_volumes, volumes, clock))
+    yield every(KEPT_S, sweeper.sweep_volumes)
 
 
 async def every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
@@ -80,24 +69,3 @@ async def end_orphans(owners: Owners, deployer: Deployer, volumes: VolumeKeeper,
         if each.owner in gone:
             with suppress(SwellError):
                 await kv.delete(*each.key)
-
-
-async def sweep_blobs(deployer: Deployer, blobs: Blobs, clock: Clock) -> None:
-    """Remove source that no app has any more."""
-    removed = blobs.sweep(await deployer.bundles(), clock.now() - BLOBS_KEPT_S)
-    if removed:
-        log.info("%d bundles of source that no app has were removed", removed)
-
-
-async def sweep_secrets(deployer: Deployer, secrets: SecretKeeper, clock: Clock) -> None:
-    """Remove values that programs brought along for apps that are not any more."""
-    removed = await secrets.forget_unused(await deployer.secrets(), clock.now() - BLOBS_KEPT_S)
-    if removed:
-        log.info("%d secrets of apps that are not any more were removed", removed)
-
-
-async def sweep_volumes(volumes: VolumeKeeper, clock: Clock) -> None:
-    """Remove what no volume has any more."""
-    removed = await volumes.sweep(clock.now() - BLOBS_KEPT_S)
-    if removed:
-        log.info("%d contents of files that no volume has any more were removed", removed)

@@ -30,7 +30,7 @@ class Asked(NamedTuple):
     """A change, and who waits for it."""
 
     change: Change
-    call: asyncio.Future[Call | None] | None
+    call: asyncio.Future[Call | None]
 
 
 class Told(NamedTuple):
@@ -47,7 +47,7 @@ class Round(NamedTuple):
     told: list[Told]
     """Ends of leases."""
     outcomes: list[Outcome]
-    """What those came to, but for those that are among the changes."""
+    """What those came to, one each."""
     changes: list[Asked]
     hands: list[Hand]
     looked: list[str]
@@ -75,7 +75,7 @@ def write(store: Store, made: Round, now: float) -> Written:
     calls = store.calls
 
     def lease() -> list[Sequence[Work]]:
-        return [calls.lease(each.workload, each.most, now, each.token, each.replica) for each in made.hands]
+        return [calls.lease(each.workload, each.most, now, each.token, each.replica, each.pool) for each in made.hands]
 
     if made.writes:
         with store.transaction():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from swell.model.call import Again, Call, CallError, Cancel, Failed
+from swell.model.call import Again, Call, CallError, Cancelled, Failed
 
 FAILURES = frozenset({"exception", "deadline"})
 """Of the code itself: it raised, or took longer than its timeout. Tried again as often as its `retries` say."""
@@ -21,9 +21,12 @@ CANCELLED = "cancelled"
 
 
 class End(msgspec.Struct, frozen=True):
-    """How an attempt ended. Codes that are not listed above are final, since another attempt would end alike: the
+    """How a hand-out ended. Codes that are not listed above are final, since another attempt would end alike: the
     arguments do not fit, its app is gone."""
 
+    id: str
+    token: int
+    """The call's, and the fencing token that it was handed out with."""
     code: str
     message: str
     body: bytes = b""
@@ -33,11 +36,14 @@ class End(msgspec.Struct, frozen=True):
     run_us: int = 0
 
 
-def after(call: Call, end: End, now: float, chance: float) -> Again | Failed | Cancel:
-    """What becomes of a leased call. `chance`: a random number, 0 ≤ chance < 1."""
+def after(call: Call, end: End, now: float, chance: float) -> Again | Failed | Cancelled | None:
+    """What becomes of a leased call. None: nothing, since the end is not that of the lease it has now; it came late, or
+    is another call's. `chance`: a random number, 0 ≤ chance < 1."""
+    if call.state != "leased" or (call.id, call.token) != (end.id, end.token):
+        return None
     error, used = CallError(end.code, end.message), (end.cpu_us, end.run_us)
     if end.code == CANCELLED:
-        return Cancel(call.id, now, error)
+        return Cancelled(call.id, call.token, now, error, *used)
     if end.code in NOT_BEGUN:
         return Again(call.id, call.token, call.due_at, None, False, *used)
     if call.attempts <= _retries(call, end.code):

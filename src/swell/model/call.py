@@ -6,16 +6,24 @@ input and its result stand beside it, so that who lists calls reads neither.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Literal
 
 import msgspec
 
+from swell.model.errors import SwellError, brief
 from swell.model.retrying import Retrying
 
 State = Literal["queued", "leased", "done", "failed", "cancelled"]
 """Failed for good: a dead letter. The last three are ends; of them only "failed" can be left, by a retry."""
 
+PRIORITY_MAX = 100
+"""Priorities are from as much below 0 to this."""
+NAME_MAX = 256
+"""Characters of an idempotency key, or of a group."""
+BATCH_MAX = 1000
+"""Calls that one write has in it: while it is made, no other one is."""
 DAY_S = 86_400.0
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Digits in base 32, without those that are read as others. They sort as their values do."""
@@ -41,10 +49,18 @@ def fencing_token(epoch: int, number: int) -> int:
 
 
 class CallError(msgspec.Struct, frozen=True):
-    """Why an attempt failed, in a code and in words."""
+    """Why an attempt failed, in a code, which is never empty, and in words. Characters in these that cannot be kept
+    (`check`) are replaced: an error is told whatever its words are."""
 
     code: str
     message: str
+
+    def __post_init__(self) -> None:
+        if not self.code:
+            raise ValueError("a call's error has a code")
+        if not _can_be_kept(self.message):
+            kept = self.message.encode("utf-8", "replace").decode().replace("\0", "?")
+            msgspec.structs.force_setattr(self, "message", kept)
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -54,6 +70,10 @@ class Body(msgspec.Struct, frozen=True):
     data: bytes = b""
     digest: str = ""
     """Of the blob; empty where the bytes stand here."""
+
+
+PAGE_BYTES = 4 * 1024**2
+"""Results are read together up to so many bytes, and one more."""
 
 
 class Keeping(msgspec.Struct, frozen=True):
@@ -79,9 +99,11 @@ class Call(msgspec.Struct, frozen=True):
     key: str = ""
     """Id of the API key it came with; empty for none, and for the server's own."""
     priority: int = 0
-    """Of the calls that are due, the higher go first."""
+    """Of the calls to a workload that are due, the higher go first, however long others wait. Up to `PRIORITY_MAX`."""
     idempotency_key: str = ""
     """Of the calls to a workload that are kept and came with one API key, only one has it."""
+    group: str = ""
+    """Calls that were made together have one in common; empty for none."""
     retrying: Retrying = Retrying()
     jitter: float = 0.1
     """Share of each delay that chance may take away: 0 none, 1 all."""
@@ -92,9 +114,13 @@ class Call(msgspec.Struct, frozen=True):
     attempts: int = 0
     """Those that counted, with the one that is under way."""
     token: int = 0
-    """Of its last lease; 0 = it has none."""
+    """Of its last lease; 0 = it has none, or was cancelled and what its attempt used is recorded."""
     replica: str = ""
-    """That has it, or had it last."""
+    """That has it, or had it at its end; empty for none."""
+    pool: str = ""
+    """That this replica is, or was, of; empty for none."""
+    leased_at: float | None = None
+    """When it was handed out to that replica; None for none."""
     error: CallError | None = None
     """Of the last attempt that failed; none once it is done."""
     ended_at: float | None = None
@@ -115,6 +141,41 @@ class Work(msgspec.Struct, frozen=True):
 
     call: Call
     input: Body
+
+
+def check(call: Call) -> None:
+    """SwellError bad_request where the queue cannot keep the call as it is."""
+    if not -PRIORITY_MAX <= call.priority <= PRIORITY_MAX:
+        raise _refused(f"{call.priority} is no priority: they are from -{PRIORITY_MAX} to {PRIORITY_MAX}.")
+    for name, value in (("idempotency key", call.idempotency_key), ("group", call.group)):
+        if len(value) > NAME_MAX:
+            raise _refused(f"The {name} {brief(value)!r} has {len(value)} characters; it may have {NAME_MAX}.")
+    fields = msgspec.structs.asdict(call)
+    for part in (call.retrying, call.keeping):
+        fields |= msgspec.structs.asdict(part)
+    for name, value in fields.items():
+        match value:
+            case str() if not _can_be_kept(value):
+                words = "it has a NUL, or half a surrogate pair, in it"
+            case float() if not math.isfinite(value):
+                words = "it is no finite number"
+            case int() if not -(2**63) <= value < 2**63:
+                words = "it is too large"
+            case _:
+                continue
+        raise _refused(f"{name} cannot be {brief(ascii(value))}: {words}.")
+
+
+def _can_be_kept(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def _refused(words: str) -> SwellError:
+    return SwellError("bad_request", words)
 
 
 # -- what an attempt comes to -------------------------------------------------------------------
@@ -160,14 +221,25 @@ class Again(msgspec.Struct, frozen=True):
     run_us: int = 0
 
 
-Outcome = Done | Failed | Again
+class Cancelled(msgspec.Struct, frozen=True):
+    """It was stopped, and is not tried again."""
+
+    id: str
+    token: int
+    at: float
+    error: CallError
+    cpu_us: int = 0
+    run_us: int = 0
+
+
+Outcome = Done | Failed | Again | Cancelled
 
 
 # -- what is asked for from outside -------------------------------------------------------------
 
 
 class Cancel(msgspec.Struct, frozen=True):
-    """It ends now, queued or leased. What its replica still reports is not recorded."""
+    """It ends now, queued or leased. Of what its replica still reports, what the attempt used is recorded."""
 
     id: str
     at: float
@@ -213,17 +285,20 @@ class Standing(msgspec.Struct, frozen=True):
     """By id."""
 
 
+class GroupEnd(msgspec.Struct, frozen=True):
+    """A call of a group that has ended, with what came of it."""
+
+    number: int
+    """Grows with each end that is recorded, whenever that was: whoever asks for those after the last number that they
+    were told misses none, and is told none twice. A dead letter that is tried again ends once more."""
+    call: Call
+    result: Body | None
+    """As `CallRecords.result`."""
+
+
 class Count(msgspec.Struct, frozen=True):
     """How many calls of a workload are in a state; never 0."""
 
     workload: str
     state: State
     calls: int
-
-
-class Swept(msgspec.Struct, frozen=True):
-    """A call that is forgotten."""
-
-    id: str
-    free: tuple[str, ...] = ()
-    """Digests of blobs that it named and that no call names any more."""

@@ -198,7 +198,18 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
         *("unknown_variant", "unknown_version", "unknown_volume", "unknown_dict", "unknown_queue", "unknown_call"),
     ),
     PermissionDeniedError: ("bad_host", "bad_origin", "isolated", "no_scope"),
-    RemoteError: ("bad_batch", "cancelled", "environment", "exception", "no_replica", "replica_died"),
+    RemoteError: (
+        *(
+            "bad_batch",
+            "cancelled",
+            "drained",
+            "environment",
+            "exception",
+            "lease_expired",
+            "no_replica",
+            "replica_died",
+        ),
+    ),
     RequestSizeError: (
         *("blob_too_large", "body_too_large", "bundle_too_large", "headers_too_large", "value_too_large"),
     ),

@@ -344,6 +344,11 @@ class Client:
         return await self._ask(Request("DELETE", f"/api/keys/{quote(named, safe='')}"), KeyRow)
 
     @stream_operation
+    def backup(self, key_files: bool = False) -> AsyncGenerator[bytes, None]:
+        """All that the server keeps, piece by piece; with its keys, if that is asked for."""
+        return self.transport.stream(Request("GET", f"/api/backup?key_files={int(key_files)}"), protocol.Bytes)
+
+    @stream_operation
     def logs(
         self,
         app: str = "",

@@ -282,6 +282,21 @@ class Frames:
             raise exception(cut, 502)
 
 
+class Bytes:
+    """A body as it comes; an answer that is an error is raised."""
+
+    def __init__(self, head: Answer) -> None:
+        if not head.ok:
+            raise failure(head)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What came, as it came."""
+        yield data
+
+    def close(self) -> None:
+        """Where it ends is the connection's to say."""
+
+
 class Lines:
     """Values out of the bytes of an `application/x-ndjson` body. `empty` is called at each empty line."""
 

@@ -6,35 +6,43 @@ not wait for anything, as others of the store do.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from swell.model.call import (
+    PAGE_BYTES,
     Again,
     Body,
     Call,
     CallError,
     Cancel,
+    Cancelled,
     Change,
     Count,
     Depth,
     Done,
     Failed,
+    GroupEnd,
     Keeping,
     Outcome,
     Queued,
     Retry,
     Standing,
     State,
-    Swept,
     Work,
+    check,
 )
 from swell.model.retrying import Retrying
 from swell.store import statements as sql
 from swell.store.writer import Op
 
+DIGESTS_PER_READ = 1000
+"""Rows of one read of what blobs are named; a long reading never holds the database open in between."""
 LAST_ID = chr(0x10FFFF)
 """After every id."""
 
@@ -63,11 +71,14 @@ class SqliteCalls:
 
     def add(self, works: Sequence[Work]) -> list[str]:
         """Accept calls; on disk before it returns."""
+        for work in works:
+            check(work.call)
         return self._answered(partial(_add, tuple(works)), len(works))
 
-    def lease(self, workload: str, most: int, now: float, token: int, replica: str) -> list[Work]:
+    def lease(self, workload: str, most: int, now: float, token: int, replica: str, pool: str) -> list[Work]:
         """Hand out what is due; committed, and not synced, before it returns."""
-        return self._answered(partial(_lease, workload, most, now, token, replica), most, synced=False)
+        to = {"leased_at": now, "token": token, "replica": replica, "pool": pool}
+        return self._answered(partial(_lease, workload, most, now, to), most, synced=False)
 
     def finish(self, outcomes: Sequence[Outcome]) -> list[bool]:
         """Record what attempts came to; on disk before it returns."""
@@ -77,7 +88,7 @@ class SqliteCalls:
         """Cancel calls, or retry dead letters; on disk before it returns."""
         return self._answered(partial(_change, tuple(changes)), len(changes))
 
-    def sweep(self, now: float, most: int) -> list[Swept]:
+    def sweep(self, now: float, most: int) -> list[str]:
         """Forget calls that have expired; on disk before it returns."""
         return self._answered(partial(_sweep, now, most), most)
 
@@ -126,6 +137,11 @@ class SqliteCallRecords:
         rows = self._read(sql.CALL, id)
         return _call(rows[0]) if rows else None
 
+    def get_many(self, ids: Sequence[str]) -> dict[str, Call]:
+        """Those of them that are kept."""
+        rows = self._read(sql.CALLS_OF_IDS, json.dumps(list(ids)))
+        return {row[0]: _call(row) for row in rows}
+
     def input(self, id: str) -> Body | None:
         """Its input."""
         rows = self._read(sql.CALL_INPUT, id)
@@ -135,6 +151,18 @@ class SqliteCallRecords:
         """Its result, or of a dead letter the error."""
         rows = self._read(sql.CALL_RESULT, id)
         return Body(*rows[0]) if rows else None
+
+    def ended(self, group: str, after: int, most: int) -> list[GroupEnd]:
+        """The calls of a group that have ended since."""
+        rows = self._read(sql.ENDED_CALLS, group, after, max(most, 0), PAGE_BYTES)
+        return [GroupEnd(row[0], _call(row[1:-3]), Body(*row[-3:]) if row[-3] is not None else None) for row in rows]
+
+    def digests(self) -> Iterator[str]:
+        """Of the blobs that kept calls name."""
+        last = ""
+        while rows := self._read(sql.CALL_DIGESTS, last, DIGESTS_PER_READ):
+            yield from (digest for (digest,) in rows)
+            last = rows[-1][0]
 
     def newest(self, prefix: str, state: State | None, most: int, before: str = "") -> list[Call]:
         """A page of calls, newest first."""
@@ -150,20 +178,21 @@ class SqliteCallRecords:
 
 
 def _values(call: Call) -> Row:
-    retrying, keeping, error = call.retrying, call.keeping, call.error or CallError("", "")
+    retrying, keeping = call.retrying, call.keeping
+    error = ("", "") if call.error is None else (call.error.code, call.error.message)
     return (
         *(call.id, call.workload, call.method, call.accepted_at, call.due_at, call.accept, call.key, call.priority),
-        call.idempotency_key,
+        *(call.idempotency_key, call.group),
         *(retrying.max_retries, retrying.backoff_coefficient, retrying.initial_delay_s, retrying.max_delay_s),
         *(call.jitter, call.timeout_s, keeping.result_s, keeping.dead_letter_s),
-        *(call.state, call.attempts, call.token, call.replica, error.code, error.message, call.ended_at),
+        *(call.state, call.attempts, call.token, call.replica, call.pool, call.leased_at, *error, call.ended_at),
         *(call.cpu_us, call.run_us, call.expires_at),
     )
 
 
-def _call(row: Row) -> Call:
-    id, workload, method, accepted_at, due_at, accept, key, priority, idempotency_key = row[:9]
-    state, attempts, token, replica, error_code, error_message, ended_at, cpu_us, run_us = row[17:]
+def _call(row: Sequence[Any]) -> Call:
+    id, workload, method, accepted_at, due_at, accept, key, priority, idempotency_key, group = row[:10]
+    state, attempts, token, replica, pool, leased_at, error_code, error_message, ended_at, cpu_us, run_us = row[18:]
     return Call(
         id=id,
         workload=workload,
@@ -174,14 +203,17 @@ def _call(row: Row) -> Call:
         key=key,
         priority=priority,
         idempotency_key=idempotency_key,
-        retrying=Retrying(*row[9:13]),
-        jitter=row[13],
-        timeout_s=row[14],
-        keeping=Keeping(*row[15:17]),
+        group=group,
+        retrying=Retrying(*row[10:14]),
+        jitter=row[14],
+        timeout_s=row[15],
+        keeping=Keeping(*row[16:18]),
         state=state,
         attempts=attempts,
         token=token,
         replica=replica,
+        pool=pool,
+        leased_at=leased_at,
         error=CallError(error_code, error_message) if error_code else None,
         ended_at=ended_at,
         cpu_us=cpu_us,
@@ -219,24 +251,21 @@ def _add(works: Sequence[Work], ids: list[str], connection: sqlite3.Connection) 
 
 
 def _lease(
-    workload: str,
-    most: int,
-    now: float,
-    token: int,
-    replica: str,
-    works: list[Work],
-    connection: sqlite3.Connection,
+    workload: str, most: int, now: float, to: dict[str, Any], works: list[Work], connection: sqlite3.Connection
 ) -> None:
+    """`to`: fields of the calls that say who has them now."""
     read = _reading(connection)
     found: list[Row] = []
     for priority in _priorities(read, workload):
         found += read(sql.DUE_CALLS, workload, priority, now, most - len(found))
         if len(found) == most:
             break
-    connection.executemany(sql.LEASE_CALL, [(token, replica, seq) for seq, *_ in found])
+    values = (to["token"], to["replica"], to["pool"], to["leased_at"])
+    connection.executemany(sql.LEASE_CALL, [(*values, seq) for seq, *_ in found])
     for seq, *row in found:
-        row[17:21] = "leased", row[18] + 1, token, replica
-        works.append(Work(_call(tuple(row)), Body(*read(sql.INPUT_OF, seq)[0])))
+        call = _call(row)
+        leased = replace(call, state="leased", attempts=call.attempts + 1, **to)
+        works.append(Work(leased, Body(*read(sql.INPUT_OF, seq)[0])))
 
 
 def _finish(outcomes: Sequence[Outcome], recorded: list[bool], connection: sqlite3.Connection) -> None:
@@ -249,11 +278,16 @@ def _finish(outcomes: Sequence[Outcome], recorded: list[bool], connection: sqlit
             case Failed(at=at, error=error):
                 rows = connection.execute(sql.CALL_FAILED, (at, error.code, error.message, *used)).fetchall()
                 bodies = [(seq, outcome.content_type, outcome.body, "") for (seq,) in rows]
+            case Cancelled(at=at, error=error):
+                rows = connection.execute(sql.CALL_CANCELLED, (at, error.code, error.message, *used)).fetchall()
+                bodies = []
             case Again(due_at=due_at, error=error):
                 told = (error.code, error.message) if error is not None else (None, None)
                 rows = connection.execute(sql.CALL_AGAIN, (due_at, *told, *used, not outcome.counts)).fetchall()
                 bodies = []
         connection.executemany(sql.ADD_RESULT, bodies)
+        if not rows:
+            connection.execute(sql.ADD_USED, used)
         recorded.append(bool(rows))
 
 
@@ -269,14 +303,9 @@ def _change(changes: Sequence[Change], after: list[Call | None], connection: sql
         after.append(_call(rows[0][1:]) if rows else None)
 
 
-def _sweep(now: float, most: int, swept: list[Swept], connection: sqlite3.Connection) -> None:
-    read = _reading(connection)
-    gone = read(sql.EXPIRED_CALLS, now, most)
+def _sweep(now: float, most: int, swept: list[str], connection: sqlite3.Connection) -> None:
+    gone = _reading(connection)(sql.EXPIRED_CALLS, now, most)
     for drop in (sql.DROP_CALL, sql.DROP_INPUT, sql.DROP_RESULT):
-        connection.executemany(drop, [(seq,) for seq, *_ in gone])
+        connection.executemany(drop, [(seq,) for seq, _ in gone])
     connection.execute(sql.TRIM_CALL_COUNTS)
-    told: set[str] = set()
-    for _, id, *digests in gone:
-        free = tuple(d for d in dict.fromkeys(digests) if d and d not in told and not read(sql.BLOB_IS_NAMED, d))
-        told.update(free)
-        swept.append(Swept(id, free))
+    swept.extend(id for _, id in gone)

@@ -6,6 +6,7 @@ conformance suite.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -39,12 +40,14 @@ class MemoryStore:
         self._keep = keep or Keep()
         self._now = now
         self._transactions: Transactions[Op] = Transactions(self._run)
+        self._lock = threading.RLock()
+        """A write, or a transaction, at a time; and no reading of calls meanwhile."""
         self.world = MemoryWorldLog(self._keep, self._write)
         self.usage = MemoryUsageLog(self._keep, self._write, now)
         self.keys = MemoryKeys(self._write)
         self.secrets = MemorySecrets(self._write)
         self.volumes = MemoryVolumes(self._write)
-        self.calls = MemoryCalls(self._write)
+        self.calls = MemoryCalls(self._write, self._lock)
         self.call_records = MemoryCallRecords(self.calls)
         contents = Contents()
         self.kv = MemoryKv(contents)
@@ -70,11 +73,12 @@ class MemoryStore:
 
     def _write(self, op: Op) -> None:
         if not self._transactions.takes(op):
-            op()
+            self._run([op])
 
     def _run(self, ops: list[Op]) -> None:
-        for op in ops:
-            op()
+        with self._lock:
+            for op in ops:
+                op()
 
 
 class MemoryWorldLog:

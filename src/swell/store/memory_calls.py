@@ -3,53 +3,65 @@
 from __future__ import annotations
 
 import heapq
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from swell.model.call import (
+    PAGE_BYTES,
     Again,
     Body,
     Call,
     Cancel,
+    Cancelled,
     Change,
     Count,
     Depth,
     Done,
     Failed,
+    GroupEnd,
     Outcome,
     Queued,
     Retry,
     Standing,
     State,
-    Swept,
     Work,
+    check,
 )
 
 Answer = TypeVar("Answer")
 
 
 class MemoryCalls:
-    """The `Calls` port."""
+    """The `Calls` port. Any thread may ask."""
 
-    def __init__(self, write: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(self, write: Callable[[Callable[[], None]], None], lock: threading.RLock) -> None:
+        """`lock` is held while what is given to `write` runs."""
+        self.lock = lock
         self.kept: dict[str, Call] = {}
         self.inputs: dict[str, Body] = {}
         self.results: dict[str, Body] = {}
+        self.ends: dict[str, int] = {}
+        """Numbers of the ends of calls that are of a group, by id."""
+        self._numbered = 0
         self._write = write
         self._by_key: dict[tuple[str, str, str], str] = {}
         """Ids by workload, API key and idempotency key."""
 
     def add(self, works: Sequence[Work]) -> list[str]:
         """Accept calls."""
+        for work in works:
+            check(work.call)
         return self._answered(partial(self._add, tuple(works)))
 
-    def lease(self, workload: str, most: int, now: float, token: int, replica: str) -> list[Work]:
+    def lease(self, workload: str, most: int, now: float, token: int, replica: str, pool: str) -> list[Work]:
         """Hand out what is due."""
-        return self._answered(partial(self._lease, workload, most, now, token, replica))
+        to = {"leased_at": now, "token": token, "replica": replica, "pool": pool}
+        return self._answered(partial(self._lease, workload, most, now, to))
 
     def finish(self, outcomes: Sequence[Outcome]) -> list[bool]:
         """Record what attempts came to."""
@@ -61,21 +73,24 @@ class MemoryCalls:
         kept = tuple(changes)
         return self._answered(lambda after: after.extend(map(self._change, kept)))
 
-    def sweep(self, now: float, most: int) -> list[Swept]:
+    def sweep(self, now: float, most: int) -> list[str]:
         """Forget calls that have expired."""
         return self._answered(partial(self._sweep, now, most))
 
     def standing(self) -> Standing:
         """What there is to go on with at a start."""
         queued: dict[str, Queued] = {}
-        for call in self._in("queued"):
+        with self.lock:
+            waiting, leased = self._in("queued"), self._in("leased")
+        for call in waiting:
             before = queued.get(call.workload, Queued(0, call.due_at))
             queued[call.workload] = Queued(before.calls + 1, min(before.due_at, call.due_at))
-        return Standing(queued, tuple(sorted(self._in("leased"), key=lambda call: call.id)))
+        return Standing(queued, tuple(sorted(leased, key=lambda call: call.id)))
 
     def depth(self, workload: str, now: float, most: int) -> Depth:
         """What the queue of a workload asks for."""
-        dues = [call.due_at for call in self._in("queued") if call.workload == workload]
+        with self.lock:
+            dues = [call.due_at for call in self._in("queued") if call.workload == workload]
         due = sum(at <= now for at in dues)
         return Depth(min(due, max(most, 0)), min((at for at in dues if at > now), default=None))
 
@@ -99,18 +114,22 @@ class MemoryCalls:
                     self._by_key[by_key] = id
             ids.append(id)
 
-    def _lease(self, workload: str, most: int, now: float, token: int, replica: str, works: list[Work]) -> None:
+    def _lease(self, workload: str, most: int, now: float, to: dict[str, Any], works: list[Work]) -> None:
         due = (call for call in self._in("queued") if call.workload == workload and call.due_at <= now)
         for call in heapq.nsmallest(most, due, key=lambda call: (-call.priority, call.due_at, call.id)):
-            leased = replace(call, state="leased", attempts=call.attempts + 1, token=token, replica=replica)
+            leased = replace(call, state="leased", attempts=call.attempts + 1, **to)
             self.kept[call.id] = leased
             works.append(Work(leased, self.inputs[call.id]))
 
     def _finish(self, outcome: Outcome) -> bool:
         call = self.kept.get(outcome.id)
-        if call is None or call.state != "leased" or call.token != outcome.token:
+        if call is None or not call.token or call.token != outcome.token:
             return False
         call = replace(call, cpu_us=call.cpu_us + outcome.cpu_us, run_us=call.run_us + outcome.run_us)
+        if call.state == "cancelled":
+            self.kept[call.id] = replace(call, token=0)
+        if call.state != "leased":
+            return False
         match outcome:
             case Done(at=at, result=result):
                 call = replace(call, state="done", ended_at=at, error=None)
@@ -118,11 +137,12 @@ class MemoryCalls:
             case Failed(at=at, error=error):
                 call = replace(call, state="failed", ended_at=at, error=error)
                 self.results[call.id] = Body(outcome.content_type, outcome.body)
+            case Cancelled(at=at, error=error):
+                call = replace(call, state="cancelled", ended_at=at, error=error, token=0)
             case Again(due_at=due_at, error=error):
                 attempts = call.attempts - (not outcome.counts)
-                call = replace(call, state="queued", due_at=due_at, attempts=attempts, token=0, replica="")
-                call = replace(call, error=error or call.error)
-        self.kept[call.id] = call
+                call = replace(_unleased(call), due_at=due_at, attempts=attempts, error=error or call.error)
+        self._put(call)
         return True
 
     def _change(self, change: Change) -> Call | None:
@@ -135,25 +155,29 @@ class MemoryCalls:
             case Retry(at=at):
                 if call is None or call.state != "failed":
                     return None
-                call = replace(call, state="queued", due_at=at, attempts=0, token=0, replica="", ended_at=None)
+                call = replace(_unleased(call), due_at=at, attempts=0, ended_at=None)
                 del self.results[call.id]
-        self.kept[call.id] = call
+        self._put(call)
         return call
 
-    def _sweep(self, now: float, most: int, swept: list[Swept]) -> None:
+    def _put(self, call: Call) -> None:
+        """It ended, or is queued once more."""
+        self.kept[call.id] = call
+        self.ends.pop(call.id, None)
+        if call.ended_at is not None and call.group:
+            self._numbered += 1
+            self.ends[call.id] = self._numbered
+
+    def _sweep(self, now: float, most: int, swept: list[str]) -> None:
         expired = [(call.expires_at, id) for id, call in self.kept.items() if call.expires_at is not None]
         gone = [id for at, id in sorted(expired) if at <= now][: max(most, 0)]
-        named = []
         for id in gone:
             call = self.kept.pop(id)
             self._by_key.pop(_once(call), None)
-            bodies = (self.inputs.pop(id), self.results.pop(id, None))
-            named.append([body.digest for body in bodies if body is not None and body.digest])
-        told = {body.digest for bodies in (self.inputs, self.results) for body in bodies.values()}
-        for id, digests in zip(gone, named, strict=True):
-            free = tuple(digest for digest in dict.fromkeys(digests) if digest not in told)
-            told.update(free)
-            swept.append(Swept(id, free))
+            self.ends.pop(id, None)
+            del self.inputs[id]
+            self.results.pop(id, None)
+        swept.extend(gone)
 
 
 class MemoryCallRecords:
@@ -164,27 +188,60 @@ class MemoryCallRecords:
 
     def get(self, id: str) -> Call | None:
         """One that is kept."""
-        return self._calls.kept.get(id)
+        with self._calls.lock:
+            return self._calls.kept.get(id)
+
+    def get_many(self, ids: Sequence[str]) -> dict[str, Call]:
+        """Those of them that are kept."""
+        with self._calls.lock:
+            return {id: self._calls.kept[id] for id in ids if id in self._calls.kept}
 
     def input(self, id: str) -> Body | None:
         """Its input."""
-        return self._calls.inputs.get(id)
+        with self._calls.lock:
+            return self._calls.inputs.get(id)
 
     def result(self, id: str) -> Body | None:
         """Its result, or of a dead letter the error."""
-        return self._calls.results.get(id)
+        with self._calls.lock:
+            return self._calls.results.get(id)
+
+    def ended(self, group: str, after: int, most: int) -> list[GroupEnd]:
+        """The calls of a group that have ended since."""
+        calls, size = self._calls, 0
+        found: list[GroupEnd] = []
+        with calls.lock:
+            for id, number in calls.ends.items():
+                call, result = calls.kept[id], calls.results.get(id)
+                if call.group == group and number > after and len(found) < most and size < PAGE_BYTES:
+                    found.append(GroupEnd(number, call, result))
+                    size += len(result.data) if result is not None else 0
+        return found
+
+    def digests(self) -> list[str]:
+        """Of the blobs that kept calls name."""
+        with self._calls.lock:
+            bodies = [*self._calls.inputs.values(), *self._calls.results.values()]
+        return sorted({body.digest for body in bodies} - {""})
 
     def newest(self, prefix: str, state: State | None, most: int, before: str = "") -> list[Call]:
         """A page of calls, newest first."""
-        calls = (call for call in self._calls.kept.values() if call.workload.startswith(prefix))
+        calls = (call for call in self._kept() if call.workload.startswith(prefix))
         page = (call for call in calls if state in (None, call.state) and (not before or call.id < before))
         return heapq.nlargest(most, page, key=lambda call: call.id)
 
     def counts(self, prefix: str) -> list[Count]:
         """By workload and state."""
-        calls = self._calls.kept.values()
-        found = Counter((call.workload, call.state) for call in calls if call.workload.startswith(prefix))
+        found = Counter((call.workload, call.state) for call in self._kept() if call.workload.startswith(prefix))
         return [Count(*key, found[key]) for key in sorted(found)]
+
+    def _kept(self) -> list[Call]:
+        with self._calls.lock:
+            return list(self._calls.kept.values())
+
+
+def _unleased(call: Call) -> Call:
+    return replace(call, state="queued", token=0, replica="", pool="", leased_at=None)
 
 
 def _once(call: Call) -> tuple[str, str, str]:

@@ -112,6 +112,11 @@ class SqliteStore:
         """Forget what is older than `history_days` or beyond `events_max`; done by itself now and then."""
         self._writer.do([self._trim])
 
+    def copy(self, target: Path) -> None:
+        """Write all that was written before to a new file, while further writes go on."""
+        self._writer.flush()
+        copy_database(self.path, target)
+
     def close(self) -> None:
         """Write what waits and close the file. Raises when something could not be written."""
         try:
@@ -369,6 +374,19 @@ def _connect(path: Path) -> sqlite3.Connection:
         return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
         raise faults.of_database(path, error) from error
+
+
+def copy_database(path: Path, target: Path) -> None:
+    """Write the database as it is now to a new file. The original stays as it is, also where it is of an older
+    schema."""
+    connection = _connect(path)
+    try:
+        connection.execute(sql.COPY, (str(target),))
+        os.chmod(target, 0o600)
+    except sqlite3.Error as error:
+        raise faults.of_database(path, error) from error
+    finally:
+        connection.close()
 
 
 # -- writes, run by the writing thread ------------------------------------------------------------

@@ -14,6 +14,7 @@ ROLLBACK = "ROLLBACK"
 SAVEPOINT = "SAVEPOINT op"
 RELEASE = "RELEASE op"
 ROLLBACK_TO = "ROLLBACK TO op"
+COPY = "VACUUM INTO ?"
 
 # -- migrations -------------------------------------------------------------------------------
 
@@ -29,6 +30,8 @@ ADD_MIGRATION = "INSERT INTO migrations (number, name, checksum, applied_at) VAL
 
 NEXT_EPOCH = "UPDATE counters SET value = value + 1 WHERE name = 'epoch'"
 EPOCH = "SELECT value FROM counters WHERE name = 'epoch'"
+# The next multiple of a number.
+NEXT_EPOCHS = "UPDATE counters SET value = (value / ?1 + 1) * ?1 WHERE name = 'epoch'"
 ADD_EVENT = "INSERT INTO events (at, body) VALUES (?, ?)"
 EVENTS = "SELECT seq, body FROM events WHERE seq >= ? ORDER BY seq LIMIT ?"
 SET_APP = """
@@ -138,12 +141,12 @@ DELETE FROM requests WHERE seq < coalesce(
 
 # In the order of `model.call.Call`.
 _CALL = """
-id, workload, method, accepted_at, due_at, accept, key, priority, idempotency_key,
+id, workload, method, accepted_at, due_at, accept, key, priority, idempotency_key, group_id,
 max_retries, backoff_coefficient, initial_delay_s, max_delay_s, jitter, timeout_s, result_s, dead_letter_s,
-state, attempts, token, replica, error_code, error_message, ended_at, cpu_us, run_us"""
+state, attempts, token, replica, pool, leased_at, error_code, error_message, ended_at, cpu_us, run_us"""
 ADD_CALL = f"""
 INSERT INTO calls ({_CALL}, expires_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
+VALUES ({", ".join("?" * (_CALL.count(",") + 2))}) ON CONFLICT DO NOTHING"""
 ADD_INPUT = "INSERT INTO call_inputs (call, content_type, data, digest) VALUES (?, ?, ?, ?)"
 ADD_RESULT = "INSERT INTO call_results (call, content_type, data, digest) VALUES (?, ?, ?, ?)"
 KEPT_CALL = """
@@ -163,39 +166,47 @@ SELECT count(*) FROM (
 NEXT_DUE = """
 SELECT due_at FROM calls
 WHERE workload = ? AND state = 'queued' AND priority = ? AND due_at > ? ORDER BY due_at LIMIT 1"""
-LEASE_CALL = "UPDATE calls SET state = 'leased', attempts = attempts + 1, token = ?, replica = ? WHERE seq = ?"
+LEASE_CALL = """
+UPDATE calls SET state = 'leased', attempts = attempts + 1, token = ?, replica = ?, pool = ?, leased_at = ?
+WHERE seq = ?"""
 INPUT_OF = "SELECT content_type, data, digest FROM call_inputs WHERE call = ?"
 _END_CALL = """
 UPDATE calls SET
     state = '{state}', ended_at = ?1, expires_at = ?1 + {kept_s}, error_code = ?2, error_message = ?3,
-    cpu_us = cpu_us + ?4, run_us = run_us + ?5
+    cpu_us = cpu_us + ?4, run_us = run_us + ?5, token = {token}
 WHERE id = ?6 AND state = 'leased' AND token = ?7 RETURNING seq"""
-CALL_DONE = _END_CALL.format(state="done", kept_s="result_s")
-CALL_FAILED = _END_CALL.format(state="failed", kept_s="dead_letter_s")
+CALL_DONE = _END_CALL.format(state="done", kept_s="result_s", token="token")
+CALL_FAILED = _END_CALL.format(state="failed", kept_s="dead_letter_s", token="token")
+CALL_CANCELLED = _END_CALL.format(state="cancelled", kept_s="result_s", token="0")
 CALL_AGAIN = """
 UPDATE calls SET
     state = 'queued', due_at = ?1, error_code = coalesce(?2, error_code), error_message = coalesce(?3, error_message),
-    cpu_us = cpu_us + ?4, run_us = run_us + ?5, attempts = attempts - ?8, token = 0, replica = ''
+    cpu_us = cpu_us + ?4, run_us = run_us + ?5, attempts = attempts - ?8,
+    token = 0, replica = '', pool = '', leased_at = NULL
 WHERE id = ?6 AND state = 'leased' AND token = ?7 RETURNING seq"""
+# Of what was cancelled while somebody had it: once, since its token goes.
+ADD_USED = """
+UPDATE calls SET cpu_us = cpu_us + ?, run_us = run_us + ?, token = 0
+WHERE id = ? AND state = 'cancelled' AND token = ? AND token != 0"""
 CANCEL_CALL = f"""
 UPDATE calls SET state = 'cancelled', ended_at = ?1, expires_at = ?1 + result_s, error_code = ?2, error_message = ?3
 WHERE id = ?4 AND state IN ('queued', 'leased') RETURNING seq, {_CALL}"""
 RETRY_CALL = f"""
 UPDATE calls SET
-    state = 'queued', due_at = ?1, attempts = 0, token = 0, replica = '', ended_at = NULL, expires_at = NULL
+    state = 'queued', due_at = ?1, attempts = 0, token = 0, replica = '', pool = '', leased_at = NULL,
+    ended_at = NULL, ended_no = NULL, expires_at = NULL
 WHERE id = ?2 AND state = 'failed' RETURNING seq, {_CALL}"""
 DROP_CALL = "DELETE FROM calls WHERE seq = ?"
 DROP_INPUT = "DELETE FROM call_inputs WHERE call = ?"
 DROP_RESULT = "DELETE FROM call_results WHERE call = ?"
-EXPIRED_CALLS = """
-SELECT seq, id, call_inputs.digest, coalesce(call_results.digest, '')
-FROM calls JOIN call_inputs ON call_inputs.call = seq LEFT JOIN call_results ON call_results.call = seq
-WHERE expires_at <= ? ORDER BY expires_at, id LIMIT ?"""
-BLOB_IS_NAMED = """
-SELECT 1 FROM call_inputs WHERE digest = ?1 AND digest != ''
-UNION ALL SELECT 1 FROM call_results WHERE digest = ?1 AND digest != '' LIMIT 1"""
+EXPIRED_CALLS = "SELECT seq, id FROM calls WHERE expires_at <= ? ORDER BY expires_at, id LIMIT ?"
+_DIGESTS = "SELECT DISTINCT digest FROM {} WHERE digest > ?1 AND digest != '' ORDER BY digest LIMIT ?2"
+CALL_DIGESTS = f"""
+SELECT digest FROM ({_DIGESTS.format("call_inputs")})
+UNION SELECT digest FROM ({_DIGESTS.format("call_results")}) ORDER BY digest LIMIT ?2"""
 TRIM_CALL_COUNTS = "DELETE FROM call_counts WHERE calls = 0"
 CALL = f"SELECT {_CALL} FROM calls WHERE id = ?"
+CALLS_OF_IDS = f"SELECT {_CALL} FROM calls WHERE id IN (SELECT value FROM json_each(?) AS asked)"
 CALL_INPUT = """
 SELECT content_type, data, digest FROM call_inputs WHERE call = (SELECT seq FROM calls WHERE id = ?)"""
 CALL_RESULT = """
@@ -212,6 +223,16 @@ SELECT {_CALL} FROM calls WHERE seq IN (
     )
     WHERE kind.calls > 0 AND kind.workload BETWEEN ?1 AND ?1 || char(0x10ffff) AND (?2 = '' OR kind.state = ?2)
 ) ORDER BY id DESC LIMIT ?4"""
+# With results up to so many bytes together (?4), one at least.
+ENDED_CALLS = f"""
+SELECT ended_no, {_CALL}, result.content_type, result.data, result.digest FROM (
+    SELECT seq AS found, sum(size) OVER (ORDER BY ended_no) - size AS before FROM (
+        SELECT seq, ended_no, coalesce(length(call_results.data), 0) AS size
+        FROM calls LEFT JOIN call_results ON call_results.call = seq
+        WHERE group_id = ?1 AND ended_no > ?2 ORDER BY ended_no LIMIT ?3
+    )
+) AS page JOIN calls ON calls.seq = page.found LEFT JOIN call_results AS result ON result.call = calls.seq
+WHERE page.before < ?4 ORDER BY ended_no"""
 LEASED_CALLS = f"""
 SELECT {_CALL} FROM calls WHERE seq IN (
     SELECT held.seq FROM call_counts AS kind CROSS JOIN calls AS held

@@ -73,6 +73,9 @@ def run(
     lock = _lock(home, attached=bool(attached))
     undisturbed = ExitStack()
     try:
+        if home.restoring.exists():
+            words = f"A backup was not wholly restored into {home.root}: `swell restore` it again, or remove that."
+            raise SwellError("restore_unfinished", words)
         with _files(home, lock), ExitStack() as opened:
             with writing(home):
                 log = Log(home.server_log, show, verbose)

@@ -68,6 +68,10 @@ class Home:
         self.mounts = root / "mounts"
         """What replicas see of volumes: `trees/{id}-v{number}`, and what is their own in `views/{replica}`. On the file
         system of `volumes`: trees are made of links."""
+        self.backup = root / "backup"
+        """Copies for a backup that is being made; nothing stays there."""
+        self.restoring = root / "restore.part"
+        """What a restore has unpacked so far; nothing else is here then, and no server runs."""
         self.logs = root / "logs"
         """`{namespace}/{app}.ndjson` of user output, and `swell.log` of our own processes."""
         self.server_log = self.logs / "swell.log"

@@ -1,0 +1,131 @@
+"""What is done with a state directory that no server runs on? It is backed up, and it is made of a backup.
+
+Who calls this holds the directory's lock.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from swell.model.backup import DATABASE, Manifest, digest_in, is_top
+from swell.model.errors import SwellError
+from swell.store import faults, schema, snapshot
+from swell.wire.archive import Reader
+from swell.wire.paths import Home
+
+_SHARED_MODE = 0o666
+"""Of contents of volumes: replicas see these files (`store/volumes`)."""
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """What came of a backup."""
+
+    manifest: Manifest
+    apps: int
+    volumes: int
+    sealed: tuple[tuple[str, str], ...]
+    """Namespace and name of each secret that cannot be opened."""
+    lacking: tuple[str, ...]
+    """Names of files that the state names and that were not in the backup."""
+    forward: bool
+    """It was of an older schema and was brought forward."""
+
+
+@contextmanager
+def backed_up(home: Home, key_files: bool, now: Callable[[], float]) -> Iterator[Iterator[bytes]]:
+    """The stream of a backup of a state directory."""
+    from swell.control.backups import manifest, pieces
+
+    taken = snapshot.StateFolder(home.root).snapshot(key_files)
+    try:
+        yield pieces(taken, manifest(taken, now(), version("swell")))
+    finally:
+        taken.close()
+
+
+def check_empty(home: Home, ours: Collection[Path]) -> None:
+    """Refuse to restore into a directory that has anything in it, but for what is `ours` or a restore broke off."""
+    with faults.as_swell_errors(home.root):
+        there = sorted(home.root.iterdir()) if home.root.is_dir() else []
+    kept = [path for path in there if path not in ours]
+    # Whatever a restore broke off left is taken away by the next one.
+    unfinished = home.restoring in kept and all(path == home.restoring or is_top(path.name) for path in kept)
+    if kept and not unfinished:
+        words = (
+            f"{home.root} is not empty (there is {kept[0].name!r}), and a backup is restored into an empty directory "
+            "only: move it away, or name another with --home."
+        )
+        raise SwellError("home_not_empty", words, status=409)
+
+
+def restore(reader: Reader, home: Home, ours: Collection[Path]) -> Restored:
+    """Make a state directory of a backup: all of it, or nothing is changed. `ours` stays: what its caller has there."""
+    check_empty(home, ours)
+    told = reader.manifest
+    known = schema.migrations()[-1].number
+    if told.schema > known:
+        words = (
+            f"The backup was made by Swell {told.version}, whose tables are newer (number {told.schema}, and here "
+            f"{known} is the last). Restore it with that version, or a newer one."
+        )
+        raise SwellError("backup_newer", words)
+    draft = home.restoring
+    with faults.as_swell_errors(draft):
+        _clear(home, ours)
+        draft.mkdir(mode=0o700)
+    try:
+        for name, pieces in reader.members():
+            _write(draft / name, pieces, _SHARED_MODE if name.startswith("volumes/") and digest_in(name) else 0o600)
+        if not (draft / DATABASE).exists():
+            raise SwellError("bad_backup", "There is no database in the backup: take another one.")
+        named, lacking = snapshot.settle(draft, lambda name: (draft / name).exists())
+        sealed = snapshot.sealed(draft, named.secrets)
+        _put_in_place(home)
+    except BaseException:
+        _clear(home, ours)
+        raise
+    forward = told.schema < known
+    return Restored(told, len(named.apps), len(named.volumes), tuple(sealed), tuple(lacking), forward)
+
+
+def _clear(home: Home, ours: Collection[Path]) -> None:
+    """Take away what a restore brought; what was unpacked goes last, since it says that the rest is not whole."""
+    for path in sorted(home.root.iterdir(), key=lambda path: path == home.restoring):
+        if path in ours:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _write(path: Path, pieces: Iterator[bytes], mode: int) -> None:
+    """One file of the backup."""
+    with faults.as_swell_errors(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb", buffering=0) as file:
+            for piece in pieces:
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[file.write(rest) :]
+            os.fchmod(fd, mode)
+
+
+def _put_in_place(home: Home) -> None:
+    """Give everything its name; the folder that says that it is not whole yet goes last."""
+    with faults.as_swell_errors(home.root):
+        # One call for all: there may be a hundred thousand files.
+        os.sync()
+        for path in sorted(home.restoring.iterdir()):
+            path.rename(home.root / path.name)
+        os.sync()
+        home.restoring.rmdir()
+        os.sync()

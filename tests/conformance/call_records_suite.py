@@ -1,0 +1,177 @@
+"""What must every durable queue tell of its calls, and forget? Runs against each adapter of the port `CallRecords`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from calls_suite import BOOM, NOW, OUT, POOL, STOPPED, CallsCase, F, call, digest, leased, order, work
+
+from swell.model.call import (
+    PAGE_BYTES,
+    Again,
+    Body,
+    Cancel,
+    Count,
+    Depth,
+    Done,
+    Failed,
+    GroupEnd,
+    Keeping,
+    Queued,
+    Retry,
+    Work,
+)
+from swell.model.ports import Store
+
+
+class CallRecordsSuite(CallsCase):
+    """What is known of calls."""
+
+    # -- looking -------------------------------------------------------------------------------------
+
+    def test_depth_counts_what_is_due_up_to_what_was_asked_for(self, store: Store) -> None:
+        assert store.calls.depth(F, NOW, 9) == Depth(0, None)
+        store.calls.add([work(f"fc-{n}", priority=n % 3) for n in range(6)])
+        store.calls.add([work("fc-8", due_at=NOW + 5), work("fc-9", due_at=NOW + 3, priority=-1)])
+        assert store.calls.depth(F, NOW, 99) == Depth(6, NOW + 3)
+        assert store.calls.depth(F, NOW, 5) == Depth(5, NOW + 3)
+        assert store.calls.depth(F, NOW, 0) == Depth(0, NOW + 3)
+        assert store.calls.depth(F, NOW + 5, 99) == Depth(8, None)
+        order(store)
+        assert store.calls.depth(F, NOW, 99) == Depth(0, NOW + 3)
+
+    def test_what_stands_at_a_start_is_told(self, store: Store) -> None:
+        last, first = leased(store, "fc-9", token=4), leased(store, "fc-1", token=5)
+        store.calls.add([work("fc-2", due_at=NOW + 7), work("fc-3", due_at=NOW + 5, priority=-1)])
+        store.calls.add([work("fc-0", "default/b/g", due_at=NOW - 1), work("fc-4", "default/b/h")])
+        store.calls.change([Cancel("fc-4", NOW, STOPPED)])
+        standing = store.calls.standing()
+        assert standing.queued == {F: Queued(2, NOW + 5), "default/b/g": Queued(1, NOW - 1)}
+        assert standing.leased == (first.call, last.call)
+
+    def test_the_newest_come_first_in_pages_by_workload_and_state(self, store: Store) -> None:
+        store.calls.add([work(f"fc-{n}", f"default/a/{'fg'[n % 2]}") for n in range(6)])
+        store.calls.add([work("fc-7", "other/a/f"), work("fc-6", "default/aa/f")])
+        order(store)
+
+        def newest(prefix: str, *more: Any) -> str:
+            return "".join(each.id.removeprefix("fc-") for each in store.call_records.newest(prefix, *more))
+
+        assert newest("", None, 99) == "76543210"
+        assert newest("default/a/", None, 4) == "5432"
+        assert newest("default/a/", None, 4, "fc-2") == "10"
+        assert newest(F, "leased", 99) == "420"
+        assert newest("default/", "queued", 2) == "65"
+        assert newest("default/", "queued", 2, "fc-5") == "31"
+        assert newest("", "done", 9) == newest("nobody", None, 9) == newest("%", None, 9) == newest("", None, 0) == ""
+        assert store.call_records.newest("", "leased", 1) == [store.call_records.get("fc-4")]
+
+    def test_many_are_told_at_once_by_their_ids(self, store: Store) -> None:
+        store.calls.add([work(f"fc-{n}") for n in range(3)])
+        found = store.call_records.get_many(["fc-2", "nobody", "fc-0", "fc-2"])
+        assert found == {id: store.call_records.get(id) for id in ("fc-0", "fc-2")}
+        assert store.call_records.get_many([]) == store.call_records.get_many(["fc-", "%", '"', ""]) == {}
+
+    def test_a_group_tells_each_of_its_ends_once_in_their_order(self, store: Store) -> None:
+        store.calls.add([work(f"fc-{n}", group="g") for n in range(5)])
+        store.calls.add([work("fc-5", group="h"), work("fc-6"), work("fc-7", "default/a/g", group="g")])
+        store.calls.lease(F, 4, NOW, 5, "r1-1", POOL)
+        assert store.call_records.ended("g", 0, 9) == []
+        # In the same moment, and one whose time is before that of another which was recorded sooner.
+        store.calls.finish([Done("fc-3", 5, NOW + 1, OUT), Again("fc-2", 5, NOW), Done("fc-1", 5, NOW + 1, OUT)])
+        store.calls.change([Cancel(f"fc-{n}", NOW, STOPPED) for n in (5, 6, 7)])
+        first, *more = store.call_records.ended("g", 0, 2)
+        assert [each.call.id for each in (first, *more)] == ["fc-3", "fc-1"]
+        assert first.call == store.call_records.get("fc-3")
+        assert first.result == OUT
+        (third,) = store.call_records.ended("g", more[-1].number, 9)
+        assert (third.call, third.result) == (store.call_records.get("fc-7"), None)
+        store.calls.finish([Failed("fc-0", 5, NOW - 5, BOOM, b"{}")])
+        (last,) = store.call_records.ended("g", third.number, 9)
+        assert (last.call, last.result) == (store.call_records.get("fc-0"), Body("application/json", b"{}"))
+        numbers = [each.number for each in store.call_records.ended("g", 0, 9)]
+        assert numbers == sorted({first.number, more[0].number, third.number, last.number})
+        assert [each.call.id for each in store.call_records.ended("h", 0, 9)] == ["fc-5"]
+        assert store.call_records.ended("", 0, 9) == store.call_records.ended("g", 0, 0) == []
+
+    def test_a_dead_letter_that_ends_once_more_is_told_once_more(self, store: Store) -> None:
+        store.calls.add([work("fc-1", group="g"), work("fc-2", group="g", keeping=Keeping(result_s=1))])
+        store.calls.lease(F, 2, NOW, 5, "r1-1", POOL)
+        store.calls.finish([Failed("fc-1", 5, NOW, BOOM), Done("fc-2", 5, NOW, OUT)])
+        before = store.call_records.ended("g", 0, 9)
+        store.calls.change([Retry("fc-1", NOW)])
+        assert store.call_records.ended("g", 0, 9) == before[1:]
+        assert store.calls.sweep(NOW + 2, 9) != []
+        assert store.call_records.ended("g", 0, 9) == []
+        store.calls.lease(F, 1, NOW, 6, "r1-1", POOL)
+        store.calls.finish([Done("fc-1", 6, NOW, OUT)])
+        again = store.call_records.ended("g", before[-1].number, 9)
+        assert [each.call.id for each in again] == ["fc-1"], "with a higher number, though those before are gone"
+
+    def test_large_results_come_a_few_at_a_time(self, store: Store) -> None:
+        large = Body("x", bytes(PAGE_BYTES // 2))
+        store.calls.add([work(f"fc-{n}", group="g") for n in range(6)])
+        store.calls.lease(F, 9, NOW, 5, "r1-1", POOL)
+        store.calls.finish([Done(f"fc-{n}", 5, NOW, OUT if n == 3 else large) for n in range(6)])
+        told: list[GroupEnd] = []
+        pages = []
+        while page := store.call_records.ended("g", told[-1].number if told else 0, 99):
+            pages.append(len(page))
+            told += page
+        assert [each.call.id for each in told] == [f"fc-{n}" for n in range(6)]
+        assert pages == [2, 3, 1]
+
+    def test_counts_are_by_workload_and_state(self, store: Store) -> None:
+        assert store.call_records.counts("") == []
+        store.calls.add([work("fc-1"), work("fc-2"), work("fc-3", "default/b/g"), work("fc-4", "other/b/g")])
+        store.calls.change([Cancel("fc-2", NOW, STOPPED)])
+        assert store.call_records.counts("default/") == [
+            Count(F, "cancelled", 1),
+            Count(F, "queued", 1),
+            Count("default/b/g", "queued", 1),
+        ]
+        assert store.call_records.counts("other/") == [Count("other/b/g", "queued", 1)]
+
+    # -- forgetting ----------------------------------------------------------------------------------
+
+    def test_what_has_ended_is_forgotten_in_its_time_and_nothing_else(self, store: Store) -> None:
+        keeping = Keeping(result_s=10, dead_letter_s=20)
+        store.calls.add([work(f"fc-{n}", keeping=keeping) for n in range(5)])
+        store.calls.lease(F, 3, NOW, 5, "r1-1", POOL)
+        store.calls.finish([Done("fc-0", 5, NOW + 2, OUT), Failed("fc-1", 5, NOW, BOOM)])
+        store.calls.change([Cancel("fc-3", NOW + 1, STOPPED)])
+        assert store.calls.sweep(NOW + 10.9, 9) == []
+        assert store.calls.sweep(NOW + 15, 1) == ["fc-3"]
+        assert store.calls.sweep(NOW + 15, 9) == ["fc-0"]
+        assert [store.call_records.get("fc-0"), store.call_records.input("fc-0")] == [None] * 2
+        assert store.call_records.result("fc-0") is None
+        assert store.call_records.counts("") == [Count(F, "failed", 1), Count(F, "leased", 1), Count(F, "queued", 1)]
+        assert store.calls.change([Retry("fc-1", NOW + 16)]) != [None]
+        assert store.calls.sweep(NOW + 1e9, 9) == [], "one that is tried again, one that is leased, one that waits"
+        assert sorted(each.id for each in store.call_records.newest("", None, 9)) == ["fc-1", "fc-2", "fc-4"]
+
+    def test_blobs_are_named_as_long_as_a_call_that_names_them_is_kept(self, store: Store) -> None:
+        told, kept, mine, both = (digest(letter) for letter in "abcd")
+        keeping = Keeping(result_s=10)
+        store.calls.add([Work(call(f"fc-{n}", keeping=keeping), Body("x", digest=both)) for n in (1, 2, 3)])
+        store.calls.add([Work(call("fc-4"), Body("x", digest=kept))])
+        store.calls.lease(F, 9, NOW, 5, "r1-1", POOL)
+        assert list(store.call_records.digests()) == [kept, both]
+        results = [Body("x", digest=d) for d in (mine, kept, told)]
+        store.calls.finish([Done(f"fc-{n}", 5, NOW + n, results[n - 1]) for n in (1, 2, 3)])
+        store.calls.add([Work(call("fc-5"), OUT)])
+        store.calls.lease(F, 9, NOW, 6, "r1-1", POOL)
+        store.calls.finish([Done("fc-5", 6, NOW, Body("x", digest=told))])
+        assert list(store.call_records.digests()) == [told, kept, mine, both]
+        assert store.calls.sweep(NOW + 11, 9) == ["fc-1"]
+        assert list(store.call_records.digests()) == [told, kept, both]
+        assert store.calls.sweep(NOW + 99, 9) == ["fc-2", "fc-3"]
+        assert list(store.call_records.digests()) == [told, kept]
+
+    def test_many_blobs_are_told_each_once(self, store: Store) -> None:
+        names = [f"sha256-{n:064x}" for n in range(2500)]
+        ids = [f"fc-{n:04}" for n in range(2000)]
+        store.calls.add([Work(call(ids[n]), Body("x", digest=names[n])) for n in range(2000)])
+        store.calls.lease(F, 1500, NOW, 5, "r1-1", POOL)
+        store.calls.finish([Done(ids[n], 5, NOW, Body("x", digest=names[2499 - n])) for n in range(1500)])
+        assert list(store.call_records.digests()) == names
