@@ -159,7 +159,7 @@ def _result(client: Client, row: CallRow) -> str:
     """Its result in a line. No code of whoever made it runs here."""
     from swell.wire import http
 
-    if row.result is not None:
+    if row.result_type.partition(";")[0].strip() == http.JSON:
         return msgspec.json.format(bytes(row.result), indent=-1).decode()
     data = client.call_result(row.id)
     if len(data) > SHOWN_MAX or row.result_type not in (http.PICKLE, http.MSGPACK):

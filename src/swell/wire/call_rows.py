@@ -40,6 +40,6 @@ class CallRow(msgspec.Struct, frozen=True):
     """What all attempts used."""
     run_us: int = 0
     result_type: str = ""
-    """Content type of its result, where one call was asked for and is done."""
-    result: msgspec.Raw | None = None
+    """Content type of its result, where it is done and one call was asked for."""
+    result: msgspec.Raw = msgspec.Raw(b"null")
     """The result itself where that is JSON; any other is at /calls/ID/result."""
