@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from swell.model.call import State
@@ -41,5 +43,5 @@ class CallRow(msgspec.Struct, frozen=True):
     run_us: int = 0
     result_type: str = ""
     """Content type of its result, where it is done and one call was asked for."""
-    result: msgspec.Raw = msgspec.Raw(b"null")
+    result: Any = None
     """The result itself where that is JSON; any other is at /calls/ID/result."""
