@@ -159,8 +159,8 @@ def _result(client: Client, row: CallRow) -> str:
     """Its result in a line. No code of whoever made it runs here."""
     from swell.wire import http
 
-    if row.result is not None:
-        return msgspec.json.format(bytes(row.result), indent=-1).decode()
+    if row.result_type.partition(";")[0].strip() == http.JSON:
+        return json.dumps(row.result, ensure_ascii=False)
     data = client.call_result(row.id)
     if len(data) > SHOWN_MAX or row.result_type not in (http.PICKLE, http.MSGPACK):
         return f'{len(data)} bytes of {row.result_type}: swell.FunctionCall.from_id("{row.id}").get()'

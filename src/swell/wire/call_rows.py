@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from swell.model.call import State
@@ -40,6 +42,6 @@ class CallRow(msgspec.Struct, frozen=True):
     """What all attempts used."""
     run_us: int = 0
     result_type: str = ""
-    """Content type of its result, where one call was asked for and is done."""
-    result: msgspec.Raw | None = None
+    """Content type of its result, where it is done and one call was asked for."""
+    result: Any = None
     """The result itself where that is JSON; any other is at /calls/ID/result."""
