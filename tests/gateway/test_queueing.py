@@ -106,7 +106,7 @@ def test_a_body_in_pieces_is_waited_for(play: Play) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_more_than_may_wait_is_refused(play: Play, chunked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queueing, "BODY_MAX", 1000)
+    monkeypatch.setattr(queueing, "INPUT_MAX", 1000)
 
     async def scenario(rig: Rig) -> None:
         await rig.deploy(await rig.replica())

@@ -5,12 +5,8 @@ from __future__ import annotations
 from swell.model.call import Call, check
 from swell.model.errors import SwellError
 from swell.model.workload import Method, Revision, shown
-from swell.wire.calls import NewCall
+from swell.wire.calls import DELAY_MAX_S, INPUT_MAX, NewCall
 from swell.wire.link import Route
-
-INPUT_MAX = 4 * 1024 * 1024
-"""Bytes of an input."""
-DELAY_MAX_S = 30 * 86_400.0
 
 
 def queued(new: NewCall, route: Route | None, revision: Revision | None, now: float, id: str) -> Call:

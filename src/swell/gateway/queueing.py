@@ -16,17 +16,12 @@ from swell.gateway.heads import JSON_TYPE, header_of
 from swell.gateway.refusals import refuse
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
-from swell.model.call import Body
+from swell.model.call import PRIORITY_MAX, Body
 from swell.model.durations import seconds_of
 from swell.model.errors import SwellError
-from swell.wire.calls import NOTHING, NewCall, Submitted
+from swell.wire.calls import DELAY_MAX_S, INPUT_MAX, NOTHING, NewCall, Submitted
 from swell.wire.http import ASYNC, DELAY, IDEMPOTENCY_KEY, JSON, MSGPACK, OCTETS, PICKLE, PRIORITY, lower
 
-BODY_MAX = 4 * 1024 * 1024
-"""Bytes of the arguments of one call."""
-PRIORITY_MAX = 100
-"""And, below zero, the least."""
-DELAY_MAX_S = 30 * 86_400.0
 UNSENT_MAX = 64 * 1024 * 1024
 """Bytes that control may leave unread before more calls are refused."""
 
@@ -36,7 +31,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _VALUES = (JSON, MSGPACK, OCTETS, PICKLE)
 _RETRY = b"retry-after: 1\r\n"
 _TOO_LARGE = (
-    f"The arguments of a call that waits in the queue may have {BODY_MAX} bytes. Put what is larger into a volume and "
+    f"The arguments of a call that waits in the queue may have {INPUT_MAX} bytes. Put what is larger into a volume and "
     f"pass its path, or call without {ASYNC}."
 )
 _TOO_MUCH = "The gateway holds as many bytes of requests as it may (hold_bytes_max). Try again in a moment."
@@ -132,7 +127,7 @@ class Queueing(Bodies):
         except SwellError as error:
             refuse(request, error)
             return
-        if request.length > BODY_MAX or request.size > BODY_MAX:
+        if request.length > INPUT_MAX or request.size > INPUT_MAX:
             request.fail(413, "body_too_large", _TOO_LARGE)
             return
         self._news[request] = new
@@ -146,7 +141,7 @@ class Queueing(Bodies):
     def grown(self, request: Request) -> None:
         """More of its body came."""
         self.count(request)
-        if request.size > BODY_MAX:
+        if request.size > INPUT_MAX:
             request.fail(413, "body_too_large", _TOO_LARGE)
         elif self.full:
             request.fail(429, "too_many_held", _TOO_MUCH, _RETRY)

@@ -12,6 +12,10 @@ import msgspec
 from swell.model.call import Body
 
 NOTHING = Body("")
+INPUT_MAX = 4 * 1024 * 1024
+"""Bytes of the arguments of one call."""
+DELAY_MAX_S = 30 * 86_400.0
+"""A call may be put off for this long."""
 
 Lease = tuple[str, int]
 """A call's id and the fencing token it was handed out with."""
@@ -26,8 +30,9 @@ class NewCall(msgspec.Struct, frozen=True):
     """Key ("namespace/app/name")."""
     method: str
     input: Body
+    """A pickle is brought, or accepted, by those alone who may send one: who works on the call may trust it."""
     accept: str = ""
-    """What its result may be sent as, as in the header of that name."""
+    """What its result may be sent as, as in the header of that name; one type, or none."""
     key: str = ""
     """Id of the API key it came with."""
     priority: int = 0
