@@ -139,6 +139,9 @@ def test_what_is_sent_is_what_a_gateway_sends() -> None:
     assert b"\r\nSwell-Trusted: 1\r\n" in request_of(pickled)
     wanted = Granted("fc-1", 7, "f", Body("application/json", b""), "application/x-swell-pickle", 1.0)
     assert b"\r\nSwell-Trusted: 1\r\n" in request_of(wanted)
+    # Only what the door knows as a pickle, and so refuses to who may not send one.
+    for kind, accept in (("application/json; x-swell-pickle", ""), ("", "a/b, application/x-swell-pickle")):
+        assert b"Swell-Trusted" not in request_of(Granted("fc-1", 7, "f", Body(kind, b""), accept, 1.0))
 
 
 texts = st.text(st.characters(codec="latin-1"), max_size=8)
@@ -149,7 +152,7 @@ def test_what_is_sendable_is_one_request(method: str, kind: str, accept: str) ->
     call = Granted("fc-1", 7, method, Body(kind, b""), accept, 1.0)
     if sendable(call):
         lines = request_of(call).split(b"\r\n")
-        assert len(lines) == 8 + bool(kind) + bool(accept) + ("pickle" in kind + accept)
+        assert len(lines) == 8 + bool(kind) + bool(accept) + (b"Swell-Trusted: 1" in lines)
         assert lines[0].split(b" ") == [b"POST", b"/call/" + method.encode(), b"HTTP/1.1"]
 
 
