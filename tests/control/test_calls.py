@@ -101,6 +101,41 @@ def test_calls_that_come_at_once_share_a_write_and_are_handed_out_in_it() -> Non
     run(scenario)
 
 
+def test_a_slot_that_is_free_again_is_given_one_call_in_the_round_that_records_its_end() -> None:
+    async def scenario(place: Place) -> None:
+        place.start("a")
+        await asyncio.gather(*(place.keeper.accept(new()) for _ in range(9)))
+        await place.settle()
+        for _ in range(3):
+            before, sent = place.store.commits, len(place.sent)
+            place.runner.end(min(place.runner.held))
+            place.keeper.heard_ends(NODE, tuple(place.runner.ends.values()))
+            await place.keeper.retry("nobody")
+            assert place.store.commits == before + 1
+            assert [len(frame.calls) for frame in place.sent[sent:] if isinstance(frame, Grant)] == [1]
+            await place.settle()
+            assert len(place.runner.held) == MAX_INPUTS
+
+    run(scenario)
+
+
+def test_what_was_leased_and_never_sent_goes_back_at_once_and_is_no_attempt() -> None:
+    async def scenario(place: Place) -> None:
+        place.deploy("b")
+        ids = await asyncio.gather(*(place.keeper.accept(new(app)) for app in "ab"))
+        place.store.how = "leases"
+        place.start("a")
+        place.start("b")
+        await asyncio.sleep(0.05)
+        place.store.how = ""
+        await place.settle()
+        calls = [place.store.call_records.get(id) for id in ids]
+        assert [(call.state, call.attempts) for call in calls if call is not None] == [("leased", 1)] * 2
+        assert len(place.runner.held) == 2
+
+    run(scenario)
+
+
 def test_an_idempotency_key_makes_one_call_of_many() -> None:
     async def scenario(place: Place) -> None:
         ids = await asyncio.gather(*(place.keeper.accept(new(idempotency_key="k")) for _ in range(5)))

@@ -256,11 +256,12 @@ class CallKeeper:
                     self._lose((call,), "drained", "It was not sent to its replica.")
                 elif call.replica not in self._world.replicas:
                     self._strange.add(call.replica)
-        self._standing = True
         self.hands.unseen.update(standing.queued)
         self._look_at(standing.queued)
-        for node in self._world.nodes:
-            self.welcomed(node)
+        if not self._standing:
+            self._standing = True
+            for node in self._world.nodes:
+                self.welcomed(node)
         self._arm()
         return True
 
