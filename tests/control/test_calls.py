@@ -235,6 +235,29 @@ def test_a_replica_that_is_gone_is_waited_for_a_moment_since_its_result_may_be_o
     run(scenario)
 
 
+def test_a_control_that_was_stopped_itself_takes_nothing_for_lost() -> None:
+    async def scenario(place: Place) -> None:
+        place.start("a")
+        id = await place.keeper.accept(new())
+        await place.settle()
+        place.clock.at += 3600.0
+        place.keeper.tick()
+        place.pass_time(10.0)
+        await place.settle()
+        call = await place.keeper.ended(id, 0.0)
+        assert call is not None
+        assert (call.state, call.attempts) == ("leased", 1)
+        place.runner.held.clear()
+        place.pass_time(20.0)
+        await place.settle()
+        call = await place.keeper.ended(id, 0.0)
+        assert call is not None
+        assert call.error is not None
+        assert call.error.code == "lease_expired"
+
+    run(scenario)
+
+
 def test_a_single_use_replica_is_given_one_call_in_its_life() -> None:
     async def scenario(place: Place) -> None:
         place.deploy("a", single_use=True, max_inputs=1)

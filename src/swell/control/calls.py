@@ -47,6 +47,9 @@ AGAIN_S = 1.0
 """A round that failed is made anew after this long."""
 LOOK_S = 1.0
 """How often it is looked for leases that nobody renewed, while there are any."""
+STALLED_S = 5.0
+"""Who looks so much later than it wanted to was stopped itself, as the whole machine may have been: what others said
+meanwhile is still to be read."""
 SWEEP_MAX = 1000
 """Calls that one write forgets at most."""
 
@@ -204,6 +207,8 @@ class CallKeeper:
         """What only time brings: calls become due, leases expire."""
         now = self._clock.now()
         self._timer = None
+        if now - self._timer_at > STALLED_S:
+            self.leases.spare(now)
         self._look_at(self.hands.rang(now))
         self._look_at(self.hands.due)
         lost = self.leases.expired(now)

@@ -71,6 +71,11 @@ class Leases:
                 unknown.append((id, token))
         return unknown
 
+    def spare(self, now: float) -> None:
+        """Nobody could be heard for a while, by no fault of theirs: each has a whole new time."""
+        for leased in self._leased.values():
+            leased.until = now + (GONE_S if leased.gone else LEASE_S)
+
     def gone(self, replica: str, now: float) -> None:
         """The replica is gone: what is not renewed from now on was lost with it."""
         for id in self._by_replica.get(replica, ()):
