@@ -26,6 +26,18 @@ LONG_S = 120.0
 """Longer than anything takes."""
 
 
+STAYING = """
+import swell
+
+app = swell.App("staying")
+
+
+@app.function()
+def twice(x: int) -> int:
+    return 2 * x
+"""
+
+
 @pytest.fixture(scope="module")
 def app(own_server: PrivateSwell) -> Iterator[swell.App]:
     with later.app.run():
@@ -231,6 +243,30 @@ def test_the_command_line_tells_of_calls(own_server: PrivateSwell, app: swell.Ap
     assert "queued again" in own_server.run("calls", "retry", bad)
     wait_until("it failed again", lambda: send(own_server, "GET", f"/calls/{bad}").value["state"] == "failed")
     assert f"{good} had ended before: it is done." in own_server.run("calls", "cancel", good)
+
+
+# -- what changes meanwhile --------------------------------------------------------------------------
+
+
+def test_calls_of_an_app_that_is_stopped_wait_for_it(own_server: PrivateSwell, tmp_path: Path) -> None:
+    program = tmp_path / "staying.py"
+    program.write_text(STAYING)
+    own_server.run("deploy", str(program))
+    answer = send(own_server, "POST", "/call/staying/twice", [4], swell_async="true", swell_delay="1")
+    id = answer.value["id"]
+    own_server.run("app", "stop", "staying")
+    wait_until("it is due", lambda: send(own_server, "GET", f"/calls/{id}").value["due_at"] < time.time())
+    assert send(own_server, "GET", f"/calls/{id}?wait_s=1").value["state"] == "queued"
+    assert "it waits for a replica" in own_server.run("calls", "show", id)
+    own_server.run("deploy", str(program))
+    assert send(own_server, "GET", f"/calls/{id}/result?wait_s=60").value == 8
+
+
+def test_options_are_of_spawned_calls_too(app: swell.App, tmp_path: Path) -> None:
+    mark = tmp_path / "runs"
+    with pytest.raises(swell.exception.FunctionTimeoutError):
+        later.forever.with_options(timeout=1).spawn(str(mark)).get(timeout=LONG_S)
+    wait_until("it is stopped", lambda: not mark.exists())
 
 
 # -- what dies meanwhile -----------------------------------------------------------------------------
