@@ -14,6 +14,7 @@ from swell.control import wants
 from swell.control.accepting import DELAY_MAX_S, INPUT_MAX
 from swell.model.call import Body, CallError
 from swell.model.errors import SwellError
+from swell.model.metrics import CALLS_DUE, CALLS_LEASED, CALLS_TOTAL
 from swell.store.memory import MemoryStore
 from swell.wire.calls import CallEnd, Grant, Resume, Revoke
 
@@ -274,6 +275,28 @@ def test_a_single_use_replica_is_given_one_call_in_its_life() -> None:
         place.runner.end(lease, "drained")
         await place.settle()
         assert len(place.runner.held) == 1, "what was not begun did not use it up"
+
+    run(scenario)
+
+
+def test_what_happens_to_calls_is_counted() -> None:
+    async def scenario(place: Place) -> None:
+        def told() -> dict[tuple[str, ...], float]:
+            return {(each.name, *each.labels): each.value for each in place.keeper.metrics()}
+
+        await asyncio.gather(*(place.keeper.accept(new(idempotency_key=key)) for key in "abcdd"))
+        assert told() == {(CALLS_DUE,): 4, (CALLS_LEASED,): 0, (CALLS_TOTAL, "accepted"): 4}
+        place.start("a")
+        await place.settle()
+        assert (told()[CALLS_DUE,], told()[CALLS_LEASED,]) == (2, 2)
+        bad, good = place.runner.held
+        place.runner.end(bad, "bad_arguments")
+        place.runner.end(good)
+        await place.settle()
+        await place.keeper.retry(bad[0])
+        await place.keeper.cancel(next(iter(place.runner.held))[0], STOPPED)
+        events = {labels[0]: count for (name, *labels), count in told().items() if name == CALLS_TOTAL}
+        assert events == {"accepted": 4, "done": 1, "failed": 1, "retried": 1, "cancelled": 1}
 
     run(scenario)
 

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from swell.control.accepting import queued
+from swell.control.call_tallies import CallTallies
 from swell.control.call_waits import CallWaits
 from swell.control.hands import Hand, Hands
 from swell.control.leases import Leases
@@ -27,6 +28,7 @@ from swell.control.wants import Wants
 from swell.decide.calls import End, after
 from swell.model.call import Call, CallError, Cancel, Change, Done, Outcome, Retry, Work, call_id
 from swell.model.errors import SwellError
+from swell.model.metrics import Sample
 from swell.model.ports import Clock, Store
 from swell.model.workload import workload_of
 from swell.model.world import World
@@ -97,6 +99,7 @@ class CallKeeper:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._waits = CallWaits()
+        self._tallies = CallTallies()
 
     # -- what is asked -----------------------------------------------------------------------
 
@@ -145,6 +148,10 @@ class CallKeeper:
                 call.workload == workload for replica in self.leases.replicas() for call in self.leases.at(replica)[:1]
             )
         )
+
+    def metrics(self) -> tuple[Sample, ...]:
+        """What is told of the queue to who scrapes."""
+        return self._tallies.samples(sum(self.hands.due.values()), len(self.leases))
 
     # -- what is heard -----------------------------------------------------------------------
 
@@ -356,6 +363,7 @@ class CallKeeper:
 
     def _deliver(self, made: Round, written: Written, now: float) -> None:
         """It is written: everybody is told."""
+        self._tallies.wrote(made, written)
         for new, id in zip(made.news, written.ids, strict=True):
             _answer(new.id, id)
             self.hands.saw_input(new.work.call.workload, len(new.work.input.data))

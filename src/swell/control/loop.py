@@ -50,6 +50,8 @@ class Queue(Protocol):
         """Some replicas are."""
         ...
 
+    def metrics(self) -> Iterable[Sample]: ...
+
 
 class Loop:
     """The control loop over one engine and one store; also what the control link reports to."""
@@ -170,6 +172,7 @@ class Loop:
         return (
             *self.tallies.samples(self.reactor.world),
             Sample(WAITING, (), len(self.reactor.waiting)),
+            *(self.queue.metrics() if self.queue is not None else ()),
             self.store.write_seconds.sample(WRITE_SECONDS),
             Sample(ROWS_DROPPED, (), self.store.rows_dropped),
             *process_samples("control"),
