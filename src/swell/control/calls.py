@@ -26,7 +26,7 @@ from swell.control.rounds import Asked, New, Round, Told, Written, write
 from swell.control.table import TableKeeper
 from swell.control.wants import Wants
 from swell.decide.calls import End, after
-from swell.model.call import Call, CallError, Cancel, Change, Done, Outcome, Retry, Work, call_id
+from swell.model.call import BATCH_MAX, Call, CallError, Cancel, Change, Done, Outcome, Retry, Work, call_id
 from swell.model.errors import SwellError
 from swell.model.metrics import Sample
 from swell.model.ports import Clock, Store
@@ -39,8 +39,8 @@ log = logging.getLogger("swell.control")
 
 T = TypeVar("T")
 
-BATCH = 1000
-"""New calls, and ends, that one round takes in at most."""
+BATCH = BATCH_MAX
+"""New calls, ends, and changes, that one round takes in at most."""
 BATCH_BYTES = 32 * 1024 * 1024
 """And bytes of inputs, or results: about so many."""
 WAITING_BYTES_MAX = 64 * 1024 * 1024
@@ -302,7 +302,7 @@ class CallKeeper:
         news = self._take_news()
         told: list[Told] = []
         outcomes: list[Outcome] = []
-        changes, self._changes = self._changes, []
+        changes, self._changes = self._changes[:BATCH], self._changes[BATCH:]
         looked, self._look = self._look, {}
         fenced: defaultdict[str, list[Lease]] = defaultdict(list)
         ending: Counter[str] = Counter()
@@ -319,7 +319,7 @@ class CallKeeper:
             looked[call.workload] = None
             ending[call.replica] += 1
             outcomes.append(self._outcome(call, each.end, now))
-        if self._news or self._told:
+        if self._news or self._told or self._changes:
             self._wake()
         self._heard(fenced)
         looked |= dict.fromkeys(new.work.call.workload for new in news)

@@ -10,13 +10,13 @@ from swell.control.leases import Leases
 from swell.control.table import TableKeeper
 from swell.decide.calls import NOT_BEGUN
 from swell.decide.granting import Taker, grants, hand, slots_wanted
-from swell.model.call import Call, Depth, Work, fencing_token
+from swell.model.call import BATCH_MAX, Call, Depth, Work, fencing_token
 from swell.model.world import World
 from swell.wire.calls import CallEnd
 from swell.wire.link import PoolRow
 
-DUE_MAX = 10_000
-"""Calls that are due are counted up to here."""
+DUE_MAX = 2000
+"""Calls of a workload that are due are counted up to here: each round does that, and it takes 0.5 µs for each."""
 MEMORY = 0.2
 """Share of the newest call in what is taken for the usual time of a workload's calls."""
 HAND_BYTES_MAX = 16 * 1024 * 1024
@@ -147,7 +147,7 @@ class Hands:
             return
         kept = 0 if pool.single_use else hand(pool.max_inputs, self._run_s.get(workload))
         largest = self._largest.get(workload, 0)
-        fits = max(HAND_BYTES_MAX // largest, 1) if largest else DUE_MAX
+        fits = min(max(HAND_BYTES_MAX // largest, 1), BATCH_MAX) if largest else BATCH_MAX
         for replica, most in grants(due, self._takers(pool, ending), pool.max_inputs, kept).items():
             yield pool.pool, replica, min(most, fits)
 

@@ -196,7 +196,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(COST, "counter", "What CPU and memory of replicas and templates cost, by prices.toml.", (*WORKLOAD, "role")),
     Metric(WORKLOAD_INFO, "gauge", "1 for each workload that is deployed.", (*WORKLOAD, "revision")),
     Metric(WAITING, "gauge", "Pools that wait for room or for another try.", ()),
-    Metric(CALLS_DUE, "gauge", "Queued calls that are due and wait; of each workload up to 10000 are counted.", ()),
+    Metric(CALLS_DUE, "gauge", "Queued calls that are due and wait; of each workload up to 2000 are counted.", ()),
     Metric(CALLS_LEASED, "gauge", "Queued calls that replicas have.", ()),
     Metric(
         CALLS_TOTAL,
