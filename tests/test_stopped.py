@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -184,6 +185,38 @@ def test_one_that_is_killed_anywhere_can_be_done_again(
     assert steps > 8
     assert not (root / "restore.part").exists()
     assert files(root).keys() >= {DATABASE, f"blobs/{original.source}", "volumes/default/vo-1/v4"}
+
+
+@pytest.mark.parametrize("removed", range(6))
+def test_one_that_is_killed_while_it_clears_what_another_left_says_so_still(
+    original: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: int
+) -> None:
+    data, root = backup(original), tmp_path / "new"
+    for name in ("restore.part", "blobs", "volumes"):
+        (root / name).mkdir(parents=True)
+    for name in (DATABASE, "prices.toml", "restore.part/key"):
+        (root / name).write_text("of the one before")
+    left = [removed]
+
+    def dying(do: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*given: Any, **more: Any) -> Any:
+            if not left[0]:
+                raise Killed
+            left[0] -= 1
+            return do(*given, **more)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", dying(Path.unlink))
+        patch.setattr(stopped.shutil, "rmtree", dying(shutil.rmtree))
+        patch.setattr(stopped, "_write", dying(stopped._write))
+        with pytest.raises(Killed):
+            restore(data, root)
+    there = {path.name for path in root.iterdir()}
+    assert "restore.part" in there or not there
+    assert restore(data, root).apps == 1
+    assert (root / DATABASE).read_bytes() != b"of the one before"
 
 
 def _unless_killed(clear: Callable[..., None], left: list[int]) -> Callable[..., None]:

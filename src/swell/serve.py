@@ -248,6 +248,7 @@ def built_limits() -> list[LimitRow]:
     """Limits that are no settings: what its adapters, and this machine, have."""
     import resource
 
+    from swell.api.answers import STALL_S
     from swell.api.routes import JSON_MAX
     from swell.control.limits import fixed
     from swell.store.blobs import BLOB_MAX
@@ -255,6 +256,8 @@ def built_limits() -> list[LimitRow]:
     return [
         fixed("api_body_max", JSON_MAX, "bytes", "body_too_large"),
         fixed("blob_max", BLOB_MAX, "bytes", "blob_too_large"),
+        fixed("backups_max", 1, "backups", "backup_under_way"),
+        fixed("backup_stall_s", STALL_S, "s"),
         # Raised to the hard limit at start; each client needs up to two. `ulimit -Hn` is where it is said.
         fixed("open_files", resource.getrlimit(resource.RLIMIT_NOFILE)[0], "files", "busy"),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,8 @@ from swell.control.sweeping import Sweeper
 from swell.control.volumes import VolumeKeeper
 from swell.model.backup import DATABASE, Manifest
 from swell.model.errors import SwellError
+from swell.model.events import NodeSeen
+from swell.model.node import Node
 from swell.model.volume import Quota, Volume
 from swell.model.world import World
 from swell.store.blobs import BlobFolder
@@ -78,6 +81,17 @@ def test_all_that_the_state_names_is_in_it_and_nothing_else(home: Home) -> None:
         assert home.clean
 
     run(test)
+
+
+def test_what_nobody_waited_for_is_in_it_too(home: Home) -> None:
+    for n in range(20):
+        home.store.world.append([NodeSeen(time.time(), Node(f"n{n}", 1.0, 1))])
+        snapshot = home.state.snapshot(False)
+        store = SqliteStore(Path(snapshot.path(DATABASE)))
+        seen = [event.node.id for _, event in store.world.events() if isinstance(event, NodeSeen)]
+        assert seen == [f"n{m}" for m in range(n + 1)]
+        store.close()
+        snapshot.close()
 
 
 def test_one_at_a_time_and_sweeps_wait(home: Home) -> None:

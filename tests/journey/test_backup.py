@@ -229,6 +229,14 @@ def test_one_at_a_time_and_a_client_that_leaves_ends_it(swell: PrivateSwell, tmp
     swell.run("backup", str(tmp_path / "second"), "--force")
 
 
+def test_a_server_that_is_stopped_does_not_wait_for_one(swell: PrivateSwell, tmp_path: Path) -> None:
+    large(swell, tmp_path)
+    with begun(swell):
+        swell.run("down", "--now")
+        assert not (swell.home / "backup").exists()
+    swell.run("backup", str(tmp_path / "all.backup"))
+
+
 def test_control_is_killed_in_the_middle(swell: PrivateSwell, tmp_path: Path) -> None:
     large(swell, tmp_path)
     file = tmp_path / "all.backup"
@@ -278,6 +286,35 @@ def test_a_file_that_is_not_whole_is_not_there(swell: PrivateSwell, tmp_path: Pa
     assert not (swell.home / "backup").exists()
 
 
+def test_one_that_is_interrupted_leaves_nothing(swell: PrivateSwell, tmp_path: Path) -> None:
+    large(swell, tmp_path)
+    file, part = tmp_path / "all.backup", tmp_path / "all.backup.part"
+    with launched(swell, "backup", str(file)) as running:
+        wait_until("it is being written", lambda: part.exists() or running.poll() is not None)
+        running.send_signal(signal.SIGINT)
+        running.wait(BACK_S)
+        # It may have been done just then.
+        assert running.returncode in (0, 130)
+        assert file.exists() is (running.returncode == 0)
+    assert not part.exists()
+    wait_until("its copy is gone", lambda: not (swell.home / "backup").exists(), wait_s=BACK_S)
+    # What one left that was killed is written over.
+    part.write_bytes(b"x" * 1000)
+    swell.run("backup", str(file), "--force")
+    assert not part.exists()
+    assert file.read_bytes()[:13] == b"manifest.json"
+
+
+@contextmanager
+def launched(swell: PrivateSwell, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    running = subprocess.Popen(["swell", *words], env=swell.environ, stderr=subprocess.DEVNULL)
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.wait()
+
+
 def answers(swell: PrivateSwell) -> bool:
     """Does control?"""
     try:
@@ -304,7 +341,17 @@ def test_what_is_not_to_be_is_refused_in_a_sentence(idle: PrivateSwell, tmp_path
         assert expected in refused.stderr
         assert refused.stderr.count("\n") == 1
         assert not (tmp_path / "none").exists()
+    (tmp_path / "link.part").symlink_to(tmp_path / "text")
     idle.run("up", "-d")
+    for file, expected in {
+        "link": "cannot be written: Too many levels of symbolic links",
+        "no/f": "cannot be written: No such file",
+        ".": "is a directory: name a file in it",
+    }.items():
+        refused = said(idle, "backup", f"{tmp_path}/{file}")
+        assert refused.returncode == 1
+        assert expected in refused.stderr
+    assert (tmp_path / "text").read_text() == "no backup"
     running = said(idle, "restore", f"{tmp_path}/text")
     assert "A server already runs on" in running.stderr
     idle.run("down")

@@ -17,7 +17,7 @@ from census import left_over
 from shell import ended, launch, refusal
 from traffic import PROGRAM, WAKING, OneCall
 
-from private_swell import Answer, PrivateSwell, exchange, wait_until
+from private_swell import Answer, Failed, PrivateSwell, exchange, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.mounts]
 
@@ -55,6 +55,39 @@ def test_a_full_disk(idle: PrivateSwell, program: str, tmp_path: Path) -> None:
         assert queue(idle, "").status == 202
         idle.run("down")
         assert left_over(idle) == []
+
+
+def test_a_backup_where_there_is_no_room(idle: PrivateSwell, tmp_path: Path) -> None:
+    with small_disk(idle):
+        idle.run("up", "-d")
+        idle.run("dict", "create", "d")
+        idle.run("dict", "put", "d", "k", f'"{"x" * 100_000}"')
+        filler = idle.home / "filler"
+        fill(filler)
+        assert "no space left" in refusal(idle, "backup", str(tmp_path / "f"))
+        assert list(tmp_path.iterdir()) == []
+        assert not (idle.home / "backup").exists()
+        filler.unlink()
+        wait_until("it can be backed up again", lambda: backed_up(idle, tmp_path / "f"), wait_s=WAIT_S)
+        idle.run("down")
+        fill(filler)
+        said = refusal(idle, "restore", str(tmp_path / "f"), "--home", str(idle.home / "new"))
+        assert "no space left" in said.lower()
+        assert not (idle.home / "new").exists()
+        said = refusal(idle, "backup", str(idle.home / "g"))
+        assert "no space left" in said.lower()
+        assert not {"g", "g.part", "backup"} & {path.name for path in idle.home.iterdir()}
+        filler.unlink()
+        idle.run("restore", str(tmp_path / "f"), "--home", str(idle.home / "new"))
+        assert left_over(idle) == []
+
+
+def backed_up(swell: PrivateSwell, file: Path) -> bool:
+    try:
+        swell.run("backup", str(file))
+    except Failed:
+        return False
+    return True
 
 
 def test_a_read_only_disk(idle: PrivateSwell) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -62,11 +64,18 @@ def written(pieces: Iterator[bytes], into: IO[bytes], source: str) -> tuple[Mani
     from swell.wire.archive import Reader
 
     arriving = Arriving(pieces, into)
-    reader = Reader(arriving.read, f"What {source} sent")
-    with patience("backing up", lambda: f"{size(arriving.count)} of {size(reader.manifest.size)}"):
+    begun: list[Manifest] = []
+
+    def look() -> str:
+        return f"{size(arriving.count)} of {size(begun[0].size)}" if begun else "the database is copied"
+
+    with patience("backing up", look):
+        reader = Reader(arriving.read, f"What {source} sent")
+        begun.append(reader.manifest)
         for _, member in reader.members():
             for _ in member:
                 pass
+        # What a tar ends with is written, too.
         while arriving.read(1 << 20):
             pass
     return reader.manifest, arriving.count
@@ -133,22 +142,43 @@ def _target(file: str, force: bool) -> Iterator[IO[bytes]]:
     path = Path(file)
     _check_free(path, force)
     draft = path.with_name(f"{path.name}.part")
-    try:
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise SwellError("not_writable", f"{draft} cannot be written: {error.strerror}.") from None
+    fd = _drafted(draft)
     try:
         with open(fd, "wb") as into:
-            os.fchmod(fd, 0o600)
             yield into
             into.flush()
             os.fsync(fd)
-        _check_free(path, force)
-        draft.replace(path)
+            _check_free(path, force)
+            draft.replace(path)
         _sync(path.parent)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def _drafted(draft: Path) -> int:
+    """The file that is being written, for this user alone; of one that was killed, what it left is written over."""
+    try:
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SwellError("not_writable", f"{draft} cannot be written: {error.strerror}.") from None
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
+            raise SwellError("not_writable", f"{draft} is there, and is no file of yours: remove it.")
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.path.samestat(os.stat(draft), found)
+        except (BlockingIOError, FileNotFoundError):
+            ours = False
+        if not ours:
+            raise SwellError("file_exists", f"Another backup is being written to {draft} now.", status=409)
+        os.fchmod(fd, 0o600)
+        os.truncate(fd, 0)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _check_free(path: Path, force: bool) -> None:

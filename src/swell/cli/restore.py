@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import IO, TYPE_CHECKING
 
 import click
@@ -103,14 +103,20 @@ def _held(paths: Home) -> Iterator[None]:
     with writing(paths):
         paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     had_lock = paths.lock.exists()
-    lock = Lock(paths)
-    try:
-        yield
-    except BaseException:
-        if not had_lock:
-            paths.lock.unlink(missing_ok=True)
+    with ExitStack() as undone:
         if made:
-            shutil.rmtree(paths.root, ignore_errors=True)
-        raise
-    finally:
-        lock.release()
+            undone.callback(shutil.rmtree, paths.root, ignore_errors=True)
+        elif not had_lock:
+            undone.callback(paths.lock.unlink, missing_ok=True)
+        try:
+            lock = Lock(paths)
+        except SwellError as error:
+            if error.code == "home_in_use":
+                # Another has it since we looked: it is not ours to remove.
+                undone.pop_all()
+            raise
+        try:
+            yield
+            undone.pop_all()
+        finally:
+            lock.release()
