@@ -180,7 +180,8 @@ def test_calls_of_an_app_that_is_stopped_wait_until_it_is_deployed_again(
 ) -> None:
     swell, _ = later
     caller = Caller(swell)
-    ids = [caller.spawn("double", x, Swell_Delay="0.5") for x in range(3)]
+    # So long that stopping it is over by then, on a machine that has much else to do as well.
+    ids = [caller.spawn("double", x, Swell_Delay="15") for x in range(3)]
     swell.run("app", "stop", "later")
     due_at = max(float(str(caller.row(id)["due_at"])) for id in ids)
     wait_until("all are due", lambda: time.time() > due_at)
