@@ -6,8 +6,10 @@ import asyncio
 import io
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any, cast
 
 import pytest
@@ -15,13 +17,13 @@ import pytest
 from control.homes import Home, digest
 from control.keepers import Clock
 from swell.control.backups import BackupKeeper, manifest, pieces
-from swell.control.sweeping import Sweeper
+from swell.control.sweeping import KEPT_S, Sweeper
 from swell.control.volumes import VolumeKeeper
 from swell.model.backup import DATABASE, Manifest
 from swell.model.errors import SwellError
 from swell.model.events import NodeSeen
 from swell.model.node import Node
-from swell.model.volume import Quota, Volume
+from swell.model.volume import Entry, Quota, Volume
 from swell.model.world import World
 from swell.store.blobs import BlobFolder
 from swell.store.snapshot import StateFolder
@@ -139,6 +141,60 @@ def test_nothing_is_swept_while_one_is_read_and_then_it_is(home: Home) -> None:
         assert found.keys() == {DATABASE}
 
     run(test)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_is_whole_whatever_is_put_deleted_and_swept_meanwhile(home: Home, seed: int) -> None:
+    chance = Random(seed)
+
+    async def test() -> None:
+        rows, files = home.store.volumes, VolumeFolder(home.root / "volumes")
+        volumes = VolumeKeeper(rows, files, World(), Clock(), Quota(1_000_000, 1000))
+        blobs = BlobFolder(home.root / "blobs")
+        clock = Clock()
+        sweeper = Sweeper(cast(Any, Deployed()), home.store.call_records, blobs, cast(Any, None), volumes, clock)
+        keeper = BackupKeeper(home.state, sweeper.held, Clock(), "1")
+        putting, over = asyncio.Lock(), asyncio.Event()
+
+        async def change() -> None:
+            while not over.is_set():
+                name, body = f"n{chance.randrange(3)}", chance.randbytes(20)
+                # What was put of late is not swept: all of a put is before a moment or behind it.
+                async with putting:
+                    if chance.random() < 0.2:
+                        with suppress(SwellError):
+                            await volumes.delete("default", name)
+                    else:
+                        await volumes.create("default", name, Quota(), if_missing=True)
+                        await volumes.contents("default").put(digest(body), _chunks(body))
+                        entry = Entry(digest=digest(body))
+                        await volumes.put("default", name, [(f"f{chance.randrange(4)}", entry)], force=True)
+                await asyncio.sleep(0)
+
+        async def sweep() -> None:
+            while not over.is_set():
+                async with putting:
+                    # Times of files come from a clock that may be behind by a tick.
+                    clock.at = time.time() - 0.05 + KEPT_S
+                await sweeper.sweep_volumes()
+                await asyncio.sleep(0)
+
+        others = [asyncio.create_task(each()) for each in (change, change, sweep)]
+        seen = set()
+        for _ in range(12):
+            told, found = read(await whole(keeper))
+            assert told.lost == ()
+            seen.add(tuple(sorted(found)))
+            await asyncio.sleep(chance.random() / 50)
+        over.set()
+        await asyncio.gather(*others)
+        assert len(seen) > 1
+
+    run(test)
+
+
+async def _chunks(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 class Deployed:

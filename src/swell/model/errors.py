@@ -151,7 +151,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
     FunctionTimeoutError: ("deadline",),
     InternalError: (
         *("internal", "row_refused", "state_closed", "state_damaged", "state_failed", "state_locked"),
-        *("state_not_writable", "state_unreadable", "secret_sealed"),
+        *("state_not_writable", "state_unreadable", "secret_sealed", "backup_broken"),
     ),
     InvalidError: (
         *("ambiguous", "bad_argument", "bad_arguments", "bad_body", "bad_call", "bad_class", "bad_decorator"),
@@ -214,7 +214,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
         *("blob_too_large", "body_too_large", "bundle_too_large", "headers_too_large", "value_too_large"),
     ),
     ResourceExhaustedError: (
-        *("blobs_full", "busy", "held_too_long", "rate_limited", "state_full"),
+        *("backup_under_way", "blobs_full", "busy", "held_too_long", "rate_limited", "state_full"),
         *("too_many_held", "too_many_in_flight", "too_many_variants", "volume_full"),
         *("dict_full", "queue_full", "too_many_collections", "too_many_partitions"),
     ),
