@@ -259,10 +259,12 @@ class Queue(RuleBasedStateMachine):
                     raise AssertionError(end)
 
     def teardown(self) -> None:
-        if hasattr(self, "place"):
-            self.loop.run_until_complete(self.settle())
-        self.loop.close()
-        shutil.rmtree(self.root)
+        try:
+            if hasattr(self, "place"):
+                self.loop.run_until_complete(self.settle())
+        finally:
+            self.loop.close()
+            shutil.rmtree(self.root)
 
     async def settle(self) -> None:
         """All code ends; then all is told, and heard, and nothing is left."""
