@@ -205,8 +205,9 @@ class Calls(Protocol):
 
     def add(self, works: Sequence[Work]) -> list[str]:
         """Accept calls. The id of each as it is kept: where the id is known already, or another kept call of the
-        workload has its idempotency key and came with the same API key, that one's, and nothing is added: it stays in
-        the group that it came with. SwellError bad_request for one that cannot be kept (`call.check`); then none is."""
+        workload and method has its idempotency key and came with the same API key, that one's, and nothing is added: it
+        stays in the group that it came with. SwellError bad_request for one that cannot be kept (`call.check`); then
+        none is."""
         ...
 
     def lease(self, workload: str, most: int, now: float, token: int, replica: str, pool: str) -> list[Work]:

@@ -246,7 +246,8 @@ def _add(works: Sequence[Work], ids: list[str], connection: sqlite3.Connection) 
             connection.execute(sql.ADD_INPUT, (added.lastrowid, body.content_type, body.data, body.digest))
             ids.append(call.id)
         else:
-            kept = connection.execute(sql.KEPT_CALL, (call.id, call.workload, call.key, call.idempotency_key))
+            same = (call.id, call.workload, call.method, call.key, call.idempotency_key)
+            kept = connection.execute(sql.KEPT_CALL, same)
             ids.append(kept.fetchone()[0])
 
 

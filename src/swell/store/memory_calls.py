@@ -49,8 +49,8 @@ class MemoryCalls:
         """Numbers of the ends of calls that are of a group, by id."""
         self._numbered = 0
         self._write = write
-        self._by_key: dict[tuple[str, str, str], str] = {}
-        """Ids by workload, API key and idempotency key."""
+        self._by_key: dict[tuple[str, str, str, str], str] = {}
+        """Ids by workload, method, API key and idempotency key."""
 
     def add(self, works: Sequence[Work]) -> list[str]:
         """Accept calls."""
@@ -244,5 +244,5 @@ def _unleased(call: Call) -> Call:
     return replace(call, state="queued", token=0, replica="", pool="", leased_at=None)
 
 
-def _once(call: Call) -> tuple[str, str, str]:
-    return call.workload, call.key, call.idempotency_key
+def _once(call: Call) -> tuple[str, str, str, str]:
+    return call.workload, call.method, call.key, call.idempotency_key
