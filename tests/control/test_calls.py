@@ -10,7 +10,7 @@ import pytest
 
 from control.calls_place import MAX_INPUTS, NODE, WAIT_S, Place, new
 from swell.control import calls as module
-from swell.control import wants
+from swell.control import hands, wants
 from swell.control.accepting import DELAY_MAX_S, INPUT_MAX
 from swell.model.call import Body, CallError
 from swell.model.errors import SwellError
@@ -311,6 +311,26 @@ def test_large_inputs_are_handed_out_a_few_at_a_time() -> None:
         grants = [frame for frame in place.sent if isinstance(frame, Grant)]
         assert sum(len(frame.calls) for frame in grants) == 9
         assert max(len(frame.calls) for frame in grants) == 4
+
+    run(scenario)
+
+
+def test_no_frame_is_too_large_where_it_is_not_known_how_large_the_inputs_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(place: Place) -> None:
+        monkeypatch.setattr(hands, "INPUT_MAX", 10)
+        monkeypatch.setattr(hands, "HAND_BYTES_MAX", 40)
+        place.deploy("a", max_inputs=50)
+        for size, priority in ((10, 0), (0, 1)):
+            body = Body("x", b"1" * size)
+            await asyncio.gather(*(place.keeper.accept(new(input=body, priority=priority)) for _ in range(30)))
+        await place.crash()
+        await place.open()
+        place.start("a")
+        await place.settle()
+        grants = [frame for frame in place.sent if isinstance(frame, Grant)]
+        assert len(grants[0].calls) == 4
+        assert len(place.runner.held) == 50
+        assert max(sum(len(call.input.data) for call in frame.calls) for frame in grants) == 40
 
     run(scenario)
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from swell.control.accepting import queued
 from swell.control.call_tallies import CallTallies
 from swell.control.call_waits import CallWaits
-from swell.control.hands import Hand, Hands
+from swell.control.hands import Hand, Hands, portions
 from swell.control.leases import Leases
 from swell.control.rounds import Asked, New, Round, Told, Written, write
 from swell.control.table import TableKeeper
@@ -400,16 +400,17 @@ class CallKeeper:
         if not works:
             return
         self.hands.given(to, works, now)
-        calls = [work.call for work in works]
-        for call in calls:
-            self.leases.take(call, now)
-        granted = tuple(
-            Granted(call.id, call.token, call.method, work.input, call.accept, call.timeout_s, call.attempts)
-            for call, work in zip(calls, works, strict=True)
-        )
         node = self._node(to.replica)
-        if node is None or not self._send(node, Grant(self._epoch, to.replica, granted)):
-            self._lose(calls, "drained", "Its replica went away before it had the call.")
+        for part in portions(works):
+            calls = [work.call for work in part]
+            for call in calls:
+                self.leases.take(call, now)
+            granted = tuple(
+                Granted(call.id, call.token, call.method, work.input, call.accept, call.timeout_s, call.attempts)
+                for call, work in zip(calls, part, strict=True)
+            )
+            if node is None or not self._send(node, Grant(self._epoch, to.replica, granted)):
+                self._lose(calls, "drained", "Its replica went away before it had the call.")
 
     # -- ends --------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from swell.control.leases import Leases
@@ -12,7 +12,7 @@ from swell.decide.calls import NOT_BEGUN
 from swell.decide.granting import Taker, grants, hand, slots_wanted
 from swell.model.call import BATCH_MAX, Call, Depth, Work, fencing_token
 from swell.model.world import World
-from swell.wire.calls import CallEnd
+from swell.wire.calls import INPUT_MAX, CallEnd
 from swell.wire.link import PoolRow
 
 DUE_MAX = 2000
@@ -20,7 +20,8 @@ DUE_MAX = 2000
 MEMORY = 0.2
 """Share of the newest call in what is taken for the usual time of a workload's calls."""
 HAND_BYTES_MAX = 16 * 1024 * 1024
-"""Inputs of one hand-out have about so many bytes at most, but for one alone."""
+"""Inputs of one frame have so many bytes at most, but for one alone, and those of one hand-out about as many. Of a
+workload of which none was seen yet (control was started anew) each may be as large as any."""
 
 
 class Hand(NamedTuple):
@@ -31,6 +32,17 @@ class Hand(NamedTuple):
     replica: str
     most: int
     token: int
+
+
+def portions(works: Sequence[Work]) -> Iterator[Sequence[Work]]:
+    """Those of one hand-out, as they go into frames: larger ones than were seen before may be among them."""
+    start = size = 0
+    for at, work in enumerate(works):
+        size += len(work.input.data)
+        if size > HAND_BYTES_MAX and at > start:
+            yield works[start:at]
+            start, size = at, len(work.input.data)
+    yield works[start:]
 
 
 class Hands:
@@ -111,8 +123,7 @@ class Hands:
 
     def saw_input(self, workload: str, size: int) -> None:
         """One of so many bytes."""
-        if size > self._largest.get(workload, 0):
-            self._largest[workload] = size
+        self._largest[workload] = max(size, self._largest.get(workload, 0))
 
     def ended(self, call: Call, end: CallEnd) -> None:
         """An attempt is over."""
@@ -146,8 +157,8 @@ class Hands:
         if not due or pool is None:
             return
         kept = 0 if pool.single_use else hand(pool.max_inputs, self._run_s.get(workload))
-        largest = self._largest.get(workload, 0)
-        fits = min(max(HAND_BYTES_MAX // largest, 1), BATCH_MAX) if largest else BATCH_MAX
+        largest = self._largest.get(workload, INPUT_MAX)
+        fits = min(max(HAND_BYTES_MAX // max(largest, 1), 1), BATCH_MAX)
         for replica, most in grants(due, self._takers(pool, ending), pool.max_inputs, kept).items():
             yield pool.pool, replica, min(most, fits)
 
