@@ -358,7 +358,11 @@ def test_a_control_that_says_nothing_is_not_waited_for_for_ever(play: Play) -> N
         # Its word comes too late, and means nothing.
         for told in await asked(rig, 2):
             rig.control.say(Submitted(told.ask, ID))
-        await accepted(rig, one)
+        # Both were read once the link is seen to have ended. Nobody was answered a second time.
+        await rig.control.stop()
+        await until(lambda: rig.gateway._link is not None and rig.gateway._link.wire is None, "the link broke")
+        send(one)
+        assert said(await one.answer()) == (503, "control_down")
 
     play(scenario, hold_s=0.3)
 

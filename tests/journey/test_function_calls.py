@@ -226,15 +226,18 @@ def test_the_command_line_tells_of_calls(own_server: PrivateSwell, app: swell.Ap
     for id in (good, bad, pickled.object_id):
         send(own_server, "GET", f"/calls/{id}?wait_s=60")
     listed = own_server.run("calls", "list", name, "-n", "3").splitlines()
-    assert [line.split()[0] for line in listed[1:]] == [pickled.object_id, bad, good]
+    # By their ids, which begin with the millisecond in which they were accepted.
+    ids = sorted((good, bad, pickled.object_id), reverse=True)
+    assert [line.split()[0] for line in listed[1:]] == ids
     (failed,) = (line for line in listed if bad in line)
     assert "failed" in failed
     assert "LookupError" in failed
     newest = json.loads(own_server.run("calls", "list", name, "--state", "failed", "-n", "1", "--json"))
     assert [row["id"] for row in newest] == [bad]
-    older = own_server.run("calls", "list", name, "--before", bad)
-    assert good in older
-    assert bad not in older
+    older = own_server.run("calls", "list", name, "--before", ids[1])
+    assert ids[2] in older
+    assert ids[0] not in older
+    assert ids[1] not in older
     assert own_server.run("calls", "show", good).splitlines()[-1] == "2"
     assert own_server.run("calls", "show", pickled.object_id).splitlines()[-1] == "6"
     assert json.loads(own_server.run("calls", "show", good, "--json"))["result"] == 2
