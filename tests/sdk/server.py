@@ -55,6 +55,13 @@ class Server:
         """Calls in the queue, by their ids."""
         self.unsure = 0
         """Who send calls to the queue, or ask for what is in it, and are still to be told that control went away."""
+        self.busy = 0
+        """Who wait for what is in the queue, and are still to be told that too many do."""
+        self.silent = threading.Event()
+        """Who ask for what is in the queue are answered only once this is set, where `silences` says so."""
+        self.silences = 0
+        self.waits_s: list[float] = []
+        """How long those who asked for it wanted to wait."""
 
 
 class Queued:
@@ -106,6 +113,7 @@ class Handler(BaseHTTPRequestHandler):
             self.state.control_answers.wait(30)
             self.answer(200, msgspec.json.encode([self.row(app) for app in self.state.apps.values()]))
         elif path.startswith("/calls/"):
+            self.state.waits_s.append(float(query.get("wait_s", ["0"])[0]))
             self.told(path.split("/")[2], path.endswith("/result"))
         elif path == "/api/logs" and self.state.log_errors:
             self.fail(*self.state.log_errors.pop(0), "not now")
@@ -187,9 +195,15 @@ class Handler(BaseHTTPRequestHandler):
     def told(self, id: str, result: bool) -> None:
         """What became of a call in the queue."""
         call = self.state.queued.get(id)
+        if self.state.silences:
+            self.state.silences -= 1
+            self.state.silent.wait(60)
         if self.went_away():
             return
-        if call is None:
+        if self.state.busy:
+            self.state.busy -= 1
+            self.fail(503, "busy", "1000 requests wait for the ends of calls already.")
+        elif call is None:
             self.fail(404, "unknown_call", f"There is no call {id}.")
         elif call.state in ("cancelled", "failed"):
             body = http.error_body(call.code, "That is how it ended.", id)

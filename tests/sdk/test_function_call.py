@@ -113,15 +113,15 @@ def test_it_is_waited_for_as_long_as_one_likes(server: Server, monkeypatch: pyte
     # One request after the other, until there is something.
     monkeypatch.setattr(calls, "WAIT_S", 0.001)
     looked = 0
-    told = calls.sent
+    told = calls.asked
 
-    async def counted(client: Client, request: protocol.Request) -> protocol.Answer:
+    async def counted(client: Client, made: Any, until: float) -> protocol.Answer:
         nonlocal looked
         looked += 1
         only(server).may_run = looked > 3
-        return await told(client, request)
+        return await told(client, made, until)
 
-    monkeypatch.setattr(calls, "sent", counted)
+    monkeypatch.setattr(calls, "asked", counted)
     assert call.get() == 2
     assert looked == 4
     for timeout in (-1, float("nan")):
@@ -129,18 +129,66 @@ def test_it_is_waited_for_as_long_as_one_likes(server: Server, monkeypatch: pyte
             call.get(timeout=timeout)
 
 
-def test_how_long_a_request_waits_is_said_in_it(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    call, paths = spawned(), []
-    told = calls.sent
-
-    async def noted(client: Client, request: protocol.Request) -> protocol.Answer:
-        paths.append(request.path)
-        return await told(client, request)
-
-    monkeypatch.setattr(calls, "sent", noted)
+def test_how_long_a_request_waits_is_said_in_it(server: Server) -> None:
+    call = spawned()
     call.get()
     call.get(timeout=0)
-    assert paths == [f"/calls/{call.object_id}/result?wait_s={wait_s}" for wait_s in ("50.000", "0.000")]
+    assert server.waits_s == [50.0, 0.0]
+
+
+@pytest.mark.parametrize("timeout", [0, 0.05])
+def test_a_timeout_is_kept_while_control_is_away(server: Server, timeout: float) -> None:
+    call = spawned()
+    server.unsure = 1_000_000
+    with pytest.raises(TimeoutError, match="could not be asked within"):
+        call.get(timeout=timeout)
+    server.unsure = 1
+    assert call.get(timeout=30) == 2
+    # Asked again, it waits for what is left.
+    assert max(server.waits_s[:-2], default=0.0) <= timeout
+    assert server.waits_s[-1] < server.waits_s[-2] <= 30
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "LATE_S", 0.2)
+    call = spawned()
+    server.silences = 1_000
+    try:
+        with pytest.raises(TimeoutError, match="could not be asked within"):
+            call.get(timeout=0.1)
+    finally:
+        server.silences = 0
+        server.silent.set()
+    server.silent.clear()
+    server.silences = 1
+    monkeypatch.setattr(calls, "WAIT_S", 0.1)
+    try:
+        assert call.get() == 2
+    finally:
+        server.silent.set()
+
+
+def test_where_too_many_wait_it_is_looked_for_again_and_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "BUSY_S", 0.001)
+    call = spawned()
+    server.busy = 1
+    only(server).may_run = False
+    with pytest.raises(TimeoutError, match="has not ended within"):
+        call.get(timeout=0.5)
+    assert server.waits_s[0] > 0
+    assert len(server.waits_s) > 2
+    assert set(server.waits_s[1:]) == {0.0}
+    only(server).may_run = True
+    server.busy = 1
+    assert call.get() == 2
+    # What the call itself ended in is no answer of the queue.
+    other = spawned(4)
+    kept = server.queued[other.object_id]
+    kept.state, kept.code = "failed", "busy"
+    with pytest.raises(swell.Error, match="That is how it ended"):
+        other.get()
 
 
 def test_a_call_whose_answer_was_lost_is_sent_again_and_made_once(server: Server) -> None:

@@ -16,10 +16,10 @@ from swell.sdk import binding, inputs, mapping, protocol
 from swell.sdk.bridge import Call, operation
 from swell.sdk.marks import Given
 from swell.sdk.refusal import refuse
-from swell.sdk.shared import ask, request_id, sent
+from swell.sdk.shared import LOST, ask, asked, request_id
 from swell.sdk.signatures import public
 from swell.sdk.unavailable import stand_in
-from swell.wire import context
+from swell.wire import context, http
 from swell.wire.call_rows import CallRow
 
 if TYPE_CHECKING:
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 WAIT_S = 50.0
 """How long one request waits; then the next one does. Proxies between may not like longer ones."""
+LATE_S = 5.0
+"""An answer may come so much later than it was asked for. Then it is taken for lost."""
+BUSY_S = 1.0
+"""Where too many wait, one looks again and again, after such a pause."""
+AWAY = (*LOST, "no_answer", "no_server")
+"""Errors that tell nothing of the call."""
 _ID = "fc-"
 
 
@@ -95,15 +101,28 @@ class FunctionCall:
 
     async def _answered(self, timeout_s: float) -> protocol.Answer:
         """As the call itself would have been answered. SwellError no_answer when that takes longer."""
-        ends = time.monotonic() + timeout_s
+        ends, client, busy = time.monotonic() + timeout_s, self._reached(), False
+
+        def made() -> tuple[protocol.Request, float]:
+            wait_s = 0.0 if busy else min(max(ends - time.monotonic(), 0.0), WAIT_S)
+            return self._asked("GET", f"/result?wait_s={wait_s:.3f}"), wait_s + LATE_S
+
         while True:
-            wait_s = min(max(ends - time.monotonic(), 0.0), WAIT_S)
-            answer = await sent(self._reached(), self._asked("GET", f"/result?wait_s={wait_s:.3f}"))
-            if answer.status != 202:
+            try:
+                answer = await asked(client, made, ends)
+            except SwellError as error:
+                if error.code not in AWAY or time.monotonic() < ends or (not timeout_s and error.code == "no_server"):
+                    raise
+                words = f"Whether {self._id} has ended could not be asked within {timeout_s:g} s. {error.message}"
+                raise SwellError("no_answer", words, status=504) from error
+            busy = busy or _is_busy(answer)
+            if answer.status != 202 and not _is_busy(answer):
                 return answer
             if time.monotonic() >= ends:
                 words = f"{self._id} has not ended within {timeout_s:g} s: `swell calls show {self._id}` tells more."
                 raise SwellError("no_answer", words, status=504)
+            if busy:
+                await client.transport.pause(min(BUSY_S, ends - time.monotonic()))
 
     def _asked(self, method: str, rest: str) -> protocol.Request:
         return protocol.Request(method, f"/calls/{quote(self._id, safe='')}{rest}")
@@ -113,6 +132,12 @@ class FunctionCall:
         if context.inside:
             return binding.platform(context.inside[0])
         return self._client if self._client is not None else binding.current()
+
+
+def _is_busy(answer: protocol.Answer) -> bool:
+    """Do as many wait as may? That is no result of the call."""
+    told = http.CALL_STATE.lower() in answer.headers
+    return answer.status == 503 and not told and protocol.error_of(answer).code == "busy"
 
 
 async def spawned(client: Client, request: protocol.Request) -> FunctionCall:
