@@ -274,7 +274,13 @@ def test_a_single_use_replica_is_given_one_call_in_its_life() -> None:
         (lease,) = place.runner.held
         place.runner.end(lease, "drained")
         await place.settle()
+        assert not place.runner.held, "it may be about to end"
+        place.pass_time(1.0)
+        await place.settle()
         assert len(place.runner.held) == 1, "what was not begun did not use it up"
+        for replica in list(place.replicas):
+            place.die(replica)
+        assert (place.keeper.hands._spent, place.keeper.hands._away_until) == (set(), {})
 
     run(scenario)
 

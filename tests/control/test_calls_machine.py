@@ -275,7 +275,7 @@ class Machine(RuleBasedStateMachine):
         assert max(counts.values(), default=0) <= MAX_INPUTS + (SHORT_HAND if self.short else 0)
         if place.runner.there:
             # What is due is with somebody, where anybody had room.
-            assert not any(place.keeper.hands.any(workload) for workload in place.keeper.hands.due)
+            assert not any(place.keeper.hands.any(workload, place.clock.at) for workload in place.keeper.hands.due)
             for lease, (replica, _) in place.runner.held.items():
                 assert replica in place.replicas or lease not in leased
 

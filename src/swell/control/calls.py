@@ -207,7 +207,7 @@ class CallKeeper:
         for replica in list(self.leases.replicas()):
             if replica not in there and replica not in self._strange:
                 self.leases.gone(replica, now)
-                self.hands.gone(replica)
+        self.hands.gone()
         self._arm()
 
     def tick(self) -> None:
@@ -318,13 +318,13 @@ class CallKeeper:
             told.append(each)
             looked[call.workload] = None
             ending[call.replica] += 1
-            outcomes.append(self._outcome(call, each.end, now))
+            outcomes.append(self._outcome(call, each, now))
         if self._news or self._told or self._changes:
             self._wake()
         self._heard(fenced)
         looked |= dict.fromkeys(new.work.call.workload for new in news)
         coming = Counter(new.work.call.workload for new in news if new.work.call.due_at <= now)
-        hands = [hand for workload in looked for hand in self.hands.make(workload, coming[workload], ending)]
+        hands = [hand for workload in looked for hand in self.hands.make(workload, coming[workload], ending, now)]
         return Round(news, told, outcomes, changes, hands, list(looked))
 
     def _take_news(self) -> list[New]:
@@ -338,8 +338,9 @@ class CallKeeper:
         self._news_bytes -= size
         return news
 
-    def _outcome(self, call: Call, end: CallEnd, now: float) -> Outcome:
-        self.hands.ended(call, end)
+    def _outcome(self, call: Call, heard: Told, now: float) -> Outcome:
+        end = heard.end
+        self.hands.ended(call, end, heard.node, now)
         if not end.code:
             return Done(end.id, end.token, now, end.body, end.cpu_us, end.run_us)
         body = end.body
@@ -388,7 +389,7 @@ class CallKeeper:
                 continue
             self.hands.see(workload, depth)
             # Where a hand-out came back empty there is nothing, whatever was counted: not again at once.
-            if (workload in served or workload not in asked_for) and self.hands.any(workload):
+            if (workload in served or workload not in asked_for) and self.hands.any(workload, now):
                 self._look_at((workload,))
         self.wants.changed(made.looked, pools)
         self._arm()

@@ -19,6 +19,8 @@ DUE_MAX = 2000
 """Calls of a workload that are due are counted up to here: each round does that, and it takes 0.5 µs for each."""
 MEMORY = 0.2
 """Share of the newest call in what is taken for the usual time of a workload's calls."""
+AWAY_S = 0.5
+"""A replica that hands back what it was given is given nothing for so long."""
 HAND_BYTES_MAX = 16 * 1024 * 1024
 """Inputs of one frame have so many bytes at most, but for one alone, and those of one hand-out about as many. Of a
 workload of which none was seen yet (control was started anew) each may be as large as any."""
@@ -78,6 +80,8 @@ class Hands:
         """When calls of a workload of which that is not known were first handed out."""
         self._spent: set[str] = set()
         """Replicas that take one input in their life, and were given it."""
+        self._away_until: dict[str, float] = {}
+        """Replicas that handed back what they were given: they may be about to end."""
         self._largest: dict[str, int] = {}
         """Bytes of the largest input seen, by workload."""
 
@@ -125,32 +129,37 @@ class Hands:
         """One of so many bytes."""
         self._largest[workload] = max(size, self._largest.get(workload, 0))
 
-    def ended(self, call: Call, end: CallEnd) -> None:
-        """An attempt is over."""
+    def ended(self, call: Call, end: CallEnd, node: str, now: float) -> None:
+        """An attempt is over, as the runner of that node said; empty: nobody did."""
         if not end.code and end.run_us > 0:
             taken_s = end.run_us / 1e6
             before_s = self._run_s.get(call.workload, taken_s)
             self._run_s[call.workload] = before_s + MEMORY * (taken_s - before_s)
         if end.code in NOT_BEGUN:
             self._spent.discard(call.replica)
+            if node:
+                self._away_until[call.replica] = now + AWAY_S
 
-    def gone(self, replica: str) -> None:
-        self._spent.discard(replica)
+    def gone(self) -> None:
+        """Some replicas are."""
+        there = self._world.replicas
+        self._spent.intersection_update(there)
+        self._away_until = {replica: at for replica, at in self._away_until.items() if replica in there}
 
     # -- who gets what -----------------------------------------------------------------------
 
-    def make(self, workload: str, coming: int, ending: Counter[str]) -> Iterator[Hand]:
+    def make(self, workload: str, coming: int, ending: Counter[str], now: float) -> Iterator[Hand]:
         """Who is to get calls of a workload, in the round that adds those that are `coming` and ends at each replica
         as many as are `ending`."""
-        for pool, replica, most in self._shares(workload, coming, ending):
+        for pool, replica, most in self._shares(workload, coming, ending, now):
             self._tokens += 1
             yield Hand(workload, pool, replica, most, fencing_token(self._epoch, self._tokens))
 
-    def any(self, workload: str) -> bool:
+    def any(self, workload: str, now: float) -> bool:
         """Is there somebody who is to get some?"""
-        return any(True for _ in self._shares(workload, 0, Counter()))
+        return any(True for _ in self._shares(workload, 0, Counter(), now))
 
-    def _shares(self, workload: str, coming: int, ending: Counter[str]) -> Iterator[tuple[str, str, int]]:
+    def _shares(self, workload: str, coming: int, ending: Counter[str], now: float) -> Iterator[tuple[str, str, int]]:
         due = DUE_MAX if workload in self.unseen else self.due.get(workload, 0) + coming
         route = self._rows.routes.get(workload)
         pool = self._rows.pools.get(route.pool) if route is not None else None
@@ -159,15 +168,16 @@ class Hands:
         kept = 0 if pool.single_use else hand(pool.max_inputs, self._run_s.get(workload))
         largest = self._largest.get(workload, INPUT_MAX)
         fits = min(max(HAND_BYTES_MAX // max(largest, 1), 1), BATCH_MAX)
-        for replica, most in grants(due, self._takers(pool, ending), pool.max_inputs, kept).items():
+        for replica, most in grants(due, self._takers(pool, ending, now), pool.max_inputs, kept).items():
             yield pool.pool, replica, min(most, fits)
 
-    def _takers(self, pool: PoolRow, ending: Counter[str]) -> Iterator[Taker]:
+    def _takers(self, pool: PoolRow, ending: Counter[str], now: float) -> Iterator[Taker]:
         others = dict(self._others(pool.pool))
         for each in pool.replicas:
             id = each.replica
             known = self._world.replicas.get(id)
             used = pool.single_use and (id in self._spent or others.get(id, 0) > 0)
+            used |= self._away_until.get(id, 0.0) > now
             if known is not None and not used and self._reachable(known.node):
                 yield Taker(id, max(self._leases.count(id) - ending[id], 0), others.get(id, 0))
 
