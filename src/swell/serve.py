@@ -18,8 +18,8 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import suppress
+from functools import cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -90,14 +90,14 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     from swell.store.blobs import BlobFolder
     from swell.store.keys import ensure_keys
     from swell.store.sealing import MasterKeySealer
-    from swell.store.sqlite import SqliteStore
 
     paths = settings.paths
     # First: what cannot be used ends this process before it has made or opened anything.
     prices, keys = read_prices(paths.prices), ensure_keys(paths.key, paths.call_key)
-    store = SqliteStore(paths.database, keep(settings))
-    clock = SystemClock()
-    epoch = store.world.open_epoch()
+    opened = await open_store(settings, up)
+    if opened is None:
+        return
+    (store, epoch), clock = opened, SystemClock()
     engine = LocalEngine(
         lambda order, epoch: link.order(order, epoch, order.node), lambda revision, say: link.build(revision, say)
     )
@@ -125,6 +125,15 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     await serve_until_stopped(api, api_socket, chores(deployer, sweeper, volumes, kv, calls, owners), up)
     await link.close()
     close(store)
+
+
+async def open_store(settings: Settings, up: Up) -> tuple[SqliteStore, int] | None:
+    """The store, and a new epoch in it, once there is room on its disk for that; None: told to stop before."""
+    from swell.control.opening import once_there_is_room
+    from swell.store.sqlite import SqliteStore
+
+    store = cache(partial(SqliteStore, settings.paths.database, keep(settings)))
+    return await once_there_is_room(lambda: (store(), store().world.open_epoch()), up.say, up.stopped)
 
 
 def close(store: Store) -> None:
@@ -307,6 +316,8 @@ async def serve_until_stopped(
     api: ASGIApp, listener: socket.socket, chores: Iterator[Coroutine[None, None, None]], up: Up
 ) -> None:
     """The API, and what is done again and again beside it."""
+    from swell.api.serving import serve_api
+
     over = asyncio.Event()
     serving = asyncio.create_task(serve_api(api, listener, over))
     tasks = [asyncio.create_task(chore) for chore in chores]
@@ -318,30 +329,6 @@ async def serve_until_stopped(
     await serving
     # What the disk was given is told to who waits for it.
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def serve_api(api: ASGIApp, listener: socket.socket, over: asyncio.Event) -> None:
-    """Serve it on a listening socket until it is over."""
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            """Signals are this process's own business (`Up`)."""
-            yield
-
-        async def main_loop(self) -> None:
-            """Look ten times less often than usual: a server at rest is to rest. A tick sets the answers' date."""
-            while not over.is_set():
-                await self.on_tick(0)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(over.wait(), 1.0)
-
-    # A client that follows a log never ends by itself: it gets a second.
-    config = uvicorn.Config(
-        api, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=1
-    )
-    await Server(config).serve([listener])
 
 
 async def gateway(settings: Settings, index: int, listener: socket.socket, up: Up) -> None:

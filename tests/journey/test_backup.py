@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from private_swell import Failed, PrivateSwell, private_swell, unstarted_swell, wait_until
+from swell.supervise.lock import Lock
+from swell.wire.paths import Home
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -355,6 +357,13 @@ def test_what_is_not_to_be_is_refused_in_a_sentence(idle: PrivateSwell, tmp_path
     running = said(idle, "restore", f"{tmp_path}/text")
     assert "A server already runs on" in running.stderr
     idle.run("down")
+    # Nobody serves it, and nobody begins to while it is read or written.
+    lock = Lock(Home(idle.home))
+    for words in (("backup", f"{tmp_path}/f"), ("restore", f"{tmp_path}/text"), ("up", "-d")):
+        held = said(idle, *words)
+        assert held.returncode == 1
+        assert f"A server already runs on {idle.home}: pid {os.getpid()}" in held.stderr, held
+    lock.release()
     (idle.home / "restore.part").mkdir()
     half = said(idle, "up", "-d")
     assert half.returncode == 1

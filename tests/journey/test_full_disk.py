@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 from census import left_over
-from shell import ended, launch, refusal
+from shell import ended, going, launch, line, refusal
 from traffic import PROGRAM, WAKING, OneCall
 
 from private_swell import Answer, Failed, PrivateSwell, exchange, wait_until
@@ -55,6 +58,46 @@ def test_a_full_disk(idle: PrivateSwell, program: str, tmp_path: Path) -> None:
         assert queue(idle, "").status == 202
         idle.run("down")
         assert left_over(idle) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_control_that_starts_anew_waits_for_room(
+    idle: PrivateSwell, program: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    """It begins with what it left open where it was killed, and with nothing but the database where it ended."""
+    book = tmp_path / "book"
+    with small_disk(idle), going(idle, "up") as server:
+        assert line(server).startswith("Swell is up")
+        idle.run("deploy", program)
+        OneCall(idle, 0.0, book).join()
+        filler = idle.home / "filler"
+        fill(filler)
+        for _ in range(2):
+            os.kill(idle.server("control"), number)
+            wait_for(server, "the control waits: There is no space left to write")
+            warm = OneCall(idle, 0.0, book)
+            warm.join()
+            assert warm.answer is not None, warm.failure
+        filler.unlink()
+        wait_for(server, "the control goes on")
+        idle.run("deploy", program)
+        with idle.connect() as client:
+            arguments = {"id": "woken", "pause_s": 0.0, "book": str(book)}
+            assert client.call(f"fire/{WAKING}", arguments).value[0] == "woken"
+        idle.run("down")
+        assert ended(server)[0] == 0
+        assert left_over(idle) == []
+
+
+def wait_for(server: Popen[str], words: str) -> None:
+    """Until it says so on its terminal."""
+    assert server.stderr is not None
+    told = []
+    for said in server.stderr:
+        told.append(said)
+        if words in said:
+            return
+    pytest.fail(f"it has ended: {told}")
 
 
 def test_a_backup_where_there_is_no_room(idle: PrivateSwell, tmp_path: Path) -> None:

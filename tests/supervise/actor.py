@@ -3,7 +3,8 @@
 `python actor.py NOTES NAME PART…` notes "NAME up PID" and "NAME down" in the file NOTES.
 Parts: `silent` never gets ready, `dies` ends at once, `refuses` too, with a logged sentence, `ends` ends once ready,
 `stubborn` ignores SIGTERM, `parent` leaves a process in a session of its own, `talks` writes a line of each level,
-`waits` says so when it is to end, and goes on until it is interrupted.
+`waits` says so when it is to end, and goes on until it is interrupted, `lacks` says that it has no room, and is
+not ready, while there is no file named as NOTES with `.room`.
 """
 
 from __future__ import annotations
@@ -42,6 +43,12 @@ def main() -> None:
     if "parent" in args.parts:
         left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
         note(args.notes, f"{args.name} left {left.pid}")
+    room = args.notes.with_suffix(".room")
+    if "lacks" in args.parts and not room.exists():
+        os.write(args.ready_fd, b"There is no room.\n")
+        while not room.exists():
+            if select.select([reading, args.supervisor_fd], [], [], 0.02)[0]:
+                sys.exit(0)
     if "silent" not in args.parts:
         os.write(args.ready_fd, b"ready\n")
     if "ends" in args.parts:

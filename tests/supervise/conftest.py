@@ -19,6 +19,12 @@ def root() -> Iterator[Path]:
 
 
 @pytest.fixture
+def room(root: Path) -> Path:
+    """The file that an actor who `lacks` room waits for."""
+    return root / "h.room"
+
+
+@pytest.fixture
 def stage(root: Path) -> Iterator[Callable[..., Stage]]:
     """`stage(control=["dies"], …)` starts a server of actors."""
     stages: list[Stage] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -14,8 +15,9 @@ from pathlib import Path
 import pytest
 from theatre import Stage, until
 
+from swell.supervise.child import Child, Process
 from swell.supervise.lock import holder
-from swell.supervise.supervisor import IN_ORDER
+from swell.supervise.supervisor import IN_ORDER, Budget, Post
 from swell.wire.identity import identify
 
 pytestmark = pytest.mark.slow
@@ -119,6 +121,62 @@ def test_a_child_that_says_why_it_does_not_come_up_is_quoted(stage: Stages) -> N
     (line,) = [line for line in said.splitlines() if "did not come up" in line]
     assert line.endswith("The control did not come up (exit code 1). prices.toml cannot be used. Mend it.")
     assert "last lines" not in said
+    check_nothing_left(server)
+
+
+def test_a_child_that_waits_at_the_first_start_is_given_up_in_its_words(stage: Stages) -> None:
+    server = stage(control=["lacks"])
+    code, said = server.end()
+    assert code == 1
+    assert "The control did not come up. There is no room." in said
+    assert "the control waits" not in said
+    assert server.pids("runner") == []
+    check_nothing_left(server)
+
+
+def test_all_else_goes_on_while_a_child_that_was_there_waits(stage: Stages, room: Path) -> None:
+    room.touch()
+    server = stage(control=["lacks"])
+    server.up()
+    room.unlink()
+    for life in (2, 3):
+        os.kill(server.pids("control")[-1], signal.SIGKILL)
+        server.hear("the control waits: There is no room.")
+        assert [len(server.pids(name)) for name in ("control", "runner", "gateway")] == [life, 1, 1]
+    room.touch()
+    server.hear("the control goes on")
+    code, said = server.end(signal.SIGTERM)
+    assert (code, "waits" in said) == (0, False)
+    check_nothing_left(server)
+
+
+def test_a_child_that_waits_is_not_late() -> None:
+    code = "import os, sys, time; os.write(int(sys.argv[2]), b'There is no room.\\n'); time.sleep(600)"
+    post = Post(Child("control", [sys.executable, "-c", code]), Budget(5, 60.0))
+    alive, other = os.pipe()
+    post.process = process = Process(post.child, alive)
+    try:
+        assert post.due == process.ready_by
+        until(lambda: process.read_ready() and process.waits_for)
+        assert (process.waits_for, process.ready, post.due) == ("There is no room.", False, math.inf)
+    finally:
+        process.signal(signal.SIGKILL)
+        os.waitpid(process.pid, 0)
+        process.ended(-signal.SIGKILL)
+        process.close()
+        os.close(alive)
+        os.close(other)
+
+
+def test_a_child_that_waits_is_stopped(stage: Stages, room: Path) -> None:
+    room.touch()
+    server = stage(control=["lacks"])
+    server.up()
+    room.unlink()
+    os.kill(server.pids("control")[0], signal.SIGKILL)
+    server.hear("the control waits: There is no room.")
+    code, said = server.end(signal.SIGTERM)
+    assert (code, "killed" in said) == (0, False)
     check_nothing_left(server)
 
 

@@ -43,6 +43,11 @@ class Stage:
         _, said = self.process.communicate(timeout=60)
         return self.process.returncode, said
 
+    def hear(self, words: str) -> None:
+        """Wait until its supervisor says so."""
+        assert self.process.stderr is not None
+        assert any(words in line for line in self.process.stderr), words
+
     @property
     def notes(self) -> list[str]:
         return self._notes.read_text().splitlines() if self._notes.exists() else []

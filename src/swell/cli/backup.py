@@ -105,7 +105,9 @@ class Arriving:
 def _is_up(chosen: Settings) -> bool:
     from swell.supervise.lock import holder
 
-    return bool(chosen.url) or holder(chosen.paths) is not None
+    # Without a port it does not listen yet, or is no server: another backup of a stopped one, say, which has the lock.
+    found = holder(chosen.paths)
+    return bool(chosen.url or (found is not None and found.port))
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from swell.model.errors import SwellError
 from swell.runtime.call import ReplicaContext
-from swell.runtime.http import Exchange, checked, used_lines
+from swell.runtime.heads import Length, checked
+from swell.runtime.http import Exchange, used_lines
 from swell.runtime.scope import App, Message, http_scope
 from swell.runtime.steps import Steps
 from swell.runtime.tracebacks import summary, user_traceback
@@ -98,9 +99,11 @@ class AsgiCall:
         self._gone = False
         self._news = asyncio.Event()
         self._head: tuple[int, list[tuple[bytes, bytes]]] | None = None
+        self._length: Length | None = None
+        """Of the answer's body, until the application has said that no more comes."""
         self._begun = False
         self._ended = False
-        """The application has given all of its answer."""
+        """The application has given all that its caller waits for."""
         self._announced = False
         """Trailers follow the body."""
         self._trailers: list[tuple[bytes, bytes]] = []
@@ -210,31 +213,62 @@ class AsgiCall:
             return
         kind = message["type"]
         if kind == "http.response.start" and self._head is None:
-            self._head = checked(message["status"], message.get("headers", ()))
+            head = checked(message["status"], message.get("headers", ()))
+            self._length = Length("ASGI", self._exchange.request.method, *head)
+            self._head = head
             self._announced = message.get("trailers", False)
-        elif kind == "http.response.body" and self._head is not None and not self._ended:
-            more = message.get("more_body", False) or self._announced
-            await self._send_body(message.get("body", b""), more, *self._head)
-        elif kind == "http.response.trailers" and self._head is not None and self._announced and not self._ended:
+        elif kind == "http.response.body" and self._length is not None:
+            await self._take(message.get("body", b""), message.get("more_body", False), self._length)
+        elif kind == "http.response.trailers" and self._head is not None and self._announced:
             self._trailers += checked(200, message.get("headers", ()))[1]
             if not message.get("more_trailers", False):
+                self._announced = False
+                self._length = None
                 await self._send_body(b"", False, *self._head)
         else:
             raise RuntimeError(f"ASGI message {kind!r} is out of place here.")
 
+    async def _take(self, body: bytes, more: bool, length: Length) -> None:
+        """A piece of the body, which is to be as long as was announced."""
+        assert self._head is not None
+        if not isinstance(body, (bytes, bytearray, memoryview)):
+            raise TypeError(f"An ASGI app gives bytes, not {type(body).__name__}.")
+        body = bytes(body)
+        try:
+            length.add(len(body))
+        except RuntimeError:
+            self._withdraw()
+            raise
+        if not more:
+            length.end()
+            if not self._announced:
+                self._length = None
+        # Whoever reads by the announced length has it all then, and may ask the next thing on this connection.
+        await self._send_body(body, (more or self._announced) and not length.reached, *self._head)
+
     async def _send_body(self, body: bytes, more: bool, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         exchange = self._exchange
-        if more:
+        if self._ended:
+            await asyncio.sleep(0)
+        elif more:
             if not self._begun:
                 self._begun = True
                 exchange.begin(status, headers, TRAILERS)
-            exchange.write(bytes(body))
+            exchange.write(body)
             await exchange.drained()
         else:
             self._ended = True
             self._news.set()
-            self._last = (bytes(body), status, headers)
+            self._last = (body, status, headers)
             self._waiting = self._replica.loop.call_later(RETURN_WAIT_S, self._end)
+
+    def _withdraw(self) -> None:
+        """Its answer was whole, but not sent yet, and is not what it should be."""
+        if self._last is not None:
+            assert self._waiting is not None
+            self._waiting.cancel()
+            self._last = None
+            self._ended = False
 
     # -- its end ------------------------------------------------------------------------------
 

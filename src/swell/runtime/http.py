@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -56,8 +55,6 @@ _UNLIKE = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 """Headers of requests whose heads are not worth remembering."""
 _REQUEST_ID, _REMAINING_MS, _LIMIT, _TRUSTED = map(lower, (REQUEST_ID, REMAINING_MS, LIMIT, TRUSTED))
 _USED = f"{CPU_US}: %d\r\n{RUN_US}: %d\r\n".encode()
-_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
 BUSY_LINE = f"{BUSY}: 1\r\n".encode()
 
 
@@ -471,23 +468,6 @@ def batch_line(size: int, waited_us: int, run_us: int, lead: str) -> bytes:
 def error_line(status: int, code: str) -> bytes:
     """The header line, or trailer, that tells the gateway which error an input ended in."""
     return f"{ERROR}: {status} {code}\r\n".encode()
-
-
-def checked(status: int, headers: Headers) -> tuple[int, list[tuple[bytes, bytes]]]:
-    """The head of an answer as user code gave it, for `begin`. Raises ValueError for what would not be one head on the
-    wire: a line break in a value, which may come from whoever asked, could begin another answer."""
-    if not 200 <= status <= 599:
-        raise ValueError(f"An answer has a status from 200 to 599, not {status}.")
-    kept = [(bytes(name), bytes(value)) for name, value in headers]
-    for name, value in kept:
-        if not _NAME.fullmatch(name):
-            raise ValueError(
-                f"{name.decode('latin-1')!r} cannot be the name of a header: use letters, digits and dashes."
-            )
-        if not _VALUE.fullmatch(value):
-            shown = name.decode("latin-1")
-            raise ValueError(f"The header {shown} has a line break or control character in its value: encode it first.")
-    return status, kept
 
 
 def _deadline(remaining_ms: bytes) -> float:

@@ -15,7 +15,8 @@ from time import perf_counter_ns
 from typing import Any
 
 from swell.runtime.call import ReplicaContext
-from swell.runtime.http import Exchange, checked, used_lines
+from swell.runtime.heads import checked
+from swell.runtime.http import Exchange, used_lines
 from swell.runtime.scope import App, Message, http_scope
 from swell.runtime.steps import Steps
 from swell.runtime.tracebacks import summary, user_traceback

@@ -18,7 +18,8 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from swell.runtime.call import STOPPED_ITSELF, ReplicaContext
-from swell.runtime.http import Exchange, checked, used_lines
+from swell.runtime.heads import Length, checked
+from swell.runtime.http import Exchange, used_lines
 from swell.runtime.stream import Pipe
 from swell.runtime.tracebacks import summary, user_traceback
 from swell.runtime.worker import Job
@@ -135,10 +136,8 @@ class WsgiCall:
         self._pipe = Pipe(self._post, exchange)
         self._job: Job | None = None
         self._head: tuple[int, list[tuple[bytes, bytes]]] | None = None
-        self._length = -1
-        """Of the answer's body, where the application says so."""
-        self._given = 0
-        """Bytes of the answer that the application gave."""
+        self._length: Length | None = None
+        """Of the answer's body, once there is a head."""
         self._only = False
         """It gives its answer in one piece."""
         self._whole: bytes | None = None
@@ -229,19 +228,13 @@ class WsgiCall:
             for data in result:
                 if data:
                     self._give(data)
-            if self._head is None:
+            if self._length is None:
                 raise RuntimeError("The WSGI app returned without calling start_response().")
-            self._check_length()
+            self._length.end()
         finally:
             close = getattr(result, "close", None)
             if close is not None:
                 close()
-
-    def _check_length(self) -> None:
-        """All of its answer was given: is it what was announced?"""
-        bodiless = self._exchange.request.method == "HEAD" or (self._head is not None and self._head[0] in (204, 304))
-        if self._given < self._length and not bodiless:
-            raise RuntimeError(f"The WSGI app gave {self._given} of the {self._length} bytes it announced.")
 
     def _start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /
@@ -251,26 +244,23 @@ class WsgiCall:
         if exc_info is None and self._head is not None:
             raise RuntimeError("start_response() was called twice; a second call needs exc_info.")
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        self._head = checked(int(status[:3]), encoded)
-        lengths = [value for name, value in encoded if name.lower() == b"content-length"]
-        if len(lengths) > 1 or any(not value.isdigit() for value in lengths):
-            raise ValueError("An answer has one Content-Length at most, in digits.")
-        self._length = int(lengths[0]) if lengths else -1
+        head = checked(int(status[:3]), encoded)
+        self._length = Length("WSGI", self._exchange.request.method, *head)
+        self._head = head
         return self._give
 
     def _give(self, data: bytes) -> None:
         """Send a piece of the answer, or keep it if it is all of it."""
-        if self._head is None:
+        length = self._length
+        if length is None:
             raise RuntimeError("The WSGI app gave its body before it called start_response().")
         if not isinstance(data, bytes):
             raise TypeError(f"A WSGI app gives bytes, not {type(data).__name__}.")
-        self._given += len(data)
-        if 0 <= self._length < self._given:
-            raise RuntimeError(f"The WSGI app gave more than the {self._length} bytes it announced.")
+        length.add(len(data))
         if not self._begun:
-            whole = self._only or len(data) == self._length
+            whole = self._only or length.reached
             if whole:
-                self._check_length()
+                length.end()
             self._begun = True
             if whole:
                 self._whole = data
@@ -329,12 +319,12 @@ class WsgiCall:
 
     def _send_whole(self, spent: bytes = b"") -> None:
         """Send an answer that came in one piece, unless it was or is not wanted any more."""
-        if self._whole is None or self._head is None or self._late:
+        if self._whole is None or self._head is None or self._length is None or self._late:
             return
         body, self._whole = self._whole, None
         status, headers = self._head
         bodiless = self._exchange.request.method == "HEAD" or status in (204, 304)
-        length = [] if self._length >= 0 or bodiless else [(b"Content-Length", str(len(body)).encode())]
+        length = [] if self._length.announced >= 0 or bodiless else [(b"Content-Length", str(len(body)).encode())]
         used = [(name, value) for name, _, value in (line.partition(b": ") for line in spent.splitlines())]
         self._sent_head = True
         self._exchange.begin(status, [*headers, *length, *used])

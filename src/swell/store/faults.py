@@ -11,6 +11,8 @@ from pathlib import Path
 from swell.model.errors import SwellError
 
 _FULL = {sqlite3.SQLITE_FULL}
+_CANNOT_GROW = {sqlite3.SQLITE_IOERR_SHMSIZE}
+"""What the full disk is called where the first to open the database makes the file that readers share."""
 _READ_ONLY = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -18,8 +20,9 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 def of_database(path: Path, error: sqlite3.Error) -> SwellError:
     """The database's own error as one that names the file and the way out."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    if code in _FULL:
+    whole = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    code = whole & 0xFF
+    if code in _FULL or whole in _CANNOT_GROW:
         return full(path)
     if code in _READ_ONLY or code == sqlite3.SQLITE_CANTOPEN:
         return not_writable(path, str(error))
@@ -62,7 +65,7 @@ def full(path: Path) -> SwellError:
     """No space is left."""
     return SwellError(
         "state_full",
-        f"There is no space left to write {path}. Free some on its disk; Swell goes on by itself.",
+        f"There is no space left to write {path}. Free some on its disk; a server that runs goes on by itself.",
         status=507,
     )
 

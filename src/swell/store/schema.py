@@ -10,6 +10,7 @@ import hashlib
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -64,7 +65,9 @@ def migrate(connection: sqlite3.Connection, path: Path, known: Sequence[Migratio
             connection.execute(sql.ADD_MIGRATION, row)
         connection.execute(sql.COMMIT)
     except BaseException:
-        connection.execute(sql.ROLLBACK)
+        # A full disk may have rolled it back already.
+        with suppress(sqlite3.Error):
+            connection.execute(sql.ROLLBACK)
         raise
 
 

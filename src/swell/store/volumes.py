@@ -97,13 +97,17 @@ class VolumeFolder:
 
 
 def _prune(folder: Path, newest: Collection[Path], before: float) -> None:
-    """Old versions go, and with the last one the folder."""
+    """Old versions go, and with the last one the folder; not one that somebody may be about to write to."""
+    unused = folder.stat().st_mtime < before
     for path in folder.iterdir():
-        if path not in newest and path.stat().st_mtime < before:
-            path.unlink()
-    # It is not empty as long as a version is kept.
-    with suppress(OSError):
-        folder.rmdir()
+        # A tree that is being written has its name only once it is whole: its draft is gone then.
+        with suppress(FileNotFoundError):
+            if path not in newest and path.stat().st_mtime < before:
+                path.unlink()
+    if unused:
+        # It is not empty as long as a version is kept.
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _digests(tree: Tree) -> Iterator[str]:

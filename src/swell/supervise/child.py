@@ -36,7 +36,8 @@ class Child(NamedTuple):
     grace_s: float = 10.0
     """How long after SIGTERM it may take to end."""
     ready_s: float = 30.0
-    """How long it may take to write a line "ready" to its ready descriptor."""
+    """How long it may take to write a line "ready" to its ready descriptor, or before that one that says what it waits
+    for: then there is no such bound."""
     stage: str = ""
     """Those of one stage start and stop together; empty: it has one of its own."""
     record: Path | None = None
@@ -53,6 +54,8 @@ class Process:
         """
         self.child = child
         self.ready = False
+        self.waits_for = ""
+        """What it said that it waits for before it can be ready."""
         self.late = False
         """It was killed because it was not ready in time."""
         self.status: int | None = None
@@ -105,8 +108,15 @@ class Process:
         """Take what came on the ready descriptor in: (lines for people after "ready", whether there may be more)."""
         data = _read(self.ready_fd)
         *lines, self._word = (self._word + (data or b"")).split(b"\n")
-        self.ready = self.ready or b"ready" in lines
-        return [line.decode(errors="replace") for line in lines if line != b"ready"], data is None or bool(data)
+        said = []
+        for line in lines:
+            if line == b"ready":
+                self.ready = True
+            elif self.ready:
+                said.append(line.decode(errors="replace"))
+            else:
+                self.waits_for = line.decode(errors="replace")
+        return said, data is None or bool(data)
 
     def ended(self, status: int) -> None:
         """It was waited for."""

@@ -58,7 +58,8 @@ class Post:
         """When something must happen here by itself: a new start, or the end of waiting for readiness."""
         if self.process is None:
             return math.inf if self.again_at is None else self.again_at
-        return math.inf if self.process.ready or self.process.late else self.process.ready_by
+        process = self.process
+        return math.inf if process.ready or process.waits_for or process.late else process.ready_by
 
     def restart_delay(self, now: float) -> float | None:
         """Seconds until it may be started again; None when the budget is spent."""
@@ -133,7 +134,7 @@ class Supervisor:
         except OSError as error:
             raise SwellError("start_failed", f"The {post.child.name} could not be executed: {error}.") from None
         self._selector.register(process.output_fd, selectors.EVENT_READ, lambda: self._output(process))
-        self._selector.register(process.ready_fd, selectors.EVENT_READ, lambda: self._ready(process))
+        self._selector.register(process.ready_fd, selectors.EVENT_READ, lambda: self._ready(post, process))
         return process
 
     def _over(self, post: Post, process: Process) -> None:
@@ -150,6 +151,16 @@ class Supervisor:
             raise SwellError("child_failed", f"The {name} {what} ({how}). {process.last_words()}", status=500)
         self.log.say(f"the {name} ended ({how}); starting it again in {delay:g} s")
         post.again_at = time.monotonic() + delay
+
+    def _waits(self, post: Post, process: Process) -> None:
+        """It says why it cannot be ready yet. What runs goes on meanwhile; a server that never ran is given up."""
+        name = post.child.name
+        if process.ready:
+            self.log.say(f"the {name} goes on")
+        elif post.restarts:
+            self.log.say(f"the {name} waits: {process.waits_for}")
+        else:
+            raise SwellError("child_failed", f"The {name} did not come up. {process.waits_for}", status=500)
 
     # -- one turn ----------------------------------------------------------------------------
 
@@ -178,8 +189,11 @@ class Supervisor:
         if not more:
             self._selector.unregister(process.output_fd)
 
-    def _ready(self, process: Process) -> None:
+    def _ready(self, post: Post, process: Process) -> None:
+        before = process.waits_for, process.ready
         lines, more = process.read_ready()
+        if before != (process.waits_for, process.ready) and process.waits_for:
+            self._waits(post, process)
         for line in lines:
             self.log.say(line)
             self._waiting(line)
