@@ -73,6 +73,8 @@ class Runner:
         self.ends: dict[Lease, CallEnd] = {}
         """What control has not heard, or not said so."""
         self.inbox: list[Down] = []
+        self.newest = 0
+        """Highest token that came."""
         self.lost: list[CallEnd] = []
         """Said once, of what it does not have."""
 
@@ -83,6 +85,7 @@ class Runner:
             match frame:
                 case Grant(replica=replica, calls=calls):
                     for each in calls:
+                        self.newest = max(self.newest, each.token)
                         self.held[each.id, each.token] = (replica, each)
                         if not alive(replica):
                             self.end((each.id, each.token), "drained")
@@ -96,7 +99,8 @@ class Runner:
                     for replica, leases in calls:
                         for lease in leases:
                             if lease not in self.held and lease not in self.ends:
-                                self.lost.append(CallEnd(*lease, replica, "lease_expired", "not here"))
+                                code = "drained" if 0 < self.newest < lease[1] else "lease_expired"
+                                self.lost.append(CallEnd(*lease, replica, code, "not here"))
                 case EndedHeard(calls=calls):
                     for lease in calls:
                         self.ends.pop(lease, None)

@@ -15,14 +15,13 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
 
 from swell.control.accepting import queued
 from swell.control.call_tallies import CallTallies
 from swell.control.call_waits import CallWaits
-from swell.control.hands import Hand, Hands, portions
+from swell.control.hands import Hand, Hands, fitting, granted
 from swell.control.leases import Leases
-from swell.control.rounds import Asked, New, Round, Told, Written, write
+from swell.control.rounds import Asked, New, Round, Told, Written, answer, fail, write
 from swell.control.table import TableKeeper
 from swell.control.wants import Wants
 from swell.decide.calls import End, after
@@ -32,12 +31,10 @@ from swell.model.metrics import Sample
 from swell.model.ports import Clock, Store
 from swell.model.workload import workload_of
 from swell.model.world import World
-from swell.wire.calls import CallEnd, Down, EndedHeard, Grant, Granted, Lease, NewCall, Resume, Revoke
+from swell.wire.calls import CallEnd, Down, EndedHeard, Grant, Lease, NewCall, Resume, Revoke
 from swell.wire.link import Level
 
 log = logging.getLogger("swell.control")
-
-T = TypeVar("T")
 
 BATCH = BATCH_MAX
 """New calls, ends, and changes, that one round takes in at most."""
@@ -115,6 +112,7 @@ class CallKeeper:
             raise SwellError("busy", words, status=503)
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._news.append(New(Work(call, new.input), future))
+        self.hands.saw_input(new.workload, size)
         self._news_bytes += size
         self._wake()
         return await future
@@ -324,7 +322,8 @@ class CallKeeper:
         self._heard(fenced)
         looked |= dict.fromkeys(new.work.call.workload for new in news)
         coming = Counter(new.work.call.workload for new in news if new.work.call.due_at <= now)
-        hands = [hand for workload in looked for hand in self.hands.make(workload, coming[workload], ending, now)]
+        sent: Counter[str] = Counter()
+        hands = [hand for workload in looked for hand in self.hands.make(workload, coming[workload], ending, sent, now)]
         return Round(news, told, outcomes, changes, hands, list(looked))
 
     def _take_news(self) -> list[New]:
@@ -356,7 +355,7 @@ class CallKeeper:
         else:
             log.error("a round of the queue of calls failed", exc_info=error)
             error = SwellError("internal", "The server made a mistake; its log says which.", status=500)
-        _fail(made.news, made.changes, error)
+        fail(made.news, made.changes, error)
         for each in made.told:
             self._told.setdefault((each.end.id, each.end.token), each)
         self._look |= dict.fromkeys(made.looked)
@@ -366,8 +365,7 @@ class CallKeeper:
         """It is written: everybody is told."""
         self._tallies.wrote(made, written)
         for new, id in zip(made.news, written.ids, strict=True):
-            _answer(new.id, id)
-            self.hands.saw_input(new.work.call.workload, len(new.work.input.data))
+            answer(new.id, id)
         heard: defaultdict[str, list[Lease]] = defaultdict(list)
         pools: dict[str, None] = {}
         for end, node in made.told:
@@ -376,10 +374,11 @@ class CallKeeper:
         for asked, call in zip(made.changes, written.changed, strict=True):
             if call is not None:
                 self._take_change(call, pools)
-            _answer(asked.call, call)
+            answer(asked.call, call)
         self._heard(heard)
+        sent: Counter[str] = Counter()
         for hand, works in zip(made.hands, written.leased, strict=True):
-            self._grant(hand, works, now)
+            self._grant(hand, works, now, sent)
             pools[hand.pool] = None
         served = {hand.workload for hand, works in zip(made.hands, written.leased, strict=True) if works}
         asked_for = {hand.workload for hand in made.hands}
@@ -396,22 +395,22 @@ class CallKeeper:
 
     # -- handing out -------------------------------------------------------------------------
 
-    def _grant(self, to: Hand, works: Sequence[Work], now: float) -> None:
-        """These were leased for a replica: on their way, or back where it went away meanwhile."""
+    def _grant(self, to: Hand, works: Sequence[Work], now: float, sent: Counter[str]) -> None:
+        """These were leased for a replica: on their way, or back where it went away meanwhile, or where they are larger
+        than was known. `sent`: bytes of what each node was sent in this round."""
         if not works:
             return
         self.hands.given(to, works, now)
+        for work in works:
+            self.leases.take(work.call, now)
         node = self._node(to.replica)
-        for part in portions(works):
-            calls = [work.call for work in part]
-            for call in calls:
-                self.leases.take(call, now)
-            granted = tuple(
-                Granted(call.id, call.token, call.method, work.input, call.accept, call.timeout_s, call.attempts)
-                for call, work in zip(calls, part, strict=True)
-            )
-            if node is None or not self._send(node, Grant(self._epoch, to.replica, granted)):
-                self._lose(calls, "drained", "Its replica went away before it had the call.")
+        taken = fitting(works, sent[node]) if node is not None else []
+        if node is None or (taken and not self._send(node, Grant(self._epoch, to.replica, granted(taken)))):
+            taken = []
+        elif taken:
+            sent[node] += sum(len(work.input.data) for work in taken)
+        back = (work.call for work in works[len(taken) :])
+        self._lose(back, "drained", "It was not sent to its replica.")
 
     # -- ends --------------------------------------------------------------------------------
 
@@ -479,22 +478,9 @@ class CallKeeper:
             self._timer.cancel()
         self.wants.close()
         over = SwellError("stopping", "The server is stopping.", status=503)
-        _fail(self._news, self._changes, over)
+        fail(self._news, self._changes, over)
         self._thread.shutdown(wait=False)
 
     def _node(self, replica: str) -> str | None:
         known = self._world.replicas.get(replica)
         return known.node if known is not None else None
-
-
-def _answer(future: asyncio.Future[T], value: T) -> None:
-    if not future.done():
-        future.set_result(value)
-
-
-def _fail(news: Iterable[New], changes: Iterable[Asked], error: SwellError) -> None:
-    """Whoever waits for these is told."""
-    futures: list[asyncio.Future[Any]] = [*(new.id for new in news), *(asked.call for asked in changes)]
-    for future in futures:
-        if not future.done():
-            future.set_exception(error)

@@ -12,7 +12,7 @@ from swell.decide.calls import NOT_BEGUN
 from swell.decide.granting import Taker, grants, hand, slots_wanted
 from swell.model.call import BATCH_MAX, Call, Depth, Work, fencing_token
 from swell.model.world import World
-from swell.wire.calls import INPUT_MAX, CallEnd
+from swell.wire.calls import INPUT_MAX, CallEnd, Granted
 from swell.wire.link import PoolRow
 
 DUE_MAX = 2000
@@ -22,8 +22,8 @@ MEMORY = 0.2
 AWAY_S = 0.5
 """A replica that hands back what it was given is given nothing for so long."""
 HAND_BYTES_MAX = 16 * 1024 * 1024
-"""Inputs of one frame have so many bytes at most, but for one alone, and those of one hand-out about as many. Of a
-workload of which none was seen yet (control was started anew) each may be as large as any."""
+"""Inputs that one round hands out to the replicas of a node have so many bytes at most: a few times as many, unsent,
+and the link to its runner is cut."""
 
 
 class Hand(NamedTuple):
@@ -34,17 +34,6 @@ class Hand(NamedTuple):
     replica: str
     most: int
     token: int
-
-
-def portions(works: Sequence[Work]) -> Iterator[Sequence[Work]]:
-    """Those of one hand-out, as they go into frames: larger ones than were seen before may be among them."""
-    start = size = 0
-    for at, work in enumerate(works):
-        size += len(work.input.data)
-        if size > HAND_BYTES_MAX and at > start:
-            yield works[start:at]
-            start, size = at, len(work.input.data)
-    yield works[start:]
 
 
 class Hands:
@@ -83,7 +72,7 @@ class Hands:
         self._away_until: dict[str, float] = {}
         """Replicas that handed back what they were given: they may be about to end."""
         self._largest: dict[str, int] = {}
-        """Bytes of the largest input seen, by workload."""
+        """Bytes of the largest input seen, by workload. One that was not seen may be of any size."""
 
     # -- what becomes known ------------------------------------------------------------------
 
@@ -148,28 +137,32 @@ class Hands:
 
     # -- who gets what -----------------------------------------------------------------------
 
-    def make(self, workload: str, coming: int, ending: Counter[str], now: float) -> Iterator[Hand]:
+    def make(self, workload: str, coming: int, ending: Counter[str], sent: Counter[str], now: float) -> Iterator[Hand]:
         """Who is to get calls of a workload, in the round that adds those that are `coming` and ends at each replica
-        as many as are `ending`."""
-        for pool, replica, most in self._shares(workload, coming, ending, now):
+        as many as are `ending`. `sent`: bytes that this round hands out to each node, counted on."""
+        for pool, replica, most in self._shares(workload, coming, ending, sent, now):
             self._tokens += 1
             yield Hand(workload, pool, replica, most, fencing_token(self._epoch, self._tokens))
 
     def any(self, workload: str, now: float) -> bool:
         """Is there somebody who is to get some?"""
-        return any(True for _ in self._shares(workload, 0, Counter(), now))
+        return any(True for _ in self._shares(workload, 0, Counter(), Counter(), now))
 
-    def _shares(self, workload: str, coming: int, ending: Counter[str], now: float) -> Iterator[tuple[str, str, int]]:
+    def _shares(
+        self, workload: str, coming: int, ending: Counter[str], sent: Counter[str], now: float
+    ) -> Iterator[tuple[str, str, int]]:
         due = DUE_MAX if workload in self.unseen else self.due.get(workload, 0) + coming
-        route = self._rows.routes.get(workload)
-        pool = self._rows.pools.get(route.pool) if route is not None else None
+        pool = self._pool(workload)
         if not due or pool is None:
             return
         kept = 0 if pool.single_use else hand(pool.max_inputs, self._run_s.get(workload))
-        largest = self._largest.get(workload, INPUT_MAX)
-        fits = min(max(HAND_BYTES_MAX // max(largest, 1), 1), BATCH_MAX)
+        largest = max(self._largest.get(workload, INPUT_MAX), 1)
         for replica, most in grants(due, self._takers(pool, ending, now), pool.max_inputs, kept).items():
-            yield pool.pool, replica, min(most, fits)
+            node = self._world.replicas[replica].node
+            fits = min(most, (HAND_BYTES_MAX - sent[node]) // largest, BATCH_MAX)
+            if fits > 0:
+                sent[node] += fits * largest
+                yield pool.pool, replica, fits
 
     def _takers(self, pool: PoolRow, ending: Counter[str], now: float) -> Iterator[Taker]:
         others = dict(self._others(pool.pool))
@@ -185,5 +178,34 @@ class Hands:
 
     def wanted(self, workload: str, now: float) -> int:
         """How many slots what is due is worth."""
+        due, pool = self.due.get(workload, 0), self._pool(workload)
+        if pool is not None and pool.single_use:
+            # However short they are: each uses one up.
+            return due
         run_s = self._run_s.get(workload, now - self._begun_at.get(workload, now))
-        return slots_wanted(self.due.get(workload, 0), run_s)
+        return slots_wanted(due, run_s)
+
+    def _pool(self, workload: str) -> PoolRow | None:
+        route = self._rows.routes.get(workload)
+        return self._rows.pools.get(route.pool) if route is not None else None
+
+
+def fitting(works: Iterable[Work], sent: int) -> list[Work]:
+    """The first of these that a node may be sent in the round that sent it so many bytes; one alone always."""
+    taken: list[Work] = []
+    for work in works:
+        size = len(work.input.data)
+        if sent and sent + size > HAND_BYTES_MAX:
+            break
+        sent += size
+        taken.append(work)
+    return taken
+
+
+def granted(works: Sequence[Work]) -> tuple[Granted, ...]:
+    """As their runner is told of them."""
+    return tuple(
+        Granted(call.id, call.token, call.method, work.input, call.accept, call.timeout_s, call.attempts)
+        for work in works
+        for call in (work.call,)
+    )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from swell.control.hands import DUE_MAX, Hand
 from swell.model.call import Call, Change, Depth, Outcome, Work
@@ -17,6 +17,8 @@ from swell.model.ports import Store
 from swell.wire.calls import CallEnd
 
 log = logging.getLogger("swell.control")
+
+T = TypeVar("T")
 
 
 class New(NamedTuple):
@@ -95,3 +97,17 @@ def _depth(store: Store, workload: str, now: float) -> Depth | None:
         # What was written is written all the same.
         log.error("how many calls wait cannot be read: %s", error.message)
         return None
+
+
+def answer(future: asyncio.Future[T], value: T) -> None:
+    """Once."""
+    if not future.done():
+        future.set_result(value)
+
+
+def fail(news: Iterable[New], changes: Iterable[Asked], error: SwellError) -> None:
+    """Whoever waits for these, and was not answered, is told."""
+    futures: list[asyncio.Future[Any]] = [*(new.id for new in news), *(asked.call for asked in changes)]
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)

@@ -130,7 +130,7 @@ class Revoke(msgspec.Struct, frozen=True, tag="revoke"):
 
 class Resume(msgspec.Struct, frozen=True, tag="resume"):
     """To a runner that connected: what it is believed to have, by replica. Of those that it does not have it says that
-    they ended, with the code "lease_expired"."""
+    they ended: with the code "drained" where they never came, as far as is known, else "lease_expired"."""
 
     epoch: int
     calls: tuple[tuple[str, tuple[Lease, ...]], ...]

@@ -47,6 +47,9 @@ class QueuedCalls:
         """By id: what is not over."""
         self._ends = Ends(home.call_ends, send, self._pump)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._newest = 0
+        """Highest token that came. They come in their order, so what has a higher one never did; of what was handed
+        out before this runner began nothing is known."""
 
     @property
     def full(self) -> bool:
@@ -59,6 +62,7 @@ class QueuedCalls:
         """Calls for a replica."""
         child = self._children().get(message.replica)
         for call in message.calls:
+            self._newest = max(self._newest, call.token)
             if not self._is_known(call):
                 self._grant(call, message.replica, child)
 
@@ -77,9 +81,8 @@ class QueuedCalls:
 
     def resumed(self, message: Resume) -> None:
         """Control says what it believes to be here."""
-        words = "Its runner does not have the call any more."
         self._tell(
-            CallEnd(id, token, replica, "lease_expired", words)
+            self._missing(id, token, replica)
             for replica, leases in message.calls
             for id, token in leases
             if not self._has(id, token)
@@ -157,6 +160,12 @@ class QueuedCalls:
     def _has(self, id: str, token: int) -> bool:
         known = self._held.get(id)
         return (known is not None and known[0].token == token) or (id, token) in self._ends
+
+    def _missing(self, id: str, token: int, replica: str) -> CallEnd:
+        """The end of what control believes to be here. What never came was no attempt."""
+        if 0 < self._newest < token:
+            return CallEnd(id, token, replica, "drained", "Its runner never had the call.")
+        return CallEnd(id, token, replica, "lease_expired", "Its runner does not have the call any more.")
 
     def _is_known(self, call: Granted) -> bool:
         """It came before, or a later hand-out of it did. One of an earlier hand-out is nobody's from now on."""
