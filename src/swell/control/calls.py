@@ -93,6 +93,8 @@ class CallKeeper:
         """What an earlier incarnation left is known."""
         self._strange: set[str] = set()
         """Replicas with calls of which this incarnation has not heard yet."""
+        self._made: Round | None = None
+        # The newest round, as far as it was made.
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._waits = CallWaits()
@@ -186,7 +188,7 @@ class CallKeeper:
 
     def roomy(self) -> None:
         """A runner takes calls again."""
-        self._look_at(self.hands.due)
+        self._look_at(self.hands.waiting())
 
     def changed(self, pools: Iterable[str], workloads: Iterable[str] = ()) -> None:
         """Replicas of these pools, their loads, or the routes of these workloads are not as they were."""
@@ -214,8 +216,8 @@ class CallKeeper:
         self._timer = None
         if now - self._timer_at > STALLED_S:
             self.leases.spare(now)
-        self._look_at(self.hands.rang(now))
-        self._look_at(self.hands.due)
+        self.hands.rang(now)
+        self._look_at(self.hands.waiting())
         lost = self.leases.expired(now)
         self._lose((call for call, gone in lost if gone), "replica_died", "Its replica ended while it had the call.")
         silent = (call for call, gone in lost if not gone)
@@ -236,8 +238,9 @@ class CallKeeper:
                 self._stir.clear()
                 try:
                     await self._round()
-                except Exception:
-                    log.exception("a round of the queue of calls failed; what it left is looked for")
+                except Exception as error:
+                    if self._made is not None:
+                        self._not_written(self._made, error)
                     await self._begin_anew()
         finally:
             self._close()
@@ -256,6 +259,9 @@ class CallKeeper:
             standing = await asyncio.get_running_loop().run_in_executor(self._thread, self._store.calls.standing)
         except SwellError as error:
             log.error("the queue of calls cannot be read: %s", error.message)
+            return False
+        except Exception:
+            log.exception("the queue of calls cannot be read")
             return False
         now = self._clock.now()
         for call in standing.leased:
@@ -286,8 +292,11 @@ class CallKeeper:
             written = await asyncio.shield(writing)
         except asyncio.CancelledError:
             await asyncio.wait({writing})
-            if writing.exception() is None:
+            failed = writing.exception()
+            if failed is None:
                 self._deliver(made, writing.result(), self._clock.now())
+            elif isinstance(failed, Exception):
+                self._not_written(made, failed)
             raise
         except Exception as error:
             self._not_written(made, error)
@@ -305,6 +314,8 @@ class CallKeeper:
         fenced: defaultdict[str, list[Lease]] = defaultdict(list)
         ending: Counter[str] = Counter()
         size = 0
+        hands: list[Hand] = []
+        self._made = Round(news, told, outcomes, changes, hands, [])
         while self._told and len(told) < BATCH and size < BATCH_BYTES:
             lease = next(iter(self._told))
             each = self._told.pop(lease)
@@ -323,8 +334,10 @@ class CallKeeper:
         looked |= dict.fromkeys(new.work.call.workload for new in news)
         coming = Counter(new.work.call.workload for new in news if new.work.call.due_at <= now)
         sent: Counter[str] = Counter()
-        hands = [hand for workload in looked for hand in self.hands.make(workload, coming[workload], ending, sent, now)]
-        return Round(news, told, outcomes, changes, hands, list(looked))
+        for workload in looked:
+            hands.extend(self.hands.make(workload, coming[workload], ending, sent, now))
+        self._made.looked.extend(looked)
+        return self._made
 
     def _take_news(self) -> list[New]:
         size = taken = 0
@@ -425,6 +438,7 @@ class CallKeeper:
     def _take_change(self, call: Call, pools: dict[str, None]) -> None:
         """A call is cancelled, or queued once more."""
         if self.leases.get(call.id, call.token) is not None:
+            self.hands.unspent(call.replica)
             node = self._node(call.replica)
             self._over(call.id, call.token, pools)
             if node is not None:
@@ -462,7 +476,7 @@ class CallKeeper:
         """Look again when there will be something to see."""
         now = self._clock.now()
         moments = list(self.hands.next_at.values())
-        if len(self.leases) or self.hands.due:
+        if len(self.leases) or self.hands.waiting():
             moments.append(now + LOOK_S)
         at = min(moments, default=None)
         if at is None or (self._timer is not None and self._timer_at <= at):

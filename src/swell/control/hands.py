@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from swell.control.leases import Leases
 from swell.control.table import TableKeeper
-from swell.decide.calls import NOT_BEGUN
+from swell.decide.calls import LOSSES, NOT_BEGUN
 from swell.decide.granting import Taker, grants, hand, slots_wanted
 from swell.model.call import BATCH_MAX, Call, Depth, Work, fencing_token
 from swell.model.world import World
@@ -96,6 +96,10 @@ class Hands:
             self.unseen.add(workload)
         return found
 
+    def waiting(self) -> list[str]:
+        """The workloads of which calls are due, or may be."""
+        return [*self.due, *self.unseen]
+
     @property
     def busy(self) -> bool:
         """Does anything wait anywhere?"""
@@ -119,15 +123,20 @@ class Hands:
         self._largest[workload] = max(size, self._largest.get(workload, 0))
 
     def ended(self, call: Call, end: CallEnd, node: str, now: float) -> None:
-        """An attempt is over, as the runner of that node said; empty: nobody did."""
-        if not end.code and end.run_us > 0:
+        """An attempt is over, as the runner of that node said; empty: nobody did. One that failed took
+        its time as well."""
+        if end.run_us > 0:
             taken_s = end.run_us / 1e6
             before_s = self._run_s.get(call.workload, taken_s)
             self._run_s[call.workload] = before_s + MEMORY * (taken_s - before_s)
-        if end.code in NOT_BEGUN:
-            self._spent.discard(call.replica)
-            if node:
-                self._away_until[call.replica] = now + AWAY_S
+        if end.code in NOT_BEGUN or end.code in LOSSES:
+            self.unspent(call.replica)
+        if end.code in NOT_BEGUN and node:
+            self._away_until[call.replica] = now + AWAY_S
+
+    def unspent(self, replica: str) -> None:
+        """It may not have begun what it was given. One that did hands back what it is given next."""
+        self._spent.discard(replica)
 
     def gone(self) -> None:
         """Some replicas are."""
