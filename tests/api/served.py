@@ -52,17 +52,19 @@ class Calls:
         self.bodies: dict[str, Body] = {}
         self.asked: list[tuple[Any, ...]] = []
 
-    async def app_of(self, id: str) -> tuple[str, str] | None:
+    async def whose(self, id: str) -> tuple[str, str, str] | None:
         row = self.kept.get(id)
-        return (row.namespace, row.app) if row is not None else None
+        return (row.namespace, row.app, row.key) if row is not None else None
 
     async def row(self, id: str, wait_s: float = 0.0) -> CallRow | None:
         self.asked.append((id, wait_s))
         return self.kept.get(id)
 
-    async def rows(self, namespace: str, app: str, state: State | None, most: int, before: str) -> list[CallRow]:
+    async def rows(
+        self, namespace: str, app: str, state: State | None, most: int, before: str, key: str | None
+    ) -> list[CallRow]:
         self.asked.append((namespace, app, state, most, before))
-        return list(self.kept.values())
+        return [row for row in self.kept.values() if key in (None, row.key)]
 
     async def result(self, id: str) -> Body | None:
         return self.bodies.get(id)

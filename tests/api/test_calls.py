@@ -29,23 +29,35 @@ def kept(server: Server) -> Server:
     return server
 
 
-def key(client: httpx2.Client, power: str, app: str) -> dict[str, str]:
-    asked = {"name": f"calls {power} {app}", "scopes": [f"{power}:default/{app}"]}
+def key(client: httpx2.Client, power: str, app: str, name: str = "calls") -> dict[str, str]:
+    asked = {"name": f"{name} {power} {app}".replace("*", "all"), "scopes": [f"{power}:default/{app}"]}
     return {"Authorization": f"Bearer {client.post('/api/keys', json=asked).json()['key']}"}
 
 
-def test_who_may_call_an_app_may_see_cancel_and_retry_its_calls_and_nobody_else(
+def id_of(key: dict[str, str]) -> str:
+    return key["Authorization"].split("_")[1]
+
+
+def test_who_sent_a_call_and_who_may_deploy_its_app_may_see_cancel_and_retry_it_and_nobody_else(
     client: httpx2.Client, kept: Server
 ) -> None:
     ways = [("GET", CALL), ("DELETE", CALL), ("GET", f"{CALL}/result"), ("POST", f"{CALL}/retry")]
-    theirs, others = key(client, "call", "a"), key(client, "admin", "b")
+    theirs, owners = key(client, "call", "a"), key(client, "deploy", "a")
+    others = [key(client, "admin", "b"), key(client, "call", "a", "other"), key(client, "call", "*")]
+    kept.calls.kept["fc-1"] = row("queued", key=id_of(theirs))
     for method, path in ways:
-        assert client.request(method, path, headers=theirs).status_code in (200, 202)
-        told = error(client.request(method, path, headers=others), 404)
+        for may in (theirs, owners, {}):
+            assert client.request(method, path, headers=may).status_code in (200, 202)
         nobody = error(client.request(method, path.replace("fc-1", "fc-2"), headers=theirs), 404)
-        assert told["code"] == nobody["code"] == "unknown_call"
-        assert told["message"] == nobody["message"].replace("fc-2", "fc-1")
-    assert client.get("/api/calls?app=a", headers=theirs).json()[0]["id"] == "fc-1"
+        for other in others:
+            told = error(client.request(method, path, headers=other), 404)
+            assert told["code"] == nobody["code"] == "unknown_call"
+            assert told["message"] == nobody["message"].replace("fc-2", "fc-1")
+    for may in (theirs, owners, {}):
+        assert client.get("/api/calls?app=a", headers=may).json()[0]["id"] == "fc-1"
+    for other in others[1:]:
+        assert client.get("/api/calls?app=a", headers=other).json() == []
+    assert client.get("/api/calls", headers=others[2]).json() == []
     assert error(client.get("/api/calls", headers=theirs), 403)["code"] == "no_scope"
 
 
@@ -73,6 +85,14 @@ def test_what_is_asked_reaches_the_queue(client: httpx2.Client, kept: Server) ->
         (row("failed", ended_at=2.0, error=DIED), None, 502, error_body("replica_died", DIED.message, request="fc-1")),
         (row("failed", ended_at=2.0, error=DIED), Body("", b""), 502, error_body("replica_died", DIED.message, "fc-1")),
         (row("failed", ended_at=2.0, error=ErrorBody("exception", "no")), Body("x/y", b"as told"), 500, b"as told"),
+        (row("failed", ended_at=2.0, error=ErrorBody("bad_body", "no")), Body("x/y", b"as told"), 400, b"as told"),
+        (row("failed", ended_at=2.0, error=ErrorBody("bad_request", "no")), Body("x/y", b"as told"), 400, b"as told"),
+        (
+            row("failed", ended_at=2.0, error=ErrorBody("unknown_function", "no")),
+            Body("x/y", b"as told"),
+            404,
+            b"as told",
+        ),
         (
             row("cancelled", ended_at=2.0, error=ErrorBody("cancelled", "no")),
             None,

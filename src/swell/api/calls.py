@@ -9,8 +9,9 @@ import msgspec
 from swell.api.answers import Answer
 from swell.api.port import CallsPort
 from swell.api.routes import ApiRequest, Route
-from swell.decide.access import Need, may_see
+from swell.decide.access import Need, may_see, whose_calls
 from swell.model.call import State
+from swell.model.key import ALL
 from swell.model.names import check_names
 from swell.model.unknown import unknown_call
 from swell.model.workload import DEFAULT_NAMESPACE
@@ -21,9 +22,19 @@ PAGE_MAX = 1000
 WAIT_MAX_S = 60.0
 """How long one request may wait for a call's end."""
 ITS_APP = Need("call", somewhere=True, code=True)
-"""Of which app a call is shows only when it is looked at. Who may call that app may see, cancel and retry it."""
+"""Of which app a call is shows only when it is looked at. Who may call that app may see, cancel and retry what came
+with the same API key; who may deploy it, all of its calls."""
 ALL_OF = Need("call", "namespace", "app")
-STATUS = {"deadline": 504, "replica_died": 502, "lease_expired": 502, "cancelled": 409, "bad_arguments": 422}
+STATUS = {
+    "bad_arguments": 422,
+    "bad_body": 400,
+    "bad_request": 400,
+    "cancelled": 409,
+    "deadline": 504,
+    "lease_expired": 502,
+    "replica_died": 502,
+    "unknown_function": 404,
+}
 """Of the answer to who asks for the result of a call that ended in such an error; 500 for any other."""
 
 
@@ -86,7 +97,8 @@ class CallHandlers:
     async def calls(self, request: ApiRequest) -> list[CallRow]:
         query: CallsQuery = request.query
         check_names(query.namespace, query.app)
-        return await self._calls.rows(query.namespace, query.app, query.state or None, query.limit, query.before)
+        key = whose_calls(request.holder, query.namespace, query.app or ALL)
+        return await self._calls.rows(query.namespace, query.app, query.state or None, query.limit, query.before, key)
 
     async def call(self, request: ApiRequest) -> CallRow:
         id = await self._seen(request)
@@ -121,8 +133,11 @@ class CallHandlers:
     async def _seen(self, request: ApiRequest) -> str:
         """The id, of a call that its caller may see. One that it may not is as one that is not there."""
         id = request.path["id"]
-        at = await self._calls.app_of(id)
-        if at is None or not may_see(request.holder, *at):
+        whose = await self._calls.whose(id)
+        if whose is None:
+            raise unknown_call(id)
+        *app, key = whose
+        if not may_see(request.holder, *app) or whose_calls(request.holder, *app) not in (None, key):
             raise unknown_call(id)
         return id
 

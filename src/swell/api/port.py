@@ -280,16 +280,19 @@ class KvPort(Protocol):
 class CallsPort(Protocol):
     """What is asked about queued calls. None: there is no such call."""
 
-    async def app_of(self, id: str) -> tuple[str, str] | None:
-        """(namespace, app) that a call is for."""
+    async def whose(self, id: str) -> tuple[str, str, str] | None:
+        """(namespace, app) that a call is for, and the id of the API key that it came with."""
         ...
 
     async def row(self, id: str, wait_s: float = 0.0) -> CallRow | None:
         """With its result, once it has ended or so much time has passed; a caller that leaves cancels it."""
         ...
 
-    async def rows(self, namespace: str, app: str, state: State | None, most: int, before: str) -> list[CallRow]:
-        """Those of one app or (app "") of all of the namespace, newest first, from the one before that id on."""
+    async def rows(
+        self, namespace: str, app: str, state: State | None, most: int, before: str, key: str | None
+    ) -> list[CallRow]:
+        """Those of one app or (app "") of all of the namespace, newest first, from the one before that id on; of one
+        API key, or of all (None)."""
         ...
 
     async def result(self, id: str) -> Body | None:

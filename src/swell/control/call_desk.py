@@ -23,20 +23,23 @@ class CallDesk:
         self._keeper = keeper
         self._records = records
 
-    async def app_of(self, id: str) -> tuple[str, str] | None:
-        """(namespace, app) that a call is for; None: there is no such call."""
+    async def whose(self, id: str) -> tuple[str, str, str] | None:
+        """(namespace, app) that a call is for, and the id of its API key; None: there is no such call."""
         call = await asyncio.to_thread(self._records.get, id)
-        return app_of(call.workload) if call is not None else None
+        return (*app_of(call.workload), call.key) if call is not None else None
 
     async def row(self, id: str, wait_s: float = 0.0) -> CallRow | None:
         """A call with what came of it, once it has ended or so much time has passed."""
         call = await self._keeper.ended(id, wait_s)
         return await self._whole(call) if call is not None else None
 
-    async def rows(self, namespace: str, app: str, state: State | None, most: int, before: str) -> list[CallRow]:
-        """A page of calls, newest first."""
+    async def rows(
+        self, namespace: str, app: str, state: State | None, most: int, before: str, key: str | None
+    ) -> list[CallRow]:
+        """A page of calls, newest first; of one API key, or of all (None)."""
         prefix = f"{namespace}/{app}/" if app else f"{namespace}/"
-        return [_row(call) for call in await asyncio.to_thread(self._records.newest, prefix, state, most, before)]
+        found = await asyncio.to_thread(self._records.newest, prefix, state, most, before, key)
+        return [_row(call) for call in found]
 
     async def result(self, id: str) -> Body | None:
         """Of one that is done; of a dead letter the error. None where there is none, or none yet."""

@@ -273,9 +273,11 @@ class CallRecords(Protocol):
         (`Blobs.has`), just before; and who removes blobs leaves those that were so of late (`Blobs.sweep`)."""
         ...
 
-    def newest(self, prefix: str, state: State | None, most: int, before: str = "") -> list[Call]:
+    def newest(
+        self, prefix: str, state: State | None, most: int, before: str = "", key: str | None = None
+    ) -> list[Call]:
         """The newest calls of workloads whose key begins so ("namespace/app/", say), in one state or in any, newest
-        first; the next page is of those `before` the last one's id."""
+        first; the next page is of those `before` the last one's id. Of one API `key` alone, where that is given."""
         ...
 
     def counts(self, prefix: str) -> list[Count]:

@@ -224,9 +224,11 @@ class MemoryCallRecords:
             bodies = [*self._calls.inputs.values(), *self._calls.results.values()]
         return sorted({body.digest for body in bodies} - {""})
 
-    def newest(self, prefix: str, state: State | None, most: int, before: str = "") -> list[Call]:
+    def newest(
+        self, prefix: str, state: State | None, most: int, before: str = "", key: str | None = None
+    ) -> list[Call]:
         """A page of calls, newest first."""
-        calls = (call for call in self._kept() if call.workload.startswith(prefix))
+        calls = (call for call in self._kept() if call.workload.startswith(prefix) and key in (None, call.key))
         page = (call for call in calls if state in (None, call.state) and (not before or call.id < before))
         return heapq.nlargest(most, page, key=lambda call: call.id)
 

@@ -219,7 +219,8 @@ CALLS = f"""
 SELECT {_CALL} FROM calls WHERE seq IN (
     SELECT newest.seq FROM call_counts AS kind JOIN calls AS newest ON newest.seq IN (
         SELECT seq FROM calls
-        WHERE workload = kind.workload AND state = kind.state AND id < ?3 ORDER BY id DESC LIMIT ?4
+        WHERE workload = kind.workload AND state = kind.state AND id < ?3 AND (?5 IS NULL OR key = ?5)
+        ORDER BY id DESC LIMIT ?4
     )
     WHERE kind.calls > 0 AND kind.workload BETWEEN ?1 AND ?1 || char(0x10ffff) AND (?2 = '' OR kind.state = ?2)
 ) ORDER BY id DESC LIMIT ?4"""
