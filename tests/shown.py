@@ -24,9 +24,12 @@ from swell.sdk import unavailable
 
 TESTS = Path(__file__).resolve().parent
 SHARED = (swell.Dict, swell.Queue)
-CLASSES = (swell.App, swell.Function, swell.Cls, swell.Image, swell.Retries, swell.Secret, swell.Volume, *SHARED)
-BUILT_BY_METHODS = (swell.Image, swell.Cls, swell.Function, swell.Secret, swell.Volume, *SHARED)
+BUILT_BY_METHODS = (
+    *(swell.Image, swell.Cls, swell.Function, swell.FunctionCall, swell.Secret, swell.Volume),
+    *SHARED,
+)
 """Nobody calls these classes: their methods and decorators make them."""
+CLASSES = (swell.App, swell.Retries, *BUILT_BY_METHODS)
 
 Argument = tuple[str, str]
 """Public callable, and the name of one of its arguments."""

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from swell.control.chores import every
 from swell.model.errors import SwellError
-from swell.serve import every
 
 
 @pytest.mark.parametrize("error", [RuntimeError("once"), OSError("once"), SwellError("state_full", "once")])

@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from swell.model.errors import SwellError as Error
     from swell.sdk.app import App as App
     from swell.sdk.asked import current_request as current_request
+    from swell.sdk.call import FunctionCall as FunctionCall
     from swell.sdk.cls import Cls as Cls
     from swell.sdk.dict import Dict as Dict
     from swell.sdk.function import Function as Function
+    from swell.sdk.here import current_function_call_id as current_function_call_id
     from swell.sdk.here import current_input_id as current_input_id
     from swell.sdk.here import is_local as is_local
     from swell.sdk.here import remaining_s as remaining_s
@@ -47,6 +49,7 @@ _WHERE = {
     "Cls": "swell.sdk.cls",
     "Dict": "swell.sdk.dict",
     "Function": "swell.sdk.function",
+    "FunctionCall": "swell.sdk.call",
     "Image": "swell.sdk.image",
     "Queue": "swell.sdk.queue",
     "Retries": "swell.sdk.retries",
@@ -56,6 +59,7 @@ _WHERE = {
     "batched": "swell.sdk.marks",
     "cached": "swell.sdk.marks",
     "concurrent": "swell.sdk.marks",
+    "current_function_call_id": "swell.sdk.here",
     "current_input_id": "swell.sdk.here",
     "current_request": "swell.sdk.asked",
     "enable_output": "swell.sdk.run",

@@ -43,7 +43,7 @@ ABSENT: dict[str, str] = {
     "LogsFetchError": "logs are read with `swell logs`: leave it out",
     "ModuleNotMountable": "it is told as NotFoundError",
     "MountUploadTimeoutError": "source is sent with the deploy: catch ConnectionError",
-    "OutputExpiredError": "a result is the answer to its call and does not expire: leave it out",
+    "OutputExpiredError": "a call whose result is kept no longer is not there: catch NotFoundError",
     "SandboxFilesystemDirectoryNotEmptyError": _SANDBOX,
     "SandboxFilesystemError": _SANDBOX,
     "SandboxFilesystemFileTooLargeError": _SANDBOX,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import os
 import signal
 import socket
@@ -33,11 +34,12 @@ from swell.wire.settings import Settings
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from swell.api.port import BackupsPort, ControlPort, KvPort, SecretsPort, VolumesPort
+    from swell.api.port import BackupsPort, CallsPort, ControlPort, KvPort, SecretsPort, VolumesPort
     from swell.control.backups import BackupKeeper
+    from swell.control.calls import CallKeeper
     from swell.control.deploying import Deployer
     from swell.control.keys import KeyRing
-    from swell.control.kv import KvKeeper
+    from swell.control.link import ControlLink
     from swell.control.loop import Loop
     from swell.control.owners import Owners
     from swell.control.queries import Queries
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from swell.control.sweeping import Sweeper
     from swell.control.volumes import VolumeKeeper
     from swell.model.ports import Blobs, Clock, Store
+    from swell.model.request import Prices
     from swell.model.workload import App
     from swell.model.world import World
     from swell.store.keys import Keys
@@ -53,9 +56,6 @@ if TYPE_CHECKING:
     from swell.wire.api import LimitRow
 
 log = logging.getLogger("swell")
-
-VARIANTS_LOOK_S = 60.0
-"""How often it is looked for variants of workloads that nobody uses."""
 
 
 class SystemClock:
@@ -74,12 +74,13 @@ class SystemClock:
 
 async def control(settings: Settings, link_socket: socket.socket, api_socket: socket.socket, up: Up) -> None:
     """The loop, the store and the control API, until `up` says stop."""
+    from swell.control.call_desk import CallDesk
+    from swell.control.chores import chores
     from swell.control.deploying import Deployer
     from swell.control.kv import KvKeeper
     from swell.control.link import ControlLink
     from swell.control.loop import Loop
     from swell.control.owners import Owners
-    from swell.control.queries import Queries
     from swell.control.reactor import Reactor
     from swell.control.secrets import SecretKeeper
     from swell.control.sweeping import Sweeper
@@ -106,31 +107,22 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     secrets = SecretKeeper(store.secrets, MasterKeySealer(paths.master_key), reactor.world, clock, loop.take)
     volumes = volume_keeper(settings, store, reactor.world, clock)
     link = loop.link = ControlLink(epoch, loop, engine.hear, secrets, volumes)
+    loop.queue = link.queue = calls = call_keeper(store, clock, loop, link)
     loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy))
     await link.serve(link_socket)
     engines = {each.name: each.capabilities for each in (LocalEngine,)}
     told = (settings.base_url, engines, reactor.waiting, named_things(secrets, volumes), loop.variants)
     deployer = Deployer(reactor.world, loop.take, engine, store.world, clock, *told)
-    queries = Queries(
-        reactor,
-        loop.history,
-        store,
-        clock,
-        loop.heard,
-        gateways=link.gateways,
-        deployed_at=deployer.deployed_at,
-        prices=prices,
-        base_url=settings.base_url,
-        version=version("swell"),
-    )
+    queries = what_is_there(settings, loop, link, deployer, prices)
     blobs = BlobFolder(paths.blobs, all_max=settings.blobs_max_gib * 1024**3)
     owners = Owners()
     port = Control(deployer, queries, key_ring(store, clock, loop), owners, settings)
     kv = KvKeeper(store, clock)
     sweeper = Sweeper(deployer, store.call_records, blobs, secrets, volumes, clock)
     backups = backup_keeper(settings, store, sweeper, clock)
-    api = control_api(settings, port, blobs, secrets, volumes, kv, backups, keys)
-    await serve_until_stopped(api, api_socket, chores(deployer, sweeper, volumes, kv, owners), up)
+    desk = CallDesk(calls, store.call_records)
+    api = control_api(settings, port, blobs, secrets, volumes, kv, desk, backups, keys)
+    await serve_until_stopped(api, api_socket, chores(deployer, sweeper, volumes, kv, calls, owners), up)
     await link.close()
     close(store)
 
@@ -165,6 +157,45 @@ def close(store: Store) -> None:
         store.close()
     except SwellError as error:
         log.error("%s", error.message)
+
+
+def what_is_there(settings: Settings, loop: Loop, link: ControlLink, deployer: Deployer, prices: Prices) -> Queries:
+    """What answers questions about it."""
+    from swell.control.queries import Queries
+
+    return Queries(
+        loop.reactor,
+        loop.history,
+        loop.store,
+        loop.clock,
+        loop.heard,
+        gateways=link.gateways,
+        deployed_at=deployer.deployed_at,
+        prices=prices,
+        base_url=settings.base_url,
+        version=version("swell"),
+    )
+
+
+def call_keeper(store: Store, clock: Clock, loop: Loop, link: ControlLink) -> CallKeeper:
+    """The durable queue, between the loop and the runners."""
+    from swell.control.calls import CallKeeper
+    from swell.control.demand import QUEUE
+
+    world, book = loop.reactor.world, loop.reactor.book
+    keeper = CallKeeper(
+        store,
+        clock,
+        world,
+        loop.reactor.keeper,
+        loop.epoch,
+        send=link.send,
+        reachable=link.takes_calls,
+        told=lambda levels: loop.heard_demand(QUEUE, levels, math.inf),
+        others=lambda pool: book.elsewhere(pool, QUEUE),
+    )
+    loop.variants.queued = keeper.has
+    return keeper
 
 
 def volume_keeper(settings: Settings, store: Store, world: World, clock: Clock) -> VolumeKeeper:
@@ -263,6 +294,7 @@ def control_api(
     secrets: SecretsPort,
     volumes: VolumesPort,
     kv: KvPort,
+    calls: CallsPort,
     backups: BackupsPort,
     keys: Keys,
 ) -> ASGIApp:
@@ -278,6 +310,7 @@ def control_api(
         secrets,
         volumes,
         kv,
+        calls,
         backups,
         key=keys.api,
         call_key=keys.call,
@@ -309,53 +342,8 @@ async def serve_until_stopped(
         task.cancel()
     over.set()
     await serving
-
-
-def chores(
-    deployer: Deployer, sweeper: Sweeper, volumes: VolumeKeeper, kv: KvKeeper, owners: Owners
-) -> Iterator[Coroutine[None, None, None]]:
-    """What control does again and again beside the loop."""
-    from swell.control.owners import OWNER_LOOK_S
-    from swell.control.sweeping import KEPT_S
-
-    yield every(OWNER_LOOK_S, partial(end_orphans, owners, deployer, volumes, kv))
-    yield every(KEPT_S, sweeper.sweep_blobs)
-    yield every(KEPT_S, sweeper.sweep_secrets)
-    variants = deployer.variants
-    yield every(max(min(VARIANTS_LOOK_S, variants.keep_s / 2), 0.1), variants.sweep)
-    yield every(KEPT_S, sweeper.sweep_volumes)
-
-
-async def every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
-    """Now, and again and again; what goes wrong once is logged and does not end it."""
-    while True:
-        try:
-            await do()
-        except SwellError as error:
-            log.error("%s", error.message)
-        except Exception:
-            log.exception("a periodic task failed")
-        await asyncio.sleep(seconds)
-
-
-async def end_orphans(owners: Owners, deployer: Deployer, volumes: VolumeKeeper, kv: KvKeeper) -> None:
-    """Stop the apps, and delete what they had, of programs (a `swell run`) that ended without doing so: killed, say."""
-    apps, files, shared = deployer.owned(), volumes.owned(), kv.owned()
-    whose = (*(each.owner for each in apps), *(each.owner for each in files), *(each.owner for each in shared))
-    gone = owners.ended(owner for owner in whose if owner is not None)
-    for app in apps:
-        if app.owner in gone:
-            log.info("%s is stopped: the program it belonged to has ended, or is silent", app.key)
-            with suppress(SwellError):
-                await deployer.stop_app(app.namespace, app.name)
-    for volume in files:
-        if volume.owner in gone:
-            with suppress(SwellError):
-                await volumes.delete(volume.namespace, volume.name, force=True)
-    for each in shared:
-        if each.owner in gone:
-            with suppress(SwellError):
-                await kv.delete(*each.key)
+    # What the disk was given is told to who waits for it.
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def gateway(settings: Settings, index: int, listener: socket.socket, up: Up) -> None:

@@ -20,6 +20,7 @@ from swell.control.backups import BackupKeeper
 from swell.control.kv import KvKeeper
 from swell.control.secrets import SecretKeeper
 from swell.control.volumes import VolumeKeeper
+from swell.model.call import Body, State
 from swell.model.volume import Quota
 from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
 from swell.model.world import World
@@ -31,6 +32,7 @@ from swell.store.snapshot import StateFolder
 from swell.store.sqlite import SqliteStore
 from swell.store.volumes import VolumeFolder
 from swell.wire.api import Deploy, DeployLine
+from swell.wire.call_rows import CallRow
 
 KEY = "sk-" + "a" * 64
 CALL_KEY = "sk-" + "c" * 64
@@ -40,6 +42,40 @@ WAIT_S = 60.0
 class Now:
     def now(self) -> float:
         return time.time()
+
+
+class Calls:
+    """Queued calls, kept in a dictionary."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, CallRow] = {}
+        self.bodies: dict[str, Body] = {}
+        self.asked: list[tuple[Any, ...]] = []
+
+    async def whose(self, id: str) -> tuple[str, str, str] | None:
+        row = self.kept.get(id)
+        return (row.namespace, row.app, row.key) if row is not None else None
+
+    async def row(self, id: str, wait_s: float = 0.0) -> CallRow | None:
+        self.asked.append((id, wait_s))
+        return self.kept.get(id)
+
+    async def rows(
+        self, namespace: str, app: str, state: State | None, most: int, before: str, key: str | None
+    ) -> list[CallRow]:
+        self.asked.append((namespace, app, state, most, before))
+        return [row for row in self.kept.values() if key in (None, row.key)]
+
+    async def result(self, id: str) -> Body | None:
+        return self.bodies.get(id)
+
+    async def cancel(self, id: str, by: str) -> CallRow | None:
+        self.asked.append(("cancel", id, by))
+        return self.kept.get(id)
+
+    async def retry(self, id: str) -> CallRow | None:
+        self.asked.append(("retry", id))
+        return self.kept.get(id)
 
 
 class Server:
@@ -56,6 +92,7 @@ class Server:
         files = VolumeFolder(folder / "volumes")
         self.volumes = VolumeKeeper(MemoryStore().volumes, files, self.world, Now(), quota)
         self.kv = KvKeeper(MemoryStore(), Now())
+        self.calls = Calls()
         home = folder / "state"
         SqliteStore(home / "control.db").close()
         (home / "key").write_text(KEY)
@@ -69,6 +106,7 @@ class Server:
             self.secrets,
             self.volumes,
             self.kv,
+            self.calls,
             backups,
             key=KEY,
             call_key=CALL_KEY,

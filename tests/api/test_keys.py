@@ -88,6 +88,17 @@ OPERATIONS: dict[str, dict[str, str]] = {
             ("DELETE", "/api/queues/default/q", ""),
         )
     },
+    "GET /api/calls": lacks("call:default/*", "call:default/*"),
+    **{
+        operation: lacks()
+        for operation in (
+            "GET /api/calls?app=a",
+            "GET /api/calls/none",
+            "GET /api/calls/none/result",
+            "POST /api/calls/none/retry",
+            "DELETE /api/calls/none",
+        )
+    },
     "GET /api/backup": lacks("admin", "admin", "admin"),
     "GET /api/keys": lacks("admin:NAMESPACE/APP", "admin:NAMESPACE/APP"),
     "POST /api/keys": lacks("admin:NAMESPACE/APP", "admin:NAMESPACE/APP"),

@@ -115,7 +115,9 @@ def test_a_wait_ends_with_whoever_waits_and_takes_nothing(client: httpx2.Client,
     assert client.get(f"{QUEUE}/partitions").json() == [{"name": "", "items": 1}]
 
 
-def test_code_in_replicas_has_dicts_and_queues_and_nothing_else_of_the_api(client: httpx2.Client) -> None:
+def test_code_in_replicas_has_dicts_queues_and_what_it_spawned_and_nothing_else_of_the_api(
+    client: httpx2.Client,
+) -> None:
     as_code = {"Authorization": f"Bearer {CALL_KEY}"}
     described = client.get("/api/openapi.json").json()["paths"]
     bodies = {"/api/apps": document(client), "/api/keys": {"name": "mine", "scopes": ["admin"]}}
@@ -128,5 +130,5 @@ def test_code_in_replicas_has_dicts_and_queues_and_nothing_else_of_the_api(clien
                 opened.add(path.split("/")[2])
             elif method != "head":
                 assert "The key that code in replicas has" in error(response, 403)["message"]
-    assert opened == {"dicts", "queues", "owners"}
+    assert opened == {"calls", "dicts", "queues", "owners"}
     assert client.get("/api/health", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200

@@ -66,6 +66,18 @@ class CallRecordsSuite(CallsCase):
         assert newest("", "done", 9) == newest("nobody", None, 9) == newest("%", None, 9) == newest("", None, 0) == ""
         assert store.call_records.newest("", "leased", 1) == [store.call_records.get("fc-4")]
 
+    def test_those_of_one_api_key_are_told_alone(self, store: Store) -> None:
+        store.calls.add([work(f"fc-{n}", key=["", "k1", "k2"][n % 3]) for n in range(7)])
+
+        def of(key: str | None, *more: Any) -> str:
+            found = store.call_records.newest("default/", *more, key=key)
+            return "".join(each.id.removeprefix("fc-") for each in found)
+
+        assert of(None, None, 9) == "6543210"
+        assert [of(key, None, 9) for key in ("", "k1", "k2", "k3")] == ["630", "41", "52", ""]
+        assert of("k1", "queued", 1) == "4"
+        assert of("k1", None, 1, "fc-4") == "1"
+
     def test_many_are_told_at_once_by_their_ids(self, store: Store) -> None:
         store.calls.add([work(f"fc-{n}") for n in range(3)])
         found = store.call_records.get_many(["fc-2", "nobody", "fc-0", "fc-2"])

@@ -49,7 +49,7 @@ Open = Callable[[], Store]
 
 
 def call(id: str, workload: str = F, due_at: float = NOW, **more: Any) -> Call:
-    return Call(id, workload, "f", NOW, due_at, **more)
+    return Call(id, workload, more.pop("method", "f"), NOW, due_at, **more)
 
 
 def work(id: str, workload: str = F, due_at: float = NOW, **more: Any) -> Work:
@@ -152,6 +152,12 @@ class CallsSuite(CallsCase):
         store.calls.change([Cancel("fc-1", NOW, STOPPED)])
         store.calls.sweep(NOW + 365 * 86_400, 9)
         assert store.calls.add(again) == ["fc-4", "fc-2", "fc-3"]
+
+    def test_another_methods_call_is_not_given_for_an_idempotency_key(self, store: Store) -> None:
+        charge, ship = (work(id, method=id[3:], idempotency_key="k") for id in ("fc-charge", "fc-ship"))
+        assert store.calls.add([charge, ship]) == ["fc-charge", "fc-ship"]
+        again = [work("fc-1", method="charge", idempotency_key="k"), work("fc-2", method="ship", idempotency_key="k")]
+        assert store.calls.add(again) == ["fc-charge", "fc-ship"]
 
     # -- handing out ---------------------------------------------------------------------------------
 

@@ -153,6 +153,7 @@ asked = st.fixed_dictionaries(
     {
         "due_at": later,
         "priority": st.integers(-1, 1),
+        "method": st.sampled_from(["f", "f", "g"]),
         "key": st.sampled_from(["", "", "k1"]),
         "idempotency_key": st.sampled_from(["", "", "j", "k"]),
         "group": st.sampled_from(["", "g", "g", "h"]),
@@ -210,8 +211,8 @@ class SameAnswers(RuleBasedStateMachine):
         for id, each in zip(ids, works, strict=True):
             kept = self.accepted.setdefault(id, each.call)
             if id != each.call.id:
-                once = (each.call.workload, each.call.key, each.call.idempotency_key)
-                assert (kept.workload, kept.key, kept.idempotency_key) == once
+                once = (each.call.workload, each.call.method, each.call.key, each.call.idempotency_key)
+                assert (kept.workload, kept.method, kept.key, kept.idempotency_key) == once
 
     @precondition(lambda self: any(call.state == "queued" for call in self.kept()))
     @rule(hands=st.lists(st.tuples(workloads, st.sampled_from([1, 2, 5, 0])), min_size=1, max_size=4))

@@ -116,6 +116,10 @@ TABLE = Routes(
         ("/v3/chat", "unknown_path", "/web/{label}/"),
         ("/healthz/x", "unknown_path", "POST /call"),
         ("/metrics/x", "unknown_path", "POST /call"),
+        ("/calls", "unknown_path", "POST /call"),
+        ("/calls/keys", "unknown_path", "POST /call"),
+        ("/calls/fc-%2e%2e", "unknown_path", "POST /call"),
+        ("/calls/fc-0Z/retry", "unknown_path", "POST /call"),
         ("/", "unknown_path", "POST /call"),
     ],
 )
@@ -128,7 +132,10 @@ def test_what_is_not_there_is_named_with_what_is_near(path: str, code: str, word
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("/api", "api"), ("/api/apps", "api"), ("/ui", "api"), ("/healthz", "healthz"), ("/metrics", "metrics")],
+    [
+        *[("/api", "api"), ("/api/apps", "api"), ("/ui", "api"), ("/healthz", "healthz"), ("/metrics", "metrics")],
+        *[("/calls/fc-0Z", "calls"), ("/calls/fc-0Z/result", "calls")],
+    ],
 )
 def test_own_paths(path: str, name: str) -> None:
     assert route(TABLE, "localhost:8470", path) == Own(name)

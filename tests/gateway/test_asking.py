@@ -224,6 +224,23 @@ def test_with_one_gateway_nothing_is_asked(play: Play) -> None:
     play(scenario)
 
 
+def test_with_one_gateway_what_cannot_be_sent_twice_is_asked_for_where_the_queue_fills_slots(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        slots = Slots()
+        slots.let_go.set()
+        replica = await rig.replica(slots)
+        await rig.deploy(replica, max_inputs=2)
+        browser = await rig.browser()
+        known = rig.front.deployed.pools[POOL].replicas[replica.name]
+        for there in (1, 0):
+            rig.control.say(Elsewhere(((POOL, ((replica.name, there),)),)))
+            await until(lambda there=there: known.elsewhere == there, "the word")
+            assert (await browser.call("/call/app/fn", LONG)).body == LONG
+        assert targets(replica) == ["/slot", "/call/fn", "/call/fn"]
+
+    play(scenario)
+
+
 def test_an_upload_whose_caller_leaves_while_a_slot_is_asked_for_gives_it_back(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         asked, answer = asyncio.Event(), asyncio.Event()

@@ -5,6 +5,8 @@ Who may not mount a small disk does so in a namespace (conftest.py).
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +20,7 @@ from census import left_over
 from shell import ended, going, launch, line, refusal
 from traffic import PROGRAM, WAKING, OneCall
 
-from private_swell import Failed, PrivateSwell, wait_until
+from private_swell import Answer, Failed, PrivateSwell, exchange, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.mounts]
 
@@ -44,12 +46,16 @@ def test_a_full_disk(idle: PrivateSwell, program: str, tmp_path: Path) -> None:
         with idle.connect() as client:
             arguments = {"id": "woken", "pause_s": 0.0, "book": str(woken)}
             assert client.call(f"fire/{WAKING}", arguments).value[0] == "woken"
+        # More than the database has room for within its files.
+        refused = queue(idle, "x" * 2**21)
+        assert (refused.status, refused.error["code"]) == (507, "state_full")
         Path(program).write_text(PROGRAM + "\n# changed\n")
         said = refusal(idle, "deploy", program)
         assert "space" in said
         assert str(idle.home) in said
         filler.unlink()
         wait_until("it takes deploys again", lambda: deploys(idle, program), wait_s=WAIT_S)
+        assert queue(idle, "").status == 202
         idle.run("down")
         assert left_over(idle) == []
 
@@ -134,6 +140,17 @@ def test_a_read_only_disk(idle: PrivateSwell) -> None:
         assert str(idle.home) in said
         assert "SWELL_HOME" in said
         assert idle.processes() == []
+
+
+def queue(swell: PrivateSwell, book: str) -> Answer:
+    """A call that is to be worked on tomorrow."""
+    arguments = json.dumps({"id": "later", "pause_s": 0.0, "book": book}).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", swell.port, timeout=WAIT_S)
+    try:
+        later = {"Swell-Async": "true", "Swell-Delay": "1d"}
+        return exchange(connection, "POST", f"/call/fire/{WAKING}", arguments, later)
+    finally:
+        connection.close()
 
 
 def deploys(swell: PrivateSwell, program: str) -> bool:

@@ -18,7 +18,7 @@ import msgspec
 
 from swell.model.owner import Owner
 from swell.model.workload import App
-from swell.wire import api, http
+from swell.wire import api, call_rows, http
 
 KEY = "sk-test"
 STOPPED = "stopped: nobody needed it any longer"
@@ -51,6 +51,39 @@ class Server:
         """Calls still to be told that they waited for too long."""
         self.limited = 0
         """Who ask what is deployed and are still to be told that they ask too often."""
+        self.queued: dict[str, Queued] = {}
+        """Calls in the queue, by their ids."""
+        self.unsure = 0
+        """Who send calls to the queue, or ask for what is in it, and are still to be told that control went away."""
+        self.busy = 0
+        """Who wait for what is in the queue, and are still to be told that too many do."""
+        self.silent = threading.Event()
+        """Who ask for what is in the queue are answered only once this is set, where `silences` says so."""
+        self.silences = 0
+        self.waits_s: list[float] = []
+        """How long those who asked for it wanted to wait."""
+
+
+class Queued:
+    """A call in the queue; it runs when it is asked for once it may."""
+
+    def __init__(self, id: str, target: str, key: str, body: bytes) -> None:
+        self.id = id
+        self.target = target
+        self.key = key
+        self.body = body
+        self.state = "queued"
+        self.code = "cancelled"
+        """Of the error that it ended in."""
+        self.may_run = True
+
+    @property
+    def row(self) -> bytes:
+        namespace, app, function = (
+            self.target.split("/") if self.target.count("/") == 2 else ("default", *self.target.split("/"))
+        )
+        row = call_rows.CallRow(self.id, self.state, namespace, app, function, 1.0, 1.0, 0)  # type: ignore[arg-type]
+        return msgspec.json.encode(row)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -79,6 +112,9 @@ class Handler(BaseHTTPRequestHandler):
             self.state.lookups += 1
             self.state.control_answers.wait(30)
             self.answer(200, msgspec.json.encode([self.row(app) for app in self.state.apps.values()]))
+        elif path.startswith("/calls/"):
+            self.state.waits_s.append(float(query.get("wait_s", ["0"])[0]))
+            self.told(path.split("/")[2], path.endswith("/result"))
         elif path == "/api/logs" and self.state.log_errors:
             self.fail(*self.state.log_errors.pop(0), "not now")
         elif path == "/api/logs":
@@ -125,6 +161,11 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(204, b"")
 
     def do_DELETE(self) -> None:
+        if self.path.startswith("/calls/"):
+            call = self.state.queued[self.path.split("/")[2]]
+            call.state = "cancelled" if call.state == "queued" else call.state
+            self.answer(200, call.row)
+            return
         name = self.path.removeprefix("/api/apps/")
         if self.state.apps.pop(name, None) is None:
             self.fail(404, "unknown_app", f"no app {name}")
@@ -148,16 +189,56 @@ class Handler(BaseHTTPRequestHandler):
                 lines[1] = api.DeployLine("done", urls=urls)
             self.chunks(200, "application/x-ndjson", [msgspec.json.encode(line) + b"\n" for line in lines if line])
         else:
-            self.call(self.path.removeprefix("/call/"), body)
+            target = self.path.removeprefix("/call/")
+            (self.queue if self.headers.get("swell-async") == "true" else self.call)(target, body)
 
-    def call(self, target: str, body: bytes) -> None:
+    def told(self, id: str, result: bool) -> None:
+        """What became of a call in the queue."""
+        call = self.state.queued.get(id)
+        if self.state.silences:
+            self.state.silences -= 1
+            self.state.silent.wait(60)
+        if self.went_away():
+            return
+        if self.state.busy:
+            self.state.busy -= 1
+            self.fail(503, "busy", "1000 requests wait for the ends of calls already.")
+        elif call is None:
+            self.fail(404, "unknown_call", f"There is no call {id}.")
+        elif call.state in ("cancelled", "failed"):
+            body = http.error_body(call.code, "That is how it ended.", id)
+            self.answer(409, body, headers={http.CALL_STATE: call.state})
+        elif not result or not call.may_run:
+            self.answer(202 if result else 200, call.row, headers={http.CALL_STATE: call.state})
+        else:
+            call.state = "done"
+            self.call(call.target, call.body, {http.CALL_STATE: "done"})
+
+    def queue(self, target: str, body: bytes) -> None:
+        """Keep a call for later, once for each key."""
+        key = self.headers["idempotency-key"]
+        kept = next((call for call in self.state.queued.values() if call.key == key), None)
+        if kept is None:
+            kept = Queued(f"fc-{len(self.state.queued) + 1:026}", target, key, body)
+            self.state.queued[kept.id] = kept
+        if not self.went_away():
+            self.answer(202, msgspec.json.encode({"id": kept.id}))
+
+    def went_away(self) -> bool:
+        if not self.state.unsure:
+            return False
+        self.state.unsure -= 1
+        self.fail(502, "control_down", "Control went away.")
+        return True
+
+    def call(self, target: str, body: bytes, more: dict[str, str] | None = None) -> None:
         self.state.calls.append(target)
         function = self.state.functions.get(target.rsplit("/", 1)[1])
         if function is None:
             self.fail(404, "unknown_function", f"no function {target}")
             return
         args, kwargs = pickle.loads(body)
-        accept = [word.strip() for word in self.headers["accept"].split(",")]
+        accept = [word.strip() for word in self.headers.get("accept", "").split(",")]
         if self.state.held:
             self.state.held -= 1
             self.fail(503, "held_too_long", "No replica could take it.", {"retry-after": "0"})
@@ -165,10 +246,10 @@ class Handler(BaseHTTPRequestHandler):
         try:
             result = function(*args, **kwargs)
         except Exception as error:
-            self.answer(500, failure(error))
+            self.answer(500, failure(error), headers=more)
             return
         if not inspect.isgenerator(result):
-            self.answer(200, pickle.dumps(result), http.PICKLE)
+            self.answer(200, pickle.dumps(result), http.PICKLE, more)
         elif http.FRAMES in accept:
             assert accept[1] == http.PICKLE
             self.chunks(200, http.FRAMES, frames(result), {"Swell-Item-Type": http.PICKLE})

@@ -1,4 +1,4 @@
-"""What is called of a dict or a queue, by its name in the table of arguments, without a server?"""
+"""What is called of a dict, a queue or a call in the queue, by its name in the table of arguments, without a server?"""
 
 from __future__ import annotations
 
@@ -14,5 +14,8 @@ def use(callable: str, **given: Any) -> None:
     """Call "Dict.objects.create", say, with what it has to be given and these."""
     owner, _, method = callable.partition(".")
     kind = getattr(swell, owner)
+    if owner == "FunctionCall":
+        getattr(kind("fc-1"), method)(*["fc-1"][: method == "from_id"], **given)
+        return
     found = kind.from_name("a").hydrate if method == "hydrate" else attrgetter(method)(kind)
     found(*([TAKEN[method]] if method in TAKEN else []), **given)

@@ -278,7 +278,7 @@ def refuse(callable: str, **given: Any) -> None:
         getattr(app, callable.partition(".")[2])(**given)
     elif callable == "App.lookup":
         swell.App.lookup("a", **given)
-    elif callable.startswith(("Dict.", "Queue.")):
+    elif callable.startswith(("Dict.", "FunctionCall.", "Queue.")):
         sharing.use(callable, **given)
     elif callable.endswith((".from_name", ".from_dotenv")) or callable.startswith("Volume."):
         owner, _, method = callable.partition(".")

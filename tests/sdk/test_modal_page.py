@@ -10,6 +10,7 @@ import swell
 from swell.decide.powers import WAYS
 from swell.model.errors import CODES
 from swell.sdk import arguments, unavailable
+from swell.sdk.bridge import Call
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "modal.md"
 TABLE = re.compile(r"<!-- table: (\w+) -->\n(.*?)<!-- end of table -->", re.DOTALL)
@@ -34,7 +35,9 @@ DIFFERENCES: dict[str, str] = {
     "Dict": "an entry expires after seven days in which it was neither put nor got; keys and values are pickled as "
     "arguments are, values of 10 MiB at most: see dicts-and-queues.md",
     "Error": "has a `.code`, a `.status`, the `.request` and, of arguments that do not fit, `.problems`",
-    "Function": "no `.spawn()`; see Arguments from Python above",
+    "Function": "no `.spawn_map()`; see Arguments from Python above",
+    "FunctionCall": "results are kept for 7 days, and then `get` raises NotFoundError; no `.iter()`, no graph: "
+    "see [calls.md](calls.md)",
     "Image": "describes a virtual environment; what needs a container is refused at deploy where the engine has none",
     "Queue": "items of 1 MiB at most; a get that lost its answer is given the same items: see dicts-and-queues.md",
     "Retries": "the Python caller sends again; callers over HTTP do not",
@@ -45,6 +48,7 @@ DIFFERENCES: dict[str, str] = {
     "messages of 16 MiB, and no compression",
     "batched": "never waits while nothing runs; callers that leave arguments out are batched apart, so defaults hold",
     "concurrent": "of a class, it goes below @app.cls(), not on a method",
+    "current_function_call_id": "None where the call was not spawned",
     "current_input_id": "is the id of the request, for `swell why`",
     "enable_output": "writes on standard error",
     "enter": "snap=True: what it loads is forked from a template process, not read from a snapshot",
@@ -112,11 +116,12 @@ def names() -> str:
 
 def methods() -> str:
     told = head("method", "state", "which, or what instead")
-    for owner in (swell.App, swell.Cls, swell.Function, swell.Image):
+    for owner in (swell.App, swell.Cls, swell.Function, swell.FunctionCall, swell.Image):
         found = {name: value for base in owner.__mro__[:-1] for name, value in vars(base).items() if name[0] != "_"}
         absent = {name: str(value.__doc__) for name, value in found.items() if is_stand_in(value)}
         is_method = {
-            name: hasattr(value, "__get__") and not isinstance(value, property) for name, value in found.items()
+            name: isinstance(value, Call) or (hasattr(value, "__get__") and not isinstance(value, property))
+            for name, value in found.items()
         }
         there = {name for name in found if is_method[name] and name not in absent}
         contained = there & set(WAYS) if owner is swell.Image else set()

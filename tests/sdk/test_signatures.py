@@ -32,6 +32,7 @@ def use(name: str, *args: Any, **kwargs: Any) -> Any:
         "Function": app.function()(deployable.plain),
         "Cls": app.cls()(deployable.Model),
         "Image": swell.Image(),
+        "FunctionCall": swell.FunctionCall.from_id("fc-1"),
         "Secret": swell.Secret,
         "Volume": swell.Volume.from_name("v"),
         "Dict": swell.Dict.from_name("d"),

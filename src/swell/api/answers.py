@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from starlette.responses import FileResponse, Response
@@ -38,6 +38,21 @@ def result(value: Any) -> Response:
 def content(path: str) -> Response:
     """What is in a file, piece by piece; of a part of it (Range) just that."""
     return FileResponse(path, media_type=OCTETS)
+
+
+class Answer(NamedTuple):
+    """One whose status and content type are not those of its route."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+def written(answer: Answer) -> Response:
+    """Bytes of the type they are said to have, and of no other that a browser might take them for."""
+    headers = {**answer.headers, "X-Content-Type-Options": "nosniff"}
+    return Response(answer.body, answer.status, headers, answer.content_type)
 
 
 def refusal(error: SwellError, id: str = "", headers: Mapping[str, str] | None = None) -> Response:

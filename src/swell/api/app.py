@@ -20,9 +20,10 @@ from starlette.routing import Route as Path
 from swell.api.answers import refusal
 from swell.api.auth import Auth, id_of
 from swell.api.backups import backup_routes
+from swell.api.calls import CallHandlers
 from swell.api.kv import kv_routes
 from swell.api.openapi import document
-from swell.api.port import BackupsPort, ControlPort, KvPort, LogReader, SecretsPort, VolumesPort
+from swell.api.port import BackupsPort, CallsPort, ControlPort, KvPort, LogReader, SecretsPort, VolumesPort
 from swell.api.routes import ApiRequest, Resource, Route, unexpected
 from swell.api.secrets import SecretHandlers
 from swell.api.validate import problems, tag_problems
@@ -127,6 +128,7 @@ def make_api(
     secrets: SecretsPort,
     volumes: VolumesPort,
     kv: KvPort,
+    calls: CallsPort,
     backups: BackupsPort,
     *,
     key: str,
@@ -140,7 +142,8 @@ def make_api(
     named; an Origin only when it is named ("http://host:port"). `call_key`: that of code in replicas."""
     handlers = Handlers(control, blobs, logs)
     routes = [*handlers.routes(), *SecretHandlers(secrets).routes(), *VariantHandlers(control).routes()]
-    routes += [*VolumeHandlers(volumes).routes(), *kv_routes(kv), *backup_routes(backups)]
+    routes += [*VolumeHandlers(volumes).routes(), *kv_routes(kv), *CallHandlers(calls).routes()]
+    routes += backup_routes(backups)
     handlers.openapi_document = msgspec.Raw(msgspec.json.encode(document(routes, version)))
     by_path: dict[str, list[Route]] = {}
     for route in routes:

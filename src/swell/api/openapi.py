@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from swell.api.answers import NDJSON
+from swell.api.answers import NDJSON, Answer
 from swell.api.routes import Route
 from swell.wire.http import JSON, OCTETS, ErrorEnvelope
 
@@ -52,9 +52,9 @@ def _operation(route: Route, schema_of: dict[str, Any]) -> dict[str, Any]:
     if route.gives is None:
         operation["responses"]["204"] = {"description": "Done."}
     else:
-        media = NDJSON if route.lines else OCTETS if route.gives is bytes else JSON
+        media = NDJSON if route.lines else OCTETS if route.gives is bytes else "*/*" if route.gives is Answer else JSON
         each = "Lines, each one of these." if route.lines else "The answer."
-        content = {media: {} if route.gives is bytes else {"schema": schema_of[repr(route.gives)]}}
+        content = {media: {} if route.gives in (bytes, Answer) else {"schema": schema_of[repr(route.gives)]}}
         operation["responses"]["200"] = {"description": each, "content": content}
     return operation
 
@@ -77,4 +77,4 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
 
 
 def _has_schema(kind: Any) -> bool:
-    return kind is not None and kind is not bytes
+    return kind is not None and kind not in (bytes, Answer)

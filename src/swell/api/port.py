@@ -7,6 +7,7 @@ from typing import Protocol
 
 from swell.api.answers import Streamed
 from swell.decide.access import Holder
+from swell.model.call import Body, State
 from swell.model.key import ApiKey
 from swell.model.kv import Kind, Page
 from swell.model.owner import Owner
@@ -36,6 +37,7 @@ from swell.wire.api import (
     VolumeRow,
     Why,
 )
+from swell.wire.call_rows import CallRow
 from swell.wire.kv import CollectionRow, NewItems, Take
 
 
@@ -273,6 +275,37 @@ class KvPort(Protocol):
     async def partitions(self, namespace: str, name: str) -> dict[str, int]: ...
 
     async def clear_items(self, namespace: str, name: str, partition: str | None) -> None: ...
+
+
+class CallsPort(Protocol):
+    """What is asked about queued calls. None: there is no such call."""
+
+    async def whose(self, id: str) -> tuple[str, str, str] | None:
+        """(namespace, app) that a call is for, and the id of the API key that it came with."""
+        ...
+
+    async def row(self, id: str, wait_s: float = 0.0) -> CallRow | None:
+        """With its result, once it has ended or so much time has passed; a caller that leaves cancels it."""
+        ...
+
+    async def rows(
+        self, namespace: str, app: str, state: State | None, most: int, before: str, key: str | None
+    ) -> list[CallRow]:
+        """Those of one app or (app "") of all of the namespace, newest first, from the one before that id on; of one
+        API key, or of all (None)."""
+        ...
+
+    async def result(self, id: str) -> Body | None:
+        """Of a dead letter the error. None: there is none, or none yet."""
+        ...
+
+    async def cancel(self, id: str, by: str) -> CallRow | None:
+        """As it is then: it may have ended before."""
+        ...
+
+    async def retry(self, id: str) -> CallRow | None:
+        """SwellError with status 409 where it is no dead letter."""
+        ...
 
 
 class BackupsPort(Protocol):

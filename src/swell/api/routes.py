@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from swell.api.answers import ByteStream, LineStream, content, left, refusal, result
+from swell.api.answers import Answer, ByteStream, LineStream, content, left, refusal, result, written
 from swell.api.auth import HOLDER, id_of
 from swell.decide.access import Holder, Need, may_ask, may_see
 from swell.model.errors import SwellError
@@ -62,7 +62,8 @@ class Route(NamedTuple):
     takes: Any = None
     """Type of the JSON body; `bytes`: any body, streamed; None: no body."""
     gives: Any = None
-    """Type of the answer; None: 204 without a body; `bytes`: what is in the file whose path is returned."""
+    """Type of the answer; None: 204 without a body; `bytes`: what is in the file whose path is returned;
+    `Answer`: one that has its own status and content type."""
     lines: bool = False
     """The answer is a stream of lines, each one a `gives`."""
     needs: Need = Need("admin")
@@ -114,6 +115,8 @@ class Resource:
             return ByteStream(value)
         if route.gives is bytes:
             return content(value)
+        if route.gives is Answer:
+            return written(value)
         return Response(status_code=204) if route.gives is None else result(value)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from swell.model.durations import seconds_of
 from swell.model.errors import SwellError
 from swell.model.unknown import no_request_id, unknown_app
 from swell.model.workload import DEFAULT_NAMESPACE
@@ -22,8 +22,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 LONGEST_S = 1e10
 """Longer ago than anything is kept; no query takes more."""
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")
 
 
 class Duration(click.ParamType[float]):
@@ -35,21 +33,11 @@ class Duration(click.ParamType[float]):
         """In seconds."""
         if isinstance(value, int | float):
             return float(value)
-        seconds = _seconds(value.strip().lower())
+        seconds = seconds_of(value.strip().lower())
         # Nothing is from the last 0 seconds: who asks for that means something else.
         if not 0 < seconds <= LONGEST_S:
             self.fail(f"{value!r} is not a length of time above 0, such as 90s, 10m, 1h30m or 2d.", param, ctx)
         return seconds
-
-
-def _seconds(text: str) -> float:
-    """NaN where it is no length of time."""
-    if _DURATION.fullmatch(text):
-        return sum(float(part[:-1]) * _UNITS_S[part[-1]] for part in re.findall(r"[\d.]+[smhdw]", text))
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
 
 
 def home(command: F) -> F:
@@ -135,10 +123,11 @@ def key_needed(settings: Settings) -> bool:
 
 
 def request_id(text: str) -> str:
-    """What may be the id of a request. SwellError no_request_id for anything else."""
+    """What may be the id of a request, or of a call in the queue. SwellError no_request_id for anything else."""
+    from swell.model.call import is_call_id
     from swell.model.request import is_id
 
-    if not is_id(text):
+    if not (is_id(text) or is_call_id(text)):
         raise no_request_id(text)
     return text
 

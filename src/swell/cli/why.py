@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from swell.cli import options
+from swell.cli import calls, options
 from swell.cli.output import bar, clock, duration, json_text, money, patience, table, wrapped
+from swell.model.call import is_call_id
 from swell.model.errors import SwellError
 from swell.model.variant import base_of
 from swell.model.workload import shown
@@ -44,9 +45,14 @@ DEAR_USD = 0.01
 def why(request: str, app: str, namespace: str, as_json: bool, home: str | None) -> None:
     """Explain REQUEST (an id from the Swell-Request-Id header): its steps, the decisions behind it, its cost.
 
-    Without REQUEST, list the newest requests that can be explained.
+    Of a call in the queue (its id) it tells where it stands. Without REQUEST, list the newest requests that can be
+    explained.
     """
     client = options.connect(home)
+    if is_call_id(request):
+        row = client.call(request)
+        click.echo(json_text(row) if as_json else calls.story(row, time.time()))
+        return
     if request:
         answer = found(client, options.request_id(request))
         click.echo(json_text(answer) if as_json else story(answer))

@@ -1,7 +1,11 @@
-"""How much is each pool wanted, by all gateways together? Absolute levels, which expire with their gateway."""
+"""How much is each pool wanted, by all gateways together? Absolute levels, which expire with their gateway.
+
+The durable queue tells its own levels beside them, which do not expire: it ends with control.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,6 +14,9 @@ import msgspec
 
 from swell.model.demand import IDLE, Demand, seen
 from swell.wire.link import Level
+
+QUEUE = "queue"
+"""The durable queue, where gateways have their names."""
 
 
 class Heard(NamedTuple):
@@ -73,7 +80,8 @@ class DemandBook:
         return [pool for pool in levels if self._sum(pool, now)]
 
     def next_expiry(self) -> float | None:
-        return min(self._expires_at.values(), default=None)
+        at = min(self._expires_at.values(), default=math.inf)
+        return at if at < math.inf else None
 
     def in_flight(self, pool: str, replica: str) -> int:
         """Inputs one replica works on, as the gateways last said."""

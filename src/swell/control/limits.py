@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from swell.control.call_waits import WAITING_MAX as CALLS_WAITING_MAX
 from swell.control.kv import WAITING_MAX
 from swell.decide import cache
 from swell.decide.access import Holder, may_manage, may_see
 from swell.decide.lineage import LINEAGE_MAX, lineage
 from swell.model import kv, limits, secret, volume
+from swell.model.call import PRIORITY_MAX, Keeping
 from swell.model.key import ApiKey
 from swell.model.kv import BOUNDS, Bounds
 from swell.model.limits import Limits
@@ -18,6 +20,7 @@ from swell.model.variant import PARAMETERS_BYTES_MAX, is_variant
 from swell.model.workload import NO_OPTIONS, App, Revision, Scaling, Workload, shown
 from swell.wire import openai, shell, websocket
 from swell.wire.api import LimitRow
+from swell.wire.calls import DELAY_MAX_S, INPUT_MAX
 from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT
 from swell.wire.loglines import LINE_MAX
 from swell.wire.settings import Settings
@@ -114,6 +117,7 @@ def of_build() -> Iterator[LimitRow]:
     yield fixed("secret_versions_kept", secret.VERSIONS_KEPT, "versions")
     yield fixed("volume_path_max", volume.PATH_MAX, "bytes", "bad_path")
     yield from of_kv(BOUNDS)
+    yield from of_calls()
     # What is source is refused where it is.
     yield fixed("bundle_max", limits.BUNDLE_MAX, "bytes")
     yield fixed("import_timeout_s", limits.IMPORT_TIMEOUT_S, "s", "import")
@@ -143,6 +147,17 @@ def of_kv(bounds: Bounds) -> Iterator[LimitRow]:
     yield fixed("queue_waiting_max", WAITING_MAX, "requests", "busy")
     # Who lost the answer to a change and asks again within this time gets the same.
     yield fixed("dict_or_queue_answer_s", kv.ANSWER_KEPT_S, "s")
+
+
+def of_calls() -> Iterator[LimitRow]:
+    """Of each call in the queue, and of the server."""
+    yield fixed("queued_call_input_max", INPUT_MAX, "bytes", "body_too_large")
+    yield fixed("queued_call_delay_max_s", DELAY_MAX_S, "s", "bad_request")
+    yield fixed("queued_call_priority_max", PRIORITY_MAX, "priority", "bad_request")
+    yield fixed("queued_calls_waiting_max", CALLS_WAITING_MAX, "requests", "busy")
+    # Then it is forgotten.
+    yield fixed("queued_call_result_s", Keeping().result_s, "s", "unknown_call")
+    yield fixed("queued_call_dead_letter_s", Keeping().dead_letter_s, "s", "unknown_call")
 
 
 def of_app(app: App) -> Iterator[LimitRow]:

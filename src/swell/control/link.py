@@ -17,6 +17,7 @@ from typing import Protocol, cast
 
 from swell.control.loads import Loads
 from swell.control.scrapes import Scrapes
+from swell.control.submits import Submits
 from swell.model.errors import SwellError
 from swell.model.metrics import Sample
 from swell.model.orders import BuildReport, Order, StartOrder
@@ -26,6 +27,7 @@ from swell.model.secret import Revealed, SecretUse
 from swell.model.variant import Value
 from swell.model.volume import Change, Volume, VolumeState, VolumeUse
 from swell.model.workload import Revision, Variant
+from swell.wire import calls
 from swell.wire import link as wire
 from swell.wire.frames import Unpacker, pack
 
@@ -115,6 +117,26 @@ class Librarian(Protocol):
         ...
 
 
+class Queue(Protocol):
+    """The durable queue."""
+
+    async def accept(self, new: calls.NewCall) -> str:
+        """The id of the call, once it is on disk. SwellError where it is not accepted."""
+        ...
+
+    def heard_ends(self, node: str, ends: Iterable[calls.CallEnd]) -> None: ...
+
+    def heard_holding(self, node: str, leases: Iterable[calls.Lease]) -> None: ...
+
+    def welcomed(self, node: str) -> None:
+        """A runner connected and said what runs."""
+        ...
+
+    def roomy(self) -> None:
+        """A runner reads again."""
+        ...
+
+
 class ControlLink:
     """The listening end of the control link."""
 
@@ -142,6 +164,8 @@ class ControlLink:
         self.asks: dict[int, tuple[asyncio.Future[BuildReport], Callable[[str], None]]] = {}
         self.scrapes = Scrapes(self)
         self.loads = Loads(listener, self.gateways)
+        self.queue: Queue | None = None
+        self.submits = Submits()
         self.opened = False
         """Gateways are told the table. A control that just began knows of no replica: until runners have said
         what they have, a gateway goes on with the table it got from the control before."""
@@ -170,6 +194,7 @@ class ControlLink:
             self._server.close()
         self.scrapes.close()
         self.loads.close()
+        self.submits.close()
         for peer in [*self.gateways.values(), *self.runners.values()]:
             peer.close()
 
@@ -244,6 +269,19 @@ class ControlLink:
             answer = wire.VolumeCommitted(asked.ask, 0, "internal", "The server made a mistake; its log says which.")
         runner.write(pack(answer))
 
+    def send(self, node: str, frame: calls.Down) -> bool:
+        """To the runner of a node; False where it is not connected."""
+        peer = self.runners.get(node)
+        if peer is None:
+            return False
+        peer.write(pack(frame))
+        return True
+
+    def takes_calls(self, node: str) -> bool:
+        """Is its runner there, did it say what runs, and does it read what it is sent?"""
+        peer = self.runners.get(node)
+        return peer is not None and peer.told_all and not peer.behind
+
     def fail_asks(self, why: str) -> None:
         for future, _ in self.asks.values():
             if not future.done():
@@ -258,11 +296,23 @@ class Peer(asyncio.Protocol):
         self.unpacker: Unpacker[wire.Up] = Unpacker(wire.Up)
         self.role = ""
         self.name = ""
+        self.told_all = False
+        """A runner: an inventory was heard on this connection."""
+        self.behind = False
+        """It does not read as fast as it is written to."""
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not an isinstance: uvloop has transports of its own.
         self.transport = cast(asyncio.Transport, transport)
+
+    def pause_writing(self) -> None:
+        self.behind = True
+
+    def resume_writing(self) -> None:
+        self.behind = False
+        if self.role == "runner" and self.link.queue is not None:
+            self.link.queue.roomy()
 
     def write(self, frame: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():
@@ -303,6 +353,7 @@ class Peer(asyncio.Protocol):
                 self.link.hear(message.seen)
             case wire.RunnerInventory():
                 self.link.hear(message.inventory)
+                self._told_all()
             case wire.RunnerNode():
                 self.name = message.seen.node.id
                 self.link.runners[self.name] = self
@@ -339,6 +390,24 @@ class Peer(asyncio.Protocol):
                     self.link.asks[message.ask][0].set_result(message.report)
             case wire.Hello():
                 self._hello(message)
+            case _ if self.link.queue is not None:
+                self._heard_of_calls(message, self.link.queue)
+
+    def _heard_of_calls(self, message: wire.Up, queue: Queue) -> None:
+        match message:
+            case calls.Submit():
+                self.link.submits.begin(queue.accept, message, self)
+            case calls.Ended():
+                queue.heard_ends(self.name, message.calls)
+            case calls.Holding():
+                queue.heard_holding(self.name, message.calls)
+
+    def _told_all(self) -> None:
+        """Only now it is known which replicas are of its node."""
+        if not self.told_all:
+            self.told_all = True
+            if self.link.queue is not None:
+                self.link.queue.welcomed(self.name)
 
     def _variant_wanted(self, asked: wire.AskVariant) -> None:
         try:
@@ -356,7 +425,7 @@ class Peer(asyncio.Protocol):
             self.link.gateways[self.name] = self
             if self.link.opened:
                 self.write(pack(self.link.listener.table()))
-            self.link.loads.changed(self.link.listener.loaded())
+            self.link.loads.changed(self.link.listener.loaded(), alone=self.link.queue is not None)
         else:
             # A runner is known by its node, which it names next.
             self.write(pack(wire.Welcome(epoch=self.link.epoch)))

@@ -1,7 +1,7 @@
-"""What has each gateway to know of the others? How many inputs they have at each replica, ten times a second at most.
+"""What has each gateway to know of the others, and of the queue? How many inputs they have where, ten times a second.
 
-An estimate to choose replicas by, where there are several gateways: with one, nothing is told. What a replica takes is
-its own business.
+An estimate to choose replicas by, where there are several gateways, or queued calls: else nothing is told. What a
+replica takes is its own business.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ class Loads:
         self._pools: dict[str, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def changed(self, pools: Iterable[str], left: bool = False) -> None:
-        """Other levels were told of these pools, or a gateway `left` with its own."""
-        if len(self._gateways) > 1 or left:
+    def changed(self, pools: Iterable[str], alone: bool = False) -> None:
+        """Other levels were told of these pools. `alone`: one gateway by itself is to know it, too, since another left
+        with its own, or the durable queue has calls there."""
+        if len(self._gateways) > 1 or alone:
             self._pools.update(dict.fromkeys(pools))
             if self._pools and self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(EVERY_S, self._tell)

@@ -10,12 +10,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
 
 import msgspec
 
+from swell.control.demand import QUEUE
 from swell.control.history import History
 from swell.control.link import ControlLink
-from swell.control.reactor import Reactor
+from swell.control.reactor import Effects, Reactor
 from swell.control.tallies import Tallies
 from swell.control.variants import Variants
 from swell.control.why import at_most, complete, held_ms, traffic_now
@@ -24,6 +26,7 @@ from swell.model.key import ApiKey
 from swell.model.metrics import ROWS_DROPPED, WAITING, WRITE_SECONDS, Sample
 from swell.model.orders import Inventory
 from swell.model.ports import Clock, Engine, Fact, Store
+from swell.model.replica import OVER
 from swell.model.request import KeyCount, PoolCount, RequestRecord, Usage
 from swell.model.variant import Value
 from swell.model.workload import Revision, Variant
@@ -34,6 +37,20 @@ log = logging.getLogger("swell.control")
 
 NODE_LEASE_S = 15.0
 """A node whose runner is not heard for this long is taken as dead. Longer than a runner's restart."""
+
+
+class Queue(Protocol):
+    """The durable queue, which hands calls out as replicas have room."""
+
+    def changed(self, pools: Iterable[str], workloads: Iterable[str] = ()) -> None:
+        """Replicas of these pools, their loads, or the routes of these workloads are not as they were."""
+        ...
+
+    def gone(self) -> None:
+        """Some replicas are."""
+        ...
+
+    def metrics(self) -> Iterable[Sample]: ...
 
 
 class Loop:
@@ -62,6 +79,7 @@ class Loop:
         self.heard = asyncio.Event()
         """A node said what it has. Before that nothing is known of replicas, and none that is known means nothing."""
         self.link: ControlLink | None = None
+        self.queue: Queue | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._soon = False
@@ -82,8 +100,11 @@ class Loop:
 
     def heard_demand(self, gateway: str, levels: Sequence[Level], ttl_s: float) -> None:
         self.reactor.demand(gateway, levels, ttl_s, self.clock.now())
+        pools = [level.pool for level in levels]
         if self.link is not None:
-            self.link.loads.changed(level.pool for level in levels)
+            self.link.loads.changed(pools, alone=gateway == QUEUE)
+        if self.queue is not None and gateway != QUEUE:
+            self.queue.changed(pools)
         self.wake()
 
     def heard_variant_wanted(self, workload: str, parameters: tuple[Value, ...], by: str) -> None:
@@ -106,7 +127,9 @@ class Loop:
         pools = self.reactor.book.pools()
         self.reactor.gateway_left(gateway, self.clock.now())
         if self.link is not None:
-            self.link.loads.changed(pools, left=True)
+            self.link.loads.changed(pools, alone=True)
+        if self.queue is not None:
+            self.queue.changed(pools)
         self.wake()
 
     def heard_requests(
@@ -149,6 +172,7 @@ class Loop:
         return (
             *self.tallies.samples(self.reactor.world),
             Sample(WAITING, (), len(self.reactor.waiting)),
+            *(self.queue.metrics() if self.queue is not None else ()),
             self.store.write_seconds.sample(WRITE_SECONDS),
             Sample(ROWS_DROPPED, (), self.store.rows_dropped),
             *process_samples("control"),
@@ -214,6 +238,7 @@ class Loop:
             self.link.publish(effects.delta)
         if self.link is not None and self.engine.inventory() is not None:
             self.link.open()
+        self._tell_queue(effects)
         self.history.planned(effects.plan)
         for action in effects.plan.actions:
             log.info("%s", action)
@@ -221,6 +246,17 @@ class Loop:
             self.store.world.append(effects.events)
         if effects.wake_at is not None:
             self._wake_at(effects.wake_at)
+
+    def _tell_queue(self, effects: Effects) -> None:
+        """There may be room for queued calls, or some were lost."""
+        delta = effects.delta
+        if self.queue is None:
+            return
+        if delta is not None:
+            pools = (*(row.pool for row in delta.pools), *delta.gone_pools)
+            self.queue.changed(pools, (*(route.key for route in delta.routes), *delta.gone_routes))
+        if any(map(_ends_some, effects.events)):
+            self.queue.gone()
 
     def _wake_at(self, at: float) -> None:
         if self._timer is not None:
@@ -235,3 +271,10 @@ class Loop:
         """The timer is no longer one: by the clock it may have rung a little early, and then another is wanted."""
         self._timer = None
         self.wake()
+
+
+def _ends_some(event: Event) -> bool:
+    """Are replicas gone by it?"""
+    if isinstance(event, NodeSeen):
+        return not event.node.alive
+    return isinstance(event, ReplicaSeen) and event.phase in OVER

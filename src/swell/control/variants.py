@@ -51,6 +51,8 @@ class Variants:
         self._begun_at = clock.now()
         self._made_at: dict[str, float] = {}
         self._made_by: dict[str, str] = {}
+        self.queued: Callable[[str], bool] = lambda _key: False
+        """Do queued calls wait for it?"""
 
     def want(self, key: str, variant: Variant, by: str = "") -> Workload:
         """Have it in the world from now on. `by`: the API key that asks. SwellError where it cannot be, or too many are
@@ -116,5 +118,6 @@ class Variants:
             wanted = any(level.level for level in levels) or any(replica.phase in STARTING for replica in members)
             # Its owner said that there be some, whoever calls.
             kept = self.world.workloads[key].scaling.min_replicas > 0
+            kept |= self.queued(key)
             idle = not wanted and not kept and made_at + NEW_S <= now
             yield Known(key, used_at, idle, zero=idle and not members, by=self._made_by.get(key, ""))

@@ -156,6 +156,12 @@ def may_see(holder: Holder, namespace: str, app: str) -> bool:
     return allows(holder.scopes, Scope("call", namespace, app))
 
 
+def whose_calls(holder: Holder, namespace: str, app: str) -> str | None:
+    """Of which key it is told the queued calls of an app that it may see (ALL: of a namespace); None: of all. What
+    others sent, and what came of it, is for who may deploy there; code and the server's own key may."""
+    return None if not holder.id or allows(holder.scopes, Scope("deploy", namespace, app)) else holder.id
+
+
 def may_manage(holder: Holder, scopes: Collection[Scope]) -> SwellError | None:
     """Why keys with these scopes may not be made, seen or revoked; None: they may. It takes admin over each of them."""
     refused = (lacks(holder, Scope("admin", scope.namespace, scope.app)) for scope in scopes)

@@ -21,6 +21,8 @@ from swell.model.variant import Parameter, Value, base_of, chosen, is_variant
 from swell.model.workload import DEFAULT_NAMESPACE, Method, Variant, Web, model_name
 
 _PORT = re.compile(r":\d+$")
+_QUEUED = re.compile(r"fc-[0-9A-Z]{1,40}(?:/result)?")
+"""What is below /calls/: one call in the queue, or its result."""
 POST = "POST"
 """How calls are sent."""
 NEAR_MOST = 3
@@ -97,7 +99,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Own(msgspec.Struct, frozen=True):
-    """A path of Swell itself: "api" (forwarded to control), "healthz", "metrics", or of a protocol: "v1"
+    """A path of Swell itself: "api" and "calls" (forwarded to control), "healthz", "metrics", or of a protocol: "v1"
     (decide/openai.py), "v2" (decide/inference.py)."""
 
     name: str
@@ -231,6 +233,8 @@ def route(routes: Routes, host: str, path: str, query: str = "") -> Destination:
             return _web(routes, unquote(name).lower(), slash + below or "/", f"/web/{name}", query)
         case "api" | "ui":
             return Own("api")
+        case "calls" if _QUEUED.fullmatch(rest):
+            return Own(first)
         case "healthz" | "metrics" if not rest:
             return Own(first)
         case "v1" | "v2":

@@ -14,6 +14,7 @@ import httptools
 
 from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, NOT_IN_TRAILERS, OWS, may_trail, tokens
 from swell.gateway.shared import AnswerHead
+from swell.model.call import is_call_id
 from swell.model.request import Together, is_id
 from swell.wire.http import BATCH, BUSY, COST_USD, CPU_US, ERROR, HEADER_MAX, REQUEST_ID, RUN_US, TRAILERS, lower
 
@@ -24,7 +25,7 @@ NUMBER_MAX = 18
 """Digits of a number that is read."""
 
 _USED = re.compile(
-    rb"\r\n%b: (\d{1,%d})\r\n%b: (\d{1,%d})(?:\r\n%b: ([0-9a-f -]{1,99}))?\r\n\r\n"
+    rb"\r\n%b: (\d{1,%d})\r\n%b: (\d{1,%d})(?:\r\n%b: ([0-9A-Za-z -]{1,99}))?\r\n\r\n"
     % (CPU_US.encode(), NUMBER_MAX, RUN_US.encode(), NUMBER_MAX, BATCH.encode())
 )
 """What was used, and nothing after it: other lines would be remembered as those of all heads that begin alike."""
@@ -268,9 +269,12 @@ class Answers:
 def together(told: bytes) -> Together | None:
     """What a replica told of a batch; None where it is not as the runtime writes it: user code can set any header."""
     parts = told.split()
-    if len(parts) != 4 or not all(map(_is_number, parts[:3])) or not is_id(parts[3].decode("latin-1")):
+    if len(parts) != 4 or not all(map(_is_number, parts[:3])):
         return None
-    return Together(int(parts[0]), int(parts[1]) / 1e3, int(parts[2]) / 1e3, parts[3].decode())
+    first = parts[3].decode("latin-1")
+    if not (is_id(first) or is_call_id(first)):
+        return None
+    return Together(int(parts[0]), int(parts[1]) / 1e3, int(parts[2]) / 1e3, first)
 
 
 def _is_number(value: bytes) -> bool:

@@ -81,7 +81,7 @@ class Gateway:
         front = self._front = Front(shared, self.key, self.call_key, ApiPool(shared, f"unix:{home.api_socket}"))
         front.locked = is_open(listener)
         self._closed = asyncio.Event()
-        self._link = Link(shared, front.deployed, home.control_socket, self.incarnation, self.beat_s)
+        self._link = Link(shared, front.deployed, front.queueing, home.control_socket, self.incarnation, self.beat_s)
         front.scraped = Scraping(shared, front.deployed, self._link, self.clients, self.version, self.name).answer
         link_task = loop.create_task(self._link.run())
         listener.setblocking(False)

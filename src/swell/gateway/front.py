@@ -25,6 +25,7 @@ from swell.gateway.heads import UPGRADE_LINES, header_of, request_start
 from swell.gateway.inference import answer_of
 from swell.gateway.openai import Gathering, listed
 from swell.gateway.pool import Pool
+from swell.gateway.queueing import Queueing, is_later
 from swell.gateway.refusals import lead_nowhere, no_socket, not_begun, not_posted, not_told, refuse
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
@@ -62,7 +63,7 @@ ERROR_BODIES: dict[str, ErrorShape] = {
 class Call:
     """A target of a call that was routed before: everything about it that is the same for every request."""
 
-    __slots__ = ("app", "error_body", "gates", "led", "line", "method", "pool")
+    __slots__ = ("app", "error_body", "gates", "later", "led", "line", "method", "pool")
 
     def __init__(self, pool: Pool | Cached, found: Found, gates: tuple[Gate, ...]) -> None:
         self.pool = pool
@@ -74,6 +75,8 @@ class Call:
         """The limits of its workload, where it has any."""
         self.app = to_call(pool.workload)
         self.led = found.led
+        self.later = found.method if found.face == "call" and found.led.by != "tag" else ""
+        """What is called where that may wait in the queue. That is for whichever version has the traffic by then."""
 
 
 class Front:
@@ -86,10 +89,13 @@ class Front:
         self.door = Door(shared, key, call_key, lambda: self.deployed.end_sessions())
         shared.ended = self.door.ended
         self.api = api
+        self.own_key = f"authorization: Bearer {key}\r\n".encode()
         self.locked = False
         """True: reachable from elsewhere, so that everything needs the key."""
         self.gathering = {api: Gathering(shared, partial(self._ask, api=api)) for api in PATHS.values()}
         """Requests whose bodies say what they are for, while those are on their way."""
+        self.queueing = Queueing(shared)
+        """Calls that are to be worked on later, until they are in the queue."""
         self.scraped: Callable[[Request], None] = not_begun
         """Answers those who ask for metrics."""
         self.known: dict[tuple[bytes, bytes], Call] = {}
@@ -273,10 +279,27 @@ class Front:
             return
         if gates and not self._let_in(request, gates):
             return
+        if request.later and self._queued(request, call):
+            return
         request.call = call.method
         request.led = call.led
         request.line = call.line
         self._submit(request, call.pool)
+
+    def _queued(self, request: Request, call: Call) -> bool:
+        """It is to wait in the queue, or asks for that in a way that makes no sense: then it goes no further here."""
+        try:
+            if not is_later(request.later):
+                return False
+            if not call.later:
+                words = "and no version alone (@), can wait in the queue: leave out Swell-Async."
+                raise SwellError("bad_request", f"Only what is below /call/, {words}")
+        except SwellError as error:
+            refuse(request, error)
+            return True
+        if self._bounded(request):
+            self.queueing.take(request, call.pool.workload, call.later, trusted=bool(request.extra))
+        return True
 
     def _web(self, request: Request, found: Found, pool: Pool, query: bytes) -> None:
         app = to_call(found.workload)
@@ -359,16 +382,8 @@ class Front:
         return True
 
     def _own(self, request: Request, own: Own, target: bytes) -> None:
-        if own.name == "api":
-            # Control judges it. That it may not come so often is said before it has to.
-            if not self._let_in(request, self.door.pass_of(request.authorization, ANYTHING).gates):
-                return
-            request.call = "API"
-            request.line = request_start(request.method, target)
-            if request.authorization is not None:
-                request.extra = b"authorization: %b\r\n" % request.authorization
-            request.pool = self.api
-            self.api.submit(request)
+        if own.name in ("api", "calls"):
+            self._forward(request, own, target)
         elif request.method not in (b"GET", b"HEAD"):
             words = f"/{own.name} is read with GET."
             request.fail(405, "method_not_allowed", words, b"allow: GET, HEAD\r\n")
@@ -382,6 +397,27 @@ class Front:
                 self.scraped(request)
         else:
             request.answer(503 if self.shared.closing else 200, b"text/plain", _HEALTHY)
+
+    def _forward(self, request: Request, own: Own, target: bytes) -> None:
+        """To control, which judges it. That it may not come so often is said before it has to."""
+        shown = self.door.pass_of(request.authorization, ANYTHING)
+        if not self._let_in(request, shown.gates):
+            return
+        request.call = "API"
+        if request.authorization is not None:
+            request.extra = b"authorization: %b\r\n" % request.authorization
+        if own.name == "calls":
+            # Who may call without a key may have what became of its calls, too: their ids are known to nobody else.
+            if request.authorization is None:
+                refused = may_call(_caller(request, shown.holder), ANYTHING, key_needed=self.locked)
+                if refused is not None:
+                    refuse(request, refused)
+                    return
+                request.extra = self.own_key
+            target = b"/api" + target
+        request.line = request_start(request.method, target)
+        request.pool = self.api
+        self.api.submit(request)
 
     def _tell(self, request: Request, told: Told | Listing) -> None:
         """What a protocol asks for and no replica is needed for."""

@@ -16,7 +16,7 @@ from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, OWS, Malformed, may_
 from swell.gateway.request import ClientSide, Refused, Request
 from swell.gateway.shared import Head, Shared
 from swell.model.hosts import is_host
-from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT, TIMEOUT, lower
+from swell.wire.http import ASYNC, DELAY, HEADER_MAX, HEADERS_MAX_COUNT, PRIORITY, TIMEOUT, lower
 
 KNOWN_HEADS_MAX = 1024
 KNOWN_HEAD_MAX = 4096
@@ -26,6 +26,7 @@ GOOD_HOSTS_MAX = 1000
 
 _SPECIAL = NOT_FORWARDED | {b"host", b"content-length", b"authorization", b"origin"}
 _TIMEOUT = lower(TIMEOUT)
+_LATER = frozenset(map(lower, (ASYNC, PRIORITY, DELAY)))
 _ONE_HOST = "A request needs exactly one Host header."
 _TOO_LARGE = f"The head of a request, and its trailers, may have {HEADER_MAX} bytes."
 _NOT_HTTP = frozenset(
@@ -81,6 +82,7 @@ class Inbound:
         self.authorization: bytes | None = None
         self.origin: bytes | None = None
         self.timeout: bytes | None = None
+        self.later: list[tuple[bytes, bytes]] = []
 
     def feed(self, data: bytes, now: float) -> None:
         """Parse bytes into `queue` and `last`. Raises Malformed, and Switching: then nothing more is to be fed."""
@@ -219,6 +221,8 @@ class Inbound:
             self.lines += (name, COLON, value, CRLF)
         elif name == _TIMEOUT:
             self.timeout = value
+        elif name in _LATER:
+            self.later.append((name, value))
 
     def on_headers_complete(self) -> None:
         parser = self.parser
@@ -257,7 +261,7 @@ class Inbound:
     def _remember(self, request: Request) -> None:
         """Keep what a plain head says, for `_seen_before`."""
         plain = request.http11 and request.keep_alive and not request.chunked and not self.upgrades and not self.expects
-        if plain:
+        if plain and not request.later:
             heads = self.shared.heads
             if len(heads) >= KNOWN_HEADS_MAX:
                 heads.clear()
@@ -324,6 +328,7 @@ class Inbound:
         request.authorization = self.authorization
         request.origin = self.origin
         request.timeout = self.timeout
+        request.later = tuple(self.later)
 
     def on_body(self, piece: bytes) -> None:
         request = self.last

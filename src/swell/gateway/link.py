@@ -16,8 +16,10 @@ from typing import cast
 
 from swell.decide.route import Unmade
 from swell.gateway.deployed import Deployed
+from swell.gateway.queueing import UNSENT_MAX, Queueing
 from swell.gateway.shared import HasLevel, Shared
 from swell.model.errors import SwellError
+from swell.wire.calls import NewCall, Submit, Submitted
 from swell.wire.exposition import Report
 from swell.wire.frames import Unpacker, pack
 from swell.wire.link import (
@@ -56,10 +58,17 @@ class Link:
     """The gateway's end of the control link; connects again for ever."""
 
     def __init__(
-        self, shared: Shared, deployed: Deployed, control_socket: Path, incarnation: str, beat_s: float
+        self,
+        shared: Shared,
+        deployed: Deployed,
+        queueing: Queueing,
+        control_socket: Path,
+        incarnation: str,
+        beat_s: float,
     ) -> None:
         self.shared = shared
         self.deployed = deployed
+        self.queueing = queueing
         self.path = str(control_socket)
         self.incarnation = incarnation
         self.beat_s = beat_s
@@ -78,6 +87,7 @@ class Link:
         shared.touched = self.touched
         shared.wanted = self.wanted
         deployed.wanting.ask = self.ask_variant
+        queueing.tell = self.submit
 
     async def run(self) -> None:
         """Keep the link up, and say every `beat_s` that the gateway is there. Ends when cancelled."""
@@ -102,6 +112,7 @@ class Link:
                 # What others have is not told any more.
                 self.deployed.take_elsewhere(dict.fromkeys(self.deployed.pools, ()))
                 self._answer_all()
+                self.queueing.lost()
 
     async def _beat(self, wire: Wire) -> None:
         """Every `beat_s`, until the connection is lost."""
@@ -199,6 +210,17 @@ class Link:
         self.wire.send(AskVariant(unmade.workload, unmade.parameters, key))
         return True
 
+    # -- calls that are to wait in the queue -----------------------------------------------
+
+    def submit(self, call: NewCall) -> int:
+        """Have control accept a call; the number it will answer with, or 0 where it is away. That it reads more slowly
+        than calls come is no reason, within bounds: one call may be more than the system takes at once."""
+        if self.wire is None or self.wire.unsent > UNSENT_MAX:
+            return 0
+        ask = next(self._numbers)
+        self.wire.send(Submit(ask, call))
+        return ask
+
     # -- metrics --------------------------------------------------------------------------
 
     async def ask_metrics(self, within_s: float) -> Sequence[Report]:
@@ -241,6 +263,8 @@ class Link:
             self.deployed.take_elsewhere(dict(message.pools))
         elif isinstance(message, NoVariant):
             self.deployed.wanting.refused(message)
+        elif isinstance(message, Submitted):
+            self.queueing.told(message)
         elif isinstance(message, TellAll):
             self._tell_all()
         elif isinstance(message, TellMetrics):
@@ -280,6 +304,11 @@ class Wire(asyncio.Protocol):
     def send(self, message: object) -> None:
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(pack(message))
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that control has not read."""
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
     def close(self) -> None:
         if self.transport is not None:

@@ -95,6 +95,11 @@ class Replica:
         """Inputs that it works on, as far as is known."""
         return self.in_flight + self.elsewhere
 
+    @property
+    def contended(self) -> bool:
+        """Others may fill its slots: other gateways, or the queue."""
+        return self.pool.shared.settings.gateways > 1 or self.elsewhere > 0 or self.room.contended
+
     def leave(self) -> None:
         """It is off the table: what runs may finish, nothing new goes there. A WebSocket has no end of its own to wait
         for."""

@@ -158,6 +158,8 @@ class Request:
     origin: bytes | None = None
     """The page that a browser sent it for."""
     timeout: bytes | None = None
+    later: tuple[tuple[bytes, bytes], ...] = ()
+    """The headers, by their lower-case names, of what is to be worked on later."""
     head: bytes = b""
     """Header lines to pass on, but for Host."""
     refusal: Refused | None = None
@@ -300,12 +302,12 @@ class Request:
         """End it: there is no room for it now, but later."""
         self.fail(refusal.status, refusal.code, refusal.message, b"retry-after: %d\r\n" % refusal.retry_after_s)
 
-    def answer(self, status: int, content_type: bytes, body: bytes) -> None:
-        """End it with an answer of the gateway's own."""
+    def answer(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
+        """End it with an answer of the gateway's own. `extra`: further header lines."""
         if self.done:
             return
         self.finish(self.shared.now(), status)
-        self._say(status, content_type, body, b"")
+        self._say(status, content_type, body, extra)
 
     def reuse(self, kept: Kept) -> None:
         """End it with what an equal one was answered."""

@@ -61,6 +61,11 @@ class Owner(Protocol):
     gone: bool
     tunnels: set[Tunnel]
 
+    @property
+    def contended(self) -> bool:
+        """Others may fill its slots."""
+        ...
+
     def ended(self, upstream: Upstream | None, now: float) -> None: ...
     def busy(self, request: Request, upstream: Upstream | None) -> None: ...
     def died(self, request: Request, unread: bool) -> None: ...
@@ -95,8 +100,8 @@ class Upstream(Pausing):
     def send(self, request: Request, now: float, has_slot: bool = False) -> None:
         """Send a request, with as much of its body as has arrived.
 
-        `has_slot`: the replica keeps one for it. One that could not be sent again waits for that, where other gateways
-        may have filled the replica.
+        `has_slot`: the replica keeps one for it. One that could not be sent again waits for that, where others may
+        have filled the replica.
         """
         self.request = request
         request.upstream = self
@@ -115,7 +120,7 @@ class Upstream(Pausing):
             self.transport.write(data)
             return
         long = request.chunked or request.length > REPLAY_MAX
-        if long and self.native and request.shared.settings.gateways > 1 and not has_slot:
+        if long and self.native and not has_slot and self.owner.contended:
             self.owner.reserve(request, self)
             return
         if request.expects and not request.size and request.http11 and not request.complete:

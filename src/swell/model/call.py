@@ -7,6 +7,7 @@ input and its result stand beside it, so that who lists calls reads neither.
 from __future__ import annotations
 
 import math
+import re
 from typing import Literal
 
 import msgspec
@@ -26,6 +27,14 @@ BATCH_MAX = 1000
 DAY_S = 86_400.0
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Digits in base 32, without those that are read as others. They sort as their values do."""
+
+
+_ID = re.compile(rf"fc-[{_CROCKFORD}]{{26}}")
+
+
+def is_call_id(text: str) -> bool:
+    """Could this be the id of a call?"""
+    return _ID.fullmatch(text) is not None
 
 
 def call_id(ms: int, chance: bytes) -> str:

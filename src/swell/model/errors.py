@@ -172,6 +172,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
         *("in_a_replica", "invalid", "is_generator", "is_web", "method_not_allowed", "name_taken", "needs_asyncio"),
         *(
             "never_fits",
+            "not_failed",
             "no_name",
             "no_request_id",
             "no_source_file",
@@ -194,10 +195,21 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
             "unknown_key",
             "unknown_path",
         ),
-        *("unknown_variant", "unknown_version", "unknown_volume", "unknown_dict", "unknown_queue"),
+        *("unknown_variant", "unknown_version", "unknown_volume", "unknown_dict", "unknown_queue", "unknown_call"),
     ),
     PermissionDeniedError: ("bad_host", "bad_origin", "isolated", "no_scope"),
-    RemoteError: ("bad_batch", "drained", "environment", "exception", "lease_expired", "no_replica", "replica_died"),
+    RemoteError: (
+        *(
+            "bad_batch",
+            "cancelled",
+            "drained",
+            "environment",
+            "exception",
+            "lease_expired",
+            "no_replica",
+            "replica_died",
+        ),
+    ),
     RequestSizeError: (
         *("blob_too_large", "body_too_large", "bundle_too_large", "headers_too_large", "value_too_large"),
     ),

@@ -97,6 +97,9 @@ IDLE_SECONDS = "swell_idle_seconds_total"
 COST = "swell_cost_usd_total"
 WORKLOAD_INFO = "swell_workload_info"
 WAITING = "swell_pools_waiting"
+CALLS_DUE = "swell_queued_calls_due"
+CALLS_LEASED = "swell_queued_calls_leased"
+CALLS_TOTAL = "swell_queued_calls_total"
 STEP_SECONDS = "swell_control_step_seconds"
 PLAN_POOLS = "swell_plan_pools"
 PLANS_REFUSED = "swell_plans_refused_total"
@@ -193,6 +196,14 @@ METRICS: tuple[Metric, ...] = (
     Metric(COST, "counter", "What CPU and memory of replicas and templates cost, by prices.toml.", (*WORKLOAD, "role")),
     Metric(WORKLOAD_INFO, "gauge", "1 for each workload that is deployed.", (*WORKLOAD, "revision")),
     Metric(WAITING, "gauge", "Pools that wait for room or for another try.", ()),
+    Metric(CALLS_DUE, "gauge", "Queued calls that are due and wait; of each workload up to 2000 are counted.", ()),
+    Metric(CALLS_LEASED, "gauge", "Queued calls that replicas have.", ()),
+    Metric(
+        CALLS_TOTAL,
+        "counter",
+        "Queued calls that were accepted, and what came of attempts: done, again, failed, cancelled; retried by hand.",
+        ("event",),
+    ),
     Metric(STEP_SECONDS, "histogram", "Deciding once about all pools that are due.", (), _OWN_WORK_S),
     Metric(PLAN_POOLS, "histogram", "Pools that were due in one step.", (), _POOLS),
     Metric(PLANS_REFUSED, "counter", "Plans that would have broken an invariant: a defect.", ()),

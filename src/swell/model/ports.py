@@ -205,8 +205,9 @@ class Calls(Protocol):
 
     def add(self, works: Sequence[Work]) -> list[str]:
         """Accept calls. The id of each as it is kept: where the id is known already, or another kept call of the
-        workload has its idempotency key and came with the same API key, that one's, and nothing is added: it stays in
-        the group that it came with. SwellError bad_request for one that cannot be kept (`call.check`); then none is."""
+        workload and method has its idempotency key and came with the same API key, that one's, and nothing is added: it
+        stays in the group that it came with. SwellError bad_request for one that cannot be kept (`call.check`); then
+        none is."""
         ...
 
     def lease(self, workload: str, most: int, now: float, token: int, replica: str, pool: str) -> list[Work]:
@@ -272,9 +273,11 @@ class CallRecords(Protocol):
         (`Blobs.has`), just before; and who removes blobs leaves those that were so of late (`Blobs.sweep`)."""
         ...
 
-    def newest(self, prefix: str, state: State | None, most: int, before: str = "") -> list[Call]:
+    def newest(
+        self, prefix: str, state: State | None, most: int, before: str = "", key: str | None = None
+    ) -> list[Call]:
         """The newest calls of workloads whose key begins so ("namespace/app/", say), in one state or in any, newest
-        first; the next page is of those `before` the last one's id."""
+        first; the next page is of those `before` the last one's id. Of one API `key` alone, where that is given."""
         ...
 
     def counts(self, prefix: str) -> list[Count]:

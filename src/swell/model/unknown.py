@@ -1,4 +1,4 @@
-"""What is said of an app or a request that is not there? In one place, for whoever is asked."""
+"""What is said of an app, a request or a call that is not there? In one place, for whoever is asked."""
 
 from __future__ import annotations
 
@@ -61,3 +61,9 @@ def unknown_request(id: str, may_come: bool) -> SwellError:
     if may_come:
         return SwellError("not_yet", f"Request {id} is not kept, or not yet. {kept}", status=404)
     return SwellError("not_kept", f"Request {id} is not kept. {kept}", status=404)
+
+
+def unknown_call(id: str) -> SwellError:
+    """None of that id, or none that is kept."""
+    kept = "Results are kept for 7 days after a call's end, dead letters for 30. `swell calls list` shows the newest."
+    return SwellError("unknown_call", f"There is no queued call {id[:80]!r} here. {kept}", status=404)

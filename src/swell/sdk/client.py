@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from swell.model.call import State
 from swell.model.errors import SwellError
 from swell.model.hosts import stays_here
 from swell.model.owner import Owner
@@ -48,6 +49,7 @@ from swell.wire.api import (
     VersionRow,
     Why,
 )
+from swell.wire.call_rows import CallRow
 
 if TYPE_CHECKING:
     from swell.sdk.transport import Transport
@@ -274,6 +276,43 @@ class Client:
         return await self._ask(Request("GET", f"/api/requests?{asked}"), list[RequestRow])
 
     @operation
+    async def calls(
+        self,
+        app: str = "",
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        state: State | None = None,
+        limit: int = 20,
+        before: str = "",
+    ) -> list[CallRow]:
+        """The newest calls in the queue, newest first; the next page is of those `before` the last one's id."""
+        asked = {"app": app, "namespace": namespace, "state": state or "", "limit": limit, "before": before}
+        return await self._ask(Request("GET", f"/api/calls?{urlencode(asked)}"), list[CallRow])
+
+    @operation
+    async def call(self, id: str) -> CallRow:
+        """What is known of one."""
+        return await self._ask(Request("GET", _call(id)), CallRow)
+
+    @operation
+    async def call_result(self, id: str) -> bytes:
+        """Of one that is done."""
+        answer = await self.transport.send(Request("GET", f"{_call(id)}/result"))
+        if not answer.ok:
+            raise protocol.failure(answer)
+        return answer.body
+
+    @operation
+    async def retry_call(self, id: str) -> CallRow:
+        """A dead letter goes back into the queue."""
+        return await self._ask(Request("POST", f"{_call(id)}/retry"), CallRow)
+
+    @operation
+    async def cancel_call(self, id: str) -> CallRow:
+        """It is not worked on any more. Of one that has ended nothing changes."""
+        return await self._ask(Request("DELETE", _call(id)), CallRow)
+
+    @operation
     async def usage(self, since_s: float = 0.0) -> list[PoolUsage]:
         """Use by pool, of the last `since_s` seconds (0 = all that is kept)."""
         return await self._ask(Request("GET", f"/api/usage?{urlencode({'since_s': since_s})}"), list[PoolUsage])
@@ -353,6 +392,10 @@ class Client:
             return msgspec.json.decode(answer.body, type=Heard).again_s if answer.ok else 0.0
 
         return self.transport.repeat(asked, again_s)
+
+
+def _call(id: str) -> str:
+    return f"/api/calls/{quote(id, safe='')}"
 
 
 def _secret(namespace: str, name: str) -> str:

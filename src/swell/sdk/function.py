@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, M
 from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from swell.model.errors import SwellError
 from swell.model.unknown import unknown_app
@@ -19,6 +19,9 @@ from swell.sdk.chosen import NOTHING, Chosen
 from swell.sdk.marks import WebMark
 from swell.sdk.options import Optional
 from swell.sdk.unavailable import refuse, stand_in
+
+if TYPE_CHECKING:
+    from swell.sdk.call import FunctionCall
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,17 @@ class Function(Optional):
         target = at.target(self.name) if self._chosen is NOTHING else await self._chosen.target(at, self.name)
         answer = await at.client.transport.send(self._asked(at, target, args, kwargs), known.retrying)
         return protocol.result(answer, self.name)
+
+    @operation
+    async def spawn(self, *args: Any, **kwargs: Any) -> FunctionCall:
+        """Have it worked on by itself: returns once that is sure, whatever is restarted or killed from then on. The
+        result is had from the `FunctionCall`, for a week."""
+        from swell.sdk.call import spawned
+
+        await self._look_up(generator=False)
+        at = self._resolve()
+        target = await self._chosen.target(at, self.name)
+        return await spawned(at.client, self._asked(at, target, args, kwargs))
 
     @stream_operation
     def remote_gen(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
@@ -252,7 +266,6 @@ def is_generator(function: Callable[..., Any]) -> bool:
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
-_QUEUE = "it needs the durable queue; use .remote(), or .remote.aio() in a task of your own"
 stand_in(
     Function,
     {
@@ -264,9 +277,8 @@ stand_in(
         "keep_warm": "Use min_containers= of @app.function().",
         "lookup": "Function.lookup() is called Function.from_name() now.",
         "shell": "It is `swell shell APP/FUNCTION` now.",
-        "spawn": f"Function.spawn() is not available yet: {_QUEUE}.",
-        "spawn_map": f"Function.spawn_map() is not available yet: {_QUEUE}, or .for_each().",
+        "spawn_map": "Function.spawn_map() is not available yet: use .spawn() for each input, or .for_each().",
         "stats": "Figures are read with `swell ps`.",
-        "submit": "Function.submit() is called Function.spawn() now, which is not available yet: use .remote().",
+        "submit": "Function.submit() is called Function.spawn() now.",
     },
 )

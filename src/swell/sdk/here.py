@@ -20,6 +20,13 @@ def current_input_id() -> str | None:
 
 
 @public
+def current_function_call_id() -> str | None:
+    """The `object_id` of the `FunctionCall` being worked on; None outside one that was spawned."""
+    current = current_input_id()
+    return current if current is not None and current.startswith("fc-") else None
+
+
+@public
 def remaining_s() -> float | None:
     """Seconds until the caller's deadline, below zero once it has passed; None outside a request."""
     current = context.current.get()

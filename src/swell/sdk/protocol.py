@@ -9,7 +9,7 @@ import pickle
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -98,6 +98,27 @@ def _plain(path: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], 
         ) from error
     headers = {"content-type": http.MSGPACK, "accept": f"{http.FRAMES}, {http.MSGPACK}" if stream else http.MSGPACK}
     return Request("POST", path, headers, body, until)
+
+
+def queued(request: Request, key: str) -> Request:
+    """A call to be worked on later. `key`: by which the server knows it again, however often and in whatever form it is
+    sent. It has all the time there is: nobody waits for its answer."""
+
+    def plain() -> Request:
+        assert request.plain is not None
+        return queued(request.plain(), key)
+
+    async def anew() -> Request:
+        assert request.anew is not None
+        return queued(await request.anew(), key)
+
+    return replace(
+        request,
+        headers={**request.headers, http.ASYNC: "true", http.IDEMPOTENCY_KEY: key},
+        until=math.inf,
+        plain=plain if request.plain is not None else None,
+        anew=anew if request.anew is not None else None,
+    )
 
 
 def _pickle(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:

@@ -245,21 +245,40 @@ class Ephemeral(Generic[S]):
 
 async def ask(client: Client, request: Request, kind: type[T]) -> T:
     """What the server answers. Where an answer is lost, the request is sent again for a while."""
-    failed, until = 0, math.inf
+    answer = await sent(client, request)
+    if not answer.ok:
+        raise protocol.failure(answer)
+    return msgspec.json.decode(answer.body or b"null", type=kind)
+
+
+async def sent(client: Client, request: Request) -> protocol.Answer:
+    """The same, whatever it is."""
+    return await asked(client, lambda: (request, None))
+
+
+async def asked(
+    client: Client, made: Callable[[], tuple[Request, float | None]], until: float = math.inf
+) -> protocol.Answer:
+    """The same of requests that are `made` anew for each try, with how many seconds an answer may take. None is begun
+    after `until` (monotonic), but for the first one. What is told of a call in the queue is an answer, too, when that
+    has failed."""
+    failed = 0
     while True:
+        request, within_s = made()
         try:
-            answer = await client.transport.send(request)
-            if not answer.ok:
-                raise protocol.failure(answer)
-            return msgspec.json.decode(answer.body or b"null", type=kind)
+            answer = await client.transport.send(request, within_s=within_s)
+            told = answer.ok or http.CALL_STATE.lower() in answer.headers
+            if told or protocol.error_of(answer).code not in LOST:
+                return answer
+            raise protocol.failure(answer)
         except SwellError as error:
             # Once it was there, it may be that all of it is being started anew.
-            if error.code not in LOST and not (failed and error.code == "no_server"):
+            if error.code not in (*LOST, "no_answer") and not (failed and error.code == "no_server"):
                 raise
             until = min(until, time.monotonic() + RETRY_S)
-            if time.monotonic() > until:
+            if time.monotonic() >= until:
                 raise
-        await client.transport.pause(AGAIN_S[min(failed, len(AGAIN_S) - 1)])
+        await client.transport.pause(min(AGAIN_S[min(failed, len(AGAIN_S) - 1)], max(until - time.monotonic(), 0.0)))
         failed += 1
 
 

@@ -124,6 +124,10 @@ class Transport:
         finally:
             _background.submit(opened.stack.aclose())
 
+    def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Do an operation on the loop's thread, beside all else. Cancelling it ends it."""
+        return _background.submit(_adopted(work))
+
     async def pause(self, seconds: float) -> None:
         """Wait, in an operation."""
         await Pending(_background.submit(asyncio.sleep(seconds)))
@@ -296,6 +300,11 @@ class Transport:
             limits=httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=64, keepalive_expiry=5.0),
             trust_env=not stays_here(self.url),
         )
+
+
+async def _adopted(work: Coroutine[Any, Any, T]) -> T:
+    found: T = await adopt(work)
+    return found
 
 
 class _Opened:

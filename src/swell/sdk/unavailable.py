@@ -19,8 +19,6 @@ NOUNS: dict[str, str] = {
     "Cron": "Schedules are not available yet: call the function from cron (`swell call app/function`).",
     "Environment": "Environments are plain names here: pass environment_name= to App.run, App.deploy or from_name.",
     "FilePatternMatcher": "Pattern matchers are not available: give ignore= patterns or a function of a path.",
-    "FunctionCall": "FunctionCall is not available yet (it needs the durable queue): use .remote(), or .remote.aio() "
-    "in a task of your own.",
     "NetworkFileSystem": "Network file systems are not available: use a folder that every node can reach.",
     "Period": "Schedules are not available yet: call the function from cron (`swell call app/function`).",
     "Probe": "Sandboxes are not available yet.",
@@ -44,7 +42,6 @@ FUNCTIONS: dict[str, str] = {
     "build": "There are no build steps any more: do it in an @enter(snap=True) method, which runs once per template.",
     "clustered": "Clusters are not available yet: each replica works alone.",
     "create_package_mounts": "It is Image.add_local_python_source(…) now.",
-    "current_function_call_id": "Calls have no lasting id yet (it needs the durable queue): use current_input_id().",
     "forward": "Tunnels are not available: use @web_server(port).",
     "interact": "A function has no terminal: `swell shell FILE::FUNCTION` opens one in what it has.",
     "is_inside": "It is swell.is_local() now (the other way round), and Image.imports() around an image's imports.",

@@ -164,9 +164,11 @@ class SqliteCallRecords:
             yield from (digest for (digest,) in rows)
             last = rows[-1][0]
 
-    def newest(self, prefix: str, state: State | None, most: int, before: str = "") -> list[Call]:
+    def newest(
+        self, prefix: str, state: State | None, most: int, before: str = "", key: str | None = None
+    ) -> list[Call]:
         """A page of calls, newest first."""
-        rows = self._read(sql.CALLS, prefix, state or "", before or LAST_ID, max(most, 0))
+        rows = self._read(sql.CALLS, prefix, state or "", before or LAST_ID, max(most, 0), key)
         return [_call(row) for row in rows]
 
     def counts(self, prefix: str) -> list[Count]:
@@ -246,7 +248,8 @@ def _add(works: Sequence[Work], ids: list[str], connection: sqlite3.Connection) 
             connection.execute(sql.ADD_INPUT, (added.lastrowid, body.content_type, body.data, body.digest))
             ids.append(call.id)
         else:
-            kept = connection.execute(sql.KEPT_CALL, (call.id, call.workload, call.key, call.idempotency_key))
+            same = (call.id, call.workload, call.method, call.key, call.idempotency_key)
+            kept = connection.execute(sql.KEPT_CALL, same)
             ids.append(kept.fetchone()[0])
 
 

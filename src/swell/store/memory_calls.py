@@ -49,8 +49,8 @@ class MemoryCalls:
         """Numbers of the ends of calls that are of a group, by id."""
         self._numbered = 0
         self._write = write
-        self._by_key: dict[tuple[str, str, str], str] = {}
-        """Ids by workload, API key and idempotency key."""
+        self._by_key: dict[tuple[str, str, str, str], str] = {}
+        """Ids by workload, method, API key and idempotency key."""
 
     def add(self, works: Sequence[Work]) -> list[str]:
         """Accept calls."""
@@ -224,9 +224,11 @@ class MemoryCallRecords:
             bodies = [*self._calls.inputs.values(), *self._calls.results.values()]
         return sorted({body.digest for body in bodies} - {""})
 
-    def newest(self, prefix: str, state: State | None, most: int, before: str = "") -> list[Call]:
+    def newest(
+        self, prefix: str, state: State | None, most: int, before: str = "", key: str | None = None
+    ) -> list[Call]:
         """A page of calls, newest first."""
-        calls = (call for call in self._kept() if call.workload.startswith(prefix))
+        calls = (call for call in self._kept() if call.workload.startswith(prefix) and key in (None, call.key))
         page = (call for call in calls if state in (None, call.state) and (not before or call.id < before))
         return heapq.nlargest(most, page, key=lambda call: call.id)
 
@@ -244,5 +246,5 @@ def _unleased(call: Call) -> Call:
     return replace(call, state="queued", token=0, replica="", pool="", leased_at=None)
 
 
-def _once(call: Call) -> tuple[str, str, str]:
-    return call.workload, call.key, call.idempotency_key
+def _once(call: Call) -> tuple[str, str, str, str]:
+    return call.workload, call.method, call.key, call.idempotency_key

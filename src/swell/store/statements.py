@@ -152,7 +152,7 @@ ADD_RESULT = "INSERT INTO call_results (call, content_type, data, digest) VALUES
 KEPT_CALL = """
 SELECT id FROM calls WHERE id = ?1
 UNION ALL SELECT id FROM calls
-WHERE workload = ?2 AND key = ?3 AND idempotency_key = ?4 AND idempotency_key != '' LIMIT 1"""
+WHERE workload = ?2 AND method = ?3 AND key = ?4 AND idempotency_key = ?5 AND idempotency_key != '' LIMIT 1"""
 # From one priority to the next, and within each by due time: no call that is not due yet is passed over.
 NEXT_PRIORITY = """
 SELECT priority FROM calls WHERE workload = ? AND state = 'queued' AND priority < ? ORDER BY priority DESC LIMIT 1"""
@@ -219,7 +219,8 @@ CALLS = f"""
 SELECT {_CALL} FROM calls WHERE seq IN (
     SELECT newest.seq FROM call_counts AS kind JOIN calls AS newest ON newest.seq IN (
         SELECT seq FROM calls
-        WHERE workload = kind.workload AND state = kind.state AND id < ?3 ORDER BY id DESC LIMIT ?4
+        WHERE workload = kind.workload AND state = kind.state AND id < ?3 AND (?5 IS NULL OR key = ?5)
+        ORDER BY id DESC LIMIT ?4
     )
     WHERE kind.calls > 0 AND kind.workload BETWEEN ?1 AND ?1 || char(0x10ffff) AND (?2 = '' OR kind.state = ?2)
 ) ORDER BY id DESC LIMIT ?4"""

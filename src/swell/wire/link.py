@@ -18,6 +18,7 @@ from swell.model.traffic import Branch
 from swell.model.variant import Parameter, Value
 from swell.model.volume import Change, VolumeState
 from swell.model.workload import Environment, Method, Revision
+from swell.wire.calls import Ended, EndedHeard, Grant, Holding, Resume, Revoke, Submit, Submitted
 from swell.wire.exposition import Report
 
 UNSENT_MAX = 64 * 1024 * 1024
@@ -163,6 +164,9 @@ Up = (
     | RunnerNode
     | RunnerReplica
     | RunnerInventory
+    | Submit
+    | Ended
+    | Holding
 )
 
 # -- down: control → gateway or runner --------------------------------------------------------
@@ -363,4 +367,9 @@ Down = (
     | TellAll
     | TellMetrics
     | Metrics
+    | Submitted
+    | Grant
+    | Revoke
+    | Resume
+    | EndedHeard
 )

@@ -58,6 +58,8 @@ class Home:
         self.replica_sockets = self.run / "r"
         self.replica_records = self.run / "p"
         """One small file per process the runner owns, for the next runner to find."""
+        self.call_ends = self.run / "e"
+        """What came of queued calls while control was away: one small file each, for the next runner to tell."""
         self.replica_groups = self.run / "groups"
         """There while a runner may have control groups, so that they are found if it does not take them away."""
         self.environments = root / "envs"

@@ -196,14 +196,19 @@ def failures() -> None:
         flaky.remote(f"{folder}/more", 5)
     except ConnectionError as error:
         found["gave_up"] = str(error)
+    found["spawned"] = modal.FunctionCall.gather(square.spawn(3), square.spawn(4))
     try:
-        square.spawn(3)
-    except modal.Error as error:
-        found["spawn"] = str(error)
+        even.spawn(7).get()
+    except TooOdd as error:
+        found["in_a_call"] = error.number
     try:
-        modal.FunctionCall.from_id("fc-1")
+        square.spawn_map([3])
     except modal.Error as error:
-        found["function_call"] = str(error)
+        found["spawn_map"] = str(error)
+    try:
+        modal.Sandbox.create()
+    except modal.Error as error:
+        found["sandbox"] = str(error)
     show(**found)
 
 

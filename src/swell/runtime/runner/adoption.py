@@ -48,6 +48,7 @@ def _take_over(fleet: Fleet, record: Record, pidfd: int | None) -> None:
     child.mounts = record.mounts
     child.behind = record.behind
     child.snapped = record.snapped
+    child.max_inputs = record.max_inputs
     child.group = fleet.groups.open(record.group)
     child.awaited = True
     used_s = meter.cpu_s(child.group, child.pid, child.role)

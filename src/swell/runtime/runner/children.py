@@ -56,6 +56,7 @@ class Child:
     """It said that it did all there was to do before its end."""
     snapped = False
     """Its start-up code ran, or runs, in a template, which has loaded what it found in volumes."""
+    max_inputs = 1
     unanswered = 0
     """Forks that were ordered of a template, and of which it said nothing yet."""
 
@@ -128,6 +129,7 @@ class Child:
         child = cls(order.replica, order.pool, order.role, order.template, order.revision.startup_timeout_s, now)
         child.order = order
         child.isolated = order.revision.isolation is not None
+        child.max_inputs = order.revision.max_inputs
         child.secrets = order.revision.secrets
         child.volumes = order.revision.volumes
         child.snapped = bool(order.revision.entry.enter_snap)

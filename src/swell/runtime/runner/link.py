@@ -21,10 +21,12 @@ class RunnerLink:
     """The connection to control. Until control has welcomed us, what is sent is dropped, and `send` says so: every
     fact is said again with the welcome. An inventory before it would have control order what it can send nobody yet."""
 
-    def __init__(self, path: Path, heard: Callable[[wire.Down], None]) -> None:
-        """`heard` gets each message, on the loop; `Welcome` is the first one after every connect."""
+    def __init__(self, path: Path, heard: Callable[[wire.Down], None], left: Callable[[], None] = lambda: None) -> None:
+        """`heard` gets each message, on the loop; `Welcome` is the first one after every connect. `left` is called when
+        the connection is over after that."""
         self.path = path
         self.heard = heard
+        self.left = left
         self.hello = wire.Hello(role="runner", incarnation=uuid.uuid4().hex)
         self._transport: asyncio.Transport | None = None
         self._welcomed = False
@@ -58,6 +60,8 @@ class RunnerLink:
         welcomed = self._welcomed
         self._transport = None
         self._welcomed = False
+        if welcomed:
+            self.left()
         return welcomed
 
     async def close(self) -> None:

@@ -37,11 +37,13 @@ from swell.runtime.runner.environment import digest
 from swell.runtime.runner.fleet import Fleet
 from swell.runtime.runner.link import RunnerLink
 from swell.runtime.runner.processes import Reaper
+from swell.runtime.runner.queued.calls import HOLDING_S, QueuedCalls
 from swell.runtime.runner.sandbox.maker import Sandboxes
 from swell.runtime.runner.secrets import Confiding, SecretBook, files_folder
 from swell.runtime.runner.spool import Spool
 from swell.runtime.runner.volumes.mounting import Mounting
 from swell.wire import link as wire
+from swell.wire.calls import EndedHeard, Grant, Resume, Revoke
 from swell.wire.exposition import report
 from swell.wire.identity import adopt_orphans
 from swell.wire.paths import Home
@@ -69,7 +71,7 @@ class Runner:
         self.node = node
         self.epoch = 0
         self.cache = Cache(home, settings.cache_days, settings.cache_max_gib)
-        self.link = RunnerLink(home.control_socket, self._heard)
+        self.link = RunnerLink(home.control_socket, self._heard, lambda: self.calls.lost())
         self.reaper = Reaper(lambda pid, exit: self.fleet.endings.reaped(pid, exit))
         self.spool = Spool(home.logs, settings.log_max_mib * 2**20)
         home.replica_groups.touch()
@@ -81,6 +83,7 @@ class Runner:
         self.mounting = Mounting(home, self.link.send)
         parts = (self.groups, self.sandboxes, self.builder, self.spool, self.confiding, self.mounting)
         self.fleet = Fleet(settings, node, *parts, self._tell, self._use)
+        self.calls = QueuedCalls(home, lambda: self.fleet.children, self.link.send)
         self._untold: deque[ReplicaSeen] = deque(maxlen=ENDED_KEPT)
         """Ends that nobody heard: said again when control is back, since no inventory says why one ended."""
         self._used: dict[str, Usage] = {}
@@ -91,6 +94,7 @@ class Runner:
     # -- to control --------------------------------------------------------------------------
 
     def _tell(self, seen: ReplicaSeen) -> None:
+        self.calls.seen(seen)
         if not self.link.send(wire.RunnerReplica(seen)) and seen.phase is Phase.GONE:
             self._untold.append(seen)
 
@@ -105,6 +109,8 @@ class Runner:
 
     def _tell_all(self) -> None:
         self.link.send(wire.RunnerNode(NodeSeen(at=time.time(), node=self._node())))
+        # Before it hears of replicas that ended: what came of their calls.
+        self.calls.welcomed()
         while self._untold and self.link.send(wire.RunnerReplica(self._untold[0])):
             self._untold.popleft()
         self._tell_inventory()
@@ -146,6 +152,16 @@ class Runner:
                     self.fleet.hear_volumes(message)
             case wire.VolumeCommitted():
                 self.mounting.answered(message)
+            case Grant():
+                if self._accept_epoch(message.epoch):
+                    self.calls.granted(message)
+            case Resume():
+                if self._accept_epoch(message.epoch):
+                    self.calls.resumed(message)
+            case Revoke():
+                self.calls.revoked(message)
+            case EndedHeard():
+                self.calls.heard(message)
             case wire.Build():
                 self._do(self._build(message))
             case wire.TellMetrics():
@@ -217,8 +233,11 @@ class Runner:
         self.mounting.probe()
         self.reaper.start()
         adoption.adopt(self.fleet)
+        self.calls.read()
         arrivals = Arrivals(self.fleet)
         self.link.start()
+        # Also while replicas drain: leases of what still runs go on.
+        holding = loop.create_task(every(HOLDING_S, self.calls.hold))
         self._do(self._say_ready(ready_fd))
         self._do(every(TICK_S, self._tick))
         self._do(every(inventory_s, self._tell_inventory))
@@ -232,6 +251,8 @@ class Runner:
                 task.cancel()
             await self.fleet.endings.stop_all("shutdown", self.settings.policy.stop_grace_s)
             await self.mounting.close()
+            await self.calls.close()
+            holding.cancel()
             self._tell_usage()
             arrivals.close()
             await self.link.close()
@@ -252,6 +273,7 @@ class Runner:
 
     def _tick(self) -> None:
         self.fleet.tick()
+        self.calls.tick()
         self._tell_usage()
 
     async def _bound_volumes(self) -> None:
@@ -351,7 +373,7 @@ def main(words: list[str] | None = None) -> int:
 
 def make_folders(home: Home) -> None:
     """The folders a runner writes to; sockets' folder for the owner only."""
-    for folder in (home.run, home.replica_sockets, home.replica_records):
+    for folder in (home.run, home.replica_sockets, home.replica_records, home.call_ends):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
     for folder in (home.back, home.empty):

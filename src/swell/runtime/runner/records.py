@@ -42,6 +42,7 @@ class Record(msgspec.Struct, frozen=True):
     mounts: tuple[Mount, ...] = ()
     behind: tuple[Mount, ...] = ()
     snapped: bool = False
+    max_inputs: int = 1
 
     @property
     def process(self) -> Identity:
@@ -69,6 +70,7 @@ def of(child: Child, pid: int, start_ticks: int) -> Record:
         mounts=child.mounts,
         behind=child.behind,
         snapped=child.snapped,
+        max_inputs=child.max_inputs,
     )
 
 

@@ -37,7 +37,7 @@ CREATE TABLE calls (
 CREATE INDEX calls_queued ON calls (workload, priority DESC, due_at, id) WHERE state = 'queued';
 CREATE INDEX calls_listed ON calls (workload, state, id);
 -- What an API key has named "1" is not what another one has.
-CREATE UNIQUE INDEX calls_once ON calls (workload, key, idempotency_key) WHERE idempotency_key != '';
+CREATE UNIQUE INDEX calls_once ON calls (workload, method, key, idempotency_key) WHERE idempotency_key != '';
 -- The order in which calls of a group ended. A number is never given twice, and none is seen before a smaller one.
 CREATE INDEX calls_grouped ON calls (group_id, ended_no) WHERE ended_no IS NOT NULL;
 INSERT INTO counters (name, value) VALUES ('call_ends', 0);

@@ -1,0 +1,104 @@
+"""What do people get to see of queued calls, and what may they do with them?"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from swell.control.calls import CallKeeper
+from swell.model.call import Body, Call, CallError, State
+from swell.model.errors import SwellError
+from swell.model.ports import CallRecords
+from swell.model.variant import base_of
+from swell.model.workload import app_of
+from swell.wire.call_rows import CallRow
+from swell.wire.http import JSON, ErrorBody, ErrorEnvelope
+
+
+class CallDesk:
+    """Answers to what is asked about calls."""
+
+    def __init__(self, keeper: CallKeeper, records: CallRecords) -> None:
+        self._keeper = keeper
+        self._records = records
+
+    async def whose(self, id: str) -> tuple[str, str, str] | None:
+        """(namespace, app) that a call is for, and the id of its API key; None: there is no such call."""
+        call = await asyncio.to_thread(self._records.get, id)
+        return (*app_of(call.workload), call.key) if call is not None else None
+
+    async def row(self, id: str, wait_s: float = 0.0) -> CallRow | None:
+        """A call with what came of it, once it has ended or so much time has passed."""
+        call = await self._keeper.ended(id, wait_s)
+        return await self._whole(call) if call is not None else None
+
+    async def rows(
+        self, namespace: str, app: str, state: State | None, most: int, before: str, key: str | None
+    ) -> list[CallRow]:
+        """A page of calls, newest first; of one API key, or of all (None)."""
+        prefix = f"{namespace}/{app}/" if app else f"{namespace}/"
+        found = await asyncio.to_thread(self._records.newest, prefix, state, most, before, key)
+        return [_row(call) for call in found]
+
+    async def result(self, id: str) -> Body | None:
+        """Of one that is done; of a dead letter the error. None where there is none, or none yet."""
+        return await asyncio.to_thread(self._records.result, id)
+
+    async def cancel(self, id: str, by: str) -> CallRow | None:
+        """The call, which has ended; `by`: the id of the API key that asks."""
+        words = f"It was cancelled with the key {by}." if by else "It was cancelled."
+        changed = await self._keeper.cancel(id, CallError("cancelled", words))
+        return _row(changed) if changed is not None else await self.row(id)
+
+    async def retry(self, id: str) -> CallRow | None:
+        """The call, which waits again. SwellError with status 409 where it is no dead letter."""
+        changed = await self._keeper.retry(id)
+        if changed is not None:
+            return _row(changed)
+        call = await self._keeper.ended(id, 0.0)
+        if call is None:
+            return None
+        words = f"The call {id} is {call.state}: only one that failed for good can be tried again."
+        raise SwellError("not_failed", words, status=409)
+
+    async def _whole(self, call: Call) -> CallRow:
+        row = _row(call)
+        body = await self.result(call.id) if call.ended_at is not None else None
+        if body is None:
+            return row
+        is_json = body.content_type.partition(";")[0].strip() == JSON
+        try:
+            if call.state == "failed" and is_json:
+                return msgspec.structs.replace(row, error=msgspec.json.decode(body.data, type=ErrorEnvelope).error)
+            if call.state == "done":
+                row = msgspec.structs.replace(row, result_type=body.content_type)
+                if is_json:
+                    return msgspec.structs.replace(row, result=msgspec.json.decode(body.data, type=msgspec.Raw))
+        except msgspec.MsgspecError:
+            # It says what it is, and is not.
+            return row
+        return row
+
+
+def _row(call: Call) -> CallRow:
+    namespace, app, name = call.workload.split("/", 2)
+    error = call.error
+    return CallRow(
+        id=call.id,
+        state=call.state,
+        namespace=namespace,
+        app=app,
+        function=name if call.method == base_of(name) else f"{name}.{call.method}",
+        accepted_at=call.accepted_at,
+        due_at=call.due_at,
+        attempts=call.attempts,
+        priority=call.priority,
+        key=call.key,
+        replica=call.replica,
+        error=ErrorBody(error.code, error.message) if error is not None else None,
+        ended_at=call.ended_at,
+        expires_at=call.expires_at,
+        cpu_us=call.cpu_us,
+        run_us=call.run_us,
+    )

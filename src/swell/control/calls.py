@@ -1,0 +1,500 @@
+"""What happens to the durable queue? Calls are accepted, handed out, heard of and recorded, round by round.
+
+A round is one write of the store, made in a thread: all that came since the last one (new calls, ends, cancels), and
+leases for the replicas that have room. So what is asked for at once shares one sync, and a call may be accepted and
+handed out in the same. What is decided, by `decide.granting` and `decide.calls`, is decided on the loop between two
+rounds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from swell.control.accepting import queued
+from swell.control.call_tallies import CallTallies
+from swell.control.call_waits import CallWaits
+from swell.control.hands import Hand, Hands, fitting, granted
+from swell.control.leases import Leases
+from swell.control.rounds import Asked, New, Round, Told, Written, answer, fail, write
+from swell.control.table import TableKeeper
+from swell.control.wants import Wants
+from swell.decide.calls import End, after
+from swell.model.call import BATCH_MAX, Call, CallError, Cancel, Change, Done, Outcome, Retry, Work, call_id
+from swell.model.errors import SwellError
+from swell.model.metrics import Sample
+from swell.model.ports import Clock, Store
+from swell.model.workload import workload_of
+from swell.model.world import World
+from swell.wire.calls import CallEnd, Down, EndedHeard, Grant, Lease, NewCall, Resume, Revoke
+from swell.wire.link import Level
+
+log = logging.getLogger("swell.control")
+
+BATCH = BATCH_MAX
+"""New calls, ends, and changes, that one round takes in at most."""
+BATCH_BYTES = 32 * 1024 * 1024
+"""And bytes of inputs, or results: about so many."""
+WAITING_BYTES_MAX = 64 * 1024 * 1024
+"""Inputs of new calls that may wait to be written; further ones are refused."""
+AGAIN_S = 1.0
+"""A round that failed is made anew after this long."""
+LOOK_S = 1.0
+"""How often it is looked for leases that nobody renewed, while there are any."""
+STALLED_S = 5.0
+"""Who looks so much later than it wanted to was stopped itself, as the whole machine may have been: what others said
+meanwhile is still to be read."""
+SWEEP_MAX = 1000
+"""Calls that one write forgets at most."""
+
+
+class CallKeeper:
+    """The durable queue of one server, while this incarnation of control lasts."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        world: World,
+        rows: TableKeeper,
+        epoch: int,
+        send: Callable[[str, Down], bool],
+        reachable: Callable[[str], bool],
+        told: Callable[[Sequence[Level]], None],
+        others: Callable[[str], Iterable[tuple[str, int]]],
+    ) -> None:
+        """`send` to the runner of a node, False where it is not connected; `reachable`: it takes calls now. `told`
+        takes what the queue wants of pools. `others`: inputs in flight at the replicas of a pool that are no queued
+        calls."""
+        self.leases = Leases()
+        self.hands = Hands(world, rows, self.leases, epoch, others, reachable)
+        self.wants = Wants(world, rows, self.leases, self.hands, clock.now, told)
+        self._store = store
+        self._clock = clock
+        self._world = world
+        self._rows = rows
+        self._epoch = epoch
+        self._send = send
+        self._thread = ThreadPoolExecutor(1, "calls")
+        self._stir = asyncio.Event()
+        self._news: list[New] = []
+        self._news_bytes = 0
+        self._told: dict[Lease, Told] = {}
+        """Ends that are not written, one of each hand-out."""
+        self._changes: list[Asked] = []
+        self._look: dict[str, None] = {}
+        """Workloads to be looked at in the next round."""
+        self._standing = False
+        """What an earlier incarnation left is known."""
+        self._strange: set[str] = set()
+        """Replicas with calls of which this incarnation has not heard yet."""
+        self._made: Round | None = None
+        # The newest round, as far as it was made.
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._waits = CallWaits()
+        self._tallies = CallTallies()
+
+    # -- what is asked -----------------------------------------------------------------------
+
+    async def accept(self, new: NewCall) -> str:
+        """The id of the call, once it is on disk. Raises SwellError."""
+        now = self._clock.now()
+        route = self._rows.routes.get(new.workload)
+        revision = self._world.revision(route.pool) if route is not None else None
+        call = queued(new, route, revision, now, call_id(int(now * 1000), os.urandom(10)))
+        size = len(new.input.data)
+        if self._news_bytes + size > WAITING_BYTES_MAX:
+            words = "More calls come in than the disk takes: try again in a moment."
+            raise SwellError("busy", words, status=503)
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._news.append(New(Work(call, new.input), future))
+        self.hands.saw_input(new.workload, size)
+        self._news_bytes += size
+        self._wake()
+        return await future
+
+    async def cancel(self, id: str, why: CallError) -> Call | None:
+        """The call after it; None where it has ended, or is not known."""
+        return await self._change(Cancel(id, self._clock.now(), why))
+
+    async def retry(self, id: str) -> Call | None:
+        """A dead letter goes back into the queue; None where it is none."""
+        return await self._change(Retry(id, self._clock.now()))
+
+    async def ended(self, id: str, wait_s: float) -> Call | None:
+        """The call, once it has ended or so much time has passed."""
+        return await self._waits.until_ended(id, wait_s, lambda: asyncio.to_thread(self._store.call_records.get, id))
+
+    async def sweep(self) -> None:
+        """Forget calls that have expired."""
+        loop = asyncio.get_running_loop()
+        forgotten = SWEEP_MAX
+        while forgotten == SWEEP_MAX:
+            swept = await loop.run_in_executor(self._thread, self._store.calls.sweep, self._clock.now(), SWEEP_MAX)
+            forgotten = len(swept)
+
+    def has(self, workload: str) -> bool:
+        """Does anything of it wait, or is anything with a replica? As long as that is not known, too."""
+        return (
+            not self._standing
+            or self.hands.has(workload)
+            or any(
+                call.workload == workload for replica in self.leases.replicas() for call in self.leases.at(replica)[:1]
+            )
+        )
+
+    def metrics(self) -> tuple[Sample, ...]:
+        """What is told of the queue to who scrapes."""
+        return self._tallies.samples(sum(self.hands.due.values()), len(self.leases))
+
+    # -- what is heard -----------------------------------------------------------------------
+
+    def heard_ends(self, node: str, ends: Iterable[CallEnd]) -> None:
+        """A runner says what came of calls."""
+        for end in ends:
+            lease = (end.id, end.token)
+            before = self._told.get(lease)
+            # A result is worth more than an error, and what a runner says than what control takes for lost.
+            if before is None or (before.end.code and (node or not before.node)):
+                self._told[lease] = Told(end, node)
+        self._wake()
+
+    def heard_holding(self, node: str, leases: Iterable[Lease]) -> None:
+        """A runner has these."""
+        unknown = self.leases.renew(leases, self._clock.now())
+        if unknown and self._standing:
+            self._send(node, Revoke(tuple(unknown)))
+
+    def welcomed(self, node: str) -> None:
+        """A runner connected and said what runs. Has it what it was given? And it takes calls again."""
+        if not self._standing:
+            return
+        self._strange.difference_update(self._world.replicas)
+        alone = len(self._world.nodes) == 1
+        held = [
+            (replica, tuple((call.id, call.token) for call in self.leases.at(replica)))
+            for replica in self.leases.replicas()
+            if self._node(replica) == node or (alone and replica in self._strange)
+        ]
+        if held:
+            self._send(node, Resume(self._epoch, tuple(held)))
+        self.roomy()
+
+    def roomy(self) -> None:
+        """A runner takes calls again."""
+        self._look_at(self.hands.waiting())
+
+    def changed(self, pools: Iterable[str], workloads: Iterable[str] = ()) -> None:
+        """Replicas of these pools, their loads, or the routes of these workloads are not as they were."""
+        pools = tuple(pools)
+        if not (self.hands.busy or self.wants.levels):
+            return
+        named = {*workloads, *map(workload_of, pools)}
+        mine = [workload for workload in named if self.hands.has(workload)]
+        self._look_at(mine)
+        self.wants.changed(mine, [pool for pool in pools if pool in self.wants.levels])
+
+    def gone(self) -> None:
+        """Some replicas are. What their runners do not tell soon is lost with them."""
+        now, there = self._clock.now(), self._world.replicas
+        self._strange.difference_update(there)
+        for replica in list(self.leases.replicas()):
+            if replica not in there and replica not in self._strange:
+                self.leases.gone(replica, now)
+        self.hands.gone()
+        self._arm()
+
+    def tick(self) -> None:
+        """What only time brings: calls become due, leases expire."""
+        now = self._clock.now()
+        self._timer = None
+        if now - self._timer_at > STALLED_S:
+            self.leases.spare(now)
+        self.hands.rang(now)
+        self._look_at(self.hands.waiting())
+        lost = self.leases.expired(now)
+        self._lose((call for call, gone in lost if gone), "replica_died", "Its replica ended while it had the call.")
+        silent = (call for call, gone in lost if not gone)
+        self._lose(silent, "lease_expired", "Nothing was heard of its replica for too long.")
+        # How long they take is worth more slots the longer they do.
+        self.wants.changed(self.hands.due)
+        self._arm()
+
+    # -- rounds ------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until it is cancelled; what is being written then is told still."""
+        try:
+            if not await self._stand_up():
+                await self._begin_anew()
+            while True:
+                await self._stir.wait()
+                self._stir.clear()
+                try:
+                    await self._round()
+                except Exception as error:
+                    if self._made is not None:
+                        self._not_written(self._made, error)
+                    await self._begin_anew()
+        finally:
+            self._close()
+
+    async def _begin_anew(self) -> None:
+        """In a while, with what the store has then."""
+        while True:
+            await asyncio.sleep(AGAIN_S)
+            if await self._stand_up():
+                break
+        self._wake()
+
+    async def _stand_up(self) -> bool:
+        """Go on with what an earlier incarnation left, or what a round that failed may have left."""
+        try:
+            standing = await asyncio.get_running_loop().run_in_executor(self._thread, self._store.calls.standing)
+        except SwellError as error:
+            log.error("the queue of calls cannot be read: %s", error.message)
+            return False
+        except Exception:
+            log.exception("the queue of calls cannot be read")
+            return False
+        now = self._clock.now()
+        for call in standing.leased:
+            if self.leases.get(call.id, call.token) is None:
+                self.leases.take(call, now)
+                if call.token >> 40 == self._epoch:
+                    # It was never sent.
+                    self._lose((call,), "drained", "It was not sent to its replica.")
+                elif call.replica not in self._world.replicas:
+                    self._strange.add(call.replica)
+        self.hands.unseen.update(standing.queued)
+        self._look_at(standing.queued)
+        if not self._standing:
+            self._standing = True
+            for node in self._world.nodes:
+                self.welcomed(node)
+        self._arm()
+        return True
+
+    async def _round(self) -> None:
+        now = self._clock.now()
+        made = self._collect(now)
+        if not (made.writes or made.hands or any(each in self.hands.unseen for each in made.looked)):
+            # Nothing is otherwise than it was known to be.
+            return
+        writing = asyncio.get_running_loop().run_in_executor(self._thread, write, self._store, made, now)
+        try:
+            written = await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait({writing})
+            failed = writing.exception()
+            if failed is None:
+                self._deliver(made, writing.result(), self._clock.now())
+            elif isinstance(failed, Exception):
+                self._not_written(made, failed)
+            raise
+        except Exception as error:
+            self._not_written(made, error)
+            await self._begin_anew()
+        else:
+            self._deliver(made, written, self._clock.now())
+
+    def _collect(self, now: float) -> Round:
+        """All that came since the last round, and who is to get what."""
+        news = self._take_news()
+        told: list[Told] = []
+        outcomes: list[Outcome] = []
+        changes, self._changes = self._changes[:BATCH], self._changes[BATCH:]
+        looked, self._look = self._look, {}
+        fenced: defaultdict[str, list[Lease]] = defaultdict(list)
+        ending: Counter[str] = Counter()
+        size = 0
+        hands: list[Hand] = []
+        self._made = Round(news, told, outcomes, changes, hands, [])
+        while self._told and len(told) < BATCH and size < BATCH_BYTES:
+            lease = next(iter(self._told))
+            each = self._told.pop(lease)
+            call = self.leases.get(*lease)
+            if call is None:
+                fenced[each.node].append(lease)
+                continue
+            size += len(each.end.body.data)
+            told.append(each)
+            looked[call.workload] = None
+            ending[call.replica] += 1
+            outcomes.append(self._outcome(call, each, now))
+        if self._news or self._told or self._changes:
+            self._wake()
+        self._heard(fenced)
+        looked |= dict.fromkeys(new.work.call.workload for new in news)
+        coming = Counter(new.work.call.workload for new in news if new.work.call.due_at <= now)
+        sent: Counter[str] = Counter()
+        for workload in looked:
+            hands.extend(self.hands.make(workload, coming[workload], ending, sent, now))
+        self._made.looked.extend(looked)
+        return self._made
+
+    def _take_news(self) -> list[New]:
+        size = taken = 0
+        for new in self._news[:BATCH]:
+            if size >= BATCH_BYTES:
+                break
+            size += len(new.work.input.data)
+            taken += 1
+        news, self._news = self._news[:taken], self._news[taken:]
+        self._news_bytes -= size
+        return news
+
+    def _outcome(self, call: Call, heard: Told, now: float) -> Outcome:
+        end = heard.end
+        self.hands.ended(call, end, heard.node, now)
+        if not end.code:
+            return Done(end.id, end.token, now, end.body, end.cpu_us, end.run_us)
+        body = end.body
+        told = End(end.id, end.token, end.code, end.message, body.data, body.content_type, end.cpu_us, end.run_us)
+        outcome = after(call, told, now, random.random())
+        assert outcome is not None, "it is of the call's lease"
+        return outcome
+
+    def _not_written(self, made: Round, error: Exception) -> None:
+        """Nothing of it is on disk, but for leases. Who asks is told; what was heard is kept for the next round."""
+        if isinstance(error, SwellError):
+            log.error("the queue of calls cannot be written: %s", error.message)
+        else:
+            log.error("a round of the queue of calls failed", exc_info=error)
+            error = SwellError("internal", "The server made a mistake; its log says which.", status=500)
+        fail(made.news, made.changes, error)
+        for each in made.told:
+            self._told.setdefault((each.end.id, each.end.token), each)
+        self._look |= dict.fromkeys(made.looked)
+        self.hands.unseen.update(made.looked)
+
+    def _deliver(self, made: Round, written: Written, now: float) -> None:
+        """It is written: everybody is told."""
+        self._tallies.wrote(made, written)
+        for new, id in zip(made.news, written.ids, strict=True):
+            answer(new.id, id)
+        heard: defaultdict[str, list[Lease]] = defaultdict(list)
+        pools: dict[str, None] = {}
+        for end, node in made.told:
+            heard[node].append((end.id, end.token))
+            self._over(end.id, end.token, pools)
+        for asked, call in zip(made.changes, written.changed, strict=True):
+            if call is not None:
+                self._take_change(call, pools)
+            answer(asked.call, call)
+        self._heard(heard)
+        sent: Counter[str] = Counter()
+        for hand, works in zip(made.hands, written.leased, strict=True):
+            self._grant(hand, works, now, sent)
+            pools[hand.pool] = None
+        served = {hand.workload for hand, works in zip(made.hands, written.leased, strict=True) if works}
+        asked_for = {hand.workload for hand in made.hands}
+        for workload, depth in zip(made.looked, written.depths, strict=True):
+            if depth is None:
+                self.hands.unseen.add(workload)
+                continue
+            self.hands.see(workload, depth)
+            # Where a hand-out came back empty there is nothing, whatever was counted: not again at once.
+            if (workload in served or workload not in asked_for) and self.hands.any(workload, now):
+                self._look_at((workload,))
+        self.wants.changed(made.looked, pools)
+        self._arm()
+
+    # -- handing out -------------------------------------------------------------------------
+
+    def _grant(self, to: Hand, works: Sequence[Work], now: float, sent: Counter[str]) -> None:
+        """These were leased for a replica: on their way, or back where it went away meanwhile, or where they are larger
+        than was known. `sent`: bytes of what each node was sent in this round."""
+        if not works:
+            return
+        self.hands.given(to, works, now)
+        for work in works:
+            self.leases.take(work.call, now)
+        node = self._node(to.replica)
+        taken = fitting(works, sent[node]) if node is not None else []
+        if node is None or (taken and not self._send(node, Grant(self._epoch, to.replica, granted(taken)))):
+            taken = []
+        elif taken:
+            sent[node] += sum(len(work.input.data) for work in taken)
+        back = (work.call for work in works[len(taken) :])
+        self._lose(back, "drained", "It was not sent to its replica.")
+
+    # -- ends --------------------------------------------------------------------------------
+
+    def _over(self, id: str, token: int, pools: dict[str, None]) -> None:
+        """A hand-out is over and recorded."""
+        call = self.leases.end(id, token)
+        replica = self._world.replicas.get(call.replica) if call is not None else None
+        if replica is not None:
+            pools[replica.pool] = None
+        self._waits.wake(id)
+
+    def _take_change(self, call: Call, pools: dict[str, None]) -> None:
+        """A call is cancelled, or queued once more."""
+        if self.leases.get(call.id, call.token) is not None:
+            self.hands.unspent(call.replica)
+            node = self._node(call.replica)
+            self._over(call.id, call.token, pools)
+            if node is not None:
+                self._send(node, Revoke(((call.id, call.token),)))
+        self._waits.wake(call.id)
+        self.hands.unseen.add(call.workload)
+        self._look_at((call.workload,))
+
+    def _lose(self, calls: Iterable[Call], code: str, message: str) -> None:
+        self.heard_ends("", [CallEnd(call.id, call.token, call.replica, code, message) for call in calls])
+
+    def _heard(self, leases: dict[str, list[Lease]]) -> None:
+        for node, ended in leases.items():
+            if node:
+                self._send(node, EndedHeard(tuple(ended)))
+
+    # -- details -----------------------------------------------------------------------------
+
+    async def _change(self, change: Change) -> Call | None:
+        future: asyncio.Future[Call | None] = asyncio.get_running_loop().create_future()
+        self._changes.append(Asked(change, future))
+        self._wake()
+        return await future
+
+    def _look_at(self, workloads: Iterable[str]) -> None:
+        before = len(self._look)
+        self._look |= dict.fromkeys(workloads)
+        if len(self._look) != before:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._stir.set()
+
+    def _arm(self) -> None:
+        """Look again when there will be something to see."""
+        now = self._clock.now()
+        moments = list(self.hands.next_at.values())
+        if len(self.leases) or self.hands.waiting():
+            moments.append(now + LOOK_S)
+        at = min(moments, default=None)
+        if at is None or (self._timer is not None and self._timer_at <= at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        delay_s = min(max(at - now, 0.001), 3600.0)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self.tick)
+
+    def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self.wants.close()
+        over = SwellError("stopping", "The server is stopping.", status=503)
+        fail(self._news, self._changes, over)
+        self._thread.shutdown(wait=False)
+
+    def _node(self, replica: str) -> str | None:
+        known = self._world.replicas.get(replica)
+        return known.node if known is not None else None

@@ -1,0 +1,220 @@
+"""Who is to get which queued calls now? What is known of the queues and the replicas, put before `decide.granting`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from swell.control.leases import Leases
+from swell.control.table import TableKeeper
+from swell.decide.calls import LOSSES, NOT_BEGUN
+from swell.decide.granting import Taker, grants, hand, slots_wanted
+from swell.model.call import BATCH_MAX, Call, Depth, Work, fencing_token
+from swell.model.world import World
+from swell.wire.calls import INPUT_MAX, CallEnd, Granted
+from swell.wire.link import PoolRow
+
+DUE_MAX = 2000
+"""Calls of a workload that are due are counted up to here: each round does that, and it takes 0.5 µs for each."""
+MEMORY = 0.2
+"""Share of the newest call in what is taken for the usual time of a workload's calls."""
+AWAY_S = 0.5
+"""A replica that hands back what it was given is given nothing for so long."""
+HAND_BYTES_MAX = 16 * 1024 * 1024
+"""Inputs that one round hands out to the replicas of a node have so many bytes at most: a few times as many, unsent,
+and the link to its runner is cut."""
+
+
+class Hand(NamedTuple):
+    """Calls that a replica is to get."""
+
+    workload: str
+    pool: str
+    replica: str
+    most: int
+    token: int
+
+
+class Hands:
+    """What there is to hand out, and to whom."""
+
+    def __init__(
+        self,
+        world: World,
+        rows: TableKeeper,
+        leases: Leases,
+        epoch: int,
+        others: Callable[[str], Iterable[tuple[str, int]]],
+        reachable: Callable[[str], bool],
+    ) -> None:
+        """`others`: inputs in flight at the replicas of a pool that are no queued calls. `reachable`: does the runner
+        of that node take calls now?"""
+        self._world = world
+        self._rows = rows
+        self._leases = leases
+        self._epoch = epoch
+        self._others = others
+        self._reachable = reachable
+        self.due: dict[str, int] = {}
+        """Calls that may be handed out, by workload, where there are any."""
+        self.next_at: dict[str, float] = {}
+        """When the next one becomes due, where one does."""
+        self.unseen: set[str] = set()
+        """Workloads of which it is not known how many calls are due."""
+        self._tokens = 0
+        self._run_s: dict[str, float] = {}
+        """How long a workload's calls usually take."""
+        self._begun_at: dict[str, float] = {}
+        """When calls of a workload of which that is not known were first handed out."""
+        self._spent: set[str] = set()
+        """Replicas that take one input in their life, and were given it."""
+        self._away_until: dict[str, float] = {}
+        """Replicas that handed back what they were given: they may be about to end."""
+        self._largest: dict[str, int] = {}
+        """Bytes of the largest input seen, by workload. One that was not seen may be of any size."""
+
+    # -- what becomes known ------------------------------------------------------------------
+
+    def see(self, workload: str, depth: Depth) -> None:
+        """What the queue of a workload asks for."""
+        self.unseen.discard(workload)
+        if depth.due:
+            self.due[workload] = depth.due
+        else:
+            self.due.pop(workload, None)
+        if depth.next_at is not None:
+            self.next_at[workload] = depth.next_at
+        else:
+            self.next_at.pop(workload, None)
+
+    def rang(self, now: float) -> list[str]:
+        """The workloads of which more calls are due by now than was known."""
+        found = [workload for workload, at in self.next_at.items() if at <= now]
+        for workload in found:
+            del self.next_at[workload]
+            self.unseen.add(workload)
+        return found
+
+    def waiting(self) -> list[str]:
+        """The workloads of which calls are due, or may be."""
+        return [*self.due, *self.unseen]
+
+    @property
+    def busy(self) -> bool:
+        """Does anything wait anywhere?"""
+        return bool(self.due or self.next_at or self.unseen)
+
+    def has(self, workload: str) -> bool:
+        """Does anything wait there?"""
+        return workload in self.due or workload in self.next_at or workload in self.unseen
+
+    def given(self, to: Hand, works: Iterable[Work], now: float) -> None:
+        """These were leased to that replica."""
+        self._begun_at.setdefault(to.workload, now)
+        pool = self._rows.pools.get(to.pool)
+        if pool is not None and pool.single_use:
+            self._spent.add(to.replica)
+        for work in works:
+            self.saw_input(to.workload, len(work.input.data))
+
+    def saw_input(self, workload: str, size: int) -> None:
+        """One of so many bytes."""
+        self._largest[workload] = max(size, self._largest.get(workload, 0))
+
+    def ended(self, call: Call, end: CallEnd, node: str, now: float) -> None:
+        """An attempt is over, as the runner of that node said; empty: nobody did. One that failed took
+        its time as well."""
+        if end.run_us > 0:
+            taken_s = end.run_us / 1e6
+            before_s = self._run_s.get(call.workload, taken_s)
+            self._run_s[call.workload] = before_s + MEMORY * (taken_s - before_s)
+        if end.code in NOT_BEGUN or end.code in LOSSES:
+            self.unspent(call.replica)
+        if end.code in NOT_BEGUN and node:
+            self._away_until[call.replica] = now + AWAY_S
+
+    def unspent(self, replica: str) -> None:
+        """It may not have begun what it was given. One that did hands back what it is given next."""
+        self._spent.discard(replica)
+
+    def gone(self) -> None:
+        """Some replicas are."""
+        there = self._world.replicas
+        self._spent.intersection_update(there)
+        self._away_until = {replica: at for replica, at in self._away_until.items() if replica in there}
+
+    # -- who gets what -----------------------------------------------------------------------
+
+    def make(self, workload: str, coming: int, ending: Counter[str], sent: Counter[str], now: float) -> Iterator[Hand]:
+        """Who is to get calls of a workload, in the round that adds those that are `coming` and ends at each replica
+        as many as are `ending`. `sent`: bytes that this round hands out to each node, counted on."""
+        for pool, replica, most in self._shares(workload, coming, ending, sent, now):
+            self._tokens += 1
+            yield Hand(workload, pool, replica, most, fencing_token(self._epoch, self._tokens))
+
+    def any(self, workload: str, now: float) -> bool:
+        """Is there somebody who is to get some?"""
+        return any(True for _ in self._shares(workload, 0, Counter(), Counter(), now))
+
+    def _shares(
+        self, workload: str, coming: int, ending: Counter[str], sent: Counter[str], now: float
+    ) -> Iterator[tuple[str, str, int]]:
+        due = DUE_MAX if workload in self.unseen else self.due.get(workload, 0) + coming
+        pool = self._pool(workload)
+        if not due or pool is None:
+            return
+        kept = 0 if pool.single_use else hand(pool.max_inputs, self._run_s.get(workload))
+        largest = max(self._largest.get(workload, INPUT_MAX), 1)
+        for replica, most in grants(due, self._takers(pool, ending, now), pool.max_inputs, kept).items():
+            node = self._world.replicas[replica].node
+            fits = min(most, (HAND_BYTES_MAX - sent[node]) // largest, BATCH_MAX)
+            if fits > 0:
+                sent[node] += fits * largest
+                yield pool.pool, replica, fits
+
+    def _takers(self, pool: PoolRow, ending: Counter[str], now: float) -> Iterator[Taker]:
+        others = dict(self._others(pool.pool))
+        for each in pool.replicas:
+            id = each.replica
+            known = self._world.replicas.get(id)
+            used = pool.single_use and (id in self._spent or others.get(id, 0) > 0)
+            used |= self._away_until.get(id, 0.0) > now
+            if known is not None and not used and self._reachable(known.node):
+                yield Taker(id, max(self._leases.count(id) - ending[id], 0), others.get(id, 0))
+
+    # -- what is wanted ----------------------------------------------------------------------
+
+    def wanted(self, workload: str, now: float) -> int:
+        """How many slots what is due is worth."""
+        due, pool = self.due.get(workload, 0), self._pool(workload)
+        if pool is not None and pool.single_use:
+            # However short they are: each uses one up.
+            return due
+        run_s = self._run_s.get(workload, now - self._begun_at.get(workload, now))
+        return slots_wanted(due, run_s)
+
+    def _pool(self, workload: str) -> PoolRow | None:
+        route = self._rows.routes.get(workload)
+        return self._rows.pools.get(route.pool) if route is not None else None
+
+
+def fitting(works: Iterable[Work], sent: int) -> list[Work]:
+    """The first of these that a node may be sent in the round that sent it so many bytes; one alone always."""
+    taken: list[Work] = []
+    for work in works:
+        size = len(work.input.data)
+        if sent and sent + size > HAND_BYTES_MAX:
+            break
+        sent += size
+        taken.append(work)
+    return taken
+
+
+def granted(works: Sequence[Work]) -> tuple[Granted, ...]:
+    """As their runner is told of them."""
+    return tuple(
+        Granted(call.id, call.token, call.method, work.input, call.accept, call.timeout_s, call.attempts)
+        for work in works
+        for call in (work.call,)
+    )

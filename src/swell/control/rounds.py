@@ -1,0 +1,113 @@
+"""What is in one write of the durable queue, and what did the store answer?
+
+All that came since the round before: new calls, ends, changes, and leases for the replicas that have room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from swell.control.hands import DUE_MAX, Hand
+from swell.model.call import Call, Change, Depth, Outcome, Work
+from swell.model.errors import SwellError
+from swell.model.ports import Store
+from swell.wire.calls import CallEnd
+
+log = logging.getLogger("swell.control")
+
+T = TypeVar("T")
+
+
+class New(NamedTuple):
+    """A call that is to be accepted, and who waits for that."""
+
+    work: Work
+    id: asyncio.Future[str]
+
+
+class Asked(NamedTuple):
+    """A change, and who waits for it."""
+
+    change: Change
+    call: asyncio.Future[Call | None]
+
+
+class Told(NamedTuple):
+    """An end, and of which node's runner it was heard; empty: nobody's, control itself says so."""
+
+    end: CallEnd
+    node: str
+
+
+class Round(NamedTuple):
+    """What is to be written."""
+
+    news: list[New]
+    told: list[Told]
+    """Ends of leases."""
+    outcomes: list[Outcome]
+    """What those came to, one each."""
+    changes: list[Asked]
+    hands: list[Hand]
+    looked: list[str]
+    """Workloads whose queue may be otherwise after it."""
+
+    @property
+    def writes(self) -> bool:
+        """There is something that must be on disk before anyone is told."""
+        return bool(self.news or self.outcomes or self.changes)
+
+
+class Written(NamedTuple):
+    """What the store answered."""
+
+    ids: Sequence[str]
+    recorded: Sequence[bool]
+    changed: Sequence[Call | None]
+    leased: list[Sequence[Work]]
+    depths: list[Depth | None]
+    """None: it could not be read."""
+
+
+def write(store: Store, made: Round, now: float) -> Written:
+    """In a thread: all of it is on disk, or nothing is. Leases alone, which need not be, are committed one by one."""
+    calls = store.calls
+
+    def lease() -> list[Sequence[Work]]:
+        return [calls.lease(each.workload, each.most, now, each.token, each.replica, each.pool) for each in made.hands]
+
+    if made.writes:
+        with store.transaction():
+            ids = calls.add([new.work for new in made.news])
+            recorded = calls.finish(made.outcomes)
+            changed = calls.change([asked.change for asked in made.changes])
+            leased = lease()
+    else:
+        ids, recorded, changed, leased = [], [], [], lease()
+    return Written(ids, recorded, changed, leased, [_depth(store, workload, now) for workload in made.looked])
+
+
+def _depth(store: Store, workload: str, now: float) -> Depth | None:
+    try:
+        return store.calls.depth(workload, now, DUE_MAX)
+    except SwellError as error:
+        # What was written is written all the same.
+        log.error("how many calls wait cannot be read: %s", error.message)
+        return None
+
+
+def answer(future: asyncio.Future[T], value: T) -> None:
+    """Once."""
+    if not future.done():
+        future.set_result(value)
+
+
+def fail(news: Iterable[New], changes: Iterable[Asked], error: SwellError) -> None:
+    """Whoever waits for these, and was not answered, is told."""
+    futures: list[asyncio.Future[Any]] = [*(new.id for new in news), *(asked.call for asked in changes)]
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)

@@ -1,0 +1,194 @@
+"""Which calls are to be worked on later? They are read whole, given to control, and answered once they are on disk.
+
+What control was asked and did not answer before the link to it broke may be on disk, or not: its caller is told so, and
+can send it again with the same `Idempotency-Key`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from swell.gateway.bodies import Bodies
+from swell.gateway.heads import JSON_TYPE, header_of
+from swell.gateway.refusals import refuse
+from swell.gateway.request import Request
+from swell.gateway.shared import Shared
+from swell.model.call import PRIORITY_MAX, Body
+from swell.model.durations import seconds_of
+from swell.model.errors import SwellError
+from swell.wire.calls import DELAY_MAX_S, INPUT_MAX, NOTHING, NewCall, Submitted
+from swell.wire.http import ASYNC, DELAY, IDEMPOTENCY_KEY, JSON, MSGPACK, OCTETS, PICKLE, PRIORITY, lower
+
+UNSENT_MAX = 64 * 1024 * 1024
+"""Bytes that control may leave unread before more calls are refused."""
+
+_WORDS = {b"true": True, b"1": True, b"?1": True, b"false": False, b"0": False, b"?0": False}
+_NUMBER = re.compile(rb"[+-]?\d{1,4}")
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_VALUES = (JSON, MSGPACK, OCTETS, PICKLE)
+_RETRY = b"retry-after: 1\r\n"
+_TOO_LARGE = (
+    f"The arguments of a call that waits in the queue may have {INPUT_MAX} bytes. Put what is larger into a volume and "
+    f"pass its path, or call without {ASYNC}."
+)
+_TOO_MUCH = "The gateway holds as many bytes of requests as it may (hold_bytes_max). Try again in a moment."
+_AWAY = "Control, which keeps the queue, is away, so the call was not accepted. Try again in a moment."
+_UNSURE = (
+    "Control went away, or did not answer in time: whether the call was accepted is not known. Send it again; with the "
+    f"same {IDEMPOTENCY_KEY} it is accepted once."
+)
+
+
+def is_later(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Do these headers of a call ask for it to be queued? SwellError where they make no sense."""
+    given = dict(headers)
+    if len(given) < len(headers):
+        raise _bad("A header of a call that is queued stands there twice.")
+    word = given.get(lower(ASYNC), b"false").lower()
+    if word not in _WORDS:
+        raise _bad(f"{ASYNC} is true or false.")
+    if not _WORDS[word] and len(given) > (lower(ASYNC) in given):
+        raise _bad(f"{PRIORITY} and {DELAY} are of calls that are queued: send {ASYNC}: true as well.")
+    return _WORDS[word]
+
+
+def new_call(request: Request, workload: str, method: str, trusted: bool) -> NewCall:
+    """What a request asks to have queued, but for its arguments. SwellError where that makes no sense.
+
+    A pickle is asked for, or brought, by those alone who may send one (`trusted`): so whatever is in the queue may be
+    trusted.
+    """
+    given = dict(request.later)
+    if not trusted and _kind(header_of(request.head, "content-type") or "") == PICKLE:
+        words = f"Pickled arguments need a key that may deploy. Send it, or send {JSON}."
+        raise SwellError("no_key", words, status=401)
+    accept = next(
+        (kind for kind in map(_kind, (header_of(request.head, "accept") or "").split(",")) if kind in _VALUES), ""
+    )
+    if accept == PICKLE and not trusted:
+        words = f"Pickled results need a key that may deploy. Send it, or accept {JSON}."
+        raise SwellError("no_key", words, status=401)
+    key = header_of(request.head, lower(IDEMPOTENCY_KEY).decode())
+    if key is not None and not _KEY.fullmatch(key):
+        raise _bad(f"{IDEMPOTENCY_KEY} takes 1 to 255 characters of ASCII, without spaces.")
+    return NewCall(
+        workload=workload,
+        method=method,
+        input=NOTHING,
+        accept=accept,
+        key=request.key,
+        priority=_priority(given.get(lower(PRIORITY), b"0")),
+        delay_s=_delay_s(given.get(lower(DELAY), b"0")),
+        idempotency_key=key or "",
+    )
+
+
+def _kind(media_type: str) -> str:
+    return media_type.partition(";")[0].strip().lower()
+
+
+def _priority(value: bytes) -> int:
+    if not _NUMBER.fullmatch(value) or not -PRIORITY_MAX <= int(value) <= PRIORITY_MAX:
+        raise _bad(f"{PRIORITY} takes a whole number from -{PRIORITY_MAX} to {PRIORITY_MAX}.")
+    return int(value)
+
+
+def _delay_s(value: bytes) -> float:
+    seconds = seconds_of(value.decode("latin-1").lower())
+    if not 0 <= seconds <= DELAY_MAX_S:
+        raise _bad(f"{DELAY} takes seconds, or a length of time such as 90s, 10m or 2d: 30 days at most.")
+    return seconds
+
+
+def _bad(words: str) -> SwellError:
+    return SwellError("bad_request", words)
+
+
+class Queueing(Bodies):
+    """Requests for calls that are to be queued: while their bodies come, and while control writes them."""
+
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared)
+        self.tell: Callable[[NewCall], int] = lambda _call: 0
+        """Gives a call to control; the number by which that will answer, or 0 where it is away."""
+        self._news: dict[Request, NewCall] = {}
+        """Those whose bodies are on their way."""
+        self._asked: dict[int, Request] = {}
+        """Those that control writes, by the numbers that it was asked with."""
+        self._numbers: dict[Request, int] = {}
+
+    def take(self, request: Request, workload: str, method: str, trusted: bool) -> None:
+        """Queue what a request asks for, or say why not."""
+        try:
+            new = new_call(request, workload, method, trusted)
+        except SwellError as error:
+            refuse(request, error)
+            return
+        if request.length > INPUT_MAX or request.size > INPUT_MAX:
+            request.fail(413, "body_too_large", _TOO_LARGE)
+            return
+        self._news[request] = new
+        self.submit(request)
+
+    def submit(self, request: Request) -> None:
+        """Take in a request, with as much of its body as came with it."""
+        request.pool = self
+        self.gather(request)
+
+    def grown(self, request: Request) -> None:
+        """More of its body came."""
+        self.count(request)
+        if request.size > INPUT_MAX:
+            request.fail(413, "body_too_large", _TOO_LARGE)
+        elif self.full:
+            request.fail(429, "too_many_held", _TOO_MUCH, _RETRY)
+        elif request.complete and request in self._news:
+            self._ask(request)
+
+    def _ask(self, request: Request) -> None:
+        kind = header_of(request.head, "content-type") or JSON
+        call = msgspec.structs.replace(self._news.pop(request), input=Body(kind, b"".join(request.body)))
+        ask = self.tell(call)
+        if ask:
+            self._asked[ask] = request
+            self._numbers[request] = ask
+        else:
+            request.fail(503, "control_down", _AWAY, _RETRY)
+
+    def told(self, answer: Submitted) -> None:
+        """Control has written a call, or says why not."""
+        request = self._asked.get(answer.ask)
+        if request is None:
+            return
+        if answer.id:
+            body = msgspec.json.encode({"id": answer.id})
+            self.drop(request)
+            request.answer(202, JSON_TYPE, body, b"location: /calls/%b\r\n" % answer.id.encode())
+        else:
+            retry = _RETRY if answer.status in (429, 503) else b""
+            request.fail(answer.status, answer.code, answer.message, retry)
+
+    def lost(self) -> None:
+        """Control went away with what it was asked."""
+        for request in [*self._asked.values()]:
+            request.fail(502, "control_down", _UNSURE)
+
+    def overdue(self, request: Request, now: float) -> None:
+        """End one whose body is not here, or that control did not answer, after all the time that it may wait."""
+        if request in self._news:
+            request.body_overdue(now)
+        elif now >= request.until:
+            words = f"The deadline of {request.callers_limit} passed while the call was being accepted."
+            request.fail(504, "deadline", words)
+        else:
+            request.fail(502, "control_down", _UNSURE)
+
+    def drop(self, request: Request) -> None:
+        """It is over."""
+        super().drop(request)
+        self._news.pop(request, None)
+        ask = self._numbers.pop(request, 0)
+        self._asked.pop(ask, None)

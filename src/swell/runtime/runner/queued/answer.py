@@ -1,0 +1,192 @@
+"""What did a replica answer to a queued call? Its bytes as a body, an error and what was used: the call's end."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import httptools
+import msgspec
+
+from swell.model.call import Body
+from swell.wire.calls import NOTHING, CallEnd, Granted
+from swell.wire.http import BUSY, CPU_US, ERROR, FREE, HEADER_MAX, JSON, RUN_US, ErrorEnvelope, error_body, lower
+
+RESULT_MAX = 16 * 1024 * 1024
+"""Bytes of a result that is kept."""
+_NUMBER_MAX = 18
+"""Digits of a number that is read."""
+_BUSY, _CPU_US, _ERROR, _FREE, _RUN_US = map(lower, (BUSY, CPU_US, ERROR, FREE, RUN_US))
+_errors = msgspec.json.Decoder(ErrorEnvelope)
+
+
+class Broken(Exception):
+    """The bytes are no answer."""
+
+
+class Free(NamedTuple):
+    """What a replica says when it gives one of its slots."""
+
+    slots: int
+    """Free beside that one."""
+    waiting: int
+    """Others that wait for one."""
+
+
+class Answer:
+    """What came of one answer so far."""
+
+    __slots__ = (
+        *("busy", "content_type", "cpu_us", "ended", "error", "free", "headed", "keeps", "length"),
+        *("pieces", "run_us", "size", "status"),
+    )
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headed = False
+        """Its head is whole."""
+        self.ended = False
+        self.keeps = False
+        """The connection can carry another request after it."""
+        self.content_type = ""
+        self.length = 0
+        """Of its body, as announced."""
+        self.pieces: list[bytes] = []
+        self.size = 0
+        """Of its body, as far as it came."""
+        self.busy = False
+        """The request was refused before it was read."""
+        self.error = b""
+        """Status and code, where the input ended in an error."""
+        self.free: Free | None = None
+        self.cpu_us = self.run_us = 0
+
+    @property
+    def too_large(self) -> bool:
+        """There is more of it, or will be, than is kept."""
+        return max(self.size, self.length) > RESULT_MAX
+
+    @property
+    def refused(self) -> bool:
+        """It is not the input's answer: nothing was begun."""
+        return self.busy and self.status == 503
+
+    @property
+    def code(self) -> str:
+        """Of the error that the input ended in; empty where it ended in a result."""
+        status, _, code = self.error.partition(b" ")
+        # User code can set any header: what is not as the runtime writes it is not from the runtime.
+        return code.decode("latin-1") if len(status) == 3 and status.isdigit() else ""
+
+
+class Answers:
+    """The answers on one connection, one after the other."""
+
+    def __init__(self) -> None:
+        self.answer = Answer()
+        self.begun = False
+        """Something of it came."""
+        self._parser = httptools.HttpResponseParser(self)
+        self._overhead = 0
+        """Bytes in a row that brought neither a whole head nor any of a body."""
+
+    def next(self) -> None:
+        """The answer was dealt with: ready for another one."""
+        self.answer = Answer()
+        self.begun = False
+        self._overhead = 0
+
+    def feed(self, data: bytes) -> Answer:
+        """Take bytes in. Raises Broken."""
+        self.begun = True
+        self._overhead += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if not self.answer.ended:
+                raise Broken from None
+            # What came behind it is nothing that was asked for.
+            self.answer.keeps = False
+        if self._overhead > HEADER_MAX:
+            raise Broken
+        return self.answer
+
+    # -- the parser's callbacks ----------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self.answer.ended:
+            raise ValueError("another answer than the one that was asked for")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Of the head, or a trailer behind the body."""
+        answer, name = self.answer, name.lower()
+        if name == _CPU_US:
+            answer.cpu_us = _number(value)
+        elif name == _RUN_US:
+            answer.run_us = _number(value)
+        elif name == _ERROR:
+            answer.error = value
+        elif answer.headed:
+            return
+        elif name == b"content-type":
+            answer.content_type = value.decode("latin-1")
+        elif name == b"content-length":
+            answer.length = _number(value)
+        elif name == _BUSY:
+            answer.busy = True
+        elif name == _FREE:
+            slots, _, waiting = value.partition(b" ")
+            answer.free = Free(_number(slots), _number(waiting))
+
+    def on_headers_complete(self) -> None:
+        answer = self.answer
+        answer.status = self._parser.get_status_code()
+        if answer.status < 200:
+            raise ValueError("nothing was asked that has such an answer")
+        self._overhead = 0
+        answer.headed = True
+        answer.keeps = self._parser.should_keep_alive()
+
+    def on_body(self, piece: bytes) -> None:
+        self._overhead = 0
+        answer = self.answer
+        answer.size += len(piece)
+        if not answer.too_large:
+            answer.pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        self.answer.ended = True
+
+
+def answered(call: Granted, replica: str, answer: Answer) -> CallEnd:
+    """What came of a call that got this answer, which is whole."""
+    used = answer.cpu_us, answer.run_us
+    if answer.too_large:
+        words = f"Its result has more than {RESULT_MAX // 2**20} MiB, which is the most that is kept of a queued call."
+        return failed(call, replica, "bad_result", f"{words} Write it to a volume, and return where.", *used)
+    body = Body(answer.content_type, b"".join(answer.pieces))
+    code = answer.code
+    return CallEnd(call.id, call.token, replica, code, _words(answer, body) if code else "", body, *used)
+
+
+def failed(call: Granted, replica: str, code: str, message: str, cpu_us: int = 0, run_us: int = 0) -> CallEnd:
+    """The end of a call of which there is no answer, and which its caller is told in these words."""
+    body = Body(JSON, error_body(code, message, call.id))
+    return CallEnd(call.id, call.token, replica, code, message, body, cpu_us, run_us)
+
+
+def unfinished(call: Granted, replica: str, code: str, message: str) -> CallEnd:
+    """The end of a hand-out that is nothing to its caller: it may be tried again."""
+    return CallEnd(call.id, call.token, replica, code, message, NOTHING)
+
+
+def _words(answer: Answer, body: Body) -> str:
+    """What the error says."""
+    try:
+        return _errors.decode(body.data).error.message
+    except msgspec.MsgspecError:
+        # It ended a stream, which had begun with what it gave before.
+        return f"It ended in an error, {answer.error.decode('latin-1')}."
+
+
+def _number(value: bytes) -> int:
+    return int(value) if value.isdigit() and len(value) <= _NUMBER_MAX else 0

@@ -1,0 +1,201 @@
+"""Which queued calls does this runner have, at which replica each, and what does control hear of them?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from swell.model.events import ReplicaSeen
+from swell.model.replica import OVER, Phase
+from swell.runtime.runner.queued.answer import failed, unfinished
+from swell.runtime.runner.queued.ends import Ends
+from swell.runtime.runner.queued.hand import CANCELLED, DRAINED, Hand
+from swell.runtime.runner.queued.lane import sendable
+from swell.wire.calls import CallEnd, Ended, EndedHeard, Grant, Granted, Holding, Resume, Revoke
+from swell.wire.paths import Home
+
+HOLDING_S = 2.0
+"""Pause between two times that control is told what is held here: that renews the leases."""
+LOCAL = "unix:"
+
+
+class Serving(Protocol):
+    """A replica, as far as calls care."""
+
+    @property
+    def role(self) -> str: ...
+    @property
+    def phase(self) -> Phase: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def max_inputs(self) -> int: ...
+
+
+class QueuedCalls:
+    """All calls that were granted to replicas of this runner and that control may still wait for."""
+
+    def __init__(
+        self, home: Home, children: Callable[[], Mapping[str, Serving]], send: Callable[[Ended | Holding], bool]
+    ) -> None:
+        """`send` to control; False where it does not listen. `children`: what is not over, by id."""
+        self._children = children
+        self._send = send
+        self._hands: dict[str, Hand] = {}
+        self._held: dict[str, tuple[Granted, Hand]] = {}
+        """By id: what is not over."""
+        self._ends = Ends(home.call_ends, send, self._pump)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._newest = 0
+        """Highest token that came. They come in their order, so what has a higher one never did; of what was handed
+        out before this runner began nothing is known."""
+
+    @property
+    def full(self) -> bool:
+        """So much waits to be heard that nothing more is begun."""
+        return self._ends.full
+
+    # -- from control ----------------------------------------------------------------------------
+
+    def granted(self, message: Grant) -> None:
+        """Calls for a replica."""
+        child = self._children().get(message.replica)
+        for call in message.calls:
+            self._newest = max(self._newest, call.token)
+            if not self._is_known(call):
+                self._grant(call, message.replica, child)
+
+    def revoked(self, message: Revoke) -> None:
+        """Nobody wants these any more."""
+        unknown = []
+        for id, token in message.calls:
+            known = self._held.get(id)
+            if known is not None and known[0].token == token:
+                call, hand = known
+                hand.drop(call)
+                self.ended(unfinished(call, hand.replica, "cancelled", CANCELLED))
+            elif (id, token) not in self._ends:
+                unknown.append(CallEnd(id, token, "", "cancelled", CANCELLED))
+        self._tell(unknown)
+
+    def resumed(self, message: Resume) -> None:
+        """Control says what it believes to be here."""
+        self._tell(
+            self._missing(id, token, replica)
+            for replica, leases in message.calls
+            for id, token in leases
+            if not self._has(id, token)
+        )
+
+    def heard(self, message: EndedHeard) -> None:
+        """These ends are recorded."""
+        self._ends.heard(message.calls)
+
+    # -- from the link ---------------------------------------------------------------------------
+
+    def welcomed(self) -> None:
+        """Control is there: what it does not know it is told."""
+        self._ends.welcomed()
+        self.hold()
+
+    def lost(self) -> None:
+        """Control is away."""
+        self._ends.lost()
+
+    def hold(self) -> None:
+        """Say what is here."""
+        held = (*((call.id, call.token) for call, _ in self._held.values()), *self._ends)
+        if held:
+            self._send(Holding(held))
+
+    # -- from the fleet --------------------------------------------------------------------------
+
+    def seen(self, seen: ReplicaSeen) -> None:
+        """A replica is in this phase. Before control hears that it is over it has heard what came of its calls."""
+        hand = self._hands.get(seen.replica)
+        if hand is None:
+            return
+        if seen.phase in OVER:
+            del self._hands[seen.replica]
+            hand.gone()
+            self._ends.flush()
+        elif seen.phase is Phase.DRAINING:
+            hand.leave()
+        elif seen.phase is Phase.READY:
+            hand.ready = True
+            hand.pump()
+
+    def tick(self) -> None:
+        for hand in self._hands.values():
+            hand.close_idle()
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def read(self) -> None:
+        """What an earlier runner had to say and was not heard."""
+        self._ends.read()
+
+    async def close(self) -> None:
+        """The runner ends, and all replicas have. What control does not hear in a moment is left for the next one."""
+        for task in self._tasks:
+            task.cancel()
+        for _ in range(100):
+            if not self._ends.awaited:
+                break
+            await asyncio.sleep(0.01)
+        self._ends.lost()
+
+    # -- for hands -------------------------------------------------------------------------------
+
+    def ended(self, end: CallEnd) -> None:
+        """One hand-out is over."""
+        known = self._held.get(end.id)
+        if known is not None and known[0].token == end.token:
+            del self._held[end.id]
+        self._ends.add(end)
+
+    # -- details ---------------------------------------------------------------------------------
+
+    def _has(self, id: str, token: int) -> bool:
+        known = self._held.get(id)
+        return (known is not None and known[0].token == token) or (id, token) in self._ends
+
+    def _missing(self, id: str, token: int, replica: str) -> CallEnd:
+        """The end of what control believes to be here. What never came was no attempt."""
+        if 0 < self._newest < token:
+            return CallEnd(id, token, replica, "drained", "Its runner never had the call.")
+        return CallEnd(id, token, replica, "lease_expired", "Its runner does not have the call any more.")
+
+    def _is_known(self, call: Granted) -> bool:
+        """It came before, or a later hand-out of it did. One of an earlier hand-out is nobody's from now on."""
+        known = self._held.get(call.id)
+        if known is not None and known[0].token < call.token:
+            del self._held[call.id]
+            known[1].drop(known[0])
+            known = None
+        return known is not None or (call.id, call.token) in self._ends
+
+    def _grant(self, call: Granted, replica: str, child: Serving | None) -> None:
+        if child is None or child.role != "serving" or child.phase not in (Phase.STARTING, Phase.READY):
+            self.ended(unfinished(call, replica, "drained", DRAINED))
+        elif not child.address.startswith(LOCAL) or call.input.digest or not sendable(call):
+            self.ended(failed(call, replica, "bad_request", "This cannot be called by way of the queue."))
+        else:
+            hand = self._hands.get(replica)
+            if hand is None:
+                path = child.address.removeprefix(LOCAL)
+                hand = self._hands[replica] = Hand(self, replica, path, child.max_inputs, self._tasks)
+                hand.ready = child.phase is Phase.READY
+            self._held[call.id] = (call, hand)
+            hand.add(call)
+
+    def _tell(self, ends: Iterable[CallEnd]) -> None:
+        """Say these once: control asks again where it did not hear."""
+        told = tuple(ends)
+        if told:
+            self._send(Ended(told))
+
+    def _pump(self) -> None:
+        for hand in self._hands.values():
+            hand.pump()

@@ -1,0 +1,168 @@
+"""What came of calls, and was not heard by control yet? Kept until it was, on disk while control is away.
+
+A runner that is killed meanwhile leaves it to the next one. Not synced: what is lost in a power cut is worked on again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from swell.wire.calls import CallEnd, Ended, Lease
+
+log = logging.getLogger("swell.runner")
+
+KEPT_MAX = 256 * 1024 * 1024
+"""Bytes that may wait to be heard; beyond, no call is begun."""
+UNHEARD_MAX = 16 * 1024 * 1024
+"""Bytes that are said and not heard, at most, but for the last one: control is not sent more than it takes."""
+EACH = 1024
+"""Bytes that an end is taken to have beside its body."""
+FRAME = 4 * 1024 * 1024
+"""Bytes in one message at most, but for the last one."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(CallEnd)
+
+
+class Ends:
+    """Ends of calls, in the order in which they came."""
+
+    def __init__(self, folder: Path, send: Callable[[Ended], bool], room: Callable[[], None]) -> None:
+        """`send` is False where nobody listens. `room`: calls may be begun again."""
+        self._folder = folder
+        self._send = send
+        self._room = room
+        self._kept: dict[Lease, CallEnd] = {}
+        self._said: dict[Lease, None] = {}
+        self._unsaid: dict[Lease, None] = {}
+        self._written: set[Lease] = set()
+        self._bytes = 0
+        self._said_bytes = 0
+        self._soon = False
+        self._away = True
+        self._failed = False
+
+    def __contains__(self, lease: Lease) -> bool:
+        return lease in self._kept
+
+    def __iter__(self) -> Iterator[Lease]:
+        return iter(self._kept)
+
+    @property
+    def full(self) -> bool:
+        return self._bytes >= KEPT_MAX
+
+    @property
+    def awaited(self) -> bool:
+        """Something is about to be heard."""
+        return bool(self._kept) and not self._away
+
+    def read(self) -> None:
+        """What an earlier runner left; what cannot be read is nobody's."""
+        for path in sorted(self._folder.iterdir()):
+            try:
+                end = _decoder.decode(path.read_bytes())
+            except (OSError, msgspec.MsgspecError):
+                end = None
+            if end is None or path != self._path((end.id, end.token)):
+                path.unlink(missing_ok=True)
+                continue
+            self._written.add((end.id, end.token))
+            self._keep(end)
+
+    def add(self, end: CallEnd) -> None:
+        """A call has ended; control hears of it with all others that end in this turn of the loop."""
+        self._keep(end)
+        if self._away:
+            self._write(end)
+        elif not self._soon:
+            self._soon = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def heard(self, leases: Iterable[Lease]) -> None:
+        """These are recorded, or nobody needs them."""
+        was_full = self.full
+        for lease in leases:
+            end = self._kept.pop(lease, None)
+            if end is None:
+                continue
+            self._bytes -= _size(end)
+            self._unsaid.pop(lease, None)
+            if lease in self._said:
+                del self._said[lease]
+                self._said_bytes -= _size(end)
+            if lease in self._written:
+                self._written.discard(lease)
+                self._path(lease).unlink(missing_ok=True)
+        self.flush()
+        if was_full and not self.full:
+            self._room()
+
+    def welcomed(self) -> None:
+        """Control is back: all is said again."""
+        self._away = False
+        self._unsaid = dict.fromkeys(self._kept)
+        self._said = {}
+        self._said_bytes = 0
+        self.flush()
+
+    def lost(self) -> None:
+        """Control is away."""
+        self._away = True
+        for lease, end in self._kept.items():
+            if lease not in self._written:
+                self._write(end)
+
+    def flush(self) -> None:
+        """Say what was not said, as far as control has room."""
+        self._soon = False
+        while self._unsaid and not self._away and self._said_bytes < UNHEARD_MAX:
+            batch: list[CallEnd] = []
+            size = 0
+            for lease in self._unsaid:
+                batch.append(self._kept[lease])
+                size += _size(batch[-1])
+                if size >= FRAME:
+                    break
+            if not self._send(Ended(tuple(batch))):
+                return
+            for end in batch:
+                del self._unsaid[end.id, end.token]
+                self._said[end.id, end.token] = None
+            self._said_bytes += size
+
+    def _keep(self, end: CallEnd) -> None:
+        lease = end.id, end.token
+        self._kept[lease] = end
+        self._unsaid[lease] = None
+        self._bytes += _size(end)
+
+    def _path(self, lease: Lease) -> Path:
+        return self._folder / f"{lease[0]}-{lease[1]}"
+
+    def _write(self, end: CallEnd) -> None:
+        """For the next runner. Where that cannot be (a full disk) this one has it all the same."""
+        lease = end.id, end.token
+        path = self._path(lease)
+        fresh = path.with_name(f"{path.name}.tmp")
+        try:
+            fresh.write_bytes(_encoder.encode(end))
+            os.replace(fresh, path)
+        except OSError as error:
+            if not self._failed:
+                log.warning("what came of queued calls cannot be noted down: %s", error.strerror)
+            self._failed = True
+            fresh.unlink(missing_ok=True)
+        else:
+            self._failed = False
+            self._written.add(lease)
+
+
+def _size(end: CallEnd) -> int:
+    return EACH + len(end.body.data)

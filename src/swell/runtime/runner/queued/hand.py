@@ -1,0 +1,285 @@
+"""Which of the calls that one replica was given is sent to it next, and when?
+
+A call is sent when a lane is free, of which there are as many as the replica has slots. Others fill these slots, too:
+where it is refused as busy, the replica is asked for a slot (`POST /slot`), and the call is sent with it. So calls
+and what gateways send take turns. A call that was not begun stays in the hand, in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from swell.runtime.runner.queued.answer import Answer, answered, failed, unfinished
+from swell.runtime.runner.queued.lane import WAIT_S, Lane, limit
+from swell.wire.calls import CallEnd, Granted
+
+REST_S = 0.05
+"""A replica that could not be asked, or reached, is left alone for this long, doubled each time in a row…"""
+REST_MAX_S = 2.0
+"""…up to this long; its end is told before that if it is gone."""
+IDLE_S = 10.0
+"""A lane that was not used for this long is closed."""
+LEAVING_S = 1.0
+"""So long after a replica said that it takes nothing any more, what is still given to it goes back: its end is told
+before that, as a rule."""
+DIED = "The replica ended while it had the call."
+DRAINED = "The replica ends, and had not begun the call."
+CANCELLED = "The call was cancelled."
+
+
+class Owner(Protocol):
+    """All that is queued at this runner."""
+
+    @property
+    def full(self) -> bool:
+        """So much waits to be heard that nothing more is begun."""
+        ...
+
+    def ended(self, end: CallEnd) -> None:
+        """One hand-out is over."""
+        ...
+
+
+class Hand:
+    """The calls of one replica, and its lanes."""
+
+    def __init__(self, owner: Owner, replica: str, path: str, slots: int, tasks: set[asyncio.Task[None]]) -> None:
+        self.replica = replica
+        self.slots = slots
+        self.ready = False
+        """It serves; before, calls wait."""
+        self.waiting: deque[Granted] = deque()
+        """Not begun."""
+        self.running: dict[Lane, Granted] = {}
+        self._owner = owner
+        self._path = path
+        self._tasks = tasks
+        self._closed = False
+        """It is to end: nothing is sent any more."""
+        self._leaving = False
+        """It said that it takes nothing."""
+        self._idle: list[Lane] = []
+        self._asking: Lane | None = None
+        self._asked_at = 0.0
+        self._connecting = 0
+        self._contended = False
+        """Others fill its slots, as far as is known: it is asked, not tried."""
+        self._failures = 0
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._resting = False
+        self._time = asyncio.get_running_loop().time
+
+    # -- what is to be done ----------------------------------------------------------------------
+
+    def add(self, call: Granted) -> None:
+        """One more, behind the others."""
+        self.waiting.append(call)
+        if self._closed:
+            self._give_back()
+        elif self._leaving:
+            self._after(LEAVING_S, self._give_back)
+        else:
+            self.pump()
+
+    def drop(self, call: Granted) -> None:
+        """Nobody wants it any more: it is not begun, or it is stopped. Its end is not told."""
+        if call in self.waiting:
+            self.waiting.remove(call)
+            if not self.waiting and self._asking is not None:
+                # Its place in the line, and the slot if that is on its way, are for others.
+                self._asking.abort()
+                self._asking = None
+            return
+        for lane, running in self.running.items():
+            if running is call:
+                del self.running[lane]
+                lane.abort()
+                self.pump()
+                return
+
+    def leave(self) -> None:
+        """It is to end: what runs may finish, the rest goes back."""
+        self._closed = True
+        for lane in (*self._idle, *([self._asking] if self._asking is not None else [])):
+            lane.abort()
+        self._idle, self._asking = [], None
+        self._give_back()
+
+    def gone(self) -> None:
+        """It has ended. What it answered before that counts."""
+        self.leave()
+        for lane in list(self.running):
+            lane.drain()
+        for lane in list(self.running):
+            lane.abort()
+            self.lost(lane, unread=False)
+        for timer in self._timers:
+            timer.cancel()
+
+    def close_idle(self) -> None:
+        """Lanes that nothing was sent on for a while are closed."""
+        before = self._time() - IDLE_S
+        for lane in [lane for lane in self._idle if lane.idle_at <= before]:
+            self._idle.remove(lane)
+            lane.abort()
+
+    def pump(self) -> None:
+        """Send what can be sent now."""
+        if not self.ready or self._closed or self._leaving or self._resting or self._owner.full:
+            return
+        if self._contended:
+            if self.waiting and self._asking is None and len(self.running) < self.slots:
+                self._ask()
+            return
+        while self.waiting and len(self.running) < self.slots and (lane := self._spare()) is not None:
+            self._begin(lane)
+        while self._connecting < min(len(self.waiting), self.slots - len(self.running)):
+            self._connect()
+
+    def _begin(self, lane: Lane) -> None:
+        call = self.waiting.popleft()
+        self.running[lane] = call
+        lane.send(call)
+
+    def _ask(self) -> None:
+        lane = self._spare()
+        if lane is not None:
+            self._asking, self._asked_at = lane, self._time()
+            lane.ask()
+        elif not self._connecting:
+            self._connect()
+
+    # -- lanes -----------------------------------------------------------------------------------
+
+    def _spare(self) -> Lane | None:
+        while self._idle:
+            lane = self._idle.pop()
+            if not lane.closing:
+                return lane
+            lane.abort()
+        return None
+
+    def _keep(self, lane: Lane) -> None:
+        if self._closed or lane.closing:
+            lane.abort()
+        else:
+            lane.idle_at = self._time()
+            self._idle.append(lane)
+
+    def _connect(self) -> None:
+        self._connecting += 1
+        task = asyncio.get_running_loop().create_task(self._connected())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connected(self) -> None:
+        try:
+            _, lane = await asyncio.get_running_loop().create_unix_connection(lambda: Lane(self), self._path)
+        except OSError:
+            self._connecting -= 1
+            self._rest()
+            return
+        self._connecting -= 1
+        self._failures = 0
+        self._keep(lane)
+        self.pump()
+
+    def _rest(self) -> None:
+        """Leave it alone for a while."""
+        if not self._resting:
+            self._resting = True
+            self._failures += 1
+            self._after(min(REST_S * 2.0 ** min(self._failures - 1, 10), REST_MAX_S), self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self.pump()
+
+    # -- what its lanes tell -----------------------------------------------------------------------
+
+    def answered(self, lane: Lane, answer: Answer) -> None:
+        """A call, or the question for a slot."""
+        if lane is self._asking:
+            self._asking = None
+            self._slot(lane, answer)
+            return
+        call = self.running.pop(lane)
+        self._keep(lane)
+        if answer.refused:
+            self._contended = True
+            self._again(call)
+        else:
+            self._owner.ended(answered(call, self.replica, answer))
+        self.pump()
+
+    def late(self, lane: Lane) -> None:
+        """It keeps deadlines itself, and did not keep this one."""
+        call = self.running.pop(lane)
+        lane.abort()
+        words = f"The deadline of {limit(call)} passed while it ran; it was told to stop."
+        self._owner.ended(failed(call, self.replica, "deadline", words))
+        self.pump()
+
+    def lost(self, lane: Lane, unread: bool) -> None:
+        """The lane is closed."""
+        if lane is self._asking:
+            self._asking = None
+            self._rest()
+            return
+        call = self.running.pop(lane, None)
+        if call is None:
+            if lane in self._idle:
+                self._idle.remove(lane)
+            return
+        self._rest()
+        if unread:
+            self._again(call)
+        else:
+            self._owner.ended(unfinished(call, self.replica, "replica_died", DIED))
+
+    def _slot(self, lane: Lane, answer: Answer) -> None:
+        """It was asked for a slot, and answered."""
+        if answer.status == 200 and answer.free is not None and not lane.closing:
+            if not self.waiting or self._owner.full:
+                # It goes to others, or to ours when there is something to send.
+                lane.abort()
+                return
+            others = not answer.free.slots and len(self.running) + 1 < self.slots
+            self._contended = answer.free.waiting > 0 or others
+            self._failures = 0
+            self._begin(lane)
+            self.pump()
+            return
+        self._keep(lane)
+        if answer.status == 410:
+            self._leaving = True
+            self._give_back()
+        elif answer.refused and self._time() - self._asked_at > WAIT_S / 2:
+            self.pump()
+        else:
+            # Of an earlier version, which does not know the question: it is tried.
+            self._contended = answer.refused
+            self._rest()
+
+    # -- details -----------------------------------------------------------------------------------
+
+    def _again(self, call: Granted) -> None:
+        """It was not begun."""
+        self.waiting.appendleft(call)
+        if self._closed:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        while self.waiting:
+            self._owner.ended(unfinished(self.waiting.popleft(), self.replica, "drained", DRAINED))
+
+    def _after(self, seconds: float, then: Callable[[], None]) -> None:
+        def now() -> None:
+            self._timers.discard(timer)
+            then()
+
+        timer = asyncio.get_running_loop().call_later(seconds, now)
+        self._timers.add(timer)

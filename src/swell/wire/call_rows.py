@@ -1,0 +1,47 @@
+"""What is told of calls in the queue over HTTP?
+
+`GET /calls/ID` tells of one; `GET /calls/ID/result` answers as the call itself would have been answered, with
+`Swell-Call-State`, and 202 with this row while there is no answer yet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from swell.model.call import State
+from swell.wire.http import ErrorBody
+
+
+class CallRow(msgspec.Struct, frozen=True):
+    """One call. Times in seconds since the epoch."""
+
+    id: str
+    state: State
+    namespace: str
+    app: str
+    function: str
+    """Or "Class.method"; of one with parameters or options, Class~digest.method."""
+    accepted_at: float
+    due_at: float
+    """It is begun no sooner."""
+    attempts: int
+    """Those that counted, with the one that is under way."""
+    priority: int = 0
+    key: str = ""
+    """Id of the API key it came with."""
+    replica: str = ""
+    """That has it, or had it last."""
+    error: ErrorBody | None = None
+    """Of the last attempt that failed; none once it is done."""
+    ended_at: float | None = None
+    expires_at: float | None = None
+    """From then on it may be forgotten."""
+    cpu_us: int = 0
+    """What all attempts used."""
+    run_us: int = 0
+    result_type: str = ""
+    """Content type of its result, where it is done and one call was asked for."""
+    result: Any = None
+    """The result itself where that is JSON; any other is at /calls/ID/result."""

@@ -1,0 +1,146 @@
+"""How do queued calls travel over the control link? From a gateway to the queue, from there to runners, and back.
+
+Everything that ends is level: a runner says again what ended until it is told that this was heard, and what it holds
+every few seconds. An id and a token name one hand-out of a call; what has another token than the call's last lease is
+of nobody any more.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from swell.model.call import Body
+
+NOTHING = Body("")
+INPUT_MAX = 4 * 1024 * 1024
+"""Bytes of the arguments of one call."""
+DELAY_MAX_S = 30 * 86_400.0
+"""A call may be put off for this long."""
+
+Lease = tuple[str, int]
+"""A call's id and the fencing token it was handed out with."""
+
+# -- up: gateway → control --------------------------------------------------------------------
+
+
+class NewCall(msgspec.Struct, frozen=True):
+    """An input to be worked on later."""
+
+    workload: str
+    """Key ("namespace/app/name")."""
+    method: str
+    input: Body
+    """A pickle is brought, or accepted, by those alone who may send one: who works on the call may trust it."""
+    accept: str = ""
+    """What its result may be sent as, as in the header of that name; one type, or none."""
+    key: str = ""
+    """Id of the API key it came with."""
+    priority: int = 0
+    """Higher goes first; −100…100."""
+    delay_s: float = 0.0
+    """It is not begun before that has passed."""
+    idempotency_key: str = ""
+    """Where a call to the workload that is kept came with it and the same API key, this is that call."""
+    group: str = ""
+    """Calls that were made together have one in common."""
+
+
+class Submit(msgspec.Struct, frozen=True, tag="submit"):
+    """Accept a call. Answered by `Submitted` with the same `ask`."""
+
+    ask: int
+    call: NewCall
+
+
+# -- up: runner → control ---------------------------------------------------------------------
+
+
+class CallEnd(msgspec.Struct, frozen=True):
+    """What came of one hand-out."""
+
+    id: str
+    token: int
+    replica: str
+    code: str = ""
+    """Why there is no result; empty where there is one."""
+    message: str = ""
+    body: Body = NOTHING
+    """The result; else the error as its caller is to be told it, where there is one."""
+    cpu_us: int = 0
+    """What this attempt used, as far as the replica told."""
+    run_us: int = 0
+
+
+class Ended(msgspec.Struct, frozen=True, tag="ended"):
+    """These calls are over at their replicas. Said again after each reconnect, until `EndedHeard` names them."""
+
+    calls: tuple[CallEnd, ...]
+
+
+class Holding(msgspec.Struct, frozen=True, tag="holding"):
+    """All calls that the runner has: not begun, running, or ended and not heard. Their leases go on."""
+
+    calls: tuple[Lease, ...]
+
+
+# -- down: control → gateway ------------------------------------------------------------------
+
+
+class Submitted(msgspec.Struct, frozen=True, tag="submitted"):
+    """The call is on disk under this id; or why it was not accepted."""
+
+    ask: int
+    id: str = ""
+    status: int = 0
+    """Of the HTTP answer to a refusal; with it `code` and `message`."""
+    code: str = ""
+    message: str = ""
+
+
+# -- down: control → runner -------------------------------------------------------------------
+
+
+class Granted(msgspec.Struct, frozen=True):
+    """A call to be worked on."""
+
+    id: str
+    token: int
+    method: str
+    input: Body
+    accept: str
+    timeout_s: float
+    """Of this attempt, from when the replica takes it."""
+    attempt: int = 1
+
+
+class Grant(msgspec.Struct, frozen=True, tag="grant"):
+    """Calls for a replica of this runner, in this order. Each is answered by an end."""
+
+    epoch: int
+    replica: str
+    calls: tuple[Granted, ...]
+
+
+class Revoke(msgspec.Struct, frozen=True, tag="revoke"):
+    """Nobody wants these any more: what is not begun is dropped, what runs is stopped. Each is answered by an end, with
+    the code "cancelled" where it had not ended by itself."""
+
+    calls: tuple[Lease, ...]
+
+
+class Resume(msgspec.Struct, frozen=True, tag="resume"):
+    """To a runner that connected: what it is believed to have, by replica. Of those that it does not have it says that
+    they ended: with the code "drained" where they never came, as far as is known, else "lease_expired"."""
+
+    epoch: int
+    calls: tuple[tuple[str, tuple[Lease, ...]], ...]
+
+
+class EndedHeard(msgspec.Struct, frozen=True, tag="ended_heard"):
+    """The ends of these are recorded, or nobody needs them: the runner may forget them."""
+
+    calls: tuple[Lease, ...]
+
+
+Down = Grant | Revoke | Resume | EndedHeard
+"""To a runner."""

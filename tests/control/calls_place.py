@@ -1,0 +1,314 @@
+"""What is around a keeper of queued calls? Replicas, a runner that may be away, and a store that may fail."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from swell.control.calls import CallKeeper
+from swell.control.table import TableKeeper
+from swell.model.call import Body
+from swell.model.errors import SwellError
+from swell.model.events import AppDeployed, AppStopped, Event, NodeSeen, Opened, ReplicaAdopted, ReplicaSeen
+from swell.model.node import Node
+from swell.model.policy import Policy
+from swell.model.ports import CallRecords, Store
+from swell.model.replica import Phase
+from swell.model.request import Prices
+from swell.model.retrying import Retrying
+from swell.model.workload import App, Entry, Environment, Method, Revision, Web, Workload
+from swell.model.world import World
+from swell.wire.calls import CallEnd, Down, EndedHeard, Grant, Granted, Lease, NewCall, Resume, Revoke
+from swell.wire.link import Level
+
+NODE = "n1"
+WAIT_S = 60.0
+MAX_INPUTS = 2
+LONG_US = 2_000_000
+"""So long that no call waits beside a replica."""
+
+
+def revision(**fields: Any) -> Revision:
+    """What the function of an app runs."""
+    methods = (
+        Method("f"),
+        Method("many", generator=True),
+        Method("page", web=Web("endpoint", "page")),
+    )
+    entry = Entry("m", "f", "function", methods)
+    fields = {"max_inputs": MAX_INPUTS, "retrying": Retrying(1, 1.0, 1.0, 1.0), **fields}
+    return Revision(Environment("/usr/bin/python3", "3.11"), "sha256-0", entry, **fields)
+
+
+def app_of(name: str, **fields: Any) -> App:
+    """An app with one function."""
+    made = revision(**fields)
+    return App("default", name, (Workload("default", name, "f", made.id),), (made,))
+
+
+def new(app: str = "a", **fields: Any) -> NewCall:
+    """A call of its function."""
+    return NewCall(f"default/{app}/f", "f", fields.pop("input", Body("application/json", b"1")), **fields)
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def now(self) -> float:
+        return self.at
+
+
+class Runner:
+    """The runner of the node, as far as calls go."""
+
+    def __init__(self) -> None:
+        self.there = True
+        self.held: dict[Lease, tuple[str, Granted]] = {}
+        self.ends: dict[Lease, CallEnd] = {}
+        """What control has not heard, or not said so."""
+        self.inbox: list[Down] = []
+        self.newest = 0
+        """Highest token that came."""
+        self.lost: list[CallEnd] = []
+        """Said once, of what it does not have."""
+
+    def take(self, alive: Callable[[str], bool]) -> None:
+        """Do what it was told."""
+        inbox, self.inbox = self.inbox, []
+        for frame in inbox:
+            match frame:
+                case Grant(replica=replica, calls=calls):
+                    for each in calls:
+                        self.newest = max(self.newest, each.token)
+                        self.held[each.id, each.token] = (replica, each)
+                        if not alive(replica):
+                            self.end((each.id, each.token), "drained")
+                case Revoke(calls=calls):
+                    for lease in calls:
+                        if lease in self.held:
+                            self.end(lease, "cancelled")
+                        elif lease not in self.ends:
+                            self.lost.append(CallEnd(*lease, "", "cancelled", "nobody has it"))
+                case Resume(calls=calls):
+                    for replica, leases in calls:
+                        for lease in leases:
+                            if lease not in self.held and lease not in self.ends:
+                                code = "drained" if 0 < self.newest < lease[1] else "lease_expired"
+                                self.lost.append(CallEnd(*lease, replica, code, "not here"))
+                case EndedHeard(calls=calls):
+                    for lease in calls:
+                        self.ends.pop(lease, None)
+
+    def end(self, lease: Lease, code: str = "", run_us: int = LONG_US) -> None:
+        """What came of a call."""
+        replica, _ = self.held.pop(lease)
+        body = Body("application/json", b"%d" % lease[1]) if not code else Body("application/json", b"{}")
+        self.ends[lease] = CallEnd(*lease, replica, code, code and "words", body, 10, run_us)
+
+
+def full_disk() -> SwellError:
+    return SwellError("state_full", "There is no space left.", status=507)
+
+
+class Failing:
+    """A store that fails while it is to: "before" anything is written, "after" it was, or at the second of several
+    "leases"."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.how = ""
+        self.commits = 0
+        self.calls = _FailingCalls(self)
+
+    @property
+    def call_records(self) -> CallRecords:
+        return self.store.call_records
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self.store.transaction():
+            yield
+            if self.how == "before":
+                raise full_disk()
+        self.commits += 1
+        if self.how == "after":
+            raise full_disk()
+
+
+class _FailingCalls:
+    def __init__(self, place: Failing) -> None:
+        self._place = place
+        self._leases = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._place.store.calls, name)
+
+    def lease(self, *args: Any) -> Any:
+        self._leases += 1
+        if self._place.how == "leases" and self._leases % 2 == 0:
+            raise full_disk()
+        return self._place.store.calls.lease(*args)
+
+
+class Place:
+    """Control as far as queued calls go, one incarnation after the other, over one store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = Failing(store)
+        self.clock = Clock()
+        self.runner = Runner()
+        self.replicas: dict[str, str] = {}
+        """Those that are ready or drain, and their pools."""
+        self.apps: dict[str, App] = {}
+        self.levels: dict[str, Level] = {}
+        self.others: dict[str, tuple[tuple[str, int], ...]] = {}
+        self.sent: list[Down] = []
+        self._numbers = itertools.count(1)
+        self.epoch = 0
+        self.running: asyncio.Task[None] | None = None
+
+    # -- control -----------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """A new incarnation of control, which hears of everything anew."""
+        self.epoch += 1
+        self.world = World()
+        self.rows = TableKeeper(self.world, Policy(), Prices())
+        self.levels = {}
+        epoch = self.epoch
+
+        def send(node: str, frame: Down) -> bool:
+            assert node == NODE
+            if epoch != self.epoch or not self.runner.there:
+                return False
+            self.runner.inbox.append(frame)
+            self.sent.append(frame)
+            return True
+
+        def told(levels: Sequence[Level]) -> None:
+            if epoch == self.epoch:
+                self.levels |= {level.pool: level for level in levels}
+
+        self.keeper = CallKeeper(
+            self.store,  # type: ignore[arg-type]
+            self.clock,
+            self.world,
+            self.rows,
+            epoch,
+            send,
+            lambda _node: self.runner.there and epoch == self.epoch,
+            told,
+            lambda pool: self.others.get(pool, ()),
+        )
+        self.take(Opened(self.clock.at, epoch, tuple(self.apps.values()), Policy()))
+        self.running = asyncio.create_task(self.keeper.run())
+        if self.runner.there:
+            self._say_what_runs()
+
+    async def close(self) -> None:
+        """Control ends in order."""
+        if self.running is not None:
+            self.running.cancel()
+            await asyncio.wait({self.running})
+            self.running = None
+
+    async def crash(self) -> None:
+        """Control is killed: what it was about to say is not said."""
+        self.epoch += 1
+        self.runner.inbox.clear()
+        await self.close()
+
+    def take(self, event: Event) -> None:
+        """As the loop does."""
+        pools = self.world.apply(event)
+        delta = self.rows.refresh(pools)
+        if delta is not None:
+            changed = (*(row.pool for row in delta.pools), *delta.gone_pools)
+            self.keeper.changed(changed, (*(route.key for route in delta.routes), *delta.gone_routes))
+        if isinstance(event, ReplicaSeen) and event.phase is Phase.GONE:
+            self.keeper.gone()
+
+    async def settle(self) -> None:
+        """Until nothing is left to do or to say."""
+        quiet = 0
+        while quiet < 3:
+            before = len(self.sent)
+            self.runner.take(self.replicas.__contains__)
+            if self.runner.there:
+                ends = (*self.runner.ends.values(), *self.runner.lost)
+                self.runner.lost = []
+                # Each is said again and again, as after reconnects.
+                self.keeper.heard_ends(NODE, ends)
+            with suppress(SwellError):
+                await asyncio.wait_for(self.keeper.retry("nobody"), WAIT_S)
+            busy = self.keeper._stir.is_set() or len(self.sent) != before or bool(self.runner.inbox)
+            quiet = 0 if busy else quiet + 1
+
+    # -- what happens ------------------------------------------------------------------------
+
+    def deploy(self, name: str, **fields: Any) -> None:
+        self.apps[name] = app_of(name, **fields)
+        self.take(AppDeployed(self.clock.at, self.apps[name]))
+
+    def stop(self, name: str) -> None:
+        del self.apps[name]
+        self.take(AppStopped(self.clock.at, "default", name))
+
+    def start(self, app: str) -> str:
+        """One more replica is ready."""
+        pool = self.apps[app].workloads[0].pool
+        replica = f"r0-{next(self._numbers)}"
+        self.replicas[replica] = pool
+        self.take(ReplicaAdopted(self.clock.at, self._seen(replica, Phase.READY)))
+        return replica
+
+    def die(self, replica: str) -> None:
+        """With all that it has; its runner says so, if it is there."""
+        for lease, (at, _) in list(self.runner.held.items()):
+            if at == replica:
+                self.runner.end(lease, "replica_died")
+        seen = self._seen(replica, Phase.GONE)
+        del self.replicas[replica]
+        if self.runner.there:
+            self.take(seen)
+
+    def drain(self, replica: str) -> None:
+        self.take(self._seen(replica, Phase.DRAINING))
+
+    def disconnect(self) -> None:
+        self.runner.there = False
+        self.runner.inbox.clear()
+
+    def connect(self) -> None:
+        self.runner.there = True
+        self._say_what_runs()
+
+    def pass_time(self, seconds: float) -> None:
+        """Runners say every 2 s what they have."""
+        while seconds > 0:
+            step = min(seconds, 2.0)
+            seconds -= step
+            self.clock.at += step
+            if self.runner.there:
+                self.keeper.heard_holding(NODE, [*self.runner.held, *self.runner.ends])
+            self.keeper.tick()
+
+    def _say_what_runs(self) -> None:
+        self.take(NodeSeen(self.clock.at, Node(NODE, 64.0, 65536)))
+        for replica in self.replicas:
+            if replica not in self.world.replicas:
+                self.take(ReplicaAdopted(self.clock.at, self._seen(replica, Phase.READY)))
+        for replica in [*self.world.replicas]:
+            if replica not in self.replicas:
+                self.take(self._seen(replica, Phase.GONE))
+        self.keeper.welcomed(NODE)
+
+    def _seen(self, replica: str, phase: Phase) -> ReplicaSeen:
+        pool = self.replicas.get(replica, "")
+        return ReplicaSeen(self.clock.at, replica, phase, pool, "serving", NODE)

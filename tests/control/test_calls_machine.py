@@ -1,0 +1,291 @@
+"""Is no queued call lost, none recorded twice, and no replica given more than it takes, whatever dies or fails?"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import Counter
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from control.calls_place import LONG_US, MAX_INPUTS, NODE, WAIT_S, Place, new
+from swell.control import calls as module
+from swell.control import wants
+from swell.decide.granting import HAND_S
+from swell.model.call import Body, CallError
+from swell.model.errors import SwellError
+from swell.model.ports import Store
+from swell.store.memory import MemoryStore
+from swell.store.sqlite import SqliteStore
+
+STOPPED = CallError("cancelled", "nobody wants it")
+APPS = ("a", "b")
+RARELY = st.sampled_from((False,) * 5 + (True,))
+SHORT_US = 20_000
+SHORT_HAND = round(MAX_INPUTS * HAND_S * 1e6 / SHORT_US)
+"""As many wait beside a replica where all calls are so short."""
+CODES = ("", "", "", "exception", "drained", "busy", "replica_died", "bad_arguments", "cancelled")
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasten(monkeypatch)
+
+
+def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits a while does not."""
+    monkeypatch.setattr(module, "AGAIN_S", 0.001)
+    monkeypatch.setattr(wants, "TELL_S", 0.0)
+
+
+class Machine(RuleBasedStateMachine):
+    """Control, its store and a runner; nothing but what is said between them."""
+
+    def opened(self, folder: Path) -> Store:
+        return MemoryStore()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = pytest.MonkeyPatch()
+        hasten(self.patches)
+        self.folder = tempfile.TemporaryDirectory()
+        self.loop = asyncio.new_event_loop()
+        self.place = Place(self.opened(Path(self.folder.name)))
+        self.accepted: set[str] = set()
+        self.results: dict[str, Body] = {}
+        self.cancelled: set[str] = set()
+        self.short = False
+        for app in APPS:
+            self.do(self.begin(app))
+
+    async def begin(self, app: str) -> None:
+        if self.place.running is None:
+            await self.place.open()
+        self.place.deploy(app)
+
+    def do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(asyncio.wait_for(coroutine, WAIT_S))
+
+    def teardown(self) -> None:
+        try:
+            self.do(self.finish())
+        finally:
+            self.do(self.place.close())
+            self.loop.close()
+            self.place.store.store.close()
+            self.folder.cleanup()
+            self.patches.undo()
+
+    async def finish(self) -> None:
+        """When nothing fails any more, everything ends."""
+        place = self.place
+        place.store.how = ""
+        if not place.runner.there:
+            place.connect()
+        for app in APPS:
+            if app not in place.apps:
+                place.deploy(app)
+            place.start(app)
+        await place.settle()
+        for _ in range(400):
+            for lease in list(place.runner.held):
+                place.runner.end(lease)
+            await place.settle()
+            place.pass_time(2.0)
+            await place.settle()
+            if all(call.ended_at is not None for call in self.calls()):
+                break
+        assert all(call.ended_at is not None for call in self.calls())
+        assert len(place.keeper.leases) == 0
+        assert not place.runner.held
+        assert not place.runner.ends
+        await asyncio.sleep(0.01)
+        assert all(level.held == level.in_flight == 0 for level in place.levels.values())
+        assert place.keeper.wants.levels == {}
+
+    def calls(self) -> list[Any]:
+        kept = self.place.store.call_records.newest("", None, 10_000)
+        assert {call.id for call in kept} >= self.accepted
+        return kept
+
+    # -- what happens ------------------------------------------------------------------------
+
+    @rule(
+        app=st.sampled_from(APPS),
+        count=st.integers(1, 6),
+        priority=st.integers(-1, 1),
+        delay_s=st.sampled_from((0.0, 0.0, 0.0, 3.0, 40.0)),
+    )
+    def submit(self, app: str, count: int, priority: int, delay_s: float) -> None:
+        calls = [new(app, priority=priority, delay_s=delay_s) for _ in range(count)]
+
+        async def accept() -> list[Any]:
+            accepting = [self.place.keeper.accept(call) for call in calls]
+            return await asyncio.gather(*accepting, return_exceptions=True)
+
+        for answer in self.do(accept()):
+            if app in self.place.apps:
+                assert isinstance(answer, str)
+                self.accepted.add(answer)
+            else:
+                assert isinstance(answer, SwellError)
+                assert answer.code == "unknown_function"
+
+    @precondition(lambda self: self.place.runner.held)
+    @rule(
+        data=st.data(),
+        code=st.sampled_from(CODES),
+        short=RARELY,
+        most=st.integers(1, 8),
+    )
+    def end(self, data: st.DataObject, code: str, short: bool, most: int) -> None:
+        self.short |= short
+        held = sorted(self.place.runner.held)
+        for lease in data.draw(st.lists(st.sampled_from(held), min_size=1, max_size=most, unique=True)):
+            self.place.runner.end(lease, code, SHORT_US if short else LONG_US)
+
+    @rule(seconds=st.sampled_from((1.0, 5.0, 20.0)))
+    def wait(self, seconds: float) -> None:
+        self.do(self.timed(seconds))
+
+    async def timed(self, seconds: float) -> None:
+        self.place.pass_time(seconds)
+
+    @precondition(lambda self: len(self.place.replicas) < 6)
+    @rule(app=st.sampled_from(APPS))
+    def start(self, app: str) -> None:
+        async def start() -> None:
+            if app in self.place.apps:
+                self.place.start(app)
+
+        self.do(start())
+
+    @precondition(lambda self: self.place.replicas)
+    @rule(data=st.data(), drains=st.booleans())
+    def leave(self, data: st.DataObject, drains: bool) -> None:
+        async def leave(replica: str) -> None:
+            if drains and self.place.runner.there:
+                self.place.drain(replica)
+            else:
+                self.place.die(replica)
+
+        self.do(leave(data.draw(st.sampled_from(sorted(self.place.replicas)))))
+
+    @rule(kill=st.booleans())
+    def runner(self, kill: bool) -> None:
+        """It comes and goes; where it is killed, with all that it knew."""
+
+        async def change() -> None:
+            if self.place.runner.there:
+                self.place.disconnect()
+                if kill:
+                    self.place.runner.held.clear()
+                    self.place.runner.ends.clear()
+            else:
+                self.place.connect()
+
+        self.do(change())
+
+    @rule(killed=st.booleans())
+    def control(self, killed: bool) -> None:
+        async def restart() -> None:
+            await (self.place.crash() if killed else self.place.close())
+            await self.place.open()
+
+        self.do(restart())
+
+    @rule(how=st.sampled_from(("before", "after", "leases")), app=st.sampled_from(APPS), ends=st.booleans())
+    def fail(self, how: str, app: str, ends: bool) -> None:
+        """The disk is full for a while."""
+
+        async def fail() -> None:
+            place = self.place
+            await place.settle()
+            place.store.how = how
+            if ends:
+                for lease in list(place.runner.held):
+                    place.runner.end(lease)
+                place.keeper.heard_ends(NODE, tuple(place.runner.ends.values()))
+            if app in place.apps:
+                accepting = asyncio.create_task(place.keeper.accept(new(app)))
+                await asyncio.wait({accepting})
+                if accepting.exception() is None:
+                    self.accepted.add(accepting.result())
+            place.store.how = ""
+
+        self.do(fail())
+
+    @precondition(lambda self: self.accepted)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        id = data.draw(st.sampled_from(sorted(self.accepted)))
+        call = self.do(self.place.keeper.cancel(id, STOPPED))
+        if call is not None:
+            assert call.state == "cancelled"
+            self.cancelled.add(id)
+
+    @precondition(lambda self: self.accepted)
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        failed = [call.id for call in self.calls() if call.state == "failed"]
+        if failed:
+            call = self.do(self.place.keeper.retry(data.draw(st.sampled_from(sorted(failed)))))
+            assert call is not None
+            assert call.state == "queued"
+
+    @rule(app=st.sampled_from(APPS), anew=st.booleans())
+    def deploy(self, app: str, anew: bool) -> None:
+        """An app is stopped, deployed again, or with other code."""
+
+        async def change() -> None:
+            if app in self.place.apps and not anew:
+                self.place.stop(app)
+            else:
+                self.place.deploy(app, timeout_s=float(len(self.accepted) + 1))
+
+        self.do(change())
+
+    # -- what holds --------------------------------------------------------------------------
+
+    @invariant()
+    def all_is_well(self) -> None:
+        self.do(self.place.settle())
+        place = self.place
+        calls = self.calls()
+        for call in calls:
+            if call.id in self.cancelled:
+                assert call.state == "cancelled"
+            result = place.store.call_records.result(call.id) if call.state == "done" else None
+            if result is not None:
+                assert self.results.setdefault(call.id, result) == result, "a result changed"
+        for id in self.results:
+            assert place.store.call_records.get(id).state == "done"  # type: ignore[union-attr]
+        leased = {(call.id, call.token) for call in calls if call.state == "leased"}
+        known = {
+            (call.id, call.token) for each in place.keeper.leases.replicas() for call in place.keeper.leases.at(each)
+        }
+        assert known == leased, "control's memory is not what the store says"
+        counts = Counter(call.replica for call in calls if call.state == "leased")
+        assert max(counts.values(), default=0) <= MAX_INPUTS + (SHORT_HAND if self.short else 0)
+        if place.runner.there:
+            # What is due is with somebody, where anybody had room.
+            assert not any(place.keeper.hands.any(workload, place.clock.at) for workload in place.keeper.hands.due)
+            for lease, (replica, _) in place.runner.held.items():
+                assert replica in place.replicas or lease not in leased
+
+
+class SqliteMachine(Machine):
+    def opened(self, folder: Path) -> Store:
+        return SqliteStore(folder / "control.db")
+
+
+Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+SqliteMachine.TestCase.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
+TestInMemory = pytest.mark.slow(Machine.TestCase)
+TestInSqlite = pytest.mark.slow(SqliteMachine.TestCase)

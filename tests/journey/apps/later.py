@@ -1,0 +1,87 @@
+"""Functions that are called for later."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import swell
+
+app = swell.App("later")
+
+
+@app.function()
+def add(a: int, b: int = 1) -> int:
+    return a + b
+
+
+@app.function()
+def halved(number: Fraction) -> Fraction:
+    return number / 2
+
+
+@app.function()
+def raises(number: int) -> None:
+    raise LookupError(number)
+
+
+@app.function(retries=swell.Retries(max_retries=2, initial_delay=0.0))
+def at_third(log: str) -> int:
+    """Fails twice. Each try writes a line."""
+    with Path(log).open("a") as file:
+        print(swell.current_function_call_id(), file=file)
+    tries = len(Path(log).read_text().splitlines())
+    if tries < 3:
+        raise LookupError(tries)
+    return tries
+
+
+@app.function()
+def who() -> tuple[str | None, str | None]:
+    return swell.current_function_call_id(), swell.current_input_id()
+
+
+@app.function()
+@swell.concurrent(max_inputs=4)
+def chain(number: int) -> swell.FunctionCall:
+    """What it is given back is of a call that it made itself, and waited for."""
+    call = add.spawn(number, b=10)
+    assert call.get(timeout=120) == number + 10
+    return call
+
+
+@app.function(timeout=600)
+async def forever(mark: str) -> None:
+    """There is a file while it runs."""
+    with open(mark, "w") as file:  # noqa: ASYNC230 (a line)
+        file.write(str(os.getpid()))
+    try:
+        await asyncio.sleep(600)
+    finally:
+        os.unlink(mark)
+
+
+@app.function()
+def numbers(to: int = 3):  # type: ignore[no-untyped-def]
+    yield from range(to)
+
+
+@app.cls()
+class Scaler:
+    factor: int = swell.parameter(default=2)
+
+    @swell.method()
+    def times(self, x: int) -> int:
+        return self.factor * x
+
+
+@app.function()
+@swell.asgi_app()
+def page():  # type: ignore[no-untyped-def]
+    async def application(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"page"})
+
+    return application

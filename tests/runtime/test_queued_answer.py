@@ -1,0 +1,161 @@
+"""Is what a replica answers to a queued call read alike however its bytes come, and told as what it is?"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swell.model.call import Body
+from swell.runtime.runner.queued import answer
+from swell.runtime.runner.queued.answer import Answer, Answers, Broken, Free, answered
+from swell.runtime.runner.queued.lane import request_of, sendable
+from swell.wire.calls import Granted
+from swell.wire.http import error_body
+
+CALL = Granted("fc-1", 7, "f", Body("application/json", b"[1]"), "", 2.5)
+
+
+def head(status: int, body: bytes, *lines: str) -> bytes:
+    named = "".join(f"{line}\r\n" for line in lines)
+    return (
+        f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{named}\r\n".encode()
+        + body
+    )
+
+
+def chunked(pieces: list[bytes], *trailers: str) -> bytes:
+    body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece)
+    told = "".join(f"{line}\r\n" for line in trailers).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n%b0\r\n%b\r\n" % (
+        body,
+        told,
+    )
+
+
+def read(*parts: bytes) -> Answer:
+    answers = Answers()
+    for part in parts:
+        found = answers.feed(part)
+    return found
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    at = [0, *sorted(place % len(data) for place in places), len(data)]
+    return [data[a:b] for a, b in pairwise(at) if a < b]
+
+
+@given(
+    st.binary(max_size=50),
+    st.integers(0, 10**9),
+    st.integers(0, 10**9),
+    st.sampled_from(["", "504 deadline", "500 exception"]),
+    st.booleans(),
+    st.lists(st.integers(0, 10_000), max_size=8),
+)
+def test_cut_anywhere_it_says_the_same(
+    body: bytes, cpu: int, run: int, error: str, stream: bool, at: list[int]
+) -> None:
+    used = (f"Swell-Cpu-Us: {cpu}", f"Swell-Run-Us: {run}", *([f"Swell-Error: {error}"] if error else []))
+    data = chunked([body[:9], body[9:]], *used) if stream else head(int(error[:3] or 200), body, *used)
+    found = read(*cut(data, at))
+    assert found.ended
+    assert found.keeps
+    end = answered(CALL, "r1-1", found)
+    kind = "text/event-stream" if stream else "application/json"
+    assert (end.id, end.token, end.replica) == ("fc-1", 7, "r1-1")
+    assert (end.code, end.body, end.cpu_us, end.run_us) == (error[4:], Body(kind, body), cpu, run)
+    assert bool(end.message) == bool(error)
+
+
+def test_one_connection_has_many_answers() -> None:
+    answers = Answers()
+    for number in range(3):
+        found = answers.feed(head(200, b"%d" % number))
+        assert (found.ended, found.pieces) == (True, [b"%d" % number])
+        answers.next()
+        assert not answers.begun
+
+
+def test_an_error_is_told_in_the_words_that_its_caller_gets() -> None:
+    body = error_body("exception", "ValueError: no", "fc-1")
+    end = answered(CALL, "r1-1", read(head(500, body, "Swell-Error: 500 exception")))
+    assert (end.code, end.message, end.body.data) == ("exception", "ValueError: no", body)
+
+
+def test_a_status_that_user_code_chose_is_no_error_and_nor_is_a_header_that_is_not_as_ours() -> None:
+    assert answered(CALL, "r1-1", read(head(404, b'"not here"'))).code == ""
+    assert answered(CALL, "r1-1", read(head(200, b"1", "Swell-Error: oh no"))).code == ""
+
+
+def test_what_was_refused_before_it_was_read_is_told_from_what_user_code_answers() -> None:
+    assert read(head(503, b"{}", "Swell-Busy: 1", "Swell-Error: 503 busy")).refused
+    assert not read(head(503, b"{}", "Swell-Error: 503 busy")).refused
+    assert read(head(200, b"{}", "Swell-Free: 2 1")).free == Free(2, 1)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_result_that_is_too_large_is_not_kept_and_says_so(announced: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "RESULT_MAX", 1 << 20)
+    big = bytes((1 << 20) + 1)
+    found = read(head(200, big, "Swell-Cpu-Us: 5")[:200]) if announced else read(chunked([big, big]))
+    assert found.too_large
+    assert sum(map(len, found.pieces)) <= 1 << 20
+    end = answered(CALL, "r1-1", found)
+    assert end.code == "bad_result"
+    assert "more than 1 MiB" in end.message
+    assert end.cpu_us == (5 if announced else 0)
+    assert len(end.body.data) < 1000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"SMTP ready\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000,
+        b"HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
+    ],
+)
+def test_what_is_no_answer_is_broken(data: bytes) -> None:
+    with pytest.raises(Broken):
+        read(*cut(data, list(range(0, len(data), 1000))))
+
+
+def test_what_comes_behind_an_answer_costs_the_connection_and_not_the_answer() -> None:
+    found = read(head(200, b"1") + b"HTTP/1.1 200 OK\r\n\r\n")
+    assert (found.ended, found.keeps, found.pieces) == (True, False, [b"1"])
+
+
+def test_what_is_sent_is_what_a_gateway_sends() -> None:
+    lines = request_of(CALL).split(b"\r\n")
+    assert lines[:3] == [b"POST /call/f HTTP/1.1", b"Swell-Request-Id: fc-1", b"Swell-Remaining-Ms: 2500"]
+    assert b"Swell-Limit: 2.5 s (timeout= of the function)" in lines
+    assert lines[-2:] == [b"", b"[1]"]
+    assert not any(line.startswith(b"Swell-Trusted") for line in lines)
+    pickled = Granted("fc-1", 7, "f", Body("application/x-swell-pickle", b"x"), "", 1.0)
+    assert b"\r\nSwell-Trusted: 1\r\n" in request_of(pickled)
+    wanted = Granted("fc-1", 7, "f", Body("application/json", b""), "application/x-swell-pickle", 1.0)
+    assert b"\r\nSwell-Trusted: 1\r\n" in request_of(wanted)
+    # Only what the door knows as a pickle, and so refuses to who may not send one.
+    for kind, accept in (("application/json; x-swell-pickle", ""), ("", "a/b, application/x-swell-pickle")):
+        assert b"Swell-Trusted" not in request_of(Granted("fc-1", 7, "f", Body(kind, b""), accept, 1.0))
+
+
+texts = st.text(st.characters(codec="latin-1"), max_size=8)
+
+
+@given(texts, texts, texts)
+def test_what_is_sendable_is_one_request(method: str, kind: str, accept: str) -> None:
+    call = Granted("fc-1", 7, method, Body(kind, b""), accept, 1.0)
+    if sendable(call):
+        lines = request_of(call).split(b"\r\n")
+        assert len(lines) == 8 + bool(kind) + bool(accept) + (b"Swell-Trusted: 1" in lines)
+        assert lines[0].split(b" ") == [b"POST", b"/call/" + method.encode(), b"HTTP/1.1"]
+
+
+def test_an_error_without_words_of_its_own_has_some() -> None:
+    end = answered(CALL, "r1-1", read(chunked([b"data: 1\n\n"], "Swell-Error: 500 exception")))
+    assert (end.code, end.message) == ("exception", "It ended in an error, 500 exception.")

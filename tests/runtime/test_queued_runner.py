@@ -1,0 +1,285 @@
+"""What becomes of queued calls at a real runner, whatever of it, of its replicas or of control ends?"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+from node import Node, alive, kill, run, within
+from queued_place import Rival
+
+from swell.model.call import Body
+from swell.model.events import ReplicaSeen
+from swell.model.replica import Phase
+from swell.model.workload import Batch, Method
+from swell.wire.calls import CallEnd, EndedHeard, Grant, Granted, Lease, NewCall, Resume, Revoke
+
+pytestmark = pytest.mark.slow
+
+SERVICE = """
+import asyncio, os
+async def f(seconds=0, says="done"):
+    print(f"at work {says}", flush=True)
+    await asyncio.sleep(seconds)
+    if says == "raise":
+        raise ValueError("no")
+    return [says, os.getpid()]
+"""
+LONG = "[600]"
+numbers = itertools.count(1)
+
+
+class Queue:
+    """Control's queue: what it is told, in the order in which it comes with what is told of replicas."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.told: list[CallEnd | ReplicaSeen] = []
+        self.holding: tuple[Lease, ...] = ()
+        self.welcomes = 0
+        node.link.queue = self
+        node.hear = lambda fact: self.told.append(fact) if isinstance(fact, ReplicaSeen) else None
+
+    async def accept(self, new: NewCall) -> str:
+        raise AssertionError(new)
+
+    def heard_ends(self, node: str, ends: Iterable[CallEnd]) -> None:
+        assert node == "local"
+        self.told += ends
+
+    def heard_holding(self, _node: str, leases: Iterable[Lease]) -> None:
+        self.holding = tuple(leases)
+
+    def welcomed(self, _node: str) -> None:
+        self.welcomes += 1
+
+    def roomy(self) -> None: ...
+
+    # -- what is said ------------------------------------------------------------------------
+
+    def grant(self, replica: str, *bodies: str, epoch: int | None = None, timeout_s: float = 60.0) -> list[Lease]:
+        calls = tuple(
+            Granted(f"fc-{next(numbers)}", 7, "f", Body("application/json", body.encode()), "", timeout_s)
+            for body in bodies
+        )
+        self.say(Grant(self.node.epoch if epoch is None else epoch, replica, calls))
+        return [(each.id, each.token) for each in calls]
+
+    def say(self, message: Any) -> None:
+        assert self.node.link.send("local", message)
+
+    def end(self, lease: Lease) -> CallEnd | None:
+        ends = [one for one in self.told if isinstance(one, CallEnd) and (one.id, one.token) == lease]
+        assert all(one == ends[0] for one in ends)
+        return ends[0] if ends else None
+
+    async def ended(self, *leases: Lease) -> list[CallEnd]:
+        await self.node.until(lambda: all(self.end(lease) for lease in leases))
+        return [end for lease in leases if (end := self.end(lease)) is not None]
+
+    async def at_work(self, number: int) -> None:
+        await self.node.until(lambda: sum(row["text"].startswith("at work") for row in self.node.log()) == number)
+
+
+def test_calls_are_worked_on_as_many_at_a_time_as_there_are_slots() -> None:
+    async def scenario(node: Node) -> None:
+        queue = Queue(node)
+        replica = await node.ready(node.start(node.revision(SERVICE, max_inputs=2)))
+        leases = queue.grant(replica.replica, *(f'[0.01, "{number}"]' for number in range(20)), '[0, "raise"]')
+        ends = await queue.ended(*leases)
+        assert [end.body.data for end in ends[:20]] == [f'["{number}",{replica.pid}]'.encode() for number in range(20)]
+        assert (ends[20].code, ends[20].message) == ("exception", "ValueError: no")
+        assert all(end.run_us > 0 for end in ends)
+        assert all(end.replica == replica.replica for end in ends)
+        await node.until(lambda: set(queue.holding) == set(leases))
+        queue.say(EndedHeard(tuple(leases[:20])))
+        await node.until(lambda: queue.holding == (leases[20],))
+        queue.say(EndedHeard((leases[20],)))
+
+    run(scenario)
+
+
+def test_gateways_and_the_queue_share_the_slots() -> None:
+    source = """
+    import asyncio
+    now = most = 0
+    async def f(name):
+        global now, most
+        now += 1
+        most = max(now, most)
+        await asyncio.sleep(0.01)
+        now -= 1
+        return most
+    """
+
+    async def scenario(node: Node) -> None:
+        queue = Queue(node)
+        replica = await node.ready(node.start(node.revision(source, max_inputs=2)))
+        path = replica.address.removeprefix("unix:")
+        leases = queue.grant(replica.replica, *['["q"]'] * 30)
+        rivals = [Rival(path, "g", "f") for _ in range(30)]
+        await within(asyncio.gather(*(rival.task for rival in rivals)))
+        assert {rival.status for rival in rivals} == {200}
+        ends = await queue.ended(*leases)
+        assert {end.code for end in ends} == {""}
+        assert max(int(end.body.data) for end in ends) == 2
+
+    run(scenario)
+
+
+def test_a_replica_that_is_killed_costs_what_it_ran_and_tells_before_that_it_is_over() -> None:
+    async def scenario(node: Node) -> None:
+        queue = Queue(node)
+        replica = await node.ready(node.start(node.revision(SERVICE)))
+        done, runs, waits = queue.grant(replica.replica, "[0]", LONG, LONG)
+        await queue.at_work(2)
+        kill(replica.pid or 0)
+        await node.gone(replica.replica)
+        assert [end.code for end in await queue.ended(done, runs, waits)] == ["", "replica_died", "drained"]
+        over = next(at for at, one in enumerate(queue.told) if isinstance(one, ReplicaSeen) and one.phase is Phase.GONE)
+        assert not any(isinstance(one, CallEnd) for one in queue.told[over:])
+
+    run(scenario)
+
+
+def test_a_replica_that_takes_one_input_tells_its_answer_before_it_is_over() -> None:
+    async def scenario(node: Node) -> None:
+        queue = Queue(node)
+        revision = node.revision(SERVICE, single_use=True)
+        for _ in range(5):
+            replica = await node.ready(node.start(revision))
+            (lease,) = queue.grant(replica.replica, "[0]")
+            assert (await node.gone(replica.replica)).reason == "served"
+            end = queue.end(lease)
+            assert end is not None
+            assert end.code == ""
+
+    run(scenario)
+
+
+def test_a_replica_that_is_told_to_end_finishes_what_it_runs_and_gives_back_the_rest() -> None:
+    async def scenario(node: Node) -> None:
+        queue = Queue(node)
+        replica = await node.ready(node.start(node.revision(SERVICE)))
+        runs, waits = queue.grant(replica.replica, '[0.7, "runs"]', LONG)
+        await queue.at_work(1)
+        node.stop(replica.replica, grace_s=30.0)
+        (given_back,) = await queue.ended(waits)
+        assert given_back.code == "drained"
+        (end,) = await queue.ended(runs)
+        assert end.code == ""
+        assert (await node.gone(replica.replica)).reason == "idle"
+        (late,) = queue.grant(replica.replica, "[0]")
+        assert (await queue.ended(late))[0].code == "drained"
+
+    run(scenario)
+
+
+def test_what_nobody_wants_any_more_is_stopped() -> None:
+    async def scenario(node: Node) -> None:
+        queue = Queue(node)
+        replica = await node.ready(node.start(node.revision(SERVICE)))
+        runs, waits, next_one = queue.grant(replica.replica, LONG, LONG, '[0, "next"]')
+        await queue.at_work(1)
+        queue.say(Revoke((runs, waits)))
+        assert [end.code for end in await queue.ended(runs, waits, next_one)] == ["cancelled", "cancelled", ""]
+        await queue.at_work(2)
+
+    run(scenario)
+
+
+def test_control_may_be_away_for_a_while() -> None:
+    """What ends meanwhile is told to the next one, and what runs or waits is not disturbed."""
+
+    async def scenario(node: Node) -> None:
+        queue = Queue(node)
+        replica = await node.ready(node.start(node.revision(SERVICE)))
+        leases = queue.grant(replica.replica, *(f'[0.05, "{number}"]' for number in range(6)))
+        await queue.ended(leases[0])
+        await node.link.close()
+        await node.until(lambda: not node.connected.is_set())
+        await queue.at_work(6)
+        await node.until(lambda: len(list(node.home.call_ends.iterdir())) >= 5)
+        node.epoch = 2
+        await node.open_link()
+        queue = Queue(node)
+        await within(node.connected.wait())
+        assert [end.code for end in await queue.ended(*leases[1:])] == [""] * 5
+        queue.say(EndedHeard(tuple(leases)))
+        await node.until(lambda: not list(node.home.call_ends.iterdir()))
+        # One of an earlier control is not obeyed.
+        (old,) = queue.grant(replica.replica, "[0]", epoch=1)
+        (new,) = queue.grant(replica.replica, "[0]")
+        await queue.ended(new)
+        assert queue.end(old) is None
+
+    run(scenario)
+
+
+def test_the_next_runner_tells_what_the_one_before_had_not_told() -> None:
+    async def scenario(node: Node) -> None:
+        queue = Queue(node)
+        replica = await node.ready(node.start(node.revision(SERVICE, max_inputs=2)))
+        done, runs, waits = queue.grant(replica.replica, '[0.3, "done"]', LONG, LONG)
+        await queue.at_work(2)
+        await node.link.close()
+        await node.until(lambda: list(node.home.call_ends.glob("fc-*")))
+        node.runners[-1].kill()
+        await node.runners[-1].wait()
+        await node.open_link()
+        queue = Queue(node)
+        node.facts.clear()
+        await node.start_runner()
+        await node.until(lambda: queue.welcomes)
+        queue.say(Resume(1, ((replica.replica, (done, runs, waits)),)))
+        assert [end.code for end in await queue.ended(done, runs, waits)] == ["", "lease_expired", "lease_expired"]
+        # The connections of the runner before are closed, so their inputs are stopped: both slots are free.
+        await node.ready(replica.replica)
+        again = queue.grant(replica.replica, '[0.2, "again"]', '[0.2, "again"]')
+        assert [end.code for end in await queue.ended(*again)] == ["", ""]
+        assert alive(replica.pid or 0)
+        queue.say(EndedHeard((done, *again)))
+        await node.until(lambda: not list(node.home.call_ends.iterdir()))
+
+    run(scenario)
+
+
+def test_a_runner_that_ends_in_order_tells_what_came_of_calls() -> None:
+    async def scenario(node: Node) -> None:
+        queue = Queue(node)
+        replica = await node.ready(node.start(node.revision(SERVICE)))
+        runs, waits = queue.grant(replica.replica, '[0.5, "last"]', LONG)
+        await queue.at_work(1)
+        assert await node.stop_runner() == 0
+        assert [end.code for end in await queue.ended(runs, waits)] == ["", "drained"]
+        # Nobody said that it was heard: it is there for the next one.
+        assert len(list(node.home.call_ends.iterdir())) == 2
+
+    run(scenario)
+
+
+def test_forks_and_batches_take_calls_of_the_queue_too() -> None:
+    source = """
+    def f(xs):
+        return [[x, len(xs)] for x in xs]
+    """
+
+    async def scenario(node: Node) -> None:
+        queue = Queue(node)
+        revision = node.revision(source, max_inputs=8)
+        entry = msgspec.structs.replace(revision.entry, methods=(Method("f", batch=Batch(4, 3000)),))
+        revision = msgspec.structs.replace(revision, entry=entry)
+        template = await node.ready(node.start(revision, role="template"))
+        replica = await node.ready(node.start(revision, template=template.replica))
+        leases = queue.grant(replica.replica, *(f"[{number}]" for number in range(5)))
+        ends = await queue.ended(*leases)
+        # The first need not wait for others.
+        told = [msgspec.json.decode(end.body.data) for end in ends]
+        assert [number for number, _ in told] == list(range(5))
+        assert max(together for _, together in told) >= 2
+
+    run(scenario)
