@@ -42,6 +42,9 @@ class Wire:
 class Ends:
     """The client, and the replica that owns the connection."""
 
+    contended = False
+    """Nobody else fills that replica."""
+
     def __init__(self, loop: asyncio.AbstractEventLoop, native: bool = True, shared: Shared | None = None) -> None:
         self.shared = shared or Shared(Settings(home="/"), "g1", loop)
         self.told = b""
