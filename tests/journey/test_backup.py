@@ -196,6 +196,8 @@ def test_what_was_acknowledged_before_it_began_is_in_it(swell: PrivateSwell, tmp
         assert "kept" in other.run("app", "list")
         bundles = {path.name for path in (other.home / "blobs").iterdir()}
         assert bundles
+        # It goes on: what came without its key is deleted, and a new one made.
+        other.run("secret", "delete", "db", "--force")
         other.run("secret", "create", "other", "A=1")
 
 
