@@ -234,7 +234,7 @@ class Call:
             while True:
                 self._in_user_code = True
                 if pipe.closed:
-                    raise InputCancellation
+                    self._stop_alone()
                 item = next(items, _END)
                 self._in_user_code = False
                 if item is _END:
@@ -251,6 +251,12 @@ class Call:
             self._in_user_code = False
             if isinstance(items, GeneratorType):
                 items.close()
+
+    def _stop_alone(self) -> None:
+        """Nobody takes its items: its generator is closed, and what is to interrupt it does not reach its cleanup."""
+        if self._job is not None and self._job.worker is not None:
+            self._job.worker.spare(self._job)
+        raise InputCancellation
 
     # -- asynchronous code, on the loop --------------------------------------------------------
 

@@ -265,6 +265,13 @@ class _Worker:
                 if end_wait is not None:
                     end_wait()
 
+    def spare(self, job: Job) -> None:
+        """From its thread: the job stops by itself, and is not interrupted any more."""
+        with self._lock:
+            if self._armed is job:
+                self._armed = None
+        self._settle()
+
     def _live(self) -> None:
         while True:
             try:
