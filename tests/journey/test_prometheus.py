@@ -82,10 +82,11 @@ def configuration(swell: PrivateSwell) -> str:
     return "global: {scrape_interval: 1s}\n" + example.replace("/path/to/state/key", str(swell.home / "key"))
 
 
-def answers(swell: PrivateSwell, target: str, arguments: object) -> int:
+def answers(swell: PrivateSwell, target: str, arguments: object, **headers: str) -> int:
     """The status of a call."""
     connection = http.client.HTTPConnection("127.0.0.1", swell.port, timeout=120)
-    connection.request("POST", f"/call/{target}", json.dumps(arguments), {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", **headers}
+    connection.request("POST", f"/call/{target}", json.dumps(arguments), headers)
     status = connection.getresponse().status
     connection.close()
     return status
@@ -186,7 +187,9 @@ def test_promtool_has_nothing_against_it(shop: PrivateSwell) -> None:
 def test_what_is_told_is_what_is_declared(shop: PrivateSwell) -> None:
     assert answers(shop, "shop/Model.pay", {"euros": 1}) == 200
     assert answers(shop, "shop/none", {}) == 404
-    wait_until("an end", lambda: "swell_replica_ends_total" in {name for name, _ in scrape(shop)}, wait_s=60)
+    assert answers(shop, "shop/Model.pay", {"euros": 1}, **{"Swell-Async": "true"}) == 202
+    for late in ("swell_replica_ends_total", "swell_queued_calls_total"):
+        wait_until(late, lambda late=late: late in {name for name, _ in scrape(shop)}, wait_s=60)
     told = {re.sub(r"_(bucket|sum|count)$", "", name) for name, _ in scrape(shop)}
     assert told == {metric.name for metric in METRICS}
 
