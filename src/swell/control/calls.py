@@ -20,12 +20,13 @@ from swell.control.accepting import queued
 from swell.control.call_tallies import CallTallies
 from swell.control.call_waits import CallWaits
 from swell.control.hands import Hand, Hands, fitting, granted
+from swell.control.inbox import Inbox
 from swell.control.leases import Leases
-from swell.control.rounds import Asked, New, Round, Told, Written, answer, fail, write
+from swell.control.rounds import Round, Told, Written, answer, fail, write
 from swell.control.table import TableKeeper
 from swell.control.wants import Wants
 from swell.decide.calls import End, after
-from swell.model.call import BATCH_MAX, Call, CallError, Cancel, Change, Done, Outcome, Retry, Work, call_id
+from swell.model.call import Call, CallError, Cancel, Change, Done, Outcome, Retry, Work, call_id
 from swell.model.errors import SwellError
 from swell.model.metrics import Sample
 from swell.model.ports import Clock, Store
@@ -36,12 +37,6 @@ from swell.wire.link import Level
 
 log = logging.getLogger("swell.control")
 
-BATCH = BATCH_MAX
-"""New calls, ends, and changes, that one round takes in at most."""
-BATCH_BYTES = 32 * 1024 * 1024
-"""And bytes of inputs, or results: about so many."""
-WAITING_BYTES_MAX = 64 * 1024 * 1024
-"""Inputs of new calls that may wait to be written; further ones are refused."""
 AGAIN_S = 1.0
 """A round that failed is made anew after this long."""
 LOOK_S = 1.0
@@ -82,11 +77,7 @@ class CallKeeper:
         self._send = send
         self._thread = ThreadPoolExecutor(1, "calls")
         self._stir = asyncio.Event()
-        self._news: list[New] = []
-        self._news_bytes = 0
-        self._told: dict[Lease, Told] = {}
-        """Ends that are not written, one of each hand-out."""
-        self._changes: list[Asked] = []
+        self._inbox = Inbox()
         self._look: dict[str, None] = {}
         """Workloads to be looked at in the next round."""
         self._standing = False
@@ -108,16 +99,10 @@ class CallKeeper:
         route = self._rows.routes.get(new.workload)
         revision = self._world.revision(route.pool) if route is not None else None
         call = queued(new, route, revision, now, call_id(int(now * 1000), os.urandom(10)))
-        size = len(new.input.data)
-        if self._news_bytes + size > WAITING_BYTES_MAX:
-            words = "More calls come in than the disk takes: try again in a moment."
-            raise SwellError("busy", words, status=503)
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._news.append(New(Work(call, new.input), future))
-        self.hands.saw_input(new.workload, size)
-        self._news_bytes += size
+        accepted = self._inbox.accept(Work(call, new.input))
+        self.hands.saw_input(new.workload, len(new.input.data))
         self._wake()
-        return await future
+        return await accepted
 
     async def cancel(self, id: str, why: CallError) -> Call | None:
         """The call after it; None where it has ended, or is not known."""
@@ -157,12 +142,7 @@ class CallKeeper:
 
     def heard_ends(self, node: str, ends: Iterable[CallEnd]) -> None:
         """A runner says what came of calls."""
-        for end in ends:
-            lease = (end.id, end.token)
-            before = self._told.get(lease)
-            # A result is worth more than an error, and what a runner says than what control takes for lost.
-            if before is None or (before.end.code and (node or not before.node)):
-                self._told[lease] = Told(end, node)
+        self._inbox.hear(node, ends)
         self._wake()
 
     def heard_holding(self, node: str, leases: Iterable[Lease]) -> None:
@@ -306,29 +286,26 @@ class CallKeeper:
 
     def _collect(self, now: float) -> Round:
         """All that came since the last round, and who is to get what."""
-        news = self._take_news()
+        news = self._inbox.take_news()
         told: list[Told] = []
         outcomes: list[Outcome] = []
-        changes, self._changes = self._changes[:BATCH], self._changes[BATCH:]
+        changes = self._inbox.take_changes()
         looked, self._look = self._look, {}
         fenced: defaultdict[str, list[Lease]] = defaultdict(list)
         ending: Counter[str] = Counter()
-        size = 0
         hands: list[Hand] = []
         self._made = Round(news, told, outcomes, changes, hands, [])
-        while self._told and len(told) < BATCH and size < BATCH_BYTES:
-            lease = next(iter(self._told))
-            each = self._told.pop(lease)
+        for each in self._inbox.take_told():
+            lease = (each.end.id, each.end.token)
             call = self.leases.get(*lease)
             if call is None:
                 fenced[each.node].append(lease)
                 continue
-            size += len(each.end.body.data)
             told.append(each)
             looked[call.workload] = None
             ending[call.replica] += 1
             outcomes.append(self._outcome(call, each, now))
-        if self._news or self._told or self._changes:
+        if self._inbox:
             self._wake()
         self._heard(fenced)
         looked |= dict.fromkeys(new.work.call.workload for new in news)
@@ -338,17 +315,6 @@ class CallKeeper:
             hands.extend(self.hands.make(workload, coming[workload], ending, sent, now))
         self._made.looked.extend(looked)
         return self._made
-
-    def _take_news(self) -> list[New]:
-        size = taken = 0
-        for new in self._news[:BATCH]:
-            if size >= BATCH_BYTES:
-                break
-            size += len(new.work.input.data)
-            taken += 1
-        news, self._news = self._news[:taken], self._news[taken:]
-        self._news_bytes -= size
-        return news
 
     def _outcome(self, call: Call, heard: Told, now: float) -> Outcome:
         end = heard.end
@@ -369,8 +335,7 @@ class CallKeeper:
             log.error("a round of the queue of calls failed", exc_info=error)
             error = SwellError("internal", "The server made a mistake; its log says which.", status=500)
         fail(made.news, made.changes, error)
-        for each in made.told:
-            self._told.setdefault((each.end.id, each.end.token), each)
+        self._inbox.put_back(made.told)
         self._look |= dict.fromkeys(made.looked)
         self.hands.unseen.update(made.looked)
 
@@ -458,10 +423,9 @@ class CallKeeper:
     # -- details -----------------------------------------------------------------------------
 
     async def _change(self, change: Change) -> Call | None:
-        future: asyncio.Future[Call | None] = asyncio.get_running_loop().create_future()
-        self._changes.append(Asked(change, future))
+        changed = self._inbox.change(change)
         self._wake()
-        return await future
+        return await changed
 
     def _look_at(self, workloads: Iterable[str]) -> None:
         before = len(self._look)
@@ -492,7 +456,7 @@ class CallKeeper:
             self._timer.cancel()
         self.wants.close()
         over = SwellError("stopping", "The server is stopping.", status=503)
-        fail(self._news, self._changes, over)
+        self._inbox.fail(over)
         self._thread.shutdown(wait=False)
 
     def _node(self, replica: str) -> str | None:

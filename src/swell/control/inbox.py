@@ -1,0 +1,97 @@
+"""What was asked and heard of the durable queue, and waits for the next round? New calls, ends, changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+
+from swell.control.rounds import Asked, New, Told, fail
+from swell.model.call import BATCH_MAX, Call, Change, Work
+from swell.model.errors import SwellError
+from swell.wire.calls import CallEnd, Lease
+
+BATCH = BATCH_MAX
+"""New calls, ends, and changes, that one round takes in at most."""
+BATCH_BYTES = 32 * 1024 * 1024
+"""And bytes of inputs, or results: about so many."""
+WAITING_BYTES_MAX = 64 * 1024 * 1024
+"""Inputs of new calls that may wait to be written; further ones are refused."""
+
+
+class Inbox:
+    """All that waits. Rounds take it out in the order in which it came."""
+
+    def __init__(self) -> None:
+        self._news: list[New] = []
+        self._news_bytes = 0
+        self._told: dict[Lease, Told] = {}
+        """One of each hand-out."""
+        self._changes: list[Asked] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._news or self._told or self._changes)
+
+    # -- in ----------------------------------------------------------------------------------
+
+    def accept(self, work: Work) -> asyncio.Future[str]:
+        """The id of the call, once it is on disk. SwellError busy where too much waits already."""
+        size = len(work.input.data)
+        if self._news_bytes + size > WAITING_BYTES_MAX:
+            words = "More calls come in than the disk takes: try again in a moment."
+            raise SwellError("busy", words, status=503)
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._news.append(New(work, future))
+        self._news_bytes += size
+        return future
+
+    def change(self, change: Change) -> asyncio.Future[Call | None]:
+        """The call after it."""
+        future: asyncio.Future[Call | None] = asyncio.get_running_loop().create_future()
+        self._changes.append(Asked(change, future))
+        return future
+
+    def hear(self, node: str, ends: Iterable[CallEnd]) -> None:
+        """What came of calls, as the runner of that node says; empty: as control itself takes it."""
+        for end in ends:
+            lease = (end.id, end.token)
+            before = self._told.get(lease)
+            # A result is worth more than an error, and what a runner says than what control takes for lost.
+            if before is None or (before.end.code and (node or not before.node)):
+                self._told[lease] = Told(end, node)
+
+    def put_back(self, told: Iterable[Told]) -> None:
+        """They were not written. What was heard of the same meanwhile stands."""
+        for each in told:
+            self._told.setdefault((each.end.id, each.end.token), each)
+
+    # -- out ---------------------------------------------------------------------------------
+
+    def take_news(self) -> list[New]:
+        """As many as one round takes in."""
+        size = taken = 0
+        for new in self._news[:BATCH]:
+            if size >= BATCH_BYTES:
+                break
+            size += len(new.work.input.data)
+            taken += 1
+        news, self._news = self._news[:taken], self._news[taken:]
+        self._news_bytes -= size
+        return news
+
+    def take_changes(self) -> list[Asked]:
+        """As many as one round takes in."""
+        changes, self._changes = self._changes[:BATCH], self._changes[BATCH:]
+        return changes
+
+    def take_told(self) -> Iterator[Told]:
+        """As many as one round takes in."""
+        size = taken = 0
+        while self._told and taken < BATCH and size < BATCH_BYTES:
+            each = self._told.pop(next(iter(self._told)))
+            size += len(each.end.body.data)
+            taken += 1
+            yield each
+
+    def fail(self, error: SwellError) -> None:
+        """Whoever waits is told."""
+        fail(self._news, self._changes, error)
