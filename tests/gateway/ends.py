@@ -18,6 +18,10 @@ TIMES = re.compile(rb"server-timing: [^\r]*", re.IGNORECASE)
 class UnixSocket:
     family = socket.AF_UNIX
 
+    @staticmethod
+    def fileno() -> int:
+        return -1
+
 
 class Wire:
     """The transport to the replica."""
@@ -80,6 +84,10 @@ class Ends:
     def died(self, request: Request, unread: bool) -> None:
         self.ends.append("died")
         request.fail(502, "replica_died", f"unread: {unread}")
+
+    def broke_off(self, request: Request) -> None:
+        self.ends.append("broke off")
+        request.fail(500, "exception", "")
 
     def ask(
         self, method: bytes, pieces: list[bytes], eof: bool = False, http11: bool = True

@@ -265,6 +265,16 @@ async def die_mid_answer(exchange: Exchange, reader: Reader) -> None:
     raise ConnectionError
 
 
+async def break_off(exchange: Exchange, reader: Reader) -> None:
+    """As our runtime does where an application fails in its answer."""
+    await exchange.read_body(reader)
+    head = b"content-length: 10\r\n" if exchange.body == b"length" else b"transfer-encoding: chunked\r\n"
+    exchange.writer.write(b"HTTP/1.1 200 OK\r\n%b\r\n4\r\nhalf\r\n" % head)
+    exchange.writer.write_eof()
+    await reader.event()
+    raise ConnectionError
+
+
 async def talk_nonsense(exchange: Exchange, reader: Reader) -> None:
     await exchange.read_body(reader)
     exchange.writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
@@ -365,6 +375,24 @@ def test_a_replica_that_dies_in_its_answer_breaks_the_connection(play: Play, kin
             assert not whole.endswith(b"0\r\n\r\n")
         await until(lambda: [(r.error, r.cpu_us) for r in rig.control.records()] == [("replica_died", -1)])
         assert rig.control.records()[0].cost_usd > 0
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("kind", [b"length", b"chunked"])
+def test_code_that_fails_in_its_answer_is_not_told_as_a_replica_that_died(play: Play, kind: bytes) -> None:
+    async def scenario(rig: Rig) -> None:
+        one = await rig.replica(break_off)
+        await rig.deploy(one)
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn", kind))
+        whole = await browser.rest()
+        assert b"half" in whole
+        assert not whole.endswith(b"0\r\n\r\n")
+        await until(lambda: [(r.status, r.error) for r in rig.control.records()] == [(500, "exception")])
+        one.behaviour = echo
+        assert (await (await rig.browser()).call("/call/app/fn", b"y")).body == b"y"
+        await until(lambda: one.open == 1, "its connection is closed by the gateway")
 
     play(scenario)
 

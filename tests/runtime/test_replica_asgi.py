@@ -8,7 +8,9 @@ import msgspec
 import pytest
 from replica_harness import ReplicaProcess, ready_replica, until
 
+from swell.gateway.answers import Answers
 from swell.model.workload import Entry, Method, Web
+from swell.runtime.heads import HEAD_MAX
 
 pytestmark = pytest.mark.slow
 
@@ -16,14 +18,25 @@ ASGI = """
     import asyncio
 
     async def app(scope, receive, send):
-        # As the query says: a number is so many bytes, "w" waits for a while, "text" is no bytes.
+        # As the query says: a number is so many bytes, "w" waits for a while, "text" is no bytes; "h" and a number
+        # is a header of so many bytes, "t" and a number such a trailer.
         lengths, _, given = scope["query_string"].decode().partition(";")
-        headers = [(b"Content-Length", length.encode()) for length in lengths.split(",") if length]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if lengths.startswith("h"):
+            headers = [(b"x", b"y" * int(lengths[1:]))]
+        else:
+            headers = [(b"Content-Length", length.encode()) for length in lengths.split(",") if length]
+        trailers = "t" in given and "text" not in given
+        await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": trailers})
         for word in given.split(",") if given else ():
             if word == "w":
                 await asyncio.sleep(0.1)
                 continue
+            if trailers and word[0] == "t":
+                await send({"type": "http.response.body"})
+                more = [(b"x", b"y" * int(word[1:]))]
+                await send({"type": "http.response.trailers", "headers": more, "more_trailers": True})
+                await send({"type": "http.response.trailers"})
+                return
             body = b"x" * int(word) if word.isdigit() else word
             await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body"})
@@ -65,9 +78,32 @@ def test_an_asgi_app_whose_body_is_not_as_announced_is_told_before_its_head_is_s
     until(lambda: checking.printed(words), "the log line")
 
 
+def test_a_head_is_as_large_as_the_gateway_takes(checking: ReplicaProcess) -> None:
+    room = HEAD_MAX - len(b"x: \r\n")
+    for query in (f"h{room};3", f"h{room};3,3", f";3,t{room}"):
+        sock = checking.begin(f"/?{query}", headers="Swell-Web: thing\r\nConnection: close\r\n")
+        answers = Answers(True, {})
+        while data := sock.recv(4096):
+            answer = answers.feed(data, False)
+        sock.close()
+        assert (answer.status, answer.ended) == (200, True)
+        assert b"y" * room in (*answer.lines, *answer.trailers)
+    for query in (f"h{room + 1};3", f"h{200_000};3"):
+        status, _, body = checking.request(f"/?{query}", headers=HEAD)
+        error = msgspec.json.decode(body)["error"]
+        assert (status, error["code"]) == (500, "exception")
+        assert f"have {HEAD_MAX} bytes at most, not" in error["message"]
+    until(lambda: checking.printed(f"have {HEAD_MAX} bytes at most, not 2000"), "the log line")
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
-    [("10;3", "gave 3 of the 10"), ("9;3,w,9", "more than the 9 bytes"), (";3,text", "gives bytes, not str")],
+    [
+        ("10;3", "gave 3 of the 10"),
+        ("9;3,w,9", "more than the 9 bytes"),
+        (";3,text", "gives bytes, not str"),
+        (f";3,t{HEAD_MAX}", "bytes at most, not"),
+    ],
 )
 def test_an_asgi_app_whose_body_is_not_as_announced_is_cut_where_its_head_is_sent(
     checking: ReplicaProcess, query: str, words: str
@@ -77,6 +113,8 @@ def test_an_asgi_app_whose_body_is_not_as_announced_is_cut_where_its_head_is_sen
     answer = b""
     while data := sock.recv(1000):
         answer += data
+    # Its own side alone is closed: so the gateway knows that it lives.
+    assert sock.send(b"x" * 100)
     sock.close()
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert not answer.endswith((b"0\r\n\r\n", b"x" * 9))

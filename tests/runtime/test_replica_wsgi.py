@@ -249,6 +249,9 @@ def test_an_answer_that_was_begun_is_broken_off(replica: ReplicaProcess, path: s
     answer = b""
     while data := sock.recv(1000):
         answer += data
+    # Its own side alone is closed: so the gateway knows that it lives.
+    assert sock.send(b"x" * 100)
+    sock.close()
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert not answer.endswith(b"0\r\n\r\n")
     until(lambda: replica.printed("in the middle" if path == "/breaking" else "ValueError: too late"))

@@ -340,6 +340,14 @@ class Replica:
         request.fail(502, "replica_died", message)
         self.pool.forget_peak()
 
+    def broke_off(self, request: Request) -> None:
+        """It lives, and cannot end the answer that it began: its code failed. Its log says how."""
+        if self.pool.shared.now() >= request.deadline:
+            request.expire()
+            return
+        request.upstream = None
+        request.fail(500, "exception", "The code failed before its answer was over; its log says how.")
+
     def lost(self, upstream: Upstream) -> None:
         """An idle connection was closed."""
         if upstream in self.idle:

@@ -34,6 +34,7 @@ from swell.gateway.request import REPLAY_MAX, Framing, Request
 from swell.gateway.shared import Shared
 from swell.gateway.tunnel import Tunnel
 from swell.model.request import Together
+from swell.wire.hangup import half_closed
 from swell.wire.http import COST_USD, REMAINING_MS, SERVER_TIMING
 
 NONE, LENGTH, CHUNKED, CLOSE = Framing
@@ -69,6 +70,7 @@ class Owner(Protocol):
     def ended(self, upstream: Upstream | None, now: float) -> None: ...
     def busy(self, request: Request, upstream: Upstream | None) -> None: ...
     def died(self, request: Request, unread: bool) -> None: ...
+    def broke_off(self, request: Request) -> None: ...
     def lost(self, upstream: Upstream) -> None: ...
     def reserve(self, request: Request, upstream: Upstream) -> None: ...
 
@@ -351,6 +353,9 @@ class Upstream(Pausing):
             # An answer without a length ends with its connection.
             answer.ended = True
             self._relay(request, answer)
+        elif request is not None and self.native and half_closed(self.transport):
+            self.abort()
+            self.owner.broke_off(request)
         return False
 
     def connection_lost(self, error: Exception | None) -> None:

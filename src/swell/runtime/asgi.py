@@ -183,7 +183,7 @@ class AsgiCall:
         if self._ended or self._late:
             return
         if self._begun:
-            self._exchange.abort()
+            self._exchange.break_off()
         else:
             self._exchange.refuse(500, "exception", why, self._spent())
 
@@ -220,7 +220,7 @@ class AsgiCall:
         elif kind == "http.response.body" and self._length is not None:
             await self._take(message.get("body", b""), message.get("more_body", False), self._length)
         elif kind == "http.response.trailers" and self._head is not None and self._announced:
-            self._trailers += checked(200, message.get("headers", ()))[1]
+            self._trailers = checked(200, [*self._trailers, *message.get("headers", ())])[1]
             if not message.get("more_trailers", False):
                 self._announced = False
                 self._length = None

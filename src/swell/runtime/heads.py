@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 
 from swell.runtime.http import Headers
+from swell.wire.http import HEADER_MAX
 
+HEAD_MAX = HEADER_MAX - 1024
+"""Bytes of the headers of an answer, or of its trailers: what the gateway takes, less what is added to them here."""
+LINE_EXTRA = len(b": \r\n")
 LENGTH_DIGITS_MAX = 18
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -18,7 +22,9 @@ def checked(status: int, headers: Headers) -> tuple[int, list[tuple[bytes, bytes
     if not 200 <= status <= 599:
         raise ValueError(f"An answer has a status from 200 to 599, not {status}.")
     kept = [(bytes(name), bytes(value)) for name, value in headers]
+    size = 0
     for name, value in kept:
+        size += len(name) + len(value) + LINE_EXTRA
         if not _NAME.fullmatch(name):
             raise ValueError(
                 f"{name.decode('latin-1')!r} cannot be the name of a header: use letters, digits and dashes."
@@ -26,6 +32,8 @@ def checked(status: int, headers: Headers) -> tuple[int, list[tuple[bytes, bytes
         if not _VALUE.fullmatch(value):
             shown = name.decode("latin-1")
             raise ValueError(f"The header {shown} has a line break or control character in its value: encode it first.")
+    if size > HEAD_MAX:
+        raise ValueError(f"The headers of an answer have {HEAD_MAX} bytes at most, not {size}.")
     return status, kept
 
 

@@ -208,6 +208,12 @@ class Exchange:
             self.closed = True
             self._connection.abort()
 
+    def break_off(self) -> None:
+        """As `abort`, since user code failed: only our side is closed, behind what was sent. Who dies closes both."""
+        if not self.closed:
+            self.closed = True
+            self._connection.half_close()
+
     @property
     def writable(self) -> bool:
         """Less than `WRITE_HIGH` waits to be sent, or nobody reads any more."""
@@ -378,7 +384,8 @@ class Connection(asyncio.Protocol):
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
-        if self._handler is not None:
+        # Of a request that was broken off the rest comes until the gateway closes: nobody takes it.
+        if self._handler is not None and self._exchange is not None and not self._exchange.closed:
             self._handler.data(body)
 
     def on_message_complete(self) -> None:
@@ -437,6 +444,11 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._transport.abort()
+
+    def half_close(self) -> None:
+        """The gateway closes the other half."""
+        self._last = True
+        self._transport.write_eof()
 
     def close(self) -> None:
         self._transport.close()

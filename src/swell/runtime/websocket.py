@@ -223,7 +223,7 @@ class WebSocketCall(asyncio.Protocol):
             self._close(code, "")
             self._tell(code, "")
         elif self._denial is not None:
-            self._exchange.abort()
+            self._exchange.break_off()
         elif not self._exchange.closed:
             self._exchange.refuse(500, "exception", why, self._spent())
 

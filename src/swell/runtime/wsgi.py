@@ -350,7 +350,7 @@ class WsgiCall:
             self._tell_late(used)
         elif self._failure or self._head is None:
             if self._sent_head or (self._begun and self._whole is None):
-                exchange.abort()
+                exchange.break_off()
             else:
                 exchange.refuse(500, "exception", self._failure or STOPPED_ITSELF, used)
         elif not self._begun or self._whole is not None:
