@@ -155,10 +155,17 @@ class StoreSuite:
         def version(name: str, number: int) -> App:
             return msgspec.structs.replace(app(name), workloads=(Workload("default", name, "f", "rv", version=number),))
 
-        made = [AppDeployed(float(n), version("a", n), "deploy", f"tag {n}") for n in range(1, 6)]
+        made = [
+            AppDeployed(float(n), version("a", n), "deploy", f"tag {n}", over=n - 1, over_served=n % 2 == 0)
+            for n in range(1, 6)
+        ]
         store.world.append([*made, AppDeployed(9.0, version("b", 1), "deploy"), AppDeployed(9.5, version("b", 1))])
-        assert [v.number for v in store.world.versions("default/a")] == [3, 4, 5]
-        assert store.world.versions("default/a")[-1] == made[-1].version
+        assert [(v.number, v.over, v.over_served) for v in store.world.versions("default/a")] == [
+            (3, 2, False),
+            (4, 3, True),
+            (5, 4, False),
+        ]
+        assert store.world.versions("default/a") == [each.version for each in made[-3:]]
         assert [(v.app.name, v.at) for v in store.world.versions()] == [("a", 3.0), ("a", 4.0), ("a", 5.0), ("b", 9.0)]
         assert store.world.newest_versions() == {"default/a": 5, "default/b": 1}
         store.world.append([AppStopped(10.0, "default", "a")])

@@ -15,9 +15,8 @@ from typing import Any, Literal, cast
 import msgspec
 import pytest
 
+from control.deployers import an_app, control, nothing_starts
 from swell.control.deploying import Deployer
-from swell.control.loop import Loop
-from swell.control.reactor import Reactor
 from swell.control.sweeping import Sweeper
 from swell.control.versions import changes, numbered
 from swell.engines.fake import FakeEngine
@@ -27,24 +26,15 @@ from swell.model.events import AppDeployed
 from swell.model.node import Node
 from swell.model.openai import Offer
 from swell.model.orders import BuildReport
-from swell.model.policy import Policy
-from swell.model.ports import Engine, Store
-from swell.model.request import Prices
-from swell.model.resources import Needs
 from swell.model.tensors import Tensor, Tensors
 from swell.model.traffic import ByTag, Traffic
 from swell.model.workload import App, Entry, Environment, Method, Owner, Revision, Scaling, Web, Workload
-from swell.model.world import World
 from swell.serve import SystemClock
 from swell.store import sqlite
 from swell.store.blobs import BlobFolder
 from swell.store.memory import MemoryStore
 from swell.store.sqlite import SqliteStore
 from swell.wire.api import Strategy
-
-
-def nothing_starts(_after_s: float, _do: Callable[[], None]) -> None:
-    """Nothing is started here."""
 
 
 class SlowBuilds(FakeEngine):
@@ -74,19 +64,6 @@ class LacksOne(FakeEngine):
         return await super().build(revision, progress)
 
 
-def no_secrets(app: App) -> None:
-    """None of these apps names any: test_secrets.py has those that do."""
-    assert not any(revision.secrets for revision in app.revisions)
-
-
-def control(engine: Engine, store: Store) -> Deployer:
-    reactor, clock = Reactor(World(), Policy(), Prices()), SystemClock()
-    loop = Loop(reactor, engine, store, clock, 1)
-    engines = {"ray": frozenset({"gpu"})}
-    told = ("http://127.0.0.1:1", engines, reactor.waiting, no_secrets, loop.variants)
-    return Deployer(reactor.world, loop.take, engine, store.world, clock, *told)
-
-
 async def put(blobs: BlobFolder, content: bytes) -> str:
     """A blob from last week; its digest."""
 
@@ -97,14 +74,6 @@ async def put(blobs: BlobFolder, content: bytes) -> str:
     await blobs.put(digest, whole())
     os.utime(blobs.path(digest), times=(time.time() - 7 * 86_400, time.time() - 7 * 86_400))
     return digest
-
-
-def an_app(name: str, bundle: str, gpu: tuple[str, ...] = (), names: tuple[str, ...] = ("f",)) -> App:
-    entries = [Entry("m", each, "function", (Method(each),)) for each in names]
-    python = Environment("/usr/bin/python3", "3.11")
-    revisions = tuple(Revision(python, bundle, entry, needs=Needs(gpu=gpu)) for entry in entries)
-    pairs = zip(names, revisions, strict=True)
-    return App("default", name, tuple(Workload("default", name, each, rv.id) for each, rv in pairs), revisions)
 
 
 def test_a_deploy_is_on_disk_when_it_is_answered_and_taken_back_when_it_cannot_be(
@@ -229,33 +198,6 @@ def test_what_a_call_names_goes_only_when_the_call_is_forgotten(tmp_path: Path) 
     asyncio.run(scenario())
 
 
-def test_each_deploy_is_a_version_that_can_be_gone_back_to() -> None:
-    async def scenario() -> None:
-        deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
-
-        async def deploy(bundle: str, **more: str) -> int:
-            return (await deployer.deploy(an_app("one", bundle), lambda _line: None, **more)).version
-
-        assert [await deploy("sha256-1"), await deploy("sha256-2", tag="b"), await deploy("sha256-2")] == [1, 2, 3]
-        rows = await deployer.versions("default", "one")
-        assert [(row.version, row.tag, row.current) for row in rows] == [(3, "", True), (2, "b", False), (1, "", False)]
-        assert [row.changes for row in rows] == [(("f", "unchanged"),), (("f", "changed"),), (("f", "new"),)]
-        assert (await deployer.version("default", "one", 0)).number == 2
-        back = await deployer.version("default", "one", 1)
-        assert (await deployer.deploy(back.app, lambda _line: None, "rollback to v1")).version == 4
-        assert deployer.world.apps["default/one"].revisions == back.app.revisions
-        assert {"sha256-1", "sha256-2"} <= await deployer.bundles()
-        with pytest.raises(SwellError, match=r"v9 is not kept of app one\. There are: v1, v2, v3, v4\.") as missing:
-            await deployer.version("default", "one", 9)
-        assert (missing.value.code, missing.value.status) == ("unknown_version", 404)
-        with pytest.raises(SwellError, match="There is no app 'two'"):
-            await deployer.versions("default", "two")
-        await deployer.stop_app("default", "one")
-        assert await deploy("sha256-3") == 1
-
-    asyncio.run(scenario())
-
-
 def test_of_two_deploys_at_once_each_is_answered_with_its_own_version() -> None:
     async def scenario() -> None:
         deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
@@ -358,19 +300,6 @@ def test_what_another_deploy_put_away_meanwhile_is_not_promoted() -> None:
             await promoting
         assert (refused.value.code, refused.value.status) == ("nothing_staged", 409)
         assert deployer.world.apps["default/one"].version == 3
-
-    asyncio.run(scenario())
-
-
-def test_the_first_version_has_none_before_it_and_what_belongs_to_a_program_has_none() -> None:
-    async def scenario() -> None:
-        deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
-        await deployer.deploy(an_app("one", "sha256-1"), lambda _line: None)
-        with pytest.raises(SwellError, match=r"No version before v1 is kept of app one\. There are: v1\."):
-            await deployer.version("default", "one", 0)
-        owned = msgspec.structs.replace(an_app("run", "sha256-1"), owner=Owner(1, 1))
-        assert (await deployer.deploy(owned, lambda _line: None)).version == 0
-        assert await deployer.versions("default", "run") == []
 
     asyncio.run(scenario())
 

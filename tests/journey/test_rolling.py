@@ -190,13 +190,18 @@ def deploys(deploy: Deploy, number: int) -> bool:
 def test_what_does_not_start_changes_nothing_and_is_told(swell: PrivateSwell, deploy: Deploy) -> None:
     deploy(1)
     assert version(swell) == 1
-    deploy(2, begin="raise RuntimeError('no weights')")
+    with pytest.raises(Failed, match="v2 does not start") as failed:
+        deploy(2, begin="raise RuntimeError('no weights')")
+    told = " ".join(str(failed.value).split())
+    assert "no weights; v1 still serves. `swell logs roll` has what it wrote." in told
     assert version(swell) == 1
     said = swell.run("app", "list")
     assert "roll/Roll: v2 does not start" in said
     assert "no weights; v1 still serves." in " ".join(said.split())
     assert "v2 does not start" in swell.run("ps")
-    assert [row.split()[0] for row in swell.run("app", "history", "roll").splitlines()[1:]] == ["v2*", "v1"]
+    _, broken, old, _, *why = swell.run("app", "history", "roll").splitlines()
+    assert (broken.split()[0], old.split()[0]) == ("v2", "v1*")
+    assert "Roll: v2 does not start" in " ".join(why)
     # Nor does a control that begins anew take it for what serves.
     os.kill(swell.server("control"), signal.SIGKILL)
     wait_until("v2 was tried again", lambda: "v2 does not start" in listed(swell))
@@ -205,6 +210,9 @@ def test_what_does_not_start_changes_nothing_and_is_told(swell: PrivateSwell, de
     assert version(swell) == 3
     wait_until("v1 is gone", lambda: len({one["revision"] for one in swell.serving()}) == 1)
     assert "does not start" not in swell.run("app", "list")
+    # What never had the traffic is passed over.
+    assert "roll is v4 now" in swell.run("app", "rollback", "roll")
+    assert version(swell) == 1
 
 
 def listed(swell: PrivateSwell) -> str:

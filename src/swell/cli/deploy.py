@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swell.cli import options
-from swell.cli.output import progress, table
+from swell.cli.output import progress, table, wrapped
 
 if TYPE_CHECKING:
     from swell.sdk.app import App
@@ -46,7 +46,11 @@ PLAIN: dict[type, Any] = {str: REST, int: 1, float: 1.0, bool: True, bytes: "AAA
 @options.namespace
 @options.home
 def deploy(reference: str, name: str | None, tag: str, strategy: Strategy, namespace: str, home: str | None) -> None:
-    """Deploy the app in FILE (a path, or a module's name). All of it is there afterwards, or nothing has changed."""
+    """Deploy the app in FILE (a path, or a module's name). All of it is there afterwards, or nothing has changed.
+
+    What serves goes on until its successor is ready. One that does not start is told, and ends this command with exit
+    code 1; the version before still serves. What nobody uses is not started by a deploy, but by its first call.
+    """
     from swell.sdk import load, run
     from swell.sdk.bridge import drive
 
@@ -62,6 +66,8 @@ def deploy(reference: str, name: str | None, tag: str, strategy: Strategy, names
             )
         )
     click.echo(table(("WORKLOAD", "CHANGE", "URL"), _rows(done)))
+    if done.asleep:
+        click.echo(f"\n{_asleep(done)}")
     chosen = options.chosen(home)
     click.echo(f"\n{_try(app, dict(done.urls), _shell_key(chosen), options.key_needed(chosen))}")
     for note in notes:
@@ -73,6 +79,13 @@ def _rows(done: DeployLine) -> list[tuple[str, str, str]]:
     changes = dict(done.changes)
     rows = [(name, changes.get(name.partition(".")[0], ""), url) for name, url in sorted(done.urls)]
     return rows + [(name, change, "") for name, change in done.changes if change == "removed"]
+
+
+def _asleep(done: DeployLine) -> str:
+    """What is not started by a deploy, and when it is."""
+    there = [name for name, change in done.changes if change != "removed"]
+    who = "all of it" if len(done.asleep) == len(there) else ", ".join(done.asleep)
+    return wrapped(f"Not running yet, so not known to start: {who}. The first call starts it.")
 
 
 def _try(app: App, urls: Mapping[str, str], key: str = "", locked: bool = False) -> str:

@@ -39,7 +39,8 @@ class Number(click.ParamType[int]):
 def history(name: str, namespace: str, as_json: bool, home: str | None) -> None:
     """List the versions of an app, the newest first: each deploy and each rollback makes one.
 
-    The one that takes the traffic is marked with *. The newest 20 are kept (setting versions_kept).
+    The one that has the traffic is marked with *: the one before, where a new version does not start; several, where
+    their functions differ in that. The newest 20 are kept (setting versions_kept).
     """
     client = options.connect(home)
     with options.app_named("swell app history", name, namespace, client) as (space, short):
@@ -48,7 +49,7 @@ def history(name: str, namespace: str, as_json: bool, home: str | None) -> None:
 
 
 def listing(rows: Sequence[VersionRow], now: float) -> str:
-    """One line for each version."""
+    """One line for each version; below, what does not have its traffic yet."""
     cells = [
         (
             f"v{row.version}{'*' if row.current else ''}",
@@ -60,7 +61,7 @@ def listing(rows: Sequence[VersionRow], now: float) -> str:
         )
         for row in rows
     ]
-    return table(HEADS, cells, right=("AGE",))
+    return "\n\n".join([table(HEADS, cells, right=("AGE",)), *(f"{why}." for row in rows for why in row.rolling)])
 
 
 def _changes(row: VersionRow) -> str:
@@ -75,9 +76,10 @@ def _changes(row: VersionRow) -> str:
 @options.namespace
 @options.home
 def rollback(name: str, version: int | None, namespace: str, home: str | None) -> None:
-    """Deploy an earlier version of an app again: vN, or the one before that which takes the traffic.
+    """Deploy an earlier version of an app again: vN, or the one that had the traffic before.
 
-    It becomes a new version, so the history only grows. An environment that is gone is built again.
+    Without vN, versions that never had it or did not start are passed over, and those that are the same as what is
+    there. It becomes a new version, so the history only grows. An environment that is gone is built again.
     """
     client = options.connect(home)
     with (

@@ -11,7 +11,7 @@ import msgspec
 from swell.control import port_conflicts
 from swell.control.addresses import urls
 from swell.control.rescaling import rescaled
-from swell.control.rolling import rolls_on, staging, story
+from swell.control.rolling import asleep, not_started, rolls_on, served, staging, story
 from swell.control.variants import Variants
 from swell.control.versions import changes, chosen, current, named, numbered, rows
 from swell.decide.place import never_fits
@@ -79,7 +79,7 @@ class Deployer:
         strategy: Strategy = "rolling",
     ) -> DeployLine:
         """Build and import every revision, then put the app in place in one event, or change nothing; and wait until it
-        has its traffic, or fails to start.
+        has its traffic. SwellError "not_started": it is in place, and fails to start beside the version that serves.
 
         `how` says what makes this version, `tag` is what its author calls it.
         """
@@ -104,6 +104,9 @@ class Deployer:
             await self._build(revision, progress)
         app = await self._commit(make) or app
         await self._roll(app, progress)
+        failed = not_started(self.world, app)
+        if failed is not None:
+            raise failed
         verb = "deployed" if known is None else "deployed again"
         return DeployLine(
             "done",
@@ -112,6 +115,7 @@ class Deployer:
             urls=tuple(urls(self.base_url, bare(app))),
             changes=tuple(changes(None if known is None else bare(known), bare(app))),
             notes=(*staging(app), *self._unready(app), *port_conflicts.shared(bare(app), self.world.apps.values())),
+            asleep=tuple(asleep(self.world, bare(app))),
         )
 
     async def _roll(self, app: App, progress: Callable[[str], None]) -> None:
@@ -145,7 +149,8 @@ class Deployer:
             live = self._varied(released)
             live = live if strategy == "recreate" else follow(self.world, live)
         self._check_taken(bare(live))
-        return AppDeployed(now, live, how, tag, released if live is not released else None)
+        over, over_served = (current(known), served(self.world, bare(known))) if known is not None else (0, True)
+        return AppDeployed(now, live, how, tag, released if live is not released else None, over, over_served)
 
     def _varied(self, app: App) -> App:
         """With the variants of what is in place now."""
@@ -154,12 +159,13 @@ class Deployer:
 
     async def versions(self, namespace: str, name: str) -> list[VersionRow]:
         """An app's history, the newest version first."""
+        kept = await asyncio.to_thread(self.log.versions, self._app(namespace, name).key)
         app = self._app(namespace, name)
-        return rows(app, await asyncio.to_thread(self.log.versions, app.key))
+        return rows(bare(app), kept, self._unready(app))
 
     async def version(self, namespace: str, name: str, number: int) -> Version:
-        """One version of an app; number 0: the one before what takes the traffic."""
-        app = self._app(namespace, name)
+        """One version of an app; number 0: the one that had the traffic before what takes it."""
+        app = bare(self._app(namespace, name))
         return chosen(app, await asyncio.to_thread(self.log.versions, app.key), number)
 
     async def traffic(self, namespace: str, name: str, asked: Traffic, progress: Callable[[str], None]) -> DeployLine:

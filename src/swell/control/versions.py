@@ -28,21 +28,47 @@ def numbered(app: App, number: int) -> App:
 
 
 def chosen(app: App, versions: Sequence[Version], number: int) -> Version:
-    """The version of that number; of 0 the newest before the one that takes the traffic."""
-    now = current(app)
-    before = [version for version in versions if version.number < now]
-    if not number and before:
-        return before[-1]
-    found = next((version for version in versions if version.number == number), None)
+    """The version of that number; of 0 the one that had the traffic before the one that takes it."""
+    found = _of(versions, number) if number else before(app, versions)
     if found is not None:
         return found
     kept = ", ".join(f"v{version.number}" for version in versions) or "none"
-    missing = f"v{number} is not" if number else f"No version before v{now} is"
+    other = f"No version that had the traffic before v{current(app)}, and is other than that, is"
+    missing = f"v{number} is not" if number else other
     raise SwellError(
         "unknown_version",
         f"{missing} kept of app {shown(app.key)}. There are: {kept}. `swell app history {shown(app.key)}` lists them.",
         status=404,
     )
+
+
+def before(app: App, versions: Sequence[Version]) -> Version | None:
+    """What a rollback goes back to: the version that had the traffic when the one was deployed that takes it now; not
+    one that never had all of it or did not start, but what was before that; nor one that is as what is there."""
+    at = current(app)
+    while True:
+        this = _of(versions, at)
+        # Of what an earlier Swell deployed nobody noted it.
+        at = this.over if this is not None and this.over else _newest_before(versions, at)
+        if not at:
+            return None
+        served = this is None or not this.over or this.over_served
+        that = _of(versions, at)
+        if served and (that is None or not same(that.app, app)):
+            return that
+
+
+def _of(versions: Sequence[Version], number: int) -> Version | None:
+    return next((version for version in versions if version.number == number), None)
+
+
+def _newest_before(versions: Sequence[Version], number: int) -> int:
+    return max((version.number for version in versions if version.number < number), default=0)
+
+
+def same(one: App, other: App) -> bool:
+    """Was the same asked for?"""
+    return all(change == "unchanged" for _, change in changes(one, other))
 
 
 def named(app: App, versions: Sequence[Version], numbers: Collection[int]) -> dict[int, App]:
@@ -55,8 +81,9 @@ def named(app: App, versions: Sequence[Version], numbers: Collection[int]) -> di
     }
 
 
-def rows(app: App, versions: Sequence[Version]) -> list[VersionRow]:
-    """The history of an app, the newest first."""
+def rows(app: App, versions: Sequence[Version], rolling: Sequence[str] = ()) -> list[VersionRow]:
+    """The history of an app, the newest first. `rolling`: what of the version in place has no traffic yet, and why."""
+    serving = _serving(app)
     before: App | None = None
     told = []
     for version in versions:
@@ -69,12 +96,19 @@ def rows(app: App, versions: Sequence[Version]) -> list[VersionRow]:
                 how=version.how,
                 tag=version.tag,
                 source=version.app.source,
-                current=version.number == current(app),
+                current=version.number in serving,
                 changes=tuple(changes(before, version.app)) if known else (),
+                rolling=tuple(rolling) if version.number == current(app) else (),
             )
         )
         before = version.app
     return told[::-1]
+
+
+def _serving(app: App) -> set[int]:
+    """The versions that have the traffic of one function or another."""
+    before = {workload.name: workload.version for workload in app.previous}
+    return {before.get(workload.name, workload.version) or FIRST for workload in app.workloads}
 
 
 def changes(known: App | None, app: App) -> list[tuple[str, str]]:

@@ -147,7 +147,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
     AuthError: ("bad_key", "key_expired", "key_revoked", "no_key"),
     ConnectionError: ("connection_lost", "no_server", "server_failed", "stream_cut"),
     DeserializationError: ("cannot_unpickle",),
-    ExecutionError: ("import", "no_http_client", "not_running"),
+    ExecutionError: ("import", "no_http_client", "not_running", "not_started"),
     FunctionTimeoutError: ("deadline",),
     InternalError: (
         *("internal", "row_refused", "state_closed", "state_damaged", "state_failed", "state_locked"),

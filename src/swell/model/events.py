@@ -32,12 +32,15 @@ class AppDeployed(msgspec.Struct, frozen=True, tag="app_deployed"):
     """What its author calls that version."""
     released: App | None = None
     """That version, where it is not what is in place now."""
+    over: int = 0
+    over_served: bool = True
+    """As in that version."""
 
     @property
     def version(self) -> Version | None:
         """The version that this made."""
         app = self.released or self.app
-        return Version(app.version, self.at, self.how, self.tag, app) if self.how else None
+        return Version(app.version, self.at, self.how, self.tag, app, self.over, self.over_served) if self.how else None
 
 
 class AppStopped(msgspec.Struct, frozen=True, tag="app_stopped"):

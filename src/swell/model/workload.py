@@ -447,6 +447,10 @@ class Version(msgspec.Struct, frozen=True):
     tag: str
     """What its author calls it."""
     app: App
+    over: int = 0
+    """The version that took the traffic when this one was deployed; 0 = there was none, or it is not known."""
+    over_served: bool = True
+    """All functions of that had their traffic then, and none failed to start."""
 
 
 def pool_key(workload_key: str, revision: str) -> str:

@@ -200,7 +200,8 @@ class SqliteWorldLog:
     def versions(self, app: str = "") -> list[Version]:
         """The versions kept of an app ("namespace/name"), or of all, oldest first."""
         return [
-            Version(n, at, how, tag, _decode(_app, body)) for n, at, how, tag, body in self._read(sql.VERSIONS, app)
+            Version(n, at, how, tag, _decode(_app, body), over, bool(served))
+            for n, at, how, tag, body, over, served in self._read(sql.VERSIONS, app)
         ]
 
     def newest_versions(self) -> dict[str, int]:
@@ -420,7 +421,8 @@ def _append(rows: Sequence[tuple[Event, bytes]], keep: Keep, connection: sqlite3
 def _add_version(connection: sqlite3.Connection, version: Version | None, keep: Keep) -> None:
     if version is not None:
         key, body = version.app.key, _encode(version.app)
-        connection.execute(sql.ADD_VERSION, (key, version.number, version.at, version.how, version.tag, body))
+        said = (key, version.number, version.at, version.how, version.tag, body, version.over, version.over_served)
+        connection.execute(sql.ADD_VERSION, said)
         connection.execute(sql.TRIM_VERSIONS, (key, version.number, keep.versions))
 
 

@@ -43,10 +43,14 @@ APP = "SELECT body FROM apps WHERE key = ?"
 APPS = "SELECT body FROM apps ORDER BY seq"
 DEPLOYED_AT = "SELECT key, at FROM apps ORDER BY seq"
 # Of a deploy that the disk refused, a number may be left that is given again.
-ADD_VERSION = "INSERT OR REPLACE INTO versions (key, number, at, how, tag, body) VALUES (?, ?, ?, ?, ?, ?)"
+ADD_VERSION = """
+    INSERT OR REPLACE INTO versions (key, number, at, how, tag, body, over, over_served) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
 TRIM_VERSIONS = "DELETE FROM versions WHERE key = ?1 AND number <= ?2 - ?3"
 DROP_VERSIONS = "DELETE FROM versions WHERE key = ?"
-VERSIONS = "SELECT number, at, how, tag, body FROM versions WHERE ?1 = '' OR key = ?1 ORDER BY key, number"
+VERSIONS = """
+    SELECT number, at, how, tag, body, over, over_served FROM versions WHERE ?1 = '' OR key = ?1 ORDER BY key, number
+"""
 NEWEST_VERSIONS = "SELECT key, max(number) FROM versions GROUP BY key"
 # Their variables' names have no spaces.
 SECRETS = "SELECT namespace, name, number, at, keys, sealed FROM secrets ORDER BY namespace, name, number"

@@ -216,10 +216,12 @@ class VersionRow(msgspec.Struct, frozen=True):
     tag: str
     source: str
     current: bool
-    """It is the newest that takes traffic."""
+    """It has the traffic of all functions, or of some of them: of one that does not start an older version has it."""
     changes: tuple[tuple[str, str], ...]
     """(workload, "new", "changed", "unchanged" or "removed") against the version before; empty where that is not kept
     any more."""
+    rolling: tuple[str, ...] = ()
+    """Of the one that is in place: why functions do not have their traffic yet, "function: why" each."""
 
 
 class DeployLine(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -228,7 +230,8 @@ class DeployLine(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: Literal["progress", "done", "error"]
     message: str = ""
     code: str = ""
-    """With "error": "environment", "import", "invalid", …; nothing was changed."""
+    """With "error": "environment", "import", "invalid", …; nothing was changed, but with "not_started": it is in place,
+    and what does not start of it is still served by the version before."""
     detail: str = ""
     """With "error": the traceback or the installer's words."""
     urls: tuple[tuple[str, str], ...] = ()
@@ -239,6 +242,8 @@ class DeployLine(msgspec.Struct, frozen=True, omit_defaults=True):
     """With "done": which version of the app it is now; 0 = it has none, since it belongs to a program."""
     notes: tuple[str, ...] = ()
     """With "done": what is most likely not meant, a sentence each."""
+    asleep: tuple[str, ...] = ()
+    """With "done": workloads of which nothing runs. Their first request starts them, if they can be."""
 
 
 class ShareRow(msgspec.Struct, frozen=True):
