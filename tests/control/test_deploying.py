@@ -259,6 +259,29 @@ def test_an_app_of_before_there_were_versions_is_split_as_it_is() -> None:
     asyncio.run(scenario())
 
 
+def test_what_several_functions_import_is_imported_in_the_longest_time_that_one_of_them_has() -> None:
+    async def scenario() -> None:
+        class Builds(FakeEngine):
+            async def build(self, revision: Revision, progress: Callable[[str], None]) -> BuildReport:
+                built.append((revision.entry.qualname, revision.startup_timeout_s))
+                return await super().build(revision, progress)
+
+        built: list[tuple[str, float]] = []
+        deployer = control(Builds(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())
+        app = an_app("one", "sha256-1", names=("f", "g", "h"))
+        slow = msgspec.structs.replace(app.revisions[1], startup_timeout_s=900.0)
+        revisions = (app.revisions[0], slow, app.revisions[2])
+        workloads = tuple(
+            msgspec.structs.replace(workload, revision=revision.id)
+            for workload, revision in zip(app.workloads, revisions, strict=True)
+        )
+        whole = msgspec.structs.replace(app, workloads=workloads, revisions=revisions)
+        await deployer.deploy(whole, lambda _line: None)
+        assert built == [("g", 900.0)]
+
+    asyncio.run(scenario())
+
+
 def test_a_split_that_ends_for_want_of_shares_is_told() -> None:
     async def scenario() -> None:
         deployer = control(FakeEngine(Node("n1", 4.0, 4096), time.time, nothing_starts, Random(1)), MemoryStore())

@@ -91,7 +91,7 @@ BUILT_IN = {
     "queued_call_delay_max_s": wire.calls.DELAY_MAX_S,
     "queued_call_result_s": 7 * 86_400,
     "queued_call_dead_letter_s": 30 * 86_400,
-    "import_timeout_s": limits.IMPORT_TIMEOUT_S,
+    "import_timeout_min_s": limits.IMPORT_TIMEOUT_MIN_S,
     "build_timeout_s": limits.BUILD_TIMEOUT_S,
     "shell_session_s": wire.shell.SESSION_S,
     "log_line_max": wire.loglines.LINE_MAX,

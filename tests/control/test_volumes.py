@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from control.keepers import Clock, user
+from swell.control import volumes
 from swell.control.volumes import VolumeKeeper
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed
@@ -142,14 +143,44 @@ def test_runners_are_told_of_each_version_and_who_made_it(desk: Desk) -> None:
 
     async def commit() -> Volume:
         digest = await desk.content(b"two")
-        return await desk.keeper.commit(id, Change((("b", Entry(digest=digest, size=99)),), ("a",)), "default/a/f@rv-1")
+        return await desk.keeper.commit(
+            id, Change((("b", Entry(digest=digest, size=99)),), ("a",)), "default/a/f@rv-1", "c1"
+        )
 
     made = run(commit)
     assert (made.version, made.size_bytes, made.files) == (2, 3, 1)
     states = [VolumeState("default", "data", id, 1), VolumeState("default", "data", id, 2, "default/a/f@rv-1")]
     assert desk.published == [VolumeState("default", "data", id), *states]
     assert desk.keeper.states([VolumeUse("default", "data", "/x"), VolumeUse("default", "data", "/y")]) == (states[1],)
-    refused(lambda: desk.keeper.commit("vo-nobody", Change(), ""), "unknown_volume")
+    refused(lambda: desk.keeper.commit("vo-nobody", Change(), "", "c1"), "unknown_volume")
+
+
+def test_a_commit_that_is_asked_for_again_is_not_done_again(desk: Desk) -> None:
+    """Who did not hear the answer asks again, the next control perhaps; others may have written the same since."""
+    row = run(lambda: desk.keeper.create(*AT, Quota()))
+
+    async def commit(text: bytes, id: str) -> int:
+        change = Change((("a", Entry(digest=await desk.content(text), at=5.0)),))
+        return (await desk.keeper.commit(row.id, change, "default/a/f@rv-1", id)).version
+
+    assert run(lambda: commit(b"mine", "c1")) == 1
+    assert run(lambda: commit(b"theirs...", "c2")) == 2
+    for again in (desk.keeper, desk.open()):
+        desk.keeper = again
+        assert run(lambda: commit(b"mine", "c1")) == 2
+        assert run(desk.paths) == {"a": len(b"theirs...")}
+    assert run(lambda: commit(b"mine", "c3")) == 3
+    assert run(desk.paths) == {"a": len(b"mine")}
+
+
+def test_of_commits_a_bounded_number_is_known(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volumes, "COMMITS_KEPT", 3)
+    row = run(lambda: desk.keeper.create(*AT, Quota()))
+    for n in range(6):
+        change = Change(removed=()) if n == 0 else Change((("a", Entry("link", target=f"{n}")),))
+        run(lambda change=change, n=n: desk.keeper.commit(row.id, change, "", f"c{n}"))
+    (kept,) = desk.store.volumes.all()
+    assert kept.commits == ("c3", "c4", "c5")
 
 
 def test_a_change_that_is_refused_changes_nothing(desk: Desk) -> None:

@@ -333,6 +333,21 @@ def test_what_another_runner_started_commits_at_its_end(enduring: PrivateSwell) 
     wait_until("it is committed", lambda: files(enduring) == {"a": "1"})
 
 
+def test_a_commit_waits_for_a_control_that_is_started_again(enduring: PrivateSwell) -> None:
+    call(enduring, "one", ["write", "a", "1"])
+    os.kill(enduring.server("control"), signal.SIGKILL)
+    call(enduring, "one", ["commit"])
+
+    def answers() -> bool:
+        # It takes commits before it answers commands.
+        with suppress(Failed):
+            return bool(files(enduring))
+        return False
+
+    wait_until("control answers", answers)
+    assert files(enduring) == {"a": "1"}
+
+
 def test_what_runs_when_the_server_ends_has_committed(enduring: PrivateSwell) -> None:
     call(enduring, "one", ["write", "a", "1"])
     enduring.run("down")

@@ -22,7 +22,7 @@ from swell.runtime.runner import records
 from swell.runtime.runner.child_link import UNSENT_MAX, ChildLink
 from swell.runtime.runner.children import Child
 from swell.runtime.runner.sandbox import kernel
-from swell.runtime.runner.volumes import delta, points
+from swell.runtime.runner.volumes import delta, mounting, points
 from swell.runtime.runner.volumes.mounting import ASKS_MAX, Mounting
 from swell.runtime.runner.volumes.remount import Unmounted
 from swell.runtime.runner.volumes.trees import Trees
@@ -145,9 +145,77 @@ def test_a_reload_loses_nothing_that_is_written_meanwhile(place: Place) -> None:
         asyncio.run(reload(pid))
 
 
+@pytest.mark.parametrize("how", ["not there", "not answered"])
+def test_a_commit_is_asked_for_again_while_control_is_away_for_a_moment(place: Place, how: str) -> None:
+    """Twice the same, so that it can be told from another."""
+
+    async def commit(pid: int) -> None:
+        desk = Desk(place, pid)
+        (Path(f"/proc/{pid}/root{place.at}") / "first").write_text("1")
+        asked: list[str] = []
+
+        def heard(message: wire.CommitVolume) -> bool:
+            asked.append(message.id)
+            if len(asked) > 2:
+                return desk.heard(message)
+            if how == "not there":
+                return False
+            # It comes back without having answered.
+            asyncio.get_running_loop().call_soon(desk.mounting.lost)
+            return True
+
+        desk.mounting._tell = heard
+        await desk.mounting._commit_all(desk.child, [0], explicit=True)
+        assert set(place.tree) == {"first"}
+        assert len(asked) == 3
+        assert len(set(asked)) == 1
+        (Path(f"/proc/{pid}/root{place.at}") / "first").write_text("2")
+        await desk.mounting._commit_all(desk.child, [0], explicit=True)
+        assert len(set(asked)) == 2
+        await desk.mounting.close()
+
+    with mounted(place) as pid:
+        asyncio.run(commit(pid))
+
+
+def test_who_commits_while_control_is_away_for_long_is_told_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def commit(pid: int) -> None:
+        desk = Desk(place, pid)
+        seen = Path(f"/proc/{pid}/root{place.at}")
+        monkeypatch.setattr(mounting, "AWAY_S", 0.3)
+        tries: list[str] = []
+
+        def away(asked: wire.CommitVolume) -> bool:
+            tries.append(asked.id)
+            return False
+
+        desk.mounting._tell = away
+        for name in ("first", "second"):
+            (seen / name).write_text("1")
+            with pytest.raises(SwellError) as raised:
+                await desk.mounting._commit_all(desk.child, [0], explicit=True)
+            assert raised.value.code == "control_down"
+        # The second does not wait once more for what was waited for in vain.
+        assert tries.count(tries[-1]) == 1
+        assert tries.count(tries[0]) > 1
+        desk.mounting.lost()
+        desk.mounting._tell = desk.heard
+        await desk.mounting._commit_all(desk.child, [0], explicit=True)
+        assert set(place.tree) == {"first", "second"}
+        await desk.mounting.close()
+
+    with mounted(place) as pid:
+        asyncio.run(commit(pid))
+
+
 @pytest.mark.parametrize("then", ["commit", "end", "adopted"])
-def test_what_a_reload_could_not_commit_is_committed_later(place: Place, then: str) -> None:
+def test_what_a_reload_could_not_commit_is_committed_later(
+    place: Place, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What other inputs wrote between its commit and the change of what is mounted, where control goes just then."""
+    monkeypatch.setattr(mounting, "AWAY_S", 0.0)
 
     async def reload(pid: int) -> None:
         desk = Desk(place, pid)

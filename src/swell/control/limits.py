@@ -120,7 +120,8 @@ def of_build() -> Iterator[LimitRow]:
     yield from of_calls()
     # What is source is refused where it is.
     yield fixed("bundle_max", limits.BUNDLE_MAX, "bytes")
-    yield fixed("import_timeout_s", limits.IMPORT_TIMEOUT_S, "s", "import")
+    # Or a function's startup_timeout_s, if that is more.
+    yield fixed("import_timeout_min_s", limits.IMPORT_TIMEOUT_MIN_S, "s", "import")
     yield fixed("build_timeout_s", limits.BUILD_TIMEOUT_S, "s", "environment")
     yield fixed("shell_session_s", shell.SESSION_S, "s", "deadline")
     # The rest of a line is cut.

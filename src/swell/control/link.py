@@ -112,7 +112,7 @@ class Librarian(Protocol):
         """Those of all that is deployed or still runs."""
         ...
 
-    async def commit(self, id: str, change: Change, by: str) -> Volume:
+    async def commit(self, id: str, change: Change, by: str, commit: str) -> Volume:
         """What a replica of the pool `by` changed, whose contents are here."""
         ...
 
@@ -260,7 +260,7 @@ class ControlLink:
     async def _commit(self, asked: wire.CommitVolume, runner: Peer) -> None:
         assert self.volumes is not None
         try:
-            made = await self.volumes.commit(asked.volume, asked.change, asked.by)
+            made = await self.volumes.commit(asked.volume, asked.change, asked.by, asked.id)
             answer = wire.VolumeCommitted(asked.ask, made.version)
         except SwellError as error:
             answer = wire.VolumeCommitted(asked.ask, 0, error.code, error.message)

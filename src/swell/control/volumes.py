@@ -26,6 +26,9 @@ from swell.model.workload import App, shown
 from swell.model.world import World
 from swell.wire.api import FileRow, VolumeRow
 
+COMMITS_KEPT = 256
+"""Ids of commits, of each volume: more than come while one waits for a control that is started again."""
+
 
 class VolumeKeeper:
     """The volumes of one server."""
@@ -62,9 +65,10 @@ class VolumeKeeper:
             return VolumeState(*key)
         return VolumeState(*key, volume.id, volume.version, self._by.get(volume.id, ""))
 
-    async def commit(self, id: str, change: Change, by: str) -> Volume:
-        """What a replica of the pool `by` changed, whose contents are here."""
-        return await self._change(self._of(id), lambda _tree: change, by)
+    async def commit(self, id: str, change: Change, by: str, commit: str) -> Volume:
+        """What a replica of the pool `by` changed, whose contents are here. A `commit` (its id) that was done already,
+        and is asked for again, is not done once more: others may have changed the same since."""
+        return await self._change(self._of(id), lambda _tree: change, by, commit)
 
     def _of(self, id: str) -> Volume:
         found = next((volume for volume in self._kept.values() if volume.id == id), None)
@@ -253,21 +257,24 @@ class VolumeKeeper:
     async def _tree(self, volume: Volume) -> Tree:
         return await asyncio.to_thread(self._files.read, volume)
 
-    async def _change(self, volume: Volume, make: Callable[[Tree], Change], by: str = "") -> Volume:
+    async def _change(self, volume: Volume, make: Callable[[Tree], Change], by: str = "", commit: str = "") -> Volume:
         """The volume after what `make` makes of its newest version. Whoever asked may leave; what has begun is
         finished."""
-        return await asyncio.shield(self._changed(volume.id, make, by))
+        return await asyncio.shield(self._changed(volume.id, make, by, commit))
 
-    async def _changed(self, id: str, make: Callable[[Tree], Change], by: str) -> Volume:
+    async def _changed(self, id: str, make: Callable[[Tree], Change], by: str, commit: str) -> Volume:
         async with self._changing[id]:
             # It may have another name, or be gone, since it was asked for.
             volume = self._of(id)
+            if commit and commit in volume.commits:
+                return volume
             next_one = await asyncio.to_thread(self._next, volume, make)
             if next_one is None:
                 return volume
             # Its name and quota may have been changed while the tree was written.
             current = self._of(id)
-            next_one = replace(next_one, name=current.name, quota=current.quota)
+            commits = (*volume.commits, commit)[-COMMITS_KEPT:] if commit else volume.commits
+            next_one = replace(next_one, name=current.name, quota=current.quota, commits=commits)
             self._by[id] = by
             await self._set(next_one)
             return next_one

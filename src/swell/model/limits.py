@@ -24,8 +24,8 @@ BATCH_WAIT_MS_MAX = 600_000
 """Ten minutes: a batch of a dear model may be worth waiting for, a lost one is not."""
 BUNDLE_MAX = 64 * 1024 * 1024
 """Bytes of all files of one program's source together."""
-IMPORT_TIMEOUT_S = 60.0
-"""For importing what is to be deployed."""
+IMPORT_TIMEOUT_MIN_S = 60.0
+"""For importing what is to be deployed, where `startup_timeout=` is less."""
 BUILD_TIMEOUT_S = 1800.0
 """For installing an environment's packages."""
 PROCESSES_MAX = 4096

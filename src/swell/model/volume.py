@@ -89,6 +89,8 @@ class Volume(msgspec.Struct, frozen=True):
     """When that started, as `Owner.start_ticks`."""
     owner_machine: str = ""
     """And where, as `Owner.machine`."""
+    commits: tuple[str, ...] = ()
+    """Ids of the latest commits that replicas made: one of which the answer was lost is not done twice."""
 
     @property
     def key(self) -> tuple[str, str]:

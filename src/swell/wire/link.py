@@ -132,6 +132,8 @@ class CommitVolume(msgspec.Struct, frozen=True, tag="commit_volume"):
     change: Change
     by: str
     """The replica's pool."""
+    id: str
+    """Of this commit, however often it is asked for."""
 
 
 class RunnerNode(msgspec.Struct, frozen=True, tag="runner_node"):

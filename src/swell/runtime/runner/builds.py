@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from swell.model.errors import SwellError
-from swell.model.limits import IMPORT_TIMEOUT_S
+from swell.model.limits import IMPORT_TIMEOUT_MIN_S
 from swell.model.orders import BuildReport
 from swell.model.workload import Environment, Revision
 from swell.runtime.runner import build_calls, bundle, cache, commands, environment, launching
@@ -122,13 +122,15 @@ class Builder:
         revealed = self.book.of(revision.secrets)
         redact = Redactor(revealed)
         environ = launching.environ(revision, prepared.python, self.server)
+        # Its replicas import it within that, too.
+        timeout_s = max(revision.startup_timeout_s, IMPORT_TIMEOUT_MIN_S)
         with self.sandboxes.check(revision, prepared.python, prepared.folder, environ) as (around, membership):
             status = await commands.run(
                 self.reaper,
                 [str(prepared.python), "-P", "-m", "swell.runtime.check"],
                 environ,
                 lambda line: output.append(redact(line)),
-                IMPORT_TIMEOUT_S,
+                timeout_s,
                 cwd=revision.environment.workdir or str(prepared.folder),
                 said=msgspec.msgpack.encode((revision, str(prepared.folder), revealed)),
                 around=around,
@@ -137,8 +139,8 @@ class Builder:
         if status is None:
             raise SwellError(
                 "import",
-                f"Importing module {entry.module!r} took longer than {IMPORT_TIMEOUT_S:g} s. "
-                "Move slow work out of the module's top level, into @enter methods.",
+                f"Importing module {entry.module!r} took longer than {timeout_s:g} s. Move slow work out of the "
+                "module's top level, into @enter methods, or give it more time with startup_timeout=.",
                 detail="\n".join(output),
             )
         if status == LACKING_STATUS:

@@ -8,6 +8,7 @@ mounts the newest. Whoever ends in order has committed all; of one that was kill
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import logging
 import os
@@ -34,6 +35,10 @@ log = logging.getLogger("swell.runner")
 
 ANSWER_S = 60.0
 """A commit that control has not answered by then is told to have failed; it may have been done."""
+AWAY_S = 60.0
+"""While control has been away for less, a commit waits for it: it is being started again."""
+AGAIN_S = 0.1
+"""Pause between looks whether it is there."""
 LAST_COMMITS_S = 10.0
 """A runner that ends waits this long for commits of what ended in order."""
 RENEWED_MAX = 3
@@ -56,6 +61,8 @@ class Mounting:
         """Why this node can mount nothing; empty where it can."""
         self.trees = Trees(home)
         self._tell = tell
+        self._away_since: float | None = None
+        """When a commit first met no control, on the loop's clock; None while there is one."""
         self._told: dict[Key, VolumeState] = {}
         self._made: dict[Key, VolumeState] = {}
         """The newest version that is made into a folder."""
@@ -252,7 +259,8 @@ class Mounting:
         try:
             change, known = await asyncio.to_thread(self._changed, mount, contents)
             if change:
-                await self._made_of(wire.CommitVolume(next(self._numbers), mount.volume, change, pool))
+                id = await asyncio.to_thread(_commit_id, mount, change)
+                await self._made_of(wire.CommitVolume(next(self._numbers), mount.volume, change, pool, id))
             await asyncio.to_thread(_note, mount, known)
             return bool(change)
         finally:
@@ -268,13 +276,28 @@ class Mounting:
         return change, known
 
     async def _made_of(self, asked: wire.CommitVolume) -> None:
+        """Asked again where control is away, or ended without an answer: it knows by the id what it has done."""
         if len(pack(asked)) > SAID_MAX:
             words = f"The commit names too many files at once ({len(asked.change.put)}): commit more often."
             raise SwellError("volume_full", words)
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        while True:
+            try:
+                return await self._answered(asked)
+            except SwellError as error:
+                since = begun if self._away_since is None else min(begun, self._away_since)
+                if error.code != "control_down" or clock() - since >= AWAY_S:
+                    raise
+            await asyncio.sleep(AGAIN_S)
+
+    async def _answered(self, asked: wire.CommitVolume) -> None:
         answer: asyncio.Future[wire.VolumeCommitted] = asyncio.get_running_loop().create_future()
         self._asks[asked.ask] = answer
         try:
             if not self._tell(asked):
+                if self._away_since is None:
+                    self._away_since = asyncio.get_running_loop().time()
                 words = "The control plane is not running now, so nothing was committed. Try again in a moment."
                 raise SwellError("control_down", words)
             done = await asyncio.wait_for(answer, ANSWER_S)
@@ -292,7 +315,8 @@ class Mounting:
             waiting.set_result(message)
 
     def lost(self) -> None:
-        """Nobody will answer what was asked of the control before."""
+        """There is a new control: nobody will answer what was asked of the one before."""
+        self._away_since = None
         for ask in self._asks:
             words = "Control ended before it said what became of the commit: try again."
             self.answered(wire.VolumeCommitted(ask, 0, "control_down", words))
@@ -446,6 +470,12 @@ def _noted(mount: Mount) -> delta.Fingerprints:
         return _committed.decode((Path(mount.own) / "committed").read_bytes())
     except (OSError, msgspec.DecodeError):
         return {}
+
+
+def _commit_id(mount: Mount, change: Change) -> str:
+    """The same for the same commit, whoever asks for it again: it follows from what was noted of the one before."""
+    what = (mount, _noted(mount), dict(change.put), sorted(change.removed))
+    return hashlib.blake2b(msgspec.msgpack.encode(what, order="deterministic"), digest_size=8).hexdigest()
 
 
 def _note(mount: Mount, known: delta.Fingerprints) -> None:

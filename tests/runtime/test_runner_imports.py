@@ -1,0 +1,60 @@
+"""How long may the import take that a deploy tries?"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from swell.model.orders import BuildReport
+from swell.model.workload import Entry, Environment, Method, Revision
+from swell.runtime.runner import builds
+from swell.runtime.runner.cgroup import Groups
+from swell.runtime.runner.processes import Reaper
+from swell.runtime.runner.sandbox.maker import Sandboxes
+from swell.runtime.runner.secrets import SecretBook
+from swell.sdk import bundle
+from swell.wire.paths import Home
+
+pytestmark = pytest.mark.slow
+
+SLOW = b"import time\ntime.sleep(0.5)\ndef f(): pass\n"
+
+
+def built(home: Home, startup_timeout_s: float) -> BuildReport:
+    """A module that takes its time, imported anew."""
+    source = home.root / "slow.py"
+    source.write_bytes(SLOW)
+    packed = bundle.pack({"slow.py": source})
+    home.blobs.mkdir(parents=True, exist_ok=True)
+    (home.blobs / packed.digest).write_bytes(packed.data)
+    revision = Revision(
+        Environment(sys.executable, f"{sys.version_info[0]}.{sys.version_info[1]}"),
+        packed.digest,
+        Entry("slow", "f", "function", (Method("f"),)),
+        startup_timeout_s=startup_timeout_s,
+    )
+
+    async def build() -> BuildReport:
+        reaper = Reaper(lambda _pid, _exit: None)
+        reaper.start()
+        builder = builds.Builder(home, reaper, os.environ, Sandboxes(home, Groups(1, {}, "none here")), SecretBook())
+        return await builder.build(revision, lambda _line: None)
+
+    return asyncio.run(build())
+
+
+def test_it_has_the_time_that_a_start_has_and_a_minute_at_least(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path)
+    assert built(home, 0.25).ok
+    monkeypatch.setattr(builds, "IMPORT_TIMEOUT_MIN_S", 0.125)
+    late = built(home, 0.25)
+    assert (late.ok, late.error) == (False, "import")
+    assert "took longer than 0.25 s" in late.message
+    assert "startup_timeout=" in late.message
+    assert built(home, 90.0).ok
