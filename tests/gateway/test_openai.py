@@ -40,6 +40,9 @@ def test_a_model_gets_its_requests_with_their_bodies(play: Play) -> None:
                 assert seen.target == f"/v1/{'fn' if name == 'm' else name}"
         assert (await browser.call(PATH, body("none"))).error["code"] == "model_not_found"
         assert (await browser.call("/v1/models", method="GET")).status == 200
+        zipped = await browser.call(PATH, b"\x1f\x8b", **{"Content-Encoding": "gzip"})
+        assert (zipped.status, zipped.error["code"]) == (415, "bad_body")
+        assert "compressed ('gzip')" in zipped.error["message"]
 
     play(scenario)
 

@@ -159,6 +159,19 @@ def test_what_makes_no_sense_is_refused_in_words(play: Play, headers: dict[str, 
     play(scenario)
 
 
+def test_compressed_arguments_are_refused_in_words(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy(await rig.replica())
+        browser = await rig.browser()
+        send(browser, **{"Content-Encoding": "gzip"})
+        answer = await browser.answer()
+        assert (answer.status, answer.error["code"]) == (415, "bad_body")
+        assert "compressed ('gzip')" in answer.error["message"]
+        assert not rig.control.of(Submit)
+
+    play(scenario)
+
+
 def test_twice_the_same_header_is_none() -> None:
     assert is_later([(b"swell-async", b"TRUE")])
     assert not is_later([(b"swell-async", b"0")])

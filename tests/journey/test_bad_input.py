@@ -44,6 +44,25 @@ def test_invalid_json(moody: PrivateSwell, body: bytes) -> None:
     assert_refused(ask(moody, "POST", "/call/moody/add", body), 400, "bad_body", "application/json")
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"a": "\\ud800"}', "the escape \\ud800 at byte 7 is half of a character"),
+        (b'{"a": 1e999}', "the number 1e999 at byte 6 is out of range"),
+        (b'{"a": NaN}', "NaN at byte 6 is not JSON: send null"),
+        (b"\x1f\x8b\x08", "it looks compressed (gzip)"),
+    ],
+)
+def test_invalid_json_is_told_with_its_place(moody: PrivateSwell, body: bytes, words: str) -> None:
+    assert_refused(ask(moody, "POST", "/call/moody/add", body), 400, "bad_body", words)
+
+
+def test_a_compressed_body(moody: PrivateSwell) -> None:
+    for path in ("/call/moody/add", "/v1/chat/completions"):
+        reply = ask(moody, "POST", path, b"\x1f\x8b\x08", {"Content-Encoding": "gzip"})
+        assert_refused(reply, 415, "bad_body", "compressed ('gzip')", "send it as it is")
+
+
 def assert_json_named(reply: Answer) -> None:
     assert "application/json" in reply.error["message"]
 

@@ -17,7 +17,14 @@ SOURCE = ROOT / "src" / "swell"
 WIRE = (ROOT / "docs" / "wire.md").read_text()
 
 CALLS = (
-    *("gateway/*.py", "wire/inference.py", "wire/openai.py", "model/variant.py", "decide/variants.py"),
+    *(
+        "gateway/*.py",
+        "wire/inference.py",
+        "wire/malformed.py",
+        "wire/openai.py",
+        "model/variant.py",
+        "decide/variants.py",
+    ),
     *(f"decide/{name}.py" for name in ("access", "admit", "inference", "limit", "openai", "route")),
     *("runtime/arguments.py", "runtime/asgi.py", "runtime/batched.py", "runtime/call.py", "runtime/endpoint.py"),
     *(f"runtime/{name}.py" for name in ("hooks", "http", "inference", "openai", "results", "service", "stacked")),

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swell.model.errors import SwellError
 from swell.runtime.results import accepted, encode, exception_body, value_answer
@@ -80,7 +82,7 @@ def test_bytes_are_bytes_unless_another_type_is_asked_for(value: Any) -> None:
 def test_what_cannot_be_encoded_is_named() -> None:
     loop: list[Any] = []
     loop.append(loop)
-    for value, says in ((object(), "builtins.object"), ([type], "builtins.type"), (loop, "recursion")):
+    for value, says in ((object(), "builtins.object"), ([type], "builtins.type"), (loop, "it contains itself")):
         with pytest.raises(SwellError) as raised:
             value_answer("predict", value, "")
         assert (raised.value.status, raised.value.code) == (500, "bad_result")
@@ -160,3 +162,60 @@ def test_the_traceback_goes_to_those_alone_who_may_send_pickles() -> None:
     assert "    raise error\n" in told.traceback
     stranger = body_of(Prefixed("x"), pickled=False)
     assert (stranger.traceback, stranger.exception, stranger.message) == ("", "", told.message)
+
+
+class Odd:
+    """What nothing can be made of."""
+
+
+@dataclass
+class Holder:
+    held: Any
+
+
+BAD_KEYS = (None, True, (1, 2), frozenset({1}), Odd)
+plain = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats() | st.text(max_size=5)
+
+
+@st.composite
+def spoilt(draw: st.DrawFn) -> tuple[Any, str, Any]:
+    """(a result, the path to what cannot be sent in it, that: an object, or the key of a dict)."""
+    bad = draw(st.sampled_from([Odd, 1j, "\ud800", *BAD_KEYS[:4]]))
+    as_key = bad in BAD_KEYS[:4]
+    value, path = ({"ok": 1, bad: draw(plain)} if as_key else (bad() if bad is Odd else bad)), ""
+    for _ in range(draw(st.integers(0, 5))):
+        form = draw(st.sampled_from(["list", "tuple", "dict", "odd name", "dataclass"]))
+        before = draw(st.lists(plain, max_size=3))
+        if form in ("list", "tuple"):
+            made = [*before, value, *draw(st.lists(plain, max_size=2))]
+            value, step = (made if form == "list" else tuple(made)), f"[{len(before)}]"
+        elif form == "dataclass":
+            value, step = Holder(value), ".held"
+        else:
+            name, step = ("that", ".that") if form == "dict" else ("a b", "['a b']")
+            value = {**{f"k{at}": each for at, each in enumerate(before)}, name: value}
+        path = step + path
+    return value, f"${path}", bad
+
+
+@given(spoilt(), st.sampled_from(["", JSON, OCTETS]))
+def test_the_part_that_cannot_be_encoded_is_named_with_its_place(one: tuple[Any, str, Any], kind: str) -> None:
+    value, path, bad = one
+    with pytest.raises(SwellError) as raised:
+        value_answer("predict", value, kind)
+    said = raised.value.message.partition(" JSON and msgpack take ")[0]
+    place = "" if path == "$" else f" {path}"
+    if bad in BAD_KEYS[:4]:
+        where = place and f" in{place}"
+        words = f"the key {bad!r}{where} is of type {type(bad).__qualname__}: keys of JSON are texts or numbers."
+    elif isinstance(bad, str):
+        words = f"half of a character ('\\ud800'), which cannot be sent, is in the text{place and f' in{place}'}."
+    else:
+        name = "builtins.complex" if bad == 1j else f"{__name__}.Odd"
+        words = f"there is no encoding for a {name}{place and f', in{place}'}."
+    assert said.endswith(words)
+
+
+def test_a_key_that_is_half_of_a_character_is_named() -> None:
+    with pytest.raises(SwellError, match=r"half of a character .* is in the key '.ud800' in \$\[0\]"):
+        value_answer("predict", [{"\ud800": 1}], MSGPACK)

@@ -19,6 +19,7 @@ from swell.api.auth import HOLDER, id_of
 from swell.decide.access import Holder, Need, may_ask, may_see
 from swell.model.errors import SwellError
 from swell.model.unknown import UnknownApp
+from swell.wire.malformed import why_not_json
 
 log = logging.getLogger("swell.api")
 
@@ -173,4 +174,4 @@ def _decode(kind: Any, body: bytes) -> Any:
     except msgspec.ValidationError as error:
         raise SwellError("invalid", f"The document does not fit: {error}.", status=422) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SwellError("bad_body", f"The body is no JSON that can be read: {error}.") from None
+        raise SwellError("bad_body", f"The body is no JSON that can be read: {why_not_json(body, error)}.") from None

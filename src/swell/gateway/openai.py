@@ -9,10 +9,13 @@ import msgspec
 from swell.decide.openai import Listing
 from swell.decide.route import Routes
 from swell.gateway.bodies import Bodies
-from swell.gateway.heads import JSON_TYPE
+from swell.gateway.heads import JSON_TYPE, header_of
+from swell.gateway.refusals import refuse
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
+from swell.model.errors import SwellError
 from swell.model.workload import shown
+from swell.wire.malformed import must_be_plain
 from swell.wire.openai import BODY_MAX
 
 _TOO_LARGE = (
@@ -32,6 +35,11 @@ class Gathering(Bodies):
 
     def submit(self, request: Request) -> None:
         """Take in a request, with as much of its body as came with it."""
+        try:
+            must_be_plain((header_of(request.head, "content-encoding") or "").encode("latin-1"))
+        except SwellError as error:
+            refuse(request, error)
+            return
         if request.length > BODY_MAX or request.size > BODY_MAX:
             request.fail(413, "body_too_large", _TOO_LARGE)
             return

@@ -21,6 +21,7 @@ from swell.model.durations import seconds_of
 from swell.model.errors import SwellError
 from swell.wire.calls import DELAY_MAX_S, INPUT_MAX, NOTHING, NewCall, Submitted
 from swell.wire.http import ASYNC, DELAY, IDEMPOTENCY_KEY, JSON, MSGPACK, OCTETS, PICKLE, PRIORITY, lower
+from swell.wire.malformed import must_be_plain
 
 UNSENT_MAX = 64 * 1024 * 1024
 """Bytes that control may leave unread before more calls are refused."""
@@ -62,6 +63,7 @@ def new_call(request: Request, workload: str, method: str, trusted: bool) -> New
     trusted.
     """
     given = dict(request.later)
+    must_be_plain((header_of(request.head, "content-encoding") or "").encode("latin-1"))
     if not trusted and _kind(header_of(request.head, "content-type") or "") == PICKLE:
         words = f"Pickled arguments need a key that may deploy. Send it, or send {JSON}."
         raise SwellError("no_key", words, status=401)

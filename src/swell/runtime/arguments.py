@@ -22,6 +22,7 @@ from swell.runtime.problems import PROBLEMS_MAX, Problem, Reading, made_by_itsel
 from swell.runtime.shapes import OMITTED, Shapes
 from swell.runtime.tracebacks import summary
 from swell.wire.http import JSON, MSGPACK, OCTETS, PICKLE
+from swell.wire.malformed import why_not_json
 from swell.wire.single import single
 
 Given = tuple[tuple[Any, ...], dict[str, Any]]
@@ -107,7 +108,7 @@ class Arguments:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if _bare(content_type) == FORM:
                 raise SwellError(
-                    "bad_body", f"The body is not JSON: {error}. Send {JSON}; forms are not read."
+                    "bad_body", f"The body is not JSON: {why_not_json(body, error)}. Send {JSON}; forms are not read."
                 ) from None
             raise bad_body(kind, body, error) from None
 
@@ -311,13 +312,9 @@ def _plain(kind: str, body: bytes) -> Any:
 
 def bad_body(kind: str, body: bytes, error: Exception) -> SwellError:
     """What is said of a body that could not be decoded."""
-    if isinstance(error, UnicodeDecodeError) and kind == JSON:
-        # It counts from the start of the string that it is in.
-        try:
-            body.decode()
-        except UnicodeDecodeError as whole:
-            error = whole
-    return SwellError("bad_body", f"The body is not valid {kind}: {error}.")
+    return SwellError(
+        "bad_body", f"The body is not valid {kind}: {why_not_json(body, error) if kind == JSON else error}."
+    )
 
 
 def _bare(content_type: bytes) -> bytes:

@@ -35,6 +35,7 @@ from swell.runtime.tracebacks import user_traceback
 from swell.runtime.worker import Job, Workers
 from swell.wire.context import Input, InputCancellation, Reply, current
 from swell.wire.http import JSON, TRAILERS, ErrorShape, error_body
+from swell.wire.malformed import must_be_plain
 
 
 class ReplicaContext(msgspec.Struct):
@@ -83,6 +84,7 @@ class Callee:
 
     def read(self, request: Request, body: bytes) -> Given:
         """The arguments of a call with this body. Raises SwellError."""
+        must_be_plain(request.header(b"content-encoding"))
         return self.arguments.read(request.header(b"content-type"), body, request.trusted)
 
     def stream(self, result: Any) -> Iterator[Any] | None:
@@ -369,7 +371,7 @@ class Call:
             return form.item(item)
         except Exception as error:
             said = error.message if isinstance(error, SwellError) else ""
-            said = said or results.bad_result(self._callee.name, item, error)
+            said = said or results.bad_result(self._callee.name, item, error, form.kind)
             raise _Unencodable(self._callee.error_body("bad_result", said, self.request)) from None
 
     def _failed(self, error: BaseException, logged: bool = False) -> None:

@@ -24,6 +24,7 @@ from swell.runtime.load import Program
 from swell.runtime.results import accepted
 from swell.runtime.scope import App
 from swell.wire.http import JSON
+from swell.wire.malformed import must_be_plain
 
 
 class EndpointCallee(Callee):
@@ -31,12 +32,13 @@ class EndpointCallee(Callee):
 
     def read(self, request: Request, body: bytes) -> Given:
         """The arguments of this request. Raises SwellError."""
+        must_be_plain(request.header(b"content-encoding"))
         query = request.target.partition(b"?")[2].decode("latin-1")
         fields: Any = {}
         if body:
             try:
                 fields = msgspec.json.decode(body)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise bad_body(JSON, body, error) from None
             if not isinstance(fields, dict):
                 raise SwellError("bad_body", "The body must be a JSON object with the fields this endpoint takes.")

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from swell.model.errors import SwellError, brief
+from swell.model.errors import SwellError
 from swell.runtime.shapes import encodable
 from swell.runtime.tracebacks import summary, user_traceback
+from swell.runtime.unencodable import why
 from swell.wire.http import FRAMES, JSON, MSGPACK, OCTETS, PICKLE, ErrorShape, error_body
 
 _VALUES = (JSON, MSGPACK, OCTETS, PICKLE)
@@ -59,7 +60,7 @@ def value_answer(name: str, value: Any, kind: str) -> Answer:
     try:
         content_type, body = encode(value, kind)
     except Exception as error:
-        raise SwellError("bad_result", bad_result(name, value, error), status=500) from None
+        raise SwellError("bad_result", bad_result(name, value, error, kind), status=500) from None
     return Answer(200, content_type, body)
 
 
@@ -76,11 +77,11 @@ def encode_item(kind: str) -> Callable[[Any], bytes]:
     return _ENCODERS[kind][1]
 
 
-def bad_result(name: str, value: Any, error: BaseException) -> str:
-    """Why a value could not be answered, and what to do."""
-    why = str(error) if type(error) is TypeError else brief(summary(error))
+def bad_result(name: str, value: Any, error: BaseException, kind: str) -> str:
+    """Why a value could not be answered in this type, and what to do."""
+    said = why(value, error, _ENCODERS[kind][1])
     return (
-        f"{name} returned a value of type {type(value).__qualname__} that cannot be encoded: {why}. "
+        f"{name} returned a value of type {type(value).__qualname__} that cannot be encoded: {said}. "
         f"JSON and msgpack take None, bool, numbers, str, bytes, lists, tuples, sets, dicts, dataclasses, "
         f"arrays (anything with tolist() or item()) and models (anything with model_dump()). "
         f"Called from the SDK it may be any object that pickles."

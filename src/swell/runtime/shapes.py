@@ -142,12 +142,19 @@ def encodable(value: Any) -> Any:
         return value if _ATOMS.issuperset(map(type, value.values())) else {k: encodable(v) for k, v in value.items()}
     if isinstance(value, _ARRAYS):
         return value if _ATOMS.issuperset(map(type, value)) else [encodable(item) for item in value]
-    names = _names(kind)
-    if names:
-        return {told: encodable(getattr(value, name)) for name, told in names if hasattr(value, name)}
     if isinstance(value, msgspec.Struct):
         return _encodable_struct(value)
+    if _names(kind):
+        return {told: encodable(each) for told, each in fields_of(value)}
     return value
+
+
+def fields_of(value: Any) -> list[tuple[str, Any]]:
+    """The fields of a dataclass, attrs instance or msgspec struct, as they are answered; of others none."""
+    if isinstance(value, msgspec.Struct):
+        return [(name, getattr(value, name)) for name in value.__struct_fields__]
+    kind: type = type(value)
+    return [(told, getattr(value, name)) for name, told in _names(kind) if hasattr(value, name)]
 
 
 def _encodable_struct(value: msgspec.Struct) -> msgspec.Struct:

@@ -21,7 +21,8 @@ class Format:
 
     def __init__(self, wanted: Accepted) -> None:
         self.frames = wanted.frames
-        kind = (wanted.kind or JSON) if wanted.frames else JSON
+        kind = self.kind = (wanted.kind or JSON) if wanted.frames else JSON
+        """The type that items are written in."""
         self._encode: Callable[[Any], bytes] = encode_item(kind)
         self.pickled = kind == PICKLE
         self.headers = (

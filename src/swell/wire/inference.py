@@ -12,6 +12,7 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.model.tensors import DATATYPES, Tensor
 from swell.wire.http import JSON, OCTETS
+from swell.wire.malformed import must_be_plain, why_not_json
 
 KEY_PATH = "/v2/health/key"
 """200 where the key that it is asked with may ask for anything here; it counts at none of the key's limits."""
@@ -138,16 +139,15 @@ def described(tensors: tuple[Tensor, ...]) -> tuple[Described, ...]:
 
 
 def read(body: bytes, header_length: bytes, content_encoding: bytes) -> Inference:
-    """A request to infer. Raises SwellError 400 bad_body that names the tensor."""
-    if content_encoding.lower() not in (b"", b"identity"):
-        coding = content_encoding[:40].decode("latin-1")
-        raise _bad(f"The body is compressed ({coding!r}): send it as it is")
+    """A request to infer. Raises SwellError 400 bad_body that names the tensor, 415 where the body is compressed."""
+    must_be_plain(content_encoding)
     size = _header_size(header_length, len(body))
+    json = body[:size] if size < len(body) else body
     try:
-        document = _decode(body[:size] if size < len(body) else body)
+        document = _decode(json)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         what = f"first {size} bytes of the body are" if header_length else "body is"
-        raise _bad(f"The {what} no request to infer: {error}") from None
+        raise _bad(f"The {what} no request to infer: {why_not_json(json, error)}") from None
     _place(document.inputs, memoryview(body)[size:])
     asked = document.outputs
     twice = _repeated(asked)

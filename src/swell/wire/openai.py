@@ -13,6 +13,7 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.model.openai import MAIN, Api
 from swell.wire.http import Problems
+from swell.wire.malformed import why_not_json
 
 DONE = b"data: [DONE]\n\n"
 """The end of a stream that came whole."""
@@ -100,7 +101,7 @@ def model_of(body: bytes) -> str:
     try:
         return _named(body).model or ""
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _bad_body(error) from None
+        raise _bad_body(body, error) from None
 
 
 class Asked(msgspec.Struct):
@@ -120,7 +121,7 @@ def read(api: Api, body: bytes, name: str, takes: frozenset[str] | None) -> Aske
     try:
         fields = _fields(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _bad_body(error) from None
+        raise _bad_body(body, error) from None
     main = MAIN[api]
     if fields.get(main) is None:
         raise _misfit(main, f"The body has no {main!r}")
@@ -338,8 +339,8 @@ def _no_answer(said: str) -> SwellError:
     return SwellError("bad_result", said, status=500)
 
 
-def _bad_body(error: Exception) -> SwellError:
-    return SwellError("bad_body", f"The body is no request of the OpenAI API: {error}.")
+def _bad_body(body: bytes, error: Exception) -> SwellError:
+    return SwellError("bad_body", f"The body is no request of the OpenAI API: {why_not_json(body, error)}.")
 
 
 def _misfit(field: str, said: str) -> SwellError:
