@@ -35,9 +35,9 @@ def around(draw: st.DrawFn) -> str:
 
 def why(body: bytes) -> str:
     """What is said of a body that is refused."""
-    with pytest.raises((msgspec.MsgspecError, UnicodeDecodeError, RecursionError)) as refused:
+    with pytest.raises((msgspec.MsgspecError, UnicodeDecodeError, RecursionError)) as raised:
         msgspec.json.decode(body)
-    return why_not_json(body, refused.value)
+    return why_not_json(body, raised.value)
 
 
 def planted(document: str, what: bytes) -> tuple[bytes, int]:
@@ -105,14 +105,17 @@ def test_what_people_send_is_told_with_the_way_out(body: bytes, words: str) -> N
     assert words in why(body)
 
 
-@pytest.mark.parametrize("coding", [b"gzip", b"GZIP", b"br, gzip", b"identity, gzip", b"\xff"])
-def test_a_body_that_says_it_is_compressed_is_refused(coding: bytes) -> None:
-    with pytest.raises(SwellError) as refused:
+def refused(coding: bytes) -> tuple[int, str]:
+    try:
         must_be_plain(coding)
-    assert (refused.value.status, refused.value.code) == (415, "bad_body")
-    assert "send it as it is" in refused.value.message
+    except SwellError as error:
+        assert "send it as it is" in error.message
+        return error.status, error.code
+    return 0, ""
 
 
-@pytest.mark.parametrize("coding", [b"", b"identity", b"Identity"])
-def test_one_that_says_it_is_not_is_taken(coding: bytes) -> None:
-    must_be_plain(coding)
+def test_a_body_that_says_it_is_compressed_is_refused() -> None:
+    for coding in (b"gzip", b"GZIP", b"br, gzip", b"identity, gzip", b"\xff", b"x" * 1000):
+        assert refused(coding) == (415, "bad_body")
+    for coding in (b"", b"identity", b"Identity"):
+        assert refused(coding) == (0, "")
