@@ -105,17 +105,16 @@ def test_what_people_send_is_told_with_the_way_out(body: bytes, words: str) -> N
     assert words in why(body)
 
 
-def refused(coding: bytes) -> tuple[int, str]:
+def refused(coding: bytes) -> tuple[int, str, bool]:
     try:
         must_be_plain(coding)
     except SwellError as error:
-        assert "send it as it is" in error.message
-        return error.status, error.code
-    return 0, ""
+        return error.status, error.code, "send it as it is" in error.message
+    return 0, "", False
 
 
 def test_a_body_that_says_it_is_compressed_is_refused() -> None:
     for coding in (b"gzip", b"GZIP", b"br, gzip", b"identity, gzip", b"\xff", b"x" * 1000):
-        assert refused(coding) == (415, "bad_body")
+        assert refused(coding) == (415, "bad_body", True)
     for coding in (b"", b"identity", b"Identity"):
-        assert refused(coding) == (0, "")
+        assert refused(coding) == (0, "", False)
