@@ -51,9 +51,10 @@ class Lazy(click.Group):
         """Which command the words name; of a slip of the pen, which may be meant."""
         word, known = args[0], self.list_commands(ctx)
         if word not in known and not word.startswith("-"):
-            import difflib
+            from swell.model.near import near_names
 
-            near = difflib.get_close_matches(word, known, n=1)
+            near = near_names(word, known, most=1)
+            # In the words that click has for commands of a group.
             ctx.fail(f"No such command {word!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
         return super().resolve_command(ctx, args)
 

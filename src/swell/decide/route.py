@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Protocol
 from urllib.parse import unquote, unquote_plus
 
@@ -14,6 +14,7 @@ from swell.decide.split import Choice
 from swell.model.caching import Caching
 from swell.model.errors import SwellError
 from swell.model.hosts import WEB_HOST, name_of
+from swell.model.near import did_you_mean
 from swell.model.openai import PATHS
 from swell.model.request import Led
 from swell.model.traffic import Branch
@@ -25,7 +26,6 @@ _QUEUED = re.compile(r"fc-[0-9A-Z]{1,40}(?:/result)?")
 """What is below /calls/: one call in the queue, or its result."""
 POST = "POST"
 """How calls are sent."""
-NEAR_MOST = 3
 SHOWN_MOST = 10
 """Names told where none is near."""
 NEAR_AMONG = 200
@@ -404,6 +404,4 @@ def near_or_any(name: str, names: Sequence[str], there: str = "") -> str:
 
 def near(name: str, names: Iterable[str]) -> str:
     """ " Did you mean …?" with the names most like this one; "" when none is."""
-    alike = [other for other in names if abs(len(other) - len(name)) <= 4][:NEAR_AMONG]
-    close = difflib.get_close_matches(name, alike, n=NEAR_MOST, cutoff=0.5)
-    return f" Did you mean {' or '.join(close)}?" if close else ""
+    return did_you_mean(name, islice(names, NEAR_AMONG))

@@ -187,10 +187,10 @@ def missing(declared: Sequence[Parameter], values: Sequence[Value] = ()) -> str:
 
 def unknown(what: str, name: str, declared: Sequence[Parameter]) -> SwellError:
     # Not where no mistake is made: replicas start with what is imported.
-    from difflib import get_close_matches
+    from swell.model.near import near_names
 
     names = [parameter.name for parameter in declared]
-    near = get_close_matches(name, names, n=1)
+    near = near_names(name, names, most=1)
     if not names:
         hint = "It has none: what its methods take goes into the body."
     else:

@@ -8,7 +8,6 @@ on its `__swell_raw__`.
 from __future__ import annotations
 
 import asyncio
-import difflib
 import importlib
 import inspect
 import os
@@ -20,6 +19,7 @@ from typing import Any
 import msgspec
 
 from swell.model.errors import SwellError, brief
+from swell.model.near import near_names
 from swell.model.variant import base_of, plain
 from swell.model.workload import Entry, Revision, workload_of
 from swell.runtime import limits
@@ -179,7 +179,7 @@ def _resolve(module: ModuleType, entry: Entry) -> Any:
     found: Any = module
     for part in entry.qualname.split("."):
         if not hasattr(found, part):
-            near = difflib.get_close_matches(part, vars(found) if hasattr(found, "__dict__") else (), n=3)
+            near = near_names(part, vars(found) if hasattr(found, "__dict__") else ())
             hint = f" Near names: {', '.join(near)}." if near else ""
             raise SwellError(
                 "bad_entry",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Callable
 from typing import Protocol
 
 from swell.model.errors import SwellError
+from swell.model.near import near_names
 from swell.runtime.call import Callee, ReplicaContext
 from swell.runtime.http import BUSY_LINE, Exchange, Handler
 from swell.runtime.slots import Work
@@ -91,7 +91,7 @@ class Service:
             return
         wanted = name.decode("latin-1") or exchange.request.target.decode("latin-1").rpartition("/")[2]
         offered = [key.decode() for key in self._web] if name else [*{each.name: None for each in self._calls.values()}]
-        near = difflib.get_close_matches(wanted, offered, n=3) or offered
+        near = near_names(wanted, offered) or offered
         exchange.refuse(
             404, "unknown_function", f"There is no {wanted!r} here. There is: {', '.join(near) or 'nothing'}."
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from swell.model.errors import SwellError, brief
+from swell.model.near import did_you_mean
 from swell.model.variant import chosen, unknown
 from swell.sdk import bundle, frames
 from swell.sdk.app import App, LocalEntrypoint
@@ -163,8 +163,8 @@ def _near(error: BaseException) -> str:
     """The name that was most likely meant, which Python itself adds only where nobody catches the error."""
     if not isinstance(error, AttributeError) or error.name is None or error.obj is None:
         return ""
-    near = difflib.get_close_matches(error.name, dir(error.obj), n=1)
-    return f". Did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(error.name, dir(error.obj), most=1)
+    return f".{hint}" if hint else ""
 
 
 def _apps(module: ModuleType) -> dict[str, App]:

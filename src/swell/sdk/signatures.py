@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from swell.model.errors import SwellError
+from swell.model.near import did_you_mean
 from swell.sdk.arguments import REFUSED
 from swell.sdk.frames import hidden
 
@@ -91,9 +91,9 @@ def _unknown(name: str, given: str, takes: Sequence[str]) -> str:
         return f"{given} is called {now} now{'' if now in takes else ', and this does not take it'}."
     if given in GONE:
         return f"there is no such argument; {GONE[given]}."
-    near = difflib.get_close_matches(given, takes, n=3)
-    if near:
-        return f"there is no such argument. Did you mean {' or '.join(near)}?"
+    hint = did_you_mean(given, takes)
+    if hint:
+        return f"there is no such argument.{hint}"
     return f"there is no such argument. Choose from: {_working(name, takes)}."
 
 

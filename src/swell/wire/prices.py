@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from swell.model.errors import SwellError
+from swell.model.near import did_you_mean
 from swell.model.request import Prices
-from swell.wire.settings import did_you_mean
 
 NAMES = Prices.__struct_fields__
 

@@ -5,7 +5,6 @@ Flag, then environment, then swell.toml, then [tool.swell] in pyproject.toml, th
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from swell.model.errors import SwellError
+from swell.model.near import did_you_mean, near_names
 from swell.model.policy import Policy
 from swell.wire.paths import Home, default_home, local_url
 
@@ -210,7 +210,7 @@ def misspelt(environ: Mapping[str, str]) -> list[str]:
     said = []
     for variable in sorted(environ):
         name = variable.removeprefix("SWELL_").lower()
-        near = difflib.get_close_matches(name, known, n=1)
+        near = near_names(name, known, most=1)
         if variable.startswith("SWELL_") and name not in known and near:
             said.append(f"{variable} is not read. Did you mean SWELL_{near[0].upper()}?")
     return said
@@ -297,9 +297,3 @@ def _take(chosen: dict[str, Any], values: Mapping[str, Any], origin: str) -> Non
             hint = did_you_mean(name, NAMES)
             raise SwellError("bad_setting", f"{origin}: there is no setting called {name!r}.{hint}")
         chosen[name] = value
-
-
-def did_you_mean(name: str, names: Sequence[str]) -> str:
-    """Which of the names a misspelt one may have meant, as a sentence to follow another; empty where none is near."""
-    near = difflib.get_close_matches(name, names, n=3)
-    return f" Did you mean {' or '.join(near)}?" if near else ""
