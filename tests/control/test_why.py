@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swell.control.history import History, ReplicaHistory
-from swell.control.why import NOTES, at_most, complete, explain, traffic_now
+from swell.control.why import BEGUN, NOTES, at_most, complete, explain, traffic_now
 from swell.decide.price import PoolCost
 from swell.model.events import AppDeployed, NodeSeen, PlanCommitted, ReplicaSeen
 from swell.model.node import Node
@@ -35,6 +35,37 @@ def test_the_steps_of_a_cold_request_add_up_to_what_it_was_held() -> None:
     assert all(step.note == NOTES[step.what.strip()] for step in answer.steps)
     assert "forked from template r1-1" in answer.reasons[0]
     assert (answer.idle_share_usd, answer.cold_share_usd) == (2.0, 0.5)
+
+
+ms = st.floats(0.0, 5000.0)
+
+
+@given(
+    held=ms,
+    planned=st.floats(-5000.0, 5000.0),
+    took=st.floats(-100.0, 9000.0),
+    timings=st.lists(st.tuples(st.sampled_from(["order", "fork", "enter", "listen"]), ms), max_size=6),
+)
+def test_steps_add_up_whenever_the_start_began_and_whatever_clocks_say(
+    held: float, planned: float, took: float, timings: list[tuple[str, float]]
+) -> None:
+    """A request may come while a replica is being started that it then goes to."""
+    record = RequestRecord("q", POOL, "f", 100.0, 200, held, (("held", held),), "r1-2", cold=True)
+    begun = 100.0 + planned / 1000
+    past = ReplicaHistory("r1-2", POOL, "serving", "1 input", begun, "", begun + took / 1000, tuple(timings))
+    whole, *inner = explain(complete(record, past), past, COST).steps
+    assert whole.ms == held
+    assert abs(sum(step.ms for step in inner) - held) < 0.01
+    assert all(step.ms > 0 for step in inner)
+
+
+def test_of_a_start_that_was_under_way_the_rest_is_told() -> None:
+    record = RequestRecord("q", POOL, "f", 100.0, 200, 700.0, (("held", 700.0),), "r1-2", cold=True)
+    timings = (("order", 1.0), ("fork", 4.0), ("enter", 800.0), ("listen", 3.0))
+    past = ReplicaHistory("r1-2", POOL, "serving", "1 input", 99.682, "", 100.49, timings)
+    _, *inner = explain(complete(record, past), past, COST).steps
+    assert [(step.what, round(step.ms)) for step in inner] == [("  enter", 487), ("  listen", 3), ("  table", 210)]
+    assert inner[0].note == NOTES["enter"] + BEGUN
 
 
 def test_who_never_had_a_replica_pays_for_none_and_is_told_why_there_was_none() -> None:

@@ -25,6 +25,12 @@ WAYS_OUT = {"out_of_memory": "memory=(request, limit) gives it more"}
 HELD_MS = 1.0
 """A request that was held for less did not wait: it is what taking it in costs."""
 
+SEEN_MS = 0.05
+"""What is less is not told apart from nothing."""
+
+BEGUN = ", begun before the request came"
+"""Of a step that is shown with the rest of its time."""
+
 NOTES = {
     "held": "waited at the gateway for a free replica",
     "cache": "looked for an answer that is kept, or waited for that of an equal call",
@@ -44,7 +50,7 @@ NOTES = {
     "enter": "@enter hooks ran",
     "listen": "the event loop, the socket and any web application were made",
     "report": "words between control, runner and replica",
-    "table": "the gateway learned of it",
+    "table": "the gateway learned of it, and had a slot of it to give",
 }
 """What each phase is, in words."""
 
@@ -193,15 +199,24 @@ def _steps(record: RequestRecord) -> list[WhyStep]:
 
 
 def _wake_steps(record: RequestRecord, start: Start, waited_ms: float) -> list[WhyStep]:
-    planned_ms = max(start.planned_at - record.received_at, 0.0) * 1000
-    ready_ms = max(start.ready_at - record.received_at, 0.0) * 1000
-    parts = [("plan", planned_ms), *start.timings_ms]
+    """What of the start the request waited for, as much as it was held in all: a start may have been under way when it
+    came, and clocks may differ."""
+    planned_ms, ready_ms = ((at - record.received_at) * 1000 for at in (start.planned_at, start.ready_at))
     other_ms = ready_ms - planned_ms - sum(ms for _, ms in start.timings_ms)
-    if other_ms > 0.05:
-        parts.append(("report", other_ms))
-    if waited_ms > ready_ms:
-        parts.append(("table", waited_ms - ready_ms))
-    return [WhyStep(f"  {name}", ms, NOTES.get(name, "")) for name, ms in parts]
+    parts = [*start.timings_ms, *([("report", other_ms)] if other_ms > SEEN_MS else [])]
+    first_ms = min(max(planned_ms, 0.0), waited_ms)
+    last_ms = max(waited_ms - max(ready_ms, first_ms), 0.0)
+    # From the end: what is missing is what was over when it came.
+    left_ms = waited_ms - first_ms - last_ms
+    steps: list[WhyStep] = []
+    for name, ms in reversed(parts):
+        taken = min(max(ms, 0.0), left_ms)
+        left_ms -= taken
+        if taken:
+            begun = BEGUN if ms - taken > SEEN_MS else ""
+            steps.append(WhyStep(f"  {name}", taken, NOTES.get(name, "") + begun))
+    ends = [WhyStep(f"  {name}", ms, NOTES[name]) for name, ms in (("plan", first_ms + left_ms), ("table", last_ms))]
+    return [step for step in (ends[0], *reversed(steps), ends[1]) if step.ms]
 
 
 def origin(past: ReplicaHistory, unforkable: str) -> str:
