@@ -78,7 +78,7 @@ class Terminal(io.StringIO):
         return True
 
 
-@given(st.lists(st.tuples(words, words, st.lists(words, max_size=30)), max_size=3), st.integers(20, 120))
+@given(st.lists(st.tuples(words, words, st.lists(words, max_size=30)), max_size=3), st.integers(26, 120))
 @example([("0", "0", ["WHY"])], 20)
 def test_on_a_terminal_a_long_last_cell_goes_on_and_nothing_is_wider(
     rows: list[tuple[str, str, list[str]]], width: int
@@ -94,12 +94,43 @@ def test_on_a_terminal_a_long_last_cell_goes_on_and_nothing_is_wider(
     assert found == ["WHY", *(word for _, _, why in rows for word in why)]
 
 
-def test_a_row_too_wide_for_its_terminal_is_cut_but_for_its_last_cell() -> None:
+cells = st.one_of(words, st.just(""), st.text("x-/ ", max_size=70))
+
+
+@given(st.lists(st.tuples(cells, cells, cells, cells, cells), max_size=3), st.integers(12, 120))
+@example([("", "", "", "", "")], 12)
+def test_on_a_terminal_no_cell_is_lost_however_narrow_it_is(
+    rows: list[tuple[str, str, str, str, str]], width: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", Terminal())
+        patch.setenv("COLUMNS", str(width))
+        text = table(("A", "BB", "C", "D", "WHY"), rows, right=("BB", "WHY"))
+    assert max(map(len, text.splitlines())) <= width
+    assert "".join(text.split()) == "".join("".join(("A", "BB", "C", "D", "WHY", *sum(rows, ()))).split())
+
+
+def test_what_has_no_room_in_a_line_is_below_in_every_row() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", Terminal())
         patch.setenv("COLUMNS", "20")
-        text = table(("ID", "NAME", "WHY"), [("r1-1", "n" * 30, "one request waits for it")])
-    assert text.splitlines()[-3:] == ["r1-1  nnnnnnnnnnnnn…", "    one request", "    waits for it"]
+        rows = [("r1-1", "n" * 30, "1", "one request waits for it"), ("r1-2", "short", "12", "kept")]
+        text = table(("ID", "NAME", "BUSY", "WHY"), rows, right=("BUSY",), last_min=8)
+    assert text.splitlines() == [
+        "ID",
+        "    NAME",
+        "    BUSY  WHY",
+        "r1-1",
+        "    nnnnnnnnnnnnnnnn",
+        "    nnnnnnnnnnnnnn",
+        "       1  one",
+        "          request",
+        "          waits for",
+        "          it",
+        "r1-2",
+        "    short",
+        "      12  kept",
+    ]
 
 
 def test_a_name_that_has_no_room_beside_the_others_is_whole_below_them() -> None:

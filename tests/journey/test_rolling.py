@@ -198,6 +198,8 @@ def test_what_does_not_start_changes_nothing_and_is_told(swell: PrivateSwell, de
     said = swell.run("app", "list")
     assert "roll/Roll: v2 does not start" in said
     assert "no weights; v1 still serves." in " ".join(said.split())
+    assert [line.split()[1] for line in said.splitlines() if line.startswith("roll ")] == ["1"]
+    assert "v1        100%" in swell.run("app", "traffic", "roll")
     assert "v2 does not start" in swell.run("ps")
     _, broken, old, _, *why = swell.run("app", "history", "roll").splitlines()
     assert (broken.split()[0], old.split()[0]) == ("v2", "v1*")

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from swell.cli import options
-from swell.cli.output import duration, json_text, table
+from swell.cli.output import duration, json_text, table, wrapped
 from swell.cli.traffic import promote, traffic
 from swell.cli.versions import history, rollback
 
@@ -51,8 +51,9 @@ def list_apps(as_json: bool, home: str | None) -> None:
         for row in apps:
             for workload in row.workloads:
                 if workload.rolling:
-                    click.echo(f"\n{row.name}/{workload.written or workload.name}: {workload.rolling}.")
-        click.echo(f"\nCalls go to {client.url}/call/APP/FUNCTION, or /call/APP/CLASS.METHOD.")
+                    why = f"{row.name}/{workload.written or workload.name}: {workload.rolling}."
+                    click.echo(f"\n{wrapped(why)}")
+        click.echo(f"\n{wrapped(f'Calls go to {client.url}/call/APP/FUNCTION, or /call/APP/CLASS.METHOD.')}")
     else:
         click.echo("No app is deployed. `swell deploy FILE` deploys one.")
 
@@ -62,7 +63,7 @@ def listing(apps: Sequence[AppRow], now: float) -> str:
     rows = [
         (
             row.name if row.namespace == "default" else f"{row.namespace}/{row.name}",
-            str(row.version or "-"),
+            str(workload.traffic[0].version if workload.traffic else row.version or "-"),
             workload.written or workload.name,
             _ready(workload),
             str(workload.held),

@@ -31,7 +31,7 @@ SHOWN_MAX = 64 * 1024
 def calls() -> None:
     """List, show, retry and cancel queued calls.
 
-    They are sent with FUNCTION.spawn(…) from Python, or over HTTP with Swell-Async: true.
+    They are sent with `Swell-Async: true` over HTTP, or with FUNCTION.spawn(…) from Python.
     """
 
 

@@ -64,8 +64,12 @@ def key() -> None:
 )
 @click.option("--expires", type=options.Duration(), default=None, help="It works for 12h, 30d, …; else until revoked.")
 @click.option("--rate", type=Parsed("rate", _rate), default=None, help="Requests let in: 100/s, 30/min, 1000/h.")
-@click.option("--burst", type=click.IntRange(1), default=None, help="Requests that may come at once, with --rate.")
-@click.option("--concurrency", type=click.IntRange(1), default=None, help="Requests under way at the same time.")
+@click.option(
+    "--burst", metavar="N", type=click.IntRange(1), default=None, help="Requests that may come at once, with --rate."
+)
+@click.option(
+    "--concurrency", metavar="N", type=click.IntRange(1), default=None, help="Requests under way at the same time."
+)
 @click.option("--body-max", type=Parsed("size", _size), default=None, help="Bytes of a request's body: 500KB, 10MiB.")
 @click.option("--timeout", type=options.Duration(), default=0.0, help="How long a request may take, waiting included.")
 @options.as_json

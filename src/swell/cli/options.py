@@ -53,7 +53,7 @@ def as_json(command: F) -> F:
 def namespace(command: F, default: str | None = DEFAULT_NAMESPACE) -> F:
     """--namespace, of which an app's name may also have one in front."""
     return click.option(
-        "-e", "--env", "--namespace", "namespace", metavar="NAME", default=default, help="Namespace of the app."
+        "-e", "--env", "--namespace", "namespace", metavar="NAME", default=default, help="Namespace, if not `default`."
     )(command)
 
 

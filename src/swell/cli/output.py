@@ -37,16 +37,21 @@ _CONTROL = re.compile(
 
 
 def table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = (), last_min: int = LAST_MIN
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Sequence[str] = (),
+    last_min: int = LAST_MIN,
+    headless: bool = False,
 ) -> str:
     """Aligned columns; those named in `right` end at the same place. On a terminal nothing is wider than it.
 
-    There a long last cell goes on beside the others where `last_min` columns are left for it, else below them.
+    There a long last cell goes on beside the others where `last_min` columns are left for it, else below them; of
+    others that have no room in one line the rest is below, too. `headless`: `heads` are not shown.
     """
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     width = _columns()
     lines = []
-    for cells in (heads, *rows):
+    for cells in rows if headless else (heads, *rows):
         placed = [
             cell.rjust(wide) if head in right else cell.ljust(wide)
             for head, cell, wide in zip(heads, cells, widths, strict=True)
@@ -66,21 +71,32 @@ def wrapped(text: str, indent: str = "") -> str:
     return text if width is None else textwrap.fill(text, width, subsequent_indent=indent)
 
 
-def _fitted(placed: Sequence[str], width: int, last_min: int) -> list[str]:
-    """A row in lines of at most `width`: the last cell goes on beside or, for want of room, below the others."""
-    whole = GAP.join(placed).rstrip()
+def _fitted(placed: Sequence[str], width: int, last_min: int, indent: str = "") -> list[str]:
+    """A row in lines of at most `width`: what has no room goes on below; the last cell beside the others if it can."""
+    *others, last = placed
+    beside = indent + "".join(cell + GAP for cell in others)
+    if len(beside.removesuffix(GAP)) > width:
+        count = 1
+        while len(indent + GAP.join(others[: count + 1])) <= width:
+            count += 1
+        own = GAP.join(others[:count]).rstrip()
+        lines = [indent + own] if count > 1 else _broken(own.strip(), width, indent)
+        return [*lines, *_fitted(placed[count:], width, last_min, BELOW)]
+    whole = (beside + last).rstrip()
     if len(whole) <= width:
-        return [whole]
-    others, last = "".join(cell + GAP for cell in placed[:-1]), placed[-1].strip()
-    room = width - len(others)
+        return [whole] if whole or not indent else []
+    last = last.strip()
+    room = width - len(beside)
     # A name that has no room beside is whole below: it can be copied.
     if room >= max(last_min, *map(len, last.split()), 0):
         first, *more = textwrap.wrap(last, room, break_on_hyphens=False) or [""]
-        return [others + first, *(" " * len(others) + line for line in more)]
-    others = others.rstrip()
-    shown = others if len(others) <= width else others[: width - 1] + "…"
-    below = textwrap.wrap(last, width, initial_indent=BELOW, subsequent_indent=BELOW, break_on_hyphens=False)
-    return [shown, *below]
+        return [beside + first, *(" " * len(beside) + line for line in more)]
+    return [*([beside.rstrip()] if others else []), *_broken(last, width, BELOW)]
+
+
+def _broken(text: str, width: int, indent: str) -> list[str]:
+    """A cell in lines of its own."""
+    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=BELOW, break_on_hyphens=False)
 
 
 def printable(text: str, colours: bool) -> str:

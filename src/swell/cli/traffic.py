@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from swell.cli import options
-from swell.cli.output import json_text, progress, table
+from swell.cli.output import json_text, progress, table, wrapped
 from swell.model.variant import is_variant
 from swell.model.workload import shown
 
@@ -82,6 +82,9 @@ def _show(client: Client, app: str, function: str, namespace: str, as_json: bool
         click.echo(json_text({each.name: each.traffic for each in row.workloads if _told(each, function)}))
         return
     click.echo(listing(row, function))
+    for each in row.workloads:
+        if each.rolling and _told(each, function):
+            click.echo(f"\n{wrapped(f'{each.name}: {each.rolling}.')}")
     tags = sorted({share.tag for each in row.workloads for share in each.traffic if share.tag})
     where = shown(f"{namespace}/{app}")
     for tag in tags:
@@ -114,7 +117,7 @@ def _told(workload: WorkloadRow, function: str) -> bool:
 @options.namespace
 @options.home
 def promote(name: str, namespace: str, home: str | None) -> None:
-    """Give all the traffic to the version that `swell deploy --strategy blue-green` made ready.
+    """Give all the traffic to the version that a deploy made ready with `--strategy blue-green`.
 
     `swell app rollback APP` instead takes it away.
     """

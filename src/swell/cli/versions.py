@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from swell.cli import options
-from swell.cli.output import duration, json_text, progress, table
+from swell.cli.output import duration, json_text, progress, table, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,9 @@ def listing(rows: Sequence[VersionRow], now: float) -> str:
         )
         for row in rows
     ]
-    return "\n\n".join([table(HEADS, cells, right=("AGE",)), *(f"{why}." for row in rows for why in row.rolling)])
+    return "\n\n".join(
+        [table(HEADS, cells, right=("AGE",)), *(wrapped(f"{why}.") for row in rows for why in row.rolling)]
+    )
 
 
 def _changes(row: VersionRow) -> str:

@@ -118,7 +118,7 @@ def story(answer: Why) -> str:
     parts = [wrapped(head)]
     if steps := _joined(answer.steps):
         rows = [(step.what, f"{step.ms:.1f} ms", bar(step.ms, answer.total_ms, BAR), step.note) for step in steps]
-        parts.append(table(("STEP", "MS", "", ""), rows, right=("MS",)).partition("\n")[2])
+        parts.append(table(("STEP", "MS", "", ""), rows, right=("MS",), headless=True))
     reasons = (*answer.reasons, *([f"it came with the key {answer.key} (swell key list)"] if answer.key else []))
     parts.append("\n".join([*(wrapped(f"- {reason}", "  ") for reason in reasons), cost(answer)]))
     return "\n\n".join(parts)

@@ -110,6 +110,7 @@ class Queries:
         known = self.heard.is_set()
         revision = reactor.world.revisions[workload.revision]
         entry = revision.entry
+        serving = reactor.world.serving(workload.key) or workload
         return WorkloadRow(
             name=workload.name,
             revision=workload.revision,
@@ -121,8 +122,8 @@ class Queries:
             held=sum(demand.held for demand in demands),
             in_flight=sum(demand.in_flight for demand in demands),
             generators=tuple(m.name for m in entry.methods if m.generator),
-            traffic=tuple(_shares(workload)),
-            hash_header=workload.hash_header,
+            traffic=tuple(_shares(serving)),
+            hash_header=serving.hash_header,
             rolling=story(reactor.world, workload.key, reactor.waiting.get(workload.pool, "")),
             retrying=revision.retrying,
             scaling=workload.scaling,
