@@ -52,9 +52,8 @@ def as_json(command: F) -> F:
 
 def namespace(command: F, default: str | None = DEFAULT_NAMESPACE) -> F:
     """--namespace, of which an app's name may also have one in front."""
-    return click.option(
-        "-e", "--env", "--namespace", "namespace", metavar="NAME", default=default, help="Namespace, if not `default`."
-    )(command)
+    said = "Only what is in this namespace." if default is None else f"Namespace, if not `{default}`."
+    return click.option("-e", "--env", "--namespace", "namespace", metavar="NAME", default=default, help=said)(command)
 
 
 def parameters(command: F) -> F:
