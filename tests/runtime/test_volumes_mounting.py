@@ -178,6 +178,30 @@ def test_a_commit_is_asked_for_again_while_control_is_away_for_a_moment(place: P
         asyncio.run(commit(pid))
 
 
+def test_the_same_change_at_another_time_is_another_commit(place: Place) -> None:
+    """What is put back as it was is not taken for what was committed before."""
+
+    async def commit(pid: int) -> None:
+        desk = Desk(place, pid)
+        path = Path(f"/proc/{pid}/root{place.at}") / "kept"
+        asked: list[wire.CommitVolume] = []
+        desk.mounting._tell = lambda message: asked.append(message) or desk.heard(message)
+        for there in (True, False, True, False, True):
+            if there:
+                path.write_text("1")
+                os.utime(path, (1e9, 1e9))
+            else:
+                path.unlink()
+            await desk.mounting._commit_all(desk.child, [0], explicit=True)
+            assert set(place.tree) == ({"kept"} if there else set())
+        assert asked[0].change == asked[2].change == asked[4].change
+        assert len({message.id for message in asked}) == 5
+        await desk.mounting.close()
+
+    with mounted(place) as pid:
+        asyncio.run(commit(pid))
+
+
 def test_who_commits_while_control_is_away_for_long_is_told_at_once(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,8 +84,9 @@ def _rows(done: DeployLine) -> list[tuple[str, str, str]]:
 def _asleep(done: DeployLine) -> str:
     """What is not started by a deploy, and when it is."""
     there = [name for name, change in done.changes if change != "removed"]
-    who = "all of it" if len(done.asleep) == len(there) else ", ".join(done.asleep)
-    return wrapped(f"Not running yet, so not known to start: {who}. The first call starts it.")
+    if len(done.asleep) == len(there):
+        return wrapped("Nothing of it runs yet: the first call starts it, and says why if it cannot.")
+    return wrapped(f"Not running yet: {', '.join(done.asleep)}. The first call starts each, and says why if it cannot.")
 
 
 def _try(app: App, urls: Mapping[str, str], key: str = "", locked: bool = False) -> str:

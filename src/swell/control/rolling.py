@@ -54,7 +54,8 @@ def not_started(world: World, app: App) -> SwellError | None:
     told = " ".join(f"{each.written}: {story(world, each.key)}." for each in failing)
     words = f"{told} `swell logs {name}` has what it wrote."
     if app.version:
-        words += f" Deploy again once that is mended, or take v{app.version} away: `swell app rollback {name}`."
+        before = world.rolling[failing[0].key].previous.version
+        words += f" Deploy again once that is mended, or go back: `swell app rollback {name} v{before}`."
     return SwellError("not_started", words, status=422, detail=world.failures[failing[0].pool].detail)
 
 

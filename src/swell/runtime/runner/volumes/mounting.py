@@ -473,8 +473,13 @@ def _noted(mount: Mount) -> delta.Fingerprints:
 
 
 def _commit_id(mount: Mount, change: Change) -> str:
-    """The same for the same commit, whoever asks for it again: it follows from what was noted of the one before."""
-    what = (mount, _noted(mount), dict(change.put), sorted(change.removed))
+    """The same for the same commit, whoever asks for it again; another once one more was noted, whatever is in it."""
+    try:
+        status = (Path(mount.own) / "committed").stat()
+        before = (status.st_ino, status.st_mtime_ns)
+    except FileNotFoundError:
+        before = (0, 0)
+    what = (mount, before, dict(change.put), sorted(change.removed))
     return hashlib.blake2b(msgspec.msgpack.encode(what, order="deterministic"), digest_size=8).hexdigest()
 
 
