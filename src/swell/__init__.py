@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from swell.sdk.here import current_function_call_id as current_function_call_id
     from swell.sdk.here import current_input_id as current_input_id
     from swell.sdk.here import is_local as is_local
+    from swell.sdk.here import progress as progress
     from swell.sdk.here import remaining_s as remaining_s
     from swell.sdk.image import Image as Image
     from swell.sdk.marks import asgi_app as asgi_app
@@ -72,6 +73,7 @@ _WHERE = {
     "method": "swell.sdk.marks",
     "openai": "swell.sdk.marks",
     "parameter": "swell.sdk.parameters",
+    "progress": "swell.sdk.here",
     "remaining_s": "swell.sdk.here",
     "tensors": "swell.sdk.marks",
     "transform": "swell.sdk.marks",

@@ -51,7 +51,7 @@ class Queue:
         assert node == "local"
         self.told += ends
 
-    def heard_holding(self, _node: str, leases: Iterable[Lease]) -> None:
+    def heard_holding(self, _node: str, leases: Iterable[Lease], _running: object) -> None:
         self.holding = tuple(leases)
 
     def welcomed(self, _node: str) -> None:

@@ -110,6 +110,7 @@ RESOURCES: dict[str, Any] = {
     "scaledown_window": 5,
     "retries": 2,
     "timeout": 7,
+    "timeout_max": 900,
     "startup_timeout": 8,
     "enable_memory_snapshot": True,
     "single_use_containers": True,

@@ -18,7 +18,7 @@ RESOURCES = (
 PLACE = (
     "cloud=None, region=None, routing_region=None, nonpreemptible=False, enable_memory_snapshot=False, "
     "block_network=False, restrict_modal_access=False, single_use_containers=False, i6pn=None, include_source=None, "
-    "experimental_options=None, max_inputs=None"
+    "experimental_options=None, max_inputs=None, timeout_max=None"
 )
 INDEX = "find_links=None, index_url=None, extra_index_url=None, pre=False, extra_options='', force_build=False"
 BUILD = "env=None, secrets=None, gpu=None"

@@ -130,6 +130,13 @@ def test_a_local_object_runs_its_hooks_once_and_its_methods_here() -> None:
         swell.App("a").cls()(deployable.Model).seen
 
 
+def timed(web: bool = False, **given: Any) -> Any:
+    app = swell.App("a")
+    raw = copied(deployable.plain)
+    app.function(**given)(swell.fastapi_endpoint()(raw) if web else raw)
+    return described(app)
+
+
 def twice(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Any:
     return second(first(copied(deployable.plain)))
 
@@ -228,6 +235,11 @@ def test_what_cannot_be_deployed_is_refused_with_its_reason(use, says: str) -> N
         (lambda: swell.App("a").cls()(deployable.plain), "functions take @app.function"),
         (lambda: swell.App("a").function(retries="3")(deployable.plain), "retries='3'"),
         (lambda: swell.App("a").function(retries=11)(deployable.plain), "between 0 and 10"),
+        (lambda: timed(timeout_max=299), "below timeout=300"),
+        (lambda: timed(timeout=5, timeout_max=0), "seconds above 0"),
+        (lambda: timed(web=True, timeout_max=900), "leave it out"),
+        (lambda: swell.progress("half"), "give numbers, or None, and a text"),
+        (lambda: swell.progress(1, message=b"x"), "give numbers, or None, and a text"),
         (lambda: swell.App("a").function(image="debian")(deployable.plain), r"give a swell\.Image"),
         (lambda: swell.App(3), "the name must be text"),
         (lambda: swell.App("a", tags=["x"]), "give names and values"),

@@ -14,7 +14,10 @@ from swell.sdk.bridge import Call
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "modal.md"
 TABLE = re.compile(r"<!-- table: (\w+) -->\n(.*?)<!-- end of table -->", re.DOTALL)
-OWN = {"__version__", "cached", "current_request", "isolated", "limit", "openai", "remaining_s", "tensors", "transform"}
+OWN = {
+    *("__version__", "cached", "current_request", "isolated", "limit", "openai", "progress", "remaining_s", "tensors"),
+    "transform",
+}
 """Public names that are not in Modal's API."""
 
 # fmt: off
@@ -62,6 +65,7 @@ DIFFERENCES: dict[str, str] = {
 
 _DEFAULT_LABEL = "works; the default is `APP--FUNCTION` or `APP--CLASS-METHOD`, in small letters, digits and dashes"
 _GPU = "refused at deploy where the engine has no GPUs to give, as today's local one; the refusal says which engine has"
+_OURS = "ours, Modal has none: see [calls.md](calls.md#long-functions)"
 _DISK = "works; looked for at deploy, relative paths from the current directory of who deploys"
 _PLACE = (
     "differs: relative to the folder of the program, as `data/x.json`. It is the working directory (unless "
@@ -69,8 +73,8 @@ _PLACE = (
     "folder, and noted at deploy: a replica has no `/root` of its own, and opening it by that path finds nothing"
 )
 REMARKS: dict[str, dict[str, str]] = {
-    "App.cls": {"gpu": _GPU},
-    "App.function": {"gpu": _GPU},
+    "App.cls": {"gpu": _GPU, "timeout_max": _OURS},
+    "App.function": {"gpu": _GPU, "timeout_max": _OURS},
     "Image.add_local_dir": {"local_path": _DISK, "remote_path": _PLACE},
     "Image.add_local_file": {"local_path": _DISK, "remote_path": _PLACE},
     "Image.uv_pip_install": {"requirements": _DISK},

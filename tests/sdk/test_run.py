@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from shutil import rmtree
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 import swell
 from sdk import deployable
@@ -336,3 +339,21 @@ def test_a_server_that_does_not_come_up_is_quoted(home: Path, monkeypatch: pytes
     monkeypatch.setenv("SWELL_HOME", str(home / ("long" * 30)))
     with pytest.raises(swell.Error, match=r"none could be started(.|\n)*too long(.|\n)*for unix sockets"), app().run():
         pass
+
+
+@given(st.text(st.characters(), max_size=400) | st.none(), st.none() | st.floats() | st.integers())
+def test_what_is_said_of_progress_is_told_as_it_can_be(message: str | None, done: float | None) -> None:
+    swell.progress(done, done, message)  # Outside a replica nothing comes of it.
+    heard: list[context.Said] = []
+    token = context.current.set(context.Input("q1", 0.0))
+    context.reports[:] = [lambda _input, said: heard.append(said)]
+    try:
+        swell.progress(done, done, message)
+    finally:
+        context.reports.clear()
+        context.current.reset(token)
+    (said,) = heard
+    assert len(said.message.encode()) <= 4 * 200
+    assert "\0" not in said.message
+    assert said.total == said.done
+    assert said.done is None or math.isfinite(said.done)

@@ -169,6 +169,7 @@ def _revision(revision: Revision, told: set[str]) -> Iterator[str]:
     if revision.target_inputs > revision.max_inputs:
         yield f"target_inputs {revision.target_inputs} is more than max_inputs {revision.max_inputs}"
     yield from _number("timeout_s", revision.timeout_s, 0, SECONDS_MAX, above=True)
+    yield from _number("timeout_max_s", revision.timeout_max_s, 0, SECONDS_MAX)
     yield from _number("startup_timeout_s", revision.startup_timeout_s, 0, SECONDS_MAX, above=True)
     yield from _retrying(revision.retrying)
     if revision.isolation is not None:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from swell.model.call import State
     from swell.sdk.client import Client
     from swell.wire.call_rows import CallRow
+    from swell.wire.calls import Progress
 
 STATES = ("queued", "leased", "done", "failed", "cancelled")
-HEADS = ("CALL", "STATE", "AGO", "TRIES", "FUNCTION", "ERROR")
+HEADS = ("CALL", "STATE", "AGO", "TRIES", "FUNCTION", "PROGRESS/ERROR")
 SHOWN_MAX = 64 * 1024
 """Bytes of a result that are printed in one line; of a longer one it is said how long it is."""
 
@@ -107,11 +108,35 @@ def listing(rows: Sequence[CallRow], now: float) -> str:
             duration(now - row.accepted_at),
             str(row.attempts),
             called(row),
-            printable(brief(row.error.message), False) if row.error is not None else "",
+            _last_word(row),
         )
         for row in rows
     ]
     return table(HEADS, cells, right=("AGO", "TRIES"))
+
+
+def _last_word(row: CallRow) -> str:
+    """How far it is, or what failed."""
+    if row.progress is not None:
+        return amount(row.progress)
+    return printable(brief(row.error.message), False) if row.error is not None else ""
+
+
+def amount(progress: Progress) -> str:
+    """How far that is, in a line."""
+    done, total = progress.done, progress.total
+    parts = [_number(done)] if done is not None else []
+    if done is not None and total is not None:
+        parts = [f"{_number(done)} of {_number(total)}"]
+        if 0 <= done <= total and total:
+            parts.append(f"{done / total:.0%}")
+    if progress.message:
+        parts.append(printable(progress.message, False))
+    return ", ".join(parts)
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:g}"
 
 
 def called(row: CallRow) -> str:
@@ -129,8 +154,11 @@ def story(row: CallRow, now: float) -> str:
         parts.append(f"its priority is {row.priority}")
     if row.attempts:
         tries = "1 try" if row.attempts == 1 else f"{row.attempts} tries"
+        if row.state == "leased":
+            tries = f"try {row.attempts}" + (f" of {row.tries_max}" if row.attempts <= row.tries_max else "")
         used = f", {row.cpu_us / 1000:.1f} ms CPU in {duration(row.run_us / 1e6)}" if row.run_us else ""
-        parts.append(f"{tries}{f', the last at {row.replica}' if row.replica else ''}{used}")
+        last = f", the last at {row.replica}" if row.replica and row.state != "leased" else ""
+        parts.append(f"{tries}{last}{used}")
     parts += _stands(row, now)
     return "\n".join([wrapped(head), *(wrapped(f"- {part}", "  ") for part in parts)])
 
@@ -142,7 +170,7 @@ def _stands(row: CallRow, now: float) -> list[str]:
     if row.ended_at is None:
         last = [f"the last try failed with {failed}"] if failed else []
         if row.state == "leased":
-            return [*last, f"{row.replica} has it"]
+            return [*last, *_runs(row, now)]
         waits = f"it is due in {duration(row.due_at - now)}" if row.due_at > now else "it waits for a replica"
         return [*last, waits]
     found = [f"ended at {clock(row.ended_at)}, {duration(now - row.ended_at)} ago"]
@@ -152,6 +180,21 @@ def _stands(row: CallRow, now: float) -> list[str]:
         found.append(f"it is kept for another {duration(row.expires_at - now)}")
     if row.state == "failed":
         found.append(f"`swell calls retry {row.id}` tries it again")
+    return found
+
+
+def _runs(row: CallRow, now: float) -> list[str]:
+    """Since when it runs, and how that goes."""
+    heard = f", heard of {duration(now - row.heard_at)} ago" if row.heard_at is not None else ""
+    if row.begun_at is None:
+        return [f"{row.replica} has it{heard}"]
+    found = [f"it runs at {row.replica} since {clock(row.begun_at)}, {duration(now - row.begun_at)} ago{heard}"]
+    if row.progress is not None:
+        said = amount(row.progress) or "it goes on"
+        found.append(f"progress: {said} (said {duration(now - row.progress.at)} ago)")
+    if row.deadline_at is not None:
+        ahead_s = row.deadline_at - now
+        found.append(f"its deadline is in {duration(ahead_s)}" if ahead_s > 0 else "its deadline has passed")
     return found
 
 

@@ -38,7 +38,7 @@ def queued(new: NewCall, route: Route | None, revision: Revision | None, now: fl
         idempotency_key=new.idempotency_key,
         group=new.group,
         retrying=revision.retrying,
-        timeout_s=revision.timeout_s,
+        timeout_s=revision.longest_s,
     )
     check(call)
     return call

@@ -39,7 +39,7 @@ class CallDesk:
         """A page of calls, newest first; of one API key, or of all (None)."""
         prefix = f"{namespace}/{app}/" if app else f"{namespace}/"
         found = await asyncio.to_thread(self._records.newest, prefix, state, most, before, key)
-        return [_row(call) for call in found]
+        return [self._row(call) for call in found]
 
     async def result(self, id: str) -> Body | None:
         """Of one that is done; of a dead letter the error. None where there is none, or none yet."""
@@ -49,13 +49,13 @@ class CallDesk:
         """The call, which has ended; `by`: the id of the API key that asks."""
         words = f"It was cancelled with the key {by}." if by else "It was cancelled."
         changed = await self._keeper.cancel(id, CallError("cancelled", words))
-        return _row(changed) if changed is not None else await self.row(id)
+        return self._row(changed) if changed is not None else await self.row(id)
 
     async def retry(self, id: str) -> CallRow | None:
         """The call, which waits again. SwellError with status 409 where it is no dead letter."""
         changed = await self._keeper.retry(id)
         if changed is not None:
-            return _row(changed)
+            return self._row(changed)
         call = await self._keeper.ended(id, 0.0)
         if call is None:
             return None
@@ -63,7 +63,7 @@ class CallDesk:
         raise SwellError("not_failed", words, status=409)
 
     async def _whole(self, call: Call) -> CallRow:
-        row = _row(call)
+        row = self._row(call)
         body = await self.result(call.id) if call.ended_at is not None else None
         if body is None:
             return row
@@ -80,25 +80,29 @@ class CallDesk:
             return row
         return row
 
-
-def _row(call: Call) -> CallRow:
-    namespace, app, name = call.workload.split("/", 2)
-    error = call.error
-    return CallRow(
-        id=call.id,
-        state=call.state,
-        namespace=namespace,
-        app=app,
-        function=name if call.method == base_of(name) else f"{name}.{call.method}",
-        accepted_at=call.accepted_at,
-        due_at=call.due_at,
-        attempts=call.attempts,
-        priority=call.priority,
-        key=call.key,
-        replica=call.replica,
-        error=ErrorBody(error.code, error.message) if error is not None else None,
-        ended_at=call.ended_at,
-        expires_at=call.expires_at,
-        cpu_us=call.cpu_us,
-        run_us=call.run_us,
-    )
+    def _row(self, call: Call) -> CallRow:
+        namespace, app, name = call.workload.split("/", 2)
+        error, seen = call.error, self._keeper.seen(call)
+        return CallRow(
+            id=call.id,
+            state=call.state,
+            namespace=namespace,
+            app=app,
+            function=name if call.method == base_of(name) else f"{name}.{call.method}",
+            accepted_at=call.accepted_at,
+            due_at=call.due_at,
+            attempts=call.attempts,
+            priority=call.priority,
+            key=call.key,
+            replica=call.replica,
+            tries_max=call.retrying.max_retries + 1,
+            begun_at=seen.begun_at,
+            deadline_at=seen.deadline_at,
+            heard_at=seen.heard_at,
+            progress=seen.progress,
+            error=ErrorBody(error.code, error.message) if error is not None else None,
+            ended_at=call.ended_at,
+            expires_at=call.expires_at,
+            cpu_us=call.cpu_us,
+            run_us=call.run_us,
+        )

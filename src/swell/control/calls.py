@@ -21,7 +21,7 @@ from swell.control.call_tallies import CallTallies
 from swell.control.call_waits import CallWaits
 from swell.control.hands import Hand, Hands, fitting, granted
 from swell.control.inbox import Inbox
-from swell.control.leases import Leases
+from swell.control.leases import Leases, Seen
 from swell.control.rounds import Round, Told, Written, answer, fail, write
 from swell.control.table import TableKeeper
 from swell.control.wants import Wants
@@ -32,7 +32,7 @@ from swell.model.metrics import Sample
 from swell.model.ports import Clock, Store
 from swell.model.workload import workload_of
 from swell.model.world import World
-from swell.wire.calls import CallEnd, Down, EndedHeard, Grant, Lease, NewCall, Resume, Revoke
+from swell.wire.calls import CallEnd, Down, EndedHeard, Grant, Lease, NewCall, Resume, Revoke, Running
 from swell.wire.link import Level
 
 log = logging.getLogger("swell.control")
@@ -116,6 +116,10 @@ class CallKeeper:
         """The call, once it has ended or so much time has passed."""
         return await self._waits.until_ended(id, wait_s, lambda: asyncio.to_thread(self._store.call_records.get, id))
 
+    def seen(self, call: Call) -> Seen:
+        """How it runs, where it does."""
+        return self.leases.seen(call, self._world.revision(call.pool) if call.pool else None)
+
     async def sweep(self) -> None:
         """Forget calls that have expired."""
         loop = asyncio.get_running_loop()
@@ -145,9 +149,10 @@ class CallKeeper:
         self._inbox.hear(node, ends)
         self._wake()
 
-    def heard_holding(self, node: str, leases: Iterable[Lease]) -> None:
-        """A runner has these."""
+    def heard_holding(self, node: str, leases: Iterable[Lease], running: Iterable[Running] = ()) -> None:
+        """A runner has these, and of these run some."""
         unknown = self.leases.renew(leases, self._clock.now())
+        self.leases.run(running)
         if unknown and self._standing:
             self._send(node, Revoke(tuple(unknown)))
 
@@ -383,7 +388,9 @@ class CallKeeper:
             self.leases.take(work.call, now)
         node = self._node(to.replica)
         taken = fitting(works, sent[node]) if node is not None else []
-        if node is None or (taken and not self._send(node, Grant(self._epoch, to.replica, granted(taken)))):
+        row = self._rows.pools.get(to.pool)
+        calls = granted(taken, row.limited_by if row is not None else "timeout")
+        if node is None or (taken and not self._send(node, Grant(self._epoch, to.replica, calls))):
             taken = []
         elif taken:
             sent[node] += sum(len(work.input.data) for work in taken)

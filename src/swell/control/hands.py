@@ -211,10 +211,10 @@ def fitting(works: Iterable[Work], sent: int) -> list[Work]:
     return taken
 
 
-def granted(works: Sequence[Work]) -> tuple[Granted, ...]:
-    """As their runner is told of them."""
+def granted(works: Sequence[Work], limited_by: str) -> tuple[Granted, ...]:
+    """As their runner is told of them. `limited_by`: the argument of the function that sets their timeout."""
     return tuple(
-        Granted(call.id, call.token, call.method, work.input, call.accept, call.timeout_s, call.attempts)
+        Granted(call.id, call.token, call.method, work.input, call.accept, call.timeout_s, call.attempts, limited_by)
         for work in works
         for call in (work.call,)
     )

@@ -6,11 +6,13 @@ Until when one holds is stored nowhere: a new incarnation of control gives each 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import msgspec
 
 from swell.model.call import Call
-from swell.wire.calls import Lease
+from swell.model.workload import Revision
+from swell.wire.calls import Lease, Progress, Running
 
 LEASE_S = 15.0
 """A call of which its runner says nothing for this long is handed out again. Longer than a runner's restart."""
@@ -23,6 +25,19 @@ class _Leased(msgspec.Struct):
     until: float
     gone: bool = False
     """Its replica is."""
+    heard_at: float | None = None
+    """When its runner said last that it has it."""
+    running: Running | None = None
+    """What its runner said last of how it runs; None: it is not known to."""
+
+
+class Seen(NamedTuple):
+    """What is known of how a call runs. Times in seconds since the epoch."""
+
+    heard_at: float | None = None
+    begun_at: float | None = None
+    deadline_at: float | None = None
+    progress: Progress | None = None
 
 
 class Leases:
@@ -67,9 +82,30 @@ class Leases:
             leased = self._leased.get(id)
             if leased is not None and leased.call.token == token:
                 leased.until = now + LEASE_S
+                leased.heard_at = now
             else:
                 unknown.append((id, token))
         return unknown
+
+    def run(self, running: Iterable[Running]) -> None:
+        """Their runner says how these run."""
+        for each in running:
+            leased = self._leased.get(each.id)
+            if leased is not None and leased.call.token == each.token:
+                leased.running = each
+
+    def seen(self, call: Call, revision: Revision | None) -> Seen:
+        """How the call is, as its runner said last. `revision`: what it runs."""
+        leased = self._leased.get(call.id)
+        if leased is None or leased.call.token != call.token:
+            return Seen()
+        if leased.running is None:
+            return Seen(leased.heard_at)
+        begun_at, progress = leased.running.begun_at, leased.running.progress
+        deadline_at = begun_at + call.timeout_s
+        if revision is not None and revision.gives_time:
+            deadline_at = min(deadline_at, (progress.at if progress is not None else begun_at) + revision.timeout_s)
+        return Seen(leased.heard_at, begun_at, deadline_at, progress)
 
     def spare(self, now: float) -> None:
         """Nobody could be heard for a while, by no fault of theirs: each has a whole new time."""

@@ -183,6 +183,8 @@ def of_workload(workload: Workload, revision: Revision) -> Iterator[LimitRow]:
     }
     for name, value in said.items():
         yield _row(name, value, owner, "default" if value == unsaid[name] else "program")
+    if revision.gives_time:
+        yield _row("timeout_max_s", revision.timeout_max_s, owner, "program")
     for name in ("cpu_limit", "memory_limit_mib"):
         limit = getattr(revision.needs, name)
         if limit is not None:

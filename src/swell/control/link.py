@@ -126,7 +126,7 @@ class Queue(Protocol):
 
     def heard_ends(self, node: str, ends: Iterable[calls.CallEnd]) -> None: ...
 
-    def heard_holding(self, node: str, leases: Iterable[calls.Lease]) -> None: ...
+    def heard_holding(self, node: str, leases: Iterable[calls.Lease], running: Iterable[calls.Running]) -> None: ...
 
     def welcomed(self, node: str) -> None:
         """A runner connected and said what runs."""
@@ -400,7 +400,7 @@ class Peer(asyncio.Protocol):
             case calls.Ended():
                 queue.heard_ends(self.name, message.calls)
             case calls.Holding():
-                queue.heard_holding(self.name, message.calls)
+                queue.heard_holding(self.name, message.calls, message.running)
 
     def _told_all(self) -> None:
         """Only now it is known which replicas are of its node."""

@@ -135,7 +135,7 @@ def pool_row(world: World, pool: str, policy: Policy) -> PoolRow | None:
     return PoolRow(
         pool=pool,
         max_inputs=revision.max_inputs,
-        timeout_s=revision.timeout_s,
+        timeout_s=revision.longest_s,
         memory_mib=revision.needs.memory_mib,
         single_use=revision.single_use,
         native=not any(m.web is not None and m.web.kind == "server" for m in revision.entry.methods),
@@ -144,6 +144,7 @@ def pool_row(world: World, pool: str, policy: Policy) -> PoolRow | None:
         failing=failing(failures) if failures is not None else "",
         retry_at=restart_at(failures, policy),
         closed=failures is not None and closed(failures, revision, policy, trying),
+        limited_by="timeout_max" if revision.gives_time else "timeout",
     )
 
 

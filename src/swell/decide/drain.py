@@ -11,7 +11,7 @@ STARTUP_GRACE_S = 0.0
 
 
 def drain_grace_s(revision: Revision | None, role: Role, policy: Policy) -> float:
-    """What is in flight may use its whole timeout, and its exit hooks a little more."""
+    """What is in flight may use all the time that it has, and its exit hooks a little more."""
     if revision is None or role == "template":
         return STARTUP_GRACE_S
-    return revision.timeout_s + policy.stop_grace_s
+    return revision.longest_s + policy.stop_grace_s

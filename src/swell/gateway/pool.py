@@ -117,7 +117,7 @@ class Pool:
         self.retry_at = self.shared.now() + row.retry_at - time.time()
         self.refusing = row.closed
         self.timeout_s = row.timeout_s
-        self.limit = f"{row.timeout_s:g} s (timeout= of the function)"
+        self.limit = f"{row.timeout_s:g} s ({row.limited_by}= of the function)"
         self.limit_line = limit_line(self.limit)
         listed = {endpoint.replica: endpoint for endpoint in row.replicas}
         for replica in [r for r in self.replicas.values() if r.id not in listed]:

@@ -108,7 +108,7 @@ class Call(msgspec.Struct, frozen=True):
     jitter: float = 0.1
     """Share of each delay that chance may take away: 0 none, 1 all."""
     timeout_s: float = 300.0
-    """Of one attempt."""
+    """What one attempt may take at most."""
     keeping: Keeping = Keeping()
     state: State = "queued"
     attempts: int = 0

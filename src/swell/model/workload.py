@@ -179,6 +179,8 @@ class Revision(msgspec.Struct, frozen=True):
     """Inputs per replica that scaling aims at (≤ max_inputs)."""
     timeout_s: float = 300.0
     """Of one input, from when a replica has it: neither waiting nor starts count."""
+    timeout_max_s: float = 0.0
+    """Each report of progress gives an input `timeout_s` anew, until it has had so much; 0: it gives nothing."""
     startup_timeout_s: float = 300.0
     """A replica that is not ready by then is stopped, with that reason."""
     template: bool = True
@@ -203,6 +205,16 @@ class Revision(msgspec.Struct, frozen=True):
         return revision_id(self)
 
     @property
+    def longest_s(self) -> float:
+        """What one input may take at most."""
+        return max(self.timeout_s, self.timeout_max_s)
+
+    @property
+    def gives_time(self) -> bool:
+        """Does a report of progress move an input's deadline?"""
+        return self.timeout_max_s > self.timeout_s
+
+    @property
     def secret_uses(self) -> tuple[SecretUse, ...]:
         """What its process is given, and what its environment is built with."""
         return (*self.secrets, *(use for call in self.environment.build_calls for use in call.secrets))
@@ -220,8 +232,7 @@ class Revision(msgspec.Struct, frozen=True):
 
 
 def revision_id(revision: Revision) -> str:
-    """ "rv-" and hex digits of the content's digest: 12, or more where callers chose of the content. Not cached: keep
-    it where it is needed often."""
+    """ "rv-" and hex digits of its digest: 12, or more where callers chose of the content. Not cached: keep it."""
     content = _without_later(msgspec.to_builtins(revision))
     length = DIGEST_LENGTH if revision.parameters else 12
     return "rv-" + hashlib.sha256(msgspec.msgpack.encode(content)).hexdigest()[:length]
@@ -230,7 +241,7 @@ def revision_id(revision: Revision) -> str:
 LATER = frozenset(
     {
         *("batch", "build_calls", "cache", "container_steps", "isolation", "openai", "parameters", "secrets"),
-        *("tensors", "volumes"),
+        *("tensors", "timeout_max_s", "volumes"),
     }
 )
 """Fields, wherever in a revision they are, that came after the first release. While they are empty they are no part of

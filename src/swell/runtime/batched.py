@@ -26,7 +26,7 @@ from swell.runtime.http import BUSY_LINE, Exchange, batch_line, used_lines
 from swell.runtime.results import Accepted, accepted
 from swell.runtime.stacked import Lists, Stacked
 from swell.runtime.together import Share, Together
-from swell.wire.context import Input, InputCancellation
+from swell.wire.context import InputCancellation
 
 
 class Batches:
@@ -167,7 +167,7 @@ class BatchedCall(Call):
         self._replica.slots.end(self)
         exchange = self._exchange
         if self._late and not exchange.closed:
-            words = exchange.request.past_deadline(where)
+            words = self._past_deadline(where)
             exchange.refuse(504, "deadline", words, shape=self._callee.error_body)
 
     # -- beside its batch ---------------------------------------------------------------------
@@ -178,7 +178,7 @@ class BatchedCall(Call):
 
     def _begin(self, work: _Beside, over: Callable[[Aside], None]) -> None:
         self._aside = Aside(self._replica, work, self._batches.asynchronous, over)
-        self._aside.start(Input(self.request, self.deadline, self._exchange.request))
+        self._aside.start(self._input())
 
     def _stopped(self, aside: Aside) -> None:
         self._aside = None

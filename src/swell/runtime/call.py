@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextvars import Context, copy_context
 from time import perf_counter_ns
@@ -47,6 +48,8 @@ class ReplicaContext(msgspec.Struct):
     variables: Context
     """The context variables that async start-up hooks left: each input works on a copy."""
     output: tuple[MarkedText, MarkedText]
+    patience_s: float = 0.0
+    """An input has so long from its beginning, and from each report of progress; 0: all that was given for it."""
 
     def context_for(self, work: Input) -> Context:
         """A context for one async input."""
@@ -109,7 +112,10 @@ class Call:
     def __init__(self, replica: ReplicaContext, exchange: Exchange, callee: Callee, wanted: Accepted) -> None:
         request = exchange.request
         self.request = request.id
-        self.deadline = request.deadline
+        self.deadline = self._latest = request.deadline
+        """The latest is as far as reports of progress move it."""
+        if replica.patience_s:
+            self.deadline = min(self._latest, time.monotonic() + replica.patience_s)
         self.alone = True
         self.on_loop = callee.asynchronous
         self._replica = replica
@@ -146,7 +152,7 @@ class Call:
         replica = self._replica
         if self._callee.asynchronous:
             self._steps = Steps(self._asynchronous())
-            context = replica.context_for(Input(self.request, self.deadline, self._exchange.request))
+            context = replica.context_for(self._input())
             self._task = replica.loop.create_task(self._steps, context=context)
             self._task.add_done_callback(self._task_over)
         else:
@@ -180,12 +186,32 @@ class Call:
     def expire(self) -> None:
         self._late = True
 
+    @property
+    def requests(self) -> tuple[str, ...]:
+        return (self.request,)
+
+    def go_on(self, now: float) -> None:
+        # What has passed stays so: its end may be under way.
+        if self._replica.patience_s and now < self.deadline:
+            self.deadline = min(self._latest, max(self.deadline, now + self._replica.patience_s))
+
+    def _input(self) -> Input:
+        """What its code may know of it."""
+        return Input(self.request, self.deadline, self._exchange.request, work=self)
+
+    def _past_deadline(self, where: str) -> str:
+        """What its caller is told when its deadline passes."""
+        if self.deadline >= self._latest:
+            return self._exchange.request.past_deadline(where)
+        limit = f"{self._replica.patience_s:g} s (timeout= of the function, without swell.progress())"
+        return f"The deadline of {limit} passed while {where}."
+
     def _tell_late(self, spent: bytes = b"") -> None:
         """Answer, if its deadline has passed, with what it used where that is known."""
         exchange = self._exchange
         if not self._late or exchange.closed:
             return
-        message = exchange.request.past_deadline("it ran; it was told to stop")
+        message = self._past_deadline("it ran; it was told to stop")
         if self._streaming is None or not self._begun:
             exchange.refuse(504, "deadline", message, spent, shape=self._callee.error_body)
             return
@@ -201,7 +227,7 @@ class Call:
         copy_context().run(self._invoke)
 
     def _invoke(self) -> None:
-        current.set(Input(self.request, self.deadline, self._exchange.request))
+        current.set(self._input())
         given = self._given()
         if given is None:
             return
@@ -418,7 +444,9 @@ class Call:
         """Loop: the user's code is over."""
         if self._job is not None:
             self._cpu_ns = self._job.cpu_ns
-            self._job = None  # It knows this call: the two would keep each other for the garbage collector.
+        self._job = self._task = (
+            None  # They know this call: it and they would keep each other for the garbage collector.
+        )
         self._replica.ended(self)
         exchange = self._exchange
         if exchange.closed:

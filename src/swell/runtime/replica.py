@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swell.model.errors import SwellError
 from swell.model.variant import base_of
@@ -28,12 +28,16 @@ from swell.runtime.http import Connection, Head
 from swell.runtime.interpreter import switch_soon
 from swell.runtime.listener import Listener, end_children
 from swell.runtime.load import Hook, Program, enter_error, report_failure
+from swell.runtime.progress import Progress
 from swell.runtime.service import Service
 from swell.runtime.slots import Slots
 from swell.runtime.tracebacks import exit_error, user_traceback
 from swell.runtime.worker import Workers
 from swell.wire import context
-from swell.wire.child import Failed, ForkStarted, Launch, Left, Ready, Reattach, Served, Stuck
+from swell.wire.child import Failed, ForkStarted, Launch, Left, Ready, Reattach, Served, Stuck, VolumeDone
+
+if TYPE_CHECKING:
+    from swell.runtime.volumes import Asking
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
 try:
@@ -99,8 +103,13 @@ class Replica:
         self._channel = Channel(channel, launch.runner_socket, launch.orphan_s, self._reattach, self._end)
         slots = Slots(revision.max_inputs, launch.cancel_grace_s, loop, self._stuck)
         self._context = ReplicaContext(
-            loop, Workers(revision.max_inputs, loop), slots, contextvars.copy_context(), marked
+            *(loop, Workers(revision.max_inputs, loop), slots, contextvars.copy_context(), marked),
+            patience_s=revision.timeout_s if revision.gives_time else 0.0,
         )
+        self._progress = Progress(
+            loop, self._channel.send, lambda: [w.request for w in slots.running], slots.look_again
+        )
+        context.reports[:] = [self._progress.hear]
         self._service = Service(self._context, self._use if revision.single_use else None)
         self._connections: set[Connection] = set()
         self._heads: dict[tuple[bytes, bytes], Head] = {}
@@ -109,6 +118,8 @@ class Replica:
         self._apps: list[AsgiApp] = []
         self._batches: Batches | None = None
         self._foreign = False
+        self._asking: Asking | None = None
+        self._channel.answered = self._answered
         if launch.mounts:
             self._mind_volumes(loop)
 
@@ -116,9 +127,15 @@ class Replica:
         """Let code in here ask for a commit or a newer version of what is mounted."""
         from swell.runtime.volumes import Asking
 
-        asking = Asking(loop, self._channel.send)
-        context.volumes[:] = [asking.ask]
-        self._channel.answered = lambda message: asking.again() if message is None else asking.done(message)
+        self._asking = Asking(loop, self._channel.send)
+        context.volumes[:] = [self._asking.ask]
+
+    def _answered(self, message: VolumeDone | None) -> None:
+        """What became of what was asked about volumes; None: there is another runner."""
+        if message is None:
+            self._progress.say_again()
+        if self._asking is not None:
+            self._asking.again() if message is None else self._asking.done(message)
 
     async def live(self, listener: socket.socket | None, started: float, timings: list[tuple[str, float]]) -> None:
         """From the first hook to the last."""

@@ -22,7 +22,7 @@ class Work(Protocol):
 
     request: str
     deadline: float
-    """Monotonic seconds."""
+    """Monotonic seconds. It may move to a later time while it lies ahead, in any thread."""
     alone: bool
     """No other input was worked on since this one began."""
     on_loop: bool
@@ -111,6 +111,12 @@ class Slots:
         """Nobody waits for this input any more: make its code stop."""
         if work in self.running and work not in self._stopping:
             self._attempt(work, 0)
+
+    def look_again(self) -> None:
+        """Deadlines of what runs have moved: the earliest is a later one."""
+        if self.running:
+            self._earliest = min(work.deadline for work in self.running)
+            self._watchdog.expect(self._earliest)
 
     def close(self, reason: str) -> None:
         """Admit nothing from now on."""
@@ -208,6 +214,7 @@ class Slots:
                 ahead = min(ahead, work.deadline)
         if ahead < math.inf:
             self._watch(ahead)
+        self.look_again()
 
     def _expire(self, work: Work) -> None:
         if work in self.running and work not in self._stopping:

@@ -52,6 +52,7 @@ class Member(Protocol):
     def expire(self) -> None: ...
     def left(self, now: float) -> bool: ...
     def gone(self, now: float) -> bool: ...
+    def go_on(self, now: float) -> None: ...
     def read(self) -> Given | None: ...
     def give(self, result: Any) -> None: ...
     def refuse(self, error: SwellError) -> None: ...
@@ -126,7 +127,20 @@ class Together:
     def _input(self) -> Input:
         """What the code may know of what it works on: the first input, until when any of them counts, and under which
         id it is logged."""
-        return Input(self.calls[0].request, max(call.deadline for call in self.calls), batch=self._logged)
+        return Input(self.calls[0].request, self.deadline, batch=self._logged, work=self)
+
+    @property
+    def deadline(self) -> float:
+        """Until one of them counts."""
+        return max(call.deadline for call in self.calls)
+
+    @property
+    def requests(self) -> tuple[str, ...]:
+        return tuple(call.request for call in self.calls if not call.dropped)
+
+    def go_on(self, now: float) -> None:
+        for call in self.calls:
+            call.go_on(now)
 
     # -- where the code runs ------------------------------------------------------------------
 

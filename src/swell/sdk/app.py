@@ -122,6 +122,7 @@ class App:
         include_source: bool | None = None,
         experimental_options: Mapping[str, Any] | None = None,
         max_inputs: int | None = None,
+        timeout_max: int | None = None,
     ) -> Callable[[Callable[..., Any]], Function]:
         """Makes a function run in replicas. `swell.sdk.arguments` says what each argument does."""
         given = Given("App.function", {k: v for k, v in locals().items() if k != "self"})
@@ -167,6 +168,7 @@ class App:
         include_source: bool | None = None,
         experimental_options: Mapping[str, Any] | None = None,
         max_inputs: int | None = None,
+        timeout_max: int | None = None,
     ) -> Callable[[C], Cls]:
         """Makes a class whose instances live in replicas; its `@method`s can be called."""
         given = Given("App.cls", {k: v for k, v in locals().items() if k != "self"})

@@ -129,6 +129,8 @@ _RESOURCES_EFFECTS: dict[str, str] = {
     "scaledown_window": "Scaling.idle_s in seconds",
     "retries": _RETRIED,
     "timeout": "Revision.timeout_s",
+    "timeout_max": "Revision.timeout_max_s: each swell.progress() gives a call its timeout anew, until it has run so "
+    "long; default: it gives nothing",
     "startup_timeout": "Revision.startup_timeout_s; default 300 s",
     "enable_memory_snapshot": "Revision.snapshot: its template goes last when memory is short; and Entry.enter_snap: "
     "@enter(snap=True) hooks run once, in that template, instead of in every replica (Entry.enter). "
@@ -323,6 +325,11 @@ EFFECTS: dict[str, dict[str, str]] = {
     "cached": {
         "ttl_s": "Caching.ttl_s: for so long an answer is given to whoever calls with the same",
         "vary": "Caching.vary: headers of a request on which its answer depends, beside its body",
+    },
+    "progress": {
+        "done": "how much is done, as `swell calls show` tells it",
+        "total": "what that is to come to",
+        "message": "what is done now: 200 characters of it are kept",
     },
     "transform": {
         "before": "is given what a caller sends, and returns the function's argument; Method.tensors: none",

@@ -299,6 +299,8 @@ def _revision(declared: Declared, place: Place, source: Source) -> model.Revisio
     entry = _entry(declared, place, source.module)
     ports = tuple(m.web.port for m in entry.methods if m.web is not None and m.web.port is not None)
     batch = next((method.batch for method in entry.methods if method.batch is not None), None)
+    if values["timeout_max"] and any(m.web is not None for m in entry.methods):
+        raise quantities.bad(given, "timeout_max", "a web endpoint tells of no progress: leave it out")
     walls = isolation.combined(declared.name, own.isolation, values, ports)
     max_inputs = own.max_inputs or (batch.max_inputs if batch is not None else 1)
     target_inputs = own.target_inputs or own.max_inputs or (batch.max_size if batch is not None else 1)
@@ -310,6 +312,7 @@ def _revision(declared: Declared, place: Place, source: Source) -> model.Revisio
         max_inputs=max_inputs,
         target_inputs=target_inputs,
         timeout_s=quantities.seconds(given, "timeout", 300.0),
+        timeout_max_s=quantities.timeout_max(given),
         startup_timeout_s=quantities.seconds(given, "startup_timeout", 300.0),
         # What is forked in a sandbox has no right to mounts of its own.
         template=walls is None or not declared.volumes,

@@ -74,6 +74,14 @@ def seconds(given: Given, name: str, default: float) -> float:
     return float(value)
 
 
+def timeout_max(given: Given) -> float:
+    """What an input may take with all its progress; 0 where progress gives nothing."""
+    longest_s, timeout_s = seconds(given, "timeout_max", 0.0), seconds(given, "timeout", 300.0)
+    if longest_s and longest_s < timeout_s:
+        raise bad(given, "timeout_max", f"it is below timeout={timeout_s:g}, which a call has without any progress")
+    return longest_s
+
+
 def bad(given: Given, name: str, why: str) -> SwellError:
     """An argument that cannot be used."""
     error = SwellError("bad_argument", f"{given.callable}({name}={given.values[name]!r}): {why}.", status=422)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from swell.model.call import State
+from swell.wire.calls import Progress
 from swell.wire.http import ErrorBody
 
 
@@ -33,6 +34,16 @@ class CallRow(msgspec.Struct, frozen=True):
     """Id of the API key it came with."""
     replica: str = ""
     """That has it, or had it last."""
+    tries_max: int = 0
+    """Tries that its function's `retries=` allow; one that loses its replica has at least three more."""
+    begun_at: float | None = None
+    """When this try began; None where it has not, or that is not known (after a restart of control, for a moment)."""
+    deadline_at: float | None = None
+    """When it is to be over. A report of progress may move that."""
+    heard_at: float | None = None
+    """When the runner of its replica said last that it has it."""
+    progress: Progress | None = None
+    """What its code said last of how far it is, in this try."""
     error: ErrorBody | None = None
     """Of the last attempt that failed; none once it is done."""
     ended_at: float | None = None

@@ -16,6 +16,8 @@ INPUT_MAX = 4 * 1024 * 1024
 """Bytes of the arguments of one call."""
 DELAY_MAX_S = 30 * 86_400.0
 """A call may be put off for this long."""
+MESSAGE_MAX = 200
+"""Characters of what code says of its progress that are kept."""
 
 Lease = tuple[str, int]
 """A call's id and the fencing token it was handed out with."""
@@ -77,10 +79,33 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     calls: tuple[CallEnd, ...]
 
 
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the code of a call said last of how far it is."""
+
+    at: float
+    """When its runner heard of it; seconds since the epoch."""
+    done: float | None = None
+    total: float | None = None
+    """What `done` is to come to."""
+    message: str = ""
+
+
+class Running(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A call that was sent to its replica."""
+
+    id: str
+    token: int
+    begun_at: float
+    """Seconds since the epoch."""
+    progress: Progress | None = None
+
+
 class Holding(msgspec.Struct, frozen=True, tag="holding"):
     """All calls that the runner has: not begun, running, or ended and not heard. Their leases go on."""
 
     calls: tuple[Lease, ...]
+    running: tuple[Running, ...] = ()
+    """Those of them that run; where there are very many, those that have run for longest."""
 
 
 # -- down: control → gateway ------------------------------------------------------------------
@@ -109,8 +134,10 @@ class Granted(msgspec.Struct, frozen=True):
     input: Body
     accept: str
     timeout_s: float
-    """Of this attempt, from when the replica takes it."""
+    """What this attempt may take at most, from when the replica takes it."""
     attempt: int = 1
+    limited_by: str = "timeout"
+    """The argument of the function that sets it."""
 
 
 class Grant(msgspec.Struct, frozen=True, tag="grant"):

@@ -203,4 +203,20 @@ class AskVolume(msgspec.Struct, frozen=True, tag="ask_volume"):
     name: str
 
 
-Up = Reattach | ForkStarted | Ready | Failed | Forked | Unforked | Exited | Stuck | Served | Left | AskVolume
+class Report(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far the code says that it is with one input."""
+
+    request: str
+    done: float | None = None
+    total: float | None = None
+    message: str = ""
+    ago_s: float = 0.0
+
+
+class Reports(msgspec.Struct, frozen=True, tag="reports"):
+    """What was said since the last time, of each input the newest."""
+
+    reports: tuple[Report, ...]
+
+
+Up = Reports | Reattach | ForkStarted | Ready | Failed | Forked | Unforked | Exited | Stuck | Served | Left | AskVolume

@@ -37,6 +37,24 @@ class Asked(Protocol):
     reply: Reply | None
 
 
+class Worked(Protocol):
+    """What of an input changes while it is worked on."""
+
+    @property
+    def deadline(self) -> float:
+        """On this process's monotonic clock."""
+        ...
+
+    @property
+    def requests(self) -> tuple[str, ...]:
+        """Ids of all that are worked on together."""
+        ...
+
+    def go_on(self, now: float) -> None:
+        """Its code tells of progress: where that gives it time, it has it. In any thread."""
+        ...
+
+
 class Input(msgspec.Struct, frozen=True):
     """The input being worked on."""
 
@@ -48,13 +66,17 @@ class Input(msgspec.Struct, frozen=True):
     batch: str = ""
     """Of inputs that are worked on together, this one the first: the id under which what is printed is logged."""
 
+    work: Worked | None = None
+    """None of a web application, whose deadline does not move."""
+
     @property
     def logged(self) -> str:
         return self.batch or self.request
 
     def remaining_s(self) -> float:
         """Seconds until the caller's deadline; below zero once it has passed."""
-        return self.deadline_monotonic_s - time.monotonic()
+        deadline = self.deadline_monotonic_s if self.work is None else self.work.deadline
+        return deadline - time.monotonic()
 
 
 class Inside(msgspec.Struct, frozen=True):
@@ -84,6 +106,16 @@ inside: list[Inside] = []
 """Empty outside a replica; one entry within. A list, so that a fork can replace it in place."""
 
 
+class Said(msgspec.Struct, frozen=True):
+    """How far user code says that it is."""
+
+    done: float | None
+    total: float | None
+    message: str
+
+
+reports: list[Callable[[Input, Said], None]] = []
+"""Within a replica that serves: takes what user code says of its progress with an input. In any thread."""
 volumes: list[Callable[[str, str, str], Future[None]]] = []
 """Within a replica that has volumes: asks the runner for "commit" or "reload" of one, by its namespace and name."""
 

@@ -190,6 +190,7 @@ class PoolRow(msgspec.Struct, frozen=True):
     pool: str
     max_inputs: int
     timeout_s: float
+    """What one input may take there at most."""
     memory_mib: int
     """What each replica was given: holding it for a second is part of what a request costs."""
     single_use: bool
@@ -205,6 +206,8 @@ class PoolRow(msgspec.Struct, frozen=True):
     closed: bool = False
     """Starts keep failing: until `retry_at` requests, held ones too, are refused with `failing`; from then on they
     are held, so that one can ask for the next try."""
+    limited_by: str = "timeout"
+    """The argument of the function that sets `timeout_s`."""
 
 
 class Route(msgspec.Struct, frozen=True):

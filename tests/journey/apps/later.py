@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -61,6 +62,24 @@ async def forever(mark: str) -> None:
         await asyncio.sleep(600)
     finally:
         os.unlink(mark)
+
+
+@app.function(timeout=3, timeout_max=600)
+def told(gate: str) -> int:
+    """Goes on until there is a file."""
+    step = 0
+    while not os.path.exists(gate):
+        step += 1
+        swell.progress(step, 10**6, f"step {step}\0")
+        time.sleep(0.02)
+    return step
+
+
+@app.function(timeout=2, timeout_max=4)
+def never_done() -> None:
+    while True:
+        swell.progress(message="and on")
+        time.sleep(0.02)
 
 
 @app.function()

@@ -44,6 +44,15 @@ def sleep(seconds: float) -> int:
     return os.getpid()
 
 
+def goes_on(seconds: float) -> int:
+    """At work for so long, and says so."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        swell.progress(seconds - left, seconds)
+        time.sleep(0.02)
+    return os.getpid()
+
+
 def until(file: str) -> int:
     """At work until the file is there."""
     while not os.path.exists(file):
@@ -115,6 +124,7 @@ DOINGS = {
         value,
         folder,
         sleep,
+        goes_on,
         until,
         note,
         fill,

@@ -135,6 +135,11 @@ class Child:
         child.snapped = bool(order.revision.entry.enter_snap)
         return child
 
+    def is_fork_of(self, template: Child, pid: int) -> bool:
+        """Is it the very process that a template says is over? Of another's replicas a template has nothing to say."""
+        ours = self.template == template.id
+        return ours and (self.pid == pid or (template.isolated and self.forked and self.pid is not None))
+
     @property
     def group_name(self) -> str:
         """Another one for another attempt: what is left of the last may still die in the old one."""

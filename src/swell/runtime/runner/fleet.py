@@ -47,6 +47,7 @@ from swell.wire.child import (
     ForkStarted,
     Left,
     Ready,
+    Reports,
     Served,
     Stuck,
     Unforked,
@@ -93,6 +94,7 @@ class Fleet:
         mounting.remade = self._note_down
         self._tell = tell
         self._use = use
+        self.reported: Callable[[Child, Reports], None] = lambda _child, _reports: None
         self.children: dict[str, Child] = {}
         self.by_pid: dict[int, Child] = {}
         self.endings = Endings(self, tell)
@@ -364,10 +366,12 @@ class Fleet:
             case Exited():
                 child.forks_cpu_s += message.cpu_s
                 gone = self.children.get(message.replica)
-                if gone is not None and _is_fork_of(child, gone, message.pid):
+                if gone is not None and gone.is_fork_of(child, message.pid):
                     self.endings.over(gone, Exit(message.status, message.cpu_s))
             case Left():
                 child.left = True
+            case Reports():
+                self.reported(child, message)
             case AskVolume():
                 self.mounting.heard(child, message)
             case Stuck():
@@ -492,9 +496,3 @@ class Fleet:
 
     def inventory(self) -> tuple[ReplicaSeen, ...]:
         return tuple(child.seen(self.node) for child in self.children.values())
-
-
-def _is_fork_of(template: Child, child: Child, pid: int) -> bool:
-    """Is it the very process that its template says is over? Of another's replicas a template has nothing to say."""
-    ours = child.template == template.id
-    return ours and (child.pid == pid or (template.isolated and child.forked and child.pid is not None))

@@ -84,6 +84,7 @@ class Runner:
         parts = (self.groups, self.sandboxes, self.builder, self.spool, self.confiding, self.mounting)
         self.fleet = Fleet(settings, node, *parts, self._tell, self._use)
         self.calls = QueuedCalls(home, lambda: self.fleet.children, self.link.send)
+        self.fleet.reported = lambda child, said: self.calls.reported(child.id, said.reports, child.redact)
         self._untold: deque[ReplicaSeen] = deque(maxlen=ENDED_KEPT)
         """Ends that nobody heard: said again when control is back, since no inventory says why one ended."""
         self._used: dict[str, Usage] = {}

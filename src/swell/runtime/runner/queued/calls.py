@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
@@ -12,7 +13,9 @@ from swell.runtime.runner.queued.answer import failed, unfinished
 from swell.runtime.runner.queued.ends import Ends
 from swell.runtime.runner.queued.hand import CANCELLED, DRAINED, Hand
 from swell.runtime.runner.queued.lane import sendable
+from swell.runtime.runner.queued.running import Begun
 from swell.wire.calls import CallEnd, Ended, EndedHeard, Grant, Granted, Holding, Resume, Revoke
+from swell.wire.child import Report
 from swell.wire.paths import Home
 
 HOLDING_S = 2.0
@@ -45,6 +48,7 @@ class QueuedCalls:
         self._hands: dict[str, Hand] = {}
         self._held: dict[str, tuple[Granted, Hand]] = {}
         """By id: what is not over."""
+        self._begun = Begun()
         self._ends = Ends(home.call_ends, send, self._pump)
         self._tasks: set[asyncio.Task[None]] = set()
         self._newest = 0
@@ -107,7 +111,7 @@ class QueuedCalls:
         """Say what is here."""
         held = (*((call.id, call.token) for call, _ in self._held.values()), *self._ends)
         if held:
-            self._send(Holding(held))
+            self._send(Holding(held, self._begun.told()))
 
     # -- from the fleet --------------------------------------------------------------------------
 
@@ -125,6 +129,13 @@ class QueuedCalls:
         elif seen.phase is Phase.READY:
             hand.ready = True
             hand.pump()
+
+    def reported(self, replica: str, reports: Iterable[Report], redact: Callable[[str], str]) -> None:
+        """What the code of a replica says of how far it is. Of others' calls it has nothing to say."""
+        for report in reports:
+            known = self._held.get(report.request)
+            if known is not None and known[1].replica == replica:
+                self._begun.hear((report.request, known[0].token), report, redact, time.time())
 
     def tick(self) -> None:
         for hand in self._hands.values():
@@ -148,8 +159,17 @@ class QueuedCalls:
 
     # -- for hands -------------------------------------------------------------------------------
 
+    def begun(self, call: Granted) -> None:
+        """It is sent to its replica."""
+        self._begun.begin(call, time.time())
+
+    def not_begun(self, call: Granted) -> None:
+        """The replica did not take it."""
+        self._begun.end((call.id, call.token))
+
     def ended(self, end: CallEnd) -> None:
         """One hand-out is over."""
+        self._begun.end((end.id, end.token))
         known = self._held.get(end.id)
         if known is not None and known[0].token == end.token:
             del self._held[end.id]
@@ -172,6 +192,7 @@ class QueuedCalls:
         known = self._held.get(call.id)
         if known is not None and known[0].token < call.token:
             del self._held[call.id]
+            self._begun.end((call.id, known[0].token))
             known[1].drop(known[0])
             known = None
         return known is not None or (call.id, call.token) in self._ends

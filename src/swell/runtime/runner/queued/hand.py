@@ -38,6 +38,14 @@ class Owner(Protocol):
         """So much waits to be heard that nothing more is begun."""
         ...
 
+    def begun(self, call: Granted) -> None:
+        """It is sent to its replica."""
+        ...
+
+    def not_begun(self, call: Granted) -> None:
+        """The replica did not take it."""
+        ...
+
     def ended(self, end: CallEnd) -> None:
         """One hand-out is over."""
         ...
@@ -142,6 +150,7 @@ class Hand:
     def _begin(self, lane: Lane) -> None:
         call = self.waiting.popleft()
         self.running[lane] = call
+        self._owner.begun(call)
         lane.send(call)
 
     def _ask(self) -> None:
@@ -268,6 +277,7 @@ class Hand:
 
     def _again(self, call: Granted) -> None:
         """It was not begun."""
+        self._owner.not_begun(call)
         self.waiting.appendleft(call)
         if self._closed:
             self._give_back()

@@ -158,7 +158,7 @@ class Lane(asyncio.Protocol):
 
 def limit(call: Granted) -> str:
     """What sets a call's deadline, in words for whom it ends."""
-    return f"{call.timeout_s:g} s (timeout= of the function)"
+    return f"{call.timeout_s:g} s ({call.limited_by}= of the function)"
 
 
 def sendable(call: Granted) -> bool:
