@@ -285,11 +285,14 @@ def test_the_command_line_tells_of_calls(own_server: PrivateSwell, app: swell.Ap
 def test_calls_of_an_app_that_is_stopped_wait_for_it(own_server: PrivateSwell, tmp_path: Path) -> None:
     program = tmp_path / "staying.py"
     program.write_text(STAYING)
-    own_server.run("deploy", str(program))
-    answer = send(own_server, "POST", "/call/staying/twice", [4], swell_async="true", swell_delay="1")
-    id = answer.value["id"]
-    own_server.run("app", "stop", "staying")
-    wait_until("it is due", lambda: send(own_server, "GET", f"/calls/{id}").value["due_at"] < time.time())
+    for delay_s in (1, 4, 16, 64):
+        own_server.run("deploy", str(program))
+        answer = send(own_server, "POST", "/call/staying/twice", [4], swell_async="true", swell_delay=str(delay_s))
+        id = answer.value["id"]
+        own_server.run("app", "stop", "staying")
+        if send(own_server, "GET", f"/calls/{id}").value["due_at"] > time.time():
+            break  # It was stopped before the call was due.
+    wait_until("it is due", lambda: send(own_server, "GET", f"/calls/{id}").value["due_at"] < time.time(), wait_s=120)
     assert send(own_server, "GET", f"/calls/{id}?wait_s=1").value["state"] == "queued"
     assert "it waits for a replica" in own_server.run("calls", "show", id)
     own_server.run("deploy", str(program))
