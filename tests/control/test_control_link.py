@@ -42,8 +42,10 @@ from swell.wire.link import (
     Level,
     Metrics,
     MetricsTold,
+    ReplicaEnded,
     RunnerInventory,
     RunnerNode,
+    RunnerReplica,
     Table,
     TableDelta,
     TellAll,
@@ -83,7 +85,7 @@ class Caller:
         async with asyncio.timeout(WAIT_S):
             return list(self.unpacker.feed(await self.reader.read(65536)))
 
-    async def until(self, kind: type, is_it: Callable[[Any], bool] = lambda _message: True) -> list[Any]:
+    async def until(self, kind: Any, is_it: Callable[[Any], bool] = lambda _message: True) -> list[Any]:
         """Those of this kind, up to one that is it."""
         heard: list[Any] = []
         while not any(map(is_it, heard)):
@@ -232,6 +234,20 @@ def test_a_scrape_is_gathered_from_all_that_are_there_and_waits_for_none_that_is
             ("control", "", True),
         ]
         assert 'swell_link_connected{process="runner",node="n1"} 0\n' in exposition([told[-1].report]).decode()
+
+    play(scenario)
+
+
+def test_gateways_are_told_what_ended_a_replica_before_it_is_off_the_table() -> None:
+    async def scenario(desk: Desk) -> None:
+        gateway = await desk.call(Hello("gateway", "g1"))
+        runner = await desk.call(Hello("runner", "n"), RunnerNode(NodeSeen(100.0, Node("n1", 4.0, 4096))), inventory())
+        await gateway.until(Table)
+        end = ReplicaSeen(101.0, "r1-1", Phase.GONE, WORKLOAD.pool, "serving", "n1", reason="crashed", detail="exit 3")
+        runner.say(RunnerReplica(end))
+        heard = await gateway.until(ReplicaEnded | TableDelta, lambda message: isinstance(message, TableDelta))
+        assert heard[0] == ReplicaEnded("r1-1", "its process crashed: exit 3")
+        assert [row.replicas for row in heard[1].pools] == [()]
 
     play(scenario)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swell.control.history import History, ReplicaHistory
-from swell.control.why import BEGUN, NOTES, at_most, complete, explain, traffic_now
+from swell.control.why import BEGUN, NOTES, at_most, complete, end_told, explain, traffic_now
 from swell.decide.price import PoolCost
 from swell.model.events import AppDeployed, NodeSeen, PlanCommitted, ReplicaSeen
 from swell.model.node import Node
@@ -89,6 +89,27 @@ def test_how_its_replica_ended_is_told_with_its_last_words() -> None:
     alive = msgspec.structs.replace(past, ended_at=None)
     for kept in (complete(record, past), complete(record, alive)):
         assert explain(kept, past, COST).reasons[-2:] == ("it is gone since: its memory limit was reached", "limit")
+
+
+@pytest.mark.parametrize(
+    ("reason", "detail", "words"),
+    [
+        ("crashed", "exit code 3\nits last output line: secret", "its process crashed: exit code 3"),
+        (
+            "out_of_memory",
+            "the kernel killed it\nits last output line: secret",
+            "its memory limit was reached: memory=",
+        ),
+        ("stuck", "request secret, q2", "an input could not be stopped"),
+        ("exited", "", "its process ended by itself"),
+    ],
+)
+def test_callers_are_told_what_ended_a_replica_and_nothing_that_it_printed(
+    reason: str, detail: str, words: str
+) -> None:
+    told = end_told(reason, detail)
+    assert told.startswith(words)
+    assert "secret" not in told
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import random
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 
 import h11
 import msgspec
@@ -14,7 +15,7 @@ import pytest
 from rig import Browser, Exchange, Reader, Rig, echo, echo_after, pool_row, request, until
 
 from swell.gateway.request import REPLAY_MAX
-from swell.wire.link import Endpoint
+from swell.wire.link import Endpoint, ReplicaEnded
 
 pytestmark = pytest.mark.slow
 
@@ -296,6 +297,55 @@ def test_a_replica_that_dies_before_its_answer_is_a_502_and_no_second_try(
         await rig.seen()
         assert (await browser.call("/call/app/fn", b"y")).body == b"y"
         assert (len(bad.seen), len(good.seen)) == (1, 1)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("told", ["before", "behind", "never", "control leaves"])
+def test_what_ended_a_replica_is_told_to_whom_it_died_with(
+    play: Play, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swell.gateway.deaths.WAIT_S", 0.2 if told == "never" else 60.0)
+
+    async def scenario(rig: Rig) -> None:
+        gate = asyncio.Event()
+
+        async def die(exchange: Exchange, reader: Reader) -> None:
+            await exchange.read_body(reader)
+            await gate.wait()
+            exchange.writer.transport.abort()
+            raise ConnectionError
+
+        bad, other = await rig.replica(die), await rig.replica()
+        await rig.deploy(bad)
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn", b"x"))
+        levels = partial(rig.control.levels, pool_row("fn").pool)
+        await until(lambda: levels() and levels()[-1] == (0, 1), "the request is there")
+        if told == "before":
+            rig.control.say(ReplicaEnded("of another", "no"))
+            rig.control.say(ReplicaEnded(bad.name, "its process crashed: exit code 3"))
+            await rig.endpoints("fn", other)
+            await rig.seen()
+        gate.set()
+        if told in ("behind", "control leaves"):
+            await until(lambda: not bad.open, "it is dead")
+            # What comes next does not wait with it, and it is not told as work.
+            await rig.endpoints("fn", other)
+            assert (await (await rig.browser()).call("/call/app/fn", b"y")).body == b"y"
+            await until(lambda: levels()[-1] == (0, 0), "its slot is given back")
+            if told == "behind":
+                rig.control.say(ReplicaEnded(bad.name, "its process crashed: exit code 3"))
+            else:
+                await rig.control.stop()
+        answer = await browser.answer()
+        assert (answer.status, answer.error["code"]) == (502, "replica_died")
+        why = " (its process crashed: exit code 3)" if told in ("before", "behind") else ""
+        assert answer.error["message"].startswith(f"The replica died while running the request{why}. Not retried: ")
+        assert answer.error["message"].endswith(f" More: `swell why {answer.error['request']}`.")
+        if told != "control leaves":
+            died = [("replica_died", bad.name)]
+            await until(lambda: [(r.error, r.replica) for r in rig.control.records() if r.error] == died, "its record")
 
     play(scenario)
 

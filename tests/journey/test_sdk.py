@@ -225,6 +225,8 @@ def test_what_goes_wrong_is_caught_by_the_names_of_modals_api(own_swell: Private
     assert found["nowhere"] == ["NotFoundError", "unknown_app", True]
     assert found["misfit"] == ["InvalidError", "bad_arguments", True]
     assert found["gone"] == ["RemoteError", "replica_died", True]
+    assert "(its process crashed: exit code 3)" in found["words"]
+    assert "`swell why " in found["words"]
     assert found["unsendable"] == ["SerializationError", "bad_result", True]
     assert found["said"].startswith("There is no argument 'q'")
     assert found["as_it_is"] == "int"
@@ -268,6 +270,10 @@ def main():
         add.remote(q=1)
     except modal.exception.InvalidError as error:
         said = str(error)
+    try:
+        gone.remote()
+    except modal.exception.RemoteError as error:
+        words = str(error)
     print(json.dumps({
         "late": caught(late.remote, modal.exception.FunctionTimeoutError),
         "nowhere": caught(modal.Function.from_name("nowhere", "f").remote, modal.exception.NotFoundError),
@@ -275,6 +281,7 @@ def main():
         "gone": caught(gone.remote, modal.exception.RemoteError),
         "unsendable": caught(unsendable.remote, modal.exception.SerializationError),
         "said": said,
+        "words": words,
         "as_it_is": add.remote(1),
     }))
 """

@@ -154,7 +154,8 @@ def _with_ways(failed: SwellError, at: str) -> SwellError:
         elif failed.code == "no_replica":
             # What kept replicas from starting was of no request.
             ways = f"`swell logs {shown(at.rpartition('/')[0])}`, {ways}"
-        failed.message = f"{failed.message.rstrip('.')}. More: {ways}."
+        if ways not in failed.message:
+            failed.message = f"{failed.message.rstrip('.')}. More: {ways}."
     return failed
 
 

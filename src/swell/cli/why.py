@@ -76,7 +76,7 @@ def found(client: Client, request: str) -> Why:
 
 
 def note_end(client: Client, error: Exception, streamed: str = "") -> None:
-    """Where a replica went away with a request, note on the error what ended it, once that is known.
+    """Where a replica went away with a request, note on the error what ended it, once that is known and was not told.
 
     `streamed`: the request whose stream broke off, where the error does not tell.
     """
@@ -87,7 +87,7 @@ def note_end(client: Client, error: Exception, streamed: str = "") -> None:
     with patience("The replica died", lambda: "its end may still be on its way"), suppress(SwellError):
         while not (ended := found(client, request).ended) and time.monotonic() < until:
             time.sleep(LOOK_S)
-        if ended:
+        if ended and ended not in str(error):
             error.add_note(f"What ended the replica: {ended}.")
 
 

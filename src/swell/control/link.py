@@ -205,6 +205,11 @@ class ControlLink:
             for peer in self.gateways.values():
                 peer.write(frame)
 
+    def tell_end(self, replica: str, why: str) -> None:
+        """To every gateway: what ended a replica."""
+        for peer in self.gateways.values():
+            peer.write(pack(wire.ReplicaEnded(replica, why)))
+
     def count_gateways(self, connected: int) -> None:
         """One more is about to be connected, or one less is."""
         delta = self.listener.count_gateways(connected)

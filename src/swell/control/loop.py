@@ -20,7 +20,7 @@ from swell.control.link import ControlLink
 from swell.control.reactor import Effects, Reactor
 from swell.control.tallies import Tallies
 from swell.control.variants import Variants
-from swell.control.why import at_most, complete, held_ms, traffic_now
+from swell.control.why import at_most, complete, end_told, held_ms, traffic_now
 from swell.model.events import Event, NodeSeen, ReplicaSeen
 from swell.model.key import ApiKey
 from swell.model.metrics import ROWS_DROPPED, WAITING, WRITE_SECONDS, Sample
@@ -201,6 +201,8 @@ class Loop:
         for seen in (fact,) if isinstance(fact, ReplicaSeen) else fact.replicas if isinstance(fact, Inventory) else ():
             self.tallies.seen(seen, self.history.get(seen.replica))
             self.history.seen(seen)
+        if isinstance(fact, ReplicaSeen) and fact.phase in OVER and self.link is not None:
+            self.link.tell_end(fact.replica, end_told(fact.reason, fact.detail))
         self.reactor.fact(fact)
         if isinstance(fact, Inventory):
             self.heard.set()

@@ -277,6 +277,12 @@ def _end(past: ReplicaHistory) -> str:
     return ": ".join(filter(None, (in_words(past.reason), more)))
 
 
+def end_told(reason: str, detail: str) -> str:
+    """What ended a replica, as whoever called it is told: nothing that it printed, and nothing of other requests."""
+    more = WAYS_OUT.get(reason, "") or (detail.partition("\n")[0] if reason == "crashed" else "")
+    return ": ".join(filter(None, (in_words(reason), more)))
+
+
 def _ending(record: RequestRecord, past: ReplicaHistory) -> list[str]:
     """How a replica ended; nothing while it lives."""
     if past.ended_at is None:

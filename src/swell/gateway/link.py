@@ -34,6 +34,7 @@ from swell.wire.link import (
     Metrics,
     MetricsTold,
     NoVariant,
+    ReplicaEnded,
     Requests,
     Table,
     TableDelta,
@@ -103,6 +104,7 @@ class Link:
             self.told.clear()
             wire.send(Hello(role="gateway", incarnation=self.incarnation))
             self.wire = wire
+            self.shared.deaths.listen(True)
             self._tell_all()
             try:
                 await self._beat(wire)
@@ -112,6 +114,7 @@ class Link:
                 # What others have is not told any more.
                 self.deployed.take_elsewhere(dict.fromkeys(self.deployed.pools, ()))
                 self._answer_all()
+                self.shared.deaths.listen(False)
                 self.queueing.lost()
 
     async def _beat(self, wire: Wire) -> None:
@@ -261,6 +264,8 @@ class Link:
             wire.close()
         elif isinstance(message, Elsewhere):
             self.deployed.take_elsewhere(dict(message.pools))
+        elif isinstance(message, ReplicaEnded):
+            self.shared.deaths.told(message.replica, message.why)
         elif isinstance(message, NoVariant):
             self.deployed.wanting.refused(message)
         elif isinstance(message, Submitted):

@@ -7,10 +7,12 @@ or cannot be reached. Whose turn it is there is for its pool to say.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Protocol
 
 from swell.decide.room import ASKED_MAX, Room, Told, refused, unknown
 from swell.gateway.asking import WAIT_S, Asking
+from swell.gateway.deaths import Lost
 from swell.gateway.held import READING_HELD
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
@@ -336,9 +338,15 @@ class Replica:
         if unread:
             self.pool.again(request, self)
             return
-        message = "The replica died while running the request. Not retried: it may have had effects."
-        request.fail(502, "replica_died", message)
+        if request.answering or not self.pool.native:
+            _tell_death(request, "")
+            self.pool.forget_peak()
+            return
+        # Its slot first: while the word of what ended the replica is on its way, it must not seem to be at work.
+        request.replica = Lost(self.id, self.timings_ms)
+        self.pool.release(self, self.pool.shared.now())
         self.pool.forget_peak()
+        self.pool.shared.deaths.wait(self.id, partial(_tell_death, request), self.pool.shared.now())
 
     def broke_off(self, request: Request) -> None:
         """It lives, and cannot end the answer that it began: its code failed. Its log says how."""
@@ -360,6 +368,13 @@ class Replica:
         else:
             upstream.idle_at = now
             self.idle.append(upstream)
+
+
+def _tell_death(request: Request, why: str) -> None:
+    """Its replica died with it. `why`: what ended that, where it is known."""
+    request.client.read_on(READING_HELD)
+    died = f"The replica died while running the request{why and f' ({why})'}. Not retried: it may have had effects."
+    request.fail(502, "replica_died", f"{died} More: `swell why {request.id.decode()}`.")
 
 
 class _Reserving:

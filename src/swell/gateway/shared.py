@@ -12,6 +12,7 @@ import msgspec
 
 from swell.decide.cache import Store
 from swell.gateway.count import Ledger
+from swell.gateway.deaths import Deaths
 from swell.gateway.wheel import Wheel
 from swell.model.errors import SwellError
 from swell.model.request import Prices
@@ -65,6 +66,7 @@ class Shared:
         self.now: Callable[[], float] = time.monotonic
         """The loop's clock, but exact: uvloop's own stands still within one turn of the loop."""
         self.wheel = Wheel(loop)
+        self.deaths = Deaths(self.wheel)
         self.ledger = Ledger(settings.slow_ms, settings.records_per_pool, settings.metrics_pools_max)
         self.prices = Prices()
         self.held_bytes = 0

@@ -338,6 +338,15 @@ class VolumeCommitted(msgspec.Struct, frozen=True, tag="volume_committed"):
     message: str = ""
 
 
+class ReplicaEnded(msgspec.Struct, frozen=True, tag="replica_ended"):
+    """To a gateway: what ended a replica, for the callers whose requests it had. Sent before the table says that it is
+    gone; who misses it knows less, and no more."""
+
+    replica: str
+    why: str
+    """In words."""
+
+
 class TellAll(msgspec.Struct, frozen=True, tag="tell_all"):
     """To a gateway: its levels were forgotten, since it was not heard for their time to live."""
 
@@ -369,6 +378,7 @@ Down = (
     | NoVariant
     | Volumes
     | VolumeCommitted
+    | ReplicaEnded
     | TellAll
     | TellMetrics
     | Metrics
