@@ -7,7 +7,6 @@ import random
 import socket
 import time
 from collections.abc import Callable
-from functools import partial
 
 import h11
 import msgspec
@@ -15,7 +14,7 @@ import pytest
 from rig import Browser, Exchange, Reader, Rig, echo, echo_after, pool_row, request, until
 
 from swell.gateway.request import REPLAY_MAX
-from swell.wire.link import Endpoint, ReplicaEnded
+from swell.wire.link import Endpoint
 
 pytestmark = pytest.mark.slow
 
@@ -247,202 +246,6 @@ def test_held_requests_follow_a_deploy_to_the_new_revision(play: Play) -> None:
         rig.control.publish(gone_routes=("default/app/fn",), gone_pools=("default/app/fn@rv-000000000002",))
         gone = await browser.answer()
         assert (gone.status, gone.error["code"]) == (404, "unknown_app")
-
-    play(scenario)
-
-
-async def read_and_die(exchange: Exchange, reader: Reader) -> None:
-    await exchange.read_body(reader)
-    exchange.writer.transport.abort()
-    raise ConnectionError
-
-
-async def die_mid_answer(exchange: Exchange, reader: Reader) -> None:
-    await exchange.read_body(reader)
-    head = b"content-length: 10\r\n" if exchange.body == b"length" else b"transfer-encoding: chunked\r\n"
-    exchange.writer.write(b"HTTP/1.1 200 OK\r\n%b\r\n4\r\nhalf\r\n" % head)
-    await exchange.writer.drain()
-    await asyncio.sleep(0.05)
-    raise ConnectionError
-
-
-async def break_off(exchange: Exchange, reader: Reader) -> None:
-    """As our runtime does where an application fails in its answer."""
-    await exchange.read_body(reader)
-    head = b"content-length: 10\r\n" if exchange.body == b"length" else b"transfer-encoding: chunked\r\n"
-    exchange.writer.write(b"HTTP/1.1 200 OK\r\n%b\r\n4\r\nhalf\r\n" % head)
-    exchange.writer.write_eof()
-    await reader.event()
-    raise ConnectionError
-
-
-async def talk_nonsense(exchange: Exchange, reader: Reader) -> None:
-    await exchange.read_body(reader)
-    exchange.writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
-    await asyncio.sleep(0.05)
-    raise ConnectionError
-
-
-@pytest.mark.parametrize("death", [read_and_die, talk_nonsense])
-def test_a_replica_that_dies_before_its_answer_is_a_502_and_no_second_try(
-    play: Play, death: Callable[..., None]
-) -> None:
-    async def scenario(rig: Rig) -> None:
-        bad, good = await rig.replica(death), await rig.replica()
-        await rig.deploy(bad)
-        browser = await rig.browser()
-        died = await browser.call("/call/app/fn", b"x")
-        assert (died.status, died.error["code"]) == (502, "replica_died")
-        await rig.endpoints("fn", good)
-        await rig.seen()
-        assert (await browser.call("/call/app/fn", b"y")).body == b"y"
-        assert (len(bad.seen), len(good.seen)) == (1, 1)
-
-    play(scenario)
-
-
-@pytest.mark.parametrize("told", ["before", "behind", "never", "control leaves"])
-def test_what_ended_a_replica_is_told_to_whom_it_died_with(
-    play: Play, told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("swell.gateway.deaths.WAIT_S", 0.2 if told == "never" else 60.0)
-
-    async def scenario(rig: Rig) -> None:
-        gate = asyncio.Event()
-
-        async def die(exchange: Exchange, reader: Reader) -> None:
-            await exchange.read_body(reader)
-            await gate.wait()
-            exchange.writer.transport.abort()
-            raise ConnectionError
-
-        bad, other = await rig.replica(die), await rig.replica()
-        await rig.deploy(bad)
-        browser = await rig.browser()
-        browser.send(request("/call/app/fn", b"x"))
-        levels = partial(rig.control.levels, pool_row("fn").pool)
-        await until(lambda: levels() and levels()[-1] == (0, 1), "the request is there")
-        if told == "before":
-            rig.control.say(ReplicaEnded("of another", "no"))
-            rig.control.say(ReplicaEnded(bad.name, "its process crashed: exit code 3"))
-            await rig.endpoints("fn", other)
-            await rig.seen()
-        gate.set()
-        if told in ("behind", "control leaves"):
-            await until(lambda: not bad.open, "it is dead")
-            # What comes next does not wait with it, and it is not told as work.
-            await rig.endpoints("fn", other)
-            assert (await (await rig.browser()).call("/call/app/fn", b"y")).body == b"y"
-            await until(lambda: levels()[-1] == (0, 0), "its slot is given back")
-            if told == "behind":
-                rig.control.say(ReplicaEnded(bad.name, "its process crashed: exit code 3"))
-            else:
-                await rig.control.stop()
-        answer = await browser.answer()
-        assert (answer.status, answer.error["code"]) == (502, "replica_died")
-        why = " (its process crashed: exit code 3)" if told in ("before", "behind") else ""
-        assert answer.error["message"].startswith(f"The replica died while running the request{why}. Not retried: ")
-        assert answer.error["message"].endswith(f" More: `swell why {answer.error['request']}`.")
-        if told != "control leaves":
-            died = [("replica_died", bad.name)]
-            await until(lambda: [(r.error, r.replica) for r in rig.control.records() if r.error] == died, "its record")
-
-    play(scenario)
-
-
-def test_a_request_that_a_dying_replica_never_read_is_tried_again(play: Play) -> None:
-    async def scenario(rig: Rig) -> None:
-        deaf = await rig.replica(start=False)
-        good = await rig.replica()
-        loop = asyncio.get_running_loop()
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(deaf.path)
-            listener.listen()
-            listener.setblocking(False)
-            await rig.deploy(deaf)
-            browser = await rig.browser()
-            browser.send(request("/call/app/fn", b"once"))
-            connection, _ = await loop.sock_accept(listener)
-            await asyncio.sleep(0.05)
-            await rig.endpoints("fn", deaf, good)
-            await rig.seen()
-            connection.close()
-        assert (await browser.answer()).body == b"once"
-        assert len(good.seen) == 1
-
-    play(scenario)
-
-
-@pytest.mark.parametrize(("size", "begins"), [(40_000, False), (10, True)], ids=["long", "answered"])
-def test_a_request_of_which_a_dying_replica_read_a_part_or_that_it_began_to_answer_is_not(
-    play: Play, size: int, begins: bool
-) -> None:
-    """It leaves bytes unread, too. But whoever reads a part may have begun."""
-
-    async def scenario(rig: Rig) -> None:
-        dying, good = await rig.replica(start=False), await rig.replica()
-        loop = asyncio.get_running_loop()
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(dying.path)
-            listener.listen()
-            listener.setblocking(False)
-            await rig.deploy(dying)
-            browser = await rig.browser()
-            browser.send(request("/call/app/fn", b"x" * size))
-            connection, _ = await loop.sock_accept(listener)
-            assert await loop.sock_recv(connection, 10)
-            if begins:
-                await loop.sock_sendall(connection, b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
-            await asyncio.sleep(0.05)
-            await rig.endpoints("fn", dying, good)
-            await rig.seen()
-            connection.close()
-        if begins:
-            assert (await browser.rest()).endswith(b"\r\n\r\nhalf")
-        else:
-            answer = await browser.answer()
-            assert (answer.status, answer.error["code"]) == (502, "replica_died")
-        await until(lambda: [r.error for r in rig.control.records()] == ["replica_died"])
-        assert good.seen == []
-
-    play(scenario)
-
-
-@pytest.mark.parametrize("kind", [b"length", b"chunked", b"http10"])
-def test_a_replica_that_dies_in_its_answer_breaks_the_connection(play: Play, kind: bytes) -> None:
-    async def scenario(rig: Rig) -> None:
-        await rig.deploy(await rig.replica(die_mid_answer))
-        browser = await rig.browser()
-        raw = request("/call/app/fn", kind)
-        browser.send(raw.replace(b"HTTP/1.1", b"HTTP/1.0") if kind == b"http10" else raw)
-        if kind == b"http10":
-            # Nothing but a reset can tell a client that reads to the end.
-            with pytest.raises(ConnectionResetError):
-                await browser.reader.read(-1)
-        else:
-            whole = await browser.rest()
-            assert b"half" in whole
-            assert not whole.endswith(b"0\r\n\r\n")
-        await until(lambda: [(r.error, r.cpu_us) for r in rig.control.records()] == [("replica_died", -1)])
-        assert rig.control.records()[0].cost_usd > 0
-
-    play(scenario)
-
-
-@pytest.mark.parametrize("kind", [b"length", b"chunked"])
-def test_code_that_fails_in_its_answer_is_not_told_as_a_replica_that_died(play: Play, kind: bytes) -> None:
-    async def scenario(rig: Rig) -> None:
-        one = await rig.replica(break_off)
-        await rig.deploy(one)
-        browser = await rig.browser()
-        browser.send(request("/call/app/fn", kind))
-        whole = await browser.rest()
-        assert b"half" in whole
-        assert not whole.endswith(b"0\r\n\r\n")
-        await until(lambda: [(r.status, r.error) for r in rig.control.records()] == [(500, "exception")])
-        one.behaviour = echo
-        assert (await (await rig.browser()).call("/call/app/fn", b"y")).body == b"y"
-        await until(lambda: one.open == 1, "its connection is closed by the gateway")
 
     play(scenario)
 

@@ -230,7 +230,8 @@ def exception(error: http.ErrorBody, status: int) -> Exception:
     if error.detail:
         raised.add_note(error.detail.rstrip())
     if error.request:
-        way = f"; `swell why {error.request}` tells more" if status >= 500 else ""
+        told = status < 500 or "`swell why " in error.message
+        way = "" if told else f"; `swell why {error.request}` tells more"
         raised.add_note(f"(request {error.request}{way})")
     return raised
 
