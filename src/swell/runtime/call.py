@@ -444,9 +444,8 @@ class Call:
         """Loop: the user's code is over."""
         if self._job is not None:
             self._cpu_ns = self._job.cpu_ns
-        self._job = self._task = (
-            None  # They know this call: it and they would keep each other for the garbage collector.
-        )
+        # They know this call: it and they would keep each other for the garbage collector.
+        self._job = self._task = None
         self._replica.ended(self)
         exchange = self._exchange
         if exchange.closed:
