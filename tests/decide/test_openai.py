@@ -72,7 +72,8 @@ def test_models_are_listed_or_asked_for_alone() -> None:
         ("completions", "words", 404, "/v1/embeddings"),
         ("embeddings", "wards", 404, "Did you mean words?"),
         ("embeddings", "x", 404, "There are org/tiny, words."),
-        ("embeddings", "", 400, '"model"'),
+        ("embeddings", "", 400, 'it needs "model". There are org/tiny, words.'),
+        ("chat.completions", "", 400, 'it needs "model". There is org/tiny.'),
     ],
 )
 def test_a_wrong_name_is_told_the_right_one(api: Any, model: str, status: int, words: str) -> None:

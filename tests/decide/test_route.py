@@ -102,6 +102,7 @@ TABLE = Routes(
     ("path", "code", "words"),
     [
         ("/call/shp/price", "unknown_app", "Did you mean shop?"),
+        ("/call/elsewhere/price", "unknown_app", "`swell app list` shows those that are."),
         ("/call/shop/pric", "unknown_function", "Did you mean price?"),
         ("/call/shop/Model", "unknown_function", "Model.predict, Model.train"),
         ("/call/shop/Model.predic", "unknown_function", "Did you mean Model.predict"),

@@ -60,7 +60,8 @@ def list_calls(
         if len(rows) == most:
             click.echo(wrapped(f"More: --before {rows[-1].id}"), err=True)
     else:
-        click.echo("There is no such call." if state or app or before else "No call is kept here.")
+        chosen = " of those that were asked for: `swell calls list` alone shows all" if state or app or before else ""
+        click.echo(f"No call is kept here{chosen}.")
 
 
 @calls.command(short_help="Show a call: where it stands, what failed, its result.")

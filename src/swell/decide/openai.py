@@ -60,7 +60,8 @@ def named(routes: Routes, api: Api, model: str) -> Found | NoRoute:
     if found is not None:
         return found_in(*found, face="v1")
     if not model:
-        return NoRoute("bad_arguments", 'The body names no model: it needs "model".', status=400)
+        hint = near_or_any("", sorted(routes.offers[api]))
+        return NoRoute("bad_arguments", f'The body names no model: it needs "model".{hint}', status=400)
     others = [f"/v1/{_PATHS[other]}" for other, offers in routes.offers.items() if model in offers]
     if others:
         words = f"The model {model!r} does not answer here. It does at {' and '.join(others)}."

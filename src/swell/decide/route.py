@@ -316,7 +316,8 @@ def _call(routes: Routes, host: str, parts: Sequence[str], query: str) -> Destin
     workloads = routes.apps.get((namespace, app))
     if workloads is None:
         others = [a for n, a in routes.apps if n == namespace]
-        return NoRoute("unknown_app", f"There is no app {app!r} in namespace {namespace!r}.{near(app, others)}")
+        hint = near(app, others) or " `swell app list` shows those that are."
+        return NoRoute("unknown_app", f"There is no app {app!r} in namespace {namespace!r}.{hint}")
     workload, dot, method_name = name.partition(".")
     row = workloads.get(workload)
     if row is None and base_of(workload) != workload and base_of(workload) in workloads:
