@@ -10,7 +10,7 @@ import pytest
 from replica_harness import ReplicaProcess, cls, function, ready_replica, stops_growing, until
 
 from swell.model.workload import Entry, Method, Web
-from swell.wire.child import Stuck
+from swell.wire.child import Drain, Stuck
 
 pytestmark = pytest.mark.slow
 
@@ -172,6 +172,44 @@ def test_what_cannot_be_stopped_ends_a_replica_with_one_slot(method: str) -> Non
         assert replica.wait() == 75
 
 
+LEAVING = """
+
+        def spoils(self):
+            raise SystemExit("no such day")
+
+        async def says_goodbye(self):
+            await asyncio.sleep(0.01)
+            print("goodbye")
+
+        def commits(self):
+            print("committed")
+"""
+HOOKS = ("spoils", "says_goodbye", "commits")
+
+
+@pytest.mark.parametrize("method", ["sleep", "deaf"])
+def test_exit_hooks_run_beside_what_cannot_be_stopped(method: str) -> None:
+    entry = msgspec.structs.replace(ENTRY, exit=HOOKS)
+    with ready_replica(SOURCE + LEAVING, entry, cancel_grace_s=0.2) as replica:
+        _run_and_leave(replica, method, b"[60]")
+        assert replica.hear() == Stuck(requests=("q9",), ending=True)
+        # Told to end as well, it does so once.
+        replica.tell(Drain("idle"))
+        assert replica.wait() == 75
+        assert [len(replica.printed(words)) for words in ("spoils raised", "goodbye", "committed")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("method", ["sleep", "deaf"])
+def test_what_ends_while_its_replica_leaves_changes_nothing(method: str) -> None:
+    source = SOURCE + LEAVING.replace('print("committed")', 'time.sleep(2.0); print("committed")')
+    with ready_replica(source, msgspec.structs.replace(ENTRY, exit=HOOKS), cancel_grace_s=0.2) as replica:
+        _run_and_leave(replica, method, b"[1.0]")
+        assert replica.hear() == Stuck(requests=("q9",), ending=True)
+        replica.tell(Drain("idle"))
+        assert replica.wait() == 75
+        assert [len(replica.printed(words)) for words in ("spoils raised", "goodbye", "committed")] == [1, 1, 1]
+
+
 @pytest.mark.parametrize("method", ["sleep", "deaf"])
 def test_what_cannot_be_stopped_is_listed_where_there_are_more_slots(method: str) -> None:
     with ready_replica(SOURCE, ENTRY, cancel_grace_s=0.2, max_inputs=2) as replica:
@@ -323,6 +361,15 @@ def test_code_that_blocks_the_loop_after_its_caller_left_ends_a_replica_with_one
         frames = [text for _, _, text in replica.lines if text.startswith("  File ")]
         assert frames[0].endswith(f", in {method}")
         assert all(text.startswith('  File "user_code.py", line ') for text in frames), frames
+
+
+def test_exit_hooks_run_beside_a_blocked_loop() -> None:
+    entry = msgspec.structs.replace(BLOCKING_ENTRY, exit=HOOKS)
+    with ready_replica(BLOCKING + LEAVING, entry, cancel_grace_s=0.2) as replica:
+        _run_and_leave(replica, "naps", b"[60]")
+        assert replica.hear() == Stuck(requests=("q9",), ending=True)
+        assert replica.wait() == 75
+        assert len(replica.printed("committed")) == len(replica.printed("says_goodbye was not run at exit")) == 1
 
 
 def test_a_web_app_that_blocks_the_loop_after_its_caller_left_ends_too() -> None:

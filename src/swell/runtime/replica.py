@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import faulthandler
 import functools
 import inspect
 import os
@@ -26,6 +27,7 @@ from swell.runtime.endpoint import Endpoint, EndpointCallee, fastapi_app, has_fa
 from swell.runtime.hooks import around, hooks_of
 from swell.runtime.http import Connection, Head
 from swell.runtime.interpreter import switch_soon
+from swell.runtime.leaving import leave
 from swell.runtime.listener import Listener, end_children
 from swell.runtime.load import Hook, Program, enter_error, report_failure
 from swell.runtime.progress import Progress
@@ -100,6 +102,8 @@ class Replica:
         self._ready = False
         self._over: asyncio.Future[None] = loop.create_future()
         self._used = False
+        self._leaving: Stuck | None = None
+        """What cannot be stopped: it ends, whatever becomes of that."""
         self._channel = Channel(channel, launch.runner_socket, launch.orphan_s, self._reattach, self._end)
         slots = Slots(revision.max_inputs, launch.cancel_grace_s, loop, self._stuck)
         self._context = ReplicaContext(
@@ -134,6 +138,8 @@ class Replica:
         """What became of what was asked about volumes; None: there is another runner."""
         if message is None:
             self._progress.say_again()
+            if self._leaving is not None:
+                self._channel.send(self._leaving)
         if self._asking is not None:
             self._asking.again() if message is None else self._asking.done(message)
 
@@ -286,6 +292,8 @@ class Replica:
     async def _drain(self) -> None:
         """Finish what is in flight, then run the exit hooks."""
         await self._context.slots.emptied()
+        if self._leaving is not None:
+            await self._context.loop.create_future()  # What ends it is under way.
         if self._used:
             self._channel.send(Served())
         await asyncio.sleep(LATE_S)
@@ -319,18 +327,33 @@ class Replica:
 
     def _stuck(self, requests: tuple[str, ...]) -> None:
         """Where nothing else can run meanwhile there is no use in going on: another replica takes over."""
-        ending = self._launch.revision.one_at_a_time
-        self._channel.send(Stuck(requests=requests, ending=ending))
-        if not ending:
+        if self._leaving is not None:
             return
+        stuck = Stuck(requests=requests, ending=self._launch.revision.one_at_a_time)
+        self._channel.send(stuck)
+        if not stuck.ending:
+            return
+        self._leaving = stuck
         for stream in self._context.output:
             stream.end()
-        # When the watchdog's thread tells it, the loop is not there to write anything.
-        if self._batches is None or asyncio._get_running_loop() is None:
-            os._exit(STUCK_STATUS)
-        self._context.slots.close("what it runs could not be stopped")
-        self._context.loop.call_soon(self._batches.give_back)
-        self._context.loop.call_later(SAY_S, os._exit, STUCK_STATUS)
+        hooks, loop = self._program.exit(), self._context.loop
+        why = "what it runs could not be stopped"
+        if asyncio._get_running_loop() is None:
+            # The watchdog's thread tells it, and would end the process soon: the loop is not there to do anything.
+            faulthandler.cancel_dump_traceback_later()
+            loop.call_soon_threadsafe(self._context.slots.close, why)
+            leave(hooks, None, STUCK_STATUS)
+            return
+        self._context.slots.close(why)
+        if self._batches is None:
+            leave(hooks, self._await_hook, STUCK_STATUS)
+            return
+        loop.call_soon(self._batches.give_back)
+        loop.call_later(SAY_S, leave, hooks, self._await_hook, STUCK_STATUS)
+
+    def _await_hook(self, hook: Hook) -> None:
+        """Run an asynchronous hook to its end. In any thread but the loop's."""
+        asyncio.run_coroutine_threadsafe(self._run_hook(hook), self._context.loop).result()
 
     def _reattach(self) -> Reattach:
         return Reattach(replica=self._launch.replica, pid=os.getpid(), ready=self._ready)

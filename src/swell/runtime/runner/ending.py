@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import takewhile
@@ -27,6 +27,7 @@ from swell.runtime.runner.volumes.mounting import Mounting
 from swell.wire.child import Drain
 from swell.wire.identity import identify, send_signal
 from swell.wire.paths import Home
+from swell.wire.settings import Settings
 
 ENDED_KEPT = 10_000
 """Ids of replicas that are over: an order repeated for one of them must not bring it back."""
@@ -47,6 +48,7 @@ class ForkQueue(Protocol):
 class Owner(Protocol):
     """What the fleet is to what ends its replicas."""
 
+    settings: Settings
     home: Home
     node: str
     spool: Spool
@@ -119,6 +121,13 @@ class Endings:
         while self.owner.children or self._dying:
             await asyncio.sleep(0.02)
             self.tick()
+
+    def stuck(self, child: Child, requests: Sequence[str]) -> None:
+        """It cannot stop what it runs, and ends by itself: after its exit hooks, which are not waited for for ever."""
+        child.ending = child.ending or Ending("stuck", f"request {', '.join(requests)}")
+        child.phase = Phase.DRAINING
+        if "stuck" not in child.timers:
+            child.after(self.owner.settings.policy.stop_grace_s, "stuck", lambda: self.end(child))
 
     # -- made to ---------------------------------------------------------------------------------
 

@@ -377,7 +377,7 @@ class Fleet:
             case Stuck():
                 child.stuck = len(message.requests)
                 if message.ending:
-                    child.ending = child.ending or Ending("stuck", f"request {', '.join(message.requests)}")
+                    self.endings.stuck(child, message.requests)
                 self.report(child)
             case Served():
                 child.ending = child.ending or Ending("served")
