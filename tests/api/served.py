@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import threading
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from swell.control.backups import BackupKeeper
 from swell.control.kv import KvKeeper
 from swell.control.secrets import SecretKeeper
 from swell.control.volumes import VolumeKeeper
-from swell.model.call import Body, State
+from swell.model.call import Body, GroupEnd, Members, State
 from swell.model.volume import Quota
 from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
 from swell.model.world import World
@@ -33,6 +34,7 @@ from swell.store.sqlite import SqliteStore
 from swell.store.volumes import VolumeFolder
 from swell.wire.api import Deploy, DeployLine
 from swell.wire.call_rows import CallRow
+from swell.wire.http import ErrorBody
 
 KEY = "sk-" + "a" * 64
 CALL_KEY = "sk-" + "c" * 64
@@ -51,6 +53,10 @@ class Calls:
         self.kept: dict[str, CallRow] = {}
         self.bodies: dict[str, Body] = {}
         self.asked: list[tuple[Any, ...]] = []
+        self.ends: list[tuple[CallRow, GroupEnd]] = []
+        """Of the one group that there is."""
+        self.groups: dict[str, list[Members]] = {}
+        self.problems: dict[str, ErrorBody] = {}
 
     async def whose(self, id: str) -> tuple[str, str, str] | None:
         row = self.kept.get(id)
@@ -76,6 +82,21 @@ class Calls:
     async def retry(self, id: str) -> CallRow | None:
         self.asked.append(("retry", id))
         return self.kept.get(id)
+
+    async def group_ends(
+        self, group: str, after: int, most: int, least: int, wait_s: float
+    ) -> Sequence[tuple[CallRow, GroupEnd]]:
+        self.asked.append((group, after, most, least, wait_s))
+        return [each for each in self.ends if each[1].number > after][:most]
+
+    async def members(self, group: str) -> list[Members]:
+        return self.groups.get(group, [])
+
+    async def cancel_group(self, group: str, by: str, may: Callable[[CallRow], bool]) -> None:
+        self.asked.append(("cancel", group, by, [id for id, row in self.kept.items() if may(row)]))
+
+    def problem(self, workload: str) -> ErrorBody | None:
+        return self.problems.get(workload)
 
 
 class Server:

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from api.served import Server, error
-from swell.model.call import Body
-from swell.wire.call_rows import CallRow
-from swell.wire.http import ErrorBody, error_body
+from swell.model.call import Body, Call, GroupEnd, Members
+from swell.wire.call_rows import CallRow, GroupEndRow, GroupPage
+from swell.wire.http import MSGPACK, ErrorBody, error_body
 
 CALL = "/api/calls/fc-1"
 DIED = ErrorBody("replica_died", "Its replica ended.")
@@ -114,3 +114,75 @@ def test_a_result_is_what_the_call_itself_would_have_been_answered(
     assert answer.content == (expected if expected is not None else msgspec.json.encode(told))
     if body is not None and body.content_type:
         assert answer.headers["content-type"] == body.content_type
+
+
+# -- groups ----------------------------------------------------------------------------------------
+
+GROUP = "/api/calls/groups/fg-1"
+
+
+def end(number: int, state: Any, body: Body | None, key: str = "") -> tuple[CallRow, GroupEnd]:
+    call = Call(
+        f"fc-{number}", "default/a/f", "f", 1.0, 1.0, key=key, state=state, idempotency_key=f"g {number}", group="g"
+    )
+    error = DIED if state == "failed" else None
+    told = CallRow(call.id, state, "default", "a", "f", 1.0, 1.0, 1, key=key, error=error)
+    return told, GroupEnd(number, call, body)
+
+
+def page(client: httpx2.Client, query: str = "", **more: Any) -> GroupPage:
+    answer = client.get(f"{GROUP}/ends?{query}", **more)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, MSGPACK)
+    return msgspec.msgpack.decode(answer.content, type=GroupPage)
+
+
+@pytest.fixture
+def grouped(kept: Server) -> Server:
+    kept.calls.ends = [
+        end(1, "done", Body("x", b"one")),
+        end(2, "failed", None),
+        end(3, "failed", Body("application/json", b"{}")),
+    ]
+    kept.calls.groups = {"fg-1": [Members("default/a/f", "", 1, 3)]}
+    kept.calls.problems = {}
+    return kept
+
+
+def test_ends_of_a_group_are_told_with_what_each_call_would_have_been_answered(
+    client: httpx2.Client, grouped: Server
+) -> None:
+    told = page(client, "after=0&most=9&least=3&wait_s=5")
+    assert grouped.calls.asked == [("fg-1", 0, 9, 3, 5.0)]
+    first, second, third = told.ends
+    assert first == GroupEndRow("fc-1", 1, "done", 200, "x", b"one")
+    assert (second.index, second.status) == (2, 502)
+    assert msgspec.json.decode(second.body)["error"]["code"] == "replica_died"
+    assert (third.status, third.content_type, third.body) == (502, "application/json", b"{}")
+    assert (told.last, told.open, told.problem) == (3, None, None)
+    assert page(client, "after=3") == GroupPage((), 3, 1, None)
+    grouped.calls.problems = {"default/a/f": DIED}
+    assert page(client, "after=3").problem == DIED
+    assert client.get(GROUP).json() == {"id": "fg-1", "calls": 4, "open": 1}
+    for query in ("after=-1", "most=0", "most=1001", "least=0", "wait_s=61", "x=1"):
+        assert error(client.get(f"{GROUP}/ends?{query}"), 400)["code"] == "bad_request"
+
+
+def test_of_a_group_one_sees_and_cancels_what_came_with_the_same_key(client: httpx2.Client, grouped: Server) -> None:
+    theirs, owners = key(client, "call", "a", "g1"), key(client, "deploy", "a", "g1")
+    others = [key(client, "call", "a", "g2"), key(client, "admin", "b", "g1")]
+    mine = id_of(theirs)
+    grouped.calls.ends = [end(1, "done", Body("x", b"one"), mine), end(2, "done", Body("x", b"two"))]
+    grouped.calls.groups = {"fg-1": [Members("default/a/f", mine, 2, 1), Members("default/a/f", "", 3, 1)]}
+    grouped.calls.kept = {"fc-1": row("queued", key=mine), "fc-2": row("queued")}
+    seen = page(client, headers=theirs)
+    assert ([each.id for each in seen.ends], seen.last) == (["fc-1"], 2)
+    assert [each.id for each in page(client, headers=owners).ends] == ["fc-1", "fc-2"]
+    assert client.get(GROUP, headers=theirs).json()["calls"] == 3
+    assert client.delete(GROUP, headers=theirs).status_code == 204
+    assert client.delete(GROUP, headers=owners).status_code == 204
+    cancelled = [asked[3] for asked in grouped.calls.asked if asked[0] == "cancel"]
+    assert cancelled == [["fc-1"], ["fc-1", "fc-2"]]
+    for other in others:
+        assert page(client, headers=other).ends == ()
+        for method, path in (("GET", GROUP), ("DELETE", GROUP), ("GET", f"{GROUP}/ends?after=2")):
+            assert error(client.request(method, path, headers=other), 404)["code"] == "unknown_call"

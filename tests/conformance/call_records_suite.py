@@ -17,6 +17,7 @@ from swell.model.call import (
     Failed,
     GroupEnd,
     Keeping,
+    Members,
     Queued,
     Retry,
     Work,
@@ -105,6 +106,28 @@ class CallRecordsSuite(CallsCase):
         assert numbers == sorted({first.number, more[0].number, third.number, last.number})
         assert [each.call.id for each in store.call_records.ended("h", 0, 9)] == ["fc-5"]
         assert store.call_records.ended("", 0, 9) == store.call_records.ended("g", 0, 0) == []
+
+    def test_what_is_still_to_be_done_of_a_group_is_told_and_all_of_it_in_numbers(self, store: Store) -> None:
+        store.calls.add([work(f"fc-{n}", group="g", key="k" if n == 4 else "") for n in range(5)])
+        store.calls.add([work("fc-5", group="h"), work("fc-6"), work("fc-7", "default/a/g", group="g")])
+
+        def open(group: str, after: str, most: int) -> str:
+            found = store.call_records.open(group, after, most)
+            assert found == [store.call_records.get(each.id) for each in found]
+            return "".join(each.id.removeprefix("fc-") for each in found)
+
+        store.calls.lease(F, 3, NOW, 5, "r1-1", POOL)
+        assert open("g", "", 99) == "012347"
+        store.calls.finish([Done("fc-0", 5, NOW, OUT), Failed("fc-1", 5, NOW, BOOM), Again("fc-2", 5, NOW)])
+        store.calls.change([Cancel("fc-7", NOW, STOPPED)])
+        assert (open("g", "", 99), open("g", "", 2), open("g", "fc-3", 9)) == ("234", "23", "4")
+        assert open("", "", 9) == open("g", "", 0) == open("i", "", 9) == ""
+        expected = [Members(F, "", 2, 2), Members(F, "k", 1, 0), Members("default/a/g", "", 0, 1)]
+        assert store.call_records.members("g") == expected
+        store.calls.change([Retry("fc-1", NOW)])
+        assert open("g", "", 99) == "1234"
+        assert store.call_records.members("g")[0] == Members(F, "", 3, 1)
+        assert store.call_records.members("") == store.call_records.members("i") == []
 
     def test_a_dead_letter_that_ends_once_more_is_told_once_more(self, store: Store) -> None:
         store.calls.add([work("fc-1", group="g"), work("fc-2", group="g", keeping=Keeping(result_s=1))])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decide.met import Met, come
-from swell.decide.limit import changed, rate_text, share
+from swell.decide.limit import changed, rate_text, share, spare
 from swell.model.errors import SwellError
 from swell.model.limits import Limits, limits_problem, rate_of, size_of
 
@@ -32,6 +32,17 @@ def test_no_time_however_long_or_short_lets_in_more_than_its_burst_and_its_rate(
     for first, begun in enumerate(let_in):
         for last in range(first, len(let_in)):
             assert last - first + 1 <= burst + rate * (let_in[last] - begun) + SLACK
+
+
+@given(rates, bursts, gaps)
+def test_what_is_to_spare_is_let_in_and_no_more(rate: float, burst: int, gaps: list[float]) -> None:
+    met = Met("x", Limits(rate, burst))
+    now = 0.0
+    for gap in gaps:
+        now += gap
+        come([met], now)
+    room = spare(met, now)
+    assert [come([met], now) is None for _ in range(room + 1)] == [True] * room + [False]
 
 
 @given(rates, bursts, gaps)

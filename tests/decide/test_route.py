@@ -121,6 +121,7 @@ TABLE = Routes(
         ("/calls/keys", "unknown_path", "POST /call"),
         ("/calls/fc-%2e%2e", "unknown_path", "POST /call"),
         ("/calls/fc-0Z/retry", "unknown_path", "POST /call"),
+        ("/calls/groups/fc-0Z", "unknown_path", "POST /call"),
         ("/", "unknown_path", "POST /call"),
     ],
 )
@@ -135,7 +136,7 @@ def test_what_is_not_there_is_named_with_what_is_near(path: str, code: str, word
     ("path", "name"),
     [
         *[("/api", "api"), ("/api/apps", "api"), ("/ui", "api"), ("/healthz", "healthz"), ("/metrics", "metrics")],
-        *[("/calls/fc-0Z", "calls"), ("/calls/fc-0Z/result", "calls")],
+        *[("/calls/fc-0Z", "calls"), ("/calls/fc-0Z/result", "calls"), ("/calls/groups/fg-0Z/ends", "calls")],
     ],
 )
 def test_own_paths(path: str, name: str) -> None:

@@ -9,6 +9,7 @@ import queue
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -53,6 +54,10 @@ class Server:
         """Who ask what is deployed and are still to be told that they ask too often."""
         self.queued: dict[str, Queued] = {}
         """Calls in the queue, by their ids."""
+        self.groups: dict[str, Many] = {}
+        """Calls that are in the queue together."""
+        self.accepts = 0
+        """So many inputs at most are accepted at a time; 0: all."""
         self.unsure = 0
         """Who send calls to the queue, or ask for what is in it, and are still to be told that control went away."""
         self.busy = 0
@@ -86,6 +91,32 @@ class Queued:
         return msgspec.json.encode(row)
 
 
+class Many:
+    """A group of calls; each runs as soon as it is accepted, a few at a time."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[int, bytes] = {}
+        self.ends: list[call_rows.GroupEndRow] = []
+        self.problem: http.ErrorBody | None = None
+        self.cancelled = False
+        self.keep_s = ""
+        self.changed = threading.Condition()
+        self.workers = ThreadPoolExecutor(8)
+
+    def page(self, after: int, most: int, wait_s: float) -> call_rows.GroupPage:
+        with self.changed:
+            self.changed.wait_for(lambda: len(self.ends) > after, wait_s)
+            ends = tuple(self.ends[after : after + most])
+            open = None if ends else len(self.inputs) - len(self.ends)
+            return call_rows.GroupPage(ends, after + len(ends), open, None if ends else self.problem)
+
+    def end(self, index: int, status: int, kind: str, body: bytes) -> None:
+        with self.changed:
+            state: Any = "done" if status == 200 else "failed"
+            self.ends.append(call_rows.GroupEndRow(f"fc-{index}", index, state, status, kind, body))
+            self.changed.notify_all()
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Any
@@ -112,6 +143,8 @@ class Handler(BaseHTTPRequestHandler):
             self.state.lookups += 1
             self.state.control_answers.wait(30)
             self.answer(200, msgspec.json.encode([self.row(app) for app in self.state.apps.values()]))
+        elif path.startswith("/calls/groups/"):
+            self.told_many(path, query)
         elif path.startswith("/calls/"):
             self.state.waits_s.append(float(query.get("wait_s", ["0"])[0]))
             self.told(path.split("/")[2], path.endswith("/result"))
@@ -161,6 +194,14 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(204, b"")
 
     def do_DELETE(self) -> None:
+        if self.path.startswith("/calls/groups/"):
+            group = self.state.groups.get(self.path.split("/")[3])
+            if group is None:
+                self.fail(404, "unknown_call", "There is no such group.")
+                return
+            group.cancelled = True
+            self.answer(204, b"")
+            return
         if self.path.startswith("/calls/"):
             call = self.state.queued[self.path.split("/")[2]]
             call.state = "cancelled" if call.state == "queued" else call.state
@@ -216,6 +257,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def queue(self, target: str, body: bytes) -> None:
         """Keep a call for later, once for each key."""
+        if self.headers.get("swell-group"):
+            self.queue_many(target, body)
+            return
         key = self.headers["idempotency-key"]
         kept = next((call for call in self.state.queued.values() if call.key == key), None)
         if kept is None:
@@ -223,6 +267,49 @@ class Handler(BaseHTTPRequestHandler):
             self.state.queued[kept.id] = kept
         if not self.went_away():
             self.answer(202, msgspec.json.encode({"id": kept.id}))
+
+    def queue_many(self, target: str, body: bytes) -> None:
+        group = self.state.groups.setdefault(self.headers["swell-group"], Many())
+        group.keep_s = self.headers.get("swell-keep", "")
+        assert self.headers["content-type"] == http.FRAMES
+        assert self.headers["swell-item-type"] == http.PICKLE
+        first, at, inputs = int(self.headers["swell-first"]), 0, []
+        while at < len(body):
+            end = at + 4 + int.from_bytes(body[at : at + 4], "big")
+            inputs.append(body[at + 5 : end])
+            at = end
+        inputs = inputs[: self.state.accepts or None]
+        for index, each in enumerate(inputs, first):
+            if index not in group.inputs:
+                group.inputs[index] = each
+                group.workers.submit(self.work, group, index, target, each)
+        if not self.went_away():
+            self.answer(202, msgspec.json.encode({"group": "", "accepted": len(inputs)}))
+
+    def work(self, group: Many, index: int, target: str, body: bytes) -> None:
+        if group.cancelled:
+            return
+        self.state.calls.append(target)
+        args, kwargs = pickle.loads(body)
+        try:
+            result = self.state.functions[target.rsplit("/", 1)[1]](*args, **kwargs)
+        except Exception as error:
+            group.end(index, 500, http.JSON, failure(error))
+        else:
+            group.end(index, 200, http.PICKLE, pickle.dumps(result))
+
+    def told_many(self, path: str, query: dict[str, list[str]]) -> None:
+        group = self.state.groups.get(path.split("/")[3])
+        if self.went_away():
+            return
+        if group is None:
+            self.fail(404, "unknown_call", "There is no such group.")
+        elif not path.endswith("/ends"):
+            row = call_rows.GroupRow(path.split("/")[3], len(group.inputs), len(group.inputs) - len(group.ends))
+            self.answer(200, msgspec.json.encode(row))
+        else:
+            after, wait_s = int(query["after"][0]), float(query["wait_s"][0])
+            self.answer(200, msgspec.msgpack.encode(group.page(after, 1000, wait_s)), http.MSGPACK)
 
     def went_away(self) -> bool:
         if not self.state.unsure:
@@ -340,6 +427,9 @@ def serving(functions: dict[str, Callable[..., Any]]) -> Iterator[Server]:
     try:
         yield state
     finally:
+        for group in state.groups.values():
+            group.cancelled = True
+            group.workers.shutdown(wait=False)
         listening.shutdown()
         listening.server_close()
         thread.join()

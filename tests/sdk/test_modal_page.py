@@ -38,8 +38,8 @@ DIFFERENCES: dict[str, str] = {
     "Dict": "an entry expires after seven days in which it was neither put nor got; keys and values are pickled as "
     "arguments are, values of 10 MiB at most: see dicts-and-queues.md",
     "Error": "has a `.code`, a `.status`, the `.request` and, of arguments that do not fit, `.problems`",
-    "Function": "no `.spawn_map()`; see Arguments from Python above",
-    "FunctionCall": "results are kept for 7 days, and then `get` raises NotFoundError; no `.iter()`, no graph: "
+    "Function": "`.spawn_map()` returns a FunctionCall; see Arguments from Python above",
+    "FunctionCall": "results are kept for 7 days, and then `get` raises NotFoundError; no graph: "
     "see [calls.md](calls.md)",
     "Image": "describes a virtual environment; what needs a container is refused at deploy where the engine has none",
     "Queue": "items of 1 MiB at most; a get that lost its answer is given the same items: see dicts-and-queues.md",
@@ -51,7 +51,7 @@ DIFFERENCES: dict[str, str] = {
     "messages of 16 MiB, and no compression",
     "batched": "never waits while nothing runs; callers that leave arguments out are batched apart, so defaults hold",
     "concurrent": "of a class, it goes below @app.cls(), not on a method",
-    "current_function_call_id": "None where the call was not spawned",
+    "current_function_call_id": "None where the call came by no queue (`.spawn`, `.map`)",
     "current_input_id": "is the id of the request, for `swell why`",
     "enable_output": "writes on standard error",
     "enter": "snap=True: what it loads is forked from a template process, not read from a snapshot",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -9,14 +10,14 @@ import msgspec
 from swell.api.answers import Answer
 from swell.api.port import CallsPort
 from swell.api.routes import ApiRequest, Route
-from swell.decide.access import Need, may_see, whose_calls
-from swell.model.call import State
+from swell.decide.access import Holder, Need, may_see, whose_calls
+from swell.model.call import Body, Members, State
 from swell.model.key import ALL
 from swell.model.names import check_names
 from swell.model.unknown import unknown_call
-from swell.model.workload import DEFAULT_NAMESPACE
-from swell.wire.call_rows import CallRow
-from swell.wire.http import CALL_STATE, JSON, OCTETS, error_body
+from swell.model.workload import DEFAULT_NAMESPACE, app_of
+from swell.wire.call_rows import CallRow, GroupEndRow, GroupPage, GroupRow
+from swell.wire.http import CALL_STATE, JSON, MSGPACK, OCTETS, ErrorBody, error_body
 
 PAGE_MAX = 1000
 WAIT_MAX_S = 60.0
@@ -59,6 +60,19 @@ class CallQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """For its end, where it has not ended."""
 
 
+class EndsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which ends of a group, and how long it may take."""
+
+    after: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Those with a number above this: the last one that was told."""
+    most: Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)] = PAGE_MAX
+    """So many of them; fewer where results are large."""
+    least: Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)] = 1
+    """Where there are some and not so many, more are waited for, for a moment."""
+    wait_s: Annotated[float, msgspec.Meta(ge=0, le=WAIT_MAX_S)] = 0.0
+    """For the first, where there is none."""
+
+
 class CallHandlers:
     """Answers, one method per route."""
 
@@ -66,7 +80,7 @@ class CallHandlers:
         self._calls = calls
 
     def routes(self) -> list[Route]:
-        all_of, one = "/api/calls", "/api/calls/{id}"
+        all_of, one, group = "/api/calls", "/api/calls/{id}", "/api/calls/groups/{group}"
         rows, row = list[CallRow], CallRow
         return [
             Route("GET", all_of, "The newest queued calls.", self.calls, CallsQuery, gives=rows, needs=ALL_OF),
@@ -91,6 +105,25 @@ class CallHandlers:
                 waits=True,
                 needs=ITS_APP,
             ),
+            Route(
+                "GET",
+                group,
+                "A group of queued calls, in numbers.",
+                self.group,
+                gives=GroupRow,
+                needs=ITS_APP,
+            ),
+            Route("DELETE", group, "End what has not ended of a group.", self.cancel_group, needs=ITS_APP),
+            Route(
+                "GET",
+                f"{group}/ends",
+                "What has ended of a group, with results, in msgpack.",
+                self.group_ends,
+                EndsQuery,
+                gives=Answer,
+                waits=True,
+                needs=ITS_APP,
+            ),
             Route("POST", f"{one}/retry", "Try a dead letter again.", self.retry_call, gives=row, needs=ITS_APP),
         ]
 
@@ -111,24 +144,55 @@ class CallHandlers:
     async def call_result(self, request: ApiRequest) -> Answer:
         id = await self._seen(request)
         row = _there(id, await self._calls.row(id, request.query.wait_s))
-        told = {CALL_STATE: row.state}
         if row.ended_at is None:
-            return Answer(202, JSON, msgspec.json.encode(row), told)
-        body = await self._calls.result(id)
-        if row.state == "done":
-            if body is None:
-                # It has expired this moment.
-                raise unknown_call(id)
-            return Answer(200, body.content_type, body.data, told)
-        code, message = (row.error.code, row.error.message) if row.error is not None else ("internal", "")
-        status = STATUS.get(code, 500)
-        if body is None or not body.data:
-            return Answer(status, JSON, error_body(code, message, request=id), told)
-        return Answer(status, body.content_type or OCTETS, body.data, told)
+            return Answer(202, JSON, msgspec.json.encode(row), {CALL_STATE: row.state})
+        return _answer(row, await self._calls.result(id))
 
     async def retry_call(self, request: ApiRequest) -> CallRow:
         id = await self._seen(request)
         return _there(id, await self._calls.retry(id))
+
+    async def group(self, request: ApiRequest) -> GroupRow:
+        group, mine = request.path["group"], await self._members(request)
+        open = sum(each.open for each in mine)
+        return GroupRow(group, open + sum(each.ended for each in mine), open)
+
+    async def cancel_group(self, request: ApiRequest) -> None:
+        await self._members(request)
+        holder = request.holder
+        may = partial(_may_see, holder)
+        await self._calls.cancel_group(
+            request.path["group"], holder.id, lambda row: may(row.namespace, row.app, row.key)
+        )
+
+    async def group_ends(self, request: ApiRequest) -> Answer:
+        group, query, last = request.path["group"], request.query, request.query.after
+        ends: list[GroupEndRow] = []
+        open: int | None = None
+        problem: ErrorBody | None = None
+        found = await self._calls.group_ends(group, query.after, query.most, query.least, query.wait_s)
+        for row, end in found:
+            last = end.number
+            if _may_see(request.holder, row.namespace, row.app, row.key):
+                answer = _answer(row, end.result)
+                told = (answer.status, answer.content_type, answer.body)
+                ends.append(GroupEndRow(row.id, end.call.index, end.call.state, *told))
+        if not found:
+            waiting = [each for each in await self._members(request) if each.open]
+            problems = [self._calls.problem(each.workload) for each in waiting]
+            problem = problems[0] if problems and None not in problems else None
+            open = sum(each.open for each in waiting)
+        page = GroupPage(tuple(ends), last, open, problem)
+        return Answer(200, MSGPACK, msgspec.msgpack.encode(page), {})
+
+    async def _members(self, request: ApiRequest) -> list[Members]:
+        """Of a group, in numbers, those that its caller may see. Where there are none, it is as one that is not
+        there."""
+        group, holder = request.path["group"], request.holder
+        mine = [each for each in await self._calls.members(group) if _may_see(holder, *app_of(each.workload), each.key)]
+        if not mine:
+            raise unknown_call(group)
+        return mine
 
     async def _seen(self, request: ApiRequest) -> str:
         """The id, of a call that its caller may see. One that it may not is as one that is not there."""
@@ -136,10 +200,29 @@ class CallHandlers:
         whose = await self._calls.whose(id)
         if whose is None:
             raise unknown_call(id)
-        *app, key = whose
-        if not may_see(request.holder, *app) or whose_calls(request.holder, *app) not in (None, key):
+        if not _may_see(request.holder, *whose):
             raise unknown_call(id)
         return id
+
+
+def _may_see(holder: Holder, namespace: str, app: str, key: str) -> bool:
+    """Calls of that app which came with that API key."""
+    return may_see(holder, namespace, app) and whose_calls(holder, namespace, app) in (None, key)
+
+
+def _answer(row: CallRow, body: Body | None) -> Answer:
+    """Of a call that has ended, what it would have been answered itself."""
+    told = {CALL_STATE: row.state}
+    if row.state == "done":
+        if body is None:
+            # It has expired this moment.
+            raise unknown_call(row.id)
+        return Answer(200, body.content_type, body.data, told)
+    code, message = (row.error.code, row.error.message) if row.error is not None else ("internal", "")
+    status = STATUS.get(code, 500)
+    if body is None or not body.data:
+        return Answer(status, JSON, error_body(code, message, request=row.id), told)
+    return Answer(status, body.content_type or OCTETS, body.data, told)
 
 
 def _there(id: str, row: CallRow | None) -> CallRow:

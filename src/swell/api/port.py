@@ -7,7 +7,7 @@ from typing import Protocol
 
 from swell.api.answers import Streamed
 from swell.decide.access import Holder
-from swell.model.call import Body, State
+from swell.model.call import Body, GroupEnd, Members, State
 from swell.model.key import ApiKey
 from swell.model.kv import Kind, Page
 from swell.model.owner import Owner
@@ -38,6 +38,7 @@ from swell.wire.api import (
     Why,
 )
 from swell.wire.call_rows import CallRow
+from swell.wire.http import ErrorBody
 from swell.wire.kv import CollectionRow, NewItems, Take
 
 
@@ -305,6 +306,25 @@ class CallsPort(Protocol):
 
     async def retry(self, id: str) -> CallRow | None:
         """SwellError with status 409 where it is no dead letter."""
+        ...
+
+    async def group_ends(
+        self, group: str, after: int, most: int, least: int, wait_s: float
+    ) -> Sequence[tuple[CallRow, GroupEnd]]:
+        """What has ended of a group after that number, once there is any or so much time has passed. Up to `least` of
+        them are waited for, but no longer than pays; a caller that leaves cancels it."""
+        ...
+
+    async def members(self, group: str) -> list[Members]:
+        """All that is kept of a group, in numbers."""
+        ...
+
+    async def cancel_group(self, group: str, by: str, may: Callable[[CallRow], bool]) -> None:
+        """End what has not ended of a group and `may` be."""
+        ...
+
+    def problem(self, workload: str) -> ErrorBody | None:
+        """Why no call of that workload can be worked on now, where that is known."""
         ...
 
 

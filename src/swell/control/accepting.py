@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from swell.model.call import Call, check
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from swell.model.call import Body, Call, Keeping, Work, check, member_key
 from swell.model.errors import SwellError
 from swell.model.workload import Method, Revision, shown
-from swell.wire.calls import DELAY_MAX_S, INPUT_MAX, NewCall
+from swell.wire.calls import DELAY_MAX_S, GROUP_INPUTS_MAX, INPUT_MAX, KEEP_MAX_S, KEEP_MIN_S, NewCall
 from swell.wire.link import Route
 
 
-def queued(new: NewCall, route: Route | None, revision: Revision | None, now: float, id: str) -> Call:
-    """The call as it is queued. Raises SwellError. `revision`: what the route's pool runs."""
+def queued(
+    new: NewCall, route: Route | None, revision: Revision | None, now: float, new_id: Callable[[], str]
+) -> list[Work]:
+    """The calls as they are queued, one at least. Raises SwellError. `revision`: what the route's pool runs."""
     if route is None or revision is None:
         words = f"There is no function or class {shown(new.workload)[:200]} here: `swell app list` shows what there is."
         raise SwellError("unknown_function", words, status=404)
@@ -21,13 +27,18 @@ def queued(new: NewCall, route: Route | None, revision: Revision | None, now: fl
     problem = _problem(method)
     if not 0 <= new.delay_s <= DELAY_MAX_S:
         problem = problem or f"A call may be put off by up to {DELAY_MAX_S:g} s, not by {new.delay_s:g} s."
+    if new.keep_s and not KEEP_MIN_S <= new.keep_s <= KEEP_MAX_S:
+        problem = problem or f"A call is kept for {KEEP_MIN_S:g} to {KEEP_MAX_S:g} s after its end, not {new.keep_s:g}."
+    if new.many is not None and not 1 <= len(new.many.inputs) <= GROUP_INPUTS_MAX:
+        problem = problem or f"1 to {GROUP_INPUTS_MAX} inputs are accepted together, not {len(new.many.inputs)}."
     if problem:
         raise SwellError("bad_request", problem)
-    if len(new.input.data) > INPUT_MAX:
-        words = f"The input of a queued call has {INPUT_MAX} bytes at most; this one has {len(new.input.data)}."
+    longest = max(map(len, (new.input.data, *(new.many.inputs if new.many is not None else ()))))
+    if longest > INPUT_MAX:
+        words = f"The input of a queued call has {INPUT_MAX} bytes at most; this one has {longest}."
         raise SwellError("body_too_large", words, status=413)
     call = Call(
-        id=id,
+        id=new_id(),
         workload=new.workload,
         method=new.method,
         accepted_at=now,
@@ -39,9 +50,18 @@ def queued(new: NewCall, route: Route | None, revision: Revision | None, now: fl
         group=new.group,
         retrying=revision.retrying,
         timeout_s=revision.longest_s,
+        keeping=Keeping(new.keep_s, new.keep_s) if new.keep_s else Keeping(),
     )
     check(call)
-    return call
+    if new.many is None:
+        return [Work(call, new.input)]
+    # Of calls that are due at the same time the one of the smaller id goes first.
+    ids = sorted(new_id() for _ in new.many.inputs)
+    kind, first = new.input.content_type, new.many.first
+    return [
+        Work(replace(call, id=id, idempotency_key=member_key(new.group, first + at)), Body(kind, data))
+        for at, (id, data) in enumerate(zip(ids, new.many.inputs, strict=True))
+    ]
 
 
 def _problem(method: Method) -> str:

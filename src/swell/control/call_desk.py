@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from swell.control.calls import CallKeeper
-from swell.model.call import Body, Call, CallError, State
+from swell.model.call import BATCH_MAX, Body, Call, CallError, GroupEnd, Members, State
 from swell.model.errors import SwellError
 from swell.model.ports import CallRecords
 from swell.model.variant import base_of
@@ -47,8 +48,7 @@ class CallDesk:
 
     async def cancel(self, id: str, by: str) -> CallRow | None:
         """The call, which has ended; `by`: the id of the API key that asks."""
-        words = f"It was cancelled with the key {by}." if by else "It was cancelled."
-        changed = await self._keeper.cancel(id, CallError("cancelled", words))
+        changed = await self._keeper.cancel(id, _cancelled(by))
         return self._row(changed) if changed is not None else await self.row(id)
 
     async def retry(self, id: str) -> CallRow | None:
@@ -61,6 +61,29 @@ class CallDesk:
             return None
         words = f"The call {id} is {call.state}: only one that failed for good can be tried again."
         raise SwellError("not_failed", words, status=409)
+
+    async def group_ends(
+        self, group: str, after: int, most: int, least: int, wait_s: float
+    ) -> Sequence[tuple[CallRow, GroupEnd]]:
+        """A page of what has ended of a group, once there is any or so much time has passed."""
+        found = await self._keeper.group_ends(group, after, most, least, wait_s)
+        return [(self._row(end.call), end) for end in found]
+
+    async def members(self, group: str) -> list[Members]:
+        """All that is kept of a group, in numbers."""
+        return await asyncio.to_thread(self._records.members, group)
+
+    def problem(self, workload: str) -> ErrorBody | None:
+        """Why no call of it can be worked on now, where that is known."""
+        return self._keeper.problem(workload)
+
+    async def cancel_group(self, group: str, by: str, may: Callable[[CallRow], bool]) -> None:
+        """End what has not ended of a group and `may` be, as whoever asks sees it; `by` as of one call."""
+        last = ""
+        while found := await asyncio.to_thread(self._records.open, group, last, BATCH_MAX):
+            why = _cancelled(by)
+            await asyncio.gather(*(self._keeper.cancel(call.id, why) for call in found if may(self._row(call))))
+            last = found[-1].id
 
     async def _whole(self, call: Call) -> CallRow:
         row = self._row(call)
@@ -106,3 +129,7 @@ class CallDesk:
             cpu_us=call.cpu_us,
             run_us=call.run_us,
         )
+
+
+def _cancelled(by: str) -> CallError:
+    return CallError("cancelled", f"It was cancelled with the key {by}." if by else "It was cancelled.")

@@ -19,7 +19,7 @@ class CallTallies:
 
     def wrote(self, made: Round, written: Written) -> None:
         """A round is on disk."""
-        accepted = (new.work.call.id == id for new, id in zip(made.news, written.ids, strict=True))
+        accepted = (work.call.id == id for work, id in zip(made.works, written.ids, strict=True))
         self._events["accepted"] += sum(accepted)
         for outcome, recorded in zip(made.outcomes, written.recorded, strict=True):
             if recorded:

@@ -4,50 +4,94 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from swell.model.call import Call
 from swell.model.errors import SwellError
 
 WAITING_MAX = 1000
 """Requests that may wait for the ends of calls at a time."""
+GATHER_S = 0.02
+"""Where some calls of a group have ended, so long more are waited for: to tell of each alone costs too much."""
+
+T = TypeVar("T")
+
+
+class Waiter:
+    """One that waits, and how often it was woken."""
+
+    def __init__(self) -> None:
+        self.woken = 0
+        self._event = asyncio.Event()
+
+    def wake(self) -> None:
+        """What it waits for is not as it was."""
+        self.woken += 1
+        self._event.set()
+
+    async def until(self, woken: int, at: float) -> None:
+        """It was woken so often, or that is the loop's time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(at):
+                while self.woken < woken:
+                    self._event.clear()
+                    await self._event.wait()
 
 
 class CallWaits:
     """All that wait."""
 
     def __init__(self) -> None:
-        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._waiting: defaultdict[str, set[Waiter]] = defaultdict(set)
         self.count = 0
 
     def wake(self, id: str) -> None:
-        """The call is not as it was."""
-        for event in self._waiting.get(id, ()):
-            event.set()
+        """The call is not as it was, or one of the group."""
+        for waiter in self._waiting.get(id, ()):
+            waiter.wake()
 
     async def until_ended(self, id: str, wait_s: float, look: Callable[[], Awaitable[Call | None]]) -> Call | None:
         """The call, as `look` finds it once it has ended or so much time has passed; None: there is none."""
+        ends = asyncio.get_running_loop().time() + wait_s
+        with self._waiter(id, wait_s) as waiter:
+            while True:
+                woken, call = waiter.woken, await look()
+                if call is None or call.ended_at is not None or asyncio.get_running_loop().time() >= ends:
+                    return call
+                await waiter.until(woken + 1, ends)
+
+    async def until_some(
+        self, group: str, least: int, wait_s: float, look: Callable[[], Awaitable[Sequence[T]]]
+    ) -> Sequence[T]:
+        """What `look` finds once it finds any, or after so much time; it is given a moment to find `least`."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + wait_s
+        with self._waiter(group, wait_s) as waiter:
+            while True:
+                woken, found = waiter.woken, await look()
+                if found or loop.time() >= ends:
+                    break
+                await waiter.until(woken + 1, ends)
+            if wait_s and 0 < len(found) < least:
+                await waiter.until(woken + least - len(found), loop.time() + GATHER_S)
+                found = await look() if waiter.woken > woken else found
+            return found
+
+    @contextmanager
+    def _waiter(self, id: str, wait_s: float) -> Iterator[Waiter]:
+        """It waits before it looks: what ends meanwhile wakes it."""
         if wait_s and self.count >= WAITING_MAX:
             words = f"{WAITING_MAX} requests wait for the ends of calls already: ask again later, or without waiting."
             raise SwellError("busy", words, status=503)
-        event, loop = asyncio.Event(), asyncio.get_running_loop()
-        ends = loop.time() + wait_s
+        waiter = Waiter()
         self.count += 1
-        # It waits before it looks: what ends meanwhile wakes it.
-        self._waiting[id].add(event)
+        self._waiting[id].add(waiter)
         try:
-            while True:
-                event.clear()
-                call = await look()
-                left_s = ends - loop.time()
-                if call is None or call.ended_at is not None or left_s <= 0:
-                    return call
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(left_s):
-                        await event.wait()
+            yield waiter
         finally:
             self.count -= 1
-            self._waiting[id].discard(event)
+            self._waiting[id].discard(waiter)
             if not self._waiting[id]:
                 del self._waiting[id]

@@ -15,6 +15,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from swell.control.accepting import queued
 from swell.control.call_tallies import CallTallies
@@ -26,13 +27,14 @@ from swell.control.rounds import Round, Told, Written, answer, fail, write
 from swell.control.table import TableKeeper
 from swell.control.wants import Wants
 from swell.decide.calls import End, after
-from swell.model.call import Call, CallError, Cancel, Change, Done, Outcome, Retry, Work, call_id
+from swell.model.call import Call, CallError, Cancel, Change, Done, GroupEnd, Outcome, Retry, Work, call_id
 from swell.model.errors import SwellError
 from swell.model.metrics import Sample
 from swell.model.ports import Clock, Store
-from swell.model.workload import workload_of
+from swell.model.workload import shown, workload_of
 from swell.model.world import World
 from swell.wire.calls import CallEnd, Down, EndedHeard, Grant, Lease, NewCall, Resume, Revoke, Running
+from swell.wire.http import ErrorBody
 from swell.wire.link import Level
 
 log = logging.getLogger("swell.control")
@@ -94,13 +96,13 @@ class CallKeeper:
     # -- what is asked -----------------------------------------------------------------------
 
     async def accept(self, new: NewCall) -> str:
-        """The id of the call, once it is on disk. Raises SwellError."""
+        """The id of the call, or of the first of several, once all are on disk. Raises SwellError."""
         now = self._clock.now()
         route = self._rows.routes.get(new.workload)
         revision = self._world.revision(route.pool) if route is not None else None
-        call = queued(new, route, revision, now, call_id(int(now * 1000), os.urandom(10)))
-        accepted = self._inbox.accept(Work(call, new.input))
-        self.hands.saw_input(new.workload, len(new.input.data))
+        works = queued(new, route, revision, now, lambda: call_id(int(now * 1000), os.urandom(10)))
+        accepted = self._inbox.accept(works)
+        self.hands.saw_input(new.workload, max(len(work.input.data) for work in works))
         self._wake()
         return await accepted
 
@@ -119,6 +121,22 @@ class CallKeeper:
     def seen(self, call: Call) -> Seen:
         """How it runs, where it does."""
         return self.leases.seen(call, self._world.revision(call.pool) if call.pool else None)
+
+    async def group_ends(self, group: str, after: int, most: int, least: int, wait_s: float) -> Sequence[GroupEnd]:
+        """A page of what has ended of a group after that number, once there is any or so much time has passed. Up to
+        `least` of them are waited for, but no longer than pays."""
+        records = self._store.call_records
+        look = partial(asyncio.to_thread, records.ended, group, after, most)
+        return await self._waits.until_some(group, least, wait_s, look)
+
+    def problem(self, workload: str) -> ErrorBody | None:
+        """Why no call of it can be worked on now, where that is known."""
+        route = self._rows.routes.get(workload)
+        if route is None:
+            words = f"{shown(workload)} is not here any more. What was queued for it waits until it is deployed again."
+            return ErrorBody("unknown_function", words)
+        pool = self._rows.pools.get(route.pool)
+        return ErrorBody("no_replica", pool.failing) if pool is not None and pool.closed else None
 
     async def sweep(self) -> None:
         """Forget calls that have expired."""
@@ -313,8 +331,9 @@ class CallKeeper:
         if self._inbox:
             self._wake()
         self._heard(fenced)
-        looked |= dict.fromkeys(new.work.call.workload for new in news)
-        coming = Counter(new.work.call.workload for new in news if new.work.call.due_at <= now)
+        fresh = [work.call for work in self._made.works]
+        looked |= dict.fromkeys(call.workload for call in fresh)
+        coming = Counter(call.workload for call in fresh if call.due_at <= now)
         sent: Counter[str] = Counter()
         for workload in looked:
             hands.extend(self.hands.make(workload, coming[workload], ending, sent, now))
@@ -347,8 +366,10 @@ class CallKeeper:
     def _deliver(self, made: Round, written: Written, now: float) -> None:
         """It is written: everybody is told."""
         self._tallies.wrote(made, written)
-        for new, id in zip(made.news, written.ids, strict=True):
-            answer(new.id, id)
+        first = 0
+        for new in made.news:
+            answer(new.id, written.ids[first])
+            first += len(new.works)
         heard: defaultdict[str, list[Lease]] = defaultdict(list)
         pools: dict[str, None] = {}
         for end, node in made.told:
@@ -406,6 +427,8 @@ class CallKeeper:
         if replica is not None:
             pools[replica.pool] = None
         self._waits.wake(id)
+        if call is not None and call.group:
+            self._waits.wake(call.group)
 
     def _take_change(self, call: Call, pools: dict[str, None]) -> None:
         """A call is cancelled, or queued once more."""
@@ -416,6 +439,8 @@ class CallKeeper:
             if node is not None:
                 self._send(node, Revoke(((call.id, call.token),)))
         self._waits.wake(call.id)
+        if call.group:
+            self._waits.wake(call.group)
         self.hands.unseen.add(call.workload)
         self._look_at((call.workload,))
 

@@ -33,14 +33,14 @@ class Inbox:
 
     # -- in ----------------------------------------------------------------------------------
 
-    def accept(self, work: Work) -> asyncio.Future[str]:
-        """The id of the call, once it is on disk. SwellError busy where too much waits already."""
-        size = len(work.input.data)
+    def accept(self, works: list[Work]) -> asyncio.Future[str]:
+        """The id of the first of these calls, once all are on disk. SwellError busy where too much waits already."""
+        size = _size(works)
         if self._news_bytes + size > WAITING_BYTES_MAX:
             words = "More calls come in than the disk takes: try again in a moment."
             raise SwellError("busy", words, status=503)
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._news.append(New(work, future))
+        self._news.append(New(works, future))
         self._news_bytes += size
         return future
 
@@ -68,11 +68,12 @@ class Inbox:
 
     def take_news(self) -> list[New]:
         """As many as one round takes in."""
-        size = taken = 0
-        for new in self._news[:BATCH]:
-            if size >= BATCH_BYTES:
+        size = calls = taken = 0
+        for new in self._news:
+            calls += len(new.works)
+            if taken and (calls > BATCH or size >= BATCH_BYTES):
                 break
-            size += len(new.work.input.data)
+            size += _size(new.works)
             taken += 1
         news, self._news = self._news[:taken], self._news[taken:]
         self._news_bytes -= size
@@ -95,3 +96,7 @@ class Inbox:
     def fail(self, error: SwellError) -> None:
         """Whoever waits is told."""
         fail(self._news, self._changes, error)
+
+
+def _size(works: list[Work]) -> int:
+    return sum(len(work.input.data) for work in works)

@@ -122,6 +122,7 @@ class Queries:
             held=sum(demand.held for demand in demands),
             in_flight=sum(demand.in_flight for demand in demands),
             generators=tuple(m.name for m in entry.methods if m.generator),
+            cached=tuple(m.name for m in entry.methods if m.cache is not None),
             traffic=tuple(_shares(serving)),
             hash_header=serving.hash_header,
             rolling=story(reactor.world, workload.key, reactor.waiting.get(workload.pool, "")),

@@ -22,9 +22,9 @@ T = TypeVar("T")
 
 
 class New(NamedTuple):
-    """A call that is to be accepted, and who waits for that."""
+    """Calls that are to be accepted together, one at least, and who waits for that: for the first one's id."""
 
-    work: Work
+    works: list[Work]
     id: asyncio.Future[str]
 
 
@@ -56,6 +56,11 @@ class Round(NamedTuple):
     """Workloads whose queue may be otherwise after it."""
 
     @property
+    def works(self) -> list[Work]:
+        """The calls that are new."""
+        return [work for new in self.news for work in new.works]
+
+    @property
     def writes(self) -> bool:
         """There is something that must be on disk before anyone is told."""
         return bool(self.news or self.outcomes or self.changes)
@@ -81,7 +86,7 @@ def write(store: Store, made: Round, now: float) -> Written:
 
     if made.writes:
         with store.transaction():
-            ids = calls.add([new.work for new in made.news])
+            ids = calls.add(made.works)
             recorded = calls.finish(made.outcomes)
             changed = calls.change([asked.change for asked in made.changes])
             leased = lease()

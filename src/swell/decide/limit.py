@@ -80,6 +80,12 @@ def enter(met: Sequence[Entrant], now: float) -> list[float] | Refusal:
     return left
 
 
+def spare(met: Entrant, now: float) -> int:
+    """How many more requests may come at once by the rate, which there is; how many are under way does not matter."""
+    tokens = min(met.tokens + (now - met.at) * met.rate_per_s, met.tokens_max)
+    return max(int(tokens + EXACT), 0)
+
+
 def changed(before: Entrant, after: Limits, now: float) -> float:
     """The tokens once there are other limits: nothing that was used is given back, nothing more than fits stays."""
     if not after.rate_per_s:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from swell.decide.admit import Refusal
-from swell.decide.limit import changed, enter, in_flight_max, share, tokens_max
+from swell.decide.limit import changed, enter, in_flight_max, share, spare, tokens_max
 from swell.model.limits import UNLIMITED, Limits
 
 
@@ -52,3 +52,13 @@ def let_in(gates: Sequence[Gate], now: float) -> Refusal | None:
         gate.at = now
         gate.in_flight += 1
     return None
+
+
+def let_in_more(gates: Sequence[object], most: int, now: float) -> int:
+    """Count up to so many more at all of these, with a request that was let in: how many there is room for."""
+    met = [gate for gate in gates if isinstance(gate, Gate) and gate.rate_per_s]
+    more = min([most, *(spare(gate, now) for gate in met)])
+    for gate in met:
+        gate.tokens = min(gate.tokens + (now - gate.at) * gate.rate_per_s, gate.tokens_max) - more
+        gate.at = now
+    return more

@@ -16,7 +16,19 @@ from swell.gateway.heads import COLON, CRLF, NOT_FORWARDED, OWS, Malformed, may_
 from swell.gateway.request import ClientSide, Refused, Request
 from swell.gateway.shared import Head, Shared
 from swell.model.hosts import is_host
-from swell.wire.http import ASYNC, DELAY, HEADER_MAX, HEADERS_MAX_COUNT, PRIORITY, TIMEOUT, lower
+from swell.wire.http import (
+    ASYNC,
+    DELAY,
+    FIRST,
+    GROUP,
+    HEADER_MAX,
+    HEADERS_MAX_COUNT,
+    ITEM_TYPE,
+    KEEP,
+    PRIORITY,
+    TIMEOUT,
+    lower,
+)
 
 KNOWN_HEADS_MAX = 1024
 KNOWN_HEAD_MAX = 4096
@@ -26,7 +38,7 @@ GOOD_HOSTS_MAX = 1000
 
 _SPECIAL = NOT_FORWARDED | {b"host", b"content-length", b"authorization", b"origin"}
 _TIMEOUT = lower(TIMEOUT)
-_LATER = frozenset(map(lower, (ASYNC, PRIORITY, DELAY)))
+_LATER = frozenset(map(lower, (ASYNC, PRIORITY, DELAY, GROUP, FIRST, KEEP, ITEM_TYPE)))
 _ONE_HOST = "A request needs exactly one Host header."
 _TOO_LARGE = f"The head of a request, and its trailers, may have {HEADER_MAX} bytes."
 _NOT_HTTP = frozenset(

@@ -12,15 +12,41 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from swell.gateway.bodies import Bodies
+from swell.gateway.gate import let_in_more
 from swell.gateway.heads import JSON_TYPE, header_of
 from swell.gateway.refusals import refuse
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
-from swell.model.call import PRIORITY_MAX, Body
+from swell.model.call import PRIORITY_MAX, Body, is_group_id
 from swell.model.durations import seconds_of
 from swell.model.errors import SwellError
-from swell.wire.calls import DELAY_MAX_S, INPUT_MAX, NOTHING, NewCall, Submitted
-from swell.wire.http import ASYNC, DELAY, IDEMPOTENCY_KEY, JSON, MSGPACK, OCTETS, PICKLE, PRIORITY, lower
+from swell.wire.calls import (
+    DELAY_MAX_S,
+    GROUP_BODY_MAX,
+    GROUP_INPUTS_MAX,
+    INPUT_MAX,
+    KEEP_MAX_S,
+    KEEP_MIN_S,
+    Many,
+    NewCall,
+    Submitted,
+)
+from swell.wire.http import (
+    ASYNC,
+    DELAY,
+    FIRST,
+    FRAMES,
+    GROUP,
+    IDEMPOTENCY_KEY,
+    ITEM_TYPE,
+    JSON,
+    KEEP,
+    MSGPACK,
+    OCTETS,
+    PICKLE,
+    PRIORITY,
+    lower,
+)
 from swell.wire.malformed import must_be_plain
 
 UNSENT_MAX = 64 * 1024 * 1024
@@ -28,6 +54,7 @@ UNSENT_MAX = 64 * 1024 * 1024
 
 _WORDS = {b"true": True, b"1": True, b"?1": True, b"false": False, b"0": False, b"?0": False}
 _NUMBER = re.compile(rb"[+-]?\d{1,4}")
+_INDEX = re.compile(rb"\d{1,9}")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _VALUES = (JSON, MSGPACK, OCTETS, PICKLE)
 _RETRY = b"retry-after: 1\r\n"
@@ -43,6 +70,10 @@ _UNSURE = (
 )
 
 
+def _size_max(new: NewCall) -> int:
+    return INPUT_MAX if new.many is None else GROUP_BODY_MAX
+
+
 def is_later(headers: Sequence[tuple[bytes, bytes]]) -> bool:
     """Do these headers of a call ask for it to be queued? SwellError where they make no sense."""
     given = dict(headers)
@@ -52,7 +83,7 @@ def is_later(headers: Sequence[tuple[bytes, bytes]]) -> bool:
     if word not in _WORDS:
         raise _bad(f"{ASYNC} is true or false.")
     if not _WORDS[word] and len(given) > (lower(ASYNC) in given):
-        raise _bad(f"{PRIORITY} and {DELAY} are of calls that are queued: send {ASYNC}: true as well.")
+        raise _bad(f"{PRIORITY}, {DELAY}, {KEEP} and {GROUP} are of calls that are queued: send {ASYNC}: true as well.")
     return _WORDS[word]
 
 
@@ -64,7 +95,11 @@ def new_call(request: Request, workload: str, method: str, trusted: bool) -> New
     """
     given = dict(request.later)
     must_be_plain((header_of(request.head, "content-encoding") or "").encode("latin-1"))
-    if not trusted and _kind(header_of(request.head, "content-type") or "") == PICKLE:
+    type_header = header_of(request.head, "content-type") or JSON
+    group, many = _group(given, _kind(type_header))
+    if many is not None:
+        type_header = given.get(lower(ITEM_TYPE), JSON.encode()).decode("latin-1")
+    if not trusted and _kind(type_header) == PICKLE:
         words = f"Pickled arguments need a key that may deploy. Send it, or send {JSON}."
         raise SwellError("no_key", words, status=401)
     accept = next(
@@ -74,18 +109,52 @@ def new_call(request: Request, workload: str, method: str, trusted: bool) -> New
         words = f"Pickled results need a key that may deploy. Send it, or accept {JSON}."
         raise SwellError("no_key", words, status=401)
     key = header_of(request.head, lower(IDEMPOTENCY_KEY).decode())
+    if key is not None and group:
+        raise _bad(f"In a group the number of an input is its key: leave out {IDEMPOTENCY_KEY}.")
     if key is not None and not _KEY.fullmatch(key):
         raise _bad(f"{IDEMPOTENCY_KEY} takes 1 to 255 characters of ASCII, without spaces.")
     return NewCall(
         workload=workload,
         method=method,
-        input=NOTHING,
+        input=Body(type_header),
         accept=accept,
         key=request.key,
         priority=_priority(given.get(lower(PRIORITY), b"0")),
         delay_s=_delay_s(given.get(lower(DELAY), b"0")),
         idempotency_key=key or "",
+        group=group,
+        many=many,
+        keep_s=_keep_s(given.get(lower(KEEP))),
     )
+
+
+def _group(given: dict[bytes, bytes], kind: str) -> tuple[str, Many | None]:
+    """The group's id, and where its inputs are numbered from; they themselves are still to come."""
+    group, first = given.get(lower(GROUP), b"").decode("latin-1"), given.get(lower(FIRST), b"0")
+    if not group and (kind == FRAMES or lower(FIRST) in given):
+        raise _bad(f"Many inputs, and numbers of inputs, are of a group: send {GROUP} as well.")
+    if not group:
+        return "", None
+    if not is_group_id(group):
+        raise _bad(f"{GROUP} takes an id: fg- and 26 digits and capital letters without I, L, O and U.")
+    if not _INDEX.fullmatch(first) or kind != FRAMES:
+        raise _bad(f"A group's inputs come as {FRAMES}, and {FIRST} takes a whole number from 0 on.")
+    return group, Many(int(first), ())
+
+
+def inputs_of(body: bytes) -> tuple[bytes, ...]:
+    """The inputs in the body of a group. SwellError bad_body where it is none."""
+    at, found = 0, []
+    while at < len(body):
+        end = at + 4 + int.from_bytes(body[at : at + 4], "big")
+        if end > len(body) or body[at + 4 : at + 5] != b"i":
+            raise SwellError("bad_body", f"The body is no whole {FRAMES} of inputs (at byte {at}).")
+        found.append(body[at + 5 : end])
+        at = end
+    if not 1 <= len(found) <= GROUP_INPUTS_MAX:
+        words = f"A request brings 1 to {GROUP_INPUTS_MAX} inputs of a group, not {len(found)}."
+        raise SwellError("bad_body", words)
+    return tuple(found)
 
 
 def _kind(media_type: str) -> str:
@@ -105,6 +174,15 @@ def _delay_s(value: bytes) -> float:
     return seconds
 
 
+def _keep_s(value: bytes | None) -> float:
+    if value is None:
+        return 0.0
+    seconds = seconds_of(value.decode("latin-1").lower())
+    if not KEEP_MIN_S <= seconds <= KEEP_MAX_S:
+        raise _bad(f"{KEEP} takes seconds, or a length of time such as 10m, 1h or 7d: 1m to 30d.")
+    return seconds
+
+
 def _bad(words: str) -> SwellError:
     return SwellError("bad_request", words)
 
@@ -121,6 +199,8 @@ class Queueing(Bodies):
         self._asked: dict[int, Request] = {}
         """Those that control writes, by the numbers that it was asked with."""
         self._numbers: dict[Request, int] = {}
+        self._groups: dict[Request, tuple[str, int]] = {}
+        """Of those for a group, which and how many inputs of it."""
 
     def take(self, request: Request, workload: str, method: str, trusted: bool) -> None:
         """Queue what a request asks for, or say why not."""
@@ -129,10 +209,11 @@ class Queueing(Bodies):
         except SwellError as error:
             refuse(request, error)
             return
-        if request.length > INPUT_MAX or request.size > INPUT_MAX:
+        self._news[request] = new
+        if max(request.length, request.size) > _size_max(new):
+            self._news.pop(request)
             request.fail(413, "body_too_large", _TOO_LARGE)
             return
-        self._news[request] = new
         self.submit(request)
 
     def submit(self, request: Request) -> None:
@@ -143,7 +224,7 @@ class Queueing(Bodies):
     def grown(self, request: Request) -> None:
         """More of its body came."""
         self.count(request)
-        if request.size > INPUT_MAX:
+        if request.size > (_size_max(self._news[request]) if request in self._news else INPUT_MAX):
             request.fail(413, "body_too_large", _TOO_LARGE)
         elif self.full:
             request.fail(429, "too_many_held", _TOO_MUCH, _RETRY)
@@ -151,8 +232,20 @@ class Queueing(Bodies):
             self._ask(request)
 
     def _ask(self, request: Request) -> None:
-        kind = header_of(request.head, "content-type") or JSON
-        call = msgspec.structs.replace(self._news.pop(request), input=Body(kind, b"".join(request.body)))
+        call = self._news.pop(request)
+        body = b"".join(request.body)
+        if call.many is None:
+            call = msgspec.structs.replace(call, input=Body(call.input.content_type, body))
+        else:
+            try:
+                inputs = inputs_of(body)
+            except SwellError as error:
+                refuse(request, error)
+                return
+            # It was let in as one; as many more come with it as may. The others are to be sent again.
+            more = let_in_more(request.gates, len(inputs) - 1, self.shared.now())
+            call = msgspec.structs.replace(call, many=Many(call.many.first, inputs[: more + 1]))
+            self._groups[request] = (call.group, more + 1)
         ask = self.tell(call)
         if ask:
             self._asked[ask] = request
@@ -166,9 +259,13 @@ class Queueing(Bodies):
         if request is None:
             return
         if answer.id:
-            body = msgspec.json.encode({"id": answer.id})
+            accepted: dict[str, str | int] = {"id": answer.id}
+            place = answer.id
+            if request in self._groups:
+                group, inputs = self._groups[request]
+                accepted, place = {"group": group, "accepted": inputs}, f"groups/{group}"
             self.drop(request)
-            request.answer(202, JSON_TYPE, body, b"location: /calls/%b\r\n" % answer.id.encode())
+            request.answer(202, JSON_TYPE, msgspec.json.encode(accepted), b"location: /calls/%b\r\n" % place.encode())
         else:
             retry = _RETRY if answer.status in (429, 503) else b""
             request.fail(answer.status, answer.code, answer.message, retry)
@@ -192,5 +289,6 @@ class Queueing(Bodies):
         """It is over."""
         super().drop(request)
         self._news.pop(request, None)
+        self._groups.pop(request, None)
         ask = self._numbers.pop(request, 0)
         self._asked.pop(ask, None)

@@ -43,6 +43,25 @@ def call_id(ms: int, chance: bytes) -> str:
     return "fc-" + "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
 
 
+_GROUP_ID = re.compile(rf"fg-[{_CROCKFORD}]{{26}}")
+
+
+def is_group_id(text: str) -> bool:
+    """Could this name calls that were made together?"""
+    return _GROUP_ID.fullmatch(text) is not None
+
+
+def group_id(ms: int, chance: bytes) -> str:
+    """One, made as an id of a call is. Whoever makes the calls makes it: so what is sent again is known again."""
+    return "fg-" + call_id(ms, chance)[3:]
+
+
+def member_key(group: str, index: int) -> str:
+    """The idempotency key of the call that is for the input of that number in its group. No caller's own has a space
+    in it."""
+    return f"{group} {index}"
+
+
 def fencing_token(epoch: int, number: int) -> int:
     """Of the n-th hand-out (1 = first) of one incarnation of control. None is made twice, and a later one is larger."""
     return epoch << 40 | number
@@ -127,6 +146,11 @@ class Call(msgspec.Struct, frozen=True):
     cpu_us: int = 0
     """What all attempts used, as far as they were told."""
     run_us: int = 0
+
+    @property
+    def index(self) -> int:
+        """Of its input among those of its group; 0 of one that is of none."""
+        return int(self.idempotency_key.rpartition(" ")[2]) if self.group else 0
 
     @property
     def expires_at(self) -> float | None:
@@ -294,6 +318,16 @@ class GroupEnd(msgspec.Struct, frozen=True):
     call: Call
     result: Body | None
     """As `CallRecords.result`."""
+
+
+class Members(msgspec.Struct, frozen=True):
+    """Calls of a group to one workload that came with one API key."""
+
+    workload: str
+    key: str
+    open: int
+    """Those that have not ended."""
+    ended: int
 
 
 class Count(msgspec.Struct, frozen=True):

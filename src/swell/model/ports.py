@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from swell.model import kv
-from swell.model.call import Body, Call, Change, Count, Depth, GroupEnd, Outcome, Standing, State, Work
+from swell.model.call import Body, Call, Change, Count, Depth, GroupEnd, Members, Outcome, Standing, State, Work
 from swell.model.events import Event, NodeSeen, ReplicaSeen
 from swell.model.key import ApiKey
 from swell.model.metrics import Histogram
@@ -265,6 +265,14 @@ class CallRecords(Protocol):
 
         A group is no more than what its calls say: those of another API key may have the same.
         """
+        ...
+
+    def open(self, group: str, after: str, most: int) -> list[Call]:
+        """The calls of a group that have not ended, by id, from behind that one on."""
+        ...
+
+    def members(self, group: str) -> list[Members]:
+        """All calls of a group that are kept, in numbers. Its cost grows with these."""
         ...
 
     def digests(self) -> Iterable[str]:

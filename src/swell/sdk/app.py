@@ -209,8 +209,10 @@ class App:
     def _add_function(self, name: str, raw: Callable[..., Any], given: Given) -> Function:
         self._register(name, self._declare(name, raw, given))
         chosen = given.values["is_generator"]
-        known = Known(is_generator(raw) if chosen is None else bool(chosen), retrying(given.values["retries"]))
-        local = LocalCode(call=raw, raw=raw, web=marks.of(raw).web, known=known)
+        marked = marks.of(raw)
+        generator = is_generator(raw) if chosen is None else bool(chosen)
+        known = Known(generator, retrying(given.values["retries"]), marked.cache is not None)
+        local = LocalCode(call=raw, raw=raw, web=marked.web, known=known)
         function = Function(name, self.binding, local)
         self._functions[name] = function
         return function

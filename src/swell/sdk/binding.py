@@ -49,6 +49,8 @@ class Known(NamedTuple):
     generator: bool | None
     """Does it answer with a stream? None = not known: the answer will tell."""
     retrying: Retrying
+    cached: bool = False
+    """The gateway keeps its answers."""
 
 
 UNKNOWN = Known(None, NEVER)
@@ -184,4 +186,4 @@ class Named:
 def _of(row: WorkloadRow) -> Iterator[tuple[str, Known]]:
     for method in row.methods:
         name = row.name if row.kind == "function" else f"{row.name}.{method}"
-        yield name, Known(method in row.generators, row.retrying)
+        yield name, Known(method in row.generators, row.retrying, method in row.cached)

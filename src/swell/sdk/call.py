@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.sdk import binding, inputs, mapping, protocol
-from swell.sdk.bridge import Call, operation
+from swell.sdk.bridge import Call, Pending, operation, stream_operation
+from swell.sdk.group import Group
 from swell.sdk.marks import Given
 from swell.sdk.refusal import refuse
 from swell.sdk.shared import LOST, ask, asked, request_id
@@ -21,6 +23,7 @@ from swell.sdk.signatures import public
 from swell.sdk.unavailable import stand_in
 from swell.wire import context, http
 from swell.wire.call_rows import CallRow
+from swell.wire.calls import GROUP_BODY_MAX, GROUP_INPUTS_MAX
 
 if TYPE_CHECKING:
     from swell.sdk.client import Client
@@ -33,7 +36,8 @@ BUSY_S = 1.0
 """Where too many wait, one looks again and again, after such a pause."""
 AWAY = (*LOST, "no_answer", "no_server")
 """Errors that tell nothing of the call."""
-_ID = "fc-"
+_IDS = ("fc-", "fg-")
+"""Of one, and of the calls of a `spawn_map`."""
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -48,10 +52,12 @@ class FunctionCall:
     Each operation also has an `.aio` form for asyncio.
     """
 
-    def __init__(self, object_id: str, client: Client | None = None) -> None:
-        """Made by `Function.spawn()` and `FunctionCall.from_id()`."""
+    def __init__(self, object_id: str, client: Client | None = None, inputs: int = 0) -> None:
+        """Made by `Function.spawn()`, `Function.spawn_map()` and `FunctionCall.from_id()`."""
         self._id = object_id
         self._client = client
+        self._inputs = inputs
+        """Of a `spawn_map`; 0: not known."""
 
     def __repr__(self) -> str:
         return f"swell.FunctionCall.from_id({self._id!r})"
@@ -75,29 +81,94 @@ class FunctionCall:
     def from_id(function_call_id: str, client: None = None) -> FunctionCall:
         """The call whose `object_id` that is."""
         refuse(Given("FunctionCall.from_id", locals().copy()))
-        if not isinstance(function_call_id, str) or not function_call_id.startswith(_ID):
+        if not isinstance(function_call_id, str) or not function_call_id.startswith(_IDS):
             words = f"FunctionCall.from_id: {function_call_id!r} is no id of a call: that is what .object_id gives."
             raise SwellError("bad_argument", words)
         return FunctionCall(function_call_id)
 
     @operation
     async def get(self, timeout: float | None = None, *, index: int = 0) -> Any:
-        """Its result, or what it raised, as from `.remote()`. Without a `timeout` (seconds) it waits as long as it
-        takes; TimeoutError after that, and the call goes on. `timeout=0` only looks."""
-        refuse(Given("FunctionCall.get", {"index": index or None}))
+        """Its result, or what it raised, as from `.remote()`; of those of a `spawn_map` the one of the input with that
+        number. Without a `timeout` (seconds) it waits as long as it takes; TimeoutError after that, and the call goes
+        on. `timeout=0` only looks."""
         if timeout is not None and not timeout >= 0:
             words = f"FunctionCall.get(timeout={timeout!r}): give seconds, from zero on."
             raise SwellError("bad_argument", words)
-        return protocol.result(await self._answered(math.inf if timeout is None else timeout), self._id)
+        timeout_s = math.inf if timeout is None else timeout
+        if self._is_many:
+            async with aclosing(self._answers(index, index + 1, time.monotonic() + timeout_s)) as answers:
+                async for answer in answers:
+                    return protocol.result(answer, self._id)
+        elif index == 0:
+            return protocol.result(await self._answered(timeout_s), self._id)
+        words = f"FunctionCall.get(index={index!r}): {self._id} has no input with that number. num_inputs() tells."
+        raise SwellError("bad_argument", words)
+
+    @stream_operation
+    def iter(self, *, start: int = 0, end: int | None = None) -> AsyncGenerator[Any, None]:
+        """The results for its inputs from `start` up to before `end`, in their order, as they come. The first that
+        failed ends it with what it raised: `get(index=…)` has the others."""
+        return self._results(start, end)
+
+    @operation
+    async def num_inputs(self) -> int:
+        """How many inputs it has: 1, or those of a `spawn_map`."""
+        return await self._count() if self._is_many else 1
 
     @operation
     async def cancel(self, terminate_containers: bool = False) -> None:
         """It is not begun any more or, where it runs, stopped; what it had done by then is done. Where it has ended
         nothing changes."""
         refuse(Given("FunctionCall.cancel", {"terminate_containers": terminate_containers}))
+        if self._is_many:
+            await Group(self._reached(), self._id).cancel()
+            return
         await ask(self._reached(), self._asked("DELETE", ""), CallRow)
 
     # ------------------------------------------------------------------------------------------
+
+    @property
+    def _is_many(self) -> bool:
+        return self._id.startswith(_IDS[1])
+
+    async def _count(self) -> int:
+        if not self._inputs:
+            self._inputs = (await Group(self._reached(), self._id).row()).calls
+        return self._inputs
+
+    async def _results(self, start: int, end: int | None) -> AsyncGenerator[Any, None]:
+        if not self._is_many:
+            if start == 0 and (end is None or end > 0):
+                yield protocol.result(await self._answered(math.inf), self._id)
+            return
+        async with aclosing(self._answers(start, end, math.inf)) as answers:
+            async for answer in answers:
+                yield protocol.result(answer, self._id)
+
+    async def _answers(self, start: int, end: int | None, until: float) -> AsyncGenerator[protocol.Answer, None]:
+        """Those to the inputs with these numbers, in order. SwellError no_answer where the next is not there by then
+        (monotonic)."""
+        count = await self._count()
+        end = count if end is None else min(end, count)
+        group = Group(self._reached(), self._id)
+        outcomes, gone = mapping.Outcomes(group), False
+        for index in range(max(start, 0), end):
+            while index not in outcomes:
+                page = await Pending(group.ends(end - index, until))
+                for each in page.ends:
+                    if index <= each.index < end and each.index not in outcomes:
+                        outcomes.put_end(each)
+                if index in outcomes:
+                    break
+                # What ended between two looks is told by the next page.
+                if page.open == 0 and gone:
+                    words = f"Input {index} of {self._id} is not kept any more."
+                    raise SwellError("unknown_call", words, status=404)
+                gone = page.open == 0
+                if not page.ends and not gone and time.monotonic() >= until:
+                    words = f"Input {index} of {self._id} has not ended in that time."
+                    raise SwellError("no_answer", words, status=504)
+            yield await outcomes.pop(index)
 
     async def _answered(self, timeout_s: float) -> protocol.Answer:
         """As the call itself would have been answered. SwellError no_answer when that takes longer."""
@@ -146,18 +217,55 @@ async def spawned(client: Client, request: protocol.Request) -> FunctionCall:
     return FunctionCall(accepted.id, client)
 
 
+async def spawned_map(
+    client: Client, taken: inputs.Inputs, asked: Callable[[tuple[Any, ...]], protocol.Request]
+) -> FunctionCall:
+    """Have a call accepted for each input, all of them or, where that goes wrong, none that is begun later."""
+    group, sending = Group(client), None
+    batch: list[protocol.Request] = []
+    first = size = 0
+    try:
+        while True:
+            args = await Pending(await taken.take())
+            request = asked(args) if args is not inputs.END else None
+            length = len(request.body) if request is not None else GROUP_BODY_MAX
+            while batch and (size + length > GROUP_BODY_MAX // 2 or len(batch) >= GROUP_INPUTS_MAX):
+                sending = group.send(batch, first)
+                accepted = await Pending(sending)
+                first += accepted
+                batch = batch[accepted:]
+                size = sum(len(each.body) for each in batch)
+            if request is None:
+                break
+            batch.append(request)
+            size += length
+    except BaseException:
+        if sending is not None:
+            await group.leave(sending)
+        raise
+    finally:
+        await taken.close()
+    if not first:
+        raise SwellError("bad_argument", "There is nothing to spawn: spawn_map was given no inputs.")
+    return FunctionCall(group.id, client, first)
+
+
 async def _gather(*function_calls: FunctionCall) -> list[Any]:
     """The results of several calls, in this order. The first that fails ends it; the others go on."""
 
-    def submit(args: tuple[Any, ...]) -> Future[protocol.Answer]:
-        (call,) = args
+    def asked(args: tuple[Any, ...]) -> FunctionCall:
+        call: FunctionCall = args[0]
+        return call
+
+    def submit(call: FunctionCall) -> Future[protocol.Answer]:
         answered: Future[protocol.Answer] = call._reached().transport.begin(call._answered(math.inf))
         return answered
 
     def read(answer: protocol.Answer) -> Any:
         return protocol.result(answer, "The call")
 
-    found = mapping.run(inputs.zipped(function_calls), submit, read, ordered=True, return_exceptions=False)
+    each = mapping.Map(inputs.zipped(function_calls), asked, submit, True)
+    found = mapping.run(each, read, return_exceptions=False)
     async with aclosing(found) as results:
         return [result async for result in results]
 
@@ -168,7 +276,5 @@ stand_in(
     FunctionCall,
     {
         "get_call_graph": "There is no graph of calls: `swell calls show ID` tells of one.",
-        "iter": "Generators cannot wait in the queue, so a call has one result: use .get().",
-        "num_inputs": "A call has one input: .spawn_map() is not available yet.",
     },
 )

@@ -109,7 +109,7 @@ class Obj:
             return raw(self._instance, *args, **kwargs)
 
         generator = is_generator(raw) if marked.generator is None else marked.generator
-        local = LocalCode(call, raw, marked.web, Known(generator, self._cls._retrying))
+        local = LocalCode(call, raw, marked.web, Known(generator, self._cls._retrying, marked.cache is not None))
         return Function(f"{self._cls.name}.{name}", self._cls._binding, local, chosen=self._cls._chosen)
 
     @functools.cached_property

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from swell.model.errors import SwellError
 from swell.model.unknown import unknown_app
-from swell.sdk import inputs, mapping, protocol
+from swell.sdk import inputs, protocol
 from swell.sdk.binding import UNKNOWN, Binding, Deployed, Known, Named
 from swell.sdk.bridge import operation, stream_operation
 from swell.sdk.chosen import NOTHING, Chosen
 from swell.sdk.marks import WebMark
 from swell.sdk.options import Optional
+from swell.sdk.progress import Progress, total_of
 from swell.sdk.unavailable import refuse, stand_in
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Function(Optional):
     """A function, or one method of a class, that runs in replicas.
 
     `.remote(…)` calls it there and `.local(…)` here; each operation also has an `.aio` form for asyncio.
-    Calls of one `map`, `starmap` or `for_each` are bounded: `mapping.IN_FLIGHT_MAX` at a time.
+    Calls of one `map`, `starmap` or `for_each` that are not done are bounded (`mapping.QUEUED_MAX`).
     """
 
     def __init__(
@@ -111,11 +112,12 @@ class Function(Optional):
     ) -> AsyncGenerator[Any, None]:
         """The results for each item (or for items taken from several iterators side by side), as a stream.
 
-        Results come while the next input is still awaited. Inputs are taken lazily, at most `mapping.AHEAD_MAX`
-        ahead of what was consumed; a plain iterator is read on a thread of its own. `kwargs` are given to every call.
-        The first exception ends it, unless `return_exceptions`.
+        Results come while the next input is still awaited. Inputs are taken lazily, at most `mapping.QUEUED_MAX`
+        ahead of what was consumed, and wait in the queue; a plain iterator is read on a thread of its own. `kwargs` are
+        given to every call. The first exception ends it, unless `return_exceptions`; who leaves ends what is not done.
         """
-        return self._mapped(inputs.zipped(*input_iterators), kwargs, order_outputs, return_exceptions)
+        total = total_of(input_iterators)
+        return self._mapped(inputs.zipped(*input_iterators), kwargs, order_outputs, return_exceptions, total)
 
     @stream_operation
     def starmap(
@@ -127,7 +129,8 @@ class Function(Optional):
         return_exceptions: bool = False,
     ) -> AsyncGenerator[Any, None]:
         """Like `map`, with each item spread as the arguments of a call."""
-        return self._mapped(inputs.spread(input_iterator), kwargs, order_outputs, return_exceptions)
+        total = total_of((input_iterator,))
+        return self._mapped(inputs.spread(input_iterator), kwargs, order_outputs, return_exceptions, total)
 
     @operation
     async def for_each(
@@ -137,9 +140,24 @@ class Function(Optional):
         ignore_exceptions: bool = False,
     ) -> None:
         """Like `map`, for the effect alone: returns when all are done."""
-        async with aclosing(self._mapped(inputs.zipped(*input_iterators), kwargs, False, ignore_exceptions)) as done:
+        taken, total = inputs.zipped(*input_iterators), total_of(input_iterators)
+        async with aclosing(self._mapped(taken, kwargs, False, ignore_exceptions, total)) as done:
             async for _ in done:
                 pass
+
+    @operation
+    async def spawn_map(
+        self, *input_iterators: Iterable[Any] | AsyncIterable[Any], kwargs: Mapping[str, Any] = {}
+    ) -> FunctionCall:
+        """Have all items worked on by themselves, as `spawn` one: returns once all of them are sure. Their results are
+        had from the `FunctionCall` by their numbers (`get(index=…)`) or in order (`iter()`), for a week."""
+        from swell.sdk.call import spawned_map
+
+        taken = inputs.zipped(*input_iterators)
+        await self._look_up(generator=False)
+        at = self._resolve()
+        target = await self._chosen.target(at, self.name)
+        return await spawned_map(at.client, taken, lambda args: self._asked(at, target, args, kwargs))
 
     @operation
     async def get_web_url(self) -> str | None:
@@ -195,27 +213,41 @@ class Function(Optional):
                 yield item
 
     def _mapped(
-        self, taken: inputs.Inputs, kwargs: Mapping[str, Any], ordered: bool, keep: bool
+        self, taken: inputs.Inputs, kwargs: Mapping[str, Any], ordered: bool, keep: bool, total: int | None
     ) -> AsyncGenerator[Any, None]:
         self._check(self._known, generator=False)
-        return self._results(taken, kwargs, ordered, keep)
+        return self._results(taken, kwargs, ordered, keep, total)
 
     async def _results(
-        self, taken: inputs.Inputs, kwargs: Mapping[str, Any], ordered: bool, keep: bool
+        self, taken: inputs.Inputs, kwargs: Mapping[str, Any], ordered: bool, keep: bool, total: int | None
     ) -> AsyncGenerator[Any, None]:
+        from swell.sdk import mapping
+        from swell.sdk.group import Group
+
         known = await self._look_up(generator=False)
         at = self._resolve()
         target = await self._chosen.target(at, self.name)
 
-        def submit(args: tuple[Any, ...]) -> Future[protocol.Answer]:
-            return at.client.transport.submit(self._asked(at, target, args, kwargs), known.retrying)
+        def asked(args: tuple[Any, ...]) -> protocol.Request:
+            return self._asked(at, target, args, kwargs)
+
+        def submit(request: protocol.Request) -> Future[protocol.Answer]:
+            return at.client.transport.submit(request, known.retrying)
 
         def read(answer: protocol.Answer) -> Any:
             return protocol.result(answer, self.name)
 
-        async with aclosing(mapping.run(taken, submit, read, ordered=ordered, return_exceptions=keep)) as results:
-            async for result in results:
-                yield result
+        # The queue is of what takes the traffic, and answers that are kept are had from the gateway.
+        group = None if at.version or known.cached else Group(at.client)
+        each = mapping.Map(taken, asked, submit, ordered, group)
+        bar = Progress(self.name, total)
+        try:
+            async with aclosing(mapping.run(each, read, return_exceptions=keep)) as results:
+                async for result in results:
+                    bar.step()
+                    yield result
+        finally:
+            bar.close()
 
     def _asked(
         self, at: Deployed, target: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], stream: bool = False
@@ -244,7 +276,7 @@ class Function(Optional):
         self._check(known, generator)
         found = known or UNKNOWN
         retrying = self._chosen.options.retrying
-        return found if retrying is None else Known(found.generator, retrying)
+        return found if retrying is None else found._replace(retrying=retrying)
 
     def _check(self, known: Known | None, generator: bool) -> None:
         if known is None or known.generator == generator:
@@ -277,7 +309,6 @@ stand_in(
         "keep_warm": "Use min_containers= of @app.function().",
         "lookup": "Function.lookup() is called Function.from_name() now.",
         "shell": "It is `swell shell APP/FUNCTION` now.",
-        "spawn_map": "Function.spawn_map() is not available yet: use .spawn() for each input, or .for_each().",
         "stats": "Figures are read with `swell ps`.",
         "submit": "Function.submit() is called Function.spawn() now.",
     },

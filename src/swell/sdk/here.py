@@ -24,7 +24,8 @@ def current_input_id() -> str | None:
 
 @public
 def current_function_call_id() -> str | None:
-    """The `object_id` of the `FunctionCall` being worked on; None outside one that was spawned."""
+    """The `object_id` of the `FunctionCall` being worked on; None outside one that came by the
+    queue (`.spawn`, `.map`)."""
     current = current_input_id()
     return current if current is not None and current.startswith("fc-") else None
 

@@ -1,4 +1,8 @@
-"""How are many calls kept going at once? A bounded number in flight, results in order or as they come."""
+"""How are many calls kept going at once? By way of the queue, or so many at a time; results in order or as they come.
+
+What goes through the queue is bounded by what the consumer has had: one that is slow has inputs taken slowly, and if it
+dies no more is worked on than was accepted.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,36 @@ import os
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
+from contextlib import aclosing
 from threading import Lock
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from swell.model.errors import SwellError
+from swell.sdk import protocol
 from swell.sdk.bridge import Pending
+from swell.sdk.group import Group, answer_of
 from swell.sdk.inputs import END, Inputs
-from swell.sdk.protocol import Answer
+from swell.sdk.protocol import Answer, Request
+from swell.wire.call_rows import GroupEndRow, GroupPage
+from swell.wire.calls import GROUP_BODY_MAX, GROUP_INPUTS_MAX, INPUT_MAX
+
+T = TypeVar("T")
 
 IN_FLIGHT_MAX = max(16, 4 * (os.cpu_count() or 1))
-"""Calls of one map that are under way at the same time, and so the largest batch that it can fill alone. Not more:
-replicas are started for each, the gateway holds the arguments of all until they are there (`hold_bytes_max`), and each
-takes the more CPU time the more there are (1.5 ms with 16 or 32, half as much again with 64)."""
-AHEAD_MAX = 2 * IN_FLIGHT_MAX
-"""Inputs taken whose results the consumer has not had yet."""
+"""Calls of one map that are under way at the same time where they do not wait in the queue. Not more: the gateway holds
+the arguments of all until replicas are there (`hold_bytes_max`), and each takes the more CPU time the more there are
+(1.5 ms with 16 or 32, half as much again with 64)."""
+DIRECT_AHEAD_MAX = 2 * IN_FLIGHT_MAX
+"""Inputs taken then whose results the consumer has not had yet."""
+QUEUED_MIN, QUEUED_MAX = 256, 2000
+"""Of what goes through the queue, so many inputs are taken whose results the consumer has not had: at first, and once
+it has had as many."""
+QUEUED_BYTES_MAX = 64 * 1024 * 1024
+"""And bytes of inputs whose results have not come."""
+HELD_BYTES_MAX = 64 * 1024 * 1024
+"""Results that wait for the consumer have about so many bytes; others stay on the server until it is their turn."""
+KEEP_S = 3600.0
+"""What a map has in the queue is kept so long after its end: nobody but the map asks for it."""
 
 
 class Arrivals:
@@ -50,54 +71,254 @@ class Arrivals:
             await Pending(bell)
 
 
-async def run(
-    inputs: Inputs,
-    submit: Callable[[tuple[Any, ...]], Future[Answer]],
-    read: Callable[[Answer], Any],
-    *,
-    ordered: bool,
-    return_exceptions: bool,
-) -> AsyncGenerator[Any, None]:
-    """The result of each input. Inputs are taken as there is room; what is in flight at the end is cancelled."""
-    arrivals = Arrivals()
-    places: dict[Future[Any], int] = {}
-    outcomes: dict[int, Any] = {}
-    taken = given = 0
-    more = True
-    taking: Future[Any] | None = None
-    try:
-        while True:
-            if more and taking is None and len(places) < IN_FLIGHT_MAX and taken - given < AHEAD_MAX:
-                taking = await inputs.take()
-                arrivals.expect(taking)
-            if taking is None and not places:
+class Outcomes:
+    """Answers that the consumer has not had, by the numbers of their inputs."""
+
+    def __init__(self, group: Group | None) -> None:
+        self._group = group
+        self._held: dict[int, Future[Answer] | Answer | str] = {}
+        """As they came; an id: it is on the server still."""
+        self.size = 0
+        """Bytes of those that are here."""
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._held
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def full(self) -> bool:
+        """More would take too much memory."""
+        return self.size >= HELD_BYTES_MAX
+
+    def first(self) -> int:
+        """The one that came first."""
+        return next(iter(self._held))
+
+    def put(self, index: int, answer: Future[Answer]) -> None:
+        """One that was called directly."""
+        self._held[index] = answer
+
+    def put_end(self, end: GroupEndRow) -> None:
+        """One from the queue."""
+        if self.full:
+            self._held[end.index] = end.id
+        else:
+            self._held[end.index] = answer_of(end)
+            self.size += len(end.body)
+
+    async def pop(self, index: int) -> Answer:
+        """Raises what the call itself ended in, where that is no answer."""
+        held = self._held.pop(index)
+        if isinstance(held, Future):
+            return held.result()
+        if isinstance(held, Answer):
+            self.size -= len(held.body)
+            return held
+        assert self._group is not None
+        return await self._group.result(held)
+
+
+class Queue:
+    """The inputs of a map that go through the queue, until they have ended."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.waiting: dict[int, Request] = {}
+        """Those taken that have not ended, by their numbers."""
+        self.sending: Future[int] | None = None
+        self.asking: Future[GroupPage] | None = None
+        self._size = 0
+        self._fresh: deque[int] = deque()
+        """Those of them that are not accepted yet, in the order of their numbers."""
+        self._lost = False
+        """Nothing is left on the server to wait for, as far as it said once."""
+
+    @property
+    def full(self) -> bool:
+        """No more inputs should be taken."""
+        return self._size >= QUEUED_BYTES_MAX
+
+    def add(self, index: int, request: Request) -> None:
+        """One more; numbers grow."""
+        self.waiting[index] = request
+        self._fresh.append(index)
+        self._size += len(request.body)
+
+    def send(self) -> Future[int] | None:
+        """All that may go in one request, where none is under way; it is to be told to `accepted`."""
+        if self.sending is not None or not self._fresh:
+            return None
+        first, size = self._fresh[0], 0
+        batch: list[Request] = []
+        for index in self._fresh:
+            request = self.waiting[index]
+            size += len(request.body) + 5
+            together = index == first + len(batch) and len(batch) < GROUP_INPUTS_MAX and size <= GROUP_BODY_MAX // 2
+            if batch and not together:
+                break
+            batch.append(request)
+        self.sending = self.group.send(batch, first, KEEP_S)
+        return self.sending
+
+    def accepted(self, count: int) -> None:
+        """The first so many of what was sent are in the queue."""
+        self.sending = None
+        for _ in range(count):
+            self._fresh.popleft()
+
+    def ask(self) -> Future[GroupPage] | None:
+        """For what has ended, where something may and nobody asks; it is to be told to `ended`."""
+        accepted = len(self.waiting) - len(self._fresh)
+        if self.asking is not None or not accepted:
+            return None
+        self.asking = self.group.ends(accepted)
+        return self.asking
+
+    def ended(self, page: GroupPage) -> list[GroupEndRow]:
+        """Those of what was told that were waited for. SwellError where the others cannot be."""
+        self.asking = None
+        found = [end for end in page.ends if end.index in self.waiting]
+        if page.problem is not None:
+            raise protocol.failed_request(page.problem, 503)
+        # What ended between two looks is told by the next page.
+        if page.open == 0 and self._lost:
+            words = "A call of this map ended, and is not kept any more: its result was not asked for in time."
+            raise SwellError("unknown_call", words, status=404)
+        self._lost = page.open == 0
+        return found
+
+    def over(self, index: int) -> Request:
+        """It has ended."""
+        request = self.waiting.pop(index)
+        self._size -= len(request.body)
+        return request
+
+
+class Map(Generic[T]):
+    """One map, while its consumer iterates."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        asked: Callable[[tuple[Any, ...]], T],
+        submit: Callable[[T], Future[Answer]],
+        ordered: bool,
+        group: Group | None = None,
+    ) -> None:
+        """`asked`: the call for an input, a Request where there is a `group`, which are put into the queue then.
+        `submit` has it answered without that."""
+        self._inputs = inputs
+        self._asked = asked
+        self._submit = submit
+        self._ordered = ordered
+        self._queue = Queue(group) if group is not None else None
+        self._outcomes = Outcomes(group)
+        self._arrivals = Arrivals()
+        self._taking: Future[Any] | None = None
+        self._more = True
+        self._taken = self._given = 0
+        self._aside: deque[tuple[int, T]] = deque()
+        """What is to be called directly, and is not yet."""
+        self._direct: dict[Future[Answer], int] = {}
+
+    async def run(self) -> AsyncGenerator[Answer | Exception, None]:
+        """The answer to each input, or what its call raised. What is under way at the end is cancelled."""
+        try:
+            while True:
+                await self._begin()
+                if self._taking is None and not self._direct and not (self._queue and self._queue.waiting):
+                    return
+                await self._take_in(await self._arrivals.next())
+                while self._outcomes and (not self._ordered or self._given in self._outcomes):
+                    index = self._given if self._ordered else self._outcomes.first()
+                    try:
+                        answer: Answer | Exception = await self._outcomes.pop(index)
+                    except Exception as error:
+                        answer = error
+                    yield answer
+                    self._given += 1
+        finally:
+            await self._close()
+
+    async def _begin(self) -> None:
+        """All that there is room for."""
+        queue = self._queue
+        while self._aside and len(self._direct) < IN_FLIGHT_MAX:
+            index, asked = self._aside.popleft()
+            answer = self._submit(asked)
+            self._direct[answer] = index
+            self._arrivals.expect(answer)
+        if self._more and self._taking is None and self._room():
+            self._taking = await self._inputs.take()
+            self._arrivals.expect(self._taking)
+        if queue is None:
+            return
+        begun: list[Future[Any] | None] = [queue.send()]
+        # Where one is missing that all others wait for, it may be among those that are still to be told.
+        if not self._outcomes.full or (self._ordered and self._given not in self._outcomes):
+            begun.append(queue.ask())
+        for future in begun:
+            if future is not None:
+                self._arrivals.expect(future)
+
+    def _room(self) -> bool:
+        """May one more input be taken?"""
+        ahead = self._taken - self._given
+        if self._aside or len(self._direct) >= IN_FLIGHT_MAX:
+            return False
+        if self._queue is None:
+            return ahead < DIRECT_AHEAD_MAX
+        return ahead < min(QUEUED_MIN + self._given, QUEUED_MAX) and not self._queue.full
+
+    async def _take_in(self, future: Future[Any]) -> None:
+        """Something that was waited for is there."""
+        queue = self._queue
+        if future is self._taking:
+            self._taking = None
+            args = future.result()
+            if args is END:
+                self._more = False
                 return
-            future = await arrivals.next()
-            if future is taking:
-                taking = None
-                args = future.result()
-                if args is END:
-                    more = False
-                    continue
-                answer = submit(args)
-                places[answer] = taken
-                taken += 1
-                arrivals.expect(answer)
-                continue
-            outcomes[places.pop(future)] = _outcome(future, read, return_exceptions)
-            while outcomes and (not ordered or given in outcomes):
-                yield outcomes.pop(given if ordered else next(iter(outcomes)))
-                given += 1
-    finally:
-        for future in places:
+            asked = self._asked(args)
+            if queue is not None and isinstance(asked, Request) and len(asked.body) <= INPUT_MAX:
+                queue.add(self._taken, asked)
+            else:
+                self._aside.append((self._taken, asked))
+            self._taken += 1
+        elif future in self._direct:
+            self._outcomes.put(self._direct.pop(future), future)
+        elif queue is not None and future is queue.sending:
+            queue.accepted(future.result())
+        elif queue is not None:
+            for end in queue.ended(future.result()):
+                queue.over(end.index)
+                self._outcomes.put_end(end)
+
+    async def _close(self) -> None:
+        for future in self._direct:
             future.cancel()
-        await inputs.close()
+        queue = self._queue
+        if queue is not None and queue.asking is not None:
+            queue.asking.cancel()
+        try:
+            if queue is not None and queue.waiting:
+                await queue.group.leave(queue.sending)
+        finally:
+            await self._inputs.close()
 
 
-def _outcome(future: Future[Answer], read: Callable[[Answer], Any], return_exceptions: bool) -> Any:
-    try:
-        return read(future.result())
-    except Exception as error:
-        if return_exceptions:
-            return error
-        raise
+async def run(each: Map[Any], read: Callable[[Answer], Any], *, return_exceptions: bool) -> AsyncGenerator[Any, None]:
+    """The result of each input; its exception in place of that, or raised."""
+    async with aclosing(each.run()) as answers:
+        async for answer in answers:
+            try:
+                if isinstance(answer, Exception):
+                    raise answer
+                result = read(answer)
+            except Exception as error:
+                if not return_exceptions:
+                    raise
+                result = error
+            yield result

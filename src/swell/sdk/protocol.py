@@ -121,6 +121,38 @@ def queued(request: Request, key: str) -> Request:
     )
 
 
+def grouped(requests: Sequence[Request], group: str, first: int, keep_s: float = 0.0) -> Request:
+    """Calls to one function that are put into the queue together, as those of a group, with numbers from `first` on.
+    `keep_s`: how long each is kept after its end; 0: as long as usual."""
+    lead = requests[0]
+
+    def plain() -> Request:
+        return grouped([each.plain() for each in requests if each.plain is not None], group, first, keep_s)
+
+    async def anew() -> Request:
+        assert lead.anew is not None
+        path = (await lead.anew()).path
+        return grouped([replace(each, path=path, anew=None) for each in requests], group, first, keep_s)
+
+    headers = {
+        "content-type": http.FRAMES,
+        "accept": lead.headers["accept"],
+        http.ITEM_TYPE: lead.headers["content-type"],
+        http.ASYNC: "true",
+        http.GROUP: group,
+        http.FIRST: str(first),
+        **({http.KEEP: f"{keep_s:g}"} if keep_s else {}),
+    }
+    return Request(
+        "POST",
+        lead.path,
+        headers,
+        b"".join(b"%bi%b" % ((len(each.body) + 1).to_bytes(4, "big"), each.body) for each in requests),
+        plain=plain if lead.plain is not None else None,
+        anew=anew if lead.anew is not None else None,
+    )
+
+
 def _pickle(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     with suppress(Exception):
         return pickle.dumps((args, kwargs), protocol=5)

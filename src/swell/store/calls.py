@@ -29,6 +29,7 @@ from swell.model.call import (
     Failed,
     GroupEnd,
     Keeping,
+    Members,
     Outcome,
     Queued,
     Retry,
@@ -156,6 +157,14 @@ class SqliteCallRecords:
         """The calls of a group that have ended since."""
         rows = self._read(sql.ENDED_CALLS, group, after, max(most, 0), PAGE_BYTES)
         return [GroupEnd(row[0], _call(row[1:-3]), Body(*row[-3:]) if row[-3] is not None else None) for row in rows]
+
+    def open(self, group: str, after: str, most: int) -> list[Call]:
+        """The calls of a group that have not ended."""
+        return [_call(row) for row in self._read(sql.OPEN_CALLS, group, after, max(most, 0))]
+
+    def members(self, group: str) -> list[Members]:
+        """All calls of a group, in numbers."""
+        return [Members(*row) for row in self._read(sql.MEMBERS, group)]
 
     def digests(self) -> Iterator[str]:
         """Of the blobs that kept calls name."""

@@ -24,6 +24,7 @@ from swell.model.call import (
     Done,
     Failed,
     GroupEnd,
+    Members,
     Outcome,
     Queued,
     Retry,
@@ -218,6 +219,18 @@ class MemoryCallRecords:
                     size += len(result.data) if result is not None else 0
         return found
 
+    def open(self, group: str, after: str, most: int) -> list[Call]:
+        """The calls of a group that have not ended."""
+        mine = (call for call in self._of(group) if call.ended_at is None and call.id > after)
+        return heapq.nsmallest(most, mine, key=lambda call: call.id)
+
+    def members(self, group: str) -> list[Members]:
+        """All calls of a group, in numbers."""
+        calls = self._of(group)
+        found = Counter((call.workload, call.key, call.ended_at is None) for call in calls)
+        kinds = sorted({(call.workload, call.key) for call in calls})
+        return [Members(*kind, found[(*kind, True)], found[(*kind, False)]) for kind in kinds]
+
     def digests(self) -> list[str]:
         """Of the blobs that kept calls name."""
         with self._calls.lock:
@@ -236,6 +249,9 @@ class MemoryCallRecords:
         """By workload and state."""
         found = Counter((call.workload, call.state) for call in self._kept() if call.workload.startswith(prefix))
         return [Count(*key, found[key]) for key in sorted(found)]
+
+    def _of(self, group: str) -> list[Call]:
+        return [call for call in self._kept() if group and call.group == group]
 
     def _kept(self) -> list[Call]:
         with self._calls.lock:

@@ -271,6 +271,8 @@ class WorkloadRow(msgspec.Struct, frozen=True):
     in_flight: int
     generators: tuple[str, ...] = ()
     """Those of `methods` that answer with a stream."""
+    cached: tuple[str, ...] = ()
+    """Those whose answers the gateway keeps (`@cached`)."""
     traffic: tuple[ShareRow, ...] = ()
     """Where its requests go, the main version first."""
     hash_header: str = ""

@@ -15,6 +15,39 @@ from swell.wire.calls import Progress
 from swell.wire.http import ErrorBody
 
 
+class GroupEndRow(msgspec.Struct, frozen=True):
+    """One that has ended, of the calls of a group: what it would have been answered itself."""
+
+    id: str
+    index: int
+    """Of its input in the group."""
+    state: State
+    status: int
+    content_type: str
+    body: bytes
+
+
+class GroupPage(msgspec.Struct, frozen=True):
+    """What has ended of a group since: `GET /calls/groups/ID/ends?after=N`, in msgpack."""
+
+    ends: tuple[GroupEndRow, ...]
+    last: int
+    """What to ask from the next time: who does is told of each end once, and of all."""
+    open: int | None = None
+    """How many have not ended, where none of them has since."""
+    problem: ErrorBody | None = None
+    """Why none of the others can be worked on now, where none can. They wait all the same."""
+
+
+class GroupRow(msgspec.Struct, frozen=True):
+    """A group of calls, as far as they are kept."""
+
+    id: str
+    calls: int
+    open: int
+    """Those that have not ended."""
+
+
 class CallRow(msgspec.Struct, frozen=True):
     """One call. Times in seconds since the epoch."""
 

@@ -14,8 +14,14 @@ from swell.model.call import Body
 NOTHING = Body("")
 INPUT_MAX = 4 * 1024 * 1024
 """Bytes of the arguments of one call."""
+GROUP_INPUTS_MAX = 1000
+"""Inputs of one group that are accepted together."""
+GROUP_BODY_MAX = 2 * INPUT_MAX
+"""Bytes of them all."""
 DELAY_MAX_S = 30 * 86_400.0
 """A call may be put off for this long."""
+KEEP_MIN_S, KEEP_MAX_S = 60.0, 30 * 86_400.0
+"""How long one may be kept after its end."""
 MESSAGE_MAX = 200
 """Characters of what code says of its progress that are kept."""
 
@@ -25,8 +31,16 @@ Lease = tuple[str, int]
 # -- up: gateway → control --------------------------------------------------------------------
 
 
+class Many(msgspec.Struct, frozen=True):
+    """Inputs of a group."""
+
+    first: int
+    """The number of the first one; the others follow."""
+    inputs: tuple[bytes, ...]
+
+
 class NewCall(msgspec.Struct, frozen=True):
-    """An input to be worked on later."""
+    """An input to be worked on later, or several."""
 
     workload: str
     """Key ("namespace/app/name")."""
@@ -45,10 +59,14 @@ class NewCall(msgspec.Struct, frozen=True):
     """Where a call to the workload that is kept came with it and the same API key, this is that call."""
     group: str = ""
     """Calls that were made together have one in common."""
+    many: Many | None = None
+    """One call for each of these; `input` then tells of which type they are, and nothing more."""
+    keep_s: float = 0.0
+    """So long it is kept after its end; 0: as long as usual."""
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
-    """Accept a call. Answered by `Submitted` with the same `ask`."""
+    """Accept a call, or several: all of them or none. Answered by `Submitted` with the same `ask`."""
 
     ask: int
     call: NewCall
@@ -112,7 +130,7 @@ class Holding(msgspec.Struct, frozen=True, tag="holding"):
 
 
 class Submitted(msgspec.Struct, frozen=True, tag="submitted"):
-    """The call is on disk under this id; or why it was not accepted."""
+    """The call is on disk under this id, of several the first; or why it was not accepted."""
 
     ask: int
     id: str = ""

@@ -54,7 +54,7 @@ whose own status had been sent before."""
 TRAILERS = f"{CPU_US}, {RUN_US}".encode()
 """Trailers of every stream; that of one that failed has the error too."""
 ITEM_TYPE = "Swell-Item-Type"
-"""Content type of each item of a typed stream (FRAMES)."""
+"""Content type of each item of a typed stream, or of a group's inputs (FRAMES)."""
 
 # Client → gateway; every other Swell-* header from a client is dropped at the door
 TIMEOUT = "Swell-Timeout"
@@ -65,6 +65,13 @@ PRIORITY = "Swell-Priority"
 """Of such a call: of those that wait the higher go first."""
 DELAY = "Swell-Delay"
 """Of such a call: it is not begun before that has passed, in seconds or as in "10m"."""
+GROUP = "Swell-Group"
+"""Of such a call: those that are made together have one in common, "fg-…". The body is FRAMES then: an input
+in each, and a call for each."""
+FIRST = "Swell-First"
+"""The number of the first of them in the group, from 0: what was accepted under its number is not accepted again."""
+KEEP = "Swell-Keep"
+"""Of such a call: how long it is kept after its end, in seconds or as in "1h"."""
 IDEMPOTENCY_KEY = "Idempotency-Key"
 """Of such a call: where one came with the same already, that is the call. It is no header of ours alone."""
 CALL_STATE = "Swell-Call-State"

@@ -1,0 +1,138 @@
+"""How are many calls put into the queue together, and what has ended of them? By one id, in a few requests."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+
+import msgspec
+
+from swell.model.call import group_id
+from swell.model.errors import SwellError
+from swell.sdk import protocol
+from swell.sdk.bridge import Pending
+from swell.sdk.client import Client
+from swell.sdk.protocol import Answer, Request
+from swell.sdk.shared import asked, sent
+from swell.wire.call_rows import GroupEndRow, GroupPage, GroupRow
+from swell.wire.http import CALL_STATE
+
+WAIT_S = 10.0
+"""How long one request waits for what ends next."""
+LATE_S = 30.0
+"""An answer may come so much later than it was asked for. Then it is taken for lost."""
+LEAST_MAX = 250
+"""So many ends are worth a page of their own."""
+FULL = ("busy", "too_many_held")
+"""Of what could not be taken in at that moment: it is sent again."""
+FULL_S = 0.5
+"""After such a pause."""
+CLOSE_S = 5.0
+"""The end of a map waits so long for its calls to be cancelled."""
+
+
+class _Accepted(msgspec.Struct, frozen=True):
+    """The answer to inputs of a group: the first so many are in the queue."""
+
+    accepted: int
+
+
+class Group:
+    """Calls that were made together, on one server. Its operations run on the loop's thread (`Transport.begin`)."""
+
+    def __init__(self, client: Client, id: str = "") -> None:
+        """`id`: of one that is there; none: a new one."""
+        self.client = client
+        self.id = id or group_id(int(time.time() * 1000), os.urandom(10))
+        self.last = 0
+        """The number of the last end that was told."""
+
+    def send(self, requests: Sequence[Request], first: int, keep_s: float = 0.0) -> Future[int]:
+        """Have calls accepted for inputs with these numbers: how many of them were, one at least. What was accepted
+        before is not accepted again, so where the answer is lost they are sent once more."""
+        return self.client.transport.begin(self._send(requests, first, keep_s))
+
+    def ends(self, least: int, until: float = math.inf) -> Future[GroupPage]:
+        """What has ended since the last time: nothing where nothing did for a while, or until that time (monotonic).
+        About `least` are waited for where that is no matter of time."""
+        return self.client.transport.begin(self._ends(max(min(least, LEAST_MAX), 1), until))
+
+    async def result(self, id: str) -> Answer:
+        """What one of its calls would have been answered itself."""
+        return await sent(self.client, Request("GET", f"/calls/{id}/result"))
+
+    async def row(self) -> GroupRow:
+        """All of it, in numbers."""
+        answer = await sent(self.client, self._asked("GET"))
+        if not answer.ok:
+            raise protocol.failure(answer)
+        return msgspec.json.decode(answer.body, type=GroupRow)
+
+    async def cancel(self) -> None:
+        """End what has not ended of it."""
+        answer = await sent(self.client, self._asked("DELETE"))
+        if not answer.ok:
+            raise protocol.failure(answer)
+
+    async def leave(self, sending: Future[int] | None) -> None:
+        """The same, once it is known what was accepted, for whoever does not care how that goes."""
+        leaving = self.client.transport.begin(self._leave(sending))
+        # While the interpreter ends nothing answers any more.
+        if not sys.is_finalizing():
+            with suppress(SwellError, TimeoutError):
+                await Pending(leaving)
+
+    # ------------------------------------------------------------------------------------------
+
+    async def _send(self, requests: Sequence[Request], first: int, keep_s: float) -> int:
+        request = protocol.grouped(requests, self.id, first, keep_s)
+        while True:
+            answer = await sent(self.client, request)
+            if answer.ok:
+                return msgspec.json.decode(answer.body, type=_Accepted).accepted
+            if protocol.error_of(answer).code not in FULL:
+                raise protocol.failure(answer)
+            await asyncio.sleep(FULL_S)
+
+    async def _ends(self, least: int, until: float) -> GroupPage:
+        busy = False
+        while True:
+            wait_s = 0.0 if busy else min(max(until - time.monotonic(), 0.0), WAIT_S)
+            request = self._asked("GET", f"/ends?after={self.last}&least={least}&wait_s={wait_s:.3f}")
+            answer = await asked(self.client, partial(_once, request), until)
+            if answer.ok:
+                page = msgspec.msgpack.decode(answer.body, type=GroupPage)
+                self.last = page.last
+                return page
+            if protocol.error_of(answer).code not in FULL:
+                raise protocol.failure(answer)
+            # Too many wait.
+            busy = True
+            await asyncio.sleep(FULL_S)
+
+    async def _leave(self, sending: Future[int] | None) -> None:
+        if sending is not None:
+            # How that went does not matter here.
+            with suppress(Exception):
+                await asyncio.wait_for(asyncio.wrap_future(sending), CLOSE_S)
+        async with asyncio.timeout(CLOSE_S):
+            await self.cancel()
+
+    def _asked(self, method: str, rest: str = "") -> Request:
+        return Request(method, f"/calls/groups/{self.id}{rest}")
+
+
+def _once(request: Request) -> tuple[Request, float]:
+    return request, WAIT_S + LATE_S
+
+
+def answer_of(end: GroupEndRow) -> Answer:
+    """What its call would have been answered itself."""
+    return Answer(end.status, {"content-type": end.content_type, CALL_STATE.lower(): end.state}, end.body)

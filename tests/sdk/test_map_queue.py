@@ -1,0 +1,247 @@
+"""Does each input of a map have its result once, whatever is lost on the way, and is no more taken in than may be?"""
+
+from __future__ import annotations
+
+import os
+import pty
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import swell
+from sdk.server import KEY, Many, Server, serving
+from swell.sdk import mapping, progress, shared
+from swell.wire import http
+
+
+class Odd(Exception):
+    """An exception of the user's own."""
+
+
+def even(x: int, plus: int = 0) -> int:
+    if x % 2:
+        raise Odd(x)
+    return x + plus
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    patched = pytest.MonkeyPatch()
+    patched.setattr(shared, "AGAIN_S", (0.001,))
+    with serving({"double": lambda x, plus=0: 2 * x + plus, "even": even, "large": lambda x: bytes(x)}) as state:
+        patched.setenv("SWELL_URL", state.url)
+        patched.setenv("SWELL_KEY", KEY)
+        yield state
+    patched.undo()
+
+
+def named(name: str) -> swell.Function:
+    return swell.Function.from_name("app", name)
+
+
+def only(server: Server) -> Many:
+    (group,) = server.groups.values()
+    return group
+
+
+@pytest.fixture(autouse=True)
+def clean(server: Server) -> None:
+    server.groups.clear()
+    server.calls.clear()
+    server.accepts = server.unsure = server.busy = 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 60), st.integers(0, 7), st.integers(0, 5), st.booleans())
+def test_each_result_comes_once_although_answers_are_lost(
+    server: Server, inputs: int, accepts: int, unsure: int, ordered: bool
+) -> None:
+    server.calls.clear()
+    server.accepts, server.unsure = accepts, unsure if inputs else 0
+    found = list(named("double").map(range(inputs), order_outputs=ordered))
+    assert (found if ordered else sorted(found)) == [2 * x for x in range(inputs)]
+    assert len(server.calls) == inputs, "nothing was accepted twice"
+
+
+def test_a_map_asks_for_little_keeping(server: Server) -> None:
+    assert list(named("double").map([1])) == [2]
+    assert only(server).keep_s == f"{mapping.KEEP_S:g}"
+
+
+def test_no_more_inputs_are_taken_than_the_consumer_is_behind(server: Server) -> None:
+    taken = 0
+
+    def inputs() -> Iterator[int]:
+        nonlocal taken
+        for x in range(10_000):
+            taken += 1
+            yield x
+
+    results = named("double").map(inputs())
+    for given_ in range(400):
+        assert next(results) == 2 * given_
+        assert taken <= given_ + mapping.QUEUED_MIN + given_ + 2
+    results.close()  # type: ignore[attr-defined]
+    assert only(server).cancelled
+
+
+def test_results_beyond_a_bound_stay_on_the_server_until_their_turn(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapping, "HELD_BYTES_MAX", 5000)
+    fetched: list[str] = []
+
+    async def result(self: Any, id: str) -> Any:
+        fetched.append(id)
+        index = int(id.removeprefix("fc-"))
+        body = next(end.body for end in only(server).ends if end.index == index)
+        return mapping.Answer(200, {"content-type": http.PICKLE}, body)
+
+    monkeypatch.setattr(mapping.Group, "result", result)
+    first = threading.Event()
+    server.functions["large"] = lambda x: (x or first.wait(60)) and bytes(1000 + x)
+
+    def let_go() -> Iterator[int]:
+        yield from range(30)
+        first.set()
+
+    assert [len(x) for x in named("large").map(let_go())] == [1000 + x for x in range(30)]
+    assert 0 < len(fetched) < 30
+
+
+def test_inputs_too_large_for_the_queue_are_called_directly(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapping, "INPUT_MAX", 1000)
+    server.functions["size"] = lambda data: len(data)
+    sizes = [10, 5000, 20, 6000, 30]
+    assert list(named("size").map([bytes(size) for size in sizes])) == sizes
+    assert sorted(only(server).inputs) == [0, 2, 4]
+
+
+def test_what_one_version_alone_is_asked_for_is_called_directly(server: Server) -> None:
+    server.functions["double"] = lambda x: 2 * x
+    assert list(swell.Function.from_name("app", "double", version=3).map(range(40))) == [2 * x for x in range(40)]
+    assert not server.groups
+
+
+def test_where_nothing_can_be_worked_on_the_reason_is_told(server: Server) -> None:
+    began = threading.Event()
+    server.functions["stuck"] = lambda x: began.wait(60)
+
+    def inputs() -> Iterator[int]:
+        yield 1
+        while not server.groups:
+            pass
+        only(server).problem = http.ErrorBody("no_replica", "It has no weights.")
+        with only(server).changed:
+            only(server).changed.notify_all()
+
+    try:
+        with pytest.raises(swell.Error, match="no weights"):
+            list(named("stuck").map(inputs()))
+        assert only(server).cancelled
+    finally:
+        began.set()
+
+
+def test_an_exception_cancels_what_is_not_done(server: Server) -> None:
+    with pytest.raises(Odd):
+        list(named("even").map(range(50)))
+    assert only(server).cancelled
+
+
+@pytest.mark.shows("Function.spawn_map", "input_iterators", "kwargs")
+@pytest.mark.shows("FunctionCall.get", "index")
+@pytest.mark.shows("FunctionCall.iter", "start", "end")
+def test_what_is_spawned_together_is_had_by_number_or_in_order(server: Server) -> None:
+    server.accepts = 7
+    server.functions["double"] = lambda x, plus=0: 2 * x + plus
+    call = named("double").spawn_map(range(30), kwargs={"plus": 1})
+    assert only(server).keep_s == "", "it is kept as long as any"
+    found = swell.FunctionCall.from_id(call.object_id)
+    assert found == call
+    assert found.num_inputs() == 30
+    assert (found.get(), found.get(index=29), found.get(60, index=3)) == (1, 59, 7)
+    assert list(found.iter()) == [2 * x + 1 for x in range(30)]
+    assert list(found.iter(start=28)) == [57, 59]
+    assert list(found.iter(start=1, end=3)) == [3, 5]
+    with pytest.raises(swell.Error, match="no input with that number"):
+        found.get(index=30)
+    found.cancel()
+    assert only(server).cancelled
+
+
+def test_what_fails_among_what_was_spawned_together_ends_no_other(server: Server) -> None:
+    call = named("even").spawn_map(range(4))
+    with pytest.raises(Odd):
+        list(call.iter())
+    assert (call.get(index=0), call.get(index=2)) == (0, 2)
+    with pytest.raises(Odd):
+        call.get(index=1)
+
+
+def test_to_spawn_nothing_is_refused_and_what_inputs_raise_ends_what_was_accepted(server: Server) -> None:
+    with pytest.raises(swell.Error, match="no inputs"):
+        named("double").spawn_map([])
+
+    def inputs() -> Iterator[int]:
+        yield from range(1500)
+        raise LookupError("no more")
+
+    with pytest.raises(LookupError):
+        named("double").spawn_map(inputs())
+    assert only(server).cancelled
+
+
+def test_a_call_of_one_input_has_that_alone(server: Server) -> None:
+    call = named("double").spawn(4)
+    assert call.num_inputs() == 1
+    assert list(call.iter()) == [8]
+    with pytest.raises(swell.Error, match="no input with that number"):
+        call.get(index=1)
+
+
+# -- progress -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[Any, int]]:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as out:
+        yield out, ours
+    os.close(ours)
+
+
+def test_progress_is_a_line_on_a_terminal_that_goes_away(
+    terminal: tuple[Any, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, screen = terminal
+    monkeypatch.setattr(progress, "AFTER_S", 0.0)
+    bar = progress.Progress("f", 4, out)
+    bar.step()
+    assert b"f: [######..................] 1/4" in os.read(screen, 1000)
+    bar.close()
+    assert os.read(screen, 1000) == b"\r\x1b[K"
+
+
+@pytest.mark.parametrize("why", ["brief", "off", "no terminal"])
+def test_elsewhere_nothing_is_written(terminal: tuple[Any, int], monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    out, screen = terminal
+    monkeypatch.setattr(progress, "AFTER_S", 3600.0 if why == "brief" else 0.0)
+    monkeypatch.setenv("SWELL_PROGRESS", "0" if why == "off" else "1")
+    with open(os.devnull, "w") as null:
+        bar = progress.Progress("f", None, null if why == "no terminal" else out)
+        bar.step()
+        bar.close()
+    os.set_blocking(screen, False)
+    with pytest.raises(BlockingIOError):
+        os.read(screen, 1000)
+
+
+def test_the_number_of_inputs_is_known_where_all_say_it() -> None:
+    assert progress.total_of(([1, 2, 3], range(2))) == 2
+    assert progress.total_of(([1], iter([1]))) is None
+    assert progress.total_of(()) is None
