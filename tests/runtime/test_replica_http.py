@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.runtime.http import Connection, Exchange, Head
+from swell.runtime.http import Connection, Exchange
+from swell.runtime.request import Head
 
 Seen = tuple[str, bytes, str, bool, bool, tuple[tuple[bytes, bytes], ...], bytes]
 

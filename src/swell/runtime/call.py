@@ -26,8 +26,9 @@ from swell.model.workload import Method
 from swell.runtime import results
 from swell.runtime.arguments import Arguments, Given
 from swell.runtime.hooks import Refusal
-from swell.runtime.http import Exchange, Request, error_line, used_lines
+from swell.runtime.http import Exchange, error_line, used_lines
 from swell.runtime.output import MarkedText
+from swell.runtime.request import Request
 from swell.runtime.results import Accepted, Answer, accepted
 from swell.runtime.slots import Slots, Work
 from swell.runtime.steps import Steps

@@ -19,8 +19,9 @@ from swell.model.errors import SwellError
 from swell.model.workload import Web
 from swell.runtime.arguments import Given, bad_body
 from swell.runtime.call import Call, Callee, ReplicaContext
-from swell.runtime.http import Exchange, Request
+from swell.runtime.http import Exchange
 from swell.runtime.load import Program
+from swell.runtime.request import Request
 from swell.runtime.results import accepted
 from swell.runtime.scope import App
 from swell.wire.http import JSON

@@ -7,15 +7,13 @@ request is worked on is a cancel, and is passed on as `Handler.disconnected`.
 from __future__ import annotations
 
 import asyncio
-import math
-import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Protocol
 
 import httptools
 
-from swell.wire.context import Reply
+from swell.runtime.request import Head, Request
 from swell.wire.hangup import hung_up
 from swell.wire.http import (
     BATCH,
@@ -23,11 +21,9 @@ from swell.wire.http import (
     CPU_US,
     ERROR,
     JSON,
-    LIMIT,
     REMAINING_MS,
     REQUEST_ID,
     RUN_US,
-    TRUSTED,
     ErrorShape,
     error_body,
     lower,
@@ -53,51 +49,9 @@ _REMAINING = f"{REMAINING_MS}: ".encode()
 _REMAINING_AT = len(_REMAINING)
 _UNLIKE = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 """Headers of requests whose heads are not worth remembering."""
-_REQUEST_ID, _REMAINING_MS, _LIMIT, _TRUSTED = map(lower, (REQUEST_ID, REMAINING_MS, LIMIT, TRUSTED))
+_REQUEST_ID, _REMAINING_MS = map(lower, (REQUEST_ID, REMAINING_MS))
 _USED = f"{CPU_US}: %d\r\n{RUN_US}: %d\r\n".encode()
 BUSY_LINE = f"{BUSY}: 1\r\n".encode()
-
-
-class Head:
-    """What a request's head says and others like it say too. Header names are lower case."""
-
-    __slots__ = ("fields", "headers", "length", "method", "target", "trusted")
-
-    def __init__(self, method: str, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-        self.method = method
-        self.target = target
-        self.fields = dict(headers)
-        self.headers = [(name, value) for name, value in headers if not name.startswith(b"swell-")]
-        """Those that are not Swell's own, in order."""
-        self.trusted = self.fields.get(_TRUSTED) == b"1"
-        self.length = int(self.fields.get(b"content-length", 0))
-
-
-class Request:
-    """One request: its head, its id, and until when (monotonic seconds) its answer is waited for."""
-
-    __slots__ = ("deadline", "head", "headers", "id", "method", "reply", "target", "trusted")
-
-    def __init__(self, head: Head, id: bytes, remaining_ms: bytes) -> None:
-        self.head = head
-        self.method = head.method
-        self.target = head.target
-        self.headers = head.headers
-        self.trusted = head.trusted
-        self.id = id.decode("latin-1")
-        self.reply: Reply | None = None
-        """What user code wants in the head of the answer."""
-        self.deadline = _deadline(remaining_ms)
-        """Infinite when the gateway named none."""
-
-    def past_deadline(self, where: str) -> str:
-        """What its caller is told when its deadline passes: how long it was, what set it, and where it was then."""
-        limit = self.header(_LIMIT).decode("latin-1")
-        return f"The deadline{' of ' if limit else ''}{limit} passed while {where}."
-
-    def header(self, name: bytes) -> bytes:
-        """The (last) value of a header; empty when it is not there."""
-        return self.head.fields.get(name, b"")
 
 
 class Handler(Protocol):
@@ -480,12 +434,3 @@ def batch_line(size: int, waited_us: int, run_us: int, lead: str) -> bytes:
 def error_line(status: int, code: str) -> bytes:
     """The header line, or trailer, that tells the gateway which error an input ended in."""
     return f"{ERROR}: {status} {code}\r\n".encode()
-
-
-def _deadline(remaining_ms: bytes) -> float:
-    if not remaining_ms:
-        return math.inf
-    try:
-        return time.monotonic() + float(remaining_ms) / 1000
-    except ValueError:
-        return math.inf

@@ -25,12 +25,13 @@ from swell.runtime.call import Callee, ReplicaContext
 from swell.runtime.channel import Channel
 from swell.runtime.endpoint import Endpoint, EndpointCallee, fastapi_app, has_fastapi
 from swell.runtime.hooks import around, hooks_of
-from swell.runtime.http import Connection, Head
+from swell.runtime.http import Connection
 from swell.runtime.interpreter import switch_soon
 from swell.runtime.leaving import leave
 from swell.runtime.listener import Listener, end_children
 from swell.runtime.load import Hook, Program, enter_error, report_failure
 from swell.runtime.progress import Progress
+from swell.runtime.request import Head
 from swell.runtime.service import Service
 from swell.runtime.slots import Slots
 from swell.runtime.tracebacks import exit_error, user_traceback
