@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from contextvars import Context
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,9 +61,11 @@ class Replica:
         )
         context = ReplicaContext(loop, None, self.slots, Context(), ())  # type: ignore[arg-type]  # what is used
         self.service = Service(context)
+        self.keeping = context.keeping
+        self.awaited = False
         self.service.add_call(Callee(Method("work"), self.work, Arguments("work", self.work)))
         self.working: list[Working] = []
-        self.begun: set[str] = set()
+        self.begun: Counter[str] = Counter()
         self.dead = False
         self.most = 0
         self.connections: set[Connection] = set()
@@ -69,12 +74,18 @@ class Replica:
     async def work(self, name: str) -> str:
         one = Working(name)
         self.working.append(one)
-        self.begun.add(name)
+        self.begun[name] += 1
         self.most = max(self.most, len(self.working))
         try:
             return await one.over
         finally:
             self.working.remove(one)
+
+    @property
+    def link(self) -> Any:
+        """How it is told what it need not keep; there is none before it has come back."""
+        told = SimpleNamespace(send=lambda message: self.keeping.forget(message.calls))
+        return None if self.awaited else told
 
     async def open(self) -> Replica:
         loop = asyncio.get_running_loop()
@@ -154,10 +165,14 @@ class Place:
         """Where it was told otherwise than before."""
         self.holding: set[Lease] = set()
         self.sends: list[int] = []
+        self.killed = False
+        """A runner was."""
         self.start()
 
     def start(self) -> None:
-        """A runner begins."""
+        """A runner begins, and takes over what is there."""
+        for replica in self.replicas.values():
+            replica.awaited = True
         self.calls = QueuedCalls(self.home, lambda: self.replicas, self.send)
         self.calls.read()
         if self.here:
@@ -165,12 +180,17 @@ class Place:
 
     def kill(self) -> None:
         """A runner is killed: its connections close, and what it had in memory is no more."""
+        self.killed = True
         for hand in self.calls._hands.values():
             for lane in (*hand.running, *hand._idle, *([hand._asking] if hand._asking else [])):
+                with suppress(OSError):
+                    # Both sides at once, as the kernel does it.
+                    lane._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
                 lane.abort()
-            hand._closed = True
+            hand.closed = True
             hand.running.clear()
             hand.waiting.clear()
+            hand.left.clear()
         self.calls._ends._away = True
         self.calls._ends._unsaid.clear()
 
@@ -184,7 +204,11 @@ class Place:
         for end in message.calls:
             before = self.told.setdefault((end.id, end.token), end)
             # What was told and forgotten since is asked after in vain.
-            if before != end and end.code not in ("lease_expired", "cancelled"):
+            # Of a cancelled one a replica may say more to the next runner: it is nobody's, and revoked anew.
+            again = before.code == "cancelled" or before.code == end.code == "drained"
+            # Nor does the next runner know what was told of a replica that has died.
+            fine = ("lease_expired", "cancelled", *(["replica_died"] if self.killed else []))
+            if before != end and not again and end.code not in fine:
                 self.repeated.append((before, end))
         return True
 
@@ -216,6 +240,12 @@ class Place:
         self.calls.welcomed()
 
     # -- as the fleet ----------------------------------------------------------------------------------
+
+    def returns(self, replica: Replica) -> None:
+        """It finds the runner there is, and says what it has."""
+        replica.awaited = False
+        self.calls.seen(replica.seen(replica.phase))
+        self.calls.returned(replica.id, replica.keeping.listed())
 
     def drain(self, replica: Replica) -> None:
         self.calls.seen(replica.seen(Phase.DRAINING))

@@ -152,7 +152,7 @@ def test_what_is_sendable_is_one_request(method: str, kind: str, accept: str) ->
     call = Granted("fc-1", 7, method, Body(kind, b""), accept, 1.0)
     if sendable(call):
         lines = request_of(call).split(b"\r\n")
-        assert len(lines) == 8 + bool(kind) + bool(accept) + (b"Swell-Trusted: 1" in lines)
+        assert len(lines) == 9 + bool(kind) + bool(accept) + (b"Swell-Trusted: 1" in lines)
         assert lines[0].split(b" ") == [b"POST", b"/call/" + method.encode(), b"HTTP/1.1"]
 
 

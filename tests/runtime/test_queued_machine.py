@@ -47,8 +47,6 @@ class Queue(RuleBasedStateMachine):
         """What the code of each hand-out said at its end, by its name."""
         self.heard: set[Lease] = set()
         self.revoked: set[Lease] = set()
-        self.lost: set[Lease] = set()
-        """Had by a runner that was killed."""
         self.over: list[Replica] = []
         self.replicas: list[Replica] = []
         self.rivals: list[Rival] = []
@@ -98,7 +96,7 @@ class Queue(RuleBasedStateMachine):
 
         async def granted() -> None:
             # What a runner before had, or told, control does not give again.
-            if lease(each) not in self.lost | set(self.place.told):
+            if lease(each) not in self.place.told:
                 self.place.grant(replica.id, each)
 
         self.run(granted())
@@ -192,16 +190,17 @@ class Queue(RuleBasedStateMachine):
         self.run(back())
 
     def resume(self) -> None:
-        """It asks after all that it has not heard of."""
-        for at in sorted(set(self.granted) - self.heard):
+        """It asks after all that it has not heard of, and still wants."""
+        for at in sorted(set(self.granted) - self.heard - self.revoked):
             self.place.resume(self.granted[at][1].id, at)
 
     @rule()
     def runner_is_killed(self) -> None:
+        """What a replica that is there has begun, or has answered and control has not heard, is not lost."""
+
         async def killed() -> None:
             place = self.place
             ended = set(place.calls._ends)
-            self.lost |= set(self.granted) - self.heard - ended
             if not place.here:
                 assert {f"{id}-{token}" for id, token in ended} == set(files(place))
             place.kill()
@@ -209,10 +208,19 @@ class Queue(RuleBasedStateMachine):
             if not place.here:
                 assert set(place.calls._ends) == ended
             else:
-                self.lost |= ended - self.heard - set(place.told)
                 self.resume()
 
         self.run(killed())
+
+    @rule(pick=picks)
+    @precondition(lambda self: any(replica.awaited for replica in self.place.replicas.values()))
+    def replica_returns(self, pick: int) -> None:
+        awaited = [replica for replica in self.place.replicas.values() if replica.awaited]
+
+        async def returned() -> None:
+            self.place.returns(awaited[pick % len(awaited)])
+
+        self.run(returned())
 
     # -- what holds --------------------------------------------------------------------------------
 
@@ -228,8 +236,16 @@ class Queue(RuleBasedStateMachine):
         calls = self.place.calls
         held = {(call.id, call.token) for call, _ in calls._held.values()}
         assert not held & set(calls._ends)
-        waits = set(self.granted) - self.heard - set(self.place.told) - self.lost
-        assert waits <= held | set(calls._ends)
+        awaited = {lease for leases in calls._awaited.values() for lease in leases}
+        assert not held & awaited
+        kept = {lease for replica in self.place.replicas.values() for lease in replica.keeping._kept}
+        waits = set(self.granted) - self.heard - set(self.place.told)
+        if self.place.here:
+            assert waits <= held | set(calls._ends) | awaited | kept
+
+    @invariant()
+    def nothing_is_begun_twice(self) -> None:
+        assert all(count == 1 for replica in self.replicas for count in replica.begun.values())
 
     @invariant()
     def it_is_told_as_it_was(self) -> None:
@@ -248,13 +264,14 @@ class Queue(RuleBasedStateMachine):
                     assert end.message == f"ValueError: {said}"
                 case "drained":
                     assert not begun
-                    assert replica.phase is not Phase.READY
+                    assert self.place.killed or replica.phase is not Phase.READY
                 case "replica_died":
                     assert replica.dead
                 case "cancelled":
                     assert at in self.revoked
                 case "lease_expired":
-                    assert at in self.lost
+                    assert self.place.killed
+                    assert replica.dead
                 case _:
                     raise AssertionError(end)
 
@@ -273,21 +290,30 @@ class Queue(RuleBasedStateMachine):
             place.come_back()
             self.resume()
 
+        for replica in list(place.replicas.values()):
+            if replica.awaited:
+                place.returns(replica)
+
         def step() -> bool:
             for replica in self.replicas:
                 for one in [*replica.working]:
                     if not one.over.done():
                         self.results[one.name] = "late"
                         replica.end(one, "late")
-            place.hear(*(set(place.told) - self.heard))
+            # Also what it heard from a runner before: each time that it is told.
+            place.hear(*place.told)
             self.heard |= set(place.told)
-            return self.heard == set(self.granted) and all(rival.task.done() for rival in self.rivals)
+            kept = any(replica.keeping._kept for replica in place.replicas.values())
+            over = self.heard == set(self.granted) and not kept and not set(place.calls._ends)
+            return over and all(rival.task.done() for rival in self.rivals)
 
         await until(step, "all to be told")
         self.it_is_told_as_it_was()
         assert not place.calls._held
         assert not set(place.calls._ends)
         assert not list(files(place))
+        for replica in place.replicas.values():
+            assert replica.keeping.bytes == 0
         await place.close()
 
 

@@ -220,30 +220,79 @@ def test_control_may_be_away_for_a_while() -> None:
     run(scenario)
 
 
-def test_the_next_runner_tells_what_the_one_before_had_not_told() -> None:
+def test_the_next_runner_takes_what_the_one_before_had_not_told_and_what_goes_on() -> None:
     async def scenario(node: Node) -> None:
         queue = Queue(node)
-        replica = await node.ready(node.start(node.revision(SERVICE, max_inputs=2)))
-        done, runs, waits = queue.grant(replica.replica, '[0.3, "done"]', LONG, LONG)
-        await queue.at_work(2)
+        replica = await node.ready(node.start(node.revision(SERVICE, max_inputs=3)))
+        done, runs, endless, wanted, waits = queue.grant(
+            replica.replica, '[0.3, "done"]', '[6, "runs"]', LONG, LONG, LONG
+        )
+        await queue.at_work(4)
         await node.link.close()
         await node.until(lambda: list(node.home.call_ends.glob("fc-*")))
-        node.runners[-1].kill()
-        await node.runners[-1].wait()
+        await node.kill_runner()
         await node.open_link()
         queue = Queue(node)
         node.facts.clear()
         await node.start_runner()
         await node.until(lambda: queue.welcomes)
-        queue.say(Resume(1, ((replica.replica, (done, runs, waits)),)))
-        assert [end.code for end in await queue.ended(done, runs, waits)] == ["", "lease_expired", "lease_expired"]
-        # The connections of the runner before are closed, so their inputs are stopped: both slots are free.
-        await node.ready(replica.replica)
-        again = queue.grant(replica.replica, '[0.2, "again"]', '[0.2, "again"]')
+        leases = (done, runs, endless, wanted, waits)
+        queue.say(Resume(1, ((replica.replica, leases),)))
+        # What was not begun was no attempt; all else goes on, and is had by somebody all the time.
+        assert [end.code for end in await queue.ended(done, waits)] == ["", "drained"]
+        await node.until(lambda: set(queue.holding) >= {runs, endless, wanted})
+        queue.say(Revoke((endless,)))
+        assert [end.code for end in await queue.ended(endless, runs)] == ["cancelled", ""]
+        assert queue.end(wanted) is None
+        # What was revoked is stopped: its slot is free for another.
+        again = queue.grant(replica.replica, '[0, "again"]', '[0, "again"]')
         assert [end.code for end in await queue.ended(*again)] == ["", ""]
+        await queue.at_work(6)
         assert alive(replica.pid or 0)
-        queue.say(EndedHeard((done, *again)))
+        queue.say(Revoke((wanted,)))
+        await queue.ended(wanted)
+        queue.say(EndedHeard((*leases, *again)))
         await node.until(lambda: not list(node.home.call_ends.iterdir()))
+
+    run(scenario)
+
+
+def test_what_a_replica_answered_while_there_was_no_runner_is_told_by_the_next_also_where_it_ends() -> None:
+    source = """
+    import asyncio, os, pathlib
+    async def f(path):
+        print("at work", flush=True)
+        while not os.path.exists(path + ".go"):
+            await asyncio.sleep(0.01)
+        with open(path, "a") as file:
+            file.write("ran")
+        return "answer"
+    """
+
+    async def scenario(node: Node) -> None:
+        queue = Queue(node)
+        revision = node.revision(source)
+        paths = [node.home.root / name for name in ("stays", "ends")]
+        stays, ends = [await node.ready(node.start(revision)) for _ in range(2)]
+        both = (stays, ends)
+        leases = [
+            lease for one, path in zip(both, paths, strict=True) for lease in queue.grant(one.replica, f'["{path}"]')
+        ]
+        await queue.at_work(2)
+        node.stop(ends.replica, grace_s=60.0)
+        await node.until(lambda: any(seen.phase is Phase.DRAINING for seen in node.seen(ends.replica)))
+        await node.kill_runner()
+        for path in paths:
+            path.with_name(path.name + ".go").touch()
+        await node.until(lambda: all(path.exists() for path in paths))
+        node.facts.clear()
+        await node.start_runner()
+        await node.until(lambda: queue.welcomes)
+        queue.say(Resume(1, ((stays.replica, (leases[0],)), (ends.replica, (leases[1],)))))
+        assert [end.code for end in await queue.ended(*leases)] == ["", ""]
+        assert [path.read_text() for path in paths] == ["ran", "ran"]
+        queue.say(EndedHeard(tuple(leases)))
+        await node.gone(ends.replica)
 
     run(scenario)
 

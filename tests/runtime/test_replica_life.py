@@ -100,7 +100,7 @@ def test_it_serves_on_when_its_runner_dies_and_is_adopted_by_the_next() -> None:
             runner.listen()
             channel, _ = runner.accept()
         here = replica.hear(channel)
-        assert here == Reattach("r1-1", pid, True)
+        assert here == Reattach("r1-1", pid, True, ())
         assert replica.call("thing", [2]) == 2
         replica.channel = channel
         replica.tell(Drain(reason="test"))

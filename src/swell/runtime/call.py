@@ -13,7 +13,7 @@ import asyncio
 import inspect
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextvars import Context, copy_context
 from time import perf_counter_ns
 from types import AsyncGeneratorType, GeneratorType
@@ -27,12 +27,13 @@ from swell.runtime import results
 from swell.runtime.arguments import Arguments, Given
 from swell.runtime.hooks import Refusal
 from swell.runtime.http import Exchange, error_line, used_lines
+from swell.runtime.keeping import Keeping
 from swell.runtime.output import MarkedText
 from swell.runtime.request import Request
 from swell.runtime.results import Accepted, Answer, accepted
 from swell.runtime.slots import Slots, Work
 from swell.runtime.steps import Steps
-from swell.runtime.stream import Format, Pipe
+from swell.runtime.stream import Format, Pipe, each
 from swell.runtime.tracebacks import user_traceback
 from swell.runtime.worker import Job, Workers
 from swell.wire.context import Input, InputCancellation, Reply, current
@@ -51,6 +52,7 @@ class ReplicaContext(msgspec.Struct):
     output: tuple[MarkedText, MarkedText]
     patience_s: float = 0.0
     """An input has so long from its beginning, and from each report of progress; 0: all that was given for it."""
+    keeping: Keeping = msgspec.field(default_factory=Keeping)
 
     def context_for(self, work: Input) -> Context:
         """A context for one async input."""
@@ -104,7 +106,7 @@ class Callee:
         if isinstance(result, AsyncGeneratorType) or (self.generator and isinstance(result, AsyncIterable)):
             return aiter(result)
         items = self.stream(result) if self.generator else None
-        return _each(items) if items is not None else None
+        return each(items) if items is not None else None
 
 
 class Call:
@@ -493,8 +495,3 @@ class _NoItems(Refusal):
 
 _END = object()
 STOPPED_ITSELF = "InputCancellation: the code stopped itself"
-
-
-async def _each(items: Iterator[Any]) -> AsyncGenerator[Any, None]:
-    for item in items:
-        yield item

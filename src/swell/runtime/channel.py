@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 
 from swell.runtime import secrets
-from swell.wire.child import Down, Drain, Reattach, Secrets, Up, VolumeDone
+from swell.wire.child import Down, Drain, Forget, Reattach, Secrets, Up, VolumeDone
 from swell.wire.frames import Unpacker, pack
 
 _SEND_S = 1.0
@@ -19,7 +19,8 @@ _RETRY_S = 0.05
 class Channel(asyncio.Protocol):
     """The replica's end of the link. `reattach` makes what is said to a new runner; `end(reason)` is called once,
     when a drain is ordered or no runner adopts us within `orphan_s`. `answered` hears what became of what was asked
-    about volumes; None: there is another runner, who has to be asked anew."""
+    about volumes; None: there is another runner, who has to be asked anew. `forget` hears of queued calls that nobody
+    needs from here any more; None: of all, since no runner came back."""
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Channel(asyncio.Protocol):
         self._reattach = reattach
         self._end = end
         self.answered: Callable[[VolumeDone | None], None] = lambda _message: None
+        self.forget: Callable[[Forget | None], None] = lambda _message: None
         self._unpacker: Unpacker[Down] = Unpacker(Down)
         self._seeking: asyncio.Task[None] | None = None
 
@@ -74,6 +76,8 @@ class Channel(asyncio.Protocol):
                 secrets.apply(message)
             elif isinstance(message, VolumeDone):
                 self.answered(message)
+            elif isinstance(message, Forget):
+                self.forget(message)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 — asyncio's signature
         self._sock.close()
@@ -99,4 +103,5 @@ class Channel(asyncio.Protocol):
             await self.listen()
             self.answered(None)
             return
+        self.forget(None)
         self._end(f"no runner came back within {self._orphan_s:g} s")

@@ -14,13 +14,14 @@ from typing import Any, Protocol
 import httptools
 
 from swell.runtime.request import Head, Request
-from swell.wire.hangup import hung_up
+from swell.wire.hangup import half_closed, hung_up
 from swell.wire.http import (
     BATCH,
     BUSY,
     CPU_US,
     ERROR,
     JSON,
+    KEEP,
     REMAINING_MS,
     REQUEST_ID,
     RUN_US,
@@ -47,9 +48,11 @@ _ID = f"{REQUEST_ID}: ".encode()
 _ID_AT = len(_ID)
 _REMAINING = f"{REMAINING_MS}: ".encode()
 _REMAINING_AT = len(_REMAINING)
+_TOKEN = f"{KEEP}: ".encode()
+_TOKEN_AT = len(_TOKEN)
 _UNLIKE = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 """Headers of requests whose heads are not worth remembering."""
-_REQUEST_ID, _REMAINING_MS = map(lower, (REQUEST_ID, REMAINING_MS))
+_REQUEST_ID, _REMAINING_MS, _KEEP = map(lower, (REQUEST_ID, REMAINING_MS, KEEP))
 _USED = f"{CPU_US}: %d\r\n{RUN_US}: %d\r\n".encode()
 BUSY_LINE = f"{BUSY}: 1\r\n".encode()
 
@@ -80,12 +83,30 @@ class Kept(Protocol):
         ...
 
 
+class Carrier(Protocol):
+    """What an answer goes out on: a connection, or what keeps it for one."""
+
+    @property
+    def full(self) -> bool: ...
+    def send(self, data: bytes) -> None: ...
+    def closing_line(self) -> bytes: ...
+    def answered(self) -> None: ...
+    def abort(self) -> None: ...
+    def half_close(self) -> None: ...
+    def hung_up(self) -> bool: ...
+    def half_left(self) -> bool: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def keep(self, kept: Kept | None) -> None: ...
+    def switch(self, answer: bytes, protocol: asyncio.Protocol) -> Any: ...
+
+
 class Exchange:
     """One request and its answer: `answer`, or `begin`, `write`… and `end`. Loop thread only."""
 
-    __slots__ = ("_chunked", "_connection", "_silent", "closed", "on_writable", "request")
+    __slots__ = ("_chunked", "_connection", "_silent", "closed", "on_end", "on_writable", "request")
 
-    def __init__(self, connection: Connection, request: Request) -> None:
+    def __init__(self, connection: Carrier, request: Request) -> None:
         self._connection = connection
         self._chunked = False
         self._silent = request.method == "HEAD"
@@ -93,6 +114,8 @@ class Exchange:
         self.closed = False
         """The answer is over or nobody is there to read it: writes are dropped."""
         self.on_writable: Callable[[], None] | None = None
+        self.on_end: Callable[[], None] | None = None
+        """Called when whoever asked sends nothing any more. It may be there to hear yet: `half_left` tells."""
 
     def answer(self, status: int, content_type: bytes, body: bytes, head: bytes = b"") -> None:
         """The whole answer at once. `head`: further header lines, each with its CRLF."""
@@ -196,6 +219,10 @@ class Exchange:
         """Has whoever waits for the answer hung up? From any thread, for when the loop cannot say."""
         return not self.closed and self._connection.hung_up()
 
+    def half_left(self) -> bool:
+        """Has it closed its sending half alone? From any thread, too."""
+        return not self.closed and self._connection.half_left()
+
     def keep(self, kept: Kept | None) -> None:
         """Something is kept for the next request on this connection: that goes by it. None: no more."""
         self._connection.keep(kept)
@@ -255,6 +282,10 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._broken()
 
+    def eof_received(self) -> None:
+        if self._exchange is not None and self._exchange.on_end is not None:
+            self._exchange.on_end()
+
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 — asyncio's signature
         self._connections.discard(self)
         if self._kept is not None:
@@ -280,8 +311,8 @@ class Connection(asyncio.Protocol):
     # -- requests -----------------------------------------------------------------------------
 
     def _seen_before(self, data: bytes) -> bool:
-        """Take in one whole request whose head, but for its id and time left, was parsed before; else note how it
-        looks. The gateway writes these two right after the first line."""
+        """Take in one whole request whose head, but for its id, time left and token, was parsed before; else note how
+        it looks. Who sends it writes these right after the first line."""
         head, end, body = data.partition(b"\r\n\r\n")
         parts = head.split(b"\r\n", 3)
         self._raw = None
@@ -290,13 +321,16 @@ class Connection(asyncio.Protocol):
         line, id, remaining, rest = parts
         if id[:_ID_AT] != _ID or remaining[:_REMAINING_AT] != _REMAINING or len(rest) > KNOWN_HEAD_MAX:
             return False
+        token = b""
+        if rest.startswith(_TOKEN):
+            token, _, rest = rest[_TOKEN_AT:].partition(b"\r\n")
         known = self._heads.get((line, rest))
         if known is None:
             self._raw = (line, rest)
             return False
         if len(body) != known.length:
             return False
-        self._open(Request(known, id[_ID_AT:], remaining[_REMAINING_AT:]))
+        self._open(Request(known, id[_ID_AT:], remaining[_REMAINING_AT:], token))
         if body:
             self.on_body(body)
         self.on_message_complete()
@@ -332,8 +366,7 @@ class Connection(asyncio.Protocol):
             if len(self._heads) >= KNOWN_HEADS_MAX:
                 self._heads.clear()
             self._heads[self._raw] = head
-        request = Request(head, fields.get(_REQUEST_ID, b""), fields.get(_REMAINING_MS, b""))
-        self._open(request)
+        self._open(Request(head, *(fields.get(name, b"") for name in (_REQUEST_ID, _REMAINING_MS, _KEEP))))
         if self._handler is not None and fields.get(b"expect", b"").lower() == b"100-continue":
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -383,6 +416,9 @@ class Connection(asyncio.Protocol):
     def hung_up(self) -> bool:
         """Asked of the kernel: the loop has yet to hear of it."""
         return hung_up(self._transport)
+
+    def half_left(self) -> bool:
+        return half_closed(self._transport)
 
     def switch(self, answer: bytes, protocol: asyncio.Protocol) -> Any:
         """Write a last answer; what comes from now on is another protocol's. The transport."""

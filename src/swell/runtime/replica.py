@@ -125,6 +125,8 @@ class Replica:
         self._foreign = False
         self._asking: Asking | None = None
         self._channel.answered = self._answered
+        keeping = self._context.keeping
+        self._channel.forget = lambda message: keeping.give_up() if message is None else keeping.forget(message.calls)
         if launch.mounts:
             self._mind_volumes(loop)
 
@@ -297,6 +299,8 @@ class Replica:
             await self._context.loop.create_future()  # What ends it is under way.
         if self._used:
             self._channel.send(Served())
+        # What its runner, or the next one, has not safe yet would end with it.
+        await self._context.keeping.emptied()
         await asyncio.sleep(LATE_S)
         for connection in list(self._connections):
             connection.close()
@@ -357,7 +361,8 @@ class Replica:
         asyncio.run_coroutine_threadsafe(self._run_hook(hook), self._context.loop).result()
 
     def _reattach(self) -> Reattach:
-        return Reattach(replica=self._launch.replica, pid=os.getpid(), ready=self._ready)
+        kept = self._context.keeping.listed()
+        return Reattach(replica=self._launch.replica, pid=os.getpid(), ready=self._ready, kept=kept)
 
 
 async def _contained(running: Coroutine[Any, Any, Any]) -> Any:

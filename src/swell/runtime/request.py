@@ -29,15 +29,17 @@ class Head:
 class Request:
     """One request: its head, its id, and until when (monotonic seconds) its answer is waited for."""
 
-    __slots__ = ("deadline", "head", "headers", "id", "method", "reply", "target", "trusted")
+    __slots__ = ("deadline", "head", "headers", "id", "method", "reply", "target", "token", "trusted")
 
-    def __init__(self, head: Head, id: bytes, remaining_ms: bytes) -> None:
+    def __init__(self, head: Head, id: bytes, remaining_ms: bytes, token: bytes = b"") -> None:
         self.head = head
         self.method = head.method
         self.target = head.target
         self.headers = head.headers
         self.trusted = head.trusted
         self.id = id.decode("latin-1")
+        self.token = int(token) if token.isdigit() and len(token) < 20 else 0
+        """Of a queued call: what it was handed out with. Its answer is kept; 0 of any other request."""
         self.reply: Reply | None = None
         """What user code wants in the head of the answer."""
         self.deadline = _deadline(remaining_ms)

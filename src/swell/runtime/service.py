@@ -8,8 +8,10 @@ from typing import Protocol
 
 from swell.model.errors import SwellError
 from swell.model.near import near_names
+from swell.runtime import keeping
 from swell.runtime.call import Callee, ReplicaContext
 from swell.runtime.http import BUSY_LINE, Exchange, Handler
+from swell.runtime.keeping import Keep
 from swell.runtime.slots import Work
 from swell.runtime.turns import TARGET, Turn
 from swell.wire.http import WEB, ErrorShape, error_body, lower
@@ -51,6 +53,9 @@ class Service:
         slots = self._replica.slots
         callee = self._calls.get(request.target)
         name = request.header(_WEB)
+        kept = self._replica.keeping
+        if (request.target == keeping.TARGET and not name) or (request.token and kept.has(request)):
+            return kept.fetch(exchange)
         endpoint = self._web.get(name) if name else None
         if endpoint is None and (callee is None or name or request.method != "POST"):
             if request.target == TARGET and not name and request.method == "POST":
@@ -61,15 +66,16 @@ class Service:
             late = request.past_deadline("it was on its way to a replica")
             exchange.refuse(504, "deadline", late, shape=_shape(callee))
             return None
-        if not slots.free():
+        if not slots.free() or (request.token and kept.full):
             exchange.refuse(503, "busy", self._why_busy(), BUSY_LINE)
             return None
+        keep = Keep(kept, request) if request.token and endpoint is None else None
         try:
             if endpoint is not None:
                 work = endpoint.open(exchange)
             else:
                 assert callee is not None
-                work = callee.open(self._replica, exchange)
+                work = callee.open(self._replica, exchange if keep is None else keep.exchange)
         except SwellError as error:
             exchange.refuse(error.status, error.code, error.message, shape=_shape(callee))
             return None
@@ -77,7 +83,7 @@ class Service:
             slots.take(work)
             if self._single_use is not None:
                 self._single_use()
-        return work
+        return work if keep is None or work is None else keep.bring(exchange, work)
 
     def _why_busy(self) -> str:
         slots = self._replica.slots

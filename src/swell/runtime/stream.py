@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 from swell.runtime.http import Exchange
@@ -108,6 +108,12 @@ class Pipe:
         """Loop alone: nobody else lets the lock go, so what is locked here is locked in the next line."""
         if self._progress.locked():
             self._progress.release()
+
+
+async def each(items: Iterator[Any]) -> AsyncGenerator[Any, None]:
+    """Items that are there without waiting, for who awaits each."""
+    for item in items:
+        yield item
 
 
 def _frame(kind: bytes, payload: bytes) -> bytes:

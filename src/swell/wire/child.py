@@ -113,9 +113,27 @@ class VolumeDone(msgspec.Struct, frozen=True, tag="volume_done"):
     message: str = ""
 
 
-Down = Launch | Fork | Secrets | Drain | VolumeDone
+class Forget(msgspec.Struct, frozen=True, tag="forget"):
+    """Nobody needs these queued calls from you any more, each named by its id and token: what came of them is safe.
+    What runs of them is stopped."""
+
+    calls: tuple[tuple[str, int], ...]
+
+
+Down = Launch | Fork | Secrets | Drain | VolumeDone | Forget
 
 # -- up: child → runner -----------------------------------------------------------------------
+
+
+class KeptCall(msgspec.Struct, frozen=True):
+    """A queued call that was begun, and of which no runner said yet that it has its answer safe."""
+
+    id: str
+    token: int
+    remaining_s: float
+    """Until its deadline; none where that has passed, or it has ended."""
+    ran_s: float
+    """Since it was begun."""
 
 
 class Reattach(msgspec.Struct, frozen=True, tag="reattach"):
@@ -124,6 +142,9 @@ class Reattach(msgspec.Struct, frozen=True, tag="reattach"):
     replica: str
     pid: int
     ready: bool
+    kept: tuple[KeptCall, ...] | None = None
+    """All there are: what else was sent here of a queued call was not begun, and never will be. None: that is not
+    known, as this runtime is of an earlier version."""
 
 
 class ForkStarted(msgspec.Struct, frozen=True, tag="fork_started"):

@@ -30,6 +30,10 @@ ROOT_PATH = "Swell-Root-Path"
 TRUSTED = "Swell-Trusted"
 """The caller sent a key: pickles may be read."""
 
+KEEP = "Swell-Keep"
+"""From a runner: the token that a queued call was handed out with. Who closes the connection does not cancel it; its
+answer is kept until the runner says that it has it safe."""
+
 WAIT_MS = "Swell-Wait-Ms"
 """On `POST /slot`: how long to wait for a slot."""
 
@@ -86,6 +90,8 @@ FRAMES = "application/x-swell-frames"
 """A typed stream: each frame a 4-byte length, one kind byte (i item, e error, z end), payload."""
 SSE = "text/event-stream"
 
+RESULT_MAX = 16 * 1024 * 1024
+"""Bytes of a queued call's result that is kept."""
 HEADER_MAX = 64 * 1024
 """Bytes of a request's line and headers."""
 HEADERS_MAX_COUNT = 100

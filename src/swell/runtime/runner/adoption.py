@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 
 from swell.runtime.runner import meter, records
@@ -16,7 +17,7 @@ from swell.runtime.runner.children import Child
 from swell.runtime.runner.fleet import Fleet
 from swell.runtime.runner.meter import Meter
 from swell.runtime.runner.records import Record
-from swell.wire.child import Drain, Reattach, Up
+from swell.wire.child import Drain, Forget, KeptCall, Reattach, Up
 from swell.wire.identity import open_pidfd
 
 log = logging.getLogger("swell.runner")
@@ -85,8 +86,10 @@ def _is(child: Child, message: Reattach, link: ChildLink) -> bool:
 class Arrivals:
     """Listens on `run/back/runner.sock` for children whose channel broke with the runner before."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, returned: Callable[[str, tuple[KeptCall, ...] | None], None]) -> None:
+        """`returned` is told who came back, with which queued calls."""
         self.fleet = fleet
+        self._returned = returned
         path = fleet.home.runner_socket
         path.unlink(missing_ok=True)
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -119,10 +122,14 @@ class Arrivals:
         if not isinstance(message, Reattach) or child is None or not _is(child, message, link):
             log.warning("process %s is none of this runner's: %s", link.peer_pid(), message)
             # Said, not only hung up on: a broken channel alone means that the runner died, and is come back to.
+            kept = (message.kept or ()) if isinstance(message, Reattach) else ()
             with suppress(OSError):
+                # Nor does anybody know of its queued calls: it must not wait for who would ask for them.
+                link.send(Forget(tuple((call.id, call.token) for call in kept)))
                 link.send(Drain(reason="the runner did not adopt this replica"))
             link.close()
             return
         if child.link is not None:
             child.link.close()
         self.fleet.returned(child, link, message.ready)
+        self._returned(child.id, message.kept)

@@ -235,7 +235,7 @@ class Runner:
         self.reaper.start()
         adoption.adopt(self.fleet)
         self.calls.read()
-        arrivals = Arrivals(self.fleet)
+        arrivals = Arrivals(self.fleet, self.calls.returned)
         self.link.start()
         # Also while replicas drain: leases of what still runs go on.
         holding = loop.create_task(every(HOLDING_S, self.calls.hold))

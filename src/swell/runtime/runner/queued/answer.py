@@ -9,10 +9,20 @@ import msgspec
 
 from swell.model.call import Body
 from swell.wire.calls import NOTHING, CallEnd, Granted
-from swell.wire.http import BUSY, CPU_US, ERROR, FREE, HEADER_MAX, JSON, RUN_US, ErrorEnvelope, error_body, lower
+from swell.wire.http import (
+    BUSY,
+    CPU_US,
+    ERROR,
+    FREE,
+    HEADER_MAX,
+    JSON,
+    RESULT_MAX,
+    RUN_US,
+    ErrorEnvelope,
+    error_body,
+    lower,
+)
 
-RESULT_MAX = 16 * 1024 * 1024
-"""Bytes of a result that is kept."""
 _NUMBER_MAX = 18
 """Digits of a number that is read."""
 _BUSY, _CPU_US, _ERROR, _FREE, _RUN_US = map(lower, (BUSY, CPU_US, ERROR, FREE, RUN_US))

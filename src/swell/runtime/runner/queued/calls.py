@@ -5,22 +5,33 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from swell.model.events import ReplicaSeen
 from swell.model.replica import OVER, Phase
 from swell.runtime.runner.queued.answer import failed, unfinished
-from swell.runtime.runner.queued.ends import Ends
-from swell.runtime.runner.queued.hand import CANCELLED, DRAINED, Hand
+from swell.runtime.runner.queued.ends import Ends, had
+from swell.runtime.runner.queued.hand import CANCELLED, DIED, DRAINED, Hand
 from swell.runtime.runner.queued.lane import sendable
 from swell.runtime.runner.queued.running import Begun
-from swell.wire.calls import CallEnd, Ended, EndedHeard, Grant, Granted, Holding, Resume, Revoke
-from swell.wire.child import Report
+from swell.wire.calls import NOTHING, CallEnd, Ended, EndedHeard, Grant, Granted, Holding, Lease, Resume, Revoke
+from swell.wire.child import Forget, KeptCall, Report
 from swell.wire.paths import Home
 
 HOLDING_S = 2.0
 """Pause between two times that control is told what is held here: that renews the leases."""
 LOCAL = "unix:"
+KEPT_MAX = 10_000
+"""So many calls a replica may say to have at most: as many as one of ours keeps."""
+KEPT_TIME_MAX_S = 366 * 86400.0
+"""What it says of their times is not taken for more."""
+
+
+class Link(Protocol):
+    """The way to a replica."""
+
+    def send(self, message: Forget) -> None: ...
 
 
 class Serving(Protocol):
@@ -34,6 +45,13 @@ class Serving(Protocol):
     def address(self) -> str: ...
     @property
     def max_inputs(self) -> int: ...
+    @property
+    def awaited(self) -> bool:
+        """It was adopted, and has not said yet what it has."""
+        ...
+
+    @property
+    def link(self) -> Link | None: ...
 
 
 class QueuedCalls:
@@ -49,7 +67,11 @@ class QueuedCalls:
         self._held: dict[str, tuple[Granted, Hand]] = {}
         """By id: what is not over."""
         self._begun = Begun()
-        self._ends = Ends(home.call_ends, send, self._pump)
+        self._awaited: dict[str, set[Lease]] = {}
+        """What control takes to be at replicas that have not said yet what they have."""
+        self._said: set[str] = set()
+        """Replicas of an earlier runner that came back and said what they have: what is not here was never begun."""
+        self._ends = Ends(home.call_ends, send, self._pump, self.forget)
         self._tasks: set[asyncio.Task[None]] = set()
         self._newest = 0
         """Highest token that came. They come in their order, so what has a higher one never did; of what was handed
@@ -80,17 +102,21 @@ class QueuedCalls:
                 hand.drop(call)
                 self.ended(unfinished(call, hand.replica, "cancelled", CANCELLED))
             elif (id, token) not in self._ends:
+                # Where its replica has it yet, that says so, and it is revoked anew.
+                for leases in self._awaited.values():
+                    leases.discard((id, token))
                 unknown.append(CallEnd(id, token, "", "cancelled", CANCELLED))
         self._tell(unknown)
 
     def resumed(self, message: Resume) -> None:
         """Control says what it believes to be here."""
-        self._tell(
-            self._missing(id, token, replica)
-            for replica, leases in message.calls
-            for id, token in leases
-            if not self._has(id, token)
-        )
+        for replica, leases in message.calls:
+            missing = [lease for lease in leases if not self._has(*lease)]
+            child = self._children().get(replica)
+            if child is not None and child.awaited:
+                self._awaited.setdefault(replica, set()).update(missing)
+            else:
+                self._tell(self._missing(*lease, replica) for lease in missing)
 
     def heard(self, message: EndedHeard) -> None:
         """These ends are recorded."""
@@ -109,7 +135,8 @@ class QueuedCalls:
 
     def hold(self) -> None:
         """Say what is here."""
-        held = (*((call.id, call.token) for call, _ in self._held.values()), *self._ends)
+        awaited = (lease for leases in self._awaited.values() for lease in leases)
+        held = (*((call.id, call.token) for call, _ in self._held.values()), *self._ends, *awaited)
         if held:
             self._send(Holding(held, self._begun.told()))
 
@@ -118,14 +145,19 @@ class QueuedCalls:
     def seen(self, seen: ReplicaSeen) -> None:
         """A replica is in this phase. Before control hears that it is over it has heard what came of its calls."""
         hand = self._hands.get(seen.replica)
-        if hand is None:
-            return
         if seen.phase in OVER:
-            del self._hands[seen.replica]
-            hand.gone()
+            self._said.discard(seen.replica)
+            if hand is not None:
+                del self._hands[seen.replica]
+                hand.gone()
+            for id, token in self._awaited.pop(seen.replica, ()):
+                self.ended(CallEnd(id, token, seen.replica, "replica_died", DIED))
             self._ends.flush()
+        elif hand is None:
+            return
         elif seen.phase is Phase.DRAINING:
             hand.leave()
+            self._ends.secure(seen.replica)
         elif seen.phase is Phase.READY:
             hand.ready = True
             hand.pump()
@@ -136,6 +168,20 @@ class QueuedCalls:
             known = self._held.get(report.request)
             if known is not None and known[1].replica == replica:
                 self._begun.hear((report.request, known[0].token), report, redact, time.time())
+
+    def returned(self, replica: str, kept: tuple[KeptCall, ...] | None) -> None:
+        """One came back, with what it has of a runner before, or of this one. None: that is not known."""
+        child = self._children().get(replica)
+        awaited = self._awaited.pop(replica, set())
+        if child is None:
+            return
+        if kept is not None:
+            self._said.add(replica)
+        for one in (kept or ())[:KEPT_MAX]:
+            awaited.discard((one.id, one.token))
+            self._take_over(one, replica, child)
+        for id, token in awaited:
+            self.ended(self._missing(id, token, replica))
 
     def tick(self) -> None:
         for hand in self._hands.values():
@@ -173,16 +219,31 @@ class QueuedCalls:
         known = self._held.get(end.id)
         if known is not None and known[0].token == end.token:
             del self._held[end.id]
-        self._ends.add(end)
+        hand = self._hands.get(end.replica)
+        self._ends.add(end, hand is not None and hand.closed and had(end))
+
+    def forget(self, replica: str, calls: tuple[Lease, ...]) -> None:
+        """A replica need not keep these any more. Where it cannot be told it says that it has them when it comes
+        back."""
+        child = self._children().get(replica)
+        if child is not None and child.link is not None:
+            with suppress(OSError):
+                child.link.send(Forget(calls))
 
     # -- details ---------------------------------------------------------------------------------
 
     def _has(self, id: str, token: int) -> bool:
         known = self._held.get(id)
-        return (known is not None and known[0].token == token) or (id, token) in self._ends
+        return (
+            (known is not None and known[0].token == token)
+            or (id, token) in self._ends
+            or any((id, token) in leases for leases in self._awaited.values())
+        )
 
     def _missing(self, id: str, token: int, replica: str) -> CallEnd:
         """The end of what control believes to be here. What never came was no attempt."""
+        if replica in self._said:
+            return CallEnd(id, token, replica, "drained", "Its runner ended before the replica had begun it.")
         if 0 < self._newest < token:
             return CallEnd(id, token, replica, "drained", "Its runner never had the call.")
         return CallEnd(id, token, replica, "lease_expired", "Its runner does not have the call any more.")
@@ -195,7 +256,7 @@ class QueuedCalls:
             self._begun.end((call.id, known[0].token))
             known[1].drop(known[0])
             known = None
-        return known is not None or (call.id, call.token) in self._ends
+        return known is not None or self._has(call.id, call.token)
 
     def _grant(self, call: Granted, replica: str, child: Serving | None) -> None:
         if child is None or child.role != "serving" or child.phase not in (Phase.STARTING, Phase.READY):
@@ -203,13 +264,35 @@ class QueuedCalls:
         elif not child.address.startswith(LOCAL) or call.input.digest or not sendable(call):
             self.ended(failed(call, replica, "bad_request", "This cannot be called by way of the queue."))
         else:
-            hand = self._hands.get(replica)
-            if hand is None:
-                path = child.address.removeprefix(LOCAL)
-                hand = self._hands[replica] = Hand(self, replica, path, child.max_inputs, self._tasks)
-                hand.ready = child.phase is Phase.READY
+            hand = self._hand(replica, child)
             self._held[call.id] = (call, hand)
             hand.add(call)
+
+    def _hand(self, replica: str, child: Serving) -> Hand:
+        hand = self._hands.get(replica)
+        if hand is None:
+            path = child.address.removeprefix(LOCAL)
+            hand = self._hands[replica] = Hand(self, replica, path, child.max_inputs, self._tasks)
+            hand.ready = child.phase is Phase.READY
+            hand.closed = child.phase is Phase.DRAINING
+        return hand
+
+    def _take_over(self, one: KeptCall, replica: str, child: Serving) -> None:
+        """A replica has this call: its answer is waited for, unless it is known what is to become of it."""
+        lease = one.id, one.token
+        known = self._held.get(one.id)
+        if lease in self._ends:
+            if self._ends.is_safe(lease):
+                self.forget(replica, (lease,))
+        elif known is not None and known[0].token > one.token:
+            self.forget(replica, (lease,))
+        elif known is None or known[0].token < one.token:
+            call = Granted(one.id, one.token, "", NOTHING, "", _bounded(one.remaining_s))
+            if not self._is_known(call):
+                hand = self._hand(replica, child)
+                self._held[call.id] = (call, hand)
+                self._begun.begin(call, time.time() - _bounded(one.ran_s))
+                hand.fetch(call)
 
     def _tell(self, ends: Iterable[CallEnd]) -> None:
         """Say these once: control asks again where it did not hear."""
@@ -220,3 +303,8 @@ class QueuedCalls:
     def _pump(self) -> None:
         for hand in self._hands.values():
             hand.pump()
+
+
+def _bounded(seconds: float) -> float:
+    """What a replica says. Whoever got hold of it may say anything."""
+    return min(seconds, KEPT_TIME_MAX_S) if seconds > 0 else 0.0

@@ -1,6 +1,7 @@
 """What came of calls, and was not heard by control yet? Kept until it was, on disk while control is away.
 
 A runner that is killed meanwhile leaves it to the next one. Not synced: what is lost in a power cut is worked on again.
+An end that is recorded, or on disk here, is safe: its replica need not keep it any more, and is told so.
 """
 
 from __future__ import annotations
@@ -33,11 +34,19 @@ _decoder = msgspec.msgpack.Decoder(CallEnd)
 class Ends:
     """Ends of calls, in the order in which they came."""
 
-    def __init__(self, folder: Path, send: Callable[[Ended], bool], room: Callable[[], None]) -> None:
-        """`send` is False where nobody listens. `room`: calls may be begun again."""
+    def __init__(
+        self,
+        folder: Path,
+        send: Callable[[Ended], bool],
+        room: Callable[[], None],
+        safe: Callable[[str, tuple[Lease, ...]], None],
+    ) -> None:
+        """`send` is False where nobody listens. `room`: calls may be begun again. `safe` is told which ends are, by
+        replica."""
         self._folder = folder
         self._send = send
         self._room = room
+        self._safe = safe
         self._kept: dict[Lease, CallEnd] = {}
         self._said: dict[Lease, None] = {}
         self._unsaid: dict[Lease, None] = {}
@@ -76,18 +85,26 @@ class Ends:
             self._written.add((end.id, end.token))
             self._keep(end)
 
-    def add(self, end: CallEnd) -> None:
-        """A call has ended; control hears of it with all others that end in this turn of the loop."""
+    def is_safe(self, lease: Lease) -> bool:
+        """Would it outlive this runner?"""
+        return lease in self._written
+
+    def add(self, end: CallEnd, at_once: bool = False) -> None:
+        """A call has ended; control hears of it with all others that end in this turn of the loop. `at_once`: it is to
+        be safe without waiting for that."""
         self._keep(end)
+        if self._away or at_once:
+            self._write([end])
         if self._away:
-            self._write(end)
-        elif not self._soon:
+            return
+        if not self._soon:
             self._soon = True
             asyncio.get_running_loop().call_soon(self.flush)
 
     def heard(self, leases: Iterable[Lease]) -> None:
         """These are recorded, or nobody needs them."""
         was_full = self.full
+        safe: dict[str, list[Lease]] = {}
         for lease in leases:
             end = self._kept.pop(lease, None)
             if end is None:
@@ -100,6 +117,10 @@ class Ends:
             if lease in self._written:
                 self._written.discard(lease)
                 self._path(lease).unlink(missing_ok=True)
+            else:
+                safe.setdefault(end.replica, []).append(lease)
+        for replica, those in safe.items():
+            self._safe(replica, tuple(those))
         self.flush()
         if was_full and not self.full:
             self._room()
@@ -115,9 +136,12 @@ class Ends:
     def lost(self) -> None:
         """Control is away."""
         self._away = True
-        for lease, end in self._kept.items():
-            if lease not in self._written:
-                self._write(end)
+        self._write(end for lease, end in self._kept.items() if lease not in self._written)
+
+    def secure(self, replica: str) -> None:
+        """What this one told is to be safe now: it waits for that with its end."""
+        unsafe = (end for lease, end in self._kept.items() if end.replica == replica and lease not in self._written)
+        self._write([end for end in unsafe if had(end)])
 
     def flush(self) -> None:
         """Say what was not said, as far as control has room."""
@@ -146,8 +170,16 @@ class Ends:
     def _path(self, lease: Lease) -> Path:
         return self._folder / f"{lease[0]}-{lease[1]}"
 
-    def _write(self, end: CallEnd) -> None:
-        """For the next runner. Where that cannot be (a full disk) this one has it all the same."""
+    def _write(self, ends: Iterable[CallEnd]) -> None:
+        """For the next runner. Where that cannot be (a full disk) this one has them all the same."""
+        safe: dict[str, list[Lease]] = {}
+        for end in ends:
+            if self._write_one(end):
+                safe.setdefault(end.replica, []).append((end.id, end.token))
+        for replica, leases in safe.items():
+            self._safe(replica, tuple(leases))
+
+    def _write_one(self, end: CallEnd) -> bool:
         lease = end.id, end.token
         path = self._path(lease)
         fresh = path.with_name(f"{path.name}.tmp")
@@ -159,9 +191,15 @@ class Ends:
                 log.warning("what came of queued calls cannot be noted down: %s", error.strerror)
             self._failed = True
             fresh.unlink(missing_ok=True)
-        else:
-            self._failed = False
-            self._written.add(lease)
+            return False
+        self._failed = False
+        self._written.add(lease)
+        return True
+
+
+def had(end: CallEnd) -> bool:
+    """Did its replica begin it?"""
+    return end.code != "drained"
 
 
 def _size(end: CallEnd) -> int:

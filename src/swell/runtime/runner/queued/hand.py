@@ -14,7 +14,7 @@ from typing import Protocol
 
 from swell.runtime.runner.queued.answer import Answer, answered, failed, unfinished
 from swell.runtime.runner.queued.lane import WAIT_S, Lane, limit
-from swell.wire.calls import CallEnd, Granted
+from swell.wire.calls import CallEnd, Granted, Lease
 
 REST_S = 0.05
 """A replica that could not be asked, or reached, is left alone for this long, doubled each time in a row…"""
@@ -22,12 +22,15 @@ REST_MAX_S = 2.0
 """…up to this long; its end is told before that if it is gone."""
 IDLE_S = 10.0
 """A lane that was not used for this long is closed."""
+BESIDE = 2
+"""Lanes beside those of what runs, for answers that are there already."""
 LEAVING_S = 1.0
 """So long after a replica said that it takes nothing any more, what is still given to it goes back: its end is told
 before that, as a rule."""
 DIED = "The replica ended while it had the call."
 DRAINED = "The replica ends, and had not begun the call."
 CANCELLED = "The call was cancelled."
+FORGOTTEN = "The replica does not have the call any more."
 
 
 class Owner(Protocol):
@@ -50,6 +53,10 @@ class Owner(Protocol):
         """One hand-out is over."""
         ...
 
+    def forget(self, replica: str, calls: tuple[Lease, ...]) -> None:
+        """Tell a replica that nobody needs these from there any more."""
+        ...
+
 
 class Hand:
     """The calls of one replica, and its lanes."""
@@ -62,10 +69,12 @@ class Hand:
         self.waiting: deque[Granted] = deque()
         """Not begun."""
         self.running: dict[Lane, Granted] = {}
+        self.left: deque[Granted] = deque()
+        """Begun for a runner before, and not asked for yet."""
         self._owner = owner
         self._path = path
         self._tasks = tasks
-        self._closed = False
+        self.closed = False
         """It is to end: nothing is sent any more."""
         self._leaving = False
         """It said that it takes nothing."""
@@ -85,15 +94,24 @@ class Hand:
     def add(self, call: Granted) -> None:
         """One more, behind the others."""
         self.waiting.append(call)
-        if self._closed:
+        if self.closed:
             self._give_back()
         elif self._leaving:
             self._after(LEAVING_S, self._give_back)
         else:
             self.pump()
 
+    def fetch(self, call: Granted) -> None:
+        """The replica has this one already: see what comes of it."""
+        self.left.append(call)
+        self.pump()
+
     def drop(self, call: Granted) -> None:
         """Nobody wants it any more: it is not begun, or it is stopped. Its end is not told."""
+        if call in self.left:
+            self.left.remove(call)
+            self._owner.forget(self.replica, ((call.id, call.token),))
+            return
         if call in self.waiting:
             self.waiting.remove(call)
             if not self.waiting and self._asking is not None:
@@ -104,13 +122,13 @@ class Hand:
         for lane, running in self.running.items():
             if running is call:
                 del self.running[lane]
-                lane.abort()
+                lane.cancel()
                 self.pump()
                 return
 
     def leave(self) -> None:
         """It is to end: what runs may finish, the rest goes back."""
-        self._closed = True
+        self.closed = True
         for lane in (*self._idle, *([self._asking] if self._asking is not None else [])):
             lane.abort()
         self._idle, self._asking = [], None
@@ -124,6 +142,8 @@ class Hand:
         for lane in list(self.running):
             lane.abort()
             self.lost(lane, unread=False)
+        while self.left:
+            self._owner.ended(unfinished(self.left.popleft(), self.replica, "replica_died", DIED))
         for timer in self._timers:
             timer.cancel()
 
@@ -136,7 +156,10 @@ class Hand:
 
     def pump(self) -> None:
         """Send what can be sent now."""
-        if not self.ready or self._closed or self._leaving or self._resting or self._owner.full:
+        if self._resting or self._owner.full:
+            return
+        self._fetch_left()
+        if not self.ready or self.closed or self._leaving:
             return
         if self._contended:
             if self.waiting and self._asking is None and len(self.running) < self.slots:
@@ -147,7 +170,17 @@ class Hand:
         while self._connecting < min(len(self.waiting), self.slots - len(self.running)):
             self._connect()
 
-    def _begin(self, lane: Lane) -> None:
+    def _fetch_left(self) -> None:
+        most = self.slots + BESIDE
+        while self.left and len(self.running) < most and (lane := self._spare()) is not None:
+            call = self.left.popleft()
+            self.running[lane] = call
+            lane.fetch(call)
+        while self._connecting < min(len(self.left), most - len(self.running)):
+            self._connect()
+
+    def _begin(self, lane: Lane, given: bool = False) -> None:
+        lane.given = given
         call = self.waiting.popleft()
         self.running[lane] = call
         self._owner.begun(call)
@@ -172,7 +205,7 @@ class Hand:
         return None
 
     def _keep(self, lane: Lane) -> None:
-        if self._closed or lane.closing:
+        if (self.closed and not self.left) or lane.closing:
             lane.abort()
         else:
             lane.idle_at = self._time()
@@ -217,9 +250,14 @@ class Hand:
             return
         call = self.running.pop(lane)
         self._keep(lane)
-        if answer.refused:
+        if answer.refused and lane.fetching:
+            self._owner.ended(unfinished(call, self.replica, "lease_expired", FORGOTTEN))
+        elif answer.refused:
             self._contended = True
             self._again(call)
+            if lane.given:
+                # It had a slot, and yet no room for what it is to keep.
+                self._rest()
         else:
             self._owner.ended(answered(call, self.replica, answer))
         self.pump()
@@ -227,7 +265,7 @@ class Hand:
     def late(self, lane: Lane) -> None:
         """It keeps deadlines itself, and did not keep this one."""
         call = self.running.pop(lane)
-        lane.abort()
+        lane.cancel()
         words = f"The deadline of {limit(call)} passed while it ran; it was told to stop."
         self._owner.ended(failed(call, self.replica, "deadline", words))
         self.pump()
@@ -244,7 +282,9 @@ class Hand:
                 self._idle.remove(lane)
             return
         self._rest()
-        if unread:
+        if unread and lane.fetching:
+            self.left.appendleft(call)
+        elif unread:
             self._again(call)
         else:
             self._owner.ended(unfinished(call, self.replica, "replica_died", DIED))
@@ -259,7 +299,7 @@ class Hand:
             others = not answer.free.slots and len(self.running) + 1 < self.slots
             self._contended = answer.free.waiting > 0 or others
             self._failures = 0
-            self._begin(lane)
+            self._begin(lane, given=True)
             self.pump()
             return
         self._keep(lane)
@@ -279,7 +319,7 @@ class Hand:
         """It was not begun."""
         self._owner.not_begun(call)
         self.waiting.appendleft(call)
-        if self._closed:
+        if self.closed:
             self._give_back()
 
     def _give_back(self) -> None:

@@ -1,7 +1,8 @@
 """How does a queued call reach its replica, and its answer us? One kept connection, as a gateway has them.
 
-It carries one request at a time: a call, or the question for a slot (`POST /slot`). Closing it is the order to stop
-what was sent on it.
+It carries one request at a time: a call, the question for a slot (`POST /slot`), or for the answer to a call that a
+runner before sent (`POST /kept`). Closing its sending half is the order to stop what was sent on it; closed as a whole,
+as by the death of its runner, it leaves that running.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Protocol
 
 from swell.runtime.runner.queued.answer import Answer, Answers, Broken
 from swell.wire.calls import Granted
-from swell.wire.http import LIMIT, PICKLE, REMAINING_MS, REQUEST_ID, TRUSTED, WAIT_MS
+from swell.wire.http import KEEP, LIMIT, PICKLE, REMAINING_MS, REQUEST_ID, TRUSTED, WAIT_MS
 
 WAIT_S = 5.0
 """How long a replica is waited for, at one asking."""
+FETCH_S = 5.0
+"""An answer that is there already is waited for at least for so long."""
 LATE_S = 0.5
 """So long after a call's deadline a replica that has not answered is not waited for any more: it keeps them itself."""
 ATOMIC_MAX = 16 * 1024
@@ -25,11 +28,12 @@ ATOMIC_MAX = 16 * 1024
 
 # What differs each time comes first: the replica knows the rest again.
 _HEAD = (
-    f"POST /call/%b HTTP/1.1\r\n{REQUEST_ID}: %b\r\n{REMAINING_MS}: %d\r\nhost: swell\r\n"
+    f"POST /call/%b HTTP/1.1\r\n{REQUEST_ID}: %b\r\n{REMAINING_MS}: %d\r\n{KEEP}: %d\r\nhost: swell\r\n"
     f"%b%b{LIMIT}: %b\r\n%bcontent-length: %d\r\n\r\n"
 ).encode()
 _TRUSTED = f"{TRUSTED}: 1\r\n".encode()
 _ASK = f"POST /slot HTTP/1.1\r\nhost: swell\r\n{WAIT_MS}: {int(WAIT_S * 1000)}\r\ncontent-length: 0\r\n\r\n".encode()
+_FETCH = f"POST /kept HTTP/1.1\r\n{REQUEST_ID}: %b\r\n{KEEP}: %d\r\nhost: swell\r\ncontent-length: 0\r\n\r\n".encode()
 _UNREAD = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN})
 _METHOD = re.compile(r"[^\s/?#\x00-\x1f\x7f]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
@@ -63,6 +67,10 @@ class Lane(asyncio.Protocol):
         """What was sent is so small that it is read whole or not at all."""
         self._timer: asyncio.TimerHandle | None = None
         self.idle_at = 0.0
+        self.given = False
+        """It was given the slot for what it carries."""
+        self.fetching = False
+        """What it asks for is the answer to a call that is at the replica already."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -76,10 +84,18 @@ class Lane(asyncio.Protocol):
 
     def send(self, call: Granted) -> None:
         """Send a call; its time begins."""
+        self.fetching = False
+        self._write(request_of(call), call.timeout_s)
+
+    def fetch(self, call: Granted) -> None:
+        """Ask for the answer to a call that the replica has; its `timeout_s` is what is left of that."""
+        self.fetching = True
+        self._write(_FETCH % (call.id.encode(), call.token), max(call.timeout_s, FETCH_S))
+
+    def _write(self, data: bytes, within_s: float) -> None:
         self._busy = True
-        data = request_of(call)
         self._atomic = len(data) <= ATOMIC_MAX
-        self._timer = asyncio.get_running_loop().call_later(call.timeout_s + LATE_S, self._late)
+        self._timer = asyncio.get_running_loop().call_later(within_s + LATE_S, self._late)
         self._transport.write(data)
         # Closed already, it failed at the first byte.
         self._atomic = self._atomic or self._transport.is_closing()
@@ -90,8 +106,18 @@ class Lane(asyncio.Protocol):
         self._atomic = True
         self._transport.write(_ASK)
 
+    def cancel(self) -> None:
+        """Have what was sent stopped, and say nothing more of it. The replica closes the rest."""
+        if self._transport.is_closing() or self._transport.get_write_buffer_size():
+            # What did not arrive as a whole is not begun.
+            self.abort()
+            return
+        self._owner = None
+        self._stop_timer()
+        self._transport.write_eof()
+
     def abort(self) -> None:
-        """Close it at once, and say nothing more of it."""
+        """Close it at once, and say nothing more of it. What runs at the other end goes on."""
         self._owner = None
         self._stop_timer()
         self._transport.abort()
@@ -158,6 +184,8 @@ class Lane(asyncio.Protocol):
 
 def limit(call: Granted) -> str:
     """What sets a call's deadline, in words for whom it ends."""
+    if not call.method:
+        return "its function (timeout=)"
     return f"{call.timeout_s:g} s ({call.limited_by}= of the function)"
 
 
@@ -176,6 +204,7 @@ def request_of(call: Granted) -> bytes:
         call.method.encode(),
         call.id.encode(),
         int(call.timeout_s * 1000),
+        call.token,
         b"content-type: %b\r\n" % kind.encode("latin-1") if kind else b"",
         b"accept: %b\r\n" % accept.encode("latin-1") if accept else b"",
         limit(call).encode(),
