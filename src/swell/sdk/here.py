@@ -40,7 +40,7 @@ def remaining_s() -> float | None:
 @public
 def progress(done: float | None = None, total: float | None = None, message: str | None = None) -> None:
     """Say how far the call being worked on is: `done` of `total`, in any unit, and what it does now. `swell calls show`
-    tells the newest, of calls that were spawned. It costs about a microsecond, and outside a replica does nothing.
+    tells the newest, of calls that were spawned. It costs a few microseconds, and outside a replica does nothing.
     Where the function has a `timeout_max`, each one gives the call its `timeout` anew."""
     if not (_is_amount(done) and _is_amount(total) and (message is None or isinstance(message, str))):
         given = ", ".join(brief(repr(each)) for each in (done, total, message))
