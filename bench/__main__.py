@@ -18,7 +18,7 @@ from bench.kernel import cores
 from bench.row import Options, Row, table
 from private_swell import Failed
 
-PARTS = ("echo", "digits", "wake", "sandbox", "churn", "memory", "rest", "gateways", "door", "serve")
+PARTS = ("echo", "digits", "wake", "sandbox", "churn", "memory", "rest", "gateways", "door", "serve", "mapped")
 OUT = Path(__file__).with_name("out")
 
 
