@@ -117,6 +117,23 @@ def test_what_ended_a_replica_is_told_to_whom_it_died_with(
     play(scenario)
 
 
+def test_whose_time_is_up_before_that_is_told_so_once(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swell.gateway.deaths.WAIT_S", 60.0)
+
+    async def scenario(rig: Rig) -> None:
+        bad = await rig.replica(read_and_die)
+        await rig.deploy(bad)
+        browser = await rig.browser()
+        late = await browser.call("/call/app/fn", b"x", **{"Swell-Timeout": "0.5"})
+        assert (late.status, late.error["code"]) == (504, "deadline")
+        rig.control.say(ReplicaEnded(bad.name, "its process crashed: exit code 3"))
+        bad.behaviour = echo
+        assert (await browser.call("/call/app/fn", b"y")).body == b"y"
+        assert len(bad.seen) == 2
+
+    play(scenario)
+
+
 def test_a_request_that_a_dying_replica_never_read_is_tried_again(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         deaf = await rig.replica(start=False)

@@ -405,4 +405,5 @@ def near_or_any(name: str, names: Sequence[str], there: str = "") -> str:
 
 def near(name: str, names: Iterable[str]) -> str:
     """ " Did you mean …?" with the names most like this one; "" when none is."""
-    return did_you_mean(name, islice(names, NEAR_AMONG))
+    alike = (other for other in names if abs(len(other) - len(name)) <= 4)
+    return did_you_mean(name, islice(alike, NEAR_AMONG))

@@ -372,6 +372,9 @@ class Replica:
 
 def _tell_death(request: Request, why: str) -> None:
     """Its replica died with it. `why`: what ended that, where it is known."""
+    if request.done:
+        # Its caller left meanwhile, or its time was up: what its client does now is of another request.
+        return
     request.client.read_on(READING_HELD)
     died = f"The replica died while running the request{why and f' ({why})'}. Not retried: it may have had effects."
     request.fail(502, "replica_died", f"{died} More: `swell why {request.id.decode()}`.")

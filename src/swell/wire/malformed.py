@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import sys
 
 from swell.model.errors import SwellError
 
@@ -51,7 +53,7 @@ def why_not_json(body: bytes, error: Exception) -> str:
         if half is not None:
             escape = half[0].decode()
             return f"the escape {escape} at byte {half.start()} is half of a character: send both halves, or neither"
-    if said.startswith("Number out of range"):
+    if said.startswith(("Number out of range", "Integer value out of range")):
         return _too_large(body) or said
     return _at(body, said)
 
@@ -82,10 +84,16 @@ def _no_utf8(body: bytes, error: UnicodeDecodeError) -> str:
 
 
 def _too_large(body: bytes) -> str:
+    digits_max = sys.get_int_max_str_digits()
     for each in _NUMBER.finditer(body):
         number = each["number"]
-        if number is not None and abs(float(number)) == float("inf"):
-            shown = number.decode()
-            shown = shown if len(shown) <= SHOWN_MAX else f"{shown[: SHOWN_MAX - 1]}…"
-            return f"the number {shown} at byte {each.start()} is out of range: they go up to 1.8e308"
+        if number is None:
+            continue
+        if number.removeprefix(b"-").isdigit():
+            bound = f"integers have up to {digits_max} digits" if 0 < digits_max < len(number.strip(b"-")) else ""
+        else:
+            bound = "they go up to 1.8e308" if math.isinf(float(number)) else ""
+        if bound:
+            shown = number[:SHOWN_MAX].decode() + ("…" if len(number) > SHOWN_MAX else "")
+            return f"the number {shown} at byte {each.start()} is out of range: {bound}"
     return ""
