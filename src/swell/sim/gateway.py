@@ -98,7 +98,7 @@ class Surroundings(Protocol):
         ...
 
     def demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None: ...
-    def wrong(self, problem: str) -> None: ...
+    def broke(self, problem: str) -> None: ...
 
 
 class SimGateway:
@@ -276,7 +276,7 @@ class SimGateway:
             self._hop(lambda: self._again(request, belief, full=True))
         else:
             if len(slots.running) > belief.room.slots:
-                self.around.wrong(f"{belief.id} was given {len(slots.running)} inputs at once")
+                self.around.broke(f"{belief.id} was given {len(slots.running)} inputs at once")
             request.begun_at = self.now()
             self.after(request.work_s, lambda: self._worked(request, slots))
             if row is not None:

@@ -1,0 +1,232 @@
+"""What is under test? A whole cluster in one process: real planner and reactor, fake engines, gateways and clock.
+
+Everything random comes from streams made of the seed, one per concern, so that the same seed gives the
+same history (its hash says so) and a new kind of fault does not move the demand of old seeds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from random import Random
+
+import msgspec
+
+from swell.control.reactor import Effects, Reactor
+from swell.control.versions import numbered
+from swell.decide.roll import follow
+from swell.engines.fake import FakeEngine
+from swell.model.events import AppDeployed, Event, Opened, PlanCommitted, ReplicaSeen
+from swell.model.node import Node
+from swell.model.ports import Fact
+from swell.model.replica import OVER
+from swell.model.request import Prices
+from swell.model.workload import App
+from swell.model.world import World
+from swell.sim.clock import Timeline
+from swell.sim.gateway import Request, SimGateway
+from swell.sim.settings import VERSIONS_KEPT, Scenario
+from swell.sim.shares import Shares
+from swell.sim.slots import Slots
+from swell.wire.link import Level, Route
+
+REACTION_S = 0.0005
+"""From hearing something to the step that follows: what else is heard meanwhile is taken together."""
+
+
+class System:
+    """Control over engines, and gateways; nothing happens before `run()` lets it (`sim/cluster`)."""
+
+    def __init__(self, seed: int, scenario: Scenario) -> None:
+        self.seed = seed
+        self.scenario = scenario
+        self.time = Timeline()
+        self.hash = hashlib.sha256()
+        self.broken: list[str] = []
+        self.faults: dict[str, int] = {}
+        self.log: list[Event] = []
+        self.epoch = 1
+        self.requests: list[Request] = []
+        self._soon = False
+        self._alarm_at = 0.0
+        self.now, self.after = self.time.now, self.time.after
+        self.hold_s, self.report_s = scenario.hold_s, scenario.report_s
+        self.bereft: set[str] = set()
+        self.shares = Shares()
+        self.flying = 0
+        """Messages between gateways and replicas."""
+        self.slots_of: dict[str, Slots[Request]] = {}
+        self.versions: dict[int, dict[int, App]] = {}
+        """Number of an app → its latest versions, as they were deployed."""
+        names = [f"g{number}" for number in range(1, scenario.gateways + 1)]
+        self.gateways = [SimGateway(name, self, self.stream(f"gateway {name}")) for name in names]
+        self.engines = {f"n{i}": self._engine(f"n{i}") for i in range(1, scenario.nodes + 1)}
+        self.reactor = self._core(())
+
+    def stream(self, name: str) -> Random:
+        """Chance for one concern, independent of all others."""
+        return Random(f"{self.seed}/{name}")
+
+    # -- parts -------------------------------------------------------------------------------
+
+    def _engine(self, name: str) -> FakeEngine:
+        node = Node(name, self.scenario.node_cpu, self.scenario.node_memory_mib)
+        engine = FakeEngine(
+            node,
+            self.time.now,
+            self.time.after,
+            self.stream(f"engine {name}"),
+            self.scenario.behaviour,
+            self.works,
+        )
+        engine.listen(self._fact)
+        self.every(5.0, engine.report_inventory)
+        return engine
+
+    def _core(self, apps: Iterable[App]) -> Reactor:
+        reactor = Reactor(World(), self.scenario.policy, Prices())
+        reactor.take(Opened(self.time.now(), self.epoch, tuple(apps), self.scenario.policy))
+        return reactor
+
+    def every(self, period_s: float, do: object) -> None:
+        assert callable(do)
+
+        def again() -> None:
+            do()
+            self.time.after(period_s, again)
+
+        self.time.after(period_s, again)
+
+    # -- control -----------------------------------------------------------------------------
+
+    def _fact(self, fact: Fact) -> None:
+        self._note("fact", fact)
+        self.reactor.fact(fact)
+        if isinstance(fact, ReplicaSeen) and fact.phase in OVER:
+            self.died(fact.replica)
+        self.wake()
+
+    # -- what gateways share -----------------------------------------------------------------
+
+    def listens(self, replica: str) -> bool:
+        return any(engine.listens(replica) for engine in self.engines.values())
+
+    def slots(self, replica: str, limit: int) -> Slots[Request]:
+        return self.slots_of.setdefault(replica, Slots(limit))
+
+    def works(self, replica: str) -> bool:
+        """Has it something in flight?"""
+        return replica in self.slots_of and bool(self.slots_of[replica].running)
+
+    def hop(self, chance: Random, do: Callable[[], None]) -> None:
+        if not self.scenario.hop_s:
+            do()
+            return
+
+        def arrived() -> None:
+            self.flying -= 1
+            do()
+
+        self.flying += 1
+        self.after(chance.uniform(0.1, 1.0) * self.scenario.hop_s, arrived)
+
+    def went(self, route: Route, pool: str) -> None:
+        self.shares.count(route, pool)
+
+    @property
+    def refused(self) -> int:
+        """How often a replica was full, which a gateway did not know."""
+        return sum(gateway.refused for gateway in self.gateways)
+
+    def died(self, replica: str) -> None:
+        """Connections to it break. Pools that nobody wants any more for that are bereft."""
+        slots = self.slots_of.pop(replica, None)
+        running = slots.running if slots is not None else []
+        pools = {pool for gateway in self.gateways for pool in gateway.replica_died(replica, running)}
+        self.bereft.update(pool for pool in pools if not any(gateway.wants(pool) for gateway in self.gateways))
+
+    def demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None:
+        self.reactor.demand(gateway, levels, ttl_s, self.time.now())
+        self.wake()
+
+    def wake(self) -> None:
+        if not self._soon:
+            self._soon = True
+            self.time.after(REACTION_S, self._step)
+
+    def _wake_at(self, at: float) -> None:
+        """One alarm at a time: an earlier one that is no longer meant rings in vain."""
+        if at != self._alarm_at:
+            self._alarm_at = at
+            self.time.at(at, lambda: self.wake() if self._alarm_at == at else None)
+
+    def restart(self) -> None:
+        """A new incarnation of control: apps from disk, everything else from what runners and gateways say."""
+        self.epoch += 1
+        self.reactor = self._core(self.reactor.world.apps.values())
+        self.restarted()
+        for engine in self.engines.values():
+            engine.report_node()
+        # Gateways keep their last table until the new one is of what really runs.
+        self._step(linked=False)
+        for gateway in self.gateways:
+            gateway.take_table(self.reactor.keeper.whole())
+            gateway.tell_all()
+        self.wake()
+
+    def decided(self, effects: Effects) -> None:
+        """Who watches looks at what was decided, before anything of it is done."""
+
+    def told(self, linked: bool) -> None:
+        """And once gateways were told, where they are `linked`."""
+
+    def restarted(self) -> None:
+        """A new incarnation of control is there, which knows nothing yet."""
+
+    def _step(self, linked: bool = True) -> None:
+        """`linked`: gateways hear of it."""
+        self._soon = False
+        reactor, now = self.reactor, self.time.now()
+        for gateway in self.gateways:
+            reactor.book.renew(gateway.name, now)
+        effects = reactor.step(now)
+        for event in effects.events:
+            self._note("event", event)
+            self.log.append(event)
+        self.decided(effects)
+        for order in effects.orders:
+            self._note("order", order)
+            self.engines[order.node].apply(order, self.epoch)
+        if effects.delta is not None and linked:
+            for gateway in self.gateways:
+                gateway.take_table(effects.delta)
+        self.told(linked)
+        moved = sum(len(event.plan.moves) for event in effects.events if isinstance(event, PlanCommitted))
+        if moved:
+            self.faults["roll"] = self.faults.get("roll", 0) + moved
+        if effects.wake_at is not None:
+            self._wake_at(max(effects.wake_at, now + REACTION_S))
+
+    # -- what comes from outside -------------------------------------------------------------
+
+    def deploy(self, number: int, generation: int) -> None:
+        kept = self.versions.setdefault(number, {})
+        latest = max(kept, default=0) + 1
+        app = kept[latest] = numbered(self.scenario.app(number, generation), latest)
+        kept.pop(latest - VERSIONS_KEPT, None)
+        self.put(app)
+
+    def put(self, app: App) -> None:
+        if self.scenario.rolls:
+            app = follow(self.reactor.world, app)
+        self.reactor.take(AppDeployed(at=self.time.now(), app=app))
+        self.wake()
+
+    # -- what is told of it ------------------------------------------------------------------
+
+    def broke(self, problem: str) -> None:
+        self.broken.append(f"t={self.time.now():.3f}: {problem}")
+
+    def _note(self, kind: str, what: object) -> None:
+        self.hash.update(f"{self.time.now():.6f} {kind} ".encode())
+        self.hash.update(msgspec.msgpack.encode(what))
