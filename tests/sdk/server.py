@@ -278,7 +278,8 @@ class Handler(BaseHTTPRequestHandler):
             end = at + 4 + int.from_bytes(body[at : at + 4], "big")
             inputs.append(body[at + 5 : end])
             at = end
-        inputs = inputs[: self.state.accepts or None]
+        # Where control went away all were accepted, and who sends them again is told of fewer.
+        inputs = inputs[: None if self.state.unsure else self.state.accepts or None]
         for index, each in enumerate(inputs, first):
             if index not in group.inputs:
                 group.inputs[index] = each

@@ -136,7 +136,8 @@ class CallKeeper:
             words = f"{shown(workload)} is not here any more. What was queued for it waits until it is deployed again."
             return ErrorBody("unknown_function", words)
         pool = self._rows.pools.get(route.pool)
-        return ErrorBody("no_replica", pool.failing) if pool is not None and pool.closed else None
+        stuck = pool is not None and pool.closed and not pool.replicas
+        return ErrorBody("no_replica", pool.failing) if pool is not None and stuck else None
 
     async def sweep(self) -> None:
         """Forget calls that have expired."""

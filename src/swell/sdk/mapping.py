@@ -130,8 +130,10 @@ class Queue:
         self.sending: Future[int] | None = None
         self.asking: Future[GroupPage] | None = None
         self._size = 0
-        self._fresh: deque[int] = deque()
-        """Those of them that are not accepted yet, in the order of their numbers."""
+        self._fresh: dict[int, None] = {}
+        """Those of them that are not accepted yet, as far as it was told, in the order of their numbers."""
+        self._sent: list[int] = []
+        """Those that are being sent, or were last."""
         self._lost = False
         """Nothing is left on the server to wait for, as far as it said once."""
 
@@ -143,14 +145,14 @@ class Queue:
     def add(self, index: int, request: Request) -> None:
         """One more; numbers grow."""
         self.waiting[index] = request
-        self._fresh.append(index)
+        self._fresh[index] = None
         self._size += len(request.body)
 
     def send(self) -> Future[int] | None:
         """All that may go in one request, where none is under way; it is to be told to `accepted`."""
         if self.sending is not None or not self._fresh:
             return None
-        first, size = self._fresh[0], 0
+        first, size = next(iter(self._fresh)), 0
         batch: list[Request] = []
         for index in self._fresh:
             request = self.waiting[index]
@@ -159,14 +161,15 @@ class Queue:
             if batch and not together:
                 break
             batch.append(request)
+        self._sent = list(range(first, first + len(batch)))
         self.sending = self.group.send(batch, first, KEEP_S)
         return self.sending
 
     def accepted(self, count: int) -> None:
         """The first so many of what was sent are in the queue."""
         self.sending = None
-        for _ in range(count):
-            self._fresh.popleft()
+        for index in self._sent[:count]:
+            self._fresh.pop(index, None)
 
     def ask(self) -> Future[GroupPage] | None:
         """For what has ended, where something may and nobody asks; it is to be told to `ended`."""
@@ -192,6 +195,8 @@ class Queue:
     def over(self, index: int) -> Request:
         """It has ended."""
         request = self.waiting.pop(index)
+        # An end may be told before it is that its call was accepted.
+        self._fresh.pop(index, None)
         self._size -= len(request.body)
         return request
 
