@@ -21,7 +21,7 @@ FUNCTION_LINES_MAX = 60
 
 FLOORS: dict[str, int] = {
     "model": 1,
-    **dict.fromkeys(("decide", "engines", "store", "wire"), 2),
+    **dict.fromkeys(("decide", "engines", "sources", "store", "wire"), 2),
     **dict.fromkeys(("api", "control", "exception", "gateway", "rpc", "runtime", "sdk"), 3),
     **dict.fromkeys(("serve", "sim", "stopped", "supervise"), 4),
     "cli": 5,
@@ -30,10 +30,12 @@ FLOORS: dict[str, int] = {
 """Imports only point down; folders on one floor do not know each other (docs/architecture.md)."""
 
 NOT_BELOW: dict[str, frozenset[str]] = {
-    **dict.fromkeys(("api", "control", "gateway", "rpc"), frozenset({"engines", "store"})),
-    **dict.fromkeys(("runtime", "sdk"), frozenset({"decide", "engines", "store"})),
-    "supervise": frozenset({"api", "control", "decide", "engines", "gateway", "rpc", "runtime", "sdk", "store"}),
-    "cli": frozenset({"engines", "store"}),
+    **dict.fromkeys(("api", "control", "gateway", "rpc"), frozenset({"engines", "sources", "store"})),
+    **dict.fromkeys(("runtime", "sdk"), frozenset({"decide", "engines", "sources", "store"})),
+    "supervise": frozenset(
+        {"api", "control", "decide", "engines", "gateway", "rpc", "runtime", "sdk", "sources", "store"}
+    ),
+    "cli": frozenset({"engines", "sources", "store"}),
 }
 """What lies lower and is still none of a folder's business."""
 

@@ -1,0 +1,100 @@
+"""Are sources that make no sense refused in words, and are patterns of paths read as in a shell?"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swell.model.errors import InvalidError
+from swell.model.source import Files, NatsStream, RedisStream, Rows, SourceConfig, check, path_pattern
+
+GOOD: list[SourceConfig] = [
+    Files("/data/inbox"),
+    Files("/data", ("*.csv", "**/*.json"), settle_s=0.1),
+    NatsStream("nats://user@host:4222", "orders", "swell", "orders.*.new"),
+    RedisStream("redis://host:6379/0", "orders", "swell"),
+    RedisStream("unix:///run/redis.sock", "orders", "swell"),
+    Rows("sqlite:///data/x.db", "SELECT * FROM orders", "id"),
+    Rows("postgresql://user@host/db", "SELECT *\nFROM orders", "at", "id", channel="orders"),
+    Rows("postgresql:///db?host=/run/postgresql", "SELECT 1 AS id", "id"),
+]
+QUERY = "SELECT * FROM orders"
+BAD: list[tuple[SourceConfig, str]] = [
+    (Files("inbox"), "folder is an absolute path"),
+    (Files("/data", ()), "patterns says which files"),
+    (Files("/data", ("/etc/*",)), "leads out of the folder"),
+    (Files("/data", ("a/../../b",)), "leads out of the folder"),
+    (Files("/data", settle_s=0.0), "settle_s is at least 0.05, not 0"),
+    (Files("/data", rescan_s=float("nan")), "rescan_s is a number of seconds, not nan"),
+    (Files("/data\0"), "folder has a character in it that cannot be shown"),
+    (NatsStream("http://host", "orders", "swell"), "begins with nats:// or tls://, not 'http://host'"),
+    (NatsStream("nats://host", "orders.new", "swell"), "stream cannot be 'orders.new'"),
+    (NatsStream("nats://host", "orders", ""), "consumer is missing"),
+    (NatsStream("nats://host", "orders", "swell", ack_wait_s=0.5), "ack_wait_s is at least 1, not 0.5"),
+    (NatsStream("nats://", "orders", "swell"), "names no host"),
+    (RedisStream("redis://[host", "orders", "swell"), "The url cannot be read"),
+    (RedisStream("unix://run/redis.sock", "orders", "swell"), "The url is of a file, as unix:///path/of/it"),
+    (RedisStream("redis://host", "orders", " "), "group is missing"),
+    (Rows("mysql://host/db", QUERY, "id"), "begins with sqlite:// or postgresql:// or postgres://"),
+    (Rows("sqlite:///", QUERY, "id"), "The url is of a file"),
+    (Rows("sqlite:///x.db", QUERY, ""), "watermark is missing"),
+    (Rows("sqlite:///x.db", QUERY, "id", channel="orders"), "Only PostgreSQL has a channel"),
+    (Rows("postgresql://host/db", QUERY, "id", every_s=0), "every_s is at least 0.05, not 0"),
+    (Rows("postgresql://host/db", QUERY, "id", settle_s=-1.0), "settle_s is a number of seconds, not -1.0"),
+]
+
+
+@pytest.mark.parametrize("config", GOOD, ids=repr)
+def test_what_makes_sense_is_taken(config: SourceConfig) -> None:
+    assert check(config) is None
+
+
+@pytest.mark.parametrize(("config", "words"), BAD, ids=lambda value: value if isinstance(value, str) else "")
+def test_what_makes_none_is_refused_in_words(config: SourceConfig, words: str) -> None:
+    with pytest.raises(InvalidError) as refused:
+        check(config)
+    assert refused.value.code == "bad_option"
+    assert words in refused.value.message
+
+
+@pytest.mark.parametrize("url", ["nats://user:hunter2@host", "postgresql://host/db?user=a&password=hunter2"])
+def test_a_password_is_refused_and_not_shown(url: str) -> None:
+    config = NatsStream(url, "orders", "swell") if url.startswith("nats") else Rows(url, QUERY, "id")
+    with pytest.raises(InvalidError, match="password") as refused:
+        check(config)
+    assert "hunter2" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "matches"),
+    [
+        ("**/*.csv", "a.csv", True),
+        ("**/*.csv", "x/y/a.csv", True),
+        ("**/*.csv", ".x/a.csv", False),
+        ("**/*", ".part", False),
+        ("**/.*", "x/.part", True),
+        ("a/**", "a/b/c", True),
+        ("a/**", "b/c", False),
+        ("**", "a/b", True),
+        ("*.csv", "x/a.csv", False),
+        ("a?.csv", "ab.csv", True),
+        ("a?.csv", "a/.csv", False),
+        ("[a].csv", "[a].csv", True),
+        ("[a].csv", "a.csv", False),
+        ("*", "a\nb", True),
+    ],
+)
+def test_a_pattern_is_read_as_in_a_shell(pattern: str, path: str, matches: bool) -> None:
+    assert (path_pattern(pattern).fullmatch(path) is not None) is matches
+
+
+names = st.text(st.characters(exclude_characters="/*?", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=5)
+
+
+@given(parts=st.lists(names.filter(lambda name: not name.startswith(".")), min_size=1, max_size=4))
+def test_a_path_is_matched_by_itself_and_by_all(parts: list[str]) -> None:
+    path = "/".join(parts)
+    for pattern in (path, "**/*", "**", "/".join("*" * len(parts)), f"**/{parts[-1]}"):
+        assert path_pattern(pattern).fullmatch(path)
+    assert not path_pattern("/".join("*" * (len(parts) + 1))).fullmatch(path)

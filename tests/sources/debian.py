@@ -1,0 +1,63 @@
+"""A program that Debian or Ubuntu packs, for tests: the one that is installed, or one that is only unpacked.
+
+Nothing is installed, so that no service begins to run and no user need be root.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+APT_S = 280.0
+"""For a mirror that is slow."""
+
+
+@contextmanager
+def unpacked(package: str, program: str) -> Iterator[None]:
+    """Inside, `program` is found on the PATH, and the libraries that it needs are found too."""
+    folder = Path(tempfile.mkdtemp(prefix="sw-deb", dir="/tmp"))
+    # Who is root runs some programs as nobody.
+    folder.chmod(0o755)
+    before = {name: os.environ.get(name) for name in ("PATH", "LD_LIBRARY_PATH")}
+    try:
+        told = ""
+        for words in ([], ["apt-get", "update", "-q"]):
+            # The lists may be missing or of an earlier version: they are only fetched then.
+            told += _run(words, folder) if words else ""
+            planned = _run(["apt-get", "-s", "--no-install-recommends", "install", package], folder)
+            names = re.findall(r"^Inst (\S+)", planned, re.MULTILINE)
+            told += planned + _run(["apt-get", "download", "-q", *names], folder)
+            for packed in folder.glob("*.deb"):
+                told += _run(["dpkg", "-x", str(packed), str(folder)], folder)
+                packed.unlink()
+            found = [path for path in folder.rglob(f"bin/{program}") if os.access(path, os.X_OK) and path.is_file()]
+            if found:
+                break
+        else:
+            raise AssertionError(f"This test needs {program}: apt-get install {package}. What was tried:\n{told}")
+        libraries = {str(path.parent) for path in folder.rglob("*.so*")}
+        os.environ["PATH"] = f"{found[0].parent}:{before['PATH']}"
+        os.environ["LD_LIBRARY_PATH"] = ":".join(libraries)
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(words: list[str], folder: Path) -> str:
+    """What it said; that it failed shows by what is not there."""
+    try:
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=APT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{' '.join(words)}: {error}\n"
+    return f"{' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}\n"
