@@ -171,7 +171,7 @@ class Folder(Place):
         return self.folder / f"in{self.examples}"
 
     def config(self) -> Files:
-        return Files(str(self.inbox), ("**/*.json",), settle_s=0.05, rescan_s=30.0)
+        return Files(str(self.inbox), ("**/*.json",), settle_s=0.05, rescan_s=1.0)
 
     async def begin(self) -> None:
         await super().begin()

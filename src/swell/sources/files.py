@@ -6,8 +6,9 @@ then by path, so how far that went is a watermark of two values. A file that is 
 changed after it, not for long: with each write it becomes the newest.
 
 The folder is looked through at the start and every so often; what tells of changes (watchfiles) only makes that sooner.
-It may miss some, as file systems do over a network. Not found is what changed, by a clock that was set back since,
-before the newest that was delivered. A file whose owner or mode changes is delivered again, with the same id.
+It may miss some, as file systems do over a network, and gives up at a name that is no UTF-8. Not found is what changed,
+by a clock that was set back since, before the newest that was delivered. A file whose owner or mode changes is
+delivered again, with the same id.
 """
 
 from __future__ import annotations
@@ -72,7 +73,15 @@ class FileSource:
     async def _watch(self, moved: asyncio.Event) -> None:
         """Set the event at each change. Where nothing tells of changes the folder is still looked through."""
         try:
-            async for _ in awatch(self._config.folder, watch_filter=None, debounce=200, step=20):
+            # It also says when a second has passed, and so that it has begun: what came before that is looked for once.
+            begun = False
+            watch = awatch(
+                self._config.folder, watch_filter=None, debounce=200, rust_timeout=1000, yield_on_timeout=True
+            )
+            async for changes in watch:
+                if begun and not changes:
+                    continue
+                begun = True
                 moved.set()
         except Exception as error:
             log.warning(

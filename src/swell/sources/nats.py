@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 import nats
+from nats.errors import NoServersError
 from nats.js import api
 from nats.js.errors import NotFoundError
 
@@ -50,14 +51,30 @@ class NatsSource:
         async def gone() -> None:
             lost.set()
 
-        async def told(error: Exception) -> None:
-            del error  # What it means for us shows by what fails.
+        # Why it cannot be reached the library tells by a callback alone; what else it tells shows by what fails.
+        why: list[Exception] = []
 
-        client = await nats.connect(
+        async def told(error: Exception) -> None:
+            why[:] = [error]
+
+        client = await self._client(gone, told, why)
+        try:
+            await self._make_consumer(client)
+            pull = _Pull(self._config, client, lost)
+            await pull.open()
+            yield pull
+        finally:
+            await client.close()
+
+    async def _client(self, gone: Callable[[], Any], told: Callable[[Exception], Any], why: list[Exception]) -> Any:
+        connecting = nats.connect(
             self._config.url,
             **self._identity(),
             name="swell",
             allow_reconnect=False,
+            # It tries a server that it never reached for ever, or so often and once more.
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
             connect_timeout=CONNECT_S,
             ping_interval=PING_S,
             max_outstanding_pings=2,
@@ -66,12 +83,9 @@ class NatsSource:
             error_cb=told,
         )
         try:
-            await self._make_consumer(client)
-            pull = _Pull(self._config, client, lost)
-            await pull.open()
-            yield pull
-        finally:
-            await client.close()
+            return await connecting
+        except NoServersError:
+            raise ConnectionError(str(why[0]) if why else "no server") from None
 
     def _identity(self) -> dict[str, str]:
         user = urlsplit(self._config.url).username

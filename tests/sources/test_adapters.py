@@ -1,0 +1,215 @@
+"""What does each source bring that others have not, and what does it do with what is odd?"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from places import Folder, Nats, Place, Postgres, RedisPlace, Sqlite, place
+from redis.asyncio import Redis
+
+from swell.model.errors import UnimplementedError
+from swell.model.retrying import Retrying
+from swell.model.source import Delivery, Files, NatsStream, Rows, SourceState
+from swell.sources import made
+from swell.sources.feed import Feed
+
+WAIT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def somewhere(request: pytest.FixtureRequest) -> Iterator[Place]:
+    with place(request.param) as found:
+        yield found
+
+
+def at(kind: type[Place]) -> Any:
+    return pytest.mark.parametrize("somewhere", [kind], ids=[kind.__name__.lower()], indirect=True)
+
+
+def feed(place: Place, after: str = "") -> Feed:
+    return Feed("orders", place.source(), after, 100, reconnecting=Retrying(initial_delay_s=0.01, max_delay_s=0.1))
+
+
+async def taken(feed: Feed, many: int) -> list[Delivery]:
+    found: list[Delivery] = []
+    async with asyncio.timeout(WAIT_S):
+        while len(found) < many:
+            found += await feed.take(many - len(found))
+    return found
+
+
+async def told(feed: Feed, true: Callable[[SourceState], bool]) -> str:
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            if true(feed.state):
+                return feed.state.why
+            await asyncio.sleep(0.01)
+
+
+def written(name: bytes) -> Path:
+    path = Path(os.fsdecode(name))
+    path.write_text("4")
+    return path
+
+
+@at(Folder)
+def test_files_that_are_odd(somewhere: Folder) -> None:
+    async def run() -> None:
+        await somewhere.begin()
+        inbox = somewhere.inbox
+        old = somewhere.folder / "old.json"
+        old.write_text("1")
+        os.utime(old, (1, 1))
+        (inbox / "link.json").symlink_to(old)
+        (inbox / ".hidden.json").write_text("2")
+        (inbox / "other.csv").write_text("3")
+        async with feed(somewhere) as came:
+            old.rename(inbox / "old.json")
+            (moved,) = await taken(came, 1)
+            assert moved.subject == "old.json", "written long ago, and moved here now"
+            odd = written(os.fsencode(inbox) + b"/deep/a\\\xff.json")
+            (named,) = await taken(came, 1)
+            assert json.loads(named.body)["uri"] == odd.as_uri()
+            (inbox / "old.json").write_text("56")
+            (again,) = await taken(came, 1)
+            assert (again.subject, json.loads(again.body)["size"]) == ("old.json", 2)
+            assert again.id != moved.id
+            with pytest.raises(ValueError, match="in the order"):
+                came.acknowledge([again])
+            came.acknowledge([moved, named, again])
+        async with feed(somewhere, named.watermark) as came:
+            assert [each.id for each in await taken(came, 1)] == [again.id]
+
+    asyncio.run(run())
+
+
+@at(Folder)
+def test_a_file_that_is_written_to_is_not_whole(somewhere: Folder) -> None:
+    async def run() -> None:
+        await somewhere.begin()
+        async with feed(somewhere) as came:
+            file = somewhere.inbox / "slow.json"
+            for size in range(1, 30):
+                file.write_text("x" * size)
+                await asyncio.sleep(0.01)
+            (delivery,) = await taken(came, 1)
+            # A machine that stalls may take it for whole in between; then it comes once more.
+            while json.loads(delivery.body)["size"] < 29:
+                (delivery,) = await taken(came, 1)
+
+    asyncio.run(run())
+
+
+@at(Sqlite)
+def test_rows_as_json_and_a_query_that_is_none(somewhere: Sqlite) -> None:
+    async def run() -> None:
+        await somewhere.begin()
+        await somewhere.publish([7])
+        url = somewhere.config().url
+        query = "SELECT id, n, x'ff' AS raw, 'ä' AS name, NULL AS none, 0.5 AS part FROM orders;"
+        async with Feed("rows", made(Rows(url, query, "id", every_s=0.05))) as came:
+            (row,) = await taken(came, 1)
+            told_of = {"id": 1, "n": 7, "raw": {"base64": "/w=="}, "name": "ä", "none": None, "part": 0.5}
+            assert json.loads(row.body) == told_of
+            assert (row.id, row.subject, row.watermark) == ("[1,1]", "1", "[1,1]")
+        for wrong, words in (
+            ("SELECT absent AS id FROM orders", "no such column"),
+            ("DELETE FROM orders", "syntax error"),
+        ):
+            async with Feed("rows", made(Rows(url, wrong, "id"))) as came:
+                assert words in await told(came, lambda state: state.failures > 0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.slow
+@at(Postgres)
+def test_a_transaction_that_ends_late_is_waited_for(somewhere: Postgres) -> None:
+    async def run() -> None:
+        await somewhere.begin()
+        late: Any = await asyncpg.connect(somewhere.url)
+        transaction = late.transaction()
+        await transaction.start()
+        await late.execute(f"INSERT INTO {somewhere.table} (n) VALUES (0)")
+        await somewhere.publish([1])
+        async with feed(somewhere) as came:
+            await told(came, lambda state: state.up)
+            # What is after it is seen by now, or in a moment: it may not be delivered first.
+            await asyncio.sleep(0.2)
+            await transaction.commit()
+            rows = await taken(came, 2)
+            assert [somewhere.number(each) for each in rows] == [0, 1]
+            assert json.loads(rows[0].body)["at"].endswith("+00:00")
+        await late.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@at(RedisPlace)
+def test_what_a_dead_consumer_had_is_taken_over(somewhere: RedisPlace) -> None:
+    async def run() -> None:
+        await somewhere.begin()
+        stream = somewhere.stream
+        async with Redis.from_url(somewhere.url) as client:
+            await client.xgroup_create(stream, "swell", "0", mkstream=True)
+            await somewhere.publish([0, 1, 2])
+            await client.xreadgroup("swell", "dead", {stream: ">"}, count=2)
+            await client.xreadgroup("swell", "swell", {stream: ">"}, count=1)
+            # Trimmed away before anybody had read it: of its own, and of the dead one's.
+            (first, *_), (last, *_) = (await client.xrange(stream))[0], (await client.xrange(stream))[2]
+            await client.xdel(stream, first, last)
+            async with feed(somewhere) as came:
+                (entry,) = await taken(came, 1)
+                assert somewhere.number(entry) == 1
+                came.acknowledge([entry])
+                await came.settled()
+                await somewhere.publish([3])
+                assert [somewhere.number(each) for each in await taken(came, 1)] == [3]
+            # And a stream that is flushed away begins anew.
+            async with feed(somewhere) as came:
+                await taken(came, 1)
+                await client.flushall()
+                await somewhere.publish([4])
+                assert [somewhere.number(each) for each in await taken(came, 1)] == [4]
+
+    asyncio.run(run())
+
+
+@at(Nats)
+def test_messages_as_they_are_and_a_consumer_of_others(somewhere: Nats) -> None:
+    async def run() -> None:
+        await somewhere.begin()
+        name = somewhere.stream
+        async with somewhere.client() as stream:
+            await stream.publish(f"{name}.a", b"", headers={"Content-Type": "text/plain"})
+            await stream.publish(f"{name}.b", b"\xff")
+        async with feed(somewhere) as came:
+            first, second = await taken(came, 2)
+            assert (first.subject, first.body, first.content_type) == (f"{name}.a", b"", "text/plain")
+            assert (second.subject, second.body) == (f"{name}.b", b"\xff")
+            assert first.id.startswith(f"{name}:1:")
+        for config, words in (
+            (NatsStream(somewhere.url, name, "swell", f"{name}.a"), "give this source one of its own"),
+            (NatsStream(somewhere.url, "nobody", "swell"), "stream not found"),
+        ):
+            async with Feed("orders", made(config)) as came:
+                assert words in await told(came, lambda state: state.failures > 0)
+
+    asyncio.run(run())
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    monkeypatch.delitem(sys.modules, "swell.sources.files", raising=False)
+    with pytest.raises(UnimplementedError, match=r"pip install 'swell\[files\]'"):
+        made(Files("/data"))
