@@ -44,7 +44,7 @@ SUPERVISOR_MAY = frozenset({"swell.wire.attached", "swell.wire.identity", "swell
 
 OUTSIDE: dict[str, frozenset[str]] = {
     "model": frozenset({"msgspec"}),
-    "decide": frozenset({"msgspec"}),
+    "decide": frozenset({"cronsim", "msgspec"}),
     "wire": frozenset({"msgspec"}),
     "supervise": frozenset(),
     "runtime": frozenset({"msgspec", "httptools", "uvloop", "fastapi"}),
@@ -62,6 +62,9 @@ IMPURE_MODULES = frozenset({
     "time", "urllib.request", "uuid",
 })
 # fmt: on
+RECKONS_DATES = frozenset({"swell.decide.schedules"})
+"""May name dates and times, and asks for none of now."""
+TODAY = frozenset({"now", "today", "utcnow"})
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "breakpoint", "id"})
 PURE = ("model", "decide")
 
@@ -210,12 +213,15 @@ def purity(source: Source) -> Iterator[Complaint]:
     """Deciding touches no clock, no chance and no I/O."""
     if source.folder not in PURE:
         return
+    may = {"datetime"} if source.module in RECKONS_DATES else set()
     for found in source.imports:
-        if found.name in IMPURE_MODULES or found.name.split(".")[0] in IMPURE_MODULES:
+        if {found.name, found.name.split(".")[0]} & (IMPURE_MODULES - may):
             yield Complaint(source.path, found.line, f"{source.folder} is pure: no {found.name}")
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS:
             yield Complaint(source.path, node.lineno, f"{source.folder} is pure: no {node.func.id}()")
+        if isinstance(node, ast.Attribute) and node.attr in TODAY and source.module in RECKONS_DATES:
+            yield Complaint(source.path, node.lineno, f"{source.folder} is pure: no .{node.attr}")
 
 
 def prints(source: Source) -> Iterator[Complaint]:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from swell.sdk.queue import Queue as Queue
     from swell.sdk.retries import Retries as Retries
     from swell.sdk.run import enable_output as enable_output
+    from swell.sdk.schedules import Cron as Cron
+    from swell.sdk.schedules import Period as Period
     from swell.sdk.secret import Secret as Secret
     from swell.sdk.volume import Volume as Volume
 
@@ -48,10 +50,12 @@ __version__ = "0.1.0"
 _WHERE = {
     "App": "swell.sdk.app",
     "Cls": "swell.sdk.cls",
+    "Cron": "swell.sdk.schedules",
     "Dict": "swell.sdk.dict",
     "Function": "swell.sdk.function",
     "FunctionCall": "swell.sdk.call",
     "Image": "swell.sdk.image",
+    "Period": "swell.sdk.schedules",
     "Queue": "swell.sdk.queue",
     "Retries": "swell.sdk.retries",
     "Secret": "swell.sdk.secret",

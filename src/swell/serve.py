@@ -34,7 +34,15 @@ from swell.wire.settings import Settings
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from swell.api.port import BackupsPort, CallsPort, ControlPort, KvPort, SecretsPort, VolumesPort
+    from swell.api.port import (
+        BackupsPort,
+        CallsPort,
+        ControlPort,
+        KvPort,
+        SecretsPort,
+        TriggersPort,
+        VolumesPort,
+    )
     from swell.control.backups import BackupKeeper
     from swell.control.calls import CallKeeper
     from swell.control.deploying import Deployer
@@ -84,6 +92,8 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     from swell.control.reactor import Reactor
     from swell.control.secrets import SecretKeeper
     from swell.control.sweeping import Sweeper
+    from swell.control.trigger_desk import TriggerDesk
+    from swell.control.triggers import TriggerKeeper
     from swell.engines.local import LocalEngine
     from swell.model.events import Opened
     from swell.model.world import World
@@ -121,8 +131,10 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     sweeper = Sweeper(deployer, store.call_records, blobs, secrets, volumes, clock)
     backups = backup_keeper(settings, store, sweeper, clock)
     desk = CallDesk(calls, store.call_records)
-    api = control_api(settings, port, blobs, secrets, volumes, kv, desk, backups, keys)
-    await serve_until_stopped(api, api_socket, chores(deployer, sweeper, volumes, kv, calls, owners), up)
+    loop.triggers = triggers = TriggerKeeper(store.triggers, clock, reactor.world, calls.accept, deployer.deployed_at)
+    trigger_desk = TriggerDesk(triggers, store.triggers, store.call_records, reactor.world, clock)
+    api = control_api(settings, port, blobs, secrets, volumes, kv, desk, backups, trigger_desk, keys)
+    await serve_until_stopped(api, api_socket, chores(deployer, sweeper, volumes, kv, calls, triggers, owners), up)
     await link.close()
     close(store)
 
@@ -296,6 +308,7 @@ def control_api(
     kv: KvPort,
     calls: CallsPort,
     backups: BackupsPort,
+    triggers: TriggersPort,
     keys: Keys,
 ) -> ASGIApp:
     """What answers `/api`."""
@@ -312,6 +325,7 @@ def control_api(
         kv,
         calls,
         backups,
+        triggers,
         key=keys.api,
         call_key=keys.call,
         version=version("swell"),

@@ -35,6 +35,7 @@ from swell.store.volumes import VolumeFolder
 from swell.wire.api import Deploy, DeployLine
 from swell.wire.call_rows import CallRow
 from swell.wire.http import ErrorBody
+from swell.wire.triggers import Backfilled, Fired, FiringRow, TriggerRow
 
 KEY = "sk-" + "a" * 64
 CALL_KEY = "sk-" + "c" * 64
@@ -99,6 +100,36 @@ class Calls:
         return self.problems.get(workload)
 
 
+class Triggers:
+    """Triggers that do nothing, and what was asked of them."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+
+    async def rows(self, namespace: str, app: str) -> list[TriggerRow]:
+        self.asked.append(("rows", namespace, app))
+        return [TRIGGER]
+
+    async def firings(self, *asked: Any) -> list[FiringRow]:
+        self.asked.append(("firings", *asked))
+        return [FiringRow("due 1", 1.0, 1.5, "schedule", "fc-1", "done")]
+
+    async def pause(self, *asked: Any) -> TriggerRow:
+        self.asked.append(("pause", *asked))
+        return TRIGGER
+
+    async def fire(self, *asked: Any) -> Fired:
+        self.asked.append(("fire", *asked))
+        return Fired("fc-1")
+
+    async def backfill(self, *asked: Any) -> Backfilled:
+        self.asked.append(("backfill", *asked))
+        return Backfilled(("fc-1",), 2)
+
+
+TRIGGER = TriggerRow("default", "a", "f", "schedule", "every 1 hour", "once", 1.0, 3601.0)
+
+
 class Server:
     """The API in a thread of its own, and a client that speaks to it."""
 
@@ -114,6 +145,7 @@ class Server:
         self.volumes = VolumeKeeper(MemoryStore().volumes, files, self.world, Now(), quota)
         self.kv = KvKeeper(MemoryStore(), Now())
         self.calls = Calls()
+        self.triggers = Triggers()
         home = folder / "state"
         SqliteStore(home / "control.db").close()
         (home / "key").write_text(KEY)
@@ -129,6 +161,7 @@ class Server:
             self.kv,
             self.calls,
             backups,
+            self.triggers,
             key=KEY,
             call_key=CALL_KEY,
             version="1.2.3",

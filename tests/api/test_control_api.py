@@ -366,6 +366,11 @@ def test_the_description_covers_every_route_and_type(client: httpx2.Client) -> N
         "/api/apps/{namespace}/{name}/rollback",
         "/api/apps/{namespace}/{name}/traffic",
         "/api/apps/{namespace}/{name}/versions",
+        "/api/triggers",
+        *(
+            f"/api/apps/{{namespace}}/{{name}}/triggers/{{trigger}}/{what}"
+            for what in ("firings", "pause", "resume", "fire", "backfill")
+        ),
         "/api/replicas",
         "/api/logs",
         "/api/requests",

@@ -94,10 +94,18 @@ OPERATIONS: dict[str, dict[str, str]] = {
         for operation in (
             "GET /api/calls?app=a",
             "GET /api/calls/none",
+            "GET /api/calls/groups/none",
             "GET /api/calls/none/result",
             "POST /api/calls/none/retry",
             "DELETE /api/calls/none",
+            "DELETE /api/calls/groups/none",
         )
+    },
+    "GET /api/triggers?app=a": lacks(),
+    "GET /api/apps/default/a/triggers/f/firings": lacks(),
+    **{
+        f"POST /api/apps/default/a/triggers/f/{what}": lacks("deploy:default/a")
+        for what in ("pause", "resume", "fire", 'backfill {"since":1.0}')
     },
     "GET /api/backup": lacks("admin", "admin", "admin"),
     "GET /api/keys": lacks("admin:NAMESPACE/APP", "admin:NAMESPACE/APP"),

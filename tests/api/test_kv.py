@@ -121,10 +121,13 @@ def test_code_in_replicas_has_dicts_queues_and_what_it_spawned_and_nothing_else_
     as_code = {"Authorization": f"Bearer {CALL_KEY}"}
     described = client.get("/api/openapi.json").json()["paths"]
     bodies = {"/api/apps": document(client), "/api/keys": {"name": "mine", "scopes": ["admin"]}}
+    bodies["/api/apps/{namespace}/{name}/triggers/{trigger}/backfill"] = {"since": 1.0}
     opened = set()
     for path, operations in described.items():
         for method in operations:
-            at = path.format(**dict.fromkeys(("namespace", "name", "id", "key", "digest", "workload"), "default"))
+            at = path.format(
+                **dict.fromkeys(("namespace", "name", "id", "key", "digest", "workload", "group", "trigger"), "default")
+            )
             response = client.request(method, at, headers=as_code, json=bodies.get(path, {}))
             if response.status_code != 403:
                 opened.add(path.split("/")[2])

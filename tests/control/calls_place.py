@@ -19,6 +19,7 @@ from swell.model.ports import CallRecords, Store
 from swell.model.replica import Phase
 from swell.model.request import Prices
 from swell.model.retrying import Retrying
+from swell.model.trigger import Delivery, Firing, TriggerState
 from swell.model.workload import App, Entry, Environment, Method, Revision, Web, Workload
 from swell.model.world import World
 from swell.wire.calls import CallEnd, Down, EndedHeard, Grant, Granted, Lease, NewCall, Resume, Revoke
@@ -125,6 +126,7 @@ class Failing:
         self.how = ""
         self.commits = 0
         self.calls = _FailingCalls(self)
+        self.triggers = _FailingTriggers(self)
 
     @property
     def call_records(self) -> CallRecords:
@@ -139,6 +141,33 @@ class Failing:
         self.commits += 1
         if self.how == "after":
             raise full_disk()
+
+
+class _FailingTriggers:
+    def __init__(self, place: Failing) -> None:
+        self._place = place
+        self._store = place.store.triggers
+
+    def put(self, states: list[TriggerState]) -> None:
+        if self._place.how == "before":
+            raise full_disk()
+        self._store.put(states)
+        if self._place.how == "after":
+            raise full_disk()
+
+    def remove(self, keys: list[str]) -> None:
+        if self._place.how == "before":
+            raise full_disk()
+        self._store.remove(keys)
+
+    def deliver(self, deliveries: list[Delivery]) -> None:
+        self._store.deliver(deliveries)
+
+    def all(self) -> list[TriggerState]:
+        return self._store.all()
+
+    def history(self, key: str, most: int) -> list[Firing]:
+        return self._store.history(key, most)
 
 
 class _FailingCalls:

@@ -38,9 +38,9 @@ def test_every_argument_has_a_test_that_shows_what_it_does() -> None:
 @pytest.mark.slow
 def test_an_argument_that_is_ignored_is_noticed_by_the_tests_that_show_it() -> None:
     of_another = ["tests/sdk/test_arguments.py::test_the_name_of_an_app"]
-    assert ignored.noticed(of_another, "App.function", "schedule") == ""
+    assert ignored.noticed(of_another, "App.function", "proxy") == ""
     shown = "tests/sdk/test_arguments.py::test_an_argument_without_effect_is_refused_by_its_name"
-    assert "DID NOT RAISE" in ignored.noticed([f"{shown}[App.function-schedule]"], "App.function", "schedule")
+    assert "DID NOT RAISE" in ignored.noticed([f"{shown}[App.function-proxy]"], "App.function", "proxy")
 
 
 def described(app: swell.App, name: str = "a") -> App:

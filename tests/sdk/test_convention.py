@@ -39,6 +39,8 @@ SIGNATURES = {
     "fastapi_endpoint": f"*, method='GET', {WEB}, docs=False, requires_proxy_auth=False",
     "asgi_app": f"*, {WEB}, requires_proxy_auth=False",
     "web_server": f"port, *, startup_timeout=5.0, {WEB}, requires_proxy_auth=False",
+    "Cron": "cron_string, timezone='UTC', *, missed='once'",
+    "Period": "*, years=0, months=0, weeks=0, days=0, hours=0, minutes=0, seconds=0, missed='once'",
     "Retries": "*, max_retries, backoff_coefficient=2.0, initial_delay=1.0, max_delay=60.0",
     "Function.map": "*input_iterators, kwargs={}, order_outputs=True, return_exceptions=False",
     "Function.starmap": "input_iterator, *, kwargs={}, order_outputs=True, return_exceptions=False",

@@ -35,6 +35,16 @@ def copied(function: Callable[..., object]) -> Callable[..., object]:
     return made
 
 
+def scheduled(schedule: object, function: Callable[..., object]) -> None:
+    app = swell.App("a")
+    app.function(schedule=schedule)(function)  # type: ignore[arg-type]
+    described(app)
+
+
+def needing(day: str) -> str:
+    return day
+
+
 def of_methods(**methods: Callable[..., object]) -> type:
     return type("Made", (), {**methods, "__module__": deployable.__name__})
 
@@ -247,6 +257,16 @@ def test_what_cannot_be_deployed_is_refused_with_its_reason(use, says: str) -> N
         (lambda: twice(swell.method(), swell.method(is_generator=False)), r"plain has @method\(\) twice"),
         (lambda: twice(swell.enter(), swell.exit()), "plain is two hooks at once"),
         (lambda: swell.Retries(max_retries=1, backoff_coefficient=0.5), "between 1 and 10"),
+        (lambda: swell.Cron(9), r"Cron\(cron_string=9\): give text"),
+        (lambda: swell.Cron("0 9 * * *", missed="never"), r"Cron\(missed='never'\): choose from 'once', 'all', 'skip'"),
+        (lambda: swell.Period(hours=1.5), r"Period\(hours=1.5\): give a whole number"),
+        (lambda: swell.Period(seconds="9"), r"Period\(seconds='9'\): give a number"),
+        (lambda: scheduled("0 9 * * *", deployable.plain), r"schedule='0 9 \* \* \*'\): give swell.Cron"),
+        (
+            lambda: scheduled(swell.Period(days=1), needing),
+            "needs .*, and a schedule gives no",
+        ),
+        (lambda: scheduled(swell.Period(days=1), deployable.numbers), "numbers is a generator, and what a schedule"),
         (lambda: swell.concurrent(), "how many inputs"),
         (lambda: swell.concurrent(max_inputs=2, target_inputs=3), "above its max_inputs"),
         (lambda: swell.batched(max_batch_size=0, wait_ms=1), "max_batch_size=0.*from 1 to 1,000"),
@@ -276,6 +296,13 @@ def test_what_cannot_be_deployed_is_refused_with_its_reason(use, says: str) -> N
 def test_what_cannot_be_written_is_refused_where_it_is_written(use, says: str) -> None:
     with pytest.raises(swell.Error, match=says):
         use()
+
+
+def test_who_runs_a_program_is_told_that_its_schedules_wait_for_a_deploy() -> None:
+    app = swell.App("a")
+    app.function(schedule=swell.Period(hours=1))(deployable.plain)
+    assert any("once it is deployed" in note for note in describe.notes(described(app, owner=OWNER)))
+    assert describe.notes(described(app)) == []
 
 
 def test_two_of_one_name_are_refused() -> None:

@@ -35,6 +35,7 @@ CONVENTION = {
 DIFFERENCES: dict[str, str] = {
     "Cls": "`min_containers` is of what was deployed, not of each set of parameters; code in a replica cannot ask for "
     "other options: see [parameters.md](parameters.md)",
+    "Cron": "`missed=` says what becomes of times at which the server was not there; see [triggers.md](triggers.md)",
     "Dict": "an entry expires after seven days in which it was neither put nor got; keys and values are pickled as "
     "arguments are, values of 10 MiB at most: see dicts-and-queues.md",
     "Error": "has a `.code`, a `.status`, the `.request` and, of arguments that do not fit, `.problems`",
@@ -42,6 +43,8 @@ DIFFERENCES: dict[str, str] = {
     "FunctionCall": "results are kept for 7 days, and then `get` raises NotFoundError; no graph: "
     "see [calls.md](calls.md)",
     "Image": "describes a virtual environment; what needs a container is refused at deploy where the engine has none",
+    "Period": "goes on as it was over a deploy that does not change it, and months are those of UTC; `missed=` as of "
+    "Cron: see [triggers.md](triggers.md)",
     "Queue": "items of 1 MiB at most; a get that lost its answer is given the same items: see dicts-and-queues.md",
     "Retries": "the Python caller sends again; callers over HTTP do not",
     "Secret": "its newest version always; rotation reaches replicas that run. No `.objects`: see `swell secret`",
@@ -65,6 +68,7 @@ DIFFERENCES: dict[str, str] = {
 
 _DEFAULT_LABEL = "works; the default is `APP--FUNCTION` or `APP--CLASS-METHOD`, in small letters, digits and dashes"
 _GPU = "refused at deploy where the engine has no GPUs to give, as today's local one; the refusal says which engine has"
+_OUR_POLICY = "ours, Modal has none: see [triggers.md](triggers.md)"
 _OURS = "ours, Modal has none: see [calls.md](calls.md#long-functions)"
 _DISK = "works; looked for at deploy, relative paths from the current directory of who deploys"
 _PLACE = (
@@ -75,6 +79,8 @@ _PLACE = (
 REMARKS: dict[str, dict[str, str]] = {
     "App.cls": {"gpu": _GPU, "timeout_max": _OURS},
     "App.function": {"gpu": _GPU, "timeout_max": _OURS},
+    "Cron": {"missed": _OUR_POLICY},
+    "Period": {"missed": _OUR_POLICY},
     "Image.add_local_dir": {"local_path": _DISK, "remote_path": _PLACE},
     "Image.add_local_file": {"local_path": _DISK, "remote_path": _PLACE},
     "Image.uv_pip_install": {"requirements": _DISK},

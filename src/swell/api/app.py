@@ -21,11 +21,22 @@ from swell.api.answers import refusal
 from swell.api.auth import Auth, id_of
 from swell.api.backups import backup_routes
 from swell.api.calls import CallHandlers
+from swell.api.keys import key_routes
 from swell.api.kv import kv_routes
 from swell.api.openapi import document
-from swell.api.port import BackupsPort, CallsPort, ControlPort, KvPort, LogReader, SecretsPort, VolumesPort
+from swell.api.port import (
+    BackupsPort,
+    CallsPort,
+    ControlPort,
+    KvPort,
+    LogReader,
+    SecretsPort,
+    TriggersPort,
+    VolumesPort,
+)
 from swell.api.routes import ApiRequest, Resource, Route, unexpected
 from swell.api.secrets import SecretHandlers
+from swell.api.triggers import trigger_routes
 from swell.api.validate import problems, tag_problems
 from swell.api.variants import VariantHandlers, check_spaces
 from swell.api.volumes import VolumeHandlers
@@ -42,12 +53,9 @@ from swell.wire.api import (
     Deploy,
     DeployLine,
     Heard,
-    KeyRow,
     KeyUsage,
     LimitRow,
     LogRow,
-    MadeKey,
-    NewKey,
     PoolUsage,
     ReplicaRow,
     RequestRow,
@@ -68,7 +76,6 @@ HISTORY = Need("call", "namespace", "name")
 DEPLOYS = Need("deploy", "namespace", "app", somewhere=True)
 OWNS = Need("deploy", somewhere=True, code=True)
 DEPLOYS_APP = Need("deploy", "namespace", "name")
-MANAGES = Need("admin", somewhere=True)
 """Keys whose scopes are all within it."""
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e10)]
@@ -130,6 +137,7 @@ def make_api(
     kv: KvPort,
     calls: CallsPort,
     backups: BackupsPort,
+    triggers: TriggersPort,
     *,
     key: str,
     call_key: str = "",
@@ -143,7 +151,7 @@ def make_api(
     handlers = Handlers(control, blobs, logs)
     routes = [*handlers.routes(), *SecretHandlers(secrets).routes(), *VariantHandlers(control).routes()]
     routes += [*VolumeHandlers(volumes).routes(), *kv_routes(kv), *CallHandlers(calls).routes()]
-    routes += backup_routes(backups)
+    routes += [*backup_routes(backups), *trigger_routes(triggers)]
     handlers.openapi_document = msgspec.Raw(msgspec.json.encode(document(routes, version)))
     by_path: dict[str, list[Route]] = {}
     for route in routes:
@@ -183,7 +191,7 @@ class Handlers:
             *self._deploying_routes(),
             *self._version_routes(),
             *self._seeing_routes(),
-            *self._key_routes(),
+            *key_routes(self._control),
             Route("GET", "/api/limits", "Every limit there is.", self.limits, gives=list[LimitRow], needs=SEES),
             Route("PUT", "/api/owners", "A program is there.", self.heard, takes=Owner, gives=Heard, needs=OWNS),
             Route("GET", "/api/openapi.json", "This description.", self.openapi, gives=dict[str, Any], needs=SEES),
@@ -297,14 +305,6 @@ class Handlers:
             ),
         ]
 
-    def _key_routes(self) -> list[Route]:
-        keys, key = "/api/keys", "/api/keys/{key}"
-        return [
-            Route("GET", keys, "The API keys there are, oldest first.", self.keys, gives=list[KeyRow], needs=MANAGES),
-            Route("POST", keys, "Make an API key.", self.make_key, takes=NewKey, gives=MadeKey, needs=MANAGES),
-            Route("DELETE", key, "Revoke an API key, by its id or name.", self.revoke_key, gives=KeyRow, needs=MANAGES),
-        ]
-
     async def health(self, request: ApiRequest) -> dict[str, object]:
         health = self._control.health()
         waiting = health.get("waiting")
@@ -386,15 +386,6 @@ class Handlers:
 
     async def limits(self, request: ApiRequest) -> list[LimitRow]:
         return self._control.limits(request.holder)
-
-    async def keys(self, request: ApiRequest) -> list[KeyRow]:
-        return self._control.keys(request.holder)
-
-    async def make_key(self, request: ApiRequest) -> MadeKey:
-        return await self._control.make_key(request.body, request.holder)
-
-    async def revoke_key(self, request: ApiRequest) -> KeyRow:
-        return await self._control.revoke_key(request.path["key"], request.holder)
 
     async def requests(self, request: ApiRequest) -> list[RequestRow]:
         query: RequestsQuery = request.query

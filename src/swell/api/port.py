@@ -40,6 +40,7 @@ from swell.wire.api import (
 from swell.wire.call_rows import CallRow
 from swell.wire.http import ErrorBody
 from swell.wire.kv import CollectionRow, NewItems, Take
+from swell.wire.triggers import Backfill, Backfilled, Fired, FiringRow, TriggerRow
 
 
 class ControlPort(Protocol):
@@ -325,6 +326,26 @@ class CallsPort(Protocol):
 
     def problem(self, workload: str) -> ErrorBody | None:
         """Why no call of that workload can be worked on now, where that is known."""
+        ...
+
+
+class TriggersPort(Protocol):
+    """What is asked about triggers. SwellError unknown_app, unknown_trigger."""
+
+    async def rows(self, namespace: str, app: str) -> list[TriggerRow]:
+        """Those of one app or (app "") of all of the namespace."""
+        ...
+
+    async def firings(self, namespace: str, app: str, name: str, most: int) -> list[FiringRow]:
+        """The newest, newest first."""
+        ...
+
+    async def pause(self, namespace: str, app: str, name: str, paused: bool) -> TriggerRow: ...
+
+    async def fire(self, namespace: str, app: str, name: str) -> Fired: ...
+
+    async def backfill(self, namespace: str, app: str, name: str, asked: Backfill) -> Backfilled:
+        """SwellError bad_request where that is not known, or too much."""
         ...
 
 

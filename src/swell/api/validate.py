@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from swell.decide.schedules import problem as schedule_problem
 from swell.model.caching import Caching
 from swell.model.errors import SwellError
 from swell.model.isolation import LAYERS, Isolation
@@ -126,11 +127,25 @@ def _workload(app: App, workload: Workload, given: set[str]) -> Iterator[str]:
     if workload.variant != PLAIN:
         yield "is a variant: those are made when somebody asks for them"
     yield from _scaling(workload.scaling)
+    yield from _schedule(app, workload)
     problem = limits_problem(workload.limits)
     if problem is not None:
         yield f"limits: {problem}"
     if workload.limits.timeout_s:
         yield "limits: timeout_s is of keys; a function has its own timeout_s"
+
+
+def _schedule(app: App, workload: Workload) -> Iterator[str]:
+    if workload.schedule is None:
+        return
+    problem = schedule_problem(workload.schedule)
+    if problem is not None:
+        yield f"schedule={type(workload.schedule).__name__}(…): {problem}"
+    entries = (revision.entry for revision in app.revisions if _has_id(revision) and revision.id == workload.revision)
+    for entry in entries:
+        queueable = [each.name for each in entry.methods if each.web is None and not each.generator]
+        if entry.kind != "function" or queueable != [workload.name]:
+            yield "schedule: is of a function that is called and returns once"
 
 
 def _scaling(scaling: Scaling) -> Iterator[str]:

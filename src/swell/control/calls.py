@@ -31,6 +31,7 @@ from swell.model.call import Call, CallError, Cancel, Change, Done, GroupEnd, Ou
 from swell.model.errors import SwellError
 from swell.model.metrics import Sample
 from swell.model.ports import Clock, Store
+from swell.model.trigger import Delivery
 from swell.model.workload import shown, workload_of
 from swell.model.world import World
 from swell.wire.calls import CallEnd, Down, EndedHeard, Grant, Lease, NewCall, Resume, Revoke, Running
@@ -95,13 +96,14 @@ class CallKeeper:
 
     # -- what is asked -----------------------------------------------------------------------
 
-    async def accept(self, new: NewCall) -> str:
-        """The id of the call, or of the first of several, once all are on disk. Raises SwellError."""
+    async def accept(self, new: NewCall, delivery: Delivery | None = None) -> str:
+        """The id of the call, or of the first of several, once all are on disk, and with them the delivery that makes
+        them. Raises SwellError."""
         now = self._clock.now()
         route = self._rows.routes.get(new.workload)
         revision = self._world.revision(route.pool) if route is not None else None
         works = queued(new, route, revision, now, lambda: call_id(int(now * 1000), os.urandom(10)))
-        accepted = self._inbox.accept(works)
+        accepted = self._inbox.accept(works, delivery and delivery.of(works[0].call))
         self.hands.saw_input(new.workload, max(len(work.input.data) for work in works))
         self._wake()
         return await accepted

@@ -21,7 +21,7 @@ from swell.control.reactor import Effects, Reactor
 from swell.control.tallies import Tallies
 from swell.control.variants import Variants
 from swell.control.why import at_most, complete, end_told, held_ms, traffic_now
-from swell.model.events import Event, NodeSeen, ReplicaSeen
+from swell.model.events import AppDeployed, AppStopped, Event, NodeSeen, ReplicaSeen
 from swell.model.key import ApiKey
 from swell.model.metrics import ROWS_DROPPED, WAITING, WRITE_SECONDS, Sample
 from swell.model.orders import Inventory
@@ -53,6 +53,14 @@ class Queue(Protocol):
     def metrics(self) -> Iterable[Sample]: ...
 
 
+class Triggers(Protocol):
+    """What calls functions of apps by itself."""
+
+    def changed(self, app: str, at: float) -> None:
+        """The app of that key was deployed or stopped."""
+        ...
+
+
 class Loop:
     """The control loop over one engine and one store; also what the control link reports to."""
 
@@ -80,6 +88,7 @@ class Loop:
         """A node said what it has. Before that nothing is known of replicas, and none that is known means nothing."""
         self.link: ControlLink | None = None
         self.queue: Queue | None = None
+        self.triggers: Triggers | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._soon = False
@@ -212,6 +221,9 @@ class Loop:
         """A fact from within control: a deploy, a stop. What follows from it is done, and in the log, on return."""
         self.reactor.take(event)
         self._step()
+        if self.triggers is not None and isinstance(event, AppDeployed | AppStopped):
+            app = event.app.key if isinstance(event, AppDeployed) else f"{event.namespace}/{event.name}"
+            self.triggers.changed(app, event.at)
 
     # -- stepping ----------------------------------------------------------------------------
 

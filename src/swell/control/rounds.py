@@ -14,6 +14,7 @@ from swell.control.hands import DUE_MAX, Hand
 from swell.model.call import Call, Change, Depth, Outcome, Work
 from swell.model.errors import SwellError
 from swell.model.ports import Store
+from swell.model.trigger import Delivery
 from swell.wire.calls import CallEnd
 
 log = logging.getLogger("swell.control")
@@ -26,6 +27,8 @@ class New(NamedTuple):
 
     works: list[Work]
     id: asyncio.Future[str]
+    delivery: Delivery | None = None
+    """What makes them."""
 
 
 class Asked(NamedTuple):
@@ -87,6 +90,8 @@ def write(store: Store, made: Round, now: float) -> Written:
     if made.writes:
         with store.transaction():
             ids = calls.add(made.works)
+            if deliveries := [new.delivery for new in made.news if new.delivery is not None]:
+                store.triggers.deliver(deliveries)
             recorded = calls.finish(made.outcomes)
             changed = calls.change([asked.change for asked in made.changes])
             leased = lease()

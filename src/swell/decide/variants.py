@@ -199,6 +199,7 @@ def varied_workload(
             scaling=_scaling(workload.scaling, variant.options),
             splits=tuple(_split(split, able[split.revision]) for split in splits),
             variant=variant,
+            schedule=None,
         ),
         tuple(able.values()),
     )

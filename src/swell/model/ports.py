@@ -17,6 +17,7 @@ from swell.model.metrics import Histogram
 from swell.model.orders import BuildReport, Inventory, Order
 from swell.model.request import KeyCount, PoolCount, RequestRecord, Usage
 from swell.model.secret import SecretVersion
+from swell.model.trigger import Delivery, Firing, TriggerState
 from swell.model.volume import Tree, Volume
 from swell.model.workload import App, Revision, Version
 
@@ -293,6 +294,32 @@ class CallRecords(Protocol):
         ...
 
 
+class Triggers(Protocol):
+    """How far triggers have come. What a method has changed is on disk when it returns, or the `transaction` ends."""
+
+    def put(self, states: Sequence[TriggerState]) -> None:
+        """Add triggers, or replace those of their keys. What was dealt with stays so: `fired_to` goes back for nobody,
+        and when it last fired is known here."""
+        ...
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Forget triggers and their firings."""
+        ...
+
+    def all(self) -> list[TriggerState]:
+        """By key."""
+        ...
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        """Record firings, in the transaction that adds their calls. Of one id the first is kept; where the trigger is
+        gone, none."""
+        ...
+
+    def history(self, key: str, most: int) -> list[Firing]:
+        """The newest firings of a trigger, newest first: of those that are kept (`FIRINGS_KEPT`, `FIRINGS_KEPT_S`)."""
+        ...
+
+
 class Kv(Protocol):
     """Dicts and queues by name. A change is on disk before it returns, and is no part of a `transaction`; so it is in
     `Dicts` and `Queues`."""
@@ -415,6 +442,9 @@ class Store(Protocol):
 
     @property
     def call_records(self) -> CallRecords: ...
+
+    @property
+    def triggers(self) -> Triggers: ...
 
     @property
     def kv(self) -> Kv: ...

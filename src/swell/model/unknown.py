@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from swell.model.errors import NotFoundError, SwellError
 from swell.model.workload import DEFAULT_NAMESPACE, App, shown
@@ -50,6 +50,12 @@ def no_request_id(text: str) -> SwellError:
         "header. `swell why` lists the newest that are kept."
     )
     return SwellError("no_request_id", words, status=404)
+
+
+def unknown_trigger(app: str, name: str, names: Sequence[str]) -> SwellError:
+    """No trigger of that name in an app, which has these."""
+    has = f"It has {', '.join(names)}." if names else "It has none: schedule= of a function makes one."
+    return SwellError("unknown_trigger", f"App {app} has no trigger {name[:80]!r}. {has}", status=404)
 
 
 def unknown_request(id: str, may_come: bool) -> SwellError:

@@ -15,6 +15,7 @@ from swell.model.openai import MAIN, Offer
 from swell.model.owner import Owner
 from swell.model.resources import Needs
 from swell.model.retrying import Retrying
+from swell.model.schedule import Schedule
 from swell.model.secret import SecretUse
 from swell.model.tensors import Tensors
 from swell.model.variant import DIGEST_LENGTH, MARK, Parameter, Value, base_of, written
@@ -358,6 +359,8 @@ class Workload(msgspec.Struct, frozen=True):
     """Requests with the same value of this header go to the same revision; empty: each is drawn anew."""
     variant: Variant = PLAIN
     """What makes it another one than the workload of that name that was deployed."""
+    schedule: Schedule | None = None
+    """When it is called by itself, without arguments."""
 
     @property
     def key(self) -> str:
@@ -465,11 +468,7 @@ class Version(msgspec.Struct, frozen=True):
 
 
 def pool_key(workload_key: str, revision: str) -> str:
-    """The unit of demand, scale and templates: one revision of one workload, "namespace/app/name@rv-…".
-
-    A variant (parameters, options) of a workload is a workload itself, "name~digest", so that every such combination
-    has a pool of its own.
-    """
+    """The unit of demand, scale and templates: one revision of one workload, "namespace/app/name@rv-…"."""
     return f"{workload_key}@{revision}"
 
 

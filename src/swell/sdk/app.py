@@ -19,6 +19,7 @@ from swell.sdk.image import Image
 from swell.sdk.marks import Given
 from swell.sdk.refusal import refuse
 from swell.sdk.retries import Retries, retrying
+from swell.sdk.schedules import Cron, Period
 from swell.sdk.secret import Secret, given_secrets
 from swell.sdk.signatures import public
 from swell.sdk.unavailable import stand_in
@@ -90,7 +91,7 @@ class App:
         self,
         *,
         image: Image | None = None,
-        schedule: Any = None,
+        schedule: Cron | Period | None = None,
         env: Mapping[str, str | None] | None = None,
         secrets: Collection[Secret] | None = None,
         gpu: str | list[str] | None = None,

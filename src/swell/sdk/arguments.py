@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from swell.model.schedule import UNITS
+from swell.sdk import shared_arguments as shared
+
 _ONE_NODE = "there is one node, and it is where `swell up` runs"
 _SECRETS = "builds are given no secrets; the installer reads what the server's own environment says of indexes"
 _VOLUMES = "builds are given no volumes; read them in an @enter method"
@@ -35,7 +38,7 @@ _PULLED = "credentials for registries are not available; the engine pulls with i
 _BUILT_HERE = "it runs on the node that builds the environment, with all that this has"
 
 REFUSED: dict[str, dict[str, str]] = {
-    "App.function": {"schedule": "schedules are not available yet; call it from cron"} | _RESOURCES_REFUSED,
+    "App.function": _RESOURCES_REFUSED,
     "App.cls": _RESOURCES_REFUSED,
     "App.run": {"client": _CLIENT, "interactive": "a function has no terminal; `swell shell` opens one in what it has"},
     "App.deploy": {"client": _CLIENT},
@@ -186,6 +189,8 @@ _BATCHING_EFFECTS = {
     "wait_ms": "Batch.wait_ms of Options.batch: how long a call may wait for others while the function could have it",
 }
 
+_MISSED = "what was missed is made up for once for all of it, each for its own (all), or not (skip)"
+
 _MAP_EFFECTS = {"kwargs": "given to every call"}
 
 _LOOKUP_EFFECTS = {
@@ -193,44 +198,6 @@ _LOOKUP_EFFECTS = {
     "name": "its function or class",
     "environment_name": "the namespace",
     "version": "calls are for that version alone, which has the traffic or (`swell app traffic`) a share or a tag",
-}
-
-_KEY = "the key that pickles to the same bytes"
-_PARTITION = "the partition; default: the one without a name"
-_SHARED_EFFECTS: dict[str, dict[str, str]] = {
-    "from_name": {
-        "name": "the one of that name",
-        "environment_name": "the namespace; in a function, its own by default",
-        "create_if_missing": "it is made when it is first used",
-    },
-    "from_id": {"object_id": "the one of that id"},
-    "ephemeral": {"environment_name": "the namespace"},
-    "objects.create": {
-        "name": "its name",
-        "allow_existing": "one that is there is no error",
-        "environment_name": "the namespace",
-    },
-    "objects.list": {
-        "max_objects": "the newest so many",
-        "created_before": "those made before that time",
-        "environment_name": "the namespace",
-    },
-    "objects.delete": {
-        "name": "its name",
-        "allow_missing": "one that is not there is no error",
-        "environment_name": "the namespace",
-    },
-}
-_PUT_EFFECTS = {
-    "block": "False: queue.Full at once where the partition is full",
-    "timeout": "queue.Full after so many seconds in which it was",
-    "partition": _PARTITION,
-    "partition_ttl": "the partition expires after so many seconds without a put",
-}
-_GET_EFFECTS = {
-    "block": "False: nothing is waited for",
-    "timeout": "queue.Empty after so many seconds without an item",
-    "partition": _PARTITION,
 }
 
 EFFECTS: dict[str, dict[str, str]] = {
@@ -244,6 +211,7 @@ EFFECTS: dict[str, dict[str, str]] = {
     },
     "App.function": {
         **_RESOURCES_EFFECTS,
+        "schedule": "Workload.schedule: the server calls it at these times, without arguments, while it is deployed",
         "name": "Workload.name and Method.name; default: the function's own",
         "is_generator": _STREAMED,
     },
@@ -364,6 +332,15 @@ EFFECTS: dict[str, dict[str, str]] = {
         "writable": "Isolation.writable: folders of the node that it may write to",
         "optional": "Isolation.optional: layers it does without where the node lacks them",
     },
+    "Cron": {
+        "cron_string": "Cron.line of Workload.schedule",
+        "timezone": "Cron.timezone of Workload.schedule: whose local time that is",
+        "missed": f"Cron.missed of Workload.schedule: {_MISSED}",
+    },
+    "Period": {
+        **{name: f"Period.{name} of Workload.schedule" for name in UNITS},
+        "missed": f"Period.missed of Workload.schedule: {_MISSED}",
+    },
     "Retries": {
         "max_retries": _RETRIED,
         "backoff_coefficient": _RETRIED,
@@ -408,19 +385,26 @@ EFFECTS: dict[str, dict[str, str]] = {
         "environment_name": "the namespace",
     },
     "Volume.rename": {"old_name": "the volume", "new_name": "its new name", "environment_name": "the namespace"},
-    **{f"{kind}.{method}": effects for kind in ("Dict", "Queue") for method, effects in _SHARED_EFFECTS.items()},
-    "Dict.get": {"key": _KEY, "default": "returned where there is no such key"},
-    "Dict.contains": {"key": _KEY},
-    "Dict.put": {"key": _KEY, "value": "what it has from now on", "skip_if_exists": "a value that is there stays"},
-    "Dict.pop": {"key": _KEY, "default": "returned where there is no such key, in place of a KeyError"},
+    **{f"{kind}.{method}": effects for kind in ("Dict", "Queue") for method, effects in shared.COMMON.items()},
+    "Dict.get": {"key": shared.KEY, "default": "returned where there is no such key"},
+    "Dict.contains": {"key": shared.KEY},
+    "Dict.put": {
+        "key": shared.KEY,
+        "value": "what it has from now on",
+        "skip_if_exists": "a value that is there stays",
+    },
+    "Dict.pop": {"key": shared.KEY, "default": "returned where there is no such key, in place of a KeyError"},
     "Dict.update": {"other": "keys and their values", "kwargs": "keys that are names, and their values"},
-    "Queue.put": {"v": "the item", **_PUT_EFFECTS},
-    "Queue.put_many": {"vs": "the items", **_PUT_EFFECTS},
-    "Queue.get": _GET_EFFECTS,
-    "Queue.get_many": {"n_values": "so many at most", **_GET_EFFECTS},
-    "Queue.iterate": {"partition": _PARTITION, "item_poll_timeout": "so long it waits for one more, after the last"},
-    "Queue.len": {"partition": _PARTITION, "total": "the items of all partitions"},
-    "Queue.clear": {"partition": _PARTITION, "all": "every partition"},
+    "Queue.put": {"v": "the item", **shared.PUT},
+    "Queue.put_many": {"vs": "the items", **shared.PUT},
+    "Queue.get": shared.GET,
+    "Queue.get_many": {"n_values": "so many at most", **shared.GET},
+    "Queue.iterate": {
+        "partition": shared.PARTITION,
+        "item_poll_timeout": "so long it waits for one more, after the last",
+    },
+    "Queue.len": {"partition": shared.PARTITION, "total": "the items of all partitions"},
+    "Queue.clear": {"partition": shared.PARTITION, "all": "every partition"},
     "Image.debian_slim": {
         "python_version": "Environment.python, and what calls need there in Environment.packages; "
         "default: the deploying interpreter's"

@@ -19,7 +19,7 @@ from swell.model.openai import MAIN, Offer
 from swell.model.owner import Owner
 from swell.model.secret import SecretUse
 from swell.model.tensors import shown
-from swell.sdk import around, building, isolation, marks, parameters, quantities, tensors
+from swell.sdk import around, building, isolation, marks, parameters, quantities, schedules, tensors
 from swell.sdk.function import is_generator
 from swell.sdk.image import Image
 from swell.sdk.image_words import variables
@@ -108,6 +108,7 @@ def app(declared: Iterable[Declared], place: Place, sources: Mapping[str, Source
                 id,
                 scaling=quantities.scaling(each.given),
                 limits=marks.of(each.raw).limits,
+                schedule=schedules.scheduled(each.given),
             )
         )
     _check_labels(revisions.values())
@@ -148,6 +149,8 @@ def notes(app: model.App) -> list[str]:
     offers = (method.openai for revision in app.revisions for method in revision.entry.methods)
     names = sorted({offer.model for offer in offers if offer is not None}) if app.owner is not None else []
     told = [f"to clients of the OpenAI API its models are {', '.join(names)} meanwhile"] if names else []
+    if app.owner is not None and any(workload.schedule is not None for workload in app.workloads):
+        told.append("its schedules call nothing: they do once it is deployed (swell deploy)")
     return told + _port_notes(app, revisions)
 
 
@@ -192,6 +195,8 @@ def check(declared: Declared) -> None:
             raise SwellError("bad_function", f"{name} serves a web app: give its arguments defaults.")
         if marked.batch is not None:
             _check_batched(declared, name, raw, marked)
+        streams = _streams(declared, raw, marked)
+        schedules.check(declared.given, name, needed(raw, declared.is_class), streams, marked.web is not None)
     _check_volumes(declared)
     if declared.is_class:
         _check_class(what, declared.raw, members, declared.given.values)

@@ -27,6 +27,7 @@ from swell.model.volume import Volume
 from swell.model.workload import App, Version, moved, with_variants
 from swell.store.memory_calls import MemoryCallRecords, MemoryCalls
 from swell.store.memory_kv import Contents, MemoryDicts, MemoryKv, MemoryQueues
+from swell.store.memory_triggers import MemoryTriggers
 from swell.store.retention import Keep, Spans, by_app, hour_of, minute_of, spans
 from swell.store.transaction import Transactions
 
@@ -49,6 +50,7 @@ class MemoryStore:
         self.volumes = MemoryVolumes(self._write)
         self.calls = MemoryCalls(self._write, self._lock)
         self.call_records = MemoryCallRecords(self.calls)
+        self.triggers = MemoryTriggers(self._write)
         contents = Contents()
         self.kv = MemoryKv(contents)
         self.dicts = MemoryDicts(contents, bounds)
@@ -67,6 +69,7 @@ class MemoryStore:
         self.world.trim(self._keep.cutoff(self._now()))
         self.usage.trim()
         self.kv.trim(self._now())
+        self.triggers.trim(self._now())
 
     def close(self) -> None:
         """Nothing is held open."""

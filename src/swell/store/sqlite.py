@@ -34,6 +34,7 @@ from swell.store.calls import SqliteCallRecords, SqliteCalls
 from swell.store.retention import Keep, by_app, hour_of, minute_of, spans
 from swell.store.sqlite_kv import SqliteDicts, SqliteKv, SqliteQueues, trim_kv
 from swell.store.transaction import Transactions
+from swell.store.triggers import SqliteTriggers, trim_firings
 from swell.store.writer import Op, Writer
 
 BUSY_S = 2.0
@@ -83,6 +84,7 @@ class SqliteStore:
         self.keys = SqliteKeys(self._put, self._read)
         self.calls = SqliteCalls(self._do, self._look)
         self.call_records = SqliteCallRecords(self._look)
+        self.triggers = SqliteTriggers(self._do, self._look)
         self.kv = SqliteKv(self._writer, self._look)
         self.dicts = SqliteDicts(self._writer, self._look, bounds)
         self.queues = SqliteQueues(self._writer, self._look, bounds)
@@ -155,6 +157,7 @@ class SqliteStore:
     def _trim(self, connection: sqlite3.Connection) -> int:
         cutoff = self._keep.cutoff(self._now())
         trim_kv(self._now(), connection)
+        trim_firings(self._now(), connection)
         connection.execute(sql.TRIM_EVENTS_AGE, (cutoff,))
         connection.execute(sql.TRIM_EVENTS_COUNT, (self._keep.events_max,))
         minute = minute_of(self._keep.minute_cutoff(self._now()))

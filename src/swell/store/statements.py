@@ -253,6 +253,27 @@ SELECT {_CALL} FROM calls WHERE seq IN (
     WHERE kind.state = 'leased' AND kind.calls > 0
 ) ORDER BY id"""
 
+# -- triggers ---------------------------------------------------------------------------------
+
+SET_TRIGGER = """
+INSERT INTO triggers (key, schedule, began_at, fired_to, paused_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET
+    schedule = excluded.schedule, began_at = excluded.began_at, fired_to = max(fired_to, excluded.fired_to),
+    paused_at = excluded.paused_at"""
+TRIGGERS = "SELECT key, schedule, began_at, fired_to, paused_at, fired_at FROM triggers ORDER BY key"
+DROP_TRIGGER = ("DELETE FROM triggers WHERE key = ?", "DELETE FROM firings WHERE trigger_key = ?")
+MOVE_TRIGGER = "UPDATE triggers SET fired_to = max(fired_to, ?) WHERE key = ?"
+ADD_FIRING = """
+INSERT INTO firings (trigger_key, number, id, due_at, at, how, call, missed_from)
+SELECT key, firings + 1, ?2, ?3, ?4, ?5, ?6, ?7 FROM triggers WHERE key = ?1
+ON CONFLICT (trigger_key, id) DO NOTHING"""
+COUNT_FIRING = "UPDATE triggers SET firings = firings + 1, fired_at = ? WHERE key = ?"
+TRIM_FIRINGS = """
+DELETE FROM firings WHERE trigger_key = ?1 AND number <= (SELECT firings FROM triggers WHERE key = ?1) - ?2"""
+TRIM_FIRINGS_AGE = "DELETE FROM firings WHERE at < ?"
+FIRINGS = """
+SELECT id, due_at, at, how, call, missed_from FROM firings WHERE trigger_key = ? ORDER BY number DESC LIMIT ?"""
+
 # -- dicts and queues -------------------------------------------------------------------------
 
 COLLECTIONS = "SELECT body FROM collections ORDER BY kind, namespace, name"

@@ -1,0 +1,111 @@
+"""What calls functions by itself, and what is known of each time that it did?
+
+A trigger follows from what is deployed. What is kept of it (`ports.Triggers`) is how far it has come: of each firing a
+row stands in the history from the moment, and in the same transaction, that its call is in the durable queue. So a
+firing is lost by no death, and happens once.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from swell.model.call import Call
+from swell.model.schedule import Schedule
+from swell.model.workload import App, shown
+
+How = Literal["schedule", "manual", "backfill"]
+"""What made a trigger fire: its time came, somebody asked for it, somebody asked for one that was missed."""
+
+FIRINGS_KEPT = 1000
+"""Firings that are known of one trigger: the newest."""
+FIRINGS_KEPT_S = 30 * 86_400.0
+"""And for how long."""
+
+
+class Trigger(msgspec.Struct, frozen=True):
+    """What calls a function, without arguments, when its schedule says so."""
+
+    namespace: str
+    app: str
+    name: str
+    """Of the trigger: a schedule is called as the function that has it."""
+    schedule: Schedule
+
+    @property
+    def key(self) -> str:
+        """ "namespace/app/name": no other trigger has it."""
+        return f"{self.namespace}/{self.app}/{self.name}"
+
+    @property
+    def workload(self) -> str:
+        """Key of what it calls."""
+        return self.key
+
+    @property
+    def method(self) -> str:
+        """Of the workload: a function has one, called as itself."""
+        return self.name
+
+    @property
+    def shown(self) -> str:
+        """As people write it."""
+        return shown(self.key)
+
+
+def triggers(app: App) -> list[Trigger]:
+    """Those of an app. One that belongs to a program (`swell run`) has none: it lasts as long as somebody watches."""
+    if app.owner is not None:
+        return []
+    return [
+        Trigger(app.namespace, app.name, each.name, each.schedule)
+        for each in app.workloads
+        if each.schedule is not None
+    ]
+
+
+class TriggerState(msgspec.Struct, frozen=True):
+    """How far a trigger has come. Times in seconds since the epoch."""
+
+    key: str
+    schedule: Schedule
+    """That this is of: with another one it begins anew."""
+    began_at: float
+    """When it was deployed with this schedule; periods count from then."""
+    fired_to: float
+    """Due times up to this one are dealt with: fired, or missed for good."""
+    paused_at: float | None = None
+    """Since when it does not fire; None: it does."""
+    fired_at: float | None = None
+    """When it last made a call, for whatever reason."""
+
+
+class Firing(msgspec.Struct, frozen=True):
+    """One time that a trigger made a call."""
+
+    trigger: str
+    """Its key."""
+    id: str
+    """Of all firings of the trigger, one alone has it: it is made of what it was fired for."""
+    due_at: float
+    at: float = 0.0
+    """When its call was accepted."""
+    how: How = "schedule"
+    call: str = ""
+    """Id of the call."""
+    missed_from: float | None = None
+    """Due times from this one to this firing's own were missed, and this firing stands for them all."""
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A firing whose call is about to be accepted: recorded together with that, or not at all."""
+
+    firing: Firing
+    moves: bool
+    """The trigger has come as far as this firing's due time."""
+
+    def of(self, call: Call) -> Delivery:
+        """With its call, which is accepted now."""
+        return replace(self, firing=replace(self.firing, call=call.id, at=call.accepted_at))

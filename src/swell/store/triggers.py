@@ -1,0 +1,69 @@
+"""How do triggers stand in SQLite? A row for each, with how far it has come, and one for each of its newest firings."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+
+import msgspec
+
+from swell.model.schedule import Schedule
+from swell.model.trigger import FIRINGS_KEPT, FIRINGS_KEPT_S, Delivery, Firing, TriggerState
+from swell.store import statements as sql
+from swell.store.calls import Read, Write
+
+_encode = msgspec.msgpack.Encoder().encode
+_schedule: msgspec.msgpack.Decoder[Schedule] = msgspec.msgpack.Decoder(Schedule)
+
+
+class SqliteTriggers:
+    """The `Triggers` port."""
+
+    def __init__(self, write: Write, read: Read) -> None:
+        self._write = write
+        self._read = read
+
+    def put(self, states: Sequence[TriggerState]) -> None:
+        """Add triggers, or replace those of their keys; on disk before it returns."""
+        rows = [(s.key, _encode(s.schedule), s.began_at, s.fired_to, s.paused_at) for s in states]
+        self._write(lambda connection: connection.executemany(sql.SET_TRIGGER, rows).rowcount, True)
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Forget triggers and what is known of them; on disk before it returns."""
+        self._write(partial(_remove, tuple(keys)), True)
+
+    def all(self) -> list[TriggerState]:
+        """By key."""
+        return [TriggerState(key, _schedule.decode(body), *rest) for key, body, *rest in self._read(sql.TRIGGERS)]
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        """Record firings; on disk before it returns."""
+        self._write(partial(_deliver, tuple(deliveries)), True)
+
+    def history(self, key: str, most: int) -> list[Firing]:
+        """The newest firings of a trigger, newest first."""
+        return [Firing(key, *row) for row in self._read(sql.FIRINGS, key, max(most, 0))]
+
+
+def trim_firings(now: float, connection: sqlite3.Connection) -> None:
+    """Forget those that are too old."""
+    connection.execute(sql.TRIM_FIRINGS_AGE, (now - FIRINGS_KEPT_S,))
+
+
+def _remove(keys: Sequence[str], connection: sqlite3.Connection) -> int:
+    for statement in sql.DROP_TRIGGER:
+        connection.executemany(statement, [(key,) for key in keys])
+    return len(keys)
+
+
+def _deliver(deliveries: Sequence[Delivery], connection: sqlite3.Connection) -> int:
+    for delivery in deliveries:
+        firing = delivery.firing
+        row = (firing.trigger, firing.id, firing.due_at, firing.at, firing.how, firing.call, firing.missed_from)
+        if connection.execute(sql.ADD_FIRING, row).rowcount:
+            connection.execute(sql.COUNT_FIRING, (firing.at, firing.trigger))
+            connection.execute(sql.TRIM_FIRINGS, (firing.trigger, FIRINGS_KEPT))
+        if delivery.moves:
+            connection.execute(sql.MOVE_TRIGGER, (firing.due_at, firing.trigger))
+    return len(deliveries)

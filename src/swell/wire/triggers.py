@@ -1,0 +1,71 @@
+"""What is told of triggers over HTTP, and asked of them?"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from swell.model.call import State
+from swell.model.schedule import Missed
+from swell.model.trigger import How
+
+
+class TriggerRow(msgspec.Struct, frozen=True):
+    """What calls a function by itself. Times in seconds since the epoch."""
+
+    namespace: str
+    app: str
+    name: str
+    """A schedule is called as its function."""
+    kind: Literal["schedule"]
+    schedule: str
+    """As people read it: "0 9 * * * (Europe/Berlin)", "every 1 hour"."""
+    missed: Missed
+    """What becomes of due times at which the server was not there."""
+    began_at: float
+    """When it was deployed with this schedule."""
+    next_at: float | None = None
+    """When it fires next; None: it is paused, or does not any more."""
+    fired_at: float | None = None
+    """When it last made a call, for whatever reason."""
+    paused_at: float | None = None
+
+
+class FiringRow(msgspec.Struct, frozen=True):
+    """One time that a trigger made a call."""
+
+    id: str
+    due_at: float
+    at: float
+    """When its call was accepted."""
+    how: How
+    call: str
+    """Id of the call."""
+    state: State | Literal[""] = ""
+    """Of the call; empty where that is not kept any more."""
+    missed_from: float | None = None
+    """Due times from this one to this firing's own were missed, and this firing stands for them all."""
+
+
+class Fired(msgspec.Struct, frozen=True):
+    """A trigger made a call because somebody asked for it."""
+
+    call: str
+
+
+class Backfill(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Fire for due times that passed without it. Seconds since the epoch."""
+
+    since: float
+    until: float | None = None
+    """None: now."""
+
+
+class Backfilled(msgspec.Struct, frozen=True):
+    """What came of that."""
+
+    calls: tuple[str, ...]
+    """Ids of the calls, in the order of their due times."""
+    fired_before: int
+    """Due times for which it had fired."""

@@ -1,0 +1,148 @@
+"""Do all stores keep triggers alike, and is what one has dealt with never undone?"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from swell.model.call import Body, Call, Work
+from swell.model.ports import Store
+from swell.model.schedule import Cron, Period
+from swell.model.trigger import FIRINGS_KEPT, FIRINGS_KEPT_S, Delivery, Firing, TriggerState
+from swell.store.memory import MemoryStore
+from swell.store.sqlite import SqliteStore
+
+NOW = 1_000_000_000.0
+KEYS = ("default/a/f", "default/a/g", "other/a/f")
+SCHEDULES = (Cron("0 9 * * *", "Asia/Tokyo", "all"), Period(months=1, seconds=1.5), Period(hours=1))
+
+
+def work(id: str) -> Work:
+    return Work(Call(id, "default/a/f", "f", NOW, NOW), Body("application/json", b"{}"))
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    made = MemoryStore(now=lambda: NOW) if request.param == "memory" else SqliteStore(tmp_path / "d", now=lambda: NOW)
+    yield made
+    made.close()
+
+
+def test_the_newest_firings_are_kept_and_none_that_is_old(store: Any) -> None:
+    store.triggers.put([TriggerState(KEYS[0], SCHEDULES[0], NOW, NOW)])
+    firings = [Firing(KEYS[0], f"due {n}", NOW, NOW - FIRINGS_KEPT_S + n - 10) for n in range(FIRINGS_KEPT + 5)]
+    store.triggers.deliver([Delivery(each, moves=False) for each in firings])
+    assert store.triggers.history(KEYS[0], 9999) == firings[: -FIRINGS_KEPT - 1 : -1]
+    store.trim()
+    assert store.triggers.history(KEYS[0], 9999) == firings[:9:-1]
+
+
+def test_a_firing_is_there_with_its_call_or_not_at_all(store: Any) -> None:
+    store.triggers.put([TriggerState(KEYS[0], SCHEDULES[0], NOW, NOW)])
+    delivery = Delivery(Firing(KEYS[0], "due 1", NOW + 1, NOW + 1, call="fc-1"), moves=True)
+    with suppress(InterruptedError), store.transaction():
+        store.calls.add([work("fc-1")])
+        store.triggers.deliver([delivery])
+        raise InterruptedError
+    assert (store.call_records.get("fc-1"), store.triggers.history(KEYS[0], 9)) == (None, [])
+    assert store.triggers.all()[0].fired_to == NOW
+    with store.transaction():
+        store.calls.add([work("fc-1")])
+        store.triggers.deliver([delivery])
+    assert store.call_records.get("fc-1") is not None
+    assert store.triggers.history(KEYS[0], 9) == [delivery.firing]
+    assert store.triggers.all()[0].fired_to == NOW + 1
+
+
+times = st.floats(NOW - 100, NOW + 100)
+states = st.builds(
+    TriggerState,
+    key=st.sampled_from(KEYS),
+    schedule=st.sampled_from(SCHEDULES),
+    began_at=times,
+    fired_to=times,
+    paused_at=st.none() | times,
+)
+deliveries = st.builds(
+    Delivery,
+    st.builds(
+        Firing,
+        trigger=st.sampled_from(KEYS),
+        id=st.sampled_from(["due 1", "due 2", "due 3", "manual"]),
+        due_at=times,
+        at=times,
+        how=st.sampled_from(["schedule", "manual", "backfill"]),
+        call=st.sampled_from(["fc-1", "fc-2"]),
+        missed_from=st.none() | times,
+    ),
+    moves=st.booleans(),
+)
+
+
+class SameAnswers(RuleBasedStateMachine):
+    """The same is asked of both; their answers agree, and what was dealt with stays so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="sw", dir="/tmp"))
+        self.memory: Store = MemoryStore(now=lambda: NOW)
+        self.sqlite = SqliteStore(self.folder / "control.db", now=lambda: NOW)
+        self.fired_to: dict[str, float] = {}
+        self.ids: dict[str, list[str]] = {}
+
+    def both(self, method: str, *arguments: Any) -> Any:
+        ours, theirs = (getattr(each.triggers, method)(*arguments) for each in (self.memory, self.sqlite))
+        assert ours == theirs
+        return ours
+
+    @rule(them=st.lists(states, max_size=3))
+    def put(self, them: list[TriggerState]) -> None:
+        self.both("put", them)
+        for each in them:
+            self.fired_to[each.key] = max(each.fired_to, self.fired_to.get(each.key, each.fired_to))
+            self.ids.setdefault(each.key, [])
+
+    @rule(key=st.sampled_from(KEYS))
+    def remove(self, key: str) -> None:
+        self.both("remove", [key, "nobody"])
+        self.fired_to.pop(key, None)
+        self.ids.pop(key, None)
+
+    @rule(them=st.lists(deliveries, max_size=4))
+    def deliver(self, them: list[Delivery]) -> None:
+        self.both("deliver", them)
+        for firing, moves in ((each.firing, each.moves) for each in them if each.firing.trigger in self.ids):
+            if firing.id not in self.ids[firing.trigger]:
+                self.ids[firing.trigger].insert(0, firing.id)
+            if moves:
+                self.fired_to[firing.trigger] = max(self.fired_to[firing.trigger], firing.due_at)
+
+    @rule()
+    def closed_and_opened(self) -> None:
+        self.sqlite.close()
+        self.sqlite = SqliteStore(self.folder / "control.db", now=lambda: NOW)
+
+    @invariant()
+    def agree(self) -> None:
+        assert {each.key: each.fired_to for each in self.both("all")} == self.fired_to
+        for key in KEYS:
+            assert [each.id for each in self.both("history", key, 99)] == self.ids.get(key, [])
+            assert len(self.both("history", key, 1)) <= 1
+
+    def teardown(self) -> None:
+        self.sqlite.close()
+        shutil.rmtree(self.folder)
+
+
+TestSameAnswers = pytest.mark.slow(SameAnswers.TestCase)
+TestSameAnswers.settings = settings(
+    max_examples=30, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
