@@ -125,7 +125,8 @@ class Arrivals:
             kept = (message.kept or ()) if isinstance(message, Reattach) else ()
             with suppress(OSError):
                 # Nor does anybody know of its queued calls: it must not wait for who would ask for them.
-                link.send(Forget(tuple((call.id, call.token) for call in kept)))
+                if kept:
+                    link.send(Forget(tuple((call.id, call.token) for call in kept)))
                 link.send(Drain(reason="the runner did not adopt this replica"))
             link.close()
             return
