@@ -22,10 +22,10 @@ side_by_side := -n 2 --dist loadgroup --no-loadscope-reorder --max-worker-restar
 # What `make test` says first: how long setting up took is part of the wait.
 begun := $(shell date +%s)
 
-.PHONY: other help setup demo test test-fast check bench sim clean
+.PHONY: other help setup demo test test-fast check bench sim sim-mutants clean
 
 help:  ## what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(stamp)  ## .venv with everything in it; does nothing when nothing changed
 	@echo "ready: . $(venv)/bin/activate"
@@ -74,9 +74,12 @@ check: $(stamp)  ## lint, format, types, import contracts, tidiness
 bench: $(stamp)  ## measure: one table, and bench/out/bench.json
 	@$(python) -m bench $(if $(PARTS),--parts $(PARTS)) $(if $(QUICK),--quick)
 
-# make sim SEEDS=100-199
-sim: $(stamp)  ## seeded clusters: random demand, failed starts, lost orders, lost nodes
-	@$(python) -m swell.sim $(if $(SEEDS),--seeds $(SEEDS))
+# make sim SEEDS=100-199 KEEP=tests/sim/kept
+sim: $(stamp)  ## seeded clusters and queues: killed processes, cut power, lost and repeated messages
+	@$(python) -m swell.sim $(if $(SEEDS),--seeds $(SEEDS)) $(if $(KEEP),--keep $(KEEP))
+
+sim-mutants: $(stamp)  ## defects that are planted one by one: does the simulator notice each?
+	@$(python) tests/sim/mutants.py $(MUTANTS)
 
 clean:  ## remove what was built or measured here (.venv too)
 	@rm -rf $(venv) build dist bench/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

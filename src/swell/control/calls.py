@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -65,13 +64,15 @@ class CallKeeper:
         reachable: Callable[[str], bool],
         told: Callable[[Sequence[Level]], None],
         others: Callable[[str], Iterable[tuple[str, int]]],
+        chance: random.Random | None = None,
     ) -> None:
         """`send` to the runner of a node, False where it is not connected; `reachable`: it takes calls now. `told`
         takes what the queue wants of pools. `others`: inputs in flight at the replicas of a pool that are no queued
-        calls."""
+        calls. `chance`: what ids of calls and the jitter of delays are drawn from; that of the machine by default."""
         self.leases = Leases()
         self.hands = Hands(world, rows, self.leases, epoch, others, reachable)
         self.wants = Wants(world, rows, self.leases, self.hands, clock.now, told)
+        self._chance = chance or random.SystemRandom()
         self._store = store
         self._clock = clock
         self._world = world
@@ -102,7 +103,7 @@ class CallKeeper:
         now = self._clock.now()
         route = self._rows.routes.get(new.workload)
         revision = self._world.revision(route.pool) if route is not None else None
-        works = queued(new, route, revision, now, lambda: call_id(int(now * 1000), os.urandom(10)))
+        works = queued(new, route, revision, now, lambda: call_id(int(now * 1000), self._chance.randbytes(10)))
         accepted = self._inbox.accept(works, delivery and delivery.of(works[0].call))
         self.hands.saw_input(new.workload, max(len(work.input.data) for work in works))
         self._wake()
@@ -350,7 +351,7 @@ class CallKeeper:
             return Done(end.id, end.token, now, end.body, end.cpu_us, end.run_us)
         body = end.body
         told = End(end.id, end.token, end.code, end.message, body.data, body.content_type, end.cpu_us, end.run_us)
-        outcome = after(call, told, now, random.random())
+        outcome = after(call, told, now, self._chance.random())
         assert outcome is not None, "it is of the call's lease"
         return outcome
 

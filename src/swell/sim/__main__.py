@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
-from swell.sim.scenario import run
+from swell.sim.cluster import Cluster
+from swell.sim.kept import Kept, keep
+from swell.sim.scenario import scenario
 
 
 def seeds(words: str) -> range:
@@ -26,20 +30,30 @@ def seeds(words: str) -> range:
 def main() -> int:
     """Run each seed, say which broke a promise, and what happened in all of them together."""
     parser = argparse.ArgumentParser(prog="make sim", description=__doc__)
-    parser.add_argument("--seeds", type=seeds, default=seeds("0-199"), help="one, or first-last (0-199)")
-    chosen: range = parser.parse_args().seeds
+    parser.add_argument("--seeds", type=seeds, default=seeds("0-999"), help="one, or first-last (0-999)")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where a file is left of each that broke a promise")
+    parser.add_argument("--histories", action="store_true", help="print the hash of each seed's history")
+    arguments = parser.parse_args()
+    chosen: range = arguments.seeds
+    # What is logged of the faults that are made here is no news.
+    logging.disable()
     begun = time.monotonic()
     total: Counter[str] = Counter()
     broken = 0
     for seed in chosen:
-        outcome = run(seed)
+        drawn = scenario(seed)
+        outcome = Cluster(seed, drawn).run()
         total.update(outcome.faults)
         total.update(
             {name: getattr(outcome, name) for name in ("requests", "answered", "refused", "deadline", "starts")}
         )
         broken += bool(outcome.broken)
+        if arguments.histories:
+            sys.stdout.write(f"seed {seed}: {outcome.history}\n")
         for promise in outcome.broken:
             sys.stdout.write(f"seed {seed}: {promise}\n")
+        if outcome.broken and arguments.keep is not None:
+            keep(Kept(seed, outcome.broken[0], drawn), arguments.keep)
     for name, count in total.items():
         sys.stdout.write(f"  {name:<20}{count:10,}\n")
     verdict = f"{broken} broke a promise" if broken else "every promise kept"

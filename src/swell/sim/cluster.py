@@ -9,6 +9,8 @@ import msgspec
 from swell.control.reactor import Effects
 from swell.control.rescaling import rescaled
 from swell.model.events import AppDeployed
+from swell.sim.call_promises import CallPromises
+from swell.sim.callers import Callers
 from swell.sim.faults import Faults
 from swell.sim.gateway import Request
 from swell.sim.promises import Promises
@@ -42,6 +44,8 @@ class Cluster(System):
         super().__init__(seed, scenario)
         self._promises = Promises(self)
         self._faults = Faults(self)
+        self._callers = Callers(self.queue, self.stream("calls")) if self.queue is not None else None
+        self._call_promises = CallPromises(self, self._callers) if self._callers is not None else None
 
     def run(self) -> Outcome:
         """Deploy, let demand and faults come, then leave it alone until it should be at zero."""
@@ -53,10 +57,18 @@ class Cluster(System):
         self._faults.schedule()
         self.every(1.0, self._promises.nobody_waits_in_vain)
         self.every(0.1, self._promises.nobody_waits_beside_a_free_slot)
+        if self._callers is not None and self._call_promises is not None:
+            self._callers.schedule(self.scenario.workloads, self.scenario.busy_s)
+            self.every(1.0, self._call_promises.watch)
         self.time.run(self.scenario.busy_s)
+        if self.queue is not None:
+            self.queue.around.faulty = False
         self._ask_for_no_minimum()
         self.time.run(self.scenario.busy_s + self.scenario.quiet_s)
         self._promises.rest()
+        if self.queue is not None and self._call_promises is not None:
+            self._call_promises.rest()
+            self.queue.close()
         outcomes = [request.outcome for request in self.requests]
         return Outcome(
             history=self.hash.hexdigest(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from random import Random
 
 import msgspec
@@ -23,6 +24,7 @@ class Faults:
         system = self.system
         scenario = system.scenario
         for name, period_s, do in (
+            *self._of_queue(),
             ("replica crash", scenario.replica_crash_every_s, self._crash_replica),
             ("node loss", scenario.node_loss_every_s, self._lose_node),
             ("control crash", scenario.control_crash_every_s, self._crash_control),
@@ -38,7 +40,25 @@ class Faults:
     def _fault(self, name: str, do: object, chance: Random) -> None:
         assert callable(do)
         if do(chance):
-            self.system.faults[name] = self.system.faults.get(name, 0) + 1
+            self.system.count(name)
+
+    def _of_queue(self) -> Iterator[tuple[str, float, Callable[[Random], bool]]]:
+        queue, settings = self.system.queue, self.system.scenario.queue
+        if queue is not None and settings is not None:
+            yield "power cut", settings.power_cut_every_s, self._cut_power
+            yield "control kill", settings.control_kill_every_s, self._crash_control
+            yield "runner kill", settings.runner_kill_every_s, queue.kill_runner
+            yield "partition", settings.partition_every_s, queue.partition
+            yield "slow disk", settings.slow_disk_every_s, queue.slow_disk
+            yield "full disk", settings.full_disk_every_s, queue.full_disk
+
+    def _cut_power(self, chance: Random) -> bool:
+        queue = self.system.queue
+        assert queue is not None
+        queue.kill()
+        queue.cut_power(chance)
+        self.system.restart()
+        return True
 
     def _crash_replica(self, chance: Random) -> bool:
         system = self.system
@@ -58,9 +78,16 @@ class Faults:
         for id in list(engine.replicas):
             system.died(id)
         engine.lose()
+        if system.queue is not None:
+            system.queue.node_lost(name)
         system.time.after(15.0, lambda: self._node_lost(name))
-        system.time.after(chance.uniform(1.0, 60.0), engine.come_back)
+        system.time.after(chance.uniform(1.0, 60.0), lambda: self._come_back(name))
         return True
+
+    def _come_back(self, name: str) -> None:
+        self.system.engines[name].come_back()
+        if self.system.queue is not None:
+            self.system.queue.node_back(name)
 
     def _node_lost(self, name: str) -> None:
         system = self.system

@@ -74,7 +74,7 @@ class Promises:
             return
         for event in events:
             for action in event.plan.actions if isinstance(event, PlanCommitted) else ():
-                if isinstance(action, Start) and action.pool in system.bereft:
+                if isinstance(action, Start) and action.pool in system.bereft and not system.queued(action.pool):
                     system.broke(f"{action.replica} was {action.why}, but nobody wants {action.pool} any more")
 
     def _world_holds(self) -> None:
@@ -124,6 +124,7 @@ class Promises:
             return False
         room, idle = engine.node.room(), Counter[str]()
         wanted = {pool for gateway in system.gateways for pool, held in gateway.held.items() if held}
+        wanted.update(system.queue.keeper.wants.levels if system.queue is not None else ())
         for id, fake in engine.replicas.items():
             order, working = fake.order, system.works(id)
             if fake.phase is Phase.READY and not working and order.pool not in wanted:

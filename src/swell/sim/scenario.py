@@ -10,7 +10,9 @@ import msgspec
 from swell.engines.fake import Behaviour
 from swell.model.policy import Policy
 from swell.sim.cluster import Cluster, Outcome
-from swell.sim.settings import Scenario
+from swell.sim.network import Weather
+from swell.sim.replica import Fates
+from swell.sim.settings import QueueSettings, Scenario
 
 
 def scenario(seed: int) -> Scenario:
@@ -57,10 +59,44 @@ def scenario(seed: int) -> Scenario:
         ),
         min_replicas=scaling.choice([0, 0, 1]),
         idle_s=scaling.choice([0.0, 0.0, 600.0]),
+        queue=queue(seed),
     )
     if drawn.gateways == 1 and several.random() < 0.5:
         drawn = msgspec.structs.replace(drawn, hop_s=0.0)
     return _calm(drawn) if Random(f"{seed}/calm").random() < 0.1 else drawn
+
+
+def queue(seed: int) -> QueueSettings | None:
+    """The calls that are queued; in one of four scenarios there are none."""
+    draw = Random(f"{seed}/queued")
+    if draw.random() < 0.25:
+        return None
+    often = draw.choice([0.5, 1.0])
+    fates = Fates(
+        work_s=draw.choice([0.01, 0.3, 2.0]),
+        raises=draw.choice([0.0, 0.2]),
+        hangs=draw.choice([0.0, 0.02]),
+        kills=draw.choice([0.0, 0.05]),
+    )
+    weather = Weather(
+        delay_s=draw.choice([0.001, 0.05]), reorder=draw.choice([0.0, 0.1]), repeat=draw.choice([0.0, 0.1])
+    )
+    return QueueSettings(
+        rate=draw.choice([0.1, 0.5]),
+        fates=fates,
+        weather=weather,
+        sqlite=draw.random() < 0.03,
+        skew_s=draw.choice([0.0, 30.0]),
+        cancelled=draw.choice([0.0, 0.1]),
+        delayed=draw.choice([0.0, 0.3]),
+        slow_disk_s=draw.choice([0.1, 2.0]),
+        power_cut_every_s=often * draw.choice([0.0, 40.0]),
+        control_kill_every_s=often * draw.choice([0.0, 30.0]),
+        runner_kill_every_s=often * draw.choice([0.0, 30.0]),
+        partition_every_s=often * draw.choice([0.0, 30.0]),
+        slow_disk_every_s=often * draw.choice([0.0, 40.0]),
+        full_disk_every_s=often * draw.choice([0.0, 40.0]),
+    )
 
 
 def _calm(drawn: Scenario) -> Scenario:
@@ -77,6 +113,7 @@ def _calm(drawn: Scenario) -> Scenario:
         timeout_s=60.0,
         replica_crash_every_s=0.0,
         node_loss_every_s=0.0,
+        queue=QueueSettings() if drawn.queue is not None else None,
     )
 
 

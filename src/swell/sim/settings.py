@@ -7,10 +7,37 @@ import msgspec
 from swell.engines.fake import Behaviour
 from swell.model.policy import Policy
 from swell.model.resources import Needs
+from swell.model.retrying import Retrying
 from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.sim.network import Weather
+from swell.sim.replica import Fates
 
 VERSIONS_KEPT = 3
 """Of an app, that its traffic may be divided among."""
+
+
+class QueueSettings(msgspec.Struct, frozen=True):
+    """What the durable queue of a run is made of. Times in seconds, rates per second."""
+
+    rate: float = 0.3
+    """Calls of each workload."""
+    fates: Fates = Fates()
+    weather: Weather = Weather()
+    sqlite: bool = False
+    skew_s: float = 0.0
+    """Each incarnation of control has a clock that is wrong by up to this much."""
+    cancelled: float = 0.0
+    """Share of calls that are cancelled a while later."""
+    delayed: float = 0.0
+    """Share of calls that are put off."""
+    slow_disk_s: float = 0.0
+    """The longest that half an access takes in times when the disk is slow."""
+    power_cut_every_s: float = 0.0
+    control_kill_every_s: float = 0.0
+    runner_kill_every_s: float = 0.0
+    partition_every_s: float = 0.0
+    slow_disk_every_s: float = 0.0
+    full_disk_every_s: float = 0.0
 
 
 class Scenario(msgspec.Struct, frozen=True):
@@ -53,6 +80,9 @@ class Scenario(msgspec.Struct, frozen=True):
     idle_s: float = 0.0
     """Of each workload; 0 = another one for each."""
 
+    queue: QueueSettings | None = None
+    """None: nobody queues calls."""
+
     @property
     def calm(self) -> bool:
         """Nothing goes wrong, and there is room for the most that every workload may have."""
@@ -80,6 +110,7 @@ class Scenario(msgspec.Struct, frozen=True):
             target_inputs=self.max_inputs or 1 + number % 3,
             template=number % 4 != 3,
             timeout_s=self.timeout_s,
+            retrying=Retrying(max_retries=number % 3) if self.queue is not None else Retrying(),
         )
         scaling = Scaling(
             min_replicas=self.min_replicas,

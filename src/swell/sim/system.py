@@ -12,6 +12,7 @@ from random import Random
 
 import msgspec
 
+from swell.control.demand import QUEUE
 from swell.control.reactor import Effects, Reactor
 from swell.control.versions import numbered
 from swell.decide.roll import follow
@@ -25,6 +26,7 @@ from swell.model.workload import App
 from swell.model.world import World
 from swell.sim.clock import Timeline
 from swell.sim.gateway import Request, SimGateway
+from swell.sim.queue import Queue
 from swell.sim.settings import VERSIONS_KEPT, Scenario
 from swell.sim.shares import Shares
 from swell.sim.slots import Slots
@@ -32,6 +34,17 @@ from swell.wire.link import Level, Route
 
 REACTION_S = 0.0005
 """From hearing something to the step that follows: what else is heard meanwhile is taken together."""
+
+
+class WatchedEngine(FakeEngine):
+    """One whose runner sees at once what becomes of replicas, whenever control hears of it."""
+
+    seen: Callable[[ReplicaSeen], None] | None = None
+
+    def _emit(self, fact: Fact) -> None:
+        if self.seen is not None and isinstance(fact, ReplicaSeen):
+            self.seen(fact)
+        super()._emit(fact)
 
 
 class System:
@@ -62,6 +75,9 @@ class System:
         self.gateways = [SimGateway(name, self, self.stream(f"gateway {name}")) for name in names]
         self.engines = {f"n{i}": self._engine(f"n{i}") for i in range(1, scenario.nodes + 1)}
         self.reactor = self._core(())
+        self.queue = Queue(self, scenario.queue) if scenario.queue is not None else None
+        for engine in self.engines.values():
+            engine.seen = self.queue.seen if self.queue is not None else None
 
     def stream(self, name: str) -> Random:
         """Chance for one concern, independent of all others."""
@@ -69,9 +85,9 @@ class System:
 
     # -- parts -------------------------------------------------------------------------------
 
-    def _engine(self, name: str) -> FakeEngine:
+    def _engine(self, name: str) -> WatchedEngine:
         node = Node(name, self.scenario.node_cpu, self.scenario.node_memory_mib)
-        engine = FakeEngine(
+        engine = WatchedEngine(
             node,
             self.time.now,
             self.time.after,
@@ -100,7 +116,7 @@ class System:
     # -- control -----------------------------------------------------------------------------
 
     def _fact(self, fact: Fact) -> None:
-        self._note("fact", fact)
+        self.note("fact", fact)
         self.reactor.fact(fact)
         if isinstance(fact, ReplicaSeen) and fact.phase in OVER:
             self.died(fact.replica)
@@ -147,6 +163,8 @@ class System:
 
     def demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None:
         self.reactor.demand(gateway, levels, ttl_s, self.time.now())
+        if self.queue is not None and gateway != QUEUE:
+            self.queue.changed([level.pool for level in levels])
         self.wake()
 
     def wake(self) -> None:
@@ -163,6 +181,8 @@ class System:
     def restart(self) -> None:
         """A new incarnation of control: apps from disk, everything else from what runners and gateways say."""
         self.epoch += 1
+        if self.queue is not None:
+            self.queue.kill()
         self.reactor = self._core(self.reactor.world.apps.values())
         self.restarted()
         for engine in self.engines.values():
@@ -172,6 +192,8 @@ class System:
         for gateway in self.gateways:
             gateway.take_table(self.reactor.keeper.whole())
             gateway.tell_all()
+        if self.queue is not None:
+            self.queue.restart()
         self.wake()
 
     def decided(self, effects: Effects) -> None:
@@ -191,19 +213,20 @@ class System:
             reactor.book.renew(gateway.name, now)
         effects = reactor.step(now)
         for event in effects.events:
-            self._note("event", event)
+            self.note("event", event)
             self.log.append(event)
         self.decided(effects)
         for order in effects.orders:
-            self._note("order", order)
+            self.note("order", order)
             self.engines[order.node].apply(order, self.epoch)
         if effects.delta is not None and linked:
             for gateway in self.gateways:
                 gateway.take_table(effects.delta)
         self.told(linked)
+        if self.queue is not None:
+            self.queue.stepped(effects)
         moved = sum(len(event.plan.moves) for event in effects.events if isinstance(event, PlanCommitted))
-        if moved:
-            self.faults["roll"] = self.faults.get("roll", 0) + moved
+        self.count("roll", moved)
         if effects.wake_at is not None:
             self._wake_at(max(effects.wake_at, now + REACTION_S))
 
@@ -224,9 +247,25 @@ class System:
 
     # -- what is told of it ------------------------------------------------------------------
 
+    def count(self, what: str, times: int = 1) -> None:
+        """Of what goes wrong, or rarely."""
+        if times:
+            self.faults[what] = self.faults.get(what, 0) + times
+
+    def kill_replica(self, replica: str) -> None:
+        """It dies, wherever it is."""
+        for engine in self.engines.values():
+            if replica in engine.replicas:
+                self.died(replica)
+                engine.crash(replica, "oom_killed")
+
+    def queued(self, pool: str) -> bool:
+        """Does the queue want replicas of it?"""
+        return self.queue is not None and self.queue.wants(pool)
+
     def broke(self, problem: str) -> None:
         self.broken.append(f"t={self.time.now():.3f}: {problem}")
 
-    def _note(self, kind: str, what: object) -> None:
+    def note(self, kind: str, what: object) -> None:
         self.hash.update(f"{self.time.now():.6f} {kind} ".encode())
         self.hash.update(msgspec.msgpack.encode(what))

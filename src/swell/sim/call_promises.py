@@ -1,0 +1,107 @@
+"""What is promised of queued calls, and was it kept? Asked of the disk, and of what callers were told."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from swell.decide.calls import LOSSES, LOST_RETRIES
+from swell.model.call import Body, Call
+from swell.sim.callers import Callers, Spawned
+from swell.sim.system import System
+
+IN_VAIN_S = 60.0
+"""A call that is due beside a replica that is free is begun sooner: it takes a lease that has to expire, a disk that is
+slow or full, and a link that carries nothing for a while."""
+
+BUSY_STILL_S = 60.0
+"""What was under way when the cluster was left alone is over by then, for the most part."""
+
+
+class CallPromises:
+    """Those of one system. What is broken is told to it."""
+
+    def __init__(self, system: System, callers: Callers) -> None:
+        assert system.queue is not None
+        self._system = system
+        self._queue = system.queue
+        self._callers = callers
+        self._results: dict[str, Body | None] = {}
+        """Of calls that were done."""
+        self._waits: dict[str, float] = {}
+        """Workload → since when its calls wait beside a free replica."""
+
+    def watch(self) -> None:
+        """Each second while anything happens; less often once it is quiet."""
+        now = self._system.time.now()
+        if now < self._system.scenario.busy_s + BUSY_STILL_S or not round(now) % 20:
+            self.hold()
+
+    def hold(self) -> None:
+        """Of each call that was accepted."""
+        for one in self._callers.spawned:
+            if len(one.ids) > 1:
+                self._system.broke(f"one idempotency key is {len(one.ids)} calls: {sorted(one.ids)}")
+            for id in one.ids:
+                call = self._queue.kept(id)
+                if call is None:
+                    self._system.broke(f"call {id} was accepted, and is lost")
+                else:
+                    self._holds(one, call)
+        self._nobody_waits_in_vain()
+
+    def _holds(self, one: Spawned, call: Call) -> None:
+        id, seen = call.id, one.seen
+        if one.cancelled and call.state != "cancelled":
+            self._system.broke(f"call {id} was cancelled, and is {call.state}")
+        if seen is not None and (seen.state, seen.ended_at) != (call.state, call.ended_at):
+            self._system.broke(f"call {id} was {seen.state} for its caller, and is {call.state}")
+        if call.state == "done":
+            result = self._queue.disk.call_records.result(id)
+            if self._results.setdefault(id, result) != result:
+                self._system.broke(f"the result of call {id} was changed")
+            if result is None or not result.data.startswith(id.lower().encode()):
+                self._system.broke(f"call {id} is done, with the result of another")
+        elif id in self._results:
+            self._system.broke(f"call {id} was done, and is {call.state}")
+        if call.state == "failed" and call.error is not None and call.error.code in LOSSES:
+            least = max(LOST_RETRIES, call.retrying.max_retries)
+            if call.attempts <= least:
+                self._system.broke(f"call {id} was given up after {call.attempts} attempts of more than {least}")
+
+    def _nobody_waits_in_vain(self) -> None:
+        system, now, waits = self._system, self._system.time.now(), {}
+        for workload in self._queue.due():
+            route = system.reactor.keeper.routes.get(workload)
+            row = system.reactor.keeper.pools.get(route.pool) if route is not None else None
+            for endpoint in row.replicas if row is not None else ():
+                slots = system.slots_of.get(endpoint.replica)
+                if system.listens(endpoint.replica) and (slots is None or slots.free > 0):
+                    since = waits[workload] = self._waits.get(workload, now)
+                    if now - since > IN_VAIN_S:
+                        system.broke(f"calls of {workload} wait, and {endpoint.replica} is free for {IN_VAIN_S:g} s")
+        self._waits = waits
+
+    def rest(self) -> None:
+        """At the end: each call has ended, and nobody has any."""
+        self.hold()
+        states = Counter[str]()
+        for one in self._callers.spawned:
+            for id in one.ids:
+                call = self._queue.kept(id)
+                if call is not None:
+                    states[call.state] += 1
+                    if call.ended_at is None:
+                        self._system.broke(f"call {id} never ended: it is {call.state}")
+            if not one.ids and not one.refused:
+                self._system.broke(f"the call with the key {one.new.idempotency_key} was never accepted or refused")
+        keeper, now = self._queue.keeper, self._system.time.now()
+        if len(keeper.leases):
+            self._system.broke(f"control still has {len(keeper.leases)} leases")
+        if keeper.wants.levels:
+            self._system.broke(f"the queue still wants {sorted(keeper.wants.levels)}")
+        for runner in self._queue.runners.values():
+            if now - runner.held_at < 10.0:
+                self._system.broke(f"the runner of {runner.node} still has calls")
+        for state, number in states.items():
+            self._system.count(f"call {state}", number)
+        self._system.count("call begun", self._queue.around.runs)

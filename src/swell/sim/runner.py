@@ -1,0 +1,164 @@
+"""How does a node's runner deal with queued calls? The code that really does, beside a fake engine's replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from swell.engines.fake import FakeEngine
+from swell.model.events import ReplicaSeen
+from swell.model.replica import OVER, Phase
+from swell.runtime.runner.queued.calls import HOLDING_S, LOCAL, QueuedCalls
+from swell.sim.clock import Timeline
+from swell.sim.gateway import Request
+from swell.sim.network import Link
+from swell.sim.process import Process, process_of
+from swell.sim.replica import Around, Served, Wire
+from swell.sim.slots import Slots
+from swell.wire.calls import Down, Ended, EndedHeard, Grant, Holding, Resume, Revoke
+from swell.wire.paths import Home
+
+DOWN_S = 0.5
+"""A runner that was killed is there again after this long."""
+
+
+class Child(msgspec.Struct, frozen=True):
+    """A replica, as its runner knows it."""
+
+    role: str
+    phase: Phase
+    address: str
+    max_inputs: int
+
+
+class Control(Protocol):
+    """What a runner talks to."""
+
+    def heard(self, node: str, frame: Ended | Holding) -> None: ...
+    def told_all(self, node: str) -> None: ...
+    def slots(self, replica: str, limit: int) -> Slots[Request]: ...
+
+
+class Runner:
+    """That of one node, one process after the other."""
+
+    def __init__(
+        self, node: str, folder: Path, time: Timeline, engine: FakeEngine, link: Link, around: Around, control: Control
+    ) -> None:
+        self.node = node
+        self.engine = engine
+        self.link = link
+        self.held_at = 0.0
+        """When it last said that it has any calls."""
+        self._folder = folder
+        self._time = time
+        self._around = around
+        self._control = control
+        self._wires: dict[str, list[Wire]] = {}
+        self._begin()
+
+    # -- its life --------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        home = Home(self._folder)
+        home.call_ends.mkdir(parents=True, exist_ok=True)
+        self.process = process = process_of(
+            f"runner {self.node}", self._time, self._around.broke, connect=self._connect
+        )
+        with process.running():
+            self.calls = QueuedCalls(home, self._children, self._send)
+            self.calls.read()
+        self._every(process, HOLDING_S, lambda: self.calls.hold())
+        self._every(process, 1.0, lambda: self.calls.tick())
+
+    def kill(self) -> None:
+        """Its replicas stay, and what it sent to them is stopped."""
+        self.process.kill()
+        self.link.cut()
+        for wires in self._wires.values():
+            for wire in wires:
+                wire.abort()
+        self._wires.clear()
+
+    def revive(self) -> None:
+        if self.process.dead:
+            self._begin()
+
+    def lose(self) -> None:
+        """With its node, and its files."""
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _every(self, process: Process, period_s: float, do: Callable[[], None]) -> None:
+        def again() -> None:
+            if not process.dead:
+                process.do(do)
+                self._time.after(period_s, again)
+
+        self._time.after(period_s, again)
+
+    # -- its link --------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """It says what runs, and then what it has."""
+        if self.process.dead or not self.engine.alive or self.link.up:
+            return
+        self.link.connect()
+        self.engine.report_node()
+        self.link.send("up", lambda: self._control.told_all(self.node))
+        self.link.send("down", lambda: self.process.do(self.calls.welcomed))
+
+    def disconnect(self) -> None:
+        self.link.cut()
+        self.process.do(self.calls.lost)
+
+    def hear(self, frame: Down) -> None:
+        """From control."""
+        match frame:
+            case Grant():
+                self.process.do(lambda: self.calls.granted(frame))
+            case Revoke():
+                self.process.do(lambda: self.calls.revoked(frame))
+            case Resume():
+                self.process.do(lambda: self.calls.resumed(frame))
+            case EndedHeard():
+                self.process.do(lambda: self.calls.heard(frame))
+
+    def _send(self, frame: Ended | Holding) -> bool:
+        self.held_at = self._time.now()
+        return self.link.send("up", lambda: self._control.heard(self.node, frame))
+
+    # -- its replicas ----------------------------------------------------------------------------
+
+    def seen(self, seen: ReplicaSeen) -> None:
+        """A replica is otherwise than it was."""
+        if seen.phase in OVER:
+            self.ended(seen.replica)
+        self.process.do(lambda: self.calls.seen(seen))
+
+    def ended(self, replica: str) -> None:
+        """Connections to it break."""
+        for wire in self._wires.pop(replica, ()):
+            wire.reset()
+
+    def _children(self) -> Mapping[str, Child]:
+        return {
+            id: Child(fake.order.role, fake.phase, f"{LOCAL}/fake/{id}", fake.order.revision.max_inputs)
+            for id, fake in self.engine.replicas.items()
+        }
+
+    def _connect(self, process: Process, protocol: asyncio.Protocol, path: str) -> Wire | None:
+        replica = path.rpartition("/")[2]
+        fake = self.engine.replicas.get(replica)
+        if fake is None or not self.engine.listens(replica) or process.dead:
+            return None
+        slots = self._control.slots(replica, fake.order.revision.max_inputs)
+        served = Served(self._around, replica, fake.order.pool, slots, lambda: self.engine.listens(replica))
+        served.wire = Wire(self._around, process, protocol, served)
+        self._wires.setdefault(replica, []).append(served.wire)
+        return served.wire
