@@ -151,7 +151,7 @@ def test_a_power_cut_takes_what_was_not_synced_and_nothing_else(medium: Medium) 
 class Least(Random):
     """The least that can be."""
 
-    def randint(self, a: int, b: int) -> int:  # noqa: ARG002 (of Random)
+    def randint(self, a: int, b: int) -> int:
         return a
 
 
