@@ -190,6 +190,6 @@ def test_each_planted_defect_still_fits_the_source() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["leases-never-expire"])
+@pytest.mark.parametrize("name", ["a-new-control-forgets-leases"])
 def test_a_planted_defect_is_caught(name: str, tmp_path: Path) -> None:
     assert mutants.caught(mutants.planted(name, tmp_path), 10)

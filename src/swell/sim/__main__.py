@@ -7,11 +7,16 @@ import logging
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 from swell.sim.cluster import Cluster
+from swell.sim.hits import Hits, told
 from swell.sim.kept import Kept, keep
 from swell.sim.scenario import scenario
+
+COUNTED = 10
+"""Of one seed in so many it is counted which branches of decisions are taken."""
 
 
 def seeds(words: str) -> range:
@@ -37,12 +42,13 @@ def main() -> int:
     chosen: range = arguments.seeds
     # What is logged of the faults that are made here is no news.
     logging.disable()
-    begun = time.monotonic()
+    begun, hits = time.monotonic(), Hits()
     total: Counter[str] = Counter()
     broken = 0
     for seed in chosen:
         drawn = scenario(seed)
-        outcome = Cluster(seed, drawn).run()
+        with hits.counted() if seed % COUNTED == 0 else nullcontext():
+            outcome = Cluster(seed, drawn).run()
         total.update(outcome.faults)
         total.update(
             {name: getattr(outcome, name) for name in ("requests", "answered", "refused", "deadline", "starts")}
@@ -56,6 +62,8 @@ def main() -> int:
             keep(Kept(seed, outcome.broken[0], drawn), arguments.keep)
     for name, count in total.items():
         sys.stdout.write(f"  {name:<20}{count:10,}\n")
+    for line in told(hits.branches()):
+        sys.stdout.write(f"  {line}\n")
     verdict = f"{broken} broke a promise" if broken else "every promise kept"
     sys.stdout.write(f"{len(chosen)} seeds in {time.monotonic() - begun:.1f} s: {verdict}\n")
     return 1 if broken else 0
