@@ -44,7 +44,7 @@ class CallWaits:
     """All that wait."""
 
     def __init__(self) -> None:
-        self._waiting: defaultdict[str, set[Waiter]] = defaultdict(set)
+        self._waiting: defaultdict[str, dict[Waiter, None]] = defaultdict(dict)
         self.count = 0
 
     def wake(self, id: str) -> None:
@@ -87,11 +87,11 @@ class CallWaits:
             raise SwellError("busy", words, status=503)
         waiter = Waiter()
         self.count += 1
-        self._waiting[id].add(waiter)
+        self._waiting[id][waiter] = None
         try:
             yield waiter
         finally:
             self.count -= 1
-            self._waiting[id].discard(waiter)
+            del self._waiting[id][waiter]
             if not self._waiting[id]:
                 del self._waiting[id]

@@ -202,7 +202,7 @@ class CallKeeper:
         pools = tuple(pools)
         if not (self.hands.busy or self.wants.levels):
             return
-        named = {*workloads, *map(workload_of, pools)}
+        named = dict.fromkeys((*workloads, *map(workload_of, pools)))
         mine = [workload for workload in named if self.hands.has(workload)]
         self._look_at(mine)
         self.wants.changed(mine, [pool for pool in pools if pool in self.wants.levels])

@@ -98,7 +98,7 @@ class Hands:
 
     def waiting(self) -> list[str]:
         """The workloads of which calls are due, or may be."""
-        return [*self.due, *self.unseen]
+        return [*self.due, *sorted(self.unseen)]
 
     @property
     def busy(self) -> bool:

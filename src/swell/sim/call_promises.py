@@ -59,7 +59,7 @@ class CallPromises:
             result = self._queue.disk.call_records.result(id)
             if self._results.setdefault(id, result) != result:
                 self._system.broke(f"the result of call {id} was changed")
-            if result is None or not result.data.startswith(id.lower().encode()):
+            if result is None or not result.data.startswith(id.encode()):
                 self._system.broke(f"call {id} is done, with the result of another")
         elif id in self._results:
             self._system.broke(f"call {id} was done, and is {call.state}")

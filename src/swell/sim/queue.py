@@ -160,7 +160,8 @@ class Queue:
     # -- what control hears ----------------------------------------------------------------------
 
     def heard(self, node: str, frame: Ended | Holding) -> None:
-        self.system.note("up", frame)
+        # But for when calls were begun, which is told by the clock of the machine.
+        self.system.note("up", frame.calls)
         if isinstance(frame, Ended):
             self.process.do(lambda: self.keeper.heard_ends(node, frame.calls))
         else:

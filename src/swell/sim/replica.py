@@ -6,7 +6,7 @@ Beside these come what gateways send, which `sim/gateway` says in values: both f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
@@ -18,7 +18,9 @@ from swell.sim.clock import Timeline
 from swell.sim.gateway import Request
 from swell.sim.process import Process
 from swell.sim.slots import Slots, Ticket
-from swell.wire.http import BUSY, ERROR, FREE, REMAINING_MS, REQUEST_ID, RUN_US
+from swell.wire.calls import Lease
+from swell.wire.child import KeptCall
+from swell.wire.http import BUSY, ERROR, FREE, KEEP, REMAINING_MS, REQUEST_ID, RUN_US
 
 HOP_S = 0.0005
 """The longest way of bytes between a runner and its replicas."""
@@ -66,7 +68,11 @@ class Around:
         return happens
 
     def hop(self, do: Callable[[], None]) -> None:
-        self.time.after(self.chance.uniform(0.1, 1.0) * HOP_S, do)
+        self.time.at(self.arrival(), do)
+
+    def arrival(self) -> float:
+        """When something arrives that is sent now."""
+        return self.time.now() + self.chance.uniform(0.1, 1.0) * HOP_S
 
 
 class Socket:
@@ -77,16 +83,16 @@ class Socket:
 
 
 class Wire(asyncio.Transport):
-    """A runner's end of a connection to a replica."""
+    """A runner's end of a connection to a replica. What is sent on it arrives in order, each way."""
 
-    def __init__(self, around: Around, process: Process, protocol: asyncio.Protocol, served: Served) -> None:
+    def __init__(self, around: Around, process: Process, protocol: asyncio.Protocol, replica: Replica) -> None:
         super().__init__()
         self._around = around
         self._process = process
         self._protocol = protocol
-        self._served = served
+        self._served = Served(replica, self)
         self._closing = False
-        self._arrives_at = 0.0
+        self._sent_at = self._answered_at = 0.0
         self.unread = 0
         """Requests that are on their way."""
 
@@ -97,14 +103,19 @@ class Wire(asyncio.Transport):
 
         def arrived() -> None:
             self.unread -= 1
-            self._served.received(bytes(data))
+            # Where its runner is gone nothing is begun any more: the kernel says so.
+            if not self._closing:
+                self._served.received(bytes(data))
 
-        self._around.hop(arrived)
+        self._send(arrived)
+
+    def write_eof(self) -> None:
+        self._send(self._served.cancelled)
 
     def abort(self) -> None:
         if not self._closing:
             self._closing = True
-            self._around.hop(self._served.closed)
+            self._send(self._served.closed)
             self._around.hop(lambda: self._process.do(lambda: self._protocol.connection_lost(None)))
 
     close = abort
@@ -112,44 +123,144 @@ class Wire(asyncio.Transport):
     def is_closing(self) -> bool:
         return self._closing
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return Socket() if name == "socket" else default
+
+    def _send(self, arrived: Callable[[], None]) -> None:
+        self._sent_at = max(self._sent_at, self._around.arrival())
+        self._around.time.at(self._sent_at, arrived)
 
     # -- for the replica -------------------------------------------------------------------------
 
     def answer(self, data: bytes) -> None:
-        """In order: what was answered first arrives first."""
-        now = self._around.time.now()
-        at = max(self._arrives_at, now + self._around.chance.uniform(0.1, 1.0) * HOP_S)
-        self._arrives_at = at
-        self._around.time.at(at, lambda: self._process.do(lambda: self._heard(data)))
+        self._answered_at = max(self._answered_at, self._around.arrival())
+        self._around.time.at(self._answered_at, lambda: self._process.do(lambda: self._heard(data)))
 
     def _heard(self, data: bytes) -> None:
         if not self._closing:
             self._protocol.data_received(data)
 
     def reset(self) -> None:
-        """The replica is gone."""
+        """The replica is gone, or has closed it."""
         if not self._closing:
             self._closing = True
             error = ConnectionResetError(104, "reset") if self.unread else None
             self._process.do(lambda: self._protocol.connection_lost(error))
 
 
-class Served:
-    """A replica's end of it."""
+class Replica:
+    """What of a replica is there for queued calls: its slots, and the calls that it began, until they are safe."""
 
-    def __init__(
-        self, around: Around, replica: str, pool: str, slots: Slots[Request], takes: Callable[[], bool]
-    ) -> None:
-        """`takes`: does the replica take anything new?"""
-        self.wire: Wire
-        self._around = around
+    def __init__(self, around: Around, id: str, pool: str, slots: Slots[Request], takes: Callable[[], bool]) -> None:
+        """`takes`: does it take anything new?"""
+        self.around = around
+        self.id = id
+        self.pool = pool
+        self.slots = slots
+        self.takes = takes
+        self.kept: dict[Lease, Work] = {}
+
+    def listed(self) -> tuple[KeptCall, ...]:
+        """For a runner that comes."""
+        now = self.around.time.now()
+        return tuple(
+            KeptCall(*lease, 0.0 if work.answer else max(0.0, work.job.until - now), now - work.job.came_at)
+            for lease, work in self.kept.items()
+        )
+
+    def forget(self, leases: Iterable[Lease]) -> None:
+        """Nobody needs these any more."""
+        for lease in leases:
+            if lease in self.kept:
+                self.kept[lease].stop()
+
+    def begin(self, lease: Lease, timeout_s: float, ticket: Ticket | None) -> Work | None:
+        """None where no slot is free."""
+        around, now = self.around, self.around.time.now()
+        job = Request(-1, "", now, now + timeout_s, 0.0, pool=self.pool, replica=self.id)
+        if not self.takes() or not self.slots.take(job, ticket):
+            if ticket is not None:
+                self.slots.leave(ticket)
+            return None
+        around.runs += 1
+        if len(self.slots.running) > self.slots.limit:
+            around.broke(f"{self.id} was given {len(self.slots.running)} inputs at once, calls among them")
+        work = self.kept[lease] = Work(self, lease, job)
+        work.begin(f"{lease[0]} {around.runs}".encode(), timeout_s)
+        return work
+
+
+class Work:
+    """One call that was begun: what comes of it, with somebody who listens or with nobody."""
+
+    def __init__(self, replica: Replica, lease: Lease, job: Request) -> None:
+        self.job = job
+        self.answer = b""
+        """Once it has ended."""
+        self.listener: Served | None = None
         self._replica = replica
-        self._pool = pool
-        self._slots = slots
-        self._takes = takes
-        self._job: Request | None = None
+        self._lease = lease
+
+    def begin(self, result: bytes, timeout_s: float) -> None:
+        around = self._replica.around
+        fates, after = around.fates, around.time.after
+        takes_s = around.chance.expovariate(1 / fates.work_s)
+        if around.happens("a call kills its replica", fates.kills):
+            after(takes_s, lambda: around.kill(self._replica.id) if self._runs else None)
+        elif around.happens("a call hangs", fates.hangs):
+            return
+        elif takes_s > timeout_s:
+            after(timeout_s, lambda: self._ended(504, f"{ERROR}: 504 deadline\r\n", b"{}"))
+        elif around.happens("a call raises", fates.raises):
+            after(takes_s, lambda: self._ended(500, f"{ERROR}: 500 exception\r\n", b"{}"))
+        else:
+            after(takes_s, lambda: self._ended(200, f"{RUN_US}: {int(takes_s * 1e6)}\r\n", result))
+
+    def listen(self, listener: Served) -> None:
+        """This one alone is told."""
+        before, self.listener = self.listener, listener
+        if before is not None and before is not listener:
+            before.wire.reset()
+        if self.answer:
+            self._pass_on()
+
+    def stop(self) -> None:
+        """Nobody wants it any more."""
+        self._replica.kept.pop(self._lease, None)
+        self._replica.slots.end(self.job)
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.work = None
+            listener.wire.reset()
+
+    @property
+    def _runs(self) -> bool:
+        return self.job in self._replica.slots.running
+
+    def _ended(self, status: int, headers: str, body: bytes) -> None:
+        if self._runs:
+            self._replica.slots.end(self.job)
+            self.answer = answer(status, headers, body)
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.work = None
+            listener.wire.answer(self.answer)
+
+
+class Served:
+    """A replica's end of a connection."""
+
+    def __init__(self, replica: Replica, wire: Wire) -> None:
+        self.wire = wire
+        self.work: Work | None = None
+        """What it is to be told of."""
+        self._replica = replica
         self._ticket: Ticket | None = None
         self._open = True
 
@@ -157,92 +268,72 @@ class Served:
         if not self._open:
             return
         head = data.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in head[1:] if ": " in line)
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
         if head[0].startswith("POST /slot "):
             self._ask()
+            return
+        lease = headers[REQUEST_ID.lower()], int(headers[KEEP.lower()])
+        if head[0].startswith("POST /kept ") or lease in self._replica.kept:
+            self.work = self._replica.kept.get(lease)
         else:
-            self._call(headers[REQUEST_ID.lower()], int(headers[REMAINING_MS.lower()]) / 1000)
+            ticket, self._ticket = self._ticket, None
+            self.work = self._replica.begin(lease, int(headers[REMAINING_MS.lower()]) / 1000, ticket)
+        if self.work is not None:
+            self.work.listen(self)
+        else:
+            self._refuse(503)
+
+    def cancelled(self) -> None:
+        """The runner wants nothing of what it sent."""
+        if self.work is not None:
+            self.work.stop()
+        self.closed()
+        self.wire.reset()
 
     def closed(self) -> None:
-        """By the runner: that stops what was sent."""
+        """What runs goes on."""
         self._open = False
-        if self._job is not None:
-            self._slots.end(self._job)
+        if self.work is not None and self.work.listener is self:
+            self.work.listener = None
         if self._ticket is not None:
-            self._slots.leave(self._ticket)
-
-    # -- a call ----------------------------------------------------------------------------------
-
-    def _call(self, id: str, timeout_s: float) -> None:
-        around, now = self._around, self._around.time.now()
-        job = Request(-1, "", now, now + timeout_s, 0.0, pool=self._pool, replica=self._replica)
-        ticket, self._ticket = self._ticket, None
-        if not self._takes():
-            if ticket is not None:
-                self._slots.leave(ticket)
-            self._refuse(503)
-        elif not self._slots.take(job, ticket):
-            self._refuse(503)
-        else:
-            self._job = job
-            around.runs += 1
-            if len(self._slots.running) > self._slots.limit:
-                around.broke(f"{self._replica} was given {len(self._slots.running)} inputs at once, calls among them")
-            self._work(job, f"{id} {around.runs}".encode(), timeout_s)
-
-    def _work(self, job: Request, result: bytes, timeout_s: float) -> None:
-        around, fates = self._around, self._around.fates
-        takes_s = around.chance.expovariate(1 / fates.work_s)
-        if around.happens("a call kills its replica", fates.kills):
-            around.time.after(takes_s, lambda: around.kill(self._replica) if job in self._slots.running else None)
-        elif around.happens("a call hangs", fates.hangs):
-            return
-        elif takes_s > timeout_s:
-            around.time.after(timeout_s, lambda: self._ended(job, 504, f"{ERROR}: 504 deadline\r\n", b"{}"))
-        elif around.happens("a call raises", fates.raises):
-            around.time.after(takes_s, lambda: self._ended(job, 500, f"{ERROR}: 500 exception\r\n", b"{}"))
-        else:
-            used = f"{RUN_US}: {int(takes_s * 1e6)}\r\n"
-            around.time.after(takes_s, lambda: self._ended(job, 200, used, result))
-
-    def _ended(self, job: Request, status: int, headers: str, body: bytes) -> None:
-        if job in self._slots.running:
-            self._slots.end(job)
-            self._job = None
-            self._answer(status, headers, body)
+            self._replica.slots.leave(self._ticket)
 
     # -- a question for a slot -------------------------------------------------------------------
 
     def _ask(self) -> None:
-        if not self._takes():
+        if not self._replica.takes():
             self._refuse(410)
             return
+        slots, after = self._replica.slots, self._replica.around.time.after
 
         def given(_ticket: Ticket, told: Told) -> None:
-            self._around.time.after(KEPT_S, unused)
-            self._answer(200, f"{FREE}: {told.free} {told.waiting}\r\n", b"{}")
+            after(KEPT_S, unused)
+            self._answer(200, f"{FREE}: {told.free} {told.waiting}\r\n")
 
         def unused() -> None:
             if self._ticket is ticket:
                 self._ticket = None
-                self._slots.leave(ticket)
+                slots.leave(ticket)
 
         def in_vain() -> None:
-            if self._ticket is ticket and ticket in self._slots.line.waiting:
+            if self._ticket is ticket and ticket in slots.line.waiting:
                 self._ticket = None
-                self._slots.leave(ticket)
+                slots.leave(ticket)
                 self._refuse(503)
 
         ticket = self._ticket = Ticket(given)
-        self._around.time.after(WAIT_S, in_vain)
-        self._slots.ask(ticket)
+        after(WAIT_S, in_vain)
+        slots.ask(ticket)
 
     def _refuse(self, status: int) -> None:
-        self._answer(status, f"{BUSY}: 1\r\n", b"{}")
+        self._answer(status, f"{BUSY}: 1\r\n")
 
-    def _answer(self, status: int, headers: str, body: bytes) -> None:
+    def _answer(self, status: int, headers: str) -> None:
         if self._open:
-            head = (
-                f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n{headers}content-length: {len(body)}\r\n\r\n"
-            )
-            self.wire.answer(head.encode() + body)
+            self.wire.answer(answer(status, headers, b"{}"))
+
+
+def answer(status: int, headers: str, body: bytes) -> bytes:
+    """As it is sent."""
+    usual = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    return f"HTTP/1.1 {status} X\r\n{usual}{headers}\r\n".encode() + body

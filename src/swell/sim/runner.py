@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -12,19 +13,21 @@ import msgspec
 
 from swell.engines.fake import FakeEngine
 from swell.model.events import ReplicaSeen
+from swell.model.orders import StartOrder
 from swell.model.replica import OVER, Phase
 from swell.runtime.runner.queued.calls import HOLDING_S, LOCAL, QueuedCalls
 from swell.sim.clock import Timeline
 from swell.sim.gateway import Request
 from swell.sim.network import Link
 from swell.sim.process import Process, process_of
-from swell.sim.replica import Around, Served, Wire
+from swell.sim.replica import Around, Replica, Wire
 from swell.sim.slots import Slots
 from swell.wire.calls import Down, Ended, EndedHeard, Grant, Holding, Resume, Revoke
+from swell.wire.child import Forget
 from swell.wire.paths import Home
 
-DOWN_S = 0.5
-"""A runner that was killed is there again after this long."""
+BACK_S = 0.3
+"""A replica finds the next runner within this time."""
 
 
 class Child(msgspec.Struct, frozen=True):
@@ -34,6 +37,20 @@ class Child(msgspec.Struct, frozen=True):
     phase: Phase
     address: str
     max_inputs: int
+    awaited: bool
+    """It was there before this runner, and has not said yet what it has."""
+    link: ReplicaLink
+
+
+class ReplicaLink:
+    """The way to a replica."""
+
+    def __init__(self, around: Around, replica: Replica) -> None:
+        self._around = around
+        self._replica = replica
+
+    def send(self, message: Forget) -> None:
+        self._around.hop(lambda: self._replica.forget(message.calls))
 
 
 class Control(Protocol):
@@ -60,6 +77,9 @@ class Runner:
         self._around = around
         self._control = control
         self._wires: dict[str, list[Wire]] = {}
+        self._replicas: dict[str, Replica] = {}
+        self._awaited: set[str] = set()
+        """Replicas that are to come back to this runner."""
         self._begin()
 
     # -- its life --------------------------------------------------------------------------------
@@ -73,11 +93,14 @@ class Runner:
         with process.running():
             self.calls = QueuedCalls(home, self._children, self._send)
             self.calls.read()
+        self._awaited = {id for id, fake in self.engine.replicas.items() if fake.order.role == "serving"}
+        for id in sorted(self._awaited):
+            self._time.after(self._around.chance.uniform(0.0, BACK_S), partial(process.do, partial(self._returned, id)))
         self._every(process, HOLDING_S, lambda: self.calls.hold())
         self._every(process, 1.0, lambda: self.calls.tick())
 
     def kill(self) -> None:
-        """Its replicas stay, and what it sent to them is stopped."""
+        """Its replicas stay, and what was begun in them goes on."""
         self.process.kill()
         self.link.cut()
         for wires in self._wires.values():
@@ -143,22 +166,37 @@ class Runner:
 
     def ended(self, replica: str) -> None:
         """Connections to it break."""
+        self._replicas.pop(replica, None)
+        self._awaited.discard(replica)
         for wire in self._wires.pop(replica, ()):
             wire.reset()
 
+    def _returned(self, id: str) -> None:
+        """A replica came back, and says what it has."""
+        if id in self._awaited:
+            self._awaited.discard(id)
+            self.calls.returned(id, self._replica(id).listed())
+
     def _children(self) -> Mapping[str, Child]:
-        return {
-            id: Child(fake.order.role, fake.phase, f"{LOCAL}/fake/{id}", fake.order.revision.max_inputs)
-            for id, fake in self.engine.replicas.items()
-        }
+        return {id: self._child(id, fake.order, fake.phase) for id, fake in self.engine.replicas.items()}
+
+    def _child(self, id: str, order: StartOrder, phase: Phase) -> Child:
+        link, limit = ReplicaLink(self._around, self._replica(id)), order.revision.max_inputs
+        return Child(order.role, phase, f"{LOCAL}/fake/{id}", limit, id in self._awaited, link)
+
+    def _replica(self, id: str) -> Replica:
+        known = self._replicas.get(id)
+        if known is None:
+            order = self.engine.replicas[id].order
+            slots = self._control.slots(id, order.revision.max_inputs)
+            known = self._replicas[id] = Replica(self._around, id, order.pool, slots, lambda: self.engine.listens(id))
+        return known
 
     def _connect(self, process: Process, protocol: asyncio.Protocol, path: str) -> Wire | None:
-        replica = path.rpartition("/")[2]
-        fake = self.engine.replicas.get(replica)
-        if fake is None or not self.engine.listens(replica) or process.dead:
+        id = path.rpartition("/")[2]
+        # One that drains answers for what it has, and takes nothing new.
+        if id not in self.engine.replicas or self.engine.replicas[id].phase is Phase.STARTING:
             return None
-        slots = self._control.slots(replica, fake.order.revision.max_inputs)
-        served = Served(self._around, replica, fake.order.pool, slots, lambda: self.engine.listens(replica))
-        served.wire = Wire(self._around, process, protocol, served)
-        self._wires.setdefault(replica, []).append(served.wire)
-        return served.wire
+        wire = Wire(self._around, process, protocol, self._replica(id))
+        self._wires.setdefault(id, []).append(wire)
+        return wire
