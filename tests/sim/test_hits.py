@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swell.decide import calls
@@ -15,6 +15,7 @@ from swell.sim.hits import Branch, Hits, told
 CODES = ("cancelled", "busy", "exception", "bad_arguments")
 
 
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.sampled_from(CODES)))
 def test_branches_are_counted(codes: list[str]) -> None:
     call = Call("fc-1", "default/a/f", "f", 1.0, 1.0, state="leased", token=1, attempts=1, retrying=Retrying(1))
