@@ -18,7 +18,20 @@ from bench.kernel import cores
 from bench.row import Options, Row, table
 from private_swell import Failed
 
-PARTS = ("echo", "digits", "wake", "sandbox", "churn", "memory", "rest", "gateways", "door", "serve", "mapped")
+PARTS = (
+    "echo",
+    "digits",
+    "wake",
+    "sandbox",
+    "churn",
+    "memory",
+    "rest",
+    "gateways",
+    "door",
+    "serve",
+    "mapped",
+    "triggers",
+)
 OUT = Path(__file__).with_name("out")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
@@ -216,8 +217,10 @@ class TriggerKeeper:
                 *(self.deliver(each.armed.trigger, each.firing, moves=True) for each in batch), return_exceptions=True
             )
             refused = [each for each in answers if isinstance(each, BaseException)]
+            # All that is refused around a time is tried again together, and told of once.
+            again_at = (math.floor(self._clock.now() / AGAIN_S) + 1) * AGAIN_S
             for each, answer in zip(batch, answers, strict=True):
-                self._fired(each, not isinstance(answer, BaseException))
+                self._fired(each, None if not isinstance(answer, BaseException) else again_at)
             for error in refused[:1]:
                 said = error.message if isinstance(error, SwellError) else repr(error)
                 log.error("%d firings of triggers were not accepted, and are tried again: %s", len(refused), said)
@@ -255,15 +258,15 @@ class TriggerKeeper:
         due_at, missed_from = armed.owed[0], armed.missed_from
         return Firing(armed.trigger.key, firing_id("schedule", due_at), due_at, missed_from=missed_from)
 
-    def _fired(self, due: Due, accepted: bool) -> None:
-        """It is on disk, or it is not and is still owed."""
+    def _fired(self, due: Due, again_at: float | None) -> None:
+        """It is on disk, or it is not and still owed: `again_at` that time."""
         armed, firing = due
         if self.armed.get(firing.trigger) is not armed or armed.look_at is not None or not armed.owed:
             # It was deployed anew, paused or resumed meanwhile.
             return
-        if not accepted:
+        if again_at is not None:
             self._arm(armed)
-            self._look(armed, self._clock.now() + AGAIN_S)
+            self._look(armed, again_at)
             return
         armed.owed.popleft()
         armed.missed_from = None
