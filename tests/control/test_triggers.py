@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 
 from control.test_calls_machine import hasten
 from control.test_control_link import until
@@ -110,13 +111,17 @@ class Machine(RuleBasedStateMachine):
 
     @rule(app=st.sampled_from(APPS), schedule=st.sampled_from(SCHEDULES))
     def deploy(self, app: str, schedule: Schedule) -> None:
-        changed = self.schedules.get(app) != schedule
+        before = self.schedules.get(app)
+        changed = before != schedule
+        # With another policy alone, it is due as it was.
+        anew = before is None or replace(before, missed=schedule.missed) != schedule
         self.do(self.settled(lambda: self.place.schedule(app, schedule)))
         if changed:
-            before = self.since.get(app, 0.0)
+            since = self.since.get(app, 0.0)
             self.schedules[app] = schedule
+            self.since[app] = max(self.place.clock.at, since, *fired(self.place, app))
+        if anew:
             self.began[app] = self.place.clock.at
-            self.since[app] = max(self.place.clock.at, before, *fired(self.place, app))
 
     @rule(app=st.sampled_from(APPS), how=st.sampled_from(["stop", "none", "owned"]))
     def undeploy(self, app: str, how: str) -> None:
