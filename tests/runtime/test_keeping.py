@@ -47,7 +47,7 @@ class Client:
         id, token = lease
         body = json.dumps([f"{id}/{token}"]).encode() if brings else b""
         head = f"POST {'/call/work' if brings else '/kept'} HTTP/1.1\r\nSwell-Request-Id: {id}\r\n"
-        more = f"Swell-Remaining-Ms: 600000\r\nSwell-Keep: {token}\r\nContent-Length: {len(body)}\r\n\r\n"
+        more = f"Swell-Remaining-Ms: 600000\r\nSwell-Hand-Out: {token}\r\nContent-Length: {len(body)}\r\n\r\n"
         self.sock.sendall((head + more).encode() + body)
 
     def read(self) -> None:

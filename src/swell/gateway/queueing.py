@@ -144,15 +144,19 @@ def _group(given: dict[bytes, bytes], kind: str) -> tuple[str, Many | None]:
 
 def inputs_of(body: bytes) -> tuple[bytes, ...]:
     """The inputs in the body of a group. SwellError bad_body where it is none."""
-    at, found = 0, []
+    at = 0
+    found: list[bytes] = []
     while at < len(body):
         end = at + 4 + int.from_bytes(body[at : at + 4], "big")
         if end > len(body) or body[at + 4 : at + 5] != b"i":
             raise SwellError("bad_body", f"The body is no whole {FRAMES} of inputs (at byte {at}).")
+        if len(found) == GROUP_INPUTS_MAX:
+            break
         found.append(body[at + 5 : end])
         at = end
-    if not 1 <= len(found) <= GROUP_INPUTS_MAX:
-        words = f"A request brings 1 to {GROUP_INPUTS_MAX} inputs of a group, not {len(found)}."
+    # No further than to the first one too many: who sends millions would keep all others waiting.
+    if at < len(body) or not found:
+        words = f"A request brings 1 to {GROUP_INPUTS_MAX} inputs of a group, not {'more' if found else 'none'}."
         raise SwellError("bad_body", words)
     return tuple(found)
 

@@ -20,8 +20,8 @@ from swell.wire.http import (
     BUSY,
     CPU_US,
     ERROR,
+    HAND_OUT,
     JSON,
-    KEEP,
     REMAINING_MS,
     REQUEST_ID,
     RUN_US,
@@ -48,11 +48,11 @@ _ID = f"{REQUEST_ID}: ".encode()
 _ID_AT = len(_ID)
 _REMAINING = f"{REMAINING_MS}: ".encode()
 _REMAINING_AT = len(_REMAINING)
-_TOKEN = f"{KEEP}: ".encode()
+_TOKEN = f"{HAND_OUT}: ".encode()
 _TOKEN_AT = len(_TOKEN)
 _UNLIKE = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 """Headers of requests whose heads are not worth remembering."""
-_REQUEST_ID, _REMAINING_MS, _KEEP = map(lower, (REQUEST_ID, REMAINING_MS, KEEP))
+_REQUEST_ID, _REMAINING_MS, _HAND_OUT = map(lower, (REQUEST_ID, REMAINING_MS, HAND_OUT))
 _USED = f"{CPU_US}: %d\r\n{RUN_US}: %d\r\n".encode()
 BUSY_LINE = f"{BUSY}: 1\r\n".encode()
 
@@ -366,7 +366,7 @@ class Connection(asyncio.Protocol):
             if len(self._heads) >= KNOWN_HEADS_MAX:
                 self._heads.clear()
             self._heads[self._raw] = head
-        self._open(Request(head, *(fields.get(name, b"") for name in (_REQUEST_ID, _REMAINING_MS, _KEEP))))
+        self._open(Request(head, *(fields.get(name, b"") for name in (_REQUEST_ID, _REMAINING_MS, _HAND_OUT))))
         if self._handler is not None and fields.get(b"expect", b"").lower() == b"100-continue":
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 

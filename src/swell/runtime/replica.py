@@ -143,6 +143,8 @@ class Replica:
             self._progress.say_again()
             if self._leaving is not None:
                 self._channel.send(self._leaving)
+            elif self._used and not self._context.slots.running:
+                self._channel.send(Served())
         if self._asking is not None:
             self._asking.again() if message is None else self._asking.done(message)
 

@@ -20,7 +20,7 @@ from swell.sim.process import Process
 from swell.sim.slots import Slots, Ticket
 from swell.wire.calls import Lease
 from swell.wire.child import KeptCall
-from swell.wire.http import BUSY, ERROR, FREE, KEEP, REMAINING_MS, REQUEST_ID, RUN_US
+from swell.wire.http import BUSY, ERROR, FREE, HAND_OUT, REMAINING_MS, REQUEST_ID, RUN_US
 
 HOP_S = 0.0005
 """The longest way of bytes between a runner and its replicas."""
@@ -272,7 +272,7 @@ class Served:
         if head[0].startswith("POST /slot "):
             self._ask()
             return
-        lease = headers[REQUEST_ID.lower()], int(headers[KEEP.lower()])
+        lease = headers[REQUEST_ID.lower()], int(headers[HAND_OUT.lower()])
         if head[0].startswith("POST /kept ") or lease in self._replica.kept:
             self.work = self._replica.kept.get(lease)
         else:

@@ -30,7 +30,7 @@ ROOT_PATH = "Swell-Root-Path"
 TRUSTED = "Swell-Trusted"
 """The caller sent a key: pickles may be read."""
 
-KEEP = "Swell-Keep"
+HAND_OUT = "Swell-Hand-Out"
 """From a runner: the token that a queued call was handed out with. Who closes the connection does not cancel it; its
 answer is kept until the runner says that it has it safe."""
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from swell.runtime.runner.queued.answer import Answer, Answers, Broken
 from swell.wire.calls import Granted
-from swell.wire.http import KEEP, LIMIT, PICKLE, REMAINING_MS, REQUEST_ID, TRUSTED, WAIT_MS
+from swell.wire.http import HAND_OUT, LIMIT, PICKLE, REMAINING_MS, REQUEST_ID, TRUSTED, WAIT_MS
 
 WAIT_S = 5.0
 """How long a replica is waited for, at one asking."""
@@ -28,12 +28,14 @@ ATOMIC_MAX = 16 * 1024
 
 # What differs each time comes first: the replica knows the rest again.
 _HEAD = (
-    f"POST /call/%b HTTP/1.1\r\n{REQUEST_ID}: %b\r\n{REMAINING_MS}: %d\r\n{KEEP}: %d\r\nhost: swell\r\n"
+    f"POST /call/%b HTTP/1.1\r\n{REQUEST_ID}: %b\r\n{REMAINING_MS}: %d\r\n{HAND_OUT}: %d\r\nhost: swell\r\n"
     f"%b%b{LIMIT}: %b\r\n%bcontent-length: %d\r\n\r\n"
 ).encode()
 _TRUSTED = f"{TRUSTED}: 1\r\n".encode()
 _ASK = f"POST /slot HTTP/1.1\r\nhost: swell\r\n{WAIT_MS}: {int(WAIT_S * 1000)}\r\ncontent-length: 0\r\n\r\n".encode()
-_FETCH = f"POST /kept HTTP/1.1\r\n{REQUEST_ID}: %b\r\n{KEEP}: %d\r\nhost: swell\r\ncontent-length: 0\r\n\r\n".encode()
+_FETCH = (
+    f"POST /kept HTTP/1.1\r\n{REQUEST_ID}: %b\r\n{HAND_OUT}: %d\r\nhost: swell\r\ncontent-length: 0\r\n\r\n".encode()
+)
 _UNREAD = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN})
 _METHOD = re.compile(r"[^\s/?#\x00-\x1f\x7f]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
