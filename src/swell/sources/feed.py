@@ -137,11 +137,11 @@ class Feed:
                     await stack.aclose()
 
     async def _takes(self, connection: SourceConnection) -> None:
+        # Up, whether or not there is room. Failures are counted until it has answered: one that opens a connection and
+        # then fails goes on being tried less often.
+        self._told(SourceState(True, self._clock(), failures=self.state.failures))
         while not _ends():
             await self._until(lambda: self._room() > 0)
-            # Up is one that has answered: a connection that opens and then fails goes on being tried less often.
-            if not self.state.up:
-                self._told(SourceState(True, self._clock(), failures=self.state.failures))
             came = await connection.take(self._room())
             if self.state.failures:
                 self._told(SourceState(True, self.state.since))
