@@ -13,6 +13,7 @@ from swell.model.events import Event, PlanCommitted
 from swell.model.plan import Start
 from swell.model.replica import NEXT, Phase
 from swell.model.resources import Needs
+from swell.model.workload import workload_of
 from swell.model.world import template_needs
 from swell.sim.system import System
 
@@ -74,7 +75,10 @@ class Promises:
             return
         for event in events:
             for action in event.plan.actions if isinstance(event, PlanCommitted) else ():
-                if isinstance(action, Start) and action.pool in system.bereft and not system.queued(action.pool):
+                if not isinstance(action, Start) or action.pool not in system.bereft or system.queued(action.pool):
+                    continue
+                # What takes over is started for those whom the version before it serves.
+                if workload_of(action.pool) not in system.reactor.world.rolling:
                     system.broke(f"{action.replica} was {action.why}, but nobody wants {action.pool} any more")
 
     def _world_holds(self) -> None:
