@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from places import Folder, Nats, Place, Postgres, RedisPlace, Sqlite, place
+from places import Broker, Folder, Nats, Place, Postgres, RedisPlace, Sqlite, place
 from redis.asyncio import Redis
 
 from swell.model.errors import UnimplementedError
@@ -204,6 +204,31 @@ def test_messages_as_they_are_and_a_consumer_of_others(somewhere: Nats) -> None:
         ):
             async with Feed("orders", made(config)) as came:
                 assert words in await told(came, lambda state: state.failures > 0)
+
+    asyncio.run(run())
+
+
+@at(Broker)
+def test_what_was_acknowledged_while_it_was_away_is_not_brought_again(somewhere: Broker) -> None:
+    async def run() -> None:
+        await somewhere.begin()
+        await somewhere.publish([0, 1])
+        async with feed(somewhere) as came:
+            first, second = await taken(came, 2)
+            await somewhere.stop()
+            await told(came, lambda state: state.failures > 0)
+            came.acknowledge([second])
+            somewhere.fault("acknowledge")
+            await somewhere.publish([2])
+            await somewhere.start()
+            # Both were handed out once more by now, and one of them is still to be told of.
+            assert [somewhere.number(each) for each in await taken(came, 1)] == [2]
+            await came.settled()
+            assert somewhere.acknowledged == {second.id}
+            came.acknowledge([first])
+            await came.settled()
+            await somewhere.publish([3])
+            assert [somewhere.number(each) for each in await taken(came, 1)] == [3]
 
     asyncio.run(run())
 
