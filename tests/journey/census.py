@@ -19,7 +19,8 @@ OWN = ("swell.supervise", "swell.serve control", "swell.serve gateway", "swell.r
 def groups(home: Path) -> list[Path]:
     """Folders of this server's control groups, in every hierarchy."""
     name = "swell-" + hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:12]
-    return [path for path in Path("/sys/fs/cgroup").rglob(name) if path.is_dir()]
+    # Groups come and go meanwhile: `rglob` stumbles over that.
+    return [Path(folder, name) for folder, inner, _ in os.walk("/sys/fs/cgroup") if name in inner]
 
 
 def unreconciled(swell: PrivateSwell) -> list[str]:

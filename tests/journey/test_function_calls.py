@@ -134,29 +134,30 @@ def test_one_that_is_cancelled_is_stopped(app: swell.App, tmp_path: Path) -> Non
 
 
 @pytest.mark.shows("progress", "done", "total", "message")
-def test_what_it_says_of_its_progress_is_shown_and_gives_it_time(own_server: PrivateSwell, tmp_path: Path) -> None:
+def test_what_it_says_of_its_progress_is_shown_and_gives_it_time(
+    own_server: PrivateSwell, app: swell.App, tmp_path: Path
+) -> None:
     gate = tmp_path / "gate"
-    with later.app.run():
-        call = later.told.spawn(str(gate))
+    call = later.told.spawn(str(gate))
 
-        def row() -> Any:
-            return send(own_server, "GET", f"/calls/{call.object_id}").value
+    def row() -> Any:
+        return send(own_server, "GET", f"/calls/{call.object_id}").value
 
-        wait_until("it says how far it is", lambda: row()["progress"], wait_s=LONG_S)
-        begun_at, first = row()["begun_at"], row()["progress"]
-        assert first["total"] == 10**6
-        assert first["message"] == f"step {first['done']:g}?"
-        # Longer than its timeout.
-        wait_until("it goes on", lambda: time.time() > begun_at + 4 and row()["progress"] != first, wait_s=LONG_S)
-        told = row()
-        assert (told["state"], told["attempts"], told["begun_at"]) == ("leased", 1, begun_at)
-        assert told["progress"]["done"] > first["done"]
-        assert begun_at + 4 < told["deadline_at"] <= told["progress"]["at"] + 3
-        assert own_server.run("calls", "show", call.object_id).count("progress: ") == 1
-        assert "of 1000000" in own_server.run("calls", "list", "--state", "leased")
-        gate.touch()
-        assert call.get(timeout=LONG_S) > first["done"]
-        assert row()["progress"] is None
+    wait_until("it says how far it is", lambda: row()["progress"], wait_s=LONG_S)
+    begun_at, first = row()["begun_at"], row()["progress"]
+    assert first["total"] == 10**6
+    assert first["message"] == f"step {first['done']:g}?"
+    # Longer than its timeout.
+    wait_until("it goes on", lambda: time.time() > begun_at + 4 and row()["progress"] != first, wait_s=LONG_S)
+    told = row()
+    assert (told["state"], told["attempts"], told["begun_at"]) == ("leased", 1, begun_at)
+    assert told["progress"]["done"] > first["done"]
+    assert begun_at + 4 < told["deadline_at"] <= told["progress"]["at"] + 3
+    assert own_server.run("calls", "show", call.object_id).count("progress: ") == 1
+    assert "of 1000000" in own_server.run("calls", "list", "--state", "leased")
+    gate.touch()
+    assert call.get(timeout=LONG_S) > first["done"]
+    assert row()["progress"] is None
 
 
 def test_progress_gives_no_more_than_the_most_there_is(app: swell.App) -> None:

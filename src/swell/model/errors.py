@@ -196,6 +196,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
             "unknown_path",
         ),
         *("unknown_variant", "unknown_version", "unknown_volume", "unknown_dict", "unknown_queue", "unknown_call"),
+        "unknown_trigger",
     ),
     PermissionDeniedError: ("bad_host", "bad_origin", "isolated", "no_scope"),
     RemoteError: (
