@@ -53,7 +53,9 @@ def test_everything_is_adopted_and_requests_in_flight_are_answered() -> None:
             again = await node.ready(one.replica)
             assert (again.pid, again.address, again.template) == (one.pid, one.address, one.template)
         inventory = next(fact for fact in node.facts if isinstance(fact, Inventory))
-        assert {seen.replica for seen in inventory.replicas} == {fresh.replica, template.replica, fork.replica}
+        # A control that is new, too, never hears that they are but starting.
+        told = {(seen.replica, seen.phase) for seen in inventory.replicas}
+        assert told == {(one.replica, Phase.READY) for one in (fresh, template, fork)}
         assert await within(asyncio.gather(*answers)) == [(200, fresh.pid), (200, fork.pid)]
         await node.until(said(node, "at work for 0.001 s"))
         # The adopted template forks, and the adopted replicas stop as they should.

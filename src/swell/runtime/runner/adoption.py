@@ -22,6 +22,9 @@ from swell.wire.identity import open_pidfd
 
 log = logging.getLogger("swell.runner")
 
+BACK_S = 1.0
+"""Who lives comes back within a twentieth of that, unless its code blocks it."""
+
 
 def adopt(fleet: Fleet) -> None:
     """Take over every recorded process that still lives, and remove what is left of the others."""
@@ -90,6 +93,7 @@ class Arrivals:
         """`returned` is told who came back, with which queued calls."""
         self.fleet = fleet
         self._returned = returned
+        self._came = asyncio.Event()
         path = fleet.home.runner_socket
         path.unlink(missing_ok=True)
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -99,6 +103,15 @@ class Arrivals:
         self._listening.listen(1024)
         self._listening.setblocking(False)
         asyncio.get_running_loop().add_reader(self._listening.fileno(), self._accept)
+
+    async def all_back(self) -> None:
+        """Once all that were taken over have come back, or so much time has passed. Before that it is not known who of
+        them is ready; a control that is as new would have gateways hold the requests of those that are."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BACK_S):
+                while any(child.awaited for child in self.fleet.children.values()):
+                    self._came.clear()
+                    await self._came.wait()
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._listening.fileno())
@@ -134,3 +147,4 @@ class Arrivals:
             child.link.close()
         self.fleet.returned(child, link, message.ready)
         self._returned(child.id, message.kept)
+        self._came.set()

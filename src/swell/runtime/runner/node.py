@@ -236,6 +236,7 @@ class Runner:
         adoption.adopt(self.fleet)
         self.calls.read()
         arrivals = Arrivals(self.fleet, self.calls.returned)
+        await arrivals.all_back()
         self.link.start()
         # Also while replicas drain: leases of what still runs go on.
         holding = loop.create_task(every(HOLDING_S, self.calls.hold))
