@@ -220,7 +220,8 @@ class Machine(RuleBasedStateMachine):
             if schedule.missed == "all":
                 assert set(due) <= done
             elif schedule.missed == "once":
-                assert due[-1] in done
+                # Or for a later one, before the clock was set back.
+                assert max(done, default=0.0) >= due[-1]
 
 
 class MachineOnDisk(Machine):

@@ -257,7 +257,7 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._raw: tuple[bytes, bytes] | None = None
-        """The lines that a head which came whole shares with others like it, if they are not known yet."""
+        """Lines that others like the head which is read now have too, if it came whole and they are not known yet."""
         self._reading = False
         self._last = False
         self.full = False
@@ -362,10 +362,12 @@ class Connection(asyncio.Protocol):
         self._last = not parser.should_keep_alive()
         head = Head(parser.get_method().decode(), self._target, self._headers)
         fields = head.fields
-        if self._raw is not None and not self._last and not _UNLIKE.intersection(fields):
+        # Of this head alone: what was refused at its head may have its body come together with the next one.
+        raw, self._raw = self._raw, None
+        if raw is not None and not self._last and not _UNLIKE.intersection(fields):
             if len(self._heads) >= KNOWN_HEADS_MAX:
                 self._heads.clear()
-            self._heads[self._raw] = head
+            self._heads[raw] = head
         self._open(Request(head, *(fields.get(name, b"") for name in (_REQUEST_ID, _REMAINING_MS, _HAND_OUT))))
         if self._handler is not None and fields.get(b"expect", b"").lower() == b"100-continue":
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
