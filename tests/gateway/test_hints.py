@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from holders import bearer, give, key
 from rig import KEY, Rig, pool_row, web
 
 from swell.gateway import front
+from swell.model.near import did_you_mean
 from swell.model.openai import Offer
 from swell.model.tensors import Tensors
 from swell.model.workload import Method
@@ -114,6 +115,32 @@ def test_near_names_among_those_that_it_may_see_are_told(play: Play) -> None:
         assert "kiosks" in (await browser.call("/call/kios/fn.run", authorization=f"Bearer {KEY}")).error["message"]
 
     play(scenario)
+
+
+def test_names_are_compared_for_those_alone_who_are_told_of_them(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+
+    def noted(name: str, names: Iterable[str]) -> str:
+        among = [*names]
+        compared.extend(among)
+        return did_you_mean(name, among)
+
+    monkeypatch.setattr("swell.decide.route.did_you_mean", noted)
+
+    async def scenario(rig: Rig) -> None:
+        await both(rig)
+        browser = await rig.browser()
+        nobody: tuple[dict[str, str], ...] = ({}, {"authorization": bearer("all22222", "b" * 32)})
+        for method, path, body in ASKED:
+            for shown in nobody:
+                assert (await browser.call(path, body, method, **shown)).status == 401
+        assert compared == []
+        for method, path, body in ASKED:
+            assert (await browser.call(path, body, method, authorization=bearer("some2222"))).status == 404
+        assert "kiosk" in compared
+        assert not [name for name in compared if any(hidden in name for hidden in HIDDEN)]
+
+    play(scenario, host="0.0.0.0")
 
 
 def test_views_that_are_kept_are_bounded(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:

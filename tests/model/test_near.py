@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.model.near import LENGTH_MAX, SLIPS_MAX, did_you_mean, near_names
+from swell.model.near import LENGTH_MAX, SLIPS_MAX, did_you_mean, near_names, slips_between
 
 LETTERS = "abcdef"
 names = st.text(LETTERS, min_size=1, max_size=14)
@@ -65,6 +65,39 @@ def test_what_is_offered_is_near_and_the_nearest(typed: str, others: list[str]) 
     assert near_names(typed, others) == near[:3]
     far = [min(slips(typed, other), SLIPS_MAX) for other in near]
     assert far == sorted(far)
+
+
+@given(names, names, st.integers(0, SLIPS_MAX))
+def test_slips_are_counted_as_far_as_they_matter(one: str, other: str, most: int) -> None:
+    assert slips_between(one, other, most) == min(slips(one, other), most + 1)
+
+
+class Letter(str):
+    """A letter that counts how often any is compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Letter.compared += 1
+        return super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        Letter.compared += 1
+        return super().__ne__(other)
+
+    __hash__ = str.__hash__
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "rows"),
+    [("a" * LENGTH_MAX, "a" * LENGTH_MAX, LENGTH_MAX), ("a" * LENGTH_MAX, "b" * LENGTH_MAX, SLIPS_MAX + 1)],
+    ids=["alike", "unlike"],
+)
+def test_no_more_letters_are_compared_than_may_matter(one: str, other: str, rows: int) -> None:
+    Letter.compared = 0
+    slips_between([*map(Letter, one)], [*map(Letter, other)], SLIPS_MAX)
+    # In each place once, and twice more where two may be swapped.
+    assert 0 < Letter.compared <= 3 * rows * (2 * SLIPS_MAX + 1)
 
 
 @given(names, names)

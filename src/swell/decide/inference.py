@@ -54,7 +54,8 @@ def inference(routes: Routes, http_method: str, path: str) -> Told | Found | NoR
         return _no_path()
     known = routes.models.get(parts[1])
     if known is None:
-        return NoRoute("unknown_function", _no_model(routes, parts[1]))
+        words = f"There is no model {parts[1]!r}."
+        return NoRoute("unknown_function", words, hint=lambda: _offered(routes, parts[1]))
     row, method = known
     rest = parts[2:]
     if rest[:1] == ("versions",):
@@ -123,6 +124,7 @@ def _no_version(row: Row, method: Method, model: str, asked: str) -> str:
     return f"{words} `{tagging(row)}` lets another one be asked for."
 
 
-def _no_model(routes: Routes, name: str) -> str:
+def _offered(routes: Routes, name: str) -> str:
+    """The models there are instead."""
     none = " None is deployed: a method is one whose arguments are annotated as NumPy arrays, or have @swell.tensors."
-    return f"There is no model {name!r}.{near_or_any(name, [*routes.models]) or none}"
+    return near_or_any(name, [*routes.models]) or none

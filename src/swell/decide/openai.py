@@ -60,8 +60,8 @@ def named(routes: Routes, api: Api, model: str) -> Found | NoRoute:
     if found is not None:
         return found_in(*found, face="v1")
     if not model:
-        hint = near_or_any("", sorted(routes.offers[api]))
-        return NoRoute("bad_arguments", f'The body names no model: it needs "model".{hint}', status=400)
+        words = 'The body names no model: it needs "model".'
+        return NoRoute("bad_arguments", words, 400, hint=lambda: near_or_any("", sorted(routes.offers[api])))
     others = [f"/v1/{_PATHS[other]}" for other, offers in routes.offers.items() if model in offers]
     if others:
         words = f"The model {model!r} does not answer here. It does at {' and '.join(others)}."
@@ -70,7 +70,11 @@ def named(routes: Routes, api: Api, model: str) -> Found | NoRoute:
 
 
 def _no_model(routes: Routes, name: str) -> NoRoute:
-    names = sorted({model for offers in routes.offers.values() for model in offers})
     shown = name[:200]
-    hint = near_or_any(shown, names) or " None is deployed: a method is one that has @swell.openai."
-    return NoRoute("unknown_function", f"There is no model {shown!r}.{hint}")
+    return NoRoute("unknown_function", f"There is no model {shown!r}.", hint=lambda: _offered(routes, shown))
+
+
+def _offered(routes: Routes, name: str) -> str:
+    """The models there are instead."""
+    names = sorted({model for offers in routes.offers.values() for model in offers})
+    return near_or_any(name, names) or " None is deployed: a method is one that has @swell.openai."

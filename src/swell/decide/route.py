@@ -105,14 +105,24 @@ class Own(msgspec.Struct, frozen=True):
     name: str
 
 
+def _no_hint() -> str:
+    return ""
+
+
 class NoRoute(msgspec.Struct, frozen=True):
     """Nothing there; `message` names the way out."""
 
     code: str
-    message: str
+    said: str
     status: int = 404
     allow: str = ""
     """How what is there is asked for; empty: it may be any way, or nothing is there."""
+    hint: Callable[[], str] = _no_hint
+    """What is told behind that. Names are compared only for who is told of them."""
+
+    @property
+    def message(self) -> str:
+        return self.said + self.hint()
 
 
 class Unmade(msgspec.Struct, frozen=True):
@@ -257,8 +267,11 @@ def _label(host: str) -> str | None:
 def _web(routes: Routes, label: str, path: str, root_path: str, query: str) -> Destination:
     found = routes.labels.get(label)
     if found is None:
-        hint = near(label, routes.labels) or " `swell app list` shows where they answer."
-        return NoRoute("unknown_app", f"There is no web endpoint {label!r}.{hint}")
+        return NoRoute(
+            "unknown_app",
+            f"There is no web endpoint {label!r}.",
+            hint=lambda: near(label, routes.labels) or " `swell app list` shows where they answer.",
+        )
     row, method = found
     if not row.parameters:
         return found_in(row, method, path, root_path)
@@ -315,15 +328,19 @@ def _call(routes: Routes, host: str, parts: Sequence[str], query: str) -> Destin
     app, at, tag = app.partition("@")
     workloads = routes.apps.get((namespace, app))
     if workloads is None:
-        others = [a for n, a in routes.apps if n == namespace]
-        hint = near(app, others) or " `swell app list` shows those that are."
-        return NoRoute("unknown_app", f"There is no app {app!r} in namespace {namespace!r}.{hint}")
+        return NoRoute(
+            "unknown_app",
+            f"There is no app {app!r} in namespace {namespace!r}.",
+            hint=lambda: (
+                near(app, (a for n, a in routes.apps if n == namespace)) or " `swell app list` shows those that are."
+            ),
+        )
     workload, dot, method_name = name.partition(".")
     row = workloads.get(workload)
     if row is None and base_of(workload) != workload and base_of(workload) in workloads:
         return NoRoute("unknown_variant", _no_variant(namespace, app, base_of(workload)))
     if row is None or row.is_class != bool(dot):
-        return NoRoute("unknown_function", _no_function(app, name, workloads))
+        return _no_function(app, name, workloads)
     if at:
         tagged = _tagged(row, tag)
         if tagged is None:
@@ -332,7 +349,7 @@ def _call(routes: Routes, host: str, parts: Sequence[str], query: str) -> Destin
     wanted = method_name if dot else base_of(workload)
     method = next((m for m in row.methods if m.name == wanted), None)
     if method is None:
-        return NoRoute("unknown_function", _no_function(app, name, workloads))
+        return _no_function(app, name, workloads)
     if method.web is not None:
         return NoRoute(
             "unknown_function",
@@ -379,7 +396,13 @@ def tagging(row: Row) -> str:
     return f"swell app traffic {row.app}{where} --tag NAME:vN"
 
 
-def _no_function(app: str, name: str, workloads: dict[str, Row]) -> str:
+def _no_function(app: str, name: str, workloads: dict[str, Row]) -> NoRoute:
+    said = f"App {app!r} has no function {name!r}."
+    return NoRoute("unknown_function", said, hint=lambda: _offered(name, workloads))
+
+
+def _offered(name: str, workloads: dict[str, Row]) -> str:
+    """What an app has instead."""
     offers = [
         f"{row.name}.{method.name}" if row.is_class else row.name
         for row in workloads.values()
@@ -387,8 +410,7 @@ def _no_function(app: str, name: str, workloads: dict[str, Row]) -> str:
         for method in row.methods
     ]
     own = [offer for offer in offers if offer.startswith(name + ".")]
-    hint = f" {name} is a class; it has {', '.join(own[:SHOWN_MOST])}." if own else near_or_any(name, offers, "It has")
-    return f"App {app!r} has no function {name!r}.{hint}"
+    return f" {name} is a class; it has {', '.join(own[:SHOWN_MOST])}." if own else near_or_any(name, offers, "It has")
 
 
 def wrong_method(wanted: str) -> NoRoute:

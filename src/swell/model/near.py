@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 NEAR_MOST = 3
 LENGTH_MAX = 100
@@ -39,20 +39,31 @@ def _far(name: str, other: str) -> int | None:
     # Each slip spoils one letter of either at most: most names are told apart by this alone.
     if long - short > most or (Counter(name) - Counter(other)).total() > most:
         return None
-    slips = _slips(name, other)
+    slips = slips_between(name, other, most)
     return slips if slips <= most else None
 
 
-def _slips(one: str, other: str) -> int:
-    """Letters to insert, leave out, change, or swap with the next (each at most once), to make the one the other."""
+def slips_between(one: Sequence[str], other: Sequence[str], most: int) -> int:
+    """Letters to insert, leave out, change, or swap with the next (each at most once), to make the one the other; where
+    that takes more than `most`, `most` + 1.
+
+    Whoever is this far into the one and that far into the other has made as many slips as those differ by: only places
+    up to `most` apart are looked at, and no further ones once all of a row are beyond it.
+    """
+    beyond = most + 1
     last: list[int] = []
     before: list[int] = []
-    row: list[int] = [*range(len(other) + 1)]
+    row = [min(to, beyond) for to in range(len(other) + 1)]
     for at, letter in enumerate(one, 1):
-        last, before, row = before, row, [at]
-        for to, wanted in enumerate(other, 1):
-            fewest = min(before[to] + 1, row[to - 1] + 1, before[to - 1] + (letter != wanted))
-            if at > 1 and to > 1 and letter == other[to - 2] and one[at - 2] == wanted:
+        last, before, row = before, row, [beyond] * len(row)
+        row[0] = fewest_here = min(at, beyond)
+        for to in range(max(at - most, 1), min(at + most, len(other)) + 1):
+            fewest = min(before[to] + 1, row[to - 1] + 1, before[to - 1] + (letter != other[to - 1]), beyond)
+            if at > 1 and to > 1 and letter == other[to - 2] and one[at - 2] == other[to - 1]:
                 fewest = min(fewest, last[to - 2] + 1)
-            row.append(fewest)
+            row[to] = fewest
+            fewest_here = min(fewest_here, fewest)
+        if fewest_here > most:
+            # A swap leads on from the row before: there all are `most`, at least.
+            return beyond
     return row[-1]
