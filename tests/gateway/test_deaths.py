@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
 
+import msgspec
 import pytest
+from holders import CI, bearer, call, give, said
 from rig import Exchange, Reader, Rig, echo, pool_row, request, until
 
+from swell.decide.price import marginal
+from swell.gateway.request import REPLAY_MAX
+from swell.model.limits import Limits
+from swell.model.request import Prices
 from swell.wire.link import ReplicaEnded
 
 pytestmark = pytest.mark.slow
@@ -124,12 +131,82 @@ def test_whose_time_is_up_before_that_is_told_so_once(play: Play, monkeypatch: p
         bad = await rig.replica(read_and_die)
         await rig.deploy(bad)
         browser = await rig.browser()
-        late = await browser.call("/call/app/fn", b"x", **{"Swell-Timeout": "0.5"})
+        late = await browser.call("/call/app/fn", b"x", **{"Swell-Timeout": "2"})
         assert (late.status, late.error["code"]) == (504, "deadline")
+        died = "passed just after its replica had died while running it. Not retried: it may have had effects."
+        assert late.error["message"] == f"The deadline of 2 s (the caller's Swell-Timeout) {died}"
         rig.control.say(ReplicaEnded(bad.name, "its process crashed: exit code 3"))
         bad.behaviour = echo
         assert (await browser.call("/call/app/fn", b"y")).body == b"y"
         assert len(bad.seen) == 2
+
+    play(scenario)
+
+
+def test_a_body_that_comes_while_that_is_awaited_keeps_nothing_behind_it_waiting(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swell.gateway.deaths.WAIT_S", 60.0)
+
+    async def scenario(rig: Rig) -> None:
+        async def read_most_and_die(exchange: Exchange, reader: Reader) -> None:
+            came = 0
+            while came < REPLAY_MAX:
+                came += len((await reader.event()).data)
+            exchange.writer.transport.abort()
+            raise ConnectionError
+
+        bad = await rig.replica(read_most_and_die)
+        pool = await rig.deploy(bad)
+        browser = await rig.browser()
+        whole = request("/call/app/fn", b"x" * (REPLAY_MAX + 1), **{"Swell-Timeout": "3"})
+        browser.send(whole[:-1])
+        await until(lambda: bad.seen and not rig.front.deployed.pools[pool].in_flight, "its slot is given back")
+        browser.send(whole[-1:])
+        assert (await browser.answer()).error["code"] == "deadline"
+        bad.behaviour = echo
+        assert (await browser.call("/call/app/fn", b"y")).body == b"y"
+
+    play(scenario)
+
+
+def test_what_died_costs_nothing_more_and_counts_no_more_while_that_is_awaited(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swell.gateway.deaths.WAIT_S", 60.0)
+
+    async def scenario(rig: Rig) -> None:
+        gate = asyncio.Event()
+
+        async def die(exchange: Exchange, reader: Reader) -> None:
+            await exchange.read_body(reader)
+            await gate.wait()
+            exchange.writer.transport.abort()
+            raise ConnectionError
+
+        bad, other = await rig.replica(die), await rig.replica()
+        pool = await rig.deploy(bad)
+        await give(rig, msgspec.structs.replace(CI, limits=Limits(concurrency=1)))
+        browser = await rig.browser()
+        began = time.monotonic()
+        browser.send(request("/call/app/fn", b"x", authorization=bearer(CI.id)))
+        await until(lambda: bad.seen, "the request is there")
+        gate.set()
+        await until(lambda: not rig.front.deployed.pools[pool].in_flight, "its slot is given back")
+        over = time.monotonic()
+        await rig.endpoints("fn", other)
+        await rig.seen()
+        assert said(await call(await rig.browser(), CI.id, body=b"y")) == (200, "")
+        # So that this would be seen in what it costs.
+        await asyncio.sleep(0.3)
+        rig.control.say(ReplicaEnded(bad.name, "its process crashed: exit code 3"))
+        assert said(await browser.answer()) == (502, "replica_died")
+        await until(lambda: [r for r in rig.control.records() if r.error], "its record")
+        (record,) = [r for r in rig.control.records() if r.error]
+        assert 0 < record.cost_usd <= marginal(Prices(), 0.0, over - began, pool_row("fn").memory_mib)
+        # It is not given back a second time.
+        (limited,) = rig.front.door.gates.values()
+        assert limited.in_flight == 0
 
     play(scenario)
 

@@ -259,6 +259,8 @@ class Client(asyncio.Protocol):
     def _next(self) -> None:
         self.current = None
         self.heard_at = self.shared.now()
+        # Whatever else kept it from being read was about the body of the one that is over.
+        self.read_on(~READING_ORDER)
         if self.inbound.queue:
             self._advance()
         elif self.half_closed:

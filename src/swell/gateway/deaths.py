@@ -19,10 +19,12 @@ Tell = Callable[[str], None]
 
 @dataclass(slots=True)
 class Lost:
-    """The replica that a request had, once the slot it had there is given back."""
+    """The replica that a request had and that died, once the slot it had there is given back."""
 
     id: str
     timings_ms: tuple[tuple[str, float], ...]
+    at: float
+    """When it did: from then on the request uses nothing."""
 
 
 class Deaths:

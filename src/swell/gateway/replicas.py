@@ -12,7 +12,6 @@ from typing import Protocol
 
 from swell.decide.room import ASKED_MAX, Room, Told, refused, unknown
 from swell.gateway.asking import WAIT_S, Asking
-from swell.gateway.deaths import Lost
 from swell.gateway.held import READING_HELD
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
@@ -343,10 +342,11 @@ class Replica:
             self.pool.forget_peak()
             return
         # Its slot first: while the word of what ended the replica is on its way, it must not seem to be at work.
-        request.replica = Lost(self.id, self.timings_ms)
-        self.pool.release(self, self.pool.shared.now())
+        now = self.pool.shared.now()
+        request.lose(self, now)
+        self.pool.release(self, now)
         self.pool.forget_peak()
-        self.pool.shared.deaths.wait(self.id, partial(_tell_death, request), self.pool.shared.now())
+        self.pool.shared.deaths.wait(self.id, partial(_tell_death, request), now)
 
     def broke_off(self, request: Request) -> None:
         """It lives, and cannot end the answer that it began: its code failed. Its log says how."""
@@ -375,7 +375,6 @@ def _tell_death(request: Request, why: str) -> None:
     if request.done:
         # Its caller left meanwhile, or its time was up: what its client does now is of another request.
         return
-    request.client.read_on(READING_HELD)
     died = f"The replica died while running the request{why and f' ({why})'}. Not retried: it may have had effects."
     request.fail(502, "replica_died", f"{died} More: `swell why {request.id.decode()}`.")
 

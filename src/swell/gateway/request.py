@@ -16,6 +16,7 @@ from swell.decide.admit import Refusal
 from swell.decide.cache import Kept
 from swell.decide.price import marginal
 from swell.gateway.count import Tally
+from swell.gateway.deaths import Lost
 from swell.gateway.heads import (
     CLOSE_LINE,
     COLD_LINE,
@@ -271,8 +272,25 @@ class Request:
 
     def expire(self) -> None:
         """End it: the deadline of its work has passed."""
-        where = "it ran" if self.upstream is not None else "its replica was being reached"
-        self.fail(504, "deadline", f"The deadline of {self.limit} passed while {where}.")
+        if isinstance(self.replica, Lost):
+            passed = "passed just after its replica had died while running it. Not retried: it may have had effects."
+        elif self.upstream is not None:
+            passed = "passed while it ran."
+        else:
+            passed = "passed while its replica was being reached."
+        self.fail(504, "deadline", f"The deadline of {self.limit} {passed}")
+
+    def lose(self, replica: ReplicaSide, now: float) -> None:
+        """Its replica died with it: it works no more, and counts no more, though its caller is not told yet."""
+        self._leave_gates()
+        self.upstream = None
+        self.replica = Lost(replica.id, replica.timings_ms, now)
+
+    def _leave_gates(self) -> None:
+        """It counts no more at any limit, once it is over or lost."""
+        if not isinstance(self.replica, Lost):
+            for gate in self.gates:
+                gate.leave()
 
     def body_overdue(self, now: float) -> None:
         """End it: its body, which has to be here before it goes anywhere, is not, after all the time it may wait."""
@@ -373,8 +391,7 @@ class Request:
         """
         self.done = True
         self.shared.wheel.discard(self)
-        for gate in self.gates:
-            gate.leave()
+        self._leave_gates()
         pool = self.pool
         ledger = self.shared.ledger
         if pool is None or pool.tally is None:
@@ -391,7 +408,8 @@ class Request:
         if not self.sent_at:
             cpu_us = 0
         elif cpu_us < 0:
-            cost_usd = marginal(self.shared.prices, 0.0, now - self.sent_at, pool.memory_mib)
+            over = self.replica.at if isinstance(self.replica, Lost) else now
+            cost_usd = marginal(self.shared.prices, 0.0, over - self.sent_at, pool.memory_mib)
         if self.key:
             ledger.used(self.key, pool.key, bad, cpu_us, cost_usd)
         if wanted:
