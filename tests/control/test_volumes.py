@@ -173,14 +173,44 @@ def test_a_commit_that_is_asked_for_again_is_not_done_again(desk: Desk) -> None:
     assert run(desk.paths) == {"a": len(b"mine")}
 
 
-def test_of_commits_a_bounded_number_is_known(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_that_changed_nothing_is_not_done_later(desk: Desk) -> None:
+    """It was made, though no version was: what others wrote since then is newer."""
+    row = run(lambda: desk.keeper.create(*AT, Quota()))
+
+    async def commit(text: bytes, id: str) -> int:
+        change = Change((("a", Entry(digest=await desk.content(text), at=5.0)),))
+        return (await desk.keeper.commit(row.id, change, "default/a/f@rv-1", id)).version
+
+    assert run(lambda: commit(b"both", "c1")) == 1
+    told = [*desk.published]
+    assert run(lambda: commit(b"both", "c2")) == 1
+    assert desk.published == told
+    assert run(lambda: commit(b"theirs...", "c3")) == 2
+    for again in (desk.keeper, desk.open()):
+        desk.keeper = again
+        assert run(lambda: commit(b"both", "c2")) == 2
+        assert run(desk.paths) == {"a": len(b"theirs...")}
+
+
+def test_commits_are_known_for_a_while_and_the_newest_for_longer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volumes, "COMMITS_KEPT", 3)
     row = run(lambda: desk.keeper.create(*AT, Quota()))
-    for n in range(6):
-        change = Change(removed=()) if n == 0 else Change((("a", Entry("link", target=f"{n}")),))
-        run(lambda change=change, n=n: desk.keeper.commit(row.id, change, "", f"c{n}"))
-    (kept,) = desk.store.volumes.all()
-    assert kept.commits == ("c3", "c4", "c5")
+
+    def known_after(n: int) -> tuple[str, ...]:
+        change = Change((("a", Entry("link", target=f"{n}")),))
+        run(lambda: desk.keeper.commit(row.id, change, "", f"c{n}"))
+        (kept,) = desk.store.volumes.all()
+        return tuple(each.id for each in kept.committed)
+
+    assert [known_after(n) for n in range(6)][-1] == ("c0", "c1", "c2", "c3", "c4", "c5")
+    desk.clock.at += volumes.COMMITS_KEPT_S - 1
+    assert known_after(6) == ("c0", "c1", "c2", "c3", "c4", "c5", "c6")
+    desk.clock.at += 1
+    assert known_after(7) == ("c5", "c6", "c7")
+    # A clock that was wrong.
+    desk.clock.at -= 10 * volumes.COMMITS_KEPT_S
+    for n in range(8, 11):
+        assert len(known_after(n)) == 3
 
 
 def test_a_change_that_is_refused_changes_nothing(desk: Desk) -> None:

@@ -21,13 +21,26 @@ from swell.decide import volumes as decide
 from swell.model.errors import SwellError
 from swell.model.owner import Owner
 from swell.model.ports import Blobs, Clock, VolumeFiles, Volumes
-from swell.model.volume import Change, Entry, Quota, Tree, Volume, VolumeState, VolumeUse, clean, pointing
+from swell.model.volume import (
+    Change,
+    Committed,
+    Entry,
+    Quota,
+    Tree,
+    Volume,
+    VolumeState,
+    VolumeUse,
+    clean,
+    pointing,
+)
 from swell.model.workload import App, shown
 from swell.model.world import World
 from swell.wire.api import FileRow, VolumeRow
 
 COMMITS_KEPT = 256
-"""Ids of commits, of each volume: more than come while one waits for a control that is started again."""
+"""Commits of each volume that are known at least, however long ago they were…"""
+COMMITS_KEPT_S = 300.0
+"""…and for so long, however many: longer than one is asked for again where control is away, or is started again."""
 
 
 class VolumeKeeper:
@@ -266,18 +279,21 @@ class VolumeKeeper:
         async with self._changing[id]:
             # It may have another name, or be gone, since it was asked for.
             volume = self._of(id)
-            if commit and commit in volume.commits:
+            if commit and any(commit == each.id for each in volume.committed):
                 return volume
             next_one = await asyncio.to_thread(self._next, volume, make)
-            if next_one is None:
+            if next_one is None and not commit:
                 return volume
             # Its name and quota may have been changed while the tree was written.
             current = self._of(id)
-            commits = (*volume.commits, commit)[-COMMITS_KEPT:] if commit else volume.commits
-            next_one = replace(next_one, name=current.name, quota=current.quota, commits=commits)
-            self._by[id] = by
-            await self._set(next_one)
-            return next_one
+            committed = _with(volume.committed, commit, self._clock.now()) if commit else volume.committed
+            made = replace(next_one or volume, name=current.name, quota=current.quota, committed=committed)
+            if next_one is None:
+                await self._write(made)
+            else:
+                self._by[id] = by
+                await self._set(made)
+            return made
 
     def _next(self, volume: Volume, make: Callable[[Tree], Change]) -> Volume | None:
         """Write the tree of the version after this one; None where nothing changes. In a thread."""
@@ -311,13 +327,15 @@ class VolumeKeeper:
     async def _set(self, volume: Volume) -> None:
         """In the database, which is what makes it so, and told."""
         before = next((each for each in self._kept.values() if each.id == volume.id), None)
-        await asyncio.to_thread(self._rows.put, volume)
-        if before is not None:
+        await self._write(volume)
+        if before is not None and before.key != volume.key:
             del self._kept[before.key]
-            if before.key != volume.key:
-                self._tell(before.key)
-        self._kept[volume.key] = volume
+            self._tell(before.key)
         self._tell(volume.key)
+
+    async def _write(self, volume: Volume) -> None:
+        await asyncio.to_thread(self._rows.put, volume)
+        self._kept[volume.key] = volume
 
     async def _forget(self, volume: Volume) -> None:
         await asyncio.to_thread(self._rows.remove, volume.id)
@@ -328,6 +346,13 @@ class VolumeKeeper:
     def _tell(self, key: Key) -> None:
         """To runners, whoever uses it: they may have what is no longer so from the last time that somebody did."""
         self.publish((self._state(key),))
+
+
+def _with(committed: Sequence[Committed], commit: str, now: float) -> tuple[Committed, ...]:
+    """Those that are known once this one is done, too. A clock that was wrong keeps none for ever."""
+    newest = len(committed) + 1 - COMMITS_KEPT
+    kept = (each for at, each in enumerate(committed) if at >= newest or abs(now - each.at) < COMMITS_KEPT_S)
+    return (*kept, Committed(commit, now))
 
 
 def _check_quota(quota: Quota) -> None:

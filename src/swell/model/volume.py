@@ -68,6 +68,14 @@ class Quota(msgspec.Struct, frozen=True, omit_defaults=True):
     """Files, links and folders."""
 
 
+class Committed(msgspec.Struct, frozen=True, array_like=True):
+    """A commit that a replica made."""
+
+    id: str
+    at: float
+    """When it was done."""
+
+
 class Volume(msgspec.Struct, frozen=True):
     """A volume and its newest version."""
 
@@ -89,8 +97,9 @@ class Volume(msgspec.Struct, frozen=True):
     """When that started, as `Owner.start_ticks`."""
     owner_machine: str = ""
     """And where, as `Owner.machine`."""
-    commits: tuple[str, ...] = ()
-    """Ids of the latest commits that replicas made: one of which the answer was lost is not done twice."""
+    committed: tuple[Committed, ...] = ()
+    """The latest commits, the newest last, those that changed nothing included: one of which the answer was lost is not
+    done twice."""
 
     @property
     def key(self) -> tuple[str, str]:
