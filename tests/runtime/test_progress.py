@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import math
+import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -137,6 +139,33 @@ def test_the_runner_hears_the_newest_of_each_call_and_not_too_often(steps: list[
     assert {id: known[id].done for id in IDS if id in running and id in newest} == {
         id: number for id, number in newest.items() if id in running and id in IDS
     }
+
+
+def test_a_process_that_was_forked_says_nothing() -> None:
+    """It has the runner's socket, on which frames of two would be mixed."""
+    ours, runner = socket.socketpair()
+    with ours, runner:
+        told = Progress(
+            Loop(),  # type: ignore[arg-type]
+            lambda _message: ours.sendall(b"said"),
+            lambda: REQUESTS,
+            lambda: None,
+        )
+        current = Input(IDS[0], math.inf, work=Work(IDS[0]))
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                told.hear(current, Said(1.0, None, ""))
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        runner.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            runner.recv(9)
+        told.hear(current, Said(1.0, None, ""))
+        assert runner.recv(9) == b"said"
 
 
 @pytest.fixture

@@ -67,3 +67,36 @@ def test_what_one_input_raises_at_its_deadline_is_nothing_to_the_others(where: s
             slots.end(piece)
 
     asyncio.run(scenario())
+
+
+class Giving(Piece):
+    """Work at the end of which the code of others, in their threads, tells of progress."""
+
+    expired_at = 0.0
+    others: tuple[Giving, ...] = ()
+
+    def expire(self) -> None:
+        super().expire()
+        self.expired_at = time.monotonic()
+        for other in self.others:
+            if not other.expired_at:
+                other.deadline = self.expired_at + 0.2
+
+
+def test_a_deadline_that_moves_at_the_last_moment_has_moved() -> None:
+    async def scenario() -> None:
+        told: list[str] = []
+        slots = Slots(2, 60.0, asyncio.get_running_loop(), lambda _requests: None)
+        one, other = Giving("one", 0.02, told), Giving("other", 0.02, told)
+        other.deadline = one.deadline
+        one.others, other.others = (other,), (one,)
+        slots.take(one)
+        slots.take(other)
+        async with asyncio.timeout(30):
+            while not (one.expired_at and other.expired_at):  # noqa: ASYNC110 — nothing tells us of it
+                await asyncio.sleep(0.01)
+        last = max(one, other, key=lambda piece: piece.expired_at)
+        assert last.expired_at >= last.deadline
+        slots.end(one, other)
+
+    asyncio.run(scenario())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -32,6 +33,7 @@ class Progress:
         self._running = running
         self._moved = moved
         self._thread = threading.get_ident()
+        self._process = os.getpid()
         self._unsaid: dict[str, tuple[Said, float]] = {}
         """By request, with when that was."""
         self._said: dict[str, tuple[Said, float]] = {}
@@ -41,9 +43,10 @@ class Progress:
         self._next_at = 0.0
 
     def hear(self, current: Input, said: Said) -> None:
-        """User code says so, in any thread."""
+        """User code says so, in any thread. A process that was forked from this one has the input of it only, and no
+        word with the runner."""
         work = current.work
-        if work is None:
+        if work is None or os.getpid() != self._process:
             return
         now = time.monotonic()
         work.go_on(now)

@@ -217,8 +217,15 @@ class Slots:
         self.look_again()
 
     def _expire(self, work: Work) -> None:
-        if work in self.running and work not in self._stopping:
-            try:
-                work.expire()
-            finally:
-                self.stop(work)
+        if work not in self.running or work in self._stopping:
+            return
+        if work.deadline > time.monotonic():
+            # It moved meanwhile: another thread told of progress just in time.
+            self.look_again()
+            if work.deadline < self._timer_at:
+                self._watch(work.deadline)
+            return
+        try:
+            work.expire()
+        finally:
+            self.stop(work)
