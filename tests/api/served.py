@@ -112,7 +112,7 @@ class Triggers:
 
     async def firings(self, *asked: Any) -> list[FiringRow]:
         self.asked.append(("firings", *asked))
-        return [FiringRow("due 1", 1.0, 1.5, "schedule", "fc-1", "done")]
+        return [FIRING]
 
     async def pause(self, *asked: Any) -> TriggerRow:
         self.asked.append(("pause", *asked))
@@ -128,6 +128,7 @@ class Triggers:
 
 
 TRIGGER = TriggerRow("default", "a", "f", "schedule", "every 1 hour", "once", 1.0, 3601.0)
+FIRING = FiringRow("due 1", 1.0, 1.5, "schedule", "fc-1", "done")
 
 
 class Server:

@@ -6,7 +6,7 @@ import httpx2
 import msgspec
 import pytest
 
-from api.served import TRIGGER, Server, error
+from api.served import FIRING, TRIGGER, Server, error
 from api.test_calls import key
 from swell.api.validate import problems
 from swell.model.schedule import Cron, Period, Schedule
@@ -52,6 +52,14 @@ def test_who_may_call_an_app_sees_its_triggers_and_who_may_deploy_it_changes_the
         allowed = client.request(method, path, headers=callers, json=body).status_code == 200
         assert allowed is ((method, path) in looks)
         assert error(client.request(method, path, headers=others, json=body), 403)["code"] == "no_scope"
+
+
+def test_the_ids_of_its_calls_are_for_who_may_deploy_it(client: httpx2.Client) -> None:
+    """They came with no key, so that without one, too, their results may be asked for by id."""
+    firing = msgspec.to_builtins(FIRING)
+    for headers in (None, key(client, "deploy", "a", "ids"), key(client, "admin", "*", "ids")):
+        assert client.get(f"{ONE}/firings", headers=headers).json() == [firing]
+    assert client.get(f"{ONE}/firings", headers=key(client, "call", "a", "ids")).json() == [{**firing, "call": ""}]
 
 
 def scheduled(schedule: Schedule, *methods: Method, kind: str = "function") -> App:

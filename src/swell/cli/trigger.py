@@ -173,7 +173,7 @@ def firings(rows: Sequence[FiringRow]) -> str:
             duration(row.at - row.due_at),
             row.how,
             row.state or "-",
-            row.call,
+            row.call or "-",
             f"for all since {local(row.missed_from)}" if row.missed_from is not None else "",
         )
         for row in rows

@@ -41,7 +41,7 @@ class FiringRow(msgspec.Struct, frozen=True):
     """When its call was accepted."""
     how: How
     call: str
-    """Id of the call."""
+    """Id of the call; empty for who may not deploy the app."""
     state: State | Literal[""] = ""
     """Of the call; empty where that is not kept any more."""
     missed_from: float | None = None
