@@ -76,7 +76,6 @@ HISTORY = Need("call", "namespace", "name")
 DEPLOYS = Need("deploy", "namespace", "app", somewhere=True)
 OWNS = Need("deploy", somewhere=True, code=True)
 DEPLOYS_APP = Need("deploy", "namespace", "name")
-"""Keys whose scopes are all within it."""
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e10)]
 

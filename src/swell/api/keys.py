@@ -8,6 +8,7 @@ from swell.decide.access import Need
 from swell.wire.api import KeyRow, MadeKey, NewKey
 
 MANAGES = Need("admin", somewhere=True)
+"""Keys whose scopes are all within it."""
 
 
 def key_routes(control: ControlPort) -> list[Route]:
