@@ -150,6 +150,16 @@ def test_what_cannot_be_meant_is_said_at_once(words: list[str], said: str, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("place", ["missing.py", "missing.py::app", "nowhere_at_all"])
+def test_nothing_is_begun_for_a_program_that_is_not_there(place: str, tmp_path: Path) -> None:
+    done = swell("serve", place, cwd=tmp_path, SWELL_HOME=str(tmp_path / "h"))
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: There is no file ")
+    assert not (tmp_path / "h").exists()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value", "code", "said"),
     [

@@ -44,9 +44,12 @@ def serve(reference: str, name: str, namespace: str, home: str | None) -> None:
     Where a change cannot be imported or deployed, the error is shown and what was there before goes on. A server is
     started where there is none.
     """
+    from swell.sdk import load
     from swell.sdk.generation import Task
     from swell.sdk.presence import me
 
+    # Before anything is begun for it.
+    load.find(reference.partition("::")[0])
     if home is not None:
         # Not only for us: the user's own code may look up deployed apps, too.
         os.environ["SWELL_HOME"] = home

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -82,18 +83,27 @@ def with_parameters(found: Target, texts: Mapping[str, str]) -> Target:
 
 def module(place: str) -> ModuleType:
     """Import a user's file by its path, under the name it has in a replica, or a module by its name."""
+    find(place)
+    path = Path(place)
+    if path.is_file():
+        return _import_file(path)
+    _first_on_path(_here())
+    return _import(place, place)
+
+
+def find(place: str) -> None:
+    """SwellError where there is no such file or module. Nothing is imported for that."""
     path = Path(place)
     if path.is_file():
         if path.suffix != ".py":
             raise SwellError("no_such_file", f"{place} is not a Python file: its name has to end in .py.")
-        return _import_file(path)
+        return
     if path.suffix == ".py" or not all(part.isidentifier() for part in place.split(".")):
         raise _nowhere("no_such_file", "file", place)
-    _first_on_path(_here())
-    first = importlib.util.find_spec(place.partition(".")[0])
+    name = place.partition(".")[0]
+    first = PathFinder.find_spec(name, [str(_here()), *sys.path]) or importlib.util.find_spec(name)
     if first is None or (first.origin is None and path.is_dir()):
         raise _nowhere("no_such_module", "file or module", place)
-    return _import(place, place)
 
 
 def _here() -> Path:
