@@ -133,6 +133,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     desk = CallDesk(calls, store.call_records)
     loop.triggers = triggers = TriggerKeeper(store.triggers, clock, reactor.world, calls.accept, deployer.deployed_at)
     trigger_desk = TriggerDesk(triggers, store.triggers, store.call_records, reactor.world, clock)
+    queries.next_firing = trigger_desk.next_at
     api = control_api(settings, port, blobs, secrets, volumes, kv, desk, backups, trigger_desk, keys)
     await serve_until_stopped(api, api_socket, chores(deployer, sweeper, volumes, kv, calls, triggers, owners), up)
     await link.close()

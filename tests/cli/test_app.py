@@ -7,6 +7,7 @@ import json
 import sys
 from typing import cast
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -38,6 +39,17 @@ def test_one_line_for_each_workload_at_80_columns(monkeypatch: pytest.MonkeyPatc
     assert call == ["documents", "12", "recognise", "1/2", "3", "4", "1m00s", "-", "team=a"]
     assert web[7] == "/web/documents-site/"
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_when_schedules_call_next_is_told_where_there_are_any() -> None:
+    url = "http://127.0.0.1:8470/call/a/f"
+    plain, nightly = workload("f", url), msgspec.structs.replace(workload("g", url), next_at=160.0 + 3700)
+    apps = [AppRow("default", "a", 100.0, False, "", (plain, nightly))]
+    heads, *lines = [line.split() for line in listing(apps, 160.0).splitlines()]
+    assert heads == [*HEADS[:7], "NEXT", *HEADS[7:]]
+    assert [line[6:8] for line in lines] == [["1m00s", "-"], ["1m00s", "1h01m"]]
+    assert [len(line) for line in lines] == [len(heads)] * 2
+    assert "NEXT" not in listing([msgspec.structs.replace(apps[0], workloads=(plain,))], 160.0)
 
 
 def test_replicas_that_are_not_known_are_not_shown_as_none() -> None:

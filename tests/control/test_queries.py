@@ -88,6 +88,10 @@ def test_an_app_is_listed_with_where_its_workloads_answer() -> None:
         f"{URL}/web/shop-page/",
     ]
     assert [row.url for row in other.workloads][:2] == [f"{URL}/call/team/a/f", f"{URL}/call/team/a/Model.predict"]
+    assert {row.next_at for row in (*own.workloads, *other.workloads)} == {None}
+    asked.next_firing = {"default/a/f": 9.0}.get
+    own, other = asyncio.run(asked.apps(counts=True))
+    assert [row.next_at for row in (*own.workloads, *other.workloads)] == [9.0, *[None] * 5]
 
 
 def test_what_runs_is_not_told_before_a_node_was_heard(monkeypatch: pytest.MonkeyPatch) -> None:

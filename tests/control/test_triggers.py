@@ -269,6 +269,23 @@ def test_a_period_keeps_its_phase_over_deploys_that_do_not_change_it() -> None:
     run(test)
 
 
+def test_when_it_fires_next_is_known() -> None:
+    async def test(place: TriggerPlace) -> None:
+        place.clock.at = 5000.0
+        place.schedule("a", Period(minutes=10))
+        await place.fired()
+        for due_at in (5600.0, 6200.0):
+            (row,) = await place.desk.rows("default", "a")
+            assert row.next_at == place.desk.next_at(key_of("a")) == due_at
+            await pass_time(place, 10 * MINUTE_S)
+        assert place.desk.next_at(key_of("b")) is None
+        await place.desk.pause("default", "a", "f", True)
+        (row,) = await place.desk.rows("default", "a")
+        assert row.next_at is place.desk.next_at(key_of("a")) is None
+
+    run(test)
+
+
 def test_what_is_deployed_in_the_moment_control_dies_is_not_missed() -> None:
     async def test(place: TriggerPlace) -> None:
         place.clock.at = HOUR_S - 1

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from swell.wire.api import AppRow, WorkloadRow
 
 HEADS = ("APP", "V", "WORKLOAD", "READY", "HELD", "BUSY", "AGE", "WEB", "TAGS")
+NEXT_PLACE = HEADS.index("WEB")
 
 
 @click.group()
@@ -39,7 +40,7 @@ def list_apps(as_json: bool, home: str | None) -> None:
 
     V is the version that takes the traffic (`swell app history` has the others). READY is how many replicas are, of
     those there are (? = not known yet, just after a restart); HELD and BUSY are requests that wait and that are worked
-    on.
+    on. NEXT, where something has a schedule, is how long it is until that calls it.
     --json has more: URLs, revisions, methods.
     """
     client = options.connect(home)
@@ -59,7 +60,9 @@ def list_apps(as_json: bool, home: str | None) -> None:
 
 
 def listing(apps: Sequence[AppRow], now: float) -> str:
-    """One line for each workload."""
+    """One line for each workload; how long it is until its schedule calls it only where something has one."""
+    scheduled = any(workload.next_at is not None for row in apps for workload in row.workloads)
+    heads = (*HEADS[:NEXT_PLACE], "NEXT", *HEADS[NEXT_PLACE:]) if scheduled else HEADS
     rows = [
         (
             row.name if row.namespace == "default" else f"{row.namespace}/{row.name}",
@@ -69,6 +72,7 @@ def listing(apps: Sequence[AppRow], now: float) -> str:
             str(workload.held),
             str(workload.in_flight),
             duration(now - row.deployed_at) if row.deployed_at else "-",
+            *([_next(workload, now)] if scheduled else []),
             # Where calls go follows from the names; where web endpoints are does not.
             path if (path := urlsplit(workload.url).path).startswith("/web/") else "-",
             " ".join(f"{name}={value}" for name, value in row.tags) or "-",
@@ -76,7 +80,11 @@ def listing(apps: Sequence[AppRow], now: float) -> str:
         for row in apps
         for workload in row.workloads
     ]
-    return table(HEADS, rows, right=("V", "READY", "HELD", "BUSY", "AGE"))
+    return table(heads, rows, right=("V", "READY", "HELD", "BUSY", "AGE", "NEXT"))
+
+
+def _next(workload: WorkloadRow, now: float) -> str:
+    return "-" if workload.next_at is None else duration(workload.next_at - now)
 
 
 def _ready(workload: WorkloadRow) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -65,6 +65,8 @@ class Queries:
         self.prices = prices
         self.base_url = base_url
         self.version = version
+        self.next_firing: Callable[[str], float | None] = lambda _workload: None
+        """When the schedule of a workload calls it next."""
 
     def health(self) -> dict[str, object]:
         reactor = self.reactor
@@ -129,6 +131,7 @@ class Queries:
             retrying=revision.retrying,
             scaling=workload.scaling,
             written=workload.written,
+            next_at=self.next_firing(workload.key),
         )
 
     async def replicas(self) -> list[ReplicaRow]:

@@ -36,6 +36,11 @@ class TriggerDesk:
         prefix = f"{namespace}/{app}/" if app else f"{namespace}/"
         return [_row(each) for key, each in sorted(self._keeper.armed.items()) if key.startswith(prefix)]
 
+    def next_at(self, key: str) -> float | None:
+        """When a trigger fires next; None: there is no such one, it is paused, or does not any more."""
+        armed = self._keeper.armed.get(key)
+        return None if armed is None else _next_at(armed)
+
     async def firings(self, namespace: str, app: str, name: str, most: int) -> list[FiringRow]:
         """The newest, newest first."""
         armed = self._armed(namespace, app, name)
@@ -109,7 +114,6 @@ def _known_since(history: list[Firing], now: float) -> float:
 
 def _row(armed: Armed) -> TriggerRow:
     trigger, state = armed.trigger, armed.state
-    next_at = armed.owed[0] if armed.owed else armed.next_at
     return TriggerRow(
         namespace=trigger.namespace,
         app=trigger.app,
@@ -118,10 +122,16 @@ def _row(armed: Armed) -> TriggerRow:
         schedule=written(trigger.schedule),
         missed=trigger.schedule.missed,
         began_at=state.began_at,
-        next_at=None if state.paused_at is not None else next_at,
+        next_at=_next_at(armed),
         fired_at=state.fired_at,
         paused_at=state.paused_at,
     )
+
+
+def _next_at(armed: Armed) -> float | None:
+    if armed.state.paused_at is not None:
+        return None
+    return armed.owed[0] if armed.owed else armed.next_at
 
 
 def _refused(words: str) -> SwellError:

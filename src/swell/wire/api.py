@@ -284,6 +284,8 @@ class WorkloadRow(msgspec.Struct, frozen=True):
     """As it is now: by the last deploy, or as it was changed since."""
     written: str = ""
     """Its name as people write it: `Model(name="x")` of "Model~3fa9c2d41b07e85d6c1f"."""
+    next_at: float | None = None
+    """When its schedule calls it next (seconds since the epoch); None: it has none, or that is paused."""
 
 
 class AppRow(msgspec.Struct, frozen=True):
