@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swell.decide.schedules import ALL_MAX, LATE_S, due_times, last_due, next_due, owed, problem, written_time
+from swell.decide import schedules as schedules_module
+from swell.decide.schedules import (
+    ALL_MAX,
+    LATE_S,
+    due_times,
+    kept_s,
+    last_due,
+    next_due,
+    owed,
+    problem,
+    written_time,
+)
 from swell.model.schedule import UNITS, Cron, Missed, Period, Schedule, written
 
 MINUTE_S = 60
@@ -203,6 +214,9 @@ class Server:
         found = owed(self.schedule, self.began_at, first, now)
         assert found.next_at == next_due(self.schedule, self.began_at, max(now, math.nextafter(first, 0)))
         assert list(found.due) == sorted(set(found.due))
+        if self.schedule.missed == "skip":
+            there = due_times(self.schedule, self.began_at, self.to, now)
+            assert list(found.due) == [each for each in there if now - each <= LATE_S]
         if first <= now:
             assert (found.missed_from is None) == (first in found.due)
             self.to = now
@@ -210,8 +224,10 @@ class Server:
 
 
 schedules = st.builds(
-    lambda schedule, missed: Cron(schedule, "Europe/Berlin", missed) if schedule else Period(minutes=7, missed=missed),
-    st.sampled_from(["*/10 * * * *", "0 2 * * *", "30 * * * *", ""]),
+    lambda line, missed: (
+        Cron(line, "Europe/Berlin", missed) if " " in line else Period(seconds=int(line), missed=missed)
+    ),
+    st.sampled_from(["*/10 * * * *", "0 2 * * *", "30 * * * *", "420", "25"]),
     st.sampled_from(["skip", "once", "all"]),
 )
 
@@ -252,6 +268,27 @@ def test_of_very_many_that_were_missed_the_newest_are_made_up_for() -> None:
     assert found.missed_from == 60.0
 
 
+def test_what_is_due_together_is_found_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    class Counted(schedules_module.CronSim):  # type: ignore[misc]
+        def __init__(self, line: str, *args: object, **options: object) -> None:
+            begun.append(line)
+            super().__init__(line, *args, **options)
+
+    monkeypatch.setattr(schedules_module, "CronSim", Counted)
+    for zone in ("UTC", "Europe/Berlin"):
+        found = owed(Cron("* * * * *", zone, "all"), 0.0, 60.0, 60.0 * (ALL_MAX + 50))
+        assert len(found.due) == ALL_MAX
+    assert len(begun) < 20
+
+
+def test_what_is_due_very_often_is_kept_for_less_long() -> None:
+    assert kept_s(Period(seconds=2)) == 20_000.0
+    for schedule in (Period(hours=1), Period(months=1, seconds=1), Cron("* * * * *")):
+        assert kept_s(schedule) == 0.0
+
+
 # -- what cannot be -----------------------------------------------------------------------------------
 
 
@@ -269,6 +306,8 @@ def test_of_very_many_that_were_missed_the_newest_are_made_up_for() -> None:
         (Cron("0 0 31 4,6,9,11 *"), "never comes"),
         (Cron("0 9 * * *", "Europe/Berlim"), "there is no time zone 'Europe/Berlim'"),
         (Cron("0 9 * * *", "../../etc/passwd"), "there is no time zone"),
+        (Cron("0 9 * * *", "posix/Europe/Berlin"), "there is no time zone"),
+        (Cron("0 9 * * *", "localtime"), "there is no time zone"),
         (Cron("0 9 * * *", ""), "there is no time zone"),
         (Cron("0 9 * * *", "a\0b"), "there is no time zone"),
         (Period(), "it is between one second and 50 years"),

@@ -13,17 +13,21 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import islice
+from heapq import heappop, heappush
+from itertools import chain, groupby, islice, takewhile
 from zoneinfo import ZoneInfo
 
 import msgspec
 from cronsim import CronSim, CronSimError
 
+from swell.model.call import Keeping
 from swell.model.errors import brief
 from swell.model.schedule import UNITS, Cron, Period, Schedule
 
 ALL_MAX = 1000
 """Missed due times that a schedule which makes up for all of them does so for: the newest."""
+KEPT_MAX = 10_000
+"""Of a schedule that is due very often about so many calls are kept after their end."""
 LATE_S = 60.0
 """A firing that is later than this is one that was missed."""
 PERIOD_MAX_S = 50 * 366 * 86_400.0
@@ -39,7 +43,7 @@ class Owed(msgspec.Struct, frozen=True):
     due: tuple[float, ...] = ()
     """Due times to fire for, in order."""
     missed_from: float | None = None
-    """The first of those that are not fired for, all before `due`."""
+    """The first of those that have no firing of their own, all before `due`."""
     next_at: float | None = None
     """The next due time after that moment; None: there is none."""
 
@@ -53,13 +57,13 @@ def owed(schedule: Schedule, began_at: float, first: float, now: float) -> Owed:
         skipped = schedule.missed == "skip" and now - first > LATE_S
         return Owed(() if skipped else (first,), first if skipped else None, second)
     next_at = next_due(schedule, began_at, now)
-    last = last_due(schedule, began_at, first, now) or second
     due: tuple[float, ...]
     match schedule.missed:
         case "skip":
-            due = (last,) if now - last <= LATE_S else ()
+            back = chain(_back(schedule, began_at, first, now), (first,))
+            due = tuple(takewhile(lambda at: now - at <= LATE_S, back))[::-1]
         case "once":
-            due = (last,)
+            due = (last_due(schedule, began_at, first, now) or second,)
         case "all":
             due = tuple(islice(_back(schedule, began_at, first, now), ALL_MAX))[::-1]
             due = due if len(due) == ALL_MAX else (first, *due)
@@ -72,14 +76,6 @@ def due_times(schedule: Schedule, began_at: float, since: float, until: float) -
     while at is not None and at <= until:
         yield at
         at = next_due(schedule, began_at, at)
-
-
-def _back(schedule: Schedule, began_at: float, after: float, until: float) -> Iterator[float]:
-    """Those after `after`, up to and with `until`, the last one first."""
-    at = last_due(schedule, began_at, after, until)
-    while at is not None:
-        yield at
-        at = last_due(schedule, began_at, after, math.nextafter(at, -math.inf))
 
 
 def next_due(schedule: Schedule, began_at: float, after: float) -> float | None:
@@ -106,24 +102,23 @@ def next_due(schedule: Schedule, began_at: float, after: float) -> float | None:
 
 def last_due(schedule: Schedule, began_at: float, after: float, until: float) -> float | None:
     """The last due time that is after a moment and not after another; None where there is none."""
+    return next(_back(schedule, began_at, after, until), None)
+
+
+def _back(schedule: Schedule, began_at: float, after: float, until: float) -> Iterator[float]:
+    """Due times after `after`, up to and with `until`, the last one first."""
     if isinstance(schedule, Period):
-        return _last_period(schedule, began_at, after, until)
-    zone = ZoneInfo(schedule.timezone)
-    shift = _shift(zone, until)
-    bottom = _local(zone, after) - _shift(zone, after)
-    found: float | None = None
-    end: datetime | None = None
-    for local in _locals(schedule, _local(zone, until) + shift + timedelta(seconds=1), back=True):
-        if local < bottom or (end is not None and local < end):
-            break
-        for at in _moments(schedule, zone, local):
-            if after < at <= until:
-                found = at if found is None else max(found, at)
-        if found is not None and end is None:
-            end = local - _shift(zone, found)
-            if end == local:
-                break
-    return found
+        return _periods_back(schedule, began_at, after, until)
+    return (at for at, _ in groupby(_cron_back(schedule, after, until)))
+
+
+def kept_s(schedule: Schedule) -> float:
+    """How long its calls are kept after their end where that is shorter than of other calls, in seconds; else 0."""
+    if isinstance(schedule, Cron):
+        return 0.0
+    months, seconds = _parts(schedule)
+    short_s = seconds * KEPT_MAX
+    return short_s if not months and short_s < Keeping().result_s else 0.0
 
 
 def problem(schedule: Schedule) -> str | None:
@@ -138,13 +133,23 @@ def problem(schedule: Schedule) -> str | None:
     wrong = _grammar_problem(fields)
     if wrong is not None:
         return f"{line!r} is no cron line: {wrong}"
-    try:
-        ZoneInfo(timezone)
-    except (OSError, ValueError, KeyError):
+    if timezone.startswith(_NO_ZONES) or not _is_zone(timezone):
         return f"there is no time zone {brief(timezone)!r}: they are named like 'Europe/Berlin'"
     if next_due(schedule, 0.0, 0.0) is None:
         return f"{line!r} never comes: there is no such date"
     return None
+
+
+_NO_ZONES = ("posix/", "right/", "posixrules", "localtime")
+"""Files that some machines have beside those of zones."""
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        return False
+    return True
 
 
 def _grammar_problem(fields: list[str]) -> str | None:
@@ -196,6 +201,28 @@ def _locals(cron: Cron, begin: datetime, back: bool = False) -> Iterator[datetim
     except CronSimError:
         # It names a day that no month of it has.
         return
+
+
+def _cron_back(cron: Cron, after: float, until: float) -> Iterator[float]:
+    """Due times after `after`, up to and with `until`, the last one first; the same one maybe more than once."""
+    zone = ZoneInfo(cron.timezone)
+    begin = _local(zone, until) + _shift(zone, until) + timedelta(seconds=1)
+    bottom = _local(zone, after) - _shift(zone, after)
+    # Where clocks change, the order of moments is not that of local times: each waits until no local time is left that
+    # may come later than it.
+    found: list[tuple[float, datetime]] = []
+    for local in takewhile(lambda local: local >= bottom, _locals(cron, begin, back=True)):
+        for at in _moments(cron, zone, local):
+            if after < at <= until:
+                heappush(found, (-at, local - _shift(zone, at)))
+        yield from _ripe(found, local)
+    yield from _ripe(found, datetime.min)
+
+
+def _ripe(found: list[tuple[float, datetime]], reached: datetime) -> Iterator[float]:
+    """Take out those, the last one first, that wait for no local time before the one that is reached."""
+    while found and found[0][1] >= reached:
+        yield -heappop(found)[0]
 
 
 def _moments(cron: Cron, zone: ZoneInfo, local: datetime) -> Iterator[float]:
@@ -276,7 +303,9 @@ def _next_period(period: Period, began_at: float, after: float) -> float | None:
     return _moment(period, began_at, _count(period, began_at, after) + 1)
 
 
-def _last_period(period: Period, began_at: float, after: float, until: float) -> float | None:
-    n = _count(period, began_at, until)
-    at = _moment(period, began_at, n) if n else -math.inf
-    return at if at > after else None
+def _periods_back(period: Period, began_at: float, after: float, until: float) -> Iterator[float]:
+    for n in range(_count(period, began_at, until), 0, -1):
+        at = _moment(period, began_at, n)
+        if at <= after:
+            return
+        yield at
