@@ -13,7 +13,7 @@ from swell.runtime.runner.queued import answer
 from swell.runtime.runner.queued.answer import Answer, Answers, Broken, Free, answered
 from swell.runtime.runner.queued.lane import request_of, sendable
 from swell.wire.calls import Granted
-from swell.wire.http import error_body
+from swell.wire.http import JSON_OR_PICKLE, error_body
 
 CALL = Granted("fc-1", 7, "f", Body("application/json", b"[1]"), "", 2.5)
 
@@ -139,6 +139,8 @@ def test_what_is_sent_is_what_a_gateway_sends() -> None:
     assert b"\r\nSwell-Trusted: 1\r\n" in request_of(pickled)
     wanted = Granted("fc-1", 7, "f", Body("application/json", b""), "application/x-swell-pickle", 1.0)
     assert b"\r\nSwell-Trusted: 1\r\n" in request_of(wanted)
+    rather = Granted("fc-1", 7, "f", Body("application/json", b""), JSON_OR_PICKLE, 1.0)
+    assert b"\r\nSwell-Trusted: 1\r\n" in request_of(rather)
     # Only what the door knows as a pickle, and so refuses to who may not send one.
     for kind, accept in (("application/json; x-swell-pickle", ""), ("", "a/b, application/x-swell-pickle")):
         assert b"Swell-Trusted" not in request_of(Granted("fc-1", 7, "f", Body(kind, b""), accept, 1.0))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from swell.model.errors import SwellError
 from swell.runtime.results import accepted, encode, exception_body, value_answer
-from swell.wire.http import FRAMES, JSON, MSGPACK, OCTETS, PICKLE, ErrorBody, ErrorEnvelope
+from swell.wire.http import FRAMES, JSON, JSON_OR_PICKLE, MSGPACK, OCTETS, PICKLE, ErrorBody, ErrorEnvelope
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from swell.wire.http import FRAMES, JSON, MSGPACK, OCTETS, PICKLE, ErrorBody, Er
     ],
 )
 def test_the_first_known_type_decides(accept: str, kind: str, frames: bool) -> None:
-    assert accepted(accept.encode(), True) == (kind, frames)
+    assert accepted(accept.encode(), True)[:2] == (kind, frames)
 
 
 def test_pickles_are_refused_without_the_key_only_when_they_are_the_choice() -> None:
@@ -39,6 +39,17 @@ def test_pickles_are_refused_without_the_key_only_when_they_are_the_choice() -> 
         accepted(PICKLE.encode(), False)
     assert (raised.value.status, raised.value.code) == (401, "no_key")
     assert accepted(f"{JSON}, {PICKLE}".encode(), False).kind == JSON
+
+
+def test_what_json_cannot_say_is_a_pickle_where_that_is_accepted_too() -> None:
+    both, alone = accepted(JSON_OR_PICKLE.encode(), True), accepted(JSON.encode(), True)
+    assert (both.kind, both.pickles, alone.pickles) == (JSON, True, False)
+    assert not accepted(JSON_OR_PICKLE.encode(), False).pickles
+    assert value_answer("f", {"a": 1}, both.kind, both.pickles).body == b'{"a":1}'
+    answer = value_answer("f", complex(1, 2), both.kind, both.pickles)
+    assert (answer.content_type, pickle.loads(answer.body)) == (PICKLE.encode(), complex(1, 2))
+    with pytest.raises(SwellError, match="cannot be encoded"):
+        value_answer("f", complex(1, 2), alone.kind, alone.pickles)
 
 
 class Model:

@@ -371,7 +371,7 @@ class Call:
 
     def _encode(self, result: Any) -> Answer:
         """What the function returned as an answer. Raises SwellError where it cannot be one."""
-        return results.value_answer(self._callee.name, result, self._wanted.kind)
+        return results.value_answer(self._callee.name, result, self._wanted.kind, self._wanted.pickles)
 
     def _take(self, result: Any) -> None:
         """What the function returned is the answer, if it can be encoded."""

@@ -41,6 +41,8 @@ class Accepted(NamedTuple):
     """Type of the result or of a stream's items; empty = none was named."""
     frames: bool
     """A stream comes as frames instead of server-sent events."""
+    pickles: bool = False
+    """What cannot be of that type may be a pickle."""
 
 
 @lru_cache(256)
@@ -52,14 +54,17 @@ def accepted(accept: bytes, trusted: bool) -> Accepted:
         raise SwellError(
             "no_key", f"Pickled results need a key that may deploy. Send it, or accept {JSON}.", status=401
         )
-    return Accepted(kind, FRAMES in named)
+    return Accepted(kind, FRAMES in named, trusted and PICKLE in named and kind != PICKLE)
 
 
-def value_answer(name: str, value: Any, kind: str) -> Answer:
-    """`value` as a 200. Raises SwellError 500 bad_result that says which types work."""
+def value_answer(name: str, value: Any, kind: str, pickles: bool = False) -> Answer:
+    """`value` as a 200; as a pickle where it cannot be of that type, and `pickles` are accepted, too. Raises SwellError
+    500 bad_result that says which types work."""
     try:
         content_type, body = encode(value, kind)
     except Exception as error:
+        if pickles:
+            return value_answer(name, value, PICKLE)
         raise SwellError("bad_result", bad_result(name, value, error, kind), status=500) from None
     return Answer(200, content_type, body)
 

@@ -48,7 +48,7 @@ class NewCall(msgspec.Struct, frozen=True):
     input: Body
     """A pickle is brought, or accepted, by those alone who may send one: who works on the call may trust it."""
     accept: str = ""
-    """What its result may be sent as, as in the header of that name; one type, or none."""
+    """What its result may be sent as, as in the header of that name: one type, none, or `JSON_OR_PICKLE`."""
     key: str = ""
     """Id of the API key it came with."""
     priority: int = 0

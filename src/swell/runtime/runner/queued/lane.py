@@ -15,7 +15,7 @@ from typing import Protocol
 
 from swell.runtime.runner.queued.answer import Answer, Answers, Broken
 from swell.wire.calls import Granted
-from swell.wire.http import HAND_OUT, LIMIT, PICKLE, REMAINING_MS, REQUEST_ID, TRUSTED, WAIT_MS
+from swell.wire.http import HAND_OUT, JSON_OR_PICKLE, LIMIT, PICKLE, REMAINING_MS, REQUEST_ID, TRUSTED, WAIT_MS
 
 WAIT_S = 5.0
 """How long a replica is waited for, at one asking."""
@@ -201,7 +201,7 @@ def request_of(call: Granted) -> bytes:
     """The bytes that are sent for a call."""
     kind, accept = call.input.content_type, call.accept
     # Who may not send pickles, or get any, was refused at the door.
-    pickled = PICKLE in (kind.partition(";")[0].strip().lower(), accept)
+    pickled = PICKLE in (kind.partition(";")[0].strip().lower(), accept) or accept == JSON_OR_PICKLE
     head = _HEAD % (
         call.method.encode(),
         call.id.encode(),
