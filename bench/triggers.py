@@ -58,7 +58,7 @@ async def _minute(store: SqliteStore, schedules: int) -> tuple[list[float], floa
         told=lambda _levels: None,
         others=lambda _pool: (),
     )
-    keeper = TriggerKeeper(store.triggers, clock, world, calls.accept, {})
+    keeper = TriggerKeeper(store, clock, world, calls.accept, calls.hands.counted, {})
     running = [asyncio.create_task(calls.run()), asyncio.create_task(keeper.run())]
     for number in range(schedules // PER_APP):
         app = _app(f"bench-{number}")

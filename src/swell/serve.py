@@ -131,7 +131,8 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     sweeper = Sweeper(deployer, store.call_records, blobs, secrets, volumes, clock)
     backups = backup_keeper(settings, store, sweeper, clock)
     desk = CallDesk(calls, store.call_records)
-    loop.triggers = triggers = TriggerKeeper(store.triggers, clock, reactor.world, calls.accept, deployer.deployed_at)
+    queue = (calls.accept, calls.hands.counted)
+    loop.triggers = triggers = TriggerKeeper(store, clock, reactor.world, *queue, deployer.deployed_at)
     trigger_desk = TriggerDesk(triggers, store.triggers, store.call_records, reactor.world, clock)
     queries.next_firing = trigger_desk.next_at
     api = control_api(settings, port, blobs, secrets, volumes, kv, desk, backups, trigger_desk, keys)

@@ -42,7 +42,7 @@ def test_a_line_for_each_firing() -> None:
     rows = [late_one, FiringRow("m", NOW, NOW, "manual", "x")]
     heads, late, manual = firings(rows).splitlines()
     assert heads.split() == list(FIRING_HEADS)[:-1]
-    late_words = ["1m10s", "schedule", "done", "fc-1", "for", "all", "since", *local(NOW - 60).split()]
+    late_words = ["1m10s", "schedule", "done", "fc-1", "missed", "since", *local(NOW - 60).split()]
     assert late.split() == [*local(NOW).split(), *late_words]
     assert manual.split()[2:] == ["0.0s", "manual", "-", "x"]
 

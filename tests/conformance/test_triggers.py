@@ -70,6 +70,7 @@ states = st.builds(
     began_at=times,
     fired_to=times,
     paused_at=st.none() | times,
+    incarnation=st.sampled_from(["", "x", "y"]),
 )
 deliveries = st.builds(
     Delivery,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -160,7 +160,7 @@ class _FailingTriggers:
             raise full_disk()
         self._store.remove(keys)
 
-    def deliver(self, deliveries: list[Delivery]) -> None:
+    def deliver(self, deliveries: Iterable[Delivery]) -> None:
         self._store.deliver(deliveries)
 
     def all(self) -> list[TriggerState]:

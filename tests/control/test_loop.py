@@ -7,11 +7,12 @@ import time
 from random import Random
 
 from swell.control.loop import Loop
-from swell.control.reactor import Reactor
+from swell.control.reactor import Effects, Reactor
 from swell.engines.fake import FakeEngine
-from swell.model.events import NodeSeen
+from swell.model.events import NodeSeen, PlanCommitted
 from swell.model.node import Node
 from swell.model.orders import Inventory
+from swell.model.plan import Plan
 from swell.model.policy import Policy
 from swell.model.request import Prices
 from swell.model.world import World
@@ -61,5 +62,25 @@ def test_it_is_known_whether_any_node_was_heard() -> None:
         assert not loop.heard.is_set()
         facts(Inventory(node="n1", at=clock.at, epoch=1, replicas=()))
         assert loop.heard.is_set()
+
+    asyncio.run(scenario())
+
+
+def test_triggers_hear_that_a_version_took_over() -> None:
+    class Heard:
+        apps: list[tuple[str, float]] = []  # noqa: RUF012 (of one test)
+
+        def changed(self, app: str, at: float) -> None:
+            self.apps.append((app, at))
+
+    async def scenario() -> None:
+        clock = HeldClock()
+        engine = FakeEngine(Node("n1", 4.0, 4096), clock.now, lambda _after_s, _do: None, Random(1))
+        loop = Loop(Reactor(World(), Policy(), Prices()), engine, MemoryStore(), clock, 1)
+        loop.triggers = Heard()
+        plan = Plan(5.0, (), moves=("default/a/f",))
+        loop.reactor.step = lambda _now: Effects((), None, (PlanCommitted(5.0, plan),), plan, None, ())  # type: ignore[method-assign]
+        loop._step()
+        assert Heard.apps == [("default/a", 5.0)]
 
     asyncio.run(scenario())

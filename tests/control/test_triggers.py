@@ -17,14 +17,17 @@ from msgspec.structs import replace
 
 from control.test_calls_machine import hasten
 from control.test_control_link import until
-from control.triggers_place import TriggerPlace, key_of
+from control.triggers_place import TriggerPlace, key_of, scheduled
 from swell.control import triggers as module
 from swell.control.triggers import firing_id
 from swell.decide.schedules import due_times
 from swell.model.call import CallError, Cancel
 from swell.model.errors import SwellError
+from swell.model.events import PlanCommitted
+from swell.model.plan import Plan
 from swell.model.ports import Store
 from swell.model.schedule import Cron, Period, Schedule
+from swell.model.trigger import FIRINGS_KEPT, Delivery, Firing
 from swell.store.memory import MemoryStore
 from swell.store.sqlite import SqliteStore
 from swell.wire.triggers import Backfill, TriggerRow
@@ -190,7 +193,9 @@ class Machine(RuleBasedStateMachine):
         self.do(self.settled())
         now = self.place.clock.at
         before = fired(self.place, app)
+        there = {call.id for call in self.place.store.call_records.newest("", None, 9999)}
         done = self.do(self.place.desk.backfill("default", app, "f", Backfill(now - since_s)))
+        assert not there.intersection(done.calls)
         due = list(due_times(self.schedules[app], self.began[app], now - since_s - 1e-3, now))
         assert len(done.calls) + done.fired_before == len(due)
         assert set(fired(self.place, app)) == {*before, *due}
@@ -203,9 +208,11 @@ class Machine(RuleBasedStateMachine):
         for app in APPS:
             firings = self.place.store.triggers.history(key_of(app), 9999)
             assert len({each.id for each in firings}) == len(firings)
-            assert all(records.get(each.call) for each in firings if each.how == "manual")
-            keys = {call.idempotency_key for call in calls if call.workload == key_of(app)}
-            assert {f"f {each.id}" for each in firings} <= keys
+            for each in firings:
+                call = records.get(each.call)
+                assert call is not None
+                assert (call.workload, call.idempotency_key.endswith(f" {each.id}")) == (key_of(app), True)
+            assert len({each.call for each in firings}) == len(firings)
 
     def all_is_well(self) -> None:
         """Once nothing is left to do: what was due was fired for, as its policy says, and nothing else."""
@@ -360,5 +367,84 @@ def test_what_wakes_it_is_the_next_due_time_and_nothing_else(monkeypatch: pytest
         # Nobody rings: it looks at the clock.
         place.clock.at += MINUTE_S
         await until(lambda: fired(place))
+
+    run(test)
+
+
+HOURLY = Cron("0 * * * *")
+
+
+@pytest.mark.parametrize("soon", [False, True])
+def test_an_app_that_was_stopped_and_is_deployed_again_begins_anew(soon: bool) -> None:
+    async def test(place: TriggerPlace) -> None:
+        calls: list[str] = []
+        # The clock was ahead, and is set right.
+        for _ in range(2):
+            place.clock.at = HOUR_S - 1
+            place.schedule("a", HOURLY)
+            await place.fired()
+            await pass_time(place, 10.0)
+            (row,) = await place.desk.firings("default", "a", "f", 9)
+            assert (row.due_at, row.state) == (HOUR_S, "queued")
+            done = await place.desk.backfill("default", "a", "f", Backfill(0.0, HOUR_S - 1))
+            calls += [row.call, *done.calls]
+            place.stop("a")
+            if not soon:
+                await place.fired()
+        assert len(calls) == len(set(calls)) == 4
+        assert {each.id for each in place.store.call_records.newest("", None, 9)} == set(calls)
+
+    run(test)
+
+
+def test_a_history_has_the_call_that_is_kept() -> None:
+    async def test(place: TriggerPlace) -> None:
+        place.schedule("a", HOURLY)
+        await place.fired()
+        armed = place.triggers.armed[key_of("a")]
+        firings = [Firing(key_of("a"), firing_id("backfill", 0.0), 0.0), Firing(key_of("a"), "m", 1.0)]
+        kept = await place.triggers.deliver(armed, firings[0])
+        place.store.triggers.remove([key_of("a")])
+        place.store.triggers.put([armed.state])
+        # With another call in the same write.
+        answers = await asyncio.gather(*(place.triggers.deliver(armed, each) for each in firings[::-1]))
+        assert answers[1] == kept
+        assert [each.call for each in place.store.triggers.history(key_of("a"), 9)] == [kept, answers[0]]
+
+    run(test)
+
+
+def test_a_backfill_of_long_ago_does_not_make_it_known_what_was_fired_for_since() -> None:
+    async def test(place: TriggerPlace) -> None:
+        place.clock.at = 90 * DAY_S
+        place.schedule("a", Cron("0 0 * * *"))
+        await place.fired()
+        await place.desk.pause("default", "a", "f", True)
+        place.clock.at = now = 100 * DAY_S
+        rows = [Firing(key_of("a"), f"{n}", now - 20 * DAY_S, now - HOUR_S, "backfill") for n in range(FIRINGS_KEPT)]
+        place.store.triggers.deliver([Delivery(each, moves=False) for each in rows])
+        with pytest.raises(SwellError, match="is known from 1970-04-04T00:00:00Z on"):
+            await place.desk.backfill("default", "a", "f", Backfill(now - 8 * DAY_S))
+        assert len((await place.desk.backfill("default", "a", "f", Backfill(now - 6 * DAY_S))).calls) == 7
+
+    run(test)
+
+
+def test_while_a_version_does_not_serve_the_schedule_is_that_of_the_one_that_does() -> None:
+    async def test(place: TriggerPlace) -> None:
+        old = scheduled("a", HOURLY)
+        place.put(old)
+        await place.fired()
+        for after in (scheduled("a", Period(minutes=7), timeout_s=9.0), scheduled("a", None, timeout_s=8.0)):
+            place.put(replace(after, previous=old.workloads, revisions=(*old.revisions, *after.revisions)))
+            await place.fired()
+            assert place.triggers.armed[key_of("a")].state.schedule == HOURLY
+            place.take(PlanCommitted(place.clock.at, Plan(place.clock.at, (), moves=(key_of("a"),))))
+            place.triggers.changed("default/a", place.clock.at)
+            await place.fired()
+            schedules = [each.state.schedule for each in place.triggers.armed.values()]
+            assert schedules == [each.schedule for each in after.workloads if each.schedule is not None]
+            place.put(old)
+            await place.fired()
 
     run(test)

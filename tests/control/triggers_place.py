@@ -23,6 +23,13 @@ def key_of(app: str) -> str:
     return f"default/{app}/f"
 
 
+def scheduled(name: str, schedule: Schedule | None, **fields: Any) -> App:
+    """An app whose function has it."""
+    owner = Owner(1, 1) if fields.pop("owned", False) else None
+    made = app_of(name, **fields)
+    return replace(made, workloads=tuple(replace(each, schedule=schedule) for each in made.workloads), owner=owner)
+
+
 class TriggerPlace(Place):
     """Control as far as triggers and queued calls go, one incarnation after the other, over one store."""
 
@@ -35,10 +42,11 @@ class TriggerPlace(Place):
         """A new incarnation of control."""
         await super().open()
         self.triggers = TriggerKeeper(
-            self.store.triggers,
+            self.store,  # type: ignore[arg-type]
             self.clock,
             self.world,
             self.keeper.accept,
+            self.keeper.hands.counted,
             self.deployed_at,
         )
         self.desk = TriggerDesk(
@@ -60,11 +68,7 @@ class TriggerPlace(Place):
 
     def schedule(self, name: str, schedule: Schedule | None, **fields: Any) -> None:
         """Deploy an app whose function has it."""
-        owner = Owner(1, 1) if fields.pop("owned", False) else None
-        made = app_of(name, **fields)
-        workloads = tuple(replace(each, schedule=schedule) for each in made.workloads)
-        app = replace(made, workloads=workloads, owner=owner)
-        self.put(app)
+        self.put(scheduled(name, schedule, **fields))
 
     def put(self, app: App) -> None:
         """Deploy an app as it is."""

@@ -90,6 +90,8 @@ def test_whatever_dies_each_due_time_has_its_one_call(there: PrivateSwell) -> No
     assert len(calls) == len(found)
     made = asked(there, "calls", "list", "timed", "-n", "1000")
     assert {each["id"] for each in made if each["function"] == "often"} == calls
+    # JSON has no sets.
+    assert sorted(asked(there, "calls", "show", found[0]["call"])["result"]) == [1, 2]
 
 
 @pytest.mark.shows("Cron", "cron_string", "timezone", "missed")

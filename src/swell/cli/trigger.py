@@ -174,7 +174,7 @@ def firings(rows: Sequence[FiringRow]) -> str:
             row.how,
             row.state or "-",
             row.call or "-",
-            f"for all since {local(row.missed_from)}" if row.missed_from is not None else "",
+            f"missed since {local(row.missed_from)}" if row.missed_from is not None else "",
         )
         for row in rows
     ]

@@ -104,7 +104,7 @@ class CallKeeper:
         route = self._rows.routes.get(new.workload)
         revision = self._world.revision(route.pool) if route is not None else None
         works = queued(new, route, revision, now, lambda: call_id(int(now * 1000), self._chance.randbytes(10)))
-        accepted = self._inbox.accept(works, delivery and delivery.of(works[0].call))
+        accepted = self._inbox.accept(works, delivery)
         self.hands.saw_input(new.workload, max(len(work.input.data) for work in works))
         self._wake()
         return await accepted

@@ -105,6 +105,10 @@ class Hands:
         """Does anything wait anywhere?"""
         return bool(self.due or self.next_at or self.unseen)
 
+    def counted(self, workload: str) -> int:
+        """How many of its calls are known to be due, counted up to `DUE_MAX`."""
+        return self.due.get(workload, 0)
+
     def has(self, workload: str) -> bool:
         """Does anything wait there?"""
         return workload in self.due or workload in self.next_at or workload in self.unseen

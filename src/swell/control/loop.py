@@ -21,7 +21,7 @@ from swell.control.reactor import Effects, Reactor
 from swell.control.tallies import Tallies
 from swell.control.variants import Variants
 from swell.control.why import at_most, complete, end_told, held_ms, traffic_now
-from swell.model.events import AppDeployed, AppStopped, Event, NodeSeen, ReplicaSeen
+from swell.model.events import AppDeployed, AppStopped, Event, NodeSeen, PlanCommitted, ReplicaSeen
 from swell.model.key import ApiKey
 from swell.model.metrics import ROWS_DROPPED, WAITING, WRITE_SECONDS, Sample
 from swell.model.orders import Inventory
@@ -57,7 +57,7 @@ class Triggers(Protocol):
     """What calls functions of apps by itself."""
 
     def changed(self, app: str, at: float) -> None:
-        """The app of that key was deployed or stopped."""
+        """The app of that key was deployed or stopped, or another version of it has the traffic."""
         ...
 
 
@@ -258,6 +258,7 @@ class Loop:
             log.info("%s", action)
         if effects.events:
             self.store.world.append(effects.events)
+            self._tell_triggers(effects.events)
         if effects.wake_at is not None:
             self._wake_at(effects.wake_at)
 
@@ -271,6 +272,14 @@ class Loop:
             self.queue.changed(pools, (*(route.key for route in delta.routes), *delta.gone_routes))
         if any(map(_ends_some, effects.events)):
             self.queue.gone()
+
+    def _tell_triggers(self, events: Iterable[Event]) -> None:
+        """Where a version took over, the schedules are its own from now on."""
+        if self.triggers is None:
+            return
+        for event in events:
+            for workload in event.plan.moves if isinstance(event, PlanCommitted) else ():
+                self.triggers.changed(workload.rpartition("/")[0], event.at)
 
     def _wake_at(self, at: float) -> None:
         if self._timer is not None:

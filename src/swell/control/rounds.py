@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from swell.control.hands import DUE_MAX, Hand
@@ -90,14 +90,30 @@ def write(store: Store, made: Round, now: float) -> Written:
     if made.writes:
         with store.transaction():
             ids = calls.add(made.works)
-            if deliveries := [new.delivery for new in made.news if new.delivery is not None]:
-                store.triggers.deliver(deliveries)
+            if any(new.delivery is not None for new in made.news):
+                store.triggers.deliver(_Deliveries(made.news, ids))
             recorded = calls.finish(made.outcomes)
             changed = calls.change([asked.change for asked in made.changes])
             leased = lease()
     else:
         ids, recorded, changed, leased = [], [], [], lease()
     return Written(ids, recorded, changed, leased, [_depth(store, workload, now) for workload in made.looked])
+
+
+class _Deliveries:
+    """What makes new calls, each with the call that is kept: its own, or one that was there under its key."""
+
+    def __init__(self, news: Sequence[New], ids: Sequence[str]) -> None:
+        """`ids`: of all calls, as the store answers when it writes them."""
+        self._news = news
+        self._ids = ids
+
+    def __iter__(self) -> Iterator[Delivery]:
+        first = 0
+        for new in self._news:
+            if new.delivery is not None:
+                yield new.delivery.of(self._ids[first], new.works[0].call.accepted_at)
+            first += len(new.works)
 
 
 def _depth(store: Store, workload: str, now: float) -> Depth | None:

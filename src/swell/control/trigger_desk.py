@@ -8,12 +8,12 @@ import os
 from itertools import islice
 
 from swell.control.triggers import Armed, TriggerKeeper, firing_id
-from swell.decide.schedules import due_times, written_time
+from swell.decide.schedules import due_times, kept_s, written_time
 from swell.model.call import BATCH_MAX, Keeping
 from swell.model.errors import SwellError
 from swell.model.ports import CallRecords, Clock, Triggers
 from swell.model.schedule import written
-from swell.model.trigger import FIRINGS_KEPT, FIRINGS_KEPT_S, Firing, How
+from swell.model.trigger import FIRINGS_KEPT, FIRINGS_KEPT_S, Firing, How, TriggerState
 from swell.model.unknown import UnknownApp, unknown_trigger
 from swell.model.world import World
 from swell.wire.triggers import Backfill, Backfilled, Fired, FiringRow, TriggerRow
@@ -75,13 +75,15 @@ class TriggerDesk:
         if until > now:
             raise _refused(f"{written_time(until)} is yet to come: what is due then fires by itself.")
         history = await asyncio.to_thread(self._store.history, state.key, FIRINGS_KEPT)
-        oldest = _known_since(history, now)
+        oldest = _known_since(state, history, now)
         if asked.since < oldest:
             known = f"What it fired for is known from {written_time(oldest)} on"
             raise _refused(f"{known}: before that, some would be fired for twice.")
         # Just before, so that what is due at that very moment is among them.
         since = math.nextafter(asked.since, -math.inf)
-        due = list(islice(due_times(state.schedule, state.began_at, since, until), BATCH_MAX + 1))
+        times = islice(due_times(state.schedule, state.began_at, since, until), BATCH_MAX + 1)
+        # So many take long to find.
+        due = await asyncio.to_thread(list, times)
         if len(due) > BATCH_MAX:
             raise _refused(f"That is due more than {BATCH_MAX} times: name a shorter time.")
         fired = {each.id for each in history}
@@ -91,7 +93,7 @@ class TriggerDesk:
 
     async def _deliver(self, armed: Armed, how: How, due_at: float) -> str:
         id = firing_id(how, due_at, os.urandom(4).hex() if how == "manual" else "")
-        return await self._keeper.deliver(armed.trigger, Firing(armed.trigger.key, id, due_at, how=how))
+        return await self._keeper.deliver(armed, Firing(armed.trigger.key, id, due_at, how=how))
 
     def _armed(self, namespace: str, app: str, name: str) -> Armed:
         armed = self._keeper.armed.get(f"{namespace}/{app}/{name}")
@@ -104,12 +106,15 @@ class TriggerDesk:
         raise unknown_trigger(app, name, names)
 
 
-def _known_since(history: list[Firing], now: float) -> float:
-    """From when on all firings are known: by their rows or, since it has one for each firing, by their calls."""
+def _known_since(state: TriggerState, history: list[Firing], now: float) -> float:
+    """From when on it is known of each due time whether it was fired for: by the rows of firings or, since each has
+    one, by calls, as long as those of its schedule are kept."""
     oldest = now - FIRINGS_KEPT_S
     if len(history) < FIRINGS_KEPT:
         return oldest
-    return max(oldest, min(history[-1].due_at, now - Keeping().result_s))
+    by_calls = max(now - (kept_s(state.schedule) or Keeping().result_s), state.began_at)
+    # Not since the due time of that row: it may be a backfill of long ago. Nothing fires before it is due.
+    return max(oldest, min(history[-1].at, by_calls))
 
 
 def _row(armed: Armed) -> TriggerRow:

@@ -12,21 +12,22 @@ import asyncio
 import heapq
 import logging
 import math
+import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from swell.decide.schedules import next_due, owed, written_time
+from swell.decide.schedules import kept_s, next_due, owed, written_time
 from swell.model.call import BATCH_MAX, Body
 from swell.model.errors import SwellError
-from swell.model.ports import Clock, Triggers
-from swell.model.trigger import Delivery, Firing, How, Trigger, TriggerState, triggers
+from swell.model.ports import Clock, Store
+from swell.model.trigger import FIRINGS_KEPT, Delivery, Firing, How, Trigger, TriggerState, triggers
 from swell.model.world import World
 from swell.wire.calls import NewCall
-from swell.wire.http import JSON, PICKLE
+from swell.wire.http import JSON, JSON_OR_PICKLE
 
 log = logging.getLogger("swell.control")
 
@@ -36,7 +37,12 @@ CLOCK_LOOK_S = 60.0
 """The timer is not of the clock that people set, nor does it run while a machine is suspended: so often it is looked at
 the clock itself, while there are triggers."""
 BREATH = 100
-"""Triggers that are looked at before others get their turn."""
+"""Triggers, and due times of them, that are reckoned with before others get their turn."""
+PUT_OFF_S = 600.0
+"""A trigger of which it cannot be told when it is due (its time zone is not on this machine, say) is looked at again
+after this long."""
+WAITING_MAX = 500
+"""While so many calls that its schedule made wait, a trigger makes no further ones: due times are owed, or missed."""
 NO_ARGUMENTS = Body(JSON, b"{}")
 
 Accept = Callable[[NewCall, Delivery], Awaitable[str]]
@@ -49,12 +55,14 @@ class Armed:
         self.trigger = trigger
         self.state = state
         self.next_at: float | None = None
-        """The first due time that is not dealt with; None: there is none, or it is paused."""
+        """The first due time that is not dealt with; None: there is none, or it is not known, or it is paused."""
         self.look_at: float | None = None
         """When it is looked at again; None while a firing is under way."""
         self.owed: deque[float] = deque()
         """Due times to fire for, before `next_at`."""
         self.missed_from: float | None = None
+        self.crowded = False
+        """Too many of its calls wait, as the log was told."""
 
 
 class Due(NamedTuple):
@@ -69,25 +77,30 @@ class TriggerKeeper:
 
     def __init__(
         self,
-        store: Triggers,
+        store: Store,
         clock: Clock,
         world: World,
         accept: Accept,
+        due: Callable[[str], int],
         deployed_at: Mapping[str, float],
     ) -> None:
-        """`accept`: a call, and its delivery, into the durable queue. `deployed_at`: when each app was deployed, by its
-        key."""
+        """`accept`: a call, and its delivery, into the durable queue. `due`: how many calls of a workload wait there,
+        as far as is known. `deployed_at`: when each app was deployed, by its key."""
         self.armed: dict[str, Armed] = {}
         """By key."""
-        self._store = store
+        self._store = store.triggers
+        self._records = store.call_records
         self._clock = clock
         self._world = world
         self._accept = accept
+        self._due_calls = due
         self._deployed_at = deployed_at
         self._kept: dict[str, TriggerState] = {}
         """What stands in the store, of triggers that are deployed or were until now."""
         self._changed: dict[str, float] = {}
         """Apps that are not as they were, and since when."""
+        self._stopped: set[str] = set()
+        """Those of them that were stopped, though they may be deployed again by now."""
         self._times: list[tuple[float, str]] = []
         """A heap of when to look at which trigger. Those that say something else by now are passed over."""
         self._stir = asyncio.Event()
@@ -97,8 +110,10 @@ class TriggerKeeper:
     # -- what is heard -----------------------------------------------------------------------
 
     def changed(self, app: str, at: float) -> None:
-        """The app of that key was deployed or stopped."""
+        """The app of that key was deployed or stopped, or another version of it has the traffic."""
         self._changed[app] = at
+        if app not in self._world.apps:
+            self._stopped.add(app)
         self._stir.set()
 
     async def run(self) -> None:
@@ -110,15 +125,15 @@ class TriggerKeeper:
                 await self._take_changes()
                 await self._fire()
                 wait_s = self._wait_s()
-            except SwellError as error:
-                log.error("triggers cannot be kept: %s", error.message)
+            except Exception as error:
+                if isinstance(error, SwellError):
+                    log.error("triggers cannot be kept: %s", error.message)
+                else:
+                    log.exception("a round of triggers failed")
                 wait_s = AGAIN_S
-            except Exception:
-                log.exception("a round of triggers failed")
-                wait_s = AGAIN_S
-                for armed in self.armed.values():
-                    if armed.look_at is None:
-                        self._arm(armed)
+                self._arm_again()
+                # Arming stirs: what fails each time would be tried without end.
+                self._stir.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._stir.wait()
@@ -143,49 +158,54 @@ class TriggerKeeper:
     async def _take_changes(self) -> None:
         """Have the triggers of the apps as they are now; on disk before any of them fires."""
         changed, self._changed = self._changed, {}
+        stopped, self._stopped = self._stopped, set()
         try:
             async with self._writing:
-                await self._follow(changed)
+                await self._follow(changed, stopped)
         except BaseException:
             self._changed = changed | self._changed
+            self._stopped |= stopped
             raise
 
-    async def _follow(self, changed: Mapping[str, float]) -> None:
+    async def _follow(self, changed: Mapping[str, float], stopped: Collection[str]) -> None:
         wanted: dict[str, Trigger] = {}
         for app in changed.keys() & self._world.apps.keys():
             wanted |= {trigger.key: trigger for trigger in triggers(self._world.apps[app])}
-        gone = [key for key in self._kept if key.rpartition("/")[0] in changed and key not in wanted]
-        begun = {key: state for key, each in wanted.items() if (state := self._begun(each, changed))}
+        apps = {key: key.rpartition("/")[0] for key in self._kept}
+        gone = [key for key, app in apps.items() if app in stopped or (app in changed and key not in wanted)]
         for key in gone:
             self.armed.pop(key, None)
+        if gone:
+            await asyncio.to_thread(self._store.remove, gone)
+        for key in gone:
+            del self._kept[key]
+        begun = {key: state for key, each in wanted.items() if (state := self._begun(each, changed))}
         # Until it is known on disk what they are now, they do not fire as they were either.
         for key in begun:
             self.armed.pop(key, None)
         if begun:
             await asyncio.to_thread(self._store.put, tuple(begun.values()))
-        if gone:
-            await asyncio.to_thread(self._store.remove, gone)
-        for key in gone:
-            del self._kept[key]
         for state in begun.values():
             self._keep(state)
-        for key, trigger in wanted.items():
+        for number, (key, trigger) in enumerate(wanted.items(), 1):
             if key in begun or key not in self.armed:
                 self._arm(Armed(trigger, self._kept[key]))
+            if not number % BREATH:
+                await asyncio.sleep(0)
 
     def _begun(self, trigger: Trigger, changed: Mapping[str, float]) -> TriggerState | None:
         """As it stands from now on; None where it goes on as it does."""
         at = changed[trigger.key.rpartition("/")[0]]
         state = self._kept.get(trigger.key)
         if state is None:
-            return TriggerState(trigger.key, trigger.schedule, at, at)
+            return TriggerState(trigger.key, trigger.schedule, at, at, incarnation=os.urandom(8).hex())
         if state.schedule == trigger.schedule:
             return None
         if replace(state.schedule, missed=trigger.schedule.missed) == trigger.schedule:
             return replace(state, schedule=trigger.schedule)
         return replace(state, schedule=trigger.schedule, began_at=at, fired_to=max(at, state.fired_to))
 
-    # -- firing ------------------------------------------------------------------------------
+    # -- when to look at which ---------------------------------------------------------------
 
     def _arm(self, armed: Armed) -> None:
         """Have it looked at when it is due next."""
@@ -194,15 +214,38 @@ class TriggerKeeper:
         armed.owed.clear()
         armed.next_at = None
         if state.paused_at is None:
-            armed.next_at = next_due(state.schedule, state.began_at, state.fired_to)
+            try:
+                armed.next_at = next_due(state.schedule, state.began_at, state.fired_to)
+            except Exception as error:
+                self._put_off(armed, error)
+                return
         self._look(armed, armed.next_at)
+
+    def _put_off(self, armed: Armed, error: Exception) -> None:
+        """When it is due cannot be told now, which is nothing to the others."""
+        log.error("when %s is due cannot be told; it is tried again: %r", armed.trigger.shown, error)
+        armed.owed.clear()
+        armed.next_at = None
+        self._look(armed, self._clock.now() + PUT_OFF_S)
+
+    def _arm_again(self) -> None:
+        """A round broke off: what was under way in it is to be looked at still, and what it had taken out for that."""
+        now = self._clock.now()
+        for armed in self.armed.values():
+            if armed.look_at is None or armed.look_at <= now:
+                self._arm(armed)
 
     def _look(self, armed: Armed, at: float | None) -> None:
         armed.look_at = at
-        if at is not None:
-            heapq.heappush(self._times, (at, armed.state.key))
-            if self._times[0][1] == armed.state.key:
-                self._stir.set()
+        if at is None:
+            return
+        heapq.heappush(self._times, (at, armed.state.key))
+        if self._times[0][1] == armed.state.key:
+            self._stir.set()
+        if len(self._times) > 2 * len(self.armed) + BREATH:
+            # Most of them are of times that no longer hold.
+            self._times = [(each.look_at, key) for key, each in self.armed.items() if each.look_at is not None]
+            heapq.heapify(self._times)
 
     def _wait_s(self) -> float | None:
         """How long there is nothing to do; None: until something changes."""
@@ -210,47 +253,92 @@ class TriggerKeeper:
             return None
         return min(max(self._times[0][0] - self._clock.now(), 0.0), CLOCK_LOOK_S)
 
+    def _again_at(self) -> float:
+        """When to try again what could not be now: all of it together."""
+        return (math.floor(self._clock.now() / AGAIN_S) + 1) * AGAIN_S
+
+    # -- firing ------------------------------------------------------------------------------
+
     async def _fire(self) -> None:
-        """All that is due, a batch at a time, with one firing of each trigger: so its firings are accepted in order."""
+        """All that is due, a batch at a time, with one firing of each trigger: so its firings are accepted in order.
+        Where apps changed meanwhile, the rest is due after that."""
         while batch := await self._due():
             answers = await asyncio.gather(
-                *(self.deliver(each.armed.trigger, each.firing, moves=True) for each in batch), return_exceptions=True
+                *(self.deliver(each.armed, each.firing, moves=True) for each in batch), return_exceptions=True
             )
             refused = [each for each in answers if isinstance(each, BaseException)]
-            # All that is refused around a time is tried again together, and told of once.
-            again_at = (math.floor(self._clock.now() / AGAIN_S) + 1) * AGAIN_S
+            again_at = self._again_at()
             for each, answer in zip(batch, answers, strict=True):
                 self._fired(each, None if not isinstance(answer, BaseException) else again_at)
             for error in refused[:1]:
                 said = error.message if isinstance(error, SwellError) else repr(error)
                 log.error("%d firings of triggers were not accepted, and are tried again: %s", len(refused), said)
+            if self._changed:
+                return
 
     async def _due(self) -> list[Due]:
         batch: list[Due] = []
         skipped: list[Armed] = []
-        looked, now = 0, self._clock.now()
+        reckoned, now = 0, self._clock.now()
         while self._times and self._times[0][0] <= now and len(batch) < BATCH_MAX:
             at, key = heapq.heappop(self._times)
             armed = self.armed.get(key)
-            if armed is None or armed.look_at != at:
+            if armed is None or armed.look_at != at or await self._is_crowded(armed, at):
                 continue
-            looked += 1
-            if not looked % BREATH:
-                await asyncio.sleep(0)
-            firing = self._next_firing(armed, now)
-            if firing is not None:
-                armed.look_at = None
-                batch.append(Due(armed, firing))
+            try:
+                firing = self._next_firing(armed, now)
+            except Exception as error:
+                self._put_off(armed, error)
             else:
-                skipped.append(armed)
+                if firing is not None:
+                    armed.look_at = None
+                    batch.append(Due(armed, firing))
+                else:
+                    skipped.append(armed)
+            reckoned += 1 + len(armed.owed)
+            if reckoned >= BREATH:
+                reckoned = 0
+                await asyncio.sleep(0)
         if skipped:
             await self._skip(skipped, now)
-        return batch
+        # Others were paused meanwhile.
+        return [each for each in batch if each.armed.owed]
+
+    async def _is_crowded(self, armed: Armed, at: float) -> bool:
+        """Do so many calls that its schedule made wait that it makes no more now? So it is where the function is slower
+        than its schedule, or does not start. It is looked at again then."""
+        if self._due_calls(armed.trigger.workload) < WAITING_MAX:
+            armed.crowded = False
+            return False
+        waiting = await asyncio.to_thread(self._waiting, armed.trigger.key)
+        if armed.look_at != at:
+            # It was paused meanwhile, or resumed.
+            return True
+        if waiting < WAITING_MAX:
+            armed.crowded = False
+            return False
+        if not armed.crowded:
+            log.warning("%s does not fire until fewer than %d of its calls wait", armed.trigger.shown, WAITING_MAX)
+        armed.crowded = True
+        self._arm(armed)
+        self._look(armed, self._again_at())
+        return True
+
+    def _waiting(self, key: str) -> int:
+        """In a thread: how many of the newest calls that its schedule made wait. The others of its function are not
+        counted: for who has it work on very many inputs it is due all the same."""
+        firings = self._store.history(key, FIRINGS_KEPT)
+        calls = self._records.get_many([each.call for each in firings if each.how == "schedule"])
+        return sum(call.state == "queued" for call in calls.values())
 
     def _next_firing(self, armed: Armed, now: float) -> Firing | None:
-        """What it is to fire for next; None where all that is due was missed for good."""
+        """What it is to fire for next; None where all that is due was missed for good, and where nothing is due."""
+        state = armed.state
+        if not armed.owed and armed.next_at is None:
+            # It was put off.
+            armed.next_at = next_due(state.schedule, state.began_at, state.fired_to)
         if not armed.owed and armed.next_at is not None:
-            found = owed(armed.state.schedule, armed.state.began_at, armed.next_at, now)
+            found = owed(state.schedule, state.began_at, armed.next_at, now)
             armed.owed.extend(found.due)
             armed.next_at, armed.missed_from = found.next_at, found.missed_from
         if not armed.owed:
@@ -284,21 +372,23 @@ class TriggerKeeper:
             # Who looks again skips them again.
             log.error("that triggers were missed cannot be kept: %s", error.message)
 
-    async def deliver(self, trigger: Trigger, firing: Firing, moves: bool = False) -> str:
+    async def deliver(self, armed: Armed, firing: Firing, moves: bool = False) -> str:
         """The id of the call, once it and the firing are on disk. Raises SwellError."""
+        trigger, incarnation = armed.trigger, armed.state.incarnation
         call = NewCall(
             trigger.workload,
             trigger.method,
             NO_ARGUMENTS,
-            # Whoever deployed it may have any result, as who calls it from Python.
-            accept=PICKLE,
-            idempotency_key=f"{trigger.name} {firing.id}",
+            # For whoever asks what came of it. Whoever deployed it may have any result, as who calls it from Python.
+            accept=JSON_OR_PICKLE,
+            idempotency_key=" ".join(filter(None, (trigger.name, incarnation, firing.id))),
+            keep_s=kept_s(trigger.schedule),
         )
         id = await self._accept(call, Delivery(firing, moves))
-        armed = self.armed.get(trigger.key)
-        if armed is not None:
-            fired_to = max(armed.state.fired_to, firing.due_at) if moves else armed.state.fired_to
-            armed.state = self._kept[trigger.key] = replace(armed.state, fired_to=fired_to, fired_at=self._clock.now())
+        there = self.armed.get(trigger.key)
+        if there is not None and there.state.incarnation == incarnation:
+            fired_to = max(there.state.fired_to, firing.due_at) if moves else there.state.fired_to
+            there.state = self._kept[trigger.key] = replace(there.state, fired_to=fired_to, fired_at=self._clock.now())
         return id
 
     # -- what people ask ---------------------------------------------------------------------

@@ -310,9 +310,9 @@ class Triggers(Protocol):
         """By key."""
         ...
 
-    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+    def deliver(self, deliveries: Iterable[Delivery]) -> None:
         """Record firings, in the transaction that adds their calls. Of one id the first is kept; where the trigger is
-        gone, none."""
+        gone, none. They are looked at when they are written: what is added in the transaction has its ids then."""
         ...
 
     def history(self, key: str, most: int) -> list[Firing]:

@@ -12,7 +12,6 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from swell.model.call import Call
 from swell.model.schedule import Schedule
 from swell.model.workload import App, shown
 
@@ -56,12 +55,14 @@ class Trigger(msgspec.Struct, frozen=True):
 
 
 def triggers(app: App) -> list[Trigger]:
-    """Those of an app. One that belongs to a program (`swell run`) has none: it lasts as long as somebody watches."""
+    """Those of an app: of each function as the version has it that has its traffic. One that belongs to a program
+    (`swell run`) has none: it lasts as long as somebody watches."""
     if app.owner is not None:
         return []
+    serving = {each.name: each for each in (*app.workloads, *app.previous)}
     return [
         Trigger(app.namespace, app.name, each.name, each.schedule)
-        for each in app.workloads
+        for each in serving.values()
         if each.schedule is not None
     ]
 
@@ -80,6 +81,9 @@ class TriggerState(msgspec.Struct, frozen=True):
     """Since when it does not fire; None: it does."""
     fired_at: float | None = None
     """When it last made a call, for whatever reason."""
+    incarnation: str = ""
+    """Another one each time that the trigger comes to be, as where its app was stopped and is deployed again: calls
+    that were made before are nothing to it. Empty of those that came to be before there was this."""
 
 
 class Firing(msgspec.Struct, frozen=True):
@@ -96,7 +100,7 @@ class Firing(msgspec.Struct, frozen=True):
     call: str = ""
     """Id of the call."""
     missed_from: float | None = None
-    """Due times from this one to this firing's own were missed, and this firing stands for them all."""
+    """Due times from this one on, up to this firing's own, were missed and have no call of their own."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -106,6 +110,6 @@ class Delivery(msgspec.Struct, frozen=True):
     moves: bool
     """The trigger has come as far as this firing's due time."""
 
-    def of(self, call: Call) -> Delivery:
-        """With its call, which is accepted now."""
-        return replace(self, firing=replace(self.firing, call=call.id, at=call.accepted_at))
+    def of(self, call: str, at: float) -> Delivery:
+        """With the id of its call, and when that was accepted."""
+        return replace(self, firing=replace(self.firing, call=call, at=at))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -32,10 +32,9 @@ class MemoryTriggers:
         """By key."""
         return sorted(self._states.values(), key=lambda state: state.key)
 
-    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+    def deliver(self, deliveries: Iterable[Delivery]) -> None:
         """Record firings."""
-        kept = tuple(deliveries)
-        self._write(lambda: self._deliver(kept))
+        self._write(lambda: self._deliver(deliveries))
 
     def history(self, key: str, most: int) -> list[Firing]:
         """The newest firings of a trigger, newest first."""
@@ -58,7 +57,7 @@ class MemoryTriggers:
             self._states.pop(key, None)
             self._firings.pop(key, None)
 
-    def _deliver(self, deliveries: Sequence[Delivery]) -> None:
+    def _deliver(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
             firing = delivery.firing
             if firing.trigger not in self._states:

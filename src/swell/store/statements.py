@@ -256,12 +256,13 @@ SELECT {_CALL} FROM calls WHERE seq IN (
 # -- triggers ---------------------------------------------------------------------------------
 
 SET_TRIGGER = """
-INSERT INTO triggers (key, schedule, began_at, fired_to, paused_at) VALUES (?, ?, ?, ?, ?)
+INSERT INTO triggers (key, schedule, began_at, fired_to, paused_at, incarnation) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET
     schedule = excluded.schedule, began_at = excluded.began_at, fired_to = max(fired_to, excluded.fired_to),
-    paused_at = excluded.paused_at"""
-TRIGGERS = "SELECT key, schedule, began_at, fired_to, paused_at, fired_at FROM triggers ORDER BY key"
+    paused_at = excluded.paused_at, incarnation = excluded.incarnation"""
+TRIGGERS = "SELECT key, schedule, began_at, fired_to, paused_at, fired_at, incarnation FROM triggers ORDER BY key"
 DROP_TRIGGER = ("DELETE FROM triggers WHERE key = ?", "DELETE FROM firings WHERE trigger_key = ?")
+PAUSE_TRIGGERS = "UPDATE triggers SET paused_at = ? WHERE paused_at IS NULL"
 MOVE_TRIGGER = "UPDATE triggers SET fired_to = max(fired_to, ?) WHERE key = ?"
 ADD_FIRING = """
 INSERT INTO firings (trigger_key, number, id, due_at, at, how, call, missed_from)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import msgspec
@@ -26,7 +26,7 @@ class SqliteTriggers:
 
     def put(self, states: Sequence[TriggerState]) -> None:
         """Add triggers, or replace those of their keys; on disk before it returns."""
-        rows = [(s.key, _encode(s.schedule), s.began_at, s.fired_to, s.paused_at) for s in states]
+        rows = [(s.key, _encode(s.schedule), s.began_at, s.fired_to, s.paused_at, s.incarnation) for s in states]
         self._write(lambda connection: connection.executemany(sql.SET_TRIGGER, rows).rowcount, True)
 
     def remove(self, keys: Sequence[str]) -> None:
@@ -37,9 +37,9 @@ class SqliteTriggers:
         """By key."""
         return [TriggerState(key, _schedule.decode(body), *rest) for key, body, *rest in self._read(sql.TRIGGERS)]
 
-    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+    def deliver(self, deliveries: Iterable[Delivery]) -> None:
         """Record firings; on disk before it returns."""
-        self._write(partial(_deliver, tuple(deliveries)), True)
+        self._write(partial(_deliver, deliveries), True)
 
     def history(self, key: str, most: int) -> list[Firing]:
         """The newest firings of a trigger, newest first."""
@@ -57,8 +57,10 @@ def _remove(keys: Sequence[str], connection: sqlite3.Connection) -> int:
     return len(keys)
 
 
-def _deliver(deliveries: Sequence[Delivery], connection: sqlite3.Connection) -> int:
+def _deliver(deliveries: Iterable[Delivery], connection: sqlite3.Connection) -> int:
+    count = 0
     for delivery in deliveries:
+        count += 1
         firing = delivery.firing
         row = (firing.trigger, firing.id, firing.due_at, firing.at, firing.how, firing.call, firing.missed_from)
         if connection.execute(sql.ADD_FIRING, row).rowcount:
@@ -66,4 +68,4 @@ def _deliver(deliveries: Sequence[Delivery], connection: sqlite3.Connection) -> 
             connection.execute(sql.TRIM_FIRINGS, (firing.trigger, FIRINGS_KEPT))
         if delivery.moves:
             connection.execute(sql.MOVE_TRIGGER, (firing.due_at, firing.trigger))
-    return len(deliveries)
+    return count

@@ -45,7 +45,7 @@ class FiringRow(msgspec.Struct, frozen=True):
     state: State | Literal[""] = ""
     """Of the call; empty where that is not kept any more."""
     missed_from: float | None = None
-    """Due times from this one to this firing's own were missed, and this firing stands for them all."""
+    """Due times from this one on, up to this firing's own, were missed and have no call of their own."""
 
 
 class Fired(msgspec.Struct, frozen=True):
