@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from control.homes import Home as Original
 from swell import stopped
+from swell.cli.restore import told
 from swell.model.backup import DATABASE, FORMAT, MANIFEST, Manifest, digest_in
 from swell.model.errors import SwellError
+from swell.model.schedule import Period
 from swell.model.secret import SecretVersion
+from swell.model.trigger import TriggerState
 from swell.store.sealing import MasterKeySealer
 from swell.store.snapshot import EPOCHS_APART
 from swell.store.sqlite import SqliteStore
@@ -39,9 +43,9 @@ def backup(original: Original, key_files: bool = False) -> bytes:
         return b"".join(pieces)
 
 
-def restore(data: bytes, root: Path) -> stopped.Restored:
+def restore(data: bytes, root: Path, fires: bool = False) -> stopped.Restored:
     root.mkdir(exist_ok=True)
-    return stopped.restore(Reader(io.BytesIO(data).read, "FILE"), Home(root), [])
+    return stopped.restore(Reader(io.BytesIO(data).read, "FILE"), Home(root), [], fires)
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -80,6 +84,22 @@ def test_epochs_go_on_above_whatever_the_original_gives(original: Original, tmp_
         with stopped.backed_up(Home(root), False, lambda: 1.0) as pieces:
             data = b"".join(pieces)
     assert epochs == [105, *(EPOCHS_APART * n + 1 for n in (1, 2, 3))]
+
+
+def test_triggers_are_paused_where_the_original_may_have_them_fire(original: Original, tmp_path: Path) -> None:
+    states = [TriggerState(f"default/a/{name}", Period(hours=1), 1.0, 1.0, incarnation=name) for name in "fgh"]
+    original.store.triggers.put([*states[:2], replace(states[2], paused_at=2.0)])
+    data = backup(original)
+    for fires, paused, since in ((False, 2, 50.0), (True, 0, None)):
+        root = tmp_path / f"new{fires}"
+        done = restore(data, root, fires)
+        assert done.paused == paused
+        assert any("2 triggers are paused" in words for words in told(done, Home(root))) is not fires
+        store = SqliteStore(root / DATABASE)
+        assert [each.paused_at for each in store.triggers.all()] == [since, since, 2.0]
+        assert [each.incarnation for each in store.triggers.all()] == ["f", "g", "h"]
+        store.close()
+    assert [each.paused_at for each in original.store.triggers.all()] == [None, None, 2.0]
 
 
 def test_secrets_open_with_the_key_and_are_named_without(original: Original, tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ class Restored(msgspec.Struct, frozen=True):
     """Names of files that the state names and that were not in the backup."""
     forward: bool
     """It was of an older schema and was brought forward."""
+    paused: int
+    """Triggers that fired, and are paused."""
 
 
 @contextmanager
@@ -65,8 +67,9 @@ def check_empty(home: Home, ours: Collection[Path]) -> None:
         raise SwellError("home_not_empty", words, status=409)
 
 
-def restore(reader: Reader, home: Home, ours: Collection[Path]) -> Restored:
-    """Make a state directory of a backup: all of it, or nothing is changed. `ours` stays: what its caller has there."""
+def restore(reader: Reader, home: Home, ours: Collection[Path], fires: bool = False) -> Restored:
+    """Make a state directory of a backup: all of it, or nothing is changed. `ours` stays: what its caller has there.
+    `fires`: its triggers are not paused, as they are otherwise, since what was backed up may run still."""
     check_empty(home, ours)
     told = reader.manifest
     known = schema.migrations()[-1].number
@@ -85,14 +88,15 @@ def restore(reader: Reader, home: Home, ours: Collection[Path]) -> Restored:
             _write(draft / name, pieces, _SHARED_MODE if name.startswith("volumes/") and digest_in(name) else 0o600)
         if not (draft / DATABASE).exists():
             raise SwellError("bad_backup", "There is no database in the backup: take another one.")
-        named, lacking = snapshot.settle(draft, lambda name: (draft / name).exists())
+        paused_at = None if fires else told.made_at
+        named, lacking, paused = snapshot.settle(draft, lambda name: (draft / name).exists(), paused_at)
         sealed = snapshot.sealed(draft, named.secrets)
         _put_in_place(home)
     except BaseException:
         _clear(home, ours)
         raise
     forward = told.schema < known
-    return Restored(told, len(named.apps), len(named.volumes), tuple(sealed), tuple(lacking), forward)
+    return Restored(told, len(named.apps), len(named.volumes), tuple(sealed), tuple(lacking), forward, paused)
 
 
 def sealed(home: Home) -> list[tuple[str, str]]:

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Make a state directory of a backup.")
 @click.argument("file", metavar="FILE")
+@click.option("--fire", is_flag=True, help="Its triggers fire as they did: the former server is gone.")
 @options.home
-def restore(file: str, home: str | None) -> None:
+def restore(file: str, fire: bool, home: str | None) -> None:
     """Make a state directory of what `swell backup` wrote to FILE, or (-) of standard input.
 
     The directory must be empty, or not there. All of the backup is there at the end, checked, or nothing is. `swell up`
-    starts the server.
+    starts the server. Its triggers are paused, since the former server may have them fire still; not so with --fire.
     """
     from swell import stopped
     from swell.supervise.lock import holder
@@ -41,7 +42,7 @@ def restore(file: str, home: str | None) -> None:
         stopped.check_empty(paths, [paths.lock])
         reader = Reader(source.read, "Standard input" if file == "-" else file)
         with patience("restoring", lambda: f"{size(reader.done)} of {size(reader.manifest.size)}"):
-            done = stopped.restore(reader, paths, [paths.lock])
+            done = stopped.restore(reader, paths, [paths.lock], fire)
     for words in told(done, paths):
         click.echo(words)
 
@@ -63,6 +64,12 @@ def told(done: Restored, paths: Home) -> Iterator[str]:
         if MASTER_KEY in backup.key_files:
             way = "the backup's is not the one that they were sealed with"
         yield f"Secrets that cannot be opened without their {paths.master_key}: {sealed_words(done.sealed)}; {way}."
+    if done.paused:
+        are = "is" if done.paused == 1 else "are"
+        yield (
+            f"{_count(done.paused, 'trigger')} {are} paused, since the former server may have them fire still: "
+            "`swell trigger resume APP/NAME`, once this one is up."
+        )
     if done.lacking:
         yield f"{_count(len(done.lacking), 'file')} had been lost before the backup, {done.lacking[0]} among them."
 

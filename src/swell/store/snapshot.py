@@ -160,10 +160,11 @@ class StateFolder:
         copy_database(database, target)
 
 
-def settle(root: Path, present: Callable[[str], bool]) -> tuple[Named, list[str]]:
+def settle(root: Path, present: Callable[[str], bool], paused_at: float | None) -> tuple[Named, list[str], int]:
     """Make a copy of a state, on which no server ever ran, one that a server can go on with: its schema is the present
-    one, and what it numbers by epochs is newer than whatever the original did. Returns what it names, and what of that
-    is not `present`."""
+    one, and what it numbers by epochs is newer than whatever the original did. Its triggers, which the original may
+    have fire still, are paused since `paused_at`, if that is not None. Returns what it names, what of that is not
+    `present`, and how many triggers it paused."""
     database = root / DATABASE
     named = Named(database)
     names = (*(name for _, name in named.trees()), *named.contents(root))
@@ -172,11 +173,12 @@ def settle(root: Path, present: Callable[[str], bool]) -> tuple[Named, list[str]
         connection = sqlite3.connect(database, isolation_level=None)
         try:
             connection.execute(sql.NEXT_EPOCHS, (EPOCHS_APART,))
+            paused = connection.execute(sql.PAUSE_TRIGGERS, (paused_at,)).rowcount if paused_at is not None else 0
         finally:
             connection.close()
     except sqlite3.Error as error:
         raise faults.of_database(database, error) from error
-    return named, lacking
+    return named, lacking, paused
 
 
 def secrets(database: Path) -> list[SecretVersion]:
