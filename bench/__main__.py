@@ -31,6 +31,8 @@ PARTS = (
     "serve",
     "mapped",
     "triggers",
+    "queue",
+    "kills",
 )
 OUT = Path(__file__).with_name("out")
 
