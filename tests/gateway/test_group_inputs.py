@@ -17,7 +17,7 @@ from swell.gateway.queueing import inputs_of
 from swell.model.call import Body
 from swell.model.errors import SwellError
 from swell.model.limits import Limits
-from swell.wire.calls import Many, Submit, Submitted
+from swell.wire.calls import GROUP_BODY_MAX, Many, Submit, Submitted
 from swell.wire.http import FRAMES, JSON, MSGPACK, PICKLE
 
 Play = Callable[..., None]
@@ -106,3 +106,17 @@ def test_inputs_are_cut_where_they_were_put_together(inputs: list[bytes], data: 
     else:
         with pytest.raises(SwellError):
             inputs_of(body[:cut])
+
+
+def test_more_than_a_group_may_bring_is_told_with_the_bounds_that_hold_for_it(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy(await rig.replica())
+        browser = await rig.browser()
+        send(browser, body=bytes(GROUP_BODY_MAX + 1), **OF_GROUP)
+        answer = await browser.answer()
+        assert said(answer) == (413, "body_too_large")
+        assert f"{GROUP_BODY_MAX} bytes together" in answer.error["message"]
+        assert not rig.control.of(Submit)
+        assert rig.shared.held_bytes == 0
+
+    play(scenario)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any, cast
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 import swell
 from sdk.server import KEY, Many, Server, serving
-from swell.sdk import mapping, progress, shared
+from swell.sdk import mapping, progress, protocol, shared
 from swell.sdk.protocol import Request
 from swell.wire import http
 
@@ -191,6 +192,38 @@ def test_what_ended_before_it_was_told_to_be_accepted_is_not_sent_again() -> Non
     queue.accepted(1)
     assert queue.send() is not None
     assert group.sent == [(0, 5), (2, 1), (4, 1)], "those that follow each other, and no other"
+
+
+def test_what_is_accepted_takes_no_memory_here_and_holds_up_no_other_input() -> None:
+    queue = mapping.Queue(cast(mapping.Group, Silent()))
+    half = Request("POST", "/call/a/f", body=bytes(mapping.QUEUED_BYTES_MAX // 2))
+    bodies = [weakref.ref(half)]
+    queue.add(0, half)
+    queue.add(1, half)
+    assert queue.full
+    assert queue.send() is not None
+    queue.accepted(1)
+    assert not queue.full
+    assert queue.send() is not None
+    queue.accepted(1)
+    del half
+    assert bodies[0]() is None, "its body is on the server"
+    assert list(queue.waiting) == [0, 1]
+    queue.over(0)
+    queue.over(1)
+    assert not queue.waiting
+
+
+def test_an_input_that_has_no_plain_form_takes_no_others_number() -> None:
+    def plain() -> Request:
+        return Request("POST", "/call/a/f", {"accept": http.MSGPACK, "content-type": http.MSGPACK}, b"1")
+
+    headers = {"accept": http.PICKLE, "content-type": http.PICKLE}
+    both = [Request("POST", "/call/a/f", headers, b"1", plain=each) for each in (plain, None)]
+    grouped = protocol.grouped(both, "fg-1", 0)
+    assert grouped.plain is not None
+    with pytest.raises(AssertionError, match="by its place"):
+        grouped.plain()
 
 
 @pytest.mark.shows("Function.spawn_map", "input_iterators", "kwargs")

@@ -20,8 +20,8 @@ from swell.model.variant import PARAMETERS_BYTES_MAX, is_variant
 from swell.model.workload import NO_OPTIONS, App, Revision, Scaling, Workload, shown
 from swell.wire import openai, shell, websocket
 from swell.wire.api import LimitRow
-from swell.wire.calls import DELAY_MAX_S, INPUT_MAX
-from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT
+from swell.wire.calls import DELAY_MAX_S, GROUP_BODY_MAX, GROUP_INPUTS_MAX, INPUT_MAX, KEEP_MAX_S, KEEP_MIN_S
+from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT, KEPT_BYTES_MAX
 from swell.wire.loglines import LINE_MAX
 from swell.wire.settings import Settings
 
@@ -153,12 +153,20 @@ def of_kv(bounds: Bounds) -> Iterator[LimitRow]:
 def of_calls() -> Iterator[LimitRow]:
     """Of each call in the queue, and of the server."""
     yield fixed("queued_call_input_max", INPUT_MAX, "bytes", "body_too_large")
+    # Of those that come in one request.
+    yield fixed("queued_group_inputs_max", GROUP_INPUTS_MAX, "inputs", "bad_body")
+    yield fixed("queued_group_body_max", GROUP_BODY_MAX, "bytes", "body_too_large")
     yield fixed("queued_call_delay_max_s", DELAY_MAX_S, "s", "bad_request")
     yield fixed("queued_call_priority_max", PRIORITY_MAX, "priority", "bad_request")
     yield fixed("queued_calls_waiting_max", CALLS_WAITING_MAX, "requests", "busy")
     # Then it is forgotten.
     yield fixed("queued_call_result_s", Keeping().result_s, "s", "unknown_call")
     yield fixed("queued_call_dead_letter_s", Keeping().dead_letter_s, "s", "unknown_call")
+    # What its sender may ask for instead.
+    yield fixed("queued_call_keep_min_s", KEEP_MIN_S, "s", "bad_request")
+    yield fixed("queued_call_keep_max_s", KEEP_MAX_S, "s", "bad_request")
+    # Of each replica, while its runner is away: beyond that it begins none.
+    yield fixed("queued_call_results_kept_max", KEPT_BYTES_MAX, "bytes")
 
 
 def of_app(app: App) -> Iterator[LimitRow]:

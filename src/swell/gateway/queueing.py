@@ -62,6 +62,10 @@ _TOO_LARGE = (
     f"The arguments of a call that waits in the queue may have {INPUT_MAX} bytes. Put what is larger into a volume and "
     f"pass its path, or call without {ASYNC}."
 )
+_GROUP_TOO_LARGE = (
+    f"The inputs of a group that come in one request may have {GROUP_BODY_MAX} bytes together, and each {INPUT_MAX}. "
+    f"Send the others in a request of their own, with {FIRST}."
+)
 _TOO_MUCH = "The gateway holds as many bytes of requests as it may (hold_bytes_max). Try again in a moment."
 _AWAY = "Control, which keeps the queue, is away, so the call was not accepted. Try again in a moment."
 _UNSURE = (
@@ -70,8 +74,9 @@ _UNSURE = (
 )
 
 
-def _size_max(new: NewCall) -> int:
-    return INPUT_MAX if new.many is None else GROUP_BODY_MAX
+def _size_max(new: NewCall) -> tuple[int, str]:
+    """Bytes that its body may have, and what is said of more."""
+    return (INPUT_MAX, _TOO_LARGE) if new.many is None else (GROUP_BODY_MAX, _GROUP_TOO_LARGE)
 
 
 def is_later(headers: Sequence[tuple[bytes, bytes]]) -> bool:
@@ -214,9 +219,10 @@ class Queueing(Bodies):
             refuse(request, error)
             return
         self._news[request] = new
-        if max(request.length, request.size) > _size_max(new):
+        most, words = _size_max(new)
+        if max(request.length, request.size) > most:
             self._news.pop(request)
-            request.fail(413, "body_too_large", _TOO_LARGE)
+            request.fail(413, "body_too_large", words)
             return
         self.submit(request)
 
@@ -228,11 +234,13 @@ class Queueing(Bodies):
     def grown(self, request: Request) -> None:
         """More of its body came."""
         self.count(request)
-        if request.size > (_size_max(self._news[request]) if request in self._news else INPUT_MAX):
-            request.fail(413, "body_too_large", _TOO_LARGE)
+        new = self._news.get(request)
+        most, words = _size_max(new) if new is not None else (INPUT_MAX, _TOO_LARGE)
+        if request.size > most:
+            request.fail(413, "body_too_large", words)
         elif self.full:
             request.fail(429, "too_many_held", _TOO_MUCH, _RETRY)
-        elif request.complete and request in self._news:
+        elif request.complete and new is not None:
             self._ask(request)
 
     def _ask(self, request: Request) -> None:

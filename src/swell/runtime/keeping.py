@@ -18,14 +18,11 @@ from typing import Any
 from swell.runtime.http import BUSY_LINE, Exchange, Handler
 from swell.runtime.request import Request
 from swell.wire.child import KeptCall
-from swell.wire.http import RESULT_MAX
+from swell.wire.http import KEPT_BYTES_MAX, RESULT_MAX
 
 TARGET = b"/kept"
 ANSWER_MAX = 2 * RESULT_MAX + 128 * 1024
 """Bytes that are kept of one answer, as it is sent: a result that may be recorded, in chunks, and a head."""
-KEPT_BYTES_MAX = 256 * 1024 * 1024
-"""Bytes of all that is kept: beyond that no queued call is begun, and of what ends while nobody listens only that is
-kept which is small, such as errors."""
 KEPT_MAX = 10_000
 """Calls that are kept, at most."""
 EACH = 1024

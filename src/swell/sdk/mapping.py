@@ -35,7 +35,7 @@ QUEUED_MIN, QUEUED_MAX = 256, 2000
 """Of what goes through the queue, so many inputs are taken whose results the consumer has not had: at first, and once
 it has had as many."""
 QUEUED_BYTES_MAX = 64 * 1024 * 1024
-"""And bytes of inputs whose results have not come."""
+"""And bytes of inputs that are not accepted yet: those that are stand on the server, and no longer here."""
 HELD_BYTES_MAX = 64 * 1024 * 1024
 """Results that wait for the consumer have about so many bytes; others stay on the server until it is their turn."""
 KEEP_S = 3600.0
@@ -125,12 +125,12 @@ class Queue:
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        self.waiting: dict[int, Request] = {}
-        """Those taken that have not ended, by their numbers."""
+        self.waiting: dict[int, None] = {}
+        """The numbers of those taken that have not ended."""
         self.sending: Future[int] | None = None
         self.asking: Future[GroupPage] | None = None
         self._size = 0
-        self._fresh: dict[int, None] = {}
+        self._fresh: dict[int, Request] = {}
         """Those of them that are not accepted yet, as far as it was told, in the order of their numbers."""
         self._sent: list[int] = []
         """Those that are being sent, or were last."""
@@ -144,8 +144,8 @@ class Queue:
 
     def add(self, index: int, request: Request) -> None:
         """One more; numbers grow."""
-        self.waiting[index] = request
-        self._fresh[index] = None
+        self.waiting[index] = None
+        self._fresh[index] = request
         self._size += len(request.body)
 
     def send(self) -> Future[int] | None:
@@ -154,8 +154,7 @@ class Queue:
             return None
         first, size = next(iter(self._fresh)), 0
         batch: list[Request] = []
-        for index in self._fresh:
-            request = self.waiting[index]
+        for index, request in self._fresh.items():
             size += len(request.body) + 5
             together = index == first + len(batch) and len(batch) < GROUP_INPUTS_MAX and size <= GROUP_BODY_MAX // 2
             if batch and not together:
@@ -169,7 +168,7 @@ class Queue:
         """The first so many of what was sent are in the queue."""
         self.sending = None
         for index in self._sent[:count]:
-            self._fresh.pop(index, None)
+            self._put_away(index)
 
     def ask(self) -> Future[GroupPage] | None:
         """For what has ended, where something may and nobody asks; it is to be told to `ended`."""
@@ -192,13 +191,17 @@ class Queue:
         self._lost = page.open == 0
         return found
 
-    def over(self, index: int) -> Request:
+    def over(self, index: int) -> None:
         """It has ended."""
-        request = self.waiting.pop(index)
+        del self.waiting[index]
         # An end may be told before it is that its call was accepted.
-        self._fresh.pop(index, None)
-        self._size -= len(request.body)
-        return request
+        self._put_away(index)
+
+    def _put_away(self, index: int) -> None:
+        """It need not be sent again."""
+        request = self._fresh.pop(index, None)
+        if request is not None:
+            self._size -= len(request.body)
 
 
 class Map(Generic[T]):

@@ -127,7 +127,9 @@ def grouped(requests: Sequence[Request], group: str, first: int, keep_s: float =
     lead = requests[0]
 
     def plain() -> Request:
-        return grouped([each.plain() for each in requests if each.plain is not None], group, first, keep_s)
+        plains = [each.plain() for each in requests if each.plain is not None]
+        assert len(plains) == len(requests), "each input has its number by its place"
+        return grouped(plains, group, first, keep_s)
 
     async def anew() -> Request:
         assert lead.anew is not None

@@ -94,6 +94,9 @@ SSE = "text/event-stream"
 
 RESULT_MAX = 16 * 1024 * 1024
 """Bytes of a queued call's result that is kept."""
+KEPT_BYTES_MAX = 256 * 1024 * 1024
+"""Bytes of the results of queued calls that a replica keeps for a runner to come: beyond that it begins none, and of
+what ends while nobody listens only that is kept which is small, such as errors."""
 HEADER_MAX = 64 * 1024
 """Bytes of a request's line and headers."""
 HEADERS_MAX_COUNT = 100
