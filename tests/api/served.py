@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from swell.control.backups import BackupKeeper
 from swell.control.kv import KvKeeper
 from swell.control.secrets import SecretKeeper
 from swell.control.volumes import VolumeKeeper
-from swell.model.call import Body, GroupEnd, Members, State
+from swell.model.call import Body, GroupEnd, Members, Mine, State
 from swell.model.volume import Quota
-from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
+from swell.model.workload import App, Entry, Environment, Method, Revision, Workload, app_of
 from swell.model.world import World
 from swell.store.blobs import BlobFolder
 from swell.store.logs import lines
@@ -84,17 +84,26 @@ class Calls:
         self.asked.append(("retry", id))
         return self.kept.get(id)
 
+    async def has_any(self, group: str, mine: Mine) -> bool:
+        return any(mine(*app_of(each.workload), each.key) for each in self.groups.get(group, []))
+
     async def group_ends(
-        self, group: str, after: int, most: int, least: int, wait_s: float
+        self, group: str, after: int, most: int, least: int, wait_s: float, mine: Mine
     ) -> Sequence[tuple[CallRow, GroupEnd]]:
         self.asked.append((group, after, most, least, wait_s))
-        return [each for each in self.ends if each[1].number > after][:most]
+        later = [each for each in self.ends if each[1].number > after]
+        return [(row, end) for row, end in later if mine(row.namespace, row.app, row.key)][:most]
 
-    async def members(self, group: str) -> list[Members]:
-        return self.groups.get(group, [])
+    async def members(self, group: str, ended: bool) -> list[Members]:
+        return [each for each in self.groups.get(group, []) if ended or each.open]
 
-    async def cancel_group(self, group: str, by: str, may: Callable[[CallRow], bool]) -> None:
-        self.asked.append(("cancel", group, by, [id for id, row in self.kept.items() if may(row)]))
+    def forget(self, group: str, key: str, number: int) -> None:
+        self.asked.append(("forget", group, key, number))
+
+    async def cancel_group(self, group: str, by: str, mine: Mine) -> bool:
+        ids = [id for id, row in self.kept.items() if mine(row.namespace, row.app, row.key)]
+        self.asked.append(("cancel", group, by, ids))
+        return await self.has_any(group, mine)
 
     def problem(self, workload: str) -> ErrorBody | None:
         return self.problems.get(workload)

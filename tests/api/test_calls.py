@@ -175,14 +175,31 @@ def test_of_a_group_one_sees_and_cancels_what_came_with_the_same_key(client: htt
     grouped.calls.groups = {"fg-1": [Members("default/a/f", mine, 2, 1), Members("default/a/f", "", 3, 1)]}
     grouped.calls.kept = {"fc-1": row("queued", key=mine), "fc-2": row("queued")}
     seen = page(client, headers=theirs)
-    assert ([each.id for each in seen.ends], seen.last) == (["fc-1"], 2)
+    assert ([each.id for each in seen.ends], seen.last) == (["fc-1"], 1), "of others not even the number"
     assert [each.id for each in page(client, headers=owners).ends] == ["fc-1", "fc-2"]
     assert client.get(GROUP, headers=theirs).json()["calls"] == 3
     assert client.delete(GROUP, headers=theirs).status_code == 204
     assert client.delete(GROUP, headers=owners).status_code == 204
     cancelled = [asked[3] for asked in grouped.calls.asked if asked[0] == "cancel"]
     assert cancelled == [["fc-1"], ["fc-1", "fc-2"]]
+    asked = len(grouped.calls.asked)
+    ways = [("GET", GROUP), *(("GET", f"{GROUP}/ends?{query}") for query in ("", "after=2", "wait_s=60&had=1"))]
     for other in others:
-        assert page(client, headers=other).ends == ()
-        for method, path in (("GET", GROUP), ("DELETE", GROUP), ("GET", f"{GROUP}/ends?after=2")):
-            assert error(client.request(method, path, headers=other), 404)["code"] == "unknown_call"
+        for method, path in ways:
+            for place in (path, path.replace("fg-1", "fg-2")):
+                assert error(client.request(method, place, headers=other), 404)["code"] == "unknown_call"
+    assert grouped.calls.asked[asked:] == [], "nothing is waited for, and nothing forgotten"
+    for other in others:
+        assert error(client.delete(GROUP, headers=other), 404)["code"] == "unknown_call"
+    assert [told[3] for told in grouped.calls.asked[asked:]] == [[], []]
+
+
+def test_what_its_sender_has_had_is_forgotten_and_no_more(client: httpx2.Client, grouped: Server) -> None:
+    theirs = key(client, "call", "a", "g3")
+    grouped.calls.groups["fg-1"].append(Members("default/a/f", id_of(theirs), 1, 0))
+    page(client, "after=2&had=1")
+    page(client, "after=2&had=3", headers=theirs)
+    page(client, "after=2")
+    forgotten = [asked for asked in grouped.calls.asked if asked[0] == "forget"]
+    assert forgotten == [("forget", "fg-1", "", 1), ("forget", "fg-1", id_of(theirs), 2)]
+    assert error(client.get(f"{GROUP}/ends?had=-1"), 400)["code"] == "bad_request"

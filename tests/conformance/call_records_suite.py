@@ -15,6 +15,7 @@ from swell.model.call import (
     Depth,
     Done,
     Failed,
+    Forget,
     GroupEnd,
     Keeping,
     Members,
@@ -124,10 +125,40 @@ class CallRecordsSuite(CallsCase):
         assert open("", "", 9) == open("g", "", 0) == open("i", "", 9) == ""
         expected = [Members(F, "", 2, 2), Members(F, "k", 1, 0), Members("default/a/g", "", 0, 1)]
         assert store.call_records.members("g") == expected
+        assert store.call_records.members("g", False) == [Members(F, "", 2, 0), Members(F, "k", 1, 0)]
         store.calls.change([Retry("fc-1", NOW)])
         assert open("g", "", 99) == "1234"
         assert store.call_records.members("g")[0] == Members(F, "", 3, 1)
         assert store.call_records.members("") == store.call_records.members("i") == []
+
+    def test_what_was_had_of_a_group_is_forgotten_of_one_sender_up_to_a_number(self, store: Store) -> None:
+        keeping = Keeping(60, 60)
+        store.calls.add([work(f"fc-{n}", group="g", idempotency_key=f"g {n}", keeping=keeping) for n in range(5)])
+        store.calls.add([work("fc-5", group="g", key="k"), work("fc-6", group="h"), work("fc-7")])
+        store.calls.lease(F, 3, NOW, 5, "r1-1", POOL)
+        store.calls.finish([Done("fc-0", 5, NOW, Body("x", digest=digest("a"))), Failed("fc-1", 5, NOW, BOOM, b"{}")])
+        store.calls.change([Cancel(f"fc-{n}", NOW, STOPPED) for n in (5, 6, 7, 3)])
+        numbers = {each.call.id: each.number for each in store.call_records.ended("g", 0, 9)}
+        assert list(numbers) == ["fc-0", "fc-1", "fc-5", "fc-3"]
+        assert store.calls.change([Forget("g", "", numbers["fc-5"])]) == [None]
+        assert [each.call.id for each in store.call_records.ended("g", 0, 9)] == ["fc-5", "fc-3"]
+        gone = ("fc-0", "fc-1")
+        assert [store.call_records.get(id) for id in gone] == [store.call_records.result(id) for id in gone]
+        assert [store.call_records.input(id) for id in gone] == [None, None]
+        assert list(store.call_records.digests()) == []
+        assert store.call_records.counts("") == [Count(F, "cancelled", 4), Count(F, "leased", 1), Count(F, "queued", 1)]
+        store.calls.change([Forget("g", "", 10**9), Forget("", "", 10**9)])
+        left = sorted(each.id for each in store.call_records.newest("", None, 9))
+        assert left == ["fc-2", "fc-4", "fc-5", "fc-6", "fc-7"]
+        assert store.calls.add([work("fc-9", group="g", idempotency_key="g 0")]) == ["fc-9"], "it is a new one"
+
+    def test_the_kinds_of_calls_in_a_group_are_told_each_once(self, store: Store) -> None:
+        store.calls.add([work(f"fc-{n}", group="g", key="k" if n == 4 else "") for n in range(5)])
+        store.calls.add([work("fc-5", group="h"), work("fc-6"), work("fc-7", "default/a/g", group="g")])
+        store.calls.change([Cancel(f"fc-{n}", NOW, STOPPED) for n in (0, 4, 6)])
+        assert sorted(store.call_records.kinds("g")) == [(F, ""), (F, "k"), ("default/a/g", "")]
+        assert list(store.call_records.kinds("h")) == [(F, "")]
+        assert list(store.call_records.kinds("")) == list(store.call_records.kinds("i")) == []
 
     def test_a_dead_letter_that_ends_once_more_is_told_once_more(self, store: Store) -> None:
         store.calls.add([work("fc-1", group="g"), work("fc-2", group="g", keeping=Keeping(result_s=1))])
@@ -197,9 +228,9 @@ class CallRecordsSuite(CallsCase):
         store.calls.add([Work(call("fc-5"), OUT)])
         store.calls.lease(F, 9, NOW, 6, "r1-1", POOL)
         store.calls.finish([Done("fc-5", 6, NOW, Body("x", digest=told))])
-        assert list(store.call_records.digests()) == [told, kept, mine, both]
+        assert list(store.call_records.digests()) == [told, kept, mine], "no input of one that is done"
         assert store.calls.sweep(NOW + 11, 9) == ["fc-1"]
-        assert list(store.call_records.digests()) == [told, kept, both]
+        assert list(store.call_records.digests()) == [told, kept]
         assert store.calls.sweep(NOW + 99, 9) == ["fc-2", "fc-3"]
         assert list(store.call_records.digests()) == [told, kept]
 
@@ -209,4 +240,4 @@ class CallRecordsSuite(CallsCase):
         store.calls.add([Work(call(ids[n]), Body("x", digest=names[n])) for n in range(2000)])
         store.calls.lease(F, 1500, NOW, 5, "r1-1", POOL)
         store.calls.finish([Done(ids[n], 5, NOW, Body("x", digest=names[2499 - n])) for n in range(1500)])
-        assert list(store.call_records.digests()) == names
+        assert list(store.call_records.digests()) == names[1000:]

@@ -29,6 +29,7 @@ from swell.model.call import (
     Depth,
     Done,
     Failed,
+    Forget,
     Keeping,
     Outcome,
     Queued,
@@ -311,7 +312,20 @@ class SameAnswers(RuleBasedStateMachine):
     @rule(most=st.sampled_from([9, 1, 0]), wait_s=st.integers(0, 4))
     def sweep(self, most: int, wait_s: int) -> None:
         self.now += wait_s
-        for id in self.both("calls", "sweep", self.now, most):
+        self.forgotten(self.both("calls", "sweep", self.now, most))
+
+    @precondition(lambda self: self.read_to)
+    @rule(less=st.sampled_from([0, 0, 1, 3]), key=st.sampled_from(["", "", "k1"]))
+    def forget(self, less: int, key: str) -> None:
+        """Who has read so far has what was told, or most of it."""
+        number = self.read_to - less
+        ends = self.both("call_records", "ended", "g", 0, 999)
+        had = [each.call.id for each in ends if each.number <= number and each.call.key == key]
+        assert self.both("calls", "change", [Forget("g", key, number)]) == [None]
+        self.forgotten(had)
+
+    def forgotten(self, ids: Sequence[str]) -> None:
+        for id in ids:
             del self.accepted[id]
             assert id not in self.live
             # It may come again as another one.
@@ -377,6 +391,11 @@ class SameAnswers(RuleBasedStateMachine):
             self.both("call_records", "newest", "default/", state, 4, "fc-20")
         for group in ("g", "h", "", "nobody's"):
             self.both("call_records", "ended", group, 0, 99)
+            kinds = [sorted(store.call_records.kinds(group)) for store in (self.memory, self.sqlite)]
+            members = self.both("call_records", "members", group)
+            assert kinds[0] == kinds[1] == [(each.workload, each.key) for each in members]
+            waiting = self.both("call_records", "members", group, False)
+            assert waiting == [replace(each, ended=0) for each in members if each.open]
         self.both("call_records", "get_many", [f"fc-{n:02}" for n in range(0, 40, 3)])
         bodies = [*self.memory.calls.inputs.values(), *self.memory.calls.results.values()]
         assert list(self.both("call_records", "digests")) == sorted({body.digest for body in bodies} - {""})

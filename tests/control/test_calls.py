@@ -12,12 +12,11 @@ from control.calls_place import MAX_INPUTS, NODE, WAIT_S, Place, new
 from swell.control import calls as module
 from swell.control import hands, wants
 from swell.control.accepting import DELAY_MAX_S, INPUT_MAX
-from swell.control.call_desk import CallDesk
 from swell.model.call import Body, CallError
 from swell.model.errors import SwellError
 from swell.model.metrics import CALLS_DUE, CALLS_LEASED, CALLS_TOTAL
 from swell.store.memory import MemoryStore
-from swell.wire.calls import GROUP_INPUTS_MAX, CallEnd, Grant, Many, NewCall, Resume, Revoke
+from swell.wire.calls import CallEnd, Grant, Resume, Revoke
 
 STOPPED = CallError("cancelled", "nobody wants it")
 APPS = ("a", "b")
@@ -143,83 +142,6 @@ def test_an_idempotency_key_makes_one_call_of_many() -> None:
         ids = await asyncio.gather(*(place.keeper.accept(new(idempotency_key="k")) for _ in range(5)))
         assert len(set(ids)) == 1
         assert await place.keeper.accept(new(idempotency_key="k")) == ids[0]
-
-    run(scenario)
-
-
-def many(first: int, *inputs: bytes, **fields: Any) -> NewCall:
-    return new(group="g", many=Many(first, inputs), input=Body("x"), **fields)
-
-
-def test_many_inputs_are_accepted_in_one_write_in_their_order_and_none_of_them_twice() -> None:
-    async def scenario(place: Place) -> None:
-        await place.settle()
-        before = place.store.commits
-        first = await place.keeper.accept(many(0, *(b"%d" % n for n in range(100)), keep_s=60.0))
-        assert place.store.commits == before + 1
-        calls = place.store.call_records.open("g", "", 999)
-        assert [call.index for call in calls] == list(range(100)), "by id, as they are handed out"
-        inputs = [place.store.call_records.input(call.id) for call in calls]
-        assert inputs == [Body("x", b"%d" % n) for n in range(100)]
-        assert calls[0].id == first
-        assert {(call.keeping.result_s, call.keeping.dead_letter_s) for call in calls} == {(60.0, 60.0)}
-        assert await place.keeper.accept(many(0, b"0")) == first
-        await place.keeper.accept(many(98, b"98", b"99", b"100"))
-        assert sorted(call.index for call in place.store.call_records.open("g", "", 999)) == list(range(101))
-
-    run(scenario)
-
-
-@pytest.mark.parametrize(
-    ("asked", "expected"),
-    [
-        (many(0), "bad_request"),
-        (many(0, *[b"1"] * (GROUP_INPUTS_MAX + 1)), "bad_request"),
-        (many(0, b"1", b"1" * (INPUT_MAX + 1)), "body_too_large"),
-        (many(0, b"1", keep_s=1.0), "bad_request"),
-        (many(0, b"1", keep_s=float("nan")), "bad_request"),
-    ],
-)
-def test_of_many_inputs_all_are_accepted_or_none(asked: Any, expected: str) -> None:
-    async def scenario(place: Place) -> None:
-        assert await code(place.keeper.accept(asked)) == expected
-        assert place.store.call_records.counts("") == []
-
-    run(scenario)
-
-
-def test_who_waits_for_ends_of_a_group_is_told_each_once() -> None:
-    async def scenario(place: Place) -> None:
-        assert await place.keeper.group_ends("g", 0, 9, 1, 0.0) == []
-        assert await place.keeper.group_ends("g", 0, 9, 1, 0.01) == []
-        place.start("a")
-        await place.keeper.accept(many(0, *[b"1"] * 7))
-        found: list[int] = []
-        last = 0
-        while len(found) < 7:
-            reading = asyncio.create_task(place.keeper.group_ends("g", last, 3, 2, WAIT_S))
-            await place.settle()
-            for lease in list(place.runner.held)[:1]:
-                place.runner.end(lease)
-                place.keeper.heard_ends(NODE, tuple(place.runner.ends.values()))
-            page = await reading
-            assert 1 <= len(page) <= 3
-            found += [end.call.index for end in page]
-            last = page[-1].number
-        assert sorted(found) == list(range(7))
-
-    run(scenario)
-
-
-def test_who_cancels_a_group_wakes_who_waits_for_it() -> None:
-    async def scenario(place: Place) -> None:
-        desk = CallDesk(place.keeper, place.store.call_records)
-        await place.keeper.accept(many(0, *[b"1"] * 5))
-        await place.keeper.accept(many(5, b"1", key="k"))
-        reading = asyncio.create_task(desk.group_ends("g", 0, 9, 9, WAIT_S))
-        await desk.cancel_group("g", "", lambda row: row.key != "k")
-        assert {row.state for row, _ in await reading} == {"cancelled"}
-        assert [(each.key, each.open, each.ended) for each in await desk.members("g")] == [("", 0, 5), ("k", 1, 0)]
 
     run(scenario)
 

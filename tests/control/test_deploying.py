@@ -20,7 +20,7 @@ from swell.control.deploying import Deployer
 from swell.control.sweeping import Sweeper
 from swell.control.versions import changes, numbered
 from swell.engines.fake import FakeEngine
-from swell.model.call import Body, Call, CallError, Cancel, Work
+from swell.model.call import Body, Call, CallError, Failed, Work
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed
 from swell.model.node import Node
@@ -188,9 +188,10 @@ def test_what_a_call_names_goes_only_when_the_call_is_forgotten(tmp_path: Path) 
         sweep = Sweeper(control(SlowBuilds(), store), store.call_records, blobs, nobody, nobody, clock).sweep_blobs
         now, named, _nobodys = clock.now(), await put(blobs, b"a call's"), await put(blobs, b"nobody's")
         store.calls.add([Work(Call("fc-1", "default/a/f", "f", now, now), Body("x", digest=named))])
-        store.calls.change([Cancel("fc-1", now, CallError("cancelled", ""))])
+        store.calls.lease("default/a/f", 1, now, 5, "r1-1", "default/a/f@rv-1")
+        store.calls.finish([Failed("fc-1", 5, now, CallError("exception", ""), b"{}")])
         await sweep()
-        assert os.listdir(tmp_path) == [named]
+        assert os.listdir(tmp_path) == [named], "a dead letter keeps its input"
         assert store.calls.sweep(now + 365 * 86_400, 9) == ["fc-1"]
         await sweep()
         assert os.listdir(tmp_path) == []

@@ -96,19 +96,34 @@ class Many:
 
     def __init__(self) -> None:
         self.inputs: dict[int, bytes] = {}
+        self.taken: list[int] = []
+        """The numbers of all that were accepted."""
         self.ends: list[call_rows.GroupEndRow] = []
         self.problem: http.ErrorBody | None = None
         self.cancelled = False
         self.keep_s = ""
+        self.had = 0
+        """What ended up to that number was had."""
         self.changed = threading.Condition()
         self.workers = ThreadPoolExecutor(8)
+
+    @property
+    def open(self) -> int:
+        return len(self.taken) - len(self.ends)
 
     def page(self, after: int, most: int, wait_s: float) -> call_rows.GroupPage:
         with self.changed:
             self.changed.wait_for(lambda: len(self.ends) > after, wait_s)
             ends = tuple(self.ends[after : after + most])
-            open = None if ends else len(self.inputs) - len(self.ends)
-            return call_rows.GroupPage(ends, after + len(ends), open, None if ends else self.problem)
+            return call_rows.GroupPage(ends, after + len(ends), None if ends else self.open, None if ends else self.problem)
+
+    def forget(self, had: int) -> None:
+        """The numbers of its inputs, too: whoever sent one of these again would have it run again."""
+        with self.changed:
+            for end in self.ends[self.had : had]:
+                self.inputs.pop(end.index, None)
+            self.had = max(self.had, had)
+            self.changed.notify_all()
 
     def end(self, index: int, status: int, kind: str, body: bytes) -> None:
         with self.changed:
@@ -196,10 +211,14 @@ class Handler(BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         if self.path.startswith("/calls/groups/"):
             group = self.state.groups.get(self.path.split("/")[3])
+            if self.went_away():
+                return
             if group is None:
                 self.fail(404, "unknown_call", "There is no such group.")
                 return
-            group.cancelled = True
+            with group.changed:
+                group.cancelled = True
+                group.changed.notify_all()
             self.answer(204, b"")
             return
         if self.path.startswith("/calls/"):
@@ -283,6 +302,7 @@ class Handler(BaseHTTPRequestHandler):
         for index, each in enumerate(inputs, first):
             if index not in group.inputs:
                 group.inputs[index] = each
+                group.taken.append(index)
                 group.workers.submit(self.work, group, index, target, each)
         if not self.went_away():
             self.answer(202, msgspec.json.encode({"group": "", "accepted": len(inputs)}))
@@ -306,10 +326,13 @@ class Handler(BaseHTTPRequestHandler):
         if group is None:
             self.fail(404, "unknown_call", "There is no such group.")
         elif not path.endswith("/ends"):
-            row = call_rows.GroupRow(path.split("/")[3], len(group.inputs), len(group.inputs) - len(group.ends))
+            row = call_rows.GroupRow(path.split("/")[3], len(group.inputs), group.open)
             self.answer(200, msgspec.json.encode(row))
         else:
             after, wait_s = int(query["after"][0]), float(query["wait_s"][0])
+            had = int(query.get("had", ["0"])[0])
+            assert had <= after
+            group.forget(had)
             self.answer(200, msgspec.msgpack.encode(group.page(after, 1000, wait_s)), http.MSGPACK)
 
     def went_away(self) -> bool:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import swell
 from sdk.server import KEY, Many, Server, serving
+from swell.sdk import group as group_module
 from swell.sdk import mapping, progress, protocol, shared
 from swell.sdk.protocol import Request
 from swell.wire import http
@@ -75,6 +76,18 @@ def test_a_map_asks_for_little_keeping(server: Server) -> None:
     assert only(server).keep_s == f"{mapping.KEEP_S:g}"
 
 
+def test_what_has_come_is_not_kept_on_the_server(server: Server) -> None:
+    assert list(named("double").map(range(600))) == [2 * x for x in range(600)]
+    group = only(server)
+    with group.changed:
+        assert group.changed.wait_for(lambda: group.had == 600, 60)
+    assert not group.inputs
+    server.groups.clear()
+    call = named("double").spawn_map(range(9))
+    assert list(call.iter()) == [2 * x for x in range(9)]
+    assert (call.get(index=3), only(server).had) == (6, 0), "of these there is no one consumer"
+
+
 def test_no_more_inputs_are_taken_than_the_consumer_is_behind(server: Server) -> None:
     taken = 0
 
@@ -96,10 +109,12 @@ def test_results_beyond_a_bound_stay_on_the_server_until_their_turn(
 ) -> None:
     monkeypatch.setattr(mapping, "HELD_BYTES_MAX", 5000)
     fetched: list[str] = []
+    kept: list[bool] = []
 
     async def result(self: Any, id: str) -> Any:
         fetched.append(id)
         index = int(id.removeprefix("fc-"))
+        kept.append(index in only(server).inputs)
         body = next(end.body for end in only(server).ends if end.index == index)
         return mapping.Answer(200, {"content-type": http.PICKLE}, body)
 
@@ -113,6 +128,7 @@ def test_results_beyond_a_bound_stay_on_the_server_until_their_turn(
 
     assert [len(x) for x in named("large").map(let_go())] == [1000 + x for x in range(30)]
     assert 0 < len(fetched) < 30
+    assert all(kept), "what is not here yet is not forgotten there"
 
 
 def test_inputs_too_large_for_the_queue_are_called_directly(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +136,7 @@ def test_inputs_too_large_for_the_queue_are_called_directly(server: Server, monk
     server.functions["size"] = lambda data: len(data)
     sizes = [10, 5000, 20, 6000, 30]
     assert list(named("size").map([bytes(size) for size in sizes])) == sizes
-    assert sorted(only(server).inputs) == [0, 2, 4]
+    assert sorted(only(server).taken) == [0, 2, 4]
 
 
 def test_what_one_version_alone_is_asked_for_is_called_directly(server: Server) -> None:
@@ -164,6 +180,25 @@ def test_an_exception_cancels_what_is_not_done(server: Server) -> None:
         assert only(server).cancelled
     finally:
         release.set()
+
+
+def test_who_leaves_while_the_server_is_away_is_not_held_up_and_what_is_not_done_is_cancelled_later(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_module, "CLOSE_S", 0.01)
+    release = threading.Event()
+    server.functions["first"] = lambda x: x == 0 or release.wait(60)
+    try:
+        for _ in named("first").map(range(50)):
+            server.unsure = 50
+            break
+        group = only(server)
+        with group.changed:
+            assert group.changed.wait_for(lambda: group.cancelled, 60)
+        assert server.unsure == 0
+    finally:
+        release.set()
+        server.unsure = 0
 
 
 class Silent:

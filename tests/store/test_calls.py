@@ -15,12 +15,14 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from swell.model.call import Again, Body, Call, Depth, Done, Work
+from swell.model.call import Again, Body, Call, CallError, Cancel, Depth, Done, Work
 from swell.store import statements as sql
-from swell.store.calls import SqliteCalls
+from swell.store.calls import SqliteCallRecords, SqliteCalls
 from swell.store.sqlite import SqliteStore
 
 WAIT_S = 60.0
@@ -285,9 +287,9 @@ HOT = (
         sql.RETRY_CALL,
     ),
     *(sql.CALL, sql.CALLS_OF_IDS, sql.CALL_INPUT, sql.CALL_RESULT, sql.CALL_COUNTS),
-    *(sql.EXPIRED_CALLS, sql.DROP_CALL, sql.DROP_INPUT, sql.DROP_RESULT),
+    *(sql.EXPIRED_CALLS, sql.DROP_CALL, sql.DROP_INPUT, sql.DROP_RESULT, sql.HAD_CALLS),
 )
-LISTS = (sql.CALLS, sql.LEASED_CALLS, sql.ENDED_CALLS, sql.CALL_DIGESTS)
+LISTS = (sql.CALLS, sql.LEASED_CALLS, sql.ENDED_CALLS, sql.CALL_DIGESTS, sql.OPEN_MEMBERS, sql.OTHER_KIND)
 
 FOUND = re.compile(r"SCAN (\(subquery-\d+\)|page|kind|asked VIRTUAL TABLE .*)$")
 
@@ -320,7 +322,10 @@ class Metered:
         SqliteStore(path).close()
         self.connection = sqlite3.connect(path, isolation_level=None)
         self.steps = 0
-        self.calls = SqliteCalls(self._write, lambda statement, *v: self.connection.execute(statement, v).fetchall())
+        self.calls = SqliteCalls(self._write, self.read)
+
+    def read(self, statement: str, *values: object) -> list[Any]:
+        return self.connection.execute(statement, values).fetchall()
 
     def _write(self, op: Callable[[sqlite3.Connection], int], synced: bool) -> None:
         self.connection.execute("BEGIN")
@@ -362,6 +367,31 @@ def test_a_longer_queue_costs_no_more(path: Path) -> None:
         assert calls.depth(F, 1.0, 100) == Depth(100, 9e9)
     short, long = costs
     assert all(more <= less * 1.5 + 5 for less, more in zip(short, long, strict=True)), costs
+    metered.connection.close()
+
+
+def test_who_reads_of_a_group_in_which_nothing_more_ends_pays_for_what_is_open_alone(path: Path) -> None:
+    metered = Metered(path)
+    calls, records, costs, added = metered.calls, SqliteCallRecords(metered.read), [], 0
+    for more in (300, 20_000):
+        # All of one group have ended; of the other 10 more have not, each time.
+        ended = [replace(work(f"fc-{added + n:06}").call, group="gh"[n % 2]) for n in range(more)]
+        calls.add([Work(call, OUT) for call in ended])
+        calls.change([Cancel(call.id, 1.0, CallError("cancelled", "")) for call in ended])
+        calls.add([Work(replace(work(f"fd-{added + n}").call, group="g"), OUT) for n in range(10)])
+        added += more
+        costs.append(
+            [
+                metered.cost(lambda: next(iter(records.kinds("g")))),
+                metered.cost(lambda: next(iter(records.kinds("h")))),
+                metered.cost(lambda: records.members("g", ended=False)),
+                metered.cost(lambda: records.members("h", ended=False)),
+                metered.cost(lambda: records.ended("g", 1_000_000, 99)),
+            ]
+        )
+        assert [each.ended for each in records.members("g", ended=False)] == [0]
+    short, long = costs
+    assert all(more <= less * 2.5 + 5 for less, more in zip(short, long, strict=True)), costs
     metered.connection.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ from swell.api.answers import Answer
 from swell.api.port import CallsPort
 from swell.api.routes import ApiRequest, Route
 from swell.decide.access import Holder, Need, may_see, whose_calls
-from swell.model.call import Body, Members, State
+from swell.model.call import Body, Members, Mine, State
 from swell.model.key import ALL
 from swell.model.names import check_names
 from swell.model.unknown import unknown_call
@@ -69,6 +70,9 @@ class EndsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """So many of them; fewer where results are large."""
     least: Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)] = 1
     """Where there are some and not so many, more are waited for, for a moment."""
+    had: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Those with a number up to this, which is no more than `after`, that came with the same key are forgotten: whoever
+    sent them has what came of them."""
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=WAIT_MAX_S)] = 0.0
     """For the first, where there is none."""
 
@@ -153,44 +157,43 @@ class CallHandlers:
         return _there(id, await self._calls.retry(id))
 
     async def group(self, request: ApiRequest) -> GroupRow:
-        group, mine = request.path["group"], await self._members(request)
-        open = sum(each.open for each in mine)
-        return GroupRow(group, open + sum(each.ended for each in mine), open)
+        group, mine = request.path["group"], await self._seen_group(request)
+        members = _those(mine, await self._calls.members(group, ended=True))
+        open = sum(each.open for each in members)
+        return GroupRow(group, open + sum(each.ended for each in members), open)
 
     async def cancel_group(self, request: ApiRequest) -> None:
-        await self._members(request)
-        holder = request.holder
-        may = partial(_may_see, holder)
-        await self._calls.cancel_group(
-            request.path["group"], holder.id, lambda row: may(row.namespace, row.app, row.key)
-        )
+        group, holder = request.path["group"], request.holder
+        # Inputs of it may still be on their way: so it is ended also where nothing of it is there.
+        if not await self._calls.cancel_group(group, holder.id, partial(_may_see, holder)):
+            raise unknown_call(group)
 
     async def group_ends(self, request: ApiRequest) -> Answer:
-        group, query, last = request.path["group"], request.query, request.query.after
+        group, query = request.path["group"], request.query
+        mine = await self._seen_group(request)
+        if query.had:
+            self._calls.forget(group, request.holder.id, min(query.had, query.after))
+        found = await self._calls.group_ends(group, query.after, query.most, query.least, query.wait_s, mine)
         ends: list[GroupEndRow] = []
+        for row, end in found:
+            answer = _answer(row, end.result)
+            told = (answer.status, answer.content_type, answer.body)
+            ends.append(GroupEndRow(row.id, end.call.index, end.call.state, *told))
+        last = found[-1][1].number if found else query.after
         open: int | None = None
         problem: ErrorBody | None = None
-        found = await self._calls.group_ends(group, query.after, query.most, query.least, query.wait_s)
-        for row, end in found:
-            last = end.number
-            if _may_see(request.holder, row.namespace, row.app, row.key):
-                answer = _answer(row, end.result)
-                told = (answer.status, answer.content_type, answer.body)
-                ends.append(GroupEndRow(row.id, end.call.index, end.call.state, *told))
         if not found:
-            waiting = [each for each in await self._members(request) if each.open]
+            waiting = _those(mine, await self._calls.members(group, ended=False))
             problems = [self._calls.problem(each.workload) for each in waiting]
             problem = problems[0] if problems and None not in problems else None
             open = sum(each.open for each in waiting)
         page = GroupPage(tuple(ends), last, open, problem)
         return Answer(200, MSGPACK, msgspec.msgpack.encode(page), {})
 
-    async def _members(self, request: ApiRequest) -> list[Members]:
-        """Of a group, in numbers, those that its caller may see. Where there are none, it is as one that is not
-        there."""
-        group, holder = request.path["group"], request.holder
-        mine = [each for each in await self._calls.members(group) if _may_see(holder, *app_of(each.workload), each.key)]
-        if not mine:
+    async def _seen_group(self, request: ApiRequest) -> Mine:
+        """Which calls of a group its caller may see. Where there are none of these, it is as one that is not there."""
+        group, mine = request.path["group"], partial(_may_see, request.holder)
+        if not await self._calls.has_any(group, mine):
             raise unknown_call(group)
         return mine
 
@@ -208,6 +211,10 @@ class CallHandlers:
 def _may_see(holder: Holder, namespace: str, app: str, key: str) -> bool:
     """Calls of that app which came with that API key."""
     return may_see(holder, namespace, app) and whose_calls(holder, namespace, app) in (None, key)
+
+
+def _those(mine: Mine, members: Iterable[Members]) -> list[Members]:
+    return [each for each in members if mine(*app_of(each.workload), each.key)]
 
 
 def _answer(row: CallRow, body: Body | None) -> Answer:

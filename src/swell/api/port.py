@@ -7,7 +7,7 @@ from typing import Protocol
 
 from swell.api.answers import Streamed
 from swell.decide.access import Holder
-from swell.model.call import Body, GroupEnd, Members, State
+from swell.model.call import Body, GroupEnd, Members, Mine, State
 from swell.model.key import ApiKey
 from swell.model.kv import Kind, Page
 from swell.model.owner import Owner
@@ -309,19 +309,27 @@ class CallsPort(Protocol):
         """SwellError with status 409 where it is no dead letter."""
         ...
 
+    async def has_any(self, group: str, mine: Mine) -> bool:
+        """Are any calls of the group so? Soon told, however many it has, where the first one is."""
+        ...
+
     async def group_ends(
-        self, group: str, after: int, most: int, least: int, wait_s: float
+        self, group: str, after: int, most: int, least: int, wait_s: float, mine: Mine
     ) -> Sequence[tuple[CallRow, GroupEnd]]:
-        """What has ended of a group after that number, once there is any or so much time has passed. Up to `least` of
+        """What has ended of those after that number, once there is any or so much time has passed. Up to `least` of
         them are waited for, but no longer than pays; a caller that leaves cancels it."""
         ...
 
-    async def members(self, group: str) -> list[Members]:
-        """All that is kept of a group, in numbers."""
+    async def members(self, group: str, ended: bool) -> list[Members]:
+        """All that is kept of a group, in numbers, or what has not `ended`."""
         ...
 
-    async def cancel_group(self, group: str, by: str, may: Callable[[CallRow], bool]) -> None:
-        """End what has not ended of a group and `may` be."""
+    def forget(self, group: str, key: str, number: int) -> None:
+        """Soon: of its calls that came with that key those that ended up to that number. Their sender has had them."""
+        ...
+
+    async def cancel_group(self, group: str, by: str, mine: Mine) -> bool:
+        """End what has not ended of those, and take no more in for a minute. Were there any?"""
         ...
 
     def problem(self, workload: str) -> ErrorBody | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
 from swell.control.calls import CallKeeper
-from swell.model.call import BATCH_MAX, Body, Call, CallError, GroupEnd, Members, State
+from swell.model.call import BATCH_MAX, Body, Call, CallError, Forget, GroupEnd, Members, Mine, State
 from swell.model.errors import SwellError
 from swell.model.ports import CallRecords
 from swell.model.variant import base_of
@@ -62,28 +63,53 @@ class CallDesk:
         words = f"The call {id} is {call.state}: only one that failed for good can be tried again."
         raise SwellError("not_failed", words, status=409)
 
+    async def has_any(self, group: str, mine: Mine) -> bool:
+        """Are any of its calls so?"""
+
+        def look() -> bool:
+            return any(mine(*app_of(workload), key) for workload, key in self._records.kinds(group))
+
+        return await asyncio.to_thread(look)
+
     async def group_ends(
-        self, group: str, after: int, most: int, least: int, wait_s: float
+        self, group: str, after: int, most: int, least: int, wait_s: float, mine: Mine
     ) -> Sequence[tuple[CallRow, GroupEnd]]:
-        """A page of what has ended of a group, once there is any or so much time has passed."""
-        found = await self._keeper.group_ends(group, after, most, least, wait_s)
+        """A page of what has ended of those, once there is any or so much time has passed."""
+        told = after
+
+        def look() -> list[GroupEnd]:
+            nonlocal told
+            # Whoever waits for theirs is not woken, nor held up, by pages of others.
+            while page := self._records.ended(group, told, most):
+                found = [end for end in page if _is(mine, end.call)]
+                if found:
+                    return found
+                told = page[-1].number
+            return []
+
+        found = await self._keeper.waits.until_some(group, least, wait_s, partial(asyncio.to_thread, look))
         return [(self._row(end.call), end) for end in found]
 
-    async def members(self, group: str) -> list[Members]:
-        """All that is kept of a group, in numbers."""
-        return await asyncio.to_thread(self._records.members, group)
+    async def members(self, group: str, ended: bool) -> list[Members]:
+        """All that is kept of a group, in numbers, or what has not `ended`."""
+        return await asyncio.to_thread(self._records.members, group, ended)
+
+    def forget(self, group: str, key: str, number: int) -> None:
+        """Its calls that came with that key and ended up to that number, soon."""
+        self._keeper.forget(Forget(group, key, number))
 
     def problem(self, workload: str) -> ErrorBody | None:
         """Why no call of it can be worked on now, where that is known."""
         return self._keeper.problem(workload)
 
-    async def cancel_group(self, group: str, by: str, may: Callable[[CallRow], bool]) -> None:
-        """End what has not ended of a group and `may` be, as whoever asks sees it; `by` as of one call."""
-        last = ""
+    async def cancel_group(self, group: str, by: str, mine: Mine) -> bool:
+        """End what has not ended of those, and take no more in. Were there any? `by` as of one call."""
+        await self._keeper.groups.end(group, mine)
+        last, why = "", _cancelled(by)
         while found := await asyncio.to_thread(self._records.open, group, last, BATCH_MAX):
-            why = _cancelled(by)
-            await asyncio.gather(*(self._keeper.cancel(call.id, why) for call in found if may(self._row(call))))
+            await asyncio.gather(*(self._keeper.cancel(call.id, why) for call in found if _is(mine, call)))
             last = found[-1].id
+        return await self.has_any(group, mine)
 
     async def _whole(self, call: Call) -> CallRow:
         row = self._row(call)
@@ -129,6 +155,10 @@ class CallDesk:
             cpu_us=call.cpu_us,
             run_us=call.run_us,
         )
+
+
+def _is(mine: Mine, call: Call) -> bool:
+    return mine(*app_of(call.workload), call.key)
 
 
 def _cancelled(by: str) -> CallError:

@@ -14,11 +14,11 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 from swell.control.accepting import queued
 from swell.control.call_tallies import CallTallies
 from swell.control.call_waits import CallWaits
+from swell.control.ended_groups import EndedGroups
 from swell.control.hands import Hand, Hands, fitting, granted
 from swell.control.inbox import Inbox
 from swell.control.leases import Leases, Seen
@@ -26,15 +26,14 @@ from swell.control.rounds import Round, Told, Written, answer, fail, write
 from swell.control.table import TableKeeper
 from swell.control.wants import Wants
 from swell.decide.calls import End, after
-from swell.model.call import Call, CallError, Cancel, Change, Done, GroupEnd, Outcome, Retry, Work, call_id
+from swell.model.call import Call, CallError, Cancel, Change, Done, Forget, Outcome, Retry, Work, call_id
 from swell.model.errors import SwellError
 from swell.model.metrics import Sample
 from swell.model.ports import Clock, Store
 from swell.model.trigger import Delivery
-from swell.model.workload import shown, workload_of
+from swell.model.workload import workload_of
 from swell.model.world import World
 from swell.wire.calls import CallEnd, Down, EndedHeard, Grant, Lease, NewCall, Resume, Revoke, Running
-from swell.wire.http import ErrorBody
 from swell.wire.link import Level
 
 log = logging.getLogger("swell.control")
@@ -72,6 +71,9 @@ class CallKeeper:
         self.leases = Leases()
         self.hands = Hands(world, rows, self.leases, epoch, others, reachable)
         self.wants = Wants(world, rows, self.leases, self.hands, clock.now, told)
+        self.waits = CallWaits()
+        self.groups = EndedGroups(clock.now)
+        self.problem = rows.problem
         self._chance = chance or random.SystemRandom()
         self._store = store
         self._clock = clock
@@ -92,7 +94,6 @@ class CallKeeper:
         # The newest round, as far as it was made.
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._waits = CallWaits()
         self._tallies = CallTallies()
 
     # -- what is asked -----------------------------------------------------------------------
@@ -101,10 +102,12 @@ class CallKeeper:
         """The id of the call, or of the first of several, once all are on disk, and with them the delivery that makes
         them. Raises SwellError."""
         now = self._clock.now()
+        self.groups.check(new)
         route = self._rows.routes.get(new.workload)
         revision = self._world.revision(route.pool) if route is not None else None
         works = queued(new, route, revision, now, lambda: call_id(int(now * 1000), self._chance.randbytes(10)))
         accepted = self._inbox.accept(works, delivery)
+        self.groups.comes(new.group, accepted)
         self.hands.saw_input(new.workload, max(len(work.input.data) for work in works))
         self._wake()
         return await accepted
@@ -119,28 +122,16 @@ class CallKeeper:
 
     async def ended(self, id: str, wait_s: float) -> Call | None:
         """The call, once it has ended or so much time has passed."""
-        return await self._waits.until_ended(id, wait_s, lambda: asyncio.to_thread(self._store.call_records.get, id))
+        return await self.waits.until_ended(id, wait_s, lambda: asyncio.to_thread(self._store.call_records.get, id))
 
     def seen(self, call: Call) -> Seen:
         """How it runs, where it does."""
         return self.leases.seen(call, self._world.revision(call.pool) if call.pool else None)
 
-    async def group_ends(self, group: str, after: int, most: int, least: int, wait_s: float) -> Sequence[GroupEnd]:
-        """A page of what has ended of a group after that number, once there is any or so much time has passed. Up to
-        `least` of them are waited for, but no longer than pays."""
-        records = self._store.call_records
-        look = partial(asyncio.to_thread, records.ended, group, after, most)
-        return await self._waits.until_some(group, least, wait_s, look)
-
-    def problem(self, workload: str) -> ErrorBody | None:
-        """Why no call of it can be worked on now, where that is known."""
-        route = self._rows.routes.get(workload)
-        if route is None:
-            words = f"{shown(workload)} is not here any more. What was queued for it waits until it is deployed again."
-            return ErrorBody("unknown_function", words)
-        pool = self._rows.pools.get(route.pool)
-        stuck = pool is not None and pool.closed and not pool.replicas
-        return ErrorBody("no_replica", pool.failing) if pool is not None and stuck else None
+    def forget(self, had: Forget) -> None:
+        """In some round. Where it fails that is no matter: it is said again, or they expire."""
+        self._inbox.change(had).add_done_callback(asyncio.Future.exception)
+        self._wake()
 
     async def sweep(self) -> None:
         """Forget calls that have expired."""
@@ -430,9 +421,9 @@ class CallKeeper:
         replica = self._world.replicas.get(call.replica) if call is not None else None
         if replica is not None:
             pools[replica.pool] = None
-        self._waits.wake(id)
+        self.waits.wake(id)
         if call is not None and call.group:
-            self._waits.wake(call.group)
+            self.waits.wake(call.group)
 
     def _take_change(self, call: Call, pools: dict[str, None]) -> None:
         """A call is cancelled, or queued once more."""
@@ -442,9 +433,9 @@ class CallKeeper:
             self._over(call.id, call.token, pools)
             if node is not None:
                 self._send(node, Revoke(((call.id, call.token),)))
-        self._waits.wake(call.id)
+        self.waits.wake(call.id)
         if call.group:
-            self._waits.wake(call.group)
+            self.waits.wake(call.group)
         self.hands.unseen.add(call.workload)
         self._look_at((call.workload,))
 

@@ -11,8 +11,9 @@ from swell.model.replica import Phase
 from swell.model.request import Prices
 from swell.model.traffic import Branch
 from swell.model.variant import is_variant
-from swell.model.workload import Split, Workload, pool_key, workload_of
+from swell.model.workload import Split, Workload, pool_key, shown, workload_of
 from swell.model.world import Failures, World
+from swell.wire.http import ErrorBody
 from swell.wire.link import Endpoint, PoolRow, Route, Table, TableDelta
 
 
@@ -56,6 +57,16 @@ class TableKeeper:
         self.gateways = gateways
         base, self.version = self.version, self.version + 1
         return TableDelta(base, self.version, gateways=gateways)
+
+    def problem(self, workload: str) -> ErrorBody | None:
+        """Why no queued call of it can be worked on now, where that is known."""
+        route = self.routes.get(workload)
+        if route is None:
+            words = f"{shown(workload)} is not here any more. What was queued for it waits until it is deployed again."
+            return ErrorBody("unknown_function", words)
+        pool = self.pools.get(route.pool)
+        stuck = pool is not None and pool.closed and not pool.replicas
+        return ErrorBody("no_replica", pool.failing) if pool is not None and stuck else None
 
     def refresh(self, pools: Iterable[str]) -> TableDelta | None:
         """Look at these pools (and their workloads' routes) again; None when no row changed."""

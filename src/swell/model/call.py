@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -277,7 +278,16 @@ class Retry(msgspec.Struct, frozen=True):
     at: float
 
 
-Change = Cancel | Retry
+class Forget(msgspec.Struct, frozen=True):
+    """The calls of a group that ended with a number up to this one, and came with that API key, are forgotten with all
+    that they have: their sender has what came of them. `BATCH_MAX` of them at most, the first to end first."""
+
+    group: str
+    key: str
+    number: int
+
+
+Change = Cancel | Retry | Forget
 
 
 # -- what the queue tells -----------------------------------------------------------------------
@@ -328,6 +338,10 @@ class Members(msgspec.Struct, frozen=True):
     open: int
     """Those that have not ended."""
     ended: int
+
+
+Mine = Callable[[str, str, str], bool]
+"""Whether a call is of those that are meant: by its namespace, its app and the id of its API key."""
 
 
 class Count(msgspec.Struct, frozen=True):

@@ -228,8 +228,8 @@ class Calls(Protocol):
         ...
 
     def change(self, changes: Sequence[Change]) -> list[Call | None]:
-        """Cancel calls, or retry dead letters. The call after it, one that was leased with the replica that has it;
-        None where it is not in a state for that."""
+        """Cancel calls, retry dead letters, or forget what its sender has had. The call after it, one that was leased
+        with the replica that has it; None where it is not in a state for that, and of what is forgotten."""
         ...
 
     def sweep(self, now: float, most: int) -> list[str]:
@@ -254,7 +254,9 @@ class CallRecords(Protocol):
         """Those of them that are kept, by id."""
         ...
 
-    def input(self, id: str) -> Body | None: ...
+    def input(self, id: str) -> Body | None:
+        """It is kept as long as the call may be tried: not of one that is done, or cancelled."""
+        ...
 
     def result(self, id: str) -> Body | None:
         """Of one that is done; of a dead letter the error, as its caller is told it."""
@@ -272,8 +274,14 @@ class CallRecords(Protocol):
         """The calls of a group that have not ended, by id, from behind that one on."""
         ...
 
-    def members(self, group: str) -> list[Members]:
-        """All calls of a group that are kept, in numbers. Its cost grows with these."""
+    def members(self, group: str, ended: bool = True) -> list[Members]:
+        """All calls of a group that are kept, in numbers, or without those that have `ended`. Its cost grows with
+        these."""
+        ...
+
+    def kinds(self, group: str) -> Iterable[tuple[str, str]]:
+        """For which workloads, and with which API keys, there are calls of a group that are kept: each pair once. The
+        first is found at once however many calls there are: who looks for one of them takes no more than it needs."""
         ...
 
     def digests(self) -> Iterable[str]:

@@ -15,7 +15,6 @@ from functools import partial
 import msgspec
 
 from swell.model.call import group_id
-from swell.model.errors import SwellError
 from swell.sdk import protocol
 from swell.sdk.bridge import Pending
 from swell.sdk.client import Client
@@ -35,7 +34,7 @@ FULL = ("busy", "too_many_held")
 FULL_S = 0.5
 """After such a pause."""
 CLOSE_S = 5.0
-"""The end of a map waits so long for its calls to be cancelled."""
+"""The end of a map waits so long for its calls to be cancelled: they are later, too."""
 
 
 class _Accepted(msgspec.Struct, frozen=True):
@@ -53,16 +52,24 @@ class Group:
         self.id = id or group_id(int(time.time() * 1000), os.urandom(10))
         self.last = 0
         """The number of the last end that was told."""
+        self._had = 0
+        """Ends up to this number the server was told to forget."""
 
     def send(self, requests: Sequence[Request], first: int, keep_s: float = 0.0) -> Future[int]:
         """Have calls accepted for inputs with these numbers: how many of them were, one at least. What was accepted
         before is not accepted again, so where the answer is lost they are sent once more."""
         return self.client.transport.begin(self._send(requests, first, keep_s))
 
-    def ends(self, least: int, until: float = math.inf) -> Future[GroupPage]:
+    def ends(self, least: int, until: float = math.inf, had: int = 0) -> Future[GroupPage]:
         """What has ended since the last time: nothing where nothing did for a while, or until that time (monotonic).
-        About `least` are waited for where that is no matter of time."""
-        return self.client.transport.begin(self._ends(max(min(least, LEAST_MAX), 1), until))
+        About `least` are waited for where that is no matter of time. Ends up to number `had` may be forgotten there."""
+        return self.client.transport.begin(self._ends(max(min(least, LEAST_MAX), 1), until, had))
+
+    def forget(self, had: int, sending: Future[int] | None) -> None:
+        """Ends up to that number may be forgotten there: it is said once, in the background, when what is `sending` has
+        been accepted and is not sent once more."""
+        if had > self._had and not sys.is_finalizing():
+            self.client.transport.begin(self._forget(had, sending))
 
     async def result(self, id: str) -> Answer:
         """What one of its calls would have been answered itself."""
@@ -82,12 +89,14 @@ class Group:
             raise protocol.failure(answer)
 
     async def leave(self, sending: Future[int] | None) -> None:
-        """The same, once it is known what was accepted, for whoever does not care how that goes."""
-        leaving = self.client.transport.begin(self._leave(sending))
+        """The same, and nothing of what is `sending` is accepted later, for whoever does not care how that goes. Where
+        the server is away it is said again in the background, as long as anything is."""
+        if sending is not None:
+            sending.cancel()
         # While the interpreter ends nothing answers any more.
         if not sys.is_finalizing():
-            with suppress(SwellError, TimeoutError):
-                await Pending(leaving)
+            leaving = self.client.transport.begin(self._leave())
+            await Pending(self.client.transport.begin(_settled(leaving, CLOSE_S)))
 
     # ------------------------------------------------------------------------------------------
 
@@ -101,15 +110,16 @@ class Group:
                 raise protocol.failure(answer)
             await asyncio.sleep(FULL_S)
 
-    async def _ends(self, least: int, until: float) -> GroupPage:
+    async def _ends(self, least: int, until: float, had: int) -> GroupPage:
         busy = False
         while True:
             wait_s = 0.0 if busy else min(max(until - time.monotonic(), 0.0), WAIT_S)
-            request = self._asked("GET", f"/ends?after={self.last}&least={least}&wait_s={wait_s:.3f}")
+            had_too = f"&had={had}" if had > self._had else ""
+            request = self._asked("GET", f"/ends?after={self.last}&least={least}&wait_s={wait_s:.3f}{had_too}")
             answer = await asked(self.client, partial(_once, request), until)
             if answer.ok:
                 page = msgspec.msgpack.decode(answer.body, type=GroupPage)
-                self.last = page.last
+                self.last, self._had = page.last, max(self._had, had)
                 return page
             if protocol.error_of(answer).code not in FULL:
                 raise protocol.failure(answer)
@@ -117,16 +127,23 @@ class Group:
             busy = True
             await asyncio.sleep(FULL_S)
 
-    async def _leave(self, sending: Future[int] | None) -> None:
-        if sending is not None:
-            # How that went does not matter here.
-            with suppress(Exception):
-                await asyncio.wait_for(asyncio.wrap_future(sending), CLOSE_S)
-        async with asyncio.timeout(CLOSE_S):
+    async def _forget(self, had: int, sending: Future[int] | None) -> None:
+        with suppress(Exception):
+            if sending is not None:
+                await asyncio.wrap_future(sending)
+            await self._ends(1, -math.inf, had)
+
+    async def _leave(self) -> None:
+        with suppress(Exception):
             await self.cancel()
 
     def _asked(self, method: str, rest: str = "") -> Request:
         return Request(method, f"/calls/groups/{self.id}{rest}")
+
+
+async def _settled(future: Future[None], within_s: float) -> None:
+    """It is done, or so much time has passed."""
+    await asyncio.wait({asyncio.wrap_future(future)}, timeout=within_s)
 
 
 def _once(request: Request) -> tuple[Request, float]:

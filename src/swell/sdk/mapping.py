@@ -39,7 +39,8 @@ QUEUED_BYTES_MAX = 64 * 1024 * 1024
 HELD_BYTES_MAX = 64 * 1024 * 1024
 """Results that wait for the consumer have about so many bytes; others stay on the server until it is their turn."""
 KEEP_S = 3600.0
-"""What a map has in the queue is kept so long after its end: nobody but the map asks for it."""
+"""What a map has in the queue is kept so long after its end, where it is not told that its results are here: nobody but
+the map asks for them."""
 
 
 class Arrivals:
@@ -80,6 +81,10 @@ class Outcomes:
         """As they came; an id: it is on the server still."""
         self.size = 0
         """Bytes of those that are here."""
+        self._pages: deque[tuple[int, tuple[int, ...]]] = deque()
+        """What the queue told, page by page: the number of the last end, and the inputs of all. Those whose results are
+        not all known to be here."""
+        self._had = 0
 
     def __contains__(self, index: int) -> bool:
         return index in self._held
@@ -108,6 +113,16 @@ class Outcomes:
             self._held[end.index] = answer_of(end)
             self.size += len(end.body)
 
+    def put_page(self, page: GroupPage) -> None:
+        """The ends of a page were put here, those that were waited for."""
+        self._pages.append((page.last, tuple(end.index for end in page.ends)))
+
+    def had(self) -> int:
+        """Ends up to this number are here, results and all: the server need not keep them."""
+        while self._pages and not any(isinstance(self._held.get(index), str) for index in self._pages[0][1]):
+            self._had, _ = self._pages.popleft()
+        return self._had
+
     async def pop(self, index: int) -> Answer:
         """Raises what the call itself ended in, where that is no answer."""
         held = self._held.pop(index)
@@ -134,6 +149,8 @@ class Queue:
         """Those of them that are not accepted yet, as far as it was told, in the order of their numbers."""
         self._sent: list[int] = []
         """Those that are being sent, or were last."""
+        self._told = self._safe = 0
+        """The number of the last end that was told, and of the last one whose input is not sent once more."""
         self._lost = False
         """Nothing is left on the server to wait for, as far as it said once."""
 
@@ -166,21 +183,28 @@ class Queue:
 
     def accepted(self, count: int) -> None:
         """The first so many of what was sent are in the queue."""
-        self.sending = None
+        self.sending, self._safe = None, self._told
         for index in self._sent[:count]:
             self._put_away(index)
 
-    def ask(self) -> Future[GroupPage] | None:
-        """For what has ended, where something may and nobody asks; it is to be told to `ended`."""
+    def ask(self, had: int) -> Future[GroupPage] | None:
+        """For what has ended, where something may and nobody asks; it is to be told to `ended`. The server may forget
+        what ended up to number `had`."""
         accepted = len(self.waiting) - len(self._fresh)
         if self.asking is not None or not accepted:
             return None
-        self.asking = self.group.ends(accepted)
+        self.asking = self.group.ends(accepted, had=self.forgettable(had))
         return self.asking
+
+    def forgettable(self, had: int) -> int:
+        """What was had up to that number, but for what may be sent once more: the server has to know that again."""
+        if self.sending is None:
+            self._safe = self._told
+        return min(had, self._safe)
 
     def ended(self, page: GroupPage) -> list[GroupEndRow]:
         """Those of what was told that were waited for. SwellError where the others cannot be."""
-        self.asking = None
+        self.asking, self._told = None, page.last
         found = [end for end in page.ends if end.index in self.waiting]
         if page.problem is not None:
             raise protocol.failed_request(page.problem, 503)
@@ -266,7 +290,7 @@ class Map(Generic[T]):
         begun: list[Future[Any] | None] = [queue.send()]
         # Where one is missing that all others wait for, it may be among those that are still to be told.
         if not self._outcomes.full or (self._ordered and self._given not in self._outcomes):
-            begun.append(queue.ask())
+            begun.append(queue.ask(self._outcomes.had()))
         for future in begun:
             if future is not None:
                 self._arrivals.expect(future)
@@ -300,9 +324,11 @@ class Map(Generic[T]):
         elif queue is not None and future is queue.sending:
             queue.accepted(future.result())
         elif queue is not None:
-            for end in queue.ended(future.result()):
+            page = future.result()
+            for end in queue.ended(page):
                 queue.over(end.index)
                 self._outcomes.put_end(end)
+            self._outcomes.put_page(page)
 
     async def _close(self) -> None:
         for future in self._direct:
@@ -313,6 +339,8 @@ class Map(Generic[T]):
         try:
             if queue is not None and queue.waiting:
                 await queue.group.leave(queue.sending)
+            elif queue is not None:
+                queue.group.forget(self._outcomes.had(), queue.sending)
         finally:
             await self._inputs.close()
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from msgspec.structs import replace
 
 from swell.model.call import (
+    BATCH_MAX,
     PAGE_BYTES,
     Again,
     Body,
@@ -27,6 +28,7 @@ from swell.model.call import (
     Depth,
     Done,
     Failed,
+    Forget,
     GroupEnd,
     Keeping,
     Members,
@@ -86,7 +88,7 @@ class SqliteCalls:
         return self._answered(partial(_finish, tuple(outcomes)), len(outcomes))
 
     def change(self, changes: Sequence[Change]) -> list[Call | None]:
-        """Cancel calls, or retry dead letters; on disk before it returns."""
+        """Cancel calls, retry dead letters, forget what was had; on disk before it returns."""
         return self._answered(partial(_change, tuple(changes)), len(changes))
 
     def sweep(self, now: float, most: int) -> list[str]:
@@ -162,9 +164,16 @@ class SqliteCallRecords:
         """The calls of a group that have not ended."""
         return [_call(row) for row in self._read(sql.OPEN_CALLS, group, after, max(most, 0))]
 
-    def members(self, group: str) -> list[Members]:
-        """All calls of a group, in numbers."""
-        return [Members(*row) for row in self._read(sql.MEMBERS, group)]
+    def members(self, group: str, ended: bool = True) -> list[Members]:
+        """All calls of a group, in numbers, or those that have not ended."""
+        return [Members(*row) for row in self._read(sql.MEMBERS if ended else sql.OPEN_MEMBERS, group)]
+
+    def kinds(self, group: str) -> Iterator[tuple[str, str]]:
+        """The workloads and API keys of its calls: each pair is looked up when it is asked for."""
+        told: list[tuple[str, str]] = []
+        while rows := self._read(sql.OTHER_KIND, group, json.dumps(told)):
+            told += rows
+            yield rows[0]
 
     def digests(self) -> Iterator[str]:
         """Of the blobs that kept calls name."""
@@ -287,12 +296,14 @@ def _finish(outcomes: Sequence[Outcome], recorded: list[bool], connection: sqlit
             case Done(at=at, result=result):
                 rows = connection.execute(sql.CALL_DONE, (at, "", "", *used)).fetchall()
                 bodies = [(seq, result.content_type, result.data, result.digest) for (seq,) in rows]
+                connection.executemany(sql.DROP_INPUT, rows)
             case Failed(at=at, error=error):
                 rows = connection.execute(sql.CALL_FAILED, (at, error.code, error.message, *used)).fetchall()
                 bodies = [(seq, outcome.content_type, outcome.body, "") for (seq,) in rows]
             case Cancelled(at=at, error=error):
                 rows = connection.execute(sql.CALL_CANCELLED, (at, error.code, error.message, *used)).fetchall()
                 bodies = []
+                connection.executemany(sql.DROP_INPUT, rows)
             case Again(due_at=due_at, error=error):
                 told = (error.code, error.message) if error is not None else (None, None)
                 rows = connection.execute(sql.CALL_AGAIN, (due_at, *told, *used, not outcome.counts)).fetchall()
@@ -309,15 +320,23 @@ def _change(changes: Sequence[Change], after: list[Call | None], connection: sql
         match change:
             case Cancel(id=id, at=at, error=error):
                 rows = read(sql.CANCEL_CALL, at, error.code, error.message, id)
+                connection.executemany(sql.DROP_INPUT, [row[:1] for row in rows])
             case Retry(id=id, at=at):
                 rows = read(sql.RETRY_CALL, at, id)
                 connection.executemany(sql.DROP_RESULT, [row[:1] for row in rows])
+            case Forget(group=group, key=key, number=number):
+                _drop(read(sql.HAD_CALLS, group, number, key, BATCH_MAX), connection)
+                rows = []
         after.append(_call(rows[0][1:]) if rows else None)
 
 
 def _sweep(now: float, most: int, swept: list[str], connection: sqlite3.Connection) -> None:
     gone = _reading(connection)(sql.EXPIRED_CALLS, now, most)
-    for drop in (sql.DROP_CALL, sql.DROP_INPUT, sql.DROP_RESULT):
-        connection.executemany(drop, [(seq,) for seq, _ in gone])
-    connection.execute(sql.TRIM_CALL_COUNTS)
+    _drop([(seq,) for seq, _ in gone], connection)
     swept.extend(id for _, id in gone)
+
+
+def _drop(gone: Sequence[Row], connection: sqlite3.Connection) -> None:
+    for drop in (sql.DROP_CALL, sql.DROP_INPUT, sql.DROP_RESULT):
+        connection.executemany(drop, gone)
+    connection.execute(sql.TRIM_CALL_COUNTS)

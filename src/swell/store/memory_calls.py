@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from swell.model.call import (
+    BATCH_MAX,
     PAGE_BYTES,
     Again,
     Body,
@@ -23,6 +24,7 @@ from swell.model.call import (
     Depth,
     Done,
     Failed,
+    Forget,
     GroupEnd,
     Members,
     Outcome,
@@ -70,7 +72,7 @@ class MemoryCalls:
         return self._answered(lambda recorded: recorded.extend(map(self._finish, kept)))
 
     def change(self, changes: Sequence[Change]) -> list[Call | None]:
-        """Cancel calls, or retry dead letters."""
+        """Cancel calls, retry dead letters, forget what was had."""
         kept = tuple(changes)
         return self._answered(lambda after: after.extend(map(self._change, kept)))
 
@@ -147,6 +149,10 @@ class MemoryCalls:
         return True
 
     def _change(self, change: Change) -> Call | None:
+        if isinstance(change, Forget):
+            had = [id for id, number in self.ends.items() if number <= change.number and self._is_of(id, change)]
+            self._forget(had[:BATCH_MAX])
+            return None
         call = self.kept.get(change.id)
         match change:
             case Cancel(at=at, error=error):
@@ -164,6 +170,9 @@ class MemoryCalls:
     def _put(self, call: Call) -> None:
         """It ended, or is queued once more."""
         self.kept[call.id] = call
+        if call.state in ("done", "cancelled"):
+            # Nothing brings it back.
+            self.inputs.pop(call.id, None)
         self.ends.pop(call.id, None)
         if call.ended_at is not None and call.group:
             self._numbered += 1
@@ -172,13 +181,19 @@ class MemoryCalls:
     def _sweep(self, now: float, most: int, swept: list[str]) -> None:
         expired = [(call.expires_at, id) for id, call in self.kept.items() if call.expires_at is not None]
         gone = [id for at, id in sorted(expired) if at <= now][: max(most, 0)]
-        for id in gone:
+        self._forget(gone)
+        swept.extend(gone)
+
+    def _is_of(self, id: str, change: Forget) -> bool:
+        return (self.kept[id].group, self.kept[id].key) == (change.group, change.key)
+
+    def _forget(self, ids: Sequence[str]) -> None:
+        for id in ids:
             call = self.kept.pop(id)
             self._by_key.pop(_once(call), None)
             self.ends.pop(id, None)
-            del self.inputs[id]
+            self.inputs.pop(id, None)
             self.results.pop(id, None)
-        swept.extend(gone)
 
 
 class MemoryCallRecords:
@@ -224,12 +239,16 @@ class MemoryCallRecords:
         mine = (call for call in self._of(group) if call.ended_at is None and call.id > after)
         return heapq.nsmallest(most, mine, key=lambda call: call.id)
 
-    def members(self, group: str) -> list[Members]:
-        """All calls of a group, in numbers."""
-        calls = self._of(group)
+    def members(self, group: str, ended: bool = True) -> list[Members]:
+        """All calls of a group, in numbers, or those that have not ended."""
+        calls = [call for call in self._of(group) if ended or call.ended_at is None]
         found = Counter((call.workload, call.key, call.ended_at is None) for call in calls)
         kinds = sorted({(call.workload, call.key) for call in calls})
         return [Members(*kind, found[(*kind, True)], found[(*kind, False)]) for kind in kinds]
+
+    def kinds(self, group: str) -> list[tuple[str, str]]:
+        """The workloads and API keys of its calls."""
+        return list(dict.fromkeys((call.workload, call.key) for call in self._of(group)))
 
     def digests(self) -> list[str]:
         """Of the blobs that kept calls name."""

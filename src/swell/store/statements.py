@@ -238,6 +238,9 @@ SELECT ended_no, {_CALL}, result.content_type, result.data, result.digest FROM (
     )
 ) AS page JOIN calls ON calls.seq = page.found LEFT JOIN call_results AS result ON result.call = calls.seq
 WHERE page.before < ?4 ORDER BY ended_no"""
+# Those that its sender has had.
+HAD_CALLS = """
+SELECT seq FROM calls WHERE group_id = ? AND ended_no <= ? AND key = ? ORDER BY ended_no LIMIT ?"""
 OPEN_CALLS = f"""
 SELECT {_CALL} FROM calls
 WHERE group_id = ? AND group_id != '' AND ended_at IS NULL AND id > ? ORDER BY id LIMIT ?"""
@@ -246,6 +249,17 @@ SELECT workload, key, sum(is_open), sum(NOT is_open) FROM (
     SELECT workload, key, 1 AS is_open FROM calls WHERE group_id = ?1 AND group_id != '' AND ended_at IS NULL
     UNION ALL SELECT workload, key, 0 FROM calls WHERE group_id = ?1 AND ended_no IS NOT NULL
 ) GROUP BY workload, key ORDER BY workload, key"""
+OPEN_MEMBERS = """
+SELECT workload, key, count(*), 0 FROM calls WHERE group_id = ? AND group_id != '' AND ended_at IS NULL
+GROUP BY workload, key ORDER BY workload, key"""
+# One that is of none of these: [[workload, key], …].
+OTHER_KIND = """
+SELECT workload, key FROM (
+    SELECT workload, key FROM calls WHERE group_id = ?1 AND group_id != '' AND ended_at IS NULL
+    UNION ALL SELECT workload, key FROM calls WHERE group_id = ?1 AND ended_no IS NOT NULL
+) WHERE (workload, key) NOT IN (
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?2) AS asked
+) LIMIT 1"""
 LEASED_CALLS = f"""
 SELECT {_CALL} FROM calls WHERE seq IN (
     SELECT held.seq FROM call_counts AS kind CROSS JOIN calls AS held
