@@ -87,6 +87,10 @@ class Calls:
     async def has_any(self, group: str, mine: Mine) -> bool:
         return any(mine(*app_of(each.workload), each.key) for each in self.groups.get(group, []))
 
+    async def member(self, group: str, index: int, mine: Mine) -> CallRow | None:
+        row = self.kept.get(f"fc-{index}") if group in self.groups else None
+        return row if row is not None and mine(row.namespace, row.app, row.key) else None
+
     async def group_ends(
         self, group: str, after: int, most: int, least: int, wait_s: float, mine: Mine
     ) -> Sequence[tuple[CallRow, GroupEnd]]:

@@ -203,3 +203,13 @@ def test_what_its_sender_has_had_is_forgotten_and_no_more(client: httpx2.Client,
     forgotten = [asked for asked in grouped.calls.asked if asked[0] == "forget"]
     assert forgotten == [("forget", "fg-1", "", 1), ("forget", "fg-1", id_of(theirs), 2)]
     assert error(client.get(f"{GROUP}/ends?had=-1"), 400)["code"] == "bad_request"
+
+
+def test_one_call_of_a_group_is_told_by_the_number_of_its_input(client: httpx2.Client, grouped: Server) -> None:
+    theirs = key(client, "call", "a", "g4")
+    one, other = f"{GROUP}/inputs/1", f"{GROUP}/inputs/2"
+    assert client.get(one).json()["id"] == "fc-1"
+    for headers, path in (({}, other), (theirs, one), ({}, one.replace("fg-1", "fg-2"))):
+        assert error(client.get(path, headers=headers), 404)["code"] == "unknown_call"
+    for index in ("x", "-1", "1234567890"):
+        assert error(client.get(f"{GROUP}/inputs/{index}"), 400)["code"] == "bad_request"

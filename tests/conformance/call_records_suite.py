@@ -152,12 +152,19 @@ class CallRecordsSuite(CallsCase):
         assert left == ["fc-2", "fc-4", "fc-5", "fc-6", "fc-7"]
         assert store.calls.add([work("fc-9", group="g", idempotency_key="g 0")]) == ["fc-9"], "it is a new one"
 
+    def test_one_is_found_by_its_idempotency_key(self, store: Store) -> None:
+        store.calls.add([work("fc-1", key="k", idempotency_key="g 1"), work("fc-2", method="m"), work("fc-3")])
+        assert store.call_records.once(F, "f", "k", "g 1") == store.call_records.get("fc-1")
+        others = (F, "f", "", "g 1"), (F, "m", "k", "g 1"), (F, "f", "k", "g 2"), ("default/a/g", "f", "k", "g 1")
+        for other in (*others, (F, "f", "", "")):
+            assert store.call_records.once(*other) is None
+
     def test_the_kinds_of_calls_in_a_group_are_told_each_once(self, store: Store) -> None:
         store.calls.add([work(f"fc-{n}", group="g", key="k" if n == 4 else "") for n in range(5)])
         store.calls.add([work("fc-5", group="h"), work("fc-6"), work("fc-7", "default/a/g", group="g")])
         store.calls.change([Cancel(f"fc-{n}", NOW, STOPPED) for n in (0, 4, 6)])
-        assert sorted(store.call_records.kinds("g")) == [(F, ""), (F, "k"), ("default/a/g", "")]
-        assert list(store.call_records.kinds("h")) == [(F, "")]
+        assert sorted(store.call_records.kinds("g")) == [(F, "f", ""), (F, "f", "k"), ("default/a/g", "f", "")]
+        assert list(store.call_records.kinds("h")) == [(F, "f", "")]
         assert list(store.call_records.kinds("")) == list(store.call_records.kinds("i")) == []
 
     def test_a_dead_letter_that_ends_once_more_is_told_once_more(self, store: Store) -> None:

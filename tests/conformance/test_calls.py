@@ -393,7 +393,8 @@ class SameAnswers(RuleBasedStateMachine):
             self.both("call_records", "ended", group, 0, 99)
             kinds = [sorted(store.call_records.kinds(group)) for store in (self.memory, self.sqlite)]
             members = self.both("call_records", "members", group)
-            assert kinds[0] == kinds[1] == [(each.workload, each.key) for each in members]
+            assert kinds[0] == kinds[1]
+            assert {(workload, key) for workload, _, key in kinds[0]} == {(each.workload, each.key) for each in members}
             waiting = self.both("call_records", "members", group, False)
             assert waiting == [replace(each, ended=0) for each in members if each.open]
         self.both("call_records", "get_many", [f"fc-{n:02}" for n in range(0, 40, 3)])

@@ -192,3 +192,17 @@ def test_only_so_many_groups_that_were_ended_are_remembered(monkeypatch: pytest.
         assert refused == ["g1", "g3", "g4"], "the one that was ended first goes"
 
     run(scenario)
+
+
+def test_the_call_for_one_input_is_found_by_its_number() -> None:
+    async def scenario(place: Place) -> None:
+        desk = CallDesk(place.keeper, place.store.call_records)
+        await place.keeper.accept(many(5, *[b"1"] * 3))
+        await place.keeper.accept(many(0, b"1", key="k"))
+        found = [await desk.member("g", index, anybodys) for index in (5, 7, 0, 4)]
+        calls = {call.index: call.id for call in place.store.call_records.open("g", "", 9)}
+        assert [row and row.id for row in found] == [calls[5], calls[7], calls[0], None]
+        assert await desk.member("g", 5, lambda _namespace, _app, key: key == "k") is None
+        assert await desk.member("h", 5, anybodys) is None
+
+    run(scenario)

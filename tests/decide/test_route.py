@@ -137,6 +137,7 @@ def test_what_is_not_there_is_named_with_what_is_near(path: str, code: str, word
     [
         *[("/api", "api"), ("/api/apps", "api"), ("/ui", "api"), ("/healthz", "healthz"), ("/metrics", "metrics")],
         *[("/calls/fc-0Z", "calls"), ("/calls/fc-0Z/result", "calls"), ("/calls/groups/fg-0Z/ends", "calls")],
+        ("/calls/groups/fg-0Z/inputs/12", "calls"),
     ],
 )
 def test_own_paths(path: str, name: str) -> None:

@@ -102,6 +102,8 @@ class Many:
         self.problem: http.ErrorBody | None = None
         self.cancelled = False
         self.keep_s = ""
+        self.pages = 0
+        """So many were told."""
         self.had = 0
         """What ended up to that number was had."""
         self.changed = threading.Condition()
@@ -115,7 +117,9 @@ class Many:
         with self.changed:
             self.changed.wait_for(lambda: len(self.ends) > after, wait_s)
             ends = tuple(self.ends[after : after + most])
-            return call_rows.GroupPage(ends, after + len(ends), None if ends else self.open, None if ends else self.problem)
+            self.pages += 1
+            last = after + len(ends)
+            return call_rows.GroupPage(ends, last) if ends else call_rows.GroupPage((), last, self.open, self.problem)
 
     def forget(self, had: int) -> None:
         """The numbers of its inputs, too: whoever sent one of these again would have it run again."""
@@ -263,6 +267,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.state.busy:
             self.state.busy -= 1
             self.fail(503, "busy", "1000 requests wait for the ends of calls already.")
+        elif call is None and (end := self.ended_of_group(id)) is not None:
+            self.answer(end.status, end.body, end.content_type, {http.CALL_STATE: end.state})
         elif call is None:
             self.fail(404, "unknown_call", f"There is no call {id}.")
         elif call.state in ("cancelled", "failed"):
@@ -325,6 +331,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         if group is None:
             self.fail(404, "unknown_call", "There is no such group.")
+        elif "/inputs/" in path:
+            id = f"fc-{path.rpartition('/')[2]}"
+            known = int(id[3:]) in group.inputs
+            self.answer(200, Queued(id, "a/f", "", b"").row) if known else self.fail(404, "unknown_call", "None.")
         elif not path.endswith("/ends"):
             row = call_rows.GroupRow(path.split("/")[3], len(group.inputs), group.open)
             self.answer(200, msgspec.json.encode(row))
@@ -334,6 +344,15 @@ class Handler(BaseHTTPRequestHandler):
             assert had <= after
             group.forget(had)
             self.answer(200, msgspec.msgpack.encode(group.page(after, 1000, wait_s)), http.MSGPACK)
+
+    def ended_of_group(self, id: str) -> call_rows.GroupEndRow | None:
+        """Once it has."""
+        for group in [*self.state.groups.values()]:
+            if id in {f"fc-{index}" for index in group.inputs}:
+                with group.changed:
+                    group.changed.wait_for(lambda group=group: any(end.id == id for end in group.ends), 60)
+                    return next(end for end in group.ends if end.id == id)
+        return None
 
     def went_away(self) -> bool:
         if not self.state.unsure:

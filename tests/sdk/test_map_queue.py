@@ -276,10 +276,23 @@ def test_what_is_spawned_together_is_had_by_number_or_in_order(server: Server) -
     assert list(found.iter()) == [2 * x + 1 for x in range(30)]
     assert list(found.iter(start=28)) == [57, 59]
     assert list(found.iter(start=1, end=3)) == [3, 5]
-    with pytest.raises(swell.Error, match="no input with that number"):
-        found.get(index=30)
+    for index in (30, -1):
+        with pytest.raises(swell.Error, match="no input with that number"):
+            found.get(index=index)
     found.cancel()
     assert only(server).cancelled
+
+
+def test_one_of_what_was_spawned_together_is_had_without_the_others(server: Server) -> None:
+    server.functions["double"] = lambda x: 2 * x
+    call = named("double").spawn_map(range(30))
+    group = only(server)
+    assert (call.get(index=17), call.get(timeout=60, index=29)) == (34, 58)
+    assert group.pages == 0
+    group.inputs.pop(4)
+    with pytest.raises(swell.Error) as raised:
+        call.get(index=4)
+    assert raised.value.code == "unknown_call"
 
 
 def test_what_fails_among_what_was_spawned_together_ends_no_other(server: Server) -> None:

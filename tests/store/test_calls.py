@@ -286,7 +286,7 @@ HOT = (
         sql.CANCEL_CALL,
         sql.RETRY_CALL,
     ),
-    *(sql.CALL, sql.CALLS_OF_IDS, sql.CALL_INPUT, sql.CALL_RESULT, sql.CALL_COUNTS),
+    *(sql.CALL, sql.CALLS_OF_IDS, sql.CALL_INPUT, sql.CALL_RESULT, sql.CALL_COUNTS, sql.CALL_ONCE),
     *(sql.EXPIRED_CALLS, sql.DROP_CALL, sql.DROP_INPUT, sql.DROP_RESULT, sql.HAD_CALLS),
 )
 LISTS = (sql.CALLS, sql.LEASED_CALLS, sql.ENDED_CALLS, sql.CALL_DIGESTS, sql.OPEN_MEMBERS, sql.OTHER_KIND)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import partial
 from typing import Annotated, Literal
@@ -13,9 +14,10 @@ from swell.api.port import CallsPort
 from swell.api.routes import ApiRequest, Route
 from swell.decide.access import Holder, Need, may_see, whose_calls
 from swell.model.call import Body, Members, Mine, State
+from swell.model.errors import SwellError
 from swell.model.key import ALL
 from swell.model.names import check_names
-from swell.model.unknown import unknown_call
+from swell.model.unknown import unknown_call, unknown_group
 from swell.model.workload import DEFAULT_NAMESPACE, app_of
 from swell.wire.call_rows import CallRow, GroupEndRow, GroupPage, GroupRow
 from swell.wire.http import CALL_STATE, JSON, MSGPACK, OCTETS, ErrorBody, error_body
@@ -23,6 +25,7 @@ from swell.wire.http import CALL_STATE, JSON, MSGPACK, OCTETS, ErrorBody, error_
 PAGE_MAX = 1000
 WAIT_MAX_S = 60.0
 """How long one request may wait for a call's end."""
+_INDEX = re.compile(r"\d{1,9}", re.ASCII)
 ITS_APP = Need("call", somewhere=True, code=True)
 """Of which app a call is shows only when it is looked at. Who may call that app may see, cancel and retry what came
 with the same API key; who may deploy it, all of its calls."""
@@ -128,6 +131,14 @@ class CallHandlers:
                 waits=True,
                 needs=ITS_APP,
             ),
+            Route(
+                "GET",
+                f"{group}/inputs/{{index}}",
+                "The call of a group for the input of that number, without its result.",
+                self.member,
+                gives=row,
+                needs=ITS_APP,
+            ),
             Route("POST", f"{one}/retry", "Try a dead letter again.", self.retry_call, gives=row, needs=ITS_APP),
         ]
 
@@ -166,7 +177,16 @@ class CallHandlers:
         group, holder = request.path["group"], request.holder
         # Inputs of it may still be on their way: so it is ended also where nothing of it is there.
         if not await self._calls.cancel_group(group, holder.id, partial(_may_see, holder)):
-            raise unknown_call(group)
+            raise unknown_group(group)
+
+    async def member(self, request: ApiRequest) -> CallRow:
+        group, index = request.path["group"], request.path["index"]
+        if not _INDEX.fullmatch(index):
+            raise SwellError("bad_request", f"An input of a group has a number from 0 on, not {index[:20]!r}.")
+        row = await self._calls.member(group, int(index), partial(_may_see, request.holder))
+        if row is None:
+            raise unknown_group(group)
+        return row
 
     async def group_ends(self, request: ApiRequest) -> Answer:
         group, query = request.path["group"], request.query
@@ -194,7 +214,7 @@ class CallHandlers:
         """Which calls of a group its caller may see. Where there are none of these, it is as one that is not there."""
         group, mine = request.path["group"], partial(_may_see, request.holder)
         if not await self._calls.has_any(group, mine):
-            raise unknown_call(group)
+            raise unknown_group(group)
         return mine
 
     async def _seen(self, request: ApiRequest) -> str:

@@ -313,6 +313,10 @@ class CallsPort(Protocol):
         """Are any calls of the group so? Soon told, however many it has, where the first one is."""
         ...
 
+    async def member(self, group: str, index: int, mine: Mine) -> CallRow | None:
+        """The one for the input of that number, of those."""
+        ...
+
     async def group_ends(
         self, group: str, after: int, most: int, least: int, wait_s: float, mine: Mine
     ) -> Sequence[tuple[CallRow, GroupEnd]]:

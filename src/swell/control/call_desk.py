@@ -9,7 +9,7 @@ from functools import partial
 import msgspec
 
 from swell.control.calls import CallKeeper
-from swell.model.call import BATCH_MAX, Body, Call, CallError, Forget, GroupEnd, Members, Mine, State
+from swell.model.call import BATCH_MAX, Body, Call, CallError, Forget, GroupEnd, Members, Mine, State, member_key
 from swell.model.errors import SwellError
 from swell.model.ports import CallRecords
 from swell.model.variant import base_of
@@ -67,9 +67,20 @@ class CallDesk:
         """Are any of its calls so?"""
 
         def look() -> bool:
-            return any(mine(*app_of(workload), key) for workload, key in self._records.kinds(group))
+            return any(mine(*app_of(workload), key) for workload, _method, key in self._records.kinds(group))
 
         return await asyncio.to_thread(look)
+
+    async def member(self, group: str, index: int, mine: Mine) -> CallRow | None:
+        """The one for the input of that number, of those."""
+
+        def look() -> Call | None:
+            kinds = (kind for kind in self._records.kinds(group) if mine(*app_of(kind[0]), kind[2]))
+            found = (self._records.once(*kind, member_key(group, index)) for kind in kinds)
+            return next((call for call in found if call is not None), None)
+
+        call = await asyncio.to_thread(look)
+        return self._row(call) if call is not None else None
 
     async def group_ends(
         self, group: str, after: int, most: int, least: int, wait_s: float, mine: Mine

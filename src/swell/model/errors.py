@@ -172,6 +172,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
         *("in_a_replica", "invalid", "is_generator", "is_web", "method_not_allowed", "name_taken", "needs_asyncio"),
         *(
             "never_fits",
+            "group_ended",
             "not_failed",
             "no_name",
             "no_request_id",

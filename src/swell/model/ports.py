@@ -279,9 +279,13 @@ class CallRecords(Protocol):
         these."""
         ...
 
-    def kinds(self, group: str) -> Iterable[tuple[str, str]]:
-        """For which workloads, and with which API keys, there are calls of a group that are kept: each pair once. The
-        first is found at once however many calls there are: who looks for one of them takes no more than it needs."""
+    def once(self, workload: str, method: str, key: str, idempotency_key: str) -> Call | None:
+        """The one with that idempotency key, which came with that API key, if there is one and it is kept."""
+        ...
+
+    def kinds(self, group: str) -> Iterable[tuple[str, str, str]]:
+        """For which workloads and methods, and with which API keys, there are calls of a group that are kept: each
+        once. The first is found at once however many calls there are: who looks for one takes no more than it needs."""
         ...
 
     def digests(self) -> Iterable[str]:

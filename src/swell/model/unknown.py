@@ -73,3 +73,12 @@ def unknown_call(id: str) -> SwellError:
     """None of that id, or none that is kept."""
     kept = "Results are kept for 7 days after a call's end, dead letters for 30. `swell calls list` shows the newest."
     return SwellError("unknown_call", f"There is no queued call {id[:80]!r} here. {kept}", status=404)
+
+
+def unknown_group(id: str) -> SwellError:
+    """Nothing of it, or nothing that is kept, or for this key."""
+    kept = (
+        "Calls of a map are kept until it has their results, or for an hour after their end; those of spawn_map for 7 "
+        "days, dead letters for 30."
+    )
+    return SwellError("unknown_call", f"There is no call of the group {id[:80]!r} here. {kept}", status=404)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
@@ -94,15 +95,12 @@ class FunctionCall:
         if timeout is not None and not timeout >= 0:
             words = f"FunctionCall.get(timeout={timeout!r}): give seconds, from zero on."
             raise SwellError("bad_argument", words)
-        timeout_s = math.inf if timeout is None else timeout
-        if self._is_many:
-            async with aclosing(self._answers(index, index + 1, time.monotonic() + timeout_s)) as answers:
-                async for answer in answers:
-                    return protocol.result(answer, self._id)
-        elif index == 0:
-            return protocol.result(await self._answered(timeout_s), self._id)
-        words = f"FunctionCall.get(index={index!r}): {self._id} has no input with that number. num_inputs() tells."
-        raise SwellError("bad_argument", words)
+        timeout_s, number = math.inf if timeout is None else timeout, operator.index(index)
+        if number < 0 or (number and not self._is_many):
+            raise self._no_input(number)
+        ends = time.monotonic() + timeout_s
+        call = await self._member(number, timeout_s, ends) if self._is_many else self
+        return protocol.result(await call._answered(timeout_s, ends), call._id)
 
     @stream_operation
     def iter(self, *, start: int = 0, end: int | None = None) -> AsyncGenerator[Any, None]:
@@ -139,22 +137,21 @@ class FunctionCall:
     async def _results(self, start: int, end: int | None) -> AsyncGenerator[Any, None]:
         if not self._is_many:
             if start == 0 and (end is None or end > 0):
-                yield protocol.result(await self._answered(math.inf), self._id)
+                yield protocol.result(await self._answered(), self._id)
             return
-        async with aclosing(self._answers(start, end, math.inf)) as answers:
+        async with aclosing(self._answers(start, end)) as answers:
             async for answer in answers:
                 yield protocol.result(answer, self._id)
 
-    async def _answers(self, start: int, end: int | None, until: float) -> AsyncGenerator[protocol.Answer, None]:
-        """Those to the inputs with these numbers, in order. SwellError no_answer where the next is not there by then
-        (monotonic)."""
+    async def _answers(self, start: int, end: int | None) -> AsyncGenerator[protocol.Answer, None]:
+        """Those to the inputs with these numbers, in order."""
         count = await self._count()
         end = count if end is None else min(end, count)
         group = Group(self._reached(), self._id)
         outcomes, gone = mapping.Outcomes(group), False
         for index in range(max(start, 0), end):
             while index not in outcomes:
-                page = await Pending(group.ends(end - index, until))
+                page = await Pending(group.ends(end - index))
                 for each in page.ends:
                     if index <= each.index < end and each.index not in outcomes:
                         outcomes.put_end(each)
@@ -165,27 +162,34 @@ class FunctionCall:
                     words = f"Input {index} of {self._id} is not kept any more."
                     raise SwellError("unknown_call", words, status=404)
                 gone = page.open == 0
-                if not page.ends and not gone and time.monotonic() >= until:
-                    words = f"Input {index} of {self._id} has not ended in that time."
-                    raise SwellError("no_answer", words, status=504)
             yield await outcomes.pop(index)
 
-    async def _answered(self, timeout_s: float) -> protocol.Answer:
-        """As the call itself would have been answered. SwellError no_answer when that takes longer."""
-        ends, client, busy = time.monotonic() + timeout_s, self._reached(), False
+    async def _member(self, index: int, timeout_s: float, ends: float) -> FunctionCall:
+        """The call for its input of that number. SwellError no_answer where it cannot be asked by then (monotonic)."""
+        request = protocol.Request("GET", f"/calls/groups/{self._id}/inputs/{index}")
+        client = self._reached()
+        answer = await self._looked(client, lambda: (request, LATE_S), timeout_s, ends)
+        if answer.ok:
+            return FunctionCall(msgspec.json.decode(answer.body, type=CallRow).id, client)
+        if answer.status == 404 and index >= await self._count():
+            raise self._no_input(index)
+        raise protocol.failure(answer)
+
+    def _no_input(self, index: int) -> SwellError:
+        words = f"FunctionCall.get(index={index}): {self._id} has no input with that number. num_inputs() tells."
+        return SwellError("bad_argument", words)
+
+    async def _answered(self, timeout_s: float = math.inf, ends: float = math.inf) -> protocol.Answer:
+        """As the call itself would have been answered. SwellError no_answer where it has not ended by then (monotonic),
+        after so long a time."""
+        client, busy = self._reached(), False
 
         def made() -> tuple[protocol.Request, float]:
             wait_s = 0.0 if busy else min(max(ends - time.monotonic(), 0.0), WAIT_S)
             return self._asked("GET", f"/result?wait_s={wait_s:.3f}"), wait_s + LATE_S
 
         while True:
-            try:
-                answer = await asked(client, made, ends)
-            except SwellError as error:
-                if error.code not in AWAY or time.monotonic() < ends or (not timeout_s and error.code == "no_server"):
-                    raise
-                words = f"Whether {self._id} has ended could not be asked within {timeout_s:g} s. {error.message}"
-                raise SwellError("no_answer", words, status=504) from error
+            answer = await self._looked(client, made, timeout_s, ends)
             busy = busy or _is_busy(answer)
             if answer.status != 202 and not _is_busy(answer):
                 return answer
@@ -194,6 +198,18 @@ class FunctionCall:
                 raise SwellError("no_answer", words, status=504)
             if busy:
                 await client.transport.pause(min(BUSY_S, ends - time.monotonic()))
+
+    async def _looked(
+        self, client: Client, made: Callable[[], tuple[protocol.Request, float]], timeout_s: float, ends: float
+    ) -> protocol.Answer:
+        """What is answered to one of these. SwellError no_answer where nothing is by then."""
+        try:
+            return await asked(client, made, ends)
+        except SwellError as error:
+            if error.code not in AWAY or time.monotonic() < ends or (not timeout_s and error.code == "no_server"):
+                raise
+            words = f"Whether {self._id} has ended could not be asked within {timeout_s:g} s. {error.message}"
+            raise SwellError("no_answer", words, status=504) from error
 
     def _asked(self, method: str, rest: str) -> protocol.Request:
         return protocol.Request(method, f"/calls/{quote(self._id, safe='')}{rest}")
@@ -258,7 +274,7 @@ async def _gather(*function_calls: FunctionCall) -> list[Any]:
         return call
 
     def submit(call: FunctionCall) -> Future[protocol.Answer]:
-        answered: Future[protocol.Answer] = call._reached().transport.begin(call._answered(math.inf))
+        answered: Future[protocol.Answer] = call._reached().transport.begin(call._answered())
         return answered
 
     def read(answer: protocol.Answer) -> Any:

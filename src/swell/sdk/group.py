@@ -60,10 +60,10 @@ class Group:
         before is not accepted again, so where the answer is lost they are sent once more."""
         return self.client.transport.begin(self._send(requests, first, keep_s))
 
-    def ends(self, least: int, until: float = math.inf, had: int = 0) -> Future[GroupPage]:
-        """What has ended since the last time: nothing where nothing did for a while, or until that time (monotonic).
-        About `least` are waited for where that is no matter of time. Ends up to number `had` may be forgotten there."""
-        return self.client.transport.begin(self._ends(max(min(least, LEAST_MAX), 1), until, had))
+    def ends(self, least: int, had: int = 0) -> Future[GroupPage]:
+        """What has ended since the last time: nothing where nothing did for a while. About `least` are waited for where
+        that is no matter of time. Ends up to number `had` may be forgotten there."""
+        return self.client.transport.begin(self._ends(max(min(least, LEAST_MAX), 1), math.inf, had))
 
     def forget(self, had: int, sending: Future[int] | None) -> None:
         """Ends up to that number may be forgotten there: it is said once, in the background, when what is `sending` has
@@ -111,6 +111,7 @@ class Group:
             await asyncio.sleep(FULL_S)
 
     async def _ends(self, least: int, until: float, had: int) -> GroupPage:
+        """None is waited for, nor asked for once more, after `until` (monotonic)."""
         busy = False
         while True:
             wait_s = 0.0 if busy else min(max(until - time.monotonic(), 0.0), WAIT_S)

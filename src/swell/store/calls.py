@@ -168,9 +168,14 @@ class SqliteCallRecords:
         """All calls of a group, in numbers, or those that have not ended."""
         return [Members(*row) for row in self._read(sql.MEMBERS if ended else sql.OPEN_MEMBERS, group)]
 
-    def kinds(self, group: str) -> Iterator[tuple[str, str]]:
-        """The workloads and API keys of its calls: each pair is looked up when it is asked for."""
-        told: list[tuple[str, str]] = []
+    def once(self, workload: str, method: str, key: str, idempotency_key: str) -> Call | None:
+        """The one with that idempotency key."""
+        rows = self._read(sql.CALL_ONCE, workload, method, key, idempotency_key)
+        return _call(rows[0]) if rows else None
+
+    def kinds(self, group: str) -> Iterator[tuple[str, str, str]]:
+        """The workloads, methods and API keys of its calls: each kind is looked up when it is asked for."""
+        told: list[tuple[str, str, str]] = []
         while rows := self._read(sql.OTHER_KIND, group, json.dumps(told)):
             told += rows
             yield rows[0]

@@ -97,6 +97,10 @@ class MemoryCalls:
         due = sum(at <= now for at in dues)
         return Depth(min(due, max(most, 0)), min((at for at in dues if at > now), default=None))
 
+    def of_key(self, workload: str, method: str, key: str, idempotency_key: str) -> Call | None:
+        """The one with that idempotency key; under the lock."""
+        return self.kept.get(self._by_key.get((workload, method, key, idempotency_key), ""))
+
     def _answered(self, op: Callable[[list[Answer]], None]) -> list[Answer]:
         """What the op answers; it is filled in later inside a transaction."""
         answers: list[Answer] = []
@@ -246,9 +250,14 @@ class MemoryCallRecords:
         kinds = sorted({(call.workload, call.key) for call in calls})
         return [Members(*kind, found[(*kind, True)], found[(*kind, False)]) for kind in kinds]
 
-    def kinds(self, group: str) -> list[tuple[str, str]]:
-        """The workloads and API keys of its calls."""
-        return list(dict.fromkeys((call.workload, call.key) for call in self._of(group)))
+    def kinds(self, group: str) -> list[tuple[str, str, str]]:
+        """The workloads, methods and API keys of its calls."""
+        return list(dict.fromkeys((call.workload, call.method, call.key) for call in self._of(group)))
+
+    def once(self, workload: str, method: str, key: str, idempotency_key: str) -> Call | None:
+        """The one with that idempotency key."""
+        with self._calls.lock:
+            return self._calls.of_key(workload, method, key, idempotency_key)
 
     def digests(self) -> list[str]:
         """Of the blobs that kept calls name."""

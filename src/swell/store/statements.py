@@ -252,14 +252,18 @@ SELECT workload, key, sum(is_open), sum(NOT is_open) FROM (
 OPEN_MEMBERS = """
 SELECT workload, key, count(*), 0 FROM calls WHERE group_id = ? AND group_id != '' AND ended_at IS NULL
 GROUP BY workload, key ORDER BY workload, key"""
-# One that is of none of these: [[workload, key], …].
+# One that is of none of these: [[workload, method, key], …].
 OTHER_KIND = """
-SELECT workload, key FROM (
-    SELECT workload, key FROM calls WHERE group_id = ?1 AND group_id != '' AND ended_at IS NULL
-    UNION ALL SELECT workload, key FROM calls WHERE group_id = ?1 AND ended_no IS NOT NULL
-) WHERE (workload, key) NOT IN (
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?2) AS asked
+SELECT workload, method, key FROM (
+    SELECT workload, method, key FROM calls WHERE group_id = ?1 AND group_id != '' AND ended_at IS NULL
+    UNION ALL SELECT workload, method, key FROM calls WHERE group_id = ?1 AND ended_no IS NOT NULL
+) WHERE (workload, method, key) NOT IN (
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
+    FROM json_each(?2) AS asked
 ) LIMIT 1"""
+CALL_ONCE = f"""
+SELECT {_CALL} FROM calls
+WHERE workload = ?1 AND method = ?2 AND key = ?3 AND idempotency_key = ?4 AND idempotency_key != ''"""
 LEASED_CALLS = f"""
 SELECT {_CALL} FROM calls WHERE seq IN (
     SELECT held.seq FROM call_counts AS kind CROSS JOIN calls AS held
