@@ -11,11 +11,12 @@ from typing import Any
 from swell.control.calls import CallKeeper
 from swell.control.table import TableKeeper
 from swell.model.call import Body
+from swell.model.call_ports import CallRecords
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped, Event, NodeSeen, Opened, ReplicaAdopted, ReplicaSeen
 from swell.model.node import Node
 from swell.model.policy import Policy
-from swell.model.ports import CallRecords, Store
+from swell.model.ports import Store
 from swell.model.replica import Phase
 from swell.model.request import Prices
 from swell.model.retrying import Retrying

@@ -10,8 +10,8 @@ import msgspec
 
 from swell.control.calls import CallKeeper
 from swell.model.call import BATCH_MAX, Body, Call, CallError, Forget, GroupEnd, Members, Mine, State, member_key
+from swell.model.call_ports import CallRecords
 from swell.model.errors import SwellError
-from swell.model.ports import CallRecords
 from swell.model.variant import base_of
 from swell.model.workload import app_of
 from swell.wire.call_rows import CallRow

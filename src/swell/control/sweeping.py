@@ -10,7 +10,8 @@ import logging
 from swell.control.deploying import Deployer
 from swell.control.secrets import SecretKeeper
 from swell.control.volumes import VolumeKeeper
-from swell.model.ports import Blobs, CallRecords, Clock
+from swell.model.call_ports import CallRecords
+from swell.model.ports import Blobs, Clock
 
 log = logging.getLogger("swell.control")
 

@@ -10,8 +10,9 @@ from itertools import islice
 from swell.control.triggers import Armed, TriggerKeeper, firing_id
 from swell.decide.schedules import due_times, kept_s, written_time
 from swell.model.call import BATCH_MAX, Keeping
+from swell.model.call_ports import CallRecords
 from swell.model.errors import SwellError
-from swell.model.ports import CallRecords, Clock, Triggers
+from swell.model.ports import Clock, Triggers
 from swell.model.schedule import written
 from swell.model.trigger import FIRINGS_KEPT, FIRINGS_KEPT_S, Firing, How, TriggerState
 from swell.model.unknown import UnknownApp, unknown_trigger

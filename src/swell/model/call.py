@@ -1,7 +1,7 @@
 """What is one input that was accepted to be worked on later, and what became of it?
 
-A call is kept in the durable queue (`ports.Calls`) from when it was accepted until its result was kept long enough. Its
-input and its result stand beside it, so that who lists calls reads neither.
+A call is kept in the durable queue (`call_ports.Calls`) from when it was accepted until its result was kept long
+enough. Its input and its result stand beside it, so that who lists calls reads neither.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
+from swell.model.call_ports import CallRecords, Calls
 from swell.model.errors import SwellError
-from swell.model.ports import CallRecords, Calls
 from swell.store.memory import MemoryStore
 from swell.store.sqlite import SqliteStore
 
