@@ -37,7 +37,8 @@ picks = st.integers(0, 1000)
 class Client:
     """One connection of a runner, that is sent one request; what came on it, and whether it is over."""
 
-    def __init__(self, path: Path, lease: Lease, brings: bool) -> None:
+    def __init__(self, path: Path, lease: Lease, brings: bool, whole: bool = True) -> None:
+        """`whole`: else the end of its body comes with `finish`."""
         self.lease = lease
         self.came = b""
         self.over = False
@@ -48,7 +49,11 @@ class Client:
         body = json.dumps([f"{id}/{token}"]).encode() if brings else b""
         head = f"POST {'/call/work' if brings else '/kept'} HTTP/1.1\r\nSwell-Request-Id: {id}\r\n"
         more = f"Swell-Remaining-Ms: 600000\r\nSwell-Hand-Out: {token}\r\nContent-Length: {len(body)}\r\n\r\n"
-        self.sock.sendall((head + more).encode() + body)
+        self._rest = b"" if whole else body[-1:]
+        self.sock.sendall((head + more).encode() + body.removesuffix(self._rest))
+
+    def finish(self) -> None:
+        self.sock.sendall(self._rest)
 
     def read(self) -> None:
         try:
@@ -135,6 +140,50 @@ class Calls(RuleBasedStateMachine):
         self.run(came())
         assert not any(name.startswith(f"fc-{self.number}/") for name in self.replica.begun)
 
+    @rule()
+    @precondition(lambda self: len(self.at_work) < 2)
+    def call_comes_twice(self) -> None:
+        """The one that is whole first is begun, and the other one is not."""
+        self.number += 1
+        lease = (f"fc-{self.number}", self.number)
+        self.kept[lease] = ""
+
+        async def came() -> None:
+            both = [Client(self.replica.path, lease, True, whole=False) for _ in range(2)]
+            self.clients += both
+            self.listens[lease] = both[0]
+            await turns()
+            for client in both:
+                client.finish()
+                await turns()
+
+        self.run(came())
+        other = self.clients.pop()
+        assert other.over
+        other.sock.close()
+
+    @rule()
+    @precondition(lambda self: len(self.at_work) < 3)
+    def call_is_late_before_it_is_whole(self) -> None:
+        """It is told so, and nothing of it is kept."""
+        self.number += 1
+        id = f"fc-{self.number}"
+
+        async def late() -> None:
+            self.clients.append(Client(self.replica.path, (id, self.number), True, whole=False))
+            await turns()
+            (work,) = [work for work in self.replica.slots.running if work.request == id]
+            work.deadline = 0.0
+            self.replica.slots._expire(work)
+            await turns()
+            self.clients[-1].finish()
+
+        self.run(late())
+        client = self.clients.pop()
+        client.sock.close()
+        assert b"504 deadline" in client.came
+        assert not any(name.startswith(f"{id}/") for name in self.replica.begun)
+
     @rule(pick=picks)
     @precondition(lambda self: self.kept)
     def somebody_asks(self, pick: int) -> None:
@@ -206,7 +255,8 @@ class Calls(RuleBasedStateMachine):
         if not hasattr(self, "replica"):
             return
         kept = self.replica.keeping
-        assert {(one.id, one.token) for one in kept.listed()} == set(self.kept)
+        ended = {lease: bool(result) for lease, result in self.kept.items()}
+        assert {(one.id, one.token): one.ended for one in kept.listed()} == ended
         assert {one.name for one in self.replica.working} == {f"{id}/{token}" for id, token in self.at_work}
         assert len(self.replica.slots.running) == len(self.at_work)
         assert kept.bytes == sum(keeping.EACH + keep._size for keep in kept._kept.values())
@@ -264,6 +314,35 @@ def test_what_has_no_room_while_nobody_listens_is_told_in_words_and_nothing_more
         late.read()
         assert late.came.startswith(b"HTTP/1.1 503")
         for client in (*asked, refused, late):
+            client.sock.close()
+
+    play(scenario)
+
+
+def test_one_that_is_full_of_what_it_keeps_says_so_and_has_slots_for_others_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keeping, "KEPT_MAX", 1)
+
+    async def asked(replica: Replica, line: bytes) -> bytes:
+        reader, writer = await asyncio.open_unix_connection(str(replica.path))
+        writer.write(b"POST /slot HTTP/1.1\r\nSwell-Wait-Ms: 60000\r\n%bContent-Length: 0\r\n\r\n" % line)
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        return head
+
+    async def scenario(place: Any) -> None:
+        replica = await place.replica(3)
+        kept, refused = [Client(replica.path, (f"fc-{number}", 1), True) for number in range(2)]
+        await until(lambda: replica.working)
+        await turns()
+        refused.read()
+        assert keeping.FULL.encode() in refused.came
+        assert (await asked(replica, b"Swell-Hand-Out: 1\r\n")).startswith(b"HTTP/1.1 503")
+        assert (await asked(replica, b"")).startswith(b"HTTP/1.1 200")
+        replica.keeping.forget([kept.lease])
+        assert (await asked(replica, b"Swell-Hand-Out: 1\r\n")).startswith(b"HTTP/1.1 200")
+        for client in (kept, refused):
             client.sock.close()
 
     play(scenario)

@@ -394,11 +394,13 @@ def test_the_deadline_of_all_stops_the_code(name: str) -> None:
         assert (replica.folder / "counter").read_bytes().endswith(b"!")
 
 
-def test_a_batch_that_does_not_stop_ends_the_replica_and_gives_back_what_waits() -> None:
+@pytest.mark.parametrize("queued", ["", "Swell-Hand-Out: 1\r\n"])
+def test_a_batch_that_does_not_stop_ends_the_replica_and_gives_back_what_waits(queued: str) -> None:
     with batched("deaf", cancel_grace_s=0.3) as replica:
-        first, second = begun(replica, [[0], [1]])
+        first, second = begun(replica, [[0], [1]], headers=queued)
         until(lambda: noted(replica, b"."), "it runs")
-        first.close()
+        # Of a queued call a half alone is a cancel, of any other the whole as well.
+        first.shutdown(socket.SHUT_WR) if queued else first.close()
         status, headers, body = answer(second)
         assert (status, headers["swell-busy"], body["error"]["code"]) == (503, "1", "busy")
         stuck = replica.hear()

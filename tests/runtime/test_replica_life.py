@@ -91,7 +91,9 @@ def test_a_drain_during_start_up_ends_it() -> None:
 
 def test_it_serves_on_when_its_runner_dies_and_is_adopted_by_the_next() -> None:
     with ReplicaProcess(PLAIN, function()) as replica:
-        pid = replica.ready().pid
+        ready = replica.ready()
+        assert ready.keeps
+        pid = ready.pid
         replica.channel.close()
         assert replica.call("thing") == 1
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as runner:

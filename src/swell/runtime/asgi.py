@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from swell.model.errors import SwellError
 from swell.runtime.call import ReplicaContext
 from swell.runtime.heads import Length, checked
-from swell.runtime.http import Exchange, used_lines
+from swell.runtime.http import ConnectionExchange, used_lines
 from swell.runtime.scope import App, Message, http_scope
 from swell.runtime.steps import Steps
 from swell.runtime.tracebacks import summary, user_traceback
@@ -60,7 +60,7 @@ class AsgiApp:
             await self._inbox.put({"type": "lifespan.shutdown"})
             await self._lifespan_says()
 
-    def open(self, exchange: Exchange) -> AsgiCall | WebSocketCall:
+    def open(self, exchange: ConnectionExchange) -> AsgiCall | WebSocketCall:
         """Take one admitted request."""
         if exchange.request.header(b"upgrade") == b"websocket":
             from swell.runtime.websocket import WebSocketCall
@@ -83,7 +83,7 @@ class AsgiApp:
 class AsgiCall:
     """One request to an application."""
 
-    def __init__(self, replica: ReplicaContext, exchange: Exchange, app: App, state: dict[str, Any]) -> None:
+    def __init__(self, replica: ReplicaContext, exchange: ConnectionExchange, app: App, state: dict[str, Any]) -> None:
         request = exchange.request
         self.request = request.id
         self.deadline = request.deadline

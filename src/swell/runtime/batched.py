@@ -22,7 +22,7 @@ from swell.runtime.aside import Aside
 from swell.runtime.batch import NEVER, Gathering
 from swell.runtime.call import STOPPED_ITSELF, Call, Callee, ReplicaContext
 from swell.runtime.hooks import Hooks, Refusal, asked, asked_async
-from swell.runtime.http import BUSY_LINE, Exchange, batch_line, used_lines
+from swell.runtime.http import Exchange, batch_line, used_lines
 from swell.runtime.results import Accepted, accepted
 from swell.runtime.stacked import Lists, Stacked
 from swell.runtime.together import Share, Together
@@ -160,7 +160,7 @@ class BatchedCall(Call):
         """Not to be begun here."""
         self._batches.leave(self)
         self._replica.slots.end(self)
-        self._exchange.refuse(503, "busy", "This replica ends, and had not begun it.", BUSY_LINE)
+        self._exchange.give_back("This replica ends, and had not begun it.")
 
     def _drop(self, where: str) -> None:
         self.dropped = True

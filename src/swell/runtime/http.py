@@ -1,7 +1,7 @@
 """How does a replica speak HTTP/1.1? One request at a time per connection, kept alive, answered in order.
 
-This side only ever talks to the gateway, which does not pipeline. A connection that closes while its
-request is worked on is a cancel, and is passed on as `Handler.disconnected`.
+Gateways and our runner are at the other end, and do not pipeline. That a connection closed while its request is worked
+on is passed on as `Handler.disconnected`: it is a cancel, but of a queued call, which goes on (`keeping`).
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ class Handler(Protocol):
         ...
 
     def disconnected(self) -> None:
-        """The gateway closed the connection before the answer was over."""
+        """The connection was closed before the answer was over."""
         ...
 
 
 class Kept(Protocol):
     """What a connection has for the request that comes next on it."""
 
-    def accept(self, exchange: Exchange) -> Handler | None:
+    def accept(self, exchange: ConnectionExchange) -> Handler | None:
         """That request is here."""
         ...
 
@@ -91,31 +91,22 @@ class Carrier(Protocol):
     def send(self, data: bytes) -> None: ...
     def closing_line(self) -> bytes: ...
     def answered(self) -> None: ...
-    def abort(self) -> None: ...
-    def half_close(self) -> None: ...
     def hung_up(self) -> bool: ...
-    def half_left(self) -> bool: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-    def keep(self, kept: Kept | None) -> None: ...
-    def switch(self, answer: bytes, protocol: asyncio.Protocol) -> Any: ...
 
 
 class Exchange:
     """One request and its answer: `answer`, or `begin`, `write`… and `end`. Loop thread only."""
 
-    __slots__ = ("_chunked", "_connection", "_silent", "closed", "on_end", "on_writable", "request")
+    __slots__ = ("_carrier", "_chunked", "_silent", "closed", "on_writable", "request")
 
-    def __init__(self, connection: Carrier, request: Request) -> None:
-        self._connection = connection
+    def __init__(self, carrier: Carrier, request: Request) -> None:
+        self._carrier = carrier
         self._chunked = False
         self._silent = request.method == "HEAD"
         self.request = request
         self.closed = False
         """The answer is over or nobody is there to read it: writes are dropped."""
         self.on_writable: Callable[[], None] | None = None
-        self.on_end: Callable[[], None] | None = None
-        """Called when whoever asked sends nothing any more. It may be there to hear yet: `half_left` tells."""
 
     def answer(self, status: int, content_type: bytes, body: bytes, head: bytes = b"") -> None:
         """The whole answer at once. `head`: further header lines, each with its CRLF."""
@@ -126,10 +117,10 @@ class Exchange:
             _LINES[status],
             content_type,
             len(body),
-            self._connection.closing_line(),
+            self._carrier.closing_line(),
             head,
         )
-        self._connection.send(lead if self._silent else lead + body)
+        self._carrier.send(lead if self._silent else lead + body)
         self._finish()
 
     def refuse(
@@ -144,6 +135,10 @@ class Exchange:
         """An error of Swell's own."""
         body = shape(code, message, self.request.id, detail)
         self.answer(status, _JSON, body, head + error_line(status, code))
+
+    def give_back(self, message: str) -> None:
+        """Refused after all, as busy: nothing of it was begun, and it may be tried elsewhere."""
+        self.refuse(503, "busy", message, BUSY_LINE)
 
     def begin(self, status: int, headers: Headers, trailers: bytes = b"") -> None:
         """Start an answer; chunked unless the headers name its length. `trailers`: names that `end` will send."""
@@ -162,22 +157,57 @@ class Exchange:
             lines.append(b"Transfer-Encoding: chunked\r\n")
             if trailers:
                 lines.append(b"Trailer: %s\r\n" % trailers)
-        lines += (self._connection.closing_line(), b"\r\n")
-        self._connection.send(b"".join(lines))
+        lines += (self._carrier.closing_line(), b"\r\n")
+        self._carrier.send(b"".join(lines))
 
     def write(self, data: bytes) -> None:
         """A piece of the body."""
         if self.closed or self._silent or not data:
             return
-        self._connection.send(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
+        self._carrier.send(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
 
     def end(self, trailers: bytes = b"") -> None:
         """The answer is over. `trailers`: lines, each with its CRLF; dropped where the body is not chunked."""
         if self.closed:
             return
         if self._chunked:
-            self._connection.send(b"0\r\n%s\r\n" % trailers)
+            self._carrier.send(b"0\r\n%s\r\n" % trailers)
         self._finish()
+
+    @property
+    def writable(self) -> bool:
+        """Less than `WRITE_HIGH` waits to be sent, or nobody reads any more."""
+        return self.closed or not self._carrier.full
+
+    async def drained(self) -> None:
+        """Wait until `writable`, and for one turn of the loop at least: code that never waits for anything else must
+        leave it to others, and hear that its caller has gone."""
+        if self.writable:
+            await asyncio.sleep(0)
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.on_writable = lambda: None if waiter.done() else waiter.set_result(None)
+        await waiter
+
+    def left(self) -> bool:
+        """Has whoever waits for the answer hung up? From any thread, for when the loop cannot say."""
+        return not self.closed and self._carrier.hung_up()
+
+    def _finish(self) -> None:
+        self.closed = True
+        self._carrier.answered()
+
+
+class ConnectionExchange(Exchange):
+    """One that has its connection for itself, and may do with it what it likes."""
+
+    __slots__ = ("_connection", "on_end")
+
+    def __init__(self, connection: Connection, request: Request) -> None:
+        super().__init__(connection, request)
+        self._connection = connection
+        self.on_end: Callable[[], None] | None = None
+        """Called when whoever asked sends nothing any more. It may be there to hear yet: `half_left` tells."""
 
     def abort(self) -> None:
         """The answer cannot be ended as it was begun: only a broken connection tells the reader."""
@@ -191,21 +221,6 @@ class Exchange:
             self.closed = True
             self._connection.half_close()
 
-    @property
-    def writable(self) -> bool:
-        """Less than `WRITE_HIGH` waits to be sent, or nobody reads any more."""
-        return self.closed or not self._connection.full
-
-    async def drained(self) -> None:
-        """Wait until `writable`, and for one turn of the loop at least: code that never waits for anything else must
-        leave it to others, and hear that its caller has gone."""
-        if self.writable:
-            await asyncio.sleep(0)
-            return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.on_writable = lambda: None if waiter.done() else waiter.set_result(None)
-        await waiter
-
     def pause_reading(self) -> None:
         """Take no more of the body until `resume_reading`."""
         if not self.closed:
@@ -215,12 +230,8 @@ class Exchange:
         if not self.closed:
             self._connection.resume_reading()
 
-    def left(self) -> bool:
-        """Has whoever waits for the answer hung up? From any thread, for when the loop cannot say."""
-        return not self.closed and self._connection.hung_up()
-
     def half_left(self) -> bool:
-        """Has it closed its sending half alone? From any thread, too."""
+        """Has who asked closed its sending half alone? From any thread."""
         return not self.closed and self._connection.half_left()
 
     def keep(self, kept: Kept | None) -> None:
@@ -232,18 +243,14 @@ class Exchange:
         self.closed = True
         return self._connection.switch(_LINES[101] + head + b"\r\n", protocol)
 
-    def _finish(self) -> None:
-        self.closed = True
-        self._connection.answered()
-
 
 class Connection(asyncio.Protocol):
-    """One connection from the gateway. `accept` gets each request's head and returns what handles it, or
-    None when it answered at once (the body is then read away). `heads` are those seen before, on any connection."""
+    """One connection from a gateway, or from our runner. `accept` gets each request's head and returns what handles it,
+    or None when it answered at once (the body is then read away). `heads` are those seen before, on any connection."""
 
     def __init__(
         self,
-        accept: Callable[[Exchange], Handler | None],
+        accept: Callable[[ConnectionExchange], Handler | None],
         connections: set[Connection],
         heads: dict[tuple[bytes, bytes], Head],
     ) -> None:
@@ -252,7 +259,7 @@ class Connection(asyncio.Protocol):
         self._heads = heads
         self._parser: Any = httptools.HttpRequestParser(self)
         self._transport: Any = None
-        self._exchange: Exchange | None = None
+        self._exchange: ConnectionExchange | None = None
         self._handler: Handler | None = None
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -337,7 +344,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def _open(self, request: Request) -> None:
-        exchange = self._exchange = Exchange(self, request)
+        exchange = self._exchange = ConnectionExchange(self, request)
         handler = self._accept(exchange)
         if not exchange.closed:
             self._handler = handler

@@ -13,9 +13,8 @@ import asyncio
 import math
 import time
 from collections.abc import Iterable
-from typing import Any
 
-from swell.runtime.http import BUSY_LINE, Exchange, Handler
+from swell.runtime.http import BUSY_LINE, ConnectionExchange, Exchange, Handler
 from swell.runtime.request import Request
 from swell.wire.child import KeptCall
 from swell.wire.http import KEPT_BYTES_MAX, RESULT_MAX
@@ -25,6 +24,7 @@ ANSWER_MAX = 2 * RESULT_MAX + 128 * 1024
 """Bytes that are kept of one answer, as it is sent: a result that may be recorded, in chunks, and a head."""
 KEPT_MAX = 10_000
 """Calls that are kept, at most."""
+FULL = "This replica keeps as much of queued calls as it may, until its runner has that safe."
 EACH = 1024
 """Bytes that one is taken to have beside its answer."""
 
@@ -47,13 +47,13 @@ class Keeping:
     def listed(self) -> tuple[KeptCall, ...]:
         """For a runner that comes."""
         now = time.monotonic()
-        return tuple(KeptCall(*lease, keep.remaining_s(now), now - keep.begun_at) for lease, keep in self._kept.items())
+        return tuple(keep.listed(now) for keep in self._kept.values())
 
     def has(self, request: Request) -> bool:
         """Is this call here already?"""
         return (request.id, request.token) in self._kept
 
-    def fetch(self, exchange: Exchange) -> Handler | None:
+    def fetch(self, exchange: ConnectionExchange) -> Handler | None:
         """Have the answer of one that is here go to whoever asks."""
         keep = self._kept.get((exchange.request.id, exchange.request.token))
         if keep is None:
@@ -61,9 +61,13 @@ class Keeping:
             return None
         return keep.listen(exchange)
 
-    def add(self, keep: Keep) -> None:
+    def add(self, keep: Keep) -> bool:
+        """It begins. False where this hand-out came twice, and has begun."""
+        if keep.lease in self._kept:
+            return False
         self._kept[keep.lease] = keep
         self.bytes += EACH
+        return True
 
     def remove(self, keep: Keep) -> None:
         if self._kept.get(keep.lease) is keep:
@@ -96,35 +100,45 @@ class Keep:
     def __init__(self, keeping: Keeping, request: Request) -> None:
         self.lease = request.id, request.token
         self.begun_at = time.monotonic()
-        self.exchange = Exchange(self, request)
+        self.exchange: Exchange = KeptExchange(self, request)
         """For its code; closed once it is answered, or nobody wants it."""
         self._keeping = keeping
         self._work: Handler | None = None
-        self._listener: Exchange | None = None
+        self._listener: ConnectionExchange | None = None
+        self._begun = False
+        """What is answered before that, since its body does not come, is not kept."""
         self._pieces: list[bytes] = []
         self._size = 0
         """Bytes of all pieces."""
         self._whole = True
         """All that was answered is in the pieces."""
 
-    def remaining_s(self, now: float) -> float:
-        """Until its deadline; `now` is of the monotonic clock."""
-        left_s = self.exchange.request.deadline - now
-        return 0.0 if self.exchange.closed or math.isinf(left_s) else max(0.0, left_s)
+    def listed(self, now: float) -> KeptCall:
+        """For a runner that comes; `now` is of the monotonic clock."""
+        ended, left_s = self.exchange.closed, self.exchange.request.deadline - now
+        remaining_s = 0.0 if ended or math.isinf(left_s) else max(0.0, left_s)
+        return KeptCall(*self.lease, remaining_s, now - self.begun_at, ended)
 
     # -- who listens ----------------------------------------------------------------------------
 
-    def bring(self, exchange: Exchange, work: Handler) -> Handler:
+    def bring(self, exchange: ConnectionExchange, work: Handler) -> Handler:
         """It was admitted as `work`; what comes on this connection is its body."""
         self._work = work
         self._attach(exchange)
         return Listening(self, exchange, work)
 
-    def begin(self) -> None:
-        """Its code begins."""
-        self._keeping.add(self)
+    def begin(self) -> bool:
+        """Its code begins; False where it is not to, as this hand-out came twice."""
+        self._begun = self._keeping.add(self)
+        return self._begun
 
-    def listen(self, exchange: Exchange) -> Handler | None:
+    def give_back(self) -> None:
+        """Its code was not begun, and will not be: who listens is told so, and no next runner asks for it."""
+        self._begun = False
+        self._keeping.remove(self)
+        self._clear()
+
+    def listen(self, exchange: ConnectionExchange) -> Handler | None:
         """Pass on what came, and what comes, to this one alone."""
         before = self._listener
         if before is not None:
@@ -138,7 +152,7 @@ class Keep:
         self._attach(exchange)
         return Listening(self, exchange, None)
 
-    def leave(self, exchange: Exchange) -> None:
+    def leave(self, exchange: ConnectionExchange) -> None:
         """This one is gone: nobody listens."""
         if self._listener is not exchange:
             return
@@ -157,7 +171,7 @@ class Keep:
         if listener is not None:
             listener.abort()
 
-    def _attach(self, exchange: Exchange) -> None:
+    def _attach(self, exchange: ConnectionExchange) -> None:
         self._listener = exchange
         exchange.on_writable = self._writable
         exchange.on_end = self._ended_sending
@@ -189,7 +203,7 @@ class Keep:
         listener = self._listener
         if listener is not None:
             listener.write(data)
-        if not self._whole:
+        if not (self._begun and self._whole):
             return
         if self._size + len(data) > ANSWER_MAX:
             self._whole = False
@@ -215,27 +229,11 @@ class Keep:
 
     def hung_up(self) -> bool:
         """Who is gone leaves it to the next one; who waits for it no more says so with a half."""
-        return self.half_left()
-
-    def half_left(self) -> bool:
         listener = self._listener
         return listener is not None and listener.half_left()
 
     def closing_line(self) -> bytes:
         return b""
-
-    def abort(self) -> None:
-        self.stop()
-
-    def half_close(self) -> None:
-        self.stop()
-
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-    def keep(self, kept: Any) -> None: ...
-
-    def switch(self, answer: bytes, protocol: asyncio.Protocol) -> Any:  # noqa: ARG002 — as a connection has it
-        self.stop()
 
     # -- details ----------------------------------------------------------------------------------
 
@@ -256,10 +254,24 @@ class Keep:
         Exchange(self, self.exchange.request).refuse(status, code, words)
 
 
+class KeptExchange(Exchange):
+    """That of a call which is kept, for its code."""
+
+    __slots__ = ("_keep",)
+
+    def __init__(self, keep: Keep, request: Request) -> None:
+        super().__init__(keep, request)
+        self._keep = keep
+
+    def give_back(self, message: str) -> None:
+        self._keep.give_back()
+        super().give_back(message)
+
+
 class Listening:
     """The handler of one connection to a call that is kept: the one that brings it, or one that asks for its answer."""
 
-    def __init__(self, keep: Keep, exchange: Exchange, work: Handler | None) -> None:
+    def __init__(self, keep: Keep, exchange: ConnectionExchange, work: Handler | None) -> None:
         self._keep = keep
         self._exchange = exchange
         self._work = work
@@ -273,11 +285,10 @@ class Listening:
         work, self._work = self._work, None
         if work is None:
             return
-        if self._exchange.left():
-            # Its runner is gone: the next one may know already that it was not begun.
+        if self._exchange.left() or not self._keep.begin():
+            # Its runner is gone: the next one may know already that it was not begun. Or it was, as it came before.
             self._keep.stop()
         else:
-            self._keep.begin()
             work.complete()
 
     def disconnected(self) -> None:

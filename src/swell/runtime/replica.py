@@ -167,7 +167,7 @@ class Replica:
         self._ready = True
         spent = sum(ms for _, ms in timings)
         timings.append(("listen", max(0.0, (time.monotonic() - started) * 1000 - spent)))
-        self._channel.send(Ready(pid=os.getpid(), timings_ms=tuple(timings)))
+        self._channel.send(Ready(pid=os.getpid(), timings_ms=tuple(timings), keeps=True))
         await self._over
         await self._drain()
 

@@ -10,7 +10,7 @@ from swell.model.errors import SwellError
 from swell.model.near import near_names
 from swell.runtime import keeping
 from swell.runtime.call import Callee, ReplicaContext
-from swell.runtime.http import BUSY_LINE, Exchange, Handler
+from swell.runtime.http import BUSY_LINE, ConnectionExchange, Exchange, Handler
 from swell.runtime.keeping import Keep
 from swell.runtime.slots import Work
 from swell.runtime.turns import TARGET, Turn
@@ -26,7 +26,7 @@ class Admitted(Handler, Work, Protocol):
 class Endpoint(Protocol):
     """A web endpoint: makes the handler of a request, or refuses it and returns None."""
 
-    def open(self, exchange: Exchange) -> Admitted | None: ...
+    def open(self, exchange: ConnectionExchange) -> Admitted | None: ...
 
 
 class Service:
@@ -47,7 +47,7 @@ class Service:
         """Offer a web endpoint to requests that name this method in `Swell-Web`."""
         self._web[name.encode()] = endpoint
 
-    def accept(self, exchange: Exchange) -> Handler | None:
+    def accept(self, exchange: ConnectionExchange) -> Handler | None:
         """A handler for this request, or None when it was refused at once."""
         request = exchange.request
         slots = self._replica.slots
@@ -59,7 +59,7 @@ class Service:
         endpoint = self._web.get(name) if name else None
         if endpoint is None and (callee is None or name or request.method != "POST"):
             if request.target == TARGET and not name and request.method == "POST":
-                return Turn(exchange, slots, self.accept)
+                return self._turn(exchange)
             self._refuse_unknown(exchange, callee, name)
             return None
         if request.deadline <= time.monotonic():
@@ -85,11 +85,21 @@ class Service:
                 self._single_use()
         return work if keep is None or work is None else keep.bring(exchange, work)
 
+    def _turn(self, exchange: ConnectionExchange) -> Handler | None:
+        """Somebody asks for a slot; a runner, which says so, for what is kept as well."""
+        replica = self._replica
+        if exchange.request.token and replica.keeping.full and not replica.slots.closed:
+            exchange.refuse(503, "busy", keeping.FULL, BUSY_LINE)
+            return None
+        return Turn(exchange, replica.slots, self.accept)
+
     def _why_busy(self) -> str:
         slots = self._replica.slots
         if slots.closed:
             return f"This replica takes nothing new: {slots.closed}."
-        return f"This replica works on {slots.limit} of {slots.limit} inputs."
+        if not slots.free():
+            return f"This replica works on {slots.limit} of {slots.limit} inputs."
+        return keeping.FULL
 
     def _refuse_unknown(self, exchange: Exchange, callee: Callee | None, name: bytes) -> None:
         if callee is not None and not name:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from swell.runtime.http import BUSY_LINE, Exchange, Handler
+from swell.runtime.http import BUSY_LINE, ConnectionExchange, Handler
 from swell.wire.http import FREE, HOLD, JSON, WAIT_MS, lower
 
 TARGET = b"/slot"
@@ -62,7 +62,9 @@ class Lined(Protocol):
 class Turn:
     """One gateway's question for a slot, on one connection; and the slot, until a request takes it."""
 
-    def __init__(self, exchange: Exchange, slots: Lined, accept: Callable[[Exchange], Handler | None]) -> None:
+    def __init__(
+        self, exchange: ConnectionExchange, slots: Lined, accept: Callable[[ConnectionExchange], Handler | None]
+    ) -> None:
         """`accept` is asked of the request that comes with the slot, as of any other."""
         self._exchange = exchange
         self._slots = slots
@@ -109,7 +111,7 @@ class Turn:
 
     # -- kept for the next request --------------------------------------------------------------
 
-    def accept(self, exchange: Exchange) -> Handler | None:
+    def accept(self, exchange: ConnectionExchange) -> Handler | None:
         """The slot is free for this request to take. Where it is not admitted, others have it."""
         self._stop_timer()
         self._exchange.keep(None)

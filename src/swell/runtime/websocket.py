@@ -16,7 +16,7 @@ from typing import Any
 
 from swell.runtime.call import ReplicaContext
 from swell.runtime.heads import checked
-from swell.runtime.http import Exchange, used_lines
+from swell.runtime.http import ConnectionExchange, Exchange, used_lines
 from swell.runtime.scope import App, Message, http_scope
 from swell.runtime.steps import Steps
 from swell.runtime.tracebacks import summary, user_traceback
@@ -61,7 +61,7 @@ class Gone(ConnectionResetError):
 class WebSocketCall(asyncio.Protocol):
     """One session: from its handshake on the handler of a request, and once accepted its connection's protocol."""
 
-    def __init__(self, replica: ReplicaContext, exchange: Exchange, app: App, state: dict[str, Any]) -> None:
+    def __init__(self, replica: ReplicaContext, exchange: ConnectionExchange, app: App, state: dict[str, Any]) -> None:
         request = exchange.request
         self.request = request.id
         self.deadline = request.deadline

@@ -19,7 +19,7 @@ from urllib.parse import unquote_to_bytes
 
 from swell.runtime.call import STOPPED_ITSELF, ReplicaContext
 from swell.runtime.heads import Length, checked
-from swell.runtime.http import Exchange, used_lines
+from swell.runtime.http import ConnectionExchange, used_lines
 from swell.runtime.stream import Pipe
 from swell.runtime.tracebacks import summary, user_traceback
 from swell.runtime.worker import Job
@@ -49,7 +49,7 @@ class WsgiApp:
         self._replica = replica
         self._app = app
 
-    def open(self, exchange: Exchange) -> WsgiCall:
+    def open(self, exchange: ConnectionExchange) -> WsgiCall:
         """Take one admitted request."""
         return WsgiCall(self._replica, exchange, self._app)
 
@@ -123,7 +123,7 @@ class Body(io.RawIOBase):
 class WsgiCall:
     """One request to an application."""
 
-    def __init__(self, replica: ReplicaContext, exchange: Exchange, app: App) -> None:
+    def __init__(self, replica: ReplicaContext, exchange: ConnectionExchange, app: App) -> None:
         request = exchange.request
         self.request = request.id
         self.deadline = request.deadline

@@ -167,7 +167,7 @@ class Replica:
         """For a runner that comes."""
         now = self.around.time.now()
         return tuple(
-            KeptCall(*lease, 0.0 if work.answer else max(0.0, work.job.until - now), now - work.job.came_at)
+            KeptCall(*lease, work.remaining_s(now), now - work.job.came_at, work.ended)
             for lease, work in self.kept.items()
         )
 
@@ -226,6 +226,14 @@ class Work:
             before.wire.reset()
         if self.answer:
             self._pass_on()
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.answer)
+
+    def remaining_s(self, now: float) -> float:
+        """Until its deadline; none once it has ended."""
+        return 0.0 if self.answer else max(0.0, self.job.until - now)
 
     def stop(self) -> None:
         """Nobody wants it any more."""

@@ -40,6 +40,8 @@ class Child(msgspec.Struct, frozen=True):
     awaited: bool
     """It was there before this runner, and has not said yet what it has."""
     link: ReplicaLink
+    keeps: bool = True
+    """What it answers, until that is safe."""
 
 
 class ReplicaLink:

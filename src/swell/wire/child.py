@@ -115,7 +115,8 @@ class VolumeDone(msgspec.Struct, frozen=True, tag="volume_done"):
 
 class Forget(msgspec.Struct, frozen=True, tag="forget"):
     """Nobody needs these queued calls from you any more, each named by its id and token: what came of them is safe.
-    What runs of them is stopped."""
+    What runs of them is stopped. Only to a replica that keeps them (`Ready.keeps`, `Reattach.kept`): another would fail
+    on what it does not know."""
 
     calls: tuple[tuple[str, int], ...]
 
@@ -134,6 +135,8 @@ class KeptCall(msgspec.Struct, frozen=True):
     """Until its deadline; none where that has passed, or it has ended."""
     ran_s: float
     """Since it was begun."""
+    ended: bool = False
+    """It has answered."""
 
 
 class Reattach(msgspec.Struct, frozen=True, tag="reattach"):
@@ -161,6 +164,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """Names of threads beyond the main one that exist in a template: reported, not disqualifying."""
     refused: str = ""
     """Template: why it must not be forked (an initialised CUDA context, say)."""
+    keeps: bool = False
+    """It keeps answers of queued calls, and understands `Forget`; a runtime of an earlier version does not."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

@@ -32,7 +32,7 @@ TRUSTED = "Swell-Trusted"
 
 HAND_OUT = "Swell-Hand-Out"
 """From a runner: the token that a queued call was handed out with. Who closes the connection does not cancel it; its
-answer is kept until the runner says that it has it safe."""
+answer is kept until the runner says that it has it safe. On `POST /slot` any: what is to come will be kept."""
 
 WAIT_MS = "Swell-Wait-Ms"
 """On `POST /slot`: how long to wait for a slot."""
