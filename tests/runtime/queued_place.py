@@ -28,6 +28,7 @@ from swell.runtime.runner.queued.calls import QueuedCalls
 from swell.runtime.service import Service
 from swell.runtime.slots import Slots
 from swell.wire.calls import CallEnd, Ended, EndedHeard, Grant, Granted, Holding, Lease, Resume, Revoke
+from swell.wire.child import Forget
 from swell.wire.paths import Home
 
 PATIENCE_S = 60.0
@@ -60,9 +61,14 @@ class Replica:
             expect=lambda _at: None, rest=lambda: None, look_on=lambda: None
         )
         context = ReplicaContext(loop, None, self.slots, Context(), ())  # type: ignore[arg-type]  # what is used
+        self.context = context
         self.service = Service(context)
         self.keeping = context.keeping
         self.awaited = False
+        self.earlier = False
+        """It is of an earlier version, which keeps nothing."""
+        self.forgets = 0
+        """So often it was told what it need not keep."""
         self.service.add_call(Callee(Method("work"), self.work, Arguments("work", self.work)))
         self.working: list[Working] = []
         self.begun: Counter[str] = Counter()
@@ -82,10 +88,17 @@ class Replica:
             self.working.remove(one)
 
     @property
+    def keeps(self) -> bool:
+        return not (self.earlier or self.awaited)
+
+    @property
     def link(self) -> Any:
         """How it is told what it need not keep; there is none before it has come back."""
-        told = SimpleNamespace(send=lambda message: self.keeping.forget(message.calls))
-        return None if self.awaited else told
+        return None if self.awaited else SimpleNamespace(send=self._hear)
+
+    def _hear(self, message: Forget) -> None:
+        self.forgets += 1
+        self.keeping.forget(message.calls)
 
     async def open(self) -> Replica:
         loop = asyncio.get_running_loop()

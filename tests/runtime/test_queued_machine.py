@@ -1,7 +1,8 @@
 """Whatever happens around it, is each hand-out of a queued call told to have ended once, and as it did?
 
 A runner's calls with real doors of replicas, in one loop; gateways that fill the same slots; replicas that drain and
-die; a control that goes away, comes back, forgets to hear and takes calls back; a runner that is killed.
+die, or break their connections, or keep no deadline; a control that goes away, comes back, forgets to hear and takes
+calls back; a runner that is killed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from queued_place import Place, Replica, Rival, call, files, lease, turns, until
 
 from swell.model.replica import Phase
 from swell.runtime.runner.queued import hand
+from swell.runtime.runner.queued.lane import Lane
 from swell.wire.calls import Granted, Lease
 
 pytestmark = pytest.mark.slow
@@ -47,6 +49,10 @@ class Queue(RuleBasedStateMachine):
         """What the code of each hand-out said at its end, by its name."""
         self.heard: set[Lease] = set()
         self.revoked: set[Lease] = set()
+        self.late: set[Lease] = set()
+        """The runner waited for these no longer."""
+        self.broke: set[Lease] = set()
+        """Connections that these were on, or may have been, broke while their replica lived."""
         self.over: list[Replica] = []
         self.replicas: list[Replica] = []
         self.rivals: list[Rival] = []
@@ -64,6 +70,12 @@ class Queue(RuleBasedStateMachine):
             self.place = Place(self.root)
 
         self.run(made())
+
+    @property
+    def carried(self) -> list[tuple[Lane, Granted]]:
+        if not hasattr(self, "place"):
+            return []
+        return [each for one in self.place.calls._hands.values() for each in one.running.items()]
 
     # -- what happens ----------------------------------------------------------------------------
 
@@ -147,6 +159,31 @@ class Queue(RuleBasedStateMachine):
             self.place.notice(replica)
 
         self.run(died())
+
+    @rule(pick=picks)
+    @precondition(lambda self: any(not replica.awaited for replica in self.place.replicas.values()))
+    def connections_break(self, pick: int) -> None:
+        replicas = [replica for replica in self.place.replicas.values() if not replica.awaited]
+        replica = replicas[pick % len(replicas)]
+        self.broke |= {at for at, (_, one) in self.granted.items() if one is replica} - set(self.place.told)
+
+        async def broke() -> None:
+            for connection in list(replica.connections):
+                connection._transport.abort()
+
+        self.run(broke())
+
+    @rule(pick=picks)
+    @precondition(lambda self: self.carried)
+    def call_is_late(self, pick: int) -> None:
+        """Its replica should have stopped it by now."""
+        lane, each = self.carried[pick % len(self.carried)]
+        self.late.add(lease(each))
+
+        async def late() -> None:
+            lane._late()
+
+        self.run(late())
 
     @rule(pick=picks)
     @precondition(lambda self: self.place.here and set(self.granted) - self.heard)
@@ -269,9 +306,10 @@ class Queue(RuleBasedStateMachine):
                     assert replica.dead
                 case "cancelled":
                     assert at in self.revoked
+                case "deadline":
+                    assert at in self.late
                 case "lease_expired":
-                    assert self.place.killed
-                    assert replica.dead
+                    assert at in self.broke or (self.place.killed and replica.dead)
                 case _:
                     raise AssertionError(end)
 

@@ -145,6 +145,7 @@ class Arrivals:
             return
         if child.link is not None:
             child.link.close()
+        child.keeps = message.kept is not None
         self.fleet.returned(child, link, message.ready)
         self._returned(child.id, message.kept)
         self._came.set()

@@ -57,6 +57,8 @@ class Child:
     snapped = False
     """Its start-up code ran, or runs, in a template, which has loaded what it found in volumes."""
     max_inputs = 1
+    keeps = False
+    """Its runtime keeps answers of queued calls, as far as is known yet."""
     unanswered = 0
     """Forks that were ordered of a template, and of which it said nothing yet."""
 

@@ -398,6 +398,7 @@ class Fleet:
         if message.threads:
             child.applied += (f"threads that a fork will not have: {', '.join(message.threads)}",)
         child.fork_refused = message.refused
+        child.keeps = message.keeps
         if message.refused:
             self._note_down(child)
         self._is_ready(child)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -26,6 +27,8 @@ KEPT_MAX = 10_000
 """So many calls a replica may say to have at most: as many as one of ours keeps."""
 KEPT_TIME_MAX_S = 366 * 86400.0
 """What it says of their times is not taken for more."""
+STOPPED = frozenset({"deadline", "cancelled"})
+"""Codes of what a replica is told to stop: the next runner would find nothing of it there."""
 
 
 class Link(Protocol):
@@ -48,6 +51,11 @@ class Serving(Protocol):
     @property
     def awaited(self) -> bool:
         """It was adopted, and has not said yet what it has."""
+        ...
+
+    @property
+    def keeps(self) -> bool:
+        """Its runtime keeps answers of queued calls, as far as is known yet."""
         ...
 
     @property
@@ -99,8 +107,8 @@ class QueuedCalls:
             known = self._held.get(id)
             if known is not None and known[0].token == token:
                 call, hand = known
-                hand.drop(call)
                 self.ended(unfinished(call, hand.replica, "cancelled", CANCELLED))
+                hand.drop(call)
             elif (id, token) not in self._ends:
                 # Where its replica has it yet, that says so, and it is revoked anew.
                 for leases in self._awaited.values():
@@ -215,18 +223,24 @@ class QueuedCalls:
 
     def ended(self, end: CallEnd) -> None:
         """One hand-out is over."""
-        self._begun.end((end.id, end.token))
+        ran = self._begun.end((end.id, end.token))
         known = self._held.get(end.id)
         if known is not None and known[0].token == end.token:
             del self._held[end.id]
         hand = self._hands.get(end.replica)
-        self._ends.add(end, hand is not None and hand.closed and had(end))
+        at_once = (hand is not None and hand.closed and had(end)) or (ran and end.code in STOPPED)
+        self._ends.add(end, at_once)
+
+    def keeps(self, replica: str) -> bool:
+        """Is this one there, as far as is known, and has what it answered?"""
+        child = self._children().get(replica)
+        return child is not None and child.keeps
 
     def forget(self, replica: str, calls: tuple[Lease, ...]) -> None:
         """A replica need not keep these any more. Where it cannot be told it says that it has them when it comes
         back."""
         child = self._children().get(replica)
-        if child is not None and child.link is not None:
+        if child is not None and child.keeps and child.link is not None:
             with suppress(OSError):
                 child.link.send(Forget(calls))
 
@@ -242,6 +256,8 @@ class QueuedCalls:
 
     def _missing(self, id: str, token: int, replica: str) -> CallEnd:
         """The end of what control believes to be here. What never came was no attempt."""
+        if (id, token) in self._ends.unreadable:
+            return CallEnd(id, token, replica, "lease_expired", "What its runner noted down of it cannot be read.")
         if replica in self._said:
             return CallEnd(id, token, replica, "drained", "Its runner ended before the replica had begun it.")
         if 0 < self._newest < token:
@@ -287,7 +303,8 @@ class QueuedCalls:
         elif known is not None and known[0].token > one.token:
             self.forget(replica, (lease,))
         elif known is None or known[0].token < one.token:
-            call = Granted(one.id, one.token, "", NOTHING, "", _bounded(one.remaining_s))
+            left_s = math.inf if one.ended else _bounded(one.remaining_s)
+            call = Granted(one.id, one.token, "", NOTHING, "", left_s)
             if not self._is_known(call):
                 hand = self._hand(replica, child)
                 self._held[call.id] = (call, hand)

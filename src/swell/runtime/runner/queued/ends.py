@@ -51,6 +51,8 @@ class Ends:
         self._said: dict[Lease, None] = {}
         self._unsaid: dict[Lease, None] = {}
         self._written: set[Lease] = set()
+        self.unreadable: set[Lease] = set()
+        """What an earlier runner left of these cannot be read."""
         self._bytes = 0
         self._said_bytes = 0
         self._soon = False
@@ -73,13 +75,16 @@ class Ends:
         return bool(self._kept) and not self._away
 
     def read(self) -> None:
-        """What an earlier runner left; what cannot be read is nobody's."""
+        """What an earlier runner left."""
         for path in sorted(self._folder.iterdir()):
             try:
                 end = _decoder.decode(path.read_bytes())
             except (OSError, msgspec.MsgspecError):
                 end = None
             if end is None or path != self._path((end.id, end.token)):
+                id, _, token = path.name.rpartition("-")
+                if token.isdecimal():
+                    self.unreadable.add((id, int(token)))
                 path.unlink(missing_ok=True)
                 continue
             self._written.add((end.id, end.token))

@@ -24,6 +24,9 @@ IDLE_S = 10.0
 """A lane that was not used for this long is closed."""
 BESIDE = 2
 """Lanes beside those of what runs, for answers that are there already."""
+BREAKS_MAX = 3
+"""So often at most the connection that a call is answered on may break while its replica lives. Each time its answer is
+asked for anew."""
 LEAVING_S = 1.0
 """So long after a replica said that it takes nothing any more, what is still given to it goes back: its end is told
 before that, as a rule."""
@@ -31,6 +34,7 @@ DIED = "The replica ended while it had the call."
 DRAINED = "The replica ends, and had not begun the call."
 CANCELLED = "The call was cancelled."
 FORGOTTEN = "The replica does not have the call any more."
+BROKEN = "The connection to its replica broke again and again."
 
 
 class Owner(Protocol):
@@ -53,6 +57,10 @@ class Owner(Protocol):
         """One hand-out is over."""
         ...
 
+    def keeps(self, replica: str) -> bool:
+        """Is this one there, as far as is known, and has what it answered?"""
+        ...
+
     def forget(self, replica: str, calls: tuple[Lease, ...]) -> None:
         """Tell a replica that nobody needs these from there any more."""
         ...
@@ -70,7 +78,7 @@ class Hand:
         """Not begun."""
         self.running: dict[Lane, Granted] = {}
         self.left: deque[Granted] = deque()
-        """Begun for a runner before, and not asked for yet."""
+        """Begun, and their answers are to be asked for: they were sent by a runner before, or their lanes broke."""
         self._owner = owner
         self._path = path
         self._tasks = tasks
@@ -84,7 +92,10 @@ class Hand:
         self._connecting = 0
         self._contended = False
         """Others fill its slots, as far as is known: it is asked, not tried."""
+        self._breaks: dict[Lease, int] = {}
+        """How often the lane of a call that is not over broke."""
         self._failures = 0
+        """In a row: no call was answered since."""
         self._timers: set[asyncio.TimerHandle] = set()
         self._resting = False
         self._time = asyncio.get_running_loop().time
@@ -108,6 +119,7 @@ class Hand:
 
     def drop(self, call: Granted) -> None:
         """Nobody wants it any more: it is not begun, or it is stopped. Its end is not told."""
+        self._breaks.pop((call.id, call.token), None)
         if call in self.left:
             self.left.remove(call)
             self._owner.forget(self.replica, ((call.id, call.token),))
@@ -139,9 +151,10 @@ class Hand:
         self.leave()
         for lane in list(self.running):
             lane.drain()
-        for lane in list(self.running):
+        for lane, call in self.running.items():
             lane.abort()
-            self.lost(lane, unread=False)
+            self.left.append(call)
+        self.running.clear()
         while self.left:
             self._owner.ended(unfinished(self.left.popleft(), self.replica, "replica_died", DIED))
         for timer in self._timers:
@@ -225,7 +238,6 @@ class Hand:
             self._rest()
             return
         self._connecting -= 1
-        self._failures = 0
         self._keep(lane)
         self.pump()
 
@@ -248,7 +260,7 @@ class Hand:
             self._asking = None
             self._slot(lane, answer)
             return
-        call = self.running.pop(lane)
+        call = self._over(lane)
         self._keep(lane)
         if answer.refused and lane.fetching:
             self._owner.ended(unfinished(call, self.replica, "lease_expired", FORGOTTEN))
@@ -259,15 +271,17 @@ class Hand:
                 # It had a slot, and yet no room for what it is to keep.
                 self._rest()
         else:
+            self._failures = 0
             self._owner.ended(answered(call, self.replica, answer))
         self.pump()
 
     def late(self, lane: Lane) -> None:
         """It keeps deadlines itself, and did not keep this one."""
-        call = self.running.pop(lane)
-        lane.cancel()
+        call = self._over(lane)
         words = f"The deadline of {limit(call)} passed while it ran; it was told to stop."
+        # Told first: stopped, it is not what the next runner would find.
         self._owner.ended(failed(call, self.replica, "deadline", words))
+        lane.cancel()
         self.pump()
 
     def lost(self, lane: Lane, unread: bool) -> None:
@@ -282,12 +296,10 @@ class Hand:
                 self._idle.remove(lane)
             return
         self._rest()
-        if unread and lane.fetching:
-            self.left.appendleft(call)
-        elif unread:
+        if unread and not lane.fetching:
             self._again(call)
         else:
-            self._owner.ended(unfinished(call, self.replica, "replica_died", DIED))
+            self._broke(call)
 
     def _slot(self, lane: Lane, answer: Answer) -> None:
         """It was asked for a slot, and answered."""
@@ -298,7 +310,6 @@ class Hand:
                 return
             others = not answer.free.slots and len(self.running) + 1 < self.slots
             self._contended = answer.free.waiting > 0 or others
-            self._failures = 0
             self._begin(lane, given=True)
             self.pump()
             return
@@ -309,11 +320,29 @@ class Hand:
         elif answer.refused and self._time() - self._asked_at > WAIT_S / 2:
             self.pump()
         else:
-            # Of an earlier version, which does not know the question: it is tried.
+            # Of an earlier version, which does not know the question: it is tried. Or full of what it keeps.
             self._contended = answer.refused
             self._rest()
 
+    def _broke(self, call: Granted) -> None:
+        """Its lane did when it was begun, or may have been. A replica that lives has its answer, or will."""
+        lease = call.id, call.token
+        breaks = self._breaks.pop(lease, 0) + 1
+        if not self._owner.keeps(self.replica):
+            self._owner.ended(unfinished(call, self.replica, "replica_died", DIED))
+        elif breaks > BREAKS_MAX:
+            self._owner.ended(unfinished(call, self.replica, "lease_expired", BROKEN))
+        else:
+            self._breaks[lease] = breaks
+            self.left.append(call)
+
     # -- details -----------------------------------------------------------------------------------
+
+    def _over(self, lane: Lane) -> Granted:
+        """What it carried: it waits for nothing more."""
+        call = self.running.pop(lane)
+        self._breaks.pop((call.id, call.token), None)
+        return call
 
     def _again(self, call: Granted) -> None:
         """It was not begun."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 import re
 from typing import Protocol
@@ -20,7 +21,9 @@ from swell.wire.http import HAND_OUT, JSON_OR_PICKLE, LIMIT, PICKLE, REMAINING_M
 WAIT_S = 5.0
 """How long a replica is waited for, at one asking."""
 FETCH_S = 5.0
-"""An answer that is there already is waited for at least for so long."""
+"""The answer to a call that runs at the replica already is waited for at least for so long: it may have ended by the
+time that it is asked for. What has ended is there for whoever waits, however long another keeps the replica from
+reading."""
 LATE_S = 0.5
 """So long after a call's deadline a replica that has not answered is not waited for any more: it keeps them itself."""
 ATOMIC_MAX = 16 * 1024
@@ -32,7 +35,10 @@ _HEAD = (
     f"%b%b{LIMIT}: %b\r\n%bcontent-length: %d\r\n\r\n"
 ).encode()
 _TRUSTED = f"{TRUSTED}: 1\r\n".encode()
-_ASK = f"POST /slot HTTP/1.1\r\nhost: swell\r\n{WAIT_MS}: {int(WAIT_S * 1000)}\r\ncontent-length: 0\r\n\r\n".encode()
+_ASK = (
+    f"POST /slot HTTP/1.1\r\nhost: swell\r\n{WAIT_MS}: {int(WAIT_S * 1000)}\r\n"
+    f"{HAND_OUT}: 1\r\ncontent-length: 0\r\n\r\n"
+).encode()
 _FETCH = (
     f"POST /kept HTTP/1.1\r\n{REQUEST_ID}: %b\r\n{HAND_OUT}: %d\r\nhost: swell\r\ncontent-length: 0\r\n\r\n".encode()
 )
@@ -90,14 +96,16 @@ class Lane(asyncio.Protocol):
         self._write(request_of(call), call.timeout_s)
 
     def fetch(self, call: Granted) -> None:
-        """Ask for the answer to a call that the replica has; its `timeout_s` is what is left of that."""
+        """Ask for the answer to a call that the replica has. Its `timeout_s` is what is left of that; infinite: it has
+        ended."""
         self.fetching = True
         self._write(_FETCH % (call.id.encode(), call.token), max(call.timeout_s, FETCH_S))
 
     def _write(self, data: bytes, within_s: float) -> None:
         self._busy = True
         self._atomic = len(data) <= ATOMIC_MAX
-        self._timer = asyncio.get_running_loop().call_later(within_s + LATE_S, self._late)
+        if within_s < math.inf:
+            self._timer = asyncio.get_running_loop().call_later(within_s + LATE_S, self._late)
         self._transport.write(data)
         # Closed already, it failed at the first byte.
         self._atomic = self._atomic or self._transport.is_closing()

@@ -36,9 +36,9 @@ class Begun:
         progress = Progress(now - ago_s, _finite(report.done), _finite(report.total), message)
         self._running[lease] = msgspec.structs.replace(running, progress=progress)
 
-    def end(self, lease: Lease) -> None:
-        """It does not run, or not any more."""
-        self._running.pop(lease, None)
+    def end(self, lease: Lease) -> bool:
+        """It does not run, or not any more. Did it?"""
+        return self._running.pop(lease, None) is not None
 
     def told(self) -> tuple[Running, ...]:
         """What control is told of."""
