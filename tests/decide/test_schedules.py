@@ -144,6 +144,8 @@ def test_it_is_due_when_looking_at_each_minute_says_so(
         back.append(last)
         before = math.nextafter(last, -math.inf)
     assert back == expected[::-1][:100]
+    if expected:
+        assert list(owed(Cron(text, zone, "all"), 0.0, expected[0], until).due) == expected[-ALL_MAX:]
     for moment in (since + each for each in moments):
         later = [each for each in expected if each > moment]
         if later:
@@ -155,8 +157,9 @@ def test_what_people_ask_about_clocks_that_change() -> None:
     spring, autumn = at("2026-03-29", "Europe/Berlin"), at("2026-10-25", "Europe/Berlin")
 
     def times(line: str, begin: float) -> list[str]:
-        cron = Cron(line, "Europe/Berlin")
-        found = due_times(cron, 0.0, begin - 1, begin + 4 * HOUR_S)
+        cron = Cron(line, "Europe/Berlin", "all")
+        found = list(due_times(cron, 0.0, begin - 1, begin + 4 * HOUR_S))
+        assert list(owed(cron, 0.0, found[0], begin + 4 * HOUR_S).due) == found
         return [datetime.fromtimestamp(each, ZoneInfo("Europe/Berlin")).strftime("%H:%M %Z") for each in found]
 
     assert times("30 2 * * *", spring) == ["03:30 CEST"]
