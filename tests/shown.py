@@ -29,7 +29,8 @@ BUILT_BY_METHODS = (
     *SHARED,
 )
 """Nobody calls these classes: their methods and decorators make them."""
-CLASSES = (swell.App, swell.Cron, swell.Period, swell.Retries, *BUILT_BY_METHODS)
+TRIGGERS = (swell.Cron, swell.Files, swell.HttpEvents, swell.NatsStream, swell.Period, swell.RedisStream, swell.Rows)
+CLASSES = (swell.App, *TRIGGERS, swell.Retries, *BUILT_BY_METHODS)
 
 Argument = tuple[str, str]
 """Public callable, and the name of one of its arguments."""

@@ -43,7 +43,13 @@ if TYPE_CHECKING:
     from swell.sdk.schedules import Cron as Cron
     from swell.sdk.schedules import Period as Period
     from swell.sdk.secret import Secret as Secret
+    from swell.sdk.subscriptions import Files as Files
+    from swell.sdk.subscriptions import HttpEvents as HttpEvents
+    from swell.sdk.subscriptions import NatsStream as NatsStream
+    from swell.sdk.subscriptions import RedisStream as RedisStream
+    from swell.sdk.subscriptions import Rows as Rows
     from swell.sdk.volume import Volume as Volume
+    from swell.wire.event import Event as Event
 
 __version__ = "0.1.0"
 
@@ -52,12 +58,18 @@ _WHERE = {
     "Cls": "swell.sdk.cls",
     "Cron": "swell.sdk.schedules",
     "Dict": "swell.sdk.dict",
+    "Event": "swell.wire.event",
+    "Files": "swell.sdk.subscriptions",
     "Function": "swell.sdk.function",
     "FunctionCall": "swell.sdk.call",
+    "HttpEvents": "swell.sdk.subscriptions",
     "Image": "swell.sdk.image",
+    "NatsStream": "swell.sdk.subscriptions",
     "Period": "swell.sdk.schedules",
     "Queue": "swell.sdk.queue",
+    "RedisStream": "swell.sdk.subscriptions",
     "Retries": "swell.sdk.retries",
+    "Rows": "swell.sdk.subscriptions",
     "Secret": "swell.sdk.secret",
     "Volume": "swell.sdk.volume",
     "asgi_app": "swell.sdk.marks",

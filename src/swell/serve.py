@@ -92,11 +92,11 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     from swell.control.reactor import Reactor
     from swell.control.secrets import SecretKeeper
     from swell.control.sweeping import Sweeper
-    from swell.control.trigger_desk import TriggerDesk
-    from swell.control.triggers import TriggerKeeper
+    from swell.control.trigger_parts import TriggerParts
     from swell.engines.local import LocalEngine
     from swell.model.events import Opened
     from swell.model.world import World
+    from swell.sources import feed_of
     from swell.store.blobs import BlobFolder
     from swell.store.keys import ensure_keys
     from swell.store.sealing import MasterKeySealer
@@ -131,11 +131,9 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     sweeper = Sweeper(deployer, store.call_records, blobs, secrets, volumes, clock)
     backups = backup_keeper(settings, store, sweeper, clock)
     desk = CallDesk(calls, store.call_records)
-    queue = (calls.accept, calls.hands.counted)
-    loop.triggers = triggers = TriggerKeeper(store, clock, reactor.world, *queue, deployer.deployed_at)
-    trigger_desk = TriggerDesk(triggers, store.triggers, store.call_records, reactor.world, clock)
-    queries.next_firing = trigger_desk.next_at
-    api = control_api(settings, port, blobs, secrets, volumes, kv, desk, backups, trigger_desk, keys)
+    triggers = TriggerParts(feed_of, store, clock, calls, secrets, reactor.world, deployer.deployed_at)
+    loop.triggers, link.events, queries.next_firing = triggers, triggers.take, triggers.next_at
+    api = control_api(settings, port, blobs, secrets, volumes, kv, desk, backups, triggers.desk, keys)
     await serve_until_stopped(api, api_socket, chores(deployer, sweeper, volumes, kv, calls, triggers, owners), up)
     await link.close()
     close(store)
@@ -232,10 +230,12 @@ def backup_keeper(settings: Settings, store: SqliteStore, sweeper: Sweeper, cloc
 
 def named_things(secrets: SecretKeeper, volumes: VolumeKeeper) -> Callable[[App], None]:
     """Refuses an app that names what is not there."""
+    from swell.sources import check_libraries
 
     def check(app: App) -> None:
         secrets.check(app)
         volumes.check(app)
+        check_libraries(app)
 
     return check
 

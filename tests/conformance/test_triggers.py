@@ -12,10 +12,15 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
 
 from swell.model.call import Body, Call, Work
+from swell.model.event_trigger import EventTriggerState
 from swell.model.ports import Store
 from swell.model.schedule import Cron, Period
+from swell.model.secret import SecretUse
+from swell.model.source import Files, NatsStream
+from swell.model.subscription import HttpEvents, Subscription
 from swell.model.trigger import FIRINGS_KEPT, FIRINGS_KEPT_S, Delivery, Firing, TriggerState
 from swell.store.memory import MemoryStore
 from swell.store.sqlite import SqliteStore
@@ -63,6 +68,12 @@ def test_a_firing_is_there_with_its_call_or_not_at_all(store: Any) -> None:
 
 
 times = st.floats(NOW - 100, NOW + 100)
+EVENT_KEYS = ("default/a/f:nats", "default/a/g:http")
+SUBSCRIPTIONS = (
+    Subscription(HttpEvents("x-sign"), SecretUse("default", "hook", ("KEY",))),
+    Subscription(NatsStream("nats://x", "S", "swell")),
+    Subscription(Files("/data", ("*.csv", "*.json"))),
+)
 states = st.builds(
     TriggerState,
     key=st.sampled_from(KEYS),
@@ -72,19 +83,28 @@ states = st.builds(
     paused_at=st.none() | times,
     incarnation=st.sampled_from(["", "x", "y"]),
 )
+event_states = st.builds(
+    EventTriggerState,
+    key=st.sampled_from(EVENT_KEYS),
+    subscription=st.sampled_from(SUBSCRIPTIONS),
+    began_at=st.sampled_from([NOW, NOW + 1]),
+    watermark=st.sampled_from(["", "m1", "m2"]),
+    paused_at=st.none() | times,
+)
 deliveries = st.builds(
     Delivery,
     st.builds(
         Firing,
-        trigger=st.sampled_from(KEYS),
+        trigger=st.sampled_from(KEYS + EVENT_KEYS),
         id=st.sampled_from(["due 1", "due 2", "due 3", "manual"]),
         due_at=times,
         at=times,
-        how=st.sampled_from(["schedule", "manual", "backfill"]),
+        how=st.sampled_from(["schedule", "manual", "backfill", "event", "refused"]),
         call=st.sampled_from(["fc-1", "fc-2"]),
         missed_from=st.none() | times,
     ),
     moves=st.booleans(),
+    watermark=st.sampled_from(["", "m3", "m4"]),
 )
 
 
@@ -98,6 +118,7 @@ class SameAnswers(RuleBasedStateMachine):
         self.sqlite = SqliteStore(self.folder / "control.db", now=lambda: NOW)
         self.fired_to: dict[str, float] = {}
         self.ids: dict[str, list[str]] = {}
+        self.events: dict[str, EventTriggerState] = {}
 
     def both(self, method: str, *arguments: Any) -> Any:
         ours, theirs = (getattr(each.triggers, method)(*arguments) for each in (self.memory, self.sqlite))
@@ -111,19 +132,37 @@ class SameAnswers(RuleBasedStateMachine):
             self.fired_to[each.key] = max(each.fired_to, self.fired_to.get(each.key, each.fired_to))
             self.ids.setdefault(each.key, [])
 
-    @rule(key=st.sampled_from(KEYS))
+    @rule(them=st.lists(event_states, max_size=3))
+    def put_for_events(self, them: list[EventTriggerState]) -> None:
+        self.both("put", them)
+        for each in them:
+            known = self.events.get(each.key)
+            goes_on = known is not None and known.began_at == each.began_at
+            watermark = known.watermark if known is not None and goes_on else each.watermark
+            fired_at = known.fired_at if known is not None else None
+            self.events[each.key] = replace(each, watermark=watermark, fired_at=fired_at)
+            self.ids.setdefault(each.key, [])
+
+    @rule(key=st.sampled_from(KEYS + EVENT_KEYS))
     def remove(self, key: str) -> None:
         self.both("remove", [key, "nobody"])
+        self.events.pop(key, None)
         self.fired_to.pop(key, None)
         self.ids.pop(key, None)
 
     @rule(them=st.lists(deliveries, max_size=4))
     def deliver(self, them: list[Delivery]) -> None:
         self.both("deliver", them)
-        for firing, moves in ((each.firing, each.moves) for each in them if each.firing.trigger in self.ids):
-            if firing.id not in self.ids[firing.trigger]:
+        for each in (each for each in them if each.firing.trigger in self.ids):
+            firing, known = each.firing, self.events.get(each.firing.trigger)
+            new = firing.id not in self.ids[firing.trigger]
+            if new:
                 self.ids[firing.trigger].insert(0, firing.id)
-            if moves:
+            if known is not None:
+                fired_at = firing.at if new else known.fired_at
+                watermark = each.watermark or known.watermark
+                self.events[firing.trigger] = replace(known, watermark=watermark, fired_at=fired_at)
+            elif each.moves:
                 self.fired_to[firing.trigger] = max(self.fired_to[firing.trigger], firing.due_at)
 
     @rule()
@@ -134,7 +173,8 @@ class SameAnswers(RuleBasedStateMachine):
     @invariant()
     def agree(self) -> None:
         assert {each.key: each.fired_to for each in self.both("all")} == self.fired_to
-        for key in KEYS:
+        assert {each.key: each for each in self.both("for_events")} == self.events
+        for key in KEYS + EVENT_KEYS:
             assert [each.id for each in self.both("history", key, 99)] == self.ids.get(key, [])
             assert len(self.both("history", key, 1)) <= 1
 

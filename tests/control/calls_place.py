@@ -13,6 +13,7 @@ from swell.control.table import TableKeeper
 from swell.model.call import Body
 from swell.model.call_ports import CallRecords
 from swell.model.errors import SwellError
+from swell.model.event_trigger import EventTriggerState
 from swell.model.events import AppDeployed, AppStopped, Event, NodeSeen, Opened, ReplicaAdopted, ReplicaSeen
 from swell.model.node import Node
 from swell.model.policy import Policy
@@ -149,7 +150,7 @@ class _FailingTriggers:
         self._place = place
         self._store = place.store.triggers
 
-    def put(self, states: list[TriggerState]) -> None:
+    def put(self, states: list[TriggerState | EventTriggerState]) -> None:
         if self._place.how == "before":
             raise full_disk()
         self._store.put(states)
@@ -166,6 +167,9 @@ class _FailingTriggers:
 
     def all(self) -> list[TriggerState]:
         return self._store.all()
+
+    def for_events(self) -> list[EventTriggerState]:
+        return self._store.for_events()
 
     def history(self, key: str, most: int) -> list[Firing]:
         return self._store.history(key, most)

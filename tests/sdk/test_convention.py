@@ -30,7 +30,8 @@ SIGNATURES = {
     "App.lookup": "name, *, client=None, environment_name=None, create_if_missing=False",
     "App.local_entrypoint": "*, name=None",
     "App.include": "other_app, inherit_tags=True",
-    "App.function": f"*, image=None, schedule=None, env=None, {RESOURCES}, name=None, is_generator=None, {PLACE}",
+    "App.function": f"*, image=None, schedule=None, env=None, {RESOURCES}, name=None, is_generator=None, {PLACE}, "
+    "trigger=None",
     "App.cls": f"*, image=None, env=None, {RESOURCES}, {PLACE}",
     "method": "*, is_generator=None",
     "enter": "*, snap=False",
@@ -40,6 +41,8 @@ SIGNATURES = {
     "asgi_app": f"*, {WEB}, requires_proxy_auth=False",
     "web_server": f"port, *, startup_timeout=5.0, {WEB}, requires_proxy_auth=False",
     "Cron": "cron_string, timezone='UTC', *, missed='once'",
+    "HttpEvents": "*, secret=None, header='X-Hub-Signature-256'",
+    "Files": "folder, patterns='**/*', *, settle_s=1.0, rescan_s=60.0",
     "Period": "*, years=0, months=0, weeks=0, days=0, hours=0, minutes=0, seconds=0, missed='once'",
     "Retries": "*, max_retries, backoff_coefficient=2.0, initial_delay=1.0, max_delay=60.0",
     "Function.map": "*input_iterators, kwargs={}, order_outputs=True, return_exceptions=False",

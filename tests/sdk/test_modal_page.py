@@ -16,7 +16,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "modal.md"
 TABLE = re.compile(r"<!-- table: (\w+) -->\n(.*?)<!-- end of table -->", re.DOTALL)
 OWN = {
     *("__version__", "cached", "current_request", "isolated", "limit", "openai", "progress", "remaining_s", "tensors"),
-    "transform",
+    *("transform", "Event", "Files", "HttpEvents", "NatsStream", "RedisStream", "Rows"),
 }
 """Public names that are not in Modal's API."""
 
@@ -68,7 +68,7 @@ DIFFERENCES: dict[str, str] = {
 
 _DEFAULT_LABEL = "works; the default is `APP--FUNCTION` or `APP--CLASS-METHOD`, in small letters, digits and dashes"
 _GPU = "refused at deploy where the engine has no GPUs to give, as today's local one; the refusal says which engine has"
-_OUR_POLICY = "ours, Modal has none: see [triggers.md](triggers.md)"
+_OUR_TRIGGERS = "ours, Modal has none: see [triggers.md](triggers.md)"
 _OURS = "ours, Modal has none: see [calls.md](calls.md#long-functions)"
 _DISK = "works; looked for at deploy, relative paths from the current directory of who deploys"
 _PLACE = (
@@ -78,9 +78,9 @@ _PLACE = (
 )
 REMARKS: dict[str, dict[str, str]] = {
     "App.cls": {"gpu": _GPU, "timeout_max": _OURS},
-    "App.function": {"gpu": _GPU, "timeout_max": _OURS},
-    "Cron": {"missed": _OUR_POLICY},
-    "Period": {"missed": _OUR_POLICY},
+    "App.function": {"gpu": _GPU, "timeout_max": _OURS, "trigger": _OUR_TRIGGERS},
+    "Cron": {"missed": _OUR_TRIGGERS},
+    "Period": {"missed": _OUR_TRIGGERS},
     "Image.add_local_dir": {"local_path": _DISK, "remote_path": _PLACE},
     "Image.add_local_file": {"local_path": _DISK, "remote_path": _PLACE},
     "Image.uv_pip_install": {"requirements": _DISK},

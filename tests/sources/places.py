@@ -22,11 +22,11 @@ from typing import Any
 import asyncpg
 import nats
 import postgres
-from debian import unpacked
 from redis.asyncio import Redis
 
+from debian import unpacked
 from private_swell import free_port
-from swell.model.source import Delivery, Files, NatsStream, RedisStream, Rows, SourceConfig, check
+from swell.model.source import Files, Message, NatsStream, RedisStream, Rows, SourceConfig, check
 from swell.model.source_ports import Source
 from swell.sources import made
 
@@ -61,7 +61,7 @@ class Place:
     def fault(self, kind: str) -> None:
         """Something goes wrong there soon, where that can be had."""
 
-    def number(self, delivery: Delivery) -> int:
+    def number(self, delivery: Message) -> int:
         """Of the item that came."""
         number: int = json.loads(delivery.body)["n"]
         return number
@@ -125,7 +125,7 @@ class Broker(Place):
     async def start(self) -> None:
         self.up = True
 
-    async def take(self, most: int) -> list[Delivery]:
+    async def take(self, most: int) -> list[Message]:
         while True:
             await asyncio.sleep(0.001)
             if self._fails("cancelled"):
@@ -142,9 +142,9 @@ class Broker(Place):
                 self.handouts += 1
                 at = float(self.handouts)
                 body = {id: json.dumps({"n": self.items[id]}).encode() for id in waiting}
-                return [Delivery(id, body[id], "application/json", at, receipt=f"{id}/{at}") for id in waiting]
+                return [Message(id, body[id], "application/json", at, receipt=f"{id}/{at}") for id in waiting]
 
-    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+    async def acknowledge(self, deliveries: Sequence[Message]) -> None:
         await asyncio.sleep(0.001)
         if self._fails("acknowledge"):
             raise OSError("before it was written")
@@ -152,7 +152,7 @@ class Broker(Place):
         if self._fails("acknowledged"):
             raise OSError("after it was written")
 
-    async def hold(self, deliveries: Sequence[Delivery]) -> None:
+    async def hold(self, deliveries: Sequence[Message]) -> None:
         assert deliveries
         if self._fails("hold"):
             raise OSError("lost")
@@ -192,7 +192,7 @@ class Folder(Place):
     async def start(self) -> None:
         (self.folder / "away").rename(self.inbox)
 
-    def number(self, delivery: Delivery) -> int:
+    def number(self, delivery: Message) -> int:
         told = json.loads(delivery.body)
         number: int = json.loads(Path(told["path"]).read_text())["n"]
         assert told["uri"].startswith("file:///")

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from swell.model.errors import UnimplementedError
 from swell.model.retrying import Retrying
-from swell.model.source import Delivery, Files, NatsStream, Rows, SourceState
+from swell.model.source import Files, Message, NatsStream, Rows, SourceState
 from swell.sources import made
 from swell.sources.feed import Feed
 
@@ -38,8 +38,8 @@ def feed(place: Place, after: str = "") -> Feed:
     return Feed("orders", place.source(), after, 100, reconnecting=Retrying(initial_delay_s=0.01, max_delay_s=0.1))
 
 
-async def taken(feed: Feed, many: int) -> list[Delivery]:
-    found: list[Delivery] = []
+async def taken(feed: Feed, many: int) -> list[Message]:
+    found: list[Message] = []
     async with asyncio.timeout(WAIT_S):
         while len(found) < many:
             found += await feed.take(many - len(found))

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from places import Broker, Folder, Nats, Place, Postgres, RedisPlace, Sqlite, place
 
 from swell.model.retrying import Retrying
-from swell.model.source import Delivery, SourceState
+from swell.model.source import Message, SourceState
 from swell.sources.feed import Feed
 
 UNACKNOWLEDGED_MAX = 7
@@ -39,7 +39,7 @@ class Brought(RuleBasedStateMachine):
         """Of these, what a consumer that died may not have passed on."""
         self.known: set[int] = set()
         """And the source knows it for sure: never again."""
-        self.taken: list[Delivery] = []
+        self.taken: list[Message] = []
         """By this incarnation of the consumer, and not acknowledged."""
         self.came: set[int] = set()
         """All that this incarnation took."""
@@ -111,7 +111,7 @@ class Brought(RuleBasedStateMachine):
         self.acknowledged |= {self.place.number(each) for each in some} if self.up else self.numbers(some)
         self.watermark = some[-1].watermark
 
-    def numbers(self, deliveries: list[Delivery]) -> set[int]:
+    def numbers(self, deliveries: list[Message]) -> set[int]:
         """Also of those whose place is away."""
         by_id = {id: number for number, id in self.ids.items()}
         return {by_id[each.id] for each in deliveries}

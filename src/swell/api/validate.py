@@ -31,6 +31,7 @@ from swell.model.names import name_problem
 from swell.model.resources import Needs
 from swell.model.retrying import Retrying
 from swell.model.secret import APP_OWNED, SecretUse
+from swell.model.subscription import check as check_subscription
 from swell.model.variant import read
 from swell.model.volume import VolumeUse, mount_problems
 from swell.model.workload import (
@@ -128,6 +129,7 @@ def _workload(app: App, workload: Workload, given: set[str]) -> Iterator[str]:
         yield "is a variant: those are made when somebody asks for them"
     yield from _scaling(workload.scaling)
     yield from _schedule(app, workload)
+    yield from _subscription(app, workload)
     problem = limits_problem(workload.limits)
     if problem is not None:
         yield f"limits: {problem}"
@@ -141,11 +143,32 @@ def _schedule(app: App, workload: Workload) -> Iterator[str]:
     problem = schedule_problem(workload.schedule)
     if problem is not None:
         yield f"schedule={type(workload.schedule).__name__}(…): {problem}"
+    if not _is_called(app, workload):
+        yield "schedule: is of a function that is called and returns once"
+
+
+def _subscription(app: App, workload: Workload) -> Iterator[str]:
+    if workload.subscription is None:
+        return
+    try:
+        check_subscription(workload.subscription)
+    except SwellError as error:
+        yield f"trigger: {error.message}"
+    if workload.subscription.secret is not None:
+        yield from _secrets((workload.subscription.secret,))
+    if workload.schedule is not None:
+        yield "trigger: is given beside schedule, and a function has one of them"
+    if not _is_called(app, workload):
+        yield "trigger: is of a function that is called and returns once"
+
+
+def _is_called(app: App, workload: Workload) -> bool:
+    """Is it a function that is called, and returns once?"""
     entries = (revision.entry for revision in app.revisions if _has_id(revision) and revision.id == workload.revision)
-    for entry in entries:
-        queueable = [each.name for each in entry.methods if each.web is None and not each.generator]
-        if entry.kind != "function" or queueable != [workload.name]:
-            yield "schedule: is of a function that is called and returns once"
+    queueable = [
+        (e.kind, [each.name for each in e.methods if each.web is None and not each.generator]) for e in entries
+    ]
+    return all(each == ("function", [workload.name]) for each in queueable)
 
 
 def _scaling(scaling: Scaling) -> Iterator[str]:

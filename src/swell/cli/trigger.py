@@ -46,7 +46,8 @@ class Moment(click.ParamType[float]):
 def trigger() -> None:
     """List, pause, resume and fire what calls functions by itself.
 
-    A function gets a schedule with @app.function(schedule=swell.Cron("0 9 * * *")); its trigger is called as it is.
+    A function gets a schedule with @app.function(schedule=swell.Cron("0 9 * * *")), or is called for events with
+    trigger=swell.HttpEvents(); its trigger is called as it is.
     """
 
 
@@ -58,7 +59,8 @@ def trigger() -> None:
 def list_triggers(app: str, namespace: str, as_json: bool, home: str | None) -> None:
     """List the triggers of APP, or of all apps of the namespace: when each fires next, and did last, in local time.
 
-    MISSED says what becomes of due times at which the server was not there: once, all, skip.
+    MISSED says what becomes of due times at which the server was not there: once, all, skip. NEXT of what reads a
+    source says since when that is reached, or is not.
     """
     client = options.connect(home)
     with options.app_named("swell trigger list", app, namespace, client) as (space, name):
@@ -154,11 +156,11 @@ def listing(rows: Sequence[TriggerRow], now: float) -> str:
     cells = [
         (
             shown(f"{row.namespace}/{row.app}/{row.name}"),
-            "paused" if row.paused_at is not None else local(row.next_at) if row.next_at is not None else "never",
+            _when(row),
             duration(row.next_at - now) if row.next_at is not None else "-",
             local(row.fired_at) if row.fired_at is not None else "-",
-            row.missed,
-            row.schedule,
+            row.missed or "-",
+            f"{row.schedule}: {row.why}" if row.why else row.schedule,
         )
         for row in ordered
     ]
@@ -170,15 +172,33 @@ def firings(rows: Sequence[FiringRow]) -> str:
     cells = [
         (
             local(row.due_at),
-            duration(row.at - row.due_at),
+            duration(max(row.at - row.due_at, 0.0)),
             row.how,
             row.state or "-",
             row.call or "-",
-            f"missed since {local(row.missed_from)}" if row.missed_from is not None else "",
+            _about(row),
         )
         for row in rows
     ]
     return table(FIRING_HEADS, cells, right=("LATE",))
+
+
+def _when(row: TriggerRow) -> str:
+    if row.paused_at is not None:
+        return "paused"
+    if row.up is not None and row.since is not None:
+        return f"{'up' if row.up else 'down'} since {local(row.since)}"
+    if row.kind != "schedule":
+        return "on events"
+    return local(row.next_at) if row.next_at is not None else "never"
+
+
+def _about(row: FiringRow) -> str:
+    if row.how == "refused":
+        return f"{row.id}: too large for the queue"
+    if row.how == "event":
+        return row.id
+    return f"missed since {local(row.missed_from)}" if row.missed_from is not None else ""
 
 
 def local(at: float) -> str:

@@ -1,5 +1,5 @@
 """What does control do again and again beside the loop? It sweeps what nobody needs, writes the queue's
-rounds, and fires what is due."""
+rounds, fires what is due, and reads what comes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from swell.control.deploying import Deployer
 from swell.control.kv import KvKeeper
 from swell.control.owners import OWNER_LOOK_S, Owners
 from swell.control.sweeping import KEPT_S, Sweeper
-from swell.control.triggers import TriggerKeeper
+from swell.control.trigger_parts import TriggerParts
 from swell.control.volumes import VolumeKeeper
 from swell.model.errors import SwellError
 
@@ -33,12 +33,12 @@ def chores(
     volumes: VolumeKeeper,
     kv: KvKeeper,
     calls: CallKeeper,
-    triggers: TriggerKeeper,
+    triggers: TriggerParts,
     owners: Owners,
 ) -> Iterator[Coroutine[None, None, None]]:
     """All of it; none ends by itself."""
     yield calls.run()
-    yield triggers.run()
+    yield from triggers.chores()
     yield every(CALLS_LOOK_S, calls.sweep)
     yield every(OWNER_LOOK_S, partial(end_orphans, owners, deployer, volumes, kv))
     yield every(KEPT_S, sweeper.sweep_blobs)

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from swell.control.call_waits import WAITING_MAX as CALLS_WAITING_MAX
+from swell.control.feeds import HELD_MAX
+from swell.control.feeds import WAITING_MAX as SOURCE_WAITING_MAX
 from swell.control.kv import WAITING_MAX
 from swell.decide import cache
 from swell.decide.access import Holder, may_manage, may_see
@@ -18,7 +20,7 @@ from swell.model.kv import BOUNDS, Bounds
 from swell.model.limits import Limits
 from swell.model.variant import PARAMETERS_BYTES_MAX, is_variant
 from swell.model.workload import NO_OPTIONS, App, Revision, Scaling, Workload, shown
-from swell.wire import openai, shell, websocket
+from swell.wire import cloudevents, openai, shell, websocket
 from swell.wire.api import LimitRow
 from swell.wire.calls import DELAY_MAX_S, GROUP_BODY_MAX, GROUP_INPUTS_MAX, INPUT_MAX, KEEP_MAX_S, KEEP_MIN_S
 from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT, KEPT_BYTES_MAX
@@ -118,6 +120,7 @@ def of_build() -> Iterator[LimitRow]:
     yield fixed("volume_path_max", volume.PATH_MAX, "bytes", "bad_path")
     yield from of_kv(BOUNDS)
     yield from of_calls()
+    yield from of_events()
     # What is source is refused where it is.
     yield fixed("bundle_max", limits.BUNDLE_MAX, "bytes")
     # Or a function's startup_timeout_s, if that is more.
@@ -167,6 +170,15 @@ def of_calls() -> Iterator[LimitRow]:
     yield fixed("queued_call_keep_max_s", KEEP_MAX_S, "s", "bad_request")
     # Of each replica, while its runner is away: beyond that it begins none.
     yield fixed("queued_call_results_kept_max", KEPT_BYTES_MAX, "bytes")
+
+
+def of_events() -> Iterator[LimitRow]:
+    """Of what calls functions for events."""
+    yield fixed("event_name_max", cloudevents.NAME_MAX, "characters", "bad_event")
+    # While so many calls of a function wait, nothing more is taken of what it reads.
+    yield fixed("source_waiting_max", SOURCE_WAITING_MAX, "calls")
+    # Taken of a source, and not in the queue yet.
+    yield fixed("source_held_max", HELD_MAX, "messages")
 
 
 def of_app(app: App) -> Iterator[LimitRow]:

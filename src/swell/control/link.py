@@ -12,7 +12,8 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Protocol, cast
 
 from swell.control.loads import Loads
@@ -165,6 +166,8 @@ class ControlLink:
         self.scrapes = Scrapes(self)
         self.loads = Loads(listener, self.gateways)
         self.queue: Queue | None = None
+        self.events: Callable[[calls.NewEvent], Awaitable[str]] | None = None
+        """Takes those that were posted; the id of its call, once that is on disk."""
         self.submits = Submits()
         self.opened = False
         """Gateways are told the table. A control that just began knows of no replica: until runners have said
@@ -401,7 +404,9 @@ class Peer(asyncio.Protocol):
     def _heard_of_calls(self, message: wire.Up, queue: Queue) -> None:
         match message:
             case calls.Submit():
-                self.link.submits.begin(queue.accept, message, self)
+                self.link.submits.begin(partial(queue.accept, message.call), message.ask, self)
+            case calls.SubmitEvent() if self.link.events is not None:
+                self.link.submits.begin(partial(self.link.events, message.event), message.ask, self)
             case calls.Ended():
                 queue.heard_ends(self.name, message.calls)
             case calls.Holding():

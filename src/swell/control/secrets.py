@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 
 import msgspec
 
-from swell.control.named import Key, check_name, unknown, users
+from swell.control.named import Key, check_name, unknown
 from swell.model import secret as model
 from swell.model.errors import SwellError
 from swell.model.events import Event, ReplicaSeen, SecretChanged
@@ -81,7 +81,7 @@ class SecretKeeper:
 
     def check(self, app: App) -> None:
         """Refuse an app whose secrets are not there, cannot be opened, or lack variables that it requires."""
-        for use in (use for revision in app.revisions for use in revision.secret_uses):
+        for use in _uses(app):
             if use.key not in self._kept:
                 raise self._unknown(use.key)
             lacking = sorted(set(use.required) - set(self._kept[use.key][-1].keys))
@@ -95,6 +95,20 @@ class SecretKeeper:
                 )
             # Nothing that starts could have it.
             self._values(self._kept[use.key][-1])
+        for subscription in (each.subscription for each in app.workloads if each.subscription is not None):
+            if subscription.secret is not None:
+                self.value(subscription.secret)
+
+    def value(self, use: SecretUse) -> str:
+        """The newest of the one variable that is used of it: the one that is required, or its only one."""
+        if use.key not in self._kept:
+            raise self._unknown(use.key)
+        values = self._values(self._kept[use.key][-1])
+        names = use.required or tuple(values)
+        if len(names) != 1 or names[0] not in values:
+            words = f"Of the secret {use.name!r} one variable is used, and it has {', '.join(sorted(values))}"
+            raise SwellError("secret_lacks", f"{words}: required_keys=[…] says which.", status=422)
+        return values[names[0]]
 
     def _unknown(self, key: Key) -> SwellError:
         name = key[1]
@@ -127,7 +141,7 @@ class SecretKeeper:
         )
 
     def _users(self, key: Key) -> list[str]:
-        return users(self._world, key, lambda revision: revision.secret_uses)
+        return sorted(app.key for app in self._world.apps.values() if any(use.key == key for use in _uses(app)))
 
     async def create(self, namespace: str, name: str, values: Mapping[str, str]) -> SecretRow:
         """A new secret, its first version."""
@@ -160,7 +174,7 @@ class SecretKeeper:
         if unknown:
             raise SwellError("invalid", f"The secret {key[1]!r} has no {' and no '.join(unknown)}.", status=422)
         for app in self._world.apps.values():
-            for use in (use for revision in app.revisions for use in revision.secret_uses if use.key == key):
+            for use in (use for use in _uses(app) if use.key == key):
                 required = sorted(unset & set(use.required))
                 if required:
                     raise SwellError(
@@ -287,6 +301,15 @@ class SecretKeeper:
                     detail=f"the secret {key[1]!r} was deleted",
                 )
                 self._take(drained)
+
+
+def _uses(app: App) -> Iterator[SecretUse]:
+    """All that an app names: of its revisions, and of what calls its functions."""
+    for revision in app.revisions:
+        yield from revision.secret_uses
+    for workload in app.workloads:
+        if workload.subscription is not None and workload.subscription.secret is not None:
+            yield workload.subscription.secret
 
 
 def _closed(namespace: str, closed: list[Key]) -> SwellError:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from swell.model.errors import SwellError
-from swell.wire.calls import NewCall, Submit, Submitted
+from swell.wire.calls import Submitted
 from swell.wire.frames import pack
 
 log = logging.getLogger("swell.control")
@@ -26,9 +26,9 @@ class Submits:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, accept: Callable[[NewCall], Awaitable[str]], asked: Submit, gateway: Told) -> None:
+    def begin(self, accept: Callable[[], Awaitable[str]], ask: int, gateway: Told) -> None:
         """In the background."""
-        task = asyncio.get_running_loop().create_task(self._submit(accept, asked, gateway))
+        task = asyncio.get_running_loop().create_task(self._submit(accept, ask, gateway))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -37,12 +37,12 @@ class Submits:
         for task in self._tasks:
             task.cancel()
 
-    async def _submit(self, accept: Callable[[NewCall], Awaitable[str]], asked: Submit, gateway: Told) -> None:
+    async def _submit(self, accept: Callable[[], Awaitable[str]], ask: int, gateway: Told) -> None:
         try:
-            answer = Submitted(asked.ask, await accept(asked.call))
+            answer = Submitted(ask, await accept())
         except SwellError as error:
-            answer = Submitted(asked.ask, "", error.status, error.code, error.message)
+            answer = Submitted(ask, "", error.status, error.code, error.message)
         except Exception:
             log.exception("a call could not be queued")
-            answer = Submitted(asked.ask, "", 500, "internal", "The server made a mistake; its log says which.")
+            answer = Submitted(ask, "", 500, "internal", "The server made a mistake; its log says which.")
         gateway.write(pack(answer))

@@ -111,6 +111,7 @@ class TableKeeper:
             branches=(*(self._branch(workload, split) for split in workload.splits), *self._coming(workload)),
             hash_header=workload.hash_header,
             parameters=() if is_variant(workload.name) else revision.entry.parameters,
+            events=workload.subscription.events if workload.subscription is not None else "",
         )
 
     def _branch(self, workload: Workload, split: Split) -> Branch:

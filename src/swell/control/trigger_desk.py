@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+from collections.abc import Collection
 from itertools import islice
 
 from swell.control.triggers import Armed, TriggerKeeper, firing_id
@@ -31,6 +32,11 @@ class TriggerDesk:
         self._records = records
         self._world = world
         self._clock = clock
+
+    @property
+    def keys(self) -> Collection[str]:
+        """Of those there are."""
+        return self._keeper.armed.keys()
 
     async def rows(self, namespace: str, app: str) -> list[TriggerRow]:
         """By app and name; of one app, or of all of the namespace."""

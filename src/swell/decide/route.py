@@ -17,6 +17,7 @@ from swell.model.hosts import WEB_HOST, name_of
 from swell.model.near import did_you_mean
 from swell.model.openai import PATHS
 from swell.model.request import Led
+from swell.model.subscription import Events
 from swell.model.traffic import Branch
 from swell.model.variant import Parameter, Value, base_of, chosen, is_variant
 from swell.model.workload import DEFAULT_NAMESPACE, Method, Variant, Web, model_name
@@ -57,6 +58,8 @@ class Row(Protocol):
     def hash_header(self) -> str: ...
     @property
     def parameters(self) -> tuple[Parameter, ...]: ...
+    @property
+    def events(self) -> Events: ...
 
 
 class Alone(msgspec.Struct, frozen=True):
@@ -75,6 +78,7 @@ class Alone(msgspec.Struct, frozen=True):
     parameters: tuple[Parameter, ...] = ()
     tag: str = ""
     """What it was asked for by, alone: a tag, or its version."""
+    events: Events = ""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -96,6 +100,8 @@ class Found(msgspec.Struct, frozen=True):
     query: str | None = None
     """What is left of the query, where parameters were taken out of it (web only)."""
     led: Led = Led()
+    events: Events = ""
+    """It is an event for the function, and not a call of it."""
 
 
 class Own(msgspec.Struct, frozen=True):
@@ -238,6 +244,8 @@ def route(routes: Routes, host: str, path: str, query: str = "") -> Destination:
     match first:
         case "call":
             return _call(routes, host, [unquote(part) for part in rest.split("/")], query)
+        case "trigger":
+            return _trigger(routes, host, [unquote(part) for part in rest.split("/")])
         case "web" if rest:
             name, slash, below = rest.partition("/")
             return _web(routes, unquote(name).lower(), slash + below or "/", f"/web/{name}", query)
@@ -356,6 +364,22 @@ def _call(routes: Routes, host: str, parts: Sequence[str], query: str) -> Destin
             f"{app}/{name} is a web endpoint and cannot be called. It answers {_places(method.web.label, host)}.",
         )
     return _called(routes, row, method, query)
+
+
+def _trigger(routes: Routes, host: str, parts: Sequence[str]) -> Destination:
+    """A function that takes events; whatever version an event is for, the one with the traffic works on it."""
+    if len(parts) not in (2, 3) or not all(parts) or "@" in parts[-2]:
+        words = "Events are posted to /trigger/{app}/{function} or /trigger/{namespace}/{app}/{function}."
+        return NoRoute("unknown_path", words)
+    found = _call(routes, host, parts, "")
+    if not isinstance(found, Found):
+        return found
+    namespace, app, name = (DEFAULT_NAMESPACE, *parts) if len(parts) == 2 else parts
+    events = routes.apps[namespace, app][name].events if name in routes.apps[namespace, app] else ""
+    if not events:
+        words = f"{app}/{name} takes no events: trigger=swell.HttpEvents() has a function take them."
+        return NoRoute("unknown_trigger", words, allow=POST)
+    return msgspec.structs.replace(found, face="trigger", events=events)
 
 
 def _called(routes: Routes, row: Row, method: Method, query: str) -> Destination:

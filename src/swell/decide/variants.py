@@ -200,6 +200,7 @@ def varied_workload(
             splits=tuple(_split(split, able[split.revision]) for split in splits),
             variant=variant,
             schedule=None,
+            subscription=None,
         ),
         tuple(able.values()),
     )

@@ -54,6 +54,7 @@ Sought = Destination | Told | Listing | Asking
 
 ERROR_BODIES: dict[str, ErrorShape] = {
     "call": error_body,
+    "trigger": error_body,
     "v1": openai.error_body,
     "v2": inference.error_body,
 }
@@ -63,7 +64,7 @@ ERROR_BODIES: dict[str, ErrorShape] = {
 class Call:
     """A target of a call that was routed before: everything about it that is the same for every request."""
 
-    __slots__ = ("app", "error_body", "gates", "later", "led", "line", "method", "pool")
+    __slots__ = ("app", "error_body", "events", "gates", "later", "led", "line", "method", "pool")
 
     def __init__(self, pool: Pool | Cached, found: Found, gates: tuple[Gate, ...]) -> None:
         self.pool = pool
@@ -74,6 +75,7 @@ class Call:
         self.gates = gates
         """The limits of its workload, where it has any."""
         self.app = to_call(pool.workload)
+        self.events = found.events
         self.led = found.led
         self.later = found.method if found.face == "call" and found.led.by != "tag" else ""
         """What is called where that may wait in the queue. That is for whichever version has the traffic by then."""
@@ -268,7 +270,8 @@ class Front:
             if shown.ours:
                 refused = shown.lacks
             else:
-                refused = may_call(_caller(request, shown.holder), call.app, key_needed=self.locked)
+                locked = self.locked and call.events != "signed"
+                refused = may_call(_caller(request, shown.holder), call.app, key_needed=locked)
             if refused is not None:
                 refuse(request, refused)
                 return
@@ -278,6 +281,10 @@ class Front:
             not_posted(request)
             return
         if gates and not self._let_in(request, gates):
+            return
+        if call.events:
+            if self._bounded(request):
+                self.queueing.take_event(request, call.pool.workload)
             return
         if request.later and self._queued(request, call):
             return

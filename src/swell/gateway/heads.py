@@ -127,3 +127,9 @@ def header_of(head: bytes, name: str) -> str | None:
         if found.lower() == wanted:
             return value.strip().decode("latin-1")
     return None
+
+
+def headers_of(head: bytes) -> tuple[tuple[str, str], ...]:
+    """All of the lines that are passed on, by their names in small letters; of those that stand there twice both."""
+    lines = (line.partition(b":") for line in head.split(b"\r\n") if line)
+    return tuple((name.lower().decode("latin-1"), value.strip().decode("latin-1")) for name, _, value in lines)

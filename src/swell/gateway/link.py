@@ -19,7 +19,7 @@ from swell.gateway.deployed import Deployed
 from swell.gateway.queueing import UNSENT_MAX, Queueing
 from swell.gateway.shared import HasLevel, Shared
 from swell.model.errors import SwellError
-from swell.wire.calls import NewCall, Submit, Submitted
+from swell.wire.calls import NewCall, NewEvent, Submit, SubmitEvent, Submitted
 from swell.wire.exposition import Report
 from swell.wire.frames import Unpacker, pack
 from swell.wire.link import (
@@ -215,13 +215,13 @@ class Link:
 
     # -- calls that are to wait in the queue -----------------------------------------------
 
-    def submit(self, call: NewCall) -> int:
-        """Have control accept a call; the number it will answer with, or 0 where it is away. That it reads more slowly
-        than calls come is no reason, within bounds: one call may be more than the system takes at once."""
+    def submit(self, call: NewCall | NewEvent) -> int:
+        """Have control accept a call, or an event; the number it will answer with, or 0 where it is away. That it reads
+        more slowly than calls come is no reason, within bounds: one may be more than the system takes at once."""
         if self.wire is None or self.wire.unsent > UNSENT_MAX:
             return 0
         ask = next(self._numbers)
-        self.wire.send(Submit(ask, call))
+        self.wire.send(Submit(ask, call) if isinstance(call, NewCall) else SubmitEvent(ask, call))
         return ask
 
     # -- metrics --------------------------------------------------------------------------

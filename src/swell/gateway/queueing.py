@@ -13,7 +13,7 @@ import msgspec
 
 from swell.gateway.bodies import Bodies
 from swell.gateway.gate import let_in_more
-from swell.gateway.heads import JSON_TYPE, header_of
+from swell.gateway.heads import JSON_TYPE, header_of, headers_of
 from swell.gateway.refusals import refuse
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
@@ -29,6 +29,7 @@ from swell.wire.calls import (
     KEEP_MIN_S,
     Many,
     NewCall,
+    NewEvent,
     Submitted,
 )
 from swell.wire.http import (
@@ -59,8 +60,8 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _VALUES = (JSON, MSGPACK, OCTETS, PICKLE)
 _RETRY = b"retry-after: 1\r\n"
 _TOO_LARGE = (
-    f"The arguments of a call that waits in the queue may have {INPUT_MAX} bytes. Put what is larger into a volume and "
-    f"pass its path, or call without {ASYNC}."
+    f"What a call that waits in the queue is given may have {INPUT_MAX} bytes. Put what is larger into a volume and "
+    f"pass its path; or call without {ASYNC}, where it is no event."
 )
 _GROUP_TOO_LARGE = (
     f"The inputs of a group that come in one request may have {GROUP_BODY_MAX} bytes together, and each {INPUT_MAX}. "
@@ -74,9 +75,10 @@ _UNSURE = (
 )
 
 
-def _size_max(new: NewCall) -> tuple[int, str]:
+def _size_max(new: NewCall | NewEvent) -> tuple[int, str]:
     """Bytes that its body may have, and what is said of more."""
-    return (INPUT_MAX, _TOO_LARGE) if new.many is None else (GROUP_BODY_MAX, _GROUP_TOO_LARGE)
+    is_group = isinstance(new, NewCall) and new.many is not None
+    return (GROUP_BODY_MAX, _GROUP_TOO_LARGE) if is_group else (INPUT_MAX, _TOO_LARGE)
 
 
 def is_later(headers: Sequence[tuple[bytes, bytes]]) -> bool:
@@ -201,9 +203,9 @@ class Queueing(Bodies):
 
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
-        self.tell: Callable[[NewCall], int] = lambda _call: 0
-        """Gives a call to control; the number by which that will answer, or 0 where it is away."""
-        self._news: dict[Request, NewCall] = {}
+        self.tell: Callable[[NewCall | NewEvent], int] = lambda _call: 0
+        """Gives a call, or an event, to control; the number by which that will answer, or 0 where it is away."""
+        self._news: dict[Request, NewCall | NewEvent] = {}
         """Those whose bodies are on their way."""
         self._asked: dict[int, Request] = {}
         """Those that control writes, by the numbers that it was asked with."""
@@ -218,12 +220,25 @@ class Queueing(Bodies):
         except SwellError as error:
             refuse(request, error)
             return
-        self._news[request] = new
+        self._begin(request, new)
+
+    def take_event(self, request: Request, workload: str) -> None:
+        """Queue the call of an event."""
+        try:
+            if request.later:
+                raise _bad(f"An event always waits in the queue: leave out {ASYNC} and the headers that go with it.")
+            must_be_plain((header_of(request.head, "content-encoding") or "").encode("latin-1"))
+        except SwellError as error:
+            refuse(request, error)
+            return
+        self._begin(request, NewEvent(workload, headers_of(request.head), key=request.key))
+
+    def _begin(self, request: Request, new: NewCall | NewEvent) -> None:
         most, words = _size_max(new)
         if max(request.length, request.size) > most:
-            self._news.pop(request)
             request.fail(413, "body_too_large", words)
             return
+        self._news[request] = new
         self.submit(request)
 
     def submit(self, request: Request) -> None:
@@ -246,7 +261,9 @@ class Queueing(Bodies):
     def _ask(self, request: Request) -> None:
         call = self._news.pop(request)
         body = b"".join(request.body)
-        if call.many is None:
+        if isinstance(call, NewEvent):
+            call = msgspec.structs.replace(call, body=body)
+        elif call.many is None:
             call = msgspec.structs.replace(call, input=Body(call.input.content_type, body))
         else:
             try:

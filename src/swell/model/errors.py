@@ -144,7 +144,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
         *("app_taken", "file_exists", "key_ambiguous", "key_taken", "label_taken", "model_taken", "secret_exists"),
         *("volume_exists", "dict_exists", "queue_exists"),
     ),
-    AuthError: ("bad_key", "key_expired", "key_revoked", "no_key"),
+    AuthError: ("bad_key", "bad_signature", "key_expired", "key_revoked", "no_key"),
     ConnectionError: ("connection_lost", "no_server", "server_failed", "stream_cut"),
     DeserializationError: ("cannot_unpickle",),
     ExecutionError: ("import", "no_http_client", "not_running", "not_started"),
@@ -155,7 +155,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
     ),
     InvalidError: (
         *("ambiguous", "bad_argument", "bad_arguments", "bad_body", "bad_call", "bad_class", "bad_decorator"),
-        *("bad_option", "bad_parameter", "missing_parameter", "unknown_parameter"),
+        *("bad_event", "bad_option", "bad_parameter", "missing_parameter", "unknown_parameter"),
         *(
             "bad_digest",
             "bad_file_name",
@@ -221,7 +221,9 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
         *("dict_full", "queue_full", "too_many_collections", "too_many_partitions"),
     ),
     SerializationError: ("bad_result", "cannot_pickle"),
-    ServiceError: ("bad_answer", "control_down", "deploy_failed", "no_runner", "runner_lost", "stopping"),
+    ServiceError: (
+        *("bad_answer", "control_down", "deploy_failed", "no_runner", "runner_lost", "stopping", "trigger_paused"),
+    ),
     TimeoutError: ("no_answer", "slow_client"),
     UnimplementedError: ("no_websocket", "not_available", "unsupported_argument"),
 }

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from swell.model import kv
 from swell.model.call_ports import CallRecords, Calls
+from swell.model.event_trigger import EventTriggerState
 from swell.model.events import Event, NodeSeen, ReplicaSeen
 from swell.model.key import ApiKey
 from swell.model.metrics import Histogram
@@ -198,9 +199,9 @@ class VolumeFiles(Protocol):
 class Triggers(Protocol):
     """How far triggers have come. What a method has changed is on disk when it returns, or the `transaction` ends."""
 
-    def put(self, states: Sequence[TriggerState]) -> None:
+    def put(self, states: Sequence[TriggerState | EventTriggerState]) -> None:
         """Add triggers, or replace those of their keys. What was dealt with stays so: `fired_to` goes back for nobody,
-        and when it last fired is known here."""
+        a watermark is kept while `began_at` is the same, and when it last fired is known here."""
         ...
 
     def remove(self, keys: Sequence[str]) -> None:
@@ -208,7 +209,11 @@ class Triggers(Protocol):
         ...
 
     def all(self) -> list[TriggerState]:
-        """By key."""
+        """Those that have schedules, by key."""
+        ...
+
+    def for_events(self) -> list[EventTriggerState]:
+        """The others, by key."""
         ...
 
     def deliver(self, deliveries: Iterable[Delivery]) -> None:

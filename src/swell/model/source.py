@@ -26,7 +26,7 @@ UNACKNOWLEDGED_MAX = 1000
 """Deliveries of a source that may wait to be acknowledged, unless it is told otherwise."""
 
 
-class Delivery(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True):
     """Something that came. At least once: with the same id again, until it was acknowledged."""
 
     id: str
@@ -79,6 +79,8 @@ class NatsStream(msgspec.Struct, frozen=True, tag="nats"):
     since: Since = "all"
     ack_wait_s: float = 30.0
     """A message that nobody acknowledged or held for so long is handed out again."""
+    content_type: str = "application/octet-stream"
+    """Of messages that do not say what they are."""
 
 
 class RedisStream(msgspec.Struct, frozen=True, tag="redis"):
@@ -95,6 +97,8 @@ class RedisStream(msgspec.Struct, frozen=True, tag="redis"):
     claim_s: float = 60.0
     """What another consumer has had for so long without a word is taken over, and so is what was sent to a connection
     that had just broken."""
+    content_type: str = "application/octet-stream"
+    """Of the field that is the body."""
 
 
 class Rows(msgspec.Struct, frozen=True, tag="rows"):

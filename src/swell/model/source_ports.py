@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from swell.model.source import Delivery, SourceState
+from swell.model.source import Message, SourceState
 
 
 class SourceConnection(Protocol):
@@ -23,17 +23,17 @@ class SourceConnection(Protocol):
         """What is not acknowledged is to be held so often, or others get it; None: it need not be."""
         ...
 
-    async def take(self, most: int) -> Sequence[Delivery]:
+    async def take(self, most: int) -> Sequence[Message]:
         """What comes next, in the source's order, up to `most` (at least 1). It waits while there is nothing, and may
         give up after a while: with nothing. Never cancelled but to close the connection."""
         ...
 
-    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+    async def acknowledge(self, deliveries: Sequence[Message]) -> None:
         """These need not come again. Returns once the source knows. They may have come over an earlier connection, and
         may be acknowledged already."""
         ...
 
-    async def hold(self, deliveries: Sequence[Delivery]) -> None:
+    async def hold(self, deliveries: Sequence[Message]) -> None:
         """These are being dealt with still."""
         ...
 
@@ -57,12 +57,12 @@ class Feed(Protocol):
     @property
     def state(self) -> SourceState: ...
 
-    async def take(self, most: int) -> list[Delivery]:
+    async def take(self, most: int) -> list[Message]:
         """What came, oldest first, at least one; waits for it. What is taken and not acknowledged is bounded: then it
         waits, too. May be cancelled: nothing is lost."""
         ...
 
-    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+    def acknowledge(self, deliveries: Sequence[Message]) -> None:
         """These are durably in the queue; those with a watermark in the order they came in. The source is told soon,
         and again where the connection breaks. ValueError for what is out of order."""
         ...

@@ -15,8 +15,9 @@ from msgspec.structs import replace
 from swell.model.schedule import Schedule
 from swell.model.workload import App, shown
 
-How = Literal["schedule", "manual", "backfill"]
-"""What made a trigger fire: its time came, somebody asked for it, somebody asked for one that was missed."""
+How = Literal["schedule", "manual", "backfill", "event", "refused"]
+"""What made a trigger fire: its time came, somebody asked for it, somebody asked for one that was missed, an event
+came; or one came that is too large for the queue, and there is no call of it."""
 
 FIRINGS_KEPT = 1000
 """Firings that are known of one trigger: the newest."""
@@ -107,8 +108,10 @@ class Delivery(msgspec.Struct, frozen=True):
     """A firing whose call is about to be accepted: recorded together with that, or not at all."""
 
     firing: Firing
-    moves: bool
+    moves: bool = False
     """The trigger has come as far as this firing's due time."""
+    watermark: str = ""
+    """Its source is read on behind this; empty: where it was."""
 
     def of(self, call: str, at: float) -> Delivery:
         """With the id of its call, and when that was accepted."""

@@ -17,6 +17,7 @@ from swell.model.resources import Needs
 from swell.model.retrying import Retrying
 from swell.model.schedule import Schedule
 from swell.model.secret import SecretUse
+from swell.model.subscription import Subscription
 from swell.model.tensors import Tensors
 from swell.model.variant import DIGEST_LENGTH, MARK, Parameter, Value, base_of, written
 from swell.model.volume import VolumeUse
@@ -61,8 +62,7 @@ class BuildCall(msgspec.Struct, frozen=True):
 
 
 class Environment(msgspec.Struct, frozen=True):
-    """The Python a revision runs in. Neither packages nor build calls → `interpreter` itself is used, and nothing is
-    built."""
+    """The Python a revision runs in: `interpreter` itself where there are neither packages nor build calls."""
 
     interpreter: str
     """Path of the user's own interpreter (local engine) that templates are exec'ed from."""
@@ -139,8 +139,7 @@ class Method(msgspec.Struct, frozen=True):
 
     @property
     def stacked(self) -> tuple[str, ...]:
-        """Arguments that hold the rows of one request, of which a batch is given those of all in one. None: a batch is
-        given a list for each argument, with what each request gave."""
+        """Arguments that hold a request's rows: a batch is given those of all in one. Others it is given as lists."""
         if self.batch is None:
             return ()
         if self.tensors is not None:
@@ -361,6 +360,8 @@ class Workload(msgspec.Struct, frozen=True):
     """What makes it another one than the workload of that name that was deployed."""
     schedule: Schedule | None = None
     """When it is called by itself, without arguments."""
+    subscription: Subscription | None = None
+    """What it is called for, with an event each time."""
 
     @property
     def key(self) -> str:

@@ -22,6 +22,7 @@ from swell.sdk.retries import Retries, retrying
 from swell.sdk.schedules import Cron, Period
 from swell.sdk.secret import Secret, given_secrets
 from swell.sdk.signatures import public
+from swell.sdk.subscriptions import Events
 from swell.sdk.unavailable import stand_in
 from swell.sdk.volume import Volume, mounts
 
@@ -124,6 +125,7 @@ class App:
         experimental_options: Mapping[str, Any] | None = None,
         max_inputs: int | None = None,
         timeout_max: int | None = None,
+        trigger: Cron | Period | Events | None = None,
     ) -> Callable[[Callable[..., Any]], Function]:
         """Makes a function run in replicas. `swell.sdk.arguments` says what each argument does."""
         given = Given("App.function", {k: v for k, v in locals().items() if k != "self"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from swell.model.schedule import UNITS
+from swell.sdk import event_arguments
 from swell.sdk import shared_arguments as shared
 
 _ONE_NODE = "there is one node, and it is where `swell up` runs"
@@ -212,6 +213,7 @@ EFFECTS: dict[str, dict[str, str]] = {
     "App.function": {
         **_RESOURCES_EFFECTS,
         "schedule": "Workload.schedule: the server calls it at these times, without arguments, while it is deployed",
+        "trigger": "Workload.subscription: it is called with each event; or Workload.schedule, as schedule= is",
         "name": "Workload.name and Method.name; default: the function's own",
         "is_generator": _STREAMED,
     },
@@ -341,6 +343,7 @@ EFFECTS: dict[str, dict[str, str]] = {
         **{name: f"Period.{name} of Workload.schedule" for name in UNITS},
         "missed": f"Period.missed of Workload.schedule: {_MISSED}",
     },
+    **event_arguments.EFFECTS,
     "Retries": {
         "max_retries": _RETRIED,
         "backoff_coefficient": _RETRIED,

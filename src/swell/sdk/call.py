@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from swell.sdk.unavailable import stand_in
 from swell.wire import context, http
 from swell.wire.call_rows import CallRow
 from swell.wire.calls import GROUP_BODY_MAX, GROUP_INPUTS_MAX
+from swell.wire.event import Event, digest
 
 if TYPE_CHECKING:
     from swell.sdk.client import Client
@@ -227,9 +228,12 @@ def _is_busy(answer: protocol.Answer) -> bool:
     return answer.status == 503 and not told and protocol.error_of(answer).code == "busy"
 
 
-async def spawned(client: Client, request: protocol.Request) -> FunctionCall:
-    """Have a call accepted. It has a key of its own, by which the server knows it again where its answer was lost."""
-    accepted = await ask(client, protocol.queued(request, request_id()), Accepted)
+async def spawned(client: Client, request: protocol.Request, args: Sequence[object]) -> FunctionCall:
+    """Have a call accepted. It has a key of its own, by which the server knows it again where its answer was lost; for
+    one event (`args`) it is always the same."""
+    event = args[0] if len(args) == 1 else None
+    key = f"event-{digest(event)}" if isinstance(event, Event) else request_id()
+    accepted = await ask(client, protocol.queued(request, key), Accepted)
     return FunctionCall(accepted.id, client)
 
 

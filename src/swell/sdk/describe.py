@@ -19,7 +19,7 @@ from swell.model.openai import MAIN, Offer
 from swell.model.owner import Owner
 from swell.model.secret import SecretUse
 from swell.model.tensors import shown
-from swell.sdk import around, building, isolation, marks, parameters, quantities, schedules, tensors
+from swell.sdk import around, building, isolation, marks, parameters, quantities, schedules, subscriptions, tensors
 from swell.sdk.function import is_generator
 from swell.sdk.image import Image
 from swell.sdk.image_words import variables
@@ -109,6 +109,7 @@ def app(declared: Iterable[Declared], place: Place, sources: Mapping[str, Source
                 scaling=quantities.scaling(each.given),
                 limits=marks.of(each.raw).limits,
                 schedule=schedules.scheduled(each.given),
+                subscription=subscriptions.subscribed(each.given, place.namespace),
             )
         )
     _check_labels(revisions.values())
@@ -151,6 +152,8 @@ def notes(app: model.App) -> list[str]:
     told = [f"to clients of the OpenAI API its models are {', '.join(names)} meanwhile"] if names else []
     if app.owner is not None and any(workload.schedule is not None for workload in app.workloads):
         told.append("its schedules call nothing: they do once it is deployed (swell deploy)")
+    if app.owner is not None and any(workload.subscription is not None for workload in app.workloads):
+        told.append("its functions are called for no events: they are once it is deployed (swell deploy)")
     return told + _port_notes(app, revisions)
 
 
@@ -196,7 +199,9 @@ def check(declared: Declared) -> None:
         if marked.batch is not None:
             _check_batched(declared, name, raw, marked)
         streams = _streams(declared, raw, marked)
-        schedules.check(declared.given, name, needed(raw, declared.is_class), streams, marked.web is not None)
+        without = needed(raw, declared.is_class)
+        schedules.check(declared.given, name, without, streams, marked.web is not None)
+        subscriptions.check(declared.given, name, raw, without, streams, marked.web is not None)
     _check_volumes(declared)
     if declared.is_class:
         _check_class(what, declared.raw, members, declared.given.values)

@@ -88,13 +88,13 @@ class Function(Optional):
     @operation
     async def spawn(self, *args: Any, **kwargs: Any) -> FunctionCall:
         """Have it worked on by itself: returns once that is sure, whatever is restarted or killed from then on. The
-        result is had from the `FunctionCall`, for a week."""
+        result is had from the `FunctionCall`, for a week. Of an `Event` alone, given twice, it is the same call."""
         from swell.sdk.call import spawned
 
         await self._look_up(generator=False)
         at = self._resolve()
         target = await self._chosen.target(at, self.name)
-        return await spawned(at.client, self._asked(at, target, args, kwargs))
+        return await spawned(at.client, self._asked(at, target, args, kwargs), args)
 
     @stream_operation
     def remote_gen(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:

@@ -11,6 +11,7 @@ from swell.model.schedule import Missed
 from swell.sdk.marks import Given
 from swell.sdk.quantities import bad
 from swell.sdk.signatures import public
+from swell.sdk.subscriptions import Events
 
 
 class Cron:
@@ -65,13 +66,19 @@ class Period:
 
 
 def scheduled(given: Given) -> model.Schedule | None:
-    """What schedule= means; nothing of a class."""
-    value = given.values.get("schedule")
-    if value is None:
-        return None
-    if not isinstance(value, Cron | Period):
+    """What schedule= means, or trigger= where that is one; nothing of a class."""
+    value, trigger = given.values.get("schedule"), given.values.get("trigger")
+    if value is not None and not isinstance(value, Cron | Period):
         raise bad(given, "schedule", "give swell.Cron('0 9 * * *') or swell.Period(hours=1)")
-    return value.schedule
+    if trigger is None:
+        return None if value is None else value.schedule
+    if value is not None:
+        raise bad(given, "trigger", "a function has one, and schedule= is given: make a second function of it")
+    if isinstance(trigger, Cron | Period):
+        return trigger.schedule
+    if not isinstance(trigger, Events):
+        raise bad(given, "trigger", "give swell.HttpEvents(), Files, NatsStream, RedisStream, Rows, Cron or Period")
+    return None
 
 
 def check(given: Given, name: str, needed: Sequence[str], streams: bool, web: bool) -> None:

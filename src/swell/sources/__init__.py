@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from swell.model.errors import SwellError
-from swell.model.source import Files, NatsStream, RedisStream, Rows, SourceConfig
-from swell.model.source_ports import Source
+from swell.model.event_trigger import sources
+from swell.model.source import Files, NatsStream, RedisStream, Rows, SourceConfig, SourceState
+from swell.model.source_ports import Feed, Source
+from swell.model.workload import App
 
 
 def made(config: SourceConfig, password: str = "") -> Source:
@@ -38,6 +40,16 @@ def made(config: SourceConfig, password: str = "") -> Source:
             return PostgresSource(config, password)
 
 
+def feed_of(
+    name: str, config: SourceConfig, password: str, after: str, held_max: int, changed: Callable[[SourceState], None]
+) -> Feed:
+    """What comes of a source, behind a watermark. `held_max`: messages of it that are taken and not acknowledged.
+    `changed` is told whether it is reached. SwellError as `made`."""
+    from swell.sources.feed import Feed as Reconnecting
+
+    return Reconnecting(name, made(config, password), after, held_max, changed=changed)
+
+
 @contextmanager
 def _needed(library: str, extra: str) -> Iterator[None]:
     """A library that is installed with an extra of this package alone."""
@@ -48,3 +60,9 @@ def _needed(library: str, extra: str) -> Iterator[None]:
             raise
         words = f"This kind of source needs {library}, which is not installed here: pip install 'swell[{extra}]'."
         raise SwellError("not_available", words, status=501) from None
+
+
+def check_libraries(app: App) -> None:
+    """SwellError not_available where an app reads what there is no library for here."""
+    for config in sources(app):
+        made(config)

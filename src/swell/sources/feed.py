@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from swell.model.errors import brief
 from swell.model.retrying import Retrying
-from swell.model.source import UNACKNOWLEDGED_MAX, Delivery, SourceState
+from swell.model.source import UNACKNOWLEDGED_MAX, Message, SourceState
 from swell.model.source_ports import Source, SourceConnection
 
 log = logging.getLogger("swell.sources")
@@ -56,11 +56,11 @@ class Feed:
         self._changed = changed
         self._clock = clock
         self._chance = chance
-        self._ready: deque[Delivery] = deque()
+        self._ready: deque[Message] = deque()
         """What came and was not asked for yet."""
-        self._held: dict[str, Delivery] = {}
+        self._held: dict[str, Message] = {}
         """All that is not acknowledged, in the order it came in, as it was handed out last."""
-        self._untold: dict[str, Delivery] = {}
+        self._untold: dict[str, Message] = {}
         """What is acknowledged, and the source does not know it for sure."""
         self._waiting: set[asyncio.Future[None]] = set()
         """Those that wait for any of these to change."""
@@ -69,12 +69,12 @@ class Feed:
 
     # -- for who takes -----------------------------------------------------------------------
 
-    async def take(self, most: int) -> list[Delivery]:
+    async def take(self, most: int) -> list[Message]:
         """See the port."""
         await self._until(lambda: bool(self._ready))
         return [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
 
-    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+    def acknowledge(self, deliveries: Sequence[Message]) -> None:
         """See the port."""
         for each in deliveries:
             if each.watermark and each.id in self._held and next(iter(self._held)) != each.id:
@@ -152,7 +152,7 @@ class Feed:
     def _room(self) -> int:
         return self._most - len(self._held) - len(self._untold)
 
-    def _came(self, delivery: Delivery) -> None:
+    def _came(self, delivery: Message) -> None:
         if delivery.watermark:
             self._after = delivery.watermark
         if delivery.id in self._untold:

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import msgspec
 from watchfiles import awatch
 
-from swell.model.source import Delivery, Files, path_pattern
+from swell.model.source import Files, Message, path_pattern
 
 log = logging.getLogger("swell.sources")
 
@@ -103,7 +103,7 @@ class _Folder:
         """Since when each was seen as it is."""
         self.moved = asyncio.Event()
 
-    async def take(self, most: int) -> Sequence[Delivery]:
+    async def take(self, most: int) -> Sequence[Message]:
         """See the port."""
         self.moved.clear()
         found = await asyncio.to_thread(self._look)
@@ -127,10 +127,10 @@ class _Folder:
                 await (asyncio.sleep(wait_s) if settling else self.moved.wait())
         return []
 
-    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+    async def acknowledge(self, deliveries: Sequence[Message]) -> None:
         """See the port: the watermark is all there is to remember."""
 
-    async def hold(self, deliveries: Sequence[Delivery]) -> None:
+    async def hold(self, deliveries: Sequence[Message]) -> None:
         """See the port: nobody else gets them."""
 
     def _look(self) -> list[Found]:
@@ -159,7 +159,7 @@ class _Folder:
             except FileNotFoundError:
                 continue
 
-    def _delivery(self, found: Found) -> Delivery:
+    def _delivery(self, found: Found) -> Message:
         path = self._root / os.fsdecode(_bytes(found.mark.path))
         named = hashlib.sha256(found.mark.path.encode()).hexdigest()[:32]
         body = {
@@ -168,7 +168,7 @@ class _Folder:
             "size": found.size,
             "modified_at": found.written_ns / 1e9,
         }
-        return Delivery(
+        return Message(
             id=f"{named}-{found.written_ns}-{found.size}",
             body=msgspec.json.encode(body),
             content_type="application/json",

@@ -19,7 +19,7 @@ from nats.errors import NoServersError
 from nats.js import api
 from nats.js.errors import NotFoundError
 
-from swell.model.source import Delivery, NatsStream
+from swell.model.source import Message, NatsStream
 
 CONNECT_S = 10.0
 ANSWER_S = 3.0
@@ -127,7 +127,7 @@ class _Pull:
         self._lost = lost
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{config.stream}.{config.consumer}"
         self._inbox = client.new_inbox()
-        self._came: deque[Delivery] = deque()
+        self._came: deque[Message] = deque()
         self._asked = 0
         """Messages that the pull which stands open may still bring."""
         self._failed = ""
@@ -139,7 +139,7 @@ class _Pull:
         # What is asked for is bounded by who takes; the library drops what is above its own bounds.
         await self._client.subscribe(self._inbox, cb=self._hear, pending_msgs_limit=-1, pending_bytes_limit=-1)
 
-    async def take(self, most: int) -> Sequence[Delivery]:
+    async def take(self, most: int) -> Sequence[Message]:
         """See the port."""
         if not self._came:
             if not self._asked:
@@ -179,28 +179,28 @@ class _Pull:
                 self._failed = f"{status} {(message.headers or {}).get('Description', '')}".strip()
         self._moved.set()
 
-    def _delivery(self, message: Any) -> Delivery:
+    def _delivery(self, message: Any) -> Message:
         """Its id has its time in it: a stream that was deleted and made again counts from 1 again."""
         # $JS.ACK.stream.consumer.handed_out.sequence.… with a domain and an account in front, or without.
         tokens = message.reply.split(".")
         stream, sequence, at_ns = (tokens[i + (2 if len(tokens) > 9 else 0)] for i in (2, 5, 7))
         headers = message.headers or {}
-        return Delivery(
+        return Message(
             id=f"{stream[:120]}:{sequence}:{at_ns}",
             body=message.data,
-            content_type=headers.get("Content-Type", "application/octet-stream"),
+            content_type=headers.get("Content-Type", self._config.content_type),
             at=int(at_ns) / 1e9,
             subject=message.subject,
             receipt=message.reply,
         )
 
-    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+    async def acknowledge(self, deliveries: Sequence[Message]) -> None:
         """See the port."""
         for i in range(0, len(deliveries), ACKNOWLEDGED_MAX):
             some = deliveries[i : i + ACKNOWLEDGED_MAX]
             await asyncio.gather(*(self._client.request(d.receipt, b"+ACK", timeout=ANSWER_S) for d in some))
 
-    async def hold(self, deliveries: Sequence[Delivery]) -> None:
+    async def hold(self, deliveries: Sequence[Message]) -> None:
         """See the port."""
         for each in deliveries:
             await self._client.publish(each.receipt, b"+WPI")

@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
-from swell.model.source import Delivery, RedisStream
+from swell.model.source import Message, RedisStream
 
 CONNECT_S = 10.0
 BLOCK_S = 5.0
@@ -82,7 +82,7 @@ class _Group:
         self._claim_from: bytes | str = "0-0"
         self.hold_s = config.claim_s / 3
 
-    async def take(self, most: int) -> Sequence[Delivery]:
+    async def take(self, most: int) -> Sequence[Message]:
         """See the port."""
         config = self._config
         if self._own is not None:
@@ -121,28 +121,28 @@ class _Group:
             self._claim_at = time.monotonic() + config.claim_s / 2
         return list(answer[1])
 
-    async def _deliveries(self, entries: list[tuple[bytes, Fields | None]]) -> list[Delivery]:
+    async def _deliveries(self, entries: list[tuple[bytes, Fields | None]]) -> list[Message]:
         gone = [id for id, fields in entries if not fields]
         if gone:
             # Deleted, or trimmed away, before anybody read them: there is nothing left to deliver.
             await self._client.xack(self._config.stream, self._config.group, *gone)
         return [self._delivery(id.decode(), fields) for id, fields in entries if fields]
 
-    def _delivery(self, id: str, fields: Fields) -> Delivery:
+    def _delivery(self, id: str, fields: Fields) -> Message:
         field = self._config.field.encode()
         if field:
-            body, content_type = fields.get(field, b""), "application/octet-stream"
+            body, content_type = fields.get(field, b""), self._config.content_type
         else:
             body = msgspec.json.encode({text(name): value(each) for name, each in fields.items()})
             content_type = "application/json"
         at = int(id.partition("-")[0]) / 1000
-        return Delivery(id, body, content_type, at, self._config.stream)
+        return Message(id, body, content_type, at, self._config.stream)
 
-    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+    async def acknowledge(self, deliveries: Sequence[Message]) -> None:
         """See the port."""
         await self._client.xack(self._config.stream, self._config.group, *(each.id for each in deliveries))
 
-    async def hold(self, deliveries: Sequence[Delivery]) -> None:
+    async def hold(self, deliveries: Sequence[Message]) -> None:
         """See the port. Claimed by who has it, an entry is not idle any more."""
         config = self._config
         ids = [each.id for each in deliveries]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from swell.model.source import ID_MAX, Delivery, Rows
+from swell.model.source import ID_MAX, Message, Rows
 
 AGAIN_S = 0.1
 """How soon it is asked whether transactions have ended."""
@@ -65,7 +65,7 @@ class Polled:
         self._seen_at = 0.0
         self._moved = moved
 
-    async def take(self, most: int) -> Sequence[Delivery]:
+    async def take(self, most: int) -> Sequence[Message]:
         """See the port."""
         if self._fence is None:
             self._moved.clear()
@@ -89,17 +89,17 @@ class Polled:
             self._after = rows[-1].mark
         return [self._delivery(each) for each in rows]
 
-    def _delivery(self, row: Row) -> Delivery:
+    def _delivery(self, row: Row) -> Message:
         watermark = msgspec.json.encode(row.mark).decode()
         # Of a key that is long its digest has to do.
         id = watermark if len(watermark) <= ID_MAX else hashlib.sha256(watermark.encode()).hexdigest()
         subject = str(row.mark[1])
-        return Delivery(id, row.body, "application/json", time.time(), subject, watermark)
+        return Message(id, row.body, "application/json", time.time(), subject, watermark)
 
-    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+    async def acknowledge(self, deliveries: Sequence[Message]) -> None:
         """See the port: the watermark is all there is to remember."""
 
-    async def hold(self, deliveries: Sequence[Delivery]) -> None:
+    async def hold(self, deliveries: Sequence[Message]) -> None:
         """See the port: nobody else gets them."""
 
 

@@ -278,7 +278,19 @@ INSERT INTO triggers (key, schedule, began_at, fired_to, paused_at, incarnation)
 ON CONFLICT (key) DO UPDATE SET
     schedule = excluded.schedule, began_at = excluded.began_at, fired_to = max(fired_to, excluded.fired_to),
     paused_at = excluded.paused_at, incarnation = excluded.incarnation"""
-TRIGGERS = "SELECT key, schedule, began_at, fired_to, paused_at, fired_at, incarnation FROM triggers ORDER BY key"
+TRIGGERS = """
+SELECT key, schedule, began_at, fired_to, paused_at, fired_at, incarnation FROM triggers
+WHERE subscription IS NULL ORDER BY key"""
+SET_EVENT_TRIGGER = """
+INSERT INTO triggers (key, schedule, subscription, began_at, fired_to, watermark, paused_at)
+VALUES (?, '', ?, ?, 0, ?, ?)
+ON CONFLICT (key) DO UPDATE SET
+    subscription = excluded.subscription, paused_at = excluded.paused_at, began_at = excluded.began_at,
+    watermark = CASE WHEN began_at = excluded.began_at THEN watermark ELSE excluded.watermark END"""
+EVENT_TRIGGERS = """
+SELECT key, subscription, began_at, watermark, paused_at, fired_at FROM triggers
+WHERE subscription IS NOT NULL ORDER BY key"""
+MOVE_WATERMARK = "UPDATE triggers SET watermark = ? WHERE key = ?"
 DROP_TRIGGER = ("DELETE FROM triggers WHERE key = ?", "DELETE FROM firings WHERE trigger_key = ?")
 PAUSE_TRIGGERS = "UPDATE triggers SET paused_at = ? WHERE paused_at IS NULL"
 MOVE_TRIGGER = "UPDATE triggers SET fired_to = max(fired_to, ?) WHERE key = ?"

@@ -8,13 +8,16 @@ from functools import partial
 
 import msgspec
 
+from swell.model.event_trigger import EventTriggerState
 from swell.model.schedule import Schedule
+from swell.model.subscription import Subscription
 from swell.model.trigger import FIRINGS_KEPT, FIRINGS_KEPT_S, Delivery, Firing, TriggerState
 from swell.store import statements as sql
 from swell.store.calls import Read, Write
 
 _encode = msgspec.msgpack.Encoder().encode
 _schedule: msgspec.msgpack.Decoder[Schedule] = msgspec.msgpack.Decoder(Schedule)
+_subscription = msgspec.msgpack.Decoder(Subscription)
 
 
 class SqliteTriggers:
@@ -24,18 +27,22 @@ class SqliteTriggers:
         self._write = write
         self._read = read
 
-    def put(self, states: Sequence[TriggerState]) -> None:
+    def put(self, states: Sequence[TriggerState | EventTriggerState]) -> None:
         """Add triggers, or replace those of their keys; on disk before it returns."""
-        rows = [(s.key, _encode(s.schedule), s.began_at, s.fired_to, s.paused_at, s.incarnation) for s in states]
-        self._write(lambda connection: connection.executemany(sql.SET_TRIGGER, rows).rowcount, True)
+        self._write(partial(_put, tuple(states)), True)
 
     def remove(self, keys: Sequence[str]) -> None:
         """Forget triggers and what is known of them; on disk before it returns."""
         self._write(partial(_remove, tuple(keys)), True)
 
     def all(self) -> list[TriggerState]:
-        """By key."""
+        """Those that have schedules, by key."""
         return [TriggerState(key, _schedule.decode(body), *rest) for key, body, *rest in self._read(sql.TRIGGERS)]
+
+    def for_events(self) -> list[EventTriggerState]:
+        """The others, by key."""
+        rows = self._read(sql.EVENT_TRIGGERS)
+        return [EventTriggerState(key, _subscription.decode(body), *rest) for key, body, *rest in rows]
 
     def deliver(self, deliveries: Iterable[Delivery]) -> None:
         """Record firings; on disk before it returns."""
@@ -49,6 +56,17 @@ class SqliteTriggers:
 def trim_firings(now: float, connection: sqlite3.Connection) -> None:
     """Forget those that are too old."""
     connection.execute(sql.TRIM_FIRINGS_AGE, (now - FIRINGS_KEPT_S,))
+
+
+def _put(states: Sequence[TriggerState | EventTriggerState], connection: sqlite3.Connection) -> int:
+    for s in states:
+        if isinstance(s, TriggerState):
+            row: tuple[object, ...] = (s.key, _encode(s.schedule), s.began_at, s.fired_to, s.paused_at, s.incarnation)
+            connection.execute(sql.SET_TRIGGER, row)
+        else:
+            row = (s.key, _encode(s.subscription), s.began_at, s.watermark, s.paused_at)
+            connection.execute(sql.SET_EVENT_TRIGGER, row)
+    return len(states)
 
 
 def _remove(keys: Sequence[str], connection: sqlite3.Connection) -> int:
@@ -68,4 +86,6 @@ def _deliver(deliveries: Iterable[Delivery], connection: sqlite3.Connection) -> 
             connection.execute(sql.TRIM_FIRINGS, (firing.trigger, FIRINGS_KEPT))
         if delivery.moves:
             connection.execute(sql.MOVE_TRIGGER, (firing.due_at, firing.trigger))
+        if delivery.watermark:
+            connection.execute(sql.MOVE_WATERMARK, (delivery.watermark, firing.trigger))
     return count

@@ -65,6 +65,25 @@ class NewCall(msgspec.Struct, frozen=True):
     """So long it is kept after its end; 0: as long as usual."""
 
 
+class NewEvent(msgspec.Struct, frozen=True):
+    """An event for a function that has a trigger, as it was posted: what it says, and whether it is signed, control
+    sees."""
+
+    workload: str
+    headers: tuple[tuple[str, str], ...]
+    """By their names in small letters, but for those of the connection."""
+    body: bytes = b""
+    key: str = ""
+    """Id of the API key it came with."""
+
+
+class SubmitEvent(msgspec.Struct, frozen=True, tag="submit_event"):
+    """Accept the call of an event. Answered by `Submitted` with the same `ask`."""
+
+    ask: int
+    event: NewEvent
+
+
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
     """Accept a call, or several: all of them or none. Answered by `Submitted` with the same `ask`."""
 

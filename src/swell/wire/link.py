@@ -14,11 +14,12 @@ from swell.model.limits import UNLIMITED, Limits
 from swell.model.orders import BuildReport, Inventory, StartOrder, StopOrder
 from swell.model.request import KeyCount, PoolCount, Prices, RequestRecord, Usage
 from swell.model.secret import Revealed
+from swell.model.subscription import Events
 from swell.model.traffic import Branch
 from swell.model.variant import Parameter, Value
 from swell.model.volume import Change, VolumeState
 from swell.model.workload import Environment, Method, Revision
-from swell.wire.calls import Ended, EndedHeard, Grant, Holding, Resume, Revoke, Submit, Submitted
+from swell.wire.calls import Ended, EndedHeard, Grant, Holding, Resume, Revoke, Submit, SubmitEvent, Submitted
 from swell.wire.exposition import Report
 
 UNSENT_MAX = 64 * 1024 * 1024
@@ -167,6 +168,7 @@ Up = (
     | RunnerReplica
     | RunnerInventory
     | Submit
+    | SubmitEvent
     | Ended
     | Holding
 )
@@ -228,6 +230,7 @@ class Route(msgspec.Struct, frozen=True):
     """Requests with the same value of it go to the same revision; empty: each is drawn anew."""
     parameters: tuple[Parameter, ...] = ()
     """What whoever calls it may, or has to, choose. A variant, of which they are chosen, has none."""
+    events: Events = ""
 
     @property
     def pools(self) -> set[str]:

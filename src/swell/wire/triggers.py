@@ -18,18 +18,25 @@ class TriggerRow(msgspec.Struct, frozen=True):
     app: str
     name: str
     """A schedule is called as its function."""
-    kind: Literal["schedule"]
+    kind: str
+    """ "schedule"; or what its events come of: "http", "files", "nats", "redis", "rows"."""
     schedule: str
-    """As people read it: "0 9 * * * (Europe/Berlin)", "every 1 hour"."""
-    missed: Missed
-    """What becomes of due times at which the server was not there."""
+    """As people read it: "0 9 * * * (Europe/Berlin)", "every 1 hour"; or what is read: "nats nats://broker ORDERS"."""
+    missed: Missed | Literal[""]
+    """What becomes of due times at which the server was not there; empty where there are none."""
     began_at: float
-    """When it was deployed with this schedule."""
+    """When it was deployed with this schedule, or with what it reads."""
     next_at: float | None = None
     """When it fires next; None: it is paused, or does not any more."""
     fired_at: float | None = None
     """When it last made a call, for whatever reason."""
     paused_at: float | None = None
+    up: bool | None = None
+    """Is its source reached? None: it has none, or nothing is read."""
+    since: float | None = None
+    """When it was reached, or lost."""
+    why: str = ""
+    """What keeps it from that, or what came from being taken."""
 
 
 class FiringRow(msgspec.Struct, frozen=True):

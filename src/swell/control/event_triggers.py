@@ -1,0 +1,225 @@
+"""Which functions are called for events now, and how far has each come?
+
+What there is follows from the world, and how far it came stands in the store, as of schedules. What has a source is
+read in a task of its own (`feeds`), which is ended before anything of its trigger is changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+
+from msgspec.structs import replace
+
+from swell.model.errors import SwellError
+from swell.model.event_trigger import EventTrigger, EventTriggerState, event_triggers
+from swell.model.ports import Clock, Triggers
+from swell.model.source import SourceState
+from swell.model.subscription import HttpEvents, same
+from swell.model.trigger import Delivery
+from swell.model.world import World
+from swell.wire.calls import NewCall
+
+log = logging.getLogger("swell.control")
+
+AGAIN_S = 5.0
+"""What could not be read or written is tried again after this long."""
+SETTLED_S = 5.0
+"""Who brings an event right after a deploy, or a start, waits so long for what takes it."""
+LATER_S = 0.001
+"""A trigger that begins anew does so by at least so much later: the times tell what came when."""
+
+Accept = Callable[[NewCall, Delivery], Awaitable[str]]
+"""A call, and what makes it, into the durable queue: the call's id once both are on disk. SwellError where not."""
+
+
+class Live:
+    """A trigger that is deployed."""
+
+    def __init__(self, trigger: EventTrigger, state: EventTriggerState) -> None:
+        self.trigger = trigger
+        self.state = state
+        self.source: SourceState | None = None
+        """Is what it reads reached? None: nothing is read."""
+        self.held_back = ""
+        """Why nothing more is taken now of what came; empty: it is."""
+        self.reading: asyncio.Task[None] | None = None
+
+    def fired(self, at: float, watermark: str = "") -> None:
+        """It made calls, which are on disk."""
+        self.state = replace(self.state, fired_at=at, watermark=watermark or self.state.watermark)
+
+
+class EventTriggers:
+    """Those of one server, while this incarnation of control lasts."""
+
+    def __init__(
+        self,
+        store: Triggers,
+        clock: Clock,
+        world: World,
+        read: Callable[[Live], Coroutine[None, None, None]],
+        deployed_at: Mapping[str, float],
+    ) -> None:
+        """`read` reads the source of a trigger until it is cancelled. `deployed_at`: when each app was deployed."""
+        self.live: dict[str, Live] = {}
+        """By key."""
+        self._store = store
+        self._clock = clock
+        self._world = world
+        self._read = read
+        self._deployed_at = deployed_at
+        self._kept: dict[str, EventTriggerState] = {}
+        """Of those in the store that are not live: what an earlier incarnation left."""
+        self._changed: dict[str, float] = {}
+        """Apps that are not as they were, and since when."""
+        self._stir = asyncio.Event()
+        self._followed = asyncio.Event()
+        """What is live is what is deployed."""
+        self._writing = asyncio.Lock()
+        """States are written one after the other."""
+
+    def of(self, workload: str) -> Live | None:
+        """That of a function."""
+        return next((live for live in self.live.values() if live.trigger.workload == workload), None)
+
+    def names(self, namespace: str, app: str) -> list[str]:
+        """Of an app's."""
+        prefix = f"{namespace}/{app}/"
+        return sorted(live.trigger.name for key, live in self.live.items() if key.startswith(prefix))
+
+    def changed(self, app: str, at: float) -> None:
+        """The app of that key was deployed or stopped, or another version of it has the traffic."""
+        self._changed[app] = at
+        self._followed.clear()
+        self._stir.set()
+
+    async def settled(self) -> None:
+        """Returns once what is live is what is deployed. SwellError busy where that takes long."""
+        try:
+            async with asyncio.timeout(SETTLED_S):
+                await self._followed.wait()
+        except TimeoutError:
+            words = "What takes events is not known yet: the disk does not take it, or is slow. Try again in a moment."
+            raise SwellError("busy", words, status=503) from None
+
+    async def run(self) -> None:
+        """Until it is cancelled; then nothing is read any more."""
+        try:
+            await self._stand_up()
+            while True:
+                self._stir.clear()
+                wait_s: float | None = None
+                try:
+                    await self._take_changes()
+                except SwellError as error:
+                    log.error("triggers for events cannot be kept: %s", error.message)
+                    wait_s = AGAIN_S
+                except Exception:
+                    log.exception("a change of triggers for events failed")
+                    wait_s = AGAIN_S
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._stir.wait()
+        finally:
+            await asyncio.gather(*(self._end(live) for live in self.live.values()))
+
+    async def pause(self, key: str, paused: bool) -> Live | None:
+        """Have nothing more be read or taken, or again; on disk before it returns. None: there is no such trigger."""
+        async with self._writing:
+            live = self.live.get(key)
+            if live is None or paused is (live.state.paused_at is not None):
+                return live
+            await self._end(live)
+            try:
+                state = replace(live.state, paused_at=self._clock.now() if paused else None)
+                await asyncio.to_thread(self._store.put, [state])
+                live.state = state
+            finally:
+                self._begin(live)
+        return live
+
+    # -- what there is -----------------------------------------------------------------------
+
+    async def _stand_up(self) -> None:
+        """Go on with what an earlier incarnation left."""
+        while True:
+            try:
+                self._kept = {state.key: state for state in await asyncio.to_thread(self._store.for_events)}
+                break
+            except SwellError as error:
+                log.error("triggers for events cannot be read: %s", error.message)
+            except Exception:
+                log.exception("triggers for events cannot be read")
+            await asyncio.sleep(AGAIN_S)
+        now, there = self._clock.now(), {*self._world.apps, *map(_app_of, self._kept)}
+        self._changed = {app: self._deployed_at.get(app, now) for app in there} | self._changed
+
+    async def _take_changes(self) -> None:
+        changed, self._changed = self._changed, {}
+        try:
+            async with self._writing:
+                await self._follow(changed)
+        except BaseException:
+            self._changed = changed | self._changed
+            raise
+        if not self._changed:
+            self._followed.set()
+
+    async def _follow(self, changed: Mapping[str, float]) -> None:
+        """Have the triggers of these apps as they are now. Until that is on disk, nothing is read for those that are
+        not as they were."""
+        wanted: dict[str, EventTrigger] = {}
+        for app in changed.keys() & self._world.apps.keys():
+            wanted |= {each.key: each for each in event_triggers(self._world.apps[app])}
+        there = [key for key in {**self._kept, **self.live} if _app_of(key) in changed]
+        gone = [key for key in there if key not in wanted]
+        others = [key for key, each in wanted.items() if key not in self.live or self.live[key].trigger != each]
+        for key in (*gone, *others):
+            live = self.live.pop(key, None)
+            if live is not None:
+                await self._end(live)
+                self._kept[key] = live.state
+        states = {key: self._begun(wanted[key], changed[_app_of(key)]) for key in others}
+        begun = [state for key, state in states.items() if state != self._kept.get(key)]
+        if begun:
+            await asyncio.to_thread(self._store.put, begun)
+        if gone:
+            await asyncio.to_thread(self._store.remove, gone)
+        for key in (*gone, *others):
+            self._kept.pop(key, None)
+        for key, state in states.items():
+            self.live[key] = live = Live(wanted[key], state)
+            self._begin(live)
+
+    def _begun(self, trigger: EventTrigger, at: float) -> EventTriggerState:
+        """As it stands from now on: as it did, where the same is read."""
+        state = self._kept.get(trigger.key)
+        if state is None:
+            return EventTriggerState(trigger.key, trigger.subscription, at)
+        if same(state.subscription, trigger.subscription):
+            return replace(state, subscription=trigger.subscription)
+        began_at = max(at, state.began_at + LATER_S)
+        return replace(state, subscription=trigger.subscription, began_at=began_at, watermark="")
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def _begin(self, live: Live) -> None:
+        if live.state.paused_at is None and not isinstance(live.trigger.subscription.source, HttpEvents):
+            live.reading = asyncio.create_task(self._read(live), name=f"read {live.trigger.key}")
+
+    async def _end(self, live: Live) -> None:
+        """What was under way is on disk, or is not, when this returns."""
+        if live.reading is not None:
+            live.reading.cancel()
+            await asyncio.wait({live.reading})
+            if not live.reading.cancelled() and (error := live.reading.exception()) is not None:
+                log.error("reading for %s ended: %r", live.trigger.shown, error)
+            live.reading, live.source, live.held_back = None, None, ""
+
+
+def _app_of(key: str) -> str:
+    """Key of its app."""
+    return key.rpartition("/")[0]

@@ -1,0 +1,52 @@
+"""What are the parts that have functions called by themselves, and how are they joined?"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterator, Mapping
+
+from swell.control.calls import CallKeeper
+from swell.control.event_desk import EveryTriggerDesk
+from swell.control.event_triggers import EventTriggers
+from swell.control.events import EventDesk
+from swell.control.feeds import Feeds, Open
+from swell.control.secrets import SecretKeeper
+from swell.control.trigger_desk import TriggerDesk
+from swell.control.triggers import TriggerKeeper
+from swell.model.ports import Clock, Store
+from swell.model.world import World
+
+
+class TriggerParts:
+    """Those of one server, while this incarnation of control lasts."""
+
+    def __init__(
+        self,
+        open: Open,
+        store: Store,
+        clock: Clock,
+        calls: CallKeeper,
+        secrets: SecretKeeper,
+        world: World,
+        deployed_at: Mapping[str, float],
+    ) -> None:
+        """`open`: the feed of a source. `deployed_at`: when each app was deployed, by its key."""
+        waiting = calls.hands.counted
+        feeds = Feeds(open, calls.accept, store.triggers, secrets.value, waiting, clock)
+        self.schedules = TriggerKeeper(store, clock, world, calls.accept, waiting, deployed_at)
+        self.events = EventTriggers(store.triggers, clock, world, feeds.read, deployed_at)
+        self.take = EventDesk(self.events, calls.accept, secrets.value, clock).take
+        """An event that was posted; the id of its call, once that is on disk."""
+        schedules = TriggerDesk(self.schedules, store.triggers, store.call_records, world, clock)
+        self.next_at = schedules.next_at
+        """When a schedule of an app fires next."""
+        self.desk = EveryTriggerDesk(schedules, self.events, store.triggers, store.call_records)
+
+    def changed(self, app: str, at: float) -> None:
+        """The app of that key was deployed or stopped, or another version of it has the traffic."""
+        self.schedules.changed(app, at)
+        self.events.changed(app, at)
+
+    def chores(self) -> Iterator[Coroutine[None, None, None]]:
+        """What fires, and what reads; neither ends by itself."""
+        yield self.schedules.run()
+        yield self.events.run()

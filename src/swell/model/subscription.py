@@ -1,0 +1,103 @@
+"""What is a function called for, beside when its time comes? Events that are posted, or what comes of a source."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from swell.model import source
+from swell.model.errors import SwellError, brief
+from swell.model.secret import SecretUse
+from swell.model.source import Files, NatsStream, RedisStream, Rows
+
+HEADER = "x-hub-signature-256"
+"""Where a signature is looked for: many senders of webhooks put it there."""
+_HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,64}")
+
+
+Events = Literal["", "open", "signed"]
+"""What events a function takes over HTTP: none, those of whoever may call it, or those that are signed."""
+
+
+class HttpEvents(msgspec.Struct, frozen=True, tag="http"):
+    """CloudEvents that somebody posts to /trigger."""
+
+    header: str = HEADER
+    """In small letters. It has the signature of the body, where there is a secret."""
+
+
+class Subscription(msgspec.Struct, frozen=True):
+    """What calls a function, with an event each time."""
+
+    source: HttpEvents | Files | NatsStream | RedisStream | Rows
+    secret: SecretUse | None = None
+    """What a source's password is, or what events are signed with: the variable of it that is required, or its only
+    one."""
+
+    @property
+    def events(self) -> Events:
+        if not isinstance(self.source, HttpEvents):
+            return ""
+        return "signed" if self.secret is not None else "open"
+
+    @property
+    def kind(self) -> str:
+        """ "http", "files", "nats", "redis", "rows"."""
+        return str(self.source.__struct_config__.tag)
+
+
+def check(subscription: Subscription) -> None:
+    """SwellError bad_option, in words, for what makes no sense."""
+    secret = subscription.secret
+    if secret is not None and len(secret.required) > 1:
+        words = f"Of the secret {secret.name} one variable is used: required_keys names {len(secret.required)}."
+        raise SwellError("bad_option", words)
+    match subscription.source:
+        case HttpEvents(header=header):
+            if not _HEADER.fullmatch(header):
+                raise SwellError("bad_option", f"header cannot be {brief(ascii(header))}: it is the name of a header.")
+        case Files() | Rows() if secret is not None and _is_here(subscription.source):
+            raise SwellError("bad_option", "What is read from this machine's own files needs no password.")
+        case read:
+            source.check(read)
+
+
+def _is_here(read: Files | Rows) -> bool:
+    return isinstance(read, Files) or read.url.startswith("sqlite")
+
+
+def same(one: Subscription, other: Subscription) -> bool:
+    """Is the same read, however? Then who subscribes to the second goes on where the first was."""
+    return _read(one) == _read(other)
+
+
+def _read(subscription: Subscription) -> tuple[object, ...]:
+    match subscription.source:
+        case HttpEvents():
+            return ("http",)
+        case Files(folder=folder, patterns=patterns):
+            return ("files", folder, patterns)
+        case NatsStream(url=url, stream=stream, consumer=consumer, subject=subject):
+            return ("nats", url, stream, consumer, subject)
+        case RedisStream(url=url, stream=stream, group=group):
+            return ("redis", url, stream, group)
+        case Rows(url=url, query=query, watermark=watermark, key=key):
+            return ("rows", url, query, watermark, key)
+
+
+def written(subscription: Subscription) -> str:
+    """As people read it: "files /data/inbox **/*.csv", "nats nats://broker:4222 ORDERS"."""
+    match subscription.source:
+        case HttpEvents():
+            signed = ", signed" if subscription.secret is not None else ""
+            return f"events over HTTP{signed}"
+        case Files(folder=folder, patterns=patterns):
+            return f"files {folder} {' '.join(patterns)}"
+        case NatsStream(url=url, stream=stream, subject=subject):
+            return f"nats {url} {stream} {subject}".rstrip()
+        case RedisStream(url=url, stream=stream):
+            return f"redis {url} {stream}"
+        case Rows(url=url, query=query):
+            return f"rows {url} {brief(' '.join(query.split()))[:60]}"

@@ -1,0 +1,175 @@
+"""How is an event written, as CloudEvents 1.0 have it over HTTP, and as the input of a call?
+
+In binary mode its attributes are headers (`ce-id: …`) and the body is its data; in structured mode
+(application/cloudevents+json) all of it is one JSON object.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from swell.model.call import Body
+from swell.model.errors import SwellError, brief
+from swell.wire.event import Event
+from swell.wire.http import MSGPACK
+
+PREFIX = "ce-"
+"""Of the headers that are attributes."""
+STRUCTURED = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch"
+NAME_MAX = 1000
+"""Characters of an id, a source and a type."""
+
+_ATTRIBUTE = re.compile(r"[a-z0-9]{1,64}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+_OWN = frozenset({"specversion", "id", "source", "type", "subject", "time", "datacontenttype"})
+"""Attributes that an `Event` has fields for, or needs none."""
+
+
+def read(headers: Mapping[str, str], body: bytes) -> Event:
+    """The event of a request; `headers` by their names in small letters. SwellError bad_event names what is wrong."""
+    kind = headers.get("content-type", "").strip()
+    media = media_type(kind)
+    if media.startswith(BATCH):
+        raise _bad("A batch of events is not taken: post each by itself.")
+    if media == STRUCTURED:
+        return _structured(body)
+    if media.startswith("application/cloudevents"):
+        raise _bad(f"Events come as {STRUCTURED}, or with ce- headers, not as {brief(ascii(media))}.")
+    attributes = {name.removeprefix(PREFIX): _text(value) for name, value in headers.items() if name.startswith(PREFIX)}
+    if not attributes:
+        raise _bad(f"This is no CloudEvent: it has no ce-id header, and its Content-Type is not {STRUCTURED}.")
+    return _event(attributes, kind, data_of(kind, body) if body else None)
+
+
+def data_of(content_type: str, body: bytes) -> Any:
+    """The data of an event: what is JSON as Python has it, a text as such, else the bytes. SwellError bad_event."""
+    media = media_type(content_type)
+    if is_json(media):
+        try:
+            return msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _bad(f"The data says that it is {media}, and is not: {brief(str(error))}.") from None
+    if media.startswith("text/"):
+        try:
+            return body.decode()
+        except UnicodeDecodeError:
+            return body
+    return body
+
+
+def media_type(content_type: str) -> str:
+    """Without its parameters."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def is_json(media: str) -> bool:
+    """Is data of that type JSON?"""
+    return media in ("application/json", "text/json") or media.endswith("+json")
+
+
+def as_input(event: Event) -> Body:
+    """The one argument of a call. SwellError bad_event where its data cannot be passed on."""
+    try:
+        return Body(MSGPACK, msgspec.msgpack.encode([event]))
+    except (OverflowError, RecursionError, UnicodeEncodeError) as error:
+        raise _bad(f"The data has a number too large, is too deep, or no text: {brief(str(error))}.") from None
+
+
+def _structured(body: bytes) -> Event:
+    try:
+        given = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _bad(f"The body says that it is {STRUCTURED}, and is not JSON: {brief(str(error))}.") from None
+    if not isinstance(given, dict):
+        raise _bad(f"The body says that it is {STRUCTURED}, and is no JSON object.")
+    there = {name: value for name, value in given.items() if value is not None or name == "data"}
+    data, encoded = there.pop("data", None), there.pop("data_base64", None)
+    if encoded is not None:
+        if data is not None:
+            raise _bad("data and data_base64 are both there: an event has one of them.")
+        data = _from_base64(encoded)
+    kind = there.get("datacontenttype", "")
+    if not isinstance(kind, str):
+        raise _bad(f"datacontenttype is a media type, not {_shown(kind)}.")
+    # What is not said is JSON: the event itself is.
+    return _event(there, kind or ("application/json" if data is not None and encoded is None else ""), data)
+
+
+def _from_base64(encoded: object) -> bytes:
+    if not isinstance(encoded, str):
+        raise _bad(f"data_base64 is a text, not {_shown(encoded)}.")
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise _bad("data_base64 is not base64.") from None
+
+
+def _event(attributes: Mapping[str, Any], content_type: str, data: Any) -> Event:
+    version = attributes.get("specversion")
+    if version != "1.0":
+        raise _bad(f"specversion is 1.0, not {_shown(version)}." if version is not None else "specversion is missing.")
+    id, source, type = (_needed(attributes, name) for name in ("id", "source", "type"))
+    subject = attributes.get("subject", "")
+    if not isinstance(subject, str) or ("subject" in attributes and not subject):
+        raise _bad(f"subject is a text that is not empty, not {_shown(subject)}.")
+    return Event(
+        id=id,
+        source=source,
+        type=type,
+        subject=subject,
+        time=_time(attributes["time"]) if "time" in attributes else None,
+        data=data,
+        content_type=content_type,
+        extensions=dict(_extensions(attributes)),
+    )
+
+
+def _needed(attributes: Mapping[str, Any], name: str) -> str:
+    value = attributes.get(name)
+    if value is None:
+        raise _bad(f"{name} is missing.")
+    if not isinstance(value, str) or not 0 < len(value) <= NAME_MAX or not value.isprintable():
+        raise _bad(f"{name} is a text of 1 to {NAME_MAX} characters that can be shown, not {_shown(value)}.")
+    return value
+
+
+def _time(value: object) -> datetime:
+    if isinstance(value, str) and _TIME.fullmatch(value):
+        try:
+            return msgspec.convert(value.upper(), datetime)
+        except msgspec.ValidationError:
+            pass
+    raise _bad(f"time is written as 2027-01-31T09:00:00Z, not {_shown(value)}.")
+
+
+def _extensions(attributes: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    for name, value in attributes.items():
+        if name in _OWN:
+            continue
+        if not _ATTRIBUTE.fullmatch(name):
+            raise _bad(f"{_shown(name)} is no attribute's name: that has small letters and digits, 64 at most.")
+        if not isinstance(value, str | bool | int):
+            raise _bad(f"{name} is a text, a whole number or a boolean, not {_shown(value)}.")
+        yield name, value
+
+
+def _text(value: str) -> str:
+    """A header's value: characters that are none of ASCII's are percent-encoded."""
+    return unquote(value, errors="replace")
+
+
+def _shown(value: object) -> str:
+    return brief(ascii(value))[:80]
+
+
+def _bad(words: str) -> SwellError:
+    return SwellError("bad_event", words)

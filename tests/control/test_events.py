@@ -1,0 +1,169 @@
+"""Is an event that is posted accepted once, by those who may send it alone?"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from control.event_place import BROKER, EventPlace
+from control.test_calls_machine import hasten
+from swell.model.errors import SwellError
+from swell.model.secret import SecretUse
+from swell.model.subscription import HttpEvents, Subscription
+from swell.store.memory import MemoryStore
+from swell.wire.calls import NewEvent
+from swell.wire.event import Event
+
+OPEN = Subscription(HttpEvents())
+SIGNED = Subscription(HttpEvents("x-sign"), SecretUse("default", "hook"))
+HEADERS = {
+    "ce-specversion": "1.0",
+    "ce-id": "7",
+    "ce-source": "/shop",
+    "ce-type": "t",
+    "content-type": "application/json",
+}
+BODY = b'{"n": 1}'
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasten(monkeypatch)
+
+
+def run(subscription: Subscription, test: Callable[[EventPlace], Awaitable[None]]) -> None:
+    async def running() -> None:
+        place = EventPlace(MemoryStore(now=lambda: 0.0))
+        await place.open()
+        try:
+            place.subscribe("a", subscription)
+            await test(place)
+        finally:
+            await place.close()
+
+    asyncio.run(running())
+
+
+def event(body: bytes = BODY, key: str = "", **headers: str) -> NewEvent:
+    told = {**HEADERS, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    return NewEvent("default/a/f", tuple(told.items()), body, key)
+
+
+async def refused(place: EventPlace, new: NewEvent) -> tuple[int, str, str]:
+    with pytest.raises(SwellError) as raised:
+        await place.desk.take(new)
+    return raised.value.status, raised.value.code, raised.value.message
+
+
+def test_an_event_is_one_call_however_often_it_is_sent() -> None:
+    async def test(place: EventPlace) -> None:
+        first = await place.desk.take(event())
+        assert [await place.desk.take(event()) for _ in range(2)] == [first, first]
+        others = [event(ce_id="8"), event(ce_source="/other"), event(key="k-1")]
+        ids = {first, *[await place.desk.take(each) for each in others]}
+        assert len(ids) == 4
+        assert len(place.store.call_records.newest("default/a/", None, 99)) == 4
+        history = place.store.triggers.history("default/a/f:http", 99)
+        assert [(each.id, each.how) for each in history][-1] == ("/shop 7", "event")
+        live = place.events.of("default/a/f")
+        assert live is not None
+        assert live.state.fired_at == place.clock.at
+        place.start("a")
+        await place.settle()
+        (given, *_) = [each for _, each in place.runner.held.values()]
+        (told,) = msgspec.msgpack.decode(given.input.data, type=list[Event])
+        assert (told.type, told.data, told.content_type) == ("t", {"n": 1}, "application/json")
+
+    run(OPEN, test)
+
+
+def test_one_that_cannot_be_kept_is_tried_again_by_who_sent_it() -> None:
+    async def test(place: EventPlace) -> None:
+        await place.events.settled()
+        place.store.how = "before"
+        assert (await refused(place, event()))[:2] == (507, "state_full")
+        place.store.how = ""
+        assert not place.store.triggers.history("default/a/f:http", 9)
+        assert await place.desk.take(event()) == await place.desk.take(event())
+
+    run(OPEN, test)
+
+
+def signature(body: bytes = BODY, secret: str = "k3y") -> str:
+    return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+def test_a_signature_is_that_of_the_body() -> None:
+    async def test(place: EventPlace) -> None:
+        for good in (signature(), f"sha256={signature()}", signature().upper()):
+            await place.desk.take(event(x_sign=good))
+        status, code, words = await refused(place, event())
+        assert (status, code) == (401, "bad_signature")
+        assert "the header x-sign with the signature is missing" in words
+        wrong = [signature(b"other"), signature(secret="other"), "", "é", f"sha1={signature()}", signature()[:-1]]
+        for each in wrong:
+            assert (await refused(place, event(x_sign=each)))[:2] == (401, "bad_signature")
+        # Nothing else is said to who has none.
+        assert (await refused(place, event(b"{", ce_id="")))[:2] == (401, "bad_signature")
+        place.secrets["hook"] = "other"
+        await place.desk.take(event(x_sign=signature(secret="other")))
+        place.secrets.clear()
+        assert (await refused(place, event(x_sign=signature())))[1] == "unknown_secret"
+
+    run(SIGNED, test)
+
+
+def test_one_that_is_paused_takes_none_and_nor_does_what_has_no_trigger() -> None:
+    async def test(place: EventPlace) -> None:
+        await place.events.settled()
+        await place.events.pause("default/a/f:http", True)
+        status, code, words = await refused(place, event())
+        assert (status, code) == (503, "trigger_paused")
+        assert "`swell trigger resume a/f`" in words
+        await place.close()
+        # Whatever control has not read of its store yet.
+        await place.open()
+        assert (await refused(place, event()))[1] == "trigger_paused"
+        await place.events.pause("default/a/f:http", False)
+        await place.desk.take(event())
+        # The kind that it has is another: then it takes none of these.
+        place.subscribe("a", BROKER)
+        assert (await refused(place, event()))[:2] == (404, "unknown_trigger")
+        place.stop("a")
+        assert (await refused(place, event()))[:2] == (404, "unknown_trigger")
+
+    run(OPEN, test)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ce-id": None}, "id is missing"),
+        ({"ce-specversion": "2"}, "specversion is 1.0"),
+        ({"ce-time": "now"}, "time is written as"),
+        ({name: None for name in HEADERS if name.startswith("ce-")}, "This is no CloudEvent"),
+    ],
+)
+def test_one_that_is_none_is_told_why(changes: dict[str, Any], words: str) -> None:
+    async def test(place: EventPlace) -> None:
+        headers = {name: value for name, value in {**HEADERS, **changes}.items() if value is not None}
+        status, code, said = await refused(place, NewEvent("default/a/f", tuple(headers.items()), BODY))
+        assert (status, code) == (400, "bad_event")
+        assert said.startswith(words)
+
+    run(OPEN, test)
+
+
+def test_one_that_is_too_large_for_the_queue_is_told_so() -> None:
+    async def test(place: EventPlace) -> None:
+        body = json.dumps("x" * (4 * 1024 * 1024 - 10)).encode()
+        assert (await refused(place, event(body)))[:2] == (413, "body_too_large")
+
+    run(OPEN, test)

@@ -1,0 +1,123 @@
+"""Is a function called once for each message of a real source, whatever is killed or goes away meanwhile?"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from places import Folder, Nats, Place, Postgres, RedisPlace, Sqlite, place
+
+from private_swell import Failed, PrivateSwell, unstarted_swell, wait_until
+
+HEAD = """
+import json, pathlib, swell
+
+app = swell.App("sources")
+
+def took(event, name):
+    data = json.loads(event.data) if isinstance(event.data, bytes) else event.data
+    data = json.loads(pathlib.Path(data["path"]).read_text()) if "path" in data else data
+    with open(pathlib.Path({folder!r}) / name, "a") as file:
+        file.write(f"{{data['n']}} {{event.type}}\\n")
+    return event.id
+"""
+FUNCTION = """
+@app.function(trigger=swell.{kind}(**{given}), max_containers=1)
+def {name}(event: swell.Event) -> str:
+    return took(event, {name!r})
+"""
+KINDS = (Folder, Sqlite, Nats, RedisPlace, Postgres)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PrivateSwell]:
+    with unstarted_swell() as swell:
+        swell.run("up", "-d")
+        yield swell
+
+
+@pytest.fixture
+def places() -> Iterator[dict[str, Place]]:
+    with ExitStack() as stack:
+        made = {kind.__name__.lower(): stack.enter_context(place(kind)) for kind in KINDS}
+        for each in made.values():
+            asyncio.run(each.begin())
+        yield made
+
+
+def asked(swell: PrivateSwell, *words: str) -> Any:
+    """What a command answers; asked again while control is away."""
+    answers: list[Any] = []
+
+    def answered() -> bool:
+        with suppress(Failed):
+            answers.append(json.loads(swell.run(*words, "--json")))
+        return bool(answers)
+
+    wait_until(" ".join(words), answered, pause_s=0.2)
+    return answers[-1]
+
+
+def test_each_message_is_one_call(server: PrivateSwell, places: dict[str, Place], tmp_path: Path) -> None:
+    program = HEAD.format(folder=str(tmp_path))
+    for name, somewhere in places.items():
+        config = somewhere.config()
+        given = msgspec.structs.asdict(config)
+        program += FUNCTION.format(kind=type(config).__name__, given=given, name=name)
+    (tmp_path / "sources.py").write_text(program)
+
+    def rows() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = asked(server, "trigger", "list", "sources")
+        return found
+
+    def calls() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = asked(server, "calls", "list", "sources", "-n", "1000")
+        return found
+
+    def made() -> Counter[str]:
+        return Counter(each["function"] for each in calls())
+
+    def publish(*numbers: int) -> None:
+        for somewhere in places.values():
+            asyncio.run(somewhere.publish(numbers))
+
+    publish(0, 1, 2)
+    server.run("deploy", str(tmp_path / "sources.py"))
+    wait_until("the first are there", lambda: made() == Counter(dict.fromkeys(places, 3)), pause_s=0.2)
+    # Killed while messages come: before some are in the queue, and before the source is told of others.
+    killed = server.server("control")
+    publish(3, 4, 5)
+    os.kill(killed, signal.SIGKILL)
+    publish(6, 7)
+    wait_until("the next control", lambda: server.servers("control") not in ([], [killed]))
+    wait_until("all are there", lambda: min(made().values()) >= 8, pause_s=0.2)
+    for somewhere in places.values():
+        asyncio.run(somewhere.stop())
+    # What goes on listening to clients that are there may not be seen to have gone.
+    down = {*places} - {"postgres"}
+    wait_until("they are seen to be away", lambda: down <= {r["name"] for r in rows() if r["why"]}, pause_s=0.2)
+    for somewhere in places.values():
+        asyncio.run(somewhere.start())
+    publish(8, 9)
+    wait_until("the last are there", lambda: min(made().values()) >= 10, pause_s=0.2)
+    wait_until("all ran", lambda: {each["state"] for each in calls()} == {"done"}, pause_s=0.2)
+    assert made() == Counter(dict.fromkeys(places, 10))
+    wait_until("they are up", lambda: all(row["up"] for row in rows()), pause_s=0.2)
+    for name in places:
+        lines = [line.split() for line in (tmp_path / name).read_text().splitlines()]
+        assert {int(number) for number, _ in lines} == {*range(10)}
+        found = asked(server, "trigger", "history", f"sources/{name}", "-n", "1000")
+        assert len({each["call"] for each in found}) == len(found) == 10
+    server.run("app", "stop", "sources")
+    wait_until("nothing is read any more", lambda: asked(server, "trigger", "list") == [], pause_s=0.2)
