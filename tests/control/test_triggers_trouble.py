@@ -41,6 +41,8 @@ def test_one_that_cannot_be_reckoned_with_is_nothing_to_the_others(name: str, mo
         await place.fired()
         await pass_time(place, MINUTE_S)
         assert (len(fired(place)), len(fired(place, "b"))) == (0, 1)
+        whys = [place.triggers.armed[key_of(app)].why for app in ("a", "b")]
+        assert whys == ["when it is due cannot be told: KeyError('Asia/Tokyo')", ""]
         zones.clear()
         await pass_time(place, module.PUT_OFF_S + MINUTE_S)
         assert (len(fired(place)), len(fired(place, "b"))) == (1, 2)
@@ -150,12 +152,14 @@ def test_while_very_many_of_its_calls_wait_a_schedule_makes_no_further_ones(monk
                     await place.keeper.cancel(each.id, CallError("cancelled", "no"))
         assert len(fired(place, "b")) == 30
         assert len(fired(place)) == 20
+        assert place.triggers.armed[key_of("a")].why == "20 of its calls wait"
         calls = place.store.call_records.newest(key_of("a"), "queued", 99)
         assert {(each.keeping.result_s, each.accept) for each in calls} == {(20_000.0, JSON_OR_PICKLE)}
         for each in calls:
             await place.keeper.cancel(each.id, CallError("cancelled", "no"))
         await until(lambda: key_of("a") not in place.keeper.hands.due)
         await pass_time(place, 2.0)
+        assert place.triggers.armed[key_of("a")].why == ""
         newest, *_ = place.store.triggers.history(key_of("a"), 1)
         assert (newest.due_at, newest.missed_from) == (place.clock.at, place.clock.at - 2.0 * 40)
 

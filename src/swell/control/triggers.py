@@ -61,8 +61,8 @@ class Armed:
         self.owed: deque[float] = deque()
         """Due times to fire for, before `next_at`."""
         self.missed_from: float | None = None
-        self.crowded = False
-        """Too many of its calls wait, as the log was told."""
+        self.why = ""
+        """Why it does not fire when it is due, as the log was told; empty where it does."""
 
 
 class Due(NamedTuple):
@@ -212,7 +212,7 @@ class TriggerKeeper:
         state = armed.state
         self.armed[state.key] = armed
         armed.owed.clear()
-        armed.next_at = None
+        armed.next_at, armed.why = None, ""
         if state.paused_at is None:
             try:
                 armed.next_at = next_due(state.schedule, state.began_at, state.fired_to)
@@ -223,7 +223,8 @@ class TriggerKeeper:
 
     def _put_off(self, armed: Armed, error: Exception) -> None:
         """When it is due cannot be told now, which is nothing to the others."""
-        log.error("when %s is due cannot be told; it is tried again: %r", armed.trigger.shown, error)
+        armed.why = f"when it is due cannot be told: {error!r}"
+        log.error("%s does not fire: %s", armed.trigger.shown, armed.why)
         armed.owed.clear()
         armed.next_at = None
         self._look(armed, self._clock.now() + PUT_OFF_S)
@@ -308,19 +309,20 @@ class TriggerKeeper:
         """Do so many calls that its schedule made wait that it makes no more now? So it is where the function is slower
         than its schedule, or does not start. It is looked at again then."""
         if self._due_calls(armed.trigger.workload) < WAITING_MAX:
-            armed.crowded = False
+            armed.why = ""
             return False
         waiting = await asyncio.to_thread(self._waiting, armed.trigger.key)
         if armed.look_at != at:
             # It was paused meanwhile, or resumed.
             return True
         if waiting < WAITING_MAX:
-            armed.crowded = False
+            armed.why = ""
             return False
-        if not armed.crowded:
-            log.warning("%s does not fire until fewer than %d of its calls wait", armed.trigger.shown, WAITING_MAX)
-        armed.crowded = True
+        why = f"{WAITING_MAX} of its calls wait"
+        if armed.why != why:
+            log.warning("%s does not fire: %s", armed.trigger.shown, why)
         self._arm(armed)
+        armed.why = why
         self._look(armed, self._again_at())
         return True
 
