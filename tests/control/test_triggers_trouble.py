@@ -152,7 +152,7 @@ def test_while_very_many_of_its_calls_wait_a_schedule_makes_no_further_ones(monk
                     await place.keeper.cancel(each.id, CallError("cancelled", "no"))
         assert len(fired(place, "b")) == 30
         assert len(fired(place)) == 20
-        assert place.triggers.armed[key_of("a")].why == "20 of its calls wait"
+        assert {row.app: row.why for row in await place.desk.rows("default", "a")} == {"a": "20 of its calls wait"}
         calls = place.store.call_records.newest(key_of("a"), "queued", 99)
         assert {(each.keeping.result_s, each.accept) for each in calls} == {(20_000.0, JSON_OR_PICKLE)}
         for each in calls:

@@ -10,6 +10,7 @@ from swell.control.call_waits import WAITING_MAX as CALLS_WAITING_MAX
 from swell.control.feeds import HELD_MAX
 from swell.control.feeds import WAITING_MAX as SOURCE_WAITING_MAX
 from swell.control.kv import WAITING_MAX
+from swell.control.triggers import WAITING_MAX as SCHEDULE_WAITING_MAX
 from swell.decide import cache
 from swell.decide.access import Holder, may_manage, may_see
 from swell.decide.lineage import LINEAGE_MAX, lineage
@@ -120,7 +121,7 @@ def of_build() -> Iterator[LimitRow]:
     yield fixed("volume_path_max", volume.PATH_MAX, "bytes", "bad_path")
     yield from of_kv(BOUNDS)
     yield from of_calls()
-    yield from of_events()
+    yield from of_triggers()
     # What is source is refused where it is.
     yield fixed("bundle_max", limits.BUNDLE_MAX, "bytes")
     # Or a function's startup_timeout_s, if that is more.
@@ -172,8 +173,10 @@ def of_calls() -> Iterator[LimitRow]:
     yield fixed("queued_call_results_kept_max", KEPT_BYTES_MAX, "bytes")
 
 
-def of_events() -> Iterator[LimitRow]:
-    """Of what calls functions for events."""
+def of_triggers() -> Iterator[LimitRow]:
+    """Of what calls functions by itself, or for events."""
+    # While so many calls that it made wait, a schedule makes no further ones.
+    yield fixed("schedule_waiting_max", SCHEDULE_WAITING_MAX, "calls")
     yield fixed("event_name_max", cloudevents.NAME_MAX, "characters", "bad_event")
     # While so many calls of a function wait, nothing more is taken of what it reads.
     yield fixed("source_waiting_max", SOURCE_WAITING_MAX, "calls")

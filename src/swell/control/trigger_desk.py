@@ -137,6 +137,7 @@ def _row(armed: Armed) -> TriggerRow:
         next_at=_next_at(armed),
         fired_at=state.fired_at,
         paused_at=state.paused_at,
+        why=armed.why,
     )
 
 

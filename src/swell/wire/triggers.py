@@ -36,7 +36,7 @@ class TriggerRow(msgspec.Struct, frozen=True):
     since: float | None = None
     """When it was reached, or lost."""
     why: str = ""
-    """What keeps it from that, or what came from being taken."""
+    """What keeps it from that, or what came from being taken; of a schedule, from firing when it is due."""
 
 
 class FiringRow(msgspec.Struct, frozen=True):
