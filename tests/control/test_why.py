@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swell.control.history import History, ReplicaHistory
-from swell.control.why import BEGUN, NOTES, at_most, complete, end_told, explain, traffic_now
+from swell.control.why import BEGUN, NOTES, at_most, complete, explain, traffic_now
 from swell.decide.price import PoolCost
+from swell.model.ends import end_told
 from swell.model.events import AppDeployed, NodeSeen, PlanCommitted, ReplicaSeen
 from swell.model.node import Node
 from swell.model.plan import Plan, Start, Stop, Wait

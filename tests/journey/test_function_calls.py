@@ -328,6 +328,7 @@ def test_a_call_whose_replica_dies_is_tried_again(own_server: PrivateSwell, app:
     wait_until("it runs again", lambda: mark.exists() and mark.read_text() not in ("", str(pid)))
     row = send(own_server, "GET", f"/calls/{call.object_id}").value
     assert (row["state"], row["attempts"], row["error"]["code"]) == ("leased", 2, "replica_died")
+    assert "while it had the call (its process crashed: " in row["error"]["message"]
     call.cancel()
     wait_until("it is stopped", lambda: not mark.exists())
     assert time.time() >= row["accepted_at"]

@@ -32,6 +32,8 @@ from swell.wire.child import Forget
 from swell.wire.paths import Home
 
 PATIENCE_S = 60.0
+DIED = "The replica ended while it had the call (its process crashed: exit code 3)."
+"""What is told of the calls that a replica died with here."""
 numbers = itertools.count(1)
 
 
@@ -109,7 +111,8 @@ class Replica:
 
     def seen(self, phase: Phase) -> ReplicaSeen:
         self.phase = phase
-        return ReplicaSeen(at=0.0, replica=self.id, phase=phase, pool="p", role="serving", node="local")
+        over = {"reason": "crashed", "detail": "exit code 3\nit printed this"} if phase is Phase.GONE else {}
+        return ReplicaSeen(at=0.0, replica=self.id, phase=phase, pool="p", role="serving", node="local", **over)
 
     def end(self, one: Working, result: str = "done", error: str = "") -> None:
         """Its code returns that, or raises."""

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from queued_place import Place, Replica, Rival, call, files, lease, turns, until
+from queued_place import DIED, Place, Replica, Rival, call, files, lease, turns, until
 
 from swell.model.replica import Phase
 from swell.runtime.runner.queued import ends, hand, lane
@@ -180,6 +180,7 @@ def test_a_replica_that_died_ends_what_it_had_and_gives_back_the_rest() -> None:
             lease(runs): "replica_died",
             lease(waits): "drained",
         }
+        assert place.told[lease(runs)].message == DIED
 
     play(scenario)
 
@@ -219,7 +220,7 @@ def test_what_a_replica_had_when_its_connection_broke_was_begun_unless_it_cannot
         await until(lambda: place.calls._hands[replica.id]._resting)
         assert not place.told, "it may live"
         place.notice(replica)
-        assert place.told[lease(begun)].code == "replica_died"
+        assert (place.told[lease(begun)].code, place.told[lease(begun)].message) == ("replica_died", DIED)
         for each in (unread, unsent):
             other = await place.replica(1)
             place.grant(other.id, call())

@@ -20,7 +20,8 @@ from swell.control.link import ControlLink
 from swell.control.reactor import Effects, Reactor
 from swell.control.tallies import Tallies
 from swell.control.variants import Variants
-from swell.control.why import at_most, complete, end_told, held_ms, traffic_now
+from swell.control.why import at_most, complete, held_ms, traffic_now
+from swell.model.ends import end_told
 from swell.model.events import AppDeployed, AppStopped, Event, NodeSeen, PlanCommitted, ReplicaSeen
 from swell.model.key import ApiKey
 from swell.model.metrics import ROWS_DROPPED, WAITING, WRITE_SECONDS, Sample

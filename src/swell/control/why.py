@@ -12,15 +12,12 @@ from swell.control.rolling import story
 from swell.control.table import in_short
 from swell.decide.price import PoolCost
 from swell.decide.retry import failed
-from swell.model.ends import ORDERED, in_words
+from swell.model.ends import ORDERED, WAYS_OUT, in_words
 from swell.model.replica import Phase
 from swell.model.request import Led, RequestRecord, Start, Together
 from swell.model.workload import revision_of, shown, workload_of
 from swell.model.world import Failures, World
 from swell.wire.api import Why, WhyStep
-
-WAYS_OUT = {"out_of_memory": "memory=(request, limit) gives it more"}
-"""What helps where the reason of an end alone says what happened."""
 
 HELD_MS = 1.0
 """A request that was held for less did not wait: it is what taking it in costs."""
@@ -275,12 +272,6 @@ def _end(past: ReplicaHistory) -> str:
         return ""
     more = WAYS_OUT.get(past.reason) or " ".join(in_short(past.detail).split())
     return ": ".join(filter(None, (in_words(past.reason), more)))
-
-
-def end_told(reason: str, detail: str) -> str:
-    """What ended a replica, as whoever called it is told: nothing that it printed, and nothing of other requests."""
-    more = WAYS_OUT.get(reason, "") or (detail.partition("\n")[0] if reason == "crashed" else "")
-    return ": ".join(filter(None, (in_words(reason), more)))
 
 
 def _ending(record: RequestRecord, past: ReplicaHistory) -> list[str]:

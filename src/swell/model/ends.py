@@ -1,4 +1,4 @@
-"""What do the codes say with which a replica ended, in words?"""
+"""What do the codes say with which a replica ended, in words? For people who look, and for callers."""
 
 from __future__ import annotations
 
@@ -42,8 +42,17 @@ _WORDS = {
 
 REASONS = frozenset(_WORDS)
 
+WAYS_OUT = {"out_of_memory": "memory=(request, limit) gives it more"}
+"""What helps where the reason of an end alone says what happened."""
+
 
 def in_words(reason: str, why: str = "") -> str:
     """The code of an end as a person may read it, with `why` it was ordered where that says more."""
     words = _WORDS.get(reason, reason.replace("_", " "))
     return f"{words} ({why})" if why and why != words else words
+
+
+def end_told(reason: str, detail: str) -> str:
+    """What ended a replica, as whoever called it is told: nothing that it printed, and nothing of other requests."""
+    more = WAYS_OUT.get(reason, "") or (detail.partition("\n")[0] if reason == "crashed" else "")
+    return ": ".join(filter(None, (in_words(reason), more)))

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Protocol
 
+from swell.model.ends import end_told
 from swell.model.events import ReplicaSeen
 from swell.model.replica import OVER, Phase
 from swell.runtime.runner.queued.answer import failed, unfinished
 from swell.runtime.runner.queued.ends import Ends, had
-from swell.runtime.runner.queued.hand import CANCELLED, DIED, DRAINED, Hand
+from swell.runtime.runner.queued.hand import CANCELLED, DRAINED, Hand, died
 from swell.runtime.runner.queued.lane import sendable
 from swell.runtime.runner.queued.running import Begun
 from swell.wire.calls import NOTHING, CallEnd, Ended, EndedHeard, Grant, Granted, Holding, Lease, Resume, Revoke
@@ -155,11 +156,12 @@ class QueuedCalls:
         hand = self._hands.get(seen.replica)
         if seen.phase in OVER:
             self._said.discard(seen.replica)
+            why = end_told(seen.reason, seen.detail)
             if hand is not None:
                 del self._hands[seen.replica]
-                hand.gone()
+                hand.gone(why)
             for id, token in self._awaited.pop(seen.replica, ()):
-                self.ended(CallEnd(id, token, seen.replica, "replica_died", DIED))
+                self.ended(CallEnd(id, token, seen.replica, "replica_died", died(why)))
             self._ends.flush()
         elif hand is None:
             return

@@ -30,7 +30,6 @@ asked for anew."""
 LEAVING_S = 1.0
 """So long after a replica said that it takes nothing any more, what is still given to it goes back: its end is told
 before that, as a rule."""
-DIED = "The replica ended while it had the call."
 DRAINED = "The replica ends, and had not begun the call."
 CANCELLED = "The call was cancelled."
 FORGOTTEN = "The replica does not have the call any more."
@@ -146,8 +145,8 @@ class Hand:
         self._idle, self._asking = [], None
         self._give_back()
 
-    def gone(self) -> None:
-        """It has ended. What it answered before that counts."""
+    def gone(self, why: str) -> None:
+        """It has ended, of that. What it answered before counts."""
         self.leave()
         for lane in list(self.running):
             lane.drain()
@@ -156,7 +155,7 @@ class Hand:
             self.left.append(call)
         self.running.clear()
         while self.left:
-            self._owner.ended(unfinished(self.left.popleft(), self.replica, "replica_died", DIED))
+            self._owner.ended(unfinished(self.left.popleft(), self.replica, "replica_died", died(why)))
         for timer in self._timers:
             timer.cancel()
 
@@ -329,7 +328,7 @@ class Hand:
         lease = call.id, call.token
         breaks = self._breaks.pop(lease, 0) + 1
         if not self._owner.keeps(self.replica):
-            self._owner.ended(unfinished(call, self.replica, "replica_died", DIED))
+            self._owner.ended(unfinished(call, self.replica, "replica_died", died()))
         elif breaks > BREAKS_MAX:
             self._owner.ended(unfinished(call, self.replica, "lease_expired", BROKEN))
         else:
@@ -362,3 +361,8 @@ class Hand:
 
         timer = asyncio.get_running_loop().call_later(seconds, now)
         self._timers.add(timer)
+
+
+def died(why: str = "") -> str:
+    """Of a call whose replica is no more, for who asks. `why`: what ended that, where it is known."""
+    return f"The replica ended while it had the call{why and f' ({why})'}."
