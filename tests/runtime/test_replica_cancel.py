@@ -199,6 +199,30 @@ def test_exit_hooks_run_beside_what_cannot_be_stopped(method: str) -> None:
         assert [len(replica.printed(words)) for words in ("spoils raised", "goodbye", "committed")] == [1, 1, 1]
 
 
+PROGRAM = "trap {} TERM; touch begun; while :; do sleep 0.05; done"
+
+
+@pytest.mark.parametrize(("trap", "told"), [("'touch told; exit'", True), ("''", False)], ids=["ends", "is deaf"])
+def test_programs_that_the_input_waits_for_are_told_to_end_before_they_are_killed(trap: str, told: bool) -> None:
+    source = f"""
+        import subprocess
+        class Thing:
+            def runs(self):
+                try:
+                    subprocess.run(["sh", "-c", {PROGRAM.format(trap)!r}])
+                finally:
+                    print("tidied up")
+    """
+    with ready_replica(source, cls("runs"), cancel_grace_s=0.2) as replica:
+        sock = replica.begin("/call/runs")
+        until(lambda: (replica.folder / "begun").exists(), "the program runs")
+        sock.close()
+        assert replica.hear() == Stuck(requests=("q9",), ending=True)
+        assert replica.wait() == 75
+        assert (replica.folder / "told").exists() is told
+        assert len(replica.printed("tidied up")) == 1
+
+
 @pytest.mark.parametrize("method", ["sleep", "deaf"])
 def test_what_ends_while_its_replica_leaves_changes_nothing(method: str) -> None:
     source = SOURCE + LEAVING.replace('print("committed")', 'time.sleep(2.0); print("committed")')

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import threading
-from collections.abc import Awaitable, Callable, Container, Iterable
+from collections.abc import Awaitable, Callable, Container
 from typing import Any
 
 from swell.model.errors import SwellError
 from swell.runtime.load import enter_error
-from swell.wire.identity import Identity, children, how_ended, identify, open_pidfd
+from swell.runtime.programs import TERM_S, Programs
+from swell.wire.identity import children, how_ended, open_pidfd
 
 _PROBE_S = 0.02
 _SETTLE_S = 0.2
 """After a child ended: the time a server that restarts its workers has to listen again."""
-_TERM_S = 3.0
-"""Children that were sent SIGTERM are killed after this long."""
 
 
 class Listener:
@@ -122,27 +120,10 @@ def _status(pid: int) -> int | None:
 
 async def end_children() -> None:
     """SIGTERM to the processes this one started, then SIGKILL to whatever of them and theirs is left."""
-    direct = _processes(children(os.getpid()))
-    family = [*direct, *_processes(pid for child in direct for pid in _descendants(child.pid))]
-    for process in direct:
-        process.signal(signal.SIGTERM)
+    programs = Programs()
+    programs.terminate()
     loop = asyncio.get_running_loop()
-    until = loop.time() + _TERM_S
-    while loop.time() < until and any(process.alive for process in direct):  # noqa: ASYNC110 — nothing tells us of it
+    until = loop.time() + TERM_S
+    while loop.time() < until and programs.alive:  # noqa: ASYNC110 — nothing tells us of it
         await asyncio.sleep(_PROBE_S)
-    for process in family:
-        process.signal(signal.SIGKILL)
-
-
-def _processes(pids: Iterable[int]) -> list[Identity]:
-    return [process for process in map(identify, pids) if process is not None]
-
-
-def _descendants(pid: int) -> list[int]:
-    found = []
-    waiting = children(pid)
-    while waiting:
-        child = waiting.pop()
-        found.append(child)
-        waiting += children(child)
-    return found
+    programs.kill()

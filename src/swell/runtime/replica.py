@@ -343,20 +343,20 @@ class Replica:
         self._leaving = stuck
         for stream in self._context.output:
             stream.end()
-        hooks, loop = self._program.exit(), self._context.loop
+        hooks, loop, slots = self._program.exit(), self._context.loop, self._context.slots
         why = "what it runs could not be stopped"
         if asyncio._get_running_loop() is None:
             # The watchdog's thread tells it, and would end the process soon: the loop is not there to do anything.
             faulthandler.cancel_dump_traceback_later()
-            loop.call_soon_threadsafe(self._context.slots.close, why)
-            leave(hooks, None, STUCK_STATUS)
+            loop.call_soon_threadsafe(slots.close, why)
+            leave(hooks, None, STUCK_STATUS, slots.idle)
             return
-        self._context.slots.close(why)
+        slots.close(why)
         if self._batches is None:
-            leave(hooks, self._await_hook, STUCK_STATUS)
+            leave(hooks, self._await_hook, STUCK_STATUS, slots.idle)
             return
         loop.call_soon(self._batches.give_back)
-        loop.call_later(SAY_S, leave, hooks, self._await_hook, STUCK_STATUS)
+        loop.call_later(SAY_S, leave, hooks, self._await_hook, STUCK_STATUS, slots.idle)
 
     def _await_hook(self, hook: Hook) -> None:
         """Run an asynchronous hook to its end. In any thread but the loop's."""

@@ -72,6 +72,10 @@ class Slots:
         """Would an input be admitted now?"""
         return not self.closed and len(self.running) + len(self.line.given) < self.limit
 
+    def idle(self) -> bool:
+        """Is nothing worked on?"""
+        return not self.running
+
     def take(self, work: Work) -> None:
         """Start counting an input. Ask `free` first."""
         if self.running:
