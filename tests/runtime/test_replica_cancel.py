@@ -10,7 +10,7 @@ import pytest
 from replica_harness import ReplicaProcess, cls, function, ready_replica, stops_growing, until
 
 from swell.model.workload import Entry, Method, Web
-from swell.wire.child import Drain, Stuck
+from swell.wire.child import Stuck
 
 pytestmark = pytest.mark.slow
 
@@ -100,7 +100,7 @@ NAMES = [*TIDY, "loop", "loop_deaf", "sleep", "deaf", "echo"]
 ENTRY = Entry("user_code", "Thing", "cls", tuple(Method(name) for name in NAMES))
 
 
-def _run_and_leave(replica: ReplicaProcess, method: str, body: bytes = b"") -> None:
+def run_and_leave(replica: ReplicaProcess, method: str, body: bytes = b"") -> None:
     counter = replica.folder / "counter"
     before = counter.stat().st_size
     sock = replica.begin(f"/call/{method}", body)
@@ -112,7 +112,7 @@ def _run_and_leave(replica: ReplicaProcess, method: str, body: bytes = b"") -> N
 def test_a_caller_that_leaves_stops_the_work(method: str) -> None:
     with ready_replica(SOURCE, ENTRY) as replica:
         for round_ in range(3):
-            _run_and_leave(replica, method)
+            run_and_leave(replica, method)
             until(lambda: replica.request("/call/echo", b"[5]")[2] == b"5", "the slot is free")
             assert stops_growing(replica.folder / "counter")
             if method in TIDY:
@@ -167,77 +167,15 @@ def test_an_interruption_never_reaches_the_next_input() -> None:
 @pytest.mark.parametrize("method", ["sleep", "deaf"])
 def test_what_cannot_be_stopped_ends_a_replica_with_one_slot(method: str) -> None:
     with ready_replica(SOURCE, ENTRY, cancel_grace_s=0.2) as replica:
-        _run_and_leave(replica, method, b"[60]")
+        run_and_leave(replica, method, b"[60]")
         assert replica.hear() == Stuck(requests=("q9",), ending=True)
         assert replica.wait() == 75
-
-
-LEAVING = """
-
-        def spoils(self):
-            raise SystemExit("no such day")
-
-        async def says_goodbye(self):
-            await asyncio.sleep(0.01)
-            print("goodbye")
-
-        def commits(self):
-            print("committed")
-"""
-HOOKS = ("spoils", "says_goodbye", "commits")
-
-
-@pytest.mark.parametrize("method", ["sleep", "deaf"])
-def test_exit_hooks_run_beside_what_cannot_be_stopped(method: str) -> None:
-    entry = msgspec.structs.replace(ENTRY, exit=HOOKS)
-    with ready_replica(SOURCE + LEAVING, entry, cancel_grace_s=0.2) as replica:
-        _run_and_leave(replica, method, b"[60]")
-        assert replica.hear() == Stuck(requests=("q9",), ending=True)
-        # Told to end as well, it does so once.
-        replica.tell(Drain("idle"))
-        assert replica.wait() == 75
-        assert [len(replica.printed(words)) for words in ("spoils raised", "goodbye", "committed")] == [1, 1, 1]
-
-
-PROGRAM = "trap {} TERM; touch begun; while :; do sleep 0.05; done"
-
-
-@pytest.mark.parametrize(("trap", "told"), [("'touch told; exit'", True), ("''", False)], ids=["ends", "is deaf"])
-def test_programs_that_the_input_waits_for_are_told_to_end_before_they_are_killed(trap: str, told: bool) -> None:
-    source = f"""
-        import subprocess
-        class Thing:
-            def runs(self):
-                try:
-                    subprocess.run(["sh", "-c", {PROGRAM.format(trap)!r}])
-                finally:
-                    print("tidied up")
-    """
-    with ready_replica(source, cls("runs"), cancel_grace_s=0.2) as replica:
-        sock = replica.begin("/call/runs")
-        until(lambda: (replica.folder / "begun").exists(), "the program runs")
-        sock.close()
-        assert replica.hear() == Stuck(requests=("q9",), ending=True)
-        assert replica.wait() == 75
-        assert (replica.folder / "told").exists() is told
-        assert len(replica.printed("tidied up")) == 1
-
-
-@pytest.mark.parametrize("method", ["sleep", "deaf"])
-def test_what_ends_while_its_replica_leaves_changes_nothing(method: str) -> None:
-    source = SOURCE + LEAVING.replace('print("committed")', 'time.sleep(2.0); print("committed")')
-    with ready_replica(source, msgspec.structs.replace(ENTRY, exit=HOOKS), cancel_grace_s=0.2) as replica:
-        _run_and_leave(replica, method, b"[1.0]")
-        assert replica.hear() == Stuck(requests=("q9",), ending=True)
-        replica.tell(Drain("idle"))
-        assert replica.wait() == 75
-        assert [len(replica.printed(words)) for words in ("spoils raised", "goodbye", "committed")] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("method", ["sleep", "deaf"])
 def test_what_cannot_be_stopped_is_listed_where_there_are_more_slots(method: str) -> None:
     with ready_replica(SOURCE, ENTRY, cancel_grace_s=0.2, max_inputs=2) as replica:
-        _run_and_leave(replica, method, b"[2.0]")
+        run_and_leave(replica, method, b"[2.0]")
         assert replica.hear() == Stuck(requests=("q9",), ending=False)
         assert replica.call("echo", [1]) == 1
         other = replica.begin("/call/sleep", b"[0.3]")
@@ -248,7 +186,7 @@ def test_what_cannot_be_stopped_is_listed_where_there_are_more_slots(method: str
 
 def test_code_that_ignores_the_first_interruption_gets_a_second() -> None:
     with ready_replica(SOURCE, ENTRY) as replica:
-        _run_and_leave(replica, "loop_deaf")
+        run_and_leave(replica, "loop_deaf")
         until(lambda: replica.request("/call/echo", b"[5]")[2] == b"5", "the slot is free")
         assert replica.process.poll() is None
 
@@ -297,7 +235,7 @@ def test_code_that_cleans_up_after_an_interruption_is_not_interrupted_in_it(meth
     """
     names = ("cleans_up", "cleans_up_items", "cleans_up_inside", "echo")
     with ready_replica(source, cls(*names), cancel_grace_s=2.0) as replica:
-        _run_and_leave(replica, method)
+        run_and_leave(replica, method)
         until(lambda: replica.printed("tidied up"), "the cleanup")
         assert replica.call("echo", [5]) == 5
 
@@ -378,22 +316,13 @@ BLOCKING_ENTRY = Entry(
 @pytest.mark.parametrize("method", BLOCKS)
 def test_code_that_blocks_the_loop_after_its_caller_left_ends_a_replica_with_one_slot(method: str) -> None:
     with ready_replica(BLOCKING, BLOCKING_ENTRY, cancel_grace_s=0.2) as replica:
-        _run_and_leave(replica, method, b"[60]")
+        run_and_leave(replica, method, b"[60]")
         assert replica.hear() == Stuck(requests=("q9",), ending=True)
         assert replica.wait() == 75
         assert len(replica.printed("blocks the event loop")) == 1
         frames = [text for _, _, text in replica.lines if text.startswith("  File ")]
         assert frames[0].endswith(f", in {method}")
         assert all(text.startswith('  File "user_code.py", line ') for text in frames), frames
-
-
-def test_exit_hooks_run_beside_a_blocked_loop() -> None:
-    entry = msgspec.structs.replace(BLOCKING_ENTRY, exit=HOOKS)
-    with ready_replica(BLOCKING + LEAVING, entry, cancel_grace_s=0.2) as replica:
-        _run_and_leave(replica, "naps", b"[60]")
-        assert replica.hear() == Stuck(requests=("q9",), ending=True)
-        assert replica.wait() == 75
-        assert len(replica.printed("committed")) == len(replica.printed("says_goodbye was not run at exit")) == 1
 
 
 def test_a_web_app_that_blocks_the_loop_after_its_caller_left_ends_too() -> None:
@@ -410,7 +339,7 @@ def test_a_web_app_that_blocks_the_loop_after_its_caller_left_ends_too() -> None
 def test_code_that_blocks_the_loop_is_listed_where_there_are_more_slots(method: str) -> None:
     with ready_replica(BLOCKING, BLOCKING_ENTRY, cancel_grace_s=0.2, max_inputs=2) as replica:
         for _ in range(2):
-            _run_and_leave(replica, method, b"[2.0]")
+            run_and_leave(replica, method, b"[2.0]")
             assert replica.hear() == Stuck(requests=("q9",), ending=False)
             assert replica.hear() == Stuck(requests=(), ending=False)
             assert replica.call("naps", [0.0]) is None
@@ -422,7 +351,7 @@ def test_code_that_blocks_the_loop_for_a_caller_that_waits_is_let_be_whatever_ot
         assert replica.call("naps", [2.0]) is None
         # Shorter than the grace, again and again, with a caller that left each time.
         for _ in range(5):
-            _run_and_leave(replica, "naps", b"[0.05]")
+            run_and_leave(replica, "naps", b"[0.05]")
             until(lambda: replica.request("/call/naps", b"[0.0]")[0] == 200, "the slot is free")
         assert replica.process.poll() is None
 

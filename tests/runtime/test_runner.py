@@ -180,31 +180,6 @@ def test_a_drain_that_takes_longer_than_its_grace_is_cut() -> None:
     run(scenario)
 
 
-NEVER_LEAVES = """
-import time
-class C:
-    def f(self):
-        time.sleep(600)
-    def bye(self):
-        print("goodbye", flush=True)
-        time.sleep(600)
-"""
-
-
-def test_exit_hooks_beside_what_cannot_be_stopped_have_the_grace_of_a_stop() -> None:
-    async def scenario(node: Node) -> None:
-        a = await node.ready(node.start(node.revision(NEVER_LEAVES, "C", exit=("bye",))))
-        assert (await within(call(a.address, remaining_ms=300)))[0] == 504
-        gone = await node.gone(a.replica)
-        assert gone.reason == "stuck"
-        assert not alive(a.pid or 0)
-        # Others are not sent there meanwhile.
-        assert Phase.DRAINING in {seen.phase for seen in node.seen(a.replica)}
-        await node.until(lambda: any(line["text"] == "goodbye" for line in node.log()))
-
-    run(scenario, policy=Policy(stop_grace_s=1.0))
-
-
 def test_what_user_code_started_ends_with_its_replica() -> None:
     async def scenario(node: Node) -> None:
         source = """

@@ -69,6 +69,37 @@ def test_what_one_input_raises_at_its_deadline_is_nothing_to_the_others(where: s
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("last", [True, False], ids=["it is left", "it is listed last"])
+def test_what_cannot_be_stopped_is_not_waited_for(last: bool) -> None:
+    async def scenario() -> None:
+        listed: list[tuple[str, ...]] = []
+        slots = Slots(2, 0.02, asyncio.get_running_loop(), listed.append)
+        deaf, other = Piece("deaf", 60.0, []), Piece("other", 60.0, [])
+        slots.take(deaf)
+        slots.take(other)
+        slots.close("idle")
+        emptied = asyncio.ensure_future(slots.emptied())
+        if not last:
+            slots.end(other)
+        slots.stop(deaf)
+        await asyncio.sleep(0)
+        assert not emptied.done()
+        async with asyncio.timeout(30):
+            while not listed:  # noqa: ASYNC110 — nothing tells us of it
+                await asyncio.sleep(0.001)
+            if last:
+                await asyncio.sleep(0)
+                assert not emptied.done()
+                slots.end(other)
+            await emptied
+        assert (slots.running, slots.stuck) == ({deaf}, ("deaf",))
+        slots.end(deaf)
+        assert slots.stuck == ()
+        assert listed == [("deaf",), ()]
+
+    asyncio.run(scenario())
+
+
 class Giving(Piece):
     """Work at the end of which the code of others, in their threads, tells of progress."""
 

@@ -145,6 +145,8 @@ class Replica:
                 self._channel.send(self._leaving)
             elif self._used and not self._context.slots.running:
                 self._channel.send(Served())
+            elif stuck := self._context.slots.stuck:
+                self._channel.send(Stuck(requests=stuck, ending=False))
         if self._asking is not None:
             self._asking.again() if message is None else self._asking.done(message)
 
@@ -296,7 +298,8 @@ class Replica:
 
     async def _drain(self) -> None:
         """Finish what is in flight, then run the exit hooks."""
-        await self._context.slots.emptied()
+        slots = self._context.slots
+        await slots.emptied()
         if self._leaving is not None:
             await self._context.loop.create_future()  # What ends it is under way.
         if self._used:
@@ -308,12 +311,18 @@ class Replica:
             connection.close()
         for app in self._apps:
             await app.stop()
+        if slots.stuck:
+            self._leave(Stuck(requests=slots.stuck, ending=True))
+            await self._context.loop.create_future()
         for hook in self._program.exit():
             try:
                 await self._run_hook(hook)
             except Exception as error:
                 sys.stderr.write(f"{_name(hook)} raised at exit:\n{user_traceback(error)}")
         await self._end_children()
+        await self._say_left()
+
+    async def _say_left(self) -> None:
         if self._launch.mounts:
             self._channel.send(Left())
 
@@ -337,12 +346,10 @@ class Replica:
         if self._leaving is not None:
             return
         stuck = Stuck(requests=requests, ending=self._launch.revision.one_at_a_time)
-        self._channel.send(stuck)
         if not stuck.ending:
+            self._channel.send(stuck)
             return
-        self._leaving = stuck
-        for stream in self._context.output:
-            stream.end()
+        self._say_leaving(stuck)
         hooks, loop, slots = self._program.exit(), self._context.loop, self._context.slots
         why = "what it runs could not be stopped"
         if asyncio._get_running_loop() is None:
@@ -357,6 +364,18 @@ class Replica:
             return
         loop.call_soon(self._batches.give_back)
         loop.call_later(SAY_S, leave, hooks, self._await_hook, STUCK_STATUS, slots.idle)
+
+    def _leave(self, stuck: Stuck) -> None:
+        """All else that it had is over: it ends beside what cannot be stopped."""
+        self._say_leaving(stuck)
+        hooks = (*self._program.exit(), self._say_left)
+        leave(hooks, self._await_hook, STUCK_STATUS, self._context.slots.idle)
+
+    def _say_leaving(self, stuck: Stuck) -> None:
+        self._leaving = stuck
+        self._channel.send(stuck)
+        for stream in self._context.output:
+            stream.end()
 
     def _await_hook(self, hook: Hook) -> None:
         """Run an asynchronous hook to its end. In any thread but the loop's."""

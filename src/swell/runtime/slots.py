@@ -1,7 +1,8 @@
 """Which inputs does this replica work on, and which of them must be stopped? The one slot counter.
 
 It bounds the inputs, watches their deadlines, and stops those whose caller left. What has not stopped
-within the grace ends the replica when it has one slot, and is listed as stuck when it has more.
+within the grace ends the replica when it has one slot, and is listed as stuck when it has more: a replica
+that drains does not wait for that.
 """
 
 from __future__ import annotations
@@ -158,14 +159,20 @@ class Slots:
             turn = line.next()
             turn.give(self.limit - len(self.running) - len(line.given), len(line.waiting))
 
+    @property
+    def stuck(self) -> tuple[str, ...]:
+        """Requests of the inputs that cannot be stopped."""
+        return tuple(work.request for work in self._stuck)
+
     async def emptied(self) -> None:
-        """Wait until no input is worked on, those that a slot is held for included: they are another process's."""
+        """Wait until no input is worked on but what cannot be stopped, those that a slot is held for included: they are
+        another process's."""
         if self._busy():
             self._empty = self._loop.create_future()
             await self._empty
 
     def _busy(self) -> bool:
-        return bool(self.running) or any(turn.holds for turn in self.line.given)
+        return len(self.running) > len(self._stuck) or any(turn.holds for turn in self.line.given)
 
     def _tell_if_empty(self) -> None:
         if self._empty is not None and not self._empty.done() and not self._busy():
@@ -192,13 +199,14 @@ class Slots:
             # What ended a moment before it was listed did not find itself on the list.
             self._stuck = [work for work in self._stuck if work in self.running]
             if new and self._stuck:
-                self._report(tuple(work.request for work in self._stuck))
+                self._report(self.stuck)
+                self._loop.call_soon_threadsafe(self._tell_if_empty)
 
     def _unlist(self, work: Work) -> None:
         with self._listing:
             if work in self._stuck:
                 self._stuck.remove(work)
-                self._report(tuple(one.request for one in self._stuck))
+                self._report(self.stuck)
 
     def _watch(self, at: float) -> None:
         if self._timer is not None:

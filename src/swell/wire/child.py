@@ -203,7 +203,8 @@ class Exited(msgspec.Struct, frozen=True, tag="exited"):
 
 class Stuck(msgspec.Struct, frozen=True, tag="stuck"):
     """Inputs that go on after their caller left and cannot be stopped. A replica that runs one at a time, or one batch,
-    takes nothing more, runs its exit hooks and ends itself after this; otherwise it is listed."""
+    takes nothing more, runs its exit hooks and ends itself after this (`ending`), as does one that drains once it has
+    nothing else; otherwise they are listed."""
 
     requests: tuple[str, ...]
     ending: bool

@@ -93,7 +93,7 @@ class Child:
         self.rlimits = limits.RLIMITS
         self.timings_ms: tuple[tuple[str, float], ...] = ()
         self.memory_mib = 0.0
-        self.stuck = 0
+        self.stuck: dict[str, float] = {}  # request of an input that cannot be stopped → since when, monotonic seconds
         # Its process and what is held for it
         self.pid: int | None = None
         self.pidfd: int | None = None
@@ -161,13 +161,19 @@ class Child:
             rss_mib=self.memory_mib,
             timings_ms=self.timings_ms,
             applied=self.applied,
-            reason=self.stop.reason if self.stop else "",
+            reason=self._ends_for(),
             template=self.template,
             unforked=self.unforked,
             ordered_at=self.ordered_at,
             fork_refused=self.fork_refused,
-            stuck=self.stuck,
+            stuck=len(self.stuck),
         )
+
+    def _ends_for(self) -> str:
+        """Why it is to end; empty while it is not."""
+        if self.stop is not None:
+            return self.stop.reason
+        return self.ending.reason if self.ending is not None and self.phase is Phase.DRAINING else ""
 
     def after(self, delay_s: float, name: str, then: Callable[[], None]) -> None:
         """Do `then` in a while, unless it is over before; a timer of the same name is replaced."""

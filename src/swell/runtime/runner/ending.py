@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import takewhile
@@ -24,7 +25,7 @@ from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.secrets import Confiding
 from swell.runtime.runner.spool import Spool
 from swell.runtime.runner.volumes.mounting import Mounting
-from swell.wire.child import Drain
+from swell.wire.child import Drain, Stuck
 from swell.wire.identity import identify, send_signal
 from swell.wire.paths import Home
 from swell.wire.settings import Settings
@@ -110,7 +111,7 @@ class Endings:
         if idle:
             self.end(child)
             return
-        say_drain(child, order)
+        say_drain(child, order.reason)
         words = f"cut after {order.grace_s:g} s of draining"
         child.after(order.grace_s, "grace", lambda: self.end(child, order.reason, words))
 
@@ -122,12 +123,31 @@ class Endings:
             await asyncio.sleep(0.02)
             self.tick()
 
-    def stuck(self, child: Child, requests: Sequence[str]) -> None:
-        """It cannot stop what it runs, and ends by itself: after its exit hooks, which are not waited for for ever."""
-        child.ending = child.ending or Ending("stuck", f"request {', '.join(requests)}")
+    def stuck(self, child: Child, message: Stuck) -> None:
+        """It cannot stop these inputs. Where it ends by itself for that, its exit hooks are not waited for for ever.
+        Where it goes on beside others, it takes nothing new once one has outlasted the same time, and ends when the
+        others have."""
+        now, grace_s = time.monotonic(), self.owner.settings.policy.stop_grace_s
+        child.stuck = {request: child.stuck.get(request, now) for request in message.requests}
+        if message.ending:
+            self._give_up(child)
+            if "leaving" not in child.timers:
+                child.after(grace_s, "leaving", lambda: self.end(child))
+        elif not child.stuck:
+            child.cancel_timer("stuck")
+        elif child.phase is not Phase.DRAINING:
+            child.after(max(0.0, min(child.stuck.values()) + grace_s - now), "stuck", lambda: self._outlasted(child))
+
+    def _outlasted(self, child: Child) -> None:
+        if child.phase is not Phase.DRAINING:
+            self._give_up(child)
+            # Control says for how long, once it has heard.
+            self.owner.report(child)
+            say_drain(child, "stuck")
+
+    def _give_up(self, child: Child) -> None:
+        child.ending = child.ending or Ending("stuck", f"request {', '.join(child.stuck)}")
         child.phase = Phase.DRAINING
-        if "stuck" not in child.timers:
-            child.after(self.owner.settings.policy.stop_grace_s, "stuck", lambda: self.end(child))
 
     # -- made to ---------------------------------------------------------------------------------
 
@@ -250,11 +270,11 @@ class Endings:
         return tail
 
 
-def say_drain(child: Child, order: StopOrder) -> None:
+def say_drain(child: Child, reason: str) -> None:
     """Tell it to finish what it has; one that cannot be told is told when it is heard again."""
     if child.link is not None:
         with suppress(OSError):
-            child.link.send(Drain(reason=order.reason))
+            child.link.send(Drain(reason=reason))
 
 
 def _remove(group: Group) -> bool:

@@ -332,7 +332,7 @@ class Fleet:
         link.heard = lambda message, fds: self._heard(child, message, fds)
         link.ended = lambda: self.unheard(child)
         if child.stop is not None:
-            say_drain(child, child.stop)
+            say_drain(child, child.stop.reason)
 
     def returned(self, child: Child, link: ChildLink, ready: bool) -> None:
         """It found the runner again, or the next one."""
@@ -375,9 +375,7 @@ class Fleet:
             case AskVolume():
                 self.mounting.heard(child, message)
             case Stuck():
-                child.stuck = len(message.requests)
-                if message.ending:
-                    self.endings.stuck(child, message.requests)
+                self.endings.stuck(child, message)
                 self.report(child)
             case Served():
                 child.ending = child.ending or Ending("served")

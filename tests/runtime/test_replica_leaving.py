@@ -1,0 +1,99 @@
+"""What does a replica do at its end whose input cannot be stopped? Exit hooks, and programs that it started."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from replica_harness import cls, ready_replica, until
+from test_replica_cancel import BLOCKING, BLOCKING_ENTRY, ENTRY, SOURCE, run_and_leave
+
+from swell.wire.child import Drain, Stuck
+
+pytestmark = pytest.mark.slow
+
+LEAVING = """
+
+        def spoils(self):
+            raise SystemExit("no such day")
+
+        async def says_goodbye(self):
+            await asyncio.sleep(0.01)
+            print("goodbye")
+
+        def commits(self):
+            print("committed")
+"""
+HOOKS = ("spoils", "says_goodbye", "commits")
+
+
+@pytest.mark.parametrize("method", ["sleep", "deaf"])
+def test_exit_hooks_run_beside_what_cannot_be_stopped(method: str) -> None:
+    entry = msgspec.structs.replace(ENTRY, exit=HOOKS)
+    with ready_replica(SOURCE + LEAVING, entry, cancel_grace_s=0.2) as replica:
+        run_and_leave(replica, method, b"[60]")
+        assert replica.hear() == Stuck(requests=("q9",), ending=True)
+        # Told to end as well, it does so once.
+        replica.tell(Drain("idle"))
+        assert replica.wait() == 75
+        assert [len(replica.printed(words)) for words in ("spoils raised", "goodbye", "committed")] == [1, 1, 1]
+
+
+PROGRAM = "trap {} TERM; touch begun; while :; do sleep 0.05; done"
+
+
+@pytest.mark.parametrize(("trap", "told"), [("'touch told; exit'", True), ("''", False)], ids=["ends", "is deaf"])
+def test_programs_that_the_input_waits_for_are_told_to_end_before_they_are_killed(trap: str, told: bool) -> None:
+    source = f"""
+        import subprocess
+        class Thing:
+            def runs(self):
+                try:
+                    subprocess.run(["sh", "-c", {PROGRAM.format(trap)!r}])
+                finally:
+                    print("tidied up")
+    """
+    with ready_replica(source, cls("runs"), cancel_grace_s=0.2) as replica:
+        sock = replica.begin("/call/runs")
+        until(lambda: (replica.folder / "begun").exists(), "the program runs")
+        sock.close()
+        assert replica.hear() == Stuck(requests=("q9",), ending=True)
+        assert replica.wait() == 75
+        assert (replica.folder / "told").exists() is told
+        assert len(replica.printed("tidied up")) == 1
+
+
+@pytest.mark.parametrize("method", ["sleep", "deaf"])
+def test_what_ends_while_its_replica_leaves_changes_nothing(method: str) -> None:
+    source = SOURCE + LEAVING.replace('print("committed")', 'time.sleep(2.0); print("committed")')
+    with ready_replica(source, msgspec.structs.replace(ENTRY, exit=HOOKS), cancel_grace_s=0.2) as replica:
+        run_and_leave(replica, method, b"[1.0]")
+        assert replica.hear() == Stuck(requests=("q9",), ending=True)
+        replica.tell(Drain("idle"))
+        assert replica.wait() == 75
+        assert [len(replica.printed(words)) for words in ("spoils raised", "goodbye", "committed")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("method", ["sleep", "deaf"])
+def test_one_that_drains_ends_beside_what_cannot_be_stopped_once_the_others_have(method: str) -> None:
+    entry = msgspec.structs.replace(ENTRY, exit=HOOKS)
+    with ready_replica(SOURCE + LEAVING, entry, cancel_grace_s=0.2, max_inputs=2) as replica:
+        run_and_leave(replica, method, b"[60]")
+        assert replica.hear() == Stuck(requests=("q9",), ending=False)
+        begun = (replica.folder / "counter").stat().st_size
+        other = replica.begin("/call/sleep", b"[1.0]")
+        until(lambda: (replica.folder / "counter").stat().st_size > begun, "the other runs")
+        replica.tell(Drain("stuck"))
+        assert other.recv(65536).startswith(b"HTTP/1.1 200")
+        assert replica.hear() == Stuck(requests=("q9",), ending=True)
+        assert replica.wait() == 75
+        assert [len(replica.printed(words)) for words in ("spoils raised", "goodbye", "committed")] == [1, 1, 1]
+        other.close()
+
+
+def test_exit_hooks_run_beside_a_blocked_loop() -> None:
+    entry = msgspec.structs.replace(BLOCKING_ENTRY, exit=HOOKS)
+    with ready_replica(BLOCKING + LEAVING, entry, cancel_grace_s=0.2) as replica:
+        run_and_leave(replica, "naps", b"[60]")
+        assert replica.hear() == Stuck(requests=("q9",), ending=True)
+        assert replica.wait() == 75
+        assert len(replica.printed("committed")) == len(replica.printed("says_goodbye was not run at exit")) == 1
