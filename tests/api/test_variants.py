@@ -53,6 +53,7 @@ def test_options_are_for_who_may_deploy_and_secrets_of_others_for_who_may_there(
         ({"cpu_limit": 1}, "bad_option", "cpu_limit goes with cpu"),
         ({"max_replicas": 0}, "bad_option", "max_replicas must be from 1"),
         ({"idle_s": 0}, "bad_option", "idle_s must be above 0"),
+        ({"timeout_max_s": 0}, "bad_option", "timeout_max_s must be above 0"),
         ({"variables": [["A=", "1"]]}, "bad_option", "has no name the system takes"),
         ({"batch": {"max_size": 0, "wait_ms": 1}}, "bad_option", "max_size must be from 1"),
         ({"retrying": {"max_retries": -1}}, "bad_option", "max_retries must be from 0"),

@@ -186,6 +186,8 @@ def test_a_model_that_is_batched_may_be_so_by_another_size() -> None:
         (with_name("x", batch=Batch(4, 1), max_inputs=7), (Method("m"),), "give at least 8"),
         (with_name("x", max_inputs=3), (Method("m", batch=Batch(2, 1)),), "give at least 4"),
         (with_name("x", target_inputs=3), (Method("m"),), "target_inputs= goes with max_inputs="),
+        (with_name("x", timeout_max_s=299.0), (Method("m"),), "timeout_max=299 is below timeout=300, which a call has"),
+        (with_name("x", timeout_max_s=900.0), (Method("m", web=Web("asgi", "l")),), "which a web endpoint does not"),
     ],
 )
 def test_what_cannot_be_had_is_said_and_never_made(variant: Variant, methods: tuple[Method, ...], words: str) -> None:

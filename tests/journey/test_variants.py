@@ -72,6 +72,10 @@ class Model:
         return self.name
 
     @swell.method()
+    def goes_on(self, seconds: float) -> str:
+        return goes_on(seconds)
+
+    @swell.method()
     def until(self, gate: str) -> str:
         until(gate)
         return self.name
@@ -124,6 +128,17 @@ def fails(file: str) -> int:
     if tries < 3:
         raise ConnectionError(f"try {tries}")
     return tries
+
+def goes_on(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        swell.progress()
+        time.sleep(0.01)
+    return "went on"
+
+@app.function(scaledown_window=SCALEDOWN, timeout=60, name="goes_on")
+def goes(seconds: float) -> str:
+    return goes_on(seconds)
 
 @app.function(scaledown_window=SCALEDOWN, timeout=60)
 def variable(name: str, seconds: float = 0.0) -> str | None:
@@ -383,6 +398,14 @@ def test_tries_and_time(taken: Taken, tmp_path: Path) -> None:
     arguments = (60.0,) if taken.is_class else ("A", 60.0)
     with pytest.raises(swell.exception.FunctionTimeoutError):
         call(found.with_options(timeout=1))(*arguments)
+
+
+@of_both("with_options", "timeout_max")
+def test_time_that_progress_gives(taken: Taken) -> None:
+    found, call = taken.of("goes_on")
+    assert call(found.with_options(timeout=2, timeout_max=60))(3.0) == "went on"
+    with pytest.raises(swell.Error, match="timeout_max=1 is below timeout=2, which a call has without any progress"):
+        call(found.with_options(timeout=2, timeout_max=1))(0.0)
 
 
 @of_both("with_options", "max_containers", "buffer_containers", "scaledown_window")

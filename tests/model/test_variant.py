@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,6 +120,9 @@ def test_people_read_a_variant_as_they_would_write_it() -> None:
     variant = Variant(values[2:3], Options(cpu=2.0, max_replicas=3, secrets=()))
     workload = Workload("default", "a", "Model" + variant.name, "rv-1", variant=variant)
     assert workload.written == "Model(c=3).with_options(cpu=2, secrets=…, max_containers=3)"
+    timed = Variant(options=Options(idle_s=5.0, timeout_s=7.0, timeout_max_s=9.0))
+    said = msgspec.structs.replace(workload, variant=timed).written
+    assert said == "Model().with_options(scaledown_window=5, timeout=7, timeout_max=9)"
     assert workload.base == "Model"
     assert Workload("default", "a", "Model", "rv-1").written == "Model"
 

@@ -19,6 +19,7 @@ OPTIONS: dict[str, Any] = {
     "buffer_containers": 2,
     "scaledown_window": 5,
     "timeout": 7,
+    "timeout_max": 900,
 }
 
 

@@ -81,6 +81,8 @@ REMARKS: dict[str, dict[str, str]] = {
     "App.function": {"gpu": _GPU, "timeout_max": _OURS, "trigger": _OUR_TRIGGERS},
     "Cron": {"missed": _OUR_TRIGGERS},
     "Period": {"missed": _OUR_TRIGGERS},
+    "Cls.with_options": {"timeout_max": _OURS},
+    "Function.with_options": {"timeout_max": _OURS},
     "Image.add_local_dir": {"local_path": _DISK, "remote_path": _PLACE},
     "Image.add_local_file": {"local_path": _DISK, "remote_path": _PLACE},
     "Image.uv_pip_install": {"requirements": _DISK},

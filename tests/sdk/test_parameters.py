@@ -156,6 +156,7 @@ def test_a_method_has_no_options_of_its_own() -> None:
     [
         (lambda c: c.with_options(cpu=-1), r"with_options\(cpu=-1\): give cores above 0"),
         (lambda c: c.with_options(timeout=0), "give seconds above 0"),
+        (lambda c: c.with_options(timeout_max=0), "give seconds above 0"),
         (lambda c: c.with_options(max_containers=0), "a whole number of at least 1"),
         (lambda c: c.with_options(secrets=["x"]), "give swell.Secret objects"),
         (lambda c: c.with_options(min_containers=1), "there is no such argument"),

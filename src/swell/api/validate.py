@@ -82,7 +82,7 @@ def _options(options: Options) -> Iterator[str]:
     for name, least in (("max_replicas", 1), ("buffer_replicas", 0), ("max_inputs", 1), ("target_inputs", 1)):
         if name in given:
             yield from _number(name, given[name], least, COUNT_MAX)
-    for name in ("idle_s", "timeout_s"):
+    for name in ("idle_s", "timeout_s", "timeout_max_s"):
         if name in given:
             yield from _number(name, given[name], 0, SECONDS_MAX, above=True)
     if options.retrying is not None:

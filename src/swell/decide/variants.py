@@ -55,7 +55,7 @@ def problems(variant: Variant, workload: Workload, revision: Revision) -> list[s
     made = derived(revision, variant)
     if made.target_inputs > made.max_inputs:
         found.append(f"target_inputs={made.target_inputs} is above max_inputs={made.max_inputs}")
-    return found
+    return [*found, *_time_problems(variant.options, made)]
 
 
 def _parameter_problems(variant: Variant, entry: Entry) -> list[str]:
@@ -94,6 +94,17 @@ def _batch_problems(options: Options, revision: Revision) -> list[str]:
     return []
 
 
+def _time_problems(options: Options, made: Revision) -> list[str]:
+    if options.timeout_max_s is None:
+        return []
+    if any(method.web is not None for method in made.entry.methods):
+        return ["timeout_max= is for what tells of progress, which a web endpoint does not"]
+    if made.timeout_max_s < made.timeout_s:
+        below = f"timeout_max={made.timeout_max_s:g} is below timeout={made.timeout_s:g}"
+        return [f"{below}, which a call has without any progress"]
+    return []
+
+
 def _no_room(max_inputs: int, least: int) -> str:
     return f"max_inputs={max_inputs} leaves no room for a batch that runs and one that fills: give at least {least}"
 
@@ -104,7 +115,7 @@ def derived(revision: Revision, variant: Variant) -> Revision:
     changes: dict[str, object] = {"parameters": variant.parameters, "needs": _needs(revision.needs, options)}
     if options.variables:
         changes["environment"] = _environment(revision.environment, options)
-    for name in ("secrets", "retrying", "timeout_s"):
+    for name in ("secrets", "retrying", "timeout_s", "timeout_max_s"):
         if getattr(options, name) is not None:
             changes[name] = getattr(options, name)
     return msgspec.structs.replace(revision, **changes, **_inputs(revision, options))

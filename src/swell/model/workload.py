@@ -284,6 +284,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     buffer_replicas: int | None = None
     idle_s: float | None = None
     timeout_s: float | None = None
+    timeout_max_s: float | None = None
     max_inputs: int | None = None
     target_inputs: int | None = None
     batch: Batch | None = None
@@ -297,9 +298,8 @@ _ARGUMENTS = {
     "max_replicas": "max_containers",
     "buffer_replicas": "buffer_containers",
     "idle_s": "scaledown_window",
-    "timeout_s": "timeout",
 }
-"""Options that are called otherwise where they are given."""
+"""Options that are called otherwise where they are given, but for the unit at their end."""
 
 
 class Variant(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -378,7 +378,7 @@ class Workload(msgspec.Struct, frozen=True):
         if self.variant == PLAIN:
             return self.name
         options: dict[str, object] = msgspec.to_builtins(self.variant.options)
-        said = ((_ARGUMENTS.get(name, name), value) for name, value in options.items())
+        said = ((_ARGUMENTS.get(name, name.removesuffix("_s")), value) for name, value in options.items())
         more = ", ".join(f"{name}={value:g}" if isinstance(value, int | float) else f"{name}=…" for name, value in said)
         return f"{self.base}({written(self.variant.parameters)})" + (f".with_options({more})" if more else "")
 

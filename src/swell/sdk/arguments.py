@@ -178,6 +178,8 @@ _OPTION_EFFECTS: dict[str, str] = {
     "buffer_containers": "Options.buffer_replicas",
     "scaledown_window": "Options.idle_s in seconds",
     "timeout": "Options.timeout_s",
+    "timeout_max": "Options.timeout_max_s: each swell.progress() gives a call its timeout anew, until it has run so "
+    "long",
 }
 
 _CONCURRENCY_EFFECTS = {

@@ -44,6 +44,7 @@ class Optional(Handle):
         timeout: int | None = None,
         region: str | Sequence[str] | None = None,
         cloud: str | None = None,
+        timeout_max: int | None = None,
     ) -> Self:
         """The same with other options. What is not given is as it was deployed, or as with_options() said before."""
         given = Given(f"{type(self).__name__}.with_options", {k: v for k, v in locals().items() if k != "self"})
@@ -63,6 +64,7 @@ class Optional(Handle):
             buffer_replicas=sizes.buffer_replicas,
             idle_s=sizes.idle_s,
             timeout_s=None if timeout is None else quantities.seconds(given, "timeout", 0.0),
+            timeout_max_s=None if timeout_max is None else quantities.seconds(given, "timeout_max", 0.0),
         )
         return self._with(self._chosen.over(options, None if secrets is None else given_secrets(given)))
 
