@@ -18,8 +18,9 @@ import swell
 from sdk.server import KEY, Many, Server, serving
 from swell.sdk import group as group_module
 from swell.sdk import mapping, progress, protocol, shared
+from swell.sdk.bridge import drive
 from swell.sdk.protocol import Request
-from swell.wire import http
+from swell.wire import call_rows, http
 
 
 class Odd(Exception):
@@ -247,6 +248,46 @@ def test_what_is_accepted_takes_no_memory_here_and_holds_up_no_other_input() -> 
     queue.over(0)
     queue.over(1)
     assert not queue.waiting
+
+
+def end_of(index: int, body: bytes = b"1") -> call_rows.GroupEndRow:
+    return call_rows.GroupEndRow(f"fc-{index}", index, "done", 200, http.JSON, body)
+
+
+def test_what_may_be_sent_once_more_is_not_forgotten_before_it_is_known_to_be_accepted() -> None:
+    queue = mapping.Queue(cast(mapping.Group, Silent()))
+    request = Request("POST", "/call/a/f", body=b"1")
+    queue.add(0, request)
+    queue.send()
+    queue.accepted(1)
+    queue.ended(call_rows.GroupPage((end_of(0),), 7))
+    queue.over(0)
+    assert (queue.forgettable(7), queue.forgettable(3)) == (7, 3)
+    queue.add(1, request)
+    queue.send()
+    queue.ended(call_rows.GroupPage((end_of(1),), 8))
+    queue.over(1)
+    assert queue.forgettable(8) == 7, "whether it was accepted is not known: its answer may be lost"
+    queue.accepted(1)
+    assert queue.forgettable(8) == 8
+
+
+def test_what_is_still_on_the_server_is_not_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapping, "HELD_BYTES_MAX", 10)
+
+    class Server:
+        async def result(self, id: str) -> mapping.Answer:
+            return mapping.Answer(200, {}, id.encode())
+
+    outcomes = mapping.Outcomes(cast(mapping.Group, Server()))
+    for number, ends in ((2, [end_of(0, bytes(10))]), (4, [end_of(2), end_of(1)]), (5, [])):
+        for end in ends:
+            outcomes.put_end(end)
+        outcomes.put_page(call_rows.GroupPage(tuple(ends), number))
+    assert outcomes.had() == 2
+    for index, had in ((0, 2), (1, 2), (2, 5)):
+        drive(outcomes.pop(index))
+        assert outcomes.had() == had
 
 
 def test_an_input_that_has_no_plain_form_takes_no_others_number() -> None:
