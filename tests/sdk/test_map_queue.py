@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import pty
 import threading
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from swell.sdk import group as group_module
 from swell.sdk import mapping, progress, protocol, shared
 from swell.sdk.bridge import drive
 from swell.sdk.protocol import Request
+from swell.sdk.transport import Transport
 from swell.wire import call_rows, http
 
 
@@ -183,12 +185,24 @@ def test_an_exception_cancels_what_is_not_done(server: Server) -> None:
         release.set()
 
 
+def first(server: Server, release: threading.Event) -> Callable[[int], bool]:
+    """A function: of input 0 the result comes once there are more, of the others when they are let go."""
+
+    def run(x: int) -> bool:
+        deadline = time.monotonic() + 60
+        while x == 0 and len(only(server).taken) < 10 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return x == 0 or release.wait(60)
+
+    return run
+
+
 def test_who_leaves_while_the_server_is_away_is_not_held_up_and_what_is_not_done_is_cancelled_later(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_module, "CLOSE_S", 0.01)
     release = threading.Event()
-    server.functions["first"] = lambda x: x == 0 or release.wait(60)
+    server.functions["first"] = first(server, release)
     try:
         for _ in named("first").map(range(50)):
             server.unsure = 50
@@ -200,6 +214,54 @@ def test_who_leaves_while_the_server_is_away_is_not_held_up_and_what_is_not_done
     finally:
         release.set()
         server.unsure = 0
+
+
+@pytest.mark.parametrize("leave", [False, True])
+def test_a_server_that_is_started_anew_meanwhile_is_asked_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch, leave: bool
+) -> None:
+    send, away = Transport.send, 0
+    release = threading.Event()
+
+    async def reached(self: Transport, request: Request, **more: Any) -> protocol.Answer:
+        nonlocal away
+        if away:
+            away -= 1
+            raise swell.Error("no_server", "No server runs there.", status=503)
+        return await send(self, request, **more)
+
+    monkeypatch.setattr(Transport, "send", reached)
+    server.functions["first"] = first(server, release)
+    had = 0
+    try:
+        for _ in named("first").map(range(50)):
+            had += 1
+            if had == 1:
+                away = 10
+                if leave:
+                    break
+                release.set()
+        group = only(server)
+        with group.changed:
+            assert group.changed.wait_for(lambda: group.cancelled or not leave, 60)
+        assert had == (1 if leave else 50)
+        assert not away
+    finally:
+        release.set()
+
+
+def test_one_that_was_never_there_is_not_asked_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def send(_self: Transport, request: Request, **_more: Any) -> protocol.Answer:
+        asked.append((request.method, request.path))
+        raise swell.Error("no_server", "No server runs there.", status=503)
+
+    monkeypatch.setattr(Transport, "send", send)
+    with pytest.raises(swell.Error, match="No server runs there"):
+        list(named("double").map(range(3)))
+    assert asked
+    assert len(set(asked)) == len(asked)
 
 
 class Silent:

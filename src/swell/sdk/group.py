@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
 
 import msgspec
 
@@ -19,7 +18,7 @@ from swell.sdk import protocol
 from swell.sdk.bridge import Pending
 from swell.sdk.client import Client
 from swell.sdk.protocol import Answer, Request
-from swell.sdk.shared import asked, sent
+from swell.sdk.shared import asked
 from swell.wire.call_rows import GroupEndRow, GroupPage, GroupRow
 from swell.wire.http import CALL_STATE
 
@@ -54,6 +53,8 @@ class Group:
         """The number of the last end that was told."""
         self._had = 0
         """Ends up to this number the server was told to forget."""
+        self._known = False
+        """The server has answered. Where it is away after that, it is asked again for a while."""
 
     def send(self, requests: Sequence[Request], first: int, keep_s: float = 0.0) -> Future[int]:
         """Have calls accepted for inputs with these numbers: how many of them were, one at least. What was accepted
@@ -73,18 +74,18 @@ class Group:
 
     async def result(self, id: str) -> Answer:
         """What one of its calls would have been answered itself."""
-        return await sent(self.client, Request("GET", f"/calls/{id}/result"))
+        return await self._answer(Request("GET", f"/calls/{id}/result"))
 
     async def row(self) -> GroupRow:
         """All of it, in numbers."""
-        answer = await sent(self.client, self._asked("GET"))
+        answer = await self._answer(self._asked("GET"))
         if not answer.ok:
             raise protocol.failure(answer)
         return msgspec.json.decode(answer.body, type=GroupRow)
 
     async def cancel(self) -> None:
         """End what has not ended of it."""
-        answer = await sent(self.client, self._asked("DELETE"))
+        answer = await self._answer(self._asked("DELETE"))
         if not answer.ok:
             raise protocol.failure(answer)
 
@@ -103,7 +104,7 @@ class Group:
     async def _send(self, requests: Sequence[Request], first: int, keep_s: float) -> int:
         request = protocol.grouped(requests, self.id, first, keep_s)
         while True:
-            answer = await sent(self.client, request)
+            answer = await self._answer(request)
             if answer.ok:
                 return msgspec.json.decode(answer.body, type=_Accepted).accepted
             if protocol.error_of(answer).code not in FULL:
@@ -117,7 +118,7 @@ class Group:
             wait_s = 0.0 if busy else min(max(until - time.monotonic(), 0.0), WAIT_S)
             had_too = f"&had={had}" if had > self._had else ""
             request = self._asked("GET", f"/ends?after={self.last}&least={least}&wait_s={wait_s:.3f}{had_too}")
-            answer = await asked(self.client, partial(_once, request), until)
+            answer = await self._answer(request, WAIT_S + LATE_S, until)
             if answer.ok:
                 page = msgspec.msgpack.decode(answer.body, type=GroupPage)
                 self.last, self._had = page.last, max(self._had, had)
@@ -138,6 +139,11 @@ class Group:
         with suppress(Exception):
             await self.cancel()
 
+    async def _answer(self, request: Request, within_s: float | None = None, until: float = math.inf) -> Answer:
+        answer = await asked(self.client, lambda: (request, within_s), until, self._known)
+        self._known = True
+        return answer
+
     def _asked(self, method: str, rest: str = "") -> Request:
         return Request(method, f"/calls/groups/{self.id}{rest}")
 
@@ -145,10 +151,6 @@ class Group:
 async def _settled(future: Future[None], within_s: float) -> None:
     """It is done, or so much time has passed."""
     await asyncio.wait({asyncio.wrap_future(future)}, timeout=within_s)
-
-
-def _once(request: Request) -> tuple[Request, float]:
-    return request, WAIT_S + LATE_S
 
 
 def answer_of(end: GroupEndRow) -> Answer:

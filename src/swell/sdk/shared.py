@@ -257,11 +257,11 @@ async def sent(client: Client, request: Request) -> protocol.Answer:
 
 
 async def asked(
-    client: Client, made: Callable[[], tuple[Request, float | None]], until: float = math.inf
+    client: Client, made: Callable[[], tuple[Request, float | None]], until: float = math.inf, known: bool = False
 ) -> protocol.Answer:
     """The same of requests that are `made` anew for each try, with how many seconds an answer may take. None is begun
-    after `until` (monotonic), but for the first one. What is told of a call in the queue is an answer, too, when that
-    has failed."""
+    after `until` (monotonic), but for the first one. `known`: the server was there a moment ago. What is told of a call
+    in the queue is an answer, too, when that has failed."""
     failed = 0
     while True:
         request, within_s = made()
@@ -273,7 +273,7 @@ async def asked(
             raise protocol.failure(answer)
         except SwellError as error:
             # Once it was there, it may be that all of it is being started anew.
-            if error.code not in (*LOST, "no_answer") and not (failed and error.code == "no_server"):
+            if error.code not in (*LOST, "no_answer") and not ((failed or known) and error.code == "no_server"):
                 raise
             until = min(until, time.monotonic() + RETRY_S)
             if time.monotonic() >= until:
