@@ -18,8 +18,11 @@ from swell import stopped
 from swell.cli.restore import told
 from swell.model.backup import DATABASE, FORMAT, MANIFEST, Manifest, digest_in
 from swell.model.errors import SwellError
+from swell.model.event_trigger import EventTriggerState
 from swell.model.schedule import Period
 from swell.model.secret import SecretVersion
+from swell.model.source import Files
+from swell.model.subscription import HttpEvents, Subscription
 from swell.model.trigger import TriggerState
 from swell.store.sealing import MasterKeySealer
 from swell.store.snapshot import EPOCHS_APART
@@ -87,8 +90,12 @@ def test_epochs_go_on_above_whatever_the_original_gives(original: Original, tmp_
 
 
 def test_triggers_are_paused_where_the_original_may_have_them_fire(original: Original, tmp_path: Path) -> None:
-    states = [TriggerState(f"default/a/{name}", Period(hours=1), 1.0, 1.0, incarnation=name) for name in "fgh"]
-    original.store.triggers.put([*states[:2], replace(states[2], paused_at=2.0)])
+    states = [TriggerState(f"default/a/{name}", Period(hours=1), 1.0, 1.0, incarnation=name) for name in "fg"]
+    files, http = (
+        EventTriggerState(f"default/a/e:{each.kind}", each, 1.0)
+        for each in (Subscription(Files("/data")), Subscription(HttpEvents()))
+    )
+    original.store.triggers.put([states[0], replace(states[1], paused_at=2.0), files, http])
     data = backup(original)
     for fires, paused, since in ((False, 2, 50.0), (True, 0, None)):
         root = tmp_path / f"new{fires}"
@@ -96,10 +103,11 @@ def test_triggers_are_paused_where_the_original_may_have_them_fire(original: Ori
         assert done.paused == paused
         assert any("2 triggers are paused" in words for words in told(done, Home(root))) is not fires
         store = SqliteStore(root / DATABASE)
-        assert [each.paused_at for each in store.triggers.all()] == [since, since, 2.0]
-        assert [each.incarnation for each in store.triggers.all()] == ["f", "g", "h"]
+        assert [(each.incarnation, each.paused_at) for each in store.triggers.all()] == [("f", since), ("g", 2.0)]
+        # Who posts an event does so to one of the two.
+        assert [each.paused_at for each in store.triggers.for_events()] == [since, None]
         store.close()
-    assert [each.paused_at for each in original.store.triggers.all()] == [None, None, 2.0]
+    assert [each.paused_at for each in original.store.triggers.all()] == [None, 2.0]
 
 
 def test_secrets_open_with_the_key_and_are_named_without(original: Original, tmp_path: Path) -> None:

@@ -292,7 +292,8 @@ SELECT key, subscription, began_at, watermark, paused_at, fired_at FROM triggers
 WHERE subscription IS NOT NULL ORDER BY key"""
 MOVE_WATERMARK = "UPDATE triggers SET watermark = ? WHERE key = ?"
 DROP_TRIGGER = ("DELETE FROM triggers WHERE key = ?", "DELETE FROM firings WHERE trigger_key = ?")
-PAUSE_TRIGGERS = "UPDATE triggers SET paused_at = ? WHERE paused_at IS NULL"
+# But for those of events that are posted: who posts one does so to one server.
+PAUSE_TRIGGERS = "UPDATE triggers SET paused_at = ? WHERE paused_at IS NULL AND key NOT LIKE '%:http'"
 MOVE_TRIGGER = "UPDATE triggers SET fired_to = max(fired_to, ?) WHERE key = ?"
 ADD_FIRING = """
 INSERT INTO firings (trigger_key, number, id, due_at, at, how, call, missed_from)
