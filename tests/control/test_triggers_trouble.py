@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,18 +13,27 @@ from control.calls_place import new
 from control.test_control_link import until
 from control.test_triggers import HOUR_S, HOURLY, MINUTE_S, fired, hasten, pass_time, run
 from control.triggers_place import TriggerPlace, key_of
+from swell.control import trigger_desk as desk_module
 from swell.control import triggers as module
 from swell.model.call import CallError
+from swell.model.errors import SwellError
 from swell.model.schedule import Cron, Period, Schedule
 from swell.model.trigger import Delivery
 from swell.wire.calls import NewCall
 from swell.wire.http import JSON_OR_PICKLE
+from swell.wire.triggers import Backfill
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     hasten(monkeypatch)
     monkeypatch.setattr(module, "AGAIN_S", 0.001)
+
+
+def missing_times(zones: Collection[str], schedule: Cron, *_: float) -> Iterator[float]:
+    if schedule.timezone in zones:
+        raise KeyError(schedule.timezone)
+    yield 0.0
 
 
 @pytest.mark.parametrize("name", ["next_due", "owed"])
@@ -36,6 +47,7 @@ def test_one_that_cannot_be_reckoned_with_is_nothing_to_the_others(name: str, mo
 
     async def test(place: TriggerPlace) -> None:
         monkeypatch.setattr(module, name, missing)
+        monkeypatch.setattr(desk_module, "due_times", partial(missing_times, zones))
         place.schedule("a", Cron("* * * * *", "Asia/Tokyo"))
         place.schedule("b", Cron("* * * * *"))
         await place.fired()
@@ -43,6 +55,8 @@ def test_one_that_cannot_be_reckoned_with_is_nothing_to_the_others(name: str, mo
         assert (len(fired(place)), len(fired(place, "b"))) == (0, 1)
         whys = [place.triggers.armed[key_of(app)].why for app in ("a", "b")]
         assert whys == ["when it is due cannot be told: KeyError('Asia/Tokyo')", ""]
+        with pytest.raises(SwellError, match="When it was due cannot be told"):
+            await place.desk.backfill("default", "a", "f", Backfill(0.0))
         zones.clear()
         await pass_time(place, module.PUT_OFF_S + MINUTE_S)
         assert (len(fired(place)), len(fired(place, "b"))) == (1, 2)

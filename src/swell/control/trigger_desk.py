@@ -89,8 +89,11 @@ class TriggerDesk:
         # Just before, so that what is due at that very moment is among them.
         since = math.nextafter(asked.since, -math.inf)
         times = islice(due_times(state.schedule, state.began_at, since, until), BATCH_MAX + 1)
-        # So many take long to find.
-        due = await asyncio.to_thread(list, times)
+        try:
+            # So many take long to find.
+            due = await asyncio.to_thread(list, times)
+        except (OSError, ValueError, KeyError) as error:
+            raise _refused(f"When it was due cannot be told: {error!r}.") from None
         if len(due) > BATCH_MAX:
             raise _refused(f"That is due more than {BATCH_MAX} times: name a shorter time.")
         fired = {each.id for each in history}
