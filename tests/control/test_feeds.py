@@ -292,3 +292,26 @@ def test_portions_are_bounded_and_in_order() -> None:
     found = [[len(each.body) // 1024**2 for each in some] for some in feeds.portions(origin.messages)]
     assert found == [[1, 5], [3], [8], [1, 1]]
     assert list(feeds.portions([])) == []
+
+
+def test_a_pause_reads_nothing_until_it_is_over() -> None:
+    async def test(place: EventPlace) -> None:
+        log = place.origins["files"]
+        log.publish()
+        place.subscribe("files", LOG)
+        await until(lambda: ids_of(place, "files") == ["id0"])
+        live = await place.events.pause(KEYS["files"], True)
+        assert live is not None
+        assert (live.reading, live.source) == (None, None)
+        log.publish()
+        await place.close()
+        await place.open()
+        await place.events.settled()
+        assert place.events.live[KEYS["files"]].reading is None
+        assert len(log.connected) == 1
+        await place.events.pause(KEYS["files"], False)
+        await until(lambda: ids_of(place, "files") == ["id0", "id1"])
+        # It went on behind what it had read.
+        assert log.connected == ["", "000000"]
+
+    run(test)

@@ -31,6 +31,10 @@ def paid(event: swell.Event) -> dict:
 @app.function(trigger=swell.HttpEvents(secret=swell.Secret.from_name("hook"), header="X-Sign"))
 def pushed(event: swell.Event) -> str:
     return repr(event.data)
+
+@app.function()
+def relay(id: str) -> str:
+    return paid.spawn(swell.Event(id=id, source="/mine", type="t", data={1, 2})).object_id
 """
 BINARY = {
     "ce-specversion": "1.0",
@@ -110,6 +114,14 @@ def test_an_event_is_one_call_in_either_mode_whatever_dies(there: PrivateSwell) 
         ("/till/3 8", "event", other[1]["id"]),
         ("/till/3 7", "event", first["id"]),
     ]
+
+
+def test_an_event_that_code_brings_is_one_call_however_often_it_does(there: PrivateSwell) -> None:
+    with there.connect() as client:
+        first, again, other = (client.call("shop/relay", {"id": id}).value for id in ("1", "1", "2"))
+    assert first == again != other
+    made = json.loads(there.run("calls", "list", "shop", "--json"))
+    assert {first, other} <= {each["id"] for each in made}
 
 
 def test_what_is_signed_is_taken_and_nothing_else(there: PrivateSwell) -> None:
