@@ -61,7 +61,7 @@ def named(routes: Routes, api: Api, model: str) -> Found | NoRoute:
         return found_in(*found, face="v1")
     if not model:
         words = 'The body names no model: it needs "model".'
-        return NoRoute("bad_arguments", words, 400, hint=lambda: near_or_any("", sorted(routes.offers[api])))
+        return NoRoute("bad_arguments", words, status=400, hint=lambda: near_or_any("", sorted(routes.offers[api])))
     others = [f"/v1/{_PATHS[other]}" for other, offers in routes.offers.items() if model in offers]
     if others:
         words = f"The model {model!r} does not answer here. It does at {' and '.join(others)}."
