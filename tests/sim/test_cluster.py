@@ -105,6 +105,7 @@ def test_more_seeds_keep_every_promise_and_reach_every_kind_of_fault_and_decisio
         "message out of order",
         "a call kills its replica",
         "a call hangs",
+        "a connection breaks",
         "a call raises",
         "call done",
         "call failed",

@@ -37,6 +37,8 @@ class Fates(msgspec.Struct, frozen=True):
     """It does not end, not even at its deadline."""
     kills: float = 0.0
     """The replica ends of it, out of memory."""
+    breaks: float = 0.0
+    """The connection that it is to be answered on breaks, and its replica lives."""
 
 
 class Around:
@@ -208,6 +210,8 @@ class Work:
         around = self._replica.around
         fates, after = around.fates, around.time.after
         takes_s = around.chance.expovariate(1 / fates.work_s)
+        if around.happens("a connection breaks", fates.breaks):
+            after(around.chance.uniform(0.0, takes_s), self._break)
         if around.happens("a call kills its replica", fates.kills):
             after(takes_s, lambda: around.kill(self._replica.id) if self._runs else None)
         elif around.happens("a call hangs", fates.hangs):
@@ -241,6 +245,13 @@ class Work:
         self._replica.slots.end(self.job)
         listener, self.listener = self.listener, None
         if listener is not None:
+            listener.work = None
+            listener.wire.reset()
+
+    def _break(self) -> None:
+        listener = self.listener
+        if listener is not None:
+            listener.closed()
             listener.work = None
             listener.wire.reset()
 

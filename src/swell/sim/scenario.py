@@ -77,6 +77,7 @@ def queue(seed: int) -> QueueSettings | None:
         raises=draw.choice([0.0, 0.2]),
         hangs=draw.choice([0.0, 0.02]),
         kills=draw.choice([0.0, 0.05]),
+        breaks=Random(f"{seed}/breaks").choice([0.0, 0.05]),
     )
     weather = Weather(
         delay_s=draw.choice([0.001, 0.05]), reorder=draw.choice([0.0, 0.1]), repeat=draw.choice([0.0, 0.1])
