@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import os
 import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from swell.model.replica import Phase, Replica
 from swell.model.resources import Needs, Room
 from swell.model.world import World
 from swell.sim import gateway as gateway_module
+from swell.sim.clock import Timeline
 from swell.sim.cluster import Cluster, Outcome
 from swell.sim.gateway import SimGateway
 from swell.sim.kept import kept
@@ -63,6 +66,28 @@ def test_the_same_seed_tells_the_same_story_in_another_process() -> None:
         return done.stdout.decode()
 
     assert told("1") == told("2")
+
+
+def test_the_same_seed_tells_the_same_story_whenever_python_cleans_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = itertools.count(1)
+    real = Timeline.at
+
+    def at(self: Timeline, time_s: float, do: Callable[[], None]) -> None:
+        if next(calls) % 500 == 0:
+            gc.collect()
+        real(self, time_s, do)
+
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    try:
+        never = run(11)
+        monkeypatch.setattr(Timeline, "at", at)
+        often = run(11)
+    finally:
+        gc.unfreeze()
+        gc.enable()
+    assert never == often
 
 
 @pytest.mark.timeout(600)

@@ -14,6 +14,7 @@ class Timeline:
         self.done = 0
         self._number = 0
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._kept: list[object] = []
 
     def now(self) -> float:
         return self.now_s
@@ -24,6 +25,10 @@ class Timeline:
     def at(self, time_s: float, do: Callable[[], None]) -> None:
         self._number += 1
         heapq.heappush(self._heap, (max(time_s, self.now_s), self._number, do))
+
+    def keep(self, what: object) -> None:
+        """Python is not to clean this up before the run is over: that happens at no time of ours, and may do things."""
+        self._kept.append(what)
 
     def run(self, until_s: float) -> None:
         """Do everything due until then; the clock ends there."""

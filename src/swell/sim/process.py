@@ -58,6 +58,7 @@ class Process(asyncio.AbstractEventLoop):
     def kill(self) -> None:
         """Between two things that it does."""
         self.dead = True
+        self._time.keep(self)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -115,7 +116,7 @@ class Process(asyncio.AbstractEventLoop):
 
     def create_task(self, coro: Coroutine[Any, Any, T], **options: Any) -> asyncio.Task[T]:  # type: ignore[override]
         task = asyncio.Task(coro, loop=self, **options)
-        # A process that is dead keeps its tasks: their cleanup must not run at a time of Python's choice.
+        # A process that is dead keeps its tasks, and is kept: their cleanup must not run at a time of Python's choice.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
