@@ -91,12 +91,12 @@ class Connection:
                 return waiting[:most]
             await origin.moved.wait()
 
-    async def acknowledge(self, deliveries: Sequence[Message]) -> None:
+    async def acknowledge(self, messages: Sequence[Message]) -> None:
         if not self._origin.up or self._incarnation != self._origin.incarnation:
             raise ConnectionError("away")
-        self._origin.acknowledged |= {each.id for each in deliveries}
+        self._origin.acknowledged |= {each.id for each in messages}
 
-    async def hold(self, deliveries: Sequence[Message]) -> None:
+    async def hold(self, messages: Sequence[Message]) -> None:
         raise AssertionError("nobody asked for it")
 
 

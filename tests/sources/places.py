@@ -1,4 +1,4 @@
-"""Places that deliveries come from, each with its own server: to publish to, to take away and to give back."""
+"""Places that messages come from, each with its own server: to publish to, to take away and to give back."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ class Place:
     def fault(self, kind: str) -> None:
         """Something goes wrong there soon, where that can be had."""
 
-    def number(self, delivery: Message) -> int:
+    def number(self, message: Message) -> int:
         """Of the item that came."""
-        number: int = json.loads(delivery.body)["n"]
+        number: int = json.loads(message.body)["n"]
         return number
 
     def close(self) -> None:
@@ -144,16 +144,16 @@ class Broker(Place):
                 body = {id: json.dumps({"n": self.items[id]}).encode() for id in waiting}
                 return [Message(id, body[id], "application/json", at, receipt=f"{id}/{at}") for id in waiting]
 
-    async def acknowledge(self, deliveries: Sequence[Message]) -> None:
+    async def acknowledge(self, messages: Sequence[Message]) -> None:
         await asyncio.sleep(0.001)
         if self._fails("acknowledge"):
             raise OSError("before it was written")
-        self.acknowledged |= {each.id for each in deliveries}
+        self.acknowledged |= {each.id for each in messages}
         if self._fails("acknowledged"):
             raise OSError("after it was written")
 
-    async def hold(self, deliveries: Sequence[Message]) -> None:
-        assert deliveries
+    async def hold(self, messages: Sequence[Message]) -> None:
+        assert messages
         if self._fails("hold"):
             raise OSError("lost")
 
@@ -192,8 +192,8 @@ class Folder(Place):
     async def start(self) -> None:
         (self.folder / "away").rename(self.inbox)
 
-    def number(self, delivery: Message) -> int:
-        told = json.loads(delivery.body)
+    def number(self, message: Message) -> int:
+        told = json.loads(message.body)
         number: int = json.loads(Path(told["path"]).read_text())["n"]
         assert told["uri"].startswith("file:///")
         return number

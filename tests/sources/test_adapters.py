@@ -100,10 +100,10 @@ def test_a_file_that_is_written_to_is_not_whole(somewhere: Folder) -> None:
             for size in range(1, 30):
                 file.write_text("x" * size)
                 await asyncio.sleep(0.01)
-            (delivery,) = await taken(came, 1)
+            (message,) = await taken(came, 1)
             # A machine that stalls may take it for whole in between; then it comes once more.
-            while json.loads(delivery.body)["size"] < 29:
-                (delivery,) = await taken(came, 1)
+            while json.loads(message.body)["size"] < 29:
+                (message,) = await taken(came, 1)
 
     asyncio.run(run())
 

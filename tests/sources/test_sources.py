@@ -78,9 +78,9 @@ class Brought(RuleBasedStateMachine):
     def take(self, most: int) -> None:
         if not self.due():
             return
-        deliveries = self.run(self.feed.take(most))
-        assert 0 < len(deliveries) <= most
-        for each in deliveries:
+        messages = self.run(self.feed.take(most))
+        assert 0 < len(messages) <= most
+        for each in messages:
             number = self.place.number(each)
             assert number in self.published
             assert self.ids.setdefault(number, each.id) == each.id, "the same id whenever it comes"
@@ -111,10 +111,10 @@ class Brought(RuleBasedStateMachine):
         self.acknowledged |= {self.place.number(each) for each in some} if self.up else self.numbers(some)
         self.watermark = some[-1].watermark
 
-    def numbers(self, deliveries: list[Message]) -> set[int]:
+    def numbers(self, messages: list[Message]) -> set[int]:
         """Also of those whose place is away."""
         by_id = {id: number for number, id in self.ids.items()}
-        return {by_id[each.id] for each in deliveries}
+        return {by_id[each.id] for each in messages}
 
     @precondition(lambda self: self.up)
     @rule()

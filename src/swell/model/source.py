@@ -1,4 +1,4 @@
-"""Where do deliveries come from, and what is one?
+"""Where do messages come from, and what is one?
 
 A source is a stream of a broker, rows of a database or files in a folder; what comes of it is to become calls. How one
 is reached is `source_ports.Source`. A password is no part of a source: everybody sees these who sees the app.
@@ -19,11 +19,11 @@ Since = Literal["all", "new"]
 """Of what is there already when a source is first reached: all of it, or nothing."""
 
 ID_MAX = 200
-"""Characters of a delivery's id: it is to be part of an idempotency key."""
+"""Characters of a message's id: it is to be part of an idempotency key."""
 SETTLE_MIN_S = 0.05
 """A file system counts time in ticks, of 10 ms at most: of files of one tick all are to be seen."""
 UNACKNOWLEDGED_MAX = 1000
-"""Deliveries of a source that may wait to be acknowledged, unless it is told otherwise."""
+"""Messages of a source that may wait to be acknowledged, unless it is told otherwise."""
 
 
 class Message(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The doors to where deliveries come from: what a source must do, and what is had of it.
+"""The doors to where messages come from: what a source must do, and what is had of it.
 
 Every source passes the conformance suite.
 """
@@ -28,20 +28,20 @@ class SourceConnection(Protocol):
         give up after a while: with nothing. Never cancelled but to close the connection."""
         ...
 
-    async def acknowledge(self, deliveries: Sequence[Message]) -> None:
+    async def acknowledge(self, messages: Sequence[Message]) -> None:
         """These need not come again. Returns once the source knows. They may have come over an earlier connection, and
         may be acknowledged already."""
         ...
 
-    async def hold(self, deliveries: Sequence[Message]) -> None:
+    async def hold(self, messages: Sequence[Message]) -> None:
         """These are being dealt with still."""
         ...
 
 
 class Source(Protocol):
-    """Where deliveries come from. Adapters are small: reconnecting, bounds and what comes twice are `Feed`'s.
+    """Where messages come from. Adapters are small: reconnecting, bounds and what comes twice are `Feed`'s.
 
-    A source remembers what was acknowledged, and brings all else again; or it does not, then each delivery has the
+    A source remembers what was acknowledged, and brings all else again; or it does not, then each message has the
     watermark to go on from. Ids are the same whenever something comes again.
     """
 
@@ -62,7 +62,7 @@ class Feed(Protocol):
         waits, too. May be cancelled: nothing is lost."""
         ...
 
-    def acknowledge(self, deliveries: Sequence[Message]) -> None:
+    def acknowledge(self, messages: Sequence[Message]) -> None:
         """These are durably in the queue; those with a watermark in the order they came in. The source is told soon,
         and again where the connection breaks. ValueError for what is out of order."""
         ...

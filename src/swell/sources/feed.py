@@ -1,4 +1,4 @@
-"""How do deliveries keep coming of a source that goes away and comes back, no more at once than are dealt with?
+"""How do messages keep coming of a source that goes away and comes back, no more at once than are dealt with?
 
 One task keeps a connection open: it takes what comes while there is room, tells the source what was acknowledged, and
 holds the rest. When anything of that fails the connection is closed and another one opened, after a delay that grows
@@ -46,7 +46,7 @@ class Feed:
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`name` is for the log. `after`: the watermark of the last delivery that was acknowledged. `changed` is told
+        """`name` is for the log. `after`: the watermark of the last message that was acknowledged. `changed` is told
         each new state."""
         self._name = name
         self._source = source
@@ -74,11 +74,11 @@ class Feed:
         await self._until(lambda: bool(self._ready))
         return [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
 
-    def acknowledge(self, deliveries: Sequence[Message]) -> None:
+    def acknowledge(self, messages: Sequence[Message]) -> None:
         """See the port."""
-        for each in deliveries:
+        for each in messages:
             if each.watermark and each.id in self._held and next(iter(self._held)) != each.id:
-                raise ValueError("deliveries that have a watermark are acknowledged in the order they came in")
+                raise ValueError("messages that have a watermark are acknowledged in the order they came in")
             newest = self._held.pop(each.id, None)
             if newest is not None:
                 self._untold[each.id] = newest
@@ -152,17 +152,17 @@ class Feed:
     def _room(self) -> int:
         return self._most - len(self._held) - len(self._untold)
 
-    def _came(self, delivery: Message) -> None:
-        if delivery.watermark:
-            self._after = delivery.watermark
-        if delivery.id in self._untold:
+    def _came(self, message: Message) -> None:
+        if message.watermark:
+            self._after = message.watermark
+        if message.id in self._untold:
             # Handed out once more before it heard; now by this receipt.
-            self._untold[delivery.id] = delivery
-        elif delivery.id in self._held:
-            self._held[delivery.id] = delivery
+            self._untold[message.id] = message
+        elif message.id in self._held:
+            self._held[message.id] = message
         else:
-            self._held[delivery.id] = delivery
-            self._ready.append(delivery)
+            self._held[message.id] = message
+            self._ready.append(message)
 
     async def _tells(self, connection: SourceConnection) -> None:
         while not _ends():

@@ -119,7 +119,7 @@ class _Folder:
             whole.append(each)
         if whole:
             self._after = whole[-1].mark
-            return [self._delivery(each) for each in whole]
+            return [self._message(each) for each in whole]
         settling = bool(found)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
@@ -127,10 +127,10 @@ class _Folder:
                 await (asyncio.sleep(wait_s) if settling else self.moved.wait())
         return []
 
-    async def acknowledge(self, deliveries: Sequence[Message]) -> None:
+    async def acknowledge(self, messages: Sequence[Message]) -> None:
         """See the port: the watermark is all there is to remember."""
 
-    async def hold(self, deliveries: Sequence[Message]) -> None:
+    async def hold(self, messages: Sequence[Message]) -> None:
         """See the port: nobody else gets them."""
 
     def _look(self) -> list[Found]:
@@ -159,7 +159,7 @@ class _Folder:
             except FileNotFoundError:
                 continue
 
-    def _delivery(self, found: Found) -> Message:
+    def _message(self, found: Found) -> Message:
         path = self._root / os.fsdecode(_bytes(found.mark.path))
         named = hashlib.sha256(found.mark.path.encode()).hexdigest()[:32]
         body = {

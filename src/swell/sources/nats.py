@@ -172,14 +172,14 @@ class _Pull:
         status = (message.headers or {}).get("Status") if not message.data else None
         if status is None:
             self._asked = max(0, self._asked - 1)
-            self._came.append(self._delivery(message))
+            self._came.append(self._message(message))
         else:
             self._asked = 0
             if status not in _OVER:
                 self._failed = f"{status} {(message.headers or {}).get('Description', '')}".strip()
         self._moved.set()
 
-    def _delivery(self, message: Any) -> Message:
+    def _message(self, message: Any) -> Message:
         """Its id has its time in it: a stream that was deleted and made again counts from 1 again."""
         # $JS.ACK.stream.consumer.handed_out.sequence.… with a domain and an account in front, or without.
         tokens = message.reply.split(".")
@@ -194,13 +194,13 @@ class _Pull:
             receipt=message.reply,
         )
 
-    async def acknowledge(self, deliveries: Sequence[Message]) -> None:
+    async def acknowledge(self, messages: Sequence[Message]) -> None:
         """See the port."""
-        for i in range(0, len(deliveries), ACKNOWLEDGED_MAX):
-            some = deliveries[i : i + ACKNOWLEDGED_MAX]
+        for i in range(0, len(messages), ACKNOWLEDGED_MAX):
+            some = messages[i : i + ACKNOWLEDGED_MAX]
             await asyncio.gather(*(self._client.request(d.receipt, b"+ACK", timeout=ANSWER_S) for d in some))
 
-    async def hold(self, deliveries: Sequence[Message]) -> None:
+    async def hold(self, messages: Sequence[Message]) -> None:
         """See the port."""
-        for each in deliveries:
+        for each in messages:
             await self._client.publish(each.receipt, b"+WPI")

@@ -88,12 +88,12 @@ class _Group:
         if self._own is not None:
             came = await self._read(self._own, most)
             self._own = came[-1][0] if came else None
-            return await self._deliveries(came)
+            return await self._messages(came)
         if time.monotonic() >= self._claim_at:
             claimed = await self._claim(most)
             if claimed:
-                return await self._deliveries(claimed)
-        return await self._deliveries(await self._read(">", most, block_s=min(BLOCK_S, config.claim_s / 2)))
+                return await self._messages(claimed)
+        return await self._messages(await self._read(">", most, block_s=min(BLOCK_S, config.claim_s / 2)))
 
     async def _read(
         self, after: bytes | str, most: int, block_s: float | None = None
@@ -121,14 +121,14 @@ class _Group:
             self._claim_at = time.monotonic() + config.claim_s / 2
         return list(answer[1])
 
-    async def _deliveries(self, entries: list[tuple[bytes, Fields | None]]) -> list[Message]:
+    async def _messages(self, entries: list[tuple[bytes, Fields | None]]) -> list[Message]:
         gone = [id for id, fields in entries if not fields]
         if gone:
             # Deleted, or trimmed away, before anybody read them: there is nothing left to deliver.
             await self._client.xack(self._config.stream, self._config.group, *gone)
-        return [self._delivery(id.decode(), fields) for id, fields in entries if fields]
+        return [self._message(id.decode(), fields) for id, fields in entries if fields]
 
-    def _delivery(self, id: str, fields: Fields) -> Message:
+    def _message(self, id: str, fields: Fields) -> Message:
         field = self._config.field.encode()
         if field:
             body, content_type = fields.get(field, b""), self._config.content_type
@@ -138,14 +138,14 @@ class _Group:
         at = int(id.partition("-")[0]) / 1000
         return Message(id, body, content_type, at, self._config.stream)
 
-    async def acknowledge(self, deliveries: Sequence[Message]) -> None:
+    async def acknowledge(self, messages: Sequence[Message]) -> None:
         """See the port."""
-        await self._client.xack(self._config.stream, self._config.group, *(each.id for each in deliveries))
+        await self._client.xack(self._config.stream, self._config.group, *(each.id for each in messages))
 
-    async def hold(self, deliveries: Sequence[Message]) -> None:
+    async def hold(self, messages: Sequence[Message]) -> None:
         """See the port. Claimed by who has it, an entry is not idle any more."""
         config = self._config
-        ids = [each.id for each in deliveries]
+        ids = [each.id for each in messages]
         await self._client.xclaim(config.stream, config.group, config.consumer, 0, ids, justid=True)
 
 

@@ -87,19 +87,19 @@ class Polled:
             self._fence = None
         if rows:
             self._after = rows[-1].mark
-        return [self._delivery(each) for each in rows]
+        return [self._message(each) for each in rows]
 
-    def _delivery(self, row: Row) -> Message:
+    def _message(self, row: Row) -> Message:
         watermark = msgspec.json.encode(row.mark).decode()
         # Of a key that is long its digest has to do.
         id = watermark if len(watermark) <= ID_MAX else hashlib.sha256(watermark.encode()).hexdigest()
         subject = str(row.mark[1])
         return Message(id, row.body, "application/json", time.time(), subject, watermark)
 
-    async def acknowledge(self, deliveries: Sequence[Message]) -> None:
+    async def acknowledge(self, messages: Sequence[Message]) -> None:
         """See the port: the watermark is all there is to remember."""
 
-    async def hold(self, deliveries: Sequence[Message]) -> None:
+    async def hold(self, messages: Sequence[Message]) -> None:
         """See the port: nobody else gets them."""
 
 
