@@ -161,6 +161,29 @@ def test_one_that_is_none_is_told_why(changes: dict[str, Any], words: str) -> No
     run(OPEN, test)
 
 
+def test_a_webhook_that_is_no_event_is_one_by_its_headers() -> None:
+    async def test(place: EventPlace) -> None:
+        def hook(**headers: str) -> NewEvent:
+            told = {"content-type": "application/json", **{n.replace("_", "-"): v for n, v in headers.items()}}
+            return NewEvent("default/a/f", tuple(told.items()), BODY)
+
+        first = await place.desk.take(hook(x_id="7", x_type="push"))
+        assert await place.desk.take(hook(x_id="7", x_type="push")) == first
+        assert await place.desk.take(event()) != first
+        status, code, said = await refused(place, hook(x_type="push"))
+        assert (status, code) == (400, "bad_event")
+        assert "the header x-id, which tells one webhook from another, is missing" in said
+        # What says that it is an event is to be one.
+        assert (await refused(place, hook(x_id="8", ce_id="8")))[2].startswith("specversion is missing")
+        place.start("a")
+        await place.settle()
+        given = [msgspec.msgpack.decode(each.input.data, type=list[Event])[0] for _, each in place.runner.held.values()]
+        told = next(each for each in given if each.type == "push")
+        assert (told.id, told.source, told.data) == ("7", "/trigger/default/a/f", {"n": 1})
+
+    run(Subscription(HttpEvents(id_header="x-id", type_header="x-type")), test)
+
+
 def test_one_that_is_too_large_for_the_queue_is_told_so() -> None:
     async def test(place: EventPlace) -> None:
         body = json.dumps("x" * (4 * 1024 * 1024 - 10)).encode()

@@ -17,14 +17,14 @@ from swell.sdk import arguments
 
 SECRET = swell.Secret.from_name("broker", required_keys=["PASSWORD"])
 WHOLE: dict[str, dict[str, Any]] = {
-    "HttpEvents": {},
+    "HttpEvents": {"id_header": "X-Id"},
     "Files": {"folder": "/data"},
     "NatsStream": {"url": "nats://broker:4222", "stream": "ORDERS", "consumer": "shop"},
     "RedisStream": {"url": "redis://broker/0", "stream": "orders", "group": "shop"},
     "Rows": {"url": "postgresql://shop@db/shop", "query": "SELECT id FROM orders", "watermark": "id"},
 }
 OTHER: dict[str, dict[str, Any]] = {
-    "HttpEvents": {"secret": SECRET, "header": "X-Sign"},
+    "HttpEvents": {"secret": SECRET, "header": "X-Sign", "id_header": "X-Other", "type_header": "X-Type"},
     "Files": {"folder": "/other", "patterns": ["*.csv", "*.json"], "settle_s": 9, "rescan_s": 9.5},
     "NatsStream": {
         "url": "tls://b",
@@ -133,6 +133,8 @@ for _each in (nothing, untyped, greedy, streams):
         (lambda: deployed(swell.HttpEvents(), streams), "streams is a generator"),
         (lambda: deployed(swell.Period(hours=1)), "needs event, and a schedule gives no arguments"),
         (lambda: swell.HttpEvents(header="a b"), r"HttpEvents\(…\): header cannot be 'a b'"),
+        (lambda: swell.HttpEvents(type_header="x"), "give id_header as well"),
+        (lambda: swell.HttpEvents(id_header="a:b"), "id_header cannot be 'a:b'"),
         (lambda: swell.HttpEvents(header=7), r"HttpEvents\(header=…\): expected `str`"),
         (lambda: swell.HttpEvents(secret="x"), r"HttpEvents\(secret=…\): give swell.Secret.from_name"),
         (lambda: swell.HttpEvents(secret=swell.Secret.from_dict({"A": "b"})), r"give swell.Secret.from_name"),

@@ -16,7 +16,7 @@ from swell.model.trigger import Delivery, Firing
 from swell.model.unknown import unknown_trigger
 from swell.model.workload import app_of
 from swell.wire.calls import NewCall, NewEvent
-from swell.wire.cloudevents import as_input, read
+from swell.wire.cloudevents import as_input, is_event, read, webhook
 from swell.wire.event import Event, digest
 from swell.wire.http import JSON
 
@@ -51,7 +51,7 @@ class EventDesk:
         if live.state.paused_at is not None:
             words = f"{live.trigger.shown} is paused: `swell trigger resume {live.trigger.shown}` has it take events."
             raise SwellError("trigger_paused", words, status=503)
-        event = read(headers, new.body)
+        event = _event(live.trigger, live.trigger.subscription.source, headers, new.body)
         now = self._clock.now()
         call = NewCall(
             live.trigger.workload,
@@ -80,6 +80,12 @@ class EventDesk:
         if not hmac.compare_digest(made.encode(), told.encode("utf-8", "replace")):
             words = f"The signature in {source.header} is not that of the body: HMAC-SHA256, in hex, of the secret."
             raise SwellError("bad_signature", words, status=401)
+
+
+def _event(trigger: EventTrigger, source: HttpEvents, headers: dict[str, str], body: bytes) -> Event:
+    if source.id_header and not is_event(headers):
+        return webhook(headers, body, source.id_header, source.type_header, f"/trigger/{trigger.workload}")
+    return read(headers, body)
 
 
 def _shown(event: Event) -> str:

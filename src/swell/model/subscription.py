@@ -26,6 +26,10 @@ class HttpEvents(msgspec.Struct, frozen=True, tag="http"):
 
     header: str = HEADER
     """In small letters. It has the signature of the body, where there is a secret."""
+    id_header: str = ""
+    """In small letters, of webhooks that are no CloudEvents: what tells one from all others. Empty: none are taken."""
+    type_header: str = ""
+    """And what kind of thing happened; empty: that is not said."""
 
 
 class Subscription(msgspec.Struct, frozen=True):
@@ -55,13 +59,21 @@ def check(subscription: Subscription) -> None:
         words = f"Of the secret {secret.name} one variable is used: required_keys names {len(secret.required)}."
         raise SwellError("bad_option", words)
     match subscription.source:
-        case HttpEvents(header=header):
-            if not _HEADER.fullmatch(header):
-                raise SwellError("bad_option", f"header cannot be {brief(ascii(header))}: it is the name of a header.")
+        case HttpEvents() as posted:
+            _check_headers(posted)
         case Files() | Rows() if secret is not None and _is_here(subscription.source):
             raise SwellError("bad_option", "What is read from this machine's own files needs no password.")
         case read:
             source.check(read)
+
+
+def _check_headers(posted: HttpEvents) -> None:
+    for name in ("header", "id_header", "type_header"):
+        value = getattr(posted, name)
+        if (value or name == "header") and not _HEADER.fullmatch(value):
+            raise SwellError("bad_option", f"{name} cannot be {brief(ascii(value))}: it is the name of a header.")
+    if posted.type_header and not posted.id_header:
+        raise SwellError("bad_option", "type_header is of webhooks that are no CloudEvents: give id_header as well.")
 
 
 def _is_here(read: Files | Rows) -> bool:

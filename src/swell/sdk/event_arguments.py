@@ -10,6 +10,8 @@ EFFECTS: dict[str, dict[str, str]] = {
     "HttpEvents": {
         "secret": "Subscription.secret: events are taken only with a signature that was made with it",
         "header": "HttpEvents.header of Subscription.source: where the signature stands",
+        "id_header": "HttpEvents.id_header of Subscription.source: where a webhook that is no CloudEvent has its id",
+        "type_header": "HttpEvents.type_header of Subscription.source: and its type",
     },
     "Files": {
         "folder": "Files.folder of Subscription.source: with all that is below it",

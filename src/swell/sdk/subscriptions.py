@@ -53,12 +53,22 @@ class HttpEvents(Events):
     """CloudEvents that are posted to `/trigger/{app}/{function}`.
 
     With a `secret` each is signed: `header` has the HMAC-SHA256 of the body in hex, with or without `sha256=` in front.
+    With an `id_header`, which tells one from all others, webhooks that are no CloudEvents are taken as well; the
+    `type_header` says what kind each is.
     """
 
     @public
-    def __init__(self, *, secret: Secret | None = None, header: str = "X-Hub-Signature-256") -> None:
-        lower = header.lower() if isinstance(header, str) else header
-        super().__init__("HttpEvents", model.HttpEvents, {"header": lower}, secret)
+    def __init__(
+        self,
+        *,
+        secret: Secret | None = None,
+        header: str = "X-Hub-Signature-256",
+        id_header: str = "",
+        type_header: str = "",
+    ) -> None:
+        given = {"header": header, "id_header": id_header, "type_header": type_header}
+        lower = {name: value.lower() if isinstance(value, str) else value for name, value in given.items()}
+        super().__init__("HttpEvents", model.HttpEvents, lower, secret)
 
 
 class Files(Events):

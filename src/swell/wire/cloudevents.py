@@ -50,6 +50,24 @@ def read(headers: Mapping[str, str], body: bytes) -> Event:
     return _event(attributes, kind, data_of(kind, body) if body else None)
 
 
+def is_event(headers: Mapping[str, str]) -> bool:
+    """Does a request say that it is an event?"""
+    media = media_type(headers.get("content-type", ""))
+    return media.startswith("application/cloudevents") or any(name.startswith(PREFIX) for name in headers)
+
+
+def webhook(headers: Mapping[str, str], body: bytes, id_header: str, type_header: str, source: str) -> Event:
+    """The event that a request is that is none: its id and type are those headers'. SwellError bad_event."""
+    kind = headers.get("content-type", "").strip()
+    told = {"id": headers.get(id_header), "type": headers.get(type_header) or "webhook"}
+    if not told["id"]:
+        raise _bad(
+            f"This is no CloudEvent, and the header {id_header}, which tells one webhook from another, is missing."
+        )
+    id, type = (_needed(told, name) for name in ("id", "type"))
+    return Event(id=id, source=source, type=type, data=data_of(kind, body) if body else None, content_type=kind)
+
+
 def data_of(content_type: str, body: bytes) -> Any:
     """The data of an event: what is JSON as Python has it, a text as such, else the bytes. SwellError bad_event."""
     media = media_type(content_type)
