@@ -118,6 +118,7 @@ class Triggers:
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
+        self.found = [FIRING]
 
     async def rows(self, namespace: str, app: str) -> list[TriggerRow]:
         self.asked.append(("rows", namespace, app))
@@ -125,7 +126,7 @@ class Triggers:
 
     async def firings(self, *asked: Any) -> list[FiringRow]:
         self.asked.append(("firings", *asked))
-        return [FIRING]
+        return self.found
 
     async def pause(self, *asked: Any) -> TriggerRow:
         self.asked.append(("pause", *asked))

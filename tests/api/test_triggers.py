@@ -11,7 +11,7 @@ from api.test_calls import key
 from swell.api.validate import problems
 from swell.model.schedule import Cron, Period, Schedule
 from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
-from swell.wire.triggers import Backfill
+from swell.wire.triggers import Backfill, FiringRow
 
 ONE = "/api/apps/default/a/triggers/f"
 
@@ -54,12 +54,21 @@ def test_who_may_call_an_app_sees_its_triggers_and_who_may_deploy_it_changes_the
         assert error(client.request(method, path, headers=others, json=body), 403)["code"] == "no_scope"
 
 
-def test_the_ids_of_its_calls_are_for_who_may_deploy_it(client: httpx2.Client) -> None:
+def test_the_ids_of_its_calls_are_for_who_may_deploy_it(client: httpx2.Client, server: Server) -> None:
     """They came with no key, so that without one, too, their results may be asked for by id."""
     firing = msgspec.to_builtins(FIRING)
     for headers in (None, key(client, "deploy", "a", "ids"), key(client, "admin", "*", "ids")):
         assert client.get(f"{ONE}/firings", headers=headers).json() == [firing]
     assert client.get(f"{ONE}/firings", headers=key(client, "call", "a", "ids")).json() == [{**firing, "call": ""}]
+    # So are those of events, which are of what their sources brought.
+    event = FiringRow('[1,"ada@example.org"]', 1.0, 1.5, "event", "fc-1", "done")
+    server.triggers.found = [event]
+    try:
+        assert client.get(f"{ONE}/firings").json() == [msgspec.to_builtins(event)]
+        (told,) = client.get(f"{ONE}/firings", headers=key(client, "call", "a", "events")).json()
+        assert (told["id"], told["call"], told["how"]) == ("", "", "event")
+    finally:
+        server.triggers.found = [FIRING]
 
 
 def scheduled(schedule: Schedule, *methods: Method, kind: str = "function") -> App:

@@ -105,6 +105,7 @@ deliveries = st.builds(
     ),
     moves=st.booleans(),
     watermark=st.sampled_from(["", "m3", "m4"]),
+    began_at=st.sampled_from([NOW, NOW + 1]),
 )
 
 
@@ -160,7 +161,8 @@ class SameAnswers(RuleBasedStateMachine):
                 self.ids[firing.trigger].insert(0, firing.id)
             if known is not None:
                 fired_at = firing.at if new else known.fired_at
-                watermark = each.watermark or known.watermark
+                moved = each.watermark if each.began_at == known.began_at else ""
+                watermark = moved or known.watermark
                 self.events[firing.trigger] = replace(known, watermark=watermark, fired_at=fired_at)
             elif each.moves:
                 self.fired_to[firing.trigger] = max(self.fired_to[firing.trigger], firing.due_at)

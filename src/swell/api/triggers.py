@@ -47,8 +47,10 @@ def trigger_routes(triggers: TriggersPort) -> list[Route]:
         found = await triggers.firings(namespace, app, name, request.query.limit)
         if whose_calls(request.holder, namespace, app) is None:
             return found
-        # They came with no key: where none is needed, whoever knows the id of one can ask for its result.
-        return [msgspec.structs.replace(each, call="") for each in found]
+        # They came with no key: where none is needed, whoever knows the id of one can ask for its result. And the id of
+        # an event is of what it brought: the key of a row, say.
+        own = ("event", "refused")
+        return [msgspec.structs.replace(each, call="", id="" if each.how in own else each.id) for each in found]
 
     async def pause(request: ApiRequest) -> TriggerRow:
         return await triggers.pause(*_named(request), True)

@@ -169,12 +169,12 @@ class Feeds:
         live.fired(self._clock.now(), made[-1].message.watermark)
 
     async def _one(self, live: Live, made: Made, watermark: str = "") -> None:
-        message, trigger = made.message, live.trigger
+        message, trigger, began_at = made.message, live.trigger, live.state.began_at
         firing = Firing(trigger.key, message.id, message.at, how="event")
         if made.input is None:
-            log.error("%s of %s is too large for the queue: refused", message.id, trigger.shown)
+            log.error("a message for %s is too large for the queue: refused", trigger.shown)
             refused = Firing(trigger.key, message.id, message.at, self._clock.now(), "refused")
-            await asyncio.to_thread(self._store.deliver, [Delivery(refused, watermark=watermark)])
+            await asyncio.to_thread(self._store.deliver, [Delivery(refused, False, watermark, began_at)])
             return
         call = NewCall(
             trigger.workload,
@@ -182,9 +182,9 @@ class Feeds:
             made.input,
             accept=JSON,
             # The time tells what comes now from what came, by that id, while something else was read.
-            idempotency_key=f"{int(live.state.began_at * 1000):x} {message.id}",
+            idempotency_key=f"{int(began_at * 1000):x} {message.id}",
         )
-        await self._accept(call, Delivery(firing, watermark=watermark))
+        await self._accept(call, Delivery(firing, False, watermark, began_at))
 
 
 async def _finished(work: Coroutine[Any, Any, None]) -> None:

@@ -111,7 +111,8 @@ class Delivery(msgspec.Struct, frozen=True):
     moves: bool = False
     """The trigger has come as far as this firing's due time."""
     watermark: str = ""
-    """Its source is read on behind this; empty: where it was."""
+    """Its source is read on behind this, where it is what began to be read at `began_at`; empty: where it was."""
+    began_at: float = 0.0
 
     def of(self, call: str, at: float) -> Delivery:
         """With the id of its call, and when that was accepted."""

@@ -84,7 +84,8 @@ class MemoryTriggers:
                 firings.append(firing)
                 del firings[:-FIRINGS_KEPT]
                 self._change(firing.trigger, fired_at=firing.at)
-            if delivery.watermark and firing.trigger in self._events:
+            read = self._events.get(firing.trigger)
+            if delivery.watermark and read is not None and read.began_at == delivery.began_at:
                 self._change(firing.trigger, watermark=delivery.watermark)
             if delivery.moves and firing.trigger in self._states:
                 to = max(self._states[firing.trigger].fired_to, firing.due_at)

@@ -290,7 +290,7 @@ ON CONFLICT (key) DO UPDATE SET
 EVENT_TRIGGERS = """
 SELECT key, subscription, began_at, watermark, paused_at, fired_at FROM triggers
 WHERE subscription IS NOT NULL ORDER BY key"""
-MOVE_WATERMARK = "UPDATE triggers SET watermark = ? WHERE key = ?"
+MOVE_WATERMARK = "UPDATE triggers SET watermark = ? WHERE key = ? AND began_at = ?"
 DROP_TRIGGER = ("DELETE FROM triggers WHERE key = ?", "DELETE FROM firings WHERE trigger_key = ?")
 # But for those of events that are posted: who posts one does so to one server.
 PAUSE_TRIGGERS = "UPDATE triggers SET paused_at = ? WHERE paused_at IS NULL AND key NOT LIKE '%:http'"

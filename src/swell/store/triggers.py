@@ -87,5 +87,5 @@ def _deliver(deliveries: Iterable[Delivery], connection: sqlite3.Connection) -> 
         if delivery.moves:
             connection.execute(sql.MOVE_TRIGGER, (firing.due_at, firing.trigger))
         if delivery.watermark:
-            connection.execute(sql.MOVE_WATERMARK, (delivery.watermark, firing.trigger))
+            connection.execute(sql.MOVE_WATERMARK, (delivery.watermark, firing.trigger, delivery.began_at))
     return count

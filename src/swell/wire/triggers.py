@@ -43,6 +43,7 @@ class FiringRow(msgspec.Struct, frozen=True):
     """One time that a trigger made a call."""
 
     id: str
+    """Of an event: empty where who asks may not see what its source brought."""
     due_at: float
     at: float
     """When its call was accepted."""
