@@ -18,7 +18,9 @@ from redis.asyncio import Redis
 from swell.model.errors import UnimplementedError
 from swell.model.retrying import Retrying
 from swell.model.source import Files, Message, NatsStream, Rows, SourceState
-from swell.sources import made
+from swell.model.subscription import HttpEvents, Subscription
+from swell.model.workload import App, Workload
+from swell.sources import check_libraries, made
 from swell.sources.feed import Feed
 
 WAIT_S = 60.0
@@ -238,3 +240,14 @@ def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delitem(sys.modules, "swell.sources.files", raising=False)
     with pytest.raises(UnimplementedError, match=r"pip install 'swell\[files\]'"):
         made(Files("/data"))
+
+
+def test_an_app_that_reads_what_there_is_no_library_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nats", None)
+    monkeypatch.delitem(sys.modules, "swell.sources.nats", raising=False)
+    subscriptions = (None, Subscription(HttpEvents()), Subscription(Rows("sqlite:///x.db", "SELECT 1", "id")))
+    there = [Workload("default", "a", f"f{n}", "rv-0", subscription=each) for n, each in enumerate(subscriptions)]
+    check_libraries(App("default", "a", tuple(there), ()))
+    reads = Workload("default", "a", "g", "rv-0", subscription=Subscription(NatsStream("nats://x", "S", "c")))
+    with pytest.raises(UnimplementedError, match=r"needs nats, .*pip install 'swell\[nats\]'"):
+        check_libraries(App("default", "a", (*there, reads), ()))
