@@ -21,7 +21,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 from bench import APPS
@@ -85,14 +84,14 @@ def reckoned(here: PrivateSwell, calls: int, victims: list[str], chance: random.
             for at, victim in enumerate(victims, 1):
                 moment = round.calls * (at - chance.random()) / len(victims)
                 round.wait("some more are accepted", lambda moment=moment: len(round.ids) >= moment)
-                _kill(here, victim, Path(file.name))
+                _kill(here, victim)
             round.end()
             return round.reckoned(Counter(int(line.split()[0]) for line in file), len(victims))
         finally:
             round.over.set()
 
 
-def _kill(here: PrivateSwell, victim: str, ran: Path) -> None:
+def _kill(here: PrivateSwell, victim: str) -> None:
     """All: also the one that starts the others again, and it first."""
     if victim == "all":
         for process in here.processes():
@@ -101,10 +100,17 @@ def _kill(here: PrivateSwell, victim: str, ran: Path) -> None:
         wait_until("all are gone", lambda: not here.processes(), wait_s=BACK_S)
         here.run("up", "-d")
         return
-    # One that is just being started again is not there.
-    with suppress(ProcessLookupError, IndexError, Failed):
-        pid = int(ran.read_text().split()[-1]) if victim == "replica" else here.server(victim)
-        os.kill(pid, signal.SIGKILL)
+    wait_until(f"a {victim} is killed", lambda: _killed(here, victim), wait_s=BACK_S)
+
+
+def _killed(here: PrivateSwell, victim: str) -> bool:
+    """False while it is not there: it may just be being started again."""
+    try:
+        ready = [one["pid"] for one in here.serving() if one["phase"] == "ready"] if victim == "replica" else []
+        os.kill(ready[0] if victim == "replica" else here.server(victim), signal.SIGKILL)
+    except (OSError, IndexError, Failed):
+        return False
+    return True
 
 
 class _Round:

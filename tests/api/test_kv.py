@@ -125,9 +125,8 @@ def test_code_in_replicas_has_dicts_queues_and_what_it_spawned_and_nothing_else_
     opened = set()
     for path, operations in described.items():
         for method in operations:
-            at = path.format(
-                **dict.fromkeys(("namespace", "name", "id", "key", "digest", "workload", "group", "trigger"), "default")
-            )
+            named = ("namespace", "name", "id", "key", "digest", "workload", "group", "trigger")
+            at = path.format(**dict.fromkeys(named, "default"), index=0)
             response = client.request(method, at, headers=as_code, json=bodies.get(path, {}))
             if response.status_code != 403:
                 opened.add(path.split("/")[2])

@@ -60,6 +60,7 @@ def test_each_call_is_synced_before_its_gateway_is_told(tmp_path: Path, threads:
             last = list(ids.values())[-1]
             wait_until("the trace has all", lambda: any(last in s.text for s in trace.steps() if s.kind == "sent"))
             steps = trace.steps()
+        # Side by side, a sync for another call may be taken for this one's: the proof is those that come one by one.
         for mark, id in ids.items():
             received = first(steps, "received", mark)
             told = first(steps, "sent", id, received)

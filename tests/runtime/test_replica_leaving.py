@@ -64,9 +64,9 @@ def test_programs_that_the_input_waits_for_are_told_to_end_before_they_are_kille
 
 @pytest.mark.parametrize("method", ["sleep", "deaf"])
 def test_what_ends_while_its_replica_leaves_changes_nothing(method: str) -> None:
-    source = SOURCE + LEAVING.replace('print("committed")', 'time.sleep(2.0); print("committed")')
+    source = SOURCE + LEAVING.replace('print("committed")', 'time.sleep(4.0); print("committed")')
     with ready_replica(source, msgspec.structs.replace(ENTRY, exit=HOOKS), cancel_grace_s=0.2) as replica:
-        run_and_leave(replica, method, b"[1.0]")
+        run_and_leave(replica, method, b"[2.5]")
         assert replica.hear() == Stuck(requests=("q9",), ending=True)
         replica.tell(Drain("idle"))
         assert replica.wait() == 75
