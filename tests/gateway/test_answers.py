@@ -218,7 +218,8 @@ def test_a_caller_is_told_what_h11_reads(
         edges = sorted({0, len(raw), *(place % (len(raw) + 1) for place in places)})
         pieces = [raw[a:b] for a, b in pairwise(edges)] if ends is native else [raw]
         _, how = ends.ask(method, pieces, eof=True, http11=http11)
-        by_close = not re.search(rb"\r\n(content-length|transfer-encoding):", ends.told)
+        # In its head: the body may look like one.
+        by_close = not re.search(rb"\r\n(content-length|transfer-encoding):", ends.told.partition(b"\r\n\r\n")[0])
         read, rest = told(ends.told, method, eof=by_close and "cut" not in how)
         assert rest == b""
         if "died" in how:

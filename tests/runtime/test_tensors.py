@@ -92,8 +92,10 @@ def test_lists_become_the_arrays_they_were(array: Any) -> None:
     datatype = np_to_triton_dtype(array.dtype)
     values = np.where(np.isnan(array), None, array) if array.dtype.kind == "f" else array
     made = array_out_of(values.tolist(), Tensor("x", datatype), "it")
+    # JSON knows one way of being no number, floats have many.
+    meant = np.where(np.isnan(array), array.dtype.type("nan"), array) if array.dtype.kind == "f" else array
     # An empty one has no more dimensions than can be seen.
-    assert bits(made) == bits(array) if array.size else made.size == 0
+    assert bits(made) == bits(meant) if array.size else made.size == 0
 
 
 def request(**tensor: Any) -> inference.Input:
