@@ -169,7 +169,7 @@ def _environ(more: dict[str, str]) -> dict[str, str]:
 
 
 def _round(contestant: Contestant, submitters: int, options: Options) -> Seen:
-    calls, turns = options.rounds(4800, 160), options.rounds(480, 32)
+    calls, turns = options.rounds(2400, 160), options.rounds(160, 32)
     words = [contestant.python, str(QUEUES / "driver.py"), contestant.tool.lower()]
     environ = {**contestant.environ, "PYTHONPATH": str(QUEUES)}
     with subprocess.Popen(

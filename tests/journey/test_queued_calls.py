@@ -25,7 +25,7 @@ from private_swell import Answer, Failed, PrivateSwell, exchange, unstarted_swel
 
 pytestmark = [pytest.mark.slow]
 
-CALLS = 200
+CALLS = 400
 SLOTS = 4
 CLIENTS = 8
 BACK_S = 60.0
@@ -147,8 +147,9 @@ def test_every_accepted_call_has_one_result_whatever_is_killed(later: tuple[Priv
     with ThreadPoolExecutor(CLIENTS) as clients:
         accepting = [clients.submit(caller.spawn, "double", x) for x in range(CALLS)]
         for victim in ("control", "runner", "replica", "control", "runner", "control"):
-            done = len(file.read_text().splitlines())
-            wait_until("some more ran", lambda done=done: len(file.read_text().splitlines()) > done, wait_s=BACK_S)
+            # Or all of them: how many run between two kills is the machine's business.
+            enough = min(len(file.read_text().splitlines()) + 1, CALLS)
+            wait_until("more ran", lambda n=enough: len(file.read_text().splitlines()) >= n, wait_s=BACK_S)
             time.sleep(chance.uniform(0.0, 0.2))
             pid = swell.server(victim) if victim != "replica" else int(file.read_text().split()[-1])
             with suppress(ProcessLookupError):
