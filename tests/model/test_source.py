@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swell.model.errors import InvalidError
-from swell.model.source import Files, NatsStream, RedisStream, Rows, SourceConfig, check, path_pattern
+from swell.model.source import Files, NatsStream, RedisStream, Rows, SourceConfig, check, folder_pattern, path_pattern
 
 GOOD: list[SourceConfig] = [
     Files("/data/inbox"),
@@ -98,3 +98,34 @@ def test_a_path_is_matched_by_itself_and_by_all(parts: list[str]) -> None:
     for pattern in (path, "**/*", "**", "/".join("*" * len(parts)), f"**/{parts[-1]}"):
         assert path_pattern(pattern).fullmatch(path)
     assert not path_pattern("/".join("*" * (len(parts) + 1))).fullmatch(path)
+
+
+parts = st.lists(st.sampled_from(["**", "*", "a", "a*", ".git", "b?"]), min_size=1, max_size=4)
+folders = st.lists(st.sampled_from(["a", "ab", "b", "bc", ".git", ".x"]), min_size=1, max_size=4)
+
+
+@given(parts, folders)
+def test_what_is_matched_is_in_folders_that_are_looked_into(parts: list[str], path: list[str]) -> None:
+    pattern = "/".join(parts)
+    if path_pattern(pattern).fullmatch("/".join(path)):
+        for depth in range(len(path)):
+            assert folder_pattern(pattern).fullmatch("".join(f"{each}/" for each in path[:depth]))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "into", "not_into"),
+    [
+        ("*.csv", [""], ["a/", "lost+found/"]),
+        ("a/*.csv", ["", "a/"], ["b/", "a/b/"]),
+        ("a/**", ["", "a/", "a/b/c/"], ["b/", "a/.b/"]),
+        ("**/*", ["", "a/b/"], [".x/", "a/.x/"]),
+        ("**/.git/*", ["", "a/", ".git/", "a/.git/"], [".x/", "a/.git/b/"]),
+        ("*/b/c.csv", ["", "a/", "a/b/"], ["a/c/", ".a/"]),
+    ],
+)
+def test_folders_are_looked_into_where_there_may_be_something(
+    pattern: str, into: list[str], not_into: list[str]
+) -> None:
+    made = folder_pattern(pattern)
+    assert all(made.fullmatch(folder) for folder in into)
+    assert not any(made.fullmatch(folder) for folder in not_into)

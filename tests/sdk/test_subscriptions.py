@@ -135,6 +135,8 @@ for _each in (nothing, untyped, greedy, streams):
         (lambda: swell.HttpEvents(header="a b"), r"HttpEvents\(…\): header cannot be 'a b'"),
         (lambda: swell.HttpEvents(type_header="x"), "give id_header as well"),
         (lambda: swell.HttpEvents(id_header="a:b"), "id_header cannot be 'a:b'"),
+        (lambda: swell.HttpEvents(header="Authorization"), "header cannot be authorization, which the gateway reads"),
+        (lambda: swell.HttpEvents(id_header="Swell-Id"), "id_header cannot be swell-id"),
         (lambda: swell.HttpEvents(header=7), r"HttpEvents\(header=…\): expected `str`"),
         (lambda: swell.HttpEvents(secret="x"), r"HttpEvents\(secret=…\): give swell.Secret.from_name"),
         (lambda: swell.HttpEvents(secret=swell.Secret.from_dict({"A": "b"})), r"give swell.Secret.from_name"),

@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ from swell.model.retrying import Retrying
 from swell.model.source import Files, Message, NatsStream, Rows, SourceState
 from swell.model.subscription import HttpEvents, Subscription
 from swell.model.workload import App, Workload
-from swell.sources import check_libraries, made
-from swell.sources.feed import Feed
+from swell.sources import check_libraries, files, made, postgres, sqlite
+from swell.sources.feed import HELD_BYTES_MAX, PORTION_BYTES, Feed
 
 WAIT_S = 60.0
 
@@ -110,6 +112,143 @@ def test_a_file_that_is_written_to_is_not_whole(somewhere: Folder) -> None:
     asyncio.run(run())
 
 
+def delivered(config: Files, many: int, at_once: int = 100) -> list[str]:
+    """The paths of so many files, acknowledged as they come."""
+
+    async def run() -> list[str]:
+        found: list[str] = []
+        async with Feed("files", made(config), "", at_once) as came:
+            while len(found) < many:
+                some = await taken(came, 1)
+                came.acknowledge(some)
+                found += [each.subject for each in some]
+        return found
+
+    return asyncio.run(run())
+
+
+@at(Folder)
+def test_a_folder_that_is_moved_in_brings_its_files_however_old_they_are(somewhere: Folder) -> None:
+    async def run() -> None:
+        await somewhere.begin()
+        batch = somewhere.folder / f"batch{somewhere.examples}"
+        (batch / "part").mkdir(parents=True)
+        for name in ("a.json", "part/b.json"):
+            (batch / name).write_text("1")
+        await asyncio.sleep(0.02)
+        (somewhere.inbox / "newer.json").write_text("2")
+        async with feed(somewhere) as came:
+            (newer,) = await taken(came, 1)
+            assert newer.subject == "newer.json"
+            batch.rename(somewhere.inbox / "batch")
+            late = await taken(came, 2)
+            assert [each.subject for each in late] == ["batch/a.json", "batch/part/b.json"]
+            assert {each.watermark for each in late} == {newer.watermark}, "it goes no way back"
+            (somewhere.inbox / "batch" / "c.json").write_text("3")
+            assert [each.subject for each in await taken(came, 1)] == ["batch/c.json"], "and each comes once"
+
+    asyncio.run(run())
+
+
+def test_folders_that_nothing_is_wanted_of_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = os.scandir
+    seen: list[str] = []
+
+    def looked(path: Path) -> Any:
+        if Path(path).is_relative_to(tmp_path):
+            seen.append(Path(path).relative_to(tmp_path).as_posix())
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", looked)
+    for name in ("x/y/z", "lost+found", ".hidden"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("a.json", "x/y/b.json", "x/y/z/c.json", ".hidden/d.json"):
+        (tmp_path / name).write_text("1")
+    assert delivered(Files(str(tmp_path), ("*.json",), settle_s=0.05), 1) == ["a.json"]
+    assert {*seen} == {"."}
+    seen.clear()
+    delivered(Files(str(tmp_path), ("x/*/*.json", "*.json"), settle_s=0.05), 2)
+    assert {*seen} == {".", "x", "x/y"}
+
+
+def test_a_folder_that_may_not_be_read_is_passed_over_until_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shut, scan = [True], os.scandir
+
+    def looked(path: Path) -> Any:
+        if Path(path).name == "shut" and shut:
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", looked)
+    (tmp_path / "shut").mkdir()
+    (tmp_path / "shut" / "old.json").write_text("1")
+
+    async def run() -> None:
+        await asyncio.sleep(0.02)
+        (tmp_path / "a.json").write_text("1")
+        async with Feed("files", made(Files(str(tmp_path), settle_s=0.05, rescan_s=0.05))) as came:
+            assert [each.subject for each in await taken(came, 1)] == ["a.json"]
+            shut.clear()
+            assert [each.subject for each in await taken(came, 1)] == ["shut/old.json"]
+
+    asyncio.run(run())
+    told = [each for each in caplog.messages if "is not looked through" in each]
+    assert told == [f"shut/ of {tmp_path} is not looked through: it may not be read"]
+
+
+def test_many_files_are_not_looked_for_each_time_some_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = files._Folder._look
+    looks: list[int] = []
+
+    def looked(folder: Any) -> Any:
+        looks.append(1)
+        return look(folder)
+
+    monkeypatch.setattr(files._Folder, "_look", looked)
+    names = {f"{n}.json" for n in range(100)}
+    for name in names:
+        (tmp_path / name).write_text("1")
+    found = delivered(Files(str(tmp_path), settle_s=0.05), 100, at_once=1)
+    assert {*found} == names
+    assert len(found) == 100
+    assert len(looks) < 50
+
+
+def test_a_file_that_changes_once_it_was_seen_waits_until_it_is_whole_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        for n in range(3):
+            (tmp_path / f"{n}.json").write_text("1")
+            await asyncio.sleep(0.02)
+        source = made(Files(str(tmp_path), settle_s=0.05))
+        async with asyncio.timeout(WAIT_S), source.connect("") as folder:
+            found: list[Message] = []
+            while not found:
+                found += await folder.take(1)
+            (tmp_path / "1.json").write_text("22")
+            (tmp_path / "2.json").unlink()
+            while len(found) < 2:
+                found += await folder.take(1)
+            assert [(each.subject, json.loads(each.body)["size"]) for each in found] == [("0.json", 1), ("1.json", 2)]
+
+    asyncio.run(run())
+
+
+def test_what_tells_of_changes_may_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(files, "watch", lambda *_, **__: go.wait())
+    monkeypatch.setattr(files, "PARTING_S", 0.05)
+    (tmp_path / "a.json").write_text("1")
+    try:
+        config = Files(str(tmp_path), settle_s=0.05, rescan_s=0.05)
+        assert delivered(config, 1) == ["a.json"]
+    finally:
+        go.set()
+
+
 @at(Sqlite)
 def test_rows_as_json_and_a_query_that_is_none(somewhere: Sqlite) -> None:
     async def run() -> None:
@@ -129,6 +268,59 @@ def test_rows_as_json_and_a_query_that_is_none(somewhere: Sqlite) -> None:
             async with Feed("rows", made(Rows(url, wrong, "id"))) as came:
                 assert words in await told(came, lambda state: state.failures > 0)
 
+    asyncio.run(run())
+
+
+@at(Sqlite)
+def test_rows_that_are_large_come_a_few_at_a_time(somewhere: Sqlite, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        await somewhere.begin()
+        await somewhere.publish([*range(10)])
+        url = somewhere.config().url
+        config = Rows(url, "SELECT id, zeroblob(500) AS raw FROM orders", "id", every_s=0.05)
+        async with made(config).connect("") as rows:
+            found = [len(await rows.take(100)) for _ in range(5)]
+            assert (found, await rows.take(100)) == ([2] * 5, [])
+            await somewhere.publish([10])
+            assert [each.subject for each in await rows.take(100)] == ["11"]
+
+    monkeypatch.setattr(sqlite, "PORTION_BYTES", 1000)
+    asyncio.run(run())
+
+
+@at(Sqlite)
+def test_a_query_that_never_ends_is_broken_off(somewhere: Sqlite, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asking() -> int:
+        return sum(each.name == "swell-sqlite" for each in threading.enumerate())
+
+    async def run() -> None:
+        await somewhere.begin()
+        endless = "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT max(n) AS id FROM c"
+        config = Rows(somewhere.config().url, endless, "id")
+        async with Feed("rows", made(config), reconnecting=Retrying(initial_delay_s=0.01, max_delay_s=0.01)) as came:
+            assert "no answer for 0.05 s" in await told(came, lambda state: state.failures > 3)
+            assert asking() <= 1
+        async with asyncio.timeout(WAIT_S):
+            while asking():
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(sqlite, "ANSWER_S", 0.05)
+    asyncio.run(run())
+
+
+@pytest.mark.slow
+@at(Postgres)
+def test_rows_that_are_large_come_a_few_at_a_time_of_a_server(
+    somewhere: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        await somewhere.begin()
+        await somewhere.publish([*range(25)])
+        async with somewhere.source().connect("") as rows:
+            found = [await rows.take(100) for _ in range(25)]
+            assert [[somewhere.number(each) for each in some] for some in found] == [[n] for n in range(25)]
+
+    monkeypatch.setattr(postgres, "PORTION_BYTES", 1)
     asyncio.run(run())
 
 
@@ -231,6 +423,54 @@ def test_what_was_acknowledged_while_it_was_away_is_not_brought_again(somewhere:
             await came.settled()
             await somewhere.publish([3])
             assert [somewhere.number(each) for each in await taken(came, 1)] == [3]
+
+    asyncio.run(run())
+
+
+class Large:
+    """A source, and a connection to it, of messages of 1 MiB, without end, that never hears what is acknowledged."""
+
+    hold_s = None
+
+    def __init__(self) -> None:
+        self.most: list[int] = []
+        self.brought = 0
+
+    @asynccontextmanager
+    async def connect(self, after: str) -> AsyncIterator[Large]:
+        del after
+        yield self
+
+    async def take(self, most: int) -> list[Message]:
+        self.most.append(most)
+        self.brought += most
+        body = b"x" * 2**20
+        return [Message(f"id{self.brought - n}", body, "text/plain", 1.0) for n in range(most)]
+
+    async def acknowledge(self, messages: Sequence[Message]) -> None:
+        assert not any(each.body for each in messages), "its id will do"
+        await asyncio.Event().wait()
+
+    async def hold(self, messages: Sequence[Message]) -> None: ...
+
+
+def test_what_is_held_is_bounded_in_bytes_too() -> None:
+    async def run() -> None:
+        source = Large()
+        bound = (HELD_BYTES_MAX + PORTION_BYTES) // 2**20
+        async with Feed("large", source, "", 1000) as came:
+            some = await taken(came, 16)
+            # Whatever else it would do, it has done by now.
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert source.brought <= bound
+            assert all(most <= 4 for most in source.most[1:])
+            came.acknowledge(some)
+            more = await taken(came, 16)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert source.brought <= bound + len(some)
+            came.acknowledge(more)
 
     asyncio.run(run())
 

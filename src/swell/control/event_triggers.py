@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 
 from msgspec.structs import replace
 
+from swell.control.stops import Stops
 from swell.model.errors import SwellError
 from swell.model.event_trigger import EventTrigger, EventTriggerState, event_triggers
 from swell.model.ports import Clock, Triggers
@@ -75,9 +76,12 @@ class EventTriggers:
         """Of those in the store that are not live: what an earlier incarnation left."""
         self._changed: dict[str, float] = {}
         """Apps that are not as they were, and since when."""
+        self._stops = Stops(world, deployed_at)
+        self._following: Collection[str] | None = None
+        """Apps whose triggers are being made what they are to be; None: it is not known yet what there was."""
         self._stir = asyncio.Event()
         self._followed = asyncio.Event()
-        """What is live is what is deployed."""
+        """Some of them are. It is another one each time."""
         self._writing = asyncio.Lock()
         """States are written one after the other."""
 
@@ -93,14 +97,16 @@ class EventTriggers:
     def changed(self, app: str, at: float) -> None:
         """The app of that key was deployed or stopped, or another version of it has the traffic."""
         self._changed[app] = at
-        self._followed.clear()
+        self._stops.changed(app)
         self._stir.set()
 
-    async def settled(self) -> None:
-        """Returns once what is live is what is deployed. SwellError busy where that takes long."""
+    async def settled(self, app: str) -> None:
+        """Returns once what is live of the app of that key is what is deployed. SwellError busy where that takes
+        long."""
         try:
             async with asyncio.timeout(SETTLED_S):
-                await self._followed.wait()
+                while self._following is None or app in self._changed or app in self._following:
+                    await self._followed.wait()
         except TimeoutError:
             words = "What takes events is not known yet: the disk does not take it, or is slow. Try again in a moment."
             raise SwellError("busy", words, status=503) from None
@@ -156,52 +162,61 @@ class EventTriggers:
             await asyncio.sleep(AGAIN_S)
         now, there = self._clock.now(), {*self._world.apps, *map(_app_of, self._kept)}
         self._changed = {app: self._deployed_at.get(app, now) for app in there} | self._changed
+        self._following = ()
 
     async def _take_changes(self) -> None:
         changed, self._changed = self._changed, {}
+        stopped = self._stops.take()
+        self._following = changed
         try:
             async with self._writing:
-                await self._follow(changed)
+                await self._follow(changed, self._stops.real(stopped))
         except BaseException:
             self._changed = changed | self._changed
+            self._stops.put_back(stopped)
             raise
-        if not self._changed:
+        finally:
+            self._following = ()
             self._followed.set()
+            self._followed = asyncio.Event()
 
-    async def _follow(self, changed: Mapping[str, float]) -> None:
+    async def _follow(self, changed: Mapping[str, float], stopped: Collection[str]) -> None:
         """Have the triggers of these apps as they are now. Until that is on disk, nothing is read for those that are
-        not as they were."""
+        not as they were. Those of `stopped` were gone in between: they begin anew."""
         wanted: dict[str, EventTrigger] = {}
         for app in changed.keys() & self._world.apps.keys():
             wanted |= {each.key: each for each in event_triggers(self._world.apps[app])}
         there = [key for key in {**self._kept, **self.live} if _app_of(key) in changed]
-        gone = [key for key in there if key not in wanted]
-        others = [key for key, each in wanted.items() if key not in self.live or self.live[key].trigger != each]
-        for key in (*gone, *others):
-            live = self.live.pop(key, None)
-            if live is not None:
-                await self._end(live)
-                self._kept[key] = live.state
-        states = {key: self._begun(wanted[key], changed[_app_of(key)]) for key in others}
+        gone = {key for key in there if key not in wanted or _app_of(key) in stopped}
+        others = {key for key, each in wanted.items() if key not in self.live or self.live[key].trigger != each}
+        others |= gone & wanted.keys()
+        ended = [self.live[key] for key in gone | others if key in self.live]
+        # Beside each other: of each, a source that hangs is waited for.
+        await asyncio.gather(*(self._end(live) for live in ended))
+        for live in ended:
+            self._kept[live.trigger.key] = self.live.pop(live.trigger.key).state
+        if gone:
+            await asyncio.to_thread(self._store.remove, sorted(gone))
+        states = {key: self._begun(wanted[key], changed[_app_of(key)], key in gone) for key in sorted(others)}
         begun = [state for key, state in states.items() if state != self._kept.get(key)]
         if begun:
             await asyncio.to_thread(self._store.put, begun)
-        if gone:
-            await asyncio.to_thread(self._store.remove, gone)
-        for key in (*gone, *others):
+        for key in gone | others:
             self._kept.pop(key, None)
         for key, state in states.items():
             self.live[key] = live = Live(wanted[key], state)
             self._begin(live)
 
-    def _begun(self, trigger: EventTrigger, at: float) -> EventTriggerState:
-        """As it stands from now on: as it did, where the same is read."""
+    def _begun(self, trigger: EventTrigger, at: float, gone: bool) -> EventTriggerState:
+        """As it stands from now on: as it did, where the same is read, and it was never `gone`."""
         state = self._kept.get(trigger.key)
         if state is None:
             return EventTriggerState(trigger.key, trigger.subscription, at)
+        began_at = max(at, state.began_at + LATER_S)
+        if gone:
+            return EventTriggerState(trigger.key, trigger.subscription, began_at)
         if same(state.subscription, trigger.subscription):
             return replace(state, subscription=trigger.subscription)
-        began_at = max(at, state.began_at + LATER_S)
         return replace(state, subscription=trigger.subscription, began_at=began_at, watermark="")
 
     # -- reading -----------------------------------------------------------------------------

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 from collections.abc import Callable
 
-from swell.control.event_triggers import Accept, EventTriggers
+from swell.control.event_triggers import Accept, EventTriggers, Live
 from swell.model.errors import SwellError
 from swell.model.event_trigger import EventTrigger
 from swell.model.ports import Clock
@@ -16,9 +17,11 @@ from swell.model.trigger import Delivery, Firing
 from swell.model.unknown import unknown_trigger
 from swell.model.workload import app_of
 from swell.wire.calls import NewCall, NewEvent
-from swell.wire.cloudevents import as_input, is_event, read, webhook
+from swell.wire.cloudevents import PREFIX, as_input, is_event, read, webhook
 from swell.wire.event import Event, digest
-from swell.wire.http import JSON
+from swell.wire.http import JSON_OR_PICKLE
+
+log = logging.getLogger("swell.control")
 
 SCHEME = "sha256="
 """May stand in front of a signature."""
@@ -41,23 +44,24 @@ class EventDesk:
 
     async def take(self, new: NewEvent) -> str:
         """The id of the event's call, once it is on disk; of one that came before the same. SwellError else."""
-        await self._triggers.settled()
+        await self._triggers.settled(new.workload.rpartition("/")[0])
         live = self._triggers.of(new.workload)
-        if live is None or not isinstance(live.trigger.subscription.source, HttpEvents):
+        source = live.trigger.subscription.source if live is not None else None
+        if live is None or not isinstance(source, HttpEvents):
             namespace, app = app_of(new.workload)
             raise unknown_trigger(app, new.workload.rpartition("/")[2], self._triggers.names(namespace, app))
-        headers = dict(new.headers)
-        self._check_signed(live.trigger, live.trigger.subscription.source, headers, new.body)
+        headers = _headers(new, source)
+        self._check_signed(live, source, headers, new.body)
         if live.state.paused_at is not None:
             words = f"{live.trigger.shown} is paused: `swell trigger resume {live.trigger.shown}` has it take events."
             raise SwellError("trigger_paused", words, status=503)
-        event = _event(live.trigger, live.trigger.subscription.source, headers, new.body)
+        event = _event(live.trigger, source, headers, new.body)
         now = self._clock.now()
         call = NewCall(
             live.trigger.workload,
             live.trigger.name,
             as_input(event),
-            accept=JSON,
+            accept=JSON_OR_PICKLE,
             key=new.key,
             idempotency_key=f"event {digest(event)}",
         )
@@ -67,7 +71,8 @@ class EventDesk:
         live.fired(self._clock.now())
         return id
 
-    def _check_signed(self, trigger: EventTrigger, source: HttpEvents, headers: dict[str, str], body: bytes) -> None:
+    def _check_signed(self, live: Live, source: HttpEvents, headers: dict[str, str], body: bytes) -> None:
+        trigger = live.trigger
         use = trigger.subscription.secret
         if use is None:
             return
@@ -75,11 +80,37 @@ class EventDesk:
         if not given:
             words = f"Events for {trigger.shown} are signed: the header {source.header} with the signature is missing."
             raise SwellError("bad_signature", words, status=401)
-        made = hmac.new(self._secret(use).encode(), body, hashlib.sha256).hexdigest()
+        made = hmac.new(self._signing(live, use).encode(), body, hashlib.sha256).hexdigest()
         told = given.removeprefix(SCHEME).strip().lower()
         if not hmac.compare_digest(made.encode(), told.encode("utf-8", "replace")):
             words = f"The signature in {source.header} is not that of the body: HMAC-SHA256, in hex, of the secret."
             raise SwellError("bad_signature", words, status=401)
+
+    def _signing(self, live: Live, use: SecretUse) -> str:
+        """What events are signed with. Strangers are not told what is wrong with it: the log and `swell trigger list`
+        say so."""
+        try:
+            value = self._secret(use)
+        except SwellError as error:
+            if live.held_back != error.message:
+                log.error("%s takes no events: %s", live.trigger.shown, error.message)
+            live.held_back = error.message
+            words = f"{live.trigger.shown} takes no events now: its server cannot check signatures. Try again later."
+            raise SwellError("trigger_broken", words, status=503) from None
+        live.held_back = ""
+        return value
+
+
+def _headers(new: NewEvent, source: HttpEvents) -> dict[str, str]:
+    """Of a request, by their names. SwellError bad_event where one that is read is there twice: which of them holds?"""
+    headers = dict(new.headers)
+    if len(headers) < len(new.headers):
+        names = [name for name, _ in new.headers]
+        own = ("content-type", source.header, source.id_header, source.type_header)
+        for name in headers:
+            if (name in own or name.startswith(PREFIX)) and names.count(name) > 1:
+                raise SwellError("bad_event", f"The header {name} is there more than once.")
+    return headers
 
 
 def _event(trigger: EventTrigger, source: HttpEvents, headers: dict[str, str], body: bytes) -> Event:

@@ -27,7 +27,7 @@ from swell.model.trigger import Delivery, Firing
 from swell.wire.calls import INPUT_MAX, NewCall
 from swell.wire.cloudevents import as_input, data_of
 from swell.wire.event import Event
-from swell.wire.http import JSON
+from swell.wire.http import JSON_OR_PICKLE
 
 log = logging.getLogger("swell.control")
 
@@ -43,8 +43,9 @@ WAITING_LOOK_S = 0.5
 """How often it is looked whether fewer wait."""
 LOOK_S = 15.0
 """How often it is looked, while nothing comes and a source is away, whether its password is another one now."""
-PARTING_S = 5.0
-"""At the end, what is being written is waited for so long."""
+PARTING_S = 3.0
+"""At the end, what is being written is waited for so long: control itself has 10 s to end, and its sources two of
+theirs."""
 RETRYING = Retrying(initial_delay_s=0.5, backoff_coefficient=2.0, max_delay_s=15.0)
 """Of what could not be accepted."""
 
@@ -180,7 +181,7 @@ class Feeds:
             trigger.workload,
             trigger.name,
             made.input,
-            accept=JSON,
+            accept=JSON_OR_PICKLE,
             # The time tells what comes now from what came, by that id, while something else was read.
             idempotency_key=f"{int(began_at * 1000):x} {message.id}",
         )

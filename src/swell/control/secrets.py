@@ -167,7 +167,9 @@ class SecretKeeper:
             unset = set(unset)
             self._check_unset(key, unset)
             before = self._values(self._kept[key][-1])
-            return await self._add(key, {k: v for k, v in {**before, **values}.items() if k not in unset})
+            after = {k: v for k, v in {**before, **values}.items() if k not in unset}
+            self._check_one(key, after)
+            return await self._add(key, after)
 
     def _check_unset(self, key: Key, unset: set[str]) -> None:
         unknown = sorted(unset - set(self._kept[key][-1].keys))
@@ -182,6 +184,20 @@ class SecretKeeper:
                         f"{shown(app.key)} requires {required[0]} of the secret {key[1]!r}: deploy it without first.",
                         status=409,
                     )
+
+    def _check_one(self, key: Key, values: Mapping[str, str]) -> None:
+        """Refuse to have more than one variable, or none, where an app uses the only one there is: what comes for it
+        could not be read, or checked, any more."""
+        if len(values) == 1:
+            return
+        for app in self._world.apps.values():
+            if any(use.key == key and not use.required for use in _of_events(app)):
+                raise SwellError(
+                    "secret_in_use",
+                    f"{shown(app.key)} uses the only variable of the secret {key[1]!r} for its events, and it would "
+                    f"have {len(values)}: deploy it with required_keys=[…] first, which says which is used.",
+                    status=409,
+                )
 
     async def keep_for_app(self, namespace: str, app: str, values: Mapping[str, str]) -> str:
         """Values that a program brings along, for one app; returns their name here: equal for equal values."""
@@ -307,7 +323,12 @@ def _uses(app: App) -> Iterator[SecretUse]:
     """All that an app names: of its revisions, and of what calls its functions."""
     for revision in app.revisions:
         yield from revision.secret_uses
-    for workload in app.workloads:
+    yield from _of_events(app)
+
+
+def _of_events(app: App) -> Iterator[SecretUse]:
+    """What calls its functions, also those that are served still, while others wait to take over."""
+    for workload in (*app.workloads, *app.previous):
         if workload.subscription is not None and workload.subscription.secret is not None:
             yield workload.subscription.secret
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from swell.control.stops import Stops
 from swell.decide.schedules import kept_s, next_due, owed, written_time
 from swell.model.call import BATCH_MAX, Body
 from swell.model.errors import SwellError
@@ -99,8 +100,7 @@ class TriggerKeeper:
         """What stands in the store, of triggers that are deployed or were until now."""
         self._changed: dict[str, float] = {}
         """Apps that are not as they were, and since when."""
-        self._stopped: set[str] = set()
-        """Those of them that were stopped, though they may be deployed again by now."""
+        self._stops = Stops(world, deployed_at)
         self._times: list[tuple[float, str]] = []
         """A heap of when to look at which trigger. Those that say something else by now are passed over."""
         self._stir = asyncio.Event()
@@ -112,8 +112,7 @@ class TriggerKeeper:
     def changed(self, app: str, at: float) -> None:
         """The app of that key was deployed or stopped, or another version of it has the traffic."""
         self._changed[app] = at
-        if app not in self._world.apps:
-            self._stopped.add(app)
+        self._stops.changed(app)
         self._stir.set()
 
     async def run(self) -> None:
@@ -158,13 +157,13 @@ class TriggerKeeper:
     async def _take_changes(self) -> None:
         """Have the triggers of the apps as they are now; on disk before any of them fires."""
         changed, self._changed = self._changed, {}
-        stopped, self._stopped = self._stopped, set()
+        stopped = self._stops.take()
         try:
             async with self._writing:
-                await self._follow(changed, stopped)
+                await self._follow(changed, self._stops.real(stopped))
         except BaseException:
             self._changed = changed | self._changed
-            self._stopped |= stopped
+            self._stops.put_back(stopped)
             raise
 
     async def _follow(self, changed: Mapping[str, float], stopped: Collection[str]) -> None:

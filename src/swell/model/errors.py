@@ -222,7 +222,8 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
     ),
     SerializationError: ("bad_result", "cannot_pickle"),
     ServiceError: (
-        *("bad_answer", "control_down", "deploy_failed", "no_runner", "runner_lost", "stopping", "trigger_paused"),
+        *("bad_answer", "control_down", "deploy_failed", "no_runner", "runner_lost", "stopping"),
+        *("trigger_broken", "trigger_paused"),
     ),
     TimeoutError: ("no_answer", "slow_client"),
     UnimplementedError: ("no_websocket", "not_available", "unsupported_argument"),

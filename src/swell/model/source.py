@@ -209,15 +209,27 @@ def _refused(words: str) -> SwellError:
     return SwellError("bad_option", words)
 
 
+_FOLDERS = r"(?:(?!\.)[^/]+/)*"
+"""Any that are not hidden."""
+
+
 def path_pattern(pattern: str) -> re.Pattern[str]:
     """Of paths with slashes, as a shell understands it: a leading dot is matched by a dot alone."""
-    made = []
-    for part in pattern.split("/"):
-        if part == "**":
-            made.append(r"(?:(?!\.)[^/]+/)*")
-            continue
-        begin = r"(?!\.)" if part[:1] in ("*", "?") else ""
-        made.append(begin + "".join({"*": "[^/]*", "?": "[^/]"}.get(sign) or re.escape(sign) for sign in part) + "/")
-    whole = "".join(made)
+    *folders, last = pattern.split("/")
+    made = "".join(_FOLDERS if part == "**" else f"{_name(part)}/" for part in folders)
     # The last part is a file's name: no slash follows it. `**` there is any file below.
-    return re.compile(whole + r"(?!\.)[^/]+" if pattern.endswith("**") else whole.removesuffix("/"))
+    return re.compile(made + (rf"{_FOLDERS}(?!\.)[^/]+" if last == "**" else _name(last)))
+
+
+def folder_pattern(pattern: str) -> re.Pattern[str]:
+    """Of folders, with a slash behind each name, that what such a pattern matches may be in, or below."""
+    *folders, last = pattern.split("/")
+    made = _FOLDERS if last == "**" else ""
+    for part in reversed(folders):
+        made = _FOLDERS + made if part == "**" else f"(?:{_name(part)}/{made})?"
+    return re.compile(made)
+
+
+def _name(part: str) -> str:
+    begin = r"(?!\.)" if part[:1] in ("*", "?") else ""
+    return begin + "".join({"*": "[^/]*", "?": "[^/]"}.get(sign) or re.escape(sign) for sign in part)

@@ -15,6 +15,11 @@ from swell.model.source import Files, NatsStream, RedisStream, Rows
 HEADER = "x-hub-signature-256"
 """Where a signature is looked for: many senders of webhooks put it there."""
 _HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,64}")
+_NOT_PASSED_ON = frozenset(
+    "authorization connection content-length expect host http2-settings keep-alive origin proxy-authenticate "
+    "proxy-authorization proxy-connection te trailer transfer-encoding upgrade".split()
+)
+"""Headers that the gateway reads itself; so it does those that begin with swell-."""
 
 
 Events = Literal["", "open", "signed"]
@@ -72,6 +77,9 @@ def _check_headers(posted: HttpEvents) -> None:
         value = getattr(posted, name)
         if (value or name == "header") and not _HEADER.fullmatch(value):
             raise SwellError("bad_option", f"{name} cannot be {brief(ascii(value))}: it is the name of a header.")
+        if value in _NOT_PASSED_ON or value.startswith("swell-"):
+            words = f"{name} cannot be {value}, which the gateway reads itself, and passes on to nobody."
+            raise SwellError("bad_option", words)
     if posted.type_header and not posted.id_header:
         raise SwellError("bad_option", "type_header is of webhooks that are no CloudEvents: give id_header as well.")
 

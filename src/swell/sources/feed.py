@@ -16,6 +16,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Self
 
+from msgspec.structs import replace
+
 from swell.model.errors import brief
 from swell.model.retrying import Retrying
 from swell.model.source import UNACKNOWLEDGED_MAX, Message, SourceState
@@ -27,8 +29,15 @@ RECONNECTING = Retrying(initial_delay_s=0.2, backoff_coefficient=2.0, max_delay_
 JITTER = 0.5
 """Share of each delay that chance may take away: many sources of one broker are not to come back at once."""
 CONNECT_S = 60.0
-PARTING_S = 5.0
-"""At the end the source is given so long to hear what is acknowledged, and as long again to close."""
+PARTING_S = 2.0
+"""At the end the source is given so long to hear what is acknowledged, and as long again to close: together less than
+control itself is given to end. What it did not hear comes again."""
+HELD_BYTES_MAX = 16 * 1024 * 1024
+"""While so much is unacknowledged nothing more is taken."""
+PORTION_BYTES = 4 * 1024 * 1024
+"""What is taken at once, about, going by what came before."""
+FIRST_PORTION = 8
+"""Messages that are taken at first."""
 
 
 class Feed:
@@ -61,7 +70,10 @@ class Feed:
         self._held: dict[str, Message] = {}
         """All that is not acknowledged, in the order it came in, as it was handed out last."""
         self._untold: dict[str, Message] = {}
-        """What is acknowledged, and the source does not know it for sure."""
+        """What is acknowledged, and the source does not know it for sure; without bodies."""
+        self._held_bytes = 0
+        self._portion = FIRST_PORTION
+        """Messages to take next, at most."""
         self._waiting: set[asyncio.Future[None]] = set()
         """Those that wait for any of these to change."""
         self._task: asyncio.Task[None] | None = None
@@ -81,7 +93,8 @@ class Feed:
                 raise ValueError("messages that have a watermark are acknowledged in the order they came in")
             newest = self._held.pop(each.id, None)
             if newest is not None:
-                self._untold[each.id] = newest
+                self._held_bytes -= len(newest.body)
+                self._untold[each.id] = replace(newest, body=b"")
         self._wake()
 
     async def settled(self) -> None:
@@ -142,14 +155,17 @@ class Feed:
         self._told(SourceState(True, self._clock(), failures=self.state.failures))
         while not _ends():
             await self._until(lambda: self._room() > 0)
-            came = await connection.take(self._room())
+            came = await connection.take(min(self._room(), self._portion))
             if self.state.failures:
                 self._told(SourceState(True, self.state.since))
             for each in came:
                 self._came(each)
+            self._portion = _next_portion(self._portion, came)
             self._wake()
 
     def _room(self) -> int:
+        if self._held_bytes >= HELD_BYTES_MAX:
+            return 0
         return self._most - len(self._held) - len(self._untold)
 
     def _came(self, message: Message) -> None:
@@ -157,12 +173,15 @@ class Feed:
             self._after = message.watermark
         if message.id in self._untold:
             # Handed out once more before it heard; now by this receipt.
-            self._untold[message.id] = message
-        elif message.id in self._held:
-            self._held[message.id] = message
-        else:
-            self._held[message.id] = message
+            self._untold[message.id] = replace(message, body=b"")
+            return
+        before = self._held.get(message.id)
+        self._held[message.id] = message
+        self._held_bytes += len(message.body)
+        if before is None:
             self._ready.append(message)
+        else:
+            self._held_bytes -= len(before.body)
 
     async def _tells(self, connection: SourceConnection) -> None:
         while not _ends():
@@ -215,6 +234,14 @@ class Feed:
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _next_portion(portion: int, came: Sequence[Message]) -> int:
+    """How many messages to take next, where these came of so many: more and more, as long as they are small."""
+    size = sum(len(each.body) for each in came)
+    if size > PORTION_BYTES:
+        return max(1, len(came) * PORTION_BYTES // size)
+    return min(2 * portion, UNACKNOWLEDGED_MAX) if came else portion
 
 
 async def _unless_cancelled(work: Coroutine[Any, Any, None]) -> None:

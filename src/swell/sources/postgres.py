@@ -14,12 +14,14 @@ from typing import Any
 import asyncpg
 
 from swell.model.source import Rows
-from swell.sources.rows import Fence, Mark, Polled, Row, quoted, wrapped
+from swell.sources.rows import PORTION_BYTES, Fence, Mark, Polled, Row, quoted, wrapped
 
 CONNECT_S = 10.0
 ANSWER_S = 60.0
 """For any answer: a query that takes longer is broken off."""
 CLOSE_S = 3.0
+PREFETCH = 10
+"""Rows that are asked for together."""
 
 _HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 
@@ -90,8 +92,16 @@ class _Server:
         where, given = self._where(after, until)
         columns = f"{self._mark}::text, {self._key}::text, row_to_json(q)::text"
         order = f"ORDER BY {self._mark}, {self._key} LIMIT {most:d}"
-        found = await self._ask(f"SELECT {columns} FROM {self._from} {where} {order}", given)
-        return [Row((row[0], row[1]), row[2].encode()) for row in found]
+        sql = f"SELECT {columns} FROM {self._from} {where} {order}"
+        rows: list[Row] = []
+        size = 0
+        async with self._connection.transaction(readonly=True):
+            async for row in self._connection.cursor(sql, *given, prefetch=PREFETCH):
+                rows.append(Row((row[0], row[1]), row[2].encode()))
+                size += len(rows[-1].body)
+                if size >= PORTION_BYTES:
+                    break
+        return rows
 
     def _where(self, after: Mark | None, until: Mark | None) -> tuple[str, list[str]]:
         sql = f"WHERE {self._mark} IS NOT NULL AND {self._key} IS NOT NULL"

@@ -20,6 +20,8 @@ from swell.model.source import ID_MAX, Message, Rows
 
 AGAIN_S = 0.1
 """How soon it is asked whether transactions have ended."""
+PORTION_BYTES = 4 * 1024 * 1024
+"""Of rows that a database brings at once, about; or one row."""
 
 Mark = tuple[Any, Any]
 """A row's watermark and key, as its database compares them."""
@@ -48,7 +50,9 @@ class Database(Protocol):
         """Has everything ended that might bring rows before that fence?"""
         ...
 
-    async def rows(self, after: Mark | None, until: Mark, most: int) -> list[Row]: ...
+    async def rows(self, after: Mark | None, until: Mark, most: int) -> list[Row]:
+        """The first ones, one at least where there is any; fewer than `most`, too, where they are large."""
+        ...
 
 
 class Polled:
@@ -83,7 +87,7 @@ class Polled:
             await asyncio.sleep(AGAIN_S)
             return []
         rows = await self._database.rows(self._after, self._fence.mark, most)
-        if len(rows) < most:
+        if not rows or rows[-1].mark == self._fence.mark:
             self._fence = None
         if rows:
             self._after = rows[-1].mark

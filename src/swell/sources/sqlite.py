@@ -1,6 +1,7 @@
 """How is a SQLite database asked for new rows?
 
-Read-only, in a thread, by a connection for each question: that costs 0.1 ms, and a file that was replaced is seen.
+Read-only, in a thread of its own, by a connection for each question: that costs 0.1 ms, and a file that was replaced is
+seen.
 """
 
 from __future__ import annotations
@@ -8,18 +9,25 @@ from __future__ import annotations
 import asyncio
 import base64
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+import threading
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, closing
+from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
 from swell.model.source import Rows
-from swell.sources.rows import Fence, Mark, Polled, Row, wrapped
+from swell.sources.rows import PORTION_BYTES, Fence, Mark, Polled, Row, wrapped
+from swell.sources.threads import OwnThread
 
 BUSY_S = 10.0
 """How long somebody who writes is waited for."""
+ANSWER_S = 50.0
+"""For any answer: a query that takes longer is broken off."""
+CLOSED_LOOK = 100_000
+"""Steps of a query between two looks whether anybody waits for it still."""
 
 
 class SqliteSource:
@@ -27,28 +35,30 @@ class SqliteSource:
 
     def __init__(self, config: Rows) -> None:
         self._config = config
+        self._asking = OwnThread("swell-sqlite")
 
     @asynccontextmanager
     async def connect(self, after: str) -> AsyncIterator[Polled]:
         """See the port."""
-        file = _File(self._config)
+        file = _File(self._config, self._asking)
         try:
             # So that what is wrong with the file or the query shows now.
             await file.newest(None)
             yield Polled(self._config, file, after, asyncio.Event())
         finally:
-            file.interrupt()
+            file.closed.set()
 
 
 class _File:
     """The database."""
 
-    def __init__(self, config: Rows) -> None:
+    def __init__(self, config: Rows, asking: OwnThread) -> None:
         path = "/" + unquote(urlsplit(config.url).path).lstrip("/")
         self._uri = f"file:{quote(path)}?mode=ro"
         self._from, self._mark, self._key = wrapped(config)
-        self._asked: sqlite3.Connection | None = None
-        """That a thread asks just now."""
+        self._asking = asking
+        self.closed = threading.Event()
+        """Nobody waits for an answer any more."""
 
     async def newest(self, after: Mark | None) -> Fence | None:
         where, given = self._where(after, None)
@@ -79,24 +89,25 @@ class _File:
         return sql, given
 
     async def _ask(self, sql: str, given: Sequence[Any]) -> tuple[list[tuple[Any, ...]], list[str]]:
-        return await asyncio.to_thread(self._ask_here, sql, given)
+        return await self._asking.run(partial(self._ask_here, sql, given), ANSWER_S)
 
     def _ask_here(self, sql: str, given: Sequence[Any]) -> tuple[list[tuple[Any, ...]], list[str]]:
-        # Interrupted from the event loop's thread.
-        with closing(sqlite3.connect(self._uri, uri=True, timeout=BUSY_S, check_same_thread=False)) as connection:
-            self._asked = connection
-            try:
-                cursor = connection.execute(sql, given)
-                return cursor.fetchall(), [column[0] for column in cursor.description]
-            finally:
-                self._asked = None
+        with closing(sqlite3.connect(self._uri, uri=True, timeout=BUSY_S)) as connection:
+            connection.set_progress_handler(self.closed.is_set, CLOSED_LOOK)
+            cursor = connection.execute(sql, given)
+            return _portion(cursor), [column[0] for column in cursor.description]
 
-    def interrupt(self) -> None:
-        """End a question that is under way: nobody waits for its answer."""
-        asked = self._asked
-        if asked is not None:
-            with suppress(sqlite3.ProgrammingError):
-                asked.interrupt()
+
+def _portion(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """As many as have few enough bytes, and one at least."""
+    some: list[tuple[Any, ...]] = []
+    size = 0
+    for row in rows:
+        some.append(row)
+        size += sum(len(each) for each in row if isinstance(each, str | bytes))
+        if size >= PORTION_BYTES:
+            break
+    return some
 
 
 def _mark(watermark: object, key: object) -> Mark:
