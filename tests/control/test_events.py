@@ -20,6 +20,7 @@ from swell.model.subscription import HttpEvents, Subscription
 from swell.store.memory import MemoryStore
 from swell.wire.calls import NewEvent
 from swell.wire.event import Event
+from swell.wire.http import JSON_OR_PICKLE
 
 OPEN = Subscription(HttpEvents())
 SIGNED = Subscription(HttpEvents("x-sign"), SecretUse("default", "hook"))
@@ -79,6 +80,7 @@ def test_an_event_is_one_call_however_often_it_is_sent() -> None:
         await place.settle()
         (given, *_) = [each for _, each in place.runner.held.values()]
         (told,) = msgspec.msgpack.decode(given.input.data, type=list[Event])
+        assert given.accept == JSON_OR_PICKLE
         assert (told.type, told.data, told.content_type) == ("t", {"n": 1}, "application/json")
 
     run(OPEN, test)
@@ -86,7 +88,7 @@ def test_an_event_is_one_call_however_often_it_is_sent() -> None:
 
 def test_one_that_cannot_be_kept_is_tried_again_by_who_sent_it() -> None:
     async def test(place: EventPlace) -> None:
-        await place.events.settled()
+        await place.events.settled("default/a")
         place.store.how = "before"
         assert (await refused(place, event()))[:2] == (507, "state_full")
         place.store.how = ""
@@ -114,15 +116,25 @@ def test_a_signature_is_that_of_the_body() -> None:
         assert (await refused(place, event(b"{", ce_id="")))[:2] == (401, "bad_signature")
         place.secrets["hook"] = "other"
         await place.desk.take(event(x_sign=signature(secret="other")))
+        await place.desk.take(event(x_sign=signature(secret="other")))
         place.secrets.clear()
-        assert (await refused(place, event(x_sign=signature())))[1] == "unknown_secret"
+        live = place.events.of("default/a/f")
+        assert live is not None
+        for sign in (signature(), "anything"):
+            status, code, words = await refused(place, event(x_sign=sign))
+            assert (status, code) == (503, "trigger_broken")
+            assert "hook" not in words, "which secrets there are is nothing to strangers"
+            assert "hook" in live.held_back
+        place.secrets["hook"] = "k3y"
+        await place.desk.take(event(x_sign=signature()))
+        assert not live.held_back
 
     run(SIGNED, test)
 
 
 def test_one_that_is_paused_takes_none_and_nor_does_what_has_no_trigger() -> None:
     async def test(place: EventPlace) -> None:
-        await place.events.settled()
+        await place.events.settled("default/a")
         await place.events.pause("default/a/f:http", True)
         status, code, words = await refused(place, event())
         assert (status, code) == (503, "trigger_paused")
@@ -190,3 +202,18 @@ def test_one_that_is_too_large_for_the_queue_is_told_so() -> None:
         assert (await refused(place, event(body)))[:2] == (413, "body_too_large")
 
     run(OPEN, test)
+
+
+def test_a_header_that_is_there_twice_is_refused_where_it_counts() -> None:
+    async def test(place: EventPlace) -> None:
+        def twice(name: str) -> NewEvent:
+            headers = {**HEADERS, "x-sign": signature(), "via": "1.1 a"}
+            return NewEvent("default/a/f", (*headers.items(), (name, headers[name])), BODY)
+
+        for name in ("ce-id", "x-sign", "content-type"):
+            status, code, words = await refused(place, twice(name))
+            assert (status, code) == (400, "bad_event")
+            assert f"The header {name} is there more than once" in words
+        await place.desk.take(twice("via"))
+
+    run(SIGNED, test)

@@ -18,6 +18,8 @@ from control.test_calls_machine import hasten
 from control.test_control_link import until
 from swell.control import event_triggers, feeds
 from swell.model.call import Call
+from swell.model.errors import SwellError
+from swell.model.events import AppDeployed, AppStopped
 from swell.model.retrying import Retrying
 from swell.model.secret import SecretUse
 from swell.model.source import Files, NatsStream
@@ -25,6 +27,7 @@ from swell.model.subscription import Subscription
 from swell.store.memory import MemoryStore
 from swell.wire.calls import INPUT_MAX
 from swell.wire.event import Event
+from swell.wire.http import JSON_OR_PICKLE
 
 WAIT_S = 60.0
 KEYS = {"nats": "default/nats/f:nats", "files": "default/files/f:files"}
@@ -306,12 +309,95 @@ def test_a_pause_reads_nothing_until_it_is_over() -> None:
         log.publish()
         await place.close()
         await place.open()
-        await place.events.settled()
+        await place.events.settled("default/files")
         assert place.events.live[KEYS["files"]].reading is None
         assert len(log.connected) == 1
         await place.events.pause(KEYS["files"], False)
         await until(lambda: ids_of(place, "files") == ["id0", "id1"])
         # It went on behind what it had read.
         assert log.connected == ["", "000000"]
+
+    run(test)
+
+
+def test_an_app_that_is_stopped_and_deployed_at_once_begins_anew() -> None:
+    async def test(place: EventPlace) -> None:
+        place.origins["files"].publish()
+        place.subscribe("files", LOG)
+        await until(lambda: ids_of(place, "files") == ["id0"])
+        await place.events.pause(KEYS["files"], True)
+        # Nobody looked in between.
+        place.stop("files")
+        place.clock.at += 1
+        place.subscribe("files", LOG)
+        await until(lambda: ids_of(place, "files") == ["id0", "id0"])
+        (state,) = place.store.triggers.for_events()
+        assert (state.began_at, state.paused_at) == (place.clock.at, None)
+        await until(lambda: len(place.store.triggers.history(KEYS["files"], 9)) == 1)
+
+    run(test)
+
+
+def test_a_stop_that_the_disk_refuses_forgets_nothing() -> None:
+    async def test(place: EventPlace) -> None:
+        place.origins["files"].publish()
+        place.subscribe("files", LOG)
+        await until(lambda: ids_of(place, "files") == ["id0"])
+        await place.events.pause(KEYS["files"], True)
+        before = place.store.triggers.for_events()
+        # In one turn, as `when each was deployed` has no part in it until a stop is on disk.
+        place.take(AppStopped(place.clock.at, "default", "files"))
+        place.events.changed("default/files", place.clock.at)
+        place.take(AppDeployed(place.clock.at, place.apps["files"]))
+        place.events.changed("default/files", place.clock.at)
+        await place.events.settled("default/files")
+        assert place.store.triggers.for_events() == before
+        live = place.events.live[KEYS["files"]]
+        assert live.state.paused_at is not None
+
+    run(test)
+
+
+def test_sources_that_hang_are_waited_for_together_and_hold_up_no_other_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    ending: list[str] = []
+    go = asyncio.Event()
+    end = event_triggers.EventTriggers._end
+
+    async def ends(self: event_triggers.EventTriggers, live: event_triggers.Live) -> None:
+        ending.append(live.trigger.key)
+        await go.wait()
+        await end(self, live)
+
+    async def test(place: EventPlace) -> None:
+        for kind in KEYS:
+            place.subscribe(kind, BROKER if kind == "nats" else LOG)
+        await until(lambda: place.events.live.keys() == {*KEYS.values()})
+        monkeypatch.setattr(event_triggers.EventTriggers, "_end", ends)
+        for kind in KEYS:
+            place.stop(kind)
+        try:
+            await until(lambda: {*ending} == {*KEYS.values()})
+            async with asyncio.timeout(WAIT_S):
+                await place.events.settled("default/other")
+            monkeypatch.setattr(event_triggers, "SETTLED_S", 0.01)
+            with pytest.raises(SwellError, match="not known yet"):
+                await place.events.settled("default/nats")
+        finally:
+            go.set()
+        monkeypatch.setattr(event_triggers, "SETTLED_S", WAIT_S)
+        await place.events.settled("default/nats")
+        assert not place.events.live
+
+    run(test)
+
+
+def test_what_json_cannot_say_is_a_result_too() -> None:
+    async def test(place: EventPlace) -> None:
+        place.origins["nats"].publish()
+        place.subscribe("nats", BROKER)
+        place.start("nats")
+        await until(lambda: len(ids_of(place, "nats")) == 1)
+        await place.settle()
+        assert [each.accept for _, each in place.runner.held.values()] == [JSON_OR_PICKLE]
 
     run(test)

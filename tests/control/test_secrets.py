@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from swell.control.secrets import SecretKeeper
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped
 from swell.model.secret import VERSIONS_KEPT, Revealed, SecretUse
+from swell.model.subscription import HttpEvents, Subscription
 from swell.model.workload import App
 from swell.model.world import Failures, World
 from swell.store.keys import ensure_master_key
@@ -24,6 +26,7 @@ from swell.store.sealing import MasterKeySealer
 
 T = TypeVar("T")
 DB = SecretUse("default", "db", ("PASSWORD",))
+WEB = ("default", "web")
 
 
 class Desk:
@@ -236,3 +239,39 @@ def test_what_deploys_brought_along_and_a_lost_key_closed_is_brought_anew(desk: 
     keeper = desk.keeper = desk.open()
     refused("secret_sealed", lambda: desk.deploy(SecretUse("default", name)))
     desk.deploy(SecretUse("default", run(keeper.keep_for_app("default", "a", {"A": "b"}))))
+
+
+def subscribed(use: SecretUse, name: str = "hook") -> App:
+    """An app whose function is called for events that are signed with that."""
+    app = user(name)
+    (workload,) = app.workloads
+    made = msgspec.structs.replace(workload, subscription=Subscription(HttpEvents(), use))
+    return msgspec.structs.replace(app, workloads=(made,))
+
+
+def test_the_only_variable_of_a_secret_that_events_use_stays_the_only_one(desk: Desk) -> None:
+    keeper = desk.keeper
+    run(keeper.create("default", "web", {"OLD": "one-one"}))
+    desk.world.apply(AppDeployed(1.0, subscribed(SecretUse("default", "web"))))
+    changes: list[tuple[dict[str, str], list[str]]] = [({"NEW": "two-two"}, []), ({}, ["OLD"])]
+    for values, unset in changes:
+        said = refused("secret_in_use", partial(run, keeper.rotate(*WEB, values, unset)))
+        assert "hook uses the only variable of the secret 'web'" in said
+    assert run(keeper.rotate(*WEB, {"NEW": "two-two"}, ["OLD"])).keys == ("NEW",)
+    assert keeper.value(SecretUse("default", "web")) == "two-two"
+    # Who says which one has no need of that.
+    desk.world.apply(AppDeployed(1.0, subscribed(SecretUse("default", "web", ("NEW",)))))
+    run(keeper.rotate(*WEB, {"MORE": "three"}))
+    assert keeper.value(SecretUse("default", "web", ("NEW",))) == "two-two"
+
+
+def test_what_serves_while_another_version_starts_uses_its_secrets_still(desk: Desk) -> None:
+    run(desk.keeper.create("default", "web", {"KEY": "one-one"}))
+    before = subscribed(SecretUse("default", "web"))
+    after = user("hook", secrets=(DB,))
+    app = msgspec.structs.replace(
+        after, previous=before.workloads, revisions=(*after.revisions, *before.revisions)
+    )
+    desk.world.apply(AppDeployed(1.0, app))
+    assert desk.keeper.rows("default")[0].apps == ("default/hook",)
+    refused("secret_in_use", lambda: run(desk.keeper.delete(*WEB)))

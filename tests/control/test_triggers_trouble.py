@@ -17,6 +17,7 @@ from swell.control import trigger_desk as desk_module
 from swell.control import triggers as module
 from swell.model.call import CallError
 from swell.model.errors import SwellError
+from swell.model.events import AppDeployed, AppStopped
 from swell.model.schedule import Cron, Period, Schedule
 from swell.model.trigger import Delivery
 from swell.wire.calls import NewCall
@@ -187,5 +188,26 @@ def test_pauses_leave_nothing_behind() -> None:
         for n in range(400):
             await place.desk.pause("default", "a", "f", not n % 2)
         assert len(place.triggers._times) <= 2 + module.BREATH
+
+    run(test)
+
+
+def test_a_stop_that_the_disk_refuses_forgets_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(place: TriggerPlace) -> None:
+        place.schedule("a", Period(days=300))
+        await place.fired()
+        await place.desk.pause("default", "a", "f", True)
+        before = place.store.triggers.all()
+        place.store.how = "before"
+        app = place.apps["a"]
+        place.take(AppStopped(place.clock.at, "default", "a"))
+        place.triggers.changed("default/a", place.clock.at)
+        await until(lambda: "triggers cannot be kept" in caplog.text)
+        place.take(AppDeployed(place.clock.at, app))
+        place.triggers.changed("default/a", place.clock.at)
+        place.store.how = ""
+        await place.fired()
+        assert place.store.triggers.all() == before
+        assert place.triggers.armed[key_of("a")].state.paused_at is not None
 
     run(test)
