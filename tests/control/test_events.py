@@ -17,6 +17,7 @@ from control.test_calls_machine import hasten
 from swell.model.errors import SwellError
 from swell.model.secret import SecretUse
 from swell.model.subscription import HttpEvents, Subscription
+from swell.model.trigger import shown_event
 from swell.store.memory import MemoryStore
 from swell.wire.calls import NewEvent
 from swell.wire.event import Event
@@ -68,11 +69,14 @@ def test_an_event_is_one_call_however_often_it_is_sent() -> None:
         first = await place.desk.take(event())
         assert [await place.desk.take(event()) for _ in range(2)] == [first, first]
         others = [event(ce_id="8"), event(ce_source="/other"), event(key="k-1")]
+        # What people know them by is the same.
+        others += [event(ce_source="/a b", ce_id="c"), event(ce_source="/a", ce_id="b c")]
         ids = {first, *[await place.desk.take(each) for each in others]}
-        assert len(ids) == 4
-        assert len(place.store.call_records.newest("default/a/", None, 99)) == 4
+        assert len(ids) == 6
+        assert {each.id for each in place.store.call_records.newest("default/a/", None, 99)} == ids
         history = place.store.triggers.history("default/a/f:http", 99)
-        assert [(each.id, each.how) for each in history][-1] == ("/shop 7", "event")
+        assert {each.call for each in history} == ids, "each has its row"
+        assert [(shown_event(each.id), each.how) for each in history][-1] == ("/shop 7", "event")
         live = place.events.of("default/a/f")
         assert live is not None
         assert live.state.fired_at == place.clock.at

@@ -180,9 +180,10 @@ class Folder(Place):
     async def publish(self, numbers: Sequence[int]) -> None:
         for number in numbers:
             path = self.inbox / ("deep" if number % 3 else ".") / f"{number}.json"
-            # Half of it first: what is not whole is not delivered.
-            path.write_text("{")
-            path.write_text('{"n": ' + str(number) + "}")
+            # Aside, and then in its place at once: whoever reads it may be another process.
+            aside = path.with_name(f".{number}")
+            aside.write_text(json.dumps({"n": number}))
+            aside.rename(path)
             # Another tick of the file system's clock: then their order is known.
             await asyncio.sleep(0.005)
 

@@ -140,3 +140,18 @@ def test_a_text_is_one_and_what_has_no_data_has_none() -> None:
     assert read(headers, b"").data is None
     assert read({"content-type": STRUCTURED}, structured()).content_type == ""
     assert read({"content-type": STRUCTURED}, structured(data={"a": 1})).content_type == "application/json"
+
+
+@given(names)
+def test_a_header_may_stand_in_quotes(name: str) -> None:
+    headers = {f"ce-{each}": value for each, value in whole.items()}
+    for written in (quote(name), f'"{quote(name)}"', '"' + "".join(f"\\{sign}" for sign in quote(name)) + '"'):
+        assert read({**headers, "ce-subject": written}, b"").subject == name
+    assert read({**headers, "ce-subject": '"a" and "b"'}, b"").subject == '"a" and "b"'
+
+
+@given(json_values)
+def test_json_that_comes_as_base64_is_json(data: Any) -> None:
+    encoded = base64.b64encode(json.dumps(data).encode()).decode()
+    body = structured(data_base64=encoded, datacontenttype="application/json")
+    assert read({"content-type": STRUCTURED}, body).data == data

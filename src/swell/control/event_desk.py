@@ -10,6 +10,7 @@ from swell.model.call_ports import CallRecords
 from swell.model.errors import SwellError
 from swell.model.ports import Triggers
 from swell.model.subscription import HttpEvents, written
+from swell.model.trigger import shown_event
 from swell.model.unknown import unknown_trigger
 from swell.wire.triggers import Backfill, Backfilled, Fired, FiringRow, TriggerRow
 
@@ -39,7 +40,7 @@ class EveryTriggerDesk:
         calls = await asyncio.to_thread(self._records.get_many, [each.call for each in firings if each.call])
         return [
             FiringRow(
-                *(each.id, each.due_at, each.at, each.how, each.call),
+                *(shown_event(each.id), each.due_at, each.at, each.how, each.call),
                 state=calls[each.call].state if each.call in calls else "",
             )
             for each in firings

@@ -13,7 +13,7 @@ from swell.model.event_trigger import EventTrigger
 from swell.model.ports import Clock
 from swell.model.secret import SecretUse
 from swell.model.subscription import HttpEvents
-from swell.model.trigger import Delivery, Firing
+from swell.model.trigger import Delivery, Firing, event_id
 from swell.model.unknown import unknown_trigger
 from swell.model.workload import app_of
 from swell.wire.calls import NewCall, NewEvent
@@ -66,10 +66,12 @@ class EventDesk:
             idempotency_key=f"event {digest(event)}",
         )
         at = min(event.time.timestamp(), now) if event.time is not None else now
-        firing = Firing(live.trigger.key, _shown(event), at, how="event")
-        id = await self._accept(call, Delivery(firing))
+        # Of each key its calls are told apart by themselves.
+        id = event_id(f"{digest(event)}:{new.key}", _shown(event))
+        firing = Firing(live.trigger.key, id, at, how="event")
+        accepted = await self._accept(call, Delivery(firing))
         live.fired(self._clock.now())
-        return id
+        return accepted
 
     def _check_signed(self, live: Live, source: HttpEvents, headers: dict[str, str], body: bytes) -> None:
         trigger = live.trigger
@@ -120,6 +122,6 @@ def _event(trigger: EventTrigger, source: HttpEvents, headers: dict[str, str], b
 
 
 def _shown(event: Event) -> str:
-    """What its row in the history is known by."""
+    """What people know it by."""
     whole = f"{event.source} {event.id}"
-    return whole if len(whole) <= SHOWN_MAX else f"{whole[: SHOWN_MAX - 65]} {digest(event)}"
+    return whole if len(whole) <= SHOWN_MAX else f"{whole[: SHOWN_MAX - 1]}…"

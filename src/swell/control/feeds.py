@@ -23,7 +23,7 @@ from swell.model.secret import SecretUse
 from swell.model.source import Files, Message, NatsStream, RedisStream, Rows, SourceConfig, SourceState
 from swell.model.source_ports import Feed
 from swell.model.subscription import HttpEvents
-from swell.model.trigger import Delivery, Firing
+from swell.model.trigger import Delivery, Firing, event_id
 from swell.wire.calls import INPUT_MAX, NewCall
 from swell.wire.cloudevents import as_input, data_of
 from swell.wire.event import Event
@@ -171,10 +171,12 @@ class Feeds:
 
     async def _one(self, live: Live, made: Made, watermark: str = "") -> None:
         message, trigger, began_at = made.message, live.trigger, live.state.began_at
-        firing = Firing(trigger.key, message.id, message.at, how="event")
+        # The time tells what comes now from what came, by that id, while something else was read.
+        id = event_id(f"{int(began_at * 1000):x}", message.id)
+        firing = Firing(trigger.key, id, message.at, how="event")
         if made.input is None:
             log.error("a message for %s is too large for the queue: refused", trigger.shown)
-            refused = Firing(trigger.key, message.id, message.at, self._clock.now(), "refused")
+            refused = Firing(trigger.key, id, message.at, self._clock.now(), "refused")
             await asyncio.to_thread(self._store.deliver, [Delivery(refused, False, watermark, began_at)])
             return
         call = NewCall(
@@ -182,8 +184,7 @@ class Feeds:
             trigger.name,
             made.input,
             accept=JSON_OR_PICKLE,
-            # The time tells what comes now from what came, by that id, while something else was read.
-            idempotency_key=f"{int(began_at * 1000):x} {message.id}",
+            idempotency_key=id,
         )
         await self._accept(call, Delivery(firing, False, watermark, began_at))
 

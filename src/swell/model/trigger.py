@@ -104,6 +104,17 @@ class Firing(msgspec.Struct, frozen=True):
     """Due times from this one on, up to this firing's own, were missed and have no call of their own."""
 
 
+def event_id(told_apart: str, shown: str) -> str:
+    """Of the firing for an event. `told_apart`, without spaces, tells the call that is made of it from all others that
+    have the same `shown`: what people know the event by."""
+    return f"{told_apart} {shown}"
+
+
+def shown_event(id: str) -> str:
+    """What people know an event by, of the id of its firing."""
+    return id.partition(" ")[2]
+
+
 class Delivery(msgspec.Struct, frozen=True):
     """A firing whose call is about to be accepted: recorded together with that, or not at all."""
 

@@ -30,6 +30,7 @@ NAME_MAX = 1000
 
 _ATTRIBUTE = re.compile(r"[a-z0-9]{1,64}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _OWN = frozenset({"specversion", "id", "source", "type", "subject", "time", "datacontenttype"})
 """Attributes that an `Event` has fields for, or needs none."""
 
@@ -118,6 +119,8 @@ def _structured(body: bytes) -> Event:
     kind = there.get("datacontenttype", "")
     if not isinstance(kind, str):
         raise _bad(f"datacontenttype is a media type, not {_shown(kind)}.")
+    if encoded is not None:
+        data = data_of(kind, data)
     # What is not said is JSON: the event itself is.
     return _event(there, kind or ("application/json" if data is not None and encoded is None else ""), data)
 
@@ -181,8 +184,9 @@ def _extensions(attributes: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
 
 
 def _text(value: str) -> str:
-    """A header's value: characters that are none of ASCII's are percent-encoded."""
-    return unquote(value, errors="replace")
+    """A header's value: it may stand in quotes, and characters that are none of ASCII's are percent-encoded."""
+    quoted = _QUOTED.fullmatch(value.strip())
+    return unquote(re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else value, errors="replace")
 
 
 def _shown(value: object) -> str:
