@@ -221,3 +221,14 @@ def test_a_header_that_is_there_twice_is_refused_where_it_counts() -> None:
         await place.desk.take(twice("via"))
 
     run(SIGNED, test)
+
+
+def test_one_that_was_let_in_as_signed_is_not_taken_where_nothing_is_checked_any_more() -> None:
+    async def test(place: EventPlace) -> None:
+        new = msgspec.structs.replace(event(), signed=True)
+        assert (await refused(place, new))[:2] == (503, "busy")
+        await place.desk.take(event())
+        place.subscribe("a", SIGNED)
+        assert (await refused(place, new))[:2] == (401, "bad_signature")
+
+    run(OPEN, test)

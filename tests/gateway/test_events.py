@@ -62,6 +62,7 @@ def test_an_event_is_told_as_it_came(play: Play) -> None:
         assert (told.workload, told.body, told.key) == ("default/app/fn", b'{"n": 1}', "")
         headers = dict(told.headers)
         assert (headers["ce-id"], headers["x-sign"], headers["content-type"]) == ("7", "abc", "application/json")
+        assert not told.signed
         assert "authorization" not in headers
         assert (await accepted(rig, browser, **{"Ce-Id": "8"})).headers != told.headers
         assert (await browser.call("/call/app/fn", b"plain")).body == b"plain"
@@ -129,7 +130,8 @@ def test_where_a_key_is_needed_a_signature_is_one(play: Play) -> None:
         await accepted(rig, browser, Authorization=f"Bearer {KEY}")
         await deployed(rig, "signed")
         # Whether it is the right one, control sees.
-        assert (await accepted(rig, browser)).key == ""
+        told = await accepted(rig, browser)
+        assert (told.key, told.signed) == ("", True)
 
     play(scenario)
 

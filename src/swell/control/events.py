@@ -51,6 +51,10 @@ class EventDesk:
             namespace, app = app_of(new.workload)
             raise unknown_trigger(app, new.workload.rpartition("/")[2], self._triggers.names(namespace, app))
         headers = _headers(new, source)
+        if new.signed and live.trigger.subscription.secret is None:
+            # Whether it may come without, the gateway looks at anew.
+            words = f"What events {live.trigger.shown} takes changed while this one came: send it again."
+            raise SwellError("busy", words, status=503)
         self._check_signed(live, source, headers, new.body)
         if live.state.paused_at is not None:
             words = f"{live.trigger.shown} is paused: `swell trigger resume {live.trigger.shown}` has it take events."

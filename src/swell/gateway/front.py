@@ -284,7 +284,7 @@ class Front:
             return
         if call.events:
             if self._bounded(request):
-                self.queueing.take_event(request, call.pool.workload)
+                self.queueing.take_event(request, call.pool.workload, call.events)
             return
         if request.later and self._queued(request, call):
             return

@@ -20,6 +20,7 @@ from swell.gateway.shared import Shared
 from swell.model.call import PRIORITY_MAX, Body, is_group_id
 from swell.model.durations import seconds_of
 from swell.model.errors import SwellError
+from swell.model.subscription import Events
 from swell.wire.calls import (
     DELAY_MAX_S,
     GROUP_BODY_MAX,
@@ -222,8 +223,8 @@ class Queueing(Bodies):
             return
         self._begin(request, new)
 
-    def take_event(self, request: Request, workload: str) -> None:
-        """Queue the call of an event."""
+    def take_event(self, request: Request, workload: str, events: Events) -> None:
+        """Queue the call of an event. `events`: those that are taken, as far as is known here."""
         try:
             if request.later:
                 raise _bad(f"An event always waits in the queue: leave out {ASYNC} and the headers that go with it.")
@@ -231,7 +232,7 @@ class Queueing(Bodies):
         except SwellError as error:
             refuse(request, error)
             return
-        self._begin(request, NewEvent(workload, headers_of(request.head), key=request.key))
+        self._begin(request, NewEvent(workload, headers_of(request.head), key=request.key, signed=events == "signed"))
 
     def _begin(self, request: Request, new: NewCall | NewEvent) -> None:
         most, words = _size_max(new)

@@ -75,6 +75,8 @@ class NewEvent(msgspec.Struct, frozen=True):
     body: bytes = b""
     key: str = ""
     """Id of the API key it came with."""
+    signed: bool = False
+    """It was let in as one that is signed: of those a key is never asked for."""
 
 
 class SubmitEvent(msgspec.Struct, frozen=True, tag="submit_event"):
