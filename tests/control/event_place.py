@@ -148,6 +148,12 @@ class EventPlace(Place):
             self.task = None
         await super().close()
 
+    async def crash(self) -> None:
+        """As of any; neither is anything written that was under way, or that it would write at its end."""
+        how, self.store.how = self.store.how, "before"
+        await super().crash()
+        self.store.how = how
+
     def subscribe(self, name: str, subscription: Subscription | None) -> None:
         """Deploy an app whose function is called for that."""
         made = app_of(name)

@@ -160,7 +160,11 @@ class Feeds:
 
     async def _enqueue(self, live: Live, messages: Sequence[Message]) -> None:
         """All are on disk when it returns."""
-        made = [Made(each, input_of(live, each)) for each in messages]
+        made: list[Made] = []
+        for each in messages:
+            made.append(Made(each, input_of(live, each)))
+            # Large ones take a while.
+            await asyncio.sleep(0)
         answers = await asyncio.gather(*(self._one(live, each) for each in made[:-1]), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):

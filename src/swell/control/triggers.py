@@ -156,6 +156,8 @@ class TriggerKeeper:
 
     async def _take_changes(self) -> None:
         """Have the triggers of the apps as they are now; on disk before any of them fires."""
+        if not self._changed:
+            return
         changed, self._changed = self._changed, {}
         stopped = self._stops.take()
         try:

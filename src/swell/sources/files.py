@@ -126,6 +126,8 @@ def _watch(config: Files, moved: Callable[[], object], closed: threading.Event) 
             yield_on_timeout=True,
             stop_event=closed,
             raise_interrupt=False,
+            recursive=any("/" in each or each == "**" for each in config.patterns),
+            ignore_permission_denied=True,
         )
         for changes in changed:
             if begun and not changes:
