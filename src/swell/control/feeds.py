@@ -59,7 +59,7 @@ class Made(NamedTuple):
 
     message: Message
     input: Body | None
-    """None: it is too large for the queue."""
+    """None: it cannot be queued."""
 
 
 class Feeds:
@@ -179,7 +179,7 @@ class Feeds:
         id = event_id(f"{int(began_at * 1000):x}", message.id)
         firing = Firing(trigger.key, id, message.at, how="event")
         if made.input is None:
-            log.error("a message for %s is too large for the queue: refused", trigger.shown)
+            log.error("a message for %s is too large for the queue, or its subject is no text: refused", trigger.shown)
             refused = Firing(trigger.key, id, message.at, self._clock.now(), "refused")
             await asyncio.to_thread(self._store.deliver, [Delivery(refused, False, watermark, began_at)])
             return
@@ -219,7 +219,7 @@ def portions(messages: Sequence[Message]) -> Iterator[list[Message]]:
 
 
 def input_of(live: Live, message: Message) -> Body | None:
-    """Of the call of a message: the event that it is. None: it cannot be queued, since it is too large."""
+    """Of the call of a message: the event that it is. None: it cannot be queued, too large or no text."""
     if len(message.body) > INPUT_MAX:
         return None
     source = live.trigger.subscription.source
