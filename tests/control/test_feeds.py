@@ -219,7 +219,8 @@ def test_what_is_too_large_is_refused_and_shown_and_the_rest_comes() -> None:
             place.subscribe(kind, BROKER if kind == "nats" else LOG)
         for kind in KEYS:
             await until(lambda kind=kind: len(place.store.triggers.history(KEYS[kind], 9)) == 3)
-            firings = {shown_event(each.id): (each.how, bool(each.call)) for each in place.store.triggers.history(KEYS[kind], 9)}
+            history = place.store.triggers.history(KEYS[kind], 9)
+            firings = {shown_event(each.id): (each.how, bool(each.call)) for each in history}
             assert firings == {"id0": ("event", True), "id1": ("refused", False), "id2": ("refused", False)}
         await until(lambda: len(place.origins["nats"].acknowledged) == 3)
         states = {each.key: each for each in place.store.triggers.for_events()}
