@@ -269,9 +269,7 @@ def test_what_serves_while_another_version_starts_uses_its_secrets_still(desk: D
     run(desk.keeper.create("default", "web", {"KEY": "one-one"}))
     before = subscribed(SecretUse("default", "web"))
     after = user("hook", secrets=(DB,))
-    app = msgspec.structs.replace(
-        after, previous=before.workloads, revisions=(*after.revisions, *before.revisions)
-    )
+    app = msgspec.structs.replace(after, previous=before.workloads, revisions=(*after.revisions, *before.revisions))
     desk.world.apply(AppDeployed(1.0, app))
     assert desk.keeper.rows("default")[0].apps == ("default/hook",)
     refused("secret_in_use", lambda: run(desk.keeper.delete(*WEB)))

@@ -16,8 +16,23 @@ HEADER = "x-hub-signature-256"
 """Where a signature is looked for: many senders of webhooks put it there."""
 _HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _NOT_PASSED_ON = frozenset(
-    "authorization connection content-length expect host http2-settings keep-alive origin proxy-authenticate "
-    "proxy-authorization proxy-connection te trailer transfer-encoding upgrade".split()
+    [
+        "authorization",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "origin",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ]
 )
 """Headers that the gateway reads itself; so it does those that begin with swell-."""
 

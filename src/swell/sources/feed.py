@@ -239,7 +239,7 @@ class Feed:
 def _next_portion(portion: int, came: Sequence[Message]) -> int:
     """How many messages to take next, where these came of so many: more and more, as long as they are small."""
     size = sum(len(each.body) for each in came)
-    if size > PORTION_BYTES:
+    if 2 * size > PORTION_BYTES:
         return max(1, len(came) * PORTION_BYTES // size)
     return min(2 * portion, UNACKNOWLEDGED_MAX) if came else portion
 

@@ -186,8 +186,8 @@ class _Folder:
     async def _find(self) -> float:
         """Look for files that are whole; returns after how long to look again where none is."""
         looked = await self._asking.run(self._look, LOOK_S)
-        for each in sorted(looked.unread - self._seen.unread):
-            log.warning("%s of %s is not looked through: it may not be read", _shown(each), self._config.folder)
+        for folder in sorted(looked.unread - self._seen.unread):
+            log.warning("%s of %s is not looked through: it may not be read", _shown(folder), self._config.folder)
         self._seen.folders, self._seen.late, self._seen.unread = looked.folders, looked.late, looked.unread
         now = time.monotonic()
         self._since = {each: self._since.get(each, now) for each in looked.files}
