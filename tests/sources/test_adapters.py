@@ -8,8 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from swell.model.source import Files, Message, NatsStream, Rows, SourceState
 from swell.model.subscription import HttpEvents, Subscription
 from swell.model.workload import App, Workload
 from swell.sources import check_libraries, files, made, postgres, sqlite
-from swell.sources.feed import HELD_BYTES_MAX, PORTION_BYTES, Feed
+from swell.sources.feed import Feed
 
 WAIT_S = 60.0
 
@@ -431,56 +430,6 @@ def test_what_was_acknowledged_while_it_was_away_is_not_brought_again(somewhere:
             await came.settled()
             await somewhere.publish([3])
             assert [somewhere.number(each) for each in await taken(came, 1)] == [3]
-
-    asyncio.run(run())
-
-
-class Large:
-    """A source, and a connection to it, of messages of 1 MiB, without end, that never hears what is acknowledged."""
-
-    hold_s = None
-
-    def __init__(self) -> None:
-        self.most: list[int] = []
-        self.brought = 0
-
-    @asynccontextmanager
-    async def connect(self, after: str) -> AsyncIterator[Large]:
-        del after
-        yield self
-
-    async def take(self, most: int) -> list[Message]:
-        self.most.append(most)
-        self.brought += most
-        body = b"x" * 2**20
-        return [Message(f"id{self.brought - n}", body, "text/plain", 1.0) for n in range(most)]
-
-    async def acknowledge(self, messages: Sequence[Message]) -> None:
-        assert not any(each.body for each in messages), "its id will do"
-        await asyncio.Event().wait()
-
-    async def hold(self, messages: Sequence[Message]) -> None: ...
-
-
-def test_what_is_held_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swell.sources.feed.PARTING_S", 0.05)
-
-    async def run() -> None:
-        source = Large()
-        bound = (HELD_BYTES_MAX + PORTION_BYTES) // 2**20
-        async with Feed("large", source, "", 1000) as came:
-            some = await taken(came, 16)
-            # Whatever else it would do, it has done by now.
-            for _ in range(100):
-                await asyncio.sleep(0)
-            assert source.brought <= bound
-            assert all(most <= 4 for most in source.most[1:])
-            came.acknowledge(some)
-            more = await taken(came, 16)
-            for _ in range(100):
-                await asyncio.sleep(0)
-            assert source.brought <= bound + len(some)
-            came.acknowledge(more)
 
     asyncio.run(run())
 
