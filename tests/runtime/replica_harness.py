@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from swell.model.workload import Entry, Environment, Method, Revision
-from swell.wire.child import Down, Failed, ForkStarted, Launch, Ready, Up
+from swell.wire.child import Down, Failed, ForkStarted, Launch, Mount, Ready, Up
 from swell.wire.frames import Unpacker, pack
 from swell.wire.loglines import ENDED, unmark
 
@@ -56,7 +56,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class ReplicaProcess:
-    """`source` is the user's module; its one entry is `entry`."""
+    """`source` is the user's module; its one entry is `entry`. `mounts` are what it takes for mounted."""
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class ReplicaProcess:
         cancel_grace_s: float = 0.5,
         orphan_s: float = 10.0,
         gateway_url: str = "http://gateway",
+        mounts: tuple[Mount, ...] = (),
         **revision: Any,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sw", dir="/tmp"))
@@ -89,6 +90,7 @@ class ReplicaProcess:
             call_key="call-key",
             orphan_s=orphan_s,
             cancel_grace_s=cancel_grace_s,
+            mounts=mounts,
         )
         (self.folder / "launch").write_bytes(msgspec.msgpack.encode(launch))
         fds = (theirs.fileno(), listener.fileno())

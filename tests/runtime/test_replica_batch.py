@@ -76,6 +76,7 @@ SOURCE = """
                 counter.write(b"!")
 
         def deaf(self, values):
+            counter.write(b"<")
             while True:
                 try:
                     while True:
@@ -406,6 +407,20 @@ def test_a_batch_that_does_not_stop_ends_the_replica_and_gives_back_what_waits(q
         stuck = replica.hear()
         assert isinstance(stuck, Stuck)
         assert (stuck.requests, stuck.ending) == (("q0",), True)
+        assert replica.wait() == 75
+
+
+def test_a_replica_ends_once_all_batches_that_it_may_run_do_not_stop() -> None:
+    with batched("deaf", max_size=1, max_inputs=3, cancel_grace_s=0.3) as replica:
+        first, second, third = begun(replica, [[0], [1], [2]])
+        until(lambda: noted(replica, b"<") == 2, "two run")
+        first.close()
+        assert replica.hear() == Stuck(requests=("q0",), ending=False)
+        assert replica.process.poll() is None
+        second.close()
+        status, headers, body = answer(third)
+        assert (status, headers["swell-busy"], body["error"]["code"]) == (503, "1", "busy")
+        assert replica.hear() == Stuck(requests=("q0", "q1"), ending=True)
         assert replica.wait() == 75
 
 

@@ -43,8 +43,16 @@ class Batches:
         self.form = Stacked(method.stacked, batch.max_size) if method.stacked else Lists()
         side_by_side = batch.side_by_side(replica.slots.limit)
         self._gathering: Gathering[BatchedCall] = Gathering(batch.max_size, batch.wait_ms / 1000, side_by_side)
+        self._running: set[Together] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = NEVER
+
+    @property
+    def stuck(self) -> bool:
+        """Do as many run as may at a time, and can none of them be stopped?"""
+        is_stuck, running = self.replica.slots.is_stuck, self._running
+        full = len(running) == self._gathering.side_by_side
+        return full and all(is_stuck(call) for together in running for call in together.awaited)
 
     def give_back(self) -> None:
         """Refuse those that wait as busy: not begun, they may be tried elsewhere."""
@@ -61,15 +69,18 @@ class Batches:
         """It is not to be worked on."""
         self._gathering.leave(call)
 
-    def ended(self, size: int) -> None:
+    def ended(self, together: Together) -> None:
         """A batch is over."""
         now = time.monotonic()
-        self._gathering.ended(size, now)
+        self._running.discard(together)
+        self._gathering.ended(len(together.calls), now)
         self._go(now)
 
     def _go(self, now: float) -> None:
         while calls := self._gathering.take(now):
-            Together(self, calls).start()
+            together = Together(self, calls)
+            self._running.add(together)
+            together.start()
         due = self._gathering.due()
         if due < self._timer_at:
             if self._timer is not None:

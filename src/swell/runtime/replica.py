@@ -304,6 +304,10 @@ class Replica:
             await self._context.loop.create_future()  # What ends it is under way.
         if self._used:
             self._channel.send(Served())
+        if slots.stuck:
+            # All else that it had is over: it ends beside that. Said before all that follows, which may wait for what
+            # cannot be stopped: its runner bounds it from now on.
+            self._say_leaving(Stuck(requests=slots.stuck, ending=True))
         # What its runner, or the next one, has not safe yet would end with it.
         await self._context.keeping.emptied()
         await asyncio.sleep(LATE_S)
@@ -311,8 +315,8 @@ class Replica:
             connection.close()
         for app in self._apps:
             await app.stop()
-        if slots.stuck:
-            self._leave(Stuck(requests=slots.stuck, ending=True))
+        if self._leaving is not None:
+            leave(self._program.exit(), self._await_hook, STUCK_STATUS, slots.idle)
             await self._context.loop.create_future()
         for hook in self._program.exit():
             try:
@@ -320,9 +324,6 @@ class Replica:
             except Exception as error:
                 sys.stderr.write(f"{_name(hook)} raised at exit:\n{user_traceback(error)}")
         await self._end_children()
-        await self._say_left()
-
-    async def _say_left(self) -> None:
         if self._launch.mounts:
             self._channel.send(Left())
 
@@ -345,7 +346,8 @@ class Replica:
         """Where nothing else can run meanwhile there is no use in going on: another replica takes over."""
         if self._leaving is not None:
             return
-        stuck = Stuck(requests=requests, ending=self._launch.revision.one_at_a_time)
+        ending = self._launch.revision.one_at_a_time or (self._batches is not None and self._batches.stuck)
+        stuck = Stuck(requests=requests, ending=ending)
         if not stuck.ending:
             self._channel.send(stuck)
             return
@@ -364,12 +366,6 @@ class Replica:
             return
         loop.call_soon(self._batches.give_back)
         loop.call_later(SAY_S, leave, hooks, self._await_hook, STUCK_STATUS, slots.idle)
-
-    def _leave(self, stuck: Stuck) -> None:
-        """All else that it had is over: it ends beside what cannot be stopped."""
-        self._say_leaving(stuck)
-        hooks = (*self._program.exit(), self._say_left)
-        leave(hooks, self._await_hook, STUCK_STATUS, self._context.slots.idle)
 
     def _say_leaving(self, stuck: Stuck) -> None:
         self._leaving = stuck

@@ -164,6 +164,10 @@ class Slots:
         """Requests of the inputs that cannot be stopped."""
         return tuple(work.request for work in self._stuck)
 
+    def is_stuck(self, work: Work) -> bool:
+        """Is it one of those?"""
+        return work in self._stuck
+
     async def emptied(self) -> None:
         """Wait until no input is worked on but what cannot be stopped, those that a slot is held for included: they are
         another process's."""

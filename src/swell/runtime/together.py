@@ -72,7 +72,7 @@ class Method(Protocol):
     replica: ReplicaContext
     form: Lists | Stacked
 
-    def ended(self, size: int) -> None: ...
+    def ended(self, together: Together) -> None: ...
 
 
 class Together:
@@ -220,7 +220,7 @@ class Together:
         if self._batches.hooks.after is not None:
             over = {call for call in over if not call.unfinished}
         replica.slots.end(*over)
-        self._batches.ended(len(calls))
+        self._batches.ended(self)
         lead = calls[0].request
         for call, cpu_us in zip(calls, shares(cpu_ns // 1000, len(calls)), strict=True):
             size, waited_us, whole_us, run_us = self._ran.get(call, (0, 0, 0, 0))

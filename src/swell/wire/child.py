@@ -202,9 +202,9 @@ class Exited(msgspec.Struct, frozen=True, tag="exited"):
 
 
 class Stuck(msgspec.Struct, frozen=True, tag="stuck"):
-    """Inputs that go on after their caller left and cannot be stopped. A replica that runs one at a time, or one batch,
-    takes nothing more, runs its exit hooks and ends itself after this (`ending`), as does one that drains once it has
-    nothing else; otherwise they are listed."""
+    """Inputs that go on after their caller left and cannot be stopped. A replica that runs one at a time, or whose
+    batches, as many as it may run, are all such, takes nothing more, runs its exit hooks and ends itself after this
+    (`ending`), as does one that drains once it has nothing else; otherwise they are listed."""
 
     requests: tuple[str, ...]
     ending: bool
@@ -215,8 +215,8 @@ class Served(msgspec.Struct, frozen=True, tag="served"):
 
 
 class Left(msgspec.Struct, frozen=True, tag="left"):
-    """A replica that has volumes did all there was to do, its exit hooks included: it ends in order, whether or not its
-    runner comes to know its exit status."""
+    """A replica that has volumes did all there was to do, its exit hooks included, and nothing of it runs any more: it
+    ends in order, whether or not its runner comes to know its exit status."""
 
 
 class AskVolume(msgspec.Struct, frozen=True, tag="ask_volume"):
