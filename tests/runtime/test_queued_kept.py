@@ -187,8 +187,8 @@ def test_a_replica_that_is_full_of_what_it_keeps_is_asked_less_and_less_often(mo
     play(scenario)
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_what_is_given_back_before_its_batch_began_was_no_attempt_whether_a_runner_is_there_or_not(there: bool) -> None:
+@pytest.mark.parametrize("asks", ["the one that sent it", "the next one", "the next one, later"])
+def test_what_is_given_back_before_its_batch_began_was_no_attempt_whoever_asks_for_it(asks: str) -> None:
     async def scenario(place: Place) -> None:
         replica = await place.replica(2)
 
@@ -203,13 +203,18 @@ def test_what_is_given_back_before_its_batch_began_was_no_attempt_whether_a_runn
         await until(lambda: len(replica.keeping.listed()) == 2 and replica.working)
         (runs,) = [one for one in replica.keeping.listed() if f"{one.id}/1" == replica.working[0].name]
         (waits,) = [one for one in replica.keeping.listed() if one.id != runs.id]
-        if not there:
+        keeps = list(replica.keeping._kept.values())
+        if asks != "the one that sent it":
             place.kill()
-            await turns()
+            await until(lambda: not any(keep._listener for keep in keeps))
+        if asks == "the next one":
+            place.start()
+            place.returns(replica)
+            await until(lambda: all(keep._listener for keep in keeps))
         replica.slots.close("it cannot be stopped")
         batches.give_back()
-        assert [one.id for one in replica.keeping.listed()] == [runs.id]
-        if not there:
+        assert {one.id: one.ended for one in replica.keeping.listed()} == {runs.id: False, waits.id: True}
+        if asks == "the next one, later":
             place.start()
             place.returns(replica)
             place.resume(replica.id, (runs.id, 1), (waits.id, 1))
@@ -217,5 +222,7 @@ def test_what_is_given_back_before_its_batch_began_was_no_attempt_whether_a_runn
         replica.end(replica.working[0])
         await all_told(place, 2)
         assert (place.told[runs.id, 1].code, place.told[waits.id, 1].code) == ("", "drained")
+        place.hear(*place.told)
+        assert not replica.keeping.listed()
 
     play(scenario)

@@ -403,7 +403,7 @@ def test_a_batch_that_does_not_stop_ends_the_replica_and_gives_back_what_waits(q
         # Of a queued call a half alone is a cancel, of any other the whole as well.
         first.shutdown(socket.SHUT_WR) if queued else first.close()
         status, headers, body = answer(second)
-        assert (status, headers["swell-busy"], body["error"]["code"]) == (503, "1", "busy")
+        assert (status, headers["swell-busy"], body["error"]["code"]) == (503, "1", "drained" if queued else "busy")
         stuck = replica.hear()
         assert isinstance(stuck, Stuck)
         assert (stuck.requests, stuck.ending) == (("q0",), True)

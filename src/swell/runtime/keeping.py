@@ -132,12 +132,6 @@ class Keep:
         self._begun = self._keeping.add(self)
         return self._begun
 
-    def give_back(self) -> None:
-        """Its code was not begun, and will not be: who listens is told so, and no next runner asks for it."""
-        self._begun = False
-        self._keeping.remove(self)
-        self._clear()
-
     def listen(self, exchange: ConnectionExchange) -> Handler | None:
         """Pass on what came, and what comes, to this one alone."""
         before = self._listener
@@ -257,15 +251,11 @@ class Keep:
 class KeptExchange(Exchange):
     """That of a call which is kept, for its code."""
 
-    __slots__ = ("_keep",)
-
-    def __init__(self, keep: Keep, request: Request) -> None:
-        super().__init__(keep, request)
-        self._keep = keep
+    __slots__ = ()
 
     def give_back(self, message: str) -> None:
-        self._keep.give_back()
-        super().give_back(message)
+        """Kept as any answer, for a runner that is to come: its code was not begun, and will not be."""
+        self.refuse(503, "drained", message, BUSY_LINE)
 
 
 class Listening:

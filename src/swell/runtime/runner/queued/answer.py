@@ -81,6 +81,11 @@ class Answer:
         return self.busy and self.status == 503
 
     @property
+    def not_begun(self) -> bool:
+        """Its replica took the call, and says that it will not begin it."""
+        return self.refused and self.code == "drained"
+
+    @property
     def code(self) -> str:
         """Of the error that the input ended in; empty where it ended in a result."""
         status, _, code = self.error.partition(b" ")

@@ -261,7 +261,9 @@ class Hand:
             return
         call = self._over(lane)
         self._keep(lane)
-        if answer.refused and lane.fetching:
+        if answer.not_begun:
+            self._owner.ended(unfinished(call, self.replica, "drained", DRAINED))
+        elif answer.refused and lane.fetching:
             self._owner.ended(unfinished(call, self.replica, "lease_expired", FORGOTTEN))
         elif answer.refused:
             self._contended = True
