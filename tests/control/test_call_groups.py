@@ -177,12 +177,16 @@ def test_inputs_of_a_group_that_was_ended_are_refused_for_a_while_and_those_let_
     run(scenario)
 
 
-def test_only_so_many_groups_that_were_ended_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_each_key_only_so_many_groups_that_were_ended_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ended_groups, "REMEMBERED_MAX", 3)
 
     async def scenario(place: Place) -> None:
         for group in ("g1", "g2", "g3", "g1", "g4"):
-            await place.keeper.groups.end(group, anybodys)
+            await place.keeper.groups.end(group, "k", anybodys)
+            # Whoever else ends groups, of these or others.
+            for n in range(9):
+                await place.keeper.groups.end(f"o{n}", "other", anybodys)
+                await place.keeper.groups.end(group, f"other{n}", lambda _namespace, _app, _key: False)
         refused = []
         for group in ("g1", "g2", "g3", "g4"):
             try:
@@ -192,6 +196,24 @@ def test_only_so_many_groups_that_were_ended_are_remembered(monkeypatch: pytest.
         assert refused == ["g1", "g3", "g4"], "the one that was ended first goes"
 
     run(scenario)
+
+
+def test_who_ends_a_group_does_not_wait_for_ever_for_inputs_that_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ended_groups, "WRITTEN_S", 0.01)
+
+    async def scenario() -> None:
+        groups = ended_groups.EndedGroups(lambda: 0.0)
+        written: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        groups.comes("g", written)
+        assert await code(groups.end("g", "", anybodys)) == "busy"
+        with pytest.raises(SwellError, match="was ended by its sender"):
+            groups.check(new(group="g"))
+        written.set_result("fc-1")
+        await groups.end("g", "", anybodys)
+
+    asyncio.run(scenario())
 
 
 def test_the_call_for_one_input_is_found_by_its_number() -> None:

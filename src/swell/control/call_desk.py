@@ -115,7 +115,7 @@ class CallDesk:
 
     async def cancel_group(self, group: str, by: str, mine: Mine) -> bool:
         """End what has not ended of those, and take no more in. Were there any? `by` as of one call."""
-        await self._keeper.groups.end(group, mine)
+        await self._keeper.groups.end(group, by, mine)
         last, why = "", _cancelled(by)
         while found := await asyncio.to_thread(self._records.open, group, last, BATCH_MAX):
             await asyncio.gather(*(self._keeper.cancel(call.id, why) for call in found if _is(mine, call)))

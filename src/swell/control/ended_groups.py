@@ -17,7 +17,9 @@ from swell.wire.calls import NewCall
 REMEMBERED_S = 60.0
 """What is under way for longer was given up by who sent it."""
 REMEMBERED_MAX = 1000
-"""Groups; the oldest goes."""
+"""Groups that were ended with one key; the oldest goes. So nobody has those of others forgotten."""
+WRITTEN_S = 30.0
+"""Inputs that are being written are waited for so long: the disk may be full."""
 
 
 class EndedGroups:
@@ -25,28 +27,34 @@ class EndedGroups:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._ended: dict[str, tuple[float, tuple[Mine, ...]]] = {}
-        """When each was ended last, and which calls of it; the oldest first."""
+        self._ended: dict[str, dict[str, tuple[float, Mine]]] = {}
+        """By the key that ended them: of each group, when it did so last, and which calls; the oldest first."""
         self._coming: defaultdict[str, set[asyncio.Future[str]]] = defaultdict(set)
         """Those that are being written, by their group."""
 
-    async def end(self, group: str, mine: Mine) -> None:
-        """No more of these calls of it are accepted; what was let in before is on disk then, or failed."""
+    async def end(self, group: str, by: str, mine: Mine) -> None:
+        """No more of these calls of it are accepted; what was let in before is on disk then, or failed. `by`: with that
+        key. SwellError busy where that takes too long."""
         now = self._now()
         self._forget(now)
-        _, others = self._ended.pop(group, (0.0, ()))
-        if len(self._ended) >= REMEMBERED_MAX:
-            del self._ended[next(iter(self._ended))]
-        # Of one group a few keys at most have calls.
-        self._ended[group] = now, (*others[-9:], mine)
+        ended = self._ended.setdefault(by, {})
+        ended.pop(group, None)
+        if len(ended) >= REMEMBERED_MAX:
+            del ended[next(iter(ended))]
+        ended[group] = now, mine
         if group in self._coming:
-            await asyncio.wait(set(self._coming[group]))
+            _, late = await asyncio.wait(set(self._coming[group]), timeout=WRITTEN_S)
+            if late:
+                words = f"Inputs of the group {group} that came before wait to be written: end it again in a moment."
+                raise SwellError("busy", words, status=503)
 
     def check(self, new: NewCall) -> None:
         """SwellError group_ended where it comes too late."""
+        if not new.group:
+            return
         self._forget(self._now())
-        _, ended = self._ended.get(new.group, (0.0, ()))
-        if any(mine(*app_of(new.workload), new.key) for mine in ended):
+        found = [ended[new.group][1] for ended in self._ended.values() if new.group in ended]
+        if any(mine(*app_of(new.workload), new.key) for mine in found):
             words = f"The group {new.group} was ended by its sender: nothing more of it is accepted."
             raise SwellError("group_ended", words, status=409)
 
@@ -63,8 +71,11 @@ class EndedGroups:
             del self._coming[group]
 
     def _forget(self, now: float) -> None:
-        while self._ended:
-            group, (at, _) = next(iter(self._ended.items()))
-            if now - at < REMEMBERED_S:
-                break
-            del self._ended[group]
+        for by, ended in list(self._ended.items()):
+            while ended:
+                group, (at, _) = next(iter(ended.items()))
+                if now - at < REMEMBERED_S:
+                    break
+                del ended[group]
+            if not ended:
+                del self._ended[by]
