@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -194,6 +195,7 @@ def test_a_commit_that_changed_nothing_is_not_done_later(desk: Desk) -> None:
 
 def test_commits_are_known_for_a_while_and_the_newest_for_longer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volumes, "COMMITS_KEPT", 3)
+    monkeypatch.setattr(volumes, "COMMITS_MAX", 7)
     row = run(lambda: desk.keeper.create(*AT, Quota()))
 
     def known_after(n: int) -> tuple[str, ...]:
@@ -207,10 +209,42 @@ def test_commits_are_known_for_a_while_and_the_newest_for_longer(desk: Desk, mon
     assert known_after(6) == ("c0", "c1", "c2", "c3", "c4", "c5", "c6")
     desk.clock.at += 1
     assert known_after(7) == ("c5", "c6", "c7")
+    assert [known_after(n) for n in range(8, 12)][-1] == ("c5", "c6", "c7", "c8", "c9", "c10", "c11")
+    assert known_after(12) == ("c6", "c7", "c8", "c9", "c10", "c11", "c12"), "no more than that"
     # A clock that was wrong.
     desk.clock.at -= 10 * volumes.COMMITS_KEPT_S
-    for n in range(8, 11):
+    for n in range(13, 16):
         assert len(known_after(n)) == 3
+
+
+def test_what_is_given_another_name_has_it_before_anything_else_is_done_whoever_leaves(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, may_write = threading.Event(), threading.Event()
+    put = desk.store.volumes.put
+
+    def slowly(volume: Volume) -> None:
+        writing.set()
+        assert may_write.wait(60)
+        put(volume)
+
+    async def scenario() -> None:
+        row = await desk.keeper.create(*AT, Quota())
+        monkeypatch.setattr(desk.store.volumes, "put", slowly)
+        asked = asyncio.create_task(desk.keeper.alter(*AT, "new", None, None))
+        assert await asyncio.to_thread(writing.wait, 60)
+        asked.cancel()
+        await asyncio.wait({asked})
+        change = Change((("a", Entry("link", target="b")),))
+        committing = asyncio.create_task(desk.keeper.commit(row.id, change, "", "c1"))
+        for _ in range(30):
+            await asyncio.sleep(0)
+        may_write.set()
+        await committing
+        (kept,) = desk.store.volumes.all()
+        assert (kept.name, kept.version) == ("new", 1)
+
+    run(scenario)
 
 
 def test_a_change_that_is_refused_changes_nothing(desk: Desk) -> None:

@@ -40,7 +40,9 @@ from swell.wire.api import FileRow, VolumeRow
 COMMITS_KEPT = 256
 """Commits of each volume that are known at least, however long ago they were…"""
 COMMITS_KEPT_S = 300.0
-"""…and for so long, however many: longer than one is asked for again where control is away, or is started again."""
+"""…and for so long: longer than one is asked for again where control is away, or is started again."""
+COMMITS_MAX = 4096
+"""Commits of each volume that are known at most: all of them are written with each commit."""
 
 
 class VolumeKeeper:
@@ -121,6 +123,23 @@ class VolumeKeeper:
         self, namespace: str, name: str, quota: Quota, if_missing: bool = False, owner: Owner | None = None
     ) -> VolumeRow:
         """A new one, empty; with `if_missing` the one that is there is as good."""
+        return await asyncio.shield(self._created(namespace, name, quota, if_missing, owner))
+
+    async def alter(
+        self, namespace: str, name: str, new_name: str | None, bytes_max: int | None, files_max: int | None
+    ) -> VolumeRow:
+        """Give it another name, or another quota. What runs goes on with it under either name."""
+        return await asyncio.shield(self._altered(namespace, name, new_name, bytes_max, files_max))
+
+    async def delete(self, namespace: str, name: str, force: bool = False) -> None:
+        """Forget it. What is in it goes within the hour, and stays for those that have it mounted until they end."""
+        await asyncio.shield(self._deleted(namespace, name, force))
+
+    # -- as a whole: whoever asked may leave, and others wait until it is written --------------
+
+    async def _created(
+        self, namespace: str, name: str, quota: Quota, if_missing: bool, owner: Owner | None
+    ) -> VolumeRow:
         check_name("volume", namespace, name)
         _check_quota(quota)
         async with self._naming:
@@ -135,13 +154,12 @@ class VolumeKeeper:
             if owner is not None:
                 whose = {"owner_pid": owner.pid, "owner_ticks": owner.start_ticks, "owner_machine": owner.machine}
                 volume = replace(volume, **whose)
-            await asyncio.shield(self._set(volume))
+            await self._set(volume)
             return self._row(volume)
 
-    async def alter(
+    async def _altered(
         self, namespace: str, name: str, new_name: str | None, bytes_max: int | None, files_max: int | None
     ) -> VolumeRow:
-        """Give it another name, or another quota. What runs goes on with it under either name."""
         async with self._naming:
             volume = self._get(namespace, name)
             if new_name is not None and new_name != name:
@@ -157,17 +175,16 @@ class VolumeKeeper:
                 )
                 _check_quota(quota)
                 changed = replace(volume, name=new_name or name, quota=quota)
-                await asyncio.shield(self._set(changed))
+                await self._set(changed)
             return self._row(changed)
 
-    async def delete(self, namespace: str, name: str, force: bool = False) -> None:
-        """Forget it. What is in it goes within the hour, and stays for those that have it mounted until they end."""
+    async def _deleted(self, namespace: str, name: str, force: bool) -> None:
         async with self._naming:
             volume = self._get(namespace, name)
             if not force:
                 self._check_unused(volume, "delete it (with --force it is deleted all the same)")
             async with self._changing[volume.id]:
-                await asyncio.shield(self._forget(volume))
+                await self._forget(volume)
 
     def _check_unused(self, volume: Volume, what: str) -> None:
         users = self._users(volume.key)
@@ -284,10 +301,8 @@ class VolumeKeeper:
             next_one = await asyncio.to_thread(self._next, volume, make)
             if next_one is None and not commit:
                 return volume
-            # Its name and quota may have been changed while the tree was written.
-            current = self._of(id)
             committed = _with(volume.committed, commit, self._clock.now()) if commit else volume.committed
-            made = replace(next_one or volume, name=current.name, quota=current.quota, committed=committed)
+            made = replace(next_one or volume, committed=committed)
             if next_one is None:
                 await self._write(made)
             else:
@@ -352,7 +367,7 @@ def _with(committed: Sequence[Committed], commit: str, now: float) -> tuple[Comm
     """Those that are known once this one is done, too. A clock that was wrong keeps none for ever."""
     newest = len(committed) + 1 - COMMITS_KEPT
     kept = (each for at, each in enumerate(committed) if at >= newest or abs(now - each.at) < COMMITS_KEPT_S)
-    return (*kept, Committed(commit, now))
+    return (*tuple(kept)[-(COMMITS_MAX - 1) :], Committed(commit, now))
 
 
 def _check_quota(quota: Quota) -> None:
