@@ -198,6 +198,14 @@ def test_what_cannot_be_had_is_said_and_never_made(variant: Variant, methods: tu
     assert varied_workload(workload, variant, {revision.id: revision}) is None
 
 
+def test_a_time_by_progress_is_not_lost_to_a_longer_time_unsaid() -> None:
+    revision = msgspec.structs.replace(V1.revisions[0], timeout_s=100.0, timeout_max_s=200.0)
+    (words,) = problems(with_name("x", timeout_s=201.0), V1.workloads[0], revision)
+    assert "timeout_max=200 is below timeout=201" in words
+    for options in ({"timeout_s": 200.0}, {"timeout_s": 300.0, "timeout_max_s": 400.0}, {"timeout_max_s": 0.0}):
+        assert problems(with_name("x", **options), V1.workloads[0], revision) == []
+
+
 # -- with versions -------------------------------------------------------------------------------
 
 

@@ -95,11 +95,9 @@ def _batch_problems(options: Options, revision: Revision) -> list[str]:
 
 
 def _time_problems(options: Options, made: Revision) -> list[str]:
-    if options.timeout_max_s is None:
-        return []
-    if any(method.web is not None for method in made.entry.methods):
+    if options.timeout_max_s and any(method.web is not None for method in made.entry.methods):
         return ["timeout_max= is for what tells of progress, which a web endpoint does not"]
-    if made.timeout_max_s < made.timeout_s:
+    if 0 < made.timeout_max_s < made.timeout_s:
         below = f"timeout_max={made.timeout_max_s:g} is below timeout={made.timeout_s:g}"
         return [f"{below}, which a call has without any progress"]
     return []
