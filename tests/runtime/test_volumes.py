@@ -8,6 +8,8 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +22,7 @@ from swell.runtime import volumes
 from swell.runtime.runner.cache import erase
 from swell.runtime.runner.volumes import delta, points, remount
 from swell.runtime.runner.volumes.mounting import Mounting
-from swell.wire.child import Mount
+from swell.wire.child import AskVolume, Mount
 from swell.wire.paths import Home
 
 
@@ -382,3 +384,22 @@ def test_many_files_that_are_removed_do_not_take_for_ever(tmp_path: Path) -> Non
     for path in base:
         os.mknod(upper / path, 0o20000, 0)
     assert set(delta.seen(upper, base, {f"d{number}" for number in range(100)}, 0)) == base
+
+
+def test_a_process_that_was_forked_is_told_that_it_cannot_ask_its_runner() -> None:
+    """It would wake the loop of the process that it was forked from, and wait for ever."""
+    asked: list[AskVolume] = []
+    loop: Any = SimpleNamespace(call_soon_threadsafe=lambda send, message: send(message))
+    asking = volumes.Asking(loop, asked.append)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            asking.ask("commit", "default", "data")
+        except SwellError as refused:
+            status = 0 if refused.code == "not_mounted" else 1
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    asking.ask("commit", "default", "data")
+    assert asked == [AskVolume(1, "commit", "default", "data")]

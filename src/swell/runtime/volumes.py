@@ -81,11 +81,15 @@ class Asking:
         self._loop = loop
         self._send = send
         self._thread = threading.get_ident()
+        self._process = os.getpid()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, tuple[AskVolume, Answer]] = {}
 
     def ask(self, what: str, namespace: str, name: str) -> Future[None]:
-        """From any thread."""
+        """From any thread. SwellError in a process that was forked from this one: it hears nothing of the runner."""
+        if os.getpid() != self._process:
+            words = f"Only the process of the function itself can {what} a volume, not one that was forked from it."
+            raise SwellError("not_mounted", words, status=409)
         answer = Answer(self._thread)
         message = AskVolume(next(self._numbers), what, namespace, name)
         self._waiting[message.ask] = (message, answer)
