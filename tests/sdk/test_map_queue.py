@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pty
+import re
 import threading
 import time
 import weakref
@@ -11,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, cast
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -350,6 +353,32 @@ def test_what_is_still_on_the_server_is_not_had(monkeypatch: pytest.MonkeyPatch)
     for index, had in ((0, 2), (1, 2), (2, 5)):
         drive(outcomes.pop(index))
         assert outcomes.had() == had
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 10), st.floats(0, 1)), max_size=30))
+def test_all_that_was_had_is_forgotten_though_a_server_forgets_only_so_many_at_once(
+    pages: list[tuple[int, float]],
+) -> None:
+    coming = [ends for ends, _ in pages]
+    forgotten = 0
+
+    class Asked(group_module.Group):
+        async def _answer(self, request: Request, *_: Any) -> mapping.Answer:
+            nonlocal forgotten
+            asked = {name: int(value) for name, value in re.findall(r"(had|after)=(\d+)", request.path)}
+            forgotten = max(forgotten, min(asked.get("had", 0), forgotten + 10))
+            ends = coming.pop(0) if coming else 0
+            page = call_rows.GroupPage((end_of(0),) * ends, asked["after"] + ends)
+            return mapping.Answer(200, {}, msgspec.msgpack.encode(page))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(group_module, "BATCH_MAX", 10)
+        group = Asked(cast(group_module.Client, None), "fg-1")
+        for _, share in pages:
+            drive(group._ends(1, -math.inf, int(group.last * share)))
+        drive(group._forget(group.last, None))
+    assert forgotten == sum(ends for ends, _ in pages)
 
 
 def test_an_input_that_has_no_plain_form_takes_no_others_number() -> None:

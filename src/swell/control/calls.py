@@ -129,7 +129,7 @@ class CallKeeper:
         return self.leases.seen(call, self._world.revision(call.pool) if call.pool else None)
 
     def forget(self, had: Forget) -> None:
-        """In some round. Where it fails that is no matter: it is said again, or they expire."""
+        """In some round. Where it fails that is no matter: they expire."""
         self._inbox.change(had).add_done_callback(asyncio.Future.exception)
         self._wake()
 

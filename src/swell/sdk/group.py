@@ -7,13 +7,14 @@ import math
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 
 import msgspec
 
-from swell.model.call import group_id
+from swell.model.call import BATCH_MAX, group_id
 from swell.sdk import protocol
 from swell.sdk.bridge import Pending
 from swell.sdk.client import Client
@@ -53,6 +54,8 @@ class Group:
         """The number of the last end that was told."""
         self._had = 0
         """Ends up to this number the server was told to forget."""
+        self._pages: deque[tuple[int, int]] = deque()
+        """Of pages since, taken together as far as the server forgets as many at once: the last number, and how many."""
         self._known = False
         """The server has answered. Where it is away after that, it is asked again for a while."""
 
@@ -67,8 +70,8 @@ class Group:
         return self.client.transport.begin(self._ends(max(min(least, LEAST_MAX), 1), math.inf, had))
 
     def forget(self, had: int, sending: Future[int] | None) -> None:
-        """Ends up to that number may be forgotten there: it is said once, in the background, when what is `sending` has
-        been accepted and is not sent once more."""
+        """Ends up to that number may be forgotten there: it is said in the background, when what is `sending` has been
+        accepted and is not sent once more."""
         if had > self._had and not sys.is_finalizing():
             self.client.transport.begin(self._forget(had, sending))
 
@@ -116,12 +119,13 @@ class Group:
         busy = False
         while True:
             wait_s = 0.0 if busy else min(max(until - time.monotonic(), 0.0), WAIT_S)
-            had_too = f"&had={had}" if had > self._had else ""
+            told = self._at_once(had)
+            had_too = f"&had={told}" if told > self._had else ""
             request = self._asked("GET", f"/ends?after={self.last}&least={least}&wait_s={wait_s:.3f}{had_too}")
             answer = await self._answer(request, WAIT_S + LATE_S, until)
             if answer.ok:
                 page = msgspec.msgpack.decode(answer.body, type=GroupPage)
-                self.last, self._had = page.last, max(self._had, had)
+                self._take(page, told)
                 return page
             if protocol.error_of(answer).code not in FULL:
                 raise protocol.failure(answer)
@@ -129,11 +133,27 @@ class Group:
             busy = True
             await asyncio.sleep(FULL_S)
 
+    def _at_once(self, had: int) -> int:
+        """So far of what was had the server forgets all, if it is told that number."""
+        return min(had, self._pages[0][0]) if self._pages else had
+
+    def _take(self, page: GroupPage, told: int) -> None:
+        """It was answered, and what was had was `told`."""
+        self.last, self._had = page.last, max(self._had, told)
+        ends = len(page.ends)
+        if ends and self._pages and self._pages[-1][1] + ends <= BATCH_MAX:
+            ends += self._pages.pop()[1]
+        if ends:
+            self._pages.append((page.last, ends))
+        while self._pages and self._pages[0][0] <= self._had:
+            self._pages.popleft()
+
     async def _forget(self, had: int, sending: Future[int] | None) -> None:
         with suppress(Exception):
             if sending is not None:
                 await asyncio.wrap_future(sending)
-            await self._ends(1, -math.inf, had)
+            while had > self._had:
+                await self._ends(1, -math.inf, had)
 
     async def _leave(self) -> None:
         with suppress(Exception):
