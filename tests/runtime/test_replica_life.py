@@ -172,3 +172,29 @@ def test_what_start_up_hooks_put_in_context_is_seen_by_inputs_and_not_changed_by
         for _ in range(2):
             assert replica.call("read") == "loaded"
             assert replica.call("read_async") == "loaded"
+
+
+def test_one_that_drains_says_so_to_the_next_runner() -> None:
+    source = """
+    import os, time
+    def thing():
+        open("begun", "w").close()
+        while not os.path.exists("over"):
+            time.sleep(0.01)
+    """
+    with ready_replica(source, function()) as replica, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as runner:
+        runner.settimeout(60)
+        runner.bind(replica.runner_path)
+        runner.listen()
+        sock = replica.begin("/call/thing")
+        until(lambda: (replica.folder / "begun").exists(), "it runs")
+        replica.tell(Drain(reason="idle"))
+        replica.channel.close()
+        replica.channel, _ = runner.accept()
+        here = replica.hear()
+        assert isinstance(here, Reattach)
+        assert (here.ready, here.closed) == (True, "idle")
+        (replica.folder / "over").touch()
+        assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+        assert replica.wait() == 0
+        sock.close()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from node import Node, alive, call, kill, run, within
@@ -267,6 +269,34 @@ def test_a_stop_ordered_before_the_replica_was_heard_still_drains_it() -> None:
         node.hear = lambda fact: node.stop(a.replica, grace_s=20) if isinstance(fact, Inventory) else None
         await next_runner(node)
         assert await within(answer) == (200, a.pid)
+        assert (await node.gone(a.replica)).reason == "idle"
+
+    run(scenario)
+
+
+def test_one_that_takes_nothing_new_is_not_ready_for_the_next_runner_and_control(tmp_path: Path) -> None:
+    source = """
+    import asyncio, os
+    async def f(until):
+        print("begun", flush=True)
+        while not os.path.exists(until):
+            await asyncio.sleep(0.01)
+    """
+
+    async def scenario(node: Node) -> None:
+        over = tmp_path / "over"
+        a = await node.ready(node.start(node.revision(source, max_inputs=2)))
+        body = json.dumps([str(over)]).encode()
+        answer = asyncio.create_task(call(a.address, body=body, remaining_ms=60_000))
+        await node.until(said(node, "begun"))
+        node.stop(a.replica, grace_s=600.0)
+        await node.until(lambda: node.seen(a.replica)[-1].phase is Phase.DRAINING)
+        await node.kill_runner()
+        await next_runner(node)
+        await node.until(lambda: [seen.phase for seen in node.seen(a.replica)][-1:] == [Phase.DRAINING])
+        assert node.seen(a.replica)[-1].reason == "idle"
+        over.touch()
+        assert (await within(answer))[0] == 200
         assert (await node.gone(a.replica)).reason == "idle"
 
     run(scenario)

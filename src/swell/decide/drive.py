@@ -55,7 +55,7 @@ def order_for(world: World, replica: Replica, policy: Policy) -> Order | None:
         grace_s = replica.grace_s
         if grace_s is None:
             grace_s = drain_grace_s(revision, replica.role, policy)
-        # One that drains unasked had the one input that it was for.
+        # One that drains unasked says why: it cannot stop an input, or had the one that it was for.
         return StopOrder(replica=replica.id, reason=replica.reason or "served", grace_s=grace_s, node=replica.node)
     if replica.phase is not Phase.PLANNED or revision is None:
         return None

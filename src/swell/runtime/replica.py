@@ -379,7 +379,8 @@ class Replica:
 
     def _reattach(self) -> Reattach:
         kept = self._context.keeping.listed()
-        return Reattach(replica=self._launch.replica, pid=os.getpid(), ready=self._ready, kept=kept)
+        closed = self._context.slots.closed
+        return Reattach(replica=self._launch.replica, pid=os.getpid(), ready=self._ready, kept=kept, closed=closed)
 
 
 async def _contained(running: Coroutine[Any, Any, Any]) -> Any:

@@ -148,6 +148,8 @@ class Reattach(msgspec.Struct, frozen=True, tag="reattach"):
     kept: tuple[KeptCall, ...] | None = None
     """All there are: what else was sent here of a queued call was not begun, and never will be. None: that is not
     known, as this runtime is of an earlier version."""
+    closed: str = ""
+    """Why it takes nothing new; empty where it does."""
 
 
 class ForkStarted(msgspec.Struct, frozen=True, tag="fork_started"):

@@ -147,5 +147,7 @@ class Arrivals:
             child.link.close()
         child.keeps = message.kept is not None
         self.fleet.returned(child, link, message.ready)
+        if message.closed:
+            self.fleet.endings.closed(child, message.closed)
         self._returned(child.id, message.kept)
         self._came.set()

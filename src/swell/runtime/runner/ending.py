@@ -15,6 +15,7 @@ from typing import Protocol
 
 import msgspec
 
+from swell.model.ends import REASONS
 from swell.model.events import ReplicaSeen
 from swell.model.orders import StopOrder
 from swell.model.replica import Phase
@@ -114,6 +115,13 @@ class Endings:
         say_drain(child, order.reason)
         words = f"cut after {order.grace_s:g} s of draining"
         child.after(order.grace_s, "grace", lambda: self.end(child, order.reason, words))
+
+    def closed(self, child: Child, why: str) -> None:
+        """It came back, and takes nothing new: a runner before told it to end, or it does so by itself."""
+        if child.phase is not Phase.DRAINING:
+            child.phase = Phase.DRAINING
+            child.ending = child.ending or (Ending(why) if why in REASONS else None)
+            self.owner.report(child)
 
     async def stop_all(self, reason: str, grace_s: float) -> None:
         """Drain and end everything; returns when nothing is left."""
