@@ -364,7 +364,7 @@ def test_all_that_was_had_is_forgotten_though_a_server_forgets_only_so_many_at_o
     forgotten = 0
 
     class Asked(group_module.Group):
-        async def _answer(self, request: Request, *_: Any) -> mapping.Answer:
+        async def _answer(self, request: Request, *_: Any, **_named: Any) -> mapping.Answer:
             nonlocal forgotten
             asked = {name: int(value) for name, value in re.findall(r"(had|after)=(\d+)", request.path)}
             forgotten = max(forgotten, min(asked.get("had", 0), forgotten + 10))

@@ -55,7 +55,7 @@ class Group:
         self._had = 0
         """Ends up to this number the server was told to forget."""
         self._pages: deque[tuple[int, int]] = deque()
-        """Of pages since, taken together as far as the server forgets as many at once: the last number, and how many."""
+        """Of pages since, taken together as far as the server forgets as many at once: the last number, how many."""
         self._known = False
         """The server has answered. Where it is away after that, it is asked again for a while."""
 
