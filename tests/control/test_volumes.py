@@ -209,11 +209,11 @@ def test_commits_are_known_for_a_while_and_the_newest_for_longer(desk: Desk, mon
     assert known_after(6) == ("c0", "c1", "c2", "c3", "c4", "c5", "c6")
     desk.clock.at += 1
     assert known_after(7) == ("c5", "c6", "c7")
-    assert [known_after(n) for n in range(8, 12)][-1] == ("c5", "c6", "c7", "c8", "c9", "c10", "c11")
-    assert known_after(12) == ("c6", "c7", "c8", "c9", "c10", "c11", "c12"), "no more than that"
+    assert [known_after(n) for n in range(8, 13)][-1] == ("c6", "c7", "c8", "c9", "c10", "c11", "c12")
+    assert known_after(13) == ("c7", "c8", "c9", "c10", "c11", "c12", "c13"), "no more than that"
     # A clock that was wrong.
     desk.clock.at -= 10 * volumes.COMMITS_KEPT_S
-    for n in range(13, 16):
+    for n in range(14, 17):
         assert len(known_after(n)) == 3
 
 
