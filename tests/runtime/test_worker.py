@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from swell.runtime import worker
 from swell.runtime.breadth import WIDE_FOR
 from swell.runtime.worker import Job, Workers
 from swell.wire.context import InputCancellation
@@ -243,6 +244,36 @@ def test_whatever_comes_every_job_ends_once_and_none_after_its_cancel_goes_on() 
     assert sorted(over) == list(range(1500))
     assert running == [0]
     assert most[0] <= limit
+
+
+def test_what_stops_by_itself_while_it_is_interrupted_cleans_up_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code is on its way out when the exception is: it was seen to run, and is cleaning up by now."""
+    bench = Bench(1)
+    told, landed, done = threading.Event(), threading.Event(), []
+    raise_in = worker._raise_in
+
+    def late(ident: int | None, kind: type[BaseException]) -> None:
+        told.set()
+        time.sleep(0.05)
+        raise_in(ident, kind)
+        landed.set()
+
+    def work() -> None:
+        done.append("begun")
+        try:
+            while not told.is_set():
+                pass
+            job.stop()
+        finally:
+            landed.wait(WAIT_S)
+            done.append("cleaned up")
+
+    monkeypatch.setattr(worker, "_raise_in", late)
+    job = bench.submit(work)
+    bench.loop.turn_until(lambda: done)
+    bench.workers.interrupt(job)
+    bench.finish(1)
+    assert done == ["begun", "cleaned up"]
 
 
 INTERRUPTED_THEN_PROFILED = """

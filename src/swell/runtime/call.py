@@ -256,8 +256,9 @@ class Call:
 
     def _pump(self, items: Iterator[Any]) -> None:
         """Send each item on its way; whatever happens, a generator is closed in this thread."""
+        assert self._job is not None
         form = self._stream_begins()
-        pipe = self._pipe = Pipe(self._replica.loop.call_soon_threadsafe, self._exchange)
+        pipe = self._pipe = Pipe(self._replica.loop.call_soon_threadsafe, self._exchange, self._job.stop)
         if self._stopping:
             pipe.closed = True  # Code that caught its interruption made this stream; `interrupt` saw no pipe to close.
         self._replica.loop.call_soon_threadsafe(self._begin_stream)
@@ -265,7 +266,7 @@ class Call:
             while True:
                 self._in_user_code = True
                 if pipe.closed:
-                    self._stop_alone()
+                    self._job.stop()
                 item = next(items, _END)
                 self._in_user_code = False
                 if item is _END:
@@ -282,12 +283,6 @@ class Call:
             self._in_user_code = False
             if isinstance(items, GeneratorType):
                 items.close()
-
-    def _stop_alone(self) -> None:
-        """Nobody takes its items: its generator is closed, and what is to interrupt it does not reach its cleanup."""
-        if self._job is not None and self._job.worker is not None:
-            self._job.worker.spare(self._job)
-        raise InputCancellation
 
     # -- asynchronous code, on the loop --------------------------------------------------------
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from swell.runtime.http import Exchange
 from swell.runtime.results import Accepted, encode_item
-from swell.wire.context import InputCancellation
 from swell.wire.http import FRAMES, ITEM_TYPE, JSON, PICKLE, SSE
 
 AHEAD_MAX = 64 * 1024
@@ -48,12 +47,15 @@ class Format:
 class Pipe:
     """Bytes from a worker thread to an exchange, by way of `post` (calls on the loop, from any thread).
 
-    `put` waits while the reader is too far behind.
+    `put` waits while the reader is too far behind. `stop` raises InputCancellation where it meets the end (`Job.stop`).
     """
 
-    def __init__(self, post: Callable[[Callable[[], None]], object], exchange: Exchange) -> None:
+    def __init__(
+        self, post: Callable[[Callable[[], None]], object], exchange: Exchange, stop: Callable[[], NoReturn]
+    ) -> None:
         self._post = post
         self._exchange = exchange
+        self._stop = stop
         self._ahead: deque[bytes] = deque()
         self._put = 0
         """Bytes handed over; only the worker adds to it."""
@@ -76,7 +78,7 @@ class Pipe:
         while self._put - self._taken > AHEAD_MAX and not self.closed:
             self._progress.acquire()
         if self.closed:
-            raise InputCancellation
+            self._stop()
 
     def close(self) -> None:
         """Loop: nobody reads any more; what was not passed on yet never is."""

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from time import perf_counter_ns, thread_time_ns
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from swell.runtime.breadth import MEAN_OVER, Breadth
 from swell.runtime.interpreter import USUAL_S, switch_soon
@@ -50,6 +50,13 @@ class Job:
         self.cpu_ns = 0
         """CPU time of the thread that ran it, once it is over."""
         self.worker: _Worker | None = None
+
+    def stop(self) -> NoReturn:
+        """From its thread: its code ends by itself, as if it were interrupted. What is to interrupt it, and may be on
+        its way, does not reach its cleanup."""
+        if self.worker is not None:
+            self.worker.spare(self)
+        raise InputCancellation
 
 
 class Workers:
@@ -266,7 +273,7 @@ class _Worker:
                     end_wait()
 
     def spare(self, job: Job) -> None:
-        """From its thread: the job stops by itself, and is not interrupted any more."""
+        """From its thread: the job is not interrupted any more."""
         with self._lock:
             if self._armed is job:
                 self._armed = None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from time import perf_counter_ns
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
 from swell.runtime.call import STOPPED_ITSELF, ReplicaContext
@@ -55,11 +55,12 @@ class WsgiApp:
 
 
 class Body(io.RawIOBase):
-    """A request's body on its way from the loop to the application's thread. `room` is called there, when there is some
-    again after there was none."""
+    """A request's body on its way from the loop to the application's thread. There `room` is called when there is some
+    again after there was none, and `stop`, which raises InputCancellation, where the body was cut."""
 
-    def __init__(self, room: Callable[[], None]) -> None:
+    def __init__(self, room: Callable[[], None], stop: Callable[[], NoReturn]) -> None:
         self._room = room
+        self._stop = stop
         self._pieces: deque[bytes] = deque()
         self._put = 0
         """Bytes that came; only the loop adds to it."""
@@ -99,13 +100,13 @@ class Body(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        """Thread: what is there, or wait for it. Raises InputCancellation."""
+        """Thread: what is there, or wait for it."""
         while not self._pieces:
             # Asked in this order: the end is told behind the last piece.
             if self._whole and not self._pieces:
                 return 0
             if self._cut:
-                raise InputCancellation
+                self._stop()
             if not self._pieces:
                 self._progress.acquire()
         was_full = self.full
@@ -132,8 +133,8 @@ class WsgiCall:
         self._replica = replica
         self._exchange = exchange
         self._app = app
-        self._body = Body(lambda: self._post(exchange.resume_reading))
-        self._pipe = Pipe(self._post, exchange)
+        self._body = Body(lambda: self._post(exchange.resume_reading), self._stop_alone)
+        self._pipe = Pipe(self._post, exchange, self._stop_alone)
         self._job: Job | None = None
         self._head: tuple[int, list[tuple[bytes, bytes]]] | None = None
         self._length: Length | None = None
@@ -205,6 +206,10 @@ class WsgiCall:
         return self.deadline <= now or self._exchange.left()
 
     # -- the application, on its thread ---------------------------------------------------------
+
+    def _stop_alone(self) -> NoReturn:
+        assert self._job is not None
+        self._job.stop()
 
     def _synchronous(self) -> None:
         copy_context().run(self._invoke)
