@@ -26,23 +26,9 @@ def unpacked(package: str, program: str) -> Iterator[None]:
     folder.chmod(0o755)
     before = {name: os.environ.get(name) for name in ("PATH", "LD_LIBRARY_PATH")}
     try:
-        told = ""
-        for words in ([], ["apt-get", "update", "-q"]):
-            # The lists may be missing or of an earlier version: they are only fetched then.
-            told += _run(words, folder) if words else ""
-            planned = _run(["apt-get", "-s", "--no-install-recommends", "install", package], folder)
-            names = re.findall(r"^Inst (\S+)", planned, re.MULTILINE)
-            told += planned + _run(["apt-get", "download", "-q", *names], folder)
-            for packed in folder.glob("*.deb"):
-                told += _run(["dpkg", "-x", str(packed), str(folder)], folder)
-                packed.unlink()
-            found = [path for path in folder.rglob(f"bin/{program}") if os.access(path, os.X_OK) and path.is_file()]
-            if found:
-                break
-        else:
-            raise AssertionError(f"This test needs {program}: apt-get install {package}. What was tried:\n{told}")
+        found = unpack(package, program, folder)
         libraries = {str(path.parent) for path in folder.rglob("*.so*")}
-        os.environ["PATH"] = f"{found[0].parent}:{before['PATH']}"
+        os.environ["PATH"] = f"{found.parent}:{before['PATH']}"
         os.environ["LD_LIBRARY_PATH"] = ":".join(libraries)
         yield
     finally:
@@ -52,6 +38,27 @@ def unpacked(package: str, program: str) -> Iterator[None]:
             else:
                 os.environ[name] = value
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def unpack(package: str, program: str, folder: Path, alone: bool = False) -> Path:
+    """The program, with all that its package needs, or with that package `alone`. Fails where it cannot be had."""
+    told = ""
+    for words in ([], ["apt-get", "update", "-q"]):
+        # The lists may be missing or of an earlier version: they are only fetched then.
+        told += _run(words, folder) if words else ""
+        names = [package]
+        if not alone:
+            planned = _run(["apt-get", "-s", "--no-install-recommends", "install", package], folder)
+            names = re.findall(r"^Inst (\S+)", planned, re.MULTILINE)
+            told += planned
+        told += _run(["apt-get", "download", "-q", *names], folder)
+        for packed in folder.glob("*.deb"):
+            told += _run(["dpkg", "-x", str(packed), str(folder)], folder)
+            packed.unlink()
+        found = [path for path in folder.rglob(f"bin/{program}") if os.access(path, os.X_OK) and path.is_file()]
+        if found:
+            return found[0]
+    raise AssertionError(f"This test needs {program}: apt-get install {package}. What was tried:\n{told}")
 
 
 def _run(words: list[str], folder: Path) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
+from typing import Any
 
 import msgspec
 import pytest
@@ -29,6 +30,16 @@ async def read_and_die(exchange: Exchange, reader: Reader) -> None:
     await exchange.read_body(reader)
     exchange.writer.transport.abort()
     raise ConnectionError
+
+
+def dies_after(gate: asyncio.Event) -> Callable[[Exchange, Reader], Coroutine[Any, Any, None]]:
+    async def die(exchange: Exchange, reader: Reader) -> None:
+        await exchange.read_body(reader)
+        await gate.wait()
+        exchange.writer.transport.abort()
+        raise ConnectionError
+
+    return die
 
 
 async def die_mid_answer(exchange: Exchange, reader: Reader) -> None:
@@ -83,14 +94,7 @@ def test_what_ended_a_replica_is_told_to_whom_it_died_with(
 
     async def scenario(rig: Rig) -> None:
         gate = asyncio.Event()
-
-        async def die(exchange: Exchange, reader: Reader) -> None:
-            await exchange.read_body(reader)
-            await gate.wait()
-            exchange.writer.transport.abort()
-            raise ConnectionError
-
-        bad, other = await rig.replica(die), await rig.replica()
+        bad, other = await rig.replica(dies_after(gate)), await rig.replica()
         await rig.deploy(bad)
         browser = await rig.browser()
         browser.send(request("/call/app/fn", b"x"))
@@ -177,14 +181,7 @@ def test_what_died_costs_nothing_more_and_counts_no_more_while_that_is_awaited(
 
     async def scenario(rig: Rig) -> None:
         gate = asyncio.Event()
-
-        async def die(exchange: Exchange, reader: Reader) -> None:
-            await exchange.read_body(reader)
-            await gate.wait()
-            exchange.writer.transport.abort()
-            raise ConnectionError
-
-        bad, other = await rig.replica(die), await rig.replica()
+        bad, other = await rig.replica(dies_after(gate)), await rig.replica()
         pool = await rig.deploy(bad)
         await give(rig, msgspec.structs.replace(CI, limits=Limits(concurrency=1)))
         browser = await rig.browser()

@@ -15,10 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from debian import unpack
 from private_swell import free_port, wait_until
 
-APT_S = 280.0
-"""For a mirror that is slow."""
 Labels = dict[str, str]
 
 
@@ -38,22 +37,8 @@ def program(name: str) -> Path:
 def _unpacked() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="prometheus-"))
     _REMOVED_AT_THE_END.append(folder)
-    told = ""
-    for words in ([], ["apt-get", "update", "-q"]):
-        # The lists may be missing or of an earlier version: they are only fetched then.
-        if words:
-            told += _run(words, folder)
-        told += _run(["apt-get", "download", "-q", "prometheus"], folder)
-        packages = list(folder.glob("prometheus_*.deb"))
-        if packages:
-            told += _run(["dpkg", "-x", str(packages[0]), str(folder)], folder)
-            packages[0].unlink()
-        if (folder / "usr" / "bin" / "prometheus").exists():
-            return folder
-    raise AssertionError(
-        "This test needs Prometheus. It is not installed, and could not be had from the distribution: install "
-        f"`prometheus` (on Debian and Ubuntu: apt-get install prometheus). What was tried:\n{told}"
-    )
+    unpack("prometheus", "prometheus", folder, alone=True)
+    return folder
 
 
 _REMOVED_AT_THE_END: list[Path] = []
@@ -62,15 +47,6 @@ _REMOVED_AT_THE_END: list[Path] = []
 def remove_unpacked() -> None:
     for folder in _REMOVED_AT_THE_END:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _run(words: list[str], folder: Path) -> str:
-    """What it said; that it failed shows by what is not there."""
-    try:
-        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=APT_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"{' '.join(words)}: {error}\n"
-    return f"{' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
 
 
 def complaints(text: bytes) -> str:

@@ -11,6 +11,7 @@ import msgspec
 
 from swell.model.source import SourceConfig
 from swell.model.subscription import HttpEvents, Subscription
+from swell.model.trigger import serving
 from swell.model.workload import App, shown
 
 
@@ -40,14 +41,12 @@ class EventTrigger(msgspec.Struct, frozen=True):
 
 
 def event_triggers(app: App) -> list[EventTrigger]:
-    """Those of an app: of each function as the version has it that has its traffic. One that belongs to a program
-    (`swell run`) has none."""
+    """Those of an app. One that belongs to a program (`swell run`) has none."""
     if app.owner is not None:
         return []
-    serving = {each.name: each for each in (*app.workloads, *app.previous)}
     return [
         EventTrigger(app.namespace, app.name, each.name, each.subscription)
-        for each in serving.values()
+        for each in serving(app)
         if each.subscription is not None
     ]
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from swell.model.schedule import Schedule
-from swell.model.workload import App, shown
+from swell.model.workload import App, Workload, shown
 
 How = Literal["schedule", "manual", "backfill", "event", "refused"]
 """What made a trigger fire: its time came, somebody asked for it, somebody asked for one that was missed, an event
@@ -55,16 +55,17 @@ class Trigger(msgspec.Struct, frozen=True):
         return shown(self.key)
 
 
+def serving(app: App) -> list[Workload]:
+    """Each workload of it once, as the version has it that has its traffic."""
+    return list({each.name: each for each in (*app.workloads, *app.previous)}.values())
+
+
 def triggers(app: App) -> list[Trigger]:
-    """Those of an app: of each function as the version has it that has its traffic. One that belongs to a program
-    (`swell run`) has none: it lasts as long as somebody watches."""
+    """Those of an app. One that belongs to a program (`swell run`) has none: it lasts as long as somebody watches."""
     if app.owner is not None:
         return []
-    serving = {each.name: each for each in (*app.workloads, *app.previous)}
     return [
-        Trigger(app.namespace, app.name, each.name, each.schedule)
-        for each in serving.values()
-        if each.schedule is not None
+        Trigger(app.namespace, app.name, each.name, each.schedule) for each in serving(app) if each.schedule is not None
     ]
 
 
