@@ -192,7 +192,12 @@ def test_pauses_leave_nothing_behind() -> None:
     run(test)
 
 
-def test_a_stop_that_the_disk_refuses_forgets_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stop_that_the_disk_refuses_forgets_nothing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It is not tried once more while the disk takes it again and the deploy is not yet heard of.
+    monkeypatch.setattr(module, "AGAIN_S", 3600.0)
+
     async def test(place: TriggerPlace) -> None:
         place.schedule("a", Period(days=300))
         await place.fired()
