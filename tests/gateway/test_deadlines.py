@@ -9,6 +9,8 @@ import h11
 import pytest
 from rig import Exchange, Reader, Rig, request, until
 
+from swell.gateway import request as gateway_request
+
 pytestmark = pytest.mark.slow
 
 Play = Callable[..., None]
@@ -108,7 +110,9 @@ def test_what_is_given_back_for_ever_is_held_for_so_long_only(play: Play) -> Non
     play(scenario, hold_s=0.3)
 
 
-def test_a_replica_may_tell_what_it_used_just_after_the_deadline(play: Play) -> None:
+def test_a_replica_may_tell_what_it_used_just_after_the_deadline(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_request, "LAST_WORDS_S", 60.0)
+
     async def scenario(rig: Rig) -> None:
         async def late(exchange: Exchange, reader: Reader) -> None:
             await exchange.read_body(reader)
@@ -125,7 +129,12 @@ def test_a_replica_may_tell_what_it_used_just_after_the_deadline(play: Play) -> 
 
 
 @pytest.mark.parametrize("speaks", [True, False])
-def test_a_stream_may_end_in_words_just_after_its_deadline_or_is_cut(play: Play, speaks: bool) -> None:
+def test_a_stream_may_end_in_words_just_after_its_deadline_or_is_cut(
+    play: Play, monkeypatch: pytest.MonkeyPatch, speaks: bool
+) -> None:
+    if speaks:
+        monkeypatch.setattr(gateway_request, "LAST_WORDS_S", 60.0)
+
     async def scenario(rig: Rig) -> None:
         async def streams(exchange: Exchange, reader: Reader) -> None:
             await exchange.read_body(reader)

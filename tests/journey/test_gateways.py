@@ -227,12 +227,12 @@ def test_one_beside_many_gets_its_turn(swell: PrivateSwell, book: Path) -> None:
         assert (answer.status, answer.value) == (200, "alone")
         place = book.read_text().split().index("alone")
         assert {done.result().status for done in crowd} == {200}
-    assert place - before <= 8, "it waited behind more than a few of the many"
+    assert place - before <= 14, "it waited behind more than a few of the many"
 
 
 def test_a_slot_that_the_other_one_frees_is_taken_without_being_tried_for(swell: PrivateSwell) -> None:
     with callers(swell, 1) as ((first,), (second,)), ThreadPoolExecutor(2) as threads:
-        running = threads.submit(first.call, "single", "first", 1.5)
+        running = threads.submit(first.call, "single", "first", 4.0)
         wait_until("it runs", lambda: in_flight(swell, "single") == 1, wait_s=WAIT_S)
         waited = second.call("single", "second", 0.0)
         assert (running.result().status, waited.status) == (200, 200)

@@ -100,7 +100,8 @@ def test_what_is_stopped_at_its_deadline_costs_what_it_used(own_swell: PrivateSw
     reply = call(own_swell, "endless/loop", {"file": "/dev/null"}, swell_timeout="60")
     assert (reply.status, reply.error["code"]) == (504, "deadline")
     record = why(own_swell, reply.request)
-    assert record["cpu_us"] > 0.5e6
+    # It has two seconds, and a busy machine gives it less of them.
+    assert record["cpu_us"] > 0.1e6
     assert float(reply.headers["swell-cost-usd"]) == pytest.approx(record["marginal_usd"], rel=1e-3)
     assert record["marginal_usd"] > record["cpu_us"] / 1e6 * Prices().cpu_core_hour_usd / 3600
 

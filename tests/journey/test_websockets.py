@@ -90,7 +90,7 @@ def test_the_timeout_is_that_of_the_session(sockets: PrivateSwell) -> None:
     with opened(sockets, "/web/short/echo") as client:
         code, reason = closed(client)
         assert code == 1008
-        assert "1 s (timeout= of the function)" in reason
+        assert "3 s (timeout= of the function)" in reason
         record = why(sockets, request_of(client))
     assert (record["status"], record["error"]) == (504, "deadline")
 

@@ -26,7 +26,7 @@ class Told:
         self.request = SimpleNamespace(id="q1", deadline=1e12, trusted=False, header=lambda _name: b"", reply=None)
         self.closed = False
         self.writable = True
-        self.on_writable = None
+        self.on_writable: Callable[[], None] | None = None
         self.said: list[str] = []
 
     def begin(self, *_: Any) -> None:
@@ -68,6 +68,22 @@ def test_a_stream_that_is_over_before_the_loop_heard_of_it_is_sent_from_its_head
     call.complete()
     ended(bench, 2)
     bench.loop.turn_until(lambda: told.closed)
+    assert told.said == ["head", "data: 1\n\n", "event: end\ndata:\n\n", "over"]
+
+
+def test_a_stream_whose_reader_is_behind_has_an_end_whatever_the_loop_hears_of_first() -> None:
+    bench, told = Bench(2), Told()
+    told.writable = False
+    call = called(bench, told, one)
+    bench.submit()
+    ended(bench, 1)
+    call.complete()
+    ended(bench, 2)
+    bench.loop.turn_until(lambda: not bench.loop.asked)
+    assert told.said == ["head"]
+    told.writable = True
+    assert told.on_writable is not None
+    told.on_writable()
     assert told.said == ["head", "data: 1\n\n", "event: end\ndata:\n\n", "over"]
 
 

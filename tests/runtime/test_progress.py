@@ -236,7 +236,7 @@ SOURCE = """
 
 @pytest.mark.slow
 def test_code_that_blocks_the_loop_and_says_that_it_goes_on_goes_on() -> None:
-    with ReplicaProcess(SOURCE, function("blocks", asynchronous=True), timeout_s=1.0, timeout_max_s=60.0) as replica:
+    with ReplicaProcess(SOURCE, function("blocks", asynchronous=True), timeout_s=2.5, timeout_max_s=60.0) as replica:
         replica.ready()
         # Longer than its timeout, the grace and what the watchdog allows beyond.
-        assert replica.call("blocks", {"seconds": 5.0}) == "done"
+        assert replica.call("blocks", {"seconds": 6.5}) == "done"

@@ -286,7 +286,7 @@ def test_busy_keeps_the_connection_after_a_short_body(replica: ReplicaProcess) -
 @pytest.mark.parametrize("method", ["burn", "burn_async"])
 def test_cpu_time_is_that_of_the_input(replica: ReplicaProcess, method: str) -> None:
     _, headers, _ = replica.request(f"/call/{method}", b"[0.2]")
-    assert 200_000 <= int(headers["swell-cpu-us"]) < 260_000
+    assert 200_000 <= int(headers["swell-cpu-us"]) < 400_000
     _, headers, _ = replica.request("/call/sleep", b"[0.2]")
     assert int(headers["swell-cpu-us"]) < 100_000
     assert int(headers["swell-run-us"]) >= 200_000
@@ -433,7 +433,7 @@ def test_sigterm_drains_too() -> None:
 
 def test_a_single_use_replica_serves_one_input() -> None:
     with ready_replica(SOURCE, cls(*NAMES, **HOOKS), single_use=True) as replica:
-        running = replica.begin("/call/sleep", b"[0.3]")
+        running = replica.begin("/call/sleep", b"[2.0]")
         until(lambda: replica.request("/call/echo", b"[[1]]")[0] == 503, "refused")
         assert running.recv(4096).startswith(b"HTTP/1.1 200")
         assert isinstance(replica.hear(), Served)

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from replica_harness import ReplicaProcess, ready_replica, stops_growing, until
 
+from swell.model.tensors import Tensor, Tensors
 from swell.model.workload import Batch, Entry, Method
 from swell.wire.child import Stuck
 
@@ -28,6 +29,18 @@ SOURCE = """
         # The first batch waits until the test has sent the next one.
         while not os.path.exists("open"):
             time.sleep(0.002)
+
+    class Rows:
+        asked = 0  # Nobody can say twice how many there are.
+
+        def __getitem__(self, at):
+            return 1.0
+
+        def __len__(self):
+            Rows.asked += 1
+            if Rows.asked > 1:
+                raise ValueError("who knows")
+            return 1
 
     class Thing:
         def sizes(self, values: list[int], scale: list[float] = None) -> list[int]:
@@ -104,6 +117,10 @@ SOURCE = """
             gate(values)
             return [current.get().request for _ in values]
 
+        def tensors(self, x, other=None):
+            gate(x)
+            return x
+
         def bytes(self, values: list[bytes]) -> list[bytes]:
             gate(values)
             return [bytes(reversed(value)) for value in values]
@@ -113,7 +130,7 @@ SOURCE = """
 @contextmanager
 def batched(name: str, max_size: int = 4, wait_ms: int = 0, **options: Any) -> Iterator[ReplicaProcess]:
     batch = Batch(max_size, wait_ms)
-    entry = Entry("user_code", "Thing", "cls", (Method(name, batch=batch),))
+    entry = Entry("user_code", "Thing", "cls", (Method(name, batch=batch, tensors=options.pop("tensors", None)),))
     with ready_replica(SOURCE, entry, max_inputs=options.pop("max_inputs", batch.max_inputs), **options) as replica:
         replica.name = name
         yield replica
@@ -263,6 +280,23 @@ def test_each_has_its_own_error_and_what_raises_is_everybodys() -> None:
         ]
 
 
+class Rows:
+    """One of the replica's, as a pickle."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return eval, ("__import__('user_code').Rows()",)
+
+
+def test_what_cannot_be_put_together_is_everybodys_error() -> None:
+    with batched("tensors", tensors=Tensors((Tensor("x"),), (Tensor("y"),))) as replica:
+        calls = begun(replica, [{"x": [1]}, {"x": [2]}])
+        calls.append(send(replica, None, "q9", PICKLED, pickle.dumps(((), {"x": Rows()}))))
+        arrived(replica)
+        go_on(replica)
+        assert answer(calls[0])[0] == 200
+        assert [answer(call)[2]["error"]["message"] for call in calls[1:]] == ["ValueError: who knows"] * 2
+
+
 def test_a_wrong_number_of_results_is_told_to_each() -> None:
     with batched("wrong") as replica:
         calls = begun(replica, [[value] for value in range(4)])
@@ -373,7 +407,7 @@ def test_a_deadline_is_that_of_one(name: str) -> None:
         # In a batch whose other goes on.
         blocker = send(replica, [2], "q2")
         until(lambda: noted(replica, b"<") == 2, "it runs")
-        late, patient = send(replica, [3], "q3", LIMIT.replace("200", "1500")), send(replica, [4], "q4")
+        late, patient = send(replica, [3], "q3", LIMIT.replace("200", "4000")), send(replica, [4], "q4")
         arrived(replica)
         blocker.close()
         status, _, body = answer(late)

@@ -175,10 +175,10 @@ def test_what_cannot_be_stopped_ends_a_replica_with_one_slot(method: str) -> Non
 @pytest.mark.parametrize("method", ["sleep", "deaf"])
 def test_what_cannot_be_stopped_is_listed_where_there_are_more_slots(method: str) -> None:
     with ready_replica(SOURCE, ENTRY, cancel_grace_s=0.2, max_inputs=2) as replica:
-        run_and_leave(replica, method, b"[2.0]")
+        run_and_leave(replica, method, b"[4.0]")
         assert replica.hear() == Stuck(requests=("q9",), ending=False)
         assert replica.call("echo", [1]) == 1
-        other = replica.begin("/call/sleep", b"[0.3]")
+        other = replica.begin("/call/sleep", b"[2.0]")
         until(lambda: replica.request("/call/echo", b"[1]")[0] == 503, "it still fills its slot")
         assert replica.hear() == Stuck(requests=(), ending=False)
         other.close()

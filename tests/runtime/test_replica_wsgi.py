@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import socket
-import time
 from collections.abc import Iterator
 
 import msgspec
@@ -21,6 +20,8 @@ HEAD = {"Swell-Web": "thing", "Swell-Root-Path": "/web/label", "Swell-Remaining-
 SOURCE = """
     import hashlib, json, sys, threading, time
     from wsgiref.validate import validator
+
+    from swell.wire.context import InputCancellation
 
     counter = open("counter", "ab", buffering=0)
 
@@ -103,6 +104,15 @@ SOURCE = """
     def raising(environ, start_response):
         raise ValueError("no")
 
+    def giving_up(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        raise InputCancellation
+
+    def giving_up_late(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b"some"
+        raise InputCancellation
+
     def breaking(environ, start_response):
         start_response("200 OK", [("Content-Type", "text/plain")])
         yield b"some"
@@ -139,6 +149,7 @@ SOURCE = """
             print("stopped", flush=True)
 
     def reading(environ, start_response):
+        print("begins to read", flush=True)
         try:
             environ["wsgi.input"].read()
         finally:
@@ -234,6 +245,7 @@ def test_a_stream_is_closed_at_its_end(replica: ReplicaProcess) -> None:
         ("/split", "line break"),
         ("/short", "gave 4 of the 9 bytes"),
         ("/long", "more than the 2 bytes"),
+        ("/giving_up", "the code stopped itself"),
     ],
 )
 def test_errors_of_an_application(replica: ReplicaProcess, path: str, words: str) -> None:
@@ -243,8 +255,11 @@ def test_errors_of_an_application(replica: ReplicaProcess, path: str, words: str
     assert words in error["message"]
 
 
-@pytest.mark.parametrize("path", ["/breaking", "/too_late"])
-def test_an_answer_that_was_begun_is_broken_off(replica: ReplicaProcess, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "printed"),
+    [("/breaking", "in the middle"), ("/too_late", "ValueError: too late"), ("/giving_up_late", "")],
+)
+def test_an_answer_that_was_begun_is_broken_off(replica: ReplicaProcess, path: str, printed: str) -> None:
     sock = replica.begin(path, headers="Swell-Web: thing\r\n")
     answer = b""
     while data := sock.recv(1000):
@@ -254,7 +269,7 @@ def test_an_answer_that_was_begun_is_broken_off(replica: ReplicaProcess, path: s
     sock.close()
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert not answer.endswith(b"0\r\n\r\n")
-    until(lambda: replica.printed("in the middle" if path == "/breaking" else "ValueError: too late"))
+    until(lambda: not printed or replica.printed(printed))
 
 
 def test_a_long_body_is_read_as_it_comes(replica: ReplicaProcess) -> None:
@@ -299,7 +314,7 @@ def test_one_that_waits_for_a_body_is_stopped_when_that_will_not_come(replica: R
     sock.connect(replica.path)
     head = b"POST /reading HTTP/1.1\r\nHost: x\r\nSwell-Web: thing\r\nContent-Length: 600000\r\n\r\n"
     sock.sendall(head + bytes(400_000))
-    time.sleep(0.2)
+    until(lambda: replica.printed("begins to read"))
     sock.close()
     until(lambda: replica.printed("stopped reading"))
     assert replica.request("/nothing", headers=HEAD)[0] == 200

@@ -404,12 +404,21 @@ def test_a_runner_whose_supervisor_is_gone_ends_everything() -> None:
     run(scenario, orphan_s=0.3)
 
 
-def test_a_runner_that_ends_starts_nothing_more() -> None:
+NAPS = """
+import pathlib, time
+def f():
+    pathlib.Path("{begun}").touch()
+    time.sleep({seconds})
+"""
+
+
+def test_a_runner_that_ends_starts_nothing_more(tmp_path: Path) -> None:
     async def scenario(node: Node) -> None:
-        busy = await node.ready(node.start(node.revision("import time\ndef f():\n    time.sleep(1)")))
+        begun = tmp_path / "begun"
+        busy = await node.ready(node.start(node.revision(NAPS.format(begun=begun, seconds=3))))
         idle = await node.ready(node.start(node.revision(DOUBLE)))
         answer = asyncio.create_task(call(busy.address))
-        await asyncio.sleep(0.2)
+        await node.until(begun.exists)
         runner = node.runners[-1]
         runner.send_signal(signal.SIGTERM)
         await node.gone(idle.replica)
@@ -422,11 +431,12 @@ def test_a_runner_that_ends_starts_nothing_more() -> None:
     run(scenario)
 
 
-def test_a_runner_that_ends_waits_as_long_as_was_set_for_what_is_in_flight() -> None:
+def test_a_runner_that_ends_waits_as_long_as_was_set_for_what_is_in_flight(tmp_path: Path) -> None:
     async def scenario(node: Node) -> None:
-        busy = await node.ready(node.start(node.revision("import time\ndef f():\n    time.sleep(600)")))
+        begun = tmp_path / "begun"
+        busy = await node.ready(node.start(node.revision(NAPS.format(begun=begun, seconds=600))))
         answer = asyncio.create_task(call(busy.address))
-        await asyncio.sleep(0.2)
+        await node.until(begun.exists)
         assert await node.stop_runner() == 0
         assert (await node.gone(busy.replica)).detail == "cut after 0.7 s of draining"
         with pytest.raises(IndexError):

@@ -336,9 +336,9 @@ def test_one_that_comes_back_ready_to_the_same_runner_has_no_start_up_limit_any_
                 time.sleep(600)
             def f(self): pass
         """
-        revision = node.revision(source, "Thing", enter=("start",), startup_timeout_s=2.0)
+        revision = node.revision(source, "Thing", enter=("start",), startup_timeout_s=4.0)
         await node.ready(node.start(revision, replica="r1-back"))
-        other = node.revision("import time; time.sleep(600)", startup_timeout_s=3.0)
+        other = node.revision("import time; time.sleep(600)", startup_timeout_s=5.0)
         assert (await node.gone(node.start(other))).reason == "startup_timeout"
         assert node.seen("r1-back")[-1].phase is Phase.READY
 

@@ -143,7 +143,7 @@ def test_a_first_fork_that_waited_has_all_its_time_to_come_to_life(tmp_path: Pat
     async def scenario(node: Node) -> None:
         source = """
         import os, threading, time
-        os.register_at_fork(after_in_child=lambda: time.sleep(4))
+        os.register_at_fork(after_in_child=lambda: time.sleep(5))
         class C:
             def load(self):
                 def work():
@@ -156,7 +156,7 @@ def test_a_first_fork_that_waited_has_all_its_time_to_come_to_life(tmp_path: Pat
         revision = node.revision(source, "C", enter_snap=("load",))
         template = await node.ready(node.start(revision, role="template"))
         fork = node.start(revision, template=template.replica)
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(1.5)
         (tmp_path / "rest").touch()
         seen = await node.ready(fork)
         assert "fork" in dict(seen.timings_ms), seen.unforked

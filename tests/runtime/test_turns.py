@@ -6,6 +6,7 @@ import http.client
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from textwrap import dedent
 
 import pytest
 from replica_harness import WAIT_S, ReplicaProcess, UnixConnection, function, ready_replica, until
@@ -14,11 +15,14 @@ from swell.runtime import turns
 from swell.wire.child import Drain
 
 SOURCE = """
-    import asyncio
-    async def thing(seconds=0.0):
-        await asyncio.sleep(seconds)
+    import asyncio, os
+    async def thing(waits=False):
+        while waits and not os.path.exists("go"):
+            await asyncio.sleep(0.005)
         return "done"
 """
+PATIENT = "import swell.runtime.turns\nswell.runtime.turns.KEPT_S = 600.0\n" + dedent(SOURCE)
+"""A slot that was given is kept as long as a slow machine takes to use it."""
 BUSY = "503 busy"
 
 
@@ -28,7 +32,7 @@ class Gateway:
     def __init__(self, connection: UnixConnection) -> None:
         self.connection = connection
 
-    def begin(self, target: str = "/call/thing", body: bytes = b"[0.0]", **headers: str) -> None:
+    def begin(self, target: str = "/call/thing", body: bytes = b"[false]", **headers: str) -> None:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self.connection.request("POST", target, body, {"Swell-Request-Id": "q1", **named})
 
@@ -66,11 +70,16 @@ def gateways(replica: ReplicaProcess, number: int) -> Iterator[list[Gateway]]:
 def in_line(replica: ReplicaProcess, number: int) -> None:
     """Wait until so many wait: who comes then is told so with its own slot, much later, so it is looked at by order."""
     # Nothing of the line can be asked for; what was written is read before what is written later on another connection.
-    until(lambda: replica.request("/call/thing", b"[0.0]")[0] in (200, 503), f"{number} in the line")
+    until(lambda: replica.request("/call/thing", b"[false]")[0] in (200, 503), f"{number} in the line")
+
+
+def go_on(replica: ReplicaProcess) -> None:
+    """What waits ends."""
+    (replica.folder / "go").touch()
 
 
 def test_a_free_slot_is_given_and_kept() -> None:
-    with ready_replica(SOURCE, function(), max_inputs=2) as replica, gateways(replica, 3) as (one, two, three):
+    with ready_replica(PATIENT, function(), max_inputs=2) as replica, gateways(replica, 3) as (one, two, three):
         one.ask()
         assert one.told == "free 1 0"
         two.ask()
@@ -84,13 +93,14 @@ def test_a_free_slot_is_given_and_kept() -> None:
 
 
 def test_who_waits_longest_is_next_and_before_any_request() -> None:
-    with ready_replica(SOURCE, function(), max_inputs=1) as replica, gateways(replica, 4) as (busy, one, two, late):
-        busy.begin(body=b"[1.0]")
+    with ready_replica(PATIENT, function(), max_inputs=1) as replica, gateways(replica, 4) as (busy, one, two, late):
+        busy.begin(body=b"[true]")
         until(lambda: late.call() == BUSY, "it works")
         one.ask()
         in_line(replica, 1)
         two.ask()
         in_line(replica, 2)
+        go_on(replica)
         assert busy.told == '"done"'
         assert one.told == "free 0 1"
         assert late.call() == BUSY
@@ -103,13 +113,14 @@ def test_who_waits_longest_is_next_and_before_any_request() -> None:
 
 
 def test_who_left_the_line_is_passed_over() -> None:
-    with ready_replica(SOURCE, function(), max_inputs=1) as replica, gateways(replica, 3) as (busy, gone, one):
-        busy.begin(body=b"[1.0]")
+    with ready_replica(PATIENT, function(), max_inputs=1) as replica, gateways(replica, 3) as (busy, gone, one):
+        busy.begin(body=b"[true]")
         until(lambda: one.call() == BUSY, "it works")
         gone.ask()
         in_line(replica, 1)
         one.ask()
         gone.leave()
+        go_on(replica)
         assert busy.told == '"done"'
         assert one.told == "free 0 0"
         assert one.call() == '"done"'
@@ -117,7 +128,7 @@ def test_who_left_the_line_is_passed_over() -> None:
 
 def test_who_does_not_want_to_wait_is_told_at_once_and_who_waited_in_vain_then() -> None:
     with ready_replica(SOURCE, function(), max_inputs=1) as replica, gateways(replica, 2) as (busy, one):
-        busy.begin(body=b"[5.0]")
+        busy.begin(body=b"[true]")
         until(lambda: one.call() == BUSY, "it works")
         for wait_s in (0.0, 0.05):
             one.ask(wait_s)
@@ -156,7 +167,7 @@ def test_a_slot_that_is_held_is_so_until_its_connection_is_closed() -> None:
 
 
 def test_a_slot_is_free_again_where_its_request_is_not_admitted() -> None:
-    with ready_replica(SOURCE, function(), max_inputs=1) as replica, gateways(replica, 2) as (one, two):
+    with ready_replica(PATIENT, function(), max_inputs=1) as replica, gateways(replica, 2) as (one, two):
         one.ask()
         assert one.told == "free 0 0"
         one.begin("/call/nothing")
@@ -165,8 +176,8 @@ def test_a_slot_is_free_again_where_its_request_is_not_admitted() -> None:
 
 
 def test_a_replica_that_ends_tells_all_that_wait() -> None:
-    with ready_replica(SOURCE, function(), max_inputs=1) as replica, gateways(replica, 3) as (busy, one, late):
-        busy.begin(body=b"[1.0]")
+    with ready_replica(PATIENT, function(), max_inputs=1) as replica, gateways(replica, 3) as (busy, one, late):
+        busy.begin(body=b"[true]")
         until(lambda: late.call() == BUSY, "it works")
         one.ask()
         in_line(replica, 1)
@@ -174,6 +185,7 @@ def test_a_replica_that_ends_tells_all_that_wait() -> None:
         assert one.told == "410 busy"
         late.ask()
         assert late.told == "410 busy"
+        go_on(replica)
         assert busy.told == '"done"'
         assert replica.wait() == 0
 

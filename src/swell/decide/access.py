@@ -138,8 +138,8 @@ def may_ask(holder: Holder, need: Need, names: Mapping[str, str]) -> SwellError 
     """
     if holder.code and not need.code:
         words = (
-            "The key that code in replicas has opens functions, dicts and queues, and nothing else of the API: do it "
-            "from outside, with an API key or the server's own."
+            "The key that code in replicas has opens functions, calls, dicts and queues, and nothing else of the API: "
+            "do it from outside, with an API key or the server's own."
         )
         return SwellError("no_scope", words, status=403)
     if need.somewhere:

@@ -49,10 +49,11 @@ class Batches:
 
     @property
     def stuck(self) -> bool:
-        """Do as many run as may at a time, and can none of them be stopped?"""
-        is_stuck, running = self.replica.slots.is_stuck, self._running
+        """Do as many run as may at a time, and can none of them be stopped? Asked by a thread, too, while the loop is
+        blocked."""
+        is_stuck, running = self.replica.slots.is_stuck, tuple(self._running)
         full = len(running) == self._gathering.side_by_side
-        return full and all(is_stuck(call) for together in running for call in together.awaited)
+        return full and all(is_stuck(call) for together in running for call in tuple(together.awaited))
 
     def give_back(self) -> None:
         """Refuse those that wait as busy: not begun, they may be tried elsewhere."""

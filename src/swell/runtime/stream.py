@@ -65,6 +65,8 @@ class Pipe:
         """Held = nothing was taken out since the worker last looked."""
         self._progress.acquire()
         self._awake = False
+        self._end: Callable[[], None] | None = None
+        """What follows the last byte; only the loop knows it."""
         self.closed = False
         """What was not passed on yet never is. Set by `close`, or by the worker itself before its next `put`."""
 
@@ -95,16 +97,16 @@ class Pipe:
             self._exchange.write(data)
             self._taken += len(data)
         self._exchange.on_writable = self.flush
+        if self._end is not None and not self._ahead:
+            self._exchange.on_writable = None
+            end, self._end = self._end, None
+            end()
         self._signal()
 
     def finish(self, end: Callable[[], None]) -> None:
         """Loop, after the worker's last `put`: pass on the rest, then call `end`."""
+        self._end = end
         self.flush()
-        if not self._ahead:
-            self._exchange.on_writable = None
-            end()
-        else:
-            self._exchange.on_writable = lambda: self.finish(end)
 
     def _signal(self) -> None:
         """Loop alone: nobody else lets the lock go, so what is locked here is locked in the next line."""

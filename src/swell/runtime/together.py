@@ -183,7 +183,12 @@ class Together:
         read = [(call, call.read()) for call in self.calls if not call.dropped]
         good = [(call, given) for call, given in read if given is not None]
         given = [each for _, each in good]
-        return [([good[at][0] for at in group.members], given, group) for group in self._batches.form.groups(given)]
+        try:
+            groups = self._batches.form.groups(given)
+        except Exception as error:
+            self._fail([call for call, _ in good], error)
+            return []
+        return [([good[at][0] for at in group.members], given, group) for group in groups]
 
     def _give(self, calls: Sequence[Member], given: list[Given], group: Group, result: Any) -> None:
         try:

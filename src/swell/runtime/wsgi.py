@@ -109,14 +109,15 @@ class Body(io.RawIOBase):
                 self._stop()
             if not self._pieces:
                 self._progress.acquire()
-        was_full = self.full
         piece = self._pieces.popleft()
         size = min(len(piece), len(buffer))
         buffer[:size] = piece[:size]
         if size < len(piece):
             self._pieces.appendleft(piece[size:])
         self._taken += size
-        if was_full and not self.full:
+        # As the loop may have seen it just now, with all that came until then.
+        left = self._put - self._taken
+        if left <= BODY_AHEAD_MAX < left + size:
             self._room()
         return size
 
@@ -220,6 +221,8 @@ class WsgiCall:
         try:
             self._serve(self._app(self._environ(), self._start_response))
         except InputCancellation:
+            if not self._stopping:
+                self._failure = STOPPED_ITSELF
             raise
         except BaseException as error:
             sys.stderr.write(user_traceback(error))

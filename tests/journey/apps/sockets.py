@@ -53,7 +53,7 @@ def talk():
     return site
 
 
-@app.function(timeout=1)
+@app.function(timeout=3)
 @swell.concurrent(max_inputs=5)
 @swell.asgi_app(label="short")
 def short():
