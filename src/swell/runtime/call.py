@@ -26,7 +26,7 @@ from swell.model.workload import Method
 from swell.runtime import results
 from swell.runtime.arguments import Arguments, Given
 from swell.runtime.hooks import Refusal
-from swell.runtime.http import Exchange, error_line, used_lines
+from swell.runtime.http import Exchange
 from swell.runtime.keeping import Keeping
 from swell.runtime.output import MarkedText
 from swell.runtime.request import Request
@@ -34,6 +34,7 @@ from swell.runtime.results import Accepted, Answer, accepted
 from swell.runtime.slots import Slots, Work
 from swell.runtime.steps import Steps
 from swell.runtime.stream import Format, Pipe, each
+from swell.runtime.telling import error_line, used_lines
 from swell.runtime.tracebacks import user_traceback
 from swell.runtime.worker import Job, Workers
 from swell.wire.context import Input, InputCancellation, Reply, current

@@ -14,21 +14,9 @@ from typing import Any, Protocol
 import httptools
 
 from swell.runtime.request import Head, Request
+from swell.runtime.telling import error_line
 from swell.wire.hangup import half_closed, hung_up
-from swell.wire.http import (
-    BATCH,
-    BUSY,
-    CPU_US,
-    ERROR,
-    HAND_OUT,
-    JSON,
-    REMAINING_MS,
-    REQUEST_ID,
-    RUN_US,
-    ErrorShape,
-    error_body,
-    lower,
-)
+from swell.wire.http import BUSY, HAND_OUT, JSON, REMAINING_MS, REQUEST_ID, ErrorShape, error_body, lower
 
 DISCARD_MAX = 256 * 1024
 """Bytes of an unwanted body that are read away to keep the connection; a longer one costs the connection."""
@@ -53,7 +41,6 @@ _TOKEN_AT = len(_TOKEN)
 _UNLIKE = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 """Headers of requests whose heads are not worth remembering."""
 _REQUEST_ID, _REMAINING_MS, _HAND_OUT = map(lower, (REQUEST_ID, REMAINING_MS, HAND_OUT))
-_USED = f"{CPU_US}: %d\r\n{RUN_US}: %d\r\n".encode()
 BUSY_LINE = f"{BUSY}: 1\r\n".encode()
 
 
@@ -462,18 +449,3 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         else:
             self._transport.abort()
-
-
-def used_lines(cpu_ns: int, run_ns: int) -> bytes:
-    """The header lines, or trailers, that tell the gateway what an input used."""
-    return _USED % (cpu_ns // 1000, run_ns // 1000)
-
-
-def batch_line(size: int, waited_us: int, run_us: int, lead: str) -> bytes:
-    """The header line that tells the gateway with how many it was worked on, and for how long all of them were."""
-    return f"{BATCH}: {size} {waited_us} {run_us} {lead}\r\n".encode("latin-1")
-
-
-def error_line(status: int, code: str) -> bytes:
-    """The header line, or trailer, that tells the gateway which error an input ended in."""
-    return f"{ERROR}: {status} {code}\r\n".encode()

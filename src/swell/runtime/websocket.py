@@ -16,9 +16,10 @@ from typing import Any
 
 from swell.runtime.call import ReplicaContext
 from swell.runtime.heads import checked
-from swell.runtime.http import ConnectionExchange, Exchange, used_lines
+from swell.runtime.http import ConnectionExchange, Exchange
 from swell.runtime.scope import App, Message, http_scope
 from swell.runtime.steps import Steps
+from swell.runtime.telling import used_lines
 from swell.runtime.tracebacks import summary, user_traceback
 from swell.wire.context import Input
 from swell.wire.hangup import hung_up

@@ -19,8 +19,9 @@ from urllib.parse import unquote_to_bytes
 
 from swell.runtime.call import STOPPED_ITSELF, ReplicaContext
 from swell.runtime.heads import Length, checked
-from swell.runtime.http import ConnectionExchange, used_lines
+from swell.runtime.http import ConnectionExchange
 from swell.runtime.stream import Pipe
+from swell.runtime.telling import used_lines
 from swell.runtime.tracebacks import summary, user_traceback
 from swell.runtime.worker import Job
 from swell.wire.context import Input, InputCancellation, current
