@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import Callable
 
 import pytest
-from rig import Browser, Exchange, Reader, Rig, request, until
+from rig import PATIENCE_S, Browser, Exchange, Reader, Rig, request, until
 
 from swell.gateway import client
 from swell.gateway.client import Client
+from swell.gateway.upstream import READING_UPSTREAM
 
 pytestmark = pytest.mark.slow
 
@@ -253,3 +255,71 @@ def test_time_in_which_a_client_was_not_read_is_not_its_own(play: Play) -> None:
         assert [(await browser.answer("POST")).status for _ in range(3)] == [200, 200, 200]
 
     play(scenario, header_timeout_s=0.3)
+
+
+async def uploading(rig: Rig, head: bytes, piece: bytes) -> socket.socket:
+    """A client of whose body no more is taken."""
+    sock = socket.socket()
+    sock.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(sock, ("127.0.0.1", rig.port))
+    await loop.sock_sendall(sock, head + piece)
+    await until(lambda: rig.replicas[0].seen, "the request")
+    while not any(each.unread & READING_UPSTREAM for each in clients(rig)):
+        await loop.sock_sendall(sock, piece)
+        await asyncio.sleep(0)
+    return sock
+
+
+async def fill(sock: socket.socket) -> None:
+    """Send until the system takes no more: what it moves on meanwhile makes room again."""
+    while select.select([], [sock], [], 0)[1]:
+        sock.send(bytes(65536))
+        if not select.select([], [sock], [], 0)[1]:
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("more", [False, True], ids=["all sent", "more to send"])
+def test_a_client_that_leaves_while_nobody_takes_its_body_is_noticed(play: Play, more: bool) -> None:
+    async def takes_nothing(exchange: Exchange, reader: Reader) -> None:
+        await asyncio.Event().wait()
+
+    async def scenario(rig: Rig) -> None:
+        pool = await rig.deploy(await rig.replica(takes_nothing), timeout_s=600.0)
+        head = request("/call/app/fn", content_length="50000000", **({"expect": "100-continue"} if more else {}))
+        sock = await uploading(rig, head, bytes(65536))
+        if more:
+            # Its end is behind what its system has still to send: it is asked whether it is there, if it expects to be.
+            await fill(sock)
+        sock.close()
+        await all_gone(rig)
+        await until(lambda: rig.control.levels(pool)[-1:] == [(0, 0)], "the slot")
+        await until(rig.control.records, "its record")
+        assert [(each.status, each.error) for each in rig.control.records()] == [(499, "client_left")]
+
+    play(scenario)
+
+
+def test_a_client_that_has_sent_all_of_a_body_that_nobody_takes_yet_gets_its_answer(play: Play) -> None:
+    gate = asyncio.Event()
+
+    async def takes_it_later(exchange: Exchange, reader: Reader) -> None:
+        await gate.wait()
+        await exchange.answer(body=b"%d" % len(await exchange.read_body(reader)))
+
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy(await rig.replica(takes_it_later))
+        sock = await uploading(rig, CHUNKED, b"8000\r\n%b\r\n" % bytes(0x8000))
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(sock, b"0\r\n\r\n")
+        sock.shutdown(socket.SHUT_WR)
+        await until(lambda: any(each.half_closed for each in clients(rig)), "its end is heard")
+        gate.set()
+        told = b""
+        async with asyncio.timeout(PATIENCE_S):
+            while more := await loop.sock_recv(sock, 65536):
+                told += more
+        assert b"HTTP/1.1 200 " in told
+        sock.close()
+
+    play(scenario)

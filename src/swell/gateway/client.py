@@ -17,7 +17,7 @@ from swell.gateway.inbound import Inbound, Switching
 from swell.gateway.request import DRAIN_MAX, Framing, Request, TunnelSide
 from swell.gateway.shared import Shared
 from swell.gateway.tunnel import READING_TUNNEL, keep_alive
-from swell.gateway.upstream import reset_on_close
+from swell.gateway.upstream import READING_UPSTREAM, reset_on_close
 from swell.gateway.wheel import Timed
 from swell.wire.hangup import hung_up
 
@@ -44,6 +44,9 @@ PROBE_S = 0.1
 that."""
 PROBES_MAX = 8
 """Probes per request: a chunk's size may start with zeros, but peers bound its length."""
+CONTINUED_AT = frozenset({1, 4, 16, 64})
+"""At which looks at a client that is not read it is told to continue, where it expects to be: few, since peers bound
+that."""
 
 
 class Client(asyncio.Protocol):
@@ -362,8 +365,8 @@ class Client(asyncio.Protocol):
             # Not every request has a deadline, and a far one is no reason to keep a replica from others.
             if self._idle(now):
                 self.transport.abort()
-        elif self.tunnel is not None and self.unread & READING_TUNNEL:
-            self._stuck(self.tunnel)
+        elif self.unread & (READING_TUNNEL | READING_UPSTREAM):
+            self._stuck(current)
         elif self._body_stalled(current, now):
             self._refuse_rest(408, "slow_client", "The body of the request did not arrive in time.")
         if self.half_closed and current is not None and not self.transport.is_closing():
@@ -384,13 +387,20 @@ class Client(asyncio.Protocol):
         waiting = request is self.inbound.last and not request.complete and not request.expects and not self.unread
         return waiting and now - self.heard_at > self.shared.settings.body_timeout_s
 
-    def _stuck(self, tunnel: TunnelSide) -> None:
+    def _stuck(self, request: Request) -> None:
         """Its replica takes nothing of what it says, so that its end is not read either: is it still there?"""
         if hung_up(self.transport):
             # What is left of it is as much as the system keeps, and its end.
-            self.read_on(READING_TUNNEL)
-        else:
-            self.transport.write(tunnel.nothing())
+            self.probes = 0
+            self.read_on(READING_TUNNEL | READING_UPSTREAM)
+        elif self.tunnel is not None:
+            self.transport.write(self.tunnel.nothing())
+        elif self.inbound.expecting is request and not request.answering:
+            # Where more of its body waits on its side the end comes behind that, and is not known here: to what is
+            # written the system of one that left says so. Others may take this for their answer.
+            self.probes += 1
+            if self.probes in CONTINUED_AT:
+                self.transport.write(CONTINUE)
 
     def _probe(self) -> None:
         """Write something that means nothing: to a client that left, the second write fails, and ends the request."""

@@ -73,6 +73,8 @@ class Inbound:
         """Bytes read in a row that brought neither a whole head nor any of a body."""
         self.dropped: list[bytes] = []
         """What the Connection header of the last request in chunks names: not passed on as a trailer, either."""
+        self.expecting: Request | None = None
+        """The last request whose client expects to be told to continue with its body, be it that it was."""
         self._clear()
 
     def _clear(self) -> None:
@@ -337,6 +339,8 @@ class Inbound:
         if self.wants_trailers and not offers:
             self.lines += (b"connection", COLON, b"TE", CRLF, b"te", COLON, b"trailers", CRLF)
         request.expects = self.expects and request.http11 and (self.length > 0 or request.chunked)
+        if request.expects:
+            self.expecting = request
         request.authorization = self.authorization
         request.origin = self.origin
         request.timeout = self.timeout
