@@ -57,9 +57,11 @@ class Batches:
         return full and all(is_stuck(call) for together in running for call in tuple(together.awaited))
 
     def give_back(self) -> None:
-        """Refuse those that wait as busy: not begun, they may be tried elsewhere."""
-        for call in list(self._gathering):
-            call.give_back()
+        """Refuse those that no batch has as busy, be it that they wait, or their bodies are on their way, or `before`
+        works on them: the method was not begun for them, and they may be tried elsewhere."""
+        for work in tuple(self.replica.slots.running):
+            if isinstance(work, BatchedCall) and work.together is None:
+                work.give_back()
 
     def add(self, call: BatchedCall) -> None:
         """It is all there."""
@@ -171,6 +173,7 @@ class BatchedCall(Call):
 
     def give_back(self) -> None:
         """Not to be begun here."""
+        self._stopping = True  # What `before` makes of it is not wanted any more.
         self._batches.leave(self)
         self._replica.slots.end(self)
         self._exchange.give_back("This replica ends, and had not begun it.")
