@@ -162,6 +162,9 @@ def test_a_file_named_like_a_module_python_has_loaded_is_refused(tmp_path: Path)
     assert "rename" in error.message
 
 
+CANCELLED = "from asyncio import CancelledError\n"
+
+
 @pytest.mark.parametrize(
     ("source", "says"),
     [
@@ -171,6 +174,8 @@ def test_a_file_named_like_a_module_python_has_loaded_is_refused(tmp_path: Path)
         ("class Thing:\n    def __init__(self): raise SystemExit('no weights')", "__init__ raised"),
         ("class Thing:\n    def snap(self): raise SystemExit('no weights')", "snap raised"),
         ("class Thing:\n    async def snap(self): raise SystemExit('no weights')", "snap raised"),
+        (f"{CANCELLED}class Thing:\n    def snap(self): raise CancelledError('no weights')", "snap raised"),
+        (f"{CANCELLED}class Thing:\n    async def snap(self): raise CancelledError('no weights')", "snap raised"),
     ],
 )
 def test_an_instance_that_cannot_be_made_is_an_enter_error(tmp_path: Path, source: str, says: str) -> None:

@@ -84,7 +84,7 @@ class Program:
                 result = hook()
                 if inspect.isawaitable(result):
                     asyncio.run(_awaited(result))
-            except (Exception, SystemExit) as error:
+            except (Exception, SystemExit, asyncio.CancelledError) as error:
                 raise enter_error(name, error) from error
         self.snapped = True
 

@@ -120,7 +120,7 @@ class Workers:
                 outcome.append((True, work()))
             except SystemExit as error:
                 outcome.append((False, exit_error(error)))
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
                 outcome.append((False, error))
 
         job = Job(run, lambda: None if over.done() else over.set_result(None))
