@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import pairwise
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.runtime.http import Connection, Exchange
+from swell.runtime.http import Connection, ConnectionExchange, Exchange
 from swell.runtime.request import Head
 
 Seen = tuple[str, bytes, str, bool, bool, tuple[tuple[bytes, bytes], ...], bytes]
@@ -23,6 +24,8 @@ class Wire:
     def __init__(self) -> None:
         self.written = b""
         self.closed = False
+        self.ended = False
+        self.reading = True
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -32,8 +35,16 @@ class Wire:
 
     abort = close
 
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
     def set_write_buffer_limits(self, high: int) -> None: ...
-    def resume_reading(self) -> None: ...
 
 
 class Side:
@@ -140,3 +151,42 @@ def test_a_second_request_behind_one_seen_before_is_refused_as_ever() -> None:
         side.connection.data_received(one + rest)
         fresh.connection.data_received(one + rest)
         assert (side.seen, side.wire.written, side.wire.closed) == (fresh.seen, fresh.wire.written, fresh.wire.closed)
+
+
+def test_what_comes_behind_an_answer_that_was_broken_off_is_read_and_begins_nothing() -> None:
+    told: list[bytes | str] = []
+    exchanges: list[ConnectionExchange] = []
+
+    class Handler:
+        def data(self, chunk: bytes) -> None:
+            told.append(chunk)
+
+        def complete(self) -> None:
+            told.append("complete")
+
+        def disconnected(self) -> None:
+            told.append("disconnected")
+
+    def accept(exchange: ConnectionExchange) -> Handler:
+        exchanges.append(exchange)
+        return Handler()
+
+    async def scenario() -> None:
+        wire = Wire()
+        connection = Connection(accept, set(), {})
+        connection.connection_made(wire)  # type: ignore[arg-type]  # all of a transport that is used
+        connection.data_received(b"POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\n12345")
+        exchanges[0].pause_reading()
+        assert not wire.reading
+        exchanges[0].begin(200, [])
+        exchanges[0].write(b"some")
+        exchanges[0].break_off()
+        assert (wire.ended, wire.closed, wire.reading) == (True, False, True)
+        for rest in (b"67", b"890", b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n"):
+            connection.data_received(rest)
+        assert told == [b"12345"]
+        connection.connection_lost(None)
+        assert told == [b"12345", "disconnected"]
+        assert len(exchanges) == 1
+
+    asyncio.run(scenario())

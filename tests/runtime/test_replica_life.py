@@ -7,12 +7,28 @@ import socket
 import pytest
 from replica_harness import ReplicaProcess, cls, function, ready_replica, until
 
-from swell.model.workload import Entry, Method
-from swell.wire.child import Drain, Reattach
+from swell.model.workload import Entry, Method, Web
+from swell.wire.child import Drain, Left, Mount, Reattach
 
 PLAIN = """
     def thing(value: int = 1):
         return value
+"""
+
+CANCELS = """
+    import asyncio
+    class Thing:
+        async def awaits(self):
+            # What is to end with the replica is cancelled, and its end waited for: a usual slip.
+            task = asyncio.create_task(asyncio.sleep(60))
+            task.cancel()
+            await task
+
+        def runs(self):
+            asyncio.run(self.awaits())
+
+        def last(self):
+            print("last")
 """
 
 
@@ -23,6 +39,8 @@ PLAIN = """
         ("class Thing:\n    async def start(self): raise ValueError('no model')", cls(enter=("start",)), "no model"),
         ("class Thing:\n    def start(self): raise SystemExit('no model')", cls(enter=("start",)), "no model"),
         ("class Thing:\n    async def start(self): raise SystemExit('no model')", cls(enter=("start",)), "no model"),
+        (CANCELS, cls(enter=("awaits",)), "RuntimeError: it let CancelledError out"),
+        (CANCELS, cls(enter=("runs",)), "RuntimeError: it let CancelledError out"),
     ],
 )
 def test_a_start_up_hook_that_raises_is_told_with_its_traceback(source: str, entry: Entry, says: str) -> None:
@@ -148,6 +166,40 @@ def test_exit_hooks_all_run_even_when_one_raises() -> None:
         assert replica.printed("it called sys.exit('second')")
         assert replica.printed("it called sys.exit('third')")
         assert replica.printed("fourth")
+
+
+def test_an_exit_hook_that_lets_a_cancellation_out_keeps_nothing_from_what_comes_behind_it() -> None:
+    mounts = (Mount("default", "data", "v-1", 1, "/data", "/nowhere", "/nowhere"),)
+    with ready_replica(CANCELS, cls(exit=("awaits", "runs", "last")), mounts=mounts) as replica:
+        replica.tell(Drain(reason="test"))
+        assert replica.hear() == Left()
+        assert replica.wait() == 0
+        assert len(replica.printed("raised at exit")) == 2
+        assert replica.printed("last")
+
+
+def test_an_application_whose_lifespan_lets_a_cancellation_out_is_served_and_ends() -> None:
+    source = """
+        import asyncio
+        def thing():
+            async def app(scope, receive, send):
+                if scope["type"] == "lifespan":
+                    await receive()
+                    if {early}:
+                        raise asyncio.CancelledError
+                    await send({{"type": "lifespan.startup.complete"}})
+                    await receive()
+                    raise asyncio.CancelledError
+                await send({{"type": "http.response.start", "status": 200, "headers": []}})
+                await send({{"type": "http.response.body", "body": b"served"}})
+            return app
+    """
+    entry = Entry("user_code", "thing", "function", (Method("thing", web=Web("asgi", "label")),))
+    for early in (True, False):
+        with ready_replica(source.format(early=early), entry) as replica:
+            assert replica.request("/", headers={"Swell-Web": "thing"})[2] == b"served"
+            replica.tell(Drain(reason="test"))
+            assert replica.wait() == 0
 
 
 def test_what_start_up_hooks_put_in_context_is_seen_by_inputs_and_not_changed_by_them() -> None:

@@ -77,7 +77,8 @@ class AsgiApp:
         if said.done():
             return said.result()
         said.cancel()
-        self._lifespan.exception()
+        if not self._lifespan.cancelled():
+            self._lifespan.exception()
         return None
 
 

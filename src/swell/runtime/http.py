@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import httptools
 
+from swell.runtime.lookout import Lookout
 from swell.runtime.request import Head, Request
 from swell.runtime.telling import error_line
 from swell.wire.hangup import half_closed, hung_up
@@ -256,6 +257,7 @@ class Connection(asyncio.Protocol):
         self._kept: Kept | None = None
         """A slot, for the request that comes next."""
         self._usual = accept
+        self._lookout: Lookout | None = None
 
     # -- asyncio ------------------------------------------------------------------------------
 
@@ -365,8 +367,7 @@ class Connection(asyncio.Protocol):
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
-        # Of a request that was broken off the rest comes until the gateway closes: nobody takes it.
-        if self._handler is not None and self._exchange is not None and not self._exchange.closed:
+        if self._handler is not None:
             self._handler.data(body)
 
     def on_message_complete(self) -> None:
@@ -402,10 +403,18 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def pause_reading(self) -> None:
-        self._transport.pause_reading()
+        if self._lookout is None:
+            self._lookout = Lookout(self._transport, self._gone)
+        self._lookout.pause_reading()
 
     def resume_reading(self) -> None:
         self._transport.resume_reading()
+
+    def _gone(self) -> None:
+        """Its end is heard, though what was sent before it is not read: nobody waits for what is made of that."""
+        if self._exchange is not None:
+            self.eof_received()
+            self._transport.close()
 
     def hung_up(self) -> bool:
         """Asked of the kernel: the loop has yet to hear of it."""
@@ -430,12 +439,23 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def half_close(self) -> None:
-        """The gateway closes the other half."""
+        """The gateway closes the other half: until then what it sends is read, and nobody takes it."""
         self._last = True
+        self._parser = _ReadAway()
         self._transport.write_eof()
+        self._transport.resume_reading()
+
+    @property
+    def unsent(self) -> bool:
+        """Is there an answer, or the rest of one, that was not taken yet?"""
+        under_way = self._exchange is not None and not self._exchange.closed
+        return under_way or bool(self._transport.get_write_buffer_size())
 
     def close(self) -> None:
-        self._transport.close()
+        """Once the answer that is under way is over, and what was said is taken."""
+        self._last = True
+        if self._exchange is None or self._exchange.closed:
+            self._transport.close()
 
     def _broken(self) -> None:
         """Not HTTP, or pipelined: answer if no answer is under way, and close."""
@@ -449,3 +469,9 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         else:
             self._transport.abort()
+
+
+class _ReadAway:
+    """In place of the parser: nobody takes what comes behind an answer that was broken off."""
+
+    def feed_data(self, data: bytes) -> None: ...

@@ -55,6 +55,7 @@ SAY_S = 0.05
 """How long a replica that ends so has to give back what it had not begun."""
 LATE_S = 0.1
 """How long an empty draining replica still tells late requests that it is busy, before it closes its door."""
+_LOOK_S = 0.02
 
 
 def run(
@@ -194,9 +195,16 @@ class Replica:
     async def _run_hook(self, hook: Hook) -> Any:
         """An async hook on the loop; any other in the worker thread, so that what it makes lives where
         methods run."""
-        if not inspect.iscoroutinefunction(hook):
-            return await self._context.workers.call(hook, keep_context=True)
-        return await self._context.loop.create_task(_contained(hook()), context=self._context.variables)
+        try:
+            if not inspect.iscoroutinefunction(hook):
+                return await self._context.workers.call(hook, keep_context=True)
+            return await self._context.loop.create_task(_contained(hook()), context=self._context.variables)
+        except (Exception, GeneratorExit):
+            raise
+        except BaseException as error:
+            # As it is it would end what runs the hooks, with all that comes behind this one: a CancelledError of a
+            # task that the hook cancelled and waited for.
+            raise RuntimeError(f"it let {type(error).__qualname__} out") from error
 
     async def _offer(self, method: Method) -> None:
         """Make one method callable, in the way it is exposed."""
@@ -316,7 +324,7 @@ class Replica:
         for app in self._apps:
             await app.stop()
         if self._leaving is not None:
-            leave(self._program.exit(), self._await_hook, STUCK_STATUS, slots.idle)
+            self._leave()
             await self._context.loop.create_future()
         for hook in self._program.exit():
             try:
@@ -326,6 +334,20 @@ class Replica:
         await self._end_children()
         if self._launch.mounts:
             self._channel.send(Left())
+        await self._taken()
+
+    async def _taken(self) -> None:
+        """Wait until what was said is taken, or whoever it was said to is gone. The runner bounds it, as all of an end;
+        so it comes after all else."""
+        while any(connection.unsent for connection in self._connections):  # noqa: ASYNC110 — nothing tells us of it
+            await asyncio.sleep(_LOOK_S)
+
+    def _leave(self) -> None:
+        """End beside what cannot be stopped."""
+        hooks = list(self._program.exit())
+        if any(connection.unsent for connection in self._connections):
+            hooks.append(self._taken)
+        leave(hooks, self._await_hook, STUCK_STATUS, self._context.slots.idle)
 
     async def _end_children(self) -> None:
         if self._foreign:
@@ -352,20 +374,20 @@ class Replica:
             self._channel.send(stuck)
             return
         self._say_leaving(stuck)
-        hooks, loop, slots = self._program.exit(), self._context.loop, self._context.slots
+        loop, slots = self._context.loop, self._context.slots
         why = "what it runs could not be stopped"
         if asyncio._get_running_loop() is None:
             # The watchdog's thread tells it, and would end the process soon: the loop is not there to do anything.
             faulthandler.cancel_dump_traceback_later()
             loop.call_soon_threadsafe(slots.close, why)
-            leave(hooks, None, STUCK_STATUS, slots.idle)
+            leave(self._program.exit(), None, STUCK_STATUS, slots.idle)
             return
         slots.close(why)
         if self._batches is None:
-            leave(hooks, self._await_hook, STUCK_STATUS, slots.idle)
+            self._leave()
             return
         loop.call_soon(self._batches.give_back)
-        loop.call_later(SAY_S, leave, hooks, self._await_hook, STUCK_STATUS, slots.idle)
+        loop.call_later(SAY_S, self._leave)
 
     def _say_leaving(self, stuck: Stuck) -> None:
         self._leaving = stuck

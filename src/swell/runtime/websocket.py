@@ -17,6 +17,7 @@ from typing import Any
 from swell.runtime.call import ReplicaContext
 from swell.runtime.heads import checked
 from swell.runtime.http import ConnectionExchange, Exchange
+from swell.runtime.lookout import Lookout
 from swell.runtime.scope import App, Message, http_scope
 from swell.runtime.steps import Steps
 from swell.runtime.telling import used_lines
@@ -45,8 +46,6 @@ AHEAD_MAX = 256 * 1024
 """Bytes of messages that wait for the application before the connection is not read any more."""
 TRUSTED_EXTENSION = "swell.trusted"
 """Of a WebSocket's scope: its caller has a key that may deploy the app."""
-LOOK_S = 1.0
-"""While that is so, nothing tells that the peer went: it is looked for this often."""
 CLOSE_WAIT_S = 10.0
 """A peer that was sent a Close has this long to answer with its own."""
 
@@ -77,7 +76,7 @@ class WebSocketCall(asyncio.Protocol):
         self._inbox_size = 0
         self._ahead_max: float = AHEAD_MAX
         self._paused = False
-        self._look: asyncio.TimerHandle | None = None
+        self._lookout: Lookout | None = None
         self._farewell: Message | None = None
         """What the application is told last: the session is over for it."""
         self._news = asyncio.Event()
@@ -171,21 +170,15 @@ class WebSocketCall(asyncio.Protocol):
             self._inbox_size += len(payload)
             if self._inbox_size > self._ahead_max and not self._paused:
                 self._paused = True
-                self._transport.pause_reading()
-                if self._look is None:
-                    self._look = self._replica.loop.call_later(LOOK_S, self._looked)
+                if self._lookout is None:
+                    self._lookout = Lookout(self._transport, self._gone)
+                self._lookout.pause_reading()
             self._news.set()
 
-    def _looked(self) -> None:
+    def _gone(self) -> None:
         """A peer that is gone is read to its end, however far behind the application is: little can be left of it."""
-        self._look = None
-        if not self._paused or self._lost:
-            return
-        if hung_up(self._transport):
-            self._paused, self._ahead_max = False, math.inf
-            self._transport.resume_reading()
-        else:
-            self._look = self._replica.loop.call_later(LOOK_S, self._looked)
+        self._paused, self._ahead_max = False, math.inf
+        self._transport.resume_reading()
 
     def _tell(self, code: int, reason: str) -> None:
         """The application is to hear that it is over, behind what it has not heard yet."""
