@@ -10,7 +10,7 @@ import urllib.parse
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from swell.model.secret import Revealed
@@ -72,6 +72,7 @@ def test_it_is_found_however_the_bytes_are_cut(data: st.DataObject, value: str, 
 
 
 @given(value=values.filter(lambda text: len(text) > SHORTEST), at=st.integers(1, 39))
+@example(value="00000000", at=1)
 def test_no_piece_of_it_is_left_where_a_long_line_was_cut(value: str, at: int) -> None:
     at = min(at, len(value) - 1)
     filler = next(character for character in "#%~^" if character not in value)

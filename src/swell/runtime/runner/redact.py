@@ -66,13 +66,14 @@ def forms(value: str) -> Iterator[str]:
 def _without_edges(text: str, form: str, label: str) -> str:
     """Without an end of `form` at the text's beginning, and without a beginning of it at the text's end."""
     head, tail = form[:SHORTEST], form[-SHORTEST:]
-    at = text.find(tail, 0, len(form) - 1)
+    # The longest that fits: of "aaaaaaaa" a shorter end would leave a piece behind it.
+    at = text.rfind(tail, 0, len(form) - 1)
     while at >= 0:
         end = at + SHORTEST
         if form.endswith(text[:end]):
             text = label + text[end:]
             break
-        at = text.find(tail, at + 1, len(form) - 1)
+        at = text.rfind(tail, 0, end - 1)
     at = text.find(head, max(0, len(text) - len(form) + 1))
     while at >= 0:
         if form.startswith(text[at:]):
