@@ -66,7 +66,8 @@ async def _minute(store: SqliteStore, schedules: int) -> tuple[list[float], floa
         keeper.changed(app.key, clock.now())
     while len(keeper.armed) < schedules:  # noqa: ASYNC110 (nobody tells)
         await asyncio.sleep(LOOK_S)
-    due_at = min(each.next_at or 0.0 for each in keeper.armed.values())
+    # The first minute that finds all of them: the one before may have come while they were put there.
+    due_at = max(each.next_at or 0.0 for each in keeper.armed.values())
     await asyncio.sleep(due_at - time.time() - LOOK_S)
     stall_s = 0.0
     while any(each.state.fired_to < due_at for each in keeper.armed.values()):
