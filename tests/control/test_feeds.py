@@ -324,12 +324,17 @@ def test_a_pause_reads_nothing_until_it_is_over() -> None:
     run(test)
 
 
+async def read_one_and_paused(place: EventPlace) -> None:
+    """A trigger that had one event of its source before it was paused."""
+    place.origins["files"].publish()
+    place.subscribe("files", LOG)
+    await until(lambda: ids_of(place, "files") == ["id0"])
+    await place.events.pause(KEYS["files"], True)
+
+
 def test_an_app_that_is_stopped_and_deployed_at_once_begins_anew() -> None:
     async def test(place: EventPlace) -> None:
-        place.origins["files"].publish()
-        place.subscribe("files", LOG)
-        await until(lambda: ids_of(place, "files") == ["id0"])
-        await place.events.pause(KEYS["files"], True)
+        await read_one_and_paused(place)
         # Nobody looked in between.
         place.stop("files")
         place.clock.at += 1
@@ -344,10 +349,7 @@ def test_an_app_that_is_stopped_and_deployed_at_once_begins_anew() -> None:
 
 def test_a_stop_that_the_disk_refuses_forgets_nothing() -> None:
     async def test(place: EventPlace) -> None:
-        place.origins["files"].publish()
-        place.subscribe("files", LOG)
-        await until(lambda: ids_of(place, "files") == ["id0"])
-        await place.events.pause(KEYS["files"], True)
+        await read_one_and_paused(place)
         before = place.store.triggers.for_events()
         # In one turn, as `when each was deployed` has no part in it until a stop is on disk.
         place.take(AppStopped(place.clock.at, "default", "files"))
