@@ -23,11 +23,12 @@ from bench.row import Options, Row, row
 from private_swell import Failed, PrivateSwell, private_swell, wait_until
 from swell.control.reactor import Effects, Reactor
 from swell.engines.fake import Behaviour, FakeEngine
+from swell.model.environment import Environment
 from swell.model.events import AppDeployed, Opened
 from swell.model.node import Node
 from swell.model.policy import Policy
 from swell.model.request import Prices
-from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.model.workload import App, Entry, Method, Revision, Scaling, Workload
 from swell.model.world import World
 from swell.sim.clock import Timeline
 from swell.wire.frames import pack

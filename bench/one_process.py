@@ -25,12 +25,13 @@ from swell.control.reactor import Reactor
 from swell.engines.fake import Behaviour, FakeEngine
 from swell.engines.local import LocalEngine
 from swell.gateway.app import Gateway
+from swell.model.environment import Environment
 from swell.model.events import AppDeployed, NodeSeen, Opened, ReplicaSeen
 from swell.model.node import Node
 from swell.model.policy import Policy
 from swell.model.ports import Fact
 from swell.model.request import Prices
-from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
+from swell.model.workload import App, Entry, Method, Revision, Workload
 from swell.model.world import World
 from swell.serve import SystemClock
 from swell.store.sqlite import SqliteStore

@@ -15,11 +15,12 @@ from bench.row import Options, Row, quantile, row
 from swell.control.calls import CallKeeper
 from swell.control.table import TableKeeper
 from swell.control.triggers import TriggerKeeper
+from swell.model.environment import Environment
 from swell.model.events import AppDeployed, Opened
 from swell.model.policy import Policy
 from swell.model.request import Prices
 from swell.model.schedule import Cron
-from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
+from swell.model.workload import App, Entry, Method, Revision, Workload
 from swell.model.world import World
 from swell.serve import SystemClock
 from swell.store.sqlite import SqliteStore

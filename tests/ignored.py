@@ -36,6 +36,7 @@ VALUES = {
     **{(f"{owner}.with_batching", "max_batch_size"): "1" for owner in ("Cls", "Function")},
     **{(f"{owner}.with_batching", "wait_ms"): "0" for owner in ("Cls", "Function")},
     **{(f"{owner}.with_concurrency", "max_inputs"): "1" for owner in ("Cls", "Function")},
+    ("clustered", "size"): "1",
     ("concurrent", "max_inputs"): "1",
     ("web_server", "port"): "port % 60000 + 1024",
 }

@@ -23,7 +23,7 @@ FLOORS: dict[str, int] = {
     "model": 1,
     **dict.fromkeys(("decide", "engines", "sources", "store", "wire"), 2),
     **dict.fromkeys(("api", "control", "exception", "gateway", "rpc", "runtime", "sdk"), 3),
-    **dict.fromkeys(("serve", "sim", "stopped", "supervise"), 4),
+    **dict.fromkeys(("experimental", "serve", "sim", "stopped", "supervise"), 4),
     "cli": 5,
     "__main__": 6,
 }

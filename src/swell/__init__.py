@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from swell import exception as exception
+    from swell import experimental as experimental
     from swell.model.errors import SwellError as Error
     from swell.sdk.app import App as App
     from swell.sdk.asked import current_request as current_request
@@ -14,15 +15,19 @@ if TYPE_CHECKING:
     from swell.sdk.cls import Cls as Cls
     from swell.sdk.dict import Dict as Dict
     from swell.sdk.function import Function as Function
+    from swell.sdk.here import checkpoint_dir as checkpoint_dir
     from swell.sdk.here import current_function_call_id as current_function_call_id
     from swell.sdk.here import current_input_id as current_input_id
+    from swell.sdk.here import get_cluster_info as get_cluster_info
     from swell.sdk.here import is_local as is_local
     from swell.sdk.here import progress as progress
     from swell.sdk.here import remaining_s as remaining_s
+    from swell.sdk.here import stopping as stopping
     from swell.sdk.image import Image as Image
     from swell.sdk.marks import asgi_app as asgi_app
     from swell.sdk.marks import batched as batched
     from swell.sdk.marks import cached as cached
+    from swell.sdk.marks import clustered as clustered
     from swell.sdk.marks import concurrent as concurrent
     from swell.sdk.marks import enter as enter
     from swell.sdk.marks import exit as exit
@@ -75,6 +80,8 @@ _WHERE = {
     "asgi_app": "swell.sdk.marks",
     "batched": "swell.sdk.marks",
     "cached": "swell.sdk.marks",
+    "checkpoint_dir": "swell.sdk.here",
+    "clustered": "swell.sdk.marks",
     "concurrent": "swell.sdk.marks",
     "current_function_call_id": "swell.sdk.here",
     "current_input_id": "swell.sdk.here",
@@ -84,6 +91,7 @@ _WHERE = {
     "exit": "swell.sdk.marks",
     "fastapi_endpoint": "swell.sdk.marks",
     "isolated": "swell.sdk.marks",
+    "get_cluster_info": "swell.sdk.here",
     "is_local": "swell.sdk.here",
     "limit": "swell.sdk.marks",
     "method": "swell.sdk.marks",
@@ -91,6 +99,7 @@ _WHERE = {
     "parameter": "swell.sdk.parameters",
     "progress": "swell.sdk.here",
     "remaining_s": "swell.sdk.here",
+    "stopping": "swell.sdk.here",
     "tensors": "swell.sdk.marks",
     "transform": "swell.sdk.marks",
     "web_endpoint": "swell.sdk.marks",
@@ -98,15 +107,15 @@ _WHERE = {
     "wsgi_app": "swell.sdk.marks",
 }
 
-__all__ = ["Error", "__version__", "exception", *_WHERE]
+__all__ = ["Error", "__version__", "exception", "experimental", *_WHERE]
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used: the server's own processes import `swell` without the SDK."""
     if name == "Error":
         value: Any = import_module("swell.model.errors").SwellError
-    elif name == "exception":
-        value = import_module("swell.exception")
+    elif name in ("exception", "experimental"):
+        value = import_module(f"swell.{name}")
     elif name in _WHERE:
         value = _loaded(name)
     else:

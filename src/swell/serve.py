@@ -130,7 +130,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     kv = KvKeeper(store, clock)
     sweeper = Sweeper(deployer, store.call_records, blobs, secrets, volumes, clock)
     backups = backup_keeper(settings, store, sweeper, clock)
-    desk = CallDesk(calls, store.call_records)
+    desk = CallDesk(calls, store.call_records, reactor.waits)
     triggers = TriggerParts(feed_of, store, clock, calls, secrets, reactor.world, deployer.deployed_at)
     loop.triggers, link.events, queries.next_firing = triggers, triggers.take, triggers.next_at
     api = control_api(settings, port, blobs, secrets, volumes, kv, desk, backups, triggers.desk, keys)
@@ -196,15 +196,12 @@ def call_keeper(store: Store, clock: Clock, loop: Loop, link: ControlLink) -> Ca
 
     world, book = loop.reactor.world, loop.reactor.book
     keeper = CallKeeper(
-        store,
-        clock,
-        world,
-        loop.reactor.keeper,
-        loop.epoch,
+        *(store, clock, world, loop.reactor.keeper, loop.epoch),
         send=link.send,
         reachable=link.takes_calls,
         told=lambda levels: loop.heard_demand(QUEUE, levels, math.inf),
         others=lambda pool: book.elsewhere(pool, QUEUE),
+        useless=loop.break_gang,
     )
     loop.variants.queued = keeper.has
     return keeper

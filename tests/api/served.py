@@ -22,8 +22,9 @@ from swell.control.kv import KvKeeper
 from swell.control.secrets import SecretKeeper
 from swell.control.volumes import VolumeKeeper
 from swell.model.call import Body, GroupEnd, Members, Mine, State
+from swell.model.environment import Environment
 from swell.model.volume import Quota
-from swell.model.workload import App, Entry, Environment, Method, Revision, Workload, app_of
+from swell.model.workload import App, Entry, Method, Revision, Workload, app_of
 from swell.model.world import World
 from swell.store.blobs import BlobFolder
 from swell.store.logs import lines
@@ -68,7 +69,7 @@ class Calls:
         return self.kept.get(id)
 
     async def rows(
-        self, namespace: str, app: str, state: State | None, most: int, before: str, key: str | None
+        self, namespace: str, app: str, function: str, state: State | None, most: int, before: str, key: str | None
     ) -> list[CallRow]:
         self.asked.append((namespace, app, state, most, before))
         return [row for row in self.kept.values() if key in (None, row.key)]

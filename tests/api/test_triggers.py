@@ -9,8 +9,9 @@ import pytest
 from api.served import FIRING, TRIGGER, Server, error
 from api.test_calls import key
 from swell.api.validate import problems
+from swell.model.environment import Environment
 from swell.model.schedule import Cron, Period, Schedule
-from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
+from swell.model.workload import App, Entry, Method, Revision, Workload
 from swell.wire.triggers import Backfill, FiringRow
 
 ONE = "/api/apps/default/a/triggers/f"

@@ -13,25 +13,14 @@ from hypothesis import strategies as st
 
 from swell.api.validate import STEP_MAX, problems
 from swell.model.caching import Caching
+from swell.model.environment import BuildCall, ContainerStep, Environment
+from swell.model.gang import Gang
 from swell.model.isolation import Isolation
 from swell.model.limits import Limits
 from swell.model.resources import Needs
 from swell.model.secret import SecretUse
 from swell.model.volume import VolumeUse
-from swell.model.workload import (
-    App,
-    Batch,
-    BuildCall,
-    ContainerStep,
-    Entry,
-    Environment,
-    Method,
-    Retrying,
-    Revision,
-    Scaling,
-    Web,
-    Workload,
-)
+from swell.model.workload import App, Batch, Entry, Method, Retrying, Revision, Scaling, Web, Workload
 
 replace = msgspec.structs.replace
 identifiers = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,20}", fullmatch=True)
@@ -113,6 +102,13 @@ GOOD = Revision(
     bundle="sha256-" + "0" * 64,
     entry=Entry("mod", "Model", "cls", (Method("go", web=Web("endpoint", "label")), Method("stop"))),
 )
+JOB = Revision(
+    environment=Environment("/usr/bin/python3", "3.11"),
+    bundle="sha256-" + "0" * 64,
+    entry=Entry("mod", "go", "function", (Method("go"),)),
+    single_use=True,
+    gang=Gang(4, 2),
+)
 CALL = BuildCall("mod", "fetch", "0" * 64, b"")
 BAD_NUMBERS = [math.nan, math.inf, -math.inf, -1.0, 1e300]
 Spoil = Callable[[Revision], Revision]
@@ -141,11 +137,24 @@ def batched(size: int = 8, wait_ms: int = 5, **method: Any) -> Spoil:
     return inside("entry", methods=(Method("go", batch=Batch(size, wait_ms), **method),))
 
 
+def gang(size: int, least: int = 0, generator: bool = False, **fields: Any) -> Spoil:
+    entry = Entry("mod", "go", "function", (Method("go", generator=generator),))
+    return lambda _revision: replace(JOB, gang=Gang(size, least), entry=entry, **fields)
+
+
 SPOILS: dict[str, list[Spoil]] = {
     "max_inputs": [field(max_inputs=n) for n in (0, -1, 1 << 70)],
     "target_inputs": [field(target_inputs=n) for n in (0, 2, -3)],
     "timeout_s": [field(timeout_s=x) for x in (0.0, *BAD_NUMBERS)],
     "startup_timeout_s": [field(startup_timeout_s=x) for x in (0.0, *BAD_NUMBERS)],
+    "gang: size": [gang(size) for size in (0, -1, 1025, 1 << 70)],
+    "gang: least": [gang(2, least=3), gang(2, least=-1)],
+    "gang: is of a function": [
+        field(gang=Gang(2), single_use=True, max_inputs=1, target_inputs=1),
+        gang(2, generator=True),
+    ],
+    "gang: its replicas are of single_use": [gang(2, single_use=False), gang(2, max_inputs=2)],
+    "gang: its replicas meet": [gang(2, isolation=Isolation(network="node"))],
     "batched": [
         batched(generator=True),
         batched(web=Web("endpoint", "label")),
@@ -218,7 +227,7 @@ def wrap(revision: Revision, **more: Any) -> App:
 
 @pytest.mark.parametrize("words", SPOILS)
 def test_each_thing_wrong_with_a_revision_is_named(words: str) -> None:
-    assert problems(wrap(GOOD)) == []
+    assert problems(wrap(GOOD)) == problems(wrap(JOB)) == []
     for spoil in SPOILS[words]:
         found = problems(wrap(spoil(GOOD)))
         assert found, "nothing was found wrong"
@@ -255,6 +264,10 @@ APPS = {
     "min_replicas": [good_workload(scaling=Scaling(min_replicas=n)) for n in (-1, 101)],
     "max_replicas": [good_workload(scaling=Scaling(max_replicas=n)) for n in (0, -1, 1 << 70)],
     "buffer_replicas": [good_workload(scaling=Scaling(buffer_replicas=n)) for n in (-1, 1 << 70)],
+    "its replicas start for a call": [
+        replace(wrap(JOB), workloads=(replace(wrap(JOB).workloads[0], scaling=scaling),))
+        for scaling in (Scaling(min_replicas=1), Scaling(buffer_replicas=1))
+    ],
     "idle_s": [good_workload(scaling=Scaling(idle_s=x)) for x in BAD_NUMBERS],
     "tag": [
         wrap(GOOD, tags=(("", "v"),)),

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import pytest
 
-from swell.cli.run import _arguments
+from swell.cli.run import arguments, run
 from swell.sdk import flags
 
 
@@ -41,24 +41,24 @@ def train(
     """
 
 
-def arguments(*words: str) -> dict[str, Any]:
-    args, kwargs = _arguments(flags.flags(train), "swell run f.py::train", train.__doc__, words)
+def given(*words: str) -> dict[str, Any]:
+    args, kwargs = arguments(flags.flags(train), run, "swell run", "f.py::train", train.__doc__, words)
     assert args == ()
     return kwargs
 
 
 def test_json_becomes_what_the_annotation_says() -> None:
     words = ("--config", '{"a": 1}', "--table", "[[1, 2], []]", "--size", "small", "--either", "x", "--steps", "3")
-    assert arguments(*words) == {
+    assert given(*words) == {
         "config": Config(1),
         "table": [[1.0, 2.0], []],
         "size": Size.SMALL,
         "either": "x",
         "steps": 3,
     }
-    assert type(arguments("--config", '{"a": 1}', "--table", "[[1]]")["table"][0][0]) is float
+    assert type(given("--config", '{"a": 1}', "--table", "[[1]]")["table"][0][0]) is float
     # As in the body of a call, what only its own code could make is passed as it is.
-    assert arguments("--config", '{"a": 1}', "--strange", "[7]")["strange"] == [7]
+    assert given("--config", '{"a": 1}', "--strange", "[7]")["strange"] == [7]
 
 
 @pytest.mark.parametrize(
@@ -75,13 +75,13 @@ def test_json_becomes_what_the_annotation_says() -> None:
 )
 def test_what_cannot_be_meant_is_told_with_the_way_out(words: tuple[str, ...], said: str) -> None:
     with pytest.raises(click.UsageError) as refused:
-        arguments(*words)
+        given(*words)
     assert said in refused.value.format_message()
 
 
 def test_the_help_has_the_docstring_and_each_flag(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(click.exceptions.Exit):
-        arguments("--help")
+        given("--help")
     shown = capsys.readouterr().out
     assert "Train it." in shown
     assert "By hand." in shown

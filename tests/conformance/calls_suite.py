@@ -179,7 +179,7 @@ class CallsSuite(CallsCase):
 
     def test_the_highest_and_the_lowest_priority_are_handed_out_too(self, store: Store) -> None:
         store.calls.add([work("fc-1", priority=-PRIORITY_MAX), work("fc-2"), work("fc-3", priority=PRIORITY_MAX)])
-        assert store.calls.depth(F, NOW, 9) == Depth(3, None)
+        assert store.calls.depth(F, NOW, 9) == Depth(3, None, PRIORITY_MAX)
         assert store.calls.standing().queued == {F: Queued(3, NOW)}
         assert order(store) == ["fc-3", "fc-2", "fc-1"]
 

@@ -11,10 +11,12 @@ import msgspec
 import pytest
 
 from swell.model.demand import Demand
+from swell.model.environment import Environment
 from swell.model.events import (
     AppDeployed,
     AppStopped,
     Event,
+    GangBroken,
     NodeSeen,
     Opened,
     PlanCommitted,
@@ -23,6 +25,7 @@ from swell.model.events import (
     SecretChanged,
     VariantsSet,
 )
+from swell.model.gang import Seat
 from swell.model.key import ApiKey, scope_of
 from swell.model.limits import Limits
 from swell.model.node import Node
@@ -34,17 +37,7 @@ from swell.model.request import KeyCount, PoolCount, RequestRecord, Usage
 from swell.model.secret import SecretVersion
 from swell.model.variant import Value
 from swell.model.volume import Quota, Volume
-from swell.model.workload import (
-    App,
-    Entry,
-    Environment,
-    Method,
-    Options,
-    Revision,
-    Variant,
-    Workload,
-    with_variants,
-)
+from swell.model.workload import App, Entry, Method, Options, Revision, Variant, Workload, with_variants
 from swell.store.retention import Keep
 
 NOW = 1_000_000_000.0
@@ -108,6 +101,11 @@ EVENTS: list[Event] = [
     ReplicaSeen(NOW, "r1-1", Phase.READY, "p", "serving", "n1", pid=12, timings_ms=(("fork", 4.0),)),
     ReplicaAdopted(NOW, ReplicaSeen(NOW, "r0-9", Phase.READY, "p", "serving", "n1", address="unix:/r")),
     VariantsSet(NOW, "default", "a", (variant("a", "f"),), app("a").revisions, removed=("f~1",)),
+    PlanCommitted(
+        NOW, Plan(NOW, ("g",), actions=(Start("r1-3", "g", "n1", "serving", "1 waits", None, Seat("r1-3", 0, 2, 5)),))
+    ),
+    ReplicaSeen(NOW, "r1-3", Phase.READY, "g", "serving", "n1", seat=Seat("r1-3", 0, 2, 5), meeting="10.0.0.1:7"),
+    GangBroken(NOW, "r1-3", "rank 1 of it ended"),
     SecretChanged(NOW, "default", "db"),
     AppStopped(NOW, "default", "a"),
 ]

@@ -428,12 +428,15 @@ class SameAnswers(RuleBasedStateMachine):
         other.close()
         standing = self.both("calls", "standing")
         for workload in ("default/a/f", "default/a/g", "other/a/f", "nobody"):
-            dues = [c.due_at for c in self.kept() if c.state == "queued" and c.workload == workload]
+            waiting = [c for c in self.kept() if c.state == "queued" and c.workload == workload]
+            dues = [c.due_at for c in waiting]
             assert standing.queued.get(workload) == (Queued(len(dues), min(dues)) if dues else None)
             due = sum(at <= self.now for at in dues)
             next_at = min((at for at in dues if at > self.now), default=None)
+            highest = max((c.priority for c in waiting if c.due_at <= self.now), default=0)
             for most in (0, 2, 99):
-                assert self.both("calls", "depth", workload, self.now, most) == Depth(min(due, most), next_at)
+                expected = Depth(min(due, most), next_at, highest if most else 0)
+                assert self.both("calls", "depth", workload, self.now, most) == expected
 
     def teardown(self) -> None:
         self.sqlite.close()

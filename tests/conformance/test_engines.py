@@ -15,11 +15,12 @@ from node import Node, alive, kill, within
 
 from swell.engines.fake import Behaviour, FakeEngine
 from swell.engines.local import LocalEngine
+from swell.model.environment import Environment
 from swell.model.node import Node as Place
 from swell.model.orders import StartOrder, StopOrder
 from swell.model.ports import Engine, Fact
 from swell.model.replica import OVER, Phase
-from swell.model.workload import Entry, Environment, Method, Revision, pool_key
+from swell.model.workload import Entry, Method, Revision, pool_key
 
 SOURCE = "def f(x=1):\n    return x * 2\n"
 

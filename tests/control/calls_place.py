@@ -8,13 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import msgspec
+
 from swell.control.calls import CallKeeper
 from swell.control.table import TableKeeper
 from swell.model.call import Body
 from swell.model.call_ports import CallRecords
+from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.event_trigger import EventTriggerState
-from swell.model.events import AppDeployed, AppStopped, Event, NodeSeen, Opened, ReplicaAdopted, ReplicaSeen
+from swell.model.events import AppDeployed, AppStopped, Event, GangBroken, NodeSeen, Opened, ReplicaAdopted, ReplicaSeen
+from swell.model.gang import Seat
 from swell.model.node import Node
 from swell.model.policy import Policy
 from swell.model.ports import Store
@@ -22,7 +26,7 @@ from swell.model.replica import Phase
 from swell.model.request import Prices
 from swell.model.retrying import Retrying
 from swell.model.trigger import Delivery, Firing, TriggerState
-from swell.model.workload import App, Entry, Environment, Method, Revision, Web, Workload
+from swell.model.workload import App, Entry, Method, Revision, Web, Workload
 from swell.model.world import World
 from swell.wire.calls import CallEnd, Down, EndedHeard, Grant, Granted, Lease, NewCall, Resume, Revoke
 from swell.wire.link import Level
@@ -110,9 +114,10 @@ class Runner:
 
     def end(self, lease: Lease, code: str = "", run_us: int = LONG_US) -> None:
         """What came of a call."""
-        replica, _ = self.held.pop(lease)
+        replica, call = self.held.pop(lease)
         body = Body("application/json", b"%d" % lease[1]) if not code else Body("application/json", b"{}")
-        self.ends[lease] = CallEnd(*lease, replica, code, code and "words", body, 10, run_us)
+        members = len(call.member.peers) if call.member is not None and not code else 0
+        self.ends[lease] = CallEnd(*lease, replica, code, code and "words", body, 10, run_us, members)
 
 
 def full_disk() -> SwellError:
@@ -204,6 +209,9 @@ class Place:
         self.others: dict[str, tuple[tuple[str, int], ...]] = {}
         self.sent: list[Down] = []
         self._numbers = itertools.count(1)
+        self.seats: dict[str, Seat] = {}
+        self.useless: list[str] = []
+        """Gangs that are said to be so."""
         self.epoch = 0
         self.running: asyncio.Task[None] | None = None
 
@@ -239,6 +247,7 @@ class Place:
             lambda _node: self.runner.there and epoch == self.epoch,
             told,
             lambda pool: self.others.get(pool, ()),
+            self._break,
         )
         self.take(Opened(self.clock.at, epoch, tuple(self.apps.values()), Policy()))
         self.running = asyncio.create_task(self.keeper.run())
@@ -290,6 +299,10 @@ class Place:
         self.apps[name] = app_of(name, **fields)
         self.take(AppDeployed(self.clock.at, self.apps[name]))
 
+    def deploy_only(self, name: str, **fields: Any) -> None:
+        """While there is no control that could hear of it."""
+        self.apps[name] = app_of(name, **fields)
+
     def stop(self, name: str) -> None:
         del self.apps[name]
         self.take(AppStopped(self.clock.at, "default", name))
@@ -302,12 +315,35 @@ class Place:
         self.take(ReplicaAdopted(self.clock.at, self._seen(replica, Phase.READY)))
         return replica
 
+    def start_gang(self, app: str, size: int, ready: bool = True) -> list[str]:
+        """One more gang is there; its members by rank."""
+        ids = [f"r0-{next(self._numbers)}" for _ in range(size)]
+        for rank, id in enumerate(ids):
+            self.replicas[id] = self.apps[app].workloads[0].pool
+            self.seats[id] = Seat(ids[0], rank, size)
+            self.take(ReplicaAdopted(self.clock.at, self._seen(id, Phase.READY if ready else Phase.STARTING)))
+        return ids
+
+    def become_ready(self, replica: str) -> None:
+        self.take(self._seen(replica, Phase.READY))
+
+    def _break(self, gang: str, why: str) -> None:
+        self.useless.append(gang)
+        self.world.apply(GangBroken(self.clock.at, gang, why))
+
     def die(self, replica: str) -> None:
         """With all that it has; its runner says so, if it is there."""
         for lease, (at, _) in list(self.runner.held.items()):
             if at == replica:
                 self.runner.end(lease, "replica_died")
         seen = self._seen(replica, Phase.GONE)
+        del self.replicas[replica]
+        if self.runner.there:
+            self.take(seen)
+
+    def leave(self, replica: str) -> None:
+        """Its one input is over, and so is it."""
+        seen = msgspec.structs.replace(self._seen(replica, Phase.GONE), reason="served")
         del self.replicas[replica]
         if self.runner.there:
             self.take(seen)
@@ -344,5 +380,6 @@ class Place:
         self.keeper.welcomed(NODE)
 
     def _seen(self, replica: str, phase: Phase) -> ReplicaSeen:
-        pool = self.replicas.get(replica, "")
-        return ReplicaSeen(self.clock.at, replica, phase, pool, "serving", NODE)
+        pool, seat = self.replicas.get(replica, ""), self.seats.get(replica)
+        meeting = f"here:{replica}" if seat is not None and phase is Phase.READY else ""
+        return ReplicaSeen(self.clock.at, replica, phase, pool, "serving", NODE, seat=seat, meeting=meeting)

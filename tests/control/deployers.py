@@ -10,12 +10,13 @@ from swell.control.deploying import Deployer
 from swell.control.loop import Loop
 from swell.control.reactor import Reactor
 from swell.engines.fake import FakeEngine
+from swell.model.environment import Environment
 from swell.model.node import Node
 from swell.model.policy import Policy
 from swell.model.ports import Engine, Store
 from swell.model.request import Prices
 from swell.model.resources import Needs
-from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
+from swell.model.workload import App, Entry, Method, Revision, Workload
 from swell.model.world import World
 from swell.serve import SystemClock
 from swell.store.memory import MemoryStore

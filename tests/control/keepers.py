@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
+from swell.model.environment import Environment
+from swell.model.workload import App, Entry, Method, Revision, Workload
 
 
 class Clock:

@@ -68,7 +68,7 @@ def anybodys(_namespace: str, _app: str, _key: str) -> bool:
 
 def test_who_waits_for_ends_of_a_group_is_told_each_once() -> None:
     async def scenario(place: Place) -> None:
-        desk = CallDesk(place.keeper, place.store.call_records)
+        desk = CallDesk(place.keeper, place.store.call_records, lambda _workload: "")
         assert await desk.group_ends("g", 0, 9, 1, 0.0, anybodys) == []
         assert await desk.group_ends("g", 0, 9, 1, 0.01, anybodys) == []
         place.start("a")
@@ -92,7 +92,7 @@ def test_who_waits_for_ends_of_a_group_is_told_each_once() -> None:
 
 def test_who_cancels_a_group_wakes_who_waits_for_it() -> None:
     async def scenario(place: Place) -> None:
-        desk = CallDesk(place.keeper, place.store.call_records)
+        desk = CallDesk(place.keeper, place.store.call_records, lambda _workload: "")
         await place.keeper.accept(many(0, *[b"1"] * 5))
         await place.keeper.accept(many(5, b"1", key="k"))
         reading = asyncio.create_task(desk.group_ends("g", 0, 9, 9, WAIT_S, anybodys))
@@ -110,7 +110,7 @@ def test_who_reads_of_a_group_is_neither_told_nor_held_up_by_what_others_have_in
         return key == "k"
 
     async def scenario(place: Place) -> None:
-        desk = CallDesk(place.keeper, place.store.call_records)
+        desk = CallDesk(place.keeper, place.store.call_records, lambda _workload: "")
         await place.keeper.accept(many(0, *[b"1"] * 9))
         assert not await desk.has_any("g", mine)
         assert await desk.has_any("g", anybodys)
@@ -130,7 +130,7 @@ def test_who_reads_of_a_group_is_neither_told_nor_held_up_by_what_others_have_in
 
 def test_what_its_sender_has_had_is_forgotten_and_nothing_else() -> None:
     async def scenario(place: Place) -> None:
-        desk, records = CallDesk(place.keeper, place.store.call_records), place.store.call_records
+        desk, records = CallDesk(place.keeper, place.store.call_records, lambda _workload: ""), place.store.call_records
         await place.keeper.accept(many(0, *[b"1"] * 4))
         await place.keeper.accept(many(0, b"1", key="k"))
         await place.keeper.accept(new(group="h", idempotency_key="h 0"))
@@ -159,7 +159,7 @@ def test_what_its_sender_has_had_is_forgotten_and_nothing_else() -> None:
 
 def test_inputs_of_a_group_that_was_ended_are_refused_for_a_while_and_those_let_in_before_are_cancelled() -> None:
     async def scenario(place: Place) -> None:
-        desk = CallDesk(place.keeper, place.store.call_records)
+        desk = CallDesk(place.keeper, place.store.call_records, lambda _workload: "")
         sent = [asyncio.create_task(place.keeper.accept(many(n * 10, *[b"1"] * 10))) for n in range(3)]
         await asyncio.sleep(0)
         assert await desk.cancel_group("g", "", lambda _namespace, _app, key: key != "k")
@@ -218,7 +218,7 @@ def test_who_ends_a_group_does_not_wait_for_ever_for_inputs_that_cannot_be_writt
 
 def test_the_call_for_one_input_is_found_by_its_number() -> None:
     async def scenario(place: Place) -> None:
-        desk = CallDesk(place.keeper, place.store.call_records)
+        desk = CallDesk(place.keeper, place.store.call_records, lambda _workload: "")
         await place.keeper.accept(many(5, *[b"1"] * 3))
         await place.keeper.accept(many(0, b"1", key="k"))
         found = [await desk.member("g", index, anybodys) for index in (5, 7, 0, 4)]

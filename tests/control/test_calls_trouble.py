@@ -176,7 +176,7 @@ def test_a_depth_that_could_not_be_read_is_read_again() -> None:
         place.store.calls.depth = depth
         await place.keeper.accept(new())
         del place.store.calls.depth
-        assert place.keeper._timer is not None
+        assert place.keeper._alarm._timer is not None
         place.pass_time(2.0)
         await place.settle()
         assert place.keeper.hands.due == {"default/a/f": 1}

@@ -19,13 +19,14 @@ from swell.control.link import ControlLink
 from swell.control.loop import Loop
 from swell.control.reactor import Reactor
 from swell.engines.local import LocalEngine
+from swell.model.environment import Environment
 from swell.model.events import NodeSeen, Opened, ReplicaSeen
 from swell.model.node import Node
 from swell.model.orders import BuildReport, Inventory
 from swell.model.policy import Policy
 from swell.model.replica import Phase
 from swell.model.request import Prices
-from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.model.workload import App, Entry, Method, Revision, Scaling, Workload
 from swell.model.world import World
 from swell.store.memory import MemoryStore
 from swell.wire import link as wire

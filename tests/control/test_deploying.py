@@ -21,6 +21,7 @@ from swell.control.sweeping import Sweeper
 from swell.control.versions import changes, numbered
 from swell.engines.fake import FakeEngine
 from swell.model.call import Body, Call, CallError, Failed, Work
+from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed
 from swell.model.node import Node
@@ -28,7 +29,7 @@ from swell.model.openai import Offer
 from swell.model.orders import BuildReport
 from swell.model.tensors import Tensor, Tensors
 from swell.model.traffic import ByTag, Traffic
-from swell.model.workload import App, Entry, Environment, Method, Owner, Revision, Scaling, Web, Workload
+from swell.model.workload import App, Entry, Method, Owner, Revision, Scaling, Web, Workload
 from swell.serve import SystemClock
 from swell.store import sqlite
 from swell.store.blobs import BlobFolder

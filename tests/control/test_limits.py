@@ -13,11 +13,12 @@ from swell.control.limits import NOT_LIMITS, every, of_app, of_settings, unit_of
 from swell.decide import cache, lineage
 from swell.decide.access import SERVER, Holder, Key
 from swell.model import limits, secret, variant, volume
+from swell.model.environment import Environment
 from swell.model.key import ApiKey, scope_of
 from swell.model.limits import Limits
 from swell.model.policy import Policy
 from swell.model.resources import Needs
-from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.model.workload import App, Entry, Method, Revision, Scaling, Workload
 from swell.serve import built_limits
 from swell.wire.api import LimitRow
 from swell.wire.settings import Settings, load

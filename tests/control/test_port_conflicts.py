@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from swell.control.port_conflicts import shared
 from swell.decide.variants import varied
+from swell.model.environment import Environment
 from swell.model.resources import Needs
 from swell.model.variant import Parameter, Value
-from swell.model.workload import App, Entry, Environment, Method, Revision, Variant, Workload
+from swell.model.workload import App, Entry, Method, Revision, Variant, Workload
 
 
 def app(name: str, *ports: int, namespace: str = "default") -> App:

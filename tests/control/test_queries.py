@@ -12,13 +12,14 @@ from swell.control import queries as module
 from swell.control.history import History
 from swell.control.queries import Queries
 from swell.control.reactor import Reactor
+from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, NodeSeen, ReplicaAdopted, ReplicaSeen
 from swell.model.node import Node
 from swell.model.policy import Policy
 from swell.model.replica import Phase
 from swell.model.request import Prices, RequestRecord
-from swell.model.workload import App, Entry, Environment, Method, Revision, Web, Workload
+from swell.model.workload import App, Entry, Method, Revision, Web, Workload
 from swell.model.world import World
 from swell.serve import SystemClock
 from swell.store.memory import MemoryStore

@@ -12,6 +12,7 @@ from swell.control.demand import DemandBook
 from swell.control.reactor import AGENDA_MIN, Effects, Reactor
 from swell.control.rescaling import rescaled
 from swell.decide.plan import plan
+from swell.model.environment import Environment
 from swell.model.events import AppDeployed, AppStopped, NodeSeen, Opened, ReplicaSeen
 from swell.model.node import Node
 from swell.model.orders import Inventory, StartOrder, StopOrder
@@ -20,7 +21,7 @@ from swell.model.policy import Policy
 from swell.model.replica import Phase
 from swell.model.request import Prices
 from swell.model.resources import Needs
-from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.model.workload import App, Entry, Method, Revision, Scaling, Workload
 from swell.model.world import World
 from swell.wire.api import Rescale
 from swell.wire.link import Level

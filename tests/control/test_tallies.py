@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from swell.control.history import ReplicaHistory
 from swell.control.tallies import Tallies
 from swell.decide.price import pool_cost
+from swell.model.environment import Environment
 from swell.model.events import NodeSeen, Opened, ReplicaAdopted, ReplicaSeen
 from swell.model.metrics import BY_NAME, OTHER_LABELS, Sample
 from swell.model.node import Node
 from swell.model.policy import Policy
 from swell.model.replica import Phase
 from swell.model.request import PoolCount, Prices, Usage
-from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
+from swell.model.workload import App, Entry, Method, Revision, Workload
 from swell.model.world import World
 
 PRICES = Prices()

@@ -23,6 +23,7 @@ from swell.decide.traffic import split
 from swell.decide.variants import variants, varied
 from swell.engines.fake import FakeEngine
 from swell.model.demand import Demand
+from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, Event, NodeSeen, ReplicaAdopted, ReplicaSeen
 from swell.model.node import Node
@@ -33,7 +34,7 @@ from swell.model.resources import Needs
 from swell.model.secret import SecretUse
 from swell.model.traffic import ByTag, Traffic
 from swell.model.variant import Parameter, Value
-from swell.model.workload import App, Entry, Environment, Method, Options, Revision, Scaling, Variant, Workload
+from swell.model.workload import App, Entry, Method, Options, Revision, Scaling, Variant, Workload
 from swell.model.world import Failures, World
 from swell.store.memory import MemoryStore
 from swell.wire.api import NewVariant, Rescale

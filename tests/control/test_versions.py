@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from control.deployers import an_app as app_of
 from control.deployers import plain
 from swell.control.versions import before, numbered
+from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed
-from swell.model.workload import App, Entry, Environment, Method, Owner, Revision, Scaling, Version, Workload
+from swell.model.workload import App, Entry, Method, Owner, Revision, Scaling, Version, Workload
 from swell.model.world import Failures
 
 CONTENTS = 4

@@ -13,12 +13,13 @@ from swell.control.history import History, ReplicaHistory
 from swell.control.why import BEGUN, NOTES, at_most, complete, explain, traffic_now
 from swell.decide.price import PoolCost
 from swell.model.ends import end_told
+from swell.model.environment import Environment
 from swell.model.events import AppDeployed, NodeSeen, PlanCommitted, ReplicaSeen
 from swell.model.node import Node
 from swell.model.plan import Plan, Start, Stop, Wait
 from swell.model.replica import Phase
 from swell.model.request import Led, RequestRecord, Together, is_id
-from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.model.workload import App, Entry, Method, Revision, Scaling, Workload
 from swell.model.world import Failures, World
 
 POOL = "default/a/f@rv-1"

@@ -13,12 +13,13 @@ from swell.decide.drive import drive
 from swell.decide.plan import plan
 from swell.decide.scale import NEVER, PoolState, scale
 from swell.model.demand import Demand, seen
+from swell.model.environment import Environment
 from swell.model.events import AppDeployed, NodeSeen, PlanCommitted
 from swell.model.node import Node
 from swell.model.orders import Inventory, StartOrder, StopOrder
 from swell.model.plan import Start, Stop
 from swell.model.replica import Phase, Replica
-from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.model.workload import App, Entry, Method, Revision, Scaling, Workload
 
 
 @given(settings())

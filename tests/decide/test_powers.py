@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from swell.decide.powers import POWERS, WAYS, asked, lacking, listing, summary
+from swell.model.environment import ContainerStep, Environment
 from swell.model.resources import Needs
-from swell.model.workload import App, ContainerStep, Entry, Environment, Method, Revision, Workload
+from swell.model.workload import App, Entry, Method, Revision, Workload
 
 
 def an_app(gpu: tuple[str, ...], *steps: ContainerStep, names: tuple[str, ...] = ("train",)) -> App:

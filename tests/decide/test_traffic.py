@@ -13,10 +13,11 @@ from swell.control.versions import numbered
 from swell.decide.route import Found, NoRoute, Routes, route
 from swell.decide.split import Choice, choose, drawn
 from swell.decide.traffic import alone, green, labels, newer, split, staged
+from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.request import Led
 from swell.model.traffic import Branch, ByHeader, ByTag, Traffic, check
-from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Web, Workload
+from swell.model.workload import App, Entry, Method, Revision, Scaling, Web, Workload
 from swell.wire.link import Route
 
 

@@ -27,6 +27,7 @@ from swell.decide.variants import (
     varied_workload,
 )
 from swell.model.demand import IDLE, seen
+from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, NodeSeen, ReplicaSeen, VariantsSet
 from swell.model.node import Node
@@ -39,7 +40,6 @@ from swell.model.workload import (
     App,
     Batch,
     Entry,
-    Environment,
     Method,
     Options,
     Revision,

@@ -11,13 +11,14 @@ from decide.worlds import POLICY, Setting, deployed, report, rescaled
 from swell.decide.plan import plan
 from swell.decide.warm import evict, idle_at, may_have_template, unforkable
 from swell.model.demand import Demand, seen
+from swell.model.environment import Environment
 from swell.model.events import NodeSeen, PlanCommitted
 from swell.model.node import Node
 from swell.model.plan import Start, Stop
 from swell.model.policy import Policy
 from swell.model.replica import Phase, Replica
 from swell.model.resources import Needs
-from swell.model.workload import Entry, Environment, Method, Revision, Workload
+from swell.model.workload import Entry, Method, Revision, Workload
 
 replicas = st.lists(
     st.tuples(st.sampled_from([Phase.STARTING, Phase.READY]), st.integers(1, 500), st.booleans(), st.integers(0, 9)),

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from swell.decide.plan import plan
 from swell.decide.roll import follow
 from swell.model.demand import IDLE, Demand, seen
+from swell.model.environment import Environment
 from swell.model.events import AppDeployed, NodeSeen, PlanCommitted, ReplicaSeen
 from swell.model.node import Node
 from swell.model.policy import Policy
 from swell.model.replica import NEXT, Phase, Replica
 from swell.model.resources import Needs
-from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.model.workload import App, Entry, Method, Revision, Scaling, Workload
 from swell.model.world import World
 
 POLICY = Policy(template_idle_s=60.0)

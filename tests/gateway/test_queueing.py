@@ -468,3 +468,20 @@ def test_where_calls_need_a_key_so_do_their_results(play: Play) -> None:
         assert not api.seen
 
     play(scenario)
+
+
+def test_what_a_gang_works_on_comes_by_the_queue_alone(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        replica = await rig.replica()
+        await rig.deploy(replica, gang=True)
+        browser = await rig.browser()
+        # Known by then, or not.
+        for _ in range(2):
+            answer = await browser.call("/call/app/fn", b"[1]")
+            assert (answer.status, answer.error["code"]) == (400, "is_job")
+            assert "Swell-Async: true" in answer.error["message"]
+            assert "swell job run" in answer.error["message"]
+            await accepted(rig, browser)
+        assert not replica.seen
+
+    play(scenario)

@@ -123,3 +123,11 @@ def test_a_picture_that_is_none_is_a_clean_error() -> None:
         assert "cv2" in loaded
         assert "libGL" not in loaded
         assert [said for said in template["applied"] if "threads" in said] == []
+
+
+def test_two_replicas_train_together(own_swell: PrivateSwell) -> None:
+    target = str(EXAMPLES / "train.py") + "::train"
+    first = own_swell.run("job", "run", target, "--steps", "20").splitlines()
+    assert set(first[:-1]) == {f"rank {rank} | rank {rank} of 2 begins at step 0" for rank in range(2)}
+    # The same data, in the same order: the same to the last digit.
+    assert own_swell.run("job", "run", target, "--steps", "20").splitlines()[-1] == first[-1]

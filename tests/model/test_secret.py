@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from swell.model.environment import Environment
 from swell.model.secret import BYTES_MAX, KEYS_MAX, Revealed, SecretUse, problems
-from swell.model.workload import Entry, Environment, Method, Revision
+from swell.model.workload import Entry, Method, Revision
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swell.decide.variants import derived
+from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.variant import (
     DIGEST_LENGTH,
@@ -28,7 +29,7 @@ from swell.model.variant import (
     typed,
     written,
 )
-from swell.model.workload import Entry, Environment, Method, Options, Revision, Variant, Workload
+from swell.model.workload import Entry, Method, Options, Revision, Variant, Workload
 
 PLAINS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(2**63) + 1, 2**63 - 1), st.booleans(), st.binary()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from swell.model.environment import Environment
 from swell.model.tensors import Tensor, Tensors
-from swell.model.workload import Entry, Environment, Method, Revision, Web
+from swell.model.workload import Entry, Method, Revision, Web
 
 FIRST = Revision(
     Environment("/usr/bin/python3", "3.11", packages=("numpy",), variables=(("A", "b"),)),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from swell.model.environment import Environment
 from swell.model.events import AppDeployed, NodeSeen, PlanCommitted, ReplicaSeen
 from swell.model.node import Node
 from swell.model.plan import Plan, Start
 from swell.model.replica import Phase, Role
-from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
+from swell.model.workload import App, Entry, Method, Revision, Workload
 from swell.model.world import World
 
 REVISION = Revision(Environment("/usr/bin/python3", "3.11"), "sha256-0", Entry("main", "f", "function", (Method("f"),)))

@@ -22,12 +22,14 @@ from typing import Any
 import msgspec
 
 from swell.control.link import ControlLink
+from swell.model.environment import Environment
 from swell.model.events import NodeSeen, ReplicaSeen
+from swell.model.gang import Seat
 from swell.model.orders import BuildReport, Inventory, Order, StartOrder, StopOrder
 from swell.model.policy import Policy
 from swell.model.replica import OVER, Phase, Role
 from swell.model.request import Usage
-from swell.model.workload import Entry, Environment, Method, Revision, pool_key
+from swell.model.workload import Entry, Method, Revision, pool_key
 from swell.wire import link as wire
 from swell.wire.paths import Home
 from swell.wire.settings import Settings
@@ -150,7 +152,12 @@ class Node:
     # -- orders ------------------------------------------------------------------------------
 
     def start(
-        self, revision: Revision, role: Role = "serving", template: str | None = None, replica: str | None = None
+        self,
+        revision: Revision,
+        role: Role = "serving",
+        template: str | None = None,
+        replica: str | None = None,
+        seat: Seat | None = None,
     ) -> str:
         id = replica or f"r{self.epoch:x}-{next(numbers):x}"
         self.order(
@@ -161,6 +168,7 @@ class Node:
                 node="local",
                 revision=revision,
                 template=template,
+                seat=seat,
             )
         )
         return id

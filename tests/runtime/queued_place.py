@@ -19,6 +19,7 @@ import msgspec
 
 from swell.model.call import Body
 from swell.model.events import ReplicaSeen
+from swell.model.gang import Seat
 from swell.model.replica import Phase
 from swell.model.workload import Method
 from swell.runtime.arguments import Arguments
@@ -49,6 +50,8 @@ class Replica:
     """A real door and counter of slots; its one method, `work(name)`, answers what the test says."""
 
     role = "serving"
+    seat: Seat | None = None
+    call = ""
 
     def __init__(self, folder: Path, max_inputs: int) -> None:
         self.id = f"r1-{next(numbers):x}"
@@ -74,6 +77,7 @@ class Replica:
         self.service.add_call(Callee(Method("work"), self.work, Arguments("work", self.work)))
         self.working: list[Working] = []
         self.begun: Counter[str] = Counter()
+        self.terminated = False
         self.dead = False
         self.most = 0
         self.connections: set[Connection] = set()
@@ -108,6 +112,12 @@ class Replica:
             lambda: Connection(self.service.accept, self.connections, {}), str(self.path)
         )
         return self
+
+    def given(self, call: str) -> None:
+        self.call = call
+
+    def terminate(self) -> None:
+        self.terminated = True
 
     def seen(self, phase: Phase) -> ReplicaSeen:
         self.phase = phase

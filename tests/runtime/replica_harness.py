@@ -20,7 +20,8 @@ from typing import Any
 
 import msgspec
 
-from swell.model.workload import Entry, Environment, Method, Revision
+from swell.model.environment import Environment
+from swell.model.workload import Entry, Method, Revision
 from swell.wire.child import Down, Failed, ForkStarted, Launch, Mount, Ready, Up
 from swell.wire.frames import Unpacker, pack
 from swell.wire.loglines import ENDED, unmark
@@ -68,6 +69,7 @@ class ReplicaProcess:
         cancel_grace_s: float = 0.5,
         orphan_s: float = 10.0,
         gateway_url: str = "http://gateway",
+        checkpoints: str = "",
         mounts: tuple[Mount, ...] = (),
         **revision: Any,
     ) -> None:
@@ -90,6 +92,7 @@ class ReplicaProcess:
             call_key="call-key",
             orphan_s=orphan_s,
             cancel_grace_s=cancel_grace_s,
+            checkpoints=checkpoints,
             mounts=mounts,
         )
         (self.folder / "launch").write_bytes(msgspec.msgpack.encode(launch))

@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.model.workload import Environment
+from swell.model.environment import Environment
 from swell.runtime.runner import environment
 from swell.runtime.runner.builds import made_for
 from swell.runtime.runner.cache import FRESH_S, Cache, Item, remove, surplus

@@ -23,8 +23,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from swell.model.environment import CALLER_REQUIREMENT, Environment
 from swell.model.errors import SwellError
-from swell.model.workload import CALLER_REQUIREMENT, Environment
 from swell.runtime.runner import bundle, environment
 from swell.runtime.runner.processes import Reaper
 from wheels import make_wheel, repack

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from swell.model.environment import Environment
 from swell.model.errors import SwellError
-from swell.model.workload import Entry, Environment, Method, Revision
+from swell.model.workload import Entry, Method, Revision
 from swell.runtime.load import Program, load
 from swell.wire.context import Inside, inside
 

@@ -271,7 +271,7 @@ class Queue(RuleBasedStateMachine):
         if not hasattr(self, "place"):
             return
         calls = self.place.calls
-        held = {(call.id, call.token) for call, _ in calls._held.values()}
+        held = {(id, token) for id, tokens in calls._held.items() for token in tokens}
         assert not held & set(calls._ends)
         awaited = {lease for leases in calls._awaited.values() for lease in leases}
         assert not held & awaited

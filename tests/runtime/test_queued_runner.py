@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -41,6 +41,7 @@ class Queue:
         self.told: list[CallEnd | ReplicaSeen] = []
         self.holding: tuple[Lease, ...] = ()
         self.welcomes = 0
+        self.kept: Callable[[Sequence[str]], Collection[str]] = set
         node.link.queue = self
         node.hear = lambda fact: self.told.append(fact) if isinstance(fact, ReplicaSeen) else None
 

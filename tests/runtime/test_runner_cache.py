@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from node import Node, call, run, within
+from test_queued_runner import Queue
 
+from swell.model.call import call_id
 from swell.model.workload import Revision
 
 pytestmark = pytest.mark.slow
@@ -115,3 +118,25 @@ def test_what_is_half_removed_when_the_runner_is_killed_is_never_used() -> None:
         await node.until(lambda: not aside.exists())
 
     run(scenario, cache_days=CACHE_DAYS)
+
+
+def test_checkpoints_go_when_nothing_is_known_of_their_call() -> None:
+    async def scenario(node: Node) -> None:
+        kept, gone = (call_id(1_700_000_000_000, bytes([number] * 10)) for number in range(2))
+        for name in (kept, gone, "of nobody"):
+            (node.home.checkpoints / name).mkdir(parents=True)
+            (node.home.checkpoints / name / "state").touch()
+        asked: list[str] = []
+
+        def known(calls: Sequence[str]) -> set[str]:
+            asked.extend(calls)
+            return {kept}
+
+        node.link.queue = Queue(node)
+        node.link.queue.kept = known
+        await next_runner(node, *AT_ONCE)
+        await node.until(lambda: not (node.home.checkpoints / gone).exists())
+        assert set(asked) == {kept, gone}
+        assert {path.parent.name for path in node.home.checkpoints.glob("*/state")} == {kept, "of nobody"}
+
+    run(scenario)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from swell.model.environment import Environment
 from swell.model.orders import BuildReport
-from swell.model.workload import Entry, Environment, Method, Revision
+from swell.model.workload import Entry, Method, Revision
 from swell.runtime.runner import builds
 from swell.runtime.runner.cgroup import Groups
 from swell.runtime.runner.processes import Reaper

@@ -54,6 +54,8 @@ class Server:
         """Who ask what is deployed and are still to be told that they ask too often."""
         self.queued: dict[str, Queued] = {}
         """Calls in the queue, by their ids."""
+        self.jobs: set[str] = set()
+        """Functions that several replicas work on: they are called by the queue alone."""
         self.groups: dict[str, Many] = {}
         """Calls that are in the queue together."""
         self.accepts = 0
@@ -254,6 +256,9 @@ class Handler(BaseHTTPRequestHandler):
             self.chunks(200, "application/x-ndjson", [msgspec.json.encode(line) + b"\n" for line in lines if line])
         else:
             target = self.path.removeprefix("/call/")
+            if target.rsplit("/", 1)[1] in self.state.jobs and self.headers.get("swell-async") != "true":
+                self.fail(400, "is_job", "It waits in the queue.")
+                return
             (self.queue if self.headers.get("swell-async") == "true" else self.call)(target, body)
 
     def told(self, id: str, result: bool) -> None:

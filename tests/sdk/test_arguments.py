@@ -121,12 +121,12 @@ RESOURCES: dict[str, Any] = {
 WEB = {"label": "own", "requires_proxy_auth": True}
 INDEX = {"find_links": "/wheels", "index_url": "https://a", "extra_index_url": "https://b", "pre": True}
 PIP = {**INDEX, "extra_options": "--no-deps --quiet"}
-
 PYPROJECT = str(Path(__file__).parents[2] / "pyproject.toml")
 EMPTY = str(Path(__file__).with_name("empty.txt"))
 
 DIFFERENCES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
-    "App.function": (with_function, {**RESOURCES, "name": "other", "is_generator": True}),
+    "App.function": (with_function, {**RESOURCES, "name": "other", "is_generator": True, "nodes": 2}),
+    "clustered": (lambda **given: marked(swell.clustered(**{"size": 2, **given})), {"size": 3}),
     "App.cls": (with_class, RESOURCES),
     **VARIED,
     "method": (with_method, {"is_generator": True}),

@@ -13,7 +13,8 @@ import pytest
 
 import swell
 from sdk import deployable, kitchen
-from swell.model.workload import BuildCall, Revision
+from swell.model.environment import BuildCall
+from swell.model.workload import Revision
 from swell.sdk import describe, run
 from swell.sdk.building import content
 

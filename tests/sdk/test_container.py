@@ -11,7 +11,7 @@ import pytest
 import swell
 from sdk import deployable
 from swell.decide.powers import WAYS
-from swell.model.workload import ContainerStep
+from swell.model.environment import ContainerStep
 from swell.sdk import describe, run
 
 Use = Callable[..., swell.Image]

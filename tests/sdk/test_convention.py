@@ -31,7 +31,7 @@ SIGNATURES = {
     "App.local_entrypoint": "*, name=None",
     "App.include": "other_app, inherit_tags=True",
     "App.function": f"*, image=None, schedule=None, env=None, {RESOURCES}, name=None, is_generator=None, {PLACE}, "
-    "trigger=None",
+    "trigger=None, nodes=None, min_nodes=None",
     "App.cls": f"*, image=None, env=None, {RESOURCES}, {PLACE}",
     "method": "*, is_generator=None",
     "enter": "*, snap=False",

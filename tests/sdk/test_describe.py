@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 import swell
 from sdk import deployable
-from swell.model.workload import CALLER_REQUIREMENT, App, Batch, Entry, Method, Needs, Owner, Scaling
-from swell.sdk import describe, marks, run
+from swell.model.environment import CALLER_REQUIREMENT
+from swell.model.workload import App, Batch, Entry, Method, Needs, Owner, Scaling
+from swell.sdk import describe, labels, marks, run
 
 OWNER = Owner(7, 8)
 
@@ -351,11 +352,11 @@ def test_a_label_of_ones_own_is_not_taken_by_an_app_that_runs_for_a_while() -> N
 
 @given(st.text(alphabet=string.printable, max_size=200))
 def test_a_slug_is_always_a_label(text: str) -> None:
-    made = describe.slug(text)
-    assert 1 <= len(made) <= describe.LABEL_MAX
+    made = labels.slug(text)
+    assert 1 <= len(made) <= labels.LABEL_MAX
     assert set(made) <= set(string.ascii_lowercase + string.digits + "-")
     assert made[0] != "-" != made[-1]
-    assert describe.slug(made) == made
+    assert labels.slug(made) == made
 
 
 def test_marks_are_a_functions_own() -> None:

@@ -17,6 +17,7 @@ TABLE = re.compile(r"<!-- table: (\w+) -->\n(.*?)<!-- end of table -->", re.DOTA
 OWN = {
     *("__version__", "cached", "current_request", "isolated", "limit", "openai", "progress", "remaining_s", "tensors"),
     *("transform", "Event", "Files", "HttpEvents", "NatsStream", "RedisStream", "Rows"),
+    *("checkpoint_dir", "get_cluster_info", "stopping"),
 }
 """Public names that are not in Modal's API."""
 
@@ -53,12 +54,14 @@ DIFFERENCES: dict[str, str] = {
     "asgi_app": "at `{label}.localhost` and `/web/{label}/` of the server; a WebSocket has the function's `timeout=`, "
     "messages of 16 MiB, and no compression",
     "batched": "never waits while nothing runs; callers that leave arguments out are batched apart, so defaults hold",
+    "clustered": "is swell.experimental.clustered, too; nodes= of @app.function says the same: see [jobs.md](jobs.md)",
     "concurrent": "of a class, it goes below @app.cls(), not on a method",
     "current_function_call_id": "None where the call came by no queue (`.spawn`, `.map`)",
     "current_input_id": "is the id of the request, for `swell why`",
     "enable_output": "writes on standard error",
     "enter": "snap=True: what it loads is forked from a template process, not read from a snapshot",
     "exception": "see Errors below",
+    "experimental": "has clustered and get_cluster_info alone: see [jobs.md](jobs.md)",
     "fastapi_endpoint": "at `{label}.localhost` and `/web/{label}/` of the server",
     "web_endpoint": "the former name of fastapi_endpoint",
     "wsgi_app": "at `{label}.localhost` and `/web/{label}/` of the server",
@@ -70,6 +73,7 @@ _DEFAULT_LABEL = "works; the default is `APP--FUNCTION` or `APP--CLASS-METHOD`, 
 _GPU = "refused at deploy where the engine has no GPUs to give, as today's local one; the refusal says which engine has"
 _OUR_TRIGGERS = "ours, Modal has none: see [triggers.md](triggers.md)"
 _OURS = "ours, Modal has none: see [calls.md](calls.md#long-functions)"
+_JOBS = "ours, Modal has none: see [jobs.md](jobs.md)"
 _DISK = "works; looked for at deploy, relative paths from the current directory of who deploys"
 _PLACE = (
     "differs: relative to the folder of the program, as `data/x.json`. It is the working directory (unless "
@@ -78,7 +82,7 @@ _PLACE = (
 )
 REMARKS: dict[str, dict[str, str]] = {
     "App.cls": {"gpu": _GPU, "timeout_max": _OURS},
-    "App.function": {"gpu": _GPU, "timeout_max": _OURS, "trigger": _OUR_TRIGGERS},
+    "App.function": {"gpu": _GPU, "timeout_max": _OURS, "trigger": _OUR_TRIGGERS, "nodes": _JOBS, "min_nodes": _JOBS},
     "Cron": {"missed": _OUR_TRIGGERS},
     "Period": {"missed": _OUR_TRIGGERS},
     "Cls.with_options": {"timeout_max": _OURS},

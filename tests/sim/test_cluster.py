@@ -106,6 +106,7 @@ def test_more_seeds_keep_every_promise_and_reach_every_kind_of_fault_and_decisio
                 match action:
                     case Start():
                         seen[f"start {action.role} {'forked' if action.template else 'fresh'}"] += 1
+                        seen["start gang"] += action.seat is not None and action.seat.rank == 0
                     case Stop():
                         seen[f"stop {action.reason}"] += 1
     print(dict(sorted(seen.items())))
@@ -143,8 +144,16 @@ def test_more_seeds_keep_every_promise_and_reach_every_kind_of_fault_and_decisio
         "stop superseded",
         "stop reclaimed",
         "stop evicted",
+        "start gang",
+        "stop preempted",
+        "stop gang_broken",
+        "gang broken",
     ):
         assert seen[kind] > 0, f"no seed ever reached: {kind}"
+
+
+TAKEN = ("reclaimed", "preempted")
+"""Who waits for what drains is looked at again when that is gone."""
 
 
 def _unqueued(seed: int) -> Outcome:
@@ -439,7 +448,7 @@ def test_when_the_pools_that_are_due_want_nothing_more_no_other_does(monkeypatch
             all_of_them = (*self.waiting, *self.world.by_pool, *(w.pool for w in self.world.workloads.values()))
             whole = plan_module.plan(self.world, self.book.demand, now, all_of_them, self.policy)
             drains = any(replica.phase is Phase.DRAINING for replica in self.world.replicas.values())
-            forgotten = [a for a in whole.actions if not (drains and isinstance(a, Stop) and a.reason == "reclaimed")]
+            forgotten = [a for a in whole.actions if not (drains and isinstance(a, Stop) and a.reason in TAKEN)]
             more.extend(f"t={now}: {action}" for action in forgotten)
         return effects
 

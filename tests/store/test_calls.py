@@ -364,7 +364,7 @@ def test_a_longer_queue_costs_no_more(path: Path) -> None:
             ]
         )
         assert len(got) == 10
-        assert calls.depth(F, 1.0, 100) == Depth(100, 9e9)
+        assert calls.depth(F, 1.0, 100) == Depth(100, 9e9, 2)
     short, long = costs
     assert all(more <= less * 1.5 + 5 for less, more in zip(short, long, strict=True)), costs
     metered.connection.close()

@@ -18,12 +18,13 @@ import pytest
 
 from swell import stopped
 from swell.model.backup import DATABASE, FORMAT, MANIFEST, End, Manifest, Member
+from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed
 from swell.model.key import ApiKey, scope_of
 from swell.model.request import RequestRecord
 from swell.model.volume import Volume
-from swell.model.workload import App, Entry, Environment, Method, Revision, Workload
+from swell.model.workload import App, Entry, Method, Revision, Workload
 from swell.store import schema
 from swell.store.snapshot import EPOCHS_APART
 from swell.store.sqlite import SqliteStore

@@ -49,6 +49,8 @@ class CallsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     namespace: str = DEFAULT_NAMESPACE
     app: str = ""
     """Empty: all apps of the namespace."""
+    function: str = ""
+    """One function of the app, or all methods of one class; empty: all."""
     state: State | Literal[""] = ""
     """Empty: any."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)] = 20
@@ -146,7 +148,10 @@ class CallHandlers:
         query: CallsQuery = request.query
         check_names(query.namespace, query.app)
         key = whose_calls(request.holder, query.namespace, query.app or ALL)
-        return await self._calls.rows(query.namespace, query.app, query.state or None, query.limit, query.before, key)
+        if query.function and not query.app:
+            raise SwellError("bad_request", "A function is one of an app: give app, too.")
+        which = query.namespace, query.app, query.function
+        return await self._calls.rows(*which, query.state or None, query.limit, query.before, key)
 
     async def call(self, request: ApiRequest) -> CallRow:
         id = await self._seen(request)

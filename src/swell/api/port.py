@@ -291,10 +291,10 @@ class CallsPort(Protocol):
         ...
 
     async def rows(
-        self, namespace: str, app: str, state: State | None, most: int, before: str, key: str | None
+        self, namespace: str, app: str, function: str, state: State | None, most: int, before: str, key: str | None
     ) -> list[CallRow]:
-        """Those of one app or (app "") of all of the namespace, newest first, from the one before that id on; of one
-        API key, or of all (None)."""
+        """Those of one function, of one app (function "") or of all of the namespace (app "", too), newest first, from
+        the one before that id on; of one API key, or of all (None)."""
         ...
 
     async def result(self, id: str) -> Body | None:

@@ -16,7 +16,9 @@ import msgspec
 
 from swell.decide.schedules import problem as schedule_problem
 from swell.model.caching import Caching
+from swell.model.environment import Environment
 from swell.model.errors import SwellError
+from swell.model.gang import SIZE_MAX
 from swell.model.isolation import LAYERS, Isolation
 from swell.model.limits import (
     BATCH_SIZE_MAX,
@@ -34,19 +36,7 @@ from swell.model.secret import APP_OWNED, SecretUse
 from swell.model.subscription import check as check_subscription
 from swell.model.variant import read
 from swell.model.volume import VolumeUse, mount_problems
-from swell.model.workload import (
-    PLAIN,
-    App,
-    Batch,
-    Entry,
-    Environment,
-    Method,
-    Options,
-    Revision,
-    Scaling,
-    Web,
-    Workload,
-)
+from swell.model.workload import PLAIN, App, Batch, Entry, Method, Options, Revision, Scaling, Web, Workload
 
 MEMORY_MAX_MIB = 1 << 30
 CORES_MAX = 100_000.0
@@ -129,6 +119,7 @@ def _workload(app: App, workload: Workload, given: set[str]) -> Iterator[str]:
         yield "is a variant: those are made when somebody asks for them"
     yield from _scaling(workload.scaling)
     yield from _schedule(app, workload)
+    yield from _gang_scaling(app, workload)
     yield from _subscription(app, workload)
     problem = limits_problem(workload.limits)
     if problem is not None:
@@ -171,6 +162,13 @@ def _is_called(app: App, workload: Workload) -> bool:
     return all(each == ("function", [workload.name]) for each in queueable)
 
 
+def _gang_scaling(app: App, workload: Workload) -> Iterator[str]:
+    scaling = workload.scaling
+    gangs = (revision.gang for revision in app.revisions if _has_id(revision) and revision.id == workload.revision)
+    if any(gangs) and (scaling.min_replicas or scaling.buffer_replicas):
+        yield "gang: its replicas start for a call and end with it: min_replicas and buffer_replicas are 0"
+
+
 def _scaling(scaling: Scaling) -> Iterator[str]:
     yield from _number("min_replicas", scaling.min_replicas, 0, COUNT_MAX)
     yield from _number("max_replicas", scaling.max_replicas, 1, COUNT_MAX)
@@ -209,6 +207,7 @@ def _revision(revision: Revision, told: set[str]) -> Iterator[str]:
     yield from _number("timeout_s", revision.timeout_s, 0, SECONDS_MAX, above=True)
     yield from _number("timeout_max_s", revision.timeout_max_s, 0, SECONDS_MAX)
     yield from _number("startup_timeout_s", revision.startup_timeout_s, 0, SECONDS_MAX, above=True)
+    yield from _gang(revision)
     yield from _retrying(revision.retrying)
     if revision.isolation is not None:
         yield from _isolation(revision.isolation, revision.needs)
@@ -218,6 +217,21 @@ def _revision(revision: Revision, told: set[str]) -> Iterator[str]:
     if revision.parameters:
         yield "has values of parameters: those are given when it is called"
     yield from _volumes(revision.volumes, revision.isolation or Isolation())
+
+
+def _gang(revision: Revision) -> Iterator[str]:
+    if revision.gang is None:
+        return
+    yield from _number("gang: size", revision.gang.size, 1, SIZE_MAX)
+    yield from _number("gang: least", revision.gang.least, 0, max(revision.gang.size, 0))
+    method = revision.entry.methods[0] if revision.entry.methods else None
+    queued = method is not None and method.web is None and method.batch is None and method.cache is None
+    if revision.entry.kind != "function" or not queued or (method is not None and method.generator):
+        yield "gang: is of a function that is called and returns once"
+    if not revision.single_use or revision.max_inputs != 1:
+        yield "gang: its replicas are of single_use, with one input"
+    if revision.isolation is not None:
+        yield "gang: its replicas meet on the node's network, and share a folder of it: they cannot be in a sandbox"
 
 
 def _volumes(uses: tuple[VolumeUse, ...], isolation: Isolation) -> Iterator[str]:

@@ -55,7 +55,7 @@ def call(
     from swell.wire import http
 
     at = whole_target(target, namespace)
-    body = _body(arguments)
+    body = json_body(arguments)
     client = options.connect(home)
     headers = {"content-type": http.JSON, "accept": f"{http.FRAMES}, {http.JSON}"}
     request = Request("POST", f"/call/{quote(at)}{'?' * bool(parameters)}{urlencode(parameters)}", headers, body)
@@ -185,7 +185,7 @@ def _tell_use(client: Client, request: str) -> None:
     click.echo(f"{http.COST_USD}: {kept.marginal_usd:.12f}", err=True)
 
 
-def _body(arguments: str) -> bytes:
+def json_body(arguments: str) -> bytes:
     """The arguments' JSON, checked here so that a slip of the pen is not sent."""
     if arguments == "-":
         text = sys.stdin.read()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STATES = ("queued", "leased", "done", "failed", "cancelled")
 HEADS = ("CALL", "STATE", "AGO", "TRIES", "FUNCTION", "PROGRESS/ERROR")
+WAITS = "it waits for a replica"
 SHOWN_MAX = 64 * 1024
 """Bytes of a result that are printed in one line; of a longer one it is said how long it is."""
 
@@ -77,7 +78,7 @@ def show(id: str, as_json: bool, home: str | None) -> None:
         return
     click.echo(story(row, time.time()))
     if row.state == "done":
-        click.echo("\n" + _result(client, row))
+        click.echo("\n" + result(client, row))
 
 
 @calls.command(short_help="Try a dead letter again.")
@@ -172,8 +173,9 @@ def _stands(row: CallRow, now: float) -> list[str]:
         last = [f"the last try failed with {failed}"] if failed else []
         if row.state == "leased":
             return [*last, *_runs(row, now)]
-        waits = f"it is due in {duration(row.due_at - now)}" if row.due_at > now else "it waits for a replica"
-        return [*last, waits]
+        if row.due_at > now:
+            return [*last, f"it is due in {duration(row.due_at - now)}"]
+        return [*last, f"it waits for a replica: {printable(row.waits, False)}" if row.waits else WAITS]
     found = [f"ended at {clock(row.ended_at)}, {duration(now - row.ended_at)} ago"]
     if failed:
         found.append(f"it failed with {failed}" if row.state == "failed" else failed)
@@ -199,7 +201,7 @@ def _runs(row: CallRow, now: float) -> list[str]:
     return found
 
 
-def _result(client: Client, row: CallRow) -> str:
+def result(client: Client, row: CallRow) -> str:
     """Its result in a line. No code of whoever made it runs here."""
     from swell.wire import http
 

@@ -66,7 +66,8 @@ def run(
             f"`swell deploy {place}` to stay.",
         )
     found = flags.flags(target.run, target.is_method)
-    args, kwargs = _arguments(found, f"swell run {reference}", inspect.getdoc(target.run.__swell_raw__), words)
+    about = inspect.getdoc(target.run.__swell_raw__)
+    args, kwargs = arguments(found, run, "swell run", reference, about, words)
     with told_to_end() as ending, ExitStack() as held:
         try:
             with ExitStack() as app:
@@ -161,11 +162,14 @@ def _show_why_not_now(error: Exception) -> None:
 # -- flags -----------------------------------------------------------------------------------
 
 
-def _arguments(
-    found: Flags, title: str, about: str | None, words: Sequence[str]
+def arguments(
+    found: Flags, own: click.Command, called: str, reference: str, about: str | None, words: Sequence[str]
 ) -> tuple[Sequence[str], dict[str, Any]]:
-    """(positional, by name) arguments out of the words of the command line. `about` is for the help."""
+    """(positional, by name) arguments of what a command, `own`, `called` so, runs, out of the words behind its name.
+    `about` is for the help."""
     from swell.sdk import flags
+
+    title = f"{called} {reference}"
 
     if found.variadic:
         return words, {}
@@ -174,7 +178,7 @@ def _arguments(
     try:
         context = command.make_context(title, list(words))
     except click.NoSuchOption as error:
-        raise _misplaced(error) from None
+        raise _misplaced(error, own, called) from None
     with context:
         given = {name: _texts(value) for name, value in context.params.items()}
         try:
@@ -185,12 +189,12 @@ def _arguments(
         return (), typed
 
 
-def _misplaced(error: click.NoSuchOption) -> click.UsageError:
-    """An option of `swell run` itself that stands among the flags of the program."""
-    if any(error.option_name in parameter.opts for parameter in run.params):
+def _misplaced(error: click.NoSuchOption, own: click.Command, called: str) -> click.UsageError:
+    """An option of the command itself that stands among the flags of the program."""
+    if any(error.option_name in parameter.opts for parameter in own.params):
         return click.UsageError(
-            f"{error.option_name} is an option of `swell run` and comes before the file: "
-            f"swell run {error.option_name} … FILE.",
+            f"{error.option_name} is an option of `{called}` and comes before the file: "
+            f"{called} {error.option_name} … FILE.",
             error.ctx,
         )
     return error

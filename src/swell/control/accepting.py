@@ -1,4 +1,4 @@
-"""May this input be worked on later, and what is the call that is queued then?"""
+"""May this input be worked on later, and what is the call that is queued then? And why can none be worked on now?"""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from swell.model.errors import SwellError
 from swell.model.workload import Method, Revision, shown
 from swell.wire.calls import DELAY_MAX_S, GROUP_INPUTS_MAX, INPUT_MAX, KEEP_MAX_S, KEEP_MIN_S, NewCall
 from swell.wire.link import Route
+
+GANG_INPUT_MAX = 32 * 1024 * 1024
+"""Bytes of the input of a call for all members of its gang together: they may all be on one node, whose runner is sent
+all of them at once."""
 
 
 def queued(
@@ -34,8 +38,11 @@ def queued(
     if problem:
         raise SwellError("bad_request", problem)
     longest = max(map(len, (new.input.data, *(new.many.inputs if new.many is not None else ()))))
-    if longest > INPUT_MAX:
-        words = f"The input of a queued call has {INPUT_MAX} bytes at most; this one has {longest}."
+    members = revision.gang.size if revision.gang is not None else 1
+    most = min(INPUT_MAX, GANG_INPUT_MAX // members)
+    if longest > most:
+        whose = f" that goes to {members} replicas" if most < INPUT_MAX else ""
+        words = f"The input of a queued call{whose} has {most} bytes at most; this one has {longest}."
         raise SwellError("body_too_large", words, status=413)
     call = Call(
         id=new_id(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -21,9 +21,11 @@ from swell.wire.http import JSON, ErrorBody, ErrorEnvelope
 class CallDesk:
     """Answers to what is asked about calls."""
 
-    def __init__(self, keeper: CallKeeper, records: CallRecords) -> None:
+    def __init__(self, keeper: CallKeeper, records: CallRecords, waits: Callable[[str], str]) -> None:
+        """`waits`: why there are no more replicas of a workload, where it wants some."""
         self._keeper = keeper
         self._records = records
+        self._waits = waits
 
     async def whose(self, id: str) -> tuple[str, str, str] | None:
         """(namespace, app) that a call is for, and the id of its API key; None: there is no such call."""
@@ -36,12 +38,19 @@ class CallDesk:
         return await self._whole(call) if call is not None else None
 
     async def rows(
-        self, namespace: str, app: str, state: State | None, most: int, before: str, key: str | None
+        self, namespace: str, app: str, function: str, state: State | None, most: int, before: str, key: str | None
     ) -> list[CallRow]:
         """A page of calls, newest first; of one API key, or of all (None)."""
-        prefix = f"{namespace}/{app}/" if app else f"{namespace}/"
-        found = await asyncio.to_thread(self._records.newest, prefix, state, most, before, key)
-        return [self._row(call) for call in found]
+        prefix = f"{namespace}/{app}/{function}" if app else f"{namespace}/"
+        found: list[Call] = []
+        while len(found) < most:
+            page = await asyncio.to_thread(self._records.newest, prefix, state, most, before, key)
+            # Others' names may begin with that of the function.
+            found += (call for call in page if not function or call.workload == prefix)
+            if len(page) < most:
+                break
+            before = page[-1].id
+        return [self._row(call) for call in found[:most]]
 
     async def result(self, id: str) -> Body | None:
         """Of one that is done; of a dead letter the error. None where there is none, or none yet."""
@@ -153,6 +162,7 @@ class CallDesk:
             due_at=call.due_at,
             attempts=call.attempts,
             priority=call.priority,
+            waits=self._waits(call.workload) if call.state == "queued" else "",
             key=call.key,
             replica=call.replica,
             tries_max=call.retrying.max_retries + 1,

@@ -16,13 +16,16 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from swell.control.accepting import queued
+from swell.control.alarm import Alarm
 from swell.control.call_tallies import CallTallies
 from swell.control.call_waits import CallWaits
 from swell.control.ended_groups import EndedGroups
-from swell.control.hands import Hand, Hands, fitting, granted
+from swell.control.gangs import GangCalls
+from swell.control.hands import Hand, Hands
 from swell.control.inbox import Inbox
 from swell.control.leases import Leases, Seen
 from swell.control.rounds import Round, Told, Written, answer, fail, write
+from swell.control.sending import Sending
 from swell.control.table import TableKeeper
 from swell.control.wants import Wants
 from swell.decide.calls import End, after
@@ -33,7 +36,7 @@ from swell.model.ports import Clock, Store
 from swell.model.trigger import Delivery
 from swell.model.workload import workload_of
 from swell.model.world import World
-from swell.wire.calls import CallEnd, Down, EndedHeard, Grant, Lease, NewCall, Resume, Revoke, Running
+from swell.wire.calls import CallEnd, Down, Lease, NewCall, Running
 from swell.wire.link import Level
 
 log = logging.getLogger("swell.control")
@@ -63,24 +66,28 @@ class CallKeeper:
         reachable: Callable[[str], bool],
         told: Callable[[Sequence[Level]], None],
         others: Callable[[str], Iterable[tuple[str, int]]],
+        useless: Callable[[str, str], None] = lambda _gang, _why: None,
         chance: random.Random | None = None,
     ) -> None:
         """`send` to the runner of a node, False where it is not connected; `reachable`: it takes calls now. `told`
         takes what the queue wants of pools. `others`: inputs in flight at the replicas of a pool that are no queued
-        calls. `chance`: what ids of calls and the jitter of delays are drawn from; that of the machine by default."""
+        calls. `useless`: told of gangs, by their leaders, that what is left of them is of no use, and why. `chance`:
+        what ids of calls and the jitter of delays are drawn from; that of the machine by default."""
         self.leases = Leases()
+        self.gangs = GangCalls(world, self.leases)
         self.hands = Hands(world, rows, self.leases, epoch, others, reachable)
         self.wants = Wants(world, rows, self.leases, self.hands, clock.now, told)
         self.waits = CallWaits()
         self.groups = EndedGroups(clock.now)
-        self.problem = rows.problem
+        self.problem, self.kept = rows.problem, store.call_records.get_many
         self._chance = chance or random.SystemRandom()
         self._store = store
         self._clock = clock
         self._world = world
         self._rows = rows
         self._epoch = epoch
-        self._send = send
+        self._sending = Sending(world, epoch, send)
+        self._useless = useless
         self._thread = ThreadPoolExecutor(1, "calls")
         self._stir = asyncio.Event()
         self._inbox = Inbox()
@@ -88,12 +95,12 @@ class CallKeeper:
         """Workloads to be looked at in the next round."""
         self._standing = False
         """What an earlier incarnation left is known."""
-        self._strange: set[str] = set()
-        """Replicas with calls of which this incarnation has not heard yet."""
+        self._strange: set[str] = {""}
+        """Replicas with calls of which this incarnation has not heard yet; the members of gangs among them have no
+        names so far."""
         self._made: Round | None = None
         # The newest round, as far as it was made.
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._alarm = Alarm(clock, self.tick)
         self._tallies = CallTallies()
 
     # -- what is asked -----------------------------------------------------------------------
@@ -143,13 +150,7 @@ class CallKeeper:
 
     def has(self, workload: str) -> bool:
         """Does anything of it wait, or is anything with a replica? As long as that is not known, too."""
-        return (
-            not self._standing
-            or self.hands.has(workload)
-            or any(
-                call.workload == workload for replica in self.leases.replicas() for call in self.leases.at(replica)[:1]
-            )
-        )
+        return not self._standing or self.hands.has(workload) or self.leases.has(workload)
 
     def metrics(self) -> tuple[Sample, ...]:
         """What is told of the queue to who scrapes."""
@@ -164,24 +165,25 @@ class CallKeeper:
 
     def heard_holding(self, node: str, leases: Iterable[Lease], running: Iterable[Running] = ()) -> None:
         """A runner has these, and of these run some."""
-        unknown = self.leases.renew(leases, self._clock.now())
+        now = self._clock.now()
+        unknown = [lease for lease in self.leases.renew(leases, now) if self.gangs.claim(*lease, now) is None]
         self.leases.run(running)
         if unknown and self._standing:
-            self._send(node, Revoke(tuple(unknown)))
+            self._sending.revoke_leases(node, unknown)
 
     def welcomed(self, node: str) -> None:
         """A runner connected and said what runs. Has it what it was given? And it takes calls again."""
         if not self._standing:
             return
+        self.gangs.meet(self._clock.now())
         self._strange.difference_update(self._world.replicas)
         alone = len(self._world.nodes) == 1
-        held = [
+        held = (
             (replica, tuple((call.id, call.token) for call in self.leases.at(replica)))
             for replica in self.leases.replicas()
-            if self._node(replica) == node or (alone and replica in self._strange)
-        ]
-        if held:
-            self._send(node, Resume(self._epoch, tuple(held)))
+            if self._sending.node(replica) == node or (alone and replica in self._strange)
+        )
+        self._sending.resume(node, held)
         self.roomy()
 
     def roomy(self) -> None:
@@ -190,6 +192,7 @@ class CallKeeper:
 
     def changed(self, pools: Iterable[str], workloads: Iterable[str] = ()) -> None:
         """Replicas of these pools, their loads, or the routes of these workloads are not as they were."""
+        self.gangs.look()
         pools = tuple(pools)
         if not (self.hands.busy or self.wants.levels):
             return
@@ -211,8 +214,7 @@ class CallKeeper:
     def tick(self) -> None:
         """What only time brings: calls become due, leases expire."""
         now = self._clock.now()
-        self._timer = None
-        if now - self._timer_at > STALLED_S:
+        if self._alarm.rang() > STALLED_S:
             self.leases.spare(now)
         self.hands.rang(now)
         self._look_at(self.hands.waiting())
@@ -220,6 +222,10 @@ class CallKeeper:
         self._lose((call for call, gone in lost if gone), "replica_died", "Its replica ended while it had the call.")
         silent = (call for call, gone in lost if not gone)
         self._lose(silent, "lease_expired", "Nothing was heard of its replica for too long.")
+        if self.gangs.failed:
+            self._wake()
+        for gang in self.gangs.useless(now):
+            self._useless(gang, "members of it were lost before it had a call")
         # How long they take is worth more slots the longer they do.
         self.wants.changed(self.hands.due)
         self._arm()
@@ -241,15 +247,17 @@ class CallKeeper:
                         self._not_written(self._made, error)
                     await self._begin_anew()
         finally:
-            self._close()
+            self._alarm.close()
+            self.wants.close()
+            self._inbox.fail(SwellError("stopping", "The server is stopping.", status=503))
+            self._thread.shutdown(wait=False)
 
     async def _begin_anew(self) -> None:
         """In a while, with what the store has then."""
         while True:
             await asyncio.sleep(AGAIN_S)
             if await self._stand_up():
-                break
-        self._wake()
+                return self._wake()
 
     async def _stand_up(self) -> bool:
         """Go on with what an earlier incarnation left, or what a round that failed may have left."""
@@ -265,6 +273,7 @@ class CallKeeper:
         for call in standing.leased:
             if self.leases.get(call.id, call.token) is None:
                 self.leases.take(call, now)
+                self.gangs.stand_up(call, now)
                 if call.token >> 40 == self._epoch:
                     # It was never sent.
                     self._lose((call,), "drained", "It was not sent to its replica.")
@@ -312,20 +321,27 @@ class CallKeeper:
         fenced: defaultdict[str, list[Lease]] = defaultdict(list)
         ending: Counter[str] = Counter()
         hands: list[Hand] = []
-        self._made = Round(news, told, outcomes, changes, hands, [])
+        over: list[tuple[Call, CallEnd]] = []
+        self._made = Round(news, told, outcomes, over, changes, hands, [])
         for each in self._inbox.take_told():
             lease = (each.end.id, each.end.token)
-            call = self.leases.get(*lease)
+            call = self.leases.get(*lease) or self.gangs.claim(*lease, now)
             if call is None:
                 fenced[each.node].append(lease)
+                continue
+            if self.gangs.heard(each, call, now):
                 continue
             told.append(each)
             looked[call.workload] = None
             ending[call.replica] += 1
             outcomes.append(self._outcome(call, each, now))
+        for call, end in self.gangs.settled(now):
+            over.append((call, end))
+            looked[call.workload] = None
+            outcomes.append(self._outcome(call, Told(end, ""), now))
         if self._inbox:
             self._wake()
-        self._heard(fenced)
+        self._sending.heard(fenced)
         fresh = [work.call for work in self._made.works]
         looked |= dict.fromkeys(call.workload for call in fresh)
         coming = Counter(call.workload for call in fresh if call.due_at <= now)
@@ -370,11 +386,13 @@ class CallKeeper:
         for end, node in made.told:
             heard[node].append((end.id, end.token))
             self._over(end.id, end.token, pools)
+        for worked_at, end in made.gangs:
+            self._gang_over(worked_at, f"their call failed: {end.message}" if end.code else "", heard, pools)
         for asked, call in zip(made.changes, written.changed, strict=True):
             if call is not None:
-                self._take_change(call, pools)
+                self._take_change(call, heard, pools)
             answer(asked.call, call)
-        self._heard(heard)
+        self._sending.heard(heard)
         sent: Counter[str] = Counter()
         for hand, works in zip(made.hands, written.leased, strict=True):
             self._grant(hand, works, now, sent)
@@ -400,17 +418,16 @@ class CallKeeper:
         if not works:
             return
         self.hands.given(to, works, now)
-        for work in works:
-            self.leases.take(work.call, now)
-        node = self._node(to.replica)
-        taken = fitting(works, sent[node]) if node is not None else []
-        row = self._rows.pools.get(to.pool)
-        calls = granted(taken, row.limited_by if row is not None else "timeout")
-        if node is None or (taken and not self._send(node, Grant(self._epoch, to.replica, calls))):
-            taken = []
-        elif taken:
-            sent[node] += sum(len(work.input.data) for work in taken)
-        back = (work.call for work in works[len(taken) :])
+        row, members = self._rows.pools.get(to.pool), self.hands.gang(to.replica)
+        limited_by = row.limited_by if row is not None else "timeout"
+        if members:
+            parts = self.gangs.begin(works[0].call, members, now)
+            back = self._sending.grant_parts(parts, works[0].input, members, limited_by)
+        else:
+            for work in works:
+                self.leases.take(work.call, now)
+            taken = self._sending.grant(to.replica, works, limited_by, sent)
+            back = [work.call for work in works[taken:]]
         self._lose(back, "drained", "It was not sent to its replica.")
 
     # -- ends --------------------------------------------------------------------------------
@@ -425,14 +442,25 @@ class CallKeeper:
         if call is not None and call.group:
             self.waits.wake(call.group)
 
-    def _take_change(self, call: Call, pools: dict[str, None]) -> None:
+    def _gang_over(self, call: Call, why: str, heard: defaultdict[str, list[Lease]], pools: dict[str, None]) -> None:
+        """What came of an attempt of a gang is recorded; `why` it is of no use any more, where that was no result."""
+        for part, told in self.gangs.over(call):
+            if told is not None and told.node:
+                heard[told.node].append((part.id, part.token))
+            else:
+                self._sending.revoke(part)
+            self._over(part.id, part.token, pools)
+        if why:
+            self._useless(call.replica, why)
+
+    def _take_change(self, call: Call, heard: defaultdict[str, list[Lease]], pools: dict[str, None]) -> None:
         """A call is cancelled, or queued once more."""
-        if self.leases.get(call.id, call.token) is not None:
+        if call.id in self.gangs:
+            self._gang_over(call, "their call was cancelled", heard, pools)
+        elif self.leases.get(call.id, call.token) is not None:
             self.hands.unspent(call.replica)
-            node = self._node(call.replica)
             self._over(call.id, call.token, pools)
-            if node is not None:
-                self._send(node, Revoke(((call.id, call.token),)))
+            self._sending.revoke(call)
         self.waits.wake(call.id)
         if call.group:
             self.waits.wake(call.group)
@@ -441,11 +469,6 @@ class CallKeeper:
 
     def _lose(self, calls: Iterable[Call], code: str, message: str) -> None:
         self.heard_ends("", [CallEnd(call.id, call.token, call.replica, code, message) for call in calls])
-
-    def _heard(self, leases: dict[str, list[Lease]]) -> None:
-        for node, ended in leases.items():
-            if node:
-                self._send(node, EndedHeard(tuple(ended)))
 
     # -- details -----------------------------------------------------------------------------
 
@@ -469,23 +492,5 @@ class CallKeeper:
         moments = list(self.hands.next_at.values())
         if len(self.leases) or self.hands.waiting():
             moments.append(now + LOOK_S)
-        at = min(moments, default=None)
-        if at is None or (self._timer is not None and self._timer_at <= at):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = at
-        delay_s = min(max(at - now, 0.001), 3600.0)
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self.tick)
-
-    def _close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self.wants.close()
-        over = SwellError("stopping", "The server is stopping.", status=503)
-        self._inbox.fail(over)
-        self._thread.shutdown(wait=False)
-
-    def _node(self, replica: str) -> str | None:
-        known = self._world.replicas.get(replica)
-        return known.node if known is not None else None
+        if moments:
+            self._alarm.by(min(moments))

@@ -106,19 +106,20 @@ class DemandBook:
     def _sum(self, pool: str, now: float, gateway: str = "") -> bool:
         """With the peak that this gateway tells, where one tells now, and what the others had at last beside it: peaks
         of several were not at one time."""
-        held = in_flight = 0
+        held = in_flight = priority = 0
         heard_at = now
         for name, levels in self._levels.items():
             heard = levels.get(pool)
             if heard is not None:
                 held += heard.level.held
+                priority = heard.level.priority or priority
                 in_flight += heard.level.in_flight if name == gateway else heard.present
                 if heard.level.in_flight:
                     heard_at = min(heard_at, heard.at)
         before = self.demand.get(pool, IDLE)
-        changed = (held, in_flight) != (before.held, before.in_flight)
+        changed = (held, in_flight, priority) != (before.held, before.in_flight, before.priority)
         if changed:
-            before = seen(before, held, in_flight, 0, now)
+            before = msgspec.structs.replace(seen(before, held, in_flight, 0, now), priority=priority)
         if before is not IDLE:
             self.demand[pool] = msgspec.structs.replace(before, heard_at=heard_at)
         return changed

@@ -9,10 +9,12 @@ from typing import NamedTuple
 from swell.control.leases import Leases
 from swell.control.table import TableKeeper
 from swell.decide.calls import LOSSES, NOT_BEGUN
+from swell.decide.gangs import staying
 from swell.decide.granting import Taker, grants, hand, slots_wanted
 from swell.model.call import BATCH_MAX, Call, Depth, Work, fencing_token
+from swell.model.replica import Phase, Replica
 from swell.model.world import World
-from swell.wire.calls import INPUT_MAX, CallEnd, Granted
+from swell.wire.calls import INPUT_MAX, CallEnd, Granted, Member
 from swell.wire.link import PoolRow
 
 DUE_MAX = 2000
@@ -60,6 +62,8 @@ class Hands:
         """Calls that may be handed out, by workload, where there are any."""
         self.next_at: dict[str, float] = {}
         """When the next one becomes due, where one does."""
+        self.priorities: dict[str, int] = {}
+        """The highest of those that are due, by workload, where there are any."""
         self.unseen: set[str] = set()
         """Workloads of which it is not known how many calls are due."""
         self._tokens = 0
@@ -80,9 +84,10 @@ class Hands:
         """What the queue of a workload asks for."""
         self.unseen.discard(workload)
         if depth.due:
-            self.due[workload] = depth.due
+            self.due[workload], self.priorities[workload] = depth.due, depth.priority
         else:
             self.due.pop(workload, None)
+            self.priorities.pop(workload, None)
         if depth.next_at is not None:
             self.next_at[workload] = depth.next_at
         else:
@@ -154,8 +159,9 @@ class Hands:
         """Who is to get calls of a workload, in the round that adds those that are `coming` and ends at each replica
         as many as are `ending`. `sent`: bytes that this round hands out to each node, counted on."""
         for pool, replica, most in self._shares(workload, coming, ending, sent, now):
-            self._tokens += 1
-            yield Hand(workload, pool, replica, most, fencing_token(self._epoch, self._tokens))
+            yield Hand(workload, pool, replica, most, fencing_token(self._epoch, self._tokens + 1))
+            # Each member of a gang has its own, from that on.
+            self._tokens += len(self._world.gangs.get(replica, (replica,)))
 
     def any(self, workload: str, now: float) -> bool:
         """Is there somebody who is to get some?"""
@@ -184,8 +190,16 @@ class Hands:
             known = self._world.replicas.get(id)
             used = pool.single_use and (id in self._spent or others.get(id, 0) > 0)
             used |= self._away_until.get(id, 0.0) > now
-            if known is not None and not used and self._reachable(known.node):
+            if known is not None and not used and (self.gang(id) if known.seat else self._reachable(known.node)):
                 yield Taker(id, max(self._leases.count(id) - ending[id], 0), others.get(id, 0))
+
+    def gang(self, leader: str) -> list[Replica]:
+        """The members of a gang by rank, where all of them could take a call now; else nobody."""
+        members = staying(self._world, leader)
+        seat = members[0].seat if members and leader not in self._world.broken else None
+        whole = seat is not None and len(members) == seat.size and members[0].id == leader
+        ready = all(each.phase is Phase.READY and each.meeting and self._reachable(each.node) for each in members)
+        return members if whole and ready else []
 
     # -- what is wanted ----------------------------------------------------------------------
 
@@ -215,10 +229,12 @@ def fitting(works: Iterable[Work], sent: int) -> list[Work]:
     return taken
 
 
-def granted(works: Sequence[Work], limited_by: str) -> tuple[Granted, ...]:
+def granted(works: Sequence[Work], limited_by: str, member: Member | None = None) -> tuple[Granted, ...]:
     """As their runner is told of them. `limited_by`: the argument of the function that sets their timeout."""
     return tuple(
-        Granted(call.id, call.token, call.method, work.input, call.accept, call.timeout_s, call.attempts, limited_by)
+        Granted(
+            call.id, call.token, call.method, work.input, call.accept, call.timeout_s, call.attempts, limited_by, member
+        )
         for work in works
         for call in (work.call,)
     )

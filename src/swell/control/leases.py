@@ -6,7 +6,7 @@ Until when one holds is stored nowhere: a new incarnation of control gives each 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,6 +18,9 @@ LEASE_S = 15.0
 """A call of which its runner says nothing for this long is handed out again. Longer than a runner's restart."""
 GONE_S = 3.0
 """When its replica is gone, after this long: a runner that has it still says so within 2 s, and what came of it."""
+
+
+K = TypeVar("K")
 
 
 class _Leased(msgspec.Struct):
@@ -41,63 +44,69 @@ class Seen(NamedTuple):
 
 
 class Leases:
-    """All leases there are, one for each call at most."""
+    """All leases there are: one for each call at most, or one for each member of the gang that works on it."""
 
     def __init__(self) -> None:
-        self._leased: dict[str, _Leased] = {}
-        self._by_replica: dict[str, dict[str, None]] = {}
+        self._leased: dict[Lease, _Leased] = {}
+        self._tokens: dict[str, dict[int, None]] = {}
+        """By call."""
+        self._by_replica: dict[str, dict[Lease, None]] = {}
 
     def __len__(self) -> int:
-        return len(self._leased)
+        """Calls that are handed out."""
+        return len(self._tokens)
 
     def take(self, call: Call, now: float) -> None:
-        """The call was handed out to its `replica`. Its lease before is over, where it had one."""
-        before = self._leased.get(call.id)
-        if before is not None:
-            self.end(call.id, before.call.token)
-        self._leased[call.id] = _Leased(call, now + LEASE_S)
-        self._by_replica.setdefault(call.replica, {})[call.id] = None
+        """The call was handed out to its `replica`. Its leases before are over, where it had any."""
+        for token in list(self._tokens.get(call.id, ())):
+            self.end(call.id, token)
+        self.join(call, now)
+
+    def join(self, call: Call, now: float) -> None:
+        """It was handed out to this one, too; `call` is with the token and the replica of this lease."""
+        lease = call.id, call.token
+        self.end(*lease)
+        self._leased[lease] = _Leased(call, now + LEASE_S)
+        self._tokens.setdefault(call.id, {})[call.token] = None
+        self._by_replica.setdefault(call.replica, {})[lease] = None
 
     def get(self, id: str, token: int) -> Call | None:
-        """The call, if that is its lease."""
-        leased = self._leased.get(id)
-        return leased.call if leased is not None and leased.call.token == token else None
+        """The call, if that is a lease of it."""
+        leased = self._leased.get((id, token))
+        return leased.call if leased is not None else None
 
     def end(self, id: str, token: int) -> Call | None:
-        """The lease is over; the call, if that was its lease."""
-        call = self.get(id, token)
-        if call is None:
+        """The lease is over; the call, if that was a lease of it."""
+        leased = self._leased.pop((id, token), None)
+        if leased is None:
             return None
-        del self._leased[id]
-        ids = self._by_replica[call.replica]
-        del ids[id]
-        if not ids:
-            del self._by_replica[call.replica]
-        return call
+        _remove(self._tokens, id, token)
+        _remove(self._by_replica, leased.call.replica, (id, token))
+        return leased.call
 
     def renew(self, leases: Iterable[Lease], now: float) -> list[Lease]:
         """Their runner has these; returns those that are no leases."""
         unknown = []
-        for id, token in leases:
-            leased = self._leased.get(id)
-            if leased is not None and leased.call.token == token:
+        for lease in leases:
+            leased = self._leased.get(lease)
+            if leased is not None:
                 leased.until = now + LEASE_S
                 leased.heard_at = now
             else:
-                unknown.append((id, token))
+                unknown.append(lease)
         return unknown
 
     def run(self, running: Iterable[Running]) -> None:
         """Their runner says how these run."""
         for each in running:
-            leased = self._leased.get(each.id)
-            if leased is not None and leased.call.token == each.token:
+            leased = self._leased.get((each.id, each.token))
+            if leased is not None:
                 leased.running = each
 
     def seen(self, call: Call, revision: Revision | None) -> Seen:
         """How the call is, as its runner said last. `revision`: what it runs."""
-        leased = self._leased.get(call.id)
-        if leased is None or leased.call.token != call.token:
+        leased = self._leased.get((call.id, call.token))
+        if leased is None:
             return Seen()
         if leased.running is None:
             return Seen(leased.heard_at)
@@ -114,8 +123,8 @@ class Leases:
 
     def gone(self, replica: str, now: float) -> None:
         """The replica is gone: what is not renewed from now on was lost with it."""
-        for id in self._by_replica.get(replica, ()):
-            leased = self._leased[id]
+        for lease in self._by_replica.get(replica, ()):
+            leased = self._leased[lease]
             if not leased.gone:
                 leased.gone = True
                 leased.until = min(leased.until, now + GONE_S)
@@ -132,7 +141,11 @@ class Leases:
 
     def at(self, replica: str) -> list[Call]:
         """Those of one replica, in the order in which they were handed out."""
-        return [self._leased[id].call for id in self._by_replica.get(replica, ())]
+        return [self._leased[lease].call for lease in self._by_replica.get(replica, ())]
+
+    def has(self, workload: str) -> bool:
+        """Is anything of it handed out?"""
+        return any(self._leased[next(iter(leases))].call.workload == workload for leases in self._by_replica.values())
 
     def count(self, replica: str) -> int:
         """How many one replica has."""
@@ -141,3 +154,11 @@ class Leases:
     def replicas(self) -> Iterator[str]:
         """Those that have any."""
         yield from self._by_replica
+
+
+def _remove(index: dict[str, dict[K, None]], key: str, value: K) -> None:
+    """Take one out; where none is left the key goes, too."""
+    values = index[key]
+    del values[value]
+    if not values:
+        del index[key]

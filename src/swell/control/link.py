@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Protocol, cast
 
@@ -125,6 +125,10 @@ class Queue(Protocol):
         """The id of the call, once it is on disk. SwellError where it is not accepted."""
         ...
 
+    def kept(self, ids: Sequence[str], /) -> Collection[str]:
+        """Which of these calls are kept, by the store: asked in a thread."""
+        ...
+
     def heard_ends(self, node: str, ends: Iterable[calls.CallEnd]) -> None: ...
 
     def heard_holding(self, node: str, leases: Iterable[calls.Lease], running: Iterable[calls.Running]) -> None: ...
@@ -157,7 +161,7 @@ class ControlLink:
         self.volumes = volumes
         if volumes is not None:
             volumes.publish = self.tell_volumes
-        self._commits: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.listener = listener
         self.hear = hear
         self.gateways: dict[str, Peer] = {}
@@ -261,9 +265,13 @@ class ControlLink:
 
     def commit_volume(self, asked: wire.CommitVolume, runner: Peer) -> None:
         """In the background, and told to the runner when it is done."""
-        task = asyncio.get_running_loop().create_task(self._commit(asked, runner))
-        self._commits.add(task)
-        task.add_done_callback(self._commits.discard)
+        self.begin(self._commit(asked, runner))
+
+    def begin(self, work: Coroutine[None, None, None]) -> None:
+        """In the background, until it is done."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _commit(self, asked: wire.CommitVolume, runner: Peer) -> None:
         assert self.volumes is not None
@@ -390,6 +398,8 @@ class Peer(asyncio.Protocol):
                 environments = {revision.environment for revision in wanted if revision.environment.is_built}
                 bundles = {revision.bundle for revision in wanted}
                 self.write(pack(wire.Wanted(tuple(environments), tuple(bundles))))
+            case calls.AskKept() if self.link.queue is not None:
+                self.link.begin(self._tell_kept(message.calls, self.link.queue.kept))
             case wire.Progress():
                 if message.ask in self.link.asks:
                     self.link.asks[message.ask][1](message.text)
@@ -400,6 +410,14 @@ class Peer(asyncio.Protocol):
                 self._hello(message)
             case _ if self.link.queue is not None:
                 self._heard_of_calls(message, self.link.queue)
+
+    async def _tell_kept(self, asked: Sequence[str], kept: Callable[[Sequence[str]], Collection[str]]) -> None:
+        try:
+            there = await asyncio.to_thread(kept, asked)
+        except Exception:
+            log.exception("which calls are kept could not be read")
+            return
+        self.write(pack(calls.NotKept(tuple(id for id in asked if id not in there))))
 
     def _heard_of_calls(self, message: wire.Up, queue: Queue) -> None:
         match message:

@@ -130,6 +130,7 @@ class Queries:
             rolling=story(reactor.world, workload.key, reactor.waiting.get(workload.pool, "")),
             retrying=revision.retrying,
             scaling=workload.scaling,
+            nodes=revision.gang.size if revision.gang is not None else 0,
             written=workload.written,
             next_at=self.next_firing(workload.key),
         )
@@ -172,6 +173,8 @@ class Queries:
             why=why,
             applied=replica.applied,
             written=self._written(workload_of(replica.pool)),
+            gang=replica.seat.gang if replica.seat is not None else "",
+            rank=replica.seat.rank if replica.seat is not None else None,
         )
 
     async def why(self, request_id: str, holder: Holder) -> Why:

@@ -134,13 +134,18 @@ class Reactor:
         revision = self.world.revision(pool)
         return unforkable(revision, self.world.refused.get(pool, "")) if revision is not None else ""
 
+    def waits(self, workload: str) -> str:
+        """Why there are no more replicas of what serves a workload, where it wants some; else empty."""
+        serving = self.world.serving(workload)
+        return self.waiting.get(serving.pool, "") if serving is not None else ""
+
     # -- deciding ----------------------------------------------------------------------------
 
     def step(self, now: float) -> Effects:
         """Decide about every pool that is due, and say what is to be done."""
         self._told(self.book.expire(now))
         self._pop_agenda(now)
-        pools = tuple(self._due)
+        pools = tuple(dict.fromkeys((*self._waiting_with_gangs(), *self._due))) if self._due else ()
         decided = plan(self.world, self.book.demand, now, pools, self.policy)
         broken = would_break(self.world, decided)
         if broken:
@@ -162,6 +167,12 @@ class Reactor:
         self._orders.clear()
         self._events.clear()
         return effects
+
+    def _waiting_with_gangs(self) -> list[str]:
+        """All that waits, where a gang does: what comes free for that must not be given away while nobody looks, and
+        what it keeps from others is theirs once it wants it no more."""
+        revisions = (self.world.revision(pool) for pool in self.waiting)
+        return list(self.waiting) if any(each is not None and each.gang is not None for each in revisions) else []
 
     def _commit(self, decided: Plan, now: float) -> None:
         world = self.world
@@ -213,6 +224,7 @@ class Reactor:
             return before.may_become(seen.phase)
         return bool(
             (seen.address and seen.address != before.address)
+            or (seen.meeting and seen.meeting != before.meeting)
             or (seen.pid and seen.pid != before.pid)
             or (seen.fork_refused and seen.fork_refused != before.fork_refused)
             or abs(seen.rss_mib - before.rss_mib) > max(8.0, before.rss_mib * 0.1)

@@ -52,7 +52,9 @@ class Round(NamedTuple):
     told: list[Told]
     """Ends of leases."""
     outcomes: list[Outcome]
-    """What those came to, one each."""
+    """What those came to, one each; and then what came of the attempts of gangs."""
+    gangs: list[tuple[Call, CallEnd]]
+    """Those attempts, and what they ended with."""
     changes: list[Asked]
     hands: list[Hand]
     looked: list[str]

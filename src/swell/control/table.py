@@ -157,6 +157,7 @@ def pool_row(world: World, pool: str, policy: Policy) -> PoolRow | None:
         retry_at=restart_at(failures, policy),
         closed=failures is not None and closed(failures, revision, policy, trying),
         limited_by="timeout_max" if revision.gives_time else "timeout",
+        gang=revision.gang is not None,
     )
 
 

@@ -81,7 +81,12 @@ class Wants:
         row, workload = self._rows.pools.get(pool), workload_of(pool)
         route = self._rows.routes.get(workload)
         held = self._hands.wanted(workload, self._now()) if route is not None and route.pool == pool else 0
-        most = row.max_inputs if row is not None else 1
-        counts = ((replica.id, self._leases.count(replica.id)) for replica in self._world.in_pool(pool))
+        priority = self._hands.priorities.get(workload, 0) if held else 0
+        most, members = row.max_inputs if row is not None else 1, self._world.in_pool(pool)
+        if any(replica.seat is not None for replica in members):
+            # What a gang works on is one input, whoever of it is not done.
+            calls = {call.id for replica in members for call in self._leases.at(replica.id)}
+            return Level(pool, held, len(calls), priority=priority)
+        counts = ((replica.id, self._leases.count(replica.id)) for replica in members)
         leased = tuple((id, min(count, most)) for id, count in counts if count)
-        return Level(pool, held, sum(count for _, count in leased), leased)
+        return Level(pool, held, sum(count for _, count in leased), leased, priority=priority)

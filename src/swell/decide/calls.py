@@ -17,6 +17,8 @@ is a promise. Not for ever: it may be what kills the replicas."""
 NOT_BEGUN = frozenset({"busy", "drained"})
 """It was handed to one that has no room after all, or handed back by one that ends in order. That is no attempt, and
 it keeps its place."""
+PREEMPTED = "preempted"
+"""The gang that had it was stopped for others before it was done. That is no attempt either."""
 CANCELLED = "cancelled"
 
 
@@ -44,7 +46,7 @@ def after(call: Call, end: End, now: float, chance: float) -> Again | Failed | C
     error, used = CallError(end.code, end.message), (end.cpu_us, end.run_us)
     if end.code == CANCELLED:
         return Cancelled(call.id, call.token, now, error, *used)
-    if end.code in NOT_BEGUN:
+    if end.code in NOT_BEGUN or end.code == PREEMPTED:
         return Again(call.id, call.token, call.due_at, None, False, *used)
     if call.attempts <= _retries(call, end.code):
         return Again(call.id, call.token, now + delay_s(call, chance), error, True, *used)

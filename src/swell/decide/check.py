@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from swell.decide.gangs import by_gang, staying
 from swell.model.plan import Plan, Start, Stop
 from swell.model.replica import LIVE, Phase, Replica
 from swell.model.resources import Room
@@ -17,6 +18,7 @@ def check(world: World, pools: Iterable[str] | None = None) -> list[str]:
     for pool in world.by_pool if pools is None else pools:
         broken += _pool(world, pool)
     if pools is None:
+        broken += _gangs(world)
         broken += _rooms(world)
         broken += _indexes(world)
         broken += _rolling(world)
@@ -29,6 +31,7 @@ def would_break(world: World, plan: Plan) -> list[str]:
     rooms: dict[str, Room] = {}
     added: Counter[str] = Counter()
     new: dict[str, Start] = {}
+    stopped = {action.replica for action in plan.actions if isinstance(action, Stop)}
     broken += [f"{key} would move, and does not roll" for key in plan.moves if key not in world.rolling]
     for action in plan.actions:
         if not isinstance(action, Start):
@@ -45,6 +48,8 @@ def would_break(world: World, plan: Plan) -> list[str]:
             broken.append(f"{id} would be of {action.pool}, whose revision is unknown")
         elif not _lives(world, action.node):
             broken.append(f"{id} would be on {action.node}, which is no living node")
+        elif world.nodes[action.node].leaving_at is not None:
+            broken.append(f"{id} would be on {action.node}, which is to leave")
         else:
             room = rooms.setdefault(action.node, world.room(action.node))
             needs = template_needs(revision.needs) if action.role == "template" else revision.needs
@@ -52,12 +57,71 @@ def would_break(world: World, plan: Plan) -> list[str]:
             if lacking is not None:
                 broken.append(f"{id} does not fit: {lacking}")
             room.take(needs)
-        added[action.pool] += action.role == "serving"
+        added[action.pool] += action.role == "serving" and (action.seat is None or action.seat.rank == 0)
+    broken += _half_started(world, new.values())
+    broken += _half_stopped(world, stopped)
     for pool, count in added.items():
-        serving = [r for r in world.in_pool(pool) if r.role == "serving" and r.phase is not Phase.DRAINING]
+        serving = _counted(r for r in world.in_pool(pool) if r.id not in stopped)
         workload = world.workload(pool)
         if workload is None or len(serving) + count > workload.scaling.max_replicas:
             broken.append(f"{pool} would have {len(serving) + count} replicas, more than its max_replicas")
+    return broken
+
+
+def _counted(members: Iterable[Replica]) -> list[Replica]:
+    """The replicas of a pool that a limit is about: of a gang, which counts as one, the first that is left of it."""
+    serving = [r for r in members if r.role == "serving" and r.phase is not Phase.DRAINING]
+    return [r for r in serving if r.seat is None] + [gang[0] for gang in by_gang(serving).values()]
+
+
+def _half_started(world: World, starts: Iterable[Start]) -> list[str]:
+    """A gang is started as a whole, with as many as it may have, or not at all."""
+    broken = []
+    gangs: dict[str, list[Start]] = {}
+    for start in starts:
+        revision = world.revision(start.pool)
+        gang = revision.gang if revision is not None and start.role == "serving" else None
+        if (gang is None) is not (start.seat is None):
+            broken.append(f"{start.replica} would be {'of a gang' if start.seat else 'alone'}, and its pool is not so")
+        if start.seat is not None:
+            gangs.setdefault(start.seat.gang, []).append(start)
+            size = start.seat.size
+            if gang is not None and not gang.at_least <= size <= gang.size:
+                broken.append(f"{start.replica} would be one of {size}, not of {gang.at_least} to {gang.size}")
+    for leader, members in gangs.items():
+        seats = [start.seat for start in members if start.seat is not None]
+        led = [start.replica for start in members if start.seat is not None and start.seat.rank == 0] == [leader]
+        alike = len({(start.pool, start.seat.size) for start in members if start.seat is not None}) == 1
+        if not led or not alike or sorted(seat.rank for seat in seats) != list(range(seats[0].size)):
+            broken.append(f"a part of the gang of {leader} would be started: {sorted(seat.rank for seat in seats)}")
+    return broken
+
+
+def _half_stopped(world: World, stopped: set[str]) -> list[str]:
+    """Nor is a part of one stopped."""
+    seats = (replica.seat for id in stopped if (replica := world.replicas.get(id)) is not None)
+    gangs = sorted({seat.gang for seat in seats if seat is not None})
+    left = [(gang, r.id) for gang in gangs for r in staying(world, gang, stopped)]
+    return [f"{id} would be left of the gang of {gang}" for gang, id in left]
+
+
+def _gangs(world: World) -> list[str]:
+    """The members of each are of one kind, and no half of a gang is left to itself."""
+    broken = []
+    for gang, known in world.gangs.items():
+        members = list(known.values())
+        if len({(r.pool, r.seat.size) for r in members if r.seat is not None}) != 1:
+            broken.append(f"the members of the gang of {gang} are not alike")
+        ranks = [r.seat.rank for r in members if r.seat is not None]
+        if len(set(ranks)) < len(ranks) or any(r.seat is not None and r.seat.rank >= r.seat.size for r in members):
+            broken.append(f"the gang of {gang} has the ranks {sorted(ranks)}")
+        if gang in world.broken and staying(world, gang):
+            broken.append(
+                f"the gang of {gang} is broken ({world.broken[gang]}), and {staying(world, gang)[0].id} stays"
+            )
+    flat = {id for members in world.gangs.values() for id in members}
+    if flat != {id for id, r in world.replicas.items() if r.seat is not None}:
+        broken.append("gangs does not hold exactly the live members")
     return broken
 
 
@@ -97,7 +161,7 @@ def _lives(world: World, id: str) -> bool:
 def _pool(world: World, pool: str) -> list[str]:
     broken = []
     members = world.by_pool.get(pool, {}).values()
-    serving = [r for r in members if r.role == "serving" and r.phase is not Phase.DRAINING]
+    serving = _counted(members)
     workload = world.workload(pool)
     if workload is not None and len(serving) > max(workload.scaling.max_replicas, workload.scaling.min_replicas):
         broken.append(f"{pool} has {len(serving)} replicas; its max_replicas is {workload.scaling.max_replicas}")

@@ -8,6 +8,8 @@ from swell.model.workload import Revision
 
 STARTUP_GRACE_S = 0.0
 """A replica that never took an input has nothing to finish."""
+GANG_BROKEN_GRACE_S = 5.0
+"""What a member works on without the others is worth nothing: time to let go of what it holds, and no more."""
 
 
 def drain_grace_s(revision: Revision | None, role: Role, policy: Policy) -> float:

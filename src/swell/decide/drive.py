@@ -66,6 +66,7 @@ def order_for(world: World, replica: Replica, policy: Policy) -> Order | None:
         node=replica.node,
         revision=revision,
         template=replica.template,
+        seat=replica.seat,
     )
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
 
-from swell.decide.drain import STARTUP_GRACE_S, drain_grace_s
-from swell.decide.place import make_room, place
+from swell.decide.drain import GANG_BROKEN_GRACE_S, STARTUP_GRACE_S, drain_grace_s
+from swell.decide.gangs import Giving, as_one, by_gang, held, leaves_at, lesser, staying, unmet
+from swell.decide.place import make_room, make_rooms, place, place_all
 from swell.decide.roll import floor, roll
 from swell.decide.scale import NEVER, PoolState, scale
 from swell.decide.spare import Spare, Use, spare
 from swell.decide.warm import evict, idle_at, may_have_template, usable
 from swell.model.demand import IDLE, Demand
-from swell.model.ends import in_words
+from swell.model.ends import GANG_BROKEN, PREEMPTED, SERVED, in_words
+from swell.model.gang import Gang, Seat
 from swell.model.ids import replica_id
 from swell.model.plan import Action, Plan, Start, Stop, Wait
 from swell.model.policy import Policy
@@ -25,6 +27,9 @@ from swell.model.workload import Revision, workload_of
 from swell.model.world import World, template_needs
 
 FOR_OTHERS = "its reserve (buffer_containers) waits: other pools need the room first"
+ENDS_SOON = frozenset({PREEMPTED, GANG_BROKEN, SERVED, "", "reclaimed", "idle", "evicted"})
+"""What ends for these reasons ends soon, since it works on nothing that is of use: a gang counts on its room, and keeps
+it from others."""
 
 
 def plan(world: World, demand: Mapping[str, Demand], now: float, pools: Iterable[str], policy: Policy) -> Plan:
@@ -51,6 +56,8 @@ class _Growth(msgspec.Struct):
     """Why, for each to start; the next one last."""
     reserve: list[str]
     """The same for those that nobody waits for."""
+    priority: int = 0
+    """Of a gang's calls: the higher has its turn first, and may have the room of a lower one."""
 
 
 class _Short(NamedTuple):
@@ -94,6 +101,8 @@ class _Planner:
         """Templates that what is started now is forked from."""
         self.short: list[_Short] = []
         """One for each replica that found no room."""
+        self.short_gangs: list[tuple[_Growth, Gang, str]] = []
+        """Pools of which a gang found none, and why."""
         self.growths: list[_Growth] = []
         self.kept: set[str] = set()
         """Nodes whose free room is for those who wait."""
@@ -114,10 +123,12 @@ class _Planner:
                 self._pool(pool, revision)
         self._grow()
         # Only now: what others were given of the free room must not be counted on.
-        if self.short:
+        if self.short or self.short_gangs:
             self._list_spares()
         for short in self.short:
             self._make_room(short)
+        for growth, gang, why_not in self.short_gangs:
+            self._make_gang_room(growth, gang, why_not)
         # Last, and out of free room alone: nobody waits for a reserve, nor goes for one.
         for growth in self.growths:
             while growth.reserve and not growth.needed and self._placed(growth, growth.reserve, reserve=True):
@@ -147,6 +158,9 @@ class _Planner:
             return
         if world.rolling and workload_of(pool) in world.rolling:
             self._roll(pool, workload_of(pool))
+        occupied = {r.node for r in serving}
+        if revision.gang is not None:
+            serving = self._gangs(serving)
         failures, ended = world.failures.get(pool), world.ended.get(pool, ())
         state = PoolState(workload, revision, demand, serving, failures, ended, floor(world, pool))
         scaled = scale(state, self.policy, now)
@@ -157,12 +171,28 @@ class _Planner:
             self._stop(id, scaled.reason, drain_grace_s(revision, "serving", self.policy), scaled.why)
         allowed = may_have_template(workload, revision, world.refused.get(pool, ""), self.policy)
         if scaled.starts:
-            full = {r.node for r in serving} if revision.needs.ports else set()
+            full = occupied if revision.needs.ports else set()
             last_first = scaled.starts[::-1]
             reserve, needed = [*last_first[: scaled.reserve]], [*last_first[scaled.reserve :]]
-            self.growths.append(_Growth(pool, revision, [*templates], full, allowed, len(serving), needed, reserve))
+            priority = demand.priority if revision.gang is not None else 0
+            self.growths.append(
+                _Growth(pool, revision, [*templates], full, allowed, len(serving), needed, reserve, priority)
+            )
         if templates and not (allowed and (scaled.starts or len(serving) > len(scaled.stop))):
             self._rest(pool, templates, demand, allowed)
+
+    def _gangs(self, serving: list[Replica]) -> list[Replica]:
+        """Those that are of use, each as one replica; of the others all members end."""
+        found = []
+        for gang, members in by_gang(serving).items():
+            broken, until = self.world.broken.get(gang), leaves_at(self.world, members)
+            if broken is not None:
+                self._stop(members[0].id, GANG_BROKEN, GANG_BROKEN_GRACE_S, broken)
+            elif until is not None:
+                self._stop(members[0].id, PREEMPTED, max(until - self.now, 0.0), "a node that it is on is to leave")
+            else:
+                found.append(as_one(members))
+        return found
 
     def _roll(self, pool: str, key: str) -> None:
         """Does the traffic of its workload move now?"""
@@ -177,16 +207,21 @@ class _Planner:
 
     def _grow(self) -> None:
         """Start what is needed, one after the other for the pool that has least: a second here is no reason for none
-        there."""
-        turns = [(growth.have, number) for number, growth in enumerate(self.growths) if growth.needed]
+        there. But gangs by their priority."""
+        # Which gang comes first makes a difference, so it is the same whatever else is planned with them.
+        turns = [
+            (-each.priority, each.have, each.pool if each.revision.gang else "", number)
+            for number, each in enumerate(self.growths)
+            if each.needed
+        ]
         heapq.heapify(turns)
         while turns:
-            have, number = turns[0]
+            first, have, name, number = turns[0]
             growth = self.growths[number]
             if self._placed(growth, growth.needed):
                 growth.needed.pop()
                 if growth.needed:
-                    heapq.heapreplace(turns, (have + 1, number))
+                    heapq.heapreplace(turns, (first, have + 1, name, number))
                     continue
             heapq.heappop(turns)
 
@@ -194,6 +229,8 @@ class _Planner:
         """Start the next one of `whys`; False where there is no room for it."""
         pool, needs = growth.pool, growth.revision.needs
         rooms = {id: room for id, room in self._free().items() if id not in growth.full}
+        if growth.revision.gang is not None:
+            return self._gang_placed(growth, growth.revision.gang, whys[-1], rooms)
         if growth.full and not rooms:
             self.waits.append(Wait(pool, _one_per_node(needs)))
             return False
@@ -201,6 +238,7 @@ class _Planner:
             rooms = {id: room for id, room in rooms.items() if id not in self.kept}
         node, why_not = place(needs, rooms, lambda node: int(usable(growth.templates, node) is not None))
         if node is not None:
+            rooms[node].take(needs)
             self._start(growth, node, whys[-1])
             return True
         self.waits.append(Wait(pool, FOR_OTHERS if reserve and self.kept else why_not))
@@ -208,7 +246,42 @@ class _Planner:
             self.short += [_Short(pool, needs, tuple(rooms), why_not)] * len(whys)
         return False
 
-    def _start(self, growth: _Growth, node: str, why: str) -> None:
+    def _gang_placed(self, growth: _Growth, gang: Gang, why: str, rooms: dict[str, Room]) -> bool:
+        """Start a gang: whole, or as many of it as may start without the others, or nobody."""
+        needs, copies = growth.revision.needs, {id: room.copy() for id, room in rooms.items()}
+        nodes, why_not = place_all(
+            needs, copies, gang.size, lambda node: int(usable(growth.templates, node) is not None)
+        )
+        if len(nodes) < gang.at_least:
+            self.waits.append(Wait(growth.pool, unmet(len(nodes), gang.size, gang.at_least, why_not)))
+            if not self._claimed(growth, gang, rooms):
+                self.short_gangs.append((growth, gang, why_not))
+            return False
+        for node in nodes:
+            rooms[node].take(needs)
+        ids = [self._new_id() for _ in nodes]
+        for rank, (id, node) in enumerate(zip(ids, nodes, strict=True)):
+            self._start(growth, node, why, id, Seat(ids[0], rank, len(ids), growth.priority))
+        return True
+
+    def _claimed(self, growth: _Growth, gang: Gang, rooms: dict[str, Room]) -> bool:
+        """Is there room enough for a gang as soon as what ends has ended? Then nobody else is to have it meanwhile: who
+        went for this gang would have gone in vain."""
+        needs, soon = growth.revision.needs, {id: room.copy() for id, room in rooms.items()}
+        for replica in self.world.replicas.values():
+            ends = replica.id in self.stopping or (replica.phase is Phase.DRAINING and replica.reason in ENDS_SOON)
+            if ends and replica.node in soon:
+                soon[replica.node].give_back(self.world.needs(replica))
+        nodes, _ = place_all(needs, soon, gang.at_least, lambda _node: 0)
+        if len(nodes) < gang.at_least:
+            return False
+        for node in nodes:
+            # Below zero where it is still to come.
+            rooms[node].take(needs)
+        return True
+
+    def _start(self, growth: _Growth, node: str, why: str, id: str = "", seat: Seat | None = None) -> None:
+        """Start a replica, for which its room is taken."""
         needs = growth.revision.needs
         template = usable(growth.templates, node) if growth.forked else None
         if growth.forked and template is None:
@@ -217,18 +290,16 @@ class _Planner:
                 growth.templates.append(template)
         if template is not None:
             self.forked.add(template.id)
-        self._free()[node].take(needs)
         if needs.ports:
             growth.full.add(node)
         forked_from = template.id if template is not None else None
-        self.actions.append(Start(self._new_id(), growth.pool, node, "serving", why, forked_from))
+        self.actions.append(Start(id or self._new_id(), growth.pool, node, "serving", why, forked_from, seat))
 
     def _start_template(self, pool: str, revision: Revision, node: str) -> Replica | None:
-        """A template on the node, if its memory fits beside the replica it is for, and in the templates' share."""
+        """A template on the node, if its memory fits beside the replica it is for, which has its room, and in the
+        templates' share."""
         room = self._free()[node]
-        room.take(revision.needs)
         fits = room.lacks(template_needs(revision.needs)) is None
-        room.give_back(revision.needs)
         if not fits or not self._make_share(node, float(revision.needs.memory_mib)):
             return None
         room.take(template_needs(revision.needs))
@@ -312,6 +383,48 @@ class _Planner:
             # Its pool may be none of those that are planned now, and has less from here on.
             self._look(each.replica.pool, self.now)
 
+    def _make_gang_room(self, growth: _Growth, gang: Gang, why_not: str) -> None:
+        """The same for a gang, which may have the room of gangs of a lower priority, too."""
+        needs, least, priority = growth.revision.needs, gang.at_least, growth.priority
+        coming = {id: room.copy() for id, room in self.coming.items() if id not in growth.full}
+        for replica in self.world.replicas.values():
+            if replica.node in coming and replica.phase is Phase.DRAINING and replica.reason not in ENDS_SOON:
+                coming[replica.node].take(self.world.needs(replica))
+        going = make_rooms(
+            needs, coming, least, ((each, held(self.world, each, coming)) for each in self._giving(priority))
+        )
+        if going is None:
+            return
+        for each in going:
+            self._record(each.replicas[0].pool)
+        at = max((each.at for each in going), default=self.now)
+        nodes, _ = place_all(needs, coming, least, lambda _node: 0)
+        self.kept.update(nodes)
+        if at > self.now:
+            self._look(growth.pool, at)
+            return
+        why = f"{workload_of(growth.pool)} waits, with priority {priority}: {why_not}"
+        for each in going:
+            first = each.replicas[0]
+            for node, part in held(self.world, each, self.coming):
+                self.coming[node].give_back(part)
+                if each.reason == PREEMPTED:
+                    self.reach[node].give_back(part)
+            grace_s = drain_grace_s(self.world.revision(first.pool), first.role, self.policy)
+            self._stop(first.id, each.reason, self.policy.preempt_grace_s if each.reason == PREEMPTED else grace_s, why)
+            self._look(first.pool, self.now)
+        for node in nodes:
+            self.coming[node].take(needs)
+            self.reach[node].take(needs)
+
+    def _giving(self, priority: int) -> Iterator[Giving]:
+        """What may go for a gang of that priority: what goes first is first."""
+        spares = [each for there in self.spares.values() for each in there if each.replica.id not in self.stopping]
+        for each in sorted(spares, key=lambda each: each.turn):
+            yield Giving(max(each.since + self.policy.reclaim_after_s, self.now), [each.replica], "reclaimed")
+        for members in lesser(self.world, priority, self.stopping):
+            yield Giving(self.now, members, PREEMPTED)
+
     def _make_share(self, node: str, new_mib: float) -> bool:
         """Is there room for one more template in their share of the node's memory, if need be by evicting some?"""
         share_mib = self.world.nodes[node].memory_mib * self.policy.template_memory_share
@@ -346,7 +459,8 @@ class _Planner:
 
     def _free(self) -> dict[str, Room]:
         if self.rooms is None:
-            self.rooms = {id: self.world.room(id) for id, node in self.world.nodes.items() if node.alive}
+            there = (id for id, node in self.world.nodes.items() if node.alive and node.leaving_at is None)
+            self.rooms = {id: self.world.room(id) for id in there}
         return self.rooms
 
     def _record(self, pool: str) -> None:
@@ -362,9 +476,13 @@ class _Planner:
         return replica_id(self.world.epoch, self.started)
 
     def _stop(self, id: str, reason: str, grace_s: float, why: str) -> None:
-        if id not in self.stopping:
-            self.stopping.add(id)
-            self.actions.append(Stop(id, reason, grace_s, why))
+        """One of a gang takes all of it along."""
+        replica = self.world.replicas.get(id)
+        seat = replica.seat if replica is not None else None
+        for each in [id] if seat is None else [r.id for r in staying(self.world, seat.gang, self.stopping)]:
+            if each not in self.stopping:
+                self.stopping.add(each)
+                self.actions.append(Stop(each, reason, grace_s, why))
 
     def _look(self, pool: str, at: float) -> None:
         self.look_again[pool] = min(at, self.look_again.get(pool, NEVER))

@@ -26,10 +26,13 @@ class Roll(NamedTuple):
 
 def rolls(world: World, before: Workload, after: Workload, revision: Revision) -> bool:
     """Should `after`, of that revision, wait for its traffic until it is ready? Not where nobody is served by what is
-    `before` it, and not where both want the same port: on one node there is no room for the two."""
+    `before` it, not where each call waits for a gang of its own anyway, and not where both want the same port: on one
+    node there is no room for the two."""
     if before.pool == after.pool or not world.ready(before.pool) or world.ready(after.pool):
         return False
     old = world.revision(before.pool)
+    if revision.gang is not None or (old is not None and old.gang is not None):
+        return False
     return old is None or not set(old.needs.ports) & set(revision.needs.ports)
 
 

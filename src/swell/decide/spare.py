@@ -50,6 +50,10 @@ def spare(world: World, pool: str, demand: Demand, leaving: Container[str] = ())
         return
     members = [r for r in world.by_pool.get(pool, {}).values() if r.phase is not Phase.DRAINING and r.id not in leaving]
     serving = [r for r in members if r.role == "serving"]
+    if revision.gang is not None:
+        # One that nobody needs ends by itself soon enough: it is for calls that were due.
+        yield from _templates(members, demand)
+        return
     for since, reserve, replica in unneeded(
         PoolState(world.workload(pool), revision, demand, serving, floor=floor(world, pool))
     ):

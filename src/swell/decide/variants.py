@@ -10,21 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.resources import Needs
 from swell.model.variant import is_variant, missing
-from swell.model.workload import (
-    App,
-    Entry,
-    Environment,
-    Options,
-    Revision,
-    Scaling,
-    Split,
-    Variant,
-    Workload,
-    only_wanted,
-)
+from swell.model.workload import App, Entry, Options, Revision, Scaling, Split, Variant, Workload, only_wanted
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -50,6 +40,10 @@ def problems(variant: Variant, workload: Workload, revision: Revision) -> list[s
     scaling = _scaling(workload.scaling, variant.options)
     if scaling.max_replicas < 1:
         found.append(f"max_containers={scaling.max_replicas} leaves nobody to answer")
+    if revision.gang is not None and (variant.options.max_inputs or variant.options.buffer_replicas):
+        found.append(
+            "several replicas work on each call of it (nodes=), so each takes one input, and none is kept ready"
+        )
     if variant.options.target_inputs is not None and variant.options.max_inputs is None:
         found.append("target_inputs= goes with max_inputs=: give both")
     made = derived(revision, variant)

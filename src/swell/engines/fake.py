@@ -13,6 +13,7 @@ from random import Random
 
 import msgspec
 
+from swell.model.ends import SERVED
 from swell.model.events import NodeSeen, ReplicaSeen
 from swell.model.node import Node
 from swell.model.orders import BuildReport, Inventory, Order, StartOrder, StopOrder
@@ -26,6 +27,8 @@ After = Callable[[float, Callable[[], None]], None]
 
 DRAIN_LOOK_S = 0.25
 """How often a drain looks whether what was in flight is over."""
+ORPHAN_S = 10.0
+"""So long a replica that is to end waits for somebody who takes what it has to say."""
 
 
 class Behaviour(msgspec.Struct, frozen=True):
@@ -165,6 +168,20 @@ class FakeEngine:
         self.alive = True
         self.report_node()
 
+    def served(self, id: str, told: Callable[[], bool]) -> None:
+        """One had the one input that it was for: it ends once it has `told` what came of that, or nobody asks."""
+        fake = self.replicas.get(id)
+        if fake is not None and fake.phase is Phase.READY:
+            fake.phase = Phase.DRAINING
+            self._report(id)
+            self._served(id, told, self.now() + ORPHAN_S)
+
+    def _served(self, id: str, told: Callable[[], bool], until: float) -> None:
+        if told() or self.now() >= until:
+            self._end(id, SERVED)
+        else:
+            self.after(DRAIN_LOOK_S, lambda: self._served(id, told, until))
+
     # -- lives -------------------------------------------------------------------------------
 
     def _start(self, order: StartOrder) -> None:
@@ -261,6 +278,8 @@ class FakeEngine:
             reason=reason,
             template=fake.order.template,
             fork_refused=fork_refused,
+            seat=fake.order.seat,
+            meeting=f"fake:{id}" if serving and fake.order.seat is not None else "",
         )
 
     def _report(self, id: str, fork_refused: str = "") -> None:

@@ -26,7 +26,7 @@ from swell.gateway.inference import answer_of
 from swell.gateway.openai import Gathering, listed
 from swell.gateway.pool import Pool
 from swell.gateway.queueing import Queueing, is_later
-from swell.gateway.refusals import lead_nowhere, no_socket, not_begun, not_posted, not_told, refuse
+from swell.gateway.refusals import lead_nowhere, no_socket, not_begun, not_posted, not_queued, not_told, refuse
 from swell.gateway.request import Request
 from swell.gateway.shared import Shared
 from swell.model.errors import SwellError
@@ -64,9 +64,9 @@ ERROR_BODIES: dict[str, ErrorShape] = {
 class Call:
     """A target of a call that was routed before: everything about it that is the same for every request."""
 
-    __slots__ = ("app", "error_body", "events", "gates", "later", "led", "line", "method", "pool")
+    __slots__ = ("app", "error_body", "events", "gates", "later", "led", "line", "method", "pool", "queued_only")
 
-    def __init__(self, pool: Pool | Cached, found: Found, gates: tuple[Gate, ...]) -> None:
+    def __init__(self, pool: Pool | Cached, found: Found, gates: tuple[Gate, ...], queued_only: bool) -> None:
         self.pool = pool
         """Or the way to it."""
         self.method = found.method if found.face == "call" else f"{found.face.upper()} {found.method}"
@@ -79,6 +79,7 @@ class Call:
         self.led = found.led
         self.later = found.method if found.face == "call" and found.led.by != "tag" else ""
         """What is called where that may wait in the queue. That is for whichever version has the traffic by then."""
+        self.queued_only = queued_only
 
 
 class Front:
@@ -198,7 +199,7 @@ class Front:
         if pool is None:
             request.fail(503, "no_replica", f"{found.workload} was just deployed; try again.", b"retry-after: 1\r\n")
         elif found.web is None:
-            call = Call(self.cache.way(pool, found), found, self._gates_of(found))
+            call = Call(self.cache.way(pool, found), found, self._gates_of(found), pool.gang)
             if known_by is not None and not splits:
                 self._remember(known_by, call)
             self._call(request, call)
@@ -286,7 +287,7 @@ class Front:
             if self._bounded(request):
                 self.queueing.take_event(request, call.pool.workload, call.events)
             return
-        if request.later and self._queued(request, call):
+        if (request.later or call.queued_only) and self._queued(request, call):
             return
         request.call = call.method
         request.led = call.led
@@ -297,7 +298,7 @@ class Front:
         """It is to wait in the queue, or asks for that in a way that makes no sense: then it goes no further here."""
         try:
             if not is_later(request.later):
-                return False
+                return call.queued_only and not_queued(request)
             if not call.later:
                 words = "and no version alone (@), can wait in the queue: leave out Swell-Async."
                 raise SwellError("bad_request", f"Only what is below /call/, {words}")

@@ -54,6 +54,8 @@ class Pool:
         """The same as a header for its replicas."""
         self.memory_mib = row.memory_mib
         self.single_use = row.single_use
+        self.gang = row.gang
+        """Calls of it go by the queue alone."""
         self.native = row.native
         self.batch_max = row.batch_max
         self.filled: Replica | None = None

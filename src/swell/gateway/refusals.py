@@ -29,6 +29,16 @@ def not_posted(request: Request) -> None:
     lead_nowhere(request, wrong_method(POST))
 
 
+def not_queued(request: Request) -> bool:
+    """Refuse to have somebody wait for what a gang works on."""
+    words = (
+        "Several replicas work on each call of this function, so it waits in the queue: send Swell-Async: true, or use "
+        ".spawn() or `swell job run APP/FUNCTION`."
+    )
+    request.fail(400, "is_job", words)
+    return True
+
+
 def no_socket(request: Request, web: Web | None) -> bool:
     """Refuse a WebSocket of what takes none."""
     if not request.websocket or (web is not None and web.kind in _SOCKET_KINDS):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+SERVED = "served"
+"""It took one input, and that is over."""
+PREEMPTED = "preempted"
+"""What is of a higher priority has its room, or its node is about to leave."""
+GANG_BROKEN = "gang_broken"
 ORDERED = frozenset(
     {
         *("idle", "superseded", "removed", "stopped", "reclaimed", "evicted", "over_max", "rotated", "renewed"),
-        *("served", "shutdown"),
+        *(SERVED, "shutdown", PREEMPTED, GANG_BROKEN),
     }
 )
 """Ends that were ordered: they need no last words."""
+
+SOON = frozenset({PREEMPTED, GANG_BROKEN, "shutdown"})
+"""Ends that what is in flight is told of, too: it is given so little time that it should end by itself."""
 
 _WORDS = {
     "idle": "nobody needed it any longer",
@@ -18,7 +26,9 @@ _WORDS = {
     "reclaimed": "what it held was needed",
     "evicted": "templates held too much memory",
     "over_max": "there were more than max_containers",
-    "served": "it had served its one request",
+    SERVED: "it had served its one request",
+    PREEMPTED: "what is of a higher priority needed its room, or its node is to leave",
+    GANG_BROKEN: "another member of its gang ended, or the attempt that they worked at did",
     "shutdown": "the server was stopped",
     "unknown": "nobody had asked for it any more",
     "lost": "its node no longer had it",

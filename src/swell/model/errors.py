@@ -169,7 +169,16 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
             "bundle_clash",
             "empty_app",
         ),
-        *("in_a_replica", "invalid", "is_generator", "is_web", "method_not_allowed", "name_taken", "needs_asyncio"),
+        *(
+            "in_a_replica",
+            "invalid",
+            "is_generator",
+            "is_job",
+            "is_web",
+            "method_not_allowed",
+            "name_taken",
+            "needs_asyncio",
+        ),
         *(
             "never_fits",
             "group_ended",

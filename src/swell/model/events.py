@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from swell.model.gang import Seat
 from swell.model.node import Node
 from swell.model.plan import Plan
 from swell.model.policy import Policy
@@ -102,6 +103,9 @@ class ReplicaSeen(msgspec.Struct, frozen=True, tag="replica_seen"):
     detail: str = ""
     """Human words for the reason: the last lines of a traceback, the exit code, …"""
     template: str | None = None
+    seat: Seat | None = None
+    meeting: str = ""
+    """Where others of its gang find it, once it is ready: "host:port"."""
     unforked: str = ""
     """Why it is a fresh process although it was to be forked from `template`."""
     fork_refused: str = ""
@@ -121,6 +125,16 @@ class ReplicaAdopted(msgspec.Struct, frozen=True, tag="replica_adopted"):
     seen: ReplicaSeen
 
 
+class GangBroken(msgspec.Struct, frozen=True, tag="gang_broken"):
+    """What is left of a gang is of no use any more: the attempt that it worked at is over."""
+
+    at: float
+    gang: str
+    """Its leader's id."""
+    why: str
+    """In words."""
+
+
 class PlanCommitted(msgspec.Struct, frozen=True, tag="plan_committed"):
     """A plan became part of the world."""
 
@@ -137,5 +151,6 @@ Event = (
     | NodeSeen
     | ReplicaSeen
     | ReplicaAdopted
+    | GangBroken
     | PlanCommitted
 )

@@ -28,6 +28,8 @@ class Node(msgspec.Struct, frozen=True):
     """It may be taken away at any time."""
     lacks: tuple[tuple[str, str], ...] = tuple((layer, "its runner does not say") for layer in (*LAYERS, "volumes"))
     """Layers of a sandbox that it cannot put up, and "volumes" where it cannot mount those, each with why not."""
+    leaving_at: float | None = None
+    """Until then it is there (seconds since the epoch): nothing new is placed on it. None: it stays."""
     within: str | None = None
     """The pod or machine of another system that its runner is in; None = the machine itself."""
 

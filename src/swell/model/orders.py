@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from swell.model.events import ReplicaSeen
+from swell.model.gang import Seat
 from swell.model.replica import Role
 from swell.model.workload import Revision
 
@@ -18,6 +19,7 @@ class StartOrder(msgspec.Struct, frozen=True, tag="start"):
     node: str
     revision: Revision
     template: str | None = None
+    seat: Seat | None = None
 
 
 class StopOrder(msgspec.Struct, frozen=True, tag="stop"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from swell.model.demand import Demand
+from swell.model.gang import Seat
 from swell.model.replica import Role
 
 
@@ -17,6 +18,8 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     role: Role
     why: str
     template: str | None = None
+    seat: Seat | None = None
+    """Of a gang: all of its members are in one plan."""
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):

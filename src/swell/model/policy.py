@@ -24,6 +24,8 @@ class Policy(msgspec.Struct, frozen=True):
     """They are refused sooner once failed starts took this long in all, or one its whole start-up time."""
     stop_grace_s: float = 30.0
     """A drain longer than the input's own timeout plus this is cut."""
+    preempt_grace_s: float = 30.0
+    """A job that gives way to one of a higher priority has so long to keep what it has done, and is cut then."""
     roll_wait_s: float = 30.0
     """A new revision that finds no room beside the one before it waits this long for some; then that one gives way."""
     reclaim_after_s: float = 1.0

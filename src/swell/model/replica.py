@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from swell.model.gang import Seat
+
 Role = Literal["serving", "template"]
 
 
@@ -66,8 +68,17 @@ class Replica(msgspec.Struct, frozen=True):
     """Why it is draining or gone: a code ("idle", "superseded", "crashed", "startup_timeout", …)."""
     grace_s: float | None = None
     """How long a drain may take before it is cut; None = this control did not order one."""
+    seat: Seat | None = None
+    """Of one that is in a gang."""
+    meeting: str = ""
+    """Where others of its gang find it, once it is ready: "host:port"."""
     fork_refused: str = ""
     """Template: why it may not be forked any more (a failed probe); fresh processes are started instead."""
+
+    @property
+    def leads(self) -> bool:
+        """It stands for what it is counted as: for itself, or for its gang."""
+        return self.seat is None or self.seat.rank == 0
 
     def may_become(self, phase: Phase) -> bool:
         return phase in NEXT[self.phase]

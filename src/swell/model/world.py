@@ -9,10 +9,12 @@ from __future__ import annotations
 import msgspec
 
 from swell.model.demand import REPORT_LAG_S
+from swell.model.ends import SERVED, in_words
 from swell.model.events import (
     AppDeployed,
     AppStopped,
     Event,
+    GangBroken,
     NodeSeen,
     Opened,
     PlanCommitted,
@@ -71,6 +73,10 @@ class World:
         self.replicas: dict[str, Replica] = {}
         """Live ones only; one that is gone or lost leaves the world."""
         self.by_pool: dict[str, dict[str, Replica]] = {}
+        self.gangs: dict[str, dict[str, Replica]] = {}
+        """Gang → its live members, by id."""
+        self.broken: dict[str, str] = {}
+        """Gang of which there are members still → why these are of no use."""
         self.templates: dict[str, Replica] = {}
         """The live templates among the replicas."""
         self.template_mib: dict[str, float] = {}
@@ -110,9 +116,9 @@ class World:
         return tuple(dict.fromkeys(pool for workload in found if workload is not None for pool in workload.pools))
 
     def ready(self, pool: str) -> int:
-        """How many replicas of a pool are ready to serve."""
+        """How many replicas of a pool are ready to serve; where it has gangs, how many of these."""
         members = self.by_pool.get(pool, {}).values()
-        return sum(r.role == "serving" and r.phase is Phase.READY for r in members)
+        return sum(r.role == "serving" and r.phase is Phase.READY and r.leads for r in members)
 
     def revision(self, pool: str) -> Revision | None:
         return self.revisions.get(revision_of(pool))
@@ -169,6 +175,8 @@ class World:
                 return self._seen(event)
             case ReplicaAdopted():
                 return self._adopt(event.seen)
+            case GangBroken():
+                return self._break(event.gang, event.why)
             case PlanCommitted():
                 return self._committed(event.plan)
 
@@ -288,7 +296,7 @@ class World:
             if node.alive:
                 room.take(self.needs(replica))
             else:
-                self._end(replica, failed=None)
+                self._end(replica, "lost", failed=None)
         if node.alive:
             self._rooms[node.id] = room
         else:
@@ -310,6 +318,7 @@ class World:
                             phase=Phase.PLANNED,
                             planned_at=plan.at,
                             template=action.template,
+                            seat=action.seat,
                         )
                     )
                     touched.append(action.pool)
@@ -333,20 +342,23 @@ class World:
         before = self.replicas.get(event.replica)
         if before is None:
             return ()
-        if before.role == "serving" and before.phase is Phase.READY and event.phase in (Phase.DRAINING, Phase.GONE):
+        served = before.role == "serving" and before.leads and before.phase is Phase.READY
+        if served and event.phase in (Phase.DRAINING, Phase.GONE):
             lately = [at for at in self.ended.get(before.pool, ()) if at > event.at - REPORT_LAG_S]
             self.ended[before.pool] = [*lately, event.at]
         if event.phase in OVER:
             failed = event if before.phase in (Phase.PLANNED, Phase.STARTING) else None
-            self._end(before, failed)
+            self._end(before, event.reason, failed)
             return (before.pool,)
         if event.phase is not before.phase and not before.may_become(event.phase):
             return ()
         if event.fork_refused:
             self.refused[before.pool] = event.fork_refused
         entered = event.phase is not before.phase
-        if event.phase is Phase.READY and entered and not event.fork_refused:
+        if event.phase is Phase.READY and entered and not event.fork_refused and self._last_of(before):
             self.failures.pop(before.pool, None)
+        if entered and event.phase is Phase.DRAINING and event.reason not in ("", SERVED):
+            self._leave(before, event.reason)
         self._put(
             msgspec.structs.replace(
                 before,
@@ -354,6 +366,7 @@ class World:
                 ready_at=event.at if event.phase is Phase.READY and entered else before.ready_at,
                 pid=event.pid or before.pid,
                 address=event.address or before.address,
+                meeting=event.meeting or before.meeting,
                 rss_mib=event.rss_mib or before.rss_mib,
                 timings_ms=event.timings_ms or before.timings_ms,
                 applied=event.applied or before.applied,
@@ -377,6 +390,8 @@ class World:
                 planned_at=event.ordered_at or event.at,
                 ready_at=event.at if event.phase is Phase.READY else None,
                 template=event.template,
+                seat=event.seat,
+                meeting=event.meeting,
                 pid=event.pid,
                 address=event.address,
                 rss_mib=event.rss_mib,
@@ -396,6 +411,8 @@ class World:
             members = self.by_pool[replica.pool] = {}
             self._use(revision_of(replica.pool), +1)
         members[replica.id] = replica
+        if replica.seat is not None:
+            self.gangs.setdefault(replica.seat.gang, {})[replica.id] = replica
         if replica.role == "template":
             self._count_template(replica)
         if not known and replica.node in self._rooms:
@@ -411,8 +428,30 @@ class World:
         if before is not None:
             self.template_mib[before.node] -= self.memory_mib(before)
 
-    def _end(self, replica: Replica, failed: ReplicaSeen | None) -> None:
+    def _last_of(self, starting: Replica) -> bool:
+        """Is it the last of its gang that is not ready, or in none?"""
+        members = self.gangs.get(starting.seat.gang, {}).values() if starting.seat is not None else ()
+        return all(member.phase is Phase.READY or member.id == starting.id for member in members)
+
+    def _leave(self, member: Replica, reason: str) -> None:
+        """A replica ends, and takes its gang along: but not who is done with its part, or drains already."""
+        if member.seat is not None and member.phase is not Phase.DRAINING and reason != SERVED:
+            self._break(member.seat.gang, f"rank {member.seat.rank} of it ended: {in_words(reason)}")
+
+    def _break(self, gang: str, why: str) -> tuple[str, ...]:
+        members = self.gangs.get(gang, {})
+        if members:
+            self.broken.setdefault(gang, why)
+        return tuple(dict.fromkeys(member.pool for member in members.values()))
+
+    def _end(self, replica: Replica, reason: str, failed: ReplicaSeen | None) -> None:
         """Take a replica out. `failed` is the report, when it ended before it was ready."""
+        self._leave(replica, reason)
+        if replica.seat is not None:
+            del self.gangs[replica.seat.gang][replica.id]
+            if not self.gangs[replica.seat.gang]:
+                del self.gangs[replica.seat.gang]
+                self.broken.pop(replica.seat.gang, None)
         if replica.node in self._rooms:
             self._rooms[replica.node].give_back(self.needs(replica))
         del self.replicas[replica.id]

@@ -144,7 +144,7 @@ class BatchedCall(Call):
 
     def interrupt(self, attempt: int) -> None:
         """What is not begun never is; what runs for others goes on without it; what runs for it alone is stopped."""
-        self._stopping = True
+        self.stopping = True
         together = self.together
         if self._aside is not None:
             if attempt > 0:
@@ -204,7 +204,7 @@ class BatchedCall(Call):
     def _prepared(self, aside: Aside) -> None:
         """`before` is over."""
         self._stopped(aside)
-        if self._ready is not None and not self._stopping:
+        if self._ready is not None and not self.stopping:
             self._join()
             return
         self._answer_aside(used_lines(self._own_cpu_ns, self._own_run_ns))
@@ -237,7 +237,7 @@ class BatchedCall(Call):
     @property
     def unfinished(self) -> bool:
         """`after` is to run yet."""
-        return self._result is not _NOTHING and not (self.dropped or self._stopping)
+        return self._result is not _NOTHING and not (self.dropped or self.stopping)
 
     def _answer_aside(self, used: bytes) -> None:
         """What ran of it by itself is over."""
@@ -307,10 +307,6 @@ class BatchedCall(Call):
             self._refuse(error)
         else:
             self._failed(error, logged)
-
-    @property
-    def stopping(self) -> bool:
-        return self._stopping
 
 
 class _Beside:

@@ -15,8 +15,8 @@ import sys
 
 import msgspec
 
+from swell.model.environment import BuildCall
 from swell.model.secret import Revealed
-from swell.model.workload import BuildCall
 from swell.runtime import secrets
 from swell.runtime.tracebacks import unpacked_in, user_traceback
 from swell.wire.child import LACKING_STATUS, Secrets

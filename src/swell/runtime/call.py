@@ -140,7 +140,7 @@ class Call:
         """The line that names the error it ended in."""
         self._begun = False
         self._in_user_code = False
-        self._stopping = False
+        self.stopping = False
         self._late = False
         """Its deadline passed: nothing more of its code is sent."""
         self._cpu_ns = 0
@@ -170,7 +170,7 @@ class Call:
 
     def interrupt(self, attempt: int) -> None:
         """A waiting pump is woken and closes its generator itself; running code gets an exception."""
-        self._stopping = True
+        self.stopping = True
         if self._task is None and self._job is None:
             self._replica.slots.end(self)  # Its body never came: there is nothing to stop.
             self._tell_late()
@@ -260,7 +260,7 @@ class Call:
         assert self._job is not None
         form = self._stream_begins()
         pipe = self._pipe = Pipe(self._replica.loop.call_soon_threadsafe, self._exchange, self._job.stop)
-        if self._stopping:
+        if self.stopping:
             pipe.closed = True  # Code that caught its interruption made this stream; `interrupt` saw no pipe to close.
         self._replica.loop.call_soon_threadsafe(self._begin_stream)
         try:
@@ -305,7 +305,7 @@ class Call:
             self._refuse(error)
             return
         except BaseException as error:
-            if not (self._stopping and isinstance(error, asyncio.CancelledError)):
+            if not (self.stopping and isinstance(error, asyncio.CancelledError)):
                 self._failed(error)
             return
         finally:
@@ -318,7 +318,7 @@ class Call:
         self._begin_stream()
         try:
             async for item in items:
-                if self._stopping:
+                if self.stopping:
                     return  # It caught its cancellation and went on: nobody waits for its items.
                 exchange.write(self._item(form, item))
                 await exchange.drained()
@@ -326,7 +326,7 @@ class Call:
         except _Unencodable as error:
             self._break_off(form, "bad_result", error.body)
         except BaseException as error:
-            if self._stopping and isinstance(error, asyncio.CancelledError):
+            if self.stopping and isinstance(error, asyncio.CancelledError):
                 return
             self._break_off(form, "exception", self._exception(error))
         finally:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from swell.runtime import secrets
 from swell.wire.child import Down, Drain, Forget, Reattach, Secrets, Up, VolumeDone
+from swell.wire.context import stopping
 from swell.wire.frames import Unpacker, pack
 
 _SEND_S = 1.0
@@ -71,6 +72,8 @@ class Channel(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         for message in self._unpacker.feed(data):
             if isinstance(message, Drain):
+                if message.soon:
+                    stopping.set()
                 self._end(message.reason)
             elif isinstance(message, Secrets):
                 secrets.apply(message)

@@ -220,6 +220,8 @@ def enter_replica(launch: Launch) -> None:
     depends = {each.name: each.cache.vary for each in revision.entry.methods if each.cache is not None}
     reached = launch.gateway_url, launch.call_key
     packages = revision.environment.packages
-    inside[:] = [Inside(app, launch.replica, *reached, workload, packages, depends, not launch.gateway_url)]
+    alone = not launch.gateway_url
+    told = Inside(app, launch.replica, *reached, workload, packages, depends, alone, checkpoints=launch.checkpoints)
+    inside[:] = [told]
     called = f"{app.rpartition('/')[2]}/{workload}"
     limits.name_process(f"swt:{called}" if launch.role == "template" else f"sw:{called}")

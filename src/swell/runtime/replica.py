@@ -24,6 +24,7 @@ from swell.runtime.batched import Batched, Batches
 from swell.runtime.call import Callee, ReplicaContext
 from swell.runtime.channel import Channel
 from swell.runtime.endpoint import Endpoint, EndpointCallee, fastapi_app, has_fastapi
+from swell.runtime.gang import Meeting
 from swell.runtime.hooks import around, hooks_of
 from swell.runtime.http import Connection
 from swell.runtime.interpreter import switch_soon
@@ -31,7 +32,7 @@ from swell.runtime.leaving import leave
 from swell.runtime.listener import Listener, end_children
 from swell.runtime.load import Hook, Program, enter_error, report_failure
 from swell.runtime.progress import Progress
-from swell.runtime.request import Head
+from swell.runtime.request import Head, Request
 from swell.runtime.service import Service
 from swell.runtime.slots import Slots
 from swell.runtime.tracebacks import exit_error, user_traceback
@@ -104,6 +105,8 @@ class Replica:
         self._ready = False
         self._over: asyncio.Future[None] = loop.create_future()
         self._used = False
+        self._meeting = Meeting() if revision.gang is not None else None
+        """Of a member of a gang."""
         self._leaving: Stuck | None = None
         """What cannot be stopped: it ends, whatever becomes of that."""
         self._channel = Channel(channel, launch.runner_socket, launch.orphan_s, self._reattach, self._end)
@@ -156,7 +159,7 @@ class Replica:
         await self._channel.listen()
         if os.getpid() != self._program.pid:
             self._channel.send(ForkStarted())
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end, "SIGTERM")
+        self._mind_sigterm()
         starting = asyncio.ensure_future(self._start(listener, timings))
         await asyncio.wait({starting, self._over}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -170,9 +173,27 @@ class Replica:
         self._ready = True
         spent = sum(ms for _, ms in timings)
         timings.append(("listen", max(0.0, (time.monotonic() - started) * 1000 - spent)))
-        self._channel.send(Ready(pid=os.getpid(), timings_ms=tuple(timings), keeps=True))
+        self._channel.send(Ready(os.getpid(), tuple(timings), keeps=True, port=self._port))
         await self._over
         await self._drain()
+
+    @property
+    def _port(self) -> int:
+        """Of a member of a gang, at which its code will listen."""
+        return self._meeting.port if self._meeting is not None else 0
+
+    def _mind_sigterm(self) -> None:
+        """It ends this process in order, and what runs hears of it."""
+        before = signal.getsignal(signal.SIGTERM)
+
+        def told() -> None:
+            context.stopping.set()
+            self._end("SIGTERM")
+            if callable(before):
+                # What the program set when it was imported.
+                before(signal.SIGTERM, None)
+
+        self._context.loop.add_signal_handler(signal.SIGTERM, told)
 
     # -- start --------------------------------------------------------------------------------
 
@@ -355,9 +376,11 @@ class Replica:
 
     # -- what others tell it ------------------------------------------------------------------
 
-    def _use(self) -> None:
+    def _use(self, request: Request) -> None:
         """The one input of a single-use replica was admitted."""
         self._used = True
+        if self._meeting is not None:
+            self._meeting.begin(request)
         self._end("single use")
 
     def _foreign_ended(self, why: str) -> None:
@@ -401,8 +424,8 @@ class Replica:
 
     def _reattach(self) -> Reattach:
         kept = self._context.keeping.listed()
-        closed = self._context.slots.closed
-        return Reattach(replica=self._launch.replica, pid=os.getpid(), ready=self._ready, kept=kept, closed=closed)
+        told = self._launch.replica, os.getpid(), self._ready
+        return Reattach(*told, kept=kept, port=self._port, closed=self._context.slots.closed)
 
 
 async def _contained(running: Coroutine[Any, Any, Any]) -> Any:

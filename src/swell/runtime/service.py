@@ -12,6 +12,7 @@ from swell.runtime import keeping
 from swell.runtime.call import Callee, ReplicaContext
 from swell.runtime.http import BUSY_LINE, ConnectionExchange, Exchange, Handler
 from swell.runtime.keeping import Keep
+from swell.runtime.request import Request
 from swell.runtime.slots import Work
 from swell.runtime.turns import TARGET, Turn
 from swell.wire.http import WEB, ErrorShape, error_body, lower
@@ -30,10 +31,9 @@ class Endpoint(Protocol):
 
 
 class Service:
-    """The routes of one replica. `single_use`: nothing is admitted after the first input, and `used` is called
-    once it is over."""
+    """The routes of one replica. `single_use` is told of the one input, after which nothing is admitted."""
 
-    def __init__(self, replica: ReplicaContext, single_use: Callable[[], None] | None = None) -> None:
+    def __init__(self, replica: ReplicaContext, single_use: Callable[[Request], None] | None = None) -> None:
         self._replica = replica
         self._calls: dict[bytes, Callee] = {}
         self._web: dict[bytes, Endpoint] = {}
@@ -82,7 +82,7 @@ class Service:
         if work is not None:
             slots.take(work)
             if self._single_use is not None:
-                self._single_use()
+                self._single_use(request)
         return work if keep is None or work is None else keep.bring(exchange, work)
 
     def _turn(self, exchange: ConnectionExchange) -> Handler | None:

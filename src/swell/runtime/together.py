@@ -87,7 +87,7 @@ class Together:
         self._job: Job | None = None
         self._task: asyncio.Task[None] | None = None
         self._steps: Steps | None = None
-        self._stopping = False
+        self.stopping = False
         self._ran: dict[Member, tuple[int, int, int, int]] = {}
         """Of each that was given to the code: with how many, µs that it waited, µs that they ran, and its share."""
         lead = calls[0].request
@@ -118,7 +118,7 @@ class Together:
 
     def interrupt(self) -> None:
         """Make the code stop."""
-        self._stopping = True
+        self.stopping = True
         if self._task is not None:
             self._task.cancel()
         elif self._job is not None:
@@ -170,7 +170,7 @@ class Together:
                 if inspect.isawaitable(result):
                     result = await result
             except BaseException as error:
-                if self._stopping and isinstance(error, asyncio.CancelledError):
+                if self.stopping and isinstance(error, asyncio.CancelledError):
                     return
                 self._fail(calls, error)
             else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from swell.model.errors import SwellError
 from swell.model.unknown import unknown_app
-from swell.sdk import describe, marks
+from swell.sdk import describe, gangs, marks
 from swell.sdk.binding import Binding, Known, Named
 from swell.sdk.bridge import operation
 from swell.sdk.cls import Cls
@@ -126,6 +126,8 @@ class App:
         max_inputs: int | None = None,
         timeout_max: int | None = None,
         trigger: Cron | Period | Events | None = None,
+        nodes: int | None = None,
+        min_nodes: int | None = None,
     ) -> Callable[[Callable[..., Any]], Function]:
         """Makes a function run in replicas. `swell.sdk.arguments` says what each argument does."""
         given = Given("App.function", {k: v for k, v in locals().items() if k != "self"})
@@ -214,7 +216,8 @@ class App:
         chosen = given.values["is_generator"]
         marked = marks.of(raw)
         generator = is_generator(raw) if chosen is None else bool(chosen)
-        known = Known(generator, retrying(given.values["retries"]), marked.cache is not None)
+        gang = gangs.declared(given, marked)
+        known = Known(generator, retrying(given.values["retries"]), marked.cache is not None, gang is not None)
         local = LocalCode(call=raw, raw=raw, web=marked.web, known=known)
         function = Function(name, self.binding, local)
         self._functions[name] = function

@@ -51,6 +51,8 @@ class Known(NamedTuple):
     retrying: Retrying
     cached: bool = False
     """The gateway keeps its answers."""
+    gang: bool = False
+    """Several replicas work on a call, which comes by the queue."""
 
 
 UNKNOWN = Known(None, NEVER)
@@ -186,4 +188,4 @@ class Named:
 def _of(row: WorkloadRow) -> Iterator[tuple[str, Known]]:
     for method in row.methods:
         name = row.name if row.kind == "function" else f"{row.name}.{method}"
-        yield name, Known(method in row.generators, row.retrying, method in row.cached)
+        yield name, Known(method in row.generators, row.retrying, method in row.cached, row.nodes > 0)

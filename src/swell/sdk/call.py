@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import operator
+import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -16,7 +18,7 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.sdk import binding, inputs, mapping, protocol
 from swell.sdk.bridge import Call, Pending, operation, stream_operation
-from swell.sdk.group import Group
+from swell.sdk.group import CLOSE_S, Group
 from swell.sdk.marks import Given
 from swell.sdk.refusal import refuse
 from swell.sdk.shared import LOST, ask, asked, request_id
@@ -228,13 +230,37 @@ def _is_busy(answer: protocol.Answer) -> bool:
     return answer.status == 503 and not told and protocol.error_of(answer).code == "busy"
 
 
-async def spawned(client: Client, request: protocol.Request, args: Sequence[object]) -> FunctionCall:
+async def spawned(
+    client: Client, request: protocol.Request, args: Sequence[object] = (), priority: int = 0
+) -> FunctionCall:
     """Have a call accepted. It has a key of its own, by which the server knows it again where its answer was lost; for
     one event (`args`) it is always the same."""
     event = args[0] if len(args) == 1 else None
     key = f"event-{digest(event)}" if isinstance(event, Event) else request_id()
-    accepted = await ask(client, protocol.queued(request, key), Accepted)
+    accepted = await ask(client, protocol.queued(request, key, priority), Accepted)
     return FunctionCall(accepted.id, client)
+
+
+async def waited(client: Client, request: protocol.Request, name: str) -> Any:
+    """The result of a call that goes by the queue, for who waits for it as for any other. Who goes away ends it."""
+    call = await spawned(client, request)
+    try:
+        answer = await call._answered(math.inf)
+    except SwellError:
+        raise
+    except BaseException:
+        leaving = client.transport.begin(_left(call))
+        # While the interpreter ends nothing answers any more.
+        if not sys.is_finalizing():
+            with suppress(SwellError, TimeoutError):
+                await Pending(leaving)
+        raise
+    return protocol.result(answer, name)
+
+
+async def _left(call: FunctionCall) -> None:
+    async with asyncio.timeout(CLOSE_S):
+        await call.cancel.start()
 
 
 async def spawned_map(

@@ -281,18 +281,20 @@ class Client:
         app: str = "",
         *,
         namespace: str = DEFAULT_NAMESPACE,
+        function: str = "",
         state: State | None = None,
         limit: int = 20,
         before: str = "",
     ) -> list[CallRow]:
         """The newest calls in the queue, newest first; the next page is of those `before` the last one's id."""
-        asked = {"app": app, "namespace": namespace, "state": state or "", "limit": limit, "before": before}
+        which = {"app": app, "namespace": namespace, "function": function}
+        asked = {**which, "state": state or "", "limit": limit, "before": before}
         return await self._ask(Request("GET", f"/api/calls?{urlencode(asked)}"), list[CallRow])
 
     @operation
-    async def call(self, id: str) -> CallRow:
-        """What is known of one."""
-        return await self._ask(Request("GET", _call(id)), CallRow)
+    async def call(self, id: str, wait_s: float = 0.0) -> CallRow:
+        """What is known of one, once it has ended or so much time has passed."""
+        return await self._ask(Request("GET", f"{_call(id)}?wait_s={wait_s:g}"), CallRow)
 
     @operation
     async def call_result(self, id: str) -> bytes:

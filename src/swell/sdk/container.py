@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
+from swell.model.environment import ContainerStep
 from swell.model.errors import SwellError
-from swell.model.workload import ContainerStep
 from swell.sdk import disk
 from swell.sdk import image_words as words
 from swell.sdk.building import Build

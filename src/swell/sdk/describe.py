@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
 
 from swell.model import workload as model
+from swell.model.environment import CALLER_REQUIREMENT, BuildCall, ContainerStep, Environment
 from swell.model.errors import SwellError
 from swell.model.limits import UNLIMITED
 from swell.model.openai import MAIN, Offer
 from swell.model.owner import Owner
 from swell.model.secret import SecretUse
 from swell.model.tensors import shown
-from swell.sdk import around, building, isolation, marks, parameters, quantities, schedules, subscriptions, tensors
+from swell.sdk import (
+    around,
+    building,
+    gangs,
+    isolation,
+    labels,
+    marks,
+    parameters,
+    quantities,
+    schedules,
+    subscriptions,
+    tensors,
+)
 from swell.sdk.function import is_generator
 from swell.sdk.image import Image
 from swell.sdk.image_words import variables
+from swell.sdk.labels import LABEL_MAX, slug
 from swell.sdk.marks import Given, Marks, WebMark
 from swell.sdk.refusal import refuse
 from swell.sdk.retries import retrying
 from swell.sdk.secret import Secret
 from swell.sdk.volume import Volume, use
-
-LABEL_MAX = 63
-"""Characters of a host name's label."""
 
 _Raw = Callable[..., Any]
 
@@ -112,8 +121,7 @@ def app(declared: Iterable[Declared], place: Place, sources: Mapping[str, Source
                 subscription=subscriptions.subscribed(each.given, place.namespace),
             )
         )
-    _check_labels(revisions.values())
-    _check_models(revisions.values())
+    labels.check(revisions.values())
     return model.App(
         namespace=place.namespace,
         name=place.name,
@@ -199,6 +207,7 @@ def check(declared: Declared) -> None:
         if marked.batch is not None:
             _check_batched(declared, name, raw, marked)
         streams = _streams(declared, raw, marked)
+        gangs.check(declared.given, name, marked, streams)
         without = needed(raw, declared.is_class)
         schedules.check(declared.given, name, without, streams, marked.web is not None)
         subscriptions.check(declared.given, name, raw, without, streams, marked.web is not None)
@@ -221,6 +230,8 @@ def _check_class(what: str, raw: Any, members: Mapping[str, tuple[_Raw, Marks]],
         raise SwellError("bad_class", f"{what} has no method to call: decorate one with @swell.method().")
     if any(marked.max_inputs is not None for _, marked in members.values()):
         raise SwellError("bad_class", f"{what}: put @concurrent on the class (below @app.cls), not on a method.")
+    if any(marked.gang is not None for marked in (marks.of(raw), *(marked for _, marked in members.values()))):
+        raise SwellError("bad_class", f"{what}: @clustered goes on a function, below @app.function().")
     if any(marked.isolation is not None for _, marked in members.values()):
         raise SwellError("bad_class", f"{what}: put @isolated on the class (below @app.cls), not on a method.")
     if any(marked.limits != UNLIMITED for _, marked in members.values()):
@@ -312,6 +323,9 @@ def _revision(declared: Declared, place: Place, source: Source) -> model.Revisio
     if values["timeout_max"] and any(m.web is not None for m in entry.methods):
         raise quantities.bad(given, "timeout_max", "a web endpoint tells of no progress: leave it out")
     walls = isolation.combined(declared.name, own.isolation, values, ports)
+    gang = gangs.declared(given, own)
+    if gang is not None:
+        gangs.check_walls(declared.name, walls)
     max_inputs = own.max_inputs or (batch.max_inputs if batch is not None else 1)
     target_inputs = own.target_inputs or own.max_inputs or (batch.max_size if batch is not None else 1)
     return model.Revision(
@@ -327,8 +341,9 @@ def _revision(declared: Declared, place: Place, source: Source) -> model.Revisio
         # What is forked in a sandbox has no right to mounts of its own.
         template=walls is None or not declared.volumes,
         snapshot=bool(values["enable_memory_snapshot"]),
-        single_use=bool(values["single_use_containers"]),
+        single_use=bool(values["single_use_containers"]) or gang is not None,
         retrying=retrying(values["retries"]),
+        gang=gang,
         isolation=walls,
         secrets=_uses(declared.secrets, place),
         volumes=tuple(use(volume, path, place.namespace) for path, volume in sorted(declared.volumes.items())),
@@ -371,7 +386,7 @@ def _method(declared: Declared, place: Place, name: str, raw: _Raw, marked: Mark
     generator = _streams(declared, raw, marked)
     transformed = marked.before is not None or marked.after is not None
     called = marked.web is None and not transformed and (marked.batch is None or marked.tensors is not None)
-    called = called and not parameters.required(declared.raw)
+    called = called and not parameters.required(declared.raw) and gangs.declared(declared.given, marked) is None
     return model.Method(
         name=name,
         generator=generator,
@@ -420,46 +435,7 @@ def _label(declared: Declared, place: Place, method: str, mark: WebMark) -> str:
     return slug(f"{place.name}--{declared.name}{f'-{method}' if declared.is_class else ''}")
 
 
-def slug(text: str) -> str:
-    """`text` as a host name's label; a long one keeps its beginning and a digest of all of it."""
-    plain = re.sub(r"[^a-z0-9-]", "-", text.lower()).strip("-") or "x"
-    if len(plain) <= LABEL_MAX:
-        return plain
-    return f"{plain[: LABEL_MAX - 9].rstrip('-')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def _check_labels(revisions: Iterable[model.Revision]) -> None:
-    taken: dict[str, str] = {}
-    for revision, method, web in _webs(revisions):
-        where = f"{revision.entry.qualname}.{method}" if revision.entry.kind == "cls" else method
-        before = taken.setdefault(web.label, where)
-        if before != where:
-            raise SwellError(
-                "label_taken", f"{before} and {where} would both be the web endpoint {web.label!r}: give one a label=."
-            )
-
-
-def _check_models(revisions: Iterable[model.Revision]) -> None:
-    taken: dict[Offer, str] = {}
-    for revision in revisions:
-        for method in revision.entry.methods:
-            if method.openai is None:
-                continue
-            where = f"{revision.entry.qualname}.{method.name}" if revision.entry.kind == "cls" else method.name
-            before = taken.setdefault(method.openai, where)
-            if before != where:
-                words = f"{before} and {where} would both be the model {method.openai.model!r} of {method.openai.api}"
-                raise SwellError("model_taken", f"{words}: give one another model=.")
-
-
-def _webs(revisions: Iterable[model.Revision]) -> Iterator[tuple[model.Revision, str, model.Web]]:
-    for revision in revisions:
-        for method in revision.entry.methods:
-            if method.web is not None:
-                yield revision, method.name, method.web
-
-
-def _environment(declared: Declared, place: Place, builds: Iterable[tuple[str, str]]) -> model.Environment:
+def _environment(declared: Declared, place: Place, builds: Iterable[tuple[str, str]]) -> Environment:
     image = declared.image or Image()
     own = dict(image.variables)
     own.update(variables(f"{declared.given.callable}(env=…)", declared.given.values["env"] or {}))
@@ -468,8 +444,8 @@ def _environment(declared: Declared, place: Place, builds: Iterable[tuple[str, s
     packages = image.packages
     # Another version of Python has to be built, too; and an environment is built for its packages alone.
     if (packages or image.builds or python != own_python) and "--no-deps" not in image.index_options:
-        packages += (model.CALLER_REQUIREMENT,)
-    return model.Environment(
+        packages += (CALLER_REQUIREMENT,)
+    return Environment(
         interpreter=sys.executable,
         python=python,
         packages=packages,
@@ -477,13 +453,13 @@ def _environment(declared: Declared, place: Place, builds: Iterable[tuple[str, s
         variables=tuple(sorted(own.items())),
         workdir=image.folder,
         build_calls=tuple(_call(*each, place) for each in zip(image.builds, builds, strict=True)),
-        container_steps=tuple(each for each in image.container_steps if isinstance(each, model.ContainerStep)),
+        container_steps=tuple(each for each in image.container_steps if isinstance(each, ContainerStep)),
     )
 
 
-def _call(build: building.Build, source: tuple[str, str], place: Place) -> model.BuildCall:
+def _call(build: building.Build, source: tuple[str, str], place: Place) -> BuildCall:
     module, content = source
-    return model.BuildCall(
+    return BuildCall(
         module=module,
         qualname=build.function.__qualname__,
         content=content,

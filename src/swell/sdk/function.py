@@ -68,6 +68,11 @@ class Function(Optional):
 
     # -- running ---------------------------------------------------------------------------------
 
+    @property
+    def is_job(self) -> bool:
+        """Several replicas work on each call, as far as that is known here."""
+        return self._known is not None and self._known.gang
+
     def local(self, *args: Any, **kwargs: Any) -> Any:
         """Run it in this process, as a plain function."""
         if self._local is None:
@@ -82,8 +87,15 @@ class Function(Optional):
         known = await self._look_up(generator=False)
         at = self._resolve()
         target = at.target(self.name) if self._chosen is NOTHING else await self._chosen.target(at, self.name)
-        answer = await at.client.transport.send(self._asked(at, target, args, kwargs), known.retrying)
-        return protocol.result(answer, self.name)
+        asked = self._asked(at, target, args, kwargs)
+        if not known.gang:
+            answer = await at.client.transport.send(asked, known.retrying)
+            # What was found by its name may be a job all the same.
+            if answer.ok or protocol.error_of(answer).code != "is_job":
+                return protocol.result(answer, self.name)
+        from swell.sdk.call import waited
+
+        return await waited(at.client, asked, self.name)
 
     @operation
     async def spawn(self, *args: Any, **kwargs: Any) -> FunctionCall:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
 
 from swell.model.errors import SwellError, brief
 from swell.sdk.signatures import public
@@ -28,6 +31,60 @@ def current_function_call_id() -> str | None:
     queue (`.spawn`, `.map`)."""
     current = current_input_id()
     return current if current is not None and current.startswith("fc-") else None
+
+
+@dataclass(frozen=True)
+class ClusterInfo:
+    """The gang that works on a call, as one of its members sees it."""
+
+    rank: int
+    """Which member this is, from 0."""
+    cluster_id: str
+    """The same for all members; another one in each attempt."""
+    container_ips: list[str]
+    """Where each member is, by rank."""
+    container_v4_ips: list[str]
+    """The same."""
+    peers: list[str]
+    """The same with a port, which is left to the code of that member: "host:port"."""
+
+
+@public
+def get_cluster_info() -> ClusterInfo:
+    """Who works on this call beside this replica: in functions with nodes= or @clustered."""
+    if not context.cluster:
+        words = "get_cluster_info(): only calls of functions with nodes= or @clustered have several replicas."
+        raise SwellError("bad_call", words)
+    cluster = context.cluster[0]
+    hosts = [peer.rpartition(":")[0] for peer in cluster.peers]
+    return ClusterInfo(cluster.rank, cluster.id, hosts, [*hosts], list(cluster.peers))
+
+
+@public
+def checkpoint_dir() -> Path:
+    """A folder for what the next attempt of the call goes on from: the same in all attempts, and for all members of a
+    gang on this node. It is there as long as the call is kept. In calls that came by the queue."""
+    folder = os.environ.get("SWELL_CHECKPOINT_DIR", "") if context.cluster else ""
+    call = current_function_call_id()
+    if call is None and not folder:
+        raise SwellError("bad_call", "checkpoint_dir(): only a call that came by the queue (.spawn, nodes=) has one.")
+    folder = folder or context.checkpoint_dir(call or "")
+    if not folder:
+        raise SwellError(
+            "isolated", "checkpoint_dir(): a sandbox sees no folder of the node: use a volume.", status=403
+        )
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@public
+def stopping() -> bool:
+    """Is what works here to come to an end soon: preempted, cancelled, or as its server ends? Code that looks between
+    two steps can keep what it has (checkpoint_dir) and raise: its next attempt goes on from there."""
+    current = context.current.get()
+    work = current.work if current is not None else None
+    return context.stopping.is_set() or (work is not None and work.stopping)
 
 
 @public

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from swell.model.environment import ContainerStep
 from swell.model.errors import SwellError
-from swell.model.workload import ContainerStep
 from swell.sdk import building, disk, projects
 from swell.sdk import image_words as words
 from swell.sdk.container import COMMANDS, Described, build_arguments, python_option

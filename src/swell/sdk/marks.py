@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from swell.model.caching import Caching
 from swell.model.errors import SwellError
+from swell.model.gang import SIZE_MAX, Gang
 from swell.model.isolation import Isolation
 from swell.model.limits import (
     BATCH_SIZE_MAX,
@@ -81,6 +82,7 @@ class Marks:
     before: Callable[..., Any] | None = None
     after: Callable[..., Any] | None = None
     isolation: Isolation | None = None
+    gang: Gang | None = None
     given: tuple[Given, ...] = ()
 
     @property
@@ -287,6 +289,17 @@ def isolated(
     Modal's SDK has none."""
     given = Given("isolated", locals().copy())
     return _mark(given, isolation=isolation.declared(network, readable, writable, optional))
+
+
+@public
+def clustered(size: int, *, rdma: bool = False) -> Callable[[F], F]:
+    """Each call is worked on by `size` replicas at the same time, all of which are given it. The result is that of rank
+    0. As nodes= of @app.function, which may also say how few will do (min_nodes=)."""
+    given = Given("clustered", locals().copy())
+    _count("clustered", "size", size)
+    if size > SIZE_MAX:
+        raise SwellError("bad_argument", f"@clustered(size={size!r}): must be {SIZE_MAX:,} at most.")
+    return _mark(given, gang=Gang(size))
 
 
 @public

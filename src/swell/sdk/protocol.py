@@ -100,21 +100,21 @@ def _plain(path: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], 
     return Request("POST", path, headers, body, until)
 
 
-def queued(request: Request, key: str) -> Request:
+def queued(request: Request, key: str, priority: int = 0) -> Request:
     """A call to be worked on later. `key`: by which the server knows it again, however often and in whatever form it is
     sent. It has all the time there is: nobody waits for its answer."""
 
     def plain() -> Request:
         assert request.plain is not None
-        return queued(request.plain(), key)
+        return queued(request.plain(), key, priority)
 
     async def anew() -> Request:
         assert request.anew is not None
-        return queued(await request.anew(), key)
+        return queued(await request.anew(), key, priority)
 
     return replace(
         request,
-        headers={**request.headers, http.ASYNC: "true", http.IDEMPOTENCY_KEY: key},
+        headers={**request.headers, http.ASYNC: "true", http.IDEMPOTENCY_KEY: key, http.PRIORITY: str(priority)},
         until=math.inf,
         plain=plain if request.plain is not None else None,
         anew=anew if request.anew is not None else None,

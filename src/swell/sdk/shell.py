@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from swell.model import workload as model
+from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.key import ALL
 from swell.model.owner import Owner
 from swell.model.retrying import Retrying
 from swell.sdk import bundle, describe, load, run
 from swell.sdk.bundle import Bundle
+from swell.sdk.labels import slug
 from swell.sdk.presence import me
 from swell.wire.shell import ENTRY, SESSION_S
 
@@ -48,7 +50,7 @@ class Beside:
 def plain() -> Beside:
     """Nothing but an interpreter: this one."""
     packed: Bundle = bundle.pack({})
-    environment = model.Environment(sys.executable, f"{sys.version_info.major}.{sys.version_info.minor}")
+    environment = Environment(sys.executable, f"{sys.version_info.major}.{sys.version_info.minor}")
     entry = model.Entry(ENTRY, "shell", "function", (model.Method(PLAIN),))
     return Beside(model.Revision(environment, packed.digest, entry), PLAIN, {packed.digest: packed.data})
 
@@ -91,7 +93,7 @@ async def of_deployed(app: str, workload: str, namespace: str, client: Client) -
 
 def app_of(beside: Beside, name: str, namespace: str, owner: Owner) -> model.App:
     """What is deployed for the shell."""
-    web = model.Web(kind="asgi", label=describe.slug(name), needs_key=True)
+    web = model.Web(kind="asgi", label=slug(name), needs_key=True)
     revision = replace(
         beside.revision,
         entry=model.Entry(ENTRY, "shell", "function", (model.Method(beside.workload, web=web),)),
@@ -119,4 +121,4 @@ async def put_up(beside: Beside, name: str, namespace: str, client: Client, prog
     """Have it on the server (an operation); returns the path of its WebSocket there."""
     await run.put_blobs(beside.bundles, client, namespace, ALL)
     await client.deploy.start(app_of(beside, name, namespace, me()), progress)
-    return f"/web/{describe.slug(name)}/"
+    return f"/web/{slug(name)}/"

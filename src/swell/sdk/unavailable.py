@@ -15,7 +15,7 @@ NOUNS: dict[str, str] = {
     "billing": "There is no bill: what was used and what it cost is read with `swell usage`.",
     "CloudBucketMount": "Bucket mounts are not available yet: read the bucket with its own client in the function.",
     "Client": "There is no Client to make by hand: set SWELL_URL and SWELL_KEY, and App, Function and Cls use them.",
-    "Cluster": "Clusters are not available yet: each replica works alone.",
+    "Cluster": "There is no Cluster to make by hand: @app.function(nodes=…) has several replicas work on each call.",
     "Environment": "Environments are plain names here: pass environment_name= to App.run, App.deploy or from_name.",
     "FilePatternMatcher": "Pattern matchers are not available: give ignore= patterns or a function of a path.",
     "NetworkFileSystem": "Network file systems are not available: use a folder that every node can reach.",
@@ -30,7 +30,6 @@ NOUNS: dict[str, str] = {
     "SharedVolume": "SharedVolume is called NetworkFileSystem now, which is not available: use a folder of the node.",
     "Stub": "Stub is called App now: swell.App(name).",
     "Workspace": "Workspaces are not available: there is one per server.",
-    "experimental": "There are no experimental parts.",
     "gpu": "GPUs are named in text now: gpu='A100', gpu='A100:2', or a list in order of preference.",
 }
 """Class (or module of such) → what to say when it is used."""
@@ -38,7 +37,6 @@ NOUNS: dict[str, str] = {
 FUNCTIONS: dict[str, str] = {
     "asgi": "asgi is called asgi_app now.",
     "build": "There are no build steps any more: do it in an @enter(snap=True) method, which runs once per template.",
-    "clustered": "Clusters are not available yet: each replica works alone.",
     "create_package_mounts": "It is Image.add_local_python_source(…) now.",
     "forward": "Tunnels are not available: use @web_server(port).",
     "interact": "A function has no terminal: `swell shell FILE::FUNCTION` opens one in what it has.",

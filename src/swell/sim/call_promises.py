@@ -27,6 +27,8 @@ class CallPromises:
         self._callers = callers
         self._results: dict[str, Body | None] = {}
         """Of calls that were done."""
+        self._looked: set[str] = set()
+        """Those of which it was seen whose result it is."""
         self._waits: dict[str, float] = {}
         """Workload → since when its calls wait beside a free replica."""
 
@@ -61,6 +63,9 @@ class CallPromises:
                 self._system.broke(f"the result of call {id} was changed")
             if result is None or not result.data.startswith(id.encode()):
                 self._system.broke(f"call {id} is done, with the result of another")
+            elif call.id not in self._looked:
+                self._looked.add(call.id)
+                self._of_a_gang(id, result.data.decode().split()[2:])
         elif id in self._results:
             self._system.broke(f"call {id} was done, and is {call.state}")
         if call.state == "failed" and call.error is not None and call.error.code in LOSSES:
@@ -68,18 +73,36 @@ class CallPromises:
             if call.attempts <= least:
                 self._system.broke(f"call {id} was given up after {call.attempts} attempts of more than {least}")
 
+    def _of_a_gang(self, id: str, seat: list[str]) -> None:
+        """What a gang worked on is done with the result of its leader, once all of its members ended well."""
+        if seat:
+            token, rank, size = map(int, seat)
+            if rank:
+                self._system.broke(f"call {id} is done, with the result of rank {rank}")
+            missing = [rank for rank in range(size) if (id, token + rank) not in self._queue.around.well]
+            if missing:
+                self._system.broke(f"call {id} is done, and the ranks {missing} did not end well")
+
     def _nobody_waits_in_vain(self) -> None:
         system, now, waits = self._system, self._system.time.now(), {}
         for workload in self._queue.due():
             route = system.reactor.keeper.routes.get(workload)
             row = system.reactor.keeper.pools.get(route.pool) if route is not None else None
             for endpoint in row.replicas if row is not None else ():
-                slots = system.slots_of.get(endpoint.replica)
-                if system.listens(endpoint.replica) and (slots is None or slots.free > 0):
+                if self._is_free(endpoint.replica):
                     since = waits[workload] = self._waits.get(workload, now)
                     if now - since > IN_VAIN_S:
                         system.broke(f"calls of {workload} wait, and {endpoint.replica} is free for {IN_VAIN_S:g} s")
         self._waits = waits
+
+    def _is_free(self, replica: str) -> bool:
+        """Could it begin a call? Of a gang only all members together."""
+        system, known = self._system, self._system.reactor.world.replicas.get(replica)
+        seat = known.seat if known is not None else None
+        there = [replica] if seat is None else list(system.reactor.world.gangs.get(seat.gang, ()))
+        slots = [system.slots_of.get(id) for id in there]
+        free = all(each is None or each.free > 0 for each in slots) and all(system.listens(id) for id in there)
+        return free and (seat is None or len(there) == seat.size)
 
     def rest(self) -> None:
         """At the end: each call has ended, and nobody has any."""

@@ -100,6 +100,8 @@ class Cluster(System):
         scenario, chance = self.scenario, self.stream("demand")
         doors, callers = self.stream("doors"), self.stream("callers")
         for number in range(scenario.workloads):
+            if scenario.gang(number) is not None:
+                continue
             at = chance.expovariate(scenario.rate)
             while at < scenario.busy_s:
                 request = Request(

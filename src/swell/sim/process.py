@@ -91,7 +91,9 @@ class Process(asyncio.AbstractEventLoop):
 
     def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:  # type: ignore[override]
         handle = asyncio.Handle(callback, args, self, context)
-        self._time.after(0.0, partial(self._run, handle))
+        # What is left of a dead one may be cleaned up at any time: nothing is to follow from that.
+        if not self.dead:
+            self._time.after(0.0, partial(self._run, handle))
         return handle
 
     call_soon_threadsafe = call_soon  # type: ignore[assignment]

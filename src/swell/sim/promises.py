@@ -8,7 +8,7 @@ from collections import Counter
 from swell.control.reactor import Effects
 from swell.decide.check import check
 from swell.engines.fake import FakeEngine
-from swell.model.ends import ORDERED
+from swell.model.ends import GANG_BROKEN, ORDERED, PREEMPTED
 from swell.model.events import Event, PlanCommitted
 from swell.model.plan import Start
 from swell.model.replica import NEXT, Phase
@@ -167,7 +167,7 @@ class Promises:
             system.broke(f"not back to zero: the world still has {sorted(system.reactor.world.replicas)[:5]}")
         for engine in system.engines.values():
             for id, reason in engine.cut.items():
-                if reason in ORDERED:
+                if reason in ORDERED - {PREEMPTED, GANG_BROKEN}:
                     system.broke(f"{id} was cut ({reason}) while it worked")
             for id, times in engine.starts.items():
                 if times > 1:

@@ -59,6 +59,7 @@ class Site(Protocol):
     def slots(self, replica: str, limit: int) -> Slots[Request]: ...
     def demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None: ...
     def kill_replica(self, replica: str) -> None: ...
+    def break_gang(self, gang: str, why: str) -> None: ...
 
 
 class SkewedClock:
@@ -119,6 +120,7 @@ class Queue:
                 reachable=lambda node: self.runners[node].link.up and node in self._told_all,
                 told=self._levels,
                 others=lambda pool: book.elsewhere(pool, QUEUE),
+                useless=system.break_gang,
                 chance=Random(chance.random()),
             )
             process.create_task(self.keeper.run())

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from swell.decide.room import Told
+from swell.model.orders import StartOrder
 from swell.runtime.turns import KEPT_S
 from swell.sim.clock import Timeline
 from swell.sim.gateway import Request
@@ -62,6 +63,8 @@ class Around:
         self.faulty = True
         self.runs = 0
         """Inputs of queued calls that were begun."""
+        self.well: set[Lease] = set()
+        """What members of gangs had that ended well."""
 
     def happens(self, what: str, probability: float) -> bool:
         happens = self.faulty and probability > 0 and self.chance.random() < probability
@@ -156,14 +159,36 @@ class Wire(asyncio.Transport):
 class Replica:
     """What of a replica is there for queued calls: its slots, and the calls that it began, until they are safe."""
 
-    def __init__(self, around: Around, id: str, pool: str, slots: Slots[Request], takes: Callable[[], bool]) -> None:
-        """`takes`: does it take anything new?"""
+    def __init__(
+        self,
+        around: Around,
+        order: StartOrder,
+        slots: Slots[Request],
+        takes: Callable[[], bool],
+        served: Callable[[str, Callable[[], bool]], None],
+    ) -> None:
+        """`takes`: does it take anything new? `served`: one that takes a single input has had it, and ends once what it
+        is given says that it has told of that."""
         self.around = around
-        self.id = id
-        self.pool = pool
+        self.id = order.replica
+        self.pool = order.pool
         self.slots = slots
-        self.takes = takes
         self.kept: dict[Lease, Work] = {}
+        self.seat = order.seat
+        self._takes = takes
+        self._served = served
+        self._single_use = order.revision.single_use
+        self._used = False
+
+    @property
+    def takes(self) -> bool:
+        """Does it take anything new?"""
+        return self._takes() and not (self._single_use and self._used)
+
+    def over(self) -> None:
+        """An input is."""
+        if self._single_use:
+            self._served(self.id, lambda: not self.kept)
 
     def listed(self) -> tuple[KeptCall, ...]:
         """For a runner that comes."""
@@ -183,16 +208,21 @@ class Replica:
         """None where no slot is free."""
         around, now = self.around, self.around.time.now()
         job = Request(-1, "", now, now + timeout_s, 0.0, pool=self.pool, replica=self.id)
-        if not self.takes() or not self.slots.take(job, ticket):
+        if not self.takes or not self.slots.take(job, ticket):
             if ticket is not None:
                 self.slots.leave(ticket)
             return None
+        self._used = True
         around.runs += 1
         if len(self.slots.running) > self.slots.limit:
             around.broke(f"{self.id} was given {len(self.slots.running)} inputs at once, calls among them")
         work = self.kept[lease] = Work(self, lease, job)
-        work.begin(f"{lease[0]} {around.runs}".encode(), timeout_s)
+        work.begin(f"{lease[0]} {around.runs}{self._named(lease)}".encode(), timeout_s)
         return work
+
+    def _named(self, lease: Lease) -> str:
+        """Whose result it is: of what hand-out, and of which member of a gang."""
+        return f" {lease[1] - self.seat.rank} {self.seat.rank} {self.seat.size}" if self.seat is not None else ""
 
 
 class Work:
@@ -243,6 +273,7 @@ class Work:
         """Nobody wants it any more."""
         self._replica.kept.pop(self._lease, None)
         self._replica.slots.end(self.job)
+        self._replica.over()
         listener, self.listener = self.listener, None
         if listener is not None:
             listener.work = None
@@ -263,7 +294,10 @@ class Work:
         if self._runs:
             self._replica.slots.end(self.job)
             self.answer = answer(status, headers, body)
+            if status == 200 and self._replica.seat is not None:
+                self._replica.around.well.add(self._lease)
             self._pass_on()
+            self._replica.over()
 
     def _pass_on(self) -> None:
         listener, self.listener = self.listener, None
@@ -320,7 +354,7 @@ class Served:
     # -- a question for a slot -------------------------------------------------------------------
 
     def _ask(self) -> None:
-        if not self._replica.takes():
+        if not self._replica.takes:
             self._refuse(410)
             return
         slots, after = self._replica.slots, self._replica.around.time.after

@@ -13,6 +13,7 @@ import msgspec
 
 from swell.engines.fake import FakeEngine
 from swell.model.events import ReplicaSeen
+from swell.model.gang import Seat
 from swell.model.orders import StartOrder
 from swell.model.replica import OVER, Phase
 from swell.runtime.runner.queued.calls import HOLDING_S, LOCAL, QueuedCalls
@@ -39,9 +40,13 @@ class Child(msgspec.Struct, frozen=True):
     max_inputs: int
     awaited: bool
     """It was there before this runner, and has not said yet what it has."""
+    seat: Seat | None
     link: ReplicaLink
     keeps: bool = True
     """What it answers, until that is safe."""
+
+    def given(self, call: str) -> None: ...
+    def terminate(self) -> None: ...
 
 
 class ReplicaLink:
@@ -184,14 +189,16 @@ class Runner:
 
     def _child(self, id: str, order: StartOrder, phase: Phase) -> Child:
         link, limit = ReplicaLink(self._around, self._replica(id)), order.revision.max_inputs
-        return Child(order.role, phase, f"{LOCAL}/fake/{id}", limit, id in self._awaited, link)
+        return Child(order.role, phase, f"{LOCAL}/fake/{id}", limit, id in self._awaited, order.seat, link)
 
     def _replica(self, id: str) -> Replica:
         known = self._replicas.get(id)
         if known is None:
             order = self.engine.replicas[id].order
             slots = self._control.slots(id, order.revision.max_inputs)
-            known = self._replicas[id] = Replica(self._around, id, order.pool, slots, lambda: self.engine.listens(id))
+            known = self._replicas[id] = Replica(
+                self._around, order, slots, lambda: self.engine.listens(id), self.engine.served
+            )
         return known
 
     def _connect(self, process: Process, protocol: asyncio.Protocol, path: str) -> Wire | None:

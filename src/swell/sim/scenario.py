@@ -60,7 +60,12 @@ def scenario(seed: int) -> Scenario:
         min_replicas=scaling.choice([0, 0, 1]),
         idle_s=scaling.choice([0.0, 0.0, 600.0]),
         queue=queue(seed),
+        gang_every=Random(f"{seed}/gangs").choice([0, 0, 2, 2, 3]),
     )
+    if drawn.queue is not None and drawn.gang_every:
+        # All members of a gang have to start: with more failures than that one of several hardly ever does.
+        behaviour = msgspec.structs.replace(behaviour, fail_start=min(behaviour.fail_start, 0.1))
+        drawn = msgspec.structs.replace(drawn, behaviour=behaviour)
     if drawn.gateways == 1 and several.random() < 0.5:
         drawn = msgspec.structs.replace(drawn, hop_s=0.0)
     return _calm(drawn) if Random(f"{seed}/calm").random() < 0.1 else drawn

@@ -5,10 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from swell.engines.fake import Behaviour
+from swell.model.environment import Environment
+from swell.model.gang import Gang
 from swell.model.policy import Policy
 from swell.model.resources import Needs
 from swell.model.retrying import Retrying
-from swell.model.workload import App, Entry, Environment, Method, Revision, Scaling, Workload
+from swell.model.workload import App, Entry, Method, Revision, Scaling, Workload
 from swell.sim.network import Weather
 from swell.sim.replica import Fates
 
@@ -82,6 +84,14 @@ class Scenario(msgspec.Struct, frozen=True):
 
     queue: QueueSettings | None = None
     """None: nobody queues calls."""
+    gang_every: int = 0
+    """Each so-many-th workload is one of gangs, which nobody sends requests to; 0: none is."""
+
+    def gang(self, number: int) -> Gang | None:
+        """What works on the calls of an app, of that number, together."""
+        if self.queue is None or not self.gang_every or (number + 1) % self.gang_every:
+            return None
+        return Gang(2 + number % 3, least=2 if number % 3 == 2 else 0)
 
     @property
     def calm(self) -> bool:
@@ -89,7 +99,11 @@ class Scenario(msgspec.Struct, frozen=True):
         behaviour = self.behaviour
         wrong = behaviour.fail_start + behaviour.lose_order + behaviour.delay_order_s
         crashes = self.replica_crash_every_s + self.node_loss_every_s
-        shapes = [(app.workloads[0].scaling.max_replicas, app.revisions[0].needs) for app in self.apps(0)]
+        shapes = [
+            (app.workloads[0].scaling.max_replicas * (revision.gang.size if revision.gang else 1), revision.needs)
+            for app in self.apps(0)
+            for revision in app.revisions
+        ]
         # With a template for each replica, and what a redeploy or another split drains beside what follows it.
         pools = VERSIONS_KEPT if self.split_every_s else 1
         cpu = 2 * pools * sum(most * needs.cpu for most, needs in shapes)
@@ -101,21 +115,24 @@ class Scenario(msgspec.Struct, frozen=True):
 
     def app(self, number: int, generation: int) -> App:
         """A small app of one function; its number gives it another shape, its generation another revision."""
+        gang = self.gang(number)
         revision = Revision(
             environment=Environment("/usr/bin/python3", "3.11"),
             bundle=f"sha256-{number:x}-{generation:x}",
             entry=Entry("main", "f", "function", (Method("f"),)),
-            needs=Needs(cpu=0.5 + 0.5 * (number % 2), memory_mib=256 * (1 + number % 3)),
-            max_inputs=self.max_inputs or 1 + number % 3,
-            target_inputs=self.max_inputs or 1 + number % 3,
+            needs=Needs(cpu=0.5 + 0.5 * (number % 2 and gang is None), memory_mib=256 * (1 + number % 3)),
+            max_inputs=1 if gang is not None else self.max_inputs or 1 + number % 3,
+            target_inputs=1 if gang is not None else self.max_inputs or 1 + number % 3,
+            single_use=gang is not None,
+            gang=gang,
             template=number % 4 != 3,
             timeout_s=self.timeout_s,
             retrying=Retrying(max_retries=number % 3) if self.queue is not None else Retrying(),
         )
         scaling = Scaling(
-            min_replicas=self.min_replicas,
+            min_replicas=self.min_replicas if gang is None else 0,
             max_replicas=4,
-            buffer_replicas=number % 2,
+            buffer_replicas=number % 2 if gang is None else 0,
             idle_s=self.idle_s or 10.0 + 5 * number,
         )
         workload = Workload("default", f"app{number}", "f", revision.id, scaling)

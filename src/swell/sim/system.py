@@ -17,7 +17,7 @@ from swell.control.reactor import Effects, Reactor
 from swell.control.versions import numbered
 from swell.decide.roll import follow
 from swell.engines.fake import FakeEngine
-from swell.model.events import AppDeployed, Event, Opened, PlanCommitted, ReplicaSeen
+from swell.model.events import AppDeployed, Event, GangBroken, Opened, PlanCommitted, ReplicaSeen
 from swell.model.node import Node
 from swell.model.ports import Fact
 from swell.model.replica import OVER
@@ -258,6 +258,12 @@ class System:
             if replica in engine.replicas:
                 self.died(replica)
                 engine.crash(replica, "oom_killed")
+
+    def break_gang(self, gang: str, why: str) -> None:
+        """The queue has no use for what is left of it."""
+        self.count("gang broken")
+        self.reactor.take(GangBroken(self.time.now(), gang, why))
+        self.wake()
 
     def queued(self, pool: str) -> bool:
         """Does the queue want replicas of it?"""

@@ -107,12 +107,14 @@ class SqliteCalls:
 
     def depth(self, workload: str, now: float, most: int) -> Depth:
         """What the queue of a workload asks for."""
-        due, nexts = 0, []
+        due, highest, nexts = 0, 0, []
         for priority in _priorities(self._read, workload):
             if due < most:
-                due += self._read(sql.COUNT_DUE, workload, priority, now, most - due)[0][0]
+                found = self._read(sql.COUNT_DUE, workload, priority, now, most - due)[0][0]
+                highest = priority if found and not due else highest
+                due += found
             nexts += [at for (at,) in self._read(sql.NEXT_DUE, workload, priority, now)]
-        return Depth(due, min(nexts, default=None))
+        return Depth(due, min(nexts, default=None), highest)
 
     def _answered(
         self, op: Callable[[list[Answer], sqlite3.Connection], None], rows: int, synced: bool = True

@@ -93,9 +93,10 @@ class MemoryCalls:
     def depth(self, workload: str, now: float, most: int) -> Depth:
         """What the queue of a workload asks for."""
         with self.lock:
-            dues = [call.due_at for call in self._in("queued") if call.workload == workload]
-        due = sum(at <= now for at in dues)
-        return Depth(min(due, max(most, 0)), min((at for at in dues if at > now), default=None))
+            waiting = [call for call in self._in("queued") if call.workload == workload]
+        due = [call.priority for call in waiting if call.due_at <= now]
+        next_at = min((call.due_at for call in waiting if call.due_at > now), default=None)
+        return Depth(min(len(due), max(most, 0)), next_at, max(due, default=0) if most > 0 else 0)
 
     def of_key(self, workload: str, method: str, key: str, idempotency_key: str) -> Call | None:
         """The one with that idempotency key; under the lock."""

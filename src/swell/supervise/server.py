@@ -229,6 +229,8 @@ def _files(home: Home, lock: Lock) -> Iterator[None]:
         for folder in (home.run, home.logs):
             folder.mkdir(mode=0o700, exist_ok=True)
         home.run.chmod(0o700)
+        # Whoever starts a server here means the machine to be used.
+        home.leaving.unlink(missing_ok=True)
     try:
         yield
     finally:

@@ -282,6 +282,8 @@ class WorkloadRow(msgspec.Struct, frozen=True):
     """What its author asked of callers: how often a failed call is tried again."""
     scaling: Scaling = Scaling()
     """As it is now: by the last deploy, or as it was changed since."""
+    nodes: int = 0
+    """Replicas that work on a call of it together; 0: one does alone, and not on a call only."""
     written: str = ""
     """Its name as people write it: `Model(name="x")` of "Model~3fa9c2d41b07e85d6c1f"."""
     next_at: float | None = None
@@ -322,6 +324,10 @@ class ReplicaRow(msgspec.Struct, frozen=True):
     applied: tuple[str, ...]
     written: str = ""
     """Its workload as people write it, where it is a variant that is there: `namespace/app/Model(name="x")`."""
+    gang: str = ""
+    """Of a member of a gang: the id of its leader."""
+    rank: int | None = None
+    """In that gang."""
 
 
 class LogRow(msgspec.Struct, frozen=True):
@@ -334,6 +340,8 @@ class LogRow(msgspec.Struct, frozen=True):
     stream: str
     """"out", "err", or "sys" (Swell's own notes about the replica)."""
     text: str
+    rank: int | None = None
+    """Of a member of a gang: which it is."""
 
 
 class WhyStep(msgspec.Struct, frozen=True):

@@ -63,6 +63,8 @@ class CallRow(msgspec.Struct, frozen=True):
     attempts: int
     """Those that counted, with the one that is under way."""
     priority: int = 0
+    waits: str = ""
+    """Why it has no replica, where that is known: what does not fit, or that starts fail."""
     key: str = ""
     """Id of the API key it came with."""
     replica: str = ""

@@ -110,6 +110,9 @@ class CallEnd(msgspec.Struct, frozen=True):
     cpu_us: int = 0
     """What this attempt used, as far as the replica told."""
     run_us: int = 0
+    members: int = 0
+    """Of the gang, where this is the result of one of them. It is recorded once all have ended: others do not wait for
+    that."""
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
@@ -147,6 +150,12 @@ class Holding(msgspec.Struct, frozen=True, tag="holding"):
     """Those of them that run; where there are very many, those that have run for longest."""
 
 
+class AskKept(msgspec.Struct, frozen=True, tag="ask_kept"):
+    """Which of these calls are kept? They have checkpoints at this runner. Answered by `NotKept`."""
+
+    calls: tuple[str, ...]
+
+
 # -- down: control → gateway ------------------------------------------------------------------
 
 
@@ -164,6 +173,14 @@ class Submitted(msgspec.Struct, frozen=True, tag="submitted"):
 # -- down: control → runner -------------------------------------------------------------------
 
 
+class Member(msgspec.Struct, frozen=True):
+    """What a replica is to know of its gang before it begins the call."""
+
+    rank: int
+    peers: tuple[str, ...]
+    """Where each member is, by rank: "host:port". Its own port is kept free for its code."""
+
+
 class Granted(msgspec.Struct, frozen=True):
     """A call to be worked on."""
 
@@ -177,6 +194,8 @@ class Granted(msgspec.Struct, frozen=True):
     attempt: int = 1
     limited_by: str = "timeout"
     """The argument of the function that sets it."""
+    member: Member | None = None
+    """Of a gang: every member is given the call."""
 
 
 class Grant(msgspec.Struct, frozen=True, tag="grant"):
@@ -208,5 +227,11 @@ class EndedHeard(msgspec.Struct, frozen=True, tag="ended_heard"):
     calls: tuple[Lease, ...]
 
 
-Down = Grant | Revoke | Resume | EndedHeard
+class NotKept(msgspec.Struct, frozen=True, tag="not_kept"):
+    """Of the calls that were asked after, those that nothing is known of any more: their checkpoints may go."""
+
+    calls: tuple[str, ...]
+
+
+Down = Grant | Revoke | Resume | EndedHeard | NotKept
 """To a runner."""

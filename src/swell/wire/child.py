@@ -66,6 +66,8 @@ class Launch(msgspec.Struct, frozen=True, tag="launch"):
     """An input whose caller left and whose code has not stopped by then is killed or listed as stuck."""
     mounts: tuple[Mount, ...] = ()
     """To be mounted before the program is loaded; where it is in a sandbox that is done."""
+    checkpoints: str = ""
+    """Folder in which each queued call has one of its own; empty where the process does not see it."""
 
 
 class Fork(msgspec.Struct, frozen=True, tag="fork"):
@@ -102,6 +104,8 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Refuse new inputs, finish what is in flight, run exit hooks, end. The runner bounds how long that takes."""
 
     reason: str
+    soon: bool = False
+    """What is in flight is to come to an end, too: it is cut after a while that most of it will not finish in."""
 
 
 class VolumeDone(msgspec.Struct, frozen=True, tag="volume_done"):
@@ -148,6 +152,8 @@ class Reattach(msgspec.Struct, frozen=True, tag="reattach"):
     kept: tuple[KeptCall, ...] | None = None
     """All there are: what else was sent here of a queued call was not begun, and never will be. None: that is not
     known, as this runtime is of an earlier version."""
+    port: int = 0
+    """As in `Ready`, which the runner before may not have heard."""
     closed: str = ""
     """Why it takes nothing new; empty where it does."""
 
@@ -164,6 +170,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     timings_ms: tuple[tuple[str, float], ...]
     threads: tuple[str, ...] = ()
     """Names of threads beyond the main one that exist in a template: reported, not disqualifying."""
+    port: int = 0
+    """Of a gang's member: it is kept free for its code."""
     refused: str = ""
     """Template: why it must not be forked (an initialised CUDA context, say)."""
     keeps: bool = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -50,6 +52,11 @@ class Worked(Protocol):
         """Ids of all that are worked on together."""
         ...
 
+    @property
+    def stopping(self) -> bool:
+        """Nobody waits for it any more, or it took too long: its code is being stopped."""
+        ...
+
     def go_on(self, now: float) -> None:
         """Its code tells of progress: where that gives it time, it has it. In any thread."""
         ...
@@ -96,6 +103,8 @@ class Inside(msgspec.Struct, frozen=True):
     """It runs in a sandbox from which nothing can be called."""
     importing: bool = False
     """Its module is being imported."""
+    checkpoints: str = ""
+    """The folder in which each queued call has one of its own; empty in a sandbox, which has none of the node's."""
 
 
 current: ContextVar[Input | None] = ContextVar("swell_input", default=None)
@@ -114,10 +123,30 @@ class Said(msgspec.Struct, frozen=True):
     message: str
 
 
+class Cluster(msgspec.Struct, frozen=True):
+    """The gang that works on the call, and this replica's place in it."""
+
+    id: str
+    """The same for all members; another one in each attempt."""
+    rank: int
+    peers: tuple[str, ...]
+    """Where each member is, by rank: "host:port"."""
+
+
+cluster: list[Cluster] = []
+"""Empty but in a member of a gang whose call is there."""
+stopping = threading.Event()
+"""This process is to end soon, and will not wait for what it works on."""
 reports: list[Callable[[Input, Said], None]] = []
 """Within a replica that serves: takes what user code says of its progress with an input. In any thread."""
 volumes: list[Callable[[str, str, str], Future[None]]] = []
 """Within a replica that has volumes: asks the runner for "commit" or "reload" of one, by its namespace and name."""
+
+
+def checkpoint_dir(call: str) -> str:
+    """The folder in which a queued call keeps what it goes on from in its next attempt; empty where it has none."""
+    folder = inside[0].checkpoints if inside else ""
+    return os.path.join(folder, call) if folder else ""
 
 
 class InputCancellation(BaseException):

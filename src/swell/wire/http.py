@@ -34,6 +34,11 @@ HAND_OUT = "Swell-Hand-Out"
 """From a runner: the token that a queued call was handed out with. Who closes the connection does not cancel it; its
 answer is kept until the runner says that it has it safe. On `POST /slot` any: what is to come will be kept."""
 
+RANK = "Swell-Rank"
+"""With that, of a call that a gang works on: which of its members this replica is, from 0."""
+PEERS = "Swell-Peers"
+"""With that: where each member is, by rank, "host:port", with commas between."""
+
 WAIT_MS = "Swell-Wait-Ms"
 """On `POST /slot`: how long to wait for a slot."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from swell.model.environment import Environment
 from swell.model.events import NodeSeen, ReplicaSeen
 from swell.model.key import ApiKey
 from swell.model.limits import UNLIMITED, Limits
@@ -18,8 +19,20 @@ from swell.model.subscription import Events
 from swell.model.traffic import Branch
 from swell.model.variant import Parameter, Value
 from swell.model.volume import Change, VolumeState
-from swell.model.workload import Environment, Method, Revision
-from swell.wire.calls import Ended, EndedHeard, Grant, Holding, Resume, Revoke, Submit, SubmitEvent, Submitted
+from swell.model.workload import Method, Revision
+from swell.wire.calls import (
+    AskKept,
+    Ended,
+    EndedHeard,
+    Grant,
+    Holding,
+    NotKept,
+    Resume,
+    Revoke,
+    Submit,
+    SubmitEvent,
+    Submitted,
+)
 from swell.wire.exposition import Report
 
 UNSENT_MAX = 64 * 1024 * 1024
@@ -48,6 +61,8 @@ class Level(msgspec.Struct, frozen=True):
     present: int = -1
     """In flight at that moment, all in all: what several gateways have is summed from this, since their peaks were not
     at the same time. -1: as many as `in_flight`."""
+    priority: int = 0
+    """The highest of what is held; of queued calls alone."""
 
 
 class DemandReport(msgspec.Struct, frozen=True, tag="demand"):
@@ -171,6 +186,7 @@ Up = (
     | SubmitEvent
     | Ended
     | Holding
+    | AskKept
 )
 
 # -- down: control → gateway or runner --------------------------------------------------------
@@ -210,6 +226,8 @@ class PoolRow(msgspec.Struct, frozen=True):
     are held, so that one can ask for the next try."""
     limited_by: str = "timeout"
     """The argument of the function that sets `timeout_s`."""
+    gang: bool = False
+    """Several replicas work on a call, and only the queue gives them one."""
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -390,4 +408,5 @@ Down = (
     | Revoke
     | Resume
     | EndedHeard
+    | NotKept
 )

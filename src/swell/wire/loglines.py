@@ -25,7 +25,7 @@ MEMBERS_MAX = 200
 """Of a batch in one line."""
 
 
-class LogLine(msgspec.Struct, frozen=True):
+class LogLine(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line in `logs/{namespace}/{app}.ndjson`."""
 
     at: float
@@ -35,6 +35,8 @@ class LogLine(msgspec.Struct, frozen=True):
     stream: str
     """"out", "err", "batch" (see there), or "sys": Swell's own notes about the replica (start, crash, traceback)."""
     text: str
+    rank: int | None = None
+    """Of a member of a gang."""
 
 
 def mark(stream: str, request: str, text: str) -> str:

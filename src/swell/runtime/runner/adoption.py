@@ -48,6 +48,8 @@ def _take_over(fleet: Fleet, record: Record, pidfd: int | None) -> None:
     child.uses = record.uses
     child.fork_refused = record.fork_refused
     child.isolated = record.isolated
+    child.seat = record.seat
+    child.meeting = record.meeting
     child.secrets = record.secrets
     child.mounts = record.mounts
     child.behind = record.behind
@@ -146,7 +148,7 @@ class Arrivals:
         if child.link is not None:
             child.link.close()
         child.keeps = message.kept is not None
-        self.fleet.returned(child, link, message.ready)
+        self.fleet.returned(child, link, message.ready, message.port)
         if message.closed:
             self.fleet.endings.closed(child, message.closed)
         self._returned(child.id, message.kept)

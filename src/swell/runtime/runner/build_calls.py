@@ -12,8 +12,8 @@ from typing import NamedTuple, TextIO
 
 import msgspec
 
+from swell.model.environment import BuildCall, Environment
 from swell.model.errors import SwellError
-from swell.model.workload import BuildCall, Environment
 from swell.runtime.runner import commands, environment, launching
 from swell.runtime.runner.processes import Reaper
 from swell.runtime.runner.redact import Redactor

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import msgspec
 
+from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.limits import IMPORT_TIMEOUT_MIN_S
 from swell.model.orders import BuildReport
-from swell.model.workload import Environment, Revision
+from swell.model.workload import Revision
 from swell.runtime.runner import build_calls, bundle, cache, commands, environment, launching
 from swell.runtime.runner.processes import Reaper
 from swell.runtime.runner.redact import Redactor

@@ -12,6 +12,7 @@ import msgspec
 
 from swell.model.ends import ORDERED, in_words
 from swell.model.events import ReplicaSeen
+from swell.model.gang import Seat
 from swell.model.orders import StartOrder, StopOrder
 from swell.model.replica import Phase, Role
 from swell.model.secret import SecretUse
@@ -23,7 +24,11 @@ from swell.runtime.runner.meter import Meter
 from swell.runtime.runner.processes import Exit
 from swell.runtime.runner.spool import LogPipe
 from swell.wire.child import Failed, Mount, Ready
-from swell.wire.identity import how_ended
+from swell.wire.identity import how_ended, send_signal
+from swell.wire.loglines import LogLine
+
+HERE = "127.0.0.1"
+"""Where the members of a gang on this node find each other."""
 
 
 class ForkProbe(StrEnum):
@@ -57,6 +62,10 @@ class Child:
     snapped = False
     """Its start-up code ran, or runs, in a template, which has loaded what it found in volumes."""
     max_inputs = 1
+    seat: Seat | None = None
+    meeting = ""
+    call = ""
+    """Of a member of a gang: the queued call that it has."""
     keeps = False
     """Its runtime keeps answers of queued calls, as far as is known yet."""
     unanswered = 0
@@ -130,6 +139,7 @@ class Child:
     def ordered(cls, order: StartOrder, now: float) -> Child:
         child = cls(order.replica, order.pool, order.role, order.template, order.revision.startup_timeout_s, now)
         child.order = order
+        child.seat = order.seat
         child.isolated = order.revision.isolation is not None
         child.max_inputs = order.revision.max_inputs
         child.secrets = order.revision.secrets
@@ -163,11 +173,36 @@ class Child:
             applied=self.applied,
             reason=self._ends_for(),
             template=self.template,
+            seat=self.seat,
+            meeting=self.meeting,
             unforked=self.unforked,
             ordered_at=self.ordered_at,
             fork_refused=self.fork_refused,
             stuck=len(self.stuck),
         )
+
+    def meets(self, port: int) -> bool:
+        """Others of its gang find it at that port. Is that news? 0: it has none, or did not say."""
+        meeting = f"{HERE}:{port}" if port else self.meeting
+        news, self.meeting = meeting != self.meeting, meeting
+        return news
+
+    def given(self, call: str) -> None:
+        """What it works on, of a member of a gang."""
+        self.call = call
+
+    def terminate(self) -> None:
+        """Tell its process itself that it is to end: its code may have asked for that (signal.signal)."""
+        if self.pid is not None:
+            send_signal(self.pid, self.pidfd, signal.SIGTERM)
+
+    def lines(self, parts: Sequence[tuple[str, str, str]]) -> list[LogLine]:
+        """What it printed, (stream, request, text) each, as it is kept. Of a member of a gang all is of its call."""
+        now, rank = time.time(), self.seat.rank if self.seat is not None else None
+        return [
+            LogLine(now, self.pool, self.id, request or self.call, stream, text, rank)
+            for stream, request, text in parts
+        ]
 
     def _ends_for(self) -> str:
         """Why it is to end; empty while it is not."""

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from swell.model.ends import REASONS
+from swell.model.ends import REASONS, SOON
 from swell.model.events import ReplicaSeen
 from swell.model.orders import StopOrder
 from swell.model.replica import Phase
@@ -282,7 +282,10 @@ def say_drain(child: Child, reason: str) -> None:
     """Tell it to finish what it has; one that cannot be told is told when it is heard again."""
     if child.link is not None:
         with suppress(OSError):
-            child.link.send(Drain(reason=reason))
+            soon = reason in SOON
+            child.link.send(Drain(reason, soon))
+            if soon and child.seat is not None:
+                child.terminate()
 
 
 def _remove(group: Group) -> bool:

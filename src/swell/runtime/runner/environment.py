@@ -23,9 +23,9 @@ from weakref import WeakValueDictionary
 import msgspec
 
 import swell
+from swell.model.environment import CALLER_REQUIREMENT, Environment
 from swell.model.errors import SwellError
 from swell.model.limits import BUILD_TIMEOUT_S
-from swell.model.workload import CALLER_REQUIREMENT, Environment
 from swell.runtime.runner import commands
 from swell.runtime.runner.processes import Reaper
 

@@ -54,7 +54,6 @@ from swell.wire.child import (
     Up,
 )
 from swell.wire.identity import identify, open_pidfd, pid_of, send_signal
-from swell.wire.loglines import LogLine
 from swell.wire.settings import Settings
 
 T = TypeVar("T")
@@ -282,9 +281,7 @@ class Fleet:
         """Read what it prints, from its FIFO into its app's log file."""
 
         def heard(parts: list[tuple[str, str, str]]) -> None:
-            now = time.time()
-            lines = [LogLine(now, child.pool, child.id, request, stream, text) for stream, request, text in parts]
-            self.spool.write(lines)
+            self.spool.write(child.lines(parts))
 
         child.log = LogPipe(self.home.replica_records / f"{child.id}.log", heard)
         self.confiding.learn(child)
@@ -334,9 +331,11 @@ class Fleet:
         if child.stop is not None:
             say_drain(child, child.stop.reason)
 
-    def returned(self, child: Child, link: ChildLink, ready: bool) -> None:
+    def returned(self, child: Child, link: ChildLink, ready: bool, port: int) -> None:
         """It found the runner again, or the next one."""
         self.attach(child, link)
+        if child.meets(port):
+            self._note_down(child)
         with suppress(OSError):
             # They may have changed while it could not hear.
             self.confiding.tell(child)
@@ -397,7 +396,7 @@ class Fleet:
             child.applied += (f"threads that a fork will not have: {', '.join(message.threads)}",)
         child.fork_refused = message.refused
         child.keeps = message.keeps
-        if message.refused:
+        if child.meets(message.port) or message.refused:
             self._note_down(child)
         self._is_ready(child)
 

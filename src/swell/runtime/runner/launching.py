@@ -92,6 +92,7 @@ def launch(
         orphan_s=settings.orphan_s,
         cancel_grace_s=settings.cancel_grace_s,
         mounts=mounts,
+        checkpoints=str(settings.paths.checkpoints) if isolation is None else "",
     )
 
 

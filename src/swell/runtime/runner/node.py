@@ -28,7 +28,7 @@ from swell.model.orders import Inventory
 from swell.model.replica import Phase
 from swell.model.request import Usage
 from swell.runtime.limits import refuse_core_dumps, take_descriptors
-from swell.runtime.runner import adoption, capacity, cgroup, numbers
+from swell.runtime.runner import adoption, capacity, cgroup, checkpoints, numbers
 from swell.runtime.runner.adoption import Arrivals
 from swell.runtime.runner.builds import Builder, made_for
 from swell.runtime.runner.cache import Cache, remove
@@ -43,7 +43,7 @@ from swell.runtime.runner.secrets import Confiding, SecretBook, files_folder
 from swell.runtime.runner.spool import Spool
 from swell.runtime.runner.volumes.mounting import Mounting
 from swell.wire import link as wire
-from swell.wire.calls import EndedHeard, Grant, Resume, Revoke
+from swell.wire.calls import AskKept, EndedHeard, Grant, NotKept, Resume, Revoke
 from swell.wire.exposition import report
 from swell.wire.identity import adopt_orphans
 from swell.wire.paths import Home
@@ -70,6 +70,7 @@ class Runner:
         self.home = home = settings.paths
         self.node = node
         self.epoch = 0
+        self._leaving_at = capacity.leaving_at(self.home.leaving)
         self.cache = Cache(home, settings.cache_days, settings.cache_max_gib)
         self.link = RunnerLink(home.control_socket, self._heard, lambda: self.calls.lost())
         self.reaper = Reaper(lambda pid, exit: self.fleet.endings.reaped(pid, exit))
@@ -108,8 +109,11 @@ class Runner:
         if self._used and self.link.send(wire.UsageReport(tuple(self._used.values()))):
             self._used.clear()
 
-    def _tell_all(self) -> None:
+    def _tell_node(self) -> None:
         self.link.send(wire.RunnerNode(NodeSeen(at=time.time(), node=self._node())))
+
+    def _tell_all(self) -> None:
+        self._tell_node()
         # Before it hears of replicas that ended: what came of their calls.
         self.calls.welcomed()
         while self._untold and self.link.send(wire.RunnerReplica(self._untold[0])):
@@ -129,6 +133,7 @@ class Runner:
             cpu=float(capacity.cores()),
             memory_mib=capacity.memory_mib(),
             cpu_overcommit=self.settings.cpu_overcommit,
+            leaving_at=self._leaving_at,
             lacks=(*self.sandboxes.lacks.items(), *([("volumes", why)] if (why := self.mounting.lacks) else [])),
         )
 
@@ -163,6 +168,8 @@ class Runner:
                 self.calls.revoked(message)
             case EndedHeard():
                 self.calls.heard(message)
+            case NotKept():
+                self._do(asyncio.to_thread(checkpoints.remove, self.home.checkpoints, message.calls))
             case wire.Build():
                 self._do(self._build(message))
             case wire.TellMetrics():
@@ -274,6 +281,10 @@ class Runner:
         os.close(descriptor)
 
     def _tick(self) -> None:
+        leaving_at = capacity.leaving_at(self.home.leaving)
+        if leaving_at != self._leaving_at:
+            self._leaving_at = leaving_at
+            self._tell_node()
         self.fleet.tick()
         self.calls.tick()
         self._tell_usage()
@@ -289,6 +300,8 @@ class Runner:
         """Old logs go, and of the cache what is not wanted. Without control nobody knows that, and nothing does."""
         self.spool.forget(time.time() - self.settings.history_days * 86400.0)
         self.link.send(wire.AskWanted())
+        for calls in checkpoints.asked(self.home.checkpoints):
+            self.link.send(AskKept(calls))
 
     async def _only_one(self) -> None:
         """Hold the lock of this home's runner; ask one whose supervisor is gone to make room."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from swell.model.gang import Seat
 from swell.model.replica import Role
 from swell.model.secret import SecretUse
 from swell.runtime.runner.children import Child
@@ -35,6 +36,8 @@ class Record(msgspec.Struct, frozen=True):
     """Folders in the cache that it runs from."""
     applied: tuple[str, ...] = ()
     isolated: bool = False
+    seat: Seat | None = None
+    meeting: str = ""
     fork_refused: str = ""
     """Why this template is not forked any more."""
     secrets: tuple[SecretUse, ...] = ()
@@ -65,6 +68,8 @@ def of(child: Child, pid: int, start_ticks: int) -> Record:
         group=child.group_name,
         uses=child.uses,
         isolated=child.isolated,
+        seat=child.seat,
+        meeting=child.meeting,
         fork_refused=child.fork_refused,
         secrets=child.secrets,
         mounts=child.mounts,

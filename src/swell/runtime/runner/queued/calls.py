@@ -11,6 +11,7 @@ from typing import Protocol
 
 from swell.model.ends import end_told
 from swell.model.events import ReplicaSeen
+from swell.model.gang import Seat
 from swell.model.replica import OVER, Phase
 from swell.runtime.runner.queued.answer import failed, unfinished
 from swell.runtime.runner.queued.ends import Ends, had
@@ -61,6 +62,15 @@ class Serving(Protocol):
 
     @property
     def link(self) -> Link | None: ...
+    @property
+    def seat(self) -> Seat | None: ...
+    def given(self, call: str) -> None:
+        """Of a member of a gang: this is the call that it works on."""
+        ...
+
+    def terminate(self) -> None:
+        """Tell its process that it is to end."""
+        ...
 
 
 class QueuedCalls:
@@ -73,8 +83,8 @@ class QueuedCalls:
         self._children = children
         self._send = send
         self._hands: dict[str, Hand] = {}
-        self._held: dict[str, tuple[Granted, Hand]] = {}
-        """By id: what is not over."""
+        self._held: dict[str, dict[int, tuple[Granted, Hand]]] = {}
+        """By id and token, what is not over: of a call the newest hand-out, and of that the members that are here."""
         self._begun = Begun()
         self._awaited: dict[str, set[Lease]] = {}
         """What control takes to be at replicas that have not said yet what they have."""
@@ -98,16 +108,20 @@ class QueuedCalls:
         child = self._children().get(message.replica)
         for call in message.calls:
             self._newest = max(self._newest, call.token)
-            if not self._is_known(call):
+            rank = call.member.rank if call.member is not None else 0
+            if not self._is_old(call, rank) and not self._has(call.id, call.token):
                 self._grant(call, message.replica, child)
 
     def revoked(self, message: Revoke) -> None:
         """Nobody wants these any more."""
         unknown = []
         for id, token in message.calls:
-            known = self._held.get(id)
-            if known is not None and known[0].token == token:
+            known = self._find(id, token)
+            if known is not None:
                 call, hand = known
+                child = self._children().get(hand.replica)
+                if child is not None and child.seat is not None:
+                    child.terminate()
                 self.ended(unfinished(call, hand.replica, "cancelled", CANCELLED))
                 hand.drop(call)
             elif (id, token) not in self._ends:
@@ -145,7 +159,7 @@ class QueuedCalls:
     def hold(self) -> None:
         """Say what is here."""
         awaited = (lease for leases in self._awaited.values() for lease in leases)
-        held = (*((call.id, call.token) for call, _ in self._held.values()), *self._ends, *awaited)
+        held = (*((id, token) for id, tokens in self._held.items() for token in tokens), *self._ends, *awaited)
         if held:
             self._send(Holding(held, self._begun.told()))
 
@@ -175,9 +189,9 @@ class QueuedCalls:
     def reported(self, replica: str, reports: Iterable[Report], redact: Callable[[str], str]) -> None:
         """What the code of a replica says of how far it is. Of others' calls it has nothing to say."""
         for report in reports:
-            known = self._held.get(report.request)
-            if known is not None and known[1].replica == replica:
-                self._begun.hear((report.request, known[0].token), report, redact, time.time())
+            for token, (_, hand) in self._held.get(report.request, {}).items():
+                if hand.replica == replica:
+                    self._begun.hear((report.request, token), report, redact, time.time())
 
     def returned(self, replica: str, kept: tuple[KeptCall, ...] | None) -> None:
         """One came back, with what it has of a runner before, or of this one. None: that is not known."""
@@ -226,9 +240,8 @@ class QueuedCalls:
     def ended(self, end: CallEnd) -> None:
         """One hand-out is over."""
         ran = self._begun.end((end.id, end.token))
-        known = self._held.get(end.id)
-        if known is not None and known[0].token == end.token:
-            del self._held[end.id]
+        if self._find(end.id, end.token) is not None:
+            self._drop(end.id, end.token)
         hand = self._hands.get(end.replica)
         at_once = (hand is not None and hand.closed and had(end)) or (ran and end.code in STOPPED)
         self._ends.add(end, at_once)
@@ -249,9 +262,8 @@ class QueuedCalls:
     # -- details ---------------------------------------------------------------------------------
 
     def _has(self, id: str, token: int) -> bool:
-        known = self._held.get(id)
         return (
-            (known is not None and known[0].token == token)
+            self._find(id, token) is not None
             or (id, token) in self._ends
             or any((id, token) in leases for leases in self._awaited.values())
         )
@@ -266,15 +278,26 @@ class QueuedCalls:
             return CallEnd(id, token, replica, "drained", "Its runner never had the call.")
         return CallEnd(id, token, replica, "lease_expired", "Its runner does not have the call any more.")
 
-    def _is_known(self, call: Granted) -> bool:
-        """It came before, or a later hand-out of it did. One of an earlier hand-out is nobody's from now on."""
-        known = self._held.get(call.id)
-        if known is not None and known[0].token < call.token:
-            del self._held[call.id]
-            self._begun.end((call.id, known[0].token))
-            known[1].drop(known[0])
-            known = None
-        return known is not None or self._has(call.id, call.token)
+    def _is_old(self, call: Granted, rank: int) -> bool:
+        """A later hand-out of it is here. One of an earlier hand-out is nobody's from now on. To the members of a gang
+        one hand-out is made, with a token for each rank."""
+        for token, (known, hand) in list(self._held.get(call.id, {}).items()):
+            if token - hand.rank > call.token - rank:
+                return True
+            if token - hand.rank < call.token - rank:
+                self._drop(call.id, token)
+                self._begun.end((call.id, token))
+                hand.drop(known)
+        return False
+
+    def _find(self, id: str, token: int) -> tuple[Granted, Hand] | None:
+        return self._held.get(id, {}).get(token)
+
+    def _drop(self, id: str, token: int) -> None:
+        tokens = self._held[id]
+        del tokens[token]
+        if not tokens:
+            del self._held[id]
 
     def _grant(self, call: Granted, replica: str, child: Serving | None) -> None:
         if child is None or child.role != "serving" or child.phase not in (Phase.STARTING, Phase.READY):
@@ -282,9 +305,14 @@ class QueuedCalls:
         elif not child.address.startswith(LOCAL) or call.input.digest or not sendable(call):
             self.ended(failed(call, replica, "bad_request", "This cannot be called by way of the queue."))
         else:
-            hand = self._hand(replica, child)
-            self._held[call.id] = (call, hand)
-            hand.add(call)
+            self._hold(call, replica, child).add(call)
+
+    def _hold(self, call: Granted, replica: str, child: Serving) -> Hand:
+        hand = self._hand(replica, child)
+        self._held.setdefault(call.id, {})[call.token] = (call, hand)
+        if child.seat is not None:
+            child.given(call.id)
+        return hand
 
     def _hand(self, replica: str, child: Serving) -> Hand:
         hand = self._hands.get(replica)
@@ -293,25 +321,23 @@ class QueuedCalls:
             hand = self._hands[replica] = Hand(self, replica, path, child.max_inputs, self._tasks)
             hand.ready = child.phase is Phase.READY
             hand.closed = child.phase is Phase.DRAINING
+            hand.seat = child.seat
         return hand
 
     def _take_over(self, one: KeptCall, replica: str, child: Serving) -> None:
         """A replica has this call: its answer is waited for, unless it is known what is to become of it."""
         lease = one.id, one.token
-        known = self._held.get(one.id)
         if lease in self._ends:
             if self._ends.is_safe(lease):
                 self.forget(replica, (lease,))
-        elif known is not None and known[0].token > one.token:
-            self.forget(replica, (lease,))
-        elif known is None or known[0].token < one.token:
+        elif self._find(*lease) is None:
             left_s = math.inf if one.ended else _bounded(one.remaining_s)
             call = Granted(one.id, one.token, "", NOTHING, "", left_s)
-            if not self._is_known(call):
-                hand = self._hand(replica, child)
-                self._held[call.id] = (call, hand)
+            if self._is_old(call, child.seat.rank if child.seat is not None else 0):
+                self.forget(replica, (lease,))
+            elif not self._has(*lease):
                 self._begun.begin(call, time.time() - _bounded(one.ran_s))
-                hand.fetch(call)
+                self._hold(call, replica, child).fetch(call)
 
     def _tell(self, ends: Iterable[CallEnd]) -> None:
         """Say these once: control asks again where it did not hear."""

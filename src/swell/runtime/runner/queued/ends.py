@@ -118,7 +118,7 @@ class Ends:
             self._unsaid.pop(lease, None)
             if lease in self._said:
                 del self._said[lease]
-                self._said_bytes -= _size(end)
+                self._said_bytes -= _awaited(end)
             if lease in self._written:
                 self._written.discard(lease)
                 self._path(lease).unlink(missing_ok=True)
@@ -164,7 +164,7 @@ class Ends:
             for end in batch:
                 del self._unsaid[end.id, end.token]
                 self._said[end.id, end.token] = None
-            self._said_bytes += size
+            self._said_bytes += sum(map(_awaited, batch))
 
     def _keep(self, end: CallEnd) -> None:
         lease = end.id, end.token
@@ -209,3 +209,8 @@ def had(end: CallEnd) -> bool:
 
 def _size(end: CallEnd) -> int:
     return EACH + len(end.body.data)
+
+
+def _awaited(end: CallEnd) -> int:
+    """Bytes that others wait for. A member's result is recorded when its whole gang has ended, in hours maybe."""
+    return 0 if end.members else _size(end)

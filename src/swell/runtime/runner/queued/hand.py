@@ -12,9 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
+from swell.model.gang import Seat
 from swell.runtime.runner.queued.answer import Answer, answered, failed, unfinished
 from swell.runtime.runner.queued.lane import WAIT_S, Lane, limit
-from swell.wire.calls import CallEnd, Granted, Lease
+from swell.wire.calls import NOTHING, CallEnd, Granted, Lease
 
 REST_S = 0.05
 """A replica that could not be asked, or reached, is left alone for this long, doubled each time in a row…"""
@@ -83,6 +86,8 @@ class Hand:
         self._tasks = tasks
         self.closed = False
         """It is to end: nothing is sent any more."""
+        self.seat: Seat | None = None
+        """In a gang, where the replica is in one."""
         self._leaving = False
         """It said that it takes nothing."""
         self._idle: list[Lane] = []
@@ -98,6 +103,11 @@ class Hand:
         self._timers: set[asyncio.TimerHandle] = set()
         self._resting = False
         self._time = asyncio.get_running_loop().time
+
+    @property
+    def rank(self) -> int:
+        """In its gang; 0 of one that is in none."""
+        return self.seat.rank if self.seat is not None else 0
 
     # -- what is to be done ----------------------------------------------------------------------
 
@@ -273,7 +283,7 @@ class Hand:
                 self._rest()
         else:
             self._failures = 0
-            self._owner.ended(answered(call, self.replica, answer))
+            self._owner.ended(self._of_member(answered(call, self.replica, answer)))
         self.pump()
 
     def late(self, lane: Lane) -> None:
@@ -338,6 +348,12 @@ class Hand:
             self.left.append(call)
 
     # -- details -----------------------------------------------------------------------------------
+
+    def _of_member(self, end: CallEnd) -> CallEnd:
+        """What control is told of a member's result. The leader's is the call's; of others it is that there is one."""
+        if self.seat is None or end.code:
+            return end
+        return msgspec.structs.replace(end, members=self.seat.size, body=NOTHING if self.rank else end.body)
 
     def _over(self, lane: Lane) -> Granted:
         """What it carried: it waits for nothing more."""

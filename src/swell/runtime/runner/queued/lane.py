@@ -16,7 +16,18 @@ from typing import Protocol
 
 from swell.runtime.runner.queued.answer import Answer, Answers, Broken
 from swell.wire.calls import Granted
-from swell.wire.http import HAND_OUT, JSON_OR_PICKLE, LIMIT, PICKLE, REMAINING_MS, REQUEST_ID, TRUSTED, WAIT_MS
+from swell.wire.http import (
+    HAND_OUT,
+    JSON_OR_PICKLE,
+    LIMIT,
+    PEERS,
+    PICKLE,
+    RANK,
+    REMAINING_MS,
+    REQUEST_ID,
+    TRUSTED,
+    WAIT_MS,
+)
 
 WAIT_S = 5.0
 """How long a replica is waited for, at one asking."""
@@ -32,8 +43,9 @@ ATOMIC_MAX = 16 * 1024
 # What differs each time comes first: the replica knows the rest again.
 _HEAD = (
     f"POST /call/%b HTTP/1.1\r\n{REQUEST_ID}: %b\r\n{REMAINING_MS}: %d\r\n{HAND_OUT}: %d\r\nhost: swell\r\n"
-    f"%b%b{LIMIT}: %b\r\n%bcontent-length: %d\r\n\r\n"
+    f"%b%b%b{LIMIT}: %b\r\n%bcontent-length: %d\r\n\r\n"
 ).encode()
+_MEMBER = f"{RANK}: %d\r\n{PEERS}: %b\r\n".encode()
 _TRUSTED = f"{TRUSTED}: 1\r\n".encode()
 _ASK = (
     f"POST /slot HTTP/1.1\r\nhost: swell\r\n{WAIT_MS}: {int(WAIT_S * 1000)}\r\n"
@@ -44,6 +56,7 @@ _FETCH = (
 )
 _UNREAD = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN})
 _METHOD = re.compile(r"[^\s/?#\x00-\x1f\x7f]+")
+_PEER = re.compile(r"[\w.\-\[\]:]+", re.ASCII)
 _VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 
 
@@ -202,7 +215,9 @@ def limit(call: Granted) -> str:
 def sendable(call: Granted) -> bool:
     """Is it a call as the door lets them in? A line break in what is to be a header would begin another one."""
     headers = call.id, call.input.content_type, call.accept
-    return bool(_METHOD.fullmatch(call.method) and call.method.isascii()) and all(map(_VALUE.fullmatch, headers))
+    peers = call.member.peers if call.member is not None else ()
+    method = _METHOD.fullmatch(call.method) and call.method.isascii()
+    return bool(method) and all(map(_VALUE.fullmatch, headers)) and all(map(_PEER.fullmatch, peers))
 
 
 def request_of(call: Granted) -> bytes:
@@ -210,11 +225,13 @@ def request_of(call: Granted) -> bytes:
     kind, accept = call.input.content_type, call.accept
     # Who may not send pickles, or get any, was refused at the door.
     pickled = PICKLE in (kind.partition(";")[0].strip().lower(), accept) or accept == JSON_OR_PICKLE
+    member = call.member
     head = _HEAD % (
         call.method.encode(),
         call.id.encode(),
         int(call.timeout_s * 1000),
         call.token,
+        _MEMBER % (member.rank, ",".join(member.peers).encode()) if member is not None else b"",
         b"content-type: %b\r\n" % kind.encode("latin-1") if kind else b"",
         b"accept: %b\r\n" % accept.encode("latin-1") if accept else b"",
         limit(call).encode(),

@@ -1,0 +1,73 @@
+"""What are runners told of queued calls, and which of them has which replica?"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from swell.control.hands import fitting, granted
+from swell.model.call import Body, Call, Work
+from swell.model.replica import Replica
+from swell.model.world import World
+from swell.wire.calls import Down, EndedHeard, Grant, Lease, Member, Resume, Revoke
+
+
+class Sending:
+    """What goes to the runners, of one incarnation of control."""
+
+    def __init__(self, world: World, epoch: int, send: Callable[[str, Down], bool]) -> None:
+        """`send` to the runner of a node, False where it is not connected."""
+        self._world = world
+        self._epoch = epoch
+        self._send = send
+
+    def node(self, replica: str) -> str | None:
+        """Where a replica is; None where it is not any more, or not known yet."""
+        known = self._world.replicas.get(replica)
+        return known.node if known is not None else None
+
+    def grant(self, replica: str, works: Sequence[Work], limited_by: str, sent: dict[str, int]) -> int:
+        """Calls for a replica: how many of them, the first ones, were sent. `sent`: bytes that each node was sent in
+        this round, counted on."""
+        known = self._world.replicas.get(replica)
+        # A member that lost the others of its gang is given nothing.
+        node = known.node if known is not None and known.seat is None else None
+        taken = fitting(works, sent[node]) if node is not None else []
+        if node is None or not taken or not self._send(node, Grant(self._epoch, replica, granted(taken, limited_by))):
+            return 0
+        sent[node] += sum(len(work.input.data) for work in taken)
+        return len(taken)
+
+    def grant_parts(
+        self, parts: Sequence[Call], input: Body, members: Sequence[Replica], limited_by: str
+    ) -> list[Call]:
+        """A call for a gang, as each member has it: those that were not sent."""
+        peers = tuple(each.meeting for each in members)
+        unsent = []
+        for rank, (part, member) in enumerate(zip(parts, members, strict=True)):
+            calls = granted((Work(part, input),), limited_by, Member(rank, peers))
+            if not self._send(member.node, Grant(self._epoch, member.id, calls)):
+                unsent.append(part)
+        return unsent
+
+    def revoke(self, call: Call) -> None:
+        """Nobody wants it any more of its replica."""
+        node = self.node(call.replica)
+        if node is not None:
+            self.revoke_leases(node, ((call.id, call.token),))
+
+    def revoke_leases(self, node: str, leases: Iterable[Lease]) -> None:
+        """Nobody wants these any more of what that node has."""
+        self._send(node, Revoke(tuple(leases)))
+
+    def resume(self, node: str, held: Iterable[tuple[str, tuple[Lease, ...]]]) -> None:
+        """What it is believed to have, by replica."""
+        told = tuple(held)
+        if told:
+            self._send(node, Resume(self._epoch, told))
+
+    def heard(self, ended: defaultdict[str, list[Lease]]) -> None:
+        """These ends are recorded, by the node whose runner told them."""
+        for node, leases in ended.items():
+            if node:
+                self._send(node, EndedHeard(tuple(leases)))

@@ -1,0 +1,79 @@
+"""Gangs as they are counted, which of them are of no use, and which would give way to one that is worth more.
+
+A gang is counted as one replica of its pool: it takes one input, and it starts, works and ends as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from swell.model.replica import Phase, Replica
+from swell.model.resources import Needs, Room
+from swell.model.world import World
+
+
+class Giving(NamedTuple):
+    """What may give its room to a gang: something to spare, or a gang of a lower priority."""
+
+    at: float
+    """From then on."""
+    replicas: list[Replica]
+    reason: str
+
+
+def held(world: World, giving: Giving, rooms: Mapping[str, Room]) -> list[tuple[str, Needs]]:
+    """What it holds of these."""
+    return [(each.node, world.needs(each)) for each in giving.replicas if each.node in rooms]
+
+
+def by_gang(replicas: Iterable[Replica]) -> dict[str, list[Replica]]:
+    """The members that these are, by gang and by rank."""
+    found: dict[str, list[Replica]] = {}
+    for replica in sorted((r for r in replicas if r.seat is not None), key=lambda r: r.seat.rank if r.seat else 0):
+        assert replica.seat is not None
+        found.setdefault(replica.seat.gang, []).append(replica)
+    return found
+
+
+def as_one(members: list[Replica]) -> Replica:
+    """What stands for a gang: the first of those that are left of it, ready once all of these are."""
+    first = members[0]
+    unready = [member.phase for member in members if member.phase is not Phase.READY]
+    if unready:
+        return msgspec.structs.replace(first, phase=unready[0], ready_at=None)
+    return msgspec.structs.replace(first, ready_at=max(member.ready_at or 0.0 for member in members))
+
+
+def staying(world: World, gang: str, leaving: Container[str] = ()) -> list[Replica]:
+    """The members of a gang that do not end, by rank. `leaving`: those that are stopped already."""
+    members = world.gangs.get(gang, {}).values()
+    there = [member for member in members if member.phase is not Phase.DRAINING and member.id not in leaving]
+    return by_gang(there).get(gang, [])
+
+
+def leaves_at(world: World, members: Iterable[Replica]) -> float | None:
+    """When the first of the nodes that these are on goes, where one is known to."""
+    nodes = (world.nodes.get(member.node) for member in members)
+    return min((node.leaving_at for node in nodes if node is not None and node.leaving_at is not None), default=None)
+
+
+def lesser(world: World, priority: int, leaving: Container[str]) -> Iterator[list[Replica]]:
+    """Gangs of a lower priority than this, whole: the lowest first, of equals the one that was begun last, since it
+    loses least."""
+    found = []
+    for gang in world.gangs:
+        members = staying(world, gang, leaving)
+        if members and all(member.seat is not None and member.seat.priority < priority for member in members):
+            assert members[0].seat is not None
+            found.append((members[0].seat.priority, -members[0].planned_at, gang, members))
+    for *_, members in sorted(found):
+        yield members
+
+
+def unmet(fit: int, size: int, least: int, why_not: str) -> str:
+    """Why a gang waits."""
+    enough = f" (it starts with {least})" if least < size else ""
+    return f"{fit} of {size} fit{enough}: {why_not}"
