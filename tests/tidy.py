@@ -39,7 +39,7 @@ NOT_BELOW: dict[str, frozenset[str]] = {
 }
 """What lies lower and is still none of a folder's business."""
 
-SUPERVISOR_MAY = frozenset({"swell.wire.attached", "swell.wire.identity", "swell.wire.paths"})
+SUPERVISOR_MAY = frozenset({"swell.wire.attached", "swell.wire.handed", "swell.wire.identity", "swell.wire.paths"})
 """The parts of wire that need nothing outside the standard library."""
 
 OUTSIDE: dict[str, frozenset[str]] = {

@@ -12,13 +12,11 @@ import asyncio
 import logging
 import math
 import os
-import signal
 import socket
 import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import suppress
 from functools import cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -27,9 +25,11 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.runtime.limits import refuse_core_dumps, take_descriptors
+from swell.wire.handed import taken
 from swell.wire.paths import WILDCARDS
 from swell.wire.prices import read_prices
 from swell.wire.settings import Settings
+from swell.wire.supervised import Up
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from swell.model.world import World
     from swell.store.keys import Keys
     from swell.store.retention import Keep
-    from swell.store.sqlite import SqliteStore
+    from swell.store.tables import TableStore
     from swell.wire.api import LimitRow
 
 log = logging.getLogger("swell")
@@ -98,6 +98,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     from swell.model.world import World
     from swell.sources import feed_of
     from swell.store.blobs import BlobFolder
+    from swell.store.kept import close
     from swell.store.keys import ensure_keys
     from swell.store.sealing import MasterKeySealer
 
@@ -139,15 +140,15 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     close(store)
 
 
-async def open_store(settings: Settings, api_socket: socket.socket, up: Up) -> tuple[SqliteStore, int] | None:
-    """The store, and a new epoch in it, once there is room on its disk for that; None: told to stop before.
+async def open_store(settings: Settings, api_socket: socket.socket, up: Up) -> tuple[TableStore, int] | None:
+    """The store, and a new epoch in it, once there is room for that on its disk; None: told to stop before.
 
     Who asks for anything meanwhile is told.
     """
     from swell.api.answers import refusal
     from swell.api.serving import serve_api
     from swell.control.opening import once_there_is_room
-    from swell.store.sqlite import SqliteStore
+    from swell.store.kept import opened
 
     over, answering = asyncio.Event(), []
 
@@ -155,20 +156,12 @@ async def open_store(settings: Settings, api_socket: socket.socket, up: Up) -> t
         up.say(error.message)
         answering.append(asyncio.create_task(serve_api(refusal(error), api_socket.dup(), over)))
 
-    store = cache(partial(SqliteStore, settings.paths.database, keep(settings)))
+    store = cache(partial(opened, settings.store, settings.paths.database, keep(settings), up.end_soon))
     try:
         return await once_there_is_room(lambda: (store(), store().world.open_epoch()), waits, up.stopped)
     finally:
         over.set()
         await asyncio.gather(*answering)
-
-
-def close(store: Store) -> None:
-    """Write what waits; what could not be written is told in the log."""
-    try:
-        store.close()
-    except SwellError as error:
-        log.error("%s", error.message)
 
 
 def what_is_there(settings: Settings, loop: Loop, link: ControlLink, deployer: Deployer, prices: Prices) -> Queries:
@@ -217,12 +210,12 @@ def volume_keeper(settings: Settings, store: Store, world: World, clock: Clock) 
     return VolumeKeeper(store.volumes, VolumeFolder(settings.paths.volumes), world, clock, quota)
 
 
-def backup_keeper(settings: Settings, store: SqliteStore, sweeper: Sweeper, clock: Clock) -> BackupKeeper:
+def backup_keeper(settings: Settings, store: TableStore, sweeper: Sweeper, clock: Clock) -> BackupKeeper:
     """What makes backups, while nothing is swept."""
     from swell.control.backups import BackupKeeper
-    from swell.store.snapshot import StateFolder
+    from swell.store.kept import state
 
-    return BackupKeeper(StateFolder(settings.paths.root, store.copy), sweeper.held, clock, version("swell"))
+    return BackupKeeper(state(settings.paths.root, store), sweeper.held, clock, version("swell"))
 
 
 def named_things(secrets: SecretKeeper, volumes: VolumeKeeper) -> Callable[[App], None]:
@@ -398,52 +391,7 @@ async def grpc(settings: Settings, up: Up) -> None:
     os._exit(0)
 
 
-# -- a process's frame -----------------------------------------------------------------------
-
-
-class Up:
-    """A process's relation to its supervisor: says when it is ready and what it waits for, hears when to stop.
-
-    `cut` is called when what it waits for is to be cut short.
-    """
-
-    def __init__(self, ready_fd: int, supervisor_fd: int) -> None:
-        self.cut: Callable[[], None] = lambda: None
-        self._ready_fd = ready_fd
-        self._supervisor_fd = supervisor_fd
-        self._stop = asyncio.Event()
-
-    def listen(self) -> None:
-        """Hear SIGTERM, SIGINT (stop, and wait for nothing), and the end of the supervisor, which means the same."""
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
-        loop.add_signal_handler(signal.SIGINT, self._stop_now)
-        if self._supervisor_fd >= 0:
-            os.set_blocking(self._supervisor_fd, False)
-            loop.add_reader(self._supervisor_fd, self._supervisor_said)
-
-    def ready(self) -> None:
-        self.say("ready")
-
-    def say(self, line: str) -> None:
-        """To the supervisor, and after "ready" by it to people."""
-        if self._ready_fd >= 0:
-            # Without a supervisor nobody listens.
-            with suppress(OSError):
-                os.write(self._ready_fd, f"{line}\n".encode())
-
-    async def stopped(self) -> None:
-        await self._stop.wait()
-
-    def _stop_now(self) -> None:
-        self._stop.set()
-        self.cut()
-
-    def _supervisor_said(self) -> None:
-        if os.read(self._supervisor_fd, 64) == b"":
-            asyncio.get_running_loop().remove_reader(self._supervisor_fd)
-            log.error("the supervisor is gone; ending")
-            self._stop_now()
+# -- which of them --------------------------------------------------------------------------
 
 
 def _run(main: Callable[[Up], Awaitable[None]], up_fds: tuple[int, int]) -> None:
@@ -476,7 +424,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {who} %(levelname)s %(message)s")
     take_descriptors()
     refuse_core_dumps()
-    settings = msgspec.json.decode(args.settings, type=Settings)
+    settings = msgspec.convert(taken(args.settings, os.environ), Settings)
     fds = (args.ready_fd, args.supervisor_fd)
     try:
         if args.process == "control":

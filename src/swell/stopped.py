@@ -52,6 +52,11 @@ def backed_up(home: Home, key_files: bool, now: Callable[[], float]) -> Iterator
         taken.close()
 
 
+def elsewhere(home: Home) -> SwellError:
+    """Why there is no backup of a server whose state is in PostgreSQL."""
+    return snapshot.elsewhere(home.root)
+
+
 def check_empty(home: Home, ours: Collection[Path]) -> None:
     """Refuse to restore into a directory that has anything in it, but for what is `ours` or a restore broke off."""
     with faults.as_swell_errors(home.root):

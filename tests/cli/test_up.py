@@ -6,6 +6,7 @@ import pytest
 
 from swell.cli.up import _say_up
 from swell.supervise.lock import Holder
+from swell.wire.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ from swell.supervise.lock import Holder
 def test_a_server_that_is_open_to_the_network_says_so_and_where_its_key_is(
     host: str, open_to_others: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _say_up(Holder(1, 1, "ready", host, 8571), "/state", "Stop it.")
+    _say_up(Holder(1, 1, "ready", host, 8571), Settings("/state"), "Stop it.")
     first, *more = capsys.readouterr().out.splitlines()
     assert first.startswith("Swell is up at http://")
     assert bool(more) == open_to_others

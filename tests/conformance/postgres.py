@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from debian import unpacked
 
 NOBODY = "nobody"
 """The server refuses to be root."""
+SHARED: list[str] = []
+"""The one that the suites share, while there is one."""
 
 
 def programs() -> Path:
@@ -22,33 +30,79 @@ def programs() -> Path:
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """The folder of its socket."""
+def server(*options: str) -> Iterator[str]:
+    """The folder of its socket. `options`: settings of the server, as name=value."""
+    with ExitStack() as stack:
+        if not (programs() / "initdb").exists():
+            stack.enter_context(unpacked("postgresql", "initdb"))
+        yield stack.enter_context(_server(options))
+
+
+@contextmanager
+def _server(options: Sequence[str]) -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="sw-pg", dir="/tmp"))
     user = pwd.getpwnam(NOBODY) if os.geteuid() == 0 else pwd.getpwuid(os.getuid())
     os.chown(folder, user.pw_uid, user.pw_gid)
-    who = {"user": user.pw_uid, "group": user.pw_gid} if os.geteuid() == 0 else {}
     data = folder / "data"
     try:
-        made = [programs() / "initdb", "-D", data, "-U", "swell", "-E", "UTF8", "--locale=C.UTF-8", "-A", "trust"]
-        subprocess.run(made, check=True, stdout=subprocess.DEVNULL, cwd=folder, **who)  # type: ignore[call-overload]
-        control = [programs() / "pg_ctl", "-D", data, "-w"]
-        options = f"-c listen_addresses='' -c unix_socket_directories={folder}"
-        log = folder / "log"
-        started = [*control, "-t", "60", "-l", log, "-o", options, "start"]
-        subprocess.run(started, check=True, stdout=subprocess.DEVNULL, cwd=folder, **who)  # type: ignore[call-overload]
+        made = ["-D", str(data), "-U", "swell", "-E", "UTF8", "--locale=C.UTF-8", "-A", "trust"]
+        _run(folder, "initdb", *made)
+        with open(data / "postgresql.conf", "a") as file:
+            for option in ("listen_addresses=''", f"unix_socket_directories='{folder}'", *options):
+                file.write(f"{option}\n")
+        start(str(folder))
         try:
             yield str(folder)
         finally:
-            stopped = [*control, "-m", "immediate", "stop"]
-            subprocess.run(stopped, check=True, stdout=subprocess.DEVNULL, cwd=folder, **who)  # type: ignore[call-overload]
+            if (data / "postmaster.pid").exists():
+                stop(str(folder))
     finally:
         shutil.rmtree(folder)
 
 
+def start(folder: str) -> None:
+    """Once more, after a stop."""
+    _run(Path(folder), "pg_ctl", "-D", f"{folder}/data", "-w", "-t", "60", "-l", f"{folder}/log", "start")
+
+
+def stop(folder: str, mode: str = "immediate") -> None:
+    """As if it was killed, by default."""
+    _run(Path(folder), "pg_ctl", "-D", f"{folder}/data", "-w", "-t", "60", "-m", mode, "stop")
+
+
+def url(folder: str, user: str = "swell") -> str:
+    """Where its database is reached."""
+    return f"postgresql://{user}@/postgres?host={folder}"
+
+
 def emptied(folder: str) -> str:
-    """Where its database is reached, which has nothing in it any more."""
-    again = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
-    asked = [programs() / "psql", "-q", "-h", folder, "-U", "swell", "-d", "postgres", "-c", again]
-    subprocess.run(asked, check=True, stderr=subprocess.DEVNULL)
-    return f"postgresql://swell@/postgres?host={folder}"
+    """The same; nothing is in it any more, and nobody has it."""
+    others = (
+        "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE pid != pg_backend_pid() AND usename != ''"
+    )
+    ask(url(folder), others)
+    ask(url(folder), "DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO public")
+    return url(folder)
+
+
+def ask(dsn: str, statements: str) -> Any:
+    """Run statements on a connection of their own; rows where it is one that gives some."""
+
+    async def asked() -> Any:
+        connection: Any = await asyncpg.connect(dsn)
+        try:
+            if ";" in statements:
+                return await connection.execute(statements)
+            return await connection.fetch(statements)
+        finally:
+            await connection.close()
+
+    return asyncio.run(asked())
+
+
+def _run(folder: Path, program: str, *words: str) -> None:
+    who: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        user = pwd.getpwnam(NOBODY)
+        who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    subprocess.run([programs() / program, *words], check=True, stdout=subprocess.DEVNULL, cwd=folder, **who)

@@ -6,7 +6,9 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import postgres
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from kv_suite import BOUNDS, NOW, KvSuite, Open, collection
 from swell.model.errors import SwellError
 from swell.model.ports import Store
 from swell.store.memory import MemoryStore
+from swell.store.postgres import PostgresStore
 from swell.store.sqlite import SqliteStore
 
 
@@ -46,6 +49,17 @@ class TestSqliteKv(KvSuite):
         again.close()
 
 
+@pytest.mark.slow
+class TestPostgresKv(KvSuite):
+    @pytest.fixture
+    def opener(self, tmp_path: Path, dsn: str) -> Open:
+        return lambda: PostgresStore(dsn, now=lambda: NOW, bounds=BOUNDS)
+
+    test_everything_is_there_after_it_was_closed_and_opened = (
+        TestSqliteKv.test_everything_is_there_after_it_was_closed_and_opened
+    )
+
+
 keys = st.sampled_from([b"a", b"b", b"c", b"d", b"too long a key"])
 values = st.sampled_from([b"", b"v" * 40, b"v" * 70])
 items = st.sampled_from([b"", b"x", b"x" * 16, b"x" * 17])
@@ -62,11 +76,11 @@ class SameAnswers(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="sw", dir="/tmp"))
         self.now = NOW
         self.memory = MemoryStore(now=lambda: self.now, bounds=BOUNDS)
-        self.sqlite = self._open()
+        self.other = self.made()
         for id in ("d1", "q1"):
             self.both(lambda store, id=id: self._add(store, id))
 
-    def _open(self) -> SqliteStore:
+    def made(self) -> Any:
         return SqliteStore(self.folder / "control.db", now=lambda: self.now, bounds=BOUNDS)
 
     def _add(self, store: Store, id: str) -> None:
@@ -75,7 +89,7 @@ class SameAnswers(RuleBasedStateMachine):
 
     def both(self, act: Callable[[Store], object]) -> None:
         told = []
-        for store in (self.memory, self.sqlite):
+        for store in (self.memory, self.other):
             try:
                 told.append(act(store))
             except SwellError as error:
@@ -139,8 +153,8 @@ class SameAnswers(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        self.sqlite.close()
-        self.sqlite = self._open()
+        self.other.close()
+        self.other = self.made()
 
     @invariant()
     def agree(self) -> None:
@@ -160,7 +174,7 @@ class SameAnswers(RuleBasedStateMachine):
                     )
 
     def teardown(self) -> None:
-        self.sqlite.close()
+        self.other.close()
         shutil.rmtree(self.folder)
 
 
@@ -177,4 +191,19 @@ def read(store: Store, id: str, now: float, values: bool) -> list[tuple[bytes, b
 TestSameAnswers = pytest.mark.slow(SameAnswers.TestCase)
 TestSameAnswers.settings = settings(
     max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+class InPostgres(SameAnswers):
+    def __init__(self) -> None:
+        self.dsn = postgres.emptied(postgres.SHARED[0])
+        super().__init__()
+
+    def made(self) -> Any:
+        return PostgresStore(self.dsn, now=lambda: self.now, bounds=BOUNDS)
+
+
+TestSameAnswersInPostgres = pytest.mark.slow(pytest.mark.usefixtures("postgres_server")(InPostgres.TestCase))
+TestSameAnswersInPostgres.settings = settings(
+    max_examples=3, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
+import postgres
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from swell.model.request import PoolCount, RequestRecord, Usage
 from swell.model.secret import SecretVersion
 from swell.model.volume import Volume
 from swell.store.memory import MemoryStore
+from swell.store.postgres import PostgresStore
 from swell.store.retention import Keep
 from swell.store.sqlite import SqliteStore
 
@@ -58,6 +60,17 @@ class TestSqliteStore(StoreSuite):
         assert [u.cpu_s for u in again.usage.usage(0, NOW + 60)] == [0.5]
         assert again.keys.all() == [api_key("k")]
         again.close()
+
+
+@pytest.mark.slow
+class TestPostgresStore(StoreSuite):
+    @pytest.fixture
+    def opener(self, tmp_path: Path, dsn: str) -> Open:
+        return lambda: PostgresStore(dsn, KEEP, now=lambda: NOW)
+
+    test_everything_is_there_after_it_was_closed_and_opened = (
+        TestSqliteStore.test_everything_is_there_after_it_was_closed_and_opened
+    )
 
 
 # -- the same answers to anything ---------------------------------------------------------------
@@ -129,9 +142,9 @@ class SameAnswers(RuleBasedStateMachine):
         # The number of events is bounded when old ones are forgotten, which a database also does by itself.
         self.keep = msgspec.structs.replace(KEEP, events_max=100_000)
         self.memory = MemoryStore(self.keep, now=lambda: self.now)
-        self.sqlite = self._open()
+        self.other = self.made()
 
-    def _open(self) -> SqliteStore:
+    def made(self) -> Any:
         return SqliteStore(self.folder / "control.db", self.keep, now=lambda: self.now)
 
     def moved(self, rows: list[Row]) -> list[Row]:
@@ -141,27 +154,27 @@ class SameAnswers(RuleBasedStateMachine):
 
     @rule(rows=st.lists(events, max_size=5), durable=st.booleans())
     def append(self, rows: list[Event], durable: bool) -> None:
-        for store in (self.memory, self.sqlite):
+        for store in (self.memory, self.other):
             store.world.append(self.moved(rows), durable)
 
     @rule(rows=st.lists(usages, max_size=5))
     def add_usage(self, rows: list[Usage]) -> None:
-        for store in (self.memory, self.sqlite):
+        for store in (self.memory, self.other):
             store.usage.add_usage(self.moved(rows))
 
     @rule(rows=st.lists(counts, max_size=5))
     def add_counts(self, rows: list[PoolCount]) -> None:
-        for store in (self.memory, self.sqlite):
+        for store in (self.memory, self.other):
             store.usage.add_counts(self.moved(rows))
 
     @rule(rows=st.lists(records, max_size=8))
     def add_requests(self, rows: list[RequestRecord]) -> None:
-        for store in (self.memory, self.sqlite):
+        for store in (self.memory, self.other):
             store.usage.add_requests(self.moved(rows))
 
     @rule(rows=st.lists(events, max_size=3), more=st.lists(records, max_size=3), fail=st.booleans())
     def transaction(self, rows: list[Event], more: list[RequestRecord], fail: bool) -> None:
-        for store in (self.memory, self.sqlite):
+        for store in (self.memory, self.other):
             try:
                 with store.transaction():
                     store.world.append(self.moved(rows))
@@ -173,32 +186,32 @@ class SameAnswers(RuleBasedStateMachine):
 
     @rule(version=secrets, kept=st.integers(1, 4))
     def put_secret(self, version: SecretVersion, kept: int) -> None:
-        for store in (self.memory, self.sqlite):
+        for store in (self.memory, self.other):
             store.secrets.put(version, kept)
 
     @rule(name=names, number=st.integers(0, 6))
     def remove_secret(self, name: str, number: int) -> None:
-        for store in (self.memory, self.sqlite):
+        for store in (self.memory, self.other):
             store.secrets.remove("default", name, number)
 
     @rule(days=st.floats(0, 3))
     def time_passes(self, days: float) -> None:
         self.now += days * DAY_S
         self.memory.trim()
-        self.sqlite.trim()
+        self.other.trim()
 
     @rule()
     def open_epoch(self) -> None:
-        assert self.memory.world.open_epoch() == self.sqlite.world.open_epoch()
+        assert self.memory.world.open_epoch() == self.other.world.open_epoch()
 
     @rule()
     def reopen(self) -> None:
-        self.sqlite.close()
-        self.sqlite = self._open()
+        self.other.close()
+        self.other = self.made()
 
     @invariant()
     def agree(self) -> None:
-        ours, theirs = self.memory, self.sqlite
+        ours, theirs = self.memory, self.other
         # A database also trims by itself, soon after it was opened: what came in too old may be gone there already.
         ours.trim()
         theirs.trim()
@@ -220,11 +233,26 @@ class SameAnswers(RuleBasedStateMachine):
         assert ours.usage.request("id0") == theirs.usage.request("id0")
 
     def teardown(self) -> None:
-        self.sqlite.close()
+        self.other.close()
         shutil.rmtree(self.folder)
 
 
 TestSameAnswers = pytest.mark.slow(SameAnswers.TestCase)
 TestSameAnswers.settings = settings(
     max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+class InPostgres(SameAnswers):
+    def __init__(self) -> None:
+        self.dsn = postgres.emptied(postgres.SHARED[0])
+        super().__init__()
+
+    def made(self) -> Any:
+        return PostgresStore(self.dsn, self.keep, now=lambda: self.now)
+
+
+TestSameAnswersInPostgres = pytest.mark.slow(pytest.mark.usefixtures("postgres_server")(InPostgres.TestCase))
+TestSameAnswersInPostgres.settings = settings(
+    max_examples=3, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import postgres
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from swell.model.source import Files, NatsStream
 from swell.model.subscription import HttpEvents, Subscription
 from swell.model.trigger import FIRINGS_KEPT, FIRINGS_KEPT_S, Delivery, Firing, TriggerState
 from swell.store.memory import MemoryStore
+from swell.store.postgres import PostgresStore
 from swell.store.sqlite import SqliteStore
 
 NOW = 1_000_000_000.0
@@ -34,9 +36,15 @@ def work(id: str) -> Work:
     return Work(Call(id, "default/a/f", "f", NOW, NOW), Body("application/json", b"{}"))
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    made = MemoryStore(now=lambda: NOW) if request.param == "memory" else SqliteStore(tmp_path / "d", now=lambda: NOW)
+    made: Any
+    if request.param == "memory":
+        made = MemoryStore(now=lambda: NOW)
+    elif request.param == "sqlite":
+        made = SqliteStore(tmp_path / "d", now=lambda: NOW)
+    else:
+        made = PostgresStore(request.getfixturevalue("dsn"), now=lambda: NOW)
     yield made
     made.close()
 
@@ -116,13 +124,16 @@ class SameAnswers(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="sw", dir="/tmp"))
         self.memory: Store = MemoryStore(now=lambda: NOW)
-        self.sqlite = SqliteStore(self.folder / "control.db", now=lambda: NOW)
+        self.other = self.made()
         self.fired_to: dict[str, float] = {}
         self.ids: dict[str, list[str]] = {}
         self.events: dict[str, EventTriggerState] = {}
 
+    def made(self) -> Any:
+        return SqliteStore(self.folder / "control.db", now=lambda: NOW)
+
     def both(self, method: str, *arguments: Any) -> Any:
-        ours, theirs = (getattr(each.triggers, method)(*arguments) for each in (self.memory, self.sqlite))
+        ours, theirs = (getattr(each.triggers, method)(*arguments) for each in (self.memory, self.other))
         assert ours == theirs
         return ours
 
@@ -169,8 +180,8 @@ class SameAnswers(RuleBasedStateMachine):
 
     @rule()
     def closed_and_opened(self) -> None:
-        self.sqlite.close()
-        self.sqlite = SqliteStore(self.folder / "control.db", now=lambda: NOW)
+        self.other.close()
+        self.other = self.made()
 
     @invariant()
     def agree(self) -> None:
@@ -181,11 +192,26 @@ class SameAnswers(RuleBasedStateMachine):
             assert len(self.both("history", key, 1)) <= 1
 
     def teardown(self) -> None:
-        self.sqlite.close()
+        self.other.close()
         shutil.rmtree(self.folder)
 
 
 TestSameAnswers = pytest.mark.slow(SameAnswers.TestCase)
 TestSameAnswers.settings = settings(
     max_examples=30, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+class InPostgres(SameAnswers):
+    def __init__(self) -> None:
+        self.dsn = postgres.emptied(postgres.SHARED[0])
+        super().__init__()
+
+    def made(self) -> Any:
+        return PostgresStore(self.dsn, now=lambda: NOW)
+
+
+TestSameAnswersInPostgres = pytest.mark.slow(pytest.mark.usefixtures("postgres_server")(InPostgres.TestCase))
+TestSameAnswersInPostgres.settings = settings(
+    max_examples=3, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

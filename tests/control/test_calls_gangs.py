@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control.calls_place import WAIT_S, Place, new
+from control.calls_place import NODE, WAIT_S, Place, new
 from swell.control import calls as module
 from swell.control import wants
 from swell.control.gangs import SETTLE_S
@@ -282,6 +282,30 @@ def test_what_all_of_a_gang_ended_with_while_control_was_away_is_recorded() -> N
         assert heard(place) == set(leases)
 
     play(scenario, gang=Gang(4, 2))
+
+
+@pytest.mark.parametrize("how", ["before", "after"])
+def test_what_a_gang_ended_with_while_the_store_was_away_is_recorded_once(how: str) -> None:
+    """Whether or not what could not be written is there after all."""
+
+    async def scenario(place: Place) -> None:
+        id, _, leases = await given_out(place)
+        place.store.how = how
+        for lease in leases:
+            place.runner.end(lease)
+        # Said once.
+        place.keeper.heard_ends(NODE, tuple(place.runner.ends.values()))
+        with pytest.raises(SwellError):
+            await asyncio.wait_for(place.keeper.accept(new()), WAIT_S)
+        assert not heard(place)
+        place.store.how = ""
+        await place.settle()
+        assert (kept(place, id).state, kept(place, id).attempts) == ("done", 1)
+        assert heard(place) == set(leases)
+        assert len(place.keeper.leases) == 0
+        assert not place.useless
+
+    play(scenario)
 
 
 def test_a_success_of_one_member_is_none_where_nobody_knows_what_they_run_any_more() -> None:

@@ -224,6 +224,42 @@ def test_a_queue_that_could_not_be_read_by_any_mistake_is_read_again() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("from_the_start", [True, False])
+def test_while_the_queue_cannot_be_read_new_calls_are_refused_and_ends_are_kept(from_the_start: bool) -> None:
+    """As when the database is another machine's, and that is away."""
+
+    async def scenario(place: Place) -> None:
+        place.start("a")
+        id = await place.keeper.accept(new())
+        await place.settle()
+        (lease,) = place.runner.held
+
+        def away(*_args: object) -> Any:
+            raise SwellError("state_unreachable", "It is away.", status=503)
+
+        if from_the_start:
+            await place.crash()
+        names = ("add", "finish", "standing")
+        for name in names:
+            setattr(place.store.calls, name, away)
+        if from_the_start:
+            await place.open()
+        place.runner.end(lease)
+        place.keeper.heard_ends(NODE, tuple(place.runner.ends.values()))
+        for _ in range(3):
+            with pytest.raises(SwellError) as caught:
+                await asyncio.wait_for(place.keeper.accept(new()), WAIT_S)
+            assert caught.value.code == "state_unreachable"
+        for name in names:
+            delattr(place.store.calls, name)
+        call = await place.keeper.ended(id, WAIT_S)
+        assert call is not None
+        assert call.state == "done"
+        assert await place.keeper.accept(new())
+
+    run(scenario)
+
+
 def test_who_waits_for_a_round_that_fails_while_control_ends_is_told() -> None:
     async def scenario(place: Place) -> None:
         begun, go = threading.Event(), threading.Event()

@@ -24,7 +24,16 @@ from swell.wire.api import LimitRow
 from swell.wire.settings import Settings, load
 
 STATUSES = {408, 413, 429, 431, 504}
-NO_LIMIT = {"control_down", "stopping", "no_runner", "state_locked", "state_closed", "trigger_paused", "trigger_broken"}
+NO_LIMIT = {
+    "control_down",
+    "stopping",
+    "no_runner",
+    "state_locked",
+    "state_closed",
+    "state_unreachable",
+    "trigger_paused",
+    "trigger_broken",
+}
 """503s that come of what has gone, not of a number."""
 EVERYTHING = Limits(2.0, 7, 3, 1000, 30.0)
 OF_WORKLOAD = Limits(2.0, 7, 3, 1000)

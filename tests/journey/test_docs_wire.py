@@ -48,10 +48,12 @@ API = (
     "model/traffic.py",
     "model/unknown.py",
     "model/volume.py",
-    *(f"store/{name}.py" for name in ("blobs", "faults", "logs", "sealing", "sqlite", "volumes", "writer")),
+    *(f"store/{name}.py" for name in ("blobs", "faults", "logs", "postgres", "sealing", "tables", "volumes", "writer")),
 )
 DEPLOY = ("runtime/runner/builds.py",)
 NOT_ANSWERED = {
+    "bad_setting": "said by a server that cannot start",
+    "state_foreign": "likewise",
     "enter_error": "why a replica did not start: in the log, and in the words of 503 no_replica",
     "state_lost": "said in the log when the server ends",
 }

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from swell.model.call import Again, Body, Call, CallError, Cancel, Depth, Done, Work
 from swell.store import statements as sql
-from swell.store.calls import SqliteCallRecords, SqliteCalls
+from swell.store.calls import SqlCallRecords, SqlCalls
 from swell.store.sqlite import SqliteStore
 
 WAIT_S = 60.0
@@ -291,7 +291,7 @@ HOT = (
 )
 LISTS = (sql.CALLS, sql.LEASED_CALLS, sql.ENDED_CALLS, sql.CALL_DIGESTS, sql.OPEN_MEMBERS, sql.OTHER_KIND)
 
-FOUND = re.compile(r"SCAN (\(subquery-\d+\)|page|kind|asked VIRTUAL TABLE .*)$")
+FOUND = re.compile(r"SCAN (\(subquery-\d+\)|page|kind|due|sized|inputs|results|members|asked VIRTUAL TABLE .*)$")
 
 
 def plan(path: Path, statement: str) -> list[str]:
@@ -322,7 +322,7 @@ class Metered:
         SqliteStore(path).close()
         self.connection = sqlite3.connect(path, isolation_level=None)
         self.steps = 0
-        self.calls = SqliteCalls(self._write, self.read)
+        self.calls = SqlCalls(self._write, self.read)
 
     def read(self, statement: str, *values: object) -> list[Any]:
         return self.connection.execute(statement, values).fetchall()
@@ -372,7 +372,7 @@ def test_a_longer_queue_costs_no_more(path: Path) -> None:
 
 def test_who_reads_of_a_group_in_which_nothing_more_ends_pays_for_what_is_open_alone(path: Path) -> None:
     metered = Metered(path)
-    calls, records, costs, added = metered.calls, SqliteCallRecords(metered.read), [], 0
+    calls, records, costs, added = metered.calls, SqlCallRecords(metered.read), [], 0
     for more in (300, 20_000):
         # All of one group have ended; of the other 10 more have not, each time.
         ended = [replace(work(f"fc-{added + n:06}").call, group="gh"[n % 2]) for n in range(more)]

@@ -191,7 +191,7 @@ def write() -> None:
     known = schema.migrations()
     connection = sqlite3.connect(":memory:", isolation_level=None)
     for count, migration in enumerate(known, 1):
-        schema.migrate(connection, Path("memory"), known[:count])
+        schema.migrate(connection, "memory", known[:count])
         for statement, values in rows(migration.number):
             connection.execute(statement, values)
         target = Path(__file__).parent / "schemas" / f"{migration.number:04}.sql"

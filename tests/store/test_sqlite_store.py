@@ -388,7 +388,7 @@ NEW = [*OLD, Migration(2, "second", "ALTER TABLE one ADD COLUMN b TEXT DEFAULT '
 def migrated(path: Path, known: list[Migration]) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
     try:
-        schema.migrate(connection, path, known)
+        schema.migrate(connection, str(path), known)
     except BaseException:
         connection.close()
         raise

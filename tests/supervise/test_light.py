@@ -25,6 +25,7 @@ def test_what_a_running_supervisor_imports() -> None:
         "swell.model.ids",
         "swell.wire",
         "swell.wire.attached",
+        "swell.wire.handed",
         "swell.wire.identity",
         "swell.wire.paths",
     }

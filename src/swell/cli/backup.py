@@ -121,6 +121,8 @@ def _source(chosen: Settings, key_files: bool) -> Iterator[Iterator[bytes]]:
     from swell import stopped
     from swell.supervise.lock import Lock
 
+    if chosen.store:
+        raise stopped.elsewhere(chosen.paths)
     if not chosen.paths.database.exists():
         words = f"No server ever ran on {chosen.paths.root}: there is nothing to back up. --home names another."
         raise SwellError("no_state", words, status=404)

@@ -35,7 +35,13 @@ def restore(file: str, fire: bool, home: str | None) -> None:
     from swell.supervise.lock import holder
     from swell.wire.archive import Reader
 
-    paths = options.chosen(home).paths
+    chosen = options.chosen(home)
+    paths = chosen.paths
+    if chosen.store:
+        words = (
+            "By SWELL_STORE (or store in a file) the state is in PostgreSQL, and a backup is of one in its directory. "
+        )
+        raise SwellError("not_available", f"{words}Unset it, or load what pg_dump wrote.", status=501)
     if holder(paths) is None:
         stopped.check_empty(paths, [paths.lock])
     with _opened(file) as source, _held(paths):

@@ -9,10 +9,12 @@ import click
 
 from swell.cli import options
 from swell.cli.output import progress
+from swell.model.urls import shown
 
 if TYPE_CHECKING:
     from swell.supervise.lock import Holder
     from swell.wire.paths import Home
+    from swell.wire.settings import Settings
 
 
 @click.command()
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     "--grpc-port", type=int, metavar="PORT", help="Speak gRPC there, too; 0 picks a free port (SWELL_GRPC_PORT)."
 )
 @click.option("--gateways", type=int, metavar="N", help="Take requests in N processes at once (SWELL_GATEWAYS; 1).")
+@click.option("--store", metavar="URL", help="Keep the state in PostgreSQL: postgresql://… (SWELL_STORE).")
 @options.home
 @click.option("--set", "assigned", multiple=True, metavar="NAME=VALUE", help="Any other setting; may be repeated.")
 @click.option(
@@ -40,6 +43,7 @@ def up(
     port: int | None,
     grpc_port: int | None,
     gateways: int | None,
+    store: str | None,
     home: str | None,
     assigned: tuple[str, ...],
     attached: tuple[int, ...],
@@ -51,7 +55,7 @@ def up(
     from swell.wire import prices, settings
 
     flags: dict[str, Any] = settings.assignments(assigned)
-    own = {"host": host, "port": port, "grpc_port": grpc_port, "gateways": gateways, "home": home}
+    own = {"host": host, "port": port, "grpc_port": grpc_port, "gateways": gateways, "store": store, "home": home}
     flags |= {name: value for name, value in own.items() if value is not None}
     loaded = settings.load(flags)
     # Control reads them; here what cannot be used is refused in a sentence, before anything is started.
@@ -59,19 +63,20 @@ def up(
     chosen = msgspec.to_builtins(loaded)
     for words in settings.misspelt(os.environ):
         click.echo(f"Note: {words}", err=True)
-    _say_sealed(loaded.paths)
+    if not loaded.store:
+        _say_sealed(loaded.paths)
     if detach:
         from swell.supervise import background
 
         with progress("Starting the server"):
             holder = background.start(chosen, attached)
-        _say_up(holder, chosen["home"], f"Stop it with `{_down(home)}`.")
+        _say_up(holder, loaded, f"Stop it with `{_down(home)}`.")
         return
     from swell.supervise import server
 
     server.run(
         chosen,
-        up=lambda holder: _say_up(holder, chosen["home"], f"Stop it with Ctrl-C, or with `{_down(home)}`."),
+        up=lambda holder: _say_up(holder, loaded, f"Stop it with Ctrl-C, or with `{_down(home)}`."),
         show=lambda line: click.echo(line, err=True),
         attached=attached,
         verbose=verbose,
@@ -94,8 +99,10 @@ def _say_sealed(paths: Home) -> None:
         )
 
 
-def _say_up(holder: Holder, home: str, stop: str) -> None:
-    click.echo(f"Swell is up at {holder.url} (pid {holder.pid}, state in {home}). {stop}")
+def _say_up(holder: Holder, chosen: Settings, stop: str) -> None:
+    home = chosen.home
+    state = f"{shown(chosen.store)} and {home}" if chosen.store else home
+    click.echo(f"Swell is up at {holder.url} (pid {holder.pid}, state in {state}). {stop}")
     if holder.grpc_port:
         click.echo(f"Models by gRPC are at {_address(holder)}.")
     if options.is_open(holder.host):

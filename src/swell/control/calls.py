@@ -253,7 +253,7 @@ class CallKeeper:
             self._thread.shutdown(wait=False)
 
     async def _begin_anew(self) -> None:
-        """In a while, with what the store has then."""
+        """In a while, with what the store has then. While it cannot be read, who asks for anything new is refused."""
         while True:
             await asyncio.sleep(AGAIN_S)
             if await self._stand_up():
@@ -263,11 +263,8 @@ class CallKeeper:
         """Go on with what an earlier incarnation left, or what a round that failed may have left."""
         try:
             standing = await asyncio.get_running_loop().run_in_executor(self._thread, self._store.calls.standing)
-        except SwellError as error:
-            log.error("the queue of calls cannot be read: %s", error.message)
-            return False
-        except Exception:
-            log.exception("the queue of calls cannot be read")
+        except Exception as error:
+            self._inbox.fail(_logged("read", error))
             return False
         now = self._clock.now()
         for call in standing.leased:
@@ -364,11 +361,7 @@ class CallKeeper:
 
     def _not_written(self, made: Round, error: Exception) -> None:
         """Nothing of it is on disk, but for leases. Who asks is told; what was heard is kept for the next round."""
-        if isinstance(error, SwellError):
-            log.error("the queue of calls cannot be written: %s", error.message)
-        else:
-            log.error("a round of the queue of calls failed", exc_info=error)
-            error = SwellError("internal", "The server made a mistake; its log says which.", status=500)
+        error = _logged("written", error)
         fail(made.news, made.changes, error)
         self._inbox.put_back(made.told)
         self._look |= dict.fromkeys(made.looked)
@@ -494,3 +487,12 @@ class CallKeeper:
             moments.append(now + LOOK_S)
         if moments:
             self._alarm.by(min(moments))
+
+
+def _logged(how: str, error: Exception) -> SwellError:
+    """The error as who waits is told it."""
+    if isinstance(error, SwellError):
+        log.error("the queue of calls cannot be %s: %s", how, error.message)
+        return error
+    log.error("the queue of calls could not be %s", how, exc_info=error)
+    return SwellError("internal", "The server made a mistake; its log says which.", status=500)

@@ -95,8 +95,10 @@ class Inbox:
             yield each
 
     def fail(self, error: SwellError) -> None:
-        """Whoever waits is told."""
-        fail(self._news, self._changes, error)
+        """Whoever waits for a new call, or a change, is told. What was heard stays."""
+        news, self._news, self._news_bytes = self._news, [], 0
+        changes, self._changes = self._changes, []
+        fail(news, changes, error)
 
 
 def _size(works: list[Work]) -> int:

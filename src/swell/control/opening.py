@@ -1,4 +1,5 @@
-"""What does control do while its disk has no room for its state? It waits and looks again; all that runs goes on."""
+"""What does control do while its disk has no room for its state, or its database is away? It waits and looks again; all
+that runs goes on."""
 
 from __future__ import annotations
 
@@ -9,7 +10,10 @@ from typing import Any, TypeVar
 from swell.model.errors import SwellError
 
 LOOK_S = 1.0
-"""How often it is looked whether there is room."""
+"""How often it is looked whether it can be opened now."""
+PASSING = ("state_full", "state_unreachable")
+"""What time may mend."""
+
 T = TypeVar("T")
 
 
@@ -19,7 +23,7 @@ async def once_there_is_room(
     stopped: Callable[[], Coroutine[Any, Any, None]],
     look_s: float = LOOK_S,
 ) -> T | None:
-    """What `do` returns, as soon as it is not refused for lack of space; None where it was `stopped` before.
+    """What `do`, in a thread, returns as soon as it is not refused for what passes; None where it was `stopped` before.
 
     That it `waits` is told once, with the refusal. Raises what else `do` raises: waiting mends none of it.
     """
@@ -28,9 +32,9 @@ async def once_there_is_room(
     try:
         while not over.done():
             try:
-                return do()
+                return await asyncio.to_thread(do)
             except SwellError as error:
-                if error.code != "state_full":
+                if error.code not in PASSING:
                     raise
                 if not told:
                     told = True

@@ -231,7 +231,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
     ),
     SerializationError: ("bad_result", "cannot_pickle"),
     ServiceError: (
-        *("bad_answer", "control_down", "deploy_failed", "no_runner", "runner_lost", "stopping"),
+        *("bad_answer", "control_down", "deploy_failed", "no_runner", "runner_lost", "state_unreachable", "stopping"),
         *("trigger_broken", "trigger_paused"),
     ),
     TimeoutError: ("no_answer", "slow_client"),

@@ -15,6 +15,7 @@ from swell.sdk.bridge import Pending
 from swell.sdk.client import Client
 from swell.wire import attached, settings
 from swell.wire.attached import Stay
+from swell.wire.handed import handed
 from swell.wire.identity import how_ended
 from swell.wire.paths import Home
 
@@ -70,12 +71,13 @@ def _ensure(chosen: settings.Settings) -> subprocess.CompletedProcess[str]:
 
     In a process of its own, so that nothing of the server is loaded into the user's.
     """
-    said = msgspec.json.encode(chosen).decode()
+    said, environ = handed(msgspec.to_builtins(chosen), os.environ)
     return subprocess.run(
         [sys.executable, "-P", "-m", "swell.supervise", "--settings", said, "--join", str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        env=environ,
         text=True,
         check=False,
     )

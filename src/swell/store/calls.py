@@ -1,4 +1,4 @@
-"""How does the durable queue stand in SQLite? A row for each call, its input and its result in rows of their own.
+"""How does the durable queue stand in a database? A row for each call, its input and its result in rows of their own.
 
 What a write answers is filled in by the writing thread and committed before its caller goes on: so readings here need
 not wait for anything, as others of the store do.
@@ -7,7 +7,6 @@ not wait for anything, as others of the store do.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -42,12 +41,14 @@ from swell.model.call import (
 )
 from swell.model.retrying import Retrying
 from swell.store import statements as sql
-from swell.store.writer import Op
+from swell.store.database import Connection, Op
 
 DIGESTS_PER_READ = 1000
 """Rows of one read of what blobs are named; a long reading never holds the database open in between."""
 LAST_ID = chr(0x10FFFF)
 """After every id."""
+LAST_PRIORITY = 2**63 - 1
+"""Above every priority."""
 
 Row = tuple[Any, ...]
 Answer = TypeVar("Answer")
@@ -65,7 +66,7 @@ class Write(Protocol):
     def __call__(self, op: Op, synced: bool) -> None: ...
 
 
-class SqliteCalls:
+class SqlCalls:
     """The `Calls` port."""
 
     def __init__(self, write: Write, read: Read) -> None:
@@ -116,13 +117,11 @@ class SqliteCalls:
             nexts += [at for (at,) in self._read(sql.NEXT_DUE, workload, priority, now)]
         return Depth(due, min(nexts, default=None), highest)
 
-    def _answered(
-        self, op: Callable[[list[Answer], sqlite3.Connection], None], rows: int, synced: bool = True
-    ) -> list[Answer]:
+    def _answered(self, op: Callable[[list[Answer], Connection], None], rows: int, synced: bool = True) -> list[Answer]:
         """What the op answers; it is filled in later inside a transaction."""
         answers: list[Answer] = []
 
-        def write(connection: sqlite3.Connection) -> int:
+        def write(connection: Connection) -> int:
             op(answers, connection)
             return rows
 
@@ -131,7 +130,7 @@ class SqliteCalls:
         return answers
 
 
-class SqliteCallRecords:
+class SqlCallRecords:
     """The `CallRecords` port."""
 
     def __init__(self, read: Read) -> None:
@@ -251,26 +250,26 @@ def _call(row: Sequence[Any]) -> Call:
 # -- in the writing thread ------------------------------------------------------------------------
 
 
-def _reading(connection: sqlite3.Connection) -> Read:
+def _reading(connection: Connection) -> Read:
     return lambda statement, *values: connection.execute(statement, values).fetchall()
 
 
 def _priorities(read: Read, workload: str) -> Iterator[int]:
     """Those that queued calls of a workload have, the highest first: each is looked up when it is asked for."""
-    below = float("inf")
+    below = LAST_PRIORITY
     while found := read(sql.NEXT_PRIORITY, workload, below):
         ((priority,),) = found
         yield priority
         below = priority
 
 
-def _add(works: Sequence[Work], ids: list[str], connection: sqlite3.Connection) -> None:
+def _add(works: Sequence[Work], ids: list[str], connection: Connection) -> None:
     for work in works:
         call = work.call
-        added = connection.execute(sql.ADD_CALL, _values(call))
-        if added.rowcount:
+        added = connection.execute(sql.ADD_CALL, _values(call)).fetchall()
+        if added:
             body = work.input
-            connection.execute(sql.ADD_INPUT, (added.lastrowid, body.content_type, body.data, body.digest))
+            connection.execute(sql.ADD_INPUT, (added[0][0], body.content_type, body.data, body.digest))
             ids.append(call.id)
         else:
             same = (call.id, call.workload, call.method, call.key, call.idempotency_key)
@@ -278,9 +277,7 @@ def _add(works: Sequence[Work], ids: list[str], connection: sqlite3.Connection) 
             ids.append(kept.fetchone()[0])
 
 
-def _lease(
-    workload: str, most: int, now: float, to: dict[str, Any], works: list[Work], connection: sqlite3.Connection
-) -> None:
+def _lease(workload: str, most: int, now: float, to: dict[str, Any], works: list[Work], connection: Connection) -> None:
     """`to`: fields of the calls that say who has them now."""
     read = _reading(connection)
     found: list[Row] = []
@@ -296,7 +293,7 @@ def _lease(
         works.append(Work(leased, Body(*read(sql.INPUT_OF, seq)[0])))
 
 
-def _finish(outcomes: Sequence[Outcome], recorded: list[bool], connection: sqlite3.Connection) -> None:
+def _finish(outcomes: Sequence[Outcome], recorded: list[bool], connection: Connection) -> None:
     for outcome in outcomes:
         used = (outcome.cpu_us, outcome.run_us, outcome.id, outcome.token)
         match outcome:
@@ -321,7 +318,7 @@ def _finish(outcomes: Sequence[Outcome], recorded: list[bool], connection: sqlit
         recorded.append(bool(rows))
 
 
-def _change(changes: Sequence[Change], after: list[Call | None], connection: sqlite3.Connection) -> None:
+def _change(changes: Sequence[Change], after: list[Call | None], connection: Connection) -> None:
     read = _reading(connection)
     for change in changes:
         match change:
@@ -337,13 +334,13 @@ def _change(changes: Sequence[Change], after: list[Call | None], connection: sql
         after.append(_call(rows[0][1:]) if rows else None)
 
 
-def _sweep(now: float, most: int, swept: list[str], connection: sqlite3.Connection) -> None:
+def _sweep(now: float, most: int, swept: list[str], connection: Connection) -> None:
     gone = _reading(connection)(sql.EXPIRED_CALLS, now, most)
     _drop([(seq,) for seq, _ in gone], connection)
     swept.extend(id for _, id in gone)
 
 
-def _drop(gone: Sequence[Row], connection: sqlite3.Connection) -> None:
+def _drop(gone: Sequence[Row], connection: Connection) -> None:
     for drop in (sql.DROP_CALL, sql.DROP_INPUT, sql.DROP_RESULT):
         connection.executemany(drop, gone)
     connection.execute(sql.TRIM_CALL_COUNTS)

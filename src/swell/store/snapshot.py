@@ -21,9 +21,10 @@ from swell.model.secret import SecretVersion
 from swell.model.volume import Volume
 from swell.store import faults, schema
 from swell.store import statements as sql
-from swell.store.calls import SqliteCallRecords
+from swell.store.calls import SqlCallRecords
 from swell.store.sealing import MasterKeySealer
-from swell.store.sqlite import SqliteSecrets, SqliteStore, copy_database
+from swell.store.sqlite import SqliteStore, copy_database
+from swell.store.tables import SqlSecrets
 from swell.store.volumes import VolumeFolder
 
 EPOCHS_APART = 1 << 14
@@ -160,6 +161,26 @@ class StateFolder:
         copy_database(database, target)
 
 
+class StateElsewhere:
+    """The `State` port where the database is another program's, which copies it better."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def snapshot(self, key_files: bool) -> Snapshot:  # noqa: ARG002 - of the port
+        """Refused, with the way to a backup."""
+        raise elsewhere(self._root)
+
+
+def elsewhere(root: Path) -> SwellError:
+    """There is no backup in one file where the state is in PostgreSQL."""
+    words = (
+        f"The state is in PostgreSQL, and what is not is in {root}: back the one up with pg_dump, and then the other "
+        "by copying it (docs/operations.md says how)."
+    )
+    return SwellError("not_available", words, status=501)
+
+
 def settle(root: Path, present: Callable[[str], bool], paused_at: float | None) -> tuple[Named, list[str], int]:
     """Make a copy of a state, on which no server ever ran, one that a server can go on with: its schema is the present
     one, and what it numbers by epochs is newer than whatever the original did. Its triggers, which the original may
@@ -187,7 +208,7 @@ def secrets(database: Path) -> list[SecretVersion]:
         return []
     try:
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            read = SqliteSecrets(lambda *_: 0, lambda words, *values: connection.execute(words, values).fetchall())
+            read = SqlSecrets(lambda *_: 0, lambda words, *values: connection.execute(words, values).fetchall())
             return read.versions()
     except sqlite3.Error as error:
         raise faults.of_database(database, error) from error
@@ -214,7 +235,7 @@ def _digests_of_calls(database: Path) -> set[str]:
     """Of the inputs and results of queued calls that stand in blobs."""
     connection = sqlite3.connect(database)
     try:
-        calls = SqliteCallRecords(lambda statement, *values: connection.execute(statement, values).fetchall())
+        calls = SqlCallRecords(lambda statement, *values: connection.execute(statement, values).fetchall())
         return set(calls.digests())
     finally:
         connection.close()

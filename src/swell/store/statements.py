@@ -32,7 +32,7 @@ NEXT_EPOCH = "UPDATE counters SET value = value + 1 WHERE name = 'epoch'"
 EPOCH = "SELECT value FROM counters WHERE name = 'epoch'"
 # The next multiple of a number.
 NEXT_EPOCHS = "UPDATE counters SET value = (value / ?1 + 1) * ?1 WHERE name = 'epoch'"
-ADD_EVENT = "INSERT INTO events (at, body) VALUES (?, ?)"
+ADD_EVENT = "INSERT INTO events (at, body) VALUES (?, ?) RETURNING seq"
 EVENTS = "SELECT seq, body FROM events WHERE seq >= ? ORDER BY seq LIMIT ?"
 SET_APP = """
 INSERT INTO apps (key, seq, at, body) VALUES (?, ?, ?, ?)
@@ -44,9 +44,12 @@ APPS = "SELECT body FROM apps ORDER BY seq"
 DEPLOYED_AT = "SELECT key, at FROM apps ORDER BY seq"
 # Of a deploy that the disk refused, a number may be left that is given again.
 ADD_VERSION = """
-    INSERT OR REPLACE INTO versions (key, number, at, how, tag, body, over, over_served) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO versions (key, number, at, how, tag, body, over, over_served) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (key, number) DO UPDATE SET
+        at = excluded.at, how = excluded.how, tag = excluded.tag, body = excluded.body, over = excluded.over,
+        over_served = excluded.over_served
 """
-TRIM_VERSIONS = "DELETE FROM versions WHERE key = ?1 AND number <= ?2 - ?3"
+TRIM_VERSIONS = "DELETE FROM versions WHERE key = ?1 AND number + ?3 <= ?2"
 DROP_VERSIONS = "DELETE FROM versions WHERE key = ?"
 VERSIONS = """
     SELECT number, at, how, tag, body, over, over_served FROM versions WHERE ?1 = '' OR key = ?1 ORDER BY key, number
@@ -54,7 +57,9 @@ VERSIONS = """
 NEWEST_VERSIONS = "SELECT key, max(number) FROM versions GROUP BY key"
 # Their variables' names have no spaces.
 SECRETS = "SELECT namespace, name, number, at, keys, sealed FROM secrets ORDER BY namespace, name, number"
-ADD_SECRET = "INSERT OR REPLACE INTO secrets (namespace, name, number, at, keys, sealed) VALUES (?, ?, ?, ?, ?, ?)"
+ADD_SECRET = """
+INSERT INTO secrets (namespace, name, number, at, keys, sealed) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (namespace, name, number) DO UPDATE SET at = excluded.at, keys = excluded.keys, sealed = excluded.sealed"""
 TRIM_SECRET = "DELETE FROM secrets WHERE namespace = ? AND name = ? AND number <= ?"
 DROP_SECRET = "DELETE FROM secrets WHERE namespace = ?1 AND name = ?2 AND (?3 = 0 OR number = ?3)"
 VOLUMES = "SELECT body FROM volumes ORDER BY namespace, name"
@@ -78,7 +83,7 @@ def _adding(table: str, time: str, about: tuple[str, ...], sums: tuple[str, ...]
     return f"""
 INSERT INTO {table} ({", ".join(columns)}) VALUES ({", ".join("?" * len(columns))})
 ON CONFLICT ({known}) DO UPDATE SET
-    at = max(at, excluded.at), {", ".join(f"{each} = {each} + excluded.{each}" for each in sums)}"""
+    at = max({table}.at, excluded.at), {", ".join(f"{each} = {table}.{each} + excluded.{each}" for each in sums)}"""
 
 
 _USED = ("pool", "role"), ("wall_s", "cpu_s", "memory_mib_s", "starting_s")
@@ -96,7 +101,7 @@ FROM (
     SELECT * FROM {minutes} WHERE minute >= ?1 AND minute < ?2
     UNION ALL SELECT * FROM {hours} WHERE hour >= ?3 AND hour < ?4
     UNION ALL SELECT * FROM {minutes} WHERE minute >= ?5 AND minute < ?6
-) WHERE ?7 = '' OR pool = ?7"""
+) AS spans WHERE ?7 = '' OR pool = ?7"""
 USAGE = f"""
 SELECT pool, role, max(at), sum(wall_s), sum(cpu_s), sum(memory_mib_s), sum(starting_s)
 {_IN_SPANS.format(minutes="usage", hours="usage_hours")} GROUP BY pool, role ORDER BY pool, role"""
@@ -150,7 +155,7 @@ max_retries, backoff_coefficient, initial_delay_s, max_delay_s, jitter, timeout_
 state, attempts, token, replica, pool, leased_at, error_code, error_message, ended_at, cpu_us, run_us"""
 ADD_CALL = f"""
 INSERT INTO calls ({_CALL}, expires_at)
-VALUES ({", ".join("?" * (_CALL.count(",") + 2))}) ON CONFLICT DO NOTHING"""
+VALUES ({", ".join("?" * (_CALL.count(",") + 2))}) ON CONFLICT DO NOTHING RETURNING seq"""
 ADD_INPUT = "INSERT INTO call_inputs (call, content_type, data, digest) VALUES (?, ?, ?, ?)"
 ADD_RESULT = "INSERT INTO call_results (call, content_type, data, digest) VALUES (?, ?, ?, ?)"
 KEPT_CALL = """
@@ -166,7 +171,7 @@ WHERE workload = ? AND state = 'queued' AND priority = ? AND due_at <= ? ORDER B
 COUNT_DUE = """
 SELECT count(*) FROM (
     SELECT 1 FROM calls WHERE workload = ? AND state = 'queued' AND priority = ? AND due_at <= ? LIMIT ?
-)"""
+) AS due"""
 NEXT_DUE = """
 SELECT due_at FROM calls
 WHERE workload = ? AND state = 'queued' AND priority = ? AND due_at > ? ORDER BY due_at LIMIT 1"""
@@ -206,8 +211,8 @@ DROP_RESULT = "DELETE FROM call_results WHERE call = ?"
 EXPIRED_CALLS = "SELECT seq, id FROM calls WHERE expires_at <= ? ORDER BY expires_at, id LIMIT ?"
 _DIGESTS = "SELECT DISTINCT digest FROM {} WHERE digest > ?1 AND digest != '' ORDER BY digest LIMIT ?2"
 CALL_DIGESTS = f"""
-SELECT digest FROM ({_DIGESTS.format("call_inputs")})
-UNION SELECT digest FROM ({_DIGESTS.format("call_results")}) ORDER BY digest LIMIT ?2"""
+SELECT digest FROM ({_DIGESTS.format("call_inputs")}) AS inputs
+UNION SELECT digest FROM ({_DIGESTS.format("call_results")}) AS results ORDER BY digest LIMIT ?2"""
 TRIM_CALL_COUNTS = "DELETE FROM call_counts WHERE calls = 0"
 CALL = f"SELECT {_CALL} FROM calls WHERE id = ?"
 CALLS_OF_IDS = f"SELECT {_CALL} FROM calls WHERE id IN (SELECT value FROM json_each(?) AS asked)"
@@ -235,7 +240,7 @@ SELECT ended_no, {_CALL}, result.content_type, result.data, result.digest FROM (
         SELECT seq, ended_no, coalesce(length(call_results.data), 0) AS size
         FROM calls LEFT JOIN call_results ON call_results.call = seq
         WHERE group_id = ?1 AND ended_no > ?2 ORDER BY ended_no LIMIT ?3
-    )
+    ) AS sized
 ) AS page JOIN calls ON calls.seq = page.found LEFT JOIN call_results AS result ON result.call = calls.seq
 WHERE page.before < ?4 ORDER BY ended_no"""
 # Those that its sender has had.
@@ -245,10 +250,10 @@ OPEN_CALLS = f"""
 SELECT {_CALL} FROM calls
 WHERE group_id = ? AND group_id != '' AND ended_at IS NULL AND id > ? ORDER BY id LIMIT ?"""
 MEMBERS = """
-SELECT workload, key, sum(is_open), sum(NOT is_open) FROM (
+SELECT workload, key, sum(is_open), sum(1 - is_open) FROM (
     SELECT workload, key, 1 AS is_open FROM calls WHERE group_id = ?1 AND group_id != '' AND ended_at IS NULL
     UNION ALL SELECT workload, key, 0 FROM calls WHERE group_id = ?1 AND ended_no IS NOT NULL
-) GROUP BY workload, key ORDER BY workload, key"""
+) AS members GROUP BY workload, key ORDER BY workload, key"""
 OPEN_MEMBERS = """
 SELECT workload, key, count(*), 0 FROM calls WHERE group_id = ? AND group_id != '' AND ended_at IS NULL
 GROUP BY workload, key ORDER BY workload, key"""
@@ -257,7 +262,7 @@ OTHER_KIND = """
 SELECT workload, method, key FROM (
     SELECT workload, method, key FROM calls WHERE group_id = ?1 AND group_id != '' AND ended_at IS NULL
     UNION ALL SELECT workload, method, key FROM calls WHERE group_id = ?1 AND ended_no IS NOT NULL
-) WHERE (workload, method, key) NOT IN (
+) AS members WHERE (workload, method, key) NOT IN (
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
     FROM json_each(?2) AS asked
 ) LIMIT 1"""
@@ -276,7 +281,7 @@ SELECT {_CALL} FROM calls WHERE seq IN (
 SET_TRIGGER = """
 INSERT INTO triggers (key, schedule, began_at, fired_to, paused_at, incarnation) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET
-    schedule = excluded.schedule, began_at = excluded.began_at, fired_to = max(fired_to, excluded.fired_to),
+    schedule = excluded.schedule, began_at = excluded.began_at, fired_to = max(triggers.fired_to, excluded.fired_to),
     paused_at = excluded.paused_at, incarnation = excluded.incarnation"""
 TRIGGERS = """
 SELECT key, schedule, began_at, fired_to, paused_at, fired_at, incarnation FROM triggers
@@ -286,7 +291,7 @@ INSERT INTO triggers (key, schedule, subscription, began_at, fired_to, watermark
 VALUES (?, '', ?, ?, 0, ?, ?)
 ON CONFLICT (key) DO UPDATE SET
     subscription = excluded.subscription, paused_at = excluded.paused_at, began_at = excluded.began_at,
-    watermark = CASE WHEN began_at = excluded.began_at THEN watermark ELSE excluded.watermark END"""
+    watermark = CASE WHEN triggers.began_at = excluded.began_at THEN triggers.watermark ELSE excluded.watermark END"""
 EVENT_TRIGGERS = """
 SELECT key, subscription, began_at, watermark, paused_at, fired_at FROM triggers
 WHERE subscription IS NOT NULL ORDER BY key"""
@@ -322,7 +327,9 @@ DROP_COLLECTION = (
     "DELETE FROM kv_answers WHERE collection = ?",
     "DELETE FROM collections WHERE id = ?",
 )
-ADD_ANSWER = "INSERT OR REPLACE INTO kv_answers (collection, request, at, answer) VALUES (?, ?, ?, ?)"
+ADD_ANSWER = """
+INSERT INTO kv_answers (collection, request, at, answer) VALUES (?, ?, ?, ?)
+ON CONFLICT (collection, request) DO UPDATE SET at = excluded.at, answer = excluded.answer"""
 ANSWER = "SELECT answer FROM kv_answers WHERE collection = ? AND request = ? AND at > ?"
 TRIM_ANSWERS = "DELETE FROM kv_answers WHERE at <= ?"
 
@@ -340,10 +347,10 @@ ADD_ENTRY = f"{_ADD_ENTRY} DO NOTHING"
 SET_ENTRY = f"{_ADD_ENTRY} DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at"
 ENTRIES_EXPIRED = "SELECT count(*) FROM dict_entries WHERE collection = ? AND expires_at <= ?"
 ENTRY_SIZES = """
-SELECT number, length(key) + iif(?4, length(value), 0) FROM dict_entries
+SELECT number, length(key) + CASE WHEN ?4 != 0 THEN length(value) ELSE 0 END FROM dict_entries
 WHERE collection = ?1 AND number > ?2 AND expires_at > ?3 ORDER BY number LIMIT ?5"""
 ENTRIES = """
-SELECT number, key, iif(?5, value, x'') FROM dict_entries
+SELECT number, key, CASE WHEN ?5 != 0 THEN value ELSE x'' END FROM dict_entries
 WHERE collection = ?1 AND number > ?2 AND number <= ?3 AND expires_at > ?4 ORDER BY number"""
 TRIM_ENTRIES = "DELETE FROM dict_entries WHERE expires_at <= ?"
 

@@ -1,8 +1,8 @@
-"""How do triggers stand in SQLite? A row for each, with how far it has come, and one for each of its newest firings."""
+"""How do triggers stand in a database? A row for each, with how far it has come, and one for each of its newest
+firings."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from functools import partial
 
@@ -14,13 +14,14 @@ from swell.model.subscription import Subscription
 from swell.model.trigger import FIRINGS_KEPT, FIRINGS_KEPT_S, Delivery, Firing, TriggerState
 from swell.store import statements as sql
 from swell.store.calls import Read, Write
+from swell.store.database import Connection
 
 _encode = msgspec.msgpack.Encoder().encode
 _schedule: msgspec.msgpack.Decoder[Schedule] = msgspec.msgpack.Decoder(Schedule)
 _subscription = msgspec.msgpack.Decoder(Subscription)
 
 
-class SqliteTriggers:
+class SqlTriggers:
     """The `Triggers` port."""
 
     def __init__(self, write: Write, read: Read) -> None:
@@ -53,12 +54,12 @@ class SqliteTriggers:
         return [Firing(key, *row) for row in self._read(sql.FIRINGS, key, max(most, 0))]
 
 
-def trim_firings(now: float, connection: sqlite3.Connection) -> None:
+def trim_firings(now: float, connection: Connection) -> None:
     """Forget those that are too old."""
     connection.execute(sql.TRIM_FIRINGS_AGE, (now - FIRINGS_KEPT_S,))
 
 
-def _put(states: Sequence[TriggerState | EventTriggerState], connection: sqlite3.Connection) -> int:
+def _put(states: Sequence[TriggerState | EventTriggerState], connection: Connection) -> int:
     for s in states:
         if isinstance(s, TriggerState):
             row: tuple[object, ...] = (s.key, _encode(s.schedule), s.began_at, s.fired_to, s.paused_at, s.incarnation)
@@ -69,13 +70,13 @@ def _put(states: Sequence[TriggerState | EventTriggerState], connection: sqlite3
     return len(states)
 
 
-def _remove(keys: Sequence[str], connection: sqlite3.Connection) -> int:
+def _remove(keys: Sequence[str], connection: Connection) -> int:
     for statement in sql.DROP_TRIGGER:
         connection.executemany(statement, [(key,) for key in keys])
     return len(keys)
 
 
-def _deliver(deliveries: Iterable[Delivery], connection: sqlite3.Connection) -> int:
+def _deliver(deliveries: Iterable[Delivery], connection: Connection) -> int:
     count = 0
     for delivery in deliveries:
         count += 1

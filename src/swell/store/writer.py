@@ -10,19 +10,16 @@ of their own that no sync holds up.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import suppress
-from pathlib import Path
 
 from swell.model.errors import SwellError
 from swell.model.metrics import WRITE_SECONDS, histogram
-from swell.store import faults
 from swell.store import statements as sql
+from swell.store.database import Database, Op
 
 log = logging.getLogger("swell.store")
 
@@ -32,9 +29,6 @@ RETRY_S = 1.0
 """Time between attempts while the disk fails."""
 ROWS_WAITING_MAX = 20_000
 """Rows that nobody waits for, kept in memory while they cannot be written; further ones are dropped and counted."""
-
-Op = Callable[[sqlite3.Connection], int]
-"""Writes its rows inside the thread's transaction; its number goes to whoever waits for it."""
 
 
 class Group:
@@ -50,23 +44,22 @@ class Group:
 
 
 class Writer:
-    """The writing thread over one connection, which it closes at the end."""
+    """The writing thread over the writing connection of a database, which it closes at the end."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, chore: Op, chore_s: float) -> None:
+    def __init__(self, database: Database, chore: Op, chore_s: float) -> None:
         """`chore` runs in a commit of its own after the first write and then, while there are any, each `chore_s`."""
         self.trouble = ""
         """Why the last commit failed; empty when it did not."""
         self.dropped = 0
         """Rows lost so far because they could not be written."""
         self.write_seconds = histogram(WRITE_SECONDS)
-        self._connection = connection
-        self._path = path
+        self._database = database
         self._chore = chore
         self._chore_s = chore_s
         self._queue: deque[Group] = deque()
+        self._doubted: Sequence[Group] = ()
+        """Those of the newest commit that nobody waits for: should it fail, they may be written all the same."""
         self._rows = 0
-        self._synced = True
-        """The connection syncs at each commit, as it was opened."""
         self._committing = False
         self._urgent = False
         self._closing = False
@@ -120,7 +113,7 @@ class Writer:
 
     def _refuse_closed(self) -> None:
         if self._closing:
-            raise SwellError("state_closed", f"The database {self._path} is closed.", status=503)
+            raise SwellError("state_closed", f"The database {self._database.name} is closed.", status=503)
 
     def _add(self, group: Group) -> None:
         self._queue.append(group)
@@ -144,7 +137,7 @@ class Writer:
                 self._committing = False
                 if self._closing and self.trouble and not any(group.done for group in self._queue):
                     break
-        self._connection.close()
+        self._database.close_writing()
 
     def _gather(self) -> list[Group]:
         """Everything that waits; empty when it is time to end."""
@@ -159,42 +152,42 @@ class Writer:
             return batch
 
     def _commit(self, batch: Sequence[Group], synced: bool) -> None:
-        began = time.perf_counter()
+        began, database = time.perf_counter(), self._database
         try:
-            if synced is not self._synced:
-                self._connection.execute(sql.SYNC_EVERY_COMMIT if synced else sql.SYNC_LATER)
-                self._synced = synced
-            self._connection.execute(sql.BEGIN)
+            if database.begin(synced):
+                for group in self._doubted:
+                    group.ops = ()
             answers = [self._apply(group) for group in batch]
-            self._connection.execute(sql.COMMIT)
-            if synced:
-                self.write_seconds.observe(time.perf_counter() - began)
-        except sqlite3.Error as error:
-            with suppress(sqlite3.Error):
-                self._connection.execute(sql.ROLLBACK)
-            self._keep_for_later(batch, faults.of_database(self._path, error))
+            self._doubted = [group for group in batch if group.done is None]
+            database.commit()
+        except database.errors as error:
+            database.rollback()
+            self._keep_for_later(batch, database.fault(error))
             return
+        if synced:
+            self.write_seconds.observe(time.perf_counter() - began)
         if self.trouble:
-            log.warning("%s can be written again", self._path)
+            log.warning("%s can be written again", database.name)
         self.trouble = ""
         for group, answer in zip(batch, answers, strict=True):
             self._settle(group, answer)
 
     def _apply(self, group: Group) -> int | SwellError:
         """Run one group's writes. One that cannot be written for its own content spoils nobody else's."""
-        self._connection.execute(sql.SAVEPOINT)
+        connection = self._database.writing
+        connection.execute(sql.SAVEPOINT)
         answer: int | SwellError = 0
         try:
             for op in group.ops:
-                answer = op(self._connection)
+                answer = op(connection)
         except Exception as error:
-            if _is_of_the_disk(error):
+            if not self._database.of_row(error):
                 raise
-            self._connection.execute(sql.ROLLBACK_TO)
-            words = f"The database {self._path} cannot hold a row: {error}"
+            connection.execute(sql.ROLLBACK_TO)
+            words = f"The database {self._database.name} cannot hold a row: {error}"
             # An op may look before it writes, and refuse.
             answer = error if isinstance(error, SwellError) else SwellError("row_refused", words, status=500)
-        self._connection.execute(sql.RELEASE)
+        connection.execute(sql.RELEASE)
         return answer
 
     def _settle(self, group: Group, answer: int | SwellError) -> None:
@@ -220,9 +213,3 @@ class Writer:
         for group in batch:
             if group.done is not None:
                 self._settle(group, error)
-
-
-def _is_of_the_disk(error: Exception) -> bool:
-    """The disk or the file failed, not this row."""
-    of_row = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
-    return isinstance(error, sqlite3.Error) and not isinstance(error, of_row)

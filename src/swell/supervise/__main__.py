@@ -18,12 +18,13 @@ from typing import Any
 from swell.model.errors import SwellError
 from swell.supervise.background import ensure
 from swell.supervise.server import run
+from swell.wire.handed import taken
 
 
 def main() -> int:
     """The arguments are for `background.start` and the SDK, not for people."""
     parser = argparse.ArgumentParser(prog="swell.supervise")
-    parser.add_argument("--settings", type=json.loads, required=True)
+    parser.add_argument("--settings", type=lambda word: taken(word, os.environ), required=True)
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--report-fd", type=int)
     task.add_argument("--join", type=int, metavar="PID")

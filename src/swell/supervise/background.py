@@ -18,6 +18,7 @@ from swell.supervise import clients
 from swell.supervise.lock import Holder, holder
 from swell.supervise.server import end_leftovers
 from swell.supervise.supervisor import IN_ORDER
+from swell.wire.handed import handed
 from swell.wire.paths import Home
 
 UP_S = 120.0
@@ -34,13 +35,20 @@ def start(settings: Mapping[str, Any], attached: Sequence[int] = ()) -> Holder:
 
     up_s = _up_s(Home(Path(settings["home"])))
     reading, writing = os.pipe()
-    argv = [sys.executable, "-P", "-m", "swell.supervise", "--settings", json.dumps(settings)]
+    word, environ = handed(settings, os.environ)
+    argv = [sys.executable, "-P", "-m", "swell.supervise", "--settings", word]
     argv += ["--report-fd", str(writing), *(word for pid in attached for word in ("--attach-pid", str(pid)))]
     # What it says before it has a log of its own is kept here; a pipe would break once we are gone.
     with tempfile.TemporaryFile() as words:
         try:
             process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=words, stderr=words, pass_fds=[writing], start_new_session=True
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=words,
+                pass_fds=[writing],
+                start_new_session=True,
+                env=environ,
             )
         finally:
             os.close(writing)

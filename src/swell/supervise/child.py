@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +42,8 @@ class Child(NamedTuple):
     """Those of one stage start and stop together; empty: it has one of its own."""
     record: Path | None = None
     """File that names the running process, for a supervisor that comes after a crash."""
+    environ: Mapping[str, str] | None = None
+    """Its environment; that of the supervisor by default."""
 
 
 class Process:
@@ -75,6 +77,7 @@ class Process:
                 stdout=output,
                 stderr=output,
                 pass_fds=fds,
+                env=child.environ,
                 start_new_session=True,
             )
         except OSError:

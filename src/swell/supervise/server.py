@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import signal
 import socket
 import subprocess
@@ -21,6 +21,7 @@ from swell.supervise.lock import Holder, Lock, holder, writing
 from swell.supervise.log import Log
 from swell.supervise.sockets import close, listen_shared, listen_unix, reserve_tcp
 from swell.supervise.supervisor import ENDING, WANTED_EVERY_S, Budget, Supervisor
+from swell.wire.handed import handed
 from swell.wire.identity import identify, read
 from swell.wire.paths import Home
 
@@ -201,13 +202,14 @@ def _children(
     command: Command,
 ) -> list[Child]:
     """What the processes are given."""
-    told = json.dumps(settings)
 
     def child(name: str, grace_s: float, stage: str = "", index: int = 0, **fds: int) -> Child:
-        given = {"settings": told, **({"index": index} if index else {}), **fds}
+        word, environ = handed(settings, os.environ, whole=name == "control")
+        given = {"settings": word, **({"index": index} if index else {}), **fds}
         words = [word for flag, value in given.items() for word in (f"--{flag.replace('_', '-')}", str(value))]
         record = home.process_record(name)
-        return Child(name, command(name, words), tuple(fds.values()), grace_s, stage=stage, record=record)
+        said = command(name, words)
+        return Child(name, said, tuple(fds.values()), grace_s, stage=stage, record=record, environ=environ)
 
     made = [
         child("control", CONTROL_GRACE_S, control_fd=control.fileno(), api_fd=api.fileno()),

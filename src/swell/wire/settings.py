@@ -19,6 +19,7 @@ import msgspec
 from swell.model.errors import SwellError
 from swell.model.near import did_you_mean, near_names
 from swell.model.policy import Policy
+from swell.model.urls import shown
 from swell.wire.paths import Home, default_home, local_url
 
 OTHER_VARIABLES = ("key", "debug", "request_id", "secrets_dir")
@@ -41,6 +42,9 @@ class Settings(msgspec.Struct, frozen=True):
     gateways: int = 1
     """Processes that take requests at `port` at once, each on one core at most. What bounds a gateway, `hold_max` and
     the like, are of each."""
+    store: str = ""
+    """Where the server's state is kept: empty for a file in `home`, or postgresql://USER:PASSWORD@HOST/DATABASE. The
+    password is no flag: it stands in the environment or a file, and is told to nobody who need not have it."""
     url: str = ""
     """Where clients find a server that is elsewhere; empty = the one on `home`."""
     allowed_hosts: tuple[str, ...] = ()
@@ -171,6 +175,7 @@ def load(
     variables = {name: env[f"SWELL_{name.upper()}"] for name in ("home", *NAMES) if f"SWELL_{name.upper()}" in env}
     _take(chosen, variables, "the environment")
     given = {name: value for name, value in (flags or {}).items() if value is not None}
+    _keep_hidden(given)
     _take(chosen, given, "--set")
     sources |= dict.fromkeys(variables, "environment") | dict.fromkeys(given, "flag")
     chosen["sources"] = {name: source for name, source in sources.items() if name != "policy"}
@@ -234,8 +239,20 @@ def _check(settings: Settings) -> None:
         raise _unfit(f"gateways is {settings.gateways}; there may be {GATEWAYS_MAX} at most")
     if settings.url and not _is_address(settings.url):
         raise _unfit(f"url is {settings.url!r}; it must begin with http:// or https:// and name a host")
+    if settings.store and not settings.store.startswith(("postgresql://", "postgres://")):
+        raise _unfit("store is neither empty nor an address that begins with postgresql://")
     if settings.policy.template_memory_share > 1:
         raise _unfit("template_memory_share is above 1, which is all of a node's memory")
+
+
+def _keep_hidden(flags: Mapping[str, Any]) -> None:
+    """What flags say everybody on this machine can read."""
+    store = str(flags.get("store", ""))
+    if shown(store) != store:
+        words = (
+            "The store's password is no flag, which everybody here could read: set SWELL_STORE, or store in swell.toml."
+        )
+        raise SwellError("bad_setting", words)
 
 
 def _is_address(url: str) -> bool:

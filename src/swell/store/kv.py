@@ -6,7 +6,6 @@ commit. Who asks for one again is told what was answered first.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ import msgspec
 from swell.model import kv
 from swell.model.kv import ANSWER_KEPT_S, DICT_KEPT_S, DICT_TOUCH_S, PAGE_MAX, Bounds, Collection, Kind, Page, Row
 from swell.store import statements as sql
+from swell.store.database import Connection
 from swell.store.writer import Writer
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _collection = msgspec.msgpack.Decoder(Collection)
 
 
-class SqliteKv:
+class SqlKv:
     """The `Kv` port."""
 
     def __init__(self, writer: Writer, read: Read) -> None:
@@ -54,7 +54,7 @@ class SqliteKv:
         self._writer.do([lambda connection: trim_kv(now, connection)])
 
 
-class SqliteDicts:
+class SqlDicts:
     """The `Dicts` port."""
 
     def __init__(self, writer: Writer, read: Read, bounds: Bounds) -> None:
@@ -87,7 +87,7 @@ class SqliteDicts:
         statement = sql.ADD_ENTRY if missing else sql.SET_ENTRY
         until = now + DICT_KEPT_S + DICT_TOUCH_S
 
-        def put(connection: sqlite3.Connection) -> int:
+        def put(connection: Connection) -> int:
             added = 0
             for key, value in entries:
                 connection.execute(sql.DROP_ENTRY_EXPIRED, (id, key, now))
@@ -103,7 +103,7 @@ class SqliteDicts:
     def pop(self, id: str, key: bytes, now: float, *, request: str = "") -> bytes | None:
         """Take an entry out."""
 
-        def pop(connection: sqlite3.Connection) -> bytes | None:
+        def pop(connection: Connection) -> bytes | None:
             found = connection.execute(sql.ENTRY, (id, key, now)).fetchone()
             connection.execute(sql.DROP_ENTRY, (id, key))
             return None if found is None else bytes(found[0])
@@ -132,7 +132,7 @@ class SqliteDicts:
         raise kv.unknown("dict", id)
 
 
-class SqliteQueues:
+class SqlQueues:
     """The `Queues` port."""
 
     def __init__(self, writer: Writer, read: Read, bounds: Bounds) -> None:
@@ -146,7 +146,7 @@ class SqliteQueues:
         """Put all or none of them at the end of a partition."""
         kv.check_items(values, partition, self._bounds)
 
-        def put(connection: sqlite3.Connection) -> bool:
+        def put(connection: Connection) -> bool:
             items = self._held(connection, id, partition, now) + len(values)
             if items > self._bounds.items_max:
                 raise kv.queue_full(self._bounds)
@@ -160,7 +160,7 @@ class SqliteQueues:
     def take(self, id: str, partition: str, most: int, now: float, *, request: str = "") -> list[bytes]:
         """Take the first items out, for good."""
 
-        def take(connection: sqlite3.Connection) -> list[bytes]:
+        def take(connection: Connection) -> list[bytes]:
             if not _live(connection, id, partition, now):
                 return []
             sizes = connection.execute(sql.ITEM_SIZES, (id, partition, 0, most)).fetchall()
@@ -191,7 +191,7 @@ class SqliteQueues:
     def clear(self, id: str, partition: str | None) -> None:
         """Take all out of a partition, or of the queue."""
 
-        def clear(connection: sqlite3.Connection) -> None:
+        def clear(connection: Connection) -> None:
             if partition is None:
                 _run(connection, sql.DROP_PARTITIONS, id)
                 _run(connection, sql.DROP_ITEMS, id)
@@ -200,7 +200,7 @@ class SqliteQueues:
 
         _changed(self._writer, "queue", id, "", 0.0, clear)
 
-    def _held(self, connection: sqlite3.Connection, id: str, partition: str, now: float) -> int:
+    def _held(self, connection: Connection, id: str, partition: str, now: float) -> int:
         """Items in a partition that something is about to be put in; what has expired goes first."""
         items = _live(connection, id, partition, now)
         if not items:
@@ -212,20 +212,18 @@ class SqliteQueues:
         return items
 
 
-def trim_kv(now: float, connection: sqlite3.Connection) -> int:
+def trim_kv(now: float, connection: Connection) -> int:
     """Forget what has expired; in the writing thread."""
     connection.execute(sql.TRIM_ANSWERS, (now - ANSWER_KEPT_S,))
     _trim_partitions(now, connection)
     return connection.execute(sql.TRIM_ENTRIES, (now,)).rowcount
 
 
-def _changed(
-    writer: Writer, kind: Kind, id: str, request: str, now: float, change: Callable[[sqlite3.Connection], T]
-) -> T:
+def _changed(writer: Writer, kind: Kind, id: str, request: str, now: float, change: Callable[[Connection], T]) -> T:
     """Make a change and return what it returned, or what it did when it was made before; on disk either way."""
     answers: list[T] = []
 
-    def once(connection: sqlite3.Connection) -> int:
+    def once(connection: Connection) -> int:
         _size(connection, id, kind)
         if request:
             for (answer,) in connection.execute(sql.ANSWER, (id, request, now - ANSWER_KEPT_S)):
@@ -242,7 +240,7 @@ def _changed(
     return answers[0]
 
 
-def _size(connection: sqlite3.Connection, id: str, kind: Kind = "dict") -> int:
+def _size(connection: Connection, id: str, kind: Kind = "dict") -> int:
     """Of a dict, how many entries it has; refuses what is not there."""
     found = connection.execute(sql.COLLECTION_SIZE, (id,)).fetchone()
     if found is None:
@@ -250,29 +248,29 @@ def _size(connection: sqlite3.Connection, id: str, kind: Kind = "dict") -> int:
     return int(found[0])
 
 
-def _live(connection: sqlite3.Connection, id: str, partition: str, now: float) -> int:
+def _live(connection: Connection, id: str, partition: str, now: float) -> int:
     """Items in a partition that has not expired."""
     found = connection.execute(sql.PARTITION, (id, partition)).fetchone()
     return 0 if found is None or found[1] <= now else int(found[0])
 
 
-def _drop_partition(connection: sqlite3.Connection, id: str, partition: str) -> None:
+def _drop_partition(connection: Connection, id: str, partition: str) -> None:
     connection.execute(sql.DROP_PARTITION_ITEMS, (id, partition))
     connection.execute(sql.DROP_PARTITION, (id, partition))
 
 
-def _trim_partitions(now: float, connection: sqlite3.Connection) -> None:
+def _trim_partitions(now: float, connection: Connection) -> None:
     for id, partition in connection.execute(sql.PARTITIONS_EXPIRED, (now,)).fetchall():
         _drop_partition(connection, id, partition)
 
 
-def _drop_collection(id: str, connection: sqlite3.Connection) -> int:
+def _drop_collection(id: str, connection: Connection) -> int:
     for drop in sql.DROP_COLLECTION:
         _run(connection, drop, id)
     return 1
 
 
-def _run(connection: sqlite3.Connection, statement: str, id: str) -> None:
+def _run(connection: Connection, statement: str, id: str) -> None:
     connection.execute(statement, (id,))
 
 

@@ -1,0 +1,67 @@
+"""How does PostgreSQL say what `statements` says? Mostly the same, with other marks for values; the rest is here."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from swell.store import statements as sql
+
+# -- connection -------------------------------------------------------------------------------
+
+# Held for as long as the session lasts: the database is one server's.
+OURS = "SELECT pg_advisory_lock(1400333676)"
+LOCK_WAIT = "SET lock_timeout = '{}s'"
+SYNC_LATER = "SET LOCAL synchronous_commit = off"
+THIS_COMMIT = "SELECT pg_current_xact_id()::text"
+WAS_COMMITTED = "SELECT pg_xact_status($1::text::xid8)"
+ENCODING = "SELECT current_setting('server_encoding')"
+NOT_SYNCED = "SELECT current_setting('fsync') = 'off'"
+# Which database this is. A dump that was loaded has other tables; a standby that took over, or a recovery to a moment
+# in the past, another timeline.
+PLACE = """
+SELECT concat_ws('/', (pg_control_system()).system_identifier, (pg_control_checkpoint()).timeline_id,
+    (SELECT oid FROM pg_database WHERE datname = current_database()), 'opened'::regclass::oid)"""
+OPENED = "SELECT place, times FROM opened"
+OPEN = "UPDATE opened SET place = $1, times = times + 1 RETURNING times"
+
+# -- where it is said otherwise -----------------------------------------------------------------
+
+_CALL = sql.CALL.removeprefix("SELECT ").partition(" FROM ")[0]
+_OTHERWISE = {
+    sql.BEGIN: "BEGIN",
+    sql.TABLES: "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()",
+    sql.MAKE_MIGRATIONS: sql.MAKE_MIGRATIONS.replace("REAL", "FLOAT8").replace("INTEGER", "BIGINT"),
+    sql.CALLS_OF_IDS: f"SELECT {_CALL} FROM calls WHERE id IN (SELECT jsonb_array_elements_text($1::jsonb))",
+    sql.OTHER_KIND: f"""{sql.OTHER_KIND.partition("NOT IN (")[0].replace("?1", "$1")}NOT IN (
+    SELECT value->>0, value->>1, value->>2 FROM jsonb_array_elements($2::jsonb) AS asked
+) LIMIT 1""",
+    # Of each workload and state that has any, the newest; then the newest of these.
+    sql.CALLS: f"""
+SELECT {_CALL} FROM (
+    SELECT workload AS of_workload, state AS in_state FROM call_counts
+    WHERE calls > 0 AND workload BETWEEN $1::text AND $1::text || chr(1114111) AND ($2::text = '' OR state = $2::text)
+) AS kind CROSS JOIN LATERAL (
+    SELECT * FROM calls WHERE workload = of_workload AND state = in_state AND id < $3::text
+    AND ($5::text IS NULL OR key = $5::text) ORDER BY id DESC LIMIT $4
+) AS newest ORDER BY id DESC LIMIT $4""",
+    sql.LEASED_CALLS: f"SELECT {_CALL} FROM calls WHERE state = 'leased' ORDER BY id",
+}
+
+
+@cache
+def said(statement: str) -> str:
+    """The same in PostgreSQL's words."""
+    if statement in _OTHERWISE:
+        return _OTHERWISE[statement]
+    count = 0
+
+    def mark(found: re.Match[str]) -> str:
+        nonlocal count
+        count += 1
+        return f"${found[1] or count}"
+
+    text = re.sub(r"\?(\d*)", mark, statement)
+    text = text.replace("char(0x10ffff)", "chr(1114111)").replace("x''", "''::bytea")
+    # Of several values, not of several rows.
+    return re.sub(r"\bmax\(([\w.]+), ", r"greatest(\1, ", text)

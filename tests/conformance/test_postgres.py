@@ -1,0 +1,321 @@
+"""What becomes of a state in PostgreSQL when its connection breaks, its server dies or is full, or another has it?"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from typing import Any
+
+import postgres
+import pytest
+from between import Between, between
+from calls_suite import NOW, OUT, POOL, F, work
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from swell.model.call import CallError, Count, Done, Failed
+from swell.model.errors import SwellError
+from swell.model.request import PoolCount
+from swell.store import postgres as adapter
+from swell.store import schema
+from swell.store.postgres import PostgresStore
+from swell.store.snapshot import EPOCHS_APART
+
+pytestmark = pytest.mark.slow
+
+WAIT_S = 60.0
+
+
+@pytest.fixture
+def line(dsn: str, postgres_server: str) -> Iterator[Between]:
+    """What breaks when it is told to, to a database with nothing in it."""
+    with between(postgres_server) as made:
+        yield made
+
+
+def kept(dsn: str) -> list[str]:
+    return [row["id"] for row in postgres.ask(dsn, "SELECT id FROM calls ORDER BY id")]
+
+
+def counted(store: PostgresStore) -> int:
+    return sum(each.requests for each in store.usage.counts(NOW - 60, NOW + 60))
+
+
+def once(store: PostgresStore) -> None:
+    """One request more, for which nobody waits."""
+    store.usage.add_counts([PoolCount(POOL, NOW, 1, 0, 0, 0.0)])
+
+
+def settled(store: PostgresStore) -> None:
+    """All that was put is written."""
+    until = time.monotonic() + WAIT_S
+    while True:
+        with suppress(SwellError):
+            return store.world.flush()
+        assert time.monotonic() < until
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.lists(st.sampled_from(["", "before", "after", "drop"]), min_size=1, max_size=6))
+def test_what_a_broken_connection_leaves_is_looked_up(dsn: str, line: Between, cuts: list[str]) -> None:
+    """Of a commit that was made and not answered the answer is found; one that was not made is refused. What nobody
+    waits for is written once."""
+    postgres.ask(dsn, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    with closing(PostgresStore(line.dsn, now=lambda: NOW)) as store:
+        accepted: list[str] = []
+        refused: list[tuple[str, int]] = []
+        for number, cut in enumerate(cuts):
+            once(store)
+            settled(store)
+            line.cut = cut if cut != "drop" else ""
+            if cut == "drop":
+                line.drop()
+            once(store)
+            id = f"fc-{number}"
+            try:
+                assert store.calls.add([work(id)]) == [id]
+                accepted.append(id)
+            except SwellError as error:
+                refused.append((error.code, error.status))
+                if cut == "after":
+                    raise AssertionError("it was made, and that could be known") from error
+            settled(store)
+            line.cut = ""
+        assert counted(store) == 2 * len(cuts)
+        assert set(refused) <= {("state_unreachable", 503)}
+        assert sorted(store.call_records.get_many([f"fc-{n}" for n in range(9)])) == accepted == kept(dsn)
+
+
+def test_what_was_made_while_nobody_answered_for_long_is_not_made_again(
+    dsn: str, line: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "DOUBT_S", 0.0)
+    with closing(PostgresStore(line.dsn, now=lambda: NOW)) as store:
+        for _ in range(2):
+            # The second time what a store does by itself at first is over, too.
+            settled(store)
+        line.away, line.cut = True, "after"
+        once(store)
+        with pytest.raises(SwellError) as caught:
+            store.calls.add([work("fc-1")])
+        assert caught.value.code == "state_unreachable"
+        with pytest.raises(SwellError) as caught:
+            store.calls.add([work("fc-2")])
+        with pytest.raises(SwellError) as unread:
+            store.call_records.get("fc-1")
+        assert {caught.value.code, unread.value.code} == {"state_unreachable"}
+        assert "geheim" not in store.trouble
+        assert "cannot be reached" in store.trouble
+        line.away = False
+        settled(store)
+        # They were in one commit, or (on a machine that stalls) the first of two was made.
+        assert kept(dsn) in (["fc-1"], [])
+        assert (counted(store), store.trouble, store.rows_dropped) == (1, "", 0)
+
+
+def test_nothing_accepted_is_lost_by_a_server_that_is_killed_under_load(dsn: str, postgres_server: str) -> None:
+    store = PostgresStore(dsn, now=lambda: NOW)
+    over = threading.Event()
+
+    def accept(client: int) -> list[str]:
+        accepted: list[str] = []
+        tried = 0
+        while not over.is_set():
+            tried += 1
+            try:
+                accepted += store.calls.add([work(f"fc-{client}-{tried:06}", group="g")])
+            except SwellError as error:
+                refused.add(error.code)
+            once(store)
+            puts[client] += 1
+            # There is to be load, and an end to it.
+            time.sleep(0.03)
+        return accepted
+
+    puts, refused = [0] * 2, set[str]()
+    with ThreadPoolExecutor(2) as threads:
+        clients = [threads.submit(accept, client) for client in range(2)]
+        try:
+            for _ in range(2):
+                before = sum(puts)
+                _until(lambda before=before: sum(puts) > before + 20)
+                postgres.stop(postgres_server)
+                postgres.start(postgres_server)
+        finally:
+            over.set()
+        accepted = [id for each in clients for id in each.result(WAIT_S)]
+    assert refused <= {"state_unreachable"}
+    settled(store)
+    assert len(accepted) == len(set(accepted)) > 10
+    there = kept(dsn)
+    assert set(accepted) <= set(there)
+    assert counted(store) + store.rows_dropped == sum(puts)
+    assert store.rows_dropped == 0
+    # And all of it can be worked on.
+    while works := store.calls.lease(F, 500, NOW, 7, "r1-1", POOL):
+        assert all(store.calls.finish([Done(each.call.id, 7, NOW, OUT) for each in works]))
+    assert store.call_records.counts("") == [Count(F, "done", len(there))]
+    store.close()
+
+
+def _until(holds: Any) -> None:
+    until = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_full_disk_refuses_what_is_waited_for_and_keeps_the_rest(dsn: str) -> None:
+    with closing(PostgresStore(dsn, now=lambda: NOW)) as store:
+        settled(store)
+        full = "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE disk_full; END $$;"
+        for table in ("calls", "counts"):
+            full += f"CREATE TRIGGER no_room BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION no_room();"
+        postgres.ask(dsn, full)
+        once(store)
+        with pytest.raises(SwellError) as caught:
+            store.calls.add([work("fc-1")])
+        assert (caught.value.code, caught.value.status) == ("state_full", 507)
+        assert store.call_records.get("fc-1") is None
+        postgres.ask(dsn, "DROP FUNCTION no_room() CASCADE;")
+        settled(store)
+        assert store.calls.add([work("fc-1")]) == ["fc-1"]
+        assert counted(store) == 1
+
+
+def test_a_row_that_cannot_be_written_spoils_no_other(dsn: str) -> None:
+    with closing(PostgresStore(dsn)) as store:
+        store.calls.add([work("fc-1")])
+        store.calls.lease(F, 1, NOW, 1, "r", POOL)
+
+        def fail(_: object) -> list[bool]:
+            return store.calls.finish([Failed("fc-1", 1, NOW, CallError("exception", "no \ud800 text"))])
+
+        with ThreadPoolExecutor(8) as threads:
+            refused = threads.submit(fail, None)
+            ids = list(threads.map(lambda n: store.calls.add([work(f"fc-2{n}")]), range(7)))
+        assert ids == [[f"fc-2{n}"] for n in range(7)]
+        with suppress(SwellError):
+            assert refused.result() == [True]
+
+
+def test_a_database_is_one_servers(dsn: str, line: Between, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "TAKEN_S", 1)
+    ended: list[str] = []
+    first = PostgresStore(line.dsn, moved=lambda: ended.append("moved"))
+    epoch = first.world.open_epoch()
+    with pytest.raises(SwellError) as caught:
+        PostgresStore(dsn)
+    assert (caught.value.code, caught.value.status) == ("state_locked", 503)
+    # It is cut off; another one takes over, and has ended by the time that it comes back.
+    line.away = True
+    line.drop()
+    monkeypatch.setattr(adapter, "TAKEN_S", 30)
+    with closing(PostgresStore(dsn)) as second:
+        assert second.world.open_epoch() == epoch + 1
+    line.away = False
+    for _ in range(2):
+        with suppress(SwellError):
+            first.calls.add([work("fc-1")])
+        time.sleep(adapter.AGAIN_S)
+    with pytest.raises(SwellError) as caught:
+        first.call_records.get("fc-1")
+    assert (caught.value.code, ended) == ("state_locked", ["moved"])
+    assert kept(dsn) == []
+    first.close()
+
+
+def test_what_a_loaded_dump_numbers_is_above_all_that_the_original_did(dsn: str, postgres_server: str) -> None:
+    with closing(PostgresStore(dsn)) as store:
+        assert [store.world.open_epoch() for _ in range(3)] == [1, 2, 3]
+        store.calls.add([work("fc-1", group="g")])
+    with closing(PostgresStore(dsn)) as store:
+        assert store.world.open_epoch() == 4
+    program = str(postgres.programs() / "pg_dump")
+    dump = subprocess.run([program, "--clean", dsn], check=True, capture_output=True, text=True).stdout
+    loaded = [str(postgres.programs() / "psql"), "-q", "-v", "ON_ERROR_STOP=1", dsn]
+    subprocess.run(loaded, input=dump, check=True, stdout=subprocess.DEVNULL, text=True)
+    for later in (1, 2):
+        with closing(PostgresStore(dsn)) as store:
+            assert store.world.open_epoch() == EPOCHS_APART + later
+            assert [each.id for each in store.call_records.newest("", None, 9)] == ["fc-1"]
+
+
+def test_a_newer_schema_and_other_tables_are_refused_and_left_alone(dsn: str) -> None:
+    PostgresStore(dsn).close()
+    steps = schema.migrations("sql_postgres")
+    assert [step.number for step in steps] == list(range(1, len(steps) + 1))
+    postgres.ask(dsn, f"INSERT INTO migrations VALUES ({len(steps) + 1}, 'later', 'sum', 0.0);")
+    with pytest.raises(SwellError) as caught:
+        PostgresStore(dsn)
+    assert caught.value.code == "state_newer"
+    assert "SWELL_STORE" in caught.value.message
+    postgres.ask(dsn, "DROP TABLE migrations;")
+    with pytest.raises(SwellError) as caught:
+        PostgresStore(dsn)
+    assert caught.value.code == "state_foreign"
+    assert postgres.ask(dsn, "SELECT value FROM counters WHERE name = 'epoch'")[0]["value"] == 0
+
+
+def test_a_database_that_has_not_all_signs_is_refused(dsn: str, postgres_server: str) -> None:
+    make = "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'"
+    postgres.ask(dsn, make)
+    try:
+        with pytest.raises(SwellError) as caught:
+            PostgresStore(f"postgresql://swell@/latin?host={postgres_server}")
+        assert caught.value.code == "state_foreign"
+        assert "LATIN1" in caught.value.message
+    finally:
+        postgres.ask(dsn, "DROP DATABASE latin WITH (FORCE)")
+
+
+def test_a_user_without_other_rights_is_enough(dsn: str, postgres_server: str) -> None:
+    postgres.ask(dsn, "DROP ROLE IF EXISTS plain; CREATE ROLE plain LOGIN;")
+    with closing(PostgresStore(postgres.url(postgres_server, "plain"))) as store:
+        assert store.world.open_epoch() == 1
+        assert store.calls.add([work("fc-1")]) == ["fc-1"]
+
+
+@pytest.mark.parametrize(
+    ("address", "code"),
+    [
+        ("postgresql://swell@/nowhere?host={folder}", "state_not_writable"),
+        ("postgresql://nobody@/postgres?host={folder}", "state_not_writable"),
+        ("postgresql://swell:geheim@/postgres?host={folder}/none", "state_unreachable"),
+        ("postgresql://swell:geheim@127.0.0.1:1/postgres", "state_unreachable"),
+        ("postgresql://swell@/postgres?host={folder}&port=x", "bad_setting"),
+    ],
+)
+def test_what_cannot_be_opened_says_why(postgres_server: str, address: str, code: str) -> None:
+    threads = threading.active_count()
+    with pytest.raises(SwellError) as caught:
+        PostgresStore(address.format(folder=postgres_server))
+    assert caught.value.code == code
+    assert "geheim" not in caught.value.message
+    assert threading.active_count() <= threads
+
+
+def test_leases_do_not_wait_for_the_disk_and_all_else_does(dsn: str, postgres_server: str) -> None:
+    """Whatever the database has as its default."""
+    postgres.ask(dsn, "ALTER ROLE swell SET synchronous_commit = off;")
+    said: list[str] = []
+    try:
+        with closing(PostgresStore(dsn)) as store:
+            store.calls.add([work("fc-1")])
+
+            def look(*_: object) -> int:
+                row = store._database.writing.execute("SELECT current_setting('synchronous_commit')")  # type: ignore[attr-defined]
+                said.append(row.fetchone()[0])
+                return 0
+
+            for synced in (True, False, True):
+                store._do(look, synced)
+    finally:
+        postgres.ask(dsn, "ALTER ROLE swell RESET synchronous_commit;")
+    assert said == ["on", "off", "on"]
+    assert os.path.isdir(postgres_server)
