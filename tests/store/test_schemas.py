@@ -18,11 +18,15 @@ import pytest
 
 from swell import stopped
 from swell.model.backup import DATABASE, FORMAT, MANIFEST, End, Manifest, Member
+from swell.model.call import Call, CallError
 from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed
 from swell.model.key import ApiKey, scope_of
+from swell.model.kv import Collection
 from swell.model.request import RequestRecord
+from swell.model.schedule import Cron
+from swell.model.subscription import HttpEvents, Subscription
 from swell.model.volume import Volume
 from swell.model.workload import App, Entry, Method, Revision, Workload
 from swell.store import schema
@@ -36,6 +40,8 @@ AT = 1_780_000_000.0
 """When all of it happened."""
 EPOCH = 7
 SOURCE = "sha256-" + "5" * 64
+WAITS, DONE, DEAD = (f"fc-{number:026}" for number in (1, 2, 3))
+GROUP = f"fg-{1:026}"
 
 
 def load(dump: Path, database: Path) -> int:
@@ -69,13 +75,60 @@ def check(store: SqliteStore, number: int, epoch: int = EPOCH) -> None:
     assert [secret.keys for secret in store.secrets.versions()] == ([("A", "B")] if number >= 5 else [])
     assert [row.requests for row in store.usage.key_counts(AT - 60, AT + 60)] == ([2] if number >= 6 else [])
     assert [volume.name for volume in store.volumes.all()] == (["old"] if number >= 7 else [])
+    check_calls(store, number)
+    check_kv(store, number)
+    check_triggers(store, number)
     assert store.world.open_epoch() == epoch + 1
+
+
+def check_calls(store: SqliteStore, number: int) -> None:
+    """One that waits, one that is done, and a dead letter, of a group the last two."""
+    records = store.call_records
+    states = [(call.id, call.state, call.key) for call in records.newest("default/old/f", None, 10)]
+    kept = [(DEAD, "failed", "k"), (DONE, "done", "k"), (WAITS, "queued", "")]
+    assert states == (kept if number >= 8 else [])
+    assert [(count.state, count.calls) for count in records.counts("default/old/")] == (
+        [("done", 1), ("failed", 1), ("queued", 1)] if number >= 8 else []
+    )
+    ends = records.ended(GROUP, 0, 10)
+    assert [(end.number, end.call.id) for end in ends] == ([(1, DONE), (2, DEAD)] if number >= 8 else [])
+    if number < 8:
+        return
+    (done, dead), waits = ends, records.get(WAITS)
+    assert (done.result.content_type, done.result.data) == ("application/json", b"42")  # type: ignore[union-attr]
+    assert dead.call.error == CallError("exception", "it raised")
+    assert records.input(WAITS).data == records.input(DEAD).data == b"{}"  # type: ignore[union-attr]
+    assert waits == Call(WAITS, "default/old/f", "f", AT, AT + 60, priority=3, idempotency_key="once")
+    (leased,) = store.calls.lease("default/old/f", 10, AT + 60, 1, "r", "p")
+    assert leased.call.id == WAITS
+
+
+def check_kv(store: SqliteStore, number: int) -> None:
+    """A dict and a queue with something in them."""
+    assert [each.key for each in store.kv.all()] == (
+        [("dict", "default", "old"), ("queue", "default", "old")] if number >= 9 else []
+    )
+    if number >= 9:
+        assert store.kv.sizes() == {"di-0123456789abcdef": 1, "qu-0123456789abcdef": 1}
+        assert store.dicts.get("di-0123456789abcdef", b"key", AT + 1) == b"value"
+        assert store.queues.take("qu-0123456789abcdef", "", 5, AT + 1) == [b"item"]
+
+
+def check_triggers(store: SqliteStore, number: int) -> None:
+    """A schedule that fired, and a function that is called for events."""
+    schedules = [(each.key, each.schedule, each.fired_to, each.incarnation) for each in store.triggers.all()]
+    named = "i" if number >= 13 else ""
+    assert schedules == ([("default/old/f", Cron("0 9 * * *"), AT, named)] if number >= 12 else [])
+    fired = [(each.id, each.how, each.call) for each in store.triggers.history("default/old/f", 10)]
+    assert fired == ([("due", "schedule", WAITS)] if number >= 12 else [])
+    events = [(each.key, each.subscription, each.watermark) for each in store.triggers.for_events()]
+    assert events == ([("default/old/f:http", Subscription(HttpEvents()), "behind")] if number >= 14 else [])
 
 
 def test_there_is_one_of_each_schema_of_a_release() -> None:
     assert [int(dump.stem) for dump in DUMPS] == list(range(1, len(DUMPS) + 1))
     # Those after that are of no release yet, and may be written in another way.
-    assert len(DUMPS) >= 7
+    assert len(DUMPS) >= 14
 
 
 @pytest.mark.parametrize("dump", DUMPS, ids=lambda dump: dump.stem)
@@ -185,6 +238,42 @@ def rows(number: int) -> Iterable[tuple[str, tuple[Any, ...]]]:
         case 7:
             volume = Volume("default", "old", "vo-0123456789abcdef", AT, version=1, at=AT)
             yield "INSERT INTO volumes VALUES (?, 'default', 'old', ?)", (volume.id, body(volume))
+        case 8:
+            yield from calls()
+        case 9:
+            for kind, id in (("dict", "di-0123456789abcdef"), ("queue", "qu-0123456789abcdef")):
+                made = (id, kind, id[:2] == "qu", body(Collection(kind, "default", "old", id, AT)))  # type: ignore[arg-type]
+                yield "INSERT INTO collections VALUES (?, ?, 'default', 'old', ?, ?)", made
+            yield "INSERT INTO dict_entries VALUES (1, 'di-0123456789abcdef', X'6B6579', 1e11, X'76616C7565')", ()
+            yield "INSERT INTO queue_partitions VALUES ('qu-0123456789abcdef', '', 1, 1e11)", ()
+            yield "INSERT INTO queue_items VALUES (1, 'qu-0123456789abcdef', '', X'6974656D')", ()
+        case 12:
+            cron = "INSERT INTO triggers VALUES ('default/old/f', ?, ?, ?, NULL, ?, 1)"
+            yield cron, (body(Cron("0 9 * * *")), AT, AT, AT)
+            firing = "INSERT INTO firings VALUES ('default/old/f', 1, 'due', ?, ?, 'schedule', ?, NULL)"
+            yield firing, (AT, AT, WAITS)
+        case 13:
+            yield "UPDATE triggers SET incarnation = 'i'", ()
+        case 14:
+            columns = "key, schedule, began_at, fired_to, subscription, watermark"
+            statement = f"INSERT INTO triggers ({columns}) VALUES ('default/old/f:http', '', ?, 0, ?, 'behind')"
+            yield statement, (AT, body(Subscription(HttpEvents())))
+
+
+def calls() -> Iterable[tuple[str, tuple[Any, ...]]]:
+    """Three: one that waits, one that is done, and a dead letter."""
+    row = """INSERT INTO calls VALUES (?, ?, 'default/old/f', 'f', ?, ?, '', ?, ?, ?, ?, 0, 2.0, 1.0, 60.0, 0.1, 300.0,
+        604800.0, 2592000.0, 'queued', 0, 0, '', '', NULL, '', '', NULL, NULL, 0, 0, NULL)"""
+    yield row, (1, WAITS, AT, AT + 60, "", 3, "once", "")
+    end = """UPDATE calls SET state = ?, attempts = 1, token = 1, replica = 'r', pool = 'p', leased_at = ?,
+        error_code = ?, error_message = ?, ended_at = ?, expires_at = 1e11 WHERE seq = ?"""
+    for seq, id, state, error in ((2, DONE, "done", ("", "")), (3, DEAD, "failed", ("exception", "it raised"))):
+        yield row, (seq, id, AT, AT, "k", 0, f"{GROUP} {seq}", GROUP)
+        yield end, (state, AT, *error, AT, seq)
+    for seq in (1, 3):
+        yield "INSERT INTO call_inputs VALUES (?, 'application/json', X'7B7D', '')", (seq,)
+    yield "INSERT INTO call_results VALUES (2, 'application/json', X'3432', '')", ()
+    yield "INSERT INTO call_results VALUES (3, 'application/json', X'7B7D', '')", ()
 
 
 def write() -> None:
