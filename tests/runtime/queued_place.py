@@ -35,6 +35,7 @@ from swell.wire.paths import Home
 PATIENCE_S = 60.0
 DIED = "The replica ended while it had the call (its process crashed: exit code 3)."
 """What is told of the calls that a replica died with here."""
+FAILED = ("exception", "deadline", "replica_died")
 numbers = itertools.count(1)
 
 
@@ -79,6 +80,8 @@ class Replica:
         self.begun: Counter[str] = Counter()
         self.terminated = False
         self.dead = False
+        self.told_to_end = ""
+        """Why, by its runner."""
         self.most = 0
         self.connections: set[Connection] = set()
         self.server: asyncio.AbstractServer | None = None
@@ -121,8 +124,10 @@ class Replica:
 
     def seen(self, phase: Phase) -> ReplicaSeen:
         self.phase = phase
-        over = {"reason": "crashed", "detail": "exit code 3\nit printed this"} if phase is Phase.GONE else {}
-        return ReplicaSeen(at=0.0, replica=self.id, phase=phase, pool="p", role="serving", node="local", **over)
+        why = {"reason": self.told_to_end}
+        if phase is Phase.GONE:
+            why = {"reason": "crashed", "detail": "exit code 3\nit printed this"}
+        return ReplicaSeen(at=0.0, replica=self.id, phase=phase, pool="p", role="serving", node="local", **why)
 
     def end(self, one: Working, result: str = "done", error: str = "") -> None:
         """Its code returns that, or raises."""
@@ -232,6 +237,8 @@ class Place:
             # What was told and forgotten since is asked after in vain.
             # Of a cancelled one a replica may say more to the next runner: it is nobody's, and revoked anew.
             again = before.code == "cancelled" or before.code == end.code == "drained"
+            # It failed, and then its replica was told to end: the next runner knows no more which was first.
+            again |= self.killed and before.code in FAILED and end.code == "preempted"
             # Nor does the next runner know what was told of a replica that has died.
             fine = ("lease_expired", "cancelled", *(["replica_died"] if self.killed else []))
             if before != end and not again and end.code not in fine:
@@ -273,7 +280,8 @@ class Place:
         self.calls.seen(replica.seen(replica.phase))
         self.calls.returned(replica.id, replica.keeping.listed())
 
-    def drain(self, replica: Replica) -> None:
+    def drain(self, replica: Replica, reason: str = "idle") -> None:
+        replica.told_to_end = reason
         self.calls.seen(replica.seen(Phase.DRAINING))
         replica.slots.close("idle")
 

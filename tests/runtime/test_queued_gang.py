@@ -18,6 +18,7 @@ from test_queued_runner import Queue
 
 from swell.model.call import Body, call_id
 from swell.model.gang import Gang, Seat
+from swell.model.policy import Policy
 from swell.model.replica import Phase
 from swell.runtime.runner.queued import ends
 from swell.wire.calls import NOTHING, EndedHeard, Grant, Granted, Member, Revoke
@@ -204,6 +205,55 @@ def test_a_gang_at_a_real_runner_outlives_it_and_ends_when_it_is_preempted() -> 
         await node.gone(template.replica)
 
     run(scenario)
+
+
+GIVES_WAY = """
+import time
+import swell
+def f(ignores=False):
+    print("at work", flush=True)
+    while ignores or not swell.stopping():
+        time.sleep(0.01)
+    raise InterruptedError("told to stop")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reason", ["preempted", "shutdown", "idle"])
+def test_what_fails_once_its_replica_must_go_was_no_attempt(reason: str) -> None:
+    """Of a call of its own, and of a member: of one that raises as it is told, and of one that does not listen."""
+
+    async def scenario(node: Node) -> None:
+        queue = Queue(node)
+        plain, members = node.revision(GIVES_WAY), node.revision(GIVES_WAY, gang=Gang(2), single_use=True)
+        alone = [(await node.ready(node.start(plain, replica=f"r1-{number}"))).replica for number in range(2)]
+        seats = [Seat("r1-a", rank, 2) for rank in range(2)]
+        gang = [
+            (await node.ready(node.start(members, replica=id, seat=seat))).replica
+            for id, seat in zip(("r1-a", "r1-b"), seats, strict=True)
+        ]
+        leases = []
+        for replica, seat in zip((*alone, *gang), (None, None, *seats), strict=True):
+            rank, body = (seat.rank if seat else 0), b"[true]" if replica in (alone[1], gang[1]) else b"[]"
+            member = Member(rank, ("127.0.0.1:1",) * 2) if seat else None
+            id = ID if seat else f"fc-{replica}"
+            one = Granted(id, 7 + rank, "f", Body("application/json", body), "", 600.0, member=member)
+            queue.say(Grant(node.epoch, replica, (one,)))
+            leases.append(lease(one))
+        await queue.at_work(4)
+        if reason == "shutdown":
+            assert await node.stop_runner() == 0
+        else:
+            for replica in (*alone, *gang):
+                node.stop(replica, reason, 1.0)
+        codes = [end.code for end in await queue.ended(*leases)]
+        assert codes == ["replica_died" if reason == "idle" else "preempted"] * 4
+        if reason != "idle":
+            return
+        for replica in (*alone, *gang):
+            await node.gone(replica)
+
+    run(scenario, policy=Policy(stop_grace_s=1.0))
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from queued_place import Place, Replica, Rival, call, files, lease, turns, until
+from queued_place import FAILED, Place, Replica, Rival, call, files, lease, turns, until
 
 from swell.model.replica import Phase
 from swell.runtime.runner.queued import hand
@@ -35,6 +35,7 @@ from swell.wire.calls import Granted, Lease
 pytestmark = pytest.mark.slow
 
 picks = st.integers(0, 1000)
+MUST_GO = ("preempted", "shutdown")
 
 
 class Queue(RuleBasedStateMachine):
@@ -53,6 +54,8 @@ class Queue(RuleBasedStateMachine):
         """The runner waited for these no longer."""
         self.broke: set[Lease] = set()
         """Connections that these were on, or may have been, broke while their replica lived."""
+        self.gave_way: set[str] = set()
+        """Code of these, by name, raised after its replica had been told that it must go."""
         self.over: list[Replica] = []
         self.replicas: list[Replica] = []
         self.rivals: list[Rival] = []
@@ -120,6 +123,8 @@ class Queue(RuleBasedStateMachine):
         replica, one = working[pick % len(working)]
         said = f"{len(self.results)}"
         self.results[one.name] = said
+        if error and replica.told_to_end in MUST_GO:
+            self.gave_way.add(one.name)
 
         async def ended() -> None:
             replica.end(one, said, said if error else "")
@@ -136,13 +141,14 @@ class Queue(RuleBasedStateMachine):
 
         self.run(sent())
 
-    @rule(pick=picks)
-    @precondition(lambda self: self.place.replicas)
-    def replica_drains(self, pick: int) -> None:
-        replica = list(self.place.replicas.values())[pick % len(self.place.replicas)]
+    @rule(pick=picks, reason=st.sampled_from(["idle", *MUST_GO]))
+    @precondition(lambda self: any(not replica.told_to_end for replica in self.place.replicas.values()))
+    def replica_drains(self, pick: int, reason: str) -> None:
+        there = [replica for replica in self.place.replicas.values() if not replica.told_to_end]
+        replica = there[pick % len(there)]
 
         async def drained() -> None:
-            self.place.drain(replica)
+            self.place.drain(replica, reason)
 
         self.run(drained())
 
@@ -294,11 +300,16 @@ class Queue(RuleBasedStateMachine):
             name = f"{each.id}/{each.token}"
             begun = any(one.startswith(name) for one in replica.begun)
             said = next((said for one, said in self.results.items() if one.startswith(name)), None)
+            if end.code in FAILED:
+                assert not any(one.startswith(name) for one in self.gave_way)
             match end.code:
                 case "":
                     assert end.body.data == f'"{said}"'.encode()
                 case "exception":
                     assert end.message == f"ValueError: {said}"
+                case "preempted":
+                    assert replica.told_to_end in MUST_GO
+                    assert at in self.late or replica.dead or end.message == f"ValueError: {said}"
                 case "drained":
                     assert not begun
                     assert self.place.killed or replica.phase is not Phase.READY

@@ -250,3 +250,35 @@ def test_one_that_drains_says_so_to_the_next_runner() -> None:
         assert sock.recv(65536).startswith(b"HTTP/1.1 200")
         assert replica.wait() == 0
         sock.close()
+
+
+@pytest.mark.parametrize("told", ["", "preempted"])
+def test_one_that_has_the_input_that_it_was_for_comes_back_as_it_was(told: str) -> None:
+    source = """
+    import pathlib, time
+    def thing():
+        pathlib.Path("begun").touch()
+        while not pathlib.Path("over").exists():
+            time.sleep(0.01)
+        return 1
+    """
+    with (
+        ready_replica(source, function(), single_use=True) as replica,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as runner,
+    ):
+        runner.settimeout(60)
+        runner.bind(replica.runner_path)
+        runner.listen()
+        with replica.begin("/call/thing") as sock:
+            until(lambda: (replica.folder / "begun").exists(), "it runs")
+            if told:
+                replica.tell(Drain(told))
+            replica.channel.close()
+            replica.channel, _ = runner.accept()
+            here = replica.hear()
+            assert isinstance(here, Reattach)
+            # The next runner says the reason to control; without one, that it is ready still.
+            assert here.closed == told
+            (replica.folder / "over").touch()
+            assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+        assert replica.wait() == 0

@@ -109,7 +109,9 @@ class Replica:
         """Of a member of a gang."""
         self._leaving: Stuck | None = None
         """What cannot be stopped: it ends, whatever becomes of that."""
-        self._channel = Channel(channel, launch.runner_socket, launch.orphan_s, self._reattach, self._end)
+        self._channel = Channel(channel, launch.runner_socket, launch.orphan_s, self._reattach, self._ordered)
+        self._told = ""
+        """Why it is to end, as its runner says; empty while it does not."""
         slots = Slots(revision.max_inputs, launch.cancel_grace_s, loop, self._stuck)
         self._context = ReplicaContext(
             *(loop, Workers(revision.max_inputs, loop), slots, contextvars.copy_context(), marked),
@@ -325,6 +327,11 @@ class Replica:
         if not self._over.done():
             self._over.set_result(None)
 
+    def _ordered(self, reason: str) -> None:
+        """Its runner says that it is to end, or there is none any more."""
+        self._told = reason
+        self._end(reason)
+
     async def _drain(self) -> None:
         """Finish what is in flight, then run the exit hooks."""
         slots = self._context.slots
@@ -422,10 +429,15 @@ class Replica:
         """Run an asynchronous hook to its end. In any thread but the loop's."""
         asyncio.run_coroutine_threadsafe(self._run_hook(hook), self._context.loop).result()
 
+    @property
+    def _closed(self) -> str:
+        """Why it ends. What works on the one input that it was for does not, unless it was told to."""
+        return self._told or ("" if self._used else self._context.slots.closed)
+
     def _reattach(self) -> Reattach:
         kept = self._context.keeping.listed()
         told = self._launch.replica, os.getpid(), self._ready
-        return Reattach(*told, kept=kept, port=self._port, closed=self._context.slots.closed)
+        return Reattach(*told, kept=kept, port=self._port, closed=self._closed)
 
 
 async def _contained(running: Coroutine[Any, Any, Any]) -> Any:

@@ -8,6 +8,7 @@ import httptools
 import msgspec
 
 from swell.model.call import Body
+from swell.model.ends import PREEMPTED
 from swell.wire.calls import NOTHING, CallEnd, Granted
 from swell.wire.http import (
     BUSY,
@@ -23,6 +24,10 @@ from swell.wire.http import (
     lower,
 )
 
+_MUST_GO = frozenset({PREEMPTED, "shutdown"})
+"""Why a replica may be told to end that is no fault of what it works on, which is told, too (`ends.SOON`)."""
+_FAILED = frozenset({"exception", "deadline", "replica_died"})
+"""Codes of a hand-out that came to nothing, which its code, or its process, may have done for being told to end."""
 _NUMBER_MAX = 18
 """Digits of a number that is read."""
 _BUSY, _CPU_US, _ERROR, _FREE, _RUN_US = map(lower, (BUSY, CPU_US, ERROR, FREE, RUN_US))
@@ -192,6 +197,14 @@ def failed(call: Granted, replica: str, code: str, message: str, cpu_us: int = 0
 def unfinished(call: Granted, replica: str, code: str, message: str) -> CallEnd:
     """The end of a hand-out that is nothing to its caller: it may be tried again."""
     return CallEnd(call.id, call.token, replica, code, message, NOTHING)
+
+
+def of_stopped(end: CallEnd, reason: str) -> CallEnd:
+    """The end of a hand-out whose replica was told to end, for `reason`; empty where it was not. What has to give way
+    may keep what it has and raise, or use all of its grace: it is tried again, and that was no attempt."""
+    if reason not in _MUST_GO or end.code not in _FAILED:
+        return end
+    return msgspec.structs.replace(end, code=PREEMPTED, body=NOTHING)
 
 
 def _words(answer: Answer, body: Body) -> str:

@@ -13,7 +13,7 @@ from swell.model.ends import end_told
 from swell.model.events import ReplicaSeen
 from swell.model.gang import Seat
 from swell.model.replica import OVER, Phase
-from swell.runtime.runner.queued.answer import failed, unfinished
+from swell.runtime.runner.queued.answer import failed, of_stopped, unfinished
 from swell.runtime.runner.queued.ends import Ends, had
 from swell.runtime.runner.queued.hand import CANCELLED, DRAINED, Hand, died
 from swell.runtime.runner.queued.lane import sendable
@@ -85,6 +85,8 @@ class QueuedCalls:
         self._hands: dict[str, Hand] = {}
         self._held: dict[str, dict[int, tuple[Granted, Hand]]] = {}
         """By id and token, what is not over: of a call the newest hand-out, and of that the members that are here."""
+        self._ends_for: dict[str, str] = {}
+        """Replica that is to end → why."""
         self._begun = Begun()
         self._awaited: dict[str, set[Lease]] = {}
         """What control takes to be at replicas that have not said yet what they have."""
@@ -168,6 +170,9 @@ class QueuedCalls:
     def seen(self, seen: ReplicaSeen) -> None:
         """A replica is in this phase. Before control hears that it is over it has heard what came of its calls."""
         hand = self._hands.get(seen.replica)
+        if seen.phase is Phase.DRAINING:
+            # Also where it has nothing of ours yet: one that came back says next what it has.
+            self._ends_for[seen.replica] = seen.reason
         if seen.phase in OVER:
             self._said.discard(seen.replica)
             why = end_told(seen.reason, seen.detail)
@@ -176,6 +181,7 @@ class QueuedCalls:
                 hand.gone(why)
             for id, token in self._awaited.pop(seen.replica, ()):
                 self.ended(CallEnd(id, token, seen.replica, "replica_died", died(why)))
+            self._ends_for.pop(seen.replica, None)
             self._ends.flush()
         elif hand is None:
             return
@@ -239,6 +245,7 @@ class QueuedCalls:
 
     def ended(self, end: CallEnd) -> None:
         """One hand-out is over."""
+        end = of_stopped(end, self._ends_for.get(end.replica, ""))
         ran = self._begun.end((end.id, end.token))
         if self._find(end.id, end.token) is not None:
             self._drop(end.id, end.token)
