@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import tempfile
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,23 @@ def test_a_firing_is_there_with_its_call_or_not_at_all(store: Any) -> None:
     assert store.call_records.get("fc-1") is not None
     assert store.triggers.history(KEYS[0], 9) == [delivery.firing]
     assert store.triggers.all()[0].fired_to == NOW + 1
+
+
+def test_one_that_cannot_be_read_is_there_without_what_it_is_of(tmp_path: Path) -> None:
+    stored = SqliteStore(tmp_path / "d", now=lambda: NOW)
+    schedules = [TriggerState(key, SCHEDULES[0], NOW, NOW, NOW) for key in KEYS[:2]]
+    events = [EventTriggerState(key, SUBSCRIPTIONS[2], NOW, "m1") for key in EVENT_KEYS]
+    stored.triggers.put([*schedules, *events])
+    stored.close()
+    for column, key in (("schedule", KEYS[0]), ("subscription", EVENT_KEYS[0])):
+        with closing(sqlite3.connect(tmp_path / "d")) as file, file:
+            file.execute(f"UPDATE triggers SET {column} = x'93a1' WHERE key = ?", (key,))
+    again = SqliteStore(tmp_path / "d", now=lambda: NOW)
+    try:
+        assert again.triggers.all() == [replace(schedules[0], schedule=None), schedules[1]]
+        assert again.triggers.for_events() == [replace(events[0], subscription=None), events[1]]
+    finally:
+        again.close()
 
 
 times = st.floats(NOW - 100, NOW + 100)

@@ -136,6 +136,62 @@ def test_a_signature_is_that_of_the_body() -> None:
     run(SIGNED, test)
 
 
+def timed(at: float, body: bytes = BODY, secret: str = "k3y") -> str:
+    """A signature that says when it was made."""
+    return f"t={at:.0f},v1={signature(f'{at:.0f}.'.encode() + body, secret)}"
+
+
+def test_a_signature_with_a_time_holds_for_a_while() -> None:
+    async def test(place: EventPlace) -> None:
+        now = place.clock.at
+        other = timed(now, secret="other")
+        for good in (timed(now), timed(now - 60), timed(now + 60), f"{other},{timed(now).partition(',')[2]}"):
+            await place.desk.take(event(x_sign=good))
+        for away_s, how in ((-61, "61 s ago"), (61, "61 s from now")):
+            status, code, words = await refused(place, event(x_sign=timed(now + away_s)))
+            assert (status, code) == (401, "bad_signature")
+            assert f"was made {how}; it holds for 60 s" in words
+        later = timed(now).replace(f"t={now:.0f}", f"t={now + 1:.0f}")
+        none = f"v1={signature()}"
+        wrong = [later, other, timed(now, b"other"), none, f"t=,{none}", f"t=²,{none}", f"t={now:.0f}", signature()]
+        for each in wrong:
+            assert (await refused(place, event(x_sign=each)))[:2] == (401, "bad_signature")
+        twice = f"t={now - 99:.0f},{timed(now)}"
+        assert "is written t=" in (await refused(place, event(x_sign=twice)))[2], "which of them holds?"
+        place.clock.at += 61
+        assert (await refused(place, event(x_sign=timed(now))))[:2] == (401, "bad_signature")
+
+    run(Subscription(HttpEvents("x-sign", replay_s=60), SecretUse("default", "hook")), test)
+
+
+def batch(*ids: str, key: str = "") -> NewEvent:
+    told = [{"specversion": "1.0", "id": id, "source": "/shop", "type": "t", "data": {"n": 1}} for id in ids]
+    body = json.dumps(told).encode()
+    return NewEvent("default/a/f", (("content-type", "application/cloudevents-batch+json"),), body, key)
+
+
+def test_of_a_batch_each_event_is_one_call() -> None:
+    async def test(place: EventPlace) -> None:
+        alone = await place.desk.take(event())
+        ids = await place.desk.take(batch("1", "7", "2", "1"))
+        assert (len({*ids}), ids[1], ids[0]) == (3, alone, ids[3])
+        assert await place.desk.take(batch("2", "1")) == (ids[2], ids[0])
+        assert await place.desk.take(batch()) == ()
+        calls = {each.id for each in place.store.call_records.newest("default/a/", None, 99)}
+        history = place.store.triggers.history("default/a/f:http", 99)
+        assert {each.call for each in history} == calls == {*ids}
+        status, code, words = await refused(place, batch("3", "", "4"))
+        assert (status, code) == (400, "bad_event")
+        assert words.startswith("In the batch, the event number 1 (from 0 on): id is a text")
+        assert len(place.store.call_records.newest("default/a/", None, 99)) == 3, "none of them is taken"
+        place.store.how = "before"
+        assert (await refused(place, batch("5", "6")))[:2] == (507, "state_full")
+        place.store.how = ""
+        assert len({*await place.desk.take(batch("5", "6"))}) == 2
+
+    run(OPEN, test)
+
+
 def test_one_that_is_paused_takes_none_and_nor_does_what_has_no_trigger() -> None:
     async def test(place: EventPlace) -> None:
         await place.events.settled("default/a")

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from control.event_place import BROKER, LOG, EventPlace, Origin
 from control.test_calls_machine import hasten
 from control.test_control_link import until
-from swell.control import event_triggers, feeds
+from swell.control import accepting, event_triggers, feeds
 from swell.model.call import Call
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped
@@ -406,4 +406,57 @@ def test_what_json_cannot_say_is_a_result_too() -> None:
         await place.settle()
         assert [each.accept for _, each in place.runner.held.values()] == [JSON_OR_PICKLE]
 
+    run(test)
+
+
+def test_one_whose_state_cannot_be_read_stops_alone_until_it_begins_anew() -> None:
+    async def test(place: EventPlace) -> None:
+        for kind in KEYS:
+            place.origins[kind].publish()
+            place.subscribe(kind, BROKER if kind == "nats" else LOG)
+            await until(lambda kind=kind: ids_of(place, kind) == ["id0"])
+        await place.close()
+        states = place.store.triggers.for_events()
+        place.store.triggers.put([replace(each, subscription=None) for each in states if each.key == KEYS["files"]])
+        await place.open()
+        for kind in KEYS:
+            place.origins[kind].publish()
+        await until(lambda: ids_of(place, "nats") == ["id0", "id1"])
+        live = place.events.live[KEYS["files"]]
+        assert (live.reading, live.held_back) == (None, event_triggers.UNREADABLE)
+        # Neither by a pause that ends, nor by a deploy, is it known how far it came.
+        for paused in (True, False):
+            await place.events.pause(KEYS["files"], paused)
+        place.subscribe("files", Subscription(Files("/other")))
+        await place.events.settled("default/files")
+        live = place.events.live[KEYS["files"]]
+        assert (live.reading, live.held_back) == (None, event_triggers.UNREADABLE)
+        assert ids_of(place, "files") == ["id0"]
+        place.stop("files")
+        await place.events.settled("default/files")
+        place.clock.at += 1
+        place.subscribe("files", LOG)
+        await until(lambda: ids_of(place, "files") == ["id0", "id0", "id1"])
+
+    run(test)
+
+
+def test_what_the_queue_takes_for_too_large_is_refused_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(place: EventPlace) -> None:
+        for kind in KEYS:
+            for size in (10, 100, 10):
+                place.origins[kind].publish(b"x" * size, "image/png")
+            place.subscribe(kind, BROKER if kind == "nats" else LOG)
+        for kind in KEYS:
+            await until(lambda kind=kind: len(place.store.triggers.history(KEYS[kind], 9)) == 3)
+            history = place.store.triggers.history(KEYS[kind], 9)
+            assert sorted((shown_event(each.id), each.how) for each in history) == [
+                ("id0", "event"),
+                ("id1", "refused"),
+                ("id2", "event"),
+            ]
+        await until(lambda: len(place.origins["nats"].acknowledged) == 3)
+
+    # As where it goes to every member of a gang.
+    monkeypatch.setattr(accepting, "INPUT_MAX", 150)
     run(test)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from control.calls_place import new
 from control.test_control_link import until
@@ -214,5 +215,23 @@ def test_a_stop_that_the_disk_refuses_forgets_nothing(
         await place.fired()
         assert place.store.triggers.all() == before
         assert place.triggers.armed[key_of("a")].state.paused_at is not None
+
+    run(test)
+
+
+def test_one_whose_schedule_cannot_be_read_any_more_goes_on_with_what_is_deployed() -> None:
+    async def test(place: TriggerPlace) -> None:
+        for app in ("a", "b", "c"):
+            place.schedule(app, HOURLY)
+        await place.fired()
+        await place.triggers.pause(key_of("c"), True)
+        await pass_time(place, HOUR_S)
+        await place.close()
+        states = place.store.triggers.all()
+        place.store.triggers.put([replace(each, schedule=None) for each in states if each.key != key_of("b")])
+        await place.open()
+        await pass_time(place, HOUR_S)
+        assert [len(fired(place, app)) for app in ("a", "b", "c")] == [2, 2, 0]
+        assert [each.schedule for each in place.store.triggers.all()] == [HOURLY] * 3
 
     run(test)

@@ -150,6 +150,38 @@ def test_one_that_is_too_large_or_comes_too_often_is_refused(play: Play) -> None
     play(scenario)
 
 
+BATCH = {"Content-Type": "application/cloudevents-batch+json"}
+
+
+def test_of_a_batch_each_event_counts_and_all_of_them_or_none_come(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await deployed(rig, "open", Limits(rate_per_s=0.001, burst=6))
+        browser = await rig.browser()
+        send(browser, body=b"[{}, {}, {}]", **BATCH)
+        (told,) = await asked(rig)
+        assert told.event.body == b"[{}, {}, {}]"
+        rig.control.say(Submitted(told.ask, ids=(ID, ID, "")))
+        answer = await browser.answer()
+        assert (answer.status, json.loads(answer.body)) == (202, {"ids": [ID, ID, ""]})
+        # One is let in, and there is no room for three more.
+        send(browser, body=b"[{}, {}, {}, {}]", **BATCH)
+        answer = await browser.answer()
+        assert (answer.status, answer.error["code"]) == (429, "rate_limited")
+        assert "This one has 4" in answer.error["message"]
+        # That was one, and of an empty one there is none; what is no batch control says.
+        send(browser, body=b"[]", **BATCH)
+        rig.control.say(Submitted((await asked(rig, 2))[-1].ask, ids=()))
+        answer = await browser.answer()
+        assert (answer.status, json.loads(answer.body)) == (202, {"ids": []})
+        send(browser, body=b"[{}, ", **BATCH)
+        rig.control.say(Submitted((await asked(rig, 3))[-1].ask, "", 400, "bad_event", "It is not JSON."))
+        assert (await browser.answer()).status == 400
+        assert await refused(browser, body=b"[{}]", **BATCH) == (429, "rate_limited")
+        assert rig.shared.held_bytes == 0
+
+    play(scenario)
+
+
 def test_with_control_away_it_is_refused(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         await deployed(rig, "open")

@@ -41,7 +41,7 @@ SIGNATURES = {
     "asgi_app": f"*, {WEB}, requires_proxy_auth=False",
     "web_server": f"port, *, startup_timeout=5.0, {WEB}, requires_proxy_auth=False",
     "Cron": "cron_string, timezone='UTC', *, missed='once'",
-    "HttpEvents": "*, secret=None, header='X-Hub-Signature-256', id_header='', type_header=''",
+    "HttpEvents": "*, secret=None, header='X-Hub-Signature-256', id_header='', type_header='', replay_s=0.0",
     "Files": "folder, patterns='**/*', *, settle_s=1.0, rescan_s=60.0",
     "Period": "*, years=0, months=0, weeks=0, days=0, hours=0, minutes=0, seconds=0, missed='once'",
     "Retries": "*, max_retries, backoff_coefficient=2.0, initial_delay=1.0, max_delay=60.0",

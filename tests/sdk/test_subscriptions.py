@@ -24,7 +24,13 @@ WHOLE: dict[str, dict[str, Any]] = {
     "Rows": {"url": "postgresql://shop@db/shop", "query": "SELECT id FROM orders", "watermark": "id"},
 }
 OTHER: dict[str, dict[str, Any]] = {
-    "HttpEvents": {"secret": SECRET, "header": "X-Sign", "id_header": "X-Other", "type_header": "X-Type"},
+    "HttpEvents": {
+        "secret": SECRET,
+        "header": "X-Sign",
+        "id_header": "X-Other",
+        "type_header": "X-Type",
+        "replay_s": 300.0,
+    },
     "Files": {"folder": "/other", "patterns": ["*.csv", "*.json"], "settle_s": 9, "rescan_s": 9.5},
     "NatsStream": {
         "url": "tls://b",
@@ -58,6 +64,8 @@ OTHER: dict[str, dict[str, Any]] = {
         "secret": SECRET,
     },
 }
+NEEDED: dict[str, dict[str, Any]] = {"replay_s": {"secret": SECRET}}
+"""What goes with an argument."""
 
 
 def deployed(trigger: Any, function: Any = None, **given: Any) -> Any:
@@ -83,8 +91,9 @@ on_event.__module__ = deployable.__name__
 )
 def test_each_argument_counts(name: str, argument: str) -> None:
     kind = getattr(swell, name)
-    before = deployed(kind(**WHOLE[name]))
-    after = deployed(kind(**{**WHOLE[name], argument: OTHER[name][argument]}))
+    given = WHOLE[name] | NEEDED.get(argument, {})
+    before = deployed(kind(**given))
+    after = deployed(kind(**{**given, argument: OTHER[name][argument]}))
     words = arguments.EFFECTS[name][argument]
     assert before != after
     assert {*differences(before.subscription, after.subscription)} <= {*FIELD.findall(words)}
@@ -134,6 +143,8 @@ for _each in (nothing, untyped, greedy, streams):
         (lambda: deployed(swell.Period(hours=1)), "needs event, and a schedule gives no arguments"),
         (lambda: swell.HttpEvents(header="a b"), r"HttpEvents\(…\): header cannot be 'a b'"),
         (lambda: swell.HttpEvents(type_header="x"), "give id_header as well"),
+        (lambda: swell.HttpEvents(replay_s=60), "give a secret as well"),
+        (lambda: swell.HttpEvents(secret=SECRET, replay_s=-1), "replay_s is a number of seconds, not -1"),
         (lambda: swell.HttpEvents(id_header="a:b"), "id_header cannot be 'a:b'"),
         (lambda: swell.HttpEvents(header="Authorization"), "header cannot be authorization, which the gateway reads"),
         (lambda: swell.HttpEvents(id_header="Swell-Id"), "id_header cannot be swell-id"),

@@ -261,6 +261,13 @@ def test_rows_as_json_and_a_query_that_is_none(somewhere: Sqlite) -> None:
             told_of = {"id": 1, "n": 7, "raw": {"base64": "/w=="}, "name": "ä", "none": None, "part": 0.5}
             assert json.loads(row.body) == told_of
             assert (row.id, row.subject, row.watermark) == ("[1,1]", "1", "[1,1]")
+        await somewhere.publish([8])
+        query = "SELECT id, n, CAST(iif(n = 7, x'61ff', x'61') AS TEXT) AS said FROM orders"
+        async with Feed("rows", made(Rows(url, query, "id", every_s=0.05))) as came:
+            found = [json.loads(each.body)["said"] for each in await taken(came, 2)]
+            assert found == [{"base64": "Yf8="}, "a"], "what is no text stops nothing"
+        async with Feed("rows", made(Rows(url, query, "said"))) as came:
+            assert "a watermark or key is a number or text" in await told(came, lambda state: state.failures > 0)
         for wrong, words in (
             ("SELECT absent AS id FROM orders", "no such column"),
             ("DELETE FROM orders", "syntax error"),

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swell.model.errors import SwellError
-from swell.wire.cloudevents import STRUCTURED, as_input, read
+from swell.wire.cloudevents import BATCH, BATCH_MAX, STRUCTURED, as_input, count, is_batch, read, read_batch
 from swell.wire.event import Event
 
 names = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=1, max_size=40)
@@ -55,6 +55,34 @@ def test_an_event_with_json_is_read_in_either_mode(event: Event, data: Any, kind
     assert read({**headers, "content-type": kind}, json.dumps(data).encode()) == expected
     body = {**attributes(event), "datacontenttype": kind, "data": data}
     assert read({"content-type": f"{STRUCTURED}; charset=utf-8"}, json.dumps(body).encode()) == expected
+
+
+@given(st.lists(events, max_size=4), json_values.filter(lambda value: value is not None))
+def test_a_batch_is_its_events(several: list[Event], data: Any) -> None:
+    told = [attributes(each) | {"data": data} for each in several]
+    body = json.dumps(told).encode()
+    assert is_batch(f"{BATCH}; charset=utf-8")
+    assert count(body) == len(several)
+    assert read_batch(body) == [read({"content-type": STRUCTURED}, json.dumps(each).encode()) for each in told]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"{}", "is no JSON array"),
+        (b"[", "is not JSON"),
+        (b"\xff", "is not JSON"),
+        (b"[[]]", "the event number 0 (from 0 on): An event is a JSON object"),
+        (json.dumps([whole, {**whole, "type": 1}]).encode(), "the event number 1 (from 0 on): type is a text"),
+        (b"[" + b"{}," * BATCH_MAX + b"{}]", f"A batch has {BATCH_MAX} events at most, not {BATCH_MAX + 1}"),
+    ],
+)
+def test_a_batch_that_is_none_is_told_why(body: bytes, words: str) -> None:
+    with pytest.raises(SwellError) as raised:
+        read_batch(body)
+    assert (raised.value.code, raised.value.status) == ("bad_event", 400)
+    assert words in raised.value.message
+    assert count(body) >= 1
 
 
 @given(events, st.binary(max_size=50))
@@ -121,9 +149,10 @@ def test_what_is_wrong_is_named(changes: dict[str, Any], words: str) -> None:
 
 
 def test_what_is_no_event_is_told() -> None:
-    for body in (b"", b"[]", b"\xff", b"{"):
+    assert wrong(STRUCTURED, b"[]").startswith("An event is a JSON object")
+    for body in (b"", b"\xff", b"{"):
         assert wrong(STRUCTURED, body).startswith("The body says that it is application/cloudevents+json")
-    assert wrong("application/cloudevents-batch+json", b"[]").startswith("A batch of events is not taken")
+    assert wrong("application/cloudevents-batch+avro", b"[]").startswith("Events come as")
     assert wrong("application/cloudevents+avro", b"").startswith("Events come as")
     assert wrong("application/json", b"{}").startswith("This is no CloudEvent: it has no ce-id header")
     headers = {f"ce-{name}": value for name, value in whole.items()}

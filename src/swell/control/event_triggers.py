@@ -29,6 +29,9 @@ AGAIN_S = 5.0
 """What could not be read or written is tried again after this long."""
 SETTLED_S = 5.0
 """Who brings an event right after a deploy, or a start, waits so long for what takes it."""
+UNREADABLE = (
+    "what is kept of it cannot be read, so how far it came is not known: stop the app and deploy it, and it begins anew"
+)
 LATER_S = 0.001
 """A trigger that begins anew does so by at least so much later: the times tell what came when."""
 
@@ -215,14 +218,21 @@ class EventTriggers:
         began_at = max(at, state.began_at + LATER_S)
         if gone:
             return EventTriggerState(trigger.key, trigger.subscription, began_at)
-        if same(state.subscription, trigger.subscription):
+        if state.subscription is None and not isinstance(trigger.subscription.source, HttpEvents):
+            # Is it what was read? Nobody knows: neither is it read on, nor all of it anew.
+            return state
+        if state.subscription is None or same(state.subscription, trigger.subscription):
             return replace(state, subscription=trigger.subscription)
         return replace(state, subscription=trigger.subscription, began_at=began_at, watermark="")
 
     # -- reading -----------------------------------------------------------------------------
 
     def _begin(self, live: Live) -> None:
-        if live.state.paused_at is None and not isinstance(live.trigger.subscription.source, HttpEvents):
+        if isinstance(live.trigger.subscription.source, HttpEvents):
+            return
+        if live.state.subscription is None:
+            live.held_back = UNREADABLE
+        elif live.state.paused_at is None:
             live.reading = asyncio.create_task(self._read(live), name=f"read {live.trigger.key}")
 
     async def _end(self, live: Live) -> None:

@@ -178,6 +178,7 @@ def of_triggers() -> Iterator[LimitRow]:
     # While so many calls that it made wait, a schedule makes no further ones.
     yield fixed("schedule_waiting_max", SCHEDULE_WAITING_MAX, "calls")
     yield fixed("event_name_max", cloudevents.NAME_MAX, "characters", "bad_event")
+    yield fixed("event_batch_max", cloudevents.BATCH_MAX, "events", "bad_event")
     # While so many calls of a function wait, nothing more is taken of what it reads.
     yield fixed("source_waiting_max", SOURCE_WAITING_MAX, "calls")
     # Taken of a source, and not in the queue yet.

@@ -170,7 +170,7 @@ class ControlLink:
         self.scrapes = Scrapes(self)
         self.loads = Loads(listener, self.gateways)
         self.queue: Queue | None = None
-        self.events: Callable[[calls.NewEvent], Awaitable[str]] | None = None
+        self.events: Callable[[calls.NewEvent], Awaitable[str | tuple[str, ...]]] | None = None
         """Takes those that were posted; the id of its call, once that is on disk."""
         self.submits = Submits()
         self.opened = False

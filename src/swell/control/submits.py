@@ -26,7 +26,7 @@ class Submits:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, accept: Callable[[], Awaitable[str]], ask: int, gateway: Told) -> None:
+    def begin(self, accept: Callable[[], Awaitable[str | tuple[str, ...]]], ask: int, gateway: Told) -> None:
         """In the background."""
         task = asyncio.get_running_loop().create_task(self._submit(accept, ask, gateway))
         self._tasks.add(task)
@@ -37,9 +37,10 @@ class Submits:
         for task in self._tasks:
             task.cancel()
 
-    async def _submit(self, accept: Callable[[], Awaitable[str]], ask: int, gateway: Told) -> None:
+    async def _submit(self, accept: Callable[[], Awaitable[str | tuple[str, ...]]], ask: int, gateway: Told) -> None:
         try:
-            answer = Submitted(ask, await accept())
+            accepted = await accept()
+            answer = Submitted(ask, accepted) if isinstance(accepted, str) else Submitted(ask, ids=accepted)
         except SwellError as error:
             answer = Submitted(ask, "", error.status, error.code, error.message)
         except Exception:

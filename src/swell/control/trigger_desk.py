@@ -15,7 +15,7 @@ from swell.model.call_ports import CallRecords
 from swell.model.errors import SwellError
 from swell.model.ports import Clock, Triggers
 from swell.model.schedule import written
-from swell.model.trigger import FIRINGS_KEPT, FIRINGS_KEPT_S, Firing, How, TriggerState
+from swell.model.trigger import FIRINGS_KEPT, FIRINGS_KEPT_S, Firing, How
 from swell.model.unknown import UnknownApp, unknown_trigger
 from swell.model.world import World
 from swell.wire.triggers import Backfill, Backfilled, Fired, FiringRow, TriggerRow
@@ -82,13 +82,13 @@ class TriggerDesk:
         if until > now:
             raise _refused(f"{written_time(until)} is yet to come: what is due then fires by itself.")
         history = await asyncio.to_thread(self._store.history, state.key, FIRINGS_KEPT)
-        oldest = _known_since(state, history, now)
+        oldest = _known_since(armed, history, now)
         if asked.since < oldest:
             known = f"What it fired for is known from {written_time(oldest)} on"
             raise _refused(f"{known}: before that, some would be fired for twice.")
         # Just before, so that what is due at that very moment is among them.
         since = math.nextafter(asked.since, -math.inf)
-        times = islice(due_times(state.schedule, state.began_at, since, until), BATCH_MAX + 1)
+        times = islice(due_times(armed.trigger.schedule, state.began_at, since, until), BATCH_MAX + 1)
         try:
             # So many take long to find.
             due = await asyncio.to_thread(list, times)
@@ -116,13 +116,13 @@ class TriggerDesk:
         raise unknown_trigger(app, name, names)
 
 
-def _known_since(state: TriggerState, history: list[Firing], now: float) -> float:
+def _known_since(armed: Armed, history: list[Firing], now: float) -> float:
     """From when on it is known of each due time whether it was fired for: by the rows of firings or, since each has
     one, by calls, as long as those of its schedule are kept."""
     oldest = now - FIRINGS_KEPT_S
     if len(history) < FIRINGS_KEPT:
         return oldest
-    by_calls = max(now - (kept_s(state.schedule) or Keeping().result_s), state.began_at)
+    by_calls = max(now - (kept_s(armed.trigger.schedule) or Keeping().result_s), armed.state.began_at)
     # Not since the due time of that row: it may be a backfill of long ago. Nothing fires before it is due.
     return max(oldest, min(history[-1].at, by_calls))
 

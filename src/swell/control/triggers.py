@@ -202,7 +202,7 @@ class TriggerKeeper:
             return TriggerState(trigger.key, trigger.schedule, at, at, incarnation=os.urandom(8).hex())
         if state.schedule == trigger.schedule:
             return None
-        if replace(state.schedule, missed=trigger.schedule.missed) == trigger.schedule:
+        if state.schedule is not None and replace(state.schedule, missed=trigger.schedule.missed) == trigger.schedule:
             return replace(state, schedule=trigger.schedule)
         return replace(state, schedule=trigger.schedule, began_at=at, fired_to=max(at, state.fired_to))
 
@@ -216,7 +216,7 @@ class TriggerKeeper:
         armed.next_at, armed.why = None, ""
         if state.paused_at is None:
             try:
-                armed.next_at = next_due(state.schedule, state.began_at, state.fired_to)
+                armed.next_at = next_due(armed.trigger.schedule, state.began_at, state.fired_to)
             except Exception as error:
                 self._put_off(armed, error)
                 return
@@ -339,9 +339,9 @@ class TriggerKeeper:
         state = armed.state
         if not armed.owed and armed.next_at is None:
             # It was put off.
-            armed.next_at = next_due(state.schedule, state.began_at, state.fired_to)
+            armed.next_at = next_due(armed.trigger.schedule, state.began_at, state.fired_to)
         if not armed.owed and armed.next_at is not None:
-            found = owed(state.schedule, state.began_at, armed.next_at, now)
+            found = owed(armed.trigger.schedule, state.began_at, armed.next_at, now)
             armed.owed.extend(found.due)
             armed.next_at, armed.missed_from = found.next_at, found.missed_from
         if not armed.owed:

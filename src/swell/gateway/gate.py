@@ -54,6 +54,12 @@ def let_in(gates: Sequence[Gate], now: float) -> Refusal | None:
     return None
 
 
+def let_in_all(gates: Sequence[object], most: int, now: float) -> bool:
+    """Count so many more at all of these, with a request that was let in; none where there is no room for all."""
+    rated = (gate for gate in gates if isinstance(gate, Gate) and gate.rate_per_s)
+    return all(spare(gate, now) >= most for gate in rated) and let_in_more(gates, most, now) == most
+
+
 def let_in_more(gates: Sequence[object], most: int, now: float) -> int:
     """Count up to so many more at all of these, with a request that was let in: how many there is room for."""
     met = [gate for gate in gates if isinstance(gate, Gate) and gate.rate_per_s]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from swell.gateway.bodies import Bodies
-from swell.gateway.gate import let_in_more
+from swell.gateway.gate import let_in_all, let_in_more
 from swell.gateway.heads import JSON_TYPE, header_of, headers_of
 from swell.gateway.refusals import refuse
 from swell.gateway.request import Request
@@ -33,6 +33,7 @@ from swell.wire.calls import (
     NewEvent,
     Submitted,
 )
+from swell.wire.cloudevents import count, is_batch
 from swell.wire.http import (
     ASYNC,
     DELAY,
@@ -68,6 +69,7 @@ _GROUP_TOO_LARGE = (
     f"The inputs of a group that come in one request may have {GROUP_BODY_MAX} bytes together, and each {INPUT_MAX}. "
     f"Send the others in a request of their own, with {FIRST}."
 )
+_TOO_FAST = "Each event of a batch counts as a request, and so many may not come at once by the rate: send fewer."
 _TOO_MUCH = "The gateway holds as many bytes of requests as it may (hold_bytes_max). Try again in a moment."
 _AWAY = "Control, which keeps the queue, is away, so the call was not accepted. Try again in a moment."
 _UNSURE = (
@@ -263,6 +265,11 @@ class Queueing(Bodies):
         call = self._news.pop(request)
         body = b"".join(request.body)
         if isinstance(call, NewEvent):
+            events = count(body) if is_batch(header_of(request.head, "content-type") or "") else 1
+            # All of them or none: its sender knows of no part of a batch.
+            if not let_in_all(request.gates, max(events - 1, 0), self.shared.now()):
+                request.fail(429, "rate_limited", f"{_TOO_FAST} This one has {events}.", _RETRY)
+                return
             call = msgspec.structs.replace(call, body=body)
         elif call.many is None:
             call = msgspec.structs.replace(call, input=Body(call.input.content_type, body))
@@ -288,7 +295,10 @@ class Queueing(Bodies):
         request = self._asked.get(answer.ask)
         if request is None:
             return
-        if answer.id:
+        if answer.ids is not None:
+            self.drop(request)
+            request.answer(202, JSON_TYPE, msgspec.json.encode({"ids": answer.ids}))
+        elif answer.id:
             accepted: dict[str, str | int] = {"id": answer.id}
             place = answer.id
             if request in self._groups:

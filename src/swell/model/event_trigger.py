@@ -55,7 +55,8 @@ class EventTriggerState(msgspec.Struct, frozen=True):
     """How far it has come. Times in seconds since the epoch."""
 
     key: str
-    subscription: Subscription
+    subscription: Subscription | None
+    """None: what is kept of it cannot be read."""
     began_at: float
     """When what it reads was first subscribed to. It tells what came since from what came before: the same id is then
     of something else."""

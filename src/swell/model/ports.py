@@ -209,11 +209,11 @@ class Triggers(Protocol):
         ...
 
     def all(self) -> list[TriggerState]:
-        """Those that have schedules, by key."""
+        """Those that have schedules, by key. One that cannot be read is among them, without its schedule."""
         ...
 
     def for_events(self) -> list[EventTriggerState]:
-        """The others, by key."""
+        """The others, by key; likewise without its subscription."""
         ...
 
     def deliver(self, deliveries: Iterable[Delivery]) -> None:

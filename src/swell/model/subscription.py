@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Literal
 
@@ -50,6 +51,8 @@ class HttpEvents(msgspec.Struct, frozen=True, tag="http"):
     """In small letters, of webhooks that are no CloudEvents: what tells one from all others. Empty: none are taken."""
     type_header: str = ""
     """And what kind of thing happened; empty: that is not said."""
+    replay_s: float = 0.0
+    """Signatures say when they were made, and hold for so long before and after; 0: they say nothing of time."""
 
 
 class Subscription(msgspec.Struct, frozen=True):
@@ -81,6 +84,10 @@ def check(subscription: Subscription) -> None:
     match subscription.source:
         case HttpEvents() as posted:
             _check_headers(posted)
+            if not 0 <= posted.replay_s < math.inf:
+                raise SwellError("bad_option", f"replay_s is a number of seconds, not {posted.replay_s}.")
+            if posted.replay_s and secret is None:
+                raise SwellError("bad_option", "replay_s is of events that are signed: give a secret as well.")
         case Files() | Rows() if secret is not None and _is_here(subscription.source):
             raise SwellError("bad_option", "What is read from this machine's own files needs no password.")
         case read:

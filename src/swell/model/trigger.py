@@ -73,8 +73,8 @@ class TriggerState(msgspec.Struct, frozen=True):
     """How far a trigger has come. Times in seconds since the epoch."""
 
     key: str
-    schedule: Schedule
-    """That this is of: with another one it begins anew."""
+    schedule: Schedule | None
+    """That this is of: with another one it begins anew. None: what is kept of it cannot be read."""
     began_at: float
     """When it was deployed with this schedule; periods count from then."""
     fired_to: float

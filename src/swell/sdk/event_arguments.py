@@ -12,6 +12,7 @@ EFFECTS: dict[str, dict[str, str]] = {
         "header": "HttpEvents.header of Subscription.source: where the signature stands",
         "id_header": "HttpEvents.id_header of Subscription.source: where a webhook that is no CloudEvent has its id",
         "type_header": "HttpEvents.type_header of Subscription.source: and its type",
+        "replay_s": "HttpEvents.replay_s of Subscription.source: a signature says when it was made, and holds so long",
     },
     "Files": {
         "folder": "Files.folder of Subscription.source: with all that is below it",

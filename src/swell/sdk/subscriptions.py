@@ -54,7 +54,8 @@ class HttpEvents(Events):
 
     With a `secret` each is signed: `header` has the HMAC-SHA256 of the body in hex, with or without `sha256=` in front.
     With an `id_header`, which tells one from all others, webhooks that are no CloudEvents are taken as well; the
-    `type_header` says what kind each is.
+    `type_header` says what kind each is. With `replay_s` a signature says when it was made, `t=1700000000,v1=…`, is of
+    that time, a dot and the body, and holds for so many seconds.
     """
 
     @public
@@ -65,10 +66,11 @@ class HttpEvents(Events):
         header: str = "X-Hub-Signature-256",
         id_header: str = "",
         type_header: str = "",
+        replay_s: float = 0.0,
     ) -> None:
         given = {"header": header, "id_header": id_header, "type_header": type_header}
         lower = {name: value.lower() if isinstance(value, str) else value for name, value in given.items()}
-        super().__init__("HttpEvents", model.HttpEvents, lower, secret)
+        super().__init__("HttpEvents", model.HttpEvents, {**lower, "replay_s": replay_s}, secret)
 
 
 class Files(Events):

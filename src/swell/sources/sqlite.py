@@ -93,6 +93,7 @@ class _File:
 
     def _ask_here(self, sql: str, given: Sequence[Any]) -> tuple[list[tuple[Any, ...]], list[str]]:
         with closing(sqlite3.connect(self._uri, uri=True, timeout=BUSY_S)) as connection:
+            connection.text_factory = _text
             connection.set_progress_handler(self.closed.is_set, CLOSED_LOOK)
             cursor = connection.execute(sql, given)
             return _portion(cursor), [column[0] for column in cursor.description]
@@ -110,15 +111,23 @@ def _portion(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return some
 
 
+def _text(stored: bytes) -> str | bytes:
+    """A column of text may hold any bytes. Those that are no text are as a BLOB's: else no row could be read."""
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return stored
+
+
 def _mark(watermark: object, key: object) -> Mark:
     for each in (watermark, key):
         if isinstance(each, bytes):
-            raise ValueError("a watermark or key is a number or text; here it is a BLOB")
+            raise ValueError("a watermark or key is a number or text; here it is a BLOB, or no UTF-8")
     return watermark, key
 
 
 def _json(names: Sequence[str], row: Sequence[object]) -> bytes:
-    """A BLOB is {"base64": …}."""
+    """A BLOB, and what is no text, is {"base64": …}."""
     told = {
         name: {"base64": base64.b64encode(each).decode()} if isinstance(each, bytes) else each
         for name, each in zip(names, row, strict=True)

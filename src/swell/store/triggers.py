@@ -3,8 +3,10 @@ firings."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 
@@ -15,6 +17,10 @@ from swell.model.trigger import FIRINGS_KEPT, FIRINGS_KEPT_S, Delivery, Firing, 
 from swell.store import statements as sql
 from swell.store.calls import Read, Write
 from swell.store.database import Connection
+
+log = logging.getLogger("swell.store")
+
+T = TypeVar("T")
 
 _encode = msgspec.msgpack.Encoder().encode
 _schedule: msgspec.msgpack.Decoder[Schedule] = msgspec.msgpack.Decoder(Schedule)
@@ -38,12 +44,12 @@ class SqlTriggers:
 
     def all(self) -> list[TriggerState]:
         """Those that have schedules, by key."""
-        return [TriggerState(key, _schedule.decode(body), *rest) for key, body, *rest in self._read(sql.TRIGGERS)]
+        return [TriggerState(key, _read(_schedule, key, body), *rest) for key, body, *rest in self._read(sql.TRIGGERS)]
 
     def for_events(self) -> list[EventTriggerState]:
         """The others, by key."""
         rows = self._read(sql.EVENT_TRIGGERS)
-        return [EventTriggerState(key, _subscription.decode(body), *rest) for key, body, *rest in rows]
+        return [EventTriggerState(key, _read(_subscription, key, body), *rest) for key, body, *rest in rows]
 
     def deliver(self, deliveries: Iterable[Delivery]) -> None:
         """Record firings; on disk before it returns."""
@@ -52,6 +58,15 @@ class SqlTriggers:
     def history(self, key: str, most: int) -> list[Firing]:
         """The newest firings of a trigger, newest first."""
         return [Firing(key, *row) for row in self._read(sql.FIRINGS, key, max(most, 0))]
+
+
+def _read(decoder: msgspec.msgpack.Decoder[T], key: str, body: bytes) -> T | None:
+    """None where it is none: the others are read all the same."""
+    try:
+        return decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        log.error("what is kept of the trigger %s cannot be read: %s", key, error)
+        return None
 
 
 def trim_firings(now: float, connection: Connection) -> None:

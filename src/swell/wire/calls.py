@@ -168,6 +168,8 @@ class Submitted(msgspec.Struct, frozen=True, tag="submitted"):
     """Of the HTTP answer to a refusal; with it `code` and `message`."""
     code: str = ""
     message: str = ""
+    ids: tuple[str, ...] | None = None
+    """Of a batch of events those of all calls, in its order."""
 
 
 # -- down: control → runner -------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """How is an event written, as CloudEvents 1.0 have it over HTTP, and as the input of a call?
 
 In binary mode its attributes are headers (`ce-id: …`) and the body is its data; in structured mode
-(application/cloudevents+json) all of it is one JSON object.
+(application/cloudevents+json) all of it is one JSON object, and a batch is a JSON array of those.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from swell.wire.http import MSGPACK
 PREFIX = "ce-"
 """Of the headers that are attributes."""
 STRUCTURED = "application/cloudevents+json"
-BATCH = "application/cloudevents-batch"
+BATCH = "application/cloudevents-batch+json"
+BATCH_MAX = 1000
+"""Events of one batch."""
 NAME_MAX = 1000
 """Characters of an id, a source and a type."""
 
@@ -39,16 +41,43 @@ def read(headers: Mapping[str, str], body: bytes) -> Event:
     """The event of a request; `headers` by their names in small letters. SwellError bad_event names what is wrong."""
     kind = headers.get("content-type", "").strip()
     media = media_type(kind)
-    if media.startswith(BATCH):
-        raise _bad("A batch of events is not taken: post each by itself.")
     if media == STRUCTURED:
-        return _structured(body)
+        return _structured(_json(body, STRUCTURED))
     if media.startswith("application/cloudevents"):
-        raise _bad(f"Events come as {STRUCTURED}, or with ce- headers, not as {brief(ascii(media))}.")
+        raise _bad(f"Events come as {STRUCTURED}, {BATCH} or with ce- headers, not as {brief(ascii(media))}.")
     attributes = {name.removeprefix(PREFIX): _text(value) for name, value in headers.items() if name.startswith(PREFIX)}
     if not attributes:
         raise _bad(f"This is no CloudEvent: it has no ce-id header, and its Content-Type is not {STRUCTURED}.")
     return _event(attributes, kind, data_of(kind, body) if body else None)
+
+
+def is_batch(content_type: str) -> bool:
+    """Does a request of that type bring several events?"""
+    return media_type(content_type) == BATCH
+
+
+def count(body: bytes) -> int:
+    """How many there are in the body of a batch; 1 of what is none."""
+    try:
+        return len(msgspec.json.decode(body, type=list[msgspec.Raw]))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return 1
+
+
+def read_batch(body: bytes) -> list[Event]:
+    """The events of a batch, in its order. SwellError bad_event names what is wrong with the first that is none."""
+    given = _json(body, BATCH)
+    if not isinstance(given, list):
+        raise _bad(f"The body says that it is {BATCH}, and is no JSON array.")
+    if len(given) > BATCH_MAX:
+        raise _bad(f"A batch has {BATCH_MAX} events at most, not {len(given)}.")
+    events = []
+    for number, each in enumerate(given):
+        try:
+            events.append(_structured(each))
+        except SwellError as error:
+            raise _bad(f"In the batch, the event number {number} (from 0 on): {error.message}") from None
+    return events
 
 
 def is_event(headers: Mapping[str, str]) -> bool:
@@ -103,13 +132,16 @@ def as_input(event: Event) -> Body:
         raise _bad(f"The data has a number too large, is too deep, or no text: {brief(str(error))}.") from None
 
 
-def _structured(body: bytes) -> Event:
+def _json(body: bytes, media: str) -> object:
     try:
-        given = msgspec.json.decode(body)
+        return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _bad(f"The body says that it is {STRUCTURED}, and is not JSON: {brief(str(error))}.") from None
+        raise _bad(f"The body says that it is {media}, and is not JSON: {brief(str(error))}.") from None
+
+
+def _structured(given: object) -> Event:
     if not isinstance(given, dict):
-        raise _bad(f"The body says that it is {STRUCTURED}, and is no JSON object.")
+        raise _bad("An event is a JSON object, and this is none.")
     there = {name: value for name, value in given.items() if value is not None or name == "data"}
     data, encoded = there.pop("data", None), there.pop("data_base64", None)
     if encoded is not None:
