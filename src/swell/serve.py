@@ -195,6 +195,7 @@ def call_keeper(store: Store, clock: Clock, loop: Loop, link: ControlLink) -> Ca
         told=lambda levels: loop.heard_demand(QUEUE, levels, math.inf),
         others=lambda pool: book.elsewhere(pool, QUEUE),
         useless=loop.break_gang,
+        given=loop.give_gang,
     )
     loop.variants.queued = keeper.has
     return keeper

@@ -35,10 +35,10 @@ class CallRecordsSuite(CallsCase):
         assert store.calls.depth(F, NOW, 9) == Depth(0, None)
         store.calls.add([work(f"fc-{n}", priority=n % 3) for n in range(6)])
         store.calls.add([work("fc-8", due_at=NOW + 5), work("fc-9", due_at=NOW + 3, priority=-1)])
-        assert store.calls.depth(F, NOW, 99) == Depth(6, NOW + 3, 2)
-        assert store.calls.depth(F, NOW, 5) == Depth(5, NOW + 3, 2)
+        assert store.calls.depth(F, NOW, 99) == Depth(6, NOW + 3, ((2, 2), (1, 2), (0, 2)))
+        assert store.calls.depth(F, NOW, 5) == Depth(5, NOW + 3, ((2, 2), (1, 2), (0, 1)))
         assert store.calls.depth(F, NOW, 0) == Depth(0, NOW + 3)
-        assert store.calls.depth(F, NOW + 5, 99) == Depth(8, None, 2)
+        assert store.calls.depth(F, NOW + 5, 99) == Depth(8, None, ((2, 2), (1, 2), (0, 3), (-1, 1)))
         order(store)
         assert store.calls.depth(F, NOW, 99) == Depth(0, NOW + 3)
 

@@ -332,11 +332,11 @@ class SameAnswers(RuleBasedStateMachine):
             waiting = [c for c in self.kept() if c.state == "queued" and c.workload == workload]
             dues = [c.due_at for c in waiting]
             assert standing.queued.get(workload) == (Queued(len(dues), min(dues)) if dues else None)
-            due = sum(at <= self.now for at in dues)
+            due = sorted((c.priority for c in waiting if c.due_at <= self.now), reverse=True)
             next_at = min((at for at in dues if at > self.now), default=None)
-            highest = max((c.priority for c in waiting if c.due_at <= self.now), default=0)
             for most in (0, 2, 99):
-                expected = Depth(min(due, most), next_at, highest if most else 0)
+                counted = due[:most]
+                expected = Depth(len(counted), next_at, tuple(Counter(counted).items()))
                 assert self.both("calls", "depth", workload, self.now, most) == expected
 
     def scanned(self) -> dict[tuple[str, str], int]:

@@ -179,7 +179,7 @@ class CallsSuite(CallsCase):
 
     def test_the_highest_and_the_lowest_priority_are_handed_out_too(self, store: Store) -> None:
         store.calls.add([work("fc-1", priority=-PRIORITY_MAX), work("fc-2"), work("fc-3", priority=PRIORITY_MAX)])
-        assert store.calls.depth(F, NOW, 9) == Depth(3, None, PRIORITY_MAX)
+        assert store.calls.depth(F, NOW, 9) == Depth(3, None, ((PRIORITY_MAX, 1), (0, 1), (-PRIORITY_MAX, 1)))
         assert store.calls.standing().queued == {F: Queued(3, NOW)}
         assert order(store) == ["fc-3", "fc-2", "fc-1"]
 
@@ -193,7 +193,7 @@ class CallsSuite(CallsCase):
     def test_what_is_not_due_yet_stands_in_nobodys_way(self, store: Store) -> None:
         store.calls.add([work(f"fc-{n}", due_at=NOW + 10 + n, priority=9) for n in range(5)])
         store.calls.add([work("fc-9")])
-        assert store.calls.depth(F, NOW, 99) == Depth(1, NOW + 10)
+        assert store.calls.depth(F, NOW, 99) == Depth(1, NOW + 10, ((0, 1),))
         assert order(store) == ["fc-9"]
         assert order(store, now=NOW + 11) == ["fc-0", "fc-1"]
 

@@ -17,7 +17,17 @@ from swell.model.call_ports import CallRecords
 from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.event_trigger import EventTriggerState
-from swell.model.events import AppDeployed, AppStopped, Event, GangBroken, NodeSeen, Opened, ReplicaAdopted, ReplicaSeen
+from swell.model.events import (
+    AppDeployed,
+    AppStopped,
+    Event,
+    GangBroken,
+    GangGiven,
+    NodeSeen,
+    Opened,
+    ReplicaAdopted,
+    ReplicaSeen,
+)
 from swell.model.gang import Seat
 from swell.model.node import Node
 from swell.model.policy import Policy
@@ -248,6 +258,7 @@ class Place:
             told,
             lambda pool: self.others.get(pool, ()),
             self._break,
+            lambda gang, priority: self.take(GangGiven(self.clock.at, gang, priority)),
         )
         self.take(Opened(self.clock.at, epoch, tuple(self.apps.values()), Policy()))
         self.running = asyncio.create_task(self.keeper.run())

@@ -103,7 +103,7 @@ def test_nobody_is_given_anything_before_all_are_ready() -> None:
             await place.settle()
             assert not place.runner.held
             (level,) = place.levels.values()
-            assert (level.held, level.priority) == (1, 7)
+            assert (level.held, level.priorities) == (1, ((7, 1),))
             place.become_ready(member)
         await place.settle()
         assert len(place.runner.held) == SIZE

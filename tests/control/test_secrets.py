@@ -16,10 +16,11 @@ from control.keepers import Clock, user
 from swell.control.secrets import SecretKeeper
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, AppStopped
+from swell.model.failures import Failures
 from swell.model.secret import VERSIONS_KEPT, Revealed, SecretUse
 from swell.model.subscription import HttpEvents, Subscription
 from swell.model.workload import App
-from swell.model.world import Failures, World
+from swell.model.world import World
 from swell.store.keys import ensure_master_key
 from swell.store.memory import MemoryStore
 from swell.store.sealing import MasterKeySealer

@@ -26,6 +26,7 @@ from swell.model.demand import Demand
 from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed, Event, NodeSeen, ReplicaAdopted, ReplicaSeen
+from swell.model.failures import Failures
 from swell.model.node import Node
 from swell.model.policy import Policy
 from swell.model.replica import Phase
@@ -35,7 +36,7 @@ from swell.model.secret import SecretUse
 from swell.model.traffic import ByTag, Traffic
 from swell.model.variant import Parameter, Value
 from swell.model.workload import App, Entry, Method, Options, Revision, Scaling, Variant, Workload
-from swell.model.world import Failures, World
+from swell.model.world import World
 from swell.store.memory import MemoryStore
 from swell.wire.api import NewVariant, Rescale
 

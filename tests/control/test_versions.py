@@ -17,8 +17,8 @@ from swell.control.versions import before, numbered
 from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed
+from swell.model.failures import Failures
 from swell.model.workload import App, Entry, Method, Owner, Revision, Scaling, Version, Workload
-from swell.model.world import Failures
 
 CONTENTS = 4
 ROLLBACK = "rollback"

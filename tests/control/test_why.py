@@ -15,12 +15,13 @@ from swell.decide.price import PoolCost
 from swell.model.ends import end_told
 from swell.model.environment import Environment
 from swell.model.events import AppDeployed, NodeSeen, PlanCommitted, ReplicaSeen
+from swell.model.failures import Failures
 from swell.model.node import Node
 from swell.model.plan import Plan, Start, Stop, Wait
 from swell.model.replica import Phase
 from swell.model.request import Led, RequestRecord, Together, is_id
 from swell.model.workload import App, Entry, Method, Revision, Scaling, Workload
-from swell.model.world import Failures, World
+from swell.model.world import World
 
 POOL = "default/a/f@rv-1"
 COST = PoolCost(requests=4, idle_usd=8.0, starting_usd=2.0)

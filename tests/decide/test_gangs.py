@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from swell.decide.place import holds, make_rooms, place_all
 from swell.decide.plan import plan
 from swell.model.demand import Demand, seen
 from swell.model.environment import Environment
-from swell.model.events import AppDeployed, GangBroken, NodeSeen, PlanCommitted
+from swell.model.events import AppDeployed, GangBroken, GangGiven, NodeSeen, PlanCommitted
 from swell.model.gang import Gang, Seat
 from swell.model.node import Node
 from swell.model.plan import Plan, Start, Stop
@@ -98,7 +99,7 @@ def gang_app(name: str, gang: Gang, **scaling: Any) -> App:
 
 def wanted(it: Setting, pool: str, held: int, priority: int = 0, in_flight: int = 0) -> None:
     before = it.demand.get(pool, Demand())
-    it.demand[pool] = msgspec.structs.replace(seen(before, held, in_flight, 0, it.now), priority=priority)
+    it.demand[pool] = msgspec.structs.replace(seen(before, held, in_flight, 0, it.now), priorities=((priority, held),))
 
 
 def every_pool(it: Setting) -> tuple[str, ...]:
@@ -140,7 +141,7 @@ def settings(draw: st.DrawFn) -> Setting:
 
 def _happen(draw: st.DrawFn, it: Setting) -> None:
     it.now += draw(st.sampled_from([0.0, 0.5, 3.0, 70.0]))
-    what = draw(st.sampled_from(["demand", "plan", "plan", "report", "report", "broken", "leave"]))
+    what = draw(st.sampled_from(["demand", "plan", "plan", "report", "report", "broken", "given", "leave"]))
     if what == "demand":
         pool = draw(st.sampled_from(sorted(w.pool for w in it.world.workloads.values())))
         wanted(it, pool, draw(st.integers(0, 3)), draw(st.integers(-1, 1)), draw(st.integers(0, 2)))
@@ -148,6 +149,9 @@ def _happen(draw: st.DrawFn, it: Setting) -> None:
         stepped(it)
     elif what == "broken" and it.world.gangs:
         it.world.apply(GangBroken(it.now, draw(st.sampled_from(sorted(it.world.gangs))), "its call failed"))
+    elif what == "given" and it.world.gangs:
+        gang = draw(st.sampled_from(sorted(it.world.gangs)))
+        it.world.apply(GangGiven(it.now, gang, draw(st.integers(-1, 1))))
     elif what == "leave" and len(it.world.nodes) > 1:
         node = it.world.nodes[draw(st.sampled_from(sorted(it.world.nodes)))]
         it.world.apply(NodeSeen(it.now, msgspec.structs.replace(node, leaving_at=it.now + 30.0)))
@@ -278,6 +282,83 @@ def test_who_gives_way_is_of_a_lower_priority_whole_and_no_more_than_is_needed(
 def _priority(member: Replica) -> int:
     assert member.seat is not None
     return member.seat.priority
+
+
+def offered(it: Setting, pool: str, priorities: list[int], in_flight: int = 0) -> None:
+    """Calls of these priorities wait for it."""
+    wanted(it, pool, len(priorities), 0, in_flight)
+    due = tuple(Counter(sorted(priorities, reverse=True)).items())
+    it.demand[pool] = msgspec.structs.replace(it.demand[pool], priorities=due)
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=6), st.lists(st.integers(-2, 2), max_size=5), st.data())
+@hypothesis_settings(max_examples=60)
+def test_who_gives_way_does_so_for_a_call_that_is_worth_more(
+    due: list[int], low: list[int], data: st.DataObject
+) -> None:
+    """Each gang is started for one call. Whatever else waits for the same function, nobody goes for what is not worth
+    more than it is; and of what could go for the best calls as many go as these are."""
+    it, _ = crowded(low, [1] * len(low))
+    free = data.draw(st.integers(0, 2))
+    it.world.apply(NodeSeen(it.now, Node("n2", 64.0, MIB * free)))
+    app = gang_app("high", Gang(1), max_replicas=20)
+    it.world.apply(AppDeployed(it.now, app))
+    pool = app.workloads[0].pool
+    offered(it, pool, due)
+    theirs = {r.id: _priority(r) for r in it.world.replicas.values()}
+    due.sort(reverse=True)
+    # As it comes to be: what waits is looked at again whenever some are gone.
+    gone: list[int] = []
+    for _ in range(len(low) + 2):
+        made = stepped(it)
+        going = preempted(made)
+        gone += (theirs[id] for id in going)
+        _obeyed(it, Phase.DRAINING, Phase.GONE)
+    seats = sorted((_priority(r) for r in it.world.in_pool(pool)), reverse=True)
+    assert seats == due[: len(seats)]
+    expected: list[int] = []
+    left = sorted(low)
+    for priority in due[free:]:
+        if not left or left[0] >= priority:
+            break
+        expected.append(left.pop(0))
+    assert sorted(gone) == expected
+    assert len(seats) == min(free + len(expected), len(due))
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=5), st.integers(0, 4), st.booleans())
+def test_a_gang_that_is_there_and_has_no_call_is_for_the_best_of_them(due: list[int], before: int, ready: bool) -> None:
+    """However it was started: those that are started beside it are for the others."""
+    it = Setting()
+    it.world.apply(NodeSeen(it.now, Node("n1", 64.0, MIB * 20)))
+    app = gang_app("a", Gang(1), max_replicas=20)
+    it.world.apply(AppDeployed(it.now, app))
+    pool = app.workloads[0].pool
+    offered(it, pool, [0] * before)
+    stepped(it)
+    if ready:
+        _obeyed(it, Phase.PLANNED, Phase.READY)
+    there = {r.id for r in it.world.in_pool(pool)}
+    offered(it, pool, due)
+    stepped(it)
+    seats = sorted((_priority(r) for r in it.world.in_pool(pool) if r.id not in there), reverse=True)
+    assert seats == sorted(due, reverse=True)[before:]
+
+
+@given(st.integers(-2, 2), st.integers(-2, 2), st.integers(-2, 2))
+def test_what_a_gang_is_worth_is_the_priority_of_the_call_that_it_was_given(
+    started_for: int, given_one: int, priority: int
+) -> None:
+    it, (pool,) = crowded([started_for], [2])
+    (gang,) = it.world.gangs
+    it.world.apply(GangGiven(it.now, gang, given_one))
+    app = gang_app("high", Gang(2))
+    it.world.apply(AppDeployed(it.now, app))
+    wanted(it, app.workloads[0].pool, 1, priority)
+    assert bool(preempted(stepped(it))) is (given_one < priority)
+    _obeyed(it, Phase.DRAINING, Phase.GONE)
+    assert bool(it.world.given) is (given_one >= priority)
+    assert pool
 
 
 @given(st.integers(2, 4), st.integers(0, 3), st.sampled_from(["crashed", "enter_error", "lost"]))

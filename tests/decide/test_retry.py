@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from swell.decide.retry import closed, restart_at
 from swell.model.environment import Environment
 from swell.model.events import AppDeployed, NodeSeen, PlanCommitted, ReplicaSeen
+from swell.model.failures import Failures
 from swell.model.node import Node
 from swell.model.plan import Plan, Start
 from swell.model.policy import Policy
 from swell.model.replica import Phase
 from swell.model.workload import App, Entry, Method, Revision, Workload
-from swell.model.world import Failures, World
+from swell.model.world import World
 
 REVISION = Revision(Environment("python", "3.11"), "sha256-0", Entry("m", "f", "function", (Method("f"),)))
 POLICY = Policy()

@@ -14,9 +14,9 @@ from swell.control.table import failing
 from swell.decide.scale import PoolState, Scaled, scale
 from swell.model.demand import REPORT_LAG_S, Demand
 from swell.model.environment import Environment
+from swell.model.failures import Failures
 from swell.model.replica import Phase, Replica
 from swell.model.workload import Entry, Method, Revision, Scaling, Workload
-from swell.model.world import Failures
 
 FAILED = Failures(2, 1000.0, "enter_error", "warm raised: ValueError: no weights")
 

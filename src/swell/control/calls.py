@@ -67,14 +67,16 @@ class CallKeeper:
         told: Callable[[Sequence[Level]], None],
         others: Callable[[str], Iterable[tuple[str, int]]],
         useless: Callable[[str, str], None] = lambda _gang, _why: None,
+        given: Callable[[str, int], None] = lambda _gang, _priority: None,
         chance: random.Random | None = None,
     ) -> None:
         """`send` to the runner of a node, False where it is not connected; `reachable`: it takes calls now. `told`
         takes what the queue wants of pools. `others`: inputs in flight at the replicas of a pool that are no queued
-        calls. `useless`: told of gangs, by their leaders, that what is left of them is of no use, and why. `chance`:
-        what ids of calls and the jitter of delays are drawn from; that of the machine by default."""
+        calls. Of gangs, by their leaders: `useless` is told that what is left of one is of no use, and why; `given`
+        that one has a call of that priority. `chance`: what ids of calls and the jitter of delays are drawn from; that
+        of the machine by default."""
         self.leases = Leases()
-        self.gangs = GangCalls(world, self.leases)
+        self.gangs = GangCalls(world, self.leases, given)
         self.hands = Hands(world, rows, self.leases, epoch, others, reachable)
         self.wants = Wants(world, rows, self.leases, self.hands, clock.now, told)
         self.waits = CallWaits()

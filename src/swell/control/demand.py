@@ -106,20 +106,21 @@ class DemandBook:
     def _sum(self, pool: str, now: float, gateway: str = "") -> bool:
         """With the peak that this gateway tells, where one tells now, and what the others had at last beside it: peaks
         of several were not at one time."""
-        held = in_flight = priority = 0
+        held = in_flight = 0
+        priorities: tuple[tuple[int, int], ...] = ()
         heard_at = now
         for name, levels in self._levels.items():
             heard = levels.get(pool)
             if heard is not None:
                 held += heard.level.held
-                priority = heard.level.priority or priority
+                priorities = heard.level.priorities or priorities
                 in_flight += heard.level.in_flight if name == gateway else heard.present
                 if heard.level.in_flight:
                     heard_at = min(heard_at, heard.at)
         before = self.demand.get(pool, IDLE)
-        changed = (held, in_flight, priority) != (before.held, before.in_flight, before.priority)
+        changed = (held, in_flight, priorities) != (before.held, before.in_flight, before.priorities)
         if changed:
-            before = msgspec.structs.replace(seen(before, held, in_flight, 0, now), priority=priority)
+            before = msgspec.structs.replace(seen(before, held, in_flight, 0, now), priorities=priorities)
         if before is not IDLE:
             self.demand[pool] = msgspec.structs.replace(before, heard_at=heard_at)
         return changed

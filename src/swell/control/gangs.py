@@ -8,7 +8,7 @@ knows the other leases from the replicas that it finds, and from what their runn
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -57,9 +57,11 @@ class Part(NamedTuple):
 class GangCalls:
     """All attempts that are under way."""
 
-    def __init__(self, world: World, leases: Leases) -> None:
+    def __init__(self, world: World, leases: Leases, given: Callable[[str, int], None]) -> None:
+        """`given` is told of gangs that have a call, and of its priority."""
         self._world = world
         self._leases = leases
+        self._given = given
         self._attempts: dict[str, _Attempt] = {}
         """By call."""
         self._idle: dict[str, float] = {}
@@ -77,6 +79,7 @@ class GangCalls:
         parts = [_part(call, rank, member.id) for rank, member in enumerate(members)]
         for part in parts[1:]:
             self._leases.join(part, now)
+        self._given(call.replica, call.priority)
         return parts
 
     def stand_up(self, call: Call, now: float) -> None:
@@ -89,7 +92,10 @@ class GangCalls:
     def meet(self, now: float) -> None:
         """Members may have become known: what they have is leased to them."""
         for attempt in self._attempts.values():
-            for member in self._world.gangs.get(attempt.call.replica, {}).values():
+            gang = attempt.call.replica
+            if gang in self._world.gangs and gang not in self._world.given:
+                self._given(gang, attempt.call.priority)
+            for member in self._world.gangs.get(gang, {}).values():
                 assert member.seat is not None
                 if attempt.size is None:
                     self._size(attempt, member.seat.size, now)

@@ -62,8 +62,8 @@ class Hands:
         """Calls that may be handed out, by workload, where there are any."""
         self.next_at: dict[str, float] = {}
         """When the next one becomes due, where one does."""
-        self.priorities: dict[str, int] = {}
-        """The highest of those that are due, by workload, where there are any."""
+        self.priorities: dict[str, tuple[tuple[int, int], ...]] = {}
+        """(priority, how many of those that are due have it), the highest first, by workload, where there are any."""
         self.unseen: set[str] = set()
         """Workloads of which it is not known how many calls are due."""
         self._tokens = 0
@@ -84,7 +84,7 @@ class Hands:
         """What the queue of a workload asks for."""
         self.unseen.discard(workload)
         if depth.due:
-            self.due[workload], self.priorities[workload] = depth.due, depth.priority
+            self.due[workload], self.priorities[workload] = depth.due, depth.priorities
         else:
             self.due.pop(workload, None)
             self.priorities.pop(workload, None)

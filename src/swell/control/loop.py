@@ -22,7 +22,16 @@ from swell.control.tallies import Tallies
 from swell.control.variants import Variants
 from swell.control.why import at_most, complete, held_ms, traffic_now
 from swell.model.ends import end_told
-from swell.model.events import AppDeployed, AppStopped, Event, GangBroken, NodeSeen, PlanCommitted, ReplicaSeen
+from swell.model.events import (
+    AppDeployed,
+    AppStopped,
+    Event,
+    GangBroken,
+    GangGiven,
+    NodeSeen,
+    PlanCommitted,
+    ReplicaSeen,
+)
 from swell.model.key import ApiKey
 from swell.model.metrics import ROWS_DROPPED, WAITING, WRITE_SECONDS, Sample
 from swell.model.orders import Inventory
@@ -123,6 +132,11 @@ class Loop:
     def break_gang(self, gang: str, why: str) -> None:
         """What is left of it is of no use."""
         self.reactor.take(GangBroken(self.clock.now(), gang, why))
+        self.wake()
+
+    def give_gang(self, gang: str, priority: int) -> None:
+        """It works on a call of that priority."""
+        self.reactor.take(GangGiven(self.clock.now(), gang, priority))
         self.wake()
 
     def heard_nothing_new(self, gateway: str, levels: int) -> bool:

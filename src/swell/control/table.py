@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from swell.decide.retry import closed, failed, restart_at
+from swell.model.failures import Failures
 from swell.model.key import ApiKey
 from swell.model.policy import Policy
 from swell.model.replica import Phase
@@ -12,7 +13,7 @@ from swell.model.request import Prices
 from swell.model.traffic import Branch
 from swell.model.variant import is_variant
 from swell.model.workload import Split, Workload, pool_key, shown, workload_of
-from swell.model.world import Failures, World
+from swell.model.world import World
 from swell.wire.http import ErrorBody
 from swell.wire.link import Endpoint, PoolRow, Route, Table, TableDelta
 

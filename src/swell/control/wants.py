@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from swell.control.hands import Hands
 from swell.control.leases import Leases
 from swell.control.table import TableKeeper
+from swell.model.replica import Phase
 from swell.model.workload import workload_of
 from swell.model.world import World
 from swell.wire.link import Level
@@ -81,12 +82,13 @@ class Wants:
         row, workload = self._rows.pools.get(pool), workload_of(pool)
         route = self._rows.routes.get(workload)
         held = self._hands.wanted(workload, self._now()) if route is not None and route.pool == pool else 0
-        priority = self._hands.priorities.get(workload, 0) if held else 0
         most, members = row.max_inputs if row is not None else 1, self._world.in_pool(pool)
-        if any(replica.seat is not None for replica in members):
-            # What a gang works on is one input, whoever of it is not done.
-            calls = {call.id for replica in members for call in self._leases.at(replica.id)}
-            return Level(pool, held, len(calls), priority=priority)
+        revision = self._world.revision(pool)
+        if revision is not None and revision.gang is not None:
+            # What a gang works on is one input, whoever of it is not done; one that ends is no gang of this pool.
+            there = (replica for replica in members if replica.phase is not Phase.DRAINING)
+            calls = {call.id for replica in there for call in self._leases.at(replica.id)}
+            return Level(pool, held, len(calls), priorities=self._hands.priorities.get(workload, ()) if held else ())
         counts = ((replica.id, self._leases.count(replica.id)) for replica in members)
         leased = tuple((id, min(count, most)) for id, count in counts if count)
-        return Level(pool, held, sum(count for _, count in leased), leased, priority=priority)
+        return Level(pool, held, sum(count for _, count in leased), leased)

@@ -13,10 +13,11 @@ from swell.control.table import in_short
 from swell.decide.price import PoolCost
 from swell.decide.retry import failed
 from swell.model.ends import ORDERED, WAYS_OUT, in_words
+from swell.model.failures import Failures
 from swell.model.replica import Phase
 from swell.model.request import Led, RequestRecord, Start, Together
 from swell.model.workload import revision_of, shown, workload_of
-from swell.model.world import Failures, World
+from swell.model.world import World
 from swell.wire.api import Why, WhyStep
 
 HELD_MS = 1.0

@@ -9,7 +9,7 @@ from swell.decide.gangs import by_gang, staying
 from swell.model.plan import Plan, Start, Stop
 from swell.model.replica import LIVE, Phase, Replica
 from swell.model.resources import Room
-from swell.model.world import World, template_needs
+from swell.model.world import World
 
 
 def check(world: World, pools: Iterable[str] | None = None) -> list[str]:
@@ -52,7 +52,7 @@ def would_break(world: World, plan: Plan) -> list[str]:
             broken.append(f"{id} would be on {action.node}, which is to leave")
         else:
             room = rooms.setdefault(action.node, world.room(action.node))
-            needs = template_needs(revision.needs) if action.role == "template" else revision.needs
+            needs = revision.needs.of_template if action.role == "template" else revision.needs
             lacking = room.lacks(needs)
             if lacking is not None:
                 broken.append(f"{id} does not fit: {lacking}")

@@ -5,11 +5,13 @@ A gang is counted as one replica of its pool: it takes one input, and it starts,
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from swell.model.call import PRIORITY_MAX
+from swell.model.demand import Demand
 from swell.model.replica import Phase, Replica
 from swell.model.resources import Needs, Room
 from swell.model.world import World
@@ -60,15 +62,29 @@ def leaves_at(world: World, members: Iterable[Replica]) -> float | None:
     return min((node.leaving_at for node in nodes if node is not None and node.leaving_at is not None), default=None)
 
 
+def priority_of(world: World, gang: str) -> int:
+    """Of the call that it has; of the one that it was started for, until it is given one."""
+    seats = (member.seat for member in world.gangs[gang].values())
+    return world.given.get(gang, max(seat.priority for seat in seats if seat is not None))
+
+
+def awaited(demand: Demand, gangs: Sequence[Replica], starts: int) -> list[int]:
+    """What priorities so many that are started next are for, beside those `gangs` of the pool, each as one: the calls
+    of the highest are for those that are there and have none. The lowest where nobody waits."""
+    free = len(gangs) - min(demand.in_flight, sum(gang.phase is Phase.READY for gang in gangs))
+    waiting = [priority for priority, calls in demand.priorities for _ in range(calls)]
+    found = waiting[free : free + starts]
+    return [*found, *[-PRIORITY_MAX] * (starts - len(found))]
+
+
 def lesser(world: World, priority: int, leaving: Container[str]) -> Iterator[list[Replica]]:
     """Gangs of a lower priority than this, whole: the lowest first, of equals the one that was begun last, since it
     loses least."""
     found = []
     for gang in world.gangs:
-        members = staying(world, gang, leaving)
-        if members and all(member.seat is not None and member.seat.priority < priority for member in members):
-            assert members[0].seat is not None
-            found.append((members[0].seat.priority, -members[0].planned_at, gang, members))
+        members, theirs = staying(world, gang, leaving), priority_of(world, gang)
+        if members and theirs < priority:
+            found.append((theirs, -members[0].planned_at, gang, members))
     for *_, members in sorted(found):
         yield members
 

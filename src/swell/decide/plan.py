@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from swell.decide.drain import GANG_BROKEN_GRACE_S, STARTUP_GRACE_S, drain_grace_s
-from swell.decide.gangs import Giving, as_one, by_gang, held, leaves_at, lesser, staying, unmet
+from swell.decide.gangs import Giving, as_one, awaited, by_gang, held, leaves_at, lesser, staying, unmet
 from swell.decide.place import make_room, make_rooms, place, place_all
 from swell.decide.roll import floor, roll
 from swell.decide.scale import NEVER, PoolState, scale
@@ -24,7 +24,7 @@ from swell.model.policy import Policy
 from swell.model.replica import Phase, Replica
 from swell.model.resources import Needs, Room
 from swell.model.workload import Revision, workload_of
-from swell.model.world import World, template_needs
+from swell.model.world import World
 
 FOR_OTHERS = "its reserve (buffer_containers) waits: other pools need the room first"
 ENDS_SOON = frozenset({PREEMPTED, GANG_BROKEN, SERVED, "", "reclaimed", "idle", "evicted"})
@@ -56,8 +56,14 @@ class _Growth(msgspec.Struct):
     """Why, for each to start; the next one last."""
     reserve: list[str]
     """The same for those that nobody waits for."""
-    priority: int = 0
-    """Of a gang's calls: the higher has its turn first, and may have the room of a lower one."""
+    priorities: list[int] = []
+    """Of the call that each gang of `needed` is for: the higher has its turn first, and may have the room of a lower
+    one."""
+
+    @property
+    def priority(self) -> int:
+        """Of the next one."""
+        return self.priorities[-1] if self.priorities else 0
 
 
 class _Short(NamedTuple):
@@ -174,9 +180,9 @@ class _Planner:
             full = occupied if revision.needs.ports else set()
             last_first = scaled.starts[::-1]
             reserve, needed = [*last_first[: scaled.reserve]], [*last_first[scaled.reserve :]]
-            priority = demand.priority if revision.gang is not None else 0
+            priorities = awaited(demand, serving, len(needed))[::-1] if revision.gang is not None else []
             self.growths.append(
-                _Growth(pool, revision, [*templates], full, allowed, len(serving), needed, reserve, priority)
+                _Growth(pool, revision, [*templates], full, allowed, len(serving), needed, reserve, priorities)
             )
         if templates and not (allowed and (scaled.starts or len(serving) > len(scaled.stop))):
             self._rest(pool, templates, demand, allowed)
@@ -216,12 +222,13 @@ class _Planner:
         ]
         heapq.heapify(turns)
         while turns:
-            first, have, name, number = turns[0]
+            _, have, name, number = turns[0]
             growth = self.growths[number]
             if self._placed(growth, growth.needed):
                 growth.needed.pop()
+                del growth.priorities[-1:]
                 if growth.needed:
-                    heapq.heapreplace(turns, (first, have + 1, name, number))
+                    heapq.heapreplace(turns, (-growth.priority, have + 1, name, number))
                     continue
             heapq.heappop(turns)
 
@@ -299,10 +306,10 @@ class _Planner:
         """A template on the node, if its memory fits beside the replica it is for, which has its room, and in the
         templates' share."""
         room = self._free()[node]
-        fits = room.lacks(template_needs(revision.needs)) is None
+        fits = room.lacks(revision.needs.of_template) is None
         if not fits or not self._make_share(node, float(revision.needs.memory_mib)):
             return None
-        room.take(template_needs(revision.needs))
+        room.take(revision.needs.of_template)
         self.new_template_mib[node] = self.new_template_mib.get(node, 0.0) + revision.needs.memory_mib
         id = self._new_id()
         self.actions.append(Start(id, pool, node, "template", "its pool is in use: later replicas are forked from it"))

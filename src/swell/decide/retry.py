@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from swell.model.ends import in_words
+from swell.model.failures import Failures
 from swell.model.policy import Policy
 from swell.model.workload import Revision
-from swell.model.world import Failures
 
 HOPELESS = frozenset({"bad_entry", "bad_bundle"})
 """What is wrong with the revision itself: no other try of it can end otherwise."""

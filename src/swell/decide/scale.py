@@ -14,10 +14,10 @@ import msgspec
 
 from swell.decide.retry import failed, restart_at
 from swell.model.demand import REPORT_LAG_S, Demand
+from swell.model.failures import Failures
 from swell.model.policy import Policy
 from swell.model.replica import Phase, Replica
 from swell.model.workload import Revision, Workload
-from swell.model.world import Failures
 
 NEVER = math.inf
 

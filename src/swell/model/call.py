@@ -300,8 +300,8 @@ class Depth(msgspec.Struct, frozen=True):
     """Calls that may be handed out; counted up to the number that was asked for."""
     next_at: float | None
     """When the next one becomes due; None: no other waits."""
-    priority: int = 0
-    """The highest of those that may be handed out; 0 where none was counted."""
+    priorities: tuple[tuple[int, int], ...] = ()
+    """(priority, how many of them have it): of those that were counted, the highest first."""
 
 
 class Queued(msgspec.Struct, frozen=True):

@@ -20,8 +20,8 @@ class Demand(msgspec.Struct, frozen=True):
     """When a gateway last spoke of it: what ended after that is still in the level."""
     peaks: tuple[tuple[float, int], ...] = ()
     """(time, level) with falling levels: the maxima of every window that ends now."""
-    priority: int = 0
-    """The highest of the queued calls that are due."""
+    priorities: tuple[tuple[int, int], ...] = ()
+    """(priority, how many of what waits have it), the highest first: where gangs work on it."""
 
     @property
     def level(self) -> int:

@@ -135,6 +135,15 @@ class GangBroken(msgspec.Struct, frozen=True, tag="gang_broken"):
     """In words."""
 
 
+class GangGiven(msgspec.Struct, frozen=True, tag="gang_given"):
+    """A gang was handed a call, of this priority: what is of a higher one may have its room."""
+
+    at: float
+    gang: str
+    """Its leader's id."""
+    priority: int
+
+
 class PlanCommitted(msgspec.Struct, frozen=True, tag="plan_committed"):
     """A plan became part of the world."""
 
@@ -152,5 +161,6 @@ Event = (
     | ReplicaSeen
     | ReplicaAdopted
     | GangBroken
+    | GangGiven
     | PlanCommitted
 )

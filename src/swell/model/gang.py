@@ -31,4 +31,4 @@ class Seat(msgspec.Struct, frozen=True):
     size: int
     """Replicas that it was started with."""
     priority: int = 0
-    """Of the call that it was started for: one of a higher priority may have its room."""
+    """Of the call that it was started for: until it is given one, what is of a higher priority may have its room."""

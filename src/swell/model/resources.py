@@ -21,6 +21,11 @@ class Needs(msgspec.Struct, frozen=True):
     ports: tuple[int, ...] = ()
     """TCP ports on the node's loopback that only one replica can own at a time."""
 
+    @property
+    def of_template(self) -> Needs:
+        """A template's share of it: the memory, but neither CPU nor ports."""
+        return Needs(cpu=0.0, memory_mib=self.memory_mib)
+
 
 class Room(msgspec.Struct):
     """Free capacity of one node while a plan is being made. Mutable on purpose: a plan spends it."""

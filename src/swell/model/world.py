@@ -15,6 +15,7 @@ from swell.model.events import (
     AppStopped,
     Event,
     GangBroken,
+    GangGiven,
     NodeSeen,
     Opened,
     PlanCommitted,
@@ -23,24 +24,13 @@ from swell.model.events import (
     SecretChanged,
     VariantsSet,
 )
+from swell.model.failures import Failures
 from swell.model.ids import epoch_of
 from swell.model.node import Node
 from swell.model.plan import Plan, Start, Stop
 from swell.model.replica import LIVE, OVER, Phase, Replica
 from swell.model.resources import Needs, Room
 from swell.model.workload import App, Revision, Workload, moved, revision_of, with_variants, workload_of
-
-
-class Failures(msgspec.Struct, frozen=True):
-    """Rounds of starts of a pool that failed in a row, and when the last start did."""
-
-    count: int
-    """One round is all that was under way at once: a template and what waited for it, say."""
-    at: float
-    reason: str
-    detail: str
-    took_s: float = 0.0
-    """How long all of them were under way together."""
 
 
 class Rolling(msgspec.Struct, frozen=True):
@@ -77,6 +67,8 @@ class World:
         """Gang → its live members, by id."""
         self.broken: dict[str, str] = {}
         """Gang of which there are members still → why these are of no use."""
+        self.given: dict[str, int] = {}
+        """Gang that was handed a call → the priority of that."""
         self.templates: dict[str, Replica] = {}
         """The live templates among the replicas."""
         self.template_mib: dict[str, float] = {}
@@ -128,7 +120,7 @@ class World:
         revision = self.revision(replica.pool)
         if revision is None:
             return Needs(cpu=0.0, memory_mib=0)
-        return template_needs(revision.needs) if replica.role == "template" else revision.needs
+        return revision.needs.of_template if replica.role == "template" else revision.needs
 
     def memory_mib(self, template: Replica) -> float:
         """What a template holds: as measured, or as declared while it was not measured yet."""
@@ -177,6 +169,8 @@ class World:
                 return self._adopt(event.seen)
             case GangBroken():
                 return self._break(event.gang, event.why)
+            case GangGiven():
+                return self._give(event.gang, event.priority)
             case PlanCommitted():
                 return self._committed(event.plan)
 
@@ -439,10 +433,17 @@ class World:
             self._break(member.seat.gang, f"rank {member.seat.rank} of it ended: {in_words(reason)}")
 
     def _break(self, gang: str, why: str) -> tuple[str, ...]:
-        members = self.gangs.get(gang, {})
-        if members:
+        if gang in self.gangs:
             self.broken.setdefault(gang, why)
-        return tuple(dict.fromkeys(member.pool for member in members.values()))
+        return self._pools(gang)
+
+    def _give(self, gang: str, priority: int) -> tuple[str, ...]:
+        if gang in self.gangs:
+            self.given[gang] = priority
+        return self._pools(gang)
+
+    def _pools(self, gang: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(member.pool for member in self.gangs.get(gang, {}).values()))
 
     def _end(self, replica: Replica, reason: str, failed: ReplicaSeen | None) -> None:
         """Take a replica out. `failed` is the report, when it ended before it was ready."""
@@ -452,6 +453,7 @@ class World:
             if not self.gangs[replica.seat.gang]:
                 del self.gangs[replica.seat.gang]
                 self.broken.pop(replica.seat.gang, None)
+                self.given.pop(replica.seat.gang, None)
         if replica.node in self._rooms:
             self._rooms[replica.node].give_back(self.needs(replica))
         del self.replicas[replica.id]
@@ -491,8 +493,3 @@ class World:
         self.failures.pop(pool, None)
         self.refused.pop(pool, None)
         self.ended.pop(pool, None)
-
-
-def template_needs(needs: Needs) -> Needs:
-    """A template's share of what its replicas need: the memory, but neither CPU nor ports."""
-    return Needs(cpu=0.0, memory_mib=needs.memory_mib)

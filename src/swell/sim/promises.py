@@ -14,7 +14,6 @@ from swell.model.plan import Start
 from swell.model.replica import NEXT, Phase
 from swell.model.resources import Needs
 from swell.model.workload import workload_of
-from swell.model.world import template_needs
 from swell.sim.system import System
 
 IN_VAIN_S = 20.0
@@ -135,7 +134,7 @@ class Promises:
                 idle[order.pool] += order.role == "serving"
                 if order.role == "template" or idle[order.pool] > system.scenario.min_replicas:
                     continue
-            room.take(order.revision.needs if order.role == "serving" else template_needs(order.revision.needs))
+            room.take(order.revision.needs if order.role == "serving" else order.revision.needs.of_template)
         for replica in system.reactor.world.replicas.values():
             if replica.node == engine.node.id and replica.id not in engine.replicas:
                 # Its order is on the way.

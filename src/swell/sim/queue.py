@@ -60,6 +60,7 @@ class Site(Protocol):
     def demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None: ...
     def kill_replica(self, replica: str) -> None: ...
     def break_gang(self, gang: str, why: str) -> None: ...
+    def give_gang(self, gang: str, priority: int) -> None: ...
 
 
 class SkewedClock:
@@ -121,6 +122,7 @@ class Queue:
                 told=self._levels,
                 others=lambda pool: book.elsewhere(pool, QUEUE),
                 useless=system.break_gang,
+                given=system.give_gang,
                 chance=Random(chance.random()),
             )
             process.create_task(self.keeper.run())

@@ -17,7 +17,7 @@ from swell.control.reactor import Effects, Reactor
 from swell.control.versions import numbered
 from swell.decide.roll import follow
 from swell.engines.fake import FakeEngine
-from swell.model.events import AppDeployed, Event, GangBroken, Opened, PlanCommitted, ReplicaSeen
+from swell.model.events import AppDeployed, Event, GangBroken, GangGiven, Opened, PlanCommitted, ReplicaSeen
 from swell.model.node import Node
 from swell.model.ports import Fact
 from swell.model.replica import OVER
@@ -263,6 +263,11 @@ class System:
         """The queue has no use for what is left of it."""
         self.count("gang broken")
         self.reactor.take(GangBroken(self.time.now(), gang, why))
+        self.wake()
+
+    def give_gang(self, gang: str, priority: int) -> None:
+        """The queue handed it a call of that priority."""
+        self.reactor.take(GangGiven(self.time.now(), gang, priority))
         self.wake()
 
     def queued(self, pool: str) -> bool:

@@ -108,14 +108,15 @@ class SqlCalls:
 
     def depth(self, workload: str, now: float, most: int) -> Depth:
         """What the queue of a workload asks for."""
-        due, highest, nexts = 0, 0, []
+        due, nexts = 0, []
+        counted: list[tuple[int, int]] = []
         for priority in _priorities(self._read, workload):
             if due < most:
                 found = self._read(sql.COUNT_DUE, workload, priority, now, most - due)[0][0]
-                highest = priority if found and not due else highest
+                counted += [(priority, found)] if found else []
                 due += found
             nexts += [at for (at,) in self._read(sql.NEXT_DUE, workload, priority, now)]
-        return Depth(due, min(nexts, default=None), highest)
+        return Depth(due, min(nexts, default=None), tuple(counted))
 
     def _answered(self, op: Callable[[list[Answer], Connection], None], rows: int, synced: bool = True) -> list[Answer]:
         """What the op answers; it is filled in later inside a transaction."""

@@ -94,9 +94,9 @@ class MemoryCalls:
         """What the queue of a workload asks for."""
         with self.lock:
             waiting = [call for call in self._in("queued") if call.workload == workload]
-        due = [call.priority for call in waiting if call.due_at <= now]
+        due = heapq.nlargest(max(most, 0), (call.priority for call in waiting if call.due_at <= now))
         next_at = min((call.due_at for call in waiting if call.due_at > now), default=None)
-        return Depth(min(len(due), max(most, 0)), next_at, max(due, default=0) if most > 0 else 0)
+        return Depth(len(due), next_at, tuple(Counter(due).items()))
 
     def of_key(self, workload: str, method: str, key: str, idempotency_key: str) -> Call | None:
         """The one with that idempotency key; under the lock."""

@@ -61,8 +61,8 @@ class Level(msgspec.Struct, frozen=True):
     present: int = -1
     """In flight at that moment, all in all: what several gateways have is summed from this, since their peaks were not
     at the same time. -1: as many as `in_flight`."""
-    priority: int = 0
-    """The highest of what is held; of queued calls alone."""
+    priorities: tuple[tuple[int, int], ...] = ()
+    """(priority, how many of what is held have it), the highest first: of calls that gangs work on alone."""
 
 
 class DemandReport(msgspec.Struct, frozen=True, tag="demand"):
