@@ -21,7 +21,7 @@ from swell.runtime.request import Head, Request
 from swell.runtime.runner.queued.lane import request_of, sendable
 from swell.wire import http
 from swell.wire.calls import Granted, Member
-from swell.wire.child import Drain, Forget
+from swell.wire.child import Drain, Forget, Reattach
 
 ID = call_id(1_700_000_000_000, b"0123456789")
 HOSTS = st.sampled_from(["127.0.0.1", "10.0.0.7", "node-3.example", "[::1]"])
@@ -38,6 +38,11 @@ def thing(do=""):
         while not swell.stopping():
             time.sleep(0.01)
         return "stopped"
+    if do == "look":
+        pathlib.Path("begun").touch()
+        while not pathlib.Path("look").exists():
+            time.sleep(0.01)
+        return swell.stopping()
     if do == "folder":
         (swell.checkpoint_dir() / "x").write_text(info.cluster_id)
         return os.environ["SWELL_CHECKPOINT_DIR"]
@@ -99,6 +104,11 @@ def headers(rank: int = 1, peers: str = "127.0.0.1:7001,127.0.0.1:7002") -> dict
     return {"Swell-Request-Id": ID, "Swell-Hand-Out": str(40 + rank), "Swell-Rank": str(rank), "Swell-Peers": peers}
 
 
+def lines() -> str:
+    """The same where the request has an id."""
+    return "".join(f"{name}: {value}\r\n" for name, value in headers().items() if name != "Swell-Request-Id")
+
+
 def ask(replica: ReplicaProcess, **arguments: Any) -> Any:
     status, _, body = replica.request("/call/thing", msgspec.json.encode(arguments), headers())
     assert status == 200, body
@@ -139,8 +149,7 @@ def test_all_attempts_of_a_call_have_one_folder(tmp_path: Path) -> None:
 def test_its_code_hears_that_it_is_to_end(how: str) -> None:
     with ReplicaProcess(SOURCE, function(), gang=Gang(2), single_use=True, cancel_grace_s=60.0) as replica:
         replica.ready()
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers().items() if name != "Swell-Request-Id")
-        with replica.begin("/call/thing", b'{"do": "wait"}', lines) as sock:
+        with replica.begin("/call/thing", b'{"do": "wait"}', lines()) as sock:
             until((replica.folder / "begun").exists, "it works")
             if how == "drain":
                 replica.tell(Drain("preempted", soon=True))
@@ -159,27 +168,33 @@ def test_its_code_hears_that_it_is_to_end(how: str) -> None:
         assert replica.wait() == 0
 
 
-def test_a_drain_that_gives_all_the_time_there_is_stops_nothing() -> None:
-    with ReplicaProcess(SOURCE, function(), gang=Gang(2), single_use=True) as replica:
+@pytest.mark.parametrize("soon", [False, True])
+def test_a_drain_that_gives_all_the_time_there_is_stops_nothing(soon: bool) -> None:
+    with (
+        ReplicaProcess(SOURCE, function(), gang=Gang(2), single_use=True) as replica,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as runner,
+    ):
         replica.ready()
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers().items() if name != "Swell-Request-Id")
-        with replica.begin("/call/thing", b'{"do": "wait"}', lines) as sock:
+        runner.settimeout(60)
+        runner.bind(replica.runner_path)
+        runner.listen()
+        with replica.begin("/call/thing", b'{"do": "look"}', lines()) as sock:
             until((replica.folder / "begun").exists, "it works")
-            replica.tell(Drain("superseded"))
-            replica.tell(Drain("superseded"))
-            sock.settimeout(0.5)
-            with pytest.raises(TimeoutError):
-                sock.recv(1)
-            os.kill(replica.process.pid, signal.SIGTERM)
-            sock.settimeout(60)
-            assert sock.recv(1)
+            replica.tell(Drain("superseded", soon))
+            replica.channel.close()
+            replica.channel, _ = runner.accept()
+            here = replica.hear()
+            # It has heard what it was told.
+            assert isinstance(here, Reattach)
+            assert here.closed == "superseded"
+            (replica.folder / "look").touch()
+            assert sock.recv(65536).endswith(b"true" if soon else b"false")
 
 
 def test_what_code_on_the_main_thread_asked_for_is_called_as_it_is_told_to_end() -> None:
     with ReplicaProcess(SOURCE, function("handled", asynchronous=True), gang=Gang(2), single_use=True) as replica:
         replica.ready()
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers().items() if name != "Swell-Request-Id")
-        with replica.begin("/call/handled", b"{}", lines) as sock:
+        with replica.begin("/call/handled", b"{}", lines()) as sock:
             until((replica.folder / "begun").exists, "it works")
             replica.tell(Drain("preempted", soon=True))
             replica.process.send_signal(signal.SIGTERM)
@@ -191,25 +206,60 @@ def test_what_code_on_the_main_thread_asked_for_is_called_as_it_is_told_to_end()
 
 
 MODULE = """
-import pathlib, signal, time
+import pathlib, signal, sys, time
 import swell
 
-signal.signal(signal.SIGTERM, lambda *_: pathlib.Path("told").touch())
+def ends(*_):
+    pathlib.Path("told").touch()
+    sys.exit(3)
+
+signal.signal(signal.SIGTERM, ends)
 
 def thing():
     pathlib.Path("begun").touch()
-    while not (swell.stopping() and pathlib.Path("told").exists()):
+    while not swell.stopping():
         time.sleep(0.01)
-    return 1
+    while not pathlib.Path("over").exists():
+        time.sleep(0.01)
+    return pathlib.Path("told").exists()
 """
 
 
 @pytest.mark.parametrize("fork", [False, True])
-def test_so_is_what_its_module_asked_for(fork: bool) -> None:
-    with ReplicaProcess(MODULE, function(), fork=fork, gang=Gang(2), single_use=True) as replica:
+@pytest.mark.parametrize("gang", [Gang(2), None])
+def test_so_is_what_the_module_of_a_job_asked_for_and_what_it_has_goes_on_to_its_end(
+    fork: bool, gang: Gang | None
+) -> None:
+    """Its handler calls sys.exit. That of a service, which is for where it runs by itself, is not called."""
+    with ReplicaProcess(MODULE, function(), fork=fork, gang=gang, single_use=True) as replica:
         pid = replica.ready().pid
         with replica.begin("/call/thing", b"{}") as sock:
             until((replica.folder / "begun").exists, "it works")
             os.kill(pid, signal.SIGTERM)
-            assert sock.recv(65536)
+            if gang is not None:
+                until((replica.folder / "told").exists, "its handler was called")
+            (replica.folder / "over").touch()
+            assert sock.recv(65536).endswith(b"true" if gang is not None else b"false")
         assert replica.wait() == 0
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_timeout_of_rank_0_is_that_of_all(rank: int) -> None:
+    """It says how far it is, and the others need not."""
+    with ReplicaProcess(
+        WAITS, function(), gang=Gang(2), single_use=True, timeout_s=0.3, timeout_max_s=60.0, cancel_grace_s=0.1
+    ) as replica:
+        replica.ready()
+        status, _, body = replica.request("/call/thing", b"{}", headers(rank))
+        assert (status, b"without swell.progress()" in body) == ((504, True) if rank == 0 else (200, False))
+        replica.tell(Forget(((ID, 40 + rank),)))
+
+
+WAITS = """
+import time
+
+def thing():
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        time.sleep(0.01)
+"""

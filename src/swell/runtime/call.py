@@ -25,6 +25,7 @@ from swell.model.errors import SwellError
 from swell.model.workload import Method
 from swell.runtime import results
 from swell.runtime.arguments import Arguments, Given
+from swell.runtime.gang import follows
 from swell.runtime.hooks import Refusal
 from swell.runtime.http import Exchange
 from swell.runtime.keeping import Keeping
@@ -118,8 +119,9 @@ class Call:
         self.request = request.id
         self.deadline = self._latest = request.deadline
         """The latest is as far as reports of progress move it."""
-        if replica.patience_s:
-            self.deadline = min(self._latest, time.monotonic() + replica.patience_s)
+        self._patience_s = 0.0 if follows(request) else replica.patience_s
+        if self._patience_s:
+            self.deadline = min(self._latest, time.monotonic() + self._patience_s)
         self.alone = True
         self.on_loop = callee.asynchronous
         self._replica = replica
@@ -196,8 +198,8 @@ class Call:
 
     def go_on(self, now: float) -> None:
         # What has passed stays so: its end may be under way.
-        if self._replica.patience_s and now < self.deadline:
-            self.deadline = min(self._latest, max(self.deadline, now + self._replica.patience_s))
+        if self._patience_s and now < self.deadline:
+            self.deadline = min(self._latest, max(self.deadline, now + self._patience_s))
 
     def _input(self) -> Input:
         """What its code may know of it."""
@@ -207,7 +209,7 @@ class Call:
         """What its caller is told when its deadline passes."""
         if self.deadline >= self._latest:
             return self._exchange.request.past_deadline(where)
-        limit = f"{self._replica.patience_s:g} s (timeout= of the function, without swell.progress())"
+        limit = f"{self._patience_s:g} s (timeout= of the function, without swell.progress())"
         return f"The deadline of {limit} passed while {where}."
 
     def _tell_late(self, spent: bytes = b"") -> None:

@@ -51,6 +51,11 @@ def cluster_of(request: Request) -> Cluster | None:
     return Cluster(f"{request.id}-{request.token - int(rank)}", int(rank), tuple(peers))
 
 
+def follows(request: Request) -> bool:
+    """Does another member of its gang say how far it is, and is ended by `timeout=` for all?"""
+    return request.header(_RANK) not in (b"", b"0")
+
+
 def variables(cluster: Cluster) -> dict[str, str]:
     """What torch.distributed and jax.distributed find in the environment. Each member is a node to them, with one
     process that has all its devices."""

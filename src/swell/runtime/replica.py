@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from swell.model.errors import SwellError
@@ -186,14 +187,16 @@ class Replica:
 
     def _mind_sigterm(self) -> None:
         """It ends this process in order, and what runs hears of it."""
-        before = signal.getsignal(signal.SIGTERM)
+        # What a job set when it was imported. A service ends as it is told to, whatever it had set for other places.
+        before = signal.getsignal(signal.SIGTERM) if self._meeting is not None else None
 
         def told() -> None:
             context.stopping.set()
             self._end("SIGTERM")
             if callable(before):
-                # What the program set when it was imported.
-                before(signal.SIGTERM, None)
+                # That it ends is under way, in order: leaving the process would cut what it has to keep.
+                with suppress(SystemExit, KeyboardInterrupt):
+                    before(signal.SIGTERM, None)
 
         self._context.loop.add_signal_handler(signal.SIGTERM, told)
 

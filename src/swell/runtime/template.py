@@ -164,8 +164,9 @@ class _Template:
                 if pidfd is not None:
                     os.close(pidfd)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
-                # What the program set for its end it is told of.
-                if number != signal.SIGTERM or not callable(signal.getsignal(number)):
+                # What a job set for its end it is told of.
+                job = self.launch.revision.gang is not None
+                if number != signal.SIGTERM or not job or not callable(signal.getsignal(number)):
                     signal.signal(number, signal.SIG_DFL)
             if order.mounts:
                 from swell.runtime import volumes
