@@ -73,24 +73,25 @@ def train(steps: int = 100, every: int = 10, seconds_each: float = 0.0) -> float
     # Rank 0 says where all begin, as on several machines each has a folder of its own.
     begun = [float(number) for number in load(checkpoint)] if chief else [0.0] * (COLUMNS + 1)
     step, *weights = group.sum(begun)
-    first, loss = int(step), math.inf
-    print(f"rank {group.rank} of {group.size} begins at step {first}")
+    state, loss = (int(step), weights), math.inf
+    print(f"rank {group.rank} of {group.size} begins at step {state[0]}")
     rows = [row(number) for number in range(group.rank, ROWS, group.size)]
     try:
-        for done in range(first, steps):
+        for done in range(state[0] + 1, steps + 1):
             if swell.stopping():
                 raise InterruptedError("told to stop: the next attempt goes on from here")
             error, *gradient = group.sum(slope(rows, weights))
             loss = error / ROWS
             weights = [weight - RATE * each / ROWS for weight, each in zip(weights, gradient, strict=True)]
-            first = done + 1
-            if chief and first % every == 0:
-                save(checkpoint, first, weights)
-            swell.progress(first, steps, f"loss {loss:.9f}")
+            # In one assignment: wherever a cancel interrupts this, what is kept is of one step.
+            state = done, weights
+            if chief and done % every == 0:
+                save(checkpoint, *state)
+            swell.progress(done, steps, f"loss {loss:.9f}")
             time.sleep(seconds_each)
     finally:
         if chief:
-            save(checkpoint, first, weights)
+            save(checkpoint, *state)
         group.close()
     return loss
 
@@ -122,8 +123,8 @@ def load(checkpoint: Path) -> list[float]:
 
 
 def save(checkpoint: Path, step: int, weights: list[float]) -> None:
-    """Whole or not at all: whoever is killed in the middle leaves the one before."""
-    fresh = checkpoint.with_suffix(".tmp")
+    """Whole or not at all: whoever is killed in the middle leaves the one before. No two attempts write one file."""
+    fresh = checkpoint.with_name(f"{swell.get_cluster_info().cluster_id}.tmp")
     fresh.write_text(json.dumps([step, *weights]))
     os.replace(fresh, checkpoint)
 
