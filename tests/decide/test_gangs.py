@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from decide.worlds import POLICY, Setting, needs, report
 from swell.decide.check import check, would_break
 from swell.decide.gangs import staying
-from swell.decide.place import holds, make_rooms, place_all
+from swell.decide.place import capacity, holds, make_rooms, place_all
 from swell.decide.plan import plan
 from swell.model.demand import Demand, seen
 from swell.model.environment import Environment
@@ -38,8 +38,8 @@ def copied(rooms: dict[str, Room]) -> dict[str, Room]:
     return {id: room.copy() for id, room in rooms.items()}
 
 
-def capacity(wanted: Needs, rooms: dict[str, Room], most: int) -> int:
-    """How many fit, counted node by node."""
+def counted(wanted: Needs, rooms: dict[str, Room], most: int) -> int:
+    """How many fit, one after the other, node by node."""
     found = 0
     for room in copied(rooms).values():
         while found < most and room.lacks(wanted) is None:
@@ -51,7 +51,7 @@ def capacity(wanted: Needs, rooms: dict[str, Room], most: int) -> int:
 @given(needs, rooms, st.integers(0, 6))
 def test_as_many_are_placed_together_as_fit(wanted: Needs, rooms: dict[str, Room], most: int) -> None:
     nodes, why_not = place_all(wanted, copied(rooms), most, lambda _node: 0)
-    assert len(nodes) == capacity(wanted, rooms, most)
+    assert len(nodes) == counted(wanted, rooms, most) == min(capacity(wanted, rooms.values()), most)
     assert bool(why_not) is (len(nodes) < most)
     for node in nodes:
         assert rooms[node].lacks(wanted) is None
@@ -224,6 +224,8 @@ def test_a_gang_starts_exactly_where_enough_of_it_fit(gang: Gang, room: list[int
     if len(sizes) < held:
         (wait,) = made.waits
         assert wait.why_not.startswith(f"{left} of {gang.size} fit")
+        # Whoever else ends, it can only start where there are more of these nodes.
+        assert wait.why_not.endswith("it waits for more nodes") is (sum(room) < gang.at_least)
     else:
         assert not made.waits
 

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from swell.decide.place import capacity
 from swell.model.call import PRIORITY_MAX
 from swell.model.demand import Demand
+from swell.model.gang import Gang
 from swell.model.replica import Phase, Replica
 from swell.model.resources import Needs, Room
 from swell.model.world import World
@@ -89,7 +91,11 @@ def lesser(world: World, priority: int, leaving: Container[str]) -> Iterator[lis
         yield members
 
 
-def unmet(fit: int, size: int, least: int, why_not: str) -> str:
-    """Why a gang waits."""
-    enough = f" (it starts with {least})" if least < size else ""
-    return f"{fit} of {size} fit{enough}: {why_not}"
+def unmet(world: World, needs: Needs, gang: Gang, fit: int, why_not: str) -> str:
+    """Why a gang waits, of which so many fit now."""
+    enough = f" (it starts with {gang.at_least})" if gang.at_least < gang.size else ""
+    nodes = (node for node in world.nodes.values() if node.alive and node.leaving_at is None)
+    whole = capacity(needs, (node.room() for node in nodes))
+    if whole < gang.at_least:
+        return f"{fit} of {gang.size} fit{enough}, and {whole} if nothing else ran: it waits for more nodes"
+    return f"{fit} of {gang.size} fit{enough}: {why_not}"

@@ -260,7 +260,7 @@ class _Planner:
             needs, copies, gang.size, lambda node: int(usable(growth.templates, node) is not None)
         )
         if len(nodes) < gang.at_least:
-            self.waits.append(Wait(growth.pool, unmet(len(nodes), gang.size, gang.at_least, why_not)))
+            self.waits.append(Wait(growth.pool, unmet(self.world, needs, gang, len(nodes), why_not)))
             if not self._claimed(growth, gang, rooms):
                 self.short_gangs.append((growth, gang, why_not))
             return False

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+SLACK = 1e-9
+"""Sums of decimal CPU shares must not refuse the last one that fits exactly."""
+TIMES_MAX = 1_000_000
+
 
 class Needs(msgspec.Struct, frozen=True):
     """What one replica asks for. Requests place it; limits, where set, are enforced."""
@@ -49,18 +53,31 @@ class Room(msgspec.Struct):
         """The first thing that does not fit, as a sentence about who asks; None when all fits."""
         if needs.gpu:
             return f"it asks for a GPU of kind {' or '.join(needs.gpu)}; node {self.node} has none"
-        # A hair of slack: sums of decimal CPU shares must not refuse the last one that fits exactly.
-        if needs.cpu > self.cpu + 1e-9:
+        if needs.cpu > self.cpu + SLACK:
             free = _free(self.cpu, self.cpu_whole)
             times = f" ({_short(self.cores)} times cpu_overcommit)" if self.cores is not None else ""
             return f"it asks for {needs.cpu:g} cores; node {self.node} has {free}{times}"
-        if needs.memory_mib > self.memory_mib + 1e-9:
+        if needs.memory_mib > self.memory_mib + SLACK:
             free = _free(self.memory_mib, self.memory_whole_mib)
             return f"it asks for {needs.memory_mib} MiB of memory; node {self.node} has {free}"
         taken = self.ports.intersection(needs.ports)
         if taken:
             return f"it asks for port {min(taken)}; another replica has it on node {self.node}"
         return None
+
+    def times(self, needs: Needs) -> int:
+        """How many of these fit beside each other; of those that ask for nothing that is counted, more than anyone may
+        ask for."""
+        if self.lacks(needs) is not None:
+            return 0
+        if needs.ports:
+            return 1
+        times = TIMES_MAX
+        if needs.cpu > 0:
+            times = min(times, int((self.cpu + SLACK) / needs.cpu))
+        if needs.memory_mib > 0:
+            times = min(times, int((self.memory_mib + SLACK) / needs.memory_mib))
+        return max(times, 1)
 
     def take(self, needs: Needs) -> None:
         self.cpu -= needs.cpu
