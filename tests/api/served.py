@@ -69,9 +69,17 @@ class Calls:
         return self.kept.get(id)
 
     async def rows(
-        self, namespace: str, app: str, function: str, state: State | None, most: int, before: str, key: str | None
+        self,
+        namespace: str,
+        app: str,
+        function: str,
+        state: State | None,
+        most: int,
+        before: str,
+        key: str | None,
+        jobs: bool,
     ) -> list[CallRow]:
-        self.asked.append((namespace, app, state, most, before))
+        self.asked.append((namespace, app, state, most, before, jobs))
         return [row for row in self.kept.values() if key in (None, row.key)]
 
     async def result(self, id: str) -> Body | None:

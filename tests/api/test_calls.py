@@ -63,11 +63,11 @@ def test_who_sent_a_call_and_who_may_deploy_its_app_may_see_cancel_and_retry_it_
 
 def test_what_is_asked_reaches_the_queue(client: httpx2.Client, kept: Server) -> None:
     client.get(f"{CALL}?wait_s=7")
-    client.get("/api/calls?namespace=n&app=a&state=failed&limit=3&before=fc-9")
+    client.get("/api/calls?namespace=n&app=a&state=failed&limit=3&before=fc-9&jobs=true")
     client.get("/api/calls")
     client.delete(CALL)
     client.post(f"{CALL}/retry")
-    expected = [("fc-1", 7.0), ("n", "a", "failed", 3, "fc-9"), ("default", "", None, 20, "")]
+    expected = [("fc-1", 7.0), ("n", "a", "failed", 3, "fc-9", True), ("default", "", None, 20, "", False)]
     assert kept.calls.asked == [*expected, ("cancel", "fc-1", ""), ("retry", "fc-1")]
     for query in ("wait_s=61", "wait_s=-1", "wait_s=x"):
         assert error(client.get(f"{CALL}?{query}"), 400)["code"] == "bad_request"

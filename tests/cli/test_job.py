@@ -24,7 +24,8 @@ def row(**changes: Any) -> CallRow:
 
 
 def test_a_line_for_each() -> None:
-    heads, one, other = listing([(ROW, 4), (row(state="failed", attempts=3, error=DIED), 2)], NOW).splitlines()
+    failed = row(state="failed", attempts=3, error=DIED, nodes=2)
+    heads, one, other = listing([row(nodes=4), failed], NOW).splitlines()
     assert heads.split() == list(HEADS)
     assert one.split() == [ID, "queued", "1m30s", "0", "4", "train/fit"]
     assert other.split()[:6] == [ID, "failed", "1m30s", "3", "2", "train/fit"]

@@ -68,6 +68,34 @@ class CallRecordsSuite(CallsCase):
         assert newest("", "done", 9) == newest("nobody", None, 9) == newest("%", None, 9) == newest("", None, 0) == ""
         assert store.call_records.newest("", "leased", 1) == [store.call_records.get("fc-4")]
 
+    def test_those_of_one_workload_are_told_without_those_whose_names_begin_so(self, store: Store) -> None:
+        for n, workload in enumerate(("default/a/f", "default/a/f2", "default/a/f", "default/a/f~x", "other/a/f")):
+            store.calls.add([work(f"fc-{n}", workload)])
+
+        def of(workload: str, **which: Any) -> str:
+            found = store.call_records.newest(workload, None, which.pop("most", 9), exact=True, **which)
+            return "".join(each.id.removeprefix("fc-") for each in found)
+
+        assert [of(name) for name in (F, "default/a/f2", "default/a/", "")] == ["20", "1", "", ""]
+        assert [of(F, before="fc-2"), of(F, most=1), of(F, jobs=True)] == ["0", "2", ""]
+
+    def test_jobs_are_told_without_other_calls(self, store: Store) -> None:
+        for n in range(8):
+            workload = ["default/a/f", "default/b/f"][n % 2]
+            store.calls.add([work(f"fc-{n}", workload, members=n % 4, key=["", "k1"][n // 4])])
+        order(store, most=1)
+        assert {store.call_records.get(f"fc-{n}").members for n in range(8)} == set(range(4))  # type: ignore[union-attr]
+
+        def of(prefix: str, *more: Any, **which: Any) -> str:
+            found = store.call_records.newest(prefix, *more, jobs=True, **which)
+            return "".join(each.id.removeprefix("fc-") for each in found)
+
+        assert [of(prefix, None, 9) for prefix in ("", "default/a/", "default/b/", "x")] == ["765321", "62", "7531", ""]
+        assert [of("", None, 2), of("", None, 2, "fc-5")] == ["76", "32"]
+        assert [of("", None, 9, key=key) for key in ("", "k1", "k2")] == ["321", "765", ""]
+        assert [of("", state, 9) for state in ("queued", "leased", "done")] == ["765321", "", ""]
+        assert of(F, "queued", 9, exact=True) == "62"
+
     def test_those_of_one_api_key_are_told_alone(self, store: Store) -> None:
         store.calls.add([work(f"fc-{n}", key=["", "k1", "k2"][n % 3]) for n in range(7)])
 

@@ -25,10 +25,15 @@ class Records:
             Call(id, workload, workload.split("/")[2], 0.0, 0.0) for id, workload in zip(ids, workloads, strict=True)
         ]
         self.calls = calls[::-1]
+        self.asked = 0
 
-    def newest(self, prefix: str, _state: Any, most: int, before: str = "", _key: Any = None) -> list[Call]:
-        found = (each for each in self.calls if each.workload.startswith(prefix) and (not before or each.id < before))
-        return list(found)[:most]
+    def newest(
+        self, prefix: str, _state: Any, most: int, before: str, _key: Any, exact: bool, _jobs: bool
+    ) -> list[Call]:
+        self.asked += 1
+        named = (each for each in self.calls if each.workload.startswith(prefix))
+        found = (each for each in named if not (exact and each.workload != prefix))
+        return [each for each in found if not before or each.id < before][:most]
 
 
 class Keeper:
@@ -37,12 +42,17 @@ class Keeper:
 
 
 @given(st.lists(WORKLOADS, max_size=12), WORKLOADS, st.integers(1, 4))
-def test_all_of_one_function_and_no_others(workloads: list[str], wanted: str, most: int) -> None:
+def test_all_of_one_function_and_no_others_and_one_page_is_one_question(
+    workloads: list[str], wanted: str, most: int
+) -> None:
     records = Records(workloads)
     desk = CallDesk(Keeper(), records, str)  # type: ignore[arg-type]  # what is used of them
     namespace, app, function = wanted.split("/")
     found: list[CallRow] = []
-    while page := asyncio.run(desk.rows(namespace, app, function, None, most, found[-1].id if found else "", None)):
+    which, pages = (namespace, app, function, None, most), 1
+    while page := asyncio.run(desk.rows(*which, found[-1].id if found else "", None, False)):
         assert len(page) <= most
         found += page
+        pages += 1
+    assert records.asked == pages
     assert [row.id for row in found] == [each.id for each in records.calls if each.workload == wanted]

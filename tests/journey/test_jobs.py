@@ -181,3 +181,7 @@ def test_one_that_may_be_smaller_starts_with_as_many_as_there_is_room_for(
     program.write_text(ELASTIC.replace("CPU", str(cores() / 3)))
     own_server.run("deploy", str(program))
     assert swell.Function.from_name("elastic", "f").remote() == ("3", 3)
+    # What was a job is listed as one, whatever became of its function.
+    own_server.run("app", "stop", "elastic")
+    (row,) = json.loads(own_server.run("job", "list", "elastic", "--json"))
+    assert (row["state"], row["function"], row["nodes"]) == ("done", "f", 5)

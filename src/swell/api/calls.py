@@ -57,6 +57,8 @@ class CallsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The newest so many."""
     before: str = ""
     """Only calls that are older than the one of this id: the next page is of those before the last one."""
+    jobs: bool = False
+    """Only those that several replicas work on together."""
 
 
 class CallQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,7 +153,7 @@ class CallHandlers:
         if query.function and not query.app:
             raise SwellError("bad_request", "A function is one of an app: give app, too.")
         which = query.namespace, query.app, query.function
-        return await self._calls.rows(*which, query.state or None, query.limit, query.before, key)
+        return await self._calls.rows(*which, query.state or None, query.limit, query.before, key, query.jobs)
 
     async def call(self, request: ApiRequest) -> CallRow:
         id = await self._seen(request)

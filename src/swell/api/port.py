@@ -291,10 +291,18 @@ class CallsPort(Protocol):
         ...
 
     async def rows(
-        self, namespace: str, app: str, function: str, state: State | None, most: int, before: str, key: str | None
+        self,
+        namespace: str,
+        app: str,
+        function: str,
+        state: State | None,
+        most: int,
+        before: str,
+        key: str | None,
+        jobs: bool,
     ) -> list[CallRow]:
         """Those of one function, of one app (function "") or of all of the namespace (app "", too), newest first, from
-        the one before that id on; of one API key, or of all (None)."""
+        the one before that id on; of one API key, or of all (None); `jobs` alone, or all."""
         ...
 
     async def result(self, id: str) -> Body | None:

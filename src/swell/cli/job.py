@@ -99,22 +99,11 @@ def list_jobs(app: str, state: Any, most: int, namespace: str, as_json: bool, ho
     """List jobs that are kept, the newest first: of APP, or of all apps of the namespace."""
     client = options.connect(home)
     with options.app_named("swell job list", app, namespace, client) as (space, name):
-        nodes = {
-            (row.name, workload.name): workload.nodes
-            for row in client.apps()
-            for workload in row.workloads
-            if workload.nodes and row.namespace == space and name in ("", row.name)
-        }
-        found = [
-            call
-            for where, function in nodes
-            for call in client.calls(where, namespace=space, function=function, state=state, limit=most)
-        ]
-    rows = sorted(found, key=lambda row: row.accepted_at, reverse=True)[:most]
+        rows = client.calls(name, namespace=space, state=state, limit=most, jobs=True)
     if as_json:
         click.echo(json_text(rows))
     elif rows:
-        click.echo(listing([(row, nodes[row.app, row.function]) for row in rows], time.time()))
+        click.echo(listing(rows, time.time()))
     else:
         click.echo(wrapped("There is no job. @app.function(nodes=2) makes one of each call: `swell job run --help`."))
 
@@ -172,8 +161,8 @@ def _of_file(reference: str, words: Sequence[str], namespace: str) -> Request:
     target = load.target(reference)
     function = target.run
     if not isinstance(function, Function) or target.is_method or not function.is_job:
-        words_ = f"{target.name} is no job: a function is one with @app.function(nodes=…) or @swell.clustered(size=…)"
-        raise SwellError("bad_function", f"{words_}. `swell run {reference}` runs others.")
+        why = f"{target.name} is no job: a function is one with @app.function(nodes=…) or @swell.clustered(size=…)"
+        raise SwellError("bad_function", f"{why}. `swell run {reference}` runs others.")
     found = flags.flags(function, False)
     about = inspect.getdoc(function.__swell_raw__)
     args, kwargs = arguments(found, run, "swell job run", reference, about, words)
@@ -263,19 +252,19 @@ def standing(row: CallRow) -> str:
     return f"{row.id} runs, try {row.attempts}{last}" + (f": {far}" if far else "")
 
 
-def listing(rows: Sequence[tuple[CallRow, int]], now: float) -> str:
-    """One line for each job, with how many nodes its function has."""
+def listing(rows: Sequence[CallRow], now: float) -> str:
+    """One line for each job."""
     cells = [
         (
             row.id,
             row.state,
             duration(now - row.accepted_at),
             str(row.attempts),
-            str(nodes),
+            str(row.nodes),
             called(row),
             amount(row.progress) if row.progress else brief(row.error.message) if row.error else "",
         )
-        for row, nodes in rows
+        for row in rows
     ]
     return table(HEADS, cells, right=("AGO", "TRIES", "NODES"))
 

@@ -38,8 +38,8 @@ def queued(
     if problem:
         raise SwellError("bad_request", problem)
     longest = max(map(len, (new.input.data, *(new.many.inputs if new.many is not None else ()))))
-    members = revision.gang.size if revision.gang is not None else 1
-    most = min(INPUT_MAX, GANG_INPUT_MAX // members)
+    members = revision.gang.size if revision.gang is not None else 0
+    most = min(INPUT_MAX, GANG_INPUT_MAX // max(members, 1))
     if longest > most:
         whose = f" that goes to {members} replicas" if most < INPUT_MAX else ""
         words = f"The input of a queued call{whose} has {most} bytes at most; this one has {longest}."
@@ -58,6 +58,7 @@ def queued(
         retrying=revision.retrying,
         timeout_s=revision.longest_s,
         keeping=Keeping(new.keep_s, new.keep_s) if new.keep_s else Keeping(),
+        members=members,
     )
     check(call)
     if new.many is None:

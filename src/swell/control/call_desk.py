@@ -38,19 +38,20 @@ class CallDesk:
         return await self._whole(call) if call is not None else None
 
     async def rows(
-        self, namespace: str, app: str, function: str, state: State | None, most: int, before: str, key: str | None
+        self,
+        namespace: str,
+        app: str,
+        function: str,
+        state: State | None,
+        most: int,
+        before: str,
+        key: str | None,
+        jobs: bool,
     ) -> list[CallRow]:
-        """A page of calls, newest first; of one API key, or of all (None)."""
+        """A page of calls, newest first; of one API key, or of all (None); of all kinds, or jobs alone."""
         prefix = f"{namespace}/{app}/{function}" if app else f"{namespace}/"
-        found: list[Call] = []
-        while len(found) < most:
-            page = await asyncio.to_thread(self._records.newest, prefix, state, most, before, key)
-            # Others' names may begin with that of the function.
-            found += (call for call in page if not function or call.workload == prefix)
-            if len(page) < most:
-                break
-            before = page[-1].id
-        return [self._row(call) for call in found[:most]]
+        which = (prefix, state, most, before, key, bool(function), jobs)
+        return [self._row(call) for call in await asyncio.to_thread(self._records.newest, *which)]
 
     async def result(self, id: str) -> Body | None:
         """Of one that is done; of a dead letter the error. None where there is none, or none yet."""
@@ -175,6 +176,7 @@ class CallDesk:
             expires_at=call.expires_at,
             cpu_us=call.cpu_us,
             run_us=call.run_us,
+            nodes=call.members,
         )
 
 

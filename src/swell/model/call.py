@@ -147,6 +147,8 @@ class Call(msgspec.Struct, frozen=True):
     cpu_us: int = 0
     """What all attempts used, as far as they were told."""
     run_us: int = 0
+    members: int = 0
+    """Replicas that work on it together, as its function said when it came (`nodes=`): it is a job. 0: it is none."""
 
     @property
     def index(self) -> int:

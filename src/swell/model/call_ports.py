@@ -111,10 +111,18 @@ class CallRecords(Protocol):
         ...
 
     def newest(
-        self, prefix: str, state: State | None, most: int, before: str = "", key: str | None = None
+        self,
+        prefix: str,
+        state: State | None,
+        most: int,
+        before: str = "",
+        key: str | None = None,
+        exact: bool = False,
+        jobs: bool = False,
     ) -> list[Call]:
-        """The newest calls of workloads whose key begins so ("namespace/app/", say), in one state or in any, newest
-        first; the next page is of those `before` the last one's id. Of one API `key` alone, where that is given."""
+        """The newest calls of workloads whose key begins so ("namespace/app/", say), or is that (`exact`), in one state
+        or in any, newest first; the next page is of those `before` the last one's id. Of one API `key` alone, where
+        that is given; `jobs`: only those. Its cost grows with `most` and with the workloads, not with the calls."""
         ...
 
     def counts(self, prefix: str) -> list[Count]:

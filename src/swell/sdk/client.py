@@ -285,9 +285,11 @@ class Client:
         state: State | None = None,
         limit: int = 20,
         before: str = "",
+        jobs: bool = False,
     ) -> list[CallRow]:
-        """The newest calls in the queue, newest first; the next page is of those `before` the last one's id."""
-        which = {"app": app, "namespace": namespace, "function": function}
+        """The newest calls in the queue, newest first, or the newest `jobs`; the next page is of those `before` the
+        last one's id."""
+        which = {"app": app, "namespace": namespace, "function": function, "jobs": "true" if jobs else "false"}
         asked = {**which, "state": state or "", "limit": limit, "before": before}
         return await self._ask(Request("GET", f"/api/calls?{urlencode(asked)}"), list[CallRow])
 

@@ -45,7 +45,9 @@ from swell.store.database import Connection, Op
 
 DIGESTS_PER_READ = 1000
 """Rows of one read of what blobs are named; a long reading never holds the database open in between."""
-LAST_ID = chr(0x10FFFF)
+LAST_CHARACTER = chr(0x10FFFF)
+"""Whatever begins as a text does is not after that text with this behind it."""
+LAST_ID = LAST_CHARACTER
 """After every id."""
 LAST_PRIORITY = 2**63 - 1
 """Above every priority."""
@@ -190,11 +192,19 @@ class SqlCallRecords:
             last = rows[-1][0]
 
     def newest(
-        self, prefix: str, state: State | None, most: int, before: str = "", key: str | None = None
+        self,
+        prefix: str,
+        state: State | None,
+        most: int,
+        before: str = "",
+        key: str | None = None,
+        exact: bool = False,
+        jobs: bool = False,
     ) -> list[Call]:
         """A page of calls, newest first."""
-        rows = self._read(sql.CALLS, prefix, state or "", before or LAST_ID, max(most, 0), key)
-        return [_call(row) for row in rows]
+        last = prefix if exact else prefix + LAST_CHARACTER
+        which = (prefix, state or "", before or LAST_ID, max(most, 0), key, last)
+        return [_call(row) for row in self._read(sql.JOBS if jobs else sql.CALLS, *which)]
 
     def counts(self, prefix: str) -> list[Count]:
         """By workload and state."""
@@ -213,13 +223,14 @@ def _values(call: Call) -> Row:
         *(retrying.max_retries, retrying.backoff_coefficient, retrying.initial_delay_s, retrying.max_delay_s),
         *(call.jitter, call.timeout_s, keeping.result_s, keeping.dead_letter_s),
         *(call.state, call.attempts, call.token, call.replica, call.pool, call.leased_at, *error, call.ended_at),
-        *(call.cpu_us, call.run_us, call.expires_at),
+        *(call.cpu_us, call.run_us, call.members, call.expires_at),
     )
 
 
 def _call(row: Sequence[Any]) -> Call:
     id, workload, method, accepted_at, due_at, accept, key, priority, idempotency_key, group = row[:10]
-    state, attempts, token, replica, pool, leased_at, error_code, error_message, ended_at, cpu_us, run_us = row[18:]
+    state, attempts, token, replica, pool, leased_at, error_code, error_message, ended_at = row[18:27]
+    cpu_us, run_us, members = row[27:]
     return Call(
         id=id,
         workload=workload,
@@ -245,6 +256,7 @@ def _call(row: Sequence[Any]) -> Call:
         ended_at=ended_at,
         cpu_us=cpu_us,
         run_us=run_us,
+        members=members,
     )
 
 

@@ -267,10 +267,18 @@ class MemoryCallRecords:
         return sorted({body.digest for body in bodies} - {""})
 
     def newest(
-        self, prefix: str, state: State | None, most: int, before: str = "", key: str | None = None
+        self,
+        prefix: str,
+        state: State | None,
+        most: int,
+        before: str = "",
+        key: str | None = None,
+        exact: bool = False,
+        jobs: bool = False,
     ) -> list[Call]:
         """A page of calls, newest first."""
-        calls = (call for call in self._kept() if call.workload.startswith(prefix) and key in (None, call.key))
+        named = (call for call in self._kept() if call.workload.startswith(prefix) and key in (None, call.key))
+        calls = (call for call in named if not (exact and call.workload != prefix) and not (jobs and not call.members))
         page = (call for call in calls if state in (None, call.state) and (not before or call.id < before))
         return heapq.nlargest(most, page, key=lambda call: call.id)
 

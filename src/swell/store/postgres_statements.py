@@ -28,6 +28,20 @@ OPEN = "UPDATE opened SET place = $1, times = times + 1 RETURNING times"
 # -- where it is said otherwise -----------------------------------------------------------------
 
 _CALL = sql.CALL.removeprefix("SELECT ").partition(" FROM ")[0]
+
+
+def _newest(which: str) -> str:
+    """Of each workload and state that has any, the newest; then the newest of these."""
+    return f"""
+SELECT {_CALL} FROM (
+    SELECT workload AS of_workload, state AS in_state FROM call_counts
+    WHERE calls > 0 AND workload BETWEEN $1::text AND $6::text AND ($2::text = '' OR state = $2::text)
+) AS kind CROSS JOIN LATERAL (
+    SELECT * FROM calls WHERE workload = of_workload AND state = in_state AND id < $3::text
+    AND ($5::text IS NULL OR key = $5::text){which} ORDER BY id DESC LIMIT $4
+) AS newest ORDER BY id DESC LIMIT $4"""
+
+
 _OTHERWISE = {
     sql.BEGIN: "BEGIN",
     sql.TABLES: "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()",
@@ -36,15 +50,8 @@ _OTHERWISE = {
     sql.OTHER_KIND: f"""{sql.OTHER_KIND.partition("NOT IN (")[0].replace("?1", "$1")}NOT IN (
     SELECT value->>0, value->>1, value->>2 FROM jsonb_array_elements($2::jsonb) AS asked
 ) LIMIT 1""",
-    # Of each workload and state that has any, the newest; then the newest of these.
-    sql.CALLS: f"""
-SELECT {_CALL} FROM (
-    SELECT workload AS of_workload, state AS in_state FROM call_counts
-    WHERE calls > 0 AND workload BETWEEN $1::text AND $1::text || chr(1114111) AND ($2::text = '' OR state = $2::text)
-) AS kind CROSS JOIN LATERAL (
-    SELECT * FROM calls WHERE workload = of_workload AND state = in_state AND id < $3::text
-    AND ($5::text IS NULL OR key = $5::text) ORDER BY id DESC LIMIT $4
-) AS newest ORDER BY id DESC LIMIT $4""",
+    sql.CALLS: _newest(""),
+    sql.JOBS: _newest(" AND members > 0"),
     sql.LEASED_CALLS: f"SELECT {_CALL} FROM calls WHERE state = 'leased' ORDER BY id",
 }
 

@@ -152,7 +152,7 @@ DELETE FROM requests WHERE seq < coalesce(
 _CALL = """
 id, workload, method, accepted_at, due_at, accept, key, priority, idempotency_key, group_id,
 max_retries, backoff_coefficient, initial_delay_s, max_delay_s, jitter, timeout_s, result_s, dead_letter_s,
-state, attempts, token, replica, pool, leased_at, error_code, error_message, ended_at, cpu_us, run_us"""
+state, attempts, token, replica, pool, leased_at, error_code, error_message, ended_at, cpu_us, run_us, members"""
 ADD_CALL = f"""
 INSERT INTO calls ({_CALL}, expires_at)
 VALUES ({", ".join("?" * (_CALL.count(",") + 2))}) ON CONFLICT DO NOTHING RETURNING seq"""
@@ -223,16 +223,23 @@ SELECT content_type, data, digest FROM call_results WHERE call = (SELECT seq FRO
 CALL_COUNTS = """
 SELECT workload, state, calls FROM call_counts
 WHERE calls > 0 AND workload BETWEEN ?1 AND ?1 || char(0x10ffff) ORDER BY workload, state"""
-# Of each workload and state that has any, the newest; then the newest of these.
-CALLS = f"""
+
+
+def _newest(index: str, which: str) -> str:
+    """Of each workload and state that has any, the newest; then the newest of these."""
+    return f"""
 SELECT {_CALL} FROM calls WHERE seq IN (
     SELECT newest.seq FROM call_counts AS kind JOIN calls AS newest ON newest.seq IN (
-        SELECT seq FROM calls
-        WHERE workload = kind.workload AND state = kind.state AND id < ?3 AND (?5 IS NULL OR key = ?5)
+        SELECT seq FROM calls INDEXED BY {index}
+        WHERE workload = kind.workload AND state = kind.state AND id < ?3 AND (?5 IS NULL OR key = ?5){which}
         ORDER BY id DESC LIMIT ?4
     )
-    WHERE kind.calls > 0 AND kind.workload BETWEEN ?1 AND ?1 || char(0x10ffff) AND (?2 = '' OR kind.state = ?2)
+    WHERE kind.calls > 0 AND kind.workload BETWEEN ?1 AND ?6 AND (?2 = '' OR kind.state = ?2)
 ) ORDER BY id DESC LIMIT ?4"""
+
+
+CALLS = _newest("calls_listed", "")
+JOBS = _newest("calls_jobs", " AND members > 0")
 # With results up to so many bytes together (?4), one at least.
 ENDED_CALLS = f"""
 SELECT ended_no, {_CALL}, result.content_type, result.data, result.digest FROM (

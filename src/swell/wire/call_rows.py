@@ -87,6 +87,8 @@ class CallRow(msgspec.Struct, frozen=True):
     cpu_us: int = 0
     """What all attempts used."""
     run_us: int = 0
+    nodes: int = 0
+    """Replicas that work on it together, of a job: as many as its function had when it came; 0: it is no job."""
     result_type: str = ""
     """Content type of its result, where it is done and one call was asked for."""
     result: Any = None

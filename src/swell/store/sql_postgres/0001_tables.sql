@@ -1,4 +1,4 @@
--- The same tables as those of SQLite, of whose steps `sql/0014_event_triggers.sql` is the newest one in here. Texts are
+-- The same tables as those of SQLite, of whose steps `sql/0015_jobs.sql` is the newest one in here. Texts are
 -- compared by their bytes, as everywhere else in Swell.
 CREATE TABLE counters (name TEXT COLLATE "C" PRIMARY KEY, value BIGINT NOT NULL);
 INSERT INTO counters (name, value) VALUES ('epoch', 0);
@@ -155,11 +155,13 @@ CREATE TABLE calls (
     ended_no BIGINT,
     cpu_us BIGINT NOT NULL,
     run_us BIGINT NOT NULL,
-    expires_at FLOAT8
+    expires_at FLOAT8,
+    members BIGINT NOT NULL
 );
 CREATE INDEX calls_queued ON calls (workload, priority DESC, due_at, id) WHERE state = 'queued';
 CREATE INDEX calls_leased ON calls (id) WHERE state = 'leased';
 CREATE INDEX calls_listed ON calls (workload, state, id);
+CREATE INDEX calls_jobs ON calls (workload, state, id) WHERE members > 0;
 CREATE UNIQUE INDEX calls_once ON calls (workload, method, key, idempotency_key) WHERE idempotency_key != '';
 CREATE INDEX calls_grouped ON calls (group_id, ended_no) WHERE ended_no IS NOT NULL;
 CREATE INDEX calls_open ON calls (group_id, id) WHERE group_id != '' AND ended_at IS NULL;
