@@ -82,6 +82,7 @@ class SystemClock:
 
 async def control(settings: Settings, link_socket: socket.socket, api_socket: socket.socket, up: Up) -> None:
     """The loop, the store and the control API, until `up` says stop."""
+    from swell.control.at_work import at_work
     from swell.control.call_desk import CallDesk
     from swell.control.chores import chores
     from swell.control.deploying import Deployer
@@ -119,7 +120,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     volumes = volume_keeper(settings, store, reactor.world, clock)
     link = loop.link = ControlLink(epoch, loop, engine.hear, secrets, volumes)
     loop.queue = link.queue = calls = call_keeper(store, clock, loop, link)
-    loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy))
+    loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy, at_work(store)))
     await link.serve(link_socket)
     engines = {each.name: each.capabilities for each in (LocalEngine,)}
     told = (settings.base_url, engines, reactor.waiting, named_things(secrets, volumes), loop.variants)

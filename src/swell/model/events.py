@@ -13,13 +13,16 @@ from swell.model.workload import App, Revision, Version, Workload
 
 
 class Opened(msgspec.Struct, frozen=True, tag="opened"):
-    """A control began: the world is the apps on disk and nothing else. Nodes and replicas come back by report."""
+    """A control began: the world is the apps on disk, and what is known to run. Nodes and replicas come back by
+    report."""
 
     at: float
     epoch: int
     apps: tuple[App, ...]
     policy: Policy
     """What it decides by: with the events that follow, all that is needed to decide everything again."""
+    revisions: tuple[Revision, ...] = ()
+    """Of earlier versions, which may be at work still."""
 
 
 class AppDeployed(msgspec.Struct, frozen=True, tag="app_deployed"):

@@ -176,6 +176,7 @@ class World:
 
     def _opened(self, event: Opened) -> tuple[str, ...]:
         self._begin(event.epoch)
+        self.revisions.update((revision.id, revision) for revision in event.revisions)
         touched: tuple[str, ...] = ()
         for app in event.apps:
             touched += self._deployed(app, event.at)
