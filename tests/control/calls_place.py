@@ -126,7 +126,7 @@ class Runner:
         """What came of a call."""
         replica, call = self.held.pop(lease)
         body = Body("application/json", b"%d" % lease[1]) if not code else Body("application/json", b"{}")
-        members = len(call.member.peers) if call.member is not None and not code else 0
+        members = len(call.member.peers) if call.member is not None else 0
         self.ends[lease] = CallEnd(*lease, replica, code, code and "words", body, 10, run_us, members)
 
 
@@ -222,6 +222,8 @@ class Place:
         self.seats: dict[str, Seat] = {}
         self.useless: list[str] = []
         """Gangs that are said to be so."""
+        self.lingers = False
+        """What is left of these stays, with nothing to do."""
         self.epoch = 0
         self.running: asyncio.Task[None] | None = None
 
@@ -294,6 +296,7 @@ class Place:
         while quiet < 3:
             before = len(self.sent)
             self.runner.take(self.replicas.__contains__)
+            self._stop_broken()
             if self.runner.there:
                 ends = (*self.runner.ends.values(), *self.runner.lost)
                 self.runner.lost = []
@@ -341,6 +344,13 @@ class Place:
     def _break(self, gang: str, why: str) -> None:
         self.useless.append(gang)
         self.world.apply(GangBroken(self.clock.at, gang, why))
+
+    def _stop_broken(self) -> None:
+        """What is left of gangs that are of no use ends once it has nothing more to do."""
+        there = [id for gang in self.world.broken for id in self.world.gangs[gang] if id in self.replicas]
+        for replica in there if not self.lingers else ():
+            if all(at != replica for at, _ in self.runner.held.values()):
+                self.leave(replica)
 
     def die(self, replica: str) -> None:
         """With all that it has; its runner says so, if it is there."""

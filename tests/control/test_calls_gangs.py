@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control.calls_place import NODE, WAIT_S, Place, new
-from swell.control import calls as module
-from swell.control import wants
+from control.gang_place import SIZE, given_out, hasten, heard, kept, play, revoked
 from swell.control.gangs import SETTLE_S
+from swell.control.hands import HAND_BYTES_MAX
 from swell.control.leases import GONE_S, LEASE_S
-from swell.model.call import Body, Call, CallError
+from swell.model.call import Body, CallError
 from swell.model.errors import SwellError
 from swell.model.events import PlanCommitted
 from swell.model.gang import Gang
 from swell.model.plan import Plan, Stop
-from swell.model.retrying import Retrying
-from swell.store.memory import MemoryStore
-from swell.wire.calls import INPUT_MAX, EndedHeard, Grant, Lease, Revoke
+from swell.wire.calls import INPUT_MAX, Grant
 
-SIZE = 3
 STOPPED = CallError("cancelled", "nobody wants it")
 CODES = ("", "", "exception", "replica_died", "bad_arguments", "drained")
 
@@ -32,51 +29,6 @@ CODES = ("", "", "exception", "replica_died", "bad_arguments", "drained")
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     hasten(monkeypatch)
-
-
-def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "AGAIN_S", 0.001)
-    monkeypatch.setattr(wants, "TELL_S", 0.0)
-
-
-def play(scenario: Callable[[Place], Awaitable[None]], retries: int = 0, gang: Gang | None = None) -> None:
-    """One server with an app whose calls gangs of three work on."""
-
-    async def begun() -> None:
-        place = Place(MemoryStore())
-        await place.open()
-        retrying = Retrying(retries, 0.0, 1.0, 0.0)
-        place.deploy("a", gang=gang or Gang(SIZE), single_use=True, max_inputs=1, retrying=retrying)
-        try:
-            await asyncio.wait_for(scenario(place), WAIT_S)
-        finally:
-            await place.close()
-
-    asyncio.run(begun())
-
-
-async def given_out(place: Place, size: int = SIZE) -> tuple[str, list[str], list[Lease]]:
-    """A call that a gang has: its id, the members, and the lease of each, by rank."""
-    members = place.start_gang("a", size)
-    id = await place.keeper.accept(new())
-    await place.settle()
-    leases = [lease for member in members for lease, (at, _) in place.runner.held.items() if at == member]
-    assert len(leases) == size
-    return id, members, leases
-
-
-def kept(place: Place, id: str) -> Call:
-    found = place.store.call_records.get(id)
-    assert found is not None
-    return found
-
-
-def heard(place: Place) -> set[Lease]:
-    return {lease for frame in place.sent if isinstance(frame, EndedHeard) for lease in frame.calls}
-
-
-def revoked(place: Place) -> set[Lease]:
-    return {lease for frame in place.sent if isinstance(frame, Revoke) for lease in frame.calls}
 
 
 def test_each_member_is_given_the_call_with_a_token_of_its_own_and_told_of_the_others() -> None:
@@ -88,9 +40,24 @@ def test_each_member_is_given_the_call_with_a_token_of_its_own_and_told_of_the_o
         told = [(call.member.rank, call.member.peers) for call in granted if call.member is not None]
         assert sorted(told) == [(rank, tuple(f"here:{member}" for member in members)) for rank in range(SIZE)]
         assert (kept(place, id).replica, kept(place, id).token) == (members[0], leases[0][1])
+        assert kept(place, id).members == SIZE
         assert len(place.keeper.leases) == 1
         (level,) = place.levels.values()
         assert (level.held, level.in_flight) == (0, 1)
+
+    play(scenario)
+
+
+def test_what_a_gang_is_worth_is_told_by_the_call_that_it_has_to_the_next_control_as_well() -> None:
+    async def scenario(place: Place) -> None:
+        members = place.start_gang("a", SIZE)
+        await place.keeper.accept(new(priority=7))
+        await place.settle()
+        assert place.world.given == {members[0]: 7}
+        await place.crash()
+        await place.open()
+        await place.settle()
+        assert place.world.given == {members[0]: 7}
 
     play(scenario)
 
@@ -384,6 +351,27 @@ def test_a_member_that_could_not_be_sent_its_part_takes_the_others_back_and_that
         assert place.useless == [members[0]]
 
     play(scenario)
+
+
+@given(st.integers(1, 20), st.integers(1, 5), st.integers(1, 3 * 1024 * 1024))
+@settings(max_examples=40, deadline=None)
+def test_what_one_round_sends_to_a_runner_is_bounded(size: int, count: int, largest: int) -> None:
+    """Each member is sent the whole input: a few gangs that are ready at once must not cut the link to their runner."""
+
+    async def scenario(place: Place) -> None:
+        for _ in range(count):
+            place.start_gang("a", size)
+        hands, sent = place.keeper.hands, Counter[str]()
+        hands.saw_input("default/a/f", largest)
+        made = list(hands.make("default/a/f", count, Counter(), sent, place.clock.at))
+        assert made
+        assert sent[NODE] >= len(made) * size * largest
+        assert len(made) == 1 or sent[NODE] <= HAND_BYTES_MAX
+        assert len(made) == count or sent[NODE] + size * (largest + 20 * size) > HAND_BYTES_MAX
+        tokens = [hand.token for hand in made]
+        assert tokens == [tokens[0] + size * n for n in range(len(made))]
+
+    play(scenario, gang=Gang(size))
 
 
 @pytest.mark.parametrize(("size", "most"), [(8, INPUT_MAX), (32, 1024 * 1024)])

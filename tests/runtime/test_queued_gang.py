@@ -81,7 +81,7 @@ def test_what_one_raised_is_told_as_it_was() -> None:
         members[1].end(members[1].working[0], error="no")
         await until(lambda: place.told, "its end")
         end = place.told["fc-gang", 11]
-        assert (end.code, end.message, end.members) == ("exception", "ValueError: no", 0)
+        assert (end.code, end.message, end.members) == ("exception", "ValueError: no", SIZE)
         assert end.body.data
 
     play(scenario)

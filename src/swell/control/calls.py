@@ -76,7 +76,8 @@ class CallKeeper:
         that one has a call of that priority. `chance`: what ids of calls and the jitter of delays are drawn from; that
         of the machine by default."""
         self.leases = Leases()
-        self.gangs = GangCalls(world, self.leases, given)
+        self._sending = Sending(world, epoch, send)
+        self.gangs = GangCalls(world, self.leases, self._sending, useless, given)
         self.hands = Hands(world, rows, self.leases, epoch, others, reachable)
         self.wants = Wants(world, rows, self.leases, self.hands, clock.now, told)
         self.waits = CallWaits()
@@ -88,8 +89,6 @@ class CallKeeper:
         self._world = world
         self._rows = rows
         self._epoch = epoch
-        self._sending = Sending(world, epoch, send)
-        self._useless = useless
         self._thread = ThreadPoolExecutor(1, "calls")
         self._stir = asyncio.Event()
         self._inbox = Inbox()
@@ -165,13 +164,14 @@ class CallKeeper:
         self._inbox.hear(node, ends)
         self._wake()
 
-    def heard_holding(self, node: str, leases: Iterable[Lease], running: Iterable[Running] = ()) -> None:
+    def heard_holding(self, node: str, leases: Sequence[Lease], running: Iterable[Running] = ()) -> None:
         """A runner has these, and of these run some."""
         now = self._clock.now()
         unknown = [lease for lease in self.leases.renew(leases, now) if self.gangs.claim(*lease, now) is None]
         self.leases.run(running)
-        if unknown and self._standing:
-            self._sending.revoke_leases(node, unknown)
+        unwanted = unknown + [lease for lease in leases if self.gangs.unwanted(*lease)]
+        if unwanted and self._standing:
+            self._sending.revoke_leases(node, unwanted)
 
     def welcomed(self, node: str) -> None:
         """A runner connected and said what runs. Has it what it was given? And it takes calls again."""
@@ -194,8 +194,8 @@ class CallKeeper:
 
     def changed(self, pools: Iterable[str], workloads: Iterable[str] = ()) -> None:
         """Replicas of these pools, their loads, or the routes of these workloads are not as they were."""
-        self.gangs.look()
         pools = tuple(pools)
+        self.gangs.look(pools)
         if not (self.hands.busy or self.wants.levels):
             return
         named = dict.fromkeys((*workloads, *map(workload_of, pools)))
@@ -211,6 +211,8 @@ class CallKeeper:
             if replica not in there and replica not in self._strange:
                 self.leases.gone(replica, now)
         self.hands.gone()
+        if self.gangs.failed:
+            self._wake()
         self._arm()
 
     def tick(self) -> None:
@@ -226,8 +228,7 @@ class CallKeeper:
         self._lose(silent, "lease_expired", "Nothing was heard of its replica for too long.")
         if self.gangs.failed:
             self._wake()
-        for gang in self.gangs.useless(now):
-            self._useless(gang, "members of it were lost before it had a call")
+        self.gangs.tick(now)
         # How long they take is worth more slots the longer they do.
         self.wants.changed(self.hands.due)
         self._arm()
@@ -381,8 +382,8 @@ class CallKeeper:
         for end, node in made.told:
             heard[node].append((end.id, end.token))
             self._over(end.id, end.token, pools)
-        for worked_at, end in made.gangs:
-            self._gang_over(worked_at, f"their call failed: {end.message}" if end.code else "", heard, pools)
+        for worked_at, _ in made.gangs:
+            self._gang_over(worked_at, heard, pools)
         for asked, call in zip(made.changes, written.changed, strict=True):
             if call is not None:
                 self._take_change(call, heard, pools)
@@ -417,7 +418,7 @@ class CallKeeper:
         limited_by = row.limited_by if row is not None else "timeout"
         if members:
             parts = self.gangs.begin(works[0].call, members, now)
-            back = self._sending.grant_parts(parts, works[0].input, members, limited_by)
+            back = self._sending.grant_parts(parts, works[0].input, members, limited_by, sent)
         else:
             for work in works:
                 self.leases.take(work.call, now)
@@ -437,21 +438,19 @@ class CallKeeper:
         if call is not None and call.group:
             self.waits.wake(call.group)
 
-    def _gang_over(self, call: Call, why: str, heard: defaultdict[str, list[Lease]], pools: dict[str, None]) -> None:
-        """What came of an attempt of a gang is recorded; `why` it is of no use any more, where that was no result."""
-        for part, told in self.gangs.over(call):
+    def _gang_over(
+        self, call: Call, heard: defaultdict[str, list[Lease]], pools: dict[str, None], unwanted: str = ""
+    ) -> None:
+        """What came of an attempt of a gang is recorded, or nobody wants it any more: then why."""
+        for part, told in self.gangs.over(call, unwanted):
             if told is not None and told.node:
                 heard[told.node].append((part.id, part.token))
-            else:
-                self._sending.revoke(part)
             self._over(part.id, part.token, pools)
-        if why:
-            self._useless(call.replica, why)
 
     def _take_change(self, call: Call, heard: defaultdict[str, list[Lease]], pools: dict[str, None]) -> None:
         """A call is cancelled, or queued once more."""
         if call.id in self.gangs:
-            self._gang_over(call, "their call was cancelled", heard, pools)
+            self._gang_over(call, heard, pools, "their call was cancelled")
         elif self.leases.get(call.id, call.token) is not None:
             self.hands.unspent(call.replica)
             self._over(call.id, call.token, pools)

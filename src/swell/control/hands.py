@@ -177,10 +177,16 @@ class Hands:
         kept = 0 if pool.single_use else hand(pool.max_inputs, self._run_s.get(workload))
         largest = max(self._largest.get(workload, INPUT_MAX), 1)
         for replica, most in grants(due, self._takers(pool, ending, now), pool.max_inputs, kept).items():
-            node = self._world.replicas[replica].node
-            fits = min(most, (HAND_BYTES_MAX - sent[node]) // largest, BATCH_MAX)
+            taking = self.gang(replica) or [self._world.replicas[replica]]
+            size = largest + peers_size(taking)
+            # Each member of a gang is sent all of it.
+            each = {node: copies * size for node, copies in Counter(member.node for member in taking).items()}
+            fits = min(most, BATCH_MAX, *((HAND_BYTES_MAX - sent[node]) // size for node, size in each.items()))
+            if fits < 1 and not any(sent[node] for node in each):
+                # One alone is sent, however many members it is for.
+                fits = 1
             if fits > 0:
-                sent[node] += fits * largest
+                sent.update({node: fits * size for node, size in each.items()})
                 yield pool.pool, replica, fits
 
     def _takers(self, pool: PoolRow, ending: Counter[str], now: float) -> Iterator[Taker]:
@@ -215,6 +221,11 @@ class Hands:
     def _pool(self, workload: str) -> PoolRow | None:
         route = self._rows.routes.get(workload)
         return self._rows.pools.get(route.pool) if route is not None else None
+
+
+def peers_size(members: Iterable[Replica]) -> int:
+    """Bytes, about, in which each member of a gang is told where all of them are."""
+    return sum(len(member.meeting) + 2 for member in members if member.seat is not None)
 
 
 def fitting(works: Iterable[Work], sent: int) -> list[Work]:

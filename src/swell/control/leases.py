@@ -75,6 +75,10 @@ class Leases:
         leased = self._leased.get((id, token))
         return leased.call if leased is not None else None
 
+    def of(self, id: str) -> list[Call]:
+        """All leases of a call."""
+        return [self._leased[id, token].call for token in self._tokens.get(id, ())]
+
     def end(self, id: str, token: int) -> Call | None:
         """The lease is over; the call, if that was a lease of it."""
         leased = self._leased.pop((id, token), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
-from swell.control.hands import fitting, granted
+from swell.control.hands import fitting, granted, peers_size
 from swell.model.call import Body, Call, Work
 from swell.model.replica import Replica
 from swell.model.world import World
@@ -39,15 +39,17 @@ class Sending:
         return len(taken)
 
     def grant_parts(
-        self, parts: Sequence[Call], input: Body, members: Sequence[Replica], limited_by: str
+        self, parts: Sequence[Call], input: Body, members: Sequence[Replica], limited_by: str, sent: dict[str, int]
     ) -> list[Call]:
-        """A call for a gang, as each member has it: those that were not sent."""
+        """A call for a gang, as each member has it: those that were not sent. `sent` as in `grant`."""
         peers = tuple(each.meeting for each in members)
+        size = len(input.data) + peers_size(members)
         unsent = []
         for rank, (part, member) in enumerate(zip(parts, members, strict=True)):
             calls = granted((Work(part, input),), limited_by, Member(rank, peers))
             if not self._send(member.node, Grant(self._epoch, member.id, calls)):
                 unsent.append(part)
+            sent[member.node] += size
         return unsent
 
     def revoke(self, call: Call) -> None:

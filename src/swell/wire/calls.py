@@ -111,8 +111,7 @@ class CallEnd(msgspec.Struct, frozen=True):
     """What this attempt used, as far as the replica told."""
     run_us: int = 0
     members: int = 0
-    """Of the gang, where this is the result of one of them. It is recorded once all have ended: others do not wait for
-    that."""
+    """Of the gang, where one of them had it. It is recorded once the attempt is over: others do not wait for that."""
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):

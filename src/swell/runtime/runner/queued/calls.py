@@ -247,7 +247,9 @@ class QueuedCalls:
         """One hand-out is over."""
         end = of_stopped(end, self._ends_for.get(end.replica, ""))
         ran = self._begun.end((end.id, end.token))
-        if self._find(end.id, end.token) is not None:
+        known = self._find(end.id, end.token)
+        if known is not None:
+            end = known[1].told(end)
             self._drop(end.id, end.token)
         hand = self._hands.get(end.replica)
         at_once = (hand is not None and hand.closed and had(end)) or (ran and end.code in STOPPED)

@@ -283,7 +283,7 @@ class Hand:
                 self._rest()
         else:
             self._failures = 0
-            self._owner.ended(self._of_member(answered(call, self.replica, answer)))
+            self._owner.ended(answered(call, self.replica, answer))
         self.pump()
 
     def late(self, lane: Lane) -> None:
@@ -349,11 +349,13 @@ class Hand:
 
     # -- details -----------------------------------------------------------------------------------
 
-    def _of_member(self, end: CallEnd) -> CallEnd:
-        """What control is told of a member's result. The leader's is the call's; of others it is that there is one."""
-        if self.seat is None or end.code:
+    def told(self, end: CallEnd) -> CallEnd:
+        """The end as control is told it. Of a member's it is told how many these are; of their results the leader's is
+        the call's, and of others it is that there is one."""
+        if self.seat is None:
             return end
-        return msgspec.structs.replace(end, members=self.seat.size, body=NOTHING if self.rank else end.body)
+        body = NOTHING if self.rank and not end.code else end.body
+        return msgspec.structs.replace(end, members=self.seat.size, body=body)
 
     def _over(self, lane: Lane) -> Granted:
         """What it carried: it waits for nothing more."""
