@@ -57,6 +57,8 @@ class _Fake(msgspec.Struct):
     phase: Phase = Phase.STARTING
     waiting: bool = False
     """For its template to be loaded."""
+    reason: str = ""
+    """Why it drains, where it was ordered to."""
 
 
 class FakeEngine:
@@ -151,6 +153,11 @@ class FakeEngine:
         """Would this replica take a connection now?"""
         return id in self.replicas and self.replicas[id].phase is Phase.READY
 
+    def drains(self, id: str) -> list[ReplicaSeen]:
+        """As a runner that takes it over hears of it, where it was told to end."""
+        fake = self.replicas.get(id)
+        return [self._seen(id)] if fake is not None and fake.phase is Phase.DRAINING and fake.reason else []
+
     def crash(self, id: str, reason: str = "crashed") -> None:
         """One replica dies."""
         if id in self.replicas:
@@ -229,7 +236,7 @@ class FakeEngine:
             self.ended.add(order.replica)
             return
         if fake.phase is not Phase.DRAINING:
-            fake.phase = Phase.DRAINING
+            fake.phase, fake.reason = Phase.DRAINING, order.reason
             self._report(order.replica)
             until = self.now() + order.grace_s
             self.after(self.behaviour.stop_s, lambda: self._drained(order.replica, order.reason, until))
@@ -275,7 +282,7 @@ class FakeEngine:
             role=fake.order.role,
             node=self.node.id,
             address=f"unix:/fake/{id}" if serving else "",
-            reason=reason,
+            reason=reason or fake.reason,
             template=fake.order.template,
             fork_refused=fork_refused,
             seat=fake.order.seat,

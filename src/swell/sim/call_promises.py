@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from swell.decide.calls import LOSSES, LOST_RETRIES
+from swell.decide.calls import FAILURES, LOSSES, LOST_RETRIES
 from swell.model.call import Body, Call
 from swell.sim.callers import Callers, Spawned
 from swell.sim.system import System
@@ -72,6 +72,9 @@ class CallPromises:
             least = max(LOST_RETRIES, call.retrying.max_retries)
             if call.attempts <= least:
                 self._system.broke(f"call {id} was given up after {call.attempts} attempts of more than {least}")
+        itself = call.error is not None and call.error.code in FAILURES
+        if call.state == "failed" and call.members and itself and (id, call.token) not in self._queue.around.failed:
+            self._system.broke(f"call {id} failed, and its code did only as it was told to end, or lost a member")
 
     def _of_a_gang(self, id: str, seat: list[str]) -> None:
         """What a gang worked on is done with the result of its leader, once all of its members ended well."""

@@ -27,6 +27,7 @@ class Faults:
             *self._of_queue(),
             ("replica crash", scenario.replica_crash_every_s, self._crash_replica),
             ("node loss", scenario.node_loss_every_s, self._lose_node),
+            ("node leave", scenario.node_leave_every_s, self._leave_node),
             ("control crash", scenario.control_crash_every_s, self._crash_control),
             ("redeploy", scenario.redeploy_every_s, self._redeploy),
             ("split", scenario.split_every_s, self._split),
@@ -71,7 +72,10 @@ class Faults:
 
     def _lose_node(self, chance: Random) -> bool:
         system = self.system
-        name = chance.choice(sorted(system.engines))
+        return self._lose(chance.choice(sorted(system.engines)), chance)
+
+    def _lose(self, name: str, chance: Random) -> bool:
+        system = self.system
         engine = system.engines[name]
         if not engine.alive:
             return False
@@ -82,6 +86,25 @@ class Faults:
             system.queue.node_lost(name)
         system.time.after(15.0, lambda: self._node_lost(name))
         system.time.after(chance.uniform(1.0, 60.0), lambda: self._come_back(name))
+        return True
+
+    def _leave_node(self, chance: Random) -> bool:
+        """It says when it is to go."""
+        system = self.system
+        name = chance.choice(sorted(system.engines))
+        engine = system.engines[name]
+        if not engine.alive or engine.node.leaving_at is not None:
+            return False
+        left_s, goes = chance.choice([0.5, 10.0, 40.0]), chance.random() < 0.5
+        engine.node = msgspec.structs.replace(engine.node, leaving_at=system.time.now() + left_s)
+        engine.report_node()
+
+        def over() -> None:
+            engine.node = msgspec.structs.replace(engine.node, leaving_at=None)
+            if not (goes and self._lose(name, chance)):
+                engine.report_node()
+
+        system.time.after(left_s, over)
         return True
 
     def _come_back(self, name: str) -> None:

@@ -123,7 +123,7 @@ class Promises:
     def _fits(self, needs: Needs, engine: FakeEngine) -> bool:
         """Is there room on a node for another replica, beside what works, starts, or is in a minimum?"""
         system = self.system
-        if not engine.alive:
+        if not engine.alive or engine.node.leaving_at is not None:
             return False
         room, idle = engine.node.room(), Counter[str]()
         wanted = {pool for gateway in system.gateways for pool, held in gateway.held.items() if held}

@@ -21,6 +21,8 @@ from swell.engines.fake import FakeEngine
 from swell.model.call import Call
 from swell.model.events import NodeSeen, ReplicaSeen
 from swell.model.replica import OVER
+from swell.model.workload import Revision, revision_of
+from swell.model.world import World
 from swell.sim.clock import Timeline
 from swell.sim.disk import Database, Disk, Memory
 from swell.sim.gateway import Request
@@ -204,6 +206,10 @@ class Queue:
     def seen(self, seen: ReplicaSeen) -> None:
         self.runners[seen.node].seen(seen)
 
+    def member_gone(self, gang: str) -> None:
+        for runner in self.runners.values():
+            runner.peer_gone(gang)
+
     def node_lost(self, node: str) -> None:
         self._told_all.discard(node)
         self.runners[node].lose()
@@ -234,6 +240,12 @@ class Queue:
         """As any reader of the disk sees it."""
         return self.disk.call_records.get(id)
 
+    def at_work(self, world: World) -> tuple[Revision, ...]:
+        """What calls were handed out for, and is deployed no more, as `control/at_work` finds it among the versions."""
+        named = {revision_of(call.pool) for call in self.disk.calls.standing().leased}
+        named -= {revision.id for app in world.apps.values() for revision in app.revisions}
+        return tuple(world.revisions[id] for id in sorted(named) if id in world.revisions)
+
     def due(self) -> list[str]:
         """Workloads of which calls could be handed out by now, as the disk has it."""
         standing, now = self.disk.calls.standing(), self.clock.now()
@@ -243,6 +255,7 @@ class Queue:
 
     def cut_power(self, chance: Random) -> None:
         """Of control's machine: what was not synced is lost. Its successor opens what there is."""
+        self.around.power_cuts += 1
         self.disk.medium.cut_power(chance)
 
     def kill_runner(self, chance: Random) -> bool:

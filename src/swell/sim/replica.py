@@ -40,6 +40,12 @@ class Fates(msgspec.Struct, frozen=True):
     """The replica ends of it, out of memory."""
     breaks: float = 0.0
     """The connection that it is to be answered on breaks, and its replica lives."""
+    gang_times: float = 1.0
+    """So many times as long a gang works."""
+    heeds: float = 0.0
+    """Of a gang: it raises once it is told to end, or once another member is gone."""
+    lingers_s: float = 0.0
+    """Of a gang: what is stopped goes on for so long at most: it keeps what it has done."""
 
 
 class Around:
@@ -65,12 +71,28 @@ class Around:
         """Inputs of queued calls that were begun."""
         self.well: set[Lease] = set()
         """What members of gangs had that ended well."""
+        self.failed: set[Lease] = set()
+        """The attempts of gangs, by the leader's lease, in which the code of one failed by itself."""
+        self.power_cuts = 0
+        """A lease that was lost so is nobody's, and what was begun by it goes on beside the next attempt."""
+        self._begun: dict[str, list[tuple[Replica, int]]] = {}
+        """By call: the members of gangs that began it, and how many power cuts there had been."""
 
     def happens(self, what: str, probability: float) -> bool:
         happens = self.faulty and probability > 0 and self.chance.random() < probability
         if happens:
             self.count(what)
         return happens
+
+    def begins(self, call: str, member: Replica) -> None:
+        """Nothing of an attempt before is there any more: both would write in the same checkpoint folder."""
+        assert member.seat is not None
+        there = [(each, cuts) for each, cuts in self._begun.get(call, ()) if each.lives()]
+        for each, cuts in there:
+            of_another = each.seat is not None and each.seat.gang != member.seat.gang
+            if of_another and cuts == self.power_cuts:
+                self.broke(f"{member.id} begins call {call}, and {each.id} of another attempt is there still")
+        self._begun[call] = [*there, (member, self.power_cuts)]
 
     def hop(self, do: Callable[[], None]) -> None:
         self.time.at(self.arrival(), do)
@@ -165,16 +187,18 @@ class Replica:
         order: StartOrder,
         slots: Slots[Request],
         takes: Callable[[], bool],
+        lives: Callable[[], bool],
         served: Callable[[str, Callable[[], bool]], None],
     ) -> None:
-        """`takes`: does it take anything new? `served`: one that takes a single input has had it, and ends once what it
-        is given says that it has told of that."""
+        """`takes`: does it take anything new? `lives`: is there a process of it? `served`: one that takes a single
+        input has had it, and ends once what it is given says that it has told of that."""
         self.around = around
         self.id = order.replica
         self.pool = order.pool
         self.slots = slots
         self.kept: dict[Lease, Work] = {}
         self.seat = order.seat
+        self.lives = lives
         self._takes = takes
         self._served = served
         self._single_use = order.revision.single_use
@@ -204,6 +228,16 @@ class Replica:
             if lease in self.kept:
                 self.kept[lease].stop()
 
+    @property
+    def works(self) -> bool:
+        """Is any of what it has not over?"""
+        return any(not work.ended for work in self.kept.values())
+
+    def is_to_end(self, why: str) -> None:
+        """Its code is told so, or sees it: that may raise then."""
+        for work in self.kept.values() if self.lives() else ():
+            work.heed(why)
+
     def begin(self, lease: Lease, timeout_s: float, ticket: Ticket | None) -> Work | None:
         """None where no slot is free."""
         around, now = self.around, self.around.time.now()
@@ -213,6 +247,8 @@ class Replica:
                 self.slots.leave(ticket)
             return None
         self._used = True
+        if self.seat is not None:
+            around.begins(lease[0], self)
         around.runs += 1
         if len(self.slots.running) > self.slots.limit:
             around.broke(f"{self.id} was given {len(self.slots.running)} inputs at once, calls among them")
@@ -239,17 +275,18 @@ class Work:
     def begin(self, result: bytes, timeout_s: float) -> None:
         around = self._replica.around
         fates, after = around.fates, around.time.after
-        takes_s = around.chance.expovariate(1 / fates.work_s)
+        times = fates.gang_times if self._replica.seat is not None else 1.0
+        takes_s = around.chance.expovariate(1 / fates.work_s) * times
         if around.happens("a connection breaks", fates.breaks):
             after(around.chance.uniform(0.0, takes_s), self._break)
         if around.happens("a call kills its replica", fates.kills):
             after(takes_s, lambda: around.kill(self._replica.id) if self._runs else None)
         elif around.happens("a call hangs", fates.hangs):
-            return
+            self._fails()
         elif takes_s > timeout_s:
-            after(timeout_s, lambda: self._ended(504, f"{ERROR}: 504 deadline\r\n", b"{}"))
+            after(timeout_s, lambda: self._ended(504, f"{ERROR}: 504 deadline\r\n", b"{}", self._fails))
         elif around.happens("a call raises", fates.raises):
-            after(takes_s, lambda: self._ended(500, f"{ERROR}: 500 exception\r\n", b"{}"))
+            after(takes_s, lambda: self._ended(500, f"{ERROR}: 500 exception\r\n", b"{}", self._fails))
         else:
             after(takes_s, lambda: self._ended(200, f"{RUN_US}: {int(takes_s * 1e6)}\r\n", result))
 
@@ -269,15 +306,38 @@ class Work:
         """Until its deadline; none once it has ended."""
         return 0.0 if self.answer else max(0.0, self.job.until - now)
 
+    def heed(self, why: str) -> None:
+        """It is to end."""
+        around = self._replica.around
+        if self._runs and around.happens(f"a member raises: {why}", around.fates.heeds):
+            after_s = around.chance.uniform(0.0, 1.0)
+            around.time.after(after_s, lambda: self._ended(500, f"{ERROR}: 500 exception\r\n", b"{}"))
+
     def stop(self) -> None:
-        """Nobody wants it any more."""
+        """Nobody wants it any more. Of a gang it may go on for a while."""
+        around, lingers_s = self._replica.around, 0.0
         self._replica.kept.pop(self._lease, None)
-        self._replica.slots.end(self.job)
-        self._replica.over()
+        often = 0.5 if self._replica.seat is not None and self._runs and around.fates.lingers_s else 0.0
+        if around.happens("a stopped member goes on", often):
+            lingers_s = around.chance.uniform(0.0, around.fates.lingers_s)
+        if lingers_s:
+            around.time.after(lingers_s, self._let_go)
+        else:
+            self._let_go()
         listener, self.listener = self.listener, None
         if listener is not None:
             listener.work = None
             listener.wire.reset()
+
+    def _let_go(self) -> None:
+        self._replica.slots.end(self.job)
+        self._replica.over()
+
+    def _fails(self) -> None:
+        """By itself."""
+        if self._replica.seat is not None:
+            id, token = self._lease
+            self._replica.around.failed.add((id, token - self._replica.seat.rank))
 
     def _break(self) -> None:
         listener = self.listener
@@ -290,8 +350,9 @@ class Work:
     def _runs(self) -> bool:
         return self.job in self._replica.slots.running
 
-    def _ended(self, status: int, headers: str, body: bytes) -> None:
-        if self._runs:
+    def _ended(self, status: int, headers: str, body: bytes, then: Callable[[], None] = lambda: None) -> None:
+        if self._runs and self._lease in self._replica.kept:
+            then()
             self._replica.slots.end(self.job)
             self.answer = answer(status, headers, body)
             if status == 200 and self._replica.seat is not None:

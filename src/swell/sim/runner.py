@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from swell.engines.fake import FakeEngine
+from swell.model.ends import SOON
 from swell.model.events import ReplicaSeen
 from swell.model.gang import Seat
 from swell.model.orders import StartOrder
@@ -46,7 +47,8 @@ class Child(msgspec.Struct, frozen=True):
     """What it answers, until that is safe."""
 
     def given(self, call: str) -> None: ...
-    def terminate(self) -> None: ...
+    def terminate(self) -> None:
+        self.link.terminate()
 
 
 class ReplicaLink:
@@ -59,6 +61,9 @@ class ReplicaLink:
     def send(self, message: Forget) -> None:
         self._around.hop(lambda: self._replica.forget(message.calls))
 
+    def terminate(self) -> None:
+        self._around.hop(lambda: self._replica.is_to_end("it is told to end"))
+
 
 class Control(Protocol):
     """What a runner talks to."""
@@ -66,6 +71,9 @@ class Control(Protocol):
     def heard(self, node: str, frame: Ended | Holding) -> None: ...
     def told_all(self, node: str) -> None: ...
     def slots(self, replica: str, limit: int) -> Slots[Request]: ...
+    def member_gone(self, gang: str) -> None:
+        """One died, or was lost, at its work."""
+        ...
 
 
 class Runner:
@@ -123,6 +131,8 @@ class Runner:
         """With its node, and its files."""
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+        for replica in list(self._replicas):
+            self.ended(replica)
 
     def _every(self, process: Process, period_s: float, do: Callable[[], None]) -> None:
         def again() -> None:
@@ -169,19 +179,31 @@ class Runner:
         """A replica is otherwise than it was."""
         if seen.phase in OVER:
             self.ended(seen.replica)
+        if seen.phase is Phase.DRAINING and seen.reason in SOON and seen.replica in self._replicas:
+            self._replicas[seen.replica].is_to_end("it is told to end")
         self.process.do(lambda: self.calls.seen(seen))
+
+    def peer_gone(self, gang: str) -> None:
+        """Its other members notice, by the connections that break."""
+        for replica in self._replicas.values():
+            if replica.seat is not None and replica.seat.gang == gang:
+                replica.is_to_end("another one is gone")
 
     def ended(self, replica: str) -> None:
         """Connections to it break."""
-        self._replicas.pop(replica, None)
+        known = self._replicas.pop(replica, None)
         self._awaited.discard(replica)
         for wire in self._wires.pop(replica, ()):
             wire.reset()
+        if known is not None and known.seat is not None and known.works:
+            self._control.member_gone(known.seat.gang)
 
     def _returned(self, id: str) -> None:
         """A replica came back, and says what it has."""
         if id in self._awaited:
             self._awaited.discard(id)
+            for seen in self.engine.drains(id):
+                self.calls.seen(seen)
             self.calls.returned(id, self._replica(id).listed())
 
     def _children(self) -> Mapping[str, Child]:
@@ -197,7 +219,12 @@ class Runner:
             order = self.engine.replicas[id].order
             slots = self._control.slots(id, order.revision.max_inputs)
             known = self._replicas[id] = Replica(
-                self._around, order, slots, lambda: self.engine.listens(id), self.engine.served
+                self._around,
+                order,
+                slots,
+                takes=lambda: self.engine.listens(id),
+                lives=lambda: id in self.engine.replicas,
+                served=self.engine.served,
             )
         return known
 

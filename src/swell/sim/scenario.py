@@ -46,6 +46,7 @@ def scenario(seed: int) -> Scenario:
         report_s=Random(f"{seed}/telling").choice([0.0, 0.1]),
         replica_crash_every_s=draw.choice([0.0, 10.0]),
         node_loss_every_s=draw.choice([0.0, 40.0]),
+        node_leave_every_s=Random(f"{seed}/leaving").choice([0.0, 0.0, 40.0]),
         control_crash_every_s=draw.choice([0.0, 30.0]),
         redeploy_every_s=draw.choice([0.0, 20.0]),
         split_every_s=several.choice([0.0, 15.0]),
@@ -76,13 +77,16 @@ def queue(seed: int) -> QueueSettings | None:
     draw = Random(f"{seed}/queued")
     if draw.random() < 0.25:
         return None
-    often = draw.choice([0.5, 1.0])
+    often, told = draw.choice([0.5, 1.0]), Random(f"{seed}/told")
     fates = Fates(
         work_s=draw.choice([0.01, 0.3, 2.0]),
         raises=draw.choice([0.0, 0.2]),
         hangs=draw.choice([0.0, 0.02]),
         kills=draw.choice([0.0, 0.05]),
         breaks=Random(f"{seed}/breaks").choice([0.0, 0.05]),
+        heeds=told.choice([0.0, 1.0, 1.0]),
+        lingers_s=told.choice([0.0, 3.0]),
+        gang_times=told.choice([1.0, 10.0, 30.0]),
     )
     weather = Weather(
         delay_s=draw.choice([0.001, 0.05]), reorder=draw.choice([0.0, 0.1]), repeat=draw.choice([0.0, 0.1])
@@ -119,6 +123,7 @@ def _calm(drawn: Scenario) -> Scenario:
         timeout_s=60.0,
         replica_crash_every_s=0.0,
         node_loss_every_s=0.0,
+        node_leave_every_s=0.0,
         queue=QueueSettings() if drawn.queue is not None else None,
     )
 

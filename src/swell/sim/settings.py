@@ -65,6 +65,8 @@ class Scenario(msgspec.Struct, frozen=True):
     """What changes at the gateway is told this much later, but for requests that wait."""
     replica_crash_every_s: float = 0.0
     node_loss_every_s: float = 0.0
+    node_leave_every_s: float = 0.0
+    """One says that it is to go; then it does, or stays."""
     control_crash_every_s: float = 0.0
     redeploy_every_s: float = 0.0
     split_every_s: float = 0.0
@@ -98,7 +100,7 @@ class Scenario(msgspec.Struct, frozen=True):
         """Nothing goes wrong, and there is room for the most that every workload may have."""
         behaviour = self.behaviour
         wrong = behaviour.fail_start + behaviour.lose_order + behaviour.delay_order_s
-        crashes = self.replica_crash_every_s + self.node_loss_every_s
+        crashes = self.replica_crash_every_s + self.node_loss_every_s + self.node_leave_every_s
         shapes = [
             (app.workloads[0].scaling.max_replicas * (revision.gang.size if revision.gang else 1), revision.needs)
             for app in self.apps(0)

@@ -22,7 +22,7 @@ from swell.model.node import Node
 from swell.model.ports import Fact
 from swell.model.replica import OVER
 from swell.model.request import Prices
-from swell.model.workload import App
+from swell.model.workload import App, Revision
 from swell.model.world import World
 from swell.sim.clock import Timeline
 from swell.sim.gateway import Request, SimGateway
@@ -99,9 +99,9 @@ class System:
         self.every(5.0, engine.report_inventory)
         return engine
 
-    def _core(self, apps: Iterable[App]) -> Reactor:
+    def _core(self, apps: Iterable[App], revisions: tuple[Revision, ...] = ()) -> Reactor:
         reactor = Reactor(World(), self.scenario.policy, Prices())
-        reactor.take(Opened(self.time.now(), self.epoch, tuple(apps), self.scenario.policy))
+        reactor.take(Opened(self.time.now(), self.epoch, tuple(apps), self.scenario.policy, revisions))
         return reactor
 
     def every(self, period_s: float, do: object) -> None:
@@ -183,7 +183,8 @@ class System:
         self.epoch += 1
         if self.queue is not None:
             self.queue.kill()
-        self.reactor = self._core(self.reactor.world.apps.values())
+        world = self.reactor.world
+        self.reactor = self._core(world.apps.values(), self.queue.at_work(world) if self.queue is not None else ())
         self.restarted()
         for engine in self.engines.values():
             engine.report_node()
