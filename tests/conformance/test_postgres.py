@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import postgres
@@ -21,10 +22,13 @@ from hypothesis import strategies as st
 from swell.model.call import CallError, Count, Done, Failed
 from swell.model.errors import SwellError
 from swell.model.request import PoolCount
+from swell.store import kept as kept_state
 from swell.store import postgres as adapter
 from swell.store import schema
 from swell.store.postgres import PostgresStore
+from swell.store.retention import Keep
 from swell.store.snapshot import EPOCHS_APART
+from swell.store.state_id import FILE
 
 pytestmark = pytest.mark.slow
 
@@ -319,3 +323,32 @@ def test_leases_do_not_wait_for_the_disk_and_all_else_does(dsn: str, postgres_se
         postgres.ask(dsn, "ALTER ROLE swell RESET synchronous_commit;")
     assert said == ["on", "off", "on"]
     assert os.path.isdir(postgres_server)
+
+
+def test_a_directory_and_its_database_go_together(dsn: str, tmp_path: Path) -> None:
+    """Whichever of the two is another one than before, nothing is opened, and so nothing is swept."""
+
+    def begin(address: str, home: str) -> str:
+        with closing(kept_state.opened(address, tmp_path / home / "control.db", Keep(), lambda: None)) as store:
+            store.world.open_epoch()
+            return store.id()
+
+    def refused(address: str, home: str) -> str:
+        with pytest.raises(SwellError) as caught:
+            begin(address, home)
+        assert (caught.value.code, caught.value.status) == ("state_other", 409)
+        return caught.value.message
+
+    id = begin(dsn, "a")
+    assert begin(dsn, "a") == id == (tmp_path / "a" / FILE).read_text().strip()
+    for _ in range(2):
+        assert id in refused("", "a"), "without SWELL_STORE"
+    inside = begin("", "b")
+    assert all(each in refused(dsn, "b") for each in (id, inside))
+    said = refused(dsn, "c")
+    (tmp_path / "c").mkdir(exist_ok=True)
+    subprocess.run(said.partition("on without them: ")[2], shell=True, check=True)
+    assert begin(dsn, "c") == id
+    # Another database, with nothing in it, under the same address.
+    postgres.ask(dsn, "DROP SCHEMA public CASCADE; CREATE SCHEMA public;")
+    assert id in refused(dsn, "a")

@@ -124,6 +124,8 @@ def test_nothing_is_swept_while_one_is_read_and_then_it_is(home: Home) -> None:
         sweeper = Sweeper(cast(Any, deployer), calls, blobs, nobody, volumes, cast(Any, Later()))
         keeper = BackupKeeper(home.state, sweeper.held, Clock(), "1")
         backup = await keeper.open(False)
+        # By a state in which nothing is left nothing would be swept.
+        await volumes.create("default", "other", Quota())
         await volumes.delete("default", "v")
         sweeps = [asyncio.create_task(sweep()) for sweep in (sweeper.sweep_blobs, sweeper.sweep_volumes)]
         await asyncio.sleep(0)

@@ -183,19 +183,52 @@ def test_source_goes_only_when_no_app_has_it_or_is_about_to(tmp_path: Path) -> N
     asyncio.run(scenario())
 
 
+class NoVolumes:
+    """Nor anything in one."""
+
+    def __init__(self) -> None:
+        self.swept = 0
+
+    def known(self) -> bool:
+        return False
+
+    async def sweep(self, _before: float) -> int:
+        self.swept += 1
+        return 0
+
+
 def test_what_a_call_names_goes_only_when_the_call_is_forgotten(tmp_path: Path) -> None:
     async def scenario() -> None:
         clock, blobs, store, nobody = SystemClock(), BlobFolder(tmp_path), MemoryStore(), cast(Any, None)
-        sweep = Sweeper(control(SlowBuilds(), store), store.call_records, blobs, nobody, nobody, clock).sweep_blobs
+        volumes = NoVolumes()
+        sweeper = Sweeper(control(SlowBuilds(), store), store.call_records, blobs, nobody, cast(Any, volumes), clock)
         now, named, _nobodys = clock.now(), await put(blobs, b"a call's"), await put(blobs, b"nobody's")
+        other = await put(blobs, b"another call's")
         store.calls.add([Work(Call("fc-1", "default/a/f", "f", now, now), Body("x", digest=named))])
         store.calls.lease("default/a/f", 1, now, 5, "r1-1", "default/a/f@rv-1")
         store.calls.finish([Failed("fc-1", 5, now, CallError("exception", ""), b"{}")])
-        await sweep()
-        assert os.listdir(tmp_path) == [named], "a dead letter keeps its input"
+        store.calls.add([Work(Call("fc-2", "default/a/f", "f", now, now), Body("x", digest=other))])
+        await sweeper.sweep_blobs()
+        assert sorted(os.listdir(tmp_path)) == sorted([named, other]), "a dead letter keeps its input"
         assert store.calls.sweep(now + 365 * 86_400, 9) == ["fc-1"]
-        await sweep()
-        assert os.listdir(tmp_path) == []
+        await sweeper.sweep_blobs()
+        await sweeper.sweep_volumes()
+        assert (os.listdir(tmp_path), volumes.swept) == ([other], 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_state_that_names_nothing_at_all_removes_nothing(tmp_path: Path) -> None:
+    """It may have lost what it named: files can be removed later, too."""
+
+    async def scenario() -> None:
+        blobs, store, nobody, volumes = BlobFolder(tmp_path), MemoryStore(), cast(Any, None), NoVolumes()
+        deployer = control(SlowBuilds(), store)
+        sweeper = Sweeper(deployer, store.call_records, blobs, nobody, cast(Any, volumes), SystemClock())
+        nobodys = await put(blobs, b"nobody's")
+        await sweeper.sweep_blobs()
+        await sweeper.sweep_volumes()
+        assert (os.listdir(tmp_path), volumes.swept) == ([nobodys], 0)
 
     asyncio.run(scenario())
 

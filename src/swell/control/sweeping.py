@@ -23,7 +23,7 @@ Held = asyncio.Lock
 
 
 class Sweeper:
-    """Sweeps one server."""
+    """Sweeps one server. By a state that names nothing at all nothing is removed: it may have lost what it named."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class Sweeper:
     async def sweep_blobs(self) -> None:
         """Remove source that no app has any more, and what no call names."""
         async with self.held:
-            named = await asyncio.to_thread(lambda: set(self._calls.digests()))
-            removed = self._blobs.sweep({*named, *await self._deployer.bundles()}, self._before)
+            named = await self._named()
+            removed = self._blobs.sweep(named, self._before) if named or self._volumes.known() else 0
         if removed:
             log.info("%d blobs that no app has and no call names were removed", removed)
 
@@ -59,9 +59,13 @@ class Sweeper:
     async def sweep_volumes(self) -> None:
         """Remove what no volume has any more."""
         async with self.held:
-            removed = await self._volumes.sweep(self._before)
+            removed = await self._volumes.sweep(self._before) if self._volumes.known() or await self._named() else 0
         if removed:
             log.info("%d contents of files that no volume has any more were removed", removed)
+
+    async def _named(self) -> set[str]:
+        named = await asyncio.to_thread(lambda: set(self._calls.digests()))
+        return {*named, *await self._deployer.bundles()}
 
     @property
     def _before(self) -> float:

@@ -278,6 +278,10 @@ class VolumeKeeper:
         """Remove what no volume has any more, and nobody needed since then; returns how many contents."""
         return await asyncio.to_thread(self._files.sweep, list(self._kept.values()), before)
 
+    def known(self) -> bool:
+        """Are there any?"""
+        return bool(self._kept)
+
     def owned(self) -> list[Volume]:
         """Those that end with a program."""
         return [volume for volume in self._kept.values() if volume.owner is not None]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from swell.model.backup import State
 from swell.model.errors import SwellError
+from swell.store import state_id
 from swell.store.retention import Keep
 from swell.store.snapshot import StateElsewhere, StateFolder
 from swell.store.sqlite import SqliteStore
@@ -19,8 +21,20 @@ log = logging.getLogger("swell")
 def opened(address: str, path: Path, keep: Keep, moved: Callable[[], None]) -> TableStore:
     """The store at an address, or (empty) in a file. `moved`: nothing more can be written there.
 
-    SwellError not_available where its library is not installed, and what else keeps it from being opened.
+    The files beside that path are those of the state in it. SwellError state_other where they are another's,
+    not_available where its library is not installed, and what else keeps it from being opened.
     """
+    store = _opened(address, path, keep, moved)
+    try:
+        state_id.settle(path.parent, store.name, store, inside=not address)
+    except BaseException:
+        with suppress(SwellError):
+            store.close()
+        raise
+    return store
+
+
+def _opened(address: str, path: Path, keep: Keep, moved: Callable[[], None]) -> TableStore:
     if not address:
         return SqliteStore(path, keep)
     try:

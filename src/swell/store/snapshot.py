@@ -19,7 +19,7 @@ from swell.model.backup import DATABASE, KEY_FILES, LOST_MAX, MASTER_KEY, PRICES
 from swell.model.errors import SwellError
 from swell.model.secret import SecretVersion
 from swell.model.volume import Volume
-from swell.store import faults, schema
+from swell.store import faults, schema, state_id
 from swell.store import statements as sql
 from swell.store.calls import SqlCallRecords
 from swell.store.sealing import MasterKeySealer
@@ -158,6 +158,7 @@ class StateFolder:
         if not database.exists():
             words = f"There is no state in {self._root} to back up: no server ever ran there. --home names another."
             raise SwellError("no_state", words, status=404)
+        state_id.check_file(self._root, database)
         copy_database(database, target)
 
 

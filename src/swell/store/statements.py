@@ -32,6 +32,9 @@ NEXT_EPOCH = "UPDATE counters SET value = value + 1 WHERE name = 'epoch'"
 EPOCH = "SELECT value FROM counters WHERE name = 'epoch'"
 # The next multiple of a number.
 NEXT_EPOCHS = "UPDATE counters SET value = (value / ?1 + 1) * ?1 WHERE name = 'epoch'"
+# Beside the number of starts: which state it is.
+STATE_ID = "SELECT value FROM counters WHERE name = 'state'"
+DRAW_STATE_ID = "INSERT INTO counters (name, value) VALUES ('state', ?) ON CONFLICT (name) DO NOTHING"
 ADD_EVENT = "INSERT INTO events (at, body) VALUES (?, ?) RETURNING seq"
 EVENTS = "SELECT seq, body FROM events WHERE seq >= ? ORDER BY seq LIMIT ?"
 SET_APP = """

@@ -7,6 +7,7 @@ a commit, a few ms on a healthy disk.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -28,6 +29,7 @@ from swell.store.calls import SqlCallRecords, SqlCalls
 from swell.store.database import Connection, Database, Op
 from swell.store.kv import SqlDicts, SqlKv, SqlQueues, trim_kv
 from swell.store.retention import Keep, by_app, hour_of, minute_of, spans
+from swell.store.state_id import shown
 from swell.store.transaction import Transactions
 from swell.store.triggers import SqlTriggers, trim_firings
 from swell.store.writer import Writer
@@ -55,6 +57,7 @@ class TableStore:
     def __init__(self, database: Database, keep: Keep | None, now: Callable[[], float], bounds: Bounds) -> None:
         """`now` (seconds since the epoch) says what is too old: to be kept, or to be known by the minute. `bounds`: of
         dicts and queues."""
+        self.name = database.name
         self._database = database
         self._keep = keep or Keep()
         self._now = now
@@ -92,6 +95,21 @@ class TableStore:
         Reads inside do not see it yet.
         """
         return self._transactions.begin()
+
+    def id(self) -> str:
+        """Which state this is, wherever it is copied to; empty where that was not drawn yet."""
+        rows = self._read(sql.STATE_ID)
+        return shown(rows[0][0]) if rows else ""
+
+    def draw_id(self) -> str:
+        """The state's id, drawn where it has none; on disk before it returns."""
+        row = (secrets.randbits(63),)
+        self._writer.do([lambda connection: connection.execute(sql.DRAW_STATE_ID, row).rowcount])
+        return self.id()
+
+    def begun(self) -> bool:
+        """Has a server ever run on it?"""
+        return bool(self._read(sql.EPOCH)[0][0])
 
     def trim(self) -> None:
         """Forget what is older than `history_days` or beyond `events_max`; done by itself now and then."""
