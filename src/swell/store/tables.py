@@ -39,7 +39,7 @@ TRIM_EVERY_S = 600.0
 EVENTS_PER_READ = 1000
 """Rows of one read of the world log; a long reading never holds the database open in between."""
 
-Put = Callable[[Op, int, bool], int]
+Put = Callable[..., int]
 Read = Callable[..., list[Any]]
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -54,14 +54,21 @@ Row = TypeVar("Row")
 class TableStore:
     """The `Store` port over the tables of one database."""
 
-    def __init__(self, database: Database, keep: Keep | None, now: Callable[[], float], bounds: Bounds) -> None:
+    def __init__(
+        self,
+        database: Database,
+        keep: Keep | None,
+        now: Callable[[], float],
+        bounds: Bounds,
+        otherwise: Callable[[], None] = lambda: None,
+    ) -> None:
         """`now` (seconds since the epoch) says what is too old: to be kept, or to be known by the minute. `bounds`: of
-        dicts and queues."""
+        dicts and queues. `otherwise` is called when a write was made that was told to have failed."""
         self.name = database.name
         self._database = database
         self._keep = keep or Keep()
         self._now = now
-        self._writer = Writer(database, self._trim, TRIM_EVERY_S)
+        self._writer = Writer(database, self._trim, TRIM_EVERY_S, otherwise)
         self._transactions: Transactions[Op] = Transactions(self._writer.do)
         self.world = SqlWorldLog(self._put, self._writer, self._read, self._keep)
         self.secrets = SqlSecrets(self._put, self._read)
@@ -122,12 +129,13 @@ class TableStore:
         finally:
             self._database.close_reading()
 
-    def _put(self, op: Op, rows: int, durable: bool) -> int:
+    def _put(self, op: Op, rows: int, durable: bool, kept: bool = False) -> int:
+        """`kept`: also where so much waits that other rows are dropped."""
         if not rows or self._transactions.takes(op):
             return 0
         if durable:
             return self._writer.do([op])
-        self._writer.put([op], rows)
+        self._writer.put([op], rows, kept)
         return 0
 
     def _do(self, op: Op, synced: bool) -> None:
@@ -177,10 +185,11 @@ class SqlWorldLog:
     def append(self, events: Sequence[Event], durable: bool = False) -> None:
         """Add events. `durable`: on disk before it returns, or raises; otherwise soon."""
         rows = [(event, _encode(event)) for event in events]
-        self._put(partial(_append, rows, self._keep), len(rows), durable)
+        self._put(partial(_append, rows, self._keep), len(rows), durable, kept=any(map(_changes_apps, events)))
 
     def flush(self) -> None:
-        """Returns when everything appended so far is on disk, or raises."""
+        """Returns when everything appended so far is on disk, or raises. While very much waits to be written, events
+        may be dropped of which nothing but their row in the log is kept."""
         self._writer.do(())
 
     def apps(self) -> list[App]:
@@ -348,6 +357,13 @@ def _decode(decoder: msgspec.msgpack.Decoder[Row], body: bytes) -> Row:
 def _next_epoch(connection: Connection) -> int:
     connection.execute(sql.NEXT_EPOCH)
     return int(connection.execute(sql.EPOCH).fetchone()[0])
+
+
+def _changes_apps(event: Event) -> bool:
+    """Is more of it kept than its row in the log? Whoever made it waits until that is on disk, by a `flush`."""
+    return isinstance(event, AppDeployed | AppStopped | VariantsSet) or (
+        isinstance(event, PlanCommitted) and bool(event.plan.moves)
+    )
 
 
 def _append(rows: Sequence[tuple[Event, bytes]], keep: Keep, connection: Connection) -> int:

@@ -13,8 +13,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 
 from swell.model.errors import SwellError
 from swell.model.metrics import WRITE_SECONDS, histogram
@@ -46,8 +47,11 @@ class Group:
 class Writer:
     """The writing thread over the writing connection of a database, which it closes at the end."""
 
-    def __init__(self, database: Database, chore: Op, chore_s: float) -> None:
-        """`chore` runs in a commit of its own after the first write and then, while there are any, each `chore_s`."""
+    def __init__(
+        self, database: Database, chore: Op, chore_s: float, otherwise: Callable[[], None] = lambda: None
+    ) -> None:
+        """`chore` runs in a commit of its own after the first write and then, while there are any, each `chore_s`.
+        `otherwise` is called, in the thread, when a write was made that somebody was told had failed."""
         self.trouble = ""
         """Why the last commit failed; empty when it did not."""
         self.dropped = 0
@@ -56,9 +60,10 @@ class Writer:
         self._database = database
         self._chore = chore
         self._chore_s = chore_s
+        self._otherwise = otherwise
         self._queue: deque[Group] = deque()
         self._doubted: Sequence[Group] = ()
-        """Those of the newest commit that nobody waits for: should it fail, they may be written all the same."""
+        """Those of a commit that failed, as far as is known: they may be written all the same."""
         self._rows = 0
         self._committing = False
         self._urgent = False
@@ -67,11 +72,11 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def put(self, ops: Sequence[Op], rows: int) -> None:
-        """Write soon, without waiting."""
+    def put(self, ops: Sequence[Op], rows: int, kept: bool = False) -> None:
+        """Write soon, without waiting. `kept`: they are not dropped, however many wait."""
         with self._changed:
             self._refuse_closed()
-            if self._rows + rows > ROWS_WAITING_MAX:
+            if self._rows + rows > ROWS_WAITING_MAX and not kept:
                 self.dropped += rows
                 return
             self._add(Group(ops, rows, None))
@@ -155,15 +160,16 @@ class Writer:
         began, database = time.perf_counter(), self._database
         try:
             if database.begin(synced):
-                for group in self._doubted:
-                    group.ops = ()
+                self._found()
             answers = [self._apply(group) for group in batch]
-            self._doubted = [group for group in batch if group.done is None]
+            self._doubted = batch
             database.commit()
-        except database.errors as error:
+        except Exception as error:
+            # Whatever it is: while this thread lives, those who wait are told.
             database.rollback()
-            self._keep_for_later(batch, database.fault(error))
+            self._keep_for_later(batch, self._fault(error))
             return
+        self._doubted = ()
         if synced:
             self.write_seconds.observe(time.perf_counter() - began)
         if self.trouble:
@@ -171,6 +177,24 @@ class Writer:
         self.trouble = ""
         for group, answer in zip(batch, answers, strict=True):
             self._settle(group, answer)
+
+    def _found(self) -> None:
+        """The commit that was told to have failed was made: it is not made again, and whoever was told is wrong."""
+        told = any(group.done is not None and group.ops for group in self._doubted)
+        for group in self._doubted:
+            group.ops = ()
+        if told:
+            log.warning("%s has what was told not to be written", self._database.name)
+            # Whoever hears it may have ended.
+            with suppress(RuntimeError):
+                self._otherwise()
+
+    def _fault(self, error: Exception) -> SwellError:
+        if isinstance(error, self._database.errors):
+            return self._database.fault(error)
+        log.exception("a commit failed by what no database raises")
+        words = f"The database {self._database.name} could not be used: {type(error).__name__}: {error}."
+        return SwellError("state_failed", words, status=500)
 
     def _apply(self, group: Group) -> int | SwellError:
         """Run one group's writes. One that cannot be written for its own content spoils nobody else's."""
