@@ -22,9 +22,12 @@ class Between:
         """The next commit breaks "before" the server hears of it, or "after" it was made; empty: it does not."""
         self.away = False
         """Nobody is let through."""
+        self.silent = False
+        """Whoever comes is taken, and hears nothing, as where a machine vanished."""
         self.commits = 0
         self._there = f"{there}/{NAME}"
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._held: list[socket.socket] = []
         self._door = socket.socket(socket.AF_UNIX)
         self._door.bind(f"{here}/{NAME}")
         self._door.listen()
@@ -43,6 +46,8 @@ class Between:
         self._door.shutdown(socket.SHUT_RDWR)
         self._door.close()
         self.drop()
+        for each in self._held:
+            each.close()
 
     def _accept(self) -> None:
         while True:
@@ -52,6 +57,9 @@ class Between:
                 return
             if self.away:
                 client.close()
+                continue
+            if self.silent:
+                self._held.append(client)
                 continue
             server = socket.socket(socket.AF_UNIX)
             try:

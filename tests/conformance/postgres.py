@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +39,33 @@ def server(*options: str) -> Iterator[str]:
 
 
 @contextmanager
-def _server(options: Sequence[str]) -> Iterator[str]:
+def standby(of: str) -> Iterator[str]:
+    """The folder of another server's socket: it has what the one has, a moment later, and takes over by `promote`."""
+    with _runs(["pg_basebackup", "-h", of, "-U", "swell", "-R", "-c", "fast"], ()) as folder:
+        yield folder
+
+
+def promote(folder: str) -> None:
+    """A standby is one no longer."""
+    _run(Path(folder), "pg_ctl", "-D", f"{folder}/data", "-w", "-t", "60", "promote")
+
+
+def _server(options: Sequence[str]) -> AbstractContextManager[str]:
+    made = ["initdb", "-U", "swell", "-E", "UTF8", "--locale=C.UTF-8", "-A", "trust"]
+    return _runs(made, ("listen_addresses=''", *options))
+
+
+@contextmanager
+def _runs(made: Sequence[str], options: Sequence[str]) -> Iterator[str]:
+    """A server with the data that a program makes."""
     folder = Path(tempfile.mkdtemp(prefix="sw-pg", dir="/tmp"))
     user = pwd.getpwnam(NOBODY) if os.geteuid() == 0 else pwd.getpwuid(os.getuid())
     os.chown(folder, user.pw_uid, user.pw_gid)
     data = folder / "data"
     try:
-        made = ["-D", str(data), "-U", "swell", "-E", "UTF8", "--locale=C.UTF-8", "-A", "trust"]
-        _run(folder, "initdb", *made)
+        _run(folder, *made, "-D", str(data))
         with open(data / "postgresql.conf", "a") as file:
-            for option in ("listen_addresses=''", f"unix_socket_directories='{folder}'", *options):
+            for option in (f"unix_socket_directories='{folder}'", *options):
                 file.write(f"{option}\n")
         start(str(folder))
         try:

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import asyncpg
 import postgres
 import pytest
 from between import Between, between
@@ -21,9 +23,12 @@ from hypothesis import strategies as st
 
 from swell.model.call import CallError, Count, Done, Failed
 from swell.model.errors import SwellError
+from swell.model.kv import BOUNDS, Collection
 from swell.model.request import PoolCount
 from swell.store import kept as kept_state
 from swell.store import postgres as adapter
+from swell.store import postgres_faults as faults
+from swell.store import postgres_link as link
 from swell.store import schema
 from swell.store.postgres import PostgresStore
 from swell.store.retention import Keep
@@ -98,8 +103,10 @@ def test_what_a_broken_connection_leaves_is_looked_up(dsn: str, line: Between, c
 def test_what_was_made_while_nobody_answered_for_long_is_not_made_again(
     dsn: str, line: Between, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where somebody was told that it was not, control begins anew with what is there."""
     monkeypatch.setattr(adapter, "DOUBT_S", 0.0)
-    with closing(PostgresStore(line.dsn, now=lambda: NOW)) as store:
+    anew: list[str] = []
+    with closing(PostgresStore(line.dsn, now=lambda: NOW, moved=lambda: anew.append("anew"))) as store:
         for _ in range(2):
             # The second time what a store does by itself at first is over, too.
             settled(store)
@@ -119,6 +126,7 @@ def test_what_was_made_while_nobody_answered_for_long_is_not_made_again(
         settled(store)
         # They were in one commit, or (on a machine that stalls) the first of two was made.
         assert kept(dsn) in (["fc-1"], [])
+        assert anew == (["anew"] if kept(dsn) else [])
         assert (counted(store), store.trouble, store.rows_dropped) == (1, "", 0)
 
 
@@ -208,8 +216,27 @@ def test_a_row_that_cannot_be_written_spoils_no_other(dsn: str) -> None:
             assert refused.result() == [True]
 
 
+def test_a_key_of_any_size_is_found_again(dsn: str) -> None:
+    """A row of an index has room for a part of it alone."""
+    chance = Random(1)
+    first = chance.randbytes(BOUNDS.key_bytes_max)
+    keys = [first, first[:-1] + bytes([first[-1] ^ 1]), first[:-1], first[:5000]]
+    with closing(PostgresStore(dsn, now=lambda: NOW)) as store:
+        store.kv.add(Collection("dict", "default", "d", "di-1", NOW))
+        for number, key in enumerate(keys):
+            assert store.dicts.put("di-1", [(key, b"old")], NOW) == 1
+            store.dicts.put("di-1", [(key, b"%d" % number)], NOW)
+            assert store.dicts.put("di-1", [(key, b"new")], NOW, missing=True) == 0
+        assert [store.dicts.get("di-1", key, NOW) for key in keys] == [b"0", b"1", b"2", b"3"]
+        assert (store.dicts.count("di-1", NOW), store.dicts.contains("di-1", first[:-2], NOW)) == (4, False)
+        assert store.dicts.pop("di-1", first, NOW) == b"0"
+        assert [row.key for row in store.dicts.page("di-1", 0, NOW).rows] == keys[1:]
+    # Where one should not fit all the same, the others that share its commit do.
+    assert faults.of_row(asyncpg.exceptions.ProgramLimitExceededError("index row size 2720 exceeds …"))
+
+
 def test_a_database_is_one_servers(dsn: str, line: Between, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "TAKEN_S", 1)
+    monkeypatch.setattr(link, "TAKEN_S", 1)
     ended: list[str] = []
     first = PostgresStore(line.dsn, moved=lambda: ended.append("moved"))
     epoch = first.world.open_epoch()
@@ -219,17 +246,15 @@ def test_a_database_is_one_servers(dsn: str, line: Between, monkeypatch: pytest.
     # It is cut off; another one takes over, and has ended by the time that it comes back.
     line.away = True
     line.drop()
-    monkeypatch.setattr(adapter, "TAKEN_S", 30)
+    monkeypatch.setattr(link, "TAKEN_S", 20)
     with closing(PostgresStore(dsn)) as second:
         assert second.world.open_epoch() == epoch + 1
     line.away = False
-    for _ in range(2):
-        with suppress(SwellError):
-            first.calls.add([work("fc-1")])
-        time.sleep(adapter.AGAIN_S)
-    with pytest.raises(SwellError) as caught:
-        first.call_records.get("fc-1")
-    assert (caught.value.code, ended) == ("state_locked", ["moved"])
+    _until(lambda: ended)
+    for refused in (lambda: first.calls.add([work("fc-1")]), lambda: first.call_records.get("fc-1")):
+        with pytest.raises(SwellError) as caught:
+            refused()
+        assert (caught.value.code, ended) == ("state_locked", ["moved"])
     assert kept(dsn) == []
     first.close()
 

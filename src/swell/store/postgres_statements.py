@@ -13,20 +13,30 @@ from swell.store import statements as sql
 OURS = "SELECT pg_advisory_lock(1400333676)"
 LOCK_WAIT = "SET lock_timeout = '{}s'"
 SYNC_LATER = "SET LOCAL synchronous_commit = off"
-THIS_COMMIT = "SELECT pg_current_xact_id()::text"
-WAS_COMMITTED = "SELECT pg_xact_status($1::text::xid8)"
+ONLY_READ = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"
+# What each transaction leaves behind. Rows are added and dropped, and none is ever changed: while somebody reads an old
+# snapshot, as pg_dump does, all versions of one that was would be walked through.
+MARK = "INSERT INTO commits (number) VALUES ({})"
+MARKS = "SELECT number FROM commits WHERE number IN ($1, $2)"
+DROP_MARKS = "DELETE FROM commits WHERE number < {}"
+DROP_ALL_MARKS = "DELETE FROM commits"
 ENCODING = "SELECT current_setting('server_encoding')"
 NOT_SYNCED = "SELECT current_setting('fsync') = 'off'"
 # Which database this is. A dump that was loaded has other tables; a standby that took over, or a recovery to a moment
-# in the past, another timeline.
+# in the past, another timeline: the one that is written on now, not that of the last checkpoint.
 PLACE = """
-SELECT concat_ws('/', (pg_control_system()).system_identifier, (pg_control_checkpoint()).timeline_id,
+SELECT concat_ws('/', (pg_control_system()).system_identifier, substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8),
     (SELECT oid FROM pg_database WHERE datname = current_database()), 'opened'::regclass::oid)"""
 OPENED = "SELECT place, times FROM opened"
 OPEN = "UPDATE opened SET place = $1, times = times + 1 RETURNING times"
 
 # -- where it is said otherwise -----------------------------------------------------------------
 
+# A key may be longer than a row of an index can be: it is found by its digest.
+_BY_KEY = (
+    *(sql.ENTRY, sql.HAS_ENTRY, sql.TOUCH_ENTRY, sql.ADD_ENTRY, sql.SET_ENTRY),
+    *(sql.DROP_ENTRY, sql.DROP_ENTRY_EXPIRED),
+)
 _CALL = sql.CALL.removeprefix("SELECT ").partition(" FROM ")[0]
 
 
@@ -61,6 +71,9 @@ def said(statement: str) -> str:
     """The same in PostgreSQL's words."""
     if statement in _OTHERWISE:
         return _OTHERWISE[statement]
+    if statement in _BY_KEY:
+        statement = statement.replace("key = ?", "sha256(key) = sha256(?)")
+        statement = statement.replace("(collection, key)", "(collection, sha256(key))")
     count = 0
 
     def mark(found: re.Match[str]) -> str:

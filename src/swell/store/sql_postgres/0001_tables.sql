@@ -5,6 +5,8 @@ INSERT INTO counters (name, value) VALUES ('epoch', 0);
 -- Whose database it is: which one it was when it was last opened (a copy is another one), and how often it was.
 CREATE TABLE opened (place TEXT NOT NULL, times BIGINT NOT NULL);
 INSERT INTO opened (place, times) VALUES ('', 0);
+-- Numbers of the newest transactions since then, each written by itself: what became of one whose commit was not answered.
+CREATE TABLE commits (number BIGINT PRIMARY KEY);
 
 CREATE TABLE events (
     seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -209,9 +211,10 @@ CREATE TABLE dict_entries (
     collection TEXT COLLATE "C" NOT NULL,
     key BYTEA NOT NULL,
     expires_at FLOAT8 NOT NULL,
-    value BYTEA NOT NULL,
-    UNIQUE (collection, key)
+    value BYTEA NOT NULL
 );
+-- A row of an index has 2.7 kB, a key up to 64 KiB.
+CREATE UNIQUE INDEX dict_entries_by_key ON dict_entries (collection, sha256(key));
 CREATE INDEX dict_entries_in_order ON dict_entries (collection, number);
 CREATE INDEX dict_entries_by_end ON dict_entries (expires_at);
 CREATE TABLE queue_partitions (
