@@ -23,7 +23,7 @@ class Between:
         self.away = False
         """Nobody is let through."""
         self.silent = False
-        """Whoever comes is taken, and hears nothing, as where a machine vanished."""
+        """Nothing is passed on, and whoever comes is taken and hears nothing, as where a machine vanished."""
         self.commits = 0
         self._there = f"{there}/{NAME}"
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -78,6 +78,8 @@ class Between:
                     data = end.recv(1 << 16)
                     if not data:
                         return
+                    if self.silent:
+                        continue
                     if end is client and b"COMMIT\0" in data:
                         self.commits += 1
                         cut, self.cut = self.cut, ""

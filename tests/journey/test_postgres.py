@@ -95,6 +95,10 @@ def test_what_was_accepted_has_one_result_whatever_dies(later: tuple[PrivateSwel
     words = ("up", "-d", "--store", f"postgresql://swell:{PASSWORD}@/postgres?host={database}")
     code, said = ended(launch(swell, *words))
     assert (code, PASSWORD in said, "SWELL_STORE" in said) == (2, False, True)
+    store = swell.environ.pop("SWELL_STORE")
+    for words in (("up", "-d"), ("backup", str(file.with_name("copy")))):
+        assert "SWELL_STORE" in refusal(swell, *words), "the files are not those of a new state in control.db"
+    swell.environ["SWELL_STORE"] = store
     swell.run("up", "-d")
     assert caller.result(ids[0]).value == 0
 

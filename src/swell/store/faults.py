@@ -36,8 +36,8 @@ def of_database(path: Path, error: sqlite3.Error) -> SwellError:
     if code in _DAMAGED:
         return SwellError(
             "state_damaged",
-            f"The database {path} is damaged ({error}). Stop Swell, move the file and those that begin with its "
-            "name away, start again, and deploy your apps again; or put a backup in its place.",
+            f"The database {path} is damaged ({error}). Stop Swell and restore a backup into another directory "
+            f"(`swell restore`); or move all of {path.parent} away, start again, and deploy your apps again.",
             status=500,
         )
     return SwellError("state_failed", f"The database {path} could not be used: {error}.", status=500)

@@ -23,6 +23,7 @@ from swell.store.tables import TableStore
 
 DOUBT_S = 5.0
 """How long it is tried to learn what became of a commit whose answer did not come; its callers wait for that."""
+ROLLBACK_S = 3.0
 BEGIN_S = 5.0
 """How long a write waits for a connection that was just lost, while the first attempt to have another is under way."""
 LOOK_S = 1.0
@@ -104,7 +105,7 @@ class PostgresDatabase:
         session, self._begun = self._begun, None
         if session is not None:
             try:
-                session.abandon()
+                session.abandon(ROLLBACK_S)
             except self.errors:
                 self._link.lose(session.connection)
 

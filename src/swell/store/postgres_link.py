@@ -268,8 +268,12 @@ class Link:
             said = "it is no address as postgresql://USER:PASSWORD@HOST:5432/DATABASE is, with %2F for a slash in it"
             raise SwellError("bad_setting", f"SWELL_STORE cannot be used: {said}.") from None
         connection.add_termination_listener(self.lose)
-        # Of sums of whole numbers, which PostgreSQL has exact.
-        await connection.set_type_codec("numeric", schema="pg_catalog", encoder=str, decoder=int, format="text")
+        try:
+            # Of sums of whole numbers, which PostgreSQL has exact.
+            await connection.set_type_codec("numeric", schema="pg_catalog", encoder=str, decoder=int, format="text")
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     def _opened_to_read(self) -> Any:
@@ -296,7 +300,7 @@ class Link:
                 schema.migrate(session, self.name, schema.migrations("sql_postgres"), other)
                 self._settle_in(session)
         except BaseException:
-            self._close(session.connection, at_once=self._ended)
+            self._close(session.connection, at_once=True)
             raise
         return session
 
@@ -383,7 +387,8 @@ class Link:
         async def close() -> None:
             try:
                 if not at_once:
-                    await connection.close(timeout=CLOSE_S)
+                    # The library's own timeout does not count in all that it waits for.
+                    await asyncio.wait_for(connection.close(), CLOSE_S)
             finally:
                 connection.terminate()
 

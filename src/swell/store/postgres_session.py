@@ -5,6 +5,7 @@ What has no answer that anybody needs goes with the next that has one.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
@@ -82,10 +83,11 @@ class Session:
         status: str = self._run(self._flush())
         return status
 
-    def abandon(self) -> None:
-        """Give the transaction up."""
+    def abandon(self, wait_s: float) -> None:
+        """Give the transaction up; raises where that takes longer."""
         self._first.clear()
-        self.told(sql.ROLLBACK)
+        # The library's own timeout does not count while it waits to hear that a statement was called off.
+        self._run(asyncio.wait_for(self.connection.execute(sql.ROLLBACK), wait_s))
 
     def ask(self, text: str, *values: object) -> Any:
         """The one value of a query of PostgreSQL's own."""

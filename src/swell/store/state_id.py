@@ -55,7 +55,6 @@ def settle(root: Path, database: str, state: Identified, inside: bool) -> None:
             f"The state in {database} ({there}) has its files in another directory than {root}, in which there is no "
             f"{FILE}: set SWELL_HOME to that one, or copy it here. If it is lost, and the state is to go on without "
             f"them: echo {there} > {root / FILE}",
-            status=409,
         )
     _write(root, there or state.draw_id())
 
@@ -70,7 +69,6 @@ def check(root: Path, database: str, here: str, there: str) -> None:
         f"{f'the state {there}' if there else 'none or another'}: what it does not know of would be removed. Set "
         "SWELL_STORE (or store in swell.toml) to what it was, or SWELL_HOME to another directory. To begin anew here, "
         f"move {', '.join(_FILES)} and {FILE} away first.",
-        status=409,
     )
 
 
@@ -102,7 +100,6 @@ def _check_nothing_left(root: Path, database: str) -> None:
                     f"The state in {database} is a new one, and there are files of another in {folder}, which would be "
                     "removed: nothing in it knows of them. Set SWELL_STORE (or store in swell.toml) to what it was, or "
                     f"SWELL_HOME to another directory. To begin anew here, move {', '.join(_FILES)} away first.",
-                    status=409,
                 )
 
 

@@ -346,7 +346,7 @@ def _decode(decoder: msgspec.msgpack.Decoder[Row], body: bytes) -> Row:
         raise SwellError(
             "state_unreadable",
             f"The database holds a row that this build of Swell cannot read ({error}). Start the build that wrote it, "
-            "or move the database away and deploy your apps again.",
+            "or set SWELL_HOME (and SWELL_STORE) to a new state and deploy your apps again.",
             status=500,
         ) from None
 
