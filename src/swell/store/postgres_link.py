@@ -235,23 +235,24 @@ class Link:
             return not self._ended and self._over is None
 
     def _connect(self) -> None:
-        """Make what is not there."""
+        """Make what is not there, as far as it is not lost meanwhile."""
         before = self._session
         session = before or self._opened()
-        reading: Any = None
+        fresh = [] if before else [session.connection]
         try:
-            reading = self._opened_to_read()
+            fresh.append(self._opened_to_read())
             with self._changed:
-                there = self._session is before and not self._ended
-                if not there or session.connection.is_closed() or reading.is_closed():
+                if self._session is not before or self._ended:
+                    # What writes was lost meanwhile: all is made anew.
+                    return
+                if any(each.is_closed() for each in fresh):
                     raise ConnectionError("it was lost again at once")
-                self._session, self._reading, self._failed = session, reading, None
+                self._session, self._reading, self._failed = session, fresh[-1], None
+                fresh.clear()
                 self._changed.notify_all()
-        except BaseException:
-            for connection in (reading, None if session is before else session.connection):
-                if connection is not None:
-                    self._close(connection, at_once=True)
-            raise
+        finally:
+            for each in fresh:
+                self._close(each, at_once=True)
 
     async def _linked(self) -> Any:
         try:
