@@ -311,10 +311,8 @@ class Link:
             session.ask(words.OURS)
         except asyncpg.LockNotAvailableError:
             if self._times:
-                said = (
-                    "it is held still, by the former connection of this server, which is not over there, or by another"
-                )
-                raise ConnectionError(f"{said} server's") from None
+                said = "it is held still: by the former connection of this server, or by another server"
+                raise ConnectionError(said) from None
             said = f"The database {self.name} is another Swell server's now, and each needs one of its own: stop that "
             raise SwellError("state_locked", f"{said}one, or set SWELL_STORE to another.", status=503) from None
         session.told("RESET lock_timeout")
@@ -341,11 +339,8 @@ class Link:
 
     def _come_back(self, session: Session) -> None:
         """It must be the same database, in which nobody else was. What became of the newest commit is settled."""
-        if (session.ask(words.PLACE), *session.execute(words.OPENED).fetchone()) != (
-            self._place,
-            self._place,
-            self._times,
-        ):
+        here = (session.ask(words.PLACE), *session.execute(words.OPENED).fetchone())
+        if here != (self._place, self._place, self._times):
             said = f"Another server has opened the database {self.name} meanwhile, or it is another one now."
             with self._changed:
                 self._over = SwellError("state_locked", f"{said} This control ends.", status=503)
