@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from swell.model.errors import SwellError
 from swell.store import kept
 from swell.store.retention import Keep
 from swell.store.snapshot import StateFolder
-from swell.store.state_id import FILE
+from swell.store.state_id import FILE, settle
 from swell.store.tables import TableStore
 
 BEGUN = pytest.mark.parametrize("begun", [False, True])
@@ -123,6 +128,81 @@ def test_a_start_that_was_cut_off_is_made_good_by_the_next(tmp_path: Path, begun
     with opened(tmp_path) as store:
         assert store.id() == id
     assert (tmp_path / FILE).read_text().strip() == id
+
+
+class Killed(Exception):
+    """A start ends here."""
+
+
+class FakeState:
+    """What `state_id` asks of a database."""
+
+    def __init__(self) -> None:
+        self.drawn = ""
+        self.started = False
+        self.dies = False
+
+    def id(self) -> str:
+        return self.drawn
+
+    def draw_id(self) -> str:
+        self.drawn = self.drawn or token_hex(8)
+        if self.dies:
+            raise Killed
+        return self.drawn
+
+    def begun(self) -> bool:
+        return self.started
+
+
+class AnyStarts(RuleBasedStateMachine):
+    """Starts with any directory and any database, some of which are cut off: files are had by their own state alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory(prefix="sw", dir="/tmp")
+        self.homes = [Path(self.folder.name) / name for name in "abc"]
+        self.inside = {home: FakeState() for home in self.homes}
+        self.outside = [FakeState() for _ in range(2)]
+        self.owners: dict[Path, FakeState] = {}
+        """Whose files there are."""
+        for home in self.homes:
+            home.mkdir()
+        # Of an older Swell, which drew no ids.
+        older = self.homes[0]
+        self.inside[older].started = True
+        self._put(older, self.inside[older])
+
+    def _put(self, home: Path, state: FakeState) -> None:
+        put(home)
+        self.owners[home] = state
+
+    @rule(which=st.integers(0, 2), where=st.integers(0, 2), dies=st.booleans(), puts=st.booleans())
+    def start(self, which: int, where: int, dies: bool, puts: bool) -> None:
+        home = self.homes[which]
+        inside = where == 2
+        state = self.inside[home] if inside else self.outside[where]
+        state.dies = dies
+        owner = self.owners.get(home)
+        try:
+            settle(home, "db", state, inside)
+        except Killed:
+            return
+        except SwellError:
+            assert owner is not state, "its own files are never refused to a state"
+            return
+        assert owner in (None, state)
+        assert (home / FILE).read_text().strip() == state.drawn
+        state.started = True
+        if puts:
+            self._put(home, state)
+
+    def teardown(self) -> None:
+        self.folder.cleanup()
+
+
+TestAnyStarts = AnyStarts.TestCase
+TestAnyStarts.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
 
 
 def make_older(root: Path, whole: bool = True) -> None:
