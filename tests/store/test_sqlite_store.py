@@ -255,24 +255,6 @@ def test_what_cannot_be_written_is_bounded_and_counted(path: Path, monkeypatch: 
     other.close()
 
 
-def test_what_an_app_is_has_room_where_other_rows_have_none(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A deploy that was told to be on disk is: it is never among what is dropped."""
-    monkeypatch.setattr(writer, "ROWS_WAITING_MAX", 10)
-    monkeypatch.setattr(sqlite, "BUSY_S", 0.05)
-    store = SqliteStore(path)
-    other = locked(path)
-    for n in range(25):
-        store.world.append([seen(f"n{n}")])
-    assert store.rows_dropped == 15
-    store.world.append([AppDeployed(1.0, App("default", "a", (), ()))])
-    store.world.append([seen("n25")])
-    other.close()
-    store.world.flush()
-    assert [app.name for app in store.world.apps()] == ["a"]
-    assert store.rows_dropped == 16
-    store.close()
-
-
 @pytest.mark.slow
 def test_a_large_batch_that_waits_costs_no_rows_that_do_not(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "ROWS_WAITING_MAX", 10)

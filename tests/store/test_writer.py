@@ -8,12 +8,18 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from swell.model.errors import SwellError
+from swell.model.events import AppDeployed, NodeSeen
+from swell.model.node import Node
+from swell.model.workload import App
+from swell.store import sqlite, writer
 from swell.store.database import Connection
+from swell.store.sqlite import SqliteStore
 from swell.store.writer import Writer
 
 WAIT_S = 60.0
@@ -122,6 +128,25 @@ def test_what_was_told_to_have_failed_and_was_made_is_said(made: bool, told: boo
     assert heard == (["made"] if made and told else [])
     assert database.rows() == ([1, 2, 3] if made and told else [1, 3])
     database.close_reading()
+
+
+def test_what_an_app_is_has_room_where_other_rows_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deploy that was told to be on disk is: it is never among what is dropped."""
+    monkeypatch.setattr(writer, "ROWS_WAITING_MAX", 10)
+    monkeypatch.setattr(sqlite, "BUSY_S", 0.05)
+    store = SqliteStore(tmp_path / "control.db")
+    other = sqlite3.connect(tmp_path / "control.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    for n in range(25):
+        store.world.append([NodeSeen(1.0, Node(f"n{n}", 1.0, 1))])
+    assert store.rows_dropped == 15
+    store.world.append([AppDeployed(1.0, App("default", "a", (), ()))])
+    store.world.append([NodeSeen(1.0, Node("n25", 1.0, 1))])
+    other.close()
+    store.world.flush()
+    assert [app.name for app in store.world.apps()] == ["a"]
+    assert store.rows_dropped == 16
+    store.close()
 
 
 def until(holds: Callable[[], bool]) -> None:
