@@ -48,7 +48,8 @@ API = (
     "model/traffic.py",
     "model/unknown.py",
     "model/volume.py",
-    *(f"store/{name}.py" for name in ("blobs", "faults", "logs", "postgres", "sealing", "tables", "volumes", "writer")),
+    *(f"store/{name}.py" for name in ("blobs", "faults", "logs", "sealing", "tables", "volumes", "writer")),
+    *(f"store/postgres_{name}.py" for name in ("faults", "link")),
 )
 DEPLOY = ("runtime/runner/builds.py",)
 NOT_ANSWERED = {
