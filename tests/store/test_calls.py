@@ -23,7 +23,8 @@ from msgspec.structs import replace
 from swell.model.call import Again, Body, Call, CallError, Cancel, Done, Work
 from swell.store import statements as sql
 from swell.store.calls import SqlCallRecords, SqlCalls
-from swell.store.sqlite import SqliteStore
+from swell.store.database import Op
+from swell.store.sqlite import SqliteStore, Writing
 
 WAIT_S = 60.0
 SOURCE = Path(__file__).parents[2] / "src"
@@ -277,15 +278,7 @@ def test_a_kill_at_any_moment_loses_nothing_and_records_nothing_twice(path: Path
 
 HOT = (
     *(sql.KEPT_CALL, sql.NEXT_PRIORITY, sql.DUE_CALLS, sql.COUNT_DUE, sql.NEXT_DUE, sql.LEASE_CALL, sql.INPUT_OF),
-    *(
-        sql.CALL_DONE,
-        sql.CALL_FAILED,
-        sql.CALL_CANCELLED,
-        sql.CALL_AGAIN,
-        sql.ADD_USED,
-        sql.CANCEL_CALL,
-        sql.RETRY_CALL,
-    ),
+    *(sql.END_CALL, sql.CALL_AGAIN, sql.ADD_USED, sql.CANCEL_CALL, sql.RETRY_CALL),
     *(sql.CALL, sql.CALLS_OF_IDS, sql.CALL_INPUT, sql.CALL_RESULT, sql.CALL_COUNTS, sql.CALL_ONCE),
     *(sql.EXPIRED_CALLS, sql.DROP_CALL, sql.DROP_INPUT, sql.DROP_RESULT, sql.HAD_CALLS),
 )
@@ -320,14 +313,14 @@ class Metered:
 
     def __init__(self, path: Path) -> None:
         SqliteStore(path).close()
-        self.connection = sqlite3.connect(path, isolation_level=None)
+        self.connection = sqlite3.connect(path, isolation_level=None, factory=Writing)
         self.steps = 0
         self.calls = SqlCalls(self._write, self.read)
 
     def read(self, statement: str, *values: object) -> list[Any]:
         return self.connection.execute(statement, values).fetchall()
 
-    def _write(self, op: Callable[[sqlite3.Connection], int], synced: bool) -> None:
+    def _write(self, op: Op, synced: bool) -> None:
         self.connection.execute("BEGIN")
         op(self.connection)
         self.connection.execute("COMMIT")

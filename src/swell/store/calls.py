@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
@@ -277,17 +278,26 @@ def _priorities(read: Read, workload: str) -> Iterator[int]:
 
 
 def _add(works: Sequence[Work], ids: list[str], connection: Connection) -> None:
+    for run in _runs(works):
+        added = connection.each(sql.ADD_CALL, [_values(work.call) for work in run])
+        new = [(row[0], work.input) for work, row in zip(run, added, strict=True) if row]
+        connection.executemany(sql.ADD_INPUT, [(seq, *_body(body)) for seq, body in new])
+        known = [work.call for work, row in zip(run, added, strict=True) if not row]
+        same = [(call.id, call.workload, call.method, call.key, call.idempotency_key) for call in known]
+        kept = iter(connection.each(sql.KEPT_CALL, same))
+        ids += [work.call.id if row else next(kept)[0] for work, row in zip(run, added, strict=True)]
+
+
+def _runs(works: Sequence[Work]) -> Iterator[list[Work]]:
+    """No id is twice in one of these: what was kept instead of a call can be asked for at the end."""
+    run: dict[str, Work] = {}
     for work in works:
-        call = work.call
-        added = connection.execute(sql.ADD_CALL, _values(call)).fetchall()
-        if added:
-            body = work.input
-            connection.execute(sql.ADD_INPUT, (added[0][0], body.content_type, body.data, body.digest))
-            ids.append(call.id)
-        else:
-            same = (call.id, call.workload, call.method, call.key, call.idempotency_key)
-            kept = connection.execute(sql.KEPT_CALL, same)
-            ids.append(kept.fetchone()[0])
+        if work.call.id in run:
+            yield list(run.values())
+            run = {}
+        run[work.call.id] = work
+    if run:
+        yield list(run.values())
 
 
 def _lease(workload: str, most: int, now: float, to: dict[str, Any], works: list[Work], connection: Connection) -> None:
@@ -300,51 +310,99 @@ def _lease(workload: str, most: int, now: float, to: dict[str, Any], works: list
             break
     values = (to["token"], to["replica"], to["pool"], to["leased_at"])
     connection.executemany(sql.LEASE_CALL, [(*values, seq) for seq, *_ in found])
-    for seq, *row in found:
+    inputs = connection.each(sql.INPUT_OF, [row[:1] for row in found])
+    for (_, *row), body in zip(found, inputs, strict=True):
         call = _call(row)
         leased = replace(call, state="leased", attempts=call.attempts + 1, **to)
-        works.append(Work(leased, Body(*read(sql.INPUT_OF, seq)[0])))
+        works.append(Work(leased, Body(*body)))
 
 
 def _finish(outcomes: Sequence[Outcome], recorded: list[bool], connection: Connection) -> None:
+    for _, alike in groupby(outcomes, lambda outcome: isinstance(outcome, Again)):
+        them = list(alike)
+        _end([each for each in them if not isinstance(each, Again)], recorded, connection)
+        _queue([each for each in them if isinstance(each, Again)], recorded, connection)
+
+
+def _end(outcomes: list[Done | Failed | Cancelled], recorded: list[bool], connection: Connection) -> None:
+    rows = connection.each(sql.END_CALL, [_ended(outcome) for outcome in outcomes])
+    ended = [(row[0], outcome) for row, outcome in zip(rows, outcomes, strict=True) if row]
+    # Of a dead letter it stays, for a retry.
+    connection.executemany(sql.DROP_INPUT, [(seq,) for seq, outcome in ended if not isinstance(outcome, Failed)])
+    bodies = [(seq, _result(outcome)) for seq, outcome in ended if not isinstance(outcome, Cancelled)]
+    connection.executemany(sql.ADD_RESULT, [(seq, *_body(body)) for seq, body in bodies])
+    _record(outcomes, rows, recorded, connection)
+
+
+def _queue(outcomes: list[Again], recorded: list[bool], connection: Connection) -> None:
+    values = []
     for outcome in outcomes:
-        used = (outcome.cpu_us, outcome.run_us, outcome.id, outcome.token)
-        match outcome:
-            case Done(at=at, result=result):
-                rows = connection.execute(sql.CALL_DONE, (at, "", "", *used)).fetchall()
-                bodies = [(seq, result.content_type, result.data, result.digest) for (seq,) in rows]
-                connection.executemany(sql.DROP_INPUT, rows)
-            case Failed(at=at, error=error):
-                rows = connection.execute(sql.CALL_FAILED, (at, error.code, error.message, *used)).fetchall()
-                bodies = [(seq, outcome.content_type, outcome.body, "") for (seq,) in rows]
-            case Cancelled(at=at, error=error):
-                rows = connection.execute(sql.CALL_CANCELLED, (at, error.code, error.message, *used)).fetchall()
-                bodies = []
-                connection.executemany(sql.DROP_INPUT, rows)
-            case Again(due_at=due_at, error=error):
-                told = (error.code, error.message) if error is not None else (None, None)
-                rows = connection.execute(sql.CALL_AGAIN, (due_at, *told, *used, not outcome.counts)).fetchall()
-                bodies = []
-        connection.executemany(sql.ADD_RESULT, bodies)
-        if not rows:
-            connection.execute(sql.ADD_USED, used)
-        recorded.append(bool(rows))
+        told = (outcome.error.code, outcome.error.message) if outcome.error is not None else (None, None)
+        values.append((outcome.due_at, *told, *_used(outcome), not outcome.counts))
+    _record(outcomes, connection.each(sql.CALL_AGAIN, values), recorded, connection)
+
+
+def _record(
+    outcomes: Sequence[Outcome], rows: Sequence[Row | None], recorded: list[bool], connection: Connection
+) -> None:
+    """What came of nothing was used all the same."""
+    late = [_used(outcome) for outcome, row in zip(outcomes, rows, strict=True) if row is None]
+    connection.executemany(sql.ADD_USED, late)
+    recorded += [row is not None for row in rows]
+
+
+def _ended(outcome: Done | Failed | Cancelled) -> Row:
+    match outcome:
+        case Done(at=at):
+            return at, "", "", *_used(outcome), "done"
+        case Failed(at=at, error=error):
+            return at, error.code, error.message, *_used(outcome), "failed"
+        case Cancelled(at=at, error=error):
+            return at, error.code, error.message, *_used(outcome), "cancelled"
+
+
+def _used(outcome: Outcome) -> Row:
+    return outcome.cpu_us, outcome.run_us, outcome.id, outcome.token
+
+
+def _result(outcome: Done | Failed) -> Body:
+    return outcome.result if isinstance(outcome, Done) else Body(outcome.content_type, outcome.body)
+
+
+def _body(body: Body) -> Row:
+    return body.content_type, body.data, body.digest
 
 
 def _change(changes: Sequence[Change], after: list[Call | None], connection: Connection) -> None:
-    read = _reading(connection)
-    for change in changes:
-        match change:
-            case Cancel(id=id, at=at, error=error):
-                rows = read(sql.CANCEL_CALL, at, error.code, error.message, id)
-                connection.executemany(sql.DROP_INPUT, [row[:1] for row in rows])
-            case Retry(id=id, at=at):
-                rows = read(sql.RETRY_CALL, at, id)
-                connection.executemany(sql.DROP_RESULT, [row[:1] for row in rows])
-            case Forget(group=group, key=key, number=number):
-                _drop(read(sql.HAD_CALLS, group, number, key, BATCH_MAX), connection)
-                rows = []
-        after.append(_call(rows[0][1:]) if rows else None)
+    for _, alike in groupby(changes, type):
+        after += [_call(row[1:]) if row else None for row in _changed(list(alike), connection)]
+
+
+def _changed(changes: Sequence[Change], connection: Connection) -> list[Row | None]:
+    """The rows after changes of one kind."""
+    rows: list[Row | None] = []
+    match changes[0]:
+        case Cancel():
+            rows = connection.each(sql.CANCEL_CALL, [_asked(change) for change in changes])
+            connection.executemany(sql.DROP_INPUT, [row[:1] for row in rows if row])
+        case Retry():
+            rows = connection.each(sql.RETRY_CALL, [_asked(change) for change in changes])
+            connection.executemany(sql.DROP_RESULT, [row[:1] for row in rows if row])
+        case Forget():
+            for change in changes:
+                _drop(connection.execute(sql.HAD_CALLS, _asked(change)).fetchall(), connection)
+                rows.append(None)
+    return rows
+
+
+def _asked(change: Change) -> Row:
+    match change:
+        case Cancel(id=id, at=at, error=error):
+            return at, error.code, error.message, id
+        case Retry(id=id, at=at):
+            return at, id
+        case Forget(group=group, key=key, number=number):
+            return group, number, key, BATCH_MAX
 
 
 def _sweep(now: float, most: int, swept: list[str], connection: Connection) -> None:

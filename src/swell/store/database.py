@@ -33,6 +33,10 @@ class Connection(Protocol):
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> Cursor: ...
 
+    def each(self, statement: str, rows: Sequence[Sequence[Any]], /) -> list[Any]:
+        """Run a statement for each row. What each came to: a row, or None; it must be one at most."""
+        ...
+
 
 Op = Callable[[Connection], int]
 """Writes its rows inside the thread's transaction; its number goes to whoever waits for it."""

@@ -77,6 +77,13 @@ class Session:
             self._run(self._executemany(words.said(statement), them))
         return Rows([], "")
 
+    def each(self, statement: str, rows: Sequence[Sequence[Any]], /) -> list[Any]:
+        """The row that each came to, or None; without waiting in between."""
+        if not rows:
+            return []
+        found: list[Any] = self._run(self._each(words.answered(statement), rows))
+        return found
+
     def told(self, *texts: str) -> str:
         """Run these without values, and what waits to be said before them; what the last one came to."""
         self.say(*texts)
@@ -99,13 +106,21 @@ class Session:
         return status
 
     async def _execute(self, text: str, values: Sequence[Any]) -> Rows:
-        await self._flush()
-        prepared = self._prepared.get(text)
-        if prepared is None:
-            prepared = self._prepared[text] = await self.connection.prepare(text)
+        prepared = await self._ready(text)
         rows = await prepared.fetch(*values)
         return Rows([tuple(row) for row in rows], prepared.get_statusmsg())
 
     async def _executemany(self, text: str, rows: Sequence[Sequence[Any]]) -> None:
+        await (await self._ready(text)).executemany(rows)
+
+    async def _each(self, text: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
+        found = await (await self._ready(text)).fetchmany(rows)
+        return [tuple(row) if row[0] is not None else None for row in found]
+
+    async def _ready(self, text: str) -> Any:
+        """The statement, once it may be run."""
         await self._flush()
-        await self.connection.executemany(text, rows)
+        prepared = self._prepared.get(text)
+        if prepared is None:
+            prepared = self._prepared[text] = await self.connection.prepare(text)
+        return prepared

@@ -85,3 +85,9 @@ def said(statement: str) -> str:
     text = text.replace("char(0x10ffff)", "chr(1114111)").replace("x''", "''::bytea")
     # Of several values, not of several rows.
     return re.sub(r"\bmax\(([\w.]+), ", r"greatest(\1, ", text)
+
+
+@cache
+def answered(statement: str) -> str:
+    """The same, with exactly one row as its answer: where it has none, one of NULL alone."""
+    return f"WITH one AS ({said(statement)}) SELECT one.* FROM (SELECT 1) AS always LEFT JOIN one ON true"

@@ -41,6 +41,15 @@ class SqliteStore(TableStore):
         copy_database(self.path, target)
 
 
+class Writing(sqlite3.Connection):
+    """A connection that also runs a statement for many rows."""
+
+    def each(self, statement: str, rows: Sequence[Sequence[Any]], /) -> list[Any]:
+        """The row that each came to, or None."""
+        found = (self.execute(statement, row).fetchall() for row in rows)
+        return [rows[0] if rows else None for rows in found]
+
+
 class SqliteDatabase:
     """The `Database` port over a file."""
 
@@ -107,7 +116,7 @@ class SqliteDatabase:
 # -- opening --------------------------------------------------------------------------------------
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path) -> Writing:
     """The writing connection, with the present schema."""
     with faults.as_swell_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -126,9 +135,9 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> Writing:
     try:
-        return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, factory=Writing)
     except sqlite3.Error as error:
         raise faults.of_database(path, error) from error
 

@@ -182,14 +182,12 @@ LEASE_CALL = """
 UPDATE calls SET state = 'leased', attempts = attempts + 1, token = ?, replica = ?, pool = ?, leased_at = ?
 WHERE seq = ?"""
 INPUT_OF = "SELECT content_type, data, digest FROM call_inputs WHERE call = ?"
-_END_CALL = """
+END_CALL = """
 UPDATE calls SET
-    state = '{state}', ended_at = ?1, expires_at = ?1 + {kept_s}, error_code = ?2, error_message = ?3,
-    cpu_us = cpu_us + ?4, run_us = run_us + ?5, token = {token}
+    state = ?8, ended_at = ?1, expires_at = ?1 + CASE WHEN ?8 = 'failed' THEN dead_letter_s ELSE result_s END,
+    error_code = ?2, error_message = ?3, cpu_us = cpu_us + ?4, run_us = run_us + ?5,
+    token = CASE WHEN ?8 = 'cancelled' THEN 0 ELSE token END
 WHERE id = ?6 AND state = 'leased' AND token = ?7 RETURNING seq"""
-CALL_DONE = _END_CALL.format(state="done", kept_s="result_s", token="token")
-CALL_FAILED = _END_CALL.format(state="failed", kept_s="dead_letter_s", token="token")
-CALL_CANCELLED = _END_CALL.format(state="cancelled", kept_s="result_s", token="0")
 CALL_AGAIN = """
 UPDATE calls SET
     state = 'queued', due_at = ?1, error_code = coalesce(?2, error_code), error_message = coalesce(?3, error_message),
