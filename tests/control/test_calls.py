@@ -368,6 +368,27 @@ def test_while_the_disk_is_full_nothing_is_accepted_and_what_ended_is_kept_to_be
     run(scenario)
 
 
+def test_of_apps_that_are_stopped_nothing_is_kept_in_memory_however_late_their_calls_end() -> None:
+    async def scenario(place: Place) -> None:
+        for number in range(20):
+            app = f"run{number}"
+            place.deploy(app)
+            place.start(app)
+            await asyncio.gather(*(place.keeper.accept(new(app)) for _ in range(MAX_INPUTS)))
+            await place.settle()
+            first, late = place.runner.held
+            place.runner.end(first)
+            await place.settle()
+            place.stop(app)
+            place.runner.end(late)
+            await place.settle()
+        assert list(place.keeper.hands._learned) == []
+        await place.keeper.accept(new())
+        assert list(place.keeper.hands._learned) == ["default/a/f"]
+
+    run(scenario)
+
+
 def test_what_was_kept_long_enough_is_forgotten() -> None:
     async def scenario(place: Place) -> None:
         ids = await asyncio.gather(*(place.keeper.accept(new()) for _ in range(3)))

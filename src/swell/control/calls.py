@@ -194,8 +194,9 @@ class CallKeeper:
 
     def changed(self, pools: Iterable[str], workloads: Iterable[str] = ()) -> None:
         """Replicas of these pools, their loads, or the routes of these workloads are not as they were."""
-        pools = tuple(pools)
+        pools, workloads = tuple(pools), tuple(workloads)
         self.gangs.look(pools)
+        self.hands.forget(workloads)
         if not (self.hands.busy or self.wants.levels):
             return
         named = dict.fromkeys((*workloads, *map(workload_of, pools)))

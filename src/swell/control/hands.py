@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from swell.control.leases import Leases
 from swell.control.table import TableKeeper
 from swell.decide.calls import LOSSES, NOT_BEGUN
@@ -38,6 +40,20 @@ class Hand(NamedTuple):
     token: int
 
 
+class _Learned(msgspec.Struct):
+    """What is known of the calls of a workload, as long as it has a route."""
+
+    run_s: float | None = None
+    """How long they usually take."""
+    begun_at: float | None = None
+    """When the first ones were handed out."""
+    largest: int | None = None
+    """Bytes of the largest input that was seen. One that was not seen may be of any size."""
+
+
+_NOTHING = _Learned()
+
+
 class Hands:
     """What there is to hand out, and to whom."""
 
@@ -67,16 +83,11 @@ class Hands:
         self.unseen: set[str] = set()
         """Workloads of which it is not known how many calls are due."""
         self._tokens = 0
-        self._run_s: dict[str, float] = {}
-        """How long a workload's calls usually take."""
-        self._begun_at: dict[str, float] = {}
-        """When calls of a workload of which that is not known were first handed out."""
+        self._learned: dict[str, _Learned] = {}
         self._spent: set[str] = set()
         """Replicas that take one input in their life, and were given it."""
         self._away_until: dict[str, float] = {}
         """Replicas that handed back what they were given: they may be about to end."""
-        self._largest: dict[str, int] = {}
-        """Bytes of the largest input seen, by workload. One that was not seen may be of any size."""
 
     # -- what becomes known ------------------------------------------------------------------
 
@@ -120,7 +131,8 @@ class Hands:
 
     def given(self, to: Hand, works: Iterable[Work], now: float) -> None:
         """These were leased to that replica."""
-        self._begun_at.setdefault(to.workload, now)
+        learned = self._learn(to.workload)
+        learned.begun_at = now if learned.begun_at is None else learned.begun_at
         pool = self._rows.pools.get(to.pool)
         if pool is not None and pool.single_use:
             self._spent.add(to.replica)
@@ -129,15 +141,28 @@ class Hands:
 
     def saw_input(self, workload: str, size: int) -> None:
         """One of so many bytes."""
-        self._largest[workload] = max(size, self._largest.get(workload, 0))
+        learned = self._learn(workload)
+        learned.largest = max(size, learned.largest or 0)
+
+    def _learn(self, workload: str) -> _Learned:
+        """What is known of it, to be added to. Of one that has no route any more nothing is kept."""
+        if workload not in self._rows.routes:
+            return _Learned()
+        return self._learned.setdefault(workload, _Learned())
+
+    def forget(self, workloads: Iterable[str]) -> None:
+        """The routes of these are not as they were: where there is none any more, what was known of its calls goes."""
+        for workload in workloads:
+            if workload not in self._rows.routes:
+                self._learned.pop(workload, None)
 
     def ended(self, call: Call, end: CallEnd, node: str, now: float) -> None:
         """An attempt is over, as the runner of that node said; empty: nobody did. One that failed took
         its time as well."""
         if end.run_us > 0:
-            taken_s = end.run_us / 1e6
-            before_s = self._run_s.get(call.workload, taken_s)
-            self._run_s[call.workload] = before_s + MEMORY * (taken_s - before_s)
+            learned, taken_s = self._learn(call.workload), end.run_us / 1e6
+            before_s = taken_s if learned.run_s is None else learned.run_s
+            learned.run_s = before_s + MEMORY * (taken_s - before_s)
         if end.code in NOT_BEGUN or end.code in LOSSES:
             self.unspent(call.replica)
         if end.code in NOT_BEGUN and node:
@@ -174,8 +199,9 @@ class Hands:
         pool = self._pool(workload)
         if not due or pool is None:
             return
-        kept = 0 if pool.single_use else hand(pool.max_inputs, self._run_s.get(workload))
-        largest = max(self._largest.get(workload, INPUT_MAX), 1)
+        learned = self._learned.get(workload, _NOTHING)
+        kept = 0 if pool.single_use else hand(pool.max_inputs, learned.run_s)
+        largest = max(INPUT_MAX if learned.largest is None else learned.largest, 1)
         for replica, most in grants(due, self._takers(pool, ending, now), pool.max_inputs, kept).items():
             taking = self.gang(replica) or [self._world.replicas[replica]]
             size = largest + peers_size(taking)
@@ -215,8 +241,9 @@ class Hands:
         if pool is not None and pool.single_use:
             # However short they are: each uses one up.
             return due
-        run_s = self._run_s.get(workload, now - self._begun_at.get(workload, now))
-        return slots_wanted(due, run_s)
+        learned = self._learned.get(workload, _NOTHING)
+        begun_at = now if learned.begun_at is None else learned.begun_at
+        return slots_wanted(due, now - begun_at if learned.run_s is None else learned.run_s)
 
     def _pool(self, workload: str) -> PoolRow | None:
         route = self._rows.routes.get(workload)
