@@ -6,8 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+import pytest
+
 from control.test_control_link import EPOCH, WORKLOAD, Caller, Desk, inventory, play, until
-from swell.model.call import Body
+from swell.control import loop
+from swell.control.calls import CallKeeper
+from swell.model.call import Body, Call
 from swell.model.demand import IDLE
 from swell.model.events import NodeSeen, ReplicaSeen
 from swell.model.node import Node
@@ -157,6 +161,49 @@ def test_what_a_runner_holds_that_is_of_nobody_it_is_told_to_drop() -> None:
         assert await runner.until(Revoke) == [Revoke((("fc-1", 5),))]
 
     calls(scenario)
+
+
+def test_a_runner_that_was_away_for_long_is_to_stop_what_it_has_and_what_it_says_of_that_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop, "NODE_LEASE_S", 0.01)
+
+    async def scenario(desk: Desk) -> None:
+        queue, records = desk.loop.queue, desk.loop.store.call_records
+        assert isinstance(queue, CallKeeper)
+        gateway = await desk.call(Hello("gateway", "g1"), Submit(1, NEW))
+        runner = await runner_of(desk)
+        (grant,) = await runner.until(Grant)
+        id, old = grant.calls[0].id, grant.calls[0].token
+        runner.writer.close()
+        await until(lambda: "r1-1" not in desk.loop.reactor.world.replicas)
+        desk.clock.at += 5.0
+        queue.tick()
+        await until(lambda: state(records.get(id)) == "queued")
+        again = await runner_of(desk, Holding(((id, old),)))
+        assert await again.until(Revoke) == [Revoke(((id, old),))]
+        # It had ended before that came: its result is of nobody.
+        again.say(Ended((CallEnd(id, old, "r1-1", body=Body("application/json", b"1")),)))
+        assert await again.until(EndedHeard) == [EndedHeard(((id, old),))]
+        assert state(records.get(id)) == "queued"
+        # After its backoff.
+        desk.clock.at += 100.0
+        queue.tick()
+        (grant,) = await again.until(Grant)
+        new = grant.calls[0].token
+        assert (grant.calls[0].id, new > old) == (id, True)
+        for token, result in ((old, b"1"), (new, b"2"), (old, b"1")):
+            again.say(Ended((CallEnd(id, token, "r1-1", body=Body("application/json", result)),)))
+            assert await again.until(EndedHeard) == [EndedHeard(((id, token),))]
+        assert (state(records.get(id)), records.result(id)) == ("done", Body("application/json", b"2"))
+        assert gateway
+
+    calls(scenario)
+
+
+def state(call: Call | None) -> str:
+    assert call is not None
+    return call.state
 
 
 def test_a_replica_that_is_gone_has_its_calls_end_unless_its_runner_says_that_it_has_them() -> None:

@@ -117,6 +117,7 @@ KINDS = (
     "a call hangs",
     "a connection breaks",
     "a call raises",
+    "a call takes long",
     "call done",
     "call failed",
     "call cancelled",

@@ -8,6 +8,7 @@ from swell.decide.calls import FAILURES, LOSSES, LOST_RETRIES
 from swell.model.call import Body, Call
 from swell.sim.callers import Callers, Spawned
 from swell.sim.system import System
+from swell.wire.calls import Lease
 
 IN_VAIN_S = 60.0
 """A call that is due beside a replica that is free is begun sooner: it takes a lease that has to expire, a disk that is
@@ -15,6 +16,9 @@ slow or full, and a link that carries nothing for a while."""
 
 BUSY_STILL_S = 60.0
 """What was under way when the cluster was left alone is over by then, for the most part."""
+
+STOPPED_S = 3.5
+"""What a replica works on and nobody waits for is stopped before its runner was in touch with control for so long."""
 
 
 class CallPromises:
@@ -31,6 +35,8 @@ class CallPromises:
         """Those of which it was seen whose result it is."""
         self._waits: dict[str, float] = {}
         """Workload → since when its calls wait beside a free replica."""
+        self._useless: dict[tuple[str, Lease], float] = {}
+        """What replicas work on → since when control knows of no such lease, and could have said so."""
 
     def watch(self) -> None:
         """Each second while anything happens; less often once it is quiet."""
@@ -50,6 +56,7 @@ class CallPromises:
                 else:
                     self._holds(one, call)
         self._nobody_waits_in_vain()
+        self._nobody_works_in_vain()
 
     def _holds(self, one: Spawned, call: Call) -> None:
         id, seen = call.id, one.seen
@@ -97,6 +104,19 @@ class CallPromises:
                     if now - since > IN_VAIN_S:
                         system.broke(f"calls of {workload} wait, and {endpoint.replica} is free for {IN_VAIN_S:g} s")
         self._waits = waits
+
+    def _nobody_works_in_vain(self) -> None:
+        """Who was away has its calls given to others, and comes back with them."""
+        now, useless = self._system.time.now(), {}
+        # While control does not know what an earlier one left it has no word of anything.
+        told = not self._queue.keeper.has("")
+        for runner in self._queue.runners.values() if told else ():
+            for replica, lease in runner.worked_on() if runner.link.up and not runner.link.silent else ():
+                if self._queue.keeper.leases.get(*lease) is None:
+                    since = useless[replica, lease] = self._useless.get((replica, lease), now)
+                    if now - since > STOPPED_S:
+                        self._system.broke(f"{replica} still works on {lease}, which is nobody's for {STOPPED_S:g} s")
+        self._useless = useless
 
     def _is_free(self, replica: str) -> bool:
         """Could it begin a call? Of a gang only all members together."""

@@ -25,6 +25,8 @@ from swell.wire.http import BUSY, ERROR, FREE, HAND_OUT, REMAINING_MS, REQUEST_I
 
 HOP_S = 0.0005
 """The longest way of bytes between a runner and its replicas."""
+LONG_S = 40.0
+"""What a call that takes long takes beside what others do."""
 WAIT_S = 5.0
 """How long a question for a slot waits."""
 
@@ -33,6 +35,8 @@ class Fates(msgspec.Struct, frozen=True):
     """How often an input of a call does what (probabilities), and how long it takes usually (seconds)."""
 
     work_s: float = 0.3
+    long: float = 0.0
+    """It takes longer than a lease lasts of which nothing is heard."""
     raises: float = 0.0
     hangs: float = 0.0
     """It does not end, not even at its deadline."""
@@ -277,6 +281,7 @@ class Work:
         fates, after = around.fates, around.time.after
         times = fates.gang_times if self._replica.seat is not None else 1.0
         takes_s = around.chance.expovariate(1 / fates.work_s) * times
+        takes_s += LONG_S if around.happens("a call takes long", fates.long) else 0.0
         if around.happens("a connection breaks", fates.breaks):
             after(around.chance.uniform(0.0, takes_s), self._break)
         if around.happens("a call kills its replica", fates.kills):

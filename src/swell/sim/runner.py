@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +24,7 @@ from swell.sim.network import Link
 from swell.sim.process import Process, process_of
 from swell.sim.replica import Around, Replica, Wire
 from swell.sim.slots import Slots
-from swell.wire.calls import Down, Ended, EndedHeard, Grant, Holding, Resume, Revoke
+from swell.wire.calls import Down, Ended, EndedHeard, Grant, Holding, Lease, Resume, Revoke
 from swell.wire.child import Forget
 from swell.wire.paths import Home
 
@@ -197,6 +197,11 @@ class Runner:
             wire.reset()
         if known is not None and known.seat is not None and known.works:
             self._control.member_gone(known.seat.gang)
+
+    def worked_on(self) -> Iterator[tuple[str, Lease]]:
+        """What its replicas work on, whoever knows of that."""
+        for id in self.engine.replicas.keys() & self._replicas.keys():
+            yield from ((id, lease) for lease, work in self._replicas[id].kept.items() if not work.ended)
 
     def _returned(self, id: str) -> None:
         """A replica came back, and says what it has."""

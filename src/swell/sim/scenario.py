@@ -78,8 +78,11 @@ def queue(seed: int) -> QueueSettings | None:
     if draw.random() < 0.25:
         return None
     often, told = draw.choice([0.5, 1.0]), Random(f"{seed}/told")
+    # Runners are away for long, again and again, and nothing else disturbs what they work on.
+    away = Random(f"{seed}/long").random() < 0.2
     fates = Fates(
         work_s=draw.choice([0.01, 0.3, 2.0]),
+        long=0.5 if away else 0.0,
         raises=draw.choice([0.0, 0.2]),
         hangs=draw.choice([0.0, 0.02]),
         kills=draw.choice([0.0, 0.05]),
@@ -91,7 +94,7 @@ def queue(seed: int) -> QueueSettings | None:
     weather = Weather(
         delay_s=draw.choice([0.001, 0.05]), reorder=draw.choice([0.0, 0.1]), repeat=draw.choice([0.0, 0.1])
     )
-    return QueueSettings(
+    settings = QueueSettings(
         rate=draw.choice([0.1, 0.5]),
         fates=fates,
         weather=weather,
@@ -107,6 +110,10 @@ def queue(seed: int) -> QueueSettings | None:
         slow_disk_every_s=often * draw.choice([0.0, 40.0]),
         full_disk_every_s=often * draw.choice([0.0, 40.0]),
     )
+    if away:
+        calm = {"power_cut_every_s": 0.0, "control_kill_every_s": 0.0, "runner_kill_every_s": 0.0}
+        settings = msgspec.structs.replace(settings, partition_every_s=10.0, **calm)
+    return settings
 
 
 def _calm(drawn: Scenario) -> Scenario:
