@@ -24,6 +24,12 @@ from swell.model.call import (
     Work,
 )
 from swell.model.ports import Store
+from swell.model.variant import Value
+from swell.model.workload import Options, Variant
+
+
+def variant(name: str) -> Variant:
+    return Variant((Value("name", "str", name),), Options(memory_mib=512, variables=(("A", "B"),)))
 
 
 class CallRecordsSuite(CallsCase):
@@ -250,6 +256,40 @@ class CallRecordsSuite(CallsCase):
         assert store.calls.change([Retry("fc-1", NOW + 16)]) != [None]
         assert store.calls.sweep(NOW + 1e9, 9) == [], "one that is tried again, one that is leased, one that waits"
         assert sorted(each.id for each in store.call_records.newest("", None, 9)) == ["fc-1", "fc-2", "fc-4"]
+
+    def test_what_variants_are_is_known_as_long_as_calls_of_them_are_kept(self, store: Store) -> None:
+        first, second = f"{F}~1", f"{F}~2"
+        variants = {first: variant("a"), second: variant("b")}
+        store.calls.add(
+            [work("fc-1", first, keeping=Keeping(1.0, 100.0)), work("fc-2", second), work("fc-3")], variants
+        )
+        store.calls.add([work("fc-4", first, keeping=Keeping(5.0, 5.0))], {first: variant("a")})
+        assert store.call_records.variants([first, second, F, "default/a/none"]) == variants
+        assert store.call_records.variants([second]) == {second: variant("b")}
+        assert store.call_records.variants([]) == {}
+        store.calls.change([Cancel("fc-1", NOW, STOPPED), Cancel("fc-4", NOW, STOPPED)])
+        store.calls.sweep(NOW + 2.0, 9)
+        assert store.call_records.variants([first, second]) == variants, "one of each is kept"
+        store.calls.sweep(NOW + 6.0, 9)
+        assert store.call_records.variants([first, second]) == {second: variant("b")}
+        # It may have been forgotten with no call of it: who comes again says it again.
+        store.calls.add([work("fc-5", first)], {first: variant("a")})
+        assert store.call_records.variants([first, second]) == variants
+
+    def test_what_waits_for_apps_of_programs_is_told_by_workload(self, store: Store) -> None:
+        assert store.call_records.owned() == []
+        run = ("default/run--1/f", "default/run--1/g", "default/run--2/f", "default/run--3/f")
+        store.calls.add([work(f"fc-{n}{at}", key, owned=True) for n, key in enumerate(run) for at in range(3)])
+        store.calls.add([work("fc-a"), work("fc-b", run[0], owned=False)])
+        store.calls.change([Cancel(f"fc-2{at}", NOW, STOPPED) for at in range(3)])
+        store.calls.lease(run[3], 9, NOW, 1, "r1-1", POOL)
+        assert store.call_records.owned() == [run[0], run[1]]
+        store.calls.finish([Again("fc-30", 1, NOW)])
+        assert store.call_records.owned() == [run[0], run[1], run[3]]
+        again = store.call_records.get("fc-30")
+        assert again is not None
+        assert again.owned
+        assert [call.owned for call in store.call_records.get_many(["fc-a", "fc-b"]).values()] == [False, False]
 
     def test_blobs_are_named_as_long_as_a_call_that_names_them_is_kept(self, store: Store) -> None:
         told, kept, mine, both = (digest(letter) for letter in "abcd")

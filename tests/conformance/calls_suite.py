@@ -111,6 +111,7 @@ class CallsSuite(CallsCase):
             jitter=0.75,
             timeout_s=7200.0,
             keeping=Keeping(5.0, 6.0),
+            owned=True,
         )
         body = Body("application/octet-stream", digest=digest("a"))
         assert store.calls.add([Work(whole, body), work("fc-2")]) == ["fc-1", "fc-2"]

@@ -30,6 +30,7 @@ from swell.model.events import (
 )
 from swell.model.gang import Seat
 from swell.model.node import Node
+from swell.model.owner import Owner
 from swell.model.policy import Policy
 from swell.model.ports import Store
 from swell.model.replica import Phase
@@ -313,6 +314,11 @@ class Place:
         self.apps[name] = app_of(name, **fields)
         self.take(AppDeployed(self.clock.at, self.apps[name]))
 
+    def run(self, name: str) -> None:
+        """Deploy one that belongs to a program."""
+        self.apps[name] = msgspec.structs.replace(app_of(name), owner=Owner(1, 1))
+        self.take(AppDeployed(self.clock.at, self.apps[name]))
+
     def deploy_only(self, name: str, **fields: Any) -> None:
         """While there is no control that could hear of it."""
         self.apps[name] = app_of(name, **fields)
@@ -321,9 +327,9 @@ class Place:
         del self.apps[name]
         self.take(AppStopped(self.clock.at, "default", name))
 
-    def start(self, app: str) -> str:
-        """One more replica is ready."""
-        pool = self.apps[app].workloads[0].pool
+    def start(self, app: str, pool: str = "") -> str:
+        """One more replica is ready; of the app's one workload, or of that pool."""
+        pool = pool or self.apps[app].workloads[0].pool
         replica = f"r0-{next(self._numbers)}"
         self.replicas[replica] = pool
         self.take(ReplicaAdopted(self.clock.at, self._seen(replica, Phase.READY)))

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import swell
-from journey.apps import later
+from journey.apps import brief, later
 from private_swell import Answer, PrivateSwell, exchange, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -35,6 +35,15 @@ app = swell.App("staying")
 @app.function()
 def twice(x: int) -> int:
     return 2 * x
+
+
+@app.cls()
+class Plus:
+    n: int = swell.parameter()
+
+    @swell.method()
+    def add(self, x: int) -> int:
+        return self.n + x
 """
 
 
@@ -288,16 +297,60 @@ def test_calls_of_an_app_that_is_stopped_wait_for_it(own_server: PrivateSwell, t
     program.write_text(STAYING)
     for delay_s in (1, 4, 16, 64):
         own_server.run("deploy", str(program))
-        answer = send(own_server, "POST", "/call/staying/twice", [4], swell_async="true", swell_delay=str(delay_s))
-        id = answer.value["id"]
+        delay = {"swell_async": "true", "swell_delay": str(delay_s)}
+        plain, variant = (
+            send(own_server, "POST", f"/call/staying/{name}", [4], **delay).value["id"]
+            for name in ("twice", "Plus.add?n=30")
+        )
         own_server.run("app", "stop", "staying")
-        if send(own_server, "GET", f"/calls/{id}").value["due_at"] > time.time():
-            break  # It was stopped before the call was due.
-    wait_until("it is due", lambda: send(own_server, "GET", f"/calls/{id}").value["due_at"] < time.time(), wait_s=120)
-    assert send(own_server, "GET", f"/calls/{id}?wait_s=1").value["state"] == "queued"
-    assert "it waits for a replica" in own_server.run("calls", "show", id)
+        if send(own_server, "GET", f"/calls/{plain}").value["due_at"] > time.time():
+            break  # It was stopped before the calls were due.
+    wait_until(
+        "both are due", lambda: send(own_server, "GET", f"/calls/{variant}").value["due_at"] < time.time(), wait_s=120
+    )
+    assert send(own_server, "GET", f"/calls/{plain}?wait_s=1").value["state"] == "queued"
+    said = "it waits for a replica: nothing of that name is deployed"
+    assert said in " ".join(own_server.run("calls", "show", plain).split())
+    assert said in " ".join(own_server.run("calls", "show", variant).split())
     own_server.run("deploy", str(program))
-    assert send(own_server, "GET", f"/calls/{id}/result?wait_s=60").value == 8
+    assert send(own_server, "GET", f"/calls/{plain}/result?wait_s=60").value == 8
+    # Nobody has called it so since.
+    assert send(own_server, "GET", f"/calls/{variant}/result?wait_s=60").value == 34
+
+
+def test_what_waits_when_a_program_ends_is_cancelled_and_says_why(own_server: PrivateSwell) -> None:
+    with brief.app.run():
+        name = brief.app.registered_functions["one"]._resolve().app
+        answer = send(own_server, "POST", f"/call/{name}/one", [], swell_async="true", swell_delay="1h")
+    result = send(own_server, "GET", f"/calls/{answer.value['id']}/result?wait_s=60")
+    assert (result.status, result.error["code"]) == (409, "cancelled")
+    assert "program" in result.error["message"]
+
+
+def test_what_came_with_a_key_runs_though_that_has_ended_and_as_long_as_its_function_may(
+    own_server: PrivateSwell, app: swell.App, tmp_path: Path
+) -> None:
+    name, own = target(app, "add").split("/")[2], (own_server.home / "key").read_text().strip()
+
+    def row(id: str) -> Any:
+        return send(own_server, "GET", f"/calls/{id}", key=own).value
+
+    for delay_s in (2, 8, 32):
+        scope = ("--scope", f"call:default/{name}", "--timeout", "30s")
+        key = own_server.run("key", "create", f"{name}-{delay_s}", *scope).strip()
+        mine = {"authorization": f"Bearer {key}"}
+        runs = queued(own_server, app, "forever", {"mark": str(tmp_path / f"{delay_s}")}, **mine)
+        wait_until("it runs", lambda: row(runs)["deadline_at"], wait_s=60)
+        assert row(runs)["deadline_at"] - row(runs)["begun_at"] == pytest.approx(600.0)
+        id = queued(own_server, app, "add", {"a": 1}, **mine, swell_delay=str(delay_s))
+        own_server.run("key", "revoke", f"{name}-{delay_s}")
+        assert send(own_server, "GET", f"/calls/{id}", key=key).error["code"] == "key_revoked"
+        in_time = row(id)["due_at"] > time.time()
+        assert row(runs)["state"] == "leased"
+        assert send(own_server, "DELETE", f"/calls/{runs}", key=own).value["state"] == "cancelled"
+        if in_time:
+            break  # It was revoked before the call was due.
+    assert send(own_server, "GET", f"/calls/{id}/result?wait_s=60", key=own).value == 2
 
 
 def test_options_are_of_spawned_calls_too(app: swell.App, tmp_path: Path) -> None:

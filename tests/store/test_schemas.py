@@ -28,7 +28,7 @@ from swell.model.request import RequestRecord
 from swell.model.schedule import Cron
 from swell.model.subscription import HttpEvents, Subscription
 from swell.model.volume import Volume
-from swell.model.workload import App, Entry, Method, Revision, Workload
+from swell.model.workload import App, Entry, Method, Options, Revision, Variant, Workload
 from swell.store import schema
 from swell.store.snapshot import EPOCHS_APART
 from swell.store.sqlite import SqliteStore
@@ -42,6 +42,7 @@ EPOCH = 7
 SOURCE = "sha256-" + "5" * 64
 WAITS, DONE, DEAD = (f"fc-{number:026}" for number in (1, 2, 3))
 GROUP = f"fg-{1:026}"
+VARIANT = Variant(options=Options(memory_mib=512))
 
 
 def load(dump: Path, database: Path) -> int:
@@ -98,7 +99,10 @@ def check_calls(store: SqliteStore, number: int) -> None:
     assert (done.result.content_type, done.result.data) == ("application/json", b"42")  # type: ignore[union-attr]
     assert dead.call.error == CallError("exception", "it raised")
     assert records.input(WAITS).data == records.input(DEAD).data == b"{}"  # type: ignore[union-attr]
-    assert waits == Call(WAITS, "default/old/f", "f", AT, AT + 60, priority=3, idempotency_key="once")
+    owned = number >= 16
+    assert waits == Call(WAITS, "default/old/f", "f", AT, AT + 60, priority=3, idempotency_key="once", owned=owned)
+    assert records.owned() == (["default/old/f"] if owned else [])
+    assert records.variants(["default/old/f"]) == ({"default/old/f": VARIANT} if owned else {})
     (leased,) = store.calls.lease("default/old/f", 10, AT + 60, 1, "r", "p")
     assert leased.call.id == WAITS
 
@@ -128,7 +132,7 @@ def check_triggers(store: SqliteStore, number: int) -> None:
 def test_there_is_one_of_each_schema_of_a_release() -> None:
     assert [int(dump.stem) for dump in DUMPS] == list(range(1, len(DUMPS) + 1))
     # Those after that are of no release yet, and may be written in another way.
-    assert len(DUMPS) >= 14
+    assert len(DUMPS) >= 16
 
 
 @pytest.mark.parametrize("dump", DUMPS, ids=lambda dump: dump.stem)
@@ -258,6 +262,9 @@ def rows(number: int) -> Iterable[tuple[str, tuple[Any, ...]]]:
             columns = "key, schedule, began_at, fired_to, subscription, watermark"
             statement = f"INSERT INTO triggers ({columns}) VALUES ('default/old/f:http', '', ?, 0, ?, 'behind')"
             yield statement, (AT, body(Subscription(HttpEvents())))
+        case 16:
+            yield "UPDATE calls SET owned = 1 WHERE id = ?", (WAITS,)
+            yield "INSERT INTO call_variants VALUES ('default/old/f', ?)", (body(VARIANT),)
 
 
 def calls() -> Iterable[tuple[str, tuple[Any, ...]]]:

@@ -133,8 +133,8 @@ def list_keys(as_json: bool, home: str | None) -> None:
 @click.argument("named", metavar="KEY")
 @options.home
 def revoke(named: str, home: str | None) -> None:
-    """Let KEY (its id, or its name) work no longer, nor any that was made with it. What they have begun may finish;
-    WebSockets are closed."""
+    """Let KEY (its id, or its name) work no longer, nor any that was made with it. What they have begun may finish,
+    and what they put into the queue is worked on; WebSockets are closed."""
     client = options.connect(home)
     row = client.revoke_key(named)
     also = made_with(client.keys(), row.id)

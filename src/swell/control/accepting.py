@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from random import Random
 
 from msgspec.structs import replace
 
-from swell.model.call import Body, Call, Keeping, Work, check, member_key
+from swell.model.call import Body, Call, Keeping, Work, call_id, check, member_key
 from swell.model.errors import SwellError
-from swell.model.workload import Method, Revision, shown
+from swell.model.variant import is_variant
+from swell.model.workload import Method, Revision, Variant, app_of, shown
+from swell.model.world import World
 from swell.wire.calls import DELAY_MAX_S, GROUP_INPUTS_MAX, INPUT_MAX, KEEP_MAX_S, KEEP_MIN_S, NewCall
 from swell.wire.link import Route
 
@@ -18,9 +20,50 @@ all of them at once."""
 
 
 def queued(
-    new: NewCall, route: Route | None, revision: Revision | None, now: float, new_id: Callable[[], str]
-) -> list[Work]:
-    """The calls as they are queued, one at least. Raises SwellError. `revision`: what the route's pool runs."""
+    new: NewCall, route: Route | None, world: World, now: float, chance: Random
+) -> tuple[list[Work], Variant | None]:
+    """The calls as they are queued, one at least, and what their workload is where it is a variant. Raises SwellError.
+    `route`: the workload's. `chance`: what ids are drawn from."""
+    revision = _checked(new, route, world)
+    app, workload = world.apps.get("/".join(app_of(new.workload))), world.workloads.get(new.workload)
+
+    def new_id() -> str:
+        return call_id(int(now * 1000), chance.randbytes(10))
+
+    call = Call(
+        id=new_id(),
+        workload=new.workload,
+        method=new.method,
+        accepted_at=now,
+        due_at=now + new.delay_s,
+        accept=new.accept,
+        key=new.key,
+        priority=new.priority,
+        idempotency_key=new.idempotency_key,
+        group=new.group,
+        retrying=revision.retrying,
+        timeout_s=revision.longest_s,
+        keeping=Keeping(new.keep_s, new.keep_s) if new.keep_s else Keeping(),
+        members=revision.gang.size if revision.gang is not None else 0,
+        owned=app is not None and app.owner is not None,
+    )
+    check(call)
+    variant = workload.variant if workload is not None and is_variant(workload.name) else None
+    if new.many is None:
+        return [Work(call, new.input)], variant
+    # Of calls that are due at the same time the one of the smaller id goes first.
+    ids = sorted(new_id() for _ in new.many.inputs)
+    kind, first = new.input.content_type, new.many.first
+    works = [
+        Work(replace(call, id=id, idempotency_key=member_key(new.group, first + at)), Body(kind, data))
+        for at, (id, data) in enumerate(zip(ids, new.many.inputs, strict=True))
+    ]
+    return works, variant
+
+
+def _checked(new: NewCall, route: Route | None, world: World) -> Revision:
+    """What it runs. Raises SwellError."""
+    revision = world.revision(route.pool) if route is not None else None
     if route is None or revision is None:
         words = f"There is no function or class {shown(new.workload)[:200]} here: `swell app list` shows what there is."
         raise SwellError("unknown_function", words, status=404)
@@ -44,32 +87,7 @@ def queued(
         whose = f" that goes to {members} replicas" if most < INPUT_MAX else ""
         words = f"The input of a queued call{whose} has {most} bytes at most; this one has {longest}."
         raise SwellError("body_too_large", words, status=413)
-    call = Call(
-        id=new_id(),
-        workload=new.workload,
-        method=new.method,
-        accepted_at=now,
-        due_at=now + new.delay_s,
-        accept=new.accept,
-        key=new.key,
-        priority=new.priority,
-        idempotency_key=new.idempotency_key,
-        group=new.group,
-        retrying=revision.retrying,
-        timeout_s=revision.longest_s,
-        keeping=Keeping(new.keep_s, new.keep_s) if new.keep_s else Keeping(),
-        members=members,
-    )
-    check(call)
-    if new.many is None:
-        return [Work(call, new.input)]
-    # Of calls that are due at the same time the one of the smaller id goes first.
-    ids = sorted(new_id() for _ in new.many.inputs)
-    kind, first = new.input.content_type, new.many.first
-    return [
-        Work(replace(call, id=id, idempotency_key=member_key(new.group, first + at)), Body(kind, data))
-        for at, (id, data) in enumerate(zip(ids, new.many.inputs, strict=True))
-    ]
+    return revision
 
 
 def _problem(method: Method) -> str:

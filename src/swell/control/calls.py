@@ -29,7 +29,7 @@ from swell.control.sending import Sending
 from swell.control.table import TableKeeper
 from swell.control.wants import Wants
 from swell.decide.calls import End, after
-from swell.model.call import Call, CallError, Cancel, Change, Done, Forget, Outcome, Retry, Work, call_id
+from swell.model.call import Call, CallError, Cancel, Change, Done, Forget, Outcome, Retry, Work
 from swell.model.errors import SwellError
 from swell.model.metrics import Sample
 from swell.model.ports import Clock, Store
@@ -82,7 +82,7 @@ class CallKeeper:
         self.wants = Wants(world, rows, self.leases, self.hands, clock.now, told)
         self.waits = CallWaits()
         self.groups = EndedGroups(clock.now)
-        self.problem, self.kept = rows.problem, store.call_records.get_many
+        self.records, self.problem, self.kept = store.call_records, rows.problem, store.call_records.get_many
         self._chance = chance or random.SystemRandom()
         self._store = store
         self._clock = clock
@@ -111,10 +111,8 @@ class CallKeeper:
         them. Raises SwellError."""
         now = self._clock.now()
         self.groups.check(new)
-        route = self._rows.routes.get(new.workload)
-        revision = self._world.revision(route.pool) if route is not None else None
-        works = queued(new, route, revision, now, lambda: call_id(int(now * 1000), self._chance.randbytes(10)))
-        accepted = self._inbox.accept(works, delivery)
+        works, variant = queued(new, self._rows.routes.get(new.workload), self._world, now, self._chance)
+        accepted = self._inbox.accept(works, delivery, variant)
         self.groups.comes(new.group, accepted)
         self.hands.saw_input(new.workload, max(len(work.input.data) for work in works))
         self._wake()

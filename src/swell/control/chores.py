@@ -12,6 +12,7 @@ from functools import partial
 from swell.control.calls import CallKeeper
 from swell.control.deploying import Deployer
 from swell.control.kv import KvKeeper
+from swell.control.left_calls import END_LOOK_S, RESTORE_LOOK_S, LeftCalls
 from swell.control.owners import OWNER_LOOK_S, Owners
 from swell.control.sweeping import KEPT_S, Sweeper
 from swell.control.trigger_parts import TriggerParts
@@ -40,6 +41,9 @@ def chores(
     yield calls.run()
     yield from triggers.chores()
     yield every(CALLS_LOOK_S, calls.sweep)
+    left = LeftCalls(calls, deployer.variants)
+    yield every(RESTORE_LOOK_S, left.restore)
+    yield every(END_LOOK_S, left.end)
     yield every(OWNER_LOOK_S, partial(end_orphans, owners, deployer, volumes, kv))
     yield every(KEPT_S, sweeper.sweep_blobs)
     yield every(KEPT_S, sweeper.sweep_secrets)

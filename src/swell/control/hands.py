@@ -116,6 +116,10 @@ class Hands:
         """The workloads of which calls are due, or may be."""
         return [*self.due, *sorted(self.unseen)]
 
+    def queued(self) -> set[str]:
+        """The workloads of which calls wait, due or not, or may."""
+        return {*self.due, *self.next_at, *self.unseen}
+
     @property
     def busy(self) -> bool:
         """Does anything wait anywhere?"""

@@ -9,6 +9,7 @@ from swell.control.rounds import Asked, New, Told, fail
 from swell.model.call import BATCH_MAX, Call, Change, Work
 from swell.model.errors import SwellError
 from swell.model.trigger import Delivery
+from swell.model.workload import Variant
 from swell.wire.calls import CallEnd, Lease
 
 BATCH = BATCH_MAX
@@ -34,14 +35,16 @@ class Inbox:
 
     # -- in ----------------------------------------------------------------------------------
 
-    def accept(self, works: list[Work], delivery: Delivery | None = None) -> asyncio.Future[str]:
+    def accept(
+        self, works: list[Work], delivery: Delivery | None = None, variant: Variant | None = None
+    ) -> asyncio.Future[str]:
         """The id of the first of these calls, once all are on disk. SwellError busy where too much waits already."""
         size = _size(works)
         if self._news_bytes + size > WAITING_BYTES_MAX:
             words = "More calls come in than the disk takes: try again in a moment."
             raise SwellError("busy", words, status=503)
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._news.append(New(works, future, delivery))
+        self._news.append(New(works, future, delivery, variant))
         self._news_bytes += size
         return future
 

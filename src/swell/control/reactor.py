@@ -34,6 +34,8 @@ log = logging.getLogger("swell.control")
 
 REFUSED_AGAIN_S = 1.0
 """A plan that must not be committed is made anew after this long."""
+NOT_THERE = "nothing of that name is deployed"
+"""Why there is no replica of it."""
 AGENDA_MIN = 16
 """A shorter agenda is not worth tidying."""
 
@@ -135,9 +137,10 @@ class Reactor:
         return unforkable(revision, self.world.refused.get(pool, "")) if revision is not None else ""
 
     def waits(self, workload: str) -> str:
-        """Why there are no more replicas of what serves a workload, where it wants some; else empty."""
+        """Why there are no more replicas of what serves a workload, where it wants some, or is not there; else
+        empty."""
         serving = self.world.serving(workload)
-        return self.waiting.get(serving.pool, "") if serving is not None else ""
+        return self.waiting.get(serving.pool, "") if serving is not None else NOT_THERE
 
     # -- deciding ----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from swell.model.call import Call, Change, Depth, Outcome, Work
 from swell.model.errors import SwellError
 from swell.model.ports import Store
 from swell.model.trigger import Delivery
+from swell.model.workload import Variant
 from swell.wire.calls import CallEnd
 
 log = logging.getLogger("swell.control")
@@ -29,6 +30,8 @@ class New(NamedTuple):
     id: asyncio.Future[str]
     delivery: Delivery | None = None
     """What makes them."""
+    variant: Variant | None = None
+    """What their workload is, where it is one."""
 
 
 class Asked(NamedTuple):
@@ -66,6 +69,11 @@ class Round(NamedTuple):
         return [work for new in self.news for work in new.works]
 
     @property
+    def variants(self) -> dict[str, Variant]:
+        """What the workloads of these are that are variants."""
+        return {new.works[0].call.workload: new.variant for new in self.news if new.variant is not None}
+
+    @property
     def writes(self) -> bool:
         """There is something that must be on disk before anyone is told."""
         return bool(self.news or self.outcomes or self.changes)
@@ -91,7 +99,7 @@ def write(store: Store, made: Round, now: float) -> Written:
 
     if made.writes:
         with store.transaction():
-            ids = calls.add(made.works)
+            ids = calls.add(made.works, made.variants)
             if any(new.delivery is not None for new in made.news):
                 store.triggers.deliver(_Deliveries(made.news, ids))
             recorded = calls.finish(made.outcomes)

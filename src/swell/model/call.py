@@ -149,6 +149,8 @@ class Call(msgspec.Struct, frozen=True):
     run_us: int = 0
     members: int = 0
     """Replicas that work on it together, as its function said when it came (`nodes=`): it is a job. 0: it is none."""
+    owned: bool = False
+    """Its app belongs to a program, and ends with it: after that nobody can work on it."""
 
     @property
     def index(self) -> int:

@@ -5,10 +5,13 @@ Every adapter passes its port's conformance suite.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from swell.model.call import Body, Call, Change, Count, Depth, GroupEnd, Members, Outcome, Standing, State, Work
+from swell.model.workload import Variant
+
+NO_VARIANTS: Mapping[str, Variant] = {}
 
 
 class Calls(Protocol):
@@ -20,8 +23,9 @@ class Calls(Protocol):
     `call.BATCH_MAX`, or more to forget, asks several times.
     """
 
-    def add(self, works: Sequence[Work]) -> list[str]:
-        """Accept calls. The id of each as it is kept: where the id is known already, or another kept call of the
+    def add(self, works: Sequence[Work], variants: Mapping[str, Variant] = NO_VARIANTS) -> list[str]:
+        """Accept calls. `variants`: what their workloads are, of those that are variants, by key: kept as long as any
+        of its calls is. The id of each as it is kept: where the id is known already, or another kept call of the
         workload and method has its idempotency key and came with the same API key, that one's, and nothing is added: it
         stays in the group that it came with. SwellError bad_request for one that cannot be kept (`call.check`); then
         none is."""
@@ -102,6 +106,15 @@ class CallRecords(Protocol):
     def kinds(self, group: str) -> Iterable[tuple[str, str, str]]:
         """For which workloads and methods, and with which API keys, there are calls of a group that are kept: each
         once. The first is found at once however many calls there are: who looks for one takes no more than it needs."""
+        ...
+
+    def variants(self, workloads: Sequence[str]) -> dict[str, Variant]:
+        """What those of these workloads are that are variants and have calls, by key."""
+        ...
+
+    def owned(self) -> list[str]:
+        """The workloads of programs' apps (`Call.owned`) that calls wait for. Its cost grows with them, not with the
+        calls."""
         ...
 
     def digests(self) -> Iterable[str]:

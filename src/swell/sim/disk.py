@@ -43,7 +43,7 @@ class Medium(Protocol):
 class Memory:
     """Its dictionaries, and how they were when they were synced."""
 
-    _PARTS = ("kept", "inputs", "results", "ends", "_by_key")
+    _PARTS = ("kept", "inputs", "results", "variants", "ends", "_by_key")
 
     def __init__(self) -> None:
         self.store = MemoryStore()

@@ -7,11 +7,12 @@ not wait for anything, as others of the store do.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from swell.model.call import (
@@ -40,7 +41,9 @@ from swell.model.call import (
     Work,
     check,
 )
+from swell.model.call_ports import NO_VARIANTS
 from swell.model.retrying import Retrying
+from swell.model.workload import Variant
 from swell.store import statements as sql
 from swell.store.database import Connection, Op
 
@@ -52,6 +55,8 @@ LAST_ID = LAST_CHARACTER
 """After every id."""
 LAST_PRIORITY = 2**63 - 1
 """Above every priority."""
+
+_variant = msgspec.msgpack.Decoder(Variant)
 
 Row = tuple[Any, ...]
 Answer = TypeVar("Answer")
@@ -76,11 +81,11 @@ class SqlCalls:
         self._write = write
         self._read = read
 
-    def add(self, works: Sequence[Work]) -> list[str]:
+    def add(self, works: Sequence[Work], variants: Mapping[str, Variant] = NO_VARIANTS) -> list[str]:
         """Accept calls; on disk before it returns."""
         for work in works:
             check(work.call)
-        return self._answered(partial(_add, tuple(works)), len(works))
+        return self._answered(partial(_add, tuple(works), dict(variants)), len(works))
 
     def lease(self, workload: str, most: int, now: float, token: int, replica: str, pool: str) -> list[Work]:
         """Hand out what is due; committed, and not synced, before it returns."""
@@ -173,6 +178,17 @@ class SqlCallRecords:
         """All calls of a group, in numbers, or those that have not ended."""
         return [Members(*row) for row in self._read(sql.MEMBERS if ended else sql.OPEN_MEMBERS, group)]
 
+    def variants(self, workloads: Sequence[str]) -> dict[str, Variant]:
+        """What those of them are that are variants."""
+        return {key: _variant.decode(body) for key, body in self._read(sql.VARIANTS, json.dumps(list(workloads)))}
+
+    def owned(self) -> list[str]:
+        """The workloads of programs' apps that calls wait for."""
+        found = [""]
+        while rows := self._read(sql.NEXT_OWNED, found[-1]):
+            found.append(rows[0][0])
+        return found[1:]
+
     def once(self, workload: str, method: str, key: str, idempotency_key: str) -> Call | None:
         """The one with that idempotency key."""
         rows = self._read(sql.CALL_ONCE, workload, method, key, idempotency_key)
@@ -224,14 +240,14 @@ def _values(call: Call) -> Row:
         *(retrying.max_retries, retrying.backoff_coefficient, retrying.initial_delay_s, retrying.max_delay_s),
         *(call.jitter, call.timeout_s, keeping.result_s, keeping.dead_letter_s),
         *(call.state, call.attempts, call.token, call.replica, call.pool, call.leased_at, *error, call.ended_at),
-        *(call.cpu_us, call.run_us, call.members, call.expires_at),
+        *(call.cpu_us, call.run_us, call.members, int(call.owned), call.expires_at),
     )
 
 
 def _call(row: Sequence[Any]) -> Call:
     id, workload, method, accepted_at, due_at, accept, key, priority, idempotency_key, group = row[:10]
     state, attempts, token, replica, pool, leased_at, error_code, error_message, ended_at = row[18:27]
-    cpu_us, run_us, members = row[27:]
+    cpu_us, run_us, members, owned = row[27:]
     return Call(
         id=id,
         workload=workload,
@@ -258,6 +274,7 @@ def _call(row: Sequence[Any]) -> Call:
         cpu_us=cpu_us,
         run_us=run_us,
         members=members,
+        owned=bool(owned),
     )
 
 
@@ -277,7 +294,8 @@ def _priorities(read: Read, workload: str) -> Iterator[int]:
         below = priority
 
 
-def _add(works: Sequence[Work], ids: list[str], connection: Connection) -> None:
+def _add(works: Sequence[Work], variants: dict[str, Variant], ids: list[str], connection: Connection) -> None:
+    connection.executemany(sql.ADD_VARIANT, [(key, msgspec.msgpack.encode(each)) for key, each in variants.items()])
     for run in _runs(works):
         added = connection.each(sql.ADD_CALL, [_values(work.call) for work in run])
         new = [(row[0], work.input) for work, row in zip(run, added, strict=True) if row]
@@ -408,6 +426,7 @@ def _asked(change: Change) -> Row:
 def _sweep(now: float, most: int, swept: list[str], connection: Connection) -> None:
     gone = _reading(connection)(sql.EXPIRED_CALLS, now, most)
     _drop([(seq,) for seq, _ in gone], connection)
+    connection.execute(sql.TRIM_VARIANTS)
     swept.extend(id for _, id in gone)
 
 

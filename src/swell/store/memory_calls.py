@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -35,6 +35,8 @@ from swell.model.call import (
     Work,
     check,
 )
+from swell.model.call_ports import NO_VARIANTS
+from swell.model.workload import Variant
 
 Answer = TypeVar("Answer")
 
@@ -48,6 +50,8 @@ class MemoryCalls:
         self.kept: dict[str, Call] = {}
         self.inputs: dict[str, Body] = {}
         self.results: dict[str, Body] = {}
+        self.variants: dict[str, Variant] = {}
+        """Of workloads, by key."""
         self.ends: dict[str, int] = {}
         """Numbers of the ends of calls that are of a group, by id."""
         self._numbered = 0
@@ -55,11 +59,11 @@ class MemoryCalls:
         self._by_key: dict[tuple[str, str, str, str], str] = {}
         """Ids by workload, method, API key and idempotency key."""
 
-    def add(self, works: Sequence[Work]) -> list[str]:
+    def add(self, works: Sequence[Work], variants: Mapping[str, Variant] = NO_VARIANTS) -> list[str]:
         """Accept calls."""
         for work in works:
             check(work.call)
-        return self._answered(partial(self._add, tuple(works)))
+        return self._answered(partial(self._add, tuple(works), dict(variants)))
 
     def lease(self, workload: str, most: int, now: float, token: int, replica: str, pool: str) -> list[Work]:
         """Hand out what is due."""
@@ -111,7 +115,8 @@ class MemoryCalls:
     def _in(self, state: State) -> list[Call]:
         return [call for call in self.kept.values() if call.state == state]
 
-    def _add(self, works: Sequence[Work], ids: list[str]) -> None:
+    def _add(self, works: Sequence[Work], variants: dict[str, Variant], ids: list[str]) -> None:
+        self.variants |= variants
         for work in works:
             call, by_key = work.call, _once(work.call)
             id = call.id if call.id in self.kept else self._by_key.get(by_key, "")
@@ -187,6 +192,8 @@ class MemoryCalls:
         expired = [(call.expires_at, id) for id, call in self.kept.items() if call.expires_at is not None]
         gone = [id for at, id in sorted(expired) if at <= now][: max(most, 0)]
         self._forget(gone)
+        workloads = {call.workload for call in self.kept.values()}
+        self.variants = {key: variant for key, variant in self.variants.items() if key in workloads}
         swept.extend(gone)
 
     def _is_of(self, id: str, change: Forget) -> bool:
@@ -259,6 +266,15 @@ class MemoryCallRecords:
         """The one with that idempotency key."""
         with self._calls.lock:
             return self._calls.of_key(workload, method, key, idempotency_key)
+
+    def variants(self, workloads: Sequence[str]) -> dict[str, Variant]:
+        """What those of them are that are variants."""
+        with self._calls.lock:
+            return {key: self._calls.variants[key] for key in workloads if key in self._calls.variants}
+
+    def owned(self) -> list[str]:
+        """The workloads of programs' apps that calls wait for."""
+        return sorted({call.workload for call in self._kept() if call.owned and call.state == "queued"})
 
     def digests(self) -> list[str]:
         """Of the blobs that kept calls name."""

@@ -57,6 +57,9 @@ _OTHERWISE = {
     sql.TABLES: "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()",
     sql.MAKE_MIGRATIONS: sql.MAKE_MIGRATIONS.replace("REAL", "FLOAT8").replace("INTEGER", "BIGINT"),
     sql.CALLS_OF_IDS: f"SELECT {_CALL} FROM calls WHERE id IN (SELECT jsonb_array_elements_text($1::jsonb))",
+    sql.VARIANTS: sql.VARIANTS.replace(
+        "SELECT value FROM json_each(?) AS asked", "SELECT jsonb_array_elements_text($1::jsonb)"
+    ),
     sql.OTHER_KIND: f"""{sql.OTHER_KIND.partition("NOT IN (")[0].replace("?1", "$1")}NOT IN (
     SELECT value->>0, value->>1, value->>2 FROM jsonb_array_elements($2::jsonb) AS asked
 ) LIMIT 1""",

@@ -155,10 +155,11 @@ DELETE FROM requests WHERE seq < coalesce(
 _CALL = """
 id, workload, method, accepted_at, due_at, accept, key, priority, idempotency_key, group_id,
 max_retries, backoff_coefficient, initial_delay_s, max_delay_s, jitter, timeout_s, result_s, dead_letter_s,
-state, attempts, token, replica, pool, leased_at, error_code, error_message, ended_at, cpu_us, run_us, members"""
+state, attempts, token, replica, pool, leased_at, error_code, error_message, ended_at, cpu_us, run_us, members, owned"""
 ADD_CALL = f"""
 INSERT INTO calls ({_CALL}, expires_at)
 VALUES ({", ".join("?" * (_CALL.count(",") + 2))}) ON CONFLICT DO NOTHING RETURNING seq"""
+ADD_VARIANT = "INSERT INTO call_variants (workload, variant) VALUES (?, ?) ON CONFLICT (workload) DO NOTHING"
 ADD_INPUT = "INSERT INTO call_inputs (call, content_type, data, digest) VALUES (?, ?, ?, ?)"
 ADD_RESULT = "INSERT INTO call_results (call, content_type, data, digest) VALUES (?, ?, ?, ?)"
 KEPT_CALL = """
@@ -215,8 +216,14 @@ CALL_DIGESTS = f"""
 SELECT digest FROM ({_DIGESTS.format("call_inputs")}) AS inputs
 UNION SELECT digest FROM ({_DIGESTS.format("call_results")}) AS results ORDER BY digest LIMIT ?2"""
 TRIM_CALL_COUNTS = "DELETE FROM call_counts WHERE calls = 0"
+# Of workloads that calls are kept of.
+TRIM_VARIANTS = "DELETE FROM call_variants WHERE workload NOT IN (SELECT workload FROM call_counts WHERE calls > 0)"
 CALL = f"SELECT {_CALL} FROM calls WHERE id = ?"
 CALLS_OF_IDS = f"SELECT {_CALL} FROM calls WHERE id IN (SELECT value FROM json_each(?) AS asked)"
+VARIANTS = "SELECT workload, variant FROM call_variants WHERE workload IN (SELECT value FROM json_each(?) AS asked)"
+# From one to the next: however many calls they have.
+NEXT_OWNED = """
+SELECT workload FROM calls WHERE owned = 1 AND state = 'queued' AND workload > ? ORDER BY workload LIMIT 1"""
 CALL_INPUT = """
 SELECT content_type, data, digest FROM call_inputs WHERE call = (SELECT seq FROM calls WHERE id = ?)"""
 CALL_RESULT = """

@@ -64,7 +64,8 @@ class CallRow(msgspec.Struct, frozen=True):
     """Those that counted, with the one that is under way."""
     priority: int = 0
     waits: str = ""
-    """Why it has no replica, where that is known: what does not fit, or that starts fail."""
+    """Why it has no replica, where that is known: what does not fit, that starts fail, or that nothing of that name is
+    deployed."""
     key: str = ""
     """Id of the API key it came with."""
     replica: str = ""

@@ -1,4 +1,4 @@
--- The same tables as those of SQLite, of whose steps `sql/0015_jobs.sql` is the newest one in here. Texts are
+-- The same tables as those of SQLite, of whose steps `sql/0016_left_calls.sql` is the newest one in here. Texts are
 -- compared by their bytes, as everywhere else in Swell.
 CREATE TABLE counters (name TEXT COLLATE "C" PRIMARY KEY, value BIGINT NOT NULL);
 INSERT INTO counters (name, value) VALUES ('epoch', 0);
@@ -158,7 +158,8 @@ CREATE TABLE calls (
     cpu_us BIGINT NOT NULL,
     run_us BIGINT NOT NULL,
     expires_at FLOAT8,
-    members BIGINT NOT NULL
+    members BIGINT NOT NULL,
+    owned BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX calls_queued ON calls (workload, priority DESC, due_at, id) WHERE state = 'queued';
 CREATE INDEX calls_leased ON calls (id) WHERE state = 'leased';
@@ -168,6 +169,8 @@ CREATE UNIQUE INDEX calls_once ON calls (workload, method, key, idempotency_key)
 CREATE INDEX calls_grouped ON calls (group_id, ended_no) WHERE ended_no IS NOT NULL;
 CREATE INDEX calls_open ON calls (group_id, id) WHERE group_id != '' AND ended_at IS NULL;
 CREATE INDEX calls_expiring ON calls (expires_at, id) WHERE expires_at IS NOT NULL;
+CREATE INDEX calls_owned ON calls (workload) WHERE owned = 1 AND state = 'queued';
+CREATE TABLE call_variants (workload TEXT COLLATE "C" PRIMARY KEY, variant BYTEA NOT NULL);
 CREATE TABLE call_inputs (
     call BIGINT PRIMARY KEY, content_type TEXT NOT NULL, data BYTEA NOT NULL, digest TEXT COLLATE "C" NOT NULL
 );
