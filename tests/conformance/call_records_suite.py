@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from calls_suite import BOOM, NOW, OUT, POOL, STOPPED, CallsCase, F, call, digest, leased, order, work
+from msgspec.structs import replace
 
 from swell.model.call import (
     PAGE_BYTES,
@@ -17,6 +18,7 @@ from swell.model.call import (
     Failed,
     Forget,
     GroupEnd,
+    Head,
     Keeping,
     Members,
     Queued,
@@ -290,6 +292,18 @@ class CallRecordsSuite(CallsCase):
         assert again is not None
         assert again.owned
         assert [call.owned for call in store.call_records.get_many(["fc-a", "fc-b"]).values()] == [False, False]
+
+    def test_what_code_said_beside_its_result_is_kept_and_forgotten_with_it(self, store: Store) -> None:
+        leased(store, "fc-1", group="g1")
+        said = replace(OUT, head=Head(404, (("x-mine", "yes"), ("x-other", "\xe9"))))
+        store.calls.finish([Done("fc-1", 1, NOW, said)])
+        assert store.call_records.result("fc-1") == said
+        assert [end.result for end in store.call_records.ended("g1", 0, 9)] == [OUT]
+        store.calls.sweep(NOW + 1e8, 9)
+        assert store.call_records.result("fc-1") is None
+        leased(store, "fc-2")
+        store.calls.finish([Done("fc-2", 1, NOW, OUT)])
+        assert store.call_records.result("fc-2") == OUT, "nothing of one that had its place before"
 
     def test_blobs_are_named_as_long_as_a_call_that_names_them_is_kept(self, store: Store) -> None:
         told, kept, mine, both = (digest(letter) for letter in "abcd")

@@ -19,6 +19,7 @@ import pytest
 import swell
 from journey.apps import brief, later
 from private_swell import Answer, PrivateSwell, exchange, wait_until
+from swell.wire.http import RESULT_MAX
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -217,6 +218,17 @@ def test_a_call_over_http(own_server: PrivateSwell, app: swell.App) -> None:
     assert send(own_server, "GET", f"/calls/{packed}").value["result"] is None
 
 
+def test_what_it_says_beside_its_result_stands_in_its_row(own_server: PrivateSwell, app: swell.App) -> None:
+    id = queued(own_server, app, "teapot", ["short"])
+    row = send(own_server, "GET", f"/calls/{id}?wait_s=60").value
+    assert (row["state"], row["result"], row["status"], row["headers"]) == ("done", "short", 418, {"x-mine": "short"})
+    result = send(own_server, "GET", f"/calls/{id}/result")
+    assert (result.status, result.value, "x-mine" in result.headers) == (200, "short", False)
+    plain = send(own_server, "GET", f"/calls/{queued(own_server, app, 'add', [1])}?wait_s=60").value
+    assert (plain["result"], plain["status"], plain["headers"]) == (2, None, {})
+    assert later.teapot.spawn("stout").get(timeout=LONG_S) == "stout"
+
+
 def test_what_failed_says_why(own_server: PrivateSwell, app: swell.App) -> None:
     for name, body, status, code in (("raises", [1], 500, "exception"), ("add", ["x"], 422, "bad_arguments")):
         id = queued(own_server, app, name, body)
@@ -351,6 +363,13 @@ def test_what_came_with_a_key_runs_though_that_has_ended_and_as_long_as_its_func
         if in_time:
             break  # It was revoked before the call was due.
     assert send(own_server, "GET", f"/calls/{id}/result?wait_s=60", key=own).value == 2
+
+
+def test_a_result_that_is_too_large_for_the_queue_says_what_to_do(app: swell.App) -> None:
+    size = RESULT_MAX + 1
+    with pytest.raises(swell.exception.SerializationError, match=r"more than 16 MiB.* volume.*\.remote\(\)"):
+        list(later.zeros.map([1, size]))
+    assert later.zeros.remote(size) == bytes(size)
 
 
 def test_options_are_of_spawned_calls_too(app: swell.App, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.model.call import Body
+from swell.model.call import Body, Head
 from swell.runtime.runner.queued import answer
 from swell.runtime.runner.queued.answer import Answer, Answers, Broken, Free, answered
 from swell.runtime.runner.queued.lane import request_of, sendable
@@ -47,6 +47,10 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in pairwise(at) if a < b]
 
 
+NAMES = st.from_regex(r"x-[a-z0-9]{1,8}", fullmatch=True)
+VALUES = st.text("abc é=;,", max_size=9).map(str.strip)
+
+
 @given(
     st.binary(max_size=50),
     st.integers(0, 10**9),
@@ -68,6 +72,23 @@ def test_cut_anywhere_it_says_the_same(
     assert (end.id, end.token, end.replica) == ("fc-1", 7, "r1-1")
     assert (end.code, end.body, end.cpu_us, end.run_us) == (error[4:], Body(kind, body), cpu, run)
     assert bool(end.message) == bool(error)
+
+
+@given(
+    st.sampled_from([200, 201, 404, 503]),
+    st.dictionaries(NAMES, VALUES, max_size=4),
+    st.booleans(),
+    st.lists(st.integers(0, 10_000), max_size=8),
+)
+def test_what_code_said_beside_the_result_is_kept_and_nothing_of_ours(
+    status: int, said: dict[str, str], failed: bool, at: list[int]
+) -> None:
+    ours = ("Connection: keep-alive", "Date: today", "Swell-Cpu-Us: 5", *(["Swell-Error: 500 exception"] * failed))
+    lines = (*ours, *(f"{name}: {value}" for name, value in said.items()))
+    data = head(status, b"1").replace(b"\r\n\r\n", b"\r\n" + "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n")
+    kept = answered(CALL, "r1-1", read(*cut(data, at))).body.head
+    expected = Head(status if status != 200 else 0, tuple(said.items()))
+    assert kept == (expected if expected != Head() and not failed else None)
 
 
 def test_one_connection_has_many_answers() -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from swell import stopped
 from swell.model.backup import DATABASE, FORMAT, MANIFEST, End, Manifest, Member
-from swell.model.call import Call, CallError
+from swell.model.call import Call, CallError, Head
 from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed
@@ -43,6 +43,7 @@ SOURCE = "sha256-" + "5" * 64
 WAITS, DONE, DEAD = (f"fc-{number:026}" for number in (1, 2, 3))
 GROUP = f"fg-{1:026}"
 VARIANT = Variant(options=Options(memory_mib=512))
+HEAD = Head(404, (("x-mine", "yes"),))
 
 
 def load(dump: Path, database: Path) -> int:
@@ -103,6 +104,7 @@ def check_calls(store: SqliteStore, number: int) -> None:
     assert waits == Call(WAITS, "default/old/f", "f", AT, AT + 60, priority=3, idempotency_key="once", owned=owned)
     assert records.owned() == (["default/old/f"] if owned else [])
     assert records.variants(["default/old/f"]) == ({"default/old/f": VARIANT} if owned else {})
+    assert records.result(DONE).head == (HEAD if number >= 17 else None)  # type: ignore[union-attr]
     (leased,) = store.calls.lease("default/old/f", 10, AT + 60, 1, "r", "p")
     assert leased.call.id == WAITS
 
@@ -132,7 +134,7 @@ def check_triggers(store: SqliteStore, number: int) -> None:
 def test_there_is_one_of_each_schema_of_a_release() -> None:
     assert [int(dump.stem) for dump in DUMPS] == list(range(1, len(DUMPS) + 1))
     # Those after that are of no release yet, and may be written in another way.
-    assert len(DUMPS) >= 16
+    assert len(DUMPS) >= 17
 
 
 @pytest.mark.parametrize("dump", DUMPS, ids=lambda dump: dump.stem)
@@ -265,6 +267,8 @@ def rows(number: int) -> Iterable[tuple[str, tuple[Any, ...]]]:
         case 16:
             yield "UPDATE calls SET owned = 1 WHERE id = ?", (WAITS,)
             yield "INSERT INTO call_variants VALUES ('default/old/f', ?)", (body(VARIANT),)
+        case 17:
+            yield "INSERT INTO call_heads VALUES (2, ?)", (body(HEAD),)
 
 
 def calls() -> Iterable[tuple[str, tuple[Any, ...]]]:

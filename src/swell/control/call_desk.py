@@ -9,7 +9,7 @@ from functools import partial
 import msgspec
 
 from swell.control.calls import CallKeeper
-from swell.model.call import BATCH_MAX, Body, Call, CallError, Forget, GroupEnd, Members, Mine, State, member_key
+from swell.model.call import BATCH_MAX, Body, Call, CallError, Forget, GroupEnd, Head, Members, Mine, State, member_key
 from swell.model.call_ports import CallRecords
 from swell.model.errors import SwellError
 from swell.model.variant import base_of
@@ -142,7 +142,10 @@ class CallDesk:
             if call.state == "failed" and is_json:
                 return msgspec.structs.replace(row, error=msgspec.json.decode(body.data, type=ErrorEnvelope).error)
             if call.state == "done":
-                row = msgspec.structs.replace(row, result_type=body.content_type)
+                head = body.head or Head()
+                row = msgspec.structs.replace(
+                    row, result_type=body.content_type, status=head.status or None, headers=dict(head.headers)
+                )
                 if is_json:
                     return msgspec.structs.replace(row, result=msgspec.json.decode(body.data, type=msgspec.Raw))
         except msgspec.MsgspecError:

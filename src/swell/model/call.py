@@ -83,13 +83,23 @@ class CallError(msgspec.Struct, frozen=True):
             msgspec.structs.force_setattr(self, "message", kept)
 
 
-class Body(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the code of a call said of its answer beside the result."""
+
+    status: int = 0
+    """0: nothing."""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Body(msgspec.Struct, frozen=True, omit_defaults=True):
     """An input or a result: the bytes themselves, or the blob that has them."""
 
     content_type: str
     data: bytes = b""
     digest: str = ""
     """Of the blob; empty where the bytes stand here."""
+    head: Head | None = None
+    """Of a result of which more was said."""
 
 
 PAGE_BYTES = 4 * 1024**2
@@ -333,7 +343,7 @@ class GroupEnd(msgspec.Struct, frozen=True):
     were told misses none, and is told none twice. A dead letter that is tried again ends once more."""
     call: Call
     result: Body | None
-    """As `CallRecords.result`."""
+    """As `CallRecords.result`, without a head."""
 
 
 class Members(msgspec.Struct, frozen=True):

@@ -79,12 +79,12 @@ class CallRecords(Protocol):
         ...
 
     def result(self, id: str) -> Body | None:
-        """Of one that is done; of a dead letter the error, as its caller is told it."""
+        """Of one that is done, with its head; of a dead letter the error, as its caller is told it."""
         ...
 
     def ended(self, group: str, after: int, most: int) -> list[GroupEnd]:
         """The calls of a group that have ended with a number above `after`, by number: none where there are no more so
-        far, and fewer than `most` where their results are large (`PAGE_BYTES`).
+        far, and fewer than `most` where their results, which come without their heads, are large (`PAGE_BYTES`).
 
         A group is no more than what its calls say: those of another API key may have the same.
         """

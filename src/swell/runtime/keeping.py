@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from swell.runtime.http import BUSY_LINE, ConnectionExchange, Exchange, Handler
 from swell.runtime.request import Request
 from swell.wire.child import KeptCall
-from swell.wire.http import KEPT_BYTES_MAX, RESULT_MAX
+from swell.wire.http import KEPT_BYTES_MAX, RESULT_MAX, result_too_large
 
 TARGET = b"/kept"
 ANSWER_MAX = 2 * RESULT_MAX + 128 * 1024
@@ -237,8 +237,7 @@ class Keep:
         self._size = 0
 
     def _lose(self) -> None:
-        words = f"Its result has more than {RESULT_MAX // 2**20} MiB, which is the most that is kept of a queued call."
-        self._instead(500, "bad_result", words)
+        self._instead(500, "bad_result", result_too_large(RESULT_MAX))
 
     def _instead(self, status: int, code: str, words: str) -> None:
         """Its answer cannot be kept: this is, and its code has nothing more to say."""

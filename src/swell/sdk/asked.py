@@ -9,6 +9,7 @@ from http import HTTPStatus
 from swell.model.errors import SwellError
 from swell.sdk.signatures import public
 from swell.wire import context
+from swell.wire.http import OWN_HEADERS
 
 HEADERS_MAX = 32
 """Header lines that one answer may be given."""
@@ -18,13 +19,6 @@ _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*\Z")
 _HIDDEN = frozenset({"authorization", "proxy-authorization", "connection", "te", "expect"})
 """Headers of a request that functions are not given: keys, and what is about one connection."""
-_OURS = frozenset(
-    {
-        *("age", "connection", "content-encoding", "content-length", "content-type", "date", "keep-alive"),
-        *("proxy-connection", "server-timing", "te", "trailer", "transfer-encoding", "upgrade"),
-    }
-)
-"""Headers of an answer that say how it is written and sent, and what it took."""
 _BODILESS = (204, 205, 304)
 
 
@@ -86,7 +80,7 @@ def _problem(name: object, value: object) -> str:
     """Why that cannot be a header of an answer; empty: it can."""
     if not isinstance(name, str) or not _NAME.match(name):
         return "a name has letters, digits and dashes"
-    if name.lower() in _OURS or name.lower().startswith("swell-"):
+    if name.lower() in OWN_HEADERS or name.lower().startswith("swell-"):
         return (
             "this one is Swell's to say; a web endpoint (@swell.fastapi_endpoint, @swell.asgi_app) says more of its own"
         )

@@ -31,6 +31,7 @@ from swell.model.call import (
     Failed,
     Forget,
     GroupEnd,
+    Head,
     Keeping,
     Members,
     Outcome,
@@ -57,6 +58,7 @@ LAST_PRIORITY = 2**63 - 1
 """Above every priority."""
 
 _variant = msgspec.msgpack.Decoder(Variant)
+_head = msgspec.msgpack.Decoder(Head)
 
 Row = tuple[Any, ...]
 Answer = TypeVar("Answer")
@@ -163,7 +165,10 @@ class SqlCallRecords:
     def result(self, id: str) -> Body | None:
         """Its result, or of a dead letter the error."""
         rows = self._read(sql.CALL_RESULT, id)
-        return Body(*rows[0]) if rows else None
+        if not rows:
+            return None
+        content_type, data, digest, head = rows[0]
+        return Body(content_type, data, digest, _head.decode(head) if head is not None else None)
 
     def ended(self, group: str, after: int, most: int) -> list[GroupEnd]:
         """The calls of a group that have ended since."""
@@ -349,6 +354,8 @@ def _end(outcomes: list[Done | Failed | Cancelled], recorded: list[bool], connec
     connection.executemany(sql.DROP_INPUT, [(seq,) for seq, outcome in ended if not isinstance(outcome, Failed)])
     bodies = [(seq, _result(outcome)) for seq, outcome in ended if not isinstance(outcome, Cancelled)]
     connection.executemany(sql.ADD_RESULT, [(seq, *_body(body)) for seq, body in bodies])
+    heads = [(seq, msgspec.msgpack.encode(body.head)) for seq, body in bodies if body.head is not None]
+    connection.executemany(sql.ADD_HEAD, heads)
     _record(outcomes, rows, recorded, connection)
 
 
@@ -431,6 +438,6 @@ def _sweep(now: float, most: int, swept: list[str], connection: Connection) -> N
 
 
 def _drop(gone: Sequence[Row], connection: Connection) -> None:
-    for drop in (sql.DROP_CALL, sql.DROP_INPUT, sql.DROP_RESULT):
+    for drop in (sql.DROP_CALL, sql.DROP_INPUT, sql.DROP_RESULT, sql.DROP_HEAD):
         connection.executemany(drop, gone)
     connection.execute(sql.TRIM_CALL_COUNTS)

@@ -242,7 +242,7 @@ class MemoryCallRecords:
             for id, number in calls.ends.items():
                 call, result = calls.kept[id], calls.results.get(id)
                 if call.group == group and number > after and len(found) < most and size < PAGE_BYTES:
-                    found.append(GroupEnd(number, call, result))
+                    found.append(GroupEnd(number, call, replace(result, head=None) if result is not None else None))
                     size += len(result.data) if result is not None else 0
         return found
 

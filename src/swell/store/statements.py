@@ -162,6 +162,7 @@ VALUES ({", ".join("?" * (_CALL.count(",") + 2))}) ON CONFLICT DO NOTHING RETURN
 ADD_VARIANT = "INSERT INTO call_variants (workload, variant) VALUES (?, ?) ON CONFLICT (workload) DO NOTHING"
 ADD_INPUT = "INSERT INTO call_inputs (call, content_type, data, digest) VALUES (?, ?, ?, ?)"
 ADD_RESULT = "INSERT INTO call_results (call, content_type, data, digest) VALUES (?, ?, ?, ?)"
+ADD_HEAD = "INSERT INTO call_heads (call, head) VALUES (?, ?)"
 KEPT_CALL = """
 SELECT id FROM calls WHERE id = ?1
 UNION ALL SELECT id FROM calls
@@ -210,6 +211,7 @@ WHERE id = ?2 AND state = 'failed' RETURNING seq, {_CALL}"""
 DROP_CALL = "DELETE FROM calls WHERE seq = ?"
 DROP_INPUT = "DELETE FROM call_inputs WHERE call = ?"
 DROP_RESULT = "DELETE FROM call_results WHERE call = ?"
+DROP_HEAD = "DELETE FROM call_heads WHERE call = ?"
 EXPIRED_CALLS = "SELECT seq, id FROM calls WHERE expires_at <= ? ORDER BY expires_at, id LIMIT ?"
 _DIGESTS = "SELECT DISTINCT digest FROM {} WHERE digest > ?1 AND digest != '' ORDER BY digest LIMIT ?2"
 CALL_DIGESTS = f"""
@@ -227,7 +229,8 @@ SELECT workload FROM calls WHERE owned = 1 AND state = 'queued' AND workload > ?
 CALL_INPUT = """
 SELECT content_type, data, digest FROM call_inputs WHERE call = (SELECT seq FROM calls WHERE id = ?)"""
 CALL_RESULT = """
-SELECT content_type, data, digest FROM call_results WHERE call = (SELECT seq FROM calls WHERE id = ?)"""
+SELECT content_type, data, digest, head FROM call_results LEFT JOIN call_heads ON call_heads.call = call_results.call
+WHERE call_results.call = (SELECT seq FROM calls WHERE id = ?)"""
 CALL_COUNTS = """
 SELECT workload, state, calls FROM call_counts
 WHERE calls > 0 AND workload BETWEEN ?1 AND ?1 || char(0x10ffff) ORDER BY workload, state"""

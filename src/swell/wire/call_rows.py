@@ -94,3 +94,7 @@ class CallRow(msgspec.Struct, frozen=True):
     """Content type of its result, where it is done and one call was asked for."""
     result: Any = None
     """The result itself where that is JSON; any other is at /calls/ID/result."""
+    status: int | None = None
+    """Of the answer, as its code set it; None: it set none."""
+    headers: dict[str, str] = {}
+    """And what headers it set."""

@@ -97,6 +97,14 @@ FRAMES = "application/x-swell-frames"
 """A typed stream: each frame a 4-byte length, one kind byte (i item, e error, z end), payload."""
 SSE = "text/event-stream"
 
+OWN_HEADERS = frozenset(
+    {
+        *("age", "connection", "content-encoding", "content-length", "content-type", "date", "keep-alive"),
+        *("proxy-connection", "server-timing", "te", "trailer", "transfer-encoding", "upgrade"),
+    }
+)
+"""Headers of an answer that say how it is written and sent, and what it took: no function may set them, nor any whose
+name begins with "swell-"."""
 RESULT_MAX = 16 * 1024 * 1024
 """Bytes of a queued call's result that is kept."""
 KEPT_BYTES_MAX = 256 * 1024 * 1024
@@ -141,6 +149,12 @@ class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class ErrorEnvelope(msgspec.Struct, frozen=True):
     error: ErrorBody
+
+
+def result_too_large(most: int) -> str:
+    """What is said instead of a queued call's result that has more bytes than that."""
+    words = f"Its result has more than {most // 2**20} MiB, which is the most that is kept of a queued call."
+    return f"{words} Write it to a volume and return where, or call it by .remote(), which has no such bound."
 
 
 def error_body(

@@ -40,6 +40,20 @@ def at_third(log: str) -> int:
 
 
 @app.function()
+def zeros(size: int) -> bytes:
+    return bytes(size)
+
+
+@app.function()
+def teapot(name: str) -> str:
+    request = swell.current_request()
+    assert request is not None
+    request.set_status(418)
+    request.set_header("X-Mine", name)
+    return name
+
+
+@app.function()
 def who() -> tuple[str | None, str | None]:
     return swell.current_function_call_id(), swell.current_input_id()
 

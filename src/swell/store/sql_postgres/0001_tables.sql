@@ -1,4 +1,4 @@
--- The same tables as those of SQLite, of whose steps `sql/0016_left_calls.sql` is the newest one in here. Texts are
+-- The same tables as those of SQLite, of whose steps `sql/0017_answer_heads.sql` is the newest one in here. Texts are
 -- compared by their bytes, as everywhere else in Swell.
 CREATE TABLE counters (name TEXT COLLATE "C" PRIMARY KEY, value BIGINT NOT NULL);
 INSERT INTO counters (name, value) VALUES ('epoch', 0);
@@ -179,6 +179,7 @@ CREATE TABLE call_results (
     call BIGINT PRIMARY KEY, content_type TEXT NOT NULL, data BYTEA NOT NULL, digest TEXT COLLATE "C" NOT NULL
 );
 CREATE INDEX call_results_blobs ON call_results (digest) WHERE digest != '';
+CREATE TABLE call_heads (call BIGINT PRIMARY KEY, head BYTEA NOT NULL);
 -- Numbers of ends: one writes, so none is seen before a smaller one; none is ever given twice.
 CREATE SEQUENCE call_ends;
 -- Each row is written with every call: room in its page is room for its next versions.

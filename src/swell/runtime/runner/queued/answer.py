@@ -7,7 +7,7 @@ from typing import NamedTuple
 import httptools
 import msgspec
 
-from swell.model.call import Body
+from swell.model.call import Body, Head
 from swell.model.ends import PREEMPTED
 from swell.wire.calls import NOTHING, CallEnd, Granted
 from swell.wire.http import (
@@ -17,11 +17,13 @@ from swell.wire.http import (
     FREE,
     HEADER_MAX,
     JSON,
+    OWN_HEADERS,
     RESULT_MAX,
     RUN_US,
     ErrorEnvelope,
     error_body,
     lower,
+    result_too_large,
 )
 
 _MUST_GO = frozenset({PREEMPTED, "shutdown"})
@@ -30,6 +32,7 @@ _FAILED = frozenset({"exception", "deadline", "replica_died"})
 """Codes of a hand-out that came to nothing, which its code, or its process, may have done for being told to end."""
 _NUMBER_MAX = 18
 """Digits of a number that is read."""
+_OWN = frozenset(name.encode() for name in OWN_HEADERS)
 _BUSY, _CPU_US, _ERROR, _FREE, _RUN_US = map(lower, (BUSY, CPU_US, ERROR, FREE, RUN_US))
 _errors = msgspec.json.Decoder(ErrorEnvelope)
 
@@ -51,7 +54,7 @@ class Answer:
     """What came of one answer so far."""
 
     __slots__ = (
-        *("busy", "content_type", "cpu_us", "ended", "error", "free", "headed", "keeps", "length"),
+        *("busy", "content_type", "cpu_us", "ended", "error", "free", "headed", "headers", "keeps", "length"),
         *("pieces", "run_us", "size", "status"),
     )
 
@@ -63,6 +66,8 @@ class Answer:
         self.keeps = False
         """The connection can carry another request after it."""
         self.content_type = ""
+        self.headers: list[tuple[str, str]] = []
+        """Those that its code set."""
         self.length = 0
         """Of its body, as announced."""
         self.pieces: list[bytes] = []
@@ -156,6 +161,8 @@ class Answers:
         elif name == _FREE:
             slots, _, waiting = value.partition(b" ")
             answer.free = Free(_number(slots), _number(waiting))
+        elif name not in _OWN and not name.startswith(b"swell-"):
+            answer.headers.append((name.decode("latin-1"), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
         answer = self.answer
@@ -181,10 +188,11 @@ def answered(call: Granted, replica: str, answer: Answer) -> CallEnd:
     """What came of a call that got this answer, which is whole."""
     used = answer.cpu_us, answer.run_us
     if answer.too_large:
-        words = f"Its result has more than {RESULT_MAX // 2**20} MiB, which is the most that is kept of a queued call."
-        return failed(call, replica, "bad_result", f"{words} Write it to a volume, and return where.", *used)
-    body = Body(answer.content_type, b"".join(answer.pieces))
+        return failed(call, replica, "bad_result", result_too_large(RESULT_MAX), *used)
     code = answer.code
+    head = Head(answer.status if answer.status != 200 else 0, tuple(answer.headers))
+    said = not code and head != Head()
+    body = Body(answer.content_type, b"".join(answer.pieces), head=head if said else None)
     return CallEnd(call.id, call.token, replica, code, _words(answer, body) if code else "", body, *used)
 
 
