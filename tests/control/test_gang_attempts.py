@@ -12,7 +12,9 @@ from control.calls_place import NODE, Place
 from control.gang_place import SIZE, given_out, hasten, heard, kept, play, revoked
 from swell.control.gangs import SETTLE_S
 from swell.control.leases import GONE_S, LEASE_S
+from swell.model.events import GangBroken, PlanCommitted
 from swell.model.gang import Gang
+from swell.model.plan import Plan, Stop
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +51,24 @@ def test_the_next_attempt_begins_once_nothing_of_the_last_one_is_left(code: str)
         assert place.useless == [members[0]]
 
     play(scenario, retries=3)
+
+
+def test_what_a_member_raises_once_its_gang_was_broken_is_a_loss() -> None:
+    """Another one of it is gone, and what came of that is not heard yet, or was well."""
+
+    async def scenario(place: Place) -> None:
+        id, members, leases = await given_out(place)
+        place.take(GangBroken(place.clock.at, members[0], "rank 2 of it ended"))
+        actions = tuple(Stop(member, "gang_broken", 5.0, "why") for member in members)
+        place.take(PlanCommitted(place.clock.at, Plan(place.clock.at, (), actions=actions)))
+        place.runner.end(leases[1], "exception")
+        await place.settle()
+        call = kept(place, id)
+        assert (call.state, call.attempts) == ("queued", 1)
+        assert call.error is not None
+        assert call.error.code == "replica_died"
+
+    play(scenario)
 
 
 def test_a_part_that_did_not_hear_that_it_is_to_stop_is_told_again() -> None:

@@ -51,6 +51,8 @@ class _Attempt(msgspec.Struct):
     """When the first one ended without a result."""
     preempted: bool = False
     """The gang was stopped for others."""
+    lost: bool = False
+    """The gang was taken for broken before anything of it had failed: others of it fail of that."""
     failure: CallEnd | None = None
     """What it comes to, which is none: all that is left of it was told to stop."""
 
@@ -154,12 +156,14 @@ class GangCalls:
     # -- ends --------------------------------------------------------------------------------
 
     def look(self, pools: Iterable[str]) -> None:
-        """Gangs of these may have been stopped for others."""
+        """Gangs of these may have been stopped for others, or since a member of them is gone."""
         changed = frozenset(pools)
         for attempt in self._attempts.values():
-            if attempt.call.pool in changed and not attempt.preempted:
-                members = self._world.gangs.get(attempt.call.replica, {}).values()
-                attempt.preempted = any(member.reason == ends.PREEMPTED for member in members)
+            if attempt.call.pool in changed:
+                gang = attempt.call.replica
+                members = self._world.gangs.get(gang, {}).values()
+                attempt.preempted |= any(member.reason == ends.PREEMPTED for member in members)
+                attempt.lost |= attempt.failed_at is None and gang in self._world.broken
 
     def heard(self, told: Told, call: Call, now: float) -> bool:
         """A part of that call is over, of which there is a lease; False where no gang works on it."""
@@ -220,6 +224,7 @@ class GangCalls:
             return None
         _, rank, end = min(failed, key=lambda each: each[0])
         code = PREEMPTED if attempt.preempted else end.code
+        code = "replica_died" if attempt.lost and code in FAILURES else code
         if not self._is_sure(attempt, code, now):
             return None
         # Nobody but control cancels a call, and then it is not heard of any more: this one was not where it should be.
