@@ -20,6 +20,7 @@ from swell.gateway.shared import Shared
 from swell.model.call import PRIORITY_MAX, Body, is_group_id
 from swell.model.durations import seconds_of
 from swell.model.errors import SwellError
+from swell.model.key import Scope
 from swell.model.subscription import Events
 from swell.wire.calls import (
     DELAY_MAX_S,
@@ -100,8 +101,8 @@ def is_later(headers: Sequence[tuple[bytes, bytes]]) -> bool:
 def new_call(request: Request, workload: str, method: str, trusted: bool) -> NewCall:
     """What a request asks to have queued, but for its arguments. SwellError where that makes no sense.
 
-    A pickle is asked for, or brought, by those alone who may send one (`trusted`): so whatever is in the queue may be
-    trusted.
+    A pickle is asked for, or brought, by those alone who may deploy (`trusted`): so whatever is in the queue may be
+    trusted. Nor does a key that may only call put its calls before those of others.
     """
     given = dict(request.later)
     must_be_plain((header_of(request.head, "content-encoding") or "").encode("latin-1"))
@@ -123,13 +124,16 @@ def new_call(request: Request, workload: str, method: str, trusted: bool) -> New
         raise _bad(f"In a group the number of an input is its key: leave out {IDEMPOTENCY_KEY}.")
     if key is not None and not _KEY.fullmatch(key):
         raise _bad(f"{IDEMPOTENCY_KEY} takes 1 to 255 characters of ASCII, without spaces.")
+    priority = _priority(given.get(lower(PRIORITY), b"0"))
+    if priority > 0 and request.key and not trusted:
+        raise _may_not_go_before(request.key, workload)
     return NewCall(
         workload=workload,
         method=method,
         input=Body(type_header),
         accept=accept,
         key=request.key,
-        priority=_priority(given.get(lower(PRIORITY), b"0")),
+        priority=priority,
         delay_s=_delay_s(given.get(lower(DELAY), b"0")),
         idempotency_key=key or "",
         group=group,
@@ -179,6 +183,17 @@ def _priority(value: bytes) -> int:
     if not _NUMBER.fullmatch(value) or not -PRIORITY_MAX <= int(value) <= PRIORITY_MAX:
         raise _bad(f"{PRIORITY} takes a whole number from -{PRIORITY_MAX} to {PRIORITY_MAX}.")
     return int(value)
+
+
+def _may_not_go_before(key: str, workload: str) -> SwellError:
+    """Of an API key that lacks the right to."""
+    needed = Scope("deploy", *workload.split("/")[:2])
+    words = (
+        f"The key {key} may call, and not put its calls before those of others: {PRIORITY} above 0 needs the scope "
+        f"{needed}, since it takes the room of what is lower. Leave it out, send 0 or less, or have a key made that has "
+        f"it: `swell key create NAME --scope {needed}`."
+    )
+    return SwellError("no_scope", words, status=403)
 
 
 def _delay_s(value: bytes) -> float:
