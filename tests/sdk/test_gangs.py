@@ -18,6 +18,7 @@ from sdk.server import KEY, Queued, Server, serving
 from sdk.test_arguments import described, marked, with_function
 from swell.model.gang import SIZE_MAX, Gang
 from swell.sdk import shared
+from swell.sdk.protocol import Answer
 from swell.wire import context
 
 
@@ -170,6 +171,27 @@ def test_who_goes_away_ends_it(server: Server, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(KeyboardInterrupt):
         swell.Function.from_name("a", "plain").remote(1)
     assert only(server).state == "cancelled"
+
+
+@pytest.mark.parametrize("how", ["is away", "has no use for the key"])
+def test_who_cannot_ask_any_more_is_told_that_it_goes_on(
+    server: Server, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    from swell.sdk import call
+
+    async def unanswered(_call: Any, _timeout_s: float) -> Answer:
+        if how == "is away":
+            raise swell.Error("connection_lost", "The server is away.", status=502)
+        return Answer(401, {"content-type": "application/json"}, b'{"error": {"code": "key_revoked", "message": "Revoked."}}')
+
+    monkeypatch.setattr(call.FunctionCall, "_answered", unanswered)
+    server.jobs.add("plain")
+    with pytest.raises(swell.Error) as caught:
+        swell.Function.from_name("a", "plain").remote(1)
+    (id,) = server.queued
+    assert caught.value.code == ("connection_lost" if how == "is away" else "key_revoked")
+    assert f"{id} goes on: `swell calls show {id}` tells of it." in str(caught.value)
+    assert only(server).state != "cancelled"
 
 
 # -- within ----------------------------------------------------------------------------------------

@@ -242,12 +242,13 @@ async def spawned(
 
 
 async def waited(client: Client, request: protocol.Request, name: str) -> Any:
-    """The result of a call that goes by the queue, for who waits for it as for any other. Who goes away ends it."""
+    """The result of a call that goes by the queue, for who waits for it as for any other. Who is interrupted ends it;
+    who only cannot ask any more is told that it goes on."""
     call = await spawned(client, request)
     try:
         answer = await call._answered(math.inf)
-    except SwellError:
-        raise
+    except SwellError as error:
+        raise _going_on(call, error) from error
     except BaseException:
         leaving = client.transport.begin(_left(call))
         # While the interpreter ends nothing answers any more.
@@ -255,7 +256,16 @@ async def waited(client: Client, request: protocol.Request, name: str) -> Any:
             with suppress(SwellError, TimeoutError):
                 await Pending(leaving)
         raise
+    if not answer.ok and http.CALL_STATE.lower() not in answer.headers:
+        # That is not how it ended.
+        raise _going_on(call, protocol.failed_request(protocol.error_of(answer), answer.status))
     return protocol.result(answer, name)
+
+
+def _going_on(call: FunctionCall, error: SwellError) -> SwellError:
+    """Why its result cannot be asked for, for who might take that for its end."""
+    words = f"{error.message} If it has not ended, {call._id} goes on: `swell calls show {call._id}` tells of it."
+    return SwellError(error.code, words, status=error.status, request=error.request)
 
 
 async def _left(call: FunctionCall) -> None:
