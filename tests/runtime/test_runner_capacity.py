@@ -41,15 +41,3 @@ def test_the_lesser_of_what_is_free_and_what_is_allowed(limits: dict[str, str], 
 def test_this_machine_has_something_to_give() -> None:
     assert capacity.cores() >= 1
     assert capacity.memory_mib() > 0
-
-
-@pytest.mark.parametrize(
-    ("text", "at"),
-    [("1700000000.5\n", 1_700_000_000.5), ("", None), ("soon", None), ("nan", None), ("inf", None), (None, None)],
-)
-def test_when_the_node_goes_is_what_the_file_says_where_it_says_that(
-    tmp_path: Path, text: str | None, at: float | None
-) -> None:
-    if text is not None:
-        (tmp_path / "leaving").write_text(text)
-    assert capacity.leaving_at(tmp_path / "leaving") == at

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import sys
@@ -16,15 +15,6 @@ _UNLIMITED = 1 << 60
 def cores() -> int:
     """Cores we may run on."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def leaving_at(path: Path) -> float | None:
-    """When the node goes (seconds since the epoch), where this file says that it does."""
-    try:
-        at = float(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return at if math.isfinite(at) else None
 
 
 def memory_mib(root: Path = Path("/")) -> int:

@@ -28,7 +28,7 @@ from swell.model.orders import Inventory
 from swell.model.replica import Phase
 from swell.model.request import Usage
 from swell.runtime.limits import refuse_core_dumps, take_descriptors
-from swell.runtime.runner import adoption, capacity, cgroup, checkpoints, numbers
+from swell.runtime.runner import adoption, capacity, cgroup, checkpoints, departure, numbers
 from swell.runtime.runner.adoption import Arrivals
 from swell.runtime.runner.builds import Builder, made_for
 from swell.runtime.runner.cache import Cache, remove
@@ -70,7 +70,7 @@ class Runner:
         self.home = home = settings.paths
         self.node = node
         self.epoch = 0
-        self._leaving_at = capacity.leaving_at(self.home.leaving)
+        self._leaving_at = departure.leaving_at(self.home.leaving)
         self.cache = Cache(home, settings.cache_days, settings.cache_max_gib)
         self.link = RunnerLink(home.control_socket, self._heard, lambda: self.calls.lost())
         self.reaper = Reaper(lambda pid, exit: self.fleet.endings.reaped(pid, exit))
@@ -281,7 +281,7 @@ class Runner:
         os.close(descriptor)
 
     def _tick(self) -> None:
-        leaving_at = capacity.leaving_at(self.home.leaving)
+        leaving_at = departure.leaving_at(self.home.leaving)
         if leaving_at != self._leaving_at:
             self._leaving_at = leaving_at
             self._tell_node()
