@@ -155,7 +155,7 @@ class Reattach(msgspec.Struct, frozen=True, tag="reattach"):
     port: int = 0
     """As in `Ready`, which the runner before may not have heard."""
     closed: str = ""
-    """Why it takes nothing new; empty where it does."""
+    """Why it is to end; empty where it is not, or when it has worked on the one input that it was for."""
 
 
 class ForkStarted(msgspec.Struct, frozen=True, tag="fork_started"):
