@@ -219,9 +219,12 @@ def f(ignores=False):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reason", ["preempted", "shutdown", "idle"])
-def test_what_fails_once_its_replica_must_go_was_no_attempt(reason: str) -> None:
-    """Of a call of its own, and of a member: of one that raises as it is told, and of one that does not listen."""
+@pytest.mark.parametrize(
+    ("before", "reason"), [("", "preempted"), ("", "shutdown"), ("superseded", "shutdown"), ("", "idle")]
+)
+def test_what_fails_once_its_replica_must_go_was_no_attempt(before: str, reason: str) -> None:
+    """Of a call of its own, and of a member: of one that raises as it is told, and of one that does not listen. They
+    may have had all the time there is `before`."""
 
     async def scenario(node: Node) -> None:
         queue = Queue(node)
@@ -241,6 +244,9 @@ def test_what_fails_once_its_replica_must_go_was_no_attempt(reason: str) -> None
             queue.say(Grant(node.epoch, replica, (one,)))
             leases.append(lease(one))
         await queue.at_work(4)
+        for replica in (*alone, *gang) if before else ():
+            node.stop(replica, before, 600.0)
+            await node.until(lambda replica=replica: node.seen(replica)[-1].phase is Phase.DRAINING)
         if reason == "shutdown":
             assert await node.stop_runner() == 0
         else:

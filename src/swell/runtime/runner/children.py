@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -114,6 +115,8 @@ class Child:
         self.timers: dict[str, asyncio.TimerHandle] = {}
         # Why it ends
         self.stop: StopOrder | None = None
+        self.cut_at = math.inf
+        """Monotonic time at which its grace is over."""
         self.ending: Ending | None = None
         self.failed: Failed | None = None
         self.again = False

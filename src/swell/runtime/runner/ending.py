@@ -102,9 +102,12 @@ class Endings:
             # It never may come to be either: its start order could still be on the way.
             self._tell(self._ended.get(order.replica) or self._remember(unknown(order.replica, self.owner.node)))
             return
-        if child.stop is not None:
-            return
-        child.stop = order
+        if child.stop is None:
+            self._drain(child, order)
+
+    def _drain(self, child: Child, order: StopOrder) -> None:
+        """As ordered, whatever was ordered before."""
+        child.stop, child.cut_at = order, time.monotonic() + order.grace_s
         # One that was adopted and not heard yet may have inputs in flight: it is told when it is heard.
         idle = child.role == "template" or (child.phase is Phase.STARTING and not child.awaited)
         child.phase = Phase.DRAINING
@@ -124,9 +127,12 @@ class Endings:
             self.owner.report(child)
 
     async def stop_all(self, reason: str, grace_s: float) -> None:
-        """Drain and end everything; returns when nothing is left."""
+        """Drain and end everything, what drains already and had more time than that included; returns when nothing is
+        left."""
+        cut_at = time.monotonic() + grace_s
         for child in list(self.owner.children.values()):
-            self.stop(StopOrder(replica=child.id, reason=reason, grace_s=grace_s))
+            if child.cut_at > cut_at:
+                self._drain(child, StopOrder(replica=child.id, reason=reason, grace_s=grace_s))
         while self.owner.children or self._dying:
             await asyncio.sleep(0.02)
             self.tick()
