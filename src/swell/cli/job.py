@@ -56,7 +56,10 @@ def job() -> None:
     type=click.IntRange(-PRIORITY_MAX, PRIORITY_MAX),
     default=0,
     metavar="N",
-    help=f"Higher ones go first, and may take the room of lower ones: -{PRIORITY_MAX} to {PRIORITY_MAX}.",
+    help=(
+        f"Higher ones go first, and may take the room of lower ones: -{PRIORITY_MAX} to {PRIORITY_MAX}. Above 0 an API "
+        "key needs deploy."
+    ),
 )
 @options.namespace
 @options.home

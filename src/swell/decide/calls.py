@@ -18,7 +18,7 @@ NOT_BEGUN = frozenset({"busy", "drained"})
 """It was handed to one that has no room after all, or handed back by one that ends in order. That is no attempt, and
 it keeps its place."""
 PREEMPTED = "preempted"
-"""The gang that had it was stopped for others before it was done. That is no attempt either."""
+"""What had it was stopped for others, or with the server, before it was done. That is no attempt either."""
 CANCELLED = "cancelled"
 
 
