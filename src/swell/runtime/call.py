@@ -119,7 +119,7 @@ class Call:
         self.request = request.id
         self.deadline = self._latest = request.deadline
         """The latest is as far as reports of progress move it."""
-        self._patience_s = 0.0 if follows(request) else replica.patience_s
+        self._patience_s = 0.0 if replica.patience_s and follows(request) else replica.patience_s
         if self._patience_s:
             self.deadline = min(self._latest, time.monotonic() + self._patience_s)
         self.alone = True
