@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable
 
@@ -81,38 +80,6 @@ def test_what_it_asks_for_is_told(play: Play) -> None:
         )
         assert (full.priority, full.delay_s, full.idempotency_key) == (-7, 5400.0, "order-17")
         assert (await accepted(rig, browser, **{"Swell-Delay": "0.5", "Swell-Priority": "+100"})).delay_s == 0.5
-
-    play(scenario)
-
-
-@pytest.mark.parametrize(
-    ("scopes", "may"),
-    [
-        (["call:default/app"], False),
-        (["call:*/*", "deploy:default/other", "deploy:other/*"], False),
-        (["call:default/app", "deploy:default/app"], True),
-        (["deploy:default/*"], True),
-        (["admin"], True),
-    ],
-)
-def test_a_key_that_goes_before_others_may_deploy(play: Play, scopes: list[str], may: bool) -> None:
-    async def scenario(rig: Rig) -> None:
-        await rig.deploy(await rig.replica())
-        await give(rig, key("so222222", *scopes))
-        browser = await rig.browser()
-        theirs, ours = {"authorization": bearer("so222222")}, {"authorization": f"Bearer {KEY}"}
-        code = {"authorization": f"Bearer {CALL_KEY}"}
-        for priority, shown in itertools.product((-100, 0, 1, 100), ({}, ours, code, theirs)):
-            asks = {"Swell-Priority": str(priority), **shown}
-            if may or priority <= 0 or shown is not theirs:
-                assert (await accepted(rig, browser, **asks)).priority == priority
-                continue
-            before = len(rig.control.of(Submit))
-            send(browser, **asks)
-            answer = await browser.answer()
-            assert said(answer) == (403, "no_scope")
-            assert "`swell key create NAME --scope deploy:default/app`" in answer.error["message"]
-            assert len(rig.control.of(Submit)) == before
 
     play(scenario)
 

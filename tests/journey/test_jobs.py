@@ -27,7 +27,7 @@ HELD = {
     "seconds_each: float = 0.0": "hold: int = 0",
     "time.sleep(seconds_each)": "while chief and done == hold and not swell.stopping(): time.sleep(0.01)",
 }
-"""What is otherwise in the program that stays at one step until something is done to it: what an attempt goes on from is
+"""What is otherwise in the program that stays at one step until something is done to it. The next attempt goes on
 behind that."""
 
 pytestmark = [pytest.mark.slow]

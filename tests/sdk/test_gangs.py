@@ -182,7 +182,7 @@ def test_who_cannot_ask_any_more_is_told_that_it_goes_on(
     async def unanswered(_call: Any, _timeout_s: float) -> Answer:
         if how == "is away":
             raise swell.Error("connection_lost", "The server is away.", status=502)
-        return Answer(401, {"content-type": "application/json"}, b'{"error": {"code": "key_revoked", "message": "Revoked."}}')
+        return Answer(401, {}, b'{"error": {"code": "key_revoked", "message": "Revoked."}}')
 
     monkeypatch.setattr(call.FunctionCall, "_answered", unanswered)
     server.jobs.add("plain")

@@ -190,8 +190,8 @@ def _may_not_go_before(key: str, workload: str) -> SwellError:
     needed = Scope("deploy", *workload.split("/")[:2])
     words = (
         f"The key {key} may call, and not put its calls before those of others: {PRIORITY} above 0 needs the scope "
-        f"{needed}, since it takes the room of what is lower. Leave it out, send 0 or less, or have a key made that has "
-        f"it: `swell key create NAME --scope {needed}`."
+        f"{needed}, since it takes the room of what is lower. Leave it out, send 0 or less, or have a key made that "
+        f"has it: `swell key create NAME --scope {needed}`."
     )
     return SwellError("no_scope", words, status=403)
 

@@ -69,6 +69,8 @@ class Child:
     """Of a member of a gang: the queued call that it has."""
     keeps = False
     """Its runtime keeps answers of queued calls, as far as is known yet."""
+    cut_at = math.inf
+    """Monotonic time at which its grace is over, where it is told to end."""
     unanswered = 0
     """Forks that were ordered of a template, and of which it said nothing yet."""
 
@@ -115,8 +117,6 @@ class Child:
         self.timers: dict[str, asyncio.TimerHandle] = {}
         # Why it ends
         self.stop: StopOrder | None = None
-        self.cut_at = math.inf
-        """Monotonic time at which its grace is over."""
         self.ending: Ending | None = None
         self.failed: Failed | None = None
         self.again = False
