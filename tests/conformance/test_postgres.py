@@ -38,6 +38,7 @@ from swell.store.state_id import FILE
 pytestmark = pytest.mark.slow
 
 WAIT_S = 60.0
+KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'swell'"
 
 
 @pytest.fixture
@@ -69,21 +70,30 @@ def settled(store: PostgresStore) -> None:
         assert time.monotonic() < until
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(cuts=st.lists(st.sampled_from(["", "before", "after", "drop"]), min_size=1, max_size=6))
-def test_what_a_broken_connection_leaves_is_looked_up(dsn: str, line: Between, cuts: list[str]) -> None:
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    cuts=st.lists(st.sampled_from(["", "before", "after", "drop", "kill"]), min_size=1, max_size=6),
+    doubt_s=st.sampled_from([0.0, adapter.DOUBT_S]),
+)
+def test_what_a_broken_connection_leaves_is_looked_up(
+    dsn: str, line: Between, monkeypatch: pytest.MonkeyPatch, cuts: list[str], doubt_s: float
+) -> None:
     """Of a commit that was made and not answered the answer is found; one that was not made is refused. What nobody
-    waits for is written once."""
+    waits for is written once. Where somebody was told that it was not made, control begins anew, and only there."""
     postgres.ask(dsn, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    with closing(PostgresStore(line.dsn, now=lambda: NOW)) as store:
+    monkeypatch.setattr(adapter, "DOUBT_S", doubt_s)
+    anew: list[str] = []
+    with closing(PostgresStore(line.dsn, now=lambda: NOW, moved=lambda: anew.append("anew"))) as store:
         accepted: list[str] = []
         refused: list[tuple[str, int]] = []
         for number, cut in enumerate(cuts):
             once(store)
             settled(store)
-            line.cut = cut if cut != "drop" else ""
+            line.cut = cut if cut in ("before", "after") else ""
             if cut == "drop":
                 line.drop()
+            elif cut == "kill":
+                postgres.ask(dsn, KILL)
             once(store)
             id = f"fc-{number}"
             try:
@@ -91,13 +101,16 @@ def test_what_a_broken_connection_leaves_is_looked_up(dsn: str, line: Between, c
                 accepted.append(id)
             except SwellError as error:
                 refused.append((error.code, error.status))
-                if cut == "after":
+                if cut == "after" and doubt_s:
                     raise AssertionError("it was made, and that could be known") from error
             settled(store)
             line.cut = ""
         assert counted(store) == 2 * len(cuts)
         assert set(refused) <= {("state_unreachable", 503)}
-        assert sorted(store.call_records.get_many([f"fc-{n}" for n in range(9)])) == accepted == kept(dsn)
+        made = kept(dsn)
+        assert sorted(store.call_records.get_many([f"fc-{n}" for n in range(9)])) == made
+        assert set(accepted) <= set(made)
+        assert bool(anew) == (made != accepted)
 
 
 def test_what_was_made_while_nobody_answered_for_long_is_not_made_again(

@@ -1,5 +1,5 @@
-"""What does control do while its disk has no room for its state, or its database is away? It waits and looks again; all
-that runs goes on."""
+"""What does control do while its disk has no room for its state, or its database is away or another's? It waits and
+looks again; all that runs goes on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from swell.model.errors import SwellError
 
 LOOK_S = 1.0
 """How often it is looked whether it can be opened now."""
-PASSING = ("state_full", "state_unreachable")
+PASSING = ("state_full", "state_unreachable", "state_locked")
 """What time may mend."""
 
 T = TypeVar("T")

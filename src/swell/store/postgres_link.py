@@ -33,9 +33,9 @@ CONNECT_S = 5.0
 ANSWER_S = 30.0
 """For any answer; a server that gives none is as good as away."""
 CLOSE_S = 3.0
-TAKEN_S = 27
-"""How long another server may have the database: one that was killed is rid of it as soon as its connection is, and a
-machine that vanished a little sooner than this (`KEEPALIVES`). Less than `ANSWER_S`."""
+TAKEN_S = 10
+"""How long it is waited at once where another server has the database: one that was killed is rid of it as soon as its
+connection is."""
 AGAIN_S = 0.5
 """Between two attempts to connect."""
 MARKS_KEPT = 1000
