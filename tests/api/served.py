@@ -55,7 +55,7 @@ class Calls:
         self.kept: dict[str, CallRow] = {}
         self.bodies: dict[str, Body] = {}
         self.asked: list[tuple[Any, ...]] = []
-        self.ends: list[tuple[CallRow, GroupEnd]] = []
+        self.of_group: list[tuple[CallRow, GroupEnd]] = []
         """Of the one group that there is."""
         self.groups: dict[str, list[Members]] = {}
         self.problems: dict[str, ErrorBody] = {}
@@ -93,6 +93,15 @@ class Calls:
         self.asked.append(("retry", id))
         return self.kept.get(id)
 
+    async def ends(
+        self, ids: Sequence[str], least: int, wait_s: float, mine: Mine
+    ) -> tuple[Sequence[tuple[CallRow, Body | None]], Sequence[str]]:
+        self.asked.append((tuple(ids), least, wait_s))
+        rows = [self.kept[id] for id in ids if id in self.kept]
+        seen = {row.id: row for row in rows if mine(row.namespace, row.app, row.key)}
+        ended = [(row, self.bodies.get(row.id)) for row in seen.values() if row.ended_at is not None]
+        return ended, [id for id in ids if id not in seen]
+
     async def has_any(self, group: str, mine: Mine) -> bool:
         return any(mine(*app_of(each.workload), each.key) for each in self.groups.get(group, []))
 
@@ -104,7 +113,7 @@ class Calls:
         self, group: str, after: int, most: int, least: int, wait_s: float, mine: Mine
     ) -> Sequence[tuple[CallRow, GroupEnd]]:
         self.asked.append((group, after, most, least, wait_s))
-        later = [each for each in self.ends if each[1].number > after]
+        later = [each for each in self.of_group if each[1].number > after]
         return [(row, end) for row, end in later if mine(row.namespace, row.app, row.key)][:most]
 
     async def members(self, group: str, ended: bool) -> list[Members]:

@@ -10,7 +10,7 @@ import pytest
 
 from api.served import Server, error
 from swell.model.call import Body, Call, GroupEnd, Members
-from swell.wire.call_rows import CallRow, GroupEndRow, GroupPage
+from swell.wire.call_rows import CallRow, EndsPage, GroupEndRow, GroupPage
 from swell.wire.http import MSGPACK, ErrorBody, error_body
 
 CALL = "/api/calls/fc-1"
@@ -116,6 +116,58 @@ def test_a_result_is_what_the_call_itself_would_have_been_answered(
         assert answer.headers["content-type"] == body.content_type
 
 
+# -- many ------------------------------------------------------------------------------------------
+
+ENDS = "/api/calls/ends"
+
+
+def ends(client: httpx2.Client, *ids: str, query: str = "", **more: Any) -> EndsPage:
+    answer = client.post(f"{ENDS}?{query}", json={"ids": ids}, **more)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, MSGPACK)
+    return msgspec.msgpack.decode(answer.content, type=EndsPage)
+
+
+def test_ends_of_many_calls_are_told_in_one_answer_as_each_would_have_been_answered(
+    client: httpx2.Client, kept: Server
+) -> None:
+    rows = [
+        row("done", ended_at=2.0),
+        row("failed", ended_at=2.0, error=DIED),
+        row("cancelled", ended_at=2.0, error=ErrorBody("cancelled", "no")),
+        row("leased"),
+    ]
+    kept.calls.kept = {f"fc-{n}": msgspec.structs.replace(each, id=f"fc-{n}") for n, each in enumerate(rows)}
+    kept.calls.bodies = {"fc-0": Body("x/y", b"\0\xff"), "fc-1": Body("application/json", b"{}")}
+    told = ends(client, *kept.calls.kept, "fc-9", query="wait_s=7&least=3")
+    assert kept.calls.asked == [((*kept.calls.kept, "fc-9"), 3, 7.0)]
+    for each in told.ends:
+        alone = client.get(f"/api/calls/{each.id}/result")
+        assert (each.status, each.body) == (alone.status_code, alone.content)
+        assert (each.content_type, each.state) == (alone.headers["content-type"], alone.headers["swell-call-state"])
+    assert [each.id for each in told.ends] == ["fc-0", "fc-1", "fc-2"]
+    assert told.unknown == ("fc-9",)
+    assert ends(client, "fc-3") == EndsPage(())
+
+
+def test_of_the_calls_of_others_ends_are_as_those_of_none(client: httpx2.Client, kept: Server) -> None:
+    theirs, owners = key(client, "call", "a", "e1"), key(client, "deploy", "a", "e1")
+    kept.calls.kept["fc-1"] = row("done", ended_at=2.0, key=id_of(theirs))
+    kept.calls.bodies["fc-1"] = Body("x", b"one")
+    for may in (theirs, owners, {}):
+        assert [each.body for each in ends(client, "fc-1", headers=may).ends] == [b"one"]
+    for other in (key(client, "call", "a", "e2"), key(client, "admin", "b", "e1")):
+        assert ends(client, "fc-1", "fc-2", headers=other) == EndsPage((), ("fc-1", "fc-2"))
+
+
+def test_what_asks_for_no_ends_is_refused(client: httpx2.Client, kept: Server) -> None:
+    for body in ({}, {"ids": []}, {"ids": [1]}, {"ids": ["fc-1"] * 1001}, {"ids": ["fc-1"], "x": 1}, []):
+        assert error(client.post(ENDS, json=body), 422)["code"] == "invalid"
+    assert error(client.post(ENDS, content=b"{"), 400)["code"] == "bad_body"
+    for query in ("wait_s=61", "wait_s=-1", "least=0", "least=1001", "x=1"):
+        assert error(client.post(f"{ENDS}?{query}", json={"ids": ["fc-1"]}), 400)["code"] == "bad_request"
+    assert kept.calls.asked == []
+
+
 # -- groups ----------------------------------------------------------------------------------------
 
 GROUP = "/api/calls/groups/fg-1"
@@ -138,7 +190,7 @@ def page(client: httpx2.Client, query: str = "", **more: Any) -> GroupPage:
 
 @pytest.fixture
 def grouped(kept: Server) -> Server:
-    kept.calls.ends = [
+    kept.calls.of_group = [
         end(1, "done", Body("x", b"one")),
         end(2, "failed", None),
         end(3, "failed", Body("application/json", b"{}")),
@@ -171,7 +223,7 @@ def test_of_a_group_one_sees_and_cancels_what_came_with_the_same_key(client: htt
     theirs, owners = key(client, "call", "a", "g1"), key(client, "deploy", "a", "g1")
     others = [key(client, "call", "a", "g2"), key(client, "admin", "b", "g1")]
     mine = id_of(theirs)
-    grouped.calls.ends = [end(1, "done", Body("x", b"one"), mine), end(2, "done", Body("x", b"two"))]
+    grouped.calls.of_group = [end(1, "done", Body("x", b"one"), mine), end(2, "done", Body("x", b"two"))]
     grouped.calls.groups = {"fg-1": [Members("default/a/f", mine, 2, 1), Members("default/a/f", "", 3, 1)]}
     grouped.calls.kept = {"fc-1": row("queued", key=mine), "fc-2": row("queued")}
     seen = page(client, headers=theirs)

@@ -97,6 +97,7 @@ OPERATIONS: dict[str, dict[str, str]] = {
             "GET /api/calls/groups/none",
             "GET /api/calls/none/result",
             "POST /api/calls/none/retry",
+            'POST /api/calls/ends {"ids":["fc-1"]}',
             "DELETE /api/calls/none",
             "DELETE /api/calls/groups/none",
         )

@@ -122,6 +122,39 @@ class CallRecordsSuite(CallsCase):
         assert found == {id: store.call_records.get(id) for id in ("fc-0", "fc-2")}
         assert store.call_records.get_many([]) == store.call_records.get_many(["fc-", "%", '"', ""]) == {}
 
+    def test_whose_calls_these_are_is_told_of_those_that_are_kept(self, store: Store) -> None:
+        store.calls.add([work("fc-0"), work("fc-1", key="k"), work("fc-2", "default/a/g"), work("fc-3")])
+        found = store.call_records.whose(["fc-2", "nobody", "fc-0", "fc-1", "fc-2"])
+        assert found == {"fc-0": (F, ""), "fc-1": (F, "k"), "fc-2": ("default/a/g", "")}
+        assert store.call_records.whose([]) == store.call_records.whose(["fc-", "%", '"', ""]) == {}
+
+    def test_of_these_calls_the_ends_are_told_with_what_came_of_them(self, store: Store) -> None:
+        store.calls.add([work(f"fc-{n}", group="g" if n == 2 else "") for n in range(8)])
+        ids = [f"fc-{n}" for n in range(7)]
+        store.calls.lease(F, 5, NOW, 5, "r1-1", POOL)
+        assert store.call_records.ends(ids) == []
+        store.calls.finish([Done("fc-2", 5, NOW, OUT), Failed("fc-0", 5, NOW, BOOM, b"{}"), Again("fc-1", 5, NOW)])
+        store.calls.change([Cancel("fc-6", NOW, STOPPED), Cancel("fc-7", NOW, STOPPED)])
+        found = store.call_records.ends([*ids[::-1], "nobody", "fc-2"])
+        assert [call.id for call, _ in found] == ["fc-0", "fc-2", "fc-6"]
+        assert found == [(store.call_records.get(call.id), store.call_records.result(call.id)) for call, _ in found]
+        store.calls.change([Retry("fc-0", NOW)])
+        assert [call.id for call, _ in store.call_records.ends(ids)] == ["fc-2", "fc-6"]
+        assert store.call_records.ends([]) == store.call_records.ends(["fc-", "%", '"', ""]) == []
+
+    def test_ends_with_large_results_come_a_few_at_a_time_and_one_at_least(self, store: Store) -> None:
+        large = Body("x", bytes(PAGE_BYTES // 2))
+        ids = [f"fc-{n}" for n in range(6)]
+        store.calls.add([work(id) for id in ids])
+        store.calls.lease(F, 9, NOW, 5, "r1-1", POOL)
+        store.calls.finish([Done(id, 5, NOW, OUT if id == "fc-3" else large) for id in ids])
+        pages = []
+        while page := store.call_records.ends(ids):
+            pages.append([call.id for call, _ in page])
+            ids = [id for id in ids if id not in pages[-1]]
+        assert [len(page) for page in pages] == [2, 3, 1]
+        assert [id for page in pages for id in page] == [f"fc-{n}" for n in range(6)]
+
     def test_a_group_tells_each_of_its_ends_once_in_their_order(self, store: Store) -> None:
         store.calls.add([work(f"fc-{n}", group="g") for n in range(5)])
         store.calls.add([work("fc-5", group="h"), work("fc-6"), work("fc-7", "default/a/g", group="g")])
@@ -299,6 +332,7 @@ class CallRecordsSuite(CallsCase):
         store.calls.finish([Done("fc-1", 1, NOW, said)])
         assert store.call_records.result("fc-1") == said
         assert [end.result for end in store.call_records.ended("g1", 0, 9)] == [OUT]
+        assert [result for _, result in store.call_records.ends(["fc-1"])] == [OUT]
         store.calls.sweep(NOW + 1e8, 9)
         assert store.call_records.result("fc-1") is None
         leased(store, "fc-2")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+import msgspec
 import pytest
 
 from control.test_control_link import EPOCH, WORKLOAD, Caller, Desk, inventory, play, until
@@ -24,6 +25,7 @@ from swell.wire.calls import (
     EndedHeard,
     Grant,
     Holding,
+    Many,
     NewCall,
     Resume,
     Revoke,
@@ -85,6 +87,19 @@ def test_a_call_goes_from_a_gateway_to_a_replica_and_what_came_of_it_is_heard() 
         runner.say(Ended((CallEnd(*lease, "r1-1", "exception", "no"),)))
         assert await runner.until(EndedHeard) == [EndedHeard((lease,))]
         assert desk.loop.store.call_records.get(call.id) == kept
+
+    calls(scenario)
+
+
+def test_of_a_group_the_ids_of_all_its_calls_are_told_in_the_order_of_their_inputs() -> None:
+    async def scenario(desk: Desk) -> None:
+        inputs = tuple(b"%d" % n for n in range(20))
+        group = msgspec.structs.replace(NEW, group=f"fg-{26 * '0'}", many=Many(0, inputs))
+        gateway = await desk.call(Hello("gateway", "g1"), Submit(9, group))
+        (told,) = await gateway.until(Submitted)
+        assert told == Submitted(9, ids=told.ids)
+        bodies = [desk.loop.store.call_records.input(id) for id in told.ids or ()]
+        assert [body.data for body in bodies if body is not None] == [*inputs]
 
     calls(scenario)
 

@@ -100,6 +100,7 @@ BUILT_IN = {
     "queued_call_input_max": wire.calls.INPUT_MAX,
     "queued_group_inputs_max": wire.calls.GROUP_INPUTS_MAX,
     "queued_group_body_max": wire.calls.GROUP_BODY_MAX,
+    "queued_calls_asked_max": wire.call_rows.ASKED_MAX,
     "queued_call_keep_min_s": wire.calls.KEEP_MIN_S,
     "queued_call_keep_max_s": wire.calls.KEEP_MAX_S,
     "queued_call_results_kept_max": wire.http.KEPT_BYTES_MAX,

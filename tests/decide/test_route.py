@@ -119,6 +119,7 @@ TABLE = Routes(
         ("/metrics/x", "unknown_path", "POST /call"),
         ("/calls", "unknown_path", "POST /call"),
         ("/calls/keys", "unknown_path", "POST /call"),
+        ("/calls/ends/x", "unknown_path", "POST /call"),
         ("/calls/fc-%2e%2e", "unknown_path", "POST /call"),
         ("/calls/fc-0Z/retry", "unknown_path", "POST /call"),
         ("/calls/groups/fc-0Z", "unknown_path", "POST /call"),
@@ -138,6 +139,7 @@ def test_what_is_not_there_is_named_with_what_is_near(path: str, code: str, word
         *[("/api", "api"), ("/api/apps", "api"), ("/ui", "api"), ("/healthz", "healthz"), ("/metrics", "metrics")],
         *[("/calls/fc-0Z", "calls"), ("/calls/fc-0Z/result", "calls"), ("/calls/groups/fg-0Z/ends", "calls")],
         ("/calls/groups/fg-0Z/inputs/12", "calls"),
+        ("/calls/ends", "calls"),
     ],
 )
 def test_own_paths(path: str, name: str) -> None:

@@ -40,9 +40,10 @@ def test_many_inputs_come_in_one_request_and_are_accepted_together(play: Play) -
         assert told.call.group == OF_GROUP["Swell-Group"]
         assert told.call.many == Many(40, (b"1", b"", b"333"))
         assert (told.call.input, told.call.keep_s) == (Body(MSGPACK), 3600.0)
-        rig.control.say(Submitted(told.ask, ID))
+        rig.control.say(Submitted(told.ask, ids=(ID, "fc-2", "fc-3")))
         answer = await browser.answer()
-        assert (answer.status, json.loads(answer.body)) == (202, {"group": OF_GROUP["Swell-Group"], "accepted": 3})
+        expected = {"group": OF_GROUP["Swell-Group"], "accepted": 3, "ids": [ID, "fc-2", "fc-3"]}
+        assert (answer.status, json.loads(answer.body)) == (202, expected)
         assert answer.headers["location"] == f"/calls/groups/{OF_GROUP['Swell-Group']}"
         assert not rig.front.queueing._groups
         assert rig.shared.held_bytes == 0
@@ -57,7 +58,7 @@ def test_as_many_inputs_are_accepted_as_the_rate_lets_in(play: Play) -> None:
         send(browser, body=framed(*[b"1"] * 5), **OF_GROUP)
         (told,) = await asked(rig)
         assert told.call.many == Many(0, (b"1",) * 3)
-        rig.control.say(Submitted(told.ask, ID))
+        rig.control.say(Submitted(told.ask, ids=(ID, "fc-2", "fc-3")))
         assert json.loads((await browser.answer()).body)["accepted"] == 3
         send(browser, body=framed(b"1"), **OF_GROUP)
         assert said(await browser.answer()) == (429, "rate_limited")

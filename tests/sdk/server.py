@@ -7,9 +7,9 @@ import inspect
 import pickle
 import queue
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -17,6 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
+from sdk.queued import Many as Many
+from sdk.queued import Queued as Queued
 from swell.model.owner import Owner
 from swell.model.workload import App
 from swell.wire import api, call_rows, http
@@ -67,75 +69,13 @@ class Server:
         self.silent = threading.Event()
         """Who ask for what is in the queue are answered only once this is set, where `silences` says so."""
         self.silences = 0
+        self.older = False
+        """It was there before calls were told of, and taken in, many at a time: it tells the ends of one, and a group
+        without the ids of its calls."""
+        self.refused = 0
+        """So often it was asked for what it is too old for."""
         self.waits_s: list[float] = []
         """How long those who asked for it wanted to wait."""
-
-
-class Queued:
-    """A call in the queue; it runs when it is asked for once it may."""
-
-    def __init__(self, id: str, target: str, key: str, body: bytes) -> None:
-        self.id = id
-        self.target = target
-        self.key = key
-        self.body = body
-        self.state = "queued"
-        self.code = "cancelled"
-        """Of the error that it ended in."""
-        self.may_run = True
-
-    @property
-    def row(self) -> bytes:
-        namespace, app, function = (
-            self.target.split("/") if self.target.count("/") == 2 else ("default", *self.target.split("/"))
-        )
-        row = call_rows.CallRow(self.id, self.state, namespace, app, function, 1.0, 1.0, 0)  # type: ignore[arg-type]
-        return msgspec.json.encode(row)
-
-
-class Many:
-    """A group of calls; each runs as soon as it is accepted, a few at a time."""
-
-    def __init__(self) -> None:
-        self.inputs: dict[int, bytes] = {}
-        self.taken: list[int] = []
-        """The numbers of all that were accepted."""
-        self.ends: list[call_rows.GroupEndRow] = []
-        self.problem: http.ErrorBody | None = None
-        self.cancelled = False
-        self.keep_s = ""
-        self.pages = 0
-        """So many were told."""
-        self.had = 0
-        """What ended up to that number was had."""
-        self.changed = threading.Condition()
-        self.workers = ThreadPoolExecutor(8)
-
-    @property
-    def open(self) -> int:
-        return len(self.taken) - len(self.ends)
-
-    def page(self, after: int, most: int, wait_s: float) -> call_rows.GroupPage:
-        with self.changed:
-            self.changed.wait_for(lambda: len(self.ends) > after, wait_s)
-            ends = tuple(self.ends[after : after + most])
-            self.pages += 1
-            last = after + len(ends)
-            return call_rows.GroupPage(ends, last) if ends else call_rows.GroupPage((), last, self.open, self.problem)
-
-    def forget(self, had: int) -> None:
-        """The numbers of its inputs, too: whoever sent one of these again would have it run again."""
-        with self.changed:
-            for end in self.ends[self.had : had]:
-                self.inputs.pop(end.index, None)
-            self.had = max(self.had, had)
-            self.changed.notify_all()
-
-    def end(self, index: int, status: int, kind: str, body: bytes) -> None:
-        with self.changed:
-            state: Any = "done" if status == 200 else "failed"
-            self.ends.append(call_rows.GroupEndRow(f"fc-{index}", index, state, status, kind, body))
-            self.changed.notify_all()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -254,6 +194,11 @@ class Handler(BaseHTTPRequestHandler):
                 urls = tuple((w.name, f"{self.state.url}/call/{app.name}/{w.name}") for w in app.workloads)
                 lines[1] = api.DeployLine("done", urls=urls)
             self.chunks(200, "application/x-ndjson", [msgspec.json.encode(line) + b"\n" for line in lines if line])
+        elif self.path.startswith("/calls/ends") and self.state.older:
+            self.state.refused += 1
+            self.fail(404, "unknown_path", "Calls are POST /call/{app}/{function}.")
+        elif self.path.startswith("/calls/ends"):
+            self.told_ends(parse_qs(urlsplit(self.path).query), body)
         else:
             target = self.path.removeprefix("/call/")
             if target.rsplit("/", 1)[1] in self.state.jobs and self.headers.get("swell-async") != "true":
@@ -284,6 +229,65 @@ class Handler(BaseHTTPRequestHandler):
         else:
             call.state = "done"
             self.call(call.target, call.body, {http.CALL_STATE: "done"})
+
+    def told_ends(self, query: dict[str, list[str]], body: bytes) -> None:
+        """What has ended of calls in the queue."""
+        wait_s = float(query["wait_s"][0])
+        self.state.waits_s.append(wait_s)
+        asked = msgspec.json.decode(body, type=call_rows.AskedEnds).ids
+        assert 1 <= int(query["least"][0]) <= len(asked) <= call_rows.ASKED_MAX
+        if self.state.silences:
+            self.state.silences -= 1
+            self.state.silent.wait(60)
+        if self.went_away():
+            return
+        if self.state.busy:
+            self.state.busy -= 1
+            self.fail(503, "busy", "1000 requests wait for the ends of calls already.")
+            return
+        until = time.monotonic() + wait_s
+        while True:
+            found = {id: self.end_of(id) for id in asked}
+            ends = tuple(end for end in found.values() if isinstance(end, call_rows.EndRow))
+            unknown = tuple(id for id, end in found.items() if end is None)
+            # A single call that may not run yet is told at once.
+            if ends or unknown or not any(end is False for end in found.values()) or time.monotonic() >= until:
+                break
+            time.sleep(0.001)
+        self.answer(200, msgspec.msgpack.encode(call_rows.EndsPage(ends, unknown)), http.MSGPACK)
+
+    def end_of(self, id: str) -> call_rows.EndRow | bool | None:
+        """None: there is no such call; True: a single one that has not ended, False: one of a group."""
+        call = self.state.queued.get(id)
+        if call is not None:
+            if call.state in ("cancelled", "failed"):
+                body = http.error_body(call.code, "That is how it ended.", id)
+                return call_rows.EndRow(id, call.state, 409, http.JSON, body)  # type: ignore[arg-type]
+            return self.ran(call) if call.may_run else True
+        group, index = self.member(id)
+        if group is None:
+            return None
+        with group.changed:
+            end = next((end for end in group.ends if end.index == index), None)
+        return False if end is None else call_rows.EndRow(id, end.state, end.status, end.content_type, end.body)
+
+    def member(self, id: str) -> tuple[Many | None, int]:
+        """Which input of which group it is for: of any, where it names none."""
+        name, _, index = id.removeprefix("fc-").rpartition("-")
+        for key, group in [*self.state.groups.items()]:
+            if index.isdecimal() and int(index) in group.inputs and name in ("", key.removeprefix("fg-")):
+                return group, int(index)
+        return None, 0
+
+    def ran(self, call: Queued) -> call_rows.EndRow:
+        self.state.calls.append(call.target)
+        call.state = "done"
+        args, kwargs = pickle.loads(call.body)
+        try:
+            result = self.state.functions[call.target.rsplit("/", 1)[1]](*args, **kwargs)
+        except Exception as error:
+            return call_rows.EndRow(call.id, "failed", 500, http.JSON, failure(error))
+        return call_rows.EndRow(call.id, "done", 200, http.PICKLE, pickle.dumps(result))
 
     def queue(self, target: str, body: bytes) -> None:
         """Keep a call for later, once for each key."""
@@ -316,7 +320,10 @@ class Handler(BaseHTTPRequestHandler):
                 group.taken.append(index)
                 group.workers.submit(self.work, group, index, target, each)
         if not self.went_away():
-            self.answer(202, msgspec.json.encode({"group": "", "accepted": len(inputs)}))
+            name = self.headers["swell-group"].removeprefix("fg-")
+            ids = [f"fc-{name}-{index}" for index in range(first, first + len(inputs))]
+            told = {} if self.state.older else {"ids": ids}
+            self.answer(202, msgspec.json.encode({"group": "", "accepted": len(inputs), **told}))
 
     def work(self, group: Many, index: int, target: str, body: bytes) -> None:
         if group.cancelled:
@@ -337,8 +344,9 @@ class Handler(BaseHTTPRequestHandler):
         if group is None:
             self.fail(404, "unknown_call", "There is no such group.")
         elif "/inputs/" in path:
-            id = f"fc-{path.rpartition('/')[2]}"
-            known = int(id[3:]) in group.inputs
+            number = int(path.rpartition("/")[2])
+            id = f"fc-{path.split('/')[3].removeprefix('fg-')}-{number}"
+            known = number in group.inputs
             self.answer(200, Queued(id, "a/f", "", b"").row) if known else self.fail(404, "unknown_call", "None.")
         elif not path.endswith("/ends"):
             row = call_rows.GroupRow(path.split("/")[3], len(group.inputs), group.open)
@@ -352,12 +360,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def ended_of_group(self, id: str) -> call_rows.GroupEndRow | None:
         """Once it has."""
-        for group in [*self.state.groups.values()]:
-            if id in {f"fc-{index}" for index in group.inputs}:
-                with group.changed:
-                    group.changed.wait_for(lambda group=group: any(end.id == id for end in group.ends), 60)
-                    return next(end for end in group.ends if end.id == id)
-        return None
+        group, index = self.member(id)
+        if group is None:
+            return None
+        with group.changed:
+            group.changed.wait_for(lambda: any(end.index == index for end in group.ends), 60)
+            return next(end for end in group.ends if end.index == index)
 
     def went_away(self) -> bool:
         if not self.state.unsure:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,9 +16,7 @@ import pytest
 import swell
 from sdk import deployable
 from sdk.server import KEY, Queued, Server, serving
-from swell.sdk import call as calls
-from swell.sdk import protocol, shared
-from swell.sdk.client import Client
+from swell.sdk import protocol, shared, waiting
 from swell.wire import context, http
 
 
@@ -111,17 +112,17 @@ def test_it_is_waited_for_as_long_as_one_likes(server: Server, monkeypatch: pyte
         assert isinstance(raised.value, swell.exception.TimeoutError)
         assert not isinstance(raised.value, swell.exception.FunctionTimeoutError)
     # One request after the other, until there is something.
-    monkeypatch.setattr(calls, "WAIT_S", 0.001)
+    monkeypatch.setattr(waiting, "WAIT_S", 0.001)
     looked = 0
-    told = calls.asked
+    request = waiting.Waiting._request
 
-    async def counted(client: Client, made: Any, until: float) -> protocol.Answer:
+    def counted(self: waiting.Waiting, asking: waiting.Asking) -> Any:
         nonlocal looked
         looked += 1
         only(server).may_run = looked > 3
-        return await told(client, made, until)
+        return request(self, asking)
 
-    monkeypatch.setattr(calls, "asked", counted)
+    monkeypatch.setattr(waiting.Waiting, "_request", counted)
     assert call.get() == 2
     assert looked == 4
     for timeout in (-1, float("nan")):
@@ -152,7 +153,7 @@ def test_a_timeout_is_kept_while_control_is_away(server: Server, timeout: float)
 def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "LATE_S", 0.2)
+    monkeypatch.setattr(waiting, "LATE_S", 0.2)
     call = spawned()
     server.silences = 1_000
     try:
@@ -163,7 +164,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(
         server.silent.set()
     server.silent.clear()
     server.silences = 1
-    monkeypatch.setattr(calls, "WAIT_S", 0.1)
+    monkeypatch.setattr(waiting, "WAIT_S", 0.1)
     try:
         assert call.get() == 2
     finally:
@@ -171,7 +172,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(
 
 
 def test_where_too_many_wait_it_is_looked_for_again_and_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "BUSY_S", 0.001)
+    monkeypatch.setattr(waiting, "BUSY_S", 0.001)
     call = spawned()
     server.busy = 1
     only(server).may_run = False
@@ -263,3 +264,120 @@ def test_within_a_function_the_call_that_it_works_on_has_a_name() -> None:
             assert swell.current_function_call_id() == id
         finally:
             context.current.reset(token)
+
+
+# -- an older server -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def older(server: Server) -> Server:
+    server.older = True
+    return server
+
+
+def test_a_server_that_knows_calls_one_by_one_alone_is_asked_so(older: Server) -> None:
+    found = at_once(16, lambda x: spawned(2 * x))
+    assert len({call.object_id for call in found}) == 16
+    assert at_once(16, lambda x: found[x].get(timeout=60)) == [2 * x for x in range(16)]
+    assert swell.FunctionCall.gather(*found) == [2 * x for x in range(16)]
+    # From then on it is known.
+    refused, groups = older.refused, len(older.groups)
+    more = at_once(16, lambda x: spawned(2 * x))
+    assert at_once(16, lambda x: more[x].get(timeout=60)) == [2 * x for x in range(16)]
+    assert (older.refused, len(older.groups)) == (refused, groups)
+    assert len(older.queued) + sum(len(group.taken) for group in older.groups.values()) == 32
+
+
+def test_what_such_a_server_says_of_a_call_is_said_as_ever(older: Server) -> None:
+    with pytest.raises(Odd, match="3"):
+        spawned(3).get()
+    assert older.refused == 1
+    call = swell.FunctionCall.from_id("fc-00000000000000000000000009")
+    with pytest.raises(swell.exception.NotFoundError):
+        call.get()
+    waits = spawned()
+    older.queued[waits.object_id].may_run = False
+    for timeout in (0, 0.05):
+        with pytest.raises(TimeoutError):
+            waits.get(timeout=timeout)
+    older.busy = older.unsure = 1
+    older.queued[waits.object_id].may_run = True
+    assert waits.get() == 2
+    assert (older.refused, older.busy, older.unsure) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(("unsure", "accepts"), [(0, 1), (0, 3), (2, 0), (4, 5)])
+def test_such_a_server_accepts_each_of_many_once_although_answers_are_lost(
+    older: Server, unsure: int, accepts: int
+) -> None:
+    older.unsure, older.accepts = unsure, accepts
+    found = at_once(16, lambda x: spawned(2 * x))
+    assert at_once(16, lambda x: found[x].get(timeout=60)) == [2 * x for x in range(16)]
+    assert len(older.queued) + sum(len(group.taken) for group in older.groups.values()) == 16
+
+
+# -- many at once ----------------------------------------------------------------------------------
+
+
+def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
+    """What it gives in so many threads that begin together."""
+    together = threading.Barrier(count)
+
+    def begin(number: int) -> Any:
+        together.wait(60)
+        return work(number)
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(begin, range(count)))
+
+
+def test_what_many_threads_spawn_and_wait_for_at_once_each_has_its_own(server: Server) -> None:
+    found = at_once(48, lambda x: spawned(2 * x))
+    assert len({call.object_id for call in found}) == 48
+    assert at_once(48, lambda x: found[x].get(timeout=60)) == [2 * x for x in range(48)]
+    again = [swell.FunctionCall.from_id(call.object_id) for call in found]
+    assert swell.FunctionCall.gather(*again) == [2 * x for x in range(48)]
+
+
+def test_those_that_differ_are_not_sent_together(server: Server) -> None:
+    model = swell.Cls.from_name("a", "M", environment_name="staging")()
+    even = swell.Function.from_name("a", "even")
+
+    async def program() -> list[Any]:
+        # The first goes alone, and the others gather behind it.
+        sent = [model.m.spawn.aio(x) if x % 2 else even.spawn.aio(x) for x in range(12)]
+        found = await asyncio.gather(*sent)
+        return [await call.get.aio(timeout=60) for call in found]
+
+    assert asyncio.run(program()) == [-x if x % 2 else x for x in range(12)]
+    assert {*server.calls} == {"a/even", "staging/a/M.m"}
+    assert len(server.calls) == 12
+
+
+@pytest.mark.parametrize(("unsure", "accepts"), [(0, 1), (0, 3), (2, 0), (4, 5)])
+def test_each_of_many_is_made_once_although_answers_are_lost_and_limits_let_in_a_few(
+    server: Server, unsure: int, accepts: int
+) -> None:
+    server.unsure, server.accepts = unsure, accepts
+    found = at_once(16, lambda x: spawned(2 * x))
+    assert at_once(16, lambda x: found[x].get(timeout=60)) == [2 * x for x in range(16)]
+    assert len(server.queued) + sum(len(group.taken) for group in server.groups.values()) == 16
+
+
+def test_one_that_cannot_be_sent_keeps_no_other_from_it(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsendable(*_: Any, **__: Any) -> protocol.Request:
+        raise swell.Error("cannot_pickle", "An argument cannot be sent with a key that may only call.")
+
+    monkeypatch.setattr(protocol, "grouped", unsendable)
+    found = at_once(12, lambda x: spawned(2 * x))
+    assert at_once(12, lambda x: found[x].get(timeout=60)) == [2 * x for x in range(12)]
+    assert len(server.queued) == 12
+
+
+def test_in_a_forked_child_it_works_too(server: Server) -> None:
+    call = spawned()
+    assert call.get() == 2
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if call.get(timeout=60) == 2 and spawned(4).get(timeout=60) == 4 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -173,23 +173,21 @@ def test_who_goes_away_ends_it(server: Server, monkeypatch: pytest.MonkeyPatch) 
     assert only(server).state == "cancelled"
 
 
-@pytest.mark.parametrize("how", ["is away", "has no use for the key"])
+@pytest.mark.parametrize(("code", "status"), [("connection_lost", 502), ("key_revoked", 401)])
 def test_who_cannot_ask_any_more_is_told_that_it_goes_on(
-    server: Server, monkeypatch: pytest.MonkeyPatch, how: str
+    server: Server, monkeypatch: pytest.MonkeyPatch, code: str, status: int
 ) -> None:
     from swell.sdk import call
 
     async def unanswered(_call: Any, _timeout_s: float) -> Answer:
-        if how == "is away":
-            raise swell.Error("connection_lost", "The server is away.", status=502)
-        return Answer(401, {}, b'{"error": {"code": "key_revoked", "message": "Revoked."}}')
+        raise swell.Error(code, "It cannot be asked.", status=status)
 
     monkeypatch.setattr(call.FunctionCall, "_answered", unanswered)
     server.jobs.add("plain")
     with pytest.raises(swell.Error) as caught:
         swell.Function.from_name("a", "plain").remote(1)
     (id,) = server.queued
-    assert caught.value.code == ("connection_lost" if how == "is away" else "key_revoked")
+    assert caught.value.code == code
     assert f"{id} goes on: `swell calls show {id}` tells of it." in str(caught.value)
     assert only(server).state != "cancelled"
 

@@ -19,7 +19,7 @@ from swell.model.key import ALL
 from swell.model.names import check_names
 from swell.model.unknown import unknown_call, unknown_group
 from swell.model.workload import DEFAULT_NAMESPACE, app_of
-from swell.wire.call_rows import CallRow, GroupEndRow, GroupPage, GroupRow
+from swell.wire.call_rows import AskedEnds, CallRow, EndRow, EndsPage, GroupEndRow, GroupPage, GroupRow
 from swell.wire.http import CALL_STATE, JSON, MSGPACK, OCTETS, ErrorBody, error_body
 
 PAGE_MAX = 1000
@@ -68,6 +68,13 @@ class CallQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """For its end, where it has not ended."""
 
 
+class LeastQuery(CallQuery, frozen=True, forbid_unknown_fields=True):
+    """How long it may take, and for what."""
+
+    least: Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)] = 1
+    """Where some have ended and not so many, more are waited for, for a moment."""
+
+
 class EndsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which ends of a group, and how long it may take."""
 
@@ -91,10 +98,21 @@ class CallHandlers:
         self._calls = calls
 
     def routes(self) -> list[Route]:
-        all_of, one, group = "/api/calls", "/api/calls/{id}", "/api/calls/groups/{group}"
+        all_of, one = "/api/calls", "/api/calls/{id}"
         rows, row = list[CallRow], CallRow
         return [
             Route("GET", all_of, "The newest queued calls.", self.calls, CallsQuery, gives=rows, needs=ALL_OF),
+            Route(
+                "POST",
+                f"{all_of}/ends",
+                "What has ended of these queued calls, with results, in msgpack.",
+                self.ends,
+                LeastQuery,
+                takes=AskedEnds,
+                gives=Answer,
+                waits=True,
+                needs=ITS_APP,
+            ),
             Route(
                 "GET",
                 one,
@@ -116,6 +134,13 @@ class CallHandlers:
                 waits=True,
                 needs=ITS_APP,
             ),
+            Route("POST", f"{one}/retry", "Try a dead letter again.", self.retry_call, gives=row, needs=ITS_APP),
+            *self._group_routes(),
+        ]
+
+    def _group_routes(self) -> list[Route]:
+        group = "/api/calls/groups/{group}"
+        return [
             Route(
                 "GET",
                 group,
@@ -140,10 +165,9 @@ class CallHandlers:
                 f"{group}/inputs/{{index}}",
                 "The call of a group for the input of that number, without its result.",
                 self.member,
-                gives=row,
+                gives=CallRow,
                 needs=ITS_APP,
             ),
-            Route("POST", f"{one}/retry", "Try a dead letter again.", self.retry_call, gives=row, needs=ITS_APP),
         ]
 
     async def calls(self, request: ApiRequest) -> list[CallRow]:
@@ -169,6 +193,15 @@ class CallHandlers:
         if row.ended_at is None:
             return Answer(202, JSON, msgspec.json.encode(row), {CALL_STATE: row.state})
         return _answer(row, await self._calls.result(id))
+
+    async def ends(self, request: ApiRequest) -> Answer:
+        query, mine = request.query, partial(_may_see, request.holder)
+        found, unknown = await self._calls.ends(request.body.ids, query.least, query.wait_s, mine)
+        ends: list[EndRow] = []
+        for row, body in found:
+            answer = _answer(row, body)
+            ends.append(EndRow(row.id, row.state, answer.status, answer.content_type, answer.body))
+        return Answer(200, MSGPACK, msgspec.msgpack.encode(EndsPage(tuple(ends), tuple(unknown))), {})
 
     async def retry_call(self, request: ApiRequest) -> CallRow:
         id = await self._seen(request)

@@ -317,6 +317,14 @@ class CallsPort(Protocol):
         """SwellError with status 409 where it is no dead letter."""
         ...
 
+    async def ends(
+        self, ids: Sequence[str], least: int, wait_s: float, mine: Mine
+    ) -> tuple[Sequence[tuple[CallRow, Body | None]], Sequence[str]]:
+        """What has ended of those with these ids that are so, once there is any or so much time has passed, with what
+        came of it; and the ids that are of none, where there are any at once. Up to `least` are waited for, but no
+        longer than pays; a caller that leaves cancels it."""
+        ...
+
     async def has_any(self, group: str, mine: Mine) -> bool:
         """Are any calls of the group so? Soon told, however many it has, where the first one is."""
         ...

@@ -9,7 +9,20 @@ from functools import partial
 import msgspec
 
 from swell.control.calls import CallKeeper
-from swell.model.call import BATCH_MAX, Body, Call, CallError, Forget, GroupEnd, Head, Members, Mine, State, member_key
+from swell.model.call import (
+    BATCH_MAX,
+    Body,
+    Call,
+    CallError,
+    Forget,
+    GroupEnd,
+    Head,
+    Members,
+    Mine,
+    State,
+    is_call_id,
+    member_key,
+)
 from swell.model.call_ports import CallRecords
 from swell.model.errors import SwellError
 from swell.model.variant import base_of
@@ -73,6 +86,19 @@ class CallDesk:
         words = f"The call {id} is {call.state}: only one that failed for good can be tried again."
         raise SwellError("not_failed", words, status=409)
 
+    async def ends(
+        self, ids: Sequence[str], least: int, wait_s: float, mine: Mine
+    ) -> tuple[Sequence[tuple[CallRow, Body | None]], Sequence[str]]:
+        """A page of what has ended of those with these ids that are so, once there is any or so much time has passed;
+        and those ids that are of none, for which nothing else is waited for."""
+        asked = tuple(id for id in dict.fromkeys(ids) if is_call_id(id))
+        whose = await asyncio.to_thread(self._records.whose, asked)
+        seen = tuple(id for id in asked if id in whose and mine(*app_of(whose[id][0]), whose[id][1]))
+        unknown = set(ids).difference(seen)
+        look = partial(asyncio.to_thread, self._records.ends, seen)
+        found = await self._keeper.waits.until_some(seen, least, 0.0 if unknown else wait_s, look)
+        return [(self._row(call), body) for call, body in found], sorted(unknown)
+
     async def has_any(self, group: str, mine: Mine) -> bool:
         """Are any of its calls so?"""
 
@@ -108,7 +134,7 @@ class CallDesk:
                 told = page[-1].number
             return []
 
-        found = await self._keeper.waits.until_some(group, least, wait_s, partial(asyncio.to_thread, look))
+        found = await self._keeper.waits.until_some((group,), least, wait_s, partial(asyncio.to_thread, look))
         return [(self._row(end.call), end) for end in found]
 
     async def members(self, group: str, ended: bool) -> list[Members]:

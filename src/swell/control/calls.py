@@ -107,8 +107,11 @@ class CallKeeper:
     # -- what is asked -----------------------------------------------------------------------
 
     async def accept(self, new: NewCall, delivery: Delivery | None = None) -> str:
-        """The id of the call, or of the first of several, once all are on disk, and with them the delivery that makes
-        them. Raises SwellError."""
+        """The id of the call, or of the first of several."""
+        return (await self.accept_all(new, delivery))[0]
+
+    async def accept_all(self, new: NewCall, delivery: Delivery | None = None) -> tuple[str, ...]:
+        """Those of all its calls, in order, once all are on disk, with the delivery that makes them. SwellError."""
         now = self._clock.now()
         self.groups.check(new)
         works, variant = queued(new, self._rows.routes.get(new.workload), self._world, now, self._chance)
@@ -372,10 +375,9 @@ class CallKeeper:
     def _deliver(self, made: Round, written: Written, now: float) -> None:
         """It is written: everybody is told."""
         self._tallies.wrote(made, written)
-        first = 0
+        ids = iter(written.ids)
         for new in made.news:
-            answer(new.id, written.ids[first])
-            first += len(new.works)
+            answer(new.ids, tuple(next(ids) for _ in new.works))
         heard: defaultdict[str, list[Lease]] = defaultdict(list)
         pools: dict[str, None] = {}
         for end, node in made.told:
@@ -433,9 +435,7 @@ class CallKeeper:
         replica = self._world.replicas.get(call.replica) if call is not None else None
         if replica is not None:
             pools[replica.pool] = None
-        self.waits.wake(id)
-        if call is not None and call.group:
-            self.waits.wake(call.group)
+        self.waits.wake(id, call.group if call is not None else "")
 
     def _gang_over(
         self, call: Call, heard: defaultdict[str, list[Lease]], pools: dict[str, None], unwanted: str = ""
@@ -454,9 +454,7 @@ class CallKeeper:
             self.hands.unspent(call.replica)
             self._over(call.id, call.token, pools)
             self._sending.revoke(call)
-        self.waits.wake(call.id)
-        if call.group:
-            self.waits.wake(call.group)
+        self.waits.wake(call.id, call.group)
         self.hands.unseen.add(call.workload)
         self._look_at((call.workload,))
 

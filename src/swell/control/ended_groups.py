@@ -29,7 +29,7 @@ class EndedGroups:
         self._now = now
         self._ended: dict[str, dict[str, tuple[float, Mine]]] = {}
         """By the key that ended them: of each group, when it did so last, and which calls; the oldest first."""
-        self._coming: defaultdict[str, set[asyncio.Future[str]]] = defaultdict(set)
+        self._coming: defaultdict[str, set[asyncio.Future[tuple[str, ...]]]] = defaultdict(set)
         """Those that are being written, by their group."""
 
     async def end(self, group: str, by: str, mine: Mine) -> None:
@@ -58,14 +58,14 @@ class EndedGroups:
             words = f"The group {new.group} was ended by its sender: nothing more of it is accepted."
             raise SwellError("group_ended", words, status=409)
 
-    def comes(self, group: str, accepted: asyncio.Future[str]) -> None:
+    def comes(self, group: str, accepted: asyncio.Future[tuple[str, ...]]) -> None:
         """Inputs of it are being written, until that is done."""
         if not group:
             return
         self._coming[group].add(accepted)
         accepted.add_done_callback(lambda _: self._came(group, accepted))
 
-    def _came(self, group: str, accepted: asyncio.Future[str]) -> None:
+    def _came(self, group: str, accepted: asyncio.Future[tuple[str, ...]]) -> None:
         self._coming[group].discard(accepted)
         if not self._coming[group]:
             del self._coming[group]

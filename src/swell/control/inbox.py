@@ -37,13 +37,13 @@ class Inbox:
 
     def accept(
         self, works: list[Work], delivery: Delivery | None = None, variant: Variant | None = None
-    ) -> asyncio.Future[str]:
-        """The id of the first of these calls, once all are on disk. SwellError busy where too much waits already."""
+    ) -> asyncio.Future[tuple[str, ...]]:
+        """The ids of these calls, once all are on disk. SwellError busy where too much waits already."""
         size = _size(works)
         if self._news_bytes + size > WAITING_BYTES_MAX:
             words = "More calls come in than the disk takes: try again in a moment."
             raise SwellError("busy", words, status=503)
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
         self._news.append(New(works, future, delivery, variant))
         self._news_bytes += size
         return future

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from swell.control.call_waits import NAMED_MAX
 from swell.control.call_waits import WAITING_MAX as CALLS_WAITING_MAX
 from swell.control.feeds import HELD_MAX
 from swell.control.feeds import WAITING_MAX as SOURCE_WAITING_MAX
@@ -23,6 +24,7 @@ from swell.model.variant import PARAMETERS_BYTES_MAX, is_variant
 from swell.model.workload import NO_OPTIONS, App, Revision, Scaling, Workload, shown
 from swell.wire import cloudevents, openai, shell, websocket
 from swell.wire.api import LimitRow
+from swell.wire.call_rows import ASKED_MAX
 from swell.wire.calls import DELAY_MAX_S, GROUP_BODY_MAX, GROUP_INPUTS_MAX, INPUT_MAX, KEEP_MAX_S, KEEP_MIN_S
 from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT, KEPT_BYTES_MAX
 from swell.wire.loglines import LINE_MAX
@@ -163,6 +165,9 @@ def of_calls() -> Iterator[LimitRow]:
     yield fixed("queued_call_delay_max_s", DELAY_MAX_S, "s", "bad_request")
     yield fixed("queued_call_priority_max", PRIORITY_MAX, "priority", "bad_request")
     yield fixed("queued_calls_waiting_max", CALLS_WAITING_MAX, "requests", "busy")
+    # Of calls and groups, in these requests together; and in one.
+    yield fixed("queued_calls_named_max", NAMED_MAX, "ids", "busy")
+    yield fixed("queued_calls_asked_max", ASKED_MAX, "ids", "invalid")
     # Then it is forgotten.
     yield fixed("queued_call_result_s", Keeping().result_s, "s", "unknown_call")
     yield fixed("queued_call_dead_letter_s", Keeping().dead_letter_s, "s", "unknown_call")

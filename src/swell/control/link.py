@@ -125,6 +125,10 @@ class Queue(Protocol):
         """The id of the call, once it is on disk. SwellError where it is not accepted."""
         ...
 
+    async def accept_all(self, new: calls.NewCall) -> tuple[str, ...]:
+        """The same of several."""
+        ...
+
     def kept(self, ids: Sequence[str], /) -> Collection[str]:
         """Which of these calls are kept, by the store: asked in a thread."""
         ...
@@ -422,7 +426,8 @@ class Peer(asyncio.Protocol):
     def _heard_of_calls(self, message: wire.Up, queue: Queue) -> None:
         match message:
             case calls.Submit():
-                self.link.submits.begin(partial(queue.accept, message.call), message.ask, self)
+                accept = queue.accept if message.call.many is None else queue.accept_all
+                self.link.submits.begin(partial(accept, message.call), message.ask, self)
             case calls.SubmitEvent() if self.link.events is not None:
                 self.link.submits.begin(partial(self.link.events, message.event), message.ask, self)
             case calls.Ended():

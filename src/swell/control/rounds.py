@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 
 class New(NamedTuple):
-    """Calls that are to be accepted together, one at least, and who waits for that: for the first one's id."""
+    """Calls that are to be accepted together, one at least, and who waits for that: for their ids."""
 
     works: list[Work]
-    id: asyncio.Future[str]
+    ids: asyncio.Future[tuple[str, ...]]
     delivery: Delivery | None = None
     """What makes them."""
     variant: Variant | None = None
@@ -143,7 +143,7 @@ def answer(future: asyncio.Future[T], value: T) -> None:
 
 def fail(news: Iterable[New], changes: Iterable[Asked], error: SwellError) -> None:
     """Whoever waits for these, and was not answered, is told."""
-    futures: list[asyncio.Future[Any]] = [*(new.id for new in news), *(asked.call for asked in changes)]
+    futures: list[asyncio.Future[Any]] = [*(new.ids for new in news), *(asked.call for asked in changes)]
     for future in futures:
         if not future.done():
             future.set_exception(error)

@@ -23,8 +23,8 @@ from swell.model.variant import Parameter, Value, base_of, chosen, is_variant
 from swell.model.workload import DEFAULT_NAMESPACE, Method, Variant, Web, model_name
 
 _PORT = re.compile(r":\d+$")
-_QUEUED = re.compile(r"fc-[0-9A-Z]{1,40}(?:/result)?|groups/fg-[0-9A-Z]{1,40}(?:/ends|/inputs/\d{1,9})?")
-"""What is below /calls/: a call in the queue, or its result; a group of calls, what has ended of it, or one of them."""
+_QUEUED = re.compile(r"ends|fc-[0-9A-Z]{1,40}(?:/result)?|groups/fg-[0-9A-Z]{1,40}(?:/ends|/inputs/\d{1,9})?")
+"""What is below /calls/: the ends of many calls; a call, or its result; a group, what has ended of it, or one of it."""
 POST = "POST"
 """How calls are sent."""
 SHOWN_MOST = 10

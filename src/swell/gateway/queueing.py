@@ -7,7 +7,7 @@ can send it again with the same `Idempotency-Key`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -311,19 +311,19 @@ class Queueing(Bodies):
         if request is None:
             return
         if answer.ids is not None:
-            self.drop(request)
-            request.answer(202, JSON_TYPE, msgspec.json.encode({"ids": answer.ids}))
+            group, inputs = self._groups.get(request, ("", 0))
+            accepted = {"group": group, "accepted": inputs, "ids": answer.ids} if group else {"ids": answer.ids}
+            self._accepted(request, accepted, f"groups/{group}" if group else "")
         elif answer.id:
-            accepted: dict[str, str | int] = {"id": answer.id}
-            place = answer.id
-            if request in self._groups:
-                group, inputs = self._groups[request]
-                accepted, place = {"group": group, "accepted": inputs}, f"groups/{group}"
-            self.drop(request)
-            request.answer(202, JSON_TYPE, msgspec.json.encode(accepted), b"location: /calls/%b\r\n" % place.encode())
+            self._accepted(request, {"id": answer.id}, answer.id)
         else:
             retry = _RETRY if answer.status in (429, 503) else b""
             request.fail(answer.status, answer.code, answer.message, retry)
+
+    def _accepted(self, request: Request, told: Mapping[str, object], place: str) -> None:
+        self.drop(request)
+        lines = b"location: /calls/%b\r\n" % place.encode() if place else b""
+        request.answer(202, JSON_TYPE, msgspec.json.encode(told), lines)
 
     def lost(self) -> None:
         """Control went away with what it was asked."""

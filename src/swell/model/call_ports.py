@@ -74,6 +74,15 @@ class CallRecords(Protocol):
         """Those of them that are kept, by id."""
         ...
 
+    def whose(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Of those of them that are kept, by id, the workload and the id of the API key that they came with."""
+        ...
+
+    def ends(self, ids: Sequence[str]) -> list[tuple[Call, Body | None]]:
+        """Those of them that have ended, by id, with what `result` tells of each, without a head: not all of them where
+        these are large (`PAGE_BYTES`)."""
+        ...
+
     def input(self, id: str) -> Body | None:
         """It is kept as long as the call may be tried: not of one that is done, or cancelled."""
         ...

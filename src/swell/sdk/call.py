@@ -7,15 +7,16 @@ import math
 import operator
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
 from swell.model.errors import SwellError
+from swell.model.unknown import unknown_call
 from swell.sdk import binding, inputs, mapping, protocol
 from swell.sdk.bridge import Call, Pending, operation, stream_operation
 from swell.sdk.group import CLOSE_S, Group
@@ -23,31 +24,23 @@ from swell.sdk.marks import Given
 from swell.sdk.refusal import refuse
 from swell.sdk.shared import LOST, ask, asked, request_id
 from swell.sdk.signatures import public
+from swell.sdk.spawning import Accepted, Spawning
 from swell.sdk.unavailable import stand_in
-from swell.wire import context, http
+from swell.sdk.waiting import LATE_S, Waiting
+from swell.wire import context
 from swell.wire.call_rows import CallRow
-from swell.wire.calls import GROUP_BODY_MAX, GROUP_INPUTS_MAX
+from swell.wire.calls import GROUP_BODY_MAX, GROUP_INPUTS_MAX, INPUT_MAX
 from swell.wire.event import Event, digest
 
 if TYPE_CHECKING:
     from swell.sdk.client import Client
 
-WAIT_S = 50.0
-"""How long one request waits; then the next one does. Proxies between may not like longer ones."""
-LATE_S = 5.0
-"""An answer may come so much later than it was asked for. Then it is taken for lost."""
-BUSY_S = 1.0
-"""Where too many wait, one looks again and again, after such a pause."""
+T = TypeVar("T")
+
 AWAY = (*LOST, "no_answer", "no_server")
 """Errors that tell nothing of the call."""
 _IDS = ("fc-", "fg-")
 """Of one, and of the calls of a `spawn_map`."""
-
-
-class Accepted(msgspec.Struct, frozen=True):
-    """The answer to a call that is in the queue."""
-
-    id: str
 
 
 class FunctionCall:
@@ -171,7 +164,7 @@ class FunctionCall:
         """The call for its input of that number. SwellError no_answer where it cannot be asked by then (monotonic)."""
         request = protocol.Request("GET", f"/calls/groups/{self._id}/inputs/{index}")
         client = self._reached()
-        answer = await self._looked(client, lambda: (request, LATE_S), timeout_s, ends)
+        answer = await self._in_time(asked(client, lambda: (request, LATE_S), ends), timeout_s, ends)
         if answer.ok:
             return FunctionCall(msgspec.json.decode(answer.body, type=CallRow).id, client)
         if answer.status == 404 and index >= await self._count():
@@ -185,29 +178,22 @@ class FunctionCall:
     async def _answered(self, timeout_s: float = math.inf, ends: float = math.inf) -> protocol.Answer:
         """As the call itself would have been answered. SwellError no_answer where it has not ended by then (monotonic),
         after so long a time."""
-        client, busy = self._reached(), False
+        answer: protocol.Answer | None = await self._in_time(Pending(self._begun(ends)), timeout_s, ends)
+        if answer is None:
+            words = f"{self._id} has not ended within {timeout_s:g} s: `swell calls show {self._id}` tells more."
+            raise SwellError("no_answer", words, status=504)
+        return answer
 
-        def made() -> tuple[protocol.Request, float]:
-            wait_s = 0.0 if busy else min(max(ends - time.monotonic(), 0.0), WAIT_S)
-            return self._asked("GET", f"/result?wait_s={wait_s:.3f}"), wait_s + LATE_S
+    def _begun(self, until: float = math.inf) -> Future[protocol.Answer | None]:
+        """Wait for it: what it would have been answered itself; None where it has not ended by then (monotonic)."""
+        if not self._id.isascii():
+            raise unknown_call(self._id)
+        return Waiting.of(self._reached()).ended(self._id, until)
 
-        while True:
-            answer = await self._looked(client, made, timeout_s, ends)
-            busy = busy or _is_busy(answer)
-            if answer.status != 202 and not _is_busy(answer):
-                return answer
-            if time.monotonic() >= ends:
-                words = f"{self._id} has not ended within {timeout_s:g} s: `swell calls show {self._id}` tells more."
-                raise SwellError("no_answer", words, status=504)
-            if busy:
-                await client.transport.pause(min(BUSY_S, ends - time.monotonic()))
-
-    async def _looked(
-        self, client: Client, made: Callable[[], tuple[protocol.Request, float]], timeout_s: float, ends: float
-    ) -> protocol.Answer:
-        """What is answered to one of these. SwellError no_answer where nothing is by then."""
+    async def _in_time(self, asking: Awaitable[T], timeout_s: float, ends: float) -> T:
+        """What the server says. SwellError no_answer where it does not by then."""
         try:
-            return await asked(client, made, ends)
+            return await asking
         except SwellError as error:
             if error.code not in AWAY or time.monotonic() < ends or (not timeout_s and error.code == "no_server"):
                 raise
@@ -224,21 +210,18 @@ class FunctionCall:
         return self._client if self._client is not None else binding.current()
 
 
-def _is_busy(answer: protocol.Answer) -> bool:
-    """Do as many wait as may? That is no result of the call."""
-    told = http.CALL_STATE.lower() in answer.headers
-    return answer.status == 503 and not told and protocol.error_of(answer).code == "busy"
-
-
 async def spawned(
     client: Client, request: protocol.Request, args: Sequence[object] = (), priority: int = 0
 ) -> FunctionCall:
-    """Have a call accepted. It has a key of its own, by which the server knows it again where its answer was lost; for
-    one event (`args`) it is always the same."""
+    """Have a call accepted. The server knows it again where its answer was lost; that for one event (`args`) it knows
+    whoever sends it."""
     event = args[0] if len(args) == 1 else None
-    key = f"event-{digest(event)}" if isinstance(event, Event) else request_id()
-    accepted = await ask(client, protocol.queued(request, key, priority), Accepted)
-    return FunctionCall(accepted.id, client)
+    if isinstance(event, Event) or len(request.body) > INPUT_MAX:
+        key = f"event-{digest(event)}" if isinstance(event, Event) else request_id()
+        id = (await ask(client, protocol.queued(request, key, priority), Accepted)).id
+    else:
+        id = await Pending(Spawning.of(client).accepted(request, priority))
+    return FunctionCall(id, client)
 
 
 async def waited(client: Client, request: protocol.Request, name: str) -> Any:
@@ -256,9 +239,6 @@ async def waited(client: Client, request: protocol.Request, name: str) -> Any:
             with suppress(SwellError, TimeoutError):
                 await Pending(leaving)
         raise
-    if not answer.ok and http.CALL_STATE.lower() not in answer.headers:
-        # That is not how it ended.
-        raise _going_on(call, protocol.failed_request(protocol.error_of(answer), answer.status))
     return protocol.result(answer, name)
 
 
@@ -308,22 +288,18 @@ async def spawned_map(
 
 async def _gather(*function_calls: FunctionCall) -> list[Any]:
     """The results of several calls, in this order. The first that fails ends it; the others go on."""
+    begun: list[Future[protocol.Answer | None]] = []
+    try:
+        begun.extend(call._begun() for call in function_calls)
+        return [_result(await Pending(each)) for each in begun]
+    finally:
+        for each in begun:
+            each.cancel()
 
-    def asked(args: tuple[Any, ...]) -> FunctionCall:
-        call: FunctionCall = args[0]
-        return call
 
-    def submit(call: FunctionCall) -> Future[protocol.Answer]:
-        answered: Future[protocol.Answer] = call._reached().transport.begin(call._answered())
-        return answered
-
-    def read(answer: protocol.Answer) -> Any:
-        return protocol.result(answer, "The call")
-
-    each = mapping.Map(inputs.zipped(function_calls), asked, submit, True)
-    found = mapping.run(each, read, return_exceptions=False)
-    async with aclosing(found) as results:
-        return [result async for result in results]
+def _result(answer: protocol.Answer | None) -> Any:
+    assert answer is not None, "it was waited for as long as it takes"
+    return protocol.result(answer, "The call")
 
 
 _gather.__name__, _gather.__qualname__ = "gather", "FunctionCall.gather"

@@ -69,6 +69,10 @@ class Client:
         self.supposed = supposed
         self.variants: dict[Any, VariantRow] = {}
         """What was asked for with other options, by whoever asked for it (`chosen.py`)."""
+        self.together: dict[type[Any], Any] = {}
+        """What all that use it at once do in common, by its kind (`spawning.py`, `waiting.py`)."""
+        self.older = False
+        """The server has shown that it is one that takes single calls, and tells of them, one by one alone."""
 
     @classmethod
     def from_settings(cls, chosen: settings.Settings | None = None) -> Client:

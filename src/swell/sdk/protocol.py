@@ -121,20 +121,21 @@ def queued(request: Request, key: str, priority: int = 0) -> Request:
     )
 
 
-def grouped(requests: Sequence[Request], group: str, first: int, keep_s: float = 0.0) -> Request:
+def grouped(requests: Sequence[Request], group: str, first: int, keep_s: float = 0.0, priority: int = 0) -> Request:
     """Calls to one function that are put into the queue together, as those of a group, with numbers from `first` on.
-    `keep_s`: how long each is kept after its end; 0: as long as usual."""
+    `keep_s`: how long each is kept after its end; 0: as long as usual. `priority`: that of all."""
     lead = requests[0]
 
     def plain() -> Request:
         plains = [each.plain() for each in requests if each.plain is not None]
         assert len(plains) == len(requests), "each input has its number by its place"
-        return grouped(plains, group, first, keep_s)
+        return grouped(plains, group, first, keep_s, priority)
 
     async def anew() -> Request:
         assert lead.anew is not None
         path = (await lead.anew()).path
-        return grouped([replace(each, path=path, anew=None) for each in requests], group, first, keep_s)
+        moved = [replace(each, path=path, anew=None) for each in requests]
+        return grouped(moved, group, first, keep_s, priority)
 
     headers = {
         "content-type": http.FRAMES,
@@ -143,6 +144,7 @@ def grouped(requests: Sequence[Request], group: str, first: int, keep_s: float =
         http.ASYNC: "true",
         http.GROUP: group,
         http.FIRST: str(first),
+        http.PRIORITY: str(priority),
         **({http.KEEP: f"{keep_s:g}"} if keep_s else {}),
     }
     return Request(

@@ -60,11 +60,14 @@ class _Background:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self.loop())
+
+    def loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="swell-requests", daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+            return self._loop
 
 
 _background = _Background()
@@ -127,6 +130,10 @@ class Transport:
     def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Do an operation on the loop's thread, beside all else. Cancelling it ends it."""
         return _background.submit(_adopted(work))
+
+    def soon(self, step: Callable[..., object], *args: object) -> None:
+        """Take a step on the loop's thread, after those before it."""
+        _background.loop().call_soon_threadsafe(step, *args)
 
     async def pause(self, seconds: float) -> None:
         """Wait, in an operation."""

@@ -157,6 +157,15 @@ class SqlCallRecords:
         rows = self._read(sql.CALLS_OF_IDS, json.dumps(list(ids)))
         return {row[0]: _call(row) for row in rows}
 
+    def whose(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """For which workloads they are, and with which API keys they came."""
+        return {id: (workload, key) for id, workload, key in self._read(sql.WHOSE_CALLS, json.dumps(list(ids)))}
+
+    def ends(self, ids: Sequence[str]) -> list[tuple[Call, Body | None]]:
+        """Those of them that have ended, a page of them."""
+        rows = self._read(sql.ENDS_OF_IDS, json.dumps(list(ids)), PAGE_BYTES)
+        return [(_call(row[:-3]), Body(*row[-3:]) if row[-3] is not None else None) for row in rows]
+
     def input(self, id: str) -> Body | None:
         """Its input."""
         rows = self._read(sql.CALL_INPUT, id)

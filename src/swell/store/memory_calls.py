@@ -224,6 +224,22 @@ class MemoryCallRecords:
         with self._calls.lock:
             return {id: self._calls.kept[id] for id in ids if id in self._calls.kept}
 
+    def whose(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """For which workloads they are, and with which API keys they came."""
+        return {id: (call.workload, call.key) for id, call in self.get_many(ids).items()}
+
+    def ends(self, ids: Sequence[str]) -> list[tuple[Call, Body | None]]:
+        """Those of them that have ended, a page of them."""
+        found: list[tuple[Call, Body | None]] = []
+        size = 0
+        with self._calls.lock:
+            for id, call in sorted(self.get_many(ids).items()):
+                if call.ended_at is not None and size < PAGE_BYTES:
+                    result = self._calls.results.get(id)
+                    found.append((call, replace(result, head=None) if result is not None else None))
+                    size += len(result.data) if result is not None else 0
+        return found
+
     def input(self, id: str) -> Body | None:
         """Its input."""
         with self._calls.lock:

@@ -38,6 +38,7 @@ _BY_KEY = (
     *(sql.DROP_ENTRY, sql.DROP_ENTRY_EXPIRED),
 )
 _CALL = sql.CALL.removeprefix("SELECT ").partition(" FROM ")[0]
+_ASKED = "SELECT jsonb_array_elements_text($1::jsonb)"
 
 
 def _newest(which: str) -> str:
@@ -56,10 +57,10 @@ _OTHERWISE = {
     sql.BEGIN: "BEGIN",
     sql.TABLES: "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()",
     sql.MAKE_MIGRATIONS: sql.MAKE_MIGRATIONS.replace("REAL", "FLOAT8").replace("INTEGER", "BIGINT"),
-    sql.CALLS_OF_IDS: f"SELECT {_CALL} FROM calls WHERE id IN (SELECT jsonb_array_elements_text($1::jsonb))",
-    sql.VARIANTS: sql.VARIANTS.replace(
-        "SELECT value FROM json_each(?) AS asked", "SELECT jsonb_array_elements_text($1::jsonb)"
-    ),
+    sql.CALLS_OF_IDS: sql.CALLS_OF_IDS.replace("SELECT value FROM json_each(?) AS asked", _ASKED),
+    sql.WHOSE_CALLS: sql.WHOSE_CALLS.replace("SELECT value FROM json_each(?) AS asked", _ASKED),
+    sql.ENDS_OF_IDS: sql.ENDS_OF_IDS.replace("SELECT value FROM json_each(?1) AS asked", _ASKED).replace("?2", "$2"),
+    sql.VARIANTS: sql.VARIANTS.replace("SELECT value FROM json_each(?) AS asked", _ASKED),
     sql.OTHER_KIND: f"""{sql.OTHER_KIND.partition("NOT IN (")[0].replace("?1", "$1")}NOT IN (
     SELECT value->>0, value->>1, value->>2 FROM jsonb_array_elements($2::jsonb) AS asked
 ) LIMIT 1""",

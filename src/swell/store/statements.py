@@ -226,6 +226,17 @@ VARIANTS = "SELECT workload, variant FROM call_variants WHERE workload IN (SELEC
 # From one to the next: however many calls they have.
 NEXT_OWNED = """
 SELECT workload FROM calls WHERE owned = 1 AND state = 'queued' AND workload > ? ORDER BY workload LIMIT 1"""
+WHOSE_CALLS = "SELECT id, workload, key FROM calls WHERE id IN (SELECT value FROM json_each(?) AS asked)"
+# Those that have ended, with results up to so many bytes together (?2), one at least.
+ENDS_OF_IDS = f"""
+SELECT {_CALL}, result.content_type, result.data, result.digest FROM (
+    SELECT seq AS found, sum(size) OVER (ORDER BY id) - size AS before FROM (
+        SELECT seq, id, coalesce(length(call_results.data), 0) AS size
+        FROM calls LEFT JOIN call_results ON call_results.call = seq
+        WHERE id IN (SELECT value FROM json_each(?1) AS asked) AND ended_at IS NOT NULL
+    ) AS sized
+) AS page JOIN calls ON calls.seq = page.found LEFT JOIN call_results AS result ON result.call = calls.seq
+WHERE page.before < ?2 ORDER BY id"""
 CALL_INPUT = """
 SELECT content_type, data, digest FROM call_inputs WHERE call = (SELECT seq FROM calls WHERE id = ?)"""
 CALL_RESULT = """

@@ -6,13 +6,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from swell.model.call import State
 from swell.wire.calls import Progress
 from swell.wire.http import ErrorBody
+
+ASKED_MAX = 1000
+"""Calls whose ends are asked for in one request."""
+
+
+class EndRow(msgspec.Struct, frozen=True):
+    """A call that has ended: what it would have been answered itself."""
+
+    id: str
+    state: State
+    status: int
+    content_type: str
+    body: bytes
+
+
+class EndsPage(msgspec.Struct, frozen=True):
+    """What has ended of those calls: `POST /calls/ends`, in msgpack."""
+
+    ends: tuple[EndRow, ...]
+    unknown: tuple[str, ...] = ()
+    """The ids that are of no call that is kept, or of none for this key."""
+
+
+class AskedEnds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of that, in JSON."""
+
+    ids: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=ASKED_MAX)]
+    """Of the calls."""
 
 
 class GroupEndRow(msgspec.Struct, frozen=True):

@@ -159,7 +159,7 @@ class AskKept(msgspec.Struct, frozen=True, tag="ask_kept"):
 
 
 class Submitted(msgspec.Struct, frozen=True, tag="submitted"):
-    """The call is on disk under this id, of several the first; or why it was not accepted."""
+    """The call is on disk under this id, or why it was not accepted."""
 
     ask: int
     id: str = ""
@@ -168,7 +168,7 @@ class Submitted(msgspec.Struct, frozen=True, tag="submitted"):
     code: str = ""
     message: str = ""
     ids: tuple[str, ...] | None = None
-    """Of a batch of events those of all calls, in its order."""
+    """In place of it, of a group or a batch of events: those of all calls, in the order of their inputs."""
 
 
 # -- down: control → runner -------------------------------------------------------------------
