@@ -63,13 +63,15 @@ def test_a_standby_is_not_written_to_and_is_another_database_once_it_took_over()
     ended: list[str] = []
     with postgres.server() as one, postgres.standby(one) as two:
         # Where the first does not answer any more, the address leads to the second.
-        both = f"postgresql://swell@/postgres?host={two},{one}"
+        both = f"postgresql://swell@/postgres?host={two},{one}&target_session_attrs=read-write"
         store = PostgresStore(both, moved=lambda: ended.append("moved"))
         assert [store.world.open_epoch() for _ in range(2)] == [1, 2]
         store.calls.add([work("fc-1")])
         until(lambda: postgres.ask(postgres.url(two), "SELECT to_regclass('calls') IS NOT NULL AS made")[0]["made"])
         until(lambda: kept(postgres.url(two)) == ["fc-1"])
-        assert refused(lambda: PostgresStore(postgres.url(two))) == "state_unreachable"
+        with pytest.raises(SwellError, match="only a standby answers there") as caught:
+            PostgresStore(postgres.url(two))
+        assert caught.value.code == "state_unreachable"
         postgres.stop(one)
         assert refused(lambda: store.calls.add([work("fc-2")])) == "state_unreachable"
         assert ended == []

@@ -268,6 +268,8 @@ class Link:
             # Not its words: what they quote may be of the password.
             said = "it is no address as postgresql://USER:PASSWORD@HOST:5432/DATABASE is, with %2F for a slash in it"
             raise SwellError("bad_setting", f"SWELL_STORE cannot be used: {said}.") from None
+        except asyncpg.exceptions.TargetServerAttributeNotMatched:
+            raise ConnectionError("only a standby answers there, and nothing can be written to one") from None
         connection.add_termination_listener(self.lose)
         try:
             # Of sums of whole numbers, which PostgreSQL has exact.
