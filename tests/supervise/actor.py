@@ -53,6 +53,8 @@ def main() -> None:
         os.write(args.ready_fd, b"ready\n")
     if "ends" in args.parts:
         sys.exit(3)
+    if "begins anew" in args.parts and args.notes.read_text().count(f"{args.name} up") < 5:
+        sys.exit(0)
     while True:
         ready, _, _ = select.select([reading, args.supervisor_fd], [], [])
         if args.supervisor_fd in ready:

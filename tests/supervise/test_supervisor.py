@@ -104,6 +104,17 @@ def test_a_child_that_keeps_ending_stops_everything(stage: Stages) -> None:
     check_nothing_left(server)
 
 
+def test_a_child_that_ends_to_begin_anew_may_do_so_however_often(stage: Stages) -> None:
+    """And what keeps it from being ready then is no first start's."""
+    server = stage(settings={"restarts_max": 1, "restarts_within_s": 600.0}, control=["begins anew"])
+    server.up()
+    until(lambda: len(server.pids("control")) == 5)
+    os.kill(server.pids("control")[-1], signal.SIGKILL)
+    until(lambda: len(server.pids("control")) == 6)
+    server.end(signal.SIGTERM)
+    check_nothing_left(server)
+
+
 def test_a_child_that_does_not_come_up_is_shown_with_its_last_words(stage: Stages) -> None:
     server = stage(runner=["dies"])
     code, said = server.end()

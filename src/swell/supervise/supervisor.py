@@ -20,6 +20,8 @@ from swell.wire.identity import adopt_orphans, children
 
 RESTART_DELAY_S = 0.1
 """Pause before the first of these restarts; doubled each time."""
+ANEW_DELAY_S = 0.5
+"""Pause before a child is started again that ended in order to be: that counts against no budget."""
 HURRY_S = 1.0
 """What is left of any grace after a second signal."""
 SWEEP_S = 10.0
@@ -52,6 +54,8 @@ class Post:
         self.again_at: float | None = None
         """When it is to be started again (monotonic)."""
         self.restarts: deque[float] = deque()
+        self.ran = False
+        """It was ready once."""
 
     @property
     def due(self) -> float:
@@ -142,8 +146,10 @@ class Supervisor:
         if self._stopping:
             return
         name, how = post.child.name, process.how_it_ended()
-        first = not process.ready and not post.restarts
-        delay = None if first else post.restart_delay(time.monotonic())
+        post.ran = post.ran or process.ready
+        first = not post.ran
+        anew = process.ready and process.status == 0
+        delay = None if first else ANEW_DELAY_S if anew else post.restart_delay(time.monotonic())
         if delay is None:
             budget = post.budget
             often = "" if first else f" {budget.restarts_max + 1} times within {budget.within_s:g} s"
@@ -157,7 +163,7 @@ class Supervisor:
         name = post.child.name
         if process.ready:
             self.log.say(f"the {name} goes on")
-        elif post.restarts:
+        elif post.ran:
             self.log.say(f"the {name} waits: {process.waits_for}")
         else:
             raise SwellError("child_failed", f"The {name} did not come up. {process.waits_for}", status=500)
