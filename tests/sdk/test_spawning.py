@@ -130,6 +130,20 @@ def test_one_alone_goes_at_once_and_those_behind_it_together() -> None:
         assert server.requests == 2
 
 
+def test_who_leaves_does_not_have_others_taken_for_it() -> None:
+    """All were accepted, the answer was lost, and when they are sent again a limit lets in one: the others keep their
+    numbers."""
+    with simulated(Queue) as server:
+        server.lose, server.accepts = 1, [1, 99]
+        each = spawning.Spawning(server)
+        told = [each.accepted(asked(n)) for n in range(3)]
+        server.loop.run_until_complete(asyncio.sleep(0))
+        told[1].cancel()
+        server.settle()
+        assert [server.inputs[told[n].result(0)] for n in (0, 2)] == [b"0", b"2"]
+        assert len(server.inputs) == 3
+
+
 def test_those_of_other_priorities_do_not_go_along() -> None:
     with simulated(Queue) as server:
         each, server.at_once = spawning.Spawning(server), 2

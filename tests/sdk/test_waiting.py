@@ -117,6 +117,8 @@ class WaitingMachine(RuleBasedStateMachine):
         self.server = Ends(self.loop)
         self.waiting = waiting.Waiting(self.server)  # type: ignore[arg-type]
         self.waits: list[tuple[str, bool, Future[Answer | None]]] = []
+        self.late: set[int] = set()
+        """Which of them came once there was something to tell."""
         self.refused: int | None = None
 
     @initialize(old=st.booleans())
@@ -126,6 +128,8 @@ class WaitingMachine(RuleBasedStateMachine):
     @rule(id=IDS, look=st.booleans())
     def come(self, id: str, look: bool) -> None:
         until = time.monotonic() if look else math.inf
+        if id in self.server.ended | self.server.unknown:
+            self.late.add(len(self.waits))
         self.waits.append((id, look, self.waiting.ended(id, until)))
 
     @rule(ids=st.lists(IDS, max_size=20))
@@ -185,7 +189,7 @@ class WaitingMachine(RuleBasedStateMachine):
 
     @invariant()
     def each_is_told_its_own(self) -> None:
-        for id, look, told in self.waits:
+        for number, (id, look, told) in enumerate(self.waits):
             if not told.done() or told.cancelled():
                 continue
             error = told.exception()
@@ -197,6 +201,7 @@ class WaitingMachine(RuleBasedStateMachine):
                 )
             elif (answer := told.result()) is None:
                 assert look
+                assert number not in self.late
             else:
                 assert answer.body == id.encode()
 
@@ -243,6 +248,18 @@ def test_where_some_requests_wait_already_the_next_takes_their_place(monkeypatch
         server.ended = {f"fc-{n}" for n in range(99)}
         server.wake()
         server.settle()
+
+
+@pytest.mark.parametrize(("old", "page_max"), [(False, 1), (True, 1)])
+def test_who_only_looks_is_told_what_there_is(old: bool, page_max: int) -> None:
+    """Also where an answer has no room for all, and where the server turns out to be too old to be asked for many."""
+    with simulated(Ends) as server:
+        server.old, server.page_max, server.ended = old, page_max, {"fc-0", "fc-1"}
+        each = waiting.Waiting(server)
+        told = [each.ended(f"fc-{n}", time.monotonic()) for n in range(3)]
+        server.settle()
+        bodies = [answer.body if answer is not None else None for answer in (future.result(0) for future in told)]
+        assert bodies == [b"fc-0", b"fc-1", None]
 
 
 def test_requests_that_hang_hold_up_nobody_who_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,7 @@ class Waiting:
         if loop is not self._loop:
             # It is the first, or this process was forked: who waited before did so in another one.
             self._begin(loop)
-        if not self._fresh:
+        if not self._fresh or wait.until <= time.monotonic():
             # What comes in the same moment goes along.
             loop.call_soon(self._send)
         self._fresh[wait] = None
