@@ -37,6 +37,23 @@ def test_a_line_for_each_those_first_that_fire_first() -> None:
     assert last.split()[:4] == ["jobs/over", "never", "-", "-"]
 
 
+def test_what_waits_at_a_source_is_told() -> None:
+    read = row(kind="nats", schedule="nats nats://x S", missed="", next_at=None, up=True, since=NOW)
+    rows = [
+        msgspec.structs.replace(read, name="a", waiting=12, oldest_at=NOW - 90, why="1000 calls of the function wait"),
+        msgspec.structs.replace(read, name="b", waiting=12),
+        msgspec.structs.replace(read, name="c", oldest_at=NOW - 90),
+        msgspec.structs.replace(read, name="d", waiting=0),
+    ]
+    lines = [each.partition("nats://x S")[2].strip() for each in listing(rows, NOW).splitlines()[1:]]
+    assert lines == [
+        ": 12 wait, the oldest for 1m30s: 1000 calls of the function wait",
+        ": 12 wait",
+        ": the oldest for 1m30s",
+        "",
+    ]
+
+
 def test_a_line_for_each_firing() -> None:
     late_one = FiringRow("due", NOW, NOW + 70, "schedule", "fc-1", "done", NOW - 60)
     rows = [late_one, FiringRow("m", NOW, NOW, "manual", "x")]

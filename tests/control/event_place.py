@@ -99,6 +99,9 @@ class Connection:
     async def hold(self, messages: Sequence[Message]) -> None:
         raise AssertionError("nobody asked for it")
 
+    async def waiting(self) -> int | None:
+        return len(self._origin.messages) - len(self._handed) if self._origin.remembers else None
+
 
 class EventPlace(Place):
     """Control as far as events and queued calls go, one incarnation after the other, over one store."""

@@ -49,6 +49,11 @@ class Model:
 @app.function(scaledown_window=2)
 def broken():
     os._exit(3)
+
+
+@app.function(trigger=swell.Files(os.path.dirname(os.path.abspath(__file__)), "none"))
+def arrived(event: swell.Event):
+    pass
 """
 
 STARTED = ("process_start_time_seconds", frozenset({("process", "control")}))
@@ -188,7 +193,7 @@ def test_what_is_told_is_what_is_declared(shop: PrivateSwell) -> None:
     assert answers(shop, "shop/Model.pay", {"euros": 1}) == 200
     assert answers(shop, "shop/none", {}) == 404
     assert answers(shop, "shop/Model.pay", {"euros": 1}, **{"Swell-Async": "true"}) == 202
-    for late in ("swell_replica_ends_total", "swell_queued_calls_total"):
+    for late in ("swell_replica_ends_total", "swell_queued_calls_total", "swell_source_messages_waiting"):
         wait_until(late, lambda late=late: late in {name for name, _ in scrape(shop)}, wait_s=60)
     told = {re.sub(r"_(bucket|sum|count)$", "", name) for name, _ in scrape(shop)}
     assert told == {metric.name for metric in METRICS}

@@ -152,6 +152,11 @@ class Broker(Place):
         if self._fails("acknowledged"):
             raise OSError("after it was written")
 
+    async def waiting(self) -> int | None:
+        if self._fails("waiting"):
+            raise PermissionError("nobody may ask that")
+        return len(self.items) - len(self.handed | self.acknowledged)
+
     async def hold(self, messages: Sequence[Message]) -> None:
         assert messages
         if self._fails("hold"):

@@ -14,13 +14,27 @@ from places import Broker, Folder, Nats, Place, Postgres, RedisPlace, Sqlite, pl
 
 from swell.model.retrying import Retrying
 from swell.model.source import Message, SourceState
+from swell.sources import feed
 from swell.sources.feed import Feed
 
 UNACKNOWLEDGED_MAX = 7
 WAIT_S = 60.0
 """For what is to come: until then nobody hopes, it is waited for."""
 SOON = Retrying(initial_delay_s=0.01, max_delay_s=0.1)
-FAULTS = ("connect", "take", "cancelled", "again", "acknowledge", "acknowledged", "hold", "close")
+FAULTS = ("connect", "take", "cancelled", "again", "acknowledge", "acknowledged", "hold", "waiting", "close")
+
+
+@pytest.fixture(autouse=True)
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside all else, what waits is asked for again and again."""
+    monkeypatch.setattr(feed, "MEASURE_S", 0.02)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    while True:
+        if true():
+            return
+        await asyncio.sleep(0.005)
 
 
 class Brought(RuleBasedStateMachine):
@@ -167,11 +181,12 @@ class Brought(RuleBasedStateMachine):
         await self.is_so(lambda state: state.up)
         assert not self.feed.state.why
 
+    async def is_counted(self, waiting: int) -> None:
+        await until(lambda: self.feed.lag.waiting == waiting)
+        assert (self.feed.lag.oldest_at is None) is (waiting == 0)
+
     async def is_so(self, true: Callable[[SourceState], bool]) -> None:
-        while True:
-            if true(self.feed.state):
-                return
-            await asyncio.sleep(0.005)
+        await until(lambda: true(self.feed.state))
 
     @invariant()
     def bounded(self) -> None:
@@ -190,6 +205,7 @@ class Brought(RuleBasedStateMachine):
                     self.take(9)
             assert self.acknowledged == {*self.published}, "all of it was delivered"
             self.settles()
+            self.run(self.is_counted(0))
             self.consumer_dies(True)
             self.publish(1)
             # Anything that comes again would come before it, or be refused by `take`.
@@ -203,6 +219,30 @@ class Brought(RuleBasedStateMachine):
 def somewhere(request: pytest.FixtureRequest) -> Iterator[Place]:
     with place(request.param) as made:
         yield made
+
+
+KINDS = (Broker, Folder, Sqlite, Nats, RedisPlace, Postgres)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("somewhere", KINDS, ids=lambda kind: kind.__name__.lower(), indirect=True)
+def test_what_waits_is_counted(somewhere: Place) -> None:
+    async def run() -> None:
+        await somewhere.begin()
+        await somewhere.publish([0, 1, 2, 3, 4])
+        # More than there is room for.
+        async with asyncio.timeout(WAIT_S), Feed("orders", somewhere.source(), "", 2, reconnecting=SOON) as came:
+            for left in (5, 3, 1):
+                await until(lambda left=left: (came.lag.waiting, came.lag.oldest_at is None) == (left, False))
+                messages: list[Message] = []
+                while len(messages) < min(left, 2):
+                    messages += await came.take(2)
+                assert came.lag.oldest_at == min(each.at for each in messages)
+                came.acknowledge(messages)
+            await until(lambda: came.lag.waiting == 0)
+            assert came.lag.oldest_at is None
+
+    asyncio.run(run())
 
 
 @pytest.mark.slow

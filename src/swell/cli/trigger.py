@@ -60,7 +60,7 @@ def list_triggers(app: str, namespace: str, as_json: bool, home: str | None) -> 
     """List the triggers of APP, or of all apps of the namespace: when each fires next, and did last, in local time.
 
     MISSED says what becomes of due times at which the server was not there: once, all, skip. NEXT of what reads a
-    source says since when that is reached, or is not.
+    source says since when that is reached, or is not, and SCHEDULE how many messages wait, and for how long.
     """
     client = options.connect(home)
     with options.app_named("swell trigger list", app, namespace, client) as (space, name):
@@ -160,7 +160,7 @@ def listing(rows: Sequence[TriggerRow], now: float) -> str:
             duration(row.next_at - now) if row.next_at is not None else "-",
             local(row.fired_at) if row.fired_at is not None else "-",
             row.missed or "-",
-            f"{row.schedule}: {row.why}" if row.why else row.schedule,
+            ": ".join(filter(None, (row.schedule, _lag(row, now), row.why))),
         )
         for row in ordered
     ]
@@ -191,6 +191,12 @@ def _when(row: TriggerRow) -> str:
     if row.kind != "schedule":
         return "on events"
     return local(row.next_at) if row.next_at is not None else "never"
+
+
+def _lag(row: TriggerRow, now: float) -> str:
+    """What of its source waits; empty where nothing does, as far as is known."""
+    oldest = f"the oldest for {duration(max(now - row.oldest_at, 0.0))}" if row.oldest_at is not None else ""
+    return ", ".join(filter(None, (f"{row.waiting} wait" if row.waiting else "", oldest)))
 
 
 def _about(row: FiringRow) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable, Iterator
 
 from swell.control.event_triggers import EventTriggers, Live
 from swell.control.trigger_desk import TriggerDesk
 from swell.model.call_ports import CallRecords
 from swell.model.errors import SwellError
+from swell.model.metrics import SOURCE_OLDEST, SOURCE_UP, SOURCE_WAITING, Labels, Sample
 from swell.model.ports import Triggers
+from swell.model.source import Lag
 from swell.model.subscription import HttpEvents, written
 from swell.model.trigger import shown_event
 from swell.model.unknown import unknown_trigger
@@ -79,6 +82,7 @@ class EveryTriggerDesk:
 def row_of(live: Live) -> TriggerRow:
     """What is told of it."""
     trigger, state, source = live.trigger, live.state, live.source
+    lag = live.feed.lag if live.feed is not None else Lag()
     return TriggerRow(
         namespace=trigger.namespace,
         app=trigger.app,
@@ -91,8 +95,32 @@ def row_of(live: Live) -> TriggerRow:
         paused_at=state.paused_at,
         up=None if isinstance(trigger.subscription.source, HttpEvents) or source is None else source.up,
         since=source.since if source is not None else None,
+        waiting=lag.waiting,
+        oldest_at=lag.oldest_at,
         why=(source.why if source is not None else "") or live.held_back,
     )
+
+
+def samples(lives: Iterable[Live], labels: Callable[[str], Labels], now: float) -> Iterator[Sample]:
+    """What of sources is told to who scrapes. Those that share their labels: all together."""
+    up: dict[Labels, float] = {}
+    waiting: dict[Labels, float] = {}
+    oldest_s: dict[Labels, float] = {}
+    for live in lives:
+        if live.source is None:
+            continue
+        told = labels(live.trigger.workload)
+        up[told] = min(up.get(told, 1.0), float(live.source.up))
+        if live.feed is None:
+            continue
+        lag = live.feed.lag
+        if lag.waiting is not None:
+            waiting[told] = waiting.get(told, 0.0) + lag.waiting
+        age_s = max(now - lag.oldest_at, 0.0) if lag.oldest_at is not None else 0.0
+        oldest_s[told] = max(oldest_s.get(told, 0.0), age_s)
+    for name, levels in ((SOURCE_UP, up), (SOURCE_WAITING, waiting), (SOURCE_OLDEST, oldest_s)):
+        for told, level in levels.items():
+            yield Sample(name, told, level)
 
 
 def _only_schedules(live: Live, words: str) -> SwellError:

@@ -18,6 +18,7 @@ from swell.model.errors import SwellError
 from swell.model.event_trigger import EventTrigger, EventTriggerState, event_triggers
 from swell.model.ports import Clock, Triggers
 from swell.model.source import SourceState
+from swell.model.source_ports import Feed
 from swell.model.subscription import HttpEvents, same
 from swell.model.trigger import Delivery
 from swell.model.world import World
@@ -47,6 +48,8 @@ class Live:
         self.state = state
         self.source: SourceState | None = None
         """Is what it reads reached? None: nothing is read."""
+        self.feed: Feed | None = None
+        """What comes of that, where there is one now."""
         self.held_back = ""
         """Why nothing more is taken now of what came; empty: it is."""
         self.reading: asyncio.Task[None] | None = None

@@ -103,11 +103,14 @@ class Feeds:
             live.source = feed.state
             try:
                 async with feed:
+                    live.feed = feed
                     await self._pass_on(live, feed, password)
             except Exception:
                 log.exception("what comes for %s cannot be passed on", live.trigger.shown)
                 told(SourceState(False, self._clock.now(), "The server made a mistake; its log says which.", 1))
                 await asyncio.sleep(LOOK_S)
+            finally:
+                live.feed = None
 
     def _password(self, live: Live) -> str:
         use = live.trigger.subscription.secret

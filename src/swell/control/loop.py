@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -33,7 +33,7 @@ from swell.model.events import (
     ReplicaSeen,
 )
 from swell.model.key import ApiKey
-from swell.model.metrics import ROWS_DROPPED, WAITING, WRITE_SECONDS, Sample
+from swell.model.metrics import ROWS_DROPPED, WAITING, WRITE_SECONDS, Labels, Sample
 from swell.model.orders import Inventory
 from swell.model.ports import Clock, Engine, Fact, Store
 from swell.model.replica import OVER
@@ -68,6 +68,10 @@ class Triggers(Protocol):
 
     def changed(self, app: str, at: float) -> None:
         """The app of that key was deployed or stopped, or another version of it has the traffic."""
+        ...
+
+    def metrics(self, labels: Callable[[str], Labels]) -> Iterable[Sample]:
+        """`labels`: those of a workload, by its key."""
         ...
 
 
@@ -202,6 +206,7 @@ class Loop:
             *self.tallies.samples(self.reactor.world),
             Sample(WAITING, (), len(self.reactor.waiting)),
             *(self.queue.metrics() if self.queue is not None else ()),
+            *(self.triggers.metrics(self.tallies.of_workloads.labels) if self.triggers is not None else ()),
             self.store.write_seconds.sample(WRITE_SECONDS),
             Sample(ROWS_DROPPED, (), self.store.rows_dropped),
             *process_samples("control"),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 
 from swell.control.calls import CallKeeper
-from swell.control.event_desk import EveryTriggerDesk
+from swell.control.event_desk import EveryTriggerDesk, samples
 from swell.control.event_triggers import EventTriggers
 from swell.control.events import EventDesk
 from swell.control.feeds import Feeds, Open
 from swell.control.secrets import SecretKeeper
 from swell.control.trigger_desk import TriggerDesk
 from swell.control.triggers import TriggerKeeper
+from swell.model.metrics import Labels, Sample
 from swell.model.ports import Clock, Store
 from swell.model.world import World
 
@@ -30,6 +31,7 @@ class TriggerParts:
         deployed_at: Mapping[str, float],
     ) -> None:
         """`open`: the feed of a source. `deployed_at`: when each app was deployed, by its key."""
+        self._clock = clock
         waiting = calls.hands.counted
         feeds = Feeds(open, calls.accept, store.triggers, secrets.value, waiting, clock)
         self.schedules = TriggerKeeper(store, clock, world, calls.accept, waiting, deployed_at)
@@ -45,6 +47,10 @@ class TriggerParts:
         """The app of that key was deployed or stopped, or another version of it has the traffic."""
         self.schedules.changed(app, at)
         self.events.changed(app, at)
+
+    def metrics(self, labels: Callable[[str], Labels]) -> Iterator[Sample]:
+        """What is told to who scrapes; `labels`: those of a workload, by its key."""
+        return samples(self.events.live.values(), labels, self._clock.now())
 
     def chores(self) -> Iterator[Coroutine[None, None, None]]:
         """What fires, and what reads; neither ends by itself."""

@@ -100,6 +100,9 @@ WAITING = "swell_pools_waiting"
 CALLS_DUE = "swell_queued_calls_due"
 CALLS_LEASED = "swell_queued_calls_leased"
 CALLS_TOTAL = "swell_queued_calls_total"
+SOURCE_UP = "swell_source_up"
+SOURCE_WAITING = "swell_source_messages_waiting"
+SOURCE_OLDEST = "swell_source_oldest_message_seconds"
 STEP_SECONDS = "swell_control_step_seconds"
 PLAN_POOLS = "swell_plan_pools"
 PLANS_REFUSED = "swell_plans_refused_total"
@@ -204,6 +207,14 @@ METRICS: tuple[Metric, ...] = (
         "Queued calls that were accepted, and what came of attempts: done, again, failed, cancelled; retried by hand.",
         ("event",),
     ),
+    Metric(SOURCE_UP, "gauge", "1 while what a function's events come of is reached.", WORKLOAD),
+    Metric(
+        SOURCE_WAITING,
+        "gauge",
+        "Messages of a source that are not in the queue yet, where it can tell, asked every 10 s.",
+        WORKLOAD,
+    ),
+    Metric(SOURCE_OLDEST, "gauge", "How old the oldest of them is that was taken; 0: none was.", WORKLOAD),
     Metric(STEP_SECONDS, "histogram", "Deciding once about all pools that are due.", (), _OWN_WORK_S),
     Metric(PLAN_POOLS, "histogram", "Pools that were due in one step.", (), _POOLS),
     Metric(PLANS_REFUSED, "counter", "Plans that would have broken an invariant: a defect.", ()),

@@ -22,6 +22,8 @@ ID_MAX = 200
 """Characters of a message's id: it is to be part of an idempotency key."""
 SETTLE_MIN_S = 0.05
 """A file system counts time in ticks, of 10 ms at most: of files of one tick all are to be seen."""
+WAITING_MAX = 10_000
+"""Messages that wait at a source are counted up to so many, where counting them costs."""
 UNACKNOWLEDGED_MAX = 1000
 """Messages of a source that may wait to be acknowledged, unless it is told otherwise."""
 
@@ -53,6 +55,15 @@ class SourceState(msgspec.Struct, frozen=True):
     """What went wrong the last time; empty where nothing did so far, or it is up."""
     failures: int = 0
     """Attempts to reach it, one after the other, that failed."""
+
+
+class Lag(msgspec.Struct, frozen=True):
+    """What came and is not in the queue yet."""
+
+    waiting: int | None = None
+    """Messages that the source handed out to nobody, and those that are held here; None: it cannot tell, or is away."""
+    oldest_at: float | None = None
+    """When the oldest of those that are held here came about; None: none is."""
 
 
 class Files(msgspec.Struct, frozen=True, tag="files"):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from swell.model.source import Message, SourceState
+from swell.model.source import Lag, Message, SourceState
 
 
 class SourceConnection(Protocol):
@@ -37,6 +37,11 @@ class SourceConnection(Protocol):
         """These are being dealt with still."""
         ...
 
+    async def waiting(self) -> int | None:
+        """How many messages there are that `take` did not bring yet, counted up to `WAITING_MAX`; None: that cannot be
+        told. It is asked now and again, also while one take is under way."""
+        ...
+
 
 class Source(Protocol):
     """Where messages come from. Adapters are small: reconnecting, bounds and what comes twice are `Feed`'s.
@@ -56,6 +61,9 @@ class Feed(Protocol):
 
     @property
     def state(self) -> SourceState: ...
+
+    @property
+    def lag(self) -> Lag: ...
 
     async def take(self, most: int) -> list[Message]:
         """What came, oldest first, at least one; waits for it. What is taken and not acknowledged is bounded: then it

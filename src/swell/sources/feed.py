@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from swell.model.errors import brief
 from swell.model.retrying import Retrying
-from swell.model.source import UNACKNOWLEDGED_MAX, Message, SourceState
+from swell.model.source import UNACKNOWLEDGED_MAX, Lag, Message, SourceState
 from swell.model.source_ports import Source, SourceConnection
 
 log = logging.getLogger("swell.sources")
@@ -36,6 +36,8 @@ HELD_BYTES_MAX = 16 * 1024 * 1024
 """While so much is unacknowledged nothing more is taken."""
 PORTION_BYTES = 4 * 1024 * 1024
 """What is taken at once, about, going by what came before."""
+MEASURE_S = 10.0
+"""How often a source is asked how many messages wait there."""
 FIRST_PORTION = 8
 """Messages that are taken at first."""
 
@@ -72,6 +74,8 @@ class Feed:
         self._untold: dict[str, Message] = {}
         """What is acknowledged, and the source does not know it for sure; without bodies."""
         self._held_bytes = 0
+        self._there: int | None = None
+        """Messages that wait at the source, as it said last."""
         self._portion = FIRST_PORTION
         """Messages to take next, at most."""
         self._waiting: set[asyncio.Future[None]] = set()
@@ -96,6 +100,12 @@ class Feed:
                 self._held_bytes -= len(newest.body)
                 self._untold[each.id] = replace(newest, body=b"")
         self._wake()
+
+    @property
+    def lag(self) -> Lag:
+        """See the port."""
+        waiting = None if self._there is None else self._there + len(self._held)
+        return Lag(waiting, min((each.at for each in self._held.values()), default=None))
 
     async def settled(self) -> None:
         """See the port."""
@@ -135,7 +145,12 @@ class Feed:
                 connection = await stack.enter_async_context(self._source.connect(self._after))
             if _ends():
                 return
-            works = (self._takes(connection), self._tells(connection), self._holds(connection))
+            works = (
+                self._takes(connection),
+                self._tells(connection),
+                self._holds(connection),
+                self._measures(connection),
+            )
             tasks = [asyncio.create_task(_unless_cancelled(each)) for each in works]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -143,6 +158,7 @@ class Feed:
                     each.result()
             finally:
                 await _ended(tasks)
+                self._there = None
         finally:
             # One that is broken may not close either.
             with suppress(Exception):
@@ -198,6 +214,15 @@ class Feed:
             await asyncio.sleep(connection.hold_s)
             if self._held:
                 await connection.hold(list(self._held.values()))
+
+    async def _measures(self, connection: SourceConnection) -> None:
+        while not _ends():
+            try:
+                self._there = await connection.waiting()
+            except Exception:
+                # Who may not ask, or waits too long for that, is told nothing: what comes of it comes all the same.
+                self._there = None
+            await asyncio.sleep(MEASURE_S)
 
     # -- what is known of it -----------------------------------------------------------------
 

@@ -156,6 +156,8 @@ class _Folder:
         """Since when each was seen as it is."""
         self._whole: deque[Found] = deque()
         """To be delivered next."""
+        self._due = 0
+        """Files to be delivered that were seen, these among them."""
         self.moved = asyncio.Event()
         self.closed = threading.Event()
 
@@ -167,6 +169,7 @@ class _Folder:
             wait_s = await self._find()
         if self._whole:
             some = [self._whole.popleft() for _ in range(min(most, len(self._whole)))]
+            self._due -= len(some)
             return await self._messages(some)
         settling = bool(self._since)
         with suppress(TimeoutError):
@@ -174,6 +177,10 @@ class _Folder:
                 # While one settles, what changes besides can wait as long.
                 await (asyncio.sleep(wait_s) if settling else self.moved.wait())
         return []
+
+    async def waiting(self) -> int | None:
+        """See the port: as it was seen last, up to `KNOWN_MAX`."""
+        return self._due
 
     async def acknowledge(self, messages: Sequence[Message]) -> None:
         """See the port: the watermark is all there is to remember."""
@@ -191,6 +198,7 @@ class _Folder:
         self._seen.folders, self._seen.late, self._seen.unread = looked.folders, looked.late, looked.unread
         now = time.monotonic()
         self._since = {each: self._since.get(each, now) for each in looked.files}
+        self._due = len(looked.files)
         for each in looked.files:
             left_s = self._since[each] + self._config.settle_s - now
             if left_s > 0:

@@ -194,6 +194,12 @@ class _Pull:
             receipt=message.reply,
         )
 
+    async def waiting(self) -> int | None:
+        """See the port."""
+        stream = self._client.jetstream(timeout=ANSWER_S)
+        found = await stream.consumer_info(self._config.stream, self._config.consumer)
+        return int(found.num_pending or 0) + len(self._came)
+
     async def acknowledge(self, messages: Sequence[Message]) -> None:
         """See the port."""
         for i in range(0, len(messages), ACKNOWLEDGED_MAX):

@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 
 from swell.model.source import Rows
-from swell.sources.rows import PORTION_BYTES, Fence, Mark, Polled, Row, quoted, wrapped
+from swell.sources.rows import COUNT_S, PORTION_BYTES, Fence, Mark, Polled, Row, quoted, wrapped
 
 CONNECT_S = 10.0
 ANSWER_S = 60.0
@@ -69,6 +69,8 @@ class _Server:
         self._from, self._mark, self._key = wrapped(config)
         self._types = ("", "")
         """Of the watermark and the key."""
+        self._asking = asyncio.Lock()
+        """The connection takes one question at a time."""
 
     async def prepare(self) -> None:
         """Learn of what types they are; raises for a query that is none."""
@@ -95,13 +97,18 @@ class _Server:
         sql = f"SELECT {columns} FROM {self._from} {where} {order}"
         rows: list[Row] = []
         size = 0
-        async with self._connection.transaction(readonly=True):
+        async with self._asking, self._connection.transaction(readonly=True):
             async for row in self._connection.cursor(sql, *given, prefetch=PREFETCH):
                 rows.append(Row((row[0], row[1]), row[2].encode()))
                 size += len(rows[-1].body)
                 if size >= PORTION_BYTES:
                     break
         return rows
+
+    async def count(self, after: Mark | None, most: int) -> int:
+        where, given = self._where(after, None)
+        counted = f"SELECT count(*) FROM (SELECT 1 FROM {self._from} {where} LIMIT {most:d}) AS counted"
+        return int((await self._ask(counted, given, COUNT_S))[0][0])
 
     def _where(self, after: Mark | None, until: Mark | None) -> tuple[str, list[str]]:
         sql = f"WHERE {self._mark} IS NOT NULL AND {self._key} IS NOT NULL"
@@ -114,7 +121,7 @@ class _Server:
                 given += mark
         return sql, given
 
-    async def _ask(self, sql: str, given: list[str]) -> list[Any]:
-        async with self._connection.transaction(readonly=True):
-            found: list[Any] = await self._connection.fetch(sql, *given)
+    async def _ask(self, sql: str, given: list[str], most_s: float = ANSWER_S) -> list[Any]:
+        async with self._asking, self._connection.transaction(readonly=True):
+            found: list[Any] = await self._connection.fetch(sql, *given, timeout=most_s)
         return found

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from swell.model.source import ID_MAX, Message, Rows
+from swell.model.source import ID_MAX, WAITING_MAX, Message, Rows
 
+COUNT_S = 5.0
+"""For rows to be counted: what comes waits meanwhile."""
 AGAIN_S = 0.1
 """How soon it is asked whether transactions have ended."""
 PORTION_BYTES = 4 * 1024 * 1024
@@ -42,7 +44,8 @@ class Fence(NamedTuple):
 
 
 class Database(Protocol):
-    """What is asked of one, each time in a transaction of its own. Methods raise where the connection is broken."""
+    """What is asked of one, each time in a transaction of its own. Methods raise where the connection is broken. They
+    are called beside each other, and wait for each other."""
 
     async def newest(self, after: Mark | None) -> Fence | None: ...
 
@@ -52,6 +55,10 @@ class Database(Protocol):
 
     async def rows(self, after: Mark | None, until: Mark, most: int) -> list[Row]:
         """The first ones, one at least where there is any; fewer than `most`, too, where they are large."""
+        ...
+
+    async def count(self, after: Mark | None, most: int) -> int:
+        """How many rows there are, up to so many. TimeoutError, or the like, where that takes longer than `COUNT_S`."""
         ...
 
 
@@ -68,6 +75,8 @@ class Polled:
         self._fence: Fence | None = None
         self._seen_at = 0.0
         self._moved = moved
+        self._resting = False
+        """There was nothing the last time, and it is not time to ask again."""
 
     async def take(self, most: int) -> Sequence[Message]:
         """See the port."""
@@ -76,9 +85,13 @@ class Polled:
             self._fence = await self._database.newest(self._after)
             self._seen_at = time.monotonic()
         if self._fence is None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._config.every_s):
-                    await self._moved.wait()
+            self._resting = True
+            try:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._config.every_s):
+                        await self._moved.wait()
+            finally:
+                self._resting = False
             return []
         left_s = self._seen_at + self._config.settle_s - time.monotonic()
         if left_s > 0:
@@ -99,6 +112,10 @@ class Polled:
         id = watermark if len(watermark) <= ID_MAX else hashlib.sha256(watermark.encode()).hexdigest()
         subject = str(row.mark[1])
         return Message(id, row.body, "application/json", time.time(), subject, watermark)
+
+    async def waiting(self) -> int | None:
+        """See the port. A query that is asked seldom, since it takes long, is not asked more often for this."""
+        return 0 if self._resting else await self._database.count(self._after, WAITING_MAX)
 
     async def acknowledge(self, messages: Sequence[Message]) -> None:
         """See the port: the watermark is all there is to remember."""

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, closing
 from functools import partial
@@ -19,7 +20,7 @@ from urllib.parse import quote, unquote, urlsplit
 import msgspec
 
 from swell.model.source import Rows
-from swell.sources.rows import PORTION_BYTES, Fence, Mark, Polled, Row, wrapped
+from swell.sources.rows import COUNT_S, PORTION_BYTES, Fence, Mark, Polled, Row, wrapped
 from swell.sources.threads import OwnThread
 
 BUSY_S = 10.0
@@ -27,7 +28,7 @@ BUSY_S = 10.0
 ANSWER_S = 50.0
 """For any answer: a query that takes longer is broken off."""
 CLOSED_LOOK = 100_000
-"""Steps of a query between two looks whether anybody waits for it still."""
+"""Steps of a query between two looks whether anybody waits for it still, and how long it takes."""
 
 
 class SqliteSource:
@@ -78,6 +79,12 @@ class _File:
         found, names = await self._ask(sql, [*given, most])
         return [Row(_mark(*row[:2]), _json(names[2:], row[2:])) for row in found]
 
+    async def count(self, after: Mark | None, most: int) -> int:
+        where, given = self._where(after, None)
+        counted = f"SELECT count(*) FROM (SELECT 1 FROM {self._from} {where} LIMIT ?)"
+        found, _ = await self._ask(counted, [*given, most], COUNT_S)
+        return int(found[0][0])
+
     def _where(self, after: Mark | None, until: Mark | None) -> tuple[str, list[Any]]:
         both = f"({self._mark}, {self._key})"
         sql = f"WHERE {self._mark} IS NOT NULL AND {self._key} IS NOT NULL"
@@ -88,13 +95,16 @@ class _File:
                 given += mark
         return sql, given
 
-    async def _ask(self, sql: str, given: Sequence[Any]) -> tuple[list[tuple[Any, ...]], list[str]]:
-        return await self._asking.run(partial(self._ask_here, sql, given), ANSWER_S)
+    async def _ask(
+        self, sql: str, given: Sequence[Any], most_s: float = ANSWER_S
+    ) -> tuple[list[tuple[Any, ...]], list[str]]:
+        return await self._asking.run(partial(self._ask_here, sql, given, most_s), ANSWER_S)
 
-    def _ask_here(self, sql: str, given: Sequence[Any]) -> tuple[list[tuple[Any, ...]], list[str]]:
+    def _ask_here(self, sql: str, given: Sequence[Any], most_s: float) -> tuple[list[tuple[Any, ...]], list[str]]:
+        until = time.monotonic() + most_s
         with closing(sqlite3.connect(self._uri, uri=True, timeout=BUSY_S)) as connection:
             connection.text_factory = _text
-            connection.set_progress_handler(self.closed.is_set, CLOSED_LOOK)
+            connection.set_progress_handler(lambda: self.closed.is_set() or time.monotonic() > until, CLOSED_LOOK)
             cursor = connection.execute(sql, given)
             return _portion(cursor), [column[0] for column in cursor.description]
 

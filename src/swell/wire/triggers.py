@@ -35,6 +35,10 @@ class TriggerRow(msgspec.Struct, frozen=True):
     """Is its source reached? None: it has none, or nothing is read."""
     since: float | None = None
     """When it was reached, or lost."""
+    waiting: int | None = None
+    """Messages of its source that are not in the queue yet, as far as they were counted; None: it cannot tell."""
+    oldest_at: float | None = None
+    """When the oldest came about of those that are here and not in the queue; None: none is."""
     why: str = ""
     """What keeps it from that, or what came from being taken; of a schedule, from firing when it is due."""
 
