@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from swell.sdk.schedules import Cron as Cron
     from swell.sdk.schedules import Period as Period
     from swell.sdk.secret import Secret as Secret
+    from swell.sdk.source import Source as Source
     from swell.sdk.subscriptions import Files as Files
     from swell.sdk.subscriptions import HttpEvents as HttpEvents
     from swell.sdk.subscriptions import NatsStream as NatsStream
@@ -76,6 +77,7 @@ _WHERE = {
     "Retries": "swell.sdk.retries",
     "Rows": "swell.sdk.subscriptions",
     "Secret": "swell.sdk.secret",
+    "Source": "swell.sdk.source",
     "Volume": "swell.sdk.volume",
     "asgi_app": "swell.sdk.marks",
     "batched": "swell.sdk.marks",

@@ -19,6 +19,7 @@ from swell.model.isolation import Isolation
 from swell.model.limits import Limits
 from swell.model.resources import Needs
 from swell.model.secret import SecretUse
+from swell.model.subscription import OwnSource, Subscription
 from swell.model.volume import VolumeUse
 from swell.model.workload import App, Batch, Entry, Method, Retrying, Revision, Scaling, Web, Workload
 
@@ -301,3 +302,25 @@ def test_a_functions_bad_name_is_told_once_and_a_dash_is_no_problem() -> None:
         app = wrap(revision)
         app = replace(app, workloads=(replace(app.workloads[0], name=name, revision=revision.id),))
         assert len(problems(app)) == count, problems(app)
+
+
+def test_what_finds_events_is_a_class_of_the_app_that_can() -> None:
+    def app_with(*methods: Method, name: str = "Mail", kind: str = "cls") -> App:
+        function = Revision(Environment("/p", "3.11"), f"sha256-{1:064x}", Entry("m", "f", "function", (Method("f"),)))
+        found = Revision(Environment("/p", "3.11"), f"sha256-{2:064x}", Entry("m", "Mail", kind, methods))  # type: ignore[arg-type]
+        reads = Workload("default", "a", "f", function.id, subscription=Subscription(OwnSource("Mail")))
+        return App("default", "a", (reads, Workload("default", "a", name, found.id)), (function, found))
+
+    assert problems(app_with(Method("deliver"))) == []
+    for wrong in (
+        app_with(Method("other")),
+        app_with(Method("deliver", generator=True)),
+        app_with(Method("deliver"), name="Other"),
+        app_with(Method("deliver"), kind="function"),
+    ):
+        words = [each for each in problems(wrong) if "trigger" in each]
+        assert words == ["workload 'f': trigger: names 'Mail', and the app has no swell.Source of that name"]
+    secret = Subscription(OwnSource("Mail"), SecretUse("default", "x"))
+    good = app_with(Method("deliver"))
+    bad = replace(good, workloads=(replace(good.workloads[0], subscription=secret), good.workloads[1]))
+    assert any("has secrets of its own" in each for each in problems(bad))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
 from control.calls_place import Place, app_of
-from swell.control.event_triggers import EventTriggers
+from swell.control.event_triggers import EventTriggers, Live
 from swell.control.events import EventDesk
 from swell.control.feeds import Feeds
+from swell.control.own_sources import OwnSources
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed
 from swell.model.ports import Store
@@ -21,6 +22,7 @@ from swell.model.secret import SecretUse
 from swell.model.source import Files, Message, NatsStream, SourceConfig, SourceState
 from swell.model.source_ports import Feed as FeedPort
 from swell.model.subscription import Subscription
+from swell.model.workload import App
 from swell.sources.feed import Feed
 
 SOON = Retrying(initial_delay_s=0.01, max_delay_s=0.05)
@@ -126,8 +128,13 @@ class EventPlace(Place):
         await super().open()
         store, accept, clock = self.store.triggers, self.keeper.accept, self.clock
         feeds = Feeds(self.feed, accept, store, self.secret, lambda _: self.waiting, clock)
-        self.events = EventTriggers(store, clock, self.world, feeds.read, self.deployed_at)
-        self.desk = EventDesk(self.events, accept, self.secret, clock)
+        own = OwnSources(self.keeper, self.store.call_records, clock)
+
+        def read(live: Live) -> Coroutine[None, None, None]:
+            return feeds.read(live) if live.trigger.subscription.read is not None else own.read(live)
+
+        self.events = EventTriggers(store, clock, self.world, read, self.deployed_at, own.leave)
+        self.desk = EventDesk(self.events, accept, self.secret, lambda _: self.waiting, clock)
         self.task = asyncio.create_task(self.events.run())
 
     def feed(
@@ -160,7 +167,10 @@ class EventPlace(Place):
     def subscribe(self, name: str, subscription: Subscription | None) -> None:
         """Deploy an app whose function is called for that."""
         made = app_of(name)
-        app = replace(made, workloads=tuple(replace(each, subscription=subscription) for each in made.workloads))
+        self.put(replace(made, workloads=tuple(replace(each, subscription=subscription) for each in made.workloads)))
+
+    def put(self, app: App) -> None:
+        """Deploy it."""
         self.apps[app.name] = app
         self.deployed_at[app.key] = self.clock.at
         self.take(AppDeployed(self.clock.at, app))

@@ -155,7 +155,8 @@ BATCH = {"Content-Type": "application/cloudevents-batch+json"}
 
 def test_of_a_batch_each_event_counts_and_all_of_them_or_none_come(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
-        await deployed(rig, "open", Limits(rate_per_s=0.001, burst=6))
+        await deployed(rig, "open", Limits(rate_per_s=0.001, burst=7))
+        # Those that are counted: 3, 1, 1, 1 and 1.
         browser = await rig.browser()
         send(browser, body=b"[{}, {}, {}]", **BATCH)
         (told,) = await asked(rig)
@@ -163,11 +164,16 @@ def test_of_a_batch_each_event_counts_and_all_of_them_or_none_come(play: Play) -
         rig.control.say(Submitted(told.ask, ids=(ID, ID, "")))
         answer = await browser.answer()
         assert (answer.status, json.loads(answer.body)) == (202, {"ids": [ID, ID, ""]})
-        # One is let in, and there is no room for three more.
-        send(browser, body=b"[{}, {}, {}, {}]", **BATCH)
+        # One is let in, and there is no room for four more.
+        send(browser, body=b"[{}, {}, {}, {}, {}]", **BATCH)
         answer = await browser.answer()
         assert (answer.status, answer.error["code"]) == (429, "rate_limited")
-        assert "This one has 4" in answer.error["message"]
+        assert "5 are too many just now" in answer.error["message"]
+        # More than ever may: sent again it would be no better.
+        send(browser, body=b"[%b]" % b",".join([b"{}"] * 8), **BATCH)
+        answer = await browser.answer()
+        assert (answer.status, answer.error["code"]) == (413, "body_too_large")
+        assert "7 may come at once" in answer.error["message"]
         # That was one, and of an empty one there is none; what is no batch control says.
         send(browser, body=b"[]", **BATCH)
         rig.control.say(Submitted((await asked(rig, 2))[-1].ask, ids=()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import swell
 
@@ -48,6 +48,23 @@ class Model:
 
     def helper(self) -> str:
         return "helped"
+
+
+class Found(swell.Source):
+    """Finds nothing."""
+
+    async def events(self) -> AsyncIterator[swell.Event]:
+        for each in ():
+            yield each
+
+
+class Sync(Found):
+    def ack(self, event: swell.Event) -> None:  # type: ignore[override]
+        """It would have to be asynchronous."""
+
+
+class Given(Found):
+    box: str = swell.parameter()
 
 
 class Child(Model):

@@ -12,7 +12,7 @@ from sdk import deployable
 from sdk.test_arguments import FIELD, described, differences
 from swell.model import source as sources
 from swell.model.secret import SecretUse
-from swell.model.subscription import HttpEvents
+from swell.model.subscription import DELIVER, HttpEvents, OwnSource, Subscription
 from swell.sdk import arguments
 
 SECRET = swell.Secret.from_name("broker", required_keys=["PASSWORD"])
@@ -114,6 +114,22 @@ def test_what_is_written_is_what_is_deployed_and_shown() -> None:
     assert deployed(None).subscription is None
 
 
+@pytest.mark.shows("App.function", "trigger")
+def test_a_class_that_finds_events_is_named() -> None:
+    app = swell.App("a")
+    found = app.cls()(deployable.Found)
+    app.function(trigger=found)(on_event)
+    function = next(each for each in described(app).workloads if each.name == "on_event")
+    assert function.subscription == Subscription(OwnSource("Found"))
+    (entry,) = [each.entry for each in described(app).revisions if each.entry.kind == "cls"]
+    assert [each.name for each in entry.methods] == [DELIVER]
+
+
+def found_by(kind: type, **options: Any) -> Any:
+    found = swell.App("a").cls()(kind)
+    return deployed(found.with_options(**options) if options else found)
+
+
 def nothing() -> None: ...
 
 
@@ -134,6 +150,12 @@ for _each in (nothing, untyped, greedy, streams):
 @pytest.mark.parametrize(
     ("use", "says"),
     [
+        (lambda: found_by(deployable.Model), "Model finds no events: give a swell.Source of this app"),
+        (lambda: deployed(swell.Cls.from_name("a", "Found")), "Found finds no events: give a swell.Source of this app"),
+        (lambda: found_by(swell.Source), "Source finds no events: write async def events"),
+        (lambda: found_by(deployable.Sync), r"Sync.ack is async def ack\(self, event\)"),
+        (lambda: found_by(deployable.Given), "without parameters and other options"),
+        (lambda: found_by(deployable.Found, cpu=2), "without parameters and other options"),
         (lambda: deployed("orders"), r"trigger='orders'\): give swell.HttpEvents\(\)"),
         (lambda: deployed(swell.HttpEvents(), schedule=swell.Period(hours=1)), "a function has one, and schedule="),
         (lambda: deployed(swell.HttpEvents(), nothing), r"nothing takes no argument: .*\(event: swell.Event\)"),

@@ -121,3 +121,86 @@ def test_each_message_is_one_call(server: PrivateSwell, places: dict[str, Place]
         assert len({each["call"] for each in found}) == len(found) == 10
     server.run("app", "stop", "sources")
     wait_until("nothing is read any more", lambda: asked(server, "trigger", "list") == [], pause_s=0.2)
+
+
+OWN = """
+import asyncio, pathlib, swell
+
+app = swell.App("own")
+INBOX = pathlib.Path({inbox!r})
+
+@app.cls(timeout=8)
+class Mail(swell.Source):
+    async def events(self):
+        while True:
+            for letter in sorted(INBOX.iterdir()):
+                yield swell.Event(id=letter.name, source="/mail", type="letter", data={{"n": int(letter.name)}})
+            await asyncio.sleep(0.05)
+
+    async def ack(self, event):
+        (INBOX / event.id).unlink()
+
+@app.function(trigger=Mail)
+def read(event: swell.Event) -> int:
+    return event.data["n"]
+"""
+
+
+def test_what_a_class_finds_is_one_call_each_whatever_is_killed(server: PrivateSwell, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    (tmp_path / "own.py").write_text(OWN.format(inbox=str(inbox)))
+
+    def put(*numbers: int) -> None:
+        for number in numbers:
+            (tmp_path / "aside").write_text("")
+            (tmp_path / "aside").rename(inbox / str(number))
+
+    def calls(function: str) -> list[dict[str, Any]]:
+        rows = asked(server, "calls", "list", "own", "-n", "1000")
+        return [each for each in rows if each["function"] == function]
+
+    def row() -> dict[str, Any]:
+        (found,) = asked(server, "trigger", "list", "own")
+        return dict(found)
+
+    def finder() -> list[int]:
+        rows = [
+            each for each in server.serving() if each["workload"] == "default/own/Mail" and each["phase"] == "ready"
+        ]
+        return [each["pid"] for each in rows]
+
+    put(*range(5))
+    server.run("deploy", str(tmp_path / "own.py"))
+    wait_until("the first are read", lambda: len(calls("read")) == 5, pause_s=0.2)
+    wait_until("it is up", lambda: row()["up"], pause_s=0.2)
+    os.kill(finder()[0], signal.SIGKILL)
+    put(*range(5, 10))
+    control = server.server("control")
+    os.kill(control, signal.SIGKILL)
+    put(*range(10, 15))
+    wait_until("the next control", lambda: server.servers("control") not in ([], [control]))
+    wait_until("all are read", lambda: len(calls("read")) == 15, pause_s=0.2)
+    wait_until("all are acknowledged", lambda: not [*inbox.iterdir()])
+    # Its time is up again and again, and nobody calls that an error.
+    ended = {each["id"] for each in calls("Mail.deliver") if each["state"] == "done"}
+    done = lambda: {each["id"] for each in calls("Mail.deliver") if each["state"] == "done"} - ended  # noqa: E731
+    wait_until("it was begun anew", done, pause_s=0.2)
+    put(15)
+    wait_until("it is read", lambda: len(calls("read")) == 16, pause_s=0.2)
+    wait_until("all ran", lambda: {each["state"] for each in calls("read")} == {"done"}, pause_s=0.2)
+    history = asked(server, "trigger", "history", "own/read", "-n", "1000")
+    assert sorted(each["call"] for each in history) == sorted(each["id"] for each in calls("read"))
+    open_states = ("queued", "leased")
+    assert len([each for each in calls("Mail.deliver") if each["state"] in open_states]) <= 1
+    server.run("trigger", "pause", "own/read")
+    assert not [each for each in calls("Mail.deliver") if each["state"] in open_states]
+    put(16)
+    server.run("trigger", "resume", "own/read")
+    wait_until("it is read then", lambda: len(calls("read")) == 17, pause_s=0.2)
+    server.run("app", "stop", "own")
+
+    def is_over() -> bool:
+        return not [each for each in calls("Mail.deliver") if each["state"] in open_states]
+
+    wait_until("nothing is looked for any more", is_over, pause_s=0.2)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swell.model.errors import SwellError
-from swell.wire.cloudevents import BATCH, BATCH_MAX, STRUCTURED, as_input, count, is_batch, read, read_batch
+from swell.wire.cloudevents import BATCH, BATCH_MAX, STRUCTURED, as_input, count, is_batch, read, read_batch, written
 from swell.wire.event import Event
 
 names = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=1, max_size=40)
@@ -64,6 +64,23 @@ def test_a_batch_is_its_events(several: list[Event], data: Any) -> None:
     assert is_batch(f"{BATCH}; charset=utf-8")
     assert count(body) == len(several)
     assert read_batch(body) == [read({"content-type": STRUCTURED}, json.dumps(each).encode()) for each in told]
+
+
+@given(events, json_values.filter(lambda value: value is not None) | st.binary(max_size=9))
+def test_what_is_written_is_read_as_it_was(event: Event, data: Any) -> None:
+    kind = "image/png" if isinstance(data, bytes) else "application/json"
+    event = msgspec.structs.replace(event, data=data, content_type=kind)
+    assert read({"content-type": STRUCTURED}, written(event)) == event
+    unsaid = msgspec.structs.replace(event, content_type="")
+    assert read({"content-type": STRUCTURED}, written(unsaid)).data == data
+
+
+def test_what_cannot_be_written_is_told() -> None:
+    with pytest.raises(SwellError, match="The event '7' cannot be written as JSON"):
+        written(Event("7", "/shop", "t", data=object()))
+    # Of the local zone, where none is said.
+    naive = datetime(2027, 1, 31, 9)
+    assert read({"content-type": STRUCTURED}, written(Event("7", "/shop", "t", time=naive))).time == naive.astimezone()
 
 
 @pytest.mark.parametrize(
@@ -174,8 +191,8 @@ def test_a_text_is_one_and_what_has_no_data_has_none() -> None:
 @given(names)
 def test_a_header_may_stand_in_quotes(name: str) -> None:
     headers = {f"ce-{each}": value for each, value in whole.items()}
-    for written in (quote(name), f'"{quote(name)}"', '"' + "".join(f"\\{sign}" for sign in quote(name)) + '"'):
-        assert read({**headers, "ce-subject": written}, b"").subject == name
+    for told in (quote(name), f'"{quote(name)}"', '"' + "".join(f"\\{sign}" for sign in quote(name)) + '"'):
+        assert read({**headers, "ce-subject": told}, b"").subject == name
     assert read({**headers, "ce-subject": '"a" and "b"'}, b"").subject == '"a" and "b"'
 
 

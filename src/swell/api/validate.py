@@ -33,6 +33,7 @@ from swell.model.names import name_problem
 from swell.model.resources import Needs
 from swell.model.retrying import Retrying
 from swell.model.secret import APP_OWNED, SecretUse
+from swell.model.subscription import DELIVER, OwnSource
 from swell.model.subscription import check as check_subscription
 from swell.model.variant import read
 from swell.model.volume import VolumeUse, mount_problems
@@ -147,10 +148,20 @@ def _subscription(app: App, workload: Workload) -> Iterator[str]:
         yield f"trigger: {error.message}"
     if workload.subscription.secret is not None:
         yield from _secrets((workload.subscription.secret,))
+    source = workload.subscription.source
+    if isinstance(source, OwnSource) and not _delivers(app, source.name):
+        yield f"trigger: names {source.name[:80]!r}, and the app has no swell.Source of that name"
     if workload.schedule is not None:
         yield "trigger: is given beside schedule, and a function has one of them"
     if not _is_called(app, workload):
         yield "trigger: is of a function that is called and returns once"
+
+
+def _delivers(app: App, name: str) -> bool:
+    """Is there a class of that name that finds events?"""
+    revisions = {each.revision for each in app.workloads if each.name == name}
+    entries = [each.entry for each in app.revisions if _has_id(each) and each.id in revisions]
+    return any(e.kind == "cls" and any(m.name == DELIVER and not m.generator for m in e.methods) for e in entries)
 
 
 def _is_called(app: App, workload: Workload) -> bool:

@@ -1,25 +1,27 @@
 """Which functions are called for events now, and how far has each come?
 
 What there is follows from the world, and how far it came stands in the store, as of schedules. What has a source is
-read in a task of its own (`feeds`), which is ended before anything of its trigger is changed.
+read in a task of its own (`feeds`, `own_sources`), which is ended before anything of its trigger is changed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 
 from msgspec.structs import replace
 
 from swell.control.stops import Stops
+from swell.model.call import group_id
 from swell.model.errors import SwellError
 from swell.model.event_trigger import EventTrigger, EventTriggerState, event_triggers
 from swell.model.ports import Clock, Triggers
 from swell.model.source import SourceState
 from swell.model.source_ports import Feed
-from swell.model.subscription import HttpEvents, same
+from swell.model.subscription import HttpEvents, OwnSource, Subscription, same
 from swell.model.trigger import Delivery
 from swell.model.world import World
 from swell.wire.calls import NewCall
@@ -33,6 +35,8 @@ SETTLED_S = 5.0
 UNREADABLE = (
     "what is kept of it cannot be read, so how far it came is not known: stop the app and deploy it, and it begins anew"
 )
+WAITING_MAX = 1000
+"""While so many calls of a function wait, nothing more is taken of its source."""
 LATER_S = 0.001
 """A trigger that begins anew does so by at least so much later: the times tell what came when."""
 
@@ -69,8 +73,10 @@ class EventTriggers:
         world: World,
         read: Callable[[Live], Coroutine[None, None, None]],
         deployed_at: Mapping[str, float],
+        leave: Callable[[Live], Awaitable[None]],
     ) -> None:
-        """`read` reads the source of a trigger until it is cancelled. `deployed_at`: when each app was deployed."""
+        """`read` reads the source of a trigger until it is cancelled. `deployed_at`: when each app was deployed.
+        `leave` ends what would go on of that: it is told of triggers that are not to be read any more."""
         self.live: dict[str, Live] = {}
         """By key."""
         self._store = store
@@ -78,6 +84,7 @@ class EventTriggers:
         self._world = world
         self._read = read
         self._deployed_at = deployed_at
+        self._leave = leave
         self._kept: dict[str, EventTriggerState] = {}
         """Of those in the store that are not live: what an earlier incarnation left."""
         self._changed: dict[str, float] = {}
@@ -145,6 +152,7 @@ class EventTriggers:
             if live is None or paused is (live.state.paused_at is not None):
                 return live
             await self._end(live)
+            await self._leave(live)
             try:
                 state = replace(live.state, paused_at=self._clock.now() if paused else None)
                 await asyncio.to_thread(self._store.put, [state])
@@ -199,6 +207,7 @@ class EventTriggers:
         ended = [self.live[key] for key in gone | others if key in self.live]
         # Beside each other: of each, a source that hangs is waited for.
         await asyncio.gather(*(self._end(live) for live in ended))
+        await asyncio.gather(*(self._leave(live) for live in ended))
         for live in ended:
             self._kept[live.trigger.key] = self.live.pop(live.trigger.key).state
         if gone:
@@ -209,24 +218,28 @@ class EventTriggers:
             await asyncio.to_thread(self._store.put, begun)
         for key in gone | others:
             self._kept.pop(key, None)
-        for key, state in states.items():
-            self.live[key] = live = Live(wanted[key], state)
+        fresh = {key: Live(wanted[key], state) for key, state in states.items()}
+        # Of a backup that was restored what it had under way is, too.
+        await asyncio.gather(*(self._leave(live) for live in fresh.values() if live.state.paused_at is not None))
+        for key, live in fresh.items():
+            self.live[key] = live
             self._begin(live)
 
     def _begun(self, trigger: EventTrigger, at: float, gone: bool) -> EventTriggerState:
         """As it stands from now on: as it did, where the same is read, and it was never `gone`."""
         state = self._kept.get(trigger.key)
         if state is None:
-            return EventTriggerState(trigger.key, trigger.subscription, at)
+            return EventTriggerState(trigger.key, trigger.subscription, at, _first(trigger.subscription, at))
         began_at = max(at, state.began_at + LATER_S)
+        first = _first(trigger.subscription, began_at)
         if gone:
-            return EventTriggerState(trigger.key, trigger.subscription, began_at)
-        if state.subscription is None and not isinstance(trigger.subscription.source, HttpEvents):
+            return EventTriggerState(trigger.key, trigger.subscription, began_at, first)
+        if state.subscription is None and trigger.subscription.read is not None:
             # Is it what was read? Nobody knows: neither is it read on, nor all of it anew.
             return state
         if state.subscription is None or same(state.subscription, trigger.subscription):
             return replace(state, subscription=trigger.subscription)
-        return replace(state, subscription=trigger.subscription, began_at=began_at, watermark="")
+        return replace(state, subscription=trigger.subscription, began_at=began_at, watermark=first)
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -246,6 +259,11 @@ class EventTriggers:
             if not live.reading.cancelled() and (error := live.reading.exception()) is not None:
                 log.error("reading for %s ended: %r", live.trigger.shown, error)
             live.reading, live.source, live.held_back = None, None, ""
+
+
+def _first(subscription: Subscription, at: float) -> str:
+    """The watermark of one that begins anew."""
+    return group_id(int(at * 1000), os.urandom(10)) if isinstance(subscription.source, OwnSource) else ""
 
 
 def _app_of(key: str) -> str:

@@ -9,13 +9,13 @@ import logging
 import re
 from collections.abc import Callable
 
-from swell.control.event_triggers import Accept, EventTriggers, Live
+from swell.control.event_triggers import WAITING_MAX, Accept, EventTriggers, Live
 from swell.model.call import Body
 from swell.model.errors import SwellError
 from swell.model.event_trigger import EventTrigger
 from swell.model.ports import Clock
 from swell.model.secret import SecretUse
-from swell.model.subscription import HttpEvents
+from swell.model.subscription import HttpEvents, OwnSource
 from swell.model.trigger import Delivery, Firing, event_id
 from swell.model.unknown import unknown_trigger
 from swell.model.workload import app_of
@@ -39,13 +39,19 @@ class EventDesk:
     """Takes events for the functions that have triggers for them."""
 
     def __init__(
-        self, triggers: EventTriggers, accept: Accept, secret: Callable[[SecretUse], str], clock: Clock
+        self,
+        triggers: EventTriggers,
+        accept: Accept,
+        secret: Callable[[SecretUse], str],
+        waiting: Callable[[str], int],
+        clock: Clock,
     ) -> None:
         """`accept`: a call, and its delivery, into the durable queue. `secret`: the value of the one variable that is
-        used of it; SwellError where there is none."""
+        used of it; SwellError where there is none. `waiting`: how many calls of a workload wait."""
         self._triggers = triggers
         self._accept = accept
         self._secret = secret
+        self._waiting = waiting
         self._clock = clock
 
     async def take(self, new: NewEvent) -> str | tuple[str, ...]:
@@ -53,21 +59,25 @@ class EventDesk:
         its order. SwellError else: then of a batch some may be there."""
         await self._triggers.settled(new.workload.rpartition("/")[0])
         live = self._triggers.of(new.workload)
-        source = live.trigger.subscription.source if live is not None else None
-        if live is None or not isinstance(source, HttpEvents):
+        if live is None or live.trigger.subscription.read is not None:
             namespace, app = app_of(new.workload)
             raise unknown_trigger(app, new.workload.rpartition("/")[2], self._triggers.names(namespace, app))
-        headers = _headers(new, source)
+        source = live.trigger.subscription.source
+        # A class posts what it finds as anybody may.
+        posted = source if isinstance(source, HttpEvents) else HttpEvents()
+        headers = _headers(new, posted)
         if new.signed and live.trigger.subscription.secret is None:
             # Whether it may come without, the gateway looks at anew.
             words = f"What events {live.trigger.shown} takes changed while this one came: send it again."
             raise SwellError("busy", words, status=503)
-        self._check_signed(live, source, headers, new.body)
+        self._check_signed(live, posted, headers, new.body)
         if live.state.paused_at is not None:
             words = f"{live.trigger.shown} is paused: `swell trigger resume {live.trigger.shown}` has it take events."
             raise SwellError("trigger_paused", words, status=503)
+        if isinstance(source, OwnSource):
+            self._check_room(live)
         if not is_batch(headers.get("content-type", "")):
-            event = _event(live.trigger, source, headers, new.body)
+            event = _event(live.trigger, posted, headers, new.body)
             return await self._enqueue(live, event, as_input(event), new.key)
         events = [(event, as_input(event)) for event in read_batch(new.body)]
         # Together: all of them are asked for before any is waited for.
@@ -99,6 +109,14 @@ class EventDesk:
         accepted = await self._accept(call, Delivery(firing))
         live.fired(self._clock.now())
         return accepted
+
+    def _check_room(self, live: Live) -> None:
+        """What a class finds waits there, while many calls do here."""
+        waiting = self._waiting(live.trigger.workload)
+        live.held_back = f"{waiting} calls of the function wait" if waiting >= WAITING_MAX else ""
+        if live.held_back:
+            words = f"{live.trigger.shown} takes no more now: {live.held_back}. Try again in a moment."
+            raise SwellError("busy", words, status=503)
 
     def _check_signed(self, live: Live, source: HttpEvents, headers: dict[str, str], body: bytes) -> None:
         trigger = live.trigger

@@ -12,9 +12,9 @@ import logging
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from swell.control.event_triggers import Accept, Live
+from swell.control.event_triggers import WAITING_MAX, Accept, Live
 from swell.model.call import Body
 from swell.model.errors import SwellError
 from swell.model.ports import Clock, Triggers
@@ -22,7 +22,6 @@ from swell.model.retrying import Retrying
 from swell.model.secret import SecretUse
 from swell.model.source import Files, Message, NatsStream, RedisStream, Rows, SourceConfig, SourceState
 from swell.model.source_ports import Feed
-from swell.model.subscription import HttpEvents
 from swell.model.trigger import Delivery, Firing, event_id
 from swell.wire.calls import INPUT_MAX, NewCall
 from swell.wire.cloudevents import as_input, data_of
@@ -31,14 +30,14 @@ from swell.wire.http import JSON_OR_PICKLE
 
 log = logging.getLogger("swell.control")
 
+T = TypeVar("T")
+
 HELD_MAX = 200
 """Messages of a source that are here and not in the queue yet."""
 TAKEN_MAX = 100
 """Messages of a source that are taken together."""
 TAKEN_BYTES_MAX = 8 * 1024 * 1024
 """And bytes of them, or one more, that are brought into the queue together."""
-WAITING_MAX = 1000
-"""While so many calls of a function wait, nothing more is taken of its source."""
 WAITING_LOOK_S = 0.5
 """How often it is looked whether fewer wait."""
 LOOK_S = 15.0
@@ -84,8 +83,8 @@ class Feeds:
 
     async def read(self, live: Live) -> None:
         """The source of a trigger, until it is cancelled."""
-        source = live.trigger.subscription.source
-        assert not isinstance(source, HttpEvents)
+        source = live.trigger.subscription.read
+        assert source is not None
 
         def told(state: SourceState) -> None:
             live.source = state
@@ -148,7 +147,7 @@ class Feeds:
         failures = 0
         while True:
             try:
-                await _finished(self._enqueue(live, messages))
+                await finished(self._enqueue(live, messages))
             except SwellError as error:
                 failures += 1
                 live.held_back = error.message
@@ -202,11 +201,11 @@ class Feeds:
         await asyncio.to_thread(self._store.deliver, [Delivery(refused, False, watermark, began_at)])
 
 
-async def _finished(work: Coroutine[Any, Any, None]) -> None:
+async def finished(work: Coroutine[Any, Any, T]) -> T:
     """What is asked to end meanwhile waits for it first, for a while: it may be written already."""
     task = asyncio.ensure_future(work)
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait({task}, timeout=PARTING_S)
         task.cancel()
@@ -231,8 +230,8 @@ def input_of(live: Live, message: Message) -> Body | None:
     """Of the call of a message: the event that it is. None: it cannot be queued, too large or no text."""
     if len(message.body) > INPUT_MAX:
         return None
-    source = live.trigger.subscription.source
-    assert not isinstance(source, HttpEvents)
+    source = live.trigger.subscription.read
+    assert source is not None
     with suppress(SwellError):
         made = as_input(event_of(source, message, data_of(message.content_type, message.body)))
         return made if len(made.data) <= INPUT_MAX else None

@@ -8,8 +8,8 @@ import msgspec
 
 from swell.control.call_waits import NAMED_MAX
 from swell.control.call_waits import WAITING_MAX as CALLS_WAITING_MAX
+from swell.control.event_triggers import WAITING_MAX as SOURCE_WAITING_MAX
 from swell.control.feeds import HELD_MAX
-from swell.control.feeds import WAITING_MAX as SOURCE_WAITING_MAX
 from swell.control.kv import WAITING_MAX
 from swell.control.triggers import WAITING_MAX as SCHEDULE_WAITING_MAX
 from swell.decide import cache

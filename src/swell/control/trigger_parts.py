@@ -6,9 +6,10 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 
 from swell.control.calls import CallKeeper
 from swell.control.event_desk import EveryTriggerDesk, samples
-from swell.control.event_triggers import EventTriggers
+from swell.control.event_triggers import EventTriggers, Live
 from swell.control.events import EventDesk
 from swell.control.feeds import Feeds, Open
+from swell.control.own_sources import OwnSources
 from swell.control.secrets import SecretKeeper
 from swell.control.trigger_desk import TriggerDesk
 from swell.control.triggers import TriggerKeeper
@@ -34,9 +35,14 @@ class TriggerParts:
         self._clock = clock
         waiting = calls.hands.counted
         feeds = Feeds(open, calls.accept, store.triggers, secrets.value, waiting, clock)
+        own = OwnSources(calls, store.call_records, clock)
+
+        def read(live: Live) -> Coroutine[None, None, None]:
+            return feeds.read(live) if live.trigger.subscription.read is not None else own.read(live)
+
         self.schedules = TriggerKeeper(store, clock, world, calls.accept, waiting, deployed_at)
-        self.events = EventTriggers(store.triggers, clock, world, feeds.read, deployed_at)
-        self.take = EventDesk(self.events, calls.accept, secrets.value, clock).take
+        self.events = EventTriggers(store.triggers, clock, world, read, deployed_at, own.leave)
+        self.take = EventDesk(self.events, calls.accept, secrets.value, waiting, clock).take
         """An event that was posted; the id of its call, once that is on disk."""
         schedules = TriggerDesk(self.schedules, store.triggers, store.call_records, world, clock)
         self.next_at = schedules.next_at

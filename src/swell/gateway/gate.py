@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from swell.decide.admit import Refusal
@@ -52,6 +53,11 @@ def let_in(gates: Sequence[Gate], now: float) -> Refusal | None:
         gate.at = now
         gate.in_flight += 1
     return None
+
+
+def at_once(gates: Sequence[object]) -> float:
+    """How many requests may come at once at all of these, by their rates."""
+    return min((gate.tokens_max for gate in gates if isinstance(gate, Gate) and gate.rate_per_s), default=math.inf)
 
 
 def let_in_all(gates: Sequence[object], most: int, now: float) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from swell.gateway.bodies import Bodies
-from swell.gateway.gate import let_in_all, let_in_more
+from swell.gateway.gate import at_once, let_in_all, let_in_more
 from swell.gateway.heads import JSON_TYPE, header_of, headers_of
 from swell.gateway.refusals import refuse
 from swell.gateway.request import Request
@@ -70,7 +70,7 @@ _GROUP_TOO_LARGE = (
     f"The inputs of a group that come in one request may have {GROUP_BODY_MAX} bytes together, and each {INPUT_MAX}. "
     f"Send the others in a request of their own, with {FIRST}."
 )
-_TOO_FAST = "Each event of a batch counts as a request, and so many may not come at once by the rate: send fewer."
+_EACH_COUNTS = "Each event of a batch counts as a request."
 _TOO_MUCH = "The gateway holds as many bytes of requests as it may (hold_bytes_max). Try again in a moment."
 _AWAY = "Control, which keeps the queue, is away, so the call was not accepted. Try again in a moment."
 _UNSURE = (
@@ -281,9 +281,14 @@ class Queueing(Bodies):
         body = b"".join(request.body)
         if isinstance(call, NewEvent):
             events = count(body) if is_batch(header_of(request.head, "content-type") or "") else 1
+            most = at_once(request.gates)
             # All of them or none: its sender knows of no part of a batch.
+            if events > most:
+                request.fail(413, "body_too_large", f"{_EACH_COUNTS} {most:g} may come at once: send fewer.")
+                return
             if not let_in_all(request.gates, max(events - 1, 0), self.shared.now()):
-                request.fail(429, "rate_limited", f"{_TOO_FAST} This one has {events}.", _RETRY)
+                words = f"{_EACH_COUNTS} {events} are too many just now: try again in a moment."
+                request.fail(429, "rate_limited", words, _RETRY)
                 return
             call = msgspec.structs.replace(call, body=body)
         elif call.many is None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import msgspec
 
 from swell.model.source import SourceConfig
-from swell.model.subscription import HttpEvents, Subscription
+from swell.model.subscription import OwnSource, Subscription
 from swell.model.trigger import serving
-from swell.model.workload import App, shown
+from swell.model.workload import App, pool_key, shown
 
 
 class EventTrigger(msgspec.Struct, frozen=True):
@@ -23,6 +23,8 @@ class EventTrigger(msgspec.Struct, frozen=True):
     name: str
     """Of the trigger: it is called as its function."""
     subscription: Subscription
+    finds: str = ""
+    """The pool that finds its events, where a class of the app does: that of the revision which has its traffic."""
 
     @property
     def key(self) -> str:
@@ -44,11 +46,16 @@ def event_triggers(app: App) -> list[EventTrigger]:
     """Those of an app. One that belongs to a program (`swell run`) has none."""
     if app.owner is not None:
         return []
-    return [
-        EventTrigger(app.namespace, app.name, each.name, each.subscription)
-        for each in serving(app)
-        if each.subscription is not None
-    ]
+    named = {each.name: each for each in serving(app)}
+    found = []
+    for each in named.values():
+        if each.subscription is None:
+            continue
+        source = each.subscription.source
+        own = named.get(source.name) if isinstance(source, OwnSource) else None
+        pool = pool_key(own.key, own.revision) if own is not None else ""
+        found.append(EventTrigger(app.namespace, app.name, each.name, each.subscription, pool))
+    return found
 
 
 class EventTriggerState(msgspec.Struct, frozen=True):
@@ -61,7 +68,8 @@ class EventTriggerState(msgspec.Struct, frozen=True):
     """When what it reads was first subscribed to. It tells what came since from what came before: the same id is then
     of something else."""
     watermark: str = ""
-    """Behind which its source is read on; empty: from its beginning, or where the source itself knows."""
+    """Behind which its source is read on; empty: from its beginning, or where the source itself knows. Of a class that
+    finds the events: the group of its calls."""
     paused_at: float | None = None
     """Since when nothing is read; None: it is."""
     fired_at: float | None = None
@@ -70,5 +78,5 @@ class EventTriggerState(msgspec.Struct, frozen=True):
 
 def sources(app: App) -> list[SourceConfig]:
     """All that is to be read for an app's functions."""
-    subscriptions = (each.subscription for each in app.workloads)
-    return [each.source for each in subscriptions if each is not None and not isinstance(each.source, HttpEvents)]
+    read = (each.subscription.read for each in app.workloads if each.subscription is not None)
+    return [each for each in read if each is not None]

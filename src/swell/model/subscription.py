@@ -11,7 +11,7 @@ import msgspec
 from swell.model import source
 from swell.model.errors import SwellError, brief
 from swell.model.secret import SecretUse
-from swell.model.source import Files, NatsStream, RedisStream, Rows
+from swell.model.source import Files, NatsStream, RedisStream, Rows, SourceConfig
 
 HEADER = "x-hub-signature-256"
 """Where a signature is looked for: many senders of webhooks put it there."""
@@ -55,23 +55,39 @@ class HttpEvents(msgspec.Struct, frozen=True, tag="http"):
     """Signatures say when they were made, and hold for so long before and after; 0: they say nothing of time."""
 
 
+class OwnSource(msgspec.Struct, frozen=True, tag="class"):
+    """Events that a class of the same app finds, and posts to /trigger."""
+
+    name: str
+    """Of the class."""
+
+
+DELIVER = "deliver"
+"""The method of such a class that is called, with the function's name, and goes on as long as it may."""
+
+
 class Subscription(msgspec.Struct, frozen=True):
     """What calls a function, with an event each time."""
 
-    source: HttpEvents | Files | NatsStream | RedisStream | Rows
+    source: HttpEvents | OwnSource | Files | NatsStream | RedisStream | Rows
     secret: SecretUse | None = None
     """What a source's password is, or what events are signed with: the variable of it that is required, or its only
     one."""
 
     @property
     def events(self) -> Events:
-        if not isinstance(self.source, HttpEvents):
+        if self.read is not None:
             return ""
         return "signed" if self.secret is not None else "open"
 
     @property
+    def read(self) -> SourceConfig | None:
+        """What control reads; None of what is posted to it."""
+        return None if isinstance(self.source, HttpEvents | OwnSource) else self.source
+
+    @property
     def kind(self) -> str:
-        """ "http", "files", "nats", "redis", "rows"."""
+        """ "http", "class", "files", "nats", "redis", "rows"."""
         return str(self.source.__struct_config__.tag)
 
 
@@ -88,6 +104,9 @@ def check(subscription: Subscription) -> None:
                 raise SwellError("bad_option", f"replay_s is a number of seconds, not {posted.replay_s}.")
             if posted.replay_s and secret is None:
                 raise SwellError("bad_option", "replay_s is of events that are signed: give a secret as well.")
+        case OwnSource():
+            if secret is not None:
+                raise SwellError("bad_option", "A class that finds events has secrets of its own: give it secrets=.")
         case Files() | Rows() if secret is not None and _is_here(subscription.source):
             raise SwellError("bad_option", "What is read from this machine's own files needs no password.")
         case read:
@@ -119,6 +138,8 @@ def _read(subscription: Subscription) -> tuple[object, ...]:
     match subscription.source:
         case HttpEvents():
             return ("http",)
+        case OwnSource(name=name):
+            return ("class", name)
         case Files(folder=folder, patterns=patterns):
             return ("files", folder, patterns)
         case NatsStream(url=url, stream=stream, consumer=consumer, subject=subject):
@@ -135,6 +156,8 @@ def written(subscription: Subscription) -> str:
         case HttpEvents():
             signed = ", signed" if subscription.secret is not None else ""
             return f"events over HTTP{signed}"
+        case OwnSource(name=name):
+            return f"class {name}"
         case Files(folder=folder, patterns=patterns):
             return f"files {folder} {' '.join(patterns)}"
         case NatsStream(url=url, stream=stream, subject=subject):

@@ -125,7 +125,7 @@ class App:
         experimental_options: Mapping[str, Any] | None = None,
         max_inputs: int | None = None,
         timeout_max: int | None = None,
-        trigger: Cron | Period | Events | None = None,
+        trigger: Cron | Period | Events | Cls | None = None,
         nodes: int | None = None,
         min_nodes: int | None = None,
     ) -> Callable[[Callable[..., Any]], Function]:

@@ -216,7 +216,8 @@ EFFECTS: dict[str, dict[str, str]] = {
     "App.function": {
         **_RESOURCES_EFFECTS,
         "schedule": "Workload.schedule: the server calls it at these times, without arguments, while it is deployed",
-        "trigger": "Workload.subscription: it is called with each event; or Workload.schedule, as schedule= is",
+        "trigger": "Workload.subscription: it is called with each event, of a source or of a class of the app; or "
+        "Workload.schedule, as schedule= is",
         "name": "Workload.name and Method.name; default: the function's own",
         "is_generator": _STREAMED,
         "nodes": "Revision.gang and Revision.single_use: so many replicas work on each call, which goes by the queue",

@@ -51,6 +51,11 @@ class Cls(Optional):
         """What its objects are given; none are known of a class found by its name."""
         return declared(self._raw) if self._raw is not None else ()
 
+    @property
+    def is_plain(self) -> bool:
+        """It has the parameters and options that it was deployed with."""
+        return self._chosen is NOTHING
+
     def __call__(self, *args: Any, **kwargs: Any) -> Obj:
         """An object whose methods run in replicas, with these parameters: each set of them has replicas of its own."""
         with hidden:

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from swell.model import schedule as model
 from swell.model.errors import SwellError
 from swell.model.schedule import Missed
+from swell.sdk.cls import Cls
 from swell.sdk.marks import Given
 from swell.sdk.quantities import bad
 from swell.sdk.signatures import public
@@ -76,8 +77,9 @@ def scheduled(given: Given) -> model.Schedule | None:
         raise bad(given, "trigger", "a function has one, and schedule= is given: make a second function of it")
     if isinstance(trigger, Cron | Period):
         return trigger.schedule
-    if not isinstance(trigger, Events):
-        raise bad(given, "trigger", "give swell.HttpEvents(), Files, NatsStream, RedisStream, Rows, Cron or Period")
+    if not isinstance(trigger, Events | Cls):
+        kinds = "swell.HttpEvents(), Files, NatsStream, RedisStream, Rows, Cron, Period, or a swell.Source of the app"
+        raise bad(given, "trigger", f"give {kinds}")
     return None
 
 

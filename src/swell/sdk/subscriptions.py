@@ -14,7 +14,9 @@ from swell.model import subscription as model
 from swell.model.errors import SwellError
 from swell.model.secret import SecretUse
 from swell.model.source import Since
+from swell.sdk.cls import Cls
 from swell.sdk.marks import Given
+from swell.sdk.parameters import required
 from swell.sdk.quantities import bad
 from swell.sdk.secret import Secret
 from swell.sdk.signatures import public
@@ -169,9 +171,30 @@ class Rows(Events):
 def subscribed(given: Given, namespace: str) -> model.Subscription | None:
     """What trigger= means where that is no schedule; nothing of a class."""
     value = given.values.get("trigger")
+    if isinstance(value, Cls):
+        return model.Subscription(model.OwnSource(value.name))
     if not isinstance(value, Events):
         return None
     return model.Subscription(value.source, _use(value.secret, namespace))
+
+
+def check_own(given: Given) -> None:
+    """Refuse a class that cannot find the events of a function."""
+    # Imported at a deploy alone: replicas import this module, too.
+    from swell.sdk.source import Source
+
+    found = given.values.get("trigger")
+    if not isinstance(found, Cls):
+        return
+    raw = getattr(found, "__swell_raw__", None)
+    if raw is None or not issubclass(raw, Source):
+        raise bad(given, "trigger", f"{found.name} finds no events: give a swell.Source of this app, or a trigger")
+    if not found.is_plain or required(raw):
+        raise bad(given, "trigger", f"{found.name} is begun as it is deployed: without parameters and other options")
+    if not inspect.isasyncgenfunction(raw.events):
+        raise bad(given, "trigger", f"{found.name} finds no events: write async def events(self), with yield")
+    if not inspect.iscoroutinefunction(raw.ack) or raw.deliver is not Source.deliver:
+        raise bad(given, "trigger", f"{found.name}.ack is async def ack(self, event), and its deliver is our own")
 
 
 def _use(secret: Any, namespace: str) -> SecretUse | None:
@@ -182,6 +205,7 @@ def check(given: Given, name: str, function: Any, needed: Sequence[str], streams
     """Refuse events for what cannot be called with one, and return once. `needed`: arguments that it needs."""
     if subscribed(given, "") is None:
         return
+    check_own(given)
     if streams or web:
         what = "a web endpoint" if web else "a generator"
         raise bad(given, "trigger", f"{name} is {what}, and what is called for events returns once")

@@ -10,7 +10,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -122,6 +122,28 @@ def media_type(content_type: str) -> str:
 def is_json(media: str) -> bool:
     """Is data of that type JSON?"""
     return media in ("application/json", "text/json") or media.endswith("+json")
+
+
+def written(event: Event) -> bytes:
+    """The event in structured mode. SwellError bad_event where its data cannot be written as JSON."""
+    told: dict[str, Any] = {**event.extensions, "specversion": "1.0"}
+    told |= {"id": event.id, "source": event.source, "type": event.type}
+    if event.subject:
+        told["subject"] = event.subject
+    if event.time is not None:
+        # One without a zone is of the local one.
+        told["time"] = event.time.astimezone(UTC)
+    if event.content_type:
+        told["datacontenttype"] = event.content_type
+    if isinstance(event.data, bytes | bytearray | memoryview):
+        told["data_base64"] = event.data
+    elif event.data is not None:
+        told["data"] = event.data
+    try:
+        return msgspec.json.encode(told)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        words = f"The event {_shown(event.id)} cannot be written as JSON: {brief(str(error))}."
+        raise _bad(f"{words} Its data is what JSON has, or bytes.") from None
 
 
 def as_input(event: Event) -> Body:

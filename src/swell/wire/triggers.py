@@ -19,7 +19,7 @@ class TriggerRow(msgspec.Struct, frozen=True):
     name: str
     """A schedule is called as its function."""
     kind: str
-    """ "schedule"; or what its events come of: "http", "files", "nats", "redis", "rows"."""
+    """ "schedule"; or what its events come of: "http", "class", "files", "nats", "redis", "rows"."""
     schedule: str
     """As people read it: "0 9 * * * (Europe/Berlin)", "every 1 hour"; or what is read: "nats nats://broker ORDERS"."""
     missed: Missed | Literal[""]
