@@ -225,7 +225,7 @@ class OneCall(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.place = EventPlace(MemoryStore(now=lambda: 0.0))
         self.run(self.place.open())
-        self.place.put(finding())
+        self.do(lambda: self.place.put(finding()))
         self.there = True
         self.paused = False
 
@@ -236,6 +236,14 @@ class OneCall(RuleBasedStateMachine):
 
         return self.runner.run(bounded())
 
+    def do(self, what: Callable[[], Any]) -> None:
+        """Within the event loop, as control hears of it."""
+
+        async def done() -> None:
+            what()
+
+        self.run(done())
+
     @precondition(lambda self: self.there)
     @rule(seconds=st.sampled_from([0.0, 0.001, 0.02]))
     def time_passes(self, seconds: float) -> None:
@@ -245,12 +253,12 @@ class OneCall(RuleBasedStateMachine):
     @precondition(lambda self: self.there and len(self.place.replicas) < 3)
     @rule()
     def replica_starts(self) -> None:
-        self.place.start("mail")
+        self.do(lambda: self.place.start("mail"))
 
     @precondition(lambda self: self.there and self.place.replicas)
     @rule()
     def replica_dies(self) -> None:
-        self.place.die(next(iter(self.place.replicas)))
+        self.do(lambda: self.place.die(next(iter(self.place.replicas))))
 
     @precondition(lambda self: self.place.runner.held)
     @rule(code=st.sampled_from(["", "exception"]))
@@ -276,7 +284,7 @@ class OneCall(RuleBasedStateMachine):
     @precondition(lambda self: self.there)
     @rule(timeout_s=st.sampled_from([5.0, 300.0]))
     def deploy(self, timeout_s: float) -> None:
-        self.place.put(finding(timeout_s))
+        self.do(lambda: self.place.put(finding(timeout_s)))
 
     @precondition(lambda self: self.there)
     @rule(paused=st.booleans())
@@ -294,8 +302,8 @@ class OneCall(RuleBasedStateMachine):
                 self.control_begins()
             for timeout_s in (5.0, 300.0):
                 # Of every version there is a replica, so that whatever runs does.
-                self.place.put(finding(timeout_s))
-                self.place.start("mail")
+                self.do(lambda timeout_s=timeout_s: self.place.put(finding(timeout_s)))
+                self.do(lambda: self.place.start("mail"))
             pool = self.place.apps["mail"].workloads[0].pool
             expected = [] if self.paused else [("leased", pool)]
 
