@@ -17,8 +17,9 @@ from swell.wire.settings import Settings
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_process_is_given_all_settings_but_for_passwords_and_the_port_there_is(
-    name: str, stage: Callable[..., Stage]
+    name: str, stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PGPASSWORD", "geheim")
     store = "postgresql://swell:geheim@db/swell"
     given = {"cache_days": 3.5, "port": 0, "grpc_port": 0, "policy": {"stop_grace_s": 4.5}, "store": store}
     server = stage(settings=given)
@@ -31,5 +32,6 @@ def test_a_process_is_given_all_settings_but_for_passwords_and_the_port_there_is
     assert told.grpc_port
     # Everybody can read the words. Whose state it is has it elsewhere, and nobody else has.
     environ = Path(f"/proc/{process.pid}/environ").read_text().split("\0")
-    assert [each for each in environ if "geheim" in each] == ([f"SWELL_STORE={store}"] if name == "control" else [])
+    theirs = {"PGPASSWORD=geheim", f"SWELL_STORE={store}"} if name == "control" else set()
+    assert {each for each in environ if "geheim" in each} == theirs
     assert told == Settings(home, port=port, grpc_port=told.grpc_port, cache_days=3.5, policy=Policy(stop_grace_s=4.5))

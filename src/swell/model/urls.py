@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-HIDDEN = ("password=", "passfile=", "sslpassword=")
+import re
+from itertools import takewhile
+from urllib.parse import unquote
+
+HIDDEN = ("password", "passfile", "sslpassword")
+_HOST = r"(?:\[[^]/]*\]|[^][:/]*)(?::\d*)?"
+_PLACE = re.compile(rf"{_HOST}(?:,{_HOST})*(?:/[^:]*)?")
+"""Hosts, their ports, and the name of a database. After a colon nothing but a port: it may be a password."""
 
 
 def shown(url: str) -> str:
-    """The address without a password, wherever it stands in it, and also where it is not written as it should be."""
+    """The address without a password, wherever it stands in it.
+
+    Where it is not written as it should be, more may be missing: a password may have been written with any signs in it.
+    """
     scheme, colon, rest = url.partition("://")
-    if not colon:
+    if not colon or not scheme.isalnum():
         return ""
-    # A password may have been written with any signs in it.
-    before, at, after = rest.rpartition("@")
-    place, _, query = after.partition("?")
-    kept = [part for part in query.split("&") if part and not part.lower().startswith(HIDDEN)]
+    place, _, query = rest.partition("?")
+    if "@" in query:
+        # Of a password in the query, or the query begins inside of one.
+        return f"{scheme}://{re.split('[:/@]', place)[0]}"
+    before, at, place = place.rpartition("@")
+    place = place if _PLACE.fullmatch(place) else ""
+    # What comes after a password may be more of it.
+    kept = [*takewhile(lambda part: not unquote(part).lower().startswith(HIDDEN), query.split("&") if query else ())]
     return f"{scheme}://{before.partition(':')[0]}{at}{place}{'?' if kept else ''}{'&'.join(kept)}"
