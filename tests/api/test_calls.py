@@ -71,8 +71,10 @@ def test_what_is_asked_reaches_the_queue(client: httpx2.Client, kept: Server) ->
     assert kept.calls.asked == [*expected, ("cancel", "fc-1", ""), ("retry", "fc-1")]
     for query in ("wait_s=61", "wait_s=-1", "wait_s=x"):
         assert error(client.get(f"{CALL}?{query}"), 400)["code"] == "bad_request"
-    for query in ("state=lost", "limit=0", "limit=1001", "app=%00", "function=f"):
+    for query in ("state=lost", "limit=0", "limit=1001", "app=%00", "before=%00", "namespace=a%00", "function=f"):
         assert error(client.get(f"/api/calls?{query}"), 400)["code"] == "bad_request"
+    for path in ("fc-1%00", "%00/result", "groups/%00", "groups/fg-1/inputs/%00"):
+        assert error(client.get(f"/api/calls/{path}"), 400)["code"] == "bad_request"
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,8 @@ class KvSuite:
             assert code(lambda entries=entries: store.dicts.put("d", entries, NOW)) == "value_too_large"
         for values in ([b"x" * 17], [b"x"] * 6):
             assert code(lambda values=values: store.queues.put("q", "", values, 1.0, NOW)) == "value_too_large"
-        assert code(lambda: store.queues.put("q", "fünf!", [b"x"], 1.0, NOW)) == "bad_name"
+        for partition in ("fünf!", "a\0"):
+            assert code(lambda name=partition: store.queues.put("q", name, [b"x"], 1.0, NOW)) == "bad_name"
         assert store.kv.sizes() == {"d": 0, "q": 0}
 
     def test_a_change_that_is_asked_for_again_is_made_once(self, store: Store) -> None:

@@ -145,6 +145,9 @@ def unexpected(error: BaseException, id: str = "") -> tuple[str, SwellError]:
 
 
 async def _read_request(route: Route, request: Request) -> ApiRequest:
+    if any("\0" in text for text in (*request.path_params.values(), *request.query_params.values())):
+        # Not every database can be asked for such a text, and nothing that is kept has one.
+        raise SwellError("bad_request", "There is a NUL character (%00) in the path or the query: leave it out.")
     query = _query(route.query, request) if route.query is not None else None
     body = None
     if route.takes is not None and route.takes is not bytes:

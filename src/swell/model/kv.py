@@ -144,6 +144,8 @@ def check_partition(partition: str, bounds: Bounds) -> None:
     if size > bounds.partition_name_bytes_max:
         words = f"A partition's name has {bounds.partition_name_bytes_max} bytes at most; this one has {size}."
         raise SwellError("bad_name", words, status=422)
+    if "\0" in partition:
+        raise SwellError("bad_name", "A partition's name has no NUL character; this one has.", status=422)
 
 
 def _check_together(size: int, bounds: Bounds) -> None:

@@ -13,7 +13,7 @@ WAIT_MAX_S = 60.0
 """How long one request may wait for an item, or for room."""
 TTL_MAX_S = 366 * 86_400.0
 
-RequestId = Annotated[str, msgspec.Meta(max_length=REQUEST_MAX)]
+RequestId = Annotated[str, msgspec.Meta(max_length=REQUEST_MAX, pattern="^[^\\x00]*$")]
 """Who lost the answer to a change and asks again with the same id gets the same answer. Empty: none is kept."""
 Wait = Annotated[float, msgspec.Meta(ge=0, le=WAIT_MAX_S)]
 
