@@ -63,6 +63,12 @@ def test_tables_and_columns_are_the_same() -> None:
     assert {name: columns for name, columns in theirs.items() if name not in ALONE} == in_sqlite(schema.migrations())
 
 
+def test_the_body_of_a_function_is_of_one_statement() -> None:
+    made = "CREATE FUNCTION f() AS $$\nBEGIN\n    IF a THEN\n        b;\n    END IF;\nEND $$;\n"
+    ends = ["CREATE TABLE a (b TEXT)", made.removesuffix(";\n"), "-- Why.\nDROP TABLE a"]
+    assert Migration(1, "some", ";\n".join(ends) + ";\n").statements == ends
+
+
 def test_the_newest_text_for_postgres_names_the_newest_for_sqlite() -> None:
     """A step that is added to one of the two alone is met here, also where its tables are the same by chance."""
     newest = schema.migrations()[-1]

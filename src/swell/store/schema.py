@@ -7,6 +7,7 @@ database that knows more, or other, migrations than this code is refused and lef
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,8 +20,12 @@ from swell.store import statements as sql
 from swell.store.database import Connection
 
 
+_END = re.compile(r";\n(?![ \t]|END\b)")
+
+
 class Migration(msgspec.Struct, frozen=True):
-    """One numbered step. Statements end with ";" at the end of a line."""
+    """One numbered step. Statements end with ";" at the end of a line. What is indented after one, and an END, is of the
+    same statement: the body of a trigger or of a function."""
 
     number: int
     name: str
@@ -32,7 +37,7 @@ class Migration(msgspec.Struct, frozen=True):
 
     @property
     def statements(self) -> list[str]:
-        return [part for part in self.text.split(";\n") if part.strip()]
+        return [part for part in _END.split(self.text) if part.strip()]
 
 
 def migrations(folder: str = "sql") -> list[Migration]:

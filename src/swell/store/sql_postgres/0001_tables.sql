@@ -189,15 +189,24 @@ CREATE TABLE call_counts (
     calls BIGINT NOT NULL,
     PRIMARY KEY (workload, state)
 ) WITH (fillfactor = 10);
--- (A statement of a migration ends with its line.)
-CREATE FUNCTION call_counted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF TG_OP != 'INSERT' THEN
-    UPDATE call_counts SET calls = calls - 1 WHERE workload = old.workload AND state = old.state; END IF; IF
-    TG_OP != 'DELETE' THEN INSERT INTO call_counts VALUES (new.workload, new.state, 1)
-    ON CONFLICT (workload, state) DO UPDATE SET calls = call_counts.calls + 1; END IF; RETURN NULL; END $$;
+CREATE FUNCTION call_counted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP != 'INSERT' THEN
+        UPDATE call_counts SET calls = calls - 1 WHERE workload = old.workload AND state = old.state;
+    END IF;
+    IF TG_OP != 'DELETE' THEN
+        INSERT INTO call_counts VALUES (new.workload, new.state, 1)
+        ON CONFLICT (workload, state) DO UPDATE SET calls = call_counts.calls + 1;
+    END IF;
+    RETURN NULL;
+END $$;
 CREATE TRIGGER call_counted AFTER INSERT OR DELETE OR UPDATE OF state ON calls
     FOR EACH ROW EXECUTE FUNCTION call_counted();
-CREATE FUNCTION call_ended() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    new.ended_no := nextval('call_ends'); RETURN new; END $$;
+CREATE FUNCTION call_ended() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    new.ended_no := nextval('call_ends');
+    RETURN new;
+END $$;
 CREATE TRIGGER call_ended BEFORE UPDATE OF ended_at ON calls
     FOR EACH ROW WHEN (new.ended_at IS NOT NULL AND new.group_id != '') EXECUTE FUNCTION call_ended();
 
@@ -244,9 +253,15 @@ CREATE TABLE kv_answers (
     PRIMARY KEY (collection, request)
 );
 CREATE INDEX kv_answers_by_age ON kv_answers (at);
-CREATE FUNCTION dict_counted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF TG_OP = 'INSERT'
-    THEN UPDATE collections SET size = size + 1 WHERE id = new.collection; ELSE
-    UPDATE collections SET size = size - 1 WHERE id = old.collection; END IF; RETURN NULL; END $$;
+CREATE FUNCTION dict_counted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        UPDATE collections SET size = size + 1 WHERE id = new.collection;
+    ELSE
+        UPDATE collections SET size = size - 1 WHERE id = old.collection;
+    END IF;
+    RETURN NULL;
+END $$;
 CREATE TRIGGER dict_counted AFTER INSERT OR DELETE ON dict_entries FOR EACH ROW EXECUTE FUNCTION dict_counted();
 
 CREATE TABLE triggers (
