@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NAME = ".s.PGSQL.5432"
+READY = b"Z\0\0\0\5"
+"""How a message begins by which a server says that it is ready for the next question."""
 
 
 class Between:
@@ -25,6 +27,8 @@ class Between:
         self.silent = False
         """Nothing is passed on, and whoever comes is taken and hears nothing, as where a machine vanished."""
         self.commits = 0
+        self.answers = 0
+        """The server had done all that it was asked for, and waited for more: so often, as many round trips there were."""
         self._there = f"{there}/{NAME}"
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._held: list[socket.socket] = []
@@ -88,6 +92,8 @@ class Between:
                         breaks = cut == "after"
                     elif end is server and breaks:
                         return
+                    elif end is server:
+                        self.answers += data.count(READY)
                     (server if end is client else client).sendall(data)
 
 

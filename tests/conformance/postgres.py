@@ -94,12 +94,15 @@ def url(folder: str, user: str = "swell") -> str:
 
 def emptied(folder: str) -> str:
     """The same; nothing is in it any more, and nobody has it."""
-    others = (
-        "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE pid != pg_backend_pid() AND usename != ''"
-    )
-    ask(url(folder), others)
+    cut(folder)
     ask(url(folder), "DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO public")
     return url(folder)
+
+
+def cut(folder: str) -> None:
+    """Nobody has it any more, without having said so: as if their machines were gone."""
+    others = "FROM pg_stat_activity WHERE pid != pg_backend_pid() AND usename != ''"
+    ask(url(folder), f"SELECT pg_terminate_backend(pid, 30000) {others}")
 
 
 def ask(dsn: str, statements: str) -> Any:

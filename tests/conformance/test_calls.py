@@ -154,7 +154,7 @@ TestSameAnswers.settings = settings(
 
 
 class InPostgres(SameAnswers):
-    """A client that is killed leaves a server that soon sees that."""
+    """A client that is killed says nothing more to the server, which goes on."""
 
     def __init__(self) -> None:
         self.dsn = postgres.emptied(postgres.SHARED[0])
@@ -164,6 +164,7 @@ class InPostgres(SameAnswers):
         return PostgresStore(self.dsn)
 
     def lost(self) -> None:
+        postgres.cut(postgres.SHARED[0])
         self.other.close()
 
     def scanned(self) -> dict[tuple[str, str], int]:

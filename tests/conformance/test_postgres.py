@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -17,11 +16,11 @@ import asyncpg
 import postgres
 import pytest
 from between import Between, between
-from calls_suite import NOW, OUT, POOL, F, work
+from calls_suite import NOW, OUT, POOL, STOPPED, F, work
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from swell.model.call import CallError, Count, Done, Failed
+from swell.model.call import Cancel, Count, Done, Work
 from swell.model.errors import SwellError
 from swell.model.kv import BOUNDS, Collection
 from swell.model.request import PoolCount
@@ -30,6 +29,7 @@ from swell.store import postgres as adapter
 from swell.store import postgres_faults as faults
 from swell.store import postgres_link as link
 from swell.store import schema
+from swell.store.database import Connection
 from swell.store.postgres import PostgresStore
 from swell.store.retention import Keep
 from swell.store.snapshot import EPOCHS_APART
@@ -213,20 +213,72 @@ def test_a_full_disk_refuses_what_is_waited_for_and_keeps_the_rest(dsn: str) -> 
         assert counted(store) == 1
 
 
-def test_a_row_that_cannot_be_written_spoils_no_other(dsn: str) -> None:
-    with closing(PostgresStore(dsn)) as store:
-        store.calls.add([work("fc-1")])
-        store.calls.lease(F, 1, NOW, 1, "r", POOL)
+@pytest.mark.parametrize("way", ["execute", "executemany", "each"])
+def test_a_row_that_cannot_be_written_spoils_no_other(dsn: str, way: str) -> None:
+    """All are in one commit, whatever comes first; nothing is left of what was written together with that row."""
+    taken, goes_on = threading.Event(), threading.Event()
 
-        def fail(_: object) -> list[bool]:
-            return store.calls.finish([Failed("fc-1", 1, NOW, CallError("exception", "no \ud800 text"))])
+    def hold(_: Connection) -> int:
+        taken.set()
+        assert goes_on.wait(WAIT_S)
+        return 0
 
-        with ThreadPoolExecutor(8) as threads:
-            refused = threads.submit(fail, None)
-            ids = list(threads.map(lambda n: store.calls.add([work(f"fc-2{n}")]), range(7)))
-        assert ids == [[f"fc-2{n}"] for n in range(7)]
-        with suppress(SwellError):
-            assert refused.result() == [True]
+    def clash(connection: Connection) -> int:
+        statement, rows = "INSERT INTO counters VALUES (?, ?) RETURNING name", [("x", 1), ("epoch", 1), ("y", 1)]
+        if way == "execute":
+            for row in rows:
+                connection.execute(statement, row)
+        else:
+            getattr(connection, way)(statement, rows)
+        return len(rows)
+
+    with closing(PostgresStore(dsn)) as store, ThreadPoolExecutor(9) as threads:
+        held = threads.submit(store._do, hold, True)
+        assert taken.wait(WAIT_S)
+        clashes = threads.submit(store._do, clash, True)
+        adds = [threads.submit(store.calls.add, [work(f"fc-{n}")]) for n in range(7)]
+        _until(lambda: len(store._writer._queue) == 8)
+        goes_on.set()
+        held.result(WAIT_S)
+        assert [each.result(WAIT_S) for each in adds] == [[f"fc-{n}"] for n in range(7)]
+        refused = clashes.exception(WAIT_S)
+        assert isinstance(refused, SwellError)
+        assert (refused.code, refused.status) == ("row_refused", 500)
+        # What held them up, what a store does by itself at first, and all of them.
+        assert sum(store.write_seconds.counts) == 3
+        assert store.trouble == ""
+    assert kept(dsn) == [f"fc-{n}" for n in range(7)]
+    assert [row["name"] for row in postgres.ask(dsn, "SELECT name FROM counters")] == ["epoch"]
+
+
+def test_what_is_asked_of_many_takes_few_round_trips(line: Between) -> None:
+    def trips(do: Callable[[], object]) -> int:
+        before = line.answers
+        do()
+        return line.answers - before
+
+    def counted_trips(turn: int) -> list[int]:
+        news = [work(f"fc-{turn}-{n:03}") for n in range(100)]
+        later = [work(f"fd-{turn}-{n:03}", due_at=NOW + 9) for n in range(100)]
+        cancels = [Cancel(each.call.id, NOW, STOPPED) for each in later]
+        entries = [(f"{n}".encode(), b"x") for n in range(100)]
+        works: list[Work] = []
+        return [
+            trips(lambda: store.calls.add(news)),
+            trips(lambda: works.extend(store.calls.lease(F, 100, NOW, 1, "r1-1", POOL))),
+            trips(lambda: store.calls.finish([Done(each.call.id, 1, NOW, OUT) for each in works])),
+            trips(lambda: store.calls.add(later)),
+            trips(lambda: store.calls.change(cancels)),
+            trips(lambda: store.dicts.put("di-1", entries, NOW)),
+        ]
+
+    with closing(PostgresStore(line.dsn, now=lambda: NOW)) as store:
+        store.kv.add(Collection("dict", "default", "d", "di-1", NOW))
+        # The second time each statement is known.
+        counts = [counted_trips(turn) for turn in range(2)][-1]
+        assert max(counts) <= 12, counts
+        assert store.call_records.counts("") == [Count(F, "cancelled", 200), Count(F, "done", 200)]
+        assert store.dicts.count("di-1", NOW) == 100
 
 
 def test_a_key_of_any_size_is_found_again(dsn: str) -> None:
@@ -342,23 +394,34 @@ def test_what_cannot_be_opened_says_why(postgres_server: str, address: str, code
     assert threading.active_count() <= threads
 
 
-def test_leases_do_not_wait_for_the_disk_and_all_else_does(dsn: str, postgres_server: str) -> None:
+def test_leases_do_not_wait_for_the_disk_and_all_else_does(dsn: str) -> None:
     """Whatever the database has as its default."""
-    postgres.ask(dsn, "ALTER ROLE swell SET synchronous_commit = off;")
     said: list[str] = []
+    ends: list[str] = []
+
+    def write(connection: Connection) -> int:
+        connection.execute("UPDATE counters SET value = value")
+        for found, question in (
+            (said, "SELECT current_setting('synchronous_commit')"),
+            (ends, "SELECT pg_current_wal_insert_lsn()::text"),
+        ):
+            found.append(connection.execute(question).fetchone()[0])
+        return 0
+
     try:
+        postgres.ask(dsn, "ALTER ROLE swell SET synchronous_commit = off")
+        postgres.ask(dsn, "ALTER SYSTEM SET wal_writer_delay = '10s'")
+        postgres.ask(dsn, "SELECT pg_reload_conf()")
         with closing(PostgresStore(dsn)) as store:
-            store.calls.add([work("fc-1")])
-
-            def look(*_: object) -> int:
-                row = store._database.writing.execute("SELECT current_setting('synchronous_commit')")  # type: ignore[attr-defined]
-                said.append(row.fetchone()[0])
-                return 0
-
             for synced in (True, False, True):
-                store._do(look, synced)
+                store._do(write, synced)
+                # Its commit is logged behind that.
+                flushed = postgres.ask(dsn, f"SELECT pg_current_wal_flush_lsn() > '{ends[-1]}'::pg_lsn")[0][0]
+                assert flushed or not synced
     finally:
-        postgres.ask(dsn, "ALTER ROLE swell RESET synchronous_commit;")
+        postgres.ask(dsn, "ALTER ROLE swell RESET synchronous_commit")
+        postgres.ask(dsn, "ALTER SYSTEM RESET wal_writer_delay")
+        postgres.ask(dsn, "SELECT pg_reload_conf()")
     assert said == ["on", "off", "on"]
     assert os.path.isdir(postgres_server)
 

@@ -88,10 +88,9 @@ class SqlDicts:
         until = now + DICT_KEPT_S + DICT_TOUCH_S
 
         def put(connection: Connection) -> int:
-            added = 0
-            for key, value in entries:
-                connection.execute(sql.DROP_ENTRY_EXPIRED, (id, key, now))
-                added += connection.execute(statement, (id, key, value, until)).rowcount
+            connection.executemany(sql.DROP_ENTRY_EXPIRED, [(id, key, now) for key, _ in entries])
+            rows = connection.each(statement, [(id, key, value, until) for key, value in entries])
+            added = sum(row is not None for row in rows)
             if _size(connection, id) > self._bounds.entries_max:
                 connection.execute(sql.DROP_ENTRIES_EXPIRED, (id, now))
                 if _size(connection, id) > self._bounds.entries_max:

@@ -372,8 +372,8 @@ DROP_ENTRIES_EXPIRED = "DELETE FROM dict_entries WHERE collection = ? AND expire
 _ADD_ENTRY = (
     "INSERT INTO dict_entries (collection, key, value, expires_at) VALUES (?, ?, ?, ?) ON CONFLICT (collection, key)"
 )
-ADD_ENTRY = f"{_ADD_ENTRY} DO NOTHING"
-SET_ENTRY = f"{_ADD_ENTRY} DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at"
+ADD_ENTRY = f"{_ADD_ENTRY} DO NOTHING RETURNING number"
+SET_ENTRY = f"{_ADD_ENTRY} DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at RETURNING number"
 ENTRIES_EXPIRED = "SELECT count(*) FROM dict_entries WHERE collection = ? AND expires_at <= ?"
 ENTRY_SIZES = """
 SELECT number, length(key) + CASE WHEN ?4 != 0 THEN length(value) ELSE 0 END FROM dict_entries
