@@ -28,7 +28,7 @@ class Between:
         """Nothing is passed on, and whoever comes is taken and hears nothing, as where a machine vanished."""
         self.commits = 0
         self.answers = 0
-        """The server had done all that it was asked for, and waited for more: so often, as many round trips there were."""
+        """How often the server had done all that it was asked for, and waited for more: round trips."""
         self._there = f"{there}/{NAME}"
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._held: list[socket.socket] = []

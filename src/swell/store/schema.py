@@ -24,8 +24,10 @@ _END = re.compile(r";\n(?![ \t]|END\b)")
 
 
 class Migration(msgspec.Struct, frozen=True):
-    """One numbered step. Statements end with ";" at the end of a line. What is indented after one, and an END, is of the
-    same statement: the body of a trigger or of a function."""
+    """One numbered step. Statements end with ";" at the end of a line.
+
+    What is indented after one, and an END, is of the same statement: the body of a trigger or of a function.
+    """
 
     number: int
     name: str
