@@ -19,7 +19,6 @@ from swell.model.errors import SwellError
 from swell.store import statements as sql
 from swell.store.database import Connection
 
-
 _END = re.compile(r";\n(?![ \t]|END\b)")
 
 
