@@ -14,7 +14,6 @@ import math
 import os
 import socket
 import sys
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import cache, partial
@@ -66,17 +65,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("swell")
 
 
-class SystemClock:
-    """The machine's clock, kept from going back."""
-
-    def __init__(self) -> None:
-        self._last = 0.0
-
-    def now(self) -> float:
-        self._last = max(self._last, time.time())
-        return self._last
-
-
 # -- processes -------------------------------------------------------------------------------
 
 
@@ -85,6 +73,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     from swell.control.at_work import at_work
     from swell.control.call_desk import CallDesk
     from swell.control.chores import chores
+    from swell.control.clock import SystemClock
     from swell.control.deploying import Deployer
     from swell.control.kv import KvKeeper
     from swell.control.link import ControlLink

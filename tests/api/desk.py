@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 
+from swell.control.clock import SystemClock
 from swell.control.keys import KeyRing
 from swell.control.limits import every, fixed
 from swell.control.rescaling import rescaled
@@ -18,7 +19,6 @@ from swell.model.request import KeyCount
 from swell.model.traffic import Traffic, check
 from swell.model.unknown import UnknownApp, unknown_request, unknown_workload
 from swell.model.workload import App, Revision, Scaling, Version
-from swell.serve import SystemClock
 from swell.store.memory import MemoryStore
 from swell.wire.api import (
     AppRow,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from random import Random
 
+from swell.control.clock import SystemClock
 from swell.control.deploying import Deployer
 from swell.control.loop import Loop
 from swell.control.reactor import Reactor
@@ -18,7 +19,6 @@ from swell.model.request import Prices
 from swell.model.resources import Needs
 from swell.model.workload import App, Entry, Method, Revision, Workload
 from swell.model.world import World
-from swell.serve import SystemClock
 from swell.store.memory import MemoryStore
 
 

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from control.deployers import an_app, control, nothing_starts
+from swell.control.clock import SystemClock
 from swell.control.deploying import Deployer
 from swell.control.sweeping import Sweeper
 from swell.control.versions import changes, numbered
@@ -30,7 +31,6 @@ from swell.model.orders import BuildReport
 from swell.model.tensors import Tensor, Tensors
 from swell.model.traffic import ByTag, Traffic
 from swell.model.workload import App, Entry, Method, Owner, Revision, Scaling, Web, Workload
-from swell.serve import SystemClock
 from swell.store import sqlite
 from swell.store.blobs import BlobFolder
 from swell.store.memory import MemoryStore

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from swell.control import queries as module
+from swell.control.clock import SystemClock
 from swell.control.history import History
 from swell.control.queries import Queries
 from swell.control.reactor import Reactor
@@ -21,7 +22,6 @@ from swell.model.replica import Phase
 from swell.model.request import Prices, RequestRecord
 from swell.model.workload import App, Entry, Method, Revision, Web, Workload
 from swell.model.world import World
-from swell.serve import SystemClock
 from swell.store.memory import MemoryStore
 from swell.wire.api import AppRow, RequestRow
 
