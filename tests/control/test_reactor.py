@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swell.control import reactor as reactor_module
 from swell.control.demand import DemandBook
@@ -18,6 +20,7 @@ from swell.model.node import Node
 from swell.model.orders import Inventory, StartOrder, StopOrder
 from swell.model.plan import Plan, Start
 from swell.model.policy import Policy
+from swell.model.ports import Fact
 from swell.model.replica import Phase
 from swell.model.request import Prices
 from swell.model.resources import Needs
@@ -68,11 +71,16 @@ def seen(order: StartOrder, phase: Phase, at: float, reason: str = "") -> Replic
     return ReplicaSeen(at, order.replica, phase, order.pool, order.role, order.node, address=address, reason=reason)
 
 
+def hear(reactor: Reactor, fact: Fact) -> None:
+    """At once, from one whose clock is right."""
+    reactor.fact(fact, fact.at)
+
+
 def one_ready(reactor: Reactor, pool: str, ttl_s: float = 50.0) -> StartOrder:
     """A request came at 101, and the replica that was started for it is ready since 102."""
     reactor.demand("g1", [Level(pool, 1, 0)], ttl_s, 101.0)
     (order,) = starts(reactor.step(101.0))
-    reactor.fact(seen(order, Phase.READY, 102.0))
+    hear(reactor, seen(order, Phase.READY, 102.0))
     reactor.step(102.0)
     return order
 
@@ -82,9 +90,9 @@ def test_a_held_request_starts_a_replica_and_its_readiness_reaches_the_table() -
     reactor.demand("g1", [Level(pool, 1, 0)], 5.0, 101.0)
     effects = reactor.step(101.0)
     (order,) = starts(effects)
-    reactor.fact(seen(order, Phase.STARTING, 101.1))
+    hear(reactor, seen(order, Phase.STARTING, 101.1))
     assert reactor.step(101.1).delta is None
-    reactor.fact(seen(order, Phase.READY, 101.2))
+    hear(reactor, seen(order, Phase.READY, 101.2))
     delta = reactor.step(101.2).delta
     assert delta is not None
     assert [e.replica for e in delta.pools[0].replicas] == [order.replica]
@@ -124,7 +132,7 @@ def test_starts_that_keep_failing_are_spaced_out_and_then_refused_with_the_reaso
             last = now
             tries += 1
             (order,) = starts(effects)
-            reactor.fact(seen(order, Phase.GONE, now, "enter_error"))
+            hear(reactor, seen(order, Phase.GONE, now, "enter_error"))
             effects = reactor.step(now)
         assert effects.wake_at is not None
         now = effects.wake_at
@@ -141,7 +149,7 @@ def test_who_waited_for_a_whole_start_that_failed_does_not_wait_for_another(reas
     reactor, pool = a_reactor()
     reactor.demand("g1", [Level(pool, 1, 0)], 1e9, 101.0)
     (order,) = starts(reactor.step(101.0))
-    reactor.fact(seen(order, Phase.GONE, 131.0, reason))
+    hear(reactor, seen(order, Phase.GONE, 131.0, reason))
     reactor.step(131.0)
     row = reactor.keeper.pools[pool]
     assert (row.closed, row.retry_at) == (True, 132.0)
@@ -152,11 +160,11 @@ def test_nobody_is_refused_while_another_start_is_under_way() -> None:
     reactor, pool = a_reactor()
     reactor.demand("g1", [Level(pool, 2, 0)], 1e9, 101.0)
     one, other = starts(reactor.step(101.0))
-    reactor.fact(seen(one, Phase.GONE, 131.0, "startup_timeout"))
+    hear(reactor, seen(one, Phase.GONE, 131.0, "startup_timeout"))
     reactor.step(131.0)
     row = reactor.keeper.pools[pool]
     assert (row.closed, "not ready in time" in row.failing) == (False, True)
-    reactor.fact(seen(other, Phase.GONE, 131.5, "startup_timeout"))
+    hear(reactor, seen(other, Phase.GONE, 131.5, "startup_timeout"))
     reactor.step(131.5)
     assert reactor.keeper.pools[pool].closed
 
@@ -167,7 +175,7 @@ def test_what_waits_for_room_is_tried_again_when_somebody_leaves() -> None:
     effects = reactor.step(101.0)
     assert len(starts(effects)) == 32, "4 cores hold 32 replicas of an eighth"
     assert reactor.waiting[pool] == "it asks for 0.125 cores; node n1 has 0 free of 4"
-    reactor.fact(seen(starts(effects)[0], Phase.GONE, 102.0, "crashed"))
+    hear(reactor, seen(starts(effects)[0], Phase.GONE, 102.0, "crashed"))
     reactor.step(102.0)
     again = reactor.step(103.0)
     assert len(starts(again)) == 1
@@ -176,7 +184,7 @@ def test_what_waits_for_room_is_tried_again_when_somebody_leaves() -> None:
 def test_an_inventory_without_a_running_replica_loses_it_and_a_new_one_is_started() -> None:
     reactor, pool = a_reactor()
     one_ready(reactor, pool, ttl_s=1e9)
-    reactor.fact(Inventory("n1", 103.0, 1, ()))
+    hear(reactor, Inventory("n1", 103.0, 1, ()))
     effects = reactor.step(103.0)
     assert reactor.world.replicas.keys() == {starts(effects)[0].replica}
     assert effects.delta is not None
@@ -234,9 +242,9 @@ def test_nothing_is_placed_on_a_node_before_it_said_what_runs_there() -> None:
     seen_there = ReplicaSeen(101.0, replica.id, Phase.READY, pool, "serving", "n1", pid=7, address="unix:/x")
     fresh = Reactor(World(), POLICY, Prices())
     fresh.take(Opened(102.0, 2, tuple(planned.world.apps.values()), POLICY))
-    fresh.fact(NodeSeen(102.0, Node("n1", 4.0, 4096)))
+    hear(fresh, NodeSeen(102.0, Node("n1", 4.0, 4096)))
     assert fresh.step(102.0).orders == ()
-    fresh.fact(Inventory("n1", 102.1, 1, (seen_there,)))
+    hear(fresh, Inventory("n1", 102.1, 1, (seen_there,)))
     assert fresh.step(102.1).orders == ()
     assert [one.id for one in fresh.world.in_pool(pool)] == [replica.id]
 
@@ -279,7 +287,7 @@ def test_a_fresh_control_knows_how_old_an_adopted_replica_is_and_what_it_works_o
     seen_there = ReplicaSeen(
         500.0, "r0-5", Phase.READY, pool, "serving", "n1", pid=7, address="unix:/x", ordered_at=200.0
     )
-    reactor.fact(Inventory("n1", 500.0, 0, (seen_there,)))
+    hear(reactor, Inventory("n1", 500.0, 0, (seen_there,)))
     assert reactor.world.replicas["r0-5"].planned_at == 200.0
     reactor.demand("g1", [Level(pool, 0, 3, (("r0-5", 2), ("r0-6", 1)))], 5.0, 501.0)
     assert [reactor.book.in_flight(pool, id) for id in ("r0-5", "r0-6", "r0-7")] == [2, 1, 0]
@@ -290,11 +298,11 @@ def test_a_replica_that_drains_unasked_may_finish_and_run_its_exit_hooks() -> No
     reactor, pool = a_reactor(single_use=True)
     reactor.demand("g1", [Level(pool, 1, 0)], 50.0, 101.0)
     (order,) = starts(reactor.step(101.0))
-    reactor.fact(seen(order, Phase.READY, 102.0))
-    reactor.fact(seen(order, Phase.DRAINING, 103.0))
+    hear(reactor, seen(order, Phase.READY, 102.0))
+    hear(reactor, seen(order, Phase.DRAINING, 103.0))
     found = ReplicaSeen(103.0, "r0-5", Phase.DRAINING, pool, "serving", "n1")
     ordered = ReplicaSeen(103.0, "r0-6", Phase.DRAINING, pool, "serving", "n1", reason="idle")
-    reactor.fact(Inventory("n1", 104.0, 1, (seen(order, Phase.DRAINING, 104.0), found, ordered)))
+    hear(reactor, Inventory("n1", 104.0, 1, (seen(order, Phase.DRAINING, 104.0), found, ordered)))
     told = {stop.replica: (stop.reason, stop.grace_s) for stop in stops(reactor.step(104.0))}
     whole_s = Revision(Environment("/usr/bin/python3", "3.11"), "sha256-0", ENTRY).timeout_s + POLICY.stop_grace_s
     assert told == {order.replica: ("served", whole_s), "r0-5": ("served", whole_s), "r0-6": ("idle", whole_s)}
@@ -304,10 +312,10 @@ def test_an_input_that_is_over_wants_no_second_single_use_replica() -> None:
     """The runner's word may overtake the gateway's: what the level still counts is not wanted again."""
     reactor, pool = a_reactor(single_use=True)
     order = one_ready(reactor, pool)
-    reactor.fact(seen(order, Phase.DRAINING, 103.0))
+    hear(reactor, seen(order, Phase.DRAINING, 103.0))
     assert starts(reactor.step(103.0)) == []
     reactor.demand("g1", [Level(pool, 0, 0)], 50.0, 103.1)
-    reactor.fact(seen(order, Phase.GONE, 103.2, "served"))
+    hear(reactor, seen(order, Phase.GONE, 103.2, "served"))
     assert starts(reactor.step(103.2)) == []
     reactor.demand("g1", [Level(pool, 1, 0)], 50.0, 104.0)
     assert len(starts(reactor.step(104.0))) == 1
@@ -319,11 +327,11 @@ def test_a_request_that_ended_with_its_replica_wants_no_other_one() -> None:
     reactor.demand("g1", [Level(pool, 1, 0)], 50.0, 101.0)
     one, other = starts(reactor.step(101.0))
     for order in (one, other):
-        reactor.fact(seen(order, Phase.READY, 102.0))
+        hear(reactor, seen(order, Phase.READY, 102.0))
     reactor.step(102.0)
-    reactor.fact(seen(one, Phase.GONE, 102.05, "crashed"))
+    hear(reactor, seen(one, Phase.GONE, 102.05, "crashed"))
     assert starts(reactor.step(102.05)) == [], "it was given to it, and is not told yet"
-    reactor.fact(seen(other, Phase.GONE, 102.06, "crashed"))
+    hear(reactor, seen(other, Phase.GONE, 102.06, "crashed"))
     reactor.step(102.06)
     reactor.demand("g1", [Level(pool, 0, 1)], 50.0, 102.1)
     assert starts(reactor.step(102.1)) == [], "nothing that could work on it is there"
@@ -336,7 +344,7 @@ def test_a_request_that_ended_with_its_replica_wants_no_other_one() -> None:
 def test_who_still_waits_when_a_replica_crashed_gets_another_at_the_latest_when_levels_are_sure() -> None:
     reactor, pool = a_reactor()
     order = one_ready(reactor, pool)
-    reactor.fact(seen(order, Phase.GONE, 102.001, "crashed"))
+    hear(reactor, seen(order, Phase.GONE, 102.001, "crashed"))
     effects = reactor.step(102.001)
     assert starts(effects) == []
     assert effects.wake_at is not None
@@ -349,13 +357,13 @@ def test_a_single_use_replica_is_followed_by_another_while_the_level_stays_the_s
     reactor, pool = a_reactor(single_use=True)
     reactor.demand("g1", [Level(pool, 2, 0)], 50.0, 101.0)
     one, other = starts(reactor.step(101.0))
-    reactor.fact(seen(one, Phase.READY, 102.0))
+    hear(reactor, seen(one, Phase.READY, 102.0))
     reactor.step(102.0)
     reactor.demand("g1", [Level(pool, 1, 1, ((one.replica, 1),))], 50.0, 102.1)
     reactor.step(102.1)
-    reactor.fact(seen(one, Phase.DRAINING, 103.0))
+    hear(reactor, seen(one, Phase.DRAINING, 103.0))
     assert starts(reactor.step(103.0)) == []
-    reactor.fact(seen(other, Phase.READY, 103.05))
+    hear(reactor, seen(other, Phase.READY, 103.05))
     reactor.step(103.05)
     reactor.demand("g1", [Level(pool, 1, 1, ((other.replica, 1),))], 50.0, 103.1)
     assert len(starts(reactor.step(103.1))) == 1
@@ -389,7 +397,7 @@ def a_full_node(busy: Scaling) -> tuple[Reactor, str, str]:
     reactor.step(101.0)
     assert len(reactor.world.replicas) == 8
     for replica in reactor.world.in_pool(pool):
-        reactor.fact(ReplicaSeen(102.0, replica.id, Phase.READY, pool, "serving", "n1", address="unix:/x"))
+        hear(reactor, ReplicaSeen(102.0, replica.id, Phase.READY, pool, "serving", "n1", address="unix:/x"))
     reactor.step(102.0)
     reactor.demand("g1", [Level(pool, 0, 8)], 1e9, 102.0)
     waiting = also_deployed(reactor, "b", Needs(cpu=0.5, memory_mib=512))
@@ -406,7 +414,7 @@ def test_who_waits_gets_room_soon_after_another_pool_needs_less_though_not_nothi
     assert reactor.step(110.0).wake_at == 111.0
     (stop,) = stops(reactor.step(111.0))
     assert (stop.reason, reactor.world.replicas[stop.replica].pool) == ("reclaimed", pool)
-    reactor.fact(ReplicaSeen(112.0, stop.replica, Phase.GONE, pool, "serving", "n1", reason="reclaimed"))
+    hear(reactor, ReplicaSeen(112.0, stop.replica, Phase.GONE, pool, "serving", "n1", reason="reclaimed"))
     (start,) = starts(reactor.step(112.0))
     assert start.pool == waiting
 
@@ -424,7 +432,7 @@ def test_who_waits_gets_room_from_what_an_earlier_control_left_idle() -> None:
     """No gateway speaks of a pool that nobody calls."""
     reactor, pool = a_reactor(Scaling(idle_s=600.0), needs=Needs(memory_mib=3000))
     left = ReplicaSeen(101.0, "r0-5", Phase.READY, pool, "serving", "n1", pid=7, address="unix:/x")
-    reactor.fact(Inventory("n1", 101.0, 0, (left,)))
+    hear(reactor, Inventory("n1", 101.0, 0, (left,)))
     waiting = also_deployed(reactor, "b", Needs(memory_mib=3000))
     reactor.demand("g1", [Level(waiting, 1, 0)], 1e9, 102.0)
     assert [(stop.replica, stop.reason) for stop in stops(reactor.step(102.0))] == [("r0-5", "reclaimed")]
@@ -450,7 +458,7 @@ def test_the_agenda_is_as_long_as_there_are_pools_however_often_they_are_planned
     sooner = also_deployed(reactor, "b", Needs())
     reactor.demand("g1", [Level(pool, 1, 0), Level(sooner, 1, 0)], 1e9, 101.0)
     for order in starts(reactor.step(101.0)):
-        reactor.fact(seen(order, Phase.READY, 102.0))
+        hear(reactor, seen(order, Phase.READY, 102.0))
     reactor.demand("g1", [Level(sooner, 0, 0)], 1e9, 102.0)
     for n in range(501):
         now = 103.0 + n / 10
@@ -458,5 +466,19 @@ def test_the_agenda_is_as_long_as_there_are_pools_however_often_they_are_planned
         assert reactor.step(now).wake_at == 162.0
         assert len(reactor._agenda) <= 2 * 2 + AGENDA_MIN
     (stop,) = stops(reactor.step(162.0))
-    reactor.fact(ReplicaSeen(163.0, stop.replica, Phase.GONE, sooner, "serving", "n1", reason="idle"))
+    hear(reactor, ReplicaSeen(163.0, stop.replica, Phase.GONE, sooner, "serving", "n1", reason="idle"))
     assert reactor.step(163.0).wake_at == 153.0 + 1e6
+
+
+@given(st.floats(-1e6, 1e6))
+def test_when_something_was_is_told_by_our_clock(off_s: float) -> None:
+    """Whatever that of the runner says."""
+    reactor, pool = a_reactor()
+    reactor.demand("g1", [Level(pool, 1, 0)], 50.0, 101.0)
+    order = starts(reactor.step(101.0))[0]
+    reactor.fact(seen(order, Phase.READY, 102.0 + off_s), 102.0)
+    assert reactor.world.replicas[order.replica].ready_at == 102.0
+    reactor.fact(Inventory("n1", 103.0 + off_s, 1, (seen(order, Phase.READY, 103.0 + off_s),)), 103.0)
+    reactor.fact(seen(order, Phase.GONE, 104.0 + off_s, "crashed"), 104.0)
+    assert reactor.world.ended[pool] == [104.0]
+    assert all(event.at <= 104.0 for event in reactor.step(104.0).events)

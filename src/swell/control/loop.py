@@ -237,7 +237,7 @@ class Loop:
             self.history.seen(seen)
         if isinstance(fact, ReplicaSeen) and fact.phase in OVER and self.link is not None:
             self.link.tell_end(fact.replica, end_told(fact.reason, fact.detail))
-        self.reactor.fact(fact)
+        self.reactor.fact(fact, self.clock.now())
         if isinstance(fact, Inventory):
             self.heard.set()
         self.wake()

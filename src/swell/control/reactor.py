@@ -86,8 +86,9 @@ class Reactor:
         if not isinstance(event, ReplicaSeen) or event.phase in (Phase.READY, *OVER):
             self._room_may_come()
 
-    def fact(self, fact: Fact) -> None:
-        """Anything an engine says."""
+    def fact(self, fact: Fact, now: float) -> None:
+        """Anything an engine says. When that was it says by another clock than ours: it counts as of `now`."""
+        fact = msgspec.structs.replace(fact, at=now)
         if isinstance(fact, NodeSeen) and fact.node.alive and not self._alive(fact.node.id):
             self._arriving[fact.node.id] = fact
             return
@@ -99,9 +100,10 @@ class Reactor:
             self.take(arrived)
         for seen in fact.replicas:
             if seen.replica in self.world.replicas:
-                self.take(seen)
+                if self._news(seen):
+                    self.take(msgspec.structs.replace(seen, at=now))
             elif self.world.adoptable(seen):
-                self.take(ReplicaAdopted(at=fact.at, seen=seen))
+                self.take(ReplicaAdopted(at=now, seen=msgspec.structs.replace(seen, at=now)))
         owed = drive(self.world, fact, self.policy)
         for seen in owed.lost:
             self.take(seen)
