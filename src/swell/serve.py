@@ -122,7 +122,8 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     sweeper = Sweeper(deployer, store.call_records, blobs, secrets, volumes, clock)
     backups = backup_keeper(settings, store, sweeper, clock)
     desk = CallDesk(calls, store.call_records, reactor.waits)
-    triggers = TriggerParts(feed_of, store, clock, calls, secrets, reactor.world, deployer.deployed_at)
+    calendar = SystemClock(pace_behind=0.0)
+    triggers = TriggerParts(feed_of, store, clock, calendar, calls, secrets, reactor.world, deployer.deployed_at)
     loop.triggers, link.events, queries.next_firing = triggers, triggers.take, triggers.next_at
     api = control_api(settings, port, blobs, secrets, volumes, kv, desk, backups, triggers.desk, keys)
     await serve_until_stopped(api, api_socket, chores(deployer, sweeper, volumes, kv, calls, triggers, owners), up)

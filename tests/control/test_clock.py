@@ -61,3 +61,15 @@ def test_what_it_was_set_back_by_it_catches_up_with(set_back_s: float, part: flo
     assert clock.now() - begun == pytest.approx(part * set_back_s * PACE_BEHIND, abs=CLOSE_S)
     machine.ticks += set_back_s / (1 - PACE_BEHIND)
     assert clock.now() == pytest.approx(machine.wall(), abs=CLOSE_S)
+
+
+@given(steps)
+def test_that_of_schedules_says_no_time_before_it_has_come(steps: list[Step]) -> None:
+    machine = Machine()
+    clock = SystemClock(machine.wall, lambda: machine.ticks, pace_behind=0.0)
+    latest = clock.now()
+    for step in steps:
+        machine.ticks += step.passes_s
+        machine.off_s += step.set_by_s
+        latest = max(latest, machine.wall())
+        assert clock.now() == latest

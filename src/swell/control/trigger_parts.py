@@ -26,12 +26,14 @@ class TriggerParts:
         open: Open,
         store: Store,
         clock: Clock,
+        calendar: Clock,
         calls: CallKeeper,
         secrets: SecretKeeper,
         world: World,
         deployed_at: Mapping[str, float],
     ) -> None:
-        """`open`: the feed of a source. `deployed_at`: when each app was deployed, by its key."""
+        """`open`: the feed of a source. `calendar`: the clock that schedules go by. `deployed_at`: when each app was
+        deployed, by its key."""
         self._clock = clock
         waiting = calls.hands.counted
         feeds = Feeds(open, calls.accept, store.triggers, secrets.value, waiting, clock)
@@ -40,11 +42,11 @@ class TriggerParts:
         def read(live: Live) -> Coroutine[None, None, None]:
             return feeds.read(live) if live.trigger.subscription.read is not None else own.read(live)
 
-        self.schedules = TriggerKeeper(store, clock, world, calls.accept, waiting, deployed_at)
+        self.schedules = TriggerKeeper(store, calendar, world, calls.accept, waiting, deployed_at)
         self.events = EventTriggers(store.triggers, clock, world, read, deployed_at, own.leave)
         self.take = EventDesk(self.events, calls.accept, secrets.value, waiting, clock).take
         """An event that was posted; the id of its call, once that is on disk."""
-        schedules = TriggerDesk(self.schedules, store.triggers, store.call_records, world, clock)
+        schedules = TriggerDesk(self.schedules, store.triggers, store.call_records, world, calendar)
         self.next_at = schedules.next_at
         """When a schedule of an app fires next."""
         self.desk = EveryTriggerDesk(schedules, self.events, store.triggers, store.call_records)
