@@ -40,6 +40,8 @@ class Behaviour(msgspec.Struct, frozen=True):
     """A fork of a loaded template until it is ready."""
     stop_s: float = 0.01
     fail_start: float = 0.0
+    hang_start: float = 0.0
+    """A process is made, and is never ready: its runner ends it after its `startup_timeout_s`."""
     refuse_fork: float = 0.0
     """A template turns out not to be forkable; its replicas start fresh."""
     lose_order: float = 0.0
@@ -84,7 +86,8 @@ class FakeEngine:
         self.works = works
         """Has a replica something in flight? A drain waits for it."""
         self.replicas: dict[str, _Fake] = {}
-        self.ended: set[str] = set()
+        self.ended: dict[str, ReplicaSeen] = {}
+        """Those that are over, and how they ended: told once more to who orders one to start."""
         self.starts: dict[str, int] = {}
         """Replica → times a process was really made for it; never above one."""
         self.cut: dict[str, str] = {}
@@ -123,7 +126,9 @@ class FakeEngine:
         self.epoch = epoch
         if isinstance(order, StopOrder):
             self._stop(order)
-        elif order.replica not in self.replicas and order.replica not in self.ended:
+        elif order.replica in self.ended:
+            self._emit(self.ended[order.replica])
+        elif order.replica not in self.replicas:
             self._start(order)
 
     def inventory(self) -> Inventory | None:
@@ -167,7 +172,7 @@ class FakeEngine:
         """The node is gone, with all that ran on it."""
         self.alive = False
         self._losses += 1
-        self.ended.update(self.replicas)
+        self.ended.update((id, self._over(id, "lost")) for id in self.replicas)
         self.replicas.clear()
 
     def come_back(self) -> None:
@@ -206,13 +211,19 @@ class FakeEngine:
     def _make(self, id: str, takes_s: float) -> None:
         """A process is made for it."""
         self.starts[id] = self.starts.get(id, 0) + 1
-        self.after(takes_s, lambda: self._started(id))
+        if self._happens(self.behaviour.hang_start):
+            self.faults["start hangs"] += 1
+            timeout_s = self.replicas[id].order.revision.startup_timeout_s
+            self.after(timeout_s, lambda: self._end(id, "startup_timeout"))
+        else:
+            self.after(takes_s, lambda: self._started(id))
 
     def _started(self, id: str) -> None:
         fake = self.replicas.get(id)
         if fake is None or fake.phase is not Phase.STARTING:
             return
         if self._happens(self.behaviour.fail_start):
+            self.faults["start fails"] += 1
             self._end(id, "enter_error")
             return
         fake.phase = Phase.READY
@@ -223,6 +234,7 @@ class FakeEngine:
     def _loaded(self, template: str) -> None:
         refused = self._happens(self.behaviour.refuse_fork)
         if refused:
+            self.faults["fork refused"] += 1
             self._report(template, fork_refused="its first fork hung")
         for id, fake in self.replicas.items():
             if fake.waiting and fake.order.template == template:
@@ -233,7 +245,7 @@ class FakeEngine:
         fake = self.replicas.get(order.replica)
         if fake is None:
             # It never came to be, and never may: a start order that is still on its way must not make it.
-            self.ended.add(order.replica)
+            self._emit(self.ended.setdefault(order.replica, self._over(order.replica, "unknown")))
             return
         if fake.phase is not Phase.DRAINING:
             fake.phase, fake.reason = Phase.DRAINING, order.reason
@@ -253,10 +265,10 @@ class FakeEngine:
         fake = self.replicas.pop(id, None)
         if fake is None:
             return
-        self.ended.add(id)
         failed = fake.phase is Phase.STARTING
         fake.phase = Phase.GONE
-        self._emit(self._fact(id, fake, reason))
+        self.ended[id] = self._fact(id, fake, reason)
+        self._emit(self.ended[id])
         if fake.order.role == "template":
             for other, waiting in list(self.replicas.items()):
                 if waiting.waiting and waiting.order.template == id:
@@ -288,6 +300,10 @@ class FakeEngine:
             seat=fake.order.seat,
             meeting=f"fake:{id}" if serving and fake.order.seat is not None else "",
         )
+
+    def _over(self, id: str, reason: str) -> ReplicaSeen:
+        """Of one that nothing is known of any more."""
+        return ReplicaSeen(self.now(), id, Phase.GONE, "", "serving", self.node.id, reason=reason)
 
     def _report(self, id: str, fork_refused: str = "") -> None:
         self._emit(self._fact(id, self.replicas[id], fork_refused=fork_refused))
