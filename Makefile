@@ -74,9 +74,9 @@ check: $(stamp)  ## lint, format, types, import contracts, tidiness
 bench: $(stamp)  ## measure: one table, and bench/out/bench.json
 	@$(python) -m bench $(if $(PARTS),--parts $(PARTS)) $(if $(QUICK),--quick)
 
-# make sim SEEDS=100-199 KEEP=tests/sim/kept
+# make sim SEEDS=100-199: the tests run again what broke a promise
 sim: $(stamp)  ## seeded clusters and queues: killed processes, cut power, lost and repeated messages
-	@$(python) -m swell.sim $(if $(SEEDS),--seeds $(SEEDS)) $(if $(KEEP),--keep $(KEEP))
+	@$(python) -m swell.sim $(if $(SEEDS),--seeds $(SEEDS)) --keep $(or $(KEEP),tests/sim/kept)
 
 sim-mutants: $(stamp)  ## defects that are planted one by one: does the simulator notice each?
 	@$(python) tests/sim/mutants.py $(MUTANTS)

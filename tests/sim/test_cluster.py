@@ -92,6 +92,12 @@ def test_the_same_seed_tells_the_same_story_whenever_python_cleans_up(monkeypatc
 
 KINDS = (
     "replica crash",
+    "replica hang",
+    "gateway crash",
+    "gateway partition",
+    "clock set",
+    "start hangs",
+    "cancel at work",
     "node loss",
     "node leave",
     "a member raises: it is told to end",
@@ -145,7 +151,7 @@ def test_more_seeds_keep_every_promise_and_reach_every_kind_of_fault_and_decisio
         cluster = Cluster(seed, scenario(seed))
         outcome = cluster.run()
         assert not outcome.broken, f"seed {seed}"
-        assert outcome.events >= 500
+        assert not outcome.poor, f"seed {seed}"
         seen.update(outcome.faults)
         seen["refused"] += outcome.refused
         for event in cluster.log:
@@ -349,7 +355,6 @@ def test_where_nothing_goes_wrong_every_request_is_answered() -> None:
         assert outcome.answered == outcome.requests > 100
         assert outcome.faults["redeploy"] > 3
         assert outcome.faults["control crash"] > 0
-    assert sum(scenario(seed).calm for seed in range(100)) > 3
 
 
 SEVERAL = Scenario(

@@ -148,6 +148,20 @@ def test_a_power_cut_takes_what_was_not_synced_and_nothing_else(medium: Medium) 
         assert all(disk.call_records.input(call.id) == work(int(call.id[3:])).input for call in kept)
 
 
+def test_a_write_that_was_torn_is_told() -> None:
+    medium, chance = Database(), Random(1)
+    disk = Disk(medium)
+    torn = []
+    for number in range(8):
+        with disk.transaction():
+            disk.calls.add([work(number)])
+        disk.calls.lease("default/a/f", 1, 2.0, number + 1, "r1", "p")
+        torn.append(disk.medium.cut_power(chance))
+    assert any(torn)
+    assert not disk.medium.cut_power(chance), "all was on disk"
+    medium.close()
+
+
 class Least(Random):
     """The least that can be."""
 

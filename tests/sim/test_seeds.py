@@ -1,4 +1,4 @@
-"""Which seeds are meant, and is it refused to try none?"""
+"""Which seeds are meant, is it refused to try none, and does each stand for a run that proves something?"""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import argparse
 import pytest
 
 from swell.sim.__main__ import seeds
+from swell.sim.cluster import KINDS_MIN, Cluster
+from swell.sim.faults import KINDS
+from swell.sim.scenario import scenario
+from swell.sim.settings import Scenario
 
 
 def test_one_or_the_first_and_the_last() -> None:
@@ -19,3 +23,18 @@ def test_one_or_the_first_and_the_last() -> None:
 def test_no_seeds_keep_no_promise(words: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="the lesser first"):
         seeds(words)
+
+
+def test_every_scenario_is_to_meet_enough() -> None:
+    """Also those in which nothing goes wrong but what takes a moment."""
+    for seed in range(300):
+        drawn = scenario(seed)
+        come = {what for what, period_s in drawn.periods.items() if period_s}
+        assert len(come & KINDS) >= KINDS_MIN, seed
+    assert {True, False} == {scenario(seed).calm for seed in range(100)}
+
+
+@pytest.mark.slow
+def test_a_run_that_proves_little_says_so() -> None:
+    assert "events" in Cluster(1, Scenario(workloads=1, rate=0.1)).run().poor
+    assert "kinds of faults" in Cluster(1, Scenario(rate=4.0)).run().poor

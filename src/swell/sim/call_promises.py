@@ -29,8 +29,8 @@ class CallPromises:
         self._system = system
         self._queue = system.queue
         self._callers = callers
-        self._results: dict[str, Body | None] = {}
-        """Of calls that were done."""
+        self._ends: dict[str, tuple[str, float, Body | None]] = {}
+        """How calls ended, when, and with what: as it was first on the disk."""
         self._looked: set[str] = set()
         """Those of which it was seen whose result it is."""
         self._waits: dict[str, float] = {}
@@ -64,22 +64,23 @@ class CallPromises:
             self._system.broke(f"call {id} was cancelled, and is {call.state}")
         if seen is not None and (seen.state, seen.ended_at) != (call.state, call.ended_at):
             self._system.broke(f"call {id} was {seen.state} for its caller, and is {call.state}")
+        result = self._queue.disk.call_records.result(id) if call.ended_at is not None else None
+        if call.ended_at is not None:
+            self._ends.setdefault(id, (call.state, call.ended_at, result))
+        if id in self._ends and self._ends[id] != (call.state, call.ended_at, result):
+            self._system.broke(f"call {id} was {self._ends[id][0]}, and is {call.state}, or with another result")
         if call.state == "done":
-            result = self._queue.disk.call_records.result(id)
-            if self._results.setdefault(id, result) != result:
-                self._system.broke(f"the result of call {id} was changed")
             if result is None or not result.data.startswith(id.encode()):
                 self._system.broke(f"call {id} is done, with the result of another")
             elif call.id not in self._looked:
                 self._looked.add(call.id)
                 self._of_a_gang(id, result.data.decode().split()[2:])
-        elif id in self._results:
-            self._system.broke(f"call {id} was done, and is {call.state}")
         if call.state == "failed" and call.error is not None and call.error.code in LOSSES:
             least = max(LOST_RETRIES, call.retrying.max_retries)
             if call.attempts <= least:
                 self._system.broke(f"call {id} was given up after {call.attempts} attempts of more than {least}")
-        itself = call.error is not None and call.error.code in FAILURES
+        # At a deadline nobody raises for others: the runner says so of one that hangs.
+        itself = call.error is not None and call.error.code in FAILURES - {"deadline"}
         if call.state == "failed" and call.members and itself and (id, call.token) not in self._queue.around.failed:
             self._system.broke(f"call {id} failed, and its code did only as it was told to end, or lost a member")
 

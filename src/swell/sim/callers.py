@@ -44,7 +44,9 @@ class Callers:
         self.spawned: list[Spawned] = []
         self._queue = queue
         self._chance = chance
+        self._chance_at_work = queue.system.stream("cancels")
         self._time = queue.system.time
+        queue.around.began = self._began
 
     def schedule(self, workloads: int, until_s: float) -> None:
         """All there will be."""
@@ -73,7 +75,7 @@ class Callers:
         if chance.random() < settings.cancelled:
             self._time.at(at + chance.expovariate(1.0), lambda: self._cancel(one))
         if chance.random() < 0.3:
-            self._time.at(at + chance.uniform(0.1, 5.0), lambda: self._wait(one))
+            self._time.at(at + chance.uniform(0.1, 5.0), lambda: self._look(one, WAIT_S))
 
     def _try(self, one: Spawned) -> None:
         if one.tries >= TRIES or one.refused:
@@ -92,26 +94,48 @@ class Callers:
         else:
             self._queue.system.broke(f"who queued a call was told {told!r}")
 
-    def _cancel(self, one: Spawned) -> None:
+    def _began(self, id: str) -> None:
+        """A call of ours is at work: the worst moments to cancel it are while that ends."""
+        chance, settings = self._chance_at_work, self._queue.settings
+        call = self._queue.kept(id)
+        if call is not None and chance.random() < settings.cancelled_at_work:
+            one = self.spawned[int(call.idempotency_key.removeprefix("k"))]
+            after_s = chance.choice([0.0, chance.uniform(0.0, 2 * settings.fates.work_s)])
+            self._queue.system.count("cancel at work")
+            self._time.after(after_s, lambda: self._cancel(one))
+
+    def _cancel(self, one: Spawned, tries: int = TRIES) -> None:
+        """Until there is an answer: that it is cancelled, or that it had ended, and how."""
+        answered = False
+
         def told(call: Any) -> None:
+            nonlocal answered
+            answered = not isinstance(call, SwellError)
             if isinstance(call, Call):
                 one.cancelled = True
+            else:
+                # It may be cancelled all the same, where that could not be said.
+                self._look(one, 0.0)
 
         for id in one.ids:
             self._queue.ask(partial(_cancelled, id), told)
+        if one.ids and tries:
+            self._time.after(ANSWER_S, lambda: self._cancel(one, tries - 1) if not answered else None)
 
-    def _wait(self, one: Spawned) -> None:
+    def _look(self, one: Spawned, wait_s: float) -> None:
+        """What came of it, once it has ended or after so long?"""
+
         def told(call: Any) -> None:
             if isinstance(call, Call) and call.ended_at is not None:
                 one.seen = one.seen or call
 
         for id in one.ids:
-            self._queue.ask(partial(_ended, id), told)
+            self._queue.ask(partial(_ended, id, wait_s), told)
 
 
 async def _cancelled(id: str, keeper: CallKeeper) -> Call | None:
     return await keeper.cancel(id, STOPPED)
 
 
-async def _ended(id: str, keeper: CallKeeper) -> Call | None:
-    return await keeper.ended(id, WAIT_S)
+async def _ended(id: str, wait_s: float, keeper: CallKeeper) -> Call | None:
+    return await keeper.ended(id, wait_s)

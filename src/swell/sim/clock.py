@@ -1,9 +1,12 @@
-"""What happens next, and when? A clock that jumps to the next thing that is due."""
+"""What happens next, and when? A clock that jumps to what is due next; beside it what machines take for the time."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+
+EPOCH_S = 1000.0
+"""What a clock that is right says at the begin of a run."""
 
 
 class Timeline:
@@ -37,3 +40,17 @@ class Timeline:
             self.done += 1
             do()
         self.now_s = until_s
+
+
+class MachineClock:
+    """That of one machine."""
+
+    def __init__(self, time: Timeline, wrong_s: float = 0.0) -> None:
+        self.wrong_s = wrong_s
+        """By so much it is not as others are."""
+        self.set_by_s = 0.0
+        """People did, rightly or not."""
+        self._time = time
+
+    def now(self) -> float:
+        return EPOCH_S + self.wrong_s + self.set_by_s + self._time.now()

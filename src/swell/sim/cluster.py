@@ -11,12 +11,16 @@ from swell.control.rescaling import rescaled
 from swell.model.events import AppDeployed
 from swell.sim.call_promises import CallPromises
 from swell.sim.callers import Callers
-from swell.sim.faults import Faults
+from swell.sim.faults import KINDS, Faults
 from swell.sim.gateway import Request
 from swell.sim.promises import Promises
 from swell.sim.settings import Scenario
 from swell.sim.system import System
 from swell.wire.api import Rescale
+
+EVENTS_MIN = 500
+KINDS_MIN = 3
+"""So many things happen in each run, and so many kinds of faults."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -25,6 +29,7 @@ class Outcome(msgspec.Struct, frozen=True):
     history: str
     """Hash of everything that happened, in order."""
     events: int
+    """Requests and calls that came, and what was said, ordered and decided: not the looks at what is promised."""
     requests: int
     answered: int
     refused: int
@@ -33,8 +38,23 @@ class Outcome(msgspec.Struct, frozen=True):
     """Those that waited too long."""
     starts: int
     faults: dict[str, int]
+    """How often what went wrong, or was done about it."""
     broken: tuple[str, ...]
     """Promises not kept; empty when all were."""
+
+    @property
+    def kinds(self) -> list[str]:
+        """Of faults that it met."""
+        return sorted(KINDS & self.faults.keys())
+
+    @property
+    def poor(self) -> str:
+        """Why it proves little; empty where it does not."""
+        if self.events < EVENTS_MIN:
+            return f"it has {self.events} events, and is to have {EVENTS_MIN}"
+        if len(self.kinds) < KINDS_MIN:
+            return f"it met {len(self.kinds)} kinds of faults, and is to meet {KINDS_MIN}"
+        return ""
 
 
 class Cluster(System):
@@ -72,7 +92,7 @@ class Cluster(System):
         outcomes = [request.outcome for request in self.requests]
         return Outcome(
             history=self.hash.hexdigest(),
-            events=self.time.done,
+            events=self.happened + len(outcomes) + (len(self._callers.spawned) if self._callers is not None else 0),
             requests=len(outcomes),
             answered=outcomes.count("answered"),
             refused=outcomes.count("refused"),
@@ -88,8 +108,8 @@ class Cluster(System):
     def decided(self, effects: Effects) -> None:
         self._promises.decided(effects)
 
-    def told(self, linked: bool) -> None:
-        self._promises.told(linked)
+    def told(self) -> None:
+        self._promises.told()
 
     def restarted(self) -> None:
         self._promises.begin_anew()
@@ -121,5 +141,5 @@ class Cluster(System):
     def _ask_for_no_minimum(self) -> None:
         for app in list(self.reactor.world.apps.values()):
             changed = rescaled(app, app.workloads[0].name, Rescale(min_replicas=0))
-            self.reactor.take(AppDeployed(self.time.now(), changed))
+            self.reactor.take(AppDeployed(self.clock.now(), changed))
         self.wake()

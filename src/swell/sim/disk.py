@@ -18,6 +18,9 @@ from swell.model.errors import SwellError
 from swell.store.memory import MemoryStore
 from swell.store.sqlite import SqliteStore
 
+MEMORY = Path("/dev/shm")
+"""Files in memory, where the machine has them."""
+
 
 class Medium(Protocol):
     """Where a store keeps its calls."""
@@ -29,8 +32,8 @@ class Medium(Protocol):
         """All that was committed is on disk."""
         ...
 
-    def cut_power(self, chance: Random) -> None:
-        """What was not is lost, or some of it."""
+    def cut_power(self, chance: Random) -> bool:
+        """What was not is lost, or some of it: True where a part was left."""
         ...
 
     def restart(self) -> None:
@@ -54,11 +57,12 @@ class Memory:
         self._synced = {part: dict(getattr(calls, part)) for part in self._PARTS}
         self._numbered = calls._numbered
 
-    def cut_power(self, chance: Random) -> None:  # noqa: ARG002 (of the protocol)
+    def cut_power(self, chance: Random) -> bool:  # noqa: ARG002 (of the protocol)
         calls = self.store.calls
         for part, value in self._synced.items():
             setattr(calls, part, dict(value))
         calls._numbered = self._numbered
+        return False
 
     def restart(self) -> None:
         """Nothing is lost with a process."""
@@ -70,17 +74,19 @@ class Database:
     """Files of SQLite, and their bytes when they were synced."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="swell-sim-")
+        # What a power cut leaves is reckoned here: nothing need be synced in earnest.
+        self._folder = tempfile.TemporaryDirectory(prefix="swell-sim-", dir=MEMORY if MEMORY.is_dir() else None)
         self._number = 0
         self._open()
 
     def synced(self) -> None:
         self._synced = self._bytes()
 
-    def cut_power(self, chance: Random) -> None:
+    def cut_power(self, chance: Random) -> bool:
         """The log may have any number of the bytes behind those that were synced: the last of its writes is torn."""
         data, log = self._synced
         now_data, now_log = self._bytes()
+        synced = len(log)
         if now_data == data and now_log.startswith(log):
             log = now_log[: chance.randint(len(log), len(now_log))]
         self.store.close()
@@ -88,6 +94,7 @@ class Database:
         self._path.write_bytes(data)
         self._log.write_bytes(log)
         self._open()
+        return synced < len(log) < len(now_log)
 
     def restart(self) -> None:
         """As a process leaves them that is killed: the same bytes, and nobody has them open."""

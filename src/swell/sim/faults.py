@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from random import Random
 
 import msgspec
@@ -10,7 +10,40 @@ import msgspec
 from swell.decide.traffic import split
 from swell.model.events import NodeSeen
 from swell.model.traffic import Traffic
+from swell.sim.settings import QueueSettings, Scenario
 from swell.sim.system import System
+
+Fault = Callable[[Random], bool]
+
+HANGS_S = (0.5, 3.0)
+"""So long a replica hangs."""
+SET_BY_S = (-60.0, -5.0, 5.0, 60.0, 3600.0)
+"""By so much a clock is set."""
+KINDS = frozenset(
+    {
+        *(Scenario().periods.keys() - {"redeploy", "split"}),
+        *QueueSettings().periods,
+        "order lost",
+        "order repeated",
+        "order from before a node loss",
+        "report repeated",
+        "message repeated",
+        "message out of order",
+        "start fails",
+        "start hangs",
+        "fork refused",
+        "torn write",
+        "a call kills its replica",
+        "a call hangs",
+        "a call raises",
+        "a call takes long",
+        "a connection breaks",
+        "a stopped member goes on",
+        "a member raises: it is told to end",
+        "a member raises: another one is gone",
+    }
+)
+"""What counts as a kind of fault, wherever it is made. All else that is counted was wanted, or came of it."""
 
 
 class Faults:
@@ -20,38 +53,49 @@ class Faults:
         self.system = system
 
     def schedule(self) -> None:
-        """All there will be."""
-        system = self.system
-        scenario = system.scenario
-        for name, period_s, do in (
-            *self._of_queue(),
-            ("replica crash", scenario.replica_crash_every_s, self._crash_replica),
-            ("node loss", scenario.node_loss_every_s, self._lose_node),
-            ("node leave", scenario.node_leave_every_s, self._leave_node),
-            ("control crash", scenario.control_crash_every_s, self._crash_control),
-            ("redeploy", scenario.redeploy_every_s, self._redeploy),
-            ("split", scenario.split_every_s, self._split),
-        ):
+        """All there will be; each kind that there is comes once at least."""
+        system, how = self.system, self._how()
+        until = system.scenario.busy_s
+        for name, period_s in system.scenario.periods.items():
+            if not period_s:
+                continue
             chance = system.stream(name)
-            at = chance.expovariate(1 / period_s) if period_s else scenario.busy_s
-            while at < scenario.busy_s:
-                system.time.at(at, lambda name=name, do=do, chance=chance: self._fault(name, do, chance))  # type: ignore[misc]
+            at = chance.expovariate(1 / period_s)
+            at = at if at < until else chance.uniform(0.0, until)
+            while at < until:
+                system.time.at(at, lambda name=name, do=how[name], chance=chance: self._fault(name, do, chance))  # type: ignore[misc]
                 at += chance.expovariate(1 / period_s)
 
-    def _fault(self, name: str, do: object, chance: Random) -> None:
-        assert callable(do)
+    def _how(self) -> dict[str, Fault]:
+        """What is done; True where it could be."""
+        queue = self.system.queue
+        alone = {
+            "replica crash": self._crash_replica,
+            "replica hang": self._hang_replica,
+            "node loss": self._lose_node,
+            "node leave": self._leave_node,
+            "control crash": self._crash_control,
+            "gateway crash": self.system.links.crash,
+            "gateway partition": self._part_gateway,
+            "clock set": self._set_clock,
+            "redeploy": self._redeploy,
+            "split": self._split,
+        }
+        if queue is None:
+            return alone
+        return {
+            **alone,
+            "power cut": self._cut_power,
+            "control kill": self._crash_control,
+            "runner kill": queue.kill_runner,
+            "partition": queue.partition,
+            "slow disk": queue.slow_disk,
+            "full disk": queue.full_disk,
+        }
+
+    def _fault(self, name: str, do: Fault, chance: Random) -> None:
         if do(chance):
             self.system.count(name)
-
-    def _of_queue(self) -> Iterator[tuple[str, float, Callable[[Random], bool]]]:
-        queue, settings = self.system.queue, self.system.scenario.queue
-        if queue is not None and settings is not None:
-            yield "power cut", settings.power_cut_every_s, self._cut_power
-            yield "control kill", settings.control_kill_every_s, self._crash_control
-            yield "runner kill", settings.runner_kill_every_s, queue.kill_runner
-            yield "partition", settings.partition_every_s, queue.partition
-            yield "slow disk", settings.slow_disk_every_s, queue.slow_disk
-            yield "full disk", settings.full_disk_every_s, queue.full_disk
 
     def _cut_power(self, chance: Random) -> bool:
         queue = self.system.queue
@@ -69,6 +113,21 @@ class Faults:
             system.died(id)
             system.engines[node].crash(id)
         return bool(alive)
+
+    def _hang_replica(self, chance: Random) -> bool:
+        """It begins nothing and ends nothing for a while."""
+        system = self.system
+        alive = sorted(id for engine in system.engines.values() for id in engine.replicas if not system.hangs(id))
+        if alive:
+            system.hung_until[chance.choice(alive)] = system.time.now() + chance.choice(HANGS_S)
+        return bool(alive)
+
+    def _part_gateway(self, chance: Random) -> bool:
+        return self.system.links.partition(chance, self.system.scenario.gateway_partition_s)
+
+    def _set_clock(self, chance: Random) -> bool:
+        self.system.machine.set_by_s += chance.choice(SET_BY_S)
+        return True
 
     def _lose_node(self, chance: Random) -> bool:
         system = self.system
@@ -96,7 +155,7 @@ class Faults:
         if not engine.alive or engine.node.leaving_at is not None:
             return False
         left_s, goes = chance.choice([0.5, 10.0, 40.0]), chance.random() < 0.5
-        engine.node = msgspec.structs.replace(engine.node, leaving_at=system.time.now() + left_s)
+        engine.node = msgspec.structs.replace(engine.node, leaving_at=engine.now() + left_s)
         engine.report_node()
 
         def over() -> None:
@@ -116,7 +175,7 @@ class Faults:
         system = self.system
         if not system.engines[name].alive:
             lost = msgspec.structs.replace(system.engines[name].node, alive=False)
-            system.reactor.take(NodeSeen(system.time.now(), lost))
+            system.reactor.take(NodeSeen(system.clock.now(), lost))
             system.wake()
 
     def _crash_control(self, _chance: Random) -> bool:

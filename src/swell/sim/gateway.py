@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Protocol
 
@@ -22,7 +23,7 @@ from swell.decide.room import Room, Told, ended, given, likeliest, refused, unkn
 from swell.decide.route import found_in
 from swell.decide.split import choose
 from swell.sim.slots import Slots, Ticket
-from swell.wire.link import Level, PoolRow, Route, Table, TableDelta
+from swell.wire.link import DemandReport, Level, PoolRow, Route, Table, TableDelta
 
 DEMAND_TTL_S = 5.0
 HOLD_MAX = 1000
@@ -45,7 +46,7 @@ class Request(msgspec.Struct, eq=False):
     caller: bytes = b""
     """What decides to which of several versions it goes."""
     outcome: str = ""
-    """"answered", "refused", "held" (too long) or "deadline"; empty while it is under way."""
+    """"answered", "refused", "held" (too long), "deadline", or "lost" with its gateway; empty while it is under way."""
     begun_at: float = math.inf
     """When a replica had a slot for it; what comes back from a full one was not begun."""
     ended_at: float = 0.0
@@ -83,6 +84,10 @@ class Surroundings(Protocol):
     """Pools whose last requests ended with their replica: nobody wants them any more."""
 
     def now(self) -> float: ...
+    def wall(self) -> float:
+        """By the machine's clock, seconds since the epoch."""
+        ...
+
     def after(self, delay_s: float, do: Callable[[], None]) -> None: ...
     def hop(self, chance: Random, do: Callable[[], None]) -> None:
         """A message between gateway and replica: what is done when it arrives."""
@@ -93,11 +98,18 @@ class Surroundings(Protocol):
         """Does it take connections, whatever the table says?"""
         ...
 
+    def once_awake(self, replica: str, do: Callable[[], None]) -> None:
+        """What a replica does: once it hangs no more."""
+        ...
+
     def went(self, route: Route, pool: str) -> None:
         """A request of a workload went to that of its versions."""
         ...
 
-    def demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None: ...
+    def tell(self, gateway: SimGateway, report: DemandReport) -> None:
+        """To control, where it is there."""
+        ...
+
     def broke(self, problem: str) -> None: ...
 
 
@@ -106,6 +118,7 @@ class SimGateway:
 
     def __init__(self, name: str, around: Surroundings, chance: Random) -> None:
         self.name = name
+        """Another one for each process of it."""
         self.around = around
         self.now, self.after = around.now, around.after
         self.chance = chance
@@ -119,7 +132,14 @@ class SimGateway:
         self.finished: list[Request] = []
         self.refused = 0
         """How often one of ours came to a replica that was full."""
+        self.down = False
+        self._begun = 1
+        self._version: int | None = None
+        """Of the table; None: nothing was heard of control yet."""
+        self._early: list[Request] = []
+        """Those that came before there was a table."""
         self._told: dict[str, tuple[int, int]] = {}
+        """Levels as control knows them, where they are not zero."""
         self._peaks: dict[str, int] = {}
         """Pool → most in flight since it was told last."""
         self._telling: set[str] = set()
@@ -127,15 +147,19 @@ class SimGateway:
 
     # -- the table ---------------------------------------------------------------------------
 
-    def take_table(self, table: Table | TableDelta) -> None:
+    def take_table(self, table: Table | TableDelta) -> bool:
+        """False where it is a change of another one than is here."""
         if isinstance(table, Table):
             self.routes.clear()
             self.pools.clear()
         else:
+            if table.base != self._version:
+                return False
             for key in table.gone_routes:
                 self.routes.pop(key, None)
             for pool in table.gone_pools:
                 self.pools.pop(pool, None)
+        self._version = table.version
         self.routes.update({row.key: row for row in table.routes})
         self.pools.update({row.pool: row for row in table.pools})
         for pool in [*self.beliefs]:
@@ -145,6 +169,10 @@ class SimGateway:
             self._believe_in(row.pool, [each.replica for each in row.replicas], row.max_inputs)
         for pool in [*self.held]:
             self._dispatch(pool)
+        early, self._early = self._early, []
+        for request in early:
+            self.arrive(request)
+        return True
 
     def _believe_in(self, pool: str, replicas: list[str] | tuple[()], slots: int = 0) -> None:
         known = self.beliefs.setdefault(pool, {})
@@ -158,6 +186,9 @@ class SimGateway:
     # -- requests ----------------------------------------------------------------------------
 
     def arrive(self, request: Request) -> None:
+        if self._version is None:
+            self._early.append(request)
+            return
         pool = self._choose(request)
         if pool is None:
             self._finish(request, "refused")
@@ -201,8 +232,35 @@ class SimGateway:
                 beliefs[replica].asked = False
         return pools
 
+    def crash(self) -> None:
+        """Its process dies. Who waits for an answer sees the connection break, and so do replicas."""
+        sent = [each for sent in self.sent.values() for each in sent.items()]
+        lost = [*self._early, *(request for held in self.held.values() for request in held)]
+        for beliefs in self.beliefs.values():
+            for belief in beliefs.values():
+                belief.listed = False
+        self._early.clear()
+        for known in (self.routes, self.pools, self.beliefs, self.held, self.sent, self._told, self._peaks):
+            known.clear()
+        self.down, self._version = True, None
+        for request in (*lost, *(request for request, _ in sent)):
+            self._finish(request, "lost")
+        for request, belief in sent:
+            self._stop(request, belief)
+
+    def begin(self) -> None:
+        """The next one knows nothing, and nobody knows it."""
+        name, _, _ = self.name.partition("-")
+        self._begun += 1
+        self.name, self.down = f"{name}-{self._begun}", False
+
     def wants(self, pool: str) -> bool:
         return any(self._level(pool))
+
+    @property
+    def levels(self) -> int:
+        """Of so many pools control was told one."""
+        return len(self._told)
 
     def tell_all(self) -> None:
         """After control came back: everything, since levels are absolute."""
@@ -246,7 +304,7 @@ class SimGateway:
 
     def _refuses(self, row: PoolRow, held: int) -> bool:
         """May one more not wait behind so many?"""
-        closed = row.failing if row.closed and self.now() < row.retry_at else ""
+        closed = row.failing if row.closed and self.around.wall() < row.retry_at else ""
         refusal = admit(
             row.pool, held=held, hold_max=HOLD_MAX, held_bytes=0, body_bytes=0, hold_bytes_max=0, closed=closed
         )
@@ -261,7 +319,7 @@ class SimGateway:
         belief.in_flight += 1
         request.replica = belief.id
         self.sent.setdefault(request.pool, {})[request] = belief
-        self._hop(lambda: self._arrived(request, belief, ticket))
+        self._hop(lambda: self.around.once_awake(belief.id, lambda: self._arrived(request, belief, ticket)))
 
     def _arrived(self, request: Request, belief: Belief, ticket: Ticket | None) -> None:
         """At the replica."""
@@ -278,7 +336,8 @@ class SimGateway:
             if len(slots.running) > belief.room.slots:
                 self.around.broke(f"{belief.id} was given {len(slots.running)} inputs at once")
             request.begun_at = self.now()
-            self.after(request.work_s, lambda: self._worked(request, slots))
+            over = partial(self.around.once_awake, belief.id, partial(self._worked, request, slots))
+            self.after(request.work_s, over)
             if row is not None:
                 self.after(row.timeout_s, lambda: self._late(request))
 
@@ -323,13 +382,16 @@ class SimGateway:
         """Its time is over: where it is worked on, it is stopped."""
         if request.outcome or not request.replica:
             return
-        belief = self.sent[request.pool][request]
-        slots = self.around.slots(belief.id, belief.room.slots)
-        self._hop(lambda: slots.end(request))
+        self._stop(request, self.sent[request.pool][request])
         self._leave(request)
         self._finish(request, "deadline")
         self._dispatch(request.pool)
         self._report(request.pool)
+
+    def _stop(self, request: Request, belief: Belief) -> None:
+        """Its connection ends: nobody works on it any more."""
+        slots = self.around.slots(belief.id, belief.room.slots)
+        self._hop(lambda: slots.end(request))
 
     def _leave(self, request: Request) -> None:
         belief = self.sent[request.pool].pop(request)
@@ -364,7 +426,10 @@ class SimGateway:
         full = [each for each in beliefs if each.doubted and not each.asked and self.around.listens(each.id)]
         for belief in likeliest(full, self._asked(row.pool)):
             belief.asked = True
-            self._hop(lambda belief=belief: self._asks(row.pool, belief))  # type: ignore[misc]
+            self._ask_for_turn(row.pool, belief)
+
+    def _ask_for_turn(self, pool: str, belief: Belief) -> None:
+        self._hop(lambda: self.around.once_awake(belief.id, lambda: self._asks(pool, belief)))
 
     def _asks(self, pool: str, belief: Belief) -> None:
         """At the replica."""
@@ -419,8 +484,10 @@ class SimGateway:
         self._peaks[pool] = now_in_flight
         if self._told.get(pool, (0, 0)) != (held, in_flight):
             self._told[pool] = (held, in_flight)
+            if not (held or in_flight):
+                del self._told[pool]
             by_replica = Counter(belief.id for belief in self.sent.get(pool, {}).values())
             level = Level(pool, held, in_flight, tuple(by_replica.items()), now_in_flight)
-            self.around.demand(self.name, [level], DEMAND_TTL_S)
+            self.around.tell(self, DemandReport((level,), DEMAND_TTL_S))
         if in_flight != now_in_flight:
             self._report(pool)

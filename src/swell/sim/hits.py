@@ -98,8 +98,9 @@ def forks(path: Path) -> Iterator[Fork]:
         yield Fork(first, range(first, last + 1), node.body[0].lineno)
 
 
-def told(branches: dict[Branch, int]) -> Iterator[str]:
-    """By module: how many were taken, how often the rarest one, and the lines of those that were not."""
+def told(branches: dict[Branch, int], each: bool = False) -> Iterator[str]:
+    """By module: how many were taken, how often the rarest one, and the lines of those that were not. With `each` how
+    often each one was, besides."""
     for module in dict.fromkeys(branch.module for branch in branches):
         mine = {branch: times for branch, times in branches.items() if branch.module == module}
         taken = [times for times in mine.values() if times]
@@ -108,3 +109,5 @@ def told(branches: dict[Branch, int]) -> Iterator[str]:
         never = [f"{branch.line}{'' if branch.into else ' past'}" for branch, times in mine.items() if not times]
         rest = f"; never {', '.join(never)}" if never else ""
         yield f"decide/{module}: {len(taken)} of {len(mine)} branches, the rarest {min(taken):,} times{rest}"
+        for branch, times in mine.items() if each else ():
+            yield f"  {module}.py:{branch.line} {'into' if branch.into else 'past'}: {times:,}"

@@ -14,6 +14,8 @@ from swell.model.plan import Start
 from swell.model.replica import NEXT, Phase
 from swell.model.resources import Needs
 from swell.model.workload import workload_of
+from swell.sim.faults import HANGS_S
+from swell.sim.gateway import SimGateway
 from swell.sim.system import System
 
 IN_VAIN_S = 20.0
@@ -43,12 +45,13 @@ class Promises:
         if effects.events:
             self._world_holds()
 
-    def told(self, linked: bool) -> None:
-        """Of what gateways know then, where they are linked."""
+    def told(self) -> None:
+        """Of what gateways know then that hear control."""
+        linked = [gateway for gateway in self.system.gateways if self.system.links.linked(gateway)]
         self._traffic_is_where_it_is_served(linked)
         keeper = self.system.reactor.keeper
         whole = (keeper.pools, keeper.routes)
-        if linked and any((gateway.pools, gateway.routes) != whole for gateway in self.system.gateways):
+        if any((gateway.pools, gateway.routes) != whole for gateway in linked):
             self.system.broke("the gateway's table, made of deltas, is not the table control would send whole")
 
     def _never_reclaimed_unready(self, events: tuple[Event, ...]) -> None:
@@ -58,19 +61,20 @@ class Promises:
                 if replica is not None and replica.reason in ("idle", "reclaimed", "evicted") and not replica.ready_at:
                     self.system.broke(f"{replica.id} was given up ({replica.reason}) before it was ever ready")
 
-    def _traffic_is_where_it_is_served(self, linked: bool) -> None:
+    def _traffic_is_where_it_is_served(self, linked: list[SimGateway]) -> None:
         """What rolls has its traffic where replicas are ready, as long as there are any, until the new ones are."""
         system = self.system
         world = system.reactor.world
         for key, rolling in world.rolling.items():
-            routes = [gateway.routes.get(key) for gateway in system.gateways if linked]
+            routes = [gateway.routes.get(key) for gateway in linked]
             if any(route is None or route.pools != set(rolling.previous.pools) for route in routes):
                 system.broke(f"{key} rolls, and its traffic does not go to {rolling.previous.pool}")
 
     def _never_started_for_nobody(self, events: tuple[Event, ...]) -> None:
-        """Who ended with its replica does not wait for another; but a minimum is kept whoever waits."""
+        """Who ended with its replica does not wait for another; but a minimum is kept whoever waits, and what a gateway
+        said last is believed until its connection is seen to be broken."""
         system = self.system
-        if system.scenario.min_replicas:
+        if system.scenario.min_replicas or not system.links.sure:
             return
         for event in events:
             for action in event.plan.actions if isinstance(event, PlanCommitted) else ():
@@ -97,7 +101,8 @@ class Promises:
         system = self.system
         now, world, waiting = system.time.now(), system.reactor.world, {}
         going = {replica.node for replica in world.replicas.values() if replica.phase is Phase.DRAINING}
-        for pool in dict.fromkeys(pool for gateway in system.gateways for pool, held in gateway.held.items() if held):
+        linked = [gateway for gateway in system.gateways if system.links.linked(gateway)]
+        for pool in dict.fromkeys(pool for gateway in linked for pool, held in gateway.held.items() if held):
             workload, revision = world.workload(pool), world.revision(pool)
             if workload is None or revision is None or pool in world.failures:
                 continue
@@ -116,6 +121,8 @@ class Promises:
         for gateway in system.gateways if not system.flying else ():
             for pool, held in gateway.held.items():
                 for endpoint in gateway.pools[pool].replicas if held and pool in gateway.pools else ():
+                    if system.hangs(endpoint.replica):
+                        continue
                     slots = system.slots_of.get(endpoint.replica)
                     if system.listens(endpoint.replica) and (slots is None or slots.free > 0):
                         system.broke(f"{len(held)} wait at {gateway.name} for {pool}, and {endpoint.replica} is free")
@@ -123,7 +130,7 @@ class Promises:
     def _fits(self, needs: Needs, engine: FakeEngine) -> bool:
         """Is there room on a node for another replica, beside what works, starts, or is in a minimum?"""
         system = self.system
-        if not engine.alive or engine.node.leaving_at is not None:
+        if not engine.alive or engine.node.leaving_at is not None or not system.reaches(engine.node.id):
             return False
         room, idle = engine.node.room(), Counter[str]()
         wanted = {pool for gateway in system.gateways for pool, held in gateway.held.items() if held}
@@ -144,7 +151,7 @@ class Promises:
     def rest(self) -> None:
         """At the end: everything was answered, and all is at zero."""
         system = self.system
-        slack_s = 1e-6 + system.scenario.hop_s
+        slack_s = 1e-6 + system.scenario.hop_s + (max(HANGS_S) if system.scenario.replica_hang_every_s else 0.0)
         for request in system.requests:
             held = request.came_at + system.scenario.hold_s
             begun = request.begun_at < math.inf

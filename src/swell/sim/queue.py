@@ -15,6 +15,7 @@ from random import Random
 from typing import Any, Protocol
 
 from swell.control.calls import CallKeeper
+from swell.control.clock import SystemClock
 from swell.control.demand import QUEUE
 from swell.control.reactor import Effects, Reactor
 from swell.engines.fake import FakeEngine
@@ -53,6 +54,7 @@ class Site(Protocol):
     def engines(self) -> Mapping[str, FakeEngine]: ...
 
     time: Timeline
+    clock: SystemClock
 
     def stream(self, name: str) -> Random: ...
     def broke(self, problem: str) -> None: ...
@@ -61,19 +63,9 @@ class Site(Protocol):
     def slots(self, replica: str, limit: int) -> Slots[Request]: ...
     def demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None: ...
     def kill_replica(self, replica: str) -> None: ...
+    def once_awake(self, replica: str, do: Callable[[], None]) -> None: ...
     def break_gang(self, gang: str, why: str) -> None: ...
     def give_gang(self, gang: str, priority: int) -> None: ...
-
-
-class SkewedClock:
-    """A clock that is wrong by so much."""
-
-    def __init__(self, time: Timeline, off_s: float) -> None:
-        self._time = time
-        self._off_s = off_s
-
-    def now(self) -> float:
-        return 1000.0 + self._off_s + self._time.now()
 
 
 class Queue:
@@ -85,9 +77,8 @@ class Queue:
         self.disk = Disk(Database() if settings.sqlite else Memory())
         self._chance = system.stream("queue")
         self._folder = tempfile.mkdtemp(prefix="swell-sim-")
-        self.around = Around(
-            system.time, system.stream("fates"), settings.fates, system.broke, system.kill_replica, system.count
-        )
+        told = (system.broke, system.kill_replica, system.count, system.once_awake)
+        self.around = Around(system.time, system.stream("fates"), settings.fates, *told)
         self.runners = {name: self._runner(name, engine) for name, engine in system.engines.items()}
         self._told_all: set[str] = set()
         self.wanted_at: dict[str, float] = {}
@@ -110,7 +101,7 @@ class Queue:
     def _open(self) -> None:
         system, chance = self.system, self._chance
         self.process = process = process_of("control", system.time, system.broke, self._thread_s)
-        self.clock = SkewedClock(system.time, chance.uniform(0.0, 1.0) * self.settings.skew_s)
+        self.clock = system.clock
         book = system.reactor.book
         with process.running():
             self.keeper = CallKeeper(
@@ -256,7 +247,8 @@ class Queue:
     def cut_power(self, chance: Random) -> None:
         """Of control's machine: what was not synced is lost. Its successor opens what there is."""
         self.around.power_cuts += 1
-        self.disk.medium.cut_power(chance)
+        if self.disk.medium.cut_power(chance):
+            self.system.count("torn write")
 
     def kill_runner(self, chance: Random) -> bool:
         runner = self.runners[chance.choice(sorted(self.runners))]

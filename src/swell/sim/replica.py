@@ -63,13 +63,18 @@ class Around:
         broke: Callable[[str], None],
         kill: Callable[[str], None],
         count: Callable[[str], None],
+        once_awake: Callable[[str, Callable[[], None]], None],
     ) -> None:
+        """`once_awake`: what a replica does is done once it hangs no more."""
         self.time = time
         self.chance = chance
         self.fates = fates
         self.broke = broke
         self.kill = kill
         self.count = count
+        self.once_awake = once_awake
+        self.began: Callable[[str], None] = lambda _call: None
+        """Told of each attempt as it begins."""
         self.faulty = True
         self.runs = 0
         """Inputs of queued calls that were begun."""
@@ -121,6 +126,7 @@ class Wire(asyncio.Transport):
         self._around = around
         self._process = process
         self._protocol = protocol
+        self._replica = replica
         self._served = Served(replica, self)
         self._closing = False
         self._sent_at = self._answered_at = 0.0
@@ -138,7 +144,7 @@ class Wire(asyncio.Transport):
             if not self._closing:
                 self._served.received(bytes(data))
 
-        self._send(arrived)
+        self._send(lambda: self._around.once_awake(self._replica.id, arrived))
 
     def write_eof(self) -> None:
         self._send(self._served.cancelled)
@@ -258,6 +264,7 @@ class Replica:
             around.broke(f"{self.id} was given {len(self.slots.running)} inputs at once, calls among them")
         work = self.kept[lease] = Work(self, lease, job)
         work.begin(f"{lease[0]} {around.runs}{self._named(lease)}".encode(), timeout_s)
+        around.began(lease[0])
         return work
 
     def _named(self, lease: Lease) -> str:
@@ -278,7 +285,7 @@ class Work:
 
     def begin(self, result: bytes, timeout_s: float) -> None:
         around = self._replica.around
-        fates, after = around.fates, around.time.after
+        fates, after = around.fates, self._after
         times = fates.gang_times if self._replica.seat is not None else 1.0
         takes_s = around.chance.expovariate(1 / fates.work_s) * times
         takes_s += LONG_S if around.happens("a call takes long", fates.long) else 0.0
@@ -294,6 +301,11 @@ class Work:
             after(takes_s, lambda: self._ended(500, f"{ERROR}: 500 exception\r\n", b"{}", self._fails))
         else:
             after(takes_s, lambda: self._ended(200, f"{RUN_US}: {int(takes_s * 1e6)}\r\n", result))
+
+    def _after(self, delay_s: float, do: Callable[[], None]) -> None:
+        """What its replica does, when it does anything."""
+        around, replica = self._replica.around, self._replica.id
+        around.time.after(delay_s, lambda: around.once_awake(replica, do))
 
     def listen(self, listener: Served) -> None:
         """This one alone is told."""

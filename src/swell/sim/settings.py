@@ -18,6 +18,14 @@ VERSIONS_KEPT = 3
 """Of an app, that its traffic may be divided among."""
 
 
+STARTUP_S = 30.0
+"""What is not ready by then is ended."""
+DISTURBING = ("replica crash", "replica hang", "node loss", "node leave", "gateway crash")
+"""What a request may not be answered for. All else only takes time."""
+SHORT_S = 3.0
+"""Who waits for as long is answered all the same."""
+
+
 class QueueSettings(msgspec.Struct, frozen=True):
     """What the durable queue of a run is made of. Times in seconds, rates per second."""
 
@@ -26,10 +34,10 @@ class QueueSettings(msgspec.Struct, frozen=True):
     fates: Fates = Fates()
     weather: Weather = Weather()
     sqlite: bool = False
-    skew_s: float = 0.0
-    """Each incarnation of control has a clock that is wrong by up to this much."""
     cancelled: float = 0.0
     """Share of calls that are cancelled a while later."""
+    cancelled_at_work: float = 0.0
+    """Share of attempts that are cancelled while they last, or just after."""
     delayed: float = 0.0
     """Share of calls that are put off."""
     slow_disk_s: float = 0.0
@@ -40,6 +48,18 @@ class QueueSettings(msgspec.Struct, frozen=True):
     partition_every_s: float = 0.0
     slow_disk_every_s: float = 0.0
     full_disk_every_s: float = 0.0
+
+    @property
+    def periods(self) -> dict[str, float]:
+        """As those of a scenario."""
+        return {
+            "power cut": self.power_cut_every_s,
+            "control kill": self.control_kill_every_s,
+            "runner kill": self.runner_kill_every_s,
+            "partition": self.partition_every_s,
+            "slow disk": self.slow_disk_every_s,
+            "full disk": self.full_disk_every_s,
+        }
 
 
 class Scenario(msgspec.Struct, frozen=True):
@@ -63,6 +83,16 @@ class Scenario(msgspec.Struct, frozen=True):
     behaviour: Behaviour = Behaviour()
     report_s: float = 0.0
     """What changes at the gateway is told this much later, but for requests that wait."""
+    skew_s: float = 0.0
+    """Each machine has a clock that is wrong by up to this much, and each incarnation of control has another one."""
+    clock_set_every_s: float = 0.0
+    """The clock of control's machine is set, by seconds or an hour."""
+    gateway_partition_every_s: float = 0.0
+    gateway_partition_s: float = 20.0
+    """The longest that a connection carries nothing before it breaks."""
+    gateway_crash_every_s: float = 0.0
+    replica_hang_every_s: float = 0.0
+    """One does nothing for a while."""
     replica_crash_every_s: float = 0.0
     node_loss_every_s: float = 0.0
     node_leave_every_s: float = 0.0
@@ -96,11 +126,30 @@ class Scenario(msgspec.Struct, frozen=True):
         return Gang(2 + number % 3, least=2 if number % 3 == 2 else 0)
 
     @property
+    def periods(self) -> dict[str, float]:
+        """What goes wrong, or is changed, at times of its own: the usual time between two, s; 0: never."""
+        alone = {
+            "replica crash": self.replica_crash_every_s,
+            "replica hang": self.replica_hang_every_s,
+            "node loss": self.node_loss_every_s,
+            "node leave": self.node_leave_every_s,
+            "control crash": self.control_crash_every_s,
+            "gateway crash": self.gateway_crash_every_s,
+            "gateway partition": self.gateway_partition_every_s,
+            "clock set": self.clock_set_every_s,
+            "redeploy": self.redeploy_every_s,
+            "split": self.split_every_s,
+        }
+        queue = self.queue
+        return alone if queue is None else {**queue.periods, **alone}
+
+    @property
     def calm(self) -> bool:
         """Nothing goes wrong, and there is room for the most that every workload may have."""
         behaviour = self.behaviour
-        wrong = behaviour.fail_start + behaviour.lose_order + behaviour.delay_order_s
-        crashes = self.replica_crash_every_s + self.node_loss_every_s + self.node_leave_every_s
+        wrong = behaviour.fail_start + behaviour.hang_start + behaviour.lose_order + behaviour.delay_order_s
+        crashes = sum(self.periods[what] for what in DISTURBING)
+        crashes += self.gateway_partition_every_s * max(self.gateway_partition_s - SHORT_S, 0.0)
         shapes = [
             (app.workloads[0].scaling.max_replicas * (revision.gang.size if revision.gang else 1), revision.needs)
             for app in self.apps(0)
@@ -129,6 +178,7 @@ class Scenario(msgspec.Struct, frozen=True):
             gang=gang,
             template=number % 4 != 3,
             timeout_s=self.timeout_s,
+            startup_timeout_s=STARTUP_S,
             retrying=Retrying(max_retries=number % 3) if self.queue is not None else Retrying(),
         )
         scaling = Scaling(

@@ -12,25 +12,28 @@ from random import Random
 
 import msgspec
 
+from swell.control.clock import SystemClock
 from swell.control.demand import QUEUE
 from swell.control.reactor import Effects, Reactor
 from swell.control.versions import numbered
 from swell.decide.roll import follow
 from swell.engines.fake import FakeEngine
-from swell.model.events import AppDeployed, Event, GangBroken, GangGiven, Opened, PlanCommitted, ReplicaSeen
+from swell.model.events import AppDeployed, Event, GangBroken, GangGiven, NodeSeen, Opened, PlanCommitted, ReplicaSeen
 from swell.model.node import Node
+from swell.model.orders import Inventory
 from swell.model.ports import Fact
 from swell.model.replica import OVER
 from swell.model.request import Prices
 from swell.model.workload import App, Revision
 from swell.model.world import World
-from swell.sim.clock import Timeline
+from swell.sim.clock import MachineClock, Timeline
 from swell.sim.gateway import Request, SimGateway
+from swell.sim.gateway_links import GatewayLinks
 from swell.sim.queue import Queue
 from swell.sim.settings import VERSIONS_KEPT, Scenario
 from swell.sim.shares import Shares
 from swell.sim.slots import Slots
-from swell.wire.link import Level, Route
+from swell.wire.link import DemandReport, Level, Route
 
 REACTION_S = 0.0005
 """From hearing something to the step that follows: what else is heard meanwhile is taken together."""
@@ -56,25 +59,36 @@ class System:
         self.time = Timeline()
         self.hash = hashlib.sha256()
         self.broken: list[str] = []
+        self._problems: set[str] = set()
         self.faults: dict[str, int] = {}
         self.log: list[Event] = []
+        self.happened = 0
+        """What came, was said, ordered or decided; but for inventories, which come whether anything happens or not."""
         self.epoch = 1
         self.requests: list[Request] = []
         self._soon = False
         self._alarm_at = 0.0
         self.now, self.after = self.time.now, self.time.after
+        self._wrong = self.stream("clocks")
+        self.machine = MachineClock(self.time, self._wrong_by())
+        """Where control and the gateways are."""
+        self.clock = SystemClock(self.machine.now, self.time.now)
+        """That of this incarnation of control."""
         self.hold_s, self.report_s = scenario.hold_s, scenario.report_s
         self.bereft: set[str] = set()
         self.shares = Shares()
         self.flying = 0
         """Messages between gateways and replicas."""
         self.slots_of: dict[str, Slots[Request]] = {}
+        self.hung_until: dict[str, float] = {}
+        """Replicas that did nothing for a while, and until when."""
         self.versions: dict[int, dict[int, App]] = {}
         """Number of an app → its latest versions, as they were deployed."""
         names = [f"g{number}" for number in range(1, scenario.gateways + 1)]
         self.gateways = [SimGateway(name, self, self.stream(f"gateway {name}")) for name in names]
         self.engines = {f"n{i}": self._engine(f"n{i}") for i in range(1, scenario.nodes + 1)}
         self.reactor = self._core(())
+        self.links = GatewayLinks(self, self.gateways, self.stream("gateway links"))
         self.queue = Queue(self, scenario.queue) if scenario.queue is not None else None
         for engine in self.engines.values():
             engine.seen = self.queue.seen if self.queue is not None else None
@@ -89,7 +103,7 @@ class System:
         node = Node(name, self.scenario.node_cpu, self.scenario.node_memory_mib)
         engine = WatchedEngine(
             node,
-            self.time.now,
+            MachineClock(self.time, self._wrong_by()).now,
             self.time.after,
             self.stream(f"engine {name}"),
             self.scenario.behaviour,
@@ -99,9 +113,12 @@ class System:
         self.every(5.0, engine.report_inventory)
         return engine
 
+    def _wrong_by(self) -> float:
+        return self._wrong.uniform(-1.0, 1.0) * self.scenario.skew_s
+
     def _core(self, apps: Iterable[App], revisions: tuple[Revision, ...] = ()) -> Reactor:
         reactor = Reactor(World(), self.scenario.policy, Prices())
-        reactor.take(Opened(self.time.now(), self.epoch, tuple(apps), self.scenario.policy, revisions))
+        reactor.take(Opened(self.clock.now(), self.epoch, tuple(apps), self.scenario.policy, revisions))
         return reactor
 
     def every(self, period_s: float, do: object) -> None:
@@ -117,10 +134,15 @@ class System:
 
     def _fact(self, fact: Fact) -> None:
         self.note("fact", fact)
-        self.reactor.fact(fact)
         if isinstance(fact, ReplicaSeen) and fact.phase in OVER:
             self.died(fact.replica)
-        self.wake()
+        if self.reaches(fact.node.id if isinstance(fact, NodeSeen) else fact.node):
+            self.reactor.fact(fact, self.clock.now())
+            self.wake()
+
+    def reaches(self, node: str) -> bool:
+        """Does anything come through between control and the runner of that node?"""
+        return self.queue is None or not self.queue.runners[node].link.silent
 
     # -- what gateways share -----------------------------------------------------------------
 
@@ -130,11 +152,23 @@ class System:
     def slots(self, replica: str, limit: int) -> Slots[Request]:
         return self.slots_of.setdefault(replica, Slots(limit))
 
+    def hangs(self, replica: str) -> bool:
+        """Does it do nothing now, neither begin nor end anything?"""
+        return self.hung_until.get(replica, 0.0) > self.time.now()
+
+    def once_awake(self, replica: str, do: Callable[[], None]) -> None:
+        """What a replica does: once it hangs no more."""
+        if self.hangs(replica):
+            self.time.at(self.hung_until[replica], do)
+        else:
+            do()
+
     def works(self, replica: str) -> bool:
         """Has it something in flight?"""
         return replica in self.slots_of and bool(self.slots_of[replica].running)
 
     def hop(self, chance: Random, do: Callable[[], None]) -> None:
+        self.happened += 1
         if not self.scenario.hop_s:
             do()
             return
@@ -161,10 +195,25 @@ class System:
         pools = {pool for gateway in self.gateways for pool in gateway.replica_died(replica, running)}
         self.bereft.update(pool for pool in pools if not any(gateway.wants(pool) for gateway in self.gateways))
 
+    def tell(self, gateway: SimGateway, report: DemandReport) -> None:
+        self.happened += 1
+        self.links.say(gateway, report)
+
+    def wall(self) -> float:
+        return self.machine.now()
+
     def demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None:
-        self.reactor.demand(gateway, levels, ttl_s, self.time.now())
+        self.reactor.demand(gateway, levels, ttl_s, self.clock.now())
         if self.queue is not None and gateway != QUEUE:
             self.queue.changed([level.pool for level in levels])
+        self.wake()
+
+    def left(self, gateway: str) -> None:
+        """Control lost it."""
+        pools = self.reactor.book.pools()
+        self.reactor.gateway_left(gateway, self.clock.now())
+        if self.queue is not None:
+            self.queue.changed(pools)
         self.wake()
 
     def wake(self) -> None:
@@ -173,26 +222,34 @@ class System:
             self.time.after(REACTION_S, self._step)
 
     def _wake_at(self, at: float) -> None:
-        """One alarm at a time: an earlier one that is no longer meant rings in vain."""
+        """By control's clock. One alarm at a time: an earlier one that is no longer meant rings in vain."""
         if at != self._alarm_at:
             self._alarm_at = at
-            self.time.at(at, lambda: self.wake() if self._alarm_at == at else None)
+            self.after(at - self.clock.now(), lambda: self._rang(at))
+
+    def _rang(self, at: float) -> None:
+        """Too early perhaps, where the clock was set: then another is wanted."""
+        if self._alarm_at == at:
+            self._alarm_at = 0.0
+            self.wake()
 
     def restart(self) -> None:
         """A new incarnation of control: apps from disk, everything else from what runners and gateways say."""
         self.epoch += 1
         if self.queue is not None:
             self.queue.kill()
+        self.machine.wrong_s = self._wrong_by()
+        self.clock = SystemClock(self.machine.now, self.time.now)
+        self._alarm_at = 0.0
         world = self.reactor.world
         self.reactor = self._core(world.apps.values(), self.queue.at_work(world) if self.queue is not None else ())
         self.restarted()
+        # Gateways keep their last table until the new one is of what really runs.
+        self.links.begin(self.epoch)
         for engine in self.engines.values():
             engine.report_node()
-        # Gateways keep their last table until the new one is of what really runs.
-        self._step(linked=False)
-        for gateway in self.gateways:
-            gateway.take_table(self.reactor.keeper.whole())
-            gateway.tell_all()
+        self._step()
+        self.links.open()
         if self.queue is not None:
             self.queue.restart()
         self.wake()
@@ -200,18 +257,15 @@ class System:
     def decided(self, effects: Effects) -> None:
         """Who watches looks at what was decided, before anything of it is done."""
 
-    def told(self, linked: bool) -> None:
-        """And once gateways were told, where they are `linked`."""
+    def told(self) -> None:
+        """And once gateways were told."""
 
     def restarted(self) -> None:
         """A new incarnation of control is there, which knows nothing yet."""
 
-    def _step(self, linked: bool = True) -> None:
-        """`linked`: gateways hear of it."""
+    def _step(self) -> None:
         self._soon = False
-        reactor, now = self.reactor, self.time.now()
-        for gateway in self.gateways:
-            reactor.book.renew(gateway.name, now)
+        reactor, now = self.reactor, self.clock.now()
         effects = reactor.step(now)
         for event in effects.events:
             self.note("event", event)
@@ -219,11 +273,11 @@ class System:
         self.decided(effects)
         for order in effects.orders:
             self.note("order", order)
-            self.engines[order.node].apply(order, self.epoch)
-        if effects.delta is not None and linked:
-            for gateway in self.gateways:
-                gateway.take_table(effects.delta)
-        self.told(linked)
+            if self.reaches(order.node):
+                self.engines[order.node].apply(order, self.epoch)
+        if effects.delta is not None:
+            self.links.publish(effects.delta)
+        self.told()
         if self.queue is not None:
             self.queue.stepped(effects)
         moved = sum(len(event.plan.moves) for event in effects.events if isinstance(event, PlanCommitted))
@@ -243,7 +297,7 @@ class System:
     def put(self, app: App) -> None:
         if self.scenario.rolls:
             app = follow(self.reactor.world, app)
-        self.reactor.take(AppDeployed(at=self.time.now(), app=app))
+        self.reactor.take(AppDeployed(at=self.clock.now(), app=app))
         self.wake()
 
     # -- what is told of it ------------------------------------------------------------------
@@ -263,12 +317,12 @@ class System:
     def break_gang(self, gang: str, why: str) -> None:
         """The queue has no use for what is left of it."""
         self.count("gang broken")
-        self.reactor.take(GangBroken(self.time.now(), gang, why))
+        self.reactor.take(GangBroken(self.clock.now(), gang, why))
         self.wake()
 
     def give_gang(self, gang: str, priority: int) -> None:
         """The queue handed it a call of that priority."""
-        self.reactor.take(GangGiven(self.time.now(), gang, priority))
+        self.reactor.take(GangGiven(self.clock.now(), gang, priority))
         self.wake()
 
     def queued(self, pool: str) -> bool:
@@ -276,8 +330,12 @@ class System:
         return self.queue is not None and self.queue.wants(pool)
 
     def broke(self, problem: str) -> None:
-        self.broken.append(f"t={self.time.now():.3f}: {problem}")
+        """A promise. What stays broken is told once."""
+        if problem not in self._problems:
+            self._problems.add(problem)
+            self.broken.append(f"t={self.time.now():.3f}: {problem}")
 
     def note(self, kind: str, what: object) -> None:
+        self.happened += not isinstance(what, Inventory)
         self.hash.update(f"{self.time.now():.6f} {kind} ".encode())
         self.hash.update(msgspec.msgpack.encode(what))
