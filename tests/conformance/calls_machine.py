@@ -65,6 +65,11 @@ def picked(pool: Sequence[str], n: int) -> str:
     return pool[n % len(pool)] if pool else "nobody"
 
 
+def turn(call: Call) -> tuple[int, float, str]:
+    """Where it stands in the queue."""
+    return -call.priority, call.due_at, call.id
+
+
 class SameAnswers(RuleBasedStateMachine):
     """The same is asked of both; their answers agree, and what was promised holds after every step."""
 
@@ -116,17 +121,21 @@ class SameAnswers(RuleBasedStateMachine):
                 assert (kept.workload, kept.method, kept.key, kept.idempotency_key) == once
 
     @precondition(lambda self: any(call.state == "queued" for call in self.kept()))
-    @rule(hands=st.lists(st.tuples(workloads, st.sampled_from([1, 2, 5, 0])), min_size=1, max_size=4))
-    def lease(self, hands: list[tuple[str, int]]) -> None:
-        for workload, most in hands:
-            self.hand_out(workload, most)
+    @rule(hands=st.lists(st.tuples(workloads, st.sampled_from([1, 2, 5, 0]), st.booleans()), min_size=1, max_size=4))
+    def lease(self, hands: list[tuple[str, int, bool]]) -> None:
+        for workload, most, idle in hands:
+            self.hand_out(workload, most, idle)
 
-    def hand_out(self, workload: str, most: int) -> None:
+    def hand_out(self, workload: str, most: int, idle: bool) -> None:
         self.handed_out += 1
         token = fencing_token(self.epoch, self.handed_out)
         waiting = [c for c in self.kept() if c.state == "queued" and c.workload == workload and c.due_at <= self.now]
-        works = self.both("calls", "lease", workload, most, self.now, token, f"r1-{most}", POOL)
-        expected = sorted(waiting, key=lambda c: (-c.priority, c.due_at, c.id))[:most]
+        works = self.both("calls", "lease", workload, most, self.now, token, f"r1-{most}", POOL, idle)
+        turns = sorted(waiting, key=turn)
+        if turns and turns[0].is_suspect and idle:
+            expected = turns[: min(most, 1)]
+        else:
+            expected = [each for each in turns if not each.is_suspect][:most]
         assert [each.call.id for each in works] == [each.id for each in expected]
         for each in works:
             assert each.call.id not in self.live
@@ -335,8 +344,15 @@ class SameAnswers(RuleBasedStateMachine):
             due = sorted((c.priority for c in waiting if c.due_at <= self.now), reverse=True)
             next_at = min((at for at in dues if at > self.now), default=None)
             for most in (0, 2, 99):
-                counted = due[:most]
-                expected = Depth(len(counted), next_at, tuple(Counter(counted).items()))
+                counted = Counter(due[:most])
+                mine = [c for c in sorted(waiting, key=turn) if c.due_at <= self.now and c.priority in counted]
+                suspects = Counter(c.priority for c in mine if c.is_suspect)
+                found = sum(
+                    min(suspects[priority], most - sum(n for higher, n in counted.items() if higher > priority))
+                    for priority in counted
+                )
+                first = bool(mine) and mine[0].is_suspect
+                expected = Depth(sum(counted.values()), next_at, tuple(counted.items()), found, first)
                 assert self.both("calls", "depth", workload, self.now, most) == expected
 
     def scanned(self) -> dict[tuple[str, str], int]:

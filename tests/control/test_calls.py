@@ -400,3 +400,31 @@ def test_what_was_kept_long_enough_is_forgotten() -> None:
         assert {call.id for call in kept} == set(ids[1:])
 
     run(scenario)
+
+
+def test_a_call_that_ends_replicas_makes_no_dead_letters_of_those_beside_it() -> None:
+    async def scenario(place: Place) -> None:
+        place.deploy("a", max_inputs=10)
+        ids = await asyncio.gather(*(place.keeper.accept(new()) for _ in range(10)))
+        poison, innocent = ids[3], {*ids} - {ids[3]}
+        for _ in range(20):
+            if not place.replicas:
+                place.start("a")
+            await place.settle()
+            others = {await place.keeper.accept(new()) for _ in range(3)}
+            await place.settle()
+            there = {call.id for _, call in place.runner.held.values()}
+            if poison in there:
+                assert there == {*ids} or there == {poison}
+                assert not there & others
+                place.die(next(iter(place.replicas)))
+            for lease in list(place.runner.held):
+                place.runner.end(lease)
+            place.pass_time(2.0)
+        await place.settle()
+        states = {id: place.store.call_records.get(id).state for id in ids}  # type: ignore[union-attr]
+        assert states == {poison: "failed"} | dict.fromkeys(innocent, "done")
+        # Each was at two replicas, and it at all it is allowed.
+        assert place.store.call_records.get(poison).attempts == 4  # type: ignore[union-attr]
+
+    run(scenario)

@@ -75,6 +75,7 @@ class Machine(RuleBasedStateMachine):
         if self.place.running is None:
             await self.place.open()
         self.place.deploy(app)
+        self.place.start(app)
 
     def do(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(asyncio.wait_for(coroutine, WAIT_S))
@@ -177,6 +178,22 @@ class Machine(RuleBasedStateMachine):
         if self.place.replicas:
             self.do(leave(picked(sorted(self.place.replicas), pick)))
 
+    @rule(pick=PICKS)
+    def replaced(self, pick: int) -> None:
+        """One that works dies, and its successor is there when its calls are due again."""
+
+        async def replace(replica: str) -> None:
+            app = self.place.replicas[replica].split("/")[1]
+            self.place.die(replica)
+            if app in self.place.apps:
+                self.place.start(app)
+            await self.place.settle()
+            self.place.pass_time(1.0)
+
+        busy = {replica for replica, _ in self.place.runner.held.values()} & self.place.replicas.keys()
+        if busy:
+            self.do(replace(picked(sorted(busy), pick)))
+
     @rule(kill=st.booleans())
     def runner(self, kill: bool) -> None:
         """It comes and goes; where it is killed, with all that it knew."""
@@ -273,6 +290,9 @@ class Machine(RuleBasedStateMachine):
         assert known == leased, "control's memory is not what the store says"
         counts = Counter(call.replica for call in calls if call.state == "leased")
         assert max(counts.values(), default=0) <= MAX_INPUTS + (SHORT_HAND if self.short else 0)
+        for call in calls:
+            if call.state == "leased" and call.is_suspect:
+                assert counts[call.replica] == 1, "something is beside a call that may be what ends replicas"
         if place.runner.there:
             # What is due is with somebody, where anybody had room.
             assert not any(place.keeper.hands.any(workload, place.clock.at) for workload in place.keeper.hands.due)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from swell.decide.calls import FAILURES, LOSSES, LOST_RETRIES, NOT_BEGUN, End, after, delay_s
-from swell.model.call import Again, Call, CallError, Cancelled, Failed, State
+from swell.decide.calls import FAILURES, LOST_RETRIES, NOT_BEGUN, End, after, delay_s
+from swell.model.call import LOSSES, Again, Call, CallError, Cancelled, Failed, State
 from swell.model.retrying import Retrying
 
 NOW = 1000.0

@@ -278,13 +278,15 @@ def test_a_kill_at_any_moment_loses_nothing_and_records_nothing_twice(path: Path
 
 HOT = (
     *(sql.KEPT_CALL, sql.NEXT_PRIORITY, sql.DUE_CALLS, sql.COUNT_DUE, sql.NEXT_DUE, sql.LEASE_CALL, sql.INPUT_OF),
+    sql.FIRST_IS_SUSPECT,
     *(sql.END_CALL, sql.CALL_AGAIN, sql.ADD_USED, sql.CANCEL_CALL, sql.RETRY_CALL),
     *(sql.CALL, sql.CALLS_OF_IDS, sql.CALL_INPUT, sql.CALL_RESULT, sql.CALL_COUNTS, sql.CALL_ONCE),
     *(sql.EXPIRED_CALLS, sql.DROP_CALL, sql.DROP_INPUT, sql.DROP_RESULT, sql.HAD_CALLS),
 )
 LISTS = (sql.CALLS, sql.LEASED_CALLS, sql.ENDED_CALLS, sql.CALL_DIGESTS, sql.OPEN_MEMBERS, sql.OTHER_KIND)
 
-FOUND = re.compile(r"SCAN (\(subquery-\d+\)|page|kind|due|sized|inputs|results|members|asked VIRTUAL TABLE .*)$")
+NAMES = "page|kind|due|suspects|sized|inputs|results|members"
+FOUND = re.compile(rf"SCAN (\(subquery-\d+\)|{NAMES}|CONSTANT ROW|asked VIRTUAL TABLE .*)$")
 
 
 def plan(path: Path, statement: str) -> list[str]:
@@ -306,6 +308,12 @@ def test_no_query_of_calls_looks_through_a_table(path: Path, statement: str) -> 
     assert scans == []
     sorts = [step for step in steps if "TEMP B-TREE" in step]
     assert not sorts or statement in LISTS
+
+
+@pytest.mark.parametrize("statement", [sql.DUE_CALLS, sql.COUNT_DUE])
+def test_suspects_are_found_however_many_others_wait(path: Path, statement: str) -> None:
+    SqliteStore(path).close()
+    assert any("calls_suspect" in step for step in plan(path, statement))
 
 
 class Metered:

@@ -19,10 +19,10 @@ import msgspec
 from swell.control.leases import LEASE_S, Leases
 from swell.control.rounds import Told
 from swell.control.sending import Sending
-from swell.decide.calls import CANCELLED, FAILURES, LOSSES, PREEMPTED
+from swell.decide.calls import CANCELLED, FAILURES, PREEMPTED
 from swell.decide.gangs import staying
 from swell.model import ends
-from swell.model.call import Call
+from swell.model.call import LOSSES, Call
 from swell.model.gang import SIZE_MAX
 from swell.model.replica import Replica
 from swell.model.world import World

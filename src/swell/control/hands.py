@@ -10,10 +10,10 @@ import msgspec
 
 from swell.control.leases import Leases
 from swell.control.table import TableKeeper
-from swell.decide.calls import LOSSES, NOT_BEGUN
+from swell.decide.calls import NOT_BEGUN
 from swell.decide.gangs import staying
 from swell.decide.granting import Taker, grants, hand, slots_wanted
-from swell.model.call import BATCH_MAX, Call, Depth, Work, fencing_token
+from swell.model.call import BATCH_MAX, LOSSES, Call, Depth, Work, fencing_token
 from swell.model.replica import Phase, Replica
 from swell.model.world import World
 from swell.wire.calls import INPUT_MAX, CallEnd, Granted, Member
@@ -38,6 +38,8 @@ class Hand(NamedTuple):
     replica: str
     most: int
     token: int
+    idle: bool
+    """It has none: it may get a suspect."""
 
 
 class _Learned(msgspec.Struct):
@@ -80,6 +82,9 @@ class Hands:
         """When the next one becomes due, where one does."""
         self.priorities: dict[str, tuple[tuple[int, int], ...]] = {}
         """(priority, how many of those that are due have it), the highest first, by workload, where there are any."""
+        self._suspects: dict[str, tuple[int, bool]] = {}
+        """How many of those that are due are suspects, and whether the first is one, by workload, where there are
+        any."""
         self.unseen: set[str] = set()
         """Workloads of which it is not known how many calls are due."""
         self._tokens = 0
@@ -99,6 +104,10 @@ class Hands:
         else:
             self.due.pop(workload, None)
             self.priorities.pop(workload, None)
+        if depth.suspects:
+            self._suspects[workload] = depth.suspects, depth.suspect_first
+        else:
+            self._suspects.pop(workload, None)
         if depth.next_at is not None:
             self.next_at[workload] = depth.next_at
         else:
@@ -188,7 +197,8 @@ class Hands:
         """Who is to get calls of a workload, in the round that adds those that are `coming` and ends at each replica
         as many as are `ending`. `sent`: bytes that this round hands out to each node, counted on."""
         for pool, replica, most in self._shares(workload, coming, ending, sent, now):
-            yield Hand(workload, pool, replica, most, fencing_token(self._epoch, self._tokens + 1))
+            idle = self._count(replica, ending) == 0
+            yield Hand(workload, pool, replica, most, fencing_token(self._epoch, self._tokens + 1), idle)
             # Each member of a gang has its own, from that on.
             self._tokens += len(self._world.gangs.get(replica, (replica,)))
 
@@ -200,13 +210,15 @@ class Hands:
         self, workload: str, coming: int, ending: Counter[str], sent: Counter[str], now: float
     ) -> Iterator[tuple[str, str, int]]:
         due = DUE_MAX if workload in self.unseen else self.due.get(workload, 0) + coming
+        suspects = (0, False) if workload in self.unseen else self._suspects.get(workload, (0, False))
         pool = self._pool(workload)
         if not due or pool is None:
             return
         learned = self._learned.get(workload, _NOTHING)
         kept = 0 if pool.single_use else hand(pool.max_inputs, learned.run_s)
         largest = max(INPUT_MAX if learned.largest is None else learned.largest, 1)
-        for replica, most in grants(due, self._takers(pool, ending, now), pool.max_inputs, kept).items():
+        takers = tuple(self._takers(pool, ending, now))
+        for replica, most in grants(due, takers, pool.max_inputs, kept, *suspects).items():
             taking = self.gang(replica) or [self._world.replicas[replica]]
             size = largest + peers_size(taking)
             # Each member of a gang is sent all of it.
@@ -227,7 +239,12 @@ class Hands:
             used = pool.single_use and (id in self._spent or others.get(id, 0) > 0)
             used |= self._away_until.get(id, 0.0) > now
             if known is not None and not used and (self.gang(id) if known.seat else self._reachable(known.node)):
-                yield Taker(id, max(self._leases.count(id) - ending[id], 0), others.get(id, 0))
+                leased = self._count(id, ending)
+                yield Taker(id, leased, others.get(id, 0), bool(leased) and self._leases.has_suspect(id))
+
+    def _count(self, replica: str, ending: Counter[str]) -> int:
+        """Calls that it has once so many have ended."""
+        return max(self._leases.count(replica) - ending[replica], 0)
 
     def gang(self, leader: str) -> list[Replica]:
         """The members of a gang by rank, where all of them could take a call now; else nobody."""
@@ -247,7 +264,9 @@ class Hands:
             return due
         learned = self._learned.get(workload, _NOTHING)
         begun_at = now if learned.begun_at is None else learned.begun_at
-        return slots_wanted(due, now - begun_at if learned.run_s is None else learned.run_s)
+        run_s = now - begun_at if learned.run_s is None else learned.run_s
+        suspects, _ = self._suspects.get(workload, (0, False))
+        return slots_wanted(due, run_s, suspects, pool.max_inputs if pool is not None else 1)
 
     def _pool(self, workload: str) -> PoolRow | None:
         route = self._rows.routes.get(workload)

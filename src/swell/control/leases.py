@@ -155,6 +155,11 @@ class Leases:
         """How many one replica has."""
         return len(self._by_replica.get(replica, ()))
 
+    def has_suspect(self, replica: str) -> bool:
+        """Is the one call that it has one that is to have none beside it?"""
+        first = next(iter(self._by_replica.get(replica, ())), None)
+        return first is not None and self._leased[first].call.is_suspect
+
     def replicas(self) -> Iterator[str]:
         """Those that have any."""
         yield from self._by_replica

@@ -95,7 +95,10 @@ def write(store: Store, made: Round, now: float) -> Written:
     calls = store.calls
 
     def lease() -> list[Sequence[Work]]:
-        return [calls.lease(each.workload, each.most, now, each.token, each.replica, each.pool) for each in made.hands]
+        return [
+            calls.lease(each.workload, each.most, now, each.token, each.replica, each.pool, each.idle)
+            for each in made.hands
+        ]
 
     if made.writes:
         with store.transaction():

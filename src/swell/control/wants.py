@@ -91,4 +91,6 @@ class Wants:
             return Level(pool, held, len(calls), priorities=self._hands.priorities.get(workload, ()) if held else ())
         counts = ((replica.id, self._leases.count(replica.id)) for replica in members)
         leased = tuple((id, min(count, most)) for id, count in counts if count)
-        return Level(pool, held, sum(count for _, count in leased), leased)
+        # Who has a suspect is given no other call: it is as if all its slots were taken.
+        taken = sum(most if self._leases.has_suspect(id) else count for id, count in leased)
+        return Level(pool, held, taken, leased)

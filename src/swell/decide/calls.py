@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from swell.model.call import Again, Call, CallError, Cancelled, Failed
+from swell.model.call import LOSSES, Again, Call, CallError, Cancelled, Failed
 
 FAILURES = frozenset({"exception", "deadline"})
 """Of the code itself: it raised, or took longer than its timeout. Tried again as often as its `retries` say."""
-LOSSES = frozenset({"replica_died", "lease_expired"})
-"""Whoever had it is gone, or was not heard of for too long. Whose fault that was is not known: it may have been that
-of the call, or of one beside it."""
 LOST_RETRIES = 3
 """A call that was lost with its replica is tried again at least so often, whatever its `retries`: that it was accepted
-is a promise. Not for ever: it may be what kills the replicas."""
+is a promise. Not for ever: it may be what kills the replicas. Each of these tries it has alone (`Call.is_suspect`), so
+of calls that others took along none is used up."""
 NOT_BEGUN = frozenset({"busy", "drained"})
 """It was handed to one that has no room after all, or handed back by one that ends in order. That is no attempt, and
 it keeps its place."""

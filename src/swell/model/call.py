@@ -25,6 +25,9 @@ NAME_MAX = 256
 """Characters of an idempotency key, or of a group."""
 BATCH_MAX = 1000
 """Calls that one write has in it: while it is made, no other one is."""
+LOSSES = frozenset({"replica_died", "lease_expired"})
+"""Codes of attempts whose replica is gone, or was not heard of for too long. Whose fault that was is not known: it may
+have been that of the call, or of one beside it."""
 DAY_S = 86_400.0
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Digits in base 32, without those that are read as others. They sort as their values do."""
@@ -166,6 +169,12 @@ class Call(msgspec.Struct, frozen=True):
     def index(self) -> int:
         """Of its input among those of its group; 0 of one that is of none."""
         return int(self.idempotency_key.rpartition(" ")[2]) if self.group else 0
+
+    @property
+    def is_suspect(self) -> bool:
+        """It was lost at its last try, and may be what ended its replica: it is tried again with no call beside it. So
+        it takes none along, and who had such a neighbour is rid of it."""
+        return self.error is not None and self.error.code in LOSSES
 
     @property
     def expires_at(self) -> float | None:
@@ -316,6 +325,10 @@ class Depth(msgspec.Struct, frozen=True):
     """When the next one becomes due; None: no other waits."""
     priorities: tuple[tuple[int, int], ...] = ()
     """(priority, how many of them have it): of those that were counted, the highest first."""
+    suspects: int = 0
+    """So many of those that may be handed out are suspects; of each priority no more are counted than of all."""
+    suspect_first: bool = False
+    """The first to be handed out is one."""
 
 
 class Queued(msgspec.Struct, frozen=True):

@@ -31,10 +31,15 @@ class Calls(Protocol):
         none is."""
         ...
 
-    def lease(self, workload: str, most: int, now: float, token: int, replica: str, pool: str) -> list[Work]:
+    def lease(
+        self, workload: str, most: int, now: float, token: int, replica: str, pool: str, idle: bool = True
+    ) -> list[Work]:
         """Hand out what is due to a replica of a pool: the higher priority first, then by due time, then by id. Nothing
         makes up for having waited: while enough of a higher priority comes, those of a lower one wait. `token` is of
         this hand-out alone (`fencing_token`); how long it holds is not known here.
+
+        A suspect (`Call.is_suspect`) is handed out alone, and to a replica that has nothing (`idle`): where it is the
+        first. Else suspects are passed over.
 
         It need not be on disk: a lease that a power failure takes back is a call that is handed out once more, with
         the token of a later incarnation, and of the two the first one's result is not recorded.

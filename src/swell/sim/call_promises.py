@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from swell.decide.calls import FAILURES, LOSSES, LOST_RETRIES
-from swell.model.call import Body, Call
+from swell.control.hands import DUE_MAX
+from swell.decide.calls import FAILURES, LOST_RETRIES
+from swell.model.call import LOSSES, Body, Call
 from swell.sim.callers import Callers, Spawned
 from swell.sim.system import System
 from swell.wire.calls import Lease
@@ -55,6 +56,7 @@ class CallPromises:
                     self._system.broke(f"call {id} was accepted, and is lost")
                 else:
                     self._holds(one, call)
+        self._suspects_are_alone()
         self._nobody_waits_in_vain()
         self._nobody_works_in_vain()
 
@@ -94,13 +96,25 @@ class CallPromises:
             if missing:
                 self._system.broke(f"call {id} is done, and the ranks {missing} did not end well")
 
+    def _suspects_are_alone(self) -> None:
+        """So a call that kills nothing is no dead letter for those beside it, however many of these kill replicas."""
+        leased = self._queue.disk.calls.standing().leased
+        counts = Counter(call.replica for call in leased)
+        for call in leased:
+            if call.is_suspect and counts[call.replica] > 1:
+                self._system.broke(f"call {call.id} was lost, and is tried again beside others at {call.replica}")
+        for id, times in self._queue.beside.items():
+            if times > 1:
+                self._system.broke(f"call {id} was {times} times with others where one of them killed the replica")
+
     def _nobody_waits_in_vain(self) -> None:
         system, now, waits = self._system, self._system.time.now(), {}
         for workload in self._queue.due():
+            suspects = self._queue.disk.calls.depth(workload, self._queue.clock.now(), DUE_MAX).suspects > 0
             route = system.reactor.keeper.routes.get(workload)
             row = system.reactor.keeper.pools.get(route.pool) if route is not None else None
             for endpoint in row.replicas if row is not None else ():
-                if self._is_free(endpoint.replica):
+                if self._is_free(endpoint.replica, suspects):
                     since = waits[workload] = self._waits.get(workload, now)
                     if now - since > IN_VAIN_S:
                         system.broke(f"calls of {workload} wait, and {endpoint.replica} is free for {IN_VAIN_S:g} s")
@@ -119,9 +133,12 @@ class CallPromises:
                         self._system.broke(f"{replica} still works on {lease}, which is nobody's for {STOPPED_S:g} s")
         self._useless = useless
 
-    def _is_free(self, replica: str) -> bool:
-        """Could it begin a call? Of a gang only all members together."""
+    def _is_free(self, replica: str, suspects: bool) -> bool:
+        """Could it begin a call, and is kept free for no suspect? Of a gang only all members together."""
         system, known = self._system, self._system.reactor.world.replicas.get(replica)
+        leases = self._queue.keeper.leases
+        if leases.count(replica) and (suspects or leases.has_suspect(replica)):
+            return False
         seat = known.seat if known is not None else None
         there = [replica] if seat is None else list(system.reactor.world.gangs.get(seat.gang, ()))
         slots = [system.slots_of.get(id) for id in there]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -77,8 +78,10 @@ class Queue:
         self.disk = Disk(Database() if settings.sqlite else Memory())
         self._chance = system.stream("queue")
         self._folder = tempfile.mkdtemp(prefix="swell-sim-")
-        told = (system.broke, system.kill_replica, system.count, system.once_awake)
+        told = (system.broke, self._kill_replica, system.count, system.once_awake)
         self.around = Around(system.time, system.stream("fates"), settings.fates, *told)
+        self.beside = Counter[str]()
+        """How often a call was with others at a replica that one of them killed, while control had leases of them."""
         self.runners = {name: self._runner(name, engine) for name, engine in system.engines.items()}
         self._told_all: set[str] = set()
         self.wanted_at: dict[str, float] = {}
@@ -243,6 +246,14 @@ class Queue:
         return [workload for workload, queued in standing.queued.items() if queued.due_at <= now]
 
     # -- what goes wrong -------------------------------------------------------------------------
+
+    def _kill_replica(self, replica: str) -> None:
+        """One of its calls does."""
+        worked_on = [lease for runner in self.runners.values() for id, lease in runner.worked_on() if id == replica]
+        calls = [call for id, token in worked_on if (call := self.kept(id)) and call.token == token]
+        if len(calls) > 1:
+            self.beside.update(call.id for call in calls if call.state == "leased")
+        self.system.kill_replica(replica)
 
     def cut_power(self, chance: Random) -> None:
         """Of control's machine: what was not synced is lost. Its successor opens what there is."""

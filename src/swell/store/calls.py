@@ -89,10 +89,12 @@ class SqlCalls:
             check(work.call)
         return self._answered(partial(_add, tuple(works), dict(variants)), len(works))
 
-    def lease(self, workload: str, most: int, now: float, token: int, replica: str, pool: str) -> list[Work]:
+    def lease(
+        self, workload: str, most: int, now: float, token: int, replica: str, pool: str, idle: bool = True
+    ) -> list[Work]:
         """Hand out what is due; committed, and not synced, before it returns."""
         to = {"leased_at": now, "token": token, "replica": replica, "pool": pool}
-        return self._answered(partial(_lease, workload, most, now, to), most, synced=False)
+        return self._answered(partial(_lease, workload, most, now, idle, to), most, synced=False)
 
     def finish(self, outcomes: Sequence[Outcome]) -> list[bool]:
         """Record what attempts came to; on disk before it returns."""
@@ -118,15 +120,16 @@ class SqlCalls:
 
     def depth(self, workload: str, now: float, most: int) -> Depth:
         """What the queue of a workload asks for."""
-        due, nexts = 0, []
+        due, suspects, nexts = 0, 0, []
         counted: list[tuple[int, int]] = []
         for priority in _priorities(self._read, workload):
             if due < most:
-                found = self._read(sql.COUNT_DUE, workload, priority, now, most - due)[0][0]
+                ((found, of_them),) = self._read(sql.COUNT_DUE, workload, priority, now, most - due)
                 counted += [(priority, found)] if found else []
-                due += found
+                due, suspects = due + found, suspects + of_them
             nexts += [at for (at,) in self._read(sql.NEXT_DUE, workload, priority, now)]
-        return Depth(due, min(nexts, default=None), tuple(counted))
+        first = self._read(sql.FIRST_IS_SUSPECT, workload, counted[0][0], now) if suspects else []
+        return Depth(due, min(nexts, default=None), tuple(counted), suspects, any(row[0] for row in first))
 
     def _answered(self, op: Callable[[list[Answer], Connection], None], rows: int, synced: bool = True) -> list[Answer]:
         """What the op answers; it is filled in later inside a transaction."""
@@ -332,21 +335,31 @@ def _runs(works: Sequence[Work]) -> Iterator[list[Work]]:
         yield list(run.values())
 
 
-def _lease(workload: str, most: int, now: float, to: dict[str, Any], works: list[Work], connection: Connection) -> None:
+def _lease(
+    workload: str, most: int, now: float, idle: bool, to: dict[str, Any], works: list[Work], connection: Connection
+) -> None:
     """`to`: fields of the calls that say who has them now."""
-    read = _reading(connection)
-    found: list[Row] = []
-    for priority in _priorities(read, workload):
-        found += read(sql.DUE_CALLS, workload, priority, now, most - len(found))
-        if len(found) == most:
-            break
+    found = _handed_out(_reading(connection), workload, most, now, idle)
     values = (to["token"], to["replica"], to["pool"], to["leased_at"])
-    connection.executemany(sql.LEASE_CALL, [(*values, seq) for seq, *_ in found])
-    inputs = connection.each(sql.INPUT_OF, [row[:1] for row in found])
-    for (_, *row), body in zip(found, inputs, strict=True):
-        call = _call(row)
+    connection.executemany(sql.LEASE_CALL, [(*values, seq) for seq, _ in found])
+    inputs = connection.each(sql.INPUT_OF, [(seq,) for seq, _ in found])
+    for (_, call), body in zip(found, inputs, strict=True):
         leased = replace(call, state="leased", attempts=call.attempts + 1, **to)
         works.append(Work(leased, Body(*body)))
+
+
+def _handed_out(read: Read, workload: str, most: int, now: float, idle: bool) -> list[tuple[int, Call]]:
+    """The first that are no suspects, with the numbers of their rows; or the very first, where that is one."""
+    found: list[tuple[int, Call]] = []
+    for priority in _priorities(read, workload):
+        rows = read(sql.DUE_CALLS, workload, priority, now, most - len(found), int(idle and not found))
+        due = sorted(((seq, _call(row)) for seq, *row in rows), key=lambda each: (each[1].due_at, each[1].id))
+        if due and due[0][1].is_suspect:
+            return due[:1]
+        found += [each for each in due if not each[1].is_suspect]
+        if len(found) == most:
+            break
+    return found
 
 
 def _finish(outcomes: Sequence[Outcome], recorded: list[bool], connection: Connection) -> None:

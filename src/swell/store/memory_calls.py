@@ -65,10 +65,12 @@ class MemoryCalls:
             check(work.call)
         return self._answered(partial(self._add, tuple(works), dict(variants)))
 
-    def lease(self, workload: str, most: int, now: float, token: int, replica: str, pool: str) -> list[Work]:
+    def lease(
+        self, workload: str, most: int, now: float, token: int, replica: str, pool: str, idle: bool = True
+    ) -> list[Work]:
         """Hand out what is due."""
         to = {"leased_at": now, "token": token, "replica": replica, "pool": pool}
-        return self._answered(partial(self._lease, workload, most, now, to))
+        return self._answered(partial(self._lease, workload, most, now, idle, to))
 
     def finish(self, outcomes: Sequence[Outcome]) -> list[bool]:
         """Record what attempts came to."""
@@ -98,9 +100,16 @@ class MemoryCalls:
         """What the queue of a workload asks for."""
         with self.lock:
             waiting = [call for call in self._in("queued") if call.workload == workload]
-        due = heapq.nlargest(max(most, 0), (call.priority for call in waiting if call.due_at <= now))
+        due = heapq.nsmallest(max(most, 0), (call for call in waiting if call.due_at <= now), key=_turn)
         next_at = min((call.due_at for call in waiting if call.due_at > now), default=None)
-        return Depth(len(due), next_at, tuple(Counter(due).items()))
+        counted = Counter(call.priority for call in due)
+        suspects = Counter(call.priority for call in waiting if call.due_at <= now and call.is_suspect)
+        # As many of a priority as of all were asked for of it.
+        found, left = 0, max(most, 0)
+        for priority, count in counted.items():
+            found += min(suspects[priority], left)
+            left -= count
+        return Depth(len(due), next_at, tuple(counted.items()), found, bool(found) and due[0].is_suspect)
 
     def of_key(self, workload: str, method: str, key: str, idempotency_key: str) -> Call | None:
         """The one with that idempotency key; under the lock."""
@@ -127,9 +136,12 @@ class MemoryCalls:
                     self._by_key[by_key] = id
             ids.append(id)
 
-    def _lease(self, workload: str, most: int, now: float, to: dict[str, Any], works: list[Work]) -> None:
-        due = (call for call in self._in("queued") if call.workload == workload and call.due_at <= now)
-        for call in heapq.nsmallest(most, due, key=lambda call: (-call.priority, call.due_at, call.id)):
+    def _lease(self, workload: str, most: int, now: float, idle: bool, to: dict[str, Any], works: list[Work]) -> None:
+        due = [call for call in self._in("queued") if call.workload == workload and call.due_at <= now]
+        first = min(due, key=_turn, default=None) if idle and most > 0 else None
+        alone = [first] if first is not None and first.is_suspect else []
+        others = (call for call in due if not call.is_suspect)
+        for call in alone or heapq.nsmallest(most, others, key=_turn):
             leased = replace(call, state="leased", attempts=call.attempts + 1, **to)
             self.kept[call.id] = leased
             works.append(Work(leased, self.inputs[call.id]))
@@ -329,6 +341,11 @@ class MemoryCallRecords:
 
 def _unleased(call: Call) -> Call:
     return replace(call, state="queued", token=0, replica="", pool="", leased_at=None)
+
+
+def _turn(call: Call) -> tuple[int, float, str]:
+    """The lower ones are handed out first."""
+    return -call.priority, call.due_at, call.id
 
 
 def _once(call: Call) -> tuple[str, str, str, str]:

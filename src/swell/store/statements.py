@@ -170,13 +170,17 @@ WHERE workload = ?2 AND method = ?3 AND key = ?4 AND idempotency_key = ?5 AND id
 # From one priority to the next, and within each by due time: no call that is not due yet is passed over.
 NEXT_PRIORITY = """
 SELECT priority FROM calls WHERE workload = ? AND state = 'queued' AND priority < ? ORDER BY priority DESC LIMIT 1"""
+# In the words of the index of those alone that are (`Call.is_suspect`).
+_SUSPECT = "error_code IN ('lease_expired', 'replica_died')"
+_DUE = "FROM calls WHERE workload = ?1 AND state = 'queued' AND priority = ?2 AND due_at <= ?3"
+# So many that are no suspects (?4), and so many suspects (?5).
 DUE_CALLS = f"""
-SELECT seq, {_CALL} FROM calls
-WHERE workload = ? AND state = 'queued' AND priority = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?"""
-COUNT_DUE = """
-SELECT count(*) FROM (
-    SELECT 1 FROM calls WHERE workload = ? AND state = 'queued' AND priority = ? AND due_at <= ? LIMIT ?
-) AS due"""
+SELECT * FROM (SELECT seq, {_CALL} {_DUE} AND NOT {_SUSPECT} ORDER BY due_at, id LIMIT ?4) AS due
+UNION ALL SELECT * FROM (SELECT seq, {_CALL} {_DUE} AND {_SUSPECT} ORDER BY due_at, id LIMIT ?5) AS suspects"""
+COUNT_DUE = f"""
+SELECT (SELECT count(*) FROM (SELECT 1 {_DUE} LIMIT ?4) AS due),
+    (SELECT count(*) FROM (SELECT 1 {_DUE} AND {_SUSPECT} LIMIT ?4) AS suspects)"""
+FIRST_IS_SUSPECT = f"SELECT {_SUSPECT} {_DUE} ORDER BY due_at, id LIMIT 1"
 NEXT_DUE = """
 SELECT due_at FROM calls
 WHERE workload = ? AND state = 'queued' AND priority = ? AND due_at > ? ORDER BY due_at LIMIT 1"""

@@ -162,6 +162,8 @@ CREATE TABLE calls (
     owned BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX calls_queued ON calls (workload, priority DESC, due_at, id) WHERE state = 'queued';
+CREATE INDEX calls_suspect ON calls (workload, priority DESC, due_at, id)
+    WHERE state = 'queued' AND error_code IN ('lease_expired', 'replica_died');
 CREATE INDEX calls_leased ON calls (id) WHERE state = 'leased';
 CREATE INDEX calls_listed ON calls (workload, state, id);
 CREATE INDEX calls_jobs ON calls (workload, state, id) WHERE members > 0;
