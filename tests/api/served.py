@@ -34,7 +34,7 @@ from swell.store.snapshot import StateFolder
 from swell.store.sqlite import SqliteStore
 from swell.store.volumes import VolumeFolder
 from swell.wire.api import Deploy, DeployLine
-from swell.wire.call_rows import CallRow
+from swell.wire.call_rows import CallRow, Retried
 from swell.wire.http import ErrorBody
 from swell.wire.triggers import Backfilled, Fired, FiringRow, TriggerRow
 
@@ -54,6 +54,7 @@ class Calls:
     def __init__(self) -> None:
         self.kept: dict[str, CallRow] = {}
         self.bodies: dict[str, Body] = {}
+        self.inputs: dict[str, Body] = {}
         self.asked: list[tuple[Any, ...]] = []
         self.of_group: list[tuple[CallRow, GroupEnd]] = []
         """Of the one group that there is."""
@@ -89,9 +90,18 @@ class Calls:
         self.asked.append(("cancel", id, by))
         return self.kept.get(id)
 
-    async def retry(self, id: str) -> CallRow | None:
-        self.asked.append(("retry", id))
+    async def input(self, id: str) -> Body | None:
+        return self.inputs.get(id)
+
+    async def retry(self, id: str, input: Body | None = None) -> CallRow | None:
+        self.asked.append(("retry", id, input))
         return self.kept.get(id)
+
+    async def retry_many(
+        self, namespace: str, app: str, function: str, since: float, most: int, before: str, key: str | None
+    ) -> Retried:
+        self.asked.append(("retry", namespace, app, function, since, most, before, key))
+        return Retried(2, "fc-0")
 
     async def ends(
         self, ids: Sequence[str], least: int, wait_s: float, mine: Mine

@@ -11,7 +11,8 @@ import pytest
 from api.served import Server, error
 from swell.model.call import Body, Call, GroupEnd, Members
 from swell.wire.call_rows import CallRow, EndsPage, GroupEndRow, GroupPage
-from swell.wire.http import MSGPACK, ErrorBody, error_body
+from swell.wire.calls import INPUT_MAX
+from swell.wire.http import MSGPACK, PICKLE, ErrorBody, error_body
 
 CALL = "/api/calls/fc-1"
 DIED = ErrorBody("replica_died", "Its replica ended.")
@@ -25,6 +26,7 @@ def row(state: Any, **fields: Any) -> CallRow:
 def kept(server: Server) -> Server:
     server.calls.kept = {"fc-1": row("queued")}
     server.calls.bodies = {}
+    server.calls.inputs = {}
     server.calls.asked = []
     return server
 
@@ -41,7 +43,9 @@ def id_of(key: dict[str, str]) -> str:
 def test_who_sent_a_call_and_who_may_deploy_its_app_may_see_cancel_and_retry_it_and_nobody_else(
     client: httpx2.Client, kept: Server
 ) -> None:
-    ways = [("GET", CALL), ("DELETE", CALL), ("GET", f"{CALL}/result"), ("POST", f"{CALL}/retry")]
+    paths = [("GET", CALL), ("DELETE", CALL), ("GET", f"{CALL}/result"), ("GET", f"{CALL}/input")]
+    ways = [*paths, ("POST", f"{CALL}/retry")]
+    kept.calls.inputs["fc-1"] = Body("application/json", b"{}")
     theirs, owners = key(client, "call", "a"), key(client, "deploy", "a")
     others = [key(client, "admin", "b"), key(client, "call", "a", "other"), key(client, "call", "*")]
     kept.calls.kept["fc-1"] = row("queued", key=id_of(theirs))
@@ -68,7 +72,7 @@ def test_what_is_asked_reaches_the_queue(client: httpx2.Client, kept: Server) ->
     client.delete(CALL)
     client.post(f"{CALL}/retry")
     expected = [("fc-1", 7.0), ("n", "a", "failed", 3, "fc-9", True), ("default", "", None, 20, "", False)]
-    assert kept.calls.asked == [*expected, ("cancel", "fc-1", ""), ("retry", "fc-1")]
+    assert kept.calls.asked == [*expected, ("cancel", "fc-1", ""), ("retry", "fc-1", None)]
     for query in ("wait_s=61", "wait_s=-1", "wait_s=x"):
         assert error(client.get(f"{CALL}?{query}"), 400)["code"] == "bad_request"
     for query in ("state=lost", "limit=0", "limit=1001", "app=%00", "before=%00", "namespace=a%00", "function=f"):
@@ -116,6 +120,81 @@ def test_a_result_is_what_the_call_itself_would_have_been_answered(
     assert answer.content == (expected if expected is not None else msgspec.json.encode(told))
     if body is not None and body.content_type:
         assert answer.headers["content-type"] == body.content_type
+
+
+# -- inputs, and dead letters that are tried again -------------------------------------------------
+
+
+def test_an_input_is_told_as_it_came_while_it_is_kept(client: httpx2.Client, kept: Server) -> None:
+    assert error(client.get(f"{CALL}/input"), 404)["code"] == "no_input"
+    for body in (Body("application/json", b'{"a": 1}'), Body(PICKLE, b"\x80\x05\xff"), Body("", b"")):
+        kept.calls.inputs["fc-1"] = body
+        answer = client.get(f"{CALL}/input")
+        assert (answer.status_code, answer.content) == (200, body.data)
+        assert answer.headers["content-type"] == (body.content_type or "application/json")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "data", "input"),
+    [
+        ("application/json", b"", None),
+        ("", b"", None),
+        ("", b"[1]", Body("application/json", b"[1]")),
+        ("application/x-www-form-urlencoded", b"{}", Body("application/json", b"{}")),
+        ("Application/JSON; charset=utf-8", b' {"a":1}', Body("application/json", b' {"a":1}')),
+        ("application/msgpack", b"\x90", Body("application/msgpack", b"\x90")),
+        ("application/octet-stream", b"\xff", Body("application/octet-stream", b"\xff")),
+        ("application/X-swell-pickle ;x=1", b"\x80", Body(PICKLE, b"\x80")),
+    ],
+)
+def test_a_dead_letter_is_tried_again_with_the_body_as_its_input(
+    client: httpx2.Client, kept: Server, content_type: str, data: bytes, input: Body | None
+) -> None:
+    headers = {"content-type": content_type} if content_type else {}
+    assert client.post(f"{CALL}/retry", content=data, headers=headers).json()["id"] == "fc-1"
+    assert kept.calls.asked == [("retry", "fc-1", input)]
+
+
+def test_what_cannot_be_an_input_changes_nothing(client: httpx2.Client, kept: Server) -> None:
+    for content_type, data, status, code in (
+        ("application/json", b"{", 400, "bad_body"),
+        ("application/json", b"\xff", 400, "bad_body"),
+        ("", b"NaN", 400, "bad_body"),
+        ("text/html", b"<b>", 400, "bad_request"),
+        ("application/x-swell-frames", b"x", 400, "bad_request"),
+        ("application/msgpack", bytes(INPUT_MAX + 1), 413, "body_too_large"),
+    ):
+        answer = client.post(f"{CALL}/retry", content=data, headers={"content-type": content_type})
+        assert error(answer, status)["code"] == code
+    assert kept.calls.asked == []
+
+
+def test_a_pickle_is_taken_of_those_alone_who_may_deploy_the_app(client: httpx2.Client, kept: Server) -> None:
+    theirs, owners = key(client, "call", "a", "p"), key(client, "deploy", "a", "p")
+    kept.calls.kept["fc-1"] = row("failed", key=id_of(theirs))
+    for content_type in (PICKLE, f"{PICKLE};v=1", PICKLE.upper()):
+        answer = client.post(f"{CALL}/retry", content=b"\x80", headers={**theirs, "content-type": content_type})
+        assert error(answer, 403)["code"] == "no_scope"
+    assert kept.calls.asked == []
+    assert client.post(f"{CALL}/retry", content=b"[1]", headers=theirs).status_code == 200
+    for may in (owners, {}):
+        answer = client.post(f"{CALL}/retry", content=b"\x80", headers={**may, "content-type": PICKLE})
+        assert answer.status_code == 200
+
+
+def test_many_are_tried_again_of_those_that_its_key_may_see(client: httpx2.Client, kept: Server) -> None:
+    theirs, owners = key(client, "call", "a", "m"), key(client, "deploy", "a", "m")
+    query = "app=a&function=f&since=7.5&limit=3&before=fc-9"
+    for headers in (theirs, owners, {}):
+        told = client.post(f"/api/calls/retry?{query}", headers=headers)
+        assert told.json() == {"retried": 2, "before": "fc-0"}
+    which = ("retry", "default", "a", "f", 7.5, 3, "fc-9")
+    assert kept.calls.asked == [(*which, id_of(theirs)), (*which, None), (*which, None)]
+    for query, status in (("app=b", 403), ("", 403), ("app=a&function=g", 200)):
+        assert client.post(f"/api/calls/retry?{query}", headers=theirs).status_code == status
+    for query in ("function=f", "limit=0", "limit=1001", "since=x", "state=done", "app=%00"):
+        assert error(client.post(f"/api/calls/retry?{query}"), 400)["code"] == "bad_request"
 
 
 # -- many ------------------------------------------------------------------------------------------

@@ -89,6 +89,8 @@ OPERATIONS: dict[str, dict[str, str]] = {
         )
     },
     "GET /api/calls": lacks("call:default/*", "call:default/*"),
+    "POST /api/calls/retry": lacks("call:default/*", "call:default/*"),
+    "POST /api/calls/retry?app=a": lacks(),
     **{
         operation: lacks()
         for operation in (
@@ -96,6 +98,7 @@ OPERATIONS: dict[str, dict[str, str]] = {
             "GET /api/calls/none",
             "GET /api/calls/groups/none",
             "GET /api/calls/none/result",
+            "GET /api/calls/none/input",
             "POST /api/calls/none/retry",
             'POST /api/calls/ends {"ids":["fc-1"]}',
             "DELETE /api/calls/none",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -9,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swell.cli.calls import HEADS, called, listing, story
+from swell.cli.calls import HEADS, SHOWN_MAX, called, listing, plain, story, told
+from swell.cli.main import run
 from swell.model.call import call_id, is_call_id
 from swell.wire.call_rows import CallRow
-from swell.wire.http import ErrorBody
+from swell.wire.http import JSON, MSGPACK, OCTETS, PICKLE, ErrorBody
 
 NOW = 1_700_000_000.0
 ID = call_id(1_700_000_000_000, b"0123456789")
@@ -79,3 +83,66 @@ def test_ids_are_known_as_such(ms: int, chance: bytes) -> None:
 
 def test_a_function_with_other_options_is_named_as_it_is_called() -> None:
     assert called(row(function="price~0123456789ab")) == "shop/price~0123456789ab"
+
+
+# -- inputs ----------------------------------------------------------------------------------------
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.lists(VALUES, max_size=3), st.dictionaries(st.text(min_size=1, max_size=5), VALUES, max_size=3))
+def test_plain_arguments_are_shown_whatever_they_came_in(args: list[Any], kwargs: dict[str, Any]) -> None:
+    either = kwargs or args
+    for content_type, data, value in (
+        (JSON, json.dumps(either).encode(), either),
+        (MSGPACK, msgspec.msgpack.encode(either), either),
+        (PICKLE, pickle.dumps((tuple(args), kwargs), protocol=5), [args, kwargs] if args and kwargs else either),
+    ):
+        assert plain(content_type, data) == value
+        assert json.loads(told(ID, content_type, data)) == value
+
+
+def test_what_is_no_plain_data_is_told_as_what_it_is_and_runs_no_code() -> None:
+    for content_type, data in (
+        (PICKLE, pickle.dumps(((Fraction(1, 2),), {}))),
+        (PICKLE, b"cbuiltins\nexit\n(tR."),
+        (PICKLE, pickle.dumps(((b"\xff",), {}))),
+        (PICKLE, b"\x80"),
+        (MSGPACK, b"\xc1"),
+        (MSGPACK, b""),
+        (JSON, b"{"),
+        (OCTETS, b"[1]"),
+        ("text/x\x1b[31m", b"[1]"),
+    ):
+        assert plain(content_type, data) is None
+        words = f"{len(data)} bytes of {content_type}: `swell calls show {ID} --input FILE` writes all of it"
+        assert told(ID, content_type, data) == words
+
+
+def test_of_a_large_input_the_beginning_is_shown() -> None:
+    data = json.dumps(["a" * 2 * SHOWN_MAX]).encode()
+    shown = told(ID, JSON, data)
+    assert shown.startswith('["aaa')
+    assert len(shown) < SHOWN_MAX + 200
+    assert f"… ({len(data)} bytes): `swell calls show" in shown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        [ID, "--app", "shop"],
+        ["--function", "price"],
+        ["--app", "shop", "--input", "[1]"],
+        [ID, "--state", "done"],
+        [ID, "--input", "{"],
+        [ID, "--input", "1"],
+        [ID, "--input", "@/no/such/file"],
+    ],
+)
+def test_what_cannot_be_tried_again_is_refused_before_anything_is_asked(words: list[str]) -> None:
+    assert run(["calls", "retry", *words]) == 2

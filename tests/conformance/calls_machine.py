@@ -181,14 +181,14 @@ class SameAnswers(RuleBasedStateMachine):
                     self.recorded[outcome.id] = outcome.result if isinstance(outcome, Done) else None
 
     @precondition(lambda self: self.accepted)
-    @rule(asked=st.lists(st.tuples(picks, st.sampled_from([False, False, True])), max_size=2))
-    def change(self, asked: list[tuple[int, bool]]) -> None:
+    @rule(asked=st.lists(st.tuples(picks, st.sampled_from([False, False, True]), st.none() | bodies), max_size=2))
+    def change(self, asked: list[tuple[int, bool, Body | None]]) -> None:
         failed = [call.id for call in self.kept() if call.state == "failed"]
         changes: list[Change] = [
             Cancel(picked(list(self.accepted), n), self.now, STOPPED)
             if cancel
-            else Retry(picked(failed or list(self.accepted), n), self.now)
-            for n, cancel in asked
+            else Retry(picked(failed or list(self.accepted), n), self.now, input)
+            for n, cancel, input in asked
         ]
         for change, after in zip(changes, self.both("calls", "change", changes), strict=True):
             if isinstance(change, Cancel) and after is not None:

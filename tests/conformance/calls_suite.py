@@ -262,6 +262,20 @@ class CallsSuite(CallsCase):
         assert got.call.attempts == 1
         assert store.calls.finish([Done("fc-1", 6, NOW, OUT)]) == [True]
 
+    def test_a_dead_letter_may_be_tried_again_with_another_input(self, store: Store) -> None:
+        other = Body("application/msgpack", b"\x80")
+        for id in ("fc-1", "fc-2", "fc-3"):
+            leased(store, id, token=5)
+        store.calls.finish([Failed("fc-1", 5, NOW, BOOM), Failed("fc-2", 5, NOW, BOOM), Done("fc-3", 5, NOW, OUT)])
+        changes = [Retry(id, NOW, other) if id != "fc-2" else Retry(id, NOW) for id in ("fc-1", "fc-2", "fc-3")]
+        assert [call and call.id for call in store.calls.change(changes)] == ["fc-1", "fc-2", None]
+        # Another came later: it is queued by then, and keeps what it has.
+        assert store.calls.change([Retry("fc-1", NOW, Body("x", b"late"))]) == [None]
+        inputs = [store.call_records.input(id) for id in ("fc-1", "fc-2", "fc-3")]
+        assert inputs == [other, Body("application/json", b"fc-2"), None]
+        got = store.calls.lease(F, 9, NOW, 6, "r1-1", POOL)
+        assert [each.input for each in got] == inputs[:2]
+
     def test_an_attempt_that_was_stopped_is_not_tried_again_and_what_it_used_is_known(self, store: Store) -> None:
         leased(store, "fc-1", token=5, keeping=Keeping(result_s=10))
         stopped = Cancelled("fc-1", 5, NOW + 1, STOPPED, cpu_us=3, run_us=4)

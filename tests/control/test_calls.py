@@ -12,7 +12,9 @@ from control.calls_place import MAX_INPUTS, NODE, WAIT_S, Place, new
 from swell.control import calls as module
 from swell.control import hands, wants
 from swell.control.accepting import DELAY_MAX_S, INPUT_MAX
-from swell.model.call import Body, CallError
+from swell.control.call_desk import CallDesk
+from swell.control.inbox import BATCH_BYTES, Inbox
+from swell.model.call import Body, CallError, Retry
 from swell.model.errors import SwellError
 from swell.model.metrics import CALLS_DUE, CALLS_LEASED, CALLS_TOTAL
 from swell.store.memory import MemoryStore
@@ -315,6 +317,44 @@ def test_what_happens_to_calls_is_counted() -> None:
         assert events == {"accepted": 4, "done": 1, "failed": 1, "retried": 1, "cancelled": 1}
 
     run(scenario)
+
+
+def test_a_dead_letter_runs_with_the_input_that_it_is_tried_again_with() -> None:
+    async def scenario(place: Place) -> None:
+        desk = CallDesk(place.keeper, place.store.call_records, lambda _workload: "")
+        id = await place.keeper.accept(new())
+        other = Body("application/json", b"[2]")
+        assert await code(desk.retry(id, other)) == "not_failed"
+        place.start("a")
+        await place.settle()
+        assert await code(desk.retry(id, other)) == "not_failed"
+        place.runner.end(next(iter(place.runner.held)), "bad_arguments")
+        await place.settle()
+        assert await code(desk.retry(id, Body("x", bytes(INPUT_MAX + 1)))) == "body_too_large"
+        assert await desk.input(id) == new().input, "nothing was changed"
+        assert await desk.retry("nobody", other) is None
+        row = await desk.retry(id, other)
+        assert row is not None
+        assert row.state == "queued"
+        await place.settle()
+        (call,) = (call for frame in place.sent[-1:] if isinstance(frame, Grant) for call in frame.calls)
+        assert (call.id, call.input, call.attempt) == (id, other, 1)
+
+    run(scenario)
+
+
+def test_a_round_takes_in_about_so_many_bytes_of_inputs_that_are_changed() -> None:
+    async def scenario() -> None:
+        inbox = Inbox()
+        sizes = [0, BATCH_BYTES // 2, BATCH_BYTES // 2, 0, 1, BATCH_BYTES, 0]
+        for at, size in enumerate(sizes):
+            inbox.change(Retry(f"fc-{at}", 0.0, Body("x", bytes(size)) if size else None))
+        rounds = []
+        while taken := inbox.take_changes():
+            rounds.append([int(each.change.id[3:]) for each in taken if isinstance(each.change, Retry)])
+        assert rounds == [[0, 1, 2], [3, 4, 5], [6]]
+
+    asyncio.run(scenario())
 
 
 def test_large_inputs_are_handed_out_a_few_at_a_time() -> None:

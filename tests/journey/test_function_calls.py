@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import os
+import pickle
 import signal
 import subprocess
 import time
@@ -18,7 +19,7 @@ import pytest
 
 import swell
 from journey.apps import brief, later
-from private_swell import Answer, PrivateSwell, exchange, wait_until
+from private_swell import Answer, Failed, PrivateSwell, exchange, wait_until
 from swell.wire.http import RESULT_MAX
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -299,6 +300,43 @@ def test_the_command_line_tells_of_calls(own_server: PrivateSwell, app: swell.Ap
     assert "queued again" in own_server.run("calls", "retry", bad)
     wait_until("it failed again", lambda: send(own_server, "GET", f"/calls/{bad}").value["state"] == "failed")
     assert f"{good} had ended before: it is done." in own_server.run("calls", "cancel", good)
+
+
+def test_dead_letters_are_looked_at_mended_and_tried_again(
+    own_server: PrivateSwell, app: swell.App, tmp_path: Path
+) -> None:
+    name = target(app, "add").split("/")[2]
+    wrong, pickled = queued(own_server, app, "add", {"a": "x"}), later.halved.spawn("none").object_id
+
+    def ended(id: str) -> str:
+        return str(send(own_server, "GET", f"/calls/{id}?wait_s=60").value["state"])
+
+    assert [ended(id) for id in (wrong, pickled)] == ["failed", "failed"]
+    assert own_server.run("calls", "show", wrong).splitlines()[-1] == 'input: {"a": "x"}'
+    assert own_server.run("calls", "show", pickled).splitlines()[-1] == 'input: ["none"]'
+    row = json.loads(own_server.run("calls", "show", wrong, "--json"))
+    assert (row["state"], row["input_type"], row["input"]) == ("failed", "application/json", {"a": "x"})
+    own_server.run("calls", "retry", wrong, "--input", '{"a": 2, "b": 3}')
+    assert ended(wrong) == "done"
+    assert own_server.run("calls", "show", wrong).splitlines()[-1] == "5"
+    # What is more than plain data is mended by a program, in the file.
+    file = tmp_path / "input"
+    own_server.run("calls", "show", pickled, "--input", str(file))
+    args, kwargs = pickle.loads(file.read_bytes())
+    assert (args, kwargs) == (("none",), {})
+    file.write_bytes(pickle.dumps(((Fraction(1, 2),), {})))
+    own_server.run("calls", "retry", pickled, "--input", f"@{file}")
+    assert swell.FunctionCall.from_id(pickled).get() == Fraction(1, 4)
+    # Of one that is done nothing is left to be shown or tried.
+    with pytest.raises(Failed, match="is not kept"):
+        own_server.run("calls", "show", wrong, "--input", "-")
+    # Many at once; none of them twice, though each fails again at once.
+    bad = [later.raises.spawn(n).object_id for n in range(5)]
+    assert {ended(id) for id in bad} == {"failed"}
+    assert "5 calls are queued again." in own_server.run("calls", "retry", "--app", name, "--function", "raises")
+    assert {ended(id) for id in bad} == {"failed"}
+    assert "0 calls" in own_server.run("calls", "retry", "--app", name, "--function", "add", "--state", "failed")
+    assert "5 calls" in own_server.run("calls", "retry", "--app", name, "--since", "1h")
 
 
 # -- what changes meanwhile --------------------------------------------------------------------------

@@ -12,15 +12,17 @@ import msgspec
 from swell.api.answers import Answer
 from swell.api.port import CallsPort
 from swell.api.routes import ApiRequest, Route
-from swell.decide.access import Holder, Need, may_see, whose_calls
+from swell.decide.access import Holder, Need, lacks, may_see, whose_calls
 from swell.model.call import Body, Members, Mine, State
 from swell.model.errors import SwellError
-from swell.model.key import ALL
+from swell.model.key import ALL, Scope
 from swell.model.names import check_names
 from swell.model.unknown import unknown_call, unknown_group
 from swell.model.workload import DEFAULT_NAMESPACE, app_of
-from swell.wire.call_rows import AskedEnds, CallRow, EndRow, EndsPage, GroupEndRow, GroupPage, GroupRow
-from swell.wire.http import CALL_STATE, JSON, MSGPACK, OCTETS, ErrorBody, error_body
+from swell.wire.call_rows import AskedEnds, CallRow, EndRow, EndsPage, GroupEndRow, GroupPage, GroupRow, Retried
+from swell.wire.calls import INPUT_MAX
+from swell.wire.http import CALL_STATE, FORM, JSON, MSGPACK, OCTETS, PICKLE, VALUES, ErrorBody, error_body, media_type
+from swell.wire.malformed import why_not_json
 
 PAGE_MAX = 1000
 WAIT_MAX_S = 60.0
@@ -59,6 +61,22 @@ class CallsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Only calls that are older than the one of this id: the next page is of those before the last one."""
     jobs: bool = False
     """Only those that several replicas work on together."""
+
+
+class RetryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which dead letters."""
+
+    namespace: str = DEFAULT_NAMESPACE
+    app: str = ""
+    """Empty: of all apps of the namespace."""
+    function: str = ""
+    """As of those that are listed."""
+    since: float = 0.0
+    """Those that failed for good since then: seconds since the epoch."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)] = 200
+    """So many, the newest, are looked at in one request, and written together."""
+    before: str = ""
+    """Only those that came before the call of this id: where the last page ended."""
 
 
 class CallQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,6 +120,8 @@ class CallHandlers:
         rows, row = list[CallRow], CallRow
         return [
             Route("GET", all_of, "The newest queued calls.", self.calls, CallsQuery, gives=rows, needs=ALL_OF),
+            # Before those of one: the first path that fits is taken.
+            *self._retry_routes(),
             Route(
                 "POST",
                 f"{all_of}/ends",
@@ -134,8 +154,38 @@ class CallHandlers:
                 waits=True,
                 needs=ITS_APP,
             ),
-            Route("POST", f"{one}/retry", "Try a dead letter again.", self.retry_call, gives=row, needs=ITS_APP),
             *self._group_routes(),
+        ]
+
+    def _retry_routes(self) -> list[Route]:
+        all_of, one = "/api/calls", "/api/calls/{id}"
+        return [
+            Route(
+                "GET",
+                f"{one}/input",
+                "What a queued call is given, in the type that it came in, while it may be tried.",
+                self.call_input,
+                gives=Answer,
+                needs=ITS_APP,
+            ),
+            Route(
+                "POST",
+                f"{one}/retry",
+                "Try a dead letter again, with the body as its input where there is one.",
+                self.retry_call,
+                takes=bytes,
+                gives=CallRow,
+                needs=ITS_APP,
+            ),
+            Route(
+                "POST",
+                f"{all_of}/retry",
+                "Try a page of dead letters again.",
+                self.retry_calls,
+                RetryQuery,
+                gives=Retried,
+                needs=ALL_OF,
+            ),
         ]
 
     def _group_routes(self) -> list[Route]:
@@ -172,10 +222,7 @@ class CallHandlers:
 
     async def calls(self, request: ApiRequest) -> list[CallRow]:
         query: CallsQuery = request.query
-        check_names(query.namespace, query.app)
-        key = whose_calls(request.holder, query.namespace, query.app or ALL)
-        if query.function and not query.app:
-            raise SwellError("bad_request", "A function is one of an app: give app, too.")
+        key = _chosen(query, request.holder)
         which = query.namespace, query.app, query.function
         return await self._calls.rows(*which, query.state or None, query.limit, query.before, key, query.jobs)
 
@@ -203,9 +250,29 @@ class CallHandlers:
             ends.append(EndRow(row.id, row.state, answer.status, answer.content_type, answer.body))
         return Answer(200, MSGPACK, msgspec.msgpack.encode(EndsPage(tuple(ends), tuple(unknown))), {})
 
-    async def retry_call(self, request: ApiRequest) -> CallRow:
+    async def call_input(self, request: ApiRequest) -> Answer:
         id = await self._seen(request)
-        return _there(id, await self._calls.retry(id))
+        body = await self._calls.input(id)
+        if body is None:
+            words = f"The input of the call {id} is not kept: that of one that is done, or was cancelled, is not."
+            raise SwellError("no_input", words, status=404)
+        return Answer(200, body.content_type or JSON, body.data, {})
+
+    async def retry_call(self, request: ApiRequest) -> CallRow:
+        id, (namespace, app, _) = await self._seen_app(request)
+        input = await _input(request)
+        if input is not None and input.content_type == PICKLE:
+            # As at the door: whatever is in the queue may be trusted.
+            refused = lacks(request.holder, Scope("deploy", namespace, app))
+            if refused is not None:
+                raise refused
+        return _there(id, await self._calls.retry(id, input))
+
+    async def retry_calls(self, request: ApiRequest) -> Retried:
+        query: RetryQuery = request.query
+        key = _chosen(query, request.holder)
+        which = query.namespace, query.app, query.function, query.since
+        return await self._calls.retry_many(*which, query.limit, query.before, key)
 
     async def group(self, request: ApiRequest) -> GroupRow:
         group, mine = request.path["group"], await self._seen_group(request)
@@ -259,13 +326,47 @@ class CallHandlers:
 
     async def _seen(self, request: ApiRequest) -> str:
         """The id, of a call that its caller may see. One that it may not is as one that is not there."""
+        id, _ = await self._seen_app(request)
+        return id
+
+    async def _seen_app(self, request: ApiRequest) -> tuple[str, tuple[str, str, str]]:
+        """And (namespace, app) that it is for, and the id of its API key."""
         id = request.path["id"]
         whose = await self._calls.whose(id)
-        if whose is None:
+        if whose is None or not _may_see(request.holder, *whose):
             raise unknown_call(id)
-        if not _may_see(request.holder, *whose):
-            raise unknown_call(id)
-        return id
+        return id, whose
+
+
+def _chosen(query: CallsQuery | RetryQuery, holder: Holder) -> str | None:
+    """Of which API key it may be those that are asked for; None: of all. SwellError where they cannot be any."""
+    check_names(query.namespace, query.app)
+    if query.function and not query.app:
+        raise SwellError("bad_request", "A function is one of an app: give app, too.")
+    return whose_calls(holder, query.namespace, query.app or ALL)
+
+
+async def _input(request: ApiRequest) -> Body | None:
+    """The body, as the input of a call; None where there is none. SwellError where it cannot be one."""
+    data = bytearray()
+    async for chunk in request.chunks:
+        data += chunk
+        if len(data) > INPUT_MAX:
+            words = f"The input of a queued call has {INPUT_MAX} bytes at most; this one has more."
+            raise SwellError("body_too_large", words, status=413)
+    if not data:
+        return None
+    kind = media_type(request.content_type)
+    kind = JSON if kind in ("", FORM) else kind
+    if kind not in VALUES:
+        raise SwellError("bad_request", f"An input is of the type {', '.join(VALUES)}, and not {kind[:80]!r}.")
+    if kind == JSON:
+        try:
+            msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            why = why_not_json(bytes(data), error)
+            raise SwellError("bad_body", f"The input is no JSON that can be read: {why}.") from None
+    return Body(kind, bytes(data))
 
 
 def _may_see(holder: Holder, namespace: str, app: str, key: str) -> bool:

@@ -37,7 +37,7 @@ from swell.wire.api import (
     VolumeRow,
     Why,
 )
-from swell.wire.call_rows import CallRow
+from swell.wire.call_rows import CallRow, Retried
 from swell.wire.http import ErrorBody
 from swell.wire.kv import CollectionRow, NewItems, Take
 from swell.wire.triggers import Backfill, Backfilled, Fired, FiringRow, TriggerRow
@@ -313,8 +313,19 @@ class CallsPort(Protocol):
         """As it is then: it may have ended before."""
         ...
 
-    async def retry(self, id: str) -> CallRow | None:
-        """SwellError with status 409 where it is no dead letter."""
+    async def input(self, id: str) -> Body | None:
+        """None: it is not kept, as that of one that is done or cancelled is not."""
+        ...
+
+    async def retry(self, id: str, input: Body | None = None) -> CallRow | None:
+        """With another input, where one is given. SwellError with status 409 where it is no dead letter, and 413 where
+        that is too large."""
+        ...
+
+    async def retry_many(
+        self, namespace: str, app: str, function: str, since: float, most: int, before: str, key: str | None
+    ) -> Retried:
+        """Those of a page of dead letters that ended `since` then. Which: as of `rows`."""
         ...
 
     async def ends(

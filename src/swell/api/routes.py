@@ -38,6 +38,8 @@ class ApiRequest(NamedTuple):
     """The body of a route that takes bytes."""
     holder: Holder
     """Whose key came with it."""
+    content_type: str = ""
+    """What its body is, as its header has it."""
 
     def seen(self, error: SwellError) -> SwellError:
         """An error as its caller is told of it."""
@@ -152,7 +154,8 @@ async def _read_request(route: Route, request: Request) -> ApiRequest:
     body = None
     if route.takes is not None and route.takes is not bytes:
         body = _decode(route.takes, await _read(request))
-    return ApiRequest(request.path_params, query, body, request.stream(), request.scope[HOLDER])
+    content_type = request.headers.get("content-type", "")
+    return ApiRequest(request.path_params, query, body, request.stream(), request.scope[HOLDER], content_type)
 
 
 def _query(kind: type[msgspec.Struct], request: Request) -> Any:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from swell.cli import options
 from swell.cli.output import clock, duration, json_text, printable, table, wrapped
-from swell.cli.values import shown
-from swell.model.errors import brief
+from swell.cli.values import Plain, shown
+from swell.model.errors import SwellError, brief
 from swell.model.workload import shown as shown_as
 
 if TYPE_CHECKING:
@@ -65,30 +67,124 @@ def list_calls(
         click.echo(f"No call is kept here{chosen}.")
 
 
-@calls.command(short_help="Show a call: where it stands, what failed, its result.")
+@calls.command(short_help="Show a call: where it stands, what failed, its input or result.")
 @click.argument("id", metavar="ID")
+@click.option(
+    "--input",
+    "file",
+    metavar="FILE",
+    type=click.File("wb", lazy=True),
+    help="Write its input there, byte by byte (-: to stdout), and show nothing.",
+)
 @options.as_json
 @options.home
-def show(id: str, as_json: bool, home: str | None) -> None:
-    """Show what is known of a call: where it stands, what failed last, its result."""
+def show(id: str, file: IO[bytes] | None, as_json: bool, home: str | None) -> None:
+    """Show what is known of a call: where it stands, what failed last, its result.
+
+    Of one that is done there is the result, of one that is not the input: as JSON, as far as it is plain data. An input
+    that was pickled by a program may be more than that: no code is run here to show it.
+    """
     client = options.connect(home)
+    if file is not None:
+        _, data = client.call_input(id)
+        file.write(data)
+        return
     row = client.call(id)
+    given = _given(client, row)
     if as_json:
-        click.echo(json_text(row))
+        about = {} if given is None else {"input_type": given[0], "input": plain(*given)}
+        click.echo(json_text({**msgspec.to_builtins(row), **about}))
         return
     click.echo(story(row, time.time()))
     if row.state == "done":
         click.echo("\n" + result(client, row))
+    elif given is not None:
+        click.echo("\n" + printable(f"input: {told(id, *given)}", False))
 
 
-@calls.command(short_help="Try a dead letter again.")
-@click.argument("id", metavar="ID")
+@calls.command(short_help="Try dead letters again: one, or many.")
+@click.argument("id", default="", metavar="[ID]")
+@click.option("--input", "words", metavar="JSON", default=None, help="With this input, or @FILE with what is in that.")
+@click.option("--app", default="", metavar="APP", help="All of this app.")
+@click.option("--function", default="", metavar="NAME", help="Of the app, only those of this function or class.")
+@click.option("--state", type=click.Choice(("failed",)), default=None, help="All that failed for good; no others can.")
+@click.option(
+    "--since", type=options.Duration(), default=None, metavar="TIME", help="Only those that failed in the last 2h, say."
+)
+@options.namespace
 @options.home
-def retry(id: str, home: str | None) -> None:
-    """Put a call that failed for good back into the queue, with all the tries that its function has."""
+def retry(
+    id: str,
+    words: str | None,
+    app: str,
+    function: str,
+    state: str | None,
+    since: float | None,
+    namespace: str,
+    home: str | None,
+) -> None:
+    """Put calls that failed for good back into the queue, with all the tries that their function has: one by its ID, or
+    all of an app, of a function, of the namespace (--state failed), or those that failed of late (--since).
+
+    --input is a JSON object of names or an array of positions. A file may also have what `swell calls show ID --input
+    FILE` wrote, changed or not: what is no JSON is of the type that the input had.
+    """
+    many = bool(app or function or state or since is not None)
+    if bool(id) == many:
+        raise click.UsageError("Give the ID of one call, or --app, --function, --state failed or --since for many.")
+    if words is not None and many:
+        raise click.UsageError("--input is of one call: give its ID.")
+    if function and not app:
+        raise click.UsageError("--function is one of an app: give --app, too.")
     client = options.connect(home)
-    client.retry_call(id)
-    click.echo(f"{id} is queued again.")
+    if id:
+        client.retry_call(id, None if words is None else _new_input(client, id, words))
+        click.echo(f"{id} is queued again.")
+        return
+    with options.app_named("swell calls retry --app", app, namespace, client) as (space, name):
+        _retry_many(client, space, name, function, time.time() - since if since is not None else 0.0)
+
+
+def _retry_many(client: Client, namespace: str, app: str, function: str, since: float) -> None:
+    """Page by page."""
+    from swell.wire.call_rows import Retried
+
+    page = Retried(0)
+    queued, more = 0, True
+    while more:
+        try:
+            page = client.retry_calls(app, namespace=namespace, function=function, since=since, before=page.before)
+        except SwellError as error:
+            if queued:
+                error.add_note(f"{queued} were queued again before that.")
+            raise
+        queued, more = queued + page.retried, bool(page.before)
+    click.echo(f"{queued} {'call is' if queued == 1 else 'calls are'} queued again.")
+
+
+def _new_input(client: Client, id: str, words: str) -> tuple[str, bytes]:
+    """The content type and the bytes that somebody wants it to have."""
+    from swell.cli.call import json_body
+    from swell.wire import http
+
+    if not words.startswith("@"):
+        return http.JSON, json_body(words) or b"{}"
+    try:
+        data = Path(words[1:]).read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"{words[1:]} cannot be read: {error.strerror}.") from None
+    if not data:
+        raise click.UsageError(f"{words[1:]} is empty. {{}} is an input without arguments.")
+    own, _ = client.call_input(id)
+    return own if own == http.OCTETS or not _is_json(data) else http.JSON, data
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 @calls.command(short_help="Cancel a call.")
@@ -199,6 +295,53 @@ def _runs(row: CallRow, now: float) -> list[str]:
         ahead_s = row.deadline_at - now
         found.append(f"its deadline is in {duration(ahead_s)}" if ahead_s > 0 else "its deadline has passed")
     return found
+
+
+def _given(client: Client, row: CallRow) -> tuple[str, bytes] | None:
+    """The content type and the bytes of its input, where that is kept."""
+    if row.state in ("done", "cancelled"):
+        return None
+    try:
+        return client.call_input(row.id)
+    except SwellError as error:
+        # It has ended since.
+        if error.status != 404:
+            raise
+        return None
+
+
+def told(id: str, content_type: str, data: bytes) -> str:
+    """An input in a line."""
+    # Arguments are never null.
+    value = plain(content_type, data)
+    text = json.dumps(value, ensure_ascii=False) if value is not None else ""
+    if not text:
+        text = f"{len(data)} bytes of {content_type}"
+    elif len(text) <= SHOWN_MAX:
+        return text
+    else:
+        text = f"{text[:SHOWN_MAX]}… ({len(data)} bytes)"
+    return f"{text}: `swell calls show {id} --input FILE` writes all of it"
+
+
+def plain(content_type: str, data: bytes) -> Any:
+    """The arguments, by name or by position, as far as they are plain data; None: they are not. Of those that a program
+    sent both ways, the two."""
+    from swell.wire import http
+
+    try:
+        if content_type == http.JSON:
+            return json.loads(data) if data else {}
+        if content_type == http.MSGPACK:
+            return msgspec.to_builtins(msgspec.msgpack.decode(data))
+        if content_type == http.PICKLE:
+            args, kwargs = Plain(io.BytesIO(data)).load()
+            value = [args, kwargs] if args and kwargs else kwargs or args
+            # No more than JSON has: what is a tuple, say, is not told from a list.
+            return json.loads(json.dumps(value))
+    except Exception:
+        return None
+    return None
 
 
 def result(client: Client, row: CallRow) -> str:

@@ -81,13 +81,17 @@ def _checked(new: NewCall, route: Route | None, world: World) -> Revision:
     if problem:
         raise SwellError("bad_request", problem)
     longest = max(map(len, (new.input.data, *(new.many.inputs if new.many is not None else ()))))
-    members = revision.gang.size if revision.gang is not None else 0
-    most = min(INPUT_MAX, GANG_INPUT_MAX // max(members, 1))
-    if longest > most:
-        whose = f" that goes to {members} replicas" if most < INPUT_MAX else ""
-        words = f"The input of a queued call{whose} has {most} bytes at most; this one has {longest}."
-        raise SwellError("body_too_large", words, status=413)
+    check_size(longest, revision.gang.size if revision.gang is not None else 0)
     return revision
+
+
+def check_size(input: int, members: int) -> None:
+    """May an input have so many bytes, of a call that so many members of a gang get (0: none)? Raises SwellError."""
+    most = min(INPUT_MAX, GANG_INPUT_MAX // max(members, 1))
+    if input > most:
+        whose = f" that goes to {members} replicas" if most < INPUT_MAX else ""
+        words = f"The input of a queued call{whose} has {most} bytes at most; this one has {input}."
+        raise SwellError("body_too_large", words, status=413)
 
 
 def _problem(method: Method) -> str:

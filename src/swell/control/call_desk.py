@@ -8,6 +8,7 @@ from functools import partial
 
 import msgspec
 
+from swell.control.accepting import check_size
 from swell.control.calls import CallKeeper
 from swell.model.call import (
     BATCH_MAX,
@@ -27,8 +28,8 @@ from swell.model.call_ports import CallRecords
 from swell.model.errors import SwellError
 from swell.model.variant import base_of
 from swell.model.workload import app_of
-from swell.wire.call_rows import CallRow
-from swell.wire.http import JSON, ErrorBody, ErrorEnvelope
+from swell.wire.call_rows import CallRow, Retried
+from swell.wire.http import JSON, ErrorBody, ErrorEnvelope, media_type
 
 
 class CallDesk:
@@ -62,8 +63,7 @@ class CallDesk:
         jobs: bool,
     ) -> list[CallRow]:
         """A page of calls, newest first; of one API key, or of all (None); of all kinds, or jobs alone."""
-        prefix = f"{namespace}/{app}/{function}" if app else f"{namespace}/"
-        which = (prefix, state, most, before, key, bool(function), jobs)
+        which = (_prefix(namespace, app, function), state, most, before, key, bool(function), jobs)
         return [self._row(call) for call in await asyncio.to_thread(self._records.newest, *which)]
 
     async def result(self, id: str) -> Body | None:
@@ -75,9 +75,17 @@ class CallDesk:
         changed = await self._keeper.cancel(id, _cancelled(by))
         return self._row(changed) if changed is not None else await self.row(id)
 
-    async def retry(self, id: str) -> CallRow | None:
-        """The call, which waits again. SwellError with status 409 where it is no dead letter."""
-        changed = await self._keeper.retry(id)
+    async def input(self, id: str) -> Body | None:
+        """Of one that may be tried still. None where it is not kept."""
+        return await asyncio.to_thread(self._records.input, id)
+
+    async def retry(self, id: str, input: Body | None = None) -> CallRow | None:
+        """The call, which waits again, with another input where one is given. SwellError with status 409 where it is no
+        dead letter, and 413 where that is too large."""
+        call = await asyncio.to_thread(self._records.get, id)
+        if call is not None and input is not None:
+            check_size(len(input.data), call.members)
+        changed = await self._keeper.retry(id, input) if call is not None else None
         if changed is not None:
             return self._row(changed)
         call = await self._keeper.ended(id, 0.0)
@@ -85,6 +93,18 @@ class CallDesk:
             return None
         words = f"The call {id} is {call.state}: only one that failed for good can be tried again."
         raise SwellError("not_failed", words, status=409)
+
+    async def retry_many(
+        self, namespace: str, app: str, function: str, since: float, most: int, before: str, key: str | None
+    ) -> Retried:
+        """Of a page of dead letters, chosen as `rows` are, those wait again that ended since then."""
+        prefix, exact = _prefix(namespace, app, function), bool(function)
+        page = await asyncio.to_thread(self._records.newest, prefix, "failed", most, before, key, exact)
+        chosen = [call for call in page if call.ended_at is not None and call.ended_at >= since]
+        changed = await asyncio.gather(*(self._keeper.retry(call.id) for call in chosen))
+        # Another may have been as fast.
+        retried = sum(call is not None for call in changed)
+        return Retried(retried, page[-1].id if len(page) == most else "")
 
     async def ends(
         self, ids: Sequence[str], least: int, wait_s: float, mine: Mine
@@ -163,7 +183,7 @@ class CallDesk:
         body = await self.result(call.id) if call.ended_at is not None else None
         if body is None:
             return row
-        is_json = body.content_type.partition(";")[0].strip() == JSON
+        is_json = media_type(body.content_type) == JSON
         try:
             if call.state == "failed" and is_json:
                 return msgspec.structs.replace(row, error=msgspec.json.decode(body.data, type=ErrorEnvelope).error)
@@ -207,6 +227,11 @@ class CallDesk:
             run_us=call.run_us,
             nodes=call.members,
         )
+
+
+def _prefix(namespace: str, app: str, function: str) -> str:
+    """Which workloads' keys begin so: of all apps of a namespace, of one, or one of that."""
+    return f"{namespace}/{app}/{function}" if app else f"{namespace}/"
 
 
 def _is(mine: Mine, call: Call) -> bool:

@@ -29,7 +29,7 @@ from swell.control.sending import Sending
 from swell.control.table import TableKeeper
 from swell.control.wants import Wants
 from swell.decide.calls import End, after
-from swell.model.call import Call, CallError, Cancel, Change, Done, Forget, Outcome, Retry, Work
+from swell.model.call import Body, Call, CallError, Cancel, Change, Done, Forget, Outcome, Retry, Work
 from swell.model.errors import SwellError
 from swell.model.metrics import Sample
 from swell.model.ports import Clock, Store
@@ -125,9 +125,9 @@ class CallKeeper:
         """The call after it; None where it has ended, or is not known."""
         return await self._change(Cancel(id, self._clock.now(), why))
 
-    async def retry(self, id: str) -> Call | None:
-        """A dead letter goes back into the queue; None where it is none."""
-        return await self._change(Retry(id, self._clock.now()))
+    async def retry(self, id: str, input: Body | None = None) -> Call | None:
+        """A dead letter goes back into the queue, with this input where one is given; None where it is none."""
+        return await self._change(Retry(id, self._clock.now(), input))
 
     async def ended(self, id: str, wait_s: float) -> Call | None:
         """The call, once it has ended or so much time has passed."""

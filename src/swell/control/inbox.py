@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 
 from swell.control.rounds import Asked, New, Told, fail
-from swell.model.call import BATCH_MAX, Call, Change, Work
+from swell.model.call import BATCH_MAX, Call, Change, Retry, Work
 from swell.model.errors import SwellError
 from swell.model.trigger import Delivery
 from swell.model.workload import Variant
@@ -85,7 +85,14 @@ class Inbox:
 
     def take_changes(self) -> list[Asked]:
         """As many as one round takes in."""
-        changes, self._changes = self._changes[:BATCH], self._changes[BATCH:]
+        size = taken = 0
+        for asked in self._changes[:BATCH]:
+            if size >= BATCH_BYTES:
+                break
+            new = asked.change.input if isinstance(asked.change, Retry) else None
+            size += len(new.data) if new is not None else 0
+            taken += 1
+        changes, self._changes = self._changes[:taken], self._changes[taken:]
         return changes
 
     def take_told(self) -> Iterator[Told]:

@@ -45,11 +45,11 @@ from swell.wire.http import (
     ITEM_TYPE,
     JSON,
     KEEP,
-    MSGPACK,
-    OCTETS,
     PICKLE,
     PRIORITY,
+    VALUES,
     lower,
+    media_type,
 )
 from swell.wire.malformed import must_be_plain
 
@@ -60,7 +60,6 @@ _WORDS = {b"true": True, b"1": True, b"?1": True, b"false": False, b"0": False, 
 _NUMBER = re.compile(rb"[+-]?\d{1,4}")
 _INDEX = re.compile(rb"\d{1,9}")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_VALUES = (JSON, MSGPACK, OCTETS, PICKLE)
 _RETRY = b"retry-after: 1\r\n"
 _TOO_LARGE = (
     f"What a call that waits in the queue is given may have {INPUT_MAX} bytes. Put what is larger into a volume and "
@@ -107,14 +106,14 @@ def new_call(request: Request, workload: str, method: str, trusted: bool) -> New
     given = dict(request.later)
     must_be_plain((header_of(request.head, "content-encoding") or "").encode("latin-1"))
     type_header = header_of(request.head, "content-type") or JSON
-    group, many = _group(given, _kind(type_header))
+    group, many = _group(given, media_type(type_header))
     if many is not None:
         type_header = given.get(lower(ITEM_TYPE), JSON.encode()).decode("latin-1")
-    if not trusted and _kind(type_header) == PICKLE:
+    if not trusted and media_type(type_header) == PICKLE:
         words = f"Pickled arguments need a key that may deploy. Send it, or send {JSON}."
         raise SwellError("no_key", words, status=401)
     accept = next(
-        (kind for kind in map(_kind, (header_of(request.head, "accept") or "").split(",")) if kind in _VALUES), ""
+        (kind for kind in map(media_type, (header_of(request.head, "accept") or "").split(",")) if kind in VALUES), ""
     )
     if accept == PICKLE and not trusted:
         words = f"Pickled results need a key that may deploy. Send it, or accept {JSON}."
@@ -173,10 +172,6 @@ def inputs_of(body: bytes) -> tuple[bytes, ...]:
         words = f"A request brings 1 to {GROUP_INPUTS_MAX} inputs of a group, not {'more' if found else 'none'}."
         raise SwellError("bad_body", words)
     return tuple(found)
-
-
-def _kind(media_type: str) -> str:
-    return media_type.partition(";")[0].strip().lower()
 
 
 def _priority(value: bytes) -> int:

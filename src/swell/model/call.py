@@ -299,6 +299,8 @@ class Retry(msgspec.Struct, frozen=True):
 
     id: str
     at: float
+    input: Body | None = None
+    """That it has from now on; None: the one it had."""
 
 
 class Forget(msgspec.Struct, frozen=True):

@@ -53,8 +53,9 @@ class Calls(Protocol):
         ...
 
     def change(self, changes: Sequence[Change]) -> list[Call | None]:
-        """Cancel calls, retry dead letters, or forget what its sender has had. The call after it, one that was leased
-        with the replica that has it; None where it is not in a state for that, and of what is forgotten."""
+        """Cancel calls, retry dead letters (with another input, where one is given), or forget what its sender has had.
+        The call after it, one that was leased with the replica that has it; None where it is not in a state for that,
+        and of what is forgotten."""
         ...
 
     def sweep(self, now: float, most: int) -> list[str]:

@@ -194,7 +194,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
         *("bad_path", "is_folder", "no_file", "no_such_folder", "not_mounted", "volume_busy", "volume_in_use"),
     ),
     NotFoundError: (
-        *("no_app", "no_source", "no_such_file", "no_such_module", "not_found", "not_kept", "not_yet"),
+        *("no_app", "no_input", "no_source", "no_such_file", "no_such_module", "not_found", "not_kept", "not_yet"),
         *(
             "nothing_staged",
             "source_lost",

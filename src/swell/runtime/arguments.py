@@ -21,7 +21,7 @@ from swell.model.errors import SwellError, brief
 from swell.runtime.problems import PROBLEMS_MAX, Problem, Reading, made_by_itself, makes_itself, problems, told
 from swell.runtime.shapes import OMITTED, Shapes
 from swell.runtime.tracebacks import summary
-from swell.wire.http import JSON, MSGPACK, OCTETS, PICKLE
+from swell.wire.http import FORM, JSON, MSGPACK, OCTETS, PICKLE, VALUES
 from swell.wire.malformed import why_not_json
 from swell.wire.single import single
 
@@ -37,8 +37,8 @@ _OBJECTS = (
     msgspec.inspect.DataclassType,
     msgspec.inspect.CustomType,
 )
-FORM = b"application/x-www-form-urlencoded"
-_TYPES = {kind.encode(): kind for kind in (JSON, MSGPACK, OCTETS, PICKLE)}
+_FORM = FORM.encode()
+_TYPES = {kind.encode(): kind for kind in VALUES}
 _FIELD = re.compile(r"^Object (missing required|contains unknown) field `(.*)`$")
 SHOWN_MAX = 10
 """Problems that are said in words."""
@@ -106,7 +106,7 @@ class Arguments:
         except msgspec.ValidationError as error:
             raise self._misfit(error, _plain(kind, body), self._all, Reading(True, kind == JSON)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            if _bare(content_type) == FORM:
+            if _bare(content_type) == _FORM:
                 raise SwellError(
                     "bad_body", f"The body is not JSON: {why_not_json(body, error)}. Send {JSON}; forms are not read."
                 ) from None
@@ -325,7 +325,7 @@ def _bare(content_type: bytes) -> bytes:
 def _media_type(content_type: bytes) -> str:
     """What a body is read as; JSON when no type is named, and where it is that of forms, as of what `curl -d` sends."""
     bare = _bare(content_type)
-    if bare in (b"", FORM):
+    if bare in (b"", _FORM):
         return JSON
     if bare not in _TYPES:
         raise SwellError(

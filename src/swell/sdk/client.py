@@ -49,7 +49,7 @@ from swell.wire.api import (
     VersionRow,
     Why,
 )
-from swell.wire.call_rows import CallRow
+from swell.wire.call_rows import CallRow, Retried
 
 if TYPE_CHECKING:
     from swell.sdk.transport import Transport
@@ -311,9 +311,33 @@ class Client:
         return answer.body
 
     @operation
-    async def retry_call(self, id: str) -> CallRow:
-        """A dead letter goes back into the queue."""
-        return await self._ask(Request("POST", f"{_call(id)}/retry"), CallRow)
+    async def call_input(self, id: str) -> tuple[str, bytes]:
+        """The content type and the bytes of what it is given. SwellError with status 404 where that is not kept."""
+        answer = await self.transport.send(Request("GET", f"{_call(id)}/input"))
+        if not answer.ok:
+            raise protocol.failure(answer)
+        return answer.content_type, answer.body
+
+    @operation
+    async def retry_call(self, id: str, input: tuple[str, bytes] | None = None) -> CallRow:
+        """A dead letter goes back into the queue, with another input (its content type and bytes) where one is
+        given."""
+        headers, body = ({}, b"") if input is None else ({"content-type": input[0]}, input[1])
+        return await self._ask(Request("POST", f"{_call(id)}/retry", headers, body), CallRow)
+
+    @operation
+    async def retry_calls(
+        self,
+        app: str = "",
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        function: str = "",
+        since: float = 0.0,
+        before: str = "",
+    ) -> Retried:
+        """Of a page of dead letters those go back into the queue that failed since then; which page comes next."""
+        which = {"app": app, "namespace": namespace, "function": function, "since": since, "before": before}
+        return await self._ask(Request("POST", f"/api/calls/retry?{urlencode(which)}"), Retried)
 
     @operation
     async def cancel_call(self, id: str) -> CallRow:

@@ -434,7 +434,10 @@ def _changed(changes: Sequence[Change], connection: Connection) -> list[Row | No
             connection.executemany(sql.DROP_INPUT, [row[:1] for row in rows if row])
         case Retry():
             rows = connection.each(sql.RETRY_CALL, [_asked(change) for change in changes])
-            connection.executemany(sql.DROP_RESULT, [row[:1] for row in rows if row])
+            queued = [(row[:1], change) for row, change in zip(rows, changes, strict=True) if row]
+            connection.executemany(sql.DROP_RESULT, [seq for seq, _ in queued])
+            inputs = [(seq, change.input) for seq, change in queued if isinstance(change, Retry) and change.input]
+            connection.executemany(sql.SET_INPUT, [(*_body(body), *seq) for seq, body in inputs])
         case Forget():
             for change in changes:
                 _drop(connection.execute(sql.HAD_CALLS, _asked(change)).fetchall(), connection)

@@ -181,9 +181,11 @@ class MemoryCalls:
                 if call is None or call.state not in ("queued", "leased"):
                     return None
                 call = replace(call, state="cancelled", ended_at=at, error=error)
-            case Retry(at=at):
+            case Retry(at=at, input=input):
                 if call is None or call.state != "failed":
                     return None
+                if input is not None:
+                    self.inputs[call.id] = input
                 call = replace(_unleased(call), due_at=at, attempts=0, ended_at=None)
                 del self.results[call.id]
         self._put(call)

@@ -212,6 +212,7 @@ UPDATE calls SET
     state = 'queued', due_at = ?1, attempts = 0, token = 0, replica = '', pool = '', leased_at = NULL,
     ended_at = NULL, ended_no = NULL, expires_at = NULL
 WHERE id = ?2 AND state = 'failed' RETURNING seq, {_CALL}"""
+SET_INPUT = "UPDATE call_inputs SET content_type = ?, data = ?, digest = ? WHERE call = ?"
 DROP_CALL = "DELETE FROM calls WHERE seq = ?"
 DROP_INPUT = "DELETE FROM call_inputs WHERE call = ?"
 DROP_RESULT = "DELETE FROM call_results WHERE call = ?"

@@ -76,6 +76,15 @@ class GroupRow(msgspec.Struct, frozen=True):
     """Those that have not ended."""
 
 
+class Retried(msgspec.Struct, frozen=True):
+    """What became of a page of dead letters."""
+
+    retried: int
+    """So many of them wait again."""
+    before: str = ""
+    """Those before the one of this id come next; empty: there are no more."""
+
+
 class CallRow(msgspec.Struct, frozen=True):
     """One call. Times in seconds since the epoch."""
 

@@ -96,6 +96,10 @@ JSON_OR_PICKLE = f"{JSON}, {PICKLE}"
 FRAMES = "application/x-swell-frames"
 """A typed stream: each frame a 4-byte length, one kind byte (i item, e error, z end), payload."""
 SSE = "text/event-stream"
+FORM = "application/x-www-form-urlencoded"
+"""What `curl -d` says that it sends, whatever that is: it is read as JSON."""
+VALUES = (JSON, MSGPACK, OCTETS, PICKLE)
+"""What arguments, and a result, are sent as."""
 
 OWN_HEADERS = frozenset(
     {
@@ -113,6 +117,11 @@ what ends while nobody listens only that is kept which is small, such as errors.
 HEADER_MAX = 64 * 1024
 """Bytes of a request's line and headers."""
 HEADERS_MAX_COUNT = 100
+
+
+def media_type(header: str) -> str:
+    """What a `Content-Type` names, without its parameters."""
+    return header.partition(";")[0].strip().lower()
 
 
 def lower(name: str) -> bytes:

@@ -27,6 +27,7 @@ from swell.wire.http import (
     REQUEST_ID,
     TRUSTED,
     WAIT_MS,
+    media_type,
 )
 
 WAIT_S = 5.0
@@ -224,7 +225,7 @@ def request_of(call: Granted) -> bytes:
     """The bytes that are sent for a call."""
     kind, accept = call.input.content_type, call.accept
     # Who may not send pickles, or get any, was refused at the door.
-    pickled = PICKLE in (kind.partition(";")[0].strip().lower(), accept) or accept == JSON_OR_PICKLE
+    pickled = PICKLE in (media_type(kind), accept) or accept == JSON_OR_PICKLE
     member = call.member
     head = _HEAD % (
         call.method.encode(),
