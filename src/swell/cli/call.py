@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -55,7 +53,7 @@ def call(
     from swell.wire import http
 
     at = whole_target(target, namespace)
-    body = json_body(arguments)
+    body = options.json_body(arguments)
     client = options.connect(home)
     headers = {"content-type": http.JSON, "accept": f"{http.FRAMES}, {http.JSON}"}
     request = Request("POST", f"/call/{quote(at)}{'?' * bool(parameters)}{urlencode(parameters)}", headers, body)
@@ -183,26 +181,3 @@ def _tell_use(client: Client, request: str) -> None:
     timing = ", ".join(f"{name};dur={ms:.2f}" for name, ms in (*steps, ("total", kept.total_ms)))
     click.echo(f"{http.SERVER_TIMING}: {timing}", err=True)
     click.echo(f"{http.COST_USD}: {kept.marginal_usd:.12f}", err=True)
-
-
-def json_body(arguments: str) -> bytes:
-    """The arguments' JSON, checked here so that a slip of the pen is not sent."""
-    if arguments == "-":
-        text = sys.stdin.read()
-    elif arguments.startswith("@"):
-        try:
-            text = Path(arguments[1:]).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-            raise click.UsageError(f"{arguments[1:]} cannot be read: {reason}.") from None
-    else:
-        text = arguments
-    if not text.strip():
-        return b""
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise click.UsageError(f'The arguments are not JSON: {error}. Example: \'{{"name": "Ada"}}\'') from None
-    if not isinstance(value, Iterable) or isinstance(value, str):
-        raise click.UsageError("The arguments are a JSON object of names or an array of positions, not one bare value.")
-    return text.encode()

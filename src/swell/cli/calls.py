@@ -164,11 +164,10 @@ def _retry_many(client: Client, namespace: str, app: str, function: str, since: 
 
 def _new_input(client: Client, id: str, words: str) -> tuple[str, bytes]:
     """The content type and the bytes that somebody wants it to have."""
-    from swell.cli.call import json_body
     from swell.wire import http
 
     if not words.startswith("@"):
-        return http.JSON, json_body(words) or b"{}"
+        return http.JSON, options.json_body(words) or b"{}"
     try:
         data = Path(words[1:]).read_bytes()
     except OSError as error:

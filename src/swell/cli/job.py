@@ -14,7 +14,7 @@ from urllib.parse import quote
 import click
 
 from swell.cli import options
-from swell.cli.call import json_body, whole_target
+from swell.cli.call import whole_target
 from swell.cli.calls import STATES, amount, called, result
 from swell.cli.output import clock, duration, json_text, progress, show_line, table, wrapped
 from swell.cli.run import arguments
@@ -189,7 +189,7 @@ def _deployed(client: Client, reference: str, words: Sequence[str], namespace: s
         jobs = ", ".join(each.name for each in workloads.values() if each.nodes) or "none"
         raise SwellError("unknown_function", f"{shown(at)} is no job. Of {app} these are: {jobs}.", status=404)
     headers = {"content-type": http.JSON, "accept": http.JSON}
-    return protocol.Request("POST", f"/call/{quote(at)}", headers, json_body(words[0] if words else ""))
+    return protocol.Request("POST", f"/call/{quote(at)}", headers, options.json_body(words[0] if words else ""))
 
 
 # -- looking on --------------------------------------------------------------------------------

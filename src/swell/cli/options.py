@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -119,6 +122,29 @@ def key_needed(settings: Settings) -> bool:
     if server is not None and server.url == settings.base_url:
         return is_open(server.host)
     return not stays_here(settings.base_url)
+
+
+def json_body(arguments: str) -> bytes:
+    """The arguments' JSON, checked here so that a slip of the pen is not sent."""
+    if arguments == "-":
+        text = sys.stdin.read()
+    elif arguments.startswith("@"):
+        try:
+            text = Path(arguments[1:]).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+            raise click.UsageError(f"{arguments[1:]} cannot be read: {reason}.") from None
+    else:
+        text = arguments
+    if not text.strip():
+        return b""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f'The arguments are not JSON: {error}. Example: \'{{"name": "Ada"}}\'') from None
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        raise click.UsageError("The arguments are a JSON object of names or an array of positions, not one bare value.")
+    return text.encode()
 
 
 def request_id(text: str) -> str:
