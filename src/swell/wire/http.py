@@ -124,6 +124,12 @@ def media_type(header: str) -> str:
     return header.partition(";")[0].strip().lower()
 
 
+def read_as(header: str) -> str:
+    """The type that arguments with this `Content-Type` are taken for."""
+    kind = media_type(header)
+    return JSON if kind in ("", FORM) else kind
+
+
 def lower(name: str) -> bytes:
     """A header's name as names are compared."""
     return name.lower().encode()
