@@ -167,10 +167,14 @@ class PrivateSwell:
         """A new connection to its gateway."""
         return Client(self.port, (self.home / "key").read_text().strip())
 
+    def get(self, path: str) -> Any:
+        """What a path answers, from JSON. To ask again and again a command takes too much of a machine."""
+        with self.connect() as client:
+            return client.get(path).value
+
     def replicas(self) -> list[dict[str, Any]]:
         """What it says is there: templates and serving replicas, as `swell ps --json` prints them."""
-        with self.connect() as client:
-            listed: list[dict[str, Any]] = client.get("/api/replicas").value
+        listed: list[dict[str, Any]] = self.get("/api/replicas")
         return listed
 
     def serving(self) -> list[dict[str, Any]]:

@@ -6,11 +6,12 @@ import http.client
 import json
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from private_swell import Answer, PrivateSwell, exchange
+from private_swell import Answer, Failed, PrivateSwell, exchange, wait_until
 
 APPS = Path(__file__).parent / "apps"
 WAIT_S = 120.0
@@ -54,13 +55,16 @@ def key(swell: PrivateSwell) -> dict[str, str]:
 
 
 def why(swell: PrivateSwell, request: str) -> dict[str, Any]:
-    """The record of a request, once it is there."""
-    for _ in range(100):
-        said = command(swell, "why", request, "--json")
-        if said.code == 0:
-            found: dict[str, Any] = json.loads(said.out)
-            return found
-    raise AssertionError(said.err)
+    """The record of a request, once it is there: what `swell why --json` prints."""
+    found: list[dict[str, Any]] = []
+
+    def there() -> bool:
+        with suppress(Failed):
+            found.append(swell.get(f"/api/requests/{request}"))
+        return bool(found)
+
+    wait_until(f"the record of {request}", there, wait_s=WAIT_S)
+    return found[0]
 
 
 def events(body: bytes) -> list[tuple[str, Any]]:

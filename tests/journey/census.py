@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from private_swell import PrivateSwell
+from private_swell import Failed, PrivateSwell
 from swell.runtime.runner.secrets import files_folder
 
 OWN = ("swell.supervise", "swell.serve control", "swell.serve gateway", "swell.runtime.runner")
@@ -24,8 +23,11 @@ def groups(home: Path) -> list[Path]:
 
 
 def unreconciled(swell: PrivateSwell) -> list[str]:
-    """Every way in which `swell ps` and the machine differ; empty when they agree."""
-    rows = json.loads(swell.run("ps", "--json"))
+    """Every way in which what it says and the machine differ; empty when they agree."""
+    try:
+        rows = swell.replicas()
+    except Failed as failure:
+        return [str(failure)]
     wrong = [f"{row['id']} is {row['phase']}" for row in rows if row["phase"] != "ready"]
     wrong += [f"{row['id']} has {row['in_flight']} in flight" for row in rows if row["in_flight"]]
     ids = {row["id"] for row in rows}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,7 +122,7 @@ def test_a_deployed_app_is_found_by_its_names(own_server: PrivateSwell) -> None:
 
 def listed(swell: PrivateSwell, name: str) -> list[dict[str, Any]]:
     """Apps whose name begins so."""
-    return [row for row in json.loads(swell.run("app", "list", "--json")) if row["name"].startswith(name)]
+    return [row for row in swell.get("/api/apps") if row["name"].startswith(name)]
 
 
 @pytest.mark.shows("App.run", "name", "detach", "environment_name")

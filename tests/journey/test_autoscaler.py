@@ -41,8 +41,8 @@ def shows(callable: str) -> Any:
 
 
 def scaling(own: PrivateSwell, name: str) -> dict[str, float]:
-    """As `swell app list --json` shows it."""
-    (app,) = json.loads(own.run("app", "list", "--json"))
+    """As the app is listed with it."""
+    (app,) = own.get("/api/apps")
     found: dict[str, float] = next(row["scaling"] for row in app["workloads"] if row["name"] == name)
     return found
 

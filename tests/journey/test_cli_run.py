@@ -397,7 +397,7 @@ def test_a_second_signal_ends_the_waiting_for_hooks_in_order(own_swell: PrivateS
         assert line(running) == "begun\n"
         running.send_signal(signal.SIGTERM)
         # The app is taken away: what goes on is ours.
-        wait_until("no app", lambda: json.loads(own_swell.run("app", "list", "--json")) == [], wait_s=60)
+        wait_until("no app", lambda: own_swell.get("/api/apps") == [], wait_s=60)
         time.sleep(2.5)
         running.send_signal(signal.SIGTERM)
         _, said = running.communicate(timeout=60)

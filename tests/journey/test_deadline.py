@@ -232,6 +232,5 @@ def alive(pid: int) -> bool:
 
 
 def listed(swell: PrivateSwell, pid: int) -> dict[str, str]:
-    """The row of `swell ps --json` for a process."""
-    rows = json.loads(command(swell, "ps", "--json").out)
-    return next(row for row in rows if row["pid"] == pid)
+    """The row of a process, as `swell ps --json` has it."""
+    return next(row for row in swell.replicas() if row["pid"] == pid)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 
-from journey.callers import ask, call, command
+from journey.callers import ask, call
 from private_swell import private_swell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -59,8 +58,7 @@ def test_a_cancelled_call_that_goes_on_ends_with_its_replica_and_costs_its_neigh
         assert ask(own, "DELETE", f"/calls/{deaf}").value["state"] == "cancelled"
 
         def phases() -> dict[int, tuple[str, str]]:
-            rows = json.loads(command(own, "ps", "--json").out)
-            return {row["pid"]: (row["phase"], row["why"]) for row in rows if row["role"] == "serving"}
+            return {row["pid"]: (row["phase"], row["why"]) for row in own.serving()}
 
         wait_until("its replica takes nothing new", lambda: phases()[pid][0] == "draining", wait_s=60)
         assert phases()[pid][1].startswith("an input could not be stopped")

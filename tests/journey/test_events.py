@@ -86,10 +86,10 @@ def result(swell: PrivateSwell, call: str) -> Any:
 
     def done() -> bool:
         with suppress(Failed):
-            rows.append(json.loads(swell.run("calls", "show", call, "--json")))
+            rows.append(swell.get(f"/calls/{call}"))
         return bool(rows) and rows[-1]["state"] == "done"
 
-    wait_until(f"{call} is done", done, pause_s=0.2)
+    wait_until(f"{call} is done", done)
     return rows[-1]["result"]
 
 

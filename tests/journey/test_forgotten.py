@@ -3,7 +3,6 @@ platform."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +19,7 @@ import swell
 
 app = swell.App("zoo")
 
-@app.cls(scaledown_window=2)
+@app.cls(scaledown_window=1)
 class Model:
     name: str = swell.parameter()
     size: int = swell.parameter(default=3)
@@ -35,7 +34,7 @@ class Model:
         for i in range(n):
             yield f"{self.name} {i}"
 
-@app.function(scaledown_window=2)
+@app.function(scaledown_window=1)
 def variable(name: str) -> str | None:
     return os.environ.get(name)
 """
@@ -54,10 +53,10 @@ def forget(own: PrivateSwell) -> None:
     """Wait until nobody has asked for any variant for long enough."""
 
     def there() -> bool:
-        (app,) = json.loads(own.run("app", "list", "--json"))
+        (app,) = own.get("/api/apps")
         return any("~" in row["name"] for row in app["workloads"])
 
-    wait_until("all are forgotten", lambda: not there(), wait_s=100, pause_s=0.2)
+    wait_until("all are forgotten", lambda: not there(), wait_s=100)
 
 
 @pytest.mark.parametrize("ordered", [True, False])

@@ -76,7 +76,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_given_twice(tmp_path: Path)
     script, stop_filling, stop_getting = tmp_path / "program.py", tmp_path / "full", tmp_path / "empty"
     script.write_text(PROGRAM)
     with unstarted_swell() as swell:
-        swell.environ["SWELL_RESTARTS_MAX"] = "1000"
+        swell.environ["SWELL_RESTARTS_WITHIN_S"] = "1"
         swell.run("up", "-d")
         swell.run("queue", "create", "items")
         swell.run("dict", "create", "claims")

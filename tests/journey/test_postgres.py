@@ -41,7 +41,7 @@ def later(tmp_path: Path, database: str) -> Iterator[tuple[PrivateSwell, Path]]:
     with unstarted_swell() as swell:
         # Nobody asks for the password here; whether it is handed on is seen all the same.
         swell.environ["SWELL_STORE"] = f"postgresql://swell:{PASSWORD}@/postgres?host={database}"
-        swell.environ["SWELL_RESTARTS_MAX"] = "1000"
+        swell.environ["SWELL_RESTARTS_WITHIN_S"] = "1"
         said = swell.run("up", "-d", "--set", "orphan_s=60")
         assert f"postgresql://swell@/postgres?host={database}" in said
         assert PASSWORD not in said

@@ -63,7 +63,7 @@ Deploy = Callable[..., str]
 def swell(request: pytest.FixtureRequest) -> Iterator[PrivateSwell]:
     """With as many gateways as the test asks for; one where it does not."""
     gateways = str(getattr(request, "param", 1))
-    settings = ("roll_wait_s=2", "cpu_overcommit=1", "restarts_max=100")
+    settings = ("roll_wait_s=2", "cpu_overcommit=1", "restarts_within_s=1")
     with unstarted_swell() as made:
         made.run("up", "-d", "--gateways", gateways, *(word for each in settings for word in ("--set", each)))
         yield made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import select
@@ -70,8 +69,7 @@ def gone(swell: PrivateSwell) -> None:
     """Neither replica nor app of a shell is left."""
 
     def none() -> bool:
-        apps = json.loads(swell.run("app", "list", "--json"))
-        left = [one for one in apps if "--" in one["name"]]
+        left = [one for one in swell.get("/api/apps") if "--" in one["name"]]
         return not left and all(one["phase"] == "gone" for one in shells(swell))
 
     wait_until("nothing is left of the shell", none, wait_s=WAIT_S)

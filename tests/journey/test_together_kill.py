@@ -68,7 +68,7 @@ def test_each_of_many_that_wait_has_its_own_result_whatever_is_killed(tmp_path: 
     file.touch()
     script.write_text(PROGRAM.format(file=str(file)))
     with unstarted_swell() as swell:
-        swell.environ["SWELL_RESTARTS_MAX"] = "1000"
+        swell.environ["SWELL_RESTARTS_WITHIN_S"] = "1"
         swell.run("up", "-d")
         swell.run("deploy", str(script))
         caller = subprocess.Popen(

@@ -48,21 +48,23 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateSwell]:
         yield swell
 
 
-def asked(swell: PrivateSwell, *words: str) -> Any:
-    """What a command answers; asked again while control is away."""
+def asked(swell: PrivateSwell, path: str) -> Any:
+    """What a path answers; asked again while control is away."""
     answers: list[Any] = []
 
     def answered() -> bool:
         with suppress(Failed):
-            answers.append(json.loads(swell.run(*words, "--json")))
+            answers.append(swell.get(path))
         return bool(answers)
 
-    wait_until(" ".join(words), answered, pause_s=0.2)
+    wait_until(path, answered, pause_s=0.1)
     return answers[-1]
 
 
 def firings(swell: PrivateSwell, name: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = asked(swell, "trigger", "history", name, "-n", "1000")
+    app, _, trigger = name.partition("/")
+    path = f"/api/apps/default/{app}/triggers/{trigger}/firings?limit=1000"
+    found: list[dict[str, Any]] = asked(swell, path)
     return found
 
 
@@ -88,16 +90,16 @@ def test_whatever_dies_each_due_time_has_its_one_call(there: PrivateSwell) -> No
     assert due == list(range(len(due))), f"seed {seed}"
     calls = {each["call"] for each in found}
     assert len(calls) == len(found)
-    made = asked(there, "calls", "list", "timed", "-n", "1000")
+    made = json.loads(there.run("calls", "list", "timed", "-n", "1000", "--json"))
     assert {each["id"] for each in made if each["function"] == "often"} == calls
     # JSON has no sets.
-    assert sorted(asked(there, "calls", "show", found[0]["call"])["result"]) == [1, 2]
+    assert sorted(json.loads(there.run("calls", "show", found[0]["call"], "--json"))["result"]) == [1, 2]
 
 
 @pytest.mark.shows("Cron", "cron_string", "timezone", "missed")
 @pytest.mark.shows("Period", *UNITS, "missed")
 def test_each_is_due_when_its_schedule_says(there: PrivateSwell) -> None:
-    rows = {row["name"]: row for row in asked(there, "trigger", "list", "timed")}
+    rows = {row["name"]: row for row in json.loads(there.run("trigger", "list", "timed", "--json"))}
     assert (rows["often"]["missed"], rows["daily"]["missed"], rows["in_days"]["missed"]) == ("all", "skip", "once")
     # There it is 5:45 later than in UTC.
     assert rows["daily"]["next_at"] % DAY_S == 3 * HOUR_S + 45 * 60
@@ -115,4 +117,4 @@ def test_a_program_that_runs_has_no_triggers(tmp_path: Path, there: PrivateSwell
     main = "\n@app.local_entrypoint()\ndef main():\n    daily.remote()\n"
     file.write_text(PROGRAM.replace('"timed"', '"once"') + main)
     there.run("run", str(file))
-    assert asked(there, "calls", "list", "once") == []
+    assert json.loads(there.run("calls", "list", "once", "--json")) == []

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from private_swell import Answer, PrivateSwell, wait_until
+from private_swell import Answer, Failed, PrivateSwell, wait_until
 from swell.wire.paths import Home
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -24,8 +25,10 @@ import swell
 app = swell.App("naps")
 
 @app.function()
-def nap(seconds: float = 0.0) -> int:
+def nap(seconds: float = 0.0, gate: str = "") -> int:
     time.sleep(seconds)
+    while gate and not os.path.exists(gate):
+        time.sleep(0.01)
     return os.getpid()
 
 @app.cls()
@@ -63,9 +66,9 @@ def supervisor(swell: PrivateSwell) -> int:
     return found[0]
 
 
-def nap(swell: PrivateSwell, seconds: float = 0.0) -> Answer:
+def nap(swell: PrivateSwell, **arguments: object) -> Answer:
     with swell.connect() as client:
-        return client.call("naps/nap", {"seconds": seconds})
+        return client.call("naps/nap", arguments)
 
 
 def test_up_in_the_background_and_down(idle: PrivateSwell, naps: str) -> None:
@@ -169,23 +172,30 @@ def test_up_after_a_kill_keeps_the_replicas(idle: PrivateSwell, naps: str) -> No
     assert nap(idle).value == replica
 
 
-def test_down_lets_requests_finish(idle: PrivateSwell, naps: str) -> None:
+def test_down_lets_requests_finish(idle: PrivateSwell, naps: str, tmp_path: Path) -> None:
     idle.run("up", "-d")
     idle.run("deploy", naps)
     nap(idle)
     answers: list[Answer] = []
-    caller = threading.Thread(target=lambda: answers.append(nap(idle, 8.0)))
+    gate = tmp_path / "gate"
+    caller = threading.Thread(target=lambda: answers.append(nap(idle, gate=str(gate))))
     caller.start()
     wait_until("it is in flight", lambda: any(one["in_flight"] for one in idle.serving()))
     pid = supervisor(idle)
     down = subprocess.Popen(["swell", "down"], env=idle.environ, stderr=subprocess.PIPE, text=True)
     wait_until("it is stopping", lambda: Home(idle.home).ending() == pid)
     refused, why = attempt(idle, "call", "naps/nap")
+    assert down.stderr is not None
+    for said in down.stderr:
+        if "1 request runs, at most 30 s; `swell down --now` cuts" in said:
+            break
+    else:
+        pytest.fail("it did not wait")
+    gate.touch()
     caller.join(60)
-    _, said = down.communicate(timeout=60)
+    down.communicate(timeout=60)
     assert [answer.status for answer in answers] == [200]
     assert down.returncode == 0
-    assert "1 request runs, at most 30 s; `swell down --now` cuts" in said
     assert refused == 1
     assert f"(pid {pid}) is stopping" in why
     assert Home(idle.home).ending() is None
@@ -265,4 +275,6 @@ def _pid(swell: PrivateSwell, name: str) -> int:
 
 
 def _answers(swell: PrivateSwell) -> bool:
-    return attempt(swell, "call", "naps/nap")[0] == 0
+    with suppress(Failed):
+        return nap(swell).status == 200
+    return False

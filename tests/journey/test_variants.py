@@ -179,8 +179,8 @@ def workloads(own: PrivateSwell, *roles: str) -> set[str]:
 
 
 def written(own: PrivateSwell) -> set[str]:
-    """The variants that `swell app list` shows."""
-    (app,) = [row for row in json.loads(own.run("app", "list", "--json")) if row["name"] == "zoo"]
+    """The variants that are listed with the app."""
+    (app,) = [row for row in own.get("/api/apps") if row["name"] == "zoo"]
     return {row["written"] for row in app["workloads"] if "~" in row["name"]}
 
 

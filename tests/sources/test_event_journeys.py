@@ -56,16 +56,16 @@ def places() -> Iterator[dict[str, Place]]:
         yield made
 
 
-def asked(swell: PrivateSwell, *words: str) -> Any:
-    """What a command answers; asked again while control is away."""
+def asked(swell: PrivateSwell, path: str) -> Any:
+    """What a path answers; asked again while control is away."""
     answers: list[Any] = []
 
     def answered() -> bool:
         with suppress(Failed):
-            answers.append(json.loads(swell.run(*words, "--json")))
+            answers.append(swell.get(path))
         return bool(answers)
 
-    wait_until(" ".join(words), answered, pause_s=0.2)
+    wait_until(path, answered, pause_s=0.1)
     return answers[-1]
 
 
@@ -78,11 +78,11 @@ def test_each_message_is_one_call(server: PrivateSwell, places: dict[str, Place]
     (tmp_path / "sources.py").write_text(program)
 
     def rows() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = asked(server, "trigger", "list", "sources")
+        found: list[dict[str, Any]] = asked(server, "/api/triggers?app=sources")
         return found
 
     def calls() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = asked(server, "calls", "list", "sources", "-n", "1000")
+        found: list[dict[str, Any]] = asked(server, "/api/calls?app=sources&limit=1000")
         return found
 
     def made() -> Counter[str]:
@@ -117,10 +117,10 @@ def test_each_message_is_one_call(server: PrivateSwell, places: dict[str, Place]
     for name in places:
         lines = [line.split() for line in (tmp_path / name).read_text().splitlines()]
         assert {int(number) for number, _ in lines} == {*range(10)}
-        found = asked(server, "trigger", "history", f"sources/{name}", "-n", "1000")
+        found = json.loads(server.run("trigger", "history", f"sources/{name}", "-n", "1000", "--json"))
         assert len({each["call"] for each in found}) == len(found) == 10
     server.run("app", "stop", "sources")
-    wait_until("nothing is read any more", lambda: asked(server, "trigger", "list") == [], pause_s=0.2)
+    wait_until("nothing is read any more", lambda: asked(server, "/api/triggers") == [], pause_s=0.2)
 
 
 OWN = """
@@ -129,7 +129,7 @@ import asyncio, pathlib, swell
 app = swell.App("own")
 INBOX = pathlib.Path({inbox!r})
 
-@app.cls(timeout=8)
+@app.cls(timeout=4)
 class Mail(swell.Source):
     async def events(self):
         while True:
@@ -157,11 +157,11 @@ def test_what_a_class_finds_is_one_call_each_whatever_is_killed(server: PrivateS
             (tmp_path / "aside").rename(inbox / str(number))
 
     def calls(function: str) -> list[dict[str, Any]]:
-        rows = asked(server, "calls", "list", "own", "-n", "1000")
+        rows = asked(server, "/api/calls?app=own&limit=1000")
         return [each for each in rows if each["function"] == function]
 
     def row() -> dict[str, Any]:
-        (found,) = asked(server, "trigger", "list", "own")
+        (found,) = asked(server, "/api/triggers?app=own")
         return dict(found)
 
     def finder() -> list[int]:
@@ -189,7 +189,7 @@ def test_what_a_class_finds_is_one_call_each_whatever_is_killed(server: PrivateS
     put(15)
     wait_until("it is read", lambda: len(calls("read")) == 16, pause_s=0.2)
     wait_until("all ran", lambda: {each["state"] for each in calls("read")} == {"done"}, pause_s=0.2)
-    history = asked(server, "trigger", "history", "own/read", "-n", "1000")
+    history = json.loads(server.run("trigger", "history", "own/read", "-n", "1000", "--json"))
     assert sorted(each["call"] for each in history) == sorted(each["id"] for each in calls("read"))
     open_states = ("queued", "leased")
     assert len([each for each in calls("Mail.deliver") if each["state"] in open_states]) <= 1
