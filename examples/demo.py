@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 PICTURE = HERE / "receipt.png"
 TO_READ = ("Flat white", "Almond cake", "11.70", "26.60")
 """What is on the picture, and must be in the answer."""
-TEMPLATE_IDLE_S = 20.0
+TEMPLATE_IDLE_S = 10.0
 """The platform's default keeps templates for minutes; a demonstration would rather see them go."""
 DEPLOY_WAIT_S = 1800.0
 """The first deploy downloads and installs the model's packages."""

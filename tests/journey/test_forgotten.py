@@ -3,7 +3,9 @@ platform."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ import swell
 from private_swell import PrivateSwell, private_swell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixtures("own_server")]
+
+WAIT_S = 100.0
 
 PROGRAM = """
 import os
@@ -56,29 +60,44 @@ def forget(own: PrivateSwell) -> None:
         (app,) = own.get("/api/apps")
         return any("~" in row["name"] for row in app["workloads"])
 
-    wait_until("all are forgotten", lambda: not there(), wait_s=100)
+    wait_until("all are forgotten", lambda: not there(), wait_s=WAIT_S)
 
 
-@pytest.mark.parametrize("ordered", [True, False])
-def test_between_two_inputs_of_a_map(own_swell: PrivateSwell, ordered: bool) -> None:
-    results: list[Any] = []
+def test_in_the_middle_of_a_map_and_between_two_streams(own_swell: PrivateSwell) -> None:
+    """Of each, all of what is forgotten at once: it takes a while."""
+    waiting, forgotten = threading.Semaphore(0), threading.Event()
 
-    def inputs() -> Iterator[str]:
-        yield "A"
-        wait_until("the first is answered", lambda: bool(results), wait_s=100)
-        forget(own_swell)
-        yield "A"
+    def pause() -> None:
+        waiting.release()
+        assert forgotten.wait(WAIT_S)
 
-    varied = swell.Function.from_name("zoo", "variable").with_options(env={"A": "1"})
-    results.extend(varied.map(inputs(), order_outputs=ordered))
-    assert results == ["1", "1"]
+    def mapped(ordered: bool) -> list[Any]:
+        results: list[Any] = []
 
+        def inputs() -> Iterator[str]:
+            yield "A"
+            wait_until("the first is answered", lambda: bool(results), wait_s=WAIT_S)
+            pause()
+            yield "A"
 
-def test_between_two_streams(own_swell: PrivateSwell) -> None:
-    items = swell.Cls.from_name("zoo", "Model").with_options(timeout=60)(name="x").items
-    for _ in range(2):
-        assert list(items.remote_gen(2)) == ["x 0", "x 1"]
-        forget(own_swell)
+        varied = swell.Function.from_name("zoo", "variable").with_options(env={"A": str(ordered)})
+        results.extend(varied.map(inputs(), order_outputs=ordered))
+        return results
+
+    def streamed() -> list[Any]:
+        items = swell.Cls.from_name("zoo", "Model").with_options(timeout=60)(name="x").items
+        first = list(items.remote_gen(2))
+        pause()
+        return [*first, *items.remote_gen(2)]
+
+    with ThreadPoolExecutor(3) as callers:
+        made = [callers.submit(mapped, True), callers.submit(mapped, False), callers.submit(streamed)]
+        try:
+            assert all(waiting.acquire(timeout=WAIT_S) for _ in made)
+            forget(own_swell)
+        finally:
+            forgotten.set()
+        assert [each.result() for each in made] == [["True"] * 2, ["False"] * 2, ["x 0", "x 1"] * 2]
 
 
 def test_with_options_parameters_are_read_as_without(own_swell: PrivateSwell) -> None:
