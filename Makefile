@@ -58,7 +58,7 @@ demo: $(stamp)  ## a model wakes from zero: deploy, prove zero, call, park, call
 
 test: $(stamp)  ## the whole suite, quick tests first; a skipped test is a failed one
 	@echo "setup took $$(( $$(date +%s) - $(begun) )) s"
-	@$(python) -m pytest --minutes --no-skips $(side_by_side)
+	@$(python) -m pytest --minutes --durations 20 --durations-min 5 --no-skips $(side_by_side)
 
 test-fast: $(stamp)  ## what runs in under a minute
 	@$(python) -m pytest -q --minutes --no-skips -m "not slow" $(side_by_side)

@@ -92,20 +92,25 @@ class Hung:
 
 
 class Minutes:
-    """Adds up what each part (folder under tests/, quick and slow apart) took, and counts skips.
+    """Adds up what each part (folder under tests/, quick and slow apart) and each file took, and counts skips.
 
     By the reports of tests, which come here also from workers that run them side by side.
     """
 
+    FILES_MAX = 20
+    """Files that are told: those that took longest."""
+
     def __init__(self) -> None:
         self.seconds: dict[tuple[bool, str], float] = defaultdict(float)
         self.tests: dict[tuple[bool, str], int] = defaultdict(int)
+        self.files: dict[str, float] = defaultdict(float)
         self.skipped: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         part = ("slow" in report.keywords, _part(report.nodeid))
         self.seconds[part] += report.duration
         self.tests[part] += report.when == "teardown"
+        self.files[report.nodeid.partition("::")[0]] += report.duration
         if report.skipped:
             self.skipped.append(report.nodeid)
 
@@ -127,6 +132,8 @@ class Minutes:
                     terminalreporter.write_line(f"{'slow' if slow else 'quick':<16}{total / 60:7.2f}")
                 for key in sorted(parts, key=lambda key: -self.seconds[key]):
                     terminalreporter.write_line(f"  {key[1]:<14}{self.seconds[key] / 60:7.2f}{self.tests[key]:6} tests")
+            for file in sorted(self.files, key=lambda file: -self.files[file])[: self.FILES_MAX]:
+                terminalreporter.write_line(f"{self.files[file] / 60:8.2f}  {file}")
         if config.getoption("--no-skips"):
             for test in self.skipped:
                 terminalreporter.write_line(f"SKIPPED, which counts as failed here: {test}", red=True)
