@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -146,7 +147,7 @@ def shelf(own_swell: PrivateSwell, tmp_path: Path) -> Iterator[PrivateSwell]:
     with suppress(Failed):
         own_swell.run("app", "stop", "shelf")
     wait_until("the app is gone", lambda: not own_swell.replicas())
-    for row in json.loads(own_swell.run("volume", "list", "--json")):
+    for row in own_swell.get("/api/volumes"):
         own_swell.run("volume", "delete", row["name"])
 
 
@@ -164,8 +165,14 @@ def refused(swell: PrivateSwell, function: str, *todo: list[str]) -> str:
 
 def files(swell: PrivateSwell) -> dict[str, str]:
     """What is in the newest version, as it is seen from outside."""
-    rows = json.loads(swell.run("volume", "ls", "data", "-r", "--json"))
-    return {row["path"]: swell.run("volume", "get", "data", row["path"], "-") for row in rows if row["kind"] == "file"}
+    volume = "/api/volumes/default/data"
+    rows = swell.get(f"{volume}/files?recursive=true")
+    with swell.connect() as client:
+        return {
+            row["path"]: client.get(f"{volume}/content?path={quote(row['path'])}").body.decode()
+            for row in rows
+            if row["kind"] == "file"
+        }
 
 
 def replica(swell: PrivateSwell, function: str) -> dict[str, Any]:
