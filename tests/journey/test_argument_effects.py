@@ -276,9 +276,9 @@ def test_an_input_ends_at_its_timeout() -> None:
 
 @of_each("timeout_max")
 def test_progress_gives_an_input_its_timeout_anew(kind: str) -> None:
-    with running(kind, timeout=3, timeout_max=60) as do:
-        assert do.remote("goes_on", 5.0)
-        with pytest.raises(swell.exception.FunctionTimeoutError, match=r"3 s \(timeout= of .* without swell.progress"):
+    with running(kind, timeout=2, timeout_max=60) as do:
+        assert do.remote("goes_on", 3.0)
+        with pytest.raises(swell.exception.FunctionTimeoutError, match=r"2 s \(timeout= of .* without swell.progress"):
             do.remote("sleep", 60)
 
 

@@ -129,7 +129,7 @@ def test_a_killed_process_is_replaced_and_calls_go_on(idle: PrivateSwell, naps: 
 
 
 def test_a_killed_supervisor_takes_all_with_it(idle: PrivateSwell, naps: str) -> None:
-    idle.run("up", "-d")
+    idle.run("up", "-d", "--set", "orphan_s=2")
     idle.run("deploy", naps)
     nap(idle)
     os.kill(supervisor(idle), signal.SIGKILL)
