@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from private_swell import Answer, Failed, PrivateSwell, wait_until
+from private_swell import Answer, Failed, PrivateSwell, private_swell, wait_until
 from swell.wire.paths import Home
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -45,11 +46,19 @@ class Leaver:
 """
 
 
-@pytest.fixture
-def naps(tmp_path: Path) -> str:
-    path = tmp_path / "naps.py"
+@pytest.fixture(scope="module")
+def naps(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path: Path = tmp_path_factory.mktemp("naps") / "naps.py"
     path.write_text(PROGRAM)
     return str(path)
+
+
+@pytest.fixture(scope="module")
+def lasting(naps: str) -> Iterator[PrivateSwell]:
+    """One that goes on, whatever of it is killed."""
+    with private_swell() as swell:
+        swell.run("deploy", naps)
+        yield swell
 
 
 def attempt(swell: PrivateSwell, *words: str) -> tuple[int, str]:
@@ -117,15 +126,13 @@ def test_in_the_foreground_until_an_interrupt(idle: PrivateSwell, naps: str) -> 
 
 
 @pytest.mark.parametrize("name", ["control", "gateway", "runner"])
-def test_a_killed_process_is_replaced_and_calls_go_on(idle: PrivateSwell, naps: str, name: str) -> None:
-    idle.run("up", "-d")
-    idle.run("deploy", naps)
-    replica = nap(idle).value
-    killed = idle.server(name)
+def test_a_killed_process_is_replaced_and_calls_go_on(lasting: PrivateSwell, name: str) -> None:
+    replica = nap(lasting).value
+    killed = lasting.server(name)
     os.kill(killed, signal.SIGKILL)
-    wait_until(f"another {name}", lambda: _pid(idle, name) not in (0, killed), wait_s=120)
-    wait_until("an answer", lambda: _answers(idle), wait_s=120)
-    assert nap(idle).value == replica
+    wait_until(f"another {name}", lambda: _pid(lasting, name) not in (0, killed), wait_s=120)
+    wait_until("an answer", lambda: _answers(lasting), wait_s=120)
+    assert nap(lasting).value == replica
 
 
 def test_a_killed_supervisor_takes_all_with_it(idle: PrivateSwell, naps: str) -> None:
