@@ -52,6 +52,17 @@ def swell(tmp_path: Path) -> Iterator[PrivateSwell]:
         yield swell
 
 
+@pytest.fixture(scope="module")
+def heavy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateSwell]:
+    """The same with a large file in its volume. It is backed up again and again, and nothing of it is changed."""
+    folder: Path = tmp_path_factory.mktemp("heavy")
+    with private_swell() as swell:
+        fill(swell, folder)
+        (folder / "large").write_bytes(os.urandom(LARGE_MIB << 20))
+        swell.run("volume", "put", "data", str(folder / "large"))
+        yield swell
+
+
 def fill(swell: PrivateSwell, folder: Path) -> None:
     (folder / "a.txt").write_text("in a volume")
     swell.run("volume", "create", "data")
@@ -201,11 +212,6 @@ def test_what_was_acknowledged_before_it_began_is_in_it(swell: PrivateSwell, tmp
         other.run("secret", "create", "other", "A=1")
 
 
-def large(swell: PrivateSwell, folder: Path) -> None:
-    (folder / "large").write_bytes(os.urandom(LARGE_MIB << 20))
-    swell.run("volume", "put", "data", str(folder / "large"))
-
-
 @contextmanager
 def begun(swell: PrivateSwell) -> Iterator[socket.socket]:
     """A backup whose client reads its beginning and then nothing."""
@@ -216,84 +222,80 @@ def begun(swell: PrivateSwell) -> Iterator[socket.socket]:
         yield client
 
 
-def test_one_at_a_time_and_a_client_that_leaves_ends_it(swell: PrivateSwell, tmp_path: Path) -> None:
-    large(swell, tmp_path)
-    with begun(swell):
-        assert (swell.home / "backup" / "control.db").exists()
-        refused = said(swell, "backup", str(tmp_path / "second"))
+def test_one_at_a_time_and_a_client_that_leaves_ends_it(heavy: PrivateSwell, tmp_path: Path) -> None:
+    with begun(heavy):
+        assert (heavy.home / "backup" / "control.db").exists()
+        refused = said(heavy, "backup", str(tmp_path / "second"))
         assert refused.returncode == 1
         assert "A backup is being made already" in refused.stderr
         assert not (tmp_path / "second").exists()
         assert not (tmp_path / "second.part").exists()
-    wait_until("its copy is gone", lambda: not (swell.home / "backup").exists(), wait_s=BACK_S)
-    swell.run("backup", str(tmp_path / "second"))
+    wait_until("its copy is gone", lambda: not (heavy.home / "backup").exists(), wait_s=BACK_S)
+    heavy.run("backup", str(tmp_path / "second"))
     # Over itself only where that is meant.
-    again = said(swell, "backup", str(tmp_path / "second"))
+    again = said(heavy, "backup", str(tmp_path / "second"))
     assert "with --force it is written over" in again.stderr
-    swell.run("backup", str(tmp_path / "second"), "--force")
+    heavy.run("backup", str(tmp_path / "second"), "--force")
 
 
-def test_a_server_that_is_stopped_does_not_wait_for_one(swell: PrivateSwell, tmp_path: Path) -> None:
-    large(swell, tmp_path)
-    with begun(swell):
-        swell.run("down", "--now")
-        assert not (swell.home / "backup").exists()
-    swell.run("backup", str(tmp_path / "all.backup"))
+def test_a_server_that_is_stopped_does_not_wait_for_one(heavy: PrivateSwell, tmp_path: Path) -> None:
+    with begun(heavy):
+        heavy.run("down", "--now")
+        assert not (heavy.home / "backup").exists()
+    heavy.run("backup", str(tmp_path / "all.backup"))
+    heavy.run("up", "-d")
 
 
-def test_control_is_killed_in_the_middle(swell: PrivateSwell, tmp_path: Path) -> None:
-    large(swell, tmp_path)
+def test_control_is_killed_in_the_middle(heavy: PrivateSwell, tmp_path: Path) -> None:
     file = tmp_path / "all.backup"
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     # Its output is read by nobody yet: it is in the middle for as long as that is so.
     running = subprocess.Popen(
-        ["sh", "-c", f"swell backup - > '{fifo}'"], env=swell.environ, stderr=subprocess.PIPE, text=True
+        ["sh", "-c", f"swell backup - > '{fifo}'"], env=heavy.environ, stderr=subprocess.PIPE, text=True
     )
     with open(fifo, "rb") as output:
         assert output.read(512)
-        os.kill(swell.server("control"), signal.SIGKILL)
-        wait_until("control answers", lambda: answers(swell), wait_s=BACK_S)
+        os.kill(heavy.server("control"), signal.SIGKILL)
+        wait_until("control answers", lambda: answers(heavy), wait_s=BACK_S)
         while output.read(1 << 20):
             pass
     _, words = running.communicate(timeout=BACK_S)
     assert running.returncode == 1, words
     assert "broke off" in words or "is not whole" in words
-    assert not (swell.home / "backup").exists()
-    swell.run("backup", str(file))
+    assert not (heavy.home / "backup").exists()
+    heavy.run("backup", str(file))
     with restored(file) as other, other.connect() as client:
         assert other.run("dict", "get", "settings", "colour").strip() == '"red"'
         assert client.get("/api/volumes").value[0]["size_bytes"] == (LARGE_MIB << 20) + len("in a volume")
 
 
-def test_a_file_that_is_not_whole_is_not_there(swell: PrivateSwell, tmp_path: Path) -> None:
-    large(swell, tmp_path)
+def test_a_file_that_is_not_whole_is_not_there(heavy: PrivateSwell, tmp_path: Path) -> None:
     file = tmp_path / "all.backup"
     stop = threading.Event()
 
     def kill() -> None:
         while not stop.is_set():
-            if (swell.home / "backup").exists():
-                os.kill(swell.server("control"), signal.SIGKILL)
+            if (heavy.home / "backup").exists():
+                os.kill(heavy.server("control"), signal.SIGKILL)
                 return
             time.sleep(0.001)
 
     killer = threading.Thread(target=kill)
     killer.start()
-    done = said(swell, "backup", str(file))
+    done = said(heavy, "backup", str(file))
     stop.set()
     killer.join()
     # It may have been too late to matter; half of a file there never is.
     assert done.returncode == 0 or not file.exists()
     assert not (tmp_path / "all.backup.part").exists()
-    wait_until("control answers", lambda: answers(swell), wait_s=BACK_S)
-    assert not (swell.home / "backup").exists()
+    wait_until("control answers", lambda: answers(heavy), wait_s=BACK_S)
+    assert not (heavy.home / "backup").exists()
 
 
-def test_one_that_is_interrupted_leaves_nothing(swell: PrivateSwell, tmp_path: Path) -> None:
-    large(swell, tmp_path)
+def test_one_that_is_interrupted_leaves_nothing(heavy: PrivateSwell, tmp_path: Path) -> None:
     file, part = tmp_path / "all.backup", tmp_path / "all.backup.part"
-    with launched(swell, "backup", str(file)) as running:
+    with launched(heavy, "backup", str(file)) as running:
         wait_until("it is being written", lambda: part.exists() or running.poll() is not None)
         running.send_signal(signal.SIGINT)
         running.wait(BACK_S)
@@ -301,10 +303,10 @@ def test_one_that_is_interrupted_leaves_nothing(swell: PrivateSwell, tmp_path: P
         assert running.returncode in (0, 130)
         assert file.exists() is (running.returncode == 0)
     assert not part.exists()
-    wait_until("its copy is gone", lambda: not (swell.home / "backup").exists(), wait_s=BACK_S)
+    wait_until("its copy is gone", lambda: not (heavy.home / "backup").exists(), wait_s=BACK_S)
     # What one left that was killed is written over.
     part.write_bytes(b"x" * 1000)
-    swell.run("backup", str(file), "--force")
+    heavy.run("backup", str(file), "--force")
     assert not part.exists()
     assert file.read_bytes()[:13] == b"manifest.json"
 

@@ -127,13 +127,10 @@ def work(todo: list, at: str = AT) -> object:
 """
 
 
-@pytest.fixture
-def enduring(tmp_path: Path) -> Iterator[PrivateSwell]:
-    """The program on a platform that starts its processes again however often they are killed."""
-    file = tmp_path / "shelf.py"
-    file.write_text(PROGRAM.replace('"AT")', repr(f"{tmp_path}/at") + ")"))
-    with private_swell(restarts_within_s=1) as swell:
-        swell.run("deploy", str(file))
+@pytest.fixture(scope="module")
+def own_swell() -> Iterator[PrivateSwell]:
+    """One that starts its processes again however often they are killed, also once it was stopped and started."""
+    with private_swell({**os.environ, "SWELL_RESTARTS_WITHIN_S": "1"}) as swell:
         yield swell
 
 
@@ -310,78 +307,78 @@ def test_a_template_loads_what_is_put_in_later(shelf: PrivateSwell, tmp_path: Pa
         wait_until("another tells", lambda: client.call("shelf/Model.tell").value == ["second", False])
 
 
-def test_a_runner_that_is_killed_leaves_what_runs_able_to_commit(enduring: PrivateSwell) -> None:
-    call(enduring, "one", ["write", "a", "1"], ["commit"], ["write", "b", "2"])
-    call(enduring, "two", ["write", "lost", "x"])
-    runner, (pid,) = enduring.server("runner"), call(enduring, "two", ["pid"])
+def test_a_runner_that_is_killed_leaves_what_runs_able_to_commit(shelf: PrivateSwell) -> None:
+    call(shelf, "one", ["write", "a", "1"], ["commit"], ["write", "b", "2"])
+    call(shelf, "two", ["write", "lost", "x"])
+    runner, (pid,) = shelf.server("runner"), call(shelf, "two", ["pid"])
     os.kill(runner, signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
-    wait_until("there is another runner", lambda: another(enduring, "runner", runner))
-    wait_until("it has taken over", lambda: [row["workload"] for row in enduring.serving()] == ["default/shelf/one"])
-    wait_until("what was the other's is gone", lambda: len(views(enduring)) == 1)
-    wait_until("it is reached again", lambda: call(enduring, "one", ["read", "b"]) == ["2"])
-    call(enduring, "one", ["commit"])
-    assert files(enduring) == {"a": "1", "b": "2"}
-    enduring.run("volume", "rm", "data", "a")
-    assert call(enduring, "one", ["reload"], ["list"]) == [["b"]]
+    wait_until("there is another runner", lambda: another(shelf, "runner", runner))
+    wait_until("it has taken over", lambda: [row["workload"] for row in shelf.serving()] == ["default/shelf/one"])
+    wait_until("what was the other's is gone", lambda: len(views(shelf)) == 1)
+    wait_until("it is reached again", lambda: call(shelf, "one", ["read", "b"]) == ["2"])
+    call(shelf, "one", ["commit"])
+    assert files(shelf) == {"a": "1", "b": "2"}
+    shelf.run("volume", "rm", "data", "a")
+    assert call(shelf, "one", ["reload"], ["list"]) == [["b"]]
 
 
-def test_what_another_runner_started_commits_at_its_end(enduring: PrivateSwell) -> None:
+def test_what_another_runner_started_commits_at_its_end(shelf: PrivateSwell) -> None:
     """That one is not its parent, and is never told its exit status."""
-    call(enduring, "one", ["write", "a", "1"])
-    (pid,) = call(enduring, "two", ["write", "lost", "x"], ["pid"])
-    runner = enduring.server("runner")
+    call(shelf, "one", ["write", "a", "1"])
+    (pid,) = call(shelf, "two", ["write", "lost", "x"], ["pid"])
+    runner = shelf.server("runner")
     os.kill(runner, signal.SIGKILL)
-    wait_until("there is another runner", lambda: another(enduring, "runner", runner))
-    wait_until("it is reached again", lambda: call(enduring, "one", ["read", "a"]) == ["1"])
+    wait_until("there is another runner", lambda: another(shelf, "runner", runner))
+    wait_until("it is reached again", lambda: call(shelf, "one", ["read", "a"]) == ["1"])
     os.kill(pid, signal.SIGKILL)
-    enduring.run("app", "stop", "shelf")
-    wait_until("the app is gone", lambda: not enduring.replicas())
-    wait_until("it is committed", lambda: files(enduring) == {"a": "1"})
+    shelf.run("app", "stop", "shelf")
+    wait_until("the app is gone", lambda: not shelf.replicas())
+    wait_until("it is committed", lambda: files(shelf) == {"a": "1"})
 
 
-def test_a_commit_waits_for_a_control_that_is_started_again(enduring: PrivateSwell) -> None:
-    call(enduring, "one", ["write", "a", "1"])
-    os.kill(enduring.server("control"), signal.SIGKILL)
-    call(enduring, "one", ["commit"])
+def test_a_commit_waits_for_a_control_that_is_started_again(shelf: PrivateSwell) -> None:
+    call(shelf, "one", ["write", "a", "1"])
+    os.kill(shelf.server("control"), signal.SIGKILL)
+    call(shelf, "one", ["commit"])
 
     def answers() -> bool:
         # It takes commits before it answers commands.
         with suppress(Failed):
-            return bool(files(enduring))
+            return bool(files(shelf))
         return False
 
     wait_until("control answers", answers)
-    assert files(enduring) == {"a": "1"}
+    assert files(shelf) == {"a": "1"}
 
 
-def test_what_runs_when_the_server_ends_has_committed(enduring: PrivateSwell) -> None:
-    call(enduring, "one", ["write", "a", "1"])
-    enduring.run("down")
-    enduring.run("up", "-d")
-    assert files(enduring) == {"a": "1"}
+def test_what_runs_when_the_server_ends_has_committed(shelf: PrivateSwell) -> None:
+    call(shelf, "one", ["write", "a", "1"])
+    shelf.run("down")
+    shelf.run("up", "-d")
+    assert files(shelf) == {"a": "1"}
 
 
 @pytest.mark.timeout(600)
-def test_a_version_is_whole_whatever_is_killed_when(enduring: PrivateSwell) -> None:
+def test_a_version_is_whole_whatever_is_killed_when(shelf: PrivateSwell) -> None:
     """Each commit writes two files that say the same. Whoever looks meets a pair, never a mix."""
     chance = random.Random(7)
-    with enduring.connect() as client:
+    with shelf.connect() as client:
         client.call("shelf/counter", {"number": 0})
     for number in range(1, 9):
         victim = chance.choice(["control", "runner", "control"])
-        pid = enduring.server(victim)
-        env = {**os.environ, "SWELL_HOME": str(enduring.home)}
+        pid = shelf.server(victim)
+        env = {**os.environ, "SWELL_HOME": str(shelf.home)}
         argv = [sys.executable, "-m", "swell.cli.main", "call", "shelf/counter", json.dumps({"number": number})]
         calling = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(chance.uniform(0.2, 0.6))
         os.kill(pid, signal.SIGKILL)
         calling.wait(WAIT_S)
-        wait_until(f"another {victim}", lambda pid=pid, victim=victim: another(enduring, victim, pid))
-        wait_until("the API answers", lambda: answers(enduring))
-        assert pair(enduring) <= number
-    wait_until("it works again", lambda: commits(enduring, 99))
-    assert pair(enduring) == 99
+        wait_until(f"another {victim}", lambda pid=pid, victim=victim: another(shelf, victim, pid))
+        wait_until("the API answers", lambda: answers(shelf))
+        assert pair(shelf) <= number
+    wait_until("it works again", lambda: commits(shelf, 99))
+    assert pair(shelf) == 99
 
 
 def pair(swell: PrivateSwell) -> int:
@@ -434,12 +431,12 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def test_nothing_is_left_where_they_were_mounted(enduring: PrivateSwell, tmp_path: Path) -> None:
-    call(enduring, "one", ["list"])
+def test_nothing_is_left_where_they_were_mounted(shelf: PrivateSwell, tmp_path: Path) -> None:
+    call(shelf, "one", ["list"])
     assert (tmp_path / "at").is_dir()
     assert not os.listdir(tmp_path / "at")
     assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
-    enduring.run("app", "stop", "shelf")
-    wait_until("the app is gone", lambda: not enduring.replicas())
-    os.kill(enduring.server("runner"), signal.SIGKILL)
+    shelf.run("app", "stop", "shelf")
+    wait_until("the app is gone", lambda: not shelf.replicas())
+    os.kill(shelf.server("runner"), signal.SIGKILL)
     wait_until("the next runner has removed it", lambda: not (tmp_path / "at").exists())
