@@ -11,7 +11,7 @@ import numpy as np
 import openai
 import pytest
 
-from private_swell import PrivateSwell, private_swell
+from private_swell import PrivateSwell
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -107,22 +107,22 @@ def test_texts_that_mean_alike_are_near(own_swell: PrivateSwell) -> None:
     assert likeness(cat, kitten) > likeness(cat, banks)
 
 
-def test_a_picture_that_is_none_is_a_clean_error() -> None:
-    with private_swell() as swell:
-        swell.run("deploy", str(EXAMPLES / "ocr.py"), wait_s=600)
-        connection = http.client.HTTPConnection("127.0.0.1", swell.port, timeout=120)
-        connection.request("POST", "/call/ocr/Reader.read", b"no picture", {"Content-Type": "application/octet-stream"})
-        response = connection.getresponse()
-        error = json.loads(response.read())["error"]
-        connection.close()
-        assert (response.status, error["code"]) == (500, "exception")
-        assert "10 bytes that are not a picture" in swell.run("logs", "ocr", "--request", error["request"])
-        # What it loaded runs on one thread, and would be there on a machine without a display's libraries, too.
-        (template,) = (row for row in json.loads(swell.run("ps", "--json")) if row["role"] == "template")
-        loaded = Path(f"/proc/{template['pid']}/maps").read_text()
-        assert "cv2" in loaded
-        assert "libGL" not in loaded
-        assert [said for said in template["applied"] if "threads" in said] == []
+def test_a_picture_that_is_none_is_a_clean_error(own_swell: PrivateSwell) -> None:
+    own_swell.run("deploy", str(EXAMPLES / "ocr.py"), wait_s=600)
+    connection = http.client.HTTPConnection("127.0.0.1", own_swell.port, timeout=120)
+    connection.request("POST", "/call/ocr/Reader.read", b"no picture", {"Content-Type": "application/octet-stream"})
+    response = connection.getresponse()
+    error = json.loads(response.read())["error"]
+    connection.close()
+    assert (response.status, error["code"]) == (500, "exception")
+    assert "10 bytes that are not a picture" in own_swell.run("logs", "ocr", "--request", error["request"])
+    # What it loaded runs on one thread, and would be there on a machine without a display's libraries, too.
+    rows = json.loads(own_swell.run("ps", "ocr", "--json"))
+    (template,) = (row for row in rows if row["role"] == "template")
+    loaded = Path(f"/proc/{template['pid']}/maps").read_text()
+    assert "cv2" in loaded
+    assert "libGL" not in loaded
+    assert [said for said in template["applied"] if "threads" in said] == []
 
 
 def test_two_replicas_train_together(own_swell: PrivateSwell) -> None:
