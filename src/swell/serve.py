@@ -116,7 +116,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     deployer = Deployer(reactor.world, loop.take, engine, store.world, clock, *told)
     queries = what_is_there(settings, loop, link, deployer, prices)
     blobs = BlobFolder(paths.blobs, all_max=settings.blobs_max_gib * 1024**3)
-    owners = Owners()
+    owners = Owners(settings.owner_silent_s)
     port = Control(deployer, queries, key_ring(store, clock, loop), owners, settings)
     kv = KvKeeper(store, clock)
     sweeper = Sweeper(deployer, store.call_records, blobs, secrets, volumes, clock)

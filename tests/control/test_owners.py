@@ -7,18 +7,20 @@ import sys
 
 import pytest
 
-from swell.control.owners import LOOKS_MAX, Owners
+from swell.control.owners import OWNER_LOOK_S, TELLS, Owners
 from swell.model.owner import Owner
 from swell.wire.identity import identify, machine, myself
 
 MINE = Owner(*myself(), machine())
 FAR = Owner(MINE.pid, MINE.start_ticks, "another")
 NO_PID_HERE = Owner(2**30, 1, "another")
+LOOKS_MAX = 15
+SILENT_S = LOOKS_MAX * OWNER_LOOK_S
 
 
 @pytest.mark.parametrize("where", [machine(), ""])
 def test_a_program_here_is_seen_to_end_and_needs_to_say_nothing(where: str) -> None:
-    owners = Owners()
+    owners = Owners(SILENT_S)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as program:
         found = identify(program.pid)
         assert found is not None
@@ -32,16 +34,24 @@ def test_a_program_here_is_seen_to_end_and_needs_to_say_nothing(where: str) -> N
 @pytest.mark.parametrize("owner", [FAR, NO_PID_HERE])
 def test_a_program_elsewhere_is_there_while_it_says_so(owner: Owner) -> None:
     """Whoever has its pid here, or nobody."""
-    owners = Owners()
+    owners = Owners(SILENT_S)
     assert owners.ended([owner]) == set()
     for _ in range(5):
         assert [owners.ended([owner]) for _ in range(LOOKS_MAX - 1)] == [set()] * (LOOKS_MAX - 1)
-        assert owners.heard(owner).again_s > 0
+        assert owners.heard(owner).again_s == SILENT_S / TELLS
     assert [owners.ended([owner]) for _ in range(LOOKS_MAX)] == [set()] * (LOOKS_MAX - 1) + [{owner}]
 
 
+def test_however_short_a_time_is_given_one_that_says_so_in_time_is_there() -> None:
+    owners = Owners(0.1)
+    assert owners.ended([FAR]) == set()
+    for _ in range(5):
+        assert 0 < owners.heard(FAR).again_s < OWNER_LOOK_S
+        assert owners.ended([FAR]) == set()
+
+
 def test_of_one_that_owns_nothing_nothing_is_kept_and_what_it_makes_later_has_all_the_time() -> None:
-    owners = Owners()
+    owners = Owners(SILENT_S)
     for pid in range(1000):
         owners.heard(Owner(pid, 1, "another"))
     assert owners._silent == {}

@@ -67,13 +67,17 @@ class Clock:
 class Stage:
     """A world with an app, and its variants."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep_s: float = KEEP_S) -> None:
         self.world, self.clock = World(epoch=2), Clock()
         self.demand: dict[str, Demand] = {}
         self.events: list[Event] = []
-        self.variants = Variants(self.world, self.take, self.demand, self.clock, MOST, KEEP_S)
+        self.begin(keep_s)
         self.take(NodeSeen(1000.0, Node("n1", 8.0, 9000)))
         self.take(AppDeployed(1000.0, an_app()))
+
+    def begin(self, keep_s: float) -> None:
+        """As another control does."""
+        self.variants = Variants(self.world, self.take, self.demand, self.clock, MOST, keep_s)
 
     def take(self, event: Event) -> None:
         self.events.append(event)
@@ -152,6 +156,25 @@ def test_one_key_has_no_more_than_half_in_use_so_that_others_find_room() -> None
     # One of its own is idle: that gives way to its next.
     it.want("3", "one")
     assert "0" not in it.there
+
+
+def test_where_one_at_zero_stays_for_less_it_is_new_for_no_longer() -> None:
+    keep_s = NEW_S / 4
+    it = Stage(keep_s)
+    it.want("made here")
+    it.sweep()
+    assert it.there == ["made here"]
+    it.clock.at += keep_s
+    it.sweep()
+    assert it.there == []
+    it.want("made before")
+    it.begin(keep_s)
+    it.clock.at += keep_s
+    it.sweep()
+    assert it.there == ["made before"], "who uses it may not have been heard yet"
+    it.clock.at += NEW_S
+    it.sweep()
+    assert it.there == []
 
 
 def test_what_is_at_zero_for_long_is_forgotten_and_nothing_else() -> None:

@@ -7,12 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from private_swell import PrivateSwell, unstarted_swell, wait_until
-from swell.control.owners import OWNER_SILENT_S
+from private_swell import PrivateSwell, private_swell, unstarted_swell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -35,6 +33,30 @@ if __name__ == "__main__":
 """
 
 
+@pytest.fixture(scope="module")
+def own_swell() -> Iterator[PrivateSwell]:
+    """One that gives up programs on other machines soon."""
+    with private_swell(template_idle_s=60, owner_silent_s=8) as swell:
+        yield swell
+
+
+def test_a_killed_programs_app_is_stopped(own_swell: PrivateSwell, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(PROGRAM)
+    program = subprocess.Popen([sys.executable, str(file)], env=own_swell.environ, stdout=subprocess.PIPE, text=True)
+    try:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "1\n"
+        with own_swell.connect() as client:
+            assert [app["ephemeral"] for app in client.get("/api/apps").value] == [True]
+            program.send_signal(signal.SIGKILL)
+            wait_until("its app is stopped", lambda: client.get("/api/apps").value == [], wait_s=120)
+            wait_until("its replicas are gone", lambda: own_swell.replicas() == [], wait_s=60)
+    finally:
+        program.kill()
+        program.wait()
+
+
 ELSEWHERE = """
 from swell.model.owner import Owner
 from swell.sdk import run
@@ -53,49 +75,31 @@ def elsewhere(swell: PrivateSwell, name: str, pid: int, file: Path) -> subproces
     return program
 
 
-@pytest.fixture(scope="module", autouse=True)
-def programs(
-    own_swell: PrivateSwell, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """One that says that it is there, and one that does not any more: for as long as all other tests here take."""
-    folder, begun = tmp_path_factory.mktemp("elsewhere"), dict[str, subprocess.Popen[str]]()
+def test_a_program_on_another_machine_keeps_its_app_while_it_says_that_it_is_there(
+    own_swell: PrivateSwell, tmp_path: Path
+) -> None:
+    programs: list[subprocess.Popen[str]] = []
     try:
         # The one that goes on was there first, and would be given up first if it were not heard.
         for pid, name in enumerate(("heard", "silent"), start=2**30):
-            begun[name] = elsewhere(own_swell, name, pid, folder / f"{name}.py")
-        begun["silent"].send_signal(signal.SIGSTOP)
-        assert len(apps(own_swell, *begun)) == 2
-        yield begun
+            programs.append(elsewhere(own_swell, name, pid, tmp_path / f"{name}.py"))
+        heard, silent = programs
+        silent.send_signal(signal.SIGSTOP)
+        with own_swell.connect() as client:
+
+            def apps() -> list[str]:
+                return sorted(app["name"].partition("--")[0] for app in client.get("/api/apps").value)
+
+            assert apps() == ["heard", "silent"]
+            wait_until("the silent one is given up", lambda: "silent" not in apps(), wait_s=120)
+            assert apps() == ["heard"]
+            heard.send_signal(signal.SIGINT)
+            heard.wait()
+            assert apps() == []
     finally:
-        for program in begun.values():
+        for program in programs:
             program.kill()
             program.wait()
-
-
-def apps(swell: PrivateSwell, *names: str) -> list[dict[str, Any]]:
-    """Those of these programs."""
-    return [app for app in swell.get("/api/apps") if app["name"].partition("--")[0] in names]
-
-
-def replicas(swell: PrivateSwell, name: str) -> list[dict[str, Any]]:
-    """Those of this program's app."""
-    return [one for one in swell.replicas() if one["workload"].startswith(f"default/{name}--")]
-
-
-def test_a_killed_programs_app_is_stopped(own_swell: PrivateSwell, tmp_path: Path) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(PROGRAM)
-    program = subprocess.Popen([sys.executable, str(file)], env=own_swell.environ, stdout=subprocess.PIPE, text=True)
-    try:
-        assert program.stdout is not None
-        assert program.stdout.readline() == "1\n"
-        assert [app["ephemeral"] for app in apps(own_swell, "mine")] == [True]
-        program.send_signal(signal.SIGKILL)
-        wait_until("its app is stopped", lambda: not apps(own_swell, "mine"), wait_s=120)
-        wait_until("its replicas are gone", lambda: not replicas(own_swell, "mine"), wait_s=60)
-    finally:
-        program.kill()
-        program.wait()
 
 
 TOP_LEVEL = PROGRAM.replace('if __name__ == "__main__":', "if True:")
@@ -134,16 +138,3 @@ def test_a_server_started_for_a_run_has_ended_when_the_run_has(tmp_path: Path) -
     with unstarted_swell() as swell:
         assert swell.run("run", str(file)) == "2\n"
         assert swell.processes() == []
-
-
-def test_a_program_on_another_machine_keeps_its_app_while_it_says_that_it_is_there(
-    own_swell: PrivateSwell, programs: dict[str, subprocess.Popen[str]]
-) -> None:
-    def theirs() -> list[str]:
-        return sorted(app["name"].partition("--")[0] for app in apps(own_swell, *programs))
-
-    wait_until("the silent one is given up", lambda: "silent" not in theirs(), wait_s=OWNER_SILENT_S + 120)
-    assert theirs() == ["heard"]
-    programs["heard"].send_signal(signal.SIGINT)
-    programs["heard"].wait()
-    assert theirs() == []

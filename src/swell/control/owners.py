@@ -15,17 +15,17 @@ from swell.wire.identity import Identity, machine
 
 OWNER_LOOK_S = 2.0
 """How often it is looked whether the programs that something belongs to still run."""
-OWNER_SILENT_S = 60.0
-"""A program on another machine that was not heard of for so long is taken to have ended."""
-OWNER_TELLS_S = 10.0
-"""How often one says that it is there: several may get lost."""
-LOOKS_MAX = round(OWNER_SILENT_S / OWNER_LOOK_S)
+TELLS = 6
+"""So often one elsewhere says that it is there, in the time after which it is given up: several may get lost."""
 
 
 class Owners:
     """What is known of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, silent_s: float) -> None:
+        """`silent_s`: one on another machine that was not heard of for so long is taken to have ended."""
+        self._tells_s = silent_s / TELLS
+        self._looks_max = max(round(silent_s / OWNER_LOOK_S), 2)
         self._silent: dict[Owner, int] = {}
         """Those elsewhere that own something → looks since they were heard of."""
 
@@ -36,7 +36,7 @@ class Owners:
         # Of others nothing is kept: anybody could name any number of them.
         if owner in self._silent:
             self._silent[owner] = 0
-        return Heard(OWNER_TELLS_S)
+        return Heard(self._tells_s)
 
     def ended(self, owners: Iterable[Owner]) -> set[Owner]:
         """Which of all that own something have ended: a look, once in `OWNER_LOOK_S`."""
@@ -44,7 +44,7 @@ class Owners:
         here = {owner for owner in asked if _is_here(owner)}
         self._silent = {owner: self._silent.get(owner, -1) + 1 for owner in asked - here}
         gone = {owner for owner in here if not Identity(owner.pid, owner.start_ticks).alive}
-        return gone | {owner for owner, looks in self._silent.items() if looks >= LOOKS_MAX}
+        return gone | {owner for owner, looks in self._silent.items() if looks >= self._looks_max}
 
 
 def _is_here(owner: Owner) -> bool:

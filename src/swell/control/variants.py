@@ -17,7 +17,8 @@ from swell.model.workload import App, Revision, Variant, Workload, shown
 from swell.model.world import World
 
 NEW_S = 10.0
-"""One that was just made is not given up: who asked for it is about to call."""
+"""One that was just made is not given up: who asked for it is about to call. Where those at zero stay for less than
+this, for no longer than that."""
 STARTING = (Phase.PLANNED, Phase.STARTING)
 
 
@@ -114,10 +115,12 @@ class Variants:
             levels = [self.demand.get(pool, IDLE) for pool in pools]
             members = [replica for pool in pools for replica in self.world.in_pool(pool)]
             made_at = self._made_at.get(key, self._begun_at)
+            # Of those that an earlier control made it is not heard at once whether they are used.
+            new_s = min(NEW_S, self.keep_s) if key in self._made_at else NEW_S
             used_at = max((made_at, *(level.used_at for level in levels)))
             wanted = any(level.level for level in levels) or any(replica.phase in STARTING for replica in members)
             # Its owner said that there be some, whoever calls.
             kept = self.world.workloads[key].scaling.min_replicas > 0
             kept |= self.queued(key)
-            idle = not wanted and not kept and made_at + NEW_S <= now
+            idle = not wanted and not kept and made_at + new_s <= now
             yield Known(key, used_at, idle, zero=idle and not members, by=self._made_by.get(key, ""))

@@ -64,6 +64,9 @@ class Settings(msgspec.Struct, frozen=True):
     twice."""
     orphan_s: float = 10.0
     """A runner without supervisor, or a replica without runner, ends itself after this long."""
+    owner_silent_s: float = 60.0
+    """A program on another machine that says nothing for this long has ended, and what belongs to it ends. It says that
+    it is there six times as often."""
     cancel_grace_s: float = 0.5
     """An input whose caller left has this long to stop; then its replica is ended, or lists it if it has others."""
     fork_probe_s: float = 5.0
@@ -142,6 +145,7 @@ _NOTHING_AT_ZERO = {
     "header_timeout_s": "no client would be heard out",
     "body_timeout_s": "no client would be heard out",
     "idle_timeout_s": "no connection would stay open",
+    "owner_silent_s": "what programs elsewhere run would end at once",
     "blobs_max_gib": "nothing could be deployed",
     "variants_max": "no class that has parameters could be called",
     "volume_bytes_max": "no volume could hold anything",
