@@ -94,6 +94,9 @@ class Brought(RuleBasedStateMachine):
             return
         messages = self.run(self.feed.take(most))
         assert 0 < len(messages) <= most
+        self.took(messages)
+
+    def took(self, messages: list[Message]) -> None:
         for each in messages:
             number = self.place.number(each)
             assert number in self.published
@@ -181,9 +184,13 @@ class Brought(RuleBasedStateMachine):
         await self.is_so(lambda state: state.up)
         assert not self.feed.state.why
 
-    async def is_counted(self, waiting: int) -> None:
-        await until(lambda: self.feed.lag.waiting == waiting)
-        assert (self.feed.lag.oldest_at is None) is (waiting == 0)
+    async def none_waits(self) -> None:
+        """What comes once more, since its source may not have heard of it, is taken until then."""
+        while self.feed.lag.waiting != 0:
+            if self.feed._ready:
+                self.took(await self.feed.take(9))
+            await asyncio.sleep(0.005)
+        assert self.feed.lag.oldest_at is None
 
     async def is_so(self, true: Callable[[SourceState], bool]) -> None:
         await until(lambda: true(self.feed.state))
@@ -205,7 +212,7 @@ class Brought(RuleBasedStateMachine):
                     self.take(9)
             assert self.acknowledged == {*self.published}, "all of it was delivered"
             self.settles()
-            self.run(self.is_counted(0))
+            self.run(self.none_waits())
             self.consumer_dies(True)
             self.publish(1)
             # Anything that comes again would come before it, or be refused by `take`.
