@@ -8,7 +8,7 @@ anywhere.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from enum import IntEnum
 
 import msgspec
@@ -17,6 +17,9 @@ from swell.decide.lineage import lineage
 from swell.model.errors import SwellError
 from swell.model.hosts import is_address, is_of_this_machine, is_own_page, name_of
 from swell.model.key import ADMIN, ALL, ApiKey, Power, Scope, allows, digest_of, parts
+from swell.model.secret import SecretUse
+from swell.model.volume import VolumeUse
+from swell.model.workload import App
 
 
 class Key(IntEnum):
@@ -166,6 +169,29 @@ def may_manage(holder: Holder, scopes: Collection[Scope]) -> SwellError | None:
     """Why keys with these scopes may not be made, seen or revoked; None: they may. It takes admin over each of them."""
     refused = (lacks(holder, Scope("admin", scope.namespace, scope.app)) for scope in scopes)
     return next((each for each in refused if each is not None), None)
+
+
+def may_use(holder: Holder, uses: Iterable[SecretUse | VolumeUse], namespace: str) -> SwellError | None:
+    """Why an app of this namespace may not be given these secrets and volumes; None: it may. Those of its own it has;
+    of another it takes deploy over all that is there."""
+    spaces = sorted({use.namespace for use in uses} - {namespace})
+    refused = (lacks(holder, Scope("deploy", space)) for space in spaces)
+    return next((each for each in refused if each is not None), None)
+
+
+def may_put_in_place(holder: Holder, app: App) -> SwellError | None:
+    """Why an app may not have all the secrets and volumes that it names, whoever wrote it; None: it may."""
+    return may_use(holder, _named(app), app.namespace)
+
+
+def _named(app: App) -> Iterator[SecretUse | VolumeUse]:
+    """Secrets and volumes of its replicas, builds and triggers."""
+    for revision in app.revisions:
+        yield from revision.secret_uses
+        yield from revision.volumes
+    for workload in (*app.workloads, *app.previous):
+        if workload.subscription is not None and workload.subscription.secret is not None:
+            yield workload.subscription.secret
 
 
 def may_call(caller: Caller, needed: Scope, *, key_needed: bool) -> SwellError | None:
