@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -14,6 +12,7 @@ import click
 
 from swell.cli import options
 from swell.cli.output import patience
+from swell.cli.text import of_file, of_stdin, of_words
 from swell.cli.why import found, note_end
 from swell.model.errors import SwellError
 from swell.model.variant import base_of
@@ -94,7 +93,7 @@ def call(
 
 def whole_target(target: str, namespace: str) -> str:
     """ "namespace/app/function" of "app/function", or of that with another namespace in front."""
-    parts = target.strip("/").split("/")
+    parts = of_words(target, "What is to be called").strip("/").split("/")
     if len(parts) not in (2, 3) or not all(parts):
         raise click.UsageError(f"{target!r} is not APP/FUNCTION: `swell app list` shows what there is.")
     return "/".join(parts if len(parts) == 3 else (namespace, *parts))
@@ -188,15 +187,11 @@ def _tell_use(client: Client, request: str) -> None:
 def _body(arguments: str) -> bytes:
     """The arguments' JSON, checked here so that a slip of the pen is not sent."""
     if arguments == "-":
-        text = sys.stdin.read()
+        text = of_stdin()
     elif arguments.startswith("@"):
-        try:
-            text = Path(arguments[1:]).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-            raise click.UsageError(f"{arguments[1:]} cannot be read: {reason}.") from None
+        text = of_file(arguments[1:])
     else:
-        text = arguments
+        text = of_words(arguments, "What stands there as JSON")
     if not text.strip():
         return b""
     try:

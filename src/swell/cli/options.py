@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from swell.cli.text import of_words
 from swell.model.durations import seconds_of
 from swell.model.errors import SwellError
 from swell.model.unknown import no_request_id, unknown_app
@@ -70,7 +71,7 @@ def parameters(command: F) -> F:
 
 
 def _by_name(_context: click.Context, _option: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
-    pairs = [word.partition("=") for word in words]
+    pairs = [of_words(word, "One of the NAME=VALUE").partition("=") for word in words]
     found = {name: value for name, _, value in pairs}
     for name, equals, _ in pairs:
         if not name or not equals:
