@@ -149,7 +149,9 @@ async def _build(
             progress(f"{OPTIONAL} is not to be had with these; replicas use the standard event loop")
     exactly = () if "--no-deps" in environment.index_options else ("--no-deps",)
     await uv("pip", "install", *exactly, *into, "-r", str(lock))
-    # A package may have put a file in its place: what Python it was made of is not for packages to say.
+    # A package may have put a file in its place: what Python it was made of is not for packages to say. The file itself
+    # may be the installer's, who links what it keeps.
+    settings.unlink()
     settings.write_bytes(made)
     _add_swell(home)
 
