@@ -22,6 +22,7 @@ from swell.gateway.deployed import Deployed
 from swell.gateway.door import Door, Pass
 from swell.gateway.gate import Gate, let_in
 from swell.gateway.heads import UPGRADE_LINES, header_of, request_start
+from swell.gateway.inbound import KNOWN_HOST_MAX
 from swell.gateway.inference import answer_of
 from swell.gateway.openai import Gathering, listed
 from swell.gateway.pool import Pool
@@ -42,8 +43,6 @@ KNOWN_MAX = 4096
 """Calls whose route is remembered; beyond it all are forgotten and found again."""
 VIEWS_MAX = 64
 """Keys' views of what is deployed that are kept; beyond it all are made again."""
-KNOWN_HOST_MAX = 255
-"""Bytes of a host with which one is remembered: no name is longer."""
 KNOWN_TARGET_MAX = 1024
 """Bytes of a target with parameters with which one is."""
 _HEALTHY = b"ok\n"
