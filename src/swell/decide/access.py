@@ -70,6 +70,15 @@ class Caller(msgspec.Struct, frozen=True):
     origins: tuple[str, ...] = ()
     """The page that a browser sent it for."""
 
+    def is_here(self, allowed_hosts: Collection[str]) -> bool:
+        """It came by a name that nobody else can make point here."""
+        return is_of_this_machine(self.host) or name_of(self.host) in allowed_hosts
+
+    def may_be_page(self, posts: bool, allowed_hosts: Collection[str]) -> bool:
+        """It may be a foreign page, by a name that was made to point here: a browser says which page posts, but not
+        which one reads of where it came from."""
+        return not self.is_here(allowed_hosts) and (bool(self.origins) or not posts)
+
 
 class Need(msgspec.Struct, frozen=True):
     """The scope that an operation of the API asks for, before it is known of which app."""
@@ -209,6 +218,15 @@ def may_call(caller: Caller, needed: Scope, *, key_needed: bool) -> SwellError |
     return None
 
 
+def may_list(caller: Caller, needed: Scope, *, key_needed: bool, allowed_hosts: Collection[str]) -> SwellError | None:
+    """Why it is not told what there is to call; None: it is. As of a call; but who only reads shows no page, so that of
+    those without a key the host has to be right."""
+    refused = may_call(caller, needed, key_needed=key_needed)
+    if refused is not None or caller.holder.key is Key.OURS:
+        return refused
+    return _foreign_host("What there is to call is", "127.0.0.1 or localhost", caller, allowed_hosts)
+
+
 def may_visit(caller: Caller, needed: Scope, *, key_needed: bool, allowed_hosts: Collection[str]) -> SwellError | None:
     """Why a web endpoint does not answer; None: it does. Another's key, and pages, are the endpoint's own business."""
     if caller.holder.key is Key.OURS:
@@ -229,7 +247,7 @@ def may_scrape(caller: Caller, *, key_needed: bool, allowed_hosts: Collection[st
 
 
 def _foreign_host(what: str, here: str, caller: Caller, allowed_hosts: Collection[str]) -> SwellError | None:
-    if is_of_this_machine(caller.host) or name_of(caller.host) in allowed_hosts:
+    if caller.is_here(allowed_hosts):
         return None
     words = (
         f"{what} not served for the host {caller.host[:200]!r}. Use {here}, "
