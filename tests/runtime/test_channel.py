@@ -10,8 +10,8 @@ import pytest
 
 from swell.runtime.channel import Channel
 from swell.runtime.runner.child_link import ChildLink
-from swell.wire.child import Reattach, Stuck, Up
-from swell.wire.frames import Unpacker
+from swell.wire.child import Left, Reattach, Served, Stuck, Up
+from swell.wire.frames import Unpacker, pack
 
 WAIT_S = 60.0
 ME = Reattach("r1-1", 7, True)
@@ -59,3 +59,24 @@ def test_what_a_process_says_and_nobody_understands_is_logged_with_its_name(capl
     [record] = [record for record in caplog.records if record.name == "swell.runner"]
     assert "r1-1" in record.getMessage()
     assert record.levelname == "WARNING"
+
+
+def test_what_a_process_left_behind_says_on_is_not_waited_for() -> None:
+    async def scenario() -> None:
+        theirs, ours = socket.socketpair()
+        heard: list[Up] = []
+
+        def said_on(message: Up, _fds: object) -> None:
+            heard.append(message)
+            assert len(heard) < 100, "it is heard for ever"
+            theirs.sendall(pack(Served()))
+
+        link = ChildLink(ours)
+        link.heard = said_on
+        with theirs:
+            theirs.sendall(pack(Left()) + pack(ME))
+            link.drain()
+        assert heard[:2] == [Left(), ME]
+        link.close()
+
+    asyncio.run(scenario())

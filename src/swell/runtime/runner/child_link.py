@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import fcntl
 import logging
 import os
 import socket
 import struct
+import termios
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -85,16 +88,20 @@ class ChildLink:
             os.close(self._fds.popleft())
 
     def drain(self) -> None:
-        """Take in everything that has arrived: a process may have said why it ends just before it did."""
-        while self._sock.fileno() >= 0 and self._readable():
-            pass
+        """Take in everything that has arrived: a process may have said why it ends just before it did.
 
-    def _readable(self) -> bool:
-        """Read once; True when there may be more."""
+        What arrives meanwhile is not waited for: what it left behind may hold its end, and speak on for ever.
+        """
+        left = held(self._sock.fileno()) if self._sock.fileno() >= 0 else 0
+        while left > 0 and self._sock.fileno() >= 0 and (took := self._readable()):
+            left -= took
+
+    def _readable(self) -> int:
+        """Read once; returns how many bytes were understood."""
         try:
             data, fds, _, _ = socket.recv_fds(self._sock, _CHUNK, _FDS_MAX, _CLOEXEC)
         except BlockingIOError:
-            return False
+            return 0
         except OSError:
             data, fds = b"", []
         self._fds.extend(fds)
@@ -102,13 +109,13 @@ class ChildLink:
             try:
                 for message in self._unpacker.feed(data):
                     self.heard(message, self._fds)
-                return True
+                return len(data)
             except (msgspec.DecodeError, SwellError) as error:
                 log.warning("%s sent what cannot be understood, and is hung up on: %s", self.name, error)
         if self._sock.fileno() >= 0:
             self.close()
             self.ended()
-        return False
+        return 0
 
     def _writable(self) -> None:
         try:
@@ -120,3 +127,10 @@ class ChildLink:
         del self._unsent[:sent]
         if not self._unsent:
             asyncio.get_running_loop().remove_writer(self._sock.fileno())
+
+
+def held(descriptor: int) -> int:
+    """Bytes that a pipe or a stream socket has to be read now."""
+    count = array.array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, count)
+    return count[0]
