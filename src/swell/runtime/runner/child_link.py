@@ -17,7 +17,7 @@ import msgspec
 
 from swell.model.errors import SwellError
 from swell.wire.child import Down, Up
-from swell.wire.frames import Unpacker, pack
+from swell.wire.frames import FRAME_MAX, Unpacker, pack
 
 log = logging.getLogger("swell.runner")
 
@@ -25,13 +25,16 @@ UNSENT_MAX = 1 << 20
 """With more than that unread by a process nothing is said to it."""
 _CHUNK = 64 * 1024
 _FDS_MAX = 8
+_FDS_LEFT_MAX = 1
+"""Descriptors that no message has taken yet: a message that brings one may not be whole."""
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class ChildLink:
     """The runner's end of a channel."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, frame_max: int = FRAME_MAX) -> None:
+        """`frame_max`: bytes of the largest message that is taken, until `trust`."""
         self.heard: Callable[[Up, deque[int]], None] = lambda _message, _fds: None
         """Gets each message, with the descriptors that came so far: take from the left what it brings."""
         self.ended: Callable[[], None] = lambda: None
@@ -39,7 +42,7 @@ class ChildLink:
         self.name = "a process"
         """Who the other side is, once that is known."""
         self._sock = sock
-        self._unpacker: Unpacker[Up] = Unpacker(Up)
+        self._unpacker: Unpacker[Up] = Unpacker(Up, frame_max)
         self._unsent = bytearray()
         self._fds: deque[int] = deque()
         sock.setblocking(False)
@@ -50,6 +53,10 @@ class ChildLink:
         if not hasattr(socket, "SO_PEERCRED"):
             return None
         return int(struct.unpack("3i", self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+
+    def trust(self) -> None:
+        """It is one of ours: it may say as much as any."""
+        self._unpacker.frame_max = FRAME_MAX
 
     @property
     def unsent(self) -> int:
@@ -109,6 +116,8 @@ class ChildLink:
             try:
                 for message in self._unpacker.feed(data):
                     self.heard(message, self._fds)
+                if len(self._fds) > _FDS_LEFT_MAX:
+                    raise SwellError("descriptors", "It sent descriptors that no message takes.")
                 return len(data)
             except (msgspec.DecodeError, SwellError) as error:
                 log.warning("%s sent what cannot be understood, and is hung up on: %s", self.name, error)

@@ -46,8 +46,8 @@ class Answer:
     """What came of one answer so far."""
 
     __slots__ = (
-        *("busy", "content_type", "cpu_us", "ended", "error", "free", "headed", "keeps", "length"),
-        *("pieces", "run_us", "size", "status"),
+        *("body", "busy", "content_type", "cpu_us", "ended", "error", "free", "headed", "keeps", "length"),
+        *("run_us", "size", "status"),
     )
 
     def __init__(self) -> None:
@@ -60,7 +60,8 @@ class Answer:
         self.content_type = ""
         self.length = 0
         """Of its body, as announced."""
-        self.pieces: list[bytes] = []
+        self.body = bytearray()
+        """One piece of memory: what comes in chunks of a byte takes no more than it has."""
         self.size = 0
         """Of its body, as far as it came."""
         self.busy = False
@@ -166,7 +167,7 @@ class Answers:
         answer = self.answer
         answer.size += len(piece)
         if not answer.too_large:
-            answer.pieces.append(piece)
+            answer.body += piece
 
     def on_message_complete(self) -> None:
         self.answer.ended = True
@@ -178,7 +179,7 @@ def answered(call: Granted, replica: str, answer: Answer) -> CallEnd:
     if answer.too_large:
         words = f"Its result has more than {RESULT_MAX // 2**20} MiB, which is the most that is kept of a queued call."
         return failed(call, replica, "bad_result", f"{words} Write it to a volume, and return where.", *used)
-    body = Body(answer.content_type, b"".join(answer.pieces))
+    body = Body(answer.content_type, bytes(answer.body))
     code = answer.code
     return CallEnd(call.id, call.token, replica, code, _words(answer, body) if code else "", body, *used)
 
