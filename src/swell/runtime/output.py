@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import select
 import sys
 import threading
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ from typing import Any
 from swell.wire.context import current
 from swell.wire.loglines import LINE_MAX, mark, mark_batch, mark_end
 
+FULL_S = 5.0
+"""A pipe that is full for so long is not read."""
+LOST = "[what was printed here is lost: nobody read the log]"
 SPEAKING_MAX = 1000
 """Inputs remembered to have printed something. Those that go on to print after their end are never taken off."""
 
@@ -33,6 +37,10 @@ class MarkedText(io.TextIOBase):
     def forget(self) -> None:
         """In a fork: what others were printing is theirs, and a thread that held the lock is not there."""
         self._lock = threading.Lock()
+        self._unread = False
+        """The pipe was full when it was written to last."""
+        self._owed = ""
+        """What is written before anything else: that lines were lost."""
         self._partial: dict[tuple[int, str], str] = {}
         self._speaking: dict[str, None] = {}
         """Inputs that printed something, oldest first."""
@@ -97,13 +105,31 @@ class MarkedText(io.TextIOBase):
             self.end_input(request)
 
     def _put(self, lines: str) -> None:
-        data = memoryview(lines.encode("utf-8", "backslashreplace"))
         with self._lock:
-            while data:
-                try:
-                    data = data[os.write(self._descriptor, data) :]
-                except OSError:
-                    return  # Whoever read our log is gone: losing lines must not break user code.
+            data = (self._owed + lines).encode("utf-8", "backslashreplace")
+            at = 0
+            try:
+                while at < len(data) and self._has_room():
+                    at += os.write(self._descriptor, data[at : _piece_end(data, at)])
+            except OSError:
+                return  # Whoever read our log is gone: losing lines must not break user code.
+            lost = mark(self._stream, "", LOST) + "\n"
+            if at == len(data):
+                self._owed = ""
+            elif at:
+                # Half a line would spoil the one that follows it.
+                self._owed = lost if data.endswith(b"\n", 0, at) else "\n" + lost
+            else:
+                self._owed = self._owed or lost
+
+    def _has_room(self) -> bool:
+        """Can the pipe take a piece? It is open for reading here, too, so that writing to a full one that nobody reads
+        would wait for ever: its lines are lost, after a moment of waiting, and without one until it is read again."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        found = poll.poll(0 if self._unread else FULL_S * 1000)
+        self._unread = not found
+        return bool(found)
 
     def fileno(self) -> int:
         return self._descriptor
@@ -126,6 +152,13 @@ class MarkedText(io.TextIOBase):
     @property
     def name(self) -> str:
         return "<stdout>" if self._stream == "o" else "<stderr>"
+
+
+def _piece_end(data: bytes, at: int) -> int:
+    """Where a piece ends that begins there and is written whole to a pipe that has room: behind a line, where one ends
+    in it."""
+    end = min(len(data), at + select.PIPE_BUF)
+    return data.rfind(b"\n", at, end) + 1 or end
 
 
 class MarkedBytes(io.RawIOBase):
