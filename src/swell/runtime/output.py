@@ -9,10 +9,12 @@ from __future__ import annotations
 import io
 import logging
 import os
-import select
 import sys
 import threading
 from collections.abc import Sequence
+
+# Kept by name: user code may put others in their place (gevent), which hand over to other code while a line is written.
+from select import PIPE_BUF, POLLOUT, poll
 from typing import Any
 
 from swell.wire.context import current
@@ -125,9 +127,9 @@ class MarkedText(io.TextIOBase):
     def _has_room(self) -> bool:
         """Can the pipe take a piece? It is open for reading here, too, so that writing to a full one that nobody reads
         would wait for ever: its lines are lost, after a moment of waiting, and without one until it is read again."""
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLOUT)
-        found = poll.poll(0 if self._unread else FULL_S * 1000)
+        asked = poll()
+        asked.register(self._descriptor, POLLOUT)
+        found = asked.poll(0 if self._unread else FULL_S * 1000)
         self._unread = not found
         return bool(found)
 
@@ -157,7 +159,7 @@ class MarkedText(io.TextIOBase):
 def _piece_end(data: bytes, at: int) -> int:
     """Where a piece ends that begins there and is written whole to a pipe that has room: behind a line, where one ends
     in it."""
-    end = min(len(data), at + select.PIPE_BUF)
+    end = min(len(data), at + PIPE_BUF)
     return data.rfind(b"\n", at, end) + 1 or end
 
 
