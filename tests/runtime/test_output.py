@@ -78,6 +78,24 @@ def test_lines_of_many_threads_do_not_mix(pipe: Pipe) -> None:
     assert len(lines) == 1600
 
 
+def test_long_lines_of_both_streams_do_not_mix(pipe: Pipe) -> None:
+    """They go in pieces, to one pipe."""
+    other = MarkedText("e", pipe.stream.fileno(), pipe.stream._outlet)
+
+    def talk(stream: MarkedText, letter: str) -> None:
+        for _ in range(100):
+            stream.write(letter * 3 * select.PIPE_BUF + "\n")
+
+    threads = [threading.Thread(target=talk, args=words) for words in ((pipe.stream, "o"), (other, "e"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = pipe.lines()
+    assert len(lines) == 200
+    assert all(text == stream[0] * 3 * select.PIPE_BUF for stream, _, text in lines)
+
+
 def test_what_has_no_newline_comes_when_its_input_ends(pipe: Pipe) -> None:
     def talk() -> None:
         current.set(Input("q1", 0.0))

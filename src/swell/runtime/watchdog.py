@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from swell.runtime.tracebacks import user_stack
@@ -87,7 +88,8 @@ class Watchdog(Generic[Work]):
             faulthandler.cancel_dump_traceback_later()
             self._armed_for = math.inf
             if self._file not in (None, _FILE):
-                os.close(self._file)
+                with suppress(OSError):  # Of code that closes all there is, too.
+                    os.close(self._file)
             self._file = None
         if self._looking:
             self._loop.call_later(_LOOK_S, self._look)
