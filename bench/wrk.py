@@ -89,15 +89,22 @@ def floor(module: str, path: str, body: str) -> Iterator[Door]:
 
 @contextmanager
 def listening(words: list[str], port: int, path: str, body: str) -> Iterator[int]:
-    """A process that answers there, BLAS on one thread; its pid."""
-    server = subprocess.Popen(words, env={**os.environ, **ONE_THREAD}, start_new_session=True)
-    try:
-        wait_until(f"{words[1]} answers", lambda: _answers(port, path, body), wait_s=20, pause_s=0.2)
-        yield server.pid
-    finally:
-        # With the processes that it started.
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+    """A process that answers there, BLAS on one thread; its pid. What it prints is shown if it never answered."""
+    with tempfile.TemporaryFile() as printed:
+        server = subprocess.Popen(
+            words, env={**os.environ, **ONE_THREAD}, stdout=printed, stderr=printed, start_new_session=True
+        )
+        try:
+            wait_until(f"{words[1]} answers", lambda: _answers(port, path, body), wait_s=60, pause_s=0.2)
+        except Failed as error:
+            printed.seek(0)
+            raise Failed(f"{error}; it printed:\n{printed.read().decode(errors='replace')}") from error
+        else:
+            yield server.pid
+        finally:
+            # With the processes that it started.
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
 
 
 def _answers(port: int, path: str, body: str) -> bool:

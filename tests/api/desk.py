@@ -49,6 +49,8 @@ class Desk:
         self.history: dict[str, list[Version]] = defaultdict(list)
         self.ring = KeyRing(MemoryStore().keys, SystemClock(), lambda key: None)
         self.owners: list[Owner] = []
+        self.asked_by: list[Holder] = []
+        """Of deploys, splits and promotions."""
         self.waiting = threading.Event()
         self.cancelled = threading.Event()
 
@@ -59,7 +61,10 @@ class Desk:
         how: str = "deploy",
         tag: str = "",
         strategy: Strategy = "rolling",
+        *,
+        holder: Holder,
     ) -> DeployLine:
+        self.asked_by.append(holder)
         progress("building")
         if app.name == "forever":
             self.waiting.set()
@@ -113,14 +118,20 @@ class Desk:
             raise SwellError("unknown_version", f"v{number} is not kept.", status=404)
         return kept[number - 1] if number else kept[-2]
 
-    async def traffic(self, namespace: str, name: str, asked: Traffic, progress: Callable[[str], None]) -> DeployLine:
+    async def traffic(
+        self, namespace: str, name: str, asked: Traffic, progress: Callable[[str], None], *, holder: Holder
+    ) -> DeployLine:
         check(asked)
+        self.asked_by.append(holder)
         if name == "nowhere":
             raise UnknownApp(name, namespace, self.deployed())
         progress(f"{asked.shares}")
         return DeployLine("done", f"{namespace}/{name}")
 
-    async def promote(self, namespace: str, name: str, progress: Callable[[str], None]) -> DeployLine:
+    async def promote(
+        self, namespace: str, name: str, progress: Callable[[str], None], *, holder: Holder
+    ) -> DeployLine:
+        self.asked_by.append(holder)
         progress("promoting")
         return DeployLine("done", f"{namespace}/{name}")
 

@@ -20,6 +20,7 @@ from swell.decide.access import (
     may_ask,
     may_call,
     may_control,
+    may_list,
     may_manage,
     may_scrape,
     may_see,
@@ -83,6 +84,24 @@ def test_a_web_endpoint(key: Holder, host: str, open_to_all: str, shut: str, ori
     caller = Caller(key, host, origin)
     assert code(may_visit(caller, APP, key_needed=False, allowed_hosts={"named.example"})) == open_to_all
     assert code(may_visit(caller, APP, key_needed=True, allowed_hosts={"named.example"})) == shut
+
+
+@pytest.mark.parametrize(
+    ("key", "host", "origin", "open_to_all", "shut"),
+    [
+        (NONE, HERE, (), "", "no_key"),
+        (NONE, NAMED, (), "", "no_key"),
+        # A browser that only reads does not say whose page asks.
+        (NONE, AWAY, (), "bad_host", "no_key"),
+        (NONE, HERE, (FOREIGN,), "bad_origin", "no_key"),
+        (OTHER, HERE, (), "bad_key", "bad_key"),
+        (OURS, AWAY, (FOREIGN,), "", ""),
+    ],
+)
+def test_what_there_is_to_call(key: Holder, host: str, origin: tuple[str, ...], open_to_all: str, shut: str) -> None:
+    caller = Caller(key, host, origin)
+    assert code(may_list(caller, APP, key_needed=False, allowed_hosts={"named.example"})) == open_to_all
+    assert code(may_list(caller, APP, key_needed=True, allowed_hosts={"named.example"})) == shut
 
 
 @pytest.mark.parametrize(

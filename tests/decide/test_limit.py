@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from decide.met import Met, come
 from swell.decide.limit import changed, rate_text, share, spare
 from swell.model.errors import SwellError
-from swell.model.limits import Limits, limits_problem, rate_of, size_of
+from swell.model.limits import RATE_MIN, SECONDS_MAX, Limits, limits_problem, rate_of, size_of
 
 rates = st.floats(0.001, 10_000)
 bursts = st.integers(1, 50)
@@ -64,6 +64,15 @@ def test_who_waits_as_told_is_let_in_and_who_comes_sooner_is_not(rate: float, bu
         # A little later than told: the time itself is rounded when it is added.
         now += needed * (1 + 1e-9) + 1e-9
         assert come([met], now) is None
+
+
+@pytest.mark.parametrize("gateways", [1, 64])
+def test_who_may_come_once_a_year_is_told_when(gateways: int) -> None:
+    met = Met("x", share(Limits(RATE_MIN), gateways))
+    assert come([met], 0.0) is None
+    refused = come([met], 0.0)
+    assert refused is not None
+    assert refused.retry_after_s == pytest.approx(SECONDS_MAX * gateways)
 
 
 @given(rates, bursts)
@@ -158,7 +167,9 @@ def test_a_rate_is_read_in_any_unit(text: object, per_s: float) -> None:
     assert rate_of(rate_text(per_s)) == pytest.approx(per_s)
 
 
-@pytest.mark.parametrize("text", ["", "100", "/s", "0/s", "-1/s", "1/week", "nan/s", 0, -1, float("nan"), True, None])
+@pytest.mark.parametrize(
+    "text", ["", "100", "/s", "0/s", "-1/s", "1/week", "nan/s", 0, -1, 5e-324, float("nan"), True, None]
+)
 def test_what_is_no_rate_is_refused_with_an_example(text: object) -> None:
     with pytest.raises(SwellError, match="such as '100/s'"):
         rate_of(text)
@@ -183,6 +194,8 @@ def test_what_is_no_size_is_refused_with_an_example(text: object) -> None:
         (Limits(burst=5), "burst without a rate"),
         (Limits(rate_per_s=-1.0), "rate_per_s must be from 0"),
         (Limits(rate_per_s=float("nan")), "rate_per_s must be from 0"),
+        (Limits(rate_per_s=5e-324), "rate_per_s must be 0 (not bounded) or at least one a year"),
+        (Limits(rate_per_s=RATE_MIN), None),
         (Limits(concurrency=-1), "concurrency must be"),
         (Limits(timeout_s=float("inf")), "timeout_s must be"),
     ],

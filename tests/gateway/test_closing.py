@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
 from rig import PATIENCE_S, Exchange, Reader, Replica, Rig, echo_after, request, until
+
+from swell.gateway import deaths
+from swell.wire.calls import Submit
 
 Play = Callable[..., None]
 LONG_S = 1000.0
@@ -91,6 +95,45 @@ def test_what_is_cut_is_told_whether_it_ran(play: Play) -> None:
         async with asyncio.timeout(PATIENCE_S):
             await closing
 
+    play(scenario)
+
+
+def test_what_is_cut_while_control_accepts_it_is_told_that_this_is_not_known(play: Play) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy()
+        asks, sends = await rig.browser(), await rig.browser()
+        asks.send(request("/call/app/fn", b"[1]", swell_async="true"))
+        await until(lambda: rig.control.of(Submit), "control is asked")
+        sends.send(request("/call/app/fn", b"", swell_async="true", content_length="10"))
+        await until(lambda: len(rig.front.queueing._news) == 1, "the other's body is waited for")
+        await rig.gateway.close(0.0)
+        asked, sent = await asks.answer(), await sends.answer()
+        assert (asked.status, asked.error["code"]) == (502, "control_down")
+        assert "is not known" in asked.error["message"]
+        assert (sent.status, sent.error["code"]) == (503, "stopping")
+        assert "was not begun" in sent.error["message"]
+
+    play(scenario)
+
+
+def test_what_is_cut_after_its_replica_died_is_told_that_it_ran(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def die(exchange: Exchange, reader: Reader) -> None:
+        await exchange.read_body(reader)
+        exchange.writer.transport.abort()
+        raise ConnectionError
+
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy(await rig.replica(die))
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn", b"x"))
+        await until(lambda: rig.shared.deaths._waiting, "what ended it is waited for")
+        await rig.gateway.close(0.0)
+        died = await browser.answer()
+        assert (died.status, died.error["code"]) == (502, "replica_died")
+        assert "retry-after" not in died.headers
+
+    # Longer than anybody waits here.
+    monkeypatch.setattr(deaths, "WAIT_S", LONG_S)
     play(scenario)
 
 

@@ -94,6 +94,48 @@ def test_a_key_is_told_of_no_name_that_it_may_not_see(play: Play, host: str) -> 
     play(scenario, host=host)
 
 
+LISTED = [
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/model"),
+    ("GET", "/v2/models"),
+    ("POST", "/v2/repository/index"),
+    ("GET", "/v2/models/kiosk--fn-infer"),
+    ("GET", "/v2/models/kiosk--fn-infer/ready"),
+]
+
+
+def test_a_page_of_a_name_that_was_made_to_point_here_reads_no_name(play: Play) -> None:
+    """A browser sends an Origin with what a page posts, and none with what it reads of where it came from."""
+
+    async def scenario(rig: Rig) -> None:
+        await both(rig)
+        browser = await rig.browser()
+        for shown in ({}, {"authorization": "Bearer theirs"}):
+            for method, path, body in ASKED:
+                posted = {"origin": "http://evil.example"} if method == "POST" else {}
+                answer = await browser.call(path, body, method, host="evil.example", **posted, **shown)
+                words, asked = answer.body.decode(), f"{path} {body.decode()}"
+                assert answer.status in (403, 404), (path, answer.body)
+                assert not [name for name in (*HIDDEN, "kiosk") if name in words and name not in asked], path
+        for method, path in LISTED:
+            refused = await browser.call(path, method=method, host="evil.example")
+            assert refused.status == 403, path
+            assert b"allowed_hosts" in refused.body
+            for shown in ({"host": "named.example"}, {"host": "evil.example", "authorization": f"Bearer {KEY}"}):
+                assert (await browser.call(path, method=method, **shown)).status == 200, path
+        # Clients of the OpenAI API always send a key: it opens nothing here.
+        overlooked = await browser.call("/v1/models", method="GET", host="evil.example", authorization="Bearer theirs")
+        assert overlooked.status == 403
+        for probe in ("live", "ready"):
+            assert (await browser.call(f"/v2/health/{probe}", method="GET", host="evil.example")).status == 200
+        for host in ("named.example", "evil.example"):
+            # That is no page: it may call, too.
+            near = await browser.call("/call/kios/fn.run", host=host)
+            assert "Did you mean" in near.error["message"]
+
+    play(scenario, allowed_hosts=("named.example",))
+
+
 def test_near_names_among_those_that_it_may_see_are_told(play: Play) -> None:
     async def scenario(rig: Rig) -> None:
         await both(rig)

@@ -157,6 +157,7 @@ def test_a_host_that_no_name_can_be_is_served_and_not_remembered(play: Play) -> 
         for size in (255, 256):
             assert (await browser.call("/call/app/fn", host="h" * size)).status == 200
         assert list(rig.front.known) == [(b"h" * 255, b"/call/app/fn")]
+        assert rig.shared.good_hosts == {b"h" * 255}
 
     play(scenario)
 

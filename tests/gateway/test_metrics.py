@@ -282,6 +282,11 @@ def test_ways_to_ask(play: Play) -> None:
         foreign = await browser.call("/metrics", method="GET", host="evil.example")
         assert (foreign.status, foreign.error["code"]) == (403, "bad_host")
         assert (await scrape(browser, host="evil.example", authorization=f"Bearer {KEY}")).status == 200
+        for body in ({"content_length": "5"}, {"transfer_encoding": "chunked"}):
+            sends = await rig.browser()
+            answer = await sends.call("/metrics", method="GET", **body)
+            assert (answer.status, answer.error["code"]) == (400, "bad_request")
+        assert (await scrape(await rig.browser(), content_length="0")).status == 200
         other = await browser.call("/metrics", method="GET", authorization="Bearer theirs")
         assert (other.status, other.error["code"]) == (401, "bad_key")
 

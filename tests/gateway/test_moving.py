@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
 from rig import KEY, Exchange, Reader, Rig, echo_after, pool_row, request, route, until, web
 
 from swell.model.workload import Method
@@ -219,3 +220,29 @@ def test_who_waits_over_a_deploy_waits_no_longer_for_it(play: Play) -> None:
         assert (answer.status, answer.error["code"]) == (503, "held_too_long")
 
     play(scenario, hold_s=900.0)
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["ours", "foreign"])
+def test_a_replica_that_is_listed_again_still_has_what_it_works_on(play: Play, native: bool) -> None:
+    async def scenario(rig: Rig) -> None:
+        gate = asyncio.Event()
+        replica = await rig.replica(echo_after(gate), native=native)
+        await rig.deploy(replica, max_inputs=2, native=native)
+        browsers = [await rig.browser() for _ in range(3)]
+        browsers[0].send(request("/call/app/fn", b"0"))
+        await until(lambda: replica.running == 1, "it runs")
+        # Its runner is away for a while.
+        for _ in range(2):
+            await rig.endpoints("fn", max_inputs=2, native=native)
+            await rig.endpoints("fn", replica, max_inputs=2, native=native)
+        await rig.seen()
+        for n in (1, 2):
+            browsers[n].send(request("/call/app/fn", b"%d" % n))
+        await until(lambda: rig.control.levels(POOL)[-1:] == [(1, 2)], "one is held")
+        assert rig.control.loads(POOL) == {replica.name: 2}
+        gate.set()
+        assert [(await browser.answer()).body for browser in browsers] == [b"0", b"1", b"2"]
+        assert replica.most_running == 2
+        await until(lambda: rig.control.levels(POOL)[-1:] == [(0, 0)], "all is over")
+
+    play(scenario)

@@ -300,6 +300,49 @@ def test_a_client_that_leaves_while_nobody_takes_its_body_is_noticed(play: Play,
     play(scenario)
 
 
+def test_a_client_that_sent_the_next_request_and_left_is_noticed(play: Play) -> None:
+    async def never(exchange: Exchange, reader: Reader) -> None:
+        await exchange.read_body(reader)
+        await asyncio.Event().wait()
+
+    async def scenario(rig: Rig) -> None:
+        pool = await rig.deploy(await rig.replica(never), timeout_s=600.0)
+        browser = await rig.browser()
+        browser.send(request("/call/app/fn", b"first") + request("/call/app/fn", b"next"))
+        await until(lambda: rig.control.levels(pool)[-1:] == [(0, 1)], "the first runs")
+        browser.close()
+        await all_gone(rig)
+        await until(lambda: rig.control.levels(pool)[-1:] == [(0, 0)], "the slot")
+        await until(rig.control.records, "its record")
+        assert [(each.status, each.error) for each in rig.control.records()] == [(499, "client_left")]
+
+    play(scenario)
+
+
+def test_all_that_was_sent_before_the_end_is_answered_though_the_end_was_seen_first(play: Play) -> None:
+    gate = asyncio.Event()
+
+    async def counts(exchange: Exchange, reader: Reader) -> None:
+        size = len(await exchange.read_body(reader))
+        await gate.wait()
+        await exchange.answer(body=b"%d" % size)
+
+    async def scenario(rig: Rig) -> None:
+        await rig.deploy(await rig.replica(counts))
+        browser = await rig.browser()
+        # More than comes in one read: the last ones are not read before their turn.
+        for _ in range(10):
+            browser.send(request("/call/app/fn", bytes(100_000)))
+        browser.writer.write_eof()
+        await until(lambda: any(each.probes for each in clients(rig)), "it is asked whether it is there")
+        assert not any(each.half_closed for each in clients(rig))
+        gate.set()
+        assert [(await browser.answer()).body for _ in range(10)] == [b"100000"] * 10
+        assert await browser.rest() == b""
+
+    play(scenario)
+
+
 def test_a_client_that_has_sent_all_of_a_body_that_nobody_takes_yet_gets_its_answer(play: Play) -> None:
     gate = asyncio.Event()
 

@@ -316,7 +316,7 @@ def why(swell: PrivateSwell, request: str) -> Any:
         (("create", "x", "--scope", "call"), "'call' is no scope: it says over which apps"),
         (("create", "x", "--scope", "read:default/a"), "it begins with call, deploy or admin"),
         (("create", "a/b", "--scope", "admin"), "its name must have"),
-        (("create", "x", "--scope", "admin", "--rate", "fast"), "'fast' is no rate above 0 such as '100/s'"),
+        (("create", "x", "--scope", "admin", "--rate", "fast"), "'fast' is no rate such as '100/s'"),
         (("create", "x", "--scope", "admin", "--burst", "5"), "burst without a rate"),
         (("create", "x", "--scope", "admin", "--body-max", "1TB"), "is no size above 0 such as"),
         (("create", "x", "--scope", "admin", "--expires", "0"), "is not a length of time above 0"),

@@ -28,6 +28,8 @@ KILL_EVERY = 12
 """One deploy in so many meets a control that is killed."""
 WAYS = ("kept", "new", "stream") * 2
 """How callers call: on one connection, on a new one each time, or for answers that come bit by bit."""
+BODIES = (b"{}",) * 3 + (b"{}" + b" " * 40_000,) * 3
+"""What each of them sends. Of the long ones a replica may have read a part when it closes its door."""
 
 PROGRAM = """
 import asyncio, os
@@ -97,27 +99,27 @@ class Calls:
     """By caller: when it was asked, and the version that answered."""
     failed: list[str] = field(default_factory=list)
 
-    def call(self, way: str, mine: list[tuple[float, int]]) -> None:
+    def call(self, way: str, body: bytes, mine: list[tuple[float, int]]) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         method = "versions" if way == "stream" else "version"
         while not self.over.is_set():
             begun = time.monotonic()
             try:
-                connection.request("POST", f"/call/roll/Roll.{method}", b"{}")
+                connection.request("POST", f"/call/roll/Roll.{method}", body)
                 answer = connection.getresponse()
-                body = answer.read()
+                got = answer.read()
             except (OSError, http.client.HTTPException) as error:
                 self.failed.append(f"{way}: {error!r}")
                 return
             if answer.status != 200:
-                self.failed.append(f"{way}: {answer.status} {body[:300].decode(errors='replace')}")
+                self.failed.append(f"{way}: {answer.status} {got[:300].decode(errors='replace')}")
                 continue
-            whole = [*events(body)] if way == "stream" else [("message", json.loads(body))] * 5 + [("end", None)]
+            whole = [*events(got)] if way == "stream" else [("message", json.loads(got))] * 5 + [("end", None)]
             told = {data for event, data in whole if event == "message"}
             if len(told) == 1 and [event for event, _ in whole] == ["message"] * 5 + ["end"]:
                 mine.append((begun, told.pop()))
             else:
-                self.failed.append(f"{way}: {body!r}")
+                self.failed.append(f"{way}: {got!r}")
             if way == "new":
                 connection.close()
 
@@ -125,7 +127,7 @@ class Calls:
 @contextmanager
 def callers(port: int) -> Iterator[Calls]:
     calls = Calls(port)
-    threads = [threading.Thread(target=calls.call, args=one) for one in zip(WAYS, calls.answers, strict=True)]
+    threads = [threading.Thread(target=calls.call, args=one) for one in zip(WAYS, BODIES, calls.answers, strict=True)]
     for thread in threads:
         thread.start()
     try:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from swell.model.environment import Environment
 from swell.runtime.runner import environment
 from swell.runtime.runner.builds import made_for
-from swell.runtime.runner.cache import FRESH_S, Cache, Item, remove, surplus
+from swell.runtime.runner.cache import FRESH_S, Cache, Item, erase, remove, surplus
 from swell.wire.paths import Home
 
 NOW = 1_000_000_000.0
@@ -54,6 +56,35 @@ def test_no_more_goes_than_has_to() -> None:
     assert [item.folder.name for item in surplus(items, set(), NOW, 30.0, 45)] == ["f", "e"]
     assert [item.folder.name for item in surplus(items, {NAMES[5]}, NOW, 30.0, 45)] == ["e", "d"]
     assert [item.folder.name for item in surplus(items, set(), NOW, 3.5, 60)] == ["f", "e", "d"]
+
+
+def test_no_link_is_followed_that_comes_in_the_place_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top, outside = tmp_path / "top", tmp_path / "outside"
+    for folder in (top / "inner", outside):
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
+    (top / "link").symlink_to(outside)
+    listing = os.scandir
+
+    def replaced(folder: object) -> object:
+        """What is listed is something else by the time that it is emptied."""
+        with listing(folder) as entries:  # type: ignore[call-overload]
+            listed = list(entries)
+        if not (top / "inner").is_symlink():
+            (top / "inner").rename(top / "was")
+            (top / "inner").symlink_to(outside)
+        return nullcontext(listed)
+
+    monkeypatch.setattr(os, "scandir", replaced)
+    erase(top)
+    monkeypatch.undo()
+    assert (outside / "file").exists()
+    assert (top / "inner").is_symlink()
+    erase(top)
+    assert not top.exists()
+    assert (outside / "file").exists()
 
 
 def made(folder: Path, unused_s: float) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 
 from swell.runtime.channel import Channel
 from swell.runtime.runner.child_link import ChildLink
-from swell.wire.child import Reattach, Stuck, Up
-from swell.wire.frames import Unpacker
+from swell.wire.child import Forked, Left, Reattach, Served, Stuck, Up
+from swell.wire.frames import Unpacker, pack
 
 WAIT_S = 60.0
 ME = Reattach("r1-1", 7, True)
@@ -59,3 +60,60 @@ def test_what_a_process_says_and_nobody_understands_is_logged_with_its_name(capl
     [record] = [record for record in caplog.records if record.name == "swell.runner"]
     assert "r1-1" in record.getMessage()
     assert record.levelname == "WARNING"
+
+
+def test_what_a_process_left_behind_says_on_is_not_waited_for() -> None:
+    async def scenario() -> None:
+        theirs, ours = socket.socketpair()
+        heard: list[Up] = []
+
+        def said_on(message: Up, _fds: object) -> None:
+            heard.append(message)
+            assert len(heard) < 100, "it is heard for ever"
+            theirs.sendall(pack(Served()))
+
+        link = ChildLink(ours)
+        link.heard = said_on
+        with theirs:
+            theirs.sendall(pack(Left()) + pack(ME))
+            link.drain()
+        assert heard[:2] == [Left(), ME]
+        link.close()
+
+    asyncio.run(scenario())
+
+
+def test_descriptors_that_no_message_takes_are_not_kept() -> None:
+    async def scenario() -> None:
+        theirs, ours = socket.socketpair()
+        before = len(os.listdir("/dev/fd"))
+        ended = asyncio.Event()
+        link = ChildLink(ours)
+        link.ended = ended.set
+        with theirs:
+            socket.send_fds(theirs, [pack(Left())], [0] * 8)
+            await asyncio.wait_for(ended.wait(), WAIT_S)
+            assert len(os.listdir("/dev/fd")) == before - 1
+
+    asyncio.run(scenario())
+
+
+def test_a_descriptor_waits_for_the_rest_of_its_message() -> None:
+    async def scenario() -> None:
+        theirs, ours = socket.socketpair()
+        came: list[int] = []
+        link = ChildLink(ours)
+        link.heard = lambda _message, fds: came.append(fds.popleft())
+        frame = pack(Forked("r1-1", 7))
+        with theirs:
+            for _ in range(3):
+                socket.send_fds(theirs, [frame[:5]], [0])
+                link.drain()
+                theirs.sendall(frame[5:])
+                link.drain()
+        assert len(came) == 3
+        for descriptor in came:
+            os.close(descriptor)
+        link.close()
+
+    asyncio.run(scenario())

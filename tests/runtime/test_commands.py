@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from swell.runtime.runner import commands
 from swell.runtime.runner.processes import Reaper
 
@@ -28,6 +30,11 @@ def test_what_is_said_arrives_whole_however_long_it_is() -> None:
     said = b"x" * 300_000
     assert run("import sys; print(len(sys.stdin.buffer.read()))", said) == (0, ["300000"])
     assert run("import sys; print(sys.stdin.read() == '')") == (0, ["True"])
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="this system has no files of memory")
+def test_what_is_said_is_written_to_no_disk() -> None:
+    assert run("import os; print(os.readlink('/proc/self/fd/0').split(':')[0])", b"secret") == (0, ["/memfd"])
 
 
 def test_exit_codes_signals_and_time_limits_are_told_apart() -> None:

@@ -130,6 +130,16 @@ def test_a_uvloop_of_the_users_own_choice_is_left_alone(shelf: Path, tmp_path: P
 
 
 @pytest.mark.slow
+def test_a_package_does_not_say_what_python_its_environment_was_made_of(shelf: Path, tmp_path: Path) -> None:
+    """A sandbox is shown the folder that is named there."""
+    make_wheel(shelf, "mole", "1.0", {"mole.py": b"", "mole-1.0.data/data/pyvenv.cfg": b"home = /elsewhere/bin\n"})
+    want = wanted(shelf, "mole")
+    python = with_reaper(lambda reaper: ensure(want, tmp_path, reaper, lambda _: None))
+    assert "/elsewhere" not in (tmp_path / environment.digest(want) / "pyvenv.cfg").read_text()
+    subprocess.run([python, "-c", "import mole"], check=True, timeout=60)
+
+
+@pytest.mark.slow
 def test_an_interrupted_build_is_thrown_away(shelf: Path, tmp_path: Path) -> None:
     want = wanted(shelf, "onion")
     half = tmp_path / environment.digest(want)

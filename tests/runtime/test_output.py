@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from contextvars import copy_context
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swell.runtime import output
 from swell.runtime.output import MarkedText
 from swell.wire.context import Input, current
 from swell.wire.loglines import unmark
@@ -75,6 +78,24 @@ def test_lines_of_many_threads_do_not_mix(pipe: Pipe) -> None:
     assert len(lines) == 1600
 
 
+def test_long_lines_of_both_streams_do_not_mix(pipe: Pipe) -> None:
+    """They go in pieces, to one pipe."""
+    other = MarkedText("e", pipe.stream.fileno(), pipe.stream._outlet)
+
+    def talk(stream: MarkedText, letter: str) -> None:
+        for _ in range(100):
+            stream.write(letter * 3 * select.PIPE_BUF + "\n")
+
+    threads = [threading.Thread(target=talk, args=words) for words in ((pipe.stream, "o"), (other, "e"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = pipe.lines()
+    assert len(lines) == 200
+    assert all(text == stream[0] * 3 * select.PIPE_BUF for stream, _, text in lines)
+
+
 def test_what_has_no_newline_comes_when_its_input_ends(pipe: Pipe) -> None:
     def talk() -> None:
         current.set(Input("q1", 0.0))
@@ -118,3 +139,71 @@ for stream in streams: stream.end()
         ("err", "INFO:late:late one"),
         ("err", "early one"),
     ]
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, MarkedText]]:
+    """A pipe that is full, and that nobody reads: the end to read, and a stream on the other."""
+    monkeypatch.setattr(output, "FULL_S", 0.02)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while os.write(writing, b"x" * select.PIPE_BUF):
+            pass
+    os.set_blocking(writing, True)
+    yield reading, MarkedText("o", writing)
+    os.close(writing)
+    os.close(reading)
+
+
+def test_lines_for_a_pipe_that_nobody_reads_are_lost_and_keep_nobody(unread: tuple[int, MarkedText]) -> None:
+    reading, stream = unread
+    writer = threading.Thread(target=lambda: print("lost", file=stream), daemon=True)
+    writer.start()
+    writer.join(30)
+    assert not writer.is_alive()
+    os.set_blocking(reading, False)
+    with suppress(BlockingIOError):
+        while os.read(reading, 65536).strip(b"x") == b"":
+            pass
+    print("kept", file=stream)
+    told = [unmark(line) for line in os.read(reading, 65536).decode().split("\n")[:-1]]
+    assert told == [("out", "", output.LOST), ("out", "", "kept")]
+
+
+def test_half_of_a_line_that_was_lost_does_not_spoil_the_next(unread: tuple[int, MarkedText]) -> None:
+    reading, stream = unread
+    assert len(os.read(reading, 2 * select.PIPE_BUF)) == 2 * select.PIPE_BUF
+    print("first\n" + "x" * 4 * select.PIPE_BUF, file=stream)
+    os.set_blocking(reading, False)
+    with suppress(BlockingIOError):
+        while os.read(reading, 65536):
+            pass
+    print("kept", file=stream)
+    told = [unmark(line) for line in os.read(reading, 65536).decode().split("\n")]
+    assert told == [("out", "", ""), ("out", "", output.LOST), ("out", "", "kept"), ("out", "", "")]
+
+
+def test_it_is_waited_for_once_and_not_at_each_line(
+    unread: tuple[int, MarkedText], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, stream = unread
+    print("lost", file=stream)
+    monkeypatch.setattr(output, "FULL_S", 3600.0)
+    writer = threading.Thread(target=lambda: print("lost", "again", sep="\n", file=stream), daemon=True)
+    writer.start()
+    writer.join(30)
+    assert not writer.is_alive()
+
+
+@given(st.lists(st.integers(0, 3 * select.PIPE_BUF), max_size=6))
+def test_long_output_comes_whole_in_pieces_that_end_with_a_line_where_they_can(lengths: list[int]) -> None:
+    data = b"".join(b"x" * length + b"\n" for length in lengths)
+    pieces, at = [], 0
+    while at < len(data):
+        end = output._piece_end(data, at)
+        pieces.append(data[at:end])
+        at = end
+    assert b"".join(pieces) == data
+    assert all(0 < len(piece) <= select.PIPE_BUF for piece in pieces)
+    assert all(piece.endswith(b"\n") or b"\n" not in piece for piece in pieces)

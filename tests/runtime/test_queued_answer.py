@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -95,7 +97,7 @@ def test_one_connection_has_many_answers() -> None:
     answers = Answers()
     for number in range(3):
         found = answers.feed(head(200, b"%d" % number))
-        assert (found.ended, found.pieces) == (True, [b"%d" % number])
+        assert (found.ended, found.body) == (True, b"%d" % number)
         answers.next()
         assert not answers.begun
 
@@ -123,12 +125,25 @@ def test_a_result_that_is_too_large_is_not_kept_and_says_so(announced: bool, mon
     big = bytes((1 << 20) + 1)
     found = read(head(200, big, "Swell-Cpu-Us: 5")[:200]) if announced else read(chunked([big, big]))
     assert found.too_large
-    assert sum(map(len, found.pieces)) <= 1 << 20
+    assert len(found.body) <= 1 << 20
     end = answered(CALL, "r1-1", found)
     assert end.code == "bad_result"
     assert "more than 1 MiB" in end.message
     assert end.cpu_us == (5 if announced else 0)
     assert len(end.body.data) < 1000
+
+
+def test_an_answer_in_chunks_of_a_byte_takes_no_more_memory_than_it_has() -> None:
+    data = chunked([b"1"] * 100_000)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        found = read(data)
+        used = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert found.body == b"1" * 100_000
+    assert used < 500_000
 
 
 @pytest.mark.parametrize(
@@ -147,7 +162,7 @@ def test_what_is_no_answer_is_broken(data: bytes) -> None:
 
 def test_what_comes_behind_an_answer_costs_the_connection_and_not_the_answer() -> None:
     found = read(head(200, b"1") + b"HTTP/1.1 200 OK\r\n\r\n")
-    assert (found.ended, found.keeps, found.pieces) == (True, False, [b"1"])
+    assert (found.ended, found.keeps, found.body) == (True, False, b"1")
 
 
 def test_what_is_sent_is_what_a_gateway_sends() -> None:

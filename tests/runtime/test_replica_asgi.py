@@ -21,6 +21,8 @@ ASGI = """
         # As the query says: a number is so many bytes, "w" waits for a while, "text" is no bytes; "h" and a number
         # is a header of so many bytes, "t" and a number such a trailer.
         lengths, _, given = scope["query_string"].decode().partition(";")
+        if lengths == "raises":
+            raise ValueError("no model \\ud800")
         if lengths.startswith("h"):
             headers = [(b"x", b"y" * int(lengths[1:]))]
         else:
@@ -66,6 +68,8 @@ def checking() -> Iterator[ReplicaProcess]:
         (f"{'9' * 40};2", "one Content-Length at most, in digits"),
         (";text", "gives bytes, not str"),
         ("4;text", "gives bytes, not str"),
+        # Half of a character, as the standard library reads it from JSON, is in no UTF-8.
+        ("raises", r"ValueError: no model \ud800"),
     ],
 )
 def test_an_asgi_app_whose_body_is_not_as_announced_is_told_before_its_head_is_sent(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 
 import pytest
 from replica_harness import ReplicaProcess, cls, function, ready_replica, until
@@ -224,6 +225,46 @@ def test_what_start_up_hooks_put_in_context_is_seen_by_inputs_and_not_changed_by
         for _ in range(2):
             assert replica.call("read") == "loaded"
             assert replica.call("read_async") == "loaded"
+
+
+LEAVES = """
+    import swell.runtime.replica
+    swell.runtime.replica.LEFT_S = {left_s}
+    class Thing:
+        def run(self):
+            return 1
+        def leave(self):
+            open("left", "w").close()
+"""
+
+
+def test_one_that_drains_is_there_until_its_gateways_have_left() -> None:
+    with ready_replica(LEAVES.format(left_s=60.0), cls("run", exit=("leave",))) as replica:
+        connection = replica.connect()
+        connection.request("POST", "/call/run", b"[]")
+        assert connection.getresponse().read() == b"1"
+        replica.tell(Drain(reason="idle"))
+        # That it is off the table has not been heard for a while; more than comes in one piece is sent.
+        time.sleep(0.5)
+        connection.request("POST", "/call/run", b"[]" + b" " * 40_000)
+        refused = connection.getresponse()
+        assert (refused.status, refused.headers["Swell-Busy"]) == (503, "1")
+        refused.read()
+        assert not (replica.folder / "left").exists()
+        connection.close()
+        assert replica.wait() == 0
+        assert (replica.folder / "left").exists()
+
+
+def test_one_that_drains_does_not_wait_for_long_for_a_gateway_that_does_not_leave() -> None:
+    with ready_replica(LEAVES.format(left_s=0.2), cls("run", exit=("leave",))) as replica:
+        connection = replica.connect()
+        connection.request("POST", "/call/run", b"[]")
+        assert connection.getresponse().read() == b"1"
+        replica.tell(Drain(reason="idle"))
+        assert replica.wait() == 0
+        assert (replica.folder / "left").exists()
+        connection.close()
 
 
 def test_one_that_drains_says_so_to_the_next_runner() -> None:

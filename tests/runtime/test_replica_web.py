@@ -455,7 +455,7 @@ def test_a_plain_function_goes_through_fastapi_where_there_is_one() -> None:
         assert msgspec.json.decode(body) == [3, "q1", "swell-worker-0", "/web/label/"]
         assert replica.request("/?n=6", method="GET", headers=HEAD)[0] == 418
         assert replica.request("/?n=-1", method="GET", headers=HEAD)[0] == 500
-        assert replica.printed("SystemExit: not even one")
+        until(lambda: replica.printed("SystemExit: not even one"), "its traceback")
         assert replica.request("/?n=x", method="GET", headers=HEAD)[0] == 422
         assert replica.request("/", method="POST", headers=HEAD)[0] == 405
         assert replica.request("/docs", method="GET", headers=HEAD)[0] == 200

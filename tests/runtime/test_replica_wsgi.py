@@ -101,6 +101,9 @@ SOURCE = """
             start_response("500 Oops", [("Content-Type", "text/plain")], sys.exc_info())
         return [b"never"]
 
+    def raising_half(environ, start_response):
+        raise ValueError("no model \\ud800")
+
     def raising(environ, start_response):
         raise ValueError("no")
 
@@ -240,6 +243,7 @@ def test_a_stream_is_closed_at_its_end(replica: ReplicaProcess) -> None:
     ("path", "words"),
     [
         ("/raising", "ValueError: no"),
+        ("/raising_half", r"ValueError: no model \ud800"),
         ("/text", "gives bytes, not str"),
         ("/early", "before it called start_response"),
         ("/split", "line break"),

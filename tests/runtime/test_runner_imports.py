@@ -11,6 +11,7 @@ import pytest
 
 from swell.model.environment import Environment
 from swell.model.orders import BuildReport
+from swell.model.secret import Revealed, SecretUse
 from swell.model.workload import Entry, Method, Revision
 from swell.runtime.runner import builds
 from swell.runtime.runner.cgroup import Groups
@@ -18,6 +19,7 @@ from swell.runtime.runner.processes import Reaper
 from swell.runtime.runner.sandbox.maker import Sandboxes
 from swell.runtime.runner.secrets import SecretBook
 from swell.sdk import bundle
+from swell.wire.link import Secrets
 from swell.wire.paths import Home
 
 pytestmark = pytest.mark.slow
@@ -25,10 +27,19 @@ pytestmark = pytest.mark.slow
 SLOW = b"import time\ntime.sleep(0.5)\ndef f(): pass\n"
 
 
-def built(home: Home, startup_timeout_s: float) -> BuildReport:
-    """A module that takes its time, imported anew."""
+TOLD = b"""
+import os
+os.lseek(0, 0, 0)
+assert b"of today" in (told := os.read(0, 65536))
+assert b"of yesterday" not in told, told
+def f(): pass
+"""
+
+
+def built(home: Home, startup_timeout_s: float, text: bytes = SLOW, secrets: tuple[Revealed, ...] = ()) -> BuildReport:
+    """A module, imported anew."""
     source = home.root / "slow.py"
-    source.write_bytes(SLOW)
+    source.write_bytes(text)
     packed = bundle.pack({"slow.py": source})
     home.blobs.mkdir(parents=True, exist_ok=True)
     (home.blobs / packed.digest).write_bytes(packed.data)
@@ -37,12 +48,15 @@ def built(home: Home, startup_timeout_s: float) -> BuildReport:
         packed.digest,
         Entry("slow", "f", "function", (Method("f"),)),
         startup_timeout_s=startup_timeout_s,
+        secrets=tuple(SecretUse(*secret.key) for secret in secrets),
     )
+    book = SecretBook()
+    book.hear(Secrets(1, secrets, whole=True))
 
     async def build() -> BuildReport:
         reaper = Reaper(lambda _pid, _exit: None)
         reaper.start()
-        builder = builds.Builder(home, reaper, os.environ, Sandboxes(home, Groups(1, {}, "none here")), SecretBook())
+        builder = builds.Builder(home, reaper, os.environ, Sandboxes(home, Groups(1, {}, "none here")), book)
         return await builder.build(revision, lambda _line: None)
 
     return asyncio.run(build())
@@ -59,3 +73,9 @@ def test_it_has_the_time_that_a_start_has_and_a_minute_at_least(
     assert "took longer than 0.25 s" in late.message
     assert "startup_timeout=" in late.message
     assert built(home, 90.0).ok
+
+
+def test_code_is_told_no_former_values_of_its_secrets(tmp_path: Path) -> None:
+    secret = Revealed("default", "db", 2, (("A", "of today"),), (("A", "of yesterday"),))
+    report = built(Home(tmp_path), 60.0, TOLD, (secret,))
+    assert report.ok, report

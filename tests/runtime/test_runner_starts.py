@@ -294,3 +294,24 @@ def test_an_import_is_checked_anew_with_other_variables_or_in_another_folder() -
         assert lines == []
 
     run(scenario)
+
+
+def test_a_template_whose_module_has_nobody_wait_for_children_forks_on() -> None:
+    source = """
+    import os, signal
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    here = os.getpid()
+    def f():
+        return here
+    """
+
+    async def scenario(node: Node) -> None:
+        revision = node.revision(source)
+        template = await node.ready(node.start(revision, role="template"))
+        for _ in range(2):
+            fork = await node.ready(node.start(revision, template=template.replica))
+            assert await call(fork.address) == (200, template.pid)
+            node.stop(fork.replica)
+            assert (await node.gone(fork.replica)).reason == "idle"
+
+    run(scenario)

@@ -205,3 +205,23 @@ def test_last_words_are_not_those_of_a_request_that_ended_long_before(tmp_path: 
         assert len(heard) == 4, "an end is no line"
 
     asyncio.run(scenario())
+
+
+def test_what_a_process_left_behind_writes_on_does_not_hold_who_closes_the_pipe(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        heard: list[tuple[str, str, str]] = []
+
+        def written_on(parts: list[tuple[str, str, str]]) -> None:
+            heard.extend(parts)
+            assert len(heard) < 100, "it is read for ever"
+            os.write(end, b"and on\n")
+
+        pipe = LogPipe(tmp_path / "p", written_on)
+        end = pipe.open_end()
+        os.write(end, b"its own\nlast words\n")
+        pipe.close()
+        os.close(end)
+        assert [text for _, _, text in heard[:2]] == ["its own", "last words"]
+        assert not (tmp_path / "p").exists()
+
+    asyncio.run(scenario())

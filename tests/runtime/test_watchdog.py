@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +65,27 @@ def test_a_long_grace_makes_nobody_see_it_later(monkeypatch: pytest.MonkeyPatch)
     onlooker = Onlooker(loop, 60.0, lambda: ["work"], lambda _works: None)
     assert loop.run_until_complete(block())
     loop.close()
+
+
+FULL = """
+import asyncio, contextlib, os, sys, time
+from swell.runtime import watchdog
+os.mkfifo(sys.argv[1])
+log = os.open(sys.argv[1], os.O_RDWR)
+os.set_blocking(log, False)
+with contextlib.suppress(BlockingIOError):
+    while os.write(log, b"x" * 4096):
+        pass
+os.set_blocking(log, True)
+os.dup2(log, 2)
+watchdog.SLACK_S = 0.05
+async def main():
+    watchdog.Watchdog(asyncio.get_running_loop(), 0.0, list, list).expect(time.monotonic())
+    time.sleep(600)
+asyncio.run(main())
+"""
+
+
+def test_a_log_that_is_full_and_that_nobody_reads_does_not_keep_a_process_from_its_end(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", FULL, str(tmp_path / "log")]
+    assert subprocess.run(argv, timeout=60, check=False).returncode == 1

@@ -51,6 +51,32 @@ def test_the_log_is_turned_over_and_what_is_redirected_follows(tmp_path: Path, m
     assert shown == [f"word {n}" for n in range(100)]
 
 
+@pytest.mark.parametrize("how", ["removed", "renamed", "no folder"])
+def test_it_goes_on_when_its_file_is_taken_away(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "SIZE_MAX", 1000)
+    path = tmp_path / "logs" / "swell.log"
+    kept = Log(path, lambda _line: None)
+    spare = os.open(os.devnull, os.O_WRONLY)
+    kept.redirect(spare)
+    if how == "renamed":
+        path.rename(tmp_path / "elsewhere")
+    else:
+        path.unlink()
+    if how == "no folder":
+        path.parent.rmdir()
+    # What is opened meanwhile has the number of anything that was closed before its time.
+    others: list[int] = []
+    for n in range(100):
+        kept.heard("control", f"INFO line {n}")
+        others.append(os.open(os.devnull, os.O_RDONLY))
+    os.write(spare, b"straight\n")
+    kept.close()
+    for each in (spare, *others):
+        os.close(each)
+    if how != "no folder":
+        assert path.read_text().endswith("INFO line 99\nstraight\n")
+
+
 def test_a_full_disk_and_a_lost_terminal_are_no_reason_to_stop() -> None:
     shown: list[str] = []
 

@@ -191,6 +191,25 @@ def test_a_child_that_waits_is_stopped(stage: Stages, room: Path) -> None:
     check_nothing_left(server)
 
 
+def test_one_that_says_that_it_waits_while_all_is_stopped_is_stopped_like_the_others(stage: Stages) -> None:
+    server = stage(control=["silent", "waits"])
+    until(lambda: server.pids("control"))
+    code, said = server.end(signal.SIGTERM, signal.SIGINT)
+    assert (code, "did not come up" in said) == (0, False)
+    check_nothing_left(server)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such signals")
+def test_one_that_a_signal_without_a_name_ended_is_started_again(stage: Stages) -> None:
+    server = stage()
+    server.up()
+    os.kill(server.pids("runner")[0], 40)
+    until(lambda: len(server.pids("runner")) == 2)
+    code, said = server.end(signal.SIGTERM)
+    assert (code, "the runner ended (killed by signal 40)" in said) == (0, True)
+    check_nothing_left(server)
+
+
 def test_a_stop_while_starting_starts_nothing_more(stage: Stages) -> None:
     server = stage(runner=["silent"])
     until(lambda: server.pids("runner"))

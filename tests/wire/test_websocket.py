@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
@@ -111,6 +112,24 @@ def test_fragments_are_put_together_with_pings_between_them(
     got = read(cut(raw, at))
     assert [event for event in got if event != (PING, b"p")] == [e for e in meant(sent) if e != (PING, b"p")]
     assert got.count((PING, b"p")) == pings + meant(sent).count((PING, b"p"))
+
+
+@pytest.mark.parametrize("size", [0, 2])
+def test_a_message_in_many_small_fragments_takes_no_more_than_it_has(size: int) -> None:
+    count = 20_000
+    ours = Messages()
+    first = frame(BINARY, b"", MASK)
+    more = bytes((CONTINUATION,)) + frame(CONTINUATION, b"xy"[:size], MASK)[1:]
+    assert list(ours.feed(bytes((BINARY,)) + first[1:])) == []
+    tracemalloc.start()
+    try:
+        for _ in range(count // 1000):
+            assert list(ours.feed(more * 1000)) == []
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 2 * count * size + 20_000
+    assert list(ours.feed(frame(CONTINUATION, b"z", MASK))) == [(BINARY, b"xy"[:size] * count + b"z")]
 
 
 def _edges(size: int, count: int) -> list[int]:

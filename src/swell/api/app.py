@@ -38,9 +38,9 @@ from swell.api.routes import ApiRequest, Resource, Route, unexpected
 from swell.api.secrets import SecretHandlers
 from swell.api.triggers import trigger_routes
 from swell.api.validate import problems, tag_problems
-from swell.api.variants import VariantHandlers, check_spaces
+from swell.api.variants import VariantHandlers
 from swell.api.volumes import VolumeHandlers
-from swell.decide.access import Need, may_see
+from swell.decide.access import Holder, Need, may_put_in_place, may_see
 from swell.model.errors import SwellError
 from swell.model.names import check_names
 from swell.model.owner import Owner
@@ -349,6 +349,7 @@ class Handlers:
         if not asked.to and self._control.newer(*at):
             return self._told(request, partial(self._control.withdraw, *at))
         version = await self._control.version(*at, asked.to)
+        _check_spaces(request.holder, version.app)
         if self._lacking(version.app):
             raise SwellError(
                 "source_lost",
@@ -360,16 +361,17 @@ class Handlers:
 
         def again(progress: Callable[[str], None]) -> Coroutine[Any, Any, DeployLine]:
             progress(f"deploying v{version.number} again")
-            return self._control.deploy(version.app, progress, how, version.tag)
+            return self._control.deploy(version.app, progress, how, version.tag, holder=request.holder)
 
         return self._told(request, again)
 
     async def traffic(self, request: ApiRequest) -> AsyncGenerator[bytes, None]:
         at = request.path["namespace"], request.path["name"]
-        return self._told(request, partial(self._control.traffic, *at, request.body))
+        return self._told(request, partial(self._control.traffic, *at, request.body, holder=request.holder))
 
     async def promote(self, request: ApiRequest) -> AsyncGenerator[bytes, None]:
-        return self._told(request, partial(self._control.promote, request.path["namespace"], request.path["name"]))
+        at = request.path["namespace"], request.path["name"]
+        return self._told(request, partial(self._control.promote, *at, holder=request.holder))
 
     def _lacking(self, app: App) -> list[str]:
         """Digests of the source that is not here."""
@@ -434,10 +436,11 @@ class Handlers:
             more = f" (the first of {len(wrong)} problems)" if len(wrong) > 1 else ""
             words = f"The app cannot be deployed as it is: {wrong[0]}{more}."
             raise SwellError("invalid", words, status=422, detail="\n".join(wrong) if more else "")
-        for revision in app.revisions:
-            check_spaces(request.holder, (*revision.secret_uses, *revision.volumes), app.namespace)
+        _check_spaces(request.holder, app)
         strategy: Strategy = request.body.strategy
-        return self._told(request, lambda progress: self._control.deploy(app, progress, "deploy", tag, strategy))
+        return self._told(
+            request, partial(self._control.deploy, app, tag=tag, strategy=strategy, holder=request.holder)
+        )
 
     async def _told(
         self, request: ApiRequest, do: Callable[[Callable[[str], None]], Coroutine[Any, Any, DeployLine]]
@@ -458,6 +461,13 @@ class Handlers:
         finally:
             deploying.cancel()
             await asyncio.wait({deploying})
+
+
+def _check_spaces(holder: Holder, app: App) -> None:
+    """Refuse secrets and volumes of other namespaces to who may not deploy there."""
+    refused = may_put_in_place(holder, app)
+    if refused is not None:
+        raise refused
 
 
 def _outcome(deploying: asyncio.Task[DeployLine], request: ApiRequest) -> DeployLine:

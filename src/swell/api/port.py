@@ -53,11 +53,14 @@ class ControlPort(Protocol):
         how: str = "deploy",
         tag: str = "",
         strategy: Strategy = "rolling",
+        *,
+        holder: Holder,
     ) -> DeployLine:
         """Build, import and put an app in place; returns the "done" line once it has its traffic or does not start,
         raises when nothing was changed.
 
-        `how` says what makes this version of it, `tag` is what its author calls that.
+        `how` says what makes this version of it, `tag` is what its author calls that. `holder`: who asks, and may put
+        it in place; of the variants there are those stay that it may have made.
         `app` has no `problems` and its blobs are there. `progress` takes a line about a build, on the
         event loop. It is cancelled when the client leaves: waiting for builds then ends and nothing
         is changed, but a commit that has begun is finished.
@@ -90,12 +93,17 @@ class ControlPort(Protocol):
         404."""
         ...
 
-    async def traffic(self, namespace: str, name: str, asked: Traffic, progress: Callable[[str], None]) -> DeployLine:
-        """Have an app's traffic go to several of its versions; answered as a deploy."""
+    async def traffic(
+        self, namespace: str, name: str, asked: Traffic, progress: Callable[[str], None], *, holder: Holder
+    ) -> DeployLine:
+        """Have an app's traffic go to several of its versions; answered as a deploy. Refused to a holder who may not
+        put one of them in place."""
         ...
 
-    async def promote(self, namespace: str, name: str, progress: Callable[[str], None]) -> DeployLine:
-        """Give all the traffic to the version that was made ready beside what has it."""
+    async def promote(
+        self, namespace: str, name: str, progress: Callable[[str], None], *, holder: Holder
+    ) -> DeployLine:
+        """Give all the traffic to the version that was made ready beside what has it. Refused as that is."""
         ...
 
     def newer(self, namespace: str, name: str) -> list[int]:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from swell.api.port import ControlPort
 from swell.api.routes import ApiRequest, Route
 from swell.api.validate import check_options
-from swell.decide.access import Holder, Need, lacks
+from swell.decide.access import Need, lacks, may_use
 from swell.model.key import Scope
-from swell.model.secret import SecretUse
-from swell.model.volume import VolumeUse
 from swell.model.workload import NO_OPTIONS
 from swell.wire.api import NewVariant, VariantRow
 
@@ -42,13 +38,7 @@ class VariantHandlers:
             if refused is not None:
                 raise refused
             check_options(asked.options)
-            check_spaces(request.holder, asked.options.secrets or (), at["namespace"])
+            refused = may_use(request.holder, asked.options.secrets or (), at["namespace"])
+            if refused is not None:
+                raise refused
         return await self._control.vary(at["namespace"], at["name"], at["workload"], asked, request.holder.id)
-
-
-def check_spaces(holder: Holder, uses: Iterable[SecretUse | VolumeUse], namespace: str) -> None:
-    """Refuse secrets and volumes of another namespace to who may not deploy there."""
-    for space in {use.namespace for use in uses} - {namespace}:
-        refused = lacks(holder, Scope("deploy", space))
-        if refused is not None:
-            raise refused

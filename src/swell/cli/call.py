@@ -12,6 +12,7 @@ import click
 
 from swell.cli import options
 from swell.cli.output import patience
+from swell.cli.text import of_words
 from swell.cli.why import found, note_end
 from swell.model.errors import SwellError
 from swell.model.variant import base_of
@@ -92,7 +93,7 @@ def call(
 
 def whole_target(target: str, namespace: str) -> str:
     """ "namespace/app/function" of "app/function", or of that with another namespace in front."""
-    parts = target.strip("/").split("/")
+    parts = of_words(target, "What is to be called").strip("/").split("/")
     if len(parts) not in (2, 3) or not all(parts):
         raise click.UsageError(f"{target!r} is not APP/FUNCTION: `swell app list` shows what there is.")
     return "/".join(parts if len(parts) == 3 else (namespace, *parts))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from swell.cli.text import of_file, of_stdin, of_words
 from swell.model.durations import seconds_of
 from swell.model.errors import SwellError
 from swell.model.unknown import no_request_id, unknown_app
@@ -73,7 +72,7 @@ def parameters(command: F) -> F:
 
 
 def _by_name(_context: click.Context, _option: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
-    pairs = [word.partition("=") for word in words]
+    pairs = [of_words(word, "One of the NAME=VALUE").partition("=") for word in words]
     found = {name: value for name, _, value in pairs}
     for name, equals, _ in pairs:
         if not name or not equals:
@@ -127,15 +126,11 @@ def key_needed(settings: Settings) -> bool:
 def json_body(arguments: str) -> bytes:
     """The arguments' JSON, checked here so that a slip of the pen is not sent."""
     if arguments == "-":
-        text = sys.stdin.read()
+        text = of_stdin()
     elif arguments.startswith("@"):
-        try:
-            text = Path(arguments[1:]).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-            raise click.UsageError(f"{arguments[1:]} cannot be read: {reason}.") from None
+        text = of_file(arguments[1:])
     else:
-        text = arguments
+        text = of_words(arguments, "What stands there as JSON")
     if not text.strip():
         return b""
     try:

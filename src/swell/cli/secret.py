@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from typing import IO, TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 
 from swell.cli import options
 from swell.cli.output import duration, json_text, table
+from swell.cli.text import of_stdin, of_stream, of_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,11 +43,11 @@ def given(pairs: Sequence[str], dotenv: IO[str] | None, from_stdin: bool) -> dic
 
     values: dict[str, str] = {}
     if dotenv is not None:
-        values |= parse(dotenv.read(), dotenv.name)
+        values |= parse(of_stream(dotenv, dotenv.name), dotenv.name)
     if from_stdin:
-        values |= parse(sys.stdin.read(), "standard input")
+        values |= parse(of_stdin(), "standard input")
     for pair in pairs:
-        key, is_pair, value = pair.partition("=")
+        key, is_pair, value = of_words(pair, "One of the KEY=VALUE").partition("=")
         values[key] = value if is_pair else _typed(key)
     return values
 
@@ -59,7 +59,7 @@ def _typed(key: str) -> str:
     except OSError:
         ways = f"give {key}=VALUE, --from-dotenv FILE or --from-stdin"
         raise click.UsageError(f"{key} has no value, and there is no terminal to ask for it on: {ways}.") from None
-    return str(click.prompt(key, hide_input=True, err=True))
+    return of_words(str(click.prompt(key, hide_input=True, err=True)), f"The value of {key}")
 
 
 @secret.command(short_help="Make a secret.")

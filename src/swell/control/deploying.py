@@ -14,6 +14,7 @@ from swell.control.rescaling import rescaled
 from swell.control.rolling import asleep, not_started, rolls_on, served, staging, story
 from swell.control.variants import Variants
 from swell.control.versions import changes, chosen, current, named, numbered, rows
+from swell.decide.access import SERVER, Holder, may_put_in_place, may_use
 from swell.decide.place import never_fits
 from swell.decide.powers import lacking, listing, summary, unmountable, unwalled
 from swell.decide.roll import follow
@@ -77,15 +78,16 @@ class Deployer:
         how: str = "deploy",
         tag: str = "",
         strategy: Strategy = "rolling",
+        holder: Holder = SERVER,
     ) -> DeployLine:
         """Build and import every revision, then put the app in place in one event, or change nothing; and wait until it
         has its traffic. SwellError "not_started": it is in place, and fails to start beside the version that serves.
 
-        `how` says what makes this version, `tag` is what its author calls it.
+        `how` says what makes this version, `tag` is what its author calls it. `holder`: who may put it in place.
         """
         self._deploying.append(app)
         try:
-            return await self._put_in_place(app, progress, lambda: self._next(app, how, tag, strategy))
+            return await self._put_in_place(app, progress, lambda: self._next(app, how, tag, strategy, holder))
         finally:
             self._deploying.remove(app)
 
@@ -133,7 +135,7 @@ class Deployer:
         """What of it does not have its traffic, and why."""
         return [f"{each.written}: {says}" for each in app.workloads if (says := story(self.world, each.key))]
 
-    def _next(self, app: App, how: str, tag: str, strategy: Strategy) -> AppDeployed:
+    def _next(self, app: App, how: str, tag: str, strategy: Strategy, holder: Holder) -> AppDeployed:
         """An app that stays gets the next number; one that belongs to a program has no versions."""
         # Building may have taken minutes.
         self._check_secrets(app)
@@ -141,22 +143,30 @@ class Deployer:
         if app.owner is not None:
             self._check_name(app)
             self._check_taken(app)
-            return AppDeployed(now, follow(self.world, self._varied(numbered(app, 0))))
+            return AppDeployed(now, follow(self.world, self._varied(numbered(app, 0), holder)))
         released = numbered(app, self._newest.get(app.key, 0) + 1)
         known = self.world.apps.get(app.key)
         if strategy == "blue-green" and known is not None:
-            live = self._varied(staged(bare(known), released))
+            live = self._varied(staged(bare(known), released), holder)
         else:
-            live = self._varied(released)
+            live = self._varied(released, holder)
             live = live if strategy == "recreate" else follow(self.world, live)
         self._check_taken(bare(live))
         over, over_served = (current(known), served(self.world, bare(known))) if known is not None else (0, True)
         return AppDeployed(now, live, how, tag, released if live is not released else None, over, over_served)
 
-    def _varied(self, app: App) -> App:
-        """With the variants of what is in place now."""
+    def _varied(self, app: App, holder: Holder) -> App:
+        """With the variants of what is in place now, but those that have secrets of a namespace where the holder may
+        not deploy: the code that they would be given to is of its choice."""
         known = self.world.apps.get(app.key)
-        return app if known is None else varied(app, variants_of(known))
+        if known is None:
+            return app
+        kept = [
+            (name, variant)
+            for name, variant in variants_of(known)
+            if may_use(holder, variant.options.secrets or (), app.namespace) is None
+        ]
+        return varied(app, kept)
 
     async def versions(self, namespace: str, name: str) -> list[VersionRow]:
         """An app's history, the newest version first."""
@@ -169,26 +179,33 @@ class Deployer:
         app = bare(self._app(namespace, name))
         return chosen(app, await asyncio.to_thread(self.log.versions, app.key), number)
 
-    async def traffic(self, namespace: str, name: str, asked: Traffic, progress: Callable[[str], None]) -> DeployLine:
+    async def traffic(
+        self, namespace: str, name: str, asked: Traffic, progress: Callable[[str], None], holder: Holder = SERVER
+    ) -> DeployLine:
         """Have an app's traffic go to several of its versions."""
         check(asked)
         app = self._app(namespace, name)
         versions = named(bare(app), await asyncio.to_thread(self.log.versions, app.key), asked.versions)
-        done = await self._change(app, lambda live: split(live, asked, versions), progress)
+        for version in versions.values():
+            _check_spaces(holder, version)
+        done = await self._change(app, lambda live: split(live, asked, versions), progress, holder)
         return msgspec.structs.replace(done, notes=(*unsplit(bare(app), asked), *done.notes))
 
-    async def promote(self, namespace: str, name: str, progress: Callable[[str], None]) -> DeployLine:
+    async def promote(
+        self, namespace: str, name: str, progress: Callable[[str], None], holder: Holder = SERVER
+    ) -> DeployLine:
         """Give all the traffic to the version that was made ready beside what has it."""
         app = self._app(namespace, name)
         number = _staged_beside(app)
         released = (await self.version(namespace, name, number)).app
+        _check_spaces(holder, released)
 
         def promoted(live: App) -> App:
             if _staged_beside(live) != number:
                 raise SwellError("nothing_staged", f"v{number} of {name} gave way to another meanwhile.", status=409)
             return released
 
-        return await self._change(app, promoted, progress)
+        return await self._change(app, promoted, progress, holder)
 
     def newer(self, namespace: str, name: str) -> list[int]:
         """The versions after what has the traffic that have a share, header or tag."""
@@ -196,15 +213,18 @@ class Deployer:
 
     async def withdraw(self, namespace: str, name: str, progress: Callable[[str], None]) -> DeployLine:
         """Take that from them."""
-        return await self._change(self._app(namespace, name), alone, progress)
+        # Nothing is put in place that was not there: no secret comes to other code by that.
+        return await self._change(self._app(namespace, name), alone, progress, SERVER)
 
-    async def _change(self, app: App, change: Callable[[App], App], progress: Callable[[str], None]) -> DeployLine:
+    async def _change(
+        self, app: App, change: Callable[[App], App], progress: Callable[[str], None], holder: Holder
+    ) -> DeployLine:
         """Put another composition of the app's versions in place; environments that are gone are made again."""
 
         def make() -> AppDeployed:
             live = bare(self._app(app.namespace, app.name))
             changed = change(live if live.version else numbered(live, current(live)))
-            changed = follow(self.world, self._varied(changed))
+            changed = follow(self.world, self._varied(changed, holder))
             self._check_taken(bare(changed))
             return AppDeployed(self.clock.now(), changed)
 
@@ -385,6 +405,13 @@ class Deployer:
     def owned(self) -> list[App]:
         """Apps that belong to a program and end with it."""
         return [app for app in self.world.apps.values() if app.owner is not None]
+
+
+def _check_spaces(holder: Holder, app: App) -> None:
+    """Refuse secrets and volumes of other namespaces to who may not deploy there."""
+    refused = may_put_in_place(holder, app)
+    if refused is not None:
+        raise refused
 
 
 def _staged_beside(app: App) -> int:

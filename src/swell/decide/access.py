@@ -8,7 +8,7 @@ anywhere.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from enum import IntEnum
 
 import msgspec
@@ -17,6 +17,9 @@ from swell.decide.lineage import lineage
 from swell.model.errors import SwellError
 from swell.model.hosts import is_address, is_of_this_machine, is_own_page, name_of
 from swell.model.key import ADMIN, ALL, ApiKey, Power, Scope, allows, digest_of, parts
+from swell.model.secret import SecretUse
+from swell.model.volume import VolumeUse
+from swell.model.workload import App
 
 
 class Key(IntEnum):
@@ -66,6 +69,15 @@ class Caller(msgspec.Struct, frozen=True):
     """As it stands in `Host`; empty where there is not exactly one."""
     origins: tuple[str, ...] = ()
     """The page that a browser sent it for."""
+
+    def is_here(self, allowed_hosts: Collection[str]) -> bool:
+        """It came by a name that nobody else can make point here."""
+        return is_of_this_machine(self.host) or name_of(self.host) in allowed_hosts
+
+    def may_be_page(self, posts: bool, allowed_hosts: Collection[str]) -> bool:
+        """It may be a foreign page, by a name that was made to point here: a browser says which page posts, but not
+        which one reads of where it came from."""
+        return not self.is_here(allowed_hosts) and (bool(self.origins) or not posts)
 
 
 class Need(msgspec.Struct, frozen=True):
@@ -168,6 +180,29 @@ def may_manage(holder: Holder, scopes: Collection[Scope]) -> SwellError | None:
     return next((each for each in refused if each is not None), None)
 
 
+def may_use(holder: Holder, uses: Iterable[SecretUse | VolumeUse], namespace: str) -> SwellError | None:
+    """Why an app of this namespace may not be given these secrets and volumes; None: it may. Those of its own it has;
+    of another it takes deploy over all that is there."""
+    spaces = sorted({use.namespace for use in uses} - {namespace})
+    refused = (lacks(holder, Scope("deploy", space)) for space in spaces)
+    return next((each for each in refused if each is not None), None)
+
+
+def may_put_in_place(holder: Holder, app: App) -> SwellError | None:
+    """Why an app may not have all the secrets and volumes that it names, whoever wrote it; None: it may."""
+    return may_use(holder, _named(app), app.namespace)
+
+
+def _named(app: App) -> Iterator[SecretUse | VolumeUse]:
+    """Secrets and volumes of its replicas, builds and triggers."""
+    for revision in app.revisions:
+        yield from revision.secret_uses
+        yield from revision.volumes
+    for workload in (*app.workloads, *app.previous):
+        if workload.subscription is not None and workload.subscription.secret is not None:
+            yield workload.subscription.secret
+
+
 def may_call(caller: Caller, needed: Scope, *, key_needed: bool) -> SwellError | None:
     """Why a function may not be called; None: it may. Without a key only own pages may, with one of this scope all."""
     if caller.holder.key is Key.OURS:
@@ -181,6 +216,15 @@ def may_call(caller: Caller, needed: Scope, *, key_needed: bool) -> SwellError |
             )
             return SwellError("bad_origin", words, status=403)
     return None
+
+
+def may_list(caller: Caller, needed: Scope, *, key_needed: bool, allowed_hosts: Collection[str]) -> SwellError | None:
+    """Why it is not told what there is to call; None: it is. As of a call; but who only reads shows no page, so that of
+    those without a key the host has to be right."""
+    refused = may_call(caller, needed, key_needed=key_needed)
+    if refused is not None or caller.holder.key is Key.OURS:
+        return refused
+    return _foreign_host("What there is to call is", "127.0.0.1 or localhost", caller, allowed_hosts)
 
 
 def may_visit(caller: Caller, needed: Scope, *, key_needed: bool, allowed_hosts: Collection[str]) -> SwellError | None:
@@ -203,7 +247,7 @@ def may_scrape(caller: Caller, *, key_needed: bool, allowed_hosts: Collection[st
 
 
 def _foreign_host(what: str, here: str, caller: Caller, allowed_hosts: Collection[str]) -> SwellError | None:
-    if is_of_this_machine(caller.host) or name_of(caller.host) in allowed_hosts:
+    if caller.is_here(allowed_hosts):
         return None
     words = (
         f"{what} not served for the host {caller.host[:200]!r}. Use {here}, "

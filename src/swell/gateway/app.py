@@ -96,7 +96,7 @@ class Gateway:
         finally:
             self._server.close()
             shared.closing = True
-            self._cut_all()
+            self._cut_all(shared, front)
             self._link.flush()
             link_task.cancel()
             await asyncio.gather(link_task, return_exceptions=True)
@@ -154,8 +154,11 @@ class Gateway:
             if client.tunnel is not None:
                 client.tunnel.leave(GOING_AWAY, "The server is being stopped.")
 
-    def _cut_all(self) -> None:
+    def _cut_all(self, shared: Shared, front: Front) -> None:
         self._part()
+        # Told first, in words of their own: they wait for control's, and may have been begun, or accepted.
+        front.queueing.lost()
+        shared.deaths.listen(False)
         for client in [*self.clients]:
             if client.current is not None:
                 _cut(client.current)

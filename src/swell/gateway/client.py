@@ -2,7 +2,7 @@
 
 Requests are answered in the order they came: while one is under way the next is parsed at most as far as
 one read brought it, and then the connection is not read. A client that closed only its sending side
-still gets its answer; since a client that left altogether looks the same, it is probed.
+still gets its answers; since a client that left altogether looks the same, it is probed.
 """
 
 from __future__ import annotations
@@ -369,7 +369,7 @@ class Client(asyncio.Protocol):
             self._stuck(current)
         elif self._body_stalled(current, now):
             self._refuse_rest(408, "slow_client", "The body of the request did not arrive in time.")
-        if self.half_closed and current is not None and not self.transport.is_closing():
+        if current is not None and not self.transport.is_closing() and (self.half_closed or self._ended_unread()):
             self._probe()
         elif self.slot is None:
             self.shared.wheel.add(self, now + self._check_s)
@@ -401,6 +401,10 @@ class Client(asyncio.Protocol):
             self.probes += 1
             if self.probes in CONTINUED_AT:
                 self.transport.write(CONTINUE)
+
+    def _ended_unread(self) -> bool:
+        """It sends no more, behind what is not read before its turn: further requests may stand there."""
+        return bool(self.unread & READING_ORDER) and hung_up(self.transport)
 
     def _probe(self) -> None:
         """Write something that means nothing: to a client that left, the second write fails, and ends the request."""

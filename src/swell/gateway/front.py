@@ -9,7 +9,7 @@ from functools import partial
 
 import msgspec
 
-from swell.decide.access import ANYTHING, Caller, Holder, Key, may_call, may_scrape, may_see, may_visit
+from swell.decide.access import ANYTHING, Caller, Holder, Key, may_call, may_list, may_scrape, may_see, may_visit
 from swell.decide.inference import Told
 from swell.decide.inference import inference as asked_inference
 from swell.decide.openai import Asking, Listing, named
@@ -22,6 +22,7 @@ from swell.gateway.deployed import Deployed
 from swell.gateway.door import Door, Pass
 from swell.gateway.gate import Gate, let_in
 from swell.gateway.heads import UPGRADE_LINES, header_of, request_start
+from swell.gateway.inbound import KNOWN_HOST_MAX
 from swell.gateway.inference import answer_of
 from swell.gateway.openai import Gathering, listed
 from swell.gateway.pool import Pool
@@ -42,8 +43,6 @@ KNOWN_MAX = 4096
 """Calls whose route is remembered; beyond it all are forgotten and found again."""
 VIEWS_MAX = 64
 """Keys' views of what is deployed that are kept; beyond it all are made again."""
-KNOWN_HOST_MAX = 255
-"""Bytes of a host with which one is remembered: no name is longer."""
 KNOWN_TARGET_MAX = 1024
 """Bytes of a target with parameters with which one is."""
 _HEALTHY = b"ok\n"
@@ -166,18 +165,20 @@ class Front:
 
     def _lose(self, request: Request, found: NoRoute, seek: Callable[[Routes], object]) -> None:
         """Nothing is there. What names there are near it, each caller is told of what it may see; who needs a key and
-        has none, of nothing. `seek` looks for it again, among those."""
+        has none, or may be a foreign page, of nothing. `seek` looks for it again, among those."""
         shown = self.door.pass_of(request.authorization, ANYTHING)
         if shown.ours:
             if not self._let_in(request, shown.gates):
                 return
-            again = seek(self._view(shown)) if shown.lacks is not None else found
-            found = again if isinstance(again, NoRoute) else found
         elif self.locked:
             refused = may_call(_caller(request, shown.holder), ANYTHING, key_needed=True)
             if refused is not None:
                 refuse(request, refused)
                 return
+        page = not shown.ours and _caller(request, shown.holder).may_be_page(request.method == b"POST", self.hosts)
+        if shown.lacks is not None or (page and found.status == 404):
+            again = seek(self._view(shown))
+            found = again if isinstance(again, NoRoute) else found
         lead_nowhere(request, found)
 
     def _view(self, shown: Pass) -> Routes:
@@ -435,7 +436,7 @@ class Front:
             shown = self.door.pass_of(None, app)
         # Of what is no model's, whoever has a key is told what that may see.
         if not told.open and not (shown.ours and told.row is None):
-            refused = may_call(_caller(request, shown.holder), app, key_needed=self.locked)
+            refused = may_list(_caller(request, shown.holder), app, key_needed=self.locked, allowed_hosts=self.hosts)
             if refused is not None:
                 refuse(request, refused)
                 return

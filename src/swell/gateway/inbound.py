@@ -35,6 +35,8 @@ KNOWN_HEAD_MAX = 4096
 """Bytes of a head that is remembered."""
 GOOD_HOSTS_MAX = 1000
 """Hosts remembered as being in order."""
+KNOWN_HOST_MAX = 255
+"""Bytes of a host that is remembered: no name is longer."""
 
 _SPECIAL = NOT_FORWARDED | {b"host", b"content-length", b"authorization", b"origin"}
 _TIMEOUT = lower(TIMEOUT)
@@ -300,6 +302,8 @@ class Inbound:
         if not is_host(self.host):
             raise Malformed(400, "bad_request", "The Host header is not a host name with an optional port.")
         good = self.shared.good_hosts
+        if len(self.host) > KNOWN_HOST_MAX:
+            return
         if len(good) >= GOOD_HOSTS_MAX:
             good.clear()
         good.add(self.host)

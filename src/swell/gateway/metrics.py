@@ -63,7 +63,10 @@ class Scraping:
         link.asked_metrics = lambda ask: self.shared.do(self._tell(ask))
 
     def answer(self, request: Request) -> None:
-        """Once the others have told theirs."""
+        """Once the others have told theirs. Meanwhile all that came of a body would be kept: nobody reads one."""
+        if request.length or request.chunked:
+            request.fail(400, "bad_request", "/metrics is read without a body.")
+            return
         self.shared.do(self._answer(request))
 
     async def _answer(self, request: Request) -> None:

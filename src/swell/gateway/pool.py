@@ -126,7 +126,7 @@ class Pool:
             self._remove(replica)
         for id, endpoint in listed.items():
             if id not in self.replicas:
-                self.add(Replica(self, endpoint))
+                self.add(self._returned(id) or Replica(self, endpoint))
         if self.closed:
             for request in self.take_held():
                 request.refuse(unavailable(self.workload, self.failing, self.retry_after_s))
@@ -140,6 +140,16 @@ class Pool:
         """One more, with its slots."""
         self.replicas[replica.id] = replica
         self.settle(replica)
+
+    def _returned(self, id: str) -> Replica | None:
+        """One that was at work when it was taken off the table, since its runner was away: with what it still works on,
+        so that a process which counts nothing is given no more than it may have."""
+        for replica in self.ending:
+            if replica.id == id:
+                self.ending.remove(replica)
+                replica.come_back()
+                return replica
+        return None
 
     def close(self) -> None:
         """Control no longer knows it: nothing new goes there. What runs may finish."""

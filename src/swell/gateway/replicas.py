@@ -114,6 +114,12 @@ class Replica:
             upstream.abort()
         self.part()
 
+    def come_back(self) -> None:
+        """It is on the table again. Nothing that was found out of its slots before holds any more."""
+        self.gone = self.resting = self.asked = False
+        self.asking = None
+        self.believe(unknown(self.pool.max_inputs))
+
     def part(self) -> None:
         """End its WebSockets, between two frames and with a word."""
         for tunnel in [*self.tunnels]:

@@ -18,6 +18,8 @@ COUNT_MAX = 1_000_000
 """Inputs, replicas, retries."""
 RATE_MAX = 1e6
 """Requests per second: no gateway sees as many."""
+RATE_MIN = 1 / SECONDS_MAX
+"""One a year: who has to wait for longer may not come at all."""
 BYTES_MAX = 1 << 40
 BATCH_SIZE_MAX = 1000
 BATCH_WAIT_MS_MAX = 600_000
@@ -90,22 +92,23 @@ def limits_problem(limits: Limits) -> str | None:
         value = getattr(limits, name)
         if not 0 <= value <= most:
             return f"{name} must be from 0 (not bounded) to {most:g}, not {value:g}"
+    if 0 < limits.rate_per_s < RATE_MIN:
+        return f"rate_per_s must be 0 (not bounded) or at least one a year ({RATE_MIN:.2g}), not {limits.rate_per_s:g}"
     if limits.burst and not limits.rate_per_s:
         return "burst without a rate bounds nothing: give a rate, too"
     return None
 
 
 def rate_of(value: object) -> float:
-    """Requests per second of "100/s", "30/min" or a number. SwellError bad_limit for anything else."""
+    """Requests per second of "100/s", "30/min" or a number. SwellError bad_limit for anything else, and for less than
+    one a year."""
     per_s = 0.0
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         per_s = float(value)
     elif isinstance(value, str) and (found := _RATE.match(value.strip())):
         per_s = float(found[1]) / _UNIT_S[found[2][0]]
-    if not 0 < per_s <= RATE_MAX:
-        raise SwellError(
-            "bad_limit", f"{value!r} is no rate above 0 such as '100/s', '30/min' or '1000/h'.", status=422
-        )
+    if not RATE_MIN <= per_s <= RATE_MAX:
+        raise SwellError("bad_limit", f"{value!r} is no rate such as '100/s', '30/min' or '1000/h'.", status=422)
     return per_s
 
 

@@ -140,7 +140,7 @@ class BatchedCall(Call):
         if before is None:
             self._join()
         else:
-            self._begin(_Beside(self, before, self._sent, self._prepare), self._prepared)
+            self._begin(_Beside(self, before, self._given, self._prepare), self._prepared)
 
     def interrupt(self, attempt: int) -> None:
         """What is not begun never is; what runs for others goes on without it; what runs for it alone is stopped."""
@@ -263,18 +263,8 @@ class BatchedCall(Call):
         """Its arguments for the method; None when they are refused, which is its answer."""
         if self._ready is not None:
             return self._fitting(self._ready)
-        given = self._sent()
+        given = self._given()
         return None if given is None else self._fitting(self._callee.arguments.by_name(given))
-
-    def _sent(self) -> Given | None:
-        """What its caller sent; None when that is refused, which is its answer."""
-        try:
-            return self._given()
-        except InputCancellation:
-            raise
-        except BaseException as error:
-            self.fail(error)  # Raised by a class of the user's that it was to be made into.
-            return None
 
     def _fitting(self, given: Given) -> Given | None:
         try:

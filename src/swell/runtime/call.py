@@ -36,7 +36,7 @@ from swell.runtime.slots import Slots, Work
 from swell.runtime.steps import Steps
 from swell.runtime.stream import Format, Pipe, each
 from swell.runtime.telling import error_line, used_lines
-from swell.runtime.tracebacks import user_traceback
+from swell.runtime.tracebacks import sendable, user_traceback
 from swell.runtime.worker import Job, Workers
 from swell.wire.context import Input, InputCancellation, Reply, current
 from swell.wire.http import JSON, TRAILERS, ErrorShape, error_body
@@ -349,7 +349,11 @@ class Call:
             return self._read(chunks[0] if len(chunks) == 1 else b"".join(chunks))
         except SwellError as error:
             self._refuse(error)
-            return None
+        except InputCancellation:
+            raise
+        except BaseException as error:
+            self._failed(error)  # Raised by a class of the user's that it was to be made into.
+        return None
 
     def _read(self, body: bytes) -> Given:
         """The arguments in its body. Raises SwellError."""
@@ -390,7 +394,9 @@ class Call:
     def _refuse(self, error: SwellError) -> None:
         self._error = error_line(error.status, error.code)
         shape = self._callee.error_body
-        body = shape(error.code, error.message, self.request, error.detail, problems=error.problems)
+        # Of a class of the user's, whose words they may be.
+        problems = tuple((place, sendable(what)) for place, what in error.problems)
+        body = shape(error.code, sendable(error.message), self.request, sendable(error.detail), problems=problems)
         self._answer = Answer(error.status, JSON.encode(), body)
 
     def _item(self, form: Format, item: Any) -> bytes:

@@ -12,26 +12,77 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+
+# Kept by name: user code may put others in their place (gevent), which hand over to other code while a line is written.
+from select import PIPE_BUF, POLLOUT, poll
 from typing import Any
 
 from swell.wire.context import current
 from swell.wire.loglines import LINE_MAX, mark, mark_batch, mark_end
 
+FULL_S = 5.0
+"""A pipe that is full for so long is not read."""
+LOST = "[what was printed here is lost: nobody read the log]"
 SPEAKING_MAX = 1000
 """Inputs remembered to have printed something. Those that go on to print after their end are never taken off."""
+
+
+class Outlet:
+    """The pipe to the log, which both streams of a process lead to: one writes at a time, and none waits for ever."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """In a fork: a thread that wrote is not there."""
+        self._lock = threading.Lock()
+        self._unread = False
+        """The pipe was full when it was written to last."""
+        self._owed = ""
+        """What is written before anything else: that lines were lost."""
+
+    def put(self, descriptor: int, lines: str, lost: str) -> None:
+        """Write lines; where they do not fit, one of them says `lost` before the next that do."""
+        with self._lock:
+            data = (self._owed + lines).encode("utf-8", "backslashreplace")
+            at = 0
+            try:
+                while at < len(data) and self._has_room(descriptor):
+                    at += os.write(descriptor, data[at : _piece_end(data, at)])
+            except OSError:
+                return  # Whoever read our log is gone: losing lines must not break user code.
+            if at == len(data):
+                self._owed = ""
+            elif at:
+                # Half a line would spoil the one that follows it.
+                self._owed = lost if data.endswith(b"\n", 0, at) else "\n" + lost
+            else:
+                self._owed = self._owed or lost
+
+    def _has_room(self, descriptor: int) -> bool:
+        """Can the pipe take a piece? It is open for reading here, too, so that writing to a full one that nobody reads
+        would wait for ever: its lines are lost, after a moment of waiting, and without one until it is read again."""
+        asked = poll()
+        asked.register(descriptor, POLLOUT)
+        found = asked.poll(0 if self._unread else FULL_S * 1000)
+        self._unread = not found
+        return bool(found)
 
 
 class MarkedText(io.TextIOBase):
     """A text stream on a descriptor, whose lines carry the request they were printed for."""
 
-    def __init__(self, stream: str, descriptor: int) -> None:
+    def __init__(self, stream: str, descriptor: int, outlet: Outlet | None = None) -> None:
+        """`outlet`: of the other stream that leads there as well."""
         self._stream = stream
         self._descriptor = descriptor
+        self._outlet = outlet or Outlet()
         self.buffer = MarkedBytes(self)
         self.forget()
 
     def forget(self) -> None:
         """In a fork: what others were printing is theirs, and a thread that held the lock is not there."""
+        self._outlet.forget()
         self._lock = threading.Lock()
         self._partial: dict[tuple[int, str], str] = {}
         self._speaking: dict[str, None] = {}
@@ -97,13 +148,7 @@ class MarkedText(io.TextIOBase):
             self.end_input(request)
 
     def _put(self, lines: str) -> None:
-        data = memoryview(lines.encode("utf-8", "backslashreplace"))
-        with self._lock:
-            while data:
-                try:
-                    data = data[os.write(self._descriptor, data) :]
-                except OSError:
-                    return  # Whoever read our log is gone: losing lines must not break user code.
+        self._outlet.put(self._descriptor, lines, mark(self._stream, "", LOST) + "\n")
 
     def fileno(self) -> int:
         return self._descriptor
@@ -126,6 +171,13 @@ class MarkedText(io.TextIOBase):
     @property
     def name(self) -> str:
         return "<stdout>" if self._stream == "o" else "<stderr>"
+
+
+def _piece_end(data: bytes, at: int) -> int:
+    """Where a piece ends that begins there and is written whole to a pipe that has room: behind a line, where one ends
+    in it."""
+    end = min(len(data), at + PIPE_BUF)
+    return data.rfind(b"\n", at, end) + 1 or end
 
 
 class MarkedBytes(io.RawIOBase):
@@ -158,7 +210,8 @@ def install() -> tuple[MarkedText, MarkedText]:
     In a process where that was done before, and in its forks, by the same two.
     """
     if not _installed:
-        _installed.append((MarkedText("o", 1), MarkedText("e", 2)))
+        outlet = Outlet()
+        _installed.append((MarkedText("o", 1, outlet), MarkedText("e", 2, outlet)))
         for stream in _installed[0]:
             os.register_at_fork(after_in_child=stream.forget)
     out, err = _installed[0]

@@ -57,6 +57,8 @@ SAY_S = 0.05
 """How long a replica that ends so has to give back what it had not begun."""
 LATE_S = 0.1
 """How long an empty draining replica still tells late requests that it is busy, before it closes its door."""
+LEFT_S = 1.0
+"""How long it waits then for gateways to close what they keep to it: they do once they hear that it ends."""
 _LOOK_S = 0.02
 
 
@@ -350,6 +352,7 @@ class Replica:
         # What its runner, or the next one, has not safe yet would end with it.
         await self._context.keeping.emptied()
         await asyncio.sleep(LATE_S)
+        await self._left()
         for connection in list(self._connections):
             connection.close()
         for app in self._apps:
@@ -366,6 +369,16 @@ class Replica:
         if self._launch.mounts:
             self._channel.send(Left())
         await self._taken()
+
+    async def _left(self) -> None:
+        """Wait until nobody keeps a connection for a next request. One that is on its way when that is closed here, and
+        is too long to arrive in one piece, would be taken for one that was begun."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LEFT_S
+        while not all(connection.unsent for connection in self._connections):
+            if loop.time() >= until:
+                return
+            await asyncio.sleep(_LOOK_S)
 
     async def _taken(self) -> None:
         """Wait until what was said is taken, or whoever it was said to is gone. The runner bounds it, as all of an end;

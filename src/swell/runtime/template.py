@@ -196,7 +196,11 @@ class _Template:
     def reap(self) -> None:
         """Report the forks that have ended, with the CPU the kernel accounted to them."""
         for pid, (name, pidfd) in list(self.children.items()):
-            reaped, status, used = os.wait4(pid, os.WNOHANG)
+            try:
+                reaped, status, used = os.wait4(pid, os.WNOHANG)
+            except ChildProcessError:
+                # A module has children waited for by itself, or by nobody (SIG_IGN): how it ended is not known.
+                reaped, status, used = pid, None, None
             if not reaped:
                 continue
             del self.children[pid]
@@ -207,8 +211,8 @@ class _Template:
                 Exited(
                     replica=name,
                     pid=pid,
-                    status=os.waitstatus_to_exitcode(status),
-                    cpu_s=used.ru_utime + used.ru_stime,
+                    status=None if status is None else os.waitstatus_to_exitcode(status),
+                    cpu_s=0.0 if used is None else used.ru_utime + used.ru_stime,
                 )
             )
 

@@ -77,7 +77,13 @@ def _as_known(text: str) -> str:
     """Errors name files in their messages, too ("cannot import name 'x' from 'y' (…/y.py)")."""
     for folder in _bundle:
         text = text.replace(folder, "")
-    return text
+    return sendable(text)
+
+
+def sendable(text: str) -> str:
+    """The text; of a half of a character, which is in no UTF-8, how Python writes it. What an error says may be of
+    its caller's making, or the name of a file."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _is_ours(filename: str) -> bool:

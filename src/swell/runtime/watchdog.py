@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import math
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from swell.runtime.tracebacks import user_stack
@@ -55,6 +57,7 @@ class Watchdog(Generic[Work]):
         self._looking = False
         self._onlooking = False
         self._onlooker = Onlooker(loop, grace_s, left, blocked)
+        self._file: int | None = None
 
     def expect(self, deadline: float) -> None:
         """Something runs. The loop will have to act at `deadline` (monotonic seconds), the earliest of all that do."""
@@ -84,6 +87,10 @@ class Watchdog(Generic[Work]):
         else:
             faulthandler.cancel_dump_traceback_later()
             self._armed_for = math.inf
+            if self._file not in (None, _FILE):
+                with suppress(OSError):  # Of code that closes all there is, too.
+                    os.close(self._file)
+            self._file = None
         if self._looking:
             self._loop.call_later(_LOOK_S, self._look)
         elif self._onlooking:
@@ -93,7 +100,17 @@ class Watchdog(Generic[Work]):
     def _arm(self) -> None:
         self._armed_for = self._earliest
         ahead_s = max(0.0, self._earliest - time.monotonic()) + self._late_s
-        faulthandler.dump_traceback_later(ahead_s, exit=True, file=_FILE)
+        faulthandler.dump_traceback_later(ahead_s, exit=True, file=self._said_to())
+
+    def _said_to(self) -> int:
+        """The log, opened anew so that writing to it never waits: a pipe that is full and that nobody reads would keep
+        the process from its end."""
+        if self._file is None:
+            try:
+                self._file = os.open(f"/dev/fd/{_FILE}", os.O_WRONLY | os.O_NONBLOCK | os.O_APPEND | os.O_CLOEXEC)
+            except OSError:
+                self._file = _FILE
+        return self._file
 
 
 class Onlooker(Generic[Work]):

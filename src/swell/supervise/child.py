@@ -141,7 +141,10 @@ class Process:
             return f"not ready within {self.child.ready_s:g} s"
         if self.status is None or self.status >= 0:
             return f"exit code {self.status}"
-        return f"killed by {signal.Signals(-self.status).name}"
+        try:
+            return f"killed by {signal.Signals(-self.status).name}"
+        except ValueError:
+            return f"killed by signal {-self.status}"
 
     def last_words(self) -> str:
         """The sentence in which it said itself why it could not go on; else its last lines, or that there were none."""

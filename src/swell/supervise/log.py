@@ -76,7 +76,15 @@ class Log:
         # A full disk must not end the server; the terminal still shows what matters.
         with suppress(OSError):
             if self._room < len(text):
-                os.close(self._fd)
-                self._path.replace(self._path.with_name(self._path.name + ".1"))
-                self._open()
+                self._turn_over()
             self._room -= os.write(self._fd, text)
+
+    def _turn_over(self) -> None:
+        """Go on in a new file. What cannot be moved aside may be gone already; where there is to be none, the old one
+        is written on."""
+        before = self._fd
+        with suppress(OSError):
+            self._path.replace(self._path.with_name(self._path.name + ".1"))
+        with suppress(OSError):
+            self._open()
+            os.close(before)

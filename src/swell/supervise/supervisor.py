@@ -160,6 +160,8 @@ class Supervisor:
 
     def _waits(self, post: Post, process: Process) -> None:
         """It says why it cannot be ready yet. What runs goes on meanwhile; a server that never ran is given up."""
+        if self._stopping:
+            return
         name = post.child.name
         if process.ready:
             self.log.say(f"the {name} goes on")

@@ -206,8 +206,8 @@ class Exited(msgspec.Struct, frozen=True, tag="exited"):
 
     replica: str
     pid: int
-    status: int
-    """As os.waitstatus_to_exitcode gives it: negative = signal."""
+    status: int | None
+    """As os.waitstatus_to_exitcode gives it: negative = signal; None: somebody else waited for it."""
     cpu_s: float
 
 

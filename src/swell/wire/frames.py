@@ -29,7 +29,9 @@ def pack(message: Any) -> bytes:
 class Unpacker(Generic[T]):
     """Frames back into messages of the (tagged union) type it was made for."""
 
-    def __init__(self, kind: Any) -> None:
+    def __init__(self, kind: Any, frame_max: int = FRAME_MAX) -> None:
+        self.frame_max = frame_max
+        """Bytes of the largest frame that is taken."""
         self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(kind)
         self._buffer = bytearray()
 
@@ -39,9 +41,9 @@ class Unpacker(Generic[T]):
         buffer += data
         while len(buffer) >= 4:
             size = int.from_bytes(buffer[:4], "big")
-            if size > FRAME_MAX:
+            if size > self.frame_max:
                 raise SwellError(
-                    "frame_too_large", f"A peer sent a frame of {size} bytes; at most {FRAME_MAX} are taken."
+                    "frame_too_large", f"A peer sent a frame of {size} bytes; at most {self.frame_max} are taken."
                 )
             if len(buffer) < 4 + size:
                 return

@@ -110,8 +110,7 @@ class Messages:
         self._buffer = bytearray()
         self._kind = CONTINUATION
         """Of the message whose fragments are being gathered; CONTINUATION: none is."""
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._gathered = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes | str]]:
         """Each message and control frame that is whole now: its kind with its text or bytes. Raises Violation."""
@@ -129,7 +128,7 @@ class Messages:
             at = end
             if kind & CLOSE:
                 yield kind, payload
-            elif final and not self._parts and kind:
+            elif final and kind:
                 yield kind, _read(kind, payload)
             else:
                 yield from self._fragment(final, kind, payload)
@@ -137,11 +136,10 @@ class Messages:
 
     def _fragment(self, final: bool, kind: int, payload: bytes) -> Iterator[tuple[int, bytes | str]]:
         self._kind = kind or self._kind
-        self._parts.append(payload)
-        self._size += len(payload)
+        self._gathered += payload
         if final:
-            whole, kind = b"".join(self._parts), self._kind
-            self._parts, self._size, self._kind = [], 0, CONTINUATION
+            whole, kind = bytes(self._gathered), self._kind
+            self._gathered, self._kind = bytearray(), CONTINUATION
             yield kind, _read(kind, whole)
 
     def _head(self, at: int) -> tuple[bool, int, int, int] | None:
@@ -161,7 +159,7 @@ class Messages:
             size = int.from_bytes(head[2:start], "big")
             if size < least or size >> 63:
                 raise Violation(PROTOCOL_ERROR, _BAD_FRAME + "its length is not written as it must be.")
-            if self._size + size > self._most:
+            if len(self._gathered) + size > self._most:
                 raise Violation(TOO_BIG, f"A message may have {self._most} bytes.")
         if len(head) < start + self._mask:
             return None
@@ -179,7 +177,7 @@ class Messages:
                 raise Violation(PROTOCOL_ERROR, _BAD_FRAME + "a control frame is whole and has 125 bytes at most.")
         elif (kind == CONTINUATION) is (self._kind == CONTINUATION):
             raise Violation(PROTOCOL_ERROR, _BAD_FRAME + "a fragment that is not in its turn.")
-        elif self._size + min(size, CONTROL_MAX) > self._most:
+        elif len(self._gathered) + min(size, CONTROL_MAX) > self._most:
             raise Violation(TOO_BIG, f"A message may have {self._most} bytes.")
 
 

@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -24,6 +23,16 @@ log = logging.getLogger("swell.runner")
 
 BACK_S = 1.0
 """Who lives comes back within a twentieth of that, unless its code blocks it."""
+STRANGERS_MAX = 32
+"""Connections that have not said who they are, of processes that are not known. Who is closed for it comes again."""
+INTRODUCE_S = 10.0
+"""Within that a connection says who it is. It does so as soon as it is made."""
+REATTACH_MAX = 4 * 1024 * 1024
+"""Bytes of what it says then: more than a `Reattach` has with all the queued calls that a replica keeps."""
+_SAID_MAX = 200
+"""Characters that are logged of what one said that is not ours."""
+_ACCEPT_AGAIN_S = 1.0
+"""Where no connection can be taken, for want of descriptors."""
 
 
 def adopt(fleet: Fleet) -> None:
@@ -96,6 +105,9 @@ class Arrivals:
         self.fleet = fleet
         self._returned = returned
         self._came = asyncio.Event()
+        self._silent: dict[ChildLink, asyncio.TimerHandle] = {}
+        """Who has not said who it is, and when it is hung up on for that; the oldest first."""
+        self._paused: asyncio.TimerHandle | None = None
         path = fleet.home.runner_socket
         path.unlink(missing_ok=True)
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -116,26 +128,61 @@ class Arrivals:
                     await self._came.wait()
 
     def close(self) -> None:
+        if self._paused is not None:
+            self._paused.cancel()
+        for link in list(self._silent):
+            self._hang_up(link)
         asyncio.get_running_loop().remove_reader(self._listening.fileno())
         self._listening.close()
         self.fleet.home.runner_socket.unlink(missing_ok=True)
 
+    def _listen(self) -> None:
+        self._paused = None
+        asyncio.get_running_loop().add_reader(self._listening.fileno(), self._accept)
+
     def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             connection, _ = self._listening.accept()
-        except OSError:
+        except (BlockingIOError, ConnectionAbortedError, InterruptedError):
             return
-        link = ChildLink(connection)
-        link.heard = lambda message, _fds: self._introduced(link, message, _fds)
+        except OSError as error:
+            log.warning("nobody can connect to the runner for now: %s", error.strerror)
+            loop.remove_reader(self._listening.fileno())
+            self._paused = loop.call_later(_ACCEPT_AGAIN_S, self._listen)
+            return
+        link = ChildLink(connection, REATTACH_MAX)
+        link.heard = lambda message, _fds: self._introduced(link, message)
+        link.ended = lambda: self._hang_up(link)
+        self._make_room(link)
+        self._silent[link] = loop.call_later(INTRODUCE_S, self._hang_up, link)
 
-    def _introduced(self, link: ChildLink, message: Up, _fds: deque[int]) -> None:
+    def _make_room(self, link: ChildLink) -> None:
+        """A sandbox's processes, which are not trusted, can connect as well, as often as they like: of a process of
+        ours its newest connection counts, and of all others so many."""
+        pid = link.peer_pid()
+        if pid in self.fleet.by_pid:
+            rivals, most = [other for other in self._silent if other.peer_pid() == pid], 1
+        else:
+            rivals, most = [other for other in self._silent if other.peer_pid() not in self.fleet.by_pid], STRANGERS_MAX
+        for other in rivals[: max(0, len(rivals) + 1 - most)]:
+            self._hang_up(other)
+
+    def _hang_up(self, link: ChildLink) -> None:
+        self._silent.pop(link).cancel()
+        link.close()
+
+    def _introduced(self, link: ChildLink, message: Up) -> None:
         """The first message must say who it is; one that is not ours is told to end."""
+        if link not in self._silent:
+            return  # It was told so, and had said more.
+        self._silent.pop(link).cancel()
         child = self.fleet.children.get(message.replica) if isinstance(message, Reattach) else None
         if child is not None and child.link is not None:
             # What it said before it came back is heard first.
             child.link.drain()
         if not isinstance(message, Reattach) or child is None or not _is(child, message, link):
-            log.warning("process %s is none of this runner's: %s", link.peer_pid(), message)
+            log.warning("process %s is none of this runner's: %s", link.peer_pid(), str(message)[:_SAID_MAX])
             # Said, not only hung up on: a broken channel alone means that the runner died, and is come back to.
             kept = (message.kept or ()) if isinstance(message, Reattach) else ()
             with suppress(OSError):
@@ -147,6 +194,7 @@ class Arrivals:
             return
         if child.link is not None:
             child.link.close()
+        link.trust()
         child.keeps = message.kept is not None
         self.fleet.returned(child, link, message.ready, message.port)
         if message.closed:

@@ -88,7 +88,7 @@ class Site(NamedTuple):
             heard,
             call.timeout_s,
             cwd=self.wanted.workdir or folder,
-            said=msgspec.msgpack.encode((call, folder, self.wanted.packages, self.book.of(call.secrets))),
+            said=msgspec.msgpack.encode((call, folder, self.wanted.packages, self.book.current(call.secrets))),
         )
         return _failure(call, status)
 

@@ -120,8 +120,7 @@ class Builder:
         lacking = self.book.lacking(revision.secrets)
         if lacking:
             raise SwellError("environment", f"{lacking[0].upper()}{lacking[1:]}.")
-        revealed = self.book.of(revision.secrets)
-        redact = Redactor(revealed)
+        redact = Redactor(self.book.of(revision.secrets))
         environ = launching.environ(revision, prepared.python, self.server)
         # Its replicas import it within that, too.
         timeout_s = max(revision.startup_timeout_s, IMPORT_TIMEOUT_MIN_S)
@@ -133,7 +132,7 @@ class Builder:
                 lambda line: output.append(redact(line)),
                 timeout_s,
                 cwd=revision.environment.workdir or str(prepared.folder),
-                said=msgspec.msgpack.encode((revision, str(prepared.folder), revealed)),
+                said=msgspec.msgpack.encode((revision, str(prepared.folder), self.book.current(revision.secrets))),
                 around=around,
                 membership=membership,
             )

@@ -12,7 +12,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -118,27 +118,45 @@ async def remove(folders: Iterable[Path]) -> None:
 
 def erase(top: Path) -> None:
     """Take a folder away with all in it, as far as that can be. What is in its folders may be deeper than any path or
-    stack, since code that is not to be trusted made it: folders are lifted to the top before they are emptied."""
-    waiting = [str(top)]
-    while waiting:
-        folder = waiting.pop()
-        with suppress(OSError):
-            with os.scandir(folder) as entries:
-                listed = list(entries)
-            for entry in listed:
-                with suppress(OSError):
-                    if not entry.is_dir(follow_symlinks=False):
-                        os.unlink(entry.path)
-                    elif folder == str(top):
-                        waiting.append(entry.path)
-                    else:
-                        lifted = str(top / f".{secrets.token_hex(8)}")
-                        os.rename(entry.path, lifted)
-                        waiting.append(lifted)
-            if folder != str(top):
-                os.rmdir(folder)
+    stack, since code that is not to be trusted made it: folders are lifted to the top before they are emptied. Should
+    such code live still, no link that it puts in a folder's place is followed."""
+    with suppress(OSError), _opened(str(top)) as root:
+        waiting = _cleared(root, root)
+        while waiting:
+            name = waiting.pop()
+            with suppress(OSError):
+                with _opened(name, root) as folder:
+                    waiting += _cleared(folder, root)
+                os.rmdir(name, dir_fd=root)
     with suppress(OSError):
         os.rmdir(top)
+
+
+@contextmanager
+def _opened(name: str, within: int | None = None) -> Iterator[int]:
+    folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=within)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _cleared(folder: int, root: int) -> list[str]:
+    """Remove the files of a folder, and lift the folders in it: under which names those are in `root` now."""
+    folders = []
+    with os.scandir(folder) as entries:
+        listed = list(entries)
+    for entry in listed:
+        with suppress(OSError):
+            name = entry.name
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(name, dir_fd=folder)
+                continue
+            if folder != root:
+                name = f".{secrets.token_hex(8)}"
+                os.rename(entry.name, name, src_dir_fd=folder, dst_dir_fd=root)
+            folders.append(name)
+    return folders
 
 
 def touch(folder: Path) -> None:

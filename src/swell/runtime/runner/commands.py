@@ -7,6 +7,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from typing import BinaryIO, cast
 
 from swell.runtime.runner import processes
 from swell.runtime.runner.processes import Reaper
@@ -35,7 +36,7 @@ async def run(
 
     Returns the exit status (negative = signal), None when it was killed for taking longer than `timeout_s`.
     """
-    with tempfile.TemporaryFile() as source:
+    with _unnamed() as source:
         source.write(said)
         source.seek(0)
         reading, writing = os.pipe()
@@ -64,6 +65,13 @@ async def run(
         # A process it left in another session may hold the pipe for ever: that one is not waited for.
         await asyncio.wait([output], timeout=_LAST_WORDS_S)
         output.cancel()
+
+
+def _unnamed() -> BinaryIO:
+    """A file without a name: of memory, where the system has such, since what is said may be secret."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("said"), "w+b")
+    return cast(BinaryIO, tempfile.TemporaryFile())
 
 
 async def _lines(reading: int, heard: Callable[[str], None]) -> None:

@@ -133,6 +133,8 @@ async def _build(
     own = [package for package in environment.packages if package != CALLER_REQUIREMENT]
     progress(f"making an environment for {', '.join(own) or f'Python {environment.python}'}")
     await uv("venv", "--quiet", "--python", await _matching(environment, reaper, server), str(home))
+    settings = home / "pyvenv.cfg"
+    made = settings.read_bytes()
     wanted, lock = home / "swell-requirements.txt", home / LOCK
     into = ("--python", str(home / "bin" / "python"), *environment.index_options)
     resolve = ("pip", "compile", "--quiet", "--no-header", *into, "--output-file", str(lock), str(wanted))
@@ -147,6 +149,10 @@ async def _build(
             progress(f"{OPTIONAL} is not to be had with these; replicas use the standard event loop")
     exactly = () if "--no-deps" in environment.index_options else ("--no-deps",)
     await uv("pip", "install", *exactly, *into, "-r", str(lock))
+    # A package may have put a file in its place: what Python it was made of is not for packages to say. The file itself
+    # may be the installer's, who links what it keeps.
+    settings.unlink()
+    settings.write_bytes(made)
     _add_swell(home)
 
 

@@ -28,6 +28,7 @@ from swell.runtime.runner.child_link import ChildLink
 from swell.runtime.runner.children import Child, Ending, waited_ms
 from swell.runtime.runner.ending import Endings, say_drain
 from swell.runtime.runner.forks import Forks
+from swell.runtime.runner.heard import abridged
 from swell.runtime.runner.launching import ChildFds
 from swell.runtime.runner.meter import Meter
 from swell.runtime.runner.processes import Exit
@@ -326,7 +327,7 @@ class Fleet:
         link.name = child.id
         child.awaited = False
         child.cancel_timer("channel")
-        link.heard = lambda message, fds: self._heard(child, message, fds)
+        link.heard = lambda message, fds: self._heard(child, abridged(message, child.redact), fds)
         link.ended = lambda: self.unheard(child)
         if child.stop is not None:
             say_drain(child, child.stop.reason)
@@ -355,7 +356,7 @@ class Fleet:
             case Ready():
                 self._ready(child, message)
             case Failed():
-                child.failed = Failed(message.reason, child.redact(message.detail))
+                child.failed = message
                 self.forks.settled(child)
                 child.after(_LAST_WORDS_S, "last words", lambda: self.endings.end(child))
             case Forked():
@@ -392,7 +393,7 @@ class Fleet:
         rest = ("hand_over" if child.forked else "exec", max(0.0, started_ms - own_ms))
         template = self.children.get(child.template or "") if child.forked else None
         child.timings_ms = (*waited_ms(child, template), rest, *message.timings_ms)
-        if message.threads:
+        if message.threads and child.ready_monotonic_s is None:
             child.applied += (f"threads that a fork will not have: {', '.join(message.threads)}",)
         child.fork_refused = message.refused
         child.keeps = message.keeps

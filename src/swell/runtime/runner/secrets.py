@@ -47,8 +47,12 @@ class SecretBook:
         return {key for key, secret in told.items() if _now(secret) != _now(before.get(key))}
 
     def of(self, uses: Iterable[SecretUse]) -> tuple[Revealed, ...]:
-        """What is known of these."""
+        """What is known of these, with values of earlier versions: only to know them again in what is printed."""
         return tuple(self._told[use.key] for use in uses if use.key in self._told)
+
+    def current(self, uses: Iterable[SecretUse]) -> tuple[Revealed, ...]:
+        """What code that uses these is told: no values of earlier versions."""
+        return tuple(msgspec.structs.replace(secret, former=()) for secret in self.of(uses))
 
     def knows(self, uses: Iterable[SecretUse]) -> bool:
         """Was control heard about each of them?"""
@@ -97,7 +101,7 @@ class Confiding:
             return
         self.learn(child)
         if child.link is not None:
-            known = tuple(msgspec.structs.replace(secret, former=()) for secret in self.book.of(child.secrets))
+            known = self.book.current(child.secrets)
             if child.isolated:
                 child.link.send(Secrets(known, IN_SANDBOX if self.sandboxed() else "", inside=True))
             else:

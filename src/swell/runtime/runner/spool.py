@@ -20,6 +20,7 @@ import msgspec
 
 from swell.model.request import BATCH_STREAM
 from swell.model.workload import workload_of
+from swell.runtime.runner.child_link import held
 from swell.wire.loglines import ENDED, LINE_MAX, LogLine, unmark
 
 log = logging.getLogger("swell.runner")
@@ -210,26 +211,30 @@ class LogPipe:
         return [text for _, text in self._tail]
 
     def close(self) -> None:
-        """Read what is left, hand over the unfinished line, and take the FIFO away."""
-        while self._readable():
-            pass
+        """Read what is left, hand over the unfinished line, and take the FIFO away.
+
+        Only what is in it by now: what the replica started may be out of reach, hold it, and write on for ever.
+        """
+        left = held(self._reading)
+        while left > 0 and (took := self._readable()):
+            left -= took
         self._take(self._lines.feed(b"", final=True))
         asyncio.get_running_loop().remove_reader(self._reading)
         os.close(self._reading)
         self.path.unlink(missing_ok=True)
 
-    def _readable(self) -> bool:
-        """Read once; True when there may be more."""
+    def _readable(self) -> int:
+        """Read once; returns how many bytes."""
         try:
             data = os.read(self._reading, _CHUNK)
         except BlockingIOError:
-            return False
+            return 0
         if not data:
             # No writer: before the replica has its end, or after it closed it. `close` follows the latter.
             asyncio.get_running_loop().remove_reader(self._reading)
-            return False
+            return 0
         self._take(self._lines.feed(data))
-        return True
+        return len(data)
 
     def _without_secrets(self, line: str) -> str:
         if self.redact is None:

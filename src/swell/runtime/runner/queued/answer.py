@@ -54,8 +54,8 @@ class Answer:
     """What came of one answer so far."""
 
     __slots__ = (
-        *("busy", "content_type", "cpu_us", "ended", "error", "free", "headed", "headers", "keeps", "length"),
-        *("pieces", "run_us", "size", "status"),
+        *("body", "busy", "content_type", "cpu_us", "ended", "error", "free", "headed", "headers", "keeps", "length"),
+        *("run_us", "size", "status"),
     )
 
     def __init__(self) -> None:
@@ -70,7 +70,8 @@ class Answer:
         """Those that its code set."""
         self.length = 0
         """Of its body, as announced."""
-        self.pieces: list[bytes] = []
+        self.body = bytearray()
+        """One piece of memory: what comes in chunks of a byte takes no more than it has."""
         self.size = 0
         """Of its body, as far as it came."""
         self.busy = False
@@ -178,7 +179,7 @@ class Answers:
         answer = self.answer
         answer.size += len(piece)
         if not answer.too_large:
-            answer.pieces.append(piece)
+            answer.body += piece
 
     def on_message_complete(self) -> None:
         self.answer.ended = True
@@ -192,7 +193,7 @@ def answered(call: Granted, replica: str, answer: Answer) -> CallEnd:
     code = answer.code
     head = Head(answer.status if answer.status != 200 else 0, tuple(answer.headers))
     said = not code and head != Head()
-    body = Body(answer.content_type, b"".join(answer.pieces), head=head if said else None)
+    body = Body(answer.content_type, bytes(answer.body), head=head if said else None)
     return CallEnd(call.id, call.token, replica, code, _words(answer, body) if code else "", body, *used)
 
 

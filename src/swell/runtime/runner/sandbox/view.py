@@ -25,6 +25,8 @@ SETTINGS = (
     "resolv.conf", "services", "ssl", "timezone",
 )  # fmt: skip
 """Of /etc: how names, certificates, libraries and times are found."""
+_COVERED = (*SYSTEM, "/")
+"""What is in these is there, or never is: the root itself."""
 DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
@@ -40,44 +42,61 @@ class View(msgspec.Struct, frozen=True):
 def of(isolation: Isolation, python: Path, folder: Path, home: Home, scratch: str) -> View:
     """What a process sees that `python` runs, with its source in `folder`. `scratch`: what TMPDIR says.
 
-    Raises SwellError where a folder that was named is not there, or would give the server's own away.
+    Raises SwellError where a folder that was named is not there, or where one would give the server's own away.
     """
     for path in (*isolation.readable, *isolation.writable):
-        _check(path, home)
+        _check_named(path, home)
     own = (Path(swell.__file__).parent, folder, home.runner_socket.parent)
-    seen = dict.fromkeys(map(str, (*_interpreter(python), *own)))
-    covered = (*SYSTEM, "/")
-    readable = [path for path in (*seen, *isolation.readable) if not _within(path, covered)]
+    seen = dict.fromkeys((*_interpreter(python, home), *map(str, own)))
+    readable = [path for path in (*seen, *isolation.readable) if not _within(path, _COVERED)]
     private = ("/tmp", "/var/tmp", *([scratch] if scratch.startswith("/") else []))
     return View(tuple(_outermost(readable)), isolation.writable, tuple(dict.fromkeys(private)))
 
 
-def _check(path: str, home: Home) -> None:
+def _check_named(path: str, home: Home) -> None:
     if not os.path.isdir(path):
         raise SwellError("environment", f"@isolated names the folder {path!r}, which is not on this node: make it.")
+    _check(path, home, f"@isolated names the folder {path!r}", "name another")
+
+
+def _check(path: str, home: Home, found: str, way_out: str) -> None:
+    """Refuse a folder in which the server's state directory is, or which is in that."""
     real, root = os.path.realpath(path), os.path.realpath(home.root)
-    if _within(root, (real,)) or _within(real, (root,)):
-        raise SwellError(
-            "environment",
-            f"@isolated names the folder {path!r}, and the server's state directory {root} is there: name another.",
-        )
+    if real == "/" or _within(root, (real,)) or _within(real, (root,)):
+        raise SwellError("environment", f"{found}, and the server's state directory {root} is there: {way_out}.")
 
 
-def _interpreter(python: Path) -> Iterator[Path]:
-    """Folders an interpreter needs: its environment, the Python that one was made of, and what its path files add."""
+def _interpreter(python: Path, home: Home) -> Iterator[str]:
+    """Folders an interpreter needs: its environment, the Python that one was made of, and what its path files add.
+
+    What was installed into an environment that was built here adds nothing outside of it: it is not to be trusted,
+    and may have brought such files along.
+    """
     environment = python.parent.parent
-    homes = [environment]
-    with suppress(OSError):
+    is_built = environment.parent == home.environments
+    if is_built:
+        yield str(environment)
+    found = [*_made_of(environment, python), *([] if is_built else [environment, *_added(environment)])]
+    for path in (os.path.normpath(each) for each in found):
+        if os.path.isdir(path) and not _within(path, _COVERED):
+            uses = f"The interpreter {python} uses the folder {path!r}"
+            _check(path, home, uses, "start the server on another one (SWELL_HOME), or use another interpreter")
+            yield path
+
+
+def _made_of(environment: Path, python: Path) -> Iterator[Path]:
+    with suppress(OSError, UnicodeDecodeError):
         for line in (environment / "pyvenv.cfg").read_text().splitlines():
             name, _, value = line.partition("=")
             if name.strip() == "home":
-                homes += [Path(value.strip()).parent, Path(os.path.realpath(value.strip())).parent]
-    homes.append(Path(os.path.realpath(python)).parent.parent)
-    yield from homes
-    for home in homes[:1]:
-        for listed in home.glob("lib/python*/site-packages/*.pth"):
-            with suppress(OSError, UnicodeDecodeError):
-                yield from (Path(line) for line in listed.read_text().splitlines() if line.startswith("/"))
+                yield from (Path(value.strip()).parent, Path(os.path.realpath(value.strip())).parent)
+    yield Path(os.path.realpath(python)).parent.parent
+
+
+def _added(environment: Path) -> Iterator[Path]:
+    for listed in environment.glob("lib/python*/site-packages/*.pth"):
+        with suppress(OSError, UnicodeDecodeError):
+            yield from (Path(line) for line in listed.read_text().splitlines() if line.startswith("/"))
 
 
 def _within(path: str, folders: tuple[str, ...]) -> bool:
