@@ -16,7 +16,7 @@ from swell.model.caching import Caching
 from swell.model.environment import BuildCall, ContainerStep, Environment
 from swell.model.gang import Gang
 from swell.model.isolation import Isolation
-from swell.model.limits import Limits
+from swell.model.limits import RATE_MAX, RATE_MIN, Limits
 from swell.model.resources import Needs
 from swell.model.secret import SecretUse
 from swell.model.subscription import OwnSource, Subscription
@@ -86,7 +86,8 @@ def apps(draw: st.DrawFn) -> App:
         least = draw(st.integers(0, 5))
         scaling = Scaling(least, least + draw(st.integers(1, 5)), draw(st.integers(0, 3)), draw(seconds))
         found.append(revision)
-        limits = Limits(draw(st.floats(0, 1e6)), 0, draw(st.integers(0, 9)), draw(st.integers(0, 1 << 40)))
+        rate_per_s = draw(st.just(0.0) | st.floats(RATE_MIN, RATE_MAX))
+        limits = Limits(rate_per_s, 0, draw(st.integers(0, 9)), draw(st.integers(0, 1 << 40)))
         rows.append(Workload(namespace, name, workload, revision.id, scaling, limits=limits))
     return App(namespace, name, tuple(rows), tuple(found), draw(pairs), draw(st.booleans()), draw(texts))
 
