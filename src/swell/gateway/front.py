@@ -170,11 +170,9 @@ class Front:
         if shown.ours:
             if not self._let_in(request, shown.gates):
                 return
-        elif self.locked:
-            refused = may_call(_caller(request, shown.holder), ANYTHING, key_needed=True)
-            if refused is not None:
-                refuse(request, refused)
-                return
+        elif self.locked and (refused := may_call(_caller(request, shown.holder), ANYTHING, key_needed=True)):
+            refuse(request, refused)
+            return
         page = not shown.ours and _caller(request, shown.holder).may_be_page(request.method == b"POST", self.hosts)
         if shown.lacks is not None or (page and found.status == 404):
             again = seek(self._view(shown))

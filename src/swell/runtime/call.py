@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextvars import Context, copy_context
-from time import perf_counter_ns
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
@@ -238,7 +237,7 @@ class Call:
         if given is None:
             return
         args, kwargs = given
-        began = perf_counter_ns()
+        began = time.perf_counter_ns()
         try:
             result = self._callee.function(*args, **kwargs)
             items = self._stream(result)
@@ -254,7 +253,7 @@ class Call:
             self._failed(error)
             return
         finally:
-            self._run_ns = perf_counter_ns() - began
+            self._run_ns = time.perf_counter_ns() - began
         self._take(result)
 
     def _pump(self, items: Iterator[Any]) -> None:
@@ -294,7 +293,7 @@ class Call:
         if given is None:
             return
         args, kwargs = given
-        began = perf_counter_ns()
+        began = time.perf_counter_ns()
         try:
             result = self._callee.function(*args, **kwargs)
             if inspect.isawaitable(result):
@@ -311,7 +310,7 @@ class Call:
                 self._failed(error)
             return
         finally:
-            self._run_ns = perf_counter_ns() - began
+            self._run_ns = time.perf_counter_ns() - began
         self._take(result)
 
     async def _pump_async(self, items: AsyncIterator[Any]) -> None:
