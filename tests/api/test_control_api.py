@@ -357,7 +357,7 @@ def test_the_description_covers_every_route_and_type(client: httpx2.Client) -> N
     assert set(described["paths"]["/api/apps"]) == {"get", "post"}
     assert set(described["paths"]) == {
         *("/api/calls", "/api/calls/{id}", "/api/calls/{id}/result", "/api/calls/{id}/retry"),
-        "/api/calls/ends",
+        *("/api/calls/ends", "/api/calls/retry", "/api/calls/{id}/input"),
         *("/api/calls/groups/{group}", "/api/calls/groups/{group}/ends", "/api/calls/groups/{group}/inputs/{index}"),
         "/api/health",
         "/api/blobs/{digest}",

@@ -11,11 +11,12 @@ import pytest
 
 from api.served import Server, document, error
 from swell.decide.access import SERVER
+from swell.model.environment import BuildCall
 from swell.model.secret import SecretUse
 from swell.model.source import RedisStream
 from swell.model.subscription import Subscription
 from swell.model.volume import VolumeUse
-from swell.model.workload import App, BuildCall, Revision, Workload
+from swell.model.workload import App, Revision, Workload
 from swell.wire.api import Deploy, DeployLine
 
 replaced = msgspec.structs.replace
