@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from swell.control.loop import Loop
     from swell.control.owners import Owners
     from swell.control.queries import Queries
+    from swell.control.results import LargeResults
     from swell.control.secrets import SecretKeeper
     from swell.control.sweeping import Sweeper
     from swell.control.volumes import VolumeKeeper
@@ -108,7 +109,7 @@ async def control(settings: Settings, link_socket: socket.socket, api_socket: so
     secrets = SecretKeeper(store.secrets, MasterKeySealer(paths.master_key), reactor.world, clock, loop.take)
     volumes = volume_keeper(settings, store, reactor.world, clock)
     link = loop.link = ControlLink(epoch, loop, engine.hear, secrets, volumes)
-    loop.queue = link.queue = calls = call_keeper(store, clock, loop, link)
+    loop.queue = link.queue = calls = call_keeper(store, clock, loop, link, large(settings, store))
     loop.take(Opened(clock.now(), epoch, tuple(store.world.apps()), settings.policy, at_work(store)))
     await link.serve(link_socket)
     engines = {each.name: each.capabilities for each in (LocalEngine,)}
@@ -173,7 +174,16 @@ def what_is_there(settings: Settings, loop: Loop, link: ControlLink, deployer: D
     )
 
 
-def call_keeper(store: Store, clock: Clock, loop: Loop, link: ControlLink) -> CallKeeper:
+def large(settings: Settings, store: Store) -> LargeResults:
+    """Results of queued calls that are in files."""
+    from swell.control.results import Results
+    from swell.store.blobs import BlobFolder
+
+    files = BlobFolder(settings.paths.results, all_max=settings.results_max_gib * 1024**3)
+    return Results(files, store.call_records, settings.paths.call_result)
+
+
+def call_keeper(store: Store, clock: Clock, loop: Loop, link: ControlLink, results: LargeResults) -> CallKeeper:
     """The durable queue, between the loop and the runners."""
     from swell.control.calls import CallKeeper
     from swell.control.demand import QUEUE
@@ -187,6 +197,7 @@ def call_keeper(store: Store, clock: Clock, loop: Loop, link: ControlLink) -> Ca
         others=lambda pool: book.elsewhere(pool, QUEUE),
         useless=loop.break_gang,
         given=loop.give_gang,
+        results=results,
     )
     loop.variants.queued = keeper.has
     return keeper

@@ -23,6 +23,7 @@ from swell.control.secrets import SecretKeeper
 from swell.control.volumes import VolumeKeeper
 from swell.model.call import Body, GroupEnd, Members, Mine, State
 from swell.model.environment import Environment
+from swell.model.unknown import unknown_call
 from swell.model.volume import Quota
 from swell.model.workload import App, Entry, Method, Revision, Workload, app_of
 from swell.model.world import World
@@ -55,6 +56,8 @@ class Calls:
         self.kept: dict[str, CallRow] = {}
         self.bodies: dict[str, Body] = {}
         self.inputs: dict[str, Body] = {}
+        self.files: dict[str, str] = {}
+        """Those of large results, by digest."""
         self.asked: list[tuple[Any, ...]] = []
         self.of_group: list[tuple[CallRow, GroupEnd]] = []
         """Of the one group that there is."""
@@ -111,6 +114,11 @@ class Calls:
         seen = {row.id: row for row in rows if mine(row.namespace, row.app, row.key)}
         ended = [(row, self.bodies.get(row.id)) for row in seen.values() if row.ended_at is not None]
         return ended, [id for id in ids if id not in seen]
+
+    async def file(self, id: str, body: Body) -> str:
+        if body.digest not in self.files:
+            raise unknown_call(id)
+        return self.files[body.digest]
 
     async def has_any(self, group: str, mine: Mine) -> bool:
         return any(mine(*app_of(each.workload), each.key) for each in self.groups.get(group, []))

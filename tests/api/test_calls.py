@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -120,6 +121,37 @@ def test_a_result_is_what_the_call_itself_would_have_been_answered(
     assert answer.content == (expected if expected is not None else msgspec.json.encode(told))
     if body is not None and body.content_type:
         assert answer.headers["content-type"] == body.content_type
+
+
+@pytest.fixture
+def large(kept: Server, tmp_path: Path) -> Body:
+    """A result of fc-1 that is in a file."""
+    path, body = tmp_path / "large", Body("x/y", digest="sha256-1")
+    path.write_bytes(b"large" * 1000)
+    kept.calls.kept["fc-1"] = row("done", ended_at=2.0)
+    kept.calls.bodies["fc-1"] = body
+    kept.calls.files[body.digest] = str(path)
+    return body
+
+
+def test_a_large_result_is_had_from_its_file_and_alone(client: httpx2.Client, kept: Server, large: Body) -> None:
+    answer = client.get(f"{CALL}/result")
+    assert (answer.status_code, answer.content) == (200, b"large" * 1000)
+    told = ("content-type", "content-length", "swell-call-state", "x-content-type-options")
+    assert [answer.headers[name] for name in told] == ["x/y", "5000", "done", "nosniff"]
+    part = client.get(f"{CALL}/result", headers={"range": "bytes=5-9"})
+    assert (part.status_code, part.content) == (206, b"large")
+    (end,) = ends(client, "fc-1").ends
+    assert (end.apart, end.state, end.status) == (True, "done", 413)
+    assert "/calls/fc-1/result" in msgspec.json.decode(end.body)["error"]["message"]
+    kept.calls.files.clear()
+    assert error(client.get(f"{CALL}/result"), 404)["code"] == "unknown_call"
+
+
+def test_a_large_result_of_a_group_is_told_to_be_one(client: httpx2.Client, grouped: Server, large: Body) -> None:
+    grouped.calls.of_group = [end(1, "done", Body("x", b"one")), end(2, "done", large)]
+    told = page(client)
+    assert [(each.index, each.apart, each.status) for each in told.ends] == [(1, False, 200), (2, True, 413)]
 
 
 # -- inputs, and dead letters that are tried again -------------------------------------------------

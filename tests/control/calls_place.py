@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from swell.control.calls import CallKeeper
+from swell.control.results import LargeResults
 from swell.control.table import TableKeeper
 from swell.model.call import Body
 from swell.model.call_ports import CallRecords
@@ -39,6 +42,7 @@ from swell.model.retrying import Retrying
 from swell.model.trigger import Delivery, Firing, TriggerState
 from swell.model.workload import App, Entry, Method, Revision, Web, Workload
 from swell.model.world import World
+from swell.sim.queue import Small
 from swell.wire.calls import CallEnd, Down, EndedHeard, Grant, Granted, Lease, NewCall, Resume, Revoke
 from swell.wire.link import Level
 
@@ -95,6 +99,8 @@ class Runner:
         """Highest token that came."""
         self.lost: list[CallEnd] = []
         """Said once, of what it does not have."""
+        self.files: Path | None = None
+        """Where large results are."""
 
     def take(self, alive: Callable[[str], bool]) -> None:
         """Do what it was told."""
@@ -122,13 +128,30 @@ class Runner:
                 case EndedHeard(calls=calls):
                     for lease in calls:
                         self.ends.pop(lease, None)
+                        if self.files is not None:
+                            self.file(*lease).unlink(missing_ok=True)
 
-    def end(self, lease: Lease, code: str = "", run_us: int = LONG_US) -> None:
-        """What came of a call."""
+    def file(self, id: str, token: int) -> Path:
+        """Where the large result of one hand-out is."""
+        assert self.files is not None
+        return self.files / f"{id}-{token}"
+
+    def end(self, lease: Lease, code: str = "", run_us: int = LONG_US, large: bytes = b"") -> None:
+        """What came of a call; `large`: its result is in a file."""
         replica, call = self.held.pop(lease)
         body = Body("application/json", b"%d" % lease[1]) if not code else Body("application/json", b"{}")
-        members = len(call.member.peers) if call.member is not None else 0
-        self.ends[lease] = CallEnd(*lease, replica, code, code and "words", body, 10, run_us, members)
+        members, size = len(call.member.peers) if call.member is not None else 0, 0
+        if large and not code:
+            self.file(*lease).write_bytes(large)
+            body, size = Body("application/json", digest=f"sha256-{hashlib.sha256(large).hexdigest()}"), len(large)
+        self.ends[lease] = CallEnd(*lease, replica, code, code and "words", body, 10, run_us, members, size)
+
+    def kill(self) -> None:
+        """With all that it knew."""
+        self.held.clear()
+        for lease in self.ends if self.files is not None else ():
+            self.file(*lease).unlink(missing_ok=True)
+        self.ends.clear()
 
 
 def full_disk() -> SwellError:
@@ -209,8 +232,10 @@ class _FailingCalls:
 class Place:
     """Control as far as queued calls go, one incarnation after the other, over one store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, results: LargeResults | None = None) -> None:
+        """`results`: none is large, else."""
         self.store = Failing(store)
+        self.results = results or Small()
         self.clock = Clock()
         self.runner = Runner()
         self.replicas: dict[str, str] = {}
@@ -262,6 +287,7 @@ class Place:
             lambda pool: self.others.get(pool, ()),
             self._break,
             lambda gang, priority: self.take(GangGiven(self.clock.at, gang, priority)),
+            results=self.results,
         )
         self.take(Opened(self.clock.at, epoch, tuple(self.apps.values()), Policy()))
         self.running = asyncio.create_task(self.keeper.run())

@@ -69,14 +69,16 @@ def test_all_that_the_state_names_is_in_it_and_nothing_else(home: Home) -> None:
         home.put("key", b"sk-1")
         home.put("master.key", b"mk-1")
         home.put(f"blobs/{digest(b'of nobody')}", b"of nobody")
+        result = home.large_result(b"large")
+        home.put(f"results/{digest(b'of nobody')}", b"of nobody")
         home.put("logs/default/a.ndjson", b"{}")
         home.put("volumes/default/vo-1/v3", b"older")
         keeper, _ = keeper_of(home)
         told, files = read(await whole(keeper))
         tree = "volumes/default/vo-1/v4"
         contents = {f"volumes/default/files/{digest(body)}" for body in (b"one", b"two")}
-        assert files.keys() == {DATABASE, "prices.toml", tree, f"blobs/{home.source}", *contents}
-        assert (told.version, told.made_at, told.contents, told.contents_bytes) == ("1.2.3", 100.0, 3, 12)
+        assert files.keys() == {DATABASE, "prices.toml", tree, f"blobs/{home.source}", *contents, result}
+        assert (told.version, told.made_at, told.contents, told.contents_bytes) == ("1.2.3", 100.0, 4, 17)
         assert (told.lost, told.key_files) == ((), ())
         with_keys, files = read(await whole(keeper, key_files=True))
         assert (with_keys.key_files, files["master.key"]) == (("key", "master.key"), b"mk-1")

@@ -19,6 +19,7 @@ from swell.model.node import Node
 from swell.model.orders import Inventory
 from swell.model.replica import Phase
 from swell.serve import call_keeper
+from swell.sim.queue import Small
 from swell.wire.calls import (
     CallEnd,
     Ended,
@@ -45,7 +46,7 @@ def calls(scenario: Callable[[Desk], Awaitable[None]]) -> None:
     """With a queue, as a server has it."""
 
     async def begun(desk: Desk) -> None:
-        keeper = call_keeper(desk.loop.store, desk.clock, desk.loop, desk.link)
+        keeper = call_keeper(desk.loop.store, desk.clock, desk.loop, desk.link, Small())
         desk.loop.queue = desk.link.queue = keeper
         running = asyncio.create_task(keeper.run())
         try:

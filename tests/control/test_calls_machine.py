@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Coroutine
@@ -17,10 +18,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from control.calls_place import LONG_US, MAX_INPUTS, NODE, WAIT_S, Place, new
 from swell.control import calls as module
 from swell.control import wants
+from swell.control.results import Results
 from swell.decide.granting import HAND_S
 from swell.model.call import Body, CallError
 from swell.model.errors import SwellError
 from swell.model.ports import Store
+from swell.store.blobs import BlobFolder
 from swell.store.memory import MemoryStore
 from swell.store.sqlite import SqliteStore
 
@@ -63,7 +66,12 @@ class Machine(RuleBasedStateMachine):
         hasten(self.patches)
         self.folder = tempfile.TemporaryDirectory()
         self.loop = asyncio.new_event_loop()
-        self.place = Place(self.opened(Path(self.folder.name)))
+        folder = Path(self.folder.name)
+        self.files = BlobFolder(folder / "results")
+        store = self.opened(folder)
+        results = Results(self.files, store.call_records, lambda *lease: self.place.runner.file(*lease))
+        self.place = Place(store, results)
+        self.place.runner.files = folder
         self.accepted: set[str] = set()
         self.results: dict[str, Body] = {}
         self.cancelled: set[str] = set()
@@ -145,12 +153,17 @@ class Machine(RuleBasedStateMachine):
                 assert isinstance(answer, SwellError)
                 assert answer.code == "unknown_function"
 
-    @rule(picks=st.lists(PICKS, min_size=1, max_size=8), code=st.sampled_from(CODES), short=RARELY)
-    def end(self, picks: list[int], code: str, short: bool) -> None:
+    @rule(
+        picks=st.lists(PICKS, min_size=1, max_size=8),
+        code=st.sampled_from(CODES),
+        short=RARELY,
+        large=st.sampled_from((b"", b"one", b"two")),
+    )
+    def end(self, picks: list[int], code: str, short: bool, large: bytes) -> None:
         held = sorted(self.place.runner.held)
         self.short |= short and bool(held)
         for lease in {picked(held, pick) for pick in picks} if held else ():
-            self.place.runner.end(lease, code, SHORT_US if short else LONG_US)
+            self.place.runner.end(lease, code, SHORT_US if short else LONG_US, large)
 
     @rule(seconds=st.sampled_from((1.0, 5.0, 20.0)))
     def wait(self, seconds: float) -> None:
@@ -202,8 +215,7 @@ class Machine(RuleBasedStateMachine):
             if self.place.runner.there:
                 self.place.disconnect()
                 if kill:
-                    self.place.runner.held.clear()
-                    self.place.runner.ends.clear()
+                    self.place.runner.kill()
             else:
                 self.place.connect()
 
@@ -256,6 +268,13 @@ class Machine(RuleBasedStateMachine):
             assert call is not None
             assert call.state == "queued"
 
+    @rule()
+    def sweep(self) -> None:
+        """Nothing that is large is left but what calls name."""
+        self.do(self.place.keeper.sweep_results(True))
+        named = set(self.place.store.call_records.digests())
+        assert {each.name for each in self.files.folder.iterdir()} == named
+
     @rule(app=st.sampled_from(APPS), anew=st.booleans())
     def deploy(self, app: str, anew: bool) -> None:
         """An app is stopped, deployed again, or with other code."""
@@ -279,6 +298,9 @@ class Machine(RuleBasedStateMachine):
             if call.id in self.cancelled:
                 assert call.state == "cancelled"
             result = place.store.call_records.result(call.id) if call.state == "done" else None
+            if result is not None and result.digest:
+                content = Path(self.files.path(result.digest)).read_bytes()
+                assert result.digest == f"sha256-{hashlib.sha256(content).hexdigest()}"
             if result is not None:
                 assert self.results.setdefault(call.id, result) == result, "a result changed"
         for id in self.results:

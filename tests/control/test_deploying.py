@@ -21,7 +21,7 @@ from swell.control.deploying import Deployer
 from swell.control.sweeping import Sweeper
 from swell.control.versions import changes, numbered
 from swell.engines.fake import FakeEngine
-from swell.model.call import Body, Call, CallError, Failed, Work
+from swell.model.call import Body, Call, Done, Work
 from swell.model.environment import Environment
 from swell.model.errors import SwellError
 from swell.model.events import AppDeployed
@@ -197,23 +197,21 @@ class NoVolumes:
         return 0
 
 
-def test_what_a_call_names_goes_only_when_the_call_is_forgotten(tmp_path: Path) -> None:
+def test_source_goes_from_a_state_that_names_any_file_at_all_if_only_for_a_call(tmp_path: Path) -> None:
     async def scenario() -> None:
         clock, blobs, store, nobody = SystemClock(), BlobFolder(tmp_path), MemoryStore(), cast(Any, None)
         volumes = NoVolumes()
         sweeper = Sweeper(control(SlowBuilds(), store), store.call_records, blobs, nobody, cast(Any, volumes), clock)
-        now, named, _nobodys = clock.now(), await put(blobs, b"a call's"), await put(blobs, b"nobody's")
-        other = await put(blobs, b"another call's")
-        store.calls.add([Work(Call("fc-1", "default/a/f", "f", now, now), Body("x", digest=named))])
+        now, nobodys = clock.now(), await put(blobs, b"nobody's")
+        store.calls.add([Work(Call("fc-1", "default/a/f", "f", now, now), Body("x", b"1"))])
         store.calls.lease("default/a/f", 1, now, 5, "r1-1", "default/a/f@rv-1")
-        store.calls.finish([Failed("fc-1", 5, now, CallError("exception", ""), b"{}")])
-        store.calls.add([Work(Call("fc-2", "default/a/f", "f", now, now), Body("x", digest=other))])
-        await sweeper.sweep_blobs()
-        assert sorted(os.listdir(tmp_path)) == sorted([named, other]), "a dead letter keeps its input"
-        assert store.calls.sweep(now + 365 * 86_400, 9) == ["fc-1"]
         await sweeper.sweep_blobs()
         await sweeper.sweep_volumes()
-        assert (os.listdir(tmp_path), volumes.swept) == ([other], 1)
+        assert (os.listdir(tmp_path), volumes.swept) == ([nobodys], 0)
+        store.calls.finish([Done("fc-1", 5, now, Body("x", digest=nobodys))])
+        await sweeper.sweep_blobs()
+        await sweeper.sweep_volumes()
+        assert (os.listdir(tmp_path), volumes.swept) == ([], 1)
 
     asyncio.run(scenario())
 

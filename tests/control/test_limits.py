@@ -98,6 +98,7 @@ BUILT_IN = {
     "volume_path_max": volume.PATH_MAX,
     "bundle_max": limits.BUNDLE_MAX,
     "queued_call_input_max": wire.calls.INPUT_MAX,
+    "queued_call_result_max": wire.http.RESULT_MAX,
     "queued_group_inputs_max": wire.calls.GROUP_INPUTS_MAX,
     "queued_group_body_max": wire.calls.GROUP_BODY_MAX,
     "queued_calls_asked_max": wire.call_rows.ASKED_MAX,

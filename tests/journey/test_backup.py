@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -37,10 +38,24 @@ app = swell.App("kept")
 data = swell.Volume.from_name("data", create_if_missing=True)
 
 
+@app.function()
+def large() -> str:
+    return "large " * 1_000_000
+
+
 @app.function(volumes={"AT": data.read_only()}, secrets=[swell.Secret.from_name("db")])
 def look(name: str) -> list:
     with open("AT/" + name) as file:
         return [file.read(), os.environ["PASSWORD"]]
+"""
+
+
+SPAWN = """
+import swell
+
+call = swell.Function.from_name("kept", "large").spawn()
+call.get(timeout=60)
+print(call.object_id)
 """
 
 
@@ -101,6 +116,8 @@ def restored(file: Path, *words: str, started: bool = True) -> Iterator[PrivateS
 
 def test_what_was_there_is_there_again(swell: PrivateSwell, tmp_path: Path) -> None:
     key = swell.run("key", "create", "ci", "--scope", "call:default/*").strip()
+    words = [sys.executable, "-c", SPAWN]
+    id = subprocess.run(words, env=swell.environ, check=True, capture_output=True, text=True).stdout.strip()
     file = tmp_path / "all.backup"
     done = said(swell, "backup", str(file), "--key-files")
     assert done.returncode == 0, done.stderr
@@ -115,6 +132,8 @@ def test_what_was_there_is_there_again(swell: PrivateSwell, tmp_path: Path) -> N
         assert (other.home / "key").read_text() == (swell.home / "key").read_text()
         with other.connect() as client:
             assert client.call("kept/look", {"name": "a.txt"}).value == ["in a volume", "hunter2"]
+            # It is in a file, which the database names.
+            assert pickle.loads(client.get(f"/calls/{id}/result").body) == "large " * 1_000_000
         assert other.run("dict", "get", "settings", "colour").strip() == '"red"'
         assert other.run("queue", "get", "work").strip() == "1"
         assert "ci" in other.run("key", "list")

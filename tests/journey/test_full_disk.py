@@ -38,6 +38,7 @@ def test_a_full_disk(idle: PrivateSwell, program: str, tmp_path: Path) -> None:
         idle.run("up", "-d")
         idle.run("deploy", program)
         OneCall(idle, 0.0, tmp_path / "book-1").join()
+        accepted = queue(idle, "").value["id"]
         fill(filler)
         # What runs goes on, what sleeps is woken, and what must be kept is refused.
         warm, woken = OneCall(idle, 0.0, tmp_path / "book-2"), tmp_path / "book-3"
@@ -56,6 +57,8 @@ def test_a_full_disk(idle: PrivateSwell, program: str, tmp_path: Path) -> None:
         filler.unlink()
         wait_until("it takes deploys again", lambda: deploys(idle, program), wait_s=WAIT_S)
         assert queue(idle, "").status == 202
+        with idle.connect() as client:
+            assert client.get(f"/calls/{accepted}").value["state"] == "queued"
         idle.run("down")
         assert left_over(idle) == []
 

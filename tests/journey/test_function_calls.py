@@ -200,6 +200,8 @@ def test_what_cannot_wait_in_the_queue_is_refused(own_server: PrivateSwell, app:
         later.page.spawn()
     assert raised.value.code == "is_web"
     assert send(own_server, "POST", target(app, "gone"), [3], swell_async="true").status == 404
+    with pytest.raises(swell.exception.RequestSizeError, match=r"volume.*Argument b of add takes most, 5\d{6} bytes"):
+        later.add.spawn(1, b="x" * 5_000_000)
 
 
 # -- over HTTP ---------------------------------------------------------------------------------------
@@ -404,11 +406,41 @@ def test_what_came_with_a_key_runs_though_that_has_ended_and_as_long_as_its_func
     assert send(own_server, "GET", f"/calls/{id}/result?wait_s=60", key=own).value == 2
 
 
+def test_large_results_are_had_whole_whatever_restarts(own_server: PrivateSwell, app: swell.App) -> None:
+    size = 20 * 1024**2
+    call = later.zeros.spawn(size)
+    folder = own_server.home / "results"
+    assert call.get(timeout=LONG_S) == bytes(size)
+    (kept,) = folder.iterdir()
+    assert kept.stat().st_size > size
+    assert "large, of" in own_server.run("calls", "show", call.object_id)
+    # Nothing that is so large is in the database, nor of what is to be told.
+    assert (own_server.home / "control.db").stat().st_size < size
+    wait_until("the runner need not keep it", lambda: not list(own_server.home.glob("run/e/*.result")))
+    more = [later.zeros.spawn(size + n) for n in range(2)]
+    os.kill(own_server.server("control"), signal.SIGKILL)
+    os.kill(own_server.server("runner"), signal.SIGKILL)
+    assert [len(result) for result in swell.FunctionCall.gather(*more)] == [size, size + 1]
+    assert call.get(timeout=LONG_S) == bytes(size)
+    assert [len(each) for each in later.zeros.map([5, size, 7])] == [5, size, 7]
+    assert sorted(map(len, later.zeros.map([size, 3], order_outputs=False))) == [3, size]
+    assert [len(each) for each in later.zeros.spawn_map([size, 1]).iter()] == [size, 1]
+
+
 def test_a_result_that_is_too_large_for_the_queue_says_what_to_do(app: swell.App) -> None:
     size = RESULT_MAX + 1
-    with pytest.raises(swell.exception.SerializationError, match=r"more than 16 MiB.* volume.*\.remote\(\)"):
+    with pytest.raises(swell.exception.SerializationError, match=r"more than 64 MiB.* volume.*\.remote\(\)"):
         list(later.zeros.map([1, size]))
     assert later.zeros.remote(size) == bytes(size)
+
+
+def test_a_call_that_kills_its_replica_takes_none_of_those_beside_it_along(app: swell.App) -> None:
+    names = ["one", "poison", "two", "three"]
+    calls = [later.among.spawn(name) for name in names]
+    with pytest.raises(swell.exception.RemoteError, match="the last of 4 attempts"):
+        calls[1].get(timeout=LONG_S)
+    for name, call in zip(names, calls, strict=True):
+        assert name == "poison" or call.get(timeout=LONG_S) == name
 
 
 def test_options_are_of_spawned_calls_too(app: swell.App, tmp_path: Path) -> None:

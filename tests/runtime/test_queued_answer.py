@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import gc
+import hashlib
+import tempfile
 import tracemalloc
+from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swell.model.call import Body, Head
 from swell.runtime.runner.queued import answer
-from swell.runtime.runner.queued.answer import Answer, Answers, Broken, Free, answered
+from swell.runtime.runner.queued.answer import Answer, Answers, Broken, Free
 from swell.runtime.runner.queued.lane import request_of, sendable
-from swell.wire.calls import Granted
+from swell.wire.calls import CallEnd, Granted
 from swell.wire.http import JSON_OR_PICKLE, error_body
 
 CALL = Granted("fc-1", 7, "f", Body("application/json", b"[1]"), "", 2.5)
+
+
+NOWHERE = Path("/proc/no such folder")
+"""Where nothing that is small needs to be."""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(made)
+
+
+def answered(call: Granted, replica: str, found: Answer, path: Path = NOWHERE) -> CallEnd:
+    end = answer.answered(call, replica, found, path)
+    assert end is not None
+    return end
 
 
 def head(status: int, body: bytes, *lines: str) -> bytes:
@@ -37,8 +57,8 @@ def chunked(pieces: list[bytes], *trailers: str) -> bytes:
     )
 
 
-def read(*parts: bytes) -> Answer:
-    answers = Answers()
+def read(*parts: bytes, folder: Path = NOWHERE) -> Answer:
+    answers = Answers(folder)
     for part in parts:
         found = answers.feed(part)
     return found
@@ -94,7 +114,7 @@ def test_what_code_said_beside_the_result_is_kept_and_nothing_of_ours(
 
 
 def test_one_connection_has_many_answers() -> None:
-    answers = Answers()
+    answers = Answers(NOWHERE)
     for number in range(3):
         found = answers.feed(head(200, b"%d" % number))
         assert (found.ended, found.body) == (True, b"%d" % number)
@@ -126,6 +146,7 @@ def test_a_result_that_is_too_large_is_not_kept_and_says_so(announced: bool, mon
     found = read(head(200, big, "Swell-Cpu-Us: 5")[:200]) if announced else read(chunked([big, big]))
     assert found.too_large
     assert len(found.body) <= 1 << 20
+    assert found.large is None
     end = answered(CALL, "r1-1", found)
     assert end.code == "bad_result"
     assert "more than 1 MiB" in end.message
@@ -197,3 +218,60 @@ def test_what_is_sendable_is_one_request(method: str, kind: str, accept: str) ->
 def test_an_error_without_words_of_its_own_has_some() -> None:
     end = answered(CALL, "r1-1", read(chunked([b"data: 1\n\n"], "Swell-Error: 500 exception")))
     assert (end.code, end.message) == ("exception", "It ended in an error, 500 exception.")
+
+
+# -- large ones ---------------------------------------------------------------------------------------
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.binary(min_size=1, max_size=40), max_size=8),
+    st.booleans(),
+    st.lists(st.integers(0, 10_000), max_size=8),
+)
+def test_a_result_over_the_bound_is_in_a_file_however_its_bytes_come(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, pieces: list[bytes], announced: bool, at: list[int]
+) -> None:
+    monkeypatch.setattr(answer, "RESULT_INLINE_MAX", 60)
+    body, path = b"".join(pieces), folder / "fc-1-7.result"
+    data = head(200, body, "Swell-Cpu-Us: 5") if announced else chunked(pieces, "Swell-Cpu-Us: 5")
+    end = answered(CALL, "r1-1", read(*cut(data, at), folder=folder), path)
+    assert (end.code, end.cpu_us) == ("", 5)
+    if len(body) <= 60:
+        assert (end.body.data, end.body.digest, end.size) == (body, "", 0)
+        assert list(folder.iterdir()) == []
+        return
+    assert (end.body.data, end.size) == (b"", len(body))
+    assert end.body.digest == f"sha256-{hashlib.sha256(body).hexdigest()}"
+    assert list(folder.iterdir()) == [path]
+    assert path.read_bytes() == body
+    path.unlink()
+
+
+def test_nothing_is_left_of_what_does_not_come_is_too_large_or_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.setattr(answer, "RESULT_INLINE_MAX", 60)
+    monkeypatch.setattr(answer, "RESULT_MAX", 1000)
+    half = Answers(folder)
+    half.feed(head(200, bytes(900))[:-100])
+    assert len(list(folder.iterdir())) == 1
+    half.drop()
+    assert list(folder.iterdir()) == []
+    end = answered(CALL, "r1-1", read(chunked([bytes(900), bytes(101)]), folder=folder), folder / "x")
+    assert end.code == "bad_result"
+    assert list(folder.iterdir()) == []
+    body = error_body("exception", "ValueError: no", "fc-1", exception="A" * 500)
+    end = answered(CALL, "r1-1", read(head(500, body, "Swell-Error: 500 exception"), folder=folder), folder / "x")
+    assert (end.code, end.message, end.size) == ("exception", "ValueError: no", 0)
+    assert b"AAAA" not in end.body.data
+    assert b"ValueError: no" in end.body.data
+    assert list(folder.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_told_to_be_so(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr(answer, "RESULT_INLINE_MAX", 60)
+    assert answer.answered(CALL, "r1-1", read(head(200, bytes(61)), folder=folder / "none"), folder / "x") is None
+    found = read(head(200, bytes(61)), folder=folder)
+    assert answer.answered(CALL, "r1-1", found, folder / "none" / "x") is None
+    assert list(folder.iterdir()) == []

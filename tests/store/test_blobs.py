@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import shutil
@@ -248,3 +249,65 @@ def test_memory_stays_bounded_whatever_the_size(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert Path(blobs.path(digest)).stat().st_size == count * len(chunk)
     assert peak < 8 * PIECE
+
+
+# -- files that are taken in -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [0, errno.EXDEV, errno.EMLINK])
+def test_a_file_is_taken_in_whole_and_stays_and_that_may_be_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Where it cannot be linked, it is copied."""
+
+    def link(*_: object) -> None:
+        raise OSError(code, "no")
+
+    if code:
+        monkeypatch.setattr(os, "link", link)
+    content = b"large" * 1000
+    path, digest = tmp_path / "told", digest_of(content)
+    path.write_bytes(content)
+    os.utime(path, (1.0, 1.0))
+    # It is there already, and a promise was made: no room is no reason.
+    blobs = BlobFolder(tmp_path / "b", all_max=4096)
+    for _ in range(2):
+        blobs.take(digest, str(path))
+        assert content_of(blobs, digest) == content
+        assert path.read_bytes() == content
+        assert blobs.size == 2 * 4096
+        assert blobs.full
+    path.unlink()
+    blobs.take(digest, str(path))
+    assert content_of(blobs, digest) == content
+    assert [each.name for each in blobs.folder.iterdir()] == [digest]
+    assert blobs.sweep((), time.time() - 60) == 0, "it was put just now, however old the file is"
+    assert blobs.sweep((), time.time() + 60) == 1
+    assert (blobs.size, blobs.full) == (0, False)
+
+
+def test_a_file_that_is_not_as_it_was_said_to_be_is_not_taken_in(tmp_path: Path) -> None:
+    path, digest = tmp_path / "told", digest_of(b"whole")
+    path.write_bytes(b"who")
+    blobs = BlobFolder(tmp_path / "b")
+    for code in ("wrong_digest", "state_not_writable"):
+        with pytest.raises(SwellError) as caught:
+            blobs.take(digest, str(path))
+        assert caught.value.code == code
+        assert list(blobs.folder.iterdir()) == []
+        path.unlink(missing_ok=True)
+
+
+def test_what_is_taken_in_is_synced_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, digest = tmp_path / "told", digest_of(b"whole")
+    path.write_bytes(b"whole")
+    blobs = BlobFolder(tmp_path / "b")
+    synced: list[tuple[bool, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        is_folder = os.path.isdir(f"/proc/self/fd/{descriptor}")
+        synced.append((is_folder, (blobs.folder / digest).exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    blobs.take(digest, str(path))
+    assert synced == [(False, False), (True, True)]

@@ -47,11 +47,15 @@ class Answer(NamedTuple):
     content_type: str
     body: bytes
     headers: Mapping[str, str]
+    file: str = ""
+    """The path of what has the body, where that is not here."""
 
 
 def written(answer: Answer) -> Response:
     """Bytes of the type they are said to have, and of no other that a browser might take them for."""
     headers = {**answer.headers, "X-Content-Type-Options": "nosniff"}
+    if answer.file:
+        return FileResponse(answer.file, answer.status, headers, answer.content_type)
     return Response(answer.body, answer.status, headers, answer.content_type)
 
 

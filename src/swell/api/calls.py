@@ -239,15 +239,17 @@ class CallHandlers:
         row = _there(id, await self._calls.row(id, request.query.wait_s))
         if row.ended_at is None:
             return Answer(202, JSON, msgspec.json.encode(row), {CALL_STATE: row.state})
-        return _answer(row, await self._calls.result(id))
+        body = await self._calls.result(id)
+        answer = _answer(row, body)
+        return answer._replace(file=await self._calls.file(id, body)) if body is not None and body.digest else answer
 
     async def ends(self, request: ApiRequest) -> Answer:
         query, mine = request.query, partial(_may_see, request.holder)
         found, unknown = await self._calls.ends(request.body.ids, query.least, query.wait_s, mine)
         ends: list[EndRow] = []
         for row, body in found:
-            answer = _answer(row, body)
-            ends.append(EndRow(row.id, row.state, answer.status, answer.content_type, answer.body))
+            answer, apart = _told_of(row, body)
+            ends.append(EndRow(row.id, row.state, answer.status, answer.content_type, answer.body, apart))
         return Answer(200, MSGPACK, msgspec.msgpack.encode(EndsPage(tuple(ends), tuple(unknown))), {})
 
     async def call_input(self, request: ApiRequest) -> Answer:
@@ -303,8 +305,8 @@ class CallHandlers:
         found = await self._calls.group_ends(group, query.after, query.most, query.least, query.wait_s, mine)
         ends: list[GroupEndRow] = []
         for row, end in found:
-            answer = _answer(row, end.result)
-            told = (answer.status, answer.content_type, answer.body)
+            answer, apart = _told_of(row, end.result)
+            told = (answer.status, answer.content_type, answer.body, apart)
             ends.append(GroupEndRow(row.id, end.call.index, end.call.state, *told))
         last = found[-1][1].number if found else query.after
         open: int | None = None
@@ -390,6 +392,14 @@ def _answer(row: CallRow, body: Body | None) -> Answer:
     if body is None or not body.data:
         return Answer(status, JSON, error_body(code, message, request=row.id), told)
     return Answer(status, body.content_type or OCTETS, body.data, told)
+
+
+def _told_of(row: CallRow, body: Body | None) -> tuple[Answer, bool]:
+    """The same among others, and whether its result is apart. Who is too old to ask for that is told that it is."""
+    if body is None or not body.digest:
+        return _answer(row, body), False
+    words = f"Its result is large, and this program's Swell is too old for that: GET /calls/{row.id}/result has it."
+    return Answer(413, JSON, error_body("value_too_large", words, request=row.id), {}), True
 
 
 def _there(id: str, row: CallRow | None) -> CallRow:

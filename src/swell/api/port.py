@@ -317,6 +317,11 @@ class CallsPort(Protocol):
         """Of a dead letter the error. None: there is none, or none yet."""
         ...
 
+    async def file(self, id: str, body: Body) -> str:
+        """The path of the file that has its result, of which `body` has the digest. SwellError unknown_call: none has
+        it any more."""
+        ...
+
     async def cancel(self, id: str, by: str) -> CallRow | None:
         """As it is then: it may have ended before."""
         ...

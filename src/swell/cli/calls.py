@@ -348,6 +348,8 @@ def result(client: Client, row: CallRow) -> str:
     """Its result in a line. No code of whoever made it runs here."""
     from swell.wire import http
 
+    if row.result_apart:
+        return f'large, of {row.result_type}: swell.FunctionCall.from_id("{row.id}").get()'
     if row.result_type.partition(";")[0].strip() == http.JSON:
         return json.dumps(row.result, ensure_ascii=False)
     data = client.call_result(row.id)

@@ -70,6 +70,10 @@ class CallDesk:
         """Of one that is done; of a dead letter the error. None where there is none, or none yet."""
         return await asyncio.to_thread(self._records.result, id)
 
+    async def file(self, id: str, body: Body) -> str:
+        """Where its result is, which is not in the body: the path. SwellError unknown_call where it went with it."""
+        return await asyncio.to_thread(self._keeper.results.path, body.digest, id)
+
     async def cancel(self, id: str, by: str) -> CallRow | None:
         """The call, which has ended; `by`: the id of the API key that asks."""
         changed = await self._keeper.cancel(id, _cancelled(by))
@@ -192,6 +196,8 @@ class CallDesk:
                 row = msgspec.structs.replace(
                     row, result_type=body.content_type, status=head.status or None, headers=dict(head.headers)
                 )
+                if body.digest:
+                    return msgspec.structs.replace(row, result_apart=True)
                 if is_json:
                     return msgspec.structs.replace(row, result=msgspec.json.decode(body.data, type=msgspec.Raw))
         except msgspec.MsgspecError:

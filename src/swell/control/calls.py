@@ -9,7 +9,6 @@ rounds.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +23,8 @@ from swell.control.gangs import GangCalls
 from swell.control.hands import Hand, Hands
 from swell.control.inbox import Inbox
 from swell.control.leases import Leases, Seen
-from swell.control.rounds import Round, Told, Written, answer, fail, write
+from swell.control.results import LargeResults
+from swell.control.rounds import Round, Told, Written, answer, fail, logged, write
 from swell.control.sending import Sending
 from swell.control.table import TableKeeper
 from swell.control.wants import Wants
@@ -38,8 +38,6 @@ from swell.model.workload import workload_of
 from swell.model.world import World
 from swell.wire.calls import CallEnd, Down, Lease, NewCall, Running
 from swell.wire.link import Level
-
-log = logging.getLogger("swell.control")
 
 AGAIN_S = 1.0
 """A round that failed is made anew after this long."""
@@ -68,6 +66,8 @@ class CallKeeper:
         others: Callable[[str], Iterable[tuple[str, int]]],
         useless: Callable[[str, str], None] = lambda _gang, _why: None,
         given: Callable[[str, int], None] = lambda _gang, _priority: None,
+        *,
+        results: LargeResults,
         chance: random.Random | None = None,
     ) -> None:
         """`send` to the runner of a node, False where it is not connected; `reachable`: it takes calls now. `told`
@@ -83,6 +83,7 @@ class CallKeeper:
         self.waits = CallWaits()
         self.groups = EndedGroups(clock.now)
         self.records, self.problem, self.kept = store.call_records, rows.problem, store.call_records.get_many
+        self.results = results
         self._chance = chance or random.SystemRandom()
         self._store = store
         self._clock = clock
@@ -114,6 +115,7 @@ class CallKeeper:
         """Those of all its calls, in order, once all are on disk, with the delivery that makes them. SwellError."""
         now = self._clock.now()
         self.groups.check(new)
+        self.results.check_room()
         works, variant = queued(new, self._rows.routes.get(new.workload), self._world, now, self._chance)
         accepted = self._inbox.accept(works, delivery, variant)
         self.groups.comes(new.group, accepted)
@@ -149,6 +151,10 @@ class CallKeeper:
         while forgotten == SWEEP_MAX:
             swept = await loop.run_in_executor(self._thread, self._store.calls.sweep, self._clock.now(), SWEEP_MAX)
             forgotten = len(swept)
+
+    async def sweep_results(self, some: bool) -> int:
+        """Remove large results that no call has any more; `some` as for `LargeResults.sweep`."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self.results.sweep, some)
 
     def has(self, workload: str) -> bool:
         """Does anything of it wait, or is anything with a replica? As long as that is not known, too."""
@@ -269,7 +275,7 @@ class CallKeeper:
         try:
             standing = await asyncio.get_running_loop().run_in_executor(self._thread, self._store.calls.standing)
         except Exception as error:
-            self._inbox.fail(_logged("read", error))
+            self._inbox.fail(logged("read", error))
             return False
         now = self._clock.now()
         for call in standing.leased:
@@ -296,7 +302,7 @@ class CallKeeper:
         if not (made.writes or made.hands or any(each in self.hands.unseen for each in made.looked)):
             # Nothing is otherwise than it was known to be.
             return
-        writing = asyncio.get_running_loop().run_in_executor(self._thread, write, self._store, made, now)
+        writing = asyncio.get_running_loop().run_in_executor(self._thread, write, self._store, self.results, made, now)
         try:
             written = await asyncio.shield(writing)
         except asyncio.CancelledError:
@@ -354,7 +360,7 @@ class CallKeeper:
         return self._made
 
     def _outcome(self, call: Call, heard: Told, now: float) -> Outcome:
-        end = heard.end
+        end = self.results.there(heard.end)
         self.hands.ended(call, end, heard.node, now)
         if not end.code:
             return Done(end.id, end.token, now, end.body, end.cpu_us, end.run_us)
@@ -366,7 +372,7 @@ class CallKeeper:
 
     def _not_written(self, made: Round, error: Exception) -> None:
         """Nothing of it is on disk, but for leases. Who asks is told; what was heard is kept for the next round."""
-        error = _logged("written", error)
+        error = logged("written", error)
         fail(made.news, made.changes, error)
         self._inbox.put_back(made.told)
         self._look |= dict.fromkeys(made.looked)
@@ -485,12 +491,3 @@ class CallKeeper:
             moments.append(now + LOOK_S)
         if moments:
             self._alarm.by(min(moments))
-
-
-def _logged(how: str, error: Exception) -> SwellError:
-    """The error as who waits is told it."""
-    if isinstance(error, SwellError):
-        log.error("the queue of calls cannot be %s: %s", how, error.message)
-        return error
-    log.error("the queue of calls could not be %s", how, exc_info=error)
-    return SwellError("internal", "The server made a mistake; its log says which.", status=500)

@@ -41,6 +41,7 @@ def chores(
     yield calls.run()
     yield from triggers.chores()
     yield every(CALLS_LOOK_S, calls.sweep)
+    yield every(CALLS_LOOK_S, partial(sweep_results, calls, sweeper))
     left = LeftCalls(calls, deployer.variants)
     yield every(RESTORE_LOOK_S, left.restore)
     yield every(END_LOOK_S, left.end)
@@ -50,6 +51,12 @@ def chores(
     variants = deployer.variants
     yield every(max(min(VARIANTS_LOOK_S, variants.keep_s / 2), 0.1), variants.sweep)
     yield every(KEPT_S, sweeper.sweep_volumes)
+
+
+async def sweep_results(calls: CallKeeper, sweeper: Sweeper) -> None:
+    """Remove what was large of calls that are forgotten."""
+    async with sweeper.held:
+        await calls.sweep_results(await sweeper.names_any())
 
 
 async def every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:

@@ -26,7 +26,7 @@ from swell.wire import cloudevents, openai, shell, websocket
 from swell.wire.api import LimitRow
 from swell.wire.call_rows import ASKED_MAX
 from swell.wire.calls import DELAY_MAX_S, GROUP_BODY_MAX, GROUP_INPUTS_MAX, INPUT_MAX, KEEP_MAX_S, KEEP_MIN_S
-from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT, KEPT_BYTES_MAX
+from swell.wire.http import HEADER_MAX, HEADERS_MAX_COUNT, KEPT_BYTES_MAX, RESULT_MAX
 from swell.wire.loglines import LINE_MAX
 from swell.wire.settings import Settings
 
@@ -41,6 +41,7 @@ CODES: Mapping[str, tuple[str, ...]] = {
     "hold_bytes_max": ("too_many_held",),
     "hold_s": ("held_too_long", "slow_client"),
     "blobs_max_gib": ("blobs_full",),
+    "results_max_gib": ("results_full",),
     "body_max": ("body_too_large",),
     "header_timeout_s": ("slow_client",),
     "body_timeout_s": ("slow_client",),
@@ -159,6 +160,7 @@ def of_kv(bounds: Bounds) -> Iterator[LimitRow]:
 def of_calls() -> Iterator[LimitRow]:
     """Of each call in the queue, and of the server."""
     yield fixed("queued_call_input_max", INPUT_MAX, "bytes", "body_too_large")
+    yield fixed("queued_call_result_max", RESULT_MAX, "bytes", "bad_result")
     # Of those that come in one request.
     yield fixed("queued_group_inputs_max", GROUP_INPUTS_MAX, "inputs", "bad_body")
     yield fixed("queued_group_body_max", GROUP_BODY_MAX, "bytes", "body_too_large")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from swell.control.hands import DUE_MAX, Hand
+from swell.control.results import LargeResults
 from swell.model.call import Call, Change, Depth, Outcome, Work
 from swell.model.errors import SwellError
 from swell.model.ports import Store
@@ -90,7 +91,7 @@ class Written(NamedTuple):
     """None: it could not be read."""
 
 
-def write(store: Store, made: Round, now: float) -> Written:
+def write(store: Store, results: LargeResults, made: Round, now: float) -> Written:
     """In a thread: all of it is on disk, or nothing is. Leases alone, which need not be, are committed one by one."""
     calls = store.calls
 
@@ -101,6 +102,7 @@ def write(store: Store, made: Round, now: float) -> Written:
         ]
 
     if made.writes:
+        results.take(made.outcomes)
         with store.transaction():
             ids = calls.add(made.works, made.variants)
             if any(new.delivery is not None for new in made.news):
@@ -150,3 +152,12 @@ def fail(news: Iterable[New], changes: Iterable[Asked], error: SwellError) -> No
     for future in futures:
         if not future.done():
             future.set_exception(error)
+
+
+def logged(how: str, error: Exception) -> SwellError:
+    """The error as who waits is told it."""
+    if isinstance(error, SwellError):
+        log.error("the queue of calls cannot be %s: %s", how, error.message)
+        return error
+    log.error("the queue of calls could not be %s", how, exc_info=error)
+    return SwellError("internal", "The server made a mistake; its log says which.", status=500)

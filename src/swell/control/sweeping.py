@@ -1,5 +1,5 @@
-"""What is removed that nobody needs any more, and when not? Source and other blobs, values of secrets and contents of
-volumes; nothing while somebody reads them all.
+"""What is removed that nobody needs any more, and when not? Source, large results of calls, values of secrets and
+contents of volumes; nothing while somebody reads them all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from swell.model.ports import Blobs, Clock
 log = logging.getLogger("swell.control")
 
 KEPT_S = 3600.0
-"""What nothing names is kept this long after it was put or asked for: a deploy, or a call, may be about to name it."""
+"""What nothing names is kept this long after it was put or asked for: a deploy may be about to name it."""
 
 Held = asyncio.Lock
 """Who has it reads what a sweep would remove: a sweep waits for it, and so does whoever reads for a sweep."""
@@ -43,12 +43,12 @@ class Sweeper:
         self.held: Held = asyncio.Lock()
 
     async def sweep_blobs(self) -> None:
-        """Remove source that no app has any more, and what no call names."""
+        """Remove source that no app has any more."""
         async with self.held:
-            named = await self._named()
-            removed = self._blobs.sweep(named, self._before) if named or self._volumes.known() else 0
+            named = await self._deployer.bundles()
+            removed = self._blobs.sweep(named, self._before) if await self.names_any() else 0
         if removed:
-            log.info("%d blobs that no app has and no call names were removed", removed)
+            log.info("%d blobs that no app has were removed", removed)
 
     async def sweep_secrets(self) -> None:
         """Remove values that programs brought along for apps that are not any more."""
@@ -59,13 +59,15 @@ class Sweeper:
     async def sweep_volumes(self) -> None:
         """Remove what no volume has any more."""
         async with self.held:
-            removed = await self._volumes.sweep(self._before) if self._volumes.known() or await self._named() else 0
+            removed = await self._volumes.sweep(self._before) if await self.names_any() else 0
         if removed:
             log.info("%d contents of files that no volume has any more were removed", removed)
 
-    async def _named(self) -> set[str]:
-        named = await asyncio.to_thread(lambda: set(self._calls.digests()))
-        return {*named, *await self._deployer.bundles()}
+    async def names_any(self) -> bool:
+        """Does the state name any file at all?"""
+        if await self._deployer.bundles() or self._volumes.known():
+            return True
+        return await asyncio.to_thread(lambda: any(self._calls.digests()))
 
     @property
     def _before(self) -> float:

@@ -28,7 +28,7 @@ LOST_MAX = 1000
 
 _NAMESPACE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _DIGEST = r"sha256-[0-9a-f]{64}"
-_CONTENT = re.compile(rf"(?:blobs|volumes/{_NAMESPACE}/files)/(?P<digest>{_DIGEST})\Z")
+_CONTENT = re.compile(rf"(?:blobs|results|volumes/{_NAMESPACE}/files)/(?P<digest>{_DIGEST})\Z")
 _TREE = re.compile(rf"volumes/{_NAMESPACE}/(?!files/)[A-Za-z0-9][A-Za-z0-9-]{{0,62}}/v[0-9]{{1,18}}\Z")
 
 
@@ -55,7 +55,8 @@ class Manifest(msgspec.Struct, frozen=True):
     members: tuple[Member, ...]
     """Database, prices, keys, and what is where in volumes; in the order in which they come."""
     contents: int = 0
-    """How many files follow whose names are their digests: source of apps, and what is in volumes."""
+    """How many files follow whose names are their digests: source of apps, large results of calls, and what is in
+    volumes."""
     contents_bytes: int = 0
     lost: tuple[str, ...] = ()
     """What should be there too, and could not be read when the backup was made: the first `LOST_MAX`."""
@@ -86,7 +87,7 @@ def is_listed(name: str) -> bool:
 
 def is_top(name: str) -> bool:
     """Can a file or folder of this name be at the top of what a backup has?"""
-    return name in (DATABASE, PRICES, *KEY_FILES, "blobs", "volumes")
+    return name in (DATABASE, PRICES, *KEY_FILES, "blobs", "results", "volumes")
 
 
 def digest_in(name: str) -> str:

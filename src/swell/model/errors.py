@@ -225,7 +225,7 @@ CODES: dict[type[SwellError], tuple[str, ...]] = {
         *("blob_too_large", "body_too_large", "bundle_too_large", "headers_too_large", "value_too_large"),
     ),
     ResourceExhaustedError: (
-        *("backup_under_way", "blobs_full", "busy", "held_too_long", "rate_limited", "state_full"),
+        *("backup_under_way", "blobs_full", "busy", "held_too_long", "rate_limited", "results_full", "state_full"),
         *("too_many_held", "too_many_in_flight", "too_many_variants", "volume_full"),
         *("dict_full", "queue_full", "too_many_collections", "too_many_partitions"),
     ),

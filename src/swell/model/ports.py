@@ -396,6 +396,16 @@ class Blobs(Protocol):
 
     def path(self, digest: str) -> str: ...
 
+    @property
+    def full(self) -> bool:
+        """All together take what they may."""
+        ...
+
+    def take(self, digest: str, path: str) -> None:
+        """Store what is in a file, which stays, also where they are `full`; refuses it if that does not have that
+        digest."""
+        ...
+
     def sweep(self, needed: Collection[str], before: float) -> int:
         """Remove those that are not `needed` and were neither put nor asked for since `before` (seconds since the
         epoch); returns how many."""

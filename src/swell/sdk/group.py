@@ -31,6 +31,8 @@ LEAST_MAX = 250
 """So many ends are worth a page of their own."""
 FULL = ("busy", "too_many_held")
 """Of what could not be taken in at that moment: it is sent again."""
+ROOM_S = 180.0
+"""Where large results take all the room there is, it is sent again for so long: those that were had go in a minute."""
 FULL_S = 0.5
 """After such a pause."""
 CLOSE_S = 5.0
@@ -106,11 +108,13 @@ class Group:
 
     async def _send(self, requests: Sequence[Request], first: int, keep_s: float) -> int:
         request = protocol.grouped(requests, self.id, first, keep_s)
+        until = time.monotonic() + ROOM_S
         while True:
             answer = await self._answer(request)
             if answer.ok:
                 return msgspec.json.decode(answer.body, type=_Accepted).accepted
-            if protocol.error_of(answer).code not in FULL:
+            code = protocol.error_of(answer).code
+            if code not in FULL and (code != "results_full" or time.monotonic() >= until):
                 raise protocol.failure(answer)
             await asyncio.sleep(FULL_S)
 

@@ -107,7 +107,7 @@ class Outcomes:
 
     def put_end(self, end: GroupEndRow) -> None:
         """One from the queue."""
-        if self.full:
+        if self.full or end.apart:
             self._held[end.index] = end.id
         else:
             self._held[end.index] = answer_of(end)

@@ -160,8 +160,7 @@ def grouped(requests: Sequence[Request], group: str, first: int, keep_s: float =
 def _pickle(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     with suppress(Exception):
         return pickle.dumps((args, kwargs), protocol=5)
-    named = {**{f"number {at + 1}": value for at, value in enumerate(args)}, **kwargs}
-    for argument, value in named.items():
+    for argument, value in _named(args, kwargs).items():
         try:
             pickle.dumps(value, protocol=5)
         except Exception as error:
@@ -173,6 +172,18 @@ def _pickle(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
             ) from error
     # Each can be sent, and all together cannot: let Python say why.
     return pickle.dumps((args, kwargs), protocol=5)
+
+
+def _named(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments, as their caller knows them."""
+    return {**{f"number {at + 1}": value for at, value in enumerate(args)}, **kwargs}
+
+
+def largest(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Of arguments that are too large together, which one takes most, in words; empty where there is none."""
+    sizes = {argument: len(pickle.dumps(value, protocol=5)) for argument, value in _named(args, kwargs).items()}
+    argument = max(sizes, key=lambda each: sizes[each], default="")
+    return f"Argument {argument} of {name} takes most, {sizes[argument]} bytes." if argument else ""
 
 
 def frames(head: Answer, target: str) -> Frames:

@@ -44,6 +44,8 @@ JOIN_S = 0.01
 EACH_S = 30e-6
 """What it costs, here and there, to ask for one call. For as long as all cost together, those that an answer did not
 tell of are not asked for again: so where thousands wait, each answer tells many ends."""
+LARGE_MAX = 4
+"""Large results that come at the same time."""
 SINGLE_MAX = 256
 """Requests that wait at a server that is asked for each call by itself. Where there are more, they take turns."""
 TURN_S = 1.0
@@ -146,6 +148,8 @@ class Waiting:
         """Those under way."""
         self._timer: asyncio.TimerHandle | None = None
         self._crowded_until = -math.inf
+        self._fetching: set[asyncio.Task[None]] = set()
+        self._few_large = asyncio.Semaphore(LARGE_MAX)
         self._least = 1
         """Half as many ends as came the last time are worth a moment the next time."""
 
@@ -245,7 +249,12 @@ class Waiting:
         if len(asking.waits) > 1:
             self._least = max(len(ended) // 2, 1)
         for wait in [*asking.waits]:
-            if wait.id in ended:
+            if wait.id in ended and ended[wait.id].apart:
+                del asking.waits[wait]
+                task = asyncio.get_running_loop().create_task(self._fetch(wait))
+                self._fetching.add(task)
+                task.add_done_callback(self._fetching.discard)
+            elif wait.id in ended:
                 asking.tell(wait, ends.answer_of(ended[wait.id]))
             elif wait.id in unknown:
                 asking.tell(wait, unknown_call(wait.id))
@@ -254,6 +263,15 @@ class Waiting:
                 asking.tell(wait, None)
             else:
                 wait.known, wait.lost_at = True, math.inf
+
+    async def _fetch(self, wait: Wait) -> None:
+        """It has ended, and its result is apart from that. Who waits for it waits for as long as that takes."""
+        try:
+            async with self._few_large:
+                request = ends.of_one(wait.id, 0.0)
+                wait.tell(await adopt(shared.asked(self._client, lambda: (request, None), known=True)))
+        except Exception as error:
+            wait.tell(error)
 
     async def _page(self, asking: Asking) -> EndsPage | None:
         """The answer to them, whoever is left; None: each is to be asked for by itself. What is no such answer is told

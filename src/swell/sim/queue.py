@@ -20,7 +20,7 @@ from swell.control.clock import SystemClock
 from swell.control.demand import QUEUE
 from swell.control.reactor import Effects, Reactor
 from swell.engines.fake import FakeEngine
-from swell.model.call import Call
+from swell.model.call import Call, Outcome
 from swell.model.events import NodeSeen, ReplicaSeen
 from swell.model.replica import OVER
 from swell.model.workload import Revision, revision_of
@@ -34,7 +34,7 @@ from swell.sim.replica import Around
 from swell.sim.runner import Runner
 from swell.sim.settings import QueueSettings
 from swell.sim.slots import Slots
-from swell.wire.calls import Down, Ended, Holding, NewCall
+from swell.wire.calls import CallEnd, Down, Ended, Holding, NewCall
 from swell.wire.link import Level
 
 BACK_S = 0.2
@@ -43,6 +43,25 @@ BACK_S = 0.2
 
 TOLD_S = 1.0
 """What the queue wants is known everywhere after this long."""
+
+
+class Small:
+    """What results here are: none is in a file."""
+
+    def check_room(self) -> None:
+        pass
+
+    def there(self, end: CallEnd) -> CallEnd:
+        return end
+
+    def take(self, outcomes: Iterable[Outcome]) -> None:
+        pass
+
+    def path(self, digest: str, id: str) -> str:
+        raise AssertionError(digest, id)
+
+    def sweep(self, some: bool) -> int:  # noqa: ARG002 - of the port
+        return 0
 
 
 class Site(Protocol):
@@ -119,6 +138,7 @@ class Queue:
                 others=lambda pool: book.elsewhere(pool, QUEUE),
                 useless=system.break_gang,
                 given=system.give_gang,
+                results=Small(),
                 chance=Random(chance.random()),
             )
             process.create_task(self.keeper.run())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import math
 import os
 import re
+import shutil
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Collection
@@ -26,6 +28,8 @@ PIECE = 1024 * 1024
 
 _DIGEST = re.compile(r"sha256-[0-9a-f]{64}\Z")
 _UNFINISHED = ".put-"
+_NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
+"""Why a file cannot have a second name."""
 
 
 def check_digest(digest: str) -> None:
@@ -96,6 +100,29 @@ class BlobFolder:
             room.leave()
             with suppress(FileNotFoundError):
                 os.unlink(name)
+
+    @property
+    def full(self) -> bool:
+        """All together take what they may."""
+        return self.size >= self.all_max
+
+    def take(self, digest: str, path: str) -> None:
+        """Have what is in a file of ours that nobody writes to any more, however full it is; the file stays. Both that
+        and the name are on disk before it returns. SwellError wrong_digest."""
+        target = self.path(digest)
+        with faults.as_swell_errors(self.folder):
+            if not self.has(digest):
+                with open(path, "rb") as file:
+                    found = f"sha256-{hashlib.file_digest(file, 'sha256').hexdigest()}"
+                    if found != digest:
+                        raise SwellError("wrong_digest", f"What was to have the digest {digest} has {found}.")
+                    os.fsync(file.fileno())
+                    size = file.tell()
+                with self.moving:
+                    _link(path, target)
+                    os.utime(target)
+                    self._kept += taken(size)
+            sync_folder(self.folder)
 
     def sweep(self, needed: Collection[str], before: float) -> int:
         """Remove those that are not `needed` and were neither put nor asked for since `before`; returns how many."""
@@ -194,6 +221,21 @@ class Room:
         """The same, while `moving` is held. Said again it means nothing: a put whose caller left may still settle."""
         self._blobs.coming -= self._taken
         self._taken = 0
+
+
+def _link(path: str, target: str) -> None:
+    """The same file under another name; a copy where that cannot be."""
+    try:
+        os.link(path, target)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        descriptor, name = tempfile.mkstemp(prefix=_UNFINISHED, dir=os.path.dirname(target))
+        with os.fdopen(descriptor, "wb") as copy, open(path, "rb") as file:
+            shutil.copyfileobj(file, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
+        os.replace(name, target)
 
 
 def sync_folder(folder: Path) -> None:

@@ -45,7 +45,8 @@ class Named:
         finally:
             store.close()
         revisions = (revision for app in (*self.apps, *versions) for revision in app.revisions)
-        self.blobs = {revision.bundle for revision in revisions} | _digests_of_calls(database)
+        self.blobs = {revision.bundle for revision in revisions}
+        self.results = _digests_of_calls(database)
 
     def trees(self) -> list[tuple[Volume, str]]:
         """Volumes that anything was ever put in, and the names of the files that say what is where."""
@@ -54,6 +55,7 @@ class Named:
     def contents(self, root: Path) -> Iterator[str]:
         """Names of the files whose names are digests, each once. What a tree that cannot be read names is left out."""
         yield from (f"blobs/{digest}" for digest in sorted(self.blobs))
+        yield from (f"results/{digest}" for digest in sorted(self.results))
         files = VolumeFolder(root / "volumes")
         for namespace, volumes in groupby(self.volumes, lambda volume: volume.namespace):
             digests: set[str] = set()
@@ -233,7 +235,7 @@ def sealed(root: Path, secrets: Iterable[SecretVersion]) -> list[tuple[str, str]
 
 
 def _digests_of_calls(database: Path) -> set[str]:
-    """Of the inputs and results of queued calls that stand in blobs."""
+    """Of the results of queued calls that are in files."""
     connection = sqlite3.connect(database)
     try:
         calls = SqlCallRecords(lambda statement, *values: connection.execute(statement, values).fetchall())

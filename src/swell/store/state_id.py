@@ -19,7 +19,7 @@ from swell.store.blobs import sync_folder
 
 FILE = "state-id"
 """In the state directory; one that an older Swell made gets it at its next start."""
-_FILES = ("blobs", "volumes", "checkpoints")
+_FILES = ("blobs", "results", "volumes", "checkpoints")
 """What is removed once no row names it."""
 
 

@@ -26,6 +26,8 @@ class EndRow(msgspec.Struct, frozen=True):
     status: int
     content_type: str
     body: bytes
+    apart: bool = False
+    """Its result is large, and at /calls/ID/result alone; status and body here are for who does not know that."""
 
 
 class EndsPage(msgspec.Struct, frozen=True):
@@ -53,6 +55,8 @@ class GroupEndRow(msgspec.Struct, frozen=True):
     status: int
     content_type: str
     body: bytes
+    apart: bool = False
+    """As of an `EndRow`."""
 
 
 class GroupPage(msgspec.Struct, frozen=True):
@@ -131,6 +135,8 @@ class CallRow(msgspec.Struct, frozen=True):
     """Content type of its result, where it is done and one call was asked for."""
     result: Any = None
     """The result itself where that is JSON; any other is at /calls/ID/result."""
+    result_apart: bool = False
+    """It is there alone whatever it is, since it is large."""
     status: int | None = None
     """Of the answer, as its code set it; None: it set none."""
     headers: dict[str, str] = {}

@@ -112,6 +112,8 @@ class CallEnd(msgspec.Struct, frozen=True):
     run_us: int = 0
     members: int = 0
     """Of the gang, where one of them had it. It is recorded once the attempt is over: others do not wait for that."""
+    size: int = 0
+    """Bytes of the result, where its digest alone is in `body`: its runner has it in a file."""
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):

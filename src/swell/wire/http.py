@@ -109,8 +109,10 @@ OWN_HEADERS = frozenset(
 )
 """Headers of an answer that say how it is written and sent, and what it took: no function may set them, nor any whose
 name begins with "swell-"."""
-RESULT_MAX = 16 * 1024 * 1024
+RESULT_MAX = 64 * 1024 * 1024
 """Bytes of a queued call's result that is kept."""
+RESULT_INLINE_MAX = 2 * 1024 * 1024
+"""Bytes of one that stands in the call's row, and in what is told of ends. A larger one is in a file."""
 KEPT_BYTES_MAX = 256 * 1024 * 1024
 """Bytes of the results of queued calls that a replica keeps for a runner to come: beyond that it begins none, and of
 what ends while nobody listens only that is kept which is small, such as errors."""

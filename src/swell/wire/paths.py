@@ -11,6 +11,8 @@ from swell.model.errors import SwellError
 from swell.model.ids import replica_id
 from swell.wire.identity import Identity
 
+RESULT = ".result"
+"""How the names of files end that have results of queued calls, among what is told of these."""
 SOCKET_PATH_MAX = 107
 """Bytes the kernel takes for a unix socket's path."""
 
@@ -60,6 +62,9 @@ class Home:
         """One small file per process the runner owns, for the next runner to find."""
         self.call_ends = self.run / "e"
         """What came of queued calls while control was away: one small file each, for the next runner to tell."""
+        self.results = root / "results"
+        """Results of queued calls that are too large for their rows, by digest. On the file system of `run`, as a rule:
+        then none is copied."""
         self.leaving = self.run / "leaving"
         """When this node goes (seconds since the epoch), where it was said that it does."""
         self.replica_groups = self.run / "groups"
@@ -84,6 +89,10 @@ class Home:
 
     def replica_socket(self, replica: str) -> Path:
         return self.replica_sockets / f"{replica}.s"
+
+    def call_result(self, id: str, token: int) -> Path:
+        """Where a runner has the large result of one hand-out of a call, until it is heard of."""
+        return self.call_ends / f"{id}-{token}{RESULT}"
 
     def server_url(self) -> str | None:
         """Where the server on this state directory says that it listens; None when it says nothing."""

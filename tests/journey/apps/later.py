@@ -39,6 +39,16 @@ def at_third(log: str) -> int:
     return tries
 
 
+@app.function(retries=swell.Retries(max_retries=1, initial_delay=0.0))
+@swell.concurrent(max_inputs=4)
+def among(name: str) -> str:
+    """One of them ends the process that they are in."""
+    time.sleep(0.5 if name != "poison" else 0.2)
+    if name == "poison":
+        os._exit(3)
+    return name
+
+
 @app.function()
 def zeros(size: int) -> bytes:
     return bytes(size)

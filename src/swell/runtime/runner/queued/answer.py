@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import httptools
@@ -9,6 +10,7 @@ import msgspec
 
 from swell.model.call import Body, Head
 from swell.model.ends import PREEMPTED
+from swell.runtime.runner.queued.large import Large
 from swell.wire.calls import NOTHING, CallEnd, Granted
 from swell.wire.http import (
     BUSY,
@@ -18,6 +20,7 @@ from swell.wire.http import (
     HEADER_MAX,
     JSON,
     OWN_HEADERS,
+    RESULT_INLINE_MAX,
     RESULT_MAX,
     RUN_US,
     ErrorEnvelope,
@@ -30,6 +33,10 @@ _MUST_GO = frozenset({PREEMPTED, "shutdown"})
 """Why a replica may be told to end that is no fault of what it works on, which is told, too (`ends.SOON`)."""
 _FAILED = frozenset({"exception", "deadline", "replica_died"})
 """Codes of a hand-out that came to nothing, which its code, or its process, may have done for being told to end."""
+_WORDS_MAX = 64 * 1024
+"""Characters of what an error says that are told where it is too large to be told whole."""
+_WRITE = 256 * 1024
+"""Bytes of a large one that are written together."""
 _NUMBER_MAX = 18
 """Digits of a number that is read."""
 _OWN = frozenset(name.encode() for name in OWN_HEADERS)
@@ -54,8 +61,8 @@ class Answer:
     """What came of one answer so far."""
 
     __slots__ = (
-        *("body", "busy", "content_type", "cpu_us", "ended", "error", "free", "headed", "headers", "keeps", "length"),
-        *("run_us", "size", "status"),
+        *("body", "busy", "content_type", "cpu_us", "ended", "error", "free", "headed", "headers", "keeps", "large"),
+        *("length", "run_us", "size", "status"),
     )
 
     def __init__(self) -> None:
@@ -71,7 +78,9 @@ class Answer:
         self.length = 0
         """Of its body, as announced."""
         self.body = bytearray()
-        """One piece of memory: what comes in chunks of a byte takes no more than it has."""
+        """One piece of memory: what comes in chunks of a byte takes no more than it has. Where there is more than is
+        told, what is not in `large` yet."""
+        self.large: Large | None = None
         self.size = 0
         """Of its body, as far as it came."""
         self.busy = False
@@ -107,7 +116,9 @@ class Answer:
 class Answers:
     """The answers on one connection, one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        """`folder`: for large ones."""
+        self._folder = folder
         self.answer = Answer()
         self.begun = False
         """Something of it came."""
@@ -120,6 +131,11 @@ class Answers:
         self.answer = Answer()
         self.begun = False
         self._overhead = 0
+
+    def drop(self) -> None:
+        """The connection is closed: what has not come will not."""
+        if self.answer.large is not None:
+            self.answer.large.drop()
 
     def feed(self, data: bytes) -> Answer:
         """Take bytes in. Raises Broken."""
@@ -178,23 +194,41 @@ class Answers:
         self._overhead = 0
         answer = self.answer
         answer.size += len(piece)
-        if not answer.too_large:
-            answer.body += piece
+        if answer.too_large:
+            return
+        answer.body += piece
+        if answer.size > RESULT_INLINE_MAX and (answer.large is None or len(answer.body) >= _WRITE):
+            answer.large = answer.large or Large(self._folder)
+            answer.large.write(answer.body)
+            answer.body.clear()
 
     def on_message_complete(self) -> None:
         self.answer.ended = True
 
 
-def answered(call: Granted, replica: str, answer: Answer) -> CallEnd:
-    """What came of a call that got this answer, which is whole."""
-    used = answer.cpu_us, answer.run_us
+def answered(call: Granted, replica: str, answer: Answer, path: Path) -> CallEnd | None:
+    """What came of a call that got this answer, which is whole. `path`: where it is put, where it is large. None: that
+    could not be."""
+    used, large = (answer.cpu_us, answer.run_us), answer.large
     if answer.too_large:
+        if large is not None:
+            large.drop()
         return failed(call, replica, "bad_result", result_too_large(RESULT_MAX), *used)
     code = answer.code
     head = Head(answer.status if answer.status != 200 else 0, tuple(answer.headers))
-    said = not code and head != Head()
-    body = Body(answer.content_type, bytes(answer.body), head=head if said else None)
-    return CallEnd(call.id, call.token, replica, code, _words(answer, body) if code else "", body, *used)
+    said = head if not code and head != Head() else None
+    if large is None:
+        body = Body(answer.content_type, bytes(answer.body), head=said)
+        return CallEnd(call.id, call.token, replica, code, _words(answer, body.data) if code else "", body, *used)
+    large.write(answer.body)
+    if code:
+        # What was raised is not kept beside a call.
+        words = _words(answer, large.read())[:_WORDS_MAX]
+        large.drop()
+        return failed(call, replica, code, words, *used)
+    digest = large.settle(path)
+    body = Body(answer.content_type, digest=digest, head=said)
+    return CallEnd(call.id, call.token, replica, "", "", body, *used, size=large.size) if digest else None
 
 
 def failed(call: Granted, replica: str, code: str, message: str, cpu_us: int = 0, run_us: int = 0) -> CallEnd:
@@ -216,10 +250,10 @@ def of_stopped(end: CallEnd, reason: str) -> CallEnd:
     return msgspec.structs.replace(end, code=PREEMPTED, body=NOTHING)
 
 
-def _words(answer: Answer, body: Body) -> str:
+def _words(answer: Answer, body: bytes) -> str:
     """What the error says."""
     try:
-        return _errors.decode(body.data).error.message
+        return _errors.decode(body).error.message
     except msgspec.MsgspecError:
         # It ended a stream, which had begun with what it gave before.
         return f"It ended in an error, {answer.error.decode('latin-1')}."

@@ -80,6 +80,7 @@ class QueuedCalls:
         self, home: Home, children: Callable[[], Mapping[str, Serving]], send: Callable[[Ended | Holding], bool]
     ) -> None:
         """`send` to control; False where it does not listen. `children`: what is not over, by id."""
+        self._home = home
         self._children = children
         self._send = send
         self._hands: dict[str, Hand] = {}
@@ -92,7 +93,7 @@ class QueuedCalls:
         """What control takes to be at replicas that have not said yet what they have."""
         self._said: set[str] = set()
         """Replicas of an earlier runner that came back and said what they have: what is not here was never begun."""
-        self._ends = Ends(home.call_ends, send, self._pump, self.forget)
+        self._ends = Ends(home, send, self._pump, self.forget)
         self._tasks: set[asyncio.Task[None]] = set()
         self._newest = 0
         """Highest token that came. They come in their order, so what has a higher one never did; of what was handed
@@ -327,7 +328,7 @@ class QueuedCalls:
         hand = self._hands.get(replica)
         if hand is None:
             path = child.address.removeprefix(LOCAL)
-            hand = self._hands[replica] = Hand(self, replica, path, child.max_inputs, self._tasks)
+            hand = self._hands[replica] = Hand(self, replica, path, child.max_inputs, self._tasks, self._home)
             hand.ready = child.phase is Phase.READY
             hand.closed = child.phase is Phase.DRAINING
             hand.seat = child.seat

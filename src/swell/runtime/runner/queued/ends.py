@@ -14,12 +14,14 @@ from pathlib import Path
 
 import msgspec
 
+from swell.runtime.runner.queued.large import PART
 from swell.wire.calls import CallEnd, Ended, Lease
+from swell.wire.paths import RESULT, Home
 
 log = logging.getLogger("swell.runner")
 
 KEPT_MAX = 256 * 1024 * 1024
-"""Bytes that may wait to be heard; beyond, no call is begun."""
+"""Bytes that may wait to be heard, in memory and in files; beyond, no call is begun."""
 UNHEARD_MAX = 16 * 1024 * 1024
 """Bytes that are said and not heard, at most, but for the last one: control is not sent more than it takes."""
 EACH = 1024
@@ -36,14 +38,15 @@ class Ends:
 
     def __init__(
         self,
-        folder: Path,
+        home: Home,
         send: Callable[[Ended], bool],
         room: Callable[[], None],
         safe: Callable[[str, tuple[Lease, ...]], None],
     ) -> None:
         """`send` is False where nobody listens. `room`: calls may be begun again. `safe` is told which ends are, by
         replica."""
-        self._folder = folder
+        self._home = home
+        self._folder = home.call_ends
         self._send = send
         self._room = room
         self._safe = safe
@@ -77,6 +80,8 @@ class Ends:
     def read(self) -> None:
         """What an earlier runner left."""
         for path in sorted(self._folder.iterdir()):
+            if path.name.endswith(RESULT) or path.name.startswith(PART):
+                continue
             try:
                 end = _decoder.decode(path.read_bytes())
             except (OSError, msgspec.MsgspecError):
@@ -89,6 +94,11 @@ class Ends:
                 continue
             self._written.add((end.id, end.token))
             self._keep(end)
+        named = {self._home.call_result(*lease) for lease in self._kept}
+        for path in self._folder.iterdir():
+            if path not in named and (path.name.endswith(RESULT) or path.name.startswith(PART)):
+                # Its replica has it, as it was told nothing else.
+                path.unlink(missing_ok=True)
 
     def is_safe(self, lease: Lease) -> bool:
         """Would it outlive this runner?"""
@@ -114,7 +124,9 @@ class Ends:
             end = self._kept.pop(lease, None)
             if end is None:
                 continue
-            self._bytes -= _size(end)
+            self._bytes -= _size(end) + end.size
+            if end.size:
+                self._home.call_result(*lease).unlink(missing_ok=True)
             self._unsaid.pop(lease, None)
             if lease in self._said:
                 del self._said[lease]
@@ -170,7 +182,7 @@ class Ends:
         lease = end.id, end.token
         self._kept[lease] = end
         self._unsaid[lease] = None
-        self._bytes += _size(end)
+        self._bytes += _size(end) + end.size
 
     def _path(self, lease: Lease) -> Path:
         return self._folder / f"{lease[0]}-{lease[1]}"
@@ -208,6 +220,7 @@ def had(end: CallEnd) -> bool:
 
 
 def _size(end: CallEnd) -> int:
+    """Bytes that are told of it."""
     return EACH + len(end.body.data)
 
 

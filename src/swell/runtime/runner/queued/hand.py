@@ -18,6 +18,7 @@ from swell.model.gang import Seat
 from swell.runtime.runner.queued.answer import Answer, answered, failed, unfinished
 from swell.runtime.runner.queued.lane import WAIT_S, Lane, limit
 from swell.wire.calls import NOTHING, CallEnd, Granted, Lease
+from swell.wire.paths import Home
 
 REST_S = 0.05
 """A replica that could not be asked, or reached, is left alone for this long, doubled each time in a row…"""
@@ -36,6 +37,7 @@ before that, as a rule."""
 DRAINED = "The replica ends, and had not begun the call."
 CANCELLED = "The call was cancelled."
 FORGOTTEN = "The replica does not have the call any more."
+NO_ROOM = "Its result is large, and there is no room for it on the disk."
 BROKEN = "The connection to its replica broke again and again."
 
 
@@ -71,7 +73,9 @@ class Owner(Protocol):
 class Hand:
     """The calls of one replica, and its lanes."""
 
-    def __init__(self, owner: Owner, replica: str, path: str, slots: int, tasks: set[asyncio.Task[None]]) -> None:
+    def __init__(
+        self, owner: Owner, replica: str, path: str, slots: int, tasks: set[asyncio.Task[None]], home: Home
+    ) -> None:
         self.replica = replica
         self.slots = slots
         self.ready = False
@@ -83,6 +87,7 @@ class Hand:
         """Begun, and their answers are to be asked for: they were sent by a runner before, or their lanes broke."""
         self._owner = owner
         self._path = path
+        self._home = home
         self._tasks = tasks
         self.closed = False
         """It is to end: nothing is sent any more."""
@@ -239,9 +244,12 @@ class Hand:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _lane(self) -> Lane:
+        return Lane(self, self._home.call_ends)
+
     async def _connected(self) -> None:
         try:
-            _, lane = await asyncio.get_running_loop().create_unix_connection(lambda: Lane(self), self._path)
+            _, lane = await asyncio.get_running_loop().create_unix_connection(self._lane, self._path)
         except OSError:
             self._connecting -= 1
             self._rest()
@@ -282,9 +290,20 @@ class Hand:
                 # It had a slot, and yet no room for what it is to keep.
                 self._rest()
         else:
-            self._failures = 0
-            self._owner.ended(answered(call, self.replica, answer))
+            self._end(call, answer)
         self.pump()
+
+    def _end(self, call: Granted, answer: Answer) -> None:
+        end = answered(call, self.replica, answer, self._home.call_result(call.id, call.token))
+        if end is not None:
+            self._failures = 0
+            self._owner.ended(end)
+        elif self._owner.keeps(self.replica):
+            # It is there still: asked for again until there is room for it.
+            self._rest()
+            self.left.append(call)
+        else:
+            self._owner.ended(failed(call, self.replica, "bad_result", NO_ROOM))
 
     def late(self, lane: Lane) -> None:
         """It keeps deadlines itself, and did not keep this one."""

@@ -12,6 +12,7 @@ import errno
 import math
 import os
 import re
+from pathlib import Path
 from typing import Protocol
 
 from swell.runtime.runner.queued.answer import Answer, Answers, Broken
@@ -80,10 +81,11 @@ class Owner(Protocol):
 class Lane(asyncio.Protocol):
     """One connection to a replica of ours."""
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, folder: Path) -> None:
+        """`folder`: for large results."""
         self._owner: Owner | None = owner
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything is sent
-        self._answers = Answers()
+        self._answers = Answers(folder)
         self._busy = False
         self._atomic = False
         """What was sent is so small that it is read whole or not at all."""
@@ -178,16 +180,16 @@ class Lane(asyncio.Protocol):
         # A unix socket is reset, rather than ended, exactly when it is closed with bytes that nobody read.
         reset = isinstance(error, OSError) and error.errno in _UNREAD
         self._die(unread=reset and self._atomic and not self._answers.begun)
+        self._answers.drop()
 
     def _over(self, answer: Answer) -> None:
         self._busy = False
         self._stop_timer()
         owner = self._owner
         assert owner is not None
+        self._answers.next()
         if not answer.ended or not answer.keeps:
             self.abort()
-        else:
-            self._answers.next()
         owner.answered(self, answer)
 
     def _late(self) -> None:
