@@ -105,9 +105,9 @@ RIGHT = "'26.60'"
 BAD = {
     "what does not import": ("import nowhere\n", "1", "0", RIGHT, "No module named 'nowhere'"),
     "a process at zero": (
-        "import subprocess\nsubprocess.Popen(['sleep', '60'], start_new_session=True)\n",
+        "import subprocess\nsubprocess.Popen(['sleep', '30'], start_new_session=True)\n",
         *("1", "0", RIGHT),
-        r"(processes that were not there before the deploy: |`swell ps` lists \d+, and there is .*, )\d+ \(sleep 60\)",
+        r"(processes that were not there before the deploy: |`swell ps` lists \d+, and there is .*, )\d+ \(sleep 30\)",
     ),
     "a replica at zero": ("", "1", "1", RIGHT, "nothing was called, yet `swell ps` lists|found a warm replica"),
     "another text": ("", "1", "0", "'26.61'", r"the answer lacks \['26\.60'\]"),
@@ -132,6 +132,6 @@ def test_what_does_not_happen_is_said_and_ends_it_with_code_1(bad: str, tmp_path
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.search(rf"It did not go as promised: (.|\n)*({said})", done.stdout), done.stdout
     assert "Everything happened as promised" not in done.stdout
-    for left in re.findall(r"(\d+) \(sleep 60\)", done.stdout):
+    for left in re.findall(r"(\d+) \(sleep 30\)", done.stdout):
         with suppress(ProcessLookupError):
             os.kill(int(left), signal.SIGKILL)
