@@ -1,12 +1,12 @@
-"""What does a plain caller see? HTTP requests whose answers may be refusals, and commands that may fail."""
+"""What does a plain caller see? HTTP requests whose answers may be refusals, and commands that may fail; what waits for it?"""
 
 from __future__ import annotations
 
 import http.client
 import json
 import subprocess
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,15 @@ def command(swell: PrivateSwell, *words: str, cwd: Path | None = None) -> Said:
 def key(swell: PrivateSwell) -> dict[str, str]:
     """The header that makes a caller trusted."""
     return {"Authorization": f"Bearer {(swell.home / 'key').read_text().strip()}"}
+
+
+@contextmanager
+def opened_at_the_end(gate: Path) -> Iterator[None]:
+    """Whatever happens, who waits for this file does so no longer than the block."""
+    try:
+        yield
+    finally:
+        gate.touch()
 
 
 def why(swell: PrivateSwell, request: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from journey.callers import opened_at_the_end
 from journey.shell import begun, going, line
 from private_swell import PrivateSwell, unstarted_swell, wait_until
 
@@ -137,7 +138,7 @@ def main(printed: str, seconds: int = 200):
 """
 
 SLOW_END = """
-import time
+import os, time
 import swell
 
 app = swell.App("slow-end")
@@ -150,7 +151,8 @@ class Slow:
 
     @swell.exit()
     def close(self):
-        time.sleep(30)
+        while not os.path.exists(GATE):
+            time.sleep(0.05)
 
 @app.local_entrypoint()
 def main():
@@ -391,9 +393,9 @@ def test_a_ctrl_c_that_was_ignored_stays_so(own_swell: PrivateSwell, tmp_path: P
 
 
 def test_a_second_signal_ends_the_waiting_for_hooks_in_order(own_swell: PrivateSwell, tmp_path: Path) -> None:
-    path = tmp_path / "slow.py"
-    path.write_text(SLOW_END)
-    with going(own_swell, "run", str(path)) as running:
+    path, gate = tmp_path / "slow.py", tmp_path / "gate"
+    path.write_text(SLOW_END.replace("GATE", repr(str(gate))))
+    with going(own_swell, "run", str(path)) as running, opened_at_the_end(gate):
         assert line(running) == "begun\n"
         running.send_signal(signal.SIGTERM)
         # The app is taken away: what goes on is ours.

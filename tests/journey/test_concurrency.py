@@ -7,12 +7,11 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from journey.callers import APPS, call, why
+from journey.callers import APPS, call, opened_at_the_end, why
 from private_swell import Answer, PrivateSwell, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -158,12 +157,3 @@ def test_one_is_spare(standing: PrivateSwell, tmp_path: Path) -> None:
         assert "swell-cold" not in other.headers
     assert slow.result().value in spare - {other.value}
     wait_until("nothing serves", lambda: not serving(standing, "spared"), wait_s=120)
-
-
-@contextmanager
-def opened_at_the_end(gate: Path) -> Iterator[None]:
-    """Whatever happens, who waits for this file does so no longer than the block."""
-    try:
-        yield
-    finally:
-        gate.touch()
