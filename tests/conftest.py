@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+import debian
 from private_swell import PrivateSwell, private_swell
 
 # A shell's background jobs ignore Ctrl-C, and what runs under nohup a hangup; whatever they start would too: some tests
@@ -41,6 +42,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Order(), "order")
     # A run of the quick tests alone has a minute; the whole suite tries four times as many examples.
     settings.load_profile("quick" if config.getoption("-m") == "not slow" else "thorough")
+
+
+def pytest_unconfigure() -> None:
+    debian.remove_unpacked()
 
 
 class Order:

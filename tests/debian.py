@@ -5,6 +5,7 @@ Nothing is installed, so that no service begins to run and no user need be root.
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
@@ -12,7 +13,9 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 APT_S = 280.0
 """For a mirror that is slow."""
@@ -21,15 +24,11 @@ APT_S = 280.0
 @contextmanager
 def unpacked(package: str, program: str) -> Iterator[None]:
     """Inside, `program` is found on the PATH, and the libraries that it needs are found too."""
-    folder = Path(tempfile.mkdtemp(prefix="sw-deb", dir="/tmp"))
-    # Who is root runs some programs as nobody.
-    folder.chmod(0o755)
+    place = _place(package, program)
     before = {name: os.environ.get(name) for name in ("PATH", "LD_LIBRARY_PATH")}
     try:
-        found = unpack(package, program, folder)
-        libraries = {str(path.parent) for path in folder.rglob("*.so*")}
-        os.environ["PATH"] = f"{found.parent}:{before['PATH']}"
-        os.environ["LD_LIBRARY_PATH"] = ":".join(libraries)
+        os.environ["PATH"] = f"{place.programs}:{before['PATH']}"
+        os.environ["LD_LIBRARY_PATH"] = place.libraries
         yield
     finally:
         for name, value in before.items():
@@ -37,7 +36,36 @@ def unpacked(package: str, program: str) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Place(NamedTuple):
+    """Where a package was unpacked."""
+
+    programs: Path
+    libraries: str
+    """As LD_LIBRARY_PATH has it."""
+
+
+@cache
+def _place(package: str, program: str) -> Place:
+    """It stays until the end of this process: to fetch it takes long, and several tests need it."""
+    folder = Path(tempfile.mkdtemp(prefix="sw-deb", dir="/tmp"))
+    _REMOVED_AT_THE_END.append(folder)
+    # Who is root runs some programs as nobody.
+    folder.chmod(0o755)
+    found = unpack(package, program, folder)
+    return Place(found.parent, ":".join({str(path.parent) for path in folder.rglob("*.so*")}))
+
+
+_REMOVED_AT_THE_END: list[Path] = []
+
+
+@atexit.register
+def remove_unpacked() -> None:
+    """All of it. Processes of a test run call it by themselves: not each of them ends as others do."""
+    _place.cache_clear()
+    while _REMOVED_AT_THE_END:
+        shutil.rmtree(_REMOVED_AT_THE_END.pop(), ignore_errors=True)
 
 
 def unpack(package: str, program: str, folder: Path, alone: bool = False) -> Path:

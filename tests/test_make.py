@@ -21,13 +21,16 @@ def test_another():
     {}
 """
 
+NEEDED = ("conftest", "debian", "private_swell")
+"""Of tests/, by any test."""
+
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The Makefile and what it needs, with an environment whose Python is this one and whose uv only says its words."""
-    for name in ("Makefile", "pyproject.toml", ".ci/run", "tests/conftest.py", "tests/private_swell.py"):
+    for name in ("Makefile", "pyproject.toml", ".ci/run", *(f"tests/{each}.py" for each in NEEDED)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     for name, script in (("python", f'exec {sys.executable} "$@"'), ("uv", 'echo "uv $*"')):

@@ -1,4 +1,4 @@
-"""What does a plain caller see? HTTP requests whose answers may be refusals, and commands that may fail; what waits for it?"""
+"""What does a plain caller see? HTTP requests whose answers may be refusals, and commands that may fail."""
 
 from __future__ import annotations
 
