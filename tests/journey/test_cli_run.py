@@ -25,6 +25,10 @@ import swell
 
 app = swell.App("tools")
 
+def say(*words):
+    # In one piece: what a replica prints may come at any time.
+    sys.stdout.write(" ".join(map(str, words)) + "\\n")
+
 @app.function()
 def add(a: int, b: float = 1.5, *, loud: bool = False, words: list[str] = []) -> str:
     "Sum up, and say some words."
@@ -58,7 +62,7 @@ class Ledger:
 
 @app.local_entrypoint()
 def main(code: int = 0, remote: bool = False):
-    print("here", add.remote(1))
+    say("here", add.remote(1))
     if remote:
         fail.remote(code)
     if code == 7:
@@ -97,7 +101,7 @@ def wait():
 
 @app.local_entrypoint()
 async def later(*words: str):
-    print("words", *words, await add.remote.aio(2))
+    say("words", *words, await add.remote.aio(2))
 """
 
 

@@ -88,8 +88,12 @@ def test_a_gateway_takes_no_key_that_is_none(tmp_path: Path, text: str | None, m
     if text is not None:
         (tmp_path / "key").write_text(text)
         (tmp_path / "key").chmod(mode)
+
+    async def begun(listener: socket.socket) -> None:
+        await gateway(Settings(str(tmp_path)), 0, listener, Up(-1, -1))
+
     with socket.socket() as listener, pytest.raises(SwellError) as refused:
-        asyncio.run(gateway(Settings(str(tmp_path)), 0, listener, Up(-1, -1)))
+        asyncio.run(begun(listener))
     assert refused.value.code == code
     assert str(tmp_path / "key") in refused.value.message
 
