@@ -24,6 +24,7 @@ from swell.model.workload import App, Entry, Method, Revision, Workload
 from swell.model.world import World
 from swell.serve import SystemClock
 from swell.store.sqlite import SqliteStore
+from swell.wire.calls import Down
 
 PER_APP = 100
 STALL_LOOK_S = 0.005
@@ -47,15 +48,26 @@ def run(options: Options) -> list[Row]:
     ]
 
 
+class _NoRunners:
+    """Nothing is worked on."""
+
+    def send(self, _node: str, _frame: Down) -> bool:
+        return False
+
+    def takes_calls(self, _node: str) -> bool:
+        return False
+
+    def cut(self, _node: str) -> None:
+        pass
+
+
 async def _minute(store: SqliteStore, schedules: int) -> tuple[list[float], float]:
     """From before a whole minute until all have fired for it."""
     clock, world = SystemClock(), World()
     world.apply(Opened(clock.now(), 1, (), Policy()))
     rows = TableKeeper(world, Policy(), Prices())
     calls = CallKeeper(
-        *(store, clock, world, rows, 1),
-        send=lambda _node, _frame: False,
-        reachable=lambda _node: False,
+        *(store, clock, world, rows, 1, _NoRunners()),
         told=lambda _levels: None,
         others=lambda _pool: (),
     )

@@ -190,9 +190,7 @@ def call_keeper(store: Store, clock: Clock, loop: Loop, link: ControlLink, resul
 
     world, book = loop.reactor.world, loop.reactor.book
     keeper = CallKeeper(
-        *(store, clock, world, loop.reactor.keeper, loop.epoch),
-        send=link.send,
-        reachable=link.takes_calls,
+        *(store, clock, world, loop.reactor.keeper, loop.epoch, link),
         told=lambda levels: loop.heard_demand(QUEUE, levels, math.inf),
         others=lambda pool: book.elsewhere(pool, QUEUE),
         useless=loop.break_gang,

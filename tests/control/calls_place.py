@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from swell.control.calls import CallKeeper
+from swell.control.loop import NODE_LEASE_S
 from swell.control.results import LargeResults
 from swell.control.table import TableKeeper
 from swell.model.call import Body
@@ -91,6 +92,8 @@ class Runner:
 
     def __init__(self) -> None:
         self.there = True
+        self.silent = False
+        """It stands still, with an open connection."""
         self.held: dict[Lease, tuple[str, Granted]] = {}
         self.ends: dict[Lease, CallEnd] = {}
         """What control has not heard, or not said so."""
@@ -229,6 +232,33 @@ class _FailingCalls:
         return self._place.store.calls.lease(*args)
 
 
+class Connected:
+    """The runner, for one incarnation of control."""
+
+    def __init__(self, place: Place, epoch: int) -> None:
+        self._place = place
+        self._epoch = epoch
+
+    def takes_calls(self, node: str) -> bool:
+        return self._place.runner.there and self._epoch == self._place.epoch
+
+    def send(self, node: str, frame: Down) -> bool:
+        assert node == NODE
+        if not self.takes_calls(node):
+            return False
+        self._place.runner.inbox.append(frame)
+        self._place.sent.append(frame)
+        return True
+
+    def cut(self, node: str) -> None:
+        """What speaks makes another connection."""
+        if self.takes_calls(node):
+            self._place.cuts += 1
+            self._place.disconnect()
+            if not self._place.runner.silent:
+                asyncio.get_running_loop().call_soon(self._place.connect)
+
+
 class Place:
     """Control as far as queued calls go, one incarnation after the other, over one store."""
 
@@ -244,6 +274,9 @@ class Place:
         self.levels: dict[str, Level] = {}
         self.others: dict[str, tuple[tuple[str, int], ...]] = {}
         self.sent: list[Down] = []
+        self.cuts = 0
+        """How often control ended the connection."""
+        self._away_s = 0.0
         self._numbers = itertools.count(1)
         self.seats: dict[str, Seat] = {}
         self.useless: list[str] = []
@@ -263,14 +296,6 @@ class Place:
         self.levels = {}
         epoch = self.epoch
 
-        def send(node: str, frame: Down) -> bool:
-            assert node == NODE
-            if epoch != self.epoch or not self.runner.there:
-                return False
-            self.runner.inbox.append(frame)
-            self.sent.append(frame)
-            return True
-
         def told(levels: Sequence[Level]) -> None:
             if epoch == self.epoch:
                 self.levels |= {level.pool: level for level in levels}
@@ -281,8 +306,7 @@ class Place:
             self.world,
             self.rows,
             epoch,
-            send,
-            lambda _node: self.runner.there and epoch == self.epoch,
+            Connected(self, epoch),
             told,
             lambda pool: self.others.get(pool, ()),
             self._break,
@@ -314,7 +338,8 @@ class Place:
         if delta is not None:
             changed = (*(row.pool for row in delta.pools), *delta.gone_pools)
             self.keeper.changed(changed, (*(route.key for route in delta.routes), *delta.gone_routes))
-        if isinstance(event, ReplicaSeen) and event.phase is Phase.GONE:
+        gone = isinstance(event, NodeSeen) and not event.node.alive
+        if gone or (isinstance(event, ReplicaSeen) and event.phase is Phase.GONE):
             self.keeper.gone()
 
     async def settle(self) -> None:
@@ -418,9 +443,21 @@ class Place:
             step = min(seconds, 2.0)
             seconds -= step
             self.clock.at += step
-            if self.runner.there:
+            self._away_s = 0.0 if self.runner.there else self._away_s + step
+            node = self.world.nodes.get(NODE)
+            if node is not None and node.alive and self._away_s >= NODE_LEASE_S:
+                self.take(NodeSeen(self.clock.at, msgspec.structs.replace(node, alive=False)))
+            if self.runner.there and not self.runner.silent:
                 self.keeper.heard_holding(NODE, [*self.runner.held, *self.runner.ends])
             self.keeper.tick()
+
+    def stand_still(self, seconds: float) -> None:
+        """The runner does; what it has goes on."""
+        self.runner.silent = True
+        self.pass_time(seconds)
+        self.runner.silent = False
+        if not self.runner.there:
+            self.connect()
 
     def _say_what_runs(self) -> None:
         self.take(NodeSeen(self.clock.at, Node(NODE, 64.0, 65536)))

@@ -12,6 +12,7 @@ import pytest
 from control.test_control_link import EPOCH, WORKLOAD, Caller, Desk, inventory, play, until
 from swell.control import loop
 from swell.control.calls import CallKeeper
+from swell.control.link import SILENT_S
 from swell.model.call import Body, Call
 from swell.model.demand import IDLE
 from swell.model.events import NodeSeen, ReplicaSeen
@@ -263,6 +264,48 @@ def test_calls_are_not_granted_to_a_runner_that_does_not_read() -> None:
         peer.resume_writing()
         (grant,) = await runner.until(Grant)
         assert [call.id for call in grant.calls] == [told.id]
+
+    calls(scenario)
+
+
+def test_calls_are_not_granted_to_a_runner_that_says_nothing_until_it_speaks_again() -> None:
+    async def scenario(desk: Desk) -> None:
+        runner = await runner_of(desk)
+        await until(lambda: desk.link.takes_calls("n1"))
+        desk.link.runners["n1"]._heard_at -= SILENT_S + 1.0
+        assert not desk.link.takes_calls("n1")
+        gateway = await desk.call(Hello("gateway", "g1"), Submit(1, NEW))
+        (told,) = await gateway.until(Submitted)
+        assert state(desk.loop.store.call_records.get(told.id)) == "queued"
+        runner.say(inventory())
+        (grant,) = await runner.until(Grant)
+        assert [call.id for call in grant.calls] == [told.id]
+
+    calls(scenario)
+
+
+def test_the_link_to_a_runner_that_does_not_say_what_it_was_given_is_cut_and_nothing_is_lost_by_that() -> None:
+    async def scenario(desk: Desk) -> None:
+        queue, records = desk.loop.queue, desk.loop.store.call_records
+        assert isinstance(queue, CallKeeper)
+        gateway = await desk.call(Hello("gateway", "g1"), Submit(1, NEW))
+        runner = await runner_of(desk)
+        (grant,) = await runner.until(Grant)
+        lease = (grant.calls[0].id, grant.calls[0].token)
+        queue.tick()
+        for _ in range(5):
+            # Not so much at once that control seems to have been stopped itself.
+            desk.clock.at += 4.0
+            queue.tick()
+        await until(lambda: not desk.link.runners)
+        again = await runner_of(desk)
+        assert await again.until(Resume) == [Resume(EPOCH, (("r1-1", (lease,)),))]
+        again.say(Ended((CallEnd(*lease, "r1-1", body=RESULT),)))
+        assert await again.until(EndedHeard) == [EndedHeard((lease,))]
+        call = records.get(lease[0])
+        assert call is not None
+        assert (call.state, call.attempts) == ("done", 1)
+        assert gateway
 
     calls(scenario)
 

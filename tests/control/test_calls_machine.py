@@ -172,6 +172,22 @@ class Machine(RuleBasedStateMachine):
     async def timed(self, seconds: float) -> None:
         self.place.pass_time(seconds)
 
+    @rule(seconds=st.sampled_from((4.0, 20.0, 26.0)))
+    def stand_still(self, seconds: float) -> None:
+        """The runner does, and what it has goes on: nothing of that is lost."""
+
+        async def stand_still() -> None:
+            place = self.place
+            place.pass_time(1.0)
+            await place.settle()
+            held = [lease for lease in place.runner.held if place.keeper.leases.get(*lease) is not None]
+            place.stand_still(seconds)
+            await place.settle()
+            assert all(place.keeper.leases.get(*lease) is not None for lease in held)
+
+        if self.place.runner.there:
+            self.do(stand_still())
+
     @rule(app=st.sampled_from(APPS))
     def start(self, app: str) -> None:
         async def start() -> None:

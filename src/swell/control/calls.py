@@ -25,7 +25,7 @@ from swell.control.inbox import Inbox
 from swell.control.leases import Leases, Seen
 from swell.control.results import LargeResults
 from swell.control.rounds import Round, Told, Written, answer, fail, logged, write
-from swell.control.sending import Sending
+from swell.control.sending import Runners, Sending
 from swell.control.table import TableKeeper
 from swell.control.wants import Wants
 from swell.decide.calls import End, after
@@ -36,7 +36,7 @@ from swell.model.ports import Clock, Store
 from swell.model.trigger import Delivery
 from swell.model.workload import workload_of
 from swell.model.world import World
-from swell.wire.calls import CallEnd, Down, Lease, NewCall, Running
+from swell.wire.calls import CallEnd, Lease, NewCall, Running
 from swell.wire.link import Level
 
 AGAIN_S = 1.0
@@ -60,8 +60,7 @@ class CallKeeper:
         world: World,
         rows: TableKeeper,
         epoch: int,
-        send: Callable[[str, Down], bool],
-        reachable: Callable[[str], bool],
+        runners: Runners,
         told: Callable[[Sequence[Level]], None],
         others: Callable[[str], Iterable[tuple[str, int]]],
         useless: Callable[[str, str], None] = lambda _gang, _why: None,
@@ -70,15 +69,14 @@ class CallKeeper:
         results: LargeResults,
         chance: random.Random | None = None,
     ) -> None:
-        """`send` to the runner of a node, False where it is not connected; `reachable`: it takes calls now. `told`
-        takes what the queue wants of pools. `others`: inputs in flight at the replicas of a pool that are no queued
-        calls. Of gangs, by their leaders: `useless` is told that what is left of one is of no use, and why; `given`
-        that one has a call of that priority. `chance`: what ids of calls and the jitter of delays are drawn from; that
-        of the machine by default."""
+        """`told` takes what the queue wants of pools. `others`: inputs in flight at the replicas of a pool that are no
+        queued calls. Of gangs, by their leaders: `useless` is told that what is left of one is of no use, and why;
+        `given` that one has a call of that priority. `chance`: what ids of calls and the jitter of delays are drawn
+        from; that of the machine by default."""
         self.leases = Leases()
-        self._sending = Sending(world, epoch, send)
+        self._sending = Sending(world, epoch, runners)
         self.gangs = GangCalls(world, self.leases, self._sending, useless, given)
-        self.hands = Hands(world, rows, self.leases, epoch, others, reachable)
+        self.hands = Hands(world, rows, self.leases, epoch, others, runners.takes_calls)
         self.wants = Wants(world, rows, self.leases, self.hands, clock.now, told)
         self.waits = CallWaits()
         self.groups = EndedGroups(clock.now)
@@ -232,8 +230,8 @@ class CallKeeper:
         self._look_at(self.hands.waiting())
         lost = self.leases.expired(now)
         self._lose((call for call, gone in lost if gone), "replica_died", "Its replica ended while it had the call.")
-        silent = (call for call, gone in lost if not gone)
-        self._lose(silent, "lease_expired", "Nothing was heard of its replica for too long.")
+        unknown = self._sending.doubt(call for call, gone in lost if not gone)
+        self._lose(unknown, "lease_expired", "Nothing was heard of its replica for too long.")
         if self.gangs.failed:
             self._wake()
         self.gangs.tick(now)

@@ -15,7 +15,8 @@ from swell.model.workload import Revision
 from swell.wire.calls import Lease, Progress, Running
 
 LEASE_S = 15.0
-"""A call of which its runner says nothing for this long is handed out again. Longer than a runner's restart."""
+"""A call of which its runner says nothing for this long is doubted: its runner is asked for anew or, where its replica
+is not known, the call is handed out again. Longer than a runner's restart."""
 GONE_S = 3.0
 """When its replica is gone, after this long: a runner that has it still says so within 2 s, and what came of it."""
 

@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import logging
 import socket
+import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Protocol, cast
@@ -34,6 +35,8 @@ from swell.wire.frames import Unpacker, pack
 
 log = logging.getLogger("swell.control")
 
+SILENT_S = 7.5
+"""A runner of which nothing was read for this long stands still, as far as is known: it says more often what runs."""
 OPEN_AFTER_S = 5.0
 """Gateways are told the table once a runner said what runs; if none does, after this long all the same."""
 
@@ -142,7 +145,7 @@ class Queue(Protocol):
         ...
 
     def roomy(self) -> None:
-        """A runner reads again."""
+        """A runner takes calls again."""
         ...
 
 
@@ -298,9 +301,16 @@ class ControlLink:
         return True
 
     def takes_calls(self, node: str) -> bool:
-        """Is its runner there, did it say what runs, and does it read what it is sent?"""
+        """Is its runner there, did it say what runs, does it go on speaking, and read what it is sent?"""
         peer = self.runners.get(node)
-        return peer is not None and peer.told_all and not peer.behind
+        return peer is not None and peer.told_all and not (peer.behind or peer.is_silent)
+
+    def cut(self, node: str) -> None:
+        """End the connection to its runner, where there is one."""
+        peer = self.runners.get(node)
+        if peer is not None:
+            log.warning("the runner of %s does not say what it was given; the link to it is cut", node)
+            peer.abort()
 
     def fail_asks(self, why: str) -> None:
         for future, _ in self.asks.values():
@@ -320,6 +330,7 @@ class Peer(asyncio.Protocol):
         """A runner: an inventory was heard on this connection."""
         self.behind = False
         """It does not read as fast as it is written to."""
+        self._heard_at = time.monotonic()
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -331,8 +342,16 @@ class Peer(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.behind = False
+        self._roomy()
+
+    def _roomy(self) -> None:
+        """A runner takes calls again."""
         if self.role == "runner" and self.link.queue is not None:
             self.link.queue.roomy()
+
+    @property
+    def is_silent(self) -> bool:
+        return time.monotonic() - self._heard_at > SILENT_S
 
     def write(self, frame: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():
@@ -345,10 +364,18 @@ class Peer(asyncio.Protocol):
         if self.transport is not None:
             self.transport.close()
 
+    def abort(self) -> None:
+        """Whatever was not sent yet."""
+        if self.transport is not None:
+            self.transport.abort()
+
     def data_received(self, data: bytes) -> None:
+        was_silent, self._heard_at = self.is_silent, time.monotonic()
         try:
             for message in self.unpacker.feed(data):
                 self._heard(message)
+            if was_silent:
+                self._roomy()
         except Exception:
             log.exception("a %s on the control link sent what cannot be used; it is cut off", self.role or "peer")
             self.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from swell.control.hands import fitting, granted, peers_size
 from swell.model.call import Body, Call, Work
@@ -12,14 +13,30 @@ from swell.model.world import World
 from swell.wire.calls import Down, EndedHeard, Grant, Lease, Member, Resume, Revoke
 
 
+class Runners(Protocol):
+    """Those that are connected, by their nodes."""
+
+    def send(self, node: str, frame: Down) -> bool:
+        """False where it is not connected."""
+        ...
+
+    def takes_calls(self, node: str) -> bool:
+        """Is it there, and does it seem to listen?"""
+        ...
+
+    def cut(self, node: str) -> None:
+        """End its connection, where it has one: it makes another once it notices, and says then what it has."""
+        ...
+
+
 class Sending:
     """What goes to the runners, of one incarnation of control."""
 
-    def __init__(self, world: World, epoch: int, send: Callable[[str, Down], bool]) -> None:
-        """`send` to the runner of a node, False where it is not connected."""
+    def __init__(self, world: World, epoch: int, runners: Runners) -> None:
         self._world = world
         self._epoch = epoch
-        self._send = send
+        self._send = runners.send
+        self._cut = runners.cut
 
     def node(self, replica: str) -> str | None:
         """Where a replica is; None where it is not any more, or not known yet."""
@@ -61,6 +78,24 @@ class Sending:
     def revoke_leases(self, node: str, leases: Iterable[Lease]) -> None:
         """Nobody wants these any more of what that node has."""
         self._send(node, Revoke(tuple(leases)))
+
+    def doubt(self, calls: Iterable[Call]) -> list[Call]:
+        """Of these nothing was heard for too long: those that are with a replica nobody knows, and so lost.
+
+        The others may be at work although their runner stands still: it has no use for its connection then, and is
+        given as long as any that is not connected to say again what it has. If it does not its replicas are lost, and
+        with these their calls.
+        """
+        lost, nodes = [], dict[str, None]()
+        for call in calls:
+            node = self.node(call.replica)
+            if node is None:
+                lost.append(call)
+            else:
+                nodes[node] = None
+        for node in nodes:
+            self._cut(node)
+        return lost
 
     def resume(self, node: str, held: Iterable[tuple[str, tuple[Lease, ...]]]) -> None:
         """What it is believed to have, by replica."""

@@ -6,7 +6,7 @@ from collections import Counter
 
 from swell.control.hands import DUE_MAX
 from swell.decide.calls import FAILURES, LOST_RETRIES
-from swell.model.call import LOSSES, Body, Call
+from swell.model.call import LOSSES, Body, Call, CallError
 from swell.sim.callers import Callers, Spawned
 from swell.sim.system import System
 from swell.wire.calls import Lease
@@ -34,6 +34,8 @@ class CallPromises:
         """How calls ended, when, and with what: as it was first on the disk."""
         self._looked: set[str] = set()
         """Those of which it was seen whose result it is."""
+        self._leased: dict[Lease, CallError | None] = {}
+        """Leases as of the last look → the error of the attempt before."""
         self._waits: dict[str, float] = {}
         """Workload → since when its calls wait beside a free replica."""
         self._useless: dict[tuple[str, Lease], float] = {}
@@ -57,6 +59,7 @@ class CallPromises:
                 else:
                     self._holds(one, call)
         self._suspects_are_alone()
+        self._nothing_is_given_up_at_work()
         self._nobody_waits_in_vain()
         self._nobody_works_in_vain()
 
@@ -107,6 +110,19 @@ class CallPromises:
             if times > 1:
                 self._system.broke(f"call {id} was {times} times with others where one of them killed the replica")
 
+    def _nothing_is_given_up_at_work(self) -> None:
+        """A call is, for want of a word of it, only where its replica has ended, or was not known to this control."""
+        worked_on = {lease for runner in self._queue.runners.values() for _, lease in runner.worked_on()}
+        for lease, error in self._leased.items():
+            call = self._queue.kept(lease[0]) if lease in worked_on else None
+            ours = call is not None and not call.members and lease[1] >> 40 == self._system.epoch
+            if call is None or not ours or call.token == lease[1] or call.error in (None, error):
+                continue
+            if call.error.code == "lease_expired":
+                self._system.broke(f"call {call.id} was given up ({call.error.message}), and is worked on still")
+        leased = self._queue.disk.calls.standing().leased
+        self._leased = {(call.id, call.token): call.error for call in leased}
+
     def _nobody_waits_in_vain(self) -> None:
         system, now, waits = self._system, self._system.time.now(), {}
         for workload in self._queue.due():
@@ -137,6 +153,8 @@ class CallPromises:
         """Could it begin a call, and is kept free for no suspect? Of a gang only all members together."""
         system, known = self._system, self._system.reactor.world.replicas.get(replica)
         leases = self._queue.keeper.leases
+        if known is None or not self._queue.takes_calls(known.node):
+            return False
         if leases.count(replica) and (suspects or leases.has_suspect(replica)):
             return False
         seat = known.seat if known is not None else None

@@ -7,8 +7,8 @@ from random import Random
 
 import msgspec
 
+from swell.control.loop import NODE_LEASE_S
 from swell.decide.traffic import split
-from swell.model.events import NodeSeen
 from swell.model.traffic import Traffic
 from swell.sim.settings import QueueSettings, Scenario
 from swell.sim.system import System
@@ -143,7 +143,7 @@ class Faults:
         engine.lose()
         if system.queue is not None:
             system.queue.node_lost(name)
-        system.time.after(15.0, lambda: self._node_lost(name))
+        system.time.after(NODE_LEASE_S, lambda: self._node_lost(name))
         system.time.after(chance.uniform(1.0, 60.0), lambda: self._come_back(name))
         return True
 
@@ -174,9 +174,7 @@ class Faults:
     def _node_lost(self, name: str) -> None:
         system = self.system
         if not system.engines[name].alive:
-            lost = msgspec.structs.replace(system.engines[name].node, alive=False)
-            system.reactor.take(NodeSeen(system.clock.now(), lost))
-            system.wake()
+            system.lose_node(name)
 
     def _crash_control(self, _chance: Random) -> bool:
         self.system.restart()

@@ -18,6 +18,8 @@ from typing import Any, Protocol
 from swell.control.calls import CallKeeper
 from swell.control.clock import SystemClock
 from swell.control.demand import QUEUE
+from swell.control.link import SILENT_S
+from swell.control.loop import NODE_LEASE_S
 from swell.control.reactor import Effects, Reactor
 from swell.engines.fake import FakeEngine
 from swell.model.call import Call, Outcome
@@ -41,6 +43,8 @@ BACK_S = 0.2
 """A runner that lost control, or was killed, tries again within this time."""
 
 
+SILENT_FOR_S = (0.1, 3.0, 20.0, 100.0)
+"""A link carries nothing for so long: the last is longer than a node may be away."""
 TOLD_S = 1.0
 """What the queue wants is known everywhere after this long."""
 
@@ -83,6 +87,7 @@ class Site(Protocol):
     def slots(self, replica: str, limit: int) -> Slots[Request]: ...
     def demand(self, gateway: str, levels: list[Level], ttl_s: float) -> None: ...
     def kill_replica(self, replica: str) -> None: ...
+    def lose_node(self, node: str) -> None: ...
     def once_awake(self, replica: str, do: Callable[[], None]) -> None: ...
     def break_gang(self, gang: str, why: str) -> None: ...
     def give_gang(self, gang: str, priority: int) -> None: ...
@@ -103,6 +108,10 @@ class Queue:
         """How often a call was with others at a replica that one of them killed, while control had leases of them."""
         self.runners = {name: self._runner(name, engine) for name, engine in system.engines.items()}
         self._told_all: set[str] = set()
+        self._silent_since: dict[str, float] = {}
+        """Nodes whose runner nothing comes from or goes to."""
+        self._cut_at: dict[str, float] = {}
+        """Those of them to whose runner control has no link any more, which that does not know."""
         self.wanted_at: dict[str, float] = {}
         """When what is wanted of a pool was told last."""
         self._open()
@@ -132,8 +141,7 @@ class Queue:
                 system.reactor.world,
                 system.reactor.keeper,
                 system.epoch,
-                send=self._send,
-                reachable=lambda node: self.runners[node].link.up and node in self._told_all,
+                self,
                 told=self._levels,
                 others=lambda pool: book.elsewhere(pool, QUEUE),
                 useless=system.break_gang,
@@ -149,6 +157,7 @@ class Queue:
         """Control is. What it was about to write is not written."""
         self.process.kill()
         self._told_all.clear()
+        self._cut_at.clear()
         for runner in self.runners.values():
             if runner.link.up:
                 runner.disconnect()
@@ -158,14 +167,41 @@ class Queue:
         self.disk.medium.restart()
         self._open()
 
+    def _disconnect(self, runner: Runner) -> None:
+        self._told_all.discard(runner.node)
+        runner.disconnect()
+        self._reconnect(runner)
+
     def _reconnect(self, runner: Runner) -> None:
         self.system.time.after(self._chance.uniform(0.001, BACK_S), runner.connect)
 
     def _thread_s(self) -> float:
         return self._chance.uniform(0.0001, 1.0) * max(self.disk.slow_s, 0.002)
 
-    def _send(self, node: str, frame: Down) -> bool:
+    def takes_calls(self, node: str) -> bool:
+        """As the link to its runner tells."""
+        silent_s = self.system.time.now() - self._silent_since.get(node, self.system.time.now())
+        return self.runners[node].link.up and node in self._told_all and silent_s <= SILENT_S
+
+    def cut(self, node: str) -> None:
+        """Control ends its end of the link to a runner, which notices once it reads anything."""
+        self._told_all.discard(node)
+        self.system.count("link cut")
+        if self.runners[node].link.silent:
+            self._cut_at[node] = at = self.system.time.now()
+            self.system.time.after(NODE_LEASE_S, lambda: self._lose_silent(node, at))
+        else:
+            self._disconnect(self.runners[node])
+
+    def _lose_silent(self, node: str, cut_at: float) -> None:
+        if self._cut_at.get(node) == cut_at:
+            self.system.lose_node(node)
+
+    def send(self, node: str, frame: Down) -> bool:
+        """To a runner; False where there is no link to it, as far as control knows."""
         runner = self.runners[node]
+        if node in self._cut_at:
+            return False
 
         def arrive() -> None:
             self.system.note("down", frame)
@@ -301,15 +337,16 @@ class Queue:
         runner = self.runners[chance.choice(sorted(self.runners))]
         if not runner.link.up:
             return False
-        lasts_s = chance.choice([0.1, 3.0, 20.0])
+        lasts_s = chance.choice(SILENT_FOR_S)
         runner.link.silent = True
+        self._silent_since[runner.node] = self.system.time.now()
 
         def broken() -> None:
             runner.link.silent = False
+            self._silent_since.pop(runner.node, None)
+            self._cut_at.pop(runner.node, None)
             if runner.link.up:
-                self._told_all.discard(runner.node)
-                runner.disconnect()
-                self._reconnect(runner)
+                self._disconnect(runner)
 
         self.system.time.after(lasts_s, broken)
         return True

@@ -314,6 +314,11 @@ class System:
                 self.died(replica)
                 engine.crash(replica, "oom_killed")
 
+    def lose_node(self, node: str) -> None:
+        """Control takes it for dead: it was away for too long."""
+        self.reactor.take(NodeSeen(self.clock.now(), msgspec.structs.replace(self.engines[node].node, alive=False)))
+        self.wake()
+
     def break_gang(self, gang: str, why: str) -> None:
         """The queue has no use for what is left of it."""
         self.count("gang broken")
