@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections import Counter
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,9 +18,10 @@ from swell.control.hands import HAND_BYTES_MAX
 from swell.control.leases import GONE_S, LEASE_S
 from swell.model.call import Body, CallError
 from swell.model.errors import SwellError
-from swell.model.events import PlanCommitted
-from swell.model.gang import Gang
+from swell.model.events import PlanCommitted, ReplicaAdopted, ReplicaSeen
+from swell.model.gang import Gang, Seat
 from swell.model.plan import Plan, Stop
+from swell.model.replica import Phase
 from swell.wire.calls import INPUT_MAX, Grant
 
 STOPPED = CallError("cancelled", "nobody wants it")
@@ -72,6 +74,27 @@ def test_nobody_is_given_anything_before_all_are_ready() -> None:
             (level,) = place.levels.values()
             assert (level.held, level.priorities) == (1, ((7, 1),))
             place.become_ready(member)
+        await place.settle()
+        assert len(place.runner.held) == SIZE
+
+    play(scenario)
+
+
+def test_no_attempt_begins_while_members_are_there_that_were_taken_for_lost() -> None:
+    async def scenario(place: Place) -> None:
+        members = place.start_gang("a", SIZE)
+        stray = ReplicaSeen(
+            *(place.clock.at, "r1-99", Phase.READY, place.replicas[members[0]], "serving", NODE),
+            seat=Seat("r1-98", 1, SIZE),
+        )
+        place.take(ReplicaAdopted(place.clock.at, stray))
+        assert place.world.replicas["r1-99"].phase is Phase.DRAINING
+        id = await place.keeper.accept(new())
+        place.pass_time(30.0)
+        await place.settle()
+        assert (kept(place, id).state, place.runner.held) == ("queued", {})
+        place.take(msgspec.structs.replace(stray, phase=Phase.GONE, reason="unknown"))
+        place.pass_time(1.0)
         await place.settle()
         assert len(place.runner.held) == SIZE
 

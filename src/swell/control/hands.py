@@ -14,7 +14,9 @@ from swell.decide.calls import NOT_BEGUN
 from swell.decide.gangs import staying
 from swell.decide.granting import Taker, grants, hand, slots_wanted
 from swell.model.call import BATCH_MAX, LOSSES, Call, Depth, Work, fencing_token
+from swell.model.ends import UNKNOWN
 from swell.model.replica import Phase, Replica
+from swell.model.workload import workload_of
 from swell.model.world import World
 from swell.wire.calls import INPUT_MAX, CallEnd, Granted, Member
 from swell.wire.link import PoolRow
@@ -212,7 +214,7 @@ class Hands:
         due = DUE_MAX if workload in self.unseen else self.due.get(workload, 0) + coming
         suspects = (0, False) if workload in self.unseen else self._suspects.get(workload, (0, False))
         pool = self._pool(workload)
-        if not due or pool is None:
+        if not due or pool is None or self._is_left(workload, pool):
             return
         learned = self._learned.get(workload, _NOTHING)
         kept = 0 if pool.single_use else hand(pool.max_inputs, learned.run_s)
@@ -230,6 +232,15 @@ class Hands:
             if fits > 0:
                 sent.update({node: fits * size for node, size in each.items()})
                 yield pool.pool, replica, fits
+
+    def _is_left(self, workload: str, pool: PoolRow) -> bool:
+        """Are members of a gang there that had been taken for lost? What they have was to be handed out once nothing of
+        them is left."""
+        revision = self._world.revision(pool.pool)
+        if revision is None or revision.gang is None:
+            return False
+        members = (each for gang in self._world.gangs.values() for each in gang.values())
+        return any(each.reason == UNKNOWN and workload_of(each.pool) == workload for each in members)
 
     def _takers(self, pool: PoolRow, ending: Counter[str], now: float) -> Iterator[Taker]:
         others = dict(self._others(pool.pool))

@@ -9,14 +9,17 @@ from __future__ import annotations
 import msgspec
 
 from swell.decide.drain import drain_grace_s
+from swell.model.ends import UNKNOWN
 from swell.model.events import ReplicaSeen
+from swell.model.gang import Seat
 from swell.model.orders import Inventory, Order, StartOrder, StopOrder
 from swell.model.policy import Policy
 from swell.model.replica import Phase, Replica
 from swell.model.world import World
 
 UNKNOWN_GRACE_S = 5.0
-"""A replica nobody wants any more still gets this long for what it has in flight."""
+"""A replica nobody wants any more still gets this long for what it has in flight. A member of a gang gets nothing: what
+the gang had is worked on by another one perhaps, or is to be, in the same checkpoint folder."""
 
 
 class Owed(msgspec.Struct, frozen=True):
@@ -41,8 +44,8 @@ def drive(world: World, inventory: Inventory, policy: Policy) -> Owed:
         else:
             lost.append(_lost(replica, inventory.at))
     orders += [
-        StopOrder(replica=id, reason="unknown", grace_s=UNKNOWN_GRACE_S, node=inventory.node)
-        for id in has
+        StopOrder(replica=id, reason=UNKNOWN, grace_s=_unknown_grace_s(seen.seat), node=inventory.node)
+        for id, seen in has.items()
         if id not in world.replicas
     ]
     return Owed(tuple(orders), tuple(lost))
@@ -53,6 +56,8 @@ def order_for(world: World, replica: Replica, policy: Policy) -> Order | None:
     revision = world.revision(replica.pool)
     if replica.phase is Phase.DRAINING:
         grace_s = replica.grace_s
+        if grace_s is None and replica.reason == UNKNOWN:
+            grace_s = _unknown_grace_s(replica.seat)
         if grace_s is None:
             grace_s = drain_grace_s(revision, replica.role, policy)
         # One that drains unasked says why: it cannot stop an input, or had the one that it was for.
@@ -68,6 +73,10 @@ def order_for(world: World, replica: Replica, policy: Policy) -> Order | None:
         template=replica.template,
         seat=replica.seat,
     )
+
+
+def _unknown_grace_s(seat: Seat | None) -> float:
+    return UNKNOWN_GRACE_S if seat is None else 0.0
 
 
 def _lost(replica: Replica, at: float) -> ReplicaSeen:

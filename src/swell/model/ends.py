@@ -7,6 +7,8 @@ SERVED = "served"
 PREEMPTED = "preempted"
 """What is of a higher priority has its room, or its node is about to leave."""
 GANG_BROKEN = "gang_broken"
+UNKNOWN = "unknown"
+"""Control did not know of it, or had taken it for lost."""
 ORDERED = frozenset(
     {
         *("idle", "superseded", "removed", "stopped", "reclaimed", "evicted", "over_max", "rotated", "renewed"),
@@ -30,7 +32,7 @@ _WORDS = {
     PREEMPTED: "what is of a higher priority needed its room, or its node is to leave",
     GANG_BROKEN: "another member of its gang ended, or the attempt that they worked at did",
     "shutdown": "the server was stopped",
-    "unknown": "nobody had asked for it any more",
+    UNKNOWN: "nobody had asked for it any more",
     "lost": "its node no longer had it",
     "stuck": "an input could not be stopped",
     "import_error": "its module could not be imported",

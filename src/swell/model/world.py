@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from swell.model.demand import REPORT_LAG_S
-from swell.model.ends import SERVED, in_words
+from swell.model.ends import SERVED, UNKNOWN, in_words
 from swell.model.events import (
     AppDeployed,
     AppStopped,
@@ -131,10 +131,9 @@ class World:
         return self._rooms[node].copy()
 
     def adoptable(self, seen: ReplicaSeen) -> bool:
-        """May a replica this world does not know be taken over? Not one of this epoch: that one has ended."""
-        ours = epoch_of(seen.replica) >= self.epoch
-        known = self.revision(seen.pool) is not None and seen.node in self._rooms
-        return seen.phase in LIVE and known and not ours
+        """May a replica this world does not know be taken over? One of this epoch was taken for lost: that one is to
+        end, and has its room until it has."""
+        return seen.phase in LIVE and self.revision(seen.pool) is not None and seen.node in self._rooms
 
     # -- changing ----------------------------------------------------------------------------
 
@@ -375,6 +374,8 @@ class World:
         """Take over a live replica of a pool whose revision is still known; `drive` stops the others."""
         if event.replica in self.replicas or not self.adoptable(event):
             return ()
+        if epoch_of(event.replica) >= self.epoch:
+            event = msgspec.structs.replace(event, phase=Phase.DRAINING, reason=UNKNOWN)
         self._put(
             Replica(
                 id=event.replica,

@@ -23,6 +23,7 @@ from swell.control.loop import NODE_LEASE_S
 from swell.control.reactor import Effects, Reactor
 from swell.engines.fake import FakeEngine
 from swell.model.call import Call, Outcome
+from swell.model.ends import UNKNOWN
 from swell.model.events import NodeSeen, ReplicaSeen
 from swell.model.replica import OVER
 from swell.model.workload import Revision, revision_of
@@ -107,6 +108,9 @@ class Queue:
         self.beside = Counter[str]()
         """How often a call was with others at a replica that one of them killed, while control had leases of them."""
         self.runners = {name: self._runner(name, engine) for name, engine in system.engines.items()}
+        self._lost: dict[str, float | None] = {}
+        """Replicas that were taken for lost while they lived, and when control knew better."""
+        self.around.unknown = self._is_unknown
         self._told_all: set[str] = set()
         self._silent_since: dict[str, float] = {}
         """Nodes whose runner nothing comes from or goes to."""
@@ -195,7 +199,14 @@ class Queue:
 
     def _lose_silent(self, node: str, cut_at: float) -> None:
         if self._cut_at.get(node) == cut_at:
+            for replica in self.runners[node].engine.replicas:
+                self._lost[replica] = None
             self.system.lose_node(node)
+
+    def _is_unknown(self, call: str, replica: str) -> bool:
+        kept, back_at = self.kept(call), self._lost.get(replica)
+        sooner = kept is None or kept.leased_at is None or back_at is None or kept.leased_at <= back_at
+        return replica in self._lost and sooner
 
     def send(self, node: str, frame: Down) -> bool:
         """To a runner; False where there is no link to it, as far as control knows."""
@@ -233,7 +244,9 @@ class Queue:
 
     def stepped(self, effects: Effects) -> None:
         """As the loop tells the queue."""
-        delta = effects.delta
+        world, delta = self.system.reactor.world, effects.delta
+        for id in [id for id, back_at in self._lost.items() if back_at is None and id in world.replicas]:
+            self._lost[id] = self.clock.now() if world.replicas[id].reason == UNKNOWN else math.inf
         if delta is not None:
             pools = (*(row.pool for row in delta.pools), *delta.gone_pools)
             workloads = (*(route.key for route in delta.routes), *delta.gone_routes)

@@ -78,6 +78,8 @@ class Around:
         self.faulty = True
         self.runs = 0
         """Inputs of queued calls that were begun."""
+        self.unknown: Callable[[str, str], bool] = lambda _call, _replica: False
+        """Could control not know of that replica when it handed out the call?"""
         self.well: set[Lease] = set()
         """What members of gangs had that ended well."""
         self.failed: set[Lease] = set()
@@ -99,7 +101,7 @@ class Around:
         there = [(each, cuts) for each, cuts in self._begun.get(call, ()) if each.lives()]
         for each, cuts in there:
             of_another = each.seat is not None and each.seat.gang != member.seat.gang
-            if of_another and cuts == self.power_cuts:
+            if of_another and cuts == self.power_cuts and not self.unknown(call, each.id):
                 self.broke(f"{member.id} begins call {call}, and {each.id} of another attempt is there still")
         self._begun[call] = [*there, (member, self.power_cuts)]
 
