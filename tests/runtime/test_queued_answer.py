@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from swell.model.call import Body, Head
 from swell.runtime.runner.queued import answer
-from swell.runtime.runner.queued.answer import Answer, Answers, Broken, Free
+from swell.runtime.runner.queued.answer import Answer, Answers, Broken, Free, of_stopped
 from swell.runtime.runner.queued.lane import request_of, sendable
-from swell.wire.calls import CallEnd, Granted
+from swell.wire.calls import NOTHING, CallEnd, Granted
 from swell.wire.http import JSON_OR_PICKLE, error_body
 
 CALL = Granted("fc-1", 7, "f", Body("application/json", b"[1]"), "", 2.5)
@@ -67,6 +67,21 @@ def read(*parts: bytes, folder: Path = NOWHERE) -> Answer:
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     at = [0, *sorted(place % len(data) for place in places), len(data)]
     return [data[a:b] for a, b in pairwise(at) if a < b]
+
+
+@given(
+    st.sampled_from(["", "exception", "deadline", "replica_died", "bad_arguments", "drained", "cancelled"]),
+    st.sampled_from(["", "idle", "preempted", "shutdown", "terminated"]),
+)
+def test_what_fails_as_its_replica_is_told_to_end_is_not_all_its_own_fault(code: str, reason: str) -> None:
+    end = CallEnd("fc-1", 7, "r1-1", code, "words" if code else "", Body("x", b"told"))
+    became = of_stopped(end, reason)
+    failed = code in ("exception", "deadline", "replica_died")
+    expected = {"preempted": "preempted", "shutdown": "preempted", "terminated": "replica_died"}.get(reason, code)
+    assert became.code == (expected if failed else code)
+    # Nobody is told what its code said of that.
+    assert (became == end) is (not failed or reason in ("", "idle"))
+    assert became == end or became.body == NOTHING
 
 
 NAMES = st.from_regex(r"x-[a-z0-9]{1,8}", fullmatch=True)

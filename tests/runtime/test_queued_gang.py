@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -260,6 +262,23 @@ def test_what_fails_once_its_replica_must_go_was_no_attempt(before: str, reason:
             await node.gone(replica)
 
     run(scenario, policy=Policy(stop_grace_s=1.0))
+
+
+@pytest.mark.slow
+def test_what_raises_since_somebody_else_ended_its_process_was_lost_with_its_replica() -> None:
+    async def scenario(node: Node) -> None:
+        queue = Queue(node)
+        seen = await node.ready(node.start(node.revision(GIVES_WAY)))
+        one = Granted(ID, 7, "f", Body("application/json", b"[]"), "", 600.0)
+        queue.say(Grant(node.epoch, seen.replica, (one,)))
+        await queue.at_work(1)
+        assert seen.pid is not None
+        os.kill(seen.pid, signal.SIGTERM)
+        (end,) = await queue.ended(lease(one))
+        assert (end.code, end.message.partition(":")[0]) == ("replica_died", "Its process was told to end (SIGTERM)")
+        assert (await node.gone(seen.replica)).reason == "terminated"
+
+    run(scenario)
 
 
 @pytest.mark.slow

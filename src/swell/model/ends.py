@@ -7,6 +7,8 @@ SERVED = "served"
 PREEMPTED = "preempted"
 """What is of a higher priority has its room, or its node is about to leave."""
 GANG_BROKEN = "gang_broken"
+TERMINATED = "terminated"
+"""Its process was sent SIGTERM, and not by its runner: the host goes down, say, or its own code did it."""
 UNKNOWN = "unknown"
 """Control did not know of it, or had taken it for lost."""
 ORDERED = frozenset(
@@ -32,6 +34,7 @@ _WORDS = {
     PREEMPTED: "what is of a higher priority needed its room, or its node is to leave",
     GANG_BROKEN: "another member of its gang ended, or the attempt that they worked at did",
     "shutdown": "the server was stopped",
+    TERMINATED: "its process was told to end (SIGTERM), and not by its server",
     UNKNOWN: "nobody had asked for it any more",
     "lost": "its node no longer had it",
     "stuck": "an input could not be stopped",

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from swell.model.ends import TERMINATED
 from swell.model.errors import SwellError
 from swell.model.variant import base_of
 from swell.model.workload import Method, model_name, revision_of, workload_of
@@ -39,7 +40,7 @@ from swell.runtime.slots import Slots
 from swell.runtime.tracebacks import exit_error, user_traceback
 from swell.runtime.worker import Workers
 from swell.wire import context
-from swell.wire.child import Failed, ForkStarted, Launch, Left, Ready, Reattach, Served, Stuck, VolumeDone
+from swell.wire.child import Failed, ForkStarted, Launch, Left, Ready, Reattach, Served, Stuck, Terminated, VolumeDone
 
 if TYPE_CHECKING:
     from swell.runtime.volumes import Asking
@@ -193,8 +194,10 @@ class Replica:
         before = signal.getsignal(signal.SIGTERM) if self._meeting is not None else None
 
         def told() -> None:
+            # First: what comes of its inputs is not their fault.
+            self._channel.send(Terminated())
             context.stopping.set()
-            self._end("SIGTERM")
+            self._end(TERMINATED)
             if callable(before):
                 # That it ends is under way, in order: leaving the process would cut what it has to keep.
                 with suppress(SystemExit, KeyboardInterrupt):

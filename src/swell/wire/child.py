@@ -224,6 +224,10 @@ class Served(msgspec.Struct, frozen=True, tag="served"):
     """A single-use replica has done its input and ends."""
 
 
+class Terminated(msgspec.Struct, frozen=True, tag="terminated"):
+    """Its process was sent SIGTERM: a replica takes nothing new, and what it has in flight may end of that."""
+
+
 class Left(msgspec.Struct, frozen=True, tag="left"):
     """A replica that has volumes did all there was to do, its exit hooks included, and nothing of it runs any more: it
     ends in order, whether or not its runner comes to know its exit status."""
@@ -256,4 +260,18 @@ class Reports(msgspec.Struct, frozen=True, tag="reports"):
     reports: tuple[Report, ...]
 
 
-Up = Reports | Reattach | ForkStarted | Ready | Failed | Forked | Unforked | Exited | Stuck | Served | Left | AskVolume
+Up = (
+    Reports
+    | Reattach
+    | ForkStarted
+    | Ready
+    | Failed
+    | Forked
+    | Unforked
+    | Exited
+    | Stuck
+    | Served
+    | Terminated
+    | Left
+    | AskVolume
+)

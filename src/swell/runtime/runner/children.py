@@ -71,6 +71,8 @@ class Child:
     """Its runtime keeps answers of queued calls, as far as is known yet."""
     cut_at = math.inf
     """Monotonic time at which its grace is over, where it is told to end."""
+    terminated = False
+    """Its runner sent it SIGTERM."""
     unanswered = 0
     """Forks that were ordered of a template, and of which it said nothing yet."""
 
@@ -197,6 +199,7 @@ class Child:
     def terminate(self) -> None:
         """Tell its process itself that it is to end: its code may have asked for that (signal.signal)."""
         if self.pid is not None:
+            self.terminated = True
             send_signal(self.pid, self.pidfd, signal.SIGTERM)
 
     def lines(self, parts: Sequence[tuple[str, str, str]]) -> list[LogLine]:

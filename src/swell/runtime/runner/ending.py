@@ -120,7 +120,7 @@ class Endings:
         child.after(order.grace_s, "grace", lambda: self.end(child, order.reason, words))
 
     def closed(self, child: Child, why: str) -> None:
-        """It came back, and takes nothing new: a runner before told it to end, or it does so by itself."""
+        """It takes nothing new: a runner before told it to end, somebody else did, or it does so by itself."""
         if child.phase is not Phase.DRAINING:
             child.phase = Phase.DRAINING
             child.ending = child.ending or (Ending(why) if why in REASONS else None)

@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TypeVar
 
+from swell.model.ends import TERMINATED
 from swell.model.errors import SwellError
 from swell.model.events import ReplicaSeen
 from swell.model.limits import SANDBOX_PROCESSES_MAX
@@ -51,6 +52,7 @@ from swell.wire.child import (
     Reports,
     Served,
     Stuck,
+    Terminated,
     Unforked,
     Up,
 )
@@ -377,6 +379,9 @@ class Fleet:
             case Stuck():
                 self.endings.stuck(child, message)
                 self.report(child)
+            case Terminated():
+                if not child.terminated:
+                    self.endings.closed(child, TERMINATED)
             case Served():
                 child.ending = child.ending or Ending("served")
                 self._to_phase(child, Phase.DRAINING)

@@ -9,7 +9,7 @@ import httptools
 import msgspec
 
 from swell.model.call import Body, Head
-from swell.model.ends import PREEMPTED
+from swell.model.ends import PREEMPTED, TERMINATED
 from swell.runtime.runner.queued.large import Large
 from swell.wire.calls import NOTHING, CallEnd, Granted
 from swell.wire.http import (
@@ -244,8 +244,14 @@ def unfinished(call: Granted, replica: str, code: str, message: str) -> CallEnd:
 
 def of_stopped(end: CallEnd, reason: str) -> CallEnd:
     """The end of a hand-out whose replica was told to end, for `reason`; empty where it was not. What has to give way
-    may keep what it has and raise, or use all of its grace: it is tried again, and that was no attempt."""
-    if reason not in _MUST_GO or end.code not in _FAILED:
+    may keep what it has and raise, or use all of its grace: it is tried again, and that was no attempt. Where it is not
+    known who told it to, its own code perhaps, that is a lost attempt: not for ever."""
+    if end.code not in _FAILED:
+        return end
+    if reason == TERMINATED:
+        words = f"Its process was told to end (SIGTERM): {end.message}"
+        return msgspec.structs.replace(end, code="replica_died", message=words, body=NOTHING)
+    if reason not in _MUST_GO:
         return end
     return msgspec.structs.replace(end, code=PREEMPTED, body=NOTHING)
 
