@@ -278,6 +278,26 @@ def test_a_control_that_was_stopped_itself_takes_nothing_for_lost() -> None:
     run(scenario)
 
 
+def test_a_call_that_is_tried_again_alone_is_as_much_demand_as_fills_its_replica() -> None:
+    async def scenario(place: Place) -> None:
+        replica = place.start("a")
+        await place.keeper.accept(new())
+        await place.settle()
+        place.die(replica)
+        place.pass_time(2.0)
+        await place.settle()
+        await asyncio.sleep(0.01)
+        (level,) = place.levels.values()
+        assert (level.held, level.in_flight) == (MAX_INPUTS, 0)
+        replica = place.start("a")
+        await place.settle()
+        await asyncio.sleep(0.01)
+        (level,) = place.levels.values()
+        assert (level.held, level.in_flight, level.replicas) == (0, MAX_INPUTS, ((replica, 1),))
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("seconds", [4.0, 12.0, 20.0, 26.0])
 def test_a_runner_that_stands_still_loses_nothing_that_runs(seconds: float) -> None:
     async def scenario(place: Place) -> None:
