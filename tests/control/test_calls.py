@@ -14,8 +14,7 @@ from swell.control import hands, wants
 from swell.control.accepting import DELAY_MAX_S, INPUT_MAX
 from swell.control.call_desk import CallDesk
 from swell.control.inbox import BATCH_BYTES, Inbox
-from swell.control.leases import LEASE_S
-from swell.model.call import Body, Call, CallError, Retry
+from swell.model.call import Body, CallError, Retry
 from swell.model.errors import SwellError
 from swell.model.metrics import CALLS_DUE, CALLS_LEASED, CALLS_TOTAL
 from swell.store.memory import MemoryStore
@@ -50,12 +49,6 @@ def run(scenario: Callable[[Place], Awaitable[None]]) -> None:
             await place.close()
 
     asyncio.run(begun())
-
-
-def kept(place: Place, id: str) -> Call:
-    found = place.store.call_records.get(id)
-    assert found is not None
-    return found
 
 
 async def code(act: Awaitable[object]) -> str:
@@ -278,82 +271,6 @@ def test_a_control_that_was_stopped_itself_takes_nothing_for_lost() -> None:
     run(scenario)
 
 
-def test_a_call_that_is_tried_again_alone_is_as_much_demand_as_fills_its_replica() -> None:
-    async def scenario(place: Place) -> None:
-        replica = place.start("a")
-        await place.keeper.accept(new())
-        await place.settle()
-        place.die(replica)
-        place.pass_time(2.0)
-        await place.settle()
-        await asyncio.sleep(0.01)
-        (level,) = place.levels.values()
-        assert (level.held, level.in_flight) == (MAX_INPUTS, 0)
-        replica = place.start("a")
-        await place.settle()
-        await asyncio.sleep(0.01)
-        (level,) = place.levels.values()
-        assert (level.held, level.in_flight, level.replicas) == (0, MAX_INPUTS, ((replica, 1),))
-
-    run(scenario)
-
-
-@pytest.mark.parametrize("seconds", [4.0, 12.0, 20.0, 26.0])
-def test_a_runner_that_stands_still_loses_nothing_that_runs(seconds: float) -> None:
-    async def scenario(place: Place) -> None:
-        place.start("a")
-        id, waits = [await place.keeper.accept(new()) for _ in range(MAX_INPUTS + 1)][:: MAX_INPUTS]
-        await place.settle()
-        place.pass_time(2.0)
-        place.stand_still(seconds)
-        await place.settle()
-        assert place.cuts == (seconds > LEASE_S)
-        assert (kept(place, id).state, kept(place, id).attempts) == ("leased", 1)
-        assert (kept(place, waits).state, kept(place, waits).attempts) == ("queued", 0)
-        for lease in list(place.runner.held):
-            place.runner.end(lease)
-        await place.settle()
-        assert (kept(place, id).state, kept(place, id).attempts) == ("done", 1)
-        assert (kept(place, waits).state, kept(place, waits).attempts) == ("leased", 1)
-
-    run(scenario)
-
-
-def test_a_runner_that_stands_still_for_longer_is_lost_with_its_node_and_takes_one_attempt() -> None:
-    async def scenario(place: Place) -> None:
-        place.start("a")
-        id, waits = [await place.keeper.accept(new()) for _ in range(MAX_INPUTS + 1)][:: MAX_INPUTS]
-        await place.settle()
-        for _ in range(10):
-            # Each second something else may hand it out.
-            place.keeper.roomy()
-            place.runner.silent = True
-            place.pass_time(10.0)
-            await place.settle()
-        assert kept(place, id).state == "queued"
-        assert (kept(place, id).attempts, (kept(place, id).error or STOPPED).code) == (1, "replica_died")
-        assert (kept(place, waits).state, kept(place, waits).attempts) == ("queued", 0)
-
-    run(scenario)
-
-
-def test_a_runner_that_speaks_and_does_not_say_what_it_was_given_is_asked_for_that() -> None:
-    async def scenario(place: Place) -> None:
-        place.start("a")
-        id = await place.keeper.accept(new())
-        await place.settle()
-        place.runner.held.clear()
-        for _ in range(10):
-            place.pass_time(2.0)
-            await place.settle()
-        assert place.cuts == 1
-        error = kept(place, id).error
-        assert error is not None
-        assert (error.code, error.message) == ("lease_expired", "not here")
-
-    run(scenario)
-
-
 def test_a_single_use_replica_is_given_one_call_in_its_life() -> None:
     async def scenario(place: Place) -> None:
         place.deploy("a", single_use=True, max_inputs=1)
@@ -521,33 +438,5 @@ def test_what_was_kept_long_enough_is_forgotten() -> None:
         await place.keeper.sweep()
         kept = place.store.call_records.newest("", None, 9)
         assert {call.id for call in kept} == set(ids[1:])
-
-    run(scenario)
-
-
-def test_a_call_that_ends_replicas_makes_no_dead_letters_of_those_beside_it() -> None:
-    async def scenario(place: Place) -> None:
-        place.deploy("a", max_inputs=10)
-        ids = await asyncio.gather(*(place.keeper.accept(new()) for _ in range(10)))
-        poison, innocent = ids[3], {*ids} - {ids[3]}
-        for _ in range(20):
-            if not place.replicas:
-                place.start("a")
-            await place.settle()
-            others = {await place.keeper.accept(new()) for _ in range(3)}
-            await place.settle()
-            there = {call.id for _, call in place.runner.held.values()}
-            if poison in there:
-                assert there == {*ids} or there == {poison}
-                assert not there & others
-                place.die(next(iter(place.replicas)))
-            for lease in list(place.runner.held):
-                place.runner.end(lease)
-            place.pass_time(2.0)
-        await place.settle()
-        states = {id: kept(place, id).state for id in ids}
-        assert states == {poison: "failed"} | dict.fromkeys(innocent, "done")
-        # Each was at two replicas, and it at all it is allowed.
-        assert kept(place, poison).attempts == 4
 
     run(scenario)

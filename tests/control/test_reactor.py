@@ -16,7 +16,6 @@ from swell.control.rescaling import rescaled
 from swell.decide.plan import plan
 from swell.model.environment import Environment
 from swell.model.events import AppDeployed, AppStopped, NodeSeen, Opened, ReplicaSeen
-from swell.model.gang import Seat
 from swell.model.node import Node
 from swell.model.orders import Inventory, StartOrder, StopOrder
 from swell.model.plan import Plan, Start
@@ -108,30 +107,6 @@ def test_an_idle_replica_goes_exactly_when_the_step_before_said_to_look_again() 
     assert not stops(reactor.step(112.999))
     (stop,) = stops(reactor.step(113.0))
     assert (stop.replica, stop.reason) == (order.replica, "idle")
-
-
-@pytest.mark.parametrize("alone", [True, False])
-def test_what_was_taken_for_lost_and_comes_back_has_its_room_until_it_has_ended(alone: bool) -> None:
-    reactor, pool = a_reactor(needs=Needs(cpu=3.0))
-    order = one_ready(reactor, pool)
-    node = reactor.world.nodes["n1"]
-    reactor.take(NodeSeen(110.0, msgspec.structs.replace(node, alive=False)))
-    reactor.step(110.0)
-    assert not reactor.world.replicas
-    hear(reactor, NodeSeen(120.0, node))
-    back = seen(order, Phase.READY, 120.0)
-    if not alone:
-        back = msgspec.structs.replace(back, seat=Seat(order.replica, 0, 2))
-    hear(reactor, Inventory("n1", 120.0, 1, (back,)))
-    effects = reactor.step(120.0)
-    # What it has in flight may end; what a gang works on is another's.
-    assert stops(effects) == [StopOrder(order.replica, "unknown", 5.0 if alone else 0.0, "n1")]
-    assert not starts(effects), "there is room for one"
-    assert reactor.world.room("n1").cpu == 1.0
-    assert reactor.world.ready(pool) == 0
-    hear(reactor, seen(order, Phase.GONE, 121.0, "unknown"))
-    (following,) = starts(reactor.step(121.0))
-    assert following.replica != order.replica
 
 
 def test_a_gateway_that_is_not_heard_stops_being_counted() -> None:
