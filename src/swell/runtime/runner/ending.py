@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from swell.model.ends import REASONS, SOON
+from swell.model.ends import REASONS, SOON, TERMINATED
 from swell.model.events import ReplicaSeen
 from swell.model.orders import StopOrder
 from swell.model.replica import Phase
@@ -125,6 +125,11 @@ class Endings:
             child.phase = Phase.DRAINING
             child.ending = child.ending or (Ending(why) if why in REASONS else None)
             self.owner.report(child)
+
+    def terminated(self, child: Child) -> None:
+        """It was sent SIGTERM."""
+        if not child.terminated:
+            self.closed(child, TERMINATED)
 
     async def stop_all(self, reason: str, grace_s: float) -> None:
         """Drain and end everything, what drains already and had more time than that included; returns when nothing is

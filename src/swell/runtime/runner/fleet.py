@@ -13,7 +13,6 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TypeVar
 
-from swell.model.ends import TERMINATED
 from swell.model.errors import SwellError
 from swell.model.events import ReplicaSeen
 from swell.model.limits import SANDBOX_PROCESSES_MAX
@@ -380,8 +379,7 @@ class Fleet:
                 self.endings.stuck(child, message)
                 self.report(child)
             case Terminated():
-                if not child.terminated:
-                    self.endings.closed(child, TERMINATED)
+                self.endings.terminated(child)
             case Served():
                 child.ending = child.ending or Ending("served")
                 self._to_phase(child, Phase.DRAINING)
