@@ -29,7 +29,7 @@ SPREAD = Scenario(
 
 
 def _of_gangs() -> Iterator[str]:
-    return (problem for seed in range(3) for problem in Cluster(seed, SPREAD).run().broken)
+    return (problem for seed in (1, 2, 3) for problem in Cluster(seed, SPREAD).run().broken)
 
 
 def test_gangs_that_lose_nodes_keep_every_promise() -> None:

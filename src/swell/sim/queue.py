@@ -189,6 +189,8 @@ class Queue:
 
     def cut(self, node: str) -> None:
         """Control ends its end of the link to a runner, which notices once it reads anything."""
+        if not self.runners[node].link.up or node in self._cut_at:
+            return
         self._told_all.discard(node)
         self.system.count("link cut")
         if self.runners[node].link.silent:
